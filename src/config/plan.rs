@@ -1,0 +1,311 @@
+//! The plan: a configuration that was checked, with every default filled in and every reference
+//! resolved. Nothing downstream of this file ever asks "is it set?" or "does it exist?".
+
+use crate::units::{Address, Percent, Weight};
+use http::{HeaderName, Method};
+use ipnet::IpNet;
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A name from the configuration: cheap to clone, shared by snapshots, metrics and logs.
+pub type Name = Arc<str>;
+
+/// A whole configuration, ready to become a snapshot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    pub process: Process,
+    pub admin: Admin,
+    pub log: Log,
+    /// `None` when `access_log: off`.
+    pub access_log: Option<AccessLog>,
+    pub listeners: Vec<Listener>,
+    pub routes: Vec<Routes>,
+    pub pools: Vec<Pool>,
+}
+
+/// Limits of the whole process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Process {
+    /// Worker threads, one accept loop each; `None` is one per core.
+    pub threads: Option<usize>,
+    /// Client connections over all listeners; more wait in the kernel's queue.
+    pub max_connections: u32,
+    /// How long a graceful stop waits for what is in flight.
+    pub shutdown_timeout: Duration,
+}
+
+/// Where metrics and health endpoints are served.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// `None` switches the endpoint off (`address: null`).
+    pub address: Option<std::net::SocketAddr>,
+}
+
+/// The process's own log, on standard error.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    pub level: LogLevel,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// One record per exchange.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLog {
+    pub path: AccessLogPath,
+    pub format: AccessLogFormat,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLogPath {
+    Stdout,
+    File(PathBuf),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLogFormat {
+    Json,
+    Combined,
+}
+
+/// An address (or several) that clients connect to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    pub name: Name,
+    /// Never empty.
+    pub addresses: Vec<Address>,
+    pub entry: Entry,
+    /// Clients whose forwarding headers are believed and appended to.
+    pub trusted_proxies: Vec<IpNet>,
+    pub http2: Http2,
+    pub limits: Limits,
+    pub timeouts: ListenerTimeouts,
+}
+
+/// Where a listener's requests go; the numbers index `Plan::pools` and `Plan::routes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    Pool(usize),
+    Routes(usize),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http2 {
+    pub max_concurrent_streams: u32,
+}
+
+/// Limits of one listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections open at once on this listener; beyond it new ones wait in the kernel's queue.
+    pub connections: Option<NonZeroU32>,
+    /// Connections open at once from one client address; beyond it new ones are closed at once.
+    pub connections_per_client: Option<NonZeroU32>,
+    /// Bytes of a request's head (request line and fields); beyond it 431.
+    pub request_headers: u64,
+    /// Bytes of a request's body; beyond it 413.
+    pub request_body: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTimeouts {
+    /// From a request's first byte (or the connection's opening) to the end of its head, in all.
+    pub request_header: Duration,
+    /// Between two reads of a request's body.
+    pub request_body: Duration,
+    /// Between two requests of a kept-alive connection.
+    pub idle: Duration,
+}
+
+/// A named list of rules; the first that matches wins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Routes {
+    pub name: Name,
+    pub rules: Vec<Rule>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// The `route` label of metrics and logs: the rule's own `name`, or `ROUTES/INDEX` from 1.
+    pub name: Name,
+    pub matcher: Match,
+    /// Indexes `Plan::pools`.
+    pub pool: usize,
+}
+
+/// What a request must have; an empty match is every request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Match {
+    pub host: Option<HostPattern>,
+    pub path: Option<PathPattern>,
+    /// Empty is every method.
+    pub methods: Vec<Method>,
+    /// All of them must hold.
+    pub headers: Vec<HeaderMatch>,
+}
+
+/// A host name, lower case, without port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostPattern {
+    Exact(String),
+    /// `*.shop.example` is kept as `.shop.example`; it matches one label or more, never the apex.
+    Suffix(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathPattern {
+    Exact(String),
+    /// `/static/*` is kept as `/static/`; it also matches `/static` itself.
+    Prefix(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderMatch {
+    pub name: HeaderName,
+    /// `None` (written `"*"`) asks only that the field is there.
+    pub value: Option<String>,
+}
+
+/// Servers that serve the same thing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    pub name: Name,
+    pub balance: Balance,
+    /// Never empty; names are unique within the pool.
+    pub servers: Vec<Server>,
+    /// `None` is no probing: servers are taken to be up.
+    pub health: Option<Health>,
+    pub when_all_unhealthy: WhenAllUnhealthy,
+    pub retries: Retries,
+    pub timeouts: PoolTimeouts,
+    /// How long in-flight requests of a down or removed server may still run.
+    pub drain_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Balance {
+    RoundRobin,
+    LeastConnections,
+    RandomTwo,
+    ConsistentHash { key: HashKey, bounded_load: Option<Percent> },
+}
+
+/// What of a request is hashed. A request without it is hashed by the client's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashKey {
+    ClientIp,
+    Path,
+    Uri,
+    Header(HeaderName),
+    Cookie(String),
+    Query(String),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// Its own name, or its address as written.
+    pub name: Name,
+    pub address: Address,
+    pub weight: Weight,
+    pub max_connections: Option<NonZeroU32>,
+    pub drain: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenAllUnhealthy {
+    UseAll,
+    Refuse,
+}
+
+/// How a pool's servers are probed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Health {
+    pub probe: Probe,
+    /// Another port than the server's own.
+    pub port: Option<u16>,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub fall: NonZeroU32,
+    pub rise: NonZeroU32,
+    /// Up to this share of the interval is added or taken away by chance.
+    pub jitter: Percent,
+    pub initial: Initial,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Probe {
+    Http(HttpProbe),
+    /// A connection that opens is a pass.
+    Tcp,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpProbe {
+    pub path: String,
+    pub method: Method,
+    /// The Host field; `None` is the server's address.
+    pub host: Option<String>,
+    /// Never empty.
+    pub expect_status: Vec<RangeInclusive<u16>>,
+    /// A text that the first 64 KiB of the body must contain.
+    pub expect_body: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initial {
+    /// Not used until the first pass.
+    Probing,
+    Up,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retries {
+    /// Tries after the first one; each goes to another server.
+    pub max: u32,
+    /// Retries may be at most this share of requests.
+    pub budget: Percent,
+    pub on: RetryOn,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryOn {
+    /// No connection, so nothing was sent: any method.
+    pub connect: bool,
+    /// Reset or closed before a response head: idempotent methods only.
+    pub reset: bool,
+    /// Of 502, 503 and 504: idempotent methods only.
+    pub statuses: Vec<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolTimeouts {
+    /// To open a connection to a server.
+    pub connect: Duration,
+    /// From the request's last byte sent to the response head, per try.
+    pub response_header: Duration,
+    /// Without a byte either way once the response has begun.
+    pub stream_idle: Duration,
+    /// Without a byte either way in a WebSocket.
+    pub tunnel_idle: Duration,
+    /// From the request's head to the response's head, over all tries.
+    pub request: Duration,
+    /// How long an idle connection to a server is kept.
+    pub keepalive: Duration,
+}
