@@ -1,4 +1,6 @@
 //! evenkeel: a layer-4/7 load balancer with health checking.
 
+pub mod access_log;
 pub mod config;
+mod edge;
 pub mod units;

@@ -1,0 +1,317 @@
+//! A core's thread: its runtime, its accept loops, its connections.
+
+use super::conn::{Client, Conn, Seat, Socket};
+use super::conversation::converse;
+use super::door::Door;
+use super::gate::{Gate, Pass};
+use super::watch::{self, TICK, Watch, Watched};
+use super::Tell;
+use crate::access_log::Why;
+use crate::units::Address;
+use pingora::proxy::{HttpProxy, ProxyHttp};
+use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, watch as channel};
+use tokio_util::task::TaskTracker;
+use tracing::{error, warn};
+
+/// Connections accepted in a row before others get their turn.
+const BURST: usize = 32;
+/// After an error that is not one connection's fault (no more open files), accepting rests this long.
+const BREATHER: Duration = Duration::from_millis(50);
+/// Accepted from a closing listener's queue at most, so that closing ends.
+const LAST_ORDERS: usize = 4096;
+
+/// What a worker is told to do.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Accept(Accept),
+    /// Stop accepting on an address; what waits in its queue is still served. With `listener`, its
+    /// idle connections are closed too.
+    Close { address: Address, listener: Option<u32> },
+    /// Cut what is leased to a server.
+    CloseLeased { server: u32, why: Why },
+    /// Stop accepting, finish what is in flight, end.
+    Drain,
+    /// End now.
+    Abort,
+}
+
+/// An address to accept on.
+#[derive(Debug)]
+pub(crate) struct Accept {
+    pub(crate) address: Address,
+    pub(crate) socket: OwnedFd,
+    pub(crate) door: Arc<Door>,
+}
+
+/// The threads that serve clients.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    orders: Vec<mpsc::UnboundedSender<Order>>,
+    done: mpsc::Receiver<()>,
+}
+
+impl Workers {
+    /// Starts `count` threads; `proxy` makes each its own HTTP engine.
+    ///
+    /// # Errors
+    /// No thread or runtime could be had.
+    pub(crate) fn start<P>(
+        count: usize,
+        gate: &Arc<Gate>,
+        tell: &Arc<dyn Tell>,
+        proxy: &(dyn Fn() -> HttpProxy<P> + Sync),
+    ) -> io::Result<Self>
+    where
+        P: ProxyHttp + Send + Sync + 'static,
+        P::CTX: Send + Sync,
+    {
+        let (finished, done) = mpsc::channel(1);
+        let mut orders = Vec::with_capacity(count);
+        for number in 0..count {
+            let (order, inbox) = mpsc::unbounded_channel();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let worker = Worker {
+                proxy: Arc::new(proxy()),
+                gate: Arc::clone(gate),
+                tell: Arc::clone(tell),
+                tracker: TaskTracker::new(),
+                accepting: HashMap::new(),
+            };
+            let finished = finished.clone();
+            std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                runtime.block_on(worker.run(inbox));
+                drop(finished);
+            })?;
+            orders.push(order);
+        }
+        Ok(Self { orders, done })
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.orders.len()
+    }
+
+    /// Tells one worker; a worker that has ended needs no telling.
+    pub(crate) fn tell(&self, worker: usize, order: Order) {
+        let _ = self.orders[worker].send(order);
+    }
+
+    pub(crate) fn tell_all(&self, order: impl Fn() -> Order) {
+        for worker in &self.orders {
+            let _ = worker.send(order());
+        }
+    }
+
+    /// Waits until every worker has ended.
+    pub(crate) async fn ended(&mut self) {
+        while self.done.recv().await.is_some() {}
+    }
+}
+
+struct Worker<P> {
+    proxy: Arc<HttpProxy<P>>,
+    gate: Arc<Gate>,
+    tell: Arc<dyn Tell>,
+    tracker: TaskTracker,
+    /// Dropping the sender stops the loop and sends GOAWAY to the address's HTTP/2 connections.
+    accepting: HashMap<Address, channel::Sender<bool>>,
+}
+
+impl<P> Worker<P>
+where
+    P: ProxyHttp + Send + Sync + 'static,
+    P::CTX: Send + Sync,
+{
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
+        watch::tick();
+        let tell = Arc::clone(&self.tell);
+        let ticking = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(TICK);
+            let mut count = 0_u32;
+            loop {
+                ticks.tick().await;
+                watch::tick();
+                tell.tick();
+                count = count.wrapping_add(1);
+                if count.is_multiple_of(256) {
+                    watch::shrink();
+                }
+            }
+        });
+        while let Some(order) = inbox.recv().await {
+            match order {
+                Order::Accept(accept) => self.accept(accept),
+                Order::Close { address, listener } => {
+                    if let Some(closing) = self.accepting.remove(&address) {
+                        let _ = closing.send(true);
+                    }
+                    if listener.is_some() {
+                        watch::close_idle(listener);
+                    }
+                }
+                Order::CloseLeased { server, why } => watch::close_leased(server, why),
+                Order::Drain => {
+                    for (_, closing) in self.accepting.drain() {
+                        let _ = closing.send(true);
+                    }
+                    watch::close_idle(None);
+                    self.tracker.close();
+                    break;
+                }
+                Order::Abort => return,
+            }
+        }
+        let aborted = async {
+            loop {
+                match inbox.recv().await {
+                    Some(Order::CloseLeased { server, why }) => watch::close_leased(server, why),
+                    Some(Order::Abort) => break watch::close_all(Why::Shutdown),
+                    Some(_) => {}
+                    None => std::future::pending().await,
+                }
+            }
+        };
+        tokio::select! {
+            () = self.tracker.wait() => {}
+            () = aborted => {
+                // Those that can still answer do.
+                let _ = tokio::time::timeout(Duration::from_millis(500), self.tracker.wait()).await;
+            }
+        }
+        ticking.abort();
+        self.tell.tick();
+    }
+
+    fn accept(&mut self, accept: Accept) {
+        let Accept { address, socket, door } = accept;
+        let socket = match AsyncFd::new(socket) {
+            Ok(socket) => socket,
+            Err(error) => return error!(%address, %error, "cannot accept"),
+        };
+        let (closing, goaway) = channel::channel(false);
+        let doorman = Doorman {
+            socket,
+            door,
+            proxy: Arc::clone(&self.proxy),
+            gate: Arc::clone(&self.gate),
+            tell: Arc::clone(&self.tell),
+            tracker: self.tracker.clone(),
+            goaway,
+        };
+        self.accepting.insert(address, closing);
+        self.tracker.spawn(doorman.run());
+    }
+}
+
+/// Accepts on one socket.
+struct Doorman<P> {
+    socket: AsyncFd<OwnedFd>,
+    door: Arc<Door>,
+    proxy: Arc<HttpProxy<P>>,
+    gate: Arc<Gate>,
+    tell: Arc<dyn Tell>,
+    tracker: TaskTracker,
+    goaway: channel::Receiver<bool>,
+}
+
+impl<P> Doorman<P>
+where
+    P: ProxyHttp + Send + Sync + 'static,
+    P::CTX: Send + Sync,
+{
+    async fn run(self) {
+        let mut closing = self.goaway.clone();
+        tokio::select! {
+            biased;
+            _ = closing.wait_for(|closing| *closing) => {}
+            () = self.accept_all() => {}
+        }
+        // The kernel has answered these clients in our name already.
+        for _ in 0..LAST_ORDERS {
+            let passes = (self.door.gate.force(), self.gate.force());
+            match acceptfrom_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok((socket, peer)) => self.welcome(socket, peer, passes),
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn accept_all(&self) {
+        loop {
+            let Ok(mut ready) = self.socket.readable().await else { return };
+            for _ in 0..BURST {
+                // In this order everywhere, so that no two wait for each other.
+                let passes = (self.door.gate.enter().await, self.gate.enter().await);
+                match acceptfrom_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                    Ok((socket, peer)) => self.welcome(socket, peer, passes),
+                    Err(rustix::io::Errno::AGAIN) => {
+                        ready.clear_ready();
+                        break;
+                    }
+                    // The client left before we came (accept(2): treat like EAGAIN).
+                    Err(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => {}
+                    Err(error) => {
+                        warn!(listener = %self.door.name, %error, "cannot accept a connection");
+                        tokio::time::sleep(BREATHER).await;
+                        break;
+                    }
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn welcome(&self, socket: OwnedFd, peer: Option<SocketAddrAny>, passes: (Pass, Pass)) {
+        self.door.accepted.fetch_add(1, Relaxed);
+        let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+        let ip = peer.map(|peer| peer.ip().to_canonical());
+        let limit = self.door.plan.load().limits.connections_per_client;
+        let client_pass = match (ip, limit) {
+            (Some(ip), Some(limit)) => match self.door.clients.enter(ip, limit.get()) {
+                Some(pass) => Some(pass),
+                None => {
+                    self.door.refused.fetch_add(1, Relaxed);
+                    return;
+                }
+            },
+            _ => None,
+        };
+        let socket = if peer.is_some() {
+            tokio::net::TcpStream::from_std(socket.into()).map(Socket::Tcp)
+        } else {
+            tokio::net::UnixStream::from_std(socket.into()).map(Socket::Unix)
+        };
+        let socket = match socket {
+            Ok(socket) => socket,
+            Err(error) => return warn!(listener = %self.door.name, %error, "cannot serve a connection"),
+        };
+        let client = Arc::new(Client {
+            listener: self.door.id,
+            door: Arc::clone(&self.door),
+            ip,
+            text: ip.map_or_else(|| "unix".to_owned(), |ip| ip.to_string()),
+        });
+        let seat = Arc::new(Seat::new(client, Watched::new(Watch::new(self.door.id))));
+        let conn = Box::new(Conn::new(socket, seat, peer));
+        let conversation = converse(
+            conn,
+            Arc::clone(&self.door),
+            Arc::clone(&self.proxy),
+            Arc::clone(&self.tell),
+            self.goaway.clone(),
+        );
+        self.tracker.spawn(async move {
+            let _passes = (passes, client_pass);
+            conversation.await;
+        });
+    }
+}
