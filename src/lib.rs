@@ -3,4 +3,9 @@
 pub mod access_log;
 pub mod config;
 mod edge;
+pub mod pool;
+pub mod probe;
+pub mod route;
+pub mod select;
+pub mod snapshot;
 pub mod units;
