@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod config;
 mod edge;
+pub mod metrics;
 pub mod pool;
 pub mod probe;
 pub mod route;

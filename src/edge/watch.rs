@@ -18,6 +18,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(25);
 
 const NEVER: u64 = u64::MAX;
 const NOT_INTERRUPTED: u8 = u8::MAX;
+const NO_SERVER: u32 = u32::MAX;
 
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -44,7 +45,7 @@ pub(crate) struct Watch {
     quiet_limit: AtomicU64,
     at_quiet: AtomicU8,
     active: AtomicU64,
-    /// The id of the server whose lease is held; 0 for none.
+    /// The id of the server whose lease is held, or `NO_SERVER`.
     server: AtomicU32,
     /// Waiting for a request: may be closed at once when the listener goes.
     idle: AtomicBool,
@@ -61,7 +62,7 @@ impl Watch {
             quiet_limit: AtomicU64::new(NEVER),
             at_quiet: AtomicU8::new(0),
             active: AtomicU64::new(0),
-            server: AtomicU32::new(0),
+            server: AtomicU32::new(NO_SERVER),
             idle: AtomicBool::new(false),
             listener,
             interrupted: AtomicU8::new(NOT_INTERRUPTED),
@@ -94,7 +95,7 @@ impl Watch {
     /// Waits for a request now, for at most `within`.
     pub(crate) fn rest(&self, within: Duration) {
         self.quiet_limit.store(NEVER, Relaxed);
-        self.server.store(0, Relaxed);
+        self.server.store(NO_SERVER, Relaxed);
         self.deadline(within, Why::Ok);
         self.idle.store(true, Relaxed);
     }
@@ -105,7 +106,7 @@ impl Watch {
         self.deadline(within, Why::RequestHeaderTimeout);
     }
 
-    /// The request is leased to this server; 0 is none.
+    /// The request is leased to this server.
     pub(crate) fn leased_to(&self, server: u32) {
         self.server.store(server, Relaxed);
     }
@@ -283,8 +284,11 @@ mod tests {
             [&busy, &idle, &other].map(|watch| watch.interrupted().is_some()),
             [false, true, false]
         );
-        close_leased(0, Why::Drained);
-        assert_eq!(busy.interrupted(), Some(Why::Drained), "0 is what holds no lease");
+        busy.leased_to(7);
+        close_leased(8, Why::Drained);
+        assert_eq!(busy.interrupted(), None);
+        close_leased(7, Why::Drained);
+        assert_eq!(busy.interrupted(), Some(Why::Drained));
     }
 
     #[test]

@@ -7,7 +7,6 @@ use super::gate::{Gate, Pass};
 use super::watch::{self, TICK, Watch, Watched};
 use super::Tell;
 use crate::access_log::Why;
-use crate::units::Address;
 use pingora::proxy::{HttpProxy, ProxyHttp};
 use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
 use std::collections::HashMap;
@@ -33,9 +32,10 @@ const LAST_ORDERS: usize = 4096;
 #[derive(Debug)]
 pub(crate) enum Order {
     Accept(Accept),
-    /// Stop accepting on an address; what waits in its queue is still served. With `listener`, its
-    /// idle connections are closed too.
-    Close { address: Address, listener: Option<u32> },
+    /// Stop accepting at a place; what waits in its queue is still served.
+    Close { place: u64 },
+    /// Close what waits for a request on a listener that is gone.
+    CloseIdle { listener: u32 },
     /// Cut what is leased to a server.
     CloseLeased { server: u32, why: Why },
     /// Stop accepting, finish what is in flight, end.
@@ -44,10 +44,11 @@ pub(crate) enum Order {
     Abort,
 }
 
-/// An address to accept on.
+/// A socket to accept on.
 #[derive(Debug)]
 pub(crate) struct Accept {
-    pub(crate) address: Address,
+    /// Names the socket in a later `Close`; the same for all workers' sockets of one address.
+    pub(crate) place: u64,
     pub(crate) socket: OwnedFd,
     pub(crate) door: Arc<Door>,
 }
@@ -122,8 +123,8 @@ struct Worker<P> {
     gate: Arc<Gate>,
     tell: Arc<dyn Tell>,
     tracker: TaskTracker,
-    /// Dropping the sender stops the loop and sends GOAWAY to the address's HTTP/2 connections.
-    accepting: HashMap<Address, channel::Sender<bool>>,
+    /// By place. `true` stops the loop and sends GOAWAY to the socket's HTTP/2 connections.
+    accepting: HashMap<u64, channel::Sender<bool>>,
 }
 
 impl<P> Worker<P>
@@ -150,14 +151,12 @@ where
         while let Some(order) = inbox.recv().await {
             match order {
                 Order::Accept(accept) => self.accept(accept),
-                Order::Close { address, listener } => {
-                    if let Some(closing) = self.accepting.remove(&address) {
+                Order::Close { place } => {
+                    if let Some(closing) = self.accepting.remove(&place) {
                         let _ = closing.send(true);
                     }
-                    if listener.is_some() {
-                        watch::close_idle(listener);
-                    }
                 }
+                Order::CloseIdle { listener } => watch::close_idle(Some(listener)),
                 Order::CloseLeased { server, why } => watch::close_leased(server, why),
                 Order::Drain => {
                     for (_, closing) in self.accepting.drain() {
@@ -192,10 +191,10 @@ where
     }
 
     fn accept(&mut self, accept: Accept) {
-        let Accept { address, socket, door } = accept;
+        let Accept { place, socket, door } = accept;
         let socket = match AsyncFd::new(socket) {
             Ok(socket) => socket,
-            Err(error) => return error!(%address, %error, "cannot accept"),
+            Err(error) => return error!(listener = %door.name, %error, "cannot accept"),
         };
         let (closing, goaway) = channel::channel(false);
         let doorman = Doorman {
@@ -207,7 +206,7 @@ where
             tracker: self.tracker.clone(),
             goaway,
         };
-        self.accepting.insert(address, closing);
+        self.accepting.insert(place, closing);
         self.tracker.spawn(doorman.run());
     }
 }
