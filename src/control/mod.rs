@@ -8,13 +8,13 @@ mod reload;
 
 pub(crate) use live::Live;
 pub(crate) use probing::Turned;
-pub(crate) use reload::{Receipt, Refused, Source};
+pub(crate) use reload::{RESERVED_FILES, Source, load};
 
 use crate::access_log::Why;
 use crate::config::plan::Name;
 use crate::edge::{Door, Gate, Order, SocketFile, Workers};
 use crate::metrics::ListenerReading;
-use crate::pool::Server;
+use crate::pool::{HealthState, Membership, Server};
 use crate::units::Address;
 use probing::Probing;
 use std::collections::{HashMap, HashSet};
@@ -205,22 +205,22 @@ impl Control {
         }
         let now = Instant::now();
         let mut gone = false;
-        let workers = &self.workers;
+        let (workers, failing_open) = (&self.workers, &self.failing_open);
         self.closing.retain(|server| {
-            if server.must_close(now) {
-                let (id, why) = (server.id(), Why::Drained);
-                if server.in_flight() > 0 {
-                    info!(pool = %server.pool(), server = %server.name(), in_flight = server.in_flight(),
-                        "drain timeout passed; closing what is left");
-                    workers.tell_all(|| Order::CloseLeased { server: id, why });
-                    return true;
-                }
-                gone = true;
+            let (state, in_flight) = (server.state(), server.in_flight());
+            let leaving = state.membership == Membership::Leaving;
+            if in_flight == 0 {
+                gone |= leaving;
                 return false;
             }
-            let leaving = server.state().membership == crate::pool::Membership::Leaving;
-            gone |= leaving && server.in_flight() == 0;
-            server.in_flight() > 0 && server.closes()
+            // Failing open, a down server is in use on purpose.
+            if server.must_close(now) && (leaving || !failing_open.contains(server.pool())) {
+                let (server_id, why) = (server.id(), Why::Drained);
+                info!(pool = %server.pool(), server = %server.name(), in_flight,
+                    "drain timeout passed; closing what is left");
+                workers.tell_all(|| Order::CloseLeased { server: server_id, why });
+            }
+            leaving || state.health != HealthState::Up
         });
         if gone {
             self.live.metrics.forget(&self.live.snapshot());
@@ -228,12 +228,20 @@ impl Control {
     }
 
     fn look_for_failing_open(&mut self) {
+        let now = Instant::now();
         for pool in self.live.snapshot().pools() {
             let fails = pool.failing_open();
             if fails && self.failing_open.insert(pool.name.clone()) {
                 error!(pool = %pool.name, "no healthy server left: sending to all that are not drained");
             } else if !fails && self.failing_open.remove(&pool.name) {
                 info!(pool = %pool.name, "a healthy server is back: no longer sending to unhealthy ones");
+                // What the others were given meanwhile has its full time to finish.
+                for member in &pool.members {
+                    if member.server.state().health != HealthState::Up {
+                        member.server.set_close_at(Some(now + pool.plan.drain_timeout));
+                        self.closing.push(Arc::clone(&member.server));
+                    }
+                }
             }
         }
     }

@@ -68,7 +68,11 @@ pub(crate) fn load(source: &Source) -> Result<Plan, Refused> {
         Err(error) => return Err(Refused::Unreadable { name, error }),
     };
     let lines = |problems: &Problems| {
-        problems.iter().map(|problem| format!("{name}:{}", problem.sentence())).collect::<Vec<_>>()
+        let line = |problem: &config::Problem| {
+            let spot = problem.spot;
+            format!("{name}:{}:{}: {}", spot.line, spot.column, problem.sentence())
+        };
+        problems.iter().map(line).collect::<Vec<_>>()
     };
     match config::parse(&text) {
         Ok((plan, warnings)) => {

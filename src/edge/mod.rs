@@ -16,7 +16,7 @@ mod worker;
 pub(crate) use conn::{Client, Seat};
 pub(crate) use door::Door;
 pub(crate) use gate::Gate;
-pub(crate) use listen::bind;
+pub(crate) use listen::{Bound, SocketFile, bind};
 pub(crate) use worker::{Accept, Order, Workers};
 
 use crate::access_log::Why;

@@ -8,21 +8,20 @@ use super::watch::{self, TICK, Watch, Watched};
 use super::Tell;
 use crate::access_log::Why;
 use pingora::proxy::{HttpProxy, ProxyHttp};
-use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch as channel};
 use tokio_util::task::TaskTracker;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
-/// Connections accepted in a row before others get their turn.
-const BURST: usize = 32;
 /// After an error that is not one connection's fault (no more open files), accepting rests this long.
 const BREATHER: Duration = Duration::from_millis(50);
 /// Accepted from a closing listener's queue at most, so that closing ends.
@@ -192,13 +191,13 @@ where
 
     fn accept(&mut self, accept: Accept) {
         let Accept { place, socket, door } = accept;
-        let socket = match AsyncFd::new(socket) {
-            Ok(socket) => socket,
+        let listening = match Listening::new(socket) {
+            Ok(listening) => listening,
             Err(error) => return error!(listener = %door.name, %error, "cannot accept"),
         };
         let (closing, goaway) = channel::channel(false);
         let doorman = Doorman {
-            socket,
+            listening,
             door,
             proxy: Arc::clone(&self.proxy),
             gate: Arc::clone(&self.gate),
@@ -211,9 +210,51 @@ where
     }
 }
 
+/// A socket that is listened on.
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listening {
+    fn new(socket: OwnedFd) -> io::Result<Self> {
+        // The kernel knows which kind it is.
+        let socket = socket2::Socket::from(socket);
+        if socket.domain()? == socket2::Domain::UNIX {
+            UnixListener::from_std(socket.into()).map(Self::Unix)
+        } else {
+            TcpListener::from_std(socket.into()).map(Self::Tcp)
+        }
+    }
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, Option<SocketAddr>)>> {
+        match self {
+            Self::Tcp(listener) => {
+                listener.poll_accept(cx).map_ok(|(socket, peer)| (Socket::Tcp(socket), Some(peer)))
+            }
+            Self::Unix(listener) => {
+                listener.poll_accept(cx).map_ok(|(socket, _)| (Socket::Unix(socket), None))
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// The next connection, if one waits already.
+    async fn accept_waiting(&self) -> Option<(Socket, Option<SocketAddr>)> {
+        poll_fn(|cx| match self.poll_accept(cx) {
+            Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+}
+
 /// Accepts on one socket.
 struct Doorman<P> {
-    socket: AsyncFd<OwnedFd>,
+    listening: Listening,
     door: Arc<Door>,
     proxy: Arc<HttpProxy<P>>,
     gate: Arc<Gate>,
@@ -228,50 +269,46 @@ where
     P::CTX: Send + Sync,
 {
     async fn run(self) {
-        let mut closing = self.goaway.clone();
-        tokio::select! {
-            biased;
-            _ = closing.wait_for(|closing| *closing) => {}
-            () = self.accept_all() => {}
+        let mut goaway = self.goaway.clone();
+        let closing = async move { drop(goaway.wait_for(|closing| *closing).await) };
+        tokio::pin!(closing);
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut closing => break,
+                accepted = self.listening.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, peer)) => {
+                    // At a limit, one connection waits here for each loop, and the rest in the kernel's
+                    // queue. In this order everywhere, so that no two wait for each other.
+                    let passes = tokio::select! {
+                        biased;
+                        passes = async { (self.door.gate.enter().await, self.gate.enter().await) } => passes,
+                        () = &mut closing => {
+                            self.welcome(socket, peer, (self.door.gate.force(), self.gate.force()));
+                            break;
+                        }
+                    };
+                    self.welcome(socket, peer, passes);
+                }
+                // The client left before we came (accept(2): try again).
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    warn!(listener = %self.door.name, %error, "cannot accept a connection");
+                    tokio::time::sleep(BREATHER).await;
+                }
+            }
         }
         // The kernel has answered these clients in our name already.
         for _ in 0..LAST_ORDERS {
-            let passes = (self.door.gate.force(), self.gate.force());
-            match acceptfrom_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok((socket, peer)) => self.welcome(socket, peer, passes),
-                Err(_) => return,
-            }
+            let Some((socket, peer)) = self.listening.accept_waiting().await else { break };
+            self.welcome(socket, peer, (self.door.gate.force(), self.gate.force()));
         }
     }
 
-    async fn accept_all(&self) {
-        loop {
-            let Ok(mut ready) = self.socket.readable().await else { return };
-            for _ in 0..BURST {
-                // In this order everywhere, so that no two wait for each other.
-                let passes = (self.door.gate.enter().await, self.gate.enter().await);
-                match acceptfrom_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                    Ok((socket, peer)) => self.welcome(socket, peer, passes),
-                    Err(rustix::io::Errno::AGAIN) => {
-                        ready.clear_ready();
-                        break;
-                    }
-                    // The client left before we came (accept(2): treat like EAGAIN).
-                    Err(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => {}
-                    Err(error) => {
-                        warn!(listener = %self.door.name, %error, "cannot accept a connection");
-                        tokio::time::sleep(BREATHER).await;
-                        break;
-                    }
-                }
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
-    fn welcome(&self, socket: OwnedFd, peer: Option<SocketAddrAny>, passes: (Pass, Pass)) {
+    fn welcome(&self, socket: Socket, peer: Option<SocketAddr>, passes: (Pass, Pass)) {
         self.door.accepted.fetch_add(1, Relaxed);
-        let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
         let ip = peer.map(|peer| peer.ip().to_canonical());
         let limit = self.door.plan.load().limits.connections_per_client;
         let client_pass = match (ip, limit) {
@@ -279,19 +316,11 @@ where
                 Some(pass) => Some(pass),
                 None => {
                     self.door.refused.fetch_add(1, Relaxed);
+                    debug!(listener = %self.door.name, client = %ip, "too many connections of one client");
                     return;
                 }
             },
             _ => None,
-        };
-        let socket = if peer.is_some() {
-            tokio::net::TcpStream::from_std(socket.into()).map(Socket::Tcp)
-        } else {
-            tokio::net::UnixStream::from_std(socket.into()).map(Socket::Unix)
-        };
-        let socket = match socket {
-            Ok(socket) => socket,
-            Err(error) => return warn!(listener = %self.door.name, %error, "cannot serve a connection"),
         };
         let client = Arc::new(Client {
             listener: self.door.id,
@@ -300,9 +329,8 @@ where
             text: ip.map_or_else(|| "unix".to_owned(), |ip| ip.to_string()),
         });
         let seat = Arc::new(Seat::new(client, Watched::new(Watch::new(self.door.id))));
-        let conn = Box::new(Conn::new(socket, seat, peer));
         let conversation = converse(
-            conn,
+            Box::new(Conn::new(socket, seat, peer)),
             Arc::clone(&self.door),
             Arc::clone(&self.proxy),
             Arc::clone(&self.tell),
