@@ -31,7 +31,8 @@ impl<'a> Names<'a> {
             self.used.borrow_mut()[index] = true;
             return Ok(index);
         }
-        let message = format!("no {} is named {}", self.kind, quoted(&reference.text));
+        let verb = if self.kind == "pool" { "is" } else { "are" };
+        let message = format!("no {} {verb} named {}", self.kind, quoted(&reference.text));
         Err(match nearest(&reference.text, self.names.iter().copied()) {
             Some(name) => Fault { message: format!("{message}, did you mean `{name}`?"), help: None },
             None => Fault::new(message, self.known()),

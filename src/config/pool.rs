@@ -15,23 +15,25 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<Pool> {
     let balance = balance(section);
     let servers = servers(section);
     let health = match section.get("health") {
-        Some(at) if !at.is_null() => section.section("health", health)?,
-        _ => None,
+        Some(at) if !at.is_null() => section.section("health", health).flatten().map(Some),
+        _ => Some(None),
     };
+    let when_all_unhealthy = section.choice(
+        "when_all_unhealthy",
+        &[("use_all", WhenAllUnhealthy::UseAll), ("refuse", WhenAllUnhealthy::Refuse)],
+    );
+    let drain_timeout = section.duration("drain_timeout");
     let retries = section.section("retries", retries);
     let timeouts = section.section("timeouts", timeouts);
     Some(Pool {
         name: name.into(),
         balance: balance?,
         servers,
-        health,
-        when_all_unhealthy: section.choice(
-            "when_all_unhealthy",
-            &[("use_all", WhenAllUnhealthy::UseAll), ("refuse", WhenAllUnhealthy::Refuse)],
-        ),
+        health: health?,
+        when_all_unhealthy,
         retries: retries?,
         timeouts: timeouts?,
-        drain_timeout: section.duration("drain_timeout"),
+        drain_timeout,
     })
 }
 
@@ -47,15 +49,15 @@ fn balance(section: &Section<'_>) -> Option<Balance> {
         return Some(section.value("balance", |scalar| choose(scalar, &words)));
     }
     section.section("balance", |balance| {
-        if balance.get("consistent_hash").is_none() {
+        if balance.is_empty() {
             balance.at.refuse_key(Fault::new(
                 "names no way to balance",
                 "write `balance: least_connections`, or `consistent_hash: { key: client_ip }` below it",
             ));
         }
         balance.section("consistent_hash", |hash| {
-            let key = hash_key(&hash)?;
-            Some(Balance::ConsistentHash { key, bounded_load: hash.nullable_percent("bounded_load") })
+            let (key, bounded_load) = (hash_key(&hash), hash.nullable_percent("bounded_load"));
+            Some(Balance::ConsistentHash { key: key?, bounded_load })
         })?
     })?
 }
@@ -129,7 +131,7 @@ fn server(at: At<'_>) -> Option<Server> {
             drain: false,
         });
     }
-    let section = at.section(keys::SERVER)?;
+    let section = at.section_or(&"an address, or a section with `address`", keys::SERVER)?;
     let name = section.given("name", word);
     let address = section.required("address", server_address);
     let weight = section.value("weight", weight);

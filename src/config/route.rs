@@ -17,8 +17,11 @@ pub(super) fn routes(name: &str, at: &At<'_>, pools: &Names<'_>, taken: &mut Onc
     }
     let mut rules = Vec::with_capacity(items.len());
     for (index, item) in items.enumerate() {
+        let errors = item.errors();
         let Some(section) = item.section(keys::RULE) else { continue };
-        if let Some(rule) = rule(name, index, &section, pools, taken) {
+        let rule = rule(name, index, &section, pools, taken);
+        // What a broken rule would match is not known.
+        if let Some(rule) = rule.filter(|_| section.at.errors() == errors) {
             warn_if_covered(&rule, &rules, &section.at);
             rules.push((rule, section.at.line()));
         }

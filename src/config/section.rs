@@ -43,6 +43,11 @@ impl<'a> At<'a> {
         Self { node, spot: Spot { line: 1, column: 1, len: 1 }, trail: Trail::Root, problems }
     }
 
+    /// How many errors were found in the file so far, here or elsewhere.
+    pub(super) fn errors(&self) -> usize {
+        self.problems.borrow().errors()
+    }
+
     /// The line of the value or of its key.
     pub(super) fn line(&self) -> usize {
         self.spot.line
@@ -119,19 +124,24 @@ impl<'a> At<'a> {
 
     /// The names of a section whose keys the operator chooses.
     pub(super) fn names(&self) -> Option<impl ExactSizeIterator<Item = (&'a str, At<'_>)>> {
-        let entries = self.entries()?;
+        let entries = self.entries(&"a section with a name before each part")?;
         Some(entries.iter().map(|entry| (&*entry.key, self.child(entry))))
     }
 
     /// A section with the keys of a table; every key that is not in it is reported.
     pub(super) fn section(self, keys: &'static [Key]) -> Option<Section<'a>> {
-        let entries = self.entries()?;
-        let section = Section { at: self, keys, entries, read: Cell::new(0) };
+        self.section_or(&"a section of `key: value` pairs", keys)
+    }
+
+    /// As `section`, where `wanted` could stand as well.
+    pub(super) fn section_or(&self, wanted: &dyn fmt::Display, keys: &'static [Key]) -> Option<Section<'a>> {
+        let entries = self.entries(wanted)?;
+        let section = Section { at: *self, keys, entries, read: Cell::new(0) };
         section.refuse_unknown_keys();
         Some(section)
     }
 
-    fn entries(&self) -> Option<&'a [Entry<'a>]> {
+    fn entries(&self, wanted: &dyn fmt::Display) -> Option<&'a [Entry<'a>]> {
         match &self.node.value {
             Value::Map(entries) => Some(entries),
             // Every key below was left out or commented out.
@@ -142,7 +152,7 @@ impl<'a> At<'a> {
                 None
             }
             Value::List(_) => {
-                self.refuse(Fault::new("is a list", "write a section of `key: value` pairs"));
+                self.refuse(Fault::new("is a list", format!("write {wanted}")));
                 None
             }
             Value::Refused => None,
@@ -207,6 +217,11 @@ impl Section<'_> {
         self.entries.iter().find(|entry| entry.key == name).map(|entry| self.at.child(entry))
     }
 
+    /// Whether nothing at all is written in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// What is written for a key, if anything.
     pub(super) fn get(&self, name: &str) -> Option<At<'_>> {
         self.key(name);
@@ -215,11 +230,12 @@ impl Section<'_> {
 
     /// The section below a key; all defaults when it is absent.
     pub(super) fn section<T>(&self, name: &str, read: impl FnOnce(Section<'_>) -> T) -> Option<T> {
-        let (Kind::Section(keys) | Kind::Either(_, keys)) = &self.key(name).kind else {
+        let kind = &self.key(name).kind;
+        let (Kind::Section(keys) | Kind::Either(_, keys)) = kind else {
             unreachable!("only the table's sections are read as sections");
         };
         match self.find(name) {
-            Some(at) => at.section(keys).map(read),
+            Some(at) => at.section_or(kind, keys).map(read),
             None => Some(read(Section { at: self.at, keys, entries: &[], read: Cell::new(0) })),
         }
     }

@@ -219,6 +219,13 @@ impl<'t> Builder<'t, '_> {
 
     /// The first of several entries with one key stays; sorting keeps this linear enough for any file.
     fn without_duplicates(&self, mut entries: Vec<Entry<'t>>) -> Vec<Entry<'t>> {
+        // Nearly every map is a handful of keys, all of them different.
+        const FEW: usize = 8;
+        let differs =
+            |(i, entry): (usize, &Entry<'_>)| entries[..i].iter().all(|before| before.key != entry.key);
+        if entries.len() <= FEW && entries.iter().enumerate().all(differs) {
+            return entries;
+        }
         let mut order: Vec<usize> = (0..entries.len()).collect();
         order.sort_by(|&a, &b| entries[a].key.cmp(&entries[b].key));
         let mut repeated = vec![false; entries.len()];
@@ -249,6 +256,11 @@ impl<'t> Builder<'t, '_> {
     }
 
     fn refuse_properties(&self, spot: Spot, anchor: usize, tagged: bool) {
+        // An event does not tell where they stand, which can be lines before the value: its key is nearer.
+        let spot = match self.open.last().map(|open| &open.content) {
+            Some(Content::Map(_, Pending::Key(_, key_spot))) => *key_spot,
+            _ => spot,
+        };
         if anchor > 0 {
             self.refuse(
                 spot,
@@ -270,12 +282,24 @@ impl<'t> Builder<'t, '_> {
         let mark = error.marker();
         let spot = Spot { line: mark.line().max(1), column: mark.col() + 1, len: 1 };
         let info = error.info().trim_end_matches('.');
-        let begins =
-            text.lines().nth(spot.line - 1).and_then(|line| line.chars().nth(spot.column - 1)).unwrap_or(' ');
+        let line = text.lines().nth(spot.line - 1).unwrap_or("");
+        let begins = line.chars().nth(spot.column - 1).unwrap_or(' ');
+        let unclosed = self.open.last().filter(|_| info.contains("flow ")).map(|open| open.spot);
+        if let Some(opened) = unclosed {
+            let message = format!("the bracket that opens here is not closed by line {}", spot.line);
+            self.refuse(opened, Fault::new(message, "close it, and put a comma between the items"));
+            return;
+        }
         let fault = match begins {
             '*' => Fault::new("a value cannot begin with `*`", "put it in quotes, like `\"*.shop.example\"`"),
-            '\t' => Fault::new("a tab is used for indentation", "indent with spaces"),
             '@' | '`' => Fault::new(format!("a value cannot begin with `{begins}`"), "put it in quotes"),
+            _ if info.contains("tabs disallowed") => {
+                Fault::new("a tab is used for indentation", "indent with spaces")
+            }
+            _ if line.contains("]:") => Fault::new(
+                format!("not valid YAML: {info}"),
+                "put an IPv6 address with its port in quotes, like `\"[::1]:8080\"`",
+            ),
             _ => Fault::new(format!("not valid YAML: {info}"), advice(info)),
         };
         self.refuse(spot, fault);
@@ -338,8 +362,6 @@ fn advice(info: &str) -> &'static str {
         "check the indentation of this line and the one before"
     } else if info.contains("quoted scalar") {
         "close the quotes"
-    } else if info.contains("flow") {
-        "check that every `[` and `{` is closed and that commas stand between the items"
     } else {
         "check this line and the one before"
     }
@@ -401,7 +423,7 @@ mod tests {
         check(
             "a: &x 1\nb: *x\n",
             &[
-                "1:7+1 a: anchors (`&name`) are not read; remove it and write the value out",
+                "1:1+1 a: anchors (`&name`) are not read; remove it and write the value out",
                 "2:4+2 b: aliases (`*name`) are not read; write the value out",
             ],
         );
@@ -413,7 +435,7 @@ mod tests {
         check("a: 1\n---\nb: 1\n", &["2:1+3 a second document begins here; keep one document per file"]);
         check(
             "a: !x 1\n",
-            &["1:7+1 a: tags (`!name`) are not read; remove it; put a text that begins with `!` in quotes"],
+            &["1:1+1 a: tags (`!name`) are not read; remove it; put a text that begins with `!` in quotes"],
         );
     }
 
