@@ -3,6 +3,7 @@
 //! `tree` knows where everything stands, `keys` which keys there are, `section` how they are read; the files
 //! named after a section turn it into its part of the `plan`. No files, clocks or sockets: text in, plan out.
 
+mod address;
 mod file;
 mod health;
 pub mod keys;

@@ -150,10 +150,11 @@ fn method(scalar: &Scalar<'_>) -> Result<Method, Fault> {
 fn headers(at: &At<'_>) -> Vec<HeaderMatch> {
     let Some(names) = at.names() else { return Vec::new() };
     let mut headers: Vec<HeaderMatch> = Vec::new();
+    let mut taken = Once::default();
     for (name, at) in names {
         let value = at.scalar(&"the field's value, or `\"*\"` for any", header_value);
         match header_name(name) {
-            Ok(name) if headers.iter().any(|header| header.name == name) => at.refuse_key(Fault::new(
+            Ok(name) if taken.seen(name.clone(), at.line()).is_some() => at.refuse_key(Fault::new(
                 format!("the field `{name}` is here twice"),
                 "field names are compared without case; remove one",
             )),
