@@ -67,6 +67,20 @@ fn every_problem_begins_with_one_line_that_grep_finds() {
 }
 
 #[test]
+fn every_file_in_conf_is_good_and_warns_of_nothing() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
+    let mut files = 0;
+    for entry in fs::read_dir(folder).expect("conf is there") {
+        let path = entry.expect("readable").path();
+        let text = fs::read_to_string(&path).expect("readable");
+        let (said, ok) = evenkeel::config::check(&file_name(&path), &text, false, false);
+        assert!(ok && said.lines().count() == 1, "{said}");
+        files += 1;
+    }
+    assert!(files >= 3, "only {files} files");
+}
+
+#[test]
 fn a_good_file_is_summed_up_in_one_line() {
     for (file, summary) in [
         ("conf/minimal.yaml", "1 listener, 1 pool, 2 servers"),

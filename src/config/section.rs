@@ -148,7 +148,7 @@ impl<'a> At<'a> {
             Value::Scalar(scalar) if scalar.is_null() => Some(&[]),
             Value::Scalar(scalar) => {
                 let is = format!("{} is not a section", quoted(&scalar.text));
-                self.refuse(Fault::new(is, "write `key: value` pairs below it"));
+                self.refuse(Fault::new(is, format!("write {wanted}")));
                 None
             }
             Value::List(_) => {
@@ -235,7 +235,9 @@ impl Section<'_> {
             unreachable!("only the table's sections are read as sections");
         };
         match self.find(name) {
-            Some(at) => at.section_or(kind, keys).map(read),
+            Some(at) if keys.is_empty() => at.section_or(&"`{}`", keys).map(read),
+            Some(at) if matches!(kind, Kind::Either(..)) => at.section_or(kind, keys).map(read),
+            Some(at) => at.section(keys).map(read),
             None => Some(read(Section { at: self.at, keys, entries: &[], read: Cell::new(0) })),
         }
     }
