@@ -3,12 +3,13 @@
 use super::keys;
 use super::listener::listener;
 use super::names::{Names, Once};
+use super::place::At;
 use super::plan::{Listener, Plan, Pool, Routes};
 use super::pool::pool;
 use super::problem::Fault;
 use super::process::{access_log, admin, log, process};
 use super::route::routes;
-use super::section::{At, Section};
+use super::section::Section;
 use crate::units::Address;
 
 /// What a section holds under the names that the operator chose; `None` when it is missing or wrong.

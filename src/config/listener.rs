@@ -2,9 +2,10 @@
 
 use super::address;
 use super::names::{Names, Once, check_section_name};
+use super::place::At;
 use super::plan::{Entry, Http2, Limits, Listener, ListenerTimeouts};
 use super::problem::{Fault, quoted};
-use super::section::{At, Section};
+use super::section::Section;
 use super::tree::Scalar;
 use crate::units::Address;
 use ipnet::IpNet;

@@ -1,7 +1,7 @@
 //! Names that the operator chooses: which are allowed, which are taken, and which a reference means.
 
+use super::place::At;
 use super::problem::{Fault, nearest, quoted};
-use super::section::At;
 use super::tree::Scalar;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

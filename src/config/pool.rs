@@ -4,10 +4,11 @@ use super::address;
 use super::health::health;
 use super::keys;
 use super::names::{Once, check_section_name, word};
+use super::place::At;
 use super::plan::{Balance, HashKey, Name, Pool, PoolTimeouts, Retries, RetryOn, Server, WhenAllUnhealthy};
 use super::problem::{Fault, quoted};
 use super::route::header_name;
-use super::section::{At, Section, choose};
+use super::section::{Section, choose};
 use super::tree::Scalar;
 use crate::units::{Address, Weight};
 

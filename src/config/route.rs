@@ -1,9 +1,10 @@
 //! Routes: which requests a rule matches, and rules that can never match because of one before them.
 
 use super::names::{Names, Once, check_section_name, word};
+use super::place::At;
 use super::plan::{HeaderMatch, HostPattern, Match, PathPattern, Routes, Rule};
 use super::problem::{Fault, nearest, quoted};
-use super::section::{At, Section};
+use super::section::Section;
 use super::tree::Scalar;
 use super::{keys, plan::Name};
 use http::{HeaderName, HeaderValue, Method};
