@@ -1,8 +1,8 @@
 //! From YAML text to a plan: every problem at once, each with its place and what would work.
 //!
 //! `yaml` makes a `tree` that knows where everything stands, `keys` says which keys there are, `place` and
-//! `section` how they are read; the files
-//! named after a section turn it into its part of the `plan`. No files, clocks or sockets: text in, plan out.
+//! `section` how they are read; the files named after a section turn it into its part of the `plan`.
+//! No files, clocks or sockets: text in, plan out.
 
 mod address;
 mod file;
