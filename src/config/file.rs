@@ -3,12 +3,13 @@
 use super::keys;
 use super::listener::listener;
 use super::names::{Names, Once};
+use super::place::At;
 use super::plan::{Listener, Plan, Pool, Routes};
 use super::pool::pool;
 use super::problem::Fault;
 use super::process::{access_log, admin, log, process};
 use super::route::routes;
-use super::section::{At, Section};
+use super::section::Section;
 use crate::units::Address;
 
 /// What a section holds under the names that the operator chose; `None` when it is missing or wrong.
@@ -37,8 +38,11 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
         (Address::Inet(address), file.get("admin").map_or(0, |at| at.line()))
     });
     let planned_listeners = read_listeners(&listeners, &pool_names, &route_names, taken);
-    warn_of_unused(&pools, &pool_names, "no listener and no rule sends requests to this pool");
-    warn_of_unused(&routes, &route_names, "no listener uses these routes");
+    // In a broken file what looks unused is mostly what a broken line meant.
+    if root.errors() == 0 {
+        warn_of_unused(&pools, &pool_names, "no listener and no rule sends requests to this pool");
+        warn_of_unused(&routes, &route_names, "no listener uses these routes");
+    }
     Some(Plan {
         process: process?,
         admin: admin?,

@@ -1,8 +1,9 @@
 //! Health: what a probe asks, which answers pass, and how often it asks.
 
+use super::place::At;
 use super::plan::{Health, HttpProbe, Initial, Probe};
 use super::problem::{Fault, quoted};
-use super::section::{At, Section};
+use super::section::Section;
 use super::tree::Scalar;
 use http::{HeaderValue, Method, uri::PathAndQuery};
 use std::ops::RangeInclusive;

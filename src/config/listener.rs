@@ -1,9 +1,11 @@
 //! Listeners: where clients connect, what they may use, and which pool or routes serve them.
 
+use super::address;
 use super::names::{Names, Once, check_section_name};
+use super::place::At;
 use super::plan::{Entry, Http2, Limits, Listener, ListenerTimeouts};
 use super::problem::{Fault, quoted};
-use super::section::{At, Section};
+use super::section::Section;
 use super::tree::Scalar;
 use crate::units::Address;
 use ipnet::IpNet;
@@ -40,8 +42,9 @@ pub(super) fn listener<'a>(
 fn addresses(section: &Section<'_>, taken: &mut Once<Address>) -> Vec<Address> {
     let mut addresses = Vec::new();
     let mut add = |at: At<'_>| {
-        let read = |scalar: &Scalar<'_>| scalar.text.parse::<Address>().map_err(Fault::from);
-        let Some(address) = at.scalar(&"an address like `0.0.0.0:80` or `unix:/run/web.sock`", read) else {
+        let Some(address) =
+            at.scalar(&"an address like `0.0.0.0:80` or `unix:/run/web.sock`", address::to_listen)
+        else {
             return;
         };
         let kernel_chooses = matches!(&address, Address::Inet(address) if address.port() == 0);

@@ -1,13 +1,16 @@
 //! From YAML text to a plan: every problem at once, each with its place and what would work.
 //!
-//! `tree` knows where everything stands, `keys` which keys there are, `section` how they are read; the files
-//! named after a section turn it into its part of the `plan`. No files, clocks or sockets: text in, plan out.
+//! `yaml` makes a `tree` that knows where everything stands, `keys` says which keys there are, `place` and
+//! `section` how they are read; the files named after a section turn it into its part of the `plan`.
+//! No files, clocks or sockets: text in, plan out.
 
+mod address;
 mod file;
 mod health;
 pub mod keys;
 mod listener;
 mod names;
+mod place;
 pub mod plan;
 mod pool;
 pub mod problem;
@@ -18,6 +21,7 @@ mod section;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod yaml;
 
 pub use plan::Plan;
 pub use problem::{Problem, Problems, Severity};
@@ -28,8 +32,8 @@ use std::cell::RefCell;
 /// Reads a configuration. The problems beside a plan are warnings; those instead of one hold at least an error.
 pub fn parse(text: &str) -> Result<(Plan, Problems), Problems> {
     let found = RefCell::new(Problems::default());
-    let root = tree::read(text, &found);
-    let plan = root.and_then(|root| file::plan(section::At::root(&root, &found)));
+    let root = yaml::read(text, &found);
+    let plan = root.and_then(|root| file::plan(place::At::root(&root, &found)));
     let mut problems = found.into_inner();
     problems.sort();
     match plan {

@@ -1,9 +1,9 @@
 //! Names that the operator chooses: which are allowed, which are taken, and which a reference means.
 
+use super::place::At;
 use super::problem::{Fault, nearest, quoted};
-use super::section::At;
 use super::tree::Scalar;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 /// The pools or routes of a file by name, and whether anything refers to them.
@@ -14,6 +14,7 @@ pub(super) struct Names<'a> {
     indexes: Option<HashMap<&'a str, usize>>,
     names: Vec<&'a str>,
     used: RefCell<Vec<bool>>,
+    hints: Cell<usize>,
 }
 
 impl<'a> Names<'a> {
@@ -21,7 +22,7 @@ impl<'a> Names<'a> {
         let indexes =
             names.as_ref().map(|names| names.iter().enumerate().map(|(i, name)| (*name, i)).collect());
         let names = names.unwrap_or_default();
-        Self { kind, indexes, used: RefCell::new(vec![false; names.len()]), names }
+        Self { kind, indexes, used: RefCell::new(vec![false; names.len()]), names, hints: Cell::new(0) }
     }
 
     /// The index that a reference means.
@@ -31,8 +32,13 @@ impl<'a> Names<'a> {
             self.used.borrow_mut()[index] = true;
             return Ok(index);
         }
-        let message = format!("no {} is named {}", self.kind, quoted(&reference.text));
-        Err(match nearest(&reference.text, self.names.iter().copied()) {
+        let verb = if self.kind == "pool" { "is" } else { "are" };
+        let message = format!("no {} {verb} named {}", self.kind, quoted(&reference.text));
+        // Each hint compares with many names; a file that is wrong everywhere gets as many as anyone reads.
+        const MOST_HINTS: usize = 100;
+        self.hints.set(self.hints.get() + 1);
+        let names = if self.hints.get() > MOST_HINTS { &[] } else { &self.names[..] };
+        Err(match nearest(&reference.text, names.iter().copied()) {
             Some(name) => Fault { message: format!("{message}, did you mean `{name}`?"), help: None },
             None => Fault::new(message, self.known()),
         })

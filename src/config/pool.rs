@@ -1,12 +1,14 @@
 //! Pools: their servers, how one is chosen, when a request is tried again and how long anything may take.
 
+use super::address;
 use super::health::health;
 use super::keys;
 use super::names::{Once, check_section_name, word};
+use super::place::At;
 use super::plan::{Balance, HashKey, Name, Pool, PoolTimeouts, Retries, RetryOn, Server, WhenAllUnhealthy};
 use super::problem::{Fault, quoted};
 use super::route::header_name;
-use super::section::{At, Section, choose};
+use super::section::{Section, choose};
 use super::tree::Scalar;
 use crate::units::{Address, Weight};
 
@@ -15,23 +17,34 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<Pool> {
     let balance = balance(section);
     let servers = servers(section);
     let health = match section.get("health") {
-        Some(at) if !at.is_null() => section.section("health", health)?,
-        _ => None,
+        Some(at) if !at.is_null() => section.section("health", health).flatten().map(Some),
+        _ => Some(None),
     };
+    let when_all_unhealthy = section.choice(
+        "when_all_unhealthy",
+        &[("use_all", WhenAllUnhealthy::UseAll), ("refuse", WhenAllUnhealthy::Refuse)],
+    );
+    let drain_timeout = section.duration("drain_timeout");
     let retries = section.section("retries", retries);
     let timeouts = section.section("timeouts", timeouts);
+    let port = health.as_ref().and_then(|health| health.as_ref()?.port);
+    if let Some(server) =
+        servers.iter().find(|server| port.is_some() && matches!(server.address, Address::Unix(_)))
+    {
+        section.get("health").unwrap_or(section.at).refuse_key(Fault::new(
+            format!("`port` is given, and the server {} has none", quoted(&server.name)),
+            "remove `port`, or put servers on unix sockets in a pool of their own",
+        ));
+    }
     Some(Pool {
         name: name.into(),
         balance: balance?,
         servers,
-        health,
-        when_all_unhealthy: section.choice(
-            "when_all_unhealthy",
-            &[("use_all", WhenAllUnhealthy::UseAll), ("refuse", WhenAllUnhealthy::Refuse)],
-        ),
+        health: health?,
+        when_all_unhealthy,
         retries: retries?,
         timeouts: timeouts?,
-        drain_timeout: section.duration("drain_timeout"),
+        drain_timeout,
     })
 }
 
@@ -47,15 +60,15 @@ fn balance(section: &Section<'_>) -> Option<Balance> {
         return Some(section.value("balance", |scalar| choose(scalar, &words)));
     }
     section.section("balance", |balance| {
-        if balance.get("consistent_hash").is_none() {
+        if balance.is_empty() {
             balance.at.refuse_key(Fault::new(
                 "names no way to balance",
                 "write `balance: least_connections`, or `consistent_hash: { key: client_ip }` below it",
             ));
         }
         balance.section("consistent_hash", |hash| {
-            let key = hash_key(&hash)?;
-            Some(Balance::ConsistentHash { key, bounded_load: hash.nullable_percent("bounded_load") })
+            let (key, bounded_load) = (hash_key(&hash), hash.nullable_percent("bounded_load"));
+            Some(Balance::ConsistentHash { key: key?, bounded_load })
         })?
     })?
 }
@@ -120,7 +133,7 @@ fn servers(section: &Section<'_>) -> Vec<Server> {
 
 fn server(at: At<'_>) -> Option<Server> {
     if at.is_scalar() {
-        let (name, address) = at.scalar(&"an address like `10.0.0.11:8080`", server_address)?;
+        let (name, address) = at.scalar(&"an address like `10.0.0.11:8080`", named)?;
         return Some(Server {
             name,
             address,
@@ -129,9 +142,9 @@ fn server(at: At<'_>) -> Option<Server> {
             drain: false,
         });
     }
-    let section = at.section(keys::SERVER)?;
+    let section = at.section_or(&"an address, or a section with `address`", keys::SERVER)?;
     let name = section.given("name", word);
-    let address = section.required("address", server_address);
+    let address = section.required("address", named);
     let weight = section.value("weight", weight);
     let max_connections = section.nullable_count("max_connections");
     let drain = section.flag("drain");
@@ -140,34 +153,9 @@ fn server(at: At<'_>) -> Option<Server> {
     Some(Server { name, address, weight, max_connections, drain })
 }
 
-/// A server's address, with its text, which is its name unless it has another.
-fn server_address(scalar: &Scalar<'_>) -> Result<(Name, Address), Fault> {
-    let text = &*scalar.text;
-    let address: Address = text.parse().map_err(|fault: String| {
-        let is_host = text.rsplit_once(':').is_some_and(|(host, port)| {
-            port.parse::<u16>().is_ok()
-                && host.contains(|c: char| c.is_ascii_alphabetic())
-                && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-        });
-        if is_host {
-            let message = format!("{} is a host name, and names are not resolved yet", quoted(text));
-            return Fault::new(message, "write the server's IP address, like `10.0.0.11:8080`");
-        }
-        Fault::from(fault)
-    })?;
-    if let Address::Inet(inet) = &address {
-        if inet.port() == 0 {
-            return Err(Fault::new(format!("{inet} has port 0"), "write the port the server listens on"));
-        }
-        if inet.ip().is_unspecified() {
-            let message = format!("{inet} is every address of a machine, so it cannot be connected to");
-            return Err(Fault::new(
-                message,
-                format!("write the server's own, like `127.0.0.1:{}`", inet.port()),
-            ));
-        }
-    }
-    Ok((text.into(), address))
+/// A server's address with its text, which is its name unless it has another.
+fn named(scalar: &Scalar<'_>) -> Result<(Name, Address), Fault> {
+    Ok(((*scalar.text).into(), address::to_connect(scalar)?))
 }
 
 fn weight(scalar: &Scalar<'_>) -> Result<Weight, Fault> {

@@ -82,6 +82,7 @@ impl Problem {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems {
     list: Vec<Problem>,
+    errors: usize,
     left_out: usize,
 }
 
@@ -90,10 +91,12 @@ impl Problems {
     const MOST: usize = 1000;
 
     pub(super) fn push(&mut self, problem: Problem) {
+        let error = usize::from(problem.severity == Severity::Error);
+        self.errors += error;
         if self.list.len() < Self::MOST {
             self.list.push(problem);
-        } else if problem.severity == Severity::Error {
-            self.left_out += 1;
+        } else {
+            self.left_out += error;
         }
     }
 
@@ -110,7 +113,12 @@ impl Problems {
     }
 
     pub fn has_errors(&self) -> bool {
-        self.left_out > 0 || self.list.iter().any(|problem| problem.severity == Severity::Error)
+        self.errors > 0
+    }
+
+    /// How many errors were found so far.
+    pub(super) fn errors(&self) -> usize {
+        self.errors
     }
 
     /// How many errors were found beyond those that are listed.

@@ -1,9 +1,10 @@
 //! Routes: which requests a rule matches, and rules that can never match because of one before them.
 
 use super::names::{Names, Once, check_section_name, word};
+use super::place::At;
 use super::plan::{HeaderMatch, HostPattern, Match, PathPattern, Routes, Rule};
 use super::problem::{Fault, nearest, quoted};
-use super::section::{At, Section};
+use super::section::Section;
 use super::tree::Scalar;
 use super::{keys, plan::Name};
 use http::{HeaderName, HeaderValue, Method};
@@ -17,8 +18,11 @@ pub(super) fn routes(name: &str, at: &At<'_>, pools: &Names<'_>, taken: &mut Onc
     }
     let mut rules = Vec::with_capacity(items.len());
     for (index, item) in items.enumerate() {
+        let errors = item.errors();
         let Some(section) = item.section(keys::RULE) else { continue };
-        if let Some(rule) = rule(name, index, &section, pools, taken) {
+        let rule = rule(name, index, &section, pools, taken);
+        // What a broken rule would match is not known.
+        if let Some(rule) = rule.filter(|_| section.at.errors() == errors) {
             warn_if_covered(&rule, &rules, &section.at);
             rules.push((rule, section.at.line()));
         }
@@ -147,10 +151,11 @@ fn method(scalar: &Scalar<'_>) -> Result<Method, Fault> {
 fn headers(at: &At<'_>) -> Vec<HeaderMatch> {
     let Some(names) = at.names() else { return Vec::new() };
     let mut headers: Vec<HeaderMatch> = Vec::new();
+    let mut taken = Once::default();
     for (name, at) in names {
         let value = at.scalar(&"the field's value, or `\"*\"` for any", header_value);
         match header_name(name) {
-            Ok(name) if headers.iter().any(|header| header.name == name) => at.refuse_key(Fault::new(
+            Ok(name) if taken.seen(name.clone(), at.line()).is_some() => at.refuse_key(Fault::new(
                 format!("the field `{name}` is here twice"),
                 "field names are compared without case; remove one",
             )),

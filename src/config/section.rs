@@ -2,162 +2,14 @@
 //! becomes a problem at its place and reading goes on, so that one pass finds everything.
 
 use super::keys::{Key, Kind};
-use super::problem::{Fault, Problem, Problems, Severity, Spot, nearest, quoted};
-use super::tree::{Entry, Node, Scalar, Value};
+use super::place::At;
+use super::problem::{Fault, Severity, nearest, quoted};
+use super::tree::{Entry, Scalar};
 use crate::units::{self, Percent};
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
-
-/// A value with its place. Cheap to copy; its path is spelt out only when there is something to report.
-#[derive(Clone, Copy)]
-pub(super) struct At<'a> {
-    node: &'a Node<'a>,
-    /// Where a problem with the value as a whole is shown: at its key, where there is one.
-    spot: Spot,
-    trail: Trail<'a>,
-    problems: &'a RefCell<Problems>,
-}
-
-#[derive(Clone, Copy)]
-enum Trail<'a> {
-    Root,
-    Key(&'a Trail<'a>, &'a str),
-    Item(&'a Trail<'a>, usize),
-}
-
-impl fmt::Display for Trail<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Root => Ok(()),
-            Self::Key(Self::Root, name) => f.write_str(quoted(name).trim_matches('`')),
-            Self::Key(above, name) => write!(f, "{above}.{}", quoted(name).trim_matches('`')),
-            Self::Item(above, index) => write!(f, "{above}[{index}]"),
-        }
-    }
-}
-
-impl<'a> At<'a> {
-    pub(super) fn root(node: &'a Node<'a>, problems: &'a RefCell<Problems>) -> Self {
-        Self { node, spot: Spot { line: 1, column: 1, len: 1 }, trail: Trail::Root, problems }
-    }
-
-    /// The line of the value or of its key.
-    pub(super) fn line(&self) -> usize {
-        self.spot.line
-    }
-
-    /// Reports a problem with the value itself.
-    pub(super) fn refuse(&self, fault: Fault) {
-        let spot = if matches!(self.node.value, Value::Scalar(_)) { self.node.spot } else { self.spot };
-        self.report(Severity::Error, spot, fault);
-    }
-
-    /// Reports a problem with the key, whatever its value.
-    pub(super) fn refuse_key(&self, fault: Fault) {
-        self.report(Severity::Error, self.spot, fault);
-    }
-
-    pub(super) fn warn(&self, fault: Fault) {
-        self.report(Severity::Warning, self.spot, fault);
-    }
-
-    fn report(&self, severity: Severity, spot: Spot, fault: Fault) {
-        let Fault { message, help } = fault;
-        let path = self.trail.to_string();
-        self.problems.borrow_mut().push(Problem { severity, path, spot, message, help });
-    }
-
-    pub(super) fn is_null(&self) -> bool {
-        matches!(&self.node.value, Value::Scalar(scalar) if scalar.is_null())
-    }
-
-    pub(super) fn is_scalar(&self) -> bool {
-        matches!(&self.node.value, Value::Scalar(_))
-    }
-
-    /// The single value, read by `read`; `wanted` says what would work in place of a list or nothing.
-    pub(super) fn scalar<T>(
-        &self,
-        wanted: &dyn fmt::Display,
-        read: impl FnOnce(&Scalar<'a>) -> Result<T, Fault>,
-    ) -> Option<T> {
-        let is = match &self.node.value {
-            Value::Scalar(scalar) if scalar.is_null() => "has no value",
-            Value::Scalar(scalar) => return read(scalar).map_err(|fault| self.refuse(fault)).ok(),
-            Value::List(_) => "is a list",
-            Value::Map(_) => "is a section",
-            Value::Refused => return None,
-        };
-        self.refuse(Fault::new(is, format!("write {wanted}")));
-        None
-    }
-
-    /// The items of a list; one value alone is not taken for a list of one.
-    pub(super) fn items(&self) -> Option<impl ExactSizeIterator<Item = At<'_>>> {
-        let items = match &self.node.value {
-            Value::List(items) => items.as_slice(),
-            Value::Scalar(scalar) if scalar.is_null() => &[],
-            Value::Scalar(scalar) => {
-                self.refuse(Fault::new("is not a list", format!("write `[{}]`", scalar.text)));
-                return None;
-            }
-            Value::Map(_) => {
-                self.refuse(Fault::new("is a section", "write a list, like `[a, b]`"));
-                return None;
-            }
-            Value::Refused => return None,
-        };
-        Some(items.iter().enumerate().map(|(index, node)| At {
-            node,
-            spot: node.spot,
-            trail: Trail::Item(&self.trail, index),
-            problems: self.problems,
-        }))
-    }
-
-    /// The names of a section whose keys the operator chooses.
-    pub(super) fn names(&self) -> Option<impl ExactSizeIterator<Item = (&'a str, At<'_>)>> {
-        let entries = self.entries()?;
-        Some(entries.iter().map(|entry| (&*entry.key, self.child(entry))))
-    }
-
-    /// A section with the keys of a table; every key that is not in it is reported.
-    pub(super) fn section(self, keys: &'static [Key]) -> Option<Section<'a>> {
-        let entries = self.entries()?;
-        let section = Section { at: self, keys, entries, read: Cell::new(0) };
-        section.refuse_unknown_keys();
-        Some(section)
-    }
-
-    fn entries(&self) -> Option<&'a [Entry<'a>]> {
-        match &self.node.value {
-            Value::Map(entries) => Some(entries),
-            // Every key below was left out or commented out.
-            Value::Scalar(scalar) if scalar.is_null() => Some(&[]),
-            Value::Scalar(scalar) => {
-                let is = format!("{} is not a section", quoted(&scalar.text));
-                self.refuse(Fault::new(is, "write `key: value` pairs below it"));
-                None
-            }
-            Value::List(_) => {
-                self.refuse(Fault::new("is a list", "write a section of `key: value` pairs"));
-                None
-            }
-            Value::Refused => None,
-        }
-    }
-
-    fn child<'s>(&'s self, entry: &'s Entry<'a>) -> At<'s> {
-        At {
-            node: &entry.node,
-            spot: entry.key_spot,
-            trail: Trail::Key(&self.trail, &entry.key),
-            problems: self.problems,
-        }
-    }
-}
 
 /// A section that is being read. Every key of its table must be asked for.
 pub(super) struct Section<'a> {
@@ -174,12 +26,19 @@ impl Drop for Section<'_> {
         debug_assert!(
             std::thread::panicking() || self.read.get() == all,
             "{}: some key is never read",
-            self.at.trail
+            self.at.path()
         );
     }
 }
 
-impl Section<'_> {
+impl<'a> Section<'a> {
+    /// Begins to read, which reports every entry that is not in the table.
+    pub(super) fn new(at: At<'a>, keys: &'static [Key], entries: &'a [Entry<'a>]) -> Self {
+        let section = Self { at, keys, entries, read: Cell::new(0) };
+        section.refuse_unknown_keys();
+        section
+    }
+
     fn refuse_unknown_keys(&self) {
         for entry in self.entries {
             if self.keys.iter().any(|key| key.name == entry.key) {
@@ -207,6 +66,11 @@ impl Section<'_> {
         self.entries.iter().find(|entry| entry.key == name).map(|entry| self.at.child(entry))
     }
 
+    /// Whether nothing at all is written in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// What is written for a key, if anything.
     pub(super) fn get(&self, name: &str) -> Option<At<'_>> {
         self.key(name);
@@ -215,12 +79,15 @@ impl Section<'_> {
 
     /// The section below a key; all defaults when it is absent.
     pub(super) fn section<T>(&self, name: &str, read: impl FnOnce(Section<'_>) -> T) -> Option<T> {
-        let (Kind::Section(keys) | Kind::Either(_, keys)) = &self.key(name).kind else {
+        let kind = &self.key(name).kind;
+        let (Kind::Section(keys) | Kind::Either(_, keys)) = kind else {
             unreachable!("only the table's sections are read as sections");
         };
         match self.find(name) {
+            Some(at) if keys.is_empty() => at.section_or(&"`{}`", keys).map(read),
+            Some(at) if matches!(kind, Kind::Either(..)) => at.section_or(kind, keys).map(read),
             Some(at) => at.section(keys).map(read),
-            None => Some(read(Section { at: self.at, keys, entries: &[], read: Cell::new(0) })),
+            None => Some(read(Section::new(self.at, keys, &[]))),
         }
     }
 
