@@ -121,17 +121,13 @@ impl<'a> Candidates<'a> {
         1.0 / f64::from(self.seats.heaviest())
     }
 
-    /// The lowest load and a server that carries it, the search starting at a place that `start` decides.
+    /// The lowest load and a server that carries it; of several, `start` decides where the search begins.
     pub fn lowest(&self, start: u64) -> Option<(usize, f64)> {
-        let n = self.len();
-        let first = (start % n.max(1) as u64) as usize;
-        (first..n).chain(0..first).fold(None, |lowest, index| {
-            let load = self.load(index);
-            match lowest {
-                Some((_, least)) if load >= least => lowest,
-                _ if load == f64::INFINITY => lowest,
-                _ => Some((index, load)),
-            }
-        })
+        self.seats.lowest(start, self.mask, self.tried)
+    }
+
+    /// Leases and weights of the eligible servers, added up.
+    pub fn totals(&self) -> (u64, u64) {
+        self.seats.totals(self.mask, self.tried)
     }
 }
