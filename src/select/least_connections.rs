@@ -28,8 +28,8 @@ impl Selector for LeastConnections {
                 return Some(index);
             }
         }
-        let (found, lowest) = among.lowest(query.entropy)?;
-        let tied = |index| among.load(index) <= lowest + SAME_LOAD;
-        Some(self.turns.next_where(TURNS, tied).unwrap_or(found))
+        let lowest = among.lowest(query.entropy)?;
+        let tied = |index| among.load(index) <= lowest.load + SAME_LOAD;
+        self.turns.next_where(TURNS, tied).or_else(|| among.holder(&lowest, query.entropy))
     }
 }
