@@ -1,6 +1,6 @@
 //! What an algorithm sees of a pool, and what it is asked: nothing else decides a choice.
 
-use super::seats::Seats;
+use super::seats::{Lowest, Seats};
 use super::slot::{Flags, in_flight};
 use std::any::Any;
 use std::fmt::Debug;
@@ -121,17 +121,18 @@ impl<'a> Candidates<'a> {
         1.0 / f64::from(self.seats.heaviest())
     }
 
-    /// The lowest load and a server that carries it, the search starting at a place that `start` decides.
-    pub fn lowest(&self, start: u64) -> Option<(usize, f64)> {
-        let n = self.len();
-        let first = (start % n.max(1) as u64) as usize;
-        (first..n).chain(0..first).fold(None, |lowest, index| {
-            let load = self.load(index);
-            match lowest {
-                Some((_, least)) if load >= least => lowest,
-                _ if load == f64::INFINITY => lowest,
-                _ => Some((index, load)),
-            }
-        })
+    /// The lowest load of all; the search begins at a place that `start` decides.
+    pub fn lowest(&self, start: u64) -> Option<Lowest> {
+        self.seats.lowest(start, self.mask, self.tried)
+    }
+
+    /// A server with the lowest load; of several in reach, `start` decides.
+    pub fn holder(&self, lowest: &Lowest, start: u64) -> Option<usize> {
+        self.seats.holder(lowest, start, self.mask, self.tried)
+    }
+
+    /// Leases and weights of the eligible servers, added up.
+    pub fn totals(&self) -> (u64, u64) {
+        self.seats.totals(self.mask, self.tried)
     }
 }

@@ -110,20 +110,25 @@ impl Pool {
         if let Some(lease) = self.attempt(STRICT, query, tried) {
             return Ok(lease);
         }
-        let why = self.why_none(tried);
-        if self.failing_open() {
-            return self.attempt(Flags::NOT_READY, query, tried).ok_or(why);
+        if self.any_usable(STRICT) {
+            return Err(self.full_or_tried(STRICT, tried));
         }
-        Err(why)
+        if !self.any_usable(Flags::NOT_READY) {
+            return Err(NoServer::NoneReady);
+        }
+        match self.plan.when_all_unhealthy {
+            plan::WhenAllUnhealthy::Refuse => Err(NoServer::AllUnhealthy),
+            plan::WhenAllUnhealthy::UseAll => self
+                .attempt(Flags::NOT_READY, query, tried)
+                .ok_or_else(|| self.full_or_tried(Flags::NOT_READY, tried)),
+        }
     }
 
     /// Whether nothing ready is healthy and requests go to every ready server all the same.
     pub fn failing_open(&self) -> bool {
-        if self.plan.when_all_unhealthy != plan::WhenAllUnhealthy::UseAll {
-            return false;
-        }
-        let counts = self.counts();
-        counts.up == 0 && counts.down + counts.probing > 0
+        self.plan.when_all_unhealthy == plan::WhenAllUnhealthy::UseAll
+            && !self.any_usable(STRICT)
+            && self.any_usable(Flags::NOT_READY)
     }
 
     /// Counts the servers by state. Looks at each: for gauges, not for requests.
@@ -184,25 +189,15 @@ impl Pool {
         Some(lease)
     }
 
-    fn why_none(&self, tried: &Tried) -> NoServer {
-        let counts = self.counts();
-        if counts.up + counts.down + counts.probing == 0 {
-            return NoServer::NoneReady;
-        }
-        if counts.up == 0 && self.plan.when_all_unhealthy == plan::WhenAllUnhealthy::Refuse {
-            return NoServer::AllUnhealthy;
-        }
-        let usable = |index: &usize| {
-            let member = &self.members[*index];
-            let state = member.server.state();
-            !member.drain
-                && state.admin == Operator::Ready
-                && state.membership == Membership::Present
-                && (counts.up == 0 || state.health == HealthState::Up)
-        };
-        match (0..self.members.len()).filter(usable).all(|index| tried.contains(index)) {
-            true => NoServer::AllTried,
-            false => NoServer::AllFull,
+    fn any_usable(&self, mask: Flags) -> bool {
+        (0..self.members.len()).any(|index| self.seats.is_usable(index, mask))
+    }
+
+    fn full_or_tried(&self, mask: Flags, tried: &Tried) -> NoServer {
+        let untried = |index: &usize| !tried.contains(*index);
+        match (0..self.members.len()).filter(untried).any(|index| self.seats.is_usable(index, mask)) {
+            true => NoServer::AllFull,
+            false => NoServer::AllTried,
         }
     }
 }

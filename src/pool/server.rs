@@ -250,6 +250,7 @@ fn nanos(duration: Duration) -> u64 {
 
 /// One request or connection counted against a server. It gives itself back when dropped, on every
 /// path: end, abort, timeout, retry, panic.
+#[must_use = "a lease that is dropped is given back"]
 #[derive(Debug)]
 pub struct Lease {
     server: Arc<Server>,
