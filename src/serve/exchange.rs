@@ -163,12 +163,18 @@ impl Exchange {
         }
     }
 
-    /// Whether the pool's settings and budget allow one try more.
-    pub(super) fn may_retry(&self) -> bool {
+    /// Whether the pool's settings allow one try more.
+    pub(super) fn may_try_again(&self) -> bool {
         self.destination.as_ref().is_some_and(|destination| {
-            let retries = &destination.pool.plan.retries;
-            destination.tries - destination.stale <= retries.max && destination.pool.budget.withdraw()
+            destination.tries - destination.stale <= destination.pool.plan.retries.max
         })
+    }
+
+    /// Whether a request that a server has seen may be sent to another: this is what the budget is for,
+    /// for it doubles the work of servers that may be failing under it. A connection that could not be
+    /// opened gave nobody work.
+    pub(super) fn may_send_again(&self) -> bool {
+        self.may_try_again() && self.pool().is_some_and(|pool| pool.budget.withdraw())
     }
 
     /// Gives the lease back, counts, and writes the record.

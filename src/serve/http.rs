@@ -223,7 +223,7 @@ impl ProxyHttp for Proxy {
         let interrupted = exchange.seat.as_ref().and_then(|seat| seat.watch.interrupted());
         let retry = interrupted.is_none()
             && exchange.pool().is_some_and(|pool| pool.plan.retries.on.connect)
-            && exchange.may_retry();
+            && exchange.may_try_again();
         if let Some(destination) = &mut exchange.destination {
             destination.lease = None;
             let server = destination.server.as_ref().map(|server| server.name().clone());
@@ -325,8 +325,8 @@ impl ProxyHttp for Proxy {
         if let Some(reason) = RetryReason::of_status(status)
             && let Some(pool) = exchange.pool().cloned()
             && pool.plan.retries.on.statuses.contains(&status)
-            && may_send_again(session)
-            && exchange.may_retry()
+            && can_be_repeated(session)
+            && exchange.may_send_again()
         {
             pool.stats.count_retry(reason);
             return Error::e_explain(TRY_ELSEWHERE, "a status that is retried");
@@ -379,7 +379,7 @@ impl ProxyHttp for Proxy {
             error.set_retry(true);
         } else {
             let why = reason(&error);
-            let untouched = session.response_written().is_none() && may_send_again(session);
+            let untouched = session.response_written().is_none() && can_be_repeated(session);
             if why == Why::ServerReset && untouched {
                 error.set_retry(self.send_again(exchange, reused));
             }
@@ -460,7 +460,7 @@ impl Proxy {
             destination.tried = destination.tried_before.clone();
             return true;
         }
-        if !destination.pool.plan.retries.on.reset || !exchange.may_retry() {
+        if !destination.pool.plan.retries.on.reset || !exchange.may_send_again() {
             return false;
         }
         if let Some(pool) = exchange.pool() {
@@ -471,7 +471,7 @@ impl Proxy {
 }
 
 /// RFC 9110 section 9.2.2: only what does no harm twice, and only with its body still at hand.
-fn may_send_again(session: &Session) -> bool {
+fn can_be_repeated(session: &Session) -> bool {
     is_idempotent(&session.req_header().method) && !session.as_ref().retry_buffer_truncated()
 }
 
