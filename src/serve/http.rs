@@ -3,6 +3,7 @@
 
 use super::exchange::{Exchange, is_idempotent};
 use super::forwarding;
+use super::response::{asks_for_websocket, end_servers_hop, is_ambiguous};
 use crate::access_log::Why;
 use crate::config::plan::PoolTimeouts;
 use crate::control::Live;
@@ -317,6 +318,12 @@ impl ProxyHttp for Proxy {
         if response.status.is_informational() && status != 101 {
             return Ok(());
         }
+        if is_ambiguous(response) {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "a body with two ends").into_up());
+        }
+        if status == 101 && !asks_for_websocket(&session.req_header().headers) {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "an upgrade nobody asked for").into_up());
+        }
         if let Some(hint) = keepalive_hint(response)
             && let Some(server) = exchange.destination.as_ref().and_then(|d| d.server.as_ref())
         {
@@ -341,6 +348,7 @@ impl ProxyHttp for Proxy {
                 seat.watch.quiet(timeouts.stream_idle, Why::StreamIdle);
             }
         }
+        end_servers_hop(response);
         Ok(())
     }
 
@@ -355,6 +363,11 @@ impl ProxyHttp for Proxy {
             return Ok(());
         }
         seat.answered.store(true, Relaxed);
+        if session.req_header().version == Version::HTTP_10 {
+            // Such a client knows no chunks (RFC 9112 section 6.1): without a length, the body ends with the
+            // connection.
+            response.remove_header(&header::TRANSFER_ENCODING);
+        }
         if seat.client.door.is_closing() {
             // Said in the response, so that the client does not send another request to find out.
             session.set_keepalive(None);
