@@ -4,8 +4,10 @@
 //! that a pipelined request waits its turn here. Writes are gathered, so that a small response is
 //! one system call. Between requests there are no buffers at all.
 
+use super::chunks::Chunks;
 use super::door::Door;
 use super::watch::Watched;
+use crate::access_log::Why;
 use async_trait::async_trait;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -157,6 +159,8 @@ impl Seat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Portion {
     Exact(u64),
+    /// So much of a head, and then up to the body's last chunk.
+    Chunked { head: usize, chunks: Chunks },
     Open,
 }
 
@@ -259,9 +263,25 @@ impl Conn {
     /// Takes up to the allowed portion from what has arrived.
     fn take(&mut self, buf: &mut ReadBuf<'_>) {
         let mut n = buf.remaining().min(self.arrived.len() - self.at);
-        if let Portion::Exact(left) = &mut self.portion {
-            n = n.min(usize::try_from(*left).unwrap_or(usize::MAX));
-            *left -= n as u64;
+        match &mut self.portion {
+            Portion::Open => {}
+            Portion::Exact(left) => {
+                n = n.min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= n as u64;
+            }
+            Portion::Chunked { head: head @ 1.., .. } => {
+                n = n.min(*head);
+                *head -= n;
+            }
+            Portion::Chunked { chunks, .. } => {
+                n = chunks.take(&self.arrived[self.at..self.at + n]);
+                match chunks {
+                    Chunks::Over => self.portion = Portion::Exact(0),
+                    // What follows is not handed on; the next read says why.
+                    Chunks::Broken => self.seat.watch.interrupt(Why::Malformed),
+                    _ => {}
+                }
+            }
         }
         buf.put_slice(&self.arrived[self.at..self.at + n]);
         self.at += n;
@@ -283,8 +303,11 @@ impl AsyncRead for Conn {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.at < this.arrived.len() && this.portion != Portion::Exact(0) {
+            let before = buf.filled().len();
             this.take(buf);
-            return Poll::Ready(Ok(()));
+            if buf.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
         }
         this.seat.watch.wake_by(cx.waker());
         if let Some(why) = this.seat.watch.interrupted() {
@@ -297,6 +320,27 @@ impl AsyncRead for Conn {
                 if buf.filled().len() > before {
                     this.seat.watch.touch();
                 }
+                Poll::Ready(Ok(()))
+            }
+            Portion::Chunked { chunks, .. } => {
+                let before = buf.filled().len();
+                ready!(this.socket.poll_read(cx, buf))?;
+                let came = &buf.filled()[before..];
+                let n = chunks.take(came);
+                if !came.is_empty() {
+                    this.seat.watch.touch();
+                }
+                if chunks.is_broken() {
+                    this.seat.watch.interrupt(Why::Malformed);
+                    buf.set_filled(before);
+                    return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, Why::Malformed.as_str())));
+                }
+                if chunks.is_over() {
+                    // The next request came along.
+                    this.arrived.extend_from_slice(&came[n..]);
+                    this.portion = Portion::Exact(0);
+                }
+                buf.set_filled(before + n);
                 Poll::Ready(Ok(()))
             }
             Portion::Exact(0) => this.poll_ahead(cx),

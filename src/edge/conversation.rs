@@ -1,6 +1,7 @@
 //! One client's connection from its opening to its end: wait for a request without buffers, judge
 //! its head, hand it to Pingora, and so on.
 
+use super::chunks::Chunks;
 use super::conn::{Client, Conn, Portion, Seat};
 use super::door::Door;
 use super::head::{self, Body, Refusal, Verdict};
@@ -73,6 +74,7 @@ pub(crate) async fn converse<P>(
         seat.renew();
         conn.allow(match body {
             Body::Length(n) => Portion::Exact((length as u64).saturating_add(n)),
+            Body::Chunked => Portion::Chunked { head: length, chunks: Chunks::Start },
             Body::Open => Portion::Open,
         });
         let session = ServerSession::new_http1(conn);
