@@ -1,6 +1,6 @@
 //! What an algorithm sees of a pool, and what it is asked: nothing else decides a choice.
 
-use super::seats::Seats;
+use super::seats::{Lowest, Seats};
 use super::slot::{Flags, in_flight};
 use std::any::Any;
 use std::fmt::Debug;
@@ -121,9 +121,14 @@ impl<'a> Candidates<'a> {
         1.0 / f64::from(self.seats.heaviest())
     }
 
-    /// The lowest load and a server that carries it; of several, `start` decides where the search begins.
-    pub fn lowest(&self, start: u64) -> Option<(usize, f64)> {
+    /// The lowest load of all; the search begins at a place that `start` decides.
+    pub fn lowest(&self, start: u64) -> Option<Lowest> {
         self.seats.lowest(start, self.mask, self.tried)
+    }
+
+    /// A server with the lowest load; of several in reach, `start` decides.
+    pub fn holder(&self, lowest: &Lowest, start: u64) -> Option<usize> {
+        self.seats.holder(lowest, start, self.mask, self.tried)
     }
 
     /// Leases and weights of the eligible servers, added up.

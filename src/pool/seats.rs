@@ -6,6 +6,7 @@ use super::slot::{Block, Flags, SLOTS, Slot, in_flight};
 use crate::config::plan;
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A server's slot for as long as the server exists; dropping it frees the slot.
@@ -70,12 +71,12 @@ pub struct Seats {
     blocks: Box<[Arc<Block>]>,
     positions: Box<[u32]>,
     occupants: Box<[u32]>,
-    /// 1/weight by position: infinite where nothing may be sent, because the seat is vacant or the
-    /// configuration drains it.
+    /// By position; 0 where nothing may be sent, because the seat is vacant or the configuration drains it.
+    weights: Box<[u32]>,
+    /// 1/weight by position, and so infinite where nothing may be sent.
     reciprocals: Box<[f64]>,
     /// Leases at most, by position; infinite if unlimited.
     limits: Box<[f64]>,
-    weights: Box<[u32]>,
     /// Slots of each block that a scan has to look at, rounded up to whole steps.
     used: Box<[usize]>,
     any_limit: bool,
@@ -104,12 +105,12 @@ impl Seats {
             blocks: blocks.into(),
             positions: Box::default(),
             occupants: vec![VACANT; room].into(),
+            weights: vec![0; room].into(),
             reciprocals: vec![f64::INFINITY; room].into(),
             limits: vec![f64::INFINITY; room].into(),
-            weights: servers.clone().map(|(server, _)| u32::from(server.weight.get())).collect(),
             used: Box::default(),
             any_limit: servers.clone().any(|(server, _)| server.max_connections.is_some()),
-            heaviest: servers.clone().map(|(server, _)| u32::from(server.weight.get())).max().unwrap_or(1),
+            heaviest: 1,
         };
         seats.positions = servers
             .enumerate()
@@ -117,7 +118,10 @@ impl Seats {
                 let position = known[&Arc::as_ptr(&seat.block)] * SLOTS + seat.offset;
                 seats.occupants[position] = u32::try_from(index).expect("a pool has far fewer servers");
                 if !server.drain {
-                    seats.reciprocals[position] = 1.0 / f64::from(server.weight.get());
+                    let weight = u32::from(server.weight.get());
+                    seats.weights[position] = weight;
+                    seats.reciprocals[position] = 1.0 / f64::from(weight);
+                    seats.heaviest = seats.heaviest.max(weight);
                 }
                 if let Some(limit) = server.max_connections {
                     seats.limits[position] = f64::from(limit.get());
@@ -148,8 +152,9 @@ impl Seats {
         self.positions.is_empty()
     }
 
+    /// 0 if the configuration drains it.
     pub fn weight(&self, index: usize) -> u32 {
-        self.weights[index]
+        self.weights[self.positions[index] as usize]
     }
 
     /// The largest weight: 1 divided by it is the lowest load there can be.
@@ -165,7 +170,10 @@ impl Seats {
     /// `(in_flight + 1) / weight`, or infinity if a flag of `mask` is up, the seat is full, or the
     /// configuration drains it.
     pub(super) fn load(&self, index: usize, mask: Flags) -> f64 {
-        let position = self.positions[index] as usize;
+        self.load_at(self.positions[index] as usize, mask)
+    }
+
+    fn load_at(&self, position: usize, mask: Flags) -> f64 {
         let word = self.blocks[position / SLOTS].slots()[position % SLOTS].word();
         let count = f64::from(in_flight(word));
         if word & mask.in_word() != 0 || count >= self.limits[position] {
@@ -176,103 +184,215 @@ impl Seats {
 
     /// Whether the configuration lets requests go there and no flag of `mask` is up, be it full or not.
     pub(super) fn is_usable(&self, index: usize, mask: Flags) -> bool {
-        self.word(index) & mask.in_word() == 0 && self.reciprocals[self.positions[index] as usize].is_finite()
+        self.word(index) & mask.in_word() == 0 && self.weight(index) > 0
     }
 
     /// Leases and weights of the servers that may be chosen, added up.
     pub(super) fn totals(&self, mask: Flags, tried: &Tried) -> (u64, u64) {
-        (0..self.len())
-            .filter(|index| self.load(*index, mask) < f64::INFINITY && !tried.contains(*index))
-            .fold((0, 0), |(leases, weights), index| {
-                (leases + u64::from(in_flight(self.word(index))), weights + u64::from(self.weights[index]))
-            })
+        let bars = mask.in_word();
+        let (mut leases, mut weights) = (0, 0);
+        for (block, seats) in self.scan() {
+            let limits = &self.limits[seats.clone()];
+            for ((slot, weight), limit) in block.slots().iter().zip(&self.weights[seats]).zip(limits) {
+                let word = slot.word();
+                let count = in_flight(word);
+                let counts = word & bars == 0 && *weight > 0 && f64::from(count) < *limit;
+                leases += if counts { u64::from(count) } else { 0 };
+                weights += if counts { u64::from(*weight) } else { 0 };
+            }
+        }
+        for index in tried.indexes().filter(|index| self.load(*index, mask) < f64::INFINITY) {
+            leases = leases.saturating_sub(u64::from(in_flight(self.word(index))));
+            weights -= u64::from(self.weight(index));
+        }
+        (leases, weights)
     }
 
-    /// The lowest load and a server that carries it. Of several, `start` decides where the search begins.
-    pub(super) fn lowest(&self, start: u64, mask: Flags, tried: &Tried) -> Option<(usize, f64)> {
+    /// The lowest load, and where it was seen. The search begins at a place that `start` decides.
+    pub(super) fn lowest(&self, start: u64, mask: Flags, tried: &Tried) -> Option<Lowest> {
+        let mut lowest = Lowest { load: BARRED, block: 0 };
         let n = self.blocks.len();
         let first = (start % n.max(1) as u64) as usize;
-        let mut lowest = BARRED;
-        let mut place = None;
         for block in (first..n).chain(0..first) {
-            let words = self.words(block, tried);
-            let least = self.least(block, &words, mask);
-            if least < lowest {
-                lowest = least;
-                place = Some((block, words));
+            let load = match tried.is_empty() {
+                true => self.least(block, mask),
+                false => self.least_untried(block, mask, tried),
+            };
+            if load < lowest.load {
+                lowest = Lowest { load, block };
             }
         }
-        let (block, words) = place?;
-        let used = self.used[block];
-        let turn = (start >> 32) as usize % used;
-        let position = (turn..used).chain(0..turn).find(|offset| {
-            let position = block * SLOTS + offset;
-            load(words[*offset], self.reciprocals[position], self.limits[position], keep(mask))
-                <= lowest + SAME_LOAD
-        })?;
-        Some((self.occupants[block * SLOTS + position] as usize, lowest))
+        (lowest.load < BARRED).then_some(lowest)
     }
 
-    /// Copies a block's words, so that what follows can work on several at once. A server that was tried
-    /// looks barred.
-    fn words(&self, block: usize, tried: &Tried) -> [u64; SLOTS] {
-        let mut words = [0; SLOTS];
-        let used = self.used[block];
-        for (word, slot) in words[..used].iter_mut().zip(self.blocks[block].slots()) {
-            *word = slot.word();
-        }
-        for index in tried.indexes() {
-            let position = self.positions[index] as usize;
-            if position / SLOTS == block {
-                words[position % SLOTS] = u64::MAX;
+    /// A server with this load, or if leases have come and gone since, the least of its block as it is now.
+    pub(super) fn holder(&self, lowest: &Lowest, start: u64, mask: Flags, tried: &Tried) -> Option<usize> {
+        let first = lowest.block * SLOTS;
+        let used = self.used[lowest.block];
+        let turn = (start >> 32) as usize % used;
+        let mut found = (f64::INFINITY, None);
+        for position in (turn..used).chain(0..turn).map(|offset| first + offset) {
+            let load = self.load_at(position, mask);
+            if load < found.0 && !tried.contains(self.occupants[position] as usize) {
+                found = (load, Some(self.occupants[position] as usize));
+                if load <= lowest.load + SAME_LOAD {
+                    break;
+                }
             }
         }
-        words
+        found.1
+    }
+
+    /// Each block with the positions of those of its slots that are worth a look.
+    fn scan(&self) -> impl Iterator<Item = (&Block, Range<usize>)> {
+        let starts = (0..).step_by(SLOTS);
+        self.blocks
+            .iter()
+            .zip(&self.used)
+            .zip(starts)
+            .map(|((block, used), start)| (&**block, start..start + used))
     }
 
     /// The lowest load in a block.
-    fn least(&self, block: usize, words: &[u64; SLOTS], mask: Flags) -> f64 {
+    fn least(&self, block: usize, mask: Flags) -> f64 {
         let seats = block * SLOTS..block * SLOTS + self.used[block];
-        let words = words[..self.used[block]].chunks_exact(STEP);
+        let slots = self.blocks[block].slots()[..self.used[block]].chunks_exact(STEP);
         let reciprocals = self.reciprocals[seats.clone()].chunks_exact(STEP);
-        let keep = keep(mask);
+        let keep = mask.in_word() | u64::from(u32::MAX);
         let mut least = [f64::INFINITY; STEP];
         // The same loop twice: most pools have no limit at all, and then it is half the work.
         if self.any_limit {
             let limits = self.limits[seats].chunks_exact(STEP);
-            for ((words, reciprocals), limits) in words.zip(reciprocals).zip(limits) {
+            for ((slots, reciprocals), limits) in slots.zip(reciprocals).zip(limits) {
+                let words: [u64; STEP] = std::array::from_fn(|lane| slots[lane].word());
                 for lane in 0..STEP {
-                    least[lane] =
-                        lower(load(words[lane], reciprocals[lane], limits[lane], keep), least[lane]);
+                    let count = count(words[lane] & keep);
+                    let load = (count + 1.0) * reciprocals[lane];
+                    let load = if count < limits[lane] { load } else { f64::INFINITY };
+                    least[lane] = lower(load, least[lane]);
                 }
             }
         } else {
-            for (words, reciprocals) in words.zip(reciprocals) {
+            for (slots, reciprocals) in slots.zip(reciprocals) {
+                let words: [u64; STEP] = std::array::from_fn(|lane| slots[lane].word());
                 for lane in 0..STEP {
-                    least[lane] =
-                        lower(load(words[lane], reciprocals[lane], f64::INFINITY, keep), least[lane]);
+                    least[lane] = lower((count(words[lane] & keep) + 1.0) * reciprocals[lane], least[lane]);
                 }
             }
         }
         least.into_iter().fold(f64::INFINITY, lower)
     }
+
+    /// The same for a retry, which is rare: one by one.
+    fn least_untried(&self, block: usize, mask: Flags, tried: &Tried) -> f64 {
+        (block * SLOTS..block * SLOTS + self.used[block])
+            .filter(|position| !tried.contains(self.occupants[*position] as usize))
+            .map(|position| self.load_at(position, mask))
+            .fold(f64::INFINITY, lower)
+    }
 }
 
-/// The bits of a word that bar a server or count its leases.
-fn keep(mask: Flags) -> u64 {
-    mask.in_word() | u64::from(u32::MAX)
+/// The result of a scan.
+#[derive(Clone, Copy, Debug)]
+pub struct Lowest {
+    pub load: f64,
+    /// A block with a server that carries it.
+    block: usize,
 }
 
-/// A load without a branch: the kept bits of the word become the mantissa of a double, where a flag
-/// weighs 2^32 leases and more.
-fn load(word: u64, reciprocal: f64, limit: f64, keep: u64) -> f64 {
+/// The in-flight count without a branch: the word becomes the mantissa of a double, where a flag weighs
+/// 2^32 leases and more.
+fn count(word: u64) -> f64 {
     const TWO_TO_52: f64 = (1u64 << 52) as f64;
-    let count = f64::from_bits(TWO_TO_52.to_bits() | (word & keep)) - TWO_TO_52;
-    let load = (count + 1.0) * reciprocal;
-    if count < limit { load } else { f64::INFINITY }
+    f64::from_bits(TWO_TO_52.to_bits() | word) - TWO_TO_52
 }
 
 /// `f64::min` looks after NaN, which does not occur here and costs.
 fn lower(a: f64, b: f64) -> f64 {
     if a < b { a } else { b }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::plan::Balance;
+    use crate::pool::sample::{live, plan, pool};
+    use crate::pool::{Lease, Query, Tried};
+    use crate::snapshot::Snapshot;
+    use proptest::prelude::*;
+    use std::num::NonZeroU32;
+    use std::time::Instant;
+
+    #[test]
+    fn a_slot_is_free_again_when_its_server_is_gone() {
+        let now = Instant::now();
+        let next = |snapshot: &Snapshot, servers: &str| {
+            let (next, delta) = snapshot.evolve(plan(vec![pool(Balance::LeastConnections, servers)]), now);
+            delta.settle(now);
+            next
+        };
+        let pick = |snapshot: &Snapshot| {
+            snapshot.pools()[0].pick(&Query::default(), &mut Tried::new()).expect("a server is ready")
+        };
+        let mut snapshot = next(&Snapshot::empty(), "a b");
+        let held = pick(&snapshot);
+        // Each time both servers are replaced; what the held lease sits on is not used again.
+        for round in 0..200 {
+            snapshot = next(&snapshot, &format!("c{round} d{round}"));
+            assert_eq!(snapshot.pools()[0].members[0].server.in_flight(), 0);
+            assert_eq!(held.server().in_flight(), 1);
+            assert_eq!(snapshot.pools()[0].blocks().len(), 1, "free slots are used before new blocks");
+        }
+        drop(held);
+        let _both = [pick(&snapshot), pick(&snapshot)];
+        assert!(snapshot.pools()[0].members.iter().all(|member| member.server.in_flight() == 1));
+    }
+
+    proptest! {
+        /// Over several blocks, with every weight, limits and drains, the scan finds what a plain search does.
+        #[test]
+        fn the_scan_finds_the_lowest_load(
+            servers in prop::collection::vec((1u32..=256, 0u32..5, 0u32..9, any::<bool>()), 1..150),
+            entropy: u64,
+            retries in 0usize..3,
+        ) {
+            let names: Vec<String> =
+                servers.iter().enumerate().map(|(index, (weight, ..))| format!("s{index}={weight}")).collect();
+            let mut plan = pool(Balance::LeastConnections, &names.join(" "));
+            for (server, (_, limit, _, drain)) in plan.servers.iter_mut().zip(&servers) {
+                server.max_connections = NonZeroU32::new(*limit);
+                server.drain = *drain;
+            }
+            let pool = live(plan);
+            let take = |(index, (_, limit, leases, _)): (usize, &(u32, u32, u32, bool))| {
+                let leases = if *limit == 0 { *leases } else { *leases.min(limit) };
+                let server = &pool.members[index].server;
+                (0..leases).map(|_| super::super::Lease::take(server, index, u32::MAX, super::Flags::NONE)).collect()
+            };
+            let _leases: Vec<Vec<Option<Lease>>> = servers.iter().enumerate().map(take).collect();
+            let mut tried = Tried::new();
+            for _ in 0..=retries {
+                let eligible: Vec<usize> = (0..servers.len())
+                    .filter(|index| !pool.members[*index].drain && !tried.contains(*index))
+                    .filter(|index| {
+                        let limit = pool.members[*index].max_connections;
+                        limit.is_none_or(|limit| pool.members[*index].server.in_flight() < limit.get())
+                    })
+                    .collect();
+                let leases: Vec<u64> =
+                    pool.members.iter().map(|member| u64::from(member.server.in_flight()) + 1).collect();
+                let weight = |index: usize| u64::from(pool.members[index].weight.get());
+                match pool.pick(&Query { key: None, entropy }, &mut tried) {
+                    Err(_) => prop_assert!(eligible.is_empty()),
+                    Ok(lease) => {
+                        prop_assert!(eligible.contains(&lease.index()));
+                        // Whole numbers: compared without a rounding.
+                        let chosen = lease.index();
+                        for other in eligible {
+                            prop_assert!(leases[chosen] * weight(other) <= leases[other] * weight(chosen));
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
