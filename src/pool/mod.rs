@@ -109,6 +109,9 @@ impl Pool {
     /// Chooses a server and counts the request against it. The server is marked as tried: within one
     /// request none is chosen twice.
     pub fn pick(&self, query: &Query, tried: &mut Tried) -> Result<Lease, NoServer> {
+        if self.members.is_empty() {
+            return Err(NoServer::NoneReady);
+        }
         if let Some(lease) = self.attempt(STRICT, query, tried) {
             return Ok(lease);
         }
@@ -297,6 +300,17 @@ mod tests {
         assert_eq!(pick(&pool).map(drop), Err(NoServer::AllUnhealthy));
         member(&pool, "b").observe(true, &rule, Instant::now());
         assert_eq!(pick(&pool).expect("b has passed").index(), 1);
+    }
+
+    #[test]
+    fn a_pool_without_servers_is_a_pool_without_ready_ones() {
+        for balance in sample::every_balance() {
+            let mut plan = pool(balance, "a");
+            plan.servers.clear();
+            let pool = live(plan);
+            assert_eq!(pick(&pool).map(drop), Err(NoServer::NoneReady));
+            assert!(!pool.failing_open());
+        }
     }
 
     #[test]
