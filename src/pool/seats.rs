@@ -83,7 +83,8 @@ pub struct Seats {
     heaviest: u32,
 }
 
-/// Seats that a scan looks at in one step: as many as keep the processor's vector registers busy.
+/// Seats that a scan looks at in one step, each with a minimum of its own, so that no comparison waits for
+/// the one before.
 const STEP: usize = 4;
 
 /// A load this high is not one: a flag is up. (A server of weight 1 would need 16 million leases.)
@@ -266,9 +267,8 @@ impl Seats {
             for ((slots, reciprocals), limits) in slots.zip(reciprocals).zip(limits) {
                 let words: [u64; STEP] = std::array::from_fn(|lane| slots[lane].word());
                 for lane in 0..STEP {
-                    let count = count(words[lane] & keep);
-                    let load = (count + 1.0) * reciprocals[lane];
-                    let load = if count < limits[lane] { load } else { f64::INFINITY };
+                    let next = with_one_more(words[lane] & keep);
+                    let load = if next <= limits[lane] { next * reciprocals[lane] } else { f64::INFINITY };
                     least[lane] = lower(load, least[lane]);
                 }
             }
@@ -276,7 +276,7 @@ impl Seats {
             for (slots, reciprocals) in slots.zip(reciprocals) {
                 let words: [u64; STEP] = std::array::from_fn(|lane| slots[lane].word());
                 for lane in 0..STEP {
-                    least[lane] = lower((count(words[lane] & keep) + 1.0) * reciprocals[lane], least[lane]);
+                    least[lane] = lower(with_one_more(words[lane] & keep) * reciprocals[lane], least[lane]);
                 }
             }
         }
@@ -300,11 +300,11 @@ pub struct Lowest {
     block: usize,
 }
 
-/// The in-flight count without a branch: the word becomes the mantissa of a double, where a flag weighs
-/// 2^32 leases and more.
-fn count(word: u64) -> f64 {
+/// The in-flight count and one more, without a branch: the word becomes the mantissa of a double, where a
+/// flag weighs 2^32 leases and more.
+fn with_one_more(word: u64) -> f64 {
     const TWO_TO_52: f64 = (1u64 << 52) as f64;
-    f64::from_bits(TWO_TO_52.to_bits() | word) - TWO_TO_52
+    f64::from_bits(TWO_TO_52.to_bits() | word) - (TWO_TO_52 - 1.0)
 }
 
 /// `f64::min` looks after NaN, which does not occur here and costs.
