@@ -4,9 +4,15 @@
 //! Only a trusted proxy's word is taken and added to; anybody else's is replaced, or a client could
 //! give itself any address.
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 use std::net::IpAddr;
+
+// Parsed once: a name given as text is parsed at each use.
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The client as seen through trusted proxies: the last address of X-Forwarded-For that is not one of
 /// theirs. `None` when the peer itself is the client.
@@ -15,7 +21,7 @@ pub(super) fn real_client(peer: Option<IpAddr>, trusted: &[IpNet], headers: &Hea
         return None;
     }
     let mut client = None;
-    for value in headers.get_all("x-forwarded-for").iter().rev() {
+    for value in headers.get_all(X_FORWARDED_FOR).iter().rev() {
         let Ok(value) = value.to_str() else { break };
         for part in value.rsplit(',') {
             let Some(address) = address(part.trim()) else { return client };
@@ -61,11 +67,11 @@ pub(super) fn forwarding(
     host: Option<&HeaderValue>,
 ) -> Forwarding {
     let believed = is_trusted(peer, trusted);
-    let before = |name: &str| believed.then(|| joined(headers, name)).flatten();
-    let has = |name: &str| believed && headers.contains_key(name);
+    let before = |name: &HeaderName| believed.then(|| joined(headers, name)).flatten();
+    let has = |name: &HeaderName| believed && headers.contains_key(name);
 
     // A unix socket's peer has no address to add.
-    let for_ = match (peer, before("x-forwarded-for")) {
+    let for_ = match (peer, before(&X_FORWARDED_FOR)) {
         (None, before) => before,
         (Some(_), None) => Some(peer_text.to_owned()),
         (Some(_), Some(before)) => Some(format!("{before}, {peer_text}")),
@@ -75,7 +81,7 @@ pub(super) fn forwarding(
         Some(IpAddr::V4(_)) => peer_text.to_owned(),
         None => "unknown".to_owned(),
     };
-    let mut forwarded = before("forwarded").map(|before| before + ", ").unwrap_or_default();
+    let mut forwarded = before(&header::FORWARDED).map(|before| before + ", ").unwrap_or_default();
     forwarded.push_str("for=");
     forwarded.push_str(&node);
     if let Some(host) = host.and_then(|host| host.to_str().ok())
@@ -90,13 +96,13 @@ pub(super) fn forwarding(
     forwarded.push_str(";proto=http");
     Forwarding {
         for_: for_.and_then(|text| HeaderValue::try_from(text).ok()),
-        proto: (!has("x-forwarded-proto")).then(|| HeaderValue::from_static("http")),
-        host: if has("x-forwarded-host") { None } else { host.cloned() },
+        proto: (!has(&X_FORWARDED_PROTO)).then(|| HeaderValue::from_static("http")),
+        host: if has(&X_FORWARDED_HOST) { None } else { host.cloned() },
         forwarded: HeaderValue::try_from(forwarded).ok(),
     }
 }
 
-fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let values: Vec<_> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
     (!values.is_empty()).then(|| values.join(", "))
 }
@@ -107,7 +113,7 @@ pub(super) fn request_id(headers: &HeaderMap, entropy: u128) -> HeaderValue {
     let usable = |id: &&HeaderValue| {
         (1..=LONGEST).contains(&id.len()) && id.as_bytes().iter().all(|byte| (0x21..=0x7e).contains(byte))
     };
-    if let Some(id) = headers.get("x-request-id").filter(usable) {
+    if let Some(id) = headers.get(X_REQUEST_ID).filter(usable) {
         return id.clone();
     }
     let mut digits = [0; 32];

@@ -2,7 +2,7 @@
 //! that could be made in a pure room.
 
 use super::exchange::{Exchange, is_idempotent};
-use super::forwarding;
+use super::forwarding::{self, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID};
 use crate::access_log::Why;
 use crate::config::plan::PoolTimeouts;
 use crate::control::Live;
@@ -77,7 +77,7 @@ async fn write_answer(session: &mut Session, why: Why) -> Result<()> {
 }
 
 /// The connection a server is to be reached by.
-fn peer(server: &Server, timeouts: &PoolTimeouts, h2: bool) -> Result<Box<HttpPeer>> {
+fn peer(server: &Server, timeouts: &PoolTimeouts, h2: bool, has_body: bool) -> Result<Box<HttpPeer>> {
     let mut peer = match server.address() {
         Address::Inet(address) => HttpPeer::new(address, false, String::new()),
         Address::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())?,
@@ -88,7 +88,9 @@ fn peer(server: &Server, timeouts: &PoolTimeouts, h2: bool) -> Result<Box<HttpPe
     let options = &mut peer.options;
     options.connection_timeout = Some(timeouts.connect);
     options.total_connection_timeout = Some(timeouts.connect);
-    options.write_timeout = Some(timeouts.stream_idle);
+    if has_body {
+        options.write_timeout = Some(timeouts.stream_idle);
+    }
     // The server's own idea of how long (Keep-Alive: timeout=5), less what a request takes to get there.
     let keepalive = match server.keepalive_hint.load(Relaxed) {
         0 => timeouts.keepalive,
@@ -173,7 +175,10 @@ impl ProxyHttp for Proxy {
         let Some(pool) = exchange.pool().cloned() else { return Ok(false) };
         pool.budget.deposit(pool.plan.retries.budget);
         let timeouts = &pool.plan.timeouts;
-        session.set_write_timeout(Some(timeouts.stream_idle));
+        if session.req_header().version == Version::HTTP_2 {
+            // An HTTP/1 write that stalls is interrupted by the watch, without a timer for each.
+            session.set_write_timeout(Some(timeouts.stream_idle));
+        }
         if session.is_body_empty() {
             exchange.body_complete = true;
             exchange.due = Some(exchange.started + timeouts.request);
@@ -193,7 +198,8 @@ impl ProxyHttp for Proxy {
             return Error::e_explain(ErrorType::InternalError, "a pick without a lease");
         };
         let h2 = session.req_header().version == Version::HTTP_2;
-        peer(lease.server(), &destination.pool.plan.timeouts, h2)
+        let has_body = !session.is_body_empty();
+        peer(lease.server(), &destination.pool.plan.timeouts, h2, has_body)
     }
 
     async fn connected_to_upstream(
@@ -255,22 +261,22 @@ impl ProxyHttp for Proxy {
             request.headers.get(header::HOST),
         );
         match told.for_ {
-            Some(value) => request.insert_header("X-Forwarded-For", value)?,
-            None => drop(request.remove_header("X-Forwarded-For")),
+            Some(value) => request.insert_header(X_FORWARDED_FOR, value)?,
+            None => drop(request.remove_header(&X_FORWARDED_FOR)),
         }
         if let Some(value) = told.proto {
-            request.insert_header("X-Forwarded-Proto", value)?;
+            request.insert_header(X_FORWARDED_PROTO, value)?;
         }
         match told.host {
-            Some(value) => request.insert_header("X-Forwarded-Host", value)?,
+            Some(value) => request.insert_header(X_FORWARDED_HOST, value)?,
             None if forwarding::is_trusted(seat.client.ip, &listener.plan.trusted_proxies) => {}
-            None => drop(request.remove_header("X-Forwarded-Host")),
+            None => drop(request.remove_header(&X_FORWARDED_HOST)),
         }
         if let Some(value) = told.forwarded {
-            request.insert_header("Forwarded", value)?;
+            request.insert_header(header::FORWARDED, value)?;
         }
         if let Some(id) = &exchange.request_id {
-            request.insert_header("X-Request-Id", id.clone())?;
+            request.insert_header(X_REQUEST_ID, id.clone())?;
         }
         Ok(())
     }
