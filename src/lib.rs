@@ -1,4 +1,17 @@
 //! evenkeel: a layer-4/7 load balancer with health checking.
 
+pub mod access_log;
+mod admin;
+pub mod cli;
 pub mod config;
+mod control;
+mod edge;
+pub mod metrics;
+pub mod pool;
+pub mod probe;
+pub mod route;
+pub mod select;
+mod serve;
+mod server;
+pub mod snapshot;
 pub mod units;

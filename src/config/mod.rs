@@ -1,3 +1,81 @@
 //! From YAML text to a plan: every problem at once, each with its place and what would work.
+//!
+//! `yaml` makes a `tree` that knows where everything stands, `keys` says which keys there are, `place` and
+//! `section` how they are read; the files named after a section turn it into its part of the `plan`.
+//! No files, clocks or sockets: text in, plan out.
 
+mod address;
+mod file;
+mod health;
+pub mod keys;
+mod listener;
+mod names;
+mod place;
 pub mod plan;
+mod pool;
+pub mod problem;
+mod process;
+mod render;
+mod route;
+mod section;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod yaml;
+
+pub use plan::Plan;
+pub use problem::{Problem, Problems, Severity};
+
+use serde_json::json;
+use std::cell::RefCell;
+
+/// Reads a configuration. The problems beside a plan are warnings; those instead of one hold at least an error.
+pub fn parse(text: &str) -> Result<(Plan, Problems), Problems> {
+    let found = RefCell::new(Problems::default());
+    let root = yaml::read(text, &found);
+    let plan = root.and_then(|root| file::plan(place::At::root(&root, &found)));
+    let mut problems = found.into_inner();
+    problems.sort();
+    match plan {
+        Some(plan) if !problems.has_errors() => Ok((plan, problems)),
+        _ => Err(problems),
+    }
+}
+
+/// What `evenkeel check` prints for a file, and whether the file is good. Warnings do not make it bad.
+pub fn check(file_name: &str, text: &str, json: bool, color: bool) -> (String, bool) {
+    let (plan, problems) = match parse(text) {
+        Ok((plan, warnings)) => (Some(plan), warnings),
+        Err(problems) => (None, problems),
+    };
+    let ok = plan.is_some();
+    if json {
+        let report = json!({
+            "file": file_name,
+            "ok": ok,
+            "left_out": problems.left_out(),
+            "problems": problems.to_json(file_name),
+        });
+        return (format!("{report:#}\n"), ok);
+    }
+    let mut report = problems.render(file_name, text, color);
+    let warnings = problems.iter().filter(|problem| problem.severity == Severity::Warning).count();
+    let errors = problems.iter().count() - warnings + problems.left_out();
+    let warned = if warnings > 0 { format!(", {}", counted(warnings, "warning")) } else { String::new() };
+    report += &match &plan {
+        Some(plan) => format!("{file_name}: ok: {}{warned}\n", summary(plan)),
+        None => format!("{file_name}: refused: {}{warned}\n", counted(errors, "error")),
+    };
+    (report, ok)
+}
+
+/// `2 listeners, 3 pools, 12 servers`
+fn summary(plan: &Plan) -> String {
+    let servers = plan.pools.iter().map(|pool| pool.servers.len()).sum();
+    let counts = [(plan.listeners.len(), "listener"), (plan.pools.len(), "pool"), (servers, "server")];
+    counts.map(|(count, what)| counted(count, what)).join(", ")
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}

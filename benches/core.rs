@@ -1,0 +1,167 @@
+//! What a choice costs: every algorithm at 10, 1,000 and 10,000 servers, route look-ups, and the step to
+//! the next snapshot. Run with `cargo bench --bench core`.
+#![allow(missing_docs)]
+
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use evenkeel::config::plan::{self, Balance, Plan};
+use evenkeel::pool::{Lease, Pool, Query, Tried};
+use evenkeel::route::{Request, Table};
+use evenkeel::snapshot::Snapshot;
+use evenkeel::units::{Address, Percent, Weight};
+use http::{HeaderMap, Method};
+use std::hint::black_box;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const SIZES: [usize; 3] = [10, 1_000, 10_000];
+
+fn algorithms() -> Vec<(&'static str, Balance)> {
+    let hash = |bounded_load| Balance::ConsistentHash { key: plan::HashKey::Uri, bounded_load };
+    vec![
+        ("round_robin", Balance::RoundRobin),
+        ("least_connections", Balance::LeastConnections),
+        ("random_two", Balance::RandomTwo),
+        ("consistent_hash", hash(None)),
+        ("consistent_hash_bounded", hash(Some(Percent(125)))),
+    ]
+}
+
+fn pool_plan(balance: Balance, n: usize, mixed_weights: bool) -> plan::Pool {
+    let server = |index: usize| plan::Server {
+        name: format!("app{index}").into(),
+        address: Address::Inet(([10, (index >> 16) as u8, (index >> 8) as u8, index as u8], 8080).into()),
+        weight: Weight::new(if mixed_weights { index as u64 % 256 + 1 } else { 100 }).expect("in range"),
+        max_connections: None,
+        drain: false,
+    };
+    plan::Pool {
+        name: "app".into(),
+        balance,
+        servers: (0..n).map(server).collect(),
+        health: None,
+        when_all_unhealthy: plan::WhenAllUnhealthy::UseAll,
+        retries: plan::Retries {
+            max: 1,
+            budget: Percent(20),
+            on: plan::RetryOn { connect: true, reset: true, statuses: vec![502, 503, 504] },
+        },
+        timeouts: plan::PoolTimeouts {
+            connect: Duration::from_secs(3),
+            response_header: Duration::from_secs(30),
+            stream_idle: Duration::from_secs(60),
+            tunnel_idle: Duration::from_secs(3600),
+            request: Duration::from_secs(60),
+            keepalive: Duration::from_secs(30),
+        },
+        drain_timeout: Duration::from_secs(60),
+    }
+}
+
+fn plan(pool: plan::Pool) -> Plan {
+    Plan { pools: vec![pool], ..(*Snapshot::empty().plan).clone() }
+}
+
+fn pool(balance: Balance, n: usize) -> Arc<Pool> {
+    Snapshot::empty().evolve(plan(pool_plan(balance, n, false)), Instant::now()).0.pools()[0].clone()
+}
+
+/// Queries that follow each other as a client's would: a new key and new chance each time.
+fn query(turn: &mut u64) -> Query {
+    *turn = turn.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let number = (*turn ^ *turn >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    Query { key: Some(number), entropy: number.rotate_left(23) }
+}
+
+fn pick(pool: &Pool, turn: &mut u64) -> Lease {
+    pool.pick(&query(turn), &mut Tried::new()).expect("servers are ready")
+}
+
+/// A busy pool: one lease is given back and another taken, as in steady traffic, three per server open.
+fn picks(c: &mut Criterion) {
+    for (name, balance) in algorithms() {
+        let mut group = c.benchmark_group(format!("pick/{name}"));
+        for n in SIZES {
+            let pool = pool(balance.clone(), n);
+            let mut turn = 1;
+            let mut leases: Vec<Lease> = (0..3 * n).map(|_| pick(&pool, &mut turn)).collect();
+            group.bench_function(BenchmarkId::new("busy", n), |b| {
+                b.iter(|| {
+                    let place = (turn >> 7) as usize % leases.len();
+                    leases.swap_remove(place);
+                    leases.push(pick(&pool, &mut turn));
+                });
+            });
+            leases.clear();
+            group.bench_function(BenchmarkId::new("idle", n), |b| b.iter(|| pick(&pool, &mut turn)));
+        }
+        group.finish();
+    }
+}
+
+fn routes(c: &mut Criterion) {
+    let pool = pool(Balance::RoundRobin, 3);
+    let mut group = c.benchmark_group("route");
+    for n in [10, 1_000] {
+        let rule = |index: usize| evenkeel::route::Rule {
+            name: format!("shop/{index}").into(),
+            matcher: plan::Match {
+                host: Some(plan::HostPattern::Exact(format!("shop{index}.example"))),
+                path: Some(plan::PathPattern::Prefix("/static/".into())),
+                ..plan::Match::default()
+            },
+            pool: pool.clone(),
+        };
+        let table = Table::new("shop".into(), (0..n).map(rule).collect());
+        let host = format!("Shop{}.example:443", n - 1);
+        let headers = HeaderMap::new();
+        let request =
+            Request { host: &host, path: "/static/app.css", method: &Method::GET, headers: &headers };
+        group.bench_function(BenchmarkId::new("last_host", n), |b| {
+            b.iter(|| table.find(black_box(&request)).expect("the last rule matches"));
+        });
+        let rule = |index: usize| evenkeel::route::Rule {
+            name: format!("shop/{index}").into(),
+            matcher: plan::Match {
+                path: Some(plan::PathPattern::Prefix(format!("/section{index}/"))),
+                ..plan::Match::default()
+            },
+            pool: pool.clone(),
+        };
+        let table = Table::new("shop".into(), (0..n).map(rule).collect());
+        let path = format!("/section{}/page", n - 1);
+        let request = Request { path: &path, ..request };
+        group.bench_function(BenchmarkId::new("last_path", n), |b| {
+            b.iter(|| table.find(black_box(&request)).expect("the last rule matches"));
+        });
+    }
+    group.finish();
+}
+
+fn evolve(c: &mut Criterion) {
+    let now = Instant::now();
+    let mut group = c.benchmark_group("evolve/10000");
+    group.sample_size(20);
+    let step = |group: &mut criterion::BenchmarkGroup<'_, _>, name: &str, from: &Snapshot, to: &Plan| {
+        group.bench_function(name, |b| {
+            b.iter_batched(|| to.clone(), |plan| from.evolve(plan, now), BatchSize::PerIteration);
+        });
+    };
+    for (name, balance) in algorithms() {
+        let before = plan(pool_plan(balance.clone(), 10_000, false));
+        let (snapshot, _) = Snapshot::empty().evolve(before.clone(), now);
+        let mut limited = before.clone();
+        limited.pools[0].servers[7].max_connections = NonZeroU32::new(50);
+        step(&mut group, &format!("{name}/one_limit_changed"), &snapshot, &limited);
+        let mut smaller = before.clone();
+        smaller.pools[0].servers.remove(7);
+        step(&mut group, &format!("{name}/one_server_removed"), &snapshot, &smaller);
+        step(&mut group, &format!("{name}/from_nothing"), &Snapshot::empty(), &before);
+    }
+    let mixed = plan(pool_plan(Balance::RoundRobin, 10_000, true));
+    step(&mut group, "round_robin/from_nothing_mixed_weights", &Snapshot::empty(), &mixed);
+    group.finish();
+}
+
+criterion_group!(benches, picks, routes, evolve);
+criterion_main!(benches);

@@ -1,0 +1,110 @@
+//! The file as a whole: its sections in the order in which references between them can be resolved.
+
+use super::keys;
+use super::listener::listener;
+use super::names::{Names, Once};
+use super::place::At;
+use super::plan::{Listener, Plan, Pool, Routes};
+use super::pool::pool;
+use super::problem::Fault;
+use super::process::{access_log, admin, log, process};
+use super::route::routes;
+use super::section::Section;
+use crate::units::Address;
+
+/// What a section holds under the names that the operator chose; `None` when it is missing or wrong.
+type Named<'a> = Option<Vec<(&'a str, At<'a>)>>;
+
+/// Reads everything there is to read. The plan is only good if no error was reported.
+pub(super) fn plan(root: At<'_>) -> Option<Plan> {
+    let file = root.section(keys::FILE)?;
+    let process = file.section("process", process);
+    let admin = file.section("admin", admin);
+    let log = file.section("log", log);
+    let access_log = access_log(&file);
+
+    let places = (file.get("listeners"), file.get("routes"), file.get("pools"));
+    let listeners = needed(&file, "listeners", places.0.as_ref(), "web: { address: 0.0.0.0:80, pool: app }");
+    let routes = places.1.as_ref().map_or(Some(Vec::new()), named);
+    let pools = needed(&file, "pools", places.2.as_ref(), "app: { servers: [10.0.0.11:8080] }");
+    let route_names = Names::new("routes", names(&routes));
+    let pool_names = Names::new("pool", names(&pools));
+
+    let planned_pools = read_pools(&pools);
+    let planned_routes = read_routes(&routes, &pool_names);
+    let admin_address = admin.as_ref().and_then(|admin| admin.address);
+    let taken = admin_address.map(|address| {
+        // Line 0 is the default, which stands nowhere.
+        (Address::Inet(address), file.get("admin").map_or(0, |at| at.line()))
+    });
+    let planned_listeners = read_listeners(&listeners, &pool_names, &route_names, taken);
+    // In a broken file what looks unused is mostly what a broken line meant.
+    if root.errors() == 0 {
+        warn_of_unused(&pools, &pool_names, "no listener and no rule sends requests to this pool");
+        warn_of_unused(&routes, &route_names, "no listener uses these routes");
+    }
+    Some(Plan {
+        process: process?,
+        admin: admin?,
+        log: log?,
+        access_log,
+        listeners: planned_listeners,
+        routes: planned_routes,
+        pools: planned_pools,
+    })
+}
+
+fn needed<'a>(file: &Section<'_>, name: &str, at: Option<&'a At<'a>>, example: &str) -> Named<'a> {
+    let Some(at) = at else {
+        let help = format!("add it, like `{name}: {{ {example} }}`");
+        file.at.refuse_key(Fault::new(format!("`{name}` is missing"), help));
+        return None;
+    };
+    let named = named(at)?;
+    if named.is_empty() {
+        at.refuse_key(Fault::new("is empty", format!("write at least one, like `{example}`")));
+        return None;
+    }
+    Some(named)
+}
+
+fn named<'a>(at: &'a At<'a>) -> Named<'a> {
+    Some(at.names()?.collect())
+}
+
+fn names<'a>(named: &Named<'a>) -> Option<Vec<&'a str>> {
+    named.as_ref().map(|named| named.iter().map(|(name, _)| *name).collect())
+}
+
+fn read_pools(pools: &Named<'_>) -> Vec<Pool> {
+    let read = |(name, at): &(&str, At<'_>)| pool(name, &at.section(keys::POOL)?);
+    pools.iter().flatten().filter_map(read).collect()
+}
+
+fn read_routes(lists: &Named<'_>, pools: &Names<'_>) -> Vec<Routes> {
+    let mut taken = Once::default();
+    lists.iter().flatten().filter_map(|(name, at)| routes(name, at, pools, &mut taken)).collect()
+}
+
+fn read_listeners(
+    listeners: &Named<'_>,
+    pools: &Names<'_>,
+    routes: &Names<'_>,
+    admin: Option<(Address, usize)>,
+) -> Vec<Listener> {
+    let mut taken = Once::default();
+    if let Some((address, line)) = admin {
+        taken.seen(address, line);
+    }
+    let mut read =
+        |(name, at): &(&str, At<'_>)| listener(name, &at.section(keys::LISTENER)?, pools, routes, &mut taken);
+    listeners.iter().flatten().filter_map(&mut read).collect()
+}
+
+fn warn_of_unused(named: &Named<'_>, names: &Names<'_>, message: &str) {
+    for (index, (_, at)) in named.iter().flatten().enumerate() {
+        if !names.is_used(index) {
+            at.warn(Fault::new(message, "remove it, or name it where it is needed"));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Health: what a probe asks, which answers pass, and how often it asks.
+
+use super::place::At;
+use super::plan::{Health, HttpProbe, Initial, Probe};
+use super::problem::{Fault, quoted};
+use super::section::Section;
+use super::tree::Scalar;
+use http::{HeaderValue, Method, uri::PathAndQuery};
+use std::ops::RangeInclusive;
+
+pub(super) fn health(section: Section<'_>) -> Option<Health> {
+    let probe = probe(&section);
+    let port = section.nullable_count("port").and_then(|port| u16::try_from(port.get()).ok());
+    let health = Health {
+        probe: Probe::Tcp,
+        port,
+        interval: section.duration("interval"),
+        timeout: section.duration("timeout"),
+        fall: section.at_least_one("fall"),
+        rise: section.at_least_one("rise"),
+        jitter: section.percent("jitter"),
+        initial: section.choice("initial", &[("probing", Initial::Probing), ("up", Initial::Up)]),
+    };
+    if health.timeout >= health.interval {
+        let place = section.get("timeout").or(section.get("interval")).unwrap_or(section.at);
+        place.warn(Fault::new(
+            format!(
+                "a timeout of {:?} is not shorter than the interval of {:?}",
+                health.timeout, health.interval
+            ),
+            "a slow server is then probed less often than asked; lengthen `interval` or shorten `timeout`",
+        ));
+    }
+    Some(Health { probe: probe?, ..health })
+}
+
+fn probe(section: &Section<'_>) -> Option<Probe> {
+    match (section.get("http"), section.get("tcp")) {
+        (None, None) => {
+            section.at.refuse_key(Fault::new(
+                "names no probe",
+                "add `http: /healthz` to ask for a page, or `tcp: {}` to open a connection",
+            ));
+            None
+        }
+        (Some(_), Some(at)) => {
+            at.refuse_key(Fault::new("there is an `http` probe too", "keep one of `http` and `tcp`"));
+            None
+        }
+        (None, Some(_)) => section.section("tcp", |_| Probe::Tcp),
+        (Some(at), None) => http_probe(section, at).map(Probe::Http),
+    }
+}
+
+fn http_probe(section: &Section<'_>, at: At<'_>) -> Option<HttpProbe> {
+    if at.is_scalar() {
+        let path = at.scalar(&"the path to ask for, like `/healthz`", path)?;
+        return Some(HttpProbe {
+            path,
+            method: Method::GET,
+            host: None,
+            expect_status: vec![200..=299],
+            expect_body: None,
+        });
+    }
+    section.section("http", |http| {
+        let path = http.required("path", path);
+        let method = http.choice(
+            "method",
+            &[
+                ("GET", Method::GET),
+                ("HEAD", Method::HEAD),
+                ("OPTIONS", Method::OPTIONS),
+                ("POST", Method::POST),
+            ],
+        );
+        let host = http.nullable("host", host);
+        let expect_status = expect_status(&http);
+        let expect_body = http.nullable("expect_body", expect_body);
+        if method == Method::HEAD && expect_body.is_some() {
+            http.at.refuse_key(Fault::new(
+                "`expect_body` never holds, as an answer to HEAD has no body",
+                "use `method: GET`, or remove `expect_body`",
+            ));
+        }
+        Some(HttpProbe { path: path?, method, host, expect_status, expect_body })
+    })?
+}
+
+fn path(scalar: &Scalar<'_>) -> Result<String, Fault> {
+    let text = &*scalar.text;
+    if !text.starts_with('/') {
+        return Err(Fault::new(
+            format!("{} does not begin with `/`", quoted(text)),
+            "write it like `/healthz`",
+        ));
+    }
+    // PathAndQuery drops a fragment in silence; a request line has none.
+    match text.parse::<PathAndQuery>() {
+        Ok(_) if !text.contains('#') && text.is_ascii() => Ok(text.to_owned()),
+        _ => Err(Fault::new(
+            format!("{} cannot be asked for", quoted(text)),
+            "use a path and query without spaces, percent-encoded",
+        )),
+    }
+}
+
+fn host(scalar: &Scalar<'_>) -> Result<String, Fault> {
+    let visible = HeaderValue::from_str(&scalar.text).is_ok();
+    if !visible || scalar.text.is_empty() || !scalar.text.is_ascii() || scalar.text.contains([' ', '\t', '/'])
+    {
+        return Err(Fault::new(
+            format!("{} is not a host", quoted(&scalar.text)),
+            "write it like `app.internal` or `app.internal:8080`",
+        ));
+    }
+    Ok(scalar.text.to_string())
+}
+
+fn expect_status(section: &Section<'_>) -> Vec<RangeInclusive<u16>> {
+    match section.get("expect_status") {
+        Some(at) if !at.is_scalar() => {
+            let Some(items) = at.items() else { return Vec::new() };
+            if items.len() == 0 {
+                at.refuse_key(Fault::new("is empty", "write at least one status, like `200-299`"));
+            }
+            items
+                .filter_map(|item| item.scalar(&"a status like `200` or `300-399`", statuses))
+                .flatten()
+                .collect()
+        }
+        _ => section.value("expect_status", statuses),
+    }
+}
+
+/// Reads `200`, `200-299` or `200,204,300-399`.
+fn statuses(scalar: &Scalar<'_>) -> Result<Vec<RangeInclusive<u16>>, Fault> {
+    scalar.text.split(',').map(|part| range(part.trim())).collect()
+}
+
+fn range(text: &str) -> Result<RangeInclusive<u16>, Fault> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let status =
+        |digits: &str| digits.trim().parse::<u16>().ok().filter(|status| (100..=599).contains(status));
+    match (status(first), status(last)) {
+        (Some(first), Some(last)) if first <= last => Ok(first..=last),
+        (Some(first), Some(last)) => {
+            Err(Fault::new(format!("{} runs backwards", quoted(text)), format!("write `{last}-{first}`")))
+        }
+        _ => Err(Fault::new(
+            format!("{} is not a status", quoted(text)),
+            "use 100 to 599, like `200`, `200-299` or `200,204`",
+        )),
+    }
+}
+
+fn expect_body(scalar: &Scalar<'_>) -> Result<String, Fault> {
+    const LONGEST: usize = 64 << 10;
+    if scalar.text.is_empty() {
+        return Err(Fault::new(
+            "is empty, which every body contains",
+            "write a text, or `null` for any body",
+        ));
+    }
+    if scalar.text.len() > LONGEST {
+        return Err(Fault::new("is longer than the part of the body that is read", "write at most 64KiB"));
+    }
+    Ok(scalar.text.to_string())
+}

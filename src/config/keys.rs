@@ -1,0 +1,293 @@
+//! Every key of the configuration with its kind, range and default. The reader takes its defaults and
+//! ranges from this table and knows no key that is not in it, so what is documented is what happens.
+
+use std::fmt;
+use std::time::Duration;
+
+/// One key of a section.
+#[derive(Debug)]
+pub struct Key {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// As it would be written; `None` when the key must be given, or when one of several must.
+    pub default: Option<&'static str>,
+    /// `null` switches it off.
+    pub nullable: bool,
+}
+
+/// What a key takes.
+#[derive(Debug)]
+pub enum Kind {
+    Duration(Duration, Duration),
+    Size(u64, u64),
+    Count(u64, u64),
+    Percent(u32, u32),
+    Flag,
+    Choice(&'static [&'static str]),
+    /// A text; the words say which.
+    Text(&'static str),
+    /// A list of such texts.
+    List(&'static str),
+    Section(&'static [Key]),
+    /// A section under a name that the operator chooses.
+    Named(&'static [Key]),
+    /// A list of sections under a name that the operator chooses.
+    NamedLists(&'static [Key]),
+    /// A section, or a short form in one word.
+    Either(&'static str, &'static [Key]),
+    /// A list of sections, or of short forms in one word.
+    ListOfEither(&'static str, &'static [Key]),
+    /// Names that the operator chooses, with a text each.
+    Texts(&'static str),
+}
+
+const fn key(name: &'static str, kind: Kind, default: &'static str) -> Key {
+    Key { name, kind, default: Some(default), nullable: false }
+}
+
+/// A key that `null` switches off.
+const fn nullable(name: &'static str, kind: Kind, default: &'static str) -> Key {
+    Key { name, kind, default: Some(default), nullable: true }
+}
+
+/// A key without a default.
+const fn given(name: &'static str, kind: Kind) -> Key {
+    Key { name, kind, default: None, nullable: false }
+}
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The top level of the file.
+pub const FILE: &[Key] = &[
+    key("process", Kind::Section(PROCESS), "{}"),
+    key("admin", Kind::Section(ADMIN), "{}"),
+    key("log", Kind::Section(LOG), "{}"),
+    key("access_log", Kind::Either("`off`", ACCESS_LOG), "{}"),
+    given("listeners", Kind::Named(LISTENER)),
+    key("routes", Kind::NamedLists(RULE), "{}"),
+    given("pools", Kind::Named(POOL)),
+];
+
+pub(super) const PROCESS: &[Key] = &[
+    key("threads", Kind::Text("`auto` (one per core) or 1 to 256"), "auto"),
+    key("max_connections", Kind::Count(1, 1_000_000), "20000"),
+    key("shutdown_timeout", Kind::Duration(MS, DAY), "60s"),
+];
+
+pub(super) const ADMIN: &[Key] = &[nullable(
+    "address",
+    Kind::Text("a loopback IP address with a port, like `127.0.0.1:9900`"),
+    "127.0.0.1:9900",
+)];
+
+pub(super) const LOG: &[Key] = &[
+    key("level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info"),
+    key("format", Kind::Choice(&["text", "json"]), "text"),
+];
+
+pub(super) const ACCESS_LOG: &[Key] = &[
+    key("path", Kind::Text("`stdout` or the path of a file"), "stdout"),
+    key("format", Kind::Choice(&["json", "combined"]), "json"),
+];
+
+pub(super) const LISTENER: &[Key] = &[
+    given("address", Kind::Text("an IP address with a port (`0.0.0.0:80`, `\"[::]:80\"`) or `unix:/path`")),
+    given("addresses", Kind::List("several of what `address` takes")),
+    key("protocol", Kind::Choice(&["http"]), "http"),
+    given("pool", Kind::Text("the name of a pool")),
+    given("routes", Kind::Text("the name of a list under `routes`")),
+    key("trusted_proxies", Kind::List("networks, like `10.0.0.0/8`, or IP addresses"), "[]"),
+    key("http2", Kind::Section(HTTP2), "{}"),
+    key("limits", Kind::Section(LIMITS), "{}"),
+    key("timeouts", Kind::Section(LISTENER_TIMEOUTS), "{}"),
+];
+
+pub(super) const HTTP2: &[Key] = &[key("max_concurrent_streams", Kind::Count(1, 10_000), "128")];
+
+pub(super) const LIMITS: &[Key] = &[
+    nullable("connections", Kind::Count(1, 1_000_000), "10000"),
+    nullable("connections_per_client", Kind::Count(1, 1_000_000), "200"),
+    key("request_headers", Kind::Size(1 << 10, 256 << 10), "32KiB"),
+    key("request_body", Kind::Size(1, 1 << 40), "100MiB"),
+];
+
+pub(super) const LISTENER_TIMEOUTS: &[Key] = &[
+    key("request_header", Kind::Duration(MS, HOUR), "10s"),
+    key("request_body", Kind::Duration(MS, HOUR), "60s"),
+    key("idle", Kind::Duration(MS, DAY), "60s"),
+];
+
+pub(super) const RULE: &[Key] = &[
+    given("name", Kind::Text("a text without spaces")),
+    key("match", Kind::Section(MATCH), "{}"),
+    given("pool", Kind::Text("the name of a pool")),
+];
+
+pub(super) const MATCH: &[Key] = &[
+    nullable("host", Kind::Text("a host name, or `\"*.shop.example\"` for every name below it"), "null"),
+    nullable("path", Kind::Text("`/exact`, or `/prefix/*` for everything below it"), "null"),
+    key("methods", Kind::List("HTTP methods in capitals, like `GET`"), "[]"),
+    key("headers", Kind::Texts("the field's exact value, or `\"*\"` for any"), "{}"),
+];
+
+pub(super) const POOL: &[Key] = &[
+    key(
+        "balance",
+        Kind::Either(
+            "`round_robin`, `least_connections`, `random_two` or `consistent_hash`",
+            CONSISTENT_HASH_SECTION,
+        ),
+        "least_connections",
+    ),
+    given("servers", Kind::ListOfEither("an address", SERVER)),
+    nullable("health", Kind::Section(HEALTH), "null"),
+    key("when_all_unhealthy", Kind::Choice(&["use_all", "refuse"]), "use_all"),
+    key("retries", Kind::Section(RETRIES), "{}"),
+    key("timeouts", Kind::Section(POOL_TIMEOUTS), "{}"),
+    key("drain_timeout", Kind::Duration(Duration::ZERO, DAY), "60s"),
+];
+
+pub(super) const CONSISTENT_HASH_SECTION: &[Key] =
+    &[given("consistent_hash", Kind::Section(CONSISTENT_HASH))];
+
+pub(super) const CONSISTENT_HASH: &[Key] = &[
+    key("key", Kind::Either("`client_ip`, `path` or `uri`", HASH_KEY), "client_ip"),
+    nullable("bounded_load", Kind::Percent(101, 1000), "null"),
+];
+
+pub(super) const HASH_KEY: &[Key] = &[
+    given("header", Kind::Text("the name of a header field")),
+    given("cookie", Kind::Text("the name of a cookie")),
+    given("query", Kind::Text("the name of a query parameter")),
+];
+
+pub(super) const SERVER: &[Key] = &[
+    given("name", Kind::Text("a text without spaces")),
+    given("address", Kind::Text("an IP address with a port, or `unix:/path`")),
+    key("weight", Kind::Count(1, 256), "100"),
+    nullable("max_connections", Kind::Count(1, 1_000_000), "null"),
+    key("drain", Kind::Flag, "false"),
+];
+
+pub(super) const HEALTH: &[Key] = &[
+    given("http", Kind::Either("the path", HTTP_PROBE)),
+    given("tcp", Kind::Section(TCP_PROBE)),
+    nullable("port", Kind::Count(1, 65_535), "null"),
+    key("interval", Kind::Duration(Duration::from_millis(10), HOUR), "2s"),
+    key("timeout", Kind::Duration(MS, HOUR), "1s"),
+    key("fall", Kind::Count(1, 100), "3"),
+    key("rise", Kind::Count(1, 100), "2"),
+    key("jitter", Kind::Percent(0, 90), "10%"),
+    key("initial", Kind::Choice(&["probing", "up"]), "probing"),
+];
+
+pub(super) const HTTP_PROBE: &[Key] = &[
+    given("path", Kind::Text("a path that begins with `/`")),
+    key("method", Kind::Choice(&["GET", "HEAD", "OPTIONS", "POST"]), "GET"),
+    nullable("host", Kind::Text("the Host field's value"), "null"),
+    key(
+        "expect_status",
+        Kind::Text("statuses and ranges from 100 to 599, like `200-299` or `200,204`"),
+        "200-299",
+    ),
+    nullable("expect_body", Kind::Text("a text that the body must contain"), "null"),
+];
+
+pub(super) const TCP_PROBE: &[Key] = &[];
+
+pub(super) const RETRIES: &[Key] = &[
+    key("max", Kind::Count(0, 10), "1"),
+    key("budget", Kind::Percent(0, 100), "20%"),
+    key(
+        "on",
+        Kind::List("any of `connect`, `reset`, `502`, `503`, `504`"),
+        "[connect, reset, 502, 503, 504]",
+    ),
+];
+
+pub(super) const POOL_TIMEOUTS: &[Key] = &[
+    key("connect", Kind::Duration(MS, HOUR), "3s"),
+    key("response_header", Kind::Duration(MS, DAY), "30s"),
+    key("stream_idle", Kind::Duration(MS, DAY), "60s"),
+    key("tunnel_idle", Kind::Duration(SECOND, DAY), "1h"),
+    key("request", Kind::Duration(MS, DAY), "60s"),
+    key("keepalive", Kind::Duration(MS, DAY), "30s"),
+];
+
+impl Kind {
+    /// The keys below, and what stands between the key's own name and theirs.
+    fn below(&self) -> Option<(&'static str, &'static [Key])> {
+        match self {
+            Self::Section(keys) | Self::Either(_, keys) => Some(("", keys)),
+            Self::Named(keys) => Some((".NAME", keys)),
+            Self::NamedLists(keys) => Some((".NAME[]", keys)),
+            Self::ListOfEither(_, keys) => Some(("[]", keys)),
+            _ => None,
+        }
+    }
+}
+
+/// Calls `visit` for every section with its path, the top level (an empty path) first.
+pub fn each_section(visit: &mut impl FnMut(&str, &'static [Key])) {
+    fn walk(path: &str, keys: &'static [Key], visit: &mut impl FnMut(&str, &'static [Key])) {
+        visit(path, keys);
+        for key in keys {
+            let Some((between, below)) = key.kind.below() else { continue };
+            let dot = if path.is_empty() { "" } else { "." };
+            walk(&format!("{path}{dot}{}{between}", key.name), below, visit);
+        }
+    }
+    walk("", FILE, visit);
+}
+
+impl fmt::Display for Kind {
+    /// The range as messages and the reference print it: `10ms to 1h`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Duration(least, most) => write!(f, "{} to {}", spell(*least), spell(*most)),
+            Self::Size(least, most) => write!(f, "{} to {}", spell_size(*least), spell_size(*most)),
+            Self::Count(least, most) => write!(f, "{least} to {most}"),
+            Self::Percent(least, most) => write!(f, "{least}% to {most}%"),
+            Self::Flag => f.write_str("`true` or `false`"),
+            Self::Choice([only]) => write!(f, "`{only}`"),
+            Self::Choice(names) => {
+                let (last, others) = names.split_last().expect("a choice has names");
+                let others: Vec<_> = others.iter().map(|name| format!("`{name}`")).collect();
+                write!(f, "{} or `{last}`", others.join(", "))
+            }
+            Self::Text(what) => f.write_str(what),
+            Self::List(what) => write!(f, "a list: {what}"),
+            Self::Texts(what) => write!(f, "names with a text each: {what}"),
+            Self::Section(_) => f.write_str("a section"),
+            Self::Named(_) => f.write_str("names with a section each"),
+            Self::NamedLists(_) => f.write_str("names with a list of sections each"),
+            Self::Either(short, _) => write!(f, "{short}, or a section"),
+            Self::ListOfEither(short, _) => write!(f, "a list; each item is {short} or a section"),
+        }
+    }
+}
+
+/// The shortest way to write a duration.
+fn spell(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    match ms {
+        0 => "0s".to_owned(),
+        _ if ms.is_multiple_of(3_600_000) => format!("{}h", ms / 3_600_000),
+        _ if ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),
+        _ if ms.is_multiple_of(1_000) => format!("{}s", ms / 1_000),
+        _ => format!("{ms}ms"),
+    }
+}
+
+/// The shortest way to write a size.
+fn spell_size(bytes: u64) -> String {
+    match bytes {
+        _ if bytes.is_multiple_of(1 << 30) => format!("{}GiB", bytes >> 30),
+        _ if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
+        _ if bytes.is_multiple_of(1 << 10) => format!("{}KiB", bytes >> 10),
+        _ => format!("{bytes}B"),
+    }
+}

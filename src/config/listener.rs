@@ -1,0 +1,141 @@
+//! Listeners: where clients connect, what they may use, and which pool or routes serve them.
+
+use super::address;
+use super::names::{Names, Once, check_section_name};
+use super::place::At;
+use super::plan::{Entry, Http2, Limits, Listener, ListenerTimeouts};
+use super::problem::{Fault, quoted};
+use super::section::Section;
+use super::tree::Scalar;
+use crate::units::Address;
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+/// Reads one listener. `taken` are the addresses of those before it.
+pub(super) fn listener<'a>(
+    name: &str,
+    section: &Section<'_>,
+    pools: &Names<'a>,
+    routes: &Names<'a>,
+    taken: &mut Once<Address>,
+) -> Option<Listener> {
+    check_section_name(name, &section.at);
+    section.choice("protocol", &[("http", ())]);
+    let addresses = addresses(section, taken);
+    let entry = entry(section, pools, routes);
+    let trusted_proxies = section.get("trusted_proxies").map(|at| networks(&at)).unwrap_or_default();
+    let http2 = section
+        .section("http2", |http2| Http2 { max_concurrent_streams: http2.count("max_concurrent_streams") });
+    let limits = section.section("limits", limits);
+    let timeouts = section.section("timeouts", timeouts);
+    Some(Listener {
+        name: name.into(),
+        addresses,
+        entry: entry?,
+        trusted_proxies,
+        http2: http2?,
+        limits: limits?,
+        timeouts: timeouts?,
+    })
+}
+
+fn addresses(section: &Section<'_>, taken: &mut Once<Address>) -> Vec<Address> {
+    let mut addresses = Vec::new();
+    let mut add = |at: At<'_>| {
+        let Some(address) =
+            at.scalar(&"an address like `0.0.0.0:80` or `unix:/run/web.sock`", address::to_listen)
+        else {
+            return;
+        };
+        let kernel_chooses = matches!(&address, Address::Inet(address) if address.port() == 0);
+        if !kernel_chooses && let Some(line) = taken.seen(address.clone(), at.line()) {
+            let help = match line {
+                0 => "it is the default of `admin.address`; use another port here or there".to_owned(),
+                _ => format!("see line {line}; use another address or port"),
+            };
+            at.refuse(Fault::new(format!("{address} is already listened on"), help));
+        }
+        addresses.push(address);
+    };
+    match (section.get("address"), section.get("addresses")) {
+        (None, None) => {
+            section.at.refuse(Fault::new("has no address", "add `address`, like `address: 0.0.0.0:80`"))
+        }
+        (Some(_), Some(several)) => {
+            several.refuse_key(Fault::new(
+                "there is an `address` too",
+                "keep one of them; `addresses` takes a list",
+            ));
+        }
+        (Some(one), None) => add(one),
+        (None, Some(several)) => match several.items() {
+            Some(items) if items.len() == 0 => {
+                several.refuse_key(Fault::new("is empty", "write at least one address"));
+            }
+            Some(items) => items.for_each(add),
+            None => {}
+        },
+    }
+    addresses
+}
+
+fn entry(section: &Section<'_>, pools: &Names<'_>, routes: &Names<'_>) -> Option<Entry> {
+    let pool = section.given("pool", |scalar| pools.resolve(scalar));
+    let routes = section.given("routes", |scalar| routes.resolve(scalar));
+    match (section.get("pool"), section.get("routes")) {
+        (None, None) => section.at.refuse(Fault::new(
+            "leads nowhere",
+            "add `pool: NAME` for all requests, or `routes: NAME` to choose by host or path",
+        )),
+        (Some(_), Some(at)) => {
+            at.refuse_key(Fault::new("there is a `pool` too", "keep one of `pool` and `routes`"));
+        }
+        _ => {}
+    }
+    pool.map(Entry::Pool).or(routes.map(Entry::Routes))
+}
+
+fn networks(at: &At<'_>) -> Vec<IpNet> {
+    let read = |item: At<'_>| item.scalar(&"a network like `10.0.0.0/8`", network);
+    at.items().map(|items| items.filter_map(read).collect()).unwrap_or_default()
+}
+
+fn network(scalar: &Scalar<'_>) -> Result<IpNet, Fault> {
+    if let Ok(address) = scalar.text.parse::<IpAddr>() {
+        return Ok(address.into());
+    }
+    let network: IpNet = scalar.text.parse().map_err(|_| {
+        Fault::new(
+            format!("{} is not a network", quoted(&scalar.text)),
+            "write it like `10.0.0.0/8` or `2001:db8::/32`",
+        )
+    })?;
+    if network != network.trunc() {
+        return Err(Fault::new(
+            format!("{network} has bits set beyond its prefix"),
+            format!(
+                "write `{}` for the network or `{}` for the one address",
+                network.trunc(),
+                network.addr()
+            ),
+        ));
+    }
+    Ok(network)
+}
+
+fn limits(section: Section<'_>) -> Limits {
+    Limits {
+        connections: section.nullable_count("connections"),
+        connections_per_client: section.nullable_count("connections_per_client"),
+        request_headers: section.size("request_headers"),
+        request_body: section.size("request_body"),
+    }
+}
+
+fn timeouts(section: Section<'_>) -> ListenerTimeouts {
+    ListenerTimeouts {
+        request_header: section.duration("request_header"),
+        request_body: section.duration("request_body"),
+        idle: section.duration("idle"),
+    }
+}

@@ -1,0 +1,238 @@
+//! Pools: their servers, how one is chosen, when a request is tried again and how long anything may take.
+
+use super::address;
+use super::health::health;
+use super::keys;
+use super::names::{Once, check_section_name, word};
+use super::place::At;
+use super::plan::{Balance, HashKey, Name, Pool, PoolTimeouts, Retries, RetryOn, Server, WhenAllUnhealthy};
+use super::problem::{Fault, quoted};
+use super::route::header_name;
+use super::section::{Section, choose};
+use super::tree::Scalar;
+use crate::units::{Address, Weight};
+
+pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<Pool> {
+    check_section_name(name, &section.at);
+    let balance = balance(section);
+    let servers = servers(section);
+    let health = match section.get("health") {
+        Some(at) if !at.is_null() => section.section("health", health).flatten().map(Some),
+        _ => Some(None),
+    };
+    let when_all_unhealthy = section.choice(
+        "when_all_unhealthy",
+        &[("use_all", WhenAllUnhealthy::UseAll), ("refuse", WhenAllUnhealthy::Refuse)],
+    );
+    let drain_timeout = section.duration("drain_timeout");
+    let retries = section.section("retries", retries);
+    let timeouts = section.section("timeouts", timeouts);
+    let port = health.as_ref().and_then(|health| health.as_ref()?.port);
+    if let Some(server) =
+        servers.iter().find(|server| port.is_some() && matches!(server.address, Address::Unix(_)))
+    {
+        section.get("health").unwrap_or(section.at).refuse_key(Fault::new(
+            format!("`port` is given, and the server {} has none", quoted(&server.name)),
+            "remove `port`, or put servers on unix sockets in a pool of their own",
+        ));
+    }
+    Some(Pool {
+        name: name.into(),
+        balance: balance?,
+        servers,
+        health: health?,
+        when_all_unhealthy,
+        retries: retries?,
+        timeouts: timeouts?,
+        drain_timeout,
+    })
+}
+
+fn balance(section: &Section<'_>) -> Option<Balance> {
+    let by_address = Balance::ConsistentHash { key: HashKey::ClientIp, bounded_load: None };
+    let words = [
+        ("round_robin", Balance::RoundRobin),
+        ("least_connections", Balance::LeastConnections),
+        ("random_two", Balance::RandomTwo),
+        ("consistent_hash", by_address),
+    ];
+    if section.get("balance").is_none_or(|at| at.is_scalar()) {
+        return Some(section.value("balance", |scalar| choose(scalar, &words)));
+    }
+    section.section("balance", |balance| {
+        if balance.is_empty() {
+            balance.at.refuse_key(Fault::new(
+                "names no way to balance",
+                "write `balance: least_connections`, or `consistent_hash: { key: client_ip }` below it",
+            ));
+        }
+        balance.section("consistent_hash", |hash| {
+            let (key, bounded_load) = (hash_key(&hash), hash.nullable_percent("bounded_load"));
+            Some(Balance::ConsistentHash { key: key?, bounded_load })
+        })?
+    })?
+}
+
+fn hash_key(section: &Section<'_>) -> Option<HashKey> {
+    let words = [("client_ip", HashKey::ClientIp), ("path", HashKey::Path), ("uri", HashKey::Uri)];
+    if section.get("key").is_none_or(|at| at.is_scalar()) {
+        return Some(section.value("key", |scalar| choose(scalar, &words)));
+    }
+    section.section("key", |key| {
+        let header = key.given("header", |scalar| header_name(&scalar.text)).map(HashKey::Header);
+        let cookie = key.given("cookie", cookie_name).map(HashKey::Cookie);
+        let query = key.given("query", word).map(HashKey::Query);
+        let written =
+            ["header", "cookie", "query"].into_iter().filter(|name| key.get(name).is_some()).count();
+        if written != 1 {
+            key.at.refuse_key(Fault::new(
+                if written == 0 { "names nothing to hash" } else { "names more than one thing to hash" },
+                "write one of `{header: NAME}`, `{cookie: NAME}` and `{query: NAME}`",
+            ));
+        }
+        header.or(cookie).or(query)
+    })?
+}
+
+/// RFC 6265 section 4.1.1: a cookie's name is a token, as a header's is.
+fn cookie_name(scalar: &Scalar<'_>) -> Result<String, Fault> {
+    match header_name(&scalar.text) {
+        Ok(_) => Ok(scalar.text.to_string()),
+        Err(_) => Err(Fault::new(
+            format!("{} is not the name of a cookie", quoted(&scalar.text)),
+            "use letters, digits, `-` and `_`",
+        )),
+    }
+}
+
+fn servers(section: &Section<'_>) -> Vec<Server> {
+    let Some(at) = section.get("servers") else {
+        section
+            .at
+            .refuse_key(Fault::new("has no servers", "add `servers`, like `servers: [10.0.0.11:8080]`"));
+        return Vec::new();
+    };
+    let Some(items) = at.items() else { return Vec::new() };
+    if items.len() == 0 {
+        at.refuse_key(Fault::new("is empty", "write at least one server, like `[10.0.0.11:8080]`"));
+    }
+    let mut taken = Once::default();
+    let mut servers = Vec::with_capacity(items.len());
+    for item in items {
+        let Some(server) = server(item) else { continue };
+        if let Some(line) = taken.seen(server.name.clone(), item.line()) {
+            item.refuse(Fault::new(
+                format!("another server of this pool is named {}", quoted(&server.name)),
+                format!("see line {line}; remove one, or give it a `name` of its own"),
+            ));
+        }
+        servers.push(server);
+    }
+    servers
+}
+
+fn server(at: At<'_>) -> Option<Server> {
+    if at.is_scalar() {
+        let (name, address) = at.scalar(&"an address like `10.0.0.11:8080`", named)?;
+        return Some(Server {
+            name,
+            address,
+            weight: Weight::default(),
+            max_connections: None,
+            drain: false,
+        });
+    }
+    let section = at.section_or(&"an address, or a section with `address`", keys::SERVER)?;
+    let name = section.given("name", word);
+    let address = section.required("address", named);
+    let weight = section.value("weight", weight);
+    let max_connections = section.nullable_count("max_connections");
+    let drain = section.flag("drain");
+    let (as_written, address) = address?;
+    let name = name.map_or(as_written, Name::from);
+    Some(Server { name, address, weight, max_connections, drain })
+}
+
+/// A server's address with its text, which is its name unless it has another.
+fn named(scalar: &Scalar<'_>) -> Result<(Name, Address), Fault> {
+    Ok(((*scalar.text).into(), address::to_connect(scalar)?))
+}
+
+fn weight(scalar: &Scalar<'_>) -> Result<Weight, Fault> {
+    let Some(number) = scalar.as_number() else {
+        return Err(Fault::new(
+            format!("{} is not a weight", quoted(&scalar.text)),
+            "use 1 to 256, without quotes",
+        ));
+    };
+    Weight::new(number).ok_or_else(|| {
+        let range = "use 1 to 256";
+        let drain = if number == 0 { ", or `drain: true` to stop new requests" } else { "" };
+        Fault::new(format!("{number} is out of range"), format!("{range}{drain}"))
+    })
+}
+
+fn retries(section: Section<'_>) -> Retries {
+    let mut on = RetryOn { connect: false, reset: false, statuses: Vec::new() };
+    match section.get("on") {
+        None => on = RetryOn { connect: true, reset: true, statuses: vec![502, 503, 504] },
+        Some(at) => at.items().into_iter().flatten().for_each(|item| retry_on(&item, &mut on)),
+    }
+    Retries { max: section.count("max"), budget: section.percent("budget"), on }
+}
+
+fn retry_on(item: &At<'_>, on: &mut RetryOn) {
+    #[derive(Clone, Copy)]
+    enum Cause {
+        Connect,
+        Reset,
+        Status(u16),
+    }
+    let words = [
+        ("connect", Cause::Connect),
+        ("reset", Cause::Reset),
+        ("502", Cause::Status(502)),
+        ("503", Cause::Status(503)),
+        ("504", Cause::Status(504)),
+    ];
+    let cause =
+        item.scalar(&"one of `connect`, `reset`, `502`, `503` and `504`", |scalar| choose(scalar, &words));
+    let repeated = match cause {
+        None => false,
+        Some(Cause::Connect) => std::mem::replace(&mut on.connect, true),
+        Some(Cause::Reset) => std::mem::replace(&mut on.reset, true),
+        Some(Cause::Status(status)) => {
+            let repeated = on.statuses.contains(&status);
+            if !repeated {
+                on.statuses.push(status);
+            }
+            repeated
+        }
+    };
+    if repeated {
+        item.refuse(Fault::new("is listed twice", "remove one"));
+    }
+}
+
+fn timeouts(section: Section<'_>) -> PoolTimeouts {
+    let timeouts = PoolTimeouts {
+        connect: section.duration("connect"),
+        response_header: section.duration("response_header"),
+        stream_idle: section.duration("stream_idle"),
+        tunnel_idle: section.duration("tunnel_idle"),
+        request: section.duration("request"),
+        keepalive: section.duration("keepalive"),
+    };
+    for (name, timeout) in [("connect", timeouts.connect), ("response_header", timeouts.response_header)] {
+        if timeout > timeouts.request {
+            section.get(name).unwrap_or(section.at).warn(Fault::new(
+                format!(
+                    "`{name}` of {timeout:?} is longer than the {:?} that `request` allows in all",
+                    timeouts.request
+                ),
+                "shorten it, or lengthen `request`",
+            ));
+        }
+    }
+    timeouts
+}

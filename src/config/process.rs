@@ -1,0 +1,112 @@
+//! The sections about the process itself: threads, the admin address, the log and the access log.
+
+use super::keys::Kind;
+use super::plan::{AccessLog, AccessLogFormat, AccessLogPath, Admin, Log, LogFormat, LogLevel, Process};
+use super::problem::{Fault, quoted};
+use super::section::{Section, out_of_range};
+use super::tree::Scalar;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+pub(super) fn process(section: Section<'_>) -> Process {
+    Process {
+        threads: section.value("threads", threads),
+        max_connections: section.count("max_connections"),
+        shutdown_timeout: section.duration("shutdown_timeout"),
+    }
+}
+
+fn threads(scalar: &Scalar<'_>) -> Result<Option<usize>, Fault> {
+    if scalar.text == "auto" {
+        return Ok(None);
+    }
+    match scalar.as_number().and_then(|number| usize::try_from(number).ok()) {
+        Some(number @ 1..=256) => Ok(Some(number)),
+        Some(_) => Err(out_of_range(scalar, &Kind::Text("1 to 256, or `auto` for one per core"))),
+        None => Err(Fault::new(
+            format!("{} is not a number of threads", quoted(&scalar.text)),
+            "use 1 to 256, or `auto` for one per core",
+        )),
+    }
+}
+
+pub(super) fn admin(section: Section<'_>) -> Admin {
+    Admin { address: section.nullable("address", admin_address) }
+}
+
+fn admin_address(scalar: &Scalar<'_>) -> Result<SocketAddr, Fault> {
+    let address: SocketAddr = scalar.text.parse().map_err(|_| {
+        Fault::new(
+            format!("{} is not an IP address with a port", quoted(&scalar.text)),
+            "write it like `127.0.0.1:9900`, or `null` to switch it off",
+        )
+    })?;
+    if !address.ip().is_loopback() {
+        return Err(Fault::new(
+            format!(
+                "{address} can be reached from other machines, and the admin endpoint asks for no token yet"
+            ),
+            format!("use a loopback address like `127.0.0.1:{}`", address.port()),
+        ));
+    }
+    Ok(address)
+}
+
+pub(super) fn log(section: Section<'_>) -> Log {
+    Log {
+        level: section.choice(
+            "level",
+            &[
+                ("error", LogLevel::Error),
+                ("warn", LogLevel::Warn),
+                ("info", LogLevel::Info),
+                ("debug", LogLevel::Debug),
+                ("trace", LogLevel::Trace),
+            ],
+        ),
+        format: section.choice("format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
+    }
+}
+
+/// What the file says, or the default when it says nothing.
+pub(super) fn access_log(file: &Section<'_>) -> Option<AccessLog> {
+    if let Some(at) = file.get("access_log") {
+        if at.is_null() {
+            at.refuse(Fault::new("has no value", "write `off`, or a section with `path` and `format`"));
+            return None;
+        }
+        if at.is_scalar() {
+            return at.scalar(&"`off`", off)?;
+        }
+    }
+    file.section("access_log", |section| {
+        Some(AccessLog {
+            path: section.value("path", access_log_path),
+            format: section.choice(
+                "format",
+                &[("json", AccessLogFormat::Json), ("combined", AccessLogFormat::Combined)],
+            ),
+        })
+    })?
+}
+
+fn off<T>(scalar: &Scalar<'_>) -> Result<Option<T>, Fault> {
+    if scalar.text == "off" {
+        return Ok(None);
+    }
+    Err(Fault::new(
+        format!("{} is not known here", quoted(&scalar.text)),
+        "write `off`, or a section with `path` and `format`",
+    ))
+}
+
+fn access_log_path(scalar: &Scalar<'_>) -> Result<AccessLogPath, Fault> {
+    match &*scalar.text {
+        "" => Err(Fault::new("is empty", "write `stdout` or the path of a file")),
+        "stdout" => Ok(AccessLogPath::Stdout),
+        path if path.ends_with('/') => {
+            Err(Fault::new(format!("{} is a directory", quoted(path)), "write the path of a file"))
+        }
+        path => Ok(AccessLogPath::File(PathBuf::from(path))),
+    }
+}

@@ -1,0 +1,205 @@
+//! The room as a whole: what the files in `conf/` mean, what is refused in which words, and that no input
+//! however odd brings it down.
+
+use super::plan::*;
+use super::{Problems, parse};
+use crate::units::{Percent, Weight};
+use proptest::prelude::*;
+use std::time::Duration;
+
+const MINIMAL: &str = include_str!("../../conf/minimal.yaml");
+const FULL: &str = include_str!("../../conf/evenkeel.yaml");
+const SHOP: &str = include_str!("../../conf/shop.yaml");
+
+fn plan(text: &str) -> Plan {
+    match parse(text) {
+        Ok((plan, warnings)) => {
+            assert!(warnings.is_empty(), "{}", warnings.render("test.yaml", text, false));
+            plan
+        }
+        Err(problems) => panic!("{}", problems.render("test.yaml", text, false)),
+    }
+}
+
+fn problems(text: &str) -> Vec<String> {
+    let found: Problems = match parse(text) {
+        Ok((_, warnings)) => warnings,
+        Err(problems) => problems,
+    };
+    found
+        .iter()
+        .map(|p| format!("{} {}:{} {}", p.severity, p.spot.line, p.spot.column, p.sentence()))
+        .collect()
+}
+
+/// A pool `app` with these lines in it, behind a listener.
+fn with_pool(lines: &str) -> String {
+    format!("listeners: {{ web: {{ address: 0.0.0.0:80, pool: app }} }}\npools:\n  app:\n{lines}")
+}
+
+#[test]
+fn six_lines_are_a_whole_configuration() {
+    let plan = plan(MINIMAL);
+    assert_eq!(plan.process.max_connections, 20_000);
+    assert_eq!(plan.admin.address, "127.0.0.1:9900".parse().ok());
+    let log = AccessLog { path: AccessLogPath::Stdout, format: AccessLogFormat::Json };
+    assert_eq!(plan.access_log, Some(log));
+    let [listener] = &plan.listeners[..] else { panic!("{plan:?}") };
+    assert_eq!(listener.entry, Entry::Pool(0));
+    assert_eq!(listener.limits.connections_per_client.map(u32::from), Some(200));
+    assert_eq!(listener.limits.request_headers, 32 * 1024);
+    let [pool] = &plan.pools[..] else { panic!("{plan:?}") };
+    assert_eq!(pool.balance, Balance::LeastConnections);
+    assert_eq!(&*pool.servers[1].name, "10.0.0.12:8080");
+    assert_eq!(pool.servers[1].weight, Weight::default());
+    let health = pool.health.as_ref().expect("named");
+    assert_eq!((health.interval, health.jitter), (Duration::from_secs(2), Percent(10)));
+    assert!(matches!(&health.probe, Probe::Http(http) if http.path == "/healthz"));
+    assert_eq!(pool.retries.on, RetryOn { connect: true, reset: true, statuses: vec![502, 503, 504] });
+}
+
+#[test]
+fn the_documented_file_says_nothing_but_the_defaults() {
+    let (full, minimal) = (plan(FULL), plan(MINIMAL));
+    assert_eq!(full.process, minimal.process);
+    assert_eq!(full.admin, minimal.admin);
+    assert_eq!(full.log, minimal.log);
+    assert_eq!(full.access_log, minimal.access_log);
+    let (listener, default) = (&full.listeners[0], &minimal.listeners[0]);
+    assert_eq!((&listener.limits, &listener.timeouts), (&default.limits, &default.timeouts));
+    assert_eq!(listener.http2, default.http2);
+    let (pool, default) = (&full.pools[0], &minimal.pools[0]);
+    assert_eq!(pool.health, default.health);
+    assert_eq!((&pool.retries, &pool.timeouts), (&default.retries, &default.timeouts));
+    assert_eq!(full.routes[0].rules[1].matcher, Match::default());
+    assert_eq!(full.pools[1].balance, Balance::ConsistentHash { key: HashKey::ClientIp, bounded_load: None });
+}
+
+#[test]
+fn the_shop_routes_by_host_then_by_path() {
+    let plan = plan(SHOP);
+    let rules = &plan.routes[0].rules;
+    assert_eq!(rules[0].matcher.host, Some(HostPattern::Exact("secure.shop.example".into())));
+    assert_eq!(rules[1].matcher.path, Some(PathPattern::Prefix("/static/".into())));
+    let pools: Vec<_> = rules.iter().map(|rule| &*plan.pools[rule.pool].name).collect();
+    assert_eq!(pools, ["checkout", "static", "static", "app"]);
+    assert_eq!(&*rules[3].name, "app");
+}
+
+#[test]
+fn every_way_to_write_a_value_means_what_it_says() {
+    let balance = |text: &str| {
+        plan(&with_pool(&format!("    servers: [10.0.0.1:1]\n    balance: {text}"))).pools[0].balance.clone()
+    };
+    assert_eq!(balance("round_robin"), Balance::RoundRobin);
+    let hash = |key, bounded_load| Balance::ConsistentHash { key, bounded_load };
+    assert_eq!(balance("consistent_hash"), hash(HashKey::ClientIp, None));
+    assert_eq!(balance("{ consistent_hash: }"), hash(HashKey::ClientIp, None));
+    assert_eq!(
+        balance("{ consistent_hash: { key: uri, bounded_load: 125% } }"),
+        hash(HashKey::Uri, Some(Percent(125)))
+    );
+    assert_eq!(
+        balance("{ consistent_hash: { key: {cookie: EK} } }"),
+        hash(HashKey::Cookie("EK".into()), None)
+    );
+    let status = |text: &str| {
+        let pool = format!(
+            "    servers: [10.0.0.1:1]\n    health: {{ http: {{ path: /, expect_status: {text} }} }}"
+        );
+        match plan(&with_pool(&pool)).pools[0].health.as_ref().map(|health| health.probe.clone()) {
+            Some(Probe::Http(http)) => http.expect_status,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(status("200"), [200..=200]);
+    assert_eq!(status("'200,204, 300-399'"), [200..=200, 204..=204, 300..=399]);
+    assert_eq!(status("[200, 300-399]"), [200..=200, 300..=399]);
+    assert_eq!(plan(&format!("{MINIMAL}access_log: off\n")).access_log, None);
+    assert_eq!(plan(&format!("{MINIMAL}admin: {{ address: null }}\n")).admin.address, None);
+    assert_eq!(plan(&format!("{MINIMAL}process:\n  # threads: 4\n")).process.threads, None);
+}
+
+#[test]
+fn a_weight_of_zero_is_told_about_drain() {
+    let text = with_pool("    servers:\n      - { address: 10.0.0.1:80, weight: 0 }\n");
+    assert_eq!(
+        problems(&text),
+        [
+            "error 5:41 pools.app.servers[0].weight: 0 is out of range; use 1 to 256, or `drain: true` to stop new requests"
+        ]
+    );
+}
+
+#[test]
+fn several_listeners_may_leave_the_port_to_the_kernel() {
+    let text = "listeners:\n  a: { address: 127.0.0.1:0, pool: p }\n  b: { address: 127.0.0.1:0, pool: p }\n\
+                pools: { p: { servers: [127.0.0.1:1] } }\n";
+    assert_eq!(plan(text).listeners.len(), 2);
+}
+
+/// Ten thousand servers, each a section of its own.
+fn large() -> String {
+    let mut text = with_pool("    servers:\n");
+    for i in 0..10_000 {
+        let (high, low) = (i / 250, i % 250 + 1);
+        text += &format!(
+            "      - {{ name: app{i}, address: 10.0.{high}.{low}:8080, weight: 100, drain: false }}\n"
+        );
+    }
+    text
+}
+
+#[test]
+fn ten_thousand_servers_are_read_in_linear_time() {
+    assert_eq!(plan(&large()).pools[0].servers.len(), 10_000);
+    let broken = large().replace("weight: 100", "weight: 0");
+    let found = parse(&broken).expect_err("no weight is valid");
+    assert_eq!((found.iter().count(), found.left_out()), (1000, 9000));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_brings_it_down(text in "\\PC*") {
+        render(&text);
+    }
+
+    #[test]
+    fn nothing_made_of_yaml_brings_it_down(parts in prop::collection::vec(
+        prop::sample::select(vec![
+            "a", "pools", ":", " ", "  ", "\n", "- ", "[", "]", "{", "}", ",", "'", "\"", "|", ">", "*a", "&a ",
+            "!", "<<", "? ", "#", "%", "---", "...", "\t", "\\x", "\u{feff}", "é", "\0", "\r\n", "0", "null", "~",
+        ]), 0..60,
+    )) {
+        render(&parts.concat());
+    }
+
+    #[test]
+    fn no_damage_to_a_good_file_brings_it_down(
+        file in prop::sample::select(vec![MINIMAL, FULL, SHOP]),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), 0..6usize, "[\\PC\n\t ]{0,3}"), 1..6),
+    ) {
+        let mut characters: Vec<char> = file.chars().collect();
+        for (place, cut, insert) in damage {
+            let from = place.index(characters.len());
+            let to = (from + cut).min(characters.len());
+            characters.splice(from..to, insert.chars());
+        }
+        render(&characters.into_iter().collect::<String>());
+    }
+}
+
+/// Reads, and writes out what was found in every form.
+fn render(text: &str) {
+    let problems = match parse(text) {
+        Ok((_, warnings)) => warnings,
+        Err(problems) => {
+            assert!(problems.has_errors(), "refused without a reason");
+            problems
+        }
+    };
+    problems.render("test.yaml", text, true);
+    problems.to_json("test.yaml");
+}

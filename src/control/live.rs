@@ -1,0 +1,47 @@
+//! What the whole process shares: the snapshot in force, and the places where things are counted and
+//! logged. Only `control` can put another snapshot in force.
+
+use crate::access_log::AccessLog;
+use crate::metrics::Metrics;
+use crate::snapshot::Snapshot;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// The process's shared state.
+#[derive(Debug)]
+pub(crate) struct Live {
+    snapshot: ArcSwap<Snapshot>,
+    pub(crate) metrics: Metrics,
+    pub(crate) access_log: AccessLog,
+    draining: AtomicBool,
+}
+
+impl Live {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            snapshot: ArcSwap::from_pointee(Snapshot::empty()),
+            metrics: Metrics::default(),
+            access_log: AccessLog::start(),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// The snapshot in force; a request keeps it from its start to its end.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    pub(super) fn put_in_force(&self, snapshot: Arc<Snapshot>) {
+        self.snapshot.store(snapshot);
+    }
+
+    pub(super) fn start_draining(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    /// The process is stopping: not ready for new traffic.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+}

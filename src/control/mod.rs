@@ -1,0 +1,299 @@
+//! The only writer of the snapshot: reads the file, plans, evolves, swaps, and has its followers
+//! (sockets, probes, metrics, logs) act on what changed. All or nothing: until the swap, a problem
+//! leaves everything as it was.
+
+mod live;
+mod probing;
+mod reload;
+
+pub(crate) use live::Live;
+pub(crate) use probing::Turned;
+pub(crate) use reload::{RESERVED_FILES, Source, load};
+
+use crate::access_log::Why;
+use crate::config::plan::Name;
+use crate::edge::{Door, Gate, Order, SocketFile, Workers};
+use crate::metrics::ListenerReading;
+use crate::pool::{HealthState, Membership, Server};
+use crate::units::Address;
+use probing::Probing;
+use std::collections::{HashMap, HashSet};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+/// How often servers past their drain deadline are looked for, while there are any.
+const REAP: Duration = Duration::from_millis(100);
+
+/// What control is asked to do.
+#[derive(Debug)]
+pub(crate) enum Change {
+    Reload,
+    /// Open log files anew, after they were rotated away.
+    ReopenLogs,
+    /// Stop accepting, finish, end within `shutdown_timeout`.
+    Drain,
+    /// End now.
+    Stop,
+}
+
+/// Called at each change of a server's health.
+pub(crate) type OnTurn = Box<dyn Fn(&Turned) + Send>;
+
+/// An address we accept on.
+#[derive(Debug)]
+struct Bound {
+    place: u64,
+    door: Arc<Door>,
+    /// One for each worker; kept to hand them to another listener without closing.
+    sockets: Vec<OwnedFd>,
+    _file: Option<SocketFile>,
+}
+
+/// The listeners' live sides, where the admin endpoint can read them.
+#[derive(Debug, Default)]
+pub(crate) struct Doors(Mutex<Vec<Arc<Door>>>);
+
+impl Doors {
+    pub(crate) fn readings(&self) -> Vec<ListenerReading> {
+        let doors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let reading = |door: &Arc<Door>| ListenerReading {
+            name: door.name.clone(),
+            open: door.gate.inside(),
+            accepted: door.accepted.load(Relaxed),
+            refused: door.refused.load(Relaxed),
+            waits: door.gate.waits(),
+        };
+        doors.iter().map(reading).collect()
+    }
+
+    fn set(&self, doors: Vec<Arc<Door>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = doors;
+    }
+}
+
+/// The control task's state.
+pub(crate) struct Control {
+    live: Arc<Live>,
+    source: Source,
+    workers: Workers,
+    gate: Arc<Gate>,
+    doors: Arc<Doors>,
+    bound: HashMap<(Name, Address), Bound>,
+    next_place: u64,
+    probing: Probing,
+    turned: mpsc::UnboundedReceiver<Turned>,
+    on_turn: Option<OnTurn>,
+    /// Servers that are down or leaving and may have requests past their deadline.
+    closing: Vec<Arc<Server>>,
+    /// Pools that send to unhealthy servers for want of healthy ones.
+    failing_open: HashSet<Name>,
+    /// Sockets that are open but not accepted on until the first probes are in.
+    held_back: Option<Vec<(Name, Address)>>,
+}
+
+impl Control {
+    pub(crate) fn new(
+        live: Arc<Live>,
+        source: Source,
+        workers: Workers,
+        gate: Arc<Gate>,
+        doors: Arc<Doors>,
+        on_turn: Option<OnTurn>,
+    ) -> Self {
+        let (reports, turned) = mpsc::unbounded_channel();
+        Self {
+            probing: Probing::new(Arc::clone(&live), reports),
+            live,
+            source,
+            workers,
+            gate,
+            doors,
+            bound: HashMap::new(),
+            next_place: 0,
+            turned,
+            on_turn,
+            closing: Vec::new(),
+            failing_open: HashSet::new(),
+            held_back: Some(Vec::new()),
+        }
+    }
+
+    /// Accepts once each probed server had its first result, so that nobody meets a pool that does not
+    /// know its servers yet. Bounded by the probes' own timeouts.
+    pub(crate) async fn open(&mut self) {
+        let longest = self
+            .live
+            .snapshot()
+            .plan
+            .pools
+            .iter()
+            .filter_map(|pool| pool.health.as_ref())
+            .map(|health| health.timeout)
+            .max()
+            .unwrap_or_default();
+        let _ = tokio::time::timeout(longest + Duration::from_millis(100), self.probing.first_results()).await;
+        while let Ok(turned) = self.turned.try_recv() {
+            self.turn(turned);
+        }
+        self.look_for_failing_open();
+        for key in self.held_back.take().unwrap_or_default() {
+            self.accept(&key);
+        }
+    }
+
+    /// Serves the inbox until the process is to end.
+    pub(crate) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Change>) {
+        let mut reap = tokio::time::interval(REAP);
+        reap.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looked = 0;
+        loop {
+            tokio::select! {
+                biased;
+                change = inbox.recv() => match change {
+                    Some(Change::Reload) => {
+                        // Those that came while we were busy ask for the same file.
+                        let mut next = None;
+                        while let Ok(change) = inbox.try_recv() {
+                            if !matches!(change, Change::Reload) {
+                                next = Some(change);
+                                break;
+                            }
+                        }
+                        self.reload();
+                        match next {
+                            Some(Change::ReopenLogs) => self.reopen_logs(),
+                            Some(Change::Drain) => return self.drain(inbox).await,
+                            Some(Change::Stop) | None if next.is_some() => return self.stop().await,
+                            _ => {}
+                        }
+                    }
+                    Some(Change::ReopenLogs) => self.reopen_logs(),
+                    Some(Change::Drain) => return self.drain(inbox).await,
+                    Some(Change::Stop) | None => return self.stop().await,
+                },
+                Some(turned) = self.turned.recv() => {
+                    self.turn(turned);
+                    looked = 0;
+                }
+                _ = reap.tick() => {
+                    self.reap();
+                    // A while after each turn is enough, and counting all servers each time is not cheap.
+                    if looked < 3 {
+                        looked += 1;
+                        self.look_for_failing_open();
+                    }
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self, turned: Turned) {
+        if let Some(on_turn) = &self.on_turn {
+            on_turn(&turned);
+        }
+        self.closing.push(turned.server);
+    }
+
+    /// Cuts what still runs on servers past their deadline.
+    fn reap(&mut self) {
+        if self.closing.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let mut gone = false;
+        let (workers, failing_open) = (&self.workers, &self.failing_open);
+        self.closing.retain(|server| {
+            let (state, in_flight) = (server.state(), server.in_flight());
+            let leaving = state.membership == Membership::Leaving;
+            if in_flight == 0 {
+                gone |= leaving;
+                return false;
+            }
+            // Failing open, a down server is in use on purpose.
+            if server.must_close(now) && (leaving || !failing_open.contains(server.pool())) {
+                let (server_id, why) = (server.id(), Why::Drained);
+                info!(pool = %server.pool(), server = %server.name(), in_flight,
+                    "drain timeout passed; closing what is left");
+                workers.tell_all(|| Order::CloseLeased { server: server_id, why });
+            }
+            leaving || state.health != HealthState::Up
+        });
+        if gone {
+            self.live.metrics.forget(&self.live.snapshot());
+        }
+    }
+
+    fn look_for_failing_open(&mut self) {
+        let now = Instant::now();
+        for pool in self.live.snapshot().pools() {
+            let fails = pool.failing_open();
+            if fails && self.failing_open.insert(pool.name.clone()) {
+                error!(pool = %pool.name, "no healthy server left: sending to all that are not drained");
+            } else if !fails && self.failing_open.remove(&pool.name) {
+                info!(pool = %pool.name, "a healthy server is back: no longer sending to unhealthy ones");
+                // What the others were given meanwhile has its full time to finish.
+                for member in &pool.members {
+                    if member.server.state().health != HealthState::Up {
+                        member.server.set_close_at(Some(now + pool.plan.drain_timeout));
+                        self.closing.push(Arc::clone(&member.server));
+                    }
+                }
+            }
+        }
+    }
+
+    fn notify(states: &[sd_notify::NotifyState<'_>]) {
+        if let Err(error) = sd_notify::notify(states) {
+            warn!(%error, "cannot notify the service manager");
+        }
+    }
+
+    async fn drain(mut self, mut inbox: mpsc::UnboundedReceiver<Change>) {
+        let timeout = self.live.snapshot().plan.process.shutdown_timeout;
+        info!(connections = self.gate.inside(), ?timeout, "stopping: finishing what is in flight");
+        Self::notify(&[sd_notify::NotifyState::Stopping]);
+        self.live.start_draining();
+        for bound in self.bound.values() {
+            bound.door.close();
+        }
+        self.bound.clear();
+        self.workers.tell_all(|| Order::Drain);
+        let deadline = tokio::time::sleep(timeout);
+        tokio::pin!(deadline);
+        let mut reap = tokio::time::interval(REAP);
+        loop {
+            tokio::select! {
+                () = self.workers.ended() => {
+                    info!("stopped: everything finished");
+                    return;
+                }
+                () = &mut deadline => {
+                    warn!(connections = self.gate.inside(), "shutdown timeout passed; closing what is left");
+                    return self.stop().await;
+                }
+                change = inbox.recv() => match change {
+                    Some(Change::Stop) | None => return self.stop().await,
+                    Some(Change::ReopenLogs) => self.reopen_logs(),
+                    Some(Change::Reload) => warn!("not reloading: the process is stopping"),
+                    Some(Change::Drain) => {}
+                },
+                Some(turned) = self.turned.recv() => self.turn(turned),
+                _ = reap.tick() => self.reap(),
+            }
+        }
+    }
+
+    async fn stop(mut self) {
+        Self::notify(&[sd_notify::NotifyState::Stopping]);
+        self.live.start_draining();
+        self.bound.clear();
+        self.workers.tell_all(|| Order::Abort);
+        if tokio::time::timeout(Duration::from_secs(2), self.workers.ended()).await.is_err() {
+            warn!("workers did not end in time");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! One task for each probed server: wait, probe, observe, report.
+
+use super::Live;
+use crate::config::plan::Health;
+use crate::pool::{HealthState, Rule, Server, Transition};
+use crate::probe::{self, Failure};
+use crate::snapshot::ProbeTask;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+/// Probes under way at once. At start and after a reload all are due together; more would only be
+/// a burst of open files and of connections.
+const AT_ONCE: usize = 256;
+
+/// A change of a server's health, with its evidence.
+#[derive(Debug)]
+pub(crate) struct Turned {
+    pub(crate) server: Arc<Server>,
+    pub(crate) transition: Transition,
+    /// The last probe's failure; none when it passed.
+    pub(crate) failure: Option<Failure>,
+    /// How long requests may run on if it went down.
+    pub(crate) drain_timeout: Duration,
+}
+
+/// All probe tasks.
+#[derive(Debug)]
+pub(crate) struct Probing {
+    tasks: HashMap<u32, CancellationToken>,
+    permits: Arc<Semaphore>,
+    reports: mpsc::UnboundedSender<Turned>,
+    live: Arc<Live>,
+    /// Open while a server has not had its first result.
+    first: TaskTracker,
+}
+
+impl Probing {
+    pub(crate) fn new(live: Arc<Live>, reports: mpsc::UnboundedSender<Turned>) -> Self {
+        let permits = Arc::new(Semaphore::new(AT_ONCE));
+        Self { tasks: HashMap::new(), permits, reports, live, first: TaskTracker::new() }
+    }
+
+    /// Ends the probing of a server; a probe under way is no result.
+    pub(crate) fn stop(&mut self, server: u32) {
+        if let Some(token) = self.tasks.remove(&server) {
+            token.cancel();
+        }
+    }
+
+    pub(crate) fn start(&mut self, task: ProbeTask) {
+        let token = CancellationToken::new();
+        self.tasks.insert(task.server.id(), token.clone());
+        let probing = Task {
+            rule: Rule::from(&task.health),
+            probe: probe::build(&task.health.probe),
+            task,
+            permits: Arc::clone(&self.permits),
+            reports: self.reports.clone(),
+            live: Arc::clone(&self.live),
+        };
+        let first = self.first.token();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = token.cancelled() => {}
+                () = probing.run(first) => {}
+            }
+        });
+    }
+
+    /// Waits until each server that is probed now has its first result.
+    pub(crate) async fn first_results(&self) {
+        self.first.close();
+        self.first.wait().await;
+        self.first.reopen();
+    }
+}
+
+struct Task {
+    task: ProbeTask,
+    rule: Rule,
+    probe: Arc<dyn probe::Probe>,
+    permits: Arc<Semaphore>,
+    reports: mpsc::UnboundedSender<Turned>,
+    live: Arc<Live>,
+}
+
+impl Task {
+    async fn run(self, first: tokio_util::task::task_tracker::TaskTrackerToken) {
+        let health = &self.task.health;
+        self.once().await;
+        drop(first);
+        // From here on each server keeps its own time.
+        tokio::time::sleep(health.interval.mul_f64(fastrand::f64())).await;
+        loop {
+            self.once().await;
+            tokio::time::sleep(jittered(health, fastrand::f64())).await;
+        }
+    }
+
+    async fn once(&self) {
+        let Ok(_permit) = self.permits.acquire().await else { return };
+        let server = &self.task.server;
+        let address = probe::target(server.address(), self.task.health.port);
+        let started = Instant::now();
+        let result = probe::run(&*self.probe, &address, self.task.health.timeout).await;
+        let series = self.live.metrics.server(server.id());
+        series.probed(result.as_ref().map_or_else(Failure::label, |()| "ok"));
+        self.live.metrics.probe_durations(server.pool()).record(started.elapsed());
+        let now = Instant::now();
+        let failure = result.err();
+        if let Some(failure) = &failure {
+            debug!(pool = %server.pool(), server = %server.name(), reason = %failure, "probe failed");
+        }
+        let Some(transition) = server.observe(failure.is_none(), &self.rule, now) else { return };
+        series.turned(transition.to);
+        if transition.to == HealthState::Up {
+            server.set_close_at(None);
+            info!(pool = %server.pool(), server = %server.name(), "server up");
+        } else {
+            server.set_close_at(Some(now + self.task.drain_timeout));
+            let reason = failure.as_ref().map(ToString::to_string).unwrap_or_default();
+            warn!(pool = %server.pool(), server = %server.name(), reason, in_flight = server.in_flight(), "server down");
+        }
+        // The receiver lives as long as the process serves.
+        let _ = self.reports.send(Turned {
+            server: Arc::clone(server),
+            transition,
+            failure,
+            drain_timeout: self.task.drain_timeout,
+        });
+    }
+}
+
+/// The interval, give or take `jitter`; `chance` is 0 to 1.
+fn jittered(health: &Health, chance: f64) -> Duration {
+    let share = f64::from(health.jitter.0) / 100.0;
+    health.interval.mul_f64((1.0 + share * (2.0 * chance - 1.0)).max(0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::plan::{Initial, Probe};
+    use crate::units::Percent;
+    use std::num::NonZeroU32;
+
+    #[test]
+    fn jitter_stays_within_its_share() {
+        let health = Health {
+            probe: Probe::Tcp,
+            port: None,
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(1),
+            fall: NonZeroU32::MIN,
+            rise: NonZeroU32::MIN,
+            jitter: Percent(10),
+            initial: Initial::Up,
+        };
+        let [low, middle, high] = [0.0, 0.5, 1.0].map(|chance| jittered(&health, chance));
+        assert_eq!([low, middle, high], [9, 10, 11].map(Duration::from_secs));
+    }
+}

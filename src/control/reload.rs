@@ -1,0 +1,335 @@
+//! One reload, from the file's text to the followers' orders.
+
+use super::{Bound, Control};
+use crate::access_log::Output;
+use crate::config::plan::{Name, Plan};
+use crate::config::{self, Problems};
+use crate::edge::{self, Accept, Door, Order};
+use crate::snapshot::{Changes, Delta, Snapshot};
+use crate::units::Address;
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tracing::{error, info, warn};
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    File(PathBuf),
+    /// The demo has no file.
+    Text(String),
+}
+
+impl Source {
+    /// What messages call it.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Text(_) => "built-in configuration".to_owned(),
+        }
+    }
+
+    fn read(&self) -> io::Result<String> {
+        match self {
+            Self::File(path) => std::fs::read_to_string(path),
+            Self::Text(text) => Ok(text.clone()),
+        }
+    }
+}
+
+/// Why a configuration was not taken over.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("{name}: cannot be read: {error}")]
+    Unreadable { name: String, error: io::Error },
+    #[error("{0}")]
+    Problems(String),
+    #[error("listeners.{listener}: cannot listen on {address}: {error}")]
+    Listen { listener: Name, address: Address, error: io::Error },
+    #[error("access_log.path: {path}: cannot be opened: {error}")]
+    AccessLog { path: String, error: io::Error },
+}
+
+/// What a reload did.
+#[derive(Debug)]
+pub(crate) struct Receipt {
+    pub(crate) generation: u64,
+    pub(crate) delta: Delta,
+    pub(crate) took: Duration,
+}
+
+/// Reads and checks a configuration; warnings go to the log.
+pub(crate) fn load(source: &Source) -> Result<Plan, Refused> {
+    let name = source.name();
+    let text = match source.read() {
+        Ok(text) => text,
+        Err(error) => return Err(Refused::Unreadable { name, error }),
+    };
+    let lines = |problems: &Problems| {
+        let line = |problem: &config::Problem| {
+            let spot = problem.spot;
+            format!("{name}:{}:{}: {}", spot.line, spot.column, problem.sentence())
+        };
+        problems.iter().map(line).collect::<Vec<_>>()
+    };
+    match config::parse(&text) {
+        Ok((plan, warnings)) => {
+            for line in lines(&warnings) {
+                warn!("{line}");
+            }
+            Ok(plan)
+        }
+        Err(problems) => Err(Refused::Problems(lines(&problems).join("\n"))),
+    }
+}
+
+type Key = (Name, Address);
+
+impl Control {
+    /// Reloads and logs the outcome.
+    pub(super) fn reload(&mut self) {
+        let started = sd_notify::NotifyState::monotonic_usec_now();
+        Self::notify(&[sd_notify::NotifyState::Reloading]);
+        if let Ok(started) = started {
+            Self::notify(&[sd_notify::NotifyState::Reloading, started]);
+        }
+        match load(&self.source).and_then(|plan| self.take_over(plan)) {
+            Ok(receipt) => receipt.log(),
+            Err(refused) => {
+                self.live.metrics.reload_refused();
+                for line in refused.to_string().lines() {
+                    error!("{line}");
+                }
+                error!(generation = self.live.snapshot().generation, "reload refused; nothing has changed");
+            }
+        }
+        Self::notify(&[sd_notify::NotifyState::Ready]);
+    }
+
+    /// Puts a plan in force. An error leaves everything as it was.
+    pub(crate) fn take_over(&mut self, plan: Plan) -> Result<Receipt, Refused> {
+        let started = Instant::now();
+        let current = self.live.snapshot();
+        let (next, delta) = current.evolve(plan, started);
+        let opened = self.open_new(&next)?;
+        let access_log = (next.plan.access_log != current.plan.access_log)
+            .then(|| open_access_log(&next.plan))
+            .transpose()?;
+        warn_of_restart(&current, &next);
+
+        // From here on nothing can fail.
+        let next = Arc::new(next);
+        self.live.put_in_force(Arc::clone(&next));
+        delta.settle(Instant::now());
+        if let Some(output) = access_log {
+            self.live.access_log.configure(output);
+        }
+        self.gate.set_limit(next.plan.process.max_connections.min(self.file_limit()));
+        self.set_doors(&next, opened);
+        for server in &delta.probes_stopped {
+            self.probing.stop(*server);
+        }
+        for task in &delta.probes_started {
+            self.probing.start(task.clone());
+        }
+        self.closing.extend(delta.servers.removed.iter().cloned());
+        self.live.metrics.forget(&next);
+        self.live.metrics.reload_succeeded(SystemTime::now());
+        self.look_for_failing_open();
+        Ok(Receipt { generation: next.generation, delta, took: started.elapsed() })
+    }
+
+    /// Opens the addresses that are not open yet.
+    fn open_new(&self, next: &Snapshot) -> Result<HashMap<Key, edge::Bound>, Refused> {
+        let mut opened = HashMap::new();
+        for listener in next.listeners() {
+            let name = &listener.plan.name;
+            for address in &listener.plan.addresses {
+                let key = (name.clone(), address.clone());
+                if self.bound.contains_key(&key) || self.moved(next, address).is_some() {
+                    continue;
+                }
+                match edge::bind(address, self.workers.count()) {
+                    Ok(bound) => {
+                        opened.insert(key, bound);
+                    }
+                    Err(error) => {
+                        let (listener, address) = (name.clone(), address.clone());
+                        return Err(Refused::Listen { listener, address, error });
+                    }
+                }
+            }
+        }
+        Ok(opened)
+    }
+
+    /// An open address that its listener gives up and another may have, sockets and all.
+    fn moved(&self, next: &Snapshot, address: &Address) -> Option<Key> {
+        if matches!(address, Address::Inet(inet) if inet.port() == 0) {
+            return None;
+        }
+        self.bound.keys().find(|(name, bound)| bound == address && !keeps(next, name, bound)).cloned()
+    }
+
+    fn set_doors(&mut self, next: &Snapshot, mut opened: HashMap<Key, edge::Bound>) {
+        let mut doors = Vec::with_capacity(next.listeners().len());
+        for listener in next.listeners() {
+            let plan = &listener.plan;
+            let kept = self.bound.values().find(|bound| bound.door.id == listener.id);
+            let door = match kept {
+                Some(bound) => {
+                    bound.door.change(plan.clone());
+                    Arc::clone(&bound.door)
+                }
+                None => Door::new(listener.id, plan.clone()),
+            };
+            doors.push(Arc::clone(&door));
+            for address in &plan.addresses {
+                let key = (plan.name.clone(), address.clone());
+                if self.bound.contains_key(&key) {
+                    continue;
+                }
+                let place = self.next_place;
+                self.next_place += 1;
+                let bound = match opened.remove(&key) {
+                    Some(new) => {
+                        info!(listener = %plan.name, address = %new.address, "listening");
+                        Bound { place, door: Arc::clone(&door), sockets: new.sockets, _file: new.file }
+                    }
+                    None => {
+                        let Some(mut moved) =
+                            self.moved(next, address).and_then(|from| self.bound.remove(&from))
+                        else {
+                            // `open_new` opened or found each of them.
+                            error!(listener = %plan.name, %address, "an address is neither open nor moved");
+                            continue;
+                        };
+                        let from = moved.place;
+                        self.workers.tell_all(|| Order::Close { place: from });
+                        info!(listener = %plan.name, %address, from = %moved.door.name, "listening");
+                        moved.place = place;
+                        moved.door = Arc::clone(&door);
+                        moved
+                    }
+                };
+                self.bound.insert(key.clone(), bound);
+                match &mut self.held_back {
+                    Some(held_back) => held_back.push(key),
+                    None => self.accept(&key),
+                }
+            }
+        }
+        self.close_old(next);
+        self.doors.set(doors);
+    }
+
+    fn close_old(&mut self, next: &Snapshot) {
+        let old: Vec<Key> =
+            self.bound.keys().filter(|(name, address)| !keeps(next, name, address)).cloned().collect();
+        for key in old {
+            let Some(bound) = self.bound.remove(&key) else { continue };
+            let place = bound.place;
+            self.workers.tell_all(|| Order::Close { place });
+            info!(listener = %key.0, address = %key.1, "no longer listening");
+            if next.listener(bound.door.id).is_none() {
+                bound.door.close();
+                let listener = bound.door.id;
+                self.workers.tell_all(|| Order::CloseIdle { listener });
+            }
+        }
+    }
+
+    /// Has the workers accept on an open address.
+    pub(super) fn accept(&self, key: &Key) {
+        let Some(bound) = self.bound.get(key) else { return };
+        for (worker, socket) in bound.sockets.iter().enumerate() {
+            match socket.try_clone() {
+                Ok(socket) => {
+                    let door = Arc::clone(&bound.door);
+                    self.workers.tell(worker, Order::Accept(Accept { place: bound.place, socket, door }));
+                }
+                Err(error) => error!(listener = %key.0, address = %key.1, %error, "a worker cannot accept"),
+            }
+        }
+    }
+
+    /// As many connections as the open-file limit has room for: each takes one file, and one more
+    /// towards a server.
+    fn file_limit(&self) -> u32 {
+        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let room = files.map_or(u64::MAX, |files| files.saturating_sub(RESERVED_FILES) / 2);
+        u32::try_from(room).unwrap_or(u32::MAX).max(1)
+    }
+
+    pub(super) fn reopen_logs(&self) {
+        let plan = Arc::clone(&self.live.snapshot().plan);
+        match open_access_log(&plan) {
+            Ok(output) => {
+                self.live.access_log.configure(output);
+                info!("log files reopened");
+            }
+            Err(refused) => error!("{refused}; still writing to the old file"),
+        }
+    }
+}
+
+/// Files kept for listeners, probes, logs and the admin endpoint.
+pub(crate) const RESERVED_FILES: u64 = 512;
+
+fn keeps(next: &Snapshot, name: &Name, address: &Address) -> bool {
+    next.listeners()
+        .iter()
+        .any(|listener| listener.plan.name == *name && listener.plan.addresses.contains(address))
+}
+
+type AccessLogOutput = Option<(Output, config::plan::AccessLogFormat)>;
+
+fn open_access_log(plan: &Plan) -> Result<AccessLogOutput, Refused> {
+    let Some(settings) = &plan.access_log else { return Ok(None) };
+    match Output::open(&settings.path) {
+        Ok(output) => Ok(Some((output, settings.format))),
+        Err(error) => Err(Refused::AccessLog { path: settings.path.to_string(), error }),
+    }
+}
+
+/// What only a restart can change.
+fn warn_of_restart(current: &Snapshot, next: &Snapshot) {
+    if current.generation == 0 {
+        return;
+    }
+    if current.plan.process.threads != next.plan.process.threads {
+        warn!("process.threads has changed; it takes effect at the next start");
+    }
+    if current.plan.admin != next.plan.admin {
+        warn!("admin.address has changed; it takes effect at the next start");
+    }
+    if current.plan.log != next.plan.log {
+        warn!("log has changed; it takes effect at the next start");
+    }
+}
+
+impl Receipt {
+    fn log(&self) {
+        let Delta { listeners, pools, routes, servers, probes_started, .. } = &self.delta;
+        let count = |changes: (usize, usize, usize, usize)| {
+            let (added, removed, changed, kept) = changes;
+            format!("+{added} -{removed} ~{changed} ={kept}")
+        };
+        info!(
+            generation = self.generation,
+            listeners = count(sizes(listeners)),
+            routes = count(sizes(routes)),
+            pools = count(sizes(pools)),
+            servers = count(sizes(servers)),
+            probes_started = probes_started.len(),
+            took_ms = self.took.as_secs_f64() * 1000.0,
+            "reloaded (+added -removed ~changed =kept)"
+        );
+    }
+}
+
+fn sizes<T>(changes: &Changes<T>) -> (usize, usize, usize, usize) {
+    (changes.added.len(), changes.removed.len(), changes.changed.len(), changes.kept.len())
+}

@@ -1,0 +1,436 @@
+//! A client's connection as Pingora sees it, and what we keep of it between two requests.
+//!
+//! Reads come from a buffer that already holds the judged head, and end where the request ends, so
+//! that a pipelined request waits its turn here. Writes are gathered, so that a small response is
+//! one system call. Between requests there are no buffers at all.
+
+use super::door::Door;
+use super::watch::Watched;
+use async_trait::async_trait;
+use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
+    UniqueID, UniqueIDType,
+};
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Small writes are gathered up to this; a larger one goes out at once, together with them.
+const GATHER: usize = 8 * 1024;
+/// How much of a pipelined request is read while the one before it is served.
+const AHEAD: usize = 64 * 1024;
+
+/// The socket itself.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    fn fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(socket) => socket.as_raw_fd(),
+            Self::Unix(socket) => socket.as_raw_fd(),
+        }
+    }
+
+    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(socket) => socket.poll_read_ready(cx),
+            Self::Unix(socket) => socket.poll_read_ready(cx),
+        }
+    }
+
+    pub(crate) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.try_read(into),
+            Self::Unix(socket) => socket.try_read(into),
+        }
+    }
+
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.try_write(bytes),
+            Self::Unix(socket) => socket.try_write(bytes),
+        }
+    }
+
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        socket2::SockRef::from(self).shutdown(std::net::Shutdown::Write)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_both(&mut self, cx: &mut Context<'_>, both: &[IoSlice<'_>; 2]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, both),
+            Self::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, both),
+        }
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
+/// Who is at the other end; written once, shared by everything that serves the connection.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// The listener's stable id.
+    pub(crate) listener: u32,
+    pub(crate) door: Arc<Door>,
+    /// `None` for a unix socket.
+    pub(crate) ip: Option<IpAddr>,
+    /// The address as logs and forwarding headers have it: `192.0.2.7`, or `unix`.
+    pub(crate) text: String,
+}
+
+/// What the two ends of an exchange tell each other: the connection below Pingora, and the hooks above it.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) client: Arc<Client>,
+    pub(crate) watch: Watched,
+    /// The connection is to be closed after this response.
+    pub(crate) closing: AtomicBool,
+    /// The response's head is out, so an interruption can no longer be answered with a status.
+    pub(crate) answered: AtomicBool,
+    /// A hook has taken this exchange over; what ends before that is logged by the edge.
+    pub(crate) taken: AtomicBool,
+    /// Bytes written since the last request, heads included.
+    pub(crate) written: AtomicU64,
+}
+
+impl Seat {
+    pub(crate) fn new(client: Arc<Client>, watch: Watched) -> Self {
+        Self {
+            client,
+            watch,
+            closing: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
+            taken: AtomicBool::new(false),
+            written: AtomicU64::new(0),
+        }
+    }
+
+    /// Forgets the exchange before.
+    pub(crate) fn renew(&self) {
+        self.answered.store(false, Relaxed);
+        self.taken.store(false, Relaxed);
+        self.written.store(0, Relaxed);
+    }
+}
+
+/// How much of what arrives belongs to the request being served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Portion {
+    Exact(u64),
+    Open,
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    socket: Socket,
+    pub(crate) seat: Arc<Seat>,
+    /// Read and not yet handed on.
+    arrived: Vec<u8>,
+    at: usize,
+    portion: Portion,
+    /// Written and not yet sent.
+    leaving: Vec<u8>,
+    sent: usize,
+    digest: Arc<SocketDigest>,
+}
+
+impl Conn {
+    pub(crate) fn new(socket: Socket, seat: Arc<Seat>, peer: Option<std::net::SocketAddr>) -> Self {
+        let digest = SocketDigest::from_raw_fd(socket.fd());
+        // Filled here so that Pingora need not ask the kernel again.
+        let _ = digest.peer_addr.set(peer.map(PingoraAddr::Inet));
+        Self {
+            socket,
+            seat,
+            arrived: Vec::new(),
+            at: 0,
+            portion: Portion::Open,
+            leaving: Vec::new(),
+            sent: 0,
+            digest: Arc::new(digest),
+        }
+    }
+
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// What has arrived and was not handed on.
+    pub(crate) fn pending(&self) -> &[u8] {
+        &self.arrived[self.at..]
+    }
+
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        if self.at == self.arrived.len() {
+            self.arrived.clear();
+            self.at = 0;
+        }
+        self.arrived.extend_from_slice(bytes);
+    }
+
+    /// Lets Pingora read this much.
+    pub(crate) fn allow(&mut self, portion: Portion) {
+        self.portion = portion;
+    }
+
+    /// Drops the buffers a connection at rest does not need.
+    pub(crate) fn rest(&mut self) {
+        if self.at == self.arrived.len() {
+            self.arrived = Vec::new();
+            self.at = 0;
+        }
+        if self.leaving.is_empty() {
+            self.leaving = Vec::new();
+        }
+        self.portion = Portion::Exact(0);
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.leaving.len() {
+            let n = ready!(self.socket.poll_write(cx, &self.leaving[self.sent..]))?;
+            self.wrote(n)?;
+            self.sent += n;
+        }
+        self.leaving.clear();
+        self.sent = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    fn wrote(&self, n: usize) -> io::Result<()> {
+        if n == 0 {
+            return Err(ErrorKind::WriteZero.into());
+        }
+        self.seat.watch.touch();
+        Ok(())
+    }
+
+    /// An interruption ends reading at once. Writing goes on until the answer to it is out, unless a
+    /// response was already on its way: that one can only be cut.
+    fn cut(&self) -> io::Result<()> {
+        match self.seat.watch.interrupted() {
+            Some(why) if self.seat.answered.load(Relaxed) => {
+                Err(io::Error::new(ErrorKind::TimedOut, why.as_str()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes up to the allowed portion from what has arrived.
+    fn take(&mut self, buf: &mut ReadBuf<'_>) {
+        let mut n = buf.remaining().min(self.arrived.len() - self.at);
+        if let Portion::Exact(left) = &mut self.portion {
+            n = n.min(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= n as u64;
+        }
+        buf.put_slice(&self.arrived[self.at..self.at + n]);
+        self.at += n;
+        if self.at == self.arrived.len() {
+            self.arrived.clear();
+            self.at = 0;
+            if self.arrived.capacity() > AHEAD {
+                self.arrived = Vec::new();
+            }
+        }
+    }
+}
+
+impl AsyncRead for Conn {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.at < this.arrived.len() && this.portion != Portion::Exact(0) {
+            this.take(buf);
+            return Poll::Ready(Ok(()));
+        }
+        this.seat.watch.wake_by(cx.waker());
+        if let Some(why) = this.seat.watch.interrupted() {
+            return Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, why.as_str())));
+        }
+        match &mut this.portion {
+            Portion::Open => {
+                let before = buf.filled().len();
+                ready!(this.socket.poll_read(cx, buf))?;
+                if buf.filled().len() > before {
+                    this.seat.watch.touch();
+                }
+                Poll::Ready(Ok(()))
+            }
+            Portion::Exact(0) => this.poll_ahead(cx),
+            Portion::Exact(left) => {
+                let room = buf.remaining().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
+                ready!(this.socket.poll_read(cx, &mut part))?;
+                let n = part.filled().len();
+                *left -= n as u64;
+                buf.advance(n);
+                if n > 0 {
+                    this.seat.watch.touch();
+                }
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+impl Conn {
+    /// The request is complete: what comes now is the next one, or the client's leaving.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.arrived.len() - self.at < AHEAD {
+            ready!(self.socket.poll_read_ready(cx))?;
+            let mut ahead = [0; 4096];
+            match self.socket.try_read(&mut ahead) {
+                Ok(0) => return Poll::Ready(Ok(())),
+                Ok(n) => self.append(&ahead[..n]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Conn {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.leaving.len() + bytes.len() <= GATHER {
+            this.cut()?;
+            this.leaving.extend_from_slice(bytes);
+            this.seat.written.fetch_add(bytes.len() as u64, Relaxed);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        this.seat.watch.wake_by(cx.waker());
+        this.cut()?;
+        let n = loop {
+            if this.sent == this.leaving.len() {
+                break ready!(this.socket.poll_write(cx, bytes))?;
+            }
+            let waiting = this.leaving.len() - this.sent;
+            let both = [IoSlice::new(&this.leaving[this.sent..]), IoSlice::new(bytes)];
+            let n = ready!(this.socket.poll_write_both(cx, &both))?;
+            if n > waiting {
+                this.sent = this.leaving.len();
+                break n - waiting;
+            }
+            this.wrote(n)?;
+            this.sent += n;
+        };
+        this.leaving.clear();
+        this.sent = 0;
+        this.wrote(n)?;
+        this.seat.written.fetch_add(n as u64, Relaxed);
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.leaving.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        this.seat.watch.wake_by(cx.waker());
+        this.cut()?;
+        this.poll_drain(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_drain(cx))?;
+        this.socket.poll_shutdown(cx)
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        // What Pingora wrote and did not flush, such as the answer to a malformed request.
+        if self.sent < self.leaving.len() && self.cut().is_ok() {
+            let _ = self.socket.try_write(&self.leaving[self.sent..]);
+        }
+    }
+}
+
+#[async_trait]
+impl Shutdown for Conn {
+    async fn shutdown(&mut self) {
+        let _ = tokio::io::AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+#[async_trait]
+impl Peek for Conn {
+    /// The edge has read the whole preface before Pingora looks for it.
+    async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
+        let pending = self.pending();
+        let n = buf.len().min(pending.len());
+        buf[..n].copy_from_slice(&pending[..n]);
+        Ok(n == buf.len())
+    }
+}
+
+impl UniqueID for Conn {
+    fn id(&self) -> UniqueIDType {
+        self.socket.fd()
+    }
+}
+
+impl Ssl for Conn {}
+
+impl GetTimingDigest for Conn {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Conn {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for Conn {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(Arc::clone(&self.digest))
+    }
+}

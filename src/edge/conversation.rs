@@ -1,0 +1,265 @@
+//! One client's connection from its opening to its end: wait for a request without buffers, judge
+//! its head, hand it to Pingora, and so on.
+
+use super::conn::{Client, Conn, Portion, Seat};
+use super::door::Door;
+use super::head::{self, Body, Refusal, Verdict};
+use super::watch::{Watch, Watched};
+use super::{SEAT, Tell, Trouble};
+use crate::access_log::Why;
+use async_trait::async_trait;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora::proxy::{HttpProxy, ProxyHttp};
+use pingora::server::ShutdownWatch;
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+use std::time::Duration;
+
+/// One read; a head that is larger takes several.
+const SCRATCH: usize = 16 * 1024;
+/// After a refusal the client may still be sending: closing at once would reset the connection
+/// and take our answer with it. So we read on, this long and this much.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 256 * 1024;
+
+thread_local! {
+    /// Shared by all connections of a core; none holds it across a wait.
+    static ARRIVING: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// What a connection brings next.
+enum Arrival {
+    Request(usize, Body),
+    H2,
+    /// Nothing more.
+    Gone,
+    /// An answer of ours, and the end.
+    Refused(Refusal, Why),
+}
+
+/// Serves one connection until it ends.
+pub(crate) async fn converse<P>(
+    mut conn: Box<Conn>,
+    door: Arc<Door>,
+    proxy: Arc<HttpProxy<P>>,
+    tell: Arc<dyn Tell>,
+    goaway: ShutdownWatch,
+) where
+    P: ProxyHttp + Send + Sync + 'static,
+    P::CTX: Send + Sync,
+{
+    let seat = Arc::clone(&conn.seat);
+    // A new connection has as long for its first head as a request has.
+    seat.watch.rouse(door.plan.load().timeouts.request_header);
+    loop {
+        let (length, body) = match next_request(&mut conn, &door).await {
+            Arrival::Request(length, body) => (length, body),
+            Arrival::H2 => return converse_h2(conn, door, proxy, goaway).await,
+            Arrival::Gone => return,
+            Arrival::Refused(refusal, why) => {
+                let trouble = Trouble { status: refusal.status, why, detail: Some(refusal.detail) };
+                tell.refused(&seat.client, conn.pending(), trouble);
+                return part(&conn, refusal.status).await;
+            }
+        };
+        seat.watch.no_deadline();
+        seat.renew();
+        conn.allow(match body {
+            Body::Length(n) => Portion::Exact((length as u64).saturating_add(n)),
+            Body::Open => Portion::Open,
+        });
+        let session = ServerSession::new_http1(conn);
+        let served = SEAT.scope(Arc::clone(&seat), proxy.process_new_http(session, &goaway)).await;
+        if !seat.taken.load(Relaxed) {
+            // Pingora refused a head that we let pass.
+            let status = if seat.written.load(Relaxed) > 0 { 400 } else { 0 };
+            let trouble = Trouble { status, why: Why::Malformed, detail: Some("refused by the HTTP engine") };
+            tell.refused(&seat.client, b"", trouble);
+        }
+        let Some((stream, _)) = served.map(ReusedHttpStream::consume) else { return };
+        let Ok(back) = stream.into_any().downcast::<Conn>() else { return };
+        conn = back;
+        if seat.closing.load(Relaxed) || seat.watch.interrupted().is_some() || door.is_closing() {
+            return;
+        }
+        conn.rest();
+    }
+}
+
+async fn next_request(conn: &mut Conn, door: &Door) -> Arrival {
+    let plan = door.plan.load_full();
+    let limit = usize::try_from(plan.limits.request_headers).unwrap_or(usize::MAX);
+    let mut fresh = !conn.pending().is_empty();
+    if fresh {
+        conn.seat.watch.rouse(plan.timeouts.request_header);
+    } else if conn.seat.taken.load(Relaxed) {
+        conn.seat.watch.rest(plan.timeouts.idle);
+        if door.is_closing() {
+            return Arrival::Gone;
+        }
+    }
+    loop {
+        // Only a line's end can complete a head, so a trickle is not parsed at every byte.
+        if fresh {
+            match head::judge(conn.pending(), limit) {
+                Verdict::Partial => {}
+                Verdict::H2 => return Arrival::H2,
+                Verdict::Complete { length, body } => return Arrival::Request(length, body),
+                Verdict::Refused(refusal) => {
+                    let why = if refusal.status == 431 { Why::HeadersTooLarge } else { Why::Malformed };
+                    return Arrival::Refused(refusal, why);
+                }
+            }
+        }
+        if let Err(why) = readable(conn).await {
+            if conn.pending().is_empty() {
+                return Arrival::Gone;
+            }
+            let status = why.status();
+            return match why {
+                Why::RequestHeaderTimeout => {
+                    Arrival::Refused(Refusal { status, detail: "head incomplete" }, why)
+                }
+                _ => Arrival::Gone,
+            };
+        }
+        let first = conn.pending().is_empty();
+        let read = ARRIVING.with_borrow_mut(|arriving| {
+            let n = conn.socket().try_read(arriving)?;
+            conn.append(&arriving[..n]);
+            Ok::<_, io::Error>((n, arriving[..n].contains(&b'\n')))
+        });
+        match read {
+            Ok((0, _)) => return Arrival::Gone,
+            Ok((_, line_end)) => {
+                fresh = line_end || conn.pending().len() >= limit;
+                if first {
+                    conn.seat.watch.rouse(plan.timeouts.request_header);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => fresh = false,
+            Err(_) => return Arrival::Gone,
+        }
+    }
+}
+
+/// Waits for bytes or for an interruption.
+async fn readable(conn: &Conn) -> Result<(), Why> {
+    poll_fn(|cx| {
+        let watch = &conn.seat.watch;
+        watch.wake_by(cx.waker());
+        if let Some(why) = watch.interrupted() {
+            return Poll::Ready(Err(why));
+        }
+        conn.socket().poll_read_ready(cx).map_err(|_| Why::ClientAborted)
+    })
+    .await
+}
+
+/// Answers with a status of our own and parts in a way that lets the client read it.
+async fn part(conn: &Conn, status: u16) {
+    let reason = http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Refused");
+    let body = format!("{status} {reason}\n");
+    let answer = format!(
+        "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    // It fits any send buffer; a client that does not even take that has no use for it.
+    if conn.socket().try_write(answer.as_bytes()).is_err() || conn.socket().shutdown_write().is_err() {
+        return;
+    }
+    let _ = tokio::time::timeout(LINGER, async {
+        let mut left = LINGER_BYTES;
+        while left > 0 && poll_fn(|cx| conn.socket().poll_read_ready(cx)).await.is_ok() {
+            let read = ARRIVING.with_borrow_mut(|arriving| conn.socket().try_read(arriving));
+            match read {
+                Ok(0) => break,
+                Ok(n) => left = left.saturating_sub(n),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => break,
+            }
+        }
+    })
+    .await;
+}
+
+async fn converse_h2<P>(mut conn: Box<Conn>, door: Arc<Door>, proxy: Arc<HttpProxy<P>>, goaway: ShutdownWatch)
+where
+    P: ProxyHttp + Send + Sync + 'static,
+    P::CTX: Send + Sync,
+{
+    let plan = door.plan.load_full();
+    // The connection's own watch is for its shutdown only: deadlines belong to its streams, and
+    // idleness to Pingora, which counts them.
+    conn.seat.watch.no_deadline();
+    conn.allow(Portion::Open);
+    let mut options = HttpServerOptions::default();
+    options.h2c = true;
+    options.h2_idle_timeout = Some(plan.timeouts.idle);
+    let streams = Arc::new(Streams {
+        proxy,
+        client: Arc::clone(&conn.seat.client),
+        options,
+        max_concurrent_streams: plan.http2.max_concurrent_streams,
+        max_header_list_size: u32::try_from(plan.limits.request_headers).unwrap_or(u32::MAX),
+    });
+    streams.process_new(conn as Stream, &goaway).await;
+}
+
+/// The streams of one HTTP/2 connection; each has a watch of its own.
+struct Streams<P> {
+    proxy: Arc<HttpProxy<P>>,
+    client: Arc<Client>,
+    options: HttpServerOptions,
+    max_concurrent_streams: u32,
+    max_header_list_size: u32,
+}
+
+#[async_trait]
+impl<P> HttpServerApp for Streams<P>
+where
+    P: ProxyHttp + Send + Sync + 'static,
+    P::CTX: Send + Sync,
+{
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        let watch = Watched::new(Watch::new(self.client.listener));
+        let seat = Arc::new(Seat::new(Arc::clone(&self.client), watch));
+        let interrupted = poll_fn(|cx| {
+            seat.watch.wake_by(cx.waker());
+            if seat.watch.interrupted().is_some() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let served = SEAT.scope(Arc::clone(&seat), self.proxy.process_new_http(session, shutdown));
+        // An interrupted stream is reset by being dropped; its exchange writes its record then.
+        tokio::select! {
+            biased;
+            _ = served => {}
+            () = interrupted => {}
+        }
+        None
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        let mut options = default_h2_options();
+        options.max_concurrent_streams(self.max_concurrent_streams);
+        options.max_header_list_size(self.max_header_list_size);
+        Some(options)
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.options)
+    }
+}

@@ -1,0 +1,59 @@
+//! The live side of a listener: its limits, its counters, and who is inside. It outlives reloads,
+//! as long as the listener keeps its name.
+
+use super::gate::{Clients, Gate};
+use crate::config::plan;
+use arc_swap::ArcSwap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+/// The live side of a listener.
+#[derive(Debug)]
+pub(crate) struct Door {
+    /// The listener's stable id in snapshots.
+    pub(crate) id: u32,
+    pub(crate) name: plan::Name,
+    /// Limits and timeouts in force; a reload replaces them under open connections.
+    pub(crate) plan: ArcSwap<plan::Listener>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) clients: Arc<Clients>,
+    pub(crate) accepted: AtomicU64,
+    /// Connections closed because their client had too many.
+    pub(crate) refused: AtomicU64,
+    /// The listener was removed or the process stops: no further requests on open connections.
+    closing: AtomicBool,
+}
+
+impl Door {
+    pub(crate) fn new(id: u32, plan: plan::Listener) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            name: plan.name.clone(),
+            gate: Gate::new(limit(&plan)),
+            clients: Arc::default(),
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
+            plan: ArcSwap::from_pointee(plan),
+        })
+    }
+
+    /// Puts a reload's limits and timeouts in force.
+    pub(crate) fn change(&self, plan: plan::Listener) {
+        self.gate.set_limit(limit(&plan));
+        self.plan.store(Arc::new(plan));
+    }
+
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Relaxed)
+    }
+}
+
+fn limit(plan: &plan::Listener) -> u32 {
+    plan.limits.connections.map_or(u32::MAX, NonZeroU32::get)
+}

@@ -1,0 +1,45 @@
+//! Where clients come in: one thread and runtime per core, accept loops that a reload can start and
+//! stop, limits and deadlines that hold before HTTP does.
+//!
+//! Pingora's own listeners are fixed once started, keep 86 KiB per idle connection and have no total
+//! deadline for a head; so the accept loop is ours and Pingora gets one request at a time.
+
+mod conn;
+mod conversation;
+mod door;
+mod gate;
+mod head;
+mod listen;
+mod watch;
+mod worker;
+
+pub(crate) use conn::{Client, Seat};
+pub(crate) use door::Door;
+pub(crate) use gate::Gate;
+pub(crate) use listen::{Bound, SocketFile, bind};
+pub(crate) use worker::{Accept, Order, Workers};
+
+use crate::access_log::Why;
+use std::sync::Arc;
+
+tokio::task_local! {
+    /// The exchange being served by this task; Pingora's hooks find it here.
+    pub(crate) static SEAT: Arc<Seat>;
+}
+
+/// What ended a request before any hook saw it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trouble {
+    /// 0 when nothing could be answered.
+    pub(crate) status: u16,
+    pub(crate) why: Why,
+    pub(crate) detail: Option<&'static str>,
+}
+
+/// Hears of what the edge decides on its own, to log and count it.
+pub(crate) trait Tell: Send + Sync {
+    /// A request was refused; `head` is what had arrived of it.
+    fn refused(&self, client: &Client, head: &[u8], trouble: Trouble);
+    /// Called on every core at every tick.
+    fn tick(&self);
+}

@@ -1,0 +1,344 @@
+//! A core's thread: its runtime, its accept loops, its connections.
+
+use super::conn::{Client, Conn, Seat, Socket};
+use super::conversation::converse;
+use super::door::Door;
+use super::gate::{Gate, Pass};
+use super::watch::{self, TICK, Watch, Watched};
+use super::Tell;
+use crate::access_log::Why;
+use pingora::proxy::{HttpProxy, ProxyHttp};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{mpsc, watch as channel};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error, warn};
+
+/// After an error that is not one connection's fault (no more open files), accepting rests this long.
+const BREATHER: Duration = Duration::from_millis(50);
+/// Accepted from a closing listener's queue at most, so that closing ends.
+const LAST_ORDERS: usize = 4096;
+
+/// What a worker is told to do.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Accept(Accept),
+    /// Stop accepting at a place; what waits in its queue is still served.
+    Close { place: u64 },
+    /// Close what waits for a request on a listener that is gone.
+    CloseIdle { listener: u32 },
+    /// Cut what is leased to a server.
+    CloseLeased { server: u32, why: Why },
+    /// Stop accepting, finish what is in flight, end.
+    Drain,
+    /// End now.
+    Abort,
+}
+
+/// A socket to accept on.
+#[derive(Debug)]
+pub(crate) struct Accept {
+    /// Names the socket in a later `Close`; the same for all workers' sockets of one address.
+    pub(crate) place: u64,
+    pub(crate) socket: OwnedFd,
+    pub(crate) door: Arc<Door>,
+}
+
+/// The threads that serve clients.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    orders: Vec<mpsc::UnboundedSender<Order>>,
+    done: mpsc::Receiver<()>,
+}
+
+impl Workers {
+    /// Starts `count` threads; `proxy` makes each its own HTTP engine.
+    ///
+    /// # Errors
+    /// No thread or runtime could be had.
+    pub(crate) fn start<P>(
+        count: usize,
+        gate: &Arc<Gate>,
+        tell: &Arc<dyn Tell>,
+        proxy: &(dyn Fn() -> HttpProxy<P> + Sync),
+    ) -> io::Result<Self>
+    where
+        P: ProxyHttp + Send + Sync + 'static,
+        P::CTX: Send + Sync,
+    {
+        let (finished, done) = mpsc::channel(1);
+        let mut orders = Vec::with_capacity(count);
+        for number in 0..count {
+            let (order, inbox) = mpsc::unbounded_channel();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let worker = Worker {
+                proxy: Arc::new(proxy()),
+                gate: Arc::clone(gate),
+                tell: Arc::clone(tell),
+                tracker: TaskTracker::new(),
+                accepting: HashMap::new(),
+            };
+            let finished = finished.clone();
+            std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                runtime.block_on(worker.run(inbox));
+                drop(finished);
+            })?;
+            orders.push(order);
+        }
+        Ok(Self { orders, done })
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.orders.len()
+    }
+
+    /// Tells one worker; a worker that has ended needs no telling.
+    pub(crate) fn tell(&self, worker: usize, order: Order) {
+        let _ = self.orders[worker].send(order);
+    }
+
+    pub(crate) fn tell_all(&self, order: impl Fn() -> Order) {
+        for worker in &self.orders {
+            let _ = worker.send(order());
+        }
+    }
+
+    /// Waits until every worker has ended.
+    pub(crate) async fn ended(&mut self) {
+        while self.done.recv().await.is_some() {}
+    }
+}
+
+struct Worker<P> {
+    proxy: Arc<HttpProxy<P>>,
+    gate: Arc<Gate>,
+    tell: Arc<dyn Tell>,
+    tracker: TaskTracker,
+    /// By place. `true` stops the loop and sends GOAWAY to the socket's HTTP/2 connections.
+    accepting: HashMap<u64, channel::Sender<bool>>,
+}
+
+impl<P> Worker<P>
+where
+    P: ProxyHttp + Send + Sync + 'static,
+    P::CTX: Send + Sync,
+{
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
+        watch::tick();
+        let tell = Arc::clone(&self.tell);
+        let ticking = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(TICK);
+            let mut count = 0_u32;
+            loop {
+                ticks.tick().await;
+                watch::tick();
+                tell.tick();
+                count = count.wrapping_add(1);
+                if count.is_multiple_of(256) {
+                    watch::shrink();
+                }
+            }
+        });
+        while let Some(order) = inbox.recv().await {
+            match order {
+                Order::Accept(accept) => self.accept(accept),
+                Order::Close { place } => {
+                    if let Some(closing) = self.accepting.remove(&place) {
+                        let _ = closing.send(true);
+                    }
+                }
+                Order::CloseIdle { listener } => watch::close_idle(Some(listener)),
+                Order::CloseLeased { server, why } => watch::close_leased(server, why),
+                Order::Drain => {
+                    for (_, closing) in self.accepting.drain() {
+                        let _ = closing.send(true);
+                    }
+                    watch::close_idle(None);
+                    self.tracker.close();
+                    break;
+                }
+                Order::Abort => return,
+            }
+        }
+        let aborted = async {
+            loop {
+                match inbox.recv().await {
+                    Some(Order::CloseLeased { server, why }) => watch::close_leased(server, why),
+                    Some(Order::Abort) => break watch::close_all(Why::Shutdown),
+                    Some(_) => {}
+                    None => std::future::pending().await,
+                }
+            }
+        };
+        tokio::select! {
+            () = self.tracker.wait() => {}
+            () = aborted => {
+                // Those that can still answer do.
+                let _ = tokio::time::timeout(Duration::from_millis(500), self.tracker.wait()).await;
+            }
+        }
+        ticking.abort();
+        self.tell.tick();
+    }
+
+    fn accept(&mut self, accept: Accept) {
+        let Accept { place, socket, door } = accept;
+        let listening = match Listening::new(socket) {
+            Ok(listening) => listening,
+            Err(error) => return error!(listener = %door.name, %error, "cannot accept"),
+        };
+        let (closing, goaway) = channel::channel(false);
+        let doorman = Doorman {
+            listening,
+            door,
+            proxy: Arc::clone(&self.proxy),
+            gate: Arc::clone(&self.gate),
+            tell: Arc::clone(&self.tell),
+            tracker: self.tracker.clone(),
+            goaway,
+        };
+        self.accepting.insert(place, closing);
+        self.tracker.spawn(doorman.run());
+    }
+}
+
+/// A socket that is listened on.
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listening {
+    fn new(socket: OwnedFd) -> io::Result<Self> {
+        // The kernel knows which kind it is.
+        let socket = socket2::Socket::from(socket);
+        if socket.domain()? == socket2::Domain::UNIX {
+            UnixListener::from_std(socket.into()).map(Self::Unix)
+        } else {
+            TcpListener::from_std(socket.into()).map(Self::Tcp)
+        }
+    }
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, Option<SocketAddr>)>> {
+        match self {
+            Self::Tcp(listener) => {
+                listener.poll_accept(cx).map_ok(|(socket, peer)| (Socket::Tcp(socket), Some(peer)))
+            }
+            Self::Unix(listener) => {
+                listener.poll_accept(cx).map_ok(|(socket, _)| (Socket::Unix(socket), None))
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// The next connection, if one waits already.
+    async fn accept_waiting(&self) -> Option<(Socket, Option<SocketAddr>)> {
+        poll_fn(|cx| match self.poll_accept(cx) {
+            Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+}
+
+/// Accepts on one socket.
+struct Doorman<P> {
+    listening: Listening,
+    door: Arc<Door>,
+    proxy: Arc<HttpProxy<P>>,
+    gate: Arc<Gate>,
+    tell: Arc<dyn Tell>,
+    tracker: TaskTracker,
+    goaway: channel::Receiver<bool>,
+}
+
+impl<P> Doorman<P>
+where
+    P: ProxyHttp + Send + Sync + 'static,
+    P::CTX: Send + Sync,
+{
+    async fn run(self) {
+        let mut goaway = self.goaway.clone();
+        let closing = async move { drop(goaway.wait_for(|closing| *closing).await) };
+        tokio::pin!(closing);
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut closing => break,
+                accepted = self.listening.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, peer)) => {
+                    // At a limit, one connection waits here for each loop, and the rest in the kernel's
+                    // queue. In this order everywhere, so that no two wait for each other.
+                    let passes = tokio::select! {
+                        biased;
+                        passes = async { (self.door.gate.enter().await, self.gate.enter().await) } => passes,
+                        () = &mut closing => {
+                            self.welcome(socket, peer, (self.door.gate.force(), self.gate.force()));
+                            break;
+                        }
+                    };
+                    self.welcome(socket, peer, passes);
+                }
+                // The client left before we came (accept(2): try again).
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    warn!(listener = %self.door.name, %error, "cannot accept a connection");
+                    tokio::time::sleep(BREATHER).await;
+                }
+            }
+        }
+        // The kernel has answered these clients in our name already.
+        for _ in 0..LAST_ORDERS {
+            let Some((socket, peer)) = self.listening.accept_waiting().await else { break };
+            self.welcome(socket, peer, (self.door.gate.force(), self.gate.force()));
+        }
+    }
+
+    fn welcome(&self, socket: Socket, peer: Option<SocketAddr>, passes: (Pass, Pass)) {
+        self.door.accepted.fetch_add(1, Relaxed);
+        let ip = peer.map(|peer| peer.ip().to_canonical());
+        let limit = self.door.plan.load().limits.connections_per_client;
+        let client_pass = match (ip, limit) {
+            (Some(ip), Some(limit)) => match self.door.clients.enter(ip, limit.get()) {
+                Some(pass) => Some(pass),
+                None => {
+                    self.door.refused.fetch_add(1, Relaxed);
+                    debug!(listener = %self.door.name, client = %ip, "too many connections of one client");
+                    return;
+                }
+            },
+            _ => None,
+        };
+        let client = Arc::new(Client {
+            listener: self.door.id,
+            door: Arc::clone(&self.door),
+            ip,
+            text: ip.map_or_else(|| "unix".to_owned(), |ip| ip.to_string()),
+        });
+        let seat = Arc::new(Seat::new(client, Watched::new(Watch::new(self.door.id))));
+        let conversation = converse(
+            Box::new(Conn::new(socket, seat, peer)),
+            Arc::clone(&self.door),
+            Arc::clone(&self.proxy),
+            Arc::clone(&self.tell),
+            self.goaway.clone(),
+        );
+        self.tracker.spawn(async move {
+            let _passes = (passes, client_pass);
+            conversation.await;
+        });
+    }
+}

@@ -1,0 +1,204 @@
+//! What happened, counted on the request path with one relaxed addition each, and read when scraped.
+//!
+//! Labels come from the configuration only, so a client cannot make series. A server's series live as
+//! long as the server is in the snapshot or still draining.
+
+mod scrape;
+
+pub use scrape::{ListenerReading, Page};
+
+use crate::access_log::Why;
+use crate::config::plan::Name;
+use crate::pool::stats::Histogram;
+use crate::pool::{HealthState, Server};
+use crate::snapshot::Snapshot;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Classes of status codes, 1xx to 5xx.
+const CLASSES: usize = 5;
+
+/// Everything that is counted.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    requests: Mutex<HashMap<RequestLabels, Arc<RequestSeries>>>,
+    failures: Mutex<HashMap<(Name, Why), u64>>,
+    servers: Mutex<HashMap<u32, Arc<ServerSeries>>>,
+    probe_durations: Mutex<HashMap<Name, Arc<Histogram>>>,
+    reloads: Reloads,
+    panics: AtomicU64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct RequestLabels {
+    listener: Name,
+    route: Option<Name>,
+    pool: Option<Name>,
+    server: Option<(u32, Name)>,
+}
+
+/// Requests with the same labels, by class of their status.
+#[derive(Debug, Default)]
+struct RequestSeries {
+    classes: [AtomicU64; CLASSES],
+}
+
+/// One server's probes and transitions.
+#[derive(Debug, Default)]
+pub struct ServerSeries {
+    /// By result: `ok`, or what `probe::Failure::label` says.
+    probes: Mutex<HashMap<&'static str, u64>>,
+    up: AtomicU64,
+    down: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Reloads {
+    succeeded: AtomicU64,
+    refused: AtomicU64,
+    /// 0 none yet, 1 the last was refused, 2 the last succeeded.
+    last: AtomicU64,
+    last_success: AtomicI64,
+}
+
+/// What a request is counted under: places in a snapshot, cheap to compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestPlace {
+    pub listener: u32,
+    /// The route's address in its table; unique within a generation.
+    pub route: usize,
+    /// The server's id.
+    pub server: Option<u32>,
+}
+
+/// The names behind a [`RequestPlace`].
+#[derive(Debug)]
+pub struct RequestNames<'a> {
+    pub listener: &'a Name,
+    pub route: Option<&'a Name>,
+    pub pool: Option<&'a Name>,
+    pub server: Option<&'a Server>,
+}
+
+/// One thread's handles to the series of one generation, so that counting needs neither names nor a lock.
+#[derive(Default)]
+struct Handles {
+    generation: u64,
+    series: HashMap<RequestPlace, Arc<RequestSeries>>,
+}
+
+thread_local! {
+    static HANDLES: RefCell<Handles> = RefCell::default();
+}
+
+impl Metrics {
+    /// Counts one request. Names are looked at only the first time a thread meets a place.
+    pub fn request(&self, generation: u64, place: RequestPlace, status: u16, names: &RequestNames<'_>) {
+        let class = usize::from((status / 100).clamp(1, CLASSES as u16)) - 1;
+        HANDLES.with_borrow_mut(|handles| {
+            if handles.generation != generation {
+                if handles.generation > generation {
+                    // A request that began before a reload: rare, and not worth a place.
+                    self.series(names).classes[class].fetch_add(1, Relaxed);
+                    return;
+                }
+                handles.generation = generation;
+                handles.series.clear();
+            }
+            let series = handles.series.entry(place).or_insert_with(|| self.series(names));
+            series.classes[class].fetch_add(1, Relaxed);
+        });
+    }
+
+    fn series(&self, names: &RequestNames<'_>) -> Arc<RequestSeries> {
+        let labels = RequestLabels {
+            listener: names.listener.clone(),
+            route: names.route.cloned(),
+            pool: names.pool.cloned(),
+            server: names.server.map(|server| (server.id(), server.name().clone())),
+        };
+        Arc::clone(lock(&self.requests).entry(labels).or_default())
+    }
+
+    /// Counts an exchange that did not end well. Rare, so a lock will do.
+    pub fn failure(&self, listener: &Name, why: Why) {
+        *lock(&self.failures).entry((listener.clone(), why)).or_insert(0) += 1;
+    }
+
+    /// The series of one server; its probe task keeps the handle.
+    pub fn server(&self, id: u32) -> Arc<ServerSeries> {
+        Arc::clone(lock(&self.servers).entry(id).or_default())
+    }
+
+    /// The durations of one pool's probes.
+    pub fn probe_durations(&self, pool: &Name) -> Arc<Histogram> {
+        Arc::clone(lock(&self.probe_durations).entry(pool.clone()).or_default())
+    }
+
+    pub fn reload_succeeded(&self, now: SystemTime) {
+        self.reloads.succeeded.fetch_add(1, Relaxed);
+        self.reloads.last.store(2, Relaxed);
+        let seconds = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+        self.reloads.last_success.store(i64::try_from(seconds).unwrap_or(i64::MAX), Relaxed);
+    }
+
+    pub fn reload_refused(&self) {
+        self.reloads.refused.fetch_add(1, Relaxed);
+        self.reloads.last.store(1, Relaxed);
+    }
+
+    pub fn panicked(&self) {
+        self.panics.fetch_add(1, Relaxed);
+    }
+
+    /// Drops the series of what `snapshot` no longer has.
+    pub fn forget(&self, snapshot: &Snapshot) {
+        let mut servers: Vec<u32> = snapshot
+            .pools()
+            .iter()
+            .flat_map(|pool| pool.members.iter().map(|member| member.server.id()))
+            .chain(snapshot.retiring().iter().filter(|server| server.in_flight() > 0).map(|s| s.id()))
+            .collect();
+        servers.sort_unstable();
+        let is_live = |id: u32| servers.binary_search(&id).is_ok();
+        let has_listener =
+            |name: &Name| snapshot.listeners().iter().any(|listener| listener.plan.name == *name);
+        let has_pool = |name: &Name| snapshot.pool(name).is_some();
+        let has_route =
+            |name: &Name| snapshot.routes().iter().any(|table| table.rules.iter().any(|r| r.name == *name));
+        lock(&self.requests).retain(|labels, _| {
+            has_listener(&labels.listener)
+                && labels.route.as_ref().is_none_or(has_route)
+                && match &labels.server {
+                    Some((id, _)) => is_live(*id),
+                    None => labels.pool.as_ref().is_none_or(has_pool),
+                }
+        });
+        lock(&self.servers).retain(|id, _| is_live(*id));
+        lock(&self.failures).retain(|(listener, _), _| has_listener(listener));
+        lock(&self.probe_durations).retain(|pool, _| has_pool(pool));
+    }
+}
+
+impl ServerSeries {
+    /// Counts one probe.
+    pub fn probed(&self, result: &'static str) {
+        *lock(&self.probes).entry(result).or_insert(0) += 1;
+    }
+
+    /// Counts one change of health.
+    pub fn turned(&self, to: HealthState) {
+        match to {
+            HealthState::Up => self.up.fetch_add(1, Relaxed),
+            HealthState::Down | HealthState::Probing => self.down.fetch_add(1, Relaxed),
+        };
+    }
+}
+
+/// A panic elsewhere does not make counts unusable.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,342 @@
+//! The page Prometheus reads: the snapshot's servers and pools as they are now, and what was counted.
+
+use super::{CLASSES, Metrics, RequestLabels, lock};
+use crate::config::plan::Name;
+use crate::pool::stats::{BUCKETS, Histogram, RetryReason};
+use crate::pool::{HealthState, Membership, Operator, Server};
+use crate::snapshot::Snapshot;
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram as HistogramProto, LabelPair, Metric, MetricFamily, MetricType,
+};
+use prometheus::{Encoder, TextEncoder};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What a listener shows.
+#[derive(Clone, Debug)]
+pub struct ListenerReading {
+    pub name: Name,
+    pub open: u32,
+    pub accepted: u64,
+    /// Closed at once: their client had too many open.
+    pub refused: u64,
+    /// How often accepting had to wait for room.
+    pub waits: u64,
+}
+
+/// What is needed to write the page.
+#[derive(Debug)]
+pub struct Page<'a> {
+    pub metrics: &'a Metrics,
+    pub snapshot: &'a Snapshot,
+    pub listeners: &'a [ListenerReading],
+    pub access_log_dropped: u64,
+}
+
+type Labels<'a> = &'a [(&'static str, &'a str)];
+
+struct Family {
+    proto: MetricFamily,
+    metrics: Vec<Metric>,
+    kind: MetricType,
+}
+
+impl Family {
+    fn new(name: &str, help: &str, kind: MetricType) -> Self {
+        let mut proto = MetricFamily::default();
+        proto.set_name(name.to_owned());
+        proto.set_help(help.to_owned());
+        proto.set_field_type(kind);
+        Self { proto, metrics: Vec::new(), kind }
+    }
+
+    fn counter(name: &str, help: &str) -> Self {
+        Self::new(name, help, MetricType::COUNTER)
+    }
+
+    fn gauge(name: &str, help: &str) -> Self {
+        Self::new(name, help, MetricType::GAUGE)
+    }
+
+    fn add(&mut self, labels: Labels<'_>, value: f64) {
+        let mut metric = Metric::from_label(pairs(labels));
+        if self.kind == MetricType::COUNTER {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        self.metrics.push(metric);
+    }
+
+    fn histogram(&mut self, labels: Labels<'_>, histogram: &Histogram) {
+        let reading = histogram.read();
+        let buckets = BUCKETS.iter().zip(reading.cumulative).map(|(bound, count)| {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(*bound);
+            bucket.set_cumulative_count(count);
+            bucket
+        });
+        let mut proto = HistogramProto::default();
+        proto.set_bucket(buckets.collect());
+        proto.set_sample_count(reading.count);
+        proto.set_sample_sum(reading.sum);
+        let mut metric = Metric::from_label(pairs(labels));
+        metric.set_histogram(proto);
+        self.metrics.push(metric);
+    }
+
+    fn finish(mut self) -> Option<MetricFamily> {
+        // The encoder refuses families without metrics.
+        (!self.metrics.is_empty()).then(|| {
+            self.proto.set_metric(self.metrics);
+            self.proto
+        })
+    }
+}
+
+fn pairs(labels: Labels<'_>) -> Vec<LabelPair> {
+    labels
+        .iter()
+        .map(|(name, value)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value((*value).to_owned());
+            pair
+        })
+        .collect()
+}
+
+impl Page<'_> {
+    /// The page in Prometheus's text format.
+    ///
+    /// # Errors
+    /// The encoder's; none is known to be possible with the metrics written here.
+    pub fn render(&self) -> prometheus::Result<Vec<u8>> {
+        let mut families = Vec::new();
+        families.extend(self.requests());
+        families.extend(self.listeners());
+        families.extend(self.pools());
+        families.extend(self.servers());
+        families.extend(self.process());
+        let mut page = Vec::new();
+        TextEncoder::new().encode(&families, &mut page)?;
+        Ok(page)
+    }
+
+    fn requests(&self) -> Vec<MetricFamily> {
+        let mut requests = Family::counter(
+            "evenkeel_http_requests_total",
+            "HTTP requests answered, by class of status; labels without a value were not decided yet.",
+        );
+        for (labels, series) in lock(&self.metrics.requests).iter() {
+            let RequestLabels { listener, route, pool, server } = labels;
+            let [route, pool] = [route, pool].map(|name| name.as_deref().unwrap_or(""));
+            let server = server.as_ref().map_or("", |(_, name)| name);
+            for class in 0..CLASSES {
+                let count = series.classes[class].load(Relaxed);
+                if count > 0 {
+                    let code = ["1xx", "2xx", "3xx", "4xx", "5xx"][class];
+                    let labels = [
+                        ("listener", &**listener),
+                        ("route", route),
+                        ("pool", pool),
+                        ("server", server),
+                        ("code", code),
+                    ];
+                    requests.add(&labels, count as f64);
+                }
+            }
+        }
+        let mut failures = Family::counter(
+            "evenkeel_http_failures_total",
+            "Requests that did not end in a complete response of a server, by the access log's `why`.",
+        );
+        for ((listener, why), count) in lock(&self.metrics.failures).iter() {
+            failures.add(&[("listener", listener), ("why", why.as_str())], *count as f64);
+        }
+        [requests, failures].into_iter().filter_map(Family::finish).collect()
+    }
+
+    fn listeners(&self) -> Vec<MetricFamily> {
+        let mut open = Family::gauge("evenkeel_connections", "Client connections that are open.");
+        let mut total = Family::counter("evenkeel_connections_total", "Client connections accepted.");
+        let mut refused = Family::counter(
+            "evenkeel_connections_refused_total",
+            "Client connections closed at once because their client had too many open.",
+        );
+        let mut waits = Family::counter(
+            "evenkeel_connection_limit_waits_total",
+            "How often accepting waited because the listener's limit was reached.",
+        );
+        for listener in self.listeners {
+            let labels = [("listener", &*listener.name)];
+            open.add(&labels, f64::from(listener.open));
+            total.add(&labels, listener.accepted as f64);
+            refused.add(&labels, listener.refused as f64);
+            waits.add(&labels, listener.waits as f64);
+        }
+        [open, total, refused, waits].into_iter().filter_map(Family::finish).collect()
+    }
+
+    fn pools(&self) -> Vec<MetricFamily> {
+        let mut duration = Family::new(
+            "evenkeel_http_request_duration_seconds",
+            "From a request's head to the end of its response.",
+            MetricType::HISTOGRAM,
+        );
+        let mut first_byte = Family::new(
+            "evenkeel_http_time_to_first_byte_seconds",
+            "From a request's head to the head of its response.",
+            MetricType::HISTOGRAM,
+        );
+        let mut probe_duration = Family::new(
+            "evenkeel_probe_duration_seconds",
+            "How long probes took, whatever their result.",
+            MetricType::HISTOGRAM,
+        );
+        let mut servers = Family::gauge("evenkeel_pool_servers", "Servers of a pool by state.");
+        let mut fail_open = Family::gauge(
+            "evenkeel_pool_fail_open",
+            "1 while a pool sends to unhealthy servers because no healthy one is left.",
+        );
+        let mut retries = Family::counter("evenkeel_retries_total", "Requests tried again, by reason.");
+        for pool in self.snapshot.pools() {
+            let name = &*pool.name;
+            let labels = [("pool", name)];
+            duration.histogram(&labels, &pool.stats.request_duration);
+            first_byte.histogram(&labels, &pool.stats.time_to_first_byte);
+            fail_open.add(&labels, f64::from(u8::from(pool.failing_open())));
+            let counts = pool.counts();
+            for (state, count) in [
+                ("up", counts.up),
+                ("down", counts.down),
+                ("probing", counts.probing),
+                ("drain", counts.drain),
+                ("maint", counts.maint),
+            ] {
+                servers.add(&[("pool", name), ("state", state)], count as f64);
+            }
+            for reason in RetryReason::ALL {
+                let count = pool.stats.retries(reason);
+                if count > 0 {
+                    retries.add(&[("pool", name), ("reason", reason.label())], count as f64);
+                }
+            }
+        }
+        for (pool, durations) in lock(&self.metrics.probe_durations).iter() {
+            probe_duration.histogram(&[("pool", pool)], durations);
+        }
+        [duration, first_byte, probe_duration, servers, fail_open, retries]
+            .into_iter()
+            .filter_map(Family::finish)
+            .collect()
+    }
+
+    fn servers(&self) -> Vec<MetricFamily> {
+        let mut in_flight =
+            Family::gauge("evenkeel_server_in_flight", "Requests and tunnels a server has open.");
+        let mut up = Family::gauge("evenkeel_server_up", "1 while the server's health is up.");
+        let mut state = Family::gauge(
+            "evenkeel_server_state",
+            "1 for the state a server is in: up, down, probing, drain, maint or leaving.",
+        );
+        let mut weight = Family::gauge("evenkeel_server_weight", "The server's weight.");
+        let mut probes = Family::counter("evenkeel_probes_total", "Probes by result.");
+        let mut transitions =
+            Family::counter("evenkeel_health_transitions_total", "Changes of a server's health.");
+        let series = lock(&self.metrics.servers);
+        let mut write = |server: &Server, drained: bool, its_weight: Option<u16>| {
+            let labels = [("pool", &**server.pool()), ("server", &**server.name())];
+            let now = server.state();
+            in_flight.add(&labels, f64::from(server.in_flight()));
+            up.add(&labels, f64::from(u8::from(now.health == HealthState::Up)));
+            let name = state_name(server, drained);
+            state.add(&[labels[0], labels[1], ("state", name)], 1.0);
+            if let Some(its_weight) = its_weight {
+                weight.add(&labels, f64::from(its_weight));
+            }
+            let Some(series) = series.get(&server.id()) else { return };
+            for (result, count) in lock(&series.probes).iter() {
+                probes.add(&[labels[0], labels[1], ("result", result)], *count as f64);
+            }
+            for (to, count) in [("up", &series.up), ("down", &series.down)] {
+                let count = count.load(Relaxed);
+                if count > 0 {
+                    transitions.add(&[labels[0], labels[1], ("to", to)], count as f64);
+                }
+            }
+        };
+        for pool in self.snapshot.pools() {
+            for member in &pool.members {
+                write(&member.server, member.drain, Some(member.weight.get()));
+            }
+        }
+        for server in self.snapshot.retiring() {
+            // One of the same name may be there again, at another address.
+            let replaced = self
+                .snapshot
+                .pool(server.pool())
+                .is_some_and(|pool| pool.members.iter().any(|member| member.server.name() == server.name()));
+            if server.in_flight() > 0 && !replaced {
+                write(server, false, None);
+            }
+        }
+        drop(series);
+        [in_flight, up, state, weight, probes, transitions].into_iter().filter_map(Family::finish).collect()
+    }
+
+    fn process(&self) -> Vec<MetricFamily> {
+        let mut generation =
+            Family::gauge("evenkeel_config_generation", "The number of the configuration in force.");
+        generation.add(&[], self.snapshot.generation as f64);
+        let reloads = &self.metrics.reloads;
+        let mut successful = Family::gauge(
+            "evenkeel_config_last_reload_successful",
+            "1 if the last reload was taken over, 0 if its file was refused.",
+        );
+        successful.add(&[], f64::from(u8::from(reloads.last.load(Relaxed) != 1)));
+        let mut timestamp = Family::gauge(
+            "evenkeel_config_last_reload_success_timestamp_seconds",
+            "When a configuration was last taken over.",
+        );
+        timestamp.add(&[], reloads.last_success.load(Relaxed) as f64);
+        let mut total = Family::counter("evenkeel_config_reloads_total", "Reloads by result.");
+        total.add(&[("result", "success")], reloads.succeeded.load(Relaxed) as f64);
+        total.add(&[("result", "refused")], reloads.refused.load(Relaxed) as f64);
+        let mut dropped = Family::counter(
+            "evenkeel_access_log_dropped_total",
+            "Access log records lost because the output could not keep up.",
+        );
+        dropped.add(&[], self.access_log_dropped as f64);
+        let mut panics =
+            Family::counter("evenkeel_panics_total", "Faults of our own that ended one task.");
+        panics.add(&[], self.metrics.panics.load(Relaxed) as f64);
+        let mut build = Family::gauge("evenkeel_build_info", "1; the label says which version runs.");
+        build.add(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        let mut families: Vec<_> = [generation, successful, timestamp, total, dropped, panics, build]
+            .into_iter()
+            .filter_map(Family::finish)
+            .collect();
+        families.extend(ProcessCollector::for_self().collect());
+        families
+    }
+}
+
+/// The one word for a server's state: what keeps it from requests first.
+fn state_name(server: &Server, drained: bool) -> &'static str {
+    let state = server.state();
+    match (state.membership, state.admin, state.health) {
+        (Membership::Leaving, ..) => "leaving",
+        (_, Operator::Maint, _) => "maint",
+        (_, Operator::Drain, _) => "drain",
+        _ if drained => "drain",
+        (.., HealthState::Down) => "down",
+        (.., HealthState::Probing) => "probing",
+        (.., HealthState::Up) => "up",
+    }
+}

@@ -1,0 +1,203 @@
+//! A pool: servers that serve the same thing, and the one way to get a lease on one of them.
+
+pub mod choose;
+pub mod health;
+pub mod retry;
+pub mod seats;
+pub mod server;
+pub mod slot;
+pub mod stats;
+
+pub use choose::{Candidates, Query, Selector, Tried};
+pub use health::{Health, HealthState, Rule, Transition};
+pub use retry::RetryBudget;
+pub use server::{Lease, Membership, Operator, Server, State};
+pub use stats::{Histogram, PoolStats, RetryReason};
+
+use crate::config::plan::{self, Name};
+use crate::units::Weight;
+use seats::Seats;
+use slot::{Block, Flags};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+/// The atomics of `slot`, named in one place so that a test can put loom's in theirs.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering};
+}
+
+/// A server as one snapshot's pool has it.
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub server: Arc<Server>,
+    pub weight: Weight,
+    pub max_connections: Option<NonZeroU32>,
+    /// Drained by the configuration (the operator's drain is the server's own).
+    pub drain: bool,
+}
+
+/// Why no server can take the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoServer {
+    #[error("every ready server is down, and the pool refuses then")]
+    AllUnhealthy,
+    #[error("every server is at its max_connections")]
+    AllFull,
+    #[error("every server was tried")]
+    AllTried,
+    #[error("every server is drained, in maintenance or leaving")]
+    NoneReady,
+}
+
+/// How many servers are in which state; each is counted once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub up: usize,
+    pub down: usize,
+    pub probing: usize,
+    /// By the configuration or the operator, whatever the health.
+    pub drain: usize,
+    pub maint: usize,
+}
+
+/// Servers that serve the same thing, in one snapshot.
+#[derive(Debug)]
+pub struct Pool {
+    pub name: Name,
+    /// The settings: timeouts, retries, health and the rest.
+    pub plan: plan::Pool,
+    /// In the order of the plan.
+    pub members: Box<[Member]>,
+    pub stats: Arc<PoolStats>,
+    pub budget: Arc<RetryBudget>,
+    seats: Seats,
+    selector: Arc<dyn Selector>,
+}
+
+/// What bars a server while something healthy is left.
+const STRICT: Flags = Flags::NOT_READY.with(Flags::UNHEALTHY);
+
+/// How often a choice is made again because the chosen server changed between look and lease.
+const ATTEMPTS: usize = 4;
+
+impl Pool {
+    /// A pool of `servers`, one for each of the plan's and in its order.
+    pub fn new(
+        plan: plan::Pool,
+        servers: Vec<Arc<Server>>,
+        selector: Arc<dyn Selector>,
+        stats: Arc<PoolStats>,
+        budget: Arc<RetryBudget>,
+    ) -> Self {
+        let seats = Seats::new(plan.servers.iter().zip(servers.iter().map(|server| server.seat())));
+        let members = plan
+            .servers
+            .iter()
+            .zip(servers)
+            .map(|(planned, server)| Member {
+                server,
+                weight: planned.weight,
+                max_connections: planned.max_connections,
+                drain: planned.drain,
+            })
+            .collect();
+        Self { name: plan.name.clone(), plan, members, stats, budget, seats, selector }
+    }
+
+    /// Chooses a server and counts the request against it. The server is marked as tried: within one
+    /// request none is chosen twice.
+    pub fn pick(&self, query: &Query, tried: &mut Tried) -> Result<Lease, NoServer> {
+        if let Some(lease) = self.attempt(STRICT, query, tried) {
+            return Ok(lease);
+        }
+        if self.any_usable(STRICT) {
+            return Err(self.full_or_tried(STRICT, tried));
+        }
+        if !self.any_usable(Flags::NOT_READY) {
+            return Err(NoServer::NoneReady);
+        }
+        match self.plan.when_all_unhealthy {
+            plan::WhenAllUnhealthy::Refuse => Err(NoServer::AllUnhealthy),
+            plan::WhenAllUnhealthy::UseAll => self
+                .attempt(Flags::NOT_READY, query, tried)
+                .ok_or_else(|| self.full_or_tried(Flags::NOT_READY, tried)),
+        }
+    }
+
+    /// Whether nothing ready is healthy and requests go to every ready server all the same.
+    pub fn failing_open(&self) -> bool {
+        self.plan.when_all_unhealthy == plan::WhenAllUnhealthy::UseAll
+            && !self.any_usable(STRICT)
+            && self.any_usable(Flags::NOT_READY)
+    }
+
+    /// Counts the servers by state. Looks at each: for gauges, not for requests.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for member in &self.members {
+            let state = member.server.state();
+            let place = match (state.admin, state.health) {
+                (Operator::Maint, _) => &mut counts.maint,
+                (Operator::Drain, _) => &mut counts.drain,
+                _ if member.drain || state.membership == Membership::Leaving => &mut counts.drain,
+                (Operator::Ready, HealthState::Up) => &mut counts.up,
+                (Operator::Ready, HealthState::Down) => &mut counts.down,
+                (Operator::Ready, HealthState::Probing) => &mut counts.probing,
+            };
+            *place += 1;
+        }
+        counts
+    }
+
+    /// What of a request is hashed for `Query::key`; `None` if this pool does not hash.
+    pub fn hash_key(&self) -> Option<&plan::HashKey> {
+        match &self.plan.balance {
+            plan::Balance::ConsistentHash { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+
+    /// The algorithm, so that the next snapshot's pool can go on where this one is.
+    pub fn selector(&self) -> &Arc<dyn Selector> {
+        &self.selector
+    }
+
+    /// The memory of the servers' counts, so that the next snapshot's pool uses it too.
+    pub fn blocks(&self) -> &[Arc<Block>] {
+        self.seats.blocks()
+    }
+
+    fn attempt(&self, mask: Flags, query: &Query, tried: &mut Tried) -> Option<Lease> {
+        for _ in 0..ATTEMPTS {
+            let index = self.selector.select(&Candidates::new(&self.seats, tried, mask), query)?;
+            if let Some(lease) = self.lease(index, mask, tried) {
+                return Some(lease);
+            }
+        }
+        // Others were quicker every time: take whatever lets us in.
+        (0..self.members.len()).find_map(|index| {
+            let eligible = Candidates::new(&self.seats, tried, mask).is_eligible(index);
+            eligible.then(|| self.lease(index, mask, tried)).flatten()
+        })
+    }
+
+    fn lease(&self, index: usize, mask: Flags, tried: &mut Tried) -> Option<Lease> {
+        let member = &self.members[index];
+        let max = member.max_connections.map_or(u32::MAX, NonZeroU32::get);
+        let lease = Lease::take(&member.server, index, max, mask)?;
+        tried.insert(index);
+        Some(lease)
+    }
+
+    fn any_usable(&self, mask: Flags) -> bool {
+        (0..self.members.len()).any(|index| self.seats.is_usable(index, mask))
+    }
+
+    fn full_or_tried(&self, mask: Flags, tried: &Tried) -> NoServer {
+        let untried = |index: &usize| !tried.contains(*index);
+        match (0..self.members.len()).filter(untried).any(|index| self.seats.is_usable(index, mask)) {
+            true => NoServer::AllFull,
+            false => NoServer::AllTried,
+        }
+    }
+}

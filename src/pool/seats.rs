@@ -1,0 +1,313 @@
+//! Where a pool's servers sit in memory: blocks of words shared by all generations, and beside them,
+//! for one snapshot, what each seat may carry. This is what a scan for the least loaded walks.
+
+use super::choose::{SAME_LOAD, Tried};
+use super::slot::{Block, Flags, SLOTS, Slot, in_flight};
+use crate::config::plan;
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A server's slot for as long as the server exists; dropping it frees the slot.
+pub struct Seat {
+    block: Arc<Block>,
+    offset: usize,
+}
+
+impl Seat {
+    pub fn slot(&self) -> &Slot {
+        &self.block.slots()[self.offset]
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.slot().vacate();
+    }
+}
+
+impl fmt::Debug for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.slot().fmt(f)
+    }
+}
+
+/// Finds free slots for new servers, in the blocks the pool has before it adds blocks.
+#[derive(Debug, Default)]
+pub struct Allocator {
+    blocks: Vec<Arc<Block>>,
+    /// Blocks before this one are full.
+    next: usize,
+}
+
+impl Allocator {
+    pub fn new(blocks: &[Arc<Block>]) -> Self {
+        Self { blocks: blocks.to_vec(), next: 0 }
+    }
+
+    /// A seat for a server that starts out with these flags.
+    pub fn seat(&mut self, flags: Flags) -> Seat {
+        loop {
+            if self.next == self.blocks.len() {
+                self.blocks.push(Arc::new(Block::new()));
+            }
+            let block = &self.blocks[self.next];
+            if let Some(offset) = block.claim(flags) {
+                return Seat { block: block.clone(), offset };
+            }
+            self.next += 1;
+        }
+    }
+}
+
+/// No server of this snapshot sits here.
+const VACANT: u32 = u32::MAX;
+
+/// The seats of one pool in one snapshot. An index counts servers in the order of the configuration,
+/// a position counts slots in memory.
+#[derive(Debug)]
+pub struct Seats {
+    blocks: Box<[Arc<Block>]>,
+    positions: Box<[u32]>,
+    occupants: Box<[u32]>,
+    /// By position; 0 where nothing may be sent, because the seat is vacant or the configuration drains it.
+    weights: Box<[u32]>,
+    /// 1/weight by position, and so infinite where nothing may be sent.
+    reciprocals: Box<[f64]>,
+    /// Leases at most, by position; infinite if unlimited.
+    limits: Box<[f64]>,
+    /// Slots of each block that a scan has to look at, rounded up to whole steps.
+    used: Box<[usize]>,
+    any_limit: bool,
+    heaviest: u32,
+}
+
+/// Seats that a scan looks at in one step: as many as keep the processor's vector registers busy.
+const STEP: usize = 4;
+
+/// A load this high is not one: a flag is up. (A server of weight 1 would need 16 million leases.)
+const BARRED: f64 = (1u64 << 24) as f64;
+
+impl Seats {
+    /// Seats the servers of a plan, in its order.
+    pub fn new<'a>(servers: impl Iterator<Item = (&'a plan::Server, &'a Seat)> + Clone) -> Self {
+        let mut blocks = Vec::new();
+        let mut known = HashMap::new();
+        for (_, seat) in servers.clone() {
+            known.entry(Arc::as_ptr(&seat.block)).or_insert_with(|| {
+                blocks.push(seat.block.clone());
+                blocks.len() - 1
+            });
+        }
+        let room = blocks.len() * SLOTS;
+        let mut seats = Self {
+            blocks: blocks.into(),
+            positions: Box::default(),
+            occupants: vec![VACANT; room].into(),
+            weights: vec![0; room].into(),
+            reciprocals: vec![f64::INFINITY; room].into(),
+            limits: vec![f64::INFINITY; room].into(),
+            used: Box::default(),
+            any_limit: servers.clone().any(|(server, _)| server.max_connections.is_some()),
+            heaviest: 1,
+        };
+        seats.positions = servers
+            .enumerate()
+            .map(|(index, (server, seat))| {
+                let position = known[&Arc::as_ptr(&seat.block)] * SLOTS + seat.offset;
+                seats.occupants[position] = u32::try_from(index).expect("a pool has far fewer servers");
+                if !server.drain {
+                    let weight = u32::from(server.weight.get());
+                    seats.weights[position] = weight;
+                    seats.reciprocals[position] = 1.0 / f64::from(weight);
+                    seats.heaviest = seats.heaviest.max(weight);
+                }
+                if let Some(limit) = server.max_connections {
+                    seats.limits[position] = f64::from(limit.get());
+                }
+                u32::try_from(position).expect("a pool has far fewer slots")
+            })
+            .collect();
+        seats.used = seats
+            .occupants
+            .chunks_exact(SLOTS)
+            .map(|block| {
+                let last = block.iter().rposition(|occupant| *occupant != VACANT);
+                last.map_or(0, |last| (last + 1).next_multiple_of(STEP))
+            })
+            .collect();
+        seats
+    }
+
+    pub fn blocks(&self) -> &[Arc<Block>] {
+        &self.blocks
+    }
+
+    pub fn len(&self) -> usize {
+        self.positions.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.positions.is_empty()
+    }
+
+    /// 0 if the configuration drains it.
+    pub fn weight(&self, index: usize) -> u32 {
+        self.weights[self.positions[index] as usize]
+    }
+
+    /// The largest weight: 1 divided by it is the lowest load there can be.
+    pub fn heaviest(&self) -> u32 {
+        self.heaviest
+    }
+
+    pub(super) fn word(&self, index: usize) -> u64 {
+        let position = self.positions[index] as usize;
+        self.blocks[position / SLOTS].slots()[position % SLOTS].word()
+    }
+
+    /// `(in_flight + 1) / weight`, or infinity if a flag of `mask` is up, the seat is full, or the
+    /// configuration drains it.
+    pub(super) fn load(&self, index: usize, mask: Flags) -> f64 {
+        self.load_at(self.positions[index] as usize, mask)
+    }
+
+    fn load_at(&self, position: usize, mask: Flags) -> f64 {
+        let word = self.blocks[position / SLOTS].slots()[position % SLOTS].word();
+        let count = f64::from(in_flight(word));
+        if word & mask.in_word() != 0 || count >= self.limits[position] {
+            return f64::INFINITY;
+        }
+        (count + 1.0) * self.reciprocals[position]
+    }
+
+    /// Whether the configuration lets requests go there and no flag of `mask` is up, be it full or not.
+    pub(super) fn is_usable(&self, index: usize, mask: Flags) -> bool {
+        self.word(index) & mask.in_word() == 0 && self.weight(index) > 0
+    }
+
+    /// Leases and weights of the servers that may be chosen, added up.
+    pub(super) fn totals(&self, mask: Flags, tried: &Tried) -> (u64, u64) {
+        let bars = mask.in_word();
+        let (mut leases, mut weights) = (0, 0);
+        for (block, seats) in self.scan() {
+            let limits = &self.limits[seats.clone()];
+            for ((slot, weight), limit) in block.slots().iter().zip(&self.weights[seats]).zip(limits) {
+                let word = slot.word();
+                let count = in_flight(word);
+                let counts = word & bars == 0 && *weight > 0 && f64::from(count) < *limit;
+                leases += if counts { u64::from(count) } else { 0 };
+                weights += if counts { u64::from(*weight) } else { 0 };
+            }
+        }
+        for index in tried.indexes().filter(|index| self.load(*index, mask) < f64::INFINITY) {
+            leases = leases.saturating_sub(u64::from(in_flight(self.word(index))));
+            weights -= u64::from(self.weight(index));
+        }
+        (leases, weights)
+    }
+
+    /// The lowest load, and where it was seen. The search begins at a place that `start` decides.
+    pub(super) fn lowest(&self, start: u64, mask: Flags, tried: &Tried) -> Option<Lowest> {
+        let mut lowest = Lowest { load: BARRED, block: 0 };
+        let n = self.blocks.len();
+        let first = (start % n.max(1) as u64) as usize;
+        for block in (first..n).chain(0..first) {
+            let load = match tried.is_empty() {
+                true => self.least(block, mask),
+                false => self.least_untried(block, mask, tried),
+            };
+            if load < lowest.load {
+                lowest = Lowest { load, block };
+            }
+        }
+        (lowest.load < BARRED).then_some(lowest)
+    }
+
+    /// A server with this load, or if leases have come and gone since, the least of its block as it is now.
+    pub(super) fn holder(&self, lowest: &Lowest, start: u64, mask: Flags, tried: &Tried) -> Option<usize> {
+        let first = lowest.block * SLOTS;
+        let used = self.used[lowest.block];
+        let turn = (start >> 32) as usize % used;
+        let mut found = (f64::INFINITY, None);
+        for position in (turn..used).chain(0..turn).map(|offset| first + offset) {
+            let load = self.load_at(position, mask);
+            if load < found.0 && !tried.contains(self.occupants[position] as usize) {
+                found = (load, Some(self.occupants[position] as usize));
+                if load <= lowest.load + SAME_LOAD {
+                    break;
+                }
+            }
+        }
+        found.1
+    }
+
+    /// Each block with the positions of those of its slots that are worth a look.
+    fn scan(&self) -> impl Iterator<Item = (&Block, Range<usize>)> {
+        let starts = (0..).step_by(SLOTS);
+        self.blocks
+            .iter()
+            .zip(&self.used)
+            .zip(starts)
+            .map(|((block, used), start)| (&**block, start..start + used))
+    }
+
+    /// The lowest load in a block.
+    fn least(&self, block: usize, mask: Flags) -> f64 {
+        let seats = block * SLOTS..block * SLOTS + self.used[block];
+        let slots = self.blocks[block].slots()[..self.used[block]].chunks_exact(STEP);
+        let reciprocals = self.reciprocals[seats.clone()].chunks_exact(STEP);
+        let keep = mask.in_word() | u64::from(u32::MAX);
+        let mut least = [f64::INFINITY; STEP];
+        // The same loop twice: most pools have no limit at all, and then it is half the work.
+        if self.any_limit {
+            let limits = self.limits[seats].chunks_exact(STEP);
+            for ((slots, reciprocals), limits) in slots.zip(reciprocals).zip(limits) {
+                let words: [u64; STEP] = std::array::from_fn(|lane| slots[lane].word());
+                for lane in 0..STEP {
+                    let count = count(words[lane] & keep);
+                    let load = (count + 1.0) * reciprocals[lane];
+                    let load = if count < limits[lane] { load } else { f64::INFINITY };
+                    least[lane] = lower(load, least[lane]);
+                }
+            }
+        } else {
+            for (slots, reciprocals) in slots.zip(reciprocals) {
+                let words: [u64; STEP] = std::array::from_fn(|lane| slots[lane].word());
+                for lane in 0..STEP {
+                    least[lane] = lower((count(words[lane] & keep) + 1.0) * reciprocals[lane], least[lane]);
+                }
+            }
+        }
+        least.into_iter().fold(f64::INFINITY, lower)
+    }
+
+    /// The same for a retry, which is rare: one by one.
+    fn least_untried(&self, block: usize, mask: Flags, tried: &Tried) -> f64 {
+        (block * SLOTS..block * SLOTS + self.used[block])
+            .filter(|position| !tried.contains(self.occupants[*position] as usize))
+            .map(|position| self.load_at(position, mask))
+            .fold(f64::INFINITY, lower)
+    }
+}
+
+/// The result of a scan.
+#[derive(Clone, Copy, Debug)]
+pub struct Lowest {
+    pub load: f64,
+    /// A block with a server that carries it.
+    block: usize,
+}
+
+/// The in-flight count without a branch: the word becomes the mantissa of a double, where a flag weighs
+/// 2^32 leases and more.
+fn count(word: u64) -> f64 {
+    const TWO_TO_52: f64 = (1u64 << 52) as f64;
+    f64::from_bits(TWO_TO_52.to_bits() | word) - TWO_TO_52
+}
+
+/// `f64::min` looks after NaN, which does not occur here and costs.
+fn lower(a: f64, b: f64) -> f64 {
+    if a < b { a } else { b }
+}

@@ -1,0 +1,280 @@
+//! A server and the leases on it. It outlives reloads: whatever must not be forgotten lives here.
+
+use super::health::{Health, HealthState, Rule, Transition};
+use super::seats::{Allocator, Seat};
+use super::slot::{Flags, Slot};
+use crate::config::plan::Name;
+use crate::units::Address;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What the operator wants of a server, beside what the configuration says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Operator {
+    #[default]
+    Ready,
+    /// Nothing new; what is in flight finishes; probes go on.
+    Drain,
+    /// Nothing at all, and no probes.
+    Maint,
+}
+
+/// Whether the configuration still has the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Membership {
+    Present,
+    Leaving,
+}
+
+/// Three independent facts about a server, each with an owner of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Owned by the probes.
+    pub health: HealthState,
+    /// Owned by the operator.
+    pub admin: Operator,
+    /// Owned by the configuration.
+    pub membership: Membership,
+}
+
+/// One member of a pool, known by pool and name.
+#[derive(Debug)]
+pub struct Server {
+    id: u32,
+    pool: Name,
+    name: Name,
+    address: Address,
+    seat: Seat,
+    health: Mutex<Tracked>,
+    down_deadline: Deadline,
+    leave_deadline: Deadline,
+    /// Seconds for which the server keeps an idle connection, as its `Keep-Alive` header says; 0 is unknown.
+    pub keepalive_hint: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Tracked {
+    health: Health,
+    since: Instant,
+}
+
+impl Server {
+    /// A server that has just appeared in the configuration.
+    pub fn new(
+        id: u32,
+        pool: Name,
+        name: Name,
+        address: Address,
+        health: Health,
+        seats: &mut Allocator,
+        now: Instant,
+    ) -> Self {
+        Self {
+            id,
+            pool,
+            name,
+            address,
+            seat: seats.seat(flags_of(health.state())),
+            health: Mutex::new(Tracked { health, since: now }),
+            down_deadline: Deadline::never(now),
+            leave_deadline: Deadline::never(now),
+            keepalive_hint: AtomicU32::new(0),
+        }
+    }
+
+    /// Unique for the life of the process; never used again for another server.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The name of its pool.
+    pub fn pool(&self) -> &Name {
+        &self.pool
+    }
+
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Leases out: requests, tunnels and connections.
+    pub fn in_flight(&self) -> u32 {
+        self.slot().in_flight()
+    }
+
+    pub fn state(&self) -> State {
+        let flags = self.slot().flags();
+        State {
+            health: match () {
+                () if flags.has_any(Flags::DOWN) => HealthState::Down,
+                () if flags.has_any(Flags::PROBING) => HealthState::Probing,
+                () => HealthState::Up,
+            },
+            admin: match () {
+                () if flags.has_any(Flags::MAINT) => Operator::Maint,
+                () if flags.has_any(Flags::DRAIN) => Operator::Drain,
+                () => Operator::Ready,
+            },
+            membership: match flags.has_any(Flags::LEAVING) {
+                true => Membership::Leaving,
+                false => Membership::Present,
+            },
+        }
+    }
+
+    /// When its health last changed.
+    pub fn since(&self) -> Instant {
+        self.tracked().since
+    }
+
+    /// Takes one probe result into account. A change of state is in force when this returns.
+    ///
+    /// After a transition to down it is for the caller to say when what is in flight must end
+    /// (`set_close_at`); any earlier deadline is gone.
+    pub fn observe(&self, passed: bool, rule: &Rule, now: Instant) -> Option<Transition> {
+        let mut tracked = self.tracked();
+        let transition = tracked.health.observe(passed, rule)?;
+        self.turn(&mut tracked, transition, now);
+        Some(transition)
+    }
+
+    /// The probe has changed: its results so far no longer count, the state stays.
+    pub fn reset_counts(&self) {
+        self.tracked().health.reset_counts();
+    }
+
+    /// There are no probes (any more), so it is taken to be up.
+    pub fn assume_up(&self, now: Instant) -> Option<Transition> {
+        let mut tracked = self.tracked();
+        let transition = tracked.health.assume_up()?;
+        self.turn(&mut tracked, transition, now);
+        Some(transition)
+    }
+
+    pub fn set_operator(&self, operator: Operator) {
+        let raise = match operator {
+            Operator::Ready => Flags::NONE,
+            Operator::Drain => Flags::DRAIN,
+            Operator::Maint => Flags::MAINT,
+        };
+        self.slot().change(Flags::DRAIN.with(Flags::MAINT), raise);
+    }
+
+    /// Until when requests in flight may run on while the server is down; `None` is without end.
+    pub fn set_close_at(&self, close_at: Option<Instant>) {
+        self.down_deadline.set(close_at);
+    }
+
+    /// Whether what is in flight must be closed now: the server is down or leaving, and its time is over.
+    pub fn must_close(&self, now: Instant) -> bool {
+        let flags = self.slot().flags();
+        flags.has_any(Flags::DOWN) && self.down_deadline.is_over(now)
+            || flags.has_any(Flags::LEAVING) && self.leave_deadline.is_over(now)
+    }
+
+    /// The configuration no longer has it: nothing new, and what is in flight may run on until `close_at`.
+    pub fn leave(&self, close_at: Instant) {
+        self.leave_deadline.set(Some(close_at));
+        self.slot().change(Flags::NONE, Flags::LEAVING);
+    }
+
+    /// The configuration has it again before it was gone.
+    pub fn rejoin(&self) {
+        self.slot().change(Flags::LEAVING, Flags::NONE);
+        self.leave_deadline.set(None);
+    }
+
+    pub(super) fn seat(&self) -> &Seat {
+        &self.seat
+    }
+
+    fn slot(&self) -> &Slot {
+        self.seat.slot()
+    }
+
+    fn turn(&self, tracked: &mut Tracked, transition: Transition, now: Instant) {
+        tracked.since = now;
+        self.down_deadline.set(None);
+        self.slot().change(Flags::UNHEALTHY, flags_of(transition.to));
+    }
+
+    fn tracked(&self) -> MutexGuard<'_, Tracked> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The flags that say so.
+fn flags_of(health: HealthState) -> Flags {
+    match health {
+        HealthState::Up => Flags::NONE,
+        HealthState::Down => Flags::DOWN,
+        HealthState::Probing => Flags::PROBING,
+    }
+}
+
+/// An instant that many may read while one sets it.
+#[derive(Debug)]
+struct Deadline {
+    origin: Instant,
+    /// Nanoseconds after `origin`.
+    nanos: AtomicU64,
+}
+
+impl Deadline {
+    const NEVER: u64 = u64::MAX;
+
+    fn never(origin: Instant) -> Self {
+        Self { origin, nanos: AtomicU64::new(Self::NEVER) }
+    }
+
+    fn set(&self, at: Option<Instant>) {
+        let nanos = at.map_or(Self::NEVER, |at| nanos(at.saturating_duration_since(self.origin)));
+        self.nanos.store(nanos, Ordering::Release);
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        match self.nanos.load(Ordering::Acquire) {
+            Self::NEVER => false,
+            deadline => nanos(now.saturating_duration_since(self.origin)) >= deadline,
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX - 1)
+}
+
+/// One request or connection counted against a server. It gives itself back when dropped, on every
+/// path: end, abort, timeout, retry, panic.
+#[must_use = "a lease that is dropped is given back"]
+#[derive(Debug)]
+pub struct Lease {
+    server: Arc<Server>,
+    index: usize,
+}
+
+impl Lease {
+    /// A lease on a server with fewer than `max` out and no flag of `mask`.
+    pub(super) fn take(server: &Arc<Server>, index: usize, max: u32, mask: Flags) -> Option<Self> {
+        server.slot().acquire(max, mask).then(|| Self { server: server.clone(), index })
+    }
+
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// Which member of the pool it was.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.server.slot().release();
+    }
+}

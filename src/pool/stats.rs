@@ -1,0 +1,136 @@
+//! What a pool has seen: counted on the request path without locks, read only when scraped.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Upper bounds of the histograms' buckets, in seconds; the last bucket has no bound.
+pub const BUCKETS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+const BOUNDS_NANOS: [u64; BUCKETS.len()] = {
+    let mut nanos = [0; BUCKETS.len()];
+    let mut i = 0;
+    while i < nanos.len() {
+        nanos[i] = (BUCKETS[i] * 1e9) as u64;
+        i += 1;
+    }
+    nanos
+};
+
+/// How durations are spread over `BUCKETS`.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    counts: [AtomicU64; BUCKETS.len() + 1],
+    nanos: AtomicU64,
+}
+
+/// A histogram as Prometheus wants it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// Durations at or below each bound of `BUCKETS` (each includes the ones before).
+    pub cumulative: [u64; BUCKETS.len()],
+    pub count: u64,
+    /// All durations together, in seconds.
+    pub sum: f64,
+}
+
+impl Histogram {
+    pub fn record(&self, duration: Duration) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = BOUNDS_NANOS.partition_point(|bound| *bound < nanos);
+        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
+        self.nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    pub fn read(&self) -> Reading {
+        let mut count = 0;
+        let mut cumulative = [0; BUCKETS.len()];
+        for (below, bucket) in cumulative.iter_mut().zip(&self.counts) {
+            count += bucket.load(Ordering::Relaxed);
+            *below = count;
+        }
+        count += self.counts[BUCKETS.len()].load(Ordering::Relaxed);
+        Reading { cumulative, count, sum: self.nanos.load(Ordering::Relaxed) as f64 / 1e9 }
+    }
+}
+
+/// Why a request was tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RetryReason {
+    Connect,
+    Reset,
+    BadGateway,
+    Unavailable,
+    GatewayTimeout,
+}
+
+impl RetryReason {
+    pub const ALL: [Self; 5] =
+        [Self::Connect, Self::Reset, Self::BadGateway, Self::Unavailable, Self::GatewayTimeout];
+
+    /// The reason that stands for a response status, if it is one that can be retried.
+    pub fn of_status(status: u16) -> Option<Self> {
+        match status {
+            502 => Some(Self::BadGateway),
+            503 => Some(Self::Unavailable),
+            504 => Some(Self::GatewayTimeout),
+            _ => None,
+        }
+    }
+
+    /// The `reason` label, as written in `retries.on`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Reset => "reset",
+            Self::BadGateway => "502",
+            Self::Unavailable => "503",
+            Self::GatewayTimeout => "504",
+        }
+    }
+}
+
+/// One pool's figures; carried from snapshot to snapshot by the pool's name.
+#[derive(Debug, Default)]
+pub struct PoolStats {
+    pub request_duration: Histogram,
+    pub time_to_first_byte: Histogram,
+    retries: [AtomicU64; RetryReason::ALL.len()],
+}
+
+impl PoolStats {
+    pub fn count_retry(&self, reason: RetryReason) {
+        self.retries[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn retries(&self, reason: RetryReason) -> u64 {
+        self.retries[reason as usize].load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_falls_into_every_bucket_at_or_above_it() {
+        let histogram = Histogram::default();
+        for millis in [0, 1, 2, 30_000, 31_000] {
+            histogram.record(Duration::from_millis(millis));
+        }
+        let reading = histogram.read();
+        assert_eq!(reading.cumulative[..2], [2, 3]);
+        assert_eq!(reading.cumulative[BUCKETS.len() - 2..], [3, 4]);
+        assert_eq!((reading.count, reading.sum), (5, 61.003));
+    }
+
+    #[test]
+    fn retries_are_counted_by_reason() {
+        let stats = PoolStats::default();
+        stats.count_retry(RetryReason::Reset);
+        stats.count_retry(RetryReason::of_status(504).expect("504 can be retried"));
+        let counts = RetryReason::ALL.map(|reason| (reason.label(), stats.retries(reason)));
+        assert_eq!(counts, [("connect", 0), ("reset", 1), ("502", 0), ("503", 0), ("504", 1)]);
+        assert_eq!(RetryReason::of_status(500), None);
+    }
+}

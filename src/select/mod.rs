@@ -1,0 +1,55 @@
+//! The algorithms, one file each. To add one: a file with its build, behaviour and tests, and a line in `build`.
+
+pub mod consistent_hash;
+pub mod least_connections;
+pub mod random_two;
+pub mod round_robin;
+
+pub use crate::pool::choose::{Candidates, Query, Selector};
+pub use consistent_hash::hash;
+
+use crate::config::plan::{self, Balance};
+use crate::pool::Pool;
+use std::any::Any;
+use std::sync::Arc;
+
+/// The algorithm a plan asks for. Where the previous pool's servers and weights are the same, what it has
+/// built and where it stands are kept.
+pub fn build(pool: &plan::Pool, previous: Option<&Pool>) -> Arc<dyn Selector> {
+    if let Some(previous) = previous
+        && previous.plan.balance == pool.balance
+        && same_servers(&previous.plan.servers, &pool.servers)
+    {
+        return previous.selector().clone();
+    }
+    match &pool.balance {
+        Balance::RoundRobin => Arc::new(round_robin::RoundRobin::new(&weights(pool))),
+        Balance::LeastConnections => Arc::new(least_connections::LeastConnections::new(&weights(pool))),
+        Balance::RandomTwo => Arc::new(random_two::RandomTwo),
+        Balance::ConsistentHash { bounded_load, .. } => {
+            // The ring does not mind the order of the servers, nor a new key or bound.
+            let previous = previous.and_then(|previous| (&**previous.selector() as &dyn Any).downcast_ref());
+            Arc::new(consistent_hash::ConsistentHash::new(&pool.servers, *bounded_load, previous))
+        }
+    }
+}
+
+/// Whether the same names stand in the same order with the same weights.
+fn same_servers(old: &[plan::Server], new: &[plan::Server]) -> bool {
+    old.len() == new.len()
+        && old.iter().zip(new).all(|(old, new)| old.name == new.name && old.weight == new.weight)
+}
+
+fn weights(pool: &plan::Pool) -> Vec<u32> {
+    pool.servers.iter().map(|server| u32::from(server.weight.get())).collect()
+}
+
+/// 2^64 divided by the golden ratio: the step of SplitMix64.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// SplitMix64's finish (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", 2014).
+fn mix(number: u64) -> u64 {
+    let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ number >> 31
+}

@@ -1,0 +1,280 @@
+//! One request from its head to its record: which snapshot it sees, where it went, why it ended.
+
+use crate::access_log::{Record, Why};
+use crate::config::plan::Name;
+use crate::control::Live;
+use crate::edge::Seat;
+use crate::metrics::{RequestNames, RequestPlace};
+use crate::pool::{Lease, NoServer, Pool, Query, Server, Tried};
+use crate::route;
+use crate::snapshot::{Entry, Listener, Snapshot};
+use http::{HeaderValue, Method, Version};
+use pingora::http::RequestHeader;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Where a request goes.
+#[derive(Debug)]
+pub(super) struct Destination {
+    pub(super) pool: Arc<Pool>,
+    /// The rule that led there; none when the listener names its pool.
+    pub(super) route: Option<Name>,
+    /// The rule's place in memory, as an identity within this generation.
+    route_place: usize,
+    pub(super) query: Query,
+    pub(super) tried: Tried,
+    /// What was tried before the present try.
+    pub(super) tried_before: Tried,
+    pub(super) lease: Option<Lease>,
+    /// The server of the last lease, for the record.
+    pub(super) server: Option<Arc<Server>>,
+    pub(super) tries: u32,
+    /// Tries that met a kept-alive connection the server had just closed.
+    pub(super) stale: u32,
+    pub(super) try_started: Instant,
+}
+
+/// One request.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    live: Arc<Live>,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) seat: Option<Arc<Seat>>,
+    pub(super) listener: Option<Arc<Listener>>,
+    pub(super) destination: Option<Destination>,
+    pub(super) started: Instant,
+    time: SystemTime,
+    /// The real client's address, where it is not the peer's.
+    pub(super) client: Option<String>,
+    pub(super) request_id: Option<HeaderValue>,
+    pub(super) connect: Option<Duration>,
+    pub(super) first_byte: Option<Duration>,
+    /// By when the response's head is due; set anew when a client has sent its body.
+    pub(super) due: Option<Instant>,
+    pub(super) body_complete: bool,
+    pub(super) why: Why,
+    pub(super) detail: Option<&'static str>,
+    recorded: bool,
+    /// What an interrupted HTTP/2 stream's record needs, its session being gone.
+    pub(super) summary: Option<Box<RequestHeader>>,
+}
+
+impl Exchange {
+    pub(super) fn new(live: &Arc<Live>) -> Self {
+        Self {
+            snapshot: live.snapshot(),
+            live: Arc::clone(live),
+            seat: None,
+            listener: None,
+            destination: None,
+            started: Instant::now(),
+            time: SystemTime::now(),
+            client: None,
+            request_id: None,
+            connect: None,
+            first_byte: None,
+            due: None,
+            body_complete: false,
+            why: Why::Ok,
+            detail: None,
+            recorded: false,
+            summary: None,
+        }
+    }
+
+    /// The first reason stands: later ones are its consequences.
+    pub(super) fn fail(&mut self, why: Why) {
+        if self.why == Why::Ok {
+            self.why = why;
+        }
+    }
+
+    pub(super) fn client(&self) -> &str {
+        match (&self.client, &self.seat) {
+            (Some(client), _) => client,
+            (None, Some(seat)) => &seat.client.text,
+            (None, None) => "-",
+        }
+    }
+
+    pub(super) fn pool(&self) -> Option<&Arc<Pool>> {
+        self.destination.as_ref().map(|destination| &destination.pool)
+    }
+
+    /// Finds the pool for a request.
+    pub(super) fn route(&mut self, request: &RequestHeader, host: &str, entropy: u64) -> Result<(), Why> {
+        let listener = self.listener.as_ref().ok_or(Why::Shutdown)?;
+        let (pool, route, route_place) = match &listener.entry {
+            Entry::Pool(pool) => (pool, None, 0),
+            Entry::Routes(table) => {
+                let request = route::Request {
+                    host,
+                    path: request.uri.path(),
+                    method: &request.method,
+                    headers: &request.headers,
+                };
+                let rule = table.find(&request).ok_or(Why::NoRoute)?;
+                (&rule.pool, Some(rule.name.clone()), std::ptr::from_ref(rule).addr())
+            }
+        };
+        let key = pool
+            .hash_key()
+            .map(|key| super::key::of(key, &request.uri, &request.headers, self.client()));
+        self.destination = Some(Destination {
+            pool: Arc::clone(pool),
+            route,
+            route_place,
+            query: Query { key, entropy },
+            tried: Tried::new(),
+            tried_before: Tried::new(),
+            lease: None,
+            server: None,
+            tries: 0,
+            stale: 0,
+            try_started: self.started,
+        });
+        Ok(())
+    }
+
+    /// Leases a server that was not tried yet.
+    pub(super) fn pick(&mut self) -> Result<(), Why> {
+        let destination = self.destination.as_mut().ok_or(Why::Internal)?;
+        // The old lease is given back first: it must not count against its server in this choice.
+        destination.lease = None;
+        destination.tried_before = destination.tried.clone();
+        match destination.pool.pick(&destination.query, &mut destination.tried) {
+            Ok(lease) => {
+                if let Some(seat) = &self.seat {
+                    seat.watch.leased_to(lease.server().id());
+                }
+                destination.server = Some(Arc::clone(lease.server()));
+                destination.lease = Some(lease);
+                destination.tries += 1;
+                destination.try_started = Instant::now();
+                Ok(())
+            }
+            Err(none) => Err(match none {
+                NoServer::AllUnhealthy => Why::AllUnhealthy,
+                NoServer::AllFull => Why::AllFull,
+                NoServer::AllTried => Why::AllTried,
+                NoServer::NoneReady => Why::NoneReady,
+            }),
+        }
+    }
+
+    /// Whether the pool's settings allow one try more.
+    pub(super) fn may_try_again(&self) -> bool {
+        self.destination.as_ref().is_some_and(|destination| {
+            destination.tries - destination.stale <= destination.pool.plan.retries.max
+        })
+    }
+
+    /// Whether a request that a server has seen may be sent to another: this is what the budget is for,
+    /// for it doubles the work of servers that may be failing under it. A connection that could not be
+    /// opened gave nobody work.
+    pub(super) fn may_send_again(&self) -> bool {
+        self.may_try_again() && self.pool().is_some_and(|pool| pool.budget.withdraw())
+    }
+
+    /// Gives the lease back, counts, and writes the record.
+    pub(super) fn record(&mut self, status: u16, request: Option<&RequestHeader>, bytes: (u64, u64)) {
+        if std::mem::replace(&mut self.recorded, true) {
+            return;
+        }
+        let Some(seat) = &self.seat else { return };
+        seat.watch.leased_to(u32::MAX);
+        let duration = self.started.elapsed();
+        let destination = self.destination.as_mut();
+        let (mut route, mut pool, mut server) = (None, None, None);
+        let mut place = RequestPlace { listener: seat.client.listener, route: 0, server: None };
+        let mut tries = 0;
+        if let Some(destination) = destination {
+            destination.lease = None;
+            destination.pool.stats.request_duration.record(duration);
+            if let Some(first_byte) = self.first_byte {
+                destination.pool.stats.time_to_first_byte.record(first_byte);
+            }
+            route = destination.route.as_ref();
+            pool = Some(&destination.pool.name);
+            server = destination.server.as_ref();
+            place.route = destination.route_place;
+            place.server = server.map(|server| server.id());
+            tries = destination.tries;
+        }
+        let listener = &seat.client.door.name;
+        let names = RequestNames { listener, route, pool, server: server.map(|server| &**server) };
+        self.live.metrics.request(self.snapshot.generation, place, status, &names);
+        if self.why != Why::Ok {
+            self.live.metrics.failure(listener, self.why);
+        }
+        if !self.live.access_log.is_on() {
+            return;
+        }
+        let text = |name: http::HeaderName| {
+            request.and_then(|request| request.headers.get(name)).map(|v| String::from_utf8_lossy(v.as_bytes()))
+        };
+        let (user_agent, referer) = (text(http::header::USER_AGENT), text(http::header::REFERER));
+        let path = request.map(|request| String::from_utf8_lossy(request.raw_path()));
+        self.live.access_log.record(&Record {
+            time: self.time,
+            client: self.client.as_deref().unwrap_or(&seat.client.text),
+            listener,
+            route: route.map(|name| &**name),
+            pool: pool.map(|name| &**name),
+            server: server.map(|server| &**server.name()),
+            method: request.map(|request| request.method.as_str()),
+            host: request.map(|request| super::forwarding::host(&request.uri, &request.headers)),
+            path: path.as_deref(),
+            protocol: request.map(|request| protocol(request.version)),
+            status,
+            why: self.why,
+            detail: self.detail,
+            bytes_in: bytes.0,
+            bytes_out: bytes.1,
+            duration: Some(duration),
+            connect: self.connect,
+            first_byte: self.first_byte,
+            tries,
+            tls: None,
+            request_id: self.request_id.as_ref().and_then(|id| id.to_str().ok()),
+            generation: self.snapshot.generation,
+            cache: None,
+            user_agent: user_agent.as_deref(),
+            referer: referer.as_deref(),
+        });
+    }
+}
+
+impl Drop for Exchange {
+    /// What ends without Pingora's last hook: an interrupted HTTP/2 stream, a panic, a stopped runtime.
+    fn drop(&mut self) {
+        if self.recorded {
+            return;
+        }
+        let Some(seat) = &self.seat else { return };
+        let why = match seat.watch.interrupted() {
+            Some(why) => why,
+            None if std::thread::panicking() => Why::Internal,
+            None => Why::ClientAborted,
+        };
+        let answered = seat.answered.load(Relaxed);
+        self.fail(why);
+        let status = if answered { 200 } else { self.why.status() };
+        let summary = self.summary.take();
+        self.record(status, summary.as_deref(), (0, 0));
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// RFC 9110 section 9.2.2, less what nobody retries by itself: a second try does no harm.
+pub(super) fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+}

@@ -1,0 +1,510 @@
+//! The adapter: each of Pingora's hooks asks the core and does what it says. No decision is made here
+//! that could be made in a pure room.
+
+use super::exchange::{Exchange, is_idempotent};
+use super::forwarding;
+use crate::access_log::Why;
+use crate::config::plan::PoolTimeouts;
+use crate::control::Live;
+use crate::edge::SEAT;
+use crate::pool::{RetryReason, Server};
+use crate::units::Address;
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{StatusCode, Version, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use tracing::debug;
+
+/// Kept-alive connections that a server had just closed; after so many the server itself is doubted.
+const STALE_TRIES: u32 = 2;
+/// How long the rest of a refused body is read, so that the client gets to read our answer.
+const DRAIN_BODY: Duration = Duration::from_secs(2);
+/// The engine's word for broken chunked framing; it exports no name for it.
+const INVALID_CHUNK: &str = "InvalidChunk";
+/// A try given up on purpose, to be made again elsewhere.
+const TRY_ELSEWHERE: ErrorType = ErrorType::Custom("TryElsewhere");
+
+/// One core's HTTP proxy.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    live: Arc<Live>,
+}
+
+impl Proxy {
+    pub(crate) fn new(live: Arc<Live>) -> Self {
+        Self { live }
+    }
+
+    /// Answers with a status of our own. The connection stays open where its state is known.
+    async fn answer(session: &mut Session, exchange: &mut Exchange, why: Why) -> Result<bool> {
+        exchange.fail(why);
+        if let Some(seat) = &exchange.seat {
+            seat.watch.no_deadline();
+            if seat.client.door.is_closing() {
+                session.set_keepalive(None);
+            }
+        }
+        write_answer(session, why).await?;
+        Ok(true)
+    }
+}
+
+async fn write_answer(session: &mut Session, why: Why) -> Result<()> {
+    let status = why.status();
+    let reason = StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Error");
+    let body = format!("{status} {reason}\n");
+    let mut response = ResponseHeader::build(status, Some(5))?;
+    response.insert_header(header::CONTENT_TYPE, "text/plain")?;
+    response.insert_header(header::CONTENT_LENGTH, body.len())?;
+    response.insert_header(header::CACHE_CONTROL, "no-store")?;
+    if status == 503 {
+        response.insert_header(header::RETRY_AFTER, "1")?;
+    }
+    let bodiless = session.req_header().method == http::Method::HEAD;
+    session.write_response_header(Box::new(response), bodiless).await?;
+    if !bodiless {
+        session.write_response_body(Some(Bytes::from(body)), true).await?;
+    }
+    Ok(())
+}
+
+/// The connection a server is to be reached by.
+fn peer(server: &Server, timeouts: &PoolTimeouts, h2: bool) -> Result<Box<HttpPeer>> {
+    let mut peer = match server.address() {
+        Address::Inet(address) => HttpPeer::new(address, false, String::new()),
+        Address::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())?,
+    };
+    // One set of connections for each server: another pool's timeouts and another life of the same
+    // address are another matter.
+    peer.group_key = u64::from(server.id());
+    let options = &mut peer.options;
+    options.connection_timeout = Some(timeouts.connect);
+    options.total_connection_timeout = Some(timeouts.connect);
+    options.write_timeout = Some(timeouts.stream_idle);
+    // The server's own idea of how long (Keep-Alive: timeout=5), less what a request takes to get there.
+    let keepalive = match server.keepalive_hint.load(Relaxed) {
+        0 => timeouts.keepalive,
+        hint => timeouts.keepalive.min(Duration::from_secs(u64::from(hint)) - Duration::from_millis(500)),
+    };
+    options.idle_timeout = Some(keepalive);
+    if h2 {
+        // An HTTP/2 stream cannot be interrupted with an answer from below; here it can.
+        options.read_timeout = Some(timeouts.response_header.max(timeouts.stream_idle));
+    }
+    Ok(Box::new(peer))
+}
+
+/// `timeout=5` of a Keep-Alive field, in seconds.
+fn keepalive_hint(response: &ResponseHeader) -> Option<u32> {
+    let value = response.headers.get("keep-alive")?.to_str().ok()?;
+    value.split(',').find_map(|part| part.trim().strip_prefix("timeout=")?.parse().ok())
+}
+
+fn remaining(due: Option<Instant>, limit: Duration) -> (Duration, Why) {
+    match due.map(|due| due.saturating_duration_since(Instant::now())) {
+        Some(left) if left < limit => (left, Why::RequestTimeout),
+        _ => (limit, Why::ResponseHeaderTimeout),
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        Exchange::new(&self.live)
+    }
+
+    /// No compression module: bodies pass as they are.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+        let seat = SEAT
+            .try_with(Arc::clone)
+            .map_err(|_| Error::explain(ErrorType::InternalError, "a request without a connection"))?;
+        seat.taken.store(true, Relaxed);
+        exchange.listener = exchange.snapshot.listener(seat.client.listener).cloned();
+        if let Some(listener) = &exchange.listener {
+            session.set_read_timeout(Some(listener.plan.timeouts.request_body));
+        }
+        if session.req_header().version == Version::HTTP_2 {
+            exchange.summary = Some(Box::new(session.req_header().clone()));
+        }
+        exchange.seat = Some(seat);
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        let (Some(seat), Some(listener)) = (exchange.seat.clone(), exchange.listener.clone()) else {
+            // The listener went between this connection's opening and its first request.
+            session.set_keepalive(None);
+            return Self::answer(session, exchange, Why::Shutdown).await;
+        };
+        let request = session.req_header();
+        let entropy = u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..));
+        exchange.request_id = Some(forwarding::request_id(&request.headers, entropy));
+        exchange.client =
+            forwarding::real_client(seat.client.ip, &listener.plan.trusted_proxies, &request.headers)
+                .map(|client| client.to_string());
+        let length = request
+            .headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if length.is_some_and(|length| length > listener.plan.limits.request_body) {
+            session.set_keepalive(None);
+            Self::answer(session, exchange, Why::BodyTooLarge).await?;
+            session.set_read_timeout(Some(DRAIN_BODY));
+            let _ = tokio::time::timeout(DRAIN_BODY, session.drain_request_body()).await;
+            return Ok(true);
+        }
+        let host = forwarding::host(&request.uri, &request.headers);
+        let found = exchange.route(request, host, entropy as u64).and_then(|()| exchange.pick());
+        if let Err(why) = found {
+            return Self::answer(session, exchange, why).await;
+        }
+        let Some(pool) = exchange.pool().cloned() else { return Ok(false) };
+        pool.budget.deposit(pool.plan.retries.budget);
+        let timeouts = &pool.plan.timeouts;
+        session.set_write_timeout(Some(timeouts.stream_idle));
+        if session.is_body_empty() {
+            exchange.body_complete = true;
+            exchange.due = Some(exchange.started + timeouts.request);
+            seat.watch.deadline(timeouts.request, Why::RequestTimeout);
+        }
+        Ok(false)
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        let leased = exchange.destination.as_ref().is_some_and(|destination| destination.lease.is_some());
+        if !leased && let Err(why) = exchange.pick() {
+            exchange.fail(why);
+            return Error::e_explain(ErrorType::HTTPStatus(why.status()), why.as_str());
+        }
+        let lease = exchange.destination.as_ref().and_then(|d| d.lease.as_ref().map(|lease| (d, lease)));
+        let Some((destination, lease)) = lease else {
+            return Error::e_explain(ErrorType::InternalError, "a pick without a lease");
+        };
+        let h2 = session.req_header().version == Version::HTTP_2;
+        peer(lease.server(), &destination.pool.plan.timeouts, h2)
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        _: std::os::unix::io::RawFd,
+        _: Option<&Digest>,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        if !reused && let Some(destination) = &exchange.destination {
+            exchange.connect = Some(destination.try_started.elapsed());
+        }
+        Ok(())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        exchange: &mut Exchange,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        let timed_out = matches!(error.etype(), ErrorType::ConnectTimedout);
+        let why = if timed_out { Why::ConnectTimeout } else { Why::ConnectFailed };
+        let interrupted = exchange.seat.as_ref().and_then(|seat| seat.watch.interrupted());
+        let retry = interrupted.is_none()
+            && exchange.pool().is_some_and(|pool| pool.plan.retries.on.connect)
+            && exchange.may_try_again();
+        if let Some(destination) = &mut exchange.destination {
+            destination.lease = None;
+            let server = destination.server.as_ref().map(|server| server.name().clone());
+            debug!(pool = %destination.pool.name, ?server, %error, retry, "cannot connect");
+            if retry {
+                destination.pool.stats.count_retry(RetryReason::Connect);
+            }
+        }
+        if !retry {
+            exchange.fail(interrupted.unwrap_or(why));
+        }
+        error.set_retry(retry);
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        let (Some(seat), Some(listener)) = (&exchange.seat, &exchange.listener) else { return Ok(()) };
+        let came = session.req_header();
+        let told = forwarding::forwarding(
+            seat.client.ip,
+            &seat.client.text,
+            &listener.plan.trusted_proxies,
+            &came.headers,
+            request.headers.get(header::HOST),
+        );
+        match told.for_ {
+            Some(value) => request.insert_header("X-Forwarded-For", value)?,
+            None => drop(request.remove_header("X-Forwarded-For")),
+        }
+        if let Some(value) = told.proto {
+            request.insert_header("X-Forwarded-Proto", value)?;
+        }
+        match told.host {
+            Some(value) => request.insert_header("X-Forwarded-Host", value)?,
+            None if forwarding::is_trusted(seat.client.ip, &listener.plan.trusted_proxies) => {}
+            None => drop(request.remove_header("X-Forwarded-Host")),
+        }
+        if let Some(value) = told.forwarded {
+            request.insert_header("Forwarded", value)?;
+        }
+        if let Some(id) = &exchange.request_id {
+            request.insert_header("X-Request-Id", id.clone())?;
+        }
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        let (Some(seat), Some(listener)) = (&exchange.seat, &exchange.listener) else { return Ok(()) };
+        if session.body_bytes_read() as u64 > listener.plan.limits.request_body {
+            exchange.fail(Why::BodyTooLarge);
+            return Error::e_explain(ErrorType::HTTPStatus(413), "request body too large");
+        }
+        if !end_of_stream || session.was_upgraded() {
+            return Ok(());
+        }
+        // An empty last DATA frame would be written as a second end of chunks (pingora#935).
+        if body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
+        let Some(destination) = &exchange.destination else { return Ok(()) };
+        let timeouts = &destination.pool.plan.timeouts;
+        if !exchange.body_complete {
+            exchange.body_complete = true;
+            exchange.due = Some(Instant::now() + timeouts.request);
+        }
+        if exchange.first_byte.is_none() {
+            let (within, why) = remaining(exchange.due, timeouts.response_header);
+            seat.watch.deadline(within, why);
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        let status = response.status.as_u16();
+        if response.status.is_informational() && status != 101 {
+            return Ok(());
+        }
+        if let Some(hint) = keepalive_hint(response)
+            && let Some(server) = exchange.destination.as_ref().and_then(|d| d.server.as_ref())
+        {
+            server.keepalive_hint.store(hint.max(1), Relaxed);
+        }
+        if let Some(reason) = RetryReason::of_status(status)
+            && let Some(pool) = exchange.pool().cloned()
+            && pool.plan.retries.on.statuses.contains(&status)
+            && can_be_repeated(session)
+            && exchange.may_send_again()
+        {
+            pool.stats.count_retry(reason);
+            return Error::e_explain(TRY_ELSEWHERE, "a status that is retried");
+        }
+        exchange.first_byte.get_or_insert_with(|| exchange.started.elapsed());
+        if let (Some(seat), Some(pool)) = (&exchange.seat, exchange.pool()) {
+            let timeouts = &pool.plan.timeouts;
+            seat.watch.no_deadline();
+            if status == 101 {
+                seat.watch.quiet(timeouts.tunnel_idle, Why::TunnelIdle);
+            } else {
+                seat.watch.quiet(timeouts.stream_idle, Why::StreamIdle);
+            }
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        let Some(seat) = &exchange.seat else { return Ok(()) };
+        if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
+        seat.answered.store(true, Relaxed);
+        if seat.client.door.is_closing() {
+            // Said in the response, so that the client does not send another request to find out.
+            session.set_keepalive(None);
+        }
+        Ok(())
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        exchange: &mut Exchange,
+        reused: bool,
+    ) -> Box<Error> {
+        error.set_retry(false);
+        if let Some(why) = exchange.seat.as_ref().and_then(|seat| seat.watch.interrupted()) {
+            exchange.fail(why);
+            return error;
+        }
+        if *error.etype() == TRY_ELSEWHERE {
+            error.set_retry(true);
+        } else {
+            let why = reason(&error);
+            let untouched = session.response_written().is_none() && can_be_repeated(session);
+            if why == Why::ServerReset && untouched {
+                error.set_retry(self.send_again(exchange, reused));
+            }
+            if !error.retry() {
+                exchange.fail(why);
+            }
+        }
+        if let Some(destination) = &mut exchange.destination {
+            destination.lease = None;
+        }
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        exchange: &mut Exchange,
+    ) -> FailToProxy {
+        if let Some(why) = exchange.seat.as_ref().and_then(|seat| seat.watch.interrupted()) {
+            exchange.fail(why);
+        }
+        exchange.fail(reason(error));
+        if let Some(destination) = &mut exchange.destination {
+            destination.lease = None;
+        }
+        let why = exchange.why;
+        let begun = session.response_written().is_some_and(|r| !r.status.is_informational());
+        let error_code = if begun || why == Why::ClientAborted { 0 } else { why.status() };
+        if error_code > 0 {
+            session.set_keepalive(None);
+            if let Err(error) = write_answer(session, why).await {
+                debug!(%error, "cannot answer");
+            } else if why == Why::BodyTooLarge {
+                session.set_read_timeout(Some(DRAIN_BODY));
+                let _ = tokio::time::timeout(DRAIN_BODY, session.drain_request_body()).await;
+            }
+        }
+        FailToProxy { error_code, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+        if let Some(error) = error {
+            exchange.fail(reason(error));
+        }
+        let status = session
+            .response_written()
+            .map_or_else(|| exchange.why.status(), |response| response.status.as_u16());
+        let bytes = (session.body_bytes_read() as u64, session.body_bytes_sent() as u64);
+        exchange.record(status, Some(session.req_header()), bytes);
+    }
+
+    /// Failures are in the access log and the metrics, with their reason.
+    fn suppress_error_log(&self, _: &Session, exchange: &Exchange, error: &Error) -> bool {
+        debug!(why = exchange.why.as_str(), %error, "request failed");
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &Exchange,
+        _: &Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+impl Proxy {
+    /// After a reset before any response: whether to send the request again.
+    fn send_again(&self, exchange: &mut Exchange, reused: bool) -> bool {
+        let Some(destination) = &mut exchange.destination else { return false };
+        if reused && destination.stale < STALE_TRIES {
+            // The server closed an idle connection just as we wrote to it (RFC 9112 section 9.3.1):
+            // no fault of its own, so it may be chosen again.
+            destination.stale += 1;
+            destination.tried = destination.tried_before.clone();
+            return true;
+        }
+        if !destination.pool.plan.retries.on.reset || !exchange.may_send_again() {
+            return false;
+        }
+        if let Some(pool) = exchange.pool() {
+            pool.stats.count_retry(RetryReason::Reset);
+        }
+        true
+    }
+}
+
+/// RFC 9110 section 9.2.2: only what does no harm twice, and only with its body still at hand.
+fn can_be_repeated(session: &Session) -> bool {
+    is_idempotent(&session.req_header().method) && !session.as_ref().retry_buffer_truncated()
+}
+
+/// What an error of Pingora's means in our words.
+fn reason(error: &Error) -> Why {
+    match (error.esource(), error.etype()) {
+        (_, ErrorType::HTTPStatus(413)) => Why::BodyTooLarge,
+        (_, ErrorType::HTTPStatus(_)) => Why::AllTried,
+        (_, ErrorType::ConnectTimedout) => Why::ConnectTimeout,
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => Why::RequestBodyTimeout,
+        (ErrorSource::Downstream, ErrorType::WriteTimedout) => Why::StreamIdle,
+        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::Custom(INVALID_CHUNK)) => Why::Malformed,
+        (ErrorSource::Downstream, _) => Why::ClientAborted,
+        (ErrorSource::Upstream, ErrorType::ReadTimedout) => Why::ResponseHeaderTimeout,
+        (ErrorSource::Upstream, ErrorType::WriteTimedout) => Why::StreamIdle,
+        (ErrorSource::Upstream, ErrorType::InvalidHTTPHeader | ErrorType::Custom(INVALID_CHUNK)) => Why::ServerMalformed,
+        (ErrorSource::Upstream, ErrorType::ConnectError | ErrorType::ConnectRefused | ErrorType::ConnectNoRoute) => {
+            Why::ConnectFailed
+        }
+        (ErrorSource::Upstream, _) => Why::ServerReset,
+        (ErrorSource::Internal | ErrorSource::Unset, _) => Why::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_keep_alive_hint_is_read() {
+        let mut response = ResponseHeader::build(200, None).unwrap();
+        assert_eq!(keepalive_hint(&response), None);
+        response.insert_header("Keep-Alive", "max=100, timeout=5").unwrap();
+        assert_eq!(keepalive_hint(&response), Some(5));
+    }
+}

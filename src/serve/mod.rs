@@ -1,0 +1,10 @@
+//! Serves requests: the adapter between Pingora's hooks and the pure core.
+
+mod exchange;
+mod forwarding;
+mod http;
+mod key;
+mod refused;
+
+pub(crate) use http::Proxy;
+pub(crate) use refused::Reporter;

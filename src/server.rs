@@ -1,0 +1,213 @@
+//! Assembles the process: the workers' threads, the control runtime, signals, the admin endpoint.
+
+use crate::admin::{self, Admin};
+use crate::config::plan::{LogFormat, LogLevel, Plan};
+use crate::control::{Change, Control, Doors, Live, OnTurn, RESERVED_FILES, Source, load};
+use crate::edge::{Gate, Tell, Workers};
+use crate::serve::{Proxy, Reporter};
+use pingora::proxy::HttpProxy;
+use pingora::server::configuration::ServerConf;
+use std::io;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Idle connections to servers that one worker keeps, over all servers.
+const IDLE_TO_SERVERS: usize = 4096;
+/// Tries of one request at most, whatever the pools say; Pingora needs a number.
+const MOST_TRIES: usize = 32;
+
+/// Why the process could not start. Each says what would help.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotStarted {
+    #[error("{0}")]
+    Refused(String),
+    #[error("admin.address: cannot listen on {address}: {error}; choose another address, or `address: null`")]
+    Admin { address: std::net::SocketAddr, error: io::Error },
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// What the process is started with.
+pub(crate) struct Start {
+    pub(crate) source: Source,
+    pub(crate) on_turn: Option<OnTurn>,
+    /// Called once everything is open, with the admin endpoint's address.
+    pub(crate) on_ready: Option<Box<dyn FnOnce(Option<std::net::SocketAddr>) + Send>>,
+    /// Whether the process's own log goes to standard error.
+    pub(crate) log: bool,
+}
+
+/// Runs until a signal ends it.
+pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
+    let plan = load(&start.source).map_err(|refused| NotStarted::Refused(refused.to_string()))?;
+    if start.log {
+        start_log(&plan);
+    }
+    let live = Live::new();
+    count_panics(&live);
+    let max_connections = raise_file_limit(&plan);
+    let gate = Gate::new(max_connections);
+    let threads = plan.process.threads.unwrap_or_else(cores);
+    let tell: Arc<dyn Tell> = Arc::new(Reporter(Arc::clone(&live)));
+    let conf = Arc::new(ServerConf {
+        threads: 1,
+        max_retries: MOST_TRIES,
+        upstream_keepalive_pool_size: IDLE_TO_SERVERS,
+        ..ServerConf::default()
+    });
+    let engine = || {
+        let mut proxy = HttpProxy::new(Proxy::new(Arc::clone(&live)), Arc::clone(&conf));
+        proxy.handle_init_modules();
+        proxy
+    };
+    let workers = Workers::start(threads, &gate, &tell, &engine)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(start, plan, Arc::clone(&live), workers, gate));
+    live.access_log.stop();
+    result
+}
+
+async fn serve(
+    start: Start,
+    plan: Plan,
+    live: Arc<Live>,
+    workers: Workers,
+    gate: Arc<Gate>,
+) -> Result<(), NotStarted> {
+    // Before anything is open, so that no signal meets its default.
+    let signals = Signals::new()?;
+    let (changes, inbox) = mpsc::unbounded_channel();
+    tokio::spawn(signals.pass_on(changes));
+    let doors = Arc::new(Doors::default());
+    let admin_address = plan.admin.address;
+    let mut control =
+        Control::new(Arc::clone(&live), start.source, workers, gate, Arc::clone(&doors), start.on_turn);
+    control.take_over(plan).map_err(|refused| NotStarted::Refused(refused.to_string()))?;
+    let mut admin_at = None;
+    if let Some(address) = admin_address {
+        let wrong = |error| NotStarted::Admin { address, error };
+        let listener = TcpListener::bind(address).await.map_err(wrong)?;
+        let address = listener.local_addr().map_err(wrong)?;
+        admin_at = Some(address);
+        info!(%address, "admin endpoint");
+        tokio::spawn(async move {
+            if let Err(error) = admin::serve(listener, Admin { live, doors }).await {
+                error!(%error, "the admin endpoint has ended");
+            }
+        });
+    }
+    control.open().await;
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        warn!(%error, "cannot notify the service manager");
+    }
+    info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
+    if let Some(on_ready) = start.on_ready {
+        on_ready(admin_at);
+    }
+    control.run(inbox).await;
+    Ok(())
+}
+
+/// The signals we answer to.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    user1: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            user1: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    async fn pass_on(mut self, changes: mpsc::UnboundedSender<Change>) {
+        loop {
+            let change = tokio::select! {
+                _ = self.hangup.recv() => Change::Reload,
+                _ = self.terminate.recv() => Change::Drain,
+                _ = self.interrupt.recv() => Change::Stop,
+                _ = self.user1.recv() => Change::ReopenLogs,
+            };
+            if changes.send(change).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+fn start_log(plan: &Plan) {
+    let level = match plan.log.level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    };
+    // The engine logs each client's mistakes as errors; they are in the access log with their reason.
+    let engine = if level == "trace" { "debug" } else { "off" };
+    let filter = EnvFilter::new(format!("{engine},evenkeel={level}"));
+    let subscriber = tracing_subscriber::registry().with(filter);
+    // A log that was set up before us, by a test, stays.
+    let _ = match plan.log.format {
+        LogFormat::Text => subscriber
+            .with(tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false).with_ansi(false))
+            .try_init(),
+        LogFormat::Json => subscriber
+            .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(io::stderr))
+            .try_init(),
+    };
+}
+
+/// A panic ends one task; it is counted and logged like any other fault.
+fn count_panics(live: &Arc<Live>) {
+    let live = Arc::clone(live);
+    std::panic::set_hook(Box::new(move |panic| {
+        live.metrics.panicked();
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        error!(place, message = panic.payload_as_str().unwrap_or_default(), "a fault of our own");
+    }));
+}
+
+/// Raises the open-file limit to what `max_connections` needs, or says what it lacks. Returns how many
+/// connections there is room for.
+fn raise_file_limit(plan: &Plan) -> u32 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let wanted = u64::from(plan.process.max_connections) * 2 + RESERVED_FILES;
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    let mut files = limit.current.unwrap_or(u64::MAX);
+    if files < wanted {
+        let raised = Rlimit { current: Some(wanted.min(most)), maximum: limit.maximum };
+        match setrlimit(Resource::Nofile, raised) {
+            Ok(()) => files = wanted.min(most),
+            Err(error) => warn!(%error, "cannot raise the open-file limit"),
+        }
+    }
+    if files >= wanted {
+        return plan.process.max_connections;
+    }
+    let room = u32::try_from(files.saturating_sub(RESERVED_FILES) / 2).unwrap_or(u32::MAX).max(1);
+    warn!(
+        open_files = files,
+        needed = wanted,
+        max_connections = plan.process.max_connections,
+        "the open-file limit has room for {room} connections only; raise it with `ulimit -n` or LimitNOFILE="
+    );
+    room
+}

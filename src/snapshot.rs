@@ -1,0 +1,121 @@
+//! The live state built from a plan: everything a request follows by reference and number, looked up by
+//! name only here, while it is built. The next snapshot comes from the last one, so that nothing a
+//! reload does not touch is touched.
+
+pub mod delta;
+mod step;
+
+pub use delta::{Changes, Delta, ProbeTask};
+
+use crate::config::plan::{self, Name, Plan};
+use crate::pool::{Pool, Server};
+use crate::route;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Where a listener's requests go.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    Pool(Arc<Pool>),
+    Routes(Arc<route::Table>),
+}
+
+/// A listener as one snapshot has it.
+#[derive(Debug)]
+pub struct Listener {
+    /// The same for a listener of the same name through all snapshots.
+    pub id: u32,
+    pub plan: plan::Listener,
+    pub entry: Entry,
+}
+
+/// One generation of the live state. Requests hold on to the one they began with.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub generation: u64,
+    pub plan: Arc<Plan>,
+    listeners: Vec<Arc<Listener>>,
+    /// Places in `listeners`, sorted by id.
+    by_id: Vec<(u32, usize)>,
+    pools: Vec<Arc<Pool>>,
+    routes: Vec<Arc<route::Table>>,
+    retiring: Vec<Arc<Server>>,
+    next_server: u32,
+    next_listener: u32,
+}
+
+impl Snapshot {
+    /// Generation 0: nothing is configured yet.
+    pub fn empty() -> Self {
+        let plan = Plan {
+            process: plan::Process {
+                threads: None,
+                max_connections: 20_000,
+                shutdown_timeout: Duration::from_secs(60),
+            },
+            admin: plan::Admin { address: None },
+            log: plan::Log { level: plan::LogLevel::Info, format: plan::LogFormat::Text },
+            access_log: None,
+            listeners: Vec::new(),
+            routes: Vec::new(),
+            pools: Vec::new(),
+        };
+        Self {
+            generation: 0,
+            plan: Arc::new(plan),
+            listeners: Vec::new(),
+            by_id: Vec::new(),
+            pools: Vec::new(),
+            routes: Vec::new(),
+            retiring: Vec::new(),
+            next_server: 0,
+            next_listener: 0,
+        }
+    }
+
+    /// The listener with this id, if this snapshot still has it.
+    pub fn listener(&self, id: u32) -> Option<&Arc<Listener>> {
+        let place = self.by_id.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(&self.listeners[self.by_id[place].1])
+    }
+
+    /// In the order of the plan.
+    pub fn listeners(&self) -> &[Arc<Listener>] {
+        &self.listeners
+    }
+
+    /// In the order of the plan.
+    pub fn pools(&self) -> &[Arc<Pool>] {
+        &self.pools
+    }
+
+    /// In the order of the plan.
+    pub fn routes(&self) -> &[Arc<route::Table>] {
+        &self.routes
+    }
+
+    pub fn pool(&self, name: &str) -> Option<&Arc<Pool>> {
+        self.pools.iter().find(|pool| &*pool.name == name)
+    }
+
+    /// Servers that are no longer configured but may still have leases out.
+    pub fn retiring(&self) -> &[Arc<Server>] {
+        &self.retiring
+    }
+
+    /// The snapshot that `plan` makes of this one, and what is different.
+    ///
+    /// Nothing live changes: the result may as well be thrown away, which is what a preview does. Once it
+    /// is in force, `Delta::settle` tells the servers.
+    pub fn evolve(&self, plan: Plan, now: Instant) -> (Self, Delta) {
+        step::evolve(self, plan, now)
+    }
+}
+
+/// The name of what a listener of `plan` leads to, and whether it is a pool.
+fn target(plan: &Plan, entry: plan::Entry) -> (bool, &Name) {
+    match entry {
+        plan::Entry::Pool(pool) => (true, &plan.pools[pool].name),
+        plan::Entry::Routes(routes) => (false, &plan.routes[routes].name),
+    }
+}

@@ -1,0 +1,74 @@
+//! What one snapshot has that the last one had not, and the other way round: the receipt of a reload,
+//! and the list of what its followers have to do.
+
+use crate::config::plan::{self, Name};
+use crate::pool::Server;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Things of one kind, by what became of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Changes<T> {
+    pub added: Vec<T>,
+    pub removed: Vec<T>,
+    /// There before, with other settings.
+    pub changed: Vec<T>,
+    pub kept: Vec<T>,
+}
+
+impl<T> Default for Changes<T> {
+    fn default() -> Self {
+        Self { added: Vec::new(), removed: Vec::new(), changed: Vec::new(), kept: Vec::new() }
+    }
+}
+
+impl<T> Changes<T> {
+    /// Whether everything is as it was.
+    pub fn none(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
+    }
+}
+
+/// A probe to run against one server until told to stop.
+#[derive(Clone, Debug)]
+pub struct ProbeTask {
+    pub server: Arc<Server>,
+    pub health: plan::Health,
+    /// How long requests may run on when this probe finds the server down.
+    pub drain_timeout: Duration,
+}
+
+/// The difference between two snapshots.
+#[derive(Debug, Default)]
+pub struct Delta {
+    pub listeners: Changes<Name>,
+    pub pools: Changes<Name>,
+    pub routes: Changes<Name>,
+    /// A server at another address is another server: one removed, one added.
+    pub servers: Changes<Arc<Server>>,
+    /// Probes whose servers' ids are in `probes_stopped` too are to be stopped first: they have changed.
+    pub probes_started: Vec<ProbeTask>,
+    pub probes_stopped: Vec<u32>,
+    pub(super) leaving: Vec<(Arc<Server>, Duration)>,
+    pub(super) rejoining: Vec<Arc<Server>>,
+    pub(super) recounted: Vec<Arc<Server>>,
+    pub(super) unprobed: Vec<Arc<Server>>,
+}
+
+impl Delta {
+    /// Tells the servers, once the new snapshot is in force.
+    pub fn settle(&self, now: Instant) {
+        for server in &self.rejoining {
+            server.rejoin();
+        }
+        for server in &self.recounted {
+            server.reset_counts();
+        }
+        for server in &self.unprobed {
+            server.assume_up(now);
+        }
+        for (server, drain_timeout) in &self.leaving {
+            server.leave(now + *drain_timeout);
+        }
+    }
+}

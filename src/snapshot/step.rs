@@ -1,0 +1,285 @@
+//! The step from one snapshot to the next: match by name what is there with what is wanted.
+
+use super::{Changes, Delta, Entry, Listener, ProbeTask, Snapshot, target};
+use crate::config::plan::{self, Name, Plan};
+use crate::pool::seats::Allocator;
+use crate::pool::{Health, Pool, Server};
+use crate::units::Address;
+use crate::{route, select};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub(super) fn evolve(previous: &Snapshot, plan: Plan, now: Instant) -> (Snapshot, Delta) {
+    let mut step = Step {
+        now,
+        next_server: previous.next_server,
+        retired: previous
+            .retiring
+            .iter()
+            .filter(|server| server.in_flight() > 0)
+            .map(|server| (identity(server), server.clone()))
+            .collect(),
+        delta: Delta::default(),
+    };
+    let pools = step.pools(previous, &plan);
+    let routes = step.routes(previous, &plan, &pools);
+    let (listeners, next_listener) = step.listeners(previous, &plan, &pools, &routes);
+
+    let mut by_id: Vec<_> =
+        listeners.iter().enumerate().map(|(place, listener)| (listener.id, place)).collect();
+    by_id.sort_unstable();
+    let still_leaving = step.retired.into_values();
+    let retiring = still_leaving.chain(step.delta.servers.removed.iter().cloned()).collect();
+    let snapshot = Snapshot {
+        generation: previous.generation + 1,
+        plan: Arc::new(plan),
+        listeners,
+        by_id,
+        pools,
+        routes,
+        retiring,
+        next_server: step.next_server,
+        next_listener,
+    };
+    (snapshot, step.delta)
+}
+
+/// Pool, name and address: what makes a server the same one.
+type Identity = (Name, Name, Address);
+
+fn identity(server: &Server) -> Identity {
+    (server.pool().clone(), server.name().clone(), server.address().clone())
+}
+
+struct Step {
+    now: Instant,
+    next_server: u32,
+    /// Servers that went in earlier steps and still have leases out.
+    retired: HashMap<Identity, Arc<Server>>,
+    delta: Delta,
+}
+
+impl Step {
+    fn pools(&mut self, previous: &Snapshot, plan: &Plan) -> Vec<Arc<Pool>> {
+        let mut before: HashMap<&str, &Arc<Pool>> =
+            previous.pools.iter().map(|pool| (&*pool.name, pool)).collect();
+        let pools = plan
+            .pools
+            .iter()
+            .map(|planned| {
+                let previous = before.remove(&*planned.name).map(|pool| &**pool);
+                sort_in(&mut self.delta.pools, &planned.name, previous.map(|pool| pool.plan == *planned));
+                self.pool(previous, planned)
+            })
+            .collect();
+        for pool in previous.pools.iter().filter(|pool| before.contains_key(&*pool.name)) {
+            self.delta.pools.removed.push(pool.name.clone());
+            for member in &pool.members {
+                self.remove(&member.server, &pool.plan, pool.plan.drain_timeout);
+            }
+        }
+        pools
+    }
+
+    fn pool(&mut self, previous: Option<&Pool>, planned: &plan::Pool) -> Arc<Pool> {
+        let mut before: HashMap<&str, usize> = previous
+            .iter()
+            .flat_map(|pool| pool.members.iter().enumerate())
+            .map(|(index, member)| (&**member.server.name(), index))
+            .collect();
+        let mut allocator = Allocator::new(previous.map_or(&[], Pool::blocks));
+        let servers = planned
+            .servers
+            .iter()
+            .map(|wanted| {
+                let same = previous
+                    .and_then(|pool| before.get(&*wanted.name).map(|index| (pool, *index)))
+                    .filter(|(pool, index)| *pool.members[*index].server.address() == wanted.address);
+                match same {
+                    Some((pool, index)) => {
+                        before.remove(&*wanted.name);
+                        self.keep(pool, index, planned, wanted)
+                    }
+                    None => self.add(planned, wanted, &mut allocator),
+                }
+            })
+            .collect();
+        if let Some(pool) = previous {
+            let mut gone: Vec<usize> = before.into_values().collect();
+            gone.sort_unstable();
+            for index in gone {
+                self.remove(&pool.members[index].server, &pool.plan, planned.drain_timeout);
+            }
+        }
+        let selector = select::build(planned, previous);
+        let (stats, budget) =
+            previous.map_or_else(Default::default, |pool| (pool.stats.clone(), pool.budget.clone()));
+        Arc::new(Pool::new(planned.clone(), servers, selector, stats, budget))
+    }
+
+    fn keep(
+        &mut self,
+        pool: &Pool,
+        index: usize,
+        planned: &plan::Pool,
+        wanted: &plan::Server,
+    ) -> Arc<Server> {
+        let server = pool.members[index].server.clone();
+        match pool.plan.servers[index] == *wanted {
+            true => self.delta.servers.kept.push(server.clone()),
+            false => self.delta.servers.changed.push(server.clone()),
+        }
+        match (&pool.plan.health, &planned.health) {
+            (None, None) => {}
+            (Some(_), None) => {
+                self.delta.probes_stopped.push(server.id());
+                self.delta.unprobed.push(server.clone());
+            }
+            (None, Some(_)) => {
+                self.delta.recounted.push(server.clone());
+                self.probe(&server, planned);
+            }
+            (Some(old), Some(new)) if old == new => {
+                // The same probe, but it says how long requests may run on: a new task, the old counts.
+                if pool.plan.drain_timeout != planned.drain_timeout {
+                    self.delta.probes_stopped.push(server.id());
+                    self.probe(&server, planned);
+                }
+            }
+            (Some(_), Some(_)) => {
+                self.delta.probes_stopped.push(server.id());
+                self.delta.recounted.push(server.clone());
+                self.probe(&server, planned);
+            }
+        }
+        server
+    }
+
+    fn add(&mut self, planned: &plan::Pool, wanted: &plan::Server, allocator: &mut Allocator) -> Arc<Server> {
+        let identity = (planned.name.clone(), wanted.name.clone(), wanted.address.clone());
+        let server = match self.retired.remove(&identity) {
+            Some(server) => {
+                self.delta.rejoining.push(server.clone());
+                match planned.health {
+                    Some(_) => self.delta.recounted.push(server.clone()),
+                    None => self.delta.unprobed.push(server.clone()),
+                }
+                server
+            }
+            None => {
+                let id = self.next_server;
+                self.next_server += 1;
+                Arc::new(Server::new(
+                    id,
+                    planned.name.clone(),
+                    wanted.name.clone(),
+                    wanted.address.clone(),
+                    Health::initial(planned.health.as_ref()),
+                    allocator,
+                    self.now,
+                ))
+            }
+        };
+        self.delta.servers.added.push(server.clone());
+        self.probe(&server, planned);
+        server
+    }
+
+    fn remove(&mut self, server: &Arc<Server>, plan: &plan::Pool, drain_timeout: Duration) {
+        if plan.health.is_some() {
+            self.delta.probes_stopped.push(server.id());
+        }
+        self.delta.servers.removed.push(server.clone());
+        self.delta.leaving.push((server.clone(), drain_timeout));
+    }
+
+    fn probe(&mut self, server: &Arc<Server>, planned: &plan::Pool) {
+        if let Some(health) = &planned.health {
+            self.delta.probes_started.push(ProbeTask {
+                server: server.clone(),
+                health: health.clone(),
+                drain_timeout: planned.drain_timeout,
+            });
+        }
+    }
+
+    fn routes(&mut self, previous: &Snapshot, plan: &Plan, pools: &[Arc<Pool>]) -> Vec<Arc<route::Table>> {
+        let mut before: HashMap<&str, &plan::Routes> =
+            previous.plan.routes.iter().map(|routes| (&*routes.name, routes)).collect();
+        let tables = plan
+            .routes
+            .iter()
+            .map(|routes| {
+                let same = before.remove(&*routes.name).map(|old| {
+                    old.rules.len() == routes.rules.len()
+                        && old.rules.iter().zip(&routes.rules).all(|(old, new)| {
+                            old.name == new.name
+                                && old.matcher == new.matcher
+                                && previous.plan.pools[old.pool].name == plan.pools[new.pool].name
+                        })
+                });
+                sort_in(&mut self.delta.routes, &routes.name, same);
+                let rules = routes.rules.iter().map(|rule| route::Rule {
+                    name: rule.name.clone(),
+                    matcher: rule.matcher.clone(),
+                    pool: pools[rule.pool].clone(),
+                });
+                Arc::new(route::Table::new(routes.name.clone(), rules.collect()))
+            })
+            .collect();
+        let gone = previous.plan.routes.iter().filter(|routes| before.contains_key(&*routes.name));
+        self.delta.routes.removed = gone.map(|routes| routes.name.clone()).collect();
+        tables
+    }
+
+    fn listeners(
+        &mut self,
+        previous: &Snapshot,
+        plan: &Plan,
+        pools: &[Arc<Pool>],
+        routes: &[Arc<route::Table>],
+    ) -> (Vec<Arc<Listener>>, u32) {
+        let mut next_id = previous.next_listener;
+        let mut before: HashMap<&str, &Arc<Listener>> =
+            previous.listeners.iter().map(|listener| (&*listener.plan.name, listener)).collect();
+        let listeners = plan
+            .listeners
+            .iter()
+            .map(|wanted| {
+                let old = before.remove(&*wanted.name);
+                let same = old.map(|old| {
+                    let as_before = plan::Listener { entry: old.plan.entry, ..wanted.clone() };
+                    as_before == old.plan
+                        && target(&previous.plan, old.plan.entry) == target(plan, wanted.entry)
+                });
+                sort_in(&mut self.delta.listeners, &wanted.name, same);
+                let id = old.map_or_else(
+                    || {
+                        next_id += 1;
+                        next_id - 1
+                    },
+                    |old| old.id,
+                );
+                let entry = match wanted.entry {
+                    plan::Entry::Pool(pool) => Entry::Pool(pools[pool].clone()),
+                    plan::Entry::Routes(table) => Entry::Routes(routes[table].clone()),
+                };
+                Arc::new(Listener { id, plan: wanted.clone(), entry })
+            })
+            .collect();
+        let gone = previous.listeners.iter().filter(|listener| before.contains_key(&*listener.plan.name));
+        self.delta.listeners.removed = gone.map(|listener| listener.plan.name.clone()).collect();
+        (listeners, next_id)
+    }
+}
+
+/// Files a name under added (`None`: it was not there), kept (the same) or changed.
+fn sort_in(changes: &mut Changes<Name>, name: &Name, same: Option<bool>) {
+    let list = match same {
+        None => &mut changes.added,
+        Some(true) => &mut changes.kept,
+        Some(false) => &mut changes.changed,
+    };
+    list.push(name.clone());
+}

@@ -1,0 +1,322 @@
+//! The simulated process: a snapshot, its requests and probes, and a clock that only the seed moves.
+
+use crate::model::{Model, Models, View};
+use crate::plans;
+use evenkeel::config::plan::{Balance, Health, Name, Plan};
+use evenkeel::pool::{HealthState, Lease, Membership, NoServer, Operator, Pool, Query, Rule, Tried};
+use evenkeel::snapshot::{Delta, Snapshot};
+use fastrand::Rng;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// By server id: how it is probed, and its drain timeout.
+type Probes = HashMap<u32, (Health, Duration)>;
+
+pub(crate) struct World {
+    rng: Rng,
+    now: Instant,
+    snapshot: Snapshot,
+    models: Models,
+    leases: Vec<Lease>,
+    /// What runs.
+    probes: Probes,
+    /// Pools of earlier snapshots that a request still holds.
+    pinned: Vec<Arc<Pool>>,
+    /// Where each key of a hash pool went last, and which servers it could have gone to, with their weights.
+    homes: HashMap<(Name, u64), (Name, HashMap<Name, u64>)>,
+    listener_ids: HashMap<Name, u32>,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let plan = plans::first(&mut rng);
+        let mut world = Self {
+            rng,
+            now: Instant::now(),
+            snapshot: Snapshot::empty(),
+            models: Models::new(),
+            leases: Vec::new(),
+            probes: Probes::new(),
+            pinned: Vec::new(),
+            homes: HashMap::new(),
+            listener_ids: HashMap::new(),
+        };
+        world.reload(plan);
+        world
+    }
+
+    pub(crate) fn step(&mut self) {
+        self.now += Duration::from_millis(self.rng.u64(..4_000));
+        match self.rng.u8(..20) {
+            0..8 => self.request(),
+            8..12 => self.end_lease(),
+            12..16 => self.probe(),
+            16 => self.operate(),
+            17 => {
+                let pool = self.any_pool();
+                self.pinned.push(pool);
+            }
+            _ => {
+                let mut plan = (*self.snapshot.plan).clone();
+                (0..self.rng.usize(1..4)).for_each(|_| plans::change(&mut self.rng, &mut plan));
+                if self.rng.u8(..4) == 0 {
+                    // A preview: what comes of it is thrown away.
+                    drop(self.snapshot.evolve(plan.clone(), self.now));
+                    self.check();
+                }
+                self.reload(plan);
+            }
+        }
+    }
+
+    /// What must hold at any time.
+    pub(crate) fn check(&self) {
+        let mut leases: HashMap<u32, u32> = HashMap::new();
+        self.leases.iter().for_each(|lease| *leases.entry(lease.server().id()).or_default() += 1);
+        for (id, model) in &self.models {
+            let held = leases.get(id).copied().unwrap_or(0);
+            assert_eq!(model.in_flight, held, "the model is wrong");
+            let Some(server) = model.server.upgrade() else {
+                assert_eq!(held, 0, "server {id} went before its leases");
+                continue;
+            };
+            assert_eq!(server.in_flight(), held, "in flight of {}", server.name());
+            assert_eq!(server.state(), model.state, "state of {}", server.name());
+            assert_eq!(
+                server.must_close(self.now),
+                model.must_close(self.now),
+                "{} must close",
+                server.name()
+            );
+        }
+        for pool in self.snapshot.pools() {
+            let view = View::new(pool, &self.models);
+            assert_eq!(pool.failing_open(), view.usable().1, "{} failing open", pool.name);
+            let counts = pool.counts();
+            let all = counts.up + counts.down + counts.probing + counts.drain + counts.maint;
+            assert_eq!(all, pool.members.len());
+            let ready = (0..pool.members.len()).filter(|index| view.is_ready(*index)).count();
+            assert_eq!(counts.up + counts.down + counts.probing, ready);
+        }
+    }
+
+    /// All requests end and nothing is configured any more: nothing may be left.
+    pub(crate) fn end(mut self) {
+        self.leases.clear();
+        for model in self.models.values_mut() {
+            model.in_flight = 0;
+        }
+        self.check();
+        let empty = (*Snapshot::empty().plan).clone();
+        self.reload(empty.clone());
+        self.reload(empty);
+        assert!(self.snapshot.retiring().is_empty(), "retired at rest, yet not gone");
+        self.pinned.clear();
+        for model in self.models.values() {
+            assert!(model.server.upgrade().is_none(), "a server outlives everything that used it");
+        }
+    }
+
+    fn any_pool(&mut self) -> Arc<Pool> {
+        let pools = self.snapshot.pools();
+        pools[self.rng.usize(..pools.len())].clone()
+    }
+
+    /// One request with its retries, each of which must be a right choice.
+    fn request(&mut self) {
+        let pool = match self.pinned.len() {
+            n if n > 0 && self.rng.u8(..4) == 0 => self.pinned.swap_remove(self.rng.usize(..n)),
+            _ => self.any_pool(),
+        };
+        let query = Query { key: Some(self.rng.u64(..6) << 61), entropy: self.rng.u64(..) };
+        let mut tried = Tried::new();
+        let mut before: Vec<usize> = Vec::new();
+        for _ in 0..self.rng.usize(1..4) {
+            let picked = pool.pick(&query, &mut tried);
+            self.judge(&pool, &query, &before, &picked);
+            let Ok(lease) = picked else { return };
+            before.push(lease.index());
+            self.models.get_mut(&lease.server().id()).expect("modelled").in_flight += 1;
+            self.leases.push(lease);
+        }
+    }
+
+    fn judge(&mut self, pool: &Pool, query: &Query, tried: &[usize], picked: &Result<Lease, NoServer>) {
+        let view = View::new(pool, &self.models);
+        let (usable, _) = view.usable();
+        let untried: Vec<usize> = usable.iter().copied().filter(|index| !tried.contains(index)).collect();
+        let eligible: Vec<usize> = untried.iter().copied().filter(|index| view.has_room(*index)).collect();
+        let lease = match picked {
+            Ok(lease) => lease,
+            Err(why) => {
+                let expected = match () {
+                    () if !untried.is_empty() => NoServer::AllFull,
+                    () if !usable.is_empty() => NoServer::AllTried,
+                    () if (0..pool.members.len()).any(|index| view.is_ready(index)) => NoServer::AllUnhealthy,
+                    () => NoServer::NoneReady,
+                };
+                assert_eq!(*why, expected, "{}: {eligible:?} could have served", pool.name);
+                assert!(eligible.is_empty(), "{}: refused, though {eligible:?} could serve", pool.name);
+                return;
+            }
+        };
+        let index = lease.index();
+        assert!(Arc::ptr_eq(lease.server(), &pool.members[index].server));
+        assert!(eligible.contains(&index), "{}: chose {index} of {eligible:?}", pool.name);
+        match &pool.plan.balance {
+            Balance::LeastConnections => {
+                let chosen = view.in_flight(index) + 1;
+                for other in eligible {
+                    let other_load = (view.in_flight(other) + 1) * view.weight(index);
+                    assert!(
+                        chosen * view.weight(other) <= other_load,
+                        "{other} was less loaded than {index}"
+                    );
+                }
+            }
+            Balance::ConsistentHash { bounded_load: Some(factor), .. } => {
+                let sum = |of: &dyn Fn(usize) -> u64| eligible.iter().map(|index| of(*index)).sum::<u64>();
+                let leases = sum(&|index| view.in_flight(index)) + 1;
+                let share = u64::from(factor.0) * leases * view.weight(index);
+                let bound = share.div_ceil(100 * sum(&|index| view.weight(index)));
+                assert!(view.in_flight(index) < bound, "{index} is above its bound of {bound}");
+            }
+            Balance::ConsistentHash { bounded_load: None, .. } => {
+                let key = (pool.name.clone(), query.key.expect("always set"));
+                let name = |index: usize| pool.members[index].server.name().clone();
+                let others = eligible.iter().map(|index| (name(*index), view.weight(*index))).collect();
+                self.judge_home(key, name(index), others);
+            }
+            Balance::RoundRobin | Balance::RandomTwo => {}
+        }
+    }
+
+    /// A key that could have stayed where it was, and could have been where it is now, did not move.
+    fn judge_home(&mut self, key: (Name, u64), home: Name, could: HashMap<Name, u64>) {
+        if let Some((old, could_before)) = self.homes.get(&key) {
+            let as_before = |name| could.contains_key(name) && could.get(name) == could_before.get(name);
+            let both_times = as_before(old) && as_before(&home);
+            assert!(!both_times || *old == home, "{key:?} moved from {old} to {home}");
+        }
+        self.homes.insert(key, (home, could));
+    }
+
+    fn end_lease(&mut self) {
+        if self.leases.is_empty() {
+            return;
+        }
+        let lease = self.leases.swap_remove(self.rng.usize(..self.leases.len()));
+        self.models.get_mut(&lease.server().id()).expect("modelled").in_flight -= 1;
+    }
+
+    fn probe(&mut self) {
+        let mut ids: Vec<u32> = self.probes.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            if self.rng.bool() {
+                continue;
+            }
+            let (health, drain_timeout) = &self.probes[&id];
+            let model = self.models.get_mut(&id).expect("modelled");
+            let server = model.server.upgrade().expect("a probed server is configured");
+            let before = model.state.health;
+            let passed = self.rng.u8(..3) > 0;
+            let after = model.observe(passed, health);
+            let transition = server.observe(passed, &Rule::from(health), self.now);
+            let seen = transition.map(|transition| (transition.from, transition.to));
+            assert_eq!(seen, (before != after).then_some((before, after)));
+            if transition.is_some_and(|transition| transition.to == HealthState::Down) {
+                model.down_until = Some(self.now + *drain_timeout);
+                server.set_close_at(model.down_until);
+            }
+        }
+    }
+
+    fn operate(&mut self) {
+        let pool = self.any_pool();
+        let server = &pool.members[self.rng.usize(..pool.members.len())].server;
+        let operator =
+            [Operator::Ready, Operator::Ready, Operator::Drain, Operator::Maint][self.rng.usize(..4)];
+        server.set_operator(operator);
+        self.models.get_mut(&server.id()).expect("modelled").state.admin = operator;
+    }
+
+    fn reload(&mut self, plan: Plan) {
+        let (next, delta) = self.snapshot.evolve(plan, self.now);
+        for (id, listener) in next.listeners().iter().map(|listener| (listener.id, listener)) {
+            let known = self.listener_ids.entry(listener.plan.name.clone()).or_insert(id);
+            let same_all_along = self.snapshot.listener(*known).is_none() || *known == id;
+            assert!(same_all_along, "listener {} changed its id", listener.plan.name);
+            *known = id;
+            assert!(next.listener(id).is_some_and(|found| Arc::ptr_eq(found, listener)));
+        }
+        // So far nothing live has changed.
+        self.check();
+        let previous = std::mem::replace(&mut self.snapshot, next);
+        let probes_before = self.probes.clone();
+        self.follow(&delta);
+        self.expect(&previous, &probes_before, &delta);
+        delta.settle(self.now);
+    }
+
+    /// The probes follow the delta and end up being those the new plan asks for.
+    fn follow(&mut self, delta: &Delta) {
+        for id in &delta.probes_stopped {
+            assert!(self.probes.remove(id).is_some(), "no probe of {id} was running");
+        }
+        for task in &delta.probes_started {
+            let task_of = (task.health.clone(), task.drain_timeout);
+            assert!(self.probes.insert(task.server.id(), task_of).is_none(), "two probes of one server");
+        }
+        let mut wanted = Probes::new();
+        for pool in self.snapshot.pools() {
+            for member in &pool.members {
+                if let Some(health) = &pool.plan.health {
+                    wanted.insert(member.server.id(), (health.clone(), pool.plan.drain_timeout));
+                }
+            }
+        }
+        assert_eq!(self.probes, wanted);
+    }
+
+    /// Brings the models to where the new plan should bring the servers, by comparing plans.
+    fn expect(&mut self, previous: &Snapshot, probes_before: &Probes, delta: &Delta) {
+        let mut present = HashMap::new();
+        for pool in self.snapshot.pools() {
+            for (member, planned) in pool.members.iter().zip(&pool.plan.servers) {
+                let server = &member.server;
+                assert_eq!((server.name(), server.address()), (&planned.name, &planned.address));
+                present.insert(server.id(), (server.clone(), pool.plan.health.as_ref()));
+            }
+        }
+        let listed = [&delta.servers.added, &delta.servers.changed, &delta.servers.kept];
+        assert_eq!(present.len(), listed.iter().map(|servers| servers.len()).sum::<usize>());
+
+        for (id, (server, health)) in &present {
+            let model = self.models.entry(*id).or_insert_with(|| Model::new(server, *health));
+            let came_back = model.state.membership == Membership::Leaving;
+            model.state.membership = Membership::Present;
+            if health.is_none() && model.state.health != HealthState::Up {
+                model.set_health(HealthState::Up);
+            }
+            if came_back || probes_before.get(id).map(|(health, _)| health) != *health {
+                model.forget_results();
+            }
+        }
+        for pool in previous.pools() {
+            let drain_timeout = self.snapshot.pool(&pool.name).unwrap_or(pool).plan.drain_timeout;
+            for member in &pool.members {
+                let id = member.server.id();
+                if !present.contains_key(&id) {
+                    let model = self.models.get_mut(&id).expect("modelled");
+                    model.state.membership = Membership::Leaving;
+                    model.leave_at = Some(self.now + drain_timeout);
+                    assert!(delta.servers.removed.iter().any(|server| server.id() == id));
+                    assert!(self.snapshot.retiring().iter().any(|server| server.id() == id));
+                }
+            }
+        }
+    }
+}
