@@ -230,7 +230,8 @@ impl Control {
     fn look_for_failing_open(&mut self) {
         let now = Instant::now();
         for pool in self.live.snapshot().pools() {
-            let fails = pool.failing_open();
+            // While some have not had their first result, there is nothing to be alarmed about.
+            let fails = pool.failing_open() && pool.counts().probing == 0;
             if fails && self.failing_open.insert(pool.name.clone()) {
                 error!(pool = %pool.name, "no healthy server left: sending to all that are not drained");
             } else if !fails && self.failing_open.remove(&pool.name) {

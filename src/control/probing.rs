@@ -24,8 +24,6 @@ pub(crate) struct Turned {
     pub(crate) transition: Transition,
     /// The last probe's failure; none when it passed.
     pub(crate) failure: Option<Failure>,
-    /// How long requests may run on if it went down.
-    pub(crate) drain_timeout: Duration,
 }
 
 /// All probe tasks.
@@ -131,7 +129,6 @@ impl Task {
             server: Arc::clone(server),
             transition,
             failure,
-            drain_timeout: self.task.drain_timeout,
         });
     }
 }

@@ -165,10 +165,6 @@ impl Watched {
         });
         Self { watch, place }
     }
-
-    pub(crate) fn share(&self) -> Arc<Watch> {
-        Arc::clone(&self.watch)
-    }
 }
 
 impl std::ops::Deref for Watched {

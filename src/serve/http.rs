@@ -289,6 +289,7 @@ impl ProxyHttp for Proxy {
         exchange: &mut Exchange,
     ) -> Result<()> {
         let (Some(seat), Some(listener)) = (&exchange.seat, &exchange.listener) else { return Ok(()) };
+        seat.watch.touch();
         if session.body_bytes_read() as u64 > listener.plan.limits.request_body {
             exchange.fail(Why::BodyTooLarge);
             return Error::e_explain(ErrorType::HTTPStatus(413), "request body too large");
@@ -366,6 +367,20 @@ impl ProxyHttp for Proxy {
             session.set_keepalive(None);
         }
         Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        _: &mut Option<Bytes>,
+        _: bool,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Duration>> {
+        // An HTTP/2 stream's bytes go through a connection it shares, which does not know whose they are.
+        if let Some(seat) = &exchange.seat {
+            seat.watch.touch();
+        }
+        Ok(None)
     }
 
     fn error_while_proxy(
