@@ -287,12 +287,7 @@ impl AccessLog {
         let (queue, messages) = sync_channel(QUEUE);
         let writer =
             std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&messages)).ok();
-        Self {
-            format: AtomicU8::new(OFF),
-            queue,
-            dropped: AtomicU64::new(0),
-            writer: Mutex::new(writer),
-        }
+        Self { format: AtomicU8::new(OFF), queue, dropped: AtomicU64::new(0), writer: Mutex::new(writer) }
     }
 
     /// From now on lines go to `output` in `format`; `None` is off. Blocks while the queue is full.
@@ -360,8 +355,9 @@ impl AccessLog {
 
     fn hand_over(&self, batch: &mut Batch) {
         let full = Batch { bytes: std::mem::take(&mut batch.bytes), lines: std::mem::take(&mut batch.lines) };
-        if let Err(TrySendError::Full(Message::Lines(lost)) | TrySendError::Disconnected(Message::Lines(lost))) =
-            self.queue.try_send(Message::Lines(full))
+        if let Err(
+            TrySendError::Full(Message::Lines(lost)) | TrySendError::Disconnected(Message::Lines(lost)),
+        ) = self.queue.try_send(Message::Lines(full))
         {
             self.dropped.fetch_add(lost.lines, Relaxed);
         }
@@ -589,9 +585,25 @@ mod tests {
         assert_eq!(line["duration_ms"], 1.234);
         assert_eq!(line["why"], "ok");
         for key in [
-            "client", "listener", "route", "pool", "server", "method", "host", "path", "protocol", "status",
-            "bytes_in", "bytes_out", "connect_ms", "first_byte_ms", "tries", "tls", "request_id",
-            "generation", "cache",
+            "client",
+            "listener",
+            "route",
+            "pool",
+            "server",
+            "method",
+            "host",
+            "path",
+            "protocol",
+            "status",
+            "bytes_in",
+            "bytes_out",
+            "connect_ms",
+            "first_byte_ms",
+            "tries",
+            "tls",
+            "request_id",
+            "generation",
+            "cache",
         ] {
             assert!(line.get(key).is_some(), "{key}");
         }

@@ -135,7 +135,8 @@ impl Control {
             .map(|health| health.timeout)
             .max()
             .unwrap_or_default();
-        let _ = tokio::time::timeout(longest + Duration::from_millis(100), self.probing.first_results()).await;
+        let _ =
+            tokio::time::timeout(longest + Duration::from_millis(100), self.probing.first_results()).await;
         while let Ok(turned) = self.turned.try_recv() {
             self.turn(turned);
         }

@@ -125,11 +125,7 @@ impl Task {
             warn!(pool = %server.pool(), server = %server.name(), reason, in_flight = server.in_flight(), "server down");
         }
         // The receiver lives as long as the process serves.
-        let _ = self.reports.send(Turned {
-            server: Arc::clone(server),
-            transition,
-            failure,
-        });
+        let _ = self.reports.send(Turned { server: Arc::clone(server), transition, failure });
     }
 }
 

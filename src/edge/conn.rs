@@ -7,6 +7,7 @@
 use super::door::Door;
 use super::watch::Watched;
 use async_trait::async_trait;
+use http::HeaderValue;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
@@ -112,6 +113,8 @@ pub(crate) struct Client {
     pub(crate) ip: Option<IpAddr>,
     /// The address as logs and forwarding headers have it: `192.0.2.7`, or `unix`.
     pub(crate) text: String,
+    /// The same as a field's value.
+    pub(crate) value: HeaderValue,
 }
 
 /// What the two ends of an exchange tell each other: the connection below Pingora, and the hooks above it.
@@ -286,11 +289,7 @@ impl Conn {
 }
 
 impl AsyncRead for Conn {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.at < this.arrived.len() && this.portion != Portion::Exact(0) {
             this.take(buf);

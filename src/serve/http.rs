@@ -2,7 +2,7 @@
 //! that could be made in a pure room.
 
 use super::exchange::{Exchange, is_idempotent};
-use super::forwarding::{self, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID};
+use super::forwarding;
 use crate::access_log::Why;
 use crate::config::plan::PoolTimeouts;
 use crate::control::Live;
@@ -104,6 +104,17 @@ fn peer(server: &Server, timeouts: &PoolTimeouts, h2: bool, has_body: bool) -> R
     Ok(Box::new(peer))
 }
 
+/// Changes a request's fields in place. The engine's own way parses each name again and keeps a second
+/// table of how names were capitalized; this drops that table, so servers see `Content-Type` for
+/// whatever the client wrote.
+fn change_headers(session: &mut Session, change: impl FnOnce(&mut http::HeaderMap)) {
+    let nothing = RequestHeader::from(http::Request::new(()).into_parts().0);
+    let header = std::mem::replace(session.req_header_mut(), nothing);
+    let mut parts = http::request::Parts::from(header);
+    change(&mut parts.headers);
+    *session.req_header_mut() = RequestHeader::from(parts);
+}
+
 /// `timeout=5` of a Keep-Alive field, in seconds.
 fn keepalive_hint(response: &ResponseHeader) -> Option<u32> {
     let value = response.headers.get("keep-alive")?.to_str().ok()?;
@@ -171,6 +182,13 @@ impl ProxyHttp for Proxy {
         let found = exchange.route(request, host, entropy as u64).and_then(|()| exchange.pick());
         if let Err(why) = found {
             return Self::answer(session, exchange, why).await;
+        }
+        if let Some(id) = exchange.request_id.clone() {
+            let client = &seat.client;
+            let peer = forwarding::Peer { ip: client.ip, text: &client.text, value: &client.value };
+            change_headers(session, |headers| {
+                forwarding::tell(headers, peer, &listener.plan.trusted_proxies, id);
+            });
         }
         let Some(pool) = exchange.pool().cloned() else { return Ok(false) };
         pool.budget.deposit(pool.plan.retries.budget);
@@ -243,42 +261,6 @@ impl ProxyHttp for Proxy {
         }
         error.set_retry(retry);
         error
-    }
-
-    async fn upstream_request_filter(
-        &self,
-        session: &mut Session,
-        request: &mut RequestHeader,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
-        let (Some(seat), Some(listener)) = (&exchange.seat, &exchange.listener) else { return Ok(()) };
-        let came = session.req_header();
-        let told = forwarding::forwarding(
-            seat.client.ip,
-            &seat.client.text,
-            &listener.plan.trusted_proxies,
-            &came.headers,
-            request.headers.get(header::HOST),
-        );
-        match told.for_ {
-            Some(value) => request.insert_header(X_FORWARDED_FOR, value)?,
-            None => drop(request.remove_header(&X_FORWARDED_FOR)),
-        }
-        if let Some(value) = told.proto {
-            request.insert_header(X_FORWARDED_PROTO, value)?;
-        }
-        match told.host {
-            Some(value) => request.insert_header(X_FORWARDED_HOST, value)?,
-            None if forwarding::is_trusted(seat.client.ip, &listener.plan.trusted_proxies) => {}
-            None => drop(request.remove_header(&X_FORWARDED_HOST)),
-        }
-        if let Some(value) = told.forwarded {
-            request.insert_header(header::FORWARDED, value)?;
-        }
-        if let Some(id) = &exchange.request_id {
-            request.insert_header(X_REQUEST_ID, id.clone())?;
-        }
-        Ok(())
     }
 
     async fn request_body_filter(
@@ -459,13 +441,7 @@ impl ProxyHttp for Proxy {
         true
     }
 
-    fn suppress_proxy_warn_log(
-        &self,
-        _: &Session,
-        _: &Exchange,
-        _: &Error,
-        _: ProxyWarnLogContext,
-    ) -> bool {
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Exchange, _: &Error, _: ProxyWarnLogContext) -> bool {
         true
     }
 }
@@ -504,14 +480,19 @@ fn reason(error: &Error) -> Why {
         (_, ErrorType::ConnectTimedout) => Why::ConnectTimeout,
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => Why::RequestBodyTimeout,
         (ErrorSource::Downstream, ErrorType::WriteTimedout) => Why::StreamIdle,
-        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::Custom(INVALID_CHUNK)) => Why::Malformed,
+        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::Custom(INVALID_CHUNK)) => {
+            Why::Malformed
+        }
         (ErrorSource::Downstream, _) => Why::ClientAborted,
         (ErrorSource::Upstream, ErrorType::ReadTimedout) => Why::ResponseHeaderTimeout,
         (ErrorSource::Upstream, ErrorType::WriteTimedout) => Why::StreamIdle,
-        (ErrorSource::Upstream, ErrorType::InvalidHTTPHeader | ErrorType::Custom(INVALID_CHUNK)) => Why::ServerMalformed,
-        (ErrorSource::Upstream, ErrorType::ConnectError | ErrorType::ConnectRefused | ErrorType::ConnectNoRoute) => {
-            Why::ConnectFailed
+        (ErrorSource::Upstream, ErrorType::InvalidHTTPHeader | ErrorType::Custom(INVALID_CHUNK)) => {
+            Why::ServerMalformed
         }
+        (
+            ErrorSource::Upstream,
+            ErrorType::ConnectError | ErrorType::ConnectRefused | ErrorType::ConnectNoRoute,
+        ) => Why::ConnectFailed,
         (ErrorSource::Upstream, _) => Why::ServerReset,
         (ErrorSource::Internal | ErrorSource::Unset, _) => Why::Internal,
     }
