@@ -107,7 +107,7 @@ impl Task {
         let started = Instant::now();
         let result = probe::run(&*self.probe, &address, self.task.health.timeout).await;
         let series = self.live.metrics.server(server.id());
-        series.probed(result.as_ref().map_or_else(Failure::label, |()| "ok"));
+        series.probed(result.as_ref().map_or_else(Failure::label, |()| "pass"));
         self.live.metrics.probe_durations(server.pool()).record(started.elapsed());
         let now = Instant::now();
         let failure = result.err();
