@@ -88,7 +88,7 @@ fn picks(c: &mut Criterion) {
             group.bench_function(BenchmarkId::new("busy", n), |b| {
                 b.iter(|| {
                     let place = (turn >> 7) as usize % leases.len();
-                    leases.swap_remove(place);
+                    drop(leases.swap_remove(place));
                     leases.push(pick(&pool, &mut turn));
                 });
             });

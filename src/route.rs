@@ -108,3 +108,131 @@ fn matches(matcher: &Match, request: &Request<'_>) -> bool {
             Some(value) => request.headers.get_all(&wanted.name).iter().any(|have| have == value.as_str()),
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::plan::{Balance, HeaderMatch};
+    use crate::pool::sample::{live, pool};
+
+    /// A rule such as `GET shop.example /static/*`, any part of which may be `-`.
+    fn matcher(text: &str) -> Match {
+        let parts: Vec<&str> = text.split(' ').collect();
+        let host = |host: &str| match host.strip_prefix('*') {
+            Some(suffix) => HostPattern::Suffix(suffix.into()),
+            None => HostPattern::Exact(host.into()),
+        };
+        let path = |path: &str| match path.strip_suffix('*') {
+            Some(prefix) => PathPattern::Prefix(prefix.into()),
+            None => PathPattern::Exact(path.into()),
+        };
+        Match {
+            methods: parts[0]
+                .split('|')
+                .filter(|part| *part != "-")
+                .map(|part| part.parse().unwrap())
+                .collect(),
+            host: Some(parts[1]).filter(|part| *part != "-").map(host),
+            path: Some(parts[2]).filter(|part| *part != "-").map(path),
+            headers: Vec::new(),
+        }
+    }
+
+    fn table(matchers: impl IntoIterator<Item = Match>) -> Table {
+        let pool = live(pool(Balance::RoundRobin, "a"));
+        let rule = |(index, matcher): (usize, Match)| Rule {
+            name: (index + 1).to_string().into(),
+            matcher,
+            pool: pool.clone(),
+        };
+        Table::new("shop".into(), matchers.into_iter().enumerate().map(rule).collect())
+    }
+
+    /// The number of the rule that a request such as `GET shop.example /` meets, from 1; 0 is none.
+    fn check(rules: &[&str], request: &str, expected: usize) {
+        let parts: Vec<&str> = request.split(' ').collect();
+        let (method, headers) = (parts[0].parse().unwrap(), HeaderMap::new());
+        let request = Request { method: &method, host: parts[1], path: parts[2], headers: &headers };
+        let found = table(rules.iter().copied().map(matcher))
+            .find(&request)
+            .map_or(0, |rule| rule.name.parse().unwrap());
+        assert_eq!(found, expected, "{parts:?} among {rules:?}");
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_wins_whatever_it_asks_for() {
+        let rules = [
+            "- secure.example /pay/*",
+            "- *.example /static/*",
+            "GET|HEAD - /status",
+            "- secure.example -",
+            "- *.eu.example -",
+            "- *.example -",
+            "POST - -",
+        ];
+        check(&rules, "GET secure.example /pay/card", 1);
+        check(&rules, "GET secure.example /static/app.css", 2);
+        check(&rules, "GET secure.example /status", 3);
+        check(&rules, "POST secure.example /status", 4);
+        check(&rules, "GET shop.eu.example /", 5);
+        check(&rules, "GET eu.example /", 6);
+        check(&rules, "POST example /", 7);
+        check(&rules, "GET example /", 0);
+    }
+
+    #[test]
+    fn a_host_matches_without_regard_to_case_port_and_final_dot() {
+        for same in ["shop.example", "SHOP.Example", "shop.example:8443", "shop.example.", "shop.example.:80"]
+        {
+            check(&["- shop.example -"], &format!("GET {same} /"), 1);
+        }
+        for other in ["shop.example.org", "www.shop.example", "xshop.example", "shop.example..", ":80", "."] {
+            check(&["- shop.example -"], &format!("GET {other} /"), 0);
+        }
+        check(&["- [::1] -"], "GET [::1]:8080 /", 1);
+        check(&["- shop.example -", "- - -"], &format!("GET {}.example /", "x".repeat(300)), 2);
+    }
+
+    #[test]
+    fn a_wildcard_asks_for_one_label_or_more() {
+        for (host, expected) in
+            [("www.shop.example", 1), ("a.b.shop.example:80", 1), ("shop.example", 0), (".shop.example", 0)]
+        {
+            check(&["- *.shop.example -"], &format!("GET {host} /"), expected);
+        }
+    }
+
+    #[test]
+    fn a_prefix_ends_at_a_slash() {
+        for (path, expected) in
+            [("/static", 1), ("/static/", 1), ("/static/a/b", 1), ("/staticx", 0), ("/stati", 0), ("/", 0)]
+        {
+            check(&["- - /static/*"], &format!("GET h {path}"), expected);
+        }
+        check(&["- - /*"], "GET h /anything", 1);
+        check(&["- - /login"], "GET h /login/", 0);
+    }
+
+    #[test]
+    fn every_header_asked_for_must_be_there() {
+        let header = |name: &'static str, value: Option<&str>| HeaderMatch {
+            name: http::HeaderName::from_static(name),
+            value: value.map(Into::into),
+        };
+        let both = Match {
+            headers: vec![header("x-beta", None), header("x-tier", Some("gold"))],
+            ..Match::default()
+        };
+        let table = table([both]);
+        let meets = |fields: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, http::HeaderValue::from_static(value));
+            }
+            table.find(&Request { host: "h", path: "/", method: &Method::GET, headers: &headers }).is_some()
+        };
+        assert!(meets(&[("x-beta", ""), ("x-tier", "silver"), ("x-tier", "gold")]));
+        assert!(!meets(&[("x-beta", "1"), ("x-tier", "Gold")]));
+        assert!(!meets(&[("x-tier", "gold")]));
+    }
+}

@@ -166,7 +166,9 @@ fn start_log(plan: &Plan) {
     // A log that was set up before us, by a test, stays.
     let _ = match plan.log.format {
         LogFormat::Text => subscriber
-            .with(tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false).with_ansi(false))
+            .with(
+                tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false).with_ansi(false),
+            )
             .try_init(),
         LogFormat::Json => subscriber
             .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(io::stderr))

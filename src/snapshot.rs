@@ -119,3 +119,6 @@ fn target(plan: &Plan, entry: plan::Entry) -> (bool, &Name) {
         plan::Entry::Routes(routes) => (false, &plan.routes[routes].name),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,13 +63,13 @@ fn start_apps() -> std::io::Result<Vec<(&'static str, SocketAddr)>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("demo-apps".into()).spawn(move || {
         runtime.block_on(async {
-            for (name, temper) in
-                [("quick", Temper::Quick), ("slow", Temper::Slow), ("flaky", Temper::Flaky)]
+            for (name, temper) in [("quick", Temper::Quick), ("slow", Temper::Slow), ("flaky", Temper::Flaky)]
             {
                 let started = async {
                     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
                     let address = listener.local_addr()?;
-                    let app = Arc::new(App { name, temper, since: Instant::now(), served: AtomicU64::new(0) });
+                    let app =
+                        Arc::new(App { name, temper, since: Instant::now(), served: AtomicU64::new(0) });
                     let router =
                         Router::new().route("/healthz", get(health)).fallback(get(hello)).with_state(app);
                     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -111,8 +111,10 @@ pub(super) fn run(port: u16) -> Result<(), NotStarted> {
 }
 
 fn configuration(address: SocketAddr, apps: &[(&str, SocketAddr)]) -> String {
-    let servers: String =
-        apps.iter().map(|(name, address)| format!("      - {{ name: {name}, address: {address} }}\n")).collect();
+    let servers: String = apps
+        .iter()
+        .map(|(name, address)| format!("      - {{ name: {name}, address: {address} }}\n"))
+        .collect();
     format!(
         "admin: {{ address: 127.0.0.1:0 }}
 access_log: off
@@ -128,7 +130,8 @@ pools:
 }
 
 fn welcome(address: SocketAddr, admin: Option<SocketAddr>, configuration: &str) -> String {
-    let metrics = admin.map(|admin| format!("  http://{admin}/metrics   what Prometheus reads\n")).unwrap_or_default();
+    let metrics =
+        admin.map(|admin| format!("  http://{admin}/metrics   what Prometheus reads\n")).unwrap_or_default();
     let indented: String = configuration.lines().map(|line| format!("    {line}\n")).collect();
     format!(
         "

@@ -135,7 +135,8 @@ impl Control {
             .map(|health| health.timeout)
             .max()
             .unwrap_or_default();
-        let _ = tokio::time::timeout(longest + Duration::from_millis(100), self.probing.first_results()).await;
+        let _ =
+            tokio::time::timeout(longest + Duration::from_millis(100), self.probing.first_results()).await;
         while let Ok(turned) = self.turned.try_recv() {
             self.turn(turned);
         }
@@ -230,7 +231,8 @@ impl Control {
     fn look_for_failing_open(&mut self) {
         let now = Instant::now();
         for pool in self.live.snapshot().pools() {
-            let fails = pool.failing_open();
+            // While some have not had their first result, there is nothing to be alarmed about.
+            let fails = pool.failing_open() && pool.counts().probing == 0;
             if fails && self.failing_open.insert(pool.name.clone()) {
                 error!(pool = %pool.name, "no healthy server left: sending to all that are not drained");
             } else if !fails && self.failing_open.remove(&pool.name) {

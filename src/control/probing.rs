@@ -24,8 +24,6 @@ pub(crate) struct Turned {
     pub(crate) transition: Transition,
     /// The last probe's failure; none when it passed.
     pub(crate) failure: Option<Failure>,
-    /// How long requests may run on if it went down.
-    pub(crate) drain_timeout: Duration,
 }
 
 /// All probe tasks.
@@ -109,7 +107,7 @@ impl Task {
         let started = Instant::now();
         let result = probe::run(&*self.probe, &address, self.task.health.timeout).await;
         let series = self.live.metrics.server(server.id());
-        series.probed(result.as_ref().map_or_else(Failure::label, |()| "ok"));
+        series.probed(result.as_ref().map_or_else(Failure::label, |()| "pass"));
         self.live.metrics.probe_durations(server.pool()).record(started.elapsed());
         let now = Instant::now();
         let failure = result.err();
@@ -127,12 +125,7 @@ impl Task {
             warn!(pool = %server.pool(), server = %server.name(), reason, in_flight = server.in_flight(), "server down");
         }
         // The receiver lives as long as the process serves.
-        let _ = self.reports.send(Turned {
-            server: Arc::clone(server),
-            transition,
-            failure,
-            drain_timeout: self.task.drain_timeout,
-        });
+        let _ = self.reports.send(Turned { server: Arc::clone(server), transition, failure });
     }
 }
 

@@ -9,12 +9,14 @@ use super::door::Door;
 use super::watch::Watched;
 use crate::access_log::Why;
 use async_trait::async_trait;
+use http::HeaderValue;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
     UniqueID, UniqueIDType,
 };
+use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -29,6 +31,13 @@ use tokio::net::{TcpStream, UnixStream};
 const GATHER: usize = 8 * 1024;
 /// How much of a pipelined request is read while the one before it is served.
 const AHEAD: usize = 64 * 1024;
+/// One read between requests; a head that is larger takes several.
+const SCRATCH: usize = 16 * 1024;
+
+thread_local! {
+    /// Shared by all connections of a core; none holds it across a wait.
+    static ARRIVING: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
 
 /// The socket itself.
 #[derive(Debug)]
@@ -45,20 +54,6 @@ impl Socket {
         }
     }
 
-    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(socket) => socket.poll_read_ready(cx),
-            Self::Unix(socket) => socket.poll_read_ready(cx),
-        }
-    }
-
-    pub(crate) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => socket.try_read(into),
-            Self::Unix(socket) => socket.try_read(into),
-        }
-    }
-
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(socket) => socket.try_write(bytes),
@@ -70,6 +65,8 @@ impl Socket {
         socket2::SockRef::from(self).shutdown(std::net::Shutdown::Write)
     }
 
+    /// A read that fills less than `buf` tells the runtime that nothing is left, so the next one waits
+    /// without asking the kernel (unlike `try_read`).
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
@@ -118,6 +115,8 @@ pub(crate) struct Client {
     pub(crate) ip: Option<IpAddr>,
     /// The address as logs and forwarding headers have it: `192.0.2.7`, or `unix`.
     pub(crate) text: String,
+    /// The same as a field's value.
+    pub(crate) value: HeaderValue,
 }
 
 /// What the two ends of an exchange tell each other: the connection below Pingora, and the hooks above it.
@@ -205,12 +204,26 @@ impl Conn {
         &self.arrived[self.at..]
     }
 
-    pub(crate) fn append(&mut self, bytes: &[u8]) {
-        if self.at == self.arrived.len() {
-            self.arrived.clear();
-            self.at = 0;
-        }
-        self.arrived.extend_from_slice(bytes);
+    /// Reads what is there into this connection's buffer, through one that all connections of the core
+    /// share: a connection at rest has none. 0 is the end.
+    pub(crate) fn poll_arrive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        ARRIVING.with_borrow_mut(|arriving| {
+            let mut read = ReadBuf::new(arriving);
+            ready!(self.socket.poll_read(cx, &mut read))?;
+            let bytes = read.filled();
+            if self.at == self.arrived.len() {
+                self.arrived.clear();
+                self.at = 0;
+            }
+            self.arrived.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        })
+    }
+
+    /// Drops what has arrived.
+    pub(crate) fn forget(&mut self) {
+        self.arrived.clear();
+        self.at = 0;
     }
 
     /// Lets Pingora read this much.
@@ -296,11 +309,7 @@ impl Conn {
 }
 
 impl AsyncRead for Conn {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.at < this.arrived.len() && this.portion != Portion::Exact(0) {
             let before = buf.filled().len();
@@ -364,13 +373,8 @@ impl Conn {
     /// The request is complete: what comes now is the next one, or the client's leaving.
     fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.arrived.len() - self.at < AHEAD {
-            ready!(self.socket.poll_read_ready(cx))?;
-            let mut ahead = [0; 4096];
-            match self.socket.try_read(&mut ahead) {
-                Ok(0) => return Poll::Ready(Ok(())),
-                Ok(n) => self.append(&ahead[..n]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+            if ready!(self.poll_arrive(cx))? == 0 {
+                return Poll::Ready(Ok(()));
             }
         }
         Poll::Pending

@@ -15,25 +15,16 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::proxy::{HttpProxy, ProxyHttp};
 use pingora::server::ShutdownWatch;
-use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::Duration;
 
-/// One read; a head that is larger takes several.
-const SCRATCH: usize = 16 * 1024;
 /// After a refusal the client may still be sending: closing at once would reset the connection
 /// and take our answer with it. So we read on, this long and this much.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024;
-
-thread_local! {
-    /// Shared by all connections of a core; none holds it across a wait.
-    static ARRIVING: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
-}
 
 /// What a connection brings next.
 enum Arrival {
@@ -67,7 +58,7 @@ pub(crate) async fn converse<P>(
             Arrival::Refused(refusal, why) => {
                 let trouble = Trouble { status: refusal.status, why, detail: Some(refusal.detail) };
                 tell.refused(&seat.client, conn.pending(), trouble);
-                return part(&conn, refusal.status).await;
+                return part(conn, refusal.status).await;
             }
         };
         seat.watch.no_deadline();
@@ -120,53 +111,39 @@ async fn next_request(conn: &mut Conn, door: &Door) -> Arrival {
                 }
             }
         }
-        if let Err(why) = readable(conn).await {
-            if conn.pending().is_empty() {
-                return Arrival::Gone;
-            }
-            let status = why.status();
-            return match why {
-                Why::RequestHeaderTimeout => {
-                    Arrival::Refused(Refusal { status, detail: "head incomplete" }, why)
-                }
-                _ => Arrival::Gone,
-            };
-        }
-        let first = conn.pending().is_empty();
-        let read = ARRIVING.with_borrow_mut(|arriving| {
-            let n = conn.socket().try_read(arriving)?;
-            conn.append(&arriving[..n]);
-            Ok::<_, io::Error>((n, arriving[..n].contains(&b'\n')))
-        });
-        match read {
-            Ok((0, _)) => return Arrival::Gone,
-            Ok((_, line_end)) => {
-                fresh = line_end || conn.pending().len() >= limit;
-                if first {
+        let before = conn.pending().len();
+        match arrive(conn).await {
+            Ok(0) => return Arrival::Gone,
+            Ok(n) => {
+                let pending = conn.pending();
+                fresh = pending[pending.len() - n..].contains(&b'\n') || pending.len() >= limit;
+                if before == 0 {
                     conn.seat.watch.rouse(plan.timeouts.request_header);
                 }
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => fresh = false,
+            Err(why) if why == Why::RequestHeaderTimeout && before > 0 => {
+                let refusal = Refusal { status: why.status(), detail: "head incomplete" };
+                return Arrival::Refused(refusal, why);
+            }
             Err(_) => return Arrival::Gone,
         }
     }
 }
 
 /// Waits for bytes or for an interruption.
-async fn readable(conn: &Conn) -> Result<(), Why> {
+async fn arrive(conn: &mut Conn) -> Result<usize, Why> {
     poll_fn(|cx| {
-        let watch = &conn.seat.watch;
-        watch.wake_by(cx.waker());
-        if let Some(why) = watch.interrupted() {
+        conn.seat.watch.wake_by(cx.waker());
+        if let Some(why) = conn.seat.watch.interrupted() {
             return Poll::Ready(Err(why));
         }
-        conn.socket().poll_read_ready(cx).map_err(|_| Why::ClientAborted)
+        conn.poll_arrive(cx).map_err(|_| Why::ClientAborted)
     })
     .await
 }
 
 /// Answers with a status of our own and parts in a way that lets the client read it.
-async fn part(conn: &Conn, status: u16) {
+async fn part(mut conn: Box<Conn>, status: u16) {
     let reason = http::StatusCode::from_u16(status)
         .ok()
         .and_then(|status| status.canonical_reason())
@@ -182,14 +159,12 @@ async fn part(conn: &Conn, status: u16) {
     }
     let _ = tokio::time::timeout(LINGER, async {
         let mut left = LINGER_BYTES;
-        while left > 0 && poll_fn(|cx| conn.socket().poll_read_ready(cx)).await.is_ok() {
-            let read = ARRIVING.with_borrow_mut(|arriving| conn.socket().try_read(arriving));
-            match read {
-                Ok(0) => break,
-                Ok(n) => left = left.saturating_sub(n),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => break,
+        while let Ok(n @ 1..) = poll_fn(|cx| conn.poll_arrive(cx)).await {
+            left = left.saturating_sub(n);
+            if left == 0 {
+                break;
             }
+            conn.forget();
         }
     })
     .await;

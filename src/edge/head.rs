@@ -191,7 +191,8 @@ fn is_host(value: &[u8]) -> bool {
         b'[' => at == 0,
         b']' => at + 1 == host.len() && host.first() == Some(&b'['),
         b':' => host.first() == Some(&b'['),
-        b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' => true,
+        b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';'
+        | b'=' => true,
         _ => byte.is_ascii_alphanumeric(),
     });
     port_is_good && host_is_good
@@ -223,7 +224,11 @@ mod tests {
             ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n", Body::Chunked),
             ("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n", Body::Open),
         ] {
-            assert_eq!(judge(head.as_bytes(), LIMIT), Verdict::Complete { length: head.len(), body }, "{head:?}");
+            assert_eq!(
+                judge(head.as_bytes(), LIMIT),
+                Verdict::Complete { length: head.len(), body },
+                "{head:?}"
+            );
         }
     }
 

@@ -165,10 +165,6 @@ impl Watched {
         });
         Self { watch, place }
     }
-
-    pub(crate) fn share(&self) -> Arc<Watch> {
-        Arc::clone(&self.watch)
-    }
 }
 
 impl std::ops::Deref for Watched {
@@ -280,10 +276,7 @@ mod tests {
         idle.rest(Duration::from_secs(1));
         other.rest(Duration::from_secs(1));
         close_idle(Some(1));
-        assert_eq!(
-            [&busy, &idle, &other].map(|watch| watch.interrupted().is_some()),
-            [false, true, false]
-        );
+        assert_eq!([&busy, &idle, &other].map(|watch| watch.interrupted().is_some()), [false, true, false]);
         busy.leased_to(7);
         close_leased(8, Why::Drained);
         assert_eq!(busy.interrupted(), None);

@@ -1,12 +1,13 @@
 //! A core's thread: its runtime, its accept loops, its connections.
 
+use super::Tell;
 use super::conn::{Client, Conn, Seat, Socket};
 use super::conversation::converse;
 use super::door::Door;
 use super::gate::{Gate, Pass};
 use super::watch::{self, TICK, Watch, Watched};
-use super::Tell;
 use crate::access_log::Why;
+use http::HeaderValue;
 use pingora::proxy::{HttpProxy, ProxyHttp};
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -32,11 +33,18 @@ const LAST_ORDERS: usize = 4096;
 pub(crate) enum Order {
     Accept(Accept),
     /// Stop accepting at a place; what waits in its queue is still served.
-    Close { place: u64 },
+    Close {
+        place: u64,
+    },
     /// Close what waits for a request on a listener that is gone.
-    CloseIdle { listener: u32 },
+    CloseIdle {
+        listener: u32,
+    },
     /// Cut what is leased to a server.
-    CloseLeased { server: u32, why: Why },
+    CloseLeased {
+        server: u32,
+        why: Why,
+    },
     /// Stop accepting, finish what is in flight, end.
     Drain,
     /// End now.
@@ -322,11 +330,13 @@ where
             },
             _ => None,
         };
+        let text = ip.map_or_else(|| "unix".to_owned(), |ip| ip.to_string());
         let client = Arc::new(Client {
             listener: self.door.id,
             door: Arc::clone(&self.door),
             ip,
-            text: ip.map_or_else(|| "unix".to_owned(), |ip| ip.to_string()),
+            value: HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            text,
         });
         let seat = Arc::new(Seat::new(client, Watched::new(Watch::new(self.door.id))));
         let conversation = converse(

@@ -49,7 +49,7 @@ struct RequestSeries {
 /// One server's probes and transitions.
 #[derive(Debug, Default)]
 pub struct ServerSeries {
-    /// By result: `ok`, or what `probe::Failure::label` says.
+    /// By result: `pass`, or what `probe::Failure::label` says.
     probes: Mutex<HashMap<&'static str, u64>>,
     up: AtomicU64,
     down: AtomicU64,

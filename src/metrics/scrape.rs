@@ -313,8 +313,7 @@ impl Page<'_> {
             "Access log records lost because the output could not keep up.",
         );
         dropped.add(&[], self.access_log_dropped as f64);
-        let mut panics =
-            Family::counter("evenkeel_panics_total", "Faults of our own that ended one task.");
+        let mut panics = Family::counter("evenkeel_panics_total", "Faults of our own that ended one task.");
         panics.add(&[], self.metrics.panics.load(Relaxed) as f64);
         let mut build = Family::gauge("evenkeel_build_info", "1; the label says which version runs.");
         build.add(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);

@@ -163,3 +163,122 @@ impl Bound {
         u64::from(among.in_flight(index)) < share.div_ceil(100 * self.weights)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::sample::{hash_ring, live, member, pool, set_down};
+    use crate::pool::{Lease, Pool, Tried};
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    const KEYS: u64 = 2_000;
+
+    fn key(number: u64) -> u64 {
+        hash(&number.to_le_bytes())
+    }
+
+    fn home(pool: &Pool, key: u64) -> Name {
+        let lease = pool.pick(&Query { key: Some(key), entropy: 0 }, &mut Tried::new());
+        lease.expect("a server is ready").server().name().clone()
+    }
+
+    fn homes(pool: &Pool) -> Vec<Name> {
+        (0..KEYS).map(|number| home(pool, key(number))).collect()
+    }
+
+    fn ring_of(servers: &[String]) -> Arc<Pool> {
+        live(pool(hash_ring(None), &servers.join(" ")))
+    }
+
+    #[test]
+    fn hashes_and_homes_are_the_same_for_ever() {
+        // Another value here means that an upgrade moves every key.
+        assert_eq!(hash(b""), 0x2d06_8005_38d3_94c2);
+        assert_eq!(hash(b"10.0.0.1"), 0xb61d_99f8_e56b_6646);
+        let pool = live(pool(hash_ring(None), "app1 app2 app3"));
+        let homes = (0..40).map(|number| home(&pool, key(number)).trim_start_matches("app").to_string());
+        assert_eq!(homes.collect::<String>(), "3233333313231312111311212321121223323232");
+    }
+
+    #[test]
+    fn the_order_in_the_file_does_not_matter() {
+        let one = live(pool(hash_ring(None), "a b=50 c d=200"));
+        let other = live(pool(hash_ring(None), "d=200 c b=50 a"));
+        assert_eq!(homes(&one), homes(&other));
+    }
+
+    #[test]
+    fn shares_follow_weights() {
+        let pool = live(pool(hash_ring(None), "a=50 b=100 c=200"));
+        let mut shares: HashMap<Name, f64> = HashMap::new();
+        homes(&pool).into_iter().for_each(|name| *shares.entry(name).or_default() += 1.0 / KEYS as f64);
+        for (name, due) in [("a", 1.0 / 7.0), ("b", 2.0 / 7.0), ("c", 4.0 / 7.0)] {
+            assert!((shares[name] - due).abs() < 0.07, "{name}: {shares:?}");
+        }
+    }
+
+    #[test]
+    fn keys_of_a_down_server_move_on_and_come_back() {
+        let pool = live(pool(hash_ring(None), "a b c d"));
+        let before = homes(&pool);
+        set_down(&pool, "b");
+        for (old, new) in before.iter().zip(homes(&pool)) {
+            assert!(*new != *"b" && (**old == *"b" || *old == new));
+        }
+        let rule = crate::pool::Rule { rise: std::num::NonZeroU32::MIN, fall: std::num::NonZeroU32::MIN };
+        member(&pool, "b").observe(true, &rule, std::time::Instant::now());
+        assert_eq!(homes(&pool), before);
+    }
+
+    #[test]
+    fn a_key_is_found_though_nearly_all_are_down() {
+        let names: Vec<String> = (0..400).map(|index| format!("s{index}")).collect();
+        let pool = ring_of(&names);
+        names.iter().skip(1).for_each(|name| set_down(&pool, name));
+        assert!((0..50).all(|number| *home(&pool, key(number)) == *"s0"));
+    }
+
+    #[test]
+    fn one_hot_key_stays_within_the_bound() {
+        let pool = live(pool(hash_ring(Some(125)), "a b c d"));
+        let pick = |_| pool.pick(&Query { key: Some(key(1)), entropy: 0 }, &mut Tried::new());
+        let open: Vec<Lease> = (0..400).map(pick).collect::<Result<_, _>>().expect("all are ready");
+        let fullest = pool.members.iter().map(|member| member.server.in_flight()).max();
+        assert_eq!(fullest, Some(125), "{} open, 100 is the mean", open.len());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn a_removed_servers_keys_move_and_no_others(n in 2usize..40, gone: prop::sample::Index) {
+            let mut names: Vec<String> = (0..n).map(|index| format!("app{index}")).collect();
+            let before = homes(&ring_of(&names));
+            let gone = names.remove(gone.index(n));
+            for (old, new) in before.iter().zip(homes(&ring_of(&names))) {
+                prop_assert!(**old == *gone || *old == new, "{old} to {new}, though {gone} went");
+            }
+        }
+
+        #[test]
+        fn a_new_weight_moves_keys_to_or_from_its_server_only(
+            weights in prop::collection::vec(1u32..=256, 2..20),
+            changed: prop::sample::Index,
+            weight in 1u32..=256,
+        ) {
+            let named = |weights: &[u32]| -> Vec<String> {
+                weights.iter().enumerate().map(|(index, weight)| format!("app{index}={weight}")).collect()
+            };
+            let before = homes(&ring_of(&named(&weights)));
+            let mut after = weights.clone();
+            let changed = changed.index(weights.len());
+            after[changed] = weight;
+            let name = format!("app{changed}");
+            for (old, new) in before.iter().zip(homes(&ring_of(&named(&after)))) {
+                let mover = if weight > weights[changed] { &new } else { old };
+                prop_assert!(*old == new || *name == **mover, "{old} to {new}, though {name} changed");
+            }
+        }
+    }
+}

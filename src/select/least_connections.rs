@@ -33,3 +33,57 @@ impl Selector for LeastConnections {
         self.turns.next_where(TURNS, tied).or_else(|| among.holder(&lowest, query.entropy))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::plan::Balance;
+    use crate::pool::sample::{live, pool};
+    use crate::pool::{Lease, Tried};
+
+    /// Which servers take the next requests if each stays open, or if each ends at once.
+    fn check(servers: &str, stay: bool, expected: &str) {
+        let pool = live(pool(Balance::LeastConnections, servers));
+        let mut open: Vec<Lease> = Vec::new();
+        let names: Vec<String> = (0..expected.split(' ').count())
+            .map(|_| {
+                let lease = pool.pick(&Query::default(), &mut Tried::new()).expect("all are ready");
+                let name = lease.server().name().to_string();
+                open.extend(stay.then_some(lease));
+                name
+            })
+            .collect();
+        assert_eq!(names.join(" "), expected, "{servers}");
+    }
+
+    #[test]
+    fn an_idle_pool_still_rotates() {
+        check("a b c", false, "a b c a b c");
+    }
+
+    #[test]
+    fn open_requests_are_spread_by_weight() {
+        check("a b c", true, "a b c a b c");
+        check("a=200 b=100", true, "a b a a b a");
+    }
+
+    #[test]
+    fn a_tie_far_down_the_cycle_is_still_shared() {
+        let names: Vec<String> = (0..200).map(|index| format!("s{index}")).collect();
+        let pool = live(pool(Balance::LeastConnections, &names.join(" ")));
+        let mut open: Vec<Lease> = Vec::new();
+        while open.len() < 200 {
+            open.push(pool.pick(&Query::default(), &mut Tried::new()).expect("all are ready"));
+        }
+        // Only these two are at rest; requests end at once, so both stay so.
+        open.retain(|lease| ![50, 150].contains(&lease.index()));
+        let mut shares = [0; 2];
+        for turn in 0..200u64 {
+            let query = Query { key: None, entropy: super::super::mix(turn) };
+            let lease = pool.pick(&query, &mut Tried::new()).expect("two are at rest");
+            shares[lease.index() / 100] += 1;
+            assert!([50, 150].contains(&lease.index()));
+        }
+        assert!(shares.iter().all(|share| *share > 40), "{shares:?}");
+    }
+}

@@ -51,3 +51,47 @@ impl Chance {
         ((u128::from(super::mix(self.0)) * n as u128) >> 64) as usize
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::plan::Balance;
+    use crate::pool::sample::{live, member, pool, set_down};
+    use crate::pool::{Lease, Operator, Tried};
+
+    fn pick(pool: &crate::pool::Pool, turn: u64) -> Lease {
+        let query = Query { key: None, entropy: super::super::mix(turn) };
+        pool.pick(&query, &mut Tried::new()).expect("a server is ready")
+    }
+
+    #[test]
+    fn open_requests_stay_nearly_even() {
+        let names: Vec<String> = (0..50).map(|index| format!("s{index}")).collect();
+        let pool = live(pool(Balance::RandomTwo, &names.join(" ")));
+        let _open: Vec<Lease> = (0..5_000).map(|turn| pick(&pool, turn)).collect();
+        // With one draw instead of two the fullest would have some 125.
+        let counts: Vec<u32> = pool.members.iter().map(|member| member.server.in_flight()).collect();
+        assert!(counts.iter().all(|count| (95..=105).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn the_last_eligible_server_is_found_by_any_chance() {
+        let names: Vec<String> = (0..300).map(|index| format!("s{index}")).collect();
+        let pool = live(pool(Balance::RandomTwo, &names.join(" ")));
+        names.iter().filter(|name| *name != "s123").for_each(|name| set_down(&pool, name));
+        assert!((0..100).all(|turn| pick(&pool, turn).index() == 123));
+        member(&pool, "s123").set_operator(Operator::Drain);
+        assert!(pool.failing_open());
+    }
+
+    #[test]
+    fn a_pair_always_sends_to_the_less_loaded() {
+        let pool = live(pool(Balance::RandomTwo, "a b"));
+        let mut open: Vec<Lease> = Vec::new();
+        for turn in 0..1_000 {
+            open.push(pick(&pool, turn));
+            let [a, b] = ["a", "b"].map(|name| member(&pool, name).in_flight());
+            assert!(a.abs_diff(b) <= 1, "after {turn}: {a} and {b}");
+        }
+    }
+}

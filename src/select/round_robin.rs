@@ -20,7 +20,7 @@ impl Selector for RoundRobin {
         match among.is_eligible(index) {
             true => Some(index),
             // Whoever cannot take the turn loses it, so that the others' shares stay exact.
-            false => self.turns.next_where(self.turns.len(), |index| among.is_eligible(index)),
+            false => self.turns.next_where(self.turns.cycle(), |index| among.is_eligible(index)),
         }
     }
 }
@@ -39,7 +39,7 @@ impl Turns {
     }
 
     /// Turns in a cycle.
-    pub fn len(&self) -> usize {
+    pub fn cycle(&self) -> usize {
         self.sequence.len()
     }
 
@@ -163,6 +163,9 @@ fn gcd(a: u32, b: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::plan::Balance;
+    use crate::pool::Tried;
+    use crate::pool::sample::{live, pool, set_down};
 
     fn check(weights: &[u32], expected: &str) {
         let turns = Turns::new(weights);
@@ -217,5 +220,17 @@ mod tests {
         assert_eq!(without_a, [1, 2, 1, 2, 1, 2].map(Some));
         assert_eq!(turns.next_where(7, |_| false), None);
         assert_eq!(turns.next_where(2, |index| index == 1), None, "the next b is further away");
+    }
+
+    #[test]
+    fn the_others_share_a_down_servers_turns_by_weight() {
+        let pool = live(pool(Balance::RoundRobin, "a=5 b=1 c=3 d=2"));
+        set_down(&pool, "a");
+        let mut turns = [0; 4];
+        for _ in 0..600 {
+            let lease = pool.pick(&Query::default(), &mut Tried::new()).expect("three are up");
+            turns[lease.index()] += 1;
+        }
+        assert_eq!(turns, [0, 100, 300, 200]);
     }
 }

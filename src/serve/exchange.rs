@@ -118,9 +118,8 @@ impl Exchange {
                 (&rule.pool, Some(rule.name.clone()), std::ptr::from_ref(rule).addr())
             }
         };
-        let key = pool
-            .hash_key()
-            .map(|key| super::key::of(key, &request.uri, &request.headers, self.client()));
+        let key =
+            pool.hash_key().map(|key| super::key::of(key, &request.uri, &request.headers, self.client()));
         self.destination = Some(Destination {
             pool: Arc::clone(pool),
             route,
@@ -212,7 +211,9 @@ impl Exchange {
             return;
         }
         let text = |name: http::HeaderName| {
-            request.and_then(|request| request.headers.get(name)).map(|v| String::from_utf8_lossy(v.as_bytes()))
+            request
+                .and_then(|request| request.headers.get(name))
+                .map(|v| String::from_utf8_lossy(v.as_bytes()))
         };
         let (user_agent, referer) = (text(http::header::USER_AGENT), text(http::header::REFERER));
         let path = request.map(|request| String::from_utf8_lossy(request.raw_path()));
@@ -276,5 +277,8 @@ fn protocol(version: Version) -> &'static str {
 
 /// RFC 9110 section 9.2.2, less what nobody retries by itself: a second try does no harm.
 pub(super) fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
 }

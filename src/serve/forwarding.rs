@@ -4,9 +4,15 @@
 //! Only a trusted proxy's word is taken and added to; anybody else's is replaced, or a client could
 //! give itself any address.
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 use std::net::IpAddr;
+
+// Parsed once: a name given as text is parsed at each use.
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The client as seen through trusted proxies: the last address of X-Forwarded-For that is not one of
 /// theirs. `None` when the peer itself is the client.
@@ -15,7 +21,7 @@ pub(super) fn real_client(peer: Option<IpAddr>, trusted: &[IpNet], headers: &Hea
         return None;
     }
     let mut client = None;
-    for value in headers.get_all("x-forwarded-for").iter().rev() {
+    for value in headers.get_all(X_FORWARDED_FOR).iter().rev() {
         let Ok(value) = value.to_str() else { break };
         for part in value.rsplit(',') {
             let Some(address) = address(part.trim()) else { return client };
@@ -42,61 +48,77 @@ pub(super) fn is_trusted(peer: Option<IpAddr>, trusted: &[IpNet]) -> bool {
     peer.is_none_or(|peer| trusted.iter().any(|network| network.contains(&peer)))
 }
 
-/// What a server is told of the way a request came.
-#[derive(Debug)]
-pub(super) struct Forwarding {
-    pub(super) for_: Option<HeaderValue>,
-    /// `None` leaves the trusted proxy's.
-    pub(super) proto: Option<HeaderValue>,
-    pub(super) host: Option<HeaderValue>,
-    pub(super) forwarded: Option<HeaderValue>,
+/// The other end of a connection, in the forms that fields need.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer<'a> {
+    /// `None` for a unix socket.
+    pub(super) ip: Option<IpAddr>,
+    pub(super) text: &'a str,
+    /// `text` as a field's value, made once for each connection.
+    pub(super) value: &'a HeaderValue,
 }
 
-/// Works out the fields for a request from `peer` with the fields `headers`.
-pub(super) fn forwarding(
-    peer: Option<IpAddr>,
-    peer_text: &str,
-    trusted: &[IpNet],
-    headers: &HeaderMap,
-    host: Option<&HeaderValue>,
-) -> Forwarding {
-    let believed = is_trusted(peer, trusted);
-    let before = |name: &str| believed.then(|| joined(headers, name)).flatten();
-    let has = |name: &str| believed && headers.contains_key(name);
-
+/// Sets the fields of a request from `peer` that tell a server of the way it came.
+pub(super) fn tell(headers: &mut HeaderMap, peer: Peer<'_>, trusted: &[IpNet], id: HeaderValue) {
+    // Growing the table twice costs more than all the rest.
+    headers.reserve(5);
+    let host = headers.get(header::HOST).cloned();
+    let believed = is_trusted(peer.ip, trusted);
+    let forwarded = forwarded(headers, peer, believed, host.as_ref());
     // A unix socket's peer has no address to add.
-    let for_ = match (peer, before("x-forwarded-for")) {
-        (None, before) => before,
-        (Some(_), None) => Some(peer_text.to_owned()),
-        (Some(_), Some(before)) => Some(format!("{before}, {peer_text}")),
+    let before = if believed { joined(headers, &X_FORWARDED_FOR) } else { None };
+    match (peer.ip, before) {
+        (None, _) => None,
+        (Some(_), None) => headers.insert(X_FORWARDED_FOR, peer.value.clone()),
+        (Some(_), Some(before)) => HeaderValue::try_from(format!("{before}, {}", peer.text))
+            .ok()
+            .and_then(|chain| headers.insert(X_FORWARDED_FOR, chain)),
     };
-    let node = match peer {
-        Some(IpAddr::V6(_)) => format!("\"[{peer_text}]\""),
-        Some(IpAddr::V4(_)) => peer_text.to_owned(),
-        None => "unknown".to_owned(),
-    };
-    let mut forwarded = before("forwarded").map(|before| before + ", ").unwrap_or_default();
-    forwarded.push_str("for=");
-    forwarded.push_str(&node);
+    if !(believed && headers.contains_key(X_FORWARDED_PROTO)) {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if !(believed && headers.contains_key(X_FORWARDED_HOST)) {
+        match host {
+            Some(host) => headers.insert(X_FORWARDED_HOST, host),
+            None => headers.remove(X_FORWARDED_HOST),
+        };
+    }
+    if let Some(forwarded) = forwarded {
+        headers.insert(header::FORWARDED, forwarded);
+    }
+    headers.insert(X_REQUEST_ID, id);
+}
+
+fn forwarded(
+    headers: &HeaderMap,
+    peer: Peer<'_>,
+    believed: bool,
+    host: Option<&HeaderValue>,
+) -> Option<HeaderValue> {
+    let before = if believed { joined(headers, &header::FORWARDED) } else { None };
+    let mut forwarded = before.map(|before| before + ", ").unwrap_or_else(|| String::with_capacity(96));
+    for part in match peer.ip {
+        Some(IpAddr::V6(_)) => ["for=\"[", peer.text, "]\""],
+        Some(IpAddr::V4(_)) => ["for=", peer.text, ""],
+        None => ["for=unknown", "", ""],
+    } {
+        forwarded.push_str(part);
+    }
     if let Some(host) = host.and_then(|host| host.to_str().ok())
         && !host.is_empty()
     {
         // RFC 7239 section 4: a token needs no quotes, a port's colon does.
-        let quote = if host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b)) { "" } else { "\"" };
+        let quote =
+            if host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b)) { "" } else { "\"" };
         for part in [";host=", quote, host, quote] {
             forwarded.push_str(part);
         }
     }
     forwarded.push_str(";proto=http");
-    Forwarding {
-        for_: for_.and_then(|text| HeaderValue::try_from(text).ok()),
-        proto: (!has("x-forwarded-proto")).then(|| HeaderValue::from_static("http")),
-        host: if has("x-forwarded-host") { None } else { host.cloned() },
-        forwarded: HeaderValue::try_from(forwarded).ok(),
-    }
+    HeaderValue::try_from(forwarded).ok()
 }
 
-fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let values: Vec<_> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
     (!values.is_empty()).then(|| values.join(", "))
 }
@@ -107,7 +129,7 @@ pub(super) fn request_id(headers: &HeaderMap, entropy: u128) -> HeaderValue {
     let usable = |id: &&HeaderValue| {
         (1..=LONGEST).contains(&id.len()) && id.as_bytes().iter().all(|byte| (0x21..=0x7e).contains(byte))
     };
-    if let Some(id) = headers.get("x-request-id").filter(usable) {
+    if let Some(id) = headers.get(X_REQUEST_ID).filter(usable) {
         return id.clone();
     }
     let mut digits = [0; 32];
@@ -135,7 +157,10 @@ mod tests {
     }
 
     fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
-        lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect::<Vec<_>>()
+        lines
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect::<Vec<_>>()
             .into_iter()
             .fold(HeaderMap::new(), |mut map, (name, value): (header::HeaderName, HeaderValue)| {
                 map.append(name, value);
@@ -149,7 +174,8 @@ mod tests {
         let peer = |text: &str| Some(text.parse().unwrap());
         assert_eq!(real_client(peer("192.0.2.7"), &networks(), &spoofed), None);
         assert_eq!(real_client(peer("10.0.0.1"), &networks(), &spoofed), peer("198.51.100.1"));
-        let chain = headers(&[("x-forwarded-for", "6.6.6.6, 198.51.100.1"), ("x-forwarded-for", "10.0.0.9:443")]);
+        let chain =
+            headers(&[("x-forwarded-for", "6.6.6.6, 198.51.100.1"), ("x-forwarded-for", "10.0.0.9:443")]);
         assert_eq!(real_client(peer("10.0.0.1"), &networks(), &chain), peer("198.51.100.1"));
         let all_ours = headers(&[("x-forwarded-for", "10.0.0.8, 10.0.0.9")]);
         assert_eq!(real_client(peer("10.0.0.1"), &networks(), &all_ours), peer("10.0.0.8"));
@@ -158,17 +184,23 @@ mod tests {
     }
 
     fn told(peer: &str, lines: &[(&'static str, &str)]) -> [String; 4] {
-        let ip: IpAddr = peer.parse().unwrap();
-        let headers = headers(lines);
-        let f = forwarding(Some(ip), peer, &networks(), &headers, headers.get("host"));
-        [f.for_, f.proto, f.host, f.forwarded]
-            .map(|value| value.map_or("-".into(), |value| value.to_str().unwrap().to_owned()))
+        let mut headers = headers(lines);
+        let value = HeaderValue::from_str(peer).unwrap();
+        let peer = Peer { ip: Some(peer.parse().unwrap()), text: peer, value: &value };
+        tell(&mut headers, peer, &networks(), HeaderValue::from_static("r-1"));
+        assert_eq!(headers["x-request-id"], "r-1");
+        let all = |name: &str| headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
+        ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"]
+            .map(|name| all(name).join(" | "))
     }
 
     #[test]
     fn a_strangers_fields_are_replaced() {
         assert_eq!(
-            told("192.0.2.7", &[("host", "a.example"), ("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=6.6.6.6")]),
+            told(
+                "192.0.2.7",
+                &[("host", "a.example"), ("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=6.6.6.6")]
+            ),
             ["192.0.2.7", "http", "a.example", "for=192.0.2.7;host=a.example;proto=http"]
         );
     }
@@ -178,16 +210,27 @@ mod tests {
         assert_eq!(
             told(
                 "2001:db8::1",
-                &[("host", "a:80"), ("x-forwarded-for", "6.6.6.6"), ("x-forwarded-proto", "https"),
-                  ("x-forwarded-host", "b"), ("forwarded", "for=6.6.6.6")]
+                &[
+                    ("host", "a:80"),
+                    ("x-forwarded-for", "6.6.6.6"),
+                    ("x-forwarded-proto", "https"),
+                    ("x-forwarded-host", "b"),
+                    ("forwarded", "for=6.6.6.6")
+                ]
             ),
-            ["6.6.6.6, 2001:db8::1", "-", "-", "for=6.6.6.6, for=\"[2001:db8::1]\";host=\"a:80\";proto=http"]
+            [
+                "6.6.6.6, 2001:db8::1",
+                "https",
+                "b",
+                "for=6.6.6.6, for=\"[2001:db8::1]\";host=\"a:80\";proto=http"
+            ]
         );
     }
 
     #[test]
     fn a_usable_request_id_is_kept_and_another_replaced() {
-        let id = |lines: &[(&'static str, &str)]| request_id(&headers(lines), 0xabc).to_str().unwrap().to_owned();
+        let id =
+            |lines: &[(&'static str, &str)]| request_id(&headers(lines), 0xabc).to_str().unwrap().to_owned();
         assert_eq!(id(&[("x-request-id", "r-1")]), "r-1");
         let made = "cba00000000000000000000000000000";
         assert_eq!(id(&[]), made);

@@ -78,7 +78,7 @@ async fn write_answer(session: &mut Session, why: Why) -> Result<()> {
 }
 
 /// The connection a server is to be reached by.
-fn peer(server: &Server, timeouts: &PoolTimeouts, h2: bool) -> Result<Box<HttpPeer>> {
+fn peer(server: &Server, timeouts: &PoolTimeouts, h2: bool, has_body: bool) -> Result<Box<HttpPeer>> {
     let mut peer = match server.address() {
         Address::Inet(address) => HttpPeer::new(address, false, String::new()),
         Address::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())?,
@@ -89,7 +89,9 @@ fn peer(server: &Server, timeouts: &PoolTimeouts, h2: bool) -> Result<Box<HttpPe
     let options = &mut peer.options;
     options.connection_timeout = Some(timeouts.connect);
     options.total_connection_timeout = Some(timeouts.connect);
-    options.write_timeout = Some(timeouts.stream_idle);
+    if has_body {
+        options.write_timeout = Some(timeouts.stream_idle);
+    }
     // The server's own idea of how long (Keep-Alive: timeout=5), less what a request takes to get there.
     let keepalive = match server.keepalive_hint.load(Relaxed) {
         0 => timeouts.keepalive,
@@ -101,6 +103,17 @@ fn peer(server: &Server, timeouts: &PoolTimeouts, h2: bool) -> Result<Box<HttpPe
         options.read_timeout = Some(timeouts.response_header.max(timeouts.stream_idle));
     }
     Ok(Box::new(peer))
+}
+
+/// Changes a request's fields in place. The engine's own way parses each name again and keeps a second
+/// table of how names were capitalized; this drops that table, so servers see `Content-Type` for
+/// whatever the client wrote.
+fn change_headers(session: &mut Session, change: impl FnOnce(&mut http::HeaderMap)) {
+    let nothing = RequestHeader::from(http::Request::new(()).into_parts().0);
+    let header = std::mem::replace(session.req_header_mut(), nothing);
+    let mut parts = http::request::Parts::from(header);
+    change(&mut parts.headers);
+    *session.req_header_mut() = RequestHeader::from(parts);
 }
 
 /// `timeout=5` of a Keep-Alive field, in seconds.
@@ -171,10 +184,20 @@ impl ProxyHttp for Proxy {
         if let Err(why) = found {
             return Self::answer(session, exchange, why).await;
         }
+        if let Some(id) = exchange.request_id.clone() {
+            let client = &seat.client;
+            let peer = forwarding::Peer { ip: client.ip, text: &client.text, value: &client.value };
+            change_headers(session, |headers| {
+                forwarding::tell(headers, peer, &listener.plan.trusted_proxies, id);
+            });
+        }
         let Some(pool) = exchange.pool().cloned() else { return Ok(false) };
         pool.budget.deposit(pool.plan.retries.budget);
         let timeouts = &pool.plan.timeouts;
-        session.set_write_timeout(Some(timeouts.stream_idle));
+        if session.req_header().version == Version::HTTP_2 {
+            // An HTTP/1 write that stalls is interrupted by the watch, without a timer for each.
+            session.set_write_timeout(Some(timeouts.stream_idle));
+        }
         if session.is_body_empty() {
             exchange.body_complete = true;
             exchange.due = Some(exchange.started + timeouts.request);
@@ -194,7 +217,8 @@ impl ProxyHttp for Proxy {
             return Error::e_explain(ErrorType::InternalError, "a pick without a lease");
         };
         let h2 = session.req_header().version == Version::HTTP_2;
-        peer(lease.server(), &destination.pool.plan.timeouts, h2)
+        let has_body = !session.is_body_empty();
+        peer(lease.server(), &destination.pool.plan.timeouts, h2, has_body)
     }
 
     async fn connected_to_upstream(
@@ -240,42 +264,6 @@ impl ProxyHttp for Proxy {
         error
     }
 
-    async fn upstream_request_filter(
-        &self,
-        session: &mut Session,
-        request: &mut RequestHeader,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
-        let (Some(seat), Some(listener)) = (&exchange.seat, &exchange.listener) else { return Ok(()) };
-        let came = session.req_header();
-        let told = forwarding::forwarding(
-            seat.client.ip,
-            &seat.client.text,
-            &listener.plan.trusted_proxies,
-            &came.headers,
-            request.headers.get(header::HOST),
-        );
-        match told.for_ {
-            Some(value) => request.insert_header("X-Forwarded-For", value)?,
-            None => drop(request.remove_header("X-Forwarded-For")),
-        }
-        if let Some(value) = told.proto {
-            request.insert_header("X-Forwarded-Proto", value)?;
-        }
-        match told.host {
-            Some(value) => request.insert_header("X-Forwarded-Host", value)?,
-            None if forwarding::is_trusted(seat.client.ip, &listener.plan.trusted_proxies) => {}
-            None => drop(request.remove_header("X-Forwarded-Host")),
-        }
-        if let Some(value) = told.forwarded {
-            request.insert_header("Forwarded", value)?;
-        }
-        if let Some(id) = &exchange.request_id {
-            request.insert_header("X-Request-Id", id.clone())?;
-        }
-        Ok(())
-    }
-
     async fn request_body_filter(
         &self,
         session: &mut Session,
@@ -284,6 +272,7 @@ impl ProxyHttp for Proxy {
         exchange: &mut Exchange,
     ) -> Result<()> {
         let (Some(seat), Some(listener)) = (&exchange.seat, &exchange.listener) else { return Ok(()) };
+        seat.watch.touch();
         if session.body_bytes_read() as u64 > listener.plan.limits.request_body {
             exchange.fail(Why::BodyTooLarge);
             return Error::e_explain(ErrorType::HTTPStatus(413), "request body too large");
@@ -375,6 +364,20 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        _: &mut Option<Bytes>,
+        _: bool,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Duration>> {
+        // An HTTP/2 stream's bytes go through a connection it shares, which does not know whose they are.
+        if let Some(seat) = &exchange.seat {
+            seat.watch.touch();
+        }
+        Ok(None)
+    }
+
     fn error_while_proxy(
         &self,
         _: &HttpPeer,
@@ -451,13 +454,7 @@ impl ProxyHttp for Proxy {
         true
     }
 
-    fn suppress_proxy_warn_log(
-        &self,
-        _: &Session,
-        _: &Exchange,
-        _: &Error,
-        _: ProxyWarnLogContext,
-    ) -> bool {
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Exchange, _: &Error, _: ProxyWarnLogContext) -> bool {
         true
     }
 }
@@ -496,14 +493,19 @@ fn reason(error: &Error) -> Why {
         (_, ErrorType::ConnectTimedout) => Why::ConnectTimeout,
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => Why::RequestBodyTimeout,
         (ErrorSource::Downstream, ErrorType::WriteTimedout) => Why::StreamIdle,
-        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::Custom(INVALID_CHUNK)) => Why::Malformed,
+        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::Custom(INVALID_CHUNK)) => {
+            Why::Malformed
+        }
         (ErrorSource::Downstream, _) => Why::ClientAborted,
         (ErrorSource::Upstream, ErrorType::ReadTimedout) => Why::ResponseHeaderTimeout,
         (ErrorSource::Upstream, ErrorType::WriteTimedout) => Why::StreamIdle,
-        (ErrorSource::Upstream, ErrorType::InvalidHTTPHeader | ErrorType::Custom(INVALID_CHUNK)) => Why::ServerMalformed,
-        (ErrorSource::Upstream, ErrorType::ConnectError | ErrorType::ConnectRefused | ErrorType::ConnectNoRoute) => {
-            Why::ConnectFailed
+        (ErrorSource::Upstream, ErrorType::InvalidHTTPHeader | ErrorType::Custom(INVALID_CHUNK)) => {
+            Why::ServerMalformed
         }
+        (
+            ErrorSource::Upstream,
+            ErrorType::ConnectError | ErrorType::ConnectRefused | ErrorType::ConnectNoRoute,
+        ) => Why::ConnectFailed,
         (ErrorSource::Upstream, _) => Why::ServerReset,
         (ErrorSource::Internal | ErrorSource::Unset, _) => Why::Internal,
     }

@@ -29,10 +29,7 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
 
 /// The value as it is written in the URL; two spellings of one value are two keys.
 fn query<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
-    query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
-        .map(str::as_bytes)
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).map(str::as_bytes)
 }
 
 #[cfg(test)]

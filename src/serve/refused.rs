@@ -26,7 +26,9 @@ impl Tell for Reporter {
             return;
         }
         let line = head.split(|&byte| byte == b'\r' || byte == b'\n').find(|line| !line.is_empty());
-        let line = String::from_utf8_lossy(&line.unwrap_or_default()[..line.map_or(0, |l| l.len().min(1024))]).into_owned();
+        let line =
+            String::from_utf8_lossy(&line.unwrap_or_default()[..line.map_or(0, |l| l.len().min(1024))])
+                .into_owned();
         let mut words = line.splitn(3, ' ');
         let mut word = || words.next().filter(|word| !word.is_empty());
         live.access_log.record(&Record {

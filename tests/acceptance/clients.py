@@ -155,10 +155,12 @@ class Numbers:
         return f"acc-{who}-{cls.count}"
 
 
-async def checked(connection, tally, who, method, path, body=None, chunks=None, expect=None, headers=(), host="app.example"):
+async def checked(connection, tally, who, method, path, body=None, chunks=None, expect=None, headers=(),
+                  host="app.example", may_close=False):
     """One request whose reply is checked. Returns the reply, or None if it was counted as a failure.
 
-    `expect` is the body to get; without it the request's own body is what comes back."""
+    `expect` is the body to get; without it the request's own body is what comes back. `may_close`: the balancer has
+    reason to close this connection after the reply, because its listener goes or the process stops."""
     request_id = Numbers.next(who)
     began = time.time()
     tally.requests[method] += 1
@@ -192,7 +194,8 @@ async def checked(connection, tally, who, method, path, body=None, chunks=None, 
         return None
     tally.slowest_s = max(tally.slowest_s, time.time() - began)
     if connection.must_close:
-        tally.closed.append((time.time(), who, "announced"))
+        if not may_close:
+            tally.closed.append((time.time(), who, "announced"))
         connection.close()
     return reply
 

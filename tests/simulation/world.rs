@@ -291,6 +291,20 @@ impl World {
                 present.insert(server.id(), (server.clone(), pool.plan.health.as_ref()));
             }
         }
+        // A server is the same one if it was there, or is still busy leaving.
+        let mut known = HashMap::new();
+        let still_busy = previous.retiring().iter().filter(|server| server.in_flight() > 0);
+        let configured = previous.pools().iter().flat_map(|pool| &pool.members).map(|member| &member.server);
+        for server in still_busy.chain(configured) {
+            known.insert((server.pool(), server.name(), server.address()), server.id());
+        }
+        for (server, _) in present.values() {
+            let identity = (server.pool(), server.name(), server.address());
+            match known.get(&identity) {
+                Some(id) => assert_eq!(server.id(), *id, "{identity:?} is not the one it was"),
+                None => assert!(!self.models.contains_key(&server.id()), "an id was used again"),
+            }
+        }
         let listed = [&delta.servers.added, &delta.servers.changed, &delta.servers.kept];
         assert_eq!(present.len(), listed.iter().map(|servers| servers.len()).sum::<usize>());
 
