@@ -311,65 +311,77 @@ impl Conn {
 impl AsyncRead for Conn {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.at < this.arrived.len() && this.portion != Portion::Exact(0) {
+        let read = this.poll_arrival(cx, buf);
+        if read.is_pending() && !this.leaving.is_empty() {
+            // Nothing moves for now, so what was gathered goes out: a response may pause for as long as it
+            // likes, and its beginning must not wait for its end.
+            if let Poll::Ready(Err(error)) = this.poll_drain(cx) {
+                return Poll::Ready(Err(error));
+            }
+        }
+        read
+    }
+}
+
+impl Conn {
+    fn poll_arrival(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.at < self.arrived.len() && self.portion != Portion::Exact(0) {
             let before = buf.filled().len();
-            this.take(buf);
+            self.take(buf);
             if buf.filled().len() > before {
                 return Poll::Ready(Ok(()));
             }
         }
-        this.seat.watch.wake_by(cx.waker());
-        if let Some(why) = this.seat.watch.interrupted() {
+        self.seat.watch.wake_by(cx.waker());
+        if let Some(why) = self.seat.watch.interrupted() {
             return Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, why.as_str())));
         }
-        match &mut this.portion {
+        match &mut self.portion {
             Portion::Open => {
                 let before = buf.filled().len();
-                ready!(this.socket.poll_read(cx, buf))?;
+                ready!(self.socket.poll_read(cx, buf))?;
                 if buf.filled().len() > before {
-                    this.seat.watch.touch();
+                    self.seat.watch.touch();
                 }
                 Poll::Ready(Ok(()))
             }
             Portion::Chunked { chunks, .. } => {
                 let before = buf.filled().len();
-                ready!(this.socket.poll_read(cx, buf))?;
+                ready!(self.socket.poll_read(cx, buf))?;
                 let came = &buf.filled()[before..];
                 let n = chunks.take(came);
                 if !came.is_empty() {
-                    this.seat.watch.touch();
+                    self.seat.watch.touch();
                 }
                 if chunks.is_broken() {
-                    this.seat.watch.interrupt(Why::Malformed);
+                    self.seat.watch.interrupt(Why::Malformed);
                     buf.set_filled(before);
                     return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, Why::Malformed.as_str())));
                 }
                 if chunks.is_over() {
                     // The next request came along.
-                    this.arrived.extend_from_slice(&came[n..]);
-                    this.portion = Portion::Exact(0);
+                    self.arrived.extend_from_slice(&came[n..]);
+                    self.portion = Portion::Exact(0);
                 }
                 buf.set_filled(before + n);
                 Poll::Ready(Ok(()))
             }
-            Portion::Exact(0) => this.poll_ahead(cx),
+            Portion::Exact(0) => self.poll_ahead(cx),
             Portion::Exact(left) => {
                 let room = buf.remaining().min(usize::try_from(*left).unwrap_or(usize::MAX));
                 let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
-                ready!(this.socket.poll_read(cx, &mut part))?;
+                ready!(self.socket.poll_read(cx, &mut part))?;
                 let n = part.filled().len();
                 *left -= n as u64;
                 buf.advance(n);
                 if n > 0 {
-                    this.seat.watch.touch();
+                    self.seat.watch.touch();
                 }
                 Poll::Ready(Ok(()))
             }
         }
     }
-}
 
-impl Conn {
     /// The request is complete: what comes now is the next one, or the client's leaving.
     fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.arrived.len() - self.at < AHEAD {
