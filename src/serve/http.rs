@@ -202,6 +202,9 @@ impl ProxyHttp for Proxy {
             exchange.body_complete = true;
             exchange.due = Some(exchange.started + timeouts.request);
             seat.watch.deadline(timeouts.request, Why::RequestTimeout);
+        } else if session.req_header().version == Version::HTTP_2 {
+            // The engine's read timeout is for HTTP/1 only.
+            seat.watch.quiet(listener.plan.timeouts.request_body, Why::RequestBodyTimeout);
         }
         Ok(false)
     }
@@ -291,6 +294,7 @@ impl ProxyHttp for Proxy {
             exchange.due = Some(Instant::now() + timeouts.request);
         }
         if exchange.first_byte.is_none() {
+            seat.watch.may_be_quiet();
             let (within, why) = remaining(exchange.due, timeouts.response_header);
             seat.watch.deadline(within, why);
         }
