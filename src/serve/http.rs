@@ -427,7 +427,10 @@ impl ProxyHttp for Proxy {
             destination.lease = None;
         }
         let why = exchange.why;
-        let begun = session.response_written().is_some_and(|r| !r.status.is_informational());
+        // An answer in the middle of a tunnel would be taken for the server's bytes.
+        let begun = session
+            .response_written()
+            .is_some_and(|r| !r.status.is_informational() || r.status == StatusCode::SWITCHING_PROTOCOLS);
         let error_code = if begun || why == Why::ClientAborted { 0 } else { why.status() };
         if error_code > 0 {
             session.set_keepalive(None);
