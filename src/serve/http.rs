@@ -249,15 +249,16 @@ impl ProxyHttp for Proxy {
         let timed_out = matches!(error.etype(), ErrorType::ConnectTimedout);
         let why = if timed_out { Why::ConnectTimeout } else { Why::ConnectFailed };
         let interrupted = exchange.seat.as_ref().and_then(|seat| seat.watch.interrupted());
+        let failed = exchange.destination.as_ref().and_then(|d| d.server.as_ref()).map(|s| s.name().clone());
         let retry = interrupted.is_none()
             && exchange.pool().is_some_and(|pool| pool.plan.retries.on.connect)
-            && exchange.may_try_again();
+            && exchange.try_elsewhere();
         if let Some(destination) = &mut exchange.destination {
-            destination.lease = None;
-            let server = destination.server.as_ref().map(|server| server.name().clone());
-            debug!(pool = %destination.pool.name, ?server, %error, retry, "cannot connect");
+            debug!(pool = %destination.pool.name, server = ?failed, %error, retry, "cannot connect");
             if retry {
                 destination.pool.stats.count_retry(RetryReason::Connect);
+            } else {
+                destination.lease = None;
             }
         }
         if !retry {
@@ -326,7 +327,7 @@ impl ProxyHttp for Proxy {
             && let Some(pool) = exchange.pool().cloned()
             && pool.plan.retries.on.statuses.contains(&status)
             && can_be_repeated(session)
-            && exchange.may_send_again()
+            && exchange.send_elsewhere()
         {
             pool.stats.count_retry(reason);
             return Error::e_explain(TRY_ELSEWHERE, "a status that is retried");
@@ -407,7 +408,9 @@ impl ProxyHttp for Proxy {
                 exchange.fail(why);
             }
         }
-        if let Some(destination) = &mut exchange.destination {
+        if !error.retry()
+            && let Some(destination) = &mut exchange.destination
+        {
             destination.lease = None;
         }
         error
@@ -475,9 +478,10 @@ impl Proxy {
             // no fault of its own, so it may be chosen again.
             destination.stale += 1;
             destination.tried = destination.tried_before.clone();
+            destination.lease = None;
             return true;
         }
-        if !destination.pool.plan.retries.on.reset || !exchange.may_send_again() {
+        if !destination.pool.plan.retries.on.reset || !exchange.send_elsewhere() {
             return false;
         }
         if let Some(pool) = exchange.pool() {
