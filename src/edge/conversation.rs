@@ -118,6 +118,8 @@ async fn next_request(conn: &mut Conn, door: &Door) -> Arrival {
                 let pending = conn.pending();
                 fresh = pending[pending.len() - n..].contains(&b'\n') || pending.len() >= limit;
                 if before == 0 {
+                    // No request begins so; a TLS client, for one, would wait for an answer to its hello.
+                    fresh |= !pending[0].is_ascii_graphic();
                     conn.seat.watch.rouse(plan.timeouts.request_header);
                 }
             }
