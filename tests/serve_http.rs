@@ -307,6 +307,43 @@ fn trailers_of_a_response_do_not_spoil_the_connection() {
 }
 
 #[test]
+fn a_response_that_pauses_is_passed_on_as_it_comes() {
+    for head in ["Content-Length: 10", "Transfer-Encoding: chunked", "X-Until: the end"] {
+        let latch = Latch::default();
+        let held = latch.clone();
+        let app = App::new(move |_, stream| {
+            let (first, rest) = match head {
+                "Transfer-Encoding: chunked" => ("5\r\nfirst\r\n", "5\r\nafter\r\n0\r\n\r\n"),
+                _ => ("first", "after"),
+            };
+            send(stream, &format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{first}"));
+            held.wait();
+            send(stream, rest);
+            Then::Close
+        });
+        let balancer = Balancer::start(&plain(&[app.address], "", ""));
+        let mut client = balancer.client();
+        // As of HTTP/1.0, so that the body comes as it is.
+        client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
+        assert_eq!(client.response_to_head().status, 200);
+        assert_eq!(client.bytes(5), b"first", "{head}");
+        latch.open();
+        assert_eq!(client.bytes(5), b"after", "{head}");
+    }
+}
+
+#[test]
+fn a_failing_servers_own_page_is_passed_on_when_no_other_is_left() {
+    let app = App::new(|_, stream| status(stream, "503 Back Soon", "maintenance"));
+    let balancer = Balancer::start(&plain(&[app.address], "", "retries: { max: 3 }"));
+    let response = balancer.get("/");
+    assert_eq!((response.status, response.text().as_str()), (503, "maintenance"));
+    assert_eq!(app.hits(), 1);
+    assert_eq!(balancer.outcome("/"), (503, "ok".to_owned()));
+    balancer.wait_for_in_flight(0.0);
+}
+
+#[test]
 fn a_websocket_carries_bytes_both_ways() {
     let app = App::new(|_, stream| {
         send(stream, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");

@@ -44,7 +44,10 @@ pub(crate) struct Client<S = TcpStream> {
 impl Client {
     #[track_caller]
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the listener takes connections");
+        Self::over(TcpStream::connect(address).expect("the listener takes connections"))
+    }
+
+    pub(crate) fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a socket takes its options");
         stream.set_read_timeout(Some(DEADLINE)).expect("a socket takes its options");
         stream.set_write_timeout(Some(DEADLINE)).expect("a socket takes its options");
@@ -91,6 +94,12 @@ impl<S: Wire> Client<S> {
     pub(crate) fn get(&mut self, path: &str) -> Response {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
         self.response()
+    }
+
+    /// `None` if the connection is closed instead.
+    pub(crate) fn try_get(&mut self, path: &str) -> Option<Response> {
+        self.try_send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")).ok()?;
+        self.try_response()
     }
 
     #[track_caller]
