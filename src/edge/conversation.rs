@@ -87,8 +87,7 @@ pub(crate) async fn converse<P>(
 }
 
 async fn next_request(conn: &mut Conn, door: &Door) -> Arrival {
-    let plan = door.plan.load_full();
-    let limit = usize::try_from(plan.limits.request_headers).unwrap_or(usize::MAX);
+    let mut plan = door.plan.load_full();
     let mut fresh = !conn.pending().is_empty();
     if fresh {
         conn.seat.watch.rouse(plan.timeouts.request_header);
@@ -99,6 +98,7 @@ async fn next_request(conn: &mut Conn, door: &Door) -> Arrival {
         }
     }
     loop {
+        let limit = usize::try_from(plan.limits.request_headers).unwrap_or(usize::MAX);
         // Only a line's end can complete a head, so a trickle is not parsed at every byte.
         if fresh {
             match head::judge(conn.pending(), limit) {
@@ -115,13 +115,15 @@ async fn next_request(conn: &mut Conn, door: &Door) -> Arrival {
         match arrive(conn).await {
             Ok(0) => return Arrival::Gone,
             Ok(n) => {
-                let pending = conn.pending();
-                fresh = pending[pending.len() - n..].contains(&b'\n') || pending.len() >= limit;
                 if before == 0 {
-                    // No request begins so; a TLS client, for one, would wait for an answer to its hello.
-                    fresh |= !pending[0].is_ascii_graphic();
+                    // There may have been a reload while it waited.
+                    plan = door.plan.load_full();
                     conn.seat.watch.rouse(plan.timeouts.request_header);
                 }
+                let pending = conn.pending();
+                // No request begins with bytes like a TLS client's, which would wait for an answer.
+                let is_alien = before == 0 && !pending[0].is_ascii_graphic();
+                fresh = pending[pending.len() - n..].contains(&b'\n') || pending.len() >= limit || is_alien;
             }
             Err(why) if why == Why::RequestHeaderTimeout && before > 0 => {
                 let refusal = Refusal { status: why.status(), detail: "head incomplete" };
