@@ -37,6 +37,8 @@ pub struct Snapshot {
     listeners: Vec<Arc<Listener>>,
     /// Places in `listeners`, sorted by id.
     by_id: Vec<(u32, usize)>,
+    /// Listeners that the generation before still had.
+    parting: Vec<Arc<Listener>>,
     pools: Vec<Arc<Pool>>,
     routes: Vec<Arc<route::Table>>,
     retiring: Vec<Arc<Server>>,
@@ -65,6 +67,7 @@ impl Snapshot {
             plan: Arc::new(plan),
             listeners: Vec::new(),
             by_id: Vec::new(),
+            parting: Vec::new(),
             pools: Vec::new(),
             routes: Vec::new(),
             retiring: Vec::new(),
@@ -77,6 +80,12 @@ impl Snapshot {
     pub fn listener(&self, id: u32) -> Option<&Arc<Listener>> {
         let place = self.by_id.binary_search_by_key(&id, |(id, _)| *id).ok()?;
         Some(&self.listeners[self.by_id[place].1])
+    }
+
+    /// A listener that this snapshot has no longer, as it was: who connected to it before the reload may be
+    /// about to send a request.
+    pub fn parting_listener(&self, id: u32) -> Option<&Arc<Listener>> {
+        self.parting.iter().find(|listener| listener.id == id)
     }
 
     /// In the order of the plan.

@@ -145,7 +145,8 @@ impl ProxyHttp for Proxy {
             .try_with(Arc::clone)
             .map_err(|_| Error::explain(ErrorType::InternalError, "a request without a connection"))?;
         seat.taken.store(true, Relaxed);
-        exchange.listener = exchange.snapshot.listener(seat.client.listener).cloned();
+        let (snapshot, id) = (&exchange.snapshot, seat.client.listener);
+        exchange.listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).cloned();
         if let Some(listener) = &exchange.listener {
             session.set_read_timeout(Some(listener.plan.timeouts.request_body));
         }
@@ -158,7 +159,7 @@ impl ProxyHttp for Proxy {
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
         let (Some(seat), Some(listener)) = (exchange.seat.clone(), exchange.listener.clone()) else {
-            // The listener went between this connection's opening and its first request.
+            // The listener went, and a reload later the connection brings its first request.
             session.set_keepalive(None);
             return Self::answer(session, exchange, Why::Shutdown).await;
         };

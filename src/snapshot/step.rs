@@ -29,6 +29,8 @@ pub(super) fn evolve(previous: &Snapshot, plan: Plan, now: Instant) -> (Snapshot
     let mut by_id: Vec<_> =
         listeners.iter().enumerate().map(|(place, listener)| (listener.id, place)).collect();
     by_id.sort_unstable();
+    let is_gone = |listener: &&Arc<Listener>| listeners.iter().all(|next| next.id != listener.id);
+    let parting = previous.listeners.iter().filter(is_gone).cloned().collect();
     let still_leaving = step.retired.into_values();
     let retiring = still_leaving.chain(step.delta.servers.removed.iter().cloned()).collect();
     let snapshot = Snapshot {
@@ -36,6 +38,7 @@ pub(super) fn evolve(previous: &Snapshot, plan: Plan, now: Instant) -> (Snapshot
         plan: Arc::new(plan),
         listeners,
         by_id,
+        parting,
         pools,
         routes,
         retiring,
