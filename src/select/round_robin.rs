@@ -19,8 +19,12 @@ impl Selector for RoundRobin {
         let index = self.turns.next();
         match among.is_eligible(index) {
             true => Some(index),
-            // Whoever cannot take the turn loses it, so that the others' shares stay exact.
-            false => self.turns.next_where(self.turns.cycle(), |index| among.is_eligible(index)),
+            // Whoever cannot take the turn loses it, so that the others' shares stay exact. Where nobody can,
+            // it is not lost: the pool may ask again with lower standards.
+            false => self.turns.next_where(self.turns.cycle(), |index| among.is_eligible(index)).or_else(|| {
+                self.turns.give_back();
+                None
+            }),
         }
     }
 }
@@ -51,6 +55,11 @@ impl Turns {
     /// Takes the next turn.
     pub fn next(&self) -> usize {
         self.sequence[self.place(self.cursor.fetch_add(1, Ordering::Relaxed))] as usize
+    }
+
+    /// Undoes a `next` that was of no use.
+    fn give_back(&self) {
+        self.cursor.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Takes the next turn of a server that `will_do`, and all turns before it, if one of the next
@@ -232,5 +241,15 @@ mod tests {
             turns[lease.index()] += 1;
         }
         assert_eq!(turns, [0, 100, 300, 200]);
+    }
+
+    #[test]
+    fn turns_go_round_when_all_are_down_too() {
+        let pool = live(pool(Balance::RoundRobin, "a b c d"));
+        ["a", "b", "c", "d"].iter().for_each(|name| set_down(&pool, name));
+        let turns: Vec<_> = (0..8)
+            .map(|_| pool.pick(&Query::default(), &mut Tried::new()).expect("it fails open").index())
+            .collect();
+        assert_eq!(turns, [0, 1, 2, 3, 0, 1, 2, 3]);
     }
 }
