@@ -94,9 +94,12 @@ impl Workers {
                 tracker: TaskTracker::new(),
                 accepting: HashMap::new(),
             };
-            let finished = finished.clone();
+            let (finished, tell) = (finished.clone(), Arc::clone(tell));
             std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 runtime.block_on(worker.run(inbox));
+                // What did not end by itself ends here, and writes its record.
+                drop(runtime);
+                tell.tick();
                 drop(finished);
             })?;
             orders.push(order);
@@ -155,6 +158,7 @@ where
                 }
             }
         });
+        let mut aborting = false;
         while let Some(order) = inbox.recv().await {
             match order {
                 Order::Accept(accept) => self.accept(accept),
@@ -165,26 +169,28 @@ where
                 }
                 Order::CloseIdle { listener } => watch::close_idle(Some(listener)),
                 Order::CloseLeased { server, why } => watch::close_leased(server, why),
-                Order::Drain => {
-                    for (_, closing) in self.accepting.drain() {
-                        let _ = closing.send(true);
-                    }
-                    watch::close_idle(None);
-                    self.tracker.close();
+                Order::Drain => break,
+                Order::Abort => {
+                    aborting = true;
                     break;
                 }
-                Order::Abort => return,
             }
         }
+        for (_, closing) in self.accepting.drain() {
+            let _ = closing.send(true);
+        }
+        watch::close_idle(None);
+        self.tracker.close();
         let aborted = async {
-            loop {
+            while !aborting {
                 match inbox.recv().await {
                     Some(Order::CloseLeased { server, why }) => watch::close_leased(server, why),
-                    Some(Order::Abort) => break watch::close_all(Why::Shutdown),
+                    Some(Order::Abort) => break,
                     Some(_) => {}
                     None => std::future::pending().await,
                 }
             }
+            watch::close_all(Why::Shutdown);
         };
         tokio::select! {
             () = self.tracker.wait() => {}
@@ -194,7 +200,6 @@ where
             }
         }
         ticking.abort();
-        self.tell.tick();
     }
 
     fn accept(&mut self, accept: Accept) {
