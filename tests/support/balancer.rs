@@ -92,10 +92,21 @@ impl Balancer {
     /// `DIR` in the text is a directory of the test's own.
     #[track_caller]
     pub(crate) fn start(text: &str) -> Self {
+        Self::start_as(&mut evenkeel(), text)
+    }
+
+    /// With a service manager that listens at `socket`.
+    #[track_caller]
+    pub(crate) fn start_notifying(text: &str, socket: &Path) -> Self {
+        Self::start_as(evenkeel().env("NOTIFY_SOCKET", socket), text)
+    }
+
+    #[track_caller]
+    fn start_as(command: &mut Command, text: &str) -> Self {
         let directory = Directory::new();
         let file = directory.0.join("evenkeel.yaml");
         std::fs::write(&file, whole(text, &directory.0)).expect("the configuration can be written");
-        let mut child = evenkeel().arg("run").arg("-c").arg(&file).spawn().expect("the binary starts");
+        let mut child = command.arg("run").arg("-c").arg(&file).spawn().expect("the binary starts");
         let log = Lines::read_from(child.stderr.take().expect("stderr is piped"));
         let output = Lines::read_from(child.stdout.take().expect("stdout is piped"));
         let mut balancer = Self { child, directory, log, output, admin: ([127, 0, 0, 1], 0).into() };
