@@ -4,8 +4,10 @@
 //! that a pipelined request waits its turn here. Writes are gathered, so that a small response is
 //! one system call. Between requests there are no buffers at all.
 
+use super::chunks::Chunks;
 use super::door::Door;
 use super::watch::Watched;
+use crate::access_log::Why;
 use async_trait::async_trait;
 use http::HeaderValue;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
@@ -156,6 +158,8 @@ impl Seat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Portion {
     Exact(u64),
+    /// So much of a head, and then up to the body's last chunk.
+    Chunked { head: usize, chunks: Chunks },
     Open,
 }
 
@@ -272,9 +276,25 @@ impl Conn {
     /// Takes up to the allowed portion from what has arrived.
     fn take(&mut self, buf: &mut ReadBuf<'_>) {
         let mut n = buf.remaining().min(self.arrived.len() - self.at);
-        if let Portion::Exact(left) = &mut self.portion {
-            n = n.min(usize::try_from(*left).unwrap_or(usize::MAX));
-            *left -= n as u64;
+        match &mut self.portion {
+            Portion::Open => {}
+            Portion::Exact(left) => {
+                n = n.min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= n as u64;
+            }
+            Portion::Chunked { head: head @ 1.., .. } => {
+                n = n.min(*head);
+                *head -= n;
+            }
+            Portion::Chunked { chunks, .. } => {
+                n = chunks.take(&self.arrived[self.at..self.at + n]);
+                match chunks {
+                    Chunks::Over => self.portion = Portion::Exact(0),
+                    // What follows is not handed on; the next read says why.
+                    Chunks::Broken => self.seat.watch.interrupt(Why::Malformed),
+                    _ => {}
+                }
+            }
         }
         buf.put_slice(&self.arrived[self.at..self.at + n]);
         self.at += n;
@@ -291,41 +311,77 @@ impl Conn {
 impl AsyncRead for Conn {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.at < this.arrived.len() && this.portion != Portion::Exact(0) {
-            this.take(buf);
-            return Poll::Ready(Ok(()));
+        let read = this.poll_arrival(cx, buf);
+        if read.is_pending() && !this.leaving.is_empty() {
+            // Nothing moves for now, so what was gathered goes out: a response may pause for as long as it
+            // likes, and its beginning must not wait for its end.
+            if let Poll::Ready(Err(error)) = this.poll_drain(cx) {
+                return Poll::Ready(Err(error));
+            }
         }
-        this.seat.watch.wake_by(cx.waker());
-        if let Some(why) = this.seat.watch.interrupted() {
+        read
+    }
+}
+
+impl Conn {
+    fn poll_arrival(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.at < self.arrived.len() && self.portion != Portion::Exact(0) {
+            let before = buf.filled().len();
+            self.take(buf);
+            if buf.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        self.seat.watch.wake_by(cx.waker());
+        if let Some(why) = self.seat.watch.interrupted() {
             return Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, why.as_str())));
         }
-        match &mut this.portion {
+        match &mut self.portion {
             Portion::Open => {
                 let before = buf.filled().len();
-                ready!(this.socket.poll_read(cx, buf))?;
+                ready!(self.socket.poll_read(cx, buf))?;
                 if buf.filled().len() > before {
-                    this.seat.watch.touch();
+                    self.seat.watch.touch();
                 }
                 Poll::Ready(Ok(()))
             }
-            Portion::Exact(0) => this.poll_ahead(cx),
+            Portion::Chunked { chunks, .. } => {
+                let before = buf.filled().len();
+                ready!(self.socket.poll_read(cx, buf))?;
+                let came = &buf.filled()[before..];
+                let n = chunks.take(came);
+                if !came.is_empty() {
+                    self.seat.watch.touch();
+                }
+                if chunks.is_broken() {
+                    self.seat.watch.interrupt(Why::Malformed);
+                    buf.set_filled(before);
+                    return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, Why::Malformed.as_str())));
+                }
+                if chunks.is_over() {
+                    // The next request came along.
+                    self.arrived.extend_from_slice(&came[n..]);
+                    self.portion = Portion::Exact(0);
+                }
+                buf.set_filled(before + n);
+                Poll::Ready(Ok(()))
+            }
+            Portion::Exact(0) => self.poll_ahead(cx),
             Portion::Exact(left) => {
                 let room = buf.remaining().min(usize::try_from(*left).unwrap_or(usize::MAX));
                 let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
-                ready!(this.socket.poll_read(cx, &mut part))?;
+                ready!(self.socket.poll_read(cx, &mut part))?;
                 let n = part.filled().len();
                 *left -= n as u64;
                 buf.advance(n);
                 if n > 0 {
-                    this.seat.watch.touch();
+                    self.seat.watch.touch();
                 }
                 Poll::Ready(Ok(()))
             }
         }
     }
-}
 
-impl Conn {
     /// The request is complete: what comes now is the next one, or the client's leaving.
     fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.arrived.len() - self.at < AHEAD {

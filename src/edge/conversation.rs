@@ -1,6 +1,7 @@
 //! One client's connection from its opening to its end: wait for a request without buffers, judge
 //! its head, hand it to Pingora, and so on.
 
+use super::chunks::Chunks;
 use super::conn::{Client, Conn, Portion, Seat};
 use super::door::Door;
 use super::head::{self, Body, Refusal, Verdict};
@@ -64,6 +65,7 @@ pub(crate) async fn converse<P>(
         seat.renew();
         conn.allow(match body {
             Body::Length(n) => Portion::Exact((length as u64).saturating_add(n)),
+            Body::Chunked => Portion::Chunked { head: length, chunks: Chunks::Start },
             Body::Open => Portion::Open,
         });
         let session = ServerSession::new_http1(conn);
@@ -116,6 +118,8 @@ async fn next_request(conn: &mut Conn, door: &Door) -> Arrival {
                 let pending = conn.pending();
                 fresh = pending[pending.len() - n..].contains(&b'\n') || pending.len() >= limit;
                 if before == 0 {
+                    // No request begins so; a TLS client, for one, would wait for an answer to its hello.
+                    fresh |= !pending[0].is_ascii_graphic();
                     conn.seat.watch.rouse(plan.timeouts.request_header);
                 }
             }

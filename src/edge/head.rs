@@ -31,7 +31,9 @@ pub(crate) enum Verdict {
 pub(crate) enum Body {
     /// Exactly so many bytes, zero for none.
     Length(u64),
-    /// Until the last chunk, or a protocol upgrade: only Pingora can tell where it ends.
+    /// Until the last chunk's end.
+    Chunked,
+    /// A protocol upgrade: only Pingora can tell where it ends.
     Open,
 }
 
@@ -161,7 +163,11 @@ fn judge_fields(fields: &[httparse::Header<'_>], http_11: bool) -> Result<Body, 
     if chunked && !http_11 {
         return bad("Transfer-Encoding in HTTP/1.0");
     }
-    Ok(if chunked || upgrade { Body::Open } else { Body::Length(length.unwrap_or(0)) })
+    Ok(match () {
+        () if upgrade => Body::Open,
+        () if chunked => Body::Chunked,
+        () => Body::Length(length.unwrap_or(0)),
+    })
 }
 
 /// RFC 9110 section 7.2: `uri-host [ ":" port ]`; an empty one is allowed.
@@ -215,7 +221,7 @@ mod tests {
             ("GET / HTTP/1.0\r\n\r\n", Body::Length(0)),
             ("\r\nGET / HTTP/1.1\r\nHost:\r\n\r\n", Body::Length(0)),
             ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\n", Body::Length(12)),
-            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n", Body::Open),
+            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n", Body::Chunked),
             ("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n", Body::Open),
         ] {
             assert_eq!(

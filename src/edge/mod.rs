@@ -4,6 +4,7 @@
 //! Pingora's own listeners are fixed once started, keep 86 KiB per idle connection and have no total
 //! deadline for a head; so the accept loop is ours and Pingora gets one request at a time.
 
+mod chunks;
 mod conn;
 mod conversation;
 mod door;

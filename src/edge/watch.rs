@@ -87,6 +87,11 @@ impl Watch {
         self.quiet_limit.store(millis(limit), Relaxed);
     }
 
+    /// Nothing need move for now.
+    pub(crate) fn may_be_quiet(&self) {
+        self.quiet_limit.store(NEVER, Relaxed);
+    }
+
     /// Something moved.
     pub(crate) fn touch(&self) {
         self.active.store(now(), Relaxed);

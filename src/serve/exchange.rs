@@ -136,11 +136,9 @@ impl Exchange {
         Ok(())
     }
 
-    /// Leases a server that was not tried yet.
+    /// Leases a server that was not tried yet; if there is none, everything stays as it is.
     pub(super) fn pick(&mut self) -> Result<(), Why> {
         let destination = self.destination.as_mut().ok_or(Why::Internal)?;
-        // The old lease is given back first: it must not count against its server in this choice.
-        destination.lease = None;
         destination.tried_before = destination.tried.clone();
         match destination.pool.pick(&destination.query, &mut destination.tried) {
             Ok(lease) => {
@@ -162,18 +160,22 @@ impl Exchange {
         }
     }
 
-    /// Whether the pool's settings allow one try more.
-    pub(super) fn may_try_again(&self) -> bool {
+    /// Leases another server for one try more, if the pool's settings allow that and there is one: without,
+    /// what this try brought is the answer.
+    pub(super) fn try_elsewhere(&mut self) -> bool {
+        self.may_try_again() && self.pick().is_ok()
+    }
+
+    /// The same for a request that a server has seen: this is what the budget is for, for it doubles the
+    /// work of servers that may be failing under it. A connection that could not be opened gave nobody work.
+    pub(super) fn send_elsewhere(&mut self) -> bool {
+        self.may_try_again() && self.pool().is_some_and(|pool| pool.budget.withdraw()) && self.pick().is_ok()
+    }
+
+    fn may_try_again(&self) -> bool {
         self.destination.as_ref().is_some_and(|destination| {
             destination.tries - destination.stale <= destination.pool.plan.retries.max
         })
-    }
-
-    /// Whether a request that a server has seen may be sent to another: this is what the budget is for,
-    /// for it doubles the work of servers that may be failing under it. A connection that could not be
-    /// opened gave nobody work.
-    pub(super) fn may_send_again(&self) -> bool {
-        self.may_try_again() && self.pool().is_some_and(|pool| pool.budget.withdraw())
     }
 
     /// Gives the lease back, counts, and writes the record.

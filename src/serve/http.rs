@@ -3,6 +3,7 @@
 
 use super::exchange::{Exchange, is_idempotent};
 use super::forwarding;
+use super::response::{asks_for_websocket, end_servers_hop, is_ambiguous};
 use crate::access_log::Why;
 use crate::config::plan::PoolTimeouts;
 use crate::control::Live;
@@ -201,6 +202,9 @@ impl ProxyHttp for Proxy {
             exchange.body_complete = true;
             exchange.due = Some(exchange.started + timeouts.request);
             seat.watch.deadline(timeouts.request, Why::RequestTimeout);
+        } else if session.req_header().version == Version::HTTP_2 {
+            // The engine's read timeout is for HTTP/1 only.
+            seat.watch.quiet(listener.plan.timeouts.request_body, Why::RequestBodyTimeout);
         }
         Ok(false)
     }
@@ -245,15 +249,16 @@ impl ProxyHttp for Proxy {
         let timed_out = matches!(error.etype(), ErrorType::ConnectTimedout);
         let why = if timed_out { Why::ConnectTimeout } else { Why::ConnectFailed };
         let interrupted = exchange.seat.as_ref().and_then(|seat| seat.watch.interrupted());
+        let failed = exchange.destination.as_ref().and_then(|d| d.server.as_ref()).map(|s| s.name().clone());
         let retry = interrupted.is_none()
             && exchange.pool().is_some_and(|pool| pool.plan.retries.on.connect)
-            && exchange.may_try_again();
+            && exchange.try_elsewhere();
         if let Some(destination) = &mut exchange.destination {
-            destination.lease = None;
-            let server = destination.server.as_ref().map(|server| server.name().clone());
-            debug!(pool = %destination.pool.name, ?server, %error, retry, "cannot connect");
+            debug!(pool = %destination.pool.name, server = ?failed, %error, retry, "cannot connect");
             if retry {
                 destination.pool.stats.count_retry(RetryReason::Connect);
+            } else {
+                destination.lease = None;
             }
         }
         if !retry {
@@ -290,6 +295,7 @@ impl ProxyHttp for Proxy {
             exchange.due = Some(Instant::now() + timeouts.request);
         }
         if exchange.first_byte.is_none() {
+            seat.watch.may_be_quiet();
             let (within, why) = remaining(exchange.due, timeouts.response_header);
             seat.watch.deadline(within, why);
         }
@@ -306,6 +312,12 @@ impl ProxyHttp for Proxy {
         if response.status.is_informational() && status != 101 {
             return Ok(());
         }
+        if is_ambiguous(response) {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "a body with two ends").into_up());
+        }
+        if status == 101 && !asks_for_websocket(&session.req_header().headers) {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "an upgrade nobody asked for").into_up());
+        }
         if let Some(hint) = keepalive_hint(response)
             && let Some(server) = exchange.destination.as_ref().and_then(|d| d.server.as_ref())
         {
@@ -315,7 +327,7 @@ impl ProxyHttp for Proxy {
             && let Some(pool) = exchange.pool().cloned()
             && pool.plan.retries.on.statuses.contains(&status)
             && can_be_repeated(session)
-            && exchange.may_send_again()
+            && exchange.send_elsewhere()
         {
             pool.stats.count_retry(reason);
             return Error::e_explain(TRY_ELSEWHERE, "a status that is retried");
@@ -330,6 +342,7 @@ impl ProxyHttp for Proxy {
                 seat.watch.quiet(timeouts.stream_idle, Why::StreamIdle);
             }
         }
+        end_servers_hop(response);
         Ok(())
     }
 
@@ -344,6 +357,11 @@ impl ProxyHttp for Proxy {
             return Ok(());
         }
         seat.answered.store(true, Relaxed);
+        if session.req_header().version == Version::HTTP_10 {
+            // Such a client knows no chunks (RFC 9112 section 6.1): without a length, the body ends with the
+            // connection.
+            response.remove_header(&header::TRANSFER_ENCODING);
+        }
         if seat.client.door.is_closing() {
             // Said in the response, so that the client does not send another request to find out.
             session.set_keepalive(None);
@@ -390,7 +408,9 @@ impl ProxyHttp for Proxy {
                 exchange.fail(why);
             }
         }
-        if let Some(destination) = &mut exchange.destination {
+        if !error.retry()
+            && let Some(destination) = &mut exchange.destination
+        {
             destination.lease = None;
         }
         error
@@ -410,7 +430,10 @@ impl ProxyHttp for Proxy {
             destination.lease = None;
         }
         let why = exchange.why;
-        let begun = session.response_written().is_some_and(|r| !r.status.is_informational());
+        // An answer in the middle of a tunnel would be taken for the server's bytes.
+        let begun = session
+            .response_written()
+            .is_some_and(|r| !r.status.is_informational() || r.status == StatusCode::SWITCHING_PROTOCOLS);
         let error_code = if begun || why == Why::ClientAborted { 0 } else { why.status() };
         if error_code > 0 {
             session.set_keepalive(None);
@@ -455,9 +478,10 @@ impl Proxy {
             // no fault of its own, so it may be chosen again.
             destination.stale += 1;
             destination.tried = destination.tried_before.clone();
+            destination.lease = None;
             return true;
         }
-        if !destination.pool.plan.retries.on.reset || !exchange.may_send_again() {
+        if !destination.pool.plan.retries.on.reset || !exchange.send_elsewhere() {
             return false;
         }
         if let Some(pool) = exchange.pool() {

@@ -5,6 +5,7 @@ mod forwarding;
 mod http;
 mod key;
 mod refused;
+mod response;
 
 pub(crate) use http::Proxy;
 pub(crate) use refused::Reporter;

@@ -1,0 +1,140 @@
+//! Finds where a chunked body ends (RFC 9112 section 7.1), so that what comes after it waits its turn as the
+//! next request. Strict, because framing that two readers read differently smuggles requests: every line ends
+//! in CR LF, and a size has a digit.
+
+/// How far into a chunked body we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Chunks {
+    /// Before a chunk's size.
+    Start,
+    /// In a chunk's size.
+    Size(u64),
+    /// After the size, up to the line's end.
+    Extension(u64),
+    /// The line feed after the size is due.
+    SizeEnd(u64),
+    /// In a chunk's data.
+    Data(u64),
+    /// The line end after the data is due.
+    DataReturn,
+    DataFeed,
+    /// At the beginning of a line after the last chunk.
+    Line,
+    /// In a trailer field.
+    Trailer,
+    TrailerFeed,
+    LastFeed,
+    Over,
+    Broken,
+}
+
+/// More digits than any size has that can be meant.
+const LARGEST: u64 = 1 << 56;
+
+impl Chunks {
+    /// How many of `bytes` belong to the body.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while at < bytes.len() {
+            if let Self::Data(left) = *self {
+                let n = left.min((bytes.len() - at) as u64);
+                at += usize::try_from(n).unwrap_or(usize::MAX);
+                *self = if n == left { Self::DataReturn } else { Self::Data(left - n) };
+                continue;
+            }
+            *self = match self.after(bytes[at]) {
+                Self::Over if *self == Self::Over => return at,
+                Self::Broken => {
+                    *self = Self::Broken;
+                    return at;
+                }
+                next => next,
+            };
+            at += 1;
+        }
+        at
+    }
+
+    fn after(self, byte: u8) -> Self {
+        match (self, byte) {
+            (Self::Start, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => Self::Size(digit(byte)),
+            (Self::Size(size), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if size < LARGEST => {
+                Self::Size(size << 4 | digit(byte))
+            }
+            (Self::Size(size) | Self::Extension(size), b'\r') => Self::SizeEnd(size),
+            (Self::Size(size), b';' | b' ' | b'\t') => Self::Extension(size),
+            (Self::Extension(size), b'\t' | b' '..=b'~' | 0x80..) => Self::Extension(size),
+            (Self::SizeEnd(0), b'\n') => Self::Line,
+            (Self::SizeEnd(size), b'\n') => Self::Data(size),
+            (Self::DataReturn, b'\r') => Self::DataFeed,
+            (Self::DataFeed, b'\n') => Self::Start,
+            (Self::Line, b'\r') => Self::LastFeed,
+            (Self::Line | Self::Trailer, b'\t' | b' '..=b'~' | 0x80..) => Self::Trailer,
+            (Self::Trailer, b'\r') => Self::TrailerFeed,
+            (Self::TrailerFeed, b'\n') => Self::Line,
+            (Self::LastFeed, b'\n') | (Self::Over, _) => Self::Over,
+            _ => Self::Broken,
+        }
+    }
+
+    pub(crate) fn is_over(self) -> bool {
+        self == Self::Over
+    }
+
+    pub(crate) fn is_broken(self) -> bool {
+        self == Self::Broken
+    }
+}
+
+fn digit(byte: u8) -> u64 {
+    char::from(byte).to_digit(16).unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `|` marks the body's end; every way to cut the bytes in two gives the same.
+    fn check(marked: &str) {
+        let end = marked.find('|').unwrap();
+        let bytes = marked.replace('|', "");
+        for cut in 0..=bytes.len() {
+            let (first, rest) = bytes.as_bytes().split_at(cut);
+            let mut chunks = Chunks::Start;
+            let taken = chunks.take(first);
+            let taken = if taken == first.len() { taken + chunks.take(rest) } else { taken };
+            assert_eq!((taken, chunks.is_over()), (end, true), "{bytes:?} cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_body_ends_after_the_empty_line_that_follows_the_last_chunk() {
+        check("0\r\n\r\n|");
+        check("0\r\n\r\n|GET / HTTP/1.1\r\n");
+        check("3\r\nabc\r\n0\r\n\r\n|0\r\n\r\n");
+        check("A;name=value\r\n0123\r\n6789\r\n000\r\n\r\n|x");
+        check("1\r\na\r\n0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\n|x");
+    }
+
+    #[test]
+    fn framing_that_can_be_read_two_ways_is_broken() {
+        for broken in [
+            "x\r\nabc",
+            "\r\n",
+            "-1\r\n",
+            "0x3\r\nabc",
+            "3\nabc\r\n",
+            "3;a\nb\r\nabc\r\n",
+            "3\r\nabcd\r\n",
+            "3\r\nabc\n",
+            "3\r\nabc\r\n\r\n",
+            "0\r\n\n",
+            "0\r\nX: 1\n\r\n",
+            "fffffffffffffffff\r\n",
+        ] {
+            let mut chunks = Chunks::Start;
+            chunks.take(broken.as_bytes());
+            assert!(chunks.is_broken(), "{broken:?} gave {chunks:?}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! HTTP/2 by hand: frames as they are, so that a test can send those that no library would.
+
+use super::DEADLINE;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+pub(crate) const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const ACK: u8 = 1;
+
+/// RFC 9113 section 4.1.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Frame {
+    pub(crate) fn ends_stream(&self) -> bool {
+        matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0
+    }
+}
+
+/// An HTTP/2 connection by prior knowledge.
+pub(crate) struct Connection {
+    stream: TcpStream,
+}
+
+impl Connection {
+    #[track_caller]
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the listener takes connections");
+        stream.set_nodelay(true).expect("a socket takes its options");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a socket takes its options");
+        let mut connection = Self { stream };
+        connection.stream.write_all(PREFACE).expect("the other side takes what is sent");
+        connection.frame(SETTINGS, 0, 0, &[]);
+        connection
+    }
+
+    #[track_caller]
+    pub(crate) fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let length = u32::try_from(payload.len()).expect("a frame is short").to_be_bytes();
+        let mut bytes = vec![length[1], length[2], length[3], kind, flags];
+        bytes.extend_from_slice(&stream.to_be_bytes());
+        bytes.extend_from_slice(payload);
+        self.stream.write_all(&bytes).expect("the other side takes what is sent");
+    }
+
+    /// A request's head; `last` ends the stream.
+    #[track_caller]
+    pub(crate) fn request(&mut self, stream: u32, method: &str, path: &str, last: bool) {
+        let fields = [(":method", method), (":scheme", "http"), (":authority", "test"), (":path", path)];
+        self.fields(stream, &fields, last);
+    }
+
+    #[track_caller]
+    pub(crate) fn fields(&mut self, stream: u32, fields: &[(&str, &str)], last: bool) {
+        let mut block = Vec::new();
+        for (name, value) in fields {
+            // RFC 7541 section 6.2.2: a literal that is not indexed, with a new name.
+            block.push(0);
+            for text in [name, value] {
+                block.push(u8::try_from(text.len()).expect("a short text").min(126));
+                block.extend_from_slice(text.as_bytes());
+            }
+        }
+        self.frame(HEADERS, END_HEADERS | u8::from(last), stream, &block);
+    }
+
+    #[track_caller]
+    pub(crate) fn data(&mut self, stream: u32, bytes: &[u8], last: bool) {
+        self.frame(DATA, u8::from(last), stream, bytes);
+    }
+
+    #[track_caller]
+    pub(crate) fn reset(&mut self, stream: u32) {
+        const CANCEL: u32 = 8;
+        self.frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes());
+    }
+
+    /// The next frame that is not the connection's own business; `None` at its end.
+    pub(crate) fn next(&mut self) -> Option<Frame> {
+        loop {
+            let mut head = [0; 9];
+            self.stream.read_exact(&mut head).ok()?;
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; length as usize];
+            self.stream.read_exact(&mut payload).ok()?;
+            let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+            let frame = Frame { kind: head[3], flags: head[4], stream, payload };
+            match frame.kind {
+                SETTINGS | PING if frame.flags & ACK != 0 => {}
+                SETTINGS => self.frame(SETTINGS, ACK, 0, &[]),
+                PING => self.frame(PING, ACK, 0, &frame.payload.clone()),
+                WINDOW_UPDATE => {}
+                _ => return Some(frame),
+            }
+        }
+    }
+
+    /// Status and body of a stream's response; the status is 0 if it was reset.
+    #[track_caller]
+    pub(crate) fn response(&mut self, stream: u32) -> (u16, Vec<u8>) {
+        let (mut answer, mut body) = (0, Vec::new());
+        loop {
+            let frame = self.next().expect("the connection goes on");
+            if frame.stream != stream {
+                continue;
+            }
+            match frame.kind {
+                HEADERS if answer == 0 => answer = status(&frame.payload),
+                DATA => body.extend_from_slice(&frame.payload),
+                RST_STREAM => return (0, body),
+                _ => {}
+            }
+            if frame.ends_stream() {
+                return (answer, body);
+            }
+        }
+    }
+}
+
+/// `:status` at the beginning of a header block (RFC 7541, the first with that status on a connection).
+fn status(block: &[u8]) -> u16 {
+    let block = match block {
+        // A change of the dynamic table's size comes first.
+        [first, rest @ ..] if first & 0xe0 == 0x20 => rest,
+        block => block,
+    };
+    match block {
+        [indexed @ 0x88..=0x8e, ..] => [200, 204, 206, 304, 400, 404, 500][usize::from(indexed - 0x88)],
+        // A literal, its name from the static table, its value of three digits.
+        [0x48 | 0x08, 3, digits @ ..] => digits[..3].iter().fold(0, |n, d| n * 10 + u16::from(d - b'0')),
+        [0x48 | 0x08, length, digits @ ..] if length & 0x80 != 0 => {
+            let length = usize::from(length & 0x7f);
+            let bits = digits[..length].iter().fold(0_u32, |n, byte| n << 8 | u32::from(*byte));
+            let mut left = 8 * u32::try_from(length).expect("a short text");
+            let mut take = |n: u32| {
+                left -= n;
+                bits >> left & ((1 << n) - 1)
+            };
+            // RFC 7541 appendix B: 0, 1 and 2 have five bits, the other digits six.
+            (0..3).fold(0, |number, _| {
+                let five = take(5);
+                let digit = if five <= 2 { five } else { (five << 1 | take(1)) - 0b01_1001 + 3 };
+                number * 10 + u16::try_from(digit).expect("a digit")
+            })
+        }
+        other => panic!("no status in {other:?}"),
+    }
+}

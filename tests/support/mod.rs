@@ -1,0 +1,33 @@
+//! What end-to-end tests share: the real binary, app servers that do what they are told, and clients that
+//! see every byte.
+// Each test binary uses its own part of it.
+#![allow(dead_code)]
+
+pub(crate) mod app;
+pub(crate) mod balancer;
+pub(crate) mod client;
+pub(crate) mod h2;
+
+use std::time::{Duration, Instant};
+
+/// How long a fact may take to come true. Far more than any needs, so that a busy machine fails nothing.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(15);
+
+/// Waits until `fact` holds.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut fact: impl FnMut() -> bool) {
+    wait_for(what, || fact().then_some(()));
+}
+
+/// Waits until `fact` gives something.
+#[track_caller]
+pub(crate) fn wait_for<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
+    let since = Instant::now();
+    loop {
+        if let Some(found) = fact() {
+            return found;
+        }
+        assert!(since.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
