@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use evenkeel::access_log::{AccessLog, Output, Record, Why};
 use evenkeel::config::plan::{self, Balance, Plan};
 use evenkeel::pool::{Lease, Pool, Query, Tried};
 use evenkeel::route::{Request, Table};
@@ -12,7 +13,7 @@ use http::{HeaderMap, Method};
 use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 const SIZES: [usize; 3] = [10, 1_000, 10_000];
 
@@ -163,5 +164,75 @@ fn evolve(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, picks, routes, evolve);
+/// What a reload of 10,000 servers costs before anything live changes: text → plan → snapshot.
+fn reload(c: &mut Criterion) {
+    let now = Instant::now();
+    let file = |weight: u16| {
+        let servers: String = (0..10_000)
+            .map(|i| {
+                format!(
+                    "      - {{ name: app{i}, address: 10.{}.{}.1:8080, weight: {weight} }}\n",
+                    i / 256,
+                    i % 256
+                )
+            })
+            .collect();
+        format!(
+            "listeners:\n  web: {{ address: 127.0.0.1:8080, pool: app }}\npools:\n  app:\n    health: {{ http: /healthz }}\n    servers:\n{servers}"
+        )
+    };
+    let parsed = |text: &str| evenkeel::config::parse(text).expect("the file is good").0;
+    let (before, after) = (file(100), file(50));
+    let mut group = c.benchmark_group("reload/10000");
+    group.sample_size(20);
+    group.bench_function("parse", |b| b.iter(|| parsed(black_box(&after))));
+    let (running, _) = Snapshot::empty().evolve(parsed(&before), now);
+    group.bench_function("parse_and_evolve_reweighted", |b| {
+        b.iter_with_large_drop(|| running.evolve(parsed(black_box(&after)), now));
+    });
+    group.finish();
+}
+
+fn log_record(c: &mut Criterion) {
+    let mut group = c.benchmark_group("access_log/record");
+    for (name, format) in
+        [("json", plan::AccessLogFormat::Json), ("combined", plan::AccessLogFormat::Combined)]
+    {
+        let log = AccessLog::start();
+        let sink = plan::AccessLogPath::File("/dev/null".into());
+        log.configure(Some((Output::open(&sink).expect("there is a /dev/null"), format)));
+        let record = Record {
+            time: SystemTime::now(),
+            client: "192.0.2.7",
+            listener: "shop",
+            route: Some("shop/1"),
+            pool: Some("app"),
+            server: Some("app1"),
+            method: Some("GET"),
+            host: Some("shop.example"),
+            path: Some("/catalogue/garden/chairs?page=2&sort=price"),
+            protocol: Some("HTTP/1.1"),
+            status: 200,
+            why: Why::Ok,
+            detail: None,
+            bytes_in: 0,
+            bytes_out: 5120,
+            duration: Some(Duration::from_micros(12_345)),
+            connect: None,
+            first_byte: Some(Duration::from_micros(11_000)),
+            tries: 1,
+            tls: None,
+            request_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
+            generation: 3,
+            cache: None,
+            user_agent: Some("Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"),
+            referer: Some("https://shop.example/"),
+        };
+        group.bench_function(name, |b| b.iter(|| log.record(black_box(&record))));
+        log.stop();
+    }
+    group.finish();
+}
+
+criterion_group!(benches, picks, routes, evolve, reload, log_record);
 criterion_main!(benches);

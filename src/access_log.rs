@@ -354,7 +354,12 @@ impl AccessLog {
     }
 
     fn hand_over(&self, batch: &mut Batch) {
-        let full = Batch { bytes: std::mem::take(&mut batch.bytes), lines: std::mem::take(&mut batch.lines) };
+        // As large as the last one was, so that it does not grow step by step again.
+        let room = Vec::with_capacity(batch.bytes.len().min(BATCH) + BATCH / 8);
+        let full = Batch {
+            bytes: std::mem::replace(&mut batch.bytes, room),
+            lines: std::mem::take(&mut batch.lines),
+        };
         if let Err(
             TrySendError::Full(Message::Lines(lost)) | TrySendError::Disconnected(Message::Lines(lost)),
         ) = self.queue.try_send(Message::Lines(full))
@@ -399,42 +404,36 @@ fn json(record: &Record<'_>, line: &mut Vec<u8>) {
     line.push(b'.');
     fraction(since.subsec_micros().into(), 6, line);
     line.extend_from_slice(b"Z\"");
-    text("client", Some(record.client), line);
-    text("listener", Some(record.listener), line);
-    text("route", record.route, line);
-    text("pool", record.pool, line);
-    text("server", record.server, line);
-    text("method", record.method, line);
-    text("host", record.host, line);
-    text("path", record.path, line);
-    text("protocol", record.protocol, line);
-    number("status", record.status.into(), line);
-    text("why", Some(record.why.as_str()), line);
-    text("detail", record.detail, line);
-    number("bytes_in", record.bytes_in, line);
-    number("bytes_out", record.bytes_out, line);
-    milliseconds("duration_ms", record.duration, line);
-    milliseconds("connect_ms", record.connect, line);
-    milliseconds("first_byte_ms", record.first_byte, line);
-    number("tries", record.tries.into(), line);
-    text("tls", record.tls, line);
-    text("request_id", record.request_id, line);
-    number("generation", record.generation, line);
-    text("cache", record.cache, line);
-    text("user_agent", record.user_agent, line);
-    text("referer", record.referer, line);
+    text(b",\"client\":", Some(record.client), line);
+    text(b",\"listener\":", Some(record.listener), line);
+    text(b",\"route\":", record.route, line);
+    text(b",\"pool\":", record.pool, line);
+    text(b",\"server\":", record.server, line);
+    text(b",\"method\":", record.method, line);
+    text(b",\"host\":", record.host, line);
+    text(b",\"path\":", record.path, line);
+    text(b",\"protocol\":", record.protocol, line);
+    number(b",\"status\":", record.status.into(), line);
+    text(b",\"why\":", Some(record.why.as_str()), line);
+    text(b",\"detail\":", record.detail, line);
+    number(b",\"bytes_in\":", record.bytes_in, line);
+    number(b",\"bytes_out\":", record.bytes_out, line);
+    milliseconds(b",\"duration_ms\":", record.duration, line);
+    milliseconds(b",\"connect_ms\":", record.connect, line);
+    milliseconds(b",\"first_byte_ms\":", record.first_byte, line);
+    number(b",\"tries\":", record.tries.into(), line);
+    text(b",\"tls\":", record.tls, line);
+    text(b",\"request_id\":", record.request_id, line);
+    number(b",\"generation\":", record.generation, line);
+    text(b",\"cache\":", record.cache, line);
+    text(b",\"user_agent\":", record.user_agent, line);
+    text(b",\"referer\":", record.referer, line);
     line.extend_from_slice(b"}\n");
 }
 
-fn key(key: &str, line: &mut Vec<u8>) {
-    line.extend_from_slice(b",\"");
-    line.extend_from_slice(key.as_bytes());
-    line.extend_from_slice(b"\":");
-}
-
 /// RFC 8259 section 7: quotes, backslashes and control characters are escaped.
-fn text(name: &str, value: Option<&str>, line: &mut Vec<u8>) {
-    key(name, line);
+fn text(key: &[u8], value: Option<&str>, line: &mut Vec<u8>) {
+    line.extend_from_slice(key);
     let Some(value) = value else { return line.extend_from_slice(b"null") };
     line.push(b'"');
     let special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
@@ -454,14 +453,14 @@ fn text(name: &str, value: Option<&str>, line: &mut Vec<u8>) {
     line.push(b'"');
 }
 
-fn number(name: &str, value: u64, line: &mut Vec<u8>) {
-    key(name, line);
+fn number(key: &[u8], value: u64, line: &mut Vec<u8>) {
+    line.extend_from_slice(key);
     decimal(value, line);
 }
 
 /// In milliseconds with three decimals.
-fn milliseconds(name: &str, value: Option<Duration>, line: &mut Vec<u8>) {
-    key(name, line);
+fn milliseconds(key: &[u8], value: Option<Duration>, line: &mut Vec<u8>) {
+    line.extend_from_slice(key);
     let Some(value) = value else { return line.extend_from_slice(b"null") };
     let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
     decimal(micros / 1000, line);

@@ -90,10 +90,10 @@ type Key = (Name, Address);
 impl Control {
     /// Reloads and logs the outcome.
     pub(super) fn reload(&mut self) {
-        let started = sd_notify::NotifyState::monotonic_usec_now();
-        Self::notify(&[sd_notify::NotifyState::Reloading]);
-        if let Ok(started) = started {
-            Self::notify(&[sd_notify::NotifyState::Reloading, started]);
+        // systemd wants the time with it (sd_notify(3)); without it at least the word.
+        match sd_notify::NotifyState::monotonic_usec_now() {
+            Ok(now) => Self::notify(&[sd_notify::NotifyState::Reloading, now]),
+            Err(_) => Self::notify(&[sd_notify::NotifyState::Reloading]),
         }
         match load(&self.source).and_then(|plan| self.take_over(plan)) {
             Ok(receipt) => receipt.log(),

@@ -233,20 +233,22 @@ fn each(mut visit: impl FnMut(&Watch)) {
     }
 }
 
-/// Gives back the list's memory after a burst of connections.
-pub(crate) fn shrink() {
+/// Gives back the list's memory after a burst of connections; whether there was one.
+pub(crate) fn shrink() -> bool {
     WATCHES.with_borrow_mut(|watches| {
         FREE.with_borrow_mut(|free| {
             while watches.last().is_some_and(Option::is_none) {
                 watches.pop();
             }
             free.retain(|&place| place < watches.len());
-            if watches.capacity() > 4 * watches.len().max(64) {
+            let burst = watches.capacity() > 4 * watches.len().max(64);
+            if burst {
                 watches.shrink_to(2 * watches.len());
                 free.shrink_to(2 * free.len());
             }
-        });
-    });
+            burst
+        })
+    })
 }
 
 #[cfg(test)]
@@ -293,7 +295,8 @@ mod tests {
     fn places_are_used_again_and_given_back() {
         let kept = Watched::new(Watch::new(1));
         drop((0..1000).map(|_| Watched::new(Watch::new(1))).collect::<Vec<_>>());
-        shrink();
+        assert!(shrink());
+        assert!(!shrink());
         assert_eq!(WATCHES.with_borrow(Vec::len), kept.place + 1);
         assert!(FREE.with_borrow(Vec::is_empty));
     }

@@ -23,6 +23,8 @@ use tokio::sync::{mpsc, watch as channel};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
+/// Ticks between two looks for memory that a burst of connections has left.
+const LOOK_FOR_BURSTS: u32 = 128;
 /// After an error that is not one connection's fault (no more open files), accepting rests this long.
 const BREATHER: Duration = Duration::from_millis(50);
 /// Accepted from a closing listener's queue at most, so that closing ends.
@@ -153,8 +155,8 @@ where
                 watch::tick();
                 tell.tick();
                 count = count.wrapping_add(1);
-                if count.is_multiple_of(256) {
-                    watch::shrink();
+                if count.is_multiple_of(LOOK_FOR_BURSTS) && watch::shrink() {
+                    crate::memory::give_back();
                 }
             }
         });

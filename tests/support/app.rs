@@ -41,8 +41,10 @@ pub(crate) enum Then {
     Reset,
 }
 
+type Answer = Box<dyn Fn(&Request, &mut TcpStream) -> Then + Send + Sync>;
+
 struct Shared {
-    answer: Box<dyn Fn(&Request, &mut TcpStream) -> Then + Send + Sync>,
+    answer: Answer,
     requests: Mutex<Vec<Request>>,
     connections: AtomicUsize,
     open: Mutex<Vec<TcpStream>>,
