@@ -1,0 +1,309 @@
+//! Holds the code to the table of rooms in ARCHITECTURE.md: a file uses only its own room and those above it,
+//! and the pure rooms touch nothing but their arguments.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// The rooms where Pingora may be named.
+const WITH_PINGORA: [&str; 4] = ["probe", "edge", "serve", "server"];
+
+/// What a pure room never names: the world, the clock, chance.
+const IMPURE: [&str; 17] = [
+    "tokio",
+    "pingora",
+    "fastrand",
+    "rand",
+    "socket2",
+    "rustix",
+    "Instant::now",
+    "SystemTime",
+    "std::fs",
+    "std::env",
+    "std::io",
+    "std::process",
+    "thread::spawn",
+    "thread::sleep",
+    "TcpStream",
+    "TcpListener",
+    "UnixStream",
+];
+
+/// A row's room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Room {
+    /// `pool`, or `config::plan` for a room of one file in another.
+    name: String,
+    is_pure: bool,
+}
+
+/// The rooms of the table, from the top down; those of one row from left to right.
+fn rooms(page: &str) -> Vec<Room> {
+    let rows = page.lines().skip_while(|line| !line.starts_with("| room |")).skip(2);
+    rows.take_while(|line| line.starts_with('|'))
+        .flat_map(|row| {
+            let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+            let is_pure = cells.last() == Some(&"pure");
+            cells[0]
+                .split(',')
+                .map(move |name| Room { name: name.trim().trim_matches('`').to_owned(), is_pure })
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// A source file: its module path and its text without comments and tests.
+#[derive(Debug)]
+struct Source {
+    /// `["pool", "choose"]`; `mod.rs` is its directory.
+    module: Vec<String>,
+    text: String,
+}
+
+impl Source {
+    fn new(path: &str, text: &str) -> Self {
+        let path = path.strip_suffix(".rs").unwrap_or(path);
+        let module = path.split('/').filter(|part| *part != "mod").map(str::to_owned).collect();
+        // Tests come last in a file.
+        let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let code = |line: &&str| !line.trim_start().starts_with("//");
+        let text = text.lines().filter(code).map(|line| format!("{line}\n")).collect();
+        Self { module, text }
+    }
+
+    fn path(&self) -> String {
+        self.module.join("::")
+    }
+
+    /// The modules that `#[cfg(test)]` keeps out of the program.
+    fn test_modules(&self) -> impl Iterator<Item = String> + '_ {
+        self.text.split("#[cfg(test)]\n").skip(1).filter_map(|rest| {
+            let line = rest.lines().next()?;
+            let name = line.split("mod ").nth(1)?.strip_suffix(';')?;
+            Some(format!("{}::{name}", self.path()))
+        })
+    }
+
+    /// The paths below the crate's root that the file names, like `pool::Lease`.
+    fn uses(&self) -> BTreeSet<String> {
+        let mut uses = BTreeSet::new();
+        // From here, so many `super` are the root.
+        let to_root = "super::".repeat(self.module.len());
+        for root in ["crate::", "evenkeel::", to_root.as_str()] {
+            let mut rest = self.text.as_str();
+            while let Some(at) = rest.find(root) {
+                let is_whole = !rest[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
+                rest = &rest[at + root.len()..];
+                if is_whole {
+                    expand("", rest, &mut uses);
+                }
+            }
+        }
+        uses
+    }
+}
+
+/// Adds the paths of a `use` tree that begins here; returns what follows it.
+fn expand<'a>(before: &str, tree: &'a str, into: &mut BTreeSet<String>) -> &'a str {
+    let tree = tree.trim_start();
+    if let Some(mut inside) = tree.strip_prefix('{') {
+        loop {
+            inside = inside.trim_start_matches([',', ' ', '\n']);
+            if let Some(after) = inside.strip_prefix('}') {
+                return after;
+            }
+            let rest = expand(before, inside, into);
+            if rest.len() == inside.len() {
+                return rest;
+            }
+            inside = rest;
+        }
+    }
+    let end = tree.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(tree.len());
+    let (name, rest) = tree.split_at(end);
+    let path = match (before, name) {
+        ("", name) => name.to_owned(),
+        (before, "self") => before.to_owned(),
+        (before, name) => format!("{before}::{name}"),
+    };
+    match rest.strip_prefix("::") {
+        Some(deeper) => expand(&path, deeper, into),
+        None => {
+            into.insert(path);
+            rest.strip_prefix(" as ")
+                .map_or(rest, |alias| alias.trim_start_matches(|c: char| c.is_alphanumeric()))
+        }
+    }
+}
+
+/// The innermost room of a path.
+fn room_of(rooms: &[Room], path: &str) -> Option<usize> {
+    let holds = |room: &&Room| path == room.name || path.starts_with(&format!("{}::", room.name));
+    let room = rooms.iter().filter(holds).max_by_key(|room| room.name.len())?;
+    rooms.iter().position(|other| other == room)
+}
+
+/// Whether `text` names `word`, and not just something that contains it.
+fn names(text: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(word)
+        .any(|(at, _)| !text[..at].ends_with(is_part) && !text[at + word.len()..].starts_with(is_part))
+}
+
+/// Everything that is against the table.
+fn violations(rooms: &[Room], sources: &[Source]) -> Vec<String> {
+    let tests: BTreeSet<_> = sources.iter().flat_map(Source::test_modules).collect();
+    let mut found = Vec::new();
+    for source in sources.iter().filter(|source| !tests.contains(&source.path())) {
+        let path = source.path();
+        let Some(own) = room_of(rooms, &path) else {
+            found.push(format!("{path} is in no room"));
+            continue;
+        };
+        for used in source.uses() {
+            match room_of(rooms, &used) {
+                Some(room) if room > own => found.push(format!("{path} uses {used} from below")),
+                Some(_) => {}
+                None => found.push(format!("{path} uses {used}, which is in no room")),
+            }
+        }
+        let room = &rooms[own];
+        if room.is_pure {
+            let impure = IMPURE.iter().filter(|word| names(&source.text, word));
+            found.extend(impure.map(|word| format!("{path} is pure and names {word}")));
+        }
+        if !WITH_PINGORA.contains(&room.name.as_str()) && names(&source.text, "pingora") {
+            found.push(format!("{path} names pingora"));
+        }
+    }
+    found
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn table() -> Vec<Room> {
+    rooms(&std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("there is ARCHITECTURE.md"))
+}
+
+fn rust_files(directory: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).expect("src can be read") {
+        let path = entry.expect("src can be read").path();
+        if path.is_dir() {
+            rust_files(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+#[test]
+fn each_file_uses_only_the_rooms_above_it() {
+    let src = root().join("src");
+    let mut files = Vec::new();
+    rust_files(&src, &mut files);
+    let sources: Vec<_> = files
+        .iter()
+        .filter(|file| file.as_path() != src.join("lib.rs"))
+        .map(|file| {
+            let path = file.strip_prefix(&src).expect("it is below src").display().to_string();
+            Source::new(&path, &std::fs::read_to_string(file).expect("a source can be read"))
+        })
+        .collect();
+    assert!(sources.len() > 50, "only {} sources", sources.len());
+    let found = violations(&table(), &sources);
+    assert!(found.is_empty(), "against ARCHITECTURE.md:\n{}", found.join("\n"));
+}
+
+#[test]
+fn the_table_has_the_rooms_we_think_it_has() {
+    let rooms = table();
+    let pure: Vec<_> = rooms.iter().filter(|room| room.is_pure).map(|room| room.name.as_str()).collect();
+    assert_eq!(pure, ["units", "config::plan", "pool", "select", "route", "config", "snapshot"]);
+    let others: Vec<_> = rooms.iter().filter(|room| !room.is_pure).map(|room| room.name.as_str()).collect();
+    let expected = [
+        "memory",
+        "probe",
+        "access_log",
+        "metrics",
+        "edge",
+        "control",
+        "serve",
+        "admin",
+        "server",
+        "cli",
+        "main",
+    ];
+    assert_eq!(others, expected);
+}
+
+/// The checker itself: what it says of one file.
+fn check(path: &str, text: &str, expected: &[&str]) {
+    assert_eq!(violations(&table(), &[Source::new(path, text)]), expected, "{path}: {text}");
+}
+
+#[test]
+fn a_file_that_uses_what_is_below_it_is_found() {
+    check("pool/choose.rs", "use crate::units::Weight;\nuse super::seats::Seats;\n", &[]);
+    check("pool/choose.rs", "use crate::select::build;\n", &["pool::choose uses select::build from below"]);
+    check(
+        "pool/mod.rs",
+        "fn f() { crate::control::Live::new() }\n",
+        &["pool uses control::Live::new from below"],
+    );
+    check("units.rs", "use super::route::Table;\n", &["units uses route::Table from below"]);
+    check("edge/gate.rs", "use super::super::serve::Proxy;\n", &["edge::gate uses serve::Proxy from below"]);
+    check("nowhere.rs", "", &["nowhere is in no room"]);
+    check("pool/mod.rs", "use crate::nowhere::N;\n", &["pool uses nowhere::N, which is in no room"]);
+}
+
+#[test]
+fn nested_imports_are_found() {
+    let text = "use crate::{units, pool::{self, Lease},\n    serve::{http::Proxy as P, key}};\n";
+    check(
+        "route.rs",
+        text,
+        &["route uses serve::http::Proxy from below", "route uses serve::key from below"],
+    );
+    // The plan stands above the room it lies in.
+    check(
+        "pool/mod.rs",
+        "use crate::config::{plan::Name, Problem};\n",
+        &["pool uses config::Problem from below"],
+    );
+    check("config/plan.rs", "use crate::pool::Lease;\n", &["config::plan uses pool::Lease from below"]);
+}
+
+#[test]
+fn a_pure_room_that_looks_at_the_world_is_found() {
+    check(
+        "select/mod.rs",
+        "fn f() { let now = Instant::now(); }\n",
+        &["select is pure and names Instant::now"],
+    );
+    check("snapshot.rs", "fn f() { fastrand::u64(..) }\n", &["snapshot is pure and names fastrand"]);
+    check("config/mod.rs", "use std::fs;\n", &["config is pure and names std::fs"]);
+    check(
+        "route.rs",
+        "use tokio::net::TcpStream;\n",
+        &["route is pure and names tokio", "route is pure and names TcpStream"],
+    );
+    check("edge/worker.rs", "use tokio::net::TcpStream;\nfn f() { Instant::now() }\n", &[]);
+}
+
+#[test]
+fn pingora_is_found_where_it_does_not_belong() {
+    check("admin/mod.rs", "use pingora::Error;\n", &["admin names pingora"]);
+    check("serve/http.rs", "use pingora::Error;\n", &[]);
+}
+
+#[test]
+fn comments_and_tests_are_not_code() {
+    check("select/mod.rs", "// crate::serve and Instant::now\n/// pingora\n", &[]);
+    check("select/mod.rs", "#[cfg(test)]\nmod tests {\n    use crate::serve::X;\n}\n", &[]);
+    let sources = [
+        Source::new("pool/mod.rs", "#[cfg(test)]\npub(crate) mod sample;\n"),
+        Source::new("pool/sample.rs", "use crate::snapshot::Snapshot;\n"),
+    ];
+    assert!(violations(&table(), &sources).is_empty());
+}
