@@ -69,6 +69,7 @@ fn all_full_is_503() {
     assert_eq!(balancer.failures("all_full"), 1.0);
     latch.open();
     assert_eq!(client.response().status, 200);
+    balancer.wait_for_in_flight(0.0);
     assert_eq!(balancer.get("/third").status, 200);
 }
 

@@ -184,13 +184,15 @@ where
         watch::close_idle(None);
         self.tracker.close();
         let aborted = async {
-            while !aborting {
-                match inbox.recv().await {
+            let mut next = if aborting { Some(Order::Abort) } else { inbox.recv().await };
+            loop {
+                match next {
                     Some(Order::CloseLeased { server, why }) => watch::close_leased(server, why),
                     Some(Order::Abort) => break,
                     Some(_) => {}
                     None => std::future::pending().await,
                 }
+                next = inbox.recv().await;
             }
             watch::close_all(Why::Shutdown);
         };
