@@ -57,7 +57,6 @@ pub(crate) enum Refused {
 pub(crate) struct Receipt {
     pub(crate) generation: u64,
     pub(crate) delta: Delta,
-    pub(crate) took: Duration,
 }
 
 /// Reads and checks a configuration; warnings go to the log.
@@ -95,8 +94,9 @@ impl Control {
             Ok(now) => Self::notify(&[sd_notify::NotifyState::Reloading, now]),
             Err(_) => Self::notify(&[sd_notify::NotifyState::Reloading]),
         }
+        let started = Instant::now();
         match load(&self.source).and_then(|plan| self.take_over(plan)) {
-            Ok(receipt) => receipt.log(),
+            Ok(receipt) => receipt.log(started.elapsed()),
             Err(refused) => {
                 self.live.metrics.reload_refused();
                 for line in refused.to_string().lines() {
@@ -110,9 +110,8 @@ impl Control {
 
     /// Puts a plan in force. An error leaves everything as it was.
     pub(crate) fn take_over(&mut self, plan: Plan) -> Result<Receipt, Refused> {
-        let started = Instant::now();
         let current = self.live.snapshot();
-        let (next, delta) = current.evolve(plan, started);
+        let (next, delta) = current.evolve(plan, Instant::now());
         let opened = self.open_new(&next)?;
         let access_log = (next.plan.access_log != current.plan.access_log)
             .then(|| open_access_log(&next.plan))
@@ -138,7 +137,7 @@ impl Control {
         self.live.metrics.forget(&next);
         self.live.metrics.reload_succeeded(SystemTime::now());
         self.look_for_failing_open();
-        Ok(Receipt { generation: next.generation, delta, took: started.elapsed() })
+        Ok(Receipt { generation: next.generation, delta })
     }
 
     /// Opens the addresses that are not open yet.
@@ -311,7 +310,8 @@ fn warn_of_restart(current: &Snapshot, next: &Snapshot) {
 }
 
 impl Receipt {
-    fn log(&self) {
+    /// `took` is from the signal to the moment the followers were told.
+    fn log(&self, took: Duration) {
         let Delta { listeners, pools, routes, servers, probes_started, .. } = &self.delta;
         let count = |changes: (usize, usize, usize, usize)| {
             let (added, removed, changed, kept) = changes;
@@ -324,7 +324,7 @@ impl Receipt {
             pools = count(sizes(pools)),
             servers = count(sizes(servers)),
             probes_started = probes_started.len(),
-            took_ms = self.took.as_secs_f64() * 1000.0,
+            took_ms = took.as_micros() as f64 / 1000.0,
             "reloaded (+added -removed ~changed =kept)"
         );
     }

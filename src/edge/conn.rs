@@ -159,7 +159,10 @@ impl Seat {
 pub(crate) enum Portion {
     Exact(u64),
     /// So much of a head, and then up to the body's last chunk.
-    Chunked { head: usize, chunks: Chunks },
+    Chunked {
+        head: usize,
+        chunks: Chunks,
+    },
     Open,
 }
 

@@ -21,10 +21,12 @@ impl Selector for RoundRobin {
             true => Some(index),
             // Whoever cannot take the turn loses it, so that the others' shares stay exact. Where nobody can,
             // it is not lost: the pool may ask again with lower standards.
-            false => self.turns.next_where(self.turns.cycle(), |index| among.is_eligible(index)).or_else(|| {
-                self.turns.give_back();
-                None
-            }),
+            false => {
+                self.turns.next_where(self.turns.cycle(), |index| among.is_eligible(index)).or_else(|| {
+                    self.turns.give_back();
+                    None
+                })
+            }
         }
     }
 }

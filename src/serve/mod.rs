@@ -1,5 +1,6 @@
 //! Serves requests: the adapter between Pingora's hooks and the pure core.
 
+mod engine;
 mod exchange;
 mod forwarding;
 mod http;

@@ -1,0 +1,263 @@
+//! One record per exchange, without ever making a request wait.
+//!
+//! A request appends its line to a buffer of its own thread; full buffers, or those a tick finds,
+//! go through a bounded queue to one writer thread. When the disk or the pipe behind it cannot
+//! keep up, the queue is full and lines are dropped and counted: `evenkeel_access_log_dropped_total`.
+
+mod record;
+mod why;
+
+pub use record::Record;
+pub use why::Why;
+
+use crate::config::plan::{AccessLogFormat, AccessLogPath};
+use std::cell::RefCell;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+/// A thread hands its lines over when it has this many bytes of them.
+const BATCH: usize = 32 * 1024;
+/// Batches that may wait for the writer: 4 MiB at most.
+const QUEUE: usize = 128;
+
+/// The lines of one thread that the writer does not have yet.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    lines: u64,
+}
+
+thread_local! {
+    static BATCHED: RefCell<Batch> = RefCell::default();
+}
+
+const OFF: u8 = 0;
+const JSON: u8 = 1;
+const COMBINED_FORMAT: u8 = 2;
+
+/// The log's front: cheap to call from every thread.
+#[derive(Debug)]
+pub struct AccessLog {
+    format: AtomicU8,
+    queue: SyncSender<Message>,
+    dropped: AtomicU64,
+    writer: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+enum Message {
+    Lines(Batch),
+    Output(Output),
+    Stop,
+}
+
+/// Where lines go, opened before anything depends on it.
+pub struct Output(Box<dyn Write + Send>);
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Output")
+    }
+}
+
+impl Output {
+    /// Opens `path` for appending.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn open(path: &AccessLogPath) -> io::Result<Self> {
+        Ok(match path {
+            AccessLogPath::Stdout => Self(Box::new(io::stdout())),
+            AccessLogPath::File(path) => {
+                let file: File = OpenOptions::new().create(true).append(true).open(path)?;
+                Self(Box::new(file))
+            }
+        })
+    }
+
+    #[cfg(test)]
+    fn new(write: impl Write + Send + 'static) -> Self {
+        Self(Box::new(write))
+    }
+}
+
+impl AccessLog {
+    /// A log that is off until [`AccessLog::configure`] gives it an output.
+    pub fn start() -> Self {
+        let (queue, messages) = sync_channel(QUEUE);
+        let writer =
+            std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&messages)).ok();
+        Self { format: AtomicU8::new(OFF), queue, dropped: AtomicU64::new(0), writer: Mutex::new(writer) }
+    }
+
+    /// From now on lines go to `output` in `format`; `None` is off. Blocks while the queue is full.
+    pub fn configure(&self, to: Option<(Output, AccessLogFormat)>) {
+        let format = match to {
+            Some((output, format)) => {
+                // The writer ends only when the process does; without it there is nothing to tell.
+                let _ = self.queue.send(Message::Output(output));
+                match format {
+                    AccessLogFormat::Json => JSON,
+                    AccessLogFormat::Combined => COMBINED_FORMAT,
+                }
+            }
+            None => OFF,
+        };
+        self.format.store(format, Relaxed);
+    }
+
+    /// Whether records are written at all; lets the caller skip gathering them.
+    pub fn is_on(&self) -> bool {
+        self.format.load(Relaxed) != OFF
+    }
+
+    /// Appends one line to this thread's batch.
+    pub fn record(&self, record: &Record<'_>) {
+        let format = self.format.load(Relaxed);
+        if format == OFF {
+            return;
+        }
+        BATCHED.with_borrow_mut(|batch| {
+            match format {
+                JSON => record.json(&mut batch.bytes),
+                _ => record.combined(&mut batch.bytes),
+            }
+            batch.lines += 1;
+            if batch.bytes.len() >= BATCH {
+                self.hand_over(batch);
+            }
+        });
+    }
+
+    /// Hands this thread's lines to the writer; every worker calls it on its tick.
+    pub fn flush(&self) {
+        BATCHED.with_borrow_mut(|batch| {
+            if batch.lines > 0 {
+                self.hand_over(batch);
+            }
+        });
+    }
+
+    /// Lines lost because the output could not keep up.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
+    }
+
+    /// Writes what is queued and ends the writer.
+    pub fn stop(&self) {
+        self.flush();
+        let _ = self.queue.send(Message::Stop);
+        let writer = self.writer.lock().ok().and_then(|mut writer| writer.take());
+        if let Some(writer) = writer {
+            let _ = writer.join();
+        }
+    }
+
+    fn hand_over(&self, batch: &mut Batch) {
+        // As large as the last one was, so that it does not grow step by step again.
+        let room = Vec::with_capacity(batch.bytes.len().min(BATCH) + BATCH / 8);
+        let full = Batch {
+            bytes: std::mem::replace(&mut batch.bytes, room),
+            lines: std::mem::take(&mut batch.lines),
+        };
+        if let Err(
+            TrySendError::Full(Message::Lines(lost)) | TrySendError::Disconnected(Message::Lines(lost)),
+        ) = self.queue.try_send(Message::Lines(full))
+        {
+            self.dropped.fetch_add(lost.lines, Relaxed);
+        }
+    }
+}
+
+fn write_all(messages: &Receiver<Message>) {
+    let mut output: Option<Output> = None;
+    let mut complained = false;
+    for message in messages {
+        match message {
+            Message::Output(new) => {
+                output = Some(new);
+                complained = false;
+            }
+            Message::Lines(batch) => {
+                let Some(Output(write)) = &mut output else { continue };
+                if let Err(error) = write.write_all(&batch.bytes).and_then(|()| write.flush())
+                    && !complained
+                {
+                    complained = true;
+                    tracing::error!(%error, lines = batch.lines, "access log cannot be written");
+                }
+            }
+            Message::Stop => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::record::tests::record;
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::mpsc;
+
+    /// Sends each write to a channel, so that a test can wait for it.
+    struct Sink(mpsc::Sender<Vec<u8>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.send(bytes.to_vec());
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_recorded_reaches_the_output_in_its_format() {
+        for (format, begins) in
+            [(AccessLogFormat::Json, "{\"time\":"), (AccessLogFormat::Combined, "192.0.2.7 - ")]
+        {
+            let (sender, lines) = mpsc::channel();
+            let log = AccessLog::start();
+            log.configure(Some((Output::new(Sink(sender)), format)));
+            log.record(&record());
+            log.stop();
+            assert!(String::from_utf8(lines.recv().unwrap()).unwrap().starts_with(begins));
+        }
+    }
+
+    /// Takes the first write and then no more until it is let go.
+    struct Stuck(mpsc::Sender<()>, Arc<Mutex<()>>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.send(());
+            drop(self.1.lock());
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stuck_output_costs_lines_and_not_time() {
+        let gate = Arc::new(Mutex::new(()));
+        let held = gate.lock().unwrap();
+        let (sender, writing) = mpsc::channel();
+        let log = AccessLog::start();
+        log.configure(Some((Output::new(Stuck(sender, Arc::clone(&gate))), AccessLogFormat::Json)));
+        log.record(&record());
+        log.flush();
+        writing.recv().unwrap();
+        for _ in 0..QUEUE + 5 {
+            log.record(&record());
+            log.flush();
+        }
+        assert_eq!(log.dropped(), 5);
+        drop(held);
+        log.stop();
+    }
+}

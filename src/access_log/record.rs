@@ -1,0 +1,305 @@
+//! What is written of one exchange, and its two renderings.
+
+use super::Why;
+use std::cell::RefCell;
+use std::io::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use time::OffsetDateTime;
+use time::format_description::FormatItem;
+use time::macros::format_description;
+
+/// What is written of one exchange. Absent values are `null` in JSON and `-` in `combined`.
+#[derive(Debug)]
+pub struct Record<'a> {
+    /// When the request's head was complete.
+    pub time: SystemTime,
+    pub client: &'a str,
+    pub listener: &'a str,
+    pub route: Option<&'a str>,
+    pub pool: Option<&'a str>,
+    pub server: Option<&'a str>,
+    pub method: Option<&'a str>,
+    pub host: Option<&'a str>,
+    /// Path and query as they came.
+    pub path: Option<&'a str>,
+    pub protocol: Option<&'a str>,
+    pub status: u16,
+    pub why: Why,
+    /// What exactly was wrong, where `why` leaves it open.
+    pub detail: Option<&'a str>,
+    /// Body bytes, both ways.
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub duration: Option<Duration>,
+    pub connect: Option<Duration>,
+    pub first_byte: Option<Duration>,
+    pub tries: u32,
+    pub tls: Option<&'a str>,
+    pub request_id: Option<&'a str>,
+    pub generation: u64,
+    pub cache: Option<&'a str>,
+    pub user_agent: Option<&'a str>,
+    pub referer: Option<&'a str>,
+}
+
+impl Record<'_> {
+    /// One JSON object. By hand, because it is the largest cost of ours on the request path: a serializer
+    /// took 7,500 instructions for a record, this takes a third.
+    pub(super) fn json(&self, line: &mut Vec<u8>) {
+        let since = self.time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        line.extend_from_slice(b"{\"time\":\"");
+        STAMP.with_borrow_mut(|stamp| {
+            stamp.refresh(since.as_secs());
+            line.extend_from_slice(&stamp.rfc3339);
+        });
+        line.push(b'.');
+        fraction(since.subsec_micros().into(), 6, line);
+        line.extend_from_slice(b"Z\"");
+        text(b",\"client\":", Some(self.client), line);
+        text(b",\"listener\":", Some(self.listener), line);
+        text(b",\"route\":", self.route, line);
+        text(b",\"pool\":", self.pool, line);
+        text(b",\"server\":", self.server, line);
+        text(b",\"method\":", self.method, line);
+        text(b",\"host\":", self.host, line);
+        text(b",\"path\":", self.path, line);
+        text(b",\"protocol\":", self.protocol, line);
+        number(b",\"status\":", self.status.into(), line);
+        text(b",\"why\":", Some(self.why.as_str()), line);
+        text(b",\"detail\":", self.detail, line);
+        number(b",\"bytes_in\":", self.bytes_in, line);
+        number(b",\"bytes_out\":", self.bytes_out, line);
+        milliseconds(b",\"duration_ms\":", self.duration, line);
+        milliseconds(b",\"connect_ms\":", self.connect, line);
+        milliseconds(b",\"first_byte_ms\":", self.first_byte, line);
+        number(b",\"tries\":", self.tries.into(), line);
+        text(b",\"tls\":", self.tls, line);
+        text(b",\"request_id\":", self.request_id, line);
+        number(b",\"generation\":", self.generation, line);
+        text(b",\"cache\":", self.cache, line);
+        text(b",\"user_agent\":", self.user_agent, line);
+        text(b",\"referer\":", self.referer, line);
+        line.extend_from_slice(b"}\n");
+    }
+
+    /// nginx's `combined`: byte for byte what its parsers accept, with its escapes.
+    pub(super) fn combined(&self, line: &mut Vec<u8>) {
+        let seconds = self.time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        line.extend_from_slice(self.client.as_bytes());
+        line.extend_from_slice(b" - - [");
+        STAMP.with_borrow_mut(|stamp| {
+            stamp.refresh(seconds);
+            line.extend_from_slice(stamp.combined.as_bytes());
+        });
+        line.extend_from_slice(b"] \"");
+        if let Some(method) = self.method {
+            escaped(method, line);
+            line.push(b' ');
+            escaped(self.path.unwrap_or("-"), line);
+            line.push(b' ');
+            escaped(self.protocol.unwrap_or("-"), line);
+        }
+        // Writing to memory cannot fail.
+        let _ = write!(line, "\" {} {} \"", self.status, self.bytes_out);
+        escaped(self.referer.unwrap_or("-"), line);
+        line.extend_from_slice(b"\" \"");
+        escaped(self.user_agent.unwrap_or("-"), line);
+        line.extend_from_slice(b"\"\n");
+    }
+}
+
+/// The two renderings of one second; most records of a busy thread share it.
+struct Stamp {
+    second: u64,
+    rfc3339: [u8; 19],
+    combined: String,
+}
+
+const RFC3339: &[FormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]");
+const COMBINED: &[FormatItem<'_>] =
+    format_description!("[day]/[month repr:short]/[year]:[hour]:[minute]:[second] +0000");
+
+impl Stamp {
+    fn refresh(&mut self, second: u64) {
+        if self.second == second {
+            return;
+        }
+        let moment = i64::try_from(second)
+            .ok()
+            .and_then(|second| OffsetDateTime::from_unix_timestamp(second).ok())
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        // A year beyond four digits does not fit and is not written.
+        if let Ok(text) = moment.format(RFC3339)
+            && let Ok(text) = text.as_bytes().try_into()
+        {
+            self.rfc3339 = text;
+        }
+        self.combined = moment.format(COMBINED).unwrap_or_default();
+        self.second = second;
+    }
+}
+
+thread_local! {
+    static STAMP: RefCell<Stamp> =
+        const { RefCell::new(Stamp { second: u64::MAX, rfc3339: [b'0'; 19], combined: String::new() }) };
+}
+
+/// RFC 8259 section 7: quotes, backslashes and control characters are escaped.
+fn text(key: &[u8], value: Option<&str>, line: &mut Vec<u8>) {
+    line.extend_from_slice(key);
+    let Some(value) = value else { return line.extend_from_slice(b"null") };
+    line.push(b'"');
+    let special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+    let mut rest = value.as_bytes();
+    while let Some(at) = rest.iter().position(special) {
+        line.extend_from_slice(&rest[..at]);
+        match rest[at] {
+            byte @ (b'"' | b'\\') => line.extend_from_slice(&[b'\\', byte]),
+            byte => {
+                // Writing to memory cannot fail.
+                let _ = write!(line, "\\u{byte:04x}");
+            }
+        }
+        rest = &rest[at + 1..];
+    }
+    line.extend_from_slice(rest);
+    line.push(b'"');
+}
+
+fn number(key: &[u8], value: u64, line: &mut Vec<u8>) {
+    line.extend_from_slice(key);
+    decimal(value, line);
+}
+
+/// In milliseconds with three decimals.
+fn milliseconds(key: &[u8], value: Option<Duration>, line: &mut Vec<u8>) {
+    line.extend_from_slice(key);
+    let Some(value) = value else { return line.extend_from_slice(b"null") };
+    let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
+    decimal(micros / 1000, line);
+    line.push(b'.');
+    fraction(micros % 1000, 3, line);
+}
+
+fn decimal(value: u64, line: &mut Vec<u8>) {
+    let digits = value.checked_ilog10().map_or(1, |log| log as usize + 1);
+    fraction(value, digits, line);
+}
+
+/// `value` in exactly so many digits.
+fn fraction(mut value: u64, digits: usize, line: &mut Vec<u8>) {
+    let start = line.len();
+    line.resize(start + digits, b'0');
+    for digit in line[start..].iter_mut().rev() {
+        *digit = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+}
+
+fn escaped(text: &str, line: &mut Vec<u8>) {
+    for &byte in text.as_bytes() {
+        match byte {
+            b'"' | b'\\' | 0..=0x1f | 0x7f.. => {
+                let _ = write!(line, "\\x{byte:02X}");
+            }
+            _ => line.push(byte),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::access_log) fn record() -> Record<'static> {
+        Record {
+            time: UNIX_EPOCH + Duration::from_micros(1_795_298_400_000_042),
+            client: "192.0.2.7",
+            listener: "shop",
+            route: Some("shop/1"),
+            pool: Some("app"),
+            server: Some("app1"),
+            method: Some("GET"),
+            host: Some("shop.example"),
+            path: Some("/cart?id=\"1\""),
+            protocol: Some("HTTP/1.1"),
+            status: 200,
+            why: Why::Ok,
+            detail: None,
+            bytes_in: 0,
+            bytes_out: 512,
+            duration: Some(Duration::from_micros(1234)),
+            connect: None,
+            first_byte: Some(Duration::from_micros(1000)),
+            tries: 1,
+            tls: None,
+            request_id: Some("r1"),
+            generation: 3,
+            cache: None,
+            user_agent: Some("curl/8"),
+            referer: None,
+        }
+    }
+
+    fn rendered(render: fn(&Record<'static>, &mut Vec<u8>)) -> Vec<u8> {
+        let mut line = Vec::new();
+        render(&record(), &mut line);
+        line
+    }
+
+    #[test]
+    fn json_has_every_key_of_the_contract() {
+        let line: serde_json::Value = serde_json::from_slice(&rendered(Record::json)).unwrap();
+        assert_eq!(line["time"], "2026-11-21T22:00:00.000042Z");
+        assert_eq!(line["duration_ms"], 1.234);
+        assert_eq!(line["why"], "ok");
+        for key in [
+            "client",
+            "listener",
+            "route",
+            "pool",
+            "server",
+            "method",
+            "host",
+            "path",
+            "protocol",
+            "status",
+            "bytes_in",
+            "bytes_out",
+            "connect_ms",
+            "first_byte_ms",
+            "tries",
+            "tls",
+            "request_id",
+            "generation",
+            "cache",
+        ] {
+            assert!(line.get(key).is_some(), "{key}");
+        }
+    }
+
+    #[test]
+    fn whatever_a_client_sends_the_line_stays_json() {
+        for hostile in ["\"", "\\", "a\"b\\c\u{1}\n\r\t\u{7f}é\u{2028}", "", "\u{0}"] {
+            let mut bytes = Vec::new();
+            Record { path: Some(hostile), user_agent: Some(hostile), ..record() }.json(&mut bytes);
+            assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 1);
+            let line: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(line["path"], hostile);
+            assert_eq!(line["user_agent"], hostile);
+        }
+        for value in [0, 9, 10, 99, 100, u64::MAX] {
+            let mut bytes = Vec::new();
+            decimal(value, &mut bytes);
+            assert_eq!(bytes, value.to_string().into_bytes());
+        }
+    }
+
+    #[test]
+    fn combined_is_what_nginx_writes() {
+        assert_eq!(
+            rendered(Record::combined),
+            b"192.0.2.7 - - [21/Nov/2026:22:00:00 +0000] \"GET /cart?id=\\x221\\x22 HTTP/1.1\" 200 512 \"-\" \"curl/8\"\n"
+        );
+    }
+}

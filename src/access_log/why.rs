@@ -1,0 +1,146 @@
+//! Why an exchange ended: one list for the access log, the metrics and the answers to clients.
+
+/// Why an exchange ended as it did; the access log's `why` field and the reason in metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Why {
+    /// A response was delivered, whatever its status.
+    Ok,
+    /// No route matches.
+    NoRoute,
+    /// The pool's servers are all unhealthy and the pool refuses then.
+    AllUnhealthy,
+    /// Every usable server is at `max_connections`.
+    AllFull,
+    /// Every server was tried and failed.
+    AllTried,
+    /// Every server is drained or in maintenance.
+    NoneReady,
+    /// No connection to the server could be opened.
+    ConnectFailed,
+    /// `timeouts.connect` passed.
+    ConnectTimeout,
+    /// The server closed or reset the connection before its response was complete.
+    ServerReset,
+    /// The server's response is not HTTP.
+    ServerMalformed,
+    /// `timeouts.response_header` passed.
+    ResponseHeaderTimeout,
+    /// `timeouts.request` passed.
+    RequestTimeout,
+    /// `timeouts.stream_idle` passed.
+    StreamIdle,
+    /// `timeouts.tunnel_idle` passed.
+    TunnelIdle,
+    /// The server went down or left and `drain_timeout` passed.
+    Drained,
+    /// The client went away.
+    ClientAborted,
+    /// The client's request is not HTTP as RFC 9112 has it.
+    Malformed,
+    /// The listener's `timeouts.request_header` passed.
+    RequestHeaderTimeout,
+    /// The listener's `timeouts.request_body` passed.
+    RequestBodyTimeout,
+    /// The listener's `limits.request_headers` is exceeded.
+    HeadersTooLarge,
+    /// The listener's `limits.request_body` is exceeded.
+    BodyTooLarge,
+    /// The process stopped.
+    Shutdown,
+    /// A fault of our own.
+    Internal,
+}
+
+impl Why {
+    const ALL: [Self; 23] = [
+        Self::Ok,
+        Self::NoRoute,
+        Self::AllUnhealthy,
+        Self::AllFull,
+        Self::AllTried,
+        Self::NoneReady,
+        Self::ConnectFailed,
+        Self::ConnectTimeout,
+        Self::ServerReset,
+        Self::ServerMalformed,
+        Self::ResponseHeaderTimeout,
+        Self::RequestTimeout,
+        Self::StreamIdle,
+        Self::TunnelIdle,
+        Self::Drained,
+        Self::ClientAborted,
+        Self::Malformed,
+        Self::RequestHeaderTimeout,
+        Self::RequestBodyTimeout,
+        Self::HeadersTooLarge,
+        Self::BodyTooLarge,
+        Self::Shutdown,
+        Self::Internal,
+    ];
+
+    /// The value in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::NoRoute => "no_route",
+            Self::AllUnhealthy => "all_unhealthy",
+            Self::AllFull => "all_full",
+            Self::AllTried => "all_tried",
+            Self::NoneReady => "none_ready",
+            Self::ConnectFailed => "connect_failed",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::ServerReset => "server_reset",
+            Self::ServerMalformed => "server_malformed",
+            Self::ResponseHeaderTimeout => "response_header_timeout",
+            Self::RequestTimeout => "request_timeout",
+            Self::StreamIdle => "stream_idle",
+            Self::TunnelIdle => "tunnel_idle",
+            Self::Drained => "drained",
+            Self::ClientAborted => "client_aborted",
+            Self::Malformed => "malformed",
+            Self::RequestHeaderTimeout => "request_header_timeout",
+            Self::RequestBodyTimeout => "request_body_timeout",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::BodyTooLarge => "body_too_large",
+            Self::Shutdown => "shutdown",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The status that tells the client. 499 is nginx's word for a client that went away.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Ok => 200,
+            Self::NoRoute => 404,
+            Self::AllUnhealthy | Self::AllFull | Self::NoneReady | Self::Shutdown => 503,
+            Self::AllTried | Self::ConnectFailed | Self::ServerReset | Self::ServerMalformed => 502,
+            Self::Drained => 502,
+            Self::ConnectTimeout | Self::ResponseHeaderTimeout | Self::RequestTimeout => 504,
+            Self::StreamIdle | Self::TunnelIdle => 504,
+            Self::ClientAborted => 499,
+            Self::Malformed => 400,
+            Self::RequestHeaderTimeout | Self::RequestBodyTimeout => 408,
+            Self::HeadersTooLarge => 431,
+            Self::BodyTooLarge => 413,
+            Self::Internal => 500,
+        }
+    }
+
+    /// The reason a byte stands for; the inverse of `self as u8`.
+    pub(crate) fn from_u8(byte: u8) -> Self {
+        Self::ALL.get(usize::from(byte)).copied().unwrap_or(Self::Internal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_survives_its_byte() {
+        for why in Why::ALL {
+            assert_eq!(Why::from_u8(why as u8), why);
+        }
+    }
+}
