@@ -504,6 +504,37 @@ fn a_change_that_needs_a_restart_says_so() {
 }
 
 #[test]
+fn a_pool_whose_servers_are_all_replaced_loses_no_request() {
+    let apps: Vec<_> = (0..4).map(|_| App::saying("hello")).collect();
+    let text = |n: usize| {
+        let two: Vec<_> = apps.iter().skip(n % 2 * 2).take(2).map(|app| app.address).collect();
+        plain(&two, "", "")
+    };
+    let balancer = Balancer::start(&text(0));
+    let address = balancer.address("web");
+    let done = AtomicBool::new(false);
+    let served = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                let mut client = Client::connect(address);
+                while !done.load(SeqCst) {
+                    assert_eq!(client.post("/", "body").text(), "hello");
+                    served.fetch_add(1, SeqCst);
+                }
+            });
+        }
+        let _done = SetOnDrop(&done);
+        for n in 1..=60 {
+            let before = served.load(SeqCst);
+            assert_eq!(balancer.reload(&text(n)), Reloaded::Taken);
+            wait_until("requests between two reloads", || served.load(SeqCst) > before + 6);
+        }
+    });
+    balancer.wait_for_in_flight(0.0);
+}
+
+#[test]
 fn requests_in_flight_never_notice_reloads() {
     let apps: Vec<_> = (0..4).map(|_| App::saying("hello")).collect();
     let text = |n: usize| {

@@ -136,6 +136,25 @@ impl Exchange {
         Ok(())
     }
 
+    /// Takes the snapshot in force, if that is another by now: a reload may have replaced all servers between
+    /// this request's head and its pick.
+    pub(super) fn renew(&mut self) -> bool {
+        let newest = self.live.snapshot();
+        if newest.generation == self.snapshot.generation {
+            return false;
+        }
+        self.snapshot = newest;
+        self.find_listener();
+        true
+    }
+
+    /// The listener the request came in by; one that a reload has just removed still counts.
+    pub(super) fn find_listener(&mut self) {
+        let Some(id) = self.seat.as_ref().map(|seat| seat.client.listener) else { return };
+        let snapshot = &self.snapshot;
+        self.listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).cloned();
+    }
+
     /// Leases a server that was not tried yet; if there is none, everything stays as it is.
     pub(super) fn pick(&mut self) -> Result<(), Why> {
         let destination = self.destination.as_mut().ok_or(Why::Internal)?;

@@ -90,15 +90,14 @@ impl ProxyHttp for Proxy {
             .try_with(Arc::clone)
             .map_err(|_| Error::explain(ErrorType::InternalError, "a request without a connection"))?;
         seat.taken.store(true, Relaxed);
-        let (snapshot, id) = (&exchange.snapshot, seat.client.listener);
-        exchange.listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).cloned();
+        exchange.seat = Some(seat);
+        exchange.find_listener();
         if let Some(listener) = &exchange.listener {
             session.set_read_timeout(Some(listener.plan.timeouts.request_body));
         }
         if session.req_header().version == Version::HTTP_2 {
             exchange.summary = Some(Box::new(session.req_header().clone()));
         }
-        exchange.seat = Some(seat);
         Ok(())
     }
 
@@ -126,7 +125,12 @@ impl ProxyHttp for Proxy {
             return Ok(true);
         }
         let host = forwarding::host(&request.uri, &request.headers);
-        let found = exchange.route(request, host, entropy as u64).and_then(|()| exchange.pick());
+        let place =
+            |exchange: &mut Exchange| exchange.route(request, host, entropy as u64).and_then(|()| exchange.pick());
+        let mut found = place(exchange);
+        if found.is_err() && exchange.renew() {
+            found = place(exchange);
+        }
         if let Err(why) = found {
             return Self::answer(session, exchange, why).await;
         }
