@@ -125,8 +125,9 @@ impl ProxyHttp for Proxy {
             return Ok(true);
         }
         let host = forwarding::host(&request.uri, &request.headers);
-        let place =
-            |exchange: &mut Exchange| exchange.route(request, host, entropy as u64).and_then(|()| exchange.pick());
+        let place = |exchange: &mut Exchange| {
+            exchange.route(request, host, entropy as u64).and_then(|()| exchange.pick())
+        };
         let mut found = place(exchange);
         if found.is_err() && exchange.renew() {
             found = place(exchange);
