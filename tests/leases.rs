@@ -160,6 +160,26 @@ fn websocket(stream: &mut TcpStream) {
 
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
 
+/// Only a debug build, which this is, has the drill.
+#[test]
+fn when_serving_panics() {
+    let app = App::new(|request, stream| {
+        let drill = if request.target == "/drill" { "X-Evenkeel-Drill: 1\r\n" } else { "" };
+        send(stream, &format!("HTTP/1.1 200 OK\r\n{drill}Content-Length: 2\r\n\r\nok"));
+        Then::Keep
+    });
+    let balancer = Balancer::start(&plain(&[app.address], "", ""));
+    let mut client = balancer.client();
+    client.send("GET /drill HTTP/1.1\r\nHost: a\r\n\r\n");
+    balancer.wait_for_metric("evenkeel_panics_total", &[], 1.0);
+    balancer.wait_for_in_flight(0.0);
+    let record = balancer.record_where("the fault's record", |record| record["why"] == "internal");
+    assert_eq!(record["status"], 500);
+    assert_eq!(balancer.get("/after").status, 200, "the others do not notice");
+    drop(client);
+    balancer.wait_for_metric("evenkeel_connections", &[], 0.0);
+}
+
 #[test]
 fn when_either_side_ends_a_websocket() {
     for how in ["client closes", "client resets", "server closes", "server resets"] {

@@ -263,6 +263,8 @@ impl ProxyHttp for Proxy {
         if response.status.is_informational() && status != 101 {
             return Ok(());
         }
+        #[cfg(debug_assertions)]
+        drill(response);
         if is_ambiguous(response) {
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, "a body with two ends").into_up());
         }
@@ -418,6 +420,12 @@ impl ProxyHttp for Proxy {
     fn suppress_proxy_warn_log(&self, _: &Session, _: &Exchange, _: &Error, _: ProxyWarnLogContext) -> bool {
         true
     }
+}
+
+/// A fault of our own on request, so that a test can see what becomes of it; not in release builds.
+#[cfg(debug_assertions)]
+fn drill(response: &ResponseHeader) {
+    assert!(!response.headers.contains_key("x-evenkeel-drill"), "a drill");
 }
 
 impl Proxy {
