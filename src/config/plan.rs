@@ -313,7 +313,7 @@ pub struct PoolTimeouts {
     pub stream_idle: Duration,
     /// Without a byte either way in a WebSocket.
     pub tunnel_idle: Duration,
-    /// From the request's head to the response's head, over all tries.
+    /// From the request's last byte to the response's head, over all tries.
     pub request: Duration,
     /// How long an idle connection to a server is kept.
     pub keepalive: Duration,
