@@ -69,7 +69,9 @@ pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
     let workers = Workers::start(threads, &gate, &tell, &engine)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(serve(start, plan, Arc::clone(&live), workers, gate));
-    live.access_log.stop();
+    if !live.access_log.stop() {
+        warn!("the access log's output takes nothing; its last records are lost");
+    }
     result
 }
 

@@ -14,14 +14,17 @@ use crate::config::plan::{AccessLogFormat, AccessLogPath};
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// A thread hands its lines over when it has this many bytes of them.
 const BATCH: usize = 32 * 1024;
 /// Batches that may wait for the writer: 4 MiB at most.
 const QUEUE: usize = 128;
+/// How long the end of the process waits for an output that does not take what is left.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The lines of one thread that the writer does not have yet.
 #[derive(Default)]
@@ -43,7 +46,7 @@ const COMBINED_FORMAT: u8 = 2;
 pub struct AccessLog {
     format: AtomicU8,
     queue: SyncSender<Message>,
-    dropped: AtomicU64,
+    shared: Arc<Shared>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -51,6 +54,20 @@ enum Message {
     Lines(Batch),
     Output(Output),
     Stop,
+}
+
+/// What the log's front and its writer both see.
+#[derive(Debug, Default)]
+struct Shared {
+    dropped: AtomicU64,
+    /// An output that found the queue full.
+    next: Mutex<Option<Output>>,
+}
+
+impl Shared {
+    fn next(&self) -> MutexGuard<'_, Option<Output>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Where lines go, opened before anything depends on it.
@@ -87,17 +104,25 @@ impl AccessLog {
     /// A log that is off until [`AccessLog::configure`] gives it an output.
     pub fn start() -> Self {
         let (queue, messages) = sync_channel(QUEUE);
-        let writer =
-            std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&messages)).ok();
-        Self { format: AtomicU8::new(OFF), queue, dropped: AtomicU64::new(0), writer: Mutex::new(writer) }
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        let writer = std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || write_all(&messages, &theirs))
+            .ok();
+        Self { format: AtomicU8::new(OFF), queue, shared, writer: Mutex::new(writer) }
     }
 
-    /// From now on lines go to `output` in `format`; `None` is off. Blocks while the queue is full.
+    /// From now on lines go to `output` in `format`; `None` is off. Does not wait: while the queue is full,
+    /// what waits in it goes to the new output too.
     pub fn configure(&self, to: Option<(Output, AccessLogFormat)>) {
         let format = match to {
             Some((output, format)) => {
-                // The writer ends only when the process does; without it there is nothing to tell.
-                let _ = self.queue.send(Message::Output(output));
+                if let Err(TrySendError::Full(Message::Output(output))) =
+                    self.queue.try_send(Message::Output(output))
+                {
+                    *self.shared.next() = Some(output);
+                }
                 match format {
                     AccessLogFormat::Json => JSON,
                     AccessLogFormat::Combined => COMBINED_FORMAT,
@@ -142,17 +167,26 @@ impl AccessLog {
 
     /// Lines lost because the output could not keep up.
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Relaxed)
+        self.shared.dropped.load(Relaxed)
     }
 
-    /// Writes what is queued and ends the writer.
-    pub fn stop(&self) {
+    /// Writes what is queued and ends the writer; false if its output did not take it in time, which must
+    /// not keep the process from ending.
+    pub fn stop(&self) -> bool {
         self.flush();
-        let _ = self.queue.send(Message::Stop);
-        let writer = self.writer.lock().ok().and_then(|mut writer| writer.take());
-        if let Some(writer) = writer {
-            let _ = writer.join();
+        let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return true;
+        };
+        let deadline = Instant::now() + PATIENCE;
+        let mut told = false;
+        while !writer.is_finished() {
+            told = told || !matches!(self.queue.try_send(Message::Stop), Err(TrySendError::Full(_)));
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
+        true
     }
 
     fn hand_over(&self, batch: &mut Batch) {
@@ -166,15 +200,19 @@ impl AccessLog {
             TrySendError::Full(Message::Lines(lost)) | TrySendError::Disconnected(Message::Lines(lost)),
         ) = self.queue.try_send(Message::Lines(full))
         {
-            self.dropped.fetch_add(lost.lines, Relaxed);
+            self.shared.dropped.fetch_add(lost.lines, Relaxed);
         }
     }
 }
 
-fn write_all(messages: &Receiver<Message>) {
+fn write_all(messages: &Receiver<Message>, shared: &Shared) {
     let mut output: Option<Output> = None;
     let mut complained = false;
     for message in messages {
+        if let Some(next) = shared.next().take() {
+            output = Some(next);
+            complained = false;
+        }
         match message {
             Message::Output(new) => {
                 output = Some(new);
@@ -182,11 +220,12 @@ fn write_all(messages: &Receiver<Message>) {
             }
             Message::Lines(batch) => {
                 let Some(Output(write)) = &mut output else { continue };
-                if let Err(error) = write.write_all(&batch.bytes).and_then(|()| write.flush())
-                    && !complained
-                {
-                    complained = true;
-                    tracing::error!(%error, lines = batch.lines, "access log cannot be written");
+                if let Err(error) = write.write_all(&batch.bytes).and_then(|()| write.flush()) {
+                    shared.dropped.fetch_add(batch.lines, Relaxed);
+                    if !complained {
+                        complained = true;
+                        tracing::error!(%error, lines = batch.lines, "access log cannot be written");
+                    }
                 }
             }
             Message::Stop => return,
@@ -198,7 +237,6 @@ fn write_all(messages: &Receiver<Message>) {
 mod tests {
     use super::record::tests::record;
     use super::*;
-    use std::sync::Arc;
     use std::sync::mpsc;
 
     /// Sends each write to a channel, so that a test can wait for it.
@@ -257,7 +295,34 @@ mod tests {
             log.flush();
         }
         assert_eq!(log.dropped(), 5);
+        // Neither a reload nor the end of the process waits for it.
+        let (sender, lines) = mpsc::channel();
+        log.configure(Some((Output::new(Sink(sender)), AccessLogFormat::Json)));
+        assert!(!log.stop());
         drop(held);
-        log.stop();
+        let moved = lines.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert!(moved.starts_with(b"{"), "what waited went to the new output");
+    }
+
+    /// A full disk.
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted() {
+        let log = AccessLog::start();
+        log.configure(Some((Output::new(Full), AccessLogFormat::Json)));
+        log.record(&record());
+        log.record(&record());
+        assert!(log.stop());
+        assert_eq!(log.dropped(), 2);
     }
 }

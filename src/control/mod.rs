@@ -154,28 +154,25 @@ impl Control {
         loop {
             tokio::select! {
                 biased;
-                change = inbox.recv() => match change {
-                    Some(Change::Reload) => {
+                change = inbox.recv() => {
+                    let mut change = change.unwrap_or(Change::Stop);
+                    if matches!(change, Change::Reload) {
                         // Those that came while we were busy ask for the same file.
-                        let mut next = None;
-                        while let Ok(change) = inbox.try_recv() {
-                            if !matches!(change, Change::Reload) {
-                                next = Some(change);
-                                break;
-                            }
-                        }
+                        let next = std::iter::from_fn(|| inbox.try_recv().ok())
+                            .find(|next| !matches!(next, Change::Reload));
                         self.reload();
                         match next {
-                            Some(Change::ReopenLogs) => self.reopen_logs(),
-                            Some(Change::Drain) => return self.drain(inbox).await,
-                            Some(Change::Stop) | None if next.is_some() => return self.stop().await,
-                            _ => {}
+                            Some(next) => change = next,
+                            None => continue,
                         }
                     }
-                    Some(Change::ReopenLogs) => self.reopen_logs(),
-                    Some(Change::Drain) => return self.drain(inbox).await,
-                    Some(Change::Stop) | None => return self.stop().await,
-                },
+                    match change {
+                        Change::Reload => {}
+                        Change::ReopenLogs => self.reopen_logs(),
+                        Change::Drain => return self.drain(inbox).await,
+                        Change::Stop => return self.stop().await,
+                    }
+                }
                 Some(turned) = self.turned.recv() => {
                     self.turn(turned);
                     looked = 0;
@@ -230,7 +227,9 @@ impl Control {
 
     fn look_for_failing_open(&mut self) {
         let now = Instant::now();
-        for pool in self.live.snapshot().pools() {
+        let snapshot = self.live.snapshot();
+        self.failing_open.retain(|name| snapshot.pool(name).is_some());
+        for pool in snapshot.pools() {
             // While some have not had their first result, there is nothing to be alarmed about.
             let fails = pool.failing_open() && pool.counts().probing == 0;
             if fails && self.failing_open.insert(pool.name.clone()) {
