@@ -1,4 +1,4 @@
-"""After the reloads under load: thousands of idle connections, garbage, the end, and the access log's word for it all."""
+"""Before and after the reloads under load: thousands of idle connections, garbage, the end, and the access log's word."""
 
 import asyncio
 import signal
@@ -24,6 +24,17 @@ async def off_the_loop(function, *arguments):
 # --- Idle connections -------------------------------------------------------------------------------------
 
 
+async def settled(pid):
+    """Resident KiB once they have stayed the same for a second."""
+    await asyncio.sleep(1)
+    known, since, end = resident_kib(pid), time.monotonic(), time.monotonic() + 5
+    while time.monotonic() < min(since + 1, end):
+        await asyncio.sleep(0.1)
+        if (now := resident_kib(pid)) != known:
+            known, since = now, time.monotonic()
+    return known
+
+
 async def crowd(s):
     scene, check, say, count = s.scene, s.check, s.say, s.args.idle
     conf, pid = s.balancer.conf, s.balancer.pid
@@ -36,8 +47,7 @@ async def crowd(s):
     # What the first hundred cost is the same for everybody: it does not count.
     await off_the_loop(held.grow, 100)
     held.close()
-    await asyncio.sleep(1)
-    before = resident_kib(pid)
+    before = await settled(pid)
     began = time.monotonic()
     silent = await off_the_loop(held.grow, count)
     took = time.monotonic() - began
@@ -214,7 +224,7 @@ def reckon(s):
         total += 1
         if not str(r.get("listener")).startswith("garbage"):
             whys[f"{r.get('listener')} {r.get('why')}"] += r.get("why") != "ok"
-        if r.get("listener") == "streams":
+        if r.get("listener") in ("streams", "bulk"):
             streams.append(r)
         known = s.balancer.generations.get(r.get("generation"))
         if r.get("server") and known and known.get(r["pool"], {}).get(r["server"], "absent") != "ready":

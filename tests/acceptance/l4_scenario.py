@@ -76,13 +76,16 @@ class Scenario:
 
     # The load.
 
-    async def begin(self):
-        balancer, scene = self.balancer, self.scene
+    async def wait_until_up(self):
+        balancer = self.balancer
         balancer.note_generation(await balancer.generation())
         for name, pool in balancer.conf["pools"].items():
             for server in pool["servers"]:
                 if server["name"] != "r4":
                     await balancer.wait_up(name, server["name"])
+
+    async def begin(self):
+        scene = self.scene
         self.say("all servers are up; the load begins")
         self.redis = redis_client.Users(scene.where("redis"))
         self.redis.start(kept=8, brief=4)
@@ -102,8 +105,8 @@ class Scenario:
         self.sleeper = await Redis(scene.where("redis")).open()
         self.sleeper_port = await self.sleeper.port()
 
-    def start_load(self, name, *options):
-        host, port = self.scene.where("streams")
+    def start_load(self, name, *options, listener="streams"):
+        host, port = self.scene.where(listener)
         return self.stage.start(name, [sys.executable, HERE / "streams.py", "load", f"{host}:{port}", name,
                                        "--seed", self.args.seed, *options])
 
@@ -123,7 +126,7 @@ class Scenario:
             self.set_keys("streams", name, weight=weight)
         await self.reload(f"reweight streams {weights}")
         if turn == 0:
-            self.bulk = self.start_load("bulk", "--bulk", self.args.bulk)
+            self.bulk = self.start_load("bulk", "--bulk", self.args.bulk, listener="bulk")
 
     async def drain_a_server(self, turn):
         name = "r1" if turn % 2 == 0 else "r2"
@@ -404,7 +407,7 @@ class Scenario:
         # A client may be done while the server still reads, slowly, what is on its way.
         end = time.monotonic() + 20
         while True:
-            servers = {r.get("id"): r for name in ("s1", "s2") for r in json_lines(self.scene.servers[name].process.said())}
+            servers = {r.get("id"): r for name in ("s1", "s2", "s3") for r in json_lines(self.scene.servers[name].process.said())}
             if all(c["id"] in servers for c in clients) or time.monotonic() > end:
                 break
             await asyncio.sleep(0.2)

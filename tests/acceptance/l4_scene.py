@@ -66,7 +66,7 @@ class Scene:
         self.pool_of = {c.fingerprint: name for name, c in self.certificates.items()}
         # Nobody listens yet, so two calls could give the same port: one call for all.
         self.free = [p for p in free_ports(140) if p != balancer.admin_port]
-        wanted = ["redis", "redis_hash", "streams", "tls", "dns", "dns_tcp", "pop", "idle", "garbage_tls", "garbage_proxy",
+        wanted = ["redis", "redis_hash", "streams", "bulk", "tls", "dns", "dns_tcp", "pop", "idle", "garbage_tls", "garbage_proxy",
                   "garbage_http", "catch", *(f"in_{t}" for t in TARGETS)]
         self.ports = dict(zip(wanted, self.take(len(wanted))))
         self.make_servers()
@@ -76,13 +76,13 @@ class Scene:
         return taken
 
     def make_servers(self):
-        names = ["r1", "r2", "r3", "r4", "s1", "s2", "d1", "d2", "a1", "e1", "e2", "hb", "dead"]
+        names = ["r1", "r2", "r3", "r4", "s1", "s2", "s3", "d1", "d2", "a1", "e1", "e2", "hb", "dead"]
         port = dict(zip(names, self.take(len(names))))
         self.dead_port = port["dead"]
         stage, self.servers = self.stage, {}
         for name in ("r1", "r2", "r3", "r4"):
             self.servers[name] = RedisServer(stage, name, port[name], password="secret" if name == "r4" else None)
-        for name in ("s1", "s2"):
+        for name in ("s1", "s2", "s3"):
             self.servers[name] = StreamServer(stage, name, port[name])
         for name in ("d1", "d2"):
             self.servers[name] = Dnsmasq(stage, name, port[name])
@@ -144,12 +144,14 @@ class Scene:
             "redis": self.listener("redis", pool="redis"),
             "redis_hash": self.listener("redis_hash", pool="redis_hash"),
             "streams": self.listener("streams", pool="streams"),
+            "bulk": self.listener("bulk", pool="bulk"),
             "dns_tcp": self.listener("dns_tcp", pool="dns_tcp"),
         }
         pools = {
             "redis": self.pool("redis", redis, probe=ping),
             "redis_hash": self.pool("redis_hash", ["r1", "r2", "r3"], balance=by_client, probe=ping),
             "streams": self.pool("streams", ["s1", "s2"], balance="round_robin"),
+            "bulk": self.pool("bulk", ["s3"]),
             "dns_tcp": self.pool("dns_tcp", ["d1", "d2"], balance="round_robin"),
         }
         routes = {}

@@ -28,6 +28,8 @@ import time
 
 PATIENCE_S = 60
 CHUNK = 256 << 10
+# Of a slow reader. Smaller ones make the kernel itself wait for its timers, whoever stands between.
+SMALL_BUFFER = 64 << 10
 _block = memoryview(os.urandom(4 << 20))
 _printing = threading.Lock()
 finish = threading.Event()
@@ -75,7 +77,7 @@ def send(sock, half, size, chance, rate, so_long=None):
     pace = Pace(rate)
     # A large piece spares the harness's own CPU time, a small one tries the other side's.
     bulk = size is not None and size > 64 << 20
-    most = CHUNK if bulk else chance.choice([100, 1460, 16384, 65536, CHUNK])
+    most = CHUNK if bulk else chance.choice([1460, 16384, 65536, CHUNK] + ([100] if size is None or size < 100_000 else []))
     while (half.size < size) if so_long is None else not so_long.is_set():
         length = pace.size(most if bulk else chance.randint(1, most))
         if so_long is None:
@@ -151,7 +153,7 @@ def serve_one(sock, name):
         mode, size = asked["mode"], asked["size"]
         chance = random.Random(asked["id"])
         if asked["read_rate"]:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
         if mode == "both":
             fault = both_ways(sock, sent, got, size, chance, asked["write_rate"], asked["read_rate"])
         elif mode == "answer":
@@ -207,7 +209,7 @@ def one_stream(where, identity, chance, mode, up, down, client_rates=(None, None
         sock = socket.socket()
         if client_rates[1]:
             # Before connecting, so that the window that is offered is small from the start.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
         sock.settimeout(PATIENCE_S)
         sock.connect(where)
         with sock:
@@ -285,6 +287,8 @@ def main():
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Many threads that mostly wait: none should wait for another's five milliseconds.
+    sys.setswitchinterval(0.0005)
     if sys.argv[1] == "serve":
         serve(sys.argv[2], int(sys.argv[3]))
     parser = argparse.ArgumentParser()
