@@ -64,20 +64,14 @@ class Scene:
             (stage.dir / "www" / name).write_bytes(data)
         self.certificates = {name: Certificate(stage.dir, name, hosts) for name, hosts in TLS_POOLS.items()}
         self.pool_of = {c.fingerprint: name for name, c in self.certificates.items()}
-        # Nobody listens yet, so two calls could give the same port: one call for all.
-        self.free = [p for p in free_ports(140) if p != balancer.admin_port]
         wanted = ["redis", "redis_hash", "streams", "bulk", "tls", "dns", "dns_tcp", "pop", "idle", "garbage_tls", "garbage_proxy",
                   "garbage_http", "catch", *(f"in_{t}" for t in TARGETS)]
-        self.ports = dict(zip(wanted, self.take(len(wanted))))
+        self.ports = dict(zip(wanted, free_ports(len(wanted))))
         self.make_servers()
-
-    def take(self, count):
-        taken, self.free = self.free[:count], self.free[count:]
-        return taken
 
     def make_servers(self):
         names = ["r1", "r2", "r3", "r4", "s1", "s2", "s3", "d1", "d2", "a1", "e1", "e2", "hb", "dead"]
-        port = dict(zip(names, self.take(len(names))))
+        port = dict(zip(names, free_ports(len(names))))
         self.dead_port = port["dead"]
         stage, self.servers = self.stage, {}
         for name in ("r1", "r2", "r3", "r4"):
@@ -89,12 +83,12 @@ class Scene:
         for name in ("e1", "e2"):
             self.servers[name] = EchoServer(stage, name, port[name])
         for name in ("n1", "n2"):
-            self.servers[name] = TlsNginx(stage, name, dict(zip(TLS_POOLS, self.take(len(TLS_POOLS)))), self.certificates)
+            self.servers[name] = TlsNginx(stage, name, dict(zip(TLS_POOLS, free_ports(len(TLS_POOLS)))), self.certificates)
         self.servers["a1"] = AppServer(stage, "a1", "app", port["a1"])
-        self.servers["nb"] = NginxBack(stage, "nb", self.take(2), self.certificates["a"])
+        self.servers["nb"] = NginxBack(stage, "nb", free_ports(2), self.certificates["a"])
         self.servers["hb"] = HaproxyBack(stage, "hb", port["hb"])
         # front → target → the front's port that leads there
-        self.fronts = {front: dict(zip(TARGETS, self.take(len(TARGETS)))) for front in FRONTS}
+        self.fronts = {front: dict(zip(TARGETS, free_ports(len(TARGETS)))) for front in FRONTS}
         behind = {t: self.ports[f"in_{t}"] for t in TARGETS}
         self.servers["nf"] = NginxFront(stage, "nf", {p: behind[t] for t, p in self.fronts["nginx v1"].items()})
         self.servers["hf"] = HaproxyFront(stage, "hf", {
