@@ -5,9 +5,9 @@ import signal
 import time
 from collections import Counter
 
-import proxy_header as proxy
 from garbage import bad_hellos, bad_proxy_headers, good_proxy_headers, mutated, reset, throw_all
 from idle import Crowd
+from l4_judge import json_lines
 from redis_client import Redis
 from stage import open_files, resident_kib
 from tls_client import client_hello
@@ -197,8 +197,6 @@ async def terminate(s):
     s.check("while stopping, an open connection goes on", await connection.command("SET", "last", "1") == b"OK")
     s.load.signal(signal.SIGTERM)
     await s.wait_for_end(s.load, 40)
-    from l4_scenario import json_lines
-
     # Those that began after the listeners closed were refused, as they should be.
     cut = [r for r in json_lines(s.load.said()) if r.get("fault") and "refused" not in r["fault"].lower()]
     s.check("streams that were open at SIGTERM came to their end", not cut, f"{cut[:3]}" if cut else "")

@@ -1,6 +1,7 @@
 """Users of everything but Redis and the streams: TLS by name, PROXY through every front, and DNS."""
 
 import asyncio
+import json
 import random
 import struct
 import zlib
@@ -144,8 +145,6 @@ async def seen_by(where, source, target, preface=b"", pieces=None):
         raise Wrong(f"{lines[0]!r}")
     fields = dict((k.lower(), v.strip()) for k, _, v in (line.partition(":") for line in lines[1:]))
     if target == "app":
-        import json
-
         # HTTP has no field for the client's port.
         return json.loads(body).get("x-forwarded-for"), own[0], fields
     return fields.get("x-seen"), f"{own[0]}:{own[1]}", fields
