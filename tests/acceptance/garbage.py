@@ -159,7 +159,8 @@ class Outcome:
 
 
 async def throw(where, what, data, patience_s, source="127.0.0.1", manner="all at once"):
-    """Sends it and waits to be closed. `manner`: all at once, trickled (a byte each 50 ms, for ever), then half-closed."""
+    """Sends it and waits to be closed. `manner`: all at once; with a nudge, which tells whether it waits for a server by
+    sending more; trickled, a byte each 50 ms; then half-closed."""
     began = time.monotonic()
     answered = b""
     try:
@@ -186,12 +187,14 @@ async def throw(where, what, data, patience_s, source="127.0.0.1", manner="all a
             if not got:
                 break
             answered += got[:100]
-            if manner == "all at once":
+            if manner in ("all at once", "with a nudge"):
                 # A server answers: this one was good enough to be passed on, and is not ours to judge.
                 break
         closed = time.monotonic() - began
     except (asyncio.TimeoutError, TimeoutError):
         closed = -1.0
+        if manner == "with a nudge":
+            answered = await nudge(reader, writer)
     except OSError:
         closed = time.monotonic() - began
     finally:
@@ -200,6 +203,15 @@ async def throw(where, what, data, patience_s, source="127.0.0.1", manner="all a
             await asyncio.gather(trickling, return_exceptions=True)
         writer.close()
     return Outcome(what, closed, answered)
+
+
+async def nudge(reader, writer):
+    """What a server behind answers to a byte more: it was passed on, and nobody has to close it."""
+    try:
+        writer.write(b"?")
+        return await asyncio.wait_for(reader.read(100), 1)
+    except (asyncio.TimeoutError, TimeoutError, OSError):
+        return b""
 
 
 async def throw_all(where, items, patience_s, manner="all at once", at_once=100):

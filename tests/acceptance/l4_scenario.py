@@ -287,9 +287,20 @@ class Scenario(Judge):
         self.set_keys("redis", "r1", weight=100 + turn)
         await self.reload("a good file after the refused one")
 
+    async def until_alone(self, port):
+        """Waits until this Redis has lost the clients it had when it left the pool `redis`."""
+        direct = await Redis(("127.0.0.1", port)).open()
+        end = asyncio.get_running_loop().time() + 15
+        while "connected_clients:1\r" not in (await direct.command("INFO", "clients")).decode():
+            if asyncio.get_running_loop().time() > end:
+                raise TimeoutError("a Redis that was removed keeps its clients")
+            await asyncio.sleep(0.05)
+        direct.close()
+
     async def stop_and_start_a_server(self, turn):
         """r3 is in no pool but redis_hash, where the others take its clients while it is away."""
         server = self.scene.servers["r3"]
+        await self.until_alone(server.port)
         await server.stop()
         await self.balancer.wait_up("redis_hash", "r3", False)
         self.set_keys("redis_hash", "r1", max_connections=1000 + turn)
