@@ -4,6 +4,7 @@
 //! Pingora's own listeners are fixed once started, keep 86 KiB per idle connection and have no total
 //! deadline for a head; so the accept loop is ours and Pingora gets one request at a time.
 
+mod carry;
 mod chunks;
 mod conn;
 mod conversation;
@@ -11,13 +12,19 @@ mod door;
 mod gate;
 mod head;
 mod listen;
+mod pipes;
+mod relay;
+mod stream;
 mod watch;
 mod worker;
 
-pub(crate) use conn::{Client, Seat};
+pub(crate) use carry::{Caller, Carried, Carry};
+pub(crate) use conn::{Client, Seat, Socket};
 pub(crate) use door::Door;
 pub(crate) use gate::Gate;
 pub(crate) use listen::{Bound, SocketFile, bind};
+pub(crate) use relay::Relay;
+pub(crate) use watch::Watched;
 pub(crate) use worker::{Accept, Order, Workers};
 
 use crate::access_log::Why;

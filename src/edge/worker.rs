@@ -1,12 +1,14 @@
 //! A core's thread: its runtime, its accept loops, its connections.
 
 use super::Tell;
+use super::carry::{Caller, Carry};
 use super::conn::{Client, Conn, Seat, Socket};
 use super::conversation::converse;
 use super::door::Door;
 use super::gate::{Gate, Pass};
 use super::watch::{self, TICK, Watch, Watched};
 use crate::access_log::Why;
+use crate::config::plan::Protocol;
 use http::HeaderValue;
 use pingora::proxy::{HttpProxy, ProxyHttp};
 use std::collections::HashMap;
@@ -70,7 +72,7 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts `count` threads; `proxy` makes each its own HTTP engine.
+    /// Starts `count` threads; `proxy` makes each its own HTTP engine, and `carry` has what is not HTTP.
     ///
     /// # Errors
     /// No thread or runtime could be had.
@@ -78,6 +80,7 @@ impl Workers {
         count: usize,
         gate: &Arc<Gate>,
         tell: &Arc<dyn Tell>,
+        carry: &Arc<dyn Carry>,
         proxy: &(dyn Fn() -> HttpProxy<P> + Sync),
     ) -> io::Result<Self>
     where
@@ -93,6 +96,7 @@ impl Workers {
                 proxy: Arc::new(proxy()),
                 gate: Arc::clone(gate),
                 tell: Arc::clone(tell),
+                carry: Arc::clone(carry),
                 tracker: TaskTracker::new(),
                 accepting: HashMap::new(),
             };
@@ -134,6 +138,7 @@ struct Worker<P> {
     proxy: Arc<HttpProxy<P>>,
     gate: Arc<Gate>,
     tell: Arc<dyn Tell>,
+    carry: Arc<dyn Carry>,
     tracker: TaskTracker,
     /// By place. `true` stops the loop and sends GOAWAY to the socket's HTTP/2 connections.
     accepting: HashMap<u64, channel::Sender<bool>>,
@@ -219,6 +224,7 @@ where
             proxy: Arc::clone(&self.proxy),
             gate: Arc::clone(&self.gate),
             tell: Arc::clone(&self.tell),
+            carry: Arc::clone(&self.carry),
             tracker: self.tracker.clone(),
             goaway,
         };
@@ -276,6 +282,7 @@ struct Doorman<P> {
     proxy: Arc<HttpProxy<P>>,
     gate: Arc<Gate>,
     tell: Arc<dyn Tell>,
+    carry: Arc<dyn Carry>,
     tracker: TaskTracker,
     goaway: channel::Receiver<bool>,
 }
@@ -327,7 +334,8 @@ where
     fn welcome(&self, socket: Socket, peer: Option<SocketAddr>, passes: (Pass, Pass)) {
         self.door.accepted.fetch_add(1, Relaxed);
         let ip = peer.map(|peer| peer.ip().to_canonical());
-        let limit = self.door.plan.load().limits.connections_per_client;
+        let plan = self.door.plan.load();
+        let limit = plan.limits.connections_per_client;
         let client_pass = match (ip, limit) {
             (Some(ip), Some(limit)) => match self.door.clients.enter(ip, limit.get()) {
                 Some(pass) => Some(pass),
@@ -347,7 +355,16 @@ where
             value: HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("unknown")),
             text,
         });
-        let seat = Arc::new(Seat::new(client, Watched::new(Watch::new(self.door.id))));
+        let watch = Watched::new(Watch::new(self.door.id));
+        if plan.protocol == Protocol::Tcp {
+            let carried = self.carry.carry(Caller { socket, client, watch, first: Vec::new() });
+            self.tracker.spawn(async move {
+                let _passes = (passes, client_pass);
+                carried.await;
+            });
+            return;
+        }
+        let seat = Arc::new(Seat::new(client, watch));
         let conversation = converse(
             Box::new(Conn::new(socket, seat, peer)),
             Arc::clone(&self.door),

@@ -1,5 +1,6 @@
-//! Serves requests: the adapter between Pingora's hooks and the pure core.
+//! Serves requests and connections: the adapter between Pingora's hooks, or bare sockets, and the pure core.
 
+mod call;
 mod engine;
 mod exchange;
 mod forwarding;
@@ -7,6 +8,8 @@ mod http;
 mod key;
 mod refused;
 mod response;
+mod tcp;
 
 pub(crate) use http::Proxy;
 pub(crate) use refused::Reporter;
+pub(crate) use tcp::Carrier;
