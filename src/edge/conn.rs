@@ -6,9 +6,9 @@
 
 use super::chunks::Chunks;
 use super::door::Door;
+use super::socket::Socket;
 use super::watch::Watched;
 use crate::access_log::Why;
-use crate::units::Address;
 use async_trait::async_trait;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -19,13 +19,11 @@ use pingora::protocols::{
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 
 /// Small writes are gathered up to this; a larger one goes out at once, together with them.
 const GATHER: usize = 8 * 1024;
@@ -37,112 +35,6 @@ const SCRATCH: usize = 16 * 1024;
 thread_local! {
     /// Shared by all connections of a core; none holds it across a wait.
     static ARRIVING: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
-}
-
-/// The socket itself.
-#[derive(Debug)]
-pub(crate) enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Socket {
-    fn fd(&self) -> RawFd {
-        match self {
-            Self::Tcp(socket) => socket.as_raw_fd(),
-            Self::Unix(socket) => socket.as_raw_fd(),
-        }
-    }
-
-    /// Opens a connection to a server.
-    pub(crate) async fn connect(address: &Address) -> io::Result<Self> {
-        match address {
-            Address::Inet(address) => {
-                let socket = TcpStream::connect(address).await?;
-                socket.set_nodelay(true)?;
-                Ok(Self::Tcp(socket))
-            }
-            Address::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
-        }
-    }
-
-    /// Has the other end see a broken connection rather than its end.
-    pub(crate) fn reset_on_close(&self) {
-        let _ = socket2::SockRef::from(self).set_linger(Some(std::time::Duration::ZERO));
-    }
-
-    /// Whether nothing has come, not even its end. It costs no system call as long as the runtime has heard
-    /// of nothing.
-    pub(crate) fn is_quiet(&self) -> bool {
-        let mut byte = [0];
-        let read = match self {
-            Self::Tcp(socket) => socket.try_read(&mut byte),
-            Self::Unix(socket) => socket.try_read(&mut byte),
-        };
-        matches!(read, Err(error) if error.kind() == ErrorKind::WouldBlock)
-    }
-
-    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => socket.try_write(bytes),
-            Self::Unix(socket) => socket.try_write(bytes),
-        }
-    }
-
-    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
-        socket2::SockRef::from(self).shutdown(std::net::Shutdown::Write)
-    }
-
-    /// A read that fills less than `buf` tells the runtime that nothing is left, so the next one waits
-    /// without asking the kernel (unlike `try_read`).
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
-            Self::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
-        }
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
-            Self::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
-        }
-    }
-
-    pub(crate) fn poll_write_both(
-        &mut self,
-        cx: &mut Context<'_>,
-        both: &[IoSlice<'_>; 2],
-    ) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, both),
-            Self::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, both),
-        }
-    }
-
-    /// Writes as much of both as the socket takes, one after the other.
-    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, both: [&[u8]; 2]) -> Poll<io::Result<usize>> {
-        match both {
-            [one, []] | [[], one] => self.poll_write(cx, one),
-            both => self.poll_write_both(cx, &both.map(IoSlice::new)),
-        }
-    }
-
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
-            Self::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
-        }
-    }
-}
-
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(socket) => socket.as_fd(),
-            Self::Unix(socket) => socket.as_fd(),
-        }
-    }
 }
 
 /// Who is at the other end; written once, shared by everything that serves the connection.

@@ -5,6 +5,7 @@
 //! deadline for a head; so the accept loop is ours and Pingora gets one request at a time.
 
 mod buffer;
+mod carry;
 mod chunks;
 mod conn;
 mod conversation;
@@ -12,18 +13,25 @@ mod door;
 mod gate;
 mod head;
 mod listen;
+mod pipes;
+mod relay;
+mod socket;
 mod watch;
 mod worker;
 
 pub(crate) use buffer::Buffer;
+pub(crate) use carry::{Caller, Carried, Carry};
 pub(crate) use chunks::Chunks;
-pub(crate) use conn::{Client, Conn, Seat, Socket};
+pub(crate) use conn::{Client, Conn, Seat};
 pub(crate) use door::Door;
 pub(crate) use gate::Gate;
 #[cfg(test)]
 pub(crate) use head::sample_head;
 pub(crate) use head::{Body, Head};
 pub(crate) use listen::{Bound, SocketFile, bind};
+pub(crate) use relay::Relay;
+pub(crate) use socket::Socket;
+pub(crate) use watch::Watched;
 pub(crate) use worker::{Accept, Order, Workers};
 
 use crate::access_log::Why;

@@ -1,12 +1,15 @@
 //! A core's thread: its runtime, its accept loops, its connections.
 
-use super::conn::{Client, Conn, Seat, Socket};
+use super::carry::{Caller, Carry};
+use super::conn::{Client, Conn, Seat};
 use super::conversation::converse;
 use super::door::Door;
 use super::gate::{Gate, Pass};
+use super::socket::Socket;
 use super::watch::{self, TICK, Watch, Watched};
 use super::{Serve, Tell};
 use crate::access_log::Why;
+use crate::config::plan::Protocol;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
@@ -68,7 +71,7 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts `count` threads; `service` makes what each serves requests with.
+    /// Starts `count` threads; `service` makes what each serves requests with, and `carry` has what is not HTTP.
     ///
     /// # Errors
     /// No thread or runtime could be had.
@@ -76,6 +79,7 @@ impl Workers {
         count: usize,
         gate: &Arc<Gate>,
         tell: &Arc<dyn Tell>,
+        carry: &Arc<dyn Carry>,
         service: &(dyn Fn() -> S + Sync),
     ) -> io::Result<Self> {
         let (finished, done) = mpsc::channel(1);
@@ -87,6 +91,7 @@ impl Workers {
                 service: Arc::new(service()),
                 gate: Arc::clone(gate),
                 tell: Arc::clone(tell),
+                carry: Arc::clone(carry),
                 tracker: TaskTracker::new(),
                 accepting: HashMap::new(),
             };
@@ -128,6 +133,7 @@ struct Worker<S> {
     service: Arc<S>,
     gate: Arc<Gate>,
     tell: Arc<dyn Tell>,
+    carry: Arc<dyn Carry>,
     tracker: TaskTracker,
     /// By place. `true` stops the loop and sends GOAWAY to the socket's HTTP/2 connections.
     accepting: HashMap<u64, channel::Sender<bool>>,
@@ -209,6 +215,7 @@ impl<S: Serve> Worker<S> {
             service: Arc::clone(&self.service),
             gate: Arc::clone(&self.gate),
             tell: Arc::clone(&self.tell),
+            carry: Arc::clone(&self.carry),
             tracker: self.tracker.clone(),
             goaway,
         };
@@ -266,6 +273,7 @@ struct Doorman<S> {
     service: Arc<S>,
     gate: Arc<Gate>,
     tell: Arc<dyn Tell>,
+    carry: Arc<dyn Carry>,
     tracker: TaskTracker,
     goaway: channel::Receiver<bool>,
 }
@@ -313,7 +321,8 @@ impl<S: Serve> Doorman<S> {
     fn welcome(&self, socket: Socket, peer: Option<SocketAddr>, passes: (Pass, Pass)) {
         self.door.accepted.fetch_add(1, Relaxed);
         let ip = peer.map(|peer| peer.ip().to_canonical());
-        let limit = self.door.plan.load().limits.connections_per_client;
+        let plan = self.door.plan.load();
+        let limit = plan.limits.connections_per_client;
         let client_pass = match (ip, limit) {
             (Some(ip), Some(limit)) => match self.door.clients.enter(ip, limit.get()) {
                 Some(pass) => Some(pass),
@@ -327,7 +336,16 @@ impl<S: Serve> Doorman<S> {
         };
         let text = ip.map_or_else(|| "unix".to_owned(), |ip| ip.to_string());
         let client = Arc::new(Client { listener: self.door.id, door: Arc::clone(&self.door), ip, text });
-        let seat = Arc::new(Seat::new(client, Watched::new(Watch::new(self.door.id))));
+        let watch = Watched::new(Watch::new(self.door.id));
+        if plan.protocol == Protocol::Tcp {
+            let carried = self.carry.carry(Caller { socket, client, watch, first: Vec::new() });
+            self.tracker.spawn(async move {
+                let _passes = (passes, client_pass);
+                carried.await;
+            });
+            return;
+        }
+        let seat = Arc::new(Seat::new(client, watch));
         let conversation = converse(
             Box::new(Conn::new(socket, seat, peer)),
             Arc::clone(&self.door),

@@ -1,8 +1,9 @@
-//! Serves requests: the pure core's decisions carried out, for plain HTTP/1.1 by ourselves (`h1`), for the rest
-//! through Pingora's hooks (`http`).
+//! Serves requests and connections: the pure core's decisions carried out, for plain HTTP/1.1 by ourselves (`h1`),
+//! for other HTTP through Pingora's hooks (`http`), for what is not HTTP from socket to socket (`tcp`).
 
 mod answer;
 mod asked;
+mod call;
 mod engine;
 mod exchange;
 mod forwarding;
@@ -11,9 +12,11 @@ mod http;
 mod key;
 mod refused;
 mod response;
+mod tcp;
 
 pub(crate) use http::Proxy;
 pub(crate) use refused::Reporter;
+pub(crate) use tcp::Carrier;
 
 use crate::config::plan::PoolTimeouts;
 use crate::control::Live;

@@ -19,6 +19,7 @@ use crate::edge::{Body, Buffer, Chunks, Conn, Head, Next, Seat, Socket};
 pub(super) use response::timeout;
 use response::{Form, To, Verdict};
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -181,7 +182,7 @@ impl<'a> Relay<'a> {
             return Ok(true);
         }
         let limit = pool.plan.timeouts.connect;
-        let mut connecting = pin!(tokio::time::timeout(limit, Socket::connect(server.address())));
+        let mut connecting = pin!(Socket::connect(server.address(), limit));
         let watch = &self.seat.watch;
         let connected = poll_fn(|cx| {
             watch.wake_by(cx.waker());
@@ -191,16 +192,16 @@ impl<'a> Relay<'a> {
             }
         });
         match connected.await? {
-            Ok(Ok(socket)) => {
+            Ok(socket) => {
                 self.server = Some(socket);
                 self.exchange.connected();
                 Ok(false)
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 debug!(pool = %server.pool(), server = %server.name(), %error, "cannot connect");
-                Err(Why::ConnectFailed)
+                let timed_out = error.kind() == ErrorKind::TimedOut;
+                Err(if timed_out { Why::ConnectTimeout } else { Why::ConnectFailed })
             }
-            Err(_) => Err(Why::ConnectTimeout),
         }
     }
 
@@ -382,7 +383,7 @@ impl<'a> Relay<'a> {
             self.exchange.give_back();
             if until_close {
                 // A plain end would look like the body's.
-                self.conn.socket().reset_on_close();
+                self.conn.socket().end_with_reset();
             }
             return Next::Close;
         }
