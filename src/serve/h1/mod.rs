@@ -15,7 +15,7 @@ use super::forwarding::{self, Peer};
 use super::{answer, keepalive};
 use crate::access_log::Why;
 use crate::control::Live;
-use crate::edge::{Body, Buffer, Chunks, Conn, Head, Next, Seat, Socket};
+use crate::edge::{Body, Buffer, Chunks, Conn, Duplex, Head, Next, Seat, Socket};
 pub(super) use response::timeout;
 use response::{Form, To, Verdict};
 use std::future::poll_fn;
@@ -136,6 +136,9 @@ impl<'a> Relay<'a> {
                         self.rewind();
                         continue;
                     }
+                    if form.status == 101 {
+                        return self.tunnel(buffer).await;
+                    }
                     return self.pass_on(form, buffer).await;
                 }
                 Err(Why::ServerReset) if self.can_be_repeated() && self.exchange.send_again(reused) => {
@@ -250,7 +253,8 @@ impl<'a> Relay<'a> {
     /// Judges what has come of a head, and writes it to `reply` once it is whole.
     fn read_head(&mut self, buffer: &mut Buffer) -> Verdict {
         let head_request = self.head.method == http::Method::HEAD;
-        let to = To { head_request, closes: !self.may_go_on() };
+        let websocket = self.head.asks_for_websocket();
+        let to = To { head_request, websocket, closes: !self.may_go_on() };
         self.final_head = self.reply.len();
         let verdict = response::read(buffer.data(), to, &mut self.reply);
         match &verdict {
@@ -336,7 +340,7 @@ impl<'a> Relay<'a> {
         };
         self.bytes_in = match self.head.body() {
             Body::Chunked => self.conn.chunk_data(),
-            Body::Length(_) | Body::Open => self.bytes_in + n as u64,
+            Body::Length(_) => self.bytes_in + n as u64,
         };
         let limit = self.exchange.listener.as_ref().map_or(0, |listener| listener.plan.limits.request_body);
         if self.bytes_in > limit {
@@ -388,6 +392,32 @@ impl<'a> Relay<'a> {
             return Next::Close;
         }
         self.next(self.may_go_on() && !until_close)
+    }
+
+    /// Passes a WebSocket's bytes both ways, behind the response's head in `reply`. Neither side's messages are
+    /// looked at.
+    async fn tunnel(&mut self, buffer: Option<Buffer>) -> Next {
+        self.status = 101;
+        self.exchange.answered(None);
+        let (Some(mut server), Some((pool, _))) = (self.server.take(), self.exchange.leased()) else {
+            return self.answer(Why::Internal);
+        };
+        let watch = &self.seat.watch;
+        watch.quiet(pool.plan.timeouts.tunnel_idle, Why::TunnelIdle);
+        let up = self.conn.take_arrived();
+        let mut down = std::mem::take(&mut self.reply).split_off(self.replied);
+        let came = buffer.as_ref().map_or(&[][..], Buffer::data);
+        down.extend_from_slice(came);
+        let (read, came) = (up.len() as u64, came.len() as u64);
+        // It may be silent for hours: nothing is held that it does not need.
+        drop(buffer);
+        self.request = Vec::new();
+        let mut duplex = Duplex::new((up, read), (down, came)).ending_together();
+        let client = self.conn.socket_mut();
+        let why = poll_fn(|cx| duplex.poll(client, &mut server, watch, cx)).await;
+        (self.bytes_in, self.bytes_out) = duplex.passed();
+        self.exchange.fail(why);
+        Next::Close
     }
 
     /// What becomes of the client's connection; it may only `go_on` if no byte of this request is still to come.
