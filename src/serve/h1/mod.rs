@@ -38,6 +38,11 @@ pub(super) async fn serve(live: &Arc<Live>, conn: &mut Conn, head: &Head) -> Nex
     next
 }
 
+/// Bytes of a body that nobody wants that are read rather than closing the connection.
+const DISCARDED: u64 = 64 * 1024;
+/// Bytes of interim responses that may wait for a client that does not read.
+const MOST_INTERIM: usize = 64 * 1024;
+
 /// One request under way.
 struct Relay<'a> {
     conn: &'a mut Conn,
@@ -217,9 +222,13 @@ impl<'a> Relay<'a> {
             let mut buffer = kept.take().unwrap_or_else(Buffer::take);
             if !buffer.is_empty() {
                 match self.read_head(&mut buffer) {
-                    Verdict::Complete(form) if form.is_interim() => {
+                    Verdict::Complete(form) if form.is_interim() && self.reply.len() < MOST_INTERIM => {
                         *kept = Some(buffer);
                         continue;
+                    }
+                    Verdict::Complete(form) if form.is_interim() => {
+                        self.exchange.detail = Some("too many interim responses");
+                        return Poll::Ready(Err(Why::ServerMalformed));
                     }
                     Verdict::Complete(form) => {
                         *kept = Some(buffer);
@@ -264,7 +273,7 @@ impl<'a> Relay<'a> {
                 buffer.consume(form.length);
                 verdict
             }
-            Verdict::Partial if buffer.room() == 0 => Verdict::Refused("response head too large"),
+            Verdict::Partial if buffer.is_full() => Verdict::Refused("response head too large"),
             _ => verdict,
         }
     }
@@ -409,9 +418,10 @@ impl<'a> Relay<'a> {
         let came = buffer.as_ref().map_or(&[][..], Buffer::data);
         down.extend_from_slice(came);
         let (read, came) = (up.len() as u64, came.len() as u64);
-        // It may be silent for hours: nothing is held that it does not need.
-        drop(buffer);
+        // It may be silent for hours, and outlive many reloads: nothing is held that it does not need.
+        drop((buffer, pool));
         self.request = Vec::new();
+        self.exchange.listener = None;
         let mut duplex = Duplex::new((up, read), (down, came)).ending_together();
         let client = self.conn.socket_mut();
         let why = poll_fn(|cx| duplex.poll(client, &mut server, watch, cx)).await;
@@ -536,9 +546,11 @@ impl<'a> Relay<'a> {
             match self.conn.poll_send(cx, [&self.reply[self.replied..], &[]]) {
                 Poll::Ready(Ok(n)) => self.replied += n,
                 Poll::Ready(Err(_)) => return Err(self.client_left()),
-                Poll::Pending => break,
+                Poll::Pending => return Ok(()),
             }
         }
+        self.reply.clear();
+        self.replied = 0;
         Ok(())
     }
 
@@ -565,17 +577,29 @@ impl<'a> Relay<'a> {
         }
         self.seat.answered.store(true, Relaxed);
         self.status = why.status();
+        // It fits any send buffer; a client that does not even take that has no use for it.
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        self.discard(&mut cx);
         let go_on =
             self.may_go_on() && self.conn.is_request_over() && self.seat.watch.interrupted().is_none();
         let head_request = self.head.method == http::Method::HEAD;
         self.bytes_out = answer::write(why, head_request, !go_on, &mut self.reply);
-        // It fits any send buffer; a client that does not even take that has no use for it.
-        let waker = std::task::Waker::noop();
-        let mut cx = Context::from_waker(waker);
         if self.flush_reply(&mut cx).is_err() || self.replied < self.reply.len() {
             return Next::Close;
         }
         self.next(go_on)
+    }
+
+    /// Reads what has come of the request's body: if that is all of it, the connection can go on.
+    fn discard(&mut self, cx: &mut Context<'_>) {
+        let mut buffer = Buffer::take();
+        while !self.conn.is_request_over()
+            && self.bytes_in < DISCARDED
+            && let Poll::Ready(Ok(n @ 1..)) = buffer.fill(cx, |cx, buf| self.conn.poll_body(cx, buf))
+        {
+            buffer.consume(n);
+            self.bytes_in += n as u64;
+        }
     }
 
     fn record(&mut self) {
