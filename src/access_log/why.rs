@@ -1,5 +1,7 @@
 //! Why an exchange ended: one list for the access log, the metrics and the answers to clients.
 
+use crate::pool::NoServer;
+
 /// Why an exchange ended as it did; the access log's `why` field and the reason in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -53,7 +55,8 @@ pub enum Why {
 }
 
 impl Why {
-    const ALL: [Self; 23] = [
+    /// In the order of their bytes.
+    pub const ALL: [Self; 23] = [
         Self::Ok,
         Self::NoRoute,
         Self::AllUnhealthy,
@@ -130,6 +133,17 @@ impl Why {
     /// The reason a byte stands for; the inverse of `self as u8`.
     pub(crate) fn from_u8(byte: u8) -> Self {
         Self::ALL.get(usize::from(byte)).copied().unwrap_or(Self::Internal)
+    }
+}
+
+impl From<NoServer> for Why {
+    fn from(none: NoServer) -> Self {
+        match none {
+            NoServer::AllUnhealthy => Self::AllUnhealthy,
+            NoServer::AllFull => Self::AllFull,
+            NoServer::AllTried => Self::AllTried,
+            NoServer::NoneReady => Self::NoneReady,
+        }
     }
 }
 

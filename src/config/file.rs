@@ -1,6 +1,7 @@
 //! The file as a whole: its sections in the order in which references between them can be resolved.
 
 use super::keys;
+use super::known::Known;
 use super::listener::listener;
 use super::names::{Names, Once};
 use super::place::At;
@@ -37,7 +38,8 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
         // Line 0 is the default, which stands nowhere.
         (Address::Inet(address), file.get("admin").map_or(0, |at| at.line()))
     });
-    let planned_listeners = read_listeners(&listeners, &pool_names, &route_names, taken);
+    let known = Known::new(&pool_names, &route_names, &planned_pools, &planned_routes);
+    let planned_listeners = read_listeners(&listeners, &known, taken);
     // In a broken file what looks unused is mostly what a broken line meant.
     if root.errors() == 0 {
         warn_of_unused(&pools, &pool_names, "no listener and no rule sends requests to this pool");
@@ -88,8 +90,7 @@ fn read_routes(lists: &Named<'_>, pools: &Names<'_>) -> Vec<Routes> {
 
 fn read_listeners(
     listeners: &Named<'_>,
-    pools: &Names<'_>,
-    routes: &Names<'_>,
+    known: &Known<'_>,
     admin: Option<(Address, usize)>,
 ) -> Vec<Listener> {
     let mut taken = Once::default();
@@ -97,7 +98,7 @@ fn read_listeners(
         taken.seen(address, line);
     }
     let mut read =
-        |(name, at): &(&str, At<'_>)| listener(name, &at.section(keys::LISTENER)?, pools, routes, &mut taken);
+        |(name, at): &(&str, At<'_>)| listener(name, &at.section(keys::LISTENER)?, known, &mut taken);
     listeners.iter().flatten().filter_map(&mut read).collect()
 }
 

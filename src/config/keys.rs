@@ -96,7 +96,7 @@ pub(super) const ACCESS_LOG: &[Key] = &[
 pub(super) const LISTENER: &[Key] = &[
     given("address", Kind::Text("an IP address with a port (`0.0.0.0:80`, `\"[::]:80\"`) or `unix:/path`")),
     given("addresses", Kind::List("several of what `address` takes")),
-    key("protocol", Kind::Choice(&["http"]), "http"),
+    key("protocol", Kind::Choice(&["http", "tcp"]), "http"),
     given("pool", Kind::Text("the name of a pool")),
     given("routes", Kind::Text("the name of a list under `routes`")),
     key("trusted_proxies", Kind::List("networks, like `10.0.0.0/8`, or IP addresses"), "[]"),

@@ -1,9 +1,10 @@
 //! Listeners: where clients connect, what they may use, and which pool or routes serve them.
 
 use super::address;
-use super::names::{Names, Once, check_section_name};
+use super::known::{Known, refuse_request_keys};
+use super::names::{Once, check_section_name};
 use super::place::At;
-use super::plan::{Entry, Http2, Limits, Listener, ListenerTimeouts};
+use super::plan::{Entry, Http2, Limits, Listener, ListenerTimeouts, Protocol};
 use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::tree::Scalar;
@@ -12,25 +13,33 @@ use ipnet::IpNet;
 use std::net::IpAddr;
 
 /// Reads one listener. `taken` are the addresses of those before it.
-pub(super) fn listener<'a>(
+pub(super) fn listener(
     name: &str,
     section: &Section<'_>,
-    pools: &Names<'a>,
-    routes: &Names<'a>,
+    known: &Known<'_>,
     taken: &mut Once<Address>,
 ) -> Option<Listener> {
     check_section_name(name, &section.at);
-    section.choice("protocol", &[("http", ())]);
+    let protocol = section.choice("protocol", &[("http", Protocol::Http), ("tcp", Protocol::Tcp)]);
+    let foreign = match protocol {
+        Protocol::Http => None,
+        Protocol::Tcp => Some("tcp"),
+    };
+    if let Some(protocol) = foreign {
+        section.refuse_foreign(&["trusted_proxies", "http2"], protocol);
+    }
     let addresses = addresses(section, taken);
-    let entry = entry(section, pools, routes);
+    let entry = entry(section, protocol, known);
+    check_entry(section, entry, foreign, known);
     let trusted_proxies = section.get("trusted_proxies").map(|at| networks(&at)).unwrap_or_default();
     let http2 = section
         .section("http2", |http2| Http2 { max_concurrent_streams: http2.count("max_concurrent_streams") });
-    let limits = section.section("limits", limits);
-    let timeouts = section.section("timeouts", timeouts);
+    let limits = section.section("limits", |section| limits(&section, foreign));
+    let timeouts = section.section("timeouts", |section| timeouts(&section, foreign));
     Some(Listener {
         name: name.into(),
         addresses,
+        protocol,
         entry: entry?,
         trusted_proxies,
         http2: http2?,
@@ -79,9 +88,9 @@ fn addresses(section: &Section<'_>, taken: &mut Once<Address>) -> Vec<Address> {
     addresses
 }
 
-fn entry(section: &Section<'_>, pools: &Names<'_>, routes: &Names<'_>) -> Option<Entry> {
-    let pool = section.given("pool", |scalar| pools.resolve(scalar));
-    let routes = section.given("routes", |scalar| routes.resolve(scalar));
+fn entry(section: &Section<'_>, protocol: Protocol, known: &Known<'_>) -> Option<Entry> {
+    let pool = section.given("pool", |scalar| known.pool_names.resolve(scalar));
+    let routes = section.given("routes", |scalar| known.route_names.resolve(scalar));
     match (section.get("pool"), section.get("routes")) {
         (None, None) => section.at.refuse(Fault::new(
             "leads nowhere",
@@ -90,9 +99,22 @@ fn entry(section: &Section<'_>, pools: &Names<'_>, routes: &Names<'_>) -> Option
         (Some(_), Some(at)) => {
             at.refuse_key(Fault::new("there is a `pool` too", "keep one of `pool` and `routes`"));
         }
+        (None, Some(at)) if protocol == Protocol::Tcp => at.refuse_key(Fault::new(
+            "`protocol: tcp` shows nothing to choose by",
+            "write `pool: NAME` for all connections",
+        )),
         _ => {}
     }
     pool.map(Entry::Pool).or(routes.map(Entry::Routes))
+}
+
+/// Whether what the listener leads to can serve what it speaks.
+fn check_entry(section: &Section<'_>, entry: Option<Entry>, foreign: Option<&str>, known: &Known<'_>) {
+    let (Some(entry), Some(at)) = (entry, section.get("pool").or(section.get("routes"))) else { return };
+    let pools = known.behind(entry);
+    if let Some(protocol) = foreign {
+        refuse_request_keys(&at, &pools, protocol);
+    }
 }
 
 fn networks(at: &At<'_>) -> Vec<IpNet> {
@@ -123,7 +145,10 @@ fn network(scalar: &Scalar<'_>) -> Result<IpNet, Fault> {
     Ok(network)
 }
 
-fn limits(section: Section<'_>) -> Limits {
+fn limits(section: &Section<'_>, foreign: Option<&str>) -> Limits {
+    if let Some(protocol) = foreign {
+        section.refuse_foreign(&["request_headers", "request_body"], protocol);
+    }
     Limits {
         connections: section.nullable_count("connections"),
         connections_per_client: section.nullable_count("connections_per_client"),
@@ -132,7 +157,10 @@ fn limits(section: Section<'_>) -> Limits {
     }
 }
 
-fn timeouts(section: Section<'_>) -> ListenerTimeouts {
+fn timeouts(section: &Section<'_>, foreign: Option<&str>) -> ListenerTimeouts {
+    if let Some(protocol) = foreign {
+        section.refuse_foreign(&["request_header", "request_body", "idle"], protocol);
+    }
     ListenerTimeouts {
         request_header: section.duration("request_header"),
         request_body: section.duration("request_body"),

@@ -8,6 +8,7 @@ mod address;
 mod file;
 mod health;
 pub mod keys;
+mod known;
 mod listener;
 mod names;
 mod place;

@@ -54,6 +54,11 @@ impl<'a> Names<'a> {
         format!("known: {}{more}", self.names.iter().take(MOST).copied().collect::<Vec<_>>().join(", "))
     }
 
+    /// The name that an index from `resolve` stands for.
+    pub(super) fn name(&self, index: usize) -> Option<&'a str> {
+        self.names.get(index).copied()
+    }
+
     pub(super) fn is_used(&self, index: usize) -> bool {
         self.used.borrow().get(index).is_none_or(|used| *used)
     }

@@ -100,12 +100,22 @@ pub struct Listener {
     pub name: Name,
     /// Never empty.
     pub addresses: Vec<Address>,
+    pub protocol: Protocol,
     pub entry: Entry,
     /// Clients whose forwarding headers are believed and appended to.
     pub trusted_proxies: Vec<IpNet>,
     pub http2: Http2,
     pub limits: Limits,
     pub timeouts: ListenerTimeouts,
+}
+
+/// What clients speak on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1 and HTTP/2; each request is balanced by itself.
+    Http,
+    /// Anything; each connection is balanced by itself, and its bytes are passed on as they are.
+    Tcp,
 }
 
 /// Where a listener's requests go; the numbers index `Plan::pools` and `Plan::routes`.

@@ -71,6 +71,16 @@ impl<'a> Section<'a> {
         self.entries.is_empty()
     }
 
+    /// Reports those of these keys that are written: what they set is no part of `protocol`.
+    pub(super) fn refuse_foreign(&self, names: &[&str], protocol: &str) {
+        for at in names.iter().filter_map(|name| self.get(name)) {
+            at.refuse_key(Fault::new(
+                format!("is for HTTP, and this listener speaks `{protocol}`"),
+                "remove it, or use `protocol: http`",
+            ));
+        }
+    }
+
     /// What is written for a key, if anything.
     pub(super) fn get(&self, name: &str) -> Option<At<'_>> {
         self.key(name);

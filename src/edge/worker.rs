@@ -1,14 +1,15 @@
 //! A core's thread: its runtime, its accept loops, its connections.
 
-use super::Tell;
-use super::conn::{Client, Conn, Seat, Socket};
+use super::carry::{Caller, Carry};
+use super::conn::{Client, Conn, Seat};
 use super::conversation::converse;
 use super::door::Door;
 use super::gate::{Gate, Pass};
+use super::socket::Socket;
 use super::watch::{self, TICK, Watch, Watched};
+use super::{Serve, Tell};
 use crate::access_log::Why;
-use http::HeaderValue;
-use pingora::proxy::{HttpProxy, ProxyHttp};
+use crate::config::plan::Protocol;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
@@ -70,29 +71,27 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts `count` threads; `proxy` makes each its own HTTP engine.
+    /// Starts `count` threads; `service` makes what each serves requests with, and `carry` has what is not HTTP.
     ///
     /// # Errors
     /// No thread or runtime could be had.
-    pub(crate) fn start<P>(
+    pub(crate) fn start<S: Serve>(
         count: usize,
         gate: &Arc<Gate>,
         tell: &Arc<dyn Tell>,
-        proxy: &(dyn Fn() -> HttpProxy<P> + Sync),
-    ) -> io::Result<Self>
-    where
-        P: ProxyHttp + Send + Sync + 'static,
-        P::CTX: Send + Sync,
-    {
+        carry: &Arc<dyn Carry>,
+        service: &(dyn Fn() -> S + Sync),
+    ) -> io::Result<Self> {
         let (finished, done) = mpsc::channel(1);
         let mut orders = Vec::with_capacity(count);
         for number in 0..count {
             let (order, inbox) = mpsc::unbounded_channel();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let worker = Worker {
-                proxy: Arc::new(proxy()),
+                service: Arc::new(service()),
                 gate: Arc::clone(gate),
                 tell: Arc::clone(tell),
+                carry: Arc::clone(carry),
                 tracker: TaskTracker::new(),
                 accepting: HashMap::new(),
             };
@@ -130,20 +129,17 @@ impl Workers {
     }
 }
 
-struct Worker<P> {
-    proxy: Arc<HttpProxy<P>>,
+struct Worker<S> {
+    service: Arc<S>,
     gate: Arc<Gate>,
     tell: Arc<dyn Tell>,
+    carry: Arc<dyn Carry>,
     tracker: TaskTracker,
     /// By place. `true` stops the loop and sends GOAWAY to the socket's HTTP/2 connections.
     accepting: HashMap<u64, channel::Sender<bool>>,
 }
 
-impl<P> Worker<P>
-where
-    P: ProxyHttp + Send + Sync + 'static,
-    P::CTX: Send + Sync,
-{
+impl<S: Serve> Worker<S> {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
         watch::tick();
         let tell = Arc::clone(&self.tell);
@@ -216,9 +212,10 @@ where
         let doorman = Doorman {
             listening,
             door,
-            proxy: Arc::clone(&self.proxy),
+            service: Arc::clone(&self.service),
             gate: Arc::clone(&self.gate),
             tell: Arc::clone(&self.tell),
+            carry: Arc::clone(&self.carry),
             tracker: self.tracker.clone(),
             goaway,
         };
@@ -270,21 +267,18 @@ impl Listening {
 }
 
 /// Accepts on one socket.
-struct Doorman<P> {
+struct Doorman<S> {
     listening: Listening,
     door: Arc<Door>,
-    proxy: Arc<HttpProxy<P>>,
+    service: Arc<S>,
     gate: Arc<Gate>,
     tell: Arc<dyn Tell>,
+    carry: Arc<dyn Carry>,
     tracker: TaskTracker,
     goaway: channel::Receiver<bool>,
 }
 
-impl<P> Doorman<P>
-where
-    P: ProxyHttp + Send + Sync + 'static,
-    P::CTX: Send + Sync,
-{
+impl<S: Serve> Doorman<S> {
     async fn run(self) {
         let mut goaway = self.goaway.clone();
         let closing = async move { drop(goaway.wait_for(|closing| *closing).await) };
@@ -327,7 +321,8 @@ where
     fn welcome(&self, socket: Socket, peer: Option<SocketAddr>, passes: (Pass, Pass)) {
         self.door.accepted.fetch_add(1, Relaxed);
         let ip = peer.map(|peer| peer.ip().to_canonical());
-        let limit = self.door.plan.load().limits.connections_per_client;
+        let plan = self.door.plan.load();
+        let limit = plan.limits.connections_per_client;
         let client_pass = match (ip, limit) {
             (Some(ip), Some(limit)) => match self.door.clients.enter(ip, limit.get()) {
                 Some(pass) => Some(pass),
@@ -340,18 +335,21 @@ where
             _ => None,
         };
         let text = ip.map_or_else(|| "unix".to_owned(), |ip| ip.to_string());
-        let client = Arc::new(Client {
-            listener: self.door.id,
-            door: Arc::clone(&self.door),
-            ip,
-            value: HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("unknown")),
-            text,
-        });
-        let seat = Arc::new(Seat::new(client, Watched::new(Watch::new(self.door.id))));
+        let client = Arc::new(Client { listener: self.door.id, door: Arc::clone(&self.door), ip, text });
+        let watch = Watched::new(Watch::new(self.door.id));
+        if plan.protocol == Protocol::Tcp {
+            let carried = self.carry.carry(Caller { socket, client, watch, first: Vec::new() });
+            self.tracker.spawn(async move {
+                let _passes = (passes, client_pass);
+                carried.await;
+            });
+            return;
+        }
+        let seat = Arc::new(Seat::new(client, watch));
         let conversation = converse(
             Box::new(Conn::new(socket, seat, peer)),
             Arc::clone(&self.door),
-            Arc::clone(&self.proxy),
+            Arc::clone(&self.service),
             Arc::clone(&self.tell),
             self.goaway.clone(),
         );

@@ -4,8 +4,10 @@
 //! long as the server is in the snapshot or still draining.
 
 mod scrape;
+mod tcp;
 
 pub use scrape::{ListenerReading, Page};
+pub use tcp::TcpSeries;
 
 use crate::access_log::Why;
 use crate::config::plan::Name;
@@ -25,6 +27,7 @@ const CLASSES: usize = 5;
 #[derive(Debug, Default)]
 pub struct Metrics {
     requests: Mutex<HashMap<RequestLabels, Arc<RequestSeries>>>,
+    connections: Mutex<HashMap<RequestLabels, Arc<TcpSeries>>>,
     failures: Mutex<HashMap<(Name, Why), u64>>,
     servers: Mutex<HashMap<u32, Arc<ServerSeries>>>,
     probe_durations: Mutex<HashMap<Name, Arc<Histogram>>>,
@@ -64,7 +67,7 @@ struct Reloads {
     last_success: AtomicI64,
 }
 
-/// What a request is counted under: places in a snapshot, cheap to compare.
+/// What a request or connection is counted under: places in a snapshot, cheap to compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RequestPlace {
     pub listener: u32,
@@ -87,7 +90,19 @@ pub struct RequestNames<'a> {
 #[derive(Default)]
 struct Handles {
     generation: u64,
-    series: HashMap<RequestPlace, Arc<RequestSeries>>,
+    requests: HashMap<RequestPlace, Arc<RequestSeries>>,
+    connections: HashMap<RequestPlace, Arc<TcpSeries>>,
+}
+
+impl Handles {
+    /// Whether they may be used for something of this generation. A newer one begins anew; of an older one there
+    /// is little left, and not worth a place.
+    fn are_of(&mut self, generation: u64) -> bool {
+        if self.generation < generation {
+            *self = Self { generation, ..Self::default() };
+        }
+        self.generation == generation
+    }
 }
 
 thread_local! {
@@ -99,28 +114,29 @@ impl Metrics {
     pub fn request(&self, generation: u64, place: RequestPlace, status: u16, names: &RequestNames<'_>) {
         let class = usize::from((status / 100).clamp(1, CLASSES as u16)) - 1;
         HANDLES.with_borrow_mut(|handles| {
-            if handles.generation != generation {
-                if handles.generation > generation {
-                    // A request that began before a reload: rare, and not worth a place.
-                    self.series(names).classes[class].fetch_add(1, Relaxed);
-                    return;
-                }
-                handles.generation = generation;
-                handles.series.clear();
+            if !handles.are_of(generation) {
+                series_of(&self.requests, names).classes[class].fetch_add(1, Relaxed);
+                return;
             }
-            let series = handles.series.entry(place).or_insert_with(|| self.series(names));
+            let series = handles.requests.entry(place).or_insert_with(|| series_of(&self.requests, names));
             series.classes[class].fetch_add(1, Relaxed);
         });
     }
 
-    fn series(&self, names: &RequestNames<'_>) -> Arc<RequestSeries> {
-        let labels = RequestLabels {
-            listener: names.listener.clone(),
-            route: names.route.cloned(),
-            pool: names.pool.cloned(),
-            server: names.server.map(|server| (server.id(), server.name().clone())),
-        };
-        Arc::clone(lock(&self.requests).entry(labels).or_default())
+    /// Where a connection that is passed on as it is counts; it keeps the handle.
+    pub fn connection(
+        &self,
+        generation: u64,
+        place: RequestPlace,
+        names: &RequestNames<'_>,
+    ) -> Arc<TcpSeries> {
+        HANDLES.with_borrow_mut(|handles| {
+            if !handles.are_of(generation) {
+                return series_of(&self.connections, names);
+            }
+            let series = handles.connections.entry(place);
+            Arc::clone(series.or_insert_with(|| series_of(&self.connections, names)))
+        })
     }
 
     /// Counts an exchange that did not end well. Rare, so a lock will do.
@@ -169,14 +185,16 @@ impl Metrics {
         let has_pool = |name: &Name| snapshot.pool(name).is_some();
         let has_route =
             |name: &Name| snapshot.routes().iter().any(|table| table.rules.iter().any(|r| r.name == *name));
-        lock(&self.requests).retain(|labels, _| {
+        let has_labels = |labels: &RequestLabels| {
             has_listener(&labels.listener)
                 && labels.route.as_ref().is_none_or(has_route)
                 && match &labels.server {
                     Some((id, _)) => is_live(*id),
                     None => labels.pool.as_ref().is_none_or(has_pool),
                 }
-        });
+        };
+        lock(&self.requests).retain(|labels, _| has_labels(labels));
+        lock(&self.connections).retain(|labels, _| has_labels(labels));
         lock(&self.servers).retain(|id, _| is_live(*id));
         lock(&self.failures).retain(|(listener, _), _| has_listener(listener));
         lock(&self.probe_durations).retain(|pool, _| has_pool(pool));
@@ -196,6 +214,16 @@ impl ServerSeries {
             HealthState::Down | HealthState::Probing => self.down.fetch_add(1, Relaxed),
         };
     }
+}
+
+fn series_of<T: Default>(all: &Mutex<HashMap<RequestLabels, Arc<T>>>, names: &RequestNames<'_>) -> Arc<T> {
+    let labels = RequestLabels {
+        listener: names.listener.clone(),
+        route: names.route.cloned(),
+        pool: names.pool.cloned(),
+        server: names.server.map(|server| (server.id(), server.name().clone())),
+    };
+    Arc::clone(lock(all).entry(labels).or_default())
 }
 
 /// A panic elsewhere does not make counts unusable.

@@ -1,6 +1,7 @@
 //! The page Prometheus reads: the snapshot's servers and pools as they are now, and what was counted.
 
 use super::{CLASSES, Metrics, RequestLabels, lock};
+use crate::access_log::Why;
 use crate::config::plan::Name;
 use crate::pool::stats::{BUCKETS, Histogram, RetryReason};
 use crate::pool::{HealthState, Membership, Operator, Server};
@@ -119,6 +120,7 @@ impl Page<'_> {
     pub fn render(&self) -> prometheus::Result<Vec<u8>> {
         let mut families = Vec::new();
         families.extend(self.requests());
+        families.extend(self.connections());
         families.extend(self.listeners());
         families.extend(self.pools());
         families.extend(self.servers());
@@ -160,6 +162,37 @@ impl Page<'_> {
             failures.add(&[("listener", listener), ("why", why.as_str())], *count as f64);
         }
         [requests, failures].into_iter().filter_map(Family::finish).collect()
+    }
+
+    fn connections(&self) -> Vec<MetricFamily> {
+        let mut connections = Family::counter(
+            "evenkeel_tcp_connections_total",
+            "Connections passed on as they are that have ended, by the access log's `why`.",
+        );
+        let mut bytes = Family::counter(
+            "evenkeel_tcp_bytes_total",
+            "Bytes of connections passed on as they are: `in` from clients, `out` from servers.",
+        );
+        for (labels, series) in lock(&self.metrics.connections).iter() {
+            let RequestLabels { listener, route, pool, server } = labels;
+            let [route, pool] = [route, pool].map(|name| name.as_deref().unwrap_or(""));
+            let server = server.as_ref().map_or("", |(_, name)| name);
+            let [listener, route, pool, server] =
+                [("listener", &**listener), ("route", route), ("pool", pool), ("server", server)];
+            for why in Why::ALL {
+                let count = series.ended[why as usize].load(Relaxed);
+                if count > 0 {
+                    connections.add(&[listener, route, pool, server, ("why", why.as_str())], count as f64);
+                }
+            }
+            for (direction, count) in [("in", &series.received), ("out", &series.sent)] {
+                let count = count.load(Relaxed);
+                if count > 0 {
+                    bytes.add(&[listener, route, pool, server, ("direction", direction)], count as f64);
+                }
+            }
+        }
+        [connections, bytes].into_iter().filter_map(Family::finish).collect()
     }
 
     fn listeners(&self) -> Vec<MetricFamily> {

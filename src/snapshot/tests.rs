@@ -220,6 +220,7 @@ fn a_ring_is_kept_if_names_and_weights_are_the_same() {
 fn listener(name: &str, entry: plan::Entry) -> plan::Listener {
     let minute = Duration::from_secs(60);
     plan::Listener {
+        protocol: plan::Protocol::Http,
         name: name.into(),
         addresses: vec![address(1)],
         entry,

@@ -152,6 +152,7 @@ fn relisten(rng: &mut Rng, plan: &mut Plan) {
     plan.listeners = names
         .into_iter()
         .map(|number| plan::Listener {
+            protocol: plan::Protocol::Http,
             name: format!("listener{number}").into(),
             addresses: vec![Address::Inet(([0, 0, 0, 0], 8000 + u16::from(number)).into())],
             entry: match rng.bool() {

@@ -1,0 +1,72 @@
+//! What the file has under `pools` and `routes`, for listeners to refer to, and what a pool must be to stand behind
+//! a listener that is not HTTP.
+
+use super::names::Names;
+use super::place::At;
+use super::plan::{Balance, Entry, HashKey, Pool, Routes};
+use super::problem::{Fault, quoted};
+use std::collections::HashMap;
+
+/// The pools and routes that were read, by the index that a reference resolves to.
+pub(super) struct Known<'a> {
+    pub(super) pool_names: &'a Names<'a>,
+    pub(super) route_names: &'a Names<'a>,
+    pools: HashMap<&'a str, &'a Pool>,
+    routes: HashMap<&'a str, &'a Routes>,
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn new(
+        pool_names: &'a Names<'a>,
+        route_names: &'a Names<'a>,
+        pools: &'a [Pool],
+        routes: &'a [Routes],
+    ) -> Self {
+        Self {
+            pool_names,
+            route_names,
+            pools: pools.iter().map(|pool| (&*pool.name, pool)).collect(),
+            routes: routes.iter().map(|routes| (&*routes.name, routes)).collect(),
+        }
+    }
+
+    /// `None` for one that was refused: its problems are reported already.
+    fn pool(&self, index: usize) -> Option<&'a Pool> {
+        self.pools.get(self.pool_names.name(index)?).copied()
+    }
+
+    fn routes(&self, index: usize) -> Option<&'a Routes> {
+        self.routes.get(self.route_names.name(index)?).copied()
+    }
+
+    /// The pools that a listener's connections may go to.
+    pub(super) fn behind(&self, entry: Entry) -> Vec<&'a Pool> {
+        let mut pools: Vec<&Pool> = match entry {
+            Entry::Pool(pool) => self.pool(pool).into_iter().collect(),
+            Entry::Routes(routes) => self
+                .routes(routes)
+                .into_iter()
+                .flat_map(|routes| routes.rules.iter().filter_map(|rule| self.pool(rule.pool)))
+                .collect(),
+        };
+        pools.dedup_by(|one, other| std::ptr::eq(*one, *other));
+        pools
+    }
+}
+
+/// A connection that is not HTTP has nothing to hash but its client's address.
+pub(super) fn refuse_request_keys(at: &At<'_>, pools: &[&Pool], protocol: &str) {
+    for pool in pools {
+        if let Balance::ConsistentHash { key, .. } = &pool.balance
+            && *key != HashKey::ClientIp
+        {
+            at.refuse(Fault::new(
+                format!(
+                    "the pool {} hashes a part of HTTP requests, which `protocol: {protocol}` does not read",
+                    quoted(&pool.name)
+                ),
+                "use `key: client_ip` there, or another pool here",
+            ));
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Connections whose bytes are passed on as they are: what the edge knows of one, and who takes it from there.
+
+use super::conn::Client;
+use super::socket::Socket;
+use super::watch::Watched;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// A connection that is to be carried to a server.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) socket: Socket,
+    pub(crate) client: Arc<Client>,
+    pub(crate) watch: Watched,
+    /// Read of it already; the server gets it first.
+    pub(crate) first: Vec<u8>,
+}
+
+/// What becomes of a connection.
+pub(crate) type Carried = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Takes connections over.
+pub(crate) trait Carry: Send + Sync {
+    /// Carries one to its end.
+    fn carry(&self, caller: Caller) -> Carried;
+}

@@ -1,0 +1,284 @@
+//! Passes bytes both ways between a client and a server until both have ended.
+//!
+//! One task for both directions. No buffer belongs to a connection at rest: bytes are read into one that all
+//! connections of the core share and written at once; only what the other side does not take is kept, and then
+//! nothing more is read until it has gone. So a slow reader costs one buffer and slows its sender down.
+//!
+//! An end of one side is passed on as an end of that direction alone (half-close). A failed write ends its direction
+//! too, as what the other side has sent is still to be delivered; a failed read ends the connection, and whoever
+//! misses bytes by it gets a reset, so that a stream cut short never looks whole.
+
+use super::pipes::Pipe;
+use super::socket::Socket;
+use super::watch::{Watch, Watched};
+use crate::access_log::Why;
+use crate::metrics::TcpSeries;
+use std::cell::RefCell;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::ReadBuf;
+
+/// The shared buffer: as much as a socket's own buffers usually hold.
+const SCRATCH: usize = 64 * 1024;
+/// From a read of so many bytes on, they are moved within the kernel (splice(2)) until they come in smaller pieces;
+/// `None` is never.
+const SPLICE_FROM: Option<usize> = None;
+
+thread_local! {
+    /// None holds it across a wait.
+    static PASSING: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// Both directions between a client and a server.
+#[derive(Debug)]
+pub(crate) struct Duplex {
+    /// From the client to the server.
+    up: Flow,
+    down: Flow,
+    /// The end of one direction is the other's too, once what was read of that is written.
+    ends_together: bool,
+}
+
+/// A client and its server.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    client: Socket,
+    server: Socket,
+    duplex: Duplex,
+    watch: Watched,
+    series: Arc<TcpSeries>,
+}
+
+/// One direction.
+#[derive(Debug)]
+struct Flow {
+    /// Read and not yet written.
+    waiting: Vec<u8>,
+    at: usize,
+    pipe: Option<Pipe>,
+    stage: Stage,
+    read: u64,
+    /// Read and never to be written.
+    lost: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// Its sender has ended; what waits goes first.
+    Ending,
+    Ended,
+    /// Its receiver takes no more.
+    Broken,
+}
+
+impl Relay {
+    /// `first` goes to the server before anything the client's socket brings; `read` bytes of it are the client's.
+    pub(crate) fn new(
+        (client, server): (Socket, Socket),
+        (first, read): (Vec<u8>, u64),
+        watch: Watched,
+        series: Arc<TcpSeries>,
+    ) -> Self {
+        series.received(read);
+        Self { client, server, duplex: Duplex::new((first, read), (Vec::new(), 0)), watch, series }
+    }
+
+    /// Bytes that reached the server, and the client.
+    pub(crate) fn passed(&self) -> (u64, u64) {
+        self.duplex.passed()
+    }
+
+    /// Moves what can be moved; ready with the reason once the connection is over.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Why> {
+        let before = (self.duplex.up.read, self.duplex.down.read);
+        let polled = self.duplex.poll(&mut self.client, &mut self.server, &self.watch, cx);
+        self.series.received(self.duplex.up.read - before.0);
+        self.series.sent(self.duplex.down.read - before.1);
+        polled
+    }
+}
+
+impl Duplex {
+    /// What goes to the server, and to the client, before anything their sockets bring; and how many bytes of it
+    /// each has sent itself.
+    pub(crate) fn new(up: (Vec<u8>, u64), down: (Vec<u8>, u64)) -> Self {
+        Self { up: Flow::new(up.0, up.1), down: Flow::new(down.0, down.1), ends_together: false }
+    }
+
+    /// For a protocol that knows no half-closed connections, as WebSocket: half of one would only take up a place
+    /// until it times out.
+    pub(crate) fn ending_together(self) -> Self {
+        Self { ends_together: true, ..self }
+    }
+
+    /// Bytes that reached the server, and the client.
+    pub(crate) fn passed(&self) -> (u64, u64) {
+        (self.up.passed(), self.down.passed())
+    }
+
+    /// Moves what can be moved; ready with the reason once both directions are over, or the watch interrupts.
+    pub(crate) fn poll(
+        &mut self,
+        client: &mut Socket,
+        server: &mut Socket,
+        watch: &Watch,
+        cx: &mut Context<'_>,
+    ) -> Poll<Why> {
+        watch.wake_by(cx.waker());
+        if let Some(why) = watch.interrupted() {
+            self.cut(client, server);
+            return Poll::Ready(why);
+        }
+        let before = (self.up.read, self.down.read, self.up.left() + self.down.left());
+        let up = self.up.poll(client, server, cx);
+        let down = self.down.poll(server, client, cx);
+        if (self.up.read, self.down.read, self.up.left() + self.down.left()) != before {
+            watch.touch();
+        }
+        if up.is_err() {
+            server.end_with_reset();
+            return Poll::Ready(Why::ClientAborted);
+        }
+        if down.is_err() {
+            client.end_with_reset();
+            return Poll::Ready(Why::ServerReset);
+        }
+        let nothing_left = self.up.left() + self.down.left() == 0;
+        match (self.up.stage, self.down.stage) {
+            (Stage::Ended, Stage::Ended) => Poll::Ready(Why::Ok),
+            (Stage::Ended, _) | (_, Stage::Ended) if self.ends_together && nothing_left => {
+                Poll::Ready(Why::Ok)
+            }
+            (Stage::Broken, Stage::Ended | Stage::Broken) => Poll::Ready(Why::ServerReset),
+            (Stage::Ended, Stage::Broken) => Poll::Ready(Why::ClientAborted),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Ends it from our side.
+    fn cut(&self, client: &Socket, server: &Socket) {
+        if self.up.left() > 0 {
+            server.end_with_reset();
+        }
+        if self.down.left() > 0 {
+            client.end_with_reset();
+        }
+    }
+}
+
+impl Flow {
+    fn new(waiting: Vec<u8>, read: u64) -> Self {
+        Self { waiting, at: 0, pipe: None, stage: Stage::Open, read, lost: 0 }
+    }
+
+    /// Bytes read and not yet written.
+    fn left(&self) -> usize {
+        self.waiting.len() - self.at + self.pipe.as_ref().map_or(0, Pipe::held)
+    }
+
+    fn passed(&self) -> u64 {
+        self.read.saturating_sub(self.left() as u64 + self.lost)
+    }
+
+    /// Moves what can be moved. An error is the sender's: a receiver that takes no more is a stage.
+    fn poll(&mut self, from: &mut Socket, to: &mut Socket, cx: &mut Context<'_>) -> io::Result<()> {
+        loop {
+            if self.left() > 0 {
+                match self.poll_rest(to, cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => {
+                        self.give_up();
+                        return Ok(());
+                    }
+                    Poll::Pending => return Ok(()),
+                }
+            }
+            match self.stage {
+                Stage::Open => {}
+                Stage::Ending => {
+                    // A receiver that is gone needs no telling.
+                    let _ = to.shutdown_write();
+                    self.stage = Stage::Ended;
+                    return Ok(());
+                }
+                Stage::Ended | Stage::Broken => return Ok(()),
+            }
+            let passed = match &mut self.pipe {
+                Some(pipe) => {
+                    let filled = pipe.poll_fill(from, cx);
+                    if let Poll::Ready(Ok(n)) = filled {
+                        self.read += n as u64;
+                    }
+                    let bulk = matches!(&filled, Poll::Ready(Ok(n)) if *n >= SPLICE_FROM.unwrap_or(0));
+                    if !bulk && pipe.held() == 0 {
+                        self.pipe = None;
+                    }
+                    filled
+                }
+                None => self.poll_pass(from, to, cx),
+            };
+            match passed {
+                Poll::Ready(Ok(0)) => self.stage = Stage::Ending,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(()),
+            }
+        }
+    }
+
+    /// Reads once and writes what was read, as far as it is taken.
+    fn poll_pass(
+        &mut self,
+        from: &mut Socket,
+        to: &mut Socket,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        PASSING.with_borrow_mut(|scratch| {
+            let mut buf = ReadBuf::new(scratch);
+            std::task::ready!(from.poll_read(cx, &mut buf))?;
+            let bytes = buf.filled();
+            if bytes.is_empty() {
+                return Poll::Ready(Ok(0));
+            }
+            self.read += bytes.len() as u64;
+            let n = match to.poll_write(cx, bytes) {
+                Poll::Ready(Ok(n)) => n,
+                // The next write fails as well.
+                Poll::Ready(Err(_)) | Poll::Pending => 0,
+            };
+            if n < bytes.len() {
+                self.waiting = bytes[n..].to_vec();
+            }
+            if SPLICE_FROM.is_some_and(|from| bytes.len() >= from) {
+                self.pipe = Pipe::take();
+            }
+            Poll::Ready(Ok(bytes.len()))
+        })
+    }
+
+    /// Writes what waits.
+    fn poll_rest(&mut self, to: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.at < self.waiting.len() {
+            match std::task::ready!(to.poll_write(cx, &self.waiting[self.at..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => self.at += n,
+            }
+        }
+        self.waiting = Vec::new();
+        self.at = 0;
+        match &mut self.pipe {
+            Some(pipe) => pipe.poll_drain(to, cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn give_up(&mut self) {
+        self.stage = Stage::Broken;
+        self.lost = self.left() as u64;
+        self.waiting = Vec::new();
+        self.at = 0;
+        self.pipe = None;
+    }
+}

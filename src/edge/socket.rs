@@ -1,0 +1,152 @@
+//! A socket without an engine around it.
+//!
+//! Readiness is asked of the runtime first, and a read or write that falls short tells it that nothing is left:
+//! a byte back and forth costs one read and one write for each direction, and no look in vain.
+
+use crate::units::Address;
+use std::io::{self, ErrorKind, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A stream socket.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// Opens a connection to a server.
+    ///
+    /// # Errors
+    /// What the kernel says; `TimedOut` when `within` has passed.
+    pub(crate) async fn connect(address: &Address, within: Duration) -> io::Result<Self> {
+        let connecting = async {
+            match address {
+                Address::Inet(address) => {
+                    let socket = TcpStream::connect(address).await?;
+                    socket.set_nodelay(true)?;
+                    Ok(Self::Tcp(socket))
+                }
+                Address::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
+            }
+        };
+        tokio::time::timeout(within, connecting).await.map_err(|_| io::ErrorKind::TimedOut)?
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(socket) => socket.as_raw_fd(),
+            Self::Unix(socket) => socket.as_raw_fd(),
+        }
+    }
+
+    /// Whether nothing has come, not even its end. It costs no system call as long as the runtime has heard
+    /// of nothing.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let mut byte = [0];
+        let read = match self {
+            Self::Tcp(socket) => socket.try_read(&mut byte),
+            Self::Unix(socket) => socket.try_read(&mut byte),
+        };
+        matches!(read, Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.try_write(bytes),
+            Self::Unix(socket) => socket.try_write(bytes),
+        }
+    }
+
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        socket2::SockRef::from(self).shutdown(std::net::Shutdown::Write)
+    }
+
+    /// A read that fills less than `buf` tells the runtime that nothing is left, so the next one waits
+    /// without asking the kernel (unlike `try_read`).
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
+        }
+    }
+
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+        }
+    }
+
+    pub(super) fn poll_write_both(
+        &mut self,
+        cx: &mut Context<'_>,
+        both: &[IoSlice<'_>; 2],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, both),
+            Self::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, both),
+        }
+    }
+
+    /// Writes as much of both as the socket takes, one after the other.
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, both: [&[u8]; 2]) -> Poll<io::Result<usize>> {
+        match both {
+            [one, []] | [[], one] => self.poll_write(cx, one),
+            both => self.poll_write_both(cx, &both.map(IoSlice::new)),
+        }
+    }
+
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+        }
+    }
+
+    /// Calls `io` while the socket is ready; its `WouldBlock` means that it is so no longer.
+    pub(super) fn poll_io<T>(
+        &self,
+        cx: &mut Context<'_>,
+        interest: Interest,
+        mut io: impl FnMut() -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        loop {
+            let ready = match (self, interest.is_readable()) {
+                (Self::Tcp(socket), true) => socket.poll_read_ready(cx),
+                (Self::Tcp(socket), false) => socket.poll_write_ready(cx),
+                (Self::Unix(socket), true) => socket.poll_read_ready(cx),
+                (Self::Unix(socket), false) => socket.poll_write_ready(cx),
+            };
+            std::task::ready!(ready)?;
+            let done = match self {
+                Self::Tcp(socket) => socket.try_io(interest, &mut io),
+                Self::Unix(socket) => socket.try_io(interest, &mut io),
+            };
+            match done {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    /// Has the other side see a reset instead of an end when the socket is closed: what it got is not all.
+    pub(crate) fn end_with_reset(&self) {
+        // A socket that is gone already needs no reset.
+        let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
+    }
+}

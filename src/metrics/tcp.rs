@@ -1,0 +1,42 @@
+//! What is counted of connections that are passed on as they are. Bytes are counted while they move, so that a
+//! connection that lasts for days shows.
+
+use crate::access_log::Why;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Connections with the same labels.
+#[derive(Debug)]
+pub struct TcpSeries {
+    pub(super) received: AtomicU64,
+    pub(super) sent: AtomicU64,
+    /// Connections that are over, by the reason.
+    pub(super) ended: [AtomicU64; Why::ALL.len()],
+}
+
+impl Default for TcpSeries {
+    fn default() -> Self {
+        let [received, sent] = [0, 0].map(AtomicU64::new);
+        Self { received, sent, ended: std::array::from_fn(|_| AtomicU64::new(0)) }
+    }
+}
+
+impl TcpSeries {
+    /// Counts bytes that came from clients.
+    pub fn received(&self, bytes: u64) {
+        if bytes > 0 {
+            self.received.fetch_add(bytes, Relaxed);
+        }
+    }
+
+    /// Counts bytes that came from the server.
+    pub fn sent(&self, bytes: u64) {
+        if bytes > 0 {
+            self.sent.fetch_add(bytes, Relaxed);
+        }
+    }
+
+    /// Counts a connection that is over.
+    pub fn ended(&self, why: Why) {
+        self.ended[why as usize].fetch_add(1, Relaxed);
+    }
+}

@@ -1,0 +1,118 @@
+//! One connection that is passed on as it is, from its opening to its record.
+
+use crate::access_log::{Record, Why};
+use crate::config::plan::Name;
+use crate::control::Live;
+use crate::edge::Client;
+use crate::metrics::{RequestNames, RequestPlace, TcpSeries};
+use crate::pool::Lease;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// One connection. It keeps nothing of the snapshot it began with but names: it may last for days, and through many
+/// reloads.
+#[derive(Debug)]
+pub(super) struct Call {
+    live: Arc<Live>,
+    pub(super) client: Arc<Client>,
+    pub(super) generation: u64,
+    /// The rule that led to the pool, and its place in memory as an identity within its generation.
+    pub(super) route: Option<(Name, usize)>,
+    pub(super) pool: Option<Name>,
+    pub(super) lease: Option<Lease>,
+    pub(super) tries: u32,
+    pub(super) connect: Option<Duration>,
+    started: Instant,
+    time: SystemTime,
+    series: Option<Arc<TcpSeries>>,
+    /// To the server, and to the client.
+    pub(super) passed: (u64, u64),
+    pub(super) detail: Option<&'static str>,
+    recorded: bool,
+}
+
+impl Call {
+    pub(super) fn new(live: &Arc<Live>, client: &Arc<Client>) -> Self {
+        Self {
+            live: Arc::clone(live),
+            client: Arc::clone(client),
+            generation: 0,
+            route: None,
+            pool: None,
+            lease: None,
+            tries: 0,
+            connect: None,
+            started: Instant::now(),
+            time: SystemTime::now(),
+            series: None,
+            passed: (0, 0),
+            detail: None,
+            recorded: false,
+        }
+    }
+
+    /// Where this connection counts, now that it is known where it goes.
+    pub(super) fn series(&mut self) -> Arc<TcpSeries> {
+        let server = self.lease.as_ref().map(Lease::server);
+        let place = RequestPlace {
+            listener: self.client.listener,
+            route: self.route.as_ref().map_or(0, |(_, place)| *place),
+            server: server.map(|server| server.id()),
+        };
+        let names = RequestNames {
+            listener: &self.client.door.name,
+            route: self.route.as_ref().map(|(name, _)| name),
+            pool: self.pool.as_ref(),
+            server: server.map(|server| &**server),
+        };
+        let series = self.live.metrics.connection(self.generation, place, &names);
+        Arc::clone(self.series.insert(series))
+    }
+
+    /// Counts it, writes its record, and gives the lease back.
+    pub(super) fn end(&mut self, why: Why) {
+        if std::mem::replace(&mut self.recorded, true) {
+            return;
+        }
+        let series = self.series.take().unwrap_or_else(|| self.series());
+        series.ended(why);
+        let lease = self.lease.take();
+        if !self.live.access_log.is_on() {
+            return;
+        }
+        self.live.access_log.record(&Record {
+            time: self.time,
+            client: &self.client.text,
+            listener: &self.client.door.name,
+            route: self.route.as_ref().map(|(name, _)| &**name),
+            pool: self.pool.as_deref(),
+            server: lease.as_ref().map(|lease| &**lease.server().name()),
+            method: None,
+            host: None,
+            path: None,
+            protocol: Some("TCP"),
+            status: why.status(),
+            why,
+            detail: self.detail,
+            bytes_in: self.passed.0,
+            bytes_out: self.passed.1,
+            duration: Some(self.started.elapsed()),
+            connect: self.connect,
+            first_byte: None,
+            tries: self.tries,
+            tls: None,
+            request_id: None,
+            generation: self.generation,
+            cache: None,
+            user_agent: None,
+            referer: None,
+        });
+    }
+}
+
+impl Drop for Call {
+    /// What ends without an end: a panic, a stopped runtime.
+    fn drop(&mut self) {
+        self.end(if std::thread::panicking() { Why::Internal } else { Why::Shutdown });
+    }
+}

@@ -1,0 +1,156 @@
+//! Carries connections that are not HTTP: asks the core where to, opens the connection to the server, and lets the
+//! bytes pass.
+
+use super::call::Call;
+use crate::access_log::Why;
+use crate::control::Live;
+use crate::edge::{Caller, Carried, Carry, Relay, Socket, Watched};
+use crate::pool::{Pool, Query, RetryReason, Tried};
+use crate::select::consistent_hash::hash;
+use crate::snapshot::Entry;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+use tracing::debug;
+
+/// Takes connections over from the edge.
+pub(crate) struct Carrier(pub(crate) Arc<Live>);
+
+impl Carry for Carrier {
+    fn carry(&self, caller: Caller) -> Carried {
+        let call = Call::new(&self.0, &caller.client);
+        Box::pin(Carrying::Opening(Box::pin(open(Arc::clone(&self.0), call, caller))))
+    }
+}
+
+/// A connection's two phases, each with room of its own that is given back when it is over: there may be thousands
+/// of open connections that say nothing.
+enum Carrying {
+    Opening(Pin<Box<dyn Future<Output = Option<Box<Line>>> + Send>>),
+    Open(Box<Line>),
+}
+
+impl Future for Carrying {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        if let Self::Opening(opening) = this {
+            match ready!(opening.as_mut().poll(cx)) {
+                Some(line) => *this = Self::Open(line),
+                None => return Poll::Ready(()),
+            }
+        }
+        let Self::Open(line) = this else { return Poll::Ready(()) };
+        let why = ready!(line.relay.poll(cx));
+        line.end(why);
+        Poll::Ready(())
+    }
+}
+
+/// Finds the pool and opens a connection to one of its servers.
+async fn open(live: Arc<Live>, mut call: Call, caller: Caller) -> Option<Box<Line>> {
+    let Caller { socket, watch, first, .. } = caller;
+    let connected = match destination(&live, &mut call) {
+        Ok(pool) => connect(&mut call, &pool, &watch).await.map(|server| (pool, server)),
+        Err(why) => Err(why),
+    };
+    let (pool, server) = match connected {
+        Ok(connected) => connected,
+        Err(why) => {
+            call.end(why);
+            return None;
+        }
+    };
+    watch.quiet(pool.plan.timeouts.tunnel_idle, Why::TunnelIdle);
+    let read = first.len() as u64;
+    let series = call.series();
+    let relay = Relay::new((socket, server), (first, read), watch, series);
+    Some(Box::new(Line { relay, call }))
+}
+
+/// The pool that the listener leads to.
+fn destination(live: &Live, call: &mut Call) -> Result<Arc<Pool>, Why> {
+    let snapshot = live.snapshot();
+    call.generation = snapshot.generation;
+    let id = call.client.listener;
+    let listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).ok_or(Why::Shutdown)?;
+    let Entry::Pool(pool) = &listener.entry else { return Err(Why::NoRoute) };
+    call.pool = Some(pool.name.clone());
+    Ok(Arc::clone(pool))
+}
+
+/// Opens a connection to one server after the other, as the pool allows. None has seen a byte, so none of this
+/// is charged to the retry budget.
+async fn connect(call: &mut Call, pool: &Pool, watch: &Watched) -> Result<Socket, Why> {
+    let query =
+        Query { key: pool.hash_key().map(|_| hash(call.client.text.as_bytes())), entropy: fastrand::u64(..) };
+    let retries = &pool.plan.retries;
+    let mut tried = Tried::new();
+    let mut failed = None;
+    loop {
+        let lease = match pool.pick(&query, &mut tried) {
+            Ok(lease) => lease,
+            Err(none) => return Err(failed.unwrap_or(none.into())),
+        };
+        if failed.is_some() {
+            pool.stats.count_retry(RetryReason::Connect);
+        }
+        watch.leased_to(lease.server().id());
+        let server = Arc::clone(lease.server());
+        call.lease = Some(lease);
+        call.tries += 1;
+        let started = Instant::now();
+        let connecting = Socket::connect(server.address(), pool.plan.timeouts.connect);
+        let error = match unless_interrupted(watch, connecting).await? {
+            Ok(socket) => {
+                call.connect = Some(started.elapsed());
+                return Ok(socket);
+            }
+            Err(error) => error,
+        };
+        let retry = retries.on.connect && call.tries <= retries.max;
+        debug!(pool = %pool.name, server = %server.name(), %error, retry, "cannot connect");
+        let timed_out = error.kind() == io::ErrorKind::TimedOut;
+        let why = if timed_out { Why::ConnectTimeout } else { Why::ConnectFailed };
+        if !retry {
+            return Err(why);
+        }
+        failed = Some(why);
+    }
+}
+
+/// What `work` brings, unless the watch interrupts it.
+async fn unless_interrupted<T>(watch: &Watched, work: impl Future<Output = T>) -> Result<T, Why> {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        watch.wake_by(cx.waker());
+        match watch.interrupted() {
+            Some(why) => Poll::Ready(Err(why)),
+            None => work.as_mut().poll(cx).map(Ok),
+        }
+    })
+    .await
+}
+
+/// An open connection between a client and a server.
+struct Line {
+    relay: Relay,
+    call: Call,
+}
+
+impl Line {
+    fn end(&mut self, why: Why) {
+        self.call.passed = self.relay.passed();
+        self.call.end(why);
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.call.passed = self.relay.passed();
+    }
+}
