@@ -137,8 +137,17 @@ impl Duplex {
             return Poll::Ready(why);
         }
         let before = (self.up.read, self.down.read, self.up.left() + self.down.left());
+        let stages = (self.up.stage, self.down.stage);
         let up = self.up.poll(client, server, cx);
         let down = self.down.poll(server, client, cx);
+        // The end of one direction is passed on; that of both is when the sockets are closed. A receiver that is
+        // gone needs no telling.
+        match (self.up.stage, self.down.stage) {
+            (Stage::Ended, Stage::Ended) => {}
+            (Stage::Ended, _) if stages.0 != Stage::Ended => drop(server.shutdown_write()),
+            (_, Stage::Ended) if stages.1 != Stage::Ended => drop(client.shutdown_write()),
+            _ => {}
+        }
         if (self.up.read, self.down.read, self.up.left() + self.down.left()) != before {
             watch.touch();
         }
@@ -203,8 +212,6 @@ impl Flow {
             match self.stage {
                 Stage::Open => {}
                 Stage::Ending => {
-                    // A receiver that is gone needs no telling.
-                    let _ = to.shutdown_write();
                     self.stage = Stage::Ended;
                     return Ok(());
                 }
