@@ -10,6 +10,7 @@ pub mod memory;
 pub mod metrics;
 pub mod pool;
 pub mod probe;
+pub mod proxy_header;
 pub mod route;
 pub mod select;
 mod serve;

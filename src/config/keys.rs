@@ -99,11 +99,15 @@ pub(super) const LISTENER: &[Key] = &[
     key("protocol", Kind::Choice(&["http", "tcp"]), "http"),
     given("pool", Kind::Text("the name of a pool")),
     given("routes", Kind::Text("the name of a list under `routes`")),
+    nullable("proxy_protocol", Kind::Section(PROXY_PROTOCOL), "null"),
     key("trusted_proxies", Kind::List("networks, like `10.0.0.0/8`, or IP addresses"), "[]"),
     key("http2", Kind::Section(HTTP2), "{}"),
     key("limits", Kind::Section(LIMITS), "{}"),
     key("timeouts", Kind::Section(LISTENER_TIMEOUTS), "{}"),
 ];
+
+pub(super) const PROXY_PROTOCOL: &[Key] =
+    &[given("from", Kind::List("networks, like `10.0.0.0/8`, or IP addresses"))];
 
 pub(super) const HTTP2: &[Key] = &[key("max_concurrent_streams", Kind::Count(1, 10_000), "128")];
 
@@ -118,6 +122,7 @@ pub(super) const LISTENER_TIMEOUTS: &[Key] = &[
     key("request_header", Kind::Duration(MS, HOUR), "10s"),
     key("request_body", Kind::Duration(MS, HOUR), "60s"),
     key("idle", Kind::Duration(MS, DAY), "60s"),
+    key("tls_handshake", Kind::Duration(MS, HOUR), "5s"),
 ];
 
 pub(super) const RULE: &[Key] = &[
@@ -148,6 +153,7 @@ pub(super) const POOL: &[Key] = &[
     key("retries", Kind::Section(RETRIES), "{}"),
     key("timeouts", Kind::Section(POOL_TIMEOUTS), "{}"),
     key("drain_timeout", Kind::Duration(Duration::ZERO, DAY), "60s"),
+    nullable("proxy_protocol", Kind::Choice(&["v1", "v2"]), "null"),
 ];
 
 pub(super) const CONSISTENT_HASH_SECTION: &[Key] =

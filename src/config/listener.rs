@@ -31,6 +31,10 @@ pub(super) fn listener(
     let addresses = addresses(section, taken);
     let entry = entry(section, protocol, known);
     check_entry(section, entry, foreign, known);
+    let proxies = match section.get("proxy_protocol") {
+        Some(at) if !at.is_null() => section.section("proxy_protocol", proxies),
+        _ => Some(Vec::new()),
+    };
     let trusted_proxies = section.get("trusted_proxies").map(|at| networks(&at)).unwrap_or_default();
     let http2 = section
         .section("http2", |http2| Http2 { max_concurrent_streams: http2.count("max_concurrent_streams") });
@@ -41,6 +45,7 @@ pub(super) fn listener(
         addresses,
         protocol,
         entry: entry?,
+        proxies: proxies?,
         trusted_proxies,
         http2: http2?,
         limits: limits?,
@@ -117,6 +122,22 @@ fn check_entry(section: &Section<'_>, entry: Option<Entry>, foreign: Option<&str
     }
 }
 
+fn proxies(section: Section<'_>) -> Vec<IpNet> {
+    let Some(at) = section.get("from") else {
+        section.at.refuse_key(Fault::new(
+            "names no proxies",
+            "add `from`, like `from: [10.0.0.0/8]`: the networks that send PROXY headers",
+        ));
+        return Vec::new();
+    };
+    let errors = at.errors();
+    let networks = networks(&at);
+    if networks.is_empty() && at.errors() == errors {
+        at.refuse_key(Fault::new("is empty", "write at least one network, like `[10.0.0.0/8]`"));
+    }
+    networks
+}
+
 fn networks(at: &At<'_>) -> Vec<IpNet> {
     let read = |item: At<'_>| item.scalar(&"a network like `10.0.0.0/8`", network);
     at.items().map(|items| items.filter_map(read).collect()).unwrap_or_default()
@@ -165,5 +186,6 @@ fn timeouts(section: &Section<'_>, foreign: Option<&str>) -> ListenerTimeouts {
         request_header: section.duration("request_header"),
         request_body: section.duration("request_body"),
         idle: section.duration("idle"),
+        tls_handshake: section.duration("tls_handshake"),
     }
 }

@@ -102,6 +102,8 @@ pub struct Listener {
     pub addresses: Vec<Address>,
     pub protocol: Protocol,
     pub entry: Entry,
+    /// Proxies that begin each connection with a PROXY header, which says who the client is; empty is none.
+    pub proxies: Vec<IpNet>,
     /// Clients whose forwarding headers are believed and appended to.
     pub trusted_proxies: Vec<IpNet>,
     pub http2: Http2,
@@ -151,6 +153,8 @@ pub struct ListenerTimeouts {
     pub request_body: Duration,
     /// Between two requests of a kept-alive connection.
     pub idle: Duration,
+    /// From the connection's opening to the end of what comes before the protocol itself.
+    pub tls_handshake: Duration,
 }
 
 /// A named list of rules; the first that matches wins.
@@ -216,6 +220,17 @@ pub struct Pool {
     pub timeouts: PoolTimeouts,
     /// How long in-flight requests of a down or removed server may still run.
     pub drain_timeout: Duration,
+    /// How each connection to a server begins, if with a PROXY header.
+    pub proxy_protocol: Option<ProxyVersion>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -55,7 +55,7 @@ impl Probing {
         self.tasks.insert(task.server.id(), token.clone());
         let probing = Task {
             rule: Rule::from(&task.health),
-            probe: probe::build(&task.health.probe),
+            probe: probe::build(&task.health.probe, task.proxy_protocol),
             task,
             permits: Arc::clone(&self.permits),
             reports: self.reports.clone(),

@@ -2,6 +2,7 @@
 
 use super::conn::{Client, Socket};
 use super::watch::Watched;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -11,6 +12,10 @@ pub(crate) struct Caller {
     pub(crate) socket: Socket,
     pub(crate) client: Arc<Client>,
     pub(crate) watch: Watched,
+    /// Where it comes from; with a PROXY header, what that says.
+    pub(crate) source: Option<SocketAddr>,
+    /// Where it went, if a PROXY header says so; otherwise the socket knows.
+    pub(crate) destination: Option<SocketAddr>,
     /// Read of it already; the server gets it first.
     pub(crate) first: Vec<u8>,
 }

@@ -198,6 +198,15 @@ impl Conn {
         }
     }
 
+    /// What is known of the connection before it speaks HTTP: bytes that were read already, and where a proxy says
+    /// that it went.
+    pub(crate) fn begin_with(&mut self, bytes: Vec<u8>, destination: Option<std::net::SocketAddr>) {
+        self.arrived = bytes;
+        if let Some(destination) = destination {
+            let _ = self.digest.local_addr.set(Some(PingoraAddr::Inet(destination)));
+        }
+    }
+
     pub(crate) fn socket(&self) -> &Socket {
         &self.socket
     }

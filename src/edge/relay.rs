@@ -10,25 +10,18 @@
 
 use super::conn::Socket;
 use super::pipes::Pipe;
+use super::stream::with_scratch;
 use super::watch::Watched;
 use crate::access_log::Why;
 use crate::metrics::TcpSeries;
-use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::ReadBuf;
 
-/// The shared buffer: as much as a socket's own buffers usually hold.
-const SCRATCH: usize = 64 * 1024;
 /// From a read of so many bytes on, they are moved within the kernel (splice(2)) until they come in smaller pieces;
 /// `None` is never.
 const SPLICE_FROM: Option<usize> = None;
-
-thread_local! {
-    /// None holds it across a wait.
-    static PASSING: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
-}
 
 /// A client and its server.
 #[derive(Debug)]
@@ -66,7 +59,8 @@ enum Stage {
 }
 
 impl Relay {
-    /// `first` goes to the server before anything the client's socket brings; `read` bytes of it are the client's.
+    /// `first` goes to the server before anything the client's socket brings; the last `read` bytes of it are the
+    /// client's, what is before them is not counted.
     pub(crate) fn new(
         (client, server): (Socket, Socket),
         (first, read): (Vec<u8>, u64),
@@ -191,7 +185,7 @@ impl Flow {
         to: &mut Socket,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        PASSING.with_borrow_mut(|scratch| {
+        with_scratch(|scratch| {
             let mut buf = ReadBuf::new(scratch);
             std::task::ready!(from.poll_receive(cx, &mut buf))?;
             let bytes = buf.filled();

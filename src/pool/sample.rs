@@ -40,6 +40,7 @@ pub(crate) fn pool(balance: Balance, servers: &str) -> plan::Pool {
             keepalive: Duration::from_secs(30),
         },
         drain_timeout: Duration::from_secs(60),
+        proxy_protocol: None,
     }
 }
 

@@ -1,13 +1,16 @@
 //! Active health checks: one file per probe. A probe asks once and says what it saw; what the answer
 //! means for the server is decided by `pool::health`.
 
+mod dial;
 mod http;
 mod tcp;
 
+pub(crate) use dial::Dial;
 pub use http::HttpCheck;
 pub use tcp::TcpCheck;
 
 use crate::config::plan;
+use crate::proxy_header::{self, About};
 use crate::units::Address;
 use async_trait::async_trait;
 use std::fmt;
@@ -50,10 +53,12 @@ impl Failure {
 }
 
 /// The probe that a plan asks for.
-pub fn build(probe: &plan::Probe) -> Arc<dyn Probe> {
+pub fn build(probe: &plan::Probe, proxy_protocol: Option<plan::ProxyVersion>) -> Arc<dyn Probe> {
+    // Servers that expect a PROXY header expect it of us too: it says that the connection is our own.
+    let introduction = proxy_protocol.map(|version| proxy_header::write(version, About::Us));
     match probe {
-        plan::Probe::Http(http) => Arc::new(HttpCheck::new(http.clone())),
-        plan::Probe::Tcp => Arc::new(TcpCheck),
+        plan::Probe::Http(http) => Arc::new(HttpCheck::new(http.clone(), introduction)),
+        plan::Probe::Tcp => Arc::new(TcpCheck { introduction }),
     }
 }
 

@@ -1,5 +1,6 @@
 //! One connection that is passed on as it is, from its opening to its record.
 
+use super::refused::protocol;
 use crate::access_log::{Record, Why};
 use crate::config::plan::Name;
 use crate::control::Live;
@@ -90,7 +91,7 @@ impl Call {
             method: None,
             host: None,
             path: None,
-            protocol: Some("TCP"),
+            protocol: protocol(&self.client),
             status: why.status(),
             why,
             detail: self.detail,

@@ -5,6 +5,7 @@ mod engine;
 mod exchange;
 mod forwarding;
 mod http;
+mod introduction;
 mod key;
 mod refused;
 mod response;

@@ -6,6 +6,7 @@ use crate::access_log::Why;
 use crate::control::Live;
 use crate::edge::{Caller, Carried, Carry, Relay, Socket, Watched};
 use crate::pool::{Pool, Query, RetryReason, Tried};
+use crate::proxy_header::{self, About};
 use crate::select::consistent_hash::hash;
 use crate::snapshot::Entry;
 use std::future::poll_fn;
@@ -53,8 +54,8 @@ impl Future for Carrying {
 
 /// Finds the pool and opens a connection to one of its servers.
 async fn open(live: Arc<Live>, mut call: Call, caller: Caller) -> Option<Box<Line>> {
-    let Caller { socket, watch, first, .. } = caller;
-    let connected = match destination(&live, &mut call) {
+    let Caller { socket, watch, source, destination, first, .. } = caller;
+    let connected = match find_pool(&live, &mut call) {
         Ok(pool) => connect(&mut call, &pool, &watch).await.map(|server| (pool, server)),
         Err(why) => Err(why),
     };
@@ -67,13 +68,22 @@ async fn open(live: Arc<Live>, mut call: Call, caller: Caller) -> Option<Box<Lin
     };
     watch.quiet(pool.plan.timeouts.tunnel_idle, Why::TunnelIdle);
     let read = first.len() as u64;
+    let first = match pool.plan.proxy_protocol {
+        None => first,
+        Some(version) => {
+            let about = About::client(source, destination.or_else(|| socket.local_address()));
+            let mut begin = proxy_header::write(version, about);
+            begin.extend(first);
+            begin
+        }
+    };
     let series = call.series();
     let relay = Relay::new((socket, server), (first, read), watch, series);
     Some(Box::new(Line { relay, call }))
 }
 
 /// The pool that the listener leads to.
-fn destination(live: &Live, call: &mut Call) -> Result<Arc<Pool>, Why> {
+fn find_pool(live: &Live, call: &mut Call) -> Result<Arc<Pool>, Why> {
     let snapshot = live.snapshot();
     call.generation = snapshot.generation;
     let id = call.client.listener;

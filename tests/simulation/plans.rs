@@ -50,6 +50,7 @@ pub(crate) fn change(rng: &mut Rng, plan: &mut Plan) {
 
 fn pool(rng: &mut Rng, index: usize) -> plan::Pool {
     let mut pool = plan::Pool {
+        proxy_protocol: None,
         name: format!("pool{index}").into(),
         balance: balance(rng),
         servers: Vec::new(),
@@ -159,6 +160,7 @@ fn relisten(rng: &mut Rng, plan: &mut Plan) {
                 true => plan::Entry::Routes(0),
                 false => plan::Entry::Pool(rng.usize(..n)),
             },
+            proxies: Vec::new(),
             trusted_proxies: Vec::new(),
             http2: plan::Http2 { max_concurrent_streams: 128 },
             limits: plan::Limits {
@@ -171,6 +173,7 @@ fn relisten(rng: &mut Rng, plan: &mut Plan) {
                 request_header: Duration::from_secs(10),
                 request_body: Duration::from_secs(60),
                 idle: Duration::from_secs(60),
+                tls_handshake: Duration::from_secs(5),
             },
         })
         .collect();

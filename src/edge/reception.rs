@@ -1,0 +1,170 @@
+//! Receives what was accepted: finds out who the client is, holds it to its limit, and hands the connection to what
+//! speaks the listener's protocol.
+
+use super::carry::{Caller, Carry};
+use super::conn::{Client, Conn, Seat, Socket};
+use super::conversation::converse;
+use super::door::Door;
+use super::gate::{ClientPass, Pass};
+use super::preface::{self, Preface};
+use super::watch::{Watch, Watched};
+use super::{Tell, Trouble};
+use crate::access_log::Why;
+use crate::config::plan::Protocol;
+use crate::proxy_header::Origin;
+use http::HeaderValue;
+use pingora::proxy::{HttpProxy, ProxyHttp};
+use pingora::server::ShutdownWatch;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+/// One listener's reception on one core.
+pub(super) struct Reception<P> {
+    pub(super) door: Arc<Door>,
+    pub(super) proxy: Arc<HttpProxy<P>>,
+    pub(super) tell: Arc<dyn Tell>,
+    pub(super) carry: Arc<dyn Carry>,
+    pub(super) tracker: TaskTracker,
+    pub(super) goaway: ShutdownWatch,
+}
+
+impl<P> Clone for Reception<P> {
+    fn clone(&self) -> Self {
+        Self {
+            door: Arc::clone(&self.door),
+            proxy: Arc::clone(&self.proxy),
+            tell: Arc::clone(&self.tell),
+            carry: Arc::clone(&self.carry),
+            tracker: self.tracker.clone(),
+            goaway: self.goaway.clone(),
+        }
+    }
+}
+
+/// A connection of which it is known whose it is.
+struct Guest {
+    socket: Socket,
+    watch: Watched,
+    /// `None` for a unix socket.
+    source: Option<SocketAddr>,
+    /// As a PROXY header has it.
+    destination: Option<SocketAddr>,
+    /// Read of it already.
+    first: Vec<u8>,
+}
+
+/// Serves a connection to its end.
+type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl<P> Reception<P>
+where
+    P: ProxyHttp + Send + Sync + 'static,
+    P::CTX: Send + Sync,
+{
+    /// Takes one connection in.
+    pub(super) fn welcome(&self, socket: Socket, peer: Option<SocketAddr>, passes: (Pass, Pass)) {
+        self.door.accepted.fetch_add(1, Relaxed);
+        let watch = Watched::new(Watch::new(self.door.id));
+        let plan = self.door.plan.load();
+        let is_proxy = peer.is_some_and(|peer| {
+            let ip = peer.ip().to_canonical();
+            plan.proxies.iter().any(|network| network.contains(&ip))
+        });
+        let guest = Guest { socket, watch, source: peer, destination: None, first: Vec::new() };
+        if !is_proxy {
+            if let Some((served, pass)) = self.serve(guest) {
+                self.tracker.spawn(async move {
+                    let _passes = (passes, pass);
+                    served.await;
+                });
+            }
+            return;
+        }
+        guest.watch.deadline(plan.timeouts.tls_handshake, Why::HandshakeTimeout);
+        // Boxed, so that its room is given back before the connection is served.
+        let introduced = Box::pin(self.clone().introduce(guest));
+        self.tracker.spawn(async move {
+            let _passes = passes;
+            let introduced = introduced.await;
+            if let Some((served, _pass)) = introduced {
+                served.await;
+            }
+        });
+    }
+
+    /// Reads what comes before the protocol, and begins to serve.
+    async fn introduce(self, mut guest: Guest) -> Option<(Served, Option<ClientPass>)> {
+        let Preface { origin, rest } = match preface::read(&mut guest.socket, &guest.watch).await {
+            Ok(preface) => preface,
+            Err(trouble) => {
+                self.turn_away(&guest, trouble);
+                return None;
+            }
+        };
+        guest.watch.no_deadline();
+        guest.first = rest;
+        match origin {
+            Origin::Own => {}
+            Origin::Unix => guest.source = None,
+            Origin::Inet { source, destination } => {
+                (guest.source, guest.destination) = (Some(source), Some(destination));
+            }
+        }
+        self.serve(guest)
+    }
+
+    fn turn_away(&self, guest: &Guest, trouble: Trouble) {
+        self.tell.turned_away(&self.client(guest), trouble);
+    }
+
+    fn client(&self, guest: &Guest) -> Client {
+        let ip = guest.source.map(|source| source.ip().to_canonical());
+        let text = ip.map_or_else(|| "unix".to_owned(), |ip| ip.to_string());
+        Client {
+            listener: self.door.id,
+            door: Arc::clone(&self.door),
+            ip,
+            value: HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            text,
+        }
+    }
+
+    /// `None` when the client has too many connections open already.
+    fn admit(&self, ip: Option<IpAddr>) -> Option<Option<ClientPass>> {
+        let limit = self.door.plan.load().limits.connections_per_client;
+        let (Some(ip), Some(limit)) = (ip, limit) else { return Some(None) };
+        let pass = self.door.clients.enter(ip, limit.get());
+        if pass.is_none() {
+            self.door.refused.fetch_add(1, Relaxed);
+            debug!(listener = %self.door.name, client = %ip, "too many connections of one client");
+        }
+        pass.map(Some)
+    }
+
+    /// Begins to serve.
+    fn serve(&self, guest: Guest) -> Option<(Served, Option<ClientPass>)> {
+        let client = Arc::new(self.client(&guest));
+        let pass = self.admit(client.ip)?;
+        let Guest { socket, watch, source, destination, first } = guest;
+        let protocol = self.door.plan.load().protocol;
+        let served = match protocol {
+            Protocol::Tcp => self.carry.carry(Caller { socket, client, watch, source, destination, first }),
+            Protocol::Http => {
+                let mut conn = Conn::new(socket, Arc::new(Seat::new(client, watch)), source);
+                conn.begin_with(first, destination);
+                Box::pin(converse(
+                    Box::new(conn),
+                    Arc::clone(&self.door),
+                    Arc::clone(&self.proxy),
+                    Arc::clone(&self.tell),
+                    self.goaway.clone(),
+                ))
+            }
+        };
+        Some((served, pass))
+    }
+}
