@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 mod control;
 mod edge;
+pub mod fields;
 pub mod memory;
 pub mod metrics;
 pub mod pool;

@@ -1,20 +1,21 @@
 //! From a request's head to the rule that serves it.
 
 use crate::config::plan::{HostPattern, Match, Name, PathPattern};
+use crate::fields::Fields;
 use crate::pool::Pool;
-use http::{HeaderMap, Method};
+use http::Method;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What of a request decides its route.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
+#[derive(Debug)]
+pub struct Request<'a, F> {
     /// The authority as it came; a port, a trailing dot and the case make no difference.
     pub host: &'a str,
     /// Without the query.
     pub path: &'a str,
     pub method: &'a Method,
-    pub headers: &'a HeaderMap,
+    pub headers: &'a F,
 }
 
 /// One rule of a table.
@@ -54,7 +55,7 @@ impl Table {
     }
 
     /// The first rule that matches.
-    pub fn find(&self, request: &Request<'_>) -> Option<&Rule> {
+    pub fn find<F: Fields>(&self, request: &Request<'_, F>) -> Option<&Rule> {
         let mut buffer = [0; LONGEST_HOST];
         let host = normal(request.host, &mut buffer);
         let exact = self.exact.get(host).map(Vec::as_slice).unwrap_or_default();
@@ -95,7 +96,7 @@ fn normal<'a>(host: &str, buffer: &'a mut [u8; LONGEST_HOST]) -> &'a str {
 }
 
 /// Whether everything but the host is as asked.
-fn matches(matcher: &Match, request: &Request<'_>) -> bool {
+fn matches<F: Fields>(matcher: &Match, request: &Request<'_, F>) -> bool {
     let path = matcher.path.as_ref().is_none_or(|pattern| match pattern {
         PathPattern::Exact(path) => request.path == path,
         PathPattern::Prefix(prefix) => {
@@ -104,8 +105,8 @@ fn matches(matcher: &Match, request: &Request<'_>) -> bool {
     });
     path && (matcher.methods.is_empty() || matcher.methods.contains(request.method))
         && matcher.headers.iter().all(|wanted| match &wanted.value {
-            None => request.headers.contains_key(&wanted.name),
-            Some(value) => request.headers.get_all(&wanted.name).iter().any(|have| have == value.as_str()),
+            None => request.headers.first(&wanted.name).is_some(),
+            Some(value) => request.headers.all(&wanted.name).any(|have| have == value.as_bytes()),
         })
 }
 
@@ -114,6 +115,7 @@ mod tests {
     use super::*;
     use crate::config::plan::{Balance, HeaderMatch};
     use crate::pool::sample::{live, pool};
+    use http::HeaderMap;
 
     /// A rule such as `GET shop.example /static/*`, any part of which may be `-`.
     fn matcher(text: &str) -> Match {

@@ -4,7 +4,7 @@ use crate::admin::{self, Admin};
 use crate::config::plan::{LogFormat, LogLevel, Plan};
 use crate::control::{Change, Control, Doors, Live, OnTurn, RESERVED_FILES, Source, load};
 use crate::edge::{Carry, Gate, Tell, Workers};
-use crate::serve::{Carrier, Proxy, Reporter};
+use crate::serve::{Carrier, Proxy, Reporter, Service};
 use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use std::io;
@@ -61,13 +61,13 @@ pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
         upstream_keepalive_pool_size: IDLE_TO_SERVERS,
         ..ServerConf::default()
     });
-    let engine = || {
+    let service = || {
         let mut proxy = HttpProxy::new(Proxy::new(Arc::clone(&live)), Arc::clone(&conf));
         proxy.handle_init_modules();
-        proxy
+        Service::new(&live, proxy)
     };
     let carry: Arc<dyn Carry> = Arc::new(Carrier(Arc::clone(&live)));
-    let workers = Workers::start(threads, &gate, &tell, &carry, &engine)?;
+    let workers = Workers::start(threads, &gate, &tell, &carry, &service)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(serve(start, plan, Arc::clone(&live), workers, gate));
     if !live.access_log.stop() {

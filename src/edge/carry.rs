@@ -1,6 +1,7 @@
 //! Connections whose bytes are passed on as they are: what the edge knows of one, and who takes it from there.
 
-use super::conn::{Client, Socket};
+use super::conn::Client;
+use super::socket::Socket;
 use super::watch::Watched;
 use std::net::SocketAddr;
 use std::pin::Pin;

@@ -2,9 +2,17 @@
 //! next request. Strict, because framing that two readers read differently smuggles requests: every line ends
 //! in CR LF, and a size has a digit.
 
+/// A chunked body as far as it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Chunks {
+    state: State,
+    /// Bytes of data, without their framing.
+    data: u64,
+}
+
 /// How far into a chunked body we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Chunks {
+enum State {
     /// Before a chunk's size.
     Start,
     /// In a chunk's size.
@@ -32,29 +40,52 @@ pub(crate) enum Chunks {
 const LARGEST: u64 = 1 << 56;
 
 impl Chunks {
+    /// At a body's beginning.
+    pub(crate) fn new() -> Self {
+        Self { state: State::Start, data: 0 }
+    }
+
+    /// Bytes of data so far, those announced by the present chunk's size included.
+    pub(crate) fn data(&self) -> u64 {
+        self.data
+    }
+
     /// How many of `bytes` belong to the body.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() {
-            if let Self::Data(left) = *self {
+            if let State::Data(left) = self.state {
                 let n = left.min((bytes.len() - at) as u64);
                 at += usize::try_from(n).unwrap_or(usize::MAX);
-                *self = if n == left { Self::DataReturn } else { Self::Data(left - n) };
+                self.state = if n == left { State::DataReturn } else { State::Data(left - n) };
                 continue;
             }
-            *self = match self.after(bytes[at]) {
-                Self::Over if *self == Self::Over => return at,
-                Self::Broken => {
-                    *self = Self::Broken;
+            let next = self.state.after(bytes[at]);
+            match next {
+                State::Over if self.state == State::Over => return at,
+                State::Broken => {
+                    self.state = State::Broken;
                     return at;
                 }
-                next => next,
-            };
+                State::Data(size) => self.data = self.data.saturating_add(size),
+                _ => {}
+            }
+            self.state = next;
             at += 1;
         }
         at
     }
 
+    pub(crate) fn is_over(&self) -> bool {
+        self.state == State::Over
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.state == State::Broken
+    }
+}
+
+impl State {
     fn after(self, byte: u8) -> Self {
         match (self, byte) {
             (Self::Start, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => Self::Size(digit(byte)),
@@ -76,14 +107,6 @@ impl Chunks {
             _ => Self::Broken,
         }
     }
-
-    pub(crate) fn is_over(self) -> bool {
-        self == Self::Over
-    }
-
-    pub(crate) fn is_broken(self) -> bool {
-        self == Self::Broken
-    }
 }
 
 fn digit(byte: u8) -> u64 {
@@ -100,7 +123,7 @@ mod tests {
         let bytes = marked.replace('|', "");
         for cut in 0..=bytes.len() {
             let (first, rest) = bytes.as_bytes().split_at(cut);
-            let mut chunks = Chunks::Start;
+            let mut chunks = Chunks::new();
             let taken = chunks.take(first);
             let taken = if taken == first.len() { taken + chunks.take(rest) } else { taken };
             assert_eq!((taken, chunks.is_over()), (end, true), "{bytes:?} cut at {cut}");
@@ -114,6 +137,13 @@ mod tests {
         check("3\r\nabc\r\n0\r\n\r\n|0\r\n\r\n");
         check("A;name=value\r\n0123\r\n6789\r\n000\r\n\r\n|x");
         check("1\r\na\r\n0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\n|x");
+    }
+
+    #[test]
+    fn data_is_counted_without_its_framing() {
+        let mut chunks = Chunks::new();
+        chunks.take(b"3;x\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\nX: 1\r\n\r\n");
+        assert_eq!((chunks.data(), chunks.is_over()), (19, true));
     }
 
     #[test]
@@ -132,7 +162,7 @@ mod tests {
             "0\r\nX: 1\n\r\n",
             "fffffffffffffffff\r\n",
         ] {
-            let mut chunks = Chunks::Start;
+            let mut chunks = Chunks::new();
             chunks.take(broken.as_bytes());
             assert!(chunks.is_broken(), "{broken:?} gave {chunks:?}");
         }

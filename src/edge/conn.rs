@@ -6,10 +6,10 @@
 
 use super::chunks::Chunks;
 use super::door::Door;
+use super::socket::Socket;
 use super::watch::Watched;
 use crate::access_log::Why;
 use async_trait::async_trait;
-use http::HeaderValue;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
@@ -19,13 +19,11 @@ use pingora::protocols::{
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 
 /// Small writes are gathered up to this; a larger one goes out at once, together with them.
 const GATHER: usize = 8 * 1024;
@@ -39,72 +37,6 @@ thread_local! {
     static ARRIVING: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
 }
 
-/// The socket itself.
-#[derive(Debug)]
-pub(crate) enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Socket {
-    fn fd(&self) -> RawFd {
-        match self {
-            Self::Tcp(socket) => socket.as_raw_fd(),
-            Self::Unix(socket) => socket.as_raw_fd(),
-        }
-    }
-
-    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => socket.try_write(bytes),
-            Self::Unix(socket) => socket.try_write(bytes),
-        }
-    }
-
-    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
-        socket2::SockRef::from(self).shutdown(std::net::Shutdown::Write)
-    }
-
-    /// A read that fills less than `buf` tells the runtime that nothing is left, so the next one waits
-    /// without asking the kernel (unlike `try_read`).
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
-            Self::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
-        }
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
-            Self::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_both(&mut self, cx: &mut Context<'_>, both: &[IoSlice<'_>; 2]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, both),
-            Self::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, both),
-        }
-    }
-
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
-            Self::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
-        }
-    }
-}
-
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(socket) => socket.as_fd(),
-            Self::Unix(socket) => socket.as_fd(),
-        }
-    }
-}
-
 /// Who is at the other end; written once, shared by everything that serves the connection.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -115,8 +47,6 @@ pub(crate) struct Client {
     pub(crate) ip: Option<IpAddr>,
     /// The address as logs and forwarding headers have it: `192.0.2.7`, or `unix`.
     pub(crate) text: String,
-    /// The same as a field's value.
-    pub(crate) value: HeaderValue,
 }
 
 /// What the two ends of an exchange tell each other: the connection below Pingora, and the hooks above it.
@@ -124,8 +54,6 @@ pub(crate) struct Client {
 pub(crate) struct Seat {
     pub(crate) client: Arc<Client>,
     pub(crate) watch: Watched,
-    /// The connection is to be closed after this response.
-    pub(crate) closing: AtomicBool,
     /// The response's head is out, so an interruption can no longer be answered with a status.
     pub(crate) answered: AtomicBool,
     /// A hook has taken this exchange over; what ends before that is logged by the edge.
@@ -139,7 +67,6 @@ impl Seat {
         Self {
             client,
             watch,
-            closing: AtomicBool::new(false),
             answered: AtomicBool::new(false),
             taken: AtomicBool::new(false),
             written: AtomicU64::new(0),
@@ -175,6 +102,7 @@ pub(crate) struct Conn {
     arrived: Vec<u8>,
     at: usize,
     portion: Portion,
+    chunk_data: u64,
     /// Written and not yet sent.
     leaving: Vec<u8>,
     sent: usize,
@@ -192,6 +120,7 @@ impl Conn {
             arrived: Vec::new(),
             at: 0,
             portion: Portion::Open,
+            chunk_data: 0,
             leaving: Vec::new(),
             sent: 0,
             digest: Arc::new(digest),
@@ -205,6 +134,12 @@ impl Conn {
         if let Some(destination) = destination {
             let _ = self.digest.local_addr.set(Some(PingoraAddr::Inet(destination)));
         }
+    }
+
+    /// Where it comes from and where it went, as far as that is known.
+    pub(crate) fn addresses(&self) -> (Option<std::net::SocketAddr>, Option<std::net::SocketAddr>) {
+        let inet = |address: &PingoraAddr| address.as_inet().copied();
+        (self.digest.peer_addr().and_then(inet), self.digest.local_addr().and_then(inet))
     }
 
     pub(crate) fn socket(&self) -> &Socket {
@@ -232,6 +167,47 @@ impl Conn {
         })
     }
 
+    /// Takes a judged head out of what has arrived.
+    pub(crate) fn take_head(&mut self, length: usize) -> Vec<u8> {
+        if self.at == 0 && self.arrived.len() == length {
+            return std::mem::take(&mut self.arrived);
+        }
+        let head = self.arrived[self.at..self.at + length].to_vec();
+        self.at += length;
+        if self.at == self.arrived.len() {
+            self.forget();
+        }
+        head
+    }
+
+    /// Whether the request's last byte was read.
+    pub(crate) fn is_request_over(&self) -> bool {
+        self.portion == Portion::Exact(0)
+    }
+
+    /// Bytes of a chunked body so far, without their framing.
+    pub(crate) fn chunk_data(&self) -> u64 {
+        self.chunk_data
+    }
+
+    /// Reads the next of the request's body.
+    pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.poll_arrival(cx, buf)
+    }
+
+    /// Ready when the client has left.
+    pub(crate) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_ahead(cx).map(drop)
+    }
+
+    /// Writes as much of both as the socket takes, one after the other.
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, both: [&[u8]; 2]) -> Poll<io::Result<usize>> {
+        let n = ready!(self.socket.poll_send(cx, both))?;
+        self.wrote(n)?;
+        self.seat.written.fetch_add(n as u64, Relaxed);
+        Poll::Ready(Ok(n))
+    }
+
     /// Drops what has arrived.
     pub(crate) fn forget(&mut self) {
         self.arrived.clear();
@@ -241,6 +217,7 @@ impl Conn {
     /// Lets Pingora read this much.
     pub(crate) fn allow(&mut self, portion: Portion) {
         self.portion = portion;
+        self.chunk_data = 0;
     }
 
     /// Drops the buffers a connection at rest does not need.
@@ -300,11 +277,12 @@ impl Conn {
             }
             Portion::Chunked { chunks, .. } => {
                 n = chunks.take(&self.arrived[self.at..self.at + n]);
-                match chunks {
-                    Chunks::Over => self.portion = Portion::Exact(0),
+                self.chunk_data = chunks.data();
+                if chunks.is_over() {
+                    self.portion = Portion::Exact(0);
+                } else if chunks.is_broken() {
                     // What follows is not handed on; the next read says why.
-                    Chunks::Broken => self.seat.watch.interrupt(Why::Malformed),
-                    _ => {}
+                    self.seat.watch.interrupt(Why::Malformed);
                 }
             }
         }
@@ -362,6 +340,7 @@ impl Conn {
                 ready!(self.socket.poll_read(cx, buf))?;
                 let came = &buf.filled()[before..];
                 let n = chunks.take(came);
+                self.chunk_data = chunks.data();
                 if !came.is_empty() {
                     self.seat.watch.touch();
                 }

@@ -4,9 +4,9 @@
 use super::chunks::Chunks;
 use super::conn::{Client, Conn, Portion, Seat};
 use super::door::Door;
-use super::head::{self, Body, Refusal, Verdict};
+use super::head::{self, Body, Form, Refusal, Verdict};
 use super::watch::{Watch, Watched};
-use super::{SEAT, Tell, Trouble};
+use super::{Head, Next, SEAT, Serve, Tell, Trouble};
 use crate::access_log::Why;
 use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
@@ -28,7 +28,7 @@ const LINGER_BYTES: usize = 256 * 1024;
 
 /// What a connection brings next.
 enum Arrival {
-    Request(usize, Body),
+    Request(Form),
     H2,
     /// Nothing more.
     Gone,
@@ -37,39 +37,47 @@ enum Arrival {
 }
 
 /// Serves one connection until it ends.
-pub(crate) async fn converse<P>(
+pub(crate) async fn converse<S: Serve>(
     mut conn: Box<Conn>,
     door: Arc<Door>,
-    proxy: Arc<HttpProxy<P>>,
+    service: Arc<S>,
     tell: Arc<dyn Tell>,
     goaway: ShutdownWatch,
-) where
-    P: ProxyHttp + Send + Sync + 'static,
-    P::CTX: Send + Sync,
-{
+) {
     let seat = Arc::clone(&conn.seat);
     // A new connection has as long for its first head as a request has.
     seat.watch.rouse(door.plan.load().timeouts.request_header);
     loop {
-        let (length, body) = match next_request(&mut conn, &door).await {
-            Arrival::Request(length, body) => (length, body),
-            Arrival::H2 => return converse_h2(conn, door, proxy, goaway).await,
+        let form = match next_request(&mut conn, &door).await {
+            Arrival::Request(form) => form,
+            Arrival::H2 => return converse_h2(conn, door, Arc::clone(service.engine()), goaway).await,
             Arrival::Gone => return,
             Arrival::Refused(refusal, why) => {
                 let trouble = Trouble { status: refusal.status, why, detail: Some(refusal.detail) };
                 tell.refused(&seat.client, conn.pending(), trouble);
-                return part(conn, refusal.status).await;
+                return refuse(conn, refusal.status).await;
             }
         };
         seat.watch.no_deadline();
         seat.renew();
-        conn.allow(match body {
+        if form.is_http_11() && form.body != Body::Open {
+            // In a box, so that a connection at rest has no room for it.
+            let next = Box::pin(serve_h1(&mut conn, form, &*service)).await;
+            match next {
+                Next::Request if seat.watch.interrupted().is_none() && !door.is_closing() => conn.rest(),
+                Next::Part => return part(conn).await,
+                Next::Request | Next::Close => return,
+            }
+            continue;
+        }
+        let length = form.length;
+        conn.allow(match form.body {
             Body::Length(n) => Portion::Exact((length as u64).saturating_add(n)),
-            Body::Chunked => Portion::Chunked { head: length, chunks: Chunks::Start },
+            Body::Chunked => Portion::Chunked { head: length, chunks: Chunks::new() },
             Body::Open => Portion::Open,
         });
         let session = ServerSession::new_http1(conn);
-        let served = SEAT.scope(Arc::clone(&seat), proxy.process_new_http(session, &goaway)).await;
+        let served = SEAT.scope(Arc::clone(&seat), service.engine().process_new_http(session, &goaway)).await;
         if !seat.taken.load(Relaxed) {
             // Pingora refused a head that we let pass.
             let status = if seat.written.load(Relaxed) > 0 { 400 } else { 0 };
@@ -79,7 +87,7 @@ pub(crate) async fn converse<P>(
         let Some((stream, _)) = served.map(ReusedHttpStream::consume) else { return };
         let Ok(back) = stream.into_any().downcast::<Conn>() else { return };
         conn = back;
-        if seat.closing.load(Relaxed) || seat.watch.interrupted().is_some() || door.is_closing() {
+        if seat.watch.interrupted().is_some() || door.is_closing() {
             return;
         }
         conn.rest();
@@ -104,7 +112,7 @@ async fn next_request(conn: &mut Conn, door: &Door) -> Arrival {
             match head::judge(conn.pending(), limit) {
                 Verdict::Partial => {}
                 Verdict::H2 => return Arrival::H2,
-                Verdict::Complete { length, body } => return Arrival::Request(length, body),
+                Verdict::Complete(form) => return Arrival::Request(form),
                 Verdict::Refused(refusal) => {
                     let why = if refusal.status == 431 { Why::HeadersTooLarge } else { Why::Malformed };
                     return Arrival::Refused(refusal, why);
@@ -146,8 +154,20 @@ async fn arrive(conn: &mut Conn) -> Result<usize, Why> {
     .await
 }
 
-/// Answers with a status of our own and parts in a way that lets the client read it.
-async fn part(mut conn: Box<Conn>, status: u16) {
+/// Has a request served whose head is the next that has arrived.
+async fn serve_h1<S: Serve>(conn: &mut Conn, form: Form, service: &S) -> Next {
+    let body = form.body;
+    let head = Head::new(conn.take_head(form.length), form);
+    conn.allow(match body {
+        Body::Length(n) => Portion::Exact(n),
+        Body::Chunked => Portion::Chunked { head: 0, chunks: Chunks::new() },
+        Body::Open => Portion::Open,
+    });
+    service.serve(conn, head).await
+}
+
+/// Answers with a status of our own and parts.
+async fn refuse(conn: Box<Conn>, status: u16) {
     let reason = http::StatusCode::from_u16(status)
         .ok()
         .and_then(|status| status.canonical_reason())
@@ -158,9 +178,17 @@ async fn part(mut conn: Box<Conn>, status: u16) {
         body.len()
     );
     // It fits any send buffer; a client that does not even take that has no use for it.
-    if conn.socket().try_write(answer.as_bytes()).is_err() || conn.socket().shutdown_write().is_err() {
+    if conn.socket().try_write(answer.as_bytes()).is_ok() {
+        part(conn).await;
+    }
+}
+
+/// Parts in a way that lets the client read what was written.
+async fn part(mut conn: Box<Conn>) {
+    if conn.socket().shutdown_write().is_err() {
         return;
     }
+    conn.forget();
     let _ = tokio::time::timeout(LINGER, async {
         let mut left = LINGER_BYTES;
         while let Ok(n @ 1..) = poll_fn(|cx| conn.poll_arrive(cx)).await {

@@ -5,7 +5,11 @@
 //! (RFC 9112 section 11.2), so they end here. A pure function of bytes: the caller owns the
 //! socket, the limit and the clock.
 
-use httparse::{EMPTY_HEADER, Request, Status};
+use crate::fields::{Fields, has_token};
+use http::{HeaderName, Method, header};
+use httparse::{ParserConfig, Request, Status};
+use std::mem::MaybeUninit;
+use std::ops::Range;
 
 /// As many fields as Pingora takes.
 const MAX_FIELDS: usize = 256;
@@ -20,8 +24,8 @@ pub(crate) enum Verdict {
     Partial,
     /// An HTTP/2 connection.
     H2,
-    /// A head of `length` bytes that may go on.
-    Complete { length: usize, body: Body },
+    /// A head that may go on.
+    Complete(Form),
     /// A head that must not go on.
     Refused(Refusal),
 }
@@ -35,6 +39,145 @@ pub(crate) enum Body {
     Chunked,
     /// A protocol upgrade: only Pingora can tell where it ends.
     Open,
+}
+
+impl Body {
+    /// Its length, where the head says it.
+    pub(crate) fn length(self) -> Option<u64> {
+        match self {
+            Self::Length(length) => Some(length),
+            Self::Chunked | Self::Open => None,
+        }
+    }
+}
+
+/// Where the parts of a head lie in its bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Form {
+    /// Bytes of the head, its empty line included.
+    pub(crate) length: usize,
+    pub(crate) body: Body,
+    is_http_11: bool,
+    method: Span,
+    target: Span,
+    fields: Vec<(Span, Span)>,
+}
+
+impl Form {
+    /// HTTP/1.1, not 1.0.
+    pub(crate) fn is_http_11(&self) -> bool {
+        self.is_http_11
+    }
+}
+
+/// A part of a head: offsets of its beginning and its end.
+type Span = (u32, u32);
+
+/// A head that was judged, with its bytes.
+#[derive(Debug)]
+pub(crate) struct Head {
+    bytes: Vec<u8>,
+    form: Form,
+    pub(crate) method: Method,
+    /// Where the authority and the path lie in the target.
+    authority: Range<usize>,
+    path: Range<usize>,
+}
+
+impl Head {
+    /// `bytes` are those that `form` was found in, without what follows the head.
+    pub(crate) fn new(bytes: Vec<u8>, form: Form) -> Self {
+        let part = |span: Span| &bytes[span.0 as usize..span.1 as usize];
+        let method = Method::from_bytes(part(form.method)).unwrap_or_default();
+        let target = std::str::from_utf8(part(form.target)).unwrap_or_default();
+        let authority = authority_of(target).map_or(0..0, |authority| {
+            let start = authority.as_ptr().addr() - target.as_ptr().addr();
+            start..start + authority.len()
+        });
+        let path = authority.end..target.len();
+        Self { bytes, form, method, authority, path }
+    }
+
+    fn part(&self, span: Span) -> &[u8] {
+        &self.bytes[span.0 as usize..span.1 as usize]
+    }
+
+    /// The target as it came.
+    fn target(&self) -> &str {
+        // The judge lets visible ASCII pass only.
+        std::str::from_utf8(self.part(self.form.target)).unwrap_or_default()
+    }
+
+    /// What the request is for: an absolute target's authority, else the Host field.
+    pub(crate) fn host(&self) -> &str {
+        match self.authority.is_empty() {
+            false => &self.target()[self.authority.clone()],
+            true => self.text(&header::HOST).unwrap_or_default(),
+        }
+    }
+
+    /// Whether the target names the host, which then outranks the Host field (RFC 9112 section 3.2.2).
+    pub(crate) fn is_absolute(&self) -> bool {
+        !self.authority.is_empty()
+    }
+
+    /// The target in origin-form; it may lack its slash (`?q`) or be empty, if it came absolute.
+    pub(crate) fn path_and_query(&self) -> &str {
+        match &self.target()[self.path.clone()] {
+            "" => "/",
+            path => path,
+        }
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        let target = self.path_and_query();
+        match target.split_once('?') {
+            Some(("", _)) => "/",
+            Some((path, _)) => path,
+            None => target,
+        }
+    }
+
+    pub(crate) fn query(&self) -> &str {
+        self.path_and_query().split_once('?').map_or("", |(_, query)| query)
+    }
+
+    pub(crate) fn body(&self) -> Body {
+        self.form.body
+    }
+
+    /// HTTP/1.1, not 1.0.
+    pub(crate) fn is_http_11(&self) -> bool {
+        self.form.is_http_11
+    }
+
+    /// The names and values of all fields, in the order they came.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.form.fields.iter().map(|(name, value)| (self.part(*name), self.part(*value)))
+    }
+
+    /// Whether the client sends nothing more on this connection (RFC 9112 section 9.6).
+    pub(crate) fn is_last(&self) -> bool {
+        has_token(self.all(&header::CONNECTION), "close")
+    }
+}
+
+impl Fields for Head {
+    fn all<'a>(&'a self, name: &'a HeaderName) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+        let wanted = name.as_str().as_bytes();
+        let same = move |have: &[u8]| have.len() == wanted.len() && have.eq_ignore_ascii_case(wanted);
+        let fields = self.form.fields.iter();
+        fields.filter(move |(name, _)| same(self.part(*name))).map(|(_, value)| self.part(*value))
+    }
+}
+
+/// The authority of an absolute target, `http://host/path` (RFC 9112 section 3.2.2).
+fn authority_of(target: &str) -> Option<&str> {
+    if target.starts_with('/') {
+        return None;
+    }
+    let (_, rest) = target.split_once("://")?;
+    Some(&rest[..rest.find(['/', '?']).unwrap_or(rest.len())])
 }
 
 /// Why a head was refused.
@@ -60,9 +203,10 @@ pub(crate) fn judge(bytes: &[u8], limit: usize) -> Verdict {
         };
     }
     // One empty line before a request line is forgiven (RFC 9112 section 2.2).
-    let mut fields = [EMPTY_HEADER; MAX_FIELDS];
-    let mut request = Request::new(&mut fields);
-    let length = match request.parse(bytes) {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut request = Request::new(&mut []);
+    let parsed = ParserConfig::default().parse_request_with_uninit_headers(&mut request, bytes, &mut fields);
+    let length = match parsed {
         Ok(Status::Complete(length)) if length > limit => return refuse(431, "head too large"),
         Ok(Status::Complete(length)) => length,
         Ok(Status::Partial) if bytes.len() >= limit => return refuse(431, "head too large"),
@@ -80,10 +224,30 @@ pub(crate) fn judge(bytes: &[u8], limit: usize) -> Verdict {
     if let Some(refusal) = judge_target(method, target) {
         return Verdict::Refused(refusal);
     }
-    match judge_fields(request.headers, http_11) {
-        Ok(body) => Verdict::Complete { length, body },
-        Err(refusal) => Verdict::Refused(refusal),
+    if let Some(authority) = authority_of(target)
+        && let Some(host) = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case("host"))
+        && !host.value.eq_ignore_ascii_case(authority.as_bytes())
+    {
+        // The target would count (RFC 9112 section 3.2.2), but who wrote both may mean either.
+        return refuse(400, "target and Host disagree");
     }
+    let body = match judge_fields(request.headers, http_11) {
+        Ok(body) => body,
+        Err(refusal) => return Verdict::Refused(refusal),
+    };
+    // Heads are bounded by `limit`, which is far below 4 GiB.
+    let span = |part: &[u8]| {
+        let start = part.as_ptr().addr() - bytes.as_ptr().addr();
+        (start as u32, (start + part.len()) as u32)
+    };
+    Verdict::Complete(Form {
+        length,
+        body,
+        is_http_11: http_11,
+        method: span(method.as_bytes()),
+        target: span(target.as_bytes()),
+        fields: request.headers.iter().map(|f| (span(f.name.as_bytes()), span(f.value))).collect(),
+    })
 }
 
 fn has_bare_line_feed(head: &[u8]) -> bool {
@@ -198,6 +362,13 @@ fn is_host(value: &[u8]) -> bool {
     port_is_good && host_is_good
 }
 
+/// The head of a request that a test has written.
+#[cfg(test)]
+pub(crate) fn sample_head(text: &str) -> Head {
+    let Verdict::Complete(form) = judge(text.as_bytes(), 4096) else { panic!("{text:?} is refused") };
+    Head::new(text.into(), form)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,7 +377,7 @@ mod tests {
 
     fn status(head: &str) -> u16 {
         match judge(head.as_bytes(), LIMIT) {
-            Verdict::Complete { .. } => 200,
+            Verdict::Complete(_) => 200,
             Verdict::Refused(refusal) => refusal.status,
             other => panic!("{head:?} gave {other:?}"),
         }
@@ -216,7 +387,7 @@ mod tests {
     fn ordinary_heads_pass_with_their_body_length() {
         for (head, body) in [
             ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Body::Length(0)),
-            ("GET http://a/ HTTP/1.1\r\nHost: a:80\r\n\r\n", Body::Length(0)),
+            ("GET http://a:80/ HTTP/1.1\r\nHost: a:80\r\n\r\n", Body::Length(0)),
             ("OPTIONS * HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n", Body::Length(0)),
             ("GET / HTTP/1.0\r\n\r\n", Body::Length(0)),
             ("\r\nGET / HTTP/1.1\r\nHost:\r\n\r\n", Body::Length(0)),
@@ -224,12 +395,33 @@ mod tests {
             ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n", Body::Chunked),
             ("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n", Body::Open),
         ] {
-            assert_eq!(
-                judge(head.as_bytes(), LIMIT),
-                Verdict::Complete { length: head.len(), body },
-                "{head:?}"
-            );
+            let Verdict::Complete(form) = judge(head.as_bytes(), LIMIT) else {
+                panic!("{head:?} is refused")
+            };
+            assert_eq!((form.length, form.body), (head.len(), body), "{head:?}");
         }
+    }
+
+    #[test]
+    fn a_heads_parts_are_found() {
+        for (target, host, path, query) in [
+            ("/a/b?c=d?e", "h:80", "/a/b", "c=d?e"),
+            ("/", "h:80", "/", ""),
+            ("/http://x/", "h:80", "/http://x/", ""),
+            ("http://h:80/b?c", "h:80", "/b", "c"),
+            ("HTTP://H:80", "H:80", "/", ""),
+            ("http://h:80?b", "h:80", "/", "b"),
+            ("*", "h:80", "*", ""),
+        ] {
+            let method = if target == "*" { "OPTIONS" } else { "GET" };
+            let head =
+                sample_head(&format!("{method} {target} HTTP/1.1\r\nhOSt: h:80\r\nX: 1\r\nx:2\r\n\r\n"));
+            assert_eq!((head.host(), head.path(), head.query()), (host, path, query), "{target}");
+            assert_eq!(head.method, method);
+            assert_eq!(head.all(&HeaderName::from_static("x")).collect::<Vec<_>>(), [b"1", b"2"]);
+        }
+        assert!(sample_head("GET / HTTP/1.1\r\nHost: h\r\nConnection: x, Close\r\n\r\n").is_last());
+        assert!(!sample_head("GET / HTTP/1.1\r\nHost: h\r\nConnection: x-close\r\n\r\n").is_last());
     }
 
     #[test]
@@ -259,6 +451,8 @@ mod tests {
             ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
             ("GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
             ("GET /#f HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n", 400),
+            ("GET http://a:80/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
             ("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
             ("GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505),
         ] {

@@ -4,6 +4,7 @@
 //! Pingora's own listeners are fixed once started, keep 86 KiB per idle connection and have no total
 //! deadline for a head; so the accept loop is ours and Pingora gets one request at a time.
 
+mod buffer;
 mod carry;
 mod chunks;
 mod conn;
@@ -16,25 +17,54 @@ mod pipes;
 mod preface;
 mod reception;
 mod relay;
-mod stream;
+mod socket;
 mod watch;
 mod worker;
 
+pub(crate) use buffer::Buffer;
 pub(crate) use carry::{Caller, Carried, Carry};
-pub(crate) use conn::{Client, Seat, Socket};
+pub(crate) use chunks::Chunks;
+pub(crate) use conn::{Client, Conn, Seat};
 pub(crate) use door::Door;
 pub(crate) use gate::Gate;
+#[cfg(test)]
+pub(crate) use head::sample_head;
+pub(crate) use head::{Body, Head};
 pub(crate) use listen::{Bound, SocketFile, bind};
 pub(crate) use relay::Relay;
+pub(crate) use socket::Socket;
 pub(crate) use watch::Watched;
 pub(crate) use worker::{Accept, Order, Workers};
 
 use crate::access_log::Why;
+use pingora::proxy::{HttpProxy, ProxyHttp};
 use std::sync::Arc;
 
 tokio::task_local! {
     /// The exchange being served by this task; Pingora's hooks find it here.
     pub(crate) static SEAT: Arc<Seat>;
+}
+
+/// What serves the requests that the edge lets in.
+pub(crate) trait Serve: Send + Sync + 'static {
+    type Hooks: ProxyHttp<CTX: Send + Sync> + Send + Sync + 'static;
+
+    /// The HTTP engine, for HTTP/2, HTTP/1.0 and protocol upgrades.
+    fn engine(&self) -> &Arc<HttpProxy<Self::Hooks>>;
+
+    /// Serves one HTTP/1.1 request. Its body, if it has one, is still to be read from `conn`.
+    fn serve(&self, conn: &mut Conn, head: Head) -> impl Future<Output = Next> + Send;
+}
+
+/// What becomes of a client's connection after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The next request.
+    Request,
+    /// Its end, once the client had a chance to read the answer: it may still be sending.
+    Part,
+    /// Its end.
+    Close,
 }
 
 /// What ended a request before any hook saw it.

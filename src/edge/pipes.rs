@@ -3,7 +3,7 @@
 //! A pipe is two open files and up to 64 KiB of the kernel's memory, so a connection has one only while bytes are in
 //! it; a few empty ones are kept for each core.
 
-use super::conn::Socket;
+use super::socket::Socket;
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use std::cell::RefCell;
 use std::io;

@@ -3,7 +3,7 @@
 //! One deadline holds for all of it, so a trickle ends like silence does.
 
 use super::Trouble;
-use super::conn::Socket;
+use super::socket::Socket;
 use super::watch::Watched;
 use crate::access_log::Why;
 use crate::proxy_header::{self, Origin, Verdict};

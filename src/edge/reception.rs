@@ -2,18 +2,17 @@
 //! speaks the listener's protocol.
 
 use super::carry::{Caller, Carry};
-use super::conn::{Client, Conn, Seat, Socket};
+use super::conn::{Client, Conn, Seat};
 use super::conversation::converse;
 use super::door::Door;
 use super::gate::{ClientPass, Pass};
 use super::preface::{self, Preface};
+use super::socket::Socket;
 use super::watch::{Watch, Watched};
-use super::{Tell, Trouble};
+use super::{Serve, Tell, Trouble};
 use crate::access_log::Why;
 use crate::config::plan::Protocol;
 use crate::proxy_header::Origin;
-use http::HeaderValue;
-use pingora::proxy::{HttpProxy, ProxyHttp};
 use pingora::server::ShutdownWatch;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -23,20 +22,20 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 /// One listener's reception on one core.
-pub(super) struct Reception<P> {
+pub(super) struct Reception<S> {
     pub(super) door: Arc<Door>,
-    pub(super) proxy: Arc<HttpProxy<P>>,
+    pub(super) service: Arc<S>,
     pub(super) tell: Arc<dyn Tell>,
     pub(super) carry: Arc<dyn Carry>,
     pub(super) tracker: TaskTracker,
     pub(super) goaway: ShutdownWatch,
 }
 
-impl<P> Clone for Reception<P> {
+impl<S> Clone for Reception<S> {
     fn clone(&self) -> Self {
         Self {
             door: Arc::clone(&self.door),
-            proxy: Arc::clone(&self.proxy),
+            service: Arc::clone(&self.service),
             tell: Arc::clone(&self.tell),
             carry: Arc::clone(&self.carry),
             tracker: self.tracker.clone(),
@@ -60,11 +59,7 @@ struct Guest {
 /// Serves a connection to its end.
 type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-impl<P> Reception<P>
-where
-    P: ProxyHttp + Send + Sync + 'static,
-    P::CTX: Send + Sync,
-{
+impl<S: Serve> Reception<S> {
     /// Takes one connection in.
     pub(super) fn welcome(&self, socket: Socket, peer: Option<SocketAddr>, passes: (Pass, Pass)) {
         self.door.accepted.fetch_add(1, Relaxed);
@@ -124,13 +119,7 @@ where
     fn client(&self, guest: &Guest) -> Client {
         let ip = guest.source.map(|source| source.ip().to_canonical());
         let text = ip.map_or_else(|| "unix".to_owned(), |ip| ip.to_string());
-        Client {
-            listener: self.door.id,
-            door: Arc::clone(&self.door),
-            ip,
-            value: HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("unknown")),
-            text,
-        }
+        Client { listener: self.door.id, door: Arc::clone(&self.door), ip, text }
     }
 
     /// `None` when the client has too many connections open already.
@@ -159,7 +148,7 @@ where
                 Box::pin(converse(
                     Box::new(conn),
                     Arc::clone(&self.door),
-                    Arc::clone(&self.proxy),
+                    Arc::clone(&self.service),
                     Arc::clone(&self.tell),
                     self.goaway.clone(),
                 ))

@@ -8,9 +8,8 @@
 //! too, as what the other side has sent is still to be delivered; a failed read ends the connection, and whoever
 //! misses bytes by it gets a reset, so that a stream cut short never looks whole.
 
-use super::conn::Socket;
 use super::pipes::Pipe;
-use super::stream::with_scratch;
+use super::socket::{Socket, with_scratch};
 use super::watch::Watched;
 use crate::access_log::Why;
 use crate::metrics::TcpSeries;
@@ -187,13 +186,13 @@ impl Flow {
     ) -> Poll<io::Result<usize>> {
         with_scratch(|scratch| {
             let mut buf = ReadBuf::new(scratch);
-            std::task::ready!(from.poll_receive(cx, &mut buf))?;
+            std::task::ready!(from.poll_read(cx, &mut buf))?;
             let bytes = buf.filled();
             if bytes.is_empty() {
                 return Poll::Ready(Ok(0));
             }
             self.read += bytes.len() as u64;
-            let n = match to.poll_send(cx, bytes) {
+            let n = match to.poll_write(cx, bytes) {
                 Poll::Ready(Ok(n)) => n,
                 // The next write fails as well.
                 Poll::Ready(Err(_)) | Poll::Pending => 0,
@@ -211,7 +210,7 @@ impl Flow {
     /// Writes what waits.
     fn poll_rest(&mut self, to: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.at < self.waiting.len() {
-            match std::task::ready!(to.poll_send(cx, &self.waiting[self.at..]))? {
+            match std::task::ready!(to.poll_write(cx, &self.waiting[self.at..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 n => self.at += n,
             }

@@ -1,14 +1,13 @@
 //! A core's thread: its runtime, its accept loops, its connections.
 
-use super::Tell;
 use super::carry::Carry;
-use super::conn::Socket;
 use super::door::Door;
 use super::gate::Gate;
 use super::reception::Reception;
+use super::socket::Socket;
 use super::watch::{self, TICK};
+use super::{Serve, Tell};
 use crate::access_log::Why;
-use pingora::proxy::{HttpProxy, ProxyHttp};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
@@ -69,28 +68,24 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts `count` threads; `proxy` makes each its own HTTP engine, and `carry` has what is not HTTP.
+    /// Starts `count` threads; `service` makes what each serves requests with, and `carry` has what is not HTTP.
     ///
     /// # Errors
     /// No thread or runtime could be had.
-    pub(crate) fn start<P>(
+    pub(crate) fn start<S: Serve>(
         count: usize,
         gate: &Arc<Gate>,
         tell: &Arc<dyn Tell>,
         carry: &Arc<dyn Carry>,
-        proxy: &(dyn Fn() -> HttpProxy<P> + Sync),
-    ) -> io::Result<Self>
-    where
-        P: ProxyHttp + Send + Sync + 'static,
-        P::CTX: Send + Sync,
-    {
+        service: &(dyn Fn() -> S + Sync),
+    ) -> io::Result<Self> {
         let (finished, done) = mpsc::channel(1);
         let mut orders = Vec::with_capacity(count);
         for number in 0..count {
             let (order, inbox) = mpsc::unbounded_channel();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let worker = Worker {
-                proxy: Arc::new(proxy()),
+                service: Arc::new(service()),
                 gate: Arc::clone(gate),
                 tell: Arc::clone(tell),
                 carry: Arc::clone(carry),
@@ -131,8 +126,8 @@ impl Workers {
     }
 }
 
-struct Worker<P> {
-    proxy: Arc<HttpProxy<P>>,
+struct Worker<S> {
+    service: Arc<S>,
     gate: Arc<Gate>,
     tell: Arc<dyn Tell>,
     carry: Arc<dyn Carry>,
@@ -141,11 +136,7 @@ struct Worker<P> {
     accepting: HashMap<u64, channel::Sender<bool>>,
 }
 
-impl<P> Worker<P>
-where
-    P: ProxyHttp + Send + Sync + 'static,
-    P::CTX: Send + Sync,
-{
+impl<S: Serve> Worker<S> {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
         watch::tick();
         let tell = Arc::clone(&self.tell);
@@ -217,7 +208,7 @@ where
         let (closing, goaway) = channel::channel(false);
         let reception = Reception {
             door,
-            proxy: Arc::clone(&self.proxy),
+            service: Arc::clone(&self.service),
             tell: Arc::clone(&self.tell),
             carry: Arc::clone(&self.carry),
             tracker: self.tracker.clone(),
@@ -272,17 +263,13 @@ impl Listening {
 }
 
 /// Accepts on one socket.
-struct Doorman<P> {
+struct Doorman<S> {
     listening: Listening,
     gate: Arc<Gate>,
-    reception: Reception<P>,
+    reception: Reception<S>,
 }
 
-impl<P> Doorman<P>
-where
-    P: ProxyHttp + Send + Sync + 'static,
-    P::CTX: Send + Sync,
-{
+impl<S: Serve> Doorman<S> {
     async fn run(self) {
         let reception = &self.reception;
         let door = &reception.door;

@@ -9,8 +9,6 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
 
 /// The engine's word for broken chunked framing; it exports no name for it.
 const INVALID_CHUNK: &str = "InvalidChunk";
@@ -35,12 +33,7 @@ pub(super) fn peer(
     if has_body {
         options.write_timeout = Some(timeouts.stream_idle);
     }
-    // The server's own idea of how long (Keep-Alive: timeout=5), less what a request takes to get there.
-    let keepalive = match server.keepalive_hint.load(Relaxed) {
-        0 => timeouts.keepalive,
-        hint => timeouts.keepalive.min(Duration::from_secs(u64::from(hint)) - Duration::from_millis(500)),
-    };
-    options.idle_timeout = Some(keepalive);
+    options.idle_timeout = Some(super::keepalive(timeouts, server));
     if h2 {
         // An HTTP/2 stream cannot be interrupted with an answer from below; here it can.
         options.read_timeout = Some(timeouts.response_header.max(timeouts.stream_idle));
@@ -61,15 +54,7 @@ pub(super) fn change_headers(session: &mut Session, change: impl FnOnce(&mut htt
 
 /// `timeout=5` of a Keep-Alive field, in seconds.
 pub(super) fn keepalive_hint(response: &ResponseHeader) -> Option<u32> {
-    let value = response.headers.get("keep-alive")?.to_str().ok()?;
-    value.split(',').find_map(|part| part.trim().strip_prefix("timeout=")?.parse().ok())
-}
-
-pub(super) fn remaining(due: Option<Instant>, limit: Duration) -> (Duration, Why) {
-    match due.map(|due| due.saturating_duration_since(Instant::now())) {
-        Some(left) if left < limit => (left, Why::RequestTimeout),
-        _ => (limit, Why::ResponseHeaderTimeout),
-    }
+    super::h1::timeout(response.headers.get("keep-alive")?.as_bytes())
 }
 
 /// RFC 9110 section 9.2.2: only what does no harm twice, and only with its body still at hand.

@@ -1,18 +1,24 @@
 //! One request from its head to its record: which snapshot it sees, where it went, why it ended.
 
+use super::asked::Asked;
+use super::forwarding;
 use crate::access_log::{Record, Why};
 use crate::config::plan::Name;
 use crate::control::Live;
 use crate::edge::Seat;
+use crate::fields::Fields;
 use crate::metrics::{RequestNames, RequestPlace};
-use crate::pool::{Lease, NoServer, Pool, Query, Server, Tried};
+use crate::pool::{Lease, NoServer, Pool, Query, RetryReason, Server, Tried};
 use crate::route;
 use crate::snapshot::{Entry, Listener, Snapshot};
-use http::{HeaderValue, Method, Version};
+use http::{HeaderMap, Method, header};
 use pingora::http::RequestHeader;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
+
+/// Kept-alive connections that a server had just closed; after so many the server itself is doubted.
+const STALE_TRIES: u32 = 2;
 
 /// Where a request goes.
 #[derive(Debug)]
@@ -47,7 +53,7 @@ pub(crate) struct Exchange {
     time: SystemTime,
     /// The real client's address, where it is not the peer's.
     pub(super) client: Option<String>,
-    pub(super) request_id: Option<HeaderValue>,
+    pub(super) request_id: Option<String>,
     pub(super) connect: Option<Duration>,
     pub(super) first_byte: Option<Duration>,
     /// By when the response's head is due; set anew when a client has sent its body.
@@ -102,24 +108,56 @@ impl Exchange {
         self.destination.as_ref().map(|destination| &destination.pool)
     }
 
+    /// Decides where a request goes, and leases a server for it.
+    pub(super) fn admit<F: Fields>(&mut self, asked: &Asked<'_, F>) -> Result<(), Why> {
+        let (Some(seat), Some(listener)) = (&self.seat, &self.listener) else { return Err(Why::Shutdown) };
+        let entropy = u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..));
+        self.request_id = Some(forwarding::request_id(asked.fields, entropy));
+        self.client = forwarding::real_client(seat.client.ip, &listener.plan.trusted_proxies, asked.fields)
+            .map(|client| client.to_string());
+        if asked.length.is_some_and(|length| length > listener.plan.limits.request_body) {
+            return Err(Why::BodyTooLarge);
+        }
+        let place =
+            |exchange: &mut Self| exchange.route(asked, entropy as u64).and_then(|()| exchange.pick());
+        let found = match place(self) {
+            Err(_) if self.renew() => place(self),
+            found => found,
+        };
+        found?;
+        if let Some(pool) = self.pool() {
+            pool.budget.deposit(pool.plan.retries.budget);
+        }
+        Ok(())
+    }
+
+    /// Ends the lease: the server has nothing more to do for this request.
+    pub(super) fn give_back(&mut self) {
+        if let Some(destination) = &mut self.destination {
+            destination.lease = None;
+        }
+        if let Some(seat) = &self.seat {
+            seat.watch.leased_to(u32::MAX);
+        }
+    }
+
     /// Finds the pool for a request.
-    pub(super) fn route(&mut self, request: &RequestHeader, host: &str, entropy: u64) -> Result<(), Why> {
+    fn route<F: Fields>(&mut self, asked: &Asked<'_, F>, entropy: u64) -> Result<(), Why> {
         let listener = self.listener.as_ref().ok_or(Why::Shutdown)?;
         let (pool, route, route_place) = match &listener.entry {
             Entry::Pool(pool) => (pool, None, 0),
             Entry::Routes(table) => {
                 let request = route::Request {
-                    host,
-                    path: request.uri.path(),
-                    method: &request.method,
-                    headers: &request.headers,
+                    host: asked.host,
+                    path: asked.path,
+                    method: asked.method,
+                    headers: asked.fields,
                 };
                 let rule = table.find(&request).ok_or(Why::NoRoute)?;
                 (&rule.pool, Some(rule.name.clone()), std::ptr::from_ref(rule).addr())
             }
         };
-        let key =
-            pool.hash_key().map(|key| super::key::of(key, &request.uri, &request.headers, self.client()));
+        let key = pool.hash_key().map(|key| super::key::of(key, asked, self.client()));
         self.destination = Some(Destination {
             pool: Arc::clone(pool),
             route,
@@ -153,6 +191,38 @@ impl Exchange {
         let Some(id) = self.seat.as_ref().map(|seat| seat.client.listener) else { return };
         let snapshot = &self.snapshot;
         self.listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).cloned();
+    }
+
+    /// Leases a server, unless one is leased already.
+    pub(super) fn ensure_lease(&mut self) -> Result<(), Why> {
+        match self.leased() {
+            Some(_) => Ok(()),
+            None => self.pick(),
+        }
+    }
+
+    /// The server that has the request now, and its pool.
+    pub(super) fn leased(&self) -> Option<(Arc<Pool>, Arc<Server>)> {
+        let destination = self.destination.as_ref()?;
+        let server = destination.lease.as_ref()?.server();
+        Some((Arc::clone(&destination.pool), Arc::clone(server)))
+    }
+
+    /// A connection to the server was opened for this request.
+    pub(super) fn connected(&mut self) {
+        self.connect = self.destination.as_ref().map(|destination| destination.try_started.elapsed());
+    }
+
+    /// The response's head has come, with the server's word on how many seconds it keeps a connection.
+    pub(super) fn answered(&mut self, keepalive_hint: Option<u32>) {
+        self.first_byte.get_or_insert_with(|| self.started.elapsed());
+        let (Some(seat), Some(destination)) = (&self.seat, &self.destination) else { return };
+        if let (Some(hint), Some(server)) = (keepalive_hint, &destination.server) {
+            server.keepalive_hint.store(hint.max(1), Relaxed);
+        }
+        seat.answered.store(true, Relaxed);
+        seat.watch.no_deadline();
+        seat.watch.quiet(destination.pool.plan.timeouts.stream_idle, Why::StreamIdle);
     }
 
     /// Leases a server that was not tried yet; if there is none, everything stays as it is.
@@ -191,6 +261,54 @@ impl Exchange {
         self.may_try_again() && self.pool().is_some_and(|pool| pool.budget.withdraw()) && self.pick().is_ok()
     }
 
+    /// After a connection could not be opened: whether another server is tried. Nothing was sent, so any
+    /// method may be.
+    pub(super) fn connect_failed(&mut self, why: Why) -> bool {
+        let retry = self.pool().is_some_and(|pool| pool.plan.retries.on.connect) && self.try_elsewhere();
+        if let Some(destination) = &mut self.destination {
+            if retry {
+                destination.pool.stats.count_retry(RetryReason::Connect);
+            } else {
+                destination.lease = None;
+            }
+        }
+        if !retry {
+            self.fail(why);
+        }
+        retry
+    }
+
+    /// After a reset before any response to a request that may be repeated: whether to send it again.
+    pub(super) fn send_again(&mut self, reused: bool) -> bool {
+        let Some(destination) = &mut self.destination else { return false };
+        if reused && destination.stale < STALE_TRIES {
+            // The server closed an idle connection just as we wrote to it (RFC 9112 section 9.3.1):
+            // no fault of its own, so it may be chosen again.
+            destination.stale += 1;
+            destination.tried = destination.tried_before.clone();
+            destination.lease = None;
+            return true;
+        }
+        if !destination.pool.plan.retries.on.reset || !self.send_elsewhere() {
+            return false;
+        }
+        if let Some(pool) = self.pool() {
+            pool.stats.count_retry(RetryReason::Reset);
+        }
+        true
+    }
+
+    /// After a response with this status to a request that may be repeated: whether to send it elsewhere.
+    pub(super) fn status_is_retried(&mut self, status: u16) -> bool {
+        let Some(reason) = RetryReason::of_status(status) else { return false };
+        let Some(pool) = self.pool().cloned() else { return false };
+        let retried = pool.plan.retries.on.statuses.contains(&status) && self.send_elsewhere();
+        if retried {
+            pool.stats.count_retry(reason);
+        }
+        retried
+    }
+
     fn may_try_again(&self) -> bool {
         self.destination.as_ref().is_some_and(|destination| {
             destination.tries - destination.stale <= destination.pool.plan.retries.max
@@ -198,7 +316,7 @@ impl Exchange {
     }
 
     /// Gives the lease back, counts, and writes the record.
-    pub(super) fn record(&mut self, status: u16, request: Option<&RequestHeader>, bytes: (u64, u64)) {
+    pub(super) fn record<F: Fields>(&mut self, status: u16, asked: Option<&Asked<'_, F>>, bytes: (u64, u64)) {
         if std::mem::replace(&mut self.recorded, true) {
             return;
         }
@@ -231,13 +349,8 @@ impl Exchange {
         if !self.live.access_log.is_on() {
             return;
         }
-        let text = |name: http::HeaderName| {
-            request
-                .and_then(|request| request.headers.get(name))
-                .map(|v| String::from_utf8_lossy(v.as_bytes()))
-        };
-        let (user_agent, referer) = (text(http::header::USER_AGENT), text(http::header::REFERER));
-        let path = request.map(|request| String::from_utf8_lossy(request.raw_path()));
+        let text = |name| asked.and_then(|asked| asked.fields.first(name)).map(String::from_utf8_lossy);
+        let (user_agent, referer) = (text(&header::USER_AGENT), text(&header::REFERER));
         self.live.access_log.record(&Record {
             time: self.time,
             client: self.client.as_deref().unwrap_or(&seat.client.text),
@@ -245,10 +358,10 @@ impl Exchange {
             route: route.map(|name| &**name),
             pool: pool.map(|name| &**name),
             server: server.map(|server| &**server.name()),
-            method: request.map(|request| request.method.as_str()),
-            host: request.map(|request| super::forwarding::host(&request.uri, &request.headers)),
-            path: path.as_deref(),
-            protocol: request.map(|request| protocol(request.version)),
+            method: asked.map(|asked| asked.method.as_str()),
+            host: asked.map(|asked| asked.host),
+            path: asked.map(|asked| &*asked.path_and_query),
+            protocol: asked.map(|asked| asked.protocol),
             status,
             why: self.why,
             detail: self.detail,
@@ -259,7 +372,7 @@ impl Exchange {
             first_byte: self.first_byte,
             tries,
             tls: None,
-            request_id: self.request_id.as_ref().and_then(|id| id.to_str().ok()),
+            request_id: self.request_id.as_deref(),
             generation: self.snapshot.generation,
             cache: None,
             user_agent: user_agent.as_deref(),
@@ -268,31 +381,39 @@ impl Exchange {
     }
 }
 
-impl Drop for Exchange {
-    /// What ends without Pingora's last hook: an interrupted HTTP/2 stream, a panic, a stopped runtime.
-    fn drop(&mut self) {
-        if self.recorded {
-            return;
-        }
-        let Some(seat) = &self.seat else { return };
+impl Exchange {
+    /// Whether the exchange ends here without a record, and if so, why.
+    pub(super) fn broke_off(&mut self) -> bool {
+        let Some(seat) = self.seat.as_ref().filter(|_| !self.recorded) else { return false };
         let why = match seat.watch.interrupted() {
             Some(why) => why,
             None if std::thread::panicking() => Why::Internal,
             None => Why::ClientAborted,
         };
-        let answered = seat.answered.load(Relaxed);
         self.fail(why);
-        let status = if answered { 200 } else { self.why.status() };
-        let summary = self.summary.take();
-        self.record(status, summary.as_deref(), (0, 0));
+        true
     }
 }
 
-fn protocol(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_10 => "HTTP/1.0",
-        Version::HTTP_2 => "HTTP/2.0",
-        _ => "HTTP/1.1",
+impl Drop for Exchange {
+    /// What ends without the engine's last hook: an interrupted HTTP/2 stream, a panic, a stopped runtime.
+    fn drop(&mut self) {
+        if !self.broke_off() {
+            return;
+        }
+        let answered = self.seat.as_ref().is_some_and(|seat| seat.answered.load(Relaxed));
+        let status = if answered { 200 } else { self.why.status() };
+        let summary = self.summary.take();
+        let asked: Option<Asked<'_, HeaderMap>> = summary.as_deref().map(Asked::from);
+        self.record(status, asked.as_ref(), (0, 0));
+    }
+}
+
+/// How long the response's head may take now, and what it is called when it takes longer.
+pub(super) fn remaining(due: Option<Instant>, limit: Duration) -> (Duration, Why) {
+    match due.map(|due| due.saturating_duration_since(Instant::now())) {
+        Some(left) if left < limit => (left, Why::RequestTimeout),
+        _ => (limit, Why::ResponseHeaderTimeout),
     }
 }
 

@@ -4,25 +4,28 @@
 //! Only a trusted proxy's word is taken and added to; anybody else's is replaced, or a client could
 //! give itself any address.
 
+use crate::fields::Fields;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 // Parsed once: a name given as text is parsed at each use.
-pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static FORWARDED: HeaderName = header::FORWARDED;
 
 /// The client as seen through trusted proxies: the last address of X-Forwarded-For that is not one of
 /// theirs. `None` when the peer itself is the client.
-pub(super) fn real_client(peer: Option<IpAddr>, trusted: &[IpNet], headers: &HeaderMap) -> Option<IpAddr> {
+pub(super) fn real_client(peer: Option<IpAddr>, trusted: &[IpNet], fields: &impl Fields) -> Option<IpAddr> {
     if !is_trusted(peer, trusted) {
         return None;
     }
     let mut client = None;
-    for value in headers.get_all(X_FORWARDED_FOR).iter().rev() {
-        let Ok(value) = value.to_str() else { break };
+    for value in fields.all(&X_FORWARDED_FOR).rev() {
+        let Ok(value) = std::str::from_utf8(value) else { break };
         for part in value.rsplit(',') {
             let Some(address) = address(part.trim()) else { return client };
             client = Some(address);
@@ -48,54 +51,84 @@ pub(super) fn is_trusted(peer: Option<IpAddr>, trusted: &[IpNet]) -> bool {
     peer.is_none_or(|peer| trusted.iter().any(|network| network.contains(&peer)))
 }
 
-/// The other end of a connection, in the forms that fields need.
+/// The other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer<'a> {
     /// `None` for a unix socket.
     pub(super) ip: Option<IpAddr>,
+    /// The address as fields have it.
     pub(super) text: &'a str,
-    /// `text` as a field's value, made once for each connection.
-    pub(super) value: &'a HeaderValue,
 }
 
-/// Sets the fields of a request from `peer` that tell a server of the way it came.
-pub(super) fn tell(headers: &mut HeaderMap, peer: Peer<'_>, trusted: &[IpNet], id: HeaderValue) {
-    // Growing the table twice costs more than all the rest.
-    headers.reserve(5);
-    let host = headers.get(header::HOST).cloned();
+/// What becomes of a field of the request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Tell<'a> {
+    Keep,
+    Remove,
+    Set(Cow<'a, str>),
+}
+
+/// One field that tells a server of a request's way.
+#[derive(Debug)]
+pub(super) struct Told<'a> {
+    pub(super) name: &'static HeaderName,
+    /// The name as HTTP/1 usually writes it.
+    pub(super) title: &'static str,
+    pub(super) tell: Tell<'a>,
+}
+
+/// The fields of a request from `peer` that tell a server of the way it came.
+pub(super) fn tell<'a>(
+    fields: &'a impl Fields,
+    peer: Peer<'a>,
+    trusted: &[IpNet],
+    id: &'a str,
+) -> [Told<'a>; 5] {
+    let host = fields.text(&header::HOST);
     let believed = is_trusted(peer.ip, trusted);
-    let forwarded = forwarded(headers, peer, believed, host.as_ref());
-    // A unix socket's peer has no address to add.
-    let before = if believed { joined(headers, &X_FORWARDED_FOR) } else { None };
-    match (peer.ip, before) {
-        (None, _) => None,
-        (Some(_), None) => headers.insert(X_FORWARDED_FOR, peer.value.clone()),
-        (Some(_), Some(before)) => HeaderValue::try_from(format!("{before}, {}", peer.text))
-            .ok()
-            .and_then(|chain| headers.insert(X_FORWARDED_FOR, chain)),
+    let before = if believed { joined(fields, &X_FORWARDED_FOR) } else { None };
+    let forwarded_for = match (peer.ip, before) {
+        // A unix socket's peer has no address to add.
+        (None, _) => Tell::Keep,
+        (Some(_), None) => Tell::Set(peer.text.into()),
+        (Some(_), Some(before)) => Tell::Set(format!("{before}, {}", peer.text).into()),
     };
-    if !(believed && headers.contains_key(X_FORWARDED_PROTO)) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
-    if !(believed && headers.contains_key(X_FORWARDED_HOST)) {
-        match host {
-            Some(host) => headers.insert(X_FORWARDED_HOST, host),
-            None => headers.remove(X_FORWARDED_HOST),
+    let kept = |name| believed && fields.first(name).is_some();
+    let proto = if kept(&X_FORWARDED_PROTO) { Tell::Keep } else { Tell::Set("http".into()) };
+    let told_host = match host {
+        _ if kept(&X_FORWARDED_HOST) => Tell::Keep,
+        Some(host) => Tell::Set(host.into()),
+        None => Tell::Remove,
+    };
+    let told = |name, title, tell| Told { name, title, tell };
+    [
+        told(&X_FORWARDED_FOR, "X-Forwarded-For", forwarded_for),
+        told(&X_FORWARDED_PROTO, "X-Forwarded-Proto", proto),
+        told(&X_FORWARDED_HOST, "X-Forwarded-Host", told_host),
+        told(&FORWARDED, "Forwarded", Tell::Set(forwarded(fields, peer, believed, host).into())),
+        told(&X_REQUEST_ID, "X-Request-Id", Tell::Set(id.into())),
+    ]
+}
+
+/// Does so with http's map.
+pub(super) fn tell_map(headers: &mut HeaderMap, peer: Peer<'_>, trusted: &[IpNet], id: &str) {
+    let own = tell(headers, peer, trusted, id).map(|told| match told.tell {
+        Tell::Keep => None,
+        Tell::Remove => Some((told.name, None)),
+        Tell::Set(value) => Some((told.name, HeaderValue::try_from(&*value).ok())),
+    });
+    // Growing the table twice costs more than all the rest.
+    headers.reserve(own.len());
+    for (name, value) in own.into_iter().flatten() {
+        match value {
+            Some(value) => headers.insert(name, value),
+            None => headers.remove(name),
         };
     }
-    if let Some(forwarded) = forwarded {
-        headers.insert(header::FORWARDED, forwarded);
-    }
-    headers.insert(X_REQUEST_ID, id);
 }
 
-fn forwarded(
-    headers: &HeaderMap,
-    peer: Peer<'_>,
-    believed: bool,
-    host: Option<&HeaderValue>,
-) -> Option<HeaderValue> {
-    let before = if believed { joined(headers, &header::FORWARDED) } else { None };
+fn forwarded(fields: &impl Fields, peer: Peer<'_>, believed: bool, host: Option<&str>) -> String {
+    let before = if believed { joined(fields, &FORWARDED) } else { None };
     let mut forwarded = before.map(|before| before + ", ").unwrap_or_else(|| String::with_capacity(96));
     for part in match peer.ip {
         Some(IpAddr::V6(_)) => ["for=\"[", peer.text, "]\""],
@@ -104,7 +137,7 @@ fn forwarded(
     } {
         forwarded.push_str(part);
     }
-    if let Some(host) = host.and_then(|host| host.to_str().ok())
+    if let Some(host) = host
         && !host.is_empty()
     {
         // RFC 7239 section 4: a token needs no quotes, a port's colon does.
@@ -115,28 +148,26 @@ fn forwarded(
         }
     }
     forwarded.push_str(";proto=http");
-    HeaderValue::try_from(forwarded).ok()
+    forwarded
 }
 
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    let values: Vec<_> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+fn joined(fields: &impl Fields, name: &HeaderName) -> Option<String> {
+    let is_plain = |value: &&str| value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
+    let values = fields.all(name).filter_map(|value| std::str::from_utf8(value).ok().filter(is_plain));
+    let values: Vec<_> = values.collect();
     (!values.is_empty()).then(|| values.join(", "))
 }
 
 /// The request's own id if it has a usable one, else one made of `entropy`.
-pub(super) fn request_id(headers: &HeaderMap, entropy: u128) -> HeaderValue {
+pub(super) fn request_id(fields: &impl Fields, entropy: u128) -> String {
     const LONGEST: usize = 128;
-    let usable = |id: &&HeaderValue| {
-        (1..=LONGEST).contains(&id.len()) && id.as_bytes().iter().all(|byte| (0x21..=0x7e).contains(byte))
-    };
-    if let Some(id) = headers.get(X_REQUEST_ID).filter(usable) {
-        return id.clone();
+    let usable =
+        |id: &&str| (1..=LONGEST).contains(&id.len()) && id.bytes().all(|b| (0x21..=0x7e).contains(&b));
+    if let Some(id) = fields.text(&X_REQUEST_ID).filter(usable) {
+        return id.to_owned();
     }
-    let mut digits = [0; 32];
-    for (at, digit) in digits.iter_mut().enumerate() {
-        *digit = b"0123456789abcdef"[(entropy >> (4 * at)) as usize & 15];
-    }
-    HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    let digit = |at| char::from(b"0123456789abcdef"[(entropy >> (4 * at)) as usize & 15]);
+    (0..32).map(digit).collect()
 }
 
 /// The Host a request is for: its field, or an HTTP/2 request's authority.
@@ -185,9 +216,8 @@ mod tests {
 
     fn told(peer: &str, lines: &[(&'static str, &str)]) -> [String; 4] {
         let mut headers = headers(lines);
-        let value = HeaderValue::from_str(peer).unwrap();
-        let peer = Peer { ip: Some(peer.parse().unwrap()), text: peer, value: &value };
-        tell(&mut headers, peer, &networks(), HeaderValue::from_static("r-1"));
+        let peer = Peer { ip: Some(peer.parse().unwrap()), text: peer };
+        tell_map(&mut headers, peer, &networks(), "r-1");
         assert_eq!(headers["x-request-id"], "r-1");
         let all = |name: &str| headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
         ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"]
@@ -229,8 +259,7 @@ mod tests {
 
     #[test]
     fn a_usable_request_id_is_kept_and_another_replaced() {
-        let id =
-            |lines: &[(&'static str, &str)]| request_id(&headers(lines), 0xabc).to_str().unwrap().to_owned();
+        let id = |lines: &[(&'static str, &str)]| request_id(&headers(lines), 0xabc);
         assert_eq!(id(&[("x-request-id", "r-1")]), "r-1");
         let made = "cba00000000000000000000000000000";
         assert_eq!(id(&[]), made);

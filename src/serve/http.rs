@@ -1,15 +1,16 @@
 //! The adapter: each of Pingora's hooks asks the core and does what it says. No decision is made here
 //! that could be made in a pure room.
 
-use super::engine::{can_be_repeated, change_headers, keepalive_hint, peer, reason, remaining};
-use super::exchange::Exchange;
+use super::answer;
+use super::asked::Asked;
+use super::engine::{can_be_repeated, change_headers, keepalive_hint, peer, reason};
+use super::exchange::{Exchange, remaining};
 use super::forwarding;
-use super::introduction::{end_after_this, introduce};
+use super::introduction::{introduce, tell_engine_to_end};
 use super::response::{asks_for_websocket, end_servers_hop, is_ambiguous};
 use crate::access_log::Why;
 use crate::control::Live;
 use crate::edge::SEAT;
-use crate::pool::RetryReason;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{StatusCode, Version, header};
@@ -24,8 +25,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tracing::debug;
 
-/// Kept-alive connections that a server had just closed; after so many the server itself is doubted.
-const STALE_TRIES: u32 = 2;
 /// How long the rest of a refused body is read, so that the client gets to read our answer.
 const DRAIN_BODY: Duration = Duration::from_secs(2);
 /// A try given up on purpose, to be made again elsewhere.
@@ -58,8 +57,7 @@ impl Proxy {
 
 async fn write_answer(session: &mut Session, why: Why) -> Result<()> {
     let status = why.status();
-    let reason = StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Error");
-    let body = format!("{status} {reason}\n");
+    let body = answer::body(status);
     let mut response = ResponseHeader::build(status, Some(5))?;
     response.insert_header(header::CONTENT_TYPE, "text/plain")?;
     response.insert_header(header::CONTENT_LENGTH, body.len())?;
@@ -108,43 +106,26 @@ impl ProxyHttp for Proxy {
             session.set_keepalive(None);
             return Self::answer(session, exchange, Why::Shutdown).await;
         };
-        let request = session.req_header();
-        let entropy = u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..));
-        exchange.request_id = Some(forwarding::request_id(&request.headers, entropy));
-        exchange.client =
-            forwarding::real_client(seat.client.ip, &listener.plan.trusted_proxies, &request.headers)
-                .map(|client| client.to_string());
-        let length = request
-            .headers
-            .get(header::CONTENT_LENGTH)
-            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if length.is_some_and(|length| length > listener.plan.limits.request_body) {
-            session.set_keepalive(None);
-            Self::answer(session, exchange, Why::BodyTooLarge).await?;
-            session.set_read_timeout(Some(DRAIN_BODY));
-            let _ = tokio::time::timeout(DRAIN_BODY, session.drain_request_body()).await;
+        let admitted = exchange.admit(&Asked::from(session.req_header()));
+        if let Err(why) = admitted {
+            let is_body_refused = why == Why::BodyTooLarge;
+            if is_body_refused {
+                session.set_keepalive(None);
+            }
+            Self::answer(session, exchange, why).await?;
+            if is_body_refused {
+                session.set_read_timeout(Some(DRAIN_BODY));
+                let _ = tokio::time::timeout(DRAIN_BODY, session.drain_request_body()).await;
+            }
             return Ok(true);
         }
-        let host = forwarding::host(&request.uri, &request.headers);
-        let place = |exchange: &mut Exchange| {
-            exchange.route(request, host, entropy as u64).and_then(|()| exchange.pick())
-        };
-        let mut found = place(exchange);
-        if found.is_err() && exchange.renew() {
-            found = place(exchange);
-        }
-        if let Err(why) = found {
-            return Self::answer(session, exchange, why).await;
-        }
-        if let Some(id) = exchange.request_id.clone() {
-            let client = &seat.client;
-            let peer = forwarding::Peer { ip: client.ip, text: &client.text, value: &client.value };
+        if let Some(id) = &exchange.request_id {
+            let peer = forwarding::Peer { ip: seat.client.ip, text: &seat.client.text };
             change_headers(session, |headers| {
-                forwarding::tell(headers, peer, &listener.plan.trusted_proxies, id);
+                forwarding::tell_map(headers, peer, &listener.plan.trusted_proxies, id);
             });
         }
         let Some(pool) = exchange.pool().cloned() else { return Ok(false) };
-        pool.budget.deposit(pool.plan.retries.budget);
         let timeouts = &pool.plan.timeouts;
         if session.req_header().version == Version::HTTP_2 {
             // An HTTP/1 write that stalls is interrupted by the watch, without a timer for each.
@@ -187,7 +168,7 @@ impl ProxyHttp for Proxy {
         exchange: &mut Exchange,
     ) -> Result<()> {
         if exchange.pool().is_some_and(|pool| pool.plan.proxy_protocol.is_some()) {
-            end_after_this(request)?;
+            tell_engine_to_end(request)?;
         }
         Ok(())
     }
@@ -217,21 +198,15 @@ impl ProxyHttp for Proxy {
         let timed_out = matches!(error.etype(), ErrorType::ConnectTimedout);
         let why = if timed_out { Why::ConnectTimeout } else { Why::ConnectFailed };
         let interrupted = exchange.seat.as_ref().and_then(|seat| seat.watch.interrupted());
-        let failed = exchange.destination.as_ref().and_then(|d| d.server.as_ref()).map(|s| s.name().clone());
-        let retry = interrupted.is_none()
-            && exchange.pool().is_some_and(|pool| pool.plan.retries.on.connect)
-            && exchange.try_elsewhere();
-        if let Some(destination) = &mut exchange.destination {
-            debug!(pool = %destination.pool.name, server = ?failed, %error, retry, "cannot connect");
-            if retry {
-                destination.pool.stats.count_retry(RetryReason::Connect);
-            } else {
-                destination.lease = None;
+        let retry = match interrupted {
+            Some(why) => {
+                exchange.fail(why);
+                exchange.give_back();
+                false
             }
-        }
-        if !retry {
-            exchange.fail(interrupted.unwrap_or(why));
-        }
+            None => exchange.connect_failed(why),
+        };
+        debug!(%error, retry, "cannot connect");
         error.set_retry(retry);
         error
     }
@@ -293,13 +268,7 @@ impl ProxyHttp for Proxy {
         {
             server.keepalive_hint.store(hint.max(1), Relaxed);
         }
-        if let Some(reason) = RetryReason::of_status(status)
-            && let Some(pool) = exchange.pool().cloned()
-            && pool.plan.retries.on.statuses.contains(&status)
-            && can_be_repeated(session)
-            && exchange.send_elsewhere()
-        {
-            pool.stats.count_retry(reason);
+        if can_be_repeated(session) && exchange.status_is_retried(status) {
             return Error::e_explain(TRY_ELSEWHERE, "a status that is retried");
         }
         exchange.first_byte.get_or_insert_with(|| exchange.started.elapsed());
@@ -372,16 +341,14 @@ impl ProxyHttp for Proxy {
             let why = reason(&error);
             let untouched = session.response_written().is_none() && can_be_repeated(session);
             if why == Why::ServerReset && untouched {
-                error.set_retry(self.send_again(exchange, reused));
+                error.set_retry(exchange.send_again(reused));
             }
             if !error.retry() {
                 exchange.fail(why);
             }
         }
-        if !error.retry()
-            && let Some(destination) = &mut exchange.destination
-        {
-            destination.lease = None;
+        if !error.retry() {
+            exchange.give_back();
         }
         error
     }
@@ -396,9 +363,7 @@ impl ProxyHttp for Proxy {
             exchange.fail(why);
         }
         exchange.fail(reason(error));
-        if let Some(destination) = &mut exchange.destination {
-            destination.lease = None;
-        }
+        exchange.give_back();
         let why = exchange.why;
         // An answer in the middle of a tunnel would be taken for the server's bytes.
         let begun = session
@@ -425,7 +390,7 @@ impl ProxyHttp for Proxy {
             .response_written()
             .map_or_else(|| exchange.why.status(), |response| response.status.as_u16());
         let bytes = (session.body_bytes_read() as u64, session.body_bytes_sent() as u64);
-        exchange.record(status, Some(session.req_header()), bytes);
+        exchange.record(status, Some(&Asked::from(session.req_header())), bytes);
     }
 
     /// Failures are in the access log and the metrics, with their reason.
@@ -443,26 +408,4 @@ impl ProxyHttp for Proxy {
 #[cfg(debug_assertions)]
 fn drill(response: &ResponseHeader) {
     assert!(!response.headers.contains_key("x-evenkeel-drill"), "a drill");
-}
-
-impl Proxy {
-    /// After a reset before any response: whether to send the request again.
-    fn send_again(&self, exchange: &mut Exchange, reused: bool) -> bool {
-        let Some(destination) = &mut exchange.destination else { return false };
-        if reused && destination.stale < STALE_TRIES {
-            // The server closed an idle connection just as we wrote to it (RFC 9112 section 9.3.1):
-            // no fault of its own, so it may be chosen again.
-            destination.stale += 1;
-            destination.tried = destination.tried_before.clone();
-            destination.lease = None;
-            return true;
-        }
-        if !destination.pool.plan.retries.on.reset || !exchange.send_elsewhere() {
-            return false;
-        }
-        if let Some(pool) = exchange.pool() {
-            pool.stats.count_retry(RetryReason::Reset);
-        }
-        true
-    }
 }

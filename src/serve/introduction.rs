@@ -31,8 +31,14 @@ pub(super) fn introduce(
     peer.options.idle_timeout = Some(Duration::ZERO);
 }
 
-/// Tells the server that nothing follows this request on its connection. An upgrade says so by itself.
-pub(super) fn end_after_this(request: &mut RequestHeader) -> Result<()> {
+/// Tells the server that nothing follows this request on its connection: `head` ends with its empty line.
+pub(super) fn end_after_this(head: &mut Vec<u8>) {
+    head.truncate(head.len() - 2);
+    head.extend_from_slice(b"Connection: close\r\n\r\n");
+}
+
+/// The same for the engine. An upgrade says so by itself.
+pub(super) fn tell_engine_to_end(request: &mut RequestHeader) -> Result<()> {
     match request.headers.contains_key(header::UPGRADE) {
         true => Ok(()),
         false => request.insert_header(header::CONNECTION, "close"),

@@ -1,28 +1,28 @@
 //! What of a request is hashed, for pools that balance by consistent hash.
 
+use super::asked::Asked;
 use crate::config::plan::HashKey;
+use crate::fields::Fields;
 use crate::select::consistent_hash::hash;
-use http::{HeaderMap, Uri};
 
 /// The hash of a request's key; without it, of the client's address.
-pub(super) fn of(key: &HashKey, uri: &Uri, headers: &HeaderMap, client: &str) -> u64 {
+pub(super) fn of<F: Fields>(key: &HashKey, asked: &Asked<'_, F>, client: &str) -> u64 {
     let found = match key {
         HashKey::ClientIp => None,
-        HashKey::Path => Some(uri.path().as_bytes()),
-        HashKey::Uri => Some(uri.path_and_query().map_or(uri.path(), |both| both.as_str()).as_bytes()),
-        HashKey::Header(name) => headers.get(name).map(|value| value.as_bytes()),
-        HashKey::Cookie(name) => cookie(headers, name),
-        HashKey::Query(name) => query(uri.query().unwrap_or_default(), name),
+        HashKey::Path => Some(asked.path.as_bytes()),
+        HashKey::Uri => Some(asked.path_and_query.as_bytes()),
+        HashKey::Header(name) => asked.fields.first(name),
+        HashKey::Cookie(name) => cookie(asked.fields, name),
+        HashKey::Query(name) => query(asked.query, name),
     };
     hash(found.unwrap_or(client.as_bytes()))
 }
 
 /// RFC 6265 section 4.2: `name=value` pairs, separated by semicolons; the first of a name counts.
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
-    headers
-        .get_all(http::header::COOKIE)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|&byte| byte == b';'))
+fn cookie<'a, F: Fields>(fields: &'a F, name: &str) -> Option<&'a [u8]> {
+    fields
+        .all(&http::header::COOKIE)
+        .flat_map(|value| value.split(|&byte| byte == b';'))
         .map(<[u8]>::trim_ascii)
         .find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
@@ -35,14 +35,15 @@ fn query<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pingora::http::RequestHeader;
 
     fn check(key: HashKey, hashed: &str) {
-        let uri: Uri = "/cart?id=7&x=8".parse().unwrap();
-        let mut headers = HeaderMap::new();
-        headers.insert("x-user", "u1".parse().unwrap());
-        headers.append("cookie", "a=1; session=s1".parse().unwrap());
-        headers.append("cookie", "session=s2".parse().unwrap());
-        assert_eq!(of(&key, &uri, &headers, "192.0.2.7"), hash(hashed.as_bytes()), "{key:?}");
+        let request = http::Request::get("/cart?id=7&x=8")
+            .header("x-user", "u1")
+            .header("cookie", "a=1; session=s1")
+            .header("cookie", "session=s2");
+        let head = RequestHeader::from(request.body(()).unwrap().into_parts().0);
+        assert_eq!(of(&key, &Asked::from(&head), "192.0.2.7"), hash(hashed.as_bytes()), "{key:?}");
     }
 
     #[test]

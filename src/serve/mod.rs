@@ -1,9 +1,13 @@
-//! Serves requests and connections: the adapter between Pingora's hooks, or bare sockets, and the pure core.
+//! Serves requests and connections: the pure core's decisions carried out, for plain HTTP/1.1 by ourselves (`h1`),
+//! for other HTTP through Pingora's hooks (`http`), for what is not HTTP from socket to socket (`tcp`).
 
+mod answer;
+mod asked;
 mod call;
 mod engine;
 mod exchange;
 mod forwarding;
+mod h1;
 mod http;
 mod introduction;
 mod key;
@@ -14,3 +18,45 @@ mod tcp;
 pub(crate) use http::Proxy;
 pub(crate) use refused::Reporter;
 pub(crate) use tcp::Carrier;
+
+use crate::config::plan::PoolTimeouts;
+use crate::control::Live;
+use crate::edge::{Conn, Head, Next, Serve};
+use crate::pool::Server;
+use pingora::proxy::HttpProxy;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// What one core serves requests with.
+pub(crate) struct Service {
+    live: Arc<Live>,
+    engine: Arc<HttpProxy<Proxy>>,
+}
+
+impl Service {
+    pub(crate) fn new(live: &Arc<Live>, engine: HttpProxy<Proxy>) -> Self {
+        Self { live: Arc::clone(live), engine: Arc::new(engine) }
+    }
+}
+
+impl Serve for Service {
+    type Hooks = Proxy;
+
+    fn engine(&self) -> &Arc<HttpProxy<Proxy>> {
+        &self.engine
+    }
+
+    async fn serve(&self, conn: &mut Conn, head: Head) -> Next {
+        h1::serve(&self.live, conn, &head).await
+    }
+}
+
+/// How long an idle connection to a server is kept: its own idea of that (`Keep-Alive: timeout=5`), less what a
+/// request takes to get there, if it is shorter than ours.
+fn keepalive(timeouts: &PoolTimeouts, server: &Server) -> Duration {
+    match server.keepalive_hint.load(Relaxed) {
+        0 => timeouts.keepalive,
+        hint => timeouts.keepalive.min(Duration::from_secs(u64::from(hint)) - Duration::from_millis(500)),
+    }
+}

@@ -61,6 +61,7 @@ impl Tell for Reporter {
 
     fn tick(&self) {
         self.0.access_log.flush();
+        super::h1::kept::sweep();
     }
 }
 

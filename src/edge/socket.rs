@@ -1,13 +1,13 @@
-//! A socket's bytes without an engine around them, for what is passed on as it is.
+//! A socket without an engine around it.
 //!
 //! Readiness is asked of the runtime first, and a read or write that falls short tells it that nothing is left:
 //! a byte back and forth costs one read and one write for each direction, and no look in vain.
 
-use super::conn::Socket;
 use crate::units::Address;
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -25,6 +25,13 @@ thread_local! {
 /// Lends the core's buffer.
 pub(super) fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
     PASSING.with_borrow_mut(|scratch| work(scratch))
+}
+
+/// A stream socket.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
 }
 
 impl Socket {
@@ -46,12 +53,38 @@ impl Socket {
         tokio::time::timeout(within, connecting).await.map_err(|_| io::ErrorKind::TimedOut)?
     }
 
-    /// Reads what is there; nothing read is the end.
-    pub(super) fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    pub(super) fn fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(socket) => socket.as_raw_fd(),
+            Self::Unix(socket) => socket.as_raw_fd(),
+        }
+    }
+
+    /// Whether nothing has come, not even its end. It costs no system call as long as the runtime has heard
+    /// of nothing.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let mut byte = [0];
+        let read = match self {
+            Self::Tcp(socket) => socket.try_read(&mut byte),
+            Self::Unix(socket) => socket.try_read(&mut byte),
+        };
+        matches!(read, Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.try_write(bytes),
+            Self::Unix(socket) => socket.try_write(bytes),
+        }
+    }
+
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        socket2::SockRef::from(self).shutdown(std::net::Shutdown::Write)
+    }
+
+    /// A read that fills less than `buf` tells the runtime that nothing is left, so the next one waits
+    /// without asking the kernel (unlike `try_read`).
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
             Self::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
@@ -66,16 +99,42 @@ impl Socket {
     ) -> Poll<io::Result<usize>> {
         with_scratch(|scratch| {
             let mut buf = ReadBuf::new(scratch);
-            std::task::ready!(self.poll_receive(cx, &mut buf))?;
+            std::task::ready!(self.poll_read(cx, &mut buf))?;
             bytes.extend_from_slice(buf.filled());
             Poll::Ready(Ok(buf.filled().len()))
         })
     }
 
-    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+        }
+    }
+
+    pub(super) fn poll_write_both(
+        &mut self,
+        cx: &mut Context<'_>,
+        both: &[IoSlice<'_>; 2],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, both),
+            Self::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, both),
+        }
+    }
+
+    /// Writes as much of both as the socket takes, one after the other.
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, both: [&[u8]; 2]) -> Poll<io::Result<usize>> {
+        match both {
+            [one, []] | [[], one] => self.poll_write(cx, one),
+            both => self.poll_write_both(cx, &both.map(IoSlice::new)),
+        }
+    }
+
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
         }
     }
 
@@ -114,8 +173,17 @@ impl Socket {
     }
 
     /// Has the other side see a reset instead of an end when the socket is closed: what it got is not all.
-    pub(super) fn end_with_reset(&self) {
+    pub(crate) fn end_with_reset(&self) {
         // A socket that is gone already needs no reset.
         let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
     }
 }

@@ -1,0 +1,119 @@
+//! Buffers that a core lends to whatever has bytes to move just now.
+//!
+//! An exchange holds one only while it has bytes in hand: most responses come and go within one wake-up, so
+//! thousands of exchanges under way share a few buffers, which stay warm in the cache.
+
+use std::cell::RefCell;
+use std::io;
+use std::task::{Context, Poll, ready};
+use tokio::io::ReadBuf;
+
+/// Holds a large response's share of a socket's receive buffer, and most responses whole.
+const SIZE: usize = 64 * 1024;
+/// Spare buffers that a core keeps.
+const SPARE: usize = 16;
+
+thread_local! {
+    static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A buffer on loan.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    bytes: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffer {
+    /// An empty one.
+    pub(crate) fn take() -> Self {
+        let bytes = FREE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; SIZE].into_boxed_slice());
+        Self { bytes, start: 0, end: 0 }
+    }
+
+    /// Read and not yet consumed.
+    pub(crate) fn data(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Bytes that still fit in.
+    pub(crate) fn room(&self) -> usize {
+        self.bytes.len() - self.end
+    }
+
+    /// The first `n` bytes are done with.
+    pub(crate) fn consume(&mut self, n: usize) {
+        self.start += n;
+        debug_assert!(self.start <= self.end);
+    }
+
+    /// What lies beyond the first `n` bytes is dropped.
+    pub(crate) fn truncate(&mut self, n: usize) {
+        self.end = self.start + n;
+    }
+
+    /// Adds what `read` brings, and says how much that was.
+    pub(crate) fn fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        read: impl FnOnce(&mut Context<'_>, &mut ReadBuf<'_>) -> Poll<io::Result<()>>,
+    ) -> Poll<io::Result<usize>> {
+        let mut room = ReadBuf::new(&mut self.bytes[self.end..]);
+        ready!(read(cx, &mut room))?;
+        let n = room.filled().len();
+        self.end += n;
+        Poll::Ready(Ok(n))
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        // A thread that is ending has no list any more.
+        let _ = FREE.try_with(|free| {
+            let mut free = free.borrow_mut();
+            if free.len() < SPARE {
+                free.push(bytes);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_given_back_is_lent_again() {
+        let first = Buffer::take();
+        let place = first.bytes.as_ptr();
+        drop(first);
+        assert_eq!(Buffer::take().bytes.as_ptr(), place);
+        drop((0..2 * SPARE).map(|_| Buffer::take()).collect::<Vec<_>>());
+        assert_eq!(FREE.with_borrow(Vec::len), SPARE);
+    }
+
+    #[test]
+    fn what_is_read_is_consumed_in_order() {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut buffer = Buffer::take();
+        for part in ["abc", "de"] {
+            let read = buffer.fill(&mut cx, |_, buf| {
+                buf.put_slice(part.as_bytes());
+                Poll::Ready(Ok(()))
+            });
+            assert!(matches!(read, Poll::Ready(Ok(n)) if n == part.len()));
+        }
+        assert_eq!((buffer.data(), buffer.room()), (&b"abcde"[..], SIZE - 5));
+        buffer.consume(2);
+        buffer.truncate(2);
+        assert_eq!(buffer.data(), b"cd");
+        buffer.consume(2);
+        assert!(buffer.is_empty());
+    }
+}

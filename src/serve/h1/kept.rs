@@ -1,0 +1,123 @@
+//! Connections to servers that wait for their next request. Each core keeps its own, so there is nothing to
+//! lock and the newest, whose state is still in the cache, is used first.
+
+use crate::edge::Socket;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// How many one core keeps, over all servers.
+const MOST: usize = 4096;
+/// How often what is too old is looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static KEPT: RefCell<Kept<Socket>> = RefCell::new(Kept::default());
+}
+
+/// A connection to this server that can be used again, if there is one.
+pub(super) fn take(server: u32) -> Option<Socket> {
+    KEPT.with_borrow_mut(|kept| kept.take(server, Instant::now(), Socket::is_quiet))
+}
+
+/// Keeps a connection for as long as `within`.
+pub(super) fn put(server: u32, socket: Socket, within: Duration) {
+    KEPT.with_borrow_mut(|kept| kept.put(server, socket, Instant::now() + within));
+}
+
+/// Closes what is too old, and what its server has closed. Cheap to call often.
+pub(in crate::serve) fn sweep() {
+    KEPT.with_borrow_mut(|kept| {
+        let now = Instant::now();
+        if now >= kept.next_sweep {
+            kept.sweep(now, Socket::is_quiet);
+            kept.next_sweep = now + SWEEP;
+        }
+    });
+}
+
+/// The connections of one core, by server. Generic so that it can be tested without sockets.
+#[derive(Debug)]
+struct Kept<S> {
+    /// The newest last.
+    idle: HashMap<u32, Vec<(S, Instant)>>,
+    count: usize,
+    next_sweep: Instant,
+}
+
+impl<S> Default for Kept<S> {
+    fn default() -> Self {
+        Self { idle: HashMap::new(), count: 0, next_sweep: Instant::now() }
+    }
+}
+
+impl<S> Kept<S> {
+    fn take(&mut self, server: u32, now: Instant, is_quiet: impl Fn(&S) -> bool) -> Option<S> {
+        let idle = self.idle.get_mut(&server)?;
+        while let Some((socket, until)) = idle.pop() {
+            self.count -= 1;
+            if now < until && is_quiet(&socket) {
+                return Some(socket);
+            }
+        }
+        None
+    }
+
+    fn put(&mut self, server: u32, socket: S, until: Instant) {
+        if self.count < MOST {
+            self.count += 1;
+            self.idle.entry(server).or_default().push((socket, until));
+        }
+    }
+
+    fn sweep(&mut self, now: Instant, is_quiet: impl Fn(&S) -> bool) {
+        self.idle.retain(|_, idle| {
+            idle.retain(|(socket, until)| now < *until && is_quiet(socket));
+            if idle.capacity() > 4 * idle.len().max(4) {
+                idle.shrink_to(2 * idle.len());
+            }
+            !idle.is_empty()
+        });
+        self.count = self.idle.values().map(Vec::len).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_connection_that_still_stands_is_used() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let mut kept = Kept::default();
+        for (socket, until) in [("old", now), ("good", later), ("closed", later)] {
+            kept.put(1, socket, until);
+        }
+        let stands = |socket: &&str| *socket != "closed";
+        assert_eq!(kept.take(2, now, stands), None);
+        assert_eq!(kept.take(1, now, stands), Some("good"));
+        assert_eq!((kept.take(1, now, stands), kept.count), (None, 0));
+    }
+
+    #[test]
+    fn what_is_old_or_closed_is_swept_out() {
+        let now = Instant::now();
+        let mut kept = Kept::default();
+        for n in 0..10 {
+            kept.put(n % 2, n, now + Duration::from_secs(n.into()));
+        }
+        kept.sweep(now + Duration::from_secs(4), |n| n % 2 == 0);
+        assert_eq!((kept.idle.keys().copied().collect::<Vec<_>>(), kept.count), (vec![0], 2));
+    }
+
+    #[test]
+    fn no_more_are_kept_than_there_is_room_for() {
+        let now = Instant::now();
+        let mut kept = Kept::default();
+        for n in 0..MOST + 5 {
+            kept.put(1, n, now + SWEEP);
+        }
+        assert_eq!(kept.count, MOST);
+    }
+}

@@ -1,0 +1,105 @@
+//! A client's request head as its server gets it.
+
+use crate::edge::Head;
+use crate::fields::{Fields, tokens};
+use crate::serve::forwarding::{Tell, Told};
+use http::header;
+
+/// Fields that are about the client's own connection (RFC 9110 section 7.6.1) or its proxy (section 11.7.2).
+const ONE_HOP: [&str; 7] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "upgrade",
+    "proxy-authorization",
+    "http2-settings",
+];
+
+/// Writes the head to `out`, with what a server is told of the request's way. Fields keep their order and the
+/// capitalization they came with.
+pub(super) fn write(head: &Head, told: &[Told<'_>], out: &mut Vec<u8>) {
+    for part in [head.method.as_str(), " "] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    let target = head.path_and_query();
+    if target.starts_with('?') {
+        out.push(b'/');
+    }
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    if head.is_absolute() {
+        // RFC 9112 section 3.2.2: made anew from the target.
+        field(b"Host", head.host().as_bytes(), out);
+    }
+    let has_nominated = head.first(&header::CONNECTION).is_some();
+    for (name, value) in head.fields() {
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        let is_ours = || told.iter().any(|told| told.tell != Tell::Keep && is(told.name.as_str()));
+        let is_nominated = || {
+            has_nominated
+                && tokens(head.all(&header::CONNECTION)).any(|token| token.eq_ignore_ascii_case(name))
+                && !is("host")
+                && !is("content-length")
+                && !is("transfer-encoding")
+        };
+        let stays = !ONE_HOP.into_iter().any(is) && !is_ours() && !is_nominated();
+        if stays && !(head.is_absolute() && is("host")) {
+            field(name, value, out);
+        }
+    }
+    for told in told {
+        if let Tell::Set(value) = &told.tell {
+            field(told.title.as_bytes(), value.as_bytes(), out);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+pub(super) fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    for part in [name, b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::sample_head;
+    use crate::serve::forwarding::{Peer, tell};
+
+    fn written(text: &str) -> String {
+        let head = sample_head(text);
+        let peer = Peer { ip: Some("192.0.2.7".parse().unwrap()), text: "192.0.2.7" };
+        let mut out = Vec::new();
+        write(&head, &tell(&head, peer, &[], "r-1"), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    const TOLD: &str = "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\n\
+                        Forwarded: for=192.0.2.7;host=a;proto=http\r\nX-Request-Id: r-1\r\n\r\n";
+
+    #[test]
+    fn a_head_keeps_its_order_and_its_capitals() {
+        let head = "POST /b?c HTTP/1.1\r\nhost: a\r\nX-B: 1\r\nx-a:  2 \r\nX-B: 3\r\nContent-Length: 2\r\n";
+        assert_eq!(written(&format!("{head}\r\n")), format!("{}{TOLD}", head.replace("x-a:  2 ", "x-a: 2")),);
+    }
+
+    #[test]
+    fn what_is_about_the_clients_connection_ends_here() {
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Hop, Host\r\nX-Hop: 1\r\nTE: trailers\r\n\
+                    Keep-Alive: 5\r\nForwarded: for=6.6.6.6\r\nX-REQUEST-ID: a b\r\n\r\n";
+        assert_eq!(written(head), format!("GET / HTTP/1.1\r\nHost: a\r\n{TOLD}"));
+    }
+
+    #[test]
+    fn an_absolute_target_goes_on_as_a_path_and_a_host() {
+        for (target, path) in [("http://a/b?c", "/b?c"), ("http://a", "/"), ("http://a?c", "/?c")] {
+            let written = written(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            assert!(
+                written.starts_with(&format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For")),
+                "{written}"
+            );
+        }
+    }
+}

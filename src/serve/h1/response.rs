@@ -1,0 +1,257 @@
+//! A server's response head: judged as strictly as a client's request, and written as the client gets it.
+
+use super::request::field;
+use crate::edge::Chunks;
+use crate::fields::{has_token, tokens};
+use httparse::{Error, Header, ParserConfig, Response, Status};
+use std::mem::MaybeUninit;
+
+/// As many fields as a request may have.
+const MAX_FIELDS: usize = 256;
+
+/// Fields that are about the server's own connection (RFC 9110 section 7.6.1).
+const ONE_HOP: [&str; 3] = ["connection", "keep-alive", "proxy-connection"];
+
+/// How a response's body ends (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// After so many bytes.
+    Length(u64),
+    /// After its last chunk.
+    Chunked(Chunks),
+    /// With the connection.
+    UntilClose,
+}
+
+/// What of a head the relay goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Form {
+    /// Bytes of the head, its empty line included.
+    pub(super) length: usize,
+    pub(super) status: u16,
+    pub(super) body: Body,
+    /// Whether the server keeps the connection.
+    pub(super) keeps: bool,
+    /// Seconds for which it does, as `Keep-Alive: timeout=5` says.
+    pub(super) hint: Option<u32>,
+}
+
+impl Form {
+    /// An interim response, which another one follows (RFC 9110 section 15.2).
+    pub(super) fn is_interim(&self) -> bool {
+        (100..200).contains(&self.status)
+    }
+}
+
+/// What the bytes read so far amount to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// More bytes are needed.
+    Partial,
+    Complete(Form),
+    /// It must not go on; the text says why.
+    Refused(&'static str),
+}
+
+/// How the response is to be passed on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct To {
+    /// It answers a HEAD request, so it has no body.
+    pub(super) head_request: bool,
+    /// The client's connection is closed after it.
+    pub(super) closes: bool,
+}
+
+/// Judges a head, and writes it to `out` as the client gets it. Fields keep their order and the capitalization
+/// they came with.
+pub(super) fn read(bytes: &[u8], to: To, out: &mut Vec<u8>) -> Verdict {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut response = Response::new(&mut []);
+    let parsed =
+        ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut fields);
+    let length = match parsed {
+        Ok(Status::Complete(length)) => length,
+        Ok(Status::Partial) => return Verdict::Partial,
+        Err(Error::TooManyHeaders) => return Verdict::Refused("too many fields"),
+        Err(_) => return Verdict::Refused("malformed response head"),
+    };
+    let status = response.code.unwrap_or_default();
+    let is_http_11 = response.version == Some(1);
+    let seen = match Seen::new(response.headers) {
+        Ok(seen) => seen,
+        Err(detail) => return Verdict::Refused(detail),
+    };
+    match status {
+        // Requests that ask for one go another way.
+        101 => return Verdict::Refused("an upgrade nobody asked for"),
+        100..600 => {}
+        _ => return Verdict::Refused("unknown status"),
+    }
+    let body = match () {
+        () if to.head_request || status < 200 || status == 204 || status == 304 => Body::Length(0),
+        () if seen.is_chunked && !is_http_11 => return Verdict::Refused("Transfer-Encoding in HTTP/1.0"),
+        () if seen.is_chunked => Body::Chunked(Chunks::new()),
+        () => seen.length.map_or(Body::UntilClose, Body::Length),
+    };
+    let connection = || values(response.headers, "connection");
+    let keeps = match is_http_11 {
+        true => !(seen.has_connection && has_token(connection(), "close")),
+        false => seen.has_connection && has_token(connection(), "keep-alive"),
+    };
+    let form = Form { length, status, body, keeps, hint: seen.hint };
+
+    let digits = [status / 100, status / 10 % 10, status % 10].map(|digit| b'0' + digit as u8);
+    for part in [b"HTTP/1.1 ", &digits[..], b" ", response.reason.unwrap_or_default().as_bytes(), b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+    for header in response.headers.iter() {
+        let is = |other: &str| header.name.eq_ignore_ascii_case(other);
+        let is_nominated = || {
+            seen.has_connection
+                && tokens(connection()).any(|token| token.eq_ignore_ascii_case(header.name.as_bytes()))
+                && !is("content-length")
+                && !is("transfer-encoding")
+        };
+        // Where both are given, chunks are what counts (RFC 9112 section 6.3).
+        let is_overruled = || seen.is_chunked && is("content-length");
+        if !ONE_HOP.into_iter().any(is) && !is_nominated() && !is_overruled() {
+            field(header.name.as_bytes(), header.value, out);
+        }
+    }
+    if !form.is_interim() && (to.closes || body == Body::UntilClose) {
+        out.extend_from_slice(b"Connection: close\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    Verdict::Complete(form)
+}
+
+fn values<'a>(headers: &'a [Header<'a>], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+}
+
+/// What the fields say of the body and of the connection.
+#[derive(Default)]
+struct Seen {
+    length: Option<u64>,
+    is_chunked: bool,
+    has_connection: bool,
+    hint: Option<u32>,
+}
+
+impl Seen {
+    /// Two readers must not disagree on where the body ends (RFC 9112 section 6).
+    fn new(headers: &[Header<'_>]) -> Result<Self, &'static str> {
+        let mut seen = Self::default();
+        for header in headers {
+            let is = |other: &str| header.name.eq_ignore_ascii_case(other);
+            match header.name.len() {
+                10 if is("connection") => seen.has_connection = true,
+                10 if is("keep-alive") => seen.hint = timeout(header.value),
+                14 if is("content-length") => {
+                    if seen.length.is_some() {
+                        return Err("more than one Content-Length");
+                    }
+                    let digits = std::str::from_utf8(header.value).ok();
+                    let digits = digits.filter(|v| !v.is_empty() && v.bytes().all(|b| b.is_ascii_digit()));
+                    let length = digits.and_then(|digits| digits.parse().ok());
+                    seen.length = Some(length.ok_or("Content-Length is not a number")?);
+                }
+                17 if is("transfer-encoding") => {
+                    if seen.is_chunked || !header.value.eq_ignore_ascii_case(b"chunked") {
+                        return Err("Transfer-Encoding other than one chunked");
+                    }
+                    seen.is_chunked = true;
+                }
+                _ => {}
+            }
+        }
+        Ok(seen)
+    }
+}
+
+/// `timeout=5` of a Keep-Alive field, in seconds.
+pub(in crate::serve) fn timeout(value: &[u8]) -> Option<u32> {
+    let value = std::str::from_utf8(value).ok()?;
+    value.split(',').find_map(|part| part.trim().strip_prefix("timeout=")?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: To = To { head_request: false, closes: false };
+
+    fn check(text: &str, to: To) -> (Form, String) {
+        let mut out = Vec::new();
+        match read(text.as_bytes(), to, &mut out) {
+            Verdict::Complete(form) => (form, String::from_utf8(out).unwrap()),
+            other => panic!("{text:?} gave {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_head_goes_on_without_what_is_about_the_servers_connection() {
+        let text = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\n\
+                    Keep-Alive: max=9, timeout=7\r\nX-B: 1\r\nX-A: 2\r\n\r\nhello";
+        let (form, out) = check(text, PLAIN);
+        assert_eq!(out, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nX-B: 1\r\nX-A: 2\r\n\r\n");
+        let length = text.len() - 5;
+        let expected = Form { length, status: 200, body: Body::Length(5), keeps: true, hint: Some(7) };
+        assert_eq!(form, expected);
+    }
+
+    #[test]
+    fn a_body_ends_as_the_head_says() {
+        let chunked = Body::Chunked(Chunks::new());
+        for (head, body, keeps) in [
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n", chunked, true),
+            ("HTTP/1.1 200 OK\r\n\r\n", Body::UntilClose, true),
+            ("HTTP/1.1 204 No Content\r\n\r\n", Body::Length(0), true),
+            ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", Body::Length(0), true),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: Close\r\n\r\n", Body::Length(5), false),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", Body::Length(5), false),
+            ("HTTP/1.0 200\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\n", Body::Length(5), true),
+        ] {
+            let (form, _) = check(head, PLAIN);
+            assert_eq!((form.body, form.keeps), (body, keeps), "{head:?}");
+        }
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+        assert_eq!(check(head, To { head_request: true, closes: false }).0.body, Body::Length(0));
+    }
+
+    #[test]
+    fn a_client_is_told_when_its_connection_ends() {
+        let closes = To { head_request: false, closes: true };
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+        assert!(check(head, closes).1.ends_with("\r\nConnection: close\r\n\r\n"));
+        assert!(check("HTTP/1.1 200 OK\r\n\r\n", PLAIN).1.ends_with("\r\nConnection: close\r\n\r\n"));
+        assert!(!check("HTTP/1.1 100 Continue\r\n\r\n", closes).1.contains("close"));
+    }
+
+    #[test]
+    fn a_length_beside_chunks_goes_no_further() {
+        let (form, out) =
+            check("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", PLAIN);
+        assert_eq!(form.body, Body::Chunked(Chunks::new()));
+        assert_eq!(out, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    }
+
+    #[test]
+    fn a_response_that_can_be_read_two_ways_is_refused() {
+        for text in [
+            "not HTTP at all\r\n\r\n",
+            "HTTP/1.1 099 Odd\r\n\r\n",
+            "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ] {
+            assert!(matches!(read(text.as_bytes(), PLAIN, &mut Vec::new()), Verdict::Refused(_)), "{text:?}");
+        }
+        assert_eq!(read(b"HTTP/1.1 200 OK\r\nX:", PLAIN, &mut Vec::new()), Verdict::Partial);
+    }
+}
