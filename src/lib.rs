@@ -3,6 +3,7 @@
 pub mod access_log;
 mod admin;
 pub mod cli;
+pub mod client_hello;
 pub mod config;
 mod control;
 mod edge;

@@ -285,6 +285,14 @@ fn each_http_request_to_a_pool_with_headers_has_a_connection_of_its_own() {
             assert_eq!(server.accepted(), at * 3 + request);
         }
     }
+    // The engine serves older clients, by the same rule.
+    for client in ["192.0.2.3", "192.0.2.4"] {
+        let mut connection = Client::over(from(&balancer, client));
+        connection.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
+        let response = connection.response();
+        assert_eq!(response.text(), format!("PROXY TCP4 {client} 198.51.100.1 4000 443 false"));
+    }
+    assert_eq!(server.accepted(), 8);
 }
 
 #[test]

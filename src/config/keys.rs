@@ -96,7 +96,7 @@ pub(super) const ACCESS_LOG: &[Key] = &[
 pub(super) const LISTENER: &[Key] = &[
     given("address", Kind::Text("an IP address with a port (`0.0.0.0:80`, `\"[::]:80\"`) or `unix:/path`")),
     given("addresses", Kind::List("several of what `address` takes")),
-    key("protocol", Kind::Choice(&["http", "tcp"]), "http"),
+    key("protocol", Kind::Choice(&["http", "tcp", "tls_passthrough"]), "http"),
     given("pool", Kind::Text("the name of a pool")),
     given("routes", Kind::Text("the name of a list under `routes`")),
     nullable("proxy_protocol", Kind::Section(PROXY_PROTOCOL), "null"),
@@ -136,6 +136,7 @@ pub(super) const MATCH: &[Key] = &[
     nullable("path", Kind::Text("`/exact`, or `/prefix/*` for everything below it"), "null"),
     key("methods", Kind::List("HTTP methods in capitals, like `GET`"), "[]"),
     key("headers", Kind::Texts("the field's exact value, or `\"*\"` for any"), "{}"),
+    key("alpn", Kind::List("protocols that TLS clients offer, like `h2` or `http/1.1`"), "[]"),
 ];
 
 pub(super) const POOL: &[Key] = &[

@@ -1,7 +1,7 @@
 //! Listeners: where clients connect, what they may use, and which pool or routes serve them.
 
 use super::address;
-use super::known::{Known, refuse_request_keys};
+use super::known::{Known, refuse_foreign_match, refuse_request_keys};
 use super::names::{Once, check_section_name};
 use super::place::At;
 use super::plan::{Entry, Http2, Limits, Listener, ListenerTimeouts, Protocol};
@@ -20,10 +20,14 @@ pub(super) fn listener(
     taken: &mut Once<Address>,
 ) -> Option<Listener> {
     check_section_name(name, &section.at);
-    let protocol = section.choice("protocol", &[("http", Protocol::Http), ("tcp", Protocol::Tcp)]);
+    let protocol = section.choice(
+        "protocol",
+        &[("http", Protocol::Http), ("tcp", Protocol::Tcp), ("tls_passthrough", Protocol::TlsPassthrough)],
+    );
     let foreign = match protocol {
         Protocol::Http => None,
         Protocol::Tcp => Some("tcp"),
+        Protocol::TlsPassthrough => Some("tls_passthrough"),
     };
     if let Some(protocol) = foreign {
         section.refuse_foreign(&["trusted_proxies", "http2"], protocol);
@@ -106,7 +110,7 @@ fn entry(section: &Section<'_>, protocol: Protocol, known: &Known<'_>) -> Option
         }
         (None, Some(at)) if protocol == Protocol::Tcp => at.refuse_key(Fault::new(
             "`protocol: tcp` shows nothing to choose by",
-            "write `pool: NAME` for all connections",
+            "write `pool: NAME` for all connections, or `protocol: tls_passthrough` to choose by TLS server name",
         )),
         _ => {}
     }
@@ -119,6 +123,9 @@ fn check_entry(section: &Section<'_>, entry: Option<Entry>, foreign: Option<&str
     let pools = known.behind(entry);
     if let Some(protocol) = foreign {
         refuse_request_keys(&at, &pools, protocol);
+    }
+    for rule in known.rules(entry) {
+        refuse_foreign_match(&at, rule, foreign);
     }
 }
 

@@ -118,6 +118,8 @@ pub enum Protocol {
     Http,
     /// Anything; each connection is balanced by itself, and its bytes are passed on as they are.
     Tcp,
+    /// The same for TLS, which ends at the server; the pool is chosen by the name the client asks for.
+    TlsPassthrough,
 }
 
 /// Where a listener's requests go; the numbers index `Plan::pools` and `Plan::routes`.
@@ -182,6 +184,8 @@ pub struct Match {
     pub methods: Vec<Method>,
     /// All of them must hold.
     pub headers: Vec<HeaderMatch>,
+    /// Any of them, of those that a TLS client offers; empty is whatever it offers.
+    pub alpn: Vec<String>,
 }
 
 /// A host name, lower case, without port.

@@ -3,6 +3,7 @@
 use super::conn::Client;
 use super::socket::Socket;
 use super::watch::Watched;
+use crate::client_hello::Hello;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub(crate) struct Caller {
     pub(crate) destination: Option<SocketAddr>,
     /// Read of it already; the server gets it first.
     pub(crate) first: Vec<u8>,
+    /// What it begins with, if the listener has TLS passed on.
+    pub(crate) hello: Option<Hello>,
 }
 
 /// What becomes of a connection.

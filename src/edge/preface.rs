@@ -1,4 +1,5 @@
-//! What a connection brings before its own protocol: a PROXY header that says who the client is.
+//! What is read of a connection before it is served: a PROXY header that says who the client is, a ClientHello that
+//! says which name it asks for.
 //!
 //! One deadline holds for all of it, so a trickle ends like silence does.
 
@@ -6,31 +7,46 @@ use super::Trouble;
 use super::socket::Socket;
 use super::watch::Watched;
 use crate::access_log::Why;
-use crate::proxy_header::{self, Origin, Verdict};
+use crate::client_hello::{self, Hello};
+use crate::proxy_header::{self, Origin};
 use std::future::poll_fn;
 use std::task::{Poll, ready};
 
-/// What was read ahead.
-#[derive(Debug)]
-pub(super) struct Preface {
-    pub(super) origin: Origin,
-    /// The first bytes of the protocol itself, as far as they came along.
-    pub(super) rest: Vec<u8>,
+/// Why nothing follows; `None` when the client has left without a word.
+type Ended = Option<Trouble>;
+
+/// Reads a PROXY header, and takes it from `bytes`. What came along with it stays there.
+pub(super) async fn header(
+    socket: &mut Socket,
+    watch: &Watched,
+    bytes: &mut Vec<u8>,
+) -> Result<Origin, Ended> {
+    loop {
+        arrive(socket, watch, bytes, "PROXY header incomplete").await?;
+        match proxy_header::parse(bytes) {
+            proxy_header::Verdict::Partial => {}
+            proxy_header::Verdict::Complete { length, origin } => {
+                bytes.drain(..length);
+                return Ok(origin);
+            }
+            proxy_header::Verdict::Refused(detail) => return Err(Some(trouble(Why::ProxyHeader, detail))),
+        }
+    }
 }
 
-/// Reads a PROXY header, and as little beyond as the kernel allows.
-pub(super) async fn read(socket: &mut Socket, watch: &Watched) -> Result<Preface, Trouble> {
-    let mut bytes = Vec::new();
+/// Reads a ClientHello. It stays in `bytes`: the server is to have it too.
+pub(super) async fn hello(socket: &mut Socket, watch: &Watched, bytes: &mut Vec<u8>) -> Result<Hello, Ended> {
     loop {
-        arrive(socket, watch, &mut bytes, "PROXY header incomplete").await?;
-        match proxy_header::parse(&bytes) {
-            Verdict::Partial => {}
-            Verdict::Complete { length, origin } => {
-                bytes.drain(..length);
-                return Ok(Preface { origin, rest: bytes });
+        if !bytes.is_empty() {
+            match client_hello::parse(bytes) {
+                client_hello::Verdict::Partial => {}
+                client_hello::Verdict::Complete(hello) => return Ok(hello),
+                client_hello::Verdict::Refused(detail) => {
+                    return Err(Some(trouble(Why::ClientHello, detail)));
+                }
             }
-            Verdict::Refused(detail) => return Err(trouble(Why::ProxyHeader, detail)),
         }
+        arrive(socket, watch, bytes, "ClientHello incomplete").await?;
     }
 }
 
@@ -40,7 +56,8 @@ async fn arrive(
     watch: &Watched,
     bytes: &mut Vec<u8>,
     incomplete: &'static str,
-) -> Result<(), Trouble> {
+) -> Result<(), Ended> {
+    let begun = !bytes.is_empty();
     let arrived = poll_fn(|cx| {
         watch.wake_by(cx.waker());
         if let Some(why) = watch.interrupted() {
@@ -51,7 +68,7 @@ async fn arrive(
             Ok(0) | Err(_) => Err(Why::ClientAborted),
         })
     });
-    arrived.await.map_err(|why| trouble(why, incomplete))
+    arrived.await.map_err(|why| (begun || why != Why::ClientAborted).then(|| trouble(why, incomplete)))
 }
 
 fn trouble(why: Why, detail: &'static str) -> Trouble {

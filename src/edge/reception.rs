@@ -6,15 +6,16 @@ use super::conn::{Client, Conn, Seat};
 use super::conversation::converse;
 use super::door::Door;
 use super::gate::{ClientPass, Pass};
-use super::preface::{self, Preface};
+use super::preface;
 use super::socket::Socket;
 use super::watch::{Watch, Watched};
 use super::{Serve, Tell, Trouble};
 use crate::access_log::Why;
+use crate::client_hello::Hello;
 use crate::config::plan::Protocol;
 use crate::proxy_header::Origin;
 use pingora::server::ShutdownWatch;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -54,6 +55,7 @@ struct Guest {
     destination: Option<SocketAddr>,
     /// Read of it already.
     first: Vec<u8>,
+    hello: Option<Hello>,
 }
 
 /// Serves a connection to its end.
@@ -69,9 +71,11 @@ impl<S: Serve> Reception<S> {
             let ip = peer.ip().to_canonical();
             plan.proxies.iter().any(|network| network.contains(&ip))
         });
-        let guest = Guest { socket, watch, source: peer, destination: None, first: Vec::new() };
-        if !is_proxy {
-            if let Some((served, pass)) = self.serve(guest) {
+        let guest = Guest { socket, watch, source: peer, destination: None, first: Vec::new(), hello: None };
+        let is_tls = plan.protocol == Protocol::TlsPassthrough;
+        if !is_proxy && !is_tls {
+            if let Some(pass) = self.admit(&guest) {
+                let served = self.serve(guest);
                 self.tracker.spawn(async move {
                     let _passes = (passes, pass);
                     served.await;
@@ -81,7 +85,7 @@ impl<S: Serve> Reception<S> {
         }
         guest.watch.deadline(plan.timeouts.tls_handshake, Why::HandshakeTimeout);
         // Boxed, so that its room is given back before the connection is served.
-        let introduced = Box::pin(self.clone().introduce(guest));
+        let introduced = Box::pin(self.clone().introduce(guest, is_proxy, is_tls));
         self.tracker.spawn(async move {
             let _passes = passes;
             let introduced = introduced.await;
@@ -92,28 +96,40 @@ impl<S: Serve> Reception<S> {
     }
 
     /// Reads what comes before the protocol, and begins to serve.
-    async fn introduce(self, mut guest: Guest) -> Option<(Served, Option<ClientPass>)> {
-        let Preface { origin, rest } = match preface::read(&mut guest.socket, &guest.watch).await {
-            Ok(preface) => preface,
-            Err(trouble) => {
-                self.turn_away(&guest, trouble);
-                return None;
-            }
-        };
-        guest.watch.no_deadline();
-        guest.first = rest;
-        match origin {
-            Origin::Own => {}
-            Origin::Unix => guest.source = None,
-            Origin::Inet { source, destination } => {
-                (guest.source, guest.destination) = (Some(source), Some(destination));
+    async fn introduce(
+        self,
+        mut guest: Guest,
+        is_proxy: bool,
+        is_tls: bool,
+    ) -> Option<(Served, Option<ClientPass>)> {
+        if is_proxy {
+            let header = preface::header(&mut guest.socket, &guest.watch, &mut guest.first).await;
+            match header {
+                Ok(Origin::Own) => {}
+                Ok(Origin::Unix) => guest.source = None,
+                Ok(Origin::Inet { source, destination }) => {
+                    (guest.source, guest.destination) = (Some(source), Some(destination));
+                }
+                Err(trouble) => return self.turn_away(&guest, trouble),
             }
         }
-        self.serve(guest)
+        let pass = self.admit(&guest)?;
+        if is_tls {
+            let hello = preface::hello(&mut guest.socket, &guest.watch, &mut guest.first).await;
+            match hello {
+                Ok(hello) => guest.hello = Some(hello),
+                Err(trouble) => return self.turn_away(&guest, trouble),
+            }
+        }
+        guest.watch.no_deadline();
+        Some((self.serve(guest), pass))
     }
 
-    fn turn_away(&self, guest: &Guest, trouble: Trouble) {
-        self.tell.turned_away(&self.client(guest), trouble);
+    fn turn_away<T>(&self, guest: &Guest, trouble: Option<Trouble>) -> Option<T> {
+        if let Some(trouble) = trouble {
+            self.tell.turned_away(&self.client(guest), trouble);
+        }
+        None
     }
 
     fn client(&self, guest: &Guest) -> Client {
@@ -123,7 +139,8 @@ impl<S: Serve> Reception<S> {
     }
 
     /// `None` when the client has too many connections open already.
-    fn admit(&self, ip: Option<IpAddr>) -> Option<Option<ClientPass>> {
+    fn admit(&self, guest: &Guest) -> Option<Option<ClientPass>> {
+        let ip = guest.source.map(|source| source.ip().to_canonical());
         let limit = self.door.plan.load().limits.connections_per_client;
         let (Some(ip), Some(limit)) = (ip, limit) else { return Some(None) };
         let pass = self.door.clients.enter(ip, limit.get());
@@ -135,13 +152,14 @@ impl<S: Serve> Reception<S> {
     }
 
     /// Begins to serve.
-    fn serve(&self, guest: Guest) -> Option<(Served, Option<ClientPass>)> {
+    fn serve(&self, guest: Guest) -> Served {
         let client = Arc::new(self.client(&guest));
-        let pass = self.admit(client.ip)?;
-        let Guest { socket, watch, source, destination, first } = guest;
+        let Guest { socket, watch, source, destination, first, hello } = guest;
         let protocol = self.door.plan.load().protocol;
-        let served = match protocol {
-            Protocol::Tcp => self.carry.carry(Caller { socket, client, watch, source, destination, first }),
+        match protocol {
+            Protocol::Tcp | Protocol::TlsPassthrough => {
+                self.carry.carry(Caller { socket, client, watch, source, destination, first, hello })
+            }
             Protocol::Http => {
                 let mut conn = Conn::new(socket, Arc::new(Seat::new(client, watch)), source);
                 conn.begin_with(first, destination);
@@ -153,7 +171,6 @@ impl<S: Serve> Reception<S> {
                     self.goaway.clone(),
                 ))
             }
-        };
-        Some((served, pass))
+        }
     }
 }

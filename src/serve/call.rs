@@ -1,6 +1,5 @@
 //! One connection that is passed on as it is, from its opening to its record.
 
-use super::refused::protocol;
 use crate::access_log::{Record, Why};
 use crate::config::plan::Name;
 use crate::control::Live;
@@ -21,6 +20,9 @@ pub(super) struct Call {
     pub(super) route: Option<(Name, usize)>,
     pub(super) pool: Option<Name>,
     pub(super) lease: Option<Lease>,
+    /// `TCP` or `TLS`, and the server name that a TLS client asks for.
+    pub(super) protocol: &'static str,
+    pub(super) name: Option<String>,
     pub(super) tries: u32,
     pub(super) connect: Option<Duration>,
     started: Instant,
@@ -41,6 +43,8 @@ impl Call {
             route: None,
             pool: None,
             lease: None,
+            protocol: "TCP",
+            name: None,
             tries: 0,
             connect: None,
             started: Instant::now(),
@@ -89,9 +93,9 @@ impl Call {
             pool: self.pool.as_deref(),
             server: lease.as_ref().map(|lease| &**lease.server().name()),
             method: None,
-            host: None,
+            host: self.name.as_deref(),
             path: None,
-            protocol: protocol(&self.client),
+            protocol: Some(self.protocol),
             status: why.status(),
             why,
             detail: self.detail,

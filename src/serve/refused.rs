@@ -66,10 +66,11 @@ impl Tell for Reporter {
 }
 
 /// What the log calls connections that the listener passes on as they are; HTTP has names of its own.
-pub(super) fn protocol(client: &Client) -> Option<&'static str> {
+fn protocol(client: &Client) -> Option<&'static str> {
     match client.door.plan.load().protocol {
         Protocol::Http => None,
         Protocol::Tcp => Some("TCP"),
+        Protocol::TlsPassthrough => Some("TLS"),
     }
 }
 
