@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use support::balancer::{Balancer, outcome};
 use support::tcp::{End, Server, connect, connect_from};
+use support::tls::Certificate;
 
 fn with_length(bytes: &[u8]) -> Vec<u8> {
     [&u16::try_from(bytes.len()).expect("short").to_be_bytes()[..], bytes].concat()
@@ -217,4 +218,32 @@ fn a_hello_after_a_proxy_header_is_read_too() {
     // Nobody waits in a listener's limit with half a hello under another's address.
     let got = exchange(&mut connect_from([127, 0, 0, 2], balancer.address("web")), &sent);
     assert_eq!(got, [b"exact ", &sent[..]].concat());
+}
+
+#[test]
+fn real_tls_ends_at_the_server_with_the_servers_certificate() {
+    let (shop, other) =
+        (Certificate::until("shop.example", 2040), Certificate::until("www.other.example", 2040));
+    let (shop_server, other_server) = (shop.serve(), other.serve());
+    let text = format!(
+        "listeners:\n  web: {{ address: 127.0.0.1:0, protocol: tls_passthrough, routes: names }}\n\
+         routes:\n  names:\n    - {{ match: {{ host: shop.example }}, pool: shop }}\n    \
+         - {{ match: {{ host: \"*.other.example\" }}, pool: other }}\n\
+         pools:\n  shop: {{ servers: [{}] }}\n  other: {{ servers: [{}] }}\n",
+        shop_server.address, other_server.address
+    );
+    let balancer = Balancer::start(&text);
+    for (certificate, name) in [(&shop, "shop.example"), (&other, "www.other.example")] {
+        let mut client = certificate.connect(connect(balancer.address("web")), name);
+        let mut greeting = vec![0; name.len() + 1];
+        client.read_exact(&mut greeting).expect("the server's greeting");
+        assert_eq!(greeting, format!("{name}\n").as_bytes());
+        let sent: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
+        let mut back = vec![0; sent.len()];
+        for (sent, back) in sent.chunks(50_000).zip(back.chunks_mut(50_000)) {
+            client.write_all(sent).expect("taken");
+            client.read_exact(back).expect("said back");
+        }
+        assert_eq!(back, sent);
+    }
 }

@@ -182,6 +182,7 @@ pub(super) const SERVER: &[Key] = &[
 pub(super) const HEALTH: &[Key] = &[
     given("http", Kind::Either("the path", HTTP_PROBE)),
     given("tcp", Kind::Section(TCP_PROBE)),
+    given("tls", Kind::Section(TLS_PROBE)),
     nullable("port", Kind::Count(1, 65_535), "null"),
     key("interval", Kind::Duration(Duration::from_millis(10), HOUR), "2s"),
     key("timeout", Kind::Duration(MS, HOUR), "1s"),
@@ -203,7 +204,13 @@ pub(super) const HTTP_PROBE: &[Key] = &[
     nullable("expect_body", Kind::Text("a text that the body must contain"), "null"),
 ];
 
-pub(super) const TCP_PROBE: &[Key] = &[];
+pub(super) const TCP_PROBE: &[Key] = &[
+    nullable("send", Kind::Text("a text to send, like `\"PING\\r\\n\"`"), "null"),
+    nullable("expect", Kind::Text("a text that the reply must contain"), "null"),
+];
+
+pub(super) const TLS_PROBE: &[Key] =
+    &[nullable("server_name", Kind::Text("the name to ask for"), "null"), key("verify", Kind::Flag, "false")];
 
 pub(super) const RETRIES: &[Key] = &[
     key("max", Kind::Count(0, 10), "1"),

@@ -290,8 +290,26 @@ pub struct Health {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Probe {
     Http(HttpProbe),
-    /// A connection that opens is a pass.
-    Tcp,
+    Tcp(TcpProbe),
+    Tls(TlsProbe),
+}
+
+/// A connection that opens is a pass, unless more is asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TcpProbe {
+    /// Never without `expect`.
+    pub send: Option<String>,
+    /// A text that the first 64 KiB of the reply must contain.
+    pub expect: Option<String>,
+}
+
+/// A handshake that completes is a pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TlsProbe {
+    /// `None` is the server's address, which is not sent.
+    pub server_name: Option<String>,
+    /// Whether the certificate must be good for that name, by the machine's own authorities.
+    pub verify: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,7 @@
 //! The `http` probe: one request over a new connection; the status and, if asked, the body must fit.
 
 use super::dial::Dial;
-use super::{Failure, Probe};
+use super::{BODY_LIMIT, Failure, Probe, contains, shown};
 use crate::config::plan::HttpProbe;
 use crate::units::Address;
 use async_trait::async_trait;
@@ -10,11 +10,6 @@ use pingora::http::RequestHeader;
 use pingora::upstreams::peer::HttpPeer;
 use std::fmt::{self, Write};
 use std::sync::Arc;
-
-/// A body is read this far.
-const BODY_LIMIT: usize = 64 * 1024;
-/// Of an unexpected body, so much is shown.
-const SHOWN: usize = 80;
 
 /// The `http` probe.
 pub struct HttpCheck {
@@ -102,13 +97,8 @@ impl Probe for HttpCheck {
                 break;
             }
         }
-        let found = String::from_utf8_lossy(&body[..body.len().min(SHOWN)]).into_owned();
-        Err(Failure::Body { expected: expected.clone(), found })
+        Err(Failure::Body { expected: expected.clone(), found: shown(&body) })
     }
-}
-
-fn contains(body: &[u8], text: &[u8]) -> bool {
-    text.is_empty() || body.windows(text.len()).any(|window| window == text)
 }
 
 /// The innermost error says what happened; the outer ones say where in the engine.

@@ -116,7 +116,7 @@ fn balance(rng: &mut Rng) -> Balance {
 fn health(rng: &mut Rng) -> Option<Health> {
     let times = |rng: &mut Rng| NonZeroU32::new(rng.u32(1..4)).expect("at least one");
     (rng.u8(..4) > 0).then(|| Health {
-        probe: plan::Probe::Tcp,
+        probe: plan::Probe::Tcp(plan::TcpProbe::default()),
         port: None,
         interval: Duration::from_secs(2),
         timeout: Duration::from_secs(1),
