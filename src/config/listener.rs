@@ -1,7 +1,7 @@
 //! Listeners: where clients connect, what they may use, and which pool or routes serve them.
 
 use super::address;
-use super::known::{Known, refuse_request_keys};
+use super::known::{Known, refuse_foreign_match, refuse_request_keys};
 use super::names::{Once, check_section_name};
 use super::place::At;
 use super::plan::{Entry, Http2, Limits, Listener, ListenerTimeouts, Protocol};
@@ -20,10 +20,14 @@ pub(super) fn listener(
     taken: &mut Once<Address>,
 ) -> Option<Listener> {
     check_section_name(name, &section.at);
-    let protocol = section.choice("protocol", &[("http", Protocol::Http), ("tcp", Protocol::Tcp)]);
+    let protocol = section.choice(
+        "protocol",
+        &[("http", Protocol::Http), ("tcp", Protocol::Tcp), ("tls_passthrough", Protocol::TlsPassthrough)],
+    );
     let foreign = match protocol {
         Protocol::Http => None,
         Protocol::Tcp => Some("tcp"),
+        Protocol::TlsPassthrough => Some("tls_passthrough"),
     };
     if let Some(protocol) = foreign {
         section.refuse_foreign(&["trusted_proxies", "http2"], protocol);
@@ -31,6 +35,10 @@ pub(super) fn listener(
     let addresses = addresses(section, taken);
     let entry = entry(section, protocol, known);
     check_entry(section, entry, foreign, known);
+    let proxies = match section.get("proxy_protocol") {
+        Some(at) if !at.is_null() => section.section("proxy_protocol", proxies),
+        _ => Some(Vec::new()),
+    };
     let trusted_proxies = section.get("trusted_proxies").map(|at| networks(&at)).unwrap_or_default();
     let http2 = section
         .section("http2", |http2| Http2 { max_concurrent_streams: http2.count("max_concurrent_streams") });
@@ -41,6 +49,7 @@ pub(super) fn listener(
         addresses,
         protocol,
         entry: entry?,
+        proxies: proxies?,
         trusted_proxies,
         http2: http2?,
         limits: limits?,
@@ -101,7 +110,7 @@ fn entry(section: &Section<'_>, protocol: Protocol, known: &Known<'_>) -> Option
         }
         (None, Some(at)) if protocol == Protocol::Tcp => at.refuse_key(Fault::new(
             "`protocol: tcp` shows nothing to choose by",
-            "write `pool: NAME` for all connections",
+            "write `pool: NAME` for all connections, or `protocol: tls_passthrough` to choose by TLS server name",
         )),
         _ => {}
     }
@@ -115,6 +124,25 @@ fn check_entry(section: &Section<'_>, entry: Option<Entry>, foreign: Option<&str
     if let Some(protocol) = foreign {
         refuse_request_keys(&at, &pools, protocol);
     }
+    for rule in known.rules(entry) {
+        refuse_foreign_match(&at, rule, foreign);
+    }
+}
+
+fn proxies(section: Section<'_>) -> Vec<IpNet> {
+    let Some(at) = section.get("from") else {
+        section.at.refuse_key(Fault::new(
+            "names no proxies",
+            "add `from`, like `from: [10.0.0.0/8]`: the networks that send PROXY headers",
+        ));
+        return Vec::new();
+    };
+    let errors = at.errors();
+    let networks = networks(&at);
+    if networks.is_empty() && at.errors() == errors {
+        at.refuse_key(Fault::new("is empty", "write at least one network, like `[10.0.0.0/8]`"));
+    }
+    networks
 }
 
 fn networks(at: &At<'_>) -> Vec<IpNet> {
@@ -165,5 +193,6 @@ fn timeouts(section: &Section<'_>, foreign: Option<&str>) -> ListenerTimeouts {
         request_header: section.duration("request_header"),
         request_body: section.duration("request_body"),
         idle: section.duration("idle"),
+        tls_handshake: section.duration("tls_handshake"),
     }
 }

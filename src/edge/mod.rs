@@ -14,6 +14,8 @@ mod gate;
 mod head;
 mod listen;
 mod pipes;
+mod preface;
+mod reception;
 mod relay;
 mod socket;
 mod watch;
@@ -78,6 +80,8 @@ pub(crate) struct Trouble {
 pub(crate) trait Tell: Send + Sync {
     /// A request was refused; `head` is what had arrived of it.
     fn refused(&self, client: &Client, head: &[u8], trouble: Trouble);
+    /// A connection ended before its protocol began.
+    fn turned_away(&self, client: &Client, trouble: Trouble);
     /// Called on every core at every tick.
     fn tick(&self);
 }

@@ -6,6 +6,7 @@ use super::asked::Asked;
 use super::engine::{can_be_repeated, change_headers, keepalive_hint, peer, reason};
 use super::exchange::{Exchange, remaining};
 use super::forwarding;
+use super::introduction::{introduce, tell_engine_to_end};
 use super::response::{end_servers_hop, is_ambiguous};
 use crate::access_log::Why;
 use crate::control::Live;
@@ -13,7 +14,7 @@ use crate::edge::SEAT;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Version, header};
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -153,7 +154,23 @@ impl ProxyHttp for Proxy {
         };
         let h2 = session.req_header().version == Version::HTTP_2;
         let has_body = !session.is_body_empty();
-        peer(lease.server(), &destination.pool.plan.timeouts, h2, has_body)
+        let mut peer = peer(lease.server(), &destination.pool.plan.timeouts, h2, has_body)?;
+        if let Some(version) = destination.pool.plan.proxy_protocol {
+            introduce(&mut peer, version, session.client_addr(), session.server_addr());
+        }
+        Ok(peer)
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        request: &mut RequestHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        if exchange.pool().is_some_and(|pool| pool.plan.proxy_protocol.is_some()) {
+            tell_engine_to_end(request)?;
+        }
+        Ok(())
     }
 
     async fn connected_to_upstream(

@@ -12,10 +12,11 @@ mod response;
 use super::asked::Asked;
 use super::exchange::{Exchange, is_idempotent, remaining};
 use super::forwarding::{self, Peer};
-use super::{answer, keepalive};
+use super::{answer, introduction, keepalive};
 use crate::access_log::Why;
 use crate::control::Live;
 use crate::edge::{Body, Buffer, Chunks, Conn, Duplex, Head, Next, Seat, Socket};
+use crate::proxy_header::{self, About};
 pub(super) use response::timeout;
 use response::{Form, To, Verdict};
 use std::future::poll_fn;
@@ -161,6 +162,9 @@ impl<'a> Relay<'a> {
         let told = forwarding::tell(self.head, peer, &listener.plan.trusted_proxies, id);
         self.request.reserve(1024);
         request::write(self.head, &told, &mut self.request);
+        if pool.plan.proxy_protocol.is_some() {
+            introduction::end_after_this(&mut self.request);
+        }
         let watch = &self.seat.watch;
         if self.conn.is_request_over() {
             watch.deadline(pool.plan.timeouts.request, Why::RequestTimeout);
@@ -185,7 +189,13 @@ impl<'a> Relay<'a> {
     /// Finds or opens a connection to the leased server; whether it was used before.
     async fn connect(&mut self) -> Result<bool, Why> {
         let Some((pool, server)) = self.exchange.leased() else { return Err(Why::Internal) };
-        if let Some(socket) = kept::take(server.id()) {
+        let introduction = pool.plan.proxy_protocol.map(|version| {
+            let (source, destination) = self.conn.addresses();
+            proxy_header::write(version, About::client(source, destination))
+        });
+        if introduction.is_none()
+            && let Some(socket) = kept::take(server.id())
+        {
             self.server = Some(socket);
             return Ok(true);
         }
@@ -201,6 +211,12 @@ impl<'a> Relay<'a> {
         });
         match connected.await? {
             Ok(socket) => {
+                // A new socket takes much more than this.
+                if let Some(bytes) = introduction
+                    && !matches!(socket.try_write(&bytes), Ok(n) if n == bytes.len())
+                {
+                    return Err(Why::ConnectFailed);
+                }
                 self.server = Some(socket);
                 self.exchange.connected();
                 Ok(false)
@@ -532,6 +548,7 @@ impl<'a> Relay<'a> {
         if let (Some(socket), Some((pool, server))) = (socket, leased)
             && response.keeps
             && self.is_uploaded
+            && pool.plan.proxy_protocol.is_none()
         {
             kept::put(server.id(), socket, keepalive(&pool.plan.timeouts, &server));
         }
