@@ -248,8 +248,9 @@ fn write_v1(about: About) -> Vec<u8> {
 fn write_v2(about: About) -> Vec<u8> {
     let mut header = V2.to_vec();
     match about {
-        About::Us => header.extend([0x20, 0, 0, 0]),
-        About::Unknown => header.extend([0x21, 0, 0, 0]),
+        // A proxied connection of unknown family is as right, but HAProxy resets it; LOCAL has the receiver go by
+        // the connection it sees, which is all that there is to know.
+        About::Us | About::Unknown => header.extend([0x20, 0, 0, 0]),
         About::Client { source, destination } => {
             match same_family(source.ip(), destination.ip()) {
                 (IpAddr::V4(from), IpAddr::V4(to)) => {
@@ -425,7 +426,7 @@ mod tests {
         assert_eq!(text(about("192.0.2.7:1", "[::1]:2")), "PROXY TCP6 ::ffff:192.0.2.7 ::1 1 2\r\n");
         assert_eq!([About::Us, About::Unknown].map(text), ["PROXY UNKNOWN\r\n"; 2]);
         assert_eq!(write(v2, About::Us), v2_of(0x20, 0, b""));
-        assert_eq!(write(v2, About::Unknown), v2_of(0x21, 0, b""));
+        assert_eq!(write(v2, About::Unknown), v2_of(0x20, 0, b""));
         assert_eq!(write(v2, about("192.0.2.7:40000", "198.51.100.1:443")), v2_of(0x21, 0x11, &V4));
     }
 

@@ -162,7 +162,7 @@ impl<'a> Relay<'a> {
         let told = forwarding::tell(self.head, peer, &listener.plan.trusted_proxies, id);
         self.request.reserve(1024);
         request::write(self.head, &told, &mut self.request);
-        if pool.plan.proxy_protocol.is_some() {
+        if pool.plan.proxy_protocol.is_some() && !self.head.asks_for_websocket() {
             introduction::end_after_this(&mut self.request);
         }
         let watch = &self.seat.watch;
