@@ -146,6 +146,10 @@ impl Conn {
         &self.socket
     }
 
+    pub(crate) fn socket_mut(&mut self) -> &mut Socket {
+        &mut self.socket
+    }
+
     /// What has arrived and was not handed on.
     pub(crate) fn pending(&self) -> &[u8] {
         &self.arrived[self.at..]
@@ -178,6 +182,13 @@ impl Conn {
             self.forget();
         }
         head
+    }
+
+    /// Takes all that has arrived.
+    pub(crate) fn take_arrived(&mut self) -> Vec<u8> {
+        let arrived = self.arrived.split_off(self.at);
+        self.forget();
+        arrived
     }
 
     /// Whether the request's last byte was read.

@@ -10,7 +10,7 @@
 
 use super::pipes::Pipe;
 use super::socket::{Socket, with_scratch};
-use super::watch::Watched;
+use super::watch::{Watch, Watched};
 use crate::access_log::Why;
 use crate::metrics::TcpSeries;
 use std::io;
@@ -22,14 +22,22 @@ use tokio::io::ReadBuf;
 /// `None` is never.
 const SPLICE_FROM: Option<usize> = None;
 
+/// Both directions between a client and a server.
+#[derive(Debug)]
+pub(crate) struct Duplex {
+    /// From the client to the server.
+    up: Flow,
+    down: Flow,
+    /// The end of one direction is the other's too, once what was read of that is written.
+    ends_together: bool,
+}
+
 /// A client and its server.
 #[derive(Debug)]
 pub(crate) struct Relay {
     client: Socket,
     server: Socket,
-    /// From the client to the server.
-    up: Flow,
-    down: Flow,
+    duplex: Duplex,
     watch: Watched,
     series: Arc<TcpSeries>,
 }
@@ -67,7 +75,35 @@ impl Relay {
         series: Arc<TcpSeries>,
     ) -> Self {
         series.received(read);
-        Self { client, server, up: Flow::new(first, read), down: Flow::new(Vec::new(), 0), watch, series }
+        Self { client, server, duplex: Duplex::new((first, read), (Vec::new(), 0)), watch, series }
+    }
+
+    /// Bytes that reached the server, and the client.
+    pub(crate) fn passed(&self) -> (u64, u64) {
+        self.duplex.passed()
+    }
+
+    /// Moves what can be moved; ready with the reason once the connection is over.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Why> {
+        let before = (self.duplex.up.read, self.duplex.down.read);
+        let polled = self.duplex.poll(&mut self.client, &mut self.server, &self.watch, cx);
+        self.series.received(self.duplex.up.read - before.0);
+        self.series.sent(self.duplex.down.read - before.1);
+        polled
+    }
+}
+
+impl Duplex {
+    /// What goes to the server, and to the client, before anything their sockets bring; and how many bytes of it
+    /// each has sent itself.
+    pub(crate) fn new(up: (Vec<u8>, u64), down: (Vec<u8>, u64)) -> Self {
+        Self { up: Flow::new(up.0, up.1), down: Flow::new(down.0, down.1), ends_together: false }
+    }
+
+    /// For a protocol that knows no half-closed connections, as WebSocket: half of one would only take up a place
+    /// until it times out.
+    pub(crate) fn ending_together(self) -> Self {
+        Self { ends_together: true, ..self }
     }
 
     /// Bytes that reached the server, and the client.
@@ -75,31 +111,39 @@ impl Relay {
         (self.up.passed(), self.down.passed())
     }
 
-    /// Moves what can be moved; ready with the reason once the connection is over.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Why> {
-        self.watch.wake_by(cx.waker());
-        if let Some(why) = self.watch.interrupted() {
-            self.cut();
+    /// Moves what can be moved; ready with the reason once both directions are over, or the watch interrupts.
+    pub(crate) fn poll(
+        &mut self,
+        client: &mut Socket,
+        server: &mut Socket,
+        watch: &Watch,
+        cx: &mut Context<'_>,
+    ) -> Poll<Why> {
+        watch.wake_by(cx.waker());
+        if let Some(why) = watch.interrupted() {
+            self.cut(client, server);
             return Poll::Ready(why);
         }
         let before = (self.up.read, self.down.read, self.up.left() + self.down.left());
-        let up = self.up.poll(&mut self.client, &mut self.server, cx);
-        let down = self.down.poll(&mut self.server, &mut self.client, cx);
-        self.series.received(self.up.read - before.0);
-        self.series.sent(self.down.read - before.1);
+        let up = self.up.poll(client, server, cx);
+        let down = self.down.poll(server, client, cx);
         if (self.up.read, self.down.read, self.up.left() + self.down.left()) != before {
-            self.watch.touch();
+            watch.touch();
         }
         if up.is_err() {
-            self.server.end_with_reset();
+            server.end_with_reset();
             return Poll::Ready(Why::ClientAborted);
         }
         if down.is_err() {
-            self.client.end_with_reset();
+            client.end_with_reset();
             return Poll::Ready(Why::ServerReset);
         }
+        let nothing_left = self.up.left() + self.down.left() == 0;
         match (self.up.stage, self.down.stage) {
             (Stage::Ended, Stage::Ended) => Poll::Ready(Why::Ok),
+            (Stage::Ended, _) | (_, Stage::Ended) if self.ends_together && nothing_left => {
+                Poll::Ready(Why::Ok)
+            }
             (Stage::Broken, Stage::Ended | Stage::Broken) => Poll::Ready(Why::ServerReset),
             (Stage::Ended, Stage::Broken) => Poll::Ready(Why::ClientAborted),
             _ => Poll::Pending,
@@ -107,12 +151,12 @@ impl Relay {
     }
 
     /// Ends it from our side.
-    fn cut(&mut self) {
+    fn cut(&self, client: &Socket, server: &Socket) {
         if self.up.left() > 0 {
-            self.server.end_with_reset();
+            server.end_with_reset();
         }
         if self.down.left() > 0 {
-            self.client.end_with_reset();
+            client.end_with_reset();
         }
     }
 }
