@@ -53,6 +53,7 @@ struct Flow {
     read: u64,
     /// Read and never to be written.
     lost: u64,
+    splice_from: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +164,7 @@ impl Duplex {
 
 impl Flow {
     fn new(waiting: Vec<u8>, read: u64) -> Self {
-        Self { waiting, at: 0, pipe: None, stage: Stage::Open, read, lost: 0 }
+        Self { waiting, at: 0, pipe: None, stage: Stage::Open, read, lost: 0, splice_from: SPLICE_FROM }
     }
 
     /// Bytes read and not yet written.
@@ -204,7 +205,7 @@ impl Flow {
                     if let Poll::Ready(Ok(n)) = filled {
                         self.read += n as u64;
                     }
-                    let bulk = matches!(&filled, Poll::Ready(Ok(n)) if *n >= SPLICE_FROM.unwrap_or(0));
+                    let bulk = matches!(&filled, Poll::Ready(Ok(n)) if *n >= self.splice_from.unwrap_or(0));
                     if !bulk && pipe.held() == 0 {
                         self.pipe = None;
                     }
@@ -244,7 +245,7 @@ impl Flow {
             if n < bytes.len() {
                 self.waiting = bytes[n..].to_vec();
             }
-            if SPLICE_FROM.is_some_and(|from| bytes.len() >= from) {
+            if self.splice_from.is_some_and(|from| bytes.len() >= from) {
                 self.pipe = Pipe::take();
             }
             Poll::Ready(Ok(bytes.len()))
@@ -273,5 +274,57 @@ impl Flow {
         self.waiting = Vec::new();
         self.at = 0;
         self.pipe = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    /// Sends 3 MiB each way at once, in pieces large and small, through sockets that hold far less.
+    async fn check(splice_from: Option<usize>) {
+        let bytes: Vec<u8> = (0..3_u32 << 18).flat_map(u32::to_le_bytes).collect();
+        let ((client, near), (far, server)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+        let talk = async |stream: UnixStream, reverse: bool| {
+            let mut sent = bytes.clone();
+            if reverse {
+                sent.reverse();
+            }
+            let (mut reads, mut writes) = stream.into_split();
+            let sending = async move {
+                for (n, piece) in sent.chunks(100_000).enumerate() {
+                    let (small, rest) = piece.split_at(n % 7);
+                    writes.write_all(small).await.unwrap();
+                    writes.write_all(rest).await.unwrap();
+                }
+                writes.shutdown().await.unwrap();
+            };
+            let mut got = Vec::new();
+            let (_, read) = tokio::join!(sending, reads.read_to_end(&mut got));
+            read.unwrap();
+            got
+        };
+        let relay = async {
+            let (mut near, mut far) = (Socket::Unix(near), Socket::Unix(far));
+            let mut duplex = Duplex::new((b"first".to_vec(), 0), (Vec::new(), 0));
+            (duplex.up.splice_from, duplex.down.splice_from) = (splice_from, splice_from);
+            let watch = Watch::new(1);
+            let why = poll_fn(|cx| duplex.poll(&mut near, &mut far, &watch, cx)).await;
+            (why, duplex.passed())
+        };
+        let (down, up, (why, passed)) = tokio::join!(talk(client, false), talk(server, true), relay);
+        assert_eq!((why, passed), (Why::Ok, (bytes.len() as u64, bytes.len() as u64)));
+        assert!(up.strip_prefix(b"first") == Some(&bytes), "what the server got, {splice_from:?}");
+        assert!(down.iter().eq(bytes.iter().rev()), "what the client got, {splice_from:?}");
+    }
+
+    #[tokio::test]
+    async fn bytes_arrive_as_they_are_by_either_means() {
+        for splice_from in [None, Some(0), Some(1000), Some(16 * 1024)] {
+            check(splice_from).await;
+        }
     }
 }
