@@ -5,6 +5,7 @@ use super::plan::{Health, HttpProbe, Initial, Probe};
 use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::tree::Scalar;
+use super::udp::udp_probe;
 use http::{HeaderValue, Method, uri::PathAndQuery};
 use std::ops::RangeInclusive;
 
@@ -35,11 +36,18 @@ pub(super) fn health(section: Section<'_>) -> Option<Health> {
 }
 
 fn probe(section: &Section<'_>) -> Option<Probe> {
+    let other = section.get("http").or(section.get("tcp"));
+    if let Some(at) = section.get("udp") {
+        if other.is_some() {
+            at.refuse_key(Fault::new("there is another probe too", "keep one of `http`, `tcp` and `udp`"));
+        }
+        return udp_probe(section).map(Probe::Udp);
+    }
     match (section.get("http"), section.get("tcp")) {
         (None, None) => {
             section.at.refuse_key(Fault::new(
                 "names no probe",
-                "add `http: /healthz` to ask for a page, or `tcp: {}` to open a connection",
+                "add `http: /healthz` to ask for a page, `tcp: {}` to open a connection, or `udp` to send a datagram",
             ));
             None
         }

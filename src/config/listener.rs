@@ -4,10 +4,11 @@ use super::address;
 use super::known::{Known, refuse_request_keys};
 use super::names::{Once, check_section_name};
 use super::place::At;
-use super::plan::{Entry, Http2, Limits, Listener, ListenerTimeouts, Protocol};
+use super::plan::{Entry, Http2, Limits, Listener, ListenerTimeouts, Protocol, Transport};
 use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::tree::Scalar;
+use super::udp::{refuse_unix_listener, refuse_unix_servers};
 use crate::units::Address;
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -17,18 +18,20 @@ pub(super) fn listener(
     name: &str,
     section: &Section<'_>,
     known: &Known<'_>,
-    taken: &mut Once<Address>,
+    taken: &mut Once<(Transport, Address)>,
 ) -> Option<Listener> {
     check_section_name(name, &section.at);
-    let protocol = section.choice("protocol", &[("http", Protocol::Http), ("tcp", Protocol::Tcp)]);
+    let protocol = section
+        .choice("protocol", &[("http", Protocol::Http), ("tcp", Protocol::Tcp), ("udp", Protocol::Udp)]);
     let foreign = match protocol {
         Protocol::Http => None,
         Protocol::Tcp => Some("tcp"),
+        Protocol::Udp => Some("udp"),
     };
     if let Some(protocol) = foreign {
         section.refuse_foreign(&["trusted_proxies", "http2"], protocol);
     }
-    let addresses = addresses(section, taken);
+    let addresses = addresses(section, protocol, taken);
     let entry = entry(section, protocol, known);
     check_entry(section, entry, foreign, known);
     let trusted_proxies = section.get("trusted_proxies").map(|at| networks(&at)).unwrap_or_default();
@@ -48,7 +51,11 @@ pub(super) fn listener(
     })
 }
 
-fn addresses(section: &Section<'_>, taken: &mut Once<Address>) -> Vec<Address> {
+fn addresses(
+    section: &Section<'_>,
+    protocol: Protocol,
+    taken: &mut Once<(Transport, Address)>,
+) -> Vec<Address> {
     let mut addresses = Vec::new();
     let mut add = |at: At<'_>| {
         let Some(address) =
@@ -57,12 +64,16 @@ fn addresses(section: &Section<'_>, taken: &mut Once<Address>) -> Vec<Address> {
             return;
         };
         let kernel_chooses = matches!(&address, Address::Inet(address) if address.port() == 0);
-        if !kernel_chooses && let Some(line) = taken.seen(address.clone(), at.line()) {
+        if !kernel_chooses && let Some(line) = taken.seen((protocol.transport(), address.clone()), at.line())
+        {
             let help = match line {
                 0 => "it is the default of `admin.address`; use another port here or there".to_owned(),
                 _ => format!("see line {line}; use another address or port"),
             };
             at.refuse(Fault::new(format!("{address} is already listened on"), help));
+        }
+        if protocol == Protocol::Udp {
+            refuse_unix_listener(&at, &address);
         }
         addresses.push(address);
     };
@@ -103,6 +114,10 @@ fn entry(section: &Section<'_>, protocol: Protocol, known: &Known<'_>) -> Option
             "`protocol: tcp` shows nothing to choose by",
             "write `pool: NAME` for all connections",
         )),
+        (None, Some(at)) if protocol == Protocol::Udp => at.refuse_key(Fault::new(
+            "`protocol: udp` shows nothing to choose by",
+            "write `pool: NAME` for all datagrams",
+        )),
         _ => {}
     }
     pool.map(Entry::Pool).or(routes.map(Entry::Routes))
@@ -114,6 +129,9 @@ fn check_entry(section: &Section<'_>, entry: Option<Entry>, foreign: Option<&str
     let pools = known.behind(entry);
     if let Some(protocol) = foreign {
         refuse_request_keys(&at, &pools, protocol);
+    }
+    if foreign == Some("udp") {
+        refuse_unix_servers(&at, &pools);
     }
 }
 
@@ -159,7 +177,10 @@ fn limits(section: &Section<'_>, foreign: Option<&str>) -> Limits {
 
 fn timeouts(section: &Section<'_>, foreign: Option<&str>) -> ListenerTimeouts {
     if let Some(protocol) = foreign {
-        section.refuse_foreign(&["request_header", "request_body", "idle"], protocol);
+        // A UDP session ends by silence, as an idle connection does.
+        let idle: &[&str] = if protocol == "udp" { &[] } else { &["idle"] };
+        section.refuse_foreign(&["request_header", "request_body"], protocol);
+        section.refuse_foreign(idle, protocol);
     }
     ListenerTimeouts {
         request_header: section.duration("request_header"),

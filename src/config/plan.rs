@@ -116,6 +116,25 @@ pub enum Protocol {
     Http,
     /// Anything; each connection is balanced by itself, and its bytes are passed on as they are.
     Tcp,
+    /// Datagrams; each client's are passed on to one server.
+    Udp,
+}
+
+/// What a listener opens: the same address can be opened once for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    Stream,
+    Datagram,
+}
+
+impl Protocol {
+    /// What is below it.
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::Udp => Transport::Datagram,
+            _ => Transport::Stream,
+        }
+    }
 }
 
 /// Where a listener's requests go; the numbers index `Plan::pools` and `Plan::routes`.
@@ -149,7 +168,7 @@ pub struct ListenerTimeouts {
     pub request_header: Duration,
     /// Between two reads of a request's body.
     pub request_body: Duration,
-    /// Between two requests of a kept-alive connection.
+    /// Between two requests of a kept-alive connection; without a datagram either way in a UDP session.
     pub idle: Duration,
 }
 
@@ -273,6 +292,15 @@ pub enum Probe {
     Http(HttpProbe),
     /// A connection that opens is a pass.
     Tcp,
+    Udp(UdpProbe),
+}
+
+/// A datagram, and what its answer must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpProbe {
+    pub send: Vec<u8>,
+    /// Bytes that the answer must contain; `None` is any answer.
+    pub expect: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

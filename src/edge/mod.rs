@@ -16,6 +16,7 @@ mod listen;
 mod pipes;
 mod relay;
 mod socket;
+pub(crate) mod udp;
 mod watch;
 mod worker;
 

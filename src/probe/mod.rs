@@ -3,9 +3,11 @@
 
 mod http;
 mod tcp;
+mod udp;
 
 pub use http::HttpCheck;
 pub use tcp::TcpCheck;
+pub use udp::UdpCheck;
 
 use crate::config::plan;
 use crate::units::Address;
@@ -34,6 +36,9 @@ pub enum Failure {
     Status(u16, String),
     #[error("body does not contain {expected:?}; it begins {found:?}")]
     Body { expected: String, found: String },
+    /// Both as they are printed, with escapes.
+    #[error("answer does not contain \"{expected}\"; it begins \"{found}\"")]
+    Answer { expected: String, found: String },
 }
 
 impl Failure {
@@ -45,6 +50,7 @@ impl Failure {
             Self::Protocol(_) => "protocol",
             Self::Status(..) => "status",
             Self::Body { .. } => "body",
+            Self::Answer { .. } => "answer",
         }
     }
 }
@@ -54,6 +60,7 @@ pub fn build(probe: &plan::Probe) -> Arc<dyn Probe> {
     match probe {
         plan::Probe::Http(http) => Arc::new(HttpCheck::new(http.clone())),
         plan::Probe::Tcp => Arc::new(TcpCheck),
+        plan::Probe::Udp(udp) => Arc::new(UdpCheck::new(udp.clone())),
     }
 }
 
