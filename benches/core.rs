@@ -37,6 +37,7 @@ fn pool_plan(balance: Balance, n: usize, mixed_weights: bool) -> plan::Pool {
         drain: false,
     };
     plan::Pool {
+        proxy_protocol: None,
         name: "app".into(),
         balance,
         servers: (0..n).map(server).collect(),

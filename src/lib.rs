@@ -3,6 +3,7 @@
 pub mod access_log;
 mod admin;
 pub mod cli;
+pub mod client_hello;
 pub mod config;
 mod control;
 mod edge;
@@ -11,6 +12,7 @@ pub mod memory;
 pub mod metrics;
 pub mod pool;
 pub mod probe;
+pub mod proxy_header;
 pub mod route;
 pub mod select;
 mod serve;

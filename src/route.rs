@@ -1,5 +1,6 @@
 //! From a request's head to the rule that serves it.
 
+use crate::client_hello::Hello;
 use crate::config::plan::{HostPattern, Match, Name, PathPattern};
 use crate::fields::Fields;
 use crate::pool::Pool;
@@ -56,8 +57,21 @@ impl Table {
 
     /// The first rule that matches.
     pub fn find<F: Fields>(&self, request: &Request<'_, F>) -> Option<&Rule> {
+        self.first(request.host, |matcher| matches(matcher, request))
+    }
+
+    /// The first rule that matches a TLS client's hello. One that asks for no name matches rules for any host.
+    pub fn find_tls(&self, hello: &Hello) -> Option<&Rule> {
+        self.first(hello.name.as_deref().unwrap_or_default(), |matcher| {
+            let offers = |protocol: &String| hello.alpn.iter().any(|offered| offered == protocol.as_bytes());
+            matcher.alpn.is_empty() || matcher.alpn.iter().any(offers)
+        })
+    }
+
+    /// The first rule for this host that fits.
+    fn first(&self, host: &str, fits: impl Fn(&Match) -> bool) -> Option<&Rule> {
         let mut buffer = [0; LONGEST_HOST];
-        let host = normal(request.host, &mut buffer);
+        let host = normal(host, &mut buffer);
         let exact = self.exact.get(host).map(Vec::as_slice).unwrap_or_default();
         // `*.shop.example` asks for one label or more before the dot.
         let dots =
@@ -66,11 +80,8 @@ impl Table {
 
         let mut first = self.rules.len();
         for places in suffixes.chain([exact, &self.any]) {
-            let earlier = places.iter().copied().take_while(|place| *place < first);
-            first = earlier
-                .into_iter()
-                .find(|place| matches(&self.rules[*place].matcher, request))
-                .unwrap_or(first);
+            let mut earlier = places.iter().copied().take_while(|place| *place < first);
+            first = earlier.find(|place| fits(&self.rules[*place].matcher)).unwrap_or(first);
         }
         self.rules.get(first)
     }
@@ -137,6 +148,7 @@ mod tests {
             host: Some(parts[1]).filter(|part| *part != "-").map(host),
             path: Some(parts[2]).filter(|part| *part != "-").map(path),
             headers: Vec::new(),
+            alpn: Vec::new(),
         }
     }
 
@@ -213,6 +225,37 @@ mod tests {
         }
         check(&["- - /*"], "GET h /anything", 1);
         check(&["- - /login"], "GET h /login/", 0);
+    }
+
+    #[test]
+    fn a_tls_client_is_routed_by_what_its_hello_shows() {
+        let alpn = |matcher: Match, alpn: &[&str]| Match {
+            alpn: alpn.iter().map(|protocol| (*protocol).to_owned()).collect(),
+            ..matcher
+        };
+        let rules = [
+            alpn(matcher("- db.example -"), &["postgresql", "mysql"]),
+            matcher("- db.example -"),
+            matcher("- *.example -"),
+            alpn(matcher("- - -"), &["h2"]),
+        ];
+        let table = table(rules);
+        let meets = |name: Option<&str>, alpn: &[&str]| {
+            let alpn = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+            let hello = Hello { name: name.map(str::to_owned), alpn };
+            table.find_tls(&hello).map_or(0, |rule| rule.name.parse().unwrap())
+        };
+        for (name, alpn, expected) in [
+            (Some("DB.example"), &["h2", "mysql"][..], 1),
+            (Some("db.example."), &["h2"], 2),
+            (Some("www.example"), &[], 3),
+            (Some("example"), &["h2"], 4),
+            (None, &["http/1.1", "h2"], 4),
+            (None, &["http/1.1"], 0),
+            (None, &[], 0),
+        ] {
+            assert_eq!(meets(name, alpn), expected, "{name:?} {alpn:?}");
+        }
     }
 
     #[test]

@@ -485,8 +485,8 @@ fn a_probe_asks_by_datagram() {
     let probes = |server, result| {
         balancer.metric("evenkeel_probes_total", &[("server", server), ("result", result)]) > 0.0
     };
-    assert!(probes("s1", "answer") && probes("s3", "connect"));
-    balancer.log.wait_for("answer does not contain");
+    assert!(probes("s1", "reply") && probes("s3", "connect"));
+    balancer.log.wait_for("reply does not contain");
     for _ in 0..4 {
         assert_eq!(Client::new(balancer.address("web")).ask(b"?"), b"good");
     }

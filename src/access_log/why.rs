@@ -38,6 +38,12 @@ pub enum Why {
     Drained,
     /// The client went away.
     ClientAborted,
+    /// A connection from a proxy does not begin with a PROXY header, or with one that is malformed.
+    ProxyHeader,
+    /// The listener's `timeouts.tls_handshake` passed before the protocol began.
+    HandshakeTimeout,
+    /// A connection to be passed on by its TLS server name does not begin with a readable ClientHello.
+    ClientHello,
     /// The client's request is not HTTP as RFC 9112 has it.
     Malformed,
     /// The listener's `timeouts.request_header` passed.
@@ -56,7 +62,7 @@ pub enum Why {
 
 impl Why {
     /// In the order of their bytes.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::Ok,
         Self::NoRoute,
         Self::AllUnhealthy,
@@ -73,6 +79,9 @@ impl Why {
         Self::TunnelIdle,
         Self::Drained,
         Self::ClientAborted,
+        Self::ProxyHeader,
+        Self::HandshakeTimeout,
+        Self::ClientHello,
         Self::Malformed,
         Self::RequestHeaderTimeout,
         Self::RequestBodyTimeout,
@@ -101,6 +110,9 @@ impl Why {
             Self::TunnelIdle => "tunnel_idle",
             Self::Drained => "drained",
             Self::ClientAborted => "client_aborted",
+            Self::ProxyHeader => "proxy_header",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::ClientHello => "client_hello",
             Self::Malformed => "malformed",
             Self::RequestHeaderTimeout => "request_header_timeout",
             Self::RequestBodyTimeout => "request_body_timeout",
@@ -122,7 +134,8 @@ impl Why {
             Self::ConnectTimeout | Self::ResponseHeaderTimeout | Self::RequestTimeout => 504,
             Self::StreamIdle | Self::TunnelIdle => 504,
             Self::ClientAborted => 499,
-            Self::Malformed => 400,
+            Self::ProxyHeader | Self::ClientHello | Self::Malformed => 400,
+            Self::HandshakeTimeout => 408,
             Self::RequestHeaderTimeout | Self::RequestBodyTimeout => 408,
             Self::HeadersTooLarge => 431,
             Self::BodyTooLarge => 413,

@@ -1,7 +1,7 @@
 //! Health: what a probe asks, which answers pass, and how often it asks.
 
 use super::place::At;
-use super::plan::{Health, HttpProbe, Initial, Probe};
+use super::plan::{Health, HttpProbe, Initial, Probe, TcpProbe, TlsProbe};
 use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::tree::Scalar;
@@ -13,7 +13,7 @@ pub(super) fn health(section: Section<'_>) -> Option<Health> {
     let probe = probe(&section);
     let port = section.nullable_count("port").and_then(|port| u16::try_from(port.get()).ok());
     let health = Health {
-        probe: Probe::Tcp,
+        probe: Probe::Tcp(TcpProbe::default()),
         port,
         interval: section.duration("interval"),
         timeout: section.duration("timeout"),
@@ -36,27 +36,69 @@ pub(super) fn health(section: Section<'_>) -> Option<Health> {
 }
 
 fn probe(section: &Section<'_>) -> Option<Probe> {
-    let other = section.get("http").or(section.get("tcp"));
-    if let Some(at) = section.get("udp") {
-        if other.is_some() {
-            at.refuse_key(Fault::new("there is another probe too", "keep one of `http`, `tcp` and `udp`"));
-        }
-        return udp_probe(section).map(Probe::Udp);
+    let named = ["http", "tcp", "tls", "udp"].map(|name| (name, section.get(name)));
+    let mut written = named.iter().filter_map(|(name, at)| Some((*name, (*at)?)));
+    let Some((name, at)) = written.next() else {
+        section.at.refuse_key(Fault::new(
+            "names no probe",
+            "add `http: /healthz` to ask for a page, `tcp: {}` to open a connection, `tls: {}` for a handshake, or `udp` to send a datagram",
+        ));
+        return None;
+    };
+    if let Some((other, at)) = written.next() {
+        let help = format!("keep one of `{name}` and `{other}`");
+        at.refuse_key(Fault::new(format!("there is {} `{name}` probe too", article(name)), help));
+        return None;
     }
-    match (section.get("http"), section.get("tcp")) {
-        (None, None) => {
-            section.at.refuse_key(Fault::new(
-                "names no probe",
-                "add `http: /healthz` to ask for a page, `tcp: {}` to open a connection, or `udp` to send a datagram",
-            ));
-            None
-        }
-        (Some(_), Some(at)) => {
-            at.refuse_key(Fault::new("there is an `http` probe too", "keep one of `http` and `tcp`"));
-            None
-        }
-        (None, Some(_)) => section.section("tcp", |_| Probe::Tcp),
-        (Some(at), None) => http_probe(section, at).map(Probe::Http),
+    match name {
+        "tcp" => section.section("tcp", tcp_probe).flatten().map(Probe::Tcp),
+        "tls" => section.section("tls", tls_probe).map(Probe::Tls),
+        "udp" => udp_probe(section).map(Probe::Udp),
+        _ => http_probe(section, at).map(Probe::Http),
+    }
+}
+
+fn article(name: &str) -> &'static str {
+    if name == "http" { "an" } else { "a" }
+}
+
+fn tcp_probe(section: Section<'_>) -> Option<TcpProbe> {
+    let (send, expect) = (section.nullable("send", text), section.nullable("expect", expect_body));
+    if let Some(at) = section.get("send").filter(|_| send.is_some() && section.get("expect").is_none()) {
+        at.refuse_key(Fault::new(
+            "nothing is expected in return",
+            "add `expect`, like `expect: +PONG`, or remove `send`",
+        ));
+        return None;
+    }
+    Some(TcpProbe { send, expect })
+}
+
+fn tls_probe(section: Section<'_>) -> TlsProbe {
+    TlsProbe { server_name: section.nullable("server_name", server_name), verify: section.flag("verify") }
+}
+
+fn text(scalar: &Scalar<'_>) -> Result<String, Fault> {
+    match scalar.text.is_empty() {
+        true => Err(Fault::new("is empty", "write a text, or `null` to send nothing")),
+        false => Ok(scalar.text.to_string()),
+    }
+}
+
+fn server_name(scalar: &Scalar<'_>) -> Result<String, Fault> {
+    let text = &*scalar.text;
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    match text.len() <= 253 && text.split('.').all(label) {
+        true => Ok(text.to_owned()),
+        false => Err(Fault::new(
+            format!("{} is not a server name", quoted(text)),
+            "write it like `app.internal`, without scheme and port",
+        )),
     }
 }
 
@@ -166,12 +208,12 @@ fn expect_body(scalar: &Scalar<'_>) -> Result<String, Fault> {
     const LONGEST: usize = 64 << 10;
     if scalar.text.is_empty() {
         return Err(Fault::new(
-            "is empty, which every body contains",
-            "write a text, or `null` for any body",
+            "is empty, which everything contains",
+            "write a text, or `null` for whatever comes",
         ));
     }
     if scalar.text.len() > LONGEST {
-        return Err(Fault::new("is longer than the part of the body that is read", "write at most 64KiB"));
+        return Err(Fault::new("is longer than the part that is read", "write at most 64KiB"));
     }
     Ok(scalar.text.to_string())
 }

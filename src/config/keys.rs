@@ -96,14 +96,18 @@ pub(super) const ACCESS_LOG: &[Key] = &[
 pub(super) const LISTENER: &[Key] = &[
     given("address", Kind::Text("an IP address with a port (`0.0.0.0:80`, `\"[::]:80\"`) or `unix:/path`")),
     given("addresses", Kind::List("several of what `address` takes")),
-    key("protocol", Kind::Choice(&["http", "tcp", "udp"]), "http"),
+    key("protocol", Kind::Choice(&["http", "tcp", "tls_passthrough", "udp"]), "http"),
     given("pool", Kind::Text("the name of a pool")),
     given("routes", Kind::Text("the name of a list under `routes`")),
+    nullable("proxy_protocol", Kind::Section(PROXY_PROTOCOL), "null"),
     key("trusted_proxies", Kind::List("networks, like `10.0.0.0/8`, or IP addresses"), "[]"),
     key("http2", Kind::Section(HTTP2), "{}"),
     key("limits", Kind::Section(LIMITS), "{}"),
     key("timeouts", Kind::Section(LISTENER_TIMEOUTS), "{}"),
 ];
+
+pub(super) const PROXY_PROTOCOL: &[Key] =
+    &[given("from", Kind::List("networks, like `10.0.0.0/8`, or IP addresses"))];
 
 pub(super) const HTTP2: &[Key] = &[key("max_concurrent_streams", Kind::Count(1, 10_000), "128")];
 
@@ -118,6 +122,7 @@ pub(super) const LISTENER_TIMEOUTS: &[Key] = &[
     key("request_header", Kind::Duration(MS, HOUR), "10s"),
     key("request_body", Kind::Duration(MS, HOUR), "60s"),
     key("idle", Kind::Duration(MS, DAY), "60s"),
+    key("tls_handshake", Kind::Duration(MS, HOUR), "5s"),
 ];
 
 pub(super) const RULE: &[Key] = &[
@@ -131,6 +136,7 @@ pub(super) const MATCH: &[Key] = &[
     nullable("path", Kind::Text("`/exact`, or `/prefix/*` for everything below it"), "null"),
     key("methods", Kind::List("HTTP methods in capitals, like `GET`"), "[]"),
     key("headers", Kind::Texts("the field's exact value, or `\"*\"` for any"), "{}"),
+    key("alpn", Kind::List("protocols that TLS clients offer, like `h2` or `http/1.1`"), "[]"),
 ];
 
 pub(super) const POOL: &[Key] = &[
@@ -148,6 +154,7 @@ pub(super) const POOL: &[Key] = &[
     key("retries", Kind::Section(RETRIES), "{}"),
     key("timeouts", Kind::Section(POOL_TIMEOUTS), "{}"),
     key("drain_timeout", Kind::Duration(Duration::ZERO, DAY), "60s"),
+    nullable("proxy_protocol", Kind::Choice(&["v1", "v2"]), "null"),
 ];
 
 pub(super) const CONSISTENT_HASH_SECTION: &[Key] =
@@ -175,6 +182,7 @@ pub(super) const SERVER: &[Key] = &[
 pub(super) const HEALTH: &[Key] = &[
     given("http", Kind::Either("the path", HTTP_PROBE)),
     given("tcp", Kind::Section(TCP_PROBE)),
+    given("tls", Kind::Section(TLS_PROBE)),
     given("udp", Kind::Section(UDP_PROBE)),
     nullable("port", Kind::Count(1, 65_535), "null"),
     key("interval", Kind::Duration(Duration::from_millis(10), HOUR), "2s"),
@@ -197,7 +205,13 @@ pub(super) const HTTP_PROBE: &[Key] = &[
     nullable("expect_body", Kind::Text("a text that the body must contain"), "null"),
 ];
 
-pub(super) const TCP_PROBE: &[Key] = &[];
+pub(super) const TCP_PROBE: &[Key] = &[
+    nullable("send", Kind::Text("a text to send, like `\"PING\\r\\n\"`"), "null"),
+    nullable("expect", Kind::Text("a text that the reply must contain"), "null"),
+];
+
+pub(super) const TLS_PROBE: &[Key] =
+    &[nullable("server_name", Kind::Text("the name to ask for"), "null"), key("verify", Kind::Flag, "false")];
 
 pub(super) const UDP_PROBE: &[Key] = &[
     given("send", Kind::Text("the datagram, as text")),

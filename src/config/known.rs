@@ -3,7 +3,7 @@
 
 use super::names::Names;
 use super::place::At;
-use super::plan::{Balance, Entry, HashKey, Pool, Routes};
+use super::plan::{Balance, Entry, HashKey, Pool, Routes, Rule};
 use super::problem::{Fault, quoted};
 use std::collections::HashMap;
 
@@ -39,15 +39,19 @@ impl<'a> Known<'a> {
         self.routes.get(self.route_names.name(index)?).copied()
     }
 
+    /// The rules that a listener's connections are held against.
+    pub(super) fn rules(&self, entry: Entry) -> &'a [Rule] {
+        match entry {
+            Entry::Pool(_) => &[],
+            Entry::Routes(routes) => self.routes(routes).map_or(&[], |routes| &routes.rules),
+        }
+    }
+
     /// The pools that a listener's connections may go to.
     pub(super) fn behind(&self, entry: Entry) -> Vec<&'a Pool> {
         let mut pools: Vec<&Pool> = match entry {
             Entry::Pool(pool) => self.pool(pool).into_iter().collect(),
-            Entry::Routes(routes) => self
-                .routes(routes)
-                .into_iter()
-                .flat_map(|routes| routes.rules.iter().filter_map(|rule| self.pool(rule.pool)))
-                .collect(),
+            Entry::Routes(_) => self.rules(entry).iter().filter_map(|rule| self.pool(rule.pool)).collect(),
         };
         pools.dedup_by(|one, other| std::ptr::eq(*one, *other));
         pools
@@ -68,5 +72,30 @@ pub(super) fn refuse_request_keys(at: &At<'_>, pools: &[&Pool], protocol: &str) 
                 "use `key: client_ip` there, or another pool here",
             ));
         }
+    }
+}
+
+/// TLS that is passed on shows its server name and its protocols, HTTP everything but the latter. `foreign` is the
+/// listener's protocol where it is not HTTP.
+pub(super) fn refuse_foreign_match(at: &At<'_>, rule: &Rule, foreign: Option<&str>) {
+    let matcher = &rule.matcher;
+    let hidden = [
+        ("path", foreign.is_some() && matcher.path.is_some()),
+        ("methods", foreign.is_some() && !matcher.methods.is_empty()),
+        ("headers", foreign.is_some() && !matcher.headers.is_empty()),
+        ("alpn", foreign.is_none() && !matcher.alpn.is_empty()),
+    ];
+    for (key, _) in hidden.into_iter().filter(|(_, is_hidden)| *is_hidden) {
+        let protocol = foreign.unwrap_or("http");
+        at.refuse(Fault::new(
+            format!(
+                "the rule {} matches by `{key}`, which `protocol: {protocol}` does not show",
+                quoted(&rule.name)
+            ),
+            match foreign {
+                Some(_) => "match by `host` (the TLS server name) and `alpn` there",
+                None => "remove it there, or use `protocol: tls_passthrough` here",
+            },
+        ));
     }
 }

@@ -1,14 +1,14 @@
 //! Listeners: where clients connect, what they may use, and which pool or routes serve them.
 
 use super::address;
-use super::known::{Known, refuse_request_keys};
+use super::known::{Known, refuse_foreign_match, refuse_request_keys};
 use super::names::{Once, check_section_name};
 use super::place::At;
 use super::plan::{Entry, Http2, Limits, Listener, ListenerTimeouts, Protocol, Transport};
 use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::tree::Scalar;
-use super::udp::{refuse_unix_listener, refuse_unix_servers};
+use super::udp::{refuse_stream_keys, refuse_stream_pools, refuse_unix_listener};
 use crate::units::Address;
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -21,19 +21,34 @@ pub(super) fn listener(
     taken: &mut Once<(Transport, Address)>,
 ) -> Option<Listener> {
     check_section_name(name, &section.at);
-    let protocol = section
-        .choice("protocol", &[("http", Protocol::Http), ("tcp", Protocol::Tcp), ("udp", Protocol::Udp)]);
+    let protocol = section.choice(
+        "protocol",
+        &[
+            ("http", Protocol::Http),
+            ("tcp", Protocol::Tcp),
+            ("tls_passthrough", Protocol::TlsPassthrough),
+            ("udp", Protocol::Udp),
+        ],
+    );
     let foreign = match protocol {
         Protocol::Http => None,
         Protocol::Tcp => Some("tcp"),
+        Protocol::TlsPassthrough => Some("tls_passthrough"),
         Protocol::Udp => Some("udp"),
     };
     if let Some(protocol) = foreign {
         section.refuse_foreign(&["trusted_proxies", "http2"], protocol);
     }
+    if protocol == Protocol::Udp {
+        refuse_stream_keys(section, &["proxy_protocol"]);
+    }
     let addresses = addresses(section, protocol, taken);
     let entry = entry(section, protocol, known);
     check_entry(section, entry, foreign, known);
+    let proxies = match section.get("proxy_protocol") {
+        Some(at) if !at.is_null() => section.section("proxy_protocol", proxies),
+        _ => Some(Vec::new()),
+    };
     let trusted_proxies = section.get("trusted_proxies").map(|at| networks(&at)).unwrap_or_default();
     let http2 = section
         .section("http2", |http2| Http2 { max_concurrent_streams: http2.count("max_concurrent_streams") });
@@ -44,6 +59,7 @@ pub(super) fn listener(
         addresses,
         protocol,
         entry: entry?,
+        proxies: proxies?,
         trusted_proxies,
         http2: http2?,
         limits: limits?,
@@ -112,7 +128,7 @@ fn entry(section: &Section<'_>, protocol: Protocol, known: &Known<'_>) -> Option
         }
         (None, Some(at)) if protocol == Protocol::Tcp => at.refuse_key(Fault::new(
             "`protocol: tcp` shows nothing to choose by",
-            "write `pool: NAME` for all connections",
+            "write `pool: NAME` for all connections, or `protocol: tls_passthrough` to choose by TLS server name",
         )),
         (None, Some(at)) if protocol == Protocol::Udp => at.refuse_key(Fault::new(
             "`protocol: udp` shows nothing to choose by",
@@ -131,8 +147,27 @@ fn check_entry(section: &Section<'_>, entry: Option<Entry>, foreign: Option<&str
         refuse_request_keys(&at, &pools, protocol);
     }
     if foreign == Some("udp") {
-        refuse_unix_servers(&at, &pools);
+        refuse_stream_pools(&at, &pools);
     }
+    for rule in known.rules(entry) {
+        refuse_foreign_match(&at, rule, foreign);
+    }
+}
+
+fn proxies(section: Section<'_>) -> Vec<IpNet> {
+    let Some(at) = section.get("from") else {
+        section.at.refuse_key(Fault::new(
+            "names no proxies",
+            "add `from`, like `from: [10.0.0.0/8]`: the networks that send PROXY headers",
+        ));
+        return Vec::new();
+    };
+    let errors = at.errors();
+    let networks = networks(&at);
+    if networks.is_empty() && at.errors() == errors {
+        at.refuse_key(Fault::new("is empty", "write at least one network, like `[10.0.0.0/8]`"));
+    }
+    networks
 }
 
 fn networks(at: &At<'_>) -> Vec<IpNet> {
@@ -178,13 +213,16 @@ fn limits(section: &Section<'_>, foreign: Option<&str>) -> Limits {
 fn timeouts(section: &Section<'_>, foreign: Option<&str>) -> ListenerTimeouts {
     if let Some(protocol) = foreign {
         // A UDP session ends by silence, as an idle connection does.
-        let idle: &[&str] = if protocol == "udp" { &[] } else { &["idle"] };
         section.refuse_foreign(&["request_header", "request_body"], protocol);
-        section.refuse_foreign(idle, protocol);
+        match protocol {
+            "udp" => refuse_stream_keys(section, &["tls_handshake"]),
+            _ => section.refuse_foreign(&["idle"], protocol),
+        }
     }
     ListenerTimeouts {
         request_header: section.duration("request_header"),
         request_body: section.duration("request_body"),
         idle: section.duration("idle"),
+        tls_handshake: section.duration("tls_handshake"),
     }
 }

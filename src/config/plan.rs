@@ -102,6 +102,8 @@ pub struct Listener {
     pub addresses: Vec<Address>,
     pub protocol: Protocol,
     pub entry: Entry,
+    /// Proxies that begin each connection with a PROXY header, which says who the client is; empty is none.
+    pub proxies: Vec<IpNet>,
     /// Clients whose forwarding headers are believed and appended to.
     pub trusted_proxies: Vec<IpNet>,
     pub http2: Http2,
@@ -116,6 +118,8 @@ pub enum Protocol {
     Http,
     /// Anything; each connection is balanced by itself, and its bytes are passed on as they are.
     Tcp,
+    /// The same for TLS, which ends at the server; the pool is chosen by the name the client asks for.
+    TlsPassthrough,
     /// Datagrams; each client's are passed on to one server.
     Udp,
 }
@@ -170,6 +174,8 @@ pub struct ListenerTimeouts {
     pub request_body: Duration,
     /// Between two requests of a kept-alive connection; without a datagram either way in a UDP session.
     pub idle: Duration,
+    /// From the connection's opening to the end of what comes before the protocol itself.
+    pub tls_handshake: Duration,
 }
 
 /// A named list of rules; the first that matches wins.
@@ -197,6 +203,8 @@ pub struct Match {
     pub methods: Vec<Method>,
     /// All of them must hold.
     pub headers: Vec<HeaderMatch>,
+    /// Any of them, of those that a TLS client offers; empty is whatever it offers.
+    pub alpn: Vec<String>,
 }
 
 /// A host name, lower case, without port.
@@ -235,6 +243,17 @@ pub struct Pool {
     pub timeouts: PoolTimeouts,
     /// How long in-flight requests of a down or removed server may still run.
     pub drain_timeout: Duration,
+    /// How each connection to a server begins, if with a PROXY header.
+    pub proxy_protocol: Option<ProxyVersion>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -290,9 +309,27 @@ pub struct Health {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Probe {
     Http(HttpProbe),
-    /// A connection that opens is a pass.
-    Tcp,
+    Tcp(TcpProbe),
+    Tls(TlsProbe),
     Udp(UdpProbe),
+}
+
+/// A connection that opens is a pass, unless more is asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TcpProbe {
+    /// Never without `expect`.
+    pub send: Option<String>,
+    /// A text that the first 64 KiB of the reply must contain.
+    pub expect: Option<String>,
+}
+
+/// A handshake that completes is a pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TlsProbe {
+    /// `None` is the server's address, which is not sent.
+    pub server_name: Option<String>,
+    /// Whether the certificate must be good for that name, by the machine's own authorities.
+    pub verify: bool,
 }
 
 /// A datagram, and what its answer must be.

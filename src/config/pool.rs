@@ -5,7 +5,9 @@ use super::health::health;
 use super::keys;
 use super::names::{Once, check_section_name, word};
 use super::place::At;
-use super::plan::{Balance, HashKey, Name, Pool, PoolTimeouts, Retries, RetryOn, Server, WhenAllUnhealthy};
+use super::plan::{
+    Balance, HashKey, Name, Pool, PoolTimeouts, ProxyVersion, Retries, RetryOn, Server, WhenAllUnhealthy,
+};
 use super::problem::{Fault, quoted};
 use super::route::header_name;
 use super::section::{Section, choose};
@@ -26,6 +28,9 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<Pool> {
         &[("use_all", WhenAllUnhealthy::UseAll), ("refuse", WhenAllUnhealthy::Refuse)],
     );
     let drain_timeout = section.duration("drain_timeout");
+    let proxy_protocol = section.nullable("proxy_protocol", |scalar| {
+        choose(scalar, &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)])
+    });
     let retries = section.section("retries", retries);
     let timeouts = section.section("timeouts", timeouts);
     if let Some(Some(health)) = &health {
@@ -49,6 +54,7 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<Pool> {
         retries: retries?,
         timeouts: timeouts?,
         drain_timeout,
+        proxy_protocol,
     })
 }
 

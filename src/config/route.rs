@@ -59,6 +59,7 @@ fn matcher(section: Section<'_>) -> Match {
         path: section.nullable("path", path),
         methods: section.get("methods").map(|at| methods(&at)).unwrap_or_default(),
         headers: section.get("headers").map(|at| headers(&at)).unwrap_or_default(),
+        alpn: section.get("alpn").map(|at| alpn(&at)).unwrap_or_default(),
     }
 }
 
@@ -148,6 +149,22 @@ fn method(scalar: &Scalar<'_>) -> Result<Method, Fault> {
     }
 }
 
+/// RFC 7301 section 3.1: a protocol's name has 1 to 255 bytes. All registered ones but GREASE are ASCII words.
+fn alpn(at: &At<'_>) -> Vec<String> {
+    let Some(items) = at.items() else { return Vec::new() };
+    let protocol = |scalar: &Scalar<'_>| {
+        let fits =
+            (1..=255).contains(&scalar.text.len()) && scalar.text.bytes().all(|b| b.is_ascii_graphic());
+        fits.then(|| scalar.text.to_string()).ok_or_else(|| {
+            Fault::new(
+                format!("{} is not the name of a protocol", quoted(&scalar.text)),
+                "write it as IANA has it, like `h2`, `http/1.1` or `postgresql`",
+            )
+        })
+    };
+    items.filter_map(|item| item.scalar(&"a protocol like `h2`", protocol)).collect()
+}
+
 fn headers(at: &At<'_>) -> Vec<HeaderMatch> {
     let Some(names) = at.names() else { return Vec::new() };
     let mut headers: Vec<HeaderMatch> = Vec::new();
@@ -232,7 +249,9 @@ fn covers(early: &Match, late: &Match) -> bool {
             .iter()
             .any(|late| late.name == early.name && (early.value.is_none() || early.value == late.value))
     });
-    host && path && methods && headers
+    let alpn = early.alpn.is_empty()
+        || (!late.alpn.is_empty() && late.alpn.iter().all(|protocol| early.alpn.contains(protocol)));
+    host && path && methods && headers && alpn
 }
 
 #[cfg(test)]

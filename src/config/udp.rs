@@ -19,7 +19,25 @@ pub(super) fn refuse_unix_listener(at: &At<'_>, address: &Address) {
     }
 }
 
-pub(super) fn refuse_unix_servers(at: &At<'_>, pools: &[&Pool]) {
+/// Reports those of these keys that are written: they are about connections.
+pub(super) fn refuse_stream_keys(section: &Section<'_>, names: &[&str]) {
+    for at in names.iter().filter_map(|name| section.get(name)) {
+        at.refuse_key(Fault::new("is for connections, and this listener speaks `udp`", "remove it"));
+    }
+}
+
+/// What a pool behind a listener with `protocol: udp` cannot have.
+pub(super) fn refuse_stream_pools(at: &At<'_>, pools: &[&Pool]) {
+    refuse_unix_servers(at, pools);
+    for pool in pools.iter().filter(|pool| pool.proxy_protocol.is_some()) {
+        at.refuse(Fault::new(
+            format!("the pool {} sends PROXY headers, which datagrams do not have", quoted(&pool.name)),
+            "use a pool without `proxy_protocol`",
+        ));
+    }
+}
+
+fn refuse_unix_servers(at: &At<'_>, pools: &[&Pool]) {
     for pool in pools {
         if let Some(server) = on_unix_socket(&pool.servers) {
             at.refuse(Fault::new(

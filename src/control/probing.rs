@@ -47,6 +47,8 @@ impl Probing {
     pub(crate) fn stop(&mut self, server: u32) {
         if let Some(token) = self.tasks.remove(&server) {
             token.cancel();
+            // The next probe may look at none.
+            self.live.metrics.server(server).certificate_expires(None);
         }
     }
 
@@ -55,7 +57,7 @@ impl Probing {
         self.tasks.insert(task.server.id(), token.clone());
         let probing = Task {
             rule: Rule::from(&task.health),
-            probe: probe::build(&task.health.probe),
+            probe: probe::build(&task.health, task.proxy_protocol),
             task,
             permits: Arc::clone(&self.permits),
             reports: self.reports.clone(),
@@ -107,6 +109,7 @@ impl Task {
         let started = Instant::now();
         let result = probe::run(&*self.probe, &address, self.task.health.timeout).await;
         let series = self.live.metrics.server(server.id());
+        series.certificate_expires(self.probe.certificate_expires());
         series.probed(result.as_ref().map_or_else(Failure::label, |()| "pass"));
         self.live.metrics.probe_durations(server.pool()).record(started.elapsed());
         let now = Instant::now();
@@ -145,7 +148,7 @@ mod tests {
     #[test]
     fn jitter_stays_within_its_share() {
         let health = Health {
-            probe: Probe::Tcp,
+            probe: Probe::Tcp(Default::default()),
             port: None,
             interval: Duration::from_secs(10),
             timeout: Duration::from_secs(1),

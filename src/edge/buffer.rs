@@ -41,9 +41,9 @@ impl Buffer {
         self.start == self.end
     }
 
-    /// Bytes that still fit in.
-    pub(crate) fn room(&self) -> usize {
-        self.bytes.len() - self.end
+    /// Whether nothing more fits in.
+    pub(crate) fn is_full(&self) -> bool {
+        self.data().len() == self.bytes.len()
     }
 
     /// The first `n` bytes are done with.
@@ -63,6 +63,12 @@ impl Buffer {
         cx: &mut Context<'_>,
         read: impl FnOnce(&mut Context<'_>, &mut ReadBuf<'_>) -> Poll<io::Result<()>>,
     ) -> Poll<io::Result<usize>> {
+        if self.is_empty() {
+            (self.start, self.end) = (0, 0);
+        } else if self.end == self.bytes.len() {
+            self.bytes.copy_within(self.start.., 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
         let mut room = ReadBuf::new(&mut self.bytes[self.end..]);
         ready!(read(cx, &mut room))?;
         let n = room.filled().len();
@@ -109,11 +115,31 @@ mod tests {
             });
             assert!(matches!(read, Poll::Ready(Ok(n)) if n == part.len()));
         }
-        assert_eq!((buffer.data(), buffer.room()), (&b"abcde"[..], SIZE - 5));
+        assert_eq!(buffer.data(), b"abcde");
         buffer.consume(2);
         buffer.truncate(2);
         assert_eq!(buffer.data(), b"cd");
         buffer.consume(2);
         assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn the_room_of_what_was_consumed_is_used_again() {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut buffer = Buffer::take();
+        let mut fill = |buffer: &mut Buffer| {
+            let read = buffer.fill(&mut cx, |_, buf| {
+                let n = buf.remaining();
+                buf.put_slice(&vec![1; n]);
+                Poll::Ready(Ok(()))
+            });
+            let Poll::Ready(Ok(n)) = read else { panic!("{read:?}") };
+            n
+        };
+        assert_eq!((fill(&mut buffer), buffer.is_full()), (SIZE, true));
+        buffer.consume(10);
+        assert_eq!((buffer.is_full(), fill(&mut buffer), buffer.is_full()), (false, 10, true));
+        buffer.consume(SIZE);
+        assert_eq!(fill(&mut buffer), SIZE);
     }
 }

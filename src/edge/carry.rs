@@ -4,6 +4,8 @@ use super::conn::Client;
 use super::socket::Socket;
 use super::udp::Host;
 use super::watch::Watched;
+use crate::client_hello::Hello;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -13,8 +15,14 @@ pub(crate) struct Caller {
     pub(crate) socket: Socket,
     pub(crate) client: Arc<Client>,
     pub(crate) watch: Watched,
+    /// Where it comes from; with a PROXY header, what that says.
+    pub(crate) source: Option<SocketAddr>,
+    /// Where it went, if a PROXY header says so; otherwise the socket knows.
+    pub(crate) destination: Option<SocketAddr>,
     /// Read of it already; the server gets it first.
     pub(crate) first: Vec<u8>,
+    /// What it begins with, if the listener has TLS passed on.
+    pub(crate) hello: Option<Hello>,
 }
 
 /// What becomes of a connection.

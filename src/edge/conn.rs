@@ -127,8 +127,27 @@ impl Conn {
         }
     }
 
+    /// What is known of the connection before it speaks HTTP: bytes that were read already, and where a proxy says
+    /// that it went.
+    pub(crate) fn begin_with(&mut self, bytes: Vec<u8>, destination: Option<std::net::SocketAddr>) {
+        self.arrived = bytes;
+        if let Some(destination) = destination {
+            let _ = self.digest.local_addr.set(Some(PingoraAddr::Inet(destination)));
+        }
+    }
+
+    /// Where it comes from and where it went, as far as that is known.
+    pub(crate) fn addresses(&self) -> (Option<std::net::SocketAddr>, Option<std::net::SocketAddr>) {
+        let inet = |address: &PingoraAddr| address.as_inet().copied();
+        (self.digest.peer_addr().and_then(inet), self.digest.local_addr().and_then(inet))
+    }
+
     pub(crate) fn socket(&self) -> &Socket {
         &self.socket
+    }
+
+    pub(crate) fn socket_mut(&mut self) -> &mut Socket {
+        &mut self.socket
     }
 
     /// What has arrived and was not handed on.
@@ -163,6 +182,13 @@ impl Conn {
             self.forget();
         }
         head
+    }
+
+    /// Takes all that has arrived.
+    pub(crate) fn take_arrived(&mut self) -> Vec<u8> {
+        let arrived = self.arrived.split_off(self.at);
+        self.forget();
+        arrived
     }
 
     /// Whether the request's last byte was read.

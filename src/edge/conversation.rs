@@ -60,7 +60,7 @@ pub(crate) async fn converse<S: Serve>(
         };
         seat.watch.no_deadline();
         seat.renew();
-        if form.is_http_11() && form.body != Body::Open {
+        if form.is_http_11() {
             // In a box, so that a connection at rest has no room for it.
             let next = Box::pin(serve_h1(&mut conn, form, &*service)).await;
             match next {
@@ -74,7 +74,6 @@ pub(crate) async fn converse<S: Serve>(
         conn.allow(match form.body {
             Body::Length(n) => Portion::Exact((length as u64).saturating_add(n)),
             Body::Chunked => Portion::Chunked { head: length, chunks: Chunks::new() },
-            Body::Open => Portion::Open,
         });
         let session = ServerSession::new_http1(conn);
         let served = SEAT.scope(Arc::clone(&seat), service.engine().process_new_http(session, &goaway)).await;
@@ -161,7 +160,6 @@ async fn serve_h1<S: Serve>(conn: &mut Conn, form: Form, service: &S) -> Next {
     conn.allow(match body {
         Body::Length(n) => Portion::Exact(n),
         Body::Chunked => Portion::Chunked { head: 0, chunks: Chunks::new() },
-        Body::Open => Portion::Open,
     });
     service.serve(conn, head).await
 }

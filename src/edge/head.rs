@@ -37,8 +37,6 @@ pub(crate) enum Body {
     Length(u64),
     /// Until the last chunk's end.
     Chunked,
-    /// A protocol upgrade: only Pingora can tell where it ends.
-    Open,
 }
 
 impl Body {
@@ -46,7 +44,7 @@ impl Body {
     pub(crate) fn length(self) -> Option<u64> {
         match self {
             Self::Length(length) => Some(length),
-            Self::Chunked | Self::Open => None,
+            Self::Chunked => None,
         }
     }
 }
@@ -154,6 +152,14 @@ impl Head {
     /// The names and values of all fields, in the order they came.
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.form.fields.iter().map(|(name, value)| (self.part(*name), self.part(*value)))
+    }
+
+    /// Whether the request may be answered with 101. WebSocket (RFC 6455 section 4.1) is the only upgrade that is
+    /// passed on: of any other we could not tell what the bytes after it are.
+    pub(crate) fn asks_for_websocket(&self) -> bool {
+        self.body() == Body::Length(0)
+            && has_token(self.all(&header::UPGRADE), "websocket")
+            && has_token(self.all(&header::CONNECTION), "upgrade")
     }
 
     /// Whether the client sends nothing more on this connection (RFC 9112 section 9.6).
@@ -282,7 +288,7 @@ fn judge_target(method: &str, target: &str) -> Option<Refusal> {
 /// RFC 9112 sections 3.2 (Host) and 6 (message body length).
 fn judge_fields(fields: &[httparse::Header<'_>], http_11: bool) -> Result<Body, Refusal> {
     let bad = |detail| Err(Refusal { status: 400, detail });
-    let (mut hosts, mut length, mut chunked, mut upgrade) = (0, None, false, false);
+    let (mut hosts, mut length, mut chunked) = (0, None, false);
     for field in fields {
         let value = field.value;
         match field.name.len() {
@@ -292,7 +298,6 @@ fn judge_fields(fields: &[httparse::Header<'_>], http_11: bool) -> Result<Body, 
                     return bad("Host is not a host");
                 }
             }
-            7 if field.name.eq_ignore_ascii_case("upgrade") => upgrade = true,
             14 if field.name.eq_ignore_ascii_case("content-length") => {
                 if length.is_some() {
                     return bad("more than one Content-Length");
@@ -327,11 +332,7 @@ fn judge_fields(fields: &[httparse::Header<'_>], http_11: bool) -> Result<Body, 
     if chunked && !http_11 {
         return bad("Transfer-Encoding in HTTP/1.0");
     }
-    Ok(match () {
-        () if upgrade => Body::Open,
-        () if chunked => Body::Chunked,
-        () => Body::Length(length.unwrap_or(0)),
-    })
+    Ok(if chunked { Body::Chunked } else { Body::Length(length.unwrap_or(0)) })
 }
 
 /// RFC 9110 section 7.2: `uri-host [ ":" port ]`; an empty one is allowed.
@@ -393,7 +394,6 @@ mod tests {
             ("\r\nGET / HTTP/1.1\r\nHost:\r\n\r\n", Body::Length(0)),
             ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\n", Body::Length(12)),
             ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n", Body::Chunked),
-            ("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n", Body::Open),
         ] {
             let Verdict::Complete(form) = judge(head.as_bytes(), LIMIT) else {
                 panic!("{head:?} is refused")
@@ -422,6 +422,19 @@ mod tests {
         }
         assert!(sample_head("GET / HTTP/1.1\r\nHost: h\r\nConnection: x, Close\r\n\r\n").is_last());
         assert!(!sample_head("GET / HTTP/1.1\r\nHost: h\r\nConnection: x-close\r\n\r\n").is_last());
+    }
+
+    #[test]
+    fn only_a_websocket_may_be_asked_for() {
+        for (fields, asks) in [
+            ("Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n", true),
+            ("Connection: Upgrade\r\nUpgrade: h2c\r\n", false),
+            ("Connection: keep-alive\r\nUpgrade: websocket\r\n", false),
+            ("Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n", false),
+        ] {
+            let head = sample_head(&format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n"));
+            assert_eq!(head.asks_for_websocket(), asks, "{fields}");
+        }
     }
 
     #[test]

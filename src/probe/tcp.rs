@@ -1,21 +1,67 @@
-//! The `tcp` probe: a connection that opens is a pass.
+//! The `tcp` probe: a connection that opens is a pass; or, if more is asked for, what the server says on it.
 
-use super::{Failure, Probe};
+use super::dial::{Wire, dial};
+use super::{BODY_LIMIT, Failure, Probe, contains, shown};
+use crate::config::plan::TcpProbe;
 use crate::units::Address;
 use async_trait::async_trait;
-use tokio::net::{TcpStream, UnixStream};
+use std::io;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
 
 /// The `tcp` probe.
 #[derive(Debug)]
-pub struct TcpCheck;
+pub struct TcpCheck {
+    settings: TcpProbe,
+    /// Goes first on each connection.
+    introduction: Option<Vec<u8>>,
+    /// For the reply to come.
+    patience: Duration,
+}
+
+impl TcpCheck {
+    /// `introduction` goes first on each connection; the caller ends a probe after `timeout`.
+    pub fn new(settings: TcpProbe, introduction: Option<Vec<u8>>, timeout: Duration) -> Self {
+        // Just before the caller does: what came instead of the reply says more than that it did not come.
+        Self { settings, introduction, patience: timeout.mul_f64(0.95) }
+    }
+
+    /// Reads until the reply has what is expected.
+    async fn has(&self, expected: &[u8], wire: &mut dyn Wire, reply: &mut Vec<u8>) -> io::Result<bool> {
+        while reply.len() < BODY_LIMIT {
+            // What it looks for may have begun in what came before.
+            let from = (reply.len() + 1).saturating_sub(expected.len());
+            reply.reserve(4096);
+            match wire.read_buf(reply).await? {
+                0 => break,
+                _ if contains(&reply[from..], expected) => return Ok(true),
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+}
 
 #[async_trait]
 impl Probe for TcpCheck {
     async fn check(&self, address: &Address) -> Result<(), Failure> {
-        match address {
-            Address::Inet(address) => TcpStream::connect(address).await.map(drop),
-            Address::Unix(path) => UnixStream::connect(path).await.map(drop),
+        let until = Instant::now() + self.patience;
+        let mut wire = dial(address, self.introduction.as_deref())
+            .await
+            .map_err(|error| Failure::Connect(error.to_string()))?;
+        let Some(expected) = &self.settings.expect else { return Ok(()) };
+        if let Some(send) = &self.settings.send {
+            wire.write_all(send.as_bytes()).await.map_err(|error| Failure::Protocol(error.to_string()))?;
         }
-        .map_err(|error| Failure::Connect(error.to_string()))
+        let mut reply = Vec::new();
+        let replied = timeout_at(until, self.has(expected.as_bytes(), &mut *wire, &mut reply)).await;
+        match replied {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Err(error)) if reply.is_empty() => Err(Failure::Protocol(error.to_string())),
+            // The caller's timeout says how long it was waited.
+            Err(_) if reply.is_empty() => std::future::pending().await,
+            _ => Err(Failure::Reply { expected: expected.clone(), found: shown(&reply) }),
+        }
     }
 }

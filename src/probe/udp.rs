@@ -46,7 +46,7 @@ impl Probe for UdpCheck {
         let length = receive(&socket, &mut buffer).await.map_err(refused)?;
         let answer = &buffer[..length];
         match &self.settings.expect {
-            Some(expected) if !contains(answer, expected) => Err(Failure::Answer {
+            Some(expected) if !contains(answer, expected) => Err(Failure::Bytes {
                 expected: expected.escape_ascii().to_string(),
                 found: answer[..length.min(SHOWN)].escape_ascii().to_string(),
             }),
@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(check(Some("PONG"), b"+PONG\r\n").await, Ok(()));
         assert_eq!(check(None, b"anything").await, Ok(()));
         let wrong = check(Some("PONG"), b"-ERR\x01").await.unwrap_err();
-        assert_eq!(wrong.to_string(), "answer does not contain \"PONG\"; it begins \"-ERR\\x01\"");
+        assert_eq!(wrong.to_string(), "reply does not contain \"PONG\"; it begins \"-ERR\\x01\"");
     }
 
     #[tokio::test]

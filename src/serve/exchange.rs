@@ -10,7 +10,7 @@ use crate::fields::Fields;
 use crate::metrics::{RequestNames, RequestPlace};
 use crate::pool::{Lease, NoServer, Pool, Query, RetryReason, Server, Tried};
 use crate::route;
-use crate::snapshot::{Entry, Listener, Snapshot};
+use crate::snapshot::{Entry, Listener};
 use http::{HeaderMap, Method, header};
 use pingora::http::RequestHeader;
 use std::sync::Arc;
@@ -45,7 +45,8 @@ pub(super) struct Destination {
 #[derive(Debug)]
 pub(crate) struct Exchange {
     live: Arc<Live>,
-    pub(super) snapshot: Arc<Snapshot>,
+    /// Of the snapshot it sees: whose listener leads to its routes, pools and servers.
+    generation: u64,
     pub(super) seat: Option<Arc<Seat>>,
     pub(super) listener: Option<Arc<Listener>>,
     pub(super) destination: Option<Destination>,
@@ -69,7 +70,7 @@ pub(crate) struct Exchange {
 impl Exchange {
     pub(super) fn new(live: &Arc<Live>) -> Self {
         Self {
-            snapshot: live.snapshot(),
+            generation: 0,
             live: Arc::clone(live),
             seat: None,
             listener: None,
@@ -177,19 +178,17 @@ impl Exchange {
     /// Takes the snapshot in force, if that is another by now: a reload may have replaced all servers between
     /// this request's head and its pick.
     pub(super) fn renew(&mut self) -> bool {
-        let newest = self.live.snapshot();
-        if newest.generation == self.snapshot.generation {
-            return false;
-        }
-        self.snapshot = newest;
+        let before = self.generation;
         self.find_listener();
-        true
+        self.generation != before
     }
 
-    /// The listener the request came in by; one that a reload has just removed still counts.
+    /// Takes the snapshot in force, by way of the listener the request came in by; one that a reload has just
+    /// removed still counts.
     pub(super) fn find_listener(&mut self) {
         let Some(id) = self.seat.as_ref().map(|seat| seat.client.listener) else { return };
-        let snapshot = &self.snapshot;
+        let snapshot = self.live.snapshot();
+        self.generation = snapshot.generation;
         self.listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).cloned();
     }
 
@@ -342,7 +341,7 @@ impl Exchange {
         }
         let listener = &seat.client.door.name;
         let names = RequestNames { listener, route, pool, server: server.map(|server| &**server) };
-        self.live.metrics.request(self.snapshot.generation, place, status, &names);
+        self.live.metrics.request(self.generation, place, status, &names);
         if self.why != Why::Ok {
             self.live.metrics.failure(listener, self.why);
         }
@@ -373,7 +372,7 @@ impl Exchange {
             tries,
             tls: None,
             request_id: self.request_id.as_deref(),
-            generation: self.snapshot.generation,
+            generation: self.generation,
             cache: None,
             user_agent: user_agent.as_deref(),
             referer: referer.as_deref(),

@@ -6,14 +6,15 @@ use super::asked::Asked;
 use super::engine::{can_be_repeated, change_headers, keepalive_hint, peer, reason};
 use super::exchange::{Exchange, remaining};
 use super::forwarding;
-use super::response::{asks_for_websocket, end_servers_hop, is_ambiguous};
+use super::introduction::{introduce, tell_engine_to_end};
+use super::response::{end_servers_hop, is_ambiguous};
 use crate::access_log::Why;
 use crate::control::Live;
 use crate::edge::SEAT;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{StatusCode, Version, header};
-use pingora::http::ResponseHeader;
+use http::{Version, header};
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -153,7 +154,23 @@ impl ProxyHttp for Proxy {
         };
         let h2 = session.req_header().version == Version::HTTP_2;
         let has_body = !session.is_body_empty();
-        peer(lease.server(), &destination.pool.plan.timeouts, h2, has_body)
+        let mut peer = peer(lease.server(), &destination.pool.plan.timeouts, h2, has_body)?;
+        if let Some(version) = destination.pool.plan.proxy_protocol {
+            introduce(&mut peer, version, session.client_addr(), session.server_addr());
+        }
+        Ok(peer)
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        request: &mut RequestHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        if exchange.pool().is_some_and(|pool| pool.plan.proxy_protocol.is_some()) {
+            tell_engine_to_end(request)?;
+        }
+        Ok(())
     }
 
     async fn connected_to_upstream(
@@ -207,7 +224,7 @@ impl ProxyHttp for Proxy {
             exchange.fail(Why::BodyTooLarge);
             return Error::e_explain(ErrorType::HTTPStatus(413), "request body too large");
         }
-        if !end_of_stream || session.was_upgraded() {
+        if !end_of_stream {
             return Ok(());
         }
         // An empty last DATA frame would be written as a second end of chunks (pingora#935).
@@ -243,7 +260,7 @@ impl ProxyHttp for Proxy {
         if is_ambiguous(response) {
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, "a body with two ends").into_up());
         }
-        if status == 101 && !asks_for_websocket(&session.req_header().headers) {
+        if status == 101 {
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, "an upgrade nobody asked for").into_up());
         }
         if let Some(hint) = keepalive_hint(response)
@@ -258,11 +275,7 @@ impl ProxyHttp for Proxy {
         if let (Some(seat), Some(pool)) = (&exchange.seat, exchange.pool()) {
             let timeouts = &pool.plan.timeouts;
             seat.watch.no_deadline();
-            if status == 101 {
-                seat.watch.quiet(timeouts.tunnel_idle, Why::TunnelIdle);
-            } else {
-                seat.watch.quiet(timeouts.stream_idle, Why::StreamIdle);
-            }
+            seat.watch.quiet(timeouts.stream_idle, Why::StreamIdle);
         }
         end_servers_hop(response);
         Ok(())
@@ -275,7 +288,7 @@ impl ProxyHttp for Proxy {
         exchange: &mut Exchange,
     ) -> Result<()> {
         let Some(seat) = &exchange.seat else { return Ok(()) };
-        if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
+        if response.status.is_informational() {
             return Ok(());
         }
         seat.answered.store(true, Relaxed);
@@ -348,10 +361,7 @@ impl ProxyHttp for Proxy {
         exchange.fail(reason(error));
         exchange.give_back();
         let why = exchange.why;
-        // An answer in the middle of a tunnel would be taken for the server's bytes.
-        let begun = session
-            .response_written()
-            .is_some_and(|r| !r.status.is_informational() || r.status == StatusCode::SWITCHING_PROTOCOLS);
+        let begun = session.response_written().is_some_and(|response| !response.status.is_informational());
         let error_code = if begun || why == Why::ClientAborted { 0 } else { why.status() };
         if error_code > 0 {
             session.set_keepalive(None);

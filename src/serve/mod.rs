@@ -9,6 +9,7 @@ mod exchange;
 mod forwarding;
 mod h1;
 mod http;
+mod introduction;
 mod key;
 mod refused;
 mod response;

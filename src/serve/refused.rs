@@ -1,10 +1,11 @@
 //! Logs and counts what the edge refused before any hook saw it: malformed heads, heads that took too
-//! long. As much of the request is shown as can be read.
+//! long, connections that did not begin as they must. As much of the request is shown as can be read.
 
 use crate::access_log::Record;
+use crate::config::plan::Protocol;
 use crate::control::Live;
 use crate::edge::{Client, Tell, Trouble};
-use crate::metrics::{RequestNames, RequestPlace};
+use crate::metrics::{RequestNames, RequestPlace, Series};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -31,37 +32,76 @@ impl Tell for Reporter {
                 .into_owned();
         let mut words = line.splitn(3, ' ');
         let mut word = || words.next().filter(|word| !word.is_empty());
+        let (method, path, protocol) = (word(), word(), word());
+        let generation = snapshot.generation;
         live.access_log.record(&Record {
-            time: SystemTime::now(),
-            client: &client.text,
-            listener: name,
-            route: None,
-            pool: None,
-            server: None,
-            method: word(),
-            host: None,
-            path: word(),
-            protocol: word(),
-            status: trouble.status,
-            why: trouble.why,
-            detail: trouble.detail,
-            bytes_in: 0,
-            bytes_out: 0,
-            duration: None,
-            connect: None,
-            first_byte: None,
-            tries: 0,
-            tls: None,
-            request_id: None,
-            generation: snapshot.generation,
-            cache: None,
-            user_agent: None,
-            referer: None,
+            method,
+            path,
+            protocol,
+            ..nothing_but(client, trouble, generation)
         });
+    }
+
+    fn turned_away(&self, client: &Client, trouble: Trouble) {
+        let live = &self.0;
+        let generation = live.snapshot().generation;
+        let name = &client.door.name;
+        let protocol = protocol(client);
+        if protocol.is_some() {
+            let place = RequestPlace { listener: client.listener, route: 0, server: None };
+            let names = RequestNames { listener: name, route: None, pool: None, server: None };
+            live.metrics.connection(generation, place, &names).ended(trouble.why);
+        } else {
+            live.metrics.failure(name, trouble.why);
+        }
+        if live.access_log.is_on() {
+            live.access_log.record(&Record { protocol, ..nothing_but(client, trouble, generation) });
+        }
     }
 
     fn tick(&self) {
         self.0.access_log.flush();
         super::h1::kept::sweep();
+    }
+}
+
+/// What the log calls connections that the listener passes on as they are; HTTP has names of its own.
+fn protocol(client: &Client) -> Option<&'static str> {
+    match client.door.plan.load().protocol {
+        Protocol::Http => None,
+        Protocol::Tcp => Some("TCP"),
+        Protocol::TlsPassthrough => Some("TLS"),
+        Protocol::Udp => Some("UDP"),
+    }
+}
+
+/// The record of what did not get far.
+fn nothing_but(client: &Client, trouble: Trouble, generation: u64) -> Record<'_> {
+    Record {
+        time: SystemTime::now(),
+        client: &client.text,
+        listener: &client.door.name,
+        route: None,
+        pool: None,
+        server: None,
+        method: None,
+        host: None,
+        path: None,
+        protocol: None,
+        status: trouble.status,
+        why: trouble.why,
+        detail: trouble.detail,
+        bytes_in: 0,
+        bytes_out: 0,
+        duration: None,
+        connect: None,
+        first_byte: None,
+        tries: 0,
+        tls: None,
+        request_id: None,
+        generation,
+        cache: None,
+        user_agent: None,
+        referer: None,
     }
 }

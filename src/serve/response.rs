@@ -1,7 +1,7 @@
 //! A server's response head before it goes on: judged as strictly as a client's request, and rid of what is
 //! about the server's own connection.
 
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderName, header};
 use pingora::http::ResponseHeader;
 
 /// Whether two readers could disagree on where the body ends (RFC 9112 section 6). Pingora refuses numbers
@@ -14,21 +14,8 @@ pub(super) fn is_ambiguous(response: &ResponseHeader) -> bool {
     unknown || repeated || lengths > 1
 }
 
-/// Whether a request may be answered with 101: no other upgrade than this one is passed on.
-pub(super) fn asks_for_websocket(request: &HeaderMap) -> bool {
-    request
-        .get_all(header::UPGRADE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
-}
-
 /// Takes out of a response what is about the server's own connection (RFC 9110 section 7.6.1).
 pub(super) fn end_servers_hop(response: &mut ResponseHeader) {
-    if response.status == StatusCode::SWITCHING_PROTOCOLS {
-        return;
-    }
     response.remove_header("Keep-Alive");
     response.remove_header("Proxy-Connection");
     let is_framing =

@@ -3,9 +3,11 @@
 
 use super::call::Call;
 use crate::access_log::Why;
+use crate::client_hello::Hello;
 use crate::control::Live;
 use crate::edge::{Caller, Carried, Carry, Relay, Socket, Watched};
 use crate::pool::{Pool, Query, RetryReason, Tried};
+use crate::proxy_header::{self, About};
 use crate::select::consistent_hash::hash;
 use crate::snapshot::Entry;
 use std::future::poll_fn;
@@ -53,8 +55,9 @@ impl Future for Carrying {
 
 /// Finds the pool and opens a connection to one of its servers.
 async fn open(live: Arc<Live>, mut call: Call, caller: Caller) -> Option<Box<Line>> {
-    let Caller { socket, watch, first, .. } = caller;
-    let connected = match destination(&live, &mut call) {
+    let Caller { socket, watch, source, destination, first, hello, .. } = caller;
+    call.protocol = if hello.is_some() { "TLS" } else { "TCP" };
+    let connected = match find_pool(&live, &mut call, hello) {
         Ok(pool) => connect(&mut call, &pool, &watch).await.map(|server| (pool, server)),
         Err(why) => Err(why),
     };
@@ -67,18 +70,41 @@ async fn open(live: Arc<Live>, mut call: Call, caller: Caller) -> Option<Box<Lin
     };
     watch.quiet(pool.plan.timeouts.tunnel_idle, Why::TunnelIdle);
     let read = first.len() as u64;
+    let first = match pool.plan.proxy_protocol {
+        None => first,
+        Some(version) => {
+            let about = About::client(source, destination.or_else(|| socket.local_address()));
+            let mut begin = proxy_header::write(version, about);
+            begin.extend(first);
+            begin
+        }
+    };
     let series = call.series();
     let relay = Relay::new((socket, server), (first, read), watch, series);
     Some(Box::new(Line { relay, call }))
 }
 
-/// The pool that the listener leads to.
-fn destination(live: &Live, call: &mut Call) -> Result<Arc<Pool>, Why> {
+/// The pool that the listener, or the name the client asks for, leads to.
+fn find_pool(live: &Live, call: &mut Call, hello: Option<Hello>) -> Result<Arc<Pool>, Why> {
     let snapshot = live.snapshot();
     call.generation = snapshot.generation;
     let id = call.client.listener;
     let listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).ok_or(Why::Shutdown)?;
-    let Entry::Pool(pool) = &listener.entry else { return Err(Why::NoRoute) };
+    let found = match (&listener.entry, &hello) {
+        (Entry::Pool(pool), _) => Some((pool, None)),
+        (Entry::Routes(table), Some(hello)) => {
+            let rule = table.find_tls(hello);
+            rule.map(|rule| (&rule.pool, Some((rule.name.clone(), std::ptr::from_ref(rule).addr()))))
+        }
+        // A reload has made another kind of listener of it since.
+        (Entry::Routes(_), None) => None,
+    };
+    call.name = hello.and_then(|hello| hello.name);
+    let Some((pool, route)) = found else {
+        call.detail = call.name.is_none().then_some("no server name");
+        return Err(Why::NoRoute);
+    };
+    call.route = route;
     call.pool = Some(pool.name.clone());
     Ok(Arc::clone(pool))
 }

@@ -36,6 +36,8 @@ pub struct ProbeTask {
     pub health: plan::Health,
     /// How long requests may run on when this probe finds the server down.
     pub drain_timeout: Duration,
+    /// The probe's connection begins like all of the pool's.
+    pub proxy_protocol: Option<plan::ProxyVersion>,
 }
 
 /// The difference between two snapshots.

@@ -143,7 +143,7 @@ impl Step {
                 self.delta.recounted.push(server.clone());
                 self.probe(&server, planned);
             }
-            (Some(old), Some(new)) if old == new => {
+            (Some(old), Some(new)) if old == new && pool.plan.proxy_protocol == planned.proxy_protocol => {
                 // The same probe, but it says how long requests may run on: a new task, the old counts.
                 if pool.plan.drain_timeout != planned.drain_timeout {
                     self.delta.probes_stopped.push(server.id());
@@ -203,6 +203,7 @@ impl Step {
                 server: server.clone(),
                 health: health.clone(),
                 drain_timeout: planned.drain_timeout,
+                proxy_protocol: planned.proxy_protocol,
             });
         }
     }

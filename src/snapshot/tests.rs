@@ -224,6 +224,7 @@ fn listener(name: &str, entry: plan::Entry) -> plan::Listener {
         name: name.into(),
         addresses: vec![address(1)],
         entry,
+        proxies: Vec::new(),
         trusted_proxies: Vec::new(),
         http2: plan::Http2 { max_concurrent_streams: 128 },
         limits: plan::Limits {
@@ -232,7 +233,12 @@ fn listener(name: &str, entry: plan::Entry) -> plan::Listener {
             request_headers: 32 << 10,
             request_body: 1 << 20,
         },
-        timeouts: plan::ListenerTimeouts { request_header: minute, request_body: minute, idle: minute },
+        timeouts: plan::ListenerTimeouts {
+            request_header: minute,
+            request_body: minute,
+            idle: minute,
+            tls_handshake: minute,
+        },
     }
 }
 

@@ -50,6 +50,7 @@ pub(crate) fn change(rng: &mut Rng, plan: &mut Plan) {
 
 fn pool(rng: &mut Rng, index: usize) -> plan::Pool {
     let mut pool = plan::Pool {
+        proxy_protocol: None,
         name: format!("pool{index}").into(),
         balance: balance(rng),
         servers: Vec::new(),
@@ -115,7 +116,7 @@ fn balance(rng: &mut Rng) -> Balance {
 fn health(rng: &mut Rng) -> Option<Health> {
     let times = |rng: &mut Rng| NonZeroU32::new(rng.u32(1..4)).expect("at least one");
     (rng.u8(..4) > 0).then(|| Health {
-        probe: plan::Probe::Tcp,
+        probe: plan::Probe::Tcp(plan::TcpProbe::default()),
         port: None,
         interval: Duration::from_secs(2),
         timeout: Duration::from_secs(1),
@@ -159,6 +160,7 @@ fn relisten(rng: &mut Rng, plan: &mut Plan) {
                 true => plan::Entry::Routes(0),
                 false => plan::Entry::Pool(rng.usize(..n)),
             },
+            proxies: Vec::new(),
             trusted_proxies: Vec::new(),
             http2: plan::Http2 { max_concurrent_streams: 128 },
             limits: plan::Limits {
@@ -171,6 +173,7 @@ fn relisten(rng: &mut Rng, plan: &mut Plan) {
                 request_header: Duration::from_secs(10),
                 request_body: Duration::from_secs(60),
                 idle: Duration::from_secs(60),
+                tls_handshake: Duration::from_secs(5),
             },
         })
         .collect();

@@ -49,16 +49,24 @@ def find_program(name):
     return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/local/sbin")
 
 
+_given = set()
+
+
 def free_ports(count, host="127.0.0.1"):
-    """Ports the kernel chose. It gives odd ones to bind and even ones to connect, so none is taken meanwhile."""
+    """Ports the kernel chose, none of them twice. It gives odd ones to bind and even ones to connect, so none is taken
+    meanwhile."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    held = []
+    held, ports = [], []
     try:
-        for _ in range(count):
+        while len(ports) < count:
             s = socket.socket(family, socket.SOCK_STREAM)
-            s.bind((host, 0))
             held.append(s)
-        return [s.getsockname()[1] for s in held]
+            s.bind((host, 0))
+            port = s.getsockname()[1]
+            if port not in _given:
+                _given.add(port)
+                ports.append(port)
+        return ports
     finally:
         for s in held:
             s.close()

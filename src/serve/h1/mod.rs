@@ -12,10 +12,11 @@ mod response;
 use super::asked::Asked;
 use super::exchange::{Exchange, is_idempotent, remaining};
 use super::forwarding::{self, Peer};
-use super::{answer, keepalive};
+use super::{answer, introduction, keepalive};
 use crate::access_log::Why;
 use crate::control::Live;
-use crate::edge::{Body, Buffer, Chunks, Conn, Head, Next, Seat, Socket};
+use crate::edge::{Body, Buffer, Chunks, Conn, Duplex, Head, Next, Seat, Socket};
+use crate::proxy_header::{self, About};
 pub(super) use response::timeout;
 use response::{Form, To, Verdict};
 use std::future::poll_fn;
@@ -37,6 +38,11 @@ pub(super) async fn serve(live: &Arc<Live>, conn: &mut Conn, head: &Head) -> Nex
     relay.record();
     next
 }
+
+/// Bytes of a body that nobody wants that are read rather than closing the connection.
+const DISCARDED: u64 = 64 * 1024;
+/// Bytes of interim responses that may wait for a client that does not read.
+const MOST_INTERIM: usize = 64 * 1024;
 
 /// One request under way.
 struct Relay<'a> {
@@ -136,6 +142,9 @@ impl<'a> Relay<'a> {
                         self.rewind();
                         continue;
                     }
+                    if form.status == 101 {
+                        return self.tunnel(buffer).await;
+                    }
                     return self.pass_on(form, buffer).await;
                 }
                 Err(Why::ServerReset) if self.can_be_repeated() && self.exchange.send_again(reused) => {
@@ -153,6 +162,9 @@ impl<'a> Relay<'a> {
         let told = forwarding::tell(self.head, peer, &listener.plan.trusted_proxies, id);
         self.request.reserve(1024);
         request::write(self.head, &told, &mut self.request);
+        if pool.plan.proxy_protocol.is_some() && !self.head.asks_for_websocket() {
+            introduction::end_after_this(&mut self.request);
+        }
         let watch = &self.seat.watch;
         if self.conn.is_request_over() {
             watch.deadline(pool.plan.timeouts.request, Why::RequestTimeout);
@@ -177,7 +189,13 @@ impl<'a> Relay<'a> {
     /// Finds or opens a connection to the leased server; whether it was used before.
     async fn connect(&mut self) -> Result<bool, Why> {
         let Some((pool, server)) = self.exchange.leased() else { return Err(Why::Internal) };
-        if let Some(socket) = kept::take(server.id()) {
+        let introduction = pool.plan.proxy_protocol.map(|version| {
+            let (source, destination) = self.conn.addresses();
+            proxy_header::write(version, About::client(source, destination))
+        });
+        if introduction.is_none()
+            && let Some(socket) = kept::take(server.id())
+        {
             self.server = Some(socket);
             return Ok(true);
         }
@@ -193,6 +211,12 @@ impl<'a> Relay<'a> {
         });
         match connected.await? {
             Ok(socket) => {
+                // A new socket takes much more than this.
+                if let Some(bytes) = introduction
+                    && !matches!(socket.try_write(&bytes), Ok(n) if n == bytes.len())
+                {
+                    return Err(Why::ConnectFailed);
+                }
                 self.server = Some(socket);
                 self.exchange.connected();
                 Ok(false)
@@ -214,9 +238,13 @@ impl<'a> Relay<'a> {
             let mut buffer = kept.take().unwrap_or_else(Buffer::take);
             if !buffer.is_empty() {
                 match self.read_head(&mut buffer) {
-                    Verdict::Complete(form) if form.is_interim() => {
+                    Verdict::Complete(form) if form.is_interim() && self.reply.len() < MOST_INTERIM => {
                         *kept = Some(buffer);
                         continue;
+                    }
+                    Verdict::Complete(form) if form.is_interim() => {
+                        self.exchange.detail = Some("too many interim responses");
+                        return Poll::Ready(Err(Why::ServerMalformed));
                     }
                     Verdict::Complete(form) => {
                         *kept = Some(buffer);
@@ -250,7 +278,8 @@ impl<'a> Relay<'a> {
     /// Judges what has come of a head, and writes it to `reply` once it is whole.
     fn read_head(&mut self, buffer: &mut Buffer) -> Verdict {
         let head_request = self.head.method == http::Method::HEAD;
-        let to = To { head_request, closes: !self.may_go_on() };
+        let websocket = self.head.asks_for_websocket();
+        let to = To { head_request, websocket, closes: !self.may_go_on() };
         self.final_head = self.reply.len();
         let verdict = response::read(buffer.data(), to, &mut self.reply);
         match &verdict {
@@ -260,7 +289,7 @@ impl<'a> Relay<'a> {
                 buffer.consume(form.length);
                 verdict
             }
-            Verdict::Partial if buffer.room() == 0 => Verdict::Refused("response head too large"),
+            Verdict::Partial if buffer.is_full() => Verdict::Refused("response head too large"),
             _ => verdict,
         }
     }
@@ -336,7 +365,7 @@ impl<'a> Relay<'a> {
         };
         self.bytes_in = match self.head.body() {
             Body::Chunked => self.conn.chunk_data(),
-            Body::Length(_) | Body::Open => self.bytes_in + n as u64,
+            Body::Length(_) => self.bytes_in + n as u64,
         };
         let limit = self.exchange.listener.as_ref().map_or(0, |listener| listener.plan.limits.request_body);
         if self.bytes_in > limit {
@@ -388,6 +417,33 @@ impl<'a> Relay<'a> {
             return Next::Close;
         }
         self.next(self.may_go_on() && !until_close)
+    }
+
+    /// Passes a WebSocket's bytes both ways, behind the response's head in `reply`. Neither side's messages are
+    /// looked at.
+    async fn tunnel(&mut self, buffer: Option<Buffer>) -> Next {
+        self.status = 101;
+        self.exchange.answered(None);
+        let (Some(mut server), Some((pool, _))) = (self.server.take(), self.exchange.leased()) else {
+            return self.answer(Why::Internal);
+        };
+        let watch = &self.seat.watch;
+        watch.quiet(pool.plan.timeouts.tunnel_idle, Why::TunnelIdle);
+        let up = self.conn.take_arrived();
+        let mut down = std::mem::take(&mut self.reply).split_off(self.replied);
+        let came = buffer.as_ref().map_or(&[][..], Buffer::data);
+        down.extend_from_slice(came);
+        let (read, came) = (up.len() as u64, came.len() as u64);
+        // It may be silent for hours, and outlive many reloads: nothing is held that it does not need.
+        drop((buffer, pool));
+        self.request = Vec::new();
+        self.exchange.listener = None;
+        let mut duplex = Duplex::new((up, read), (down, came)).ending_together();
+        let client = self.conn.socket_mut();
+        let why = poll_fn(|cx| duplex.poll(client, &mut server, watch, cx)).await;
+        (self.bytes_in, self.bytes_out) = duplex.passed();
+        self.exchange.fail(why);
+        Next::Close
     }
 
     /// What becomes of the client's connection; it may only `go_on` if no byte of this request is still to come.
@@ -492,6 +548,7 @@ impl<'a> Relay<'a> {
         if let (Some(socket), Some((pool, server))) = (socket, leased)
             && response.keeps
             && self.is_uploaded
+            && pool.plan.proxy_protocol.is_none()
         {
             kept::put(server.id(), socket, keepalive(&pool.plan.timeouts, &server));
         }
@@ -506,9 +563,11 @@ impl<'a> Relay<'a> {
             match self.conn.poll_send(cx, [&self.reply[self.replied..], &[]]) {
                 Poll::Ready(Ok(n)) => self.replied += n,
                 Poll::Ready(Err(_)) => return Err(self.client_left()),
-                Poll::Pending => break,
+                Poll::Pending => return Ok(()),
             }
         }
+        self.reply.clear();
+        self.replied = 0;
         Ok(())
     }
 
@@ -535,17 +594,29 @@ impl<'a> Relay<'a> {
         }
         self.seat.answered.store(true, Relaxed);
         self.status = why.status();
+        // It fits any send buffer; a client that does not even take that has no use for it.
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        self.discard(&mut cx);
         let go_on =
             self.may_go_on() && self.conn.is_request_over() && self.seat.watch.interrupted().is_none();
         let head_request = self.head.method == http::Method::HEAD;
         self.bytes_out = answer::write(why, head_request, !go_on, &mut self.reply);
-        // It fits any send buffer; a client that does not even take that has no use for it.
-        let waker = std::task::Waker::noop();
-        let mut cx = Context::from_waker(waker);
         if self.flush_reply(&mut cx).is_err() || self.replied < self.reply.len() {
             return Next::Close;
         }
         self.next(go_on)
+    }
+
+    /// Reads what has come of the request's body: if that is all of it, the connection can go on.
+    fn discard(&mut self, cx: &mut Context<'_>) {
+        let mut buffer = Buffer::take();
+        while !self.conn.is_request_over()
+            && self.bytes_in < DISCARDED
+            && let Poll::Ready(Ok(n @ 1..)) = buffer.fill(cx, |cx, buf| self.conn.poll_body(cx, buf))
+        {
+            buffer.consume(n);
+            self.bytes_in += n as u64;
+        }
     }
 
     fn record(&mut self) {

@@ -53,6 +53,10 @@ pub(super) fn write(head: &Head, told: &[Told<'_>], out: &mut Vec<u8>) {
             field(told.title.as_bytes(), value.as_bytes(), out);
         }
     }
+    if head.asks_for_websocket() {
+        field(b"Connection", b"Upgrade", out);
+        field(b"Upgrade", b"websocket", out);
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -90,6 +94,17 @@ mod tests {
         let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Hop, Host\r\nX-Hop: 1\r\nTE: trailers\r\n\
                     Keep-Alive: 5\r\nForwarded: for=6.6.6.6\r\nX-REQUEST-ID: a b\r\n\r\n";
         assert_eq!(written(head), format!("GET / HTTP/1.1\r\nHost: a\r\n{TOLD}"));
+    }
+
+    #[test]
+    fn a_websocket_is_asked_for_and_nothing_else() {
+        let ask = |protocol| {
+            written(&format!(
+                "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"
+            ))
+        };
+        assert!(ask("WebSocket").ends_with("\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"));
+        assert!(!ask("h2c").contains("pgrade"));
     }
 
     #[test]

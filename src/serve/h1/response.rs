@@ -39,7 +39,7 @@ pub(super) struct Form {
 impl Form {
     /// An interim response, which another one follows (RFC 9110 section 15.2).
     pub(super) fn is_interim(&self) -> bool {
-        (100..200).contains(&self.status)
+        (100..200).contains(&self.status) && self.status != 101
     }
 }
 
@@ -58,6 +58,8 @@ pub(super) enum Verdict {
 pub(super) struct To {
     /// It answers a HEAD request, so it has no body.
     pub(super) head_request: bool,
+    /// It may begin a WebSocket.
+    pub(super) websocket: bool,
     /// The client's connection is closed after it.
     pub(super) closes: bool,
 }
@@ -82,7 +84,7 @@ pub(super) fn read(bytes: &[u8], to: To, out: &mut Vec<u8>) -> Verdict {
         Err(detail) => return Verdict::Refused(detail),
     };
     match status {
-        // Requests that ask for one go another way.
+        101 if to.websocket => {}
         101 => return Verdict::Refused("an upgrade nobody asked for"),
         100..600 => {}
         _ => return Verdict::Refused("unknown status"),
@@ -114,11 +116,15 @@ pub(super) fn read(bytes: &[u8], to: To, out: &mut Vec<u8>) -> Verdict {
         };
         // Where both are given, chunks are what counts (RFC 9112 section 6.3).
         let is_overruled = || seen.is_chunked && is("content-length");
-        if !ONE_HOP.into_iter().any(is) && !is_nominated() && !is_overruled() {
+        // What a 101 nominates is what it switches to.
+        let is_dropped = || ONE_HOP.into_iter().any(is) || (status != 101 && is_nominated());
+        if !is_dropped() && !is_overruled() {
             field(header.name.as_bytes(), header.value, out);
         }
     }
-    if !form.is_interim() && (to.closes || body == Body::UntilClose) {
+    if status == 101 {
+        out.extend_from_slice(b"Connection: Upgrade\r\n");
+    } else if !form.is_interim() && (to.closes || body == Body::UntilClose) {
         out.extend_from_slice(b"Connection: close\r\n");
     }
     out.extend_from_slice(b"\r\n");
@@ -179,7 +185,7 @@ pub(in crate::serve) fn timeout(value: &[u8]) -> Option<u32> {
 mod tests {
     use super::*;
 
-    const PLAIN: To = To { head_request: false, closes: false };
+    const PLAIN: To = To { head_request: false, websocket: false, closes: false };
 
     fn check(text: &str, to: To) -> (Form, String) {
         let mut out = Vec::new();
@@ -216,16 +222,27 @@ mod tests {
             assert_eq!((form.body, form.keeps), (body, keeps), "{head:?}");
         }
         let head = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
-        assert_eq!(check(head, To { head_request: true, closes: false }).0.body, Body::Length(0));
+        assert_eq!(check(head, To { head_request: true, ..PLAIN }).0.body, Body::Length(0));
     }
 
     #[test]
     fn a_client_is_told_when_its_connection_ends() {
-        let closes = To { head_request: false, closes: true };
+        let closes = To { closes: true, ..PLAIN };
         let head = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
         assert!(check(head, closes).1.ends_with("\r\nConnection: close\r\n\r\n"));
         assert!(check("HTTP/1.1 200 OK\r\n\r\n", PLAIN).1.ends_with("\r\nConnection: close\r\n\r\n"));
         assert!(!check("HTTP/1.1 100 Continue\r\n\r\n", closes).1.contains("close"));
+    }
+
+    #[test]
+    fn a_websocket_begins_where_one_was_asked_for() {
+        let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n";
+        let (form, out) = check(head, To { websocket: true, ..PLAIN });
+        assert!(!form.is_interim());
+        assert_eq!(
+            out,
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+        );
     }
 
     #[test]

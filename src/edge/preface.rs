@@ -1,0 +1,76 @@
+//! What is read of a connection before it is served: a PROXY header that says who the client is, a ClientHello that
+//! says which name it asks for.
+//!
+//! One deadline holds for all of it, so a trickle ends like silence does.
+
+use super::Trouble;
+use super::socket::Socket;
+use super::watch::Watched;
+use crate::access_log::Why;
+use crate::client_hello::{self, Hello};
+use crate::proxy_header::{self, Origin};
+use std::future::poll_fn;
+use std::task::{Poll, ready};
+
+/// Why nothing follows; `None` when the client has left without a word.
+type Ended = Option<Trouble>;
+
+/// Reads a PROXY header, and takes it from `bytes`. What came along with it stays there.
+pub(super) async fn header(
+    socket: &mut Socket,
+    watch: &Watched,
+    bytes: &mut Vec<u8>,
+) -> Result<Origin, Ended> {
+    loop {
+        arrive(socket, watch, bytes, "PROXY header incomplete").await?;
+        match proxy_header::parse(bytes) {
+            proxy_header::Verdict::Partial => {}
+            proxy_header::Verdict::Complete { length, origin } => {
+                bytes.drain(..length);
+                return Ok(origin);
+            }
+            proxy_header::Verdict::Refused(detail) => return Err(Some(trouble(Why::ProxyHeader, detail))),
+        }
+    }
+}
+
+/// Reads a ClientHello. It stays in `bytes`: the server is to have it too.
+pub(super) async fn hello(socket: &mut Socket, watch: &Watched, bytes: &mut Vec<u8>) -> Result<Hello, Ended> {
+    loop {
+        if !bytes.is_empty() {
+            match client_hello::parse(bytes) {
+                client_hello::Verdict::Partial => {}
+                client_hello::Verdict::Complete(hello) => return Ok(hello),
+                client_hello::Verdict::Refused(detail) => {
+                    return Err(Some(trouble(Why::ClientHello, detail)));
+                }
+            }
+        }
+        arrive(socket, watch, bytes, "ClientHello incomplete").await?;
+    }
+}
+
+/// Waits for more bytes.
+async fn arrive(
+    socket: &mut Socket,
+    watch: &Watched,
+    bytes: &mut Vec<u8>,
+    incomplete: &'static str,
+) -> Result<(), Ended> {
+    let begun = !bytes.is_empty();
+    let arrived = poll_fn(|cx| {
+        watch.wake_by(cx.waker());
+        if let Some(why) = watch.interrupted() {
+            return Poll::Ready(Err(why));
+        }
+        Poll::Ready(match ready!(socket.poll_gather(cx, bytes)) {
+            Ok(1..) => Ok(()),
+            Ok(0) | Err(_) => Err(Why::ClientAborted),
+        })
+    });
+    arrived.await.map_err(|why| (begun || why != Why::ClientAborted).then(|| trouble(why, incomplete)))
+}
+
+fn trouble(why: Why, detail: &'static str) -> Trouble {
+    Trouble { status: why.status(), why, detail: Some(detail) }
+}

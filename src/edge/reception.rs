@@ -1,0 +1,177 @@
+//! Receives what was accepted: finds out who the client is, holds it to its limit, and hands the connection to what
+//! speaks the listener's protocol.
+
+use super::carry::{Caller, Carry};
+use super::conn::{Client, Conn, Seat};
+use super::conversation::converse;
+use super::door::Door;
+use super::gate::{ClientPass, Pass};
+use super::preface;
+use super::socket::Socket;
+use super::watch::{Watch, Watched};
+use super::{Serve, Tell, Trouble};
+use crate::access_log::Why;
+use crate::client_hello::Hello;
+use crate::config::plan::Protocol;
+use crate::proxy_header::Origin;
+use pingora::server::ShutdownWatch;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+/// One listener's reception on one core.
+pub(super) struct Reception<S> {
+    pub(super) door: Arc<Door>,
+    pub(super) service: Arc<S>,
+    pub(super) tell: Arc<dyn Tell>,
+    pub(super) carry: Arc<dyn Carry>,
+    pub(super) tracker: TaskTracker,
+    pub(super) goaway: ShutdownWatch,
+}
+
+impl<S> Clone for Reception<S> {
+    fn clone(&self) -> Self {
+        Self {
+            door: Arc::clone(&self.door),
+            service: Arc::clone(&self.service),
+            tell: Arc::clone(&self.tell),
+            carry: Arc::clone(&self.carry),
+            tracker: self.tracker.clone(),
+            goaway: self.goaway.clone(),
+        }
+    }
+}
+
+/// A connection of which it is known whose it is.
+struct Guest {
+    socket: Socket,
+    watch: Watched,
+    /// `None` for a unix socket.
+    source: Option<SocketAddr>,
+    /// As a PROXY header has it.
+    destination: Option<SocketAddr>,
+    /// Read of it already.
+    first: Vec<u8>,
+    hello: Option<Hello>,
+}
+
+/// Serves a connection to its end.
+type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl<S: Serve> Reception<S> {
+    /// Takes one connection in.
+    pub(super) fn welcome(&self, socket: Socket, peer: Option<SocketAddr>, passes: (Pass, Pass)) {
+        self.door.accepted.fetch_add(1, Relaxed);
+        let watch = Watched::new(Watch::new(self.door.id));
+        let plan = self.door.plan.load();
+        let is_proxy = peer.is_some_and(|peer| {
+            let ip = peer.ip().to_canonical();
+            plan.proxies.iter().any(|network| network.contains(&ip))
+        });
+        let guest = Guest { socket, watch, source: peer, destination: None, first: Vec::new(), hello: None };
+        let is_tls = plan.protocol == Protocol::TlsPassthrough;
+        if !is_proxy && !is_tls {
+            if let Some(pass) = self.admit(&guest) {
+                let served = self.serve(guest);
+                self.tracker.spawn(async move {
+                    let _passes = (passes, pass);
+                    served.await;
+                });
+            }
+            return;
+        }
+        guest.watch.deadline(plan.timeouts.tls_handshake, Why::HandshakeTimeout);
+        // Boxed, so that its room is given back before the connection is served.
+        let introduced = Box::pin(self.clone().introduce(guest, is_proxy, is_tls));
+        self.tracker.spawn(async move {
+            let _passes = passes;
+            let introduced = introduced.await;
+            if let Some((served, _pass)) = introduced {
+                served.await;
+            }
+        });
+    }
+
+    /// Reads what comes before the protocol, and begins to serve.
+    async fn introduce(
+        self,
+        mut guest: Guest,
+        is_proxy: bool,
+        is_tls: bool,
+    ) -> Option<(Served, Option<ClientPass>)> {
+        if is_proxy {
+            let header = preface::header(&mut guest.socket, &guest.watch, &mut guest.first).await;
+            match header {
+                Ok(Origin::Own) => {}
+                Ok(Origin::Unix) => guest.source = None,
+                Ok(Origin::Inet { source, destination }) => {
+                    (guest.source, guest.destination) = (Some(source), Some(destination));
+                }
+                Err(trouble) => return self.turn_away(&guest, trouble),
+            }
+        }
+        let pass = self.admit(&guest)?;
+        if is_tls {
+            let hello = preface::hello(&mut guest.socket, &guest.watch, &mut guest.first).await;
+            match hello {
+                Ok(hello) => guest.hello = Some(hello),
+                Err(trouble) => return self.turn_away(&guest, trouble),
+            }
+        }
+        guest.watch.no_deadline();
+        Some((self.serve(guest), pass))
+    }
+
+    fn turn_away<T>(&self, guest: &Guest, trouble: Option<Trouble>) -> Option<T> {
+        if let Some(trouble) = trouble {
+            self.tell.turned_away(&self.client(guest), trouble);
+        }
+        None
+    }
+
+    fn client(&self, guest: &Guest) -> Client {
+        let ip = guest.source.map(|source| source.ip().to_canonical());
+        let text = ip.map_or_else(|| "unix".to_owned(), |ip| ip.to_string());
+        Client { listener: self.door.id, door: Arc::clone(&self.door), ip, text }
+    }
+
+    /// `None` when the client has too many connections open already.
+    fn admit(&self, guest: &Guest) -> Option<Option<ClientPass>> {
+        let ip = guest.source.map(|source| source.ip().to_canonical());
+        let limit = self.door.plan.load().limits.connections_per_client;
+        let (Some(ip), Some(limit)) = (ip, limit) else { return Some(None) };
+        let pass = self.door.clients.enter(ip, limit.get());
+        if pass.is_none() {
+            self.door.refused.fetch_add(1, Relaxed);
+            debug!(listener = %self.door.name, client = %ip, "too many connections of one client");
+        }
+        pass.map(Some)
+    }
+
+    /// Begins to serve.
+    fn serve(&self, guest: Guest) -> Served {
+        let client = Arc::new(self.client(&guest));
+        let Guest { socket, watch, source, destination, first, hello } = guest;
+        let protocol = self.door.plan.load().protocol;
+        match protocol {
+            // What waited to be accepted when a reload made a listener one of datagrams.
+            Protocol::Tcp | Protocol::TlsPassthrough | Protocol::Udp => {
+                self.carry.carry(Caller { socket, client, watch, source, destination, first, hello })
+            }
+            Protocol::Http => {
+                let mut conn = Conn::new(socket, Arc::new(Seat::new(client, watch)), source);
+                conn.begin_with(first, destination);
+                Box::pin(converse(
+                    Box::new(conn),
+                    Arc::clone(&self.door),
+                    Arc::clone(&self.service),
+                    Arc::clone(&self.tell),
+                    self.goaway.clone(),
+                ))
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The `tls` probe: a handshake that completes is a pass, and the server's certificate says until when it holds.
+
+use super::dial::dial;
+use super::{Failure, Probe};
+use crate::config::plan::TlsProbe;
+use crate::units::Address;
+use async_trait::async_trait;
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use tokio::io::AsyncWriteExt;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::client::{Resumption, WebPkiServerVerifier};
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+/// No certificate was seen yet.
+const NONE: i64 = i64::MIN;
+
+/// The `tls` probe of one server.
+pub struct TlsCheck {
+    settings: TlsProbe,
+    introduction: Option<Vec<u8>>,
+    /// An error is that of each probe: the reason stands in the log and at the server's state.
+    config: Result<Arc<ClientConfig>, String>,
+    seen: Arc<Seen>,
+}
+
+impl fmt::Debug for TlsCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.settings.fmt(f)
+    }
+}
+
+impl TlsCheck {
+    /// `introduction` goes first on each connection.
+    pub fn new(settings: TlsProbe, introduction: Option<Vec<u8>>) -> Self {
+        let provider = Arc::new(ring::default_provider());
+        let seen = Arc::new(Seen {
+            provider: Arc::clone(&provider),
+            judge: settings.verify.then(|| judge(&provider)),
+            expires: AtomicI64::new(NONE),
+        });
+        let verifier: Arc<dyn ServerCertVerifier> = Arc::clone(&seen) as _;
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map(|builder| {
+                let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+                let mut config = builder.with_no_client_auth();
+                // A resumed session shows no certificate.
+                config.resumption = Resumption::disabled();
+                Arc::new(config)
+            })
+            .map_err(|error| error.to_string());
+        Self { settings, introduction, config, seen }
+    }
+
+    fn server_name(&self, address: &Address) -> Result<ServerName<'static>, Failure> {
+        let name = match (&self.settings.server_name, address) {
+            (Some(name), _) => ServerName::try_from(name.clone()),
+            // As an address, which is checked but not sent.
+            (None, Address::Inet(address)) => return Ok(ServerName::IpAddress(address.ip().into())),
+            (None, Address::Unix(_)) => ServerName::try_from("localhost"),
+        };
+        name.map_err(|error| Failure::Tls(error.to_string()))
+    }
+}
+
+#[async_trait]
+impl Probe for TlsCheck {
+    async fn check(&self, address: &Address) -> Result<(), Failure> {
+        let config = self.config.clone().map_err(Failure::Tls)?;
+        let name = self.server_name(address)?;
+        let wire = dial(address, self.introduction.as_deref())
+            .await
+            .map_err(|error| Failure::Connect(error.to_string()))?;
+        let shaken: io::Result<_> = TlsConnector::from(config).connect(name, wire).await;
+        let mut stream = shaken.map_err(|error| Failure::Tls(error.to_string()))?;
+        // A parting word, so that the server's log has no broken connection; it need not arrive.
+        let _ = stream.shutdown().await;
+        Ok(())
+    }
+
+    fn certificate_expires(&self) -> Option<i64> {
+        Some(self.seen.expires.load(Relaxed)).filter(|expires| *expires != NONE)
+    }
+}
+
+/// The judge of certificates by the machine's own authorities; made once, as reading those takes a while.
+fn judge(provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, String> {
+    static JUDGE: OnceLock<Result<Arc<WebPkiServerVerifier>, String>> = OnceLock::new();
+    let made = JUDGE.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            return Err("this machine has no certificate authorities to verify by".to_owned());
+        }
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+            .build()
+            .map_err(|error| error.to_string())
+    });
+    made.clone()
+}
+
+/// Notes when a certificate expires before it is judged: what has expired is what one wants to know most.
+#[derive(Debug)]
+struct Seen {
+    provider: Arc<CryptoProvider>,
+    /// `None` takes any certificate.
+    judge: Option<Result<Arc<WebPkiServerVerifier>, String>>,
+    /// Seconds since 1970.
+    expires: AtomicI64,
+}
+
+impl ServerCertVerifier for Seen {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) {
+            self.expires.store(parsed.validity().not_after.timestamp(), Relaxed);
+        }
+        match &self.judge {
+            None => Ok(ServerCertVerified::assertion()),
+            Some(Ok(judge)) => judge.verify_server_cert(certificate, others, name, ocsp, now),
+            Some(Err(error)) => Err(Error::General(error.clone())),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
