@@ -94,6 +94,11 @@ fn message(bytes: &[u8]) -> Result<Option<Cow<'_, [u8]>>, &'static str> {
             }
             wanted = Some(4 + length);
         }
+        if after.len() < length {
+            // Even if the message is whole: its server would go on waiting for the record's end, and has no deadline
+            // of ours.
+            return Ok(None);
+        }
         if let Some(wanted) = wanted.filter(|wanted| gathered >= *wanted) {
             return Ok(Some(match parts[..] {
                 [only] => Cow::Borrowed(&only[4..wanted]),
@@ -102,9 +107,6 @@ fn message(bytes: &[u8]) -> Result<Option<Cow<'_, [u8]>>, &'static str> {
                     Cow::Owned(whole.take(wanted).skip(4).collect())
                 }
             }));
-        }
-        if after.len() < length {
-            return Ok(None);
         }
         rest = &after[length..];
     }
@@ -255,7 +257,9 @@ mod tests {
             assert_eq!(parse(&bytes), expected, "records of {of}");
             assert_eq!(parse(&[&bytes[..], b"early data"].concat()), expected);
         }
-        assert_eq!(parse(&records(&[&message[..], b"\x01another"].concat(), 16_384)), expected);
+        let longer = records(&[&message[..], b"\x01another"].concat(), 16_384);
+        assert_eq!(parse(&longer), expected);
+        assert_eq!(parse(&longer[..longer.len() - 1]), Verdict::Partial, "the record is not whole");
     }
 
     #[test]

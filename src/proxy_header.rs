@@ -204,10 +204,9 @@ fn crc32c(parts: [&[u8]; 3]) -> u32 {
 /// What a header of ours says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum About {
-    /// This connection is our own: a probe.
-    Us,
-    /// A client without an address.
-    Unknown,
+    /// A connection of our own, as probes are, or a client without an address. HAProxy too calls both LOCAL: its
+    /// older versions refuse a header of version 2 that is about a client and has no address.
+    Nobody,
     Client {
         source: SocketAddr,
         destination: SocketAddr,
@@ -219,7 +218,7 @@ impl About {
     pub fn client(source: Option<SocketAddr>, destination: Option<SocketAddr>) -> Self {
         match (source, destination) {
             (Some(source), Some(destination)) => Self::Client { source, destination },
-            _ => Self::Unknown,
+            _ => Self::Nobody,
         }
     }
 }
@@ -234,8 +233,7 @@ pub fn write(version: ProxyVersion, about: About) -> Vec<u8> {
 
 fn write_v1(about: About) -> Vec<u8> {
     let text = match about {
-        // This version has no word for us.
-        About::Us | About::Unknown => "PROXY UNKNOWN\r\n".to_owned(),
+        About::Nobody => "PROXY UNKNOWN\r\n".to_owned(),
         About::Client { source, destination } => {
             let (from, to) = same_family(source.ip(), destination.ip());
             let family = if from.is_ipv4() { "TCP4" } else { "TCP6" };
@@ -248,9 +246,7 @@ fn write_v1(about: About) -> Vec<u8> {
 fn write_v2(about: About) -> Vec<u8> {
     let mut header = V2.to_vec();
     match about {
-        // A proxied connection of unknown family is as right, but HAProxy resets it; LOCAL has the receiver go by
-        // the connection it sees, which is all that there is to know.
-        About::Us | About::Unknown => header.extend([0x20, 0, 0, 0]),
+        About::Nobody => header.extend([0x20, 0, 0, 0]),
         About::Client { source, destination } => {
             match same_family(source.ip(), destination.ip()) {
                 (IpAddr::V4(from), IpAddr::V4(to)) => {
@@ -424,9 +420,8 @@ mod tests {
         let text = |about| String::from_utf8(write(v1, about)).unwrap();
         assert_eq!(text(about("192.0.2.7:1", "198.51.100.1:2")), "PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n");
         assert_eq!(text(about("192.0.2.7:1", "[::1]:2")), "PROXY TCP6 ::ffff:192.0.2.7 ::1 1 2\r\n");
-        assert_eq!([About::Us, About::Unknown].map(text), ["PROXY UNKNOWN\r\n"; 2]);
-        assert_eq!(write(v2, About::Us), v2_of(0x20, 0, b""));
-        assert_eq!(write(v2, About::Unknown), v2_of(0x20, 0, b""));
+        assert_eq!(text(About::client(None, "[::1]:2".parse().ok())), "PROXY UNKNOWN\r\n");
+        assert_eq!(write(v2, About::Nobody), v2_of(0x20, 0, b""));
         assert_eq!(write(v2, about("192.0.2.7:40000", "198.51.100.1:443")), v2_of(0x21, 0x11, &V4));
     }
 

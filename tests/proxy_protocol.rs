@@ -328,3 +328,27 @@ fn probes_say_that_they_are_our_own() {
         wait_until("the probe's header", || *heard.lock().expect("no panic") == introduction);
     }
 }
+
+#[test]
+fn a_websocket_to_a_pool_with_headers_begins_with_one() {
+    let server = Server::new(|mut stream| {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.extend(bytes(&mut stream, 1));
+        }
+        let text = String::from_utf8_lossy(&request).to_ascii_lowercase();
+        if text.starts_with("proxy tcp4 192.0.2.7 ") && text.contains("connection: upgrade\r\n") {
+            let head =
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+            let _ = stream.write_all(head.as_bytes());
+            let echoed = bytes(&mut stream, 5);
+            let _ = stream.write_all(&echoed);
+        }
+    });
+    let balancer = Balancer::start(&plain(&[server.address], FROM_LOOPBACK, "proxy_protocol: v1"));
+    let mut client = Client::over(from(&balancer, "192.0.2.7"));
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_eq!(client.response_to_head().status, 101);
+    client.send("hello");
+    assert_eq!(client.bytes(5), b"hello");
+}

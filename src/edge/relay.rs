@@ -234,7 +234,9 @@ impl Flow {
         let n = std::task::ready!(pipe.poll_fill(from, cx))?;
         self.is_bulk = n >= SPLICE_UNTIL;
         self.read += n as u64;
-        self.pipe = Some(pipe);
+        // At the end there is nothing to drain; a pipe that stayed would be two open files for as long as the other
+        // direction lasts.
+        self.pipe = Some(pipe).filter(|pipe| pipe.held() > 0);
         Poll::Ready(Ok(n))
     }
 
@@ -289,5 +291,56 @@ impl Flow {
         self.waiting = Vec::new();
         self.at = 0;
         self.pipe = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    /// Sends 3 MiB each way at once in pieces of this size, each after a small one, through sockets that hold far less.
+    async fn check(piece: usize) {
+        let bytes: Vec<u8> = (0..3_u32 << 18).flat_map(u32::to_le_bytes).collect();
+        let ((client, near), (far, server)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+        let talk = async |stream: UnixStream, reverse: bool| {
+            let mut sent = bytes.clone();
+            if reverse {
+                sent.reverse();
+            }
+            let (mut reads, mut writes) = stream.into_split();
+            let sending = async move {
+                for (n, piece) in sent.chunks(piece).enumerate() {
+                    let (small, rest) = piece.split_at((n % 7).min(piece.len()));
+                    writes.write_all(small).await.unwrap();
+                    writes.write_all(rest).await.unwrap();
+                }
+                writes.shutdown().await.unwrap();
+            };
+            let mut got = Vec::new();
+            let (_, read) = tokio::join!(sending, reads.read_to_end(&mut got));
+            read.unwrap();
+            got
+        };
+        let relay = async {
+            let (mut near, mut far) = (Socket::Unix(near), Socket::Unix(far));
+            let mut duplex = Duplex::new((b"first".to_vec(), 0), (Vec::new(), 0));
+            let watch = Watch::new(1);
+            let why = poll_fn(|cx| duplex.poll(&mut near, &mut far, &watch, cx)).await;
+            (why, duplex.passed())
+        };
+        let (down, up, (why, passed)) = tokio::join!(talk(client, false), talk(server, true), relay);
+        assert_eq!((why, passed), (Why::Ok, (bytes.len() as u64, bytes.len() as u64)));
+        assert!(up.strip_prefix(b"first") == Some(&bytes), "what the server got, in pieces of {piece}");
+        assert!(down.iter().eq(bytes.iter().rev()), "what the client got, in pieces of {piece}");
+    }
+
+    #[tokio::test]
+    async fn bytes_arrive_as_they_are_by_either_means() {
+        for piece in [3_000, SPLICE_UNTIL, SPLICE_FROM, 100_000] {
+            check(piece).await;
+        }
     }
 }

@@ -86,7 +86,7 @@ fn shown(bytes: &[u8]) -> String {
 /// The probe that a pool asks for.
 pub fn build(health: &plan::Health, proxy_protocol: Option<plan::ProxyVersion>) -> Arc<dyn Probe> {
     // Servers that expect a PROXY header expect it of us too: it says that the connection is our own.
-    let introduction = proxy_protocol.map(|version| proxy_header::write(version, About::Us));
+    let introduction = proxy_protocol.map(|version| proxy_header::write(version, About::Nobody));
     match &health.probe {
         plan::Probe::Http(http) => Arc::new(HttpCheck::new(http.clone(), introduction)),
         plan::Probe::Tcp(tcp) => Arc::new(TcpCheck::new(tcp.clone(), introduction, health.timeout)),

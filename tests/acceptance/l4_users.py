@@ -55,7 +55,7 @@ class Wrong(Exception):
 PIECES = {
     "whole": lambda hello: [hello],
     "in three": lambda hello: [hello[:2], hello[2:100], hello[100:]],
-    "byte by byte": lambda hello: [hello[i:i + 1] for i in range(120)] + [hello[120:]],
+    "byte by byte": lambda hello: [hello[i:i + 1] for i in range(24)] + [hello[24:]],
     "in records of 40": lambda hello: [split_records(hello, 40)],
     "in records of 100, each by itself": lambda hello: [split_records(hello, 100)[i:i + 105]
                                                         for i in range(0, len(split_records(hello, 100)), 105)],

@@ -1,0 +1,36 @@
+//! What must hold of the parsers for any bytes at all; also run over the corpus by tests/fuzz_corpus.rs.
+
+// Each target uses one of them.
+#![allow(dead_code)]
+
+use evenkeel::{client_hello, proxy_header};
+
+/// What came first decides, however much follows, and nothing that is short of it is taken for the whole.
+pub(crate) fn of_a_proxy_header(bytes: &[u8]) {
+    use proxy_header::Verdict;
+    let verdict = proxy_header::parse(bytes);
+    match verdict {
+        Verdict::Complete { length, .. } => {
+            assert!(length <= bytes.len());
+            assert!(length <= proxy_header::LONGEST_V2);
+            assert_eq!(proxy_header::parse(&bytes[..length]), verdict);
+            assert_eq!(proxy_header::parse(&bytes[..length - 1]), Verdict::Partial);
+        }
+        Verdict::Partial => assert!(bytes.len() < proxy_header::LONGEST_V2),
+        Verdict::Refused(_) => assert_eq!(proxy_header::parse(&[bytes, b"more"].concat()), verdict),
+    }
+}
+
+/// The same, and that a hello cannot grow without end.
+pub(crate) fn of_a_client_hello(bytes: &[u8]) {
+    use client_hello::Verdict;
+    let verdict = client_hello::parse(bytes);
+    match &verdict {
+        Verdict::Partial => assert!(bytes.len() < 2 * client_hello::LONGEST),
+        Verdict::Complete(hello) => {
+            assert!(hello.name.as_ref().is_none_or(|name| (1..=255).contains(&name.len())));
+            assert_eq!(client_hello::parse(&[bytes, b"more"].concat()), verdict);
+        }
+        Verdict::Refused(_) => assert!(!bytes.is_empty()),
+    }
+}
