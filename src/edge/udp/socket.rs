@@ -255,3 +255,49 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 pub(super) fn is_too_large(error: &io::Error) -> bool {
     error.raw_os_error() == Some(nix::errno::Errno::EMSGSIZE as i32)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lengths of the datagrams that `bytes` in pieces of `size` are, and how many are counted.
+    fn check(bytes: usize, size: usize, lengths: &[usize]) {
+        let bytes = vec![7; bytes];
+        let mut rest = Some(Arrival { from: ([127, 0, 0, 1], 1).into(), to: None, bytes: &bytes, size });
+        assert_eq!(rest.map(|arrival| arrival.datagrams()), Some(lengths.len() as u64));
+        let mut found = Vec::new();
+        while let Some((one, others)) = rest.map(Arrival::split) {
+            found.push(one.bytes.len());
+            rest = others;
+        }
+        assert_eq!(found, lengths);
+    }
+
+    #[test]
+    fn what_came_together_comes_apart_where_it_was_joined() {
+        check(0, 0, &[0]);
+        check(5, 5, &[5]);
+        check(6, 3, &[3, 3]);
+        check(7, 3, &[3, 3, 1]);
+    }
+
+    #[tokio::test]
+    async fn a_piece_arrives_as_the_datagrams_it_was() {
+        let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        server.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        let address = server.local_addr().unwrap();
+        front(bind(([127, 0, 0, 1], 0).into(), 1).unwrap().sockets.remove(0)).unwrap();
+        let socket = connect(address).unwrap();
+        // Joined for the kernel to take apart, and too large for that.
+        for size in [LONGEST_JOINED, LONGEST_JOINED + 1] {
+            let bytes = vec![7; 2 * size + 1];
+            let arrival = Arrival { from: address, to: None, bytes: &bytes, size };
+            let toward = Toward { address, connected: true, from: None };
+            let sent = send(&socket, toward, arrival);
+            assert!(sent.error.is_none(), "{sent:?}");
+            assert_eq!((sent.datagrams, sent.bytes), (3, bytes.len() as u64));
+            let mut buffer = vec![0; LONGEST];
+            assert_eq!([(); 3].map(|()| server.recv(&mut buffer).unwrap()), [size, size, 1]);
+        }
+    }
+}
