@@ -211,7 +211,10 @@ fn whole(section: &str, example: &str) -> String {
             let above = "    balance:\n      consistent_hash:\n";
             format!("{listeners}pools:\n  app:\n    servers: [10.0.0.1:80]\n{above}{}", indented(8))
         }
-        "pools.NAME.health.http" | "pools.NAME.health.tcp" | "pools.NAME.health.tls" => {
+        "pools.NAME.health.http"
+        | "pools.NAME.health.tcp"
+        | "pools.NAME.health.tls"
+        | "pools.NAME.health.udp" => {
             format!("{listeners}pools:\n  app:\n    servers: [10.0.0.1:80]\n    health:\n{}", indented(6))
         }
         _ if section.starts_with("listeners.NAME.") => {

@@ -5,7 +5,7 @@ use super::known::Known;
 use super::listener::listener;
 use super::names::{Names, Once};
 use super::place::At;
-use super::plan::{Listener, Plan, Pool, Routes};
+use super::plan::{Listener, Plan, Pool, Routes, Transport};
 use super::pool::pool;
 use super::problem::Fault;
 use super::process::{access_log, admin, log, process};
@@ -95,7 +95,7 @@ fn read_listeners(
 ) -> Vec<Listener> {
     let mut taken = Once::default();
     if let Some((address, line)) = admin {
-        taken.seen(address, line);
+        taken.seen((Transport::Stream, address), line);
     }
     let mut read =
         |(name, at): &(&str, At<'_>)| listener(name, &at.section(keys::LISTENER)?, known, &mut taken);

@@ -5,6 +5,7 @@ use super::plan::{Health, HttpProbe, Initial, Probe, TcpProbe, TlsProbe};
 use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::tree::Scalar;
+use super::udp::udp_probe;
 use http::{HeaderValue, Method, uri::PathAndQuery};
 use std::ops::RangeInclusive;
 
@@ -35,12 +36,12 @@ pub(super) fn health(section: Section<'_>) -> Option<Health> {
 }
 
 fn probe(section: &Section<'_>) -> Option<Probe> {
-    let named = ["http", "tcp", "tls"].map(|name| (name, section.get(name)));
+    let named = ["http", "tcp", "tls", "udp"].map(|name| (name, section.get(name)));
     let mut written = named.iter().filter_map(|(name, at)| Some((*name, (*at)?)));
     let Some((name, at)) = written.next() else {
         section.at.refuse_key(Fault::new(
             "names no probe",
-            "add `http: /healthz` to ask for a page, `tcp: {}` to open a connection, or `tls: {}` for a handshake",
+            "add `http: /healthz` to ask for a page, `tcp: {}` to open a connection, `tls: {}` for a handshake, or `udp` to send a datagram",
         ));
         return None;
     };
@@ -52,6 +53,7 @@ fn probe(section: &Section<'_>) -> Option<Probe> {
     match name {
         "tcp" => section.section("tcp", tcp_probe).flatten().map(Probe::Tcp),
         "tls" => section.section("tls", tls_probe).map(Probe::Tls),
+        "udp" => udp_probe(section).map(Probe::Udp),
         _ => http_probe(section, at).map(Probe::Http),
     }
 }

@@ -96,7 +96,7 @@ pub(super) const ACCESS_LOG: &[Key] = &[
 pub(super) const LISTENER: &[Key] = &[
     given("address", Kind::Text("an IP address with a port (`0.0.0.0:80`, `\"[::]:80\"`) or `unix:/path`")),
     given("addresses", Kind::List("several of what `address` takes")),
-    key("protocol", Kind::Choice(&["http", "tcp", "tls_passthrough"]), "http"),
+    key("protocol", Kind::Choice(&["http", "tcp", "tls_passthrough", "udp"]), "http"),
     given("pool", Kind::Text("the name of a pool")),
     given("routes", Kind::Text("the name of a list under `routes`")),
     nullable("proxy_protocol", Kind::Section(PROXY_PROTOCOL), "null"),
@@ -183,6 +183,7 @@ pub(super) const HEALTH: &[Key] = &[
     given("http", Kind::Either("the path", HTTP_PROBE)),
     given("tcp", Kind::Section(TCP_PROBE)),
     given("tls", Kind::Section(TLS_PROBE)),
+    given("udp", Kind::Section(UDP_PROBE)),
     nullable("port", Kind::Count(1, 65_535), "null"),
     key("interval", Kind::Duration(Duration::from_millis(10), HOUR), "2s"),
     key("timeout", Kind::Duration(MS, HOUR), "1s"),
@@ -211,6 +212,13 @@ pub(super) const TCP_PROBE: &[Key] = &[
 
 pub(super) const TLS_PROBE: &[Key] =
     &[nullable("server_name", Kind::Text("the name to ask for"), "null"), key("verify", Kind::Flag, "false")];
+
+pub(super) const UDP_PROBE: &[Key] = &[
+    given("send", Kind::Text("the datagram, as text")),
+    given("send_hex", Kind::Text("the datagram, in hexadecimal digits, like `abcd 0100`")),
+    given("expect", Kind::Text("a text that the answer must contain")),
+    given("expect_hex", Kind::Text("bytes that the answer must contain, in hexadecimal digits")),
+];
 
 pub(super) const RETRIES: &[Key] = &[
     key("max", Kind::Count(0, 10), "1"),

@@ -4,10 +4,11 @@ use super::address;
 use super::known::{Known, refuse_foreign_match, refuse_request_keys};
 use super::names::{Once, check_section_name};
 use super::place::At;
-use super::plan::{Entry, Http2, Limits, Listener, ListenerTimeouts, Protocol};
+use super::plan::{Entry, Http2, Limits, Listener, ListenerTimeouts, Protocol, Transport};
 use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::tree::Scalar;
+use super::udp::{refuse_stream_keys, refuse_stream_pools, refuse_unix_listener};
 use crate::units::Address;
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -17,22 +18,31 @@ pub(super) fn listener(
     name: &str,
     section: &Section<'_>,
     known: &Known<'_>,
-    taken: &mut Once<Address>,
+    taken: &mut Once<(Transport, Address)>,
 ) -> Option<Listener> {
     check_section_name(name, &section.at);
     let protocol = section.choice(
         "protocol",
-        &[("http", Protocol::Http), ("tcp", Protocol::Tcp), ("tls_passthrough", Protocol::TlsPassthrough)],
+        &[
+            ("http", Protocol::Http),
+            ("tcp", Protocol::Tcp),
+            ("tls_passthrough", Protocol::TlsPassthrough),
+            ("udp", Protocol::Udp),
+        ],
     );
     let foreign = match protocol {
         Protocol::Http => None,
         Protocol::Tcp => Some("tcp"),
         Protocol::TlsPassthrough => Some("tls_passthrough"),
+        Protocol::Udp => Some("udp"),
     };
     if let Some(protocol) = foreign {
         section.refuse_foreign(&["trusted_proxies", "http2"], protocol);
     }
-    let addresses = addresses(section, taken);
+    if protocol == Protocol::Udp {
+        refuse_stream_keys(section, &["proxy_protocol"]);
+    }
+    let addresses = addresses(section, protocol, taken);
     let entry = entry(section, protocol, known);
     check_entry(section, entry, foreign, known);
     let proxies = match section.get("proxy_protocol") {
@@ -57,7 +67,11 @@ pub(super) fn listener(
     })
 }
 
-fn addresses(section: &Section<'_>, taken: &mut Once<Address>) -> Vec<Address> {
+fn addresses(
+    section: &Section<'_>,
+    protocol: Protocol,
+    taken: &mut Once<(Transport, Address)>,
+) -> Vec<Address> {
     let mut addresses = Vec::new();
     let mut add = |at: At<'_>| {
         let Some(address) =
@@ -66,12 +80,16 @@ fn addresses(section: &Section<'_>, taken: &mut Once<Address>) -> Vec<Address> {
             return;
         };
         let kernel_chooses = matches!(&address, Address::Inet(address) if address.port() == 0);
-        if !kernel_chooses && let Some(line) = taken.seen(address.clone(), at.line()) {
+        if !kernel_chooses && let Some(line) = taken.seen((protocol.transport(), address.clone()), at.line())
+        {
             let help = match line {
                 0 => "it is the default of `admin.address`; use another port here or there".to_owned(),
                 _ => format!("see line {line}; use another address or port"),
             };
             at.refuse(Fault::new(format!("{address} is already listened on"), help));
+        }
+        if protocol == Protocol::Udp {
+            refuse_unix_listener(&at, &address);
         }
         addresses.push(address);
     };
@@ -112,6 +130,10 @@ fn entry(section: &Section<'_>, protocol: Protocol, known: &Known<'_>) -> Option
             "`protocol: tcp` shows nothing to choose by",
             "write `pool: NAME` for all connections, or `protocol: tls_passthrough` to choose by TLS server name",
         )),
+        (None, Some(at)) if protocol == Protocol::Udp => at.refuse_key(Fault::new(
+            "`protocol: udp` shows nothing to choose by",
+            "write `pool: NAME` for all datagrams",
+        )),
         _ => {}
     }
     pool.map(Entry::Pool).or(routes.map(Entry::Routes))
@@ -123,6 +145,9 @@ fn check_entry(section: &Section<'_>, entry: Option<Entry>, foreign: Option<&str
     let pools = known.behind(entry);
     if let Some(protocol) = foreign {
         refuse_request_keys(&at, &pools, protocol);
+    }
+    if foreign == Some("udp") {
+        refuse_stream_pools(&at, &pools);
     }
     for rule in known.rules(entry) {
         refuse_foreign_match(&at, rule, foreign);
@@ -187,7 +212,12 @@ fn limits(section: &Section<'_>, foreign: Option<&str>) -> Limits {
 
 fn timeouts(section: &Section<'_>, foreign: Option<&str>) -> ListenerTimeouts {
     if let Some(protocol) = foreign {
-        section.refuse_foreign(&["request_header", "request_body", "idle"], protocol);
+        // A UDP session ends by silence, as an idle connection does.
+        section.refuse_foreign(&["request_header", "request_body"], protocol);
+        match protocol {
+            "udp" => refuse_stream_keys(section, &["tls_handshake"]),
+            _ => section.refuse_foreign(&["idle"], protocol),
+        }
     }
     ListenerTimeouts {
         request_header: section.duration("request_header"),

@@ -22,6 +22,7 @@ mod section;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod udp;
 mod yaml;
 
 pub use plan::Plan;

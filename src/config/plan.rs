@@ -120,6 +120,25 @@ pub enum Protocol {
     Tcp,
     /// The same for TLS, which ends at the server; the pool is chosen by the name the client asks for.
     TlsPassthrough,
+    /// Datagrams; each client's are passed on to one server.
+    Udp,
+}
+
+/// What a listener opens: the same address can be opened once for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    Stream,
+    Datagram,
+}
+
+impl Protocol {
+    /// What is below it.
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::Udp => Transport::Datagram,
+            _ => Transport::Stream,
+        }
+    }
 }
 
 /// Where a listener's requests go; the numbers index `Plan::pools` and `Plan::routes`.
@@ -153,7 +172,7 @@ pub struct ListenerTimeouts {
     pub request_header: Duration,
     /// Between two reads of a request's body.
     pub request_body: Duration,
-    /// Between two requests of a kept-alive connection.
+    /// Between two requests of a kept-alive connection; without a datagram either way in a UDP session.
     pub idle: Duration,
     /// From the connection's opening to the end of what comes before the protocol itself.
     pub tls_handshake: Duration,
@@ -292,6 +311,7 @@ pub enum Probe {
     Http(HttpProbe),
     Tcp(TcpProbe),
     Tls(TlsProbe),
+    Udp(UdpProbe),
 }
 
 /// A connection that opens is a pass, unless more is asked for.
@@ -310,6 +330,14 @@ pub struct TlsProbe {
     pub server_name: Option<String>,
     /// Whether the certificate must be good for that name, by the machine's own authorities.
     pub verify: bool,
+}
+
+/// A datagram, and what its answer must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpProbe {
+    pub send: Vec<u8>,
+    /// Bytes that the answer must contain; `None` is any answer.
+    pub expect: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

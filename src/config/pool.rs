@@ -12,6 +12,7 @@ use super::problem::{Fault, quoted};
 use super::route::header_name;
 use super::section::{Section, choose};
 use super::tree::Scalar;
+use super::udp::refuse_unprobed;
 use crate::units::{Address, Weight};
 
 pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<Pool> {
@@ -32,6 +33,9 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<Pool> {
     });
     let retries = section.section("retries", retries);
     let timeouts = section.section("timeouts", timeouts);
+    if let Some(Some(health)) = &health {
+        refuse_unprobed(section, &health.probe, &servers);
+    }
     let port = health.as_ref().and_then(|health| health.as_ref()?.port);
     if let Some(server) =
         servers.iter().find(|server| port.is_some() && matches!(server.address, Address::Unix(_)))

@@ -11,7 +11,7 @@ pub(crate) use probing::Turned;
 pub(crate) use reload::{RESERVED_FILES, Source, load};
 
 use crate::access_log::Why;
-use crate::config::plan::Name;
+use crate::config::plan::{Name, Transport};
 use crate::edge::{Door, Gate, Order, SocketFile, Workers};
 use crate::metrics::ListenerReading;
 use crate::pool::{HealthState, Membership, Server};
@@ -43,6 +43,9 @@ pub(crate) enum Change {
 /// Called at each change of a server's health.
 pub(crate) type OnTurn = Box<dyn Fn(&Turned) + Send>;
 
+/// A listener's address, and what it opens there.
+type Key = (Name, Address, Transport);
+
 /// An address we accept on.
 #[derive(Debug)]
 struct Bound {
@@ -50,6 +53,8 @@ struct Bound {
     door: Arc<Door>,
     /// One for each worker; kept to hand them to another listener without closing.
     sockets: Vec<OwnedFd>,
+    /// Shared by the workers that use a socket.
+    held: Arc<()>,
     _file: Option<SocketFile>,
 }
 
@@ -66,6 +71,7 @@ impl Doors {
             accepted: door.accepted.load(Relaxed),
             refused: door.refused.load(Relaxed),
             waits: door.gate.waits(),
+            dropped: door.drops.read(),
         };
         doors.iter().map(reading).collect()
     }
@@ -82,7 +88,9 @@ pub(crate) struct Control {
     workers: Workers,
     gate: Arc<Gate>,
     doors: Arc<Doors>,
-    bound: HashMap<(Name, Address), Bound>,
+    bound: HashMap<Key, Bound>,
+    /// Addresses that no listener has any more, with UDP sessions that go on.
+    lingering: HashMap<Address, Bound>,
     next_place: u64,
     probing: Probing,
     turned: mpsc::UnboundedReceiver<Turned>,
@@ -92,7 +100,7 @@ pub(crate) struct Control {
     /// Pools that send to unhealthy servers for want of healthy ones.
     failing_open: HashSet<Name>,
     /// Sockets that are open but not accepted on until the first probes are in.
-    held_back: Option<Vec<(Name, Address)>>,
+    held_back: Option<Vec<Key>>,
 }
 
 impl Control {
@@ -113,6 +121,7 @@ impl Control {
             gate,
             doors,
             bound: HashMap::new(),
+            lingering: HashMap::new(),
             next_place: 0,
             turned,
             on_turn,
@@ -198,6 +207,7 @@ impl Control {
 
     /// Cuts what still runs on servers past their deadline.
     fn reap(&mut self) {
+        self.lingering.retain(|_, bound| Arc::strong_count(&bound.held) > 1);
         if self.closing.is_empty() {
             return;
         }
@@ -262,6 +272,7 @@ impl Control {
             bound.door.close();
         }
         self.bound.clear();
+        self.lingering.clear();
         self.workers.tell_all(|| Order::Drain);
         let deadline = tokio::time::sleep(timeout);
         tokio::pin!(deadline);
@@ -292,6 +303,7 @@ impl Control {
         Self::notify(&[sd_notify::NotifyState::Stopping]);
         self.live.start_draining();
         self.bound.clear();
+        self.lingering.clear();
         self.workers.tell_all(|| Order::Abort);
         if tokio::time::timeout(Duration::from_secs(2), self.workers.ended()).await.is_err() {
             warn!("workers did not end in time");

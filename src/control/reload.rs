@@ -1,8 +1,8 @@
 //! One reload, from the file's text to the followers' orders.
 
-use super::{Bound, Control};
+use super::{Bound, Control, Key};
 use crate::access_log::Output;
-use crate::config::plan::{Name, Plan};
+use crate::config::plan::{Name, Plan, Transport};
 use crate::config::{self, Problems};
 use crate::edge::{self, Accept, Door, Order};
 use crate::snapshot::{Changes, Delta, Snapshot};
@@ -84,8 +84,6 @@ pub(crate) fn load(source: &Source) -> Result<Plan, Refused> {
     }
 }
 
-type Key = (Name, Address);
-
 impl Control {
     /// Reloads and logs the outcome.
     pub(super) fn reload(&mut self) {
@@ -145,12 +143,15 @@ impl Control {
         let mut opened = HashMap::new();
         for listener in next.listeners() {
             let name = &listener.plan.name;
+            let transport = listener.plan.protocol.transport();
             for address in &listener.plan.addresses {
-                let key = (name.clone(), address.clone());
-                if self.bound.contains_key(&key) || self.moved(next, address).is_some() {
+                let key = (name.clone(), address.clone(), transport);
+                let lingers = transport == Transport::Datagram && self.lingering.contains_key(address);
+                if self.bound.contains_key(&key) || lingers || self.moved(next, address, transport).is_some()
+                {
                     continue;
                 }
-                match edge::bind(address, self.workers.count()) {
+                match edge::bind(address, transport, self.workers.count()) {
                     Ok(bound) => {
                         opened.insert(key, bound);
                     }
@@ -165,11 +166,30 @@ impl Control {
     }
 
     /// An open address that its listener gives up and another may have, sockets and all.
-    fn moved(&self, next: &Snapshot, address: &Address) -> Option<Key> {
+    fn moved(&self, next: &Snapshot, address: &Address, transport: Transport) -> Option<Key> {
         if matches!(address, Address::Inet(inet) if inet.port() == 0) {
             return None;
         }
-        self.bound.keys().find(|(name, bound)| bound == address && !keeps(next, name, bound)).cloned()
+        let is_it = |key: &&Key| key.1 == *address && key.2 == transport && !keeps(next, key);
+        self.bound.keys().find(is_it).cloned()
+    }
+
+    /// An open address for a listener that has it from now on: one that another gives up, or one that nobody had
+    /// any more.
+    fn take_open(&mut self, next: &Snapshot, key: &Key) -> Option<Bound> {
+        let (name, address, transport) = key;
+        if let Some(moved) = self.moved(next, address, *transport).and_then(|from| self.bound.remove(&from)) {
+            let from = moved.place;
+            self.workers.tell_all(|| Order::Close { place: from });
+            info!(listener = %name, %address, from = %moved.door.name, "listening");
+            return Some(moved);
+        }
+        if *transport != Transport::Datagram {
+            return None;
+        }
+        let lingering = self.lingering.remove(address)?;
+        info!(listener = %name, %address, "listening");
+        Some(lingering)
     }
 
     fn set_doors(&mut self, next: &Snapshot, mut opened: HashMap<Key, edge::Bound>) {
@@ -186,7 +206,7 @@ impl Control {
             };
             doors.push(Arc::clone(&door));
             for address in &plan.addresses {
-                let key = (plan.name.clone(), address.clone());
+                let key = (plan.name.clone(), address.clone(), plan.protocol.transport());
                 if self.bound.contains_key(&key) {
                     continue;
                 }
@@ -195,19 +215,15 @@ impl Control {
                 let bound = match opened.remove(&key) {
                     Some(new) => {
                         info!(listener = %plan.name, address = %new.address, "listening");
-                        Bound { place, door: Arc::clone(&door), sockets: new.sockets, _file: new.file }
+                        let held = Arc::default();
+                        Bound { place, door: Arc::clone(&door), sockets: new.sockets, held, _file: new.file }
                     }
                     None => {
-                        let Some(mut moved) =
-                            self.moved(next, address).and_then(|from| self.bound.remove(&from))
-                        else {
+                        let Some(mut moved) = self.take_open(next, &key) else {
                             // `open_new` opened or found each of them.
                             error!(listener = %plan.name, %address, "an address is neither open nor moved");
                             continue;
                         };
-                        let from = moved.place;
-                        self.workers.tell_all(|| Order::Close { place: from });
-                        info!(listener = %plan.name, %address, from = %moved.door.name, "listening");
                         moved.place = place;
                         moved.door = Arc::clone(&door);
                         moved
@@ -225,8 +241,7 @@ impl Control {
     }
 
     fn close_old(&mut self, next: &Snapshot) {
-        let old: Vec<Key> =
-            self.bound.keys().filter(|(name, address)| !keeps(next, name, address)).cloned().collect();
+        let old: Vec<Key> = self.bound.keys().filter(|key| !keeps(next, key)).cloned().collect();
         for key in old {
             let Some(bound) = self.bound.remove(&key) else { continue };
             let place = bound.place;
@@ -237,6 +252,9 @@ impl Control {
                 let listener = bound.door.id;
                 self.workers.tell_all(|| Order::CloseIdle { listener });
             }
+            if key.2 == Transport::Datagram {
+                self.lingering.insert(key.1, bound);
+            }
         }
     }
 
@@ -246,8 +264,8 @@ impl Control {
         for (worker, socket) in bound.sockets.iter().enumerate() {
             match socket.try_clone() {
                 Ok(socket) => {
-                    let door = Arc::clone(&bound.door);
-                    self.workers.tell(worker, Order::Accept(Accept { place: bound.place, socket, door }));
+                    let (place, door, held) = (bound.place, Arc::clone(&bound.door), Arc::clone(&bound.held));
+                    self.workers.tell(worker, Order::Accept(Accept { place, socket, door, held }));
                 }
                 Err(error) => error!(listener = %key.0, address = %key.1, %error, "a worker cannot accept"),
             }
@@ -277,10 +295,11 @@ impl Control {
 /// Files kept for listeners, probes, logs and the admin endpoint.
 pub(crate) const RESERVED_FILES: u64 = 512;
 
-fn keeps(next: &Snapshot, name: &Name, address: &Address) -> bool {
-    next.listeners()
-        .iter()
-        .any(|listener| listener.plan.name == *name && listener.plan.addresses.contains(address))
+fn keeps(next: &Snapshot, (name, address, transport): &Key) -> bool {
+    next.listeners().iter().any(|listener| {
+        let plan = &listener.plan;
+        plan.name == *name && plan.protocol.transport() == *transport && plan.addresses.contains(address)
+    })
 }
 
 type AccessLogOutput = Option<(Output, config::plan::AccessLogFormat)>;

@@ -2,6 +2,7 @@
 
 use super::conn::Client;
 use super::socket::Socket;
+use super::udp::Host;
 use super::watch::Watched;
 use crate::client_hello::Hello;
 use std::net::SocketAddr;
@@ -28,7 +29,7 @@ pub(crate) struct Caller {
 pub(crate) type Carried = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Takes connections over.
-pub(crate) trait Carry: Send + Sync {
+pub(crate) trait Carry: Host + Send + Sync {
     /// Carries one to its end.
     fn carry(&self, caller: Caller) -> Carried;
 }

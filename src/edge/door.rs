@@ -3,6 +3,7 @@
 
 use super::gate::{Clients, Gate};
 use crate::config::plan;
+use crate::metrics::Drops;
 use arc_swap::ArcSwap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub(crate) struct Door {
     pub(crate) accepted: AtomicU64,
     /// Connections closed because their client had too many.
     pub(crate) refused: AtomicU64,
+    /// Datagrams that were not passed on.
+    pub(crate) drops: Drops,
     /// The listener was removed or the process stops: no further requests on open connections.
     closing: AtomicBool,
 }
@@ -34,6 +37,7 @@ impl Door {
             clients: Arc::default(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            drops: Drops::default(),
             closing: AtomicBool::new(false),
             plan: ArcSwap::from_pointee(plan),
         })

@@ -1,6 +1,7 @@
 //! Opens the sockets we accept on: one per core and TCP address, so that the kernel spreads
 //! connections and no core waits for another.
 
+use crate::config::plan::Transport;
 use crate::units::Address;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
@@ -36,8 +37,9 @@ impl Drop for SocketFile {
 ///
 /// # Errors
 /// What the kernel says; `AddrInUse` also when a live process answers on a unix socket.
-pub(crate) fn bind(address: &Address, workers: usize) -> io::Result<Bound> {
+pub(crate) fn bind(address: &Address, transport: Transport, workers: usize) -> io::Result<Bound> {
     match address {
+        Address::Inet(address) if transport == Transport::Datagram => super::udp::bind(*address, workers),
         Address::Inet(address) => bind_inet(*address, workers),
         Address::Unix(path) => bind_unix(path, workers),
     }
@@ -113,23 +115,23 @@ mod tests {
     #[test]
     fn an_address_in_use_is_an_error_even_with_reuse_port() {
         let any: Address = "127.0.0.1:0".parse().unwrap();
-        let first = bind(&any, 2).unwrap();
+        let first = bind(&any, Transport::Stream, 2).unwrap();
         assert_eq!(first.sockets.len(), 2);
         assert_ne!(first.address, any);
-        assert_eq!(bind(&first.address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(bind(&first.address, Transport::Stream, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
     fn a_unix_socket_left_behind_is_taken_over_and_a_live_one_is_not() {
         let path = std::env::temp_dir().join(format!("evenkeel-listen-{}.sock", std::process::id()));
         let address = Address::Unix(path.clone());
-        let first = bind(&address, 1).unwrap();
-        assert_eq!(bind(&address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let first = bind(&address, Transport::Stream, 1).unwrap();
+        assert_eq!(bind(&address, Transport::Stream, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         let Bound { file, sockets, .. } = first;
         std::mem::forget(file);
         drop(sockets);
         assert!(path.exists());
-        drop(bind(&address, 1).unwrap());
+        drop(bind(&address, Transport::Stream, 1).unwrap());
         assert!(!path.exists());
     }
 }

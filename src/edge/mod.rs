@@ -18,6 +18,7 @@ mod preface;
 mod reception;
 mod relay;
 mod socket;
+pub(crate) mod udp;
 mod watch;
 mod worker;
 

@@ -157,7 +157,8 @@ impl<S: Serve> Reception<S> {
         let Guest { socket, watch, source, destination, first, hello } = guest;
         let protocol = self.door.plan.load().protocol;
         match protocol {
-            Protocol::Tcp | Protocol::TlsPassthrough => {
+            // What waited to be accepted when a reload made a listener one of datagrams.
+            Protocol::Tcp | Protocol::TlsPassthrough | Protocol::Udp => {
                 self.carry.carry(Caller { socket, client, watch, source, destination, first, hello })
             }
             Protocol::Http => {

@@ -5,6 +5,7 @@ use super::door::Door;
 use super::gate::Gate;
 use super::reception::Reception;
 use super::socket::Socket;
+use super::udp::{self, Fronts};
 use super::watch::{self, TICK};
 use super::{Serve, Tell};
 use crate::access_log::Why;
@@ -58,6 +59,8 @@ pub(crate) struct Accept {
     pub(crate) place: u64,
     pub(crate) socket: OwnedFd,
     pub(crate) door: Arc<Door>,
+    /// Kept for as long as the socket is in use.
+    pub(crate) held: Arc<()>,
 }
 
 /// The threads that serve clients.
@@ -84,12 +87,14 @@ impl Workers {
         for number in 0..count {
             let (order, inbox) = mpsc::unbounded_channel();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let tracker = TaskTracker::new();
             let worker = Worker {
+                fronts: Fronts::new(gate, carry, &tracker),
                 service: Arc::new(service()),
                 gate: Arc::clone(gate),
                 tell: Arc::clone(tell),
                 carry: Arc::clone(carry),
-                tracker: TaskTracker::new(),
+                tracker,
                 accepting: HashMap::new(),
             };
             let (finished, tell) = (finished.clone(), Arc::clone(tell));
@@ -134,6 +139,8 @@ struct Worker<S> {
     tracker: TaskTracker,
     /// By place. `true` stops the loop and sends GOAWAY to the socket's HTTP/2 connections.
     accepting: HashMap<u64, channel::Sender<bool>>,
+    /// The sockets for datagrams.
+    fronts: Fronts,
 }
 
 impl<S: Serve> Worker<S> {
@@ -158,7 +165,9 @@ impl<S: Serve> Worker<S> {
             match order {
                 Order::Accept(accept) => self.accept(accept),
                 Order::Close { place } => {
-                    if let Some(closing) = self.accepting.remove(&place) {
+                    if !self.fronts.close(place)
+                        && let Some(closing) = self.accepting.remove(&place)
+                    {
                         let _ = closing.send(true);
                     }
                 }
@@ -174,6 +183,7 @@ impl<S: Serve> Worker<S> {
         for (_, closing) in self.accepting.drain() {
             let _ = closing.send(true);
         }
+        self.fronts.drain();
         watch::close_idle(None);
         self.tracker.close();
         let aborted = async {
@@ -200,7 +210,14 @@ impl<S: Serve> Worker<S> {
     }
 
     fn accept(&mut self, accept: Accept) {
-        let Accept { place, socket, door } = accept;
+        if udp::is_datagram(&accept.socket) {
+            let door = Arc::clone(&accept.door);
+            if let Err(error) = self.fronts.accept(accept) {
+                error!(listener = %door.name, %error, "cannot read datagrams");
+            }
+            return;
+        }
+        let Accept { place, socket, door, .. } = accept;
         let listening = match Listening::new(socket) {
             Ok(listening) => listening,
             Err(error) => return error!(listener = %door.name, %error, "cannot accept"),

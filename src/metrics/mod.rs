@@ -5,9 +5,11 @@
 
 mod scrape;
 mod tcp;
+mod udp;
 
 pub use scrape::{ListenerReading, Page};
 pub use tcp::TcpSeries;
+pub use udp::{DropReading, Dropped, Drops, UdpSeries};
 
 use crate::access_log::Why;
 use crate::config::plan::Name;
@@ -28,6 +30,7 @@ const CLASSES: usize = 5;
 pub struct Metrics {
     requests: Mutex<HashMap<RequestLabels, Arc<RequestSeries>>>,
     connections: Mutex<HashMap<RequestLabels, Arc<TcpSeries>>>,
+    sessions: Mutex<HashMap<RequestLabels, Arc<UdpSeries>>>,
     failures: Mutex<HashMap<(Name, Why), u64>>,
     servers: Mutex<HashMap<u32, Arc<ServerSeries>>>,
     probe_durations: Mutex<HashMap<Name, Arc<Histogram>>>,
@@ -94,6 +97,7 @@ struct Handles {
     generation: u64,
     requests: HashMap<RequestPlace, Arc<RequestSeries>>,
     connections: HashMap<RequestPlace, Arc<TcpSeries>>,
+    sessions: HashMap<RequestPlace, Arc<UdpSeries>>,
 }
 
 impl Handles {
@@ -197,10 +201,23 @@ impl Metrics {
         };
         lock(&self.requests).retain(|labels, _| has_labels(labels));
         lock(&self.connections).retain(|labels, _| has_labels(labels));
+        lock(&self.sessions).retain(|labels, _| has_labels(labels));
         lock(&self.servers).retain(|id, _| is_live(*id));
         lock(&self.failures).retain(|(listener, _), _| has_listener(listener));
         lock(&self.probe_durations).retain(|pool, _| has_pool(pool));
     }
+}
+
+/// What is counted of something that is passed on as it is, until its end.
+pub trait Series {
+    /// As the access log has it.
+    const PROTOCOL: &'static str;
+
+    /// Where it counts.
+    fn of(metrics: &Metrics, generation: u64, place: RequestPlace, names: &RequestNames<'_>) -> Arc<Self>;
+
+    /// Counts one that is over.
+    fn ended(&self, why: Why);
 }
 
 impl ServerSeries {

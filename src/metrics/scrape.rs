@@ -24,6 +24,8 @@ pub struct ListenerReading {
     pub refused: u64,
     /// How often accepting had to wait for room.
     pub waits: u64,
+    /// Datagrams that were not passed on.
+    pub dropped: super::DropReading,
 }
 
 /// What is needed to write the page.
@@ -37,7 +39,7 @@ pub struct Page<'a> {
 
 type Labels<'a> = &'a [(&'static str, &'a str)];
 
-struct Family {
+pub(super) struct Family {
     proto: MetricFamily,
     metrics: Vec<Metric>,
     kind: MetricType,
@@ -52,7 +54,7 @@ impl Family {
         Self { proto, metrics: Vec::new(), kind }
     }
 
-    fn counter(name: &str, help: &str) -> Self {
+    pub(super) fn counter(name: &str, help: &str) -> Self {
         Self::new(name, help, MetricType::COUNTER)
     }
 
@@ -60,7 +62,7 @@ impl Family {
         Self::new(name, help, MetricType::GAUGE)
     }
 
-    fn add(&mut self, labels: Labels<'_>, value: f64) {
+    pub(super) fn add(&mut self, labels: Labels<'_>, value: f64) {
         let mut metric = Metric::from_label(pairs(labels));
         if self.kind == MetricType::COUNTER {
             let mut counter = Counter::default();
@@ -91,7 +93,7 @@ impl Family {
         self.metrics.push(metric);
     }
 
-    fn finish(mut self) -> Option<MetricFamily> {
+    pub(super) fn finish(mut self) -> Option<MetricFamily> {
         // The encoder refuses families without metrics.
         (!self.metrics.is_empty()).then(|| {
             self.proto.set_metric(self.metrics);
@@ -121,6 +123,7 @@ impl Page<'_> {
         let mut families = Vec::new();
         families.extend(self.requests());
         families.extend(self.connections());
+        families.extend(super::udp::families(self.metrics, self.listeners));
         families.extend(self.listeners());
         families.extend(self.pools());
         families.extend(self.servers());

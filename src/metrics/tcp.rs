@@ -1,7 +1,9 @@
 //! What is counted of connections that are passed on as they are. Bytes are counted while they move, so that a
 //! connection that lasts for days shows.
 
+use super::{Metrics, RequestNames, RequestPlace, Series};
 use crate::access_log::Why;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Connections with the same labels.
@@ -34,9 +36,16 @@ impl TcpSeries {
             self.sent.fetch_add(bytes, Relaxed);
         }
     }
+}
 
-    /// Counts a connection that is over.
-    pub fn ended(&self, why: Why) {
+impl Series for TcpSeries {
+    const PROTOCOL: &'static str = "TCP";
+
+    fn of(metrics: &Metrics, generation: u64, place: RequestPlace, names: &RequestNames<'_>) -> Arc<Self> {
+        metrics.connection(generation, place, names)
+    }
+
+    fn ended(&self, why: Why) {
         self.ended[why as usize].fetch_add(1, Relaxed);
     }
 }

@@ -56,7 +56,8 @@ impl Tried {
         self.first[..self.n_first].iter().chain(&self.more).map(|index| *index as usize)
     }
 
-    pub(super) fn insert(&mut self, index: usize) {
+    /// Has the server passed over.
+    pub fn insert(&mut self, index: usize) {
         let index = u32::try_from(index).expect("a pool has far fewer servers");
         if let Some(place) = self.first.get_mut(self.n_first) {
             *place = index;

@@ -5,11 +5,13 @@ mod dial;
 mod http;
 mod tcp;
 mod tls;
+mod udp;
 
 pub(crate) use dial::Dial;
 pub use http::HttpCheck;
 pub use tcp::TcpCheck;
 pub use tls::TlsCheck;
+pub use udp::UdpCheck;
 
 use crate::config::plan;
 use crate::proxy_header::{self, About};
@@ -48,6 +50,9 @@ pub enum Failure {
     Reply { expected: String, found: String },
     #[error("no TLS: {0}")]
     Tls(String),
+    /// Both as they are printed, with escapes.
+    #[error("reply does not contain \"{expected}\"; it begins \"{found}\"")]
+    Bytes { expected: String, found: String },
 }
 
 impl Failure {
@@ -59,7 +64,7 @@ impl Failure {
             Self::Protocol(_) => "protocol",
             Self::Status(..) => "status",
             Self::Body { .. } => "body",
-            Self::Reply { .. } => "reply",
+            Self::Reply { .. } | Self::Bytes { .. } => "reply",
             Self::Tls(_) => "tls",
         }
     }
@@ -86,6 +91,7 @@ pub fn build(health: &plan::Health, proxy_protocol: Option<plan::ProxyVersion>) 
         plan::Probe::Http(http) => Arc::new(HttpCheck::new(http.clone(), introduction)),
         plan::Probe::Tcp(tcp) => Arc::new(TcpCheck::new(tcp.clone(), introduction, health.timeout)),
         plan::Probe::Tls(tls) => Arc::new(TlsCheck::new(tls.clone(), introduction)),
+        plan::Probe::Udp(udp) => Arc::new(UdpCheck::new(udp.clone())),
     }
 }
 

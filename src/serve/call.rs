@@ -1,10 +1,10 @@
-//! One connection that is passed on as it is, from its opening to its record.
+//! One connection or UDP session that is passed on as it is, from its opening to its record.
 
 use crate::access_log::{Record, Why};
 use crate::config::plan::Name;
 use crate::control::Live;
 use crate::edge::Client;
-use crate::metrics::{RequestNames, RequestPlace, TcpSeries};
+use crate::metrics::{RequestNames, RequestPlace, Series, TcpSeries};
 use crate::pool::Lease;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// One connection. It keeps nothing of the snapshot it began with but names: it may last for days, and through many
 /// reloads.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(super) struct Call<S: Series = TcpSeries> {
     live: Arc<Live>,
     pub(super) client: Arc<Client>,
     pub(super) generation: u64,
@@ -20,21 +20,21 @@ pub(super) struct Call {
     pub(super) route: Option<(Name, usize)>,
     pub(super) pool: Option<Name>,
     pub(super) lease: Option<Lease>,
-    /// `TCP` or `TLS`, and the server name that a TLS client asks for.
+    /// `TCP`, `TLS` or `UDP`, and the server name that a TLS client asks for.
     pub(super) protocol: &'static str,
     pub(super) name: Option<String>,
     pub(super) tries: u32,
     pub(super) connect: Option<Duration>,
     started: Instant,
     time: SystemTime,
-    series: Option<Arc<TcpSeries>>,
+    series: Option<Arc<S>>,
     /// To the server, and to the client.
     pub(super) passed: (u64, u64),
     pub(super) detail: Option<&'static str>,
     recorded: bool,
 }
 
-impl Call {
+impl<S: Series> Call<S> {
     pub(super) fn new(live: &Arc<Live>, client: &Arc<Client>) -> Self {
         Self {
             live: Arc::clone(live),
@@ -43,7 +43,7 @@ impl Call {
             route: None,
             pool: None,
             lease: None,
-            protocol: "TCP",
+            protocol: S::PROTOCOL,
             name: None,
             tries: 0,
             connect: None,
@@ -57,7 +57,7 @@ impl Call {
     }
 
     /// Where this connection counts, now that it is known where it goes.
-    pub(super) fn series(&mut self) -> Arc<TcpSeries> {
+    pub(super) fn series(&mut self) -> Arc<S> {
         let server = self.lease.as_ref().map(Lease::server);
         let place = RequestPlace {
             listener: self.client.listener,
@@ -70,7 +70,7 @@ impl Call {
             pool: self.pool.as_ref(),
             server: server.map(|server| &**server),
         };
-        let series = self.live.metrics.connection(self.generation, place, &names);
+        let series = S::of(&self.live.metrics, self.generation, place, &names);
         Arc::clone(self.series.insert(series))
     }
 
@@ -115,7 +115,7 @@ impl Call {
     }
 }
 
-impl Drop for Call {
+impl<S: Series> Drop for Call<S> {
     /// What ends without an end: a panic, a stopped runtime.
     fn drop(&mut self) {
         self.end(if std::thread::panicking() { Why::Internal } else { Why::Shutdown });

@@ -1,5 +1,5 @@
 //! Serves requests and connections: the pure core's decisions carried out, for plain HTTP/1.1 by ourselves (`h1`),
-//! for other HTTP through Pingora's hooks (`http`), for what is not HTTP from socket to socket (`tcp`).
+//! for other HTTP through Pingora's hooks (`http`), for what is not HTTP from socket to socket (`tcp`, `udp`).
 
 mod answer;
 mod asked;
@@ -14,6 +14,7 @@ mod key;
 mod refused;
 mod response;
 mod tcp;
+mod udp;
 
 pub(crate) use http::Proxy;
 pub(crate) use refused::Reporter;

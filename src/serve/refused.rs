@@ -5,7 +5,7 @@ use crate::access_log::Record;
 use crate::config::plan::Protocol;
 use crate::control::Live;
 use crate::edge::{Client, Tell, Trouble};
-use crate::metrics::{RequestNames, RequestPlace};
+use crate::metrics::{RequestNames, RequestPlace, Series};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -71,6 +71,7 @@ fn protocol(client: &Client) -> Option<&'static str> {
         Protocol::Http => None,
         Protocol::Tcp => Some("TCP"),
         Protocol::TlsPassthrough => Some("TLS"),
+        Protocol::Udp => Some("UDP"),
     }
 }
 

@@ -161,8 +161,11 @@ class Scene:
         if "proxy_protocol" in self.can:
             self.configure_proxy(listeners, pools, routes)
         if "udp" in self.can:
-            listeners["dns"] = self.listener("dns", "udp", pool="dns")
-            pools["dns"] = self.pool("dns", ["d1", "d2"], balance=by_client)
+            # Silence is how a session ends: short, so that none is left when the run looks for leases.
+            listeners["dns"] = self.listener("dns", "udp", pool="dns", timeouts={"idle": "5s"})
+            # h1.test, and an answer of this id without an error.
+            ask = {"udp": {"send_hex": "1234 0100 0001 0000 0000 0000 026831 0474657374 00 0001 0001", "expect_hex": "1234 8580"}}
+            pools["dns"] = self.pool("dns", ["d1", "d2"], balance=by_client, probe=ask)
         self.balancer.conf = {
             "process": {"threads": "auto", "max_connections": 19000, "shutdown_timeout": "30s"},
             "admin": {"address": f"127.0.0.1:{self.balancer.admin_port}"},

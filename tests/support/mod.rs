@@ -9,6 +9,7 @@ pub(crate) mod client;
 pub(crate) mod h2;
 pub(crate) mod tcp;
 pub(crate) mod tls;
+pub(crate) mod udp;
 
 use std::time::{Duration, Instant};
 

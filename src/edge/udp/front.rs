@@ -1,0 +1,239 @@
+//! One socket that clients write to: finds each datagram's session, or opens one within the limits.
+
+use super::session::{Newcomer, Peer, Session, rest};
+use super::socket::{self, Arrival};
+use crate::access_log::Why;
+use crate::edge::carry::Carry;
+use crate::edge::conn::Client;
+use crate::edge::door::Door;
+use crate::edge::gate::Gate;
+use crate::edge::watch::{Watch, Watched};
+use crate::metrics::Dropped;
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+/// Batches that are passed on before others have their turn.
+const ROUNDS: usize = 4;
+/// After an error that is not one datagram's fault, reading rests this long.
+const BREATHER: Duration = Duration::from_millis(50);
+/// When the process stops, a session that has been silent for this long is taken to be over.
+const SILENCE: Duration = Duration::from_secs(1);
+/// The table gives memory back when it was so much larger.
+const SHRINK: usize = 1024;
+
+/// One core's socket of an address. It outlives its listener while there are sessions.
+#[derive(Debug)]
+pub(super) struct Front {
+    socket: Arc<UdpSocket>,
+    address: SocketAddr,
+    /// Only this core locks it.
+    desk: Mutex<Desk>,
+    changed: Notify,
+    /// Tells control that the socket is in use.
+    _held: Arc<()>,
+}
+
+#[derive(Debug)]
+struct Desk {
+    /// Where new sessions are taken; none once it is closed.
+    place: Option<u64>,
+    /// The listener's, or the last one's.
+    door: Arc<Door>,
+    sessions: HashMap<Peer, Arc<Session>>,
+}
+
+/// What new sessions need.
+struct Opening {
+    gate: Arc<Gate>,
+    carry: Arc<dyn Carry>,
+    tracker: TaskTracker,
+}
+
+impl Front {
+    /// A socket that takes sessions.
+    pub(super) fn new(
+        socket: UdpSocket,
+        address: SocketAddr,
+        accept: (u64, Arc<Door>, Arc<()>),
+    ) -> Arc<Self> {
+        let (place, door, held) = accept;
+        Arc::new(Self {
+            socket: Arc::new(socket),
+            address,
+            desk: Mutex::new(Desk { place: Some(place), door, sessions: HashMap::new() }),
+            changed: Notify::new(),
+            _held: held,
+        })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// It takes sessions again, for another listener.
+    pub(super) fn open(&self, place: u64, door: Arc<Door>) {
+        let mut desk = self.desk();
+        desk.place = Some(place);
+        desk.door = door;
+    }
+
+    pub(super) fn is_open_at(&self, place: u64) -> bool {
+        self.desk().place == Some(place)
+    }
+
+    /// Its listener is gone.
+    pub(super) fn close(&self) {
+        let mut desk = self.desk();
+        desk.place = None;
+        desk.sessions.values().for_each(|session| session.leave());
+        self.changed.notify_one();
+    }
+
+    /// The process stops.
+    pub(super) fn drain(&self) {
+        let mut desk = self.desk();
+        desk.place = None;
+        desk.sessions.values().for_each(|session| session.quiet(SILENCE));
+        self.changed.notify_one();
+    }
+
+    /// Closed, and without sessions.
+    pub(super) fn is_over(&self) -> bool {
+        let desk = self.desk();
+        desk.place.is_none() && desk.sessions.is_empty()
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads until it is over.
+    pub(super) async fn run(self: Arc<Self>, gate: Arc<Gate>, carry: Arc<dyn Carry>, tracker: TaskTracker) {
+        let opening = Opening { gate, carry, tracker };
+        while !self.is_over() {
+            tokio::select! {
+                biased;
+                () = self.changed.notified() => continue,
+                ready = self.socket.readable() => if let Err(error) = ready {
+                    warn!(address = %self.address, %error, "no more datagrams can be read");
+                    return;
+                },
+            }
+            for _ in 0..ROUNDS {
+                let read = self.socket.try_io(Interest::READABLE, || {
+                    socket::receive(&self.socket, |arrival| self.pass(&opening, arrival))
+                });
+                match read {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        rest(&self.socket, Interest::READABLE);
+                        break;
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => {
+                        warn!(address = %self.address, %error, "cannot read datagrams");
+                        tokio::time::sleep(BREATHER).await;
+                        break;
+                    }
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Sends a client's datagrams to the server of its session, which may be a new one.
+    fn pass(self: &Arc<Self>, opening: &Opening, arrival: Arrival<'_>) {
+        let wrote_to = arrival.to.filter(|_| self.address.ip().is_unspecified());
+        let peer = Peer { address: arrival.from, wrote_to };
+        let known = self.desk().sessions.get(&peer).filter(|session| !session.is_over()).cloned();
+        let mut left = arrival;
+        if let Some(session) = known {
+            match session.pass_up(left) {
+                Ok(()) => return,
+                // The server has told us, and not the client: another one takes it.
+                Err(rest) => left = rest,
+            }
+        }
+        match self.session(opening, peer) {
+            Ok(session) => {
+                if let Err(rest) = session.pass_up(left) {
+                    self.drop_datagrams(Dropped::NoServer, rest);
+                }
+            }
+            Err(why) => self.drop_datagrams(why, left),
+        }
+    }
+
+    fn drop_datagrams(&self, why: Dropped, arrival: Arrival<'_>) {
+        self.desk().door.drops.count(why, arrival.datagrams());
+    }
+
+    /// Opens a session.
+    fn session(self: &Arc<Self>, opening: &Opening, peer: Peer) -> Result<Arc<Session>, Dropped> {
+        let door = {
+            let desk = self.desk();
+            desk.place.ok_or(Dropped::Closing)?;
+            Arc::clone(&desk.door)
+        };
+        let plan = door.plan.load();
+        let ip = peer.address.ip().to_canonical();
+        let place = door.gate.try_enter().ok_or(Dropped::ListenerLimit)?;
+        let limit = plan.limits.connections_per_client;
+        let client_pass = match limit.map(|limit| door.clients.enter(ip, limit.get())) {
+            Some(None) => {
+                debug!(listener = %door.name, client = %ip, "too many sessions of one client");
+                return Err(Dropped::ClientLimit);
+            }
+            pass => pass.flatten(),
+        };
+        let passes = (place, opening.gate.try_enter().ok_or(Dropped::ProcessLimit)?, client_pass);
+        let watch = Watched::new(Watch::new(door.id));
+        watch.quiet(plan.timeouts.idle, Why::Ok);
+        let client =
+            Client { listener: door.id, door: Arc::clone(&door), ip: Some(ip), text: ip.to_string() };
+        let newcomer = Newcomer { client: Arc::new(client), watch, peer, front: Arc::clone(&self.socket) };
+        let (session, carried) = opening.carry.host(newcomer).ok_or(Dropped::NoServer)?;
+        door.accepted.fetch_add(1, Relaxed);
+        self.desk().sessions.insert(peer, Arc::clone(&session));
+        let kept = (passes, Entry { front: Arc::clone(self), session: Arc::clone(&session) });
+        // Dropped at the end and not named before, it has one place in the task and not two.
+        opening.tracker.spawn(async move {
+            carried.await;
+            drop(kept);
+        });
+        Ok(session)
+    }
+}
+
+/// A session's line in the table; gone with it, whatever ends it.
+struct Entry {
+    front: Arc<Front>,
+    session: Arc<Session>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut desk = self.front.desk();
+        let sessions = &mut desk.sessions;
+        // The client may have another one by now.
+        if sessions.get(self.session.peer()).is_some_and(|session| Arc::ptr_eq(session, &self.session)) {
+            sessions.remove(self.session.peer());
+        }
+        if sessions.capacity() > SHRINK && sessions.len() < sessions.capacity() / 8 {
+            let room = 2 * sessions.len();
+            sessions.shrink_to(room);
+        }
+        if desk.place.is_none() && desk.sessions.is_empty() {
+            self.front.changed.notify_one();
+        }
+    }
+}
