@@ -86,7 +86,7 @@ fn a_good_file_is_summed_up_in_one_line() {
         ("conf/minimal.yaml", "1 listener, 1 pool, 2 servers"),
         ("conf/evenkeel.yaml", "4 listeners, 5 pools, 8 servers"),
         ("conf/shop.yaml", "2 listeners, 3 pools, 9 servers"),
-        ("conf/tcp.yaml", "2 listeners, 3 pools, 7 servers"),
+        ("conf/tcp.yaml", "3 listeners, 4 pools, 9 servers"),
     ] {
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("readable");
         let (said, ok) = evenkeel::config::check(file, &text, false, false);

@@ -307,6 +307,9 @@ fn beyond_a_clients_limit_its_connections_are_closed() {
     assert_eq!((one.get("/").status, two.get("/").status), (200, 200));
     assert!(balancer.client().is_closed());
     balancer.wait_for_metric("evenkeel_connections_refused_total", &[("listener", "web")], 1.0);
+    let record = balancer.record_where("who was refused", |record| record["why"] == "client_limit");
+    assert_eq!((&record["client"], &record["status"]), (&"127.0.0.1".into(), &0.into()));
+    assert_eq!(balancer.failures("client_limit"), 1.0);
     // Another client of the same network has its own count.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     let other: SocketAddr = (IpAddr::from([127, 0, 0, 2]), 0).into();

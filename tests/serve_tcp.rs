@@ -256,8 +256,11 @@ fn limits_hold_for_bare_connections() {
     assert!(End::of(&mut connect(web)).is_end(), "a third one of one client");
     assert_eq!(balancer.metric("evenkeel_connections_refused_total", &[]), 1.0);
     assert!(End::of(&mut connect_from([127, 0, 0, 2], web)).is_end(), "a fourth one of the server");
-    assert_eq!(outcome(&record(&balancer)), (503, "all_full".to_owned()));
-    assert_eq!(balancer.metric("evenkeel_tcp_connections_total", &[("why", "all_full")]), 1.0);
+    for why in ["client_limit", "all_full"] {
+        let record = balancer.record_where(why, |record| record["why"] == why);
+        assert_eq!(record["status"], 503, "{why}");
+        assert_eq!(balancer.metric("evenkeel_tcp_connections_total", &[("why", why)]), 1.0, "{why}");
+    }
     held.clear();
     balancer.wait_for_in_flight(0.0);
     assert_eq!(bytes(&mut connect(web), 5), b"hello");

@@ -54,6 +54,8 @@ pub enum Why {
     HeadersTooLarge,
     /// The listener's `limits.request_body` is exceeded.
     BodyTooLarge,
+    /// The listener's `limits.connections_per_client` is reached.
+    ClientLimit,
     /// The process stopped.
     Shutdown,
     /// A fault of our own.
@@ -62,7 +64,7 @@ pub enum Why {
 
 impl Why {
     /// In the order of their bytes.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Ok,
         Self::NoRoute,
         Self::AllUnhealthy,
@@ -87,6 +89,7 @@ impl Why {
         Self::RequestBodyTimeout,
         Self::HeadersTooLarge,
         Self::BodyTooLarge,
+        Self::ClientLimit,
         Self::Shutdown,
         Self::Internal,
     ];
@@ -118,6 +121,7 @@ impl Why {
             Self::RequestBodyTimeout => "request_body_timeout",
             Self::HeadersTooLarge => "headers_too_large",
             Self::BodyTooLarge => "body_too_large",
+            Self::ClientLimit => "client_limit",
             Self::Shutdown => "shutdown",
             Self::Internal => "internal",
         }
@@ -139,6 +143,7 @@ impl Why {
             Self::RequestHeaderTimeout | Self::RequestBodyTimeout => 408,
             Self::HeadersTooLarge => 431,
             Self::BodyTooLarge => 413,
+            Self::ClientLimit => 503,
             Self::Internal => 500,
         }
     }

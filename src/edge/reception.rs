@@ -20,7 +20,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio_util::task::TaskTracker;
-use tracing::debug;
 
 /// One listener's reception on one core.
 pub(super) struct Reception<S> {
@@ -146,7 +145,10 @@ impl<S: Serve> Reception<S> {
         let pass = self.door.clients.enter(ip, limit.get());
         if pass.is_none() {
             self.door.refused.fetch_add(1, Relaxed);
-            debug!(listener = %self.door.name, client = %ip, "too many connections of one client");
+            // Nobody answers an HTTP client here.
+            let why = Why::ClientLimit;
+            let status = if self.door.plan.load().protocol == Protocol::Http { 0 } else { why.status() };
+            self.tell.turned_away(&self.client(guest), Trouble { status, why, detail: None });
         }
         pass.map(Some)
     }
