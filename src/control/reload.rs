@@ -179,8 +179,7 @@ impl Control {
     fn take_open(&mut self, next: &Snapshot, key: &Key) -> Option<Bound> {
         let (name, address, transport) = key;
         if let Some(moved) = self.moved(next, address, *transport).and_then(|from| self.bound.remove(&from)) {
-            let from = moved.place;
-            self.workers.tell_all(|| Order::Close { place: from });
+            self.stop_accepting(next, &moved);
             info!(listener = %name, %address, from = %moved.door.name, "listening");
             return Some(moved);
         }
@@ -244,17 +243,22 @@ impl Control {
         let old: Vec<Key> = self.bound.keys().filter(|key| !keeps(next, key)).cloned().collect();
         for key in old {
             let Some(bound) = self.bound.remove(&key) else { continue };
-            let place = bound.place;
-            self.workers.tell_all(|| Order::Close { place });
+            self.stop_accepting(next, &bound);
             info!(listener = %key.0, address = %key.1, "no longer listening");
-            if next.listener(bound.door.id).is_none() {
-                bound.door.close();
-                let listener = bound.door.id;
-                self.workers.tell_all(|| Order::CloseIdle { listener });
-            }
             if key.2 == Transport::Datagram {
                 self.lingering.insert(key.1, bound);
             }
+        }
+    }
+
+    /// Nothing more is accepted in this listener's name; if it is gone, its connections end as soon as they may.
+    fn stop_accepting(&self, next: &Snapshot, bound: &Bound) {
+        let place = bound.place;
+        self.workers.tell_all(|| Order::Close { place });
+        if next.listener(bound.door.id).is_none() {
+            bound.door.close();
+            let listener = bound.door.id;
+            self.workers.tell_all(|| Order::CloseIdle { listener });
         }
     }
 

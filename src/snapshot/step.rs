@@ -258,13 +258,16 @@ impl Step {
                         && target(&previous.plan, old.plan.entry) == target(plan, wanted.entry)
                 });
                 sort_in(&mut self.delta.listeners, &wanted.name, same);
-                let id = old.map_or_else(
-                    || {
+                // Over another transport it is another listener: what came in by the old one is not for the new
+                // one's pool.
+                let transport = wanted.protocol.transport();
+                let id = match old.filter(|old| old.plan.protocol.transport() == transport) {
+                    Some(old) => old.id,
+                    None => {
                         next_id += 1;
                         next_id - 1
-                    },
-                    |old| old.id,
-                );
+                    }
+                };
                 let entry = match wanted.entry {
                     plan::Entry::Pool(pool) => Entry::Pool(pools[pool].clone()),
                     plan::Entry::Routes(table) => Entry::Routes(routes[table].clone()),

@@ -287,3 +287,23 @@ fn listeners_and_routes_are_known_by_name_and_judged_by_where_they_lead() {
     let shop = process.snapshot.listener(before["shop"]).expect("it was kept");
     assert!(matches!(&shop.entry, Entry::Routes(table) if *table.rules[0].pool.name == *"app"));
 }
+
+#[test]
+fn a_listener_over_another_transport_is_another_one() {
+    let over = |protocol| {
+        let mut plan = plan(vec![pool(Balance::RoundRobin, "a")]);
+        plan.listeners = vec![plan::Listener { protocol, ..listener("dns", plan::Entry::Pool(0)) }];
+        plan
+    };
+    let mut process = Process::new(pool(Balance::RoundRobin, "a"));
+    let mut id = |protocol| {
+        process.reload(over(protocol));
+        process.snapshot.listeners()[0].id
+    };
+    let first = id(plan::Protocol::Http);
+    assert_eq!(id(plan::Protocol::Tcp), first);
+    let datagrams = id(plan::Protocol::Udp);
+    assert_ne!(datagrams, first);
+    assert_ne!(id(plan::Protocol::Tcp), first, "an id is never used again");
+    assert!(process.snapshot.parting_listener(datagrams).is_some());
+}
