@@ -42,6 +42,8 @@ pub enum Why {
     ProxyHeader,
     /// The listener's `timeouts.tls_handshake` passed before the protocol began.
     HandshakeTimeout,
+    /// The TLS handshake failed.
+    TlsHandshake,
     /// A connection to be passed on by its TLS server name does not begin with a readable ClientHello.
     ClientHello,
     /// The client's request is not HTTP as RFC 9112 has it.
@@ -64,7 +66,7 @@ pub enum Why {
 
 impl Why {
     /// In the order of their bytes.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Ok,
         Self::NoRoute,
         Self::AllUnhealthy,
@@ -83,6 +85,7 @@ impl Why {
         Self::ClientAborted,
         Self::ProxyHeader,
         Self::HandshakeTimeout,
+        Self::TlsHandshake,
         Self::ClientHello,
         Self::Malformed,
         Self::RequestHeaderTimeout,
@@ -115,6 +118,7 @@ impl Why {
             Self::ClientAborted => "client_aborted",
             Self::ProxyHeader => "proxy_header",
             Self::HandshakeTimeout => "handshake_timeout",
+            Self::TlsHandshake => "tls_handshake",
             Self::ClientHello => "client_hello",
             Self::Malformed => "malformed",
             Self::RequestHeaderTimeout => "request_header_timeout",
@@ -138,7 +142,7 @@ impl Why {
             Self::ConnectTimeout | Self::ResponseHeaderTimeout | Self::RequestTimeout => 504,
             Self::StreamIdle | Self::TunnelIdle => 504,
             Self::ClientAborted => 499,
-            Self::ProxyHeader | Self::ClientHello | Self::Malformed => 400,
+            Self::ProxyHeader | Self::TlsHandshake | Self::ClientHello | Self::Malformed => 400,
             Self::HandshakeTimeout => 408,
             Self::RequestHeaderTimeout | Self::RequestBodyTimeout => 408,
             Self::HeadersTooLarge => 431,

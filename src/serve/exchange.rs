@@ -370,7 +370,7 @@ impl Exchange {
             connect: self.connect,
             first_byte: self.first_byte,
             tries,
-            tls: None,
+            tls: seat.client.tls,
             request_id: self.request_id.as_deref(),
             generation: self.generation,
             cache: None,

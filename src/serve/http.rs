@@ -120,7 +120,7 @@ impl ProxyHttp for Proxy {
             return Ok(true);
         }
         if let Some(id) = &exchange.request_id {
-            let peer = forwarding::Peer { ip: seat.client.ip, text: &seat.client.text };
+            let peer = forwarding::Peer::from(&*seat.client);
             change_headers(session, |headers| {
                 forwarding::tell_map(headers, peer, &listener.plan.trusted_proxies, id);
             });

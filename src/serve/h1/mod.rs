@@ -157,7 +157,7 @@ impl<'a> Relay<'a> {
 
     fn write_request(&mut self) {
         let (Some(listener), Some(pool)) = (&self.exchange.listener, self.exchange.pool()) else { return };
-        let peer = Peer { ip: self.seat.client.ip, text: &self.seat.client.text };
+        let peer = Peer::from(&*self.seat.client);
         let id = self.exchange.request_id.as_deref().unwrap_or_default();
         let told = forwarding::tell(self.head, peer, &listener.plan.trusted_proxies, id);
         self.request.reserve(1024);
@@ -210,7 +210,7 @@ impl<'a> Relay<'a> {
             }
         });
         match connected.await? {
-            Ok(socket) => {
+            Ok(mut socket) => {
                 // A new socket takes much more than this.
                 if let Some(bytes) = introduction
                     && !matches!(socket.try_write(&bytes), Ok(n) if n == bytes.len())
@@ -412,7 +412,7 @@ impl<'a> Relay<'a> {
             self.exchange.give_back();
             if until_close {
                 // A plain end would look like the body's.
-                self.conn.socket().end_with_reset();
+                self.conn.socket_mut().end_with_reset();
             }
             return Next::Close;
         }
