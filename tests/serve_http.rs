@@ -417,41 +417,53 @@ fn failing() -> App {
     })
 }
 
-#[test]
-fn what_is_sent_again_and_what_is_not() {
-    // Each is sent to one of two servers that fail alike, then perhaps to the other.
-    for (method, path, sent, answer) in [
-        ("GET", "/reset", 2, 502),
-        ("GET", "/close", 2, 502),
-        ("HEAD", "/reset", 2, 502),
-        ("PUT", "/reset", 2, 502),
-        ("DELETE", "/reset", 2, 502),
-        ("POST", "/reset", 1, 502),
-        ("POST", "/close", 1, 502),
-        ("PATCH", "/reset", 1, 502),
-        ("POST", "/half", 1, 502),
-        ("GET", "/502", 2, 502),
-        ("GET", "/503", 2, 503),
-        ("GET", "/504", 2, 504),
-        ("POST", "/502", 1, 502),
-        ("POST", "/503", 1, 503),
-        ("POST", "/504", 1, 504),
-        ("GET", "/500", 1, 500),
-        ("GET", "/429", 1, 429),
-    ] {
+/// Each is sent to one of two servers that fail alike, then perhaps to the other.
+const SENT: [(&str, &str, usize, u16); 17] = [
+    ("GET", "/reset", 2, 502),
+    ("GET", "/close", 2, 502),
+    ("HEAD", "/reset", 2, 502),
+    ("PUT", "/reset", 2, 502),
+    ("DELETE", "/reset", 2, 502),
+    ("POST", "/reset", 1, 502),
+    ("POST", "/close", 1, 502),
+    ("PATCH", "/reset", 1, 502),
+    ("POST", "/half", 1, 502),
+    ("GET", "/502", 2, 502),
+    ("GET", "/503", 2, 503),
+    ("GET", "/504", 2, 504),
+    ("POST", "/502", 1, 502),
+    ("POST", "/503", 1, 503),
+    ("POST", "/504", 1, 504),
+    ("GET", "/500", 1, 500),
+    ("GET", "/429", 1, 429),
+];
+
+fn what_is_sent_again(version: &str) {
+    for (method, path, sent, answer) in SENT {
         let (one, two) = (failing(), failing());
         let balancer = Balancer::start(&plain(&[one.address, two.address], "", ""));
         let mut client = balancer.client();
         let body = if matches!(method, "POST" | "PUT" | "PATCH") { "body" } else { "" };
         let length = body.len();
         let length = if length > 0 { format!("Content-Length: {length}\r\n") } else { String::new() };
-        client.send(format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{length}\r\n{body}"));
+        client.send(format!("{method} {path} {version}\r\nHost: a\r\n{length}\r\n{body}"));
         let response = client.response_to_head();
         let hits = (one.hits(), two.hits());
         assert_eq!((hits.0 + hits.1, response.status), (sent, answer), "{method} {path}");
         assert!(hits.0 < 2 && hits.1 < 2, "{method} {path} went to one server twice");
         assert_eq!(balancer.record(path)["tries"], sent, "{method} {path}");
     }
+}
+
+#[test]
+fn what_is_sent_again_and_what_is_not() {
+    what_is_sent_again("HTTP/1.1");
+}
+
+/// Which is what the engine serves.
+#[test]
+fn what_is_sent_again_for_an_http_1_0_client() {
+    what_is_sent_again("HTTP/1.0");
 }
 
 #[test]
