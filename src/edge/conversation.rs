@@ -193,7 +193,7 @@ async fn leave(mut conn: Box<Conn>, door: &Door) {
         if conn.seat.watch.interrupted().is_some() {
             return Poll::Ready(());
         }
-        conn.socket_mut().poll_flush(cx).map(drop)
+        conn.socket_mut().poll_shutdown(cx).map(drop)
     })
     .await;
 }

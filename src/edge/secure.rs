@@ -178,7 +178,11 @@ impl Secure {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
+    /// Sends what was written, that nothing more comes, and the end.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_cut {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 

@@ -76,10 +76,18 @@ impl Speaker {
 
     /// Connects and shakes hands; `name` may be an address, which is not sent.
     pub(crate) fn connect(&self, address: SocketAddr, name: &str) -> std::io::Result<TlsStream> {
-        let mut socket = TcpStream::connect(address)?;
+        let socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(DEADLINE))?;
         socket.set_write_timeout(Some(DEADLINE))?;
+        self.over(socket, name)
+    }
+
+    pub(crate) fn over<S: Read + Write>(
+        &self,
+        mut socket: S,
+        name: &str,
+    ) -> std::io::Result<StreamOwned<ClientConnection, S>> {
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         let mut session = ClientConnection::new(Arc::new(self.0.clone()), name).expect("a session");
         while session.is_handshaking() {
