@@ -524,3 +524,42 @@ fn a_hello_in_pieces_and_behind_a_proxy_header_is_read() {
     }
     passing.join().expect("it ends");
 }
+
+#[test]
+fn plain_requests_are_sent_to_the_same_place_over_tls() {
+    let app = App::saying("hello");
+    let text = format!(
+        "{}  spare: {{ servers: [{}] }}\n",
+        plain(&[app.address], "", "").replace(
+            "pools:\n",
+            "  http: { address: 127.0.0.1:0, redirect_to_https: true }\n  other: { address: 127.0.0.1:0, pool: spare }\npools:\n"
+        ),
+        app.address
+    );
+    let balancer = Balancer::start(&text);
+    let at = balancer.address("http");
+    let mut client = Client::connect(at);
+    for (host, target, location) in [
+        ("shop.example", "/a?b=c%20d", "https://shop.example/a?b=c%20d"),
+        ("Shop.example:8080", "/", "https://Shop.example/"),
+        ("[::1]:80", "/", "https://[::1]/"),
+        ("shop.example:80", "http://shop.example:80/absolute", "https://shop.example/absolute"),
+    ] {
+        for method in ["GET", "POST"] {
+            client.send(format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n"));
+            let response = client.response();
+            assert_eq!((response.status, response.field("location").as_str()), (308, location), "{method}");
+        }
+    }
+    client.send("HEAD /head HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.response_to_head().field("location"), "https://a/head");
+    let mut connection = h2::Connection::new(at);
+    connection.request(1, "GET", "/h2", true);
+    assert_eq!(connection.response(1), (308, b"308 Permanent Redirect\n".to_vec()));
+    assert_eq!(balancer.outcome("/h2"), (308, "redirect".to_owned()));
+    assert_eq!(balancer.failures("redirect"), 0.0, "it is what was asked for");
+    assert_eq!(app.hits(), 0);
+    // Nothing is lost by a reload that makes another kind of listener of it.
+    assert_eq!(balancer.reload(&text.replace("redirect_to_https: true", "pool: app")), Reloaded::Taken);
+    assert_eq!(client.get("/now").text(), "hello");
+}

@@ -8,6 +8,8 @@ use crate::pool::NoServer;
 pub enum Why {
     /// A response was delivered, whatever its status.
     Ok,
+    /// The client was sent to ask again over TLS.
+    Redirect,
     /// No route matches.
     NoRoute,
     /// The pool's servers are all unhealthy and the pool refuses then.
@@ -66,8 +68,9 @@ pub enum Why {
 
 impl Why {
     /// In the order of their bytes.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Ok,
+        Self::Redirect,
         Self::NoRoute,
         Self::AllUnhealthy,
         Self::AllFull,
@@ -101,6 +104,7 @@ impl Why {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
+            Self::Redirect => "redirect",
             Self::NoRoute => "no_route",
             Self::AllUnhealthy => "all_unhealthy",
             Self::AllFull => "all_full",
@@ -135,6 +139,8 @@ impl Why {
     pub fn status(self) -> u16 {
         match self {
             Self::Ok => 200,
+            // Unlike 301 it keeps the method and the body.
+            Self::Redirect => 308,
             Self::NoRoute => 404,
             Self::AllUnhealthy | Self::AllFull | Self::NoneReady | Self::Shutdown => 503,
             Self::AllTried | Self::ConnectFailed | Self::ServerReset | Self::ServerMalformed => 502,

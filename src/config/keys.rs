@@ -101,6 +101,7 @@ pub(super) const LISTENER: &[Key] = &[
     key("protocol", Kind::Choice(&["http", "tcp", "tls_passthrough", "udp"]), "http"),
     given("pool", Kind::Text("the name of a pool")),
     given("routes", Kind::Text("the name of a list under `routes`")),
+    key("redirect_to_https", Kind::Flag, "false"),
     nullable("tls", Kind::Section(TLS), "null"),
     nullable("proxy_protocol", Kind::Section(PROXY_PROTOCOL), "null"),
     key("trusted_proxies", Kind::List("networks, like `10.0.0.0/8`, or IP addresses"), "[]"),

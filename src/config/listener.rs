@@ -38,7 +38,7 @@ pub(super) fn listener(
         Protocol::Udp => Some("udp"),
     };
     if let Some(protocol) = foreign {
-        section.refuse_foreign(&["tls", "trusted_proxies", "http2"], protocol);
+        section.refuse_foreign(&["redirect_to_https", "tls", "trusted_proxies", "http2"], protocol);
     }
     if protocol == Protocol::Udp {
         refuse_stream_keys(section, &["proxy_protocol"]);
@@ -124,10 +124,21 @@ fn addresses(
 fn entry(section: &Section<'_>, protocol: Protocol, known: &Known<'_>) -> Option<Entry> {
     let pool = section.given("pool", |scalar| known.pool_names.resolve(scalar));
     let routes = section.given("routes", |scalar| known.route_names.resolve(scalar));
+    if section.flag("redirect_to_https") {
+        for name in ["pool", "routes", "tls"] {
+            if let Some(at) = section.get(name).filter(|at| !at.is_null()) {
+                at.refuse_key(Fault::new(
+                    "there is `redirect_to_https` too, which sends every client away",
+                    "keep one of them",
+                ));
+            }
+        }
+        return Some(Entry::RedirectToHttps);
+    }
     match (section.get("pool"), section.get("routes")) {
         (None, None) => section.at.refuse(Fault::new(
             "leads nowhere",
-            "add `pool: NAME` for all requests, or `routes: NAME` to choose by host or path",
+            "add `pool: NAME` for all requests, `routes: NAME` to choose by host or path, or `redirect_to_https: true`",
         )),
         (Some(_), Some(at)) => {
             at.refuse_key(Fault::new("there is a `pool` too", "keep one of `pool` and `routes`"));

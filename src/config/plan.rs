@@ -148,6 +148,8 @@ impl Protocol {
 pub enum Entry {
     Pool(usize),
     Routes(usize),
+    /// Back to the client, which is to ask again over TLS.
+    RedirectToHttps,
 }
 
 /// How TLS ends at a listener.
