@@ -45,10 +45,11 @@ pub fn parse(text: &str) -> Result<(Plan, Problems), Problems> {
     }
 }
 
-/// Where the value stands that these steps lead to: keys, and the indexes of lists. As near as there is one.
-pub fn locate(text: &str, steps: &[&str]) -> Spot {
+/// Where each value stands that these steps lead to: keys, and the indexes of lists. As near as there is one.
+pub fn locate<const N: usize>(text: &str, all: &[[&str; N]]) -> Vec<Spot> {
     let root = yaml::read(text, &RefCell::default());
-    root.map(|root| tree::locate(&root, steps)).unwrap_or_default()
+    let spot = |steps: &[&str; N]| root.as_ref().map(|root| tree::locate(root, steps)).unwrap_or_default();
+    all.iter().map(spot).collect()
 }
 
 /// What `evenkeel check` prints for a file, and whether the file is good. Warnings do not make it bad.

@@ -2,8 +2,8 @@
 
 use super::Expiry;
 use super::names::Names;
-use crate::config::plan::{Certificate, Listener, Plan};
-use crate::config::{self, Problem, Severity};
+use crate::config::plan::{Certificate, Name, Plan};
+use crate::config::{self, Problem, Severity, Spot};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ fn read_all(
     now: SystemTime,
     absent: Severity,
 ) -> (Vec<Option<Certificates>>, Vec<Problem>) {
-    let mut problems = Vec::new();
+    let mut found = Vec::new();
     let listeners = plan.listeners.iter().map(|listener| {
         let tls = listener.tls.as_ref()?;
         let mut all = Certificates::default();
@@ -75,23 +75,33 @@ fn read_all(
                 if fault.is_absence {
                     fault.severity = absent;
                 }
-                problems.push(place(fault, listener, index, text));
+                found.push((fault, &listener.name, index.to_string()));
             }
         }
         Some(all)
     });
-    (listeners.collect(), problems)
+    let listeners = listeners.collect();
+    (listeners, placed(found, text))
 }
 
-fn place(fault: Fault, listener: &Listener, index: usize, text: &str) -> Problem {
-    let steps = ["listeners", &listener.name, "tls", "certificates", &index.to_string(), fault.key];
-    Problem {
+/// Faults with the listener and the index of their certificate, as problems at their places.
+fn placed(found: Vec<(Fault, &Name, String)>, text: &str) -> Vec<Problem> {
+    if found.is_empty() {
+        return Vec::new();
+    }
+    let all: Vec<[&str; 6]> = found
+        .iter()
+        .map(|(fault, listener, index)| ["listeners", listener, "tls", "certificates", index, fault.key])
+        .collect();
+    let spots = config::locate(text, &all);
+    let problem = |((fault, listener, index), spot): ((Fault, &Name, String), Spot)| Problem {
         severity: fault.severity,
-        path: format!("listeners.{}.tls.certificates[{index}].{}", listener.name, fault.key),
-        spot: config::locate(text, &steps),
+        path: format!("listeners.{listener}.tls.certificates[{index}].{}", fault.key),
+        spot,
         message: fault.message,
         help: Some(fault.help),
-    }
+    };
+    found.into_iter().zip(spots).map(problem).collect()
 }
 
 impl Certificates {
