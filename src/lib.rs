@@ -18,4 +18,5 @@ pub mod select;
 mod serve;
 mod server;
 pub mod snapshot;
+mod tls;
 pub mod units;

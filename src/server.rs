@@ -2,7 +2,7 @@
 
 use crate::admin::{self, Admin};
 use crate::config::plan::{LogFormat, LogLevel, Plan};
-use crate::control::{Change, Control, Doors, Live, OnTurn, RESERVED_FILES, Source, load};
+use crate::control::{Change, Control, Doors, Live, Loaded, OnTurn, RESERVED_FILES, Source, load};
 use crate::edge::{Carry, Gate, Tell, Workers};
 use crate::serve::{Carrier, Proxy, Reporter, Service};
 use pingora::proxy::HttpProxy;
@@ -45,13 +45,14 @@ pub(crate) struct Start {
 
 /// Runs until a signal ends it.
 pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
-    let plan = load(&start.source).map_err(|refused| NotStarted::Refused(refused.to_string()))?;
+    let loaded = load(&start.source).map_err(|refused| NotStarted::Refused(refused.to_string()))?;
+    let plan = &loaded.plan;
     if start.log {
-        start_log(&plan);
+        start_log(plan);
     }
     let live = Live::new();
     count_panics(&live);
-    let max_connections = raise_file_limit(&plan);
+    let max_connections = raise_file_limit(plan);
     let gate = Gate::new(max_connections);
     let threads = plan.process.threads.unwrap_or_else(cores);
     let tell: Arc<dyn Tell> = Arc::new(Reporter(Arc::clone(&live)));
@@ -69,7 +70,7 @@ pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
     let carry: Arc<dyn Carry> = Arc::new(Carrier(Arc::clone(&live)));
     let workers = Workers::start(threads, &gate, &tell, &carry, &service)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(start, plan, Arc::clone(&live), workers, gate));
+    let result = runtime.block_on(serve(start, loaded, Arc::clone(&live), workers, gate));
     if !live.access_log.stop() {
         warn!("the access log's output takes nothing; its last records are lost");
     }
@@ -78,7 +79,7 @@ pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
 
 async fn serve(
     start: Start,
-    plan: Plan,
+    loaded: Loaded,
     live: Arc<Live>,
     workers: Workers,
     gate: Arc<Gate>,
@@ -88,10 +89,10 @@ async fn serve(
     let (changes, inbox) = mpsc::unbounded_channel();
     tokio::spawn(signals.pass_on(changes));
     let doors = Arc::new(Doors::default());
-    let admin_address = plan.admin.address;
+    let admin_address = loaded.plan.admin.address;
     let mut control =
         Control::new(Arc::clone(&live), start.source, workers, gate, Arc::clone(&doors), start.on_turn);
-    control.take_over(plan).map_err(|refused| NotStarted::Refused(refused.to_string()))?;
+    control.take_over(loaded).map_err(|refused| NotStarted::Refused(refused.to_string()))?;
     let mut admin_at = None;
     if let Some(address) = admin_address {
         let wrong = |error| NotStarted::Admin { address, error };

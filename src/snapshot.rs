@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 pub enum Entry {
     Pool(Arc<Pool>),
     Routes(Arc<route::Table>),
+    RedirectToHttps,
 }
 
 /// A listener as one snapshot has it.
@@ -121,11 +122,12 @@ impl Snapshot {
     }
 }
 
-/// The name of what a listener of `plan` leads to, and whether it is a pool.
-fn target(plan: &Plan, entry: plan::Entry) -> (bool, &Name) {
+/// The name of what a listener of `plan` leads to, if it leads anywhere, and whether it is a pool.
+fn target(plan: &Plan, entry: plan::Entry) -> Option<(bool, &Name)> {
     match entry {
-        plan::Entry::Pool(pool) => (true, &plan.pools[pool].name),
-        plan::Entry::Routes(routes) => (false, &plan.routes[routes].name),
+        plan::Entry::Pool(pool) => Some((true, &plan.pools[pool].name)),
+        plan::Entry::Routes(routes) => Some((false, &plan.routes[routes].name)),
+        plan::Entry::RedirectToHttps => None,
     }
 }
 

@@ -235,6 +235,7 @@ fn the_table_has_the_rooms_we_think_it_has() {
     let others: Vec<_> = rooms.iter().filter(|room| !room.is_pure).map(|room| room.name.as_str()).collect();
     let expected = [
         "memory",
+        "tls",
         "probe",
         "access_log",
         "metrics",

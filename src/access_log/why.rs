@@ -8,6 +8,8 @@ use crate::pool::NoServer;
 pub enum Why {
     /// A response was delivered, whatever its status.
     Ok,
+    /// The client was sent to ask again over TLS.
+    Redirect,
     /// No route matches.
     NoRoute,
     /// The pool's servers are all unhealthy and the pool refuses then.
@@ -42,6 +44,8 @@ pub enum Why {
     ProxyHeader,
     /// The listener's `timeouts.tls_handshake` passed before the protocol began.
     HandshakeTimeout,
+    /// The TLS handshake failed.
+    TlsHandshake,
     /// A connection to be passed on by its TLS server name does not begin with a readable ClientHello.
     ClientHello,
     /// The client's request is not HTTP as RFC 9112 has it.
@@ -64,8 +68,9 @@ pub enum Why {
 
 impl Why {
     /// In the order of their bytes.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::Ok,
+        Self::Redirect,
         Self::NoRoute,
         Self::AllUnhealthy,
         Self::AllFull,
@@ -83,6 +88,7 @@ impl Why {
         Self::ClientAborted,
         Self::ProxyHeader,
         Self::HandshakeTimeout,
+        Self::TlsHandshake,
         Self::ClientHello,
         Self::Malformed,
         Self::RequestHeaderTimeout,
@@ -98,6 +104,7 @@ impl Why {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
+            Self::Redirect => "redirect",
             Self::NoRoute => "no_route",
             Self::AllUnhealthy => "all_unhealthy",
             Self::AllFull => "all_full",
@@ -115,6 +122,7 @@ impl Why {
             Self::ClientAborted => "client_aborted",
             Self::ProxyHeader => "proxy_header",
             Self::HandshakeTimeout => "handshake_timeout",
+            Self::TlsHandshake => "tls_handshake",
             Self::ClientHello => "client_hello",
             Self::Malformed => "malformed",
             Self::RequestHeaderTimeout => "request_header_timeout",
@@ -131,6 +139,8 @@ impl Why {
     pub fn status(self) -> u16 {
         match self {
             Self::Ok => 200,
+            // Unlike 301 it keeps the method and the body.
+            Self::Redirect => 308,
             Self::NoRoute => 404,
             Self::AllUnhealthy | Self::AllFull | Self::NoneReady | Self::Shutdown => 503,
             Self::AllTried | Self::ConnectFailed | Self::ServerReset | Self::ServerMalformed => 502,
@@ -138,7 +148,7 @@ impl Why {
             Self::ConnectTimeout | Self::ResponseHeaderTimeout | Self::RequestTimeout => 504,
             Self::StreamIdle | Self::TunnelIdle => 504,
             Self::ClientAborted => 499,
-            Self::ProxyHeader | Self::ClientHello | Self::Malformed => 400,
+            Self::ProxyHeader | Self::TlsHandshake | Self::ClientHello | Self::Malformed => 400,
             Self::HandshakeTimeout => 408,
             Self::RequestHeaderTimeout | Self::RequestBodyTimeout => 408,
             Self::HeadersTooLarge => 431,

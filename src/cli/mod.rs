@@ -2,8 +2,10 @@
 
 mod demo;
 
+use crate::config::Plan;
 use crate::control::Source;
 use crate::server::{self, NotStarted, Start};
+use crate::tls;
 use clap::{Parser, Subcommand};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -87,7 +89,8 @@ fn check(file: &std::path::Path, json: bool) -> ExitCode {
         }
     };
     let color = !json && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let (report, good) = crate::config::check(&name, &text, json, color);
+    let files = |plan: &Plan| tls::check(plan, &text);
+    let (report, good) = crate::config::check_further(&name, &text, json, color, files);
     // A reader that has gone does not want the rest.
     let _ = std::io::stdout().write_all(report.as_bytes());
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -33,6 +33,8 @@ pub enum Kind {
     Named(&'static [Key]),
     /// A list of sections under a name that the operator chooses.
     NamedLists(&'static [Key]),
+    /// A list of sections.
+    Sections(&'static [Key]),
     /// A section, or a short form in one word.
     Either(&'static str, &'static [Key]),
     /// A list of sections, or of short forms in one word.
@@ -99,11 +101,26 @@ pub(super) const LISTENER: &[Key] = &[
     key("protocol", Kind::Choice(&["http", "tcp", "tls_passthrough", "udp"]), "http"),
     given("pool", Kind::Text("the name of a pool")),
     given("routes", Kind::Text("the name of a list under `routes`")),
+    key("redirect_to_https", Kind::Flag, "false"),
+    nullable("tls", Kind::Section(TLS), "null"),
     nullable("proxy_protocol", Kind::Section(PROXY_PROTOCOL), "null"),
     key("trusted_proxies", Kind::List("networks, like `10.0.0.0/8`, or IP addresses"), "[]"),
     key("http2", Kind::Section(HTTP2), "{}"),
     key("limits", Kind::Section(LIMITS), "{}"),
     key("timeouts", Kind::Section(LISTENER_TIMEOUTS), "{}"),
+];
+
+pub(super) const TLS: &[Key] = &[
+    given("certificates", Kind::Sections(CERTIFICATE)),
+    key("min_version", Kind::Choice(&["1.2", "1.3"]), "1.2"),
+];
+
+pub(super) const CERTIFICATE: &[Key] = &[
+    given(
+        "cert",
+        Kind::Text("the path of a PEM file: the certificate, then those that lead to its authority"),
+    ),
+    given("key", Kind::Text("the path of a PEM file: the certificate's private key, not encrypted")),
 ];
 
 pub(super) const PROXY_PROTOCOL: &[Key] =
@@ -246,7 +263,7 @@ impl Kind {
             Self::Section(keys) | Self::Either(_, keys) => Some(("", keys)),
             Self::Named(keys) => Some((".NAME", keys)),
             Self::NamedLists(keys) => Some((".NAME[]", keys)),
-            Self::ListOfEither(_, keys) => Some(("[]", keys)),
+            Self::Sections(keys) | Self::ListOfEither(_, keys) => Some(("[]", keys)),
             _ => None,
         }
     }
@@ -286,6 +303,7 @@ impl fmt::Display for Kind {
             Self::Section(_) => f.write_str("a section"),
             Self::Named(_) => f.write_str("names with a section each"),
             Self::NamedLists(_) => f.write_str("names with a list of sections each"),
+            Self::Sections(_) => f.write_str("a list of sections"),
             Self::Either(short, _) => write!(f, "{short}, or a section"),
             Self::ListOfEither(short, _) => write!(f, "a list; each item is {short} or a section"),
         }

@@ -42,7 +42,7 @@ impl<'a> Known<'a> {
     /// The rules that a listener's connections are held against.
     pub(super) fn rules(&self, entry: Entry) -> &'a [Rule] {
         match entry {
-            Entry::Pool(_) => &[],
+            Entry::Pool(_) | Entry::RedirectToHttps => &[],
             Entry::Routes(routes) => self.routes(routes).map_or(&[], |routes| &routes.rules),
         }
     }
@@ -51,6 +51,7 @@ impl<'a> Known<'a> {
     pub(super) fn behind(&self, entry: Entry) -> Vec<&'a Pool> {
         let mut pools: Vec<&Pool> = match entry {
             Entry::Pool(pool) => self.pool(pool).into_iter().collect(),
+            Entry::RedirectToHttps => Vec::new(),
             Entry::Routes(_) => self.rules(entry).iter().filter_map(|rule| self.pool(rule.pool)).collect(),
         };
         pools.dedup_by(|one, other| std::ptr::eq(*one, *other));

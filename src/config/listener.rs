@@ -7,6 +7,7 @@ use super::place::At;
 use super::plan::{Entry, Http2, Limits, Listener, ListenerTimeouts, Protocol, Transport};
 use super::problem::{Fault, quoted};
 use super::section::Section;
+use super::tls;
 use super::tree::Scalar;
 use super::udp::{refuse_stream_keys, refuse_stream_pools, refuse_unix_listener};
 use crate::units::Address;
@@ -37,7 +38,7 @@ pub(super) fn listener(
         Protocol::Udp => Some("udp"),
     };
     if let Some(protocol) = foreign {
-        section.refuse_foreign(&["trusted_proxies", "http2"], protocol);
+        section.refuse_foreign(&["redirect_to_https", "tls", "trusted_proxies", "http2"], protocol);
     }
     if protocol == Protocol::Udp {
         refuse_stream_keys(section, &["proxy_protocol"]);
@@ -49,6 +50,10 @@ pub(super) fn listener(
         Some(at) if !at.is_null() => section.section("proxy_protocol", proxies),
         _ => Some(Vec::new()),
     };
+    let tls = match section.get("tls") {
+        Some(at) if !at.is_null() => section.section("tls", tls::tls).map(Some),
+        _ => Some(None),
+    };
     let trusted_proxies = section.get("trusted_proxies").map(|at| networks(&at)).unwrap_or_default();
     let http2 = section
         .section("http2", |http2| Http2 { max_concurrent_streams: http2.count("max_concurrent_streams") });
@@ -59,6 +64,7 @@ pub(super) fn listener(
         addresses,
         protocol,
         entry: entry?,
+        tls: tls?,
         proxies: proxies?,
         trusted_proxies,
         http2: http2?,
@@ -118,10 +124,21 @@ fn addresses(
 fn entry(section: &Section<'_>, protocol: Protocol, known: &Known<'_>) -> Option<Entry> {
     let pool = section.given("pool", |scalar| known.pool_names.resolve(scalar));
     let routes = section.given("routes", |scalar| known.route_names.resolve(scalar));
+    if section.flag("redirect_to_https") {
+        for name in ["pool", "routes", "tls"] {
+            if let Some(at) = section.get(name).filter(|at| !at.is_null()) {
+                at.refuse_key(Fault::new(
+                    "there is `redirect_to_https` too, which sends every client away",
+                    "keep one of them",
+                ));
+            }
+        }
+        return Some(Entry::RedirectToHttps);
+    }
     match (section.get("pool"), section.get("routes")) {
         (None, None) => section.at.refuse(Fault::new(
             "leads nowhere",
-            "add `pool: NAME` for all requests, or `routes: NAME` to choose by host or path",
+            "add `pool: NAME` for all requests, `routes: NAME` to choose by host or path, or `redirect_to_https: true`",
         )),
         (Some(_), Some(at)) => {
             at.refuse_key(Fault::new("there is a `pool` too", "keep one of `pool` and `routes`"));

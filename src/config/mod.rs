@@ -21,12 +21,13 @@ mod route;
 mod section;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tree;
 mod udp;
 mod yaml;
 
 pub use plan::Plan;
-pub use problem::{Problem, Problems, Severity};
+pub use problem::{Problem, Problems, Severity, Spot};
 
 use serde_json::json;
 use std::cell::RefCell;
@@ -44,10 +45,32 @@ pub fn parse(text: &str) -> Result<(Plan, Problems), Problems> {
     }
 }
 
+/// Where each value stands that these steps lead to: keys, and the indexes of lists. As near as there is one.
+pub fn locate<const N: usize>(text: &str, all: &[[&str; N]]) -> Vec<Spot> {
+    let root = yaml::read(text, &RefCell::default());
+    let spot = |steps: &[&str; N]| root.as_ref().map(|root| tree::locate(root, steps)).unwrap_or_default();
+    all.iter().map(spot).collect()
+}
+
 /// What `evenkeel check` prints for a file, and whether the file is good. Warnings do not make it bad.
 pub fn check(file_name: &str, text: &str, json: bool, color: bool) -> (String, bool) {
+    check_further(file_name, text, json, color, |_| Vec::new())
+}
+
+/// The same, with what `further` finds about a plan that is good by itself.
+pub fn check_further(
+    file_name: &str,
+    text: &str,
+    json: bool,
+    color: bool,
+    further: impl FnOnce(&Plan) -> Vec<Problem>,
+) -> (String, bool) {
     let (plan, problems) = match parse(text) {
-        Ok((plan, warnings)) => (Some(plan), warnings),
+        Ok((plan, mut problems)) => {
+            further(&plan).into_iter().for_each(|problem| problems.push(problem));
+            problems.sort();
+            (Some(plan).filter(|_| !problems.has_errors()), problems)
+        }
         Err(problems) => (None, problems),
     };
     let ok = plan.is_some();

@@ -102,6 +102,8 @@ pub struct Listener {
     pub addresses: Vec<Address>,
     pub protocol: Protocol,
     pub entry: Entry,
+    /// `None` is plain text, or TLS that ends at the server.
+    pub tls: Option<Tls>,
     /// Proxies that begin each connection with a PROXY header, which says who the client is; empty is none.
     pub proxies: Vec<IpNet>,
     /// Clients whose forwarding headers are believed and appended to.
@@ -146,6 +148,29 @@ impl Protocol {
 pub enum Entry {
     Pool(usize),
     Routes(usize),
+    /// Back to the client, which is to ask again over TLS.
+    RedirectToHttps,
+}
+
+/// How TLS ends at a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Never empty; the first is for clients that ask for no name or for an unknown one.
+    pub certificates: Vec<Certificate>,
+    pub min_version: TlsVersion,
+}
+
+/// Where a certificate and its key are, as written: a relative path begins at the working directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    Tls12,
+    Tls13,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

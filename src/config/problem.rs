@@ -90,7 +90,7 @@ impl Problems {
     /// A generated file can be wrong on every line; nobody reads more than this.
     const MOST: usize = 1000;
 
-    pub(super) fn push(&mut self, problem: Problem) {
+    pub fn push(&mut self, problem: Problem) {
         let error = usize::from(problem.severity == Severity::Error);
         self.errors += error;
         if self.list.len() < Self::MOST {

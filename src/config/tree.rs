@@ -59,3 +59,23 @@ impl<'t> Scalar<'t> {
         if self.quoted || !digits { None } else { self.text.parse().ok() }
     }
 }
+
+/// Where the value stands that these steps lead to, keys and indexes of lists; as near as there is one.
+pub(super) fn locate(root: &Node<'_>, steps: &[&str]) -> Spot {
+    let (mut node, mut spot) = (root, root.spot);
+    for step in steps {
+        let next = match &node.value {
+            Value::Map(entries) => {
+                entries.iter().find(|entry| entry.key == *step).map(|entry| (&entry.node, entry.key_spot))
+            }
+            Value::List(items) => {
+                step.parse().ok().and_then(|index: usize| items.get(index)).map(|item| (item, item.spot))
+            }
+            Value::Scalar(_) | Value::Refused => None,
+        };
+        let Some((below, at)) = next else { return spot };
+        spot = if matches!(below.value, Value::Scalar(_)) { below.spot } else { at };
+        node = below;
+    }
+    spot
+}

@@ -8,13 +8,14 @@ mod reload;
 
 pub(crate) use live::Live;
 pub(crate) use probing::Turned;
-pub(crate) use reload::{RESERVED_FILES, Source, load};
+pub(crate) use reload::{Loaded, RESERVED_FILES, Source, load};
 
 use crate::access_log::Why;
 use crate::config::plan::{Name, Transport};
 use crate::edge::{Door, Gate, Order, SocketFile, Workers};
 use crate::metrics::ListenerReading;
 use crate::pool::{HealthState, Membership, Server};
+use crate::tls::Expiry;
 use crate::units::Address;
 use probing::Probing;
 use std::collections::{HashMap, HashSet};
@@ -65,6 +66,7 @@ pub(crate) struct Doors(Mutex<Vec<Arc<Door>>>);
 impl Doors {
     pub(crate) fn readings(&self) -> Vec<ListenerReading> {
         let doors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let expiry = |expiry: &Expiry| (expiry.certificate.clone(), expiry.at);
         let reading = |door: &Arc<Door>| ListenerReading {
             name: door.name.clone(),
             open: door.gate.inside(),
@@ -72,6 +74,8 @@ impl Doors {
             refused: door.refused.load(Relaxed),
             waits: door.gate.waits(),
             dropped: door.drops.read(),
+            handshakes: door.handshakes.read(),
+            certificates: door.tls.load().iter().flat_map(|tls| tls.expiries.iter()).map(expiry).collect(),
         };
         doors.iter().map(reading).collect()
     }

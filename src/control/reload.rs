@@ -5,7 +5,8 @@ use crate::access_log::Output;
 use crate::config::plan::{Name, Plan, Transport};
 use crate::config::{self, Problems};
 use crate::edge::{self, Accept, Door, Order};
-use crate::snapshot::{Changes, Delta, Snapshot};
+use crate::snapshot::{Changes, Delta, Listener, Snapshot};
+use crate::tls::{self, Termination};
 use crate::units::Address;
 use std::collections::HashMap;
 use std::io;
@@ -48,6 +49,8 @@ pub(crate) enum Refused {
     Problems(String),
     #[error("listeners.{listener}: cannot listen on {address}: {error}")]
     Listen { listener: Name, address: Address, error: io::Error },
+    #[error("listeners.{listener}.tls: cannot be set up: {error}")]
+    Tls { listener: Name, error: tokio_rustls::rustls::Error },
     #[error("access_log.path: {path}: cannot be opened: {error}")]
     AccessLog { path: String, error: io::Error },
 }
@@ -59,8 +62,18 @@ pub(crate) struct Receipt {
     pub(crate) delta: Delta,
 }
 
-/// Reads and checks a configuration; warnings go to the log.
-pub(crate) fn load(source: &Source) -> Result<Plan, Refused> {
+/// A configuration that was read, with the files that it names.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) plan: Plan,
+    /// In the order of the plan's listeners; `None` is no TLS.
+    certificates: Vec<Option<tls::Certificates>>,
+    /// For the log, once there is one.
+    warnings: Vec<String>,
+}
+
+/// Reads and checks a configuration and the files that it names.
+pub(crate) fn load(source: &Source) -> Result<Loaded, Refused> {
     let name = source.name();
     let text = match source.read() {
         Ok(text) => text,
@@ -73,15 +86,14 @@ pub(crate) fn load(source: &Source) -> Result<Plan, Refused> {
         };
         problems.iter().map(line).collect::<Vec<_>>()
     };
-    match config::parse(&text) {
-        Ok((plan, warnings)) => {
-            for line in lines(&warnings) {
-                warn!("{line}");
-            }
-            Ok(plan)
-        }
-        Err(problems) => Err(Refused::Problems(lines(&problems).join("\n"))),
+    let (plan, mut problems) =
+        config::parse(&text).map_err(|problems| Refused::Problems(lines(&problems).join("\n")))?;
+    let (certificates, faults) = tls::read(&plan, &text, SystemTime::now());
+    faults.into_iter().for_each(|fault| problems.push(fault));
+    if problems.has_errors() {
+        return Err(Refused::Problems(lines(&problems).join("\n")));
     }
+    Ok(Loaded { plan, certificates, warnings: lines(&problems) })
 }
 
 impl Control {
@@ -93,7 +105,7 @@ impl Control {
             Err(_) => Self::notify(&[sd_notify::NotifyState::Reloading]),
         }
         let started = Instant::now();
-        match load(&self.source).and_then(|plan| self.take_over(plan)) {
+        match load(&self.source).and_then(|loaded| self.take_over(loaded)) {
             Ok(receipt) => receipt.log(started.elapsed()),
             Err(refused) => {
                 self.live.metrics.reload_refused();
@@ -107,9 +119,14 @@ impl Control {
     }
 
     /// Puts a plan in force. An error leaves everything as it was.
-    pub(crate) fn take_over(&mut self, plan: Plan) -> Result<Receipt, Refused> {
+    pub(crate) fn take_over(&mut self, loaded: Loaded) -> Result<Receipt, Refused> {
+        let Loaded { plan, certificates, warnings } = loaded;
+        for warning in warnings {
+            warn!("{warning}");
+        }
         let current = self.live.snapshot();
         let (next, delta) = current.evolve(plan, Instant::now());
+        let terminations = self.terminations(&next, certificates)?;
         let opened = self.open_new(&next)?;
         let access_log = (next.plan.access_log != current.plan.access_log)
             .then(|| open_access_log(&next.plan))
@@ -124,7 +141,7 @@ impl Control {
             self.live.access_log.configure(output);
         }
         self.gate.set_limit(next.plan.process.max_connections.min(self.file_limit()));
-        self.set_doors(&next, opened);
+        self.set_doors(&next, opened, terminations);
         for server in &delta.probes_stopped {
             self.probing.stop(*server);
         }
@@ -136,6 +153,27 @@ impl Control {
         self.live.metrics.reload_succeeded(SystemTime::now());
         self.look_for_failing_open();
         Ok(Receipt { generation: next.generation, delta })
+    }
+
+    /// How each listener is to end TLS, in their order.
+    fn terminations(
+        &self,
+        next: &Snapshot,
+        certificates: Vec<Option<tls::Certificates>>,
+    ) -> Result<Vec<Option<Arc<Termination>>>, Refused> {
+        let of = |(listener, certificates): (&Arc<Listener>, Option<tls::Certificates>)| {
+            let (Some(plan), Some(certificates)) = (&listener.plan.tls, certificates) else {
+                return Ok(None);
+            };
+            let before = self.bound.values().find(|bound| bound.door.id == listener.id);
+            let before = before.and_then(|bound| bound.door.tls.load_full());
+            let termination = Termination::new(certificates, plan.min_version, before.as_deref());
+            let name = &listener.plan.name;
+            termination
+                .map(|termination| Some(Arc::new(termination)))
+                .map_err(|error| Refused::Tls { listener: name.clone(), error })
+        };
+        next.listeners().iter().zip(certificates).map(of).collect()
     }
 
     /// Opens the addresses that are not open yet.
@@ -191,17 +229,22 @@ impl Control {
         Some(lingering)
     }
 
-    fn set_doors(&mut self, next: &Snapshot, mut opened: HashMap<Key, edge::Bound>) {
+    fn set_doors(
+        &mut self,
+        next: &Snapshot,
+        mut opened: HashMap<Key, edge::Bound>,
+        terminations: Vec<Option<Arc<Termination>>>,
+    ) {
         let mut doors = Vec::with_capacity(next.listeners().len());
-        for listener in next.listeners() {
+        for (listener, tls) in next.listeners().iter().zip(terminations) {
             let plan = &listener.plan;
             let kept = self.bound.values().find(|bound| bound.door.id == listener.id);
             let door = match kept {
                 Some(bound) => {
-                    bound.door.change(plan.clone());
+                    bound.door.change(plan.clone(), tls);
                     Arc::clone(&bound.door)
                 }
-                None => Door::new(listener.id, plan.clone()),
+                None => Door::new(listener.id, plan.clone(), tls),
             };
             doors.push(Arc::clone(&door));
             for address in &plan.addresses {

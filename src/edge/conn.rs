@@ -47,6 +47,8 @@ pub(crate) struct Client {
     pub(crate) ip: Option<IpAddr>,
     /// The address as logs and forwarding headers have it: `192.0.2.7`, or `unix`.
     pub(crate) text: String,
+    /// The TLS version, if TLS ends here: `TLSv1.3`.
+    pub(crate) tls: Option<&'static str>,
 }
 
 /// What the two ends of an exchange tell each other: the connection below Pingora, and the hooks above it.
@@ -429,12 +431,13 @@ impl AsyncWrite for Conn {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.leaving.is_empty() {
+        if this.leaving.is_empty() && this.socket.is_plain() {
             return Poll::Ready(Ok(()));
         }
         this.seat.watch.wake_by(cx.waker());
         this.cut()?;
-        this.poll_drain(cx)
+        ready!(this.poll_drain(cx))?;
+        this.socket.poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -446,10 +449,14 @@ impl AsyncWrite for Conn {
 
 impl Drop for Conn {
     fn drop(&mut self) {
+        if self.cut().is_err() {
+            return;
+        }
         // What Pingora wrote and did not flush, such as the answer to a malformed request.
-        if self.sent < self.leaving.len() && self.cut().is_ok() {
+        if self.sent < self.leaving.len() {
             let _ = self.socket.try_write(&self.leaving[self.sent..]);
         }
+        self.socket.part();
     }
 }
 

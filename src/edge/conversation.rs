@@ -66,7 +66,7 @@ pub(crate) async fn converse<S: Serve>(
             match next {
                 Next::Request if seat.watch.interrupted().is_none() && !door.is_closing() => conn.rest(),
                 Next::Part => return part(conn).await,
-                Next::Request | Next::Close => return,
+                Next::Request | Next::Close => return leave(conn, &door).await,
             }
             continue;
         }
@@ -165,7 +165,7 @@ async fn serve_h1<S: Serve>(conn: &mut Conn, form: Form, service: &S) -> Next {
 }
 
 /// Answers with a status of our own and parts.
-async fn refuse(conn: Box<Conn>, status: u16) {
+async fn refuse(mut conn: Box<Conn>, status: u16) {
     let reason = http::StatusCode::from_u16(status)
         .ok()
         .and_then(|status| status.canonical_reason())
@@ -176,18 +176,36 @@ async fn refuse(conn: Box<Conn>, status: u16) {
         body.len()
     );
     // It fits any send buffer; a client that does not even take that has no use for it.
-    if conn.socket().try_write(answer.as_bytes()).is_ok() {
+    if conn.socket_mut().try_write(answer.as_bytes()).is_ok() {
         part(conn).await;
     }
 }
 
-/// Parts in a way that lets the client read what was written.
-async fn part(mut conn: Box<Conn>) {
-    if conn.socket().shutdown_write().is_err() {
+/// Ends a connection that has its answer. The kernel goes on sending what it was given, for as long as the client takes
+/// to read; what TLS has not given it yet is given that time here.
+async fn leave(mut conn: Box<Conn>, door: &Door) {
+    if conn.socket().is_plain() || conn.seat.watch.interrupted().is_some() {
         return;
     }
-    conn.forget();
+    conn.seat.watch.deadline(door.plan.load().timeouts.idle, Why::Ok);
+    poll_fn(|cx| {
+        conn.seat.watch.wake_by(cx.waker());
+        if conn.seat.watch.interrupted().is_some() {
+            return Poll::Ready(());
+        }
+        conn.socket_mut().poll_shutdown(cx).map(drop)
+    })
+    .await;
+}
+
+/// Parts in a way that lets the client read what was written.
+async fn part(mut conn: Box<Conn>) {
     let _ = tokio::time::timeout(LINGER, async {
+        let flushed = poll_fn(|cx| conn.socket_mut().poll_flush(cx)).await;
+        if flushed.is_err() || conn.socket_mut().shutdown_write().is_err() {
+            return;
+        }
+        conn.forget();
         let mut left = LINGER_BYTES;
         while let Ok(n @ 1..) = poll_fn(|cx| conn.poll_arrive(cx)).await {
             left = left.saturating_sub(n);

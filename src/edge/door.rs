@@ -3,8 +3,9 @@
 
 use super::gate::{Clients, Gate};
 use crate::config::plan;
-use crate::metrics::Drops;
-use arc_swap::ArcSwap;
+use crate::metrics::{Drops, Handshakes};
+use crate::tls::Termination;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -17,6 +18,9 @@ pub(crate) struct Door {
     pub(crate) name: plan::Name,
     /// Limits and timeouts in force; a reload replaces them under open connections.
     pub(crate) plan: ArcSwap<plan::Listener>,
+    /// How TLS ends here, if it does; a reload replaces it for the connections to come.
+    pub(crate) tls: ArcSwapOption<Termination>,
+    pub(crate) handshakes: Handshakes,
     pub(crate) gate: Arc<Gate>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) accepted: AtomicU64,
@@ -29,8 +33,10 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    pub(crate) fn new(id: u32, plan: plan::Listener) -> Arc<Self> {
+    pub(crate) fn new(id: u32, plan: plan::Listener, tls: Option<Arc<Termination>>) -> Arc<Self> {
         Arc::new(Self {
+            tls: ArcSwapOption::new(tls),
+            handshakes: Handshakes::default(),
             id,
             name: plan.name.clone(),
             gate: Gate::new(limit(&plan)),
@@ -43,8 +49,9 @@ impl Door {
         })
     }
 
-    /// Puts a reload's limits and timeouts in force.
-    pub(crate) fn change(&self, plan: plan::Listener) {
+    /// Puts a reload's limits, timeouts and certificates in force.
+    pub(crate) fn change(&self, plan: plan::Listener, tls: Option<Arc<Termination>>) {
+        self.tls.store(tls);
         self.gate.set_limit(limit(&plan));
         self.plan.store(Arc::new(plan));
     }

@@ -17,6 +17,7 @@ mod pipes;
 mod preface;
 mod reception;
 mod relay;
+mod secure;
 mod socket;
 pub(crate) mod udp;
 mod watch;

@@ -13,7 +13,7 @@ use std::future::poll_fn;
 use std::task::{Poll, ready};
 
 /// Why nothing follows; `None` when the client has left without a word.
-type Ended = Option<Trouble>;
+pub(super) type Ended = Option<Trouble>;
 
 /// Reads a PROXY header, and takes it from `bytes`. What came along with it stays there.
 pub(super) async fn header(
@@ -51,7 +51,7 @@ pub(super) async fn hello(socket: &mut Socket, watch: &Watched, bytes: &mut Vec<
 }
 
 /// Waits for more bytes.
-async fn arrive(
+pub(super) async fn arrive(
     socket: &mut Socket,
     watch: &Watched,
     bytes: &mut Vec<u8>,

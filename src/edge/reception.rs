@@ -7,13 +7,16 @@ use super::conversation::converse;
 use super::door::Door;
 use super::gate::{ClientPass, Pass};
 use super::preface;
+use super::secure::{self, Shaken};
 use super::socket::Socket;
 use super::watch::{Watch, Watched};
 use super::{Serve, Tell, Trouble};
 use crate::access_log::Why;
 use crate::client_hello::Hello;
 use crate::config::plan::Protocol;
+use crate::metrics::Handshake;
 use crate::proxy_header::Origin;
+use crate::tls::Termination;
 use pingora::server::ShutdownWatch;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -72,7 +75,8 @@ impl<S: Serve> Reception<S> {
         });
         let guest = Guest { socket, watch, source: peer, destination: None, first: Vec::new(), hello: None };
         let is_tls = plan.protocol == Protocol::TlsPassthrough;
-        if !is_proxy && !is_tls {
+        let tls = self.door.tls.load_full().filter(|_| plan.protocol == Protocol::Http);
+        if !is_proxy && !is_tls && tls.is_none() {
             if let Some(pass) = self.admit(&guest) {
                 let served = self.serve(guest);
                 self.tracker.spawn(async move {
@@ -84,7 +88,7 @@ impl<S: Serve> Reception<S> {
         }
         guest.watch.deadline(plan.timeouts.tls_handshake, Why::HandshakeTimeout);
         // Boxed, so that its room is given back before the connection is served.
-        let introduced = Box::pin(self.clone().introduce(guest, is_proxy, is_tls));
+        let introduced = Box::pin(self.clone().introduce(guest, is_proxy, is_tls, tls));
         self.tracker.spawn(async move {
             let _passes = passes;
             let introduced = introduced.await;
@@ -100,6 +104,7 @@ impl<S: Serve> Reception<S> {
         mut guest: Guest,
         is_proxy: bool,
         is_tls: bool,
+        tls: Option<Arc<Termination>>,
     ) -> Option<(Served, Option<ClientPass>)> {
         if is_proxy {
             let header = preface::header(&mut guest.socket, &guest.watch, &mut guest.first).await;
@@ -120,21 +125,46 @@ impl<S: Serve> Reception<S> {
                 Err(trouble) => return self.turn_away(&guest, trouble),
             }
         }
+        if let Some(tls) = tls {
+            guest = self.shake_hands(guest, &tls).await?;
+        }
         guest.watch.no_deadline();
         Some((self.serve(guest), pass))
     }
 
+    async fn shake_hands(&self, guest: Guest, tls: &Termination) -> Option<Guest> {
+        let Guest { socket, watch, source, destination, first, hello } = guest;
+        let shaken = secure::handshake(socket, &watch, first, Arc::clone(&tls.config)).await;
+        let counts = &self.door.handshakes;
+        match shaken {
+            Ok((socket, shaken)) => {
+                counts.count(match shaken {
+                    Shaken::Full => Handshake::Full,
+                    Shaken::Resumed => Handshake::Resumed,
+                });
+                Some(Guest { socket, watch, source, destination, first: Vec::new(), hello })
+            }
+            Err(trouble) => {
+                // Who left without a word did not try.
+                let trouble = trouble?;
+                counts.count(Handshake::Failed);
+                self.tell.turned_away(&self.client(source, None), trouble);
+                None
+            }
+        }
+    }
+
     fn turn_away<T>(&self, guest: &Guest, trouble: Option<Trouble>) -> Option<T> {
         if let Some(trouble) = trouble {
-            self.tell.turned_away(&self.client(guest), trouble);
+            self.tell.turned_away(&self.client(guest.source, None), trouble);
         }
         None
     }
 
-    fn client(&self, guest: &Guest) -> Client {
-        let ip = guest.source.map(|source| source.ip().to_canonical());
+    fn client(&self, source: Option<SocketAddr>, tls: Option<&'static str>) -> Client {
+        let ip = source.map(|source| source.ip().to_canonical());
         let text = ip.map_or_else(|| "unix".to_owned(), |ip| ip.to_string());
-        Client { listener: self.door.id, door: Arc::clone(&self.door), ip, text }
+        Client { listener: self.door.id, door: Arc::clone(&self.door), ip, text, tls }
     }
 
     /// `None` when the client has too many connections open already.
@@ -148,14 +178,14 @@ impl<S: Serve> Reception<S> {
             // Nobody answers an HTTP client here.
             let why = Why::ClientLimit;
             let status = if self.door.plan.load().protocol == Protocol::Http { 0 } else { why.status() };
-            self.tell.turned_away(&self.client(guest), Trouble { status, why, detail: None });
+            self.tell.turned_away(&self.client(guest.source, None), Trouble { status, why, detail: None });
         }
         pass.map(Some)
     }
 
     /// Begins to serve.
     fn serve(&self, guest: Guest) -> Served {
-        let client = Arc::new(self.client(&guest));
+        let client = Arc::new(self.client(guest.source, guest.socket.tls()));
         let Guest { socket, watch, source, destination, first, hello } = guest;
         let protocol = self.door.plan.load().protocol;
         match protocol {

@@ -165,7 +165,7 @@ impl Duplex {
     }
 
     /// Ends it from our side.
-    fn cut(&self, client: &Socket, server: &Socket) {
+    fn cut(&self, client: &mut Socket, server: &mut Socket) {
         if self.up.left() > 0 {
             server.end_with_reset();
         }
@@ -203,7 +203,18 @@ impl Flow {
                 }
             }
             match self.stage {
+                Stage::Ended | Stage::Broken => return Ok(()),
+                Stage::Open | Stage::Ending => {}
+            }
+            // What TLS still has to send goes on while nothing comes.
+            let flushed = to.poll_flush(cx);
+            if let Poll::Ready(Err(_)) = flushed {
+                self.give_up();
+                return Ok(());
+            }
+            match self.stage {
                 Stage::Open => {}
+                Stage::Ending if flushed.is_pending() => return Ok(()),
                 Stage::Ending => {
                     self.stage = Stage::Ended;
                     return Ok(());
@@ -263,7 +274,7 @@ impl Flow {
             if n < bytes.len() {
                 self.waiting = bytes[n..].to_vec();
             }
-            self.is_bulk = bytes.len() >= SPLICE_FROM;
+            self.is_bulk = bytes.len() >= SPLICE_FROM && from.is_plain() && to.is_plain();
             Poll::Ready(Ok(bytes.len()))
         })
     }

@@ -3,6 +3,7 @@
 //! Readiness is asked of the runtime first, and a read or write that falls short tells it that nothing is left:
 //! a byte back and forth costs one read and one write for each direction, and no look in vain.
 
+use super::secure::Secure;
 use crate::units::Address;
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice};
@@ -32,6 +33,8 @@ pub(super) fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// A client's connection whose TLS ends here.
+    Tls(Box<Secure>),
 }
 
 impl Socket {
@@ -57,6 +60,20 @@ impl Socket {
         match self {
             Self::Tcp(socket) => socket.as_raw_fd(),
             Self::Unix(socket) => socket.as_raw_fd(),
+            Self::Tls(secure) => secure.wire().fd(),
+        }
+    }
+
+    /// Whether the kernel's bytes are those that are passed on, so that splice(2) may move them.
+    pub(super) fn is_plain(&self) -> bool {
+        !matches!(self, Self::Tls(_))
+    }
+
+    /// The TLS version, if there is TLS.
+    pub(super) fn tls(&self) -> Option<&'static str> {
+        match self {
+            Self::Tls(secure) => Some(secure.version()),
+            Self::Tcp(_) | Self::Unix(_) => None,
         }
     }
 
@@ -67,19 +84,40 @@ impl Socket {
         let read = match self {
             Self::Tcp(socket) => socket.try_read(&mut byte),
             Self::Unix(socket) => socket.try_read(&mut byte),
+            // What has come may be decrypted already. Only connections to servers are asked, which have none.
+            Self::Tls(_) => return false,
         };
         matches!(read, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
-    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(socket) => socket.try_write(bytes),
             Self::Unix(socket) => socket.try_write(bytes),
+            Self::Tls(secure) => secure.try_write(bytes),
         }
     }
 
-    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
-        socket2::SockRef::from(self).shutdown(std::net::Shutdown::Write)
+    pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
+        if let Self::Tls(secure) = self {
+            secure.say_the_end();
+        }
+        socket2::SockRef::from(&*self).shutdown(std::net::Shutdown::Write)
+    }
+
+    /// Sends what was written and not sent. The kernel does so by itself.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Tls(secure) => secure.poll_flush(cx),
+        }
+    }
+
+    /// The last word on a connection that ends as it should; a TLS client tells by it that it has everything.
+    pub(super) fn part(&mut self) {
+        if let Self::Tls(secure) = self {
+            secure.say_the_end();
+        }
     }
 
     /// A read that fills less than `buf` tells the runtime that nothing is left, so the next one waits
@@ -88,6 +126,7 @@ impl Socket {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
             Self::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Tls(secure) => secure.poll_read(cx, buf),
         }
     }
 
@@ -109,6 +148,7 @@ impl Socket {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Tls(secure) => secure.poll_write(cx, bytes),
         }
     }
 
@@ -120,6 +160,7 @@ impl Socket {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, both),
             Self::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, both),
+            Self::Tls(secure) => secure.poll_write_both(cx, both),
         }
     }
 
@@ -135,6 +176,7 @@ impl Socket {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(secure) => secure.poll_shutdown(cx),
         }
     }
 
@@ -151,11 +193,14 @@ impl Socket {
                 (Self::Tcp(socket), false) => socket.poll_write_ready(cx),
                 (Self::Unix(socket), true) => socket.poll_read_ready(cx),
                 (Self::Unix(socket), false) => socket.poll_write_ready(cx),
+                // See `is_plain`.
+                (Self::Tls(_), _) => return Poll::Ready(Err(ErrorKind::Unsupported.into())),
             };
             std::task::ready!(ready)?;
             let done = match self {
                 Self::Tcp(socket) => socket.try_io(interest, &mut io),
                 Self::Unix(socket) => socket.try_io(interest, &mut io),
+                Self::Tls(_) => Err(ErrorKind::Unsupported.into()),
             };
             match done {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -169,13 +214,17 @@ impl Socket {
         match self {
             Self::Tcp(socket) => socket.local_addr().ok(),
             Self::Unix(_) => None,
+            Self::Tls(secure) => secure.wire().local_address(),
         }
     }
 
     /// Has the other side see a reset instead of an end when the socket is closed: what it got is not all.
-    pub(crate) fn end_with_reset(&self) {
+    pub(crate) fn end_with_reset(&mut self) {
+        if let Self::Tls(secure) = self {
+            secure.cut();
+        }
         // A socket that is gone already needs no reset.
-        let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
+        let _ = socket2::SockRef::from(&*self).set_linger(Some(Duration::ZERO));
     }
 }
 
@@ -184,6 +233,28 @@ impl AsFd for Socket {
         match self {
             Self::Tcp(socket) => socket.as_fd(),
             Self::Unix(socket) => socket.as_fd(),
+            Self::Tls(secure) => secure.wire().as_fd(),
         }
+    }
+}
+
+/// For what is written for the runtime's own traits: TLS.
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Self::poll_read(self.get_mut(), cx, buf)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Self::poll_write(self.get_mut(), cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_flush(self.get_mut(), cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_shutdown(self.get_mut(), cx)
     }
 }

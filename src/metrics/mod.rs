@@ -5,10 +5,12 @@
 
 mod scrape;
 mod tcp;
+mod tls;
 mod udp;
 
 pub use scrape::{ListenerReading, Page};
 pub use tcp::TcpSeries;
+pub use tls::{Handshake, HandshakeReading, Handshakes};
 pub use udp::{DropReading, Dropped, Drops, UdpSeries};
 
 use crate::access_log::Why;

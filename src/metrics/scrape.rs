@@ -26,6 +26,9 @@ pub struct ListenerReading {
     pub waits: u64,
     /// Datagrams that were not passed on.
     pub dropped: super::DropReading,
+    pub handshakes: super::HandshakeReading,
+    /// Files of certificates, and until when these hold, in seconds since 1970.
+    pub certificates: Vec<(String, i64)>,
 }
 
 /// What is needed to write the page.
@@ -58,7 +61,7 @@ impl Family {
         Self::new(name, help, MetricType::COUNTER)
     }
 
-    fn gauge(name: &str, help: &str) -> Self {
+    pub(super) fn gauge(name: &str, help: &str) -> Self {
         Self::new(name, help, MetricType::GAUGE)
     }
 
@@ -125,6 +128,7 @@ impl Page<'_> {
         families.extend(self.connections());
         families.extend(super::udp::families(self.metrics, self.listeners));
         families.extend(self.listeners());
+        families.extend(super::tls::families(self.listeners));
         families.extend(self.pools());
         families.extend(self.servers());
         families.extend(self.process());

@@ -62,6 +62,8 @@ pub(crate) struct Exchange {
     pub(super) body_complete: bool,
     pub(super) why: Why,
     pub(super) detail: Option<&'static str>,
+    /// Where the client is sent instead.
+    pub(super) location: Option<String>,
     recorded: bool,
     /// What an interrupted HTTP/2 stream's record needs, its session being gone.
     pub(super) summary: Option<Box<RequestHeader>>,
@@ -85,6 +87,7 @@ impl Exchange {
             body_complete: false,
             why: Why::Ok,
             detail: None,
+            location: None,
             recorded: false,
             summary: None,
         }
@@ -147,6 +150,11 @@ impl Exchange {
         let listener = self.listener.as_ref().ok_or(Why::Shutdown)?;
         let (pool, route, route_place) = match &listener.entry {
             Entry::Pool(pool) => (pool, None, 0),
+            Entry::RedirectToHttps => {
+                self.location =
+                    Some(secure_location(asked.host, &asked.path_and_query).ok_or(Why::Malformed)?);
+                return Err(Why::Redirect);
+            }
             Entry::Routes(table) => {
                 let request = route::Request {
                     host: asked.host,
@@ -342,7 +350,7 @@ impl Exchange {
         let listener = &seat.client.door.name;
         let names = RequestNames { listener, route, pool, server: server.map(|server| &**server) };
         self.live.metrics.request(self.generation, place, status, &names);
-        if self.why != Why::Ok {
+        if !matches!(self.why, Why::Ok | Why::Redirect) {
             self.live.metrics.failure(listener, self.why);
         }
         if !self.live.access_log.is_on() {
@@ -370,7 +378,7 @@ impl Exchange {
             connect: self.connect,
             first_byte: self.first_byte,
             tries,
-            tls: None,
+            tls: seat.client.tls,
             request_id: self.request_id.as_deref(),
             generation: self.generation,
             cache: None,
@@ -406,6 +414,20 @@ impl Drop for Exchange {
         let asked: Option<Asked<'_, HeaderMap>> = summary.as_deref().map(Asked::from);
         self.record(status, asked.as_ref(), (0, 0));
     }
+}
+
+/// The same place over TLS, on its usual port. A request without a host is for no place that could be named.
+fn secure_location(host: &str, path_and_query: &str) -> Option<String> {
+    let end = match host.starts_with('[') {
+        true => host.find(']').map_or(host.len(), |bracket| bracket + 1),
+        false => host.find(':').unwrap_or(host.len()),
+    };
+    let host = &host[..end];
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~[]:".contains(&byte);
+    // `*` of OPTIONS is no path.
+    let path = if path_and_query.starts_with('/') { path_and_query } else { "/" };
+    let is_good = !host.is_empty() && host.bytes().all(is_host);
+    is_good.then(|| format!("https://{host}{path}"))
 }
 
 /// How long the response's head may take now, and what it is called when it takes longer.

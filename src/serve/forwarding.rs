@@ -4,6 +4,7 @@
 //! Only a trusted proxy's word is taken and added to; anybody else's is replaced, or a client could
 //! give itself any address.
 
+use crate::edge::Client;
 use crate::fields::Fields;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
@@ -58,6 +59,20 @@ pub(super) struct Peer<'a> {
     pub(super) ip: Option<IpAddr>,
     /// The address as fields have it.
     pub(super) text: &'a str,
+    /// Its connection is encrypted.
+    pub(super) is_secure: bool,
+}
+
+impl<'a> From<&'a Client> for Peer<'a> {
+    fn from(client: &'a Client) -> Self {
+        Self { ip: client.ip, text: &client.text, is_secure: client.tls.is_some() }
+    }
+}
+
+impl Peer<'_> {
+    fn scheme(&self) -> &'static str {
+        if self.is_secure { "https" } else { "http" }
+    }
 }
 
 /// What becomes of a field of the request.
@@ -94,7 +109,7 @@ pub(super) fn tell<'a>(
         (Some(_), Some(before)) => Tell::Set(format!("{before}, {}", peer.text).into()),
     };
     let kept = |name| believed && fields.first(name).is_some();
-    let proto = if kept(&X_FORWARDED_PROTO) { Tell::Keep } else { Tell::Set("http".into()) };
+    let proto = if kept(&X_FORWARDED_PROTO) { Tell::Keep } else { Tell::Set(peer.scheme().into()) };
     let told_host = match host {
         _ if kept(&X_FORWARDED_HOST) => Tell::Keep,
         Some(host) => Tell::Set(host.into()),
@@ -147,7 +162,8 @@ fn forwarded(fields: &impl Fields, peer: Peer<'_>, believed: bool, host: Option<
             forwarded.push_str(part);
         }
     }
-    forwarded.push_str(";proto=http");
+    forwarded.push_str(";proto=");
+    forwarded.push_str(peer.scheme());
     forwarded
 }
 
@@ -216,7 +232,7 @@ mod tests {
 
     fn told(peer: &str, lines: &[(&'static str, &str)]) -> [String; 4] {
         let mut headers = headers(lines);
-        let peer = Peer { ip: Some(peer.parse().unwrap()), text: peer };
+        let peer = Peer { ip: Some(peer.parse().unwrap()), text: peer, is_secure: false };
         tell_map(&mut headers, peer, &networks(), "r-1");
         assert_eq!(headers["x-request-id"], "r-1");
         let all = |name: &str| headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();

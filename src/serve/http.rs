@@ -50,18 +50,21 @@ impl Proxy {
                 session.set_keepalive(None);
             }
         }
-        write_answer(session, why).await?;
+        write_answer(session, why, exchange.location.as_deref()).await?;
         Ok(true)
     }
 }
 
-async fn write_answer(session: &mut Session, why: Why) -> Result<()> {
+async fn write_answer(session: &mut Session, why: Why, location: Option<&str>) -> Result<()> {
     let status = why.status();
     let body = answer::body(status);
     let mut response = ResponseHeader::build(status, Some(5))?;
     response.insert_header(header::CONTENT_TYPE, "text/plain")?;
     response.insert_header(header::CONTENT_LENGTH, body.len())?;
     response.insert_header(header::CACHE_CONTROL, "no-store")?;
+    if let Some(location) = location {
+        response.insert_header(header::LOCATION, location)?;
+    }
     if status == 503 {
         response.insert_header(header::RETRY_AFTER, "1")?;
     }
@@ -120,7 +123,7 @@ impl ProxyHttp for Proxy {
             return Ok(true);
         }
         if let Some(id) = &exchange.request_id {
-            let peer = forwarding::Peer { ip: seat.client.ip, text: &seat.client.text };
+            let peer = forwarding::Peer::from(&*seat.client);
             change_headers(session, |headers| {
                 forwarding::tell_map(headers, peer, &listener.plan.trusted_proxies, id);
             });
@@ -365,7 +368,7 @@ impl ProxyHttp for Proxy {
         let error_code = if begun || why == Why::ClientAborted { 0 } else { why.status() };
         if error_code > 0 {
             session.set_keepalive(None);
-            if let Err(error) = write_answer(session, why).await {
+            if let Err(error) = write_answer(session, why, None).await {
                 debug!(%error, "cannot answer");
             } else if why == Why::BodyTooLarge {
                 session.set_read_timeout(Some(DRAIN_BODY));

@@ -97,7 +97,7 @@ fn nothing_but(client: &Client, trouble: Trouble, generation: u64) -> Record<'_>
         connect: None,
         first_byte: None,
         tries: 0,
-        tls: None,
+        tls: client.tls,
         request_id: None,
         generation,
         cache: None,

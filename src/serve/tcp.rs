@@ -97,7 +97,7 @@ fn find_pool(live: &Live, call: &mut Call, hello: Option<Hello>) -> Result<Arc<P
             rule.map(|rule| (&rule.pool, Some((rule.name.clone(), std::ptr::from_ref(rule).addr()))))
         }
         // A reload has made another kind of listener of it since.
-        (Entry::Routes(_), None) => None,
+        (Entry::Routes(_), None) | (Entry::RedirectToHttps, _) => None,
     };
     call.name = hello.and_then(|hello| hello.name);
     let Some((pool, route)) = found else {

@@ -271,6 +271,7 @@ impl Step {
                 let entry = match wanted.entry {
                     plan::Entry::Pool(pool) => Entry::Pool(pools[pool].clone()),
                     plan::Entry::Routes(table) => Entry::Routes(routes[table].clone()),
+                    plan::Entry::RedirectToHttps => Entry::RedirectToHttps,
                 };
                 Arc::new(Listener { id, plan: wanted.clone(), entry })
             })

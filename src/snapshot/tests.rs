@@ -224,6 +224,7 @@ fn listener(name: &str, entry: plan::Entry) -> plan::Listener {
         name: name.into(),
         addresses: vec![address(1)],
         entry,
+        tls: None,
         proxies: Vec::new(),
         trusted_proxies: Vec::new(),
         http2: plan::Http2 { max_concurrent_streams: 128 },

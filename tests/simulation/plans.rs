@@ -160,6 +160,7 @@ fn relisten(rng: &mut Rng, plan: &mut Plan) {
                 true => plan::Entry::Routes(0),
                 false => plan::Entry::Pool(rng.usize(..n)),
             },
+            tls: None,
             proxies: Vec::new(),
             trusted_proxies: Vec::new(),
             http2: plan::Http2 { max_concurrent_streams: 128 },

@@ -2,6 +2,7 @@
 
 use super::DEADLINE;
 use super::app::{read_chunks, read_head};
+use super::tls::TlsStream;
 use socket2::SockRef;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -35,6 +36,7 @@ impl Response {
 pub(crate) trait Wire: Read + Write {}
 impl Wire for TcpStream {}
 impl Wire for UnixStream {}
+impl Wire for TlsStream {}
 
 /// A connection to a listener.
 pub(crate) struct Client<S = TcpStream> {
@@ -75,6 +77,16 @@ impl Client<UnixStream> {
         let stream = UnixStream::connect(path).expect("the listener takes connections");
         stream.set_read_timeout(Some(DEADLINE)).expect("a socket takes its options");
         Self { reader: BufReader::new(stream) }
+    }
+}
+
+impl Client<TlsStream> {
+    pub(crate) fn over_tls(stream: TlsStream) -> Self {
+        Self { reader: BufReader::new(stream) }
+    }
+
+    pub(crate) fn tls(&self) -> &TlsStream {
+        self.reader.get_ref()
     }
 }
 

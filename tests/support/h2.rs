@@ -1,6 +1,7 @@
 //! HTTP/2 by hand: frames as they are, so that a test can send those that no library would.
 
 use super::DEADLINE;
+use super::client::Wire;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
@@ -33,7 +34,7 @@ impl Frame {
 
 /// An HTTP/2 connection by prior knowledge.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Wire>,
 }
 
 impl Connection {
@@ -42,7 +43,12 @@ impl Connection {
         let stream = TcpStream::connect(address).expect("the listener takes connections");
         stream.set_nodelay(true).expect("a socket takes its options");
         stream.set_read_timeout(Some(DEADLINE)).expect("a socket takes its options");
-        let mut connection = Self { stream };
+        Self::over(stream)
+    }
+
+    #[track_caller]
+    pub(crate) fn over(stream: impl Wire + 'static) -> Self {
+        let mut connection = Self { stream: Box::new(stream) };
         connection.stream.write_all(PREFACE).expect("the other side takes what is sent");
         connection.frame(SETTINGS, 0, 0, &[]);
         connection

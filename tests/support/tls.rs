@@ -1,14 +1,140 @@
 //! TLS servers and clients with certificates of a test's own.
 
+use super::DEADLINE;
 use super::tcp::Server;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::UnixTime;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, Stream, StreamOwned,
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
+    ServerConnection, SignatureScheme, Stream, StreamOwned, SupportedProtocolVersion,
 };
+
+/// A client's end of a connection.
+pub(crate) type TlsStream = StreamOwned<ClientConnection, TcpStream>;
+
+/// RFC 7468, with lines of any length.
+fn pem(title: &str, der: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = |part: &[u8]| {
+        let bits =
+            part.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - part.len()));
+        (0..4).map(move |n| DIGITS[(bits >> (18 - 6 * n) & 63) as usize] as char).collect::<String>()
+    };
+    let mut text: String = der.chunks(3).map(digits).collect();
+    let padding = (3 - der.len() % 3) % 3;
+    text.truncate(text.len() - padding);
+    text.push_str(&"=".repeat(padding));
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+    format!("-----BEGIN {title}-----\n{}\n-----END {title}-----\n", lines.join("\n"))
+}
+
+/// What a client speaks. It takes any certificate: which one it was shown is for the test to say.
+pub(crate) struct Speaker(ClientConfig);
+
+impl Speaker {
+    pub(crate) fn new() -> Self {
+        Self::of(&[&TLS13, &TLS12], None)
+    }
+
+    pub(crate) fn tls12() -> Self {
+        Self::of(&[&TLS12], None)
+    }
+
+    pub(crate) fn tls13() -> Self {
+        Self::of(&[&TLS13], None)
+    }
+
+    /// One that can check these signatures only.
+    pub(crate) fn checking(schemes: Vec<SignatureScheme>) -> Self {
+        Self::of(&[&TLS13, &TLS12], Some(schemes))
+    }
+
+    fn of(versions: &[&'static SupportedProtocolVersion], schemes: Option<Vec<SignatureScheme>>) -> Self {
+        let provider = ring::default_provider();
+        let all = provider.signature_verification_algorithms.supported_schemes();
+        let anyone = Arc::new(Anyone(schemes.unwrap_or(all)));
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(versions)
+            .expect("versions")
+            .dangerous()
+            .with_custom_certificate_verifier(anyone)
+            .with_no_client_auth();
+        Self(config)
+    }
+
+    pub(crate) fn offering(mut self, alpn: &[&str]) -> Self {
+        self.0.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        self
+    }
+
+    /// Connects and shakes hands; `name` may be an address, which is not sent.
+    pub(crate) fn connect(&self, address: SocketAddr, name: &str) -> std::io::Result<TlsStream> {
+        let socket = TcpStream::connect(address)?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(DEADLINE))?;
+        socket.set_write_timeout(Some(DEADLINE))?;
+        self.over(socket, name)
+    }
+
+    pub(crate) fn over<S: Read + Write>(
+        &self,
+        mut socket: S,
+        name: &str,
+    ) -> std::io::Result<StreamOwned<ClientConnection, S>> {
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        let mut session = ClientConnection::new(Arc::new(self.0.clone()), name).expect("a session");
+        while session.is_handshaking() {
+            session.complete_io(&mut socket)?;
+        }
+        Ok(StreamOwned::new(session, socket))
+    }
+}
+
+/// Takes any certificate.
+#[derive(Debug)]
+struct Anyone(Vec<SignatureScheme>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.clone()
+    }
+}
 
 /// A certificate with its key.
 pub(crate) struct Certificate {
@@ -25,6 +151,41 @@ impl Certificate {
         let key = rcgen::KeyPair::generate().expect("a key");
         let certificate = parameters.self_signed(&key).expect("a certificate");
         Self { der: certificate.der().clone(), key: key.serialize_der() }
+    }
+
+    /// For these names, signed with a key of this kind, from and until the first of January of those years.
+    pub(crate) fn of(names: &[&str], kind: &'static rcgen::SignatureAlgorithm, years: (i32, i32)) -> Self {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut parameters = rcgen::CertificateParams::new(names).expect("names");
+        parameters.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+        parameters.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+        let key = rcgen::KeyPair::generate_for(kind).expect("a key");
+        let certificate = parameters.self_signed(&key).expect("a certificate");
+        Self { der: certificate.der().clone(), key: key.serialize_der() }
+    }
+
+    /// For these names, good for a century.
+    pub(crate) fn named(names: &[&str]) -> Self {
+        Self::of(names, &rcgen::PKCS_ECDSA_P256_SHA256, (2000, 2100))
+    }
+
+    /// Writes `NAME.pem` and `NAME.key`.
+    pub(crate) fn write(&self, directory: &Path, name: &str) {
+        std::fs::write(directory.join(format!("{name}.pem")), self.pem()).expect("writable");
+        std::fs::write(directory.join(format!("{name}.key")), self.key_pem()).expect("writable");
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        pem("CERTIFICATE", &self.der)
+    }
+
+    pub(crate) fn key_pem(&self) -> String {
+        pem("PRIVATE KEY", &self.key)
+    }
+
+    /// Whether this is what a server has shown.
+    pub(crate) fn is_shown_by(&self, stream: &TlsStream) -> bool {
+        stream.conn.peer_certificates().and_then(<[_]>::first) == Some(&self.der)
     }
 
     fn server_config(&self) -> Arc<ServerConfig> {

@@ -198,8 +198,13 @@ impl Front {
         let passes = (place, opening.gate.try_enter().ok_or(Dropped::ProcessLimit)?, client_pass);
         let watch = Watched::new(Watch::new(door.id));
         watch.quiet(plan.timeouts.idle, Why::Ok);
-        let client =
-            Client { listener: door.id, door: Arc::clone(&door), ip: Some(ip), text: ip.to_string() };
+        let client = Client {
+            listener: door.id,
+            door: Arc::clone(&door),
+            ip: Some(ip),
+            text: ip.to_string(),
+            tls: None,
+        };
         let newcomer = Newcomer { client: Arc::new(client), watch, peer, front: Arc::clone(&self.socket) };
         let (session, carried) = opening.carry.host(newcomer).ok_or(Dropped::NoServer)?;
         door.accepted.fetch_add(1, Relaxed);

@@ -113,7 +113,7 @@ impl Relay<'_> {
             self.exchange.give_back();
             if until_close {
                 // A plain end would look like the body's.
-                self.conn.socket().end_with_reset();
+                self.conn.socket_mut().end_with_reset();
             }
             return Next::Close;
         }

@@ -133,7 +133,7 @@ impl<'a> Relay<'a> {
 
     fn write_request(&mut self) {
         let (Some(listener), Some(pool)) = (&self.exchange.listener, self.exchange.pool()) else { return };
-        let peer = Peer { ip: self.seat.client.ip, text: &self.seat.client.text };
+        let peer = Peer::from(&*self.seat.client);
         let id = self.exchange.request_id.as_deref().unwrap_or_default();
         let told = forwarding::tell(self.head, peer, &listener.plan.trusted_proxies, id);
         self.request.reserve(1024);
@@ -186,7 +186,7 @@ impl<'a> Relay<'a> {
             }
         });
         match connected.await? {
-            Ok(socket) => {
+            Ok(mut socket) => {
                 // A new socket takes much more than this.
                 if let Some(bytes) = introduction
                     && !matches!(socket.try_write(&bytes), Ok(n) if n == bytes.len())
@@ -248,7 +248,8 @@ impl<'a> Relay<'a> {
         let go_on =
             self.may_go_on() && self.conn.is_request_over() && self.seat.watch.interrupted().is_none();
         let head_request = self.head.method == http::Method::HEAD;
-        self.bytes_out = answer::write(why, head_request, !go_on, &mut self.reply);
+        self.bytes_out =
+            answer::write(why, self.exchange.location.as_deref(), head_request, !go_on, &mut self.reply);
         if self.flush_reply(&mut cx).is_err() || self.replied < self.reply.len() {
             return Next::Close;
         }

@@ -74,7 +74,7 @@ mod tests {
 
     fn written(text: &str) -> String {
         let head = sample_head(text);
-        let peer = Peer { ip: Some("192.0.2.7".parse().unwrap()), text: "192.0.2.7" };
+        let peer = Peer { ip: Some("192.0.2.7".parse().unwrap()), text: "192.0.2.7", is_secure: false };
         let mut out = Vec::new();
         write(&head, &tell(&head, peer, &[], "r-1"), &mut out);
         String::from_utf8(out).unwrap()

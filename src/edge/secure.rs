@@ -1,0 +1,229 @@
+//! A client's connection whose TLS ends here, and the handshake it begins with.
+//!
+//! What is written may wait in the session after a write has taken it, so a read sends it first, and a connection that
+//! ends flushes ([`Secure::poll_flush`]). Nothing here waits by itself: deadlines are the watch's, as everywhere.
+
+use super::Trouble;
+use super::preface::{self, Ended};
+use super::socket::Socket;
+use super::watch::Watched;
+use crate::access_log::Why;
+use std::fmt;
+use std::future::poll_fn;
+use std::io::{self, IoSlice, Write};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::{self, AlertDescription, HandshakeKind, InvalidMessage, PeerIncompatible};
+use tokio_rustls::rustls::{ProtocolVersion, ServerConfig};
+use tokio_rustls::server::TlsStream;
+
+/// What TLS begins with: a record of the kind `handshake` (RFC 8446 section 5.1).
+const HANDSHAKE: u8 = 22;
+
+/// A connection after its handshake.
+pub(crate) struct Secure {
+    stream: TlsStream<Socket>,
+    /// Nothing more is sent, so that what was sent does not look whole.
+    is_cut: bool,
+}
+
+impl fmt::Debug for Secure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Secure").field(self.wire()).finish()
+    }
+}
+
+/// How a handshake ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shaken {
+    Full,
+    Resumed,
+}
+
+/// Shakes hands. `first` is what was read of the connection already.
+pub(super) async fn handshake(
+    mut socket: Socket,
+    watch: &Watched,
+    mut first: Vec<u8>,
+    config: Arc<ServerConfig>,
+) -> Result<(Socket, Shaken), Ended> {
+    const INCOMPLETE: &str = "TLS handshake incomplete";
+    if first.is_empty() {
+        // Who sends nothing costs nothing yet.
+        preface::arrive(&mut socket, watch, &mut first, INCOMPLETE).await.map_err(unanswered)?;
+    }
+    if first[0] != HANDSHAKE {
+        return Err(Some(trouble(Why::TlsHandshake, "not TLS")));
+    }
+    let mut refused = Ok(());
+    let mut accepting = TlsAcceptor::from(config).accept_with(socket, |session| {
+        let mut rest = &first[..];
+        while !rest.is_empty() && refused.is_ok() {
+            refused = match session.read_tls(&mut rest) {
+                Ok(1..) => session.process_new_packets().map(drop),
+                Ok(0) | Err(_) => Err(rustls::Error::HandshakeNotComplete),
+            };
+        }
+    });
+    if let Err(error) = refused {
+        // The client is told, if it takes that at once.
+        poll_fn(|cx| Poll::Ready(Pin::new(&mut accepting).poll(cx).is_ready())).await;
+        return Err(Some(trouble(Why::TlsHandshake, reason(&error))));
+    }
+    let shaken = poll_fn(|cx| {
+        watch.wake_by(cx.waker());
+        if let Some(why) = watch.interrupted() {
+            return Poll::Ready(Err(trouble(why, INCOMPLETE)));
+        }
+        Poll::Ready(ready!(Pin::new(&mut accepting).poll(cx)).map_err(|error| {
+            let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+            error.map_or(trouble(Why::ClientAborted, INCOMPLETE), |error| {
+                trouble(Why::TlsHandshake, reason(error))
+            })
+        }))
+    });
+    let stream = shaken.await.map_err(Some)?;
+    let shaken = match stream.get_ref().1.handshake_kind() {
+        Some(HandshakeKind::Resumed) => Shaken::Resumed,
+        _ => Shaken::Full,
+    };
+    Ok((Socket::Tls(Box::new(Secure { stream, is_cut: false })), shaken))
+}
+
+/// No status reaches a client before the handshake.
+fn trouble(why: Why, detail: &'static str) -> Trouble {
+    Trouble { status: 0, why, detail: Some(detail) }
+}
+
+fn unanswered(ended: Ended) -> Ended {
+    ended.map(|trouble| Trouble { status: 0, ..trouble })
+}
+
+/// What the log says of a failed handshake.
+fn reason(error: &rustls::Error) -> &'static str {
+    match error {
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => "not TLS",
+        rustls::Error::InvalidMessage(_) => "malformed message",
+        rustls::Error::PeerIncompatible(incompatible) => match incompatible {
+            PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::SupportedVersionsExtensionRequired => "no version in common",
+            PeerIncompatible::NoCipherSuitesInCommon => "no cipher suite in common",
+            PeerIncompatible::NoKxGroupsInCommon => "no key exchange in common",
+            PeerIncompatible::NoSignatureSchemesInCommon => "no signature algorithm in common",
+            _ => "client incompatible",
+        },
+        rustls::Error::NoApplicationProtocol => "no protocol (ALPN) in common",
+        rustls::Error::AlertReceived(alert) => match alert {
+            AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA => "client refuses the certificate",
+            _ => "client gave up with an alert",
+        },
+        rustls::Error::PeerMisbehaved(_)
+        | rustls::Error::InappropriateMessage { .. }
+        | rustls::Error::InappropriateHandshakeMessage { .. }
+        | rustls::Error::DecryptError
+        | rustls::Error::PeerSentOversizedRecord => "client broke the protocol",
+        _ => "handshake failed",
+    }
+}
+
+impl Secure {
+    pub(super) fn wire(&self) -> &Socket {
+        self.stream.get_ref().0
+    }
+
+    pub(super) fn version(&self) -> &'static str {
+        match self.stream.get_ref().1.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            _ => "TLSv1.2",
+        }
+    }
+
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.stream.get_ref().1.wants_write() {
+            // It goes on while we wait; a client that takes nothing may still send.
+            if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
+                return Poll::Ready(Err(error));
+            }
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    pub(super) fn poll_write_both(
+        &mut self,
+        cx: &mut Context<'_>,
+        both: &[IoSlice<'_>; 2],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, both)
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_cut {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// Sends what was written, that nothing more comes, and the end.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_cut {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    /// Writes what the socket takes at once.
+    pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (_, session) = self.stream.get_mut();
+        let n = session.writer().write(bytes)?;
+        self.try_flush()?;
+        Ok(n)
+    }
+
+    fn try_flush(&mut self) -> io::Result<()> {
+        let (wire, session) = self.stream.get_mut();
+        while session.wants_write() {
+            session.write_tls(&mut AtOnce(wire))?;
+        }
+        Ok(())
+    }
+
+    /// Tells the client that nothing more comes (RFC 8446 section 6.1), if it takes that at once.
+    pub(super) fn say_the_end(&mut self) {
+        if !self.is_cut {
+            self.stream.get_mut().1.send_close_notify();
+            let _ = self.try_flush();
+        }
+    }
+
+    pub(super) fn cut(&mut self) {
+        self.is_cut = true;
+    }
+}
+
+/// Writes what a socket takes without waiting.
+struct AtOnce<'a>(&'a mut Socket);
+
+impl Write for AtOnce<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! TLS that ends at a listener: certificates from files, chosen by the name a client asks for, and what sessions are
+//! resumed by.
+//!
+//! Everything is made before a reload's swap and never changes afterwards; a listener's next [`Termination`] takes
+//! over what sessions are resumed by, so that a reload costs no client its session.
+
+mod files;
+mod names;
+
+pub(crate) use files::{Certificates, check, read};
+
+use crate::config::plan::TlsVersion;
+use std::sync::Arc;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{Error, ServerConfig, SupportedProtocolVersion};
+
+/// Sessions kept for clients of TLS 1.2 that take no tickets.
+const KEPT_SESSIONS: usize = 4096;
+
+/// How a listener ends TLS.
+#[derive(Debug)]
+pub(crate) struct Termination {
+    pub(crate) config: Arc<ServerConfig>,
+    pub(crate) expiries: Vec<Expiry>,
+    resumption: Resumption,
+}
+
+/// Until when a certificate holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Expiry {
+    /// Its file, as configured.
+    pub(crate) certificate: String,
+    /// Seconds since 1970.
+    pub(crate) at: i64,
+}
+
+/// What sessions are resumed by: shared by all cores, and kept as long as the listener is.
+#[derive(Clone, Debug)]
+struct Resumption {
+    /// Its keys change every six hours.
+    tickets: Arc<dyn ProducesTickets>,
+    sessions: Arc<dyn StoresServerSessions>,
+}
+
+impl Termination {
+    /// Ends TLS with these certificates; `before` is what the listener has had so far.
+    ///
+    /// # Errors
+    /// The machine has no randomness for a key.
+    pub(crate) fn new(
+        certificates: Certificates,
+        min_version: TlsVersion,
+        before: Option<&Self>,
+    ) -> Result<Self, Error> {
+        let resumption = match before {
+            Some(before) => before.resumption.clone(),
+            None => Resumption {
+                tickets: ring::Ticketer::new()?,
+                sessions: ServerSessionMemoryCache::new(KEPT_SESSIONS),
+            },
+        };
+        let versions: &[&SupportedProtocolVersion] = match min_version {
+            TlsVersion::Tls12 => &[&TLS13, &TLS12],
+            TlsVersion::Tls13 => &[&TLS13],
+        };
+        let Certificates { names, expiries } = certificates;
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(versions)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(names));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.ticketer = Arc::clone(&resumption.tickets);
+        config.session_storage = Arc::clone(&resumption.sessions);
+        Ok(Self { config: Arc::new(config), expiries, resumption })
+    }
+}
