@@ -6,42 +6,14 @@ mod support;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::time::Instant;
 use support::app::{App, Then, say, send};
-use support::balancer::{Balancer, Directory, Reloaded, evenkeel, plain};
+use support::balancer::{Balancer, Reloaded, evenkeel, plain};
 use support::client::Client;
 use support::h2;
-use support::tls::{Certificate, Speaker, TlsStream};
+use support::tls::{Certificate, Shop, Speaker, TlsStream};
 use support::{DEADLINE, wait_until};
 use tokio_rustls::rustls::{HandshakeKind, ProtocolVersion, SignatureScheme};
-
-/// Certificates on disk, before the balancer that reads them.
-struct Shop {
-    files: Directory,
-}
-
-impl Shop {
-    fn new(certificates: &[(&str, &Certificate)]) -> Self {
-        let shop = Self { files: Directory::new() };
-        for (name, certificate) in certificates {
-            certificate.write(&shop.files.0, name);
-        }
-        shop
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.files.0.join(file)
-    }
-
-    /// What a listener has for these files.
-    fn tls(&self, names: &[&str], more: &str) -> String {
-        let directory = self.files.0.display();
-        let one = |name: &&str| format!("{{ cert: {directory}/{name}.pem, key: {directory}/{name}.key }}");
-        let certificates: Vec<_> = names.iter().map(one).collect();
-        format!("tls: {{ certificates: [{}], {more} }}", certificates.join(", "))
-    }
-}
 
 /// One certificate for shop.example, one server, and these settings of the listener.
 fn shop(app: &App, listener: &str, tls: &str) -> (Shop, Balancer) {

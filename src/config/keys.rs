@@ -113,6 +113,7 @@ pub(super) const LISTENER: &[Key] = &[
 pub(super) const TLS: &[Key] = &[
     given("certificates", Kind::Sections(CERTIFICATE)),
     key("min_version", Kind::Choice(&["1.2", "1.3"]), "1.2"),
+    nullable("client_ca", Kind::Either("the path of a PEM file", CLIENT_CA), "null"),
 ];
 
 pub(super) const CERTIFICATE: &[Key] = &[
@@ -121,6 +122,16 @@ pub(super) const CERTIFICATE: &[Key] = &[
         Kind::Text("the path of a PEM file: the certificate, then those that lead to its authority"),
     ),
     given("key", Kind::Text("the path of a PEM file: the certificate's private key, not encrypted")),
+];
+
+pub(super) const CLIENT_CA: &[Key] = &[
+    given(
+        "file",
+        Kind::Text(
+            "the path of a PEM file: the certificates of the authorities that clients have theirs from",
+        ),
+    ),
+    key("required", Kind::Flag, "true"),
 ];
 
 pub(super) const PROXY_PROTOCOL: &[Key] =

@@ -158,6 +158,17 @@ pub struct Tls {
     /// Never empty; the first is for clients that ask for no name or for an unknown one.
     pub certificates: Vec<Certificate>,
     pub min_version: TlsVersion,
+    /// `None` asks clients for no certificate.
+    pub client_ca: Option<ClientCa>,
+}
+
+/// Whose certificates clients show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCa {
+    /// The authorities' certificates, as written.
+    pub file: PathBuf,
+    /// Who shows none is refused.
+    pub is_required: bool,
 }
 
 /// Where a certificate and its key are, as written: a relative path begins at the working directory.

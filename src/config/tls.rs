@@ -2,7 +2,7 @@
 
 use super::keys;
 use super::names::Once;
-use super::plan::{Certificate, Tls, TlsVersion};
+use super::plan::{Certificate, ClientCa, Tls, TlsVersion};
 use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::tree::Scalar;
@@ -12,7 +12,21 @@ pub(super) fn tls(section: Section<'_>) -> Tls {
     Tls {
         certificates: certificates(&section),
         min_version: section.choice("min_version", &[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)]),
+        client_ca: client_ca(&section),
     }
+}
+
+/// A path alone requires a certificate of every client.
+fn client_ca(section: &Section<'_>) -> Option<ClientCa> {
+    let at = section.get("client_ca").filter(|at| !at.is_null())?;
+    if at.is_scalar() {
+        let file = at.scalar(&"the path of a PEM file", path)?;
+        return Some(ClientCa { file, is_required: true });
+    }
+    section.section("client_ca", |section| {
+        let (file, is_required) = (section.required("file", path), section.flag("required"));
+        Some(ClientCa { file: file?, is_required })
+    })?
 }
 
 fn certificates(section: &Section<'_>) -> Vec<Certificate> {

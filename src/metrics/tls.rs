@@ -12,16 +12,19 @@ pub enum Handshake {
     /// By a ticket or session of before.
     Resumed,
     Failed,
+    /// The client has no certificate that will do.
+    ClientCertificate,
 }
 
 impl Handshake {
-    const ALL: [Self; 3] = [Self::Full, Self::Resumed, Self::Failed];
+    const ALL: [Self; 4] = [Self::Full, Self::Resumed, Self::Failed, Self::ClientCertificate];
 
     fn label(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::Resumed => "resumed",
             Self::Failed => "failed",
+            Self::ClientCertificate => "client_certificate",
         }
     }
 }

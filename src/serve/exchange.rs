@@ -379,6 +379,7 @@ impl Exchange {
             first_byte: self.first_byte,
             tries,
             tls: seat.client.tls,
+            client_cert: seat.client.identity.as_ref().map(|identity| &*identity.subject),
             request_id: self.request_id.as_deref(),
             generation: self.generation,
             cache: None,
