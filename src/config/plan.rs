@@ -160,6 +160,8 @@ pub struct Tls {
     pub min_version: TlsVersion,
     /// `None` asks clients for no certificate.
     pub client_ca: Option<ClientCa>,
+    /// The value of the Strict-Transport-Security field in responses, if they are to have one.
+    pub hsts: Option<String>,
 }
 
 /// Whose certificates clients show.

@@ -54,6 +54,14 @@ pub(crate) struct Client {
     pub(crate) identity: Option<Arc<Identity>>,
 }
 
+impl Client {
+    /// What answers say in Strict-Transport-Security, over TLS only (RFC 6797 section 7.2).
+    pub(super) fn hsts(&self) -> Option<String> {
+        self.tls?;
+        self.door.plan.load().tls.as_ref()?.hsts.clone()
+    }
+}
+
 /// What the two ends of an exchange tell each other: the connection below Pingora, and the hooks above it.
 #[derive(Debug)]
 pub(crate) struct Seat {

@@ -11,6 +11,19 @@ use tokio::io::ReadBuf;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024;
 
+/// Answers a request that has come in plain text where TLS was expected, and parts.
+pub(super) async fn answer_plain_http(mut socket: Socket) {
+    const BODY: &str = "400 Bad Request\nThis port speaks TLS: ask with https://\n";
+    let answer = format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{BODY}",
+        BODY.len()
+    );
+    // It fits any send buffer; a client that does not even take that has no use for it.
+    if socket.try_write(answer.as_bytes()).is_ok() {
+        part(socket).await;
+    }
+}
+
 /// Says that nothing more comes, and reads on until the client has heard it.
 pub(super) async fn part(mut socket: Socket) {
     if socket.shutdown_write().is_err() {

@@ -137,8 +137,8 @@ impl<S: Serve> Reception<S> {
     }
 
     async fn shake_hands(&self, guest: Guest, tls: &Termination) -> Option<Guest> {
-        let Guest { socket, watch, source, destination, first, hello, .. } = guest;
-        let shaken = secure::handshake(socket, &watch, first, Arc::clone(&tls.config)).await;
+        let Guest { socket, watch, source, destination, mut first, hello, .. } = guest;
+        let shaken = secure::handshake(socket, &watch, &mut first, Arc::clone(&tls.config)).await;
         let counts = &self.door.handshakes;
         match shaken {
             Ok(Shaken { socket, is_resumed, identity }) => {
@@ -152,7 +152,12 @@ impl<S: Serve> Reception<S> {
                     Why::ClientCertificate => Handshake::ClientCertificate,
                     _ => Handshake::Failed,
                 });
-                self.tell.turned_away(&self.client(source), trouble);
+                let client = self.client(source);
+                match trouble.status {
+                    0 => self.tell.turned_away(&client, trouble),
+                    // It was a request, in plain text.
+                    _ => self.tell.refused(&client, &first, trouble),
+                }
                 None
             }
         }

@@ -49,19 +49,32 @@ pub(super) struct Shaken {
     pub(super) identity: Option<Arc<Identity>>,
 }
 
-/// Shakes hands. `first` is what was read of the connection already.
+/// Whether a connection begins as HTTP/1 does: with a method, of which there may be only a part so far. Methods are in
+/// capitals (RFC 9110 section 9.1), and no TLS record begins so.
+fn begins_with_method(first: &[u8]) -> bool {
+    /// As many letters as the longest of those that are registered.
+    const LONGEST: usize = 17;
+    let word = first.split(|byte| *byte == b' ').next().unwrap_or_default();
+    (1..=LONGEST).contains(&word.len()) && word.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'-')
+}
+
+/// Shakes hands. `first` is what was read of the connection already; what came of a handshake that fails is left there.
 pub(super) async fn handshake(
     mut socket: Socket,
     watch: &Watched,
-    mut first: Vec<u8>,
+    first: &mut Vec<u8>,
     config: Arc<ServerConfig>,
 ) -> Result<Shaken, Ended> {
     const INCOMPLETE: &str = "TLS handshake incomplete";
     if first.is_empty() {
         // Who sends nothing costs nothing yet.
-        preface::arrive(&mut socket, watch, &mut first, INCOMPLETE).await.map_err(unanswered)?;
+        preface::arrive(&mut socket, watch, first, INCOMPLETE).await.map_err(unanswered)?;
     }
     if first[0] != HANDSHAKE {
+        if begins_with_method(first) {
+            parting::answer_plain_http(socket).await;
+            return Err(Some(Trouble { status: 400, ..trouble(Why::TlsHandshake, "plain HTTP") }));
+        }
         return Err(Some(trouble(Why::TlsHandshake, "not TLS")));
     }
     let mut refused = Ok(());
@@ -120,7 +133,7 @@ fn identity(session: &ServerConnection) -> Result<Option<Arc<Identity>>, &'stati
     }
 }
 
-/// No status reaches a client before the handshake.
+/// No status reaches a client of TLS before the handshake.
 fn trouble(why: Why, detail: &'static str) -> Trouble {
     Trouble { status: 0, why, detail: Some(detail) }
 }
@@ -275,5 +288,28 @@ impl Write for AtOnce<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_known_by_its_method() {
+        for (first, is_request) in [
+            (&b"GET / HTTP/1.1\r\n"[..], true),
+            (b"G", true),
+            (b"PRI * HTTP/2.0\r\n", true),
+            (b"BASELINE-CONTROL /", true),
+            (b"VERSION-CONTROLLERS /", false),
+            (b"get / HTTP/1.1\r\n", false),
+            (b"SSH-2.0-OpenSSH_9\r\n", false),
+            (b" GET", false),
+            (b"\x80\x2e\x01", false),
+            (b"", false),
+        ] {
+            assert_eq!(begins_with_method(first), is_request, "{first:?}");
+        }
     }
 }

@@ -108,6 +108,12 @@ impl Exchange {
         }
     }
 
+    /// What a response says in Strict-Transport-Security, over TLS only (RFC 6797 section 7.2).
+    pub(super) fn hsts(&self) -> Option<&str> {
+        self.seat.as_ref()?.client.tls?;
+        self.listener.as_ref()?.plan.tls.as_ref()?.hsts.as_deref()
+    }
+
     pub(super) fn pool(&self) -> Option<&Arc<Pool>> {
         self.destination.as_ref().map(|destination| &destination.pool)
     }
