@@ -123,6 +123,7 @@ pub(super) const CERTIFICATE: &[Key] = &[
         Kind::Text("the path of a PEM file: the certificate, then those that lead to its authority"),
     ),
     given("key", Kind::Text("the path of a PEM file: the certificate's private key, not encrypted")),
+    nullable("ocsp", Kind::Text("the path of a DER file: the authority's OCSP response"), "null"),
 ];
 
 pub(super) const CLIENT_CA: &[Key] = &[

@@ -178,6 +178,8 @@ pub struct ClientCa {
 pub struct Certificate {
     pub cert: PathBuf,
     pub key: PathBuf,
+    /// The staple that goes with it.
+    pub ocsp: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -86,12 +86,13 @@ fn certificates(section: &Section<'_>) -> Vec<Certificate> {
             let section = item.section(keys::CERTIFICATE)?;
             let cert = section.required("cert", path);
             let key = section.required("key", path);
+            let ocsp = section.nullable("ocsp", path);
             let cert = cert?;
             if let Some(line) = taken.seen(cert.clone(), item.line()) {
                 let again = format!("{} is there already", quoted(&cert.to_string_lossy()));
                 item.refuse(Fault::new(again, format!("see line {line}; keep one of them")));
             }
-            Some(Certificate { cert, key: key? })
+            Some(Certificate { cert, key: key?, ocsp })
         })
         .collect()
 }

@@ -3,6 +3,7 @@
 use super::Expiry;
 use super::clients::Authorities;
 use super::names::Names;
+use super::staple::Staple;
 use crate::config::plan::{Certificate, Name, Plan};
 use crate::config::{self, Problem, Severity, Spot};
 use std::io;
@@ -22,6 +23,7 @@ use x509_parser::extensions::GeneralName;
 pub(crate) struct Certificates {
     pub(super) names: Names,
     pub(super) expiries: Vec<Expiry>,
+    pub(super) staples: Vec<Expiry>,
     /// `None` asks clients for no certificate.
     pub(super) clients: Option<Authorities>,
 }
@@ -30,7 +32,7 @@ pub(crate) struct Certificates {
 #[derive(Debug)]
 pub(super) struct Fault {
     severity: Severity,
-    /// The key that names the file: `cert`, `key` or `client_ca`.
+    /// The key that names the file: `cert`, `key`, `ocsp` or `client_ca`.
     key: &'static str,
     message: String,
     help: String,
@@ -42,6 +44,11 @@ impl Fault {
     pub(super) fn new(key: &'static str, file: &Path, what: &str, help: impl Into<String>) -> Self {
         let message = format!("{} {what}", file.display());
         Self { severity: Severity::Error, key, message, help: help.into(), is_absence: false }
+    }
+
+    /// The same of a file that can be done without.
+    pub(super) fn into_warning(self, help: &str) -> Self {
+        Self { severity: Severity::Warning, help: help.to_owned(), is_absence: false, ..self }
     }
 
     pub(super) fn warning(key: &'static str, file: &Path, what: &str, help: impl Into<String>) -> Self {
@@ -183,6 +190,12 @@ impl Certificates {
         let at = parsed.validity().not_after.timestamp();
         self.expiries.push(Expiry { certificate: files.cert.display().to_string(), at });
         self.names.add(&key, &names);
+        let staple = files.ocsp.as_ref().and_then(|ocsp| Staple::read(ocsp, &parsed, now, faults));
+        if let Some(staple) = staple {
+            let of = |at| Expiry { certificate: files.cert.display().to_string(), at };
+            self.staples.extend(staple.until.map(of));
+            self.names.staple(&key, staple);
+        }
     }
 }
 
@@ -220,7 +233,7 @@ fn warn(
 }
 
 /// Seconds since 1970.
-fn seconds(time: SystemTime) -> i64 {
+pub(super) fn seconds(time: SystemTime) -> i64 {
     let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     i64::try_from(seconds).unwrap_or(i64::MAX)
 }
@@ -240,7 +253,7 @@ fn hosts(parsed: &X509Certificate<'_>) -> Vec<String> {
     names.value.general_names.iter().filter_map(host).collect()
 }
 
-fn contents(name: &'static str, file: &Path) -> Result<Vec<u8>, Fault> {
+pub(super) fn contents(name: &'static str, file: &Path) -> Result<Vec<u8>, Fault> {
     std::fs::read(file).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             let help =

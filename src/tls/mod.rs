@@ -8,6 +8,7 @@ mod clients;
 mod files;
 mod identity;
 mod names;
+mod staple;
 
 pub(crate) use files::{Certificates, check, read};
 pub(crate) use identity::Identity;
@@ -28,6 +29,8 @@ const KEPT_SESSIONS: usize = 4096;
 pub(crate) struct Termination {
     pub(crate) config: Arc<ServerConfig>,
     pub(crate) expiries: Vec<Expiry>,
+    /// Until when staples hold, by the files of their certificates.
+    pub(crate) staples: Vec<Expiry>,
     clients: Option<Authorities>,
     resumption: Resumption,
 }
@@ -59,7 +62,7 @@ impl Termination {
         min_version: TlsVersion,
         before: Option<&Self>,
     ) -> Result<Self, Error> {
-        let Certificates { names, expiries, clients } = certificates;
+        let Certificates { names, expiries, staples, clients } = certificates;
         // A resumed session is not verified again: it has the certificate of its first handshake. So sessions end where
         // clients are judged otherwise from now on, or who lost its authority would stay.
         let is_kept = |before: &&Self| match (&before.clients, &clients) {
@@ -88,6 +91,6 @@ impl Termination {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.ticketer = Arc::clone(&resumption.tickets);
         config.session_storage = Arc::clone(&resumption.sessions);
-        Ok(Self { config: Arc::new(config), expiries, clients, resumption })
+        Ok(Self { config: Arc::new(config), expiries, staples, clients, resumption })
     }
 }

@@ -2,11 +2,12 @@
 
 use super::DEADLINE;
 use super::balancer::Directory;
+use super::ocsp;
 use super::tcp::Server;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio_rustls::rustls;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::ring;
@@ -65,7 +66,7 @@ impl Shop {
 }
 
 /// What a client speaks. It takes any certificate: which one it was shown is for the test to say.
-pub(crate) struct Speaker(ClientConfig);
+pub(crate) struct Speaker(ClientConfig, Staple);
 
 impl Speaker {
     pub(crate) fn new() -> Self {
@@ -97,20 +98,26 @@ impl Speaker {
         let shown = Arc::new(rustls::sign::CertifiedKey::new(chain, key));
         config.client_auth_cert_resolver = Arc::new(Shown(shown));
         config.resumption = rustls::client::Resumption::in_memory_sessions(8);
-        Self(config)
+        Self(config, Arc::clone(&self.1))
     }
 
     fn of(versions: &[&'static SupportedProtocolVersion], schemes: Option<Vec<SignatureScheme>>) -> Self {
         let provider = ring::default_provider();
         let all = provider.signature_verification_algorithms.supported_schemes();
-        let anyone = Arc::new(Anyone(schemes.unwrap_or(all)));
+        let staple = Staple::default();
+        let anyone = Arc::new(Anyone { schemes: schemes.unwrap_or(all), staple: Arc::clone(&staple) });
         let config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(versions)
             .expect("versions")
             .dangerous()
             .with_custom_certificate_verifier(anyone)
             .with_no_client_auth();
-        Self(config)
+        Self(config, staple)
+    }
+
+    /// What was stapled to the certificate it was shown last.
+    pub(crate) fn staple(&self) -> Vec<u8> {
+        self.1.lock().expect("no test panics with it").clone()
     }
 
     pub(crate) fn offering(mut self, alpn: &[&str]) -> Self {
@@ -157,7 +164,13 @@ impl rustls::client::ResolvesClientCert for Shown {
 
 /// Takes any certificate.
 #[derive(Debug)]
-struct Anyone(Vec<SignatureScheme>);
+struct Anyone {
+    schemes: Vec<SignatureScheme>,
+    /// What was stapled to the last certificate.
+    staple: Staple,
+}
+
+type Staple = Arc<Mutex<Vec<u8>>>;
 
 impl ServerCertVerifier for Anyone {
     fn verify_server_cert(
@@ -165,9 +178,10 @@ impl ServerCertVerifier for Anyone {
         _: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
-        _: &[u8],
+        staple: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        *self.staple.lock().expect("no test panics with it") = staple.to_vec();
         Ok(ServerCertVerified::assertion())
     }
 
@@ -190,7 +204,7 @@ impl ServerCertVerifier for Anyone {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.clone()
+        self.schemes.clone()
     }
 }
 
@@ -231,6 +245,15 @@ impl Certificate {
     /// For these names, good for a century.
     pub(crate) fn named(names: &[&str]) -> Self {
         Self::of(names, &rcgen::PKCS_ECDSA_P256_SHA256, (2000, 2100))
+    }
+
+    /// What its authority, itself, says of it.
+    pub(crate) fn ocsp(&self, status: ocsp::Status, since: &str, until: Option<&str>) -> Vec<u8> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(&self.der).expect("a certificate");
+        let issuer =
+            ::ring::digest::digest(&::ring::digest::SHA1_FOR_LEGACY_USE_ONLY, parsed.issuer().as_raw());
+        let (serial, issuer) = (parsed.raw_serial(), issuer.as_ref());
+        ocsp::Response { serial, issuer, status, since, until }.der()
     }
 
     /// Writes `NAME.pem` and `NAME.key`.
