@@ -2,6 +2,7 @@
 //! as long as the listener keeps its name.
 
 use super::gate::{Clients, Gate};
+use super::turns::Turns;
 use crate::config::plan;
 use crate::metrics::{Drops, Handshakes};
 use crate::tls::Termination;
@@ -21,6 +22,7 @@ pub(crate) struct Door {
     /// How TLS ends here, if it does; a reload replaces it for the connections to come.
     pub(crate) tls: ArcSwapOption<Termination>,
     pub(crate) handshakes: Handshakes,
+    pub(crate) turns: Turns,
     pub(crate) gate: Arc<Gate>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) accepted: AtomicU64,
@@ -37,6 +39,7 @@ impl Door {
         Arc::new(Self {
             tls: ArcSwapOption::new(tls),
             handshakes: Handshakes::default(),
+            turns: Turns::new(plan.limits.handshakes),
             id,
             name: plan.name.clone(),
             gate: Gate::new(limit(&plan)),
@@ -53,6 +56,7 @@ impl Door {
     pub(crate) fn change(&self, plan: plan::Listener, tls: Option<Arc<Termination>>) {
         self.tls.store(tls);
         self.gate.set_limit(limit(&plan));
+        self.turns.set_limit(plan.limits.handshakes);
         self.plan.store(Arc::new(plan));
     }
 

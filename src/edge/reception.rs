@@ -138,7 +138,8 @@ impl<S: Serve> Reception<S> {
 
     async fn shake_hands(&self, guest: Guest, tls: &Termination) -> Option<Guest> {
         let Guest { socket, watch, source, destination, mut first, hello, .. } = guest;
-        let shaken = secure::handshake(socket, &watch, &mut first, Arc::clone(&tls.config)).await;
+        let (config, turns) = (Arc::clone(&tls.config), &self.door.turns);
+        let shaken = secure::handshake(socket, &watch, &mut first, config, turns).await;
         let counts = &self.door.handshakes;
         match shaken {
             Ok(Shaken { socket, is_resumed, identity }) => {

@@ -7,13 +7,14 @@ use super::Trouble;
 use super::parting;
 use super::preface::{self, Ended};
 use super::socket::Socket;
+use super::turns::{Turn, Turns};
 use super::watch::Watched;
 use crate::access_log::Why;
 use crate::tls::Identity;
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Write};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
@@ -64,6 +65,7 @@ pub(super) async fn handshake(
     watch: &Watched,
     first: &mut Vec<u8>,
     config: Arc<ServerConfig>,
+    turns: &Turns,
 ) -> Result<Shaken, Ended> {
     const INCOMPLETE: &str = "TLS handshake incomplete";
     if first.is_empty() {
@@ -77,6 +79,7 @@ pub(super) async fn handshake(
         }
         return Err(Some(trouble(Why::TlsHandshake, "not TLS")));
     }
+    let turn = wait_for(turns, watch).await?;
     let mut refused = Ok(());
     let accepting = TlsAcceptor::from(config).accept_with(socket, |session| {
         let mut rest = &first[..];
@@ -106,7 +109,9 @@ pub(super) async fn handshake(
             }
         }))
     });
-    let stream = match shaken.await {
+    let shaken = shaken.await;
+    drop(turn);
+    let stream = match shaken {
         Ok(stream) => stream,
         Err((trouble, told)) => {
             // It has been told why, and with TLS 1.3 may have sent its first request already.
@@ -121,6 +126,19 @@ pub(super) async fn handshake(
     let identity = identity(session).map_err(|detail| trouble(Why::ClientCertificate, detail))?;
     let socket = Socket::Tls(Box::new(Secure { stream, is_cut: false }));
     Ok(Shaken { socket, is_resumed, identity })
+}
+
+/// Waits until there is room for one more handshake.
+async fn wait_for(turns: &Turns, watch: &Watched) -> Result<Option<Turn>, Ended> {
+    let mut turn = pin!(turns.take());
+    let turn = poll_fn(|cx| {
+        watch.wake_by(cx.waker());
+        match watch.interrupted() {
+            Some(why) => Poll::Ready(Err(trouble(why, "waited for other handshakes"))),
+            None => turn.as_mut().poll(cx).map(Ok),
+        }
+    });
+    turn.await.map_err(Some)
 }
 
 /// Who the client is by its certificate, be it of this handshake or of the session's first.

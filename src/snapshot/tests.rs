@@ -229,6 +229,7 @@ fn listener(name: &str, entry: plan::Entry) -> plan::Listener {
         trusted_proxies: Vec::new(),
         http2: plan::Http2 { max_concurrent_streams: 128 },
         limits: plan::Limits {
+            handshakes: None,
             connections: None,
             connections_per_client: None,
             request_headers: 32 << 10,

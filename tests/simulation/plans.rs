@@ -165,6 +165,7 @@ fn relisten(rng: &mut Rng, plan: &mut Plan) {
             trusted_proxies: Vec::new(),
             http2: plan::Http2 { max_concurrent_streams: 128 },
             limits: plan::Limits {
+                handshakes: None,
                 connections: None,
                 connections_per_client: None,
                 request_headers: 32 << 10,
