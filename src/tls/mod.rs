@@ -94,3 +94,73 @@ impl Termination {
         Ok(Self { config: Arc::new(config), expiries, staples, clients, resumption })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::time::{Duration, Instant};
+    use tokio_rustls::rustls::ticketer::TicketRotator;
+
+    fn termination(before: Option<&Termination>) -> Termination {
+        Termination::new(Certificates::default(), TlsVersion::Tls12, before).unwrap()
+    }
+
+    #[test]
+    fn tickets_hold_for_two_keys_of_six_hours() {
+        let tickets = termination(None).resumption.tickets;
+        assert!(tickets.enabled());
+        assert_eq!(tickets.lifetime(), 2 * 6 * 3600);
+    }
+
+    #[test]
+    fn a_listener_keeps_its_keys_and_has_them_for_itself() {
+        let (one, other) = (termination(None), termination(None));
+        let ticket = one.resumption.tickets.encrypt(b"session").unwrap();
+        let next = termination(Some(&one)).resumption.tickets;
+        assert_eq!(next.decrypt(&ticket).as_deref(), Some(&b"session"[..]));
+        assert_eq!(other.resumption.tickets.decrypt(&ticket), None);
+    }
+
+    /// What the rotation that we rely on does, with a second instead of six hours.
+    #[test]
+    fn a_ticket_outlives_its_key_once_and_not_twice() {
+        #[derive(Debug)]
+        struct Key(Arc<dyn ProducesTickets>);
+        impl ProducesTickets for Key {
+            fn enabled(&self) -> bool {
+                true
+            }
+            fn lifetime(&self) -> u32 {
+                self.0.lifetime()
+            }
+            fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+                self.0.encrypt(plain)
+            }
+            fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+                self.0.decrypt(cipher)
+            }
+        }
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let rotation = TicketRotator::new(1, || {
+            MADE.fetch_add(1, SeqCst);
+            Ok(Box::new(Key(ring::Ticketer::new().expect("there is randomness"))))
+        });
+        let rotation = rotation.unwrap();
+        let ticket = rotation.encrypt(b"session").unwrap();
+        let made = MADE.load(SeqCst);
+        let (since, mut was_seen) = (Instant::now(), [false; 3]);
+        while !was_seen[2] && since.elapsed() < Duration::from_secs(15) {
+            let (before, opened, after) = (MADE.load(SeqCst), rotation.decrypt(&ticket), MADE.load(SeqCst));
+            // Opening it may have made the next key.
+            if before == after {
+                let age = (after - made).min(2);
+                assert_eq!(opened.is_some(), age < 2, "{age} keys later");
+                was_seen[age] = true;
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        // A machine too busy to look in each second may have missed what is before.
+        assert!(was_seen[2]);
+    }
+}
