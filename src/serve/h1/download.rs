@@ -82,7 +82,8 @@ impl Relay<'_> {
     fn read_head(&mut self, buffer: &mut Buffer) -> Verdict {
         let head_request = self.head.method == http::Method::HEAD;
         let websocket = self.head.asks_for_websocket();
-        let to = To { head_request, websocket, closes: !self.may_go_on() };
+        let hsts = self.exchange.hsts();
+        let to = To { head_request, websocket, closes: !self.may_go_on(), hsts };
         self.final_head = self.reply.len();
         let verdict = response::read(buffer.data(), to, &mut self.reply);
         match &verdict {
