@@ -138,8 +138,7 @@ impl<S: Serve> Reception<S> {
 
     async fn shake_hands(&self, guest: Guest, tls: &Termination) -> Option<Guest> {
         let Guest { socket, watch, source, destination, mut first, hello, .. } = guest;
-        let (config, turns) = (Arc::clone(&tls.config), &self.door.turns);
-        let shaken = secure::handshake(socket, &watch, &mut first, config, turns).await;
+        let shaken = secure::handshake(socket, &watch, &mut first, tls, &self.door.turns).await;
         let counts = &self.door.handshakes;
         match shaken {
             Ok(Shaken { socket, is_resumed, identity }) => {

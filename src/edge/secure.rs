@@ -10,7 +10,7 @@ use super::socket::Socket;
 use super::turns::{Turn, Turns};
 use super::watch::Watched;
 use crate::access_log::Why;
-use crate::tls::Identity;
+use crate::tls::{Identity, Termination};
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Write};
@@ -21,7 +21,7 @@ use std::time::SystemTime;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{self, AlertDescription, CertificateError, HandshakeKind, InvalidMessage};
-use tokio_rustls::rustls::{PeerIncompatible, ProtocolVersion, ServerConfig, ServerConnection};
+use tokio_rustls::rustls::{PeerIncompatible, ProtocolVersion, ServerConnection};
 use tokio_rustls::server::TlsStream;
 
 /// What TLS begins with: a record of the kind `handshake` (RFC 8446 section 5.1).
@@ -64,7 +64,7 @@ pub(super) async fn handshake(
     mut socket: Socket,
     watch: &Watched,
     first: &mut Vec<u8>,
-    config: Arc<ServerConfig>,
+    tls: &Termination,
     turns: &Turns,
 ) -> Result<Shaken, Ended> {
     const INCOMPLETE: &str = "TLS handshake incomplete";
@@ -81,7 +81,7 @@ pub(super) async fn handshake(
     }
     let turn = wait_for(turns, watch).await?;
     let mut refused = Ok(());
-    let accepting = TlsAcceptor::from(config).accept_with(socket, |session| {
+    let accepting = TlsAcceptor::from(Arc::clone(&tls.config)).accept_with(socket, |session| {
         let mut rest = &first[..];
         while !rest.is_empty() && refused.is_ok() {
             refused = match session.read_tls(&mut rest) {
@@ -123,7 +123,12 @@ pub(super) async fn handshake(
     };
     let session = stream.get_ref().1;
     let is_resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
-    let identity = identity(session).map_err(|detail| trouble(Why::ClientCertificate, detail))?;
+    let identity = identity(session).map_err(|detail| {
+        if is_resumed {
+            tls.forget_sessions();
+        }
+        trouble(Why::ClientCertificate, detail)
+    })?;
     let socket = Socket::Tls(Box::new(Secure { stream, is_cut: false }));
     Ok(Shaken { socket, is_resumed, identity })
 }

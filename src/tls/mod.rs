@@ -8,6 +8,7 @@ mod clients;
 mod files;
 mod identity;
 mod names;
+mod resumption;
 mod staple;
 
 pub(crate) use files::{Certificates, check, read};
@@ -15,14 +16,11 @@ pub(crate) use identity::Identity;
 
 use crate::config::plan::TlsVersion;
 use clients::Authorities;
+use resumption::Resumption;
 use std::sync::Arc;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{Error, ServerConfig, SupportedProtocolVersion};
-
-/// Sessions kept for clients of TLS 1.2 that take no tickets.
-const KEPT_SESSIONS: usize = 4096;
 
 /// How a listener ends TLS.
 #[derive(Debug)]
@@ -32,7 +30,7 @@ pub(crate) struct Termination {
     /// Until when staples hold, by the files of their certificates.
     pub(crate) staples: Vec<Expiry>,
     clients: Option<Authorities>,
-    resumption: Resumption,
+    resumption: Arc<Resumption>,
 }
 
 /// Until when a certificate holds.
@@ -42,14 +40,6 @@ pub(crate) struct Expiry {
     pub(crate) certificate: String,
     /// Seconds since 1970.
     pub(crate) at: i64,
-}
-
-/// What sessions are resumed by: shared by all cores, and kept as long as the listener is.
-#[derive(Clone, Debug)]
-struct Resumption {
-    /// Its keys change every six hours.
-    tickets: Arc<dyn ProducesTickets>,
-    sessions: Arc<dyn StoresServerSessions>,
 }
 
 impl Termination {
@@ -71,11 +61,8 @@ impl Termination {
             _ => false,
         };
         let resumption = match before.filter(is_kept) {
-            Some(before) => before.resumption.clone(),
-            None => Resumption {
-                tickets: ring::Ticketer::new()?,
-                sessions: ServerSessionMemoryCache::new(KEPT_SESSIONS),
-            },
+            Some(before) => Arc::clone(&before.resumption),
+            None => Arc::new(Resumption::new()?),
         };
         let versions: &[&SupportedProtocolVersion] = match min_version {
             TlsVersion::Tls12 => &[&TLS13, &TLS12],
@@ -89,9 +76,15 @@ impl Termination {
         };
         let mut config = config.with_cert_resolver(Arc::new(names));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        config.ticketer = Arc::clone(&resumption.tickets);
-        config.session_storage = Arc::clone(&resumption.sessions);
+        config.ticketer = resumption.clone();
+        config.session_storage = resumption.clone();
         Ok(Self { config: Arc::new(config), expiries, staples, clients, resumption })
+    }
+
+    /// Has every client shake hands anew. A client that goes on resuming a session which its certificate has ended
+    /// would be refused again and again, be its next one at hand; nobody can make us do so twice with one certificate.
+    pub(crate) fn forget_sessions(&self) {
+        self.resumption.forget();
     }
 }
 
@@ -100,6 +93,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::time::{Duration, Instant};
+    use tokio_rustls::rustls::server::ProducesTickets;
     use tokio_rustls::rustls::ticketer::TicketRotator;
 
     fn termination(before: Option<&Termination>) -> Termination {
@@ -108,7 +102,7 @@ mod tests {
 
     #[test]
     fn tickets_hold_for_two_keys_of_six_hours() {
-        let tickets = termination(None).resumption.tickets;
+        let tickets = termination(None).resumption;
         assert!(tickets.enabled());
         assert_eq!(tickets.lifetime(), 2 * 6 * 3600);
     }
@@ -116,10 +110,12 @@ mod tests {
     #[test]
     fn a_listener_keeps_its_keys_and_has_them_for_itself() {
         let (one, other) = (termination(None), termination(None));
-        let ticket = one.resumption.tickets.encrypt(b"session").unwrap();
-        let next = termination(Some(&one)).resumption.tickets;
+        let ticket = one.resumption.encrypt(b"session").unwrap();
+        let next = termination(Some(&one)).resumption;
         assert_eq!(next.decrypt(&ticket).as_deref(), Some(&b"session"[..]));
-        assert_eq!(other.resumption.tickets.decrypt(&ticket), None);
+        assert_eq!(other.resumption.decrypt(&ticket), None);
+        one.forget_sessions();
+        assert_eq!(next.decrypt(&ticket), None, "they share them");
     }
 
     /// What the rotation that we rely on does, with a second instead of six hours.
