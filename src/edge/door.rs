@@ -4,7 +4,7 @@
 use super::gate::{Clients, Gate};
 use super::turns::Turns;
 use crate::config::plan;
-use crate::metrics::{Drops, Handshakes};
+use crate::metrics::{Abuses, Drops, Handshakes};
 use crate::tls::Termination;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::num::NonZeroU32;
@@ -23,6 +23,8 @@ pub(crate) struct Door {
     pub(crate) tls: ArcSwapOption<Termination>,
     pub(crate) handshakes: Handshakes,
     pub(crate) turns: Turns,
+    /// HTTP/2 connections that were cut off.
+    pub(crate) abuse: Abuses,
     pub(crate) gate: Arc<Gate>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) accepted: AtomicU64,
@@ -40,6 +42,7 @@ impl Door {
             tls: ArcSwapOption::new(tls),
             handshakes: Handshakes::default(),
             turns: Turns::new(plan.limits.handshakes),
+            abuse: Abuses::default(),
             id,
             name: plan.name.clone(),
             gate: Gate::new(limit(&plan)),

@@ -3,11 +3,13 @@
 //! Labels come from the configuration only, so a client cannot make series. A server's series live as
 //! long as the server is in the snapshot or still draining.
 
+mod http2;
 mod scrape;
 mod tcp;
 mod tls;
 mod udp;
 
+pub use http2::{Abuse, AbuseReading, Abuses};
 pub use scrape::{ListenerReading, Page};
 pub use tcp::TcpSeries;
 pub use tls::{Handshake, HandshakeReading, Handshakes};

@@ -29,6 +29,7 @@ pub struct ListenerReading {
     pub handshakes: super::HandshakeReading,
     /// How often a handshake had to wait for room.
     pub handshake_waits: u64,
+    pub abuse: super::AbuseReading,
     /// Files of certificates, and until when these hold, in seconds since 1970.
     pub certificates: Vec<(String, i64)>,
     /// The same for the certificates' staples.
@@ -133,6 +134,7 @@ impl Page<'_> {
         families.extend(super::udp::families(self.metrics, self.listeners));
         families.extend(self.listeners());
         families.extend(super::tls::families(self.listeners));
+        families.extend(super::http2::family(self.listeners));
         families.extend(self.pools());
         families.extend(self.servers());
         families.extend(self.process());
