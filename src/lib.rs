@@ -20,3 +20,4 @@ mod server;
 pub mod snapshot;
 mod tls;
 pub mod units;
+pub mod websocket;

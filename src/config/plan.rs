@@ -158,6 +158,19 @@ pub struct Tls {
     /// Never empty; the first is for clients that ask for no name or for an unknown one.
     pub certificates: Vec<Certificate>,
     pub min_version: TlsVersion,
+    /// `None` asks clients for no certificate.
+    pub client_ca: Option<ClientCa>,
+    /// The value of the Strict-Transport-Security field in responses, if they are to have one.
+    pub hsts: Option<String>,
+}
+
+/// Whose certificates clients show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCa {
+    /// The authorities' certificates, as written.
+    pub file: PathBuf,
+    /// Who shows none is refused.
+    pub is_required: bool,
 }
 
 /// Where a certificate and its key are, as written: a relative path begins at the working directory.
@@ -165,6 +178,8 @@ pub struct Tls {
 pub struct Certificate {
     pub cert: PathBuf,
     pub key: PathBuf,
+    /// The staple that goes with it.
+    pub ocsp: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

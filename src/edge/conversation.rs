@@ -162,8 +162,10 @@ async fn serve_h1<S: Serve>(conn: &mut Conn, form: Form, service: &S) -> Next {
 /// Answers with a status of our own and parts.
 async fn refuse(mut conn: Box<Conn>, status: u16) {
     let body = refusal_text(status);
+    let hsts = conn.seat.client.hsts().map(|value| format!("Strict-Transport-Security: {value}\r\n"));
+    let hsts = hsts.unwrap_or_default();
     let answer = format!(
-        "HTTP/1.1 {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{hsts}Connection: close\r\n\r\n{body}",
         body.trim_end(),
         body.len()
     );

@@ -16,6 +16,7 @@ mod h2;
 mod h2_head;
 mod head;
 mod listen;
+mod parting;
 mod passing;
 mod pipes;
 mod preface;

@@ -108,6 +108,12 @@ impl Exchange {
         }
     }
 
+    /// What a response says in Strict-Transport-Security, over TLS only (RFC 6797 section 7.2).
+    pub(super) fn hsts(&self) -> Option<&str> {
+        self.seat.as_ref()?.client.tls?;
+        self.listener.as_ref()?.plan.tls.as_ref()?.hsts.as_deref()
+    }
+
     pub(super) fn pool(&self) -> Option<&Arc<Pool>> {
         self.destination.as_ref().map(|destination| &destination.pool)
     }
@@ -379,6 +385,7 @@ impl Exchange {
             first_byte: self.first_byte,
             tries,
             tls: seat.client.tls,
+            client_cert: seat.client.identity.as_ref().map(|identity| &*identity.subject),
             request_id: self.request_id.as_deref(),
             generation: self.generation,
             cache: None,

@@ -50,12 +50,17 @@ impl Proxy {
                 session.set_keepalive(None);
             }
         }
-        write_answer(session, why, exchange.location.as_deref()).await?;
+        write_answer(session, why, exchange.location.as_deref(), exchange.hsts()).await?;
         Ok(true)
     }
 }
 
-async fn write_answer(session: &mut Session, why: Why, location: Option<&str>) -> Result<()> {
+async fn write_answer(
+    session: &mut Session,
+    why: Why,
+    location: Option<&str>,
+    hsts: Option<&str>,
+) -> Result<()> {
     let status = why.status();
     let body = answer::body(status);
     let mut response = ResponseHeader::build(status, Some(5))?;
@@ -64,6 +69,9 @@ async fn write_answer(session: &mut Session, why: Why, location: Option<&str>) -
     response.insert_header(header::CACHE_CONTROL, "no-store")?;
     if let Some(location) = location {
         response.insert_header(header::LOCATION, location)?;
+    }
+    if let Some(hsts) = hsts {
+        response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
     }
     if status == 503 {
         response.insert_header(header::RETRY_AFTER, "1")?;
@@ -295,6 +303,11 @@ impl ProxyHttp for Proxy {
             return Ok(());
         }
         seat.answered.store(true, Relaxed);
+        if let Some(hsts) = exchange.hsts()
+            && !response.headers.contains_key(header::STRICT_TRANSPORT_SECURITY)
+        {
+            response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
+        }
         if session.req_header().version == Version::HTTP_10 {
             // Such a client knows no chunks (RFC 9112 section 6.1): without a length, the body ends with the
             // connection.
@@ -368,7 +381,7 @@ impl ProxyHttp for Proxy {
         let error_code = if begun || why == Why::ClientAborted { 0 } else { why.status() };
         if error_code > 0 {
             session.set_keepalive(None);
-            if let Err(error) = write_answer(session, why, None).await {
+            if let Err(error) = write_answer(session, why, None, exchange.hsts()).await {
                 debug!(%error, "cannot answer");
             } else if why == Why::BodyTooLarge {
                 session.set_read_timeout(Some(DRAIN_BODY));

@@ -1,7 +1,10 @@
 //! Which certificate a client is shown: by the name it asks for and by the signatures it can check.
 
+use super::files::seconds;
+use super::staple::Staple;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio_rustls::rustls::SignatureScheme;
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
@@ -14,6 +17,18 @@ pub(super) struct Names {
     below: HashMap<String, Vec<Arc<CertifiedKey>>>,
     /// The first certificate, and those that share a name with it.
     default: Vec<Arc<CertifiedKey>>,
+    /// Certificates with their staples, by the addresses of those without.
+    stapled: HashMap<usize, Stapled>,
+}
+
+/// A certificate with its staple.
+#[derive(Debug)]
+struct Stapled {
+    /// The one without, so that nothing else gets its address.
+    _plain: Arc<CertifiedKey>,
+    key: Arc<CertifiedKey>,
+    /// Seconds since 1970.
+    until: Option<i64>,
 }
 
 impl Names {
@@ -31,6 +46,28 @@ impl Names {
                 None => self.exact.entry(name.clone()),
             };
             of.or_default().push(Arc::clone(key));
+        }
+    }
+
+    /// Has this staple sent along with a certificate that was added.
+    pub(super) fn staple(&mut self, key: &Arc<CertifiedKey>, staple: Staple) {
+        let mut stapled = CertifiedKey::clone(key);
+        stapled.ocsp = Some(staple.response);
+        let stapled = Stapled { _plain: Arc::clone(key), key: Arc::new(stapled), until: staple.until };
+        self.stapled.insert(Arc::as_ptr(key).addr(), stapled);
+    }
+
+    /// The certificate with its staple, if that has one that holds: many clients take none for better than one that
+    /// has expired.
+    fn with_staple(&self, key: Arc<CertifiedKey>, now: SystemTime) -> Arc<CertifiedKey> {
+        if self.stapled.is_empty() {
+            return key;
+        }
+        match self.stapled.get(&Arc::as_ptr(&key).addr()) {
+            Some(stapled) if stapled.until.is_none_or(|until| seconds(now) <= until) => {
+                Arc::clone(&stapled.key)
+            }
+            _ => key,
         }
     }
 
@@ -64,6 +101,7 @@ impl Names {
 
 impl ResolvesServerCert for Names {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.choose(hello.server_name(), hello.signature_schemes())
+        let key = self.choose(hello.server_name(), hello.signature_schemes())?;
+        Some(self.with_staple(key, SystemTime::now()))
     }
 }
