@@ -181,8 +181,42 @@ fn requests_that_are_reset_at_once() {
 #[test]
 fn requests_that_the_server_must_reset() {
     attacked("stream_errors", ENHANCE_YOUR_CALM, "", |attacker| {
-        attacker.flood(|n| [request(2 * n + 1, false), window(2 * n + 1, 0x7fff_ffff)].concat());
+        // Fewer than the budget for WINDOW_UPDATE, which is as good a reason to cut it off.
+        let bytes = |n: u32| [request(2 * n + 1, false), window(2 * n + 1, 0x7fff_ffff)].concat();
+        let _ = attacker.stream.write_all(&(0..800).flat_map(bytes).collect::<Vec<_>>());
     });
+}
+
+/// CVE-2019-9514: as many resets as can be, and none of them read.
+#[test]
+fn resets_that_are_not_read() {
+    let fields = [(":method", "GET"), (":scheme", "http"), (":path", "/"), ("connection", "close")];
+    let block = block(&fields);
+    let malformed = |n: u32| frame(h2::HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &block);
+    // DATA for a stream that is over, which has no budget of its own.
+    let late = |n: u32| if n == 0 { request(1, true) } else { frame(h2::DATA, 0, 1, b"x") };
+    let acts: [&dyn Fn(u32) -> Vec<u8>; 2] = [&malformed, &late];
+    for act in acts {
+        let app = small_app();
+        let balancer = Balancer::start(&plain(&[app.address], "", ""));
+        let before = resident(&balancer);
+        let mut stream = TcpStream::connect(balancer.address("web")).expect("the listener takes connections");
+        stream.set_write_timeout(Some(DEADLINE)).expect("a socket takes its options");
+        let _ = stream.write_all(&[h2::PREFACE, &frame(h2::SETTINGS, 0, 0, &[])].concat());
+        for n in 0..PLENTY / 50 {
+            let bytes: Vec<_> = (50 * n..50 * (n + 1)).flat_map(act).collect();
+            if stream.write_all(&bytes).is_err() {
+                break;
+            }
+        }
+        wait_until("it is counted", || balancer.metric("evenkeel_http2_abuse_total", &[]) == 1.0);
+        let grown = resident(&balancer).saturating_sub(before);
+        assert!(grown < GROWTH, "grown by {grown} KiB");
+        assert!(balancer.records().len() < 5000, "one attack fills no log");
+        drop(stream);
+        balancer.wait_for_metric("evenkeel_connections", &[("listener", "web")], 0.0);
+        balancer.wait_for_in_flight(0.0);
+    }
 }
 
 #[test]

@@ -181,6 +181,10 @@ pub(super) struct Judge {
     /// The client's first SETTINGS have not come since then.
     unsettled: Option<u64>,
     highest: u32,
+    /// Errors paid for before their RST_STREAM was written.
+    prepaid: u64,
+    /// Errors written that were compared with refused requests already.
+    settled: u64,
     tally: Tally,
     verdict: Option<Abuse>,
     /// What our GOAWAY says that the client did.
@@ -211,6 +215,8 @@ impl Judge {
             block: None,
             unsettled: Some(now),
             highest: 0,
+            prepaid: 0,
+            settled: 0,
             tally: Tally::default(),
             verdict: None,
             goodbye: None,
@@ -304,6 +310,22 @@ impl Judge {
         }
     }
 
+    /// So many requests were refused by the codec. They are paid for now, because a client that does not read would put
+    /// off for ever that the resets are written.
+    pub(super) fn refused(&mut self, requests: u64, now: u64) {
+        let unwritten = requests.saturating_sub(self.tally.errors - self.settled);
+        self.settled = self.tally.errors;
+        self.prepaid += unwritten;
+        let price = u32::try_from(unwritten).unwrap_or(u32::MAX);
+        self.spend_errors(price, now);
+    }
+
+    fn spend_errors(&mut self, price: u32, now: u64) {
+        if !self.errors.spend(price, now) {
+            self.condemn(Abuse::StreamErrors);
+        }
+    }
+
     fn control(&mut self, price: u32, abuse: Abuse, now: u64) {
         if !self.controls.spend(price, now) {
             self.condemn(abuse);
@@ -339,8 +361,9 @@ impl Judge {
             }
             RST_STREAM if !NO_FAULT_OF_THE_CLIENT.contains(&frame.code) => {
                 self.tally.errors += 1;
-                if !self.errors.spend(1, now) {
-                    self.condemn(Abuse::StreamErrors);
+                match self.prepaid.checked_sub(1) {
+                    Some(rest) => self.prepaid = rest,
+                    None => self.spend_errors(1, now),
                 }
             }
             GOAWAY => self.goodbye = farewell(frame.code, &self.outgoing.head[HEAD + 8..]).or(self.goodbye),
@@ -487,6 +510,21 @@ mod tests {
             bytes.chunks(7).for_each(|part| judge.written(part, 0));
             assert_eq!(judge.blame(), blame, "{code} {word}");
         }
+    }
+
+    #[test]
+    fn refused_requests_are_paid_for_once_whether_their_resets_are_written_or_not() {
+        let mut judge = judge();
+        let reset = frame(RST_STREAM, 0, 1, &[0, 0, 0, 1]);
+        judge.written(&reset.repeat(40), 0);
+        judge.refused(60, 0);
+        assert_eq!((judge.errors.left, judge.verdict()), (40, None));
+        judge.written(&reset.repeat(20), 0);
+        assert_eq!(judge.errors.left, 40);
+        judge.written(&reset, 0);
+        assert_eq!(judge.errors.left, 39);
+        judge.refused(1000, 0);
+        assert_eq!(judge.verdict(), Some(Abuse::StreamErrors));
     }
 
     #[test]

@@ -42,6 +42,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const TASKS_FOR_EACH_STREAM: usize = 4;
 /// What one stream's response may take of memory while the client does not read (CVE-2019-9517).
 const SEND_BUFFER: usize = 64 * 1024;
+/// Streams reset because of errors in a connection's life. The codec counts no other way.
+const ERRORS: usize = 4096;
 /// How much smaller than 256 bytes each, in all, DATA frames may be that no exchange has read yet: 4,000 messages of
 /// a few bytes, which is what fits a window. The codec's own figure is 100, which a burst of a gRPC stream has.
 const SMALL_DATA: usize = 1 << 20;
@@ -168,8 +170,9 @@ where
             .data_frame_budget(SMALL_DATA)
             // Reset before they were handed out: all that may be open may be given up at once.
             .max_pending_accept_reset_streams(self.room.available_permits().max(20))
-            // The judge of frames weighs these with time; a lifetime's number would end any long-lived connection.
-            .max_local_error_reset_streams(None);
+            // The judge of frames weighs these with time, when they are written. Until then they take memory, which a
+            // client that does not read must not fill (CVE-2019-9514).
+            .max_local_error_reset_streams(Some(ERRORS));
         options
     }
 
@@ -337,6 +340,10 @@ where
         }
         let refused = tally.opened.saturating_sub(self.accepted + tally.refused + self.told.opened);
         self.told.opened += refused;
+        if refused > 0 && !self.passing.refused(refused) {
+            // It is cut off, which is told.
+            return;
+        }
         for n in 0..refused {
             // Only fields that are too large are answered and not reset.
             match n < errors {

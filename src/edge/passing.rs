@@ -43,6 +43,15 @@ impl Passing {
         self.condemned.store(judge.verdict().is_some(), Relaxed);
     }
 
+    /// So many requests were refused by the codec; whether the client may go on.
+    pub(super) fn refused(&self, requests: u64) -> bool {
+        let mut judge = self.judge();
+        judge.refused(requests, watch::now());
+        let goes_on = judge.verdict().is_none();
+        self.condemned.store(!goes_on, Relaxed);
+        goes_on
+    }
+
     /// Nothing more is to be read.
     pub(super) fn is_condemned(&self) -> bool {
         self.condemned.load(Relaxed)
