@@ -184,6 +184,8 @@ fn requests_that_the_server_must_reset() {
         // Fewer than the budget for WINDOW_UPDATE, which is as good a reason to cut it off.
         let bytes = |n: u32| [request(2 * n + 1, false), window(2 * n + 1, 0x7fff_ffff)].concat();
         let _ = attacker.stream.write_all(&(0..800).flat_map(bytes).collect::<Vec<_>>());
+        // One who leaves of its own accord is not cut off.
+        wait_until("it is cut off", || attacker.reader.is_finished());
     });
 }
 
