@@ -10,6 +10,8 @@ pub enum Why {
     Ok,
     /// The client was sent to ask again over TLS.
     Redirect,
+    /// An authority asked whether a name is ours, and was answered.
+    AcmeChallenge,
     /// No route matches.
     NoRoute,
     /// The pool's servers are all unhealthy and the pool refuses then.
@@ -68,9 +70,10 @@ pub enum Why {
 
 impl Why {
     /// In the order of their bytes.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Ok,
         Self::Redirect,
+        Self::AcmeChallenge,
         Self::NoRoute,
         Self::AllUnhealthy,
         Self::AllFull,
@@ -105,6 +108,7 @@ impl Why {
         match self {
             Self::Ok => "ok",
             Self::Redirect => "redirect",
+            Self::AcmeChallenge => "acme_challenge",
             Self::NoRoute => "no_route",
             Self::AllUnhealthy => "all_unhealthy",
             Self::AllFull => "all_full",
@@ -138,7 +142,7 @@ impl Why {
     /// The status that tells the client. 499 is nginx's word for a client that went away.
     pub fn status(self) -> u16 {
         match self {
-            Self::Ok => 200,
+            Self::Ok | Self::AcmeChallenge => 200,
             // Unlike 301 it keeps the method and the body.
             Self::Redirect => 308,
             Self::NoRoute => 404,

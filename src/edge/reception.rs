@@ -137,11 +137,17 @@ impl<S: Serve> Reception<S> {
         let shaken = secure::handshake(socket, &watch, first, Arc::clone(&tls.config)).await;
         let counts = &self.door.handshakes;
         match shaken {
-            Ok((socket, shaken)) => {
+            Ok((mut socket, shaken)) => {
                 counts.count(match shaken {
                     Shaken::Full => Handshake::Full,
                     Shaken::Resumed => Handshake::Resumed,
                 });
+                if let Socket::Tls(secure) = &mut socket
+                    && secure.is_challenge()
+                {
+                    secure.say_the_end();
+                    return None;
+                }
                 Some(Guest { socket, watch, source, destination, first: Vec::new(), hello })
             }
             Err(trouble) => {

@@ -1,7 +1,7 @@
 //! The adapter: each of Pingora's hooks asks the core and does what it says. No decision is made here
 //! that could be made in a pure room.
 
-use super::answer;
+use super::answer::{self, Said};
 use super::asked::Asked;
 use super::engine::{can_be_repeated, change_headers, keepalive_hint, peer, reason};
 use super::exchange::{Exchange, remaining};
@@ -50,19 +50,19 @@ impl Proxy {
                 session.set_keepalive(None);
             }
         }
-        write_answer(session, why, exchange.location.as_deref()).await?;
+        write_answer(session, why, exchange.said()).await?;
         Ok(true)
     }
 }
 
-async fn write_answer(session: &mut Session, why: Why, location: Option<&str>) -> Result<()> {
+async fn write_answer(session: &mut Session, why: Why, said: Said<'_>) -> Result<()> {
     let status = why.status();
-    let body = answer::body(status);
+    let body = said.proof.map_or_else(|| answer::body(status), str::to_owned);
     let mut response = ResponseHeader::build(status, Some(5))?;
     response.insert_header(header::CONTENT_TYPE, "text/plain")?;
     response.insert_header(header::CONTENT_LENGTH, body.len())?;
     response.insert_header(header::CACHE_CONTROL, "no-store")?;
-    if let Some(location) = location {
+    if let Some(location) = said.location {
         response.insert_header(header::LOCATION, location)?;
     }
     if status == 503 {
@@ -368,7 +368,7 @@ impl ProxyHttp for Proxy {
         let error_code = if begun || why == Why::ClientAborted { 0 } else { why.status() };
         if error_code > 0 {
             session.set_keepalive(None);
-            if let Err(error) = write_answer(session, why, None).await {
+            if let Err(error) = write_answer(session, why, Said::default()).await {
                 debug!(%error, "cannot answer");
             } else if why == Why::BodyTooLarge {
                 session.set_read_timeout(Some(DRAIN_BODY));

@@ -4,12 +4,18 @@
 //! Everything is made before a reload's swap and never changes afterwards; a listener's next [`Termination`] takes
 //! over what sessions are resumed by, so that a reload costs no client its session.
 
+mod challenge;
 mod files;
+mod managed;
 mod names;
 
+pub(crate) use challenge::{ACME_TLS, Challenges};
 pub(crate) use files::{Certificates, check, read};
+pub(crate) use managed::Managed;
 
 use crate::config::plan::TlsVersion;
+use challenge::Resolver;
+use names::Names;
 use std::sync::Arc;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
@@ -25,6 +31,8 @@ pub(crate) struct Termination {
     pub(crate) config: Arc<ServerConfig>,
     pub(crate) expiries: Vec<Expiry>,
     resumption: Resumption,
+    /// The certificates from files, and how many of `expiries` are theirs.
+    files: (Arc<Names>, usize),
 }
 
 /// Until when a certificate holds.
@@ -66,13 +74,35 @@ impl Termination {
             TlsVersion::Tls13 => &[&TLS13],
         };
         let Certificates { names, expiries } = certificates;
+        let names = Arc::new(names);
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(versions)?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(names));
+            .with_cert_resolver(Arc::clone(&names) as _);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.ticketer = Arc::clone(&resumption.tickets);
         config.session_storage = Arc::clone(&resumption.sessions);
-        Ok(Self { config: Arc::new(config), expiries, resumption })
+        let files = (names, expiries.len());
+        Ok(Self { config: Arc::new(config), expiries, resumption, files })
+    }
+
+    /// The same with these certificates from an authority beside those from files, instead of any that it had.
+    /// `challenges` are what the authority is shown when it asks by handshakes.
+    pub(crate) fn with(&self, managed: &[Managed], challenges: Option<&Arc<Challenges>>) -> Self {
+        let (files, file_expiries) = &self.files;
+        let mut names = Names::clone(files);
+        let mut expiries = self.expiries[..*file_expiries].to_vec();
+        for certificate in managed {
+            names.add(&certificate.key, &[certificate.name.to_string()]);
+            expiries.push(certificate.expiry.clone());
+        }
+        let mut config = ServerConfig::clone(&self.config);
+        config.alpn_protocols.retain(|protocol| protocol != ACME_TLS);
+        if challenges.is_some() {
+            config.alpn_protocols.push(ACME_TLS.to_vec());
+        }
+        config.cert_resolver = Arc::new(Resolver { names, challenges: challenges.cloned() });
+        let (resumption, files) = (self.resumption.clone(), self.files.clone());
+        Self { config: Arc::new(config), expiries, resumption, files }
     }
 }

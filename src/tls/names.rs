@@ -7,7 +7,7 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 
 /// Certificates by the names they are for.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Names {
     exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
     /// `*.shop.example` under `shop.example`. It stands for one label (RFC 6125 section 6.4.3).
@@ -48,7 +48,11 @@ impl Names {
 
     /// The first certificate for this name that the client can check; one that it cannot check only if there is no
     /// other, so that the handshake fails for the right reason.
-    fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+    pub(super) fn choose(
+        &self,
+        name: Option<&str>,
+        schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
         let name = name.map(|name| name.trim_end_matches('.').to_ascii_lowercase());
         let exact = name.as_deref().and_then(|name| self.exact.get(name));
         let below = name
