@@ -223,6 +223,7 @@ fn log_record(c: &mut Criterion) {
             first_byte: Some(Duration::from_micros(11_000)),
             tries: 1,
             tls: None,
+            client_cert: None,
             request_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
             generation: 3,
             cache: None,

@@ -21,3 +21,4 @@ mod server;
 pub mod snapshot;
 mod tls;
 pub mod units;
+pub mod websocket;

@@ -228,6 +228,7 @@ fn the_table_has_the_rooms_we_think_it_has() {
         "select",
         "route",
         "proxy_header",
+        "websocket",
         "config",
         "snapshot",
         "acme::schedule",

@@ -6,42 +6,14 @@ mod support;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::time::Instant;
 use support::app::{App, Then, say, send};
-use support::balancer::{Balancer, Directory, Reloaded, evenkeel, plain};
+use support::balancer::{Balancer, Reloaded, evenkeel, plain};
 use support::client::Client;
 use support::h2;
-use support::tls::{Certificate, Speaker, TlsStream};
+use support::tls::{Certificate, Shop, Speaker, TlsStream};
 use support::{DEADLINE, wait_until};
 use tokio_rustls::rustls::{HandshakeKind, ProtocolVersion, SignatureScheme};
-
-/// Certificates on disk, before the balancer that reads them.
-struct Shop {
-    files: Directory,
-}
-
-impl Shop {
-    fn new(certificates: &[(&str, &Certificate)]) -> Self {
-        let shop = Self { files: Directory::new() };
-        for (name, certificate) in certificates {
-            certificate.write(&shop.files.0, name);
-        }
-        shop
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.files.0.join(file)
-    }
-
-    /// What a listener has for these files.
-    fn tls(&self, names: &[&str], more: &str) -> String {
-        let directory = self.files.0.display();
-        let one = |name: &&str| format!("{{ cert: {directory}/{name}.pem, key: {directory}/{name}.key }}");
-        let certificates: Vec<_> = names.iter().map(one).collect();
-        format!("tls: {{ certificates: [{}], {more} }}", certificates.join(", "))
-    }
-}
 
 /// One certificate for shop.example, one server, and these settings of the listener.
 fn shop(app: &App, listener: &str, tls: &str) -> (Shop, Balancer) {
@@ -360,15 +332,32 @@ fn check_finds_what_is_wrong_with_files() {
     let [over, early] = [(2000, 2001), (2099, 2100)]
         .map(|years| Certificate::of(&["b.example"], &rcgen::PKCS_ECDSA_P256_SHA256, years));
     let shop = Shop::new(&[("fine", &fine), ("over", &over), ("early", &early)]);
-    let said = |names: &[&str]| {
-        let text = plain(&[([127, 0, 0, 1], 1).into()], &shop.tls(names, ""), "");
+    let said_with = |names: &[&str], more: &str| {
+        let text = plain(&[([127, 0, 0, 1], 1).into()], &shop.tls(names, more), "");
         let file = shop.path("evenkeel.yaml");
         std::fs::write(&file, text).expect("writable");
         let output = evenkeel().arg("check").arg(&file).output().expect("it runs");
         (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
+    let said = |names: &[&str]| said_with(names, "");
     let (good, text) = said(&["fine"]);
     assert!(good && text.lines().count() == 1, "{text}");
+    for (hsts, is_good, part) in [
+        ("{ preload: true }", true, "browsers' lists take no such site"),
+        (
+            "{ preload: true, include_subdomains: true, max_age: 364d }",
+            true,
+            "browsers' lists take no such site",
+        ),
+        ("{ preload: true, include_subdomains: true }", true, "ok: "),
+        ("3651d", false, "use 0s to 3650d"),
+        ("true", false, "is not a duration"),
+        ("{ max_age: 4000d }", false, "use 0s to 3650d"),
+    ] {
+        let (good, text) = said_with(&["fine"], &format!("hsts: {hsts}"));
+        assert!(good == is_good && text.contains(part), "{text}");
+        assert_eq!(text.contains("warning"), is_good && part != "ok: ", "{text}");
+    }
     let (good, text) = said(&["fine", "over", "early"]);
     assert!(
         good && text.contains("over.pem has expired") && text.contains("early.pem is not valid yet"),
@@ -426,7 +415,7 @@ fn what_is_not_tls_is_closed_at_once_with_a_reason() {
     let app = App::saying("hello");
     let (_shop, balancer) = shop(&app, "", "");
     for (count, (sent, detail)) in [
-        (&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], "not TLS"),
+        (&b"SSH-2.0-OpenSSH_9.2\r\n"[..], "not TLS"),
         (b"\x16GET / HTTP/1.1\r\n\r\n", "malformed message"),
         (b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", "malformed message"),
     ]
@@ -562,4 +551,80 @@ fn plain_requests_are_sent_to_the_same_place_over_tls() {
     // Nothing is lost by a reload that makes another kind of listener of it.
     assert_eq!(balancer.reload(&text.replace("redirect_to_https: true", "pool: app")), Reloaded::Taken);
     assert_eq!(client.get("/now").text(), "hello");
+}
+
+/// Whoever types `http://` and the port is told what to do instead of looking at an empty page.
+#[test]
+fn plain_http_on_a_tls_port_is_answered_in_words() {
+    let app = App::saying("hello");
+    let (_shop, balancer) = shop(&app, "", "hsts: 365d");
+    let long = "x".repeat(100_000);
+    for (count, request) in [
+        "GET /plain?a HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+        format!("POST /plain?b HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n{long}"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut client = Client::connect(balancer.address("web"));
+        client.send(&request);
+        let response = client.response();
+        assert_eq!(response.status, 400);
+        assert!(response.text().contains("This port speaks TLS"), "{}", response.text());
+        // A browser heeds it over TLS only (RFC 6797 section 7.2).
+        assert_eq!(response.field("strict-transport-security"), "");
+        assert!(client.is_closed());
+        drop(client);
+        let path = if count == 0 { "/plain?a" } else { "/plain?b" };
+        let record = balancer.record(path);
+        assert_eq!(
+            (&record["status"], &record["why"], &record["detail"]),
+            (&400.into(), &"tls_handshake".into(), &"plain HTTP".into())
+        );
+    }
+    balancer.wait_for_metric("evenkeel_http_requests_total", &[("code", "4xx")], 2.0);
+    balancer.wait_for_metric("evenkeel_tls_handshakes_total", &[("result", "failed")], 2.0);
+    assert_eq!(app.hits(), 0);
+}
+
+#[test]
+fn responses_over_tls_say_that_it_is_to_stay() {
+    let app = App::new(|request, stream| match request.target.as_str() {
+        "/own" => {
+            send(
+                stream,
+                "HTTP/1.1 200 OK\r\nStrict-Transport-Security: max-age=1\r\nContent-Length: 2\r\n\r\nok",
+            );
+            Then::Keep
+        }
+        _ => say(stream, "hello"),
+    });
+    let (files, balancer) =
+        shop(&app, "limits: { request_body: 10B }", "hsts: { max_age: 730d, include_subdomains: true }");
+    let ours = "max-age=63072000; includeSubDomains";
+    for version in ["1.1", "1.0"] {
+        for (request, status, says) in [
+            ("GET /", 200, ours),
+            ("HEAD /", 200, ours),
+            ("GET /own", 200, "max-age=1"),
+            ("POST /too-large", 413, ours),
+        ] {
+            let mut client = client(&balancer);
+            let length = if status == 413 { "Content-Length: 11\r\n" } else { "" };
+            client.send(format!("{request} HTTP/{version}\r\nHost: a\r\n{length}\r\n"));
+            let response = client.response_to_head();
+            let said = (response.status, response.field("strict-transport-security"));
+            assert_eq!(said, (status, says.to_owned()), "{request} {version}");
+        }
+    }
+    let mut malformed = client(&balancer);
+    malformed.send("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n");
+    let response = malformed.response();
+    assert_eq!((response.status, response.field("strict-transport-security").as_str()), (400, ours));
+    // A duration alone; 0s has browsers forget it.
+    let text = |more: &str| plain(&[app.address], &files.tls(&["shop"], more), "");
+    assert_eq!(balancer.reload(&text("hsts: 0s")), Reloaded::Taken);
+    assert_eq!(client(&balancer).get("/").field("strict-transport-security"), "max-age=0");
+    assert_eq!(balancer.reload(&text("")), Reloaded::Taken);
+    assert_eq!(client(&balancer).get("/").field("strict-transport-security"), "");
 }

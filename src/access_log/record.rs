@@ -35,6 +35,8 @@ pub struct Record<'a> {
     pub first_byte: Option<Duration>,
     pub tries: u32,
     pub tls: Option<&'a str>,
+    /// The subject of the client's certificate.
+    pub client_cert: Option<&'a str>,
     pub request_id: Option<&'a str>,
     pub generation: u64,
     pub cache: Option<&'a str>,
@@ -74,6 +76,7 @@ impl Record<'_> {
         milliseconds(b",\"first_byte_ms\":", self.first_byte, line);
         number(b",\"tries\":", self.tries.into(), line);
         text(b",\"tls\":", self.tls, line);
+        text(b",\"client_cert\":", self.client_cert, line);
         text(b",\"request_id\":", self.request_id, line);
         number(b",\"generation\":", self.generation, line);
         text(b",\"cache\":", self.cache, line);
@@ -233,6 +236,7 @@ pub(super) mod tests {
             first_byte: Some(Duration::from_micros(1000)),
             tries: 1,
             tls: None,
+            client_cert: None,
             request_id: Some("r1"),
             generation: 3,
             cache: None,
@@ -270,6 +274,7 @@ pub(super) mod tests {
             "first_byte_ms",
             "tries",
             "tls",
+            "client_cert",
             "request_id",
             "generation",
             "cache",

@@ -48,6 +48,8 @@ pub enum Why {
     HandshakeTimeout,
     /// The TLS handshake failed.
     TlsHandshake,
+    /// The client has shown no certificate, or one that is not accepted.
+    ClientCertificate,
     /// A connection to be passed on by its TLS server name does not begin with a readable ClientHello.
     ClientHello,
     /// The client's request is not HTTP as RFC 9112 has it.
@@ -70,7 +72,7 @@ pub enum Why {
 
 impl Why {
     /// In the order of their bytes.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Ok,
         Self::Redirect,
         Self::AcmeChallenge,
@@ -92,6 +94,7 @@ impl Why {
         Self::ProxyHeader,
         Self::HandshakeTimeout,
         Self::TlsHandshake,
+        Self::ClientCertificate,
         Self::ClientHello,
         Self::Malformed,
         Self::RequestHeaderTimeout,
@@ -127,6 +130,7 @@ impl Why {
             Self::ProxyHeader => "proxy_header",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::TlsHandshake => "tls_handshake",
+            Self::ClientCertificate => "client_certificate",
             Self::ClientHello => "client_hello",
             Self::Malformed => "malformed",
             Self::RequestHeaderTimeout => "request_header_timeout",
@@ -153,6 +157,7 @@ impl Why {
             Self::StreamIdle | Self::TunnelIdle => 504,
             Self::ClientAborted => 499,
             Self::ProxyHeader | Self::TlsHandshake | Self::ClientHello | Self::Malformed => 400,
+            Self::ClientCertificate => 400,
             Self::HandshakeTimeout => 408,
             Self::RequestHeaderTimeout | Self::RequestBodyTimeout => 408,
             Self::HeadersTooLarge => 431,

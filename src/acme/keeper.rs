@@ -243,8 +243,13 @@ impl Keeper {
         let validity = stored.file.certificate.as_ref().map(validity);
         let retry_at =
             [&stored.failures, &self.unwritten].into_iter().flatten().map(|failures| failures.retry_at);
-        let entropy = xxh3_64(format!("{} {validity:?}", self.name).as_bytes());
+        let entropy = self.entropy(validity);
         schedule::step(validity, retry_at.max(), entropy, unix_time(SystemTime::now()))
+    }
+
+    /// Chance that is the same on every node.
+    fn entropy(&self, validity: Option<Validity>) -> u64 {
+        xxh3_64(format!("{} {validity:?}", self.name).as_bytes())
     }
 
     /// Orders, unless another node does; returns after how long to look again.
@@ -277,26 +282,44 @@ impl Keeper {
             Err(Failed { fault: Fault::Away, reason, retry_at: None })
         });
         match ordered {
-            Ok(pem) => {
-                let name = self.name.clone();
-                let written = self
-                    .desk
-                    .with_storage(move |storage| {
-                        storage.put_certificate(&name, &pem)?;
-                        storage.forget_failures(&name);
-                        storage.certificate(&name)
-                    })
-                    .await;
-                match written {
-                    Ok(Some(managed)) => self.succeeded(&managed),
-                    Ok(None) => self.failed(Some(&stored), Failed::own("the new certificate is gone")).await,
-                    Err(failed) => self.failed(Some(&stored), failed).await,
-                }
-            }
+            Ok(pem) => self.take(&stored, pem).await,
             Err(failed) => self.failed(Some(&stored), failed).await,
         }
         let _ = blocking(move || drop(lock)).await;
         Duration::ZERO
+    }
+
+    /// Looks at what the authority gave, and stores it. An order that gained nothing must not be made again at once.
+    async fn take(&mut self, stored: &Stored, pem: String) {
+        let file = self.desk.storage.certificate_file(&self.name);
+        let managed = match Managed::read(&self.name, &file, pem.as_bytes()) {
+            Ok(managed) => managed,
+            Err(what) => {
+                let failed = Failed::refused(format!("what the authority gave is no use: it {what}"));
+                return self.failed(Some(stored), failed).await;
+            }
+        };
+        let name = self.name.clone();
+        let written = self.desk.with_storage(move |storage| storage.put_certificate(&name, &pem)).await;
+        if let Err(failed) = written {
+            // It serves this node at least; another order costs the authority's patience.
+            self.known = Some(managed.clone());
+            let _ = self.reports.send(managed);
+            let later = unix_time(SystemTime::now()) + 3600;
+            return self.failed(Some(stored), Failed { retry_at: Some(later), ..failed }).await;
+        }
+        let (validity, now) = (validity(&managed), unix_time(SystemTime::now()));
+        if schedule::step(Some(validity), None, self.entropy(Some(validity)), now) == Step::Order {
+            let reason = "the new certificate is due for renewal already; look at this machine's clock";
+            return self.failed(Some(stored), Failed::refused(reason)).await;
+        }
+        let name = self.name.clone();
+        let forget = move |storage: &Storage| {
+            storage.forget_failures(&name);
+            Ok(())
+        };
+        let _ = self.desk.with_storage(forget).await;
+        self.succeeded(&managed);
     }
 
     fn succeeded(&mut self, managed: &Managed) {
@@ -315,12 +338,12 @@ impl Keeper {
             Fault::Own => AcmeResult::Own,
         });
         let before = stored.and_then(|stored| stored.failures.as_ref()).or(self.unwritten.as_ref());
-        // What the authority refused stays counted when it is then away; what was away was no refusal.
+        // Another fault begins anew: that the authority was away is no refusal.
         let count =
             before.filter(|before| before.fault == fault).map_or(1, |before| before.count.saturating_add(1));
         let (now, entropy) = (unix_time(SystemTime::now()), fastrand::u64(..));
         let retry_at = schedule::retry_at(fault, count, retry_at, entropy, now);
-        let serves = match stored.and_then(|stored| stored.file.certificate.as_ref()) {
+        let serves = match &self.known {
             Some(certificate) => {
                 format!("the one at hand, for {} hours more", (certificate.expiry.at - now) / 3600)
             }

@@ -2,9 +2,7 @@
 
 use crate::config::plan::{self, Plan};
 use crate::config::{self, Problem, Severity};
-use base64::Engine;
-use base64::alphabet::URL_SAFE;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use data_encoding::BASE64URL_NOPAD;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -129,11 +127,10 @@ fn roots(ca: Option<&Path>) -> Result<(RootCertStore, u64), Fault> {
 /// RFC 8555 section 7.3.4: base64url, with or without padding.
 fn hmac_key(file: &Path) -> Result<Arc<[u8]>, Fault> {
     const KEY: &[&str] = &["external_account", "hmac_key_file"];
-    let indifferent = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let bytes = contents(KEY, file)?;
     // Some authorities write the older alphabet.
-    let text = String::from_utf8_lossy(&bytes).trim().replace('+', "-").replace('/', "_");
-    match GeneralPurpose::new(&URL_SAFE, indifferent).decode(text) {
+    let text = String::from_utf8_lossy(&bytes).replace('+', "-").replace('/', "_");
+    match BASE64URL_NOPAD.decode(text.trim().trim_end_matches('=').as_bytes()) {
         Ok(key) if !key.is_empty() => Ok(key.into()),
         _ => Err(Fault {
             key: KEY,

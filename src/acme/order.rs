@@ -35,7 +35,7 @@ impl Failed {
         Self { fault: Fault::Own, reason: reason.to_string(), retry_at: None }
     }
 
-    fn refused(reason: impl Into<String>) -> Self {
+    pub(super) fn refused(reason: impl Into<String>) -> Self {
         Self { fault: Fault::Refused, reason: reason.into(), retry_at: None }
     }
 }

@@ -69,9 +69,13 @@ impl Storage {
         self.root.join(part).join(file)
     }
 
+    pub(super) fn certificate_file(&self, name: &Name) -> PathBuf {
+        self.path("certificates", &format!("{name}.pem"))
+    }
+
     /// What tells a name's file from the one that was there before; `None` if there is none.
     pub(super) fn stamp(&self, name: &Name) -> Result<Option<Stamp>, StorageError> {
-        let path = self.path("certificates", &format!("{name}.pem"));
+        let path = self.certificate_file(name);
         match fs::metadata(&path) {
             Ok(file) => Ok(Some((file.ino(), file.len(), file.mtime(), file.mtime_nsec()))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -81,7 +85,7 @@ impl Storage {
 
     /// The certificate for a name. One that is broken is an error.
     pub(super) fn certificate(&self, name: &Name) -> Result<Option<Managed>, StorageError> {
-        let path = self.path("certificates", &format!("{name}.pem"));
+        let path = self.certificate_file(name);
         let Some(contents) = read(&path)? else { return Ok(None) };
         match Managed::read(name, &path, &contents) {
             Ok(managed) => Ok(Some(managed)),

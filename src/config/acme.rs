@@ -203,7 +203,15 @@ pub(super) fn check(file: &Section<'_>, acme: Option<&Acme>, listeners: &[Listen
     let is_on = |listener: &Listener, port: u16| {
         listener.addresses.iter().any(|at| matches!(at, Address::Inet(address) if address.port() == port))
     };
+    let turns_away = |listener: &&Listener| {
+        let clients = listener.tls.as_ref().and_then(|tls| tls.client_ca.as_ref());
+        clients.is_some_and(|clients| clients.is_required)
+    };
     match acme.challenge {
+        AcmeChallenge::TlsAlpn01 if named.iter().all(turns_away) => at.refuse_key(Fault::new(
+            "every listener with `tls.acme` requires certificates of clients, and the authority shows none",
+            "use `challenge: http_01`, or `required: false` in a `client_ca`",
+        )),
         AcmeChallenge::TlsAlpn01 if !named.iter().any(|listener| is_on(listener, 443)) => {
             at.warn(Fault::new(
                 "no listener with `tls.acme` is on port 443, where the authority asks",

@@ -141,6 +141,8 @@ pub(super) const TLS: &[Key] = &[
     given("certificates", Kind::Sections(CERTIFICATE)),
     nullable("acme", Kind::Section(ACME_NAMES), "null"),
     key("min_version", Kind::Choice(&["1.2", "1.3"]), "1.2"),
+    nullable("client_ca", Kind::Either("the path of a PEM file", CLIENT_CA), "null"),
+    nullable("hsts", Kind::Either("a duration, like `365d`", HSTS), "null"),
 ];
 
 pub(super) const CERTIFICATE: &[Key] = &[
@@ -149,9 +151,28 @@ pub(super) const CERTIFICATE: &[Key] = &[
         Kind::Text("the path of a PEM file: the certificate, then those that lead to its authority"),
     ),
     given("key", Kind::Text("the path of a PEM file: the certificate's private key, not encrypted")),
+    nullable("ocsp", Kind::Text("the path of a DER file: the authority's OCSP response"), "null"),
 ];
 
 pub(super) const ACME_NAMES: &[Key] = &[given("names", Kind::List("host names, like `shop.example`"))];
+
+pub(super) const CLIENT_CA: &[Key] = &[
+    given(
+        "file",
+        Kind::Text(
+            "the path of a PEM file: the certificates of the authorities that clients have theirs from",
+        ),
+    ),
+    key("required", Kind::Flag, "true"),
+];
+
+pub(super) const HSTS: &[Key] = &[
+    key("max_age", HSTS_MAX_AGE, "365d"),
+    key("include_subdomains", Kind::Flag, "false"),
+    key("preload", Kind::Flag, "false"),
+];
+
+pub(super) const HSTS_MAX_AGE: Kind = Kind::Duration(Duration::ZERO, DAY.saturating_mul(3650));
 
 pub(super) const PROXY_PROTOCOL: &[Key] =
     &[given("from", Kind::List("networks, like `10.0.0.0/8`, or IP addresses"))];
@@ -345,6 +366,9 @@ fn spell(duration: Duration) -> String {
     let ms = duration.as_millis();
     match ms {
         0 => "0s".to_owned(),
+        _ if ms > DAY.as_millis() && ms.is_multiple_of(DAY.as_millis()) => {
+            format!("{}d", ms / DAY.as_millis())
+        }
         _ if ms.is_multiple_of(3_600_000) => format!("{}h", ms / 3_600_000),
         _ if ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),
         _ if ms.is_multiple_of(1_000) => format!("{}s", ms / 1_000),

@@ -193,6 +193,19 @@ pub struct Tls {
     /// Names whose certificates come from the plan's authority, each its own; in lower case.
     pub acme: Vec<Name>,
     pub min_version: TlsVersion,
+    /// `None` asks clients for no certificate.
+    pub client_ca: Option<ClientCa>,
+    /// The value of the Strict-Transport-Security field in responses, if they are to have one.
+    pub hsts: Option<String>,
+}
+
+/// Whose certificates clients show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCa {
+    /// The authorities' certificates, as written.
+    pub file: PathBuf,
+    /// Who shows none is refused.
+    pub is_required: bool,
 }
 
 /// Where a certificate and its key are, as written: a relative path begins at the working directory.
@@ -200,6 +213,8 @@ pub struct Tls {
 pub struct Certificate {
     pub cert: PathBuf,
     pub key: PathBuf,
+    /// The staple that goes with it.
+    pub ocsp: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

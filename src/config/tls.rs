@@ -1,13 +1,18 @@
 //! A listener's TLS: where its certificates are, and what it asks of clients. The files are read elsewhere (room `tls`).
 
 use super::acme;
-use super::keys;
+use super::keys::{self, Kind};
 use super::names::Once;
-use super::plan::{Certificate, Tls, TlsVersion};
+use super::plan::{Certificate, ClientCa, Tls, TlsVersion};
 use super::problem::{Fault, quoted};
-use super::section::Section;
+use super::section::{Section, out_of_range};
 use super::tree::Scalar;
+use crate::units;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// What lists of browsers ask for (hstspreload.org).
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 pub(super) fn tls(section: Section<'_>) -> Tls {
     let acme = acme::names(&section);
@@ -15,7 +20,57 @@ pub(super) fn tls(section: Section<'_>) -> Tls {
         certificates: certificates(&section, acme.is_some()),
         acme: acme.unwrap_or_default(),
         min_version: section.choice("min_version", &[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)]),
+        client_ca: client_ca(&section),
+        hsts: hsts(&section),
     }
+}
+
+/// The field of RFC 6797 section 6.1; a duration alone is its `max-age`.
+fn hsts(section: &Section<'_>) -> Option<String> {
+    let at = section.get("hsts").filter(|at| !at.is_null())?;
+    let seconds = |max_age: Duration| format!("max-age={}", max_age.as_secs());
+    if at.is_scalar() {
+        return at.scalar(&"a duration, like `365d`", max_age).map(seconds);
+    }
+    section.section("hsts", |hsts| {
+        let max_age = hsts.duration("max_age");
+        let mut value = seconds(max_age);
+        let (below, preload) = (hsts.flag("include_subdomains"), hsts.flag("preload"));
+        if below {
+            value.push_str("; includeSubDomains");
+        }
+        if preload {
+            value.push_str("; preload");
+            if let Some(at) = hsts.get("preload").filter(|_| !below || max_age < YEAR) {
+                at.warn(Fault::new(
+                    "browsers' lists take no such site",
+                    "add `include_subdomains: true` and a `max_age` of `365d` at least",
+                ));
+            }
+        }
+        value
+    })
+}
+
+fn max_age(scalar: &Scalar<'_>) -> Result<Duration, Fault> {
+    let Kind::Duration(least, most) = keys::HSTS_MAX_AGE else { unreachable!("it is a duration") };
+    match units::duration(&scalar.text).map_err(Fault::from)? {
+        age if (least..=most).contains(&age) => Ok(age),
+        _ => Err(out_of_range(scalar, &keys::HSTS_MAX_AGE)),
+    }
+}
+
+/// A path alone requires a certificate of every client.
+fn client_ca(section: &Section<'_>) -> Option<ClientCa> {
+    let at = section.get("client_ca").filter(|at| !at.is_null())?;
+    if at.is_scalar() {
+        let file = at.scalar(&"the path of a PEM file", path)?;
+        return Some(ClientCa { file, is_required: true });
+    }
+    section.section("client_ca", |section| {
+        let (file, is_required) = (section.required("file", path), section.flag("required"));
+        Some(ClientCa { file: file?, is_required })
+    })?
 }
 
 fn certificates(section: &Section<'_>, has_others: bool) -> Vec<Certificate> {
@@ -37,12 +92,13 @@ fn certificates(section: &Section<'_>, has_others: bool) -> Vec<Certificate> {
             let section = item.section(keys::CERTIFICATE)?;
             let cert = section.required("cert", path);
             let key = section.required("key", path);
+            let ocsp = section.nullable("ocsp", path);
             let cert = cert?;
             if let Some(line) = taken.seen(cert.clone(), item.line()) {
                 let again = format!("{} is there already", quoted(&cert.to_string_lossy()));
                 item.refuse(Fault::new(again, format!("see line {line}; keep one of them")));
             }
-            Some(Certificate { cert, key: key? })
+            Some(Certificate { cert, key: key?, ocsp })
         })
         .collect()
 }

@@ -77,6 +77,7 @@ impl Doors {
             dropped: door.drops.read(),
             handshakes: door.handshakes.read(),
             certificates: door.tls.load().iter().flat_map(|tls| tls.expiries.iter()).map(expiry).collect(),
+            staples: door.tls.load().iter().flat_map(|tls| tls.staples.iter()).map(expiry).collect(),
         };
         doors.iter().map(reading).collect()
     }

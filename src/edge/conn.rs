@@ -9,6 +9,7 @@ use super::door::Door;
 use super::socket::Socket;
 use super::watch::Watched;
 use crate::access_log::Why;
+use crate::tls::Identity;
 use async_trait::async_trait;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -49,6 +50,16 @@ pub(crate) struct Client {
     pub(crate) text: String,
     /// The TLS version, if TLS ends here: `TLSv1.3`.
     pub(crate) tls: Option<&'static str>,
+    /// Who it is by its certificate, if it has shown one.
+    pub(crate) identity: Option<Arc<Identity>>,
+}
+
+impl Client {
+    /// What answers say in Strict-Transport-Security, over TLS only (RFC 6797 section 7.2).
+    pub(super) fn hsts(&self) -> Option<String> {
+        self.tls?;
+        self.door.plan.load().tls.as_ref()?.hsts.clone()
+    }
 }
 
 /// What the two ends of an exchange tell each other: the connection below Pingora, and the hooks above it.

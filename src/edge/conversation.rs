@@ -171,8 +171,10 @@ async fn refuse(mut conn: Box<Conn>, status: u16) {
         .and_then(|status| status.canonical_reason())
         .unwrap_or("Refused");
     let body = format!("{status} {reason}\n");
+    let hsts = conn.seat.client.hsts().map(|value| format!("Strict-Transport-Security: {value}\r\n"));
+    let hsts = hsts.unwrap_or_default();
     let answer = format!(
-        "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{hsts}Connection: close\r\n\r\n{body}",
         body.len()
     );
     // It fits any send buffer; a client that does not even take that has no use for it.

@@ -13,6 +13,7 @@ mod door;
 mod gate;
 mod head;
 mod listen;
+mod parting;
 mod pipes;
 mod preface;
 mod reception;

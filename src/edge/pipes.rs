@@ -55,9 +55,14 @@ impl Pipe {
         self.held
     }
 
-    /// Takes what a socket has; 0 is its end. Only an empty pipe may be filled: a full one could not be told from
+    /// Takes what a socket has, at `most` so much (not 0); 0 is its end. Only an empty pipe may be filled: a full one could not be told from
     /// a socket that has nothing.
-    pub(super) fn poll_fill(&mut self, from: &Socket, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_fill(
+        &mut self,
+        from: &Socket,
+        most: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         let Some(ends) = &self.ends else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
         let filled = from.poll_io(cx, Interest::READABLE, || {
             Ok(splice(
@@ -65,7 +70,7 @@ impl Pipe {
                 None,
                 &ends.write,
                 None,
-                CAPACITY,
+                CAPACITY.min(most),
                 SpliceFlags::NONBLOCK | SpliceFlags::MOVE,
             )?)
         });

@@ -16,7 +16,7 @@ use crate::client_hello::Hello;
 use crate::config::plan::Protocol;
 use crate::metrics::Handshake;
 use crate::proxy_header::Origin;
-use crate::tls::Termination;
+use crate::tls::{Identity, Termination};
 use pingora::server::ShutdownWatch;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -58,6 +58,8 @@ struct Guest {
     /// Read of it already.
     first: Vec<u8>,
     hello: Option<Hello>,
+    /// By its certificate.
+    identity: Option<Arc<Identity>>,
 }
 
 /// Serves a connection to its end.
@@ -73,7 +75,9 @@ impl<S: Serve> Reception<S> {
             let ip = peer.ip().to_canonical();
             plan.proxies.iter().any(|network| network.contains(&ip))
         });
-        let guest = Guest { socket, watch, source: peer, destination: None, first: Vec::new(), hello: None };
+        let first = Vec::new();
+        let guest =
+            Guest { socket, watch, source: peer, destination: None, first, hello: None, identity: None };
         let is_tls = plan.protocol == Protocol::TlsPassthrough;
         let tls = self.door.tls.load_full().filter(|_| plan.protocol == Protocol::Http);
         if !is_proxy && !is_tls && tls.is_none() {
@@ -133,28 +137,33 @@ impl<S: Serve> Reception<S> {
     }
 
     async fn shake_hands(&self, guest: Guest, tls: &Termination) -> Option<Guest> {
-        let Guest { socket, watch, source, destination, first, hello } = guest;
-        let shaken = secure::handshake(socket, &watch, first, Arc::clone(&tls.config)).await;
+        let Guest { socket, watch, source, destination, mut first, hello, .. } = guest;
+        let shaken = secure::handshake(socket, &watch, &mut first, Arc::clone(&tls.config)).await;
         let counts = &self.door.handshakes;
         match shaken {
-            Ok((mut socket, shaken)) => {
-                counts.count(match shaken {
-                    Shaken::Full => Handshake::Full,
-                    Shaken::Resumed => Handshake::Resumed,
-                });
+            Ok(Shaken { mut socket, is_resumed, identity }) => {
+                counts.count(if is_resumed { Handshake::Resumed } else { Handshake::Full });
                 if let Socket::Tls(secure) = &mut socket
                     && secure.is_challenge()
                 {
                     secure.say_the_end();
                     return None;
                 }
-                Some(Guest { socket, watch, source, destination, first: Vec::new(), hello })
+                Some(Guest { socket, watch, source, destination, first: Vec::new(), hello, identity })
             }
             Err(trouble) => {
                 // Who left without a word did not try.
                 let trouble = trouble?;
-                counts.count(Handshake::Failed);
-                self.tell.turned_away(&self.client(source, None), trouble);
+                counts.count(match trouble.why {
+                    Why::ClientCertificate => Handshake::ClientCertificate,
+                    _ => Handshake::Failed,
+                });
+                let client = self.client(source);
+                match trouble.status {
+                    0 => self.tell.turned_away(&client, trouble),
+                    // It was a request, in plain text.
+                    _ => self.tell.refused(&client, &first, trouble),
+                }
                 None
             }
         }
@@ -162,15 +171,16 @@ impl<S: Serve> Reception<S> {
 
     fn turn_away<T>(&self, guest: &Guest, trouble: Option<Trouble>) -> Option<T> {
         if let Some(trouble) = trouble {
-            self.tell.turned_away(&self.client(guest.source, None), trouble);
+            self.tell.turned_away(&self.client(guest.source), trouble);
         }
         None
     }
 
-    fn client(&self, source: Option<SocketAddr>, tls: Option<&'static str>) -> Client {
+    fn client(&self, source: Option<SocketAddr>) -> Client {
         let ip = source.map(|source| source.ip().to_canonical());
         let text = ip.map_or_else(|| "unix".to_owned(), |ip| ip.to_string());
-        Client { listener: self.door.id, door: Arc::clone(&self.door), ip, text, tls }
+        let door = Arc::clone(&self.door);
+        Client { listener: self.door.id, door, ip, text, tls: None, identity: None }
     }
 
     /// `None` when the client has too many connections open already.
@@ -184,15 +194,16 @@ impl<S: Serve> Reception<S> {
             // Nobody answers an HTTP client here.
             let why = Why::ClientLimit;
             let status = if self.door.plan.load().protocol == Protocol::Http { 0 } else { why.status() };
-            self.tell.turned_away(&self.client(guest.source, None), Trouble { status, why, detail: None });
+            self.tell.turned_away(&self.client(guest.source), Trouble { status, why, detail: None });
         }
         pass.map(Some)
     }
 
     /// Begins to serve.
     fn serve(&self, guest: Guest) -> Served {
-        let client = Arc::new(self.client(guest.source, guest.socket.tls()));
-        let Guest { socket, watch, source, destination, first, hello } = guest;
+        let tls = guest.socket.tls();
+        let Guest { socket, watch, source, destination, first, hello, identity } = guest;
+        let client = Arc::new(Client { tls, identity, ..self.client(source) });
         let protocol = self.door.plan.load().protocol;
         match protocol {
             // What waited to be accepted when a reload made a listener one of datagrams.

@@ -13,6 +13,7 @@ use super::socket::{Socket, with_scratch};
 use super::watch::{Watch, Watched};
 use crate::access_log::Why;
 use crate::metrics::TcpSeries;
+use crate::websocket::{self, Frames};
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,6 +24,8 @@ use tokio::io::ReadBuf;
 const SPLICE_FROM: usize = 16 * 1024;
 /// Until they come in pieces smaller than this. Lower, so that a flow does not change its way at every read.
 const SPLICE_UNTIL: usize = 4 * 1024;
+/// An end that is no fault of either side (RFC 6455 section 7.4.1).
+const GOING_AWAY: u16 = 1001;
 
 /// Both directions between a client and a server.
 #[derive(Debug)]
@@ -30,7 +33,8 @@ pub(crate) struct Duplex {
     /// From the client to the server.
     up: Flow,
     down: Flow,
-    /// The end of one direction is the other's too, once what was read of that is written.
+    /// The end of one direction is the other's too, once what was read of that is written: a protocol like WebSocket
+    /// knows no half-closed connections, and half of one would only take up a place until it times out.
     ends_together: bool,
 }
 
@@ -58,6 +62,8 @@ struct Flow {
     read: u64,
     /// Read and never to be written.
     lost: u64,
+    /// A WebSocket's, of what was read.
+    frames: Option<Frames>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,15 +111,22 @@ impl Duplex {
         Self { up: Flow::new(up.0, up.1), down: Flow::new(down.0, down.1), ends_together: false }
     }
 
-    /// For a protocol that knows no half-closed connections, as WebSocket: half of one would only take up a place
-    /// until it times out.
-    pub(crate) fn ending_together(self) -> Self {
+    /// What passes is a WebSocket's: ended from our side, it ends with a close frame to both, as far as frames of
+    /// theirs are not cut by that.
+    pub(crate) fn of_websocket(mut self) -> Self {
+        self.up.follow_frames();
+        self.down.follow_frames();
         Self { ends_together: true, ..self }
     }
 
     /// Bytes that reached the server, and the client.
     pub(crate) fn passed(&self) -> (u64, u64) {
         (self.up.passed(), self.down.passed())
+    }
+
+    /// Whether all that was read has been written.
+    pub(crate) fn is_delivered(&self) -> bool {
+        self.up.left() + self.down.left() == 0
     }
 
     /// Moves what can be moved; ready with the reason once both directions are over, or the watch interrupts.
@@ -126,7 +139,7 @@ impl Duplex {
     ) -> Poll<Why> {
         watch.wake_by(cx.waker());
         if let Some(why) = watch.interrupted() {
-            self.cut(client, server);
+            self.cut(client, server, why);
             return Poll::Ready(why);
         }
         let before = (self.up.read, self.down.read, self.up.left() + self.down.left());
@@ -152,10 +165,9 @@ impl Duplex {
             client.end_with_reset();
             return Poll::Ready(Why::ServerReset);
         }
-        let nothing_left = self.up.left() + self.down.left() == 0;
         match (self.up.stage, self.down.stage) {
             (Stage::Ended, Stage::Ended) => Poll::Ready(Why::Ok),
-            (Stage::Ended, _) | (_, Stage::Ended) if self.ends_together && nothing_left => {
+            (Stage::Ended, _) | (_, Stage::Ended) if self.ends_together && self.is_delivered() => {
                 Poll::Ready(Why::Ok)
             }
             (Stage::Broken, Stage::Ended | Stage::Broken) => Poll::Ready(Why::ServerReset),
@@ -165,19 +177,38 @@ impl Duplex {
     }
 
     /// Ends it from our side.
-    fn cut(&self, client: &mut Socket, server: &mut Socket) {
-        if self.up.left() > 0 {
-            server.end_with_reset();
-        }
-        if self.down.left() > 0 {
-            client.end_with_reset();
-        }
+    fn cut(&self, client: &mut Socket, server: &mut Socket, why: Why) {
+        self.up.cut(server, why, Some(fastrand::u32(..).to_ne_bytes()));
+        self.down.cut(client, why, None);
     }
 }
 
 impl Flow {
     fn new(waiting: Vec<u8>, read: u64) -> Self {
-        Self { waiting, at: 0, is_bulk: false, pipe: None, stage: Stage::Open, read, lost: 0 }
+        Self { waiting, at: 0, is_bulk: false, pipe: None, stage: Stage::Open, read, lost: 0, frames: None }
+    }
+
+    fn follow_frames(&mut self) {
+        let mut frames = Frames::default();
+        let before = self.waiting.len().saturating_sub(self.read as usize);
+        frames.pass(&self.waiting[before..]);
+        self.frames = Some(frames);
+    }
+
+    /// Ends the direction from our side: a stream cut short must not look whole.
+    fn cut(&self, to: &mut Socket, why: Why, mask: Option<[u8; 4]>) {
+        if self.left() > 0 {
+            to.end_with_reset();
+        } else if self.stage == Stage::Open && self.frames.as_ref().is_some_and(Frames::is_between) {
+            // It fits any send buffer; who does not even take that has no use for it.
+            let _ = to.try_write(&websocket::close(GOING_AWAY, why.as_str(), mask));
+        }
+    }
+
+    /// How many bytes may be moved without a look at them.
+    fn may_pass_unseen(&self) -> usize {
+        let left = |frames: &Frames| usize::try_from(frames.left()).unwrap_or(usize::MAX);
+        self.frames.as_ref().map_or(usize::MAX, left)
     }
 
     /// Bytes read and not yet written.
@@ -242,9 +273,12 @@ impl Flow {
             self.is_bulk = false;
             return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
         };
-        let n = std::task::ready!(pipe.poll_fill(from, cx))?;
-        self.is_bulk = n >= SPLICE_UNTIL;
+        let n = std::task::ready!(pipe.poll_fill(from, self.may_pass_unseen(), cx))?;
         self.read += n as u64;
+        if let Some(frames) = &mut self.frames {
+            frames.skip(n as u64);
+        }
+        self.is_bulk = n >= SPLICE_UNTIL && self.may_pass_unseen() >= SPLICE_UNTIL;
         // At the end there is nothing to drain; a pipe that stayed would be two open files for as long as the other
         // direction lasts.
         self.pipe = Some(pipe).filter(|pipe| pipe.held() > 0);
@@ -266,6 +300,9 @@ impl Flow {
                 return Poll::Ready(Ok(0));
             }
             self.read += bytes.len() as u64;
+            if let Some(frames) = &mut self.frames {
+                frames.pass(bytes);
+            }
             let n = match to.poll_write(cx, bytes) {
                 Poll::Ready(Ok(n)) => n,
                 // The next write fails as well.
@@ -274,7 +311,8 @@ impl Flow {
             if n < bytes.len() {
                 self.waiting = bytes[n..].to_vec();
             }
-            self.is_bulk = bytes.len() >= SPLICE_FROM && from.is_plain() && to.is_plain();
+            let large = bytes.len().min(self.may_pass_unseen()) >= SPLICE_FROM;
+            self.is_bulk = large && from.is_plain() && to.is_plain();
             Poll::Ready(Ok(bytes.len()))
         })
     }

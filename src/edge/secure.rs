@@ -4,21 +4,23 @@
 //! ends flushes ([`Secure::poll_flush`]). Nothing here waits by itself: deadlines are the watch's, as everywhere.
 
 use super::Trouble;
+use super::parting;
 use super::preface::{self, Ended};
 use super::socket::Socket;
 use super::watch::Watched;
 use crate::access_log::Why;
-use crate::tls::ACME_TLS;
+use crate::tls::{ACME_TLS, Identity};
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::{self, AlertDescription, HandshakeKind, InvalidMessage, PeerIncompatible};
-use tokio_rustls::rustls::{ProtocolVersion, ServerConfig};
+use tokio_rustls::rustls::{self, AlertDescription, CertificateError, HandshakeKind, InvalidMessage};
+use tokio_rustls::rustls::{PeerIncompatible, ProtocolVersion, ServerConfig, ServerConnection};
 use tokio_rustls::server::TlsStream;
 
 /// What TLS begins with: a record of the kind `handshake` (RFC 8446 section 5.1).
@@ -37,30 +39,46 @@ impl fmt::Debug for Secure {
     }
 }
 
-/// How a handshake ended that did not fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shaken {
-    Full,
-    Resumed,
+/// A handshake that did not fail.
+#[derive(Debug)]
+pub(super) struct Shaken {
+    pub(super) socket: Socket,
+    /// By a session of before.
+    pub(super) is_resumed: bool,
+    /// Who the client is by its certificate, if it has shown one.
+    pub(super) identity: Option<Arc<Identity>>,
 }
 
-/// Shakes hands. `first` is what was read of the connection already.
+/// Whether a connection begins as HTTP/1 does: with a method, of which there may be only a part so far. Methods are in
+/// capitals (RFC 9110 section 9.1), and no TLS record begins so.
+fn begins_with_method(first: &[u8]) -> bool {
+    /// As many letters as the longest of those that are registered.
+    const LONGEST: usize = 17;
+    let word = first.split(|byte| *byte == b' ').next().unwrap_or_default();
+    (1..=LONGEST).contains(&word.len()) && word.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'-')
+}
+
+/// Shakes hands. `first` is what was read of the connection already; what came of a handshake that fails is left there.
 pub(super) async fn handshake(
     mut socket: Socket,
     watch: &Watched,
-    mut first: Vec<u8>,
+    first: &mut Vec<u8>,
     config: Arc<ServerConfig>,
-) -> Result<(Socket, Shaken), Ended> {
+) -> Result<Shaken, Ended> {
     const INCOMPLETE: &str = "TLS handshake incomplete";
     if first.is_empty() {
         // Who sends nothing costs nothing yet.
-        preface::arrive(&mut socket, watch, &mut first, INCOMPLETE).await.map_err(unanswered)?;
+        preface::arrive(&mut socket, watch, first, INCOMPLETE).await.map_err(unanswered)?;
     }
     if first[0] != HANDSHAKE {
+        if begins_with_method(first) {
+            parting::answer_plain_http(socket).await;
+            return Err(Some(Trouble { status: 400, ..trouble(Why::TlsHandshake, "plain HTTP") }));
+        }
         return Err(Some(trouble(Why::TlsHandshake, "not TLS")));
     }
     let mut refused = Ok(());
-    let mut accepting = TlsAcceptor::from(config).accept_with(socket, |session| {
+    let accepting = TlsAcceptor::from(config).accept_with(socket, |session| {
         let mut rest = &first[..];
         while !rest.is_empty() && refused.is_ok() {
             refused = match session.read_tls(&mut rest) {
@@ -69,32 +87,53 @@ pub(super) async fn handshake(
             };
         }
     });
+    let mut accepting = accepting.into_fallible();
     if let Err(error) = refused {
         // The client is told, if it takes that at once.
         poll_fn(|cx| Poll::Ready(Pin::new(&mut accepting).poll(cx).is_ready())).await;
-        return Err(Some(trouble(Why::TlsHandshake, reason(&error))));
+        return Err(Some(failure(&error)));
     }
     let shaken = poll_fn(|cx| {
         watch.wake_by(cx.waker());
         if let Some(why) = watch.interrupted() {
-            return Poll::Ready(Err(trouble(why, INCOMPLETE)));
+            return Poll::Ready(Err((trouble(why, INCOMPLETE), None)));
         }
-        Poll::Ready(ready!(Pin::new(&mut accepting).poll(cx)).map_err(|error| {
+        Poll::Ready(ready!(Pin::new(&mut accepting).poll(cx)).map_err(|(error, socket)| {
             let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
-            error.map_or(trouble(Why::ClientAborted, INCOMPLETE), |error| {
-                trouble(Why::TlsHandshake, reason(error))
-            })
+            match error {
+                None => (trouble(Why::ClientAborted, INCOMPLETE), None),
+                Some(error) => (failure(error), Some(socket)),
+            }
         }))
     });
-    let stream = shaken.await.map_err(Some)?;
-    let shaken = match stream.get_ref().1.handshake_kind() {
-        Some(HandshakeKind::Resumed) => Shaken::Resumed,
-        _ => Shaken::Full,
+    let stream = match shaken.await {
+        Ok(stream) => stream,
+        Err((trouble, told)) => {
+            // It has been told why, and with TLS 1.3 may have sent its first request already.
+            if let Some(socket) = told {
+                parting::part(socket).await;
+            }
+            return Err(Some(trouble));
+        }
     };
-    Ok((Socket::Tls(Box::new(Secure { stream, is_cut: false })), shaken))
+    let session = stream.get_ref().1;
+    let is_resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+    let identity = identity(session).map_err(|detail| trouble(Why::ClientCertificate, detail))?;
+    let socket = Socket::Tls(Box::new(Secure { stream, is_cut: false }));
+    Ok(Shaken { socket, is_resumed, identity })
 }
 
-/// No status reaches a client before the handshake.
+/// Who the client is by its certificate, be it of this handshake or of the session's first.
+fn identity(session: &ServerConnection) -> Result<Option<Arc<Identity>>, &'static str> {
+    let Some(certificate) = session.peer_certificates().and_then(<[_]>::first) else { return Ok(None) };
+    let identity = Identity::of(certificate).ok_or("certificate unreadable")?;
+    match identity.is_over(SystemTime::now()) {
+        true => Err("certificate expired"),
+        false => Ok(Some(Arc::new(identity))),
+    }
+}
+
+/// No status reaches a client of TLS before the handshake.
 fn trouble(why: Why, detail: &'static str) -> Trouble {
     Trouble { status: 0, why, detail: Some(detail) }
 }
@@ -104,6 +143,29 @@ fn unanswered(ended: Ended) -> Ended {
 }
 
 /// What the log says of a failed handshake.
+fn failure(error: &rustls::Error) -> Trouble {
+    match error {
+        rustls::Error::NoCertificatesPresented => trouble(Why::ClientCertificate, "no certificate"),
+        rustls::Error::InvalidCertificate(error) => trouble(
+            Why::ClientCertificate,
+            match error {
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => "certificate expired",
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                    "certificate not valid yet"
+                }
+                CertificateError::UnknownIssuer => "certificate of an unknown authority",
+                CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                    "certificate not for clients"
+                }
+                CertificateError::BadEncoding => "certificate malformed",
+                CertificateError::BadSignature => "certificate with a bad signature",
+                _ => "certificate refused",
+            },
+        ),
+        error => trouble(Why::TlsHandshake, reason(error)),
+    }
+}
+
 fn reason(error: &rustls::Error) -> &'static str {
     match error {
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => "not TLS",
@@ -233,5 +295,28 @@ impl Write for AtOnce<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_known_by_its_method() {
+        for (first, is_request) in [
+            (&b"GET / HTTP/1.1\r\n"[..], true),
+            (b"G", true),
+            (b"PRI * HTTP/2.0\r\n", true),
+            (b"BASELINE-CONTROL /", true),
+            (b"VERSION-CONTROLLERS /", false),
+            (b"get / HTTP/1.1\r\n", false),
+            (b"SSH-2.0-OpenSSH_9\r\n", false),
+            (b" GET", false),
+            (b"\x80\x2e\x01", false),
+            (b"", false),
+        ] {
+            assert_eq!(begins_with_method(first), is_request, "{first:?}");
+        }
     }
 }

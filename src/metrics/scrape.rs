@@ -29,6 +29,8 @@ pub struct ListenerReading {
     pub handshakes: super::HandshakeReading,
     /// Files of certificates, and until when these hold, in seconds since 1970.
     pub certificates: Vec<(String, i64)>,
+    /// The same for the certificates' staples.
+    pub staples: Vec<(String, i64)>,
 }
 
 /// What is needed to write the page.

@@ -12,16 +12,19 @@ pub enum Handshake {
     /// By a ticket or session of before.
     Resumed,
     Failed,
+    /// The client has no certificate that will do.
+    ClientCertificate,
 }
 
 impl Handshake {
-    const ALL: [Self; 3] = [Self::Full, Self::Resumed, Self::Failed];
+    const ALL: [Self; 4] = [Self::Full, Self::Resumed, Self::Failed, Self::ClientCertificate];
 
     fn label(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::Resumed => "resumed",
             Self::Failed => "failed",
+            Self::ClientCertificate => "client_certificate",
         }
     }
 }
@@ -52,6 +55,10 @@ pub(super) fn families(listeners: &[ListenerReading]) -> impl Iterator<Item = Me
         "evenkeel_tls_listener_certificate_expiry_timestamp_seconds",
         "Until when a listener's certificate holds, by its file.",
     );
+    let mut staples = Family::gauge(
+        "evenkeel_tls_listener_ocsp_expiry_timestamp_seconds",
+        "Until when the OCSP staple of a listener's certificate holds, by the certificate's file.",
+    );
     for listener in listeners {
         for end in Handshake::ALL {
             let count = listener.handshakes.0[end as usize];
@@ -62,6 +69,9 @@ pub(super) fn families(listeners: &[ListenerReading]) -> impl Iterator<Item = Me
         for (certificate, at) in &listener.certificates {
             expiry.add(&[("listener", &listener.name), ("certificate", certificate)], *at as f64);
         }
+        for (certificate, at) in &listener.staples {
+            staples.add(&[("listener", &listener.name), ("certificate", certificate)], *at as f64);
+        }
     }
-    [handshakes, expiry].into_iter().filter_map(Family::finish)
+    [handshakes, expiry, staples].into_iter().filter_map(Family::finish)
 }

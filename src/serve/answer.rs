@@ -14,6 +14,8 @@ pub(super) fn body(status: u16) -> String {
 pub(super) struct Said<'a> {
     /// Where the client is sent instead.
     pub(super) location: Option<&'a str>,
+    /// What it is told of TLS.
+    pub(super) hsts: Option<&'a str>,
     /// The body, where it is not the status in words.
     pub(super) proof: Option<&'a str>,
 }
@@ -26,11 +28,12 @@ pub(super) fn write(why: Why, said: Said<'_>, head_request: bool, closes: bool, 
     let (line, length) = (words.trim_end(), body.len());
     let retry = if status == 503 { "Retry-After: 1\r\n" } else { "" };
     let location = said.location.map(|location| format!("Location: {location}\r\n")).unwrap_or_default();
+    let hsts = said.hsts.map(|value| format!("Strict-Transport-Security: {value}\r\n")).unwrap_or_default();
     let close = if closes { "Connection: close\r\n" } else { "" };
     let sent = if head_request { "" } else { body };
     let answer = format!(
         "HTTP/1.1 {line}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\
-         Cache-Control: no-store\r\n{location}{retry}{close}\r\n{sent}"
+         Cache-Control: no-store\r\n{location}{retry}{hsts}{close}\r\n{sent}"
     );
     out.extend_from_slice(answer.as_bytes());
     sent.len() as u64
@@ -50,7 +53,8 @@ mod tests {
              Cache-Control: no-store\r\nRetry-After: 1\r\nConnection: close\r\n\r\n503 Service Unavailable\n"
         );
         let mut out = Vec::new();
-        assert_eq!(write(Why::NoRoute, Said::default(), true, false, &mut out), 0);
-        assert!(out.ends_with(b"Content-Length: 14\r\nCache-Control: no-store\r\n\r\n"));
+        let said = Said { hsts: Some("max-age=1"), ..Said::default() };
+        assert_eq!(write(Why::NoRoute, said, true, false, &mut out), 0);
+        assert!(out.ends_with(b"no-store\r\nStrict-Transport-Security: max-age=1\r\n\r\n"));
     }
 }

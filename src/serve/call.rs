@@ -106,6 +106,7 @@ impl<S: Series> Call<S> {
             first_byte: None,
             tries: self.tries,
             tls: None,
+            client_cert: None,
             request_id: None,
             generation: self.generation,
             cache: None,

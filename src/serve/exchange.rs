@@ -106,7 +106,7 @@ impl Exchange {
 
     /// What an answer of ours says beyond its status.
     pub(super) fn said(&self) -> Said<'_> {
-        Said { location: self.location.as_deref(), proof: self.proof.as_deref() }
+        Said { location: self.location.as_deref(), hsts: self.hsts(), proof: self.proof.as_deref() }
     }
 
     pub(super) fn client(&self) -> &str {
@@ -115,6 +115,12 @@ impl Exchange {
             (None, Some(seat)) => &seat.client.text,
             (None, None) => "-",
         }
+    }
+
+    /// What a response says in Strict-Transport-Security, over TLS only (RFC 6797 section 7.2).
+    pub(super) fn hsts(&self) -> Option<&str> {
+        self.seat.as_ref()?.client.tls?;
+        self.listener.as_ref()?.plan.tls.as_ref()?.hsts.as_deref()
     }
 
     pub(super) fn pool(&self) -> Option<&Arc<Pool>> {
@@ -395,6 +401,7 @@ impl Exchange {
             first_byte: self.first_byte,
             tries,
             tls: seat.client.tls,
+            client_cert: seat.client.identity.as_ref().map(|identity| &*identity.subject),
             request_id: self.request_id.as_deref(),
             generation: self.generation,
             cache: None,

@@ -1,11 +1,13 @@
 //! Who the client is, and what servers are told of it: X-Forwarded-For, -Proto and -Host, Forwarded
-//! (RFC 7239) and X-Request-Id.
+//! (RFC 7239) and X-Request-Id; and who the client is by its certificate: Client-Cert (RFC 9440).
 //!
 //! Only a trusted proxy's word is taken and added to; anybody else's is replaced, or a client could
-//! give itself any address.
+//! give itself any address. Of a certificate nobody's word is taken: what says so in a request ends here, whatever the
+//! listener, since a server cannot tell by which one a request came.
 
 use crate::edge::Client;
 use crate::fields::Fields;
+use crate::tls::Identity;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 use std::borrow::Cow;
@@ -17,6 +19,9 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static FORWARDED: HeaderName = header::FORWARDED;
+static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+static CLIENT_CERT_SUBJECT: HeaderName = HeaderName::from_static("x-client-cert-subject");
+static CLIENT_CERT_FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-fingerprint");
 
 /// The client as seen through trusted proxies: the last address of X-Forwarded-For that is not one of
 /// theirs. `None` when the peer itself is the client.
@@ -61,11 +66,14 @@ pub(super) struct Peer<'a> {
     pub(super) text: &'a str,
     /// Its connection is encrypted.
     pub(super) is_secure: bool,
+    /// Who it is by its certificate.
+    pub(super) identity: Option<&'a Identity>,
 }
 
 impl<'a> From<&'a Client> for Peer<'a> {
     fn from(client: &'a Client) -> Self {
-        Self { ip: client.ip, text: &client.text, is_secure: client.tls.is_some() }
+        let (is_secure, identity) = (client.tls.is_some(), client.identity.as_deref());
+        Self { ip: client.ip, text: &client.text, is_secure, identity }
     }
 }
 
@@ -92,13 +100,26 @@ pub(super) struct Told<'a> {
     pub(super) tell: Tell<'a>,
 }
 
+/// Whether this is a field that only we may say of a client's certificate. Names with underscores are meant too: many
+/// application servers make one variable of `Client-Cert` and `Client_Cert`.
+pub(super) fn is_about_certificate(name: &[u8]) -> bool {
+    const NAMES: [&str; 4] =
+        ["client-cert", "client-cert-chain", "x-client-cert-subject", "x-client-cert-fingerprint"];
+    // Almost every field of every request ends here.
+    if !matches!(name.len(), 11 | 17 | 21 | 25) {
+        return false;
+    }
+    let plain = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    NAMES.iter().any(|other| name.len() == other.len() && name.iter().map(plain).eq(other.bytes()))
+}
+
 /// The fields of a request from `peer` that tell a server of the way it came.
 pub(super) fn tell<'a>(
     fields: &'a impl Fields,
     peer: Peer<'a>,
     trusted: &[IpNet],
     id: &'a str,
-) -> [Told<'a>; 5] {
+) -> [Told<'a>; 8] {
     let host = fields.text(&header::HOST);
     let believed = is_trusted(peer.ip, trusted);
     let before = if believed { joined(fields, &X_FORWARDED_FOR) } else { None };
@@ -116,12 +137,23 @@ pub(super) fn tell<'a>(
         None => Tell::Remove,
     };
     let told = |name, title, tell| Told { name, title, tell };
+    let identity = |of: fn(&'a Identity) -> &'a str| match peer.identity {
+        Some(identity) => Tell::Set(of(identity).into()),
+        None => Tell::Keep,
+    };
     [
         told(&X_FORWARDED_FOR, "X-Forwarded-For", forwarded_for),
         told(&X_FORWARDED_PROTO, "X-Forwarded-Proto", proto),
         told(&X_FORWARDED_HOST, "X-Forwarded-Host", told_host),
         told(&FORWARDED, "Forwarded", Tell::Set(forwarded(fields, peer, believed, host).into())),
         told(&X_REQUEST_ID, "X-Request-Id", Tell::Set(id.into())),
+        told(&CLIENT_CERT, "Client-Cert", identity(|identity| &identity.certificate)),
+        told(&CLIENT_CERT_SUBJECT, "X-Client-Cert-Subject", identity(|identity| &identity.subject)),
+        told(
+            &CLIENT_CERT_FINGERPRINT,
+            "X-Client-Cert-Fingerprint",
+            identity(|identity| &identity.fingerprint),
+        ),
     ]
 }
 
@@ -132,6 +164,11 @@ pub(super) fn tell_map(headers: &mut HeaderMap, peer: Peer<'_>, trusted: &[IpNet
         Tell::Remove => Some((told.name, None)),
         Tell::Set(value) => Some((told.name, HeaderValue::try_from(&*value).ok())),
     });
+    let forged: Vec<HeaderName> =
+        headers.keys().filter(|name| is_about_certificate(name.as_str().as_bytes())).cloned().collect();
+    for name in forged {
+        headers.remove(name);
+    }
     // Growing the table twice costs more than all the rest.
     headers.reserve(own.len());
     for (name, value) in own.into_iter().flatten() {
@@ -232,7 +269,7 @@ mod tests {
 
     fn told(peer: &str, lines: &[(&'static str, &str)]) -> [String; 4] {
         let mut headers = headers(lines);
-        let peer = Peer { ip: Some(peer.parse().unwrap()), text: peer, is_secure: false };
+        let peer = Peer { ip: Some(peer.parse().unwrap()), text: peer, is_secure: false, identity: None };
         tell_map(&mut headers, peer, &networks(), "r-1");
         assert_eq!(headers["x-request-id"], "r-1");
         let all = |name: &str| headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
@@ -271,6 +308,33 @@ mod tests {
                 "for=6.6.6.6, for=\"[2001:db8::1]\";host=\"a:80\";proto=http"
             ]
         );
+    }
+
+    #[test]
+    fn what_is_said_of_certificates_is_known_however_it_is_written() {
+        for (name, about) in [
+            ("Client-Cert", true),
+            ("CLIENT_CERT", true),
+            ("client-cert_chain", true),
+            ("X_Client_Cert-Subject", true),
+            ("x-client-cert-fingerprint", true),
+            ("Client-Certs", false),
+            ("clientXcert", false),
+            ("Content-Type", false),
+            ("", false),
+        ] {
+            assert_eq!(is_about_certificate(name.as_bytes()), about, "{name}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_believed_about_a_certificate() {
+        let mut headers = headers(&[("client-cert", ":AA==:"), ("client_cert", ":AA==:"), ("x-a", "1")]);
+        let peer =
+            Peer { ip: Some("10.0.0.1".parse().unwrap()), text: "10.0.0.1", is_secure: true, identity: None };
+        tell_map(&mut headers, peer, &networks(), "r-1");
+        assert!(!headers.contains_key("client-cert") && !headers.contains_key("client_cert"));
+        assert_eq!(headers["x-a"], "1");
     }
 
     #[test]

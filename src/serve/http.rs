@@ -65,6 +65,9 @@ async fn write_answer(session: &mut Session, why: Why, said: Said<'_>) -> Result
     if let Some(location) = said.location {
         response.insert_header(header::LOCATION, location)?;
     }
+    if let Some(hsts) = said.hsts {
+        response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
+    }
     if status == 503 {
         response.insert_header(header::RETRY_AFTER, "1")?;
     }
@@ -295,6 +298,11 @@ impl ProxyHttp for Proxy {
             return Ok(());
         }
         seat.answered.store(true, Relaxed);
+        if let Some(hsts) = exchange.hsts()
+            && !response.headers.contains_key(header::STRICT_TRANSPORT_SECURITY)
+        {
+            response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
+        }
         if session.req_header().version == Version::HTTP_10 {
             // Such a client knows no chunks (RFC 9112 section 6.1): without a length, the body ends with the
             // connection.
@@ -368,7 +376,8 @@ impl ProxyHttp for Proxy {
         let error_code = if begun || why == Why::ClientAborted { 0 } else { why.status() };
         if error_code > 0 {
             session.set_keepalive(None);
-            if let Err(error) = write_answer(session, why, Said::default()).await {
+            let said = Said { hsts: exchange.hsts(), ..Said::default() };
+            if let Err(error) = write_answer(session, why, said).await {
                 debug!(%error, "cannot answer");
             } else if why == Why::BodyTooLarge {
                 session.set_read_timeout(Some(DRAIN_BODY));

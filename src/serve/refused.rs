@@ -98,6 +98,7 @@ fn nothing_but(client: &Client, trouble: Trouble, generation: u64) -> Record<'_>
         first_byte: None,
         tries: 0,
         tls: client.tls,
+        client_cert: client.identity.as_ref().map(|identity| &*identity.subject),
         request_id: None,
         generation,
         cache: None,

@@ -63,6 +63,6 @@ impl ResolvesServerCert for Resolver {
             let challenges = self.challenges.as_ref()?.0.load();
             return challenges.get(&hello.server_name()?.to_ascii_lowercase()).cloned();
         }
-        self.names.choose(hello.server_name(), hello.signature_schemes())
+        self.names.resolve(hello)
     }
 }

@@ -1,7 +1,9 @@
 //! Reads certificates and keys, and says what is wrong with them before a client would.
 
 use super::Expiry;
+use super::clients::Authorities;
 use super::names::Names;
+use super::staple::Staple;
 use crate::config::plan::{Certificate, Name, Plan};
 use crate::config::{self, Problem, Severity, Spot};
 use std::io;
@@ -21,13 +23,16 @@ use x509_parser::extensions::GeneralName;
 pub(crate) struct Certificates {
     pub(super) names: Names,
     pub(super) expiries: Vec<Expiry>,
+    pub(super) staples: Vec<Expiry>,
+    /// `None` asks clients for no certificate.
+    pub(super) clients: Option<Authorities>,
 }
 
 /// What is wrong with a file.
 #[derive(Debug)]
-struct Fault {
+pub(super) struct Fault {
     severity: Severity,
-    /// `cert` or `key`.
+    /// The key that names the file: `cert`, `key`, `ocsp` or `client_ca`.
     key: &'static str,
     message: String,
     help: String,
@@ -36,13 +41,18 @@ struct Fault {
 }
 
 impl Fault {
-    fn new(key: &'static str, file: &Path, what: &str, help: impl Into<String>) -> Self {
+    pub(super) fn new(key: &'static str, file: &Path, what: &str, help: impl Into<String>) -> Self {
         let message = format!("{} {what}", file.display());
         Self { severity: Severity::Error, key, message, help: help.into(), is_absence: false }
     }
 
-    fn warning(file: &Path, what: &str, help: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, ..Self::new("cert", file, what, help) }
+    /// The same of a file that can be done without.
+    pub(super) fn into_warning(self, help: &str) -> Self {
+        Self { severity: Severity::Warning, help: help.to_owned(), is_absence: false, ..self }
+    }
+
+    pub(super) fn warning(key: &'static str, file: &Path, what: &str, help: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::new(key, file, what, help) }
     }
 }
 
@@ -68,15 +78,23 @@ fn read_all(
     let listeners = plan.listeners.iter().map(|listener| {
         let tls = listener.tls.as_ref()?;
         let mut all = Certificates::default();
-        for (index, certificate) in tls.certificates.iter().enumerate() {
-            let mut faults = Vec::new();
-            all.add(certificate, now, &mut faults);
+        let mut note = |faults: Vec<Fault>, certificate: Option<usize>| {
             for mut fault in faults {
                 if fault.is_absence {
                     fault.severity = absent;
                 }
-                found.push((fault, &listener.name, index.to_string()));
+                found.push(Found { fault, listener: &listener.name, certificate });
             }
+        };
+        for (index, certificate) in tls.certificates.iter().enumerate() {
+            let mut faults = Vec::new();
+            all.add(certificate, now, &mut faults);
+            note(faults, Some(index));
+        }
+        if let Some(client_ca) = &tls.client_ca {
+            let mut faults = Vec::new();
+            all.clients = Authorities::read(client_ca, now, &mut faults);
+            note(faults, None);
         }
         Some(all)
     });
@@ -84,19 +102,39 @@ fn read_all(
     (listeners, placed(found, text))
 }
 
-/// Faults with the listener and the index of their certificate, as problems at their places.
-fn placed(found: Vec<(Fault, &Name, String)>, text: &str) -> Vec<Problem> {
+/// A fault with the place that it has in the configuration.
+struct Found<'a> {
+    fault: Fault,
+    listener: &'a Name,
+    /// The certificate's index; `None` is the listener's own file.
+    certificate: Option<usize>,
+}
+
+/// As problems at their places.
+fn placed(found: Vec<Found<'_>>, text: &str) -> Vec<Problem> {
     if found.is_empty() {
         return Vec::new();
     }
+    let indexes: Vec<_> =
+        found.iter().map(|found| found.certificate.map(|index| index.to_string())).collect();
+    let steps = |(found, index): (&'_ Found<'_>, &Option<String>)| match index {
+        Some(index) => ["certificates", index, found.fault.key].map(str::to_owned),
+        // Where the key has a section, its file is below.
+        None => [found.fault.key, "file", ""].map(str::to_owned),
+    };
+    let steps: Vec<_> = found.iter().zip(&indexes).map(steps).collect();
     let all: Vec<[&str; 6]> = found
         .iter()
-        .map(|(fault, listener, index)| ["listeners", listener, "tls", "certificates", index, fault.key])
+        .zip(&steps)
+        .map(|(found, [one, two, three])| ["listeners", found.listener, "tls", one, two, three])
         .collect();
     let spots = config::locate(text, &all);
-    let problem = |((fault, listener, index), spot): ((Fault, &Name, String), Spot)| Problem {
+    let problem = |(Found { fault, listener, certificate }, spot): (Found<'_>, Spot)| Problem {
         severity: fault.severity,
-        path: format!("listeners.{listener}.tls.certificates[{index}].{}", fault.key),
+        path: match certificate {
+            Some(index) => format!("listeners.{listener}.tls.certificates[{index}].{}", fault.key),
+            None => format!("listeners.{listener}.tls.{}", fault.key),
+        },
         spot,
         message: fault.message,
         help: Some(fault.help),
@@ -106,7 +144,7 @@ fn placed(found: Vec<(Fault, &Name, String)>, text: &str) -> Vec<Problem> {
 
 impl Certificates {
     fn add(&mut self, files: &Certificate, now: SystemTime, faults: &mut Vec<Fault>) {
-        let chain = chain(&files.cert).map_err(|fault| faults.push(fault));
+        let chain = chain("cert", &files.cert).map_err(|fault| faults.push(fault));
         let key = key(&files.key).map_err(|fault| faults.push(fault));
         let (Ok(chain), Ok(key)) = (chain, key) else { return };
         let first = chain[0].clone();
@@ -152,6 +190,12 @@ impl Certificates {
         let at = parsed.validity().not_after.timestamp();
         self.expiries.push(Expiry { certificate: files.cert.display().to_string(), at });
         self.names.add(&key, &names);
+        let staple = files.ocsp.as_ref().and_then(|ocsp| Staple::read(ocsp, &parsed, now, faults));
+        if let Some(staple) = staple {
+            let of = |at| Expiry { certificate: files.cert.display().to_string(), at };
+            self.staples.extend(staple.until.map(of));
+            self.names.staple(&key, staple);
+        }
     }
 }
 
@@ -163,16 +207,15 @@ fn warn(
     now: SystemTime,
     faults: &mut Vec<Fault>,
 ) {
-    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
     let validity = parsed.validity();
-    if validity.not_after.timestamp() < now {
+    if is_over(parsed, now) {
         let what = format!("has expired: {}", validity.not_after);
-        faults.push(Fault::warning(&files.cert, &what, "clients refuse it; renew it and reload"));
+        faults.push(Fault::warning("cert", &files.cert, &what, "clients refuse it; renew it and reload"));
     }
-    if validity.not_before.timestamp() > now {
+    if validity.not_before.timestamp() > seconds(now) {
         let what = format!("is not valid yet: {}", validity.not_before);
         faults.push(Fault::warning(
+            "cert",
             &files.cert,
             &what,
             "clients refuse it until then; look at this machine's clock",
@@ -181,11 +224,23 @@ fn warn(
     if is_nameless {
         let what = "is for no host name";
         faults.push(Fault::warning(
+            "cert",
             &files.cert,
             what,
             "nobody is ever shown it; give it subject alternative names",
         ));
     }
+}
+
+/// Seconds since 1970.
+pub(super) fn seconds(time: SystemTime) -> i64 {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
+/// Whether a certificate has expired.
+pub(super) fn is_over(parsed: &X509Certificate<'_>, now: SystemTime) -> bool {
+    parsed.validity().not_after.timestamp() < seconds(now)
 }
 
 /// The host names a certificate is for, in lower case.
@@ -198,7 +253,7 @@ pub(super) fn hosts(parsed: &X509Certificate<'_>) -> Vec<String> {
     names.value.general_names.iter().filter_map(host).collect()
 }
 
-fn contents(name: &'static str, file: &Path) -> Result<Vec<u8>, Fault> {
+pub(super) fn contents(name: &'static str, file: &Path) -> Result<Vec<u8>, Fault> {
     std::fs::read(file).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             let help =
@@ -212,12 +267,13 @@ fn contents(name: &'static str, file: &Path) -> Result<Vec<u8>, Fault> {
     })
 }
 
-fn chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
-    let bytes = contents("cert", file)?;
+/// The certificates in a file, at least one.
+pub(super) fn chain(name: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let bytes = contents(name, file)?;
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     let chain = read.map_err(|error| {
         Fault::new(
-            "cert",
+            name,
             file,
             &format!("is not good PEM: {error}"),
             "write it anew from where you have it from",
@@ -225,7 +281,7 @@ fn chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
     })?;
     if chain.is_empty() {
         let help = "it must have a section that begins with `-----BEGIN CERTIFICATE-----`";
-        return Err(Fault::new("cert", file, "holds no certificate", help));
+        return Err(Fault::new(name, file, "holds no certificate", help));
     }
     Ok(chain)
 }

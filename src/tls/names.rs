@@ -1,7 +1,10 @@
 //! Which certificate a client is shown: by the name it asks for and by the signatures it can check.
 
+use super::files::seconds;
+use super::staple::Staple;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio_rustls::rustls::SignatureScheme;
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
@@ -14,6 +17,18 @@ pub(super) struct Names {
     below: HashMap<String, Vec<Arc<CertifiedKey>>>,
     /// The first certificate, and those that share a name with it.
     default: Vec<Arc<CertifiedKey>>,
+    /// Certificates with their staples, by the addresses of those without.
+    stapled: HashMap<usize, Stapled>,
+}
+
+/// A certificate with its staple.
+#[derive(Clone, Debug)]
+struct Stapled {
+    /// The one without, so that nothing else gets its address.
+    _plain: Arc<CertifiedKey>,
+    key: Arc<CertifiedKey>,
+    /// Seconds since 1970.
+    until: Option<i64>,
 }
 
 impl Names {
@@ -34,6 +49,28 @@ impl Names {
         }
     }
 
+    /// Has this staple sent along with a certificate that was added.
+    pub(super) fn staple(&mut self, key: &Arc<CertifiedKey>, staple: Staple) {
+        let mut stapled = CertifiedKey::clone(key);
+        stapled.ocsp = Some(staple.response);
+        let stapled = Stapled { _plain: Arc::clone(key), key: Arc::new(stapled), until: staple.until };
+        self.stapled.insert(Arc::as_ptr(key).addr(), stapled);
+    }
+
+    /// The certificate with its staple, if that has one that holds: many clients take none for better than one that
+    /// has expired.
+    fn with_staple(&self, key: Arc<CertifiedKey>, now: SystemTime) -> Arc<CertifiedKey> {
+        if self.stapled.is_empty() {
+            return key;
+        }
+        match self.stapled.get(&Arc::as_ptr(&key).addr()) {
+            Some(stapled) if stapled.until.is_none_or(|until| seconds(now) <= until) => {
+                Arc::clone(&stapled.key)
+            }
+            _ => key,
+        }
+    }
+
     /// What is there for exactly this name, asterisk and all.
     fn of(&self, name: &str) -> Option<&Vec<Arc<CertifiedKey>>> {
         match name.strip_prefix("*.") {
@@ -48,11 +85,7 @@ impl Names {
 
     /// The first certificate for this name that the client can check; one that it cannot check only if there is no
     /// other, so that the handshake fails for the right reason.
-    pub(super) fn choose(
-        &self,
-        name: Option<&str>,
-        schemes: &[SignatureScheme],
-    ) -> Option<Arc<CertifiedKey>> {
+    fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         let name = name.map(|name| name.trim_end_matches('.').to_ascii_lowercase());
         let exact = name.as_deref().and_then(|name| self.exact.get(name));
         let below = name
@@ -68,6 +101,7 @@ impl Names {
 
 impl ResolvesServerCert for Names {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.choose(hello.server_name(), hello.signature_schemes())
+        let key = self.choose(hello.server_name(), hello.signature_schemes())?;
+        Some(self.with_staple(key, SystemTime::now()))
     }
 }

@@ -1,11 +1,14 @@
 //! TLS servers and clients with certificates of a test's own.
 
 use super::DEADLINE;
+use super::balancer::Directory;
+use super::ocsp;
 use super::tcp::Server;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use tokio_rustls::rustls;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::UnixTime;
@@ -35,8 +38,35 @@ fn pem(title: &str, der: &[u8]) -> String {
     format!("-----BEGIN {title}-----\n{}\n-----END {title}-----\n", lines.join("\n"))
 }
 
+/// Certificates on disk, before the balancer that reads them.
+pub(crate) struct Shop {
+    pub(crate) files: Directory,
+}
+
+impl Shop {
+    pub(crate) fn new(certificates: &[(&str, &Certificate)]) -> Self {
+        let shop = Self { files: Directory::new() };
+        for (name, certificate) in certificates {
+            certificate.write(&shop.files.0, name);
+        }
+        shop
+    }
+
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.files.0.join(file)
+    }
+
+    /// What a listener has for these files.
+    pub(crate) fn tls(&self, names: &[&str], more: &str) -> String {
+        let directory = self.files.0.display();
+        let one = |name: &&str| format!("{{ cert: {directory}/{name}.pem, key: {directory}/{name}.key }}");
+        let certificates: Vec<_> = names.iter().map(one).collect();
+        format!("tls: {{ certificates: [{}], {more} }}", certificates.join(", "))
+    }
+}
+
 /// What a client speaks. It takes any certificate: which one it was shown is for the test to say.
-pub(crate) struct Speaker(ClientConfig);
+pub(crate) struct Speaker(ClientConfig, Staple);
 
 impl Speaker {
     pub(crate) fn new() -> Self {
@@ -56,17 +86,38 @@ impl Speaker {
         Self::of(&[&TLS13, &TLS12], Some(schemes))
     }
 
+    /// One that shows this certificate when it is asked for one.
+    pub(crate) fn showing(&self, certificate: &Certificate) -> Self {
+        let mut config = self.0.clone();
+        let key = PrivateKeyDer::try_from(certificate.key.clone()).expect("a key");
+        let chain = certificate.issuers.iter().fold(vec![certificate.der.clone()], |mut chain, issuer| {
+            chain.push(issuer.clone());
+            chain
+        });
+        let key = ring::sign::any_supported_type(&key).expect("a supported key");
+        let shown = Arc::new(rustls::sign::CertifiedKey::new(chain, key));
+        config.client_auth_cert_resolver = Arc::new(Shown(shown));
+        config.resumption = rustls::client::Resumption::in_memory_sessions(8);
+        Self(config, Arc::clone(&self.1))
+    }
+
     fn of(versions: &[&'static SupportedProtocolVersion], schemes: Option<Vec<SignatureScheme>>) -> Self {
         let provider = ring::default_provider();
         let all = provider.signature_verification_algorithms.supported_schemes();
-        let anyone = Arc::new(Anyone(schemes.unwrap_or(all)));
+        let staple = Staple::default();
+        let anyone = Arc::new(Anyone { schemes: schemes.unwrap_or(all), staple: Arc::clone(&staple) });
         let config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(versions)
             .expect("versions")
             .dangerous()
             .with_custom_certificate_verifier(anyone)
             .with_no_client_auth();
-        Self(config)
+        Self(config, staple)
+    }
+
+    /// What was stapled to the certificate it was shown last.
+    pub(crate) fn staple(&self) -> Vec<u8> {
+        self.1.lock().expect("no test panics with it").clone()
     }
 
     pub(crate) fn offering(mut self, alpn: &[&str]) -> Self {
@@ -97,9 +148,29 @@ impl Speaker {
     }
 }
 
+/// Shows one certificate whatever authorities it is asked to have it from.
+#[derive(Debug)]
+struct Shown(Arc<rustls::sign::CertifiedKey>);
+
+impl rustls::client::ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
 /// Takes any certificate.
 #[derive(Debug)]
-struct Anyone(Vec<SignatureScheme>);
+struct Anyone {
+    schemes: Vec<SignatureScheme>,
+    /// What was stapled to the last certificate.
+    staple: Staple,
+}
+
+type Staple = Arc<Mutex<Vec<u8>>>;
 
 impl ServerCertVerifier for Anyone {
     fn verify_server_cert(
@@ -107,9 +178,10 @@ impl ServerCertVerifier for Anyone {
         _: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
-        _: &[u8],
+        staple: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        *self.staple.lock().expect("no test panics with it") = staple.to_vec();
         Ok(ServerCertVerified::assertion())
     }
 
@@ -132,7 +204,7 @@ impl ServerCertVerifier for Anyone {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.clone()
+        self.schemes.clone()
     }
 }
 
@@ -140,6 +212,8 @@ impl ServerCertVerifier for Anyone {
 pub(crate) struct Certificate {
     der: CertificateDer<'static>,
     key: Vec<u8>,
+    /// Those between it and its authority.
+    issuers: Vec<CertificateDer<'static>>,
 }
 
 impl Certificate {
@@ -150,7 +224,7 @@ impl Certificate {
         parameters.not_after = rcgen::date_time_ymd(year, 1, 1);
         let key = rcgen::KeyPair::generate().expect("a key");
         let certificate = parameters.self_signed(&key).expect("a certificate");
-        Self { der: certificate.der().clone(), key: key.serialize_der() }
+        Self { der: certificate.der().clone(), key: key.serialize_der(), issuers: Vec::new() }
     }
 
     /// For these names, signed with a key of this kind, from and until the first of January of those years.
@@ -161,12 +235,25 @@ impl Certificate {
         parameters.not_after = rcgen::date_time_ymd(years.1, 1, 1);
         let key = rcgen::KeyPair::generate_for(kind).expect("a key");
         let certificate = parameters.self_signed(&key).expect("a certificate");
-        Self { der: certificate.der().clone(), key: key.serialize_der() }
+        Self { der: certificate.der().clone(), key: key.serialize_der(), issuers: Vec::new() }
+    }
+
+    pub(crate) fn der(&self) -> &[u8] {
+        &self.der
     }
 
     /// For these names, good for a century.
     pub(crate) fn named(names: &[&str]) -> Self {
         Self::of(names, &rcgen::PKCS_ECDSA_P256_SHA256, (2000, 2100))
+    }
+
+    /// What its authority, itself, says of it.
+    pub(crate) fn ocsp(&self, status: ocsp::Status, since: &str, until: Option<&str>) -> Vec<u8> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(&self.der).expect("a certificate");
+        let issuer =
+            ::ring::digest::digest(&::ring::digest::SHA1_FOR_LEGACY_USE_ONLY, parsed.issuer().as_raw());
+        let (serial, issuer) = (parsed.raw_serial(), issuer.as_ref());
+        ocsp::Response { serial, issuer, status, since, until }.der()
     }
 
     /// Writes `NAME.pem` and `NAME.key`.
@@ -253,5 +340,63 @@ impl Certificate {
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         let session = ClientConnection::new(Arc::new(config), name).expect("a session");
         StreamOwned::new(session, socket)
+    }
+}
+
+/// Signs certificates.
+pub(crate) struct Authority {
+    issuer: rcgen::CertifiedIssuer<'static, rcgen::KeyPair>,
+    /// Those between it and the root.
+    above: Vec<CertificateDer<'static>>,
+}
+
+impl Authority {
+    fn parameters(name: &str, years: (i32, i32)) -> rcgen::CertificateParams {
+        let mut parameters = rcgen::CertificateParams::default();
+        parameters.distinguished_name = rcgen::DistinguishedName::new();
+        parameters.distinguished_name.push(rcgen::DnType::OrganizationName, "Shop");
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
+        parameters.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+        parameters.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+        parameters
+    }
+
+    fn authority(name: &str) -> rcgen::CertificateParams {
+        let mut parameters = Self::parameters(name, (2000, 2100));
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        parameters
+    }
+
+    pub(crate) fn root(name: &str) -> Self {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let issuer = rcgen::CertifiedIssuer::self_signed(Self::authority(name), key).expect("a certificate");
+        Self { issuer, above: Vec::new() }
+    }
+
+    /// An authority that has its certificate from this one.
+    pub(crate) fn below(&self, name: &str) -> Self {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let parameters = Self::authority(name);
+        let issuer = rcgen::CertifiedIssuer::signed_by(parameters, key, &self.issuer).expect("a certificate");
+        let above = [&[issuer.der().clone()], &self.above[..]].concat();
+        Self { issuer, above }
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        pem("CERTIFICATE", self.issuer.der())
+    }
+
+    /// A client's certificate, from and until the first of January of those years.
+    pub(crate) fn client(&self, name: &str, years: (i32, i32)) -> Certificate {
+        let mut parameters = Self::parameters(name, years);
+        parameters.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(&parameters)
+    }
+
+    pub(crate) fn sign(&self, parameters: &rcgen::CertificateParams) -> Certificate {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = parameters.signed_by(&key, &self.issuer).expect("a certificate");
+        let issuers = self.above.clone();
+        Certificate { der: certificate.der().clone(), key: key.serialize_der(), issuers }
     }
 }

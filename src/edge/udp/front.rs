@@ -204,6 +204,7 @@ impl Front {
             ip: Some(ip),
             text: ip.to_string(),
             tls: None,
+            identity: None,
         };
         let newcomer = Newcomer { client: Arc::new(client), watch, peer, front: Arc::clone(&self.socket) };
         let (session, carried) = opening.carry.host(newcomer).ok_or(Dropped::NoServer)?;

@@ -82,7 +82,8 @@ impl Relay<'_> {
     fn read_head(&mut self, buffer: &mut Buffer) -> Verdict {
         let head_request = self.head.method == http::Method::HEAD;
         let websocket = self.head.asks_for_websocket();
-        let to = To { head_request, websocket, closes: !self.may_go_on() };
+        let hsts = self.exchange.hsts();
+        let to = To { head_request, websocket, closes: !self.may_go_on(), hsts };
         self.final_head = self.reply.len();
         let verdict = response::read(buffer.data(), to, &mut self.reply);
         match &verdict {
@@ -241,12 +242,16 @@ impl Relay<'_> {
         drop((buffer, pool));
         self.request = Vec::new();
         self.exchange.listener = None;
-        let mut duplex = Duplex::new((up, read), (down, came)).ending_together();
+        let mut duplex = Duplex::new((up, read), (down, came)).of_websocket();
         let client = self.conn.socket_mut();
         let why = poll_fn(|cx| duplex.poll(client, &mut server, watch, cx)).await;
         (self.bytes_in, self.bytes_out) = duplex.passed();
         self.exchange.fail(why);
-        Next::Close
+        match watch.interrupted() {
+            // Unread bytes of the client's would turn our close frame into a reset.
+            Some(_) if duplex.is_delivered() => Next::Part,
+            _ => Next::Close,
+        }
     }
 
     /// Sends interim responses.

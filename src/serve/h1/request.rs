@@ -2,7 +2,7 @@
 
 use crate::edge::Head;
 use crate::fields::{Fields, tokens};
-use crate::serve::forwarding::{Tell, Told};
+use crate::serve::forwarding::{Tell, Told, is_about_certificate};
 use http::header;
 
 /// Fields that are about the client's own connection (RFC 9110 section 7.6.1) or its proxy (section 11.7.2).
@@ -43,7 +43,8 @@ pub(super) fn write(head: &Head, told: &[Told<'_>], out: &mut Vec<u8>) {
                 && !is("content-length")
                 && !is("transfer-encoding")
         };
-        let stays = !ONE_HOP.into_iter().any(is) && !is_ours() && !is_nominated();
+        let stays =
+            !ONE_HOP.into_iter().any(is) && !is_ours() && !is_nominated() && !is_about_certificate(name);
         if stays && !(head.is_absolute() && is("host")) {
             field(name, value, out);
         }
@@ -74,7 +75,8 @@ mod tests {
 
     fn written(text: &str) -> String {
         let head = sample_head(text);
-        let peer = Peer { ip: Some("192.0.2.7".parse().unwrap()), text: "192.0.2.7", is_secure: false };
+        let ip = Some("192.0.2.7".parse().unwrap());
+        let peer = Peer { ip, text: "192.0.2.7", is_secure: false, identity: None };
         let mut out = Vec::new();
         write(&head, &tell(&head, peer, &[], "r-1"), &mut out);
         String::from_utf8(out).unwrap()
@@ -92,7 +94,8 @@ mod tests {
     #[test]
     fn what_is_about_the_clients_connection_ends_here() {
         let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Hop, Host\r\nX-Hop: 1\r\nTE: trailers\r\n\
-                    Keep-Alive: 5\r\nForwarded: for=6.6.6.6\r\nX-REQUEST-ID: a b\r\n\r\n";
+                    Keep-Alive: 5\r\nForwarded: for=6.6.6.6\r\nX-REQUEST-ID: a b\r\nClient-Cert: :AA==:\r\n\
+                    CLIENT_CERT: x\r\n\r\n";
         assert_eq!(written(head), format!("GET / HTTP/1.1\r\nHost: a\r\n{TOLD}"));
     }
 

@@ -55,18 +55,20 @@ pub(super) enum Verdict {
 
 /// How the response is to be passed on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct To {
+pub(super) struct To<'a> {
     /// It answers a HEAD request, so it has no body.
     pub(super) head_request: bool,
     /// It may begin a WebSocket.
     pub(super) websocket: bool,
     /// The client's connection is closed after it.
     pub(super) closes: bool,
+    /// The value of Strict-Transport-Security, unless the server says that itself.
+    pub(super) hsts: Option<&'a str>,
 }
 
 /// Judges a head, and writes it to `out` as the client gets it. Fields keep their order and the capitalization
 /// they came with.
-pub(super) fn read(bytes: &[u8], to: To, out: &mut Vec<u8>) -> Verdict {
+pub(super) fn read(bytes: &[u8], to: To<'_>, out: &mut Vec<u8>) -> Verdict {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = Response::new(&mut []);
     let parsed =
@@ -121,6 +123,12 @@ pub(super) fn read(bytes: &[u8], to: To, out: &mut Vec<u8>) -> Verdict {
         if !is_dropped() && !is_overruled() {
             field(header.name.as_bytes(), header.value, out);
         }
+    }
+    if let Some(hsts) = to.hsts
+        && status >= 200
+        && values(response.headers, "strict-transport-security").next().is_none()
+    {
+        field(b"Strict-Transport-Security", hsts.as_bytes(), out);
     }
     if status == 101 {
         out.extend_from_slice(b"Connection: Upgrade\r\n");
@@ -185,9 +193,9 @@ pub(in crate::serve) fn timeout(value: &[u8]) -> Option<u32> {
 mod tests {
     use super::*;
 
-    const PLAIN: To = To { head_request: false, websocket: false, closes: false };
+    const PLAIN: To<'_> = To { head_request: false, websocket: false, closes: false, hsts: None };
 
-    fn check(text: &str, to: To) -> (Form, String) {
+    fn check(text: &str, to: To<'_>) -> (Form, String) {
         let mut out = Vec::new();
         match read(text.as_bytes(), to, &mut out) {
             Verdict::Complete(form) => (form, String::from_utf8(out).unwrap()),
@@ -232,6 +240,18 @@ mod tests {
         assert!(check(head, closes).1.ends_with("\r\nConnection: close\r\n\r\n"));
         assert!(check("HTTP/1.1 200 OK\r\n\r\n", PLAIN).1.ends_with("\r\nConnection: close\r\n\r\n"));
         assert!(!check("HTTP/1.1 100 Continue\r\n\r\n", closes).1.contains("close"));
+    }
+
+    #[test]
+    fn a_server_that_speaks_of_its_transport_is_not_contradicted() {
+        let to = To { hsts: Some("max-age=1"), ..PLAIN };
+        let written =
+            |fields: &str, to| check(&format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 0\r\n\r\n"), to).1;
+        assert!(written("", to).ends_with("\r\nStrict-Transport-Security: max-age=1\r\n\r\n"));
+        let own = written("strict-transport-security: max-age=2\r\n", to);
+        assert!(own.contains("max-age=2") && !own.contains("max-age=1"));
+        assert!(!written("", PLAIN).contains("Transport"));
+        assert!(!check("HTTP/1.1 100 Continue\r\n\r\n", to).1.contains("Transport"));
     }
 
     #[test]
