@@ -255,7 +255,7 @@ fn what_is_broken_in_the_storage_is_named_and_ends_nothing() {
     };
     let certificate = write("certificates/shop.example.pem", "-----BEGIN CERTIFICATE-----\nAA");
     let account = write("account.json", "{ half");
-    write("failures/shop.example.json", "[");
+    let failures = write("failures/shop.example.json", "[");
     write("challenges/shop.example.json", "");
     let text = text(&app, &pebble.section("http_01", &storage.0.display().to_string(), ""), "shop.example");
     let balancer = start(&pebble, &text);
@@ -267,7 +267,10 @@ fn what_is_broken_in_the_storage_is_named_and_ends_nothing() {
     assert_eq!(client::get(balancer.address("http"), "/").status, 308, "all else works");
     // Mended, and not to wait for the next try.
     std::fs::remove_file(&account).expect("it is there");
-    std::fs::remove_file(part.join("failures/shop.example.json")).expect("it is there");
+    wait_until("the failure is written down", || {
+        std::fs::read_to_string(&failures).is_ok_and(|record| record.contains("\"own\""))
+    });
+    std::fs::remove_file(&failures).expect("it is there");
     check_issued(&balancer, "shop.example");
 }
 
@@ -390,4 +393,42 @@ fn an_authority_that_wants_to_be_left_alone_is() {
         let expected = if retry == "7200" { 7190..=7200 } else { 31 * 86_400 - 10..=31 * 86_400 };
         assert!(expected.contains(&left), "{line}");
     }
+}
+
+#[test]
+fn a_storage_that_cannot_be_read_is_no_reason_to_order() {
+    let (app, pebble) = (App::saying("hello"), Pebble::new());
+    let storage = Directory::new();
+    let file = storage.0.join(pebble.part()).join("certificates/shop.example.pem");
+    std::fs::create_dir_all(&file).expect("it can be made");
+    let acme = pebble.section("tls_alpn_01", &storage.0.display().to_string(), "");
+    let balancer = start(&pebble, &text(&app, &acme, "shop.example"));
+    let line = balancer.log.wait_for("the stored certificate cannot be read");
+    assert!(line.contains(&file.display().to_string()), "{line}");
+    assert_eq!(client::get(balancer.address("http"), "/").status, 308, "all else works");
+    std::fs::remove_dir(&file).expect("it is empty");
+    check_issued(&balancer, "shop.example");
+    assert_eq!(pebble.orders(), 1);
+    assert_eq!(
+        balancer.log.all().iter().filter(|line| line.contains("cannot be read")).count(),
+        1,
+        "said once"
+    );
+}
+
+#[test]
+fn certificates_that_are_due_at_once_are_not_ordered_over_and_over() {
+    let app = App::saying("hello");
+    // As it is when this machine's clock is far ahead.
+    let pebble = Pebble::with(&Wish { validity: 1, ..Wish::default() });
+    pebble.come();
+    let balancer =
+        start(&pebble, &text(&app, &pebble.section("tls_alpn_01", "DIR/acme", ""), "shop.example"));
+    let line = balancer.log.wait_for("look at this machine's clock");
+    assert!(line.contains("fault=\"refused\""), "{line}");
+    check_issued(&balancer, "shop.example");
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs_f64();
+    let next = || balancer.metric("evenkeel_acme_next_order_timestamp_seconds", &[("name", "shop.example")]);
+    wait_until("the next order waits", || next() > now + 200.0);
+    assert_eq!(pebble.orders(), 1);
 }

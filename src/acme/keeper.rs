@@ -25,6 +25,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 4;
 /// Looks at the storage under way at once.
 const READS_AT_ONCE: usize = 8;
+/// Of a failure's reason, more is not kept.
+const LONGEST_REASON: usize = 1000;
 /// An order that takes longer is given up, so that its lock is never over before it is.
 const ORDER_WITHIN: Duration = Duration::from_secs(LEASE as u64 - 30);
 
@@ -332,6 +334,9 @@ impl Keeper {
 
     async fn failed(&mut self, stored: Option<&Stored>, failed: Failed) {
         let Failed { fault, reason, retry_at } = failed;
+        // Some of it is the authority's, and lines of the log are ours.
+        let reason: String =
+            reason.chars().take(LONGEST_REASON).map(|c| if c.is_control() { ' ' } else { c }).collect();
         self.metrics.failed(match fault {
             Fault::Refused => AcmeResult::Refused,
             Fault::Away => AcmeResult::Away,

@@ -109,7 +109,7 @@ impl Desk {
 
     async fn authorize_and_finish(&self, name: &Name, order: &mut Order) -> Result<String, Failed> {
         let patience = RetryPolicy::new().timeout(PATIENCE);
-        self.prepare(order).await?;
+        self.prepare(name, order).await?;
         if order.state().status != OrderStatus::Ready {
             match order.poll_ready(&patience).await {
                 Ok(OrderStatus::Ready) => {}
@@ -125,7 +125,7 @@ impl Desk {
     }
 
     /// Has the challenges answered that the order needs, and tells the authority to ask.
-    async fn prepare(&self, order: &mut Order) -> Result<(), Failed> {
+    async fn prepare(&self, name: &Name, order: &mut Order) -> Result<(), Failed> {
         let (kind, word) = match self.acme.challenge {
             AcmeChallenge::TlsAlpn01 => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
             AcmeChallenge::Http01 => (ChallengeType::Http01, "http-01"),
@@ -141,14 +141,11 @@ impl Desk {
                     return Err(Failed::refused(format!("the authorization is {status:?} from the start")));
                 }
             }
-            let name = match authorization.identifier().identifier {
-                Identifier::Dns(name) => name.clone(),
-                other => {
-                    return Err(Failed::refused(format!(
-                        "asks for something that is no host name: {other:?}"
-                    )));
-                }
-            };
+            // It becomes a file's name, so it must be ours and no other.
+            let asked = authorization.identifier().identifier;
+            if !matches!(asked, Identifier::Dns(asked) if asked.eq_ignore_ascii_case(name)) {
+                return Err(Failed::refused(format!("asks for something else than {name}: {asked:?}")));
+            }
             let Some(mut challenge) = authorization.challenge(kind.clone()) else {
                 return Err(Failed::refused(format!("does not offer {word} challenges")));
             };
@@ -156,7 +153,7 @@ impl Desk {
             let digest =
                 answer.digest().as_ref().try_into().map_err(|_| Failed::own("a digest of odd length"))?;
             let shown = Challenge {
-                name,
+                name: name.to_string(),
                 token: challenge.token.clone(),
                 key_authorization: answer.as_str().to_owned(),
                 digest: (self.acme.challenge == AcmeChallenge::TlsAlpn01).then_some(digest),
