@@ -54,6 +54,8 @@ pub enum Why {
     ClientHello,
     /// The client's request is not HTTP as RFC 9112 has it.
     Malformed,
+    /// An HTTP/2 client did too much of what costs us work and brings nobody anything.
+    Http2Abuse,
     /// The listener's `timeouts.request_header` passed.
     RequestHeaderTimeout,
     /// The listener's `timeouts.request_body` passed.
@@ -72,7 +74,7 @@ pub enum Why {
 
 impl Why {
     /// In the order of their bytes.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::Ok,
         Self::Redirect,
         Self::AcmeChallenge,
@@ -97,6 +99,7 @@ impl Why {
         Self::ClientCertificate,
         Self::ClientHello,
         Self::Malformed,
+        Self::Http2Abuse,
         Self::RequestHeaderTimeout,
         Self::RequestBodyTimeout,
         Self::HeadersTooLarge,
@@ -133,6 +136,7 @@ impl Why {
             Self::ClientCertificate => "client_certificate",
             Self::ClientHello => "client_hello",
             Self::Malformed => "malformed",
+            Self::Http2Abuse => "http2_abuse",
             Self::RequestHeaderTimeout => "request_header_timeout",
             Self::RequestBodyTimeout => "request_body_timeout",
             Self::HeadersTooLarge => "headers_too_large",
@@ -158,6 +162,8 @@ impl Why {
             Self::ClientAborted => 499,
             Self::ProxyHeader | Self::TlsHandshake | Self::ClientHello | Self::Malformed => 400,
             Self::ClientCertificate => 400,
+            // It has no answer: there is no telling which request it would be for.
+            Self::Http2Abuse => 400,
             Self::HandshakeTimeout => 408,
             Self::RequestHeaderTimeout | Self::RequestBodyTimeout => 408,
             Self::HeadersTooLarge => 431,

@@ -98,6 +98,7 @@ impl Keeping {
                     reports: self.reports.clone(),
                     permits: Arc::clone(&self.permits),
                     known: None,
+                    reported: None,
                     seen: None,
                     unwritten: None,
                     said: None,
@@ -149,8 +150,10 @@ struct Keeper {
     metrics: Arc<metrics::Acme>,
     reports: mpsc::UnboundedSender<Managed>,
     permits: Arc<Semaphore>,
-    /// What was reported last.
+    /// What control was told of last.
     known: Option<Managed>,
+    /// The file that it was told of last.
+    reported: Option<Stamp>,
     seen: Option<Seen>,
     /// Failures that could not be written down.
     unwritten: Option<Failures>,
@@ -227,7 +230,9 @@ impl Keeper {
             None => self.said = None,
         }
         let Some(certificate) = &stored.file.certificate else { return };
-        if !self.known.as_ref().is_some_and(|known| known.is(certificate)) {
+        // A file that is still the same one must not take the place of a certificate that could not be written.
+        if self.reported != stored.file.stamp {
+            self.reported = stored.file.stamp;
             self.known = Some(certificate.clone());
             // Nobody listens when the process ends.
             let _ = self.reports.send(certificate.clone());

@@ -177,7 +177,13 @@ pub(super) const HSTS_MAX_AGE: Kind = Kind::Duration(Duration::ZERO, DAY.saturat
 pub(super) const PROXY_PROTOCOL: &[Key] =
     &[given("from", Kind::List("networks, like `10.0.0.0/8`, or IP addresses"))];
 
-pub(super) const HTTP2: &[Key] = &[key("max_concurrent_streams", Kind::Count(1, 10_000), "128")];
+pub(super) const HTTP2: &[Key] = &[
+    key("max_concurrent_streams", Kind::Count(1, 10_000), "128"),
+    key("stream_window", Kind::Size(1 << 10, 1 << 30), "64KiB"),
+    key("connection_window", Kind::Size(64 << 10, 1 << 30), "1MiB"),
+    nullable("max_age", Kind::Duration(SECOND, DAY), "null"),
+    nullable("max_requests", Kind::Count(1, 1_000_000_000), "null"),
+];
 
 pub(super) const LIMITS: &[Key] = &[
     nullable("connections", Kind::Count(1, 1_000_000), "10000"),

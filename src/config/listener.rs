@@ -55,8 +55,7 @@ pub(super) fn listener(
         _ => Some(None),
     };
     let trusted_proxies = section.get("trusted_proxies").map(|at| networks(&at)).unwrap_or_default();
-    let http2 = section
-        .section("http2", |http2| Http2 { max_concurrent_streams: http2.count("max_concurrent_streams") });
+    let http2 = section.section("http2", http2);
     let limits = section.section("limits", |section| limits(&section, foreign));
     let timeouts = section.section("timeouts", |section| timeouts(&section, foreign));
     Some(Listener {
@@ -213,6 +212,26 @@ fn network(scalar: &Scalar<'_>) -> Result<IpNet, Fault> {
         ));
     }
     Ok(network)
+}
+
+fn http2(section: Section<'_>) -> Http2 {
+    let (stream_window, connection_window) =
+        (section.size("stream_window"), section.size("connection_window"));
+    if stream_window > connection_window
+        && let Some(at) = section.get("stream_window").or(section.get("connection_window"))
+    {
+        at.refuse(Fault::new(
+            "a stream's window is larger than its connection's",
+            "make `connection_window` at least as large as `stream_window`",
+        ));
+    }
+    Http2 {
+        max_concurrent_streams: section.count("max_concurrent_streams"),
+        stream_window,
+        connection_window,
+        max_age: section.nullable_duration("max_age"),
+        max_requests: section.nullable_count("max_requests"),
+    }
 }
 
 fn limits(section: &Section<'_>, foreign: Option<&str>) -> Limits {

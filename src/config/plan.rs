@@ -226,6 +226,13 @@ pub enum TlsVersion {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http2 {
     pub max_concurrent_streams: u32,
+    /// Bytes of a request's body that may be on their way, for each stream and in all.
+    pub stream_window: u64,
+    pub connection_window: u64,
+    /// How long a connection takes requests.
+    pub max_age: Option<Duration>,
+    /// How many it takes.
+    pub max_requests: Option<NonZeroU32>,
 }
 
 /// Limits of one listener.

@@ -151,11 +151,12 @@ impl<'a> Section<'a> {
 
     pub(super) fn duration(&self, name: &str) -> Duration {
         let kind = &self.key(name).kind;
-        let Kind::Duration(least, most) = kind else { unreachable!("`{name}` is a duration in the table") };
-        self.value(name, |scalar| {
-            let duration = units::duration(&scalar.text).map_err(Fault::from)?;
-            if (least..=most).contains(&&duration) { Ok(duration) } else { Err(out_of_range(scalar, kind)) }
-        })
+        self.value(name, |scalar| duration(scalar, kind))
+    }
+
+    pub(super) fn nullable_duration(&self, name: &str) -> Option<Duration> {
+        let kind = &self.key(name).kind;
+        self.nullable(name, |scalar| duration(scalar, kind))
     }
 
     pub(super) fn size(&self, name: &str) -> u64 {
@@ -234,6 +235,12 @@ pub(super) fn choose<T: Clone>(scalar: &Scalar<'_>, values: &[(&'static str, T)]
 
 pub(super) fn out_of_range(scalar: &Scalar<'_>, range: &Kind) -> Fault {
     Fault::new(format!("{} is out of range", quoted(&scalar.text).trim_matches('`')), format!("use {range}"))
+}
+
+fn duration(scalar: &Scalar<'_>, kind: &Kind) -> Result<Duration, Fault> {
+    let Kind::Duration(least, most) = kind else { unreachable!("the key is a duration in the table") };
+    let duration = units::duration(&scalar.text).map_err(Fault::from)?;
+    if (least..=most).contains(&&duration) { Ok(duration) } else { Err(out_of_range(scalar, kind)) }
 }
 
 fn count(scalar: &Scalar<'_>, kind: &Kind) -> Result<u32, Fault> {

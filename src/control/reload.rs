@@ -212,19 +212,24 @@ impl Control {
     /// Shows clients a certificate that an authority has just given. Only what new connections are shown changes.
     pub(super) fn put_certificate_in_force(&mut self, certificate: Managed) {
         let (name, until) = (certificate.name.clone(), certificate.expiry.at);
+        if !acme_names(&self.live.snapshot()).any(|configured| *configured == name) {
+            // It was under way when a reload removed the name.
+            return;
+        }
         let known = self.managed.insert(name.clone(), certificate.clone());
         if known.is_some_and(|known| known.is(&certificate)) {
             return;
         }
         let snapshot = self.live.snapshot();
-        for bound in self.bound.values() {
-            let Some(listener) = snapshot.listener(bound.door.id) else { continue };
-            let (Some(tls), Some(before)) = (&listener.plan.tls, bound.door.tls.load_full()) else {
-                continue;
-            };
+        // A listener of several addresses has one door.
+        let doors: HashMap<u32, &Arc<Door>> =
+            self.bound.values().map(|bound| (bound.door.id, &bound.door)).collect();
+        for door in doors.into_values() {
+            let Some(listener) = snapshot.listener(door.id) else { continue };
+            let (Some(tls), Some(before)) = (&listener.plan.tls, door.tls.load_full()) else { continue };
             if tls.acme.contains(&name) {
                 let next = self.with_managed(&before, tls, &snapshot.plan, &self.managed);
-                bound.door.tls.store(Some(Arc::new(next)));
+                door.tls.store(Some(Arc::new(next)));
                 info!(listener = %listener.plan.name, %name, until, "certificate in force");
             }
         }

@@ -6,6 +6,7 @@
 
 use super::chunks::Chunks;
 use super::door::Door;
+use super::passing::Passing;
 use super::socket::Socket;
 use super::watch::Watched;
 use crate::access_log::Why;
@@ -120,6 +121,8 @@ pub(crate) struct Conn {
     leaving: Vec<u8>,
     sent: usize,
     digest: Arc<SocketDigest>,
+    /// Sees what passes, if it is HTTP/2.
+    passing: Option<Arc<Passing>>,
 }
 
 impl Conn {
@@ -137,7 +140,13 @@ impl Conn {
             leaving: Vec::new(),
             sent: 0,
             digest: Arc::new(digest),
+            passing: None,
         }
+    }
+
+    /// Has `passing` see all that is read and written from now on.
+    pub(super) fn show(&mut self, passing: Arc<Passing>) {
+        self.passing = Some(passing);
     }
 
     /// What is known of the connection before it speaks HTTP: bytes that were read already, and where a proxy says
@@ -325,7 +334,18 @@ impl Conn {
 impl AsyncRead for Conn {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if let Some(passing) = &this.passing
+            && passing.is_condemned()
+        {
+            // What else it sends is not read: the connection's task is to end it.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
         let read = this.poll_arrival(cx, buf);
+        if let (Some(passing), Poll::Ready(Ok(()))) = (&this.passing, &read) {
+            passing.read(&buf.filled()[before..]);
+        }
         if read.is_pending() && !this.leaving.is_empty() {
             // Nothing moves for now, so what was gathered goes out: a response may pause for as long as it
             // likes, and its beginning must not wait for its end.
@@ -408,13 +428,39 @@ impl Conn {
     }
 }
 
+impl Conn {
+    /// These bytes count as written.
+    fn note(&self, bytes: &[u8]) {
+        self.seat.written.fetch_add(bytes.len() as u64, Relaxed);
+        if let Some(passing) = &self.passing {
+            passing.written(bytes);
+        }
+    }
+
+    /// Says that nothing more comes and reads on until the client has left: closing at once with bytes unread would
+    /// reset the connection, and take the GOAWAY with it. Whoever waits for it sets the time.
+    fn poll_part(&mut self, cx: &mut Context<'_>, passing: &Passing) -> Poll<io::Result<()>> {
+        if !passing.is_parting() {
+            ready!(self.socket.poll_shutdown(cx))?;
+            passing.part();
+        }
+        loop {
+            self.forget();
+            match ready!(self.poll_arrive(cx)) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
+
 impl AsyncWrite for Conn {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.leaving.len() + bytes.len() <= GATHER {
             this.cut()?;
             this.leaving.extend_from_slice(bytes);
-            this.seat.written.fetch_add(bytes.len() as u64, Relaxed);
+            this.note(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
         this.seat.watch.wake_by(cx.waker());
@@ -436,7 +482,7 @@ impl AsyncWrite for Conn {
         this.leaving.clear();
         this.sent = 0;
         this.wrote(n)?;
-        this.seat.written.fetch_add(n as u64, Relaxed);
+        this.note(&bytes[..n]);
         Poll::Ready(Ok(n))
     }
 
@@ -454,7 +500,10 @@ impl AsyncWrite for Conn {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_drain(cx))?;
-        this.socket.poll_shutdown(cx)
+        match this.passing.clone() {
+            Some(passing) => this.poll_part(cx, &passing),
+            None => this.socket.poll_shutdown(cx),
+        }
     }
 }
 

@@ -2,18 +2,13 @@
 //! its head, hand it to Pingora, and so on.
 
 use super::chunks::Chunks;
-use super::conn::{Client, Conn, Portion, Seat};
+use super::conn::{Conn, Portion};
 use super::door::Door;
 use super::head::{self, Body, Form, Refusal, Verdict};
-use super::watch::{Watch, Watched};
-use super::{Head, Next, SEAT, Serve, Tell, Trouble};
+use super::{Head, Next, SEAT, Serve, Tell, Trouble, h2, refusal_text};
 use crate::access_log::Why;
-use async_trait::async_trait;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
-use pingora::protocols::Stream;
+use pingora::apps::{HttpServerApp, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
-use pingora::proxy::{HttpProxy, ProxyHttp};
 use pingora::server::ShutdownWatch;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -50,7 +45,7 @@ pub(crate) async fn converse<S: Serve>(
     loop {
         let form = match next_request(&mut conn, &door).await {
             Arrival::Request(form) => form,
-            Arrival::H2 => return converse_h2(conn, door, Arc::clone(service.engine()), goaway).await,
+            Arrival::H2 => return h2::converse(conn, door, Arc::clone(service.engine()), tell, goaway).await,
             Arrival::Gone => return,
             Arrival::Refused(refusal, why) => {
                 let trouble = Trouble { status: refusal.status, why, detail: Some(refusal.detail) };
@@ -166,15 +161,12 @@ async fn serve_h1<S: Serve>(conn: &mut Conn, form: Form, service: &S) -> Next {
 
 /// Answers with a status of our own and parts.
 async fn refuse(mut conn: Box<Conn>, status: u16) {
-    let reason = http::StatusCode::from_u16(status)
-        .ok()
-        .and_then(|status| status.canonical_reason())
-        .unwrap_or("Refused");
-    let body = format!("{status} {reason}\n");
+    let body = refusal_text(status);
     let hsts = conn.seat.client.hsts().map(|value| format!("Strict-Transport-Security: {value}\r\n"));
     let hsts = hsts.unwrap_or_default();
     let answer = format!(
-        "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{hsts}Connection: close\r\n\r\n{body}",
+        "HTTP/1.1 {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{hsts}Connection: close\r\n\r\n{body}",
+        body.trim_end(),
         body.len()
     );
     // It fits any send buffer; a client that does not even take that has no use for it.
@@ -218,75 +210,4 @@ async fn part(mut conn: Box<Conn>) {
         }
     })
     .await;
-}
-
-async fn converse_h2<P>(mut conn: Box<Conn>, door: Arc<Door>, proxy: Arc<HttpProxy<P>>, goaway: ShutdownWatch)
-where
-    P: ProxyHttp + Send + Sync + 'static,
-    P::CTX: Send + Sync,
-{
-    let plan = door.plan.load_full();
-    // The connection's own watch is for its shutdown only: deadlines belong to its streams, and
-    // idleness to Pingora, which counts them.
-    conn.seat.watch.no_deadline();
-    conn.allow(Portion::Open);
-    let mut options = HttpServerOptions::default();
-    options.h2c = true;
-    options.h2_idle_timeout = Some(plan.timeouts.idle);
-    let streams = Arc::new(Streams {
-        proxy,
-        client: Arc::clone(&conn.seat.client),
-        options,
-        max_concurrent_streams: plan.http2.max_concurrent_streams,
-        max_header_list_size: u32::try_from(plan.limits.request_headers).unwrap_or(u32::MAX),
-    });
-    streams.process_new(conn as Stream, &goaway).await;
-}
-
-/// The streams of one HTTP/2 connection; each has a watch of its own.
-struct Streams<P> {
-    proxy: Arc<HttpProxy<P>>,
-    client: Arc<Client>,
-    options: HttpServerOptions,
-    max_concurrent_streams: u32,
-    max_header_list_size: u32,
-}
-
-#[async_trait]
-impl<P> HttpServerApp for Streams<P>
-where
-    P: ProxyHttp + Send + Sync + 'static,
-    P::CTX: Send + Sync,
-{
-    async fn process_new_http(
-        self: &Arc<Self>,
-        session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let watch = Watched::new(Watch::new(self.client.listener));
-        let seat = Arc::new(Seat::new(Arc::clone(&self.client), watch));
-        let interrupted = poll_fn(|cx| {
-            seat.watch.wake_by(cx.waker());
-            if seat.watch.interrupted().is_some() { Poll::Ready(()) } else { Poll::Pending }
-        });
-        let served = SEAT.scope(Arc::clone(&seat), self.proxy.process_new_http(session, shutdown));
-        // An interrupted stream is reset by being dropped; its exchange writes its record then.
-        tokio::select! {
-            biased;
-            _ = served => {}
-            () = interrupted => {}
-        }
-        None
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        let mut options = default_h2_options();
-        options.max_concurrent_streams(self.max_concurrent_streams);
-        options.max_header_list_size(self.max_header_list_size);
-        Some(options)
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.options)
-    }
 }

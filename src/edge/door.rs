@@ -3,7 +3,7 @@
 
 use super::gate::{Clients, Gate};
 use crate::config::plan;
-use crate::metrics::{Drops, Handshakes};
+use crate::metrics::{Abuses, Drops, Handshakes};
 use crate::tls::Termination;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::num::NonZeroU32;
@@ -21,6 +21,8 @@ pub(crate) struct Door {
     /// How TLS ends here, if it does; a reload replaces it for the connections to come.
     pub(crate) tls: ArcSwapOption<Termination>,
     pub(crate) handshakes: Handshakes,
+    /// HTTP/2 connections that were cut off.
+    pub(crate) abuse: Abuses,
     pub(crate) gate: Arc<Gate>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) accepted: AtomicU64,
@@ -37,6 +39,7 @@ impl Door {
         Arc::new(Self {
             tls: ArcSwapOption::new(tls),
             handshakes: Handshakes::default(),
+            abuse: Abuses::default(),
             id,
             name: plan.name.clone(),
             gate: Gate::new(limit(&plan)),

@@ -10,10 +10,14 @@ mod chunks;
 mod conn;
 mod conversation;
 mod door;
+mod frames;
 mod gate;
+mod h2;
+mod h2_head;
 mod head;
 mod listen;
 mod parting;
+mod passing;
 mod pipes;
 mod preface;
 mod reception;
@@ -87,4 +91,10 @@ pub(crate) trait Tell: Send + Sync {
     fn turned_away(&self, client: &Client, trouble: Trouble);
     /// Called on every core at every tick.
     fn tick(&self);
+}
+
+/// What a client is told whose request is refused: `400 Bad Request`.
+fn refusal_text(status: u16) -> String {
+    let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    format!("{status} {}\n", reason.unwrap_or("Refused"))
 }

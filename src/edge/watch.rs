@@ -29,7 +29,7 @@ thread_local! {
 }
 
 /// Milliseconds since the process began, as of this core's last tick.
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     NOW.get()
 }
 

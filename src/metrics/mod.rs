@@ -4,12 +4,14 @@
 //! long as the server is in the snapshot or still draining.
 
 mod acme;
+mod http2;
 mod scrape;
 mod tcp;
 mod tls;
 mod udp;
 
 pub use acme::{Acme, AcmeResult};
+pub use http2::{Abuse, AbuseReading, Abuses};
 pub use scrape::{ListenerReading, Page};
 pub use tcp::TcpSeries;
 pub use tls::{Handshake, HandshakeReading, Handshakes};

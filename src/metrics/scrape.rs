@@ -27,6 +27,7 @@ pub struct ListenerReading {
     /// Datagrams that were not passed on.
     pub dropped: super::DropReading,
     pub handshakes: super::HandshakeReading,
+    pub abuse: super::AbuseReading,
     /// Files of certificates, and until when these hold, in seconds since 1970.
     pub certificates: Vec<(String, i64)>,
     /// The same for the certificates' staples.
@@ -132,6 +133,7 @@ impl Page<'_> {
         families.extend(self.listeners());
         families.extend(super::tls::families(self.listeners));
         families.extend(self.metrics.acme.families());
+        families.extend(super::http2::family(self.listeners));
         families.extend(self.pools());
         families.extend(self.servers());
         families.extend(self.process());

@@ -163,7 +163,13 @@ fn relisten(rng: &mut Rng, plan: &mut Plan) {
             tls: None,
             proxies: Vec::new(),
             trusted_proxies: Vec::new(),
-            http2: plan::Http2 { max_concurrent_streams: 128 },
+            http2: plan::Http2 {
+                max_concurrent_streams: 128,
+                stream_window: 65_536,
+                connection_window: 1 << 20,
+                max_age: None,
+                max_requests: None,
+            },
             limits: plan::Limits {
                 connections: None,
                 connections_per_client: None,

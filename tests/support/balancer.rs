@@ -32,6 +32,11 @@ impl Lines {
         self.0.lock().expect("no test thread panics with it").clone()
     }
 
+    /// Forgets them.
+    pub(crate) fn clear(&self) {
+        self.0.lock().expect("no test thread panics with it").clear();
+    }
+
     pub(crate) fn has(&self, part: &str) -> bool {
         self.all().iter().any(|line| line.contains(part))
     }

@@ -9,12 +9,15 @@ pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
+pub(crate) const PRIORITY: u8 = 2;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PUSH_PROMISE: u8 = 5;
+pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
 pub(crate) const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
 
 /// RFC 9113 section 4.1.
@@ -56,11 +59,17 @@ impl Connection {
 
     #[track_caller]
     pub(crate) fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).expect("a frame is short").to_be_bytes();
-        let mut bytes = vec![length[1], length[2], length[3], kind, flags];
-        bytes.extend_from_slice(&stream.to_be_bytes());
-        bytes.extend_from_slice(payload);
-        self.stream.write_all(&bytes).expect("the other side takes what is sent");
+        self.send(&frame(kind, flags, stream, payload));
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the other side takes what is sent");
+    }
+
+    /// Sends what the other side may no longer take.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes)
     }
 
     /// A request's head; `last` ends the stream.
@@ -72,16 +81,7 @@ impl Connection {
 
     #[track_caller]
     pub(crate) fn fields(&mut self, stream: u32, fields: &[(&str, &str)], last: bool) {
-        let mut block = Vec::new();
-        for (name, value) in fields {
-            // RFC 7541 section 6.2.2: a literal that is not indexed, with a new name.
-            block.push(0);
-            for text in [name, value] {
-                block.push(u8::try_from(text.len()).expect("a short text").min(126));
-                block.extend_from_slice(text.as_bytes());
-            }
-        }
-        self.frame(HEADERS, END_HEADERS | u8::from(last), stream, &block);
+        self.frame(HEADERS, END_HEADERS | u8::from(last), stream, &block(fields));
     }
 
     #[track_caller]
@@ -95,16 +95,38 @@ impl Connection {
         self.frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes());
     }
 
+    /// Whether the connection still answers a PING.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        if self.try_send(&frame(PING, 0, 0, b"is alive")).is_err() {
+            return false;
+        }
+        loop {
+            match self.any() {
+                Some(frame) if frame.kind == PING && frame.flags & ACK != 0 => return true,
+                Some(frame) if frame.kind == SETTINGS && frame.flags & ACK == 0 => {
+                    self.frame(SETTINGS, ACK, 0, &[]);
+                }
+                Some(_) => {}
+                None => return false,
+            }
+        }
+    }
+
+    /// The next frame; `None` at the end.
+    pub(crate) fn any(&mut self) -> Option<Frame> {
+        let mut head = [0; 9];
+        self.stream.read_exact(&mut head).ok()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        self.stream.read_exact(&mut payload).ok()?;
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        Some(Frame { kind: head[3], flags: head[4], stream, payload })
+    }
+
     /// The next frame that is not the connection's own business; `None` at its end.
     pub(crate) fn next(&mut self) -> Option<Frame> {
         loop {
-            let mut head = [0; 9];
-            self.stream.read_exact(&mut head).ok()?;
-            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-            let mut payload = vec![0; length as usize];
-            self.stream.read_exact(&mut payload).ok()?;
-            let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-            let frame = Frame { kind: head[3], flags: head[4], stream, payload };
+            let frame = self.any()?;
             match frame.kind {
                 SETTINGS | PING if frame.flags & ACK != 0 => {}
                 SETTINGS => self.frame(SETTINGS, ACK, 0, &[]),
@@ -137,8 +159,42 @@ impl Connection {
     }
 }
 
+/// The bytes of a frame.
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a frame is short").to_be_bytes();
+    let mut bytes = vec![length[1], length[2], length[3], kind, flags];
+    bytes.extend_from_slice(&stream.to_be_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// Fields as literals that are not indexed, with new names (RFC 7541 section 6.2.2).
+pub(crate) fn block(fields: &[(impl AsRef<[u8]>, impl AsRef<[u8]>)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name.as_ref(), value.as_ref()] {
+            // An integer with a prefix of seven bits (section 5.1).
+            match text.len() {
+                short @ 0..127 => block.push(short as u8),
+                long => {
+                    block.push(127);
+                    let mut rest = long - 127;
+                    while rest >= 128 {
+                        block.push(rest as u8 | 0x80);
+                        rest >>= 7;
+                    }
+                    block.push(rest as u8);
+                }
+            }
+            block.extend_from_slice(text);
+        }
+    }
+    block
+}
+
 /// `:status` at the beginning of a header block (RFC 7541, the first with that status on a connection).
-fn status(block: &[u8]) -> u16 {
+pub(crate) fn status(block: &[u8]) -> u16 {
     let block = match block {
         // A change of the dynamic table's size comes first.
         [first, rest @ ..] if first & 0xe0 == 0x20 => rest,

@@ -1,0 +1,527 @@
+//! Judges an HTTP/2 connection by its frames' heads: what a client makes us do for nothing has a budget.
+//!
+//! The codec keeps single frames in order; what it does not weigh is their number. A client may send frames that cost
+//! us work and it nothing (CVE-2023-44487, CVE-2025-8671, CVE-2019-9511 to 9518), each of them allowed. So every such
+//! frame is paid for from a budget that refills with time and with useful work, which is responses that ended and
+//! data that was sent. Rates are nghttp2's (1,000 at once, 33 a second), which browsers, gRPC and load
+//! generators live with. A pure function of bytes and time: the bytes are those that pass by, and none is kept but a
+//! frame's head.
+
+use crate::metrics::Abuse;
+
+/// A frame's head (RFC 9113 section 4.1).
+const HEAD: usize = 9;
+/// What is looked at after it: RST_STREAM's code, and GOAWAY's with the beginning of its debug data.
+const RESET: usize = 4;
+const FAREWELL: usize = 8 + 16;
+/// What comes before a client's first frame.
+const PREFACE: u32 = super::head::H2_PREFACE.len() as u32;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// Codes of RST_STREAM (RFC 9113 section 7) that say who is to blame: not the client.
+const NO_FAULT_OF_THE_CLIENT: [u32; 3] = [0, 2, 8];
+const REFUSED_STREAM: u32 = 7;
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// CONTINUATION frames of one header block. 32 KiB of fields fit two frames of the least size a peer may have to take;
+/// the codec has a bound of its own for larger limits.
+const CONTINUATIONS: u32 = 32;
+/// What a SETTINGS frame costs: each goes through all streams of the connection and is answered.
+const SETTINGS_PRICE: u32 = 20;
+/// What DATA without data and without an end costs: nobody needs it.
+const EMPTY_DATA_PRICE: u32 = 10;
+/// A DATA frame of at least so many bytes is worth control frames about it. Less would let a client with a window of
+/// one byte pay for each WINDOW_UPDATE with the byte it brings (CVE-2019-9511).
+const WORTHWHILE: u32 = 128;
+/// Control frames that such a frame, or a response's end, is worth.
+const CONTROLS_FOR_WORK: u32 = 4;
+
+/// Something that may be spent in bursts and comes back with time.
+#[derive(Debug)]
+struct Budget {
+    left: u32,
+    burst: u32,
+    per_second: u32,
+    /// Until when refilled, in milliseconds.
+    at: u64,
+}
+
+impl Budget {
+    fn new(burst: u32, per_second: u32, now: u64) -> Self {
+        Self { left: burst, burst, per_second, at: now }
+    }
+
+    /// Whether there was enough.
+    fn spend(&mut self, price: u32, now: u64) -> bool {
+        if self.left < price {
+            let gained = now.saturating_sub(self.at) * u64::from(self.per_second) / 1000;
+            self.left = u64::from(self.burst).min(u64::from(self.left) + gained) as u32;
+            // What is not a whole one yet goes on to count.
+            self.at = match self.left == self.burst {
+                true => now,
+                false => self.at + gained * 1000 / u64::from(self.per_second),
+            };
+        }
+        let enough = self.left >= price;
+        self.left = self.left.saturating_sub(price);
+        enough
+    }
+
+    fn earn(&mut self, amount: u32) {
+        self.left = self.burst.min(self.left.saturating_add(amount));
+    }
+}
+
+/// What is judged of a frame.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    length: u32,
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    /// Of RST_STREAM and GOAWAY.
+    code: u32,
+}
+
+/// Finds frames in a stream of bytes.
+#[derive(Debug)]
+struct Scanner {
+    head: [u8; HEAD + FAREWELL],
+    have: usize,
+    skip: u32,
+}
+
+impl Scanner {
+    fn after(skip: u32) -> Self {
+        Self { head: [0; HEAD + FAREWELL], have: 0, skip }
+    }
+
+    /// How much is needed of the frame whose head is there.
+    fn need(&self) -> usize {
+        if self.have < HEAD {
+            return HEAD;
+        }
+        let length = u32::from_be_bytes([0, self.head[0], self.head[1], self.head[2]]) as usize;
+        HEAD + match self.head[3] {
+            RST_STREAM => length.min(RESET),
+            GOAWAY => length.min(FAREWELL),
+            _ => 0,
+        }
+    }
+
+    /// The next frame whose head is complete, and how many bytes that took.
+    fn next(&mut self, bytes: &[u8]) -> (usize, Option<Frame>) {
+        let skipped = bytes.len().min(self.skip as usize);
+        self.skip -= skipped as u32;
+        let mut at = skipped;
+        loop {
+            let need = self.need();
+            if self.have == need {
+                break;
+            }
+            let n = (need - self.have).min(bytes.len() - at);
+            if n == 0 {
+                return (at, None);
+            }
+            self.head[self.have..self.have + n].copy_from_slice(&bytes[at..at + n]);
+            self.have += n;
+            at += n;
+        }
+        let word = |at: usize| {
+            u32::from_be_bytes([self.head[at], self.head[at + 1], self.head[at + 2], self.head[at + 3]])
+        };
+        let length = word(0) >> 8;
+        let (kind, flags) = (self.head[3], self.head[4]);
+        let code = match (kind, length) {
+            (RST_STREAM, 4) => word(HEAD),
+            (GOAWAY, 8..) => word(HEAD + 4),
+            _ => 0,
+        };
+        let frame = Frame { length, kind, flags, stream: word(5) & 0x7fff_ffff, code };
+        self.skip = length - (self.have - HEAD) as u32;
+        self.have = 0;
+        (at, Some(frame))
+    }
+}
+
+/// How a header block is coming along.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    opens_a_stream: bool,
+    continuations: u32,
+    since: u64,
+}
+
+/// One connection's judge.
+#[derive(Debug)]
+pub(super) struct Judge {
+    incoming: Scanner,
+    outgoing: Scanner,
+    /// Streams that the client resets, or opens beyond the limit.
+    resets: Budget,
+    /// Streams that we reset because the client broke a rule.
+    errors: Budget,
+    /// SETTINGS, PRIORITY, WINDOW_UPDATE, frames of unknown types, and DATA without data.
+    controls: Budget,
+    /// Data that is sent earns them, however little: gRPC measures the way with one for each answer.
+    pings: Budget,
+    block: Option<Block>,
+    /// The client's first SETTINGS have not come since then.
+    unsettled: Option<u64>,
+    highest: u32,
+    tally: Tally,
+    verdict: Option<Abuse>,
+    /// What our GOAWAY says that the client did.
+    goodbye: Option<Abuse>,
+}
+
+/// Frames counted, to tell what became of requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// Streams that the client opened with a whole header block.
+    pub(super) opened: u64,
+    /// Of them refused because too many were open.
+    pub(super) refused: u64,
+    /// Streams that were reset because the client broke a rule.
+    pub(super) errors: u64,
+}
+
+impl Judge {
+    /// For a connection whose first byte is still to come by. `now` is in milliseconds.
+    pub(super) fn new(now: u64) -> Self {
+        Self {
+            incoming: Scanner::after(PREFACE),
+            outgoing: Scanner::after(0),
+            resets: Budget::new(1000, 33, now),
+            errors: Budget::new(100, 10, now),
+            controls: Budget::new(1000, 33, now),
+            pings: Budget::new(1000, 33, now),
+            block: None,
+            unsettled: Some(now),
+            highest: 0,
+            tally: Tally::default(),
+            verdict: None,
+            goodbye: None,
+        }
+    }
+
+    /// Bytes from the client.
+    pub(super) fn read(&mut self, mut bytes: &[u8], now: u64) {
+        while !bytes.is_empty() {
+            let (n, frame) = self.incoming.next(bytes);
+            bytes = &bytes[n..];
+            if let Some(frame) = frame {
+                self.incoming_frame(frame, now);
+            }
+        }
+    }
+
+    /// Bytes to the client.
+    pub(super) fn written(&mut self, mut bytes: &[u8], now: u64) {
+        while !bytes.is_empty() {
+            let (n, frame) = self.outgoing.next(bytes);
+            bytes = &bytes[n..];
+            if let Some(frame) = frame {
+                self.outgoing_frame(frame, now);
+            }
+        }
+    }
+
+    /// Whether the connection must end, and for what.
+    pub(super) fn verdict(&self) -> Option<Abuse> {
+        self.verdict
+    }
+
+    /// Since when the client owes us the rest of a header block, or its first SETTINGS.
+    pub(super) fn owed_since(&self) -> Option<u64> {
+        self.block.map(|block| block.since).or(self.unsettled)
+    }
+
+    /// What a connection that the codec has ended was ended for, if it was the client's fault.
+    pub(super) fn blame(&self) -> Option<Abuse> {
+        self.goodbye.and(self.verdict).or(self.goodbye)
+    }
+
+    pub(super) fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    fn condemn(&mut self, abuse: Abuse) {
+        self.verdict.get_or_insert(abuse);
+    }
+
+    fn incoming_frame(&mut self, frame: Frame, now: u64) {
+        match frame.kind {
+            DATA if frame.length > 0 || frame.flags & END_STREAM != 0 => {}
+            DATA => self.control(EMPTY_DATA_PRICE, Abuse::EmptyData, now),
+            HEADERS => {
+                let opens_a_stream = frame.stream > self.highest;
+                self.highest = self.highest.max(frame.stream);
+                self.block = Some(Block { opens_a_stream, continuations: 0, since: now });
+                self.maybe_end_of_block(frame.flags);
+            }
+            CONTINUATION => {
+                if let Some(block) = &mut self.block {
+                    block.continuations += 1;
+                    if block.continuations > CONTINUATIONS {
+                        self.condemn(Abuse::Continuations);
+                    }
+                }
+                self.maybe_end_of_block(frame.flags);
+            }
+            RST_STREAM => {
+                if !self.resets.spend(1, now) {
+                    self.condemn(Abuse::Resets);
+                }
+            }
+            SETTINGS => {
+                self.unsettled = None;
+                let price = if frame.flags & ACK == 0 { SETTINGS_PRICE } else { 1 };
+                self.control(price, Abuse::Settings, now);
+            }
+            PING => {
+                if !self.pings.spend(1, now) {
+                    self.condemn(Abuse::Pings);
+                }
+            }
+            // The last frame that matters.
+            GOAWAY => self.control(1, Abuse::UnknownFrames, now),
+            PRIORITY => self.control(1, Abuse::Priorities, now),
+            WINDOW_UPDATE => self.control(1, Abuse::WindowUpdates, now),
+            _ => self.control(1, Abuse::UnknownFrames, now),
+        }
+    }
+
+    fn control(&mut self, price: u32, abuse: Abuse, now: u64) {
+        if !self.controls.spend(price, now) {
+            self.condemn(abuse);
+        }
+    }
+
+    fn maybe_end_of_block(&mut self, flags: u8) {
+        if flags & END_HEADERS != 0
+            && let Some(block) = self.block.take()
+        {
+            self.tally.opened += u64::from(block.opens_a_stream);
+        }
+    }
+
+    fn outgoing_frame(&mut self, frame: Frame, now: u64) {
+        match frame.kind {
+            DATA | HEADERS => {
+                self.pings.earn(1);
+                let is_end = frame.flags & END_STREAM != 0;
+                if is_end {
+                    self.resets.earn(1);
+                    self.errors.earn(1);
+                }
+                if is_end || frame.kind == DATA && frame.length >= WORTHWHILE {
+                    self.controls.earn(CONTROLS_FOR_WORK);
+                }
+            }
+            RST_STREAM if frame.code == REFUSED_STREAM => {
+                self.tally.refused += 1;
+                if !self.resets.spend(1, now) {
+                    self.condemn(Abuse::Resets);
+                }
+            }
+            RST_STREAM if !NO_FAULT_OF_THE_CLIENT.contains(&frame.code) => {
+                self.tally.errors += 1;
+                if !self.errors.spend(1, now) {
+                    self.condemn(Abuse::StreamErrors);
+                }
+            }
+            GOAWAY => self.goodbye = farewell(frame.code, &self.outgoing.head[HEAD + 8..]).or(self.goodbye),
+            _ => {}
+        }
+    }
+}
+
+/// What the codec's last word says of the client. It has a word for each of its limits there.
+fn farewell(code: u32, words: &[u8]) -> Option<Abuse> {
+    const BY_WORD: [(&[u8], Abuse); 4] = [
+        (b"too_many_continu", Abuse::Continuations),
+        (b"header_list_way_", Abuse::Headers),
+        (b"too_many_data_fr", Abuse::SmallData),
+        (b"too_many_interna", Abuse::StreamErrors),
+    ];
+    match code {
+        0 => None,
+        ENHANCE_YOUR_CALM => {
+            let known = BY_WORD.iter().find(|(word, _)| words.starts_with(word));
+            Some(known.map_or(Abuse::Resets, |(_, abuse)| *abuse))
+        }
+        _ => Some(Abuse::Protocol),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0, (payload.len() >> 8) as u8, payload.len() as u8, kind, flags];
+        bytes.extend_from_slice(&stream.to_be_bytes());
+        bytes.extend_from_slice(payload);
+        bytes
+    }
+
+    /// A judge that has seen what every connection begins with.
+    fn judge() -> Judge {
+        let mut judge = Judge::new(0);
+        judge.read(crate::edge::head::H2_PREFACE, 0);
+        assert_eq!(judge.owed_since(), Some(0));
+        judge.read(&frame(SETTINGS, 0, 0, &[0; 18]), 0);
+        assert_eq!(judge.owed_since(), None);
+        judge
+    }
+
+    /// How many of a frame pass at once, and how many more `after` milliseconds.
+    fn passes(frame: &[u8], after: u64) -> (u32, u32) {
+        let mut judge = judge();
+        let mut count = |now| {
+            let mut passed = 0;
+            judge.verdict = None;
+            while passed < 10_000 {
+                judge.read(frame, now);
+                if judge.verdict().is_some() {
+                    break;
+                }
+                passed += 1;
+            }
+            passed
+        };
+        (count(0), count(after))
+    }
+
+    #[test]
+    fn what_is_of_no_use_has_a_burst_and_a_rate() {
+        // The first SETTINGS took 20 of the control frames.
+        for (kind, payload, burst, more) in [
+            (RST_STREAM, &[0, 0, 0, 8][..], 1000, 330),
+            (PING, &[0; 8], 1000, 330),
+            (WINDOW_UPDATE, &[0, 0, 0, 1], 980, 330),
+            (PRIORITY, &[0; 5], 980, 330),
+            (SETTINGS, &[], 49, 16),
+            (DATA, &[], 98, 33),
+            (0x10, b"u=3", 980, 330),
+            (DATA, b"data", 10_000, 10_000),
+        ] {
+            assert_eq!(passes(&frame(kind, 0, 1, payload), 10_000), (burst, more), "a frame of type {kind}");
+        }
+        let last = frame(DATA, END_STREAM, 1, b"");
+        assert_eq!(passes(&last, 0), (10_000, 10_000), "the end of a body may be empty");
+    }
+
+    #[test]
+    fn work_that_was_done_earns_what_was_spent() {
+        let mut judge = judge();
+        for _ in 0..10_000 {
+            judge.read(&frame(RST_STREAM, 0, 1, &[0; 4]), 0);
+            judge.read(&frame(PING, 0, 0, &[0; 8]), 0);
+            judge.read(&frame(WINDOW_UPDATE, 0, 0, &[0; 4]), 0);
+            judge.read(&frame(WINDOW_UPDATE, 0, 1, &[0; 4]), 0);
+            judge.written(&frame(HEADERS, END_HEADERS, 1, b"head"), 0);
+            judge.written(&frame(DATA, END_STREAM, 1, &[0; 200]), 0);
+        }
+        assert_eq!(judge.verdict(), None);
+    }
+
+    #[test]
+    fn a_window_of_one_byte_does_not_pay_for_itself() {
+        let mut judge = judge();
+        let mut sent = 0;
+        while judge.verdict().is_none() {
+            judge.read(&frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]), 0);
+            judge.written(&frame(DATA, 0, 1, b"x"), 0);
+            sent += 1;
+            assert!(sent < 10_000);
+        }
+        assert_eq!(judge.verdict(), Some(Abuse::WindowUpdates));
+    }
+
+    #[test]
+    fn streams_that_we_must_reset_count_unless_it_was_our_fault() {
+        for (code, verdict) in [
+            (1, Some(Abuse::StreamErrors)),
+            (3, Some(Abuse::StreamErrors)),
+            (7, Some(Abuse::Resets)),
+            (0, None),
+            (2, None),
+            (8, None),
+        ] {
+            let mut judge = judge();
+            for _ in 0..2000 {
+                judge.written(&frame(RST_STREAM, 0, 1, &[0, 0, 0, code]), 0);
+            }
+            assert_eq!(judge.verdict(), verdict, "code {code}");
+        }
+    }
+
+    #[test]
+    fn the_codecs_last_word_says_what_the_client_did() {
+        for (code, word, blame) in [
+            (0, "", None),
+            (1, "", Some(Abuse::Protocol)),
+            (11, "too_many_continuations", Some(Abuse::Continuations)),
+            (11, "header_list_way_too_large", Some(Abuse::Headers)),
+            (11, "too_many_data_frames", Some(Abuse::SmallData)),
+            (11, "too_many_internal_resets", Some(Abuse::StreamErrors)),
+            (11, "too_many_resets", Some(Abuse::Resets)),
+            (11, "", Some(Abuse::Resets)),
+        ] {
+            let mut judge = judge();
+            let bytes = frame(GOAWAY, 0, 0, &[&[0, 0, 0, 0, 0, 0, 0, code], word.as_bytes()].concat());
+            bytes.chunks(7).for_each(|part| judge.written(part, 0));
+            assert_eq!(judge.blame(), blame, "{code} {word}");
+        }
+    }
+
+    #[test]
+    fn a_header_block_ends_or_is_too_long() {
+        let mut judge = judge();
+        judge.read(&frame(HEADERS, END_STREAM, 1, b"x"), 5);
+        assert_eq!((judge.owed_since(), judge.tally().opened), (Some(5), 0));
+        judge.read(&frame(CONTINUATION, END_HEADERS, 1, b"x"), 6);
+        assert_eq!((judge.owed_since(), judge.tally().opened), (None, 1));
+        judge.read(&frame(HEADERS, END_STREAM | END_HEADERS, 1, b"trailers"), 6);
+        assert_eq!(judge.tally().opened, 1);
+        judge.read(&frame(HEADERS, 0, 3, b"x"), 7);
+        for _ in 0..CONTINUATIONS {
+            assert_eq!(judge.verdict(), None);
+            judge.read(&frame(CONTINUATION, 0, 3, b""), 7);
+        }
+        judge.read(&frame(CONTINUATION, 0, 3, b""), 7);
+        assert_eq!(judge.verdict(), Some(Abuse::Continuations));
+    }
+
+    #[test]
+    fn frames_are_found_however_the_bytes_are_cut() {
+        let mut bytes = crate::edge::head::H2_PREFACE.to_vec();
+        for stream in 0..5 {
+            bytes.extend(frame(SETTINGS, 0, 0, &[1; 6]));
+            bytes.extend(frame(HEADERS, END_HEADERS, 1 + 2 * stream, &[RST_STREAM; 300]));
+            bytes.extend(frame(RST_STREAM, 0, 1, &[0; 4]));
+            // Not of the length that it must have: the codec's business.
+            bytes.extend(frame(RST_STREAM, 0, 1, &[9; 7]));
+        }
+        for size in 1..60 {
+            let mut judge = Judge::new(0);
+            bytes.chunks(size).for_each(|part| judge.read(part, 0));
+            assert_eq!(judge.tally().opened, 5, "in pieces of {size}");
+            assert_eq!((judge.resets.left, judge.controls.left), (990, 900), "in pieces of {size}");
+        }
+    }
+}

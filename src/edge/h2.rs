@@ -1,0 +1,430 @@
+//! One HTTP/2 connection: its requests, each a task with a watch of its own, and the ways it ends.
+//!
+//! The codec (the h2 crate under Pingora) keeps the protocol. What it leaves open is here: how long a connection may
+//! be idle, how long a client may take for what it has begun, how many exchanges there may be when their
+//! streams are gone already (CVE-2023-44487), and what is to be done when the judge of frames has had enough.
+
+use super::conn::{Client, Conn, Portion, Seat};
+use super::door::Door;
+use super::frames::Tally;
+use super::h2_head;
+use super::head::Refusal;
+use super::passing::Passing;
+use super::watch::{self, Watch, Watched};
+use super::{SEAT, Tell, Trouble};
+use crate::access_log::Why;
+use crate::config::plan;
+use crate::metrics::Abuse;
+use h2::Reason;
+use h2::server::Connection;
+use http::{Method, header};
+use pingora::apps::HttpServerApp;
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
+use pingora::protocols::{Digest, GetSocketDigest, Stream};
+use pingora::proxy::{HttpProxy, ProxyHttp};
+use pingora::server::ShutdownWatch;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// How long a client has to take our last word and leave.
+const LINGER: Duration = Duration::from_secs(2);
+/// How long a client that was told to go somewhere else may take until it is idle.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// Tasks for each stream that may be open: those beyond one wait for exchanges whose streams were reset. Go's
+/// server has the same bound.
+const TASKS_FOR_EACH_STREAM: usize = 4;
+/// What one stream's response may take of memory while the client does not read (CVE-2019-9517).
+const SEND_BUFFER: usize = 64 * 1024;
+/// How much smaller than 256 bytes each, in all, DATA frames may be that no exchange has read yet: 4,000 messages of
+/// a few bytes, which is what fits a window. The codec's own figure is 100, which a burst of a gRPC stream has.
+const SMALL_DATA: usize = 1 << 20;
+
+/// Serves an HTTP/2 connection, whose preface has arrived, until it ends.
+pub(super) async fn converse<P>(
+    mut conn: Box<Conn>,
+    door: Arc<Door>,
+    proxy: Arc<HttpProxy<P>>,
+    tell: Arc<dyn Tell>,
+    goaway: ShutdownWatch,
+) where
+    P: ProxyHttp + Send + Sync + 'static,
+    P::CTX: Send + Sync,
+{
+    let plan = door.plan.load_full();
+    // The connection's own watch is for its shutdown only: deadlines belong to its streams and to `Session`.
+    conn.seat.watch.no_deadline();
+    conn.allow(Portion::Open);
+    let passing = Arc::new(Passing::new());
+    conn.show(Arc::clone(&passing));
+    let client = Arc::clone(&conn.seat.client);
+    let digest = Digest {
+        ssl_digest: None,
+        timing_digest: Vec::new(),
+        proxy_digest: None,
+        socket_digest: conn.get_socket_digest(),
+    };
+    let streams = plan.http2.max_concurrent_streams as usize;
+    let session = Session {
+        max_tasks: streams.saturating_mul(TASKS_FOR_EACH_STREAM),
+        room: Arc::new(Semaphore::new(streams)),
+        passing,
+        client,
+        proxy,
+        tell,
+        goaway: goaway.clone(),
+        tasks: JoinSet::new(),
+        age: plan.http2.max_age.map(|age| {
+            let watch = Watched::new(Watch::new(door.id));
+            // A tenth either way, so that what connected together does not come back together.
+            watch.deadline(age.mul_f64(0.9 + 0.2 * fastrand::f64()), Why::Ok);
+            watch
+        }),
+        pace: Watched::new(Watch::new(door.id)),
+        requests_left: plan.http2.max_requests.map_or(u32::MAX, |most| most.get()),
+        idle_since: watch::now(),
+        accepted: 0,
+        told: Tally::default(),
+        stage: Stage::Open,
+        is_cut: false,
+        plan,
+    };
+    let Ok(mut h2) = handshake(conn as Stream, Some(session.options())).await else { return };
+    session.run(&mut h2, Arc::new(digest)).await;
+}
+
+/// How near its end a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// The client was told to open no more streams; those that are open go on. Since then.
+    Draining(u64),
+    /// The last word is said, or about to be.
+    Closing,
+}
+
+/// What happens on a connection. There is one at a time, so its size is of no account.
+#[allow(clippy::large_enum_variant)]
+enum Event {
+    Request(HttpSession),
+    /// A request that the engine has answered already.
+    Rejected,
+    /// The codec is done.
+    Over,
+    /// The client has had what it may have of this connection, or is to go elsewhere.
+    Drain,
+    Abuse(Abuse),
+    /// Too slow, or idle.
+    Late(Why),
+}
+
+struct Session<P> {
+    plan: Arc<plan::Listener>,
+    proxy: Arc<HttpProxy<P>>,
+    tell: Arc<dyn Tell>,
+    client: Arc<Client>,
+    passing: Arc<Passing>,
+    goaway: ShutdownWatch,
+    /// One for each request; they end with the connection.
+    tasks: JoinSet<()>,
+    max_tasks: usize,
+    /// For exchanges, as many as streams may be open.
+    room: Arc<Semaphore>,
+    pace: Watched,
+    age: Option<Watched>,
+    requests_left: u32,
+    idle_since: u64,
+    /// Requests that the codec has handed out.
+    accepted: u64,
+    /// What became of the others, as far as it was told.
+    told: Tally,
+    stage: Stage,
+    /// It was told what for.
+    is_cut: bool,
+}
+
+impl<P> Session<P>
+where
+    P: ProxyHttp + Send + Sync + 'static,
+    P::CTX: Send + Sync,
+{
+    fn options(&self) -> H2Options {
+        let http2 = &self.plan.http2;
+        // The table's ranges keep them below 2^31.
+        let size = |bytes: u64| u32::try_from(bytes).unwrap_or(i32::MAX as u32);
+        let mut options = default_h2_options();
+        options
+            .max_concurrent_streams(http2.max_concurrent_streams)
+            .max_header_list_size(size(self.plan.limits.request_headers))
+            .initial_window_size(size(http2.stream_window))
+            .initial_connection_window_size(size(http2.connection_window))
+            .max_send_buffer_size(SEND_BUFFER)
+            .data_frame_budget(SMALL_DATA)
+            // Reset before they were handed out: all that may be open may be given up at once.
+            .max_pending_accept_reset_streams(self.room.available_permits().max(20))
+            // The judge of frames weighs these with time; a lifetime's number would end any long-lived connection.
+            .max_local_error_reset_streams(None);
+        options
+    }
+
+    async fn run(mut self, h2: &mut Connection<Stream, bytes::Bytes>, digest: Arc<Digest>) {
+        let mut goaway = self.goaway.clone();
+        let mut told_to_go = pin!(async move { drop(goaway.wait_for(|closing| *closing).await) });
+        loop {
+            let event = {
+                let mut next = pin!(HttpSession::from_h2_conn(h2, Arc::clone(&digest)));
+                poll_fn(|cx| {
+                    if self.stage == Stage::Open && told_to_go.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Event::Drain);
+                    }
+                    if let Poll::Ready(event) = self.poll_condition(cx) {
+                        return Poll::Ready(event);
+                    }
+                    match next.as_mut().poll(cx) {
+                        Poll::Ready(Ok(Some(H2Accept::Session(session)))) => {
+                            Poll::Ready(Event::Request(session))
+                        }
+                        Poll::Ready(Ok(Some(H2Accept::Rejected))) => Poll::Ready(Event::Rejected),
+                        Poll::Ready(Ok(None) | Err(_)) => Poll::Ready(Event::Over),
+                        Poll::Pending => {
+                            self.tell_refused();
+                            // It may have read, and so changed what is waited for.
+                            self.poll_condition(cx)
+                        }
+                    }
+                })
+                .await
+            };
+            match event {
+                Event::Request(session) => {
+                    self.accepted += 1;
+                    if self.tasks.len() >= self.max_tasks {
+                        self.cut(h2, Abuse::Resets);
+                        continue;
+                    }
+                    self.serve(session);
+                    self.requests_left = self.requests_left.saturating_sub(1);
+                    if self.requests_left == 0 && self.stage == Stage::Open {
+                        self.drain(h2);
+                    }
+                }
+                Event::Rejected => {
+                    self.accepted += 1;
+                    self.refused(400, Why::Malformed, "its authority, path or Content-Length is ambiguous");
+                }
+                Event::Drain => self.drain(h2),
+                Event::Abuse(abuse) => self.cut(h2, abuse),
+                Event::Late(_) if self.stage == Stage::Closing => return self.tell_end(),
+                Event::Late(why) => {
+                    if why != Why::Ok {
+                        self.refused(0, why, "a header block or SETTINGS incomplete");
+                    }
+                    self.close(h2, Reason::NO_ERROR);
+                }
+                Event::Over => return self.tell_end(),
+            }
+        }
+    }
+
+    /// Ready when the connection's time is up, or the client's credit.
+    fn poll_condition(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let had_tasks = !self.tasks.is_empty();
+        while let Poll::Ready(Some(_)) = self.tasks.poll_join_next(cx) {}
+        if had_tasks && self.tasks.is_empty() {
+            self.idle_since = watch::now();
+        }
+        if self.stage != Stage::Closing
+            && let Some(abuse) = self.passing.verdict()
+        {
+            return Poll::Ready(Event::Abuse(abuse));
+        }
+        if let Some(age) = &self.age {
+            age.wake_by(cx.waker());
+            if age.interrupted().is_some() {
+                self.age = None;
+                if self.stage == Stage::Open {
+                    return Poll::Ready(Event::Drain);
+                }
+            }
+        }
+        self.set_pace();
+        self.pace.wake_by(cx.waker());
+        match self.pace.interrupted() {
+            Some(why) => Poll::Ready(Event::Late(why)),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Sets the next deadline: for what the client owes us, or for having no request.
+    fn set_pace(&mut self) {
+        if self.stage == Stage::Closing {
+            return;
+        }
+        if self.passing.is_parting() {
+            // The codec ends the connection by itself, because of an error or because all is done.
+            self.stage = Stage::Closing;
+            return self.pace.deadline(LINGER, Why::Ok);
+        }
+        let timeouts = &self.plan.timeouts;
+        let (owed_since, _) = self.passing.state();
+        let owed = owed_since.map(|since| (due(since, timeouts.request_header), Why::RequestHeaderTimeout));
+        let idle = self.tasks.is_empty().then(|| match self.stage {
+            Stage::Draining(since) => due(since.max(self.idle_since), FAREWELL.min(timeouts.idle)),
+            _ => due(self.idle_since, timeouts.idle),
+        });
+        match owed.into_iter().chain(idle.map(|idle| (idle, Why::Ok))).min_by_key(|(due, _)| *due) {
+            Some((within, why)) => self.pace.deadline(within, why),
+            None => self.pace.no_deadline(),
+        }
+    }
+
+    /// Lets the client finish what it has begun, and open no more.
+    fn drain(&mut self, h2: &mut Connection<Stream, bytes::Bytes>) {
+        self.stage = Stage::Draining(watch::now());
+        h2.graceful_shutdown();
+    }
+
+    /// Ends the connection now.
+    fn close(&mut self, h2: &mut Connection<Stream, bytes::Bytes>, reason: Reason) {
+        self.stage = Stage::Closing;
+        self.pace = Watched::new(Watch::new(self.client.listener));
+        self.pace.deadline(LINGER, Why::Ok);
+        h2.abrupt_shutdown(reason);
+    }
+
+    fn cut(&mut self, h2: &mut Connection<Stream, bytes::Bytes>, abuse: Abuse) {
+        self.is_cut = true;
+        self.tell_abuse(abuse);
+        // Servers have nothing more to do for it.
+        self.tasks.abort_all();
+        self.close(h2, Reason::ENHANCE_YOUR_CALM);
+    }
+
+    /// Tells of a connection that the codec has ended because of the client.
+    fn tell_end(&self) {
+        if let Some(abuse) = self.passing.blame()
+            && !self.is_cut
+        {
+            self.tell_abuse(abuse);
+        }
+    }
+
+    fn tell_abuse(&self, abuse: Abuse) {
+        self.client.door.abuse.count(abuse);
+        let why = if abuse == Abuse::Protocol { Why::Malformed } else { Why::Http2Abuse };
+        self.refused(0, why, abuse.label());
+    }
+
+    fn refused(&self, status: u16, why: Why, detail: &'static str) {
+        self.tell.refused(&self.client, b"", Trouble { status, why, detail: Some(detail) });
+    }
+
+    /// Tells of requests that the codec has refused by itself. Once it waits for bytes it has handed out all that it
+    /// will: what a client opened and we did not get was refused.
+    fn tell_refused(&mut self) {
+        let (_, tally) = self.passing.state();
+        let errors = tally.errors - self.told.errors;
+        self.told.errors = tally.errors;
+        if self.stage != Stage::Open {
+            return;
+        }
+        let refused = tally.opened.saturating_sub(self.accepted + tally.refused + self.told.opened);
+        self.told.opened += refused;
+        for n in 0..refused {
+            // Only fields that are too large are answered and not reset.
+            match n < errors {
+                true => self.refused(0, Why::Malformed, "refused by the HTTP/2 codec"),
+                false => self.refused(431, Why::HeadersTooLarge, "fields too large"),
+            }
+        }
+    }
+
+    fn serve(&mut self, mut session: HttpSession) {
+        let (client, proxy) = (Arc::clone(&self.client), Arc::clone(&self.proxy));
+        let (room, goaway) = (Arc::clone(&self.room), self.goaway.clone());
+        let tell = Arc::clone(&self.tell);
+        self.tasks.spawn(async move {
+            // There is room, but for exchanges that go on after their streams were reset.
+            let room = match room.clone().try_acquire_owned() {
+                Ok(room) => room,
+                Err(_) => tokio::select! {
+                    biased;
+                    _ = session.idle() => {
+                        let trouble = Trouble { status: 0, why: Why::ClientAborted, detail: None };
+                        return tell.refused(&client, b"", trouble);
+                    }
+                    Ok(room) = room.acquire_owned() => room,
+                },
+            };
+            let head = session.req_header();
+            if let Some(refusal) = h2_head::judge(&head.method, &head.uri, &head.headers) {
+                return refuse(session, refusal, &client, &*tell).await;
+            }
+            if let Some(cookies) = h2_head::joined_cookies(&head.headers) {
+                // It fails for no value that was two values before.
+                let _ = session.req_header_mut().insert_header(header::COOKIE, cookies);
+            }
+            exchange(session, client, proxy, goaway).await;
+            drop(room);
+        });
+    }
+}
+
+/// Answers a request that must not go on.
+async fn refuse(mut session: HttpSession, refusal: Refusal, client: &Client, tell: &dyn Tell) {
+    let Refusal { status, detail } = refusal;
+    let why = if status == 431 { Why::HeadersTooLarge } else { Why::Malformed };
+    let head = session.req_header();
+    let line = format!("{} {} HTTP/2.0", head.method, h2_head::target(&head.uri));
+    tell.refused(client, line.as_bytes(), Trouble { status, why, detail: Some(detail) });
+    let text = super::refusal_text(status);
+    let answer = ResponseHeader::build(status, Some(3)).and_then(|mut answer| {
+        answer.insert_header(header::CONTENT_TYPE, "text/plain")?;
+        answer.insert_header(header::CONTENT_LENGTH, text.len())?;
+        Ok(Box::new(answer))
+    });
+    let is_head = head.method == Method::HEAD;
+    let Ok(answer) = answer else { return };
+    session.set_write_timeout(Some(LINGER));
+    // A client that has gone meanwhile needs no answer.
+    if session.write_response_header(answer, is_head).is_ok() && !is_head {
+        let _ = session.write_body(text.into(), true).await;
+    }
+}
+
+/// Serves one stream.
+async fn exchange<P>(
+    session: HttpSession,
+    client: Arc<Client>,
+    proxy: Arc<HttpProxy<P>>,
+    goaway: ShutdownWatch,
+) where
+    P: ProxyHttp + Send + Sync + 'static,
+    P::CTX: Send + Sync,
+{
+    let watch = Watched::new(Watch::new(client.listener));
+    let seat = Arc::new(Seat::new(client, watch));
+    let interrupted = poll_fn(|cx| {
+        seat.watch.wake_by(cx.waker());
+        if seat.watch.interrupted().is_some() { Poll::Ready(()) } else { Poll::Pending }
+    });
+    let session = ServerSession::new_http2(session);
+    let served = SEAT.scope(Arc::clone(&seat), proxy.process_new_http(session, &goaway));
+    // An interrupted stream is reset by being dropped; its exchange writes its record then.
+    tokio::select! {
+        biased;
+        _ = served => {}
+        () = interrupted => {}
+    }
+}
+
+/// How long it is until `limit` has passed since then.
+fn due(since: u64, limit: Duration) -> Duration {
+    limit.saturating_sub(Duration::from_millis(watch::now().saturating_sub(since)))
+}

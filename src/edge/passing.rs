@@ -1,0 +1,74 @@
+//! What an HTTP/2 connection's two owners share: the codec has the connection, whose bytes pass the judge here, and the
+//! connection's task has the judge's word.
+//!
+//! Both run in one task, so the lock is never waited for; it is there because the codec's types must be able to
+//! change threads, which ours do not.
+
+use super::frames::{Judge, Tally};
+use super::watch;
+use crate::metrics::Abuse;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// One connection's judge, and how far it is from its end.
+#[derive(Debug)]
+pub(super) struct Passing {
+    judge: Mutex<Judge>,
+    condemned: AtomicBool,
+    parting: AtomicBool,
+}
+
+impl Passing {
+    pub(super) fn new() -> Self {
+        Self {
+            judge: Mutex::new(Judge::new(watch::now())),
+            condemned: AtomicBool::new(false),
+            parting: AtomicBool::new(false),
+        }
+    }
+
+    fn judge(&self) -> MutexGuard<'_, Judge> {
+        self.judge.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn read(&self, bytes: &[u8]) {
+        let mut judge = self.judge();
+        judge.read(bytes, watch::now());
+        self.condemned.store(judge.verdict().is_some(), Relaxed);
+    }
+
+    pub(super) fn written(&self, bytes: &[u8]) {
+        let mut judge = self.judge();
+        judge.written(bytes, watch::now());
+        self.condemned.store(judge.verdict().is_some(), Relaxed);
+    }
+
+    /// Nothing more is to be read.
+    pub(super) fn is_condemned(&self) -> bool {
+        self.condemned.load(Relaxed)
+    }
+
+    pub(super) fn verdict(&self) -> Option<Abuse> {
+        self.judge().verdict()
+    }
+
+    /// What the codec has ended the connection for, if it was the client's fault.
+    pub(super) fn blame(&self) -> Option<Abuse> {
+        self.judge().blame()
+    }
+
+    /// Since when the client owes us what it has begun, and what has passed so far.
+    pub(super) fn state(&self) -> (Option<u64>, Tally) {
+        let judge = self.judge();
+        (judge.owed_since(), judge.tally())
+    }
+
+    /// We have said our last word.
+    pub(super) fn part(&self) {
+        self.parting.store(true, Relaxed);
+    }
+
+    pub(super) fn is_parting(&self) -> bool {
+        self.parting.load(Relaxed)
+    }
+}
