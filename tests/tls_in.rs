@@ -629,3 +629,83 @@ fn responses_over_tls_say_that_it_is_to_stay() {
     assert_eq!(balancer.reload(&text("")), Reloaded::Taken);
     assert_eq!(client(&balancer).get("/").field("strict-transport-security"), "");
 }
+
+#[test]
+fn handshakes_beyond_the_limit_wait_for_their_turn() {
+    let app = App::saying("hello");
+    let certificate = Certificate::named(&["shop.example"]);
+    let files = Shop::new(&[("shop", &certificate)]);
+    let text = |timeout: &str, limit: &str| {
+        let limits = format!("timeouts: {{ tls_handshake: {timeout} }}, limits: {{ handshakes: {limit} }}");
+        plain(&[app.address], &format!("{}, {limits}", files.tls(&["shop"], "")), "")
+    };
+    let balancer = Balancer::start(&text("1h", "1"));
+    // One that has sent nothing is in nobody's way.
+    let _silent = TcpStream::connect(balancer.address("web")).expect("accepted");
+    let slow = |count: f64| {
+        let mut slow = TcpStream::connect(balancer.address("web")).expect("accepted");
+        slow.write_all(b"\x16\x03\x01\x01\x00\x01\x00\x00\xfc\x03\x03").expect("taken");
+        balancer.wait_for_metric("evenkeel_tls_handshake_waits_total", &[("listener", "web")], count);
+        slow
+    };
+    assert_eq!(client(&balancer).get("/first").text(), "hello");
+    let first = slow(0.0);
+    // Whether it has its turn shows when the next one waits.
+    let second = slow(1.0);
+    let to = balancer.address("web");
+    let waiting = std::thread::spawn(move || {
+        let stream = Speaker::new().connect(to, "shop.example").expect("the handshake succeeds");
+        Client::over_tls(stream).get("/waited").text()
+    });
+    balancer.wait_for_metric("evenkeel_tls_handshake_waits_total", &[("listener", "web")], 2.0);
+    drop(first);
+    drop(second);
+    assert_eq!(waiting.join().expect("it ends"), "hello");
+    // Nobody waits beyond the deadline.
+    let _third = slow(2.0);
+    let _fourth = slow(3.0);
+    assert_eq!(balancer.reload(&text("300ms", "1")), Reloaded::Taken);
+    assert!(Speaker::new().connect(to, "shop.example").is_err());
+    let record = balancer.record_where("of who waited", |record| record["why"] == "handshake_timeout");
+    assert_eq!(record["detail"], "waited for other handshakes");
+    assert_eq!(balancer.reload(&text("1h", "null")), Reloaded::Taken);
+    assert_eq!(client(&balancer).get("/at-once").text(), "hello");
+}
+
+/// What a busy shop sees of a renewal: nothing.
+#[test]
+fn a_certificate_is_swapped_under_handshakes_and_none_fails() {
+    let [old, new] = [(); 2].map(|()| Certificate::named(&["shop.example"]));
+    let files = Shop::new(&[("shop", &old)]);
+    let app = App::saying("hello");
+    let text = plain(&[app.address], &files.tls(&["shop"], ""), "");
+    let balancer = Balancer::start(&text);
+    let at = balancer.address("web");
+    let shown = std::thread::scope(|scope| {
+        let shake = || {
+            let (since, mut old_ones, mut new_ones) = (Instant::now(), 0, 0);
+            // Both at least, and 50 for each of the four, so that 200 have been made when all have ended.
+            while (old_ones + new_ones < 50 || new_ones == 0) && since.elapsed() < DEADLINE {
+                // Nothing to resume: each is a full one.
+                let stream = Speaker::new().connect(at, "shop.example").expect("no handshake fails");
+                match (old.is_shown_by(&stream), new.is_shown_by(&stream)) {
+                    (true, false) => old_ones += 1,
+                    (false, true) => new_ones += 1,
+                    _ => panic!("a stranger's certificate"),
+                }
+                assert_eq!(Client::over_tls(stream).get("/").text(), "hello");
+            }
+            (old_ones, new_ones)
+        };
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(shake)).collect();
+        wait_until("some handshakes", || {
+            balancer.metric("evenkeel_tls_handshakes_total", &[("result", "full")]) >= 20.0
+        });
+        new.write(&files.files.0, "shop");
+        assert_eq!(balancer.reload(&text), Reloaded::Taken);
+        clients.into_iter().map(|client| client.join().expect("no handshake fails")).collect::<Vec<_>>()
+    });
+    let (old_ones, new_ones) = shown.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    assert!(old_ones >= 20 && new_ones >= 4 && old_ones + new_ones >= 200, "{shown:?}");
+    assert_eq!(balancer.metric("evenkeel_tls_handshakes_total", &[("result", "failed")]), 0.0);
+}

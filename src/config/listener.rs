@@ -236,11 +236,12 @@ fn http2(section: Section<'_>) -> Http2 {
 
 fn limits(section: &Section<'_>, foreign: Option<&str>) -> Limits {
     if let Some(protocol) = foreign {
-        section.refuse_foreign(&["request_headers", "request_body"], protocol);
+        section.refuse_foreign(&["handshakes", "request_headers", "request_body"], protocol);
     }
     Limits {
         connections: section.nullable_count("connections"),
         connections_per_client: section.nullable_count("connections_per_client"),
+        handshakes: section.nullable_count("handshakes"),
         request_headers: section.size("request_headers"),
         request_body: section.size("request_body"),
     }

@@ -207,6 +207,8 @@ pub struct Limits {
     pub connections: Option<NonZeroU32>,
     /// Connections open at once from one client address; beyond it new ones are closed at once.
     pub connections_per_client: Option<NonZeroU32>,
+    /// TLS handshakes under way at once; beyond it they wait for their turn.
+    pub handshakes: Option<NonZeroU32>,
     /// Bytes of a request's head (request line and fields); beyond it 431.
     pub request_headers: u64,
     /// Bytes of a request's body; beyond it 413.

@@ -75,6 +75,7 @@ impl Doors {
             waits: door.gate.waits(),
             dropped: door.drops.read(),
             handshakes: door.handshakes.read(),
+            handshake_waits: door.turns.waits(),
             abuse: door.abuse.read(),
             certificates: door.tls.load().iter().flat_map(|tls| tls.expiries.iter()).map(expiry).collect(),
             staples: door.tls.load().iter().flat_map(|tls| tls.staples.iter()).map(expiry).collect(),

@@ -2,6 +2,7 @@
 //! as long as the listener keeps its name.
 
 use super::gate::{Clients, Gate};
+use super::turns::Turns;
 use crate::config::plan;
 use crate::metrics::{Abuses, Drops, Handshakes};
 use crate::tls::Termination;
@@ -21,6 +22,7 @@ pub(crate) struct Door {
     /// How TLS ends here, if it does; a reload replaces it for the connections to come.
     pub(crate) tls: ArcSwapOption<Termination>,
     pub(crate) handshakes: Handshakes,
+    pub(crate) turns: Turns,
     /// HTTP/2 connections that were cut off.
     pub(crate) abuse: Abuses,
     pub(crate) gate: Arc<Gate>,
@@ -39,6 +41,7 @@ impl Door {
         Arc::new(Self {
             tls: ArcSwapOption::new(tls),
             handshakes: Handshakes::default(),
+            turns: Turns::new(plan.limits.handshakes),
             abuse: Abuses::default(),
             id,
             name: plan.name.clone(),
@@ -56,6 +59,7 @@ impl Door {
     pub(crate) fn change(&self, plan: plan::Listener, tls: Option<Arc<Termination>>) {
         self.tls.store(tls);
         self.gate.set_limit(limit(&plan));
+        self.turns.set_limit(plan.limits.handshakes);
         self.plan.store(Arc::new(plan));
     }
 

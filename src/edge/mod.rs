@@ -24,6 +24,7 @@ mod reception;
 mod relay;
 mod secure;
 mod socket;
+mod turns;
 pub(crate) mod udp;
 mod watch;
 mod worker;

@@ -138,7 +138,7 @@ impl<S: Serve> Reception<S> {
 
     async fn shake_hands(&self, guest: Guest, tls: &Termination) -> Option<Guest> {
         let Guest { socket, watch, source, destination, mut first, hello, .. } = guest;
-        let shaken = secure::handshake(socket, &watch, &mut first, Arc::clone(&tls.config)).await;
+        let shaken = secure::handshake(socket, &watch, &mut first, tls, &self.door.turns).await;
         let counts = &self.door.handshakes;
         match shaken {
             Ok(Shaken { socket, is_resumed, identity }) => {

@@ -7,20 +7,21 @@ use super::Trouble;
 use super::parting;
 use super::preface::{self, Ended};
 use super::socket::Socket;
+use super::turns::{Turn, Turns};
 use super::watch::Watched;
 use crate::access_log::Why;
-use crate::tls::Identity;
+use crate::tls::{Identity, Termination};
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Write};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{self, AlertDescription, CertificateError, HandshakeKind, InvalidMessage};
-use tokio_rustls::rustls::{PeerIncompatible, ProtocolVersion, ServerConfig, ServerConnection};
+use tokio_rustls::rustls::{PeerIncompatible, ProtocolVersion, ServerConnection};
 use tokio_rustls::server::TlsStream;
 
 /// What TLS begins with: a record of the kind `handshake` (RFC 8446 section 5.1).
@@ -63,7 +64,8 @@ pub(super) async fn handshake(
     mut socket: Socket,
     watch: &Watched,
     first: &mut Vec<u8>,
-    config: Arc<ServerConfig>,
+    tls: &Termination,
+    turns: &Turns,
 ) -> Result<Shaken, Ended> {
     const INCOMPLETE: &str = "TLS handshake incomplete";
     if first.is_empty() {
@@ -77,8 +79,9 @@ pub(super) async fn handshake(
         }
         return Err(Some(trouble(Why::TlsHandshake, "not TLS")));
     }
+    let turn = wait_for(turns, watch).await?;
     let mut refused = Ok(());
-    let accepting = TlsAcceptor::from(config).accept_with(socket, |session| {
+    let accepting = TlsAcceptor::from(Arc::clone(&tls.config)).accept_with(socket, |session| {
         let mut rest = &first[..];
         while !rest.is_empty() && refused.is_ok() {
             refused = match session.read_tls(&mut rest) {
@@ -106,7 +109,9 @@ pub(super) async fn handshake(
             }
         }))
     });
-    let stream = match shaken.await {
+    let shaken = shaken.await;
+    drop(turn);
+    let stream = match shaken {
         Ok(stream) => stream,
         Err((trouble, told)) => {
             // It has been told why, and with TLS 1.3 may have sent its first request already.
@@ -118,9 +123,27 @@ pub(super) async fn handshake(
     };
     let session = stream.get_ref().1;
     let is_resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
-    let identity = identity(session).map_err(|detail| trouble(Why::ClientCertificate, detail))?;
+    let identity = identity(session).map_err(|detail| {
+        if is_resumed {
+            tls.forget_sessions();
+        }
+        trouble(Why::ClientCertificate, detail)
+    })?;
     let socket = Socket::Tls(Box::new(Secure { stream, is_cut: false }));
     Ok(Shaken { socket, is_resumed, identity })
+}
+
+/// Waits until there is room for one more handshake.
+async fn wait_for(turns: &Turns, watch: &Watched) -> Result<Option<Turn>, Ended> {
+    let mut turn = pin!(turns.take());
+    let turn = poll_fn(|cx| {
+        watch.wake_by(cx.waker());
+        match watch.interrupted() {
+            Some(why) => Poll::Ready(Err(trouble(why, "waited for other handshakes"))),
+            None => turn.as_mut().poll(cx).map(Ok),
+        }
+    });
+    turn.await.map_err(Some)
 }
 
 /// Who the client is by its certificate, be it of this handshake or of the session's first.

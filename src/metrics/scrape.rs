@@ -27,6 +27,8 @@ pub struct ListenerReading {
     /// Datagrams that were not passed on.
     pub dropped: super::DropReading,
     pub handshakes: super::HandshakeReading,
+    /// How often a handshake had to wait for room.
+    pub handshake_waits: u64,
     pub abuse: super::AbuseReading,
     /// Files of certificates, and until when these hold, in seconds since 1970.
     pub certificates: Vec<(String, i64)>,

@@ -51,6 +51,10 @@ pub struct HandshakeReading([u64; Handshake::ALL.len()]);
 pub(super) fn families(listeners: &[ListenerReading]) -> impl Iterator<Item = MetricFamily> {
     let mut handshakes =
         Family::counter("evenkeel_tls_handshakes_total", "TLS handshakes with clients, by their end.");
+    let mut waits = Family::counter(
+        "evenkeel_tls_handshake_waits_total",
+        "TLS handshakes that waited because `limits.handshakes` were under way.",
+    );
     let mut expiry = Family::gauge(
         "evenkeel_tls_listener_certificate_expiry_timestamp_seconds",
         "Until when a listener's certificate holds, by its file.",
@@ -66,6 +70,9 @@ pub(super) fn families(listeners: &[ListenerReading]) -> impl Iterator<Item = Me
                 handshakes.add(&[("listener", &listener.name), ("result", end.label())], count as f64);
             }
         }
+        if listener.handshakes.0.iter().any(|count| *count > 0) || listener.handshake_waits > 0 {
+            waits.add(&[("listener", &listener.name)], listener.handshake_waits as f64);
+        }
         for (certificate, at) in &listener.certificates {
             expiry.add(&[("listener", &listener.name), ("certificate", certificate)], *at as f64);
         }
@@ -73,5 +80,5 @@ pub(super) fn families(listeners: &[ListenerReading]) -> impl Iterator<Item = Me
             staples.add(&[("listener", &listener.name), ("certificate", certificate)], *at as f64);
         }
     }
-    [handshakes, expiry, staples].into_iter().filter_map(Family::finish)
+    [handshakes, waits, expiry, staples].into_iter().filter_map(Family::finish)
 }

@@ -235,6 +235,7 @@ fn listener(name: &str, entry: plan::Entry) -> plan::Listener {
             max_requests: None,
         },
         limits: plan::Limits {
+            handshakes: None,
             connections: None,
             connections_per_client: None,
             request_headers: 32 << 10,

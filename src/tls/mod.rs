@@ -8,6 +8,7 @@ mod clients;
 mod files;
 mod identity;
 mod names;
+mod resumption;
 mod staple;
 
 pub(crate) use files::{Certificates, check, read};
@@ -15,14 +16,11 @@ pub(crate) use identity::Identity;
 
 use crate::config::plan::TlsVersion;
 use clients::Authorities;
+use resumption::Resumption;
 use std::sync::Arc;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{Error, ServerConfig, SupportedProtocolVersion};
-
-/// Sessions kept for clients of TLS 1.2 that take no tickets.
-const KEPT_SESSIONS: usize = 4096;
 
 /// How a listener ends TLS.
 #[derive(Debug)]
@@ -32,7 +30,7 @@ pub(crate) struct Termination {
     /// Until when staples hold, by the files of their certificates.
     pub(crate) staples: Vec<Expiry>,
     clients: Option<Authorities>,
-    resumption: Resumption,
+    resumption: Arc<Resumption>,
 }
 
 /// Until when a certificate holds.
@@ -42,14 +40,6 @@ pub(crate) struct Expiry {
     pub(crate) certificate: String,
     /// Seconds since 1970.
     pub(crate) at: i64,
-}
-
-/// What sessions are resumed by: shared by all cores, and kept as long as the listener is.
-#[derive(Clone, Debug)]
-struct Resumption {
-    /// Its keys change every six hours.
-    tickets: Arc<dyn ProducesTickets>,
-    sessions: Arc<dyn StoresServerSessions>,
 }
 
 impl Termination {
@@ -71,11 +61,8 @@ impl Termination {
             _ => false,
         };
         let resumption = match before.filter(is_kept) {
-            Some(before) => before.resumption.clone(),
-            None => Resumption {
-                tickets: ring::Ticketer::new()?,
-                sessions: ServerSessionMemoryCache::new(KEPT_SESSIONS),
-            },
+            Some(before) => Arc::clone(&before.resumption),
+            None => Arc::new(Resumption::new()?),
         };
         let versions: &[&SupportedProtocolVersion] = match min_version {
             TlsVersion::Tls12 => &[&TLS13, &TLS12],
@@ -89,8 +76,87 @@ impl Termination {
         };
         let mut config = config.with_cert_resolver(Arc::new(names));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        config.ticketer = Arc::clone(&resumption.tickets);
-        config.session_storage = Arc::clone(&resumption.sessions);
+        config.ticketer = resumption.clone();
+        config.session_storage = resumption.clone();
         Ok(Self { config: Arc::new(config), expiries, staples, clients, resumption })
+    }
+
+    /// Has every client shake hands anew. A client that goes on resuming a session which its certificate has ended
+    /// would be refused again and again, be its next one at hand; nobody can make us do so twice with one certificate.
+    pub(crate) fn forget_sessions(&self) {
+        self.resumption.forget();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::time::{Duration, Instant};
+    use tokio_rustls::rustls::server::ProducesTickets;
+    use tokio_rustls::rustls::ticketer::TicketRotator;
+
+    fn termination(before: Option<&Termination>) -> Termination {
+        Termination::new(Certificates::default(), TlsVersion::Tls12, before).unwrap()
+    }
+
+    #[test]
+    fn tickets_hold_for_two_keys_of_six_hours() {
+        let tickets = termination(None).resumption;
+        assert!(tickets.enabled());
+        assert_eq!(tickets.lifetime(), 2 * 6 * 3600);
+    }
+
+    #[test]
+    fn a_listener_keeps_its_keys_and_has_them_for_itself() {
+        let (one, other) = (termination(None), termination(None));
+        let ticket = one.resumption.encrypt(b"session").unwrap();
+        let next = termination(Some(&one)).resumption;
+        assert_eq!(next.decrypt(&ticket).as_deref(), Some(&b"session"[..]));
+        assert_eq!(other.resumption.decrypt(&ticket), None);
+        one.forget_sessions();
+        assert_eq!(next.decrypt(&ticket), None, "they share them");
+    }
+
+    /// What the rotation that we rely on does, with a second instead of six hours.
+    #[test]
+    fn a_ticket_outlives_its_key_once_and_not_twice() {
+        #[derive(Debug)]
+        struct Key(Arc<dyn ProducesTickets>);
+        impl ProducesTickets for Key {
+            fn enabled(&self) -> bool {
+                true
+            }
+            fn lifetime(&self) -> u32 {
+                self.0.lifetime()
+            }
+            fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+                self.0.encrypt(plain)
+            }
+            fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+                self.0.decrypt(cipher)
+            }
+        }
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let rotation = TicketRotator::new(1, || {
+            MADE.fetch_add(1, SeqCst);
+            Ok(Box::new(Key(ring::Ticketer::new().expect("there is randomness"))))
+        });
+        let rotation = rotation.unwrap();
+        let ticket = rotation.encrypt(b"session").unwrap();
+        let made = MADE.load(SeqCst);
+        let (since, mut was_seen) = (Instant::now(), [false; 3]);
+        while !was_seen[2] && since.elapsed() < Duration::from_secs(15) {
+            let (before, opened, after) = (MADE.load(SeqCst), rotation.decrypt(&ticket), MADE.load(SeqCst));
+            // Opening it may have made the next key.
+            if before == after {
+                let age = (after - made).min(2);
+                assert_eq!(opened.is_some(), age < 2, "{age} keys later");
+                was_seen[age] = true;
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        // A machine too busy to look in each second may have missed what is before.
+        assert!(was_seen[2]);
     }
 }

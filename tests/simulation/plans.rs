@@ -171,6 +171,7 @@ fn relisten(rng: &mut Rng, plan: &mut Plan) {
                 max_requests: None,
             },
             limits: plan::Limits {
+                handshakes: None,
                 connections: None,
                 connections_per_client: None,
                 request_headers: 32 << 10,
