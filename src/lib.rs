@@ -1,6 +1,7 @@
 //! evenkeel: a layer-4/7 load balancer with health checking.
 
 pub mod access_log;
+pub mod acme;
 mod admin;
 pub mod cli;
 pub mod client_hello;

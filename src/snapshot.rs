@@ -59,6 +59,7 @@ impl Snapshot {
             admin: plan::Admin { address: None },
             log: plan::Log { level: plan::LogLevel::Info, format: plan::LogFormat::Text },
             access_log: None,
+            acme: None,
             listeners: Vec::new(),
             routes: Vec::new(),
             pools: Vec::new(),

@@ -231,6 +231,7 @@ fn the_table_has_the_rooms_we_think_it_has() {
         "websocket",
         "config",
         "snapshot",
+        "acme::schedule",
     ];
     assert_eq!(pure, expected);
     let others: Vec<_> = rooms.iter().filter(|room| !room.is_pure).map(|room| room.name.as_str()).collect();
@@ -240,6 +241,7 @@ fn the_table_has_the_rooms_we_think_it_has() {
         "probe",
         "access_log",
         "metrics",
+        "acme",
         "edge",
         "control",
         "serve",

@@ -217,6 +217,11 @@ fn whole(section: &str, example: &str) -> String {
         | "pools.NAME.health.udp" => {
             format!("{listeners}pools:\n  app:\n    servers: [10.0.0.1:80]\n    health:\n{}", indented(6))
         }
+        "listeners.NAME.tls.acme" => {
+            let above =
+                "acme: { accept_terms: true }\nlisteners:\n  web:\n    address: 0.0.0.0:443\n    pool: app\n";
+            format!("{above}{}{pools}", indented(4))
+        }
         _ if section.starts_with("listeners.NAME.") => {
             format!("listeners:\n  web:\n    address: 0.0.0.0:80\n    pool: app\n{}{pools}", indented(4))
         }

@@ -137,6 +137,16 @@ fn small_app() -> App {
 /// counted as `kind`, and leaves a record.
 #[track_caller]
 fn attacked(kind: &str, code: u32, listener: &str, attack: impl FnOnce(&mut Attacker)) {
+    attacked_one_way_or_another(&[kind], code, listener, attack);
+}
+
+/// Where two bounds are met at about the same time, either may be what ends it.
+fn attacked_one_way_or_another(
+    kinds: &[&str],
+    code: u32,
+    listener: &str,
+    attack: impl FnOnce(&mut Attacker),
+) {
     let app = small_app();
     let balancer = Balancer::start(&plain(&[app.address], listener, ""));
     let neighbour = Neighbour::of(&balancer);
@@ -144,7 +154,11 @@ fn attacked(kind: &str, code: u32, listener: &str, attack: impl FnOnce(&mut Atta
     let mut attacker = Attacker::new(balancer.address("web"), &[]);
     attack(&mut attacker);
     assert_eq!(attacker.end(), Some(code), "the code of GOAWAY");
-    balancer.wait_for_metric("evenkeel_http2_abuse_total", &[("listener", "web"), ("kind", kind)], 1.0);
+    balancer.wait_for_metric("evenkeel_http2_abuse_total", &[("listener", "web")], 1.0);
+    let counted = |kind: &&&str| {
+        balancer.metric("evenkeel_http2_abuse_total", &[("listener", "web"), ("kind", **kind)]) == 1.0
+    };
+    let kind = *kinds.iter().find(counted).unwrap_or_else(|| panic!("counted as none of {kinds:?}"));
     assert_eq!(balancer.metric("evenkeel_http2_abuse_total", &[]), 1.0, "counted once");
     let why = if kind == "protocol" { "malformed" } else { "http2_abuse" };
     let record = balancer.record_where("of the connection", |record| record["detail"] == kind);
@@ -180,7 +194,8 @@ fn requests_that_are_reset_at_once() {
 /// CVE-2025-8671: the server is made to reset, by a window that overflows.
 #[test]
 fn requests_that_the_server_must_reset() {
-    attacked("stream_errors", ENHANCE_YOUR_CALM, "", |attacker| {
+    // Each costs us a reset and is a window update: what is too many first depends on how many are read at once.
+    attacked_one_way_or_another(&["stream_errors", "window_updates"], ENHANCE_YOUR_CALM, "", |attacker| {
         attacker.flood(|n| [request(2 * n + 1, false), window(2 * n + 1, 0x7fff_ffff)].concat());
     });
 }

@@ -148,7 +148,7 @@ fn what_is_not_http_is_refused_logged_and_counted() {
         ("GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n folded\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: a\r\nX: \x01\r\n\r\n", 400),
         ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        ("GE T /x HTTP/1.1\r\nHost: a\r\n\r\n", 505),
+        ("GE T /x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 400),

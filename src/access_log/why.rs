@@ -10,6 +10,8 @@ pub enum Why {
     Ok,
     /// The client was sent to ask again over TLS.
     Redirect,
+    /// An authority asked whether a name is ours, and was answered.
+    AcmeChallenge,
     /// No route matches.
     NoRoute,
     /// The pool's servers are all unhealthy and the pool refuses then.
@@ -72,9 +74,10 @@ pub enum Why {
 
 impl Why {
     /// In the order of their bytes.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::Ok,
         Self::Redirect,
+        Self::AcmeChallenge,
         Self::NoRoute,
         Self::AllUnhealthy,
         Self::AllFull,
@@ -111,6 +114,7 @@ impl Why {
         match self {
             Self::Ok => "ok",
             Self::Redirect => "redirect",
+            Self::AcmeChallenge => "acme_challenge",
             Self::NoRoute => "no_route",
             Self::AllUnhealthy => "all_unhealthy",
             Self::AllFull => "all_full",
@@ -146,7 +150,7 @@ impl Why {
     /// The status that tells the client. 499 is nginx's word for a client that went away.
     pub fn status(self) -> u16 {
         match self {
-            Self::Ok => 200,
+            Self::Ok | Self::AcmeChallenge => 200,
             // Unlike 301 it keeps the method and the body.
             Self::Redirect => 308,
             Self::NoRoute => 404,

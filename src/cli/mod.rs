@@ -2,6 +2,7 @@
 
 mod demo;
 
+use crate::acme;
 use crate::config::Plan;
 use crate::control::Source;
 use crate::server::{self, NotStarted, Start};
@@ -89,7 +90,7 @@ fn check(file: &std::path::Path, json: bool) -> ExitCode {
         }
     };
     let color = !json && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let files = |plan: &Plan| tls::check(plan, &text);
+    let files = |plan: &Plan| [tls::check(plan, &text), acme::check(plan, &text)].concat();
     let (report, good) = crate::config::check_further(&name, &text, json, color, files);
     // A reader that has gone does not want the rest.
     let _ = std::io::stdout().write_all(report.as_bytes());

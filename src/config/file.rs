@@ -1,5 +1,6 @@
 //! The file as a whole: its sections in the order in which references between them can be resolved.
 
+use super::acme;
 use super::keys;
 use super::known::Known;
 use super::listener::listener;
@@ -23,6 +24,7 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
     let admin = file.section("admin", admin);
     let log = file.section("log", log);
     let access_log = access_log(&file);
+    let acme = acme::acme(&file);
 
     let places = (file.get("listeners"), file.get("routes"), file.get("pools"));
     let listeners = needed(&file, "listeners", places.0.as_ref(), "web: { address: 0.0.0.0:80, pool: app }");
@@ -40,6 +42,7 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
     });
     let known = Known::new(&pool_names, &route_names, &planned_pools, &planned_routes);
     let planned_listeners = read_listeners(&listeners, &known, taken);
+    acme::check(&file, acme.as_ref(), &planned_listeners);
     // In a broken file what looks unused is mostly what a broken line meant.
     if root.errors() == 0 {
         warn_of_unused(&pools, &pool_names, "no listener and no rule sends requests to this pool");
@@ -50,6 +53,7 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
         admin: admin?,
         log: log?,
         access_log,
+        acme,
         listeners: planned_listeners,
         routes: planned_routes,
         pools: planned_pools,

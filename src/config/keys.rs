@@ -68,6 +68,7 @@ pub const FILE: &[Key] = &[
     key("admin", Kind::Section(ADMIN), "{}"),
     key("log", Kind::Section(LOG), "{}"),
     key("access_log", Kind::Either("`off`", ACCESS_LOG), "{}"),
+    nullable("acme", Kind::Section(ACME), "null"),
     given("listeners", Kind::Named(LISTENER)),
     key("routes", Kind::NamedLists(RULE), "{}"),
     given("pools", Kind::Named(POOL)),
@@ -95,6 +96,32 @@ pub(super) const ACCESS_LOG: &[Key] = &[
     key("format", Kind::Choice(&["json", "combined"]), "json"),
 ];
 
+pub(super) const ACME: &[Key] = &[
+    key(
+        "directory",
+        Kind::Text("the URL of an authority's directory"),
+        "https://acme-v02.api.letsencrypt.org/directory",
+    ),
+    given("accept_terms", Kind::Flag),
+    key("contact", Kind::List("`mailto:` addresses"), "[]"),
+    key("challenge", Kind::Choice(&["tls_alpn_01", "http_01"]), "tls_alpn_01"),
+    key("storage", Kind::Text("the path of a directory"), "/var/lib/evenkeel/acme"),
+    nullable(
+        "ca",
+        Kind::Text("the path of a PEM file: the authorities to know the directory's server by"),
+        "null",
+    ),
+    nullable("external_account", Kind::Section(EXTERNAL_ACCOUNT), "null"),
+];
+
+pub(super) const EXTERNAL_ACCOUNT: &[Key] = &[
+    given("key_id", Kind::Text("the key's name, as the authority gave it")),
+    given(
+        "hmac_key_file",
+        Kind::Text("the path of a file: the key, in the base64 that the authority gave it in"),
+    ),
+];
+
 pub(super) const LISTENER: &[Key] = &[
     given("address", Kind::Text("an IP address with a port (`0.0.0.0:80`, `\"[::]:80\"`) or `unix:/path`")),
     given("addresses", Kind::List("several of what `address` takes")),
@@ -112,6 +139,7 @@ pub(super) const LISTENER: &[Key] = &[
 
 pub(super) const TLS: &[Key] = &[
     given("certificates", Kind::Sections(CERTIFICATE)),
+    nullable("acme", Kind::Section(ACME_NAMES), "null"),
     key("min_version", Kind::Choice(&["1.2", "1.3"]), "1.2"),
     nullable("client_ca", Kind::Either("the path of a PEM file", CLIENT_CA), "null"),
     nullable("hsts", Kind::Either("a duration, like `365d`", HSTS), "null"),
@@ -125,6 +153,8 @@ pub(super) const CERTIFICATE: &[Key] = &[
     given("key", Kind::Text("the path of a PEM file: the certificate's private key, not encrypted")),
     nullable("ocsp", Kind::Text("the path of a DER file: the authority's OCSP response"), "null"),
 ];
+
+pub(super) const ACME_NAMES: &[Key] = &[given("names", Kind::List("host names, like `shop.example`"))];
 
 pub(super) const CLIENT_CA: &[Key] = &[
     given(

@@ -4,6 +4,7 @@
 //! `section` how they are read; the files named after a section turn it into its part of the `plan`.
 //! No files, clocks or sockets: text in, plan out.
 
+mod acme;
 mod address;
 mod file;
 mod health;

@@ -21,6 +21,8 @@ pub struct Plan {
     pub log: Log,
     /// `None` when `access_log: off`.
     pub access_log: Option<AccessLog>,
+    /// Where certificates come from that are not in files.
+    pub acme: Option<Acme>,
     pub listeners: Vec<Listener>,
     pub routes: Vec<Routes>,
     pub pools: Vec<Pool>,
@@ -94,6 +96,37 @@ pub enum AccessLogFormat {
     Combined,
 }
 
+/// An authority that gives certificates (RFC 8555), and how it is dealt with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acme {
+    /// An `https` URL.
+    pub directory: String,
+    /// `mailto:` URLs, to which the authority may write.
+    pub contact: Vec<String>,
+    pub challenge: AcmeChallenge,
+    /// What several nodes share.
+    pub storage: PathBuf,
+    /// Whom the authority's own certificate must come from; `None` is the machine's authorities.
+    pub ca: Option<PathBuf>,
+    pub external_account: Option<ExternalAccount>,
+}
+
+/// How the authority sees that a name is ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcmeChallenge {
+    /// A handshake on port 443 (RFC 8737).
+    TlsAlpn01,
+    /// A request on port 80 (RFC 8555 section 8.3).
+    Http01,
+}
+
+/// An account elsewhere that the one at the authority is bound to (RFC 8555 section 7.3.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalAccount {
+    pub key_id: String,
+    pub hmac_key_file: PathBuf,
+}
+
 /// An address (or several) that clients connect to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
@@ -155,8 +188,10 @@ pub enum Entry {
 /// How TLS ends at a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// Never empty; the first is for clients that ask for no name or for an unknown one.
+    /// The first is for clients that ask for no name or for an unknown one. Empty only if there are names for `acme`.
     pub certificates: Vec<Certificate>,
+    /// Names whose certificates come from the plan's authority, each its own; in lower case.
+    pub acme: Vec<Name>,
     pub min_version: TlsVersion,
     /// `None` asks clients for no certificate.
     pub client_ca: Option<ClientCa>,

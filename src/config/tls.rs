@@ -1,5 +1,6 @@
 //! A listener's TLS: where its certificates are, and what it asks of clients. The files are read elsewhere (room `tls`).
 
+use super::acme;
 use super::keys::{self, Kind};
 use super::names::Once;
 use super::plan::{Certificate, ClientCa, Tls, TlsVersion};
@@ -14,8 +15,10 @@ use std::time::Duration;
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 pub(super) fn tls(section: Section<'_>) -> Tls {
+    let acme = acme::names(&section);
     Tls {
-        certificates: certificates(&section),
+        certificates: certificates(&section, acme.is_some()),
+        acme: acme.unwrap_or_default(),
         min_version: section.choice("min_version", &[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)]),
         client_ca: client_ca(&section),
         hsts: hsts(&section),
@@ -70,10 +73,13 @@ fn client_ca(section: &Section<'_>) -> Option<ClientCa> {
     })?
 }
 
-fn certificates(section: &Section<'_>) -> Vec<Certificate> {
+fn certificates(section: &Section<'_>, has_others: bool) -> Vec<Certificate> {
     const EXAMPLE: &str = "`certificates: [{ cert: shop.pem, key: shop.key }]`";
     let Some(at) = section.get("certificates") else {
-        section.at.refuse_key(Fault::new("has no certificate", format!("add {EXAMPLE}")));
+        if !has_others {
+            let help = format!("add {EXAMPLE}, or `acme: {{ names: [shop.example] }}`");
+            section.at.refuse_key(Fault::new("has no certificate", help));
+        }
         return Vec::new();
     };
     let Some(items) = at.items() else { return Vec::new() };

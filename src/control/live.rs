@@ -2,6 +2,7 @@
 //! logged. Only `control` can put another snapshot in force.
 
 use crate::access_log::AccessLog;
+use crate::acme::Board;
 use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
 use arc_swap::ArcSwap;
@@ -14,6 +15,8 @@ pub(crate) struct Live {
     snapshot: ArcSwap<Snapshot>,
     pub(crate) metrics: Metrics,
     pub(crate) access_log: AccessLog,
+    /// What authorities are answered with that ask whether a name is ours.
+    pub(crate) board: Arc<Board>,
     draining: AtomicBool,
 }
 
@@ -23,6 +26,7 @@ impl Live {
             snapshot: ArcSwap::from_pointee(Snapshot::empty()),
             metrics: Metrics::default(),
             access_log: AccessLog::start(),
+            board: Arc::default(),
             draining: AtomicBool::new(false),
         })
     }

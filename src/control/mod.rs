@@ -11,11 +11,12 @@ pub(crate) use probing::Turned;
 pub(crate) use reload::{Loaded, RESERVED_FILES, Source, load};
 
 use crate::access_log::Why;
+use crate::acme::Keeping;
 use crate::config::plan::{Name, Transport};
 use crate::edge::{Door, Gate, Order, SocketFile, Workers};
 use crate::metrics::ListenerReading;
 use crate::pool::{HealthState, Membership, Server};
-use crate::tls::Expiry;
+use crate::tls::{Expiry, Managed};
 use crate::units::Address;
 use probing::Probing;
 use std::collections::{HashMap, HashSet};
@@ -102,6 +103,11 @@ pub(crate) struct Control {
     probing: Probing,
     turned: mpsc::UnboundedReceiver<Turned>,
     on_turn: Option<OnTurn>,
+    keeping: Keeping,
+    /// Certificates that authorities gave for configured names, as far as there are any.
+    managed: HashMap<Name, Managed>,
+    /// Such certificates that are new.
+    ordered: mpsc::UnboundedReceiver<Managed>,
     /// Servers that are down or leaving and may have requests past their deadline.
     closing: Vec<Arc<Server>>,
     /// Pools that send to unhealthy servers for want of healthy ones.
@@ -120,7 +126,11 @@ impl Control {
         on_turn: Option<OnTurn>,
     ) -> Self {
         let (reports, turned) = mpsc::unbounded_channel();
+        let (orders, ordered) = mpsc::unbounded_channel();
         Self {
+            keeping: Keeping::new(Arc::clone(&live.board), orders),
+            managed: HashMap::new(),
+            ordered,
             probing: Probing::new(Arc::clone(&live), reports),
             live,
             source,
@@ -193,6 +203,7 @@ impl Control {
                     self.turn(turned);
                     looked = 0;
                 }
+                Some(managed) = self.ordered.recv() => self.put_certificate_in_force(managed),
                 _ = reap.tick() => {
                     self.reap();
                     // A while after each turn is enough, and counting all servers each time is not cheap.
@@ -275,6 +286,7 @@ impl Control {
         info!(connections = self.gate.inside(), ?timeout, "stopping: finishing what is in flight");
         Self::notify(&[sd_notify::NotifyState::Stopping]);
         self.live.start_draining();
+        self.keeping.stop();
         for bound in self.bound.values() {
             bound.door.close();
         }
@@ -309,6 +321,7 @@ impl Control {
     async fn stop(mut self) {
         Self::notify(&[sd_notify::NotifyState::Stopping]);
         self.live.start_draining();
+        self.keeping.stop();
         self.bound.clear();
         self.lingering.clear();
         self.workers.tell_all(|| Order::Abort);

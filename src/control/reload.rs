@@ -2,11 +2,12 @@
 
 use super::{Bound, Control, Key};
 use crate::access_log::Output;
-use crate::config::plan::{Name, Plan, Transport};
+use crate::acme::{self, Material};
+use crate::config::plan::{AcmeChallenge, Name, Plan, Transport};
 use crate::config::{self, Problems};
 use crate::edge::{self, Accept, Door, Order};
 use crate::snapshot::{Changes, Delta, Listener, Snapshot};
-use crate::tls::{self, Termination};
+use crate::tls::{self, Managed, Termination};
 use crate::units::Address;
 use std::collections::HashMap;
 use std::io;
@@ -68,6 +69,9 @@ pub(crate) struct Loaded {
     pub(crate) plan: Plan,
     /// In the order of the plan's listeners; `None` is no TLS.
     certificates: Vec<Option<tls::Certificates>>,
+    /// What authorities gave, as far as it is stored.
+    managed: HashMap<Name, Managed>,
+    acme: Option<Material>,
     /// For the log, once there is one.
     warnings: Vec<String>,
 }
@@ -90,10 +94,15 @@ pub(crate) fn load(source: &Source) -> Result<Loaded, Refused> {
         config::parse(&text).map_err(|problems| Refused::Problems(lines(&problems).join("\n")))?;
     let (certificates, faults) = tls::read(&plan, &text, SystemTime::now());
     faults.into_iter().for_each(|fault| problems.push(fault));
+    let acme = acme::read(&plan, &text).unwrap_or_else(|faults| {
+        faults.into_iter().for_each(|fault| problems.push(fault));
+        None
+    });
     if problems.has_errors() {
         return Err(Refused::Problems(lines(&problems).join("\n")));
     }
-    Ok(Loaded { plan, certificates, warnings: lines(&problems) })
+    let managed = acme::stored(&plan);
+    Ok(Loaded { plan, certificates, managed, acme, warnings: lines(&problems) })
 }
 
 impl Control {
@@ -120,13 +129,17 @@ impl Control {
 
     /// Puts a plan in force. An error leaves everything as it was.
     pub(crate) fn take_over(&mut self, loaded: Loaded) -> Result<Receipt, Refused> {
-        let Loaded { plan, certificates, warnings } = loaded;
+        let Loaded { plan, certificates, mut managed, acme, warnings } = loaded;
         for warning in warnings {
             warn!("{warning}");
         }
         let current = self.live.snapshot();
         let (next, delta) = current.evolve(plan, Instant::now());
-        let terminations = self.terminations(&next, certificates)?;
+        // What cannot be read for once is no reason to have none.
+        for name in acme_names(&next).filter_map(|name| self.managed.get_key_value(name)) {
+            managed.entry(name.0.clone()).or_insert_with(|| name.1.clone());
+        }
+        let terminations = self.terminations(&next, certificates, &managed)?;
         let opened = self.open_new(&next)?;
         let access_log = (next.plan.access_log != current.plan.access_log)
             .then(|| open_access_log(&next.plan))
@@ -142,6 +155,9 @@ impl Control {
         }
         self.gate.set_limit(next.plan.process.max_connections.min(self.file_limit()));
         self.set_doors(&next, opened, terminations);
+        self.managed = managed;
+        self.keeping.follow(&next.plan, acme, &self.live.metrics.acme);
+        self.note_acme_names(&next);
         for server in &delta.probes_stopped {
             self.probing.stop(*server);
         }
@@ -160,6 +176,7 @@ impl Control {
         &self,
         next: &Snapshot,
         certificates: Vec<Option<tls::Certificates>>,
+        managed: &HashMap<Name, Managed>,
     ) -> Result<Vec<Option<Arc<Termination>>>, Refused> {
         let of = |(listener, certificates): (&Arc<Listener>, Option<tls::Certificates>)| {
             let (Some(plan), Some(certificates)) = (&listener.plan.tls, certificates) else {
@@ -170,10 +187,58 @@ impl Control {
             let termination = Termination::new(certificates, plan.min_version, before.as_deref());
             let name = &listener.plan.name;
             termination
-                .map(|termination| Some(Arc::new(termination)))
+                .map(|termination| match plan.acme.is_empty() {
+                    true => Some(Arc::new(termination)),
+                    false => Some(Arc::new(self.with_managed(&termination, plan, &next.plan, managed))),
+                })
                 .map_err(|error| Refused::Tls { listener: name.clone(), error })
         };
         next.listeners().iter().zip(certificates).map(of).collect()
+    }
+
+    /// A listener's way to end TLS, with what authorities gave for its names.
+    fn with_managed(
+        &self,
+        termination: &Termination,
+        tls: &config::plan::Tls,
+        plan: &Plan,
+        managed: &HashMap<Name, Managed>,
+    ) -> Termination {
+        let managed: Vec<_> = tls.acme.iter().filter_map(|name| managed.get(name).cloned()).collect();
+        let by_handshake = plan.acme.as_ref().is_some_and(|acme| acme.challenge == AcmeChallenge::TlsAlpn01);
+        termination.with(&managed, by_handshake.then_some(&self.live.board.certificates))
+    }
+
+    /// Shows clients a certificate that an authority has just given. Only what new connections are shown changes.
+    pub(super) fn put_certificate_in_force(&mut self, certificate: Managed) {
+        let (name, until) = (certificate.name.clone(), certificate.expiry.at);
+        if !acme_names(&self.live.snapshot()).any(|configured| *configured == name) {
+            // It was under way when a reload removed the name.
+            return;
+        }
+        let known = self.managed.insert(name.clone(), certificate.clone());
+        if known.is_some_and(|known| known.is(&certificate)) {
+            return;
+        }
+        let snapshot = self.live.snapshot();
+        // A listener of several addresses has one door.
+        let doors: HashMap<u32, &Arc<Door>> =
+            self.bound.values().map(|bound| (bound.door.id, &bound.door)).collect();
+        for door in doors.into_values() {
+            let Some(listener) = snapshot.listener(door.id) else { continue };
+            let (Some(tls), Some(before)) = (&listener.plan.tls, door.tls.load_full()) else { continue };
+            if tls.acme.contains(&name) {
+                let next = self.with_managed(&before, tls, &snapshot.plan, &self.managed);
+                door.tls.store(Some(Arc::new(next)));
+                info!(listener = %listener.plan.name, %name, until, "certificate in force");
+            }
+        }
+        self.note_acme_names(&snapshot);
+    }
+
+    fn note_acme_names(&self, snapshot: &Snapshot) {
+        let names = acme_names(snapshot).map(|name| (name, self.managed.contains_key(name)));
+        self.live.metrics.acme.keeps(names);
     }
 
     /// Opens the addresses that are not open yet.
@@ -341,6 +406,11 @@ impl Control {
 
 /// Files kept for listeners, probes, logs and the admin endpoint.
 pub(crate) const RESERVED_FILES: u64 = 512;
+
+/// The names that authorities are asked for.
+fn acme_names(snapshot: &Snapshot) -> impl Iterator<Item = &Name> {
+    snapshot.listeners().iter().filter_map(|listener| listener.plan.tls.as_ref()).flat_map(|tls| &tls.acme)
+}
 
 fn keeps(next: &Snapshot, (name, address, transport): &Key) -> bool {
     next.listeners().iter().any(|listener| {

@@ -1,6 +1,6 @@
 //! Finds where a chunked body ends (RFC 9112 section 7.1), so that what comes after it waits its turn as the
 //! next request. Strict, because framing that two readers read differently smuggles requests: every line ends
-//! in CR LF, and a size has a digit.
+//! in CR LF, a size has a digit and nothing after it but an extension, a trailer has a name.
 
 /// A chunked body as far as it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,6 +8,8 @@ pub(crate) struct Chunks {
     state: State,
     /// Bytes of data, without their framing.
     data: u64,
+    /// Bytes of extensions and trailers.
+    extra: u64,
 }
 
 /// How far into a chunked body we are.
@@ -17,7 +19,9 @@ enum State {
     Start,
     /// In a chunk's size.
     Size(u64),
-    /// After the size, up to the line's end.
+    /// In white space after the size (RFC 9112 section 7.1.1 has it before an extension).
+    Blank(u64),
+    /// In an extension, up to the line's end.
     Extension(u64),
     /// The line feed after the size is due.
     SizeEnd(u64),
@@ -28,7 +32,8 @@ enum State {
     DataFeed,
     /// At the beginning of a line after the last chunk.
     Line,
-    /// In a trailer field.
+    /// In a trailer field's name, and after it.
+    TrailerName,
     Trailer,
     TrailerFeed,
     LastFeed,
@@ -38,11 +43,14 @@ enum State {
 
 /// More digits than any size has that can be meant.
 const LARGEST: u64 = 1 << 56;
+/// Extensions and trailers may have this much, and as much again as there is data: nobody reads them, and a limit on
+/// bodies counts data.
+const EXTRA: u64 = 16 << 10;
 
 impl Chunks {
     /// At a body's beginning.
     pub(crate) fn new() -> Self {
-        Self { state: State::Start, data: 0 }
+        Self { state: State::Start, data: 0, extra: 0 }
     }
 
     /// Bytes of data so far, those announced by the present chunk's size included.
@@ -68,6 +76,13 @@ impl Chunks {
                     return at;
                 }
                 State::Data(size) => self.data = self.data.saturating_add(size),
+                State::Blank(_) | State::Extension(_) | State::TrailerName | State::Trailer => {
+                    self.extra += 1;
+                    if self.extra > EXTRA.saturating_add(self.data) {
+                        self.state = State::Broken;
+                        return at;
+                    }
+                }
                 _ => {}
             }
             self.state = next;
@@ -92,21 +107,29 @@ impl State {
             (Self::Size(size), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if size < LARGEST => {
                 Self::Size(size << 4 | digit(byte))
             }
-            (Self::Size(size) | Self::Extension(size), b'\r') => Self::SizeEnd(size),
-            (Self::Size(size), b';' | b' ' | b'\t') => Self::Extension(size),
+            (Self::Size(size) | Self::Blank(size) | Self::Extension(size), b'\r') => Self::SizeEnd(size),
+            (Self::Size(size) | Self::Blank(size), b' ' | b'\t') => Self::Blank(size),
+            (Self::Size(size) | Self::Blank(size), b';') => Self::Extension(size),
             (Self::Extension(size), b'\t' | b' '..=b'~' | 0x80..) => Self::Extension(size),
             (Self::SizeEnd(0), b'\n') => Self::Line,
             (Self::SizeEnd(size), b'\n') => Self::Data(size),
             (Self::DataReturn, b'\r') => Self::DataFeed,
             (Self::DataFeed, b'\n') => Self::Start,
             (Self::Line, b'\r') => Self::LastFeed,
-            (Self::Line | Self::Trailer, b'\t' | b' '..=b'~' | 0x80..) => Self::Trailer,
+            (Self::Line | Self::TrailerName, byte) if is_token(byte) => Self::TrailerName,
+            (Self::TrailerName, b':') => Self::Trailer,
+            (Self::Trailer, b'\t' | b' '..=b'~' | 0x80..) => Self::Trailer,
             (Self::Trailer, b'\r') => Self::TrailerFeed,
             (Self::TrailerFeed, b'\n') => Self::Line,
             (Self::LastFeed, b'\n') | (Self::Over, _) => Self::Over,
             _ => Self::Broken,
         }
     }
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn digit(byte: u8) -> u64 {
@@ -147,6 +170,20 @@ mod tests {
     }
 
     #[test]
+    fn there_may_be_as_much_framing_as_data_and_a_little_more() {
+        for (extension, data, is_broken) in
+            [(EXTRA - 1, 0, false), (EXTRA, 0, true), (2 * EXTRA, 2 * EXTRA, false), (4 * EXTRA, EXTRA, true)]
+        {
+            let [extension, data] = [extension, data].map(|n| "x".repeat(n as usize));
+            let body = format!("{:x}\r\n{data}\r\n1;{extension}\r\ny\r\n", data.len());
+            let body = if data.is_empty() { format!("1;{extension}\r\ny\r\n") } else { body };
+            let mut chunks = Chunks::new();
+            chunks.take(body.as_bytes());
+            assert_eq!(chunks.is_broken(), is_broken, "{} after {}", extension.len(), data.len());
+        }
+    }
+
+    #[test]
     fn framing_that_can_be_read_two_ways_is_broken() {
         for broken in [
             "x\r\nabc",
@@ -160,6 +197,10 @@ mod tests {
             "3\r\nabc\r\n\r\n",
             "0\r\n\n",
             "0\r\nX: 1\n\r\n",
+            "0\r\nX\r\n",
+            "0\r\n X: 1\r\n",
+            "0\r\nX : 1\r\n",
+            "3 3\r\nabc",
             "fffffffffffffffff\r\n",
         ] {
             let mut chunks = Chunks::new();

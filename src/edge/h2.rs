@@ -222,7 +222,8 @@ where
                 Event::Abuse(abuse) => self.cut(h2, abuse),
                 Event::Late(_) if self.stage == Stage::Closing => return self.tell_end(),
                 Event::Late(why) => {
-                    if why != Why::Ok {
+                    // Otherwise it was idle, or the process stops.
+                    if why == Why::RequestHeaderTimeout {
                         self.refused(0, why, "a header block or SETTINGS incomplete");
                     }
                     self.close(h2, Reason::NO_ERROR);

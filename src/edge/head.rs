@@ -218,7 +218,9 @@ pub(crate) fn judge(bytes: &[u8], limit: usize) -> Verdict {
         Ok(Status::Partial) if bytes.len() >= limit => return refuse(431, "head too large"),
         Ok(Status::Partial) => return Verdict::Partial,
         Err(httparse::Error::TooManyHeaders) => return refuse(431, "too many fields"),
-        Err(httparse::Error::Version) => return refuse(505, "unknown HTTP version"),
+        Err(httparse::Error::Version) if names_a_version(bytes) => {
+            return refuse(505, "unknown HTTP version");
+        }
         Err(_) => return refuse(400, "malformed head"),
     };
     if has_bare_line_feed(&bytes[..length]) {
@@ -229,6 +231,10 @@ pub(crate) fn judge(bytes: &[u8], limit: usize) -> Verdict {
     let http_11 = request.version == Some(1);
     if let Some(refusal) = judge_target(method, target) {
         return Verdict::Refused(refusal);
+    }
+    if authority_of(target) == Some("") {
+        // RFC 9110 section 4.2.1.
+        return refuse(400, "target has no host");
     }
     if let Some(authority) = authority_of(target)
         && let Some(host) = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case("host"))
@@ -254,6 +260,17 @@ pub(crate) fn judge(bytes: &[u8], limit: usize) -> Verdict {
         target: span(target.as_bytes()),
         fields: request.headers.iter().map(|f| (span(f.name.as_bytes()), span(f.value))).collect(),
     })
+}
+
+/// Whether the first line ends as a request's of some version of HTTP would.
+fn names_a_version(head: &[u8]) -> bool {
+    let line = head.split(|&byte| byte == b'\r' || byte == b'\n').find(|line| !line.is_empty());
+    let mut words = line.unwrap_or_default().split(|&byte| byte == b' ');
+    let (Some(_), Some(_), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
+    else {
+        return false;
+    };
+    matches!(version, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'])
 }
 
 fn has_bare_line_feed(head: &[u8]) -> bool {
@@ -468,6 +485,7 @@ mod tests {
             ("GET http://a:80/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
             ("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
             ("GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505),
+            ("GET http:///x HTTP/1.1\r\nHost:\r\n\r\n", 400),
         ] {
             let got = status(head);
             // httparse names a few of these differently; what matters is that none passes.

@@ -141,8 +141,14 @@ impl<S: Serve> Reception<S> {
         let shaken = secure::handshake(socket, &watch, &mut first, tls, &self.door.turns).await;
         let counts = &self.door.handshakes;
         match shaken {
-            Ok(Shaken { socket, is_resumed, identity }) => {
+            Ok(Shaken { mut socket, is_resumed, identity }) => {
                 counts.count(if is_resumed { Handshake::Resumed } else { Handshake::Full });
+                if let Socket::Tls(secure) = &mut socket
+                    && secure.is_challenge()
+                {
+                    secure.say_the_end();
+                    return None;
+                }
                 Some(Guest { socket, watch, source, destination, first: Vec::new(), hello, identity })
             }
             Err(trouble) => {

@@ -10,7 +10,7 @@ use super::socket::Socket;
 use super::turns::{Turn, Turns};
 use super::watch::Watched;
 use crate::access_log::Why;
-use crate::tls::{Identity, Termination};
+use crate::tls::{ACME_TLS, Identity, Termination};
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Write};
@@ -204,6 +204,8 @@ fn reason(error: &rustls::Error) -> &'static str {
             PeerIncompatible::NoSignatureSchemesInCommon => "no signature algorithm in common",
             _ => "client incompatible",
         },
+        // What rustls says of a resolver that has none.
+        rustls::Error::General(text) if text.contains("certificate") => "no certificate for that name yet",
         rustls::Error::NoApplicationProtocol => "no protocol (ALPN) in common",
         rustls::Error::AlertReceived(alert) => match alert {
             AlertDescription::BadCertificate
@@ -226,6 +228,11 @@ fn reason(error: &rustls::Error) -> &'static str {
 impl Secure {
     pub(super) fn wire(&self) -> &Socket {
         self.stream.get_ref().0
+    }
+
+    /// Whether an authority has had its answer by the handshake and nothing else is to follow (RFC 8737 section 4).
+    pub(super) fn is_challenge(&self) -> bool {
+        self.stream.get_ref().1.alpn_protocol() == Some(ACME_TLS)
     }
 
     pub(super) fn version(&self) -> &'static str {

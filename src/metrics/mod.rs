@@ -3,12 +3,14 @@
 //! Labels come from the configuration only, so a client cannot make series. A server's series live as
 //! long as the server is in the snapshot or still draining.
 
+mod acme;
 mod http2;
 mod scrape;
 mod tcp;
 mod tls;
 mod udp;
 
+pub use acme::{Acme, AcmeResult};
 pub use http2::{Abuse, AbuseReading, Abuses};
 pub use scrape::{ListenerReading, Page};
 pub use tcp::TcpSeries;
@@ -39,6 +41,7 @@ pub struct Metrics {
     servers: Mutex<HashMap<u32, Arc<ServerSeries>>>,
     probe_durations: Mutex<HashMap<Name, Arc<Histogram>>>,
     reloads: Reloads,
+    pub acme: Arc<Acme>,
     panics: AtomicU64,
 }
 

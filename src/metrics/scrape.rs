@@ -134,6 +134,7 @@ impl Page<'_> {
         families.extend(super::udp::families(self.metrics, self.listeners));
         families.extend(self.listeners());
         families.extend(super::tls::families(self.listeners));
+        families.extend(self.metrics.acme.families());
         families.extend(super::http2::family(self.listeners));
         families.extend(self.pools());
         families.extend(self.servers());

@@ -1,5 +1,6 @@
 //! One request from its head to its record: which snapshot it sees, where it went, why it ended.
 
+use super::answer::Said;
 use super::asked::Asked;
 use super::forwarding;
 use crate::access_log::{Record, Why};
@@ -64,6 +65,8 @@ pub(crate) struct Exchange {
     pub(super) detail: Option<&'static str>,
     /// Where the client is sent instead.
     pub(super) location: Option<String>,
+    /// What an authority that asks is answered with.
+    pub(super) proof: Option<Arc<str>>,
     recorded: bool,
     /// What an interrupted HTTP/2 stream's record needs, its session being gone.
     pub(super) summary: Option<Box<RequestHeader>>,
@@ -88,6 +91,7 @@ impl Exchange {
             why: Why::Ok,
             detail: None,
             location: None,
+            proof: None,
             recorded: false,
             summary: None,
         }
@@ -98,6 +102,11 @@ impl Exchange {
         if self.why == Why::Ok {
             self.why = why;
         }
+    }
+
+    /// What an answer of ours says beyond its status.
+    pub(super) fn said(&self) -> Said<'_> {
+        Said { location: self.location.as_deref(), hsts: self.hsts(), proof: self.proof.as_deref() }
     }
 
     pub(super) fn client(&self) -> &str {
@@ -153,6 +162,13 @@ impl Exchange {
 
     /// Finds the pool for a request.
     fn route<F: Fields>(&mut self, asked: &Asked<'_, F>, entropy: u64) -> Result<(), Why> {
+        // Before any route, for whoever is behind them does not know of our orders; only tokens that are ours.
+        if let Some(proof) = self.live.board.answer(asked.path)
+            && matches!(*asked.method, Method::GET | Method::HEAD)
+        {
+            self.proof = Some(proof);
+            return Err(Why::AcmeChallenge);
+        }
         let listener = self.listener.as_ref().ok_or(Why::Shutdown)?;
         let (pool, route, route_place) = match &listener.entry {
             Entry::Pool(pool) => (pool, None, 0),
@@ -356,7 +372,7 @@ impl Exchange {
         let listener = &seat.client.door.name;
         let names = RequestNames { listener, route, pool, server: server.map(|server| &**server) };
         self.live.metrics.request(self.generation, place, status, &names);
-        if !matches!(self.why, Why::Ok | Why::Redirect) {
+        if !matches!(self.why, Why::Ok | Why::Redirect | Why::AcmeChallenge) {
             self.live.metrics.failure(listener, self.why);
         }
         if !self.live.access_log.is_on() {

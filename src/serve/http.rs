@@ -1,7 +1,7 @@
 //! The adapter: each of Pingora's hooks asks the core and does what it says. No decision is made here
 //! that could be made in a pure room.
 
-use super::answer;
+use super::answer::{self, Said};
 use super::asked::Asked;
 use super::engine::{can_be_repeated, change_headers, keepalive_hint, peer, reason};
 use super::exchange::{Exchange, remaining};
@@ -50,27 +50,22 @@ impl Proxy {
                 session.set_keepalive(None);
             }
         }
-        write_answer(session, why, exchange.location.as_deref(), exchange.hsts()).await?;
+        write_answer(session, why, exchange.said()).await?;
         Ok(true)
     }
 }
 
-async fn write_answer(
-    session: &mut Session,
-    why: Why,
-    location: Option<&str>,
-    hsts: Option<&str>,
-) -> Result<()> {
+async fn write_answer(session: &mut Session, why: Why, said: Said<'_>) -> Result<()> {
     let status = why.status();
-    let body = answer::body(status);
+    let body = said.proof.map_or_else(|| answer::body(status), str::to_owned);
     let mut response = ResponseHeader::build(status, Some(5))?;
     response.insert_header(header::CONTENT_TYPE, "text/plain")?;
     response.insert_header(header::CONTENT_LENGTH, body.len())?;
     response.insert_header(header::CACHE_CONTROL, "no-store")?;
-    if let Some(location) = location {
+    if let Some(location) = said.location {
         response.insert_header(header::LOCATION, location)?;
     }
-    if let Some(hsts) = hsts {
+    if let Some(hsts) = said.hsts {
         response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
     }
     if status == 503 {
@@ -381,7 +376,8 @@ impl ProxyHttp for Proxy {
         let error_code = if begun || why == Why::ClientAborted { 0 } else { why.status() };
         if error_code > 0 {
             session.set_keepalive(None);
-            if let Err(error) = write_answer(session, why, None, exchange.hsts()).await {
+            let said = Said { hsts: exchange.hsts(), ..Said::default() };
+            if let Err(error) = write_answer(session, why, said).await {
                 debug!(%error, "cannot answer");
             } else if why == Why::BodyTooLarge {
                 session.set_read_timeout(Some(DRAIN_BODY));

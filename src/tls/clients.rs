@@ -11,7 +11,7 @@ use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::{Error, RootCertStore};
 
 /// The authorities that clients have their certificates from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Authorities {
     roots: Arc<RootCertStore>,
     /// What the roots were made of, to tell whether a reload changes them.

@@ -244,7 +244,7 @@ pub(super) fn is_over(parsed: &X509Certificate<'_>, now: SystemTime) -> bool {
 }
 
 /// The host names a certificate is for, in lower case.
-fn hosts(parsed: &X509Certificate<'_>) -> Vec<String> {
+pub(super) fn hosts(parsed: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(names)) = parsed.subject_alternative_name() else { return Vec::new() };
     let host = |name: &GeneralName<'_>| match name {
         GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),

@@ -4,18 +4,24 @@
 //! Everything is made before a reload's swap and never changes afterwards; a listener's next [`Termination`] takes
 //! over what sessions are resumed by, so that a reload costs no client its session.
 
+mod challenge;
 mod clients;
 mod files;
 mod identity;
+mod managed;
 mod names;
 mod resumption;
 mod staple;
 
+pub(crate) use challenge::{ACME_TLS, Challenges};
 pub(crate) use files::{Certificates, check, read};
 pub(crate) use identity::Identity;
+pub(crate) use managed::Managed;
 
 use crate::config::plan::TlsVersion;
+use challenge::Resolver;
 use clients::Authorities;
+use names::Names;
 use resumption::Resumption;
 use std::sync::Arc;
 use tokio_rustls::rustls::crypto::ring;
@@ -31,6 +37,8 @@ pub(crate) struct Termination {
     pub(crate) staples: Vec<Expiry>,
     clients: Option<Authorities>,
     resumption: Arc<Resumption>,
+    /// The certificates from files, and how many of `expiries` are theirs.
+    files: (Arc<Names>, usize),
 }
 
 /// Until when a certificate holds.
@@ -68,17 +76,45 @@ impl Termination {
             TlsVersion::Tls12 => &[&TLS13, &TLS12],
             TlsVersion::Tls13 => &[&TLS13],
         };
+        let names = Arc::new(names);
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(versions)?;
         let config = match &clients {
             Some(clients) => config.with_client_cert_verifier(clients.verifier()?),
             None => config.with_no_client_auth(),
         };
-        let mut config = config.with_cert_resolver(Arc::new(names));
+        let mut config = config.with_cert_resolver(Arc::clone(&names) as _);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.ticketer = resumption.clone();
         config.session_storage = resumption.clone();
-        Ok(Self { config: Arc::new(config), expiries, staples, clients, resumption })
+        let files = (names, expiries.len());
+        Ok(Self { config: Arc::new(config), expiries, staples, clients, resumption, files })
+    }
+
+    /// The same with these certificates from an authority beside those from files, instead of any that it had.
+    /// `challenges` are what the authority is shown when it asks by handshakes.
+    pub(crate) fn with(&self, managed: &[Managed], challenges: Option<&Arc<Challenges>>) -> Self {
+        let (files, file_expiries) = &self.files;
+        let mut names = Names::clone(files);
+        let mut expiries = self.expiries[..*file_expiries].to_vec();
+        for certificate in managed {
+            names.add(&certificate.key, &[certificate.name.to_string()]);
+            expiries.push(certificate.expiry.clone());
+        }
+        let mut config = ServerConfig::clone(&self.config);
+        config.alpn_protocols.retain(|protocol| protocol != ACME_TLS);
+        if challenges.is_some() {
+            config.alpn_protocols.push(ACME_TLS.to_vec());
+        }
+        config.cert_resolver = Arc::new(Resolver { names, challenges: challenges.cloned() });
+        Self {
+            config: Arc::new(config),
+            expiries,
+            staples: self.staples.clone(),
+            clients: self.clients.clone(),
+            resumption: Arc::clone(&self.resumption),
+            files: self.files.clone(),
+        }
     }
 
     /// Has every client shake hands anew. A client that goes on resuming a session which its certificate has ended

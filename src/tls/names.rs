@@ -10,7 +10,7 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 
 /// Certificates by the names they are for.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Names {
     exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
     /// `*.shop.example` under `shop.example`. It stands for one label (RFC 6125 section 6.4.3).
@@ -22,7 +22,7 @@ pub(super) struct Names {
 }
 
 /// A certificate with its staple.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Stapled {
     /// The one without, so that nothing else gets its address.
     _plain: Arc<CertifiedKey>,

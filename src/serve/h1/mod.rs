@@ -254,8 +254,7 @@ impl<'a> Relay<'a> {
         let go_on =
             self.may_go_on() && self.conn.is_request_over() && self.seat.watch.interrupted().is_none();
         let head_request = self.head.method == http::Method::HEAD;
-        let (location, hsts) = (self.exchange.location.as_deref(), self.exchange.hsts());
-        self.bytes_out = answer::write(why, location, hsts, head_request, !go_on, &mut self.reply);
+        self.bytes_out = answer::write(why, self.exchange.said(), head_request, !go_on, &mut self.reply);
         if self.flush_reply(&mut cx).is_err() || self.replied < self.reply.len() {
             return Next::Close;
         }

@@ -1,0 +1,151 @@
+//! The way to an authority: HTTPS requests, one connection each, bounded in time and size.
+
+use super::unix_time;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+/// How long one request may take.
+const WITHIN: Duration = Duration::from_secs(30);
+/// Chains of certificates are a few KiB.
+const LONGEST: usize = 1 << 20;
+
+/// Why there was no answer.
+#[derive(Debug, thiserror::Error)]
+enum NoAnswer {
+    #[error("{0} is no URL of an HTTPS server")]
+    Url(Uri),
+    #[error("cannot connect to {host}:{port}: {error}")]
+    Connect { host: String, port: u16, error: io::Error },
+    #[error("no TLS with {host}: {error}")]
+    Tls { host: String, error: io::Error },
+    #[error("no HTTP with {host}: {error}")]
+    Http { host: String, error: hyper::Error },
+    #[error("an answer of {host} that is cut off or too long: {error}")]
+    Body { host: String, error: Box<dyn std::error::Error + Send + Sync> },
+    #[error("no answer of {host} within {WITHIN:?}")]
+    Late { host: String },
+}
+
+/// A client that notes what the authority says of asking again.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    tls: Arc<ClientConfig>,
+    /// Seconds since 1970, of the last refusal that named a time; 0 is none.
+    retry_at: Arc<AtomicI64>,
+}
+
+impl Client {
+    pub(super) fn new(tls: Arc<ClientConfig>) -> Self {
+        Self { tls, retry_at: Arc::default() }
+    }
+
+    /// The same, which has noted nothing.
+    pub(super) fn anew(&self) -> Self {
+        Self::new(Arc::clone(&self.tls))
+    }
+
+    /// When the authority wants to be asked again, if it said so with a refusal.
+    pub(super) fn retry_at(&self) -> Option<i64> {
+        Some(self.retry_at.load(Relaxed)).filter(|at| *at != 0)
+    }
+
+    async fn ask(self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, NoAnswer> {
+        let uri = request.uri().clone();
+        let host = match (uri.scheme_str(), uri.host()) {
+            (Some("https"), Some(host)) => host.to_owned(),
+            _ => return Err(NoAnswer::Url(uri)),
+        };
+        tokio::time::timeout(WITHIN, self.exchange(request, uri, &host))
+            .await
+            .unwrap_or_else(|_| Err(NoAnswer::Late { host }))
+    }
+
+    async fn exchange(
+        self,
+        mut request: Request<BodyWrapper<Bytes>>,
+        uri: Uri,
+        host: &str,
+    ) -> Result<BytesResponse, NoAnswer> {
+        let port = uri.port_u16().unwrap_or(443);
+        // An IPv6 address has brackets in a URL only.
+        let bare = host.trim_matches(['[', ']']);
+        let name = ServerName::try_from(bare.to_owned()).map_err(|_| NoAnswer::Url(uri.clone()))?;
+        let authority = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        request.headers_mut().insert(header::HOST, authority.ok_or_else(|| NoAnswer::Url(uri.clone()))?);
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        *request.uri_mut() = Uri::try_from(target).map_err(|_| NoAnswer::Url(uri.clone()))?;
+
+        let host = || host.to_owned();
+        let wire = TcpStream::connect((bare, port)).await.map_err(|error| NoAnswer::Connect {
+            host: host(),
+            port,
+            error,
+        })?;
+        let stream = TlsConnector::from(Arc::clone(&self.tls))
+            .connect(name, wire)
+            .await
+            .map_err(|error| NoAnswer::Tls { host: host(), error })?;
+        let wrong = |error| NoAnswer::Http { host: host(), error };
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(wrong)?;
+        // It ends with the sender.
+        tokio::spawn(connection);
+        let (parts, body) = sender.send_request(request).await.map_err(wrong)?.into_parts();
+        if matches!(parts.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            self.retry_at.store(retry_at(&parts.headers, SystemTime::now()).unwrap_or(0), Relaxed);
+        }
+        let body = Limited::new(body, LONGEST).collect().await;
+        let body = body.map_err(|error| NoAnswer::Body { host: host(), error })?.to_bytes();
+        Ok(BytesResponse { parts, body: Box::new(body) })
+    }
+}
+
+impl HttpClient for Client {
+    fn request(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
+        let answer = self.clone().ask(request);
+        Box::pin(async move { answer.await.map_err(|error| Error::Other(Box::new(error))) })
+    }
+}
+
+/// RFC 9110 section 10.2.3: a number of seconds, or a date.
+fn retry_at(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    match value.parse::<u32>() {
+        Ok(seconds) => Some(unix_time(now).saturating_add(i64::from(seconds))),
+        Err(_) => httpdate::parse_http_date(value).ok().map(unix_time),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_says_in_both_ways_when_to_ask_again() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let at = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(value));
+            retry_at(&headers, now)
+        };
+        assert_eq!(at("120"), Some(1_000_120));
+        assert_eq!(at("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!((at("soon"), at("-5"), at("")), (None, None, None));
+        assert_eq!(retry_at(&HeaderMap::new(), now), None);
+    }
+}

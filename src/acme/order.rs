@@ -1,0 +1,262 @@
+//! One order, from the account to the certificate (RFC 8555 section 7).
+
+use super::board::{Board, SPREADS_WITHIN};
+use super::client::Client;
+use super::schedule::Fault;
+use super::storage::{Challenge, Storage, StorageError};
+use super::{blocking, unix_time};
+use crate::config::plan::{self, AcmeChallenge, Name};
+use instant_acme::{
+    Account, AccountCredentials, AuthorizationStatus, ChallengeType, Error, ExternalAccountKey, Identifier,
+    NewAccount, NewOrder, Order, OrderStatus, Problem, RetryPolicy,
+};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::Semaphore;
+use tracing::{info, warn};
+
+/// How long the authority may take to ask, and again to sign.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Why there is no certificate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub(super) struct Failed {
+    pub(super) fault: Fault,
+    pub(super) reason: String,
+    /// When the authority wants to be asked again.
+    pub(super) retry_at: Option<i64>,
+}
+
+impl Failed {
+    pub(super) fn own(reason: impl ToString) -> Self {
+        Self { fault: Fault::Own, reason: reason.to_string(), retry_at: None }
+    }
+
+    pub(super) fn refused(reason: impl Into<String>) -> Self {
+        Self { fault: Fault::Refused, reason: reason.into(), retry_at: None }
+    }
+}
+
+impl From<StorageError> for Failed {
+    fn from(error: StorageError) -> Self {
+        Self::own(error)
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        // A server's own trouble, or an answer that is none, is not for us to mend.
+        let is_refusal =
+            |problem: &Problem| problem.status.is_none_or(|status| status < 500) && !is(problem, "badNonce");
+        let fault = match &error {
+            Error::Api(problem) if is_refusal(problem) => Fault::Refused,
+            Error::Crypto | Error::KeyRejected => Fault::Own,
+            _ => Fault::Away,
+        };
+        let reason = match error {
+            Error::Json(error) => format!("an answer that is not ACME: {error}"),
+            error => error.to_string(),
+        };
+        Self { fault, reason, retry_at: None }
+    }
+}
+
+/// What every order needs.
+#[derive(Clone, Debug)]
+pub(super) struct Desk {
+    pub(super) acme: Arc<plan::Acme>,
+    pub(super) storage: Arc<Storage>,
+    pub(super) board: Arc<Board>,
+    pub(super) client: Client,
+    /// Of an external account.
+    pub(super) hmac_key: Option<Arc<[u8]>>,
+    /// Few look at the storage at once: each takes a thread, and there may be a thousand names.
+    pub(super) disk: Arc<Semaphore>,
+}
+
+impl Desk {
+    /// Gets a certificate for a name: its key, itself and what leads to its authority, as PEM.
+    pub(super) async fn order(&self, name: &Name) -> Result<String, Failed> {
+        let ordered = self.order_by_account(name).await;
+        ordered.map_err(|failed| Failed { retry_at: self.client.retry_at(), ..failed })
+    }
+
+    async fn order_by_account(&self, name: &Name) -> Result<String, Failed> {
+        let account = self.account().await?;
+        let identifiers = [Identifier::Dns(name.to_string())];
+        let new = NewOrder::new(&identifiers);
+        let mut order = match account.new_order(&new).await {
+            Err(Error::Api(problem)) if is(&problem, "accountDoesNotExist") => {
+                let id = account.id().to_owned();
+                warn!(account = id, "the authority does not know this account any more; making another");
+                self.with_storage(move |storage| storage.set_account_aside(&id)).await?;
+                self.account().await?.new_order(&new).await?
+            }
+            order => order?,
+        };
+        let result = self.authorize_and_finish(name, &mut order).await;
+        let (challenge, board) = (name.to_string(), Arc::clone(&self.board));
+        self.with_storage(move |storage| {
+            storage.remove_challenge(&challenge);
+            board.read(storage)
+        })
+        .await?;
+        result
+    }
+
+    async fn authorize_and_finish(&self, name: &Name, order: &mut Order) -> Result<String, Failed> {
+        let patience = RetryPolicy::new().timeout(PATIENCE);
+        self.prepare(name, order).await?;
+        if order.state().status != OrderStatus::Ready {
+            match order.poll_ready(&patience).await {
+                Ok(OrderStatus::Ready) => {}
+                Err(error @ Error::Timeout(_)) => return Err(error.into()),
+                Ok(_) | Err(Error::Api(_)) => return Err(self.reason(order).await),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let (key, request) = key_and_request(name).map_err(Failed::own)?;
+        order.finalize_csr(&request).await?;
+        let chain = order.poll_certificate(&patience).await?;
+        Ok(format!("{key}{chain}"))
+    }
+
+    /// Has the challenges answered that the order needs, and tells the authority to ask.
+    async fn prepare(&self, name: &Name, order: &mut Order) -> Result<(), Failed> {
+        let (kind, word) = match self.acme.challenge {
+            AcmeChallenge::TlsAlpn01 => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
+            AcmeChallenge::Http01 => (ChallengeType::Http01, "http-01"),
+        };
+        let mut authorizations = order.authorizations();
+        while let Some(authorization) = authorizations.next().await {
+            let mut authorization = authorization?;
+            match authorization.status {
+                AuthorizationStatus::Pending => {}
+                // From an order of before.
+                AuthorizationStatus::Valid => continue,
+                status => {
+                    return Err(Failed::refused(format!("the authorization is {status:?} from the start")));
+                }
+            }
+            // It becomes a file's name, so it must be ours and no other.
+            let asked = authorization.identifier().identifier;
+            if !matches!(asked, Identifier::Dns(asked) if asked.eq_ignore_ascii_case(name)) {
+                return Err(Failed::refused(format!("asks for something else than {name}: {asked:?}")));
+            }
+            let Some(mut challenge) = authorization.challenge(kind.clone()) else {
+                return Err(Failed::refused(format!("does not offer {word} challenges")));
+            };
+            let answer = challenge.key_authorization();
+            let digest =
+                answer.digest().as_ref().try_into().map_err(|_| Failed::own("a digest of odd length"))?;
+            let shown = Challenge {
+                name: name.to_string(),
+                token: challenge.token.clone(),
+                key_authorization: answer.as_str().to_owned(),
+                digest: (self.acme.challenge == AcmeChallenge::TlsAlpn01).then_some(digest),
+            };
+            let board = Arc::clone(&self.board);
+            self.with_storage(move |storage| {
+                storage.put_challenge(&shown, unix_time(SystemTime::now()))?;
+                board.read(storage)
+            })
+            .await?;
+            tokio::time::sleep(SPREADS_WITHIN).await;
+            challenge.set_ready().await?;
+        }
+        Ok(())
+    }
+
+    /// What the authority has seen when it asked.
+    async fn reason(&self, order: &mut Order) -> Failed {
+        let mut authorizations = order.authorizations();
+        while let Some(Ok(mut authorization)) = authorizations.next().await {
+            let Ok(state) = authorization.refresh().await else { continue };
+            if let Some(problem) = state.challenges.iter().find_map(|challenge| challenge.error.as_ref()) {
+                return Failed::refused(problem.to_string());
+            }
+        }
+        Failed::refused("the authority does not say why")
+    }
+
+    /// The account in the storage, or a new one.
+    async fn account(&self) -> Result<Account, Failed> {
+        if let Some(account) = self.known_account().await? {
+            return Ok(account);
+        }
+        // One node makes it; the others wait and read it.
+        let _lock = loop {
+            let now = unix_time(SystemTime::now());
+            if let Some(lock) = self.with_storage(move |storage| storage.lock("account", now)).await? {
+                break lock;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        };
+        if let Some(account) = self.known_account().await? {
+            return Ok(account);
+        }
+        let contact: Vec<_> = self.acme.contact.iter().map(String::as_str).collect();
+        let new =
+            NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
+        let external = self.acme.external_account.as_ref().zip(self.hmac_key.as_ref());
+        let external = external.map(|(account, key)| ExternalAccountKey::new(account.key_id.clone(), key));
+        let (account, credentials) = Account::builder_with_http(Box::new(self.client.clone()))
+            .create(&new, self.acme.directory.clone(), external.as_ref())
+            .await?;
+        let credentials = serde_json::to_value(&credentials).map_err(Failed::own)?;
+        self.keep(credentials).await?;
+        info!(directory = %self.acme.directory, account = account.id(), "ACME account made");
+        Ok(account)
+    }
+
+    async fn known_account(&self) -> Result<Option<Account>, Failed> {
+        let Some(record) = self.with_storage(|storage| storage.account()).await? else { return Ok(None) };
+        let credentials = record["credentials"].clone();
+        let known: AccountCredentials = serde_json::from_value(credentials.clone()).map_err(|error| {
+            Failed::own(format!(
+                "account.json holds no account: {error}; put back a copy, or remove it for a new account"
+            ))
+        })?;
+        let account =
+            Account::builder_with_http(Box::new(self.client.clone())).from_credentials(known).await?;
+        if record["contact"] != json!(self.acme.contact) {
+            let contact: Vec<_> = self.acme.contact.iter().map(String::as_str).collect();
+            account.update_contacts(&contact).await?;
+            self.keep(credentials).await?;
+        }
+        Ok(Some(account))
+    }
+
+    async fn keep(&self, credentials: Value) -> Result<(), Failed> {
+        let record = json!({ "contact": self.acme.contact, "credentials": credentials });
+        self.with_storage(move |storage| storage.put_account(&record)).await
+    }
+
+    /// Does something with the storage where it holds nobody up.
+    pub(super) async fn with_storage<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Storage) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, Failed> {
+        let storage = Arc::clone(&self.storage);
+        let _permit = self.disk.acquire().await.map_err(Failed::own)?;
+        blocking(move || act(&storage)).await.map_err(Failed::own)?.map_err(Failed::from)
+    }
+}
+
+/// RFC 8555 section 6.7.
+fn is(problem: &Problem, kind: &str) -> bool {
+    problem.r#type.as_deref().and_then(|urn| urn.strip_prefix("urn:ietf:params:acme:error:")) == Some(kind)
+}
+
+/// A new key, as PEM, and the request for a certificate for it. RFC 8555 section 7.4: the request names the host in
+/// its extension; a subject is not needed.
+fn key_and_request(name: &Name) -> Result<(String, Vec<u8>), rcgen::Error> {
+    let mut parameters = CertificateParams::new([name.to_string()])?;
+    parameters.distinguished_name = DistinguishedName::new();
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let request = parameters.serialize_request(&key)?;
+    Ok((key.serialize_pem(), request.der().to_vec()))
+}
