@@ -47,10 +47,13 @@ class Contestant:
         self.stage.wait_for_port(self.process, self.port)
         # Listening is not yet serving: health checks may still be on their way.
         end = time.monotonic() + 15
-        while fetch(self.port, "/small") != 200:
+        while not self.serves():
             if time.monotonic() > end:
                 raise TimeoutError(f"{self.name} does not serve:\n{self.process.said()[-2000:]}")
             time.sleep(0.05)
+
+    def serves(self):
+        return fetch(self.port, "/small") == 200
 
     def stop(self):
         if self.process:

@@ -142,6 +142,9 @@ class Stage:
         self.prefix = prefix
         self.processes = []
         self.keep_files = False
+        # For a run with a library that has threads of its own, like gRPC's: a copy of such a process may abort before it
+        # becomes the program. Then nothing of ours runs in between, and setpriv (util-linux) does what else is to be done.
+        self.has_threads = False
 
     def __enter__(self):
         self.dir = Path(tempfile.mkdtemp(prefix=self.prefix))
@@ -167,6 +170,11 @@ class Stage:
             if cores is not None:
                 os.sched_setaffinity(0, cores)
 
+        how = {"preexec_fn": before_exec}
+        if self.has_threads:
+            assert cores is None, "cores are not chosen here"
+            how = {"start_new_session": True}
+            argv = [find_program("setpriv"), "--pdeathsig", "TERM", "--", *argv]
         with open(output, "ab") as out:
             popen = subprocess.Popen(
                 [str(a) for a in argv],
@@ -175,7 +183,7 @@ class Stage:
                 stderr=out,
                 env=env,
                 cwd=self.dir,
-                preexec_fn=before_exec,
+                **how,
             )
         process = Process(name, popen, output)
         self.processes.append(process)
