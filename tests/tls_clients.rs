@@ -71,7 +71,7 @@ fn servers_and_the_log_are_told_who_the_client_is() {
     let root = Authority::root("root");
     let alice = root.client("alice", (2000, 2100));
     let scene = scene(&[&Authority::root("other"), &root], "FILE");
-    let fingerprint = ring::digest::digest(&ring::digest::SHA256, alice.der());
+    let fingerprint = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, alice.der());
     for speaker in both() {
         let (response, _) = scene.ask(&speaker.showing(&alice), "/a").expect("let in");
         assert_eq!(response.text(), "/a");

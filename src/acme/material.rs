@@ -6,7 +6,7 @@ use data_encoding::BASE64URL_NOPAD;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
-use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
@@ -66,7 +66,7 @@ fn material(acme: &plan::Acme) -> Result<Material, Vec<Fault>> {
     let hmac_key = acme.external_account.as_ref().map(|account| hmac_key(&account.hmac_key_file)).transpose();
     let hmac_key = hmac_key.map_err(|fault| faults.push(fault));
     let (Ok((roots, ca)), Ok(hmac_key)) = (roots, hmac_key) else { return Err(faults) };
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map(|builder| builder.with_root_certificates(roots).with_no_client_auth());
     match config {

@@ -5,7 +5,7 @@ use arc_swap::ArcSwap;
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use std::collections::HashMap;
 use std::sync::Arc;
-use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
@@ -35,7 +35,7 @@ impl Challenges {
         let key = KeyPair::generate()?;
         let certificate = parameters.self_signed(&key)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let key = ring::sign::any_supported_type(&key)?;
+        let key = aws_lc_rs::sign::any_supported_type(&key)?;
         Ok(Arc::new(CertifiedKey::new(vec![certificate.der().clone()], key)))
     }
 

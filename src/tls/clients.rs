@@ -4,7 +4,7 @@ use super::files::{Fault, chain};
 use crate::config::plan::ClientCa;
 use std::sync::Arc;
 use std::time::SystemTime;
-use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
@@ -54,7 +54,7 @@ impl Authorities {
     }
 
     pub(super) fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, Error> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(&self.roots), provider);
         let builder = if self.is_required { builder } else { builder.allow_unauthenticated() };
         builder.build().map_err(|error| Error::General(error.to_string()))

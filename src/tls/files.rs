@@ -10,7 +10,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
@@ -158,7 +158,7 @@ impl Certificates {
             ));
             return;
         };
-        let key = match ring::sign::any_supported_type(&key) {
+        let key = match aws_lc_rs::sign::any_supported_type(&key) {
             Ok(key) => Arc::new(CertifiedKey::new(chain, key)),
             Err(_) => {
                 let help = "use ECDSA (P-256, P-384), RSA of 2048 bits or more, or Ed25519";

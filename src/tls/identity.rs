@@ -1,7 +1,7 @@
 //! Who a client is by its certificate: as servers and the log are told.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::{BASE64, HEXLOWER};
-use ring::digest::{SHA256, digest};
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio_rustls::rustls::pki_types::CertificateDer;

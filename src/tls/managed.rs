@@ -5,7 +5,7 @@ use super::files::hosts;
 use crate::config::plan::Name;
 use std::path::Path;
 use std::sync::Arc;
-use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
@@ -33,7 +33,7 @@ impl Managed {
         if !hosts(&parsed).iter().any(|host| **host == **name) {
             return Err(format!("is not for {name}"));
         }
-        let key = ring::sign::any_supported_type(&key)
+        let key = aws_lc_rs::sign::any_supported_type(&key)
             .map_err(|error| format!("has a key that is no use: {error}"))?;
         let key = CertifiedKey::new(chain, key);
         key.keys_match().map_err(|error| format!("has another's key: {error}"))?;

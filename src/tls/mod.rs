@@ -24,7 +24,7 @@ use clients::Authorities;
 use names::Names;
 use resumption::Resumption;
 use std::sync::Arc;
-use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{Error, ServerConfig, SupportedProtocolVersion};
 
@@ -77,7 +77,7 @@ impl Termination {
             TlsVersion::Tls13 => &[&TLS13],
         };
         let names = Arc::new(names);
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(versions)?;
         let config = match &clients {
             Some(clients) => config.with_client_cert_verifier(clients.verifier()?),
@@ -176,7 +176,7 @@ mod tests {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let rotation = TicketRotator::new(1, || {
             MADE.fetch_add(1, SeqCst);
-            Ok(Box::new(Key(ring::Ticketer::new().expect("there is randomness"))))
+            Ok(Box::new(Key(aws_lc_rs::Ticketer::new().expect("there is randomness"))))
         });
         let rotation = rotation.unwrap();
         let ticket = rotation.encrypt(b"session").unwrap();

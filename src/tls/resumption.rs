@@ -3,7 +3,7 @@
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use tokio_rustls::rustls::Error;
-use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
 
 /// Sessions kept for clients of TLS 1.2 that take no tickets.
@@ -22,7 +22,10 @@ struct Kept {
 
 impl Kept {
     fn new() -> Result<Self, Error> {
-        Ok(Self { tickets: ring::Ticketer::new()?, sessions: ServerSessionMemoryCache::new(KEPT_SESSIONS) })
+        Ok(Self {
+            tickets: aws_lc_rs::Ticketer::new()?,
+            sessions: ServerSessionMemoryCache::new(KEPT_SESSIONS),
+        })
     }
 }
 

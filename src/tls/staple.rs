@@ -4,7 +4,7 @@
 //! late after a renewal must not keep the new certificate out.
 
 use super::files::{Fault, contents, seconds};
-use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use std::path::Path;
 use std::time::SystemTime;
 use x509_parser::certificate::X509Certificate;

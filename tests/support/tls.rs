@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tokio_rustls::rustls;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::UnixTime;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
@@ -94,7 +94,7 @@ impl Speaker {
             chain.push(issuer.clone());
             chain
         });
-        let key = ring::sign::any_supported_type(&key).expect("a supported key");
+        let key = aws_lc_rs::sign::any_supported_type(&key).expect("a supported key");
         let shown = Arc::new(rustls::sign::CertifiedKey::new(chain, key));
         config.client_auth_cert_resolver = Arc::new(Shown(shown));
         config.resumption = rustls::client::Resumption::in_memory_sessions(8);
@@ -102,7 +102,7 @@ impl Speaker {
     }
 
     fn of(versions: &[&'static SupportedProtocolVersion], schemes: Option<Vec<SignatureScheme>>) -> Self {
-        let provider = ring::default_provider();
+        let provider = aws_lc_rs::default_provider();
         let all = provider.signature_verification_algorithms.supported_schemes();
         let staple = Staple::default();
         let anyone = Arc::new(Anyone { schemes: schemes.unwrap_or(all), staple: Arc::clone(&staple) });
@@ -250,8 +250,10 @@ impl Certificate {
     /// What its authority, itself, says of it.
     pub(crate) fn ocsp(&self, status: ocsp::Status, since: &str, until: Option<&str>) -> Vec<u8> {
         let (_, parsed) = x509_parser::parse_x509_certificate(&self.der).expect("a certificate");
-        let issuer =
-            ::ring::digest::digest(&::ring::digest::SHA1_FOR_LEGACY_USE_ONLY, parsed.issuer().as_raw());
+        let issuer = ::aws_lc_rs::digest::digest(
+            &::aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY,
+            parsed.issuer().as_raw(),
+        );
         let (serial, issuer) = (parsed.raw_serial(), issuer.as_ref());
         ocsp::Response { serial, issuer, status, since, until }.der()
     }
@@ -277,7 +279,7 @@ impl Certificate {
 
     fn server_config(&self) -> Arc<ServerConfig> {
         let key = PrivateKeyDer::try_from(self.key.clone()).expect("a key");
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_no_client_auth()
@@ -332,7 +334,7 @@ impl Certificate {
     pub(crate) fn connect(&self, socket: TcpStream, name: &str) -> StreamOwned<ClientConnection, TcpStream> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).expect("a certificate");
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_root_certificates(roots)
