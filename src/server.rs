@@ -1,13 +1,15 @@
 //! Assembles the process: the workers' threads, the control runtime, signals, the admin endpoint.
 
 use crate::admin::{self, Admin};
-use crate::config::plan::{LogFormat, LogLevel, Plan};
+use crate::config::plan::{LogFormat, LogLevel, Plan, Transport};
 use crate::control::{Change, Control, Doors, Live, Loaded, OnTurn, RESERVED_FILES, Source, load};
-use crate::edge::{Carry, Gate, Tell, Workers};
+use crate::edge::{Carry, Gate, Inherited, Tell, Workers};
 use crate::serve::{Carrier, Proxy, Reporter, Service};
+use crate::units::Address;
 use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,6 +19,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+/// What the admin endpoint's socket is called when it is passed on.
+const ADMIN: &str = "evenkeel-admin";
 /// Idle connections to servers that one worker keeps, over all servers.
 const IDLE_TO_SERVERS: usize = 4096;
 /// Tries of one request at most, whatever the pools say; Pingora needs a number.
@@ -45,6 +49,8 @@ pub(crate) struct Start {
 
 /// Runs until a signal ends it.
 pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
+    // While there is but this thread, for it changes the environment.
+    let inherited = Inherited::from_environment();
     let loaded = load(&start.source).map_err(|refused| NotStarted::Refused(refused.to_string()))?;
     let plan = &loaded.plan;
     if start.log {
@@ -70,7 +76,7 @@ pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
     let carry: Arc<dyn Carry> = Arc::new(Carrier(Arc::clone(&live)));
     let workers = Workers::start(threads, &gate, &tell, &carry, &service)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(start, loaded, Arc::clone(&live), workers, gate));
+    let result = runtime.block_on(serve(start, loaded, Arc::clone(&live), workers, gate, inherited));
     if !live.access_log.stop() {
         warn!("the access log's output takes nothing; its last records are lost");
     }
@@ -83,34 +89,56 @@ async fn serve(
     live: Arc<Live>,
     workers: Workers,
     gate: Arc<Gate>,
+    mut inherited: Inherited,
 ) -> Result<(), NotStarted> {
     // Before anything is open, so that no signal meets its default.
     let signals = Signals::new()?;
     let (changes, inbox) = mpsc::unbounded_channel();
-    tokio::spawn(signals.pass_on(changes));
+    tokio::spawn(signals.pass_on(changes.clone()));
     let doors = Arc::new(Doors::default());
     let admin_address = loaded.plan.admin.address;
-    let mut control =
-        Control::new(Arc::clone(&live), start.source, workers, gate, Arc::clone(&doors), start.on_turn);
+    let admin_passed = match admin_address {
+        Some(address) => inherited.claim(ADMIN, &Address::Inet(address), Transport::Stream, 1)?,
+        None => None,
+    };
+    let before = inherited.before();
+    let mut control = Control::new(
+        Arc::clone(&live),
+        start.source,
+        workers,
+        gate,
+        Arc::clone(&doors),
+        start.on_turn,
+        changes,
+    );
+    control.inherit(inherited);
     control.take_over(loaded).map_err(|refused| NotStarted::Refused(refused.to_string()))?;
     let mut admin_at = None;
     if let Some(address) = admin_address {
         let wrong = |error| NotStarted::Admin { address, error };
-        let listener = TcpListener::bind(address).await.map_err(wrong)?;
+        let listener = match admin_passed.and_then(|bound| bound.sockets.into_iter().next()) {
+            Some(socket) => TcpListener::from_std(socket.into()).map_err(wrong)?,
+            None => TcpListener::bind(address).await.map_err(wrong)?,
+        };
+        let to_pass_on = listener.as_fd().try_clone_to_owned().map_err(wrong)?;
         let address = listener.local_addr().map_err(wrong)?;
         admin_at = Some(address);
         info!(%address, "admin endpoint");
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             if let Err(error) = admin::serve(listener, Admin { live, doors }).await {
                 error!(%error, "the admin endpoint has ended");
             }
         });
+        control.pass_on_too(ADMIN, to_pass_on, task.abort_handle());
     }
     control.open().await;
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         warn!(%error, "cannot notify the service manager");
     }
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
+    if let Some(before) = before {
+        before.tell();
+    }
     if let Some(on_ready) = start.on_ready {
         on_ready(admin_at);
     }
@@ -124,6 +152,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     user1: Signal,
+    user2: Signal,
 }
 
 impl Signals {
@@ -133,6 +162,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -143,6 +173,7 @@ impl Signals {
                 _ = self.terminate.recv() => Change::Drain,
                 _ = self.interrupt.recv() => Change::Stop,
                 _ = self.user1.recv() => Change::ReopenLogs,
+                _ = self.user2.recv() => Change::Upgrade,
             };
             if changes.send(change).is_err() {
                 return;

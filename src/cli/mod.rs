@@ -25,7 +25,7 @@ enum Command {
     /// Balance traffic as a configuration file says, in the foreground.
     ///
     /// SIGHUP reloads the file, SIGTERM finishes what is in flight and ends, SIGINT ends at once,
-    /// SIGUSR1 reopens log files.
+    /// SIGUSR1 reopens log files, SIGUSR2 starts the program anew and hands everything over to it.
     #[command(after_help = "Example: evenkeel run -c /etc/evenkeel/evenkeel.yaml")]
     Run {
         /// The configuration file.

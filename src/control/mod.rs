@@ -5,6 +5,7 @@
 mod live;
 mod probing;
 mod reload;
+mod upgrade;
 
 pub(crate) use live::Live;
 pub(crate) use probing::Turned;
@@ -13,7 +14,7 @@ pub(crate) use reload::{Loaded, RESERVED_FILES, Source, load};
 use crate::access_log::Why;
 use crate::acme::Keeping;
 use crate::config::plan::{Name, Transport};
-use crate::edge::{Door, Gate, Order, SocketFile, Workers};
+use crate::edge::{Door, Gate, Inherited, Order, SocketFile, Workers};
 use crate::metrics::ListenerReading;
 use crate::pool::{HealthState, Membership, Server};
 use crate::tls::{Expiry, Managed};
@@ -25,6 +26,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tracing::{error, info, warn};
 
 /// How often servers past their drain deadline are looked for, while there are any.
@@ -36,6 +38,10 @@ pub(crate) enum Change {
     Reload,
     /// Open log files anew, after they were rotated away.
     ReopenLogs,
+    /// Start the program anew and pass it the listening sockets.
+    Upgrade,
+    /// The process that was started so is ready, or why it never will be.
+    Next(Result<u32, String>),
     /// Stop accepting, finish, end within `shutdown_timeout`.
     Drain,
     /// End now.
@@ -57,7 +63,7 @@ struct Bound {
     sockets: Vec<OwnedFd>,
     /// Shared by the workers that use a socket.
     held: Arc<()>,
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
 }
 
 /// The listeners' live sides, where the admin endpoint can read them.
@@ -114,6 +120,15 @@ pub(crate) struct Control {
     failing_open: HashSet<Name>,
     /// Sockets that are open but not accepted on until the first probes are in.
     held_back: Option<Vec<Key>>,
+    /// Sockets that were open before us and no listener has claimed yet.
+    inherited: Inherited,
+    /// What else a next process gets: by what name, and who accepts on it here.
+    beside: Vec<(&'static str, OwnedFd, AbortHandle)>,
+    /// Our own inbox, for what we find out by ourselves.
+    changes: mpsc::UnboundedSender<Change>,
+    upgrading: bool,
+    /// Another process has taken over.
+    replaced: bool,
 }
 
 impl Control {
@@ -124,6 +139,7 @@ impl Control {
         gate: Arc<Gate>,
         doors: Arc<Doors>,
         on_turn: Option<OnTurn>,
+        changes: mpsc::UnboundedSender<Change>,
     ) -> Self {
         let (reports, turned) = mpsc::unbounded_channel();
         let (orders, ordered) = mpsc::unbounded_channel();
@@ -145,6 +161,11 @@ impl Control {
             closing: Vec::new(),
             failing_open: HashSet::new(),
             held_back: Some(Vec::new()),
+            inherited: Inherited::default(),
+            beside: Vec::new(),
+            changes,
+            upgrading: false,
+            replaced: false,
         }
     }
 
@@ -169,6 +190,12 @@ impl Control {
         self.look_for_failing_open();
         for key in self.held_back.take().unwrap_or_default() {
             self.accept(&key);
+        }
+        // Nothing can keep us from starting now, so what was passed to us is ours.
+        for (key, bound) in &mut self.bound {
+            if let (Address::Unix(path), None) = (&key.1, &bound.file) {
+                bound.file = Some(SocketFile::at(path));
+            }
         }
     }
 
@@ -195,6 +222,12 @@ impl Control {
                     match change {
                         Change::Reload => {}
                         Change::ReopenLogs => self.reopen_logs(),
+                        Change::Upgrade => self.upgrade(),
+                        Change::Next(Err(why)) => self.not_upgraded(&why),
+                        Change::Next(Ok(pid)) => {
+                            self.hand_over(pid);
+                            return self.drain(inbox).await;
+                        }
                         Change::Drain => return self.drain(inbox).await,
                         Change::Stop => return self.stop().await,
                     }
@@ -281,10 +314,17 @@ impl Control {
         }
     }
 
+    /// The service ends with us, unless another process has taken over.
+    fn notify_stopping(&self) {
+        if !self.replaced {
+            Self::notify(&[sd_notify::NotifyState::Stopping]);
+        }
+    }
+
     async fn drain(mut self, mut inbox: mpsc::UnboundedReceiver<Change>) {
         let timeout = self.live.snapshot().plan.process.shutdown_timeout;
         info!(connections = self.gate.inside(), ?timeout, "stopping: finishing what is in flight");
-        Self::notify(&[sd_notify::NotifyState::Stopping]);
+        self.notify_stopping();
         self.live.start_draining();
         self.keeping.stop();
         for bound in self.bound.values() {
@@ -310,7 +350,8 @@ impl Control {
                     Some(Change::Stop) | None => return self.stop().await,
                     Some(Change::ReopenLogs) => self.reopen_logs(),
                     Some(Change::Reload) => warn!("not reloading: the process is stopping"),
-                    Some(Change::Drain) => {}
+                    Some(Change::Upgrade) => warn!("not upgrading: the process is stopping"),
+                    Some(Change::Drain | Change::Next(_)) => {}
                 },
                 Some(turned) = self.turned.recv() => self.turn(turned),
                 _ = reap.tick() => self.reap(),
@@ -319,7 +360,7 @@ impl Control {
     }
 
     async fn stop(mut self) {
-        Self::notify(&[sd_notify::NotifyState::Stopping]);
+        self.notify_stopping();
         self.live.start_draining();
         self.keeping.stop();
         self.bound.clear();

@@ -167,6 +167,7 @@ impl Control {
         self.closing.extend(delta.servers.removed.iter().cloned());
         self.live.metrics.forget(&next);
         self.live.metrics.reload_succeeded(SystemTime::now());
+        self.inherited.close_rest();
         self.look_for_failing_open();
         Ok(Receipt { generation: next.generation, delta })
     }
@@ -242,7 +243,7 @@ impl Control {
     }
 
     /// Opens the addresses that are not open yet.
-    fn open_new(&self, next: &Snapshot) -> Result<HashMap<Key, edge::Bound>, Refused> {
+    fn open_new(&mut self, next: &Snapshot) -> Result<HashMap<Key, edge::Bound>, Refused> {
         let mut opened = HashMap::new();
         for listener in next.listeners() {
             let name = &listener.plan.name;
@@ -254,7 +255,9 @@ impl Control {
                 {
                     continue;
                 }
-                match edge::bind(address, transport, self.workers.count()) {
+                let workers = self.workers.count();
+                let inherited = self.inherited.claim(name, address, transport, workers);
+                match inherited.transpose().unwrap_or_else(|| edge::bind(address, transport, workers)) {
                     Ok(bound) => {
                         opened.insert(key, bound);
                     }
@@ -323,7 +326,7 @@ impl Control {
                     Some(new) => {
                         info!(listener = %plan.name, address = %new.address, "listening");
                         let held = Arc::default();
-                        Bound { place, door: Arc::clone(&door), sockets: new.sockets, held, _file: new.file }
+                        Bound { place, door: Arc::clone(&door), sockets: new.sockets, held, file: new.file }
                     }
                     None => {
                         let Some(mut moved) = self.take_open(next, &key) else {
@@ -373,7 +376,9 @@ impl Control {
     /// Has the workers accept on an open address.
     pub(super) fn accept(&self, key: &Key) {
         let Some(bound) = self.bound.get(key) else { return };
-        for (worker, socket) in bound.sockets.iter().enumerate() {
+        // There may be more sockets than workers, when a process with more of them has passed them on.
+        for (n, socket) in bound.sockets.iter().enumerate() {
+            let worker = n % self.workers.count();
             match socket.try_clone() {
                 Ok(socket) => {
                     let (place, door, held) = (bound.place, Arc::clone(&bound.door), Arc::clone(&bound.held));

@@ -15,6 +15,7 @@ mod gate;
 mod h2;
 mod h2_head;
 mod head;
+mod inherited;
 mod listen;
 mod parting;
 mod passing;
@@ -38,6 +39,7 @@ pub(crate) use gate::Gate;
 #[cfg(test)]
 pub(crate) use head::sample_head;
 pub(crate) use head::{Body, Head};
+pub(crate) use inherited::{Inherited, READY};
 pub(crate) use listen::{Bound, SocketFile, bind};
 pub(crate) use relay::{Duplex, Relay};
 pub(crate) use socket::Socket;

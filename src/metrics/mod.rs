@@ -43,6 +43,7 @@ pub struct Metrics {
     reloads: Reloads,
     pub acme: Arc<Acme>,
     panics: AtomicU64,
+    failed_upgrades: AtomicU64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -177,6 +178,10 @@ impl Metrics {
     pub fn reload_refused(&self) {
         self.reloads.refused.fetch_add(1, Relaxed);
         self.reloads.last.store(1, Relaxed);
+    }
+
+    pub fn upgrade_failed(&self) {
+        self.failed_upgrades.fetch_add(1, Relaxed);
     }
 
     pub fn panicked(&self) {

@@ -373,12 +373,18 @@ impl Page<'_> {
         dropped.add(&[], self.access_log_dropped as f64);
         let mut panics = Family::counter("evenkeel_panics_total", "Faults of our own that ended one task.");
         panics.add(&[], self.metrics.panics.load(Relaxed) as f64);
+        let mut upgrades = Family::counter(
+            "evenkeel_upgrade_failures_total",
+            "Upgrades after which this process went on because the new one did not become ready.",
+        );
+        upgrades.add(&[], self.metrics.failed_upgrades.load(Relaxed) as f64);
         let mut build = Family::gauge("evenkeel_build_info", "1; the label says which version runs.");
         build.add(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
-        let mut families: Vec<_> = [generation, successful, timestamp, total, dropped, panics, build]
-            .into_iter()
-            .filter_map(Family::finish)
-            .collect();
+        let mut families: Vec<_> =
+            [generation, successful, timestamp, total, dropped, panics, upgrades, build]
+                .into_iter()
+                .filter_map(Family::finish)
+                .collect();
         families.extend(ProcessCollector::for_self().collect());
         families
     }

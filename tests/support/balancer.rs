@@ -107,7 +107,7 @@ impl Balancer {
     }
 
     #[track_caller]
-    fn start_as(command: &mut Command, text: &str) -> Self {
+    pub(crate) fn start_as(command: &mut Command, text: &str) -> Self {
         let directory = Directory::new();
         let file = directory.0.join("evenkeel.yaml");
         std::fs::write(&file, whole(text, &directory.0)).expect("the configuration can be written");

@@ -12,7 +12,7 @@ mod socket;
 pub(crate) use lately::refused_lately;
 pub(crate) use session::{Led, Newcomer, Session};
 pub(crate) use socket::connect;
-pub(super) use socket::{bind, is_datagram};
+pub(super) use socket::{bind, is_datagram, tune};
 
 use super::carry::{Carried, Carry};
 use super::gate::Gate;

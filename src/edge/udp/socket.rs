@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use tokio::net::UdpSocket;
 
 /// No datagram is longer, and the kernel never joins several to more (GRO stops below 64 KiB), so nothing that is
@@ -80,16 +80,7 @@ pub(in crate::edge) fn bind(address: SocketAddr, workers: usize) -> io::Result<B
     for _ in 0..workers {
         let socket = new(&address)?;
         socket.set_reuse_port(true)?;
-        // A smaller queue is no reason to stay closed.
-        let _ = socket.set_recv_buffer_size(QUEUE);
-        let _ = socket.set_send_buffer_size(QUEUE);
-        if address.ip().is_unspecified() {
-            match address {
-                SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
-                SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?,
-            }
-        }
-        join(&socket);
+        tune(&socket, address)?;
         socket.bind(&SockAddr::from(address))?;
         if let Some(chosen) = socket.local_addr()?.as_socket() {
             address = chosen;
@@ -97,6 +88,22 @@ pub(in crate::edge) fn bind(address: SocketAddr, workers: usize) -> io::Result<B
         sockets.push(socket.into());
     }
     Ok(Bound { address: Address::Inet(address), sockets, file: None })
+}
+
+/// Sets what we need of a socket that takes datagrams for a listener, whoever opened it.
+pub(in crate::edge) fn tune(socket: &impl AsFd, address: SocketAddr) -> io::Result<()> {
+    let options = SockRef::from(socket);
+    // A smaller queue is no reason to stay closed.
+    let _ = options.set_recv_buffer_size(QUEUE);
+    let _ = options.set_send_buffer_size(QUEUE);
+    if address.ip().is_unspecified() {
+        match address {
+            SocketAddr::V4(_) => setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?,
+            SocketAddr::V6(_) => setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?,
+        }
+    }
+    join(socket);
+    Ok(())
 }
 
 /// The kernel knows which kind it is.
@@ -140,7 +147,7 @@ fn new(address: &SocketAddr) -> io::Result<Socket> {
 }
 
 /// Has datagrams of one sender that arrive together handed over together (GRO); kernels before 5.0 cannot.
-fn join(socket: &Socket) {
+fn join(socket: &impl AsFd) {
     let _ = setsockopt(socket, sockopt::UdpGroSegment, &true);
 }
 
