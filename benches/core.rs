@@ -38,6 +38,7 @@ fn pool_plan(balance: Balance, n: usize, mixed_weights: bool) -> plan::Pool {
     };
     plan::Pool {
         proxy_protocol: None,
+        tls: None,
         name: "app".into(),
         balance,
         servers: (0..n).map(server).collect(),

@@ -11,6 +11,7 @@ mod edge;
 pub mod fields;
 pub mod memory;
 pub mod metrics;
+pub mod origination;
 pub mod pool;
 pub mod probe;
 pub mod proxy_header;

@@ -224,6 +224,7 @@ fn the_table_has_the_rooms_we_think_it_has() {
         "config::plan",
         "client_hello",
         "fields",
+        "origination",
         "pool",
         "select",
         "route",

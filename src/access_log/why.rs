@@ -26,6 +26,8 @@ pub enum Why {
     ConnectFailed,
     /// `timeouts.connect` passed.
     ConnectTimeout,
+    /// TLS with the server failed, or its certificate is not good.
+    ServerTls,
     /// The server closed or reset the connection before its response was complete.
     ServerReset,
     /// The server's response is not HTTP.
@@ -74,7 +76,7 @@ pub enum Why {
 
 impl Why {
     /// In the order of their bytes.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::Ok,
         Self::Redirect,
         Self::AcmeChallenge,
@@ -85,6 +87,7 @@ impl Why {
         Self::NoneReady,
         Self::ConnectFailed,
         Self::ConnectTimeout,
+        Self::ServerTls,
         Self::ServerReset,
         Self::ServerMalformed,
         Self::ResponseHeaderTimeout,
@@ -122,6 +125,7 @@ impl Why {
             Self::NoneReady => "none_ready",
             Self::ConnectFailed => "connect_failed",
             Self::ConnectTimeout => "connect_timeout",
+            Self::ServerTls => "server_tls",
             Self::ServerReset => "server_reset",
             Self::ServerMalformed => "server_malformed",
             Self::ResponseHeaderTimeout => "response_header_timeout",
@@ -155,7 +159,11 @@ impl Why {
             Self::Redirect => 308,
             Self::NoRoute => 404,
             Self::AllUnhealthy | Self::AllFull | Self::NoneReady | Self::Shutdown => 503,
-            Self::AllTried | Self::ConnectFailed | Self::ServerReset | Self::ServerMalformed => 502,
+            Self::AllTried
+            | Self::ConnectFailed
+            | Self::ServerTls
+            | Self::ServerReset
+            | Self::ServerMalformed => 502,
             Self::Drained => 502,
             Self::ConnectTimeout | Self::ResponseHeaderTimeout | Self::RequestTimeout => 504,
             Self::StreamIdle | Self::TunnelIdle => 504,

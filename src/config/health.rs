@@ -85,7 +85,7 @@ fn text(scalar: &Scalar<'_>) -> Result<String, Fault> {
     }
 }
 
-fn server_name(scalar: &Scalar<'_>) -> Result<String, Fault> {
+pub(super) fn server_name(scalar: &Scalar<'_>) -> Result<String, Fault> {
     let text = &*scalar.text;
     let label = |label: &str| {
         (1..=63).contains(&label.len())

@@ -230,6 +230,15 @@ pub(super) const POOL: &[Key] = &[
     key("timeouts", Kind::Section(POOL_TIMEOUTS), "{}"),
     key("drain_timeout", Kind::Duration(Duration::ZERO, DAY), "60s"),
     nullable("proxy_protocol", Kind::Choice(&["v1", "v2"]), "null"),
+    nullable("tls", Kind::Section(SERVER_TLS), "null"),
+];
+
+pub(super) const SERVER_TLS: &[Key] = &[
+    nullable("server_name", Kind::Text("a host name, without scheme and port"), "null"),
+    nullable("ca", Kind::Text("the path of a PEM file"), "null"),
+    nullable("cert", Kind::Text("the path of a PEM file"), "null"),
+    nullable("key", Kind::Text("the path of a PEM file"), "null"),
+    key("verify", Kind::Flag, "true"),
 ];
 
 pub(super) const CONSISTENT_HASH_SECTION: &[Key] =

@@ -329,6 +329,20 @@ pub struct Pool {
     pub drain_timeout: Duration,
     /// How each connection to a server begins, if with a PROXY header.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// `None` is plain text.
+    pub tls: Option<ServerTls>,
+}
+
+/// TLS towards a pool's servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTls {
+    /// Whom a server must prove to be, and what it is asked for by; `None` is its address, which is not sent.
+    pub server_name: Option<String>,
+    /// Who signs servers' certificates; `None` is the machine's own authorities.
+    pub ca: Option<PathBuf>,
+    /// A certificate to show, and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    pub verify: bool,
 }
 
 /// A version of the PROXY protocol.

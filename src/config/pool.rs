@@ -11,6 +11,7 @@ use super::plan::{
 use super::problem::{Fault, quoted};
 use super::route::header_name;
 use super::section::{Section, choose};
+use super::tls;
 use super::tree::Scalar;
 use super::udp::refuse_unprobed;
 use crate::units::{Address, Weight};
@@ -31,6 +32,10 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<Pool> {
     let proxy_protocol = section.nullable("proxy_protocol", |scalar| {
         choose(scalar, &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)])
     });
+    let tls = match section.get("tls") {
+        Some(at) if !at.is_null() => section.section("tls", tls::to_servers).map(Some),
+        _ => Some(None),
+    };
     let retries = section.section("retries", retries);
     let timeouts = section.section("timeouts", timeouts);
     if let Some(Some(health)) = &health {
@@ -55,6 +60,7 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<Pool> {
         timeouts: timeouts?,
         drain_timeout,
         proxy_protocol,
+        tls: tls?,
     })
 }
 

@@ -1,9 +1,10 @@
 //! A listener's TLS: where its certificates are, and what it asks of clients. The files are read elsewhere (room `tls`).
 
 use super::acme;
+use super::health::server_name;
 use super::keys::{self, Kind};
 use super::names::Once;
-use super::plan::{Certificate, ClientCa, Tls, TlsVersion};
+use super::plan::{Certificate, ClientCa, ServerTls, Tls, TlsVersion};
 use super::problem::{Fault, quoted};
 use super::section::{Section, out_of_range};
 use super::tree::Scalar;
@@ -23,6 +24,34 @@ pub(super) fn tls(section: Section<'_>) -> Tls {
         client_ca: client_ca(&section),
         hsts: hsts(&section),
     }
+}
+
+/// TLS towards servers.
+pub(super) fn to_servers(section: Section<'_>) -> ServerTls {
+    let server_name = section.nullable("server_name", server_name);
+    let ca = section.nullable("ca", path);
+    let (cert, key) = (section.nullable("cert", path), section.nullable("key", path));
+    let verify = section.flag("verify");
+    for (name, other, is_alone) in
+        [("cert", "key", cert.is_some() && key.is_none()), ("key", "cert", key.is_some() && cert.is_none())]
+    {
+        if let Some(at) = section.get(name).filter(|_| is_alone) {
+            at.refuse_key(Fault::new(
+                format!("is given without `{other}`"),
+                format!("add `{other}`, or remove `{name}`"),
+            ));
+        }
+    }
+    if !verify && let Some(at) = section.get("verify") {
+        at.warn(Fault::new(
+            "anybody between here and the servers can read and change what passes",
+            "name who signs their certificates, like `ca: internal-ca.pem`, and remove `verify: false`",
+        ));
+        if let Some(at) = section.get("ca").filter(|_| ca.is_some()) {
+            at.refuse_key(Fault::new("is of no use with `verify: false`", "remove one of the two"));
+        }
+    }
+    ServerTls { server_name, ca, identity: cert.zip(key), verify }
 }
 
 /// The field of RFC 6797 section 6.1; a duration alone is its `max-age`.

@@ -29,6 +29,12 @@ pub(super) fn refuse_stream_keys(section: &Section<'_>, names: &[&str]) {
 /// What a pool behind a listener with `protocol: udp` cannot have.
 pub(super) fn refuse_stream_pools(at: &At<'_>, pools: &[&Pool]) {
     refuse_unix_servers(at, pools);
+    for pool in pools.iter().filter(|pool| pool.tls.is_some()) {
+        at.refuse(Fault::new(
+            format!("the pool {} speaks TLS to its servers, which datagrams do not have", quoted(&pool.name)),
+            "use a pool without `tls`",
+        ));
+    }
     for pool in pools.iter().filter(|pool| pool.proxy_protocol.is_some()) {
         at.refuse(Fault::new(
             format!("the pool {} sends PROXY headers, which datagrams do not have", quoted(&pool.name)),

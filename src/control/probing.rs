@@ -2,6 +2,7 @@
 
 use super::Live;
 use crate::config::plan::Health;
+use crate::origination::InForce;
 use crate::pool::{HealthState, Rule, Server, Transition};
 use crate::probe::{self, Failure};
 use crate::snapshot::ProbeTask;
@@ -52,12 +53,13 @@ impl Probing {
         }
     }
 
-    pub(crate) fn start(&mut self, task: ProbeTask) {
+    /// Probes as the pool's connections are secured, now and after reloads.
+    pub(crate) fn start(&mut self, task: ProbeTask, origination: InForce) {
         let token = CancellationToken::new();
         self.tasks.insert(task.server.id(), token.clone());
         let probing = Task {
             rule: Rule::from(&task.health),
-            probe: probe::build(&task.health, task.proxy_protocol),
+            probe: probe::build(&task.health, task.proxy_protocol, origination),
             task,
             permits: Arc::clone(&self.permits),
             reports: self.reports.clone(),

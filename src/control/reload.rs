@@ -2,10 +2,12 @@
 
 use super::{Bound, Control, Key};
 use crate::access_log::Output;
-use crate::acme::{self, Material};
+use crate::acme::{self, Material as AcmeMaterial};
 use crate::config::plan::{AcmeChallenge, Name, Plan, Transport};
 use crate::config::{self, Problems};
 use crate::edge::{self, Accept, Door, Order};
+use crate::origination::{Material, Origination};
+use crate::pool::Pool;
 use crate::snapshot::{Changes, Delta, Listener, Snapshot};
 use crate::tls::{self, Managed, Termination};
 use crate::units::Address;
@@ -52,6 +54,8 @@ pub(crate) enum Refused {
     Listen { listener: Name, address: Address, error: io::Error },
     #[error("listeners.{listener}.tls: cannot be set up: {error}")]
     Tls { listener: Name, error: tokio_rustls::rustls::Error },
+    #[error("pools.{pool}.tls: cannot be set up: {error}")]
+    ServerTls { pool: Name, error: rustls::Error },
     #[error("access_log.path: {path}: cannot be opened: {error}")]
     AccessLog { path: String, error: io::Error },
 }
@@ -67,11 +71,10 @@ pub(crate) struct Receipt {
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) plan: Plan,
-    /// In the order of the plan's listeners; `None` is no TLS.
-    certificates: Vec<Option<tls::Certificates>>,
+    files: tls::Files,
     /// What authorities gave, as far as it is stored.
     managed: HashMap<Name, Managed>,
-    acme: Option<Material>,
+    acme: Option<AcmeMaterial>,
     /// For the log, once there is one.
     warnings: Vec<String>,
 }
@@ -92,7 +95,7 @@ pub(crate) fn load(source: &Source) -> Result<Loaded, Refused> {
     };
     let (plan, mut problems) =
         config::parse(&text).map_err(|problems| Refused::Problems(lines(&problems).join("\n")))?;
-    let (certificates, faults) = tls::read(&plan, &text, SystemTime::now());
+    let (files, faults) = tls::read(&plan, &text, SystemTime::now());
     faults.into_iter().for_each(|fault| problems.push(fault));
     let acme = acme::read(&plan, &text).unwrap_or_else(|faults| {
         faults.into_iter().for_each(|fault| problems.push(fault));
@@ -102,7 +105,7 @@ pub(crate) fn load(source: &Source) -> Result<Loaded, Refused> {
         return Err(Refused::Problems(lines(&problems).join("\n")));
     }
     let managed = acme::stored(&plan);
-    Ok(Loaded { plan, certificates, managed, acme, warnings: lines(&problems) })
+    Ok(Loaded { plan, files, managed, acme, warnings: lines(&problems) })
 }
 
 impl Control {
@@ -129,7 +132,7 @@ impl Control {
 
     /// Puts a plan in force. An error leaves everything as it was.
     pub(crate) fn take_over(&mut self, loaded: Loaded) -> Result<Receipt, Refused> {
-        let Loaded { plan, certificates, mut managed, acme, warnings } = loaded;
+        let Loaded { plan, files, mut managed, acme, warnings } = loaded;
         for warning in warnings {
             warn!("{warning}");
         }
@@ -139,7 +142,8 @@ impl Control {
         for name in acme_names(&next).filter_map(|name| self.managed.get_key_value(name)) {
             managed.entry(name.0.clone()).or_insert_with(|| name.1.clone());
         }
-        let terminations = self.terminations(&next, certificates, &managed)?;
+        let terminations = self.terminations(&next, files.listeners, &managed)?;
+        let originations = originations(&next, files.pools)?;
         let opened = self.open_new(&next)?;
         let access_log = (next.plan.access_log != current.plan.access_log)
             .then(|| open_access_log(&next.plan))
@@ -149,6 +153,9 @@ impl Control {
         // From here on nothing can fail.
         let next = Arc::new(next);
         self.live.put_in_force(Arc::clone(&next));
+        for (pool, origination) in next.pools().iter().zip(originations) {
+            pool.origination.store(origination);
+        }
         delta.settle(Instant::now());
         if let Some(output) = access_log {
             self.live.access_log.configure(output);
@@ -162,7 +169,8 @@ impl Control {
             self.probing.stop(*server);
         }
         for task in &delta.probes_started {
-            self.probing.start(task.clone());
+            let origination = next.pool(task.server.pool()).map(|pool| Arc::clone(&pool.origination));
+            self.probing.start(task.clone(), origination.unwrap_or_default());
         }
         self.closing.extend(delta.servers.removed.iter().cloned());
         self.live.metrics.forget(&next);
@@ -407,6 +415,18 @@ impl Control {
             Err(refused) => error!("{refused}; still writing to the old file"),
         }
     }
+}
+
+/// How connections to each pool's servers are to be secured, in their order.
+fn originations(
+    next: &Snapshot,
+    materials: Vec<Option<Material>>,
+) -> Result<Vec<Option<Arc<Origination>>>, Refused> {
+    let of = |(pool, material): (&Arc<Pool>, Option<Material>)| {
+        let made = material.map(|material| Origination::new(material, pool.origination.load_full()));
+        made.transpose().map_err(|error| Refused::ServerTls { pool: pool.name.clone(), error })
+    };
+    next.pools().iter().zip(materials).map(of).collect()
 }
 
 /// Files kept for listeners, probes, logs and the admin endpoint.

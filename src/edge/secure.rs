@@ -1,4 +1,4 @@
-//! A client's connection whose TLS ends here, and the handshake it begins with.
+//! A connection whose TLS ends here, a client's or one to a server, and the handshake it begins with.
 //!
 //! What is written may wait in the session after a write has taken it, so a read sends it first, and a connection that
 //! ends flushes ([`Secure::poll_flush`]). Nothing here waits by itself: deadlines are the watch's, as everywhere.
@@ -11,6 +11,8 @@ use super::turns::{Turn, Turns};
 use super::watch::Watched;
 use crate::access_log::Why;
 use crate::tls::{ACME_TLS, Identity, Termination};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Write};
@@ -19,10 +21,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{self, AlertDescription, CertificateError, HandshakeKind, InvalidMessage};
 use tokio_rustls::rustls::{PeerIncompatible, ProtocolVersion, ServerConnection};
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 /// What TLS begins with: a record of the kind `handshake` (RFC 8446 section 5.1).
 const HANDSHAKE: u8 = 22;
@@ -129,8 +130,42 @@ pub(super) async fn handshake(
         }
         trouble(Why::ClientCertificate, detail)
     })?;
-    let socket = Socket::Tls(Box::new(Secure { stream, is_cut: false }));
+    let socket = Socket::Tls(Box::new(Secure { stream: stream.into(), is_cut: false }));
     Ok(Shaken { socket, is_resumed, identity })
+}
+
+/// Shakes hands with a server.
+pub(super) async fn originate(
+    socket: Socket,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+) -> io::Result<Socket> {
+    let stream = TlsConnector::from(config).connect(name, socket).await?;
+    Ok(Socket::Tls(Box::new(Secure { stream: stream.into(), is_cut: false })))
+}
+
+/// What the log says of a failed handshake with a server.
+pub(super) fn server_failure(error: &io::Error) -> &'static str {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    match error {
+        None => "handshake incomplete",
+        Some(rustls::Error::InvalidCertificate(error)) => match error {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "certificate expired",
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "certificate not valid yet"
+            }
+            CertificateError::UnknownIssuer => "certificate of an unknown authority",
+            CertificateError::BadSignature => "certificate not signed by its authority",
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "certificate for another name"
+            }
+            _ => "certificate refused",
+        },
+        Some(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)) => "asks for a certificate",
+        Some(rustls::Error::AlertReceived(_)) => "server gave up with an alert",
+        Some(rustls::Error::InvalidMessage(_)) => "not TLS",
+        Some(_) => "handshake failed",
+    }
 }
 
 /// Waits until there is room for one more handshake.
@@ -281,16 +316,26 @@ impl Secure {
 
     /// Writes what the socket takes at once.
     pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let (_, session) = self.stream.get_mut();
-        let n = session.writer().write(bytes)?;
+        let n = match &mut self.stream {
+            TlsStream::Server(stream) => stream.get_mut().1.writer().write(bytes)?,
+            TlsStream::Client(stream) => stream.get_mut().1.writer().write(bytes)?,
+        };
         self.try_flush()?;
         Ok(n)
     }
 
     fn try_flush(&mut self) -> io::Result<()> {
-        let (wire, session) = self.stream.get_mut();
-        while session.wants_write() {
-            session.write_tls(&mut AtOnce(wire))?;
+        while self.stream.get_ref().1.wants_write() {
+            match &mut self.stream {
+                TlsStream::Server(stream) => {
+                    let (wire, session) = stream.get_mut();
+                    session.write_tls(&mut AtOnce(wire))?;
+                }
+                TlsStream::Client(stream) => {
+                    let (wire, session) = stream.get_mut();
+                    session.write_tls(&mut AtOnce(wire))?;
+                }
+            }
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ pub(super) fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
-    /// A client's connection whose TLS ends here.
+    /// A connection whose TLS ends here, a client's or one to a server.
     Tls(Box<Secure>),
 }
 
@@ -41,19 +41,16 @@ impl Socket {
     /// Opens a connection to a server.
     ///
     /// # Errors
-    /// What the kernel says; `TimedOut` when `within` has passed.
-    pub(crate) async fn connect(address: &Address, within: Duration) -> io::Result<Self> {
-        let connecting = async {
-            match address {
-                Address::Inet(address) => {
-                    let socket = TcpStream::connect(address).await?;
-                    socket.set_nodelay(true)?;
-                    Ok(Self::Tcp(socket))
-                }
-                Address::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
+    /// What the kernel says.
+    pub(super) async fn connect(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Inet(address) => {
+                let socket = TcpStream::connect(address).await?;
+                socket.set_nodelay(true)?;
+                Ok(Self::Tcp(socket))
             }
-        };
-        tokio::time::timeout(within, connecting).await.map_err(|_| io::ErrorKind::TimedOut)?
+            Address::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
+        }
     }
 
     pub(super) fn fd(&self) -> RawFd {
@@ -65,7 +62,7 @@ impl Socket {
     }
 
     /// Whether the kernel's bytes are those that are passed on, so that splice(2) may move them.
-    pub(super) fn is_plain(&self) -> bool {
+    pub(crate) fn is_plain(&self) -> bool {
         !matches!(self, Self::Tls(_))
     }
 
@@ -79,13 +76,16 @@ impl Socket {
 
     /// Whether nothing has come, not even its end. It costs no system call as long as the runtime has heard
     /// of nothing.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&mut self) -> bool {
         let mut byte = [0];
         let read = match self {
             Self::Tcp(socket) => socket.try_read(&mut byte),
             Self::Unix(socket) => socket.try_read(&mut byte),
-            // What has come may be decrypted already. Only connections to servers are asked, which have none.
-            Self::Tls(_) => return false,
+            // New session tickets are no news: reading them brings nothing.
+            Self::Tls(secure) => {
+                let mut cx = Context::from_waker(std::task::Waker::noop());
+                return secure.poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending();
+            }
         };
         matches!(read, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }

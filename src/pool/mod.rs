@@ -17,6 +17,7 @@ pub use server::{Lease, Membership, Operator, Server, State};
 pub use stats::{Histogram, PoolStats, RetryReason};
 
 use crate::config::plan::{self, Name};
+use crate::origination::InForce;
 use crate::units::Weight;
 use seats::Seats;
 use slot::{Block, Flags};
@@ -72,6 +73,8 @@ pub struct Pool {
     pub members: Box<[Member]>,
     pub stats: Arc<PoolStats>,
     pub budget: Arc<RetryBudget>,
+    /// How connections to its servers are secured.
+    pub origination: InForce,
     seats: Seats,
     selector: Arc<dyn Selector>,
 }
@@ -103,7 +106,8 @@ impl Pool {
                 drain: planned.drain,
             })
             .collect();
-        Self { name: plan.name.clone(), plan, members, stats, budget, seats, selector }
+        let origination = InForce::default();
+        Self { name: plan.name.clone(), plan, members, stats, budget, origination, seats, selector }
     }
 
     /// Chooses a server and counts the request against it. The server is marked as tried: within one

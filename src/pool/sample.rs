@@ -21,6 +21,7 @@ pub(crate) fn pool(balance: Balance, servers: &str) -> plan::Pool {
         }
     };
     plan::Pool {
+        tls: None,
         name: "app".into(),
         balance,
         servers: servers.split(' ').map(server).collect(),

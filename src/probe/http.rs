@@ -3,8 +3,10 @@
 use super::dial::Dial;
 use super::{BODY_LIMIT, Failure, Probe, contains, shown};
 use crate::config::plan::HttpProbe;
+use crate::origination::InForce;
 use crate::units::Address;
 use async_trait::async_trait;
+use pingora::ErrorType;
 use pingora::connectors::http::v1::Connector;
 use pingora::http::RequestHeader;
 use pingora::upstreams::peer::HttpPeer;
@@ -18,7 +20,8 @@ pub struct HttpCheck {
     expected: String,
     /// Never given a connection back, so each probe opens a new one.
     connector: Connector,
-    dial: Option<Arc<Dial>>,
+    introduction: Option<Vec<u8>>,
+    origination: InForce,
 }
 
 impl fmt::Debug for HttpCheck {
@@ -29,7 +32,7 @@ impl fmt::Debug for HttpCheck {
 
 impl HttpCheck {
     /// `introduction` goes first on each connection.
-    pub fn new(settings: HttpProbe, introduction: Option<Vec<u8>>) -> Self {
+    pub fn new(settings: HttpProbe, introduction: Option<Vec<u8>>, origination: InForce) -> Self {
         let mut expected = String::new();
         for range in &settings.expect_status {
             let separator = if expected.is_empty() { "" } else { ", " };
@@ -40,8 +43,7 @@ impl HttpCheck {
                 write!(expected, "{separator}{}-{}", range.start(), range.end())
             };
         }
-        let dial = introduction.map(|introduction| Arc::new(Dial { introduction }));
-        Self { settings, expected, connector: Connector::new(None), dial }
+        Self { settings, expected, connector: Connector::new(None), introduction, origination }
     }
 
     fn request(&self, address: &Address) -> Result<RequestHeader, Failure> {
@@ -71,14 +73,19 @@ impl Probe for HttpCheck {
             Address::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
                 .map_err(|error| Failure::Connect(error.to_string()))?,
         };
-        if let Some(dial) = &self.dial {
-            peer.options.custom_l4 = Some(Arc::clone(dial) as _);
+        let secured = self
+            .origination
+            .load_full()
+            .map(|origination| (Arc::clone(&origination.http), origination.server_name(address)));
+        if self.introduction.is_some() || secured.is_some() {
+            let introduction = self.introduction.clone().unwrap_or_default();
+            peer.options.custom_l4 = Some(Arc::new(Dial { introduction, secured }));
         }
-        let (mut session, _) = self
-            .connector
-            .get_http_session(&peer)
-            .await
-            .map_err(|error| Failure::Connect(root_cause(&error)))?;
+        let (mut session, _) =
+            self.connector.get_http_session(&peer).await.map_err(|error| match error.etype() {
+                ErrorType::TLSHandshakeFailure => Failure::Tls(root_cause(&error)),
+                _ => Failure::Connect(root_cause(&error)),
+            })?;
         let wrong = |error: Box<pingora::Error>| Failure::Protocol(root_cause(&error));
         session.write_request_header(Box::new(self.request(address)?)).await.map_err(wrong)?;
         session.read_response().await.map_err(wrong)?;

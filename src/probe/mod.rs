@@ -14,6 +14,7 @@ pub use tls::TlsCheck;
 pub use udp::UdpCheck;
 
 use crate::config::plan;
+use crate::origination::InForce;
 use crate::proxy_header::{self, About};
 use crate::units::Address;
 use async_trait::async_trait;
@@ -84,12 +85,22 @@ fn shown(bytes: &[u8]) -> String {
 }
 
 /// The probe that a pool asks for.
-pub fn build(health: &plan::Health, proxy_protocol: Option<plan::ProxyVersion>) -> Arc<dyn Probe> {
+///
+/// Probes go over TLS where the pool's requests do, unless they have a port of their own: what is there may be another
+/// thing.
+pub fn build(
+    health: &plan::Health,
+    proxy_protocol: Option<plan::ProxyVersion>,
+    origination: InForce,
+) -> Arc<dyn Probe> {
+    let origination = if health.port.is_some() { InForce::default() } else { origination };
     // Servers that expect a PROXY header expect it of us too: it says that the connection is our own.
     let introduction = proxy_protocol.map(|version| proxy_header::write(version, About::Nobody));
     match &health.probe {
-        plan::Probe::Http(http) => Arc::new(HttpCheck::new(http.clone(), introduction)),
-        plan::Probe::Tcp(tcp) => Arc::new(TcpCheck::new(tcp.clone(), introduction, health.timeout)),
+        plan::Probe::Http(http) => Arc::new(HttpCheck::new(http.clone(), introduction, origination)),
+        plan::Probe::Tcp(tcp) => {
+            Arc::new(TcpCheck::new(tcp.clone(), introduction, health.timeout, origination))
+        }
         plan::Probe::Tls(tls) => Arc::new(TlsCheck::new(tls.clone(), introduction)),
         plan::Probe::Udp(udp) => Arc::new(UdpCheck::new(udp.clone())),
     }

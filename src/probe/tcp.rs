@@ -1,11 +1,13 @@
 //! The `tcp` probe: a connection that opens is a pass; or, if more is asked for, what the server says on it.
 
-use super::dial::{Wire, dial};
+use super::dial::{Wire, dial_secured};
 use super::{BODY_LIMIT, Failure, Probe, contains, shown};
 use crate::config::plan::TcpProbe;
+use crate::origination::InForce;
 use crate::units::Address;
 use async_trait::async_trait;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
@@ -18,13 +20,19 @@ pub struct TcpCheck {
     introduction: Option<Vec<u8>>,
     /// For the reply to come.
     patience: Duration,
+    origination: InForce,
 }
 
 impl TcpCheck {
     /// `introduction` goes first on each connection; the caller ends a probe after `timeout`.
-    pub fn new(settings: TcpProbe, introduction: Option<Vec<u8>>, timeout: Duration) -> Self {
+    pub fn new(
+        settings: TcpProbe,
+        introduction: Option<Vec<u8>>,
+        timeout: Duration,
+        origination: InForce,
+    ) -> Self {
         // Just before the caller does: what came instead of the reply says more than that it did not come.
-        Self { settings, introduction, patience: timeout.mul_f64(0.95) }
+        Self { settings, introduction, patience: timeout.mul_f64(0.95), origination }
     }
 
     /// Reads until the reply has what is expected.
@@ -47,9 +55,11 @@ impl TcpCheck {
 impl Probe for TcpCheck {
     async fn check(&self, address: &Address) -> Result<(), Failure> {
         let until = Instant::now() + self.patience;
-        let mut wire = dial(address, self.introduction.as_deref())
-            .await
-            .map_err(|error| Failure::Connect(error.to_string()))?;
+        let secured = self
+            .origination
+            .load_full()
+            .map(|origination| (Arc::clone(&origination.raw), origination.server_name(address)));
+        let mut wire = dial_secured(address, self.introduction.as_deref(), secured).await?;
         let Some(expected) = &self.settings.expect else { return Ok(()) };
         if let Some(send) = &self.settings.send {
             wire.write_all(send.as_bytes()).await.map_err(|error| Failure::Protocol(error.to_string()))?;

@@ -3,12 +3,14 @@
 use super::exchange::is_idempotent;
 use crate::access_log::Why;
 use crate::config::plan::PoolTimeouts;
+use crate::origination::Origination;
 use crate::pool::Server;
 use crate::units::Address;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
+use std::sync::Arc;
 
 /// The engine's word for broken chunked framing; it exports no name for it.
 const INVALID_CHUNK: &str = "InvalidChunk";
@@ -19,6 +21,7 @@ pub(super) fn peer(
     timeouts: &PoolTimeouts,
     h2: bool,
     has_body: bool,
+    origination: Option<&Arc<Origination>>,
 ) -> Result<Box<HttpPeer>> {
     let mut peer = match server.address() {
         Address::Inet(address) => HttpPeer::new(address, false, String::new()),
@@ -26,7 +29,8 @@ pub(super) fn peer(
     };
     // One set of connections for each server: another pool's timeouts and another life of the same
     // address are another matter.
-    peer.group_key = u64::from(server.id());
+    let secured = origination.map_or(0, |origination| origination.id);
+    peer.group_key = u64::from(secured) << 32 | u64::from(server.id());
     let options = &mut peer.options;
     options.connection_timeout = Some(timeouts.connect);
     options.total_connection_timeout = Some(timeouts.connect);

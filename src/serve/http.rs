@@ -11,6 +11,7 @@ use super::response::{end_servers_hop, is_ambiguous};
 use crate::access_log::Why;
 use crate::control::Live;
 use crate::edge::SEAT;
+use crate::probe::Dial;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Version, header};
@@ -160,9 +161,16 @@ impl ProxyHttp for Proxy {
         };
         let h2 = session.req_header().version == Version::HTTP_2;
         let has_body = !session.is_body_empty();
-        let mut peer = peer(lease.server(), &destination.pool.plan.timeouts, h2, has_body)?;
+        let origination = destination.pool.origination.load_full();
+        let timeouts = &destination.pool.plan.timeouts;
+        let mut peer = peer(lease.server(), timeouts, h2, has_body, origination.as_ref())?;
+        let secured = origination.map(|origination| {
+            (Arc::clone(&origination.http), origination.server_name(lease.server().address()))
+        });
         if let Some(version) = destination.pool.plan.proxy_protocol {
-            introduce(&mut peer, version, session.client_addr(), session.server_addr());
+            introduce(&mut peer, version, session.client_addr(), session.server_addr(), secured);
+        } else if secured.is_some() {
+            peer.options.custom_l4 = Some(Arc::new(Dial { introduction: Vec::new(), secured }));
         }
         Ok(peer)
     }
@@ -201,8 +209,11 @@ impl ProxyHttp for Proxy {
         exchange: &mut Exchange,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        let timed_out = matches!(error.etype(), ErrorType::ConnectTimedout);
-        let why = if timed_out { Why::ConnectTimeout } else { Why::ConnectFailed };
+        let why = match error.etype() {
+            ErrorType::ConnectTimedout => Why::ConnectTimeout,
+            ErrorType::TLSHandshakeFailure => Why::ServerTls,
+            _ => Why::ConnectFailed,
+        };
         let interrupted = exchange.seat.as_ref().and_then(|seat| seat.watch.interrupted());
         let retry = match interrupted {
             Some(why) => {

@@ -3,6 +3,7 @@
 //! A header holds for its whole connection, so such a connection serves one client: none is kept and shared.
 
 use crate::config::plan::ProxyVersion;
+use crate::edge::Secured;
 use crate::probe::Dial;
 use crate::proxy_header::{self, About};
 use http::header;
@@ -23,11 +24,12 @@ pub(super) fn introduce(
     version: ProxyVersion,
     client: Option<&SocketAddr>,
     listener: Option<&SocketAddr>,
+    secured: Option<Secured>,
 ) {
     let [source, destination] = [client, listener].map(|address| address?.as_inet().copied());
     let introduction = proxy_header::write(version, About::client(source, destination));
     peer.group_key = NEXT_OF_ITS_OWN.fetch_add(1, Relaxed);
-    peer.options.custom_l4 = Some(Arc::new(Dial { introduction }));
+    peer.options.custom_l4 = Some(Arc::new(Dial { introduction, secured }));
     peer.options.idle_timeout = Some(Duration::ZERO);
 }
 

@@ -5,13 +5,12 @@ use super::call::Call;
 use crate::access_log::Why;
 use crate::client_hello::Hello;
 use crate::control::Live;
-use crate::edge::{Caller, Carried, Carry, Relay, Socket, Watched};
+use crate::edge::{Caller, Carried, Carry, Relay, Socket, Watched, reach};
 use crate::pool::{Pool, Query, RetryReason, Tried};
 use crate::proxy_header::{self, About};
 use crate::select::consistent_hash::hash;
 use crate::snapshot::Entry;
 use std::future::poll_fn;
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -58,10 +57,17 @@ async fn open(live: Arc<Live>, mut call: Call, caller: Caller) -> Option<Box<Lin
     let Caller { socket, watch, source, destination, first, hello, .. } = caller;
     call.protocol = if hello.is_some() { "TLS" } else { "TCP" };
     let connected = match find_pool(&live, &mut call, hello) {
-        Ok(pool) => connect(&mut call, &pool, &watch).await.map(|server| (pool, server)),
+        Ok(pool) => {
+            let introduction = pool.plan.proxy_protocol.map(|version| {
+                let about = About::client(source, destination.or_else(|| socket.local_address()));
+                proxy_header::write(version, about)
+            });
+            let server = connect(&mut call, &pool, &watch, introduction.as_deref()).await;
+            server.map(|server| (pool, server, introduction))
+        }
         Err(why) => Err(why),
     };
-    let (pool, server) = match connected {
+    let (pool, server, introduction) = match connected {
         Ok(connected) => connected,
         Err(why) => {
             call.end(why);
@@ -70,14 +76,12 @@ async fn open(live: Arc<Live>, mut call: Call, caller: Caller) -> Option<Box<Lin
     };
     watch.quiet(pool.plan.timeouts.tunnel_idle, Why::TunnelIdle);
     let read = first.len() as u64;
-    let first = match pool.plan.proxy_protocol {
-        None => first,
-        Some(version) => {
-            let about = About::client(source, destination.or_else(|| socket.local_address()));
-            let mut begin = proxy_header::write(version, about);
+    let first = match introduction {
+        Some(mut begin) if server.is_plain() => {
             begin.extend(first);
             begin
         }
+        _ => first,
     };
     let series = call.series();
     let relay = Relay::new((socket, server), (first, read), watch, series);
@@ -111,7 +115,12 @@ fn find_pool(live: &Live, call: &mut Call, hello: Option<Hello>) -> Result<Arc<P
 
 /// Opens a connection to one server after the other, as the pool allows. None has seen a byte, so none of this
 /// is charged to the retry budget.
-async fn connect(call: &mut Call, pool: &Pool, watch: &Watched) -> Result<Socket, Why> {
+async fn connect(
+    call: &mut Call,
+    pool: &Pool,
+    watch: &Watched,
+    introduction: Option<&[u8]>,
+) -> Result<Socket, Why> {
     let query =
         Query { key: pool.hash_key().map(|_| hash(call.client.text.as_bytes())), entropy: fastrand::u64(..) };
     let retries = &pool.plan.retries;
@@ -130,7 +139,13 @@ async fn connect(call: &mut Call, pool: &Pool, watch: &Watched) -> Result<Socket
         call.lease = Some(lease);
         call.tries += 1;
         let started = Instant::now();
-        let connecting = Socket::connect(server.address(), pool.plan.timeouts.connect);
+        let secured = pool
+            .origination
+            .load_full()
+            .map(|origination| (Arc::clone(&origination.raw), origination.server_name(server.address())));
+        // Before TLS it goes in plain text; otherwise it goes with the client's first bytes.
+        let introduction = introduction.filter(|_| secured.is_some());
+        let connecting = reach(server.address(), pool.plan.timeouts.connect, introduction, secured);
         let error = match unless_interrupted(watch, connecting).await? {
             Ok(socket) => {
                 call.connect = Some(started.elapsed());
@@ -140,9 +155,9 @@ async fn connect(call: &mut Call, pool: &Pool, watch: &Watched) -> Result<Socket
         };
         let retry = retries.on.connect && call.tries <= retries.max;
         debug!(pool = %pool.name, server = %server.name(), %error, retry, "cannot connect");
-        let timed_out = error.kind() == io::ErrorKind::TimedOut;
-        let why = if timed_out { Why::ConnectTimeout } else { Why::ConnectFailed };
+        let why = error.why();
         if !retry {
+            call.detail = error.detail();
             return Err(why);
         }
         failed = Some(why);

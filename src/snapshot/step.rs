@@ -118,7 +118,11 @@ impl Step {
         let selector = select::build(planned, previous);
         let (stats, budget) =
             previous.map_or_else(Default::default, |pool| (pool.stats.clone(), pool.budget.clone()));
-        Arc::new(Pool::new(planned.clone(), servers, selector, stats, budget))
+        let mut pool = Pool::new(planned.clone(), servers, selector, stats, budget);
+        if let Some(previous) = previous {
+            pool.origination = previous.origination.clone();
+        }
+        Arc::new(pool)
     }
 
     fn keep(

@@ -3,9 +3,11 @@
 use super::Expiry;
 use super::clients::Authorities;
 use super::names::Names;
+use super::servers;
 use super::staple::Staple;
 use crate::config::plan::{Certificate, Name, Plan};
 use crate::config::{self, Problem, Severity, Spot};
+use crate::origination::Material;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,14 +53,33 @@ impl Fault {
         Self { severity: Severity::Warning, help: help.to_owned(), is_absence: false, ..self }
     }
 
+    /// What is wrong without a file being at fault.
+    pub(super) fn without_file(key: &'static str, what: &str, help: &str) -> Self {
+        Self {
+            severity: Severity::Error,
+            key,
+            message: what.to_owned(),
+            help: help.to_owned(),
+            is_absence: false,
+        }
+    }
+
     pub(super) fn warning(key: &'static str, file: &Path, what: &str, help: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::new(key, file, what, help) }
     }
 }
 
-/// What a plan's files hold, by the listener's place in it (`None` without TLS), and what is wrong with them. `text`
-/// is what the plan was read from.
-pub(crate) fn read(plan: &Plan, text: &str, now: SystemTime) -> (Vec<Option<Certificates>>, Vec<Problem>) {
+/// What a plan's files hold.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    /// By the listener's place in the plan; `None` is no TLS.
+    pub(crate) listeners: Vec<Option<Certificates>>,
+    /// By the pool's place in the plan; `None` is plain text.
+    pub(crate) pools: Vec<Option<Material>>,
+}
+
+/// What a plan's files hold, and what is wrong with them. `text` is what the plan was read from.
+pub(crate) fn read(plan: &Plan, text: &str, now: SystemTime) -> (Files, Vec<Problem>) {
     read_all(plan, text, now, Severity::Error)
 }
 
@@ -68,73 +89,94 @@ pub(crate) fn check(plan: &Plan, text: &str) -> Vec<Problem> {
     read_all(plan, text, SystemTime::now(), Severity::Warning).1
 }
 
-fn read_all(
-    plan: &Plan,
-    text: &str,
-    now: SystemTime,
-    absent: Severity,
-) -> (Vec<Option<Certificates>>, Vec<Problem>) {
+fn read_all(plan: &Plan, text: &str, now: SystemTime, absent: Severity) -> (Files, Vec<Problem>) {
     let mut found = Vec::new();
-    let listeners = plan.listeners.iter().map(|listener| {
-        let tls = listener.tls.as_ref()?;
-        let mut all = Certificates::default();
-        let mut note = |faults: Vec<Fault>, certificate: Option<usize>| {
-            for mut fault in faults {
-                if fault.is_absence {
-                    fault.severity = absent;
-                }
-                found.push(Found { fault, listener: &listener.name, certificate });
+    let mut note = |faults: Vec<Fault>, owner: Owner<'_>| {
+        for mut fault in faults {
+            if fault.is_absence {
+                fault.severity = absent;
             }
+            found.push(Found { steps: owner.steps(&fault), path: owner.path(&fault), fault });
+        }
+    };
+    let mut files = Files::default();
+    for listener in &plan.listeners {
+        files.listeners.push(listener.tls.as_ref().map(|tls| {
+            let mut all = Certificates::default();
+            for (index, certificate) in tls.certificates.iter().enumerate() {
+                let mut faults = Vec::new();
+                all.add(certificate, now, &mut faults);
+                note(faults, Owner::Certificate(&listener.name, index));
+            }
+            if let Some(client_ca) = &tls.client_ca {
+                let mut faults = Vec::new();
+                all.clients = Authorities::read(client_ca, now, &mut faults);
+                note(faults, Owner::Listener(&listener.name));
+            }
+            all
+        }));
+    }
+    for pool in &plan.pools {
+        let mut faults = Vec::new();
+        files.pools.push(pool.tls.as_ref().and_then(|tls| servers::read(tls, &mut faults)));
+        note(faults, Owner::Pool(&pool.name));
+    }
+    (files, placed(found, text))
+}
+
+/// Where in the configuration a file is named.
+#[derive(Clone, Copy)]
+enum Owner<'a> {
+    /// One of a listener's certificates.
+    Certificate(&'a Name, usize),
+    /// A listener's own file.
+    Listener(&'a Name),
+    Pool(&'a Name),
+}
+
+impl Owner<'_> {
+    fn path(&self, fault: &Fault) -> String {
+        let key = fault.key;
+        match self {
+            Self::Certificate(name, index) => format!("listeners.{name}.tls.certificates[{index}].{key}"),
+            Self::Listener(name) => format!("listeners.{name}.tls.{key}"),
+            Self::Pool(name) => format!("pools.{name}.tls.{key}"),
+        }
+    }
+
+    fn steps(&self, fault: &Fault) -> [String; 6] {
+        let key = fault.key;
+        let index = match self {
+            Self::Certificate(_, index) => index.to_string(),
+            Self::Listener(_) | Self::Pool(_) => String::new(),
         };
-        for (index, certificate) in tls.certificates.iter().enumerate() {
-            let mut faults = Vec::new();
-            all.add(certificate, now, &mut faults);
-            note(faults, Some(index));
+        match self {
+            Self::Certificate(name, _) => ["listeners", name, "tls", "certificates", &index, key],
+            // Where the key has a section, its file is below.
+            Self::Listener(name) => ["listeners", name, "tls", key, "file", ""],
+            Self::Pool(name) => ["pools", name, "tls", key, "", ""],
         }
-        if let Some(client_ca) = &tls.client_ca {
-            let mut faults = Vec::new();
-            all.clients = Authorities::read(client_ca, now, &mut faults);
-            note(faults, None);
-        }
-        Some(all)
-    });
-    let listeners = listeners.collect();
-    (listeners, placed(found, text))
+        .map(str::to_owned)
+    }
 }
 
 /// A fault with the place that it has in the configuration.
-struct Found<'a> {
+struct Found {
     fault: Fault,
-    listener: &'a Name,
-    /// The certificate's index; `None` is the listener's own file.
-    certificate: Option<usize>,
+    path: String,
+    steps: [String; 6],
 }
 
 /// As problems at their places.
-fn placed(found: Vec<Found<'_>>, text: &str) -> Vec<Problem> {
+fn placed(found: Vec<Found>, text: &str) -> Vec<Problem> {
     if found.is_empty() {
         return Vec::new();
     }
-    let indexes: Vec<_> =
-        found.iter().map(|found| found.certificate.map(|index| index.to_string())).collect();
-    let steps = |(found, index): (&'_ Found<'_>, &Option<String>)| match index {
-        Some(index) => ["certificates", index, found.fault.key].map(str::to_owned),
-        // Where the key has a section, its file is below.
-        None => [found.fault.key, "file", ""].map(str::to_owned),
-    };
-    let steps: Vec<_> = found.iter().zip(&indexes).map(steps).collect();
-    let all: Vec<[&str; 6]> = found
-        .iter()
-        .zip(&steps)
-        .map(|(found, [one, two, three])| ["listeners", found.listener, "tls", one, two, three])
-        .collect();
+    let all: Vec<[&str; 6]> = found.iter().map(|found| found.steps.each_ref().map(String::as_str)).collect();
     let spots = config::locate(text, &all);
-    let problem = |(Found { fault, listener, certificate }, spot): (Found<'_>, Spot)| Problem {
+    let problem = |(Found { fault, path, .. }, spot): (Found, Spot)| Problem {
         severity: fault.severity,
-        path: match certificate {
-            Some(index) => format!("listeners.{listener}.tls.certificates[{index}].{}", fault.key),
-            None => format!("listeners.{listener}.tls.{}", fault.key),
-        },
+        path,
         spot,
         message: fault.message,
         help: Some(fault.help),
@@ -144,47 +186,9 @@ fn placed(found: Vec<Found<'_>>, text: &str) -> Vec<Problem> {
 
 impl Certificates {
     fn add(&mut self, files: &Certificate, now: SystemTime, faults: &mut Vec<Fault>) {
-        let chain = chain("cert", &files.cert).map_err(|fault| faults.push(fault));
-        let key = key(&files.key).map_err(|fault| faults.push(fault));
-        let (Ok(chain), Ok(key)) = (chain, key) else { return };
-        let first = chain[0].clone();
-        let Ok((_, parsed)) = x509_parser::parse_x509_certificate(&first) else {
-            let help = "write it anew from where you have it from";
-            faults.push(Fault::new(
-                "cert",
-                &files.cert,
-                "holds something that is no X.509 certificate",
-                help,
-            ));
-            return;
-        };
-        let key = match aws_lc_rs::sign::any_supported_type(&key) {
-            Ok(key) => Arc::new(CertifiedKey::new(chain, key)),
-            Err(_) => {
-                let help = "use ECDSA (P-256, P-384), RSA of 2048 bits or more, or Ed25519";
-                faults.push(Fault::new(
-                    "key",
-                    &files.key,
-                    "holds a key of a kind that is not supported",
-                    help,
-                ));
-                return;
-            }
-        };
-        match key.keys_match() {
-            Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
-            Err(Error::InconsistentKeys(_)) => {
-                let what = format!("is not the key of the first certificate in {}", files.cert.display());
-                let help = "name the key that it was made with; the server's own certificate comes first in its file";
-                faults.push(Fault::new("key", &files.key, &what, help));
-                return;
-            }
-            Err(error) => {
-                let help = "use a certificate of version 3 with subject alternative names";
-                faults.push(Fault::new("cert", &files.cert, &format!("cannot be used: {error}"), help));
-                return;
-            }
-        }
+        let Some(key) = certified(files, faults) else { return };
+        let first = key.cert[0].clone();
+        let Ok((_, parsed)) = x509_parser::parse_x509_certificate(&first) else { return };
         let names = hosts(&parsed);
         warn(files, &parsed, names.is_empty() && !self.expiries.is_empty(), now, faults);
         let at = parsed.validity().not_after.timestamp();
@@ -197,6 +201,42 @@ impl Certificates {
             self.names.staple(&key, staple);
         }
     }
+}
+
+/// A certificate with its key, ready to be shown.
+pub(super) fn certified(files: &Certificate, faults: &mut Vec<Fault>) -> Option<Arc<CertifiedKey>> {
+    let chain = chain("cert", &files.cert).map_err(|fault| faults.push(fault));
+    let key = key(&files.key).map_err(|fault| faults.push(fault));
+    let (Ok(chain), Ok(key)) = (chain, key) else { return None };
+    if x509_parser::parse_x509_certificate(&chain[0]).is_err() {
+        let help = "write it anew from where you have it from";
+        faults.push(Fault::new("cert", &files.cert, "holds something that is no X.509 certificate", help));
+        return None;
+    }
+    let key = match aws_lc_rs::sign::any_supported_type(&key) {
+        Ok(key) => Arc::new(CertifiedKey::new(chain, key)),
+        Err(_) => {
+            let help = "use ECDSA (P-256, P-384), RSA of 2048 bits or more, or Ed25519";
+            faults.push(Fault::new("key", &files.key, "holds a key of a kind that is not supported", help));
+            return None;
+        }
+    };
+    match key.keys_match() {
+        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+        Err(Error::InconsistentKeys(_)) => {
+            let what = format!("is not the key of the first certificate in {}", files.cert.display());
+            let help =
+                "name the key that it was made with; the server's own certificate comes first in its file";
+            faults.push(Fault::new("key", &files.key, &what, help));
+            return None;
+        }
+        Err(error) => {
+            let help = "use a certificate of version 3 with subject alternative names";
+            faults.push(Fault::new("cert", &files.cert, &format!("cannot be used: {error}"), help));
+            return None;
+        }
+    }
+    Some(key)
 }
 
 /// Says what makes a certificate unfit that could be used.

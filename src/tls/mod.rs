@@ -11,10 +11,11 @@ mod identity;
 mod managed;
 mod names;
 mod resumption;
+mod servers;
 mod staple;
 
 pub(crate) use challenge::{ACME_TLS, Challenges};
-pub(crate) use files::{Certificates, check, read};
+pub(crate) use files::{Certificates, Files, check, read};
 pub(crate) use identity::Identity;
 pub(crate) use managed::Managed;
 

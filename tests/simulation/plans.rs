@@ -51,6 +51,7 @@ pub(crate) fn change(rng: &mut Rng, plan: &mut Plan) {
 fn pool(rng: &mut Rng, index: usize) -> plan::Pool {
     let mut pool = plan::Pool {
         proxy_protocol: None,
+        tls: None,
         name: format!("pool{index}").into(),
         balance: balance(rng),
         servers: Vec::new(),

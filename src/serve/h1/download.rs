@@ -216,7 +216,7 @@ impl Relay<'_> {
             && self.is_uploaded
             && pool.plan.proxy_protocol.is_none()
         {
-            kept::put(server.id(), socket, keepalive(&pool.plan.timeouts, &server));
+            kept::put((server.id(), self.origination), socket, keepalive(&pool.plan.timeouts, &server));
         }
         // Whatever the client still sends of its request has no taker.
         self.is_refused = true;

@@ -15,14 +15,17 @@ thread_local! {
     static KEPT: RefCell<Kept<Socket>> = RefCell::new(Kept::default());
 }
 
-/// A connection to this server that can be used again, if there is one.
-pub(super) fn take(server: u32) -> Option<Socket> {
-    KEPT.with_borrow_mut(|kept| kept.take(server, Instant::now(), Socket::is_quiet))
+/// What connections must have in common to be used for one another: the server, and how they are secured (0 is not).
+pub(super) type Key = (u32, u32);
+
+/// A connection like this that can be used again, if there is one.
+pub(super) fn take(key: Key) -> Option<Socket> {
+    KEPT.with_borrow_mut(|kept| kept.take(key, Instant::now(), Socket::is_quiet))
 }
 
 /// Keeps a connection for as long as `within`.
-pub(super) fn put(server: u32, socket: Socket, within: Duration) {
-    KEPT.with_borrow_mut(|kept| kept.put(server, socket, Instant::now() + within));
+pub(super) fn put(key: Key, socket: Socket, within: Duration) {
+    KEPT.with_borrow_mut(|kept| kept.put(key, socket, Instant::now() + within));
 }
 
 /// Closes what is too old, and what its server has closed. Cheap to call often.
@@ -40,7 +43,7 @@ pub(in crate::serve) fn sweep() {
 #[derive(Debug)]
 struct Kept<S> {
     /// The newest last.
-    idle: HashMap<u32, Vec<(S, Instant)>>,
+    idle: HashMap<Key, Vec<(S, Instant)>>,
     count: usize,
     next_sweep: Instant,
 }
@@ -52,27 +55,27 @@ impl<S> Default for Kept<S> {
 }
 
 impl<S> Kept<S> {
-    fn take(&mut self, server: u32, now: Instant, is_quiet: impl Fn(&S) -> bool) -> Option<S> {
-        let idle = self.idle.get_mut(&server)?;
-        while let Some((socket, until)) = idle.pop() {
+    fn take(&mut self, key: Key, now: Instant, is_quiet: impl Fn(&mut S) -> bool) -> Option<S> {
+        let idle = self.idle.get_mut(&key)?;
+        while let Some((mut socket, until)) = idle.pop() {
             self.count -= 1;
-            if now < until && is_quiet(&socket) {
+            if now < until && is_quiet(&mut socket) {
                 return Some(socket);
             }
         }
         None
     }
 
-    fn put(&mut self, server: u32, socket: S, until: Instant) {
+    fn put(&mut self, key: Key, socket: S, until: Instant) {
         if self.count < MOST {
             self.count += 1;
-            self.idle.entry(server).or_default().push((socket, until));
+            self.idle.entry(key).or_default().push((socket, until));
         }
     }
 
-    fn sweep(&mut self, now: Instant, is_quiet: impl Fn(&S) -> bool) {
+    fn sweep(&mut self, now: Instant, is_quiet: impl Fn(&mut S) -> bool) {
         self.idle.retain(|_, idle| {
-            idle.retain(|(socket, until)| now < *until && is_quiet(socket));
+            idle.retain_mut(|(socket, until)| now < *until && is_quiet(socket));
             if idle.capacity() > 4 * idle.len().max(4) {
                 idle.shrink_to(2 * idle.len());
             }
@@ -92,12 +95,13 @@ mod tests {
         let later = now + Duration::from_secs(1);
         let mut kept = Kept::default();
         for (socket, until) in [("old", now), ("good", later), ("closed", later)] {
-            kept.put(1, socket, until);
+            kept.put((1, 0), socket, until);
         }
-        let stands = |socket: &&str| *socket != "closed";
-        assert_eq!(kept.take(2, now, stands), None);
-        assert_eq!(kept.take(1, now, stands), Some("good"));
-        assert_eq!((kept.take(1, now, stands), kept.count), (None, 0));
+        let stands = |socket: &mut &str| *socket != "closed";
+        assert_eq!(kept.take((2, 0), now, stands), None);
+        assert_eq!(kept.take((1, 1), now, stands), None, "it is not secured like that");
+        assert_eq!(kept.take((1, 0), now, stands), Some("good"));
+        assert_eq!((kept.take((1, 0), now, stands), kept.count), (None, 0));
     }
 
     #[test]
@@ -105,10 +109,10 @@ mod tests {
         let now = Instant::now();
         let mut kept = Kept::default();
         for n in 0..10 {
-            kept.put(n % 2, n, now + Duration::from_secs(n.into()));
+            kept.put((n % 2, 0), n, now + Duration::from_secs(n.into()));
         }
-        kept.sweep(now + Duration::from_secs(4), |n| n % 2 == 0);
-        assert_eq!((kept.idle.keys().copied().collect::<Vec<_>>(), kept.count), (vec![0], 2));
+        kept.sweep(now + Duration::from_secs(4), |n| *n % 2 == 0);
+        assert_eq!((kept.idle.keys().copied().collect::<Vec<_>>(), kept.count), (vec![(0, 0)], 2));
     }
 
     #[test]
@@ -116,7 +120,7 @@ mod tests {
         let now = Instant::now();
         let mut kept = Kept::default();
         for n in 0..MOST + 5 {
-            kept.put(1, n, now + SWEEP);
+            kept.put((1, 0), n, now + SWEEP);
         }
         assert_eq!(kept.count, MOST);
     }

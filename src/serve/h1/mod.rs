@@ -17,11 +17,10 @@ use super::forwarding::{self, Peer};
 use super::{answer, introduction};
 use crate::access_log::Why;
 use crate::control::Live;
-use crate::edge::{Buffer, Conn, Head, Next, Seat, Socket};
+use crate::edge::{Buffer, Conn, Head, Next, Seat, Socket, reach};
 use crate::proxy_header::{self, About};
 pub(super) use response::timeout;
 use std::future::poll_fn;
-use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -44,6 +43,8 @@ struct Relay<'a> {
     head: &'a Head,
     exchange: Exchange,
     server: Option<Socket>,
+    /// How that connection is secured; 0 is not.
+    origination: u32,
     /// The request's head for the server, and as much of its body as may have to be sent again.
     request: Vec<u8>,
     sent: usize,
@@ -79,6 +80,7 @@ impl<'a> Relay<'a> {
             head,
             exchange,
             server: None,
+            origination: 0,
             request: Vec::new(),
             sent: 0,
             body: None,
@@ -175,14 +177,18 @@ impl<'a> Relay<'a> {
             let (source, destination) = self.conn.addresses();
             proxy_header::write(version, About::client(source, destination))
         });
+        let origination = pool.origination.load_full();
+        self.origination = origination.as_ref().map_or(0, |origination| origination.id);
         if introduction.is_none()
-            && let Some(socket) = kept::take(server.id())
+            && let Some(socket) = kept::take((server.id(), self.origination))
         {
             self.server = Some(socket);
             return Ok(true);
         }
+        let secured = origination
+            .map(|origination| (Arc::clone(&origination.http), origination.server_name(server.address())));
         let limit = pool.plan.timeouts.connect;
-        let mut connecting = pin!(Socket::connect(server.address(), limit));
+        let mut connecting = pin!(reach(server.address(), limit, introduction.as_deref(), secured));
         let watch = &self.seat.watch;
         let connected = poll_fn(|cx| {
             watch.wake_by(cx.waker());
@@ -192,21 +198,15 @@ impl<'a> Relay<'a> {
             }
         });
         match connected.await? {
-            Ok(mut socket) => {
-                // A new socket takes much more than this.
-                if let Some(bytes) = introduction
-                    && !matches!(socket.try_write(&bytes), Ok(n) if n == bytes.len())
-                {
-                    return Err(Why::ConnectFailed);
-                }
+            Ok(socket) => {
                 self.server = Some(socket);
                 self.exchange.connected();
                 Ok(false)
             }
             Err(error) => {
                 debug!(pool = %server.pool(), server = %server.name(), %error, "cannot connect");
-                let timed_out = error.kind() == ErrorKind::TimedOut;
-                Err(if timed_out { Why::ConnectTimeout } else { Why::ConnectFailed })
+                self.exchange.detail = error.detail();
+                Err(error.why())
             }
         }
     }

@@ -1,0 +1,69 @@
+//! Opens connections to servers: the socket, a PROXY header if there is one, TLS if the pool has it, within one limit.
+
+use super::secure;
+use super::socket::Socket;
+use crate::access_log::Why;
+use crate::units::Address;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a server could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreached {
+    #[error("no connection within {0:?}")]
+    Timeout(Duration),
+    #[error("{0}")]
+    Connect(#[from] io::Error),
+    #[error("TLS: {0}")]
+    Tls(io::Error),
+}
+
+impl Unreached {
+    pub(crate) fn why(&self) -> Why {
+        match self {
+            Self::Timeout(_) => Why::ConnectTimeout,
+            Self::Connect(_) => Why::ConnectFailed,
+            Self::Tls(_) => Why::ServerTls,
+        }
+    }
+
+    /// What the access log says beside that.
+    pub(crate) fn detail(&self) -> Option<&'static str> {
+        match self {
+            Self::Tls(error) => Some(secure::server_failure(error)),
+            Self::Timeout(_) | Self::Connect(_) => None,
+        }
+    }
+}
+
+/// How a connection to a server is secured, and whom the server must prove to be.
+pub(crate) type Secured = (Arc<ClientConfig>, ServerName<'static>);
+
+/// Opens a connection to a server. `introduction` goes first.
+///
+/// # Errors
+/// What the kernel or TLS says, or that `within` has passed.
+pub(crate) async fn reach(
+    address: &Address,
+    within: Duration,
+    introduction: Option<&[u8]>,
+    secured: Option<Secured>,
+) -> Result<Socket, Unreached> {
+    let reaching = async {
+        let mut socket = Socket::connect(address).await?;
+        // A new socket takes much more than this.
+        if let Some(bytes) = introduction
+            && socket.try_write(bytes)? != bytes.len()
+        {
+            return Err(Unreached::Connect(io::ErrorKind::WriteZero.into()));
+        }
+        match secured {
+            None => Ok(socket),
+            Some((config, name)) => secure::originate(socket, config, name).await.map_err(Unreached::Tls),
+        }
+    };
+    tokio::time::timeout(within, reaching).await.unwrap_or(Err(Unreached::Timeout(within)))
+}
