@@ -256,9 +256,9 @@ class Scene:
         inner = {"server_name": "inner.example", "ca": str(self.authority.path)}
         if "tls_out" in self.can:
             pools["inner"] = self.pool(["n1", "n2"], tls=inner)
-            # The wrong authority for the same servers: nothing may ever come from there.
+            # The wrong authority for the same servers: nothing may ever come from there. Unprobed, or it would be down.
             other = Authority(self.stage.dir, "somebody else")
-            pools["distrust"] = {**self.pool(["n1"], {"tcp": {}}), "tls": {**inner, "ca": str(other.path)}}
+            pools["distrust"] = {**self.pool(["n1"]), "health": None, "tls": {**inner, "ca": str(other.path)}}
             rules += [{"match": {"path": "/inner/*"}, "pool": "inner"}, {"match": {"path": "/distrust/*"}, "pool": "distrust"}]
         for feature, pool, keys in (("auto_out", "inner_auto", {"protocol": "auto"}), ("h2_out", "inner_h2", {"protocol": "h2"})):
             if feature in self.can and "tls_out" in self.can:
