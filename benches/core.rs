@@ -39,6 +39,7 @@ fn pool_plan(balance: Balance, n: usize, mixed_weights: bool) -> plan::Pool {
     plan::Pool {
         proxy_protocol: None,
         tls: None,
+        protocol: plan::ServerProtocol::Http1,
         name: "app".into(),
         balance,
         servers: (0..n).map(server).collect(),

@@ -35,6 +35,8 @@ pub struct Origination {
     pub id: u32,
     /// For HTTP/1.1, which ALPN tells the server.
     pub http: Arc<ClientConfig>,
+    /// For HTTP/2, likewise.
+    pub h2: Arc<ClientConfig>,
     /// For whatever clients speak.
     pub raw: Arc<ClientConfig>,
     material: Material,
@@ -46,7 +48,7 @@ impl Origination {
     /// # Errors
     /// The client certificate or the provider is of no use.
     pub fn new(material: Material, before: Option<Arc<Self>>) -> Result<Arc<Self>, Error> {
-        /// 31 bits, so that there is room for another number beside it.
+        /// 30 bits, so that there is room beside it.
         static NEXT: AtomicU32 = AtomicU32::new(1);
         if let Some(before) = before.filter(|before| before.material.is_same(&material)) {
             return Ok(before);
@@ -65,9 +67,11 @@ impl Origination {
             None => config.with_no_client_auth(),
         };
         let raw = Arc::new(config.clone());
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let h2 = Arc::new(config.clone());
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let id = NEXT.fetch_add(1, Relaxed) & 0x7fff_ffff;
-        Ok(Arc::new(Self { id, http: Arc::new(config), raw, material }))
+        let id = NEXT.fetch_add(1, Relaxed) & 0x3fff_ffff;
+        Ok(Arc::new(Self { id, http: Arc::new(config), h2, raw, material }))
     }
 
     /// Whom the server at this address must prove to be. An address is verified, but not sent.

@@ -331,6 +331,16 @@ pub struct Pool {
     pub proxy_protocol: Option<ProxyVersion>,
     /// `None` is plain text.
     pub tls: Option<ServerTls>,
+    pub protocol: ServerProtocol,
+}
+
+/// What HTTP requests go to servers as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerProtocol {
+    #[default]
+    Http1,
+    /// With TLS by ALPN, without by prior knowledge.
+    H2,
 }
 
 /// TLS towards a pool's servers.

@@ -6,7 +6,8 @@ use super::keys;
 use super::names::{Once, check_section_name, word};
 use super::place::At;
 use super::plan::{
-    Balance, HashKey, Name, Pool, PoolTimeouts, ProxyVersion, Retries, RetryOn, Server, WhenAllUnhealthy,
+    Balance, HashKey, Name, Pool, PoolTimeouts, ProxyVersion, Retries, RetryOn, Server, ServerProtocol,
+    WhenAllUnhealthy,
 };
 use super::problem::{Fault, quoted};
 use super::route::header_name;
@@ -36,6 +37,17 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<Pool> {
         Some(at) if !at.is_null() => section.section("tls", tls::to_servers).map(Some),
         _ => Some(None),
     };
+    let protocol =
+        section.choice("protocol", &[("http1", ServerProtocol::Http1), ("h2", ServerProtocol::H2)]);
+    if let Some(at) = section.get("proxy_protocol")
+        && proxy_protocol.is_some()
+        && protocol == ServerProtocol::H2
+    {
+        at.refuse_key(Fault::new(
+            "tells of one client, and with `protocol: h2` many share a connection",
+            "remove it, and have servers read X-Forwarded-For; or use `protocol: http1`",
+        ));
+    }
     let retries = section.section("retries", retries);
     let timeouts = section.section("timeouts", timeouts);
     if let Some(Some(health)) = &health {
@@ -61,6 +73,7 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<Pool> {
         drain_timeout,
         proxy_protocol,
         tls: tls?,
+        protocol,
     })
 }
 

@@ -206,6 +206,13 @@ impl Conn {
         head
     }
 
+    /// Has a head that was taken arrive again.
+    pub(crate) fn put_back(&mut self, mut head: Vec<u8>) {
+        head.extend_from_slice(self.pending());
+        self.arrived = head;
+        self.at = 0;
+    }
+
     /// Takes all that has arrived.
     pub(crate) fn take_arrived(&mut self) -> Vec<u8> {
         let arrived = self.arrived.split_off(self.at);

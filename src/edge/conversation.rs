@@ -55,9 +55,11 @@ pub(crate) async fn converse<S: Serve>(
         };
         seat.watch.no_deadline();
         seat.renew();
-        if form.is_http_11() {
-            // In a box, so that a connection at rest has no room for it.
-            let next = Box::pin(serve_h1(&mut conn, form, &*service)).await;
+        let (body, length) = (form.body, form.length);
+        // In a box, so that a connection at rest has no room for it.
+        if form.is_http_11()
+            && let Some(next) = Box::pin(serve_h1(&mut conn, form, &*service)).await
+        {
             match next {
                 Next::Request if seat.watch.interrupted().is_none() && !door.is_closing() => conn.rest(),
                 Next::Part => return part(conn).await,
@@ -65,8 +67,7 @@ pub(crate) async fn converse<S: Serve>(
             }
             continue;
         }
-        let length = form.length;
-        conn.allow(match form.body {
+        conn.allow(match body {
             Body::Length(n) => Portion::Exact((length as u64).saturating_add(n)),
             Body::Chunked => Portion::Chunked { head: length, chunks: Chunks::new() },
         });
@@ -149,14 +150,19 @@ async fn arrive(conn: &mut Conn) -> Result<usize, Why> {
 }
 
 /// Has a request served whose head is the next that has arrived.
-async fn serve_h1<S: Serve>(conn: &mut Conn, form: Form, service: &S) -> Next {
+/// `None` leaves the request to the engine.
+async fn serve_h1<S: Serve>(conn: &mut Conn, form: Form, service: &S) -> Option<Next> {
     let body = form.body;
     let head = Head::new(conn.take_head(form.length), form);
+    if service.is_for_engine(&conn.seat, &head) {
+        conn.put_back(head.into_bytes());
+        return None;
+    }
     conn.allow(match body {
         Body::Length(n) => Portion::Exact(n),
         Body::Chunked => Portion::Chunked { head: 0, chunks: Chunks::new() },
     });
-    service.serve(conn, head).await
+    Some(service.serve(conn, head).await)
 }
 
 /// Answers with a status of our own and parts.

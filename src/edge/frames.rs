@@ -45,6 +45,10 @@ const EMPTY_DATA_PRICE: u32 = 10;
 /// A DATA frame of at least so many bytes is worth control frames about it. Less would let a client with a window of
 /// one byte pay for each WINDOW_UPDATE with the byte it brings (CVE-2019-9511).
 const WORTHWHILE: u32 = 128;
+/// The smallest message of gRPC: its clients answer each with WINDOW_UPDATE, for the stream and for the connection. So
+/// smaller frames than the above are worth that, up to a rate.
+const MESSAGE: u32 = 5;
+const CONTROLS_FOR_MESSAGE: u32 = 2;
 /// Control frames that such a frame, or a response's end, is worth.
 const CONTROLS_FOR_WORK: u32 = 4;
 
@@ -175,6 +179,8 @@ pub(super) struct Judge {
     errors: Budget,
     /// SETTINGS, PRIORITY, WINDOW_UPDATE, frames of unknown types, and DATA without data.
     controls: Budget,
+    /// Small DATA frames of ours that are worth control frames.
+    messages: Budget,
     /// Data that is sent earns them, however little: gRPC measures the way with one for each answer.
     pings: Budget,
     block: Option<Block>,
@@ -211,6 +217,7 @@ impl Judge {
             resets: Budget::new(1000, 33, now),
             errors: Budget::new(100, 10, now),
             controls: Budget::new(1000, 33, now),
+            messages: Budget::new(10_000, 2000, now),
             pings: Budget::new(1000, 33, now),
             block: None,
             unsettled: Some(now),
@@ -351,6 +358,8 @@ impl Judge {
                 }
                 if is_end || frame.kind == DATA && frame.length >= WORTHWHILE {
                     self.controls.earn(CONTROLS_FOR_WORK);
+                } else if frame.kind == DATA && frame.length >= MESSAGE && self.messages.spend(1, now) {
+                    self.controls.earn(CONTROLS_FOR_MESSAGE);
                 }
             }
             RST_STREAM if frame.code == REFUSED_STREAM => {
@@ -460,6 +469,25 @@ mod tests {
             judge.written(&frame(DATA, END_STREAM, 1, &[0; 200]), 0);
         }
         assert_eq!(judge.verdict(), None);
+    }
+
+    #[test]
+    fn small_messages_may_each_be_answered_by_window_updates() {
+        let mut judge = judge();
+        for n in 0..60_000 {
+            // 2,000 a second, after a burst.
+            let now = if n < 10_000 { 0 } else { (n - 10_000) / 2 };
+            judge.written(&frame(DATA, 0, 1, b"\0\0\0\0\0"), now);
+            judge.read(&frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 5]), now);
+            judge.read(&frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 5]), now);
+        }
+        assert_eq!(judge.verdict(), None);
+        // Without a limit to the rate they would pay for a window of so many bytes at a time.
+        for _ in 0..20_000 {
+            judge.written(&frame(DATA, 0, 1, b"\0\0\0\0\0"), 25_000);
+            judge.read(&frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 5]), 25_000);
+        }
+        assert_eq!(judge.verdict(), Some(Abuse::WindowUpdates));
     }
 
     #[test]

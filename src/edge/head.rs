@@ -83,6 +83,10 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// `bytes` are those that `form` was found in, without what follows the head.
     pub(crate) fn new(bytes: Vec<u8>, form: Form) -> Self {
         let part = |span: Span| &bytes[span.0 as usize..span.1 as usize];

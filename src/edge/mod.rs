@@ -64,6 +64,9 @@ pub(crate) trait Serve: Send + Sync + 'static {
     /// The HTTP engine, for HTTP/2 and HTTP/1.0.
     fn engine(&self) -> &Arc<HttpProxy<Self::Hooks>>;
 
+    /// Whether the engine is to serve this HTTP/1.1 request too.
+    fn is_for_engine(&self, seat: &Seat, head: &Head) -> bool;
+
     /// Serves one HTTP/1.1 request. Its body, if it has one, is still to be read from `conn`.
     fn serve(&self, conn: &mut Conn, head: Head) -> impl Future<Output = Next> + Send;
 }

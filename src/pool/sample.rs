@@ -22,6 +22,7 @@ pub(crate) fn pool(balance: Balance, servers: &str) -> plan::Pool {
     };
     plan::Pool {
         tls: None,
+        protocol: plan::ServerProtocol::Http1,
         name: "app".into(),
         balance,
         servers: servers.split(' ').map(server).collect(),

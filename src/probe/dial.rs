@@ -49,8 +49,14 @@ pub(super) async fn dial_secured(
 ) -> std::result::Result<Box<dyn Wire>, Failure> {
     let wire = dial(address, introduction).await.map_err(|error| Failure::Connect(error.to_string()))?;
     let Some((config, name)) = secured else { return Ok(wire) };
+    // A server that leaves the protocol open speaks HTTP/1.1.
+    let needs_h2 = config.alpn_protocols.iter().any(|protocol| protocol == b"h2");
     let stream = TlsConnector::from(config).connect(name, wire).await;
-    stream.map(|stream| Box::new(stream) as _).map_err(|error| Failure::Tls(error.to_string()))
+    let stream = stream.map_err(|error| Failure::Tls(error.to_string()))?;
+    if needs_h2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        return Err(Failure::Tls("the server does not agree on h2 (ALPN)".to_owned()));
+    }
+    Ok(Box::new(stream))
 }
 
 /// The same for the HTTP engine.

@@ -3,6 +3,7 @@
 use super::forwarding;
 use crate::edge::Head;
 use crate::fields::Fields;
+use crate::route;
 use http::{HeaderMap, Method, Version, header};
 use pingora::http::RequestHeader;
 use std::borrow::Cow;
@@ -22,6 +23,13 @@ pub(super) struct Asked<'a, F> {
     /// Content-Length, if there is one.
     pub(super) length: Option<u64>,
     pub(super) fields: &'a F,
+}
+
+impl<'a, F> Asked<'a, F> {
+    /// What routes look at.
+    pub(super) fn for_route(&self) -> route::Request<'a, F> {
+        route::Request { host: self.host, path: self.path, method: self.method, headers: self.fields }
+    }
 }
 
 impl<'a> From<&'a RequestHeader> for Asked<'a, HeaderMap> {

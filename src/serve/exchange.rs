@@ -10,7 +10,6 @@ use crate::edge::Seat;
 use crate::fields::Fields;
 use crate::metrics::{RequestNames, RequestPlace};
 use crate::pool::{Lease, NoServer, Pool, Query, RetryReason, Server, Tried};
-use crate::route;
 use crate::snapshot::{Entry, Listener};
 use http::{HeaderMap, Method, header};
 use pingora::http::RequestHeader;
@@ -178,13 +177,7 @@ impl Exchange {
                 return Err(Why::Redirect);
             }
             Entry::Routes(table) => {
-                let request = route::Request {
-                    host: asked.host,
-                    path: asked.path,
-                    method: asked.method,
-                    headers: asked.fields,
-                };
-                let rule = table.find(&request).ok_or(Why::NoRoute)?;
+                let rule = table.find(&asked.for_route()).ok_or(Why::NoRoute)?;
                 (&rule.pool, Some(rule.name.clone()), std::ptr::from_ref(rule).addr())
             }
         };

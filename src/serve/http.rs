@@ -9,6 +9,7 @@ use super::forwarding;
 use super::introduction::{introduce, tell_engine_to_end};
 use super::response::{end_servers_hop, is_ambiguous};
 use crate::access_log::Why;
+use crate::config::plan::ServerProtocol;
 use crate::control::Live;
 use crate::edge::SEAT;
 use crate::probe::Dial;
@@ -162,10 +163,14 @@ impl ProxyHttp for Proxy {
         let h2 = session.req_header().version == Version::HTTP_2;
         let has_body = !session.is_body_empty();
         let origination = destination.pool.origination.load_full();
-        let timeouts = &destination.pool.plan.timeouts;
-        let mut peer = peer(lease.server(), timeouts, h2, has_body, origination.as_ref())?;
+        let plan = &destination.pool.plan;
+        let mut peer = peer(lease.server(), plan, h2, has_body, origination.as_ref())?;
         let secured = origination.map(|origination| {
-            (Arc::clone(&origination.http), origination.server_name(lease.server().address()))
+            let config = match plan.protocol {
+                ServerProtocol::Http1 => &origination.http,
+                ServerProtocol::H2 => &origination.h2,
+            };
+            (Arc::clone(config), origination.server_name(lease.server().address()))
         });
         if let Some(version) = destination.pool.plan.proxy_protocol {
             introduce(&mut peer, version, session.client_addr(), session.server_addr(), secured);

@@ -20,10 +20,12 @@ pub(crate) use http::Proxy;
 pub(crate) use refused::Reporter;
 pub(crate) use tcp::Carrier;
 
-use crate::config::plan::PoolTimeouts;
+use crate::config::plan::{PoolTimeouts, ServerProtocol};
 use crate::control::Live;
-use crate::edge::{Conn, Head, Next, Serve};
+use crate::edge::{Conn, Head, Next, Seat, Serve};
 use crate::pool::Server;
+use crate::snapshot::Entry;
+use asked::Asked;
 use pingora::proxy::HttpProxy;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -46,6 +48,19 @@ impl Serve for Service {
 
     fn engine(&self) -> &Arc<HttpProxy<Proxy>> {
         &self.engine
+    }
+
+    /// Where servers speak HTTP/2.
+    fn is_for_engine(&self, seat: &Seat, head: &Head) -> bool {
+        let snapshot = self.live.snapshot();
+        let id = seat.client.listener;
+        let Some(listener) = snapshot.listener(id).filter(|listener| listener.has_h2) else { return false };
+        let pool = match &listener.entry {
+            Entry::Pool(pool) => Some(pool),
+            Entry::Routes(table) => table.find(&Asked::from(head).for_route()).map(|rule| &rule.pool),
+            Entry::RedirectToHttps => None,
+        };
+        pool.is_some_and(|pool| pool.plan.protocol == ServerProtocol::H2)
     }
 
     async fn serve(&self, conn: &mut Conn, head: Head) -> Next {

@@ -277,7 +277,8 @@ impl Step {
                     plan::Entry::Routes(table) => Entry::Routes(routes[table].clone()),
                     plan::Entry::RedirectToHttps => Entry::RedirectToHttps,
                 };
-                Arc::new(Listener { id, plan: wanted.clone(), entry })
+                let has_h2 = entry.has_h2();
+                Arc::new(Listener { id, plan: wanted.clone(), entry, has_h2 })
             })
             .collect();
         let gone = previous.listeners.iter().filter(|listener| before.contains_key(&*listener.plan.name));

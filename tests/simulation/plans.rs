@@ -52,6 +52,7 @@ fn pool(rng: &mut Rng, index: usize) -> plan::Pool {
     let mut pool = plan::Pool {
         proxy_protocol: None,
         tls: None,
+        protocol: plan::ServerProtocol::Http1,
         name: format!("pool{index}").into(),
         balance: balance(rng),
         servers: Vec::new(),

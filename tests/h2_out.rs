@@ -1,0 +1,154 @@
+//! HTTP/2 towards servers, which are evenkeel's own listeners here: who speaks what to whom, and what a reload changes.
+
+mod support;
+
+use support::app::{App, say, status};
+use support::balancer::{Balancer, Reloaded, plain};
+use support::tls::{Certificate, Shop};
+use support::{client, h2};
+
+/// In front of a server that speaks both, with these further keys of the pool.
+fn front(server: &Balancer, pool: &str) -> String {
+    plain(&[server.address("web")], "", pool)
+}
+
+fn echo() -> App {
+    App::new(|request, stream| {
+        let body = String::from_utf8_lossy(&request.body).into_owned();
+        say(stream, &format!("{} {} {body}", request.method, request.target))
+    })
+}
+
+#[track_caller]
+fn protocol(server: &Balancer, path: &str) -> String {
+    server.record(path)["protocol"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn requests_of_every_client_go_to_servers_by_http2() {
+    let app = echo();
+    let server = Balancer::start(&plain(&[app.address], "", ""));
+    let balancer = Balancer::start(&front(&server, "protocol: h2"));
+    let mut h2 = h2::Connection::new(balancer.address("web"));
+    h2.request(1, "GET", "/h2?q=1", true);
+    assert_eq!(h2.response(1), (200, b"GET /h2?q=1 ".to_vec()));
+    h2.request(3, "POST", "/body", false);
+    h2.data(3, b"all of", false);
+    h2.data(3, b" it", true);
+    assert_eq!(h2.response(3), (200, b"POST /body all of it".to_vec()));
+    let mut client = balancer.client();
+    for n in 0..3 {
+        assert_eq!(client.get(&format!("/h1-{n}")).text(), format!("GET /h1-{n} "));
+        assert_eq!(protocol(&server, &format!("/h1-{n}")), "HTTP/2.0");
+    }
+    client.send("POST /post HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+    assert_eq!(client.response().text(), "POST /post hello");
+    client.send(
+        "POST /chunks HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    );
+    assert_eq!(client.response().text(), "POST /chunks hello");
+    assert_eq!(app.last().field("x-forwarded-proto"), "http");
+    assert_eq!(protocol(&server, "/h2?q=1"), "HTTP/2.0");
+    assert_eq!(protocol(&server, "/chunks"), "HTTP/2.0");
+    assert_eq!(balancer.outcome("/post"), (200, "ok".to_owned()));
+    balancer.wait_for_in_flight(0.0);
+    let connections = server.metric("evenkeel_connections_total", &[]);
+    assert!(connections <= 4.0, "{connections} connections for eight requests on two cores at most");
+}
+
+#[test]
+fn routes_decide_which_requests_go_by_http2() {
+    let app = echo();
+    let server = Balancer::start(&plain(&[app.address], "", ""));
+    let text = format!(
+        "listeners:\n  web: {{ address: 127.0.0.1:0, routes: r }}\n\
+         routes:\n  r:\n    - {{ match: {{ path: /new/* }}, pool: new }}\n    - {{ pool: old }}\n\
+         pools:\n  new: {{ servers: [{0}], protocol: h2 }}\n  old: {{ servers: [{0}] }}\n",
+        server.address("web")
+    );
+    let balancer = Balancer::start(&text);
+    let mut client = balancer.client();
+    for path in ["/old/1", "/new/1", "/old/2", "/new/2"] {
+        assert_eq!(client.get(path).status, 200);
+        let expected = if path.starts_with("/new") { "HTTP/2.0" } else { "HTTP/1.1" };
+        assert_eq!(protocol(&server, path), expected, "{path}");
+    }
+}
+
+#[test]
+fn a_reload_changes_the_protocol_of_the_next_request() {
+    let app = echo();
+    let server = Balancer::start(&plain(&[app.address], "", ""));
+    let balancer = Balancer::start(&front(&server, "protocol: http1"));
+    let mut client = balancer.client();
+    for (pool, path, expected) in
+        [("protocol: http1", "/1", "HTTP/1.1"), ("protocol: h2", "/2", "HTTP/2.0"), ("", "/3", "HTTP/1.1")]
+    {
+        assert_eq!(balancer.reload(&front(&server, pool)), Reloaded::Taken);
+        assert_eq!(client.get(path).status, 200);
+        assert_eq!(protocol(&server, path), expected);
+    }
+}
+
+#[test]
+fn http2_over_tls_is_agreed_on_or_nothing_is_sent() {
+    let app = echo();
+    let files = Shop::new(&[("server", &Certificate::named(&["app.internal"]))]);
+    let server = Balancer::start(&plain(&[app.address], &files.tls(&["server"], ""), ""));
+    let tls = format!(
+        "protocol: h2, tls: {{ server_name: app.internal, ca: {} }}",
+        files.path("server.pem").display()
+    );
+    let balancer = Balancer::start(&front(&server, &tls));
+    assert_eq!(balancer.get("/h1").status, 200);
+    assert_eq!(protocol(&server, "/h1"), "HTTP/2.0");
+    // A TLS server that knows of no protocols.
+    let mute = Certificate::named(&["app.internal"]);
+    mute.write(&files.files.0, "mute");
+    let running = mute.serve();
+    let text = plain(&[running.address], "", &tls.replace("server.pem", "mute.pem"));
+    let balancer = Balancer::start(&text);
+    assert_eq!(balancer.get("/mute").status, 502);
+    assert_eq!(balancer.outcome("/mute"), (502, "server_tls".to_owned()));
+}
+
+#[test]
+fn failures_are_told_and_tried_elsewhere() {
+    let (bad, good) = (App::new(|_, stream| status(stream, "503 Service Unavailable", "not now")), echo());
+    let [bad_server, good_server] = [&bad, &good].map(|app| Balancer::start(&plain(&[app.address], "", "")));
+    let addresses = [bad_server.address("web"), good_server.address("web")];
+    let balancer = Balancer::start(&plain(
+        &addresses,
+        "",
+        "protocol: h2, balance: round_robin, retries: { budget: 100% }",
+    ));
+    for n in 0..4 {
+        assert_eq!(client::get(balancer.address("web"), &format!("/{n}")).status, 200);
+    }
+    assert!(balancer.metric("evenkeel_retries_total", &[("reason", "503")]) >= 1.0);
+    // Nobody there at all.
+    let nobody =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let balancer = Balancer::start(&plain(&[nobody], "", "protocol: h2"));
+    assert_eq!(balancer.get("/nobody").status, 502);
+    assert_eq!(balancer.outcome("/nobody"), (502, "connect_failed".to_owned()));
+    balancer.wait_for_in_flight(0.0);
+}
+
+#[test]
+fn a_server_that_stops_is_left_without_a_failure() {
+    let app = echo();
+    let mut first = Balancer::start(&plain(&[app.address], "", ""));
+    let second = Balancer::start(&plain(&[app.address], "", ""));
+    let addresses = [first.address("web"), second.address("web")];
+    let balancer = Balancer::start(&plain(&addresses, "", "protocol: h2, balance: round_robin"));
+    let mut client = balancer.client();
+    for _ in 0..4 {
+        assert_eq!(client.get("/").status, 200);
+    }
+    first.signal(rustix::process::Signal::TERM);
+    assert_eq!(first.wait_for_exit().code(), Some(0));
+    for _ in 0..8 {
+        assert_eq!(client.get("/").status, 200);
+    }
+}
