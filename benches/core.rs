@@ -226,6 +226,7 @@ fn log_record(c: &mut Criterion) {
             tries: 1,
             tls: None,
             client_cert: None,
+            grpc_status: None,
             request_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
             generation: 3,
             cache: None,

@@ -214,6 +214,7 @@ fn whole(section: &str, example: &str) -> String {
         "pools.NAME.health.http"
         | "pools.NAME.health.tcp"
         | "pools.NAME.health.tls"
+        | "pools.NAME.health.grpc"
         | "pools.NAME.health.udp" => {
             format!("{listeners}pools:\n  app:\n    servers: [10.0.0.1:80]\n    health:\n{}", indented(6))
         }

@@ -37,6 +37,8 @@ pub struct Record<'a> {
     pub tls: Option<&'a str>,
     /// The subject of the client's certificate.
     pub client_cert: Option<&'a str>,
+    /// What a gRPC call ended with.
+    pub grpc_status: Option<u8>,
     pub request_id: Option<&'a str>,
     pub generation: u64,
     pub cache: Option<&'a str>,
@@ -77,6 +79,9 @@ impl Record<'_> {
         number(b",\"tries\":", self.tries.into(), line);
         text(b",\"tls\":", self.tls, line);
         text(b",\"client_cert\":", self.client_cert, line);
+        if let Some(status) = self.grpc_status {
+            number(b",\"grpc_status\":", status.into(), line);
+        }
         text(b",\"request_id\":", self.request_id, line);
         number(b",\"generation\":", self.generation, line);
         text(b",\"cache\":", self.cache, line);
@@ -237,6 +242,7 @@ pub(super) mod tests {
             tries: 1,
             tls: None,
             client_cert: None,
+            grpc_status: None,
             request_id: Some("r1"),
             generation: 3,
             cache: None,

@@ -1,7 +1,7 @@
 //! Health: what a probe asks, which answers pass, and how often it asks.
 
 use super::place::At;
-use super::plan::{Health, HttpProbe, Initial, Probe, TcpProbe, TlsProbe};
+use super::plan::{GrpcProbe, Health, HttpProbe, Initial, Probe, TcpProbe, TlsProbe};
 use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::tree::Scalar;
@@ -36,12 +36,12 @@ pub(super) fn health(section: Section<'_>) -> Option<Health> {
 }
 
 fn probe(section: &Section<'_>) -> Option<Probe> {
-    let named = ["http", "tcp", "tls", "udp"].map(|name| (name, section.get(name)));
+    let named = ["http", "tcp", "tls", "grpc", "udp"].map(|name| (name, section.get(name)));
     let mut written = named.iter().filter_map(|(name, at)| Some((*name, (*at)?)));
     let Some((name, at)) = written.next() else {
         section.at.refuse_key(Fault::new(
             "names no probe",
-            "add `http: /healthz` to ask for a page, `tcp: {}` to open a connection, `tls: {}` for a handshake, or `udp` to send a datagram",
+            "add `http: /healthz` to ask for a page, `tcp: {}` to open a connection, `tls: {}` for a handshake, `grpc: {}` to ask gRPC's health service, or `udp` to send a datagram",
         ));
         return None;
     };
@@ -53,6 +53,7 @@ fn probe(section: &Section<'_>) -> Option<Probe> {
     match name {
         "tcp" => section.section("tcp", tcp_probe).flatten().map(Probe::Tcp),
         "tls" => section.section("tls", tls_probe).map(Probe::Tls),
+        "grpc" => section.section("grpc", grpc_probe).map(Probe::Grpc),
         "udp" => udp_probe(section).map(Probe::Udp),
         _ => http_probe(section, at).map(Probe::Http),
     }
@@ -76,6 +77,10 @@ fn tcp_probe(section: Section<'_>) -> Option<TcpProbe> {
 
 fn tls_probe(section: Section<'_>) -> TlsProbe {
     TlsProbe { server_name: section.nullable("server_name", server_name), verify: section.flag("verify") }
+}
+
+fn grpc_probe(section: Section<'_>) -> GrpcProbe {
+    GrpcProbe { service: section.nullable("service", text) }
 }
 
 fn text(scalar: &Scalar<'_>) -> Result<String, Fault> {

@@ -268,6 +268,7 @@ pub(super) const HEALTH: &[Key] = &[
     given("http", Kind::Either("the path", HTTP_PROBE)),
     given("tcp", Kind::Section(TCP_PROBE)),
     given("tls", Kind::Section(TLS_PROBE)),
+    given("grpc", Kind::Section(GRPC_PROBE)),
     given("udp", Kind::Section(UDP_PROBE)),
     nullable("port", Kind::Count(1, 65_535), "null"),
     key("interval", Kind::Duration(Duration::from_millis(10), HOUR), "2s"),
@@ -277,6 +278,9 @@ pub(super) const HEALTH: &[Key] = &[
     key("jitter", Kind::Percent(0, 90), "10%"),
     key("initial", Kind::Choice(&["probing", "up"]), "probing"),
 ];
+
+pub(super) const GRPC_PROBE: &[Key] =
+    &[nullable("service", Kind::Text("the name of a service, like `shop.Cart`"), "null")];
 
 pub(super) const HTTP_PROBE: &[Key] = &[
     given("path", Kind::Text("a path that begins with `/`")),

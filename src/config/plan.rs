@@ -419,6 +419,7 @@ pub enum Probe {
     Http(HttpProbe),
     Tcp(TcpProbe),
     Tls(TlsProbe),
+    Grpc(GrpcProbe),
     Udp(UdpProbe),
 }
 
@@ -429,6 +430,13 @@ pub struct TcpProbe {
     pub send: Option<String>,
     /// A text that the first 64 KiB of the reply must contain.
     pub expect: Option<String>,
+}
+
+/// The standard health service must say SERVING.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GrpcProbe {
+    /// `None` asks about the whole server.
+    pub service: Option<String>,
 }
 
 /// A handshake that completes is a pass.

@@ -251,6 +251,8 @@ impl Page<'_> {
             "evenkeel_pool_fail_open",
             "1 while a pool sends to unhealthy servers because no healthy one is left.",
         );
+        let mut grpc =
+            Family::counter("evenkeel_grpc_requests_total", "gRPC calls by the status they ended with.");
         let mut retries = Family::counter("evenkeel_retries_total", "Requests tried again, by reason.");
         for pool in self.snapshot.pools() {
             let name = &*pool.name;
@@ -268,6 +270,9 @@ impl Page<'_> {
             ] {
                 servers.add(&[("pool", name), ("state", state)], count as f64);
             }
+            for (status, count) in pool.stats.grpc() {
+                grpc.add(&[("pool", name), ("status", status)], count as f64);
+            }
             for reason in RetryReason::ALL {
                 let count = pool.stats.retries(reason);
                 if count > 0 {
@@ -278,7 +283,7 @@ impl Page<'_> {
         for (pool, durations) in lock(&self.metrics.probe_durations).iter() {
             probe_duration.histogram(&[("pool", pool)], durations);
         }
-        [duration, first_byte, probe_duration, servers, fail_open, retries]
+        [duration, first_byte, probe_duration, servers, fail_open, grpc, retries]
             .into_iter()
             .filter_map(Family::finish)
             .collect()

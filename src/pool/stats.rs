@@ -96,9 +96,44 @@ pub struct PoolStats {
     pub request_duration: Histogram,
     pub time_to_first_byte: Histogram,
     retries: [AtomicU64; RetryReason::ALL.len()],
+    grpc: [AtomicU64; GRPC_STATUSES.len()],
 }
 
+/// gRPC's status codes by their numbers; what is none of them counts as the last.
+pub const GRPC_STATUSES: [&str; 18] = [
+    "ok",
+    "cancelled",
+    "unknown",
+    "invalid_argument",
+    "deadline_exceeded",
+    "not_found",
+    "already_exists",
+    "permission_denied",
+    "resource_exhausted",
+    "failed_precondition",
+    "aborted",
+    "out_of_range",
+    "unimplemented",
+    "internal",
+    "unavailable",
+    "data_loss",
+    "unauthenticated",
+    "other",
+];
+
 impl PoolStats {
+    /// A gRPC call ended with this status.
+    pub fn count_grpc(&self, status: u8) {
+        let place = usize::from(status).min(GRPC_STATUSES.len() - 1);
+        self.grpc[place].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Calls by their status, where there were any.
+    pub fn grpc(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let counts = self.grpc.iter().map(|count| count.load(Ordering::Relaxed));
+        GRPC_STATUSES.into_iter().zip(counts).filter(|(_, count)| *count > 0)
+    }
+
     pub fn count_retry(&self, reason: RetryReason) {
         self.retries[reason as usize].fetch_add(1, Ordering::Relaxed);
     }

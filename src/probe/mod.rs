@@ -2,12 +2,14 @@
 //! means for the server is decided by `pool::health`.
 
 mod dial;
+mod grpc;
 mod http;
 mod tcp;
 mod tls;
 mod udp;
 
 pub(crate) use dial::Dial;
+pub use grpc::GrpcCheck;
 pub use http::HttpCheck;
 pub use tcp::TcpCheck;
 pub use tls::TlsCheck;
@@ -51,6 +53,8 @@ pub enum Failure {
     Reply { expected: String, found: String },
     #[error("no TLS: {0}")]
     Tls(String),
+    #[error("gRPC: {0}")]
+    Grpc(String),
     /// Both as they are printed, with escapes.
     #[error("reply does not contain \"{expected}\"; it begins \"{found}\"")]
     Bytes { expected: String, found: String },
@@ -67,6 +71,7 @@ impl Failure {
             Self::Body { .. } => "body",
             Self::Reply { .. } | Self::Bytes { .. } => "reply",
             Self::Tls(_) => "tls",
+            Self::Grpc(_) => "grpc",
         }
     }
 }
@@ -102,6 +107,7 @@ pub fn build(
             Arc::new(TcpCheck::new(tcp.clone(), introduction, health.timeout, origination))
         }
         plan::Probe::Tls(tls) => Arc::new(TlsCheck::new(tls.clone(), introduction)),
+        plan::Probe::Grpc(grpc) => Arc::new(GrpcCheck::new(grpc.clone(), introduction, origination)),
         plan::Probe::Udp(udp) => Arc::new(UdpCheck::new(udp.clone())),
     }
 }

@@ -107,6 +107,7 @@ impl<S: Series> Call<S> {
             tries: self.tries,
             tls: None,
             client_cert: None,
+            grpc_status: None,
             request_id: None,
             generation: self.generation,
             cache: None,

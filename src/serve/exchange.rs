@@ -62,6 +62,8 @@ pub(crate) struct Exchange {
     pub(super) body_complete: bool,
     pub(super) why: Why,
     pub(super) detail: Option<&'static str>,
+    /// What a gRPC call has ended with.
+    pub(super) grpc_status: Option<u8>,
     /// Where the client is sent instead.
     pub(super) location: Option<String>,
     /// What an authority that asks is answered with.
@@ -89,6 +91,7 @@ impl Exchange {
             body_complete: false,
             why: Why::Ok,
             detail: None,
+            grpc_status: None,
             location: None,
             proof: None,
             recorded: false,
@@ -352,6 +355,9 @@ impl Exchange {
         if let Some(destination) = destination {
             destination.lease = None;
             destination.pool.stats.request_duration.record(duration);
+            if let Some(status) = self.grpc_status {
+                destination.pool.stats.count_grpc(status);
+            }
             if let Some(first_byte) = self.first_byte {
                 destination.pool.stats.time_to_first_byte.record(first_byte);
             }
@@ -395,6 +401,7 @@ impl Exchange {
             tries,
             tls: seat.client.tls,
             client_cert: seat.client.identity.as_ref().map(|identity| &*identity.subject),
+            grpc_status: self.grpc_status,
             request_id: self.request_id.as_deref(),
             generation: self.generation,
             cache: None,

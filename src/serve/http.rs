@@ -19,6 +19,7 @@ use http::{Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
+use pingora::protocols::http::HttpTask;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
@@ -57,8 +58,47 @@ impl Proxy {
     }
 }
 
+fn is_grpc(request: &RequestHeader) -> bool {
+    let kind = request.headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes());
+    request.version == Version::HTTP_2
+        && kind
+            .and_then(|kind| kind.strip_prefix(b"application/grpc"))
+            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// The status in gRPC's words, as its document "HTTP to gRPC Status Code Mapping" has it.
+fn grpc_status_of(status: u16) -> u8 {
+    match status {
+        400 | 431 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}
+
+/// Answers a gRPC call with a head alone, which is its trailers too.
+async fn write_grpc_answer(session: &mut Session, why: Why) -> Result<()> {
+    let mut response = ResponseHeader::build(200, Some(3))?;
+    response.insert_header(header::CONTENT_TYPE, "application/grpc")?;
+    response.insert_header("grpc-status", grpc_status_of(why.status()).to_string())?;
+    response.insert_header("grpc-message", format!("evenkeel: {}", why.as_str()))?;
+    // The session's own `write_response_header` forgets that this is the end.
+    session.write_response_tasks(vec![HttpTask::Header(Box::new(response), true)]).await.map(drop)
+}
+
+/// What a gRPC call ended with; a number that is none of theirs is told as such.
+fn grpc_status(fields: &http::HeaderMap) -> Option<u8> {
+    let status = fields.get("grpc-status")?.to_str().ok();
+    Some(status.and_then(|status| status.parse().ok()).unwrap_or(u8::MAX))
+}
+
 async fn write_answer(session: &mut Session, why: Why, said: Said<'_>) -> Result<()> {
     let status = why.status();
+    if is_grpc(session.req_header()) && said.location.is_none() {
+        return write_grpc_answer(session, why).await;
+    }
     let body = said.proof.map_or_else(|| answer::body(status), str::to_owned);
     let mut response = ResponseHeader::build(status, Some(5))?;
     response.insert_header(header::CONTENT_TYPE, "text/plain")?;
@@ -293,6 +333,8 @@ impl ProxyHttp for Proxy {
         if can_be_repeated(session) && exchange.status_is_retried(status) {
             return Error::e_explain(TRY_ELSEWHERE, "a status that is retried");
         }
+        // An answer without a body says it here.
+        exchange.grpc_status = grpc_status(&response.headers);
         exchange.first_byte.get_or_insert_with(|| exchange.started.elapsed());
         if let (Some(seat), Some(pool)) = (&exchange.seat, exchange.pool()) {
             let timeouts = &pool.plan.timeouts;
@@ -300,6 +342,16 @@ impl ProxyHttp for Proxy {
             seat.watch.quiet(timeouts.stream_idle, Why::StreamIdle);
         }
         end_servers_hop(response);
+        Ok(())
+    }
+
+    fn upstream_response_trailer_filter(
+        &self,
+        _: &mut Session,
+        trailers: &mut http::HeaderMap,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        exchange.grpc_status = grpc_status(trailers).or(exchange.grpc_status);
         Ok(())
     }
 

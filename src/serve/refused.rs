@@ -99,6 +99,7 @@ fn nothing_but(client: &Client, trouble: Trouble, generation: u64) -> Record<'_>
         tries: 0,
         tls: client.tls,
         client_cert: client.identity.as_ref().map(|identity| &*identity.subject),
+        grpc_status: None,
         request_id: None,
         generation,
         cache: None,
