@@ -13,6 +13,7 @@ pub mod memory;
 pub mod metrics;
 pub mod origination;
 pub mod pool;
+pub mod preview;
 pub mod probe;
 pub mod proxy_header;
 pub mod route;

@@ -232,6 +232,7 @@ fn the_table_has_the_rooms_we_think_it_has() {
         "websocket",
         "config",
         "snapshot",
+        "preview",
         "acme::schedule",
     ];
     assert_eq!(pure, expected);

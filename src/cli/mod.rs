@@ -1,14 +1,13 @@
 //! The command line: one file for each command that is more than a call.
 
 mod demo;
+mod file;
+mod plan;
 
-use crate::acme;
-use crate::config::Plan;
 use crate::control::Source;
 use crate::server::{self, NotStarted, Start};
-use crate::tls;
 use clap::{Parser, Subcommand};
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -42,6 +41,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show what a reload would change, before it changes it.
+    ///
+    /// Exit code 0: nothing changes; 3: something does; 1: a file is refused, and its problems are shown.
+    #[command(after_help = "Example: evenkeel plan new.yaml --against /etc/evenkeel/evenkeel.yaml")]
+    Plan(plan::Options),
     /// See it work: three small app servers and a balancer in front, no file needed.
     #[command(after_help = "Example: evenkeel demo")]
     Demo {
@@ -59,6 +63,7 @@ pub fn main() -> ExitCode {
             ended(server::run(start))
         }
         Command::Check { file, json } => check(&file, json),
+        Command::Plan(options) => plan::run(&options),
         Command::Demo { port } => ended(demo::run(port)),
     }
 }
@@ -76,25 +81,17 @@ fn ended(result: Result<(), NotStarted>) -> ExitCode {
 }
 
 fn check(file: &std::path::Path, json: bool) -> ExitCode {
-    let name = file.display().to_string();
-    let text = match std::fs::read(file).map(String::from_utf8) {
-        Ok(Ok(text)) => text,
-        Ok(Err(error)) => {
-            let at = error.utf8_error().valid_up_to();
-            complain(&format!("{name}: is not UTF-8 text: byte {at} does not belong"));
-            return ExitCode::FAILURE;
-        }
-        Err(error) => {
-            complain(&format!("{name}: cannot be read: {error}"));
-            return ExitCode::FAILURE;
-        }
-    };
-    let color = !json && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let files = |plan: &Plan| [tls::check(plan, &text), acme::check(plan, &text)].concat();
-    let (report, good) = crate::config::check_further(&name, &text, json, color, files);
-    // A reader that has gone does not want the rest.
-    let _ = std::io::stdout().write_all(report.as_bytes());
+    let Ok((name, text)) = file::read(file) else { return ExitCode::FAILURE };
+    let further = |plan: &_| file::beside(plan, &text);
+    let (report, good) = crate::config::check_further(&name, &text, json, file::in_color(json), further);
+    say(&report);
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Prints a command's result. A reader that has gone does not want the rest.
+fn say(text: &str) {
+    let mut out = std::io::stdout();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 fn complain(line: &str) {

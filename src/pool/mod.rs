@@ -166,6 +166,16 @@ impl Pool {
         }
     }
 
+    /// Where a key belongs while every server that may be used is up, by the selector that serves. It looks
+    /// and takes nothing; of a pool that does not hash it would be one choice of many.
+    pub fn home(&self, key: u64) -> Option<&Arc<Server>> {
+        let tried = Tried::new();
+        // Whether a server leaves or joins is what a preview is about, so only the operator's word counts.
+        let among = Candidates::new(&self.seats, &tried, Flags::DRAIN.with(Flags::MAINT));
+        let index = self.selector.select(&among, &Query { key: Some(key), entropy: key })?;
+        Some(&self.members[index].server)
+    }
+
     /// The algorithm, so that the next snapshot's pool can go on where this one is.
     pub fn selector(&self) -> &Arc<dyn Selector> {
         &self.selector

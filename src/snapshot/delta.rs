@@ -58,6 +58,21 @@ pub struct Delta {
 }
 
 impl Delta {
+    /// Servers that the next snapshot does not have, with how long what is in flight there may run on.
+    pub fn leaving(&self) -> &[(Arc<Server>, Duration)] {
+        &self.leaving
+    }
+
+    /// Servers whose probe is another one: their results so far no longer count, their state stays.
+    pub fn recounted(&self) -> &[Arc<Server>] {
+        &self.recounted
+    }
+
+    /// Servers that are probed no longer and so taken to be up.
+    pub fn unprobed(&self) -> &[Arc<Server>] {
+        &self.unprobed
+    }
+
     /// Tells the servers, once the new snapshot is in force.
     pub fn settle(&self, now: Instant) {
         for server in &self.rejoining {

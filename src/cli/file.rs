@@ -1,0 +1,70 @@
+//! A configuration file as commands read it: its text, and its plan or its problems as `check` shows them.
+
+use super::{complain, say};
+use crate::config::{self, Plan, Problem};
+use crate::{acme, tls};
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// A file could not be used, and its reader knows why by now.
+#[derive(Debug)]
+pub(super) struct Refused;
+
+impl From<Refused> for ExitCode {
+    fn from(Refused: Refused) -> Self {
+        Self::FAILURE
+    }
+}
+
+/// The file's name for messages, and its text.
+pub(super) fn read(file: &Path) -> Result<(String, String), Refused> {
+    let name = file.display().to_string();
+    match std::fs::read(file).map(String::from_utf8) {
+        Ok(Ok(text)) => Ok((name, text)),
+        Ok(Err(error)) => {
+            let at = error.utf8_error().valid_up_to();
+            complain(&format!("{name}: is not UTF-8 text: byte {at} does not belong"));
+            Err(Refused)
+        }
+        Err(error) => {
+            complain(&format!("{name}: cannot be read: {error}"));
+            Err(Refused)
+        }
+    }
+}
+
+/// What is wrong with the files that a plan names.
+pub(super) fn beside(plan: &Plan, text: &str) -> Vec<Problem> {
+    [tls::check(plan, text), acme::check(plan, text)].concat()
+}
+
+pub(super) fn in_color(json: bool) -> bool {
+    !json && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// The plan of a file and its warnings. If it is refused, its problems are shown as `check` shows them.
+/// `further` looks at what a plan names beside itself.
+pub(super) fn plan(
+    file: &Path,
+    json: bool,
+    further: impl Fn(&Plan, &str) -> Vec<Problem>,
+) -> Result<(Plan, Vec<String>), Refused> {
+    let (name, text) = read(file)?;
+    let (report, good) =
+        config::check_further(&name, &text, json, in_color(json), |plan| further(plan, &text));
+    match config::parse(&text) {
+        Ok((plan, problems)) if good => {
+            let found = further(&plan, &text);
+            let warning = |problem: &Problem| {
+                format!("{name}:{}:{}: {}", problem.spot.line, problem.spot.column, problem.sentence())
+            };
+            let warnings = problems.iter().chain(&found).map(warning).collect();
+            Ok((plan, warnings))
+        }
+        _ => {
+            say(&report);
+            Err(Refused)
+        }
+    }
+}

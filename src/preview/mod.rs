@@ -1,0 +1,211 @@
+//! What a reload will change, told before it does. It reads the very `Delta` that a reload carries out, and
+//! asks the very selectors that serve.
+
+mod churn;
+mod render;
+pub mod report;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod warnings;
+
+pub use render::render;
+pub use report::Report;
+
+use crate::config::plan;
+use crate::pool;
+use crate::snapshot::{Delta, Snapshot};
+use report::{Change, Health, Listener, Pool, Routes, Server, Sorted};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The difference between what is in force and the snapshot it evolves to. `n_keys` keys are looked up for each
+/// pool that hashes.
+pub fn report(in_force: &Snapshot, next: &Snapshot, delta: &Delta, n_keys: u32) -> Report {
+    let settings = settings::process(&in_force.plan).changes_to(&settings::process(&next.plan));
+    let waits = |change: &&Change| {
+        change.key == "process.threads" || change.key == "admin.address" || change.key.starts_with("log.")
+    };
+    let at_next_start = settings.iter().filter(waits).map(|change| change.key.clone()).collect();
+    let pools = Pools { in_force, next, delta, n_keys, facts: Facts::of(delta) };
+    let as_names = |names: &[plan::Name]| names.iter().map(ToString::to_string).collect();
+    let report = Report {
+        changes: !settings.is_empty()
+            || !delta.listeners.none()
+            || !delta.routes.none()
+            || !delta.pools.none()
+            || !delta.servers.none(),
+        settings,
+        at_next_start,
+        listeners: Sorted {
+            added: delta.listeners.added.iter().map(|name| listener(in_force, next, name)).collect(),
+            removed: delta.listeners.removed.iter().map(|name| listener(in_force, next, name)).collect(),
+            changed: delta.listeners.changed.iter().map(|name| listener(in_force, next, name)).collect(),
+            kept: as_names(&delta.listeners.kept),
+        },
+        routes: Sorted {
+            added: delta.routes.added.iter().map(|name| routes(in_force, next, name)).collect(),
+            removed: delta.routes.removed.iter().map(|name| routes(in_force, next, name)).collect(),
+            changed: delta.routes.changed.iter().map(|name| routes(in_force, next, name)).collect(),
+            kept: as_names(&delta.routes.kept),
+        },
+        pools: Sorted {
+            added: delta.pools.added.iter().map(|name| pools.pool(name)).collect(),
+            removed: delta.pools.removed.iter().map(|name| pools.pool(name)).collect(),
+            changed: delta.pools.changed.iter().map(|name| pools.pool(name)).collect(),
+            kept: as_names(&delta.pools.kept),
+        },
+        warnings: Vec::new(),
+    };
+    let warnings = warnings::of(in_force, next, &report);
+    Report { warnings, ..report }
+}
+
+/// A change that no key here tells of is told all the same.
+fn or_others(changes: Vec<Change>) -> Vec<Change> {
+    match changes.is_empty() {
+        true => vec![Change { key: "other settings".to_owned(), old: None, new: None }],
+        false => changes,
+    }
+}
+
+fn listener(in_force: &Snapshot, next: &Snapshot, name: &str) -> Listener {
+    let find = |snapshot: &Snapshot| {
+        let listener = snapshot.listeners().iter().find(|listener| &*listener.plan.name == name)?;
+        Some((listener.plan.clone(), settings::listener(&snapshot.plan, &listener.plan)))
+    };
+    let (old, new) = (find(in_force), find(next));
+    let keys = match (&old, &new) {
+        (Some((_, old)), Some((_, new))) => or_others(old.changes_to(new)),
+        _ => Vec::new(),
+    };
+    let addresses = new.or(old).map(|(listener, _)| listener.addresses).unwrap_or_default();
+    Listener { name: name.to_owned(), addresses: addresses.iter().map(ToString::to_string).collect(), keys }
+}
+
+fn routes(in_force: &Snapshot, next: &Snapshot, name: &str) -> Routes {
+    let rules = |snapshot: &Snapshot| -> Vec<String> {
+        let routes = snapshot.plan.routes.iter().find(|routes| &*routes.name == name);
+        let rules = routes.iter().flat_map(|routes| &routes.rules);
+        rules.map(|rule| settings::rule(&snapshot.plan, rule)).collect()
+    };
+    let (old, new) = (rules(in_force), rules(next));
+    let without = |these: &[String], those: &[String]| -> Vec<String> {
+        these.iter().filter(|rule| !those.contains(rule)).cloned().collect()
+    };
+    let staying = |these: &[String], those: &[String]| without(these, &without(these, those));
+    Routes {
+        name: name.to_owned(),
+        added: without(&new, &old),
+        removed: without(&old, &new),
+        reordered: staying(&old, &new) != staying(&new, &old),
+    }
+}
+
+/// What the delta says of single servers, by their ids.
+struct Facts {
+    leaving: HashMap<u32, Duration>,
+    recounted: HashSet<u32>,
+    unprobed: HashSet<u32>,
+}
+
+impl Facts {
+    fn of(delta: &Delta) -> Self {
+        Self {
+            leaving: delta.leaving().iter().map(|(server, within)| (server.id(), *within)).collect(),
+            recounted: delta.recounted().iter().map(|server| server.id()).collect(),
+            unprobed: delta.unprobed().iter().map(|server| server.id()).collect(),
+        }
+    }
+}
+
+struct Pools<'a> {
+    in_force: &'a Snapshot,
+    next: &'a Snapshot,
+    delta: &'a Delta,
+    n_keys: u32,
+    facts: Facts,
+}
+
+impl Pools<'_> {
+    fn pool(&self, name: &str) -> Pool {
+        let (old, new) = (self.in_force.pool(name), self.next.pool(name));
+        let (keys, churn) = match (old, new) {
+            (Some(old), Some(new)) => {
+                let mut keys = settings::pool(&old.plan).changes_to(&settings::pool(&new.plan));
+                if keys.is_empty() && old.plan.servers == new.plan.servers {
+                    keys = or_others(keys);
+                }
+                (keys, churn::churn(old, new, self.n_keys))
+            }
+            _ => (Vec::new(), None),
+        };
+        let of_pool = |servers: &[Arc<pool::Server>]| -> Vec<_> {
+            servers.iter().filter(|server| &**server.pool() == name).cloned().collect()
+        };
+        let servers = &self.delta.servers;
+        let (added, removed) = (of_pool(&servers.added), of_pool(&servers.removed));
+        let (changed, kept) = (of_pool(&servers.changed), of_pool(&servers.kept));
+        let mut health = Health::default();
+        let is_probed = new.is_some_and(|pool| pool.plan.health.is_some());
+        let joining: HashSet<u32> = added.iter().map(|server| server.id()).collect();
+        let stays = |server: &&Arc<pool::Server>| !joining.contains(&server.id());
+        let members = new.iter().flat_map(|pool| pool.members.iter().map(|member| &member.server));
+        for server in members.filter(stays) {
+            let list = match server.id() {
+                id if self.facts.recounted.contains(&id) => &mut health.counts_reset,
+                id if self.facts.unprobed.contains(&id) => &mut health.assumed_up,
+                _ if is_probed => &mut health.kept,
+                _ => continue,
+            };
+            list.push(server.name().to_string());
+        }
+        let is_probing =
+            |server: &&Arc<pool::Server>| is_probed && server.state().health == pool::HealthState::Probing;
+        health.probing = added.iter().filter(is_probing).map(|server| server.name().to_string()).collect();
+        let servers_of =
+            |list: &[Arc<pool::Server>]| list.iter().map(|server| self.server(server, old, new)).collect();
+        Pool {
+            name: name.to_owned(),
+            keys,
+            servers: Sorted {
+                added: servers_of(&added),
+                removed: servers_of(&removed),
+                changed: servers_of(&changed),
+                kept: kept.iter().map(|server| server.name().to_string()).collect(),
+            },
+            health,
+            churn,
+        }
+    }
+
+    fn server(
+        &self,
+        server: &pool::Server,
+        old: Option<&Arc<pool::Pool>>,
+        new: Option<&Arc<pool::Pool>>,
+    ) -> Server {
+        let planned = |pool: Option<&Arc<pool::Pool>>| {
+            let pool = pool?;
+            let place = pool.members.iter().position(|member| member.server.id() == server.id())?;
+            Some(pool.plan.servers[place].clone())
+        };
+        let (old, new) = (planned(old), planned(new));
+        let keys = match (&old, &new) {
+            (Some(old), Some(new)) => settings::server(old).changes_to(&settings::server(new)),
+            _ => Vec::new(),
+        };
+        let leaving = self.facts.leaving.get(&server.id());
+        let drained = |planned: &Option<plan::Server>| planned.as_ref().is_some_and(|planned| planned.drain);
+        Server {
+            name: server.name().to_string(),
+            address: server.address().to_string(),
+            weight: new.as_ref().or(old.as_ref()).map_or(0, |planned| planned.weight.get()),
+            in_flight: server.in_flight(),
+            keys,
+            drains: leaving.is_some() || drained(&new) && !drained(&old),
+            drains_within: leaving.map(|within| settings::span(*within)),
+        }
+    }
+}

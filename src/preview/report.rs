@@ -1,0 +1,113 @@
+//! What a reload changes, as a value: `--json` prints it as it is.
+
+use serde::Serialize;
+
+/// Everything that a reload changes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// Whether there is anything.
+    pub changes: bool,
+    /// Settings of the process, with their full path.
+    pub settings: Vec<Change>,
+    /// Of those, the ones that wait for the next start.
+    pub at_next_start: Vec<String>,
+    pub listeners: Sorted<Listener>,
+    pub routes: Sorted<Routes>,
+    pub pools: Sorted<Pool>,
+    /// What an operator may not expect.
+    pub warnings: Vec<String>,
+}
+
+/// Things of one kind by what becomes of them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Sorted<T> {
+    pub added: Vec<T>,
+    pub removed: Vec<T>,
+    pub changed: Vec<T>,
+    /// Their names.
+    pub kept: Vec<String>,
+}
+
+/// A key with another value; `null` where it is not set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    pub key: String,
+    pub old: Option<String>,
+    pub new: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listener {
+    pub name: String,
+    pub addresses: Vec<String>,
+    pub keys: Vec<Change>,
+}
+
+/// A list of routes; rules as text, in their order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Routes {
+    pub name: String,
+    pub added: Vec<String>,
+    pub removed: Vec<String>,
+    /// Rules that stay come in another order.
+    pub reordered: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Pool {
+    pub name: String,
+    pub keys: Vec<Change>,
+    pub servers: Sorted<Server>,
+    pub health: Health,
+    /// Of a pool that hashes the same part of requests before and after.
+    pub churn: Option<Churn>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Server {
+    pub name: String,
+    pub address: String,
+    pub weight: u16,
+    /// Requests and connections that it has now.
+    pub in_flight: u32,
+    pub keys: Vec<Change>,
+    /// It gets nothing new.
+    pub drains: bool,
+    /// How long what is in flight may run on; `null` is to its end.
+    pub drains_within: Option<String>,
+}
+
+/// What becomes of what probes have found; names of servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// State and counts stay.
+    pub kept: Vec<String>,
+    /// The probe is another one: the state stays, counts start anew.
+    pub counts_reset: Vec<String>,
+    /// Probed no longer, and so taken to be up.
+    pub assumed_up: Vec<String>,
+    /// New, and without requests until the first probe passes.
+    pub probing: Vec<String>,
+}
+
+/// How many keys another server has afterwards, while all servers are up.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Churn {
+    /// The keys `0` to `keys - 1` were looked up.
+    pub keys: u32,
+    pub moved: u32,
+    pub share: f64,
+    /// The share that must move under any placement by weight.
+    pub minimum: f64,
+    /// Servers whose share is another one.
+    pub servers: Vec<Share>,
+}
+
+/// A server's share of the sampled keys.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Share {
+    pub server: String,
+    pub address: String,
+    pub before: f64,
+    pub after: f64,
+}

@@ -1,0 +1,300 @@
+//! A plan's settings as an operator writes them: each key with its value, so that two plans can be compared.
+
+use super::report::Change;
+use crate::config::plan::{
+    self, AccessLog, Balance, Entry, HashKey, Health, HostPattern, PathPattern, Plan, Probe,
+};
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::time::Duration;
+
+/// Keys with their values; one that is `null` is left out.
+#[derive(Debug, Default)]
+pub(super) struct Settings(BTreeMap<String, String>);
+
+impl Settings {
+    fn set(&mut self, key: &str, value: impl Display) {
+        self.0.insert(key.to_owned(), value.to_string());
+    }
+
+    fn set_some(&mut self, key: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.set(key, value);
+        }
+    }
+
+    /// The keys whose values differ.
+    pub(super) fn changes_to(&self, new: &Self) -> Vec<Change> {
+        let added = new.0.keys().filter(|key| !self.0.contains_key(*key));
+        let mut keys: Vec<_> = self.0.keys().chain(added).collect();
+        keys.sort_unstable();
+        let change = |key: &String| {
+            let (old, new) = (self.0.get(key).cloned(), new.0.get(key).cloned());
+            (old != new).then(|| Change { key: key.clone(), old, new })
+        };
+        keys.into_iter().filter_map(change).collect()
+    }
+}
+
+/// `1500ms`, `60s`.
+pub(super) fn span(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        _ if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
+        _ if bytes.is_multiple_of(1 << 10) => format!("{}KiB", bytes >> 10),
+        _ => format!("{bytes}B"),
+    }
+}
+
+/// `[a, b]`; `None` for none.
+fn list<T: Display>(items: impl IntoIterator<Item = T>) -> Option<String> {
+    let items: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();
+    (!items.is_empty()).then(|| format!("[{}]", items.join(", ")))
+}
+
+/// The name in YAML of what is written as one word in code: `UseAll` is `use_all`.
+fn word(value: impl std::fmt::Debug) -> String {
+    let mut word = String::new();
+    for (at, letter) in format!("{value:?}").chars().enumerate() {
+        if letter.is_ascii_uppercase() && at > 0 {
+            word.push('_');
+        }
+        word.push(letter.to_ascii_lowercase());
+    }
+    word
+}
+
+/// What is neither a listener's, nor a pool's, nor a list of routes.
+pub(super) fn process(plan: &Plan) -> Settings {
+    let mut settings = Settings::default();
+    let threads = plan.process.threads.map_or_else(|| "auto".to_owned(), |threads| threads.to_string());
+    settings.set("process.threads", threads);
+    settings.set("process.max_connections", plan.process.max_connections);
+    settings.set("process.shutdown_timeout", span(plan.process.shutdown_timeout));
+    settings.set_some("admin.address", plan.admin.address);
+    settings.set("log.level", word(plan.log.level));
+    settings.set("log.format", word(plan.log.format));
+    match &plan.access_log {
+        None => settings.set("access_log", "off"),
+        Some(AccessLog { path, format }) => {
+            settings.set("access_log.path", path);
+            settings.set("access_log.format", word(format));
+        }
+    }
+    if let Some(acme) = &plan.acme {
+        settings.set("acme.directory", &acme.directory);
+        settings.set_some("acme.contact", list(&acme.contact));
+        settings.set(
+            "acme.challenge",
+            match acme.challenge {
+                plan::AcmeChallenge::TlsAlpn01 => "tls_alpn_01",
+                plan::AcmeChallenge::Http01 => "http_01",
+            },
+        );
+        settings.set("acme.storage", acme.storage.display());
+        settings.set_some("acme.ca", acme.ca.as_ref().map(|ca| ca.display()));
+        if let Some(account) = &acme.external_account {
+            settings.set("acme.external_account.key_id", &account.key_id);
+            settings.set("acme.external_account.hmac_key_file", account.hmac_key_file.display());
+        }
+    }
+    settings
+}
+
+pub(super) fn listener(plan: &Plan, listener: &plan::Listener) -> Settings {
+    let mut settings = Settings::default();
+    settings.set_some("addresses", list(&listener.addresses));
+    settings.set("protocol", word(listener.protocol));
+    match listener.entry {
+        Entry::Pool(pool) => settings.set("pool", &plan.pools[pool].name),
+        Entry::Routes(routes) => settings.set("routes", &plan.routes[routes].name),
+        Entry::RedirectToHttps => settings.set("redirect_to_https", true),
+    }
+    settings.set_some("proxy_protocol.from", list(&listener.proxies));
+    settings.set_some("trusted_proxies", list(&listener.trusted_proxies));
+    if let Some(tls) = &listener.tls {
+        let files = |certificate: &plan::Certificate| {
+            let ocsp = certificate.ocsp.as_ref().map(|ocsp| format!(" + {}", ocsp.display()));
+            let (cert, key) = (certificate.cert.display(), certificate.key.display());
+            format!("{cert} + {key}{}", ocsp.unwrap_or_default())
+        };
+        settings.set_some("tls.certificates", list(tls.certificates.iter().map(files)));
+        settings.set_some("tls.acme.names", list(&tls.acme));
+        settings.set(
+            "tls.min_version",
+            match tls.min_version {
+                plan::TlsVersion::Tls12 => "1.2",
+                plan::TlsVersion::Tls13 => "1.3",
+            },
+        );
+        if let Some(ca) = &tls.client_ca {
+            settings.set("tls.client_ca.file", ca.file.display());
+            settings.set("tls.client_ca.required", ca.is_required);
+        }
+        settings.set_some("tls.hsts", tls.hsts.as_ref());
+    }
+    let http2 = &listener.http2;
+    settings.set("http2.max_concurrent_streams", http2.max_concurrent_streams);
+    settings.set("http2.stream_window", size(http2.stream_window));
+    settings.set("http2.connection_window", size(http2.connection_window));
+    settings.set_some("http2.max_age", http2.max_age.map(span));
+    settings.set_some("http2.max_requests", http2.max_requests);
+    let limits = &listener.limits;
+    settings.set_some("limits.connections", limits.connections);
+    settings.set_some("limits.connections_per_client", limits.connections_per_client);
+    settings.set_some("limits.handshakes", limits.handshakes);
+    settings.set("limits.request_headers", size(limits.request_headers));
+    settings.set("limits.request_body", size(limits.request_body));
+    let timeouts = &listener.timeouts;
+    settings.set("timeouts.request_header", span(timeouts.request_header));
+    settings.set("timeouts.request_body", span(timeouts.request_body));
+    settings.set("timeouts.idle", span(timeouts.idle));
+    settings.set("timeouts.tls_handshake", span(timeouts.tls_handshake));
+    settings
+}
+
+/// Everything of a pool but its servers.
+pub(super) fn pool(pool: &plan::Pool) -> Settings {
+    let mut settings = Settings::default();
+    match &pool.balance {
+        Balance::ConsistentHash { key, bounded_load } => {
+            settings.set("balance", "consistent_hash");
+            settings.set("balance.consistent_hash.key", hash_key(key));
+            settings.set_some("balance.consistent_hash.bounded_load", *bounded_load);
+        }
+        other => settings.set("balance", word(other)),
+    }
+    match &pool.health {
+        None => {}
+        Some(health) => self::health(health, &mut settings),
+    }
+    settings.set("when_all_unhealthy", word(pool.when_all_unhealthy));
+    settings.set("retries.max", pool.retries.max);
+    settings.set("retries.budget", pool.retries.budget);
+    let on = &pool.retries.on;
+    let words = [(on.connect, "connect"), (on.reset, "reset")];
+    let words = words.iter().filter(|(is_on, _)| *is_on).map(|(_, word)| (*word).to_owned());
+    let on = list(words.chain(on.statuses.iter().map(u16::to_string)));
+    settings.set("retries.on", on.unwrap_or_else(|| "[]".to_owned()));
+    let timeouts = &pool.timeouts;
+    settings.set("timeouts.connect", span(timeouts.connect));
+    settings.set("timeouts.response_header", span(timeouts.response_header));
+    settings.set("timeouts.stream_idle", span(timeouts.stream_idle));
+    settings.set("timeouts.tunnel_idle", span(timeouts.tunnel_idle));
+    settings.set("timeouts.request", span(timeouts.request));
+    settings.set("timeouts.keepalive", span(timeouts.keepalive));
+    settings.set("drain_timeout", span(pool.drain_timeout));
+    settings.set_some("proxy_protocol", pool.proxy_protocol.map(word));
+    settings.set("protocol", word(pool.protocol));
+    if let Some(tls) = &pool.tls {
+        settings.set("tls.verify", tls.verify);
+        settings.set_some("tls.server_name", tls.server_name.as_ref());
+        settings.set_some("tls.ca", tls.ca.as_ref().map(|ca| ca.display()));
+        if let Some((cert, key)) = &tls.identity {
+            settings.set("tls.cert", cert.display());
+            settings.set("tls.key", key.display());
+        }
+    }
+    settings
+}
+
+/// `client_ip`, `{header: X-User}`.
+pub(super) fn hash_key(key: &HashKey) -> String {
+    match key {
+        HashKey::ClientIp => "client_ip".to_owned(),
+        HashKey::Path => "path".to_owned(),
+        HashKey::Uri => "uri".to_owned(),
+        HashKey::Header(name) => format!("{{header: {name}}}"),
+        HashKey::Cookie(name) => format!("{{cookie: {name}}}"),
+        HashKey::Query(name) => format!("{{query: {name}}}"),
+    }
+}
+
+fn health(health: &Health, settings: &mut Settings) {
+    match &health.probe {
+        Probe::Http(http) => {
+            settings.set("health.http.path", &http.path);
+            settings.set("health.http.method", &http.method);
+            settings.set_some("health.http.host", http.host.as_ref());
+            let statuses = http.expect_status.iter().map(|range| match range.start() == range.end() {
+                true => range.start().to_string(),
+                false => format!("{}-{}", range.start(), range.end()),
+            });
+            settings.set("health.http.expect_status", statuses.collect::<Vec<_>>().join(","));
+            settings.set_some("health.http.expect_body", http.expect_body.as_ref());
+        }
+        Probe::Tcp(tcp) => {
+            settings.set("health.tcp", "{}");
+            settings.set_some("health.tcp.send", tcp.send.as_ref().map(|text| text.escape_debug()));
+            settings.set_some("health.tcp.expect", tcp.expect.as_ref().map(|text| text.escape_debug()));
+        }
+        Probe::Tls(tls) => {
+            settings.set("health.tls.verify", tls.verify);
+            settings.set_some("health.tls.server_name", tls.server_name.as_ref());
+        }
+        Probe::Grpc(grpc) => {
+            settings.set("health.grpc", "{}");
+            settings.set_some("health.grpc.service", grpc.service.as_ref());
+        }
+        Probe::Udp(udp) => {
+            settings.set("health.udp.send", udp.send.escape_ascii());
+            settings.set_some("health.udp.expect", udp.expect.as_ref().map(|bytes| bytes.escape_ascii()));
+        }
+    }
+    settings.set_some("health.port", health.port);
+    settings.set("health.interval", span(health.interval));
+    settings.set("health.timeout", span(health.timeout));
+    settings.set("health.fall", health.fall);
+    settings.set("health.rise", health.rise);
+    settings.set("health.jitter", health.jitter);
+    settings.set("health.initial", word(health.initial));
+}
+
+/// A server that stays is at the same address.
+pub(super) fn server(server: &plan::Server) -> Settings {
+    let mut settings = Settings::default();
+    settings.set("weight", server.weight.get());
+    settings.set_some("max_connections", server.max_connections);
+    settings.set("drain", server.drain);
+    settings
+}
+
+/// `GET,HEAD *.shop.example /static/* x-beta: 1 -> static`
+pub(super) fn rule(plan: &Plan, rule: &plan::Rule) -> String {
+    let matcher = &rule.matcher;
+    let mut parts = Vec::new();
+    if !matcher.methods.is_empty() {
+        parts.push(matcher.methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(","));
+    }
+    parts.extend(matcher.host.as_ref().map(host));
+    parts.extend(matcher.path.as_ref().map(path));
+    parts.extend(
+        matcher
+            .headers
+            .iter()
+            .map(|header| format!("{}: {}", header.name, header.value.as_deref().unwrap_or("*"))),
+    );
+    parts.extend(list(&matcher.alpn).map(|alpn| format!("alpn {alpn}")));
+    if parts.is_empty() {
+        parts.push("everything".to_owned());
+    }
+    format!("{} -> {}", parts.join(" "), plan.pools[rule.pool].name)
+}
+
+pub(super) fn host(pattern: &HostPattern) -> String {
+    match pattern {
+        HostPattern::Exact(host) => host.clone(),
+        HostPattern::Suffix(suffix) => format!("*{suffix}"),
+    }
+}
+
+pub(super) fn path(pattern: &PathPattern) -> String {
+    match pattern {
+        PathPattern::Exact(path) => path.clone(),
+        PathPattern::Prefix(prefix) => format!("{prefix}*"),
+    }
+}

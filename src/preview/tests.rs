@@ -1,0 +1,225 @@
+//! What is told of a reload, against what a reload does.
+
+use super::{Report, render, report, settings};
+use crate::config::{keys, parse};
+use crate::pool::{Query, Tried};
+use crate::snapshot::Snapshot;
+use std::time::Instant;
+
+fn snapshot(text: &str) -> Snapshot {
+    let (plan, _) = parse(text).expect("a good configuration");
+    Snapshot::empty().evolve(plan, Instant::now()).0
+}
+
+fn after(in_force: &Snapshot, text: &str) -> Report {
+    let (plan, _) = parse(text).expect("a good configuration");
+    let (next, delta) = in_force.evolve(plan, Instant::now());
+    report(in_force, &next, &delta, 20_000)
+}
+
+/// A file with one pool of these servers, such as `a b=50`, and these further keys.
+fn file(servers: &str, pool: &str) -> String {
+    let server = |text: &str| {
+        let (name, weight) = text.split_once('=').unwrap_or((text, "100"));
+        let port = 9000 + u16::from(name.as_bytes()[0]);
+        format!("{{ name: {name}, address: 127.0.0.1:{port}, weight: {weight} }}")
+    };
+    let servers: Vec<_> = servers.split(' ').map(server).collect();
+    format!(
+        "listeners:\n  web: {{ address: 127.0.0.1:8080, pool: app }}\npools:\n  app:\n    servers: [{}]\n{pool}",
+        servers.join(", ")
+    )
+}
+
+const HASH: &str = "    balance: { consistent_hash: { key: { header: X-Key } } }\n";
+
+fn churn(old: &str, new: &str) -> (f64, f64) {
+    let report = after(&snapshot(&file(old, HASH)), &file(new, HASH));
+    let churn = report.pools.changed[0].churn.clone().expect("the pool hashes before and after");
+    (churn.share, churn.minimum)
+}
+
+#[test]
+fn the_same_file_changes_nothing() {
+    let text = file("a b c", HASH);
+    let report = after(&snapshot(&text), &text);
+    assert!(!report.changes && report.warnings.is_empty(), "{report:?}");
+    assert!(render(&report).starts_with("nothing changes\n"));
+}
+
+#[test]
+fn keys_that_move_are_near_the_least_that_must() {
+    for (old, new, minimum) in [
+        ("a b c d", "a b c", 0.25),
+        ("a b c d", "a b c d e", 0.2),
+        ("a b c d", "a b c d=200", 0.15),
+        ("a b c d", "d c b a", 0.0),
+    ] {
+        let (share, least) = churn(old, new);
+        assert!((least - minimum).abs() < 1e-9, "{old} to {new}: {least}");
+        assert!((share - minimum).abs() < 0.05, "{old} to {new}: {share}");
+    }
+}
+
+#[test]
+fn a_server_at_another_address_is_another_one() {
+    let old = file("a b", HASH);
+    let report = after(&snapshot(&old), &old.replace("9097", "9999"));
+    let pool = &report.pools.changed[0];
+    assert_eq!((pool.servers.added.len(), pool.servers.removed.len()), (1, 1));
+    let churn = pool.churn.as_ref().expect("it hashes");
+    assert_eq!(churn.minimum, 0.5);
+    assert!((churn.share - 0.5).abs() < 0.1, "{churn:?}");
+}
+
+#[test]
+fn drains_and_health_are_those_of_the_delta() {
+    let http = "    health: { http: /healthz }\n    drain_timeout: 5s\n";
+    let in_force = snapshot(&file("a b c", http));
+    let report = after(&in_force, &file("b c=50 d", http));
+    let pool = &report.pools.changed[0];
+    assert_eq!(pool.servers.removed[0].drains_within.as_deref(), Some("5s"));
+    assert_eq!(pool.servers.kept, ["b"]);
+    assert_eq!(pool.servers.changed[0].keys[0].new.as_deref(), Some("50"));
+    assert_eq!(pool.health.kept, ["b", "c"]);
+    assert_eq!(pool.health.probing, ["d"]);
+    let report = after(&in_force, &file("a b c", "    health: { tcp: {} }\n    drain_timeout: 5s\n"));
+    assert_eq!(report.pools.changed[0].health.counts_reset, ["a", "b", "c"]);
+    let report = after(&in_force, &file("a b c", "    drain_timeout: 5s\n"));
+    assert_eq!(report.pools.changed[0].health.assumed_up, ["a", "b", "c"]);
+}
+
+#[test]
+fn what_is_in_flight_is_told_and_left_alone() {
+    let in_force = snapshot(&file("a", ""));
+    let lease = in_force.pools()[0].pick(&Query::default(), &mut Tried::new());
+    let second = in_force.pools()[0].pick(&Query::default(), &mut Tried::new());
+    let limited = file("a", "").replace("weight: 100", "max_connections: 1");
+    let report = after(&in_force, &limited);
+    assert!(
+        report.warnings[0].contains("a has 2 in flight, above its new max_connections of 1"),
+        "{report:?}"
+    );
+    let report = after(&in_force, &file("b", ""));
+    let gone = &report.pools.changed[0].servers.removed[0];
+    assert_eq!((gone.in_flight, gone.drains), (2, true));
+    assert!(lease.is_ok() && second.is_ok());
+    assert_eq!(in_force.pools()[0].members[0].server.state().membership, crate::pool::Membership::Present);
+}
+
+fn warns(old: &str, new: &str, part: &str) {
+    let report = after(&snapshot(old), new);
+    assert!(report.warnings.iter().any(|warning| warning.contains(part)), "{part:?}: {:?}", report.warnings);
+}
+
+#[test]
+fn what_may_surprise_is_warned_of() {
+    let old = file("a b", HASH);
+    warns(&old, &old.replace("weight: 100", "drain: true"), "every server is drained");
+    warns(&old, &file("c d", HASH), "all servers are replaced at once, and none of them is probed");
+    let probed = "    health: { http: / }\n    when_all_unhealthy: refuse\n";
+    warns(&file("a b", probed), &file("c d", probed), "503 until a probe has passed");
+    warns(&old, &old.replace("header: X-Key", "cookie: sid"), "from {header: x-key} to {cookie: sid}");
+    // A server's points follow from its own weight, so a common factor is not without effect.
+    warns(&file("a b c=50", HASH), &file("a=50 b=50 c=25", HASH), "though only 0.0% must");
+    warns(&old, &file("a b", ""), "no longer stay with their server");
+    warns(&old, &format!("log: {{ level: debug }}\n{old}"), "log.level takes effect at the next start");
+    let limit = |n: u32| old.replace("weight: 100", &format!("max_connections: {n}"));
+    warns(&limit(20), &limit(15), "can take 30 requests at once; before, 40");
+}
+
+#[test]
+fn rules_are_compared_by_what_they_say() {
+    let text = |rules: &str| {
+        format!(
+            "listeners:\n  web: {{ address: 127.0.0.1:8080, routes: shop }}\nroutes:\n  shop:\n{rules}\
+             pools:\n  app: {{ servers: [127.0.0.1:9001] }}\n"
+        )
+    };
+    let (first, second) =
+        ("    - { match: { path: /a/* }, pool: app }\n", "    - { match: { methods: [GET] }, pool: app }\n");
+    let last = "    - { pool: app }\n";
+    let old = snapshot(&text(&format!("{first}{last}")));
+    let routes = |rules: String| after(&old, &text(&rules)).routes.changed[0].clone();
+    let inserted = routes(format!("{second}{first}{last}"));
+    assert_eq!((inserted.added.as_slice(), inserted.reordered), (&["GET -> app".to_owned()][..], false));
+    assert!(inserted.removed.is_empty());
+    assert_eq!(routes(last.to_owned()).removed, ["/a/* -> app"]);
+    let old = snapshot(&text(&format!("{first}{second}{last}")));
+    assert!(after(&old, &text(&format!("{second}{first}{last}"))).routes.changed[0].reordered);
+}
+
+/// A key that is added to the configuration and not here would change without being told by name.
+#[test]
+fn every_key_of_listeners_pools_and_servers_is_told() {
+    let text = "\
+acme: { directory: \"https://ca.example/dir\", accept_terms: true, contact: [\"mailto:a@b.example\"], ca: ca.pem,
+  external_account: { key_id: k, hmac_key_file: f } }
+listeners:
+  web:
+    addresses: [127.0.0.1:8443]
+    pool: app
+    tls: { certificates: [{ cert: c.pem, key: k.pem, ocsp: o.der }], acme: { names: [a.example] }, client_ca: { file: x.pem, required: false },
+      hsts: 1d }
+    proxy_protocol: { from: [10.0.0.0/8] }
+    trusted_proxies: [10.0.0.0/8]
+    http2: { max_age: 1h, max_requests: 9 }
+  plain: { address: 127.0.0.1:80, redirect_to_https: true }
+pools:
+  app:
+    balance: { consistent_hash: { bounded_load: 125% } }
+    servers: [{ address: 127.0.0.1:1, max_connections: 5 }]
+    health: { http: { path: /, host: h, expect_body: b }, port: 81 }
+    proxy_protocol: v1
+    tls: { server_name: app.internal, ca: ca.pem, cert: a.pem, key: a.key }
+";
+    let snapshot = snapshot(text);
+    let told: Vec<String> = [
+        settings::process(&snapshot.plan),
+        settings::listener(&snapshot.plan, &snapshot.plan.listeners[0]),
+        settings::listener(&snapshot.plan, &snapshot.plan.listeners[1]),
+        settings::pool(&snapshot.plan.pools[0]),
+        settings::server(&snapshot.plan.pools[0].servers[0]),
+    ]
+    .iter()
+    .flat_map(|settings| settings::Settings::default().changes_to(settings))
+    .map(|change| change.key)
+    .collect();
+    // Other forms of what is told: other probes, `pool` beside `routes`, parts that a value shows together.
+    const OTHERWISE: [&str; 13] = [
+        "address",
+        "addresses",
+        "routes",
+        "name",
+        "accept_terms",
+        "access_log",
+        "tls.certificates",
+        "hsts",
+        "key",
+        "health.tcp",
+        "health.tls",
+        "health.grpc",
+        "health.udp",
+    ];
+    keys::each_section(&mut |section, keys| {
+        let (prefix, is_ours) = match section {
+            "listeners.NAME" | "pools.NAME" | "pools.NAME.servers[]" => (String::new(), true),
+            _ => match section.split_once("NAME.") {
+                Some((_, below)) => (format!("{below}."), !below.contains("[]")),
+                None => (format!("{section}."), !section.is_empty() && !section.contains("[]")),
+            },
+        };
+        if !is_ours || section.starts_with("routes") || section.ends_with("hsts") {
+            return;
+        }
+        for key in keys {
+            let path = format!("{prefix}{}", key.name);
+            let known = told.iter().any(|told| *told == path || told.starts_with(&format!("{path}.")));
+            let otherwise = OTHERWISE
+                .iter()
+                .any(|other| path == *other || path.starts_with(&format!("{other}.")) || key.name == *other);
+            let is_hash = path.starts_with("balance.consistent_hash.key.");
+            assert!(known || otherwise || is_hash || path == "servers", "{path} (of {section}) is not told");
+        }
+    });
+}

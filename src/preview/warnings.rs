@@ -1,0 +1,88 @@
+//! What a reload does that whoever wrote it may not expect.
+
+use super::report::{Pool, Report};
+use super::settings::hash_key;
+use crate::config::plan::{self, WhenAllUnhealthy};
+use crate::pool;
+use crate::snapshot::Snapshot;
+
+/// How far a ring's shares may be off the weights' before it is worth a word.
+const SLACK: f64 = 0.05;
+
+pub(super) fn of(in_force: &Snapshot, next: &Snapshot, report: &Report) -> Vec<String> {
+    let mut warnings: Vec<_> =
+        report.at_next_start.iter().map(|key| format!("{key} takes effect at the next start only")).collect();
+    for told in report.pools.changed.iter().chain(&report.pools.added) {
+        if let Some(new) = next.pool(&told.name) {
+            let old = in_force.pool(&told.name).map(|old| &**old);
+            warnings.extend(
+                of_pool(old, new, told).into_iter().map(|text| format!("pools.{}: {text}", told.name)),
+            );
+        }
+    }
+    warnings
+}
+
+fn of_pool(old: Option<&pool::Pool>, new: &pool::Pool, told: &Pool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut usable = new.members.iter().filter(|member| !member.drain).peekable();
+    if usable.peek().is_none() {
+        warnings.push("every server is drained: requests are answered with 503".to_owned());
+        return warnings;
+    }
+    let Some(old) = old else { return warnings };
+    let is_new = |member: &pool::Member| {
+        old.members.iter().all(|before| before.server.id() != member.server.id() || before.drain)
+    };
+    if usable.all(is_new) {
+        let until = match (&new.plan.health, new.plan.when_all_unhealthy) {
+            (None, _) => "and none of them is probed",
+            (Some(health), _) if health.initial == plan::Initial::Up => "and all are taken to be up unproven",
+            (_, WhenAllUnhealthy::UseAll) => "so requests go to servers that no probe has passed yet",
+            (_, WhenAllUnhealthy::Refuse) => "so requests are answered with 503 until a probe has passed",
+        };
+        warnings.push(format!("all servers are replaced at once, {until}"));
+    }
+    match (old.hash_key(), new.hash_key()) {
+        (Some(before), Some(after)) if before != after => warnings.push(format!(
+            "the hash key changes from {} to {}: every client is placed anew",
+            hash_key(before),
+            hash_key(after)
+        )),
+        (Some(_), None) => warnings.push("clients no longer stay with their server".to_owned()),
+        _ => {}
+    }
+    if let (Some(before), Some(after)) = (capacity(old), capacity(new))
+        && after < before
+    {
+        warnings.push(format!("its servers can take {after} requests at once; before, {before}"));
+    }
+    for member in &new.members {
+        let in_flight = member.server.in_flight();
+        if let Some(max) = member.max_connections.filter(|max| max.get() < in_flight) {
+            let name = member.server.name();
+            warnings.push(format!(
+                "{name} has {in_flight} in flight, above its new max_connections of {max}: nothing new until then"
+            ));
+        }
+    }
+    if let Some(churn) = &told.churn
+        && churn.share > churn.minimum + SLACK
+    {
+        let (share, minimum) = (churn.share * 100.0, churn.minimum * 100.0);
+        let instead = match minimum < 0.01 {
+            true => "; weights in the same proportions as before are better left as they were",
+            false => "",
+        };
+        warnings.push(format!(
+            "{share:.1}% of its keys get another server, though only {minimum:.1}% must{instead}"
+        ));
+    }
+    warnings
+}
+
+/// What all usable servers can take at once; `None` is without limit.
+fn capacity(pool: &pool::Pool) -> Option<u64> {
+    let usable = pool.members.iter().filter(|member| !member.drain);
+    usable.map(|member| member.max_connections.map(|max| u64::from(max.get()))).sum()
+}
