@@ -1,17 +1,20 @@
 //! Assembles the process: the workers' threads, the control runtime, signals, the admin endpoint.
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Entrance};
+use crate::config::DEFAULT_SOCKET;
 use crate::config::plan::{LogFormat, LogLevel, Plan, Transport};
-use crate::control::{Change, Control, Doors, Live, Loaded, OnTurn, RESERVED_FILES, Source, load};
-use crate::edge::{Carry, Gate, Inherited, Tell, Workers};
+use crate::control::{Beside, Change, Control, Doors, Live, Loaded, OnTurn, RESERVED_FILES, Source, load};
+use crate::edge::{self, Bound, Carry, Gate, Inherited, SocketFile, Tell, Workers};
 use crate::serve::{Carrier, Proxy, Reporter, Service};
 use crate::units::Address;
 use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
@@ -19,8 +22,11 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// What the admin endpoint's socket is called when it is passed on.
+/// What the admin endpoint's sockets are called when they are passed on.
 const ADMIN: &str = "evenkeel-admin";
+const ADMIN_SOCKET: &str = "evenkeel-admin-socket";
+/// Who may use the unix socket: its owner and its group.
+const SOCKET_MODE: u32 = 0o660;
 /// Idle connections to servers that one worker keeps, over all servers.
 const IDLE_TO_SERVERS: usize = 4096;
 /// Tries of one request at most, whatever the pools say; Pingora needs a number.
@@ -33,6 +39,8 @@ pub(crate) enum NotStarted {
     Refused(String),
     #[error("admin.address: cannot listen on {address}: {error}; choose another address, or `address: null`")]
     Admin { address: std::net::SocketAddr, error: io::Error },
+    #[error("admin.socket: cannot listen on {path}: {error}; choose another path, or `socket: null`")]
+    AdminSocket { path: String, error: io::Error },
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
 }
@@ -96,12 +104,19 @@ async fn serve(
     let (changes, inbox) = mpsc::unbounded_channel();
     tokio::spawn(signals.pass_on(changes.clone()));
     let doors = Arc::new(Doors::default());
-    let admin_address = loaded.plan.admin.address;
-    let admin_passed = match admin_address {
-        Some(address) => inherited.claim(ADMIN, &Address::Inet(address), Transport::Stream, 1)?,
-        None => None,
+    let settings = loaded.plan.admin.clone();
+    let passed = Passed {
+        tcp: match settings.address {
+            Some(address) => inherited.claim(ADMIN, &Address::Inet(address), Transport::Stream, 1)?,
+            None => None,
+        },
+        unix: match settings.socket.clone() {
+            Some(path) => inherited.claim(ADMIN_SOCKET, &Address::Unix(path), Transport::Stream, 1)?,
+            None => None,
+        },
     };
     let before = inherited.before();
+    let admin = Admin::new(Arc::clone(&live), Arc::clone(&doors), changes.clone(), start.source.name());
     let mut control = Control::new(
         Arc::clone(&live),
         start.source,
@@ -112,25 +127,9 @@ async fn serve(
         changes,
     );
     control.inherit(inherited);
+    control.recall_overrides(settings.state_file.as_deref());
     control.take_over(loaded).map_err(|refused| NotStarted::Refused(refused.to_string()))?;
-    let mut admin_at = None;
-    if let Some(address) = admin_address {
-        let wrong = |error| NotStarted::Admin { address, error };
-        let listener = match admin_passed.and_then(|bound| bound.sockets.into_iter().next()) {
-            Some(socket) => TcpListener::from_std(socket.into()).map_err(wrong)?,
-            None => TcpListener::bind(address).await.map_err(wrong)?,
-        };
-        let to_pass_on = listener.as_fd().try_clone_to_owned().map_err(wrong)?;
-        let address = listener.local_addr().map_err(wrong)?;
-        admin_at = Some(address);
-        info!(%address, "admin endpoint");
-        let task = tokio::spawn(async move {
-            if let Err(error) = admin::serve(listener, Admin { live, doors }).await {
-                error!(%error, "the admin endpoint has ended");
-            }
-        });
-        control.pass_on_too(ADMIN, to_pass_on, task.abort_handle());
-    }
+    let admin_at = open_admin(&mut control, &settings, passed, &admin)?;
     control.open().await;
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         warn!(%error, "cannot notify the service manager");
@@ -144,6 +143,72 @@ async fn serve(
     }
     control.run(inbox).await;
     Ok(())
+}
+
+/// Admin sockets that the process before us had.
+struct Passed {
+    tcp: Option<Bound>,
+    unix: Option<Bound>,
+}
+
+/// Opens the admin endpoint's two entrances; returns the address of the one over TCP.
+fn open_admin(
+    control: &mut Control,
+    settings: &crate::config::plan::Admin,
+    passed: Passed,
+    admin: &Admin,
+) -> Result<Option<std::net::SocketAddr>, NotStarted> {
+    if let Some(path) = &settings.socket {
+        let opened = match passed.unix {
+            Some(bound) => unix_entrance(bound),
+            None => bind_socket(path).and_then(unix_entrance),
+        };
+        match opened {
+            Ok((entrance, socket, file)) => {
+                info!(path = %path.display(), "admin socket");
+                let task = tokio::spawn(admin::serve(entrance, admin.clone()));
+                control.pass_on_too(Beside { name: ADMIN_SOCKET, socket, task: task.abort_handle(), file });
+            }
+            // Nobody asked for it, and there are machines where it cannot be.
+            Err(error) if *path == *Path::new(DEFAULT_SOCKET) => {
+                warn!(path = %path.display(), %error, "no admin socket; commands need `--address`, or another `admin.socket`");
+            }
+            Err(error) => return Err(NotStarted::AdminSocket { path: path.display().to_string(), error }),
+        }
+    }
+    let Some(address) = settings.address else { return Ok(None) };
+    let wrong = |error| NotStarted::Admin { address, error };
+    let bound = match passed.tcp {
+        Some(bound) => bound,
+        None => edge::bind(&Address::Inet(address), Transport::Stream, 1).map_err(wrong)?,
+    };
+    let socket = bound.sockets.into_iter().next().ok_or_else(|| wrong(io::ErrorKind::NotFound.into()))?;
+    let listener = TcpListener::from_std(socket.try_clone().map_err(wrong)?.into()).map_err(wrong)?;
+    let address = listener.local_addr().map_err(wrong)?;
+    info!(%address, "admin endpoint");
+    let task = tokio::spawn(admin::serve(Entrance::Tcp(listener), admin.clone()));
+    control.pass_on_too(Beside { name: ADMIN, socket, task: task.abort_handle(), file: None });
+    Ok(Some(address))
+}
+
+fn bind_socket(path: &Path) -> io::Result<Bound> {
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        std::fs::create_dir_all(directory)?;
+    }
+    let bound = edge::bind(&Address::Unix(path.to_owned()), Transport::Stream, 1)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
+    Ok(bound)
+}
+
+fn unix_entrance(bound: Bound) -> io::Result<(Entrance, OwnedFd, Option<SocketFile>)> {
+    let Bound { address, sockets, file } = bound;
+    let socket = sockets.into_iter().next().ok_or(io::ErrorKind::NotFound)?;
+    let listener = UnixListener::from_std(socket.try_clone()?.into())?;
+    let file = match (file, address) {
+        (None, Address::Unix(path)) => Some(SocketFile::at(&path)),
+        (file, _) => file,
+    };
+    Ok((Entrance::Unix(listener), socket, file))
 }
 
 /// The signals we answer to.
@@ -169,7 +234,7 @@ impl Signals {
     async fn pass_on(mut self, changes: mpsc::UnboundedSender<Change>) {
         loop {
             let change = tokio::select! {
-                _ = self.hangup.recv() => Change::Reload,
+                _ = self.hangup.recv() => Change::Reload(None),
                 _ = self.terminate.recv() => Change::Drain,
                 _ = self.interrupt.recv() => Change::Stop,
                 _ = self.user1.recv() => Change::ReopenLogs,

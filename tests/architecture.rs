@@ -221,12 +221,15 @@ fn the_table_has_the_rooms_we_think_it_has() {
     let pure: Vec<_> = rooms.iter().filter(|room| room.is_pure).map(|room| room.name.as_str()).collect();
     let expected = [
         "units",
+        "api",
+        "events",
         "config::plan",
         "client_hello",
         "fields",
         "origination",
         "pool",
         "select",
+        "operate",
         "route",
         "proxy_header",
         "websocket",
@@ -238,6 +241,7 @@ fn the_table_has_the_rooms_we_think_it_has() {
     assert_eq!(pure, expected);
     let others: Vec<_> = rooms.iter().filter(|room| !room.is_pure).map(|room| room.name.as_str()).collect();
     let expected = [
+        "token",
         "memory",
         "tls",
         "probe",

@@ -111,12 +111,14 @@ fn run_with_an_address_in_use_is_1_and_says_which() {
     let listener = taken.address.to_string();
     let text =
         plain(&[app.address], "", "").replace("address: 127.0.0.1:0,", &format!("address: {listener},"));
-    let (_directory, file) = with_file(&format!("admin: {{ address: null }}\n{text}"));
+    let (_directory, file) = with_file(&format!("admin: {{ address: null, socket: null }}\n{text}"));
     let (code, _, err) = run(&["run", "-c", &file]);
     assert_eq!(code, Some(1));
     assert!(err.contains(&format!("listeners.web: cannot listen on {listener}")), "{err}");
-    let (_directory, file) =
-        with_file(&format!("admin: {{ address: {listener} }}\n{}", plain(&[app.address], "", "")));
+    let (_directory, file) = with_file(&format!(
+        "admin: {{ address: {listener}, socket: null }}\n{}",
+        plain(&[app.address], "", "")
+    ));
     let (code, _, err) = run(&["run", "-c", &file]);
     assert_eq!(code, Some(1));
     assert!(err.contains("admin.address: cannot listen on"), "{err}");
@@ -129,7 +131,7 @@ fn a_second_process_cannot_take_the_firsts_address() {
     let address = balancer.address("web").to_string();
     let text =
         plain(&[app.address], "", "").replace("address: 127.0.0.1:0,", &format!("address: {address},"));
-    let (_directory, file) = with_file(&format!("admin: {{ address: null }}\n{text}"));
+    let (_directory, file) = with_file(&format!("admin: {{ address: null, socket: null }}\n{text}"));
     let (code, _, err) = run(&["run", "-c", &file]);
     assert_eq!(code, Some(1));
     assert!(err.contains("in use"), "{err}");

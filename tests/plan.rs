@@ -193,7 +193,7 @@ fn hashing(servers: &[Given]) -> String {
         .map(|(name, address, weight)| format!("{{ name: {name}, address: {address}, weight: {weight} }}"))
         .collect();
     format!(
-        "admin: {{ address: 127.0.0.1:0 }}\nlisteners:\n  web: {{ address: 127.0.0.1:0, pool: app }}\npools:\n  \
+        "admin: {{ address: 127.0.0.1:0, socket: null, state_file: null }}\nlisteners:\n  web: {{ address: 127.0.0.1:0, pool: app }}\npools:\n  \
          app:\n    balance: {{ consistent_hash: {{ key: {{ header: X-Key }} }} }}\n    servers: [{}]\n",
         servers.join(", ")
     )

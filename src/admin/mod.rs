@@ -1,33 +1,63 @@
-//! The admin endpoint: metrics for Prometheus, health for those who decide whether to send us traffic.
-//! It runs beside the data path, on the control runtime, and can change nothing.
+//! The admin endpoint: metrics for Prometheus, health for those who decide whether to send us traffic, and the API.
+//! It runs beside the data path, on the control runtime; what changes something goes through control's inbox.
 
-use crate::control::{Doors, Live};
+mod access;
+mod answer;
+mod api;
+mod connections;
+mod view;
+
+pub(crate) use access::Way;
+pub(crate) use connections::{Entrance, serve};
+
+use crate::control::{Change, Doors, Live};
 use crate::metrics::Page;
+use access::Bucket;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use std::io;
 use std::sync::Arc;
-use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tracing::error;
 
-/// What the endpoint shows.
+/// What the endpoint shows, and whom it asks for changes.
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
     pub(crate) live: Arc<Live>,
     pub(crate) doors: Arc<Doors>,
+    pub(crate) changes: mpsc::UnboundedSender<Change>,
+    /// What the configuration is called.
+    pub(crate) configuration: String,
+    /// Requests to the API over TCP that may come now.
+    pub(crate) bucket: Arc<Bucket>,
 }
 
-/// Serves until the process ends.
-pub(crate) async fn serve(listener: TcpListener, admin: Admin) -> io::Result<()> {
-    let router = Router::new()
+impl Admin {
+    pub(crate) fn new(
+        live: Arc<Live>,
+        doors: Arc<Doors>,
+        changes: mpsc::UnboundedSender<Change>,
+        configuration: String,
+    ) -> Self {
+        Self { live, doors, changes, configuration, bucket: Arc::default() }
+    }
+}
+
+/// Everything that is served, for requests that came this way.
+pub(crate) fn router(admin: Admin, way: Way) -> Router {
+    let guarded = Router::new()
+        .nest("/api/v1", api::router())
         .route("/metrics", get(metrics))
+        .fallback(answer::nothing_here)
+        .method_not_allowed_fallback(answer::not_this_method)
+        .layer(axum::middleware::from_fn_with_state((admin.clone(), way), access::admit));
+    Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(readyz))
-        .with_state(admin);
-    axum::serve(listener, router).await
+        .merge(guarded)
+        .with_state(admin)
 }
 
 /// 200 while new traffic is welcome, 503 once the process stops.
@@ -45,6 +75,8 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         snapshot: &admin.live.snapshot(),
         listeners: &admin.doors.readings(),
         access_log_dropped: admin.live.access_log.dropped(),
+        events: &admin.live.book.counts(),
+        events_lost: admin.live.book.lost(),
     };
     match page.render() {
         Ok(page) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response(),

@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -116,7 +117,7 @@ fn configuration(address: SocketAddr, apps: &[(&str, SocketAddr)]) -> String {
         .map(|(name, address)| format!("      - {{ name: {name}, address: {address} }}\n"))
         .collect();
     format!(
-        "admin: {{ address: 127.0.0.1:0 }}
+        "admin: {{ address: 127.0.0.1:0, socket: {}, state_file: null }}
 access_log: off
 listeners:
   web: {{ address: {address}, pool: app }}
@@ -125,8 +126,14 @@ pools:
     balance: least_connections
     servers:
 {servers}    health: {{ http: /healthz, interval: 1s, timeout: 500ms, fall: 2, rise: 2 }}
-"
+",
+        socket().display()
     )
+}
+
+/// Of this process alone: the usual place may be taken, or not be ours.
+fn socket() -> PathBuf {
+    std::env::temp_dir().join(format!("evenkeel-demo-{}.sock", std::process::id()))
 }
 
 fn welcome(address: SocketAddr, admin: Option<SocketAddr>, configuration: &str) -> String {
@@ -142,13 +149,18 @@ Try:
   curl http://{address}/                            who answers?
   for i in $(seq 20); do curl -s http://{address}/ & done; wait
                                                          the slow one gets fewer
+  export EVENKEEL_SOCKET={}
+  evenkeel status                                        pools and servers
+  evenkeel drain app/slow                                it gets nothing new; `evenkeel ready app/slow` ends it
+  evenkeel events                                        what became of them, and why
 {metrics}
 The configuration is this file:
 
 {indented}
 Servers that go down and come back are shown here. Ctrl-C ends it.
 
-"
+",
+        socket().display()
     )
 }
 

@@ -1,12 +1,20 @@
 //! The command line: one file for each command that is more than a call.
 
+mod client;
 mod demo;
+mod events;
 mod file;
+mod operate;
 mod plan;
+mod reload;
+mod status;
+mod table;
 
+use crate::api::status::State;
 use crate::control::Source;
 use crate::server::{self, NotStarted, Start};
 use clap::{Parser, Subcommand};
+use client::Failed;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,6 +54,33 @@ enum Command {
     /// Exit code 0: nothing changes; 3: something does; 1: a file is refused, and its problems are shown.
     #[command(after_help = "Example: evenkeel plan new.yaml --against /etc/evenkeel/evenkeel.yaml")]
     Plan(plan::Options),
+    /// Have the running process read its file again, and show what changed.
+    ///
+    /// Exit code 1: the file was refused, and nothing has changed.
+    #[command(after_help = "Example: evenkeel reload")]
+    Reload(reload::Options),
+    /// Show pools and servers as they are now.
+    #[command(after_help = "Example: evenkeel status app")]
+    Status(status::Options),
+    /// Send a server nothing new; what is in flight finishes, and probes go on.
+    ///
+    /// Refused if what is left of the pool cannot carry what the pool carries now.
+    #[command(after_help = "Example: evenkeel drain app/app3 --wait")]
+    Drain(operate::Removal),
+    /// Send a server nothing at all, not even probes.
+    #[command(after_help = "Example: evenkeel maint app/app3 --wait")]
+    Maint(operate::Removal),
+    /// End an operator's drain or maintenance.
+    ///
+    /// A server that was in maintenance is probed before it gets requests. What the configuration drains stays drained.
+    #[command(after_help = "Example: evenkeel ready app/app3")]
+    Ready(operate::Return),
+    /// Give a server another weight, until it is given back or the server leaves the configuration.
+    #[command(after_help = "Example: evenkeel weight app/app3 50")]
+    Weight(operate::Weight),
+    /// Show what became of servers, pools and the configuration, when, and why.
+    #[command(after_help = "Example: evenkeel events app/app3 --since 2h")]
+    Events(events::Options),
     /// See it work: three small app servers and a balancer in front, no file needed.
     #[command(after_help = "Example: evenkeel demo")]
     Demo {
@@ -64,8 +99,19 @@ pub fn main() -> ExitCode {
         }
         Command::Check { file, json } => check(&file, json),
         Command::Plan(options) => plan::run(&options),
+        Command::Reload(options) => done(reload::run(&options)),
+        Command::Status(options) => done(status::run(&options)),
+        Command::Drain(options) => done(operate::remove(&options, State::Drain)),
+        Command::Maint(options) => done(operate::remove(&options, State::Maint)),
+        Command::Ready(options) => done(operate::ready(&options)),
+        Command::Weight(options) => done(operate::weigh(&options)),
+        Command::Events(options) => done(events::run(&options)),
         Command::Demo { port } => ended(demo::run(port)),
     }
+}
+
+fn done(result: Result<ExitCode, Failed>) -> ExitCode {
+    result.unwrap_or_else(Failed::into)
 }
 
 fn ended(result: Result<(), NotStarted>) -> ExitCode {

@@ -9,7 +9,7 @@ use super::place::At;
 use super::plan::{Listener, Plan, Pool, Routes, Transport};
 use super::pool::pool;
 use super::problem::Fault;
-use super::process::{access_log, admin, log, process};
+use super::process::{access_log, admin, events, log, process};
 use super::route::routes;
 use super::section::Section;
 use crate::units::Address;
@@ -24,6 +24,7 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
     let admin = file.section("admin", admin);
     let log = file.section("log", log);
     let access_log = access_log(&file);
+    let events = file.section("events", events);
     let acme = acme::acme(&file);
 
     let places = (file.get("listeners"), file.get("routes"), file.get("pools"));
@@ -35,11 +36,14 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
 
     let planned_pools = read_pools(&pools);
     let planned_routes = read_routes(&routes, &pool_names);
-    let admin_address = admin.as_ref().and_then(|admin| admin.address);
-    let taken = admin_address.map(|address| {
-        // Line 0 is the default, which stands nowhere.
-        (Address::Inet(address), file.get("admin").map_or(0, |at| at.line()))
-    });
+    // Line 0 is the default, which stands nowhere.
+    let line = file.get("admin").map_or(0, |at| at.line());
+    let taken: Vec<_> = admin
+        .iter()
+        .flat_map(|admin| [admin.address.map(Address::Inet), admin.socket.clone().map(Address::Unix)])
+        .flatten()
+        .map(|address| (address, line))
+        .collect();
     let known = Known::new(&pool_names, &route_names, &planned_pools, &planned_routes);
     let planned_listeners = read_listeners(&listeners, &known, taken);
     acme::check(&file, acme.as_ref(), &planned_listeners);
@@ -53,6 +57,7 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
         admin: admin?,
         log: log?,
         access_log,
+        events: events?,
         acme,
         listeners: planned_listeners,
         routes: planned_routes,
@@ -92,13 +97,9 @@ fn read_routes(lists: &Named<'_>, pools: &Names<'_>) -> Vec<Routes> {
     lists.iter().flatten().filter_map(|(name, at)| routes(name, at, pools, &mut taken)).collect()
 }
 
-fn read_listeners(
-    listeners: &Named<'_>,
-    known: &Known<'_>,
-    admin: Option<(Address, usize)>,
-) -> Vec<Listener> {
+fn read_listeners(listeners: &Named<'_>, known: &Known<'_>, admin: Vec<(Address, usize)>) -> Vec<Listener> {
     let mut taken = Once::default();
-    if let Some((address, line)) = admin {
+    for (address, line) in admin {
         taken.seen((Transport::Stream, address), line);
     }
     let mut read =

@@ -68,6 +68,7 @@ pub const FILE: &[Key] = &[
     key("admin", Kind::Section(ADMIN), "{}"),
     key("log", Kind::Section(LOG), "{}"),
     key("access_log", Kind::Either("`off`", ACCESS_LOG), "{}"),
+    key("events", Kind::Section(EVENTS), "{}"),
     nullable("acme", Kind::Section(ACME), "null"),
     given("listeners", Kind::Named(LISTENER)),
     key("routes", Kind::NamedLists(RULE), "{}"),
@@ -80,11 +81,17 @@ pub(super) const PROCESS: &[Key] = &[
     key("shutdown_timeout", Kind::Duration(MS, DAY), "60s"),
 ];
 
-pub(super) const ADMIN: &[Key] = &[nullable(
-    "address",
-    Kind::Text("a loopback IP address with a port, like `127.0.0.1:9900`"),
-    "127.0.0.1:9900",
-)];
+pub(super) const ADMIN: &[Key] = &[
+    nullable("socket", Kind::Text("the path of a unix socket"), "/run/evenkeel/admin.sock"),
+    nullable("address", Kind::Text("an IP address with a port, like `127.0.0.1:9900`"), "127.0.0.1:9900"),
+    nullable("token_file", Kind::Text("the path of a file"), "null"),
+    nullable("state_file", Kind::Text("the path of a file"), "/var/lib/evenkeel/state.json"),
+];
+
+pub(super) const EVENTS: &[Key] = &[
+    nullable("path", Kind::Text("the path of a file"), "null"),
+    key("keep", Kind::Count(100, 1_000_000), "10000"),
+];
 
 pub(super) const LOG: &[Key] = &[
     key("level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info"),

@@ -88,7 +88,8 @@ fn addresses(
         if !kernel_chooses && let Some(line) = taken.seen((protocol.transport(), address.clone()), at.line())
         {
             let help = match line {
-                0 => "it is the default of `admin.address`; use another port here or there".to_owned(),
+                0 => "it is the default of `admin.address` or `admin.socket`; use another here or there"
+                    .to_owned(),
                 _ => format!("see line {line}; use another address or port"),
             };
             at.refuse(Fault::new(format!("{address} is already listened on"), help));

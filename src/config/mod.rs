@@ -30,6 +30,9 @@ mod yaml;
 pub use plan::Plan;
 pub use problem::{Problem, Problems, Severity, Spot};
 
+/// Where the commands look for a process unless told otherwise: the default of `admin.socket`.
+pub const DEFAULT_SOCKET: &str = "/run/evenkeel/admin.sock";
+
 use serde_json::json;
 use std::cell::RefCell;
 

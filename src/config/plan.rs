@@ -21,6 +21,7 @@ pub struct Plan {
     pub log: Log,
     /// `None` when `access_log: off`.
     pub access_log: Option<AccessLog>,
+    pub events: Events,
     /// Where certificates come from that are not in files.
     pub acme: Option<Acme>,
     pub listeners: Vec<Listener>,
@@ -39,11 +40,26 @@ pub struct Process {
     pub shutdown_timeout: Duration,
 }
 
-/// Where metrics and health endpoints are served.
+/// How operators and Prometheus reach the process.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
+    /// The unix socket of the commands; `None` is none.
+    pub socket: Option<PathBuf>,
     /// `None` switches the endpoint off (`address: null`).
     pub address: Option<std::net::SocketAddr>,
+    /// Holds what a request over TCP must show to change something.
+    pub token_file: Option<PathBuf>,
+    /// Where operators' states outlive a restart.
+    pub state_file: Option<PathBuf>,
+}
+
+/// The health ledger: what became of servers, pools and the configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Events {
+    /// Where each is appended as a line of JSON, too.
+    pub path: Option<PathBuf>,
+    /// How many are kept in memory.
+    pub keep: u32,
 }
 
 /// The process's own log, on standard error.

@@ -1,7 +1,9 @@
 //! The sections about the process itself: threads, the admin address, the log and the access log.
 
 use super::keys::Kind;
-use super::plan::{AccessLog, AccessLogFormat, AccessLogPath, Admin, Log, LogFormat, LogLevel, Process};
+use super::plan::{
+    AccessLog, AccessLogFormat, AccessLogPath, Admin, Events, Log, LogFormat, LogLevel, Process,
+};
 use super::problem::{Fault, quoted};
 use super::section::{Section, out_of_range};
 use super::tree::Scalar;
@@ -31,25 +33,45 @@ fn threads(scalar: &Scalar<'_>) -> Result<Option<usize>, Fault> {
 }
 
 pub(super) fn admin(section: Section<'_>) -> Admin {
-    Admin { address: section.nullable("address", admin_address) }
+    let admin = Admin {
+        socket: section.nullable("socket", file_path),
+        address: section.nullable("address", admin_address),
+        token_file: section.nullable("token_file", file_path),
+        state_file: section.nullable("state_file", file_path),
+    };
+    if let (Some(address), None) = (admin.address, &admin.token_file)
+        && !address.ip().is_loopback()
+        && let Some(at) = section.get("address")
+    {
+        at.refuse(Fault::new(
+            format!("{address} can be reached from other machines, and there is no `token_file`"),
+            format!("add `token_file`, or use a loopback address like `127.0.0.1:{}`", address.port()),
+        ));
+    }
+    admin
+}
+
+pub(super) fn events(section: Section<'_>) -> Events {
+    Events { path: section.nullable("path", file_path), keep: section.count("keep") }
 }
 
 fn admin_address(scalar: &Scalar<'_>) -> Result<SocketAddr, Fault> {
-    let address: SocketAddr = scalar.text.parse().map_err(|_| {
+    scalar.text.parse().map_err(|_| {
         Fault::new(
             format!("{} is not an IP address with a port", quoted(&scalar.text)),
             "write it like `127.0.0.1:9900`, or `null` to switch it off",
         )
-    })?;
-    if !address.ip().is_loopback() {
-        return Err(Fault::new(
-            format!(
-                "{address} can be reached from other machines, and the admin endpoint asks for no token yet"
-            ),
-            format!("use a loopback address like `127.0.0.1:{}`", address.port()),
-        ));
+    })
+}
+
+fn file_path(scalar: &Scalar<'_>) -> Result<PathBuf, Fault> {
+    match &*scalar.text {
+        "" => Err(Fault::new("is empty", "write the path of a file, or `null` for none")),
+        path if path.ends_with('/') => {
+            Err(Fault::new(format!("{} is a directory", quoted(path)), "write the path of a file"))
+        }
+        path => Ok(PathBuf::from(path)),
     }
-    Ok(address)
 }
 
 pub(super) fn log(section: Section<'_>) -> Log {

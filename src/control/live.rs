@@ -1,13 +1,18 @@
 //! What the whole process shares: the snapshot in force, and the places where things are counted and
 //! logged. Only `control` can put another snapshot in force.
 
+use super::book::{Book, Entry};
 use crate::access_log::AccessLog;
 use crate::acme::Board;
+use crate::api::Receipt;
 use crate::metrics::Metrics;
+use crate::operate::Overrides;
 use crate::snapshot::Snapshot;
-use arc_swap::ArcSwap;
+use crate::token::Token;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use time::OffsetDateTime;
 
 /// The process's shared state.
 #[derive(Debug)]
@@ -17,6 +22,14 @@ pub(crate) struct Live {
     pub(crate) access_log: AccessLog,
     /// What authorities are answered with that ask whether a name is ours.
     pub(crate) board: Arc<Board>,
+    /// What became of servers and the configuration.
+    pub(crate) book: Book,
+    /// What operators have said of servers.
+    pub(crate) overrides: ArcSwap<Overrides>,
+    /// What requests to the API over TCP must show to change something.
+    pub(crate) token: ArcSwapOption<Token>,
+    pub(crate) last_reload: ArcSwapOption<Receipt>,
+    pub(crate) started: OffsetDateTime,
     draining: AtomicBool,
 }
 
@@ -27,6 +40,11 @@ impl Live {
             metrics: Metrics::default(),
             access_log: AccessLog::start(),
             board: Arc::default(),
+            book: Book::default(),
+            overrides: ArcSwap::default(),
+            token: ArcSwapOption::empty(),
+            last_reload: ArcSwapOption::empty(),
+            started: OffsetDateTime::now_utc(),
             draining: AtomicBool::new(false),
         })
     }
@@ -38,6 +56,11 @@ impl Live {
 
     pub(super) fn put_in_force(&self, snapshot: Arc<Snapshot>) {
         self.snapshot.store(snapshot);
+    }
+
+    /// Writes an event into the ledger.
+    pub(crate) fn record(&self, entry: Entry<'_>) {
+        self.book.record(self.snapshot.load().generation, entry);
     }
 
     pub(super) fn start_draining(&self) {

@@ -2,30 +2,38 @@
 //! (sockets, probes, metrics, logs) act on what changed. All or nothing: until the swap, a problem
 //! leaves everything as it was.
 
+mod book;
 mod live;
+mod operate;
 mod probing;
 mod reload;
 mod upgrade;
 
+pub(crate) use book::Entry;
 pub(crate) use live::Live;
+pub(crate) use operate::{NotDone, Operation, Wish};
 pub(crate) use probing::Turned;
 pub(crate) use reload::{Loaded, RESERVED_FILES, Source, load};
 
 use crate::access_log::Why;
 use crate::acme::Keeping;
-use crate::config::plan::{Name, Transport};
+use crate::api::{Evidence, Kind, Receipt};
+use crate::config::plan::{Name, Plan, Transport};
 use crate::edge::{Door, Gate, Inherited, Order, SocketFile, Workers};
 use crate::metrics::ListenerReading;
+use crate::pool::Operator;
 use crate::pool::{HealthState, Membership, Server};
+use crate::probe::Failure;
 use crate::tls::{Expiry, Managed};
 use crate::units::Address;
+use operate::health_word;
 use probing::Probing;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tracing::{error, info, warn};
 
@@ -35,7 +43,9 @@ const REAP: Duration = Duration::from_millis(100);
 /// What control is asked to do.
 #[derive(Debug)]
 pub(crate) enum Change {
-    Reload,
+    Reload(Option<Asked>),
+    /// What an operator wants of a server.
+    Operate(Wish),
     /// Open log files anew, after they were rotated away.
     ReopenLogs,
     /// Start the program anew and pass it the listening sockets.
@@ -46,6 +56,13 @@ pub(crate) enum Change {
     Drain,
     /// End now.
     Stop,
+}
+
+/// Who asks for a reload and wants to hear of it.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) actor: String,
+    pub(crate) answer: oneshot::Sender<Arc<Receipt>>,
 }
 
 /// Called at each change of a server's health.
@@ -64,6 +81,16 @@ struct Bound {
     /// Shared by the workers that use a socket.
     held: Arc<()>,
     file: Option<SocketFile>,
+}
+
+/// A socket that is passed on though no listener of the configuration has it.
+#[derive(Debug)]
+pub(crate) struct Beside {
+    pub(crate) name: &'static str,
+    pub(crate) socket: OwnedFd,
+    /// What accepts on it here.
+    pub(crate) task: AbortHandle,
+    pub(crate) file: Option<SocketFile>,
 }
 
 /// The listeners' live sides, where the admin endpoint can read them.
@@ -99,6 +126,8 @@ impl Doors {
 pub(crate) struct Control {
     live: Arc<Live>,
     source: Source,
+    /// The plan as it was written, without what operators have said since.
+    written: Plan,
     workers: Workers,
     gate: Arc<Gate>,
     doors: Arc<Doors>,
@@ -122,8 +151,8 @@ pub(crate) struct Control {
     held_back: Option<Vec<Key>>,
     /// Sockets that were open before us and no listener has claimed yet.
     inherited: Inherited,
-    /// What else a next process gets: by what name, and who accepts on it here.
-    beside: Vec<(&'static str, OwnedFd, AbortHandle)>,
+    /// What else a next process gets.
+    beside: Vec<Beside>,
     /// Our own inbox, for what we find out by ourselves.
     changes: mpsc::UnboundedSender<Change>,
     upgrading: bool,
@@ -148,6 +177,7 @@ impl Control {
             managed: HashMap::new(),
             ordered,
             probing: Probing::new(Arc::clone(&live), reports),
+            written: Plan::clone(&live.snapshot().plan),
             live,
             source,
             workers,
@@ -191,6 +221,9 @@ impl Control {
         for key in self.held_back.take().unwrap_or_default() {
             self.accept(&key);
         }
+        let version = env!("CARGO_PKG_VERSION");
+        let started = format!("ready: version {version}, process {}", std::process::id());
+        self.live.record(Entry::new(Kind::Process, "start", started));
         // Nothing can keep us from starting now, so what was passed to us is ours.
         for (key, bound) in &mut self.bound {
             if let (Address::Unix(path), None) = (&key.1, &bound.file) {
@@ -209,18 +242,25 @@ impl Control {
                 biased;
                 change = inbox.recv() => {
                     let mut change = change.unwrap_or(Change::Stop);
-                    if matches!(change, Change::Reload) {
+                    if let Change::Reload(asked) = change {
                         // Those that came while we were busy ask for the same file.
-                        let next = std::iter::from_fn(|| inbox.try_recv().ok())
-                            .find(|next| !matches!(next, Change::Reload));
-                        self.reload();
+                        let mut all = Vec::from_iter(asked);
+                        let next = std::iter::from_fn(|| inbox.try_recv().ok()).find_map(|next| match next {
+                            Change::Reload(asked) => {
+                                all.extend(asked);
+                                None
+                            }
+                            other => Some(other),
+                        });
+                        self.reload(all);
                         match next {
                             Some(next) => change = next,
                             None => continue,
                         }
                     }
                     match change {
-                        Change::Reload => {}
+                        Change::Reload(_) => {}
+                        Change::Operate(wish) => self.grant(wish),
                         Change::ReopenLogs => self.reopen_logs(),
                         Change::Upgrade => self.upgrade(),
                         Change::Next(Err(why)) => self.not_upgraded(&why),
@@ -253,6 +293,24 @@ impl Control {
         if let Some(on_turn) = &self.on_turn {
             on_turn(&turned);
         }
+        let server = &turned.server;
+        let failure = turned.failure.as_ref();
+        let cause = match (failure, turned.transition.to) {
+            (Some(failure), _) => failure.to_string(),
+            (None, _) => "the probe passed".to_owned(),
+        };
+        let (from, to) = (turned.transition.from, turned.transition.to);
+        self.live.record(Entry {
+            evidence: Some(Evidence {
+                result: failure.map_or("pass", Failure::label).to_owned(),
+                detail: failure.map(|failure| Evidence::bounded(failure.to_string())),
+                took_ms: milliseconds(turned.took),
+                in_flight: server.in_flight(),
+            }),
+            ..Entry::new(Kind::Health, "probe", cause)
+                .of(server.pool(), server.name())
+                .change(health_word(from), health_word(to))
+        });
         self.closing.push(turned.server);
     }
 
@@ -264,22 +322,30 @@ impl Control {
         }
         let now = Instant::now();
         let mut gone = false;
-        let (workers, failing_open) = (&self.workers, &self.failing_open);
+        let (workers, failing_open, live) = (&self.workers, &self.failing_open, &self.live);
         self.closing.retain(|server| {
             let (state, in_flight) = (server.state(), server.in_flight());
             let leaving = state.membership == Membership::Leaving;
             if in_flight == 0 {
                 gone |= leaving;
+                if leaving {
+                    live.record(
+                        Entry::new(Kind::Membership, "reload", "nothing is in flight any more")
+                            .of(server.pool(), server.name())
+                            .change("leaving", "gone"),
+                    );
+                }
                 return false;
             }
             // Failing open, a down server is in use on purpose.
-            if server.must_close(now) && (leaving || !failing_open.contains(server.pool())) {
+            let is_used = state.admin != Operator::Maint && failing_open.contains(server.pool());
+            if server.must_close(now) && (leaving || !is_used) {
                 let (server_id, why) = (server.id(), Why::Drained);
                 info!(pool = %server.pool(), server = %server.name(), in_flight,
                     "drain timeout passed; closing what is left");
                 workers.tell_all(|| Order::CloseLeased { server: server_id, why });
             }
-            leaving || state.health != HealthState::Up
+            leaving || state.health != HealthState::Up || state.admin == Operator::Maint
         });
         if gone {
             self.live.metrics.forget(&self.live.snapshot());
@@ -295,8 +361,16 @@ impl Control {
             let fails = pool.failing_open() && pool.counts().probing == 0;
             if fails && self.failing_open.insert(pool.name.clone()) {
                 error!(pool = %pool.name, "no healthy server left: sending to all that are not drained");
+                let cause = "no healthy server is left: requests go to every server that is not drained";
+                self.live.record(
+                    Entry::new(Kind::FailOpen, "probe", cause).of_pool(&pool.name).change("off", "on"),
+                );
             } else if !fails && self.failing_open.remove(&pool.name) {
                 info!(pool = %pool.name, "a healthy server is back: no longer sending to unhealthy ones");
+                let cause = "a healthy server is back";
+                self.live.record(
+                    Entry::new(Kind::FailOpen, "probe", cause).of_pool(&pool.name).change("on", "off"),
+                );
                 // What the others were given meanwhile has its full time to finish.
                 for member in &pool.members {
                     if member.server.state().health != HealthState::Up {
@@ -324,6 +398,11 @@ impl Control {
     async fn drain(mut self, mut inbox: mpsc::UnboundedReceiver<Change>) {
         let timeout = self.live.snapshot().plan.process.shutdown_timeout;
         info!(connections = self.gate.inside(), ?timeout, "stopping: finishing what is in flight");
+        self.live.record(Entry::new(
+            Kind::Process,
+            "signal",
+            format!("stopping: {} connections, {timeout:?} to finish", self.gate.inside()),
+        ));
         self.notify_stopping();
         self.live.start_draining();
         self.keeping.stop();
@@ -349,7 +428,9 @@ impl Control {
                 change = inbox.recv() => match change {
                     Some(Change::Stop) | None => return self.stop().await,
                     Some(Change::ReopenLogs) => self.reopen_logs(),
-                    Some(Change::Reload) => warn!("not reloading: the process is stopping"),
+                    Some(Change::Reload(_)) => warn!("not reloading: the process is stopping"),
+                    // Whoever asked hears that nobody will answer.
+                    Some(Change::Operate(_)) => {}
                     Some(Change::Upgrade) => warn!("not upgrading: the process is stopping"),
                     Some(Change::Drain | Change::Next(_)) => {}
                 },
@@ -370,4 +451,8 @@ impl Control {
             warn!("workers did not end in time");
         }
     }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
 }

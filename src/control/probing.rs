@@ -25,6 +25,8 @@ pub(crate) struct Turned {
     pub(crate) transition: Transition,
     /// The last probe's failure; none when it passed.
     pub(crate) failure: Option<Failure>,
+    /// How long the last probe took.
+    pub(crate) took: Duration,
 }
 
 /// All probe tasks.
@@ -113,9 +115,11 @@ impl Task {
         let series = self.live.metrics.server(server.id());
         series.certificate_expires(self.probe.certificate_expires());
         series.probed(result.as_ref().map_or_else(Failure::label, |()| "pass"));
-        self.live.metrics.probe_durations(server.pool()).record(started.elapsed());
         let now = Instant::now();
+        let took = now - started;
+        self.live.metrics.probe_durations(server.pool()).record(took);
         let failure = result.err();
+        series.failed(failure.as_ref().map(ToString::to_string));
         if let Some(failure) = &failure {
             debug!(pool = %server.pool(), server = %server.name(), reason = %failure, "probe failed");
         }
@@ -130,7 +134,7 @@ impl Task {
             warn!(pool = %server.pool(), server = %server.name(), reason, in_flight = server.in_flight(), "server down");
         }
         // The receiver lives as long as the process serves.
-        let _ = self.reports.send(Turned { server: Arc::clone(server), transition, failure });
+        let _ = self.reports.send(Turned { server: Arc::clone(server), transition, failure, took });
     }
 }
 

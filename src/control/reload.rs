@@ -1,21 +1,24 @@
 //! One reload, from the file's text to the followers' orders.
 
-use super::{Bound, Control, Key};
+use super::{Asked, Bound, Control, Entry, Key};
 use crate::access_log::Output;
 use crate::acme::{self, Material as AcmeMaterial};
+use crate::api::{Counted, HealthKept, Kind, Outcome, Receipt};
 use crate::config::plan::{AcmeChallenge, Name, Plan, Transport};
 use crate::config::{self, Problems};
 use crate::edge::{self, Accept, Door, Order};
 use crate::origination::{Material, Origination};
-use crate::pool::Pool;
+use crate::pool::{Pool, Server};
 use crate::snapshot::{Changes, Delta, Listener, Snapshot};
 use crate::tls::{self, Managed, Termination};
+use crate::token::{Token, TokenError};
 use crate::units::Address;
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
+use time::OffsetDateTime;
 use tracing::{error, info, warn};
 
 /// Where the configuration comes from.
@@ -58,13 +61,19 @@ pub(crate) enum Refused {
     ServerTls { pool: Name, error: rustls::Error },
     #[error("access_log.path: {path}: cannot be opened: {error}")]
     AccessLog { path: String, error: io::Error },
+    #[error("events.path: {path}: cannot be used: {error}")]
+    Events { path: String, error: io::Error },
+    #[error("admin.token_file: {path}: {error}")]
+    Token { path: String, error: TokenError },
 }
 
-/// What a reload did.
+/// What has changed.
 #[derive(Debug)]
-pub(crate) struct Receipt {
-    pub(crate) generation: u64,
-    pub(crate) delta: Delta,
+pub(crate) struct Taken {
+    delta: Delta,
+    warnings: Vec<String>,
+    /// Servers that took an operator's word with them.
+    ended: Vec<String>,
 }
 
 /// A configuration that was read, with the files that it names.
@@ -77,6 +86,8 @@ pub(crate) struct Loaded {
     acme: Option<AcmeMaterial>,
     /// For the log, once there is one.
     warnings: Vec<String>,
+    /// The text's SHA-256.
+    pub(crate) fingerprint: String,
 }
 
 /// Reads and checks a configuration and the files that it names.
@@ -105,58 +116,128 @@ pub(crate) fn load(source: &Source) -> Result<Loaded, Refused> {
         return Err(Refused::Problems(lines(&problems).join("\n")));
     }
     let managed = acme::stored(&plan);
-    Ok(Loaded { plan, files, managed, acme, warnings: lines(&problems) })
+    let fingerprint = fingerprint(&text);
+    Ok(Loaded { plan, files, managed, acme, warnings: lines(&problems), fingerprint })
 }
 
 impl Control {
-    /// Reloads and logs the outcome.
-    pub(super) fn reload(&mut self) {
+    /// Reloads, and tells the log, the ledger and everybody who asked what came of it.
+    pub(super) fn reload(&mut self, asked: Vec<Asked>) {
         // systemd wants the time with it (sd_notify(3)); without it at least the word.
         match sd_notify::NotifyState::monotonic_usec_now() {
             Ok(now) => Self::notify(&[sd_notify::NotifyState::Reloading, now]),
             Err(_) => Self::notify(&[sd_notify::NotifyState::Reloading]),
         }
         let started = Instant::now();
-        match load(&self.source).and_then(|loaded| self.take_over(loaded)) {
-            Ok(receipt) => receipt.log(started.elapsed()),
-            Err(refused) => {
-                self.live.metrics.reload_refused();
-                for line in refused.to_string().lines() {
-                    error!("{line}");
-                }
-                error!(generation = self.live.snapshot().generation, "reload refused; nothing has changed");
+        let actor = asked.first().map_or("signal", |asked| &asked.actor);
+        let mut receipt = match load(&self.source) {
+            Ok(loaded) => {
+                let fingerprint = loaded.fingerprint.clone();
+                let taken = self.take_over(loaded);
+                Receipt { fingerprint: Some(fingerprint), ..self.receipt(actor, taken) }
             }
+            Err(refused) => self.receipt(actor, Err(refused)),
+        };
+        receipt.took_ms = super::milliseconds(started.elapsed());
+        if receipt.outcome == Outcome::InForce {
+            log_taken(&receipt);
+        } else {
+            self.live.metrics.reload_refused();
+            for line in &receipt.problems {
+                error!("{line}");
+            }
+            error!(generation = receipt.generation, "reload refused; nothing has changed");
+        }
+        self.live.record(Entry::new(Kind::Reload, actor, cause(&receipt)));
+        let receipt = Arc::new(receipt);
+        self.live.last_reload.store(Some(Arc::clone(&receipt)));
+        for asked in asked {
+            // Whoever asked may have gone.
+            let _ = asked.answer.send(Arc::clone(&receipt));
         }
         Self::notify(&[sd_notify::NotifyState::Ready]);
     }
 
+    fn receipt(&self, actor: &str, taken: Result<Taken, Refused>) -> Receipt {
+        let generation = self.live.snapshot().generation;
+        let receipt = |outcome| Receipt {
+            configuration: self.source.name(),
+            ..Receipt::new(outcome, generation, OffsetDateTime::now_utc(), actor)
+        };
+        match taken {
+            Ok(Taken { delta, warnings, ended }) => {
+                let names = |names: &Vec<Name>| names.iter().map(ToString::to_string).collect();
+                let servers =
+                    |servers: &Vec<Arc<Server>>| servers.iter().map(|server| full_name(server)).collect();
+                let unsettled = delta.recounted().len() + delta.unprobed().len();
+                Receipt {
+                    listeners: counted(&delta.listeners, names),
+                    routes: counted(&delta.routes, names),
+                    pools: counted(&delta.pools, names),
+                    servers: counted(&delta.servers, servers),
+                    health: HealthKept {
+                        kept: (delta.servers.kept.len() + delta.servers.changed.len())
+                            .saturating_sub(unsettled),
+                        counts_reset: delta.recounted().iter().map(|server| full_name(server)).collect(),
+                        assumed_up: delta.unprobed().iter().map(|server| full_name(server)).collect(),
+                    },
+                    operator_states_ended: ended,
+                    warnings,
+                    ..receipt(Outcome::InForce)
+                }
+            }
+            Err(refused) => {
+                let problems = refused.to_string().lines().map(str::to_owned).collect();
+                Receipt { problems, ..receipt(Outcome::Refused) }
+            }
+        }
+    }
+
     /// Puts a plan in force. An error leaves everything as it was.
-    pub(crate) fn take_over(&mut self, loaded: Loaded) -> Result<Receipt, Refused> {
-        let Loaded { plan, files, mut managed, acme, warnings } = loaded;
-        for warning in warnings {
+    pub(crate) fn take_over(&mut self, loaded: Loaded) -> Result<Taken, Refused> {
+        let Loaded { mut plan, files, mut managed, acme, mut warnings, fingerprint: _ } = loaded;
+        for warning in &warnings {
             warn!("{warning}");
         }
         let current = self.live.snapshot();
+        let written = plan.clone();
+        let (overrides, ended) = self.live.overrides.load().kept_by(&plan);
+        overrides.weigh(&mut plan);
         let (next, delta) = current.evolve(plan, Instant::now());
         // What cannot be read for once is no reason to have none.
         for name in acme_names(&next).filter_map(|name| self.managed.get_key_value(name)) {
             managed.entry(name.0.clone()).or_insert_with(|| name.1.clone());
         }
+        let token = read_token(&next.plan)?;
         let terminations = self.terminations(&next, files.listeners, &managed)?;
         let originations = originations(&next, files.pools)?;
         let opened = self.open_new(&next)?;
         let access_log = (next.plan.access_log != current.plan.access_log)
             .then(|| open_access_log(&next.plan))
             .transpose()?;
-        warn_of_restart(&current, &next);
+        let events = &next.plan.events;
+        let wrong = |path: &Path, error| Refused::Events { path: path.display().to_string(), error };
+        if let (0, Some(path)) = (current.generation, &events.path) {
+            self.live.book.keep(events.keep);
+            self.live.book.recall(path).map_err(|error| wrong(path, error))?;
+        }
+        self.live
+            .book
+            .write_to(events.path.as_deref())
+            .map_err(|error| wrong(events.path.as_deref().unwrap_or(Path::new("")), error))?;
+        warnings.extend(warn_of_restart(&current, &next));
 
         // From here on nothing can fail.
+        self.live.book.keep(next.plan.events.keep);
         let next = Arc::new(next);
+        self.written = written;
+        self.live.token.store(token.map(Arc::new));
         self.live.put_in_force(Arc::clone(&next));
         for (pool, origination) in next.pools().iter().zip(originations) {
             pool.origination.store(origination);
         }
         delta.settle(Instant::now());
+        self.live.overrides.store(Arc::new(overrides));
         if let Some(output) = access_log {
             self.live.access_log.configure(output);
         }
@@ -168,16 +249,42 @@ impl Control {
         for server in &delta.probes_stopped {
             self.probing.stop(*server);
         }
-        for task in &delta.probes_started {
+        for task in delta.probes_started.iter().filter(|task| Self::is_probed_now(task)) {
             let origination = next.pool(task.server.pool()).map(|pool| Arc::clone(&pool.origination));
             self.probing.start(task.clone(), origination.unwrap_or_default());
+        }
+        self.follow_operators(&next);
+        if !ended.is_empty() {
+            self.save_overrides();
+        }
+        if current.generation > 0 {
+            self.record_members(&delta);
         }
         self.closing.extend(delta.servers.removed.iter().cloned());
         self.live.metrics.forget(&next);
         self.live.metrics.reload_succeeded(SystemTime::now());
         self.inherited.close_rest();
         self.look_for_failing_open();
-        Ok(Receipt { generation: next.generation, delta })
+        Ok(Taken { delta, warnings, ended })
+    }
+
+    /// Who joined and who leaves; thousands of them are told of together.
+    fn record_members(&self, delta: &Delta) {
+        const TOLD_ONE_BY_ONE: usize = 64;
+        let kinds = [("joined", &delta.servers.added), ("leaving", &delta.servers.removed)];
+        for (to, servers) in kinds {
+            if servers.len() > TOLD_ONE_BY_ONE {
+                let cause = format!("{} servers {to}", servers.len());
+                self.live.record(Entry::new(Kind::Membership, "reload", cause));
+                continue;
+            }
+            for server in servers {
+                let from = if to == "joined" { "absent" } else { "present" };
+                let cause = format!("{}, {} in flight", server.address(), server.in_flight());
+                let entry = Entry::new(Kind::Membership, "reload", cause);
+                self.live.record(entry.of(server.pool(), server.name()).change(from, to));
+            }
+        }
     }
 
     /// How each listener is to end TLS, in their order.
@@ -406,6 +513,7 @@ impl Control {
     }
 
     pub(super) fn reopen_logs(&self) {
+        self.live.book.reopen();
         let plan = Arc::clone(&self.live.snapshot().plan);
         match open_access_log(&plan) {
             Ok(output) => {
@@ -455,42 +563,78 @@ fn open_access_log(plan: &Plan) -> Result<AccessLogOutput, Refused> {
 }
 
 /// What only a restart can change.
-fn warn_of_restart(current: &Snapshot, next: &Snapshot) {
+fn warn_of_restart(current: &Snapshot, next: &Snapshot) -> Vec<String> {
     if current.generation == 0 {
-        return;
+        return Vec::new();
     }
-    if current.plan.process.threads != next.plan.process.threads {
-        warn!("process.threads has changed; it takes effect at the next start");
-    }
-    if current.plan.admin != next.plan.admin {
-        warn!("admin.address has changed; it takes effect at the next start");
-    }
-    if current.plan.log != next.plan.log {
-        warn!("log has changed; it takes effect at the next start");
+    let (old, new) = (&current.plan, &next.plan);
+    let waits = [
+        ("process.threads", old.process.threads != new.process.threads),
+        ("admin", old.admin != new.admin),
+        ("log", old.log != new.log),
+    ];
+    let warning = |(key, _)| {
+        let warning = format!("{key} has changed; it takes effect at the next start");
+        warn!("{warning}");
+        warning
+    };
+    waits.into_iter().filter(|(_, has_changed)| *has_changed).map(warning).collect()
+}
+
+/// What changes over TCP must show.
+fn read_token(plan: &Plan) -> Result<Option<Token>, Refused> {
+    let read = |path: &PathBuf| {
+        Token::read(path).map_err(|error| Refused::Token { path: path.display().to_string(), error })
+    };
+    plan.admin.token_file.as_ref().map(read).transpose()
+}
+
+/// As `sha256sum` prints it.
+fn fingerprint(text: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    data_encoding::HEXLOWER.encode(digest.as_ref())
+}
+
+/// How events and receipts call a server.
+fn full_name(server: &Server) -> String {
+    format!("{}/{}", server.pool(), server.name())
+}
+
+fn counted<T>(changes: &Changes<T>, names: impl Fn(&Vec<T>) -> Vec<String>) -> Counted {
+    Counted {
+        added: names(&changes.added),
+        removed: names(&changes.removed),
+        changed: names(&changes.changed),
+        kept: changes.kept.len(),
     }
 }
 
-impl Receipt {
-    /// `took` is from the signal to the moment the followers were told.
-    fn log(&self, took: Duration) {
-        let Delta { listeners, pools, routes, servers, probes_started, .. } = &self.delta;
-        let count = |changes: (usize, usize, usize, usize)| {
-            let (added, removed, changed, kept) = changes;
-            format!("+{added} -{removed} ~{changed} ={kept}")
-        };
-        info!(
-            generation = self.generation,
-            listeners = count(sizes(listeners)),
-            routes = count(sizes(routes)),
-            pools = count(sizes(pools)),
-            servers = count(sizes(servers)),
-            probes_started = probes_started.len(),
-            took_ms = took.as_micros() as f64 / 1000.0,
-            "reloaded (+added -removed ~changed =kept)"
-        );
-    }
+fn log_taken(receipt: &Receipt) {
+    info!(
+        generation = receipt.generation,
+        listeners = receipt.listeners.in_short(),
+        routes = receipt.routes.in_short(),
+        pools = receipt.pools.in_short(),
+        servers = receipt.servers.in_short(),
+        health_kept = receipt.health.kept,
+        counts_reset = receipt.health.counts_reset.len(),
+        fingerprint = receipt.fingerprint.as_deref().unwrap_or_default().get(..12).unwrap_or_default(),
+        took_ms = receipt.took_ms,
+        "reloaded (+added -removed ~changed =kept)"
+    );
 }
 
-fn sizes<T>(changes: &Changes<T>) -> (usize, usize, usize, usize) {
-    (changes.added.len(), changes.removed.len(), changes.changed.len(), changes.kept.len())
+/// A receipt in one line.
+fn cause(receipt: &Receipt) -> String {
+    match receipt.outcome {
+        Outcome::InForce => format!(
+            "in force: listeners {}, routes {}, pools {}, servers {}",
+            receipt.listeners.in_short(),
+            receipt.routes.in_short(),
+            receipt.pools.in_short(),
+            receipt.servers.in_short()
+        ),
+        Outcome::Refused => format!("refused: {}", receipt.problems.join("; ")),
+        Outcome::RolledBack => format!("rolled back: {}", receipt.problems.join("; ")),
+    }
 }

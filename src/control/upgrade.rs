@@ -3,10 +3,11 @@
 //!
 //! Both accept on the same sockets for a while, so no queue is ever closed with connections in it.
 
-use super::{Change, Control};
+use super::{Beside, Change, Control, Entry};
+use crate::api::Kind;
 use crate::edge::{Inherited, READY};
 use command_fds::{CommandFdExt, FdMapping};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -26,14 +27,8 @@ impl Control {
         self.inherited = inherited;
     }
 
-    /// A socket that is passed on though no listener of the configuration has it, and the task that accepts on it.
-    pub(crate) fn pass_on_too(
-        &mut self,
-        name: &'static str,
-        socket: OwnedFd,
-        task: tokio::task::AbortHandle,
-    ) {
-        self.beside.push((name, socket, task));
+    pub(crate) fn pass_on_too(&mut self, beside: Beside) {
+        self.beside.push(beside);
     }
 
     /// Starts the next process.
@@ -57,16 +52,21 @@ impl Control {
         self.upgrading = false;
         self.live.metrics.upgrade_failed();
         error!(why, "upgrade failed; this process goes on");
+        self.live.record(Entry::new(Kind::Process, "upgrade", format!("upgrade failed: {why}")));
     }
 
     /// The new process accepts. What is left to do here is to finish.
     pub(super) fn hand_over(&mut self, pid: u32) {
         info!(pid, "upgraded: the new process is ready");
+        self.live.record(Entry::new(Kind::Process, "upgrade", format!("handed over to process {pid}")));
         // The service goes on under another number.
         Self::notify(&[sd_notify::NotifyState::MainPid(pid), sd_notify::NotifyState::Ready]);
         self.replaced = true;
-        for (_, _, task) in self.beside.drain(..) {
-            task.abort();
+        for beside in self.beside.drain(..) {
+            beside.task.abort();
+            if let Some(file) = beside.file {
+                file.leave();
+            }
         }
         for file in
             self.bound.values_mut().chain(self.lingering.values_mut()).filter_map(|bound| bound.file.take())
@@ -84,8 +84,8 @@ impl Control {
                 passed.push((&*key.0, socket.try_clone()?));
             }
         }
-        for (name, socket, _) in &self.beside {
-            passed.push((name, socket.as_fd().try_clone_to_owned()?));
+        for beside in &self.beside {
+            passed.push((beside.name, beside.socket.try_clone()?));
         }
         passed.push((READY, theirs.into()));
         let names: Vec<&str> = passed.iter().map(|(name, _)| *name).collect();

@@ -4,6 +4,7 @@
 //! long as the server is in the snapshot or still draining.
 
 mod acme;
+mod admin;
 mod http2;
 mod scrape;
 mod tcp;
@@ -44,6 +45,8 @@ pub struct Metrics {
     pub acme: Arc<Acme>,
     panics: AtomicU64,
     failed_upgrades: AtomicU64,
+    failed_state_files: AtomicU64,
+    admin_requests: admin::AdminRequests,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +68,8 @@ struct RequestSeries {
 pub struct ServerSeries {
     /// By result: `pass`, or what `probe::Failure::label` says.
     probes: Mutex<HashMap<&'static str, u64>>,
+    /// Why the last probe failed; none when it passed.
+    last_failure: Mutex<Option<String>>,
     up: AtomicU64,
     down: AtomicU64,
     /// Seconds since 1970; 0 is unknown.
@@ -184,6 +189,14 @@ impl Metrics {
         self.failed_upgrades.fetch_add(1, Relaxed);
     }
 
+    pub fn admin_request(&self, over_socket: bool, status: u16) {
+        self.admin_requests.count(over_socket, status);
+    }
+
+    pub fn state_file_failed(&self) {
+        self.failed_state_files.fetch_add(1, Relaxed);
+    }
+
     pub fn panicked(&self) {
         self.panics.fetch_add(1, Relaxed);
     }
@@ -236,6 +249,16 @@ impl ServerSeries {
     /// Counts one probe.
     pub fn probed(&self, result: &'static str) {
         *lock(&self.probes).entry(result).or_insert(0) += 1;
+    }
+
+    /// Notes why a probe failed, or that it passed.
+    pub fn failed(&self, why: Option<String>) {
+        *lock(&self.last_failure) = why;
+    }
+
+    /// Why the last probe failed; none when it passed, or there was none.
+    pub fn last_failure(&self) -> Option<String> {
+        lock(&self.last_failure).clone()
     }
 
     /// Notes until when the server's certificate holds, if a probe has seen one.

@@ -43,6 +43,10 @@ pub struct Page<'a> {
     pub snapshot: &'a Snapshot,
     pub listeners: &'a [ListenerReading],
     pub access_log_dropped: u64,
+    /// Events of the ledger by kind.
+    pub events: &'a [(&'static str, u64)],
+    /// Events that the ledger's file has not got.
+    pub events_lost: u64,
 }
 
 type Labels<'a> = &'a [(&'static str, &'a str)];
@@ -138,6 +142,7 @@ impl Page<'_> {
         families.extend(super::http2::family(self.listeners));
         families.extend(self.pools());
         families.extend(self.servers());
+        families.extend(super::admin::families(self));
         families.extend(self.process());
         let mut page = Vec::new();
         TextEncoder::new().encode(&families, &mut page)?;

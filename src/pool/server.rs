@@ -155,6 +155,14 @@ impl Server {
         Some(transition)
     }
 
+    /// Nothing is known of it any more: it is probed again after a time without probes.
+    pub fn probe_anew(&self, health: Health, now: Instant) {
+        let mut tracked = self.tracked();
+        let transition = Transition { from: tracked.health.state(), to: health.state() };
+        tracked.health = health;
+        self.turn(&mut tracked, transition, now);
+    }
+
     pub fn set_operator(&self, operator: Operator) {
         let raise = match operator {
             Operator::Ready => Flags::NONE,
@@ -164,15 +172,16 @@ impl Server {
         self.slot().change(Flags::DRAIN.with(Flags::MAINT), raise);
     }
 
-    /// Until when requests in flight may run on while the server is down; `None` is without end.
+    /// Until when requests in flight may run on while the server is down or in maintenance; `None` is without end.
     pub fn set_close_at(&self, close_at: Option<Instant>) {
         self.down_deadline.set(close_at);
     }
 
-    /// Whether what is in flight must be closed now: the server is down or leaving, and its time is over.
+    /// Whether what is in flight must be closed now: the server is down, in maintenance or leaving, and its time is
+    /// over.
     pub fn must_close(&self, now: Instant) -> bool {
         let flags = self.slot().flags();
-        flags.has_any(Flags::DOWN) && self.down_deadline.is_over(now)
+        flags.has_any(Flags::DOWN.with(Flags::MAINT)) && self.down_deadline.is_over(now)
             || flags.has_any(Flags::LEAVING) && self.leave_deadline.is_over(now)
     }
 

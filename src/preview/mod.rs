@@ -25,7 +25,8 @@ use std::time::Duration;
 pub fn report(in_force: &Snapshot, next: &Snapshot, delta: &Delta, n_keys: u32) -> Report {
     let settings = settings::process(&in_force.plan).changes_to(&settings::process(&next.plan));
     let waits = |change: &&Change| {
-        change.key == "process.threads" || change.key == "admin.address" || change.key.starts_with("log.")
+        change.key == "process.threads"
+            || ["admin.", "log."].iter().any(|section| change.key.starts_with(section))
     };
     let at_next_start = settings.iter().filter(waits).map(|change| change.key.clone()).collect();
     let pools = Pools { in_force, next, delta, n_keys, facts: Facts::of(delta) };

@@ -75,7 +75,11 @@ pub(super) fn process(plan: &Plan) -> Settings {
     settings.set("process.threads", threads);
     settings.set("process.max_connections", plan.process.max_connections);
     settings.set("process.shutdown_timeout", span(plan.process.shutdown_timeout));
+    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    settings.set_some("admin.socket", path(&plan.admin.socket));
     settings.set_some("admin.address", plan.admin.address);
+    settings.set_some("admin.token_file", path(&plan.admin.token_file));
+    settings.set_some("admin.state_file", path(&plan.admin.state_file));
     settings.set("log.level", word(plan.log.level));
     settings.set("log.format", word(plan.log.format));
     match &plan.access_log {
@@ -85,6 +89,8 @@ pub(super) fn process(plan: &Plan) -> Settings {
             settings.set("access_log.format", word(format));
         }
     }
+    settings.set_some("events.path", path(&plan.events.path));
+    settings.set("events.keep", plan.events.keep);
     if let Some(acme) = &plan.acme {
         settings.set("acme.directory", &acme.directory);
         settings.set_some("acme.contact", list(&acme.contact));

@@ -153,6 +153,8 @@ fn rules_are_compared_by_what_they_say() {
 #[test]
 fn every_key_of_listeners_pools_and_servers_is_told() {
     let text = "\
+admin: { token_file: t }
+events: { path: e.jsonl }
 acme: { directory: \"https://ca.example/dir\", accept_terms: true, contact: [\"mailto:a@b.example\"], ca: ca.pem,
   external_account: { key_id: k, hmac_key_file: f } }
 listeners:

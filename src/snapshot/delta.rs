@@ -40,6 +40,15 @@ pub struct ProbeTask {
     pub proxy_protocol: Option<plan::ProxyVersion>,
 }
 
+impl ProbeTask {
+    /// The probe of one of a pool's servers, if the pool has probes.
+    pub fn new(server: &Arc<Server>, pool: &plan::Pool) -> Option<Self> {
+        let health = pool.health.clone()?;
+        let (drain_timeout, proxy_protocol) = (pool.drain_timeout, pool.proxy_protocol);
+        Some(Self { server: Arc::clone(server), health, drain_timeout, proxy_protocol })
+    }
+}
+
 /// The difference between two snapshots.
 #[derive(Debug, Default)]
 pub struct Delta {

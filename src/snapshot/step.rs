@@ -202,14 +202,7 @@ impl Step {
     }
 
     fn probe(&mut self, server: &Arc<Server>, planned: &plan::Pool) {
-        if let Some(health) = &planned.health {
-            self.delta.probes_started.push(ProbeTask {
-                server: server.clone(),
-                health: health.clone(),
-                drain_timeout: planned.drain_timeout,
-                proxy_protocol: planned.proxy_protocol,
-            });
-        }
+        self.delta.probes_started.extend(ProbeTask::new(server, planned));
     }
 
     fn routes(&mut self, previous: &Snapshot, plan: &Plan, pools: &[Arc<Pool>]) -> Vec<Arc<route::Table>> {

@@ -168,7 +168,7 @@ class Scene:
             pools["dns"] = self.pool("dns", ["d1", "d2"], balance=by_client, probe=ask)
         self.balancer.conf = {
             "process": {"threads": "auto", "max_connections": 19000, "shutdown_timeout": "30s"},
-            "admin": {"address": f"127.0.0.1:{self.balancer.admin_port}"},
+            "admin": self.balancer.admin_section(),
             "log": {"level": "info", "format": "text"},
             "access_log": {"path": str(self.balancer.access_log), "format": "json"},
             "listeners": listeners, "routes": routes, "pools": pools}

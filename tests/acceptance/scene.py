@@ -174,6 +174,13 @@ class Balancer:
         self.process = self.stage.start("evenkeel", [self.binary, "run", "-c", self.conf_path])
         self.stage.wait_for_port(self.process, self.admin_port)
 
+    def admin_section(self):
+        return {
+            "address": f"127.0.0.1:{self.admin_port}",
+            "socket": str(self.stage.dir / "admin.sock"),
+            "state_file": str(self.stage.dir / "state.json"),
+        }
+
     def get(self, path):
         """Status and text of one request to the admin address; (0, "") if there is none."""
         try:

@@ -271,7 +271,7 @@ class Scene:
             rules.insert(0, {"match": {"host": "grpc.example"}, "pool": "grpc"})
         self.balancer.conf = {
             "process": {"threads": "auto", "max_connections": 4000, "shutdown_timeout": "20s"},
-            "admin": {"address": f"127.0.0.1:{self.balancer.admin_port}"},
+            "admin": self.balancer.admin_section(),
             "log": {"level": "info", "format": "text"},
             "access_log": {"path": str(self.balancer.access_log), "format": "json"},
             "listeners": listeners, "routes": {"main": [*rules, {"pool": "app"}]}, "pools": pools}

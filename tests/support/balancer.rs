@@ -188,6 +188,33 @@ impl Balancer {
         })
     }
 
+    /// Runs a command against this process: its exit code, what it says and what it complains of.
+    #[track_caller]
+    pub(crate) fn command(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let output = evenkeel()
+            .args(arguments)
+            .arg("--socket")
+            .arg(self.path("admin.sock"))
+            .env("USER", "alice")
+            .env_remove("SUDO_USER")
+            .output()
+            .expect("the binary runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// The same with `--json`, which must succeed.
+    #[track_caller]
+    pub(crate) fn command_json(&self, arguments: &[&str]) -> Value {
+        let (code, out, err) = self.command(&[arguments, &["--json"]].concat());
+        assert_eq!(code, Some(0), "{arguments:?}: {out}{err}");
+        serde_json::from_str(&out).expect("--json prints JSON")
+    }
+
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// Answers of the admin endpoint.
     #[track_caller]
     pub(crate) fn admin(&self, path: &str) -> client::Response {
@@ -285,7 +312,13 @@ pub(crate) fn value<'a>(line: &'a str, key: &str) -> &'a str {
 fn whole(text: &str, directory: &Path) -> String {
     let text = text.replace("DIR", &directory.display().to_string());
     // An admin address of the test's own stays.
-    let admin = if text.contains("admin:") { "" } else { "admin: { address: 127.0.0.1:0 }\n" };
+    let at = directory.display();
+    let admin = match text.contains("admin:") {
+        true => String::new(),
+        false => format!(
+            "admin: {{ address: 127.0.0.1:0, socket: {at}/admin.sock, state_file: {at}/state.json }}\n"
+        ),
+    };
     format!("{admin}{text}")
 }
 

@@ -1,0 +1,49 @@
+//! Refusals, as every client of the API gets them: JSON that says what is wrong and what would work.
+
+use crate::api::{Error, Refused};
+use axum::Json;
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+
+/// An answer that is not a success.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    error: Error,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, error: Error { message: message.into(), help: None } }
+    }
+
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.error.help = Some(help.into());
+        self
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(Refused { error: self.error })).into_response();
+        let headers = response.headers_mut();
+        if self.status == StatusCode::UNAUTHORIZED {
+            let ask = header::HeaderValue::from_static("Bearer realm=\"evenkeel\", Basic realm=\"evenkeel\"");
+            headers.insert(header::WWW_AUTHENTICATE, ask);
+        }
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+pub(super) async fn nothing_here(uri: Uri) -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
+        .help("the API is below /api/v1/, metrics are at /metrics, health at /livez and /readyz")
+}
+
+pub(super) async fn not_this_method(method: Method, uri: Uri) -> Refusal {
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}", uri.path()))
+        .help("docs/api.md says which method each path takes")
+}

@@ -1,0 +1,236 @@
+//! The API's paths. docs/openapi.yaml says the same for machines, and a test holds one against the other.
+
+use super::access::Actor;
+use super::answer::Refusal;
+use super::{Admin, view};
+use crate::api::{Events, Outcome, Receipt, Status, status};
+use crate::control::{Asked, Change, NotDone, Operation, Wish};
+use crate::events::Wanted;
+use crate::pool::Operator;
+use crate::units::Weight;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post, put};
+use axum::{Extension, Json, Router};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::oneshot;
+
+pub(super) fn router() -> Router<Admin> {
+    Router::new()
+        .route("/status", get(status_of_all))
+        .route("/events", get(events))
+        .route("/reload", post(reload))
+        .route("/pools/{pool}", get(one_pool))
+        .route("/pools/{pool}/servers/{server}", get(one_server))
+        .route("/pools/{pool}/servers/{server}/state", put(set_state))
+        .route("/pools/{pool}/servers/{server}/weight", put(set_weight))
+}
+
+async fn status_of_all(State(admin): State<Admin>) -> Json<Status> {
+    Json(view::status(&admin))
+}
+
+async fn one_pool(
+    State(admin): State<Admin>,
+    Path(pool): Path<String>,
+) -> Result<Json<status::Pool>, Refusal> {
+    find_pool(&admin, &pool).map(Json)
+}
+
+async fn one_server(
+    State(admin): State<Admin>,
+    Path((pool, server)): Path<(String, String)>,
+) -> Result<Json<status::Server>, Refusal> {
+    find_server(&admin, &pool, &server).map(Json)
+}
+
+fn find_pool(admin: &Admin, name: &str) -> Result<status::Pool, Refusal> {
+    let mut status = view::status(admin);
+    match status.pools.iter().position(|pool| pool.name == name) {
+        Some(place) => Ok(status.pools.swap_remove(place)),
+        None => Err(no_pool(name, status.pools.iter().map(|pool| &*pool.name))),
+    }
+}
+
+fn find_server(admin: &Admin, pool: &str, name: &str) -> Result<status::Server, Refusal> {
+    let mut pool = find_pool(admin, pool)?;
+    match pool.servers.iter().position(|server| server.name == name) {
+        Some(place) => Ok(pool.servers.swap_remove(place)),
+        None => Err(no_server(&pool.name, name, pool.servers.iter().map(|server| &*server.name))),
+    }
+}
+
+fn no_pool<'a>(name: &str, pools: impl Iterator<Item = &'a str>) -> Refusal {
+    let refusal = Refusal::new(StatusCode::NOT_FOUND, format!("there is no pool {name}"));
+    refusal.help(among("pools", name, pools))
+}
+
+fn no_server<'a>(pool: &str, name: &str, servers: impl Iterator<Item = &'a str>) -> Refusal {
+    let refusal = Refusal::new(StatusCode::NOT_FOUND, format!("pool {pool} has no server {name}"));
+    refusal.help(among("its servers", name, servers))
+}
+
+/// The nearest name, or all of them.
+fn among<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 12;
+    let names: Vec<_> = names.collect();
+    let nearest =
+        names.iter().max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
+    match nearest {
+        Some(nearest) if strsim::jaro_winkler(nearest, name) > 0.85 => format!("did you mean {nearest}?"),
+        _ => {
+            let more = if names.len() > SHOWN { ", …" } else { "" };
+            format!("{what}: {}{more}", names[..names.len().min(SHOWN)].join(", "))
+        }
+    }
+}
+
+/// What can be asked of the ledger.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventsQuery {
+    pool: Option<String>,
+    server: Option<String>,
+    kind: Option<String>,
+    /// RFC 3339.
+    since: Option<String>,
+    after: Option<u64>,
+    limit: Option<usize>,
+}
+
+async fn events(
+    State(admin): State<Admin>,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Result<Json<Events>, Refusal> {
+    let Query(query) = query.map_err(|error| bad(error.body_text()))?;
+    let since = query.since.map(|since| {
+        OffsetDateTime::parse(&since, &Rfc3339)
+            .map_err(|_| bad(format!("`since` is {since:?}")).help("write it like 2026-01-31T12:00:00Z"))
+    });
+    let wanted = Wanted {
+        pool: query.pool,
+        server: query.server,
+        kind: query.kind.map(|kind| kind.parse().map_err(bad)).transpose()?,
+        since: since.transpose()?,
+        after: query.after,
+        limit: query.limit,
+    };
+    Ok(Json(admin.live.book.find(&wanted)))
+}
+
+fn bad(message: impl Into<String>) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, message)
+}
+
+async fn reload(
+    State(admin): State<Admin>,
+    Extension(Actor(actor)): Extension<Actor>,
+) -> Result<(StatusCode, Json<Receipt>), Refusal> {
+    let (answer, outcome) = oneshot::channel();
+    let receipt = ask(&admin, Change::Reload(Some(Asked { actor, answer })), outcome).await?;
+    let status = match receipt.outcome {
+        Outcome::Refused => StatusCode::UNPROCESSABLE_ENTITY,
+        _ => StatusCode::OK,
+    };
+    Ok((status, Json(Receipt::clone(&receipt))))
+}
+
+/// Puts a change into control's inbox and waits for what comes of it.
+async fn ask<T>(admin: &Admin, change: Change, outcome: oneshot::Receiver<T>) -> Result<T, Refusal> {
+    let stopping = |_: ()| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping");
+    admin.changes.send(change).map_err(|_| stopping(()))?;
+    outcome.await.map_err(|_| stopping(()))
+}
+
+/// The body of a change of state.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StateWish {
+    state: StateWanted,
+    #[serde(default)]
+    force: bool,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StateWanted {
+    Ready,
+    Drain,
+    Maint,
+}
+
+/// The body of a change of weight; `null` gives it back to the configuration.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WeightWish {
+    weight: Option<u64>,
+}
+
+/// The server afterwards, and what the operator may not expect.
+#[derive(Debug, Serialize)]
+struct Operated {
+    server: status::Server,
+    notes: Vec<String>,
+}
+
+async fn set_state(
+    State(admin): State<Admin>,
+    Extension(actor): Extension<Actor>,
+    Path(place): Path<(String, String)>,
+    body: Result<Json<StateWish>, JsonRejection>,
+) -> Result<Json<Operated>, Refusal> {
+    let Json(wish) = body.map_err(|error| {
+        bad(error.body_text()).help(r#"send JSON like {"state": "drain"}: ready, drain or maint"#)
+    })?;
+    let operator = match wish.state {
+        StateWanted::Ready => Operator::Ready,
+        StateWanted::Drain => Operator::Drain,
+        StateWanted::Maint => Operator::Maint,
+    };
+    operate(&admin, actor, place, Operation::State(operator), wish.force).await
+}
+
+async fn set_weight(
+    State(admin): State<Admin>,
+    Extension(actor): Extension<Actor>,
+    Path(place): Path<(String, String)>,
+    body: Result<Json<WeightWish>, JsonRejection>,
+) -> Result<Json<Operated>, Refusal> {
+    let Json(wish) = body.map_err(|error| bad(error.body_text()).help(r#"send JSON like {"weight": 50}"#))?;
+    let weight = wish.weight.map(|weight| {
+        Weight::new(weight).ok_or_else(|| {
+            bad(format!("weight {weight} is out of range"))
+                .help("use 1 to 256, or drain the server to stop new requests")
+        })
+    });
+    operate(&admin, actor, place, Operation::Weight(weight.transpose()?), false).await
+}
+
+async fn operate(
+    admin: &Admin,
+    Actor(actor): Actor,
+    (pool, server): (String, String),
+    operation: Operation,
+    force: bool,
+) -> Result<Json<Operated>, Refusal> {
+    let (answer, outcome) = oneshot::channel();
+    let wish = Wish { pool: pool.clone(), server: server.clone(), operation, force, actor, answer };
+    match ask(admin, Change::Operate(wish), outcome).await? {
+        Ok(done) => {
+            let server = find_server(admin, &pool, &server)?;
+            Ok(Json(Operated { server, notes: done.notes }))
+        }
+        // With the names that there are.
+        Err(NotDone::NoPool(_) | NotDone::NoServer { .. }) => match find_server(admin, &pool, &server) {
+            Err(refusal) => Err(refusal),
+            Ok(_) => Err(Refusal::new(StatusCode::CONFLICT, "a reload came between; try again")),
+        },
+        Err(refused @ NotDone::CannotSpare(_)) => {
+            Err(Refusal::new(StatusCode::CONFLICT, refused.to_string())
+                .help("use --force (`\"force\": true`) to do it all the same"))
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What the process is like right now, read off the snapshot and the counters.
+
+use super::Admin;
+use crate::api::status::{Admin as Administrative, Listener, Pool, Process, Server, State, Status};
+use crate::api::to_millisecond;
+use crate::config::plan::{Balance, Protocol};
+use crate::operate::Overrides;
+use crate::pool::{self, HealthState, Member, Membership, Operator};
+use std::time::Instant;
+use time::OffsetDateTime;
+
+/// The two clocks at one moment, to tell one's times in the other's.
+#[derive(Clone, Copy)]
+struct Now {
+    instant: Instant,
+    wall: OffsetDateTime,
+}
+
+impl Now {
+    fn wall_of(self, then: Instant) -> OffsetDateTime {
+        to_millisecond(self.wall - self.instant.saturating_duration_since(then))
+    }
+}
+
+pub(super) fn status(admin: &Admin) -> Status {
+    let live = &admin.live;
+    let snapshot = live.snapshot();
+    let now = Now { instant: Instant::now(), wall: OffsetDateTime::now_utc() };
+    let overrides = live.overrides.load();
+    let listeners: Vec<Listener> = listeners(admin);
+    Status {
+        process: Process {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            generation: snapshot.generation,
+            started: to_millisecond(live.started),
+            now: to_millisecond(now.wall),
+            configuration: admin.configuration.clone(),
+            draining: live.is_draining(),
+            connections: listeners.iter().map(|listener| listener.connections).sum(),
+        },
+        last_reload: live.last_reload.load().as_deref().cloned(),
+        listeners,
+        pools: snapshot.pools().iter().map(|pool| of_pool(admin, pool, &overrides, now)).collect(),
+    }
+}
+
+fn listeners(admin: &Admin) -> Vec<Listener> {
+    let readings = admin.doors.readings();
+    let snapshot = admin.live.snapshot();
+    let listener = |listener: &std::sync::Arc<crate::snapshot::Listener>| {
+        let reading = readings.iter().find(|reading| reading.name == listener.plan.name);
+        Listener {
+            name: listener.plan.name.to_string(),
+            addresses: listener.plan.addresses.iter().map(ToString::to_string).collect(),
+            protocol: match listener.plan.protocol {
+                Protocol::Http => "http",
+                Protocol::Tcp => "tcp",
+                Protocol::TlsPassthrough => "tls_passthrough",
+                Protocol::Udp => "udp",
+            }
+            .to_owned(),
+            connections: reading.map_or(0, |reading| reading.open),
+            accepted: reading.map_or(0, |reading| reading.accepted),
+            refused: reading.map_or(0, |reading| reading.refused),
+        }
+    };
+    snapshot.listeners().iter().map(listener).collect()
+}
+
+fn of_pool(admin: &Admin, pool: &pool::Pool, overrides: &Overrides, now: Now) -> Pool {
+    Pool {
+        name: pool.name.to_string(),
+        balance: match pool.plan.balance {
+            Balance::RoundRobin => "round_robin",
+            Balance::LeastConnections => "least_connections",
+            Balance::RandomTwo => "random_two",
+            Balance::ConsistentHash { .. } => "consistent_hash",
+        }
+        .to_owned(),
+        failing_open: pool.failing_open(),
+        up: pool.counts().up,
+        in_flight: pool.members.iter().map(|member| member.server.in_flight()).sum(),
+        servers: pool.members.iter().map(|member| of_server(admin, pool, member, overrides, now)).collect(),
+    }
+}
+
+fn of_server(admin: &Admin, pool: &pool::Pool, member: &Member, overrides: &Overrides, now: Now) -> Server {
+    let server = &member.server;
+    let said = overrides.of(server);
+    let state = server.state();
+    Server {
+        name: server.name().to_string(),
+        address: server.address().to_string(),
+        state: deciding(state, member.drain),
+        health: health(state.health),
+        since: now.wall_of(server.since()),
+        probed: pool.plan.health.is_some() && state.admin != Operator::Maint,
+        last_failure: admin.live.metrics.server(server.id()).last_failure(),
+        admin: Administrative {
+            by_configuration: member.drain,
+            by_operator: said.and_then(|word| word.state.clone()),
+        },
+        in_flight: server.in_flight(),
+        weight: member.weight.get(),
+        weight_by_operator: said.is_some_and(|word| word.weight.is_some()),
+        max_connections: member.max_connections.map(std::num::NonZeroU32::get),
+    }
+}
+
+/// The first of the three facts that keeps requests away, or that none does.
+fn deciding(state: pool::State, drained: bool) -> State {
+    match (state.membership, state.admin) {
+        (Membership::Leaving, _) => State::Leaving,
+        (_, Operator::Maint) => State::Maint,
+        (_, Operator::Drain) => State::Drain,
+        _ if drained => State::Drain,
+        _ => health(state.health),
+    }
+}
+
+fn health(health: HealthState) -> State {
+    match health {
+        HealthState::Up => State::Up,
+        HealthState::Down => State::Down,
+        HealthState::Probing => State::Probing,
+    }
+}

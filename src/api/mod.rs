@@ -1,0 +1,32 @@
+//! What the API says, as types: the process writes them as JSON and the commands read them back, so that neither can
+//! say what the other does not know.
+
+pub mod event;
+pub mod receipt;
+pub mod status;
+
+pub use event::{Event, Events, Evidence, Kind};
+pub use receipt::{Counted, HealthKept, Outcome, Receipt};
+pub use status::Status;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+/// A refusal: what is wrong, and what would work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Error {
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
+
+/// The body of every answer that is not a success.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    pub error: Error,
+}
+
+/// To the millisecond: more digits would tell operators nothing.
+pub fn to_millisecond(at: OffsetDateTime) -> OffsetDateTime {
+    at.replace_millisecond(at.millisecond()).unwrap_or(at)
+}

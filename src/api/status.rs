@@ -1,0 +1,132 @@
+//! The process, its listeners, pools and servers at one moment.
+
+use super::Receipt;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+/// Everything an operator looks at first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub process: Process,
+    /// The last one, whatever became of it; none since the start.
+    pub last_reload: Option<Receipt>,
+    pub listeners: Vec<Listener>,
+    pub pools: Vec<Pool>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Process {
+    pub version: String,
+    pub pid: u32,
+    pub generation: u64,
+    #[serde(with = "time::serde::rfc3339")]
+    pub started: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    pub now: OffsetDateTime,
+    pub configuration: String,
+    /// It finishes what it has and takes nothing new.
+    pub draining: bool,
+    /// Client connections, over all listeners.
+    pub connections: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listener {
+    pub name: String,
+    /// As configured.
+    pub addresses: Vec<String>,
+    pub protocol: String,
+    pub connections: u32,
+    pub accepted: u64,
+    pub refused: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pool {
+    pub name: String,
+    pub balance: String,
+    /// Nothing healthy is left, and requests go to every server that is not drained.
+    pub failing_open: bool,
+    /// Servers that take new requests because they are healthy and nobody keeps them out.
+    pub up: usize,
+    pub in_flight: u32,
+    pub servers: Vec<Server>,
+}
+
+/// One server; three independent facts about it, and what follows from them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Server {
+    pub name: String,
+    pub address: String,
+    /// What decides: `leaving`, `maint`, `drain`, `down`, `probing` or `up`, the first that holds.
+    pub state: State,
+    /// What probes say: `up`, `down` or `probing`.
+    pub health: State,
+    /// Since when they say so.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    /// Whether it is probed at all.
+    pub probed: bool,
+    /// Why the last probe failed, if it did.
+    pub last_failure: Option<String>,
+    pub admin: Admin,
+    pub in_flight: u32,
+    pub weight: u16,
+    /// Set when an operator's weight is in force instead of the configuration's.
+    pub weight_by_operator: bool,
+    pub max_connections: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Up,
+    Probing,
+    Down,
+    Drain,
+    Maint,
+    Leaving,
+}
+
+impl State {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Probing => "probing",
+            Self::Down => "down",
+            Self::Drain => "drain",
+            Self::Maint => "maint",
+            Self::Leaving => "leaving",
+        }
+    }
+}
+
+/// The administrative state and who wants it: both may, and neither clears what the other has set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admin {
+    /// `drain: true` in the file.
+    pub by_configuration: bool,
+    /// `drain` or `maint`, with who said so and when.
+    pub by_operator: Option<Said>,
+}
+
+/// An operator's word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    pub state: State,
+    pub actor: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+}
+
+impl Status {
+    pub fn pool(&self, name: &str) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.name == name)
+    }
+}
+
+impl Pool {
+    pub fn server(&self, name: &str) -> Option<&Server> {
+        self.servers.iter().find(|server| server.name == name)
+    }
+}

@@ -1,0 +1,162 @@
+//! `drain`, `maint`, `ready` and `weight`: an operator's word about one server.
+
+use super::client::{Failed, Reach, Target};
+use super::table::{Paint, in_color};
+use super::{complain, say};
+use crate::api::status::{Server, State};
+use crate::units;
+use clap::Args;
+use http::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+#[derive(Debug, Args)]
+pub(super) struct Removal {
+    /// The server, like app/app3.
+    #[arg(value_name = "POOL/SERVER")]
+    target: Target,
+    /// Even if what is left cannot carry what the pool carries now.
+    #[arg(long)]
+    force: bool,
+    /// Wait until nothing is in flight there any more, and show what is.
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait; then exit with 1, and the state stays.
+    #[arg(long, value_name = "DURATION", requires = "wait", value_parser = units::duration, default_value = "10m")]
+    timeout: Duration,
+    #[command(flatten)]
+    to: To,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Return {
+    /// The server, like app/app3.
+    #[arg(value_name = "POOL/SERVER")]
+    target: Target,
+    #[command(flatten)]
+    to: To,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Weight {
+    /// The server, like app/app3.
+    #[arg(value_name = "POOL/SERVER")]
+    target: Target,
+    /// 1 to 256, or `default` for what the configuration says.
+    #[arg(value_name = "WEIGHT", value_parser = weight)]
+    weight: Wanted,
+    #[command(flatten)]
+    to: To,
+}
+
+/// A weight, or the configuration's. (clap takes a bare `Option` for "may be left out".)
+#[derive(Clone, Copy, Debug)]
+struct Wanted(Option<u16>);
+
+#[derive(Debug, Args)]
+struct To {
+    #[command(flatten)]
+    reach: Reach,
+    /// Print the server's state as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Operated {
+    server: Server,
+    notes: Vec<String>,
+}
+
+fn weight(text: &str) -> Result<Wanted, String> {
+    if text == "default" {
+        return Ok(Wanted(None));
+    }
+    let number = text.parse().ok().and_then(crate::units::Weight::new);
+    number.map(|weight| Wanted(Some(weight.get()))).ok_or_else(|| {
+        "use 1 to 256, or `default` for the configuration's; to stop new requests, drain the server"
+            .to_owned()
+    })
+}
+
+pub(super) fn remove(options: &Removal, state: State) -> Result<ExitCode, Failed> {
+    let body = json!({ "state": state.word(), "force": options.force });
+    let operated = send(&options.target, &options.to, "/state", &body)?;
+    if options.wait {
+        return wait(options, &operated);
+    }
+    tell(&options.target, &options.to, &operated);
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn ready(options: &Return) -> Result<ExitCode, Failed> {
+    let operated = send(&options.target, &options.to, "/state", &json!({ "state": "ready" }))?;
+    tell(&options.target, &options.to, &operated);
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn weigh(options: &Weight) -> Result<ExitCode, Failed> {
+    let operated = send(&options.target, &options.to, "/weight", &json!({ "weight": options.weight.0 }))?;
+    tell(&options.target, &options.to, &operated);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn send(target: &Target, to: &To, what: &str, body: &Value) -> Result<Operated, Failed> {
+    to.reach.change(Method::PUT, &target.path(what), body)
+}
+
+fn tell(target: &Target, to: &To, operated: &Operated) {
+    let Operated { server, notes } = operated;
+    if to.json {
+        let value = serde_json::to_value(server).unwrap_or_default();
+        say(&format!("{value:#}\n"));
+    } else {
+        let state = Paint::of(server.state).on(server.state.word(), in_color());
+        say(&format!("{target}: {state}, {} in flight, weight {}\n", server.in_flight, server.weight));
+    }
+    for note in notes {
+        complain(&format!("{target}: {note}"));
+    }
+}
+
+/// Shows what is left on the server until nothing is.
+fn wait(options: &Removal, operated: &Operated) -> Result<ExitCode, Failed> {
+    let (target, to) = (&options.target, &options.to);
+    let since = Instant::now();
+    let mut shown = None;
+    let line = |server: &Server| format!("{target}: {}, {} in flight", server.state.word(), server.in_flight);
+    let mut progress = |server: &Server| {
+        if to.json || shown == Some(server.in_flight) {
+            return;
+        }
+        shown = Some(server.in_flight);
+        let mut error = std::io::stderr();
+        let is_terminal = error.is_terminal();
+        // One line that changes on a terminal, one line for each change elsewhere.
+        let _ = if is_terminal {
+            write!(error, "\r\x1b[K{}", line(server)).and_then(|()| error.flush())
+        } else {
+            writeln!(error, "{}", line(server))
+        };
+    };
+    progress(&operated.server);
+    let mut server = operated.server.clone();
+    while server.in_flight > 0 && since.elapsed() < options.timeout {
+        std::thread::sleep(Duration::from_millis(200));
+        server = to.reach.get(&target.path(""))?;
+        progress(&server);
+    }
+    if std::io::stderr().is_terminal() && !to.json {
+        let _ = write!(std::io::stderr(), "\r\x1b[K");
+    }
+    let is_empty = server.in_flight == 0;
+    tell(target, to, &Operated { server, notes: operated.notes.clone() });
+    if !is_empty {
+        complain(&format!("{target}: not empty after {:?}; it stays as it is", options.timeout));
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,134 @@
+//! `status`: pools and servers as they are now.
+
+use super::client::{Failed, Reach};
+use super::say;
+use super::table::{Align, Paint, Table, ago, in_color};
+use crate::api::Outcome;
+use crate::api::status::{Pool, Server, State, Status};
+use clap::Args;
+use std::process::ExitCode;
+use time::OffsetDateTime;
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Only this pool.
+    pool: Option<String>,
+    #[command(flatten)]
+    reach: Reach,
+    /// Print everything as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(options: &Options) -> Result<ExitCode, Failed> {
+    let mut status: Status = options.reach.get("/api/v1/status")?;
+    if let Some(wanted) = &options.pool {
+        // The process knows what is nearest to a name that it has not.
+        options.reach.get::<Pool>(&format!("/api/v1/pools/{}", super::client::part(wanted)))?;
+        status.pools.retain(|pool| pool.name == *wanted);
+    }
+    if options.json {
+        let value = serde_json::to_value(&status).unwrap_or_default();
+        say(&format!("{value:#}\n"));
+    } else {
+        say(&render(&status, in_color()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn render(status: &Status, in_color: bool) -> String {
+    let process = &status.process;
+    let mut text = format!(
+        "evenkeel {}, process {}, up {}, generation {}, {} connections\n{}\n",
+        process.version,
+        process.pid,
+        ago(process.started, process.now),
+        process.generation,
+        process.connections,
+        process.configuration,
+    );
+    if process.draining {
+        text += &Paint::Caution.on("stopping: it finishes what it has and takes nothing new\n", in_color);
+    }
+    if let Some(receipt) = &status.last_reload {
+        let (word, paint) = match receipt.outcome {
+            Outcome::InForce => ("in force", Paint::Good),
+            Outcome::Refused => ("refused", Paint::Bad),
+            Outcome::RolledBack => ("rolled back", Paint::Bad),
+        };
+        let when = ago(receipt.at, process.now);
+        text += &format!("last reload {when} ago by {}: {}\n", receipt.actor, paint.on(word, in_color));
+        for problem in &receipt.problems {
+            text += &format!("    {problem}\n");
+        }
+    }
+    for pool in &status.pools {
+        text += "\n";
+        text += &render_pool(pool, process.now, in_color);
+    }
+    text
+}
+
+fn render_pool(pool: &Pool, now: OffsetDateTime, in_color: bool) -> String {
+    let mut text = format!(
+        "{}  {}, {} of {} up, {} in flight\n",
+        Paint::Strong.on(&pool.name, in_color),
+        pool.balance,
+        pool.up,
+        pool.servers.len(),
+        pool.in_flight,
+    );
+    if pool.failing_open {
+        let loud = "  NO HEALTHY SERVER: requests go to every server that is not drained\n";
+        text += &Paint::Bad.on(loud, in_color);
+    }
+    let mut table = Table::new(&[
+        ("SERVER", Align::Left),
+        ("ADDRESS", Align::Left),
+        ("STATE", Align::Left),
+        ("FOR", Align::Left),
+        ("IN FLIGHT", Align::Right),
+        ("MAX", Align::Right),
+        ("WEIGHT", Align::Right),
+    ]);
+    for server in &pool.servers {
+        let since = match &server.admin.by_operator {
+            Some(said) if said.state == server.state => said.at,
+            _ => server.since,
+        };
+        let cells = vec![
+            server.name.clone(),
+            server.address.clone(),
+            server.state.word().to_owned(),
+            ago(since, now),
+            server.in_flight.to_string(),
+            server.max_connections.map_or("-".to_owned(), |most| most.to_string()),
+            format!("{}{}", server.weight, if server.weight_by_operator { "*" } else { "" }),
+        ];
+        table.row(cells, Some((2, Paint::of(server.state))), notes(server, now));
+    }
+    text + &table.render(2, in_color)
+}
+
+/// Why a server is not simply up.
+fn notes(server: &Server, now: OffsetDateTime) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(said) = &server.admin.by_operator {
+        notes.push(format!("{} by {}, {} ago", said.state.word(), said.actor, ago(said.at, now)));
+    }
+    if server.admin.by_configuration {
+        notes.push("drain by the configuration".to_owned());
+    }
+    if server.weight_by_operator {
+        notes.push("* weight by an operator".to_owned());
+    }
+    if let Some(failure) = &server.last_failure
+        && server.state != State::Maint
+    {
+        notes.push(format!("last probe: {failure}"));
+    }
+    if server.state != server.health && server.health != State::Up {
+        notes.push(format!("health: {}", server.health.word()));
+    }
+    notes
+}

@@ -1,0 +1,147 @@
+//! Text for people: columns that line up, spans of time, and colour where a terminal shows it.
+
+use crate::api::status::State;
+use std::io::IsTerminal;
+use std::time::Duration;
+use time::OffsetDateTime;
+
+/// How a column's cells stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Align {
+    Left,
+    Right,
+}
+
+/// Rows of cells under a head; a note goes below its row.
+#[derive(Debug)]
+pub(super) struct Table {
+    columns: Vec<(&'static str, Align)>,
+    rows: Vec<Row>,
+}
+
+#[derive(Debug)]
+struct Row {
+    cells: Vec<String>,
+    /// The cell that has a colour, and which.
+    paint: Option<(usize, Paint)>,
+    notes: Vec<String>,
+}
+
+/// A colour, by what it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Paint {
+    Good,
+    Caution,
+    Bad,
+    Faint,
+    Strong,
+}
+
+impl Paint {
+    pub(super) fn of(state: State) -> Self {
+        match state {
+            State::Up => Self::Good,
+            State::Down => Self::Bad,
+            State::Probing | State::Drain | State::Maint | State::Leaving => Self::Caution,
+        }
+    }
+
+    pub(super) fn on(self, text: &str, in_color: bool) -> String {
+        let code = match self {
+            Self::Good => "32",
+            Self::Caution => "33",
+            Self::Bad => "31",
+            Self::Faint => "2",
+            Self::Strong => "1",
+        };
+        if in_color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+impl Table {
+    pub(super) fn new(columns: &[(&'static str, Align)]) -> Self {
+        Self { columns: columns.to_vec(), rows: Vec::new() }
+    }
+
+    pub(super) fn row(&mut self, cells: Vec<String>, paint: Option<(usize, Paint)>, notes: Vec<String>) {
+        self.rows.push(Row { cells, paint, notes });
+    }
+
+    /// Lines with this much space before them.
+    pub(super) fn render(&self, indent: usize, in_color: bool) -> String {
+        let width = |column: usize| {
+            let cells = self.rows.iter().map(|row| row.cells[column].chars().count());
+            cells.max().unwrap_or(0).max(self.columns[column].0.chars().count())
+        };
+        let widths: Vec<_> = (0..self.columns.len()).map(width).collect();
+        let line = |cells: &[String], paint: Option<(usize, Paint)>| {
+            let mut line = " ".repeat(indent);
+            for (column, cell) in cells.iter().enumerate() {
+                let space = " ".repeat(widths[column] - cell.chars().count());
+                let shown = match paint {
+                    Some((painted, paint)) if painted == column => paint.on(cell, in_color),
+                    _ => cell.clone(),
+                };
+                match self.columns[column].1 {
+                    Align::Left => line += &(shown + &space),
+                    Align::Right => line += &(space + &shown),
+                }
+                line += "  ";
+            }
+            line.trim_end().to_owned() + "\n"
+        };
+        let heads: Vec<_> = self.columns.iter().map(|(head, _)| (*head).to_owned()).collect();
+        let mut text = Paint::Faint.on(line(&heads, None).trim_end(), in_color) + "\n";
+        for row in &self.rows {
+            text += &line(&row.cells, row.paint);
+            for note in &row.notes {
+                text += &format!("{}{note}\n", " ".repeat(indent + 4));
+            }
+        }
+        text
+    }
+}
+
+pub(super) fn in_color() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// How long ago, in the two largest units at most: `3d 4h`, `12m`, `5s`.
+pub(super) fn ago(then: OffsetDateTime, now: OffsetDateTime) -> String {
+    span(Duration::try_from(now - then).unwrap_or_default())
+}
+
+pub(super) fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, minutes) => format!("{minutes}m"),
+        (0, hours, 0) => format!("{hours}h"),
+        (0, hours, minutes) => format!("{hours}h {minutes}m"),
+        (days, 0, _) => format!("{days}d"),
+        (days, hours, _) => format!("{days}d {hours}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_notes_stand_below_their_row() {
+        let mut table = Table::new(&[("SERVER", Align::Left), ("IN FLIGHT", Align::Right)]);
+        table.row(vec!["app1".into(), "7".into()], Some((0, Paint::Good)), vec!["a note".into()]);
+        table.row(vec!["application2".into(), "12".into()], None, Vec::new());
+        let expected =
+            "  SERVER        IN FLIGHT\n  app1                  7\n      a note\n  application2         12\n";
+        assert_eq!(table.render(2, false), expected);
+        assert!(table.render(2, true).contains("\x1b[32mapp1\x1b[0m  "));
+    }
+
+    #[test]
+    fn spans_have_two_units_at_most() {
+        let spans = [0, 59, 60, 3_600, 8_040, 86_400, 273_600].map(|s| span(Duration::from_secs(s)));
+        assert_eq!(spans, ["0s", "59s", "1m", "1h", "2h 14m", "1d", "3d 4h"]);
+    }
+}

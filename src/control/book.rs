@@ -1,0 +1,196 @@
+//! Where events are written: the ledger in memory and, if one is configured, a file that outlives the process.
+
+use crate::api::{Event, Events, Evidence, Kind, to_millisecond};
+use crate::events::{Ledger, Wanted};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use time::OffsetDateTime;
+use tracing::{error, warn};
+
+/// Lines that may wait for a slow disk; more are dropped and counted.
+const WAITING: usize = 4096;
+/// As much of an earlier process's file is read at start.
+const READ_BACK: u64 = 16 << 20;
+
+/// Something that happened, before it has a number and a time.
+#[derive(Debug)]
+pub(crate) struct Entry<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) pool: Option<&'a str>,
+    pub(crate) server: Option<&'a str>,
+    pub(crate) change: Option<(&'a str, &'a str)>,
+    pub(crate) actor: &'a str,
+    pub(crate) cause: String,
+    pub(crate) evidence: Option<Evidence>,
+}
+
+impl<'a> Entry<'a> {
+    pub(crate) fn new(kind: Kind, actor: &'a str, cause: impl Into<String>) -> Self {
+        let cause = cause.into();
+        Self { kind, pool: None, server: None, change: None, actor, cause, evidence: None }
+    }
+
+    pub(crate) fn of_pool(self, pool: &'a str) -> Self {
+        Self { pool: Some(pool), ..self }
+    }
+
+    pub(crate) fn of(self, pool: &'a str, server: &'a str) -> Self {
+        Self { pool: Some(pool), server: Some(server), ..self }
+    }
+
+    pub(crate) fn change(self, from: &'a str, to: &'a str) -> Self {
+        Self { change: Some((from, to)), ..self }
+    }
+}
+
+/// The ledger and its file.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    ledger: Mutex<Ledger>,
+    journal: Mutex<Option<Journal>>,
+    recorded: Mutex<[u64; Kind::ALL.len()]>,
+    lost: Arc<AtomicU64>,
+}
+
+/// The file's writer; it ends with this value.
+#[derive(Debug)]
+struct Journal {
+    path: PathBuf,
+    lines: SyncSender<Line>,
+}
+
+enum Line {
+    Append(String),
+    Reopen,
+}
+
+impl Book {
+    pub(crate) fn record(&self, generation: u64, entry: Entry<'_>) {
+        let own = |text: Option<&str>| text.map(str::to_owned);
+        let event = Event {
+            id: 0,
+            at: to_millisecond(OffsetDateTime::now_utc()),
+            kind: entry.kind,
+            generation,
+            pool: own(entry.pool),
+            server: own(entry.server),
+            from: own(entry.change.map(|(from, _)| from)),
+            to: own(entry.change.map(|(_, to)| to)),
+            actor: entry.actor.to_owned(),
+            cause: Evidence::bounded(entry.cause),
+            evidence: entry.evidence,
+        };
+        if let Some(place) = Kind::ALL.iter().position(|kind| *kind == event.kind) {
+            lock(&self.recorded)[place] += 1;
+        }
+        let event = lock(&self.ledger).record(event);
+        if let Some(journal) = &*lock(&self.journal)
+            && let Ok(line) = serde_json::to_string(&event)
+            && journal.lines.try_send(Line::Append(line + "\n")).is_err()
+        {
+            self.lost.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(crate) fn find(&self, wanted: &Wanted) -> Events {
+        lock(&self.ledger).find(wanted)
+    }
+
+    /// How many of each kind there were in this process.
+    pub(crate) fn counts(&self) -> Vec<(&'static str, u64)> {
+        Kind::ALL.iter().map(|kind| kind.word()).zip(*lock(&self.recorded)).collect()
+    }
+
+    /// Events that the file has not got.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Relaxed)
+    }
+
+    pub(crate) fn keep(&self, events: u32) {
+        lock(&self.ledger).keep(usize::try_from(events).unwrap_or(usize::MAX));
+    }
+
+    /// Reads what an earlier process has written.
+    ///
+    /// # Errors
+    /// Of the file; that there is none yet is no error.
+    pub(crate) fn recall(&self, path: &Path) -> io::Result<()> {
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let length = file.metadata()?.len();
+        let skipped = length.saturating_sub(READ_BACK);
+        file.seek(SeekFrom::Start(skipped))?;
+        let mut ledger = lock(&self.ledger);
+        // The first line of a part is a part of a line.
+        for line in BufReader::new(file).split(b'\n').skip(usize::from(skipped > 0)) {
+            match serde_json::from_slice(&line?) {
+                Ok(event) => ledger.recall(event),
+                // Cut off when a process died, or written by somebody else.
+                Err(error) => {
+                    warn!(path = %path.display(), %error, "a line of the ledger's file is no event")
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends to this file from now on, or to none.
+    ///
+    /// # Errors
+    /// It cannot be opened; what was written to before goes on.
+    pub(crate) fn write_to(&self, path: Option<&Path>) -> io::Result<()> {
+        let mut journal = lock(&self.journal);
+        if journal.as_ref().map(|journal| &*journal.path) == path {
+            return Ok(());
+        }
+        *journal = path.map(|path| Journal::start(path, Arc::clone(&self.lost))).transpose()?;
+        Ok(())
+    }
+
+    /// The file was moved away.
+    pub(crate) fn reopen(&self) {
+        if let Some(journal) = &*lock(&self.journal) {
+            let _ = journal.lines.try_send(Line::Reopen);
+        }
+    }
+}
+
+impl Journal {
+    fn start(path: &Path, lost: Arc<AtomicU64>) -> io::Result<Self> {
+        let file = open(path)?;
+        let (lines, inbox) = sync_channel(WAITING);
+        let path = path.to_owned();
+        let at = path.clone();
+        std::thread::Builder::new().name("ledger".into()).spawn(move || write(file, &at, &inbox, &lost))?;
+        Ok(Self { path, lines })
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+fn write(mut file: File, path: &Path, inbox: &Receiver<Line>, lost: &AtomicU64) {
+    for line in inbox {
+        let done = match line {
+            Line::Append(line) => file.write_all(line.as_bytes()).inspect_err(|_| {
+                lost.fetch_add(1, Relaxed);
+            }),
+            Line::Reopen => open(path).map(|new| file = new),
+        };
+        if let Err(error) = done {
+            error!(path = %path.display(), %error, "the ledger's file cannot be written");
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,230 @@
+//! What operators want of servers: carried out here, kept over reloads, and written to a file for the next start.
+
+use super::Control;
+use super::book::Entry;
+use crate::api::Kind;
+use crate::config::plan::Plan;
+use crate::operate::{CannotSpare, Overrides, can_spare};
+use crate::pool::{Health, HealthState, Operator, Pool, Server};
+use crate::snapshot::{ProbeTask, Snapshot};
+use crate::units::Weight;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+use time::OffsetDateTime;
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+/// What is to be done to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    State(Operator),
+    /// `None` gives the weight back to the configuration.
+    Weight(Option<Weight>),
+}
+
+/// An operator's wish.
+#[derive(Debug)]
+pub(crate) struct Wish {
+    pub(crate) pool: String,
+    pub(crate) server: String,
+    pub(crate) operation: Operation,
+    /// Even if the rest of the pool cannot carry what it carries now.
+    pub(crate) force: bool,
+    pub(crate) actor: String,
+    pub(crate) answer: oneshot::Sender<Result<Done, NotDone>>,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    /// What the operator may not expect.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Why nothing was done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotDone {
+    #[error("there is no pool {0}")]
+    NoPool(String),
+    #[error("pool {pool} has no server {server}")]
+    NoServer { pool: String, server: String },
+    #[error("{0}")]
+    CannotSpare(#[from] CannotSpare),
+}
+
+pub(super) fn word(operator: Operator) -> &'static str {
+    match operator {
+        Operator::Ready => "ready",
+        Operator::Drain => "drain",
+        Operator::Maint => "maint",
+    }
+}
+
+impl Control {
+    pub(super) fn grant(&mut self, wish: Wish) {
+        let outcome = self.carry_out(&wish);
+        // Whoever asked may have gone.
+        let _ = wish.answer.send(outcome);
+    }
+
+    fn carry_out(&mut self, wish: &Wish) -> Result<Done, NotDone> {
+        let snapshot = self.live.snapshot();
+        let pool = snapshot.pool(&wish.pool).ok_or_else(|| NotDone::NoPool(wish.pool.clone()))?;
+        let member = pool.members.iter().find(|member| **member.server.name() == *wish.server);
+        let member = member
+            .ok_or_else(|| NotDone::NoServer { pool: wish.pool.clone(), server: wish.server.clone() })?;
+        let mut done = Done::default();
+        match wish.operation {
+            Operation::State(operator) => {
+                if operator != Operator::Ready && !wish.force {
+                    can_spare(pool, &member.server)?;
+                }
+                self.set_operator(pool, &member.server, operator, &wish.actor);
+                if operator == Operator::Ready && member.drain {
+                    done.notes.push(format!(
+                        "it stays drained by the configuration; remove `drain: true` of pools.{}.servers.{} and reload",
+                        wish.pool, wish.server
+                    ));
+                }
+            }
+            Operation::Weight(weight) => self.set_weight(&member.server, weight, &wish.actor),
+        }
+        let is_said = self.live.overrides.load().of(&member.server).is_some();
+        done.notes.extend(self.save_overrides().filter(|_| is_said));
+        Ok(done)
+    }
+
+    fn set_operator(&mut self, pool: &Pool, server: &Arc<Server>, operator: Operator, actor: &str) {
+        let before = server.state().admin;
+        let mut overrides = Overrides::clone(&self.live.overrides.load());
+        overrides.set_operator(server, operator, actor, OffsetDateTime::now_utc());
+        self.live.overrides.store(Arc::new(overrides));
+        self.apply_operator(pool, server, operator);
+        info!(pool = %server.pool(), server = %server.name(), from = word(before), to = word(operator), actor,
+            in_flight = server.in_flight(), "operator state changed");
+        let entry = Entry::new(Kind::Operator, actor, format!("{} in flight", server.in_flight()));
+        self.live.record(entry.of(server.pool(), server.name()).change(word(before), word(operator)));
+        self.look_for_failing_open();
+    }
+
+    /// Puts an operator's state in force; probes follow it.
+    fn apply_operator(&mut self, pool: &Pool, server: &Arc<Server>, operator: Operator) {
+        let (before, now) = (server.state().admin, Instant::now());
+        if before == operator {
+            return;
+        }
+        if before == Operator::Maint {
+            // Nobody has looked at it meanwhile.
+            server.probe_anew(Health::initial(pool.plan.health.as_ref()), now);
+            server.set_close_at(None);
+        }
+        if operator == Operator::Maint {
+            self.probing.stop(server.id());
+            server.set_close_at(Some(now + pool.plan.drain_timeout));
+            self.closing.push(Arc::clone(server));
+        }
+        server.set_operator(operator);
+        if before == Operator::Maint
+            && let Some(task) = ProbeTask::new(server, &pool.plan)
+        {
+            self.probing.start(task, Arc::clone(&pool.origination));
+        }
+    }
+
+    /// Has the servers of a new snapshot follow what operators have said.
+    pub(super) fn follow_operators(&mut self, next: &Snapshot) {
+        let overrides = self.live.overrides.load_full();
+        for pool in next.pools() {
+            for member in &pool.members {
+                self.apply_operator(pool, &member.server, overrides.operator(&member.server));
+            }
+        }
+    }
+
+    fn set_weight(&mut self, server: &Arc<Server>, weight: Option<Weight>, actor: &str) {
+        let mut overrides = Overrides::clone(&self.live.overrides.load());
+        overrides.set_weight(server, weight);
+        let mut plan = self.written.clone();
+        overrides.weigh(&mut plan);
+        self.live.overrides.store(Arc::new(overrides));
+        let of = |plan: &Plan| {
+            let pool = plan.pools.iter().find(|pool| pool.name == *server.pool());
+            let planned =
+                pool.and_then(|pool| pool.servers.iter().find(|planned| planned.name == *server.name()));
+            planned.map_or_else(String::new, |planned| planned.weight.get().to_string())
+        };
+        let (from, to) = (of(&self.live.snapshot().plan), of(&plan));
+        self.revise(plan);
+        info!(pool = %server.pool(), server = %server.name(), from, to, actor, "weight changed");
+        let cause = if weight.is_some() { "by an operator" } else { "as the configuration has it" };
+        let entry = Entry::new(Kind::Operator, actor, cause).of(server.pool(), server.name());
+        self.live.record(entry.change(&format!("weight {from}"), &format!("weight {to}")));
+    }
+
+    /// Puts a plan in force that differs in servers' weights only.
+    fn revise(&mut self, plan: Plan) {
+        let (next, delta) = self.live.snapshot().evolve(plan, Instant::now());
+        self.live.put_in_force(Arc::new(next));
+        delta.settle(Instant::now());
+    }
+
+    /// What an earlier process was told. A file that cannot be read is nobody's word.
+    pub(crate) fn recall_overrides(&mut self, path: Option<&Path>) {
+        let Some(path) = path else { return };
+        let read = match std::fs::read_to_string(path) {
+            Ok(text) => Overrides::from_json(&text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => Err(error.to_string()),
+        };
+        match read {
+            Ok(overrides) => self.live.overrides.store(Arc::new(overrides)),
+            Err(error) => {
+                self.live.metrics.state_file_failed();
+                error!(path = %path.display(), error, "the state file is of no use; every server is ready");
+            }
+        }
+    }
+
+    /// Writes the state file. What is in force stays in force if that fails, and the operator hears of it.
+    pub(super) fn save_overrides(&self) -> Option<String> {
+        let plan = Arc::clone(&self.live.snapshot().plan);
+        let text = self.live.overrides.load().to_json();
+        let Some(path) = &plan.admin.state_file else {
+            return Some("it ends with this process: there is no `admin.state_file`".to_owned());
+        };
+        let error = replace(path, &text).err()?;
+        self.live.metrics.state_file_failed();
+        warn!(path = %path.display(), %error, "the state file cannot be written");
+        Some(format!("it ends with this process: {} cannot be written: {error}", path.display()))
+    }
+
+    /// Servers that are in maintenance are not probed.
+    pub(super) fn is_probed_now(task: &ProbeTask) -> bool {
+        task.server.state().admin != Operator::Maint
+    }
+}
+
+/// Writes a file that is whole at any moment, and on the disk when this returns.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    if let Some(directory) = directory {
+        std::fs::create_dir_all(directory)?;
+    }
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let mut file = std::fs::File::create(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)
+}
+
+/// A state of health as events have it.
+pub(super) fn health_word(health: HealthState) -> &'static str {
+    match health {
+        HealthState::Up => "up",
+        HealthState::Down => "down",
+        HealthState::Probing => "probing",
+    }
+}

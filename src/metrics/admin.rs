@@ -1,0 +1,51 @@
+//! What the admin endpoint and the ledger count.
+
+use super::Page;
+use super::scrape::Family;
+use prometheus::proto::MetricFamily;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+const WAYS: [&str; 2] = ["socket", "tcp"];
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Requests to the admin endpoint, by the way they came and the class of their status.
+#[derive(Debug, Default)]
+pub(super) struct AdminRequests([[AtomicU64; CLASSES.len()]; WAYS.len()]);
+
+impl AdminRequests {
+    pub(super) fn count(&self, over_socket: bool, status: u16) {
+        let class = usize::from((status / 100).clamp(1, 5)) - 1;
+        self.0[usize::from(!over_socket)][class].fetch_add(1, Relaxed);
+    }
+}
+
+pub(super) fn families(page: &Page<'_>) -> Vec<MetricFamily> {
+    let metrics = page.metrics;
+    let mut requests = Family::counter(
+        "evenkeel_admin_requests_total",
+        "Requests to the API and for metrics, by way (socket, tcp) and class of status.",
+    );
+    for (way, classes) in WAYS.iter().zip(&metrics.admin_requests.0) {
+        for (code, count) in CLASSES.iter().zip(classes) {
+            let count = count.load(Relaxed);
+            if count > 0 {
+                requests.add(&[("way", way), ("code", code)], count as f64);
+            }
+        }
+    }
+    let mut events = Family::counter("evenkeel_events_total", "Events of the health ledger, by kind.");
+    for (kind, count) in page.events {
+        events.add(&[("kind", kind)], *count as f64);
+    }
+    let mut lost = Family::counter(
+        "evenkeel_events_dropped_total",
+        "Events that are in memory only, because the ledger's file could not be written in time.",
+    );
+    lost.add(&[], page.events_lost as f64);
+    let mut state = Family::counter(
+        "evenkeel_state_file_failures_total",
+        "Times that operators' states could not be written to or read from admin.state_file.",
+    );
+    state.add(&[], metrics.failed_state_files.load(Relaxed) as f64);
+    [requests, events, lost, state].into_iter().filter_map(Family::finish).collect()
+}

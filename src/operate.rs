@@ -1,0 +1,300 @@
+//! What operators have said of servers, beside what the configuration says; and whether a pool can do without one.
+
+use crate::api::status::{Said, State};
+use crate::config::plan::{Name, Plan, WhenAllUnhealthy};
+use crate::pool::{HealthState, Membership, Operator, Pool, Server};
+use crate::units::Weight;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use time::OffsetDateTime;
+
+/// Pool, name and address: what makes a server the same one.
+type Identity = (String, String, String);
+
+/// What operators have said, by server.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Overrides(BTreeMap<Identity, Word>);
+
+/// What operators have said of one server.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Word {
+    /// `drain` or `maint`; none is ready.
+    pub state: Option<Said>,
+    pub weight: Option<Weight>,
+}
+
+/// One server's line in the state file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Line {
+    pool: String,
+    server: String,
+    address: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    said: Option<Said>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weight: Option<u16>,
+}
+
+/// What the state file holds.
+#[derive(Debug, Serialize, Deserialize)]
+struct File {
+    version: u32,
+    servers: Vec<Line>,
+}
+
+/// The only format so far.
+const VERSION: u32 = 1;
+
+impl Overrides {
+    pub fn of(&self, server: &Server) -> Option<&Word> {
+        self.0.get(&identity(server))
+    }
+
+    /// The state that operators want of a server.
+    pub fn operator(&self, server: &Server) -> Operator {
+        match self.of(server).and_then(|word| word.state.as_ref()).map(|said| said.state) {
+            Some(State::Drain) => Operator::Drain,
+            Some(State::Maint) => Operator::Maint,
+            _ => Operator::Ready,
+        }
+    }
+
+    pub fn set_operator(&mut self, server: &Server, operator: Operator, actor: &str, at: OffsetDateTime) {
+        let said = |state| Some(Said { state, actor: actor.to_owned(), at });
+        let state = match operator {
+            Operator::Ready => None,
+            Operator::Drain => said(State::Drain),
+            Operator::Maint => said(State::Maint),
+        };
+        self.change(server, |word| word.state = state);
+    }
+
+    /// `None` gives the weight back to the configuration.
+    pub fn set_weight(&mut self, server: &Server, weight: Option<Weight>) {
+        self.change(server, |word| word.weight = weight);
+    }
+
+    fn change(&mut self, server: &Server, change: impl FnOnce(&mut Word)) {
+        let identity = identity(server);
+        let word = self.0.entry(identity.clone()).or_default();
+        change(word);
+        if *word == Word::default() {
+            self.0.remove(&identity);
+        }
+    }
+
+    /// Puts operators' weights in the place of the plan's.
+    pub fn weigh(&self, plan: &mut Plan) {
+        for pool in &mut plan.pools {
+            for server in &mut pool.servers {
+                let identity = (pool.name.to_string(), server.name.to_string(), server.address.to_string());
+                if let Some(weight) = self.0.get(&identity).and_then(|word| word.weight) {
+                    server.weight = weight;
+                }
+            }
+        }
+    }
+
+    /// What is left of it with this plan, and the servers (`pool/server`) that took theirs with them.
+    pub fn kept_by(&self, plan: &Plan) -> (Self, Vec<String>) {
+        let has = |(pool, server, address): &Identity| {
+            plan.pools.iter().filter(|planned| *planned.name == **pool).any(|planned| {
+                let is_it = |planned: &crate::config::plan::Server| {
+                    *planned.name == **server && planned.address.to_string() == *address
+                };
+                planned.servers.iter().any(is_it)
+            })
+        };
+        let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            self.0.clone().into_iter().partition(|(identity, _)| has(identity));
+        let gone = gone.into_keys().map(|(pool, server, _)| format!("{pool}/{server}")).collect();
+        (Self(kept), gone)
+    }
+
+    /// As the state file has it.
+    pub fn to_json(&self) -> String {
+        let line = |((pool, server, address), word): (&Identity, &Word)| Line {
+            pool: pool.clone(),
+            server: server.clone(),
+            address: address.clone(),
+            said: word.state.clone(),
+            weight: word.weight.map(Weight::get),
+        };
+        let file = File { version: VERSION, servers: self.0.iter().map(line).collect() };
+        serde_json::to_string_pretty(&file).map(|text| text + "\n").unwrap_or_default()
+    }
+
+    /// Reads a state file.
+    ///
+    /// # Errors
+    /// What is wrong with it; a damaged file is nobody's word.
+    pub fn from_json(text: &str) -> Result<Self, String> {
+        let file: File = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if file.version != VERSION {
+            return Err(format!("it has version {}, and this program reads version {VERSION}", file.version));
+        }
+        let mut overrides = BTreeMap::new();
+        for line in file.servers {
+            let weight = match line.weight {
+                None => None,
+                Some(weight) => Some(Weight::new(weight.into()).ok_or_else(|| {
+                    format!("{}/{}: weight {weight} is out of range", line.pool, line.server)
+                })?),
+            };
+            let word = Word { state: line.said, weight };
+            if word != Word::default() {
+                overrides.insert((line.pool, line.server, line.address), word);
+            }
+        }
+        Ok(Self(overrides))
+    }
+}
+
+fn identity(server: &Server) -> Identity {
+    (server.pool().to_string(), server.name().to_string(), server.address().to_string())
+}
+
+/// Why a pool cannot do without a server now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CannotSpare {
+    #[error("{server} is the last server of pool {pool} that takes requests; nothing would be left")]
+    Last { pool: Name, server: Name },
+    #[error("{server} is the last healthy server of pool {pool}; without it the pool would {then}")]
+    LastHealthy { pool: Name, server: Name, then: &'static str },
+    #[error(
+        "pool {pool} has {in_flight} in flight now, and the {servers} healthy servers left have room for {room} \
+         (max_connections)"
+    )]
+    TooLittleRoom { pool: Name, in_flight: u64, servers: usize, room: u64 },
+}
+
+/// Whether the rest of a pool can carry what the pool carries now.
+pub fn can_spare(pool: &Pool, server: &Server) -> Result<(), CannotSpare> {
+    let is_ready = |member: &crate::pool::Member| {
+        let state = member.server.state();
+        !member.drain && state.admin == Operator::Ready && state.membership == Membership::Present
+    };
+    let is_healthy = |member: &crate::pool::Member| member.server.state().health == HealthState::Up;
+    let others =
+        || pool.members.iter().filter(|member| member.server.id() != server.id() && is_ready(member));
+    let Some(own) = pool.members.iter().find(|member| member.server.id() == server.id()) else {
+        return Ok(());
+    };
+    let (name, pool_name) = (server.name().clone(), pool.name.clone());
+    if !is_ready(own) {
+        return Ok(());
+    }
+    if others().next().is_none() {
+        return Err(CannotSpare::Last { pool: pool_name, server: name });
+    }
+    if !is_healthy(own) {
+        return Ok(());
+    }
+    let healthy: Vec<_> = others().filter(|member| is_healthy(member)).collect();
+    if healthy.is_empty() {
+        let then = match pool.plan.when_all_unhealthy {
+            WhenAllUnhealthy::UseAll => "send requests to unhealthy ones (when_all_unhealthy: use_all)",
+            WhenAllUnhealthy::Refuse => "answer 503 (when_all_unhealthy: refuse)",
+        };
+        return Err(CannotSpare::LastHealthy { pool: pool_name, server: name, then });
+    }
+    let in_flight = pool.members.iter().map(|member| u64::from(member.server.in_flight())).sum();
+    let room: Option<u64> =
+        healthy.iter().map(|member| member.max_connections.map(|most| u64::from(most.get()))).sum();
+    match room {
+        Some(room) if in_flight > room => {
+            Err(CannotSpare::TooLittleRoom { pool: pool_name, in_flight, servers: healthy.len(), room })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::plan::Balance;
+    use crate::pool::choose::{Query, Tried};
+    use crate::pool::sample::{live, member, pool, set_down};
+    use std::num::NonZeroU32;
+
+    fn at() -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(1_000_000).unwrap()
+    }
+
+    #[test]
+    fn the_state_file_brings_back_what_was_said() {
+        let pool = live(pool(Balance::RoundRobin, "a b c"));
+        let mut overrides = Overrides::default();
+        overrides.set_operator(member(&pool, "a"), Operator::Drain, "alice", at());
+        overrides.set_operator(member(&pool, "b"), Operator::Maint, "bob", at());
+        overrides.set_weight(member(&pool, "b"), Weight::new(7));
+        overrides.set_operator(member(&pool, "c"), Operator::Maint, "bob", at());
+        overrides.set_operator(member(&pool, "c"), Operator::Ready, "bob", at());
+        let back = Overrides::from_json(&overrides.to_json()).unwrap();
+        assert_eq!(back, overrides);
+        let states = ["a", "b", "c"].map(|name| back.operator(member(&pool, name)));
+        assert_eq!(states, [Operator::Drain, Operator::Maint, Operator::Ready]);
+        assert_eq!(back.of(member(&pool, "c")), None, "ready is nothing to remember");
+    }
+
+    #[test]
+    fn a_damaged_state_file_is_refused() {
+        for text in ["", "{", "[]", r#"{"version":2,"servers":[]}"#, r#"{"version":1}"#] {
+            assert!(Overrides::from_json(text).is_err(), "{text}");
+        }
+        let heavy =
+            r#"{"version":1,"servers":[{"pool":"p","server":"s","address":"1.2.3.4:5","weight":999}]}"#;
+        assert_eq!(Overrides::from_json(heavy).unwrap_err(), "p/s: weight 999 is out of range");
+    }
+
+    #[test]
+    fn what_was_said_of_a_server_ends_with_it() {
+        let before = live(pool(Balance::RoundRobin, "a b"));
+        let mut overrides = Overrides::default();
+        overrides.set_operator(member(&before, "a"), Operator::Drain, "alice", at());
+        overrides.set_weight(member(&before, "b"), Weight::new(7));
+        let mut plan = crate::snapshot::Snapshot::empty().plan.as_ref().clone();
+        plan.pools = vec![pool(Balance::RoundRobin, "b c")];
+        let (kept, gone) = overrides.kept_by(&plan);
+        assert_eq!(gone, [format!("{}/a", before.name)]);
+        kept.weigh(&mut plan);
+        let weights: Vec<_> = plan.pools[0].servers.iter().map(|server| server.weight.get()).collect();
+        assert_eq!(weights[0], 7);
+        assert_ne!(weights[1], 7);
+    }
+
+    #[test]
+    fn the_last_one_that_works_cannot_be_spared() {
+        let pool = live(pool(Balance::RoundRobin, "a b"));
+        let (a, b) = (member(&pool, "a"), member(&pool, "b"));
+        assert_eq!(can_spare(&pool, a), Ok(()));
+        set_down(&pool, "b");
+        assert!(matches!(can_spare(&pool, a), Err(CannotSpare::LastHealthy { .. })));
+        assert_eq!(can_spare(&pool, b), Ok(()), "a server that is down is no loss");
+        b.set_operator(Operator::Maint);
+        assert!(matches!(can_spare(&pool, a), Err(CannotSpare::Last { .. })));
+        assert_eq!(can_spare(&pool, b), Ok(()), "it takes nothing already");
+    }
+
+    #[test]
+    fn a_server_cannot_be_spared_if_the_rest_has_no_room_for_what_is_in_flight() {
+        let mut plan = pool(Balance::RoundRobin, "a b c");
+        for server in &mut plan.servers {
+            server.max_connections = NonZeroU32::new(2);
+        }
+        let pool = live(plan.clone());
+        let query = Query { key: None, entropy: 1 };
+        let leases: Vec<_> = (0..5).map(|_| pool.pick(&query, &mut Tried::new()).unwrap()).collect();
+        let refused = can_spare(&pool, member(&pool, "a")).unwrap_err();
+        assert_eq!(
+            refused,
+            CannotSpare::TooLittleRoom { pool: pool.name.clone(), in_flight: 5, servers: 2, room: 4 }
+        );
+        drop(leases);
+        assert_eq!(can_spare(&pool, member(&pool, "a")), Ok(()));
+        plan.servers[1].max_connections = None;
+        let pool = live(plan);
+        let _leases: Vec<_> = (0..9).map(|_| pool.pick(&query, &mut Tried::new()).unwrap()).collect();
+        assert_eq!(can_spare(&pool, member(&pool, "a")), Ok(()), "b takes any number");
+    }
+}
