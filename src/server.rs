@@ -116,7 +116,7 @@ async fn serve(
         },
     };
     let before = inherited.before();
-    let admin = Admin::new(Arc::clone(&live), Arc::clone(&doors), changes.clone(), start.source.name());
+    let admin = Admin::new(Arc::clone(&live), Arc::clone(&doors), changes.clone(), start.source.clone());
     let mut control = Control::new(
         Arc::clone(&live),
         start.source,

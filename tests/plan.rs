@@ -5,7 +5,7 @@ mod support;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::process::Output;
-use support::app::{App, say};
+use support::app::{App, Latch, say, status};
 use support::balancer::{Balancer, Directory, Reloaded, evenkeel};
 
 struct Files(Directory);
@@ -167,21 +167,22 @@ fn a_refused_file_is_1_with_its_problems_whichever_it_is() {
 #[test]
 fn wrong_usage_is_2_and_a_missing_file_1() {
     let files = Files::new(OLD, NEW);
-    for arguments in
-        [&["plan", "new.yaml"][..], &["plan", "new.yaml", "--against", "old.yaml", "--keys", "0"]]
-    {
+    for arguments in [
+        &["plan", "--against", "old.yaml"][..],
+        &["plan", "new.yaml", "--against", "old.yaml", "--keys", "0"],
+    ] {
         let Output { status, stderr, .. } =
             evenkeel().current_dir(&files.0.0).args(arguments).output().expect("the binary starts");
         assert_eq!(status.code(), Some(2), "{arguments:?}");
         let text = String::from_utf8_lossy(&stderr).into_owned();
-        assert!(text.contains("--against <OLD>") || text.contains("--keys <N>"), "{text}");
+        assert!(text.contains("<FILE>") || text.contains("--keys <N>"), "{text}");
     }
     std::fs::remove_file(files.0.0.join("old.yaml")).expect("the file is there");
     let (code, _, err) = files.plan(&[]);
     assert!(code == Some(1) && err.contains("old.yaml: cannot be read"), "{err}");
     let Output { status, stdout, .. } = evenkeel().args(["plan", "--help"]).output().expect("it starts");
     assert_eq!(status.code(), Some(0));
-    assert!(String::from_utf8_lossy(&stdout).contains("Example: evenkeel plan"));
+    assert!(String::from_utf8_lossy(&stdout).contains("evenkeel plan new.yaml --against"));
 }
 
 /// A server's name, address and weight.
@@ -193,7 +194,7 @@ fn hashing(servers: &[Given]) -> String {
         .map(|(name, address, weight)| format!("{{ name: {name}, address: {address}, weight: {weight} }}"))
         .collect();
     format!(
-        "admin: {{ address: 127.0.0.1:0, socket: null, state_file: null }}\nlisteners:\n  web: {{ address: 127.0.0.1:0, pool: app }}\npools:\n  \
+        "admin: {{ address: 127.0.0.1:0, socket: DIR/admin.sock, state_file: null }}\nlisteners:\n  web: {{ address: 127.0.0.1:0, pool: app }}\npools:\n  \
          app:\n    balance: {{ consistent_hash: {{ key: {{ header: X-Key }} }} }}\n    servers: [{}]\n",
         servers.join(", ")
     )
@@ -228,7 +229,13 @@ fn clients_see_exactly_as_many_keys_move_as_was_said() {
         let files = Files::new(&hashing(&pair[0].1), &text);
         let (code, report) = files.json(&["--keys", &KEYS.to_string()]);
         assert_eq!(code, Some(3), "{what}");
-        let predicted = report["pools"]["changed"][0]["churn"]["moved"].as_u64().expect("a count");
+        let churn = &report["pools"]["changed"][0]["churn"];
+        let predicted = churn["moved"].as_u64().expect("a count");
+        // The running process says the same of itself, whatever is in flight.
+        balancer.write(&text);
+        let live = planned(&balancer, 3, &["--keys", &KEYS.to_string()]);
+        let live = &live["pools"]["changed"][0]["churn"];
+        assert_eq!((&live["moved"], &live["minimum"]), (&churn["moved"], &churn["minimum"]), "{what}");
         assert_eq!(balancer.reload(&text), Reloaded::Taken, "{what}");
         let after = answers(&balancer, KEYS);
         let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
@@ -236,4 +243,82 @@ fn clients_see_exactly_as_many_keys_move_as_was_said() {
         assert!(moved > 0, "{what}");
         before = after;
     }
+}
+
+/// What the running process says of its own file.
+#[track_caller]
+fn planned(balancer: &Balancer, expected: i32, further: &[&str]) -> Value {
+    let (code, out, err) = balancer.command(&[&["plan", "--json"], further].concat());
+    assert_eq!(code, Some(expected), "{out}{err}");
+    serde_json::from_str(&out).expect("--json prints JSON")
+}
+
+#[test]
+fn the_running_process_says_what_its_file_would_change_and_changes_nothing() {
+    let latch = Latch::default();
+    let held = latch.clone();
+    let app = App::new(move |request, stream| {
+        if request.target == "/held" {
+            held.wait();
+        }
+        say(stream, "a")
+    });
+    let sick = App::new(|_, stream| status(stream, "503 Unavailable", "out of order"));
+    let text =
+        |health: &str| format!("{}    health: {{ http: {health} }}\n", hashing(&[("a", app.address, 100)]));
+    let balancer = Balancer::start(&text("/healthz"));
+    assert_eq!(planned(&balancer, 0, &[])["changes"], false);
+
+    let mut client = balancer.client();
+    client.send("GET /held HTTP/1.1\r\nHost: x\r\n\r\n");
+    balancer.wait_for_in_flight(1.0);
+    let other = format!("{}    health: {{ tcp: {{}} }}\n", hashing(&[("b", sick.address, 100)]));
+    let file = balancer.path("other.yaml");
+    std::fs::write(&file, other.replace("DIR", "/tmp")).expect("writable");
+    let file = file.display().to_string();
+    let (code, out, err) = balancer.command(&["plan", &file]);
+    assert_eq!(code, Some(3), "{out}{err}");
+    assert!(out.contains("- a (") && out.contains("drains up to 60s, 1 in flight"), "{out}");
+    assert_eq!(balancer.generation(), 1.0);
+    latch.open();
+    assert_eq!(client.response().status, 200);
+
+    // What is wrong is shown as `check` shows it, whoever finds it.
+    std::fs::write(balancer.path("broken.yaml"), "listeners: {}\n").expect("writable");
+    let broken = balancer.path("broken.yaml").display().to_string();
+    let (code, out, _) = balancer.command(&["plan", &broken]);
+    assert!(code == Some(1) && out.contains("broken.yaml:1:1"), "{out}");
+    let (code, out, _) = balancer.command(&["plan"]);
+    assert_eq!(code, Some(0), "{out}");
+}
+
+#[test]
+fn plan_tries_changed_probes_on_the_servers_before_they_count() {
+    let app = |name: &'static str| {
+        App::new(move |request, stream| match (&*request.target, name) {
+            ("/ready", "b") => status(stream, "404 Not Found", ""),
+            _ => say(stream, name),
+        })
+    };
+    let (a, b) = (app("a"), app("b"));
+    let text = |path: &str| {
+        let servers = [("a", a.address, 100), ("b", b.address, 100)];
+        format!("{}    health: {{ http: {path}, interval: 1h }}\n", hashing(&servers))
+    };
+    let balancer = Balancer::start(&text("/healthz"));
+    balancer.write(&text("/ready"));
+    let report = planned(&balancer, 3, &["--probe"]);
+    let probes: Vec<_> = report["probes"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|probe| (probe["server"].as_str(), probe["is_up"].as_bool(), probe["passed"].as_bool()))
+        .collect();
+    assert_eq!(probes, [(Some("a"), Some(true), Some(true)), (Some("b"), Some(true), Some(false))]);
+    let warnings = report["warnings"].to_string();
+    assert!(warnings.contains("b is up and fails the new probe: status 404"), "{warnings}");
+    let (_, out, _) = balancer.command(&["plan", "--probe"]);
+    assert!(out.contains("new probes: 1 of 2 pass now"), "{out}");
+    let up = |name| balancer.metric("evenkeel_server_up", &[("server", name)]);
+    assert_eq!((up("a"), up("b")), (1.0, 1.0));
 }

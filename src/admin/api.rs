@@ -4,9 +4,10 @@ use super::access::Actor;
 use super::answer::Refusal;
 use super::{Admin, view};
 use crate::api::{Events, Outcome, Receipt, Status, status};
-use crate::control::{Asked, Change, NotDone, Operation, Wish};
+use crate::control::{self, Asked, Change, Draft, NotDone, Operation, Source, Wish};
 use crate::events::Wanted;
 use crate::pool::Operator;
+use crate::preview::{self, Report};
 use crate::units::Weight;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -22,6 +23,7 @@ pub(super) fn router() -> Router<Admin> {
     Router::new()
         .route("/status", get(status_of_all))
         .route("/events", get(events))
+        .route("/plan", post(plan))
         .route("/reload", post(reload))
         .route("/pools/{pool}", get(one_pool))
         .route("/pools/{pool}/servers/{server}", get(one_server))
@@ -123,6 +125,54 @@ async fn events(
 
 fn bad(message: impl Into<String>) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, message)
+}
+
+/// What is to be compared with what is in force.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlanWish {
+    /// A configuration; without it the process reads its own file.
+    text: Option<String>,
+    /// What messages call it.
+    #[serde(default = "unnamed")]
+    name: String,
+    #[serde(default = "default_keys")]
+    keys: u32,
+    /// Whether changed probes are tried on the servers.
+    #[serde(default)]
+    probe: bool,
+}
+
+fn unnamed() -> String {
+    "configuration".to_owned()
+}
+
+fn default_keys() -> u32 {
+    100_000
+}
+
+/// What a reload would change, for programs and for people.
+#[derive(Debug, Serialize)]
+struct Planned {
+    report: Report,
+    text: String,
+}
+
+async fn plan(
+    State(admin): State<Admin>,
+    body: Result<Json<PlanWish>, JsonRejection>,
+) -> Result<Json<Planned>, Refusal> {
+    let Json(wish) =
+        body.map_err(|error| bad(error.body_text()).help("send JSON like {\"text\": \"listeners: …\"}"))?;
+    if !(1..=10_000_000).contains(&wish.keys) {
+        return Err(bad(format!("{} keys are out of range", wish.keys)).help("use 1 to 10000000"));
+    }
+    let PlanWish { text, name, keys: n_keys, probe: probes } = wish;
+    let source = text.map_or_else(|| admin.source.clone(), |text| Source::Given { name, text });
+    match control::preview(&admin.live, Draft { source, n_keys, probes }).await {
+        Ok(report) => Ok(Json(Planned { text: preview::render(&report), report })),
+        Err(refused) => Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, refused.to_string())),
+    }
 }
 
 async fn reload(

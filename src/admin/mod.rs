@@ -10,7 +10,7 @@ mod view;
 pub(crate) use access::Way;
 pub(crate) use connections::{Entrance, serve};
 
-use crate::control::{Change, Doors, Live};
+use crate::control::{Change, Doors, Live, Source};
 use crate::metrics::Page;
 use access::Bucket;
 use axum::Router;
@@ -28,8 +28,8 @@ pub(crate) struct Admin {
     pub(crate) live: Arc<Live>,
     pub(crate) doors: Arc<Doors>,
     pub(crate) changes: mpsc::UnboundedSender<Change>,
-    /// What the configuration is called.
-    pub(crate) configuration: String,
+    /// Where the configuration comes from.
+    pub(crate) source: Source,
     /// Requests to the API over TCP that may come now.
     pub(crate) bucket: Arc<Bucket>,
 }
@@ -39,9 +39,9 @@ impl Admin {
         live: Arc<Live>,
         doors: Arc<Doors>,
         changes: mpsc::UnboundedSender<Change>,
-        configuration: String,
+        source: Source,
     ) -> Self {
-        Self { live, doors, changes, configuration, bucket: Arc::default() }
+        Self { live, doors, changes, source, bucket: Arc::default() }
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn status(admin: &Admin) -> Status {
             generation: snapshot.generation,
             started: to_millisecond(live.started),
             now: to_millisecond(now.wall),
-            configuration: admin.configuration.clone(),
+            configuration: admin.source.name(),
             draining: live.is_draining(),
             connections: listeners.iter().map(|listener| listener.connections).sum(),
         },

@@ -52,7 +52,9 @@ enum Command {
     /// Show what a reload would change, before it changes it.
     ///
     /// Exit code 0: nothing changes; 3: something does; 1: a file is refused, and its problems are shown.
-    #[command(after_help = "Example: evenkeel plan new.yaml --against /etc/evenkeel/evenkeel.yaml")]
+    #[command(
+        after_help = "Examples:\n  evenkeel plan\n  evenkeel plan new.yaml --probe\n  evenkeel plan new.yaml --against /etc/evenkeel/evenkeel.yaml"
+    )]
     Plan(plan::Options),
     /// Have the running process read its file again, and show what changed.
     ///

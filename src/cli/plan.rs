@@ -1,10 +1,14 @@
-//! `plan`: what a reload of one file would change where another is in force.
+//! `plan`: what a reload would change in the running process, or where another file is in force.
 
+use super::client::Reach;
 use super::{file, say};
 use crate::preview;
 use crate::snapshot::Snapshot;
 use clap::Args;
-use std::path::PathBuf;
+use http::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -13,31 +17,66 @@ const CHANGES: u8 = 3;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// The configuration file to reload.
-    #[arg(default_value = "evenkeel.yaml")]
-    file: PathBuf,
-    /// The file that is in force now, such as the last one in git.
-    #[arg(long, value_name = "OLD")]
-    against: PathBuf,
+    /// The configuration file to reload; without it, the file that the running process was started with.
+    file: Option<PathBuf>,
+    /// Compare with this file, such as the last one in git, instead of with the running process.
+    #[arg(long, value_name = "OLD", requires = "file")]
+    against: Option<PathBuf>,
+    /// Try changed probes on the servers now, once each.
+    #[arg(long, conflicts_with = "against")]
+    probe: bool,
     /// For pools with `consistent_hash`: the keys `0` to N-1 are looked up before and after.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     keys: u32,
+    #[command(flatten)]
+    reach: Reach,
     /// Print the changes as JSON.
     #[arg(long)]
     json: bool,
 }
 
+/// What the process answers.
+#[derive(Debug, Deserialize)]
+struct Planned {
+    report: Value,
+    text: String,
+}
+
 pub(super) fn run(options: &Options) -> ExitCode {
+    let outcome = match (&options.file, &options.against) {
+        (Some(file), Some(against)) => offline(options, file, against),
+        _ => live(options),
+    };
+    match outcome {
+        Ok(true) => ExitCode::from(CHANGES),
+        Ok(false) => ExitCode::SUCCESS,
+        Err(code) => code,
+    }
+}
+
+/// Whether the process would change.
+fn live(options: &Options) -> Result<bool, ExitCode> {
+    let mut wish = json!({ "keys": options.keys, "probe": options.probe });
+    if let Some(file) = &options.file {
+        // What is wrong with the file itself is shown with its lines; what it names, the process has to read.
+        file::plan(file, options.json, |_, _| Vec::new())?;
+        let (name, text) = file::read(file)?;
+        wish["name"] = name.into();
+        wish["text"] = text.into();
+    }
+    let planned: Planned = options.reach.change(Method::POST, "/api/v1/plan", &wish)?;
+    match options.json {
+        true => say(&format!("{:#}\n", planned.report)),
+        false => say(&planned.text),
+    }
+    Ok(planned.report["changes"].as_bool().unwrap_or_default())
+}
+
+/// Whether one file changes the other.
+fn offline(options: &Options, file: &Path, against: &Path) -> Result<bool, ExitCode> {
     // The files that the old plan names may be gone; what is in force was read from them before.
-    let old = file::plan(&options.against, options.json, |_, _| Vec::new());
-    let (old, _) = match old {
-        Ok(old) => old,
-        Err(refused) => return refused.into(),
-    };
-    let (new, warnings) = match file::plan(&options.file, options.json, file::beside) {
-        Ok(new) => new,
-        Err(refused) => return refused.into(),
-    };
+    let (old, _) = file::plan(against, options.json, |_, _| Vec::new())?;
+    let (new, warnings) = file::plan(file, options.json, file::beside)?;
     let now = Instant::now();
     let (in_force, _) = Snapshot::empty().evolve(old, now);
     let (next, delta) = in_force.evolve(new, now);
@@ -49,5 +88,5 @@ pub(super) fn run(options: &Options) -> ExitCode {
     } else {
         say(&preview::render(&report));
     }
-    if report.changes { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS }
+    Ok(report.changes)
 }

@@ -5,6 +5,7 @@
 mod book;
 mod live;
 mod operate;
+mod preview;
 mod probing;
 mod reload;
 mod upgrade;
@@ -12,6 +13,7 @@ mod upgrade;
 pub(crate) use book::Entry;
 pub(crate) use live::Live;
 pub(crate) use operate::{NotDone, Operation, Wish};
+pub(crate) use preview::{Draft, preview};
 pub(crate) use probing::Turned;
 pub(crate) use reload::{Loaded, RESERVED_FILES, Source, load};
 

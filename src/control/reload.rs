@@ -27,6 +27,11 @@ pub(crate) enum Source {
     File(PathBuf),
     /// The demo has no file.
     Text(String),
+    /// Somebody else has read it.
+    Given {
+        name: String,
+        text: String,
+    },
 }
 
 impl Source {
@@ -35,13 +40,14 @@ impl Source {
         match self {
             Self::File(path) => path.display().to_string(),
             Self::Text(_) => "built-in configuration".to_owned(),
+            Self::Given { name, .. } => name.clone(),
         }
     }
 
     fn read(&self) -> io::Result<String> {
         match self {
             Self::File(path) => std::fs::read_to_string(path),
-            Self::Text(text) => Ok(text.clone()),
+            Self::Text(text) | Self::Given { text, .. } => Ok(text.clone()),
         }
     }
 }
@@ -80,12 +86,12 @@ pub(crate) struct Taken {
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) plan: Plan,
-    files: tls::Files,
+    pub(super) files: tls::Files,
     /// What authorities gave, as far as it is stored.
     managed: HashMap<Name, Managed>,
     acme: Option<AcmeMaterial>,
     /// For the log, once there is one.
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
     /// The text's SHA-256.
     pub(crate) fingerprint: String,
 }
@@ -526,7 +532,7 @@ impl Control {
 }
 
 /// How connections to each pool's servers are to be secured, in their order.
-fn originations(
+pub(super) fn originations(
     next: &Snapshot,
     materials: Vec<Option<Material>>,
 ) -> Result<Vec<Option<Arc<Origination>>>, Refused> {

@@ -18,18 +18,47 @@ use crate::snapshot::{Delta, Snapshot};
 use report::{Change, Health, Listener, Pool, Routes, Server, Sorted};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The difference between what is in force and the snapshot it evolves to. `n_keys` keys are looked up for each
 /// pool that hashes.
 pub fn report(in_force: &Snapshot, next: &Snapshot, delta: &Delta, n_keys: u32) -> Report {
+    report_at_rest(in_force, next, delta, n_keys, (in_force, next))
+}
+
+/// The same of a process that serves. Its load would blur where keys belong, so they are looked up in two snapshots of
+/// the same plans in which nothing is in flight and only what operators have said is as it is.
+pub fn report_live(in_force: &Snapshot, next: &Snapshot, delta: &Delta, n_keys: u32, now: Instant) -> Report {
+    let (old, _) = Snapshot::empty().evolve(in_force.plan.as_ref().clone(), now);
+    let (new, _) = old.evolve(next.plan.as_ref().clone(), now);
+    let live = in_force.pools().iter().chain(next.pools()).flat_map(|pool| &pool.members);
+    let said: HashMap<_, _> = live
+        .map(|member| &member.server)
+        .map(|server| ((server.pool(), server.name(), server.address()), server.state().admin))
+        .collect();
+    for member in old.pools().iter().chain(new.pools()).flat_map(|pool| &pool.members) {
+        let server = &member.server;
+        if let Some(operator) = said.get(&(server.pool(), server.name(), server.address())) {
+            server.set_operator(*operator);
+        }
+    }
+    report_at_rest(in_force, next, delta, n_keys, (&old, &new))
+}
+
+fn report_at_rest(
+    in_force: &Snapshot,
+    next: &Snapshot,
+    delta: &Delta,
+    n_keys: u32,
+    at_rest: (&Snapshot, &Snapshot),
+) -> Report {
     let settings = settings::process(&in_force.plan).changes_to(&settings::process(&next.plan));
     let waits = |change: &&Change| {
         change.key == "process.threads"
             || ["admin.", "log."].iter().any(|section| change.key.starts_with(section))
     };
     let at_next_start = settings.iter().filter(waits).map(|change| change.key.clone()).collect();
-    let pools = Pools { in_force, next, delta, n_keys, facts: Facts::of(delta) };
+    let pools = Pools { in_force, next, delta, n_keys, at_rest, facts: Facts::of(delta) };
     let as_names = |names: &[plan::Name]| names.iter().map(ToString::to_string).collect();
     let report = Report {
         changes: !settings.is_empty()
@@ -57,6 +86,7 @@ pub fn report(in_force: &Snapshot, next: &Snapshot, delta: &Delta, n_keys: u32) 
             changed: delta.pools.changed.iter().map(|name| pools.pool(name)).collect(),
             kept: as_names(&delta.pools.kept),
         },
+        probes: Vec::new(),
         warnings: Vec::new(),
     };
     let warnings = warnings::of(in_force, next, &report);
@@ -126,6 +156,8 @@ struct Pools<'a> {
     next: &'a Snapshot,
     delta: &'a Delta,
     n_keys: u32,
+    /// What keys are looked up in.
+    at_rest: (&'a Snapshot, &'a Snapshot),
     facts: Facts,
 }
 
@@ -138,7 +170,10 @@ impl Pools<'_> {
                 if keys.is_empty() && old.plan.servers == new.plan.servers {
                     keys = or_others(keys);
                 }
-                (keys, churn::churn(old, new, self.n_keys))
+                let (before, after) = (self.at_rest.0.pool(name), self.at_rest.1.pool(name));
+                let churn =
+                    before.zip(after).and_then(|(before, after)| churn::churn(before, after, self.n_keys));
+                (keys, churn)
             }
             _ => (Vec::new(), None),
         };

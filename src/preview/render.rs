@@ -54,6 +54,14 @@ pub fn render(report: &Report) -> String {
     for (list, mark) in [(&pools.removed, '-'), (&pools.added, '+'), (&pools.changed, '~')] {
         list.iter().for_each(|pool| page.pool(mark, pool));
     }
+    if !report.probes.is_empty() {
+        let passed = report.probes.iter().filter(|probed| probed.passed).count();
+        page.line(0, &format!("new probes: {passed} of {} pass now", report.probes.len()));
+        for probed in report.probes.iter().filter(|probed| !probed.passed).take(SHOWN) {
+            let failure = probed.failure.as_deref().unwrap_or_default();
+            page.line(2, &format!("! {}/{}: {failure}", probed.pool, probed.server));
+        }
+    }
     if !report.warnings.is_empty() {
         page.line(0, "warnings");
         report.warnings.iter().for_each(|warning| page.line(2, &format!("! {warning}")));

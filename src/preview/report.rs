@@ -14,8 +14,24 @@ pub struct Report {
     pub listeners: Sorted<Listener>,
     pub routes: Sorted<Routes>,
     pub pools: Sorted<Pool>,
+    /// What changed probes say of the servers now, if they were asked to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<Probed>,
     /// What an operator may not expect.
     pub warnings: Vec<String>,
+}
+
+/// One probe of the new configuration, run once against a server as it is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Probed {
+    pub pool: String,
+    pub server: String,
+    pub address: String,
+    /// Whether the server is up now, by the probe in force; `null` if it is new.
+    pub is_up: Option<bool>,
+    pub passed: bool,
+    pub failure: Option<String>,
+    pub took_ms: f64,
 }
 
 /// Things of one kind by what becomes of them.

@@ -1,0 +1,125 @@
+//! What a reload would do to the process as it is: read, check and evolve as a reload does, and then put nothing in
+//! force.
+
+use super::reload::{Loaded, Refused, Source, load, originations};
+use super::{Live, milliseconds};
+use crate::origination::InForce;
+use crate::pool::{HealthState, Server};
+use crate::preview::{self, Report, report::Probed};
+use crate::probe;
+use crate::snapshot::ProbeTask;
+use arc_swap::ArcSwapOption;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// Probes of a preview at once.
+const AT_ONCE: usize = 64;
+
+/// A configuration that somebody thinks of putting in force.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) source: Source,
+    /// So many keys are looked up for each pool that hashes.
+    pub(crate) n_keys: u32,
+    /// Whether changed probes are tried on the servers.
+    pub(crate) probes: bool,
+}
+
+/// A probe to try once.
+#[derive(Debug)]
+struct Trial {
+    task: ProbeTask,
+    origination: InForce,
+    is_up: Option<bool>,
+}
+
+/// What a reload would change.
+///
+/// # Errors
+/// As a reload would refuse it. That an address cannot be opened is not found out.
+pub(crate) async fn preview(live: &Arc<Live>, draft: Draft) -> Result<Report, Refused> {
+    let with_probes = draft.probes;
+    let live = Arc::clone(live);
+    // Thousands of servers and keys take their time; probes and signals must not wait for it.
+    let computed = tokio::task::spawn_blocking(move || compare(&live, &draft)).await;
+    let (mut report, trials) = match computed {
+        Ok(computed) => computed?,
+        Err(error) => return Err(Refused::Problems(format!("the comparison failed: {error}"))),
+    };
+    if with_probes {
+        report.probes = run(trials).await;
+        for probed in report.probes.iter().filter(|probed| !probed.passed && probed.is_up == Some(true)) {
+            let failure = probed.failure.as_deref().unwrap_or_default();
+            report.warnings.push(format!(
+                "pools.{}: {} is up and fails the new probe: {failure}",
+                probed.pool, probed.server
+            ));
+        }
+    }
+    Ok(report)
+}
+
+fn compare(live: &Live, draft: &Draft) -> Result<(Report, Vec<Trial>), Refused> {
+    let Loaded { mut plan, files, warnings, .. } = load(&draft.source)?;
+    let in_force = live.snapshot();
+    let overrides = live.overrides.load();
+    let (_, ended) = overrides.kept_by(&plan);
+    overrides.weigh(&mut plan);
+    let now = Instant::now();
+    let (next, delta) = in_force.evolve(plan, now);
+    let originations = originations(&next, files.pools)?;
+    let mut report = preview::report_live(&in_force, &next, &delta, draft.n_keys, now);
+    let ended = ended.iter().map(|server| format!("what operators said of {server} ends with it"));
+    report.warnings.splice(0..0, warnings.into_iter().chain(ended));
+    let ids = |servers: &[Arc<Server>]| servers.iter().map(|server| server.id()).collect::<HashSet<_>>();
+    let (recounted, added) = (ids(delta.recounted()), ids(&delta.servers.added));
+    let mut trials = Vec::new();
+    for (pool, origination) in next.pools().iter().zip(originations) {
+        let origination: InForce = Arc::new(ArcSwapOption::new(origination));
+        for member in &pool.members {
+            let id = member.server.id();
+            let is_up = match (recounted.contains(&id), added.contains(&id)) {
+                (true, _) => Some(member.server.state().health == HealthState::Up),
+                (_, true) => None,
+                _ => continue,
+            };
+            let task = ProbeTask::new(&member.server, &pool.plan);
+            trials.extend(task.map(|task| Trial { task, origination: Arc::clone(&origination), is_up }));
+        }
+    }
+    Ok((report, trials))
+}
+
+async fn run(trials: Vec<Trial>) -> Vec<Probed> {
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut running = JoinSet::new();
+    for (at, trial) in trials.into_iter().enumerate() {
+        let places = Arc::clone(&places);
+        running.spawn(async move {
+            let _place = places.acquire().await;
+            (at, once(trial).await)
+        });
+    }
+    let mut probed = running.join_all().await;
+    probed.sort_unstable_by_key(|(at, _)| *at);
+    probed.into_iter().map(|(_, probed)| probed).collect()
+}
+
+async fn once(Trial { task, origination, is_up }: Trial) -> Probed {
+    let ProbeTask { server, health, proxy_protocol, .. } = task;
+    let probe = probe::build(&health, proxy_protocol, origination);
+    let started = Instant::now();
+    let result = probe::run(&*probe, &probe::target(server.address(), health.port), health.timeout).await;
+    Probed {
+        pool: server.pool().to_string(),
+        server: server.name().to_string(),
+        address: server.address().to_string(),
+        is_up,
+        passed: result.is_ok(),
+        failure: result.err().map(|failure| failure.to_string()),
+        took_ms: milliseconds(started.elapsed()),
+    }
+}
