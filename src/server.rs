@@ -3,7 +3,9 @@
 use crate::admin::{self, Admin, Entrance};
 use crate::config::DEFAULT_SOCKET;
 use crate::config::plan::{LogFormat, LogLevel, Plan, Transport};
-use crate::control::{Beside, Change, Control, Doors, Live, Loaded, OnTurn, RESERVED_FILES, Source, load};
+use crate::control::{
+    Beside, Change, Control, Doors, Handover, Live, Loaded, OnTurn, RESERVED_FILES, Source, load,
+};
 use crate::edge::{self, Bound, Carry, Gate, Inherited, SocketFile, Tell, Workers};
 use crate::serve::{Carrier, Proxy, Reporter, Service};
 use crate::units::Address;
@@ -59,6 +61,7 @@ pub(crate) struct Start {
 pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
     // While there is but this thread, for it changes the environment.
     let inherited = Inherited::from_environment();
+    let handover = Handover::from_stdin();
     let loaded = load(&start.source).map_err(|refused| NotStarted::Refused(refused.to_string()))?;
     let plan = &loaded.plan;
     if start.log {
@@ -84,7 +87,8 @@ pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
     let carry: Arc<dyn Carry> = Arc::new(Carrier(Arc::clone(&live)));
     let workers = Workers::start(threads, &gate, &tell, &carry, &service)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(start, loaded, Arc::clone(&live), workers, gate, inherited));
+    let result =
+        runtime.block_on(serve(start, loaded, Arc::clone(&live), workers, gate, (inherited, handover)));
     if !live.access_log.stop() {
         warn!("the access log's output takes nothing; its last records are lost");
     }
@@ -97,7 +101,7 @@ async fn serve(
     live: Arc<Live>,
     workers: Workers,
     gate: Arc<Gate>,
-    mut inherited: Inherited,
+    (mut inherited, handover): (Inherited, Option<Handover>),
 ) -> Result<(), NotStarted> {
     // Before anything is open, so that no signal meets its default.
     let signals = Signals::new()?;
@@ -127,7 +131,10 @@ async fn serve(
         changes,
     );
     control.inherit(inherited);
-    control.recall_overrides(settings.state_file.as_deref());
+    match handover {
+        Some(handover) => control.go_on_from(handover),
+        None => control.recall_overrides(settings.state_file.as_deref()),
+    }
     control.take_over(loaded).map_err(|refused| NotStarted::Refused(refused.to_string()))?;
     let admin_at = open_admin(&mut control, &settings, passed, &admin)?;
     control.open().await;
@@ -238,7 +245,7 @@ impl Signals {
                 _ = self.terminate.recv() => Change::Drain,
                 _ = self.interrupt.recv() => Change::Stop,
                 _ = self.user1.recv() => Change::ReopenLogs,
-                _ = self.user2.recv() => Change::Upgrade,
+                _ = self.user2.recv() => Change::Upgrade(None),
             };
             if changes.send(change).is_err() {
                 return;

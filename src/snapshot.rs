@@ -92,6 +92,11 @@ impl Snapshot {
         }
     }
 
+    /// The same after so many generations, of a process that this one takes over from.
+    pub fn after(generation: u64) -> Self {
+        Self { generation, ..Self::empty() }
+    }
+
     /// The listener with this id, if this snapshot still has it.
     pub fn listener(&self, id: u32) -> Option<&Arc<Listener>> {
         let place = self.by_id.binary_search_by_key(&id, |(id, _)| *id).ok()?;

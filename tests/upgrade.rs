@@ -8,8 +8,8 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use support::app::{App, Latch, Then, say, send};
-use support::balancer::{Balancer, Directory, evenkeel, plain, value};
+use support::app::{App, Latch, Then, say, send, status};
+use support::balancer::{Balancer, Directory, Reloaded, evenkeel, plain, value};
 use support::{client, wait_for, wait_until};
 
 /// A process that another one has started; it ends with the test.
@@ -203,4 +203,56 @@ fn a_socket_that_the_service_manager_has_opened_is_accepted_on() {
         assert_eq!(client::get(address, "/").status, 200);
     }
     balancer.log.wait_for("a socket was passed that no listener has");
+}
+
+#[test]
+fn the_new_process_knows_what_the_old_one_knew() {
+    let is_sick = Arc::new(AtomicBool::new(false));
+    let sick = Arc::clone(&is_sick);
+    let a = App::new(move |_, stream| match sick.load(Relaxed) {
+        true => status(stream, "503 Unavailable", ""),
+        false => say(stream, "a"),
+    });
+    let b = App::saying("b");
+    // After the first probe there is none for an hour, and one failure alone does not take a server down.
+    let admin = "admin: { address: 127.0.0.1:0, socket: DIR/admin.sock, state_file: null }\n";
+    let pool = "health: { http: /healthz, interval: 1h, fall: 3 }";
+    let text = format!("{admin}{}", plain(&[a.address, b.address], "", pool));
+    let balancer = Balancer::start(&text);
+    assert_eq!(balancer.reload(&text), Reloaded::Taken);
+    assert_eq!(balancer.command(&["drain", "app/s2"]).0, Some(0));
+    let before = balancer.command_json(&["status"]);
+    is_sick.store(true, Relaxed);
+    let outcome = balancer.command_json(&["upgrade"]);
+    let next = Next::of(&balancer);
+    assert_eq!(outcome["from"]["pid"], balancer.pid());
+    assert_eq!(outcome["to"]["pid"], next.0.as_raw_nonzero().get());
+
+    let after = balancer.command_json(&["status"]);
+    assert_eq!(after["process"]["generation"], 3, "it goes on counting");
+    assert_eq!(after["last_reload"]["generation"], 2);
+    let facts = |status: &serde_json::Value, at: usize| {
+        let server = &status["pools"][0]["servers"][at];
+        [&server["state"], &server["health"], &server["since"], &server["admin"]].map(Clone::clone)
+    };
+    for at in [0, 1] {
+        assert_eq!(facts(&before, at)[0], facts(&after, at)[0]);
+        assert_eq!(facts(&before, at)[1], facts(&after, at)[1]);
+        assert_eq!(facts(&before, at)[3], facts(&after, at)[3]);
+    }
+    assert_eq!(after["pools"][0]["servers"][0]["last_failure"], "status 503, expected 200-299");
+    let (_, out, _) = balancer.command(&["events"]);
+    assert!(out.contains("app/s2  ready -> drain"), "the ledger goes on: {out}");
+    next.end();
+}
+
+#[test]
+fn the_upgrade_command_says_why_there_is_no_new_process() {
+    let app = App::saying("hello");
+    let balancer = Balancer::start(&plain(&[app.address], "", ""));
+    balancer.write("listeners: {}\n");
+    let (code, _, err) = balancer.command(&["upgrade"]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("it ended with exit status: 1") && err.contains("goes on"), "{err}");
+    assert_eq!(balancer.get("/").status, 200);
 }

@@ -4,7 +4,7 @@ use super::access::Actor;
 use super::answer::Refusal;
 use super::{Admin, view};
 use crate::api::{Events, Outcome, Receipt, Status, status};
-use crate::control::{self, Asked, Change, Draft, NotDone, Operation, Source, Wish};
+use crate::control::{self, Asked, Change, Draft, NotDone, Operation, Source, Upgrade, Wish};
 use crate::events::Wanted;
 use crate::pool::Operator;
 use crate::preview::{self, Report};
@@ -15,6 +15,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::Ordering::Relaxed;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::oneshot;
@@ -25,6 +26,7 @@ pub(super) fn router() -> Router<Admin> {
         .route("/events", get(events))
         .route("/plan", post(plan))
         .route("/reload", post(reload))
+        .route("/upgrade", post(upgrade))
         .route("/pools/{pool}", get(one_pool))
         .route("/pools/{pool}/servers/{server}", get(one_server))
         .route("/pools/{pool}/servers/{server}/state", put(set_state))
@@ -283,4 +285,20 @@ async fn operate(
                 .help("use --force (`\"force\": true`) to do it all the same"))
         }
     }
+}
+
+/// What comes of an upgrade shows in the status: another process, or why there is none.
+async fn upgrade(
+    State(admin): State<Admin>,
+    Extension(Actor(actor)): Extension<Actor>,
+) -> Result<(StatusCode, Json<status::Process>), Refusal> {
+    if admin.live.is_draining() {
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping"));
+    }
+    if admin.live.upgrading.load(Relaxed) {
+        return Err(Refusal::new(StatusCode::CONFLICT, "an upgrade is under way already"));
+    }
+    let (answer, begun) = oneshot::channel();
+    ask(&admin, Change::Upgrade(Some(Upgrade { actor, answer })), begun).await?;
+    Ok((StatusCode::ACCEPTED, Json(view::status(&admin).process)))
 }

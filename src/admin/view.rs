@@ -6,6 +6,7 @@ use crate::api::to_millisecond;
 use crate::config::plan::{Balance, Protocol};
 use crate::operate::Overrides;
 use crate::pool::{self, HealthState, Member, Membership, Operator};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use time::OffsetDateTime;
 
@@ -37,6 +38,8 @@ pub(super) fn status(admin: &Admin) -> Status {
             now: to_millisecond(now.wall),
             configuration: admin.source.name(),
             draining: live.is_draining(),
+            upgrading: live.upgrading.load(Relaxed),
+            last_upgrade_failure: live.last_upgrade_failure.load().as_deref().cloned(),
             connections: listeners.iter().map(|listener| listener.connections).sum(),
         },
         last_reload: live.last_reload.load().as_deref().cloned(),

@@ -28,6 +28,10 @@ pub struct Process {
     pub draining: bool,
     /// Client connections, over all listeners.
     pub connections: u32,
+    /// Another process has been started that is to take over.
+    pub upgrading: bool,
+    /// Why the last one did not.
+    pub last_upgrade_failure: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ mod plan;
 mod reload;
 mod status;
 mod table;
+mod upgrade;
 
 use crate::api::status::State;
 use crate::control::Source;
@@ -83,6 +84,11 @@ enum Command {
     /// Show what became of servers, pools and the configuration, when, and why.
     #[command(after_help = "Example: evenkeel events app/app3 --since 2h")]
     Events(events::Options),
+    /// Start the program anew, as it is on disk now, and hand everything over to it.
+    ///
+    /// No connection is refused or reset. Exit code 1: the new process did not come up, and the old one goes on.
+    #[command(after_help = "Example: evenkeel upgrade")]
+    Upgrade(upgrade::Options),
     /// See it work: three small app servers and a balancer in front, no file needed.
     #[command(after_help = "Example: evenkeel demo")]
     Demo {
@@ -108,6 +114,7 @@ pub fn main() -> ExitCode {
         Command::Ready(options) => done(operate::ready(&options)),
         Command::Weight(options) => done(operate::weigh(&options)),
         Command::Events(options) => done(events::run(&options)),
+        Command::Upgrade(options) => done(upgrade::run(&options)),
         Command::Demo { port } => ended(demo::run(port)),
     }
 }

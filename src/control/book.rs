@@ -141,6 +141,13 @@ impl Book {
         Ok(())
     }
 
+    /// Takes over what the process before this one had in memory.
+    pub(crate) fn go_on(&self, events: Vec<Event>) {
+        let mut ledger = lock(&self.ledger);
+        ledger.keep(usize::MAX);
+        events.into_iter().for_each(|event| ledger.recall(event));
+    }
+
     /// Appends to this file from now on, or to none.
     ///
     /// # Errors

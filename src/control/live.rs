@@ -30,6 +30,9 @@ pub(crate) struct Live {
     pub(crate) token: ArcSwapOption<Token>,
     pub(crate) last_reload: ArcSwapOption<Receipt>,
     pub(crate) started: OffsetDateTime,
+    /// Another process has been started that is to take over.
+    pub(crate) upgrading: AtomicBool,
+    pub(crate) last_upgrade_failure: ArcSwapOption<String>,
     draining: AtomicBool,
 }
 
@@ -45,6 +48,8 @@ impl Live {
             token: ArcSwapOption::empty(),
             last_reload: ArcSwapOption::empty(),
             started: OffsetDateTime::now_utc(),
+            upgrading: AtomicBool::new(false),
+            last_upgrade_failure: ArcSwapOption::empty(),
             draining: AtomicBool::new(false),
         })
     }

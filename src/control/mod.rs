@@ -3,6 +3,7 @@
 //! leaves everything as it was.
 
 mod book;
+mod handover;
 mod live;
 mod operate;
 mod preview;
@@ -11,6 +12,7 @@ mod reload;
 mod upgrade;
 
 pub(crate) use book::Entry;
+pub(crate) use handover::Handover;
 pub(crate) use live::Live;
 pub(crate) use operate::{NotDone, Operation, Wish};
 pub(crate) use preview::{Draft, preview};
@@ -28,6 +30,7 @@ use crate::pool::{HealthState, Membership, Server};
 use crate::probe::Failure;
 use crate::tls::{Expiry, Managed};
 use crate::units::Address;
+use handover::KnownServers;
 use operate::health_word;
 use probing::Probing;
 use std::collections::{HashMap, HashSet};
@@ -51,7 +54,7 @@ pub(crate) enum Change {
     /// Open log files anew, after they were rotated away.
     ReopenLogs,
     /// Start the program anew and pass it the listening sockets.
-    Upgrade,
+    Upgrade(Option<Upgrade>),
     /// The process that was started so is ready, or why it never will be.
     Next(Result<u32, String>),
     /// Stop accepting, finish, end within `shutdown_timeout`.
@@ -65,6 +68,13 @@ pub(crate) enum Change {
 pub(crate) struct Asked {
     pub(crate) actor: String,
     pub(crate) answer: oneshot::Sender<Arc<Receipt>>,
+}
+
+/// Who asks for an upgrade, and wants to hear once it is under way or has failed.
+#[derive(Debug)]
+pub(crate) struct Upgrade {
+    pub(crate) actor: String,
+    pub(crate) answer: oneshot::Sender<()>,
 }
 
 /// Called at each change of a server's health.
@@ -157,7 +167,8 @@ pub(crate) struct Control {
     beside: Vec<Beside>,
     /// Our own inbox, for what we find out by ourselves.
     changes: mpsc::UnboundedSender<Change>,
-    upgrading: bool,
+    /// What the process before this one knew, until it is of use.
+    known: KnownServers,
     /// Another process has taken over.
     replaced: bool,
 }
@@ -196,7 +207,7 @@ impl Control {
             inherited: Inherited::default(),
             beside: Vec::new(),
             changes,
-            upgrading: false,
+            known: KnownServers::new(),
             replaced: false,
         }
     }
@@ -264,7 +275,7 @@ impl Control {
                         Change::Reload(_) => {}
                         Change::Operate(wish) => self.grant(wish),
                         Change::ReopenLogs => self.reopen_logs(),
-                        Change::Upgrade => self.upgrade(),
+                        Change::Upgrade(asked) => self.upgrade(asked),
                         Change::Next(Err(why)) => self.not_upgraded(&why),
                         Change::Next(Ok(pid)) => {
                             self.hand_over(pid);
@@ -433,7 +444,7 @@ impl Control {
                     Some(Change::Reload(_)) => warn!("not reloading: the process is stopping"),
                     // Whoever asked hears that nobody will answer.
                     Some(Change::Operate(_)) => {}
-                    Some(Change::Upgrade) => warn!("not upgrading: the process is stopping"),
+                    Some(Change::Upgrade(_)) => warn!("not upgrading: the process is stopping"),
                     Some(Change::Drain | Change::Next(_)) => {}
                 },
                 Some(turned) = self.turned.recv() => self.turn(turned),

@@ -223,7 +223,7 @@ impl Control {
             .transpose()?;
         let events = &next.plan.events;
         let wrong = |path: &Path, error| Refused::Events { path: path.display().to_string(), error };
-        if let (0, Some(path)) = (current.generation, &events.path) {
+        if let (true, Some(path)) = (self.is_starting(), &events.path) {
             self.live.book.keep(events.keep);
             self.live.book.recall(path).map_err(|error| wrong(path, error))?;
         }
@@ -231,7 +231,9 @@ impl Control {
             .book
             .write_to(events.path.as_deref())
             .map_err(|error| wrong(events.path.as_deref().unwrap_or(Path::new("")), error))?;
-        warnings.extend(warn_of_restart(&current, &next));
+        if !self.is_starting() {
+            warnings.extend(warn_of_restart(&current, &next));
+        }
 
         // From here on nothing can fail.
         self.live.book.keep(next.plan.events.keep);
@@ -243,6 +245,7 @@ impl Control {
             pool.origination.store(origination);
         }
         delta.settle(Instant::now());
+        self.remember_health(&next);
         self.live.overrides.store(Arc::new(overrides));
         if let Some(output) = access_log {
             self.live.access_log.configure(output);
@@ -263,7 +266,7 @@ impl Control {
         if !ended.is_empty() {
             self.save_overrides();
         }
-        if current.generation > 0 {
+        if !self.is_starting() {
             self.record_members(&delta);
         }
         self.closing.extend(delta.servers.removed.iter().cloned());
@@ -272,6 +275,11 @@ impl Control {
         self.inherited.close_rest();
         self.look_for_failing_open();
         Ok(Taken { delta, warnings, ended })
+    }
+
+    /// Whether nothing is accepted yet.
+    fn is_starting(&self) -> bool {
+        self.held_back.is_some()
     }
 
     /// Who joined and who leaves; thousands of them are told of together.
@@ -570,9 +578,6 @@ fn open_access_log(plan: &Plan) -> Result<AccessLogOutput, Refused> {
 
 /// What only a restart can change.
 fn warn_of_restart(current: &Snapshot, next: &Snapshot) -> Vec<String> {
-    if current.generation == 0 {
-        return Vec::new();
-    }
     let (old, new) = (&current.plan, &next.plan);
     let waits = [
         ("process.threads", old.process.threads != new.process.threads),

@@ -3,7 +3,7 @@
 //!
 //! Both accept on the same sockets for a while, so no queue is ever closed with connections in it.
 
-use super::{Beside, Change, Control, Entry};
+use super::{Beside, Change, Control, Entry, Upgrade, handover};
 use crate::api::Kind;
 use crate::edge::{Inherited, READY};
 use command_fds::{CommandFdExt, FdMapping};
@@ -11,6 +11,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use std::{env, io};
 use tokio::process::{Child, Command};
@@ -32,14 +34,23 @@ impl Control {
     }
 
     /// Starts the next process.
-    pub(super) fn upgrade(&mut self) {
-        if self.upgrading {
+    pub(super) fn upgrade(&mut self, asked: Option<Upgrade>) {
+        let actor = asked.as_ref().map_or("signal", |asked| &asked.actor);
+        self.live.record(Entry::new(Kind::Process, actor, "upgrade asked for"));
+        self.begin_upgrade();
+        if let Some(asked) = asked {
+            let _ = asked.answer.send(());
+        }
+    }
+
+    fn begin_upgrade(&mut self) {
+        if self.live.upgrading.load(Relaxed) {
             warn!("an upgrade is under way already");
             return;
         }
         match self.start_next() {
             Ok((child, ready)) => {
-                self.upgrading = true;
+                self.live.upgrading.store(true, Relaxed);
                 info!(pid = child.id(), "upgrading: waiting for the new process to be ready");
                 tokio::spawn(wait(child, ready, self.changes.clone()));
             }
@@ -49,7 +60,8 @@ impl Control {
 
     /// Nothing has changed for anybody.
     pub(super) fn not_upgraded(&mut self, why: &str) {
-        self.upgrading = false;
+        self.live.last_upgrade_failure.store(Some(Arc::new(why.to_owned())));
+        self.live.upgrading.store(false, Relaxed);
         self.live.metrics.upgrade_failed();
         error!(why, "upgrade failed; this process goes on");
         self.live.record(Entry::new(Kind::Process, "upgrade", format!("upgrade failed: {why}")));
@@ -92,11 +104,17 @@ impl Control {
         let mut command = std::process::Command::new(program()?);
         command
             .args(env::args_os().skip(1))
-            .stdin(Stdio::null())
             .env("LISTEN_FDS", names.len().to_string())
             .env("LISTEN_FDNAMES", names.join(":"))
             // It cannot be known before the process is; without it the files are for whoever is started.
             .env_remove("LISTEN_PID");
+        match self.handover() {
+            Ok(file) => _ = command.env(handover::VARIABLE, "stdin").stdin(file),
+            Err(error) => {
+                warn!(%error, "the new process has to find out for itself what this one knows");
+                command.env_remove(handover::VARIABLE).stdin(Stdio::null());
+            }
+        }
         let mappings = (FIRST..)
             .zip(passed)
             .map(|(child_fd, (_, parent_fd))| FdMapping { parent_fd, child_fd })

@@ -1,0 +1,55 @@
+//! `upgrade`: has the running process start the program anew and hand over to it.
+
+use super::client::{Failed, Reach};
+use super::{complain, say};
+use crate::api::Status;
+use clap::Args;
+use http::Method;
+use serde_json::{Value, json};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// The process gives the next one 60 s.
+const PATIENCE: Duration = Duration::from_secs(75);
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    reach: Reach,
+    /// Print the outcome as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(options: &Options) -> Result<ExitCode, Failed> {
+    let before: Status = options.reach.get("/api/v1/status")?;
+    let _: Value = options.reach.change(Method::POST, "/api/v1/upgrade", &json!({}))?;
+    let since = Instant::now();
+    while since.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(100));
+        let now: Status = options.reach.get("/api/v1/status")?;
+        if now.process.pid != before.process.pid {
+            if options.json {
+                let outcome = json!({
+                    "from": { "pid": before.process.pid, "version": before.process.version },
+                    "to": { "pid": now.process.pid, "version": now.process.version },
+                });
+                say(&format!("{outcome:#}\n"));
+            } else {
+                say(&format!(
+                    "upgraded: process {} (version {}) has taken over from {} (version {}), which finishes what it has\n",
+                    now.process.pid, now.process.version, before.process.pid, before.process.version
+                ));
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        if !now.process.upgrading {
+            let why = now.process.last_upgrade_failure.unwrap_or_default();
+            complain(&format!("upgrade failed: {why}"));
+            complain(&format!("process {} goes on as if nothing had happened", before.process.pid));
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    complain(&format!("neither done nor failed after {PATIENCE:?}; see `evenkeel events --kind process`"));
+    Ok(ExitCode::FAILURE)
+}

@@ -1,0 +1,148 @@
+//! What the process before an upgrade tells the next one, so that it does not start blind: which servers are up, what
+//! operators have said, and the ledger. It comes as JSON on standard input; a process that cannot read it finds out
+//! for itself.
+
+use super::Control;
+use super::operate::health_word;
+use crate::api::{Event, Receipt, to_millisecond};
+use crate::config::plan::Name;
+use crate::operate::Overrides;
+use crate::pool::{Health, HealthState};
+use crate::snapshot::Snapshot;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::sync::Arc;
+use std::time::Instant;
+use time::OffsetDateTime;
+use tracing::{info, warn};
+
+/// Says that there is something to read on standard input.
+pub(super) const VARIABLE: &str = "EVENKEEL_HANDOVER";
+/// Events that are told; the ledger's file, if there is one, has them all.
+const EVENTS: usize = 1000;
+
+/// What the next process is told. Fields may be added; a reader takes what it knows.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Handover {
+    generation: u64,
+    servers: Vec<Known>,
+    /// As the state file has it.
+    operators: String,
+    events: Vec<Event>,
+    last_reload: Option<Receipt>,
+}
+
+/// What is known of a server.
+#[derive(Debug, Serialize, Deserialize)]
+struct Known {
+    pool: String,
+    server: String,
+    address: String,
+    /// `up`, `down` or `probing`.
+    health: String,
+    #[serde(with = "time::serde::rfc3339")]
+    since: OffsetDateTime,
+}
+
+impl Handover {
+    /// What the process before us says, if one does. To be asked while nothing else reads standard input.
+    pub(crate) fn from_stdin() -> Option<Self> {
+        std::env::var_os(VARIABLE)?;
+        let mut text = String::new();
+        let read = io::stdin().read_to_string(&mut text).map_err(|error| error.to_string());
+        match read.and_then(|_| serde_json::from_str(&text).map_err(|error| error.to_string())) {
+            Ok(handover) => Some(handover),
+            Err(error) => {
+                // There is no log yet.
+                let _ = writeln!(
+                    io::stderr(),
+                    "evenkeel: what the process before this one says cannot be read: {error}"
+                );
+                None
+            }
+        }
+    }
+}
+
+impl Control {
+    /// A file to read the handover from, at its beginning.
+    pub(super) fn handover(&self) -> io::Result<File> {
+        let snapshot = self.live.snapshot();
+        let (instant, wall) = (Instant::now(), OffsetDateTime::now_utc());
+        let known = |server: &crate::pool::Server| Known {
+            pool: server.pool().to_string(),
+            server: server.name().to_string(),
+            address: server.address().to_string(),
+            health: health_word(server.state().health).to_owned(),
+            since: to_millisecond(wall - instant.saturating_duration_since(server.since())),
+        };
+        let members = snapshot.pools().iter().flat_map(|pool| &pool.members);
+        let wanted = crate::events::Wanted { limit: Some(EVENTS), ..Default::default() };
+        let handover = Handover {
+            generation: snapshot.generation,
+            servers: members.map(|member| known(&member.server)).collect(),
+            operators: self.live.overrides.load().to_json(),
+            // Through its file the ledger goes on by itself.
+            events: match snapshot.plan.events.path {
+                Some(_) => Vec::new(),
+                None => self.live.book.find(&wanted).events,
+            },
+            last_reload: self.live.last_reload.load().as_deref().cloned(),
+        };
+        let mut file =
+            File::from(rustix::fs::memfd_create("evenkeel-handover", rustix::fs::MemfdFlags::CLOEXEC)?);
+        serde_json::to_writer(&mut file, &handover)?;
+        file.rewind()?;
+        Ok(file)
+    }
+
+    /// Goes on from where the process before us was.
+    pub(crate) fn go_on_from(&mut self, handover: Handover) {
+        self.live.put_in_force(Arc::new(Snapshot::after(handover.generation)));
+        match Overrides::from_json(&handover.operators) {
+            Ok(overrides) => self.live.overrides.store(Arc::new(overrides)),
+            Err(error) => warn!(error, "what operators said to the process before this one is lost"),
+        }
+        self.live.last_reload.store(handover.last_reload.map(Arc::new));
+        self.live.book.go_on(handover.events);
+        self.known = handover
+            .servers
+            .into_iter()
+            .map(|known| {
+                ((known.pool.into(), known.server.into(), known.address), (known.health, known.since))
+            })
+            .collect();
+    }
+
+    /// Gives servers the health that the process before us knew of.
+    pub(super) fn remember_health(&mut self, next: &Snapshot) {
+        let known = std::mem::take(&mut self.known);
+        if known.is_empty() {
+            return;
+        }
+        let (instant, wall) = (Instant::now(), OffsetDateTime::now_utc());
+        let mut n_known = 0;
+        for pool in next.pools().iter().filter(|pool| pool.plan.health.is_some()) {
+            for member in &pool.members {
+                let server = &member.server;
+                let identity = (server.pool().clone(), server.name().clone(), server.address().to_string());
+                let Some((health, since)) = known.get(&identity) else { continue };
+                let health = match health.as_str() {
+                    "up" => HealthState::Up,
+                    "down" => HealthState::Down,
+                    _ => continue,
+                };
+                let ago = std::time::Duration::try_from(wall - *since).unwrap_or_default();
+                server.probe_anew(Health::new(health), instant.checked_sub(ago).unwrap_or(instant));
+                n_known += 1;
+            }
+        }
+        info!(servers = n_known, "health known from the process before this one");
+    }
+}
+
+/// What the process before us knew of servers, by pool, name and address.
+pub(super) type KnownServers = HashMap<(Name, Name, String), (String, OffsetDateTime)>;
