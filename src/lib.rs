@@ -11,6 +11,8 @@ mod control;
 mod edge;
 pub mod events;
 pub mod fields;
+pub mod guard;
+pub mod history;
 pub mod memory;
 pub mod metrics;
 pub mod operate;

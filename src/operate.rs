@@ -95,8 +95,8 @@ impl Overrides {
         }
     }
 
-    /// What is left of it with this plan, and the servers (`pool/server`) that took theirs with them.
-    pub fn kept_by(&self, plan: &Plan) -> (Self, Vec<String>) {
+    /// What is left of it with this plan, and what goes with its servers.
+    pub fn kept_by(&self, plan: &Plan) -> (Self, Self) {
         let has = |(pool, server, address): &Identity| {
             plan.pools.iter().filter(|planned| *planned.name == **pool).any(|planned| {
                 let is_it = |planned: &crate::config::plan::Server| {
@@ -107,8 +107,19 @@ impl Overrides {
         };
         let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
             self.0.clone().into_iter().partition(|(identity, _)| has(identity));
-        let gone = gone.into_keys().map(|(pool, server, _)| format!("{pool}/{server}")).collect();
-        (Self(kept), gone)
+        (Self(kept), Self(gone))
+    }
+
+    /// The servers that it is about, as `pool/server`.
+    pub fn names(&self) -> Vec<String> {
+        self.0.keys().map(|(pool, server, _)| format!("{pool}/{server}")).collect()
+    }
+
+    /// These, and of servers that they say nothing of what `others` say.
+    pub fn or(&self, others: &Self) -> Self {
+        let mut all = others.0.clone();
+        all.extend(self.0.clone());
+        Self(all)
     }
 
     /// As the state file has it.
@@ -256,7 +267,8 @@ mod tests {
         let mut plan = crate::snapshot::Snapshot::empty().plan.as_ref().clone();
         plan.pools = vec![pool(Balance::RoundRobin, "b c")];
         let (kept, gone) = overrides.kept_by(&plan);
-        assert_eq!(gone, [format!("{}/a", before.name)]);
+        assert_eq!(gone.names(), [format!("{}/a", before.name)]);
+        assert_eq!(kept.or(&gone), overrides);
         kept.weigh(&mut plan);
         let weights: Vec<_> = plan.pools[0].servers.iter().map(|server| server.weight.get()).collect();
         assert_eq!(weights[0], 7);

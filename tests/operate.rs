@@ -5,6 +5,7 @@ mod support;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use support::app::{App, Latch, say};
 use support::balancer::{Balancer, Reloaded, evenkeel, plain};
 use support::client::{self, Client, Response};
@@ -284,10 +285,10 @@ fn reload_shows_what_changed_or_why_nothing_did() {
 #[test]
 fn the_ledger_tells_what_became_of_a_server_and_why() {
     let (apps, _) = apps(&["a", "b"]);
-    let sick = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let sick = Arc::new(AtomicBool::new(false));
     let is_sick = Arc::clone(&sick);
     let patient = App::new(move |_, stream| {
-        if is_sick.load(std::sync::atomic::Ordering::SeqCst) {
+        if is_sick.load(SeqCst) {
             return support::app::status(stream, "503 Unavailable", "out of order");
         }
         say(stream, "patient")
@@ -295,7 +296,7 @@ fn the_ledger_tells_what_became_of_a_server_and_why() {
     let path = "events: { path: DIR/events.jsonl }\n";
     let text = format!("{path}{}", plain(&[apps[0].address, patient.address], "", PROBED));
     let balancer = Balancer::start(&text);
-    sick.store(true, std::sync::atomic::Ordering::SeqCst);
+    sick.store(true, SeqCst);
     let events = |arguments: &[&str]| -> Vec<Value> {
         let (code, out, err) = balancer.command(&[&["events", "--json"], arguments].concat());
         assert_eq!(code, Some(0), "{err}");
@@ -445,4 +446,106 @@ fn a_command_says_how_to_reach_a_process_that_it_cannot_find() {
     let (code, err) = run(&["events", "--kind", "helth"]);
     assert_eq!(code, Some(2));
     assert!(err.contains("health, operator"), "{err}");
+}
+
+/// Two app servers of which the second can be told to fail all but its probes.
+fn moody() -> (App, App, Arc<AtomicBool>) {
+    let is_sick = Arc::new(AtomicBool::new(false));
+    let sick = Arc::clone(&is_sick);
+    let well = App::saying("well");
+    let other = App::new(move |request, stream| match sick.load(SeqCst) && request.target != "/healthz" {
+        true => support::app::status(stream, "500 Broken", "broken"),
+        false => say(stream, "other"),
+    });
+    (well, other, is_sick)
+}
+
+#[test]
+fn a_guarded_reload_after_which_requests_fail_is_taken_back() {
+    let (well, sick, is_sick) = moody();
+    is_sick.store(true, SeqCst);
+    let balancer = Balancer::start(&plain(&[well.address], "", PROBED));
+    let (stop, statuses) = (AtomicBool::new(false), std::sync::Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut client = balancer.client();
+            while !stop.load(SeqCst) {
+                let generation = balancer.generation();
+                statuses.lock().expect("no panic").push((generation, client.get("/").status));
+            }
+        });
+        wait_until("there is traffic", || statuses.lock().expect("no panic").len() > 20);
+        balancer.write(&plain(&[sick.address], "", PROBED));
+        let (code, out, err) = balancer.command(&["reload", "--guard", "60s", "--min-requests", "5"]);
+        stop.store(true, SeqCst);
+        assert_eq!(code, Some(1), "{out}{err}");
+        assert!(out.contains("in force: generation 2"), "{out}");
+        assert!(err.contains("rolled back: pools.app: ") && err.contains("requests failed"), "{err}");
+    });
+    let status = balancer.command_json(&["status"]);
+    assert_eq!(
+        (&status["process"]["generation"], &status["guard"]["state"]),
+        (&json!(3), &json!("rolled_back"))
+    );
+    assert_eq!(status["last_reload"]["outcome"], "rolled_back");
+    assert_eq!(status["pools"][0]["servers"][0]["address"], well.address.to_string());
+    let statuses = statuses.lock().expect("no panic");
+    assert!(statuses.iter().any(|(_, status)| *status == 500), "it was in force");
+    assert!(statuses.iter().all(|(generation, status)| *generation != 3.0 || *status == 200), "{statuses:?}");
+    assert!(answers(&balancer, 20).iter().all(|answer| answer == "well"));
+    assert_eq!(balancer.metric("evenkeel_config_reloads_total", &[("result", "rolled_back")]), 1.0);
+    assert_eq!(balancer.metric("evenkeel_config_last_reload_successful", &[]), 0.0);
+}
+
+#[test]
+fn a_guarded_reload_that_loses_healthy_servers_is_taken_back_with_what_operators_said() {
+    let (apps, _) = apps(&["a", "b"]);
+    let dead = support::app::Refusing::new();
+    let balancer = Balancer::start(&plain(&addresses(&apps), "", PROBED));
+    succeeds(&balancer, &["weight", "app/s2", "7"], "weight 7");
+    let quick = "health: { http: /healthz, interval: 20ms, fall: 1 }";
+    balancer.write(&plain(&[apps[0].address, dead.address], "", quick));
+    let (code, _, err) = balancer.command(&["reload", "--guard", "60s"]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("1 servers are healthy, and 2 should be"), "{err}");
+    let s2 = server(&balancer, "s2");
+    assert_eq!((&s2["address"], &s2["weight"]), (&json!(apps[1].address.to_string()), &json!(7)));
+    wait_until("both answer again", || server(&balancer, "s2")["state"] == "up");
+}
+
+#[test]
+fn a_guarded_reload_that_does_no_harm_is_kept() {
+    let (apps, _) = apps(&["a", "b", "c"]);
+    let balancer = Balancer::start(&plain(&addresses(&apps[..2]), "", PROBED));
+    balancer.write(&plain(&addresses(&apps), "", PROBED));
+    let (code, out, err) = balancer.command(&["reload", "--guard", "1s"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.contains("kept: generation 2"), "{out}");
+    assert_eq!(balancer.command_json(&["status"])["guard"]["state"], "kept");
+    // The next one is not watched, and ends a watch that there is.
+    let (code, _, err) = balancer.command(&["reload", "--guard", "soon"]);
+    assert!(code == Some(2) && err.contains("soon"), "{err}");
+    let (code, _, err) = balancer.command(&["reload", "--max-servers-lost", "1"]);
+    assert!(code == Some(2) && err.contains("--guard"), "{err}");
+}
+
+#[test]
+fn rates_and_latencies_are_those_of_the_last_seconds() {
+    let (well, sick, is_sick) = moody();
+    is_sick.store(true, SeqCst);
+    let balancer = Balancer::start(&plain(&[well.address, sick.address], "", "balance: round_robin"));
+    let mut client = balancer.client();
+    wait_until("the history has them", || {
+        client.get("/");
+        let status = balancer.command_json(&["status"]);
+        let servers = &status["pools"][0]["servers"];
+        let ratio = |at: usize| servers[at]["figures"]["error_ratio"].as_f64().expect("a number");
+        let rate = servers[0]["figures"]["requests_per_second"].as_f64().expect("a number");
+        rate > 0.0 && ratio(0) == 0.0 && ratio(1) == 1.0 && servers[1]["figures"]["p99_ms"].is_number()
+    });
+    let mut asking = Client::connect(balancer.admin_address());
+    asking.send(format!("GET /api/v1/history HTTP/1.1\r\nHost: {}\r\n\r\n", balancer.admin_address()));
+    let history: Value = serde_json::from_str(&asking.response().text()).expect("JSON");
+    let points = history["pools"]["app"]["servers"]["s1"].as_array().expect("points");
+    assert!(points.iter().any(|point| point["requests"].as_u64() > Some(0)), "{points:?}");
 }

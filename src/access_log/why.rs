@@ -75,6 +75,11 @@ pub enum Why {
 }
 
 impl Why {
+    /// Whether the servers, or the lack of them, are to blame.
+    pub fn is_of_servers(self) -> bool {
+        (Self::AllUnhealthy as u8..=Self::RequestTimeout as u8).contains(&(self as u8))
+    }
+
     /// In the order of their bytes.
     pub const ALL: [Self; 33] = [
         Self::Ok,

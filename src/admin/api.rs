@@ -4,18 +4,24 @@ use super::access::Actor;
 use super::answer::Refusal;
 use super::{Admin, view};
 use crate::api::{Events, Outcome, Receipt, Status, status};
-use crate::control::{self, Asked, Change, Draft, NotDone, Operation, Source, Upgrade, Wish};
+use crate::control::{self, Asked, Change, Draft, Guard, NotDone, Operation, Source, Upgrade, Wish};
 use crate::events::Wanted;
-use crate::pool::Operator;
+use crate::guard::Limits;
+use crate::history::Point;
+use crate::pool::{Operator, Pool};
 use crate::preview::{self, Report};
 use crate::units::Weight;
+use axum::body::Bytes;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::oneshot;
@@ -24,6 +30,7 @@ pub(super) fn router() -> Router<Admin> {
     Router::new()
         .route("/status", get(status_of_all))
         .route("/events", get(events))
+        .route("/history", get(history))
         .route("/plan", post(plan))
         .route("/reload", post(reload))
         .route("/upgrade", post(upgrade))
@@ -90,6 +97,29 @@ fn among<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a str>) -> St
             format!("{what}: {}{more}", names[..names.len().min(SHOWN)].join(", "))
         }
     }
+}
+
+/// The last two minutes, second by second, oldest first.
+#[derive(Debug, Serialize)]
+struct Histories {
+    pools: BTreeMap<String, PoolHistory>,
+}
+
+#[derive(Debug, Serialize)]
+struct PoolHistory {
+    points: Vec<Point>,
+    servers: BTreeMap<String, Vec<Point>>,
+}
+
+async fn history(State(admin): State<Admin>) -> Json<Histories> {
+    let snapshot = admin.live.snapshot();
+    let (pools, servers) = (admin.live.pool_history(), admin.live.server_history());
+    let of = |pool: &Arc<Pool>| {
+        let members = pool.members.iter().map(|member| &member.server);
+        let servers = members.map(|server| (server.name().to_string(), servers.points(&server.id())));
+        (pool.name.to_string(), PoolHistory { points: pools.points(&*pool.name), servers: servers.collect() })
+    };
+    Json(Histories { pools: snapshot.pools().iter().map(of).collect() })
 }
 
 /// What can be asked of the ledger.
@@ -177,12 +207,60 @@ async fn plan(
     }
 }
 
+/// How a reload is to be watched, if it is.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReloadWish {
+    /// A duration, like `60s`.
+    guard: Option<String>,
+    max_error_rise: Option<f64>,
+    min_requests: Option<u64>,
+    max_servers_lost: Option<usize>,
+}
+
+impl ReloadWish {
+    fn guard(self) -> Result<Option<Guard>, Refusal> {
+        let Some(time) = self.guard else {
+            let limits = (self.max_error_rise, self.min_requests, self.max_servers_lost);
+            return match limits {
+                (None, None, None) => Ok(None),
+                _ => Err(bad("there are limits for a guard, and no guard").help(r#"add "guard": "60s""#)),
+            };
+        };
+        let time = crate::units::duration(&time).map_err(bad)?;
+        if !(Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&time) {
+            return Err(bad("`guard` is out of range").help("use 1s to 24h"));
+        }
+        let usual = Limits::default();
+        let error_rise = self.max_error_rise.unwrap_or(usual.error_rise);
+        if !(0.0..=1.0).contains(&error_rise) {
+            return Err(
+                bad("`max_error_rise` is out of range").help("use 0 to 1; 0.02 is two percentage points")
+            );
+        }
+        let limits = Limits {
+            error_rise,
+            min_requests: self.min_requests.unwrap_or(usual.min_requests).max(1),
+            servers_lost: self.max_servers_lost.unwrap_or(usual.servers_lost),
+        };
+        Ok(Some(Guard { time, limits }))
+    }
+}
+
 async fn reload(
     State(admin): State<Admin>,
     Extension(Actor(actor)): Extension<Actor>,
+    body: Bytes,
 ) -> Result<(StatusCode, Json<Receipt>), Refusal> {
+    // Nothing is as good as `{}`: `curl -X POST` shall do.
+    let wish = match body.is_empty() {
+        true => ReloadWish::default(),
+        false => serde_json::from_slice(&body)
+            .map_err(|error| bad(error.to_string()).help(r#"send JSON like {"guard": "60s"}, or nothing"#))?,
+    };
+    let guard = wish.guard()?;
     let (answer, outcome) = oneshot::channel();
-    let receipt = ask(&admin, Change::Reload(Some(Asked { actor, answer })), outcome).await?;
+    let receipt = ask(&admin, Change::Reload(Some(Asked { actor, guard, answer })), outcome).await?;
     let status = match receipt.outcome {
         Outcome::Refused => StatusCode::UNPROCESSABLE_ENTITY,
         _ => StatusCode::OK,

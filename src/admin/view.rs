@@ -43,6 +43,7 @@ pub(super) fn status(admin: &Admin) -> Status {
             connections: listeners.iter().map(|listener| listener.connections).sum(),
         },
         last_reload: live.last_reload.load().as_deref().cloned(),
+        guard: live.guard.load().as_deref().cloned(),
         listeners,
         pools: snapshot.pools().iter().map(|pool| of_pool(admin, pool, &overrides, now)).collect(),
     }
@@ -84,6 +85,7 @@ fn of_pool(admin: &Admin, pool: &pool::Pool, overrides: &Overrides, now: Now) ->
         failing_open: pool.failing_open(),
         up: pool.counts().up,
         in_flight: pool.members.iter().map(|member| member.server.in_flight()).sum(),
+        figures: admin.live.pool_history().figures(&*pool.name),
         servers: pool.members.iter().map(|member| of_server(admin, pool, member, overrides, now)).collect(),
     }
 }
@@ -105,6 +107,7 @@ fn of_server(admin: &Admin, pool: &pool::Pool, member: &Member, overrides: &Over
             by_operator: said.and_then(|word| word.state.clone()),
         },
         in_flight: server.in_flight(),
+        figures: admin.live.server_history().figures(&server.id()),
         weight: member.weight.get(),
         weight_by_operator: said.is_some_and(|word| word.weight.is_some()),
         max_connections: member.max_connections.map(std::num::NonZeroU32::get),

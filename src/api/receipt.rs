@@ -63,6 +63,35 @@ pub struct HealthKept {
     pub assumed_up: Vec<String>,
 }
 
+/// A reload under watch, or the last that was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Guarding {
+    pub state: GuardState,
+    /// The generation that is watched.
+    pub generation: u64,
+    pub actor: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub until: OffsetDateTime,
+    /// By how much the share of requests that fail may rise; 0.02 is two percentage points.
+    pub max_error_rise: f64,
+    /// Fewer requests of a pool say nothing.
+    pub min_requests: u64,
+    /// How many healthy servers a pool may lose.
+    pub max_servers_lost: usize,
+    pub why: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GuardState {
+    Watching,
+    /// Nothing had become worse.
+    Kept,
+    RolledBack,
+    /// It is watched no longer, without a judgement.
+    Ended,
+}
+
 impl Receipt {
     /// A receipt of something that changed nothing (yet).
     pub fn new(outcome: Outcome, generation: u64, at: OffsetDateTime, actor: &str) -> Self {

@@ -1,6 +1,8 @@
 //! The process, its listeners, pools and servers at one moment.
 
 use super::Receipt;
+use super::receipt::Guarding;
+use crate::history::Figures;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -10,6 +12,8 @@ pub struct Status {
     pub process: Process,
     /// The last one, whatever became of it; none since the start.
     pub last_reload: Option<Receipt>,
+    /// The reload that is being watched, or the last that was.
+    pub guard: Option<Guarding>,
     pub listeners: Vec<Listener>,
     pub pools: Vec<Pool>,
 }
@@ -54,6 +58,8 @@ pub struct Pool {
     /// Servers that take new requests because they are healthy and nobody keeps them out.
     pub up: usize,
     pub in_flight: u32,
+    /// Of the last ten seconds.
+    pub figures: Figures,
     pub servers: Vec<Server>,
 }
 
@@ -75,6 +81,8 @@ pub struct Server {
     pub last_failure: Option<String>,
     pub admin: Admin,
     pub in_flight: u32,
+    /// Of the last ten seconds.
+    pub figures: Figures,
     pub weight: u16,
     /// Set when an operator's weight is in force instead of the configuration's.
     pub weight_by_operator: bool,

@@ -60,7 +60,7 @@ enum Command {
     /// Have the running process read its file again, and show what changed.
     ///
     /// Exit code 1: the file was refused, and nothing has changed.
-    #[command(after_help = "Example: evenkeel reload")]
+    #[command(after_help = "Examples:\n  evenkeel reload\n  evenkeel reload --guard 60s")]
     Reload(reload::Options),
     /// Show pools and servers as they are now.
     #[command(after_help = "Example: evenkeel status app")]

@@ -1,16 +1,31 @@
 //! `reload`: has the process read its file again, and shows the receipt.
 
 use super::client::{Failed, Reach};
-use super::table::{Paint, in_color};
+use super::table::{Paint, ago, in_color};
 use super::{complain, say};
-use crate::api::{Counted, Outcome, Receipt};
+use crate::api::receipt::GuardState;
+use crate::api::{Counted, Outcome, Receipt, Status};
 use clap::Args;
 use http::{Method, StatusCode};
+use serde_json::json;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
+    /// Watch for this long, like 60s, and go back if errors rise or healthy servers fall.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    guard: Option<String>,
+    /// By how many percentage points a pool's share of failed requests may rise.
+    #[arg(long, value_name = "POINTS", requires = "guard", default_value_t = 2.0)]
+    max_error_rise: f64,
+    /// Fewer requests of a pool say nothing about it.
+    #[arg(long, value_name = "N", requires = "guard", default_value_t = 20)]
+    min_requests: u64,
+    /// How many healthy servers a pool may lose.
+    #[arg(long, value_name = "N", requires = "guard", default_value_t = 0)]
+    max_servers_lost: usize,
     #[command(flatten)]
     reach: Reach,
     /// Print the receipt as JSON.
@@ -19,7 +34,16 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: &Options) -> Result<ExitCode, Failed> {
-    let body = Some("{}".to_owned());
+    let wish = match &options.guard {
+        None => json!({}),
+        Some(guard) => json!({
+            "guard": guard,
+            "max_error_rise": options.max_error_rise / 100.0,
+            "min_requests": options.min_requests,
+            "max_servers_lost": options.max_servers_lost,
+        }),
+    };
+    let body = Some(wish.to_string());
     let answer = options.reach.ask(Method::POST, "/api/v1/reload", body, Duration::from_secs(90))?;
     let receipt = match answer.status {
         StatusCode::OK | StatusCode::UNPROCESSABLE_ENTITY => {
@@ -41,7 +65,65 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failed> {
         }
         complain(&format!("nothing has changed: generation {} stays in force", receipt.generation));
     }
-    Ok(if receipt.outcome == Outcome::InForce { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    match (receipt.outcome, &options.guard) {
+        (Outcome::InForce, Some(_)) => wait(options, receipt.generation),
+        (Outcome::InForce, None) => Ok(ExitCode::SUCCESS),
+        _ => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// Keeps the text: the process reads the same.
+fn duration(text: &str) -> Result<String, String> {
+    crate::units::duration(text).map(|_| text.to_owned())
+}
+
+/// Waits for the guard's judgement.
+fn wait(options: &Options, generation: u64) -> Result<ExitCode, Failed> {
+    let is_terminal = std::io::stderr().is_terminal() && !options.json;
+    loop {
+        std::thread::sleep(Duration::from_millis(200));
+        let status: Status = options.reach.get("/api/v1/status")?;
+        let Some(guard) = status.guard.filter(|guard| guard.generation == generation) else {
+            complain("watched no longer: another reload came");
+            return Ok(ExitCode::FAILURE);
+        };
+        if guard.state == GuardState::Watching {
+            if is_terminal {
+                let left = ago(status.process.now, guard.until);
+                let mut error = std::io::stderr();
+                let _ = write!(error, "\r\x1b[Kwatching generation {generation} for {left} more")
+                    .and_then(|()| error.flush());
+            }
+            continue;
+        }
+        if is_terminal {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+        let why = guard.why.clone().unwrap_or_default();
+        if options.json {
+            say(&format!("{:#}\n", serde_json::to_value(&guard).unwrap_or_default()));
+        }
+        return Ok(match guard.state {
+            GuardState::Kept => {
+                if !options.json {
+                    say(&format!("kept: generation {generation}, nothing has become worse\n"));
+                }
+                ExitCode::SUCCESS
+            }
+            GuardState::RolledBack => {
+                complain(&why);
+                complain(&format!(
+                    "generation {} is as it was before; the file is still the one that was taken back",
+                    status.process.generation
+                ));
+                ExitCode::FAILURE
+            }
+            GuardState::Ended | GuardState::Watching => {
+                complain(&format!("watched no longer: {why}"));
+                ExitCode::FAILURE
+            }
+        });
+    }
 }
 
 /// A receipt, for people.

@@ -4,7 +4,9 @@ use super::client::{Failed, Reach};
 use super::say;
 use super::table::{Align, Paint, Table, ago, in_color};
 use crate::api::Outcome;
+use crate::api::receipt::GuardState;
 use crate::api::status::{Pool, Server, State, Status};
+use crate::history::Figures;
 use clap::Args;
 use std::process::ExitCode;
 use time::OffsetDateTime;
@@ -62,6 +64,11 @@ fn render(status: &Status, in_color: bool) -> String {
             text += &format!("    {problem}\n");
         }
     }
+    if let Some(guard) = status.guard.as_ref().filter(|guard| guard.state == GuardState::Watching) {
+        let left = ago(process.now, guard.until);
+        text += &Paint::Caution
+            .on(&format!("generation {} is watched for {left} more\n", guard.generation), in_color);
+    }
     for pool in &status.pools {
         text += "\n";
         text += &render_pool(pool, process.now, in_color);
@@ -71,12 +78,13 @@ fn render(status: &Status, in_color: bool) -> String {
 
 fn render_pool(pool: &Pool, now: OffsetDateTime, in_color: bool) -> String {
     let mut text = format!(
-        "{}  {}, {} of {} up, {} in flight\n",
+        "{}  {}, {} of {} up, {} in flight{}\n",
         Paint::Strong.on(&pool.name, in_color),
         pool.balance,
         pool.up,
         pool.servers.len(),
         pool.in_flight,
+        figures(&pool.figures),
     );
     if pool.failing_open {
         let loud = "  NO HEALTHY SERVER: requests go to every server that is not drained\n";
@@ -108,6 +116,19 @@ fn render_pool(pool: &Pool, now: OffsetDateTime, in_color: bool) -> String {
         table.row(cells, Some((2, Paint::of(server.state))), notes(server, now));
     }
     text + &table.render(2, in_color)
+}
+
+/// `, 120/s, p99 12 ms, 1.5% errors`; nothing without requests.
+fn figures(figures: &Figures) -> String {
+    if figures.requests_per_second == 0.0 {
+        return String::new();
+    }
+    let p99 = figures.p99_ms.map_or_else(String::new, |p99| format!(", p99 {p99:.0} ms"));
+    format!(
+        ", {:.0}/s{p99}, {:.1}% errors",
+        figures.requests_per_second.max(1.0),
+        figures.error_ratio * 100.0
+    )
 }
 
 /// Why a server is not simply up.

@@ -5,13 +5,16 @@ use super::book::{Book, Entry};
 use crate::access_log::AccessLog;
 use crate::acme::Board;
 use crate::api::Receipt;
-use crate::metrics::Metrics;
+use crate::api::receipt::Guarding;
+use crate::config::plan::Name;
+use crate::history::History;
+use crate::metrics::{Metrics, Tally};
 use crate::operate::Overrides;
 use crate::snapshot::Snapshot;
 use crate::token::Token;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use time::OffsetDateTime;
 
 /// The process's shared state.
@@ -33,6 +36,11 @@ pub(crate) struct Live {
     /// Another process has been started that is to take over.
     pub(crate) upgrading: AtomicBool,
     pub(crate) last_upgrade_failure: ArcSwapOption<String>,
+    /// The reload that is being watched, or the last that was.
+    pub(crate) guard: ArcSwapOption<Guarding>,
+    pools: Mutex<History<Name>>,
+    /// By id.
+    servers: Mutex<History<u32>>,
     draining: AtomicBool,
 }
 
@@ -50,6 +58,9 @@ impl Live {
             started: OffsetDateTime::now_utc(),
             upgrading: AtomicBool::new(false),
             last_upgrade_failure: ArcSwapOption::empty(),
+            guard: ArcSwapOption::empty(),
+            pools: Mutex::default(),
+            servers: Mutex::default(),
             draining: AtomicBool::new(false),
         })
     }
@@ -61,6 +72,23 @@ impl Live {
 
     pub(super) fn put_in_force(&self, snapshot: Arc<Snapshot>) {
         self.snapshot.store(snapshot);
+    }
+
+    /// The last minutes of each pool.
+    pub(crate) fn pool_history(&self) -> MutexGuard<'_, History<Name>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last minutes of each server, by its id.
+    pub(crate) fn server_history(&self) -> MutexGuard<'_, History<u32>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a second to them.
+    pub(super) fn take_second(&self) {
+        let Tally { pools, servers } = self.metrics.tally(&self.snapshot.load());
+        self.pool_history().record(pools);
+        self.server_history().record(servers);
     }
 
     /// Writes an event into the ledger.

@@ -3,6 +3,7 @@
 //! leaves everything as it was.
 
 mod book;
+mod guarding;
 mod handover;
 mod live;
 mod operate;
@@ -12,6 +13,7 @@ mod reload;
 mod upgrade;
 
 pub(crate) use book::Entry;
+pub(crate) use guarding::Guard;
 pub(crate) use handover::Handover;
 pub(crate) use live::Live;
 pub(crate) use operate::{NotDone, Operation, Wish};
@@ -22,7 +24,7 @@ pub(crate) use reload::{Loaded, RESERVED_FILES, Source, load};
 use crate::access_log::Why;
 use crate::acme::Keeping;
 use crate::api::{Evidence, Kind, Receipt};
-use crate::config::plan::{Name, Plan, Transport};
+use crate::config::plan::{Name, Transport};
 use crate::edge::{Door, Gate, Inherited, Order, SocketFile, Workers};
 use crate::metrics::ListenerReading;
 use crate::pool::Operator;
@@ -30,6 +32,7 @@ use crate::pool::{HealthState, Membership, Server};
 use crate::probe::Failure;
 use crate::tls::{Expiry, Managed};
 use crate::units::Address;
+use guarding::Watch;
 use handover::KnownServers;
 use operate::health_word;
 use probing::Probing;
@@ -67,6 +70,8 @@ pub(crate) enum Change {
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) actor: String,
+    /// How long and by what it is watched afterwards.
+    pub(crate) guard: Option<Guard>,
     pub(crate) answer: oneshot::Sender<Arc<Receipt>>,
 }
 
@@ -138,8 +143,10 @@ impl Doors {
 pub(crate) struct Control {
     live: Arc<Live>,
     source: Source,
-    /// The plan as it was written, without what operators have said since.
-    written: Plan,
+    /// What was read last and is in force, without what operators have said since.
+    loaded: Option<Loaded>,
+    /// A reload under watch.
+    watch: Option<Watch>,
     workers: Workers,
     gate: Arc<Gate>,
     doors: Arc<Doors>,
@@ -190,7 +197,8 @@ impl Control {
             managed: HashMap::new(),
             ordered,
             probing: Probing::new(Arc::clone(&live), reports),
-            written: Plan::clone(&live.snapshot().plan),
+            loaded: None,
+            watch: None,
             live,
             source,
             workers,
@@ -249,6 +257,8 @@ impl Control {
     pub(crate) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Change>) {
         let mut reap = tokio::time::interval(REAP);
         reap.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut looked = 0;
         loop {
             tokio::select! {
@@ -290,8 +300,10 @@ impl Control {
                     looked = 0;
                 }
                 Some(managed) = self.ordered.recv() => self.put_certificate_in_force(managed),
+                _ = seconds.tick() => self.live.take_second(),
                 _ = reap.tick() => {
                     self.reap();
+                    self.look_at_watched();
                     // A while after each turn is enough, and counting all servers each time is not cheap.
                     if looked < 3 {
                         looked += 1;

@@ -146,7 +146,7 @@ impl Control {
     fn set_weight(&mut self, server: &Arc<Server>, weight: Option<Weight>, actor: &str) {
         let mut overrides = Overrides::clone(&self.live.overrides.load());
         overrides.set_weight(server, weight);
-        let mut plan = self.written.clone();
+        let Some(mut plan) = self.loaded.as_ref().map(|loaded| loaded.plan.clone()) else { return };
         overrides.weigh(&mut plan);
         self.live.overrides.store(Arc::new(overrides));
         let of = |plan: &Plan| {

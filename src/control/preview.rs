@@ -72,7 +72,8 @@ fn compare(live: &Live, draft: &Draft) -> Result<(Report, Vec<Trial>), Refused> 
     let (next, delta) = in_force.evolve(plan, now);
     let originations = originations(&next, files.pools)?;
     let mut report = preview::report_live(&in_force, &next, &delta, draft.n_keys, now);
-    let ended = ended.iter().map(|server| format!("what operators said of {server} ends with it"));
+    let ended =
+        ended.names().into_iter().map(|server| format!("what operators said of {server} ends with it"));
     report.warnings.splice(0..0, warnings.into_iter().chain(ended));
     let ids = |servers: &[Arc<Server>]| servers.iter().map(|server| server.id()).collect::<HashSet<_>>();
     let (recounted, added) = (ids(delta.recounted()), ids(&delta.servers.added));

@@ -83,7 +83,7 @@ pub(crate) struct Taken {
 }
 
 /// A configuration that was read, with the files that it names.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Loaded {
     pub(crate) plan: Plan,
     pub(super) files: tls::Files,
@@ -136,10 +136,15 @@ impl Control {
         }
         let started = Instant::now();
         let actor = asked.first().map_or("signal", |asked| &asked.actor);
+        let guard = asked.iter().rev().find_map(|asked| asked.guard.clone());
+        let baseline = guard.as_ref().and_then(|_| self.baseline());
         let mut receipt = match load(&self.source) {
             Ok(loaded) => {
                 let fingerprint = loaded.fingerprint.clone();
                 let taken = self.take_over(loaded);
+                if taken.is_ok() {
+                    self.stop_watching();
+                }
                 Receipt { fingerprint: Some(fingerprint), ..self.receipt(actor, taken) }
             }
             Err(refused) => self.receipt(actor, Err(refused)),
@@ -147,6 +152,9 @@ impl Control {
         receipt.took_ms = super::milliseconds(started.elapsed());
         if receipt.outcome == Outcome::InForce {
             log_taken(&receipt);
+            if let Some((guard, baseline)) = guard.zip(baseline) {
+                self.watch(guard, baseline, actor);
+            }
         } else {
             self.live.metrics.reload_refused();
             for line in &receipt.problems {
@@ -164,7 +172,7 @@ impl Control {
         Self::notify(&[sd_notify::NotifyState::Ready]);
     }
 
-    fn receipt(&self, actor: &str, taken: Result<Taken, Refused>) -> Receipt {
+    pub(super) fn receipt(&self, actor: &str, taken: Result<Taken, Refused>) -> Receipt {
         let generation = self.live.snapshot().generation;
         let receipt = |outcome| Receipt {
             configuration: self.source.name(),
@@ -201,13 +209,14 @@ impl Control {
 
     /// Puts a plan in force. An error leaves everything as it was.
     pub(crate) fn take_over(&mut self, loaded: Loaded) -> Result<Taken, Refused> {
+        let read = loaded.clone();
         let Loaded { mut plan, files, mut managed, acme, mut warnings, fingerprint: _ } = loaded;
         for warning in &warnings {
             warn!("{warning}");
         }
         let current = self.live.snapshot();
-        let written = plan.clone();
         let (overrides, ended) = self.live.overrides.load().kept_by(&plan);
+        let ended = ended.names();
         overrides.weigh(&mut plan);
         let (next, delta) = current.evolve(plan, Instant::now());
         // What cannot be read for once is no reason to have none.
@@ -238,7 +247,7 @@ impl Control {
         // From here on nothing can fail.
         self.live.book.keep(next.plan.events.keep);
         let next = Arc::new(next);
-        self.written = written;
+        self.loaded = Some(read);
         self.live.token.store(token.map(Arc::new));
         self.live.put_in_force(Arc::clone(&next));
         for (pool, origination) in next.pools().iter().zip(originations) {

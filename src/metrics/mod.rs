@@ -5,6 +5,7 @@
 
 mod acme;
 mod admin;
+mod counted;
 mod http2;
 mod scrape;
 mod tcp;
@@ -12,6 +13,7 @@ mod tls;
 mod udp;
 
 pub use acme::{Acme, AcmeResult};
+pub use counted::Tally;
 pub use http2::{Abuse, AbuseReading, Abuses};
 pub use scrape::{ListenerReading, Page};
 pub use tcp::TcpSeries;
@@ -57,10 +59,18 @@ struct RequestLabels {
     server: Option<(u32, Name)>,
 }
 
-/// Requests with the same labels, by class of their status.
+/// Requests with the same labels, by class of their status, and how long they took.
 #[derive(Debug, Default)]
 struct RequestSeries {
     classes: [AtomicU64; CLASSES],
+    durations: Histogram,
+}
+
+impl RequestSeries {
+    fn count(&self, class: usize, took: Duration) {
+        self.classes[class].fetch_add(1, Relaxed);
+        self.durations.record(took);
+    }
 }
 
 /// One server's probes and transitions.
@@ -80,6 +90,7 @@ pub struct ServerSeries {
 struct Reloads {
     succeeded: AtomicU64,
     refused: AtomicU64,
+    rolled_back: AtomicU64,
     /// 0 none yet, 1 the last was refused, 2 the last succeeded.
     last: AtomicU64,
     last_success: AtomicI64,
@@ -130,15 +141,21 @@ thread_local! {
 
 impl Metrics {
     /// Counts one request. Names are looked at only the first time a thread meets a place.
-    pub fn request(&self, generation: u64, place: RequestPlace, status: u16, names: &RequestNames<'_>) {
+    pub fn request(
+        &self,
+        generation: u64,
+        place: RequestPlace,
+        (status, took): (u16, Duration),
+        names: &RequestNames<'_>,
+    ) {
         let class = usize::from((status / 100).clamp(1, CLASSES as u16)) - 1;
         HANDLES.with_borrow_mut(|handles| {
             if !handles.are_of(generation) {
-                series_of(&self.requests, names).classes[class].fetch_add(1, Relaxed);
+                series_of(&self.requests, names).count(class, took);
                 return;
             }
             let series = handles.requests.entry(place).or_insert_with(|| series_of(&self.requests, names));
-            series.classes[class].fetch_add(1, Relaxed);
+            series.count(class, took);
         });
     }
 
@@ -182,6 +199,12 @@ impl Metrics {
 
     pub fn reload_refused(&self) {
         self.reloads.refused.fetch_add(1, Relaxed);
+        self.reloads.last.store(1, Relaxed);
+    }
+
+    /// A reload was taken back: what the file says is not in force.
+    pub fn reload_rolled_back(&self) {
+        self.reloads.rolled_back.fetch_add(1, Relaxed);
         self.reloads.last.store(1, Relaxed);
     }
 

@@ -376,6 +376,7 @@ impl Page<'_> {
         let mut total = Family::counter("evenkeel_config_reloads_total", "Reloads by result.");
         total.add(&[("result", "success")], reloads.succeeded.load(Relaxed) as f64);
         total.add(&[("result", "refused")], reloads.refused.load(Relaxed) as f64);
+        total.add(&[("result", "rolled_back")], reloads.rolled_back.load(Relaxed) as f64);
         let mut dropped = Family::counter(
             "evenkeel_access_log_dropped_total",
             "Access log records lost because the output could not keep up.",

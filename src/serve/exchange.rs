@@ -370,7 +370,7 @@ impl Exchange {
         }
         let listener = &seat.client.door.name;
         let names = RequestNames { listener, route, pool, server: server.map(|server| &**server) };
-        self.live.metrics.request(self.generation, place, status, &names);
+        self.live.metrics.request(self.generation, place, (status, duration), &names);
         if !matches!(self.why, Why::Ok | Why::Redirect | Why::AcmeChallenge) {
             self.live.metrics.failure(listener, self.why);
         }

@@ -7,7 +7,7 @@ use crate::control::Live;
 use crate::edge::{Client, Tell, Trouble};
 use crate::metrics::{RequestNames, RequestPlace, Series};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// The edge's reporter.
 pub(crate) struct Reporter(pub(crate) Arc<Live>);
@@ -20,7 +20,7 @@ impl Tell for Reporter {
         if trouble.status > 0 {
             let place = RequestPlace { listener: client.listener, route: 0, server: None };
             let names = RequestNames { listener: name, route: None, pool: None, server: None };
-            live.metrics.request(snapshot.generation, place, trouble.status, &names);
+            live.metrics.request(snapshot.generation, place, (trouble.status, Duration::ZERO), &names);
         }
         live.metrics.failure(name, trouble.why);
         if !live.access_log.is_on() {

@@ -21,7 +21,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
 /// A listener's certificates, ready for use.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Certificates {
     pub(super) names: Names,
     pub(super) expiries: Vec<Expiry>,
@@ -70,7 +70,7 @@ impl Fault {
 }
 
 /// What a plan's files hold.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Files {
     /// By the listener's place in the plan; `None` is no TLS.
     pub(crate) listeners: Vec<Option<Certificates>>,

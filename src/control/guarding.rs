@@ -1,0 +1,220 @@
+//! Watches a reload for a while, and puts the generation before it back if it has made things worse.
+
+use super::reload::Loaded;
+use super::{Control, Entry, Live};
+use crate::api::receipt::{GuardState, Guarding};
+use crate::api::{Kind, Outcome, Receipt, to_millisecond};
+use crate::config::plan::Name;
+use crate::guard::{After, Before, Limits, judge};
+use crate::history::{Counted, SECONDS};
+use crate::operate::Overrides;
+use crate::pool::{HealthState, Membership, Operator, Pool};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use time::OffsetDateTime;
+use tracing::{error, info, warn};
+
+/// How often a guarded reload is judged.
+const EVERY: Duration = Duration::from_millis(200);
+
+/// How a reload is to be watched.
+#[derive(Clone, Debug)]
+pub(crate) struct Guard {
+    pub(crate) time: Duration,
+    pub(crate) limits: Limits,
+}
+
+/// A reload under watch.
+pub(super) struct Watch {
+    guard: Guard,
+    until: Instant,
+    next_look: Instant,
+    actor: String,
+    generation: u64,
+    /// What was in force before.
+    before: Loaded,
+    overrides: Arc<Overrides>,
+    pools: HashMap<Name, Before>,
+    /// What had been counted at the reload.
+    counted: HashMap<Name, Counted>,
+}
+
+/// What there was before a reload, to judge it by.
+pub(super) struct Baseline {
+    before: Loaded,
+    overrides: Arc<Overrides>,
+    pools: HashMap<Name, Before>,
+}
+
+impl Control {
+    /// What there is before a reload; none if nothing is in force that could be put back.
+    pub(super) fn baseline(&self) -> Option<Baseline> {
+        let before = self.loaded.clone()?;
+        let snapshot = self.live.snapshot();
+        let history = self.live.pool_history();
+        let of = |pool: &Arc<Pool>| {
+            let (requests, errors) = history.errors(&*pool.name, SECONDS);
+            let share = |count: u64| count as f64 / requests.max(1) as f64;
+            let (up, _, _) = servers(pool);
+            let before = Before { error_share: share(errors), connect_share: 0.0, up };
+            (pool.name.clone(), before)
+        };
+        let pools = snapshot.pools().iter().map(of).collect();
+        Some(Baseline { before, overrides: self.live.overrides.load_full(), pools })
+    }
+
+    /// Begins to watch the reload that has just been done.
+    pub(super) fn watch(&mut self, guard: Guard, baseline: Baseline, actor: &str) {
+        let now = Instant::now();
+        let snapshot = self.live.snapshot();
+        let Baseline { before, overrides, pools } = baseline;
+        info!(generation = snapshot.generation, time = ?guard.time, "watching the reload");
+        self.watch = Some(Watch {
+            until: now + guard.time,
+            next_look: now + EVERY,
+            actor: actor.to_owned(),
+            generation: snapshot.generation,
+            before,
+            overrides,
+            pools,
+            counted: self.live.metrics.tally(&snapshot).pools,
+            guard,
+        });
+        self.tell_guard(GuardState::Watching, None);
+    }
+
+    /// Another configuration has come: the watched one is judged no longer.
+    pub(super) fn stop_watching(&mut self) {
+        if self.watch.is_some() {
+            self.tell_guard(GuardState::Ended, Some("another reload came".to_owned()));
+            self.watch = None;
+        }
+    }
+
+    /// Looks whether a watched reload has made things worse, when it is time to.
+    pub(super) fn look_at_watched(&mut self) {
+        let now = Instant::now();
+        let Some(watch) = &mut self.watch else { return };
+        let is_over = now >= watch.until;
+        if now < watch.next_look && !is_over {
+            return;
+        }
+        watch.next_look = now + EVERY;
+        match find_worse(&self.live, watch, is_over) {
+            Some(why) => self.roll_back(&why),
+            None if is_over => {
+                info!(generation = watch.generation, "the reload is kept: nothing has become worse");
+                let entry = Entry::new(Kind::Reload, "guard", "kept: nothing has become worse");
+                self.live.record(entry);
+                self.tell_guard(GuardState::Kept, None);
+                self.watch = None;
+            }
+            None => {}
+        }
+    }
+
+    fn roll_back(&mut self, why: &str) {
+        let Some(watch) = self.watch.take() else { return };
+        error!(
+            generation = watch.generation,
+            why, "the reload has made things worse; putting the one before back"
+        );
+        let started = Instant::now();
+        // What operators have said since is in force; what ended with servers that come back begins again.
+        let (_, ended) = watch.overrides.kept_by(&self.live.snapshot().plan);
+        let overrides = self.live.overrides.load().or(&ended);
+        self.live.overrides.store(Arc::new(overrides));
+        let fingerprint = watch.before.fingerprint.clone();
+        let taken = self.take_over(watch.before.clone());
+        let failed = taken.is_err();
+        let mut receipt = Receipt { fingerprint: Some(fingerprint), ..self.receipt("guard", taken) };
+        receipt.took_ms = super::milliseconds(started.elapsed());
+        let state = match failed {
+            false => {
+                receipt.outcome = Outcome::RolledBack;
+                receipt.problems = vec![why.to_owned()];
+                self.live.metrics.reload_rolled_back();
+                warn!(
+                    generation = receipt.generation,
+                    took_ms = receipt.took_ms,
+                    "rolled back; the file is still the one that was taken back"
+                );
+                GuardState::RolledBack
+            }
+            true => {
+                receipt.problems.iter().for_each(|problem| error!("{problem}"));
+                error!("the configuration before cannot be put back; this one stays");
+                GuardState::Ended
+            }
+        };
+        self.save_overrides();
+        let said = match failed {
+            false => format!("rolled back: {why}"),
+            true => format!(
+                "{why}, and the configuration before cannot be put back: {}",
+                receipt.problems.join("; ")
+            ),
+        };
+        self.live.record(Entry::new(Kind::Reload, "guard", said.clone()));
+        self.live.last_reload.store(Some(Arc::new(receipt)));
+        self.watch = Some(watch);
+        self.tell_guard(state, Some(said));
+        self.watch = None;
+    }
+
+    fn tell_guard(&self, state: GuardState, why: Option<String>) {
+        let Some(watch) = &self.watch else { return };
+        let left = watch.until.saturating_duration_since(Instant::now());
+        let guarding = Guarding {
+            state,
+            generation: watch.generation,
+            actor: watch.actor.clone(),
+            until: to_millisecond(OffsetDateTime::now_utc() + left),
+            max_error_rise: watch.guard.limits.error_rise,
+            min_requests: watch.guard.limits.min_requests,
+            max_servers_lost: watch.guard.limits.servers_lost,
+            why,
+        };
+        self.live.guard.store(Some(Arc::new(guarding)));
+    }
+}
+
+fn find_worse(live: &Live, watch: &Watch, is_over: bool) -> Option<String> {
+    let snapshot = live.snapshot();
+    let counted = live.metrics.tally(&snapshot).pools;
+    snapshot.pools().iter().find_map(|pool| {
+        let none = Counted::default();
+        let now = counted.get(&pool.name).unwrap_or(&none);
+        let since = now.since(watch.counted.get(&pool.name).unwrap_or(&none));
+        let (up, probing, wanted) = servers(pool);
+        let after = After {
+            requests: since.requests,
+            errors: since.errors,
+            connect_failures: since.connect_failures,
+            up,
+            probing,
+            wanted,
+        };
+        let worse = judge(watch.pools.get(&pool.name), &after, &watch.guard.limits, is_over)?;
+        Some(format!("pools.{}: {worse}", pool.name))
+    })
+}
+
+/// Servers that are healthy, that are not decided on, and all of them, as far as nobody keeps them out.
+fn servers(pool: &Pool) -> (usize, usize, usize) {
+    let mut counts = (0, 0, 0);
+    for member in &pool.members {
+        let state = member.server.state();
+        if member.drain || state.admin != Operator::Ready || state.membership == Membership::Leaving {
+            continue;
+        }
+        counts.2 += 1;
+        match state.health {
+            HealthState::Up => counts.0 += 1,
+            HealthState::Probing => counts.1 += 1,
+            HealthState::Down => {}
+        }
+    }
+    counts
+}

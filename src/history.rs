@@ -1,0 +1,250 @@
+//! The last minutes of each pool and server: what was counted, second by second, so that rates and latencies can be told
+//! and a reload judged by what was before it.
+
+use crate::pool::stats::BUCKETS;
+use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+
+/// Seconds that are remembered.
+pub const SECONDS: usize = 120;
+
+/// Durations by the buckets of the histograms, the last without a bound; counted since the start.
+pub type Spread = [u64; BUCKETS.len() + 1];
+
+/// What was counted of one pool or server since the start, and what is in flight now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Requests answered and connections ended.
+    pub requests: u64,
+    /// Those of them that failed on our side or the server's: 5xx, or no response.
+    pub errors: u64,
+    /// Tries that found no connection.
+    pub connect_failures: u64,
+    pub in_flight: u32,
+    pub durations: Spread,
+}
+
+impl Counted {
+    /// What was counted since `before`. Counters of servers that are gone leave sums smaller; that is no negative number.
+    pub fn since(&self, before: &Self) -> Self {
+        let mut durations = self.durations;
+        durations
+            .iter_mut()
+            .zip(before.durations)
+            .for_each(|(now, before)| *now = now.saturating_sub(before));
+        Self {
+            requests: self.requests.saturating_sub(before.requests),
+            errors: self.errors.saturating_sub(before.errors),
+            connect_failures: self.connect_failures.saturating_sub(before.connect_failures),
+            in_flight: self.in_flight,
+            durations,
+        }
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.connect_failures += other.connect_failures;
+        self.in_flight += other.in_flight;
+        self.durations.iter_mut().zip(other.durations).for_each(|(sum, more)| *sum += more);
+    }
+}
+
+/// The milliseconds that this share of durations stayed below, interpolated within its bucket; none if there were
+/// none. What is beyond the last bound is told as the last bound.
+pub fn quantile(durations: &Spread, share: f64) -> Option<f64> {
+    let total: u64 = durations.iter().sum();
+    if total == 0 {
+        return None;
+    }
+    let wanted = share * total as f64;
+    let (mut below, mut lower) = (0.0, 0.0);
+    for (count, upper) in durations.iter().zip(BUCKETS) {
+        let count = *count as f64;
+        if below + count >= wanted && count > 0.0 {
+            return Some((lower + (upper - lower) * ((wanted - below) / count)) * 1000.0);
+        }
+        below += count;
+        lower = upper;
+    }
+    Some(BUCKETS[BUCKETS.len() - 1] * 1000.0)
+}
+
+/// One second of one pool or server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    pub requests: u32,
+    pub errors: u32,
+    pub in_flight: u32,
+    /// Milliseconds; none without requests.
+    pub p50_ms: Option<f32>,
+    pub p99_ms: Option<f32>,
+}
+
+/// The figures of the last seconds together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    pub requests_per_second: f64,
+    /// Of the requests; 0 to 1.
+    pub error_ratio: f64,
+    pub p50_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
+}
+
+impl Figures {
+    pub fn of(counted: &Counted, seconds: f64) -> Self {
+        let ratio = counted.errors as f64 / counted.requests.max(1) as f64;
+        Self {
+            requests_per_second: counted.requests as f64 / seconds.max(1.0),
+            error_ratio: ratio.min(1.0),
+            p50_ms: quantile(&counted.durations, 0.5),
+            p99_ms: quantile(&counted.durations, 0.99),
+        }
+    }
+}
+
+/// The seconds of one pool or server, oldest first.
+#[derive(Clone, Debug, Default)]
+struct Series {
+    points: VecDeque<Point>,
+    /// What had been counted at the end of each of the last seconds, the newest last; enough for `Figures`.
+    marks: VecDeque<Counted>,
+}
+
+/// Seconds that figures are made of.
+const RECENT: usize = 10;
+
+impl Series {
+    fn record(&mut self, now: Counted) {
+        let before = self.marks.back().copied().unwrap_or(now);
+        let second = now.since(&before);
+        let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        let milliseconds = |share| quantile(&second.durations, share).map(|ms| ms as f32);
+        self.points.push_back(Point {
+            requests: small(second.requests),
+            errors: small(second.errors),
+            in_flight: now.in_flight,
+            p50_ms: milliseconds(0.5),
+            p99_ms: milliseconds(0.99),
+        });
+        self.marks.push_back(now);
+        if self.points.len() > SECONDS {
+            self.points.pop_front();
+        }
+        if self.marks.len() > RECENT + 1 {
+            self.marks.pop_front();
+        }
+    }
+
+    fn figures(&self) -> Figures {
+        let (Some(first), Some(last)) = (self.marks.front(), self.marks.back()) else {
+            return Figures::default();
+        };
+        Figures::of(&last.since(first), (self.marks.len() - 1) as f64)
+    }
+}
+
+/// The seconds of everything that is known by a `K`.
+#[derive(Clone, Debug)]
+pub struct History<K>(HashMap<K, Series>);
+
+impl<K> Default for History<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash> History<K> {
+    /// Adds one second. What is not counted any more is forgotten.
+    pub fn record(&mut self, counted: HashMap<K, Counted>) {
+        self.0.retain(|key, _| counted.contains_key(key));
+        for (key, counted) in counted {
+            self.0.entry(key).or_default().record(counted);
+        }
+    }
+
+    /// Of the last ten seconds.
+    pub fn figures<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> Figures
+    where
+        K: std::borrow::Borrow<Q>,
+    {
+        self.0.get(key).map(Series::figures).unwrap_or_default()
+    }
+
+    /// Oldest first.
+    pub fn points<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> Vec<Point>
+    where
+        K: std::borrow::Borrow<Q>,
+    {
+        self.0.get(key).map(|series| series.points.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// Requests and errors of the last `seconds` that are remembered.
+    pub fn errors<Q: ?Sized + Eq + Hash>(&self, key: &Q, seconds: usize) -> (u64, u64)
+    where
+        K: std::borrow::Borrow<Q>,
+    {
+        let points = self.0.get(key).map(|series| series.points.iter().rev().take(seconds));
+        points.into_iter().flatten().fold((0, 0), |(requests, errors), point| {
+            (requests + u64::from(point.requests), errors + u64::from(point.errors))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(requests: u64, errors: u64, durations: &[(usize, u64)]) -> Counted {
+        let mut spread = Spread::default();
+        durations.iter().for_each(|(bucket, count)| spread[*bucket] = *count);
+        Counted { requests, errors, connect_failures: 0, in_flight: 3, durations: spread }
+    }
+
+    #[test]
+    fn quantiles_lie_within_their_bucket() {
+        // 90 between 2.5 and 5 ms, 10 between 100 and 250 ms.
+        let spread = counted(0, 0, &[(2, 90), (7, 10)]).durations;
+        let p50 = quantile(&spread, 0.5).unwrap();
+        let p99 = quantile(&spread, 0.99).unwrap();
+        assert!((2.5..=5.0).contains(&p50), "{p50}");
+        assert!((230.0..=250.0).contains(&p99), "{p99}");
+        assert_eq!(quantile(&Spread::default(), 0.5), None);
+        assert_eq!(quantile(&counted(0, 0, &[(BUCKETS.len(), 5)]).durations, 0.5), Some(30_000.0));
+    }
+
+    #[test]
+    fn figures_are_of_the_last_seconds_only() {
+        let mut history = History::default();
+        for second in 0..30u64 {
+            // Ten requests a second, and from the 25th second on half of them fail.
+            let errors = second.saturating_sub(24) * 5;
+            history.record(HashMap::from([("app", counted(second * 10, errors, &[(2, second * 10)]))]));
+        }
+        let figures = history.figures("app");
+        assert_eq!(figures.requests_per_second, 10.0);
+        assert_eq!(figures.error_ratio, 0.25);
+        assert_eq!(history.errors("app", 5), (50, 25));
+        assert_eq!(history.errors("app", 1000), (290, 25));
+        let points = history.points("app");
+        assert_eq!(
+            (points.len(), points[29].requests, points[29].errors, points[29].in_flight),
+            (30, 10, 5, 3)
+        );
+        assert_eq!(points[0].requests, 0, "what was counted before the first look is of no known second");
+    }
+
+    #[test]
+    fn what_is_gone_is_forgotten_and_what_shrinks_is_no_negative_number() {
+        let mut history = History::default();
+        history.record(HashMap::from([("app", counted(50, 0, &[])), ("old", counted(9, 9, &[]))]));
+        history.record(HashMap::from([("app", counted(20, 0, &[]))]));
+        assert_eq!(history.points("app")[1].requests, 0);
+        assert!(history.points("old").is_empty());
+        for _ in 0..200 {
+            history.record(HashMap::from([("app", counted(20, 0, &[]))]));
+        }
+        assert_eq!(history.points("app").len(), SECONDS);
+    }
+}
