@@ -10,6 +10,7 @@ pub mod config;
 mod control;
 mod edge;
 pub mod events;
+pub mod explain;
 pub mod fields;
 pub mod guard;
 pub mod history;

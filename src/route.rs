@@ -1,7 +1,7 @@
 //! From a request's head to the rule that serves it.
 
 use crate::client_hello::Hello;
-use crate::config::plan::{HostPattern, Match, Name, PathPattern};
+use crate::config::plan::{HeaderMatch, HostPattern, Match, Name, PathPattern};
 use crate::fields::Fields;
 use crate::pool::Pool;
 use http::Method;
@@ -62,10 +62,25 @@ impl Table {
 
     /// The first rule that matches a TLS client's hello. One that asks for no name matches rules for any host.
     pub fn find_tls(&self, hello: &Hello) -> Option<&Rule> {
-        self.first(hello.name.as_deref().unwrap_or_default(), |matcher| {
-            let offers = |protocol: &String| hello.alpn.iter().any(|offered| offered == protocol.as_bytes());
-            matcher.alpn.is_empty() || matcher.alpn.iter().any(offers)
-        })
+        self.first(hello.name.as_deref().unwrap_or_default(), |matcher| misfit_tls(matcher, hello).is_none())
+    }
+
+    /// What of each rule does not fit a request, in order; for whoever wants to know why, not for requests.
+    pub fn misfits<F: Fields>(&self, request: &Request<'_, F>) -> Vec<Option<Misfit>> {
+        self.judged(request.host, |matcher| misfit(matcher, request))
+    }
+
+    /// The same for a TLS client's hello.
+    pub fn misfits_tls(&self, hello: &Hello) -> Vec<Option<Misfit>> {
+        self.judged(hello.name.as_deref().unwrap_or_default(), |matcher| misfit_tls(matcher, hello))
+    }
+
+    fn judged(&self, host: &str, misfit: impl Fn(&Match) -> Option<Misfit>) -> Vec<Option<Misfit>> {
+        let judge = |rule: &Rule| match fits_host(&rule.matcher, host) {
+            true => misfit(&rule.matcher),
+            false => Some(Misfit::Host),
+        };
+        self.rules.iter().map(judge).collect()
     }
 
     /// The first rule for this host that fits.
@@ -108,23 +123,61 @@ fn normal<'a>(host: &str, buffer: &'a mut [u8; LONGEST_HOST]) -> &'a str {
 
 /// Whether everything but the host is as asked.
 fn matches<F: Fields>(matcher: &Match, request: &Request<'_, F>) -> bool {
+    misfit(matcher, request).is_none()
+}
+
+/// The first thing of a rule that a request does not fit; the places are those of the rule's own lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misfit {
+    Host,
+    Path,
+    Method,
+    Header(usize),
+    Alpn,
+}
+
+/// What of everything but the host is not as asked.
+fn misfit<F: Fields>(matcher: &Match, request: &Request<'_, F>) -> Option<Misfit> {
     let path = matcher.path.as_ref().is_none_or(|pattern| match pattern {
         PathPattern::Exact(path) => request.path == path,
         PathPattern::Prefix(prefix) => {
             request.path.starts_with(prefix.as_str()) || prefix.strip_suffix('/') == Some(request.path)
         }
     });
-    path && (matcher.methods.is_empty() || matcher.methods.contains(request.method))
-        && matcher.headers.iter().all(|wanted| match &wanted.value {
-            None => request.headers.first(&wanted.name).is_some(),
-            Some(value) => request.headers.all(&wanted.name).any(|have| have == value.as_bytes()),
-        })
+    if !path {
+        return Some(Misfit::Path);
+    }
+    if !matcher.methods.is_empty() && !matcher.methods.contains(request.method) {
+        return Some(Misfit::Method);
+    }
+    let is_missing = |wanted: &HeaderMatch| match &wanted.value {
+        None => request.headers.first(&wanted.name).is_none(),
+        Some(value) => !request.headers.all(&wanted.name).any(|have| have == value.as_bytes()),
+    };
+    matcher.headers.iter().position(is_missing).map(Misfit::Header)
+}
+
+fn misfit_tls(matcher: &Match, hello: &Hello) -> Option<Misfit> {
+    let offers = |protocol: &String| hello.alpn.iter().any(|offered| offered == protocol.as_bytes());
+    (!matcher.alpn.is_empty() && !matcher.alpn.iter().any(offers)).then_some(Misfit::Alpn)
+}
+
+fn fits_host(matcher: &Match, host: &str) -> bool {
+    let mut buffer = [0; LONGEST_HOST];
+    let host = normal(host, &mut buffer);
+    match &matcher.host {
+        None => true,
+        Some(HostPattern::Exact(wanted)) => wanted == host,
+        Some(HostPattern::Suffix(suffix)) => {
+            host.strip_suffix(suffix.as_str()).is_some_and(|name| !name.is_empty())
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::plan::{Balance, HeaderMatch};
+    use crate::config::plan::Balance;
     use crate::pool::sample::{live, pool};
     use http::HeaderMap;
 
@@ -167,9 +220,11 @@ mod tests {
         let parts: Vec<&str> = request.split(' ').collect();
         let (method, headers) = (parts[0].parse().unwrap(), HeaderMap::new());
         let request = Request { method: &method, host: parts[1], path: parts[2], headers: &headers };
-        let found = table(rules.iter().copied().map(matcher))
-            .find(&request)
-            .map_or(0, |rule| rule.name.parse().unwrap());
+        let table = table(rules.iter().copied().map(matcher));
+        let found = table.find(&request).map_or(0, |rule| rule.name.parse().unwrap());
+        // Whoever asks why is told the same.
+        let told = table.misfits(&request).iter().position(Option::is_none).map_or(0, |place| place + 1);
+        assert_eq!(told, found, "{parts:?} among {rules:?}");
         assert_eq!(found, expected, "{parts:?} among {rules:?}");
     }
 

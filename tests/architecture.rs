@@ -237,6 +237,7 @@ fn the_table_has_the_rooms_we_think_it_has() {
         "websocket",
         "config",
         "snapshot",
+        "explain",
         "preview",
         "acme::schedule",
     ];

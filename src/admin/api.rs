@@ -6,6 +6,7 @@ use super::{Admin, view};
 use crate::api::{Events, Outcome, Receipt, Status, status};
 use crate::control::{self, Asked, Change, Draft, Guard, NotDone, Operation, Source, Upgrade, Wish};
 use crate::events::Wanted;
+use crate::explain;
 use crate::guard::Limits;
 use crate::history::Point;
 use crate::pool::{Operator, Pool};
@@ -19,6 +20,7 @@ use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -31,6 +33,7 @@ pub(super) fn router() -> Router<Admin> {
         .route("/status", get(status_of_all))
         .route("/events", get(events))
         .route("/history", get(history))
+        .route("/explain", post(explain_one))
         .route("/plan", post(plan))
         .route("/reload", post(reload))
         .route("/upgrade", post(upgrade))
@@ -157,6 +160,60 @@ async fn events(
 
 fn bad(message: impl Into<String>) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, message)
+}
+
+/// A request that somebody asks about.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExplainWish {
+    #[serde(default = "get_method")]
+    method: String,
+    url: String,
+    /// Names and values.
+    #[serde(default)]
+    headers: Vec<(String, String)>,
+    client: Option<IpAddr>,
+    listener: Option<String>,
+}
+
+fn get_method() -> String {
+    "GET".to_owned()
+}
+
+/// Why a request goes where it goes, for programs and for people.
+#[derive(Debug, Serialize)]
+struct Explained {
+    report: explain::Report,
+    text: String,
+}
+
+async fn explain_one(
+    State(admin): State<Admin>,
+    body: Result<Json<ExplainWish>, JsonRejection>,
+) -> Result<Json<Explained>, Refusal> {
+    let example = r#"send JSON like {"method": "GET", "url": "https://shop.example/cart"}"#;
+    let Json(wish) = body.map_err(|error| bad(error.body_text()).help(example))?;
+    let mut headers = http::HeaderMap::new();
+    for (name, value) in &wish.headers {
+        match (name.parse::<http::HeaderName>(), value.parse::<http::HeaderValue>()) {
+            (Ok(name), Ok(value)) => _ = headers.append(name, value),
+            _ => return Err(bad(format!("{name}: {value} is no field")).help(example)),
+        }
+    }
+    let request = explain::Request {
+        method: wish
+            .method
+            .parse()
+            .map_err(|_| bad(format!("{} is no method", wish.method)).help(example))?,
+        url: wish.url.parse().map_err(|_| bad(format!("{} is no URL", wish.url)).help(example))?,
+        headers,
+        client: wish.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        listener: wish.listener,
+    };
+    let overrides = admin.live.overrides.load();
+    let explained = explain::explain(&admin.live.snapshot(), &overrides, &request, fastrand::u64(..));
+    let report = explained.map_err(|why| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string()))?;
+    Ok(Json(Explained { text: explain::render(&report), report }))
 }
 
 /// What is to be compared with what is in force.

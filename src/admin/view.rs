@@ -3,7 +3,7 @@
 use super::Admin;
 use crate::api::status::{Admin as Administrative, Listener, Pool, Process, Server, State, Status};
 use crate::api::to_millisecond;
-use crate::config::plan::{Balance, Protocol};
+use crate::config::plan::Protocol;
 use crate::operate::Overrides;
 use crate::pool::{self, HealthState, Member, Membership, Operator};
 use std::sync::atomic::Ordering::Relaxed;
@@ -75,13 +75,7 @@ fn listeners(admin: &Admin) -> Vec<Listener> {
 fn of_pool(admin: &Admin, pool: &pool::Pool, overrides: &Overrides, now: Now) -> Pool {
     Pool {
         name: pool.name.to_string(),
-        balance: match pool.plan.balance {
-            Balance::RoundRobin => "round_robin",
-            Balance::LeastConnections => "least_connections",
-            Balance::RandomTwo => "random_two",
-            Balance::ConsistentHash { .. } => "consistent_hash",
-        }
-        .to_owned(),
+        balance: pool.plan.balance.word().to_owned(),
         failing_open: pool.failing_open(),
         up: pool.counts().up,
         in_flight: pool.members.iter().map(|member| member.server.in_flight()).sum(),

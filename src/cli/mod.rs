@@ -3,6 +3,7 @@
 mod client;
 mod demo;
 mod events;
+mod explain;
 mod file;
 mod operate;
 mod plan;
@@ -84,6 +85,11 @@ enum Command {
     /// Show what became of servers, pools and the configuration, when, and why.
     #[command(after_help = "Example: evenkeel events app/app3 --since 2h")]
     Events(events::Options),
+    /// Explain why a request goes where it goes: routes, every server, and the winner.
+    #[command(
+        after_help = "Examples:\n  evenkeel explain GET https://shop.example/cart -H 'Cookie: session=s1'\n  evenkeel explain https://shop.example/ -c new.yaml"
+    )]
+    Explain(explain::Options),
     /// Start the program anew, as it is on disk now, and hand everything over to it.
     ///
     /// No connection is refused or reset. Exit code 1: the new process did not come up, and the old one goes on.
@@ -114,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::Ready(options) => done(operate::ready(&options)),
         Command::Weight(options) => done(operate::weigh(&options)),
         Command::Events(options) => done(events::run(&options)),
+        Command::Explain(options) => explain::run(&options),
         Command::Upgrade(options) => done(upgrade::run(&options)),
         Command::Demo { port } => ended(demo::run(port)),
     }

@@ -388,6 +388,18 @@ pub enum Balance {
     ConsistentHash { key: HashKey, bounded_load: Option<Percent> },
 }
 
+impl Balance {
+    /// As it is written in the file.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round_robin",
+            Self::LeastConnections => "least_connections",
+            Self::RandomTwo => "random_two",
+            Self::ConsistentHash { .. } => "consistent_hash",
+        }
+    }
+}
+
 /// What of a request is hashed. A request without it is hashed by the client's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HashKey {

@@ -12,6 +12,22 @@ use std::fmt::Debug;
 pub trait Selector: Any + Debug + Send + Sync {
     /// The index of an eligible server, or `None` if there is none.
     fn select(&self, among: &Candidates<'_>, query: &Query) -> Option<usize>;
+
+    /// What `select` would answer now, without taking a turn. An algorithm with a cursor runs the same code on a copy.
+    fn look(&self, among: &Candidates<'_>, query: &Query) -> Option<usize> {
+        self.select(among, query)
+    }
+
+    /// Why it chose this one.
+    fn reasons(&self, among: &Candidates<'_>, query: &Query, chosen: usize) -> Reasons;
+}
+
+/// A choice in words. Made when somebody asks, never for a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reasons {
+    pub rule: String,
+    /// What speaks for each server, by index; none if nothing can be said.
+    pub scores: Vec<Option<String>>,
 }
 
 /// What a request brings to the choice.

@@ -1,6 +1,7 @@
 //! A pool: servers that serve the same thing, and the one way to get a lease on one of them.
 
 pub mod choose;
+pub mod explain;
 pub mod health;
 pub mod retry;
 #[cfg(test)]
@@ -10,7 +11,7 @@ pub mod server;
 pub mod slot;
 pub mod stats;
 
-pub use choose::{Candidates, Query, Selector, Tried};
+pub use choose::{Candidates, Query, Reasons, Selector, Tried};
 pub use health::{Health, HealthState, Rule, Transition};
 pub use retry::RetryBudget;
 pub use server::{Lease, Membership, Operator, Server, State};
@@ -113,11 +114,20 @@ impl Pool {
     /// Chooses a server and counts the request against it. The server is marked as tried: within one
     /// request none is chosen twice.
     pub fn pick(&self, query: &Query, tried: &mut Tried) -> Result<Lease, NoServer> {
+        self.by_standard(tried, |mask, tried| self.attempt(mask, query, tried))
+    }
+
+    /// Makes an attempt among healthy servers, and among all ready ones if none is healthy and the pool wants that.
+    fn by_standard<T>(
+        &self,
+        tried: &mut Tried,
+        attempt: impl Fn(Flags, &mut Tried) -> Option<T>,
+    ) -> Result<T, NoServer> {
         if self.members.is_empty() {
             return Err(NoServer::NoneReady);
         }
-        if let Some(lease) = self.attempt(STRICT, query, tried) {
-            return Ok(lease);
+        if let Some(made) = attempt(STRICT, tried) {
+            return Ok(made);
         }
         if self.any_usable(STRICT) {
             return Err(self.full_or_tried(STRICT, tried));
@@ -127,9 +137,9 @@ impl Pool {
         }
         match self.plan.when_all_unhealthy {
             plan::WhenAllUnhealthy::Refuse => Err(NoServer::AllUnhealthy),
-            plan::WhenAllUnhealthy::UseAll => self
-                .attempt(Flags::NOT_READY, query, tried)
-                .ok_or_else(|| self.full_or_tried(Flags::NOT_READY, tried)),
+            plan::WhenAllUnhealthy::UseAll => {
+                attempt(Flags::NOT_READY, tried).ok_or_else(|| self.full_or_tried(Flags::NOT_READY, tried))
+            }
         }
     }
 

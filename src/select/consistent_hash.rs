@@ -1,7 +1,7 @@
 //! Consistent hash: a ring of points placed by the servers' names, so that the same key finds the same
 //! server on every node and through every reload.
 
-use super::{Candidates, Query, Selector};
+use super::{Candidates, Query, Reasons, Selector};
 use crate::config::plan::{self, Name};
 use crate::units::Percent;
 use std::sync::Arc;
@@ -141,6 +141,40 @@ impl Selector for ConsistentHash {
             // The bound of a server at rest is one request at least.
             _ => Some(first),
         }
+    }
+
+    fn reasons(&self, among: &Candidates<'_>, query: &Query, chosen: usize) -> Reasons {
+        let mut order: Vec<usize> = Vec::new();
+        let mut seen = vec![false; among.len()];
+        for owner in self.ring.walk(query.key.unwrap_or(query.entropy)) {
+            let index = self.indexes[owner as usize] as usize;
+            if !std::mem::replace(&mut seen[index], true) {
+                order.push(index);
+            }
+        }
+        let mut scores: Vec<Option<String>> = vec![None; among.len()];
+        let bound = self.bounded_load.map(|factor| Bound::new(factor, among));
+        let mut is_passed_over = false;
+        for (place, index) in order.into_iter().enumerate() {
+            let mut score = format!("ring {}", place + 1);
+            if let Some(bound) = &bound
+                && among.is_eligible(index)
+                && !bound.allows(index, among)
+            {
+                score += ", above bounded_load";
+            }
+            is_passed_over |= place == 0 && index != chosen;
+            scores[index] = Some(score);
+        }
+        let mut rule = match is_passed_over {
+            true => "the first on the ring after the key that may be used; the key belongs elsewhere",
+            false => "where the key belongs on the ring",
+        }
+        .to_owned();
+        if query.key.is_none() {
+            rule += "; without a key, a place drawn by chance";
+        }
+        Reasons { rule, scores }
     }
 }
 

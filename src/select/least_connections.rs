@@ -1,7 +1,7 @@
 //! Least connections: the server with the lowest `(in_flight + 1) / weight`.
 
 use super::round_robin::Turns;
-use super::{Candidates, Query, Selector};
+use super::{Candidates, Query, Reasons, Selector};
 use crate::pool::choose::SAME_LOAD;
 
 #[derive(Debug)]
@@ -31,6 +31,20 @@ impl Selector for LeastConnections {
         let lowest = among.lowest(query.entropy)?;
         let tied = |index| among.load(index) <= lowest.load + SAME_LOAD;
         self.turns.next_where(TURNS, tied).or_else(|| among.holder(&lowest, query.entropy))
+    }
+
+    fn look(&self, among: &Candidates<'_>, query: &Query) -> Option<usize> {
+        Self { turns: self.turns.copy() }.select(among, query)
+    }
+
+    fn reasons(&self, among: &Candidates<'_>, _: &Query, chosen: usize) -> Reasons {
+        let lowest = among.load(chosen);
+        let tied = (0..among.len()).filter(|index| among.load(*index) <= lowest + SAME_LOAD).count();
+        let mut rule = "the lowest (in flight + 1) / weight".to_owned();
+        if tied > 1 {
+            rule += &format!("; {tied} servers share it, and take turns");
+        }
+        Reasons { rule, scores: super::loads(among) }
     }
 }
 

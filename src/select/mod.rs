@@ -1,11 +1,12 @@
 //! The algorithms, one file each. To add one: a file with its build, behaviour and tests, and a line in `build`.
 
 pub mod consistent_hash;
+pub mod key;
 pub mod least_connections;
 pub mod random_two;
 pub mod round_robin;
 
-pub use crate::pool::choose::{Candidates, Query, Selector};
+pub use crate::pool::choose::{Candidates, Query, Reasons, Selector};
 pub use consistent_hash::hash;
 
 use crate::config::plan::{self, Balance};
@@ -38,6 +39,12 @@ pub fn build(pool: &plan::Pool, previous: Option<&Pool>) -> Arc<dyn Selector> {
 fn same_servers(old: &[plan::Server], new: &[plan::Server]) -> bool {
     old.len() == new.len()
         && old.iter().zip(new).all(|(old, new)| old.name == new.name && old.weight == new.weight)
+}
+
+/// The score of algorithms that look at loads: `(in_flight + 1) / weight`; none where a server is out.
+fn loads(among: &Candidates<'_>) -> Vec<Option<String>> {
+    let load = |index| Some(among.load(index)).filter(|load| *load < f64::INFINITY);
+    (0..among.len()).map(|index| load(index).map(|load| format!("load {load:.4}"))).collect()
 }
 
 fn weights(pool: &plan::Pool) -> Vec<u32> {

@@ -1,7 +1,7 @@
 //! Random two: of two servers drawn by chance, the less loaded. (Mitzenmacher, "The Power of Two Choices
 //! in Randomized Load Balancing", 2001.) Its cost does not grow with the pool.
 
-use super::{Candidates, Query, Selector};
+use super::{Candidates, Query, Reasons, Selector};
 
 #[derive(Debug)]
 pub struct RandomTwo;
@@ -14,14 +14,35 @@ const WALK: usize = 64;
 
 impl Selector for RandomTwo {
     fn select(&self, among: &Candidates<'_>, query: &Query) -> Option<usize> {
-        let n = among.len();
-        let mut chance = Chance(query.entropy);
-        let (first, load) = find(among, &mut chance, None, n)?;
-        match find(among, &mut chance, Some(first), WALK) {
-            Some((second, lower)) if lower < load => Some(second),
-            _ => Some(first),
+        match draw(among, query)? {
+            ((_, load), Some((second, lower))) if lower < load => Some(second),
+            ((first, _), _) => Some(first),
         }
     }
+
+    fn reasons(&self, among: &Candidates<'_>, query: &Query, _: usize) -> Reasons {
+        let mut scores = super::loads(among);
+        let drawn = draw(among, query).into_iter().flat_map(|((first, _), second)| {
+            [Some(first), second.map(|(second, _)| second)].into_iter().flatten()
+        });
+        for index in drawn {
+            if let Some(score) = &mut scores[index] {
+                score.push_str(", drawn");
+            }
+        }
+        let rule = "the lower (in flight + 1) / weight of two drawn by chance; every request draws anew";
+        Reasons { rule: rule.to_owned(), scores }
+    }
+}
+
+/// A server and its load.
+type Drawn = (usize, f64);
+
+/// Two servers and their loads; only one if another is hard to find.
+fn draw(among: &Candidates<'_>, query: &Query) -> Option<(Drawn, Option<Drawn>)> {
+    let mut chance = Chance(query.entropy);
+    let first = find(among, &mut chance, None, among.len())?;
+    Some((first, find(among, &mut chance, Some(first.0), WALK)))
 }
 
 /// An eligible server other than `but`, and its load.

@@ -1,6 +1,7 @@
 //! Smooth weighted round robin: in turn, heavier servers more often, and evenly spread.
 
-use super::{Candidates, Query, Selector};
+use super::{Candidates, Query, Reasons, Selector};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 #[derive(Debug)]
@@ -29,12 +30,24 @@ impl Selector for RoundRobin {
             }
         }
     }
+
+    fn look(&self, among: &Candidates<'_>, query: &Query) -> Option<usize> {
+        Self { turns: self.turns.copy() }.select(among, query)
+    }
+
+    fn reasons(&self, among: &Candidates<'_>, _: &Query, _: usize) -> Reasons {
+        let turn = |index| self.turns.until(index).map(|before| format!("turn {}", before + 1));
+        Reasons {
+            rule: "the next turn of a server that may be used".to_owned(),
+            scores: (0..among.len()).map(turn).collect(),
+        }
+    }
 }
 
 /// Whose turn it is: a cycle of servers, and a place in it.
 #[derive(Debug)]
 pub struct Turns {
-    sequence: Box<[u32]>,
+    sequence: Arc<[u32]>,
     cursor: AtomicU64,
 }
 
@@ -42,6 +55,18 @@ impl Turns {
     /// The cycle of these weights; there is at least one.
     pub fn new(weights: &[u32]) -> Self {
         Self { sequence: sequence(weights).into(), cursor: AtomicU64::new(0) }
+    }
+
+    /// The same cycle at the same place; its turns are not taken from this one.
+    pub fn copy(&self) -> Self {
+        let cursor = AtomicU64::new(self.cursor.load(Ordering::Relaxed));
+        Self { sequence: Arc::clone(&self.sequence), cursor }
+    }
+
+    /// How many turns are before a server's next one; none if it has none.
+    pub fn until(&self, index: usize) -> Option<usize> {
+        let (later, sooner) = self.sequence.split_at(self.place(self.cursor.load(Ordering::Relaxed)));
+        sooner.iter().chain(later).position(|turn| *turn as usize == index)
     }
 
     /// Turns in a cycle.

@@ -4,6 +4,7 @@ use super::forwarding;
 use crate::edge::Head;
 use crate::fields::Fields;
 use crate::route;
+use crate::select::key::Parts;
 use http::{HeaderMap, Method, Version, header};
 use pingora::http::RequestHeader;
 use std::borrow::Cow;
@@ -26,6 +27,16 @@ pub(super) struct Asked<'a, F> {
 }
 
 impl<'a, F> Asked<'a, F> {
+    /// What may be hashed.
+    pub(super) fn parts(&self) -> Parts<'_, F> {
+        Parts {
+            path: self.path,
+            path_and_query: &self.path_and_query,
+            query: self.query,
+            fields: self.fields,
+        }
+    }
+
     /// What routes look at.
     pub(super) fn for_route(&self) -> route::Request<'a, F> {
         route::Request { host: self.host, path: self.path, method: self.method, headers: self.fields }

@@ -184,7 +184,7 @@ impl Exchange {
                 (&rule.pool, Some(rule.name.clone()), std::ptr::from_ref(rule).addr())
             }
         };
-        let key = pool.hash_key().map(|key| super::key::of(key, asked, self.client()));
+        let key = pool.hash_key().map(|key| crate::select::key::of(key, &asked.parts(), self.client()));
         self.destination = Some(Destination {
             pool: Arc::clone(pool),
             route,

@@ -10,7 +10,6 @@ mod forwarding;
 mod h1;
 mod http;
 mod introduction;
-mod key;
 mod refused;
 mod response;
 mod tcp;

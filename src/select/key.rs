@@ -1,21 +1,35 @@
 //! What of a request is hashed, for pools that balance by consistent hash.
 
-use super::asked::Asked;
+use super::consistent_hash::hash;
 use crate::config::plan::HashKey;
 use crate::fields::Fields;
-use crate::select::consistent_hash::hash;
+
+/// What of a request may be a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a, F> {
+    /// Without the query.
+    pub path: &'a str,
+    pub path_and_query: &'a str,
+    /// Without its question mark.
+    pub query: &'a str,
+    pub fields: &'a F,
+}
 
 /// The hash of a request's key; without it, of the client's address.
-pub(super) fn of<F: Fields>(key: &HashKey, asked: &Asked<'_, F>, client: &str) -> u64 {
-    let found = match key {
+pub fn of<F: Fields>(key: &HashKey, parts: &Parts<'_, F>, client: &str) -> u64 {
+    hash(find(key, parts).unwrap_or(client.as_bytes()))
+}
+
+/// A request's key; none is the client's address.
+pub fn find<'a, F: Fields>(key: &'a HashKey, parts: &Parts<'a, F>) -> Option<&'a [u8]> {
+    match key {
         HashKey::ClientIp => None,
-        HashKey::Path => Some(asked.path.as_bytes()),
-        HashKey::Uri => Some(asked.path_and_query.as_bytes()),
-        HashKey::Header(name) => asked.fields.first(name),
-        HashKey::Cookie(name) => cookie(asked.fields, name),
-        HashKey::Query(name) => query(asked.query, name),
-    };
-    hash(found.unwrap_or(client.as_bytes()))
+        HashKey::Path => Some(parts.path.as_bytes()),
+        HashKey::Uri => Some(parts.path_and_query.as_bytes()),
+        HashKey::Header(name) => parts.fields.first(name),
+        HashKey::Cookie(name) => cookie(parts.fields, name),
+        HashKey::Query(name) => query(parts.query, name),
+    }
 }
 
 /// RFC 6265 section 4.2: `name=value` pairs, separated by semicolons; the first of a name counts.
@@ -35,15 +49,21 @@ fn query<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pingora::http::RequestHeader;
+    use http::HeaderMap;
 
     fn check(key: HashKey, hashed: &str) {
-        let request = http::Request::get("/cart?id=7&x=8")
-            .header("x-user", "u1")
-            .header("cookie", "a=1; session=s1")
-            .header("cookie", "session=s2");
-        let head = RequestHeader::from(request.body(()).unwrap().into_parts().0);
-        assert_eq!(of(&key, &Asked::from(&head), "192.0.2.7"), hash(hashed.as_bytes()), "{key:?}");
+        let fields: HeaderMap = [("x-user", "u1"), ("cookie", "a=1; session=s1"), ("cookie", "session=s2")]
+            .into_iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect::<Vec<(http::HeaderName, http::HeaderValue)>>()
+            .into_iter()
+            .fold(HeaderMap::new(), |mut fields, (name, value)| {
+                fields.append(name, value);
+                fields
+            });
+        let parts =
+            Parts { path: "/cart", path_and_query: "/cart?id=7&x=8", query: "id=7&x=8", fields: &fields };
+        assert_eq!(of(&key, &parts, "192.0.2.7"), hash(hashed.as_bytes()), "{key:?}");
     }
 
     #[test]

@@ -1,0 +1,125 @@
+//! `explain`: why a request goes where it goes.
+
+use super::client::Reach;
+use super::{complain, file, say};
+use crate::explain::{self, Request};
+use crate::operate::Overrides;
+use crate::snapshot::Snapshot;
+use clap::Args;
+use http::{HeaderName, HeaderValue, Method, Uri};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The request: a method, GET unless given, and a URL.
+    #[arg(value_name = "[METHOD] URL", required = true, num_args = 1..=2)]
+    request: Vec<String>,
+    /// A field of the request.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = field)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// The client's address.
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    client: IpAddr,
+    /// The listener it comes in by; otherwise the URL's scheme and port decide.
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+    /// Ask this file instead of the running process; all servers are taken to be up and idle.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    reach: Reach,
+    /// Print the explanation as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the process answers.
+#[derive(Debug, Deserialize)]
+struct Explained {
+    report: Value,
+    text: String,
+}
+
+pub(super) fn run(options: &Options) -> ExitCode {
+    let (method, url) = match options.request.as_slice() {
+        [url] => ("GET", url),
+        [method, url, ..] => (method.as_str(), url),
+        [] => return ExitCode::from(2),
+    };
+    let Ok(method) = method.parse::<Method>() else {
+        complain(&format!(
+            "{method} is no method; write it like `evenkeel explain POST https://shop.example/cart`"
+        ));
+        return ExitCode::from(2);
+    };
+    let Some(url) = url.parse::<Uri>().ok().filter(|url| url.scheme().is_some() && url.host().is_some())
+    else {
+        complain(&format!("{url} is no URL; write it like `evenkeel explain GET https://shop.example/cart`"));
+        return ExitCode::from(2);
+    };
+    let outcome = match &options.config {
+        Some(file) => offline(options, file, method, url),
+        None => live(options, &method, &url),
+    };
+    outcome.err().unwrap_or(ExitCode::SUCCESS)
+}
+
+fn live(options: &Options, method: &Method, url: &Uri) -> Result<(), ExitCode> {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers: Vec<_> =
+        options.headers.iter().map(|(name, value)| [name.to_string(), text(value)]).collect();
+    let wish = json!({
+        "method": method.as_str(),
+        "url": url.to_string(),
+        "headers": headers,
+        "client": options.client,
+        "listener": options.listener,
+    });
+    let explained: Explained = options.reach.change(Method::POST, "/api/v1/explain", &wish)?;
+    match options.json {
+        true => say(&format!("{:#}\n", explained.report)),
+        false => say(&explained.text),
+    }
+    Ok(())
+}
+
+fn offline(options: &Options, file: &Path, method: Method, url: Uri) -> Result<(), ExitCode> {
+    let (plan, _) = file::plan(file, options.json, |_, _| Vec::new())?;
+    let now = Instant::now();
+    let (snapshot, _) = Snapshot::empty().evolve(plan, now);
+    for member in snapshot.pools().iter().flat_map(|pool| &pool.members) {
+        member.server.assume_up(now);
+    }
+    let request = Request {
+        method,
+        url,
+        headers: options.headers.iter().cloned().collect(),
+        client: options.client,
+        listener: options.listener.clone(),
+    };
+    match explain::explain(&snapshot, &Overrides::default(), &request, fastrand::u64(..)) {
+        Ok(report) if options.json => {
+            say(&format!("{:#}\n", serde_json::to_value(&report).unwrap_or_default()));
+        }
+        Ok(report) => {
+            say(&explain::render(&report));
+            say("(by the file alone: all servers are taken to be up and idle)\n");
+        }
+        Err(unexplained) => {
+            complain(&unexplained.to_string());
+            return Err(ExitCode::FAILURE);
+        }
+    }
+    Ok(())
+}
+
+fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let wrong = || "write it like 'X-Beta: yes'".to_owned();
+    let (name, value) = text.split_once(':').ok_or_else(wrong)?;
+    Ok((name.trim().parse().map_err(|_| wrong())?, value.trim().parse().map_err(|_| wrong())?))
+}

@@ -1,0 +1,334 @@
+//! Why a request goes where it goes: the route, every server with what speaks for or against it, and the winner. The very
+//! code that serves makes the choice; here it is only asked and put into words.
+
+mod render;
+mod report;
+
+pub use render::render;
+pub use report::{Candidate, Listener, Report, Rule, Server};
+
+use crate::client_hello::Hello;
+use crate::config::plan::{HashKey, HostPattern, Match, PathPattern, Protocol};
+use crate::operate::Overrides;
+use crate::pool::explain::{Choice, Out};
+use crate::pool::{HealthState, Pool, Query};
+use crate::route::{self, Misfit};
+use crate::select::key::{self, Parts};
+use crate::snapshot::{self, Entry, Snapshot};
+use crate::units::Address;
+use http::{HeaderMap, Method, Uri, header};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A request that somebody asks about.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub method: Method,
+    pub url: Uri,
+    pub headers: HeaderMap,
+    /// Whom evenkeel takes the client to be.
+    pub client: IpAddr,
+    /// The listener that it comes in by; otherwise the URL decides.
+    pub listener: Option<String>,
+}
+
+/// Why nothing can be explained.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unexplained {
+    #[error("there is no listener {name}; there are: {known}")]
+    NoListener { name: String, known: String },
+    #[error("no listener takes {scheme} requests; name one with --listener: {known}")]
+    NoneFits { scheme: String, known: String },
+    #[error("several listeners may take it; name one with --listener: {names}")]
+    Several { names: String },
+    #[error("{url} has no host; write it like https://shop.example/cart")]
+    NoHost { url: String },
+}
+
+/// What becomes of a request now. `entropy` is the chance that it would bring.
+///
+/// # Errors
+/// It is not clear which listener it would come in by.
+pub fn explain(
+    snapshot: &Snapshot,
+    overrides: &Overrides,
+    request: &Request,
+    entropy: u64,
+) -> Result<Report, Unexplained> {
+    let listener = find_listener(snapshot, request)?;
+    let asked = Asked::new(request)?;
+    let mut report = Report {
+        request: format!("{} {}", request.method, request.url),
+        generation: snapshot.generation,
+        listener: Listener {
+            name: listener.plan.name.to_string(),
+            addresses: listener.plan.addresses.iter().map(ToString::to_string).collect(),
+        },
+        routes: None,
+        rules: Vec::new(),
+        redirect: None,
+        pool: None,
+        algorithm: None,
+        key: None,
+        failing_open: false,
+        candidates: Vec::new(),
+        winner: None,
+        rule: String::new(),
+        then: Vec::new(),
+    };
+    let pool = match &listener.entry {
+        Entry::RedirectToHttps => {
+            report.redirect = Some(format!("https://{}{}", asked.name(), asked.path_and_query));
+            report.rule = "the listener sends every request to HTTPS".to_owned();
+            return Ok(report);
+        }
+        Entry::Pool(pool) => Some(pool),
+        Entry::Routes(table) => {
+            let (rules, found) = follow(table, listener.plan.protocol, &asked);
+            report.routes = Some(table.name.to_string());
+            report.rules = rules;
+            found.map(|rule| &rule.pool)
+        }
+    };
+    match pool {
+        Some(pool) => choose(&mut report, pool, overrides, listener.plan.protocol, &asked, request, entropy),
+        None => report.rule = "no rule matches: the answer is 404".to_owned(),
+    }
+    Ok(report)
+}
+
+/// A request as routes and keys see it.
+struct Asked<'a> {
+    method: &'a Method,
+    host: String,
+    path: &'a str,
+    path_and_query: &'a str,
+    query: &'a str,
+    headers: &'a HeaderMap,
+}
+
+impl<'a> Asked<'a> {
+    fn new(request: &'a Request) -> Result<Self, Unexplained> {
+        let given = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = given.or(request.url.authority().map(|authority| authority.as_str()));
+        let host = host.ok_or_else(|| Unexplained::NoHost { url: request.url.to_string() })?.to_owned();
+        let url = &request.url;
+        Ok(Self {
+            method: &request.method,
+            host,
+            path: if url.path().is_empty() { "/" } else { url.path() },
+            path_and_query: url.path_and_query().map_or("/", |target| target.as_str()),
+            query: url.query().unwrap_or_default(),
+            headers: &request.headers,
+        })
+    }
+
+    /// The host without its port.
+    fn name(&self) -> &str {
+        match self.host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => &self.host,
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        Hello { name: Some(self.name().to_owned()), alpn: Vec::new() }
+    }
+}
+
+fn find_listener<'a>(
+    snapshot: &'a Snapshot,
+    request: &Request,
+) -> Result<&'a Arc<snapshot::Listener>, Unexplained> {
+    let listeners = snapshot.listeners();
+    let names = |some: &[&Arc<snapshot::Listener>]| {
+        some.iter().map(|listener| listener.plan.name.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    let known = || names(&listeners.iter().collect::<Vec<_>>());
+    if let Some(name) = &request.listener {
+        return listeners
+            .iter()
+            .find(|listener| *listener.plan.name == **name)
+            .ok_or_else(|| Unexplained::NoListener { name: name.clone(), known: known() });
+    }
+    let is_tls = request.url.scheme_str() == Some("https");
+    let fits = |listener: &&Arc<snapshot::Listener>| match listener.plan.protocol {
+        Protocol::Http => listener.plan.tls.is_some() == is_tls,
+        Protocol::TlsPassthrough => is_tls,
+        Protocol::Tcp | Protocol::Udp => false,
+    };
+    let fitting: Vec<_> = listeners.iter().filter(fits).collect();
+    let port = request.url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+    let has_port = |listener: &&&Arc<snapshot::Listener>| {
+        let is_it = |address: &Address| matches!(address, Address::Inet(address) if address.port() == port);
+        listener.plan.addresses.iter().any(is_it)
+    };
+    let by_port: Vec<_> = fitting.iter().filter(has_port).copied().collect();
+    match (by_port.as_slice(), fitting.as_slice()) {
+        ([one], _) | ([], [one]) => Ok(one),
+        ([], []) => {
+            let scheme = request.url.scheme_str().unwrap_or("http").to_owned();
+            Err(Unexplained::NoneFits { scheme, known: known() })
+        }
+        ([], several) | (several, _) => Err(Unexplained::Several { names: names(several) }),
+    }
+}
+
+/// The rule that serves, by the code that serves; and of each rule before it, what does not fit.
+fn follow<'a>(
+    table: &'a route::Table,
+    protocol: Protocol,
+    asked: &Asked<'_>,
+) -> (Vec<Rule>, Option<&'a route::Rule>) {
+    let for_route =
+        route::Request { host: &asked.host, path: asked.path, method: asked.method, headers: asked.headers };
+    let (found, misfits) = match protocol {
+        Protocol::TlsPassthrough => {
+            let hello = asked.hello();
+            (table.find_tls(&hello), table.misfits_tls(&hello))
+        }
+        _ => (table.find(&for_route), table.misfits(&for_route)),
+    };
+    let place = found.and_then(|found| table.rules.iter().position(|rule| std::ptr::eq(rule, found)));
+    let seen = place.map_or(table.rules.len(), |place| place + 1);
+    let rules = table.rules.iter().zip(misfits).take(seen).enumerate().map(|(at, (rule, misfit))| Rule {
+        name: rule.name.to_string(),
+        pool: rule.pool.name.to_string(),
+        matched: Some(at) == place,
+        misfit: misfit.map(|misfit| in_words(&rule.matcher, misfit, asked)),
+    });
+    (rules.collect(), found)
+}
+
+/// `the path /cart is not below /static/`
+fn in_words(matcher: &Match, misfit: Misfit, asked: &Asked<'_>) -> String {
+    match misfit {
+        Misfit::Host => {
+            let wanted = match &matcher.host {
+                Some(HostPattern::Exact(host)) => host.clone(),
+                Some(HostPattern::Suffix(suffix)) => format!("*{suffix}"),
+                None => String::new(),
+            };
+            format!("host {} is not {wanted}", asked.name())
+        }
+        Misfit::Path => {
+            let wanted = match &matcher.path {
+                Some(PathPattern::Exact(path)) => path.clone(),
+                Some(PathPattern::Prefix(prefix)) => format!("{prefix}*"),
+                None => String::new(),
+            };
+            format!("path {} is not {wanted}", asked.path)
+        }
+        Misfit::Method => {
+            let wanted: Vec<_> = matcher.methods.iter().map(Method::as_str).collect();
+            format!("method {} is not {}", asked.method, wanted.join(" or "))
+        }
+        Misfit::Header(place) => match matcher.headers.get(place) {
+            Some(wanted) => match &wanted.value {
+                None => format!("there is no field {}", wanted.name),
+                Some(value) => match asked.headers.get(&wanted.name) {
+                    None => format!("there is no field {}", wanted.name),
+                    Some(have) => {
+                        let have = String::from_utf8_lossy(have.as_bytes());
+                        format!("field {} is {have:?}, not {value:?}", wanted.name)
+                    }
+                },
+            },
+            None => "a field".to_owned(),
+        },
+        Misfit::Alpn => format!("none of its protocols is offered: {}", matcher.alpn.join(", ")),
+    }
+}
+
+fn choose(
+    report: &mut Report,
+    pool: &Pool,
+    overrides: &Overrides,
+    protocol: Protocol,
+    asked: &Asked<'_>,
+    request: &Request,
+    entropy: u64,
+) {
+    let client = request.client.to_string();
+    let key = pool.hash_key().map(|wanted| match protocol {
+        Protocol::Http => {
+            let parts = Parts {
+                path: asked.path,
+                path_and_query: asked.path_and_query,
+                query: asked.query,
+                fields: asked.headers,
+            };
+            let found = key::find(wanted, &parts).map(|found| String::from_utf8_lossy(found).into_owned());
+            report.key = Some(match (wanted, found) {
+                (HashKey::ClientIp, _) => format!("client address {client}"),
+                (_, Some(found)) => format!("{} {found:?}", named(wanted)),
+                (_, None) => format!("no {}, so client address {client}", named(wanted)),
+            });
+            key::of(wanted, &parts, &client)
+        }
+        _ => {
+            report.key = Some(format!("client address {client}"));
+            crate::select::hash(client.as_bytes())
+        }
+    });
+    let Choice { considered, winner, failing_open, rule, then } = pool.explain(&Query { key, entropy });
+    let server = |index: usize| Server {
+        name: pool.members[index].server.name().to_string(),
+        address: pool.members[index].server.address().to_string(),
+    };
+    report.pool = Some(pool.name.to_string());
+    report.algorithm = Some(pool.plan.balance.word().to_owned());
+    report.failing_open = failing_open;
+    report.winner = winner.ok().map(server);
+    report.then = then.into_iter().map(server).collect();
+    report.rule = match winner {
+        Ok(_) => rule,
+        Err(_) => format!("{rule}: the answer is 503"),
+    };
+    let candidates =
+        pool.members.iter().zip(considered).enumerate().map(|(index, (member, considered))| Candidate {
+            server: server(index),
+            in_flight: considered.in_flight,
+            weight: member.weight.get(),
+            max_connections: member.max_connections.map(std::num::NonZeroU32::get),
+            health: match member.server.state().health {
+                HealthState::Up => "up",
+                HealthState::Down => "down",
+                HealthState::Probing => "probing",
+            }
+            .to_owned(),
+            score: considered.score,
+            out: considered.out.map(|out| match out {
+                Out::Leaving => "leaving: the configuration no longer has it".to_owned(),
+                Out::Maint => said("maint", overrides, &member.server),
+                Out::Drain => said("drain", overrides, &member.server),
+                Out::DrainConfigured => "drain by the configuration".to_owned(),
+                Out::Down => "down: its probes fail".to_owned(),
+                Out::Probing => "no probe has passed yet".to_owned(),
+                Out::Full(limit) => format!("full: {limit} in flight (max_connections)"),
+            }),
+            chosen: winner == Ok(index),
+        });
+    report.candidates = candidates.collect();
+}
+
+fn said(word: &str, overrides: &Overrides, server: &crate::pool::Server) -> String {
+    match overrides.of(server).and_then(|word| word.state.as_ref()) {
+        Some(said) => format!("{word} by {}", said.actor),
+        None => format!("{word} by an operator"),
+    }
+}
+
+fn named(key: &HashKey) -> String {
+    match key {
+        HashKey::ClientIp => "client address".to_owned(),
+        HashKey::Path => "path".to_owned(),
+        HashKey::Uri => "uri".to_owned(),
+        HashKey::Header(name) => format!("field {name}"),
+        HashKey::Cookie(name) => format!("cookie {name}"),
+        HashKey::Query(name) => format!("query parameter {name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! An explanation as a value: `--json` prints it as it is.
+
+use serde::{Deserialize, Serialize};
+
+/// What becomes of a request, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    pub request: String,
+    pub generation: u64,
+    pub listener: Listener,
+    /// The list of routes, if the listener has one.
+    pub routes: Option<String>,
+    /// Its rules up to the one that matched.
+    pub rules: Vec<Rule>,
+    /// Where the client is sent instead of being served.
+    pub redirect: Option<String>,
+    pub pool: Option<String>,
+    pub algorithm: Option<String>,
+    /// What is hashed, for pools that hash.
+    pub key: Option<String>,
+    /// No server is healthy, and all that nobody drains are used.
+    pub failing_open: bool,
+    /// In the order of the file.
+    pub candidates: Vec<Candidate>,
+    /// None if the answer is an error or a redirect.
+    pub winner: Option<Server>,
+    /// By what the winner has won, or why there is none.
+    pub rule: String,
+    /// Who would be tried next, each time that the ones before fail.
+    pub then: Vec<Server>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    pub name: String,
+    pub addresses: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    pub name: String,
+    pub pool: String,
+    pub matched: bool,
+    /// The first thing that does not fit.
+    pub misfit: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    pub name: String,
+    pub address: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    #[serde(flatten)]
+    pub server: Server,
+    /// `up`, `down` or `probing`.
+    pub health: String,
+    pub in_flight: u32,
+    pub weight: u16,
+    pub max_connections: Option<u32>,
+    /// What speaks for it, in the algorithm's own terms.
+    pub score: Option<String>,
+    /// Why it cannot be chosen.
+    pub out: Option<String>,
+    pub chosen: bool,
+}

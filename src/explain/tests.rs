@@ -1,0 +1,100 @@
+use super::*;
+use std::time::Instant;
+
+const SHOP: &str = "\
+listeners:
+  web: { address: 0.0.0.0:80, redirect_to_https: true }
+  shop: { address: 0.0.0.0:8080, routes: shop }
+  other: { address: 0.0.0.0:8081, pool: app }
+  db: { address: 0.0.0.0:5432, protocol: tcp, pool: db }
+routes:
+  shop:
+    - { name: pay, match: { host: secure.shop.example }, pool: checkout }
+    - { name: assets, match: { path: /static/*, methods: [GET, HEAD] }, pool: app }
+    - { name: beta, match: { headers: { X-Beta: \"yes\" } }, pool: checkout }
+    - { name: rest, match: { path: /shop/* }, pool: app }
+pools:
+  app: { servers: [{ name: a, address: 10.0.0.1:80 }, { name: b, address: 10.0.0.2:80, weight: 50 }] }
+  checkout:
+    balance: { consistent_hash: { key: { cookie: session } } }
+    servers: [{ name: c, address: 10.0.0.3:80 }, { name: d, address: 10.0.0.4:80, drain: true }]
+  db: { balance: { consistent_hash: {} }, servers: [10.0.0.5:5432] }
+";
+
+fn snapshot() -> Snapshot {
+    let (plan, _) = crate::config::parse(SHOP).expect("a good configuration");
+    Snapshot::empty().evolve(plan, Instant::now()).0
+}
+
+fn asked(method: &str, url: &str, listener: Option<&str>, headers: &[(&'static str, &str)]) -> Request {
+    Request {
+        method: method.parse().unwrap(),
+        url: url.parse().unwrap(),
+        headers: headers
+            .iter()
+            .map(|(name, value)| (name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap()))
+            .collect(),
+        client: "192.0.2.7".parse().unwrap(),
+        listener: listener.map(str::to_owned),
+    }
+}
+
+fn told(request: &Request) -> Report {
+    explain(&snapshot(), &Overrides::default(), request, 7).expect("it is clear")
+}
+
+#[test]
+fn each_rule_before_the_one_that_matches_says_what_does_not_fit() {
+    let report = told(&asked("POST", "http://shop.example:8080/shop/cart", None, &[("x-beta", "no")]));
+    let misfits: Vec<_> = report.rules.iter().map(|rule| rule.misfit.as_deref().unwrap_or("-")).collect();
+    assert_eq!(
+        misfits,
+        [
+            "host shop.example is not secure.shop.example",
+            "path /shop/cart is not /static/*",
+            "field x-beta is \"no\", not \"yes\"",
+            "-"
+        ]
+    );
+    assert!(report.rules[3].matched);
+    let report = told(&asked("DELETE", "http://shop.example:8080/static/a.css", None, &[]));
+    assert_eq!(report.rules[1].misfit.as_deref(), Some("method DELETE is not GET or HEAD"));
+    assert_eq!(report.rules[2].misfit.as_deref(), Some("there is no field x-beta"));
+    assert_eq!((report.rules.len(), report.winner), (4, None));
+    assert_eq!(report.rule, "no rule matches: the answer is 404");
+}
+
+#[test]
+fn candidates_say_what_speaks_for_them_or_why_they_are_out() {
+    let report = told(&asked("GET", "http://secure.shop.example:8080/", None, &[("cookie", "session=s1")]));
+    assert_eq!(report.key.as_deref(), Some("cookie session \"s1\""));
+    assert_eq!(report.winner.as_ref().map(|server| &*server.name), Some("c"));
+    assert_eq!(report.candidates[1].out.as_deref(), Some("drain by the configuration"));
+    let text = render(&report);
+    assert!(text.contains("  > c  up, 0 in flight  ring "), "{text}");
+    let report = told(&asked("GET", "http://secure.shop.example:8080/", None, &[]));
+    assert_eq!(report.key.as_deref(), Some("no cookie session, so client address 192.0.2.7"));
+    let report = told(&asked("GET", "http://x:8081/", None, &[]));
+    let scores: Vec<_> = report.candidates.iter().map(|one| one.score.clone().unwrap_or_default()).collect();
+    assert_eq!(scores, ["load 0.0100", "load 0.0200"]);
+    assert_eq!(report.then.len(), 1, "one retry by default");
+}
+
+#[test]
+fn the_url_decides_by_which_listener_it_comes_in() {
+    let listener = |url: &str| told(&asked("GET", url, None, &[])).listener.name;
+    assert_eq!(listener("http://shop.example:8081/"), "other");
+    assert_eq!(listener("http://shop.example/"), "web");
+    let redirect = told(&asked("GET", "http://shop.example/a?b=c", None, &[])).redirect;
+    assert_eq!(redirect.as_deref(), Some("https://shop.example/a?b=c"));
+    let report = told(&asked("GET", "http://shop.example/", Some("db"), &[]));
+    assert_eq!(report.key.as_deref(), Some("client address 192.0.2.7"));
+    let refused = |url: &str, listener: Option<&str>| {
+        let request = asked("GET", url, listener, &[]);
+        explain(&snapshot(), &Overrides::default(), &request, 7).unwrap_err().to_string()
+    };
+    assert!(refused("https://shop.example/", None).contains("no listener takes https requests"));
+    assert!(refused("http://shop.example:9/", None).contains("--listener: web, shop, other"));
+    assert!(refused("http://shop.example/", Some("wbe")).contains("there are: web, shop, other, db"));
+    assert!(refused("/cart", Some("shop")).contains("has no host"));
+}

@@ -1,0 +1,170 @@
+//! Why a pool would choose whom it would choose now. The choice is made by the code that serves, and nothing is taken.
+
+use super::choose::{Candidates, Query, Tried};
+use super::slot::Flags;
+use super::{HealthState, Membership, NoServer, Operator, Pool};
+use std::num::NonZeroU32;
+
+/// Why a server cannot be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Out {
+    Leaving,
+    Maint,
+    /// By an operator.
+    Drain,
+    /// By the configuration.
+    DrainConfigured,
+    Down,
+    Probing,
+    Full(u32),
+}
+
+/// One server as the choice sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Considered {
+    pub out: Option<Out>,
+    pub in_flight: u32,
+    /// What speaks for it, in the algorithm's own terms.
+    pub score: Option<String>,
+}
+
+/// What the pool would do with a request now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// By the pool's indexes.
+    pub considered: Vec<Considered>,
+    pub winner: Result<usize, NoServer>,
+    /// Nothing is healthy, and all that nobody drains are used.
+    pub failing_open: bool,
+    pub rule: String,
+    /// Who would be tried next, each time that the ones before fail.
+    pub then: Vec<usize>,
+}
+
+impl Pool {
+    /// What `pick` would do with this query now. It changes nothing.
+    pub fn explain(&self, query: &Query) -> Choice {
+        let mut tried = Tried::new();
+        let look = |tried: &mut Tried| {
+            self.by_standard(tried, |mask, tried| {
+                let among = Candidates::new(&self.seats, tried, mask);
+                self.selector.look(&among, query).map(|index| (index, mask))
+            })
+        };
+        let first = look(&mut tried);
+        let mask = first.as_ref().map_or(Flags::NOT_READY.with(Flags::UNHEALTHY), |(_, mask)| *mask);
+        let none_tried = Tried::new();
+        let among = Candidates::new(&self.seats, &none_tried, mask);
+        let reasons = first.as_ref().ok().map(|(index, _)| self.selector.reasons(&among, query, *index));
+        let score = |index: usize| reasons.as_ref().and_then(|reasons| reasons.scores[index].clone());
+        let considered = (0..self.members.len())
+            .map(|index| Considered {
+                out: self.out(index, mask),
+                in_flight: self.members[index].server.in_flight(),
+                score: score(index),
+            })
+            .collect();
+        let mut then = Vec::new();
+        if let Ok((winner, _)) = &first {
+            tried.insert(*winner);
+            for _ in 0..self.plan.retries.max {
+                let Ok((next, _)) = look(&mut tried) else { break };
+                tried.insert(next);
+                then.push(next);
+            }
+        }
+        Choice {
+            considered,
+            failing_open: mask == Flags::NOT_READY && first.is_ok(),
+            rule: match (&first, reasons) {
+                (Err(none), _) => none.to_string(),
+                (Ok(_), reasons) => reasons.map(|reasons| reasons.rule).unwrap_or_default(),
+            },
+            winner: first.map(|(index, _)| index),
+            then,
+        }
+    }
+
+    fn out(&self, index: usize, mask: Flags) -> Option<Out> {
+        let member = &self.members[index];
+        let state = member.server.state();
+        let limit = member.max_connections.map_or(u32::MAX, NonZeroU32::get);
+        match (state.membership, state.admin, state.health) {
+            (Membership::Leaving, ..) => Some(Out::Leaving),
+            (_, Operator::Maint, _) => Some(Out::Maint),
+            (_, Operator::Drain, _) => Some(Out::Drain),
+            _ if member.drain => Some(Out::DrainConfigured),
+            (.., HealthState::Down) if mask.has_any(Flags::DOWN) => Some(Out::Down),
+            (.., HealthState::Probing) if mask.has_any(Flags::PROBING) => Some(Out::Probing),
+            _ if member.server.in_flight() >= limit => Some(Out::Full(limit)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::sample::{self, live, member, pool, set_down};
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Servers in any state, requests in any number: who is told of is who is chosen next, and telling changes nothing.
+        #[test]
+        fn the_winner_that_is_told_is_the_one_that_serves(
+            states in prop::collection::vec(0u8..6, 1..9),
+            limit in 0u32..4,
+            queries in prop::collection::vec(any::<u64>(), 1..40),
+        ) {
+            let names: Vec<_> = (0..states.len()).map(|index| format!("s{index}={}", index * 7 % 5 + 1)).collect();
+            for balance in sample::every_balance() {
+                let mut plan = pool(balance, &names.join(" "));
+                plan.servers.iter_mut().for_each(|server| server.max_connections = NonZeroU32::new(limit));
+                let pool = live(plan);
+                for (index, state) in states.iter().enumerate() {
+                    let name = format!("s{index}");
+                    match state {
+                        0 => set_down(&pool, &name),
+                        1 => member(&pool, &name).set_operator(Operator::Drain),
+                        2 => member(&pool, &name).set_operator(Operator::Maint),
+                        _ => {}
+                    }
+                }
+                let mut leases = Vec::new();
+                for entropy in &queries {
+                    let query = Query { key: Some(*entropy), entropy: *entropy };
+                    let choice = pool.explain(&query);
+                    prop_assert_eq!(&pool.explain(&query), &choice);
+                    let picked = pool.pick(&query, &mut Tried::new());
+                    prop_assert_eq!(picked.as_ref().map(|lease| lease.index()).map_err(|none| *none), choice.winner);
+                    if let Ok(lease) = picked {
+                        prop_assert_eq!(choice.considered[lease.index()].out, None);
+                        if entropy % 3 != 0 {
+                            leases.push(lease);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_reason_to_be_out_is_told() {
+        let mut plan = pool(crate::config::plan::Balance::LeastConnections, "a b c d e");
+        plan.servers[3].drain = true;
+        plan.servers[4].max_connections = NonZeroU32::new(1);
+        let pool = live(plan);
+        set_down(&pool, "a");
+        member(&pool, "b").set_operator(Operator::Drain);
+        member(&pool, "c").set_operator(Operator::Maint);
+        let query = Query::default();
+        let choice = pool.explain(&query);
+        assert_eq!(choice.winner, Ok(4));
+        assert_eq!(choice.rule, "the lowest (in flight + 1) / weight");
+        let _lease = pool.pick(&query, &mut Tried::new());
+        let choice = pool.explain(&query);
+        let out: Vec<_> = choice.considered.iter().map(|considered| considered.out).collect();
+        let expected = [Out::Down, Out::Drain, Out::Maint, Out::DrainConfigured, Out::Full(1)].map(Some);
+        assert_eq!((out.as_slice(), choice.winner), (expected.as_slice(), Err(NoServer::AllFull)));
+    }
+}
