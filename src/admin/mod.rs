@@ -5,6 +5,7 @@ mod access;
 mod answer;
 mod api;
 mod connections;
+mod page;
 mod view;
 
 pub(crate) use access::Way;
@@ -49,6 +50,10 @@ impl Admin {
 pub(crate) fn router(admin: Admin, way: Way) -> Router {
     let guarded = Router::new()
         .nest("/api/v1", api::router())
+        .route("/", get(page::page))
+        .route("/page", get(page::part))
+        .route("/page.css", get(page::style))
+        .route("/page.js", get(page::script))
         .route("/metrics", get(metrics))
         .fallback(answer::nothing_here)
         .method_not_allowed_fallback(answer::not_this_method)

@@ -138,7 +138,7 @@ fn socket() -> PathBuf {
 
 fn welcome(address: SocketAddr, admin: Option<SocketAddr>, configuration: &str) -> String {
     let metrics =
-        admin.map(|admin| format!("  http://{admin}/metrics   what Prometheus reads\n")).unwrap_or_default();
+        admin.map(|admin| format!("  http://{admin}/          the status page\n  http://{admin}/metrics   what Prometheus reads\n")).unwrap_or_default();
     let indented: String = configuration.lines().map(|line| format!("    {line}\n")).collect();
     format!(
         "
