@@ -5,6 +5,7 @@ mod demo;
 mod events;
 mod explain;
 mod file;
+mod generate;
 mod operate;
 mod plan;
 mod reload;
@@ -95,6 +96,8 @@ enum Command {
     /// No connection is refused or reset. Exit code 1: the new process did not come up, and the old one goes on.
     #[command(after_help = "Example: evenkeel upgrade")]
     Upgrade(upgrade::Options),
+    #[command(flatten)]
+    Generate(generate::Generate),
     /// See it work: three small app servers and a balancer in front, no file needed.
     #[command(after_help = "Example: evenkeel demo")]
     Demo {
@@ -122,6 +125,7 @@ pub fn main() -> ExitCode {
         Command::Events(options) => done(events::run(&options)),
         Command::Explain(options) => explain::run(&options),
         Command::Upgrade(options) => done(upgrade::run(&options)),
+        Command::Generate(what) => generate::run(what),
         Command::Demo { port } => ended(demo::run(port)),
     }
 }

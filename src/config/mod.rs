@@ -19,6 +19,7 @@ pub mod problem;
 mod process;
 mod render;
 mod route;
+pub mod schema;
 mod section;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,127 @@
+//! The table of keys as a JSON Schema, so that editors know the file: names, kinds, ranges and defaults. What takes more than
+//! one key to judge (references, one of several) is left to `evenkeel check`.
+
+use super::keys::{FILE, Key, Kind};
+use serde_json::{Map, Value, json};
+
+/// The schema (JSON Schema, draft 2020-12) of the whole file.
+pub fn schema() -> Value {
+    let mut file = section(FILE);
+    let about = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "evenkeel",
+        "description": "The configuration of evenkeel. `evenkeel check FILE` finds what a schema cannot.",
+        "required": ["listeners", "pools"],
+    });
+    merge(&mut file, about);
+    file
+}
+
+fn merge(into: &mut Value, more: Value) {
+    if let (Value::Object(into), Value::Object(more)) = (into, more) {
+        into.extend(more);
+    }
+}
+
+fn section(keys: &[Key]) -> Value {
+    let properties: Map<String, Value> =
+        keys.iter().map(|key| (key.name.to_owned(), property(key))).collect();
+    let mut section = json!({ "type": "object", "properties": properties, "additionalProperties": false });
+    // Of several keys without a default one may do, which the table does not say; a single one must be there.
+    let given: Vec<_> = keys.iter().filter(|key| key.default.is_none()).map(|key| key.name).collect();
+    if let [only] = given[..] {
+        merge(&mut section, json!({ "required": [only] }));
+    }
+    section
+}
+
+fn property(key: &Key) -> Value {
+    let mut property = value(&key.kind);
+    // `process:` with nothing below is a section without keys.
+    if key.nullable || matches!(key.default, Some("{}")) {
+        property = json!({ "anyOf": [property, { "type": "null" }] });
+    }
+    merge(&mut property, json!({ "description": key.kind.to_string() }));
+    if let Some(default) = key.default {
+        merge(&mut property, json!({ "default": default_of(&key.kind, default) }));
+    }
+    property
+}
+
+fn value(kind: &Kind) -> Value {
+    match kind {
+        Kind::Duration(..) => json!({ "type": "string", "pattern": "^[0-9]+ ?(ms|s|m|h|d)$" }),
+        Kind::Size(..) => json!({ "type": "string", "pattern": "^[0-9]+ ?(B|KiB|MiB|GiB)$" }),
+        Kind::Count(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Kind::Percent(..) => json!({ "type": "string", "pattern": "^[0-9]+ ?(%)$" }),
+        Kind::Flag => json!({ "type": "boolean" }),
+        Kind::Choice(names) => choice(names),
+        Kind::Text(what) => word(what),
+        Kind::List(what) => json!({ "type": "array", "items": word(what) }),
+        Kind::Texts(what) => json!({ "type": "object", "additionalProperties": word(what) }),
+        Kind::Section(keys) => section(keys),
+        Kind::Named(keys) => json!({ "type": "object", "additionalProperties": section(keys) }),
+        Kind::NamedLists(keys) => {
+            json!({ "type": "object", "additionalProperties": { "type": "array", "items": section(keys) } })
+        }
+        Kind::Sections(keys) => json!({ "type": "array", "items": section(keys) }),
+        Kind::Either(short, keys) => json!({ "anyOf": [word(short), section(keys)] }),
+        Kind::ListOfEither(short, keys) => {
+            json!({ "type": "array", "items": { "anyOf": [word(short), section(keys)] } })
+        }
+    }
+}
+
+/// One of `names`. YAML reads `1.2` as a number, and so may the operator write it.
+fn choice(names: &[&str]) -> Value {
+    let numbers = names.iter().filter_map(|name| serde_json::from_str::<serde_json::Number>(name).ok());
+    let all: Vec<Value> = names.iter().map(|name| json!(name)).chain(numbers.map(Value::Number)).collect();
+    json!({ "enum": all })
+}
+
+/// One word: one of those in `what` if it names nothing else, or any.
+fn word(what: &str) -> Value {
+    match closed(what) {
+        Some(words) => choice(&words),
+        None => json!({ "type": ["string", "number", "boolean"] }),
+    }
+}
+
+/// The words between backticks, if there is nothing else but what joins them.
+fn closed(what: &str) -> Option<Vec<&str>> {
+    let mut words = Vec::new();
+    for (index, part) in what.strip_prefix("any of ").unwrap_or(what).split('`').enumerate() {
+        if index % 2 == 1 {
+            words.push(part);
+        } else if !["", ", ", " or "].contains(&part) {
+            return None;
+        }
+    }
+    (!words.is_empty()).then_some(words)
+}
+
+fn default_of(kind: &Kind, text: &str) -> Value {
+    let is_plain = matches!(kind, Kind::Flag | Kind::Count(..)) || ["null", "{}", "[]"].contains(&text);
+    if is_plain && let Ok(value) = serde_json::from_str(text) {
+        return value;
+    }
+    match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(items) => items.split(", ").collect(),
+        None => text.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::closed;
+
+    #[test]
+    fn only_a_text_of_nothing_but_words_is_a_choice() {
+        assert_eq!(closed("`a`, `b` or `c`"), Some(vec!["a", "b", "c"]));
+        assert_eq!(closed("any of `a`, `b`"), Some(vec!["a", "b"]));
+        assert_eq!(closed("`off`"), Some(vec!["off"]));
+        for open in ["`auto` (one per core) or 1 to 256", "`/exact`, or `/prefix/*` below", "an address"] {
+            assert_eq!(closed(open), None, "{open}");
+        }
+    }
+}
