@@ -37,6 +37,8 @@ pub struct Origination {
     pub http: Arc<ClientConfig>,
     /// For HTTP/2, likewise.
     pub h2: Arc<ClientConfig>,
+    /// For either, as the server likes.
+    pub auto: Arc<ClientConfig>,
     /// For whatever clients speak.
     pub raw: Arc<ClientConfig>,
     material: Material,
@@ -69,9 +71,11 @@ impl Origination {
         let raw = Arc::new(config.clone());
         config.alpn_protocols = vec![b"h2".to_vec()];
         let h2 = Arc::new(config.clone());
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let auto = Arc::new(config.clone());
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let id = NEXT.fetch_add(1, Relaxed) & 0x3fff_ffff;
-        Ok(Arc::new(Self { id, http: Arc::new(config), h2, raw, material }))
+        Ok(Arc::new(Self { id, http: Arc::new(config), h2, auto, raw, material }))
     }
 
     /// Whom the server at this address must prove to be. An address is verified, but not sent.

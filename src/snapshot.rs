@@ -28,13 +28,13 @@ pub struct Listener {
     pub id: u32,
     pub plan: plan::Listener,
     pub entry: Entry,
-    /// Whether some of its requests go to servers by HTTP/2.
+    /// Whether some of its requests go, or may go, to servers by HTTP/2.
     pub has_h2: bool,
 }
 
 impl Entry {
     fn has_h2(&self) -> bool {
-        let speaks_h2 = |pool: &Pool| pool.plan.protocol == plan::ServerProtocol::H2;
+        let speaks_h2 = |pool: &Pool| pool.plan.protocol != plan::ServerProtocol::Http1;
         match self {
             Self::Pool(pool) => speaks_h2(pool),
             Self::Routes(table) => table.rules.iter().any(|rule| speaks_h2(&rule.pool)),

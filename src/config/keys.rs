@@ -238,7 +238,7 @@ pub(super) const POOL: &[Key] = &[
     key("drain_timeout", Kind::Duration(Duration::ZERO, DAY), "60s"),
     nullable("proxy_protocol", Kind::Choice(&["v1", "v2"]), "null"),
     nullable("tls", Kind::Section(SERVER_TLS), "null"),
-    key("protocol", Kind::Choice(&["http1", "h2"]), "http1"),
+    key("protocol", Kind::Choice(&["http1", "h2", "auto"]), "http1"),
 ];
 
 pub(super) const SERVER_TLS: &[Key] = &[

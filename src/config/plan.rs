@@ -357,6 +357,8 @@ pub enum ServerProtocol {
     Http1,
     /// With TLS by ALPN, without by prior knowledge.
     H2,
+    /// What each server agrees on by ALPN; so only with TLS.
+    Auto,
 }
 
 /// TLS towards a pool's servers.

@@ -37,14 +37,21 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<Pool> {
         Some(at) if !at.is_null() => section.section("tls", tls::to_servers).map(Some),
         _ => Some(None),
     };
-    let protocol =
-        section.choice("protocol", &[("http1", ServerProtocol::Http1), ("h2", ServerProtocol::H2)]);
+    let mut protocol = section.choice(
+        "protocol",
+        &[("http1", ServerProtocol::Http1), ("h2", ServerProtocol::H2), ("auto", ServerProtocol::Auto)],
+    );
+    if protocol == ServerProtocol::Auto && matches!(tls, Some(None)) {
+        // Without TLS there is no ALPN to agree by.
+        protocol = ServerProtocol::Http1;
+    }
     if let Some(at) = section.get("proxy_protocol")
         && proxy_protocol.is_some()
-        && protocol == ServerProtocol::H2
+        && protocol != ServerProtocol::Http1
     {
+        let written = if protocol == ServerProtocol::H2 { "h2" } else { "auto" };
         at.refuse_key(Fault::new(
-            "tells of one client, and with `protocol: h2` many share a connection",
+            format!("tells of one client, and with `protocol: {written}` many share a connection"),
             "remove it, and have servers read X-Forwarded-For; or use `protocol: http1`",
         ));
     }

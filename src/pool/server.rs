@@ -5,7 +5,7 @@ use super::seats::{Allocator, Seat};
 use super::slot::{Flags, Slot};
 use crate::config::plan::Name;
 use crate::units::Address;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,9 @@ pub struct Server {
     leave_deadline: Deadline,
     /// Seconds for which the server keeps an idle connection, as its `Keep-Alive` header says; 0 is unknown.
     pub keepalive_hint: AtomicU32,
+    /// Whether it has last agreed on HTTP/1.1 where it could have had HTTP/2 (`protocol: auto`). Only a guess at what it
+    /// will agree on next.
+    pub prefers_http1: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -80,6 +83,7 @@ impl Server {
             down_deadline: Deadline::never(now),
             leave_deadline: Deadline::never(now),
             keepalive_hint: AtomicU32::new(0),
+            prefers_http1: AtomicBool::new(false),
         }
     }
 

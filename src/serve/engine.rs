@@ -12,6 +12,7 @@ use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Requests on one connection to a server at a time; as many as most servers allow, whose own limit is kept to.
 const STREAMS: usize = 100;
@@ -34,7 +35,7 @@ pub(super) fn peer(
     // One set of connections for each server: another pool's timeouts and another life of the same
     // address are another matter.
     let secured = origination.map_or(0, |origination| origination.id);
-    let speaks_h2 = pool.protocol == ServerProtocol::H2;
+    let speaks_h2 = speaks_h2(pool.protocol, server);
     peer.group_key = u64::from(speaks_h2) << 62 | u64::from(secured) << 32 | u64::from(server.id());
     let options = &mut peer.options;
     if speaks_h2 {
@@ -53,6 +54,15 @@ pub(super) fn peer(
         options.read_timeout = Some(timeouts.response_header.max(timeouts.stream_idle));
     }
     Ok(Box::new(peer))
+}
+
+/// Whether the engine is to speak HTTP/2 with this server: it must know before it connects.
+pub(super) fn speaks_h2(protocol: ServerProtocol, server: &Server) -> bool {
+    match protocol {
+        ServerProtocol::Http1 => false,
+        ServerProtocol::H2 => true,
+        ServerProtocol::Auto => !server.prefers_http1.load(Relaxed),
+    }
 }
 
 /// Changes a request's fields in place. The engine's own way parses each name again and keeps a second

@@ -20,6 +20,9 @@ use std::time::{Duration, Instant, SystemTime};
 /// Kept-alive connections that a server had just closed; after so many the server itself is doubted.
 const STALE_TRIES: u32 = 2;
 
+/// Protocols of servers guessed wrong; a server that changes its mind more often while one request waits is at fault.
+const WRONG_GUESSES: u32 = 4;
+
 /// Where a request goes.
 #[derive(Debug)]
 pub(super) struct Destination {
@@ -38,6 +41,8 @@ pub(super) struct Destination {
     pub(super) tries: u32,
     /// Tries that met a kept-alive connection the server had just closed.
     pub(super) stale: u32,
+    /// Connections whose protocol was guessed wrong; they are no tries.
+    guesses: u32,
     pub(super) try_started: Instant,
 }
 
@@ -196,6 +201,7 @@ impl Exchange {
             server: None,
             tries: 0,
             stale: 0,
+            guesses: 0,
             try_started: self.started,
         });
         Ok(())
@@ -301,6 +307,14 @@ impl Exchange {
             self.fail(why);
         }
         retry
+    }
+
+    /// After a server has agreed on another protocol than it did before: whether to connect to the same one again, now
+    /// that this is known. The lease stays.
+    pub(super) fn may_guess_again(&mut self) -> bool {
+        let Some(destination) = &mut self.destination else { return false };
+        destination.guesses += 1;
+        destination.guesses <= WRONG_GUESSES
     }
 
     /// After a reset before any response to a request that may be repeated: whether to send it again.

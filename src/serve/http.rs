@@ -12,7 +12,7 @@ use crate::access_log::Why;
 use crate::config::plan::ServerProtocol;
 use crate::control::Live;
 use crate::edge::SEAT;
-use crate::probe::Dial;
+use crate::probe::{Dial, Guess, OTHER_PROTOCOL};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Version, header};
@@ -209,13 +209,19 @@ impl ProxyHttp for Proxy {
             let config = match plan.protocol {
                 ServerProtocol::Http1 => &origination.http,
                 ServerProtocol::H2 => &origination.h2,
+                ServerProtocol::Auto => &origination.auto,
             };
             (Arc::clone(config), origination.server_name(lease.server().address()))
+        });
+        let guess = (plan.protocol == ServerProtocol::Auto).then(|| Guess {
+            server: Arc::clone(lease.server()),
+            // As the peer was told, not as it may be by now.
+            is_h2: peer.options.alpn.get_min_http_version() == 2,
         });
         if let Some(version) = destination.pool.plan.proxy_protocol {
             introduce(&mut peer, version, session.client_addr(), session.server_addr(), secured);
         } else if secured.is_some() {
-            peer.options.custom_l4 = Some(Arc::new(Dial { introduction: Vec::new(), secured }));
+            peer.options.custom_l4 = Some(Arc::new(Dial { introduction: Vec::new(), secured, guess }));
         }
         Ok(peer)
     }
@@ -257,6 +263,7 @@ impl ProxyHttp for Proxy {
         let why = match error.etype() {
             ErrorType::ConnectTimedout => Why::ConnectTimeout,
             ErrorType::TLSHandshakeFailure => Why::ServerTls,
+            kind if *kind == OTHER_PROTOCOL => Why::ServerTls,
             _ => Why::ConnectFailed,
         };
         let interrupted = exchange.seat.as_ref().and_then(|seat| seat.watch.interrupted());
@@ -266,6 +273,7 @@ impl ProxyHttp for Proxy {
                 exchange.give_back();
                 false
             }
+            None if *error.etype() == OTHER_PROTOCOL && exchange.may_guess_again() => true,
             None => exchange.connect_failed(why),
         };
         debug!(%error, retry, "cannot connect");

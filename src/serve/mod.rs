@@ -49,7 +49,8 @@ impl Serve for Service {
         &self.engine
     }
 
-    /// Where servers speak HTTP/2.
+    /// Where servers speak HTTP/2, or may. The engine carries no upgrade over that, so where servers may choose, upgrades
+    /// are for us, who offer HTTP/1.1 only.
     fn is_for_engine(&self, seat: &Seat, head: &Head) -> bool {
         let snapshot = self.live.snapshot();
         let id = seat.client.listener;
@@ -59,7 +60,11 @@ impl Serve for Service {
             Entry::Routes(table) => table.find(&Asked::from(head).for_route()).map(|rule| &rule.pool),
             Entry::RedirectToHttps => None,
         };
-        pool.is_some_and(|pool| pool.plan.protocol == ServerProtocol::H2)
+        match pool.map(|pool| pool.plan.protocol) {
+            None | Some(ServerProtocol::Http1) => false,
+            Some(ServerProtocol::H2) => true,
+            Some(ServerProtocol::Auto) => !head.asks_for_websocket(),
+        }
     }
 
     async fn serve(&self, conn: &mut Conn, head: Head) -> Next {

@@ -277,7 +277,7 @@ impl Certificate {
         stream.conn.peer_certificates().and_then(<[_]>::first) == Some(&self.der)
     }
 
-    fn server_config(&self) -> Arc<ServerConfig> {
+    pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
         let key = PrivateKeyDer::try_from(self.key.clone()).expect("a key");
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()

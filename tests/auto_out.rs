@@ -1,0 +1,216 @@
+//! `protocol: auto`: each server is spoken to as it has agreed by ALPN. Servers are evenkeel's own plain listeners, which
+//! speak both, behind ends of TLS whose choice the tests make.
+
+mod support;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use support::app::{App, Then, say, send};
+use support::balancer::{Balancer, Reloaded, plain};
+use support::h2;
+use support::tls::{Certificate, Shop};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+
+/// Ends TLS in front of a server.
+struct Front {
+    address: SocketAddr,
+    config: watch::Sender<Arc<ServerConfig>>,
+    certificate: Certificate,
+    _runtime: tokio::runtime::Runtime,
+}
+
+fn config(certificate: &Certificate, protocols: &[&str]) -> Arc<ServerConfig> {
+    let mut config = ServerConfig::clone(&certificate.server_config());
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}
+
+impl Front {
+    fn new(certificate: Certificate, server: SocketAddr, protocols: &[&str]) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (sender, receiver) = watch::channel(config(&certificate, protocols));
+        runtime.spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let mut receiver = receiver.clone();
+                tokio::spawn(async move {
+                    let config = Arc::clone(&receiver.borrow_and_update());
+                    let Ok(mut client) = TlsAcceptor::from(config).accept(socket).await else { return };
+                    let Ok(mut server) = TcpStream::connect(server).await else { return };
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        _ = receiver.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { address, config: sender, certificate, _runtime: runtime }
+    }
+
+    /// As a restart with other settings: what is open ends.
+    fn restart(&self, protocols: &[&str]) {
+        self.config.send_replace(config(&self.certificate, protocols));
+    }
+}
+
+const BOTH: &[&str] = &["h2", "http/1.1"];
+const HTTP1: &[&str] = &["http/1.1"];
+const H2: &[&str] = &["h2"];
+const AUTO: &str = "protocol: auto, tls: { verify: false }, balance: round_robin";
+
+fn certificate() -> Certificate {
+    Certificate::named(&["app.internal"])
+}
+
+fn echo() -> App {
+    App::new(|request, stream| {
+        let body = String::from_utf8_lossy(&request.body).into_owned();
+        say(stream, &format!("{} {} {body}", request.method, request.target))
+    })
+}
+
+#[track_caller]
+fn protocol(server: &Balancer, path: &str) -> String {
+    server.record(path)["protocol"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Which protocol requests of every client have reached a server by that agrees on these.
+#[track_caller]
+fn check(protocols: &[&str], expected: &str) {
+    let app = echo();
+    let server = Balancer::start(&plain(&[app.address], "", ""));
+    let front = Front::new(certificate(), server.address("web"), protocols);
+    let balancer = Balancer::start(&plain(&[front.address], "", AUTO));
+    let mut client = balancer.client();
+    for n in 0..4 {
+        let path = format!("/h1-{n}");
+        assert_eq!(client.get(&path).text(), format!("GET {path} "));
+        assert_eq!(protocol(&server, &path), expected);
+    }
+    client.send(
+        "POST /chunks HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    );
+    assert_eq!(client.response().text(), "POST /chunks hello");
+    assert_eq!(protocol(&server, "/chunks"), expected);
+    let mut client = h2::Connection::new(balancer.address("web"));
+    client.request(1, "POST", "/h2", false);
+    client.data(1, b"all of it", true);
+    assert_eq!(client.response(1), (200, b"POST /h2 all of it".to_vec()));
+    assert_eq!(protocol(&server, "/h2"), expected);
+    assert_eq!(balancer.record("/h1-0")["tries"], 1, "a wrong guess is no try");
+    balancer.wait_for_in_flight(0.0);
+}
+
+#[test]
+fn a_server_that_speaks_both_gets_its_choice() {
+    check(BOTH, "HTTP/2.0");
+    check(&["http/1.1", "h2"], "HTTP/1.1");
+}
+
+#[test]
+fn a_server_of_one_protocol_gets_that() {
+    check(HTTP1, "HTTP/1.1");
+    check(H2, "HTTP/2.0");
+}
+
+#[test]
+fn a_server_that_chooses_nothing_gets_http1() {
+    check(&[], "HTTP/1.1");
+}
+
+#[test]
+fn servers_of_one_pool_may_differ() {
+    let app = echo();
+    let servers = [(); 2].map(|()| Balancer::start(&plain(&[app.address], "", "")));
+    let fronts =
+        [(0, HTTP1), (1, BOTH)].map(|(at, all)| Front::new(certificate(), servers[at].address("web"), all));
+    let balancer = Balancer::start(&plain(&fronts.each_ref().map(|front| front.address), "", AUTO));
+    let mut client = balancer.client();
+    for n in 0..8 {
+        assert_eq!(client.get(&format!("/{n}")).status, 200);
+    }
+    for n in 0..8 {
+        let path = format!("/{n}");
+        let (at, expected) =
+            if balancer.record(&path)["server"] == "s1" { (0, "HTTP/1.1") } else { (1, "HTTP/2.0") };
+        assert_eq!(protocol(&servers[at], &path), expected);
+    }
+}
+
+#[test]
+fn a_server_that_changes_its_mind_is_followed() {
+    let app = echo();
+    let server = Balancer::start(&plain(&[app.address], "", ""));
+    let front = Front::new(certificate(), server.address("web"), BOTH);
+    let balancer = Balancer::start(&plain(&[front.address], "", AUTO));
+    let mut client = balancer.client();
+    for (n, (protocols, expected)) in
+        [(BOTH, "HTTP/2.0"), (HTTP1, "HTTP/1.1"), (H2, "HTTP/2.0"), (HTTP1, "HTTP/1.1")]
+            .into_iter()
+            .enumerate()
+    {
+        front.restart(protocols);
+        let path = format!("/{n}");
+        assert_eq!(client.get(&path).status, 200);
+        assert_eq!(protocol(&server, &path), expected);
+    }
+}
+
+#[test]
+fn websockets_go_by_http1_whatever_else_goes_by_http2() {
+    let app = App::new(|request, stream| match request.target.as_str() {
+        "/ws" => {
+            let head =
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+            send(stream, head);
+            send(stream, "hi");
+            Then::Close
+        }
+        _ => say(stream, "plain"),
+    });
+    let server = Balancer::start(&plain(&[app.address], "", ""));
+    let front = Front::new(certificate(), server.address("web"), BOTH);
+    let balancer = Balancer::start(&plain(&[front.address], "", AUTO));
+    assert_eq!(balancer.get("/before").text(), "plain");
+    let mut client = balancer.client();
+    client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_eq!(client.response_to_head().status, 101);
+    assert_eq!(client.bytes(2), b"hi");
+    assert_eq!(balancer.get("/after").text(), "plain");
+    assert_eq!(protocol(&server, "/before"), "HTTP/2.0");
+    assert_eq!(protocol(&server, "/ws"), "HTTP/1.1");
+    assert_eq!(protocol(&server, "/after"), "HTTP/2.0");
+}
+
+#[test]
+fn a_server_that_is_not_trusted_gets_nothing() {
+    let app = echo();
+    let files = Shop::new(&[("other", &Certificate::named(&["app.internal"]))]);
+    let front = Front::new(certificate(), app.address, BOTH);
+    let tls = format!(
+        "protocol: auto, tls: {{ server_name: app.internal, ca: {} }}",
+        files.path("other.pem").display()
+    );
+    let balancer = Balancer::start(&plain(&[front.address], "", &tls));
+    assert_eq!(balancer.get("/").status, 502);
+    assert_eq!(balancer.outcome("/"), (502, "server_tls".to_owned()));
+}
+
+#[test]
+fn without_tls_there_is_nothing_to_agree_by() {
+    let app = echo();
+    let server = Balancer::start(&plain(&[app.address], "", ""));
+    let balancer = Balancer::start(&plain(&[server.address("web")], "", "protocol: auto"));
+    assert_eq!(balancer.get("/plain").status, 200);
+    assert_eq!(protocol(&server, "/plain"), "HTTP/1.1");
+    // A reload that brings TLS brings the choice with it.
+    let front = Front::new(certificate(), server.address("web"), BOTH);
+    assert_eq!(balancer.reload(&plain(&[front.address], "", AUTO)), Reloaded::Taken);
+    assert_eq!(balancer.get("/secured").status, 200);
+    assert_eq!(protocol(&server, "/secured"), "HTTP/2.0");
+}
