@@ -123,8 +123,10 @@ fn any_number_of_listeners_of_every_kind_goes_over_again_and_again() {
             None => balancer.signal(Signal::USR2),
             Some(next) => kill_process(next.0, Signal::USR2).expect("it runs"),
         }
-        next = Some(Next::of(&balancer));
+        let new = Next::of(&balancer);
         balancer.log.wait_for("stopped: everything finished");
+        // Only now, for dropping the one before interrupts it.
+        next = Some(new);
         for address in &addresses {
             assert_eq!(client::get(*address, "/").status, 200);
         }
