@@ -549,3 +549,62 @@ fn rates_and_latencies_are_those_of_the_last_seconds() {
     let points = history["pools"]["app"]["servers"]["s1"].as_array().expect("points");
     assert!(points.iter().any(|point| point["requests"].as_u64() > Some(0)), "{points:?}");
 }
+
+/// Method and path of each row of docs/api.md.
+fn documented() -> Vec<(String, String)> {
+    let row = |line: &str| {
+        let cells: Vec<_> = line.strip_prefix("| ")?.split(" | ").collect();
+        let path = cells.get(1)?.strip_prefix('`')?.strip_suffix('`')?;
+        Some((cells[0].to_owned(), path.to_owned()))
+    };
+    include_str!("../docs/api.md").lines().filter_map(row).collect()
+}
+
+#[test]
+fn every_path_is_documented_and_every_documented_path_is_there() {
+    let documented = documented();
+    let routes = include_str!("../src/admin/api.rs").lines().filter_map(|line| {
+        let (path, rest) = line.trim().strip_prefix(".route(\"")?.split_once("\", ")?;
+        let method = rest.split('(').next()?.to_uppercase();
+        let path = path.replace("{pool}", "POOL").replace("{server}", "SERVER");
+        Some((method, format!("/api/v1{path}")))
+    });
+    let mut routes: Vec<_> = routes.collect();
+    let mut told = documented.clone();
+    routes.sort();
+    told.sort();
+    assert_eq!(told, routes);
+
+    let (apps, _) = apps(&["a", "b"]);
+    let token = "0123456789abcdef0123";
+    let directory = support::balancer::Directory::new();
+    let file = directory.0.join("token");
+    std::fs::write(&file, token).expect("writable");
+    let admin = format!(
+        "admin: {{ address: 127.0.0.1:0, socket: null, state_file: null, token_file: {} }}\n",
+        file.display()
+    );
+    let balancer = Balancer::start(&format!("{admin}{}", plain(&addresses(&apps), "", "")));
+    let host = format!("Host: {}", balancer.admin_address());
+    for (method, path) in documented.iter().filter(|(_, path)| !path.ends_with("upgrade")) {
+        let path = path.replace("POOL", "app").replace("SERVER", "s1");
+        let body = match path.rsplit('/').next() {
+            Some("state") => r#"{"state": "drain"}"#,
+            Some("weight") => r#"{"weight": 7}"#,
+            Some("explain") => r#"{"url": "http://x/", "listener": "web"}"#,
+            Some("plan") => "{}",
+            _ => "",
+        };
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\n{host}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json"
+        );
+        let response = over_tcp(&balancer, &head, body);
+        assert_eq!(response.status, 200, "{method} {path}: {}", response.text());
+        serde_json::from_str::<Value>(&response.text()).expect("answers are JSON");
+        let other = head.replacen(method.as_str(), "DELETE", 1);
+        let refused = over_tcp(&balancer, &other, "");
+        assert_eq!(refused.status, 405, "{path}");
+        let error: Value = serde_json::from_str(&refused.text()).expect("errors are JSON");
+        assert!(error["error"]["help"].is_string(), "{error}");
+    }
+}

@@ -1,4 +1,4 @@
-//! The API's paths. docs/openapi.yaml says the same for machines, and a test holds one against the other.
+//! The API's paths. docs/api.md has a row for each, and a test holds one against the other.
 
 use super::access::Actor;
 use super::answer::Refusal;

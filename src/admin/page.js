@@ -17,23 +17,32 @@ function apply() {
   }
 }
 
+let shown = "";
+
 async function refresh() {
-  if (!document.hidden) {
+  // Who marks text to copy it keeps their marks.
+  if (!document.hidden && getSelection().isCollapsed) {
     try {
       const answer = await fetch("/page", { cache: "no-store" });
       if (!answer.ok) throw new Error(answer.status);
       const text = await answer.text();
+      live.textContent = "live";
+      // An alarm that stands is not read out again.
+      const alarms = [...main.querySelectorAll(".alarm")].map((alarm) => alarm.textContent).join();
+      if (text === shown) return setTimeout(refresh, 2000);
+      shown = text;
       // Who is scrolling or reading along with the keyboard keeps their place.
       const places = [...main.querySelectorAll(".scroll")];
       const focused = places.indexOf(document.activeElement);
       const lefts = places.map((place) => place.scrollLeft);
       main.innerHTML = text;
+      const now = [...main.querySelectorAll(".alarm")];
+      if (now.map((alarm) => alarm.textContent).join() === alarms) now.forEach((alarm) => alarm.removeAttribute("role"));
       [...main.querySelectorAll(".scroll")].forEach((place, at) => {
         place.scrollLeft = lefts[at] || 0;
         if (at === focused) place.focus({ preventScroll: true });
       });
       apply();
-      live.textContent = "live";
     } catch (error) {
       live.textContent = "no answer: what you see is old";
     }
