@@ -16,7 +16,8 @@ use crate::route::{self, Misfit};
 use crate::select::key::{self, Parts};
 use crate::snapshot::{self, Entry, Snapshot};
 use crate::units::Address;
-use http::{HeaderMap, Method, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -104,7 +105,7 @@ struct Asked<'a> {
     path: &'a str,
     path_and_query: &'a str,
     query: &'a str,
-    headers: &'a HeaderMap,
+    headers: Cow<'a, HeaderMap>,
 }
 
 impl<'a> Asked<'a> {
@@ -112,6 +113,13 @@ impl<'a> Asked<'a> {
         let given = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let host = given.or(request.url.authority().map(|authority| authority.as_str()));
         let host = host.ok_or_else(|| Unexplained::NoHost { url: request.url.to_string() })?.to_owned();
+        let mut headers = Cow::Borrowed(&request.headers);
+        // A client sends the URL's host as a field, which rules and keys may ask for.
+        if given.is_none()
+            && let Ok(value) = HeaderValue::from_str(&host)
+        {
+            headers.to_mut().insert(header::HOST, value);
+        }
         let url = &request.url;
         Ok(Self {
             method: &request.method,
@@ -119,7 +127,7 @@ impl<'a> Asked<'a> {
             path: if url.path().is_empty() { "/" } else { url.path() },
             path_and_query: url.path_and_query().map_or("/", |target| target.as_str()),
             query: url.query().unwrap_or_default(),
-            headers: &request.headers,
+            headers,
         })
     }
 
@@ -180,8 +188,12 @@ fn follow<'a>(
     protocol: Protocol,
     asked: &Asked<'_>,
 ) -> (Vec<Rule>, Option<&'a route::Rule>) {
-    let for_route =
-        route::Request { host: &asked.host, path: asked.path, method: asked.method, headers: asked.headers };
+    let for_route = route::Request {
+        host: &asked.host,
+        path: asked.path,
+        method: asked.method,
+        headers: &*asked.headers,
+    };
     let (found, misfits) = match protocol {
         Protocol::TlsPassthrough => {
             let hello = asked.hello();
@@ -256,7 +268,7 @@ fn choose(
                 path: asked.path,
                 path_and_query: asked.path_and_query,
                 query: asked.query,
-                fields: asked.headers,
+                fields: &*asked.headers,
             };
             let found = key::find(wanted, &parts).map(|found| String::from_utf8_lossy(found).into_owned());
             report.key = Some(match (wanted, found) {

@@ -98,3 +98,16 @@ fn the_url_decides_by_which_listener_it_comes_in() {
     assert!(refused("http://shop.example/", Some("wbe")).contains("there are: web, shop, other, db"));
     assert!(refused("/cart", Some("shop")).contains("has no host"));
 }
+
+#[test]
+fn the_urls_host_is_a_field_for_rules_and_keys() {
+    let text = "listeners: { web: { address: 0.0.0.0:80, routes: r } }\nroutes:\n  r:\n    \
+                - { name: shop, match: { headers: { Host: shop.example } }, pool: app }\n\
+                pools: { app: { balance: { consistent_hash: { key: { header: Host } } }, servers: [10.0.0.1:80] } }\n";
+    let (plan, _) = crate::config::parse(text).expect("a good configuration");
+    let snapshot = Snapshot::empty().evolve(plan, Instant::now()).0;
+    let request = asked("GET", "http://shop.example/", None, &[]);
+    let report = explain(&snapshot, &Overrides::default(), &request, 7).expect("it is clear");
+    assert!(report.rules[0].matched);
+    assert_eq!(report.key.as_deref(), Some("field host \"shop.example\""));
+}

@@ -52,7 +52,11 @@ impl Pool {
             })
         };
         let first = look(&mut tried);
-        let mask = first.as_ref().map_or(Flags::NOT_READY.with(Flags::UNHEALTHY), |(_, mask)| *mask);
+        // Where all are full, they are full of what comes when no server is healthy.
+        let is_open = self.failing_open();
+        let strict = Flags::NOT_READY.with(Flags::UNHEALTHY);
+        let otherwise = if is_open { Flags::NOT_READY } else { strict };
+        let mask = first.as_ref().map_or(otherwise, |(_, mask)| *mask);
         let none_tried = Tried::new();
         let among = Candidates::new(&self.seats, &none_tried, mask);
         let reasons = first.as_ref().ok().map(|(index, _)| self.selector.reasons(&among, query, *index));
@@ -75,7 +79,7 @@ impl Pool {
         }
         Choice {
             considered,
-            failing_open: mask == Flags::NOT_READY && first.is_ok(),
+            failing_open: mask == Flags::NOT_READY,
             rule: match (&first, reasons) {
                 (Err(none), _) => none.to_string(),
                 (Ok(_), reasons) => reasons.map(|reasons| reasons.rule).unwrap_or_default(),
@@ -166,5 +170,18 @@ mod tests {
         let out: Vec<_> = choice.considered.iter().map(|considered| considered.out).collect();
         let expected = [Out::Down, Out::Drain, Out::Maint, Out::DrainConfigured, Out::Full(1)].map(Some);
         assert_eq!((out.as_slice(), choice.winner), (expected.as_slice(), Err(NoServer::AllFull)));
+    }
+
+    #[test]
+    fn a_server_that_is_full_while_none_is_healthy_is_out_because_it_is_full() {
+        let mut plan = pool(crate::config::plan::Balance::LeastConnections, "a");
+        plan.servers[0].max_connections = NonZeroU32::new(1);
+        let pool = live(plan);
+        set_down(&pool, "a");
+        let query = Query::default();
+        assert!(pool.explain(&query).failing_open);
+        let _lease = pool.pick(&query, &mut Tried::new());
+        let choice = pool.explain(&query);
+        assert_eq!((choice.considered[0].out, choice.failing_open), (Some(Out::Full(1)), true));
     }
 }
