@@ -5,10 +5,12 @@
 mod book;
 mod guarding;
 mod handover;
+mod listening;
 mod live;
 mod operate;
 mod preview;
 mod probing;
+mod receipt;
 mod reload;
 mod upgrade;
 

@@ -1,15 +1,16 @@
 //! One reload, from the file's text to the followers' orders.
 
-use super::{Asked, Bound, Control, Entry, Key};
+use super::receipt::{cause, log_taken};
+use super::{Asked, Control, Entry};
 use crate::access_log::Output;
 use crate::acme::{self, Material as AcmeMaterial};
-use crate::api::{Counted, HealthKept, Kind, Outcome, Receipt};
-use crate::config::plan::{AcmeChallenge, Name, Plan, Transport};
+use crate::api::{Kind, Outcome, Receipt};
+use crate::config::plan::{AcmeChallenge, Name, Plan};
 use crate::config::{self, Problems};
-use crate::edge::{self, Accept, Door, Order};
+use crate::edge::Door;
 use crate::origination::{Material, Origination};
-use crate::pool::{Pool, Server};
-use crate::snapshot::{Changes, Delta, Listener, Snapshot};
+use crate::pool::Pool;
+use crate::snapshot::{Delta, Listener, Snapshot};
 use crate::tls::{self, Managed, Termination};
 use crate::token::{Token, TokenError};
 use crate::units::Address;
@@ -18,7 +19,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
-use time::OffsetDateTime;
 use tracing::{error, info, warn};
 
 /// Where the configuration comes from.
@@ -76,10 +76,10 @@ pub(crate) enum Refused {
 /// What has changed.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    delta: Delta,
-    warnings: Vec<String>,
+    pub(super) delta: Delta,
+    pub(super) warnings: Vec<String>,
     /// Servers that took an operator's word with them.
-    ended: Vec<String>,
+    pub(super) ended: Vec<String>,
 }
 
 /// A configuration that was read, with the files that it names.
@@ -170,41 +170,6 @@ impl Control {
             let _ = asked.answer.send(Arc::clone(&receipt));
         }
         Self::notify(&[sd_notify::NotifyState::Ready]);
-    }
-
-    pub(super) fn receipt(&self, actor: &str, taken: Result<Taken, Refused>) -> Receipt {
-        let generation = self.live.snapshot().generation;
-        let receipt = |outcome| Receipt {
-            configuration: self.source.name(),
-            ..Receipt::new(outcome, generation, OffsetDateTime::now_utc(), actor)
-        };
-        match taken {
-            Ok(Taken { delta, warnings, ended }) => {
-                let names = |names: &Vec<Name>| names.iter().map(ToString::to_string).collect();
-                let servers =
-                    |servers: &Vec<Arc<Server>>| servers.iter().map(|server| full_name(server)).collect();
-                let unsettled = delta.recounted().len() + delta.unprobed().len();
-                Receipt {
-                    listeners: counted(&delta.listeners, names),
-                    routes: counted(&delta.routes, names),
-                    pools: counted(&delta.pools, names),
-                    servers: counted(&delta.servers, servers),
-                    health: HealthKept {
-                        kept: (delta.servers.kept.len() + delta.servers.changed.len())
-                            .saturating_sub(unsettled),
-                        counts_reset: delta.recounted().iter().map(|server| full_name(server)).collect(),
-                        assumed_up: delta.unprobed().iter().map(|server| full_name(server)).collect(),
-                    },
-                    operator_states_ended: ended,
-                    warnings,
-                    ..receipt(Outcome::InForce)
-                }
-            }
-            Err(refused) => {
-                let problems = refused.to_string().lines().map(str::to_owned).collect();
-                Receipt { problems, ..receipt(Outcome::Refused) }
-            }
-        }
     }
 
     /// Puts a plan in force. An error leaves everything as it was.
@@ -380,153 +345,6 @@ impl Control {
         self.live.metrics.acme.keeps(names);
     }
 
-    /// Opens the addresses that are not open yet.
-    fn open_new(&mut self, next: &Snapshot) -> Result<HashMap<Key, edge::Bound>, Refused> {
-        let mut opened = HashMap::new();
-        for listener in next.listeners() {
-            let name = &listener.plan.name;
-            let transport = listener.plan.protocol.transport();
-            for address in &listener.plan.addresses {
-                let key = (name.clone(), address.clone(), transport);
-                let lingers = transport == Transport::Datagram && self.lingering.contains_key(address);
-                if self.bound.contains_key(&key) || lingers || self.moved(next, address, transport).is_some()
-                {
-                    continue;
-                }
-                let workers = self.workers.count();
-                let inherited = self.inherited.claim(name, address, transport, workers);
-                match inherited.transpose().unwrap_or_else(|| edge::bind(address, transport, workers)) {
-                    Ok(bound) => {
-                        opened.insert(key, bound);
-                    }
-                    Err(error) => {
-                        let (listener, address) = (name.clone(), address.clone());
-                        return Err(Refused::Listen { listener, address, error });
-                    }
-                }
-            }
-        }
-        Ok(opened)
-    }
-
-    /// An open address that its listener gives up and another may have, sockets and all.
-    fn moved(&self, next: &Snapshot, address: &Address, transport: Transport) -> Option<Key> {
-        if matches!(address, Address::Inet(inet) if inet.port() == 0) {
-            return None;
-        }
-        let is_it = |key: &&Key| key.1 == *address && key.2 == transport && !keeps(next, key);
-        self.bound.keys().find(is_it).cloned()
-    }
-
-    /// An open address for a listener that has it from now on: one that another gives up, or one that nobody had
-    /// any more.
-    fn take_open(&mut self, next: &Snapshot, key: &Key) -> Option<Bound> {
-        let (name, address, transport) = key;
-        if let Some(moved) = self.moved(next, address, *transport).and_then(|from| self.bound.remove(&from)) {
-            self.stop_accepting(next, &moved);
-            info!(listener = %name, %address, from = %moved.door.name, "listening");
-            return Some(moved);
-        }
-        if *transport != Transport::Datagram {
-            return None;
-        }
-        let lingering = self.lingering.remove(address)?;
-        info!(listener = %name, %address, "listening");
-        Some(lingering)
-    }
-
-    fn set_doors(
-        &mut self,
-        next: &Snapshot,
-        mut opened: HashMap<Key, edge::Bound>,
-        terminations: Vec<Option<Arc<Termination>>>,
-    ) {
-        let mut doors = Vec::with_capacity(next.listeners().len());
-        for (listener, tls) in next.listeners().iter().zip(terminations) {
-            let plan = &listener.plan;
-            let kept = self.bound.values().find(|bound| bound.door.id == listener.id);
-            let door = match kept {
-                Some(bound) => {
-                    bound.door.change(plan.clone(), tls);
-                    Arc::clone(&bound.door)
-                }
-                None => Door::new(listener.id, plan.clone(), tls),
-            };
-            doors.push(Arc::clone(&door));
-            for address in &plan.addresses {
-                let key = (plan.name.clone(), address.clone(), plan.protocol.transport());
-                if self.bound.contains_key(&key) {
-                    continue;
-                }
-                let place = self.next_place;
-                self.next_place += 1;
-                let bound = match opened.remove(&key) {
-                    Some(new) => {
-                        info!(listener = %plan.name, address = %new.address, "listening");
-                        let held = Arc::default();
-                        Bound { place, door: Arc::clone(&door), sockets: new.sockets, held, file: new.file }
-                    }
-                    None => {
-                        let Some(mut moved) = self.take_open(next, &key) else {
-                            // `open_new` opened or found each of them.
-                            error!(listener = %plan.name, %address, "an address is neither open nor moved");
-                            continue;
-                        };
-                        moved.place = place;
-                        moved.door = Arc::clone(&door);
-                        moved
-                    }
-                };
-                self.bound.insert(key.clone(), bound);
-                match &mut self.held_back {
-                    Some(held_back) => held_back.push(key),
-                    None => self.accept(&key),
-                }
-            }
-        }
-        self.close_old(next);
-        self.doors.set(doors);
-    }
-
-    fn close_old(&mut self, next: &Snapshot) {
-        let old: Vec<Key> = self.bound.keys().filter(|key| !keeps(next, key)).cloned().collect();
-        for key in old {
-            let Some(bound) = self.bound.remove(&key) else { continue };
-            self.stop_accepting(next, &bound);
-            info!(listener = %key.0, address = %key.1, "no longer listening");
-            if key.2 == Transport::Datagram {
-                self.lingering.insert(key.1, bound);
-            }
-        }
-    }
-
-    /// Nothing more is accepted in this listener's name; if it is gone, its connections end as soon as they may.
-    fn stop_accepting(&self, next: &Snapshot, bound: &Bound) {
-        let place = bound.place;
-        self.workers.tell_all(|| Order::Close { place });
-        if next.listener(bound.door.id).is_none() {
-            bound.door.close();
-            let listener = bound.door.id;
-            self.workers.tell_all(|| Order::CloseIdle { listener });
-        }
-    }
-
-    /// Has the workers accept on an open address.
-    pub(super) fn accept(&self, key: &Key) {
-        let Some(bound) = self.bound.get(key) else { return };
-        // There may be more sockets than workers, when a process with more of them has passed them on.
-        for (n, socket) in bound.sockets.iter().enumerate() {
-            let worker = n % self.workers.count();
-            match socket.try_clone() {
-                Ok(socket) => {
-                    let (place, door, held) = (bound.place, Arc::clone(&bound.door), Arc::clone(&bound.held));
-                    self.workers.tell(worker, Order::Accept(Accept { place, socket, door, held }));
-                }
-                Err(error) => error!(listener = %key.0, address = %key.1, %error, "a worker cannot accept"),
-            }
-        }
-    }
-
     /// As many connections as the open-file limit has room for: each takes one file, and one more
     /// towards a server.
     fn file_limit(&self) -> u32 {
@@ -568,13 +386,6 @@ fn acme_names(snapshot: &Snapshot) -> impl Iterator<Item = &Name> {
     snapshot.listeners().iter().filter_map(|listener| listener.plan.tls.as_ref()).flat_map(|tls| &tls.acme)
 }
 
-fn keeps(next: &Snapshot, (name, address, transport): &Key) -> bool {
-    next.listeners().iter().any(|listener| {
-        let plan = &listener.plan;
-        plan.name == *name && plan.protocol.transport() == *transport && plan.addresses.contains(address)
-    })
-}
-
 type AccessLogOutput = Option<(Output, config::plan::AccessLogFormat)>;
 
 fn open_access_log(plan: &Plan) -> Result<AccessLogOutput, Refused> {
@@ -613,48 +424,4 @@ fn read_token(plan: &Plan) -> Result<Option<Token>, Refused> {
 fn fingerprint(text: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
     data_encoding::HEXLOWER.encode(digest.as_ref())
-}
-
-/// How events and receipts call a server.
-fn full_name(server: &Server) -> String {
-    format!("{}/{}", server.pool(), server.name())
-}
-
-fn counted<T>(changes: &Changes<T>, names: impl Fn(&Vec<T>) -> Vec<String>) -> Counted {
-    Counted {
-        added: names(&changes.added),
-        removed: names(&changes.removed),
-        changed: names(&changes.changed),
-        kept: changes.kept.len(),
-    }
-}
-
-fn log_taken(receipt: &Receipt) {
-    info!(
-        generation = receipt.generation,
-        listeners = receipt.listeners.in_short(),
-        routes = receipt.routes.in_short(),
-        pools = receipt.pools.in_short(),
-        servers = receipt.servers.in_short(),
-        health_kept = receipt.health.kept,
-        counts_reset = receipt.health.counts_reset.len(),
-        fingerprint = receipt.fingerprint.as_deref().unwrap_or_default().get(..12).unwrap_or_default(),
-        took_ms = receipt.took_ms,
-        "reloaded (+added -removed ~changed =kept)"
-    );
-}
-
-/// A receipt in one line.
-fn cause(receipt: &Receipt) -> String {
-    match receipt.outcome {
-        Outcome::InForce => format!(
-            "in force: listeners {}, routes {}, pools {}, servers {}",
-            receipt.listeners.in_short(),
-            receipt.routes.in_short(),
-            receipt.pools.in_short(),
-            receipt.servers.in_short()
-        ),
-        Outcome::Refused => format!("refused: {}", receipt.problems.join("; ")),
-        Outcome::RolledBack => format!("rolled back: {}", receipt.problems.join("; ")),
-    }
 }

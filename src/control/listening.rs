@@ -1,0 +1,169 @@
+//! The addresses we listen on, from one snapshot to the next: what is new is opened before the swap, what stays keeps its
+//! sockets, and what goes is passed on or closed after it.
+
+use super::reload::Refused;
+use super::{Bound, Control, Key};
+use crate::config::plan::Transport;
+use crate::edge::{self, Accept, Door, Order};
+use crate::snapshot::Snapshot;
+use crate::tls::Termination;
+use crate::units::Address;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tracing::{error, info};
+
+impl Control {
+    /// Opens the addresses that are not open yet.
+    pub(super) fn open_new(&mut self, next: &Snapshot) -> Result<HashMap<Key, edge::Bound>, Refused> {
+        let mut opened = HashMap::new();
+        for listener in next.listeners() {
+            let name = &listener.plan.name;
+            let transport = listener.plan.protocol.transport();
+            for address in &listener.plan.addresses {
+                let key = (name.clone(), address.clone(), transport);
+                let lingers = transport == Transport::Datagram && self.lingering.contains_key(address);
+                if self.bound.contains_key(&key) || lingers || self.moved(next, address, transport).is_some()
+                {
+                    continue;
+                }
+                let workers = self.workers.count();
+                let inherited = self.inherited.claim(name, address, transport, workers);
+                match inherited.transpose().unwrap_or_else(|| edge::bind(address, transport, workers)) {
+                    Ok(bound) => {
+                        opened.insert(key, bound);
+                    }
+                    Err(error) => {
+                        let (listener, address) = (name.clone(), address.clone());
+                        return Err(Refused::Listen { listener, address, error });
+                    }
+                }
+            }
+        }
+        Ok(opened)
+    }
+
+    /// An open address that its listener gives up and another may have, sockets and all.
+    fn moved(&self, next: &Snapshot, address: &Address, transport: Transport) -> Option<Key> {
+        if matches!(address, Address::Inet(inet) if inet.port() == 0) {
+            return None;
+        }
+        let is_it = |key: &&Key| key.1 == *address && key.2 == transport && !keeps(next, key);
+        self.bound.keys().find(is_it).cloned()
+    }
+
+    /// An open address for a listener that has it from now on: one that another gives up, or one that nobody had
+    /// any more.
+    fn take_open(&mut self, next: &Snapshot, key: &Key) -> Option<Bound> {
+        let (name, address, transport) = key;
+        if let Some(moved) = self.moved(next, address, *transport).and_then(|from| self.bound.remove(&from)) {
+            self.stop_accepting(next, &moved);
+            info!(listener = %name, %address, from = %moved.door.name, "listening");
+            return Some(moved);
+        }
+        if *transport != Transport::Datagram {
+            return None;
+        }
+        let lingering = self.lingering.remove(address)?;
+        info!(listener = %name, %address, "listening");
+        Some(lingering)
+    }
+
+    pub(super) fn set_doors(
+        &mut self,
+        next: &Snapshot,
+        mut opened: HashMap<Key, edge::Bound>,
+        terminations: Vec<Option<Arc<Termination>>>,
+    ) {
+        let mut doors = Vec::with_capacity(next.listeners().len());
+        for (listener, tls) in next.listeners().iter().zip(terminations) {
+            let plan = &listener.plan;
+            let kept = self.bound.values().find(|bound| bound.door.id == listener.id);
+            let door = match kept {
+                Some(bound) => {
+                    bound.door.change(plan.clone(), tls);
+                    Arc::clone(&bound.door)
+                }
+                None => Door::new(listener.id, plan.clone(), tls),
+            };
+            doors.push(Arc::clone(&door));
+            for address in &plan.addresses {
+                let key = (plan.name.clone(), address.clone(), plan.protocol.transport());
+                if self.bound.contains_key(&key) {
+                    continue;
+                }
+                let place = self.next_place;
+                self.next_place += 1;
+                let bound = match opened.remove(&key) {
+                    Some(new) => {
+                        info!(listener = %plan.name, address = %new.address, "listening");
+                        let held = Arc::default();
+                        Bound { place, door: Arc::clone(&door), sockets: new.sockets, held, file: new.file }
+                    }
+                    None => {
+                        let Some(mut moved) = self.take_open(next, &key) else {
+                            // `open_new` opened or found each of them.
+                            error!(listener = %plan.name, %address, "an address is neither open nor moved");
+                            continue;
+                        };
+                        moved.place = place;
+                        moved.door = Arc::clone(&door);
+                        moved
+                    }
+                };
+                self.bound.insert(key.clone(), bound);
+                match &mut self.held_back {
+                    Some(held_back) => held_back.push(key),
+                    None => self.accept(&key),
+                }
+            }
+        }
+        self.close_old(next);
+        self.doors.set(doors);
+    }
+
+    fn close_old(&mut self, next: &Snapshot) {
+        let old: Vec<Key> = self.bound.keys().filter(|key| !keeps(next, key)).cloned().collect();
+        for key in old {
+            let Some(bound) = self.bound.remove(&key) else { continue };
+            self.stop_accepting(next, &bound);
+            info!(listener = %key.0, address = %key.1, "no longer listening");
+            if key.2 == Transport::Datagram {
+                self.lingering.insert(key.1, bound);
+            }
+        }
+    }
+
+    /// Nothing more is accepted in this listener's name; if it is gone, its connections end as soon as they may.
+    fn stop_accepting(&self, next: &Snapshot, bound: &Bound) {
+        let place = bound.place;
+        self.workers.tell_all(|| Order::Close { place });
+        if next.listener(bound.door.id).is_none() {
+            bound.door.close();
+            let listener = bound.door.id;
+            self.workers.tell_all(|| Order::CloseIdle { listener });
+        }
+    }
+
+    /// Has the workers accept on an open address.
+    pub(super) fn accept(&self, key: &Key) {
+        let Some(bound) = self.bound.get(key) else { return };
+        // There may be more sockets than workers, when a process with more of them has passed them on.
+        for (n, socket) in bound.sockets.iter().enumerate() {
+            let worker = n % self.workers.count();
+            match socket.try_clone() {
+                Ok(socket) => {
+                    let (place, door, held) = (bound.place, Arc::clone(&bound.door), Arc::clone(&bound.held));
+                    self.workers.tell(worker, Order::Accept(Accept { place, socket, door, held }));
+                }
+                Err(error) => error!(listener = %key.0, address = %key.1, %error, "a worker cannot accept"),
+            }
+        }
+    }
+}
+
+fn keeps(next: &Snapshot, (name, address, transport): &Key) -> bool {
+    next.listeners().iter().any(|listener| {
+        let plan = &listener.plan;
+        plan.name == *name && plan.protocol.transport() == *transport && plan.addresses.contains(address)
+    })
+}
