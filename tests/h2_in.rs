@@ -6,6 +6,7 @@ mod support;
 use std::time::{Duration, Instant};
 use support::app::{App, Latch, Silent, say, wait_for_the_end};
 use support::balancer::{Balancer, outcome, plain};
+use support::client::Client;
 use support::h2::{self, Connection, END_HEADERS, END_STREAM, block, frame};
 use support::wait_until;
 
@@ -253,4 +254,39 @@ fn refused_requests_have_a_record() {
     assert_eq!(balancer.failures("headers_too_large"), 1.0);
     assert!(app.requests().is_empty());
     no_abuse(&balancer);
+}
+
+#[test]
+fn an_authority_is_a_host_to_rules_keys_and_servers() {
+    let apps = [App::saying("by-host"), App::saying("rest")];
+    let [by_host, rest] = [apps[0].address, apps[1].address];
+    let hash = "balance: { consistent_hash: { key: { header: Host } } }";
+    let hashed: Vec<App> = ["a", "b"].map(App::saying).into();
+    let balancer = Balancer::start(&format!(
+        "listeners:\n  web: {{ address: 127.0.0.1:0, routes: shop }}\n  hash: {{ address: 127.0.0.1:0, pool: hash }}\n\
+         routes:\n  shop:\n    - {{ match: {{ headers: {{ Host: shop.example }} }}, pool: host }}\n    - {{ pool: rest }}\n\
+         pools:\n  host: {{ servers: [{by_host}] }}\n  rest: {{ servers: [{rest}] }}\n  \
+         hash: {{ {hash}, servers: [{{ name: a, address: {} }}, {{ name: b, address: {} }}] }}\n",
+        hashed[0].address, hashed[1].address
+    ));
+    let ask = |listener: &str, host: &str| {
+        let mut connection = Connection::new(balancer.address(listener));
+        let fields = [(":method", "GET"), (":scheme", "http"), (":authority", host), (":path", "/")];
+        connection.fields(1, &fields, true);
+        String::from_utf8(connection.response(1).1).expect("text")
+    };
+    assert_eq!([ask("web", "shop.example"), ask("web", "other.example")], ["by-host", "rest"]);
+    let seen = apps[0].last();
+    assert_eq!(
+        (seen.field("host"), seen.field("x-forwarded-host")),
+        ("shop.example".into(), "shop.example".into())
+    );
+    assert!(seen.field("forwarded").contains("host=shop.example"), "{}", seen.field("forwarded"));
+    // Both protocols place a key alike.
+    for n in 0..12 {
+        let host = format!("s{n}.example");
+        let mut client = Client::connect(balancer.address("hash"));
+        client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(ask("hash", &host), client.response().text(), "{host}");
+    }
 }

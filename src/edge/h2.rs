@@ -374,7 +374,13 @@ where
             if let Some(refusal) = h2_head::judge(&head.method, &head.uri, &head.headers) {
                 return refuse(session, refusal, &client, &*tell).await;
             }
-            if let Some(cookies) = h2_head::joined_cookies(&head.headers) {
+            let host = h2_head::missing_host(&head.uri, &head.headers);
+            let cookies = h2_head::joined_cookies(&head.headers);
+            if let Some(host) = host {
+                // It has been judged to be one.
+                let _ = session.req_header_mut().insert_header(header::HOST, host);
+            }
+            if let Some(cookies) = cookies {
                 // It fails for no value that was two values before.
                 let _ = session.req_header_mut().insert_header(header::COOKIE, cookies);
             }

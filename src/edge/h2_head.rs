@@ -64,6 +64,13 @@ pub(super) fn target(uri: &Uri) -> &str {
     uri.path_and_query().map_or("", |target| target.as_str())
 }
 
+/// The Host field of a request that has its authority in `:authority` only, as HTTP/1.1 would have it (section 8.3.1): rules,
+/// keys and forwarding fields look for it there. `None` if there is no need.
+pub(super) fn missing_host(uri: &Uri, fields: &HeaderMap) -> Option<HeaderValue> {
+    let authority = uri.authority().filter(|_| !fields.contains_key(header::HOST))?;
+    HeaderValue::from_str(authority.as_str()).ok()
+}
+
 /// The one Cookie field that HTTP/1.1 has in place of several (section 8.2.3); `None` if there is no need.
 pub(super) fn joined_cookies(fields: &HeaderMap) -> Option<HeaderValue> {
     let mut cookies = fields.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
@@ -126,6 +133,20 @@ mod tests {
         }
         let many: Vec<_> = (0..=MAX_FIELDS).map(|_| ("x", "1")).collect();
         assert_eq!(status("GET", "http://a/", &many), 431);
+    }
+
+    #[test]
+    fn an_authority_becomes_a_host_field_where_there_is_none() {
+        let host = |uri: &str, fields: &[(&'static str, &'static str)]| {
+            let fields = fields
+                .iter()
+                .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
+            let host = missing_host(&uri.parse().expect("a URI"), &fields.collect());
+            host.map(|host| host.to_str().expect("text").to_owned())
+        };
+        assert_eq!(host("http://a:80/b", &[]).as_deref(), Some("a:80"));
+        assert_eq!(host("http://a/", &[("host", "A")]), None);
+        assert_eq!(host("/", &[("host", "a")]), None);
     }
 
     #[test]
