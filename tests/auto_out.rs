@@ -67,22 +67,10 @@ fn certificate() -> Certificate {
     Certificate::named(&["app.internal"])
 }
 
-fn echo() -> App {
-    App::new(|request, stream| {
-        let body = String::from_utf8_lossy(&request.body).into_owned();
-        say(stream, &format!("{} {} {body}", request.method, request.target))
-    })
-}
-
-#[track_caller]
-fn protocol(server: &Balancer, path: &str) -> String {
-    server.record(path)["protocol"].as_str().unwrap_or_default().to_owned()
-}
-
 /// Which protocol requests of every client have reached a server by that agrees on these.
 #[track_caller]
 fn check(protocols: &[&str], expected: &str) {
-    let app = echo();
+    let app = App::echo();
     let server = Balancer::start(&plain(&[app.address], "", ""));
     let front = Front::new(certificate(), server.address("web"), protocols);
     let balancer = Balancer::start(&plain(&[front.address], "", AUTO));
@@ -90,18 +78,18 @@ fn check(protocols: &[&str], expected: &str) {
     for n in 0..4 {
         let path = format!("/h1-{n}");
         assert_eq!(client.get(&path).text(), format!("GET {path} "));
-        assert_eq!(protocol(&server, &path), expected);
+        assert_eq!(server.protocol(&path), expected);
     }
     client.send(
         "POST /chunks HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     );
     assert_eq!(client.response().text(), "POST /chunks hello");
-    assert_eq!(protocol(&server, "/chunks"), expected);
+    assert_eq!(server.protocol("/chunks"), expected);
     let mut client = h2::Connection::new(balancer.address("web"));
     client.request(1, "POST", "/h2", false);
     client.data(1, b"all of it", true);
     assert_eq!(client.response(1), (200, b"POST /h2 all of it".to_vec()));
-    assert_eq!(protocol(&server, "/h2"), expected);
+    assert_eq!(server.protocol("/h2"), expected);
     assert_eq!(balancer.record("/h1-0")["tries"], 1, "a wrong guess is no try");
     balancer.wait_for_in_flight(0.0);
 }
@@ -125,7 +113,7 @@ fn a_server_that_chooses_nothing_gets_http1() {
 
 #[test]
 fn servers_of_one_pool_may_differ() {
-    let app = echo();
+    let app = App::echo();
     let servers = [(); 2].map(|()| Balancer::start(&plain(&[app.address], "", "")));
     let fronts =
         [(0, HTTP1), (1, BOTH)].map(|(at, all)| Front::new(certificate(), servers[at].address("web"), all));
@@ -138,13 +126,13 @@ fn servers_of_one_pool_may_differ() {
         let path = format!("/{n}");
         let (at, expected) =
             if balancer.record(&path)["server"] == "s1" { (0, "HTTP/1.1") } else { (1, "HTTP/2.0") };
-        assert_eq!(protocol(&servers[at], &path), expected);
+        assert_eq!(servers[at].protocol(&path), expected);
     }
 }
 
 #[test]
 fn a_server_that_changes_its_mind_is_followed() {
-    let app = echo();
+    let app = App::echo();
     let server = Balancer::start(&plain(&[app.address], "", ""));
     let front = Front::new(certificate(), server.address("web"), BOTH);
     let balancer = Balancer::start(&plain(&[front.address], "", AUTO));
@@ -157,7 +145,7 @@ fn a_server_that_changes_its_mind_is_followed() {
         front.restart(protocols);
         let path = format!("/{n}");
         assert_eq!(client.get(&path).status, 200);
-        assert_eq!(protocol(&server, &path), expected);
+        assert_eq!(server.protocol(&path), expected);
     }
 }
 
@@ -182,14 +170,14 @@ fn websockets_go_by_http1_whatever_else_goes_by_http2() {
     assert_eq!(client.response_to_head().status, 101);
     assert_eq!(client.bytes(2), b"hi");
     assert_eq!(balancer.get("/after").text(), "plain");
-    assert_eq!(protocol(&server, "/before"), "HTTP/2.0");
-    assert_eq!(protocol(&server, "/ws"), "HTTP/1.1");
-    assert_eq!(protocol(&server, "/after"), "HTTP/2.0");
+    assert_eq!(server.protocol("/before"), "HTTP/2.0");
+    assert_eq!(server.protocol("/ws"), "HTTP/1.1");
+    assert_eq!(server.protocol("/after"), "HTTP/2.0");
 }
 
 #[test]
 fn a_server_that_is_not_trusted_gets_nothing() {
-    let app = echo();
+    let app = App::echo();
     let files = Shop::new(&[("other", &Certificate::named(&["app.internal"]))]);
     let front = Front::new(certificate(), app.address, BOTH);
     let tls = format!(
@@ -203,14 +191,14 @@ fn a_server_that_is_not_trusted_gets_nothing() {
 
 #[test]
 fn without_tls_there_is_nothing_to_agree_by() {
-    let app = echo();
+    let app = App::echo();
     let server = Balancer::start(&plain(&[app.address], "", ""));
     let balancer = Balancer::start(&plain(&[server.address("web")], "", "protocol: auto"));
     assert_eq!(balancer.get("/plain").status, 200);
-    assert_eq!(protocol(&server, "/plain"), "HTTP/1.1");
+    assert_eq!(server.protocol("/plain"), "HTTP/1.1");
     // A reload that brings TLS brings the choice with it.
     let front = Front::new(certificate(), server.address("web"), BOTH);
     assert_eq!(balancer.reload(&plain(&[front.address], "", AUTO)), Reloaded::Taken);
     assert_eq!(balancer.get("/secured").status, 200);
-    assert_eq!(protocol(&server, "/secured"), "HTTP/2.0");
+    assert_eq!(server.protocol("/secured"), "HTTP/2.0");
 }

@@ -51,13 +51,7 @@ fn the_explained_winner_is_the_one_that_serves() {
 #[test]
 fn what_is_in_flight_counts_and_full_servers_are_out() {
     let latch = Latch::default();
-    let held = latch.clone();
-    let busy = App::new(move |request, stream| {
-        if request.target == "/held" {
-            held.wait();
-        }
-        say(stream, "s1")
-    });
+    let busy = App::holding("s1", &latch);
     let other = App::saying("s2");
     let text = plain(&[busy.address, other.address], "", "balance: least_connections").replacen(
         "{ name: s1,",

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::app::{App, say, status};
+use support::app::{App, status};
 use support::balancer::{Balancer, Reloaded, plain};
 use support::tls::{Certificate, Shop};
 use support::{client, h2};
@@ -12,21 +12,9 @@ fn front(server: &Balancer, pool: &str) -> String {
     plain(&[server.address("web")], "", pool)
 }
 
-fn echo() -> App {
-    App::new(|request, stream| {
-        let body = String::from_utf8_lossy(&request.body).into_owned();
-        say(stream, &format!("{} {} {body}", request.method, request.target))
-    })
-}
-
-#[track_caller]
-fn protocol(server: &Balancer, path: &str) -> String {
-    server.record(path)["protocol"].as_str().unwrap_or_default().to_owned()
-}
-
 #[test]
 fn requests_of_every_client_go_to_servers_by_http2() {
-    let app = echo();
+    let app = App::echo();
     let server = Balancer::start(&plain(&[app.address], "", ""));
     let balancer = Balancer::start(&front(&server, "protocol: h2"));
     let mut h2 = h2::Connection::new(balancer.address("web"));
@@ -39,7 +27,7 @@ fn requests_of_every_client_go_to_servers_by_http2() {
     let mut client = balancer.client();
     for n in 0..3 {
         assert_eq!(client.get(&format!("/h1-{n}")).text(), format!("GET /h1-{n} "));
-        assert_eq!(protocol(&server, &format!("/h1-{n}")), "HTTP/2.0");
+        assert_eq!(server.protocol(&format!("/h1-{n}")), "HTTP/2.0");
     }
     client.send("POST /post HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
     assert_eq!(client.response().text(), "POST /post hello");
@@ -48,8 +36,8 @@ fn requests_of_every_client_go_to_servers_by_http2() {
     );
     assert_eq!(client.response().text(), "POST /chunks hello");
     assert_eq!(app.last().field("x-forwarded-proto"), "http");
-    assert_eq!(protocol(&server, "/h2?q=1"), "HTTP/2.0");
-    assert_eq!(protocol(&server, "/chunks"), "HTTP/2.0");
+    assert_eq!(server.protocol("/h2?q=1"), "HTTP/2.0");
+    assert_eq!(server.protocol("/chunks"), "HTTP/2.0");
     assert_eq!(balancer.outcome("/post"), (200, "ok".to_owned()));
     balancer.wait_for_in_flight(0.0);
     let connections = server.metric("evenkeel_connections_total", &[]);
@@ -58,7 +46,7 @@ fn requests_of_every_client_go_to_servers_by_http2() {
 
 #[test]
 fn routes_decide_which_requests_go_by_http2() {
-    let app = echo();
+    let app = App::echo();
     let server = Balancer::start(&plain(&[app.address], "", ""));
     let text = format!(
         "listeners:\n  web: {{ address: 127.0.0.1:0, routes: r }}\n\
@@ -71,13 +59,13 @@ fn routes_decide_which_requests_go_by_http2() {
     for path in ["/old/1", "/new/1", "/old/2", "/new/2"] {
         assert_eq!(client.get(path).status, 200);
         let expected = if path.starts_with("/new") { "HTTP/2.0" } else { "HTTP/1.1" };
-        assert_eq!(protocol(&server, path), expected, "{path}");
+        assert_eq!(server.protocol(path), expected, "{path}");
     }
 }
 
 #[test]
 fn a_reload_changes_the_protocol_of_the_next_request() {
-    let app = echo();
+    let app = App::echo();
     let server = Balancer::start(&plain(&[app.address], "", ""));
     let balancer = Balancer::start(&front(&server, "protocol: http1"));
     let mut client = balancer.client();
@@ -86,13 +74,13 @@ fn a_reload_changes_the_protocol_of_the_next_request() {
     {
         assert_eq!(balancer.reload(&front(&server, pool)), Reloaded::Taken);
         assert_eq!(client.get(path).status, 200);
-        assert_eq!(protocol(&server, path), expected);
+        assert_eq!(server.protocol(path), expected);
     }
 }
 
 #[test]
 fn http2_over_tls_is_agreed_on_or_nothing_is_sent() {
-    let app = echo();
+    let app = App::echo();
     let files = Shop::new(&[("server", &Certificate::named(&["app.internal"]))]);
     let server = Balancer::start(&plain(&[app.address], &files.tls(&["server"], ""), ""));
     let tls = format!(
@@ -101,7 +89,7 @@ fn http2_over_tls_is_agreed_on_or_nothing_is_sent() {
     );
     let balancer = Balancer::start(&front(&server, &tls));
     assert_eq!(balancer.get("/h1").status, 200);
-    assert_eq!(protocol(&server, "/h1"), "HTTP/2.0");
+    assert_eq!(server.protocol("/h1"), "HTTP/2.0");
     // A TLS server that knows of no protocols.
     let mute = Certificate::named(&["app.internal"]);
     mute.write(&files.files.0, "mute");
@@ -114,7 +102,8 @@ fn http2_over_tls_is_agreed_on_or_nothing_is_sent() {
 
 #[test]
 fn failures_are_told_and_tried_elsewhere() {
-    let (bad, good) = (App::new(|_, stream| status(stream, "503 Service Unavailable", "not now")), echo());
+    let (bad, good) =
+        (App::new(|_, stream| status(stream, "503 Service Unavailable", "not now")), App::echo());
     let [bad_server, good_server] = [&bad, &good].map(|app| Balancer::start(&plain(&[app.address], "", "")));
     let addresses = [bad_server.address("web"), good_server.address("web")];
     let balancer = Balancer::start(&plain(
@@ -137,7 +126,7 @@ fn failures_are_told_and_tried_elsewhere() {
 
 #[test]
 fn a_server_that_stops_is_left_without_a_failure() {
-    let app = echo();
+    let app = App::echo();
     let mut first = Balancer::start(&plain(&[app.address], "", ""));
     let second = Balancer::start(&plain(&[app.address], "", ""));
     let addresses = [first.address("web"), second.address("web")];

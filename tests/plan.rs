@@ -256,13 +256,7 @@ fn planned(balancer: &Balancer, expected: i32, further: &[&str]) -> Value {
 #[test]
 fn the_running_process_says_what_its_file_would_change_and_changes_nothing() {
     let latch = Latch::default();
-    let held = latch.clone();
-    let app = App::new(move |request, stream| {
-        if request.target == "/held" {
-            held.wait();
-        }
-        say(stream, "a")
-    });
+    let app = App::holding("a", &latch);
     let sick = App::new(|_, stream| status(stream, "503 Unavailable", "out of order"));
     let text =
         |health: &str| format!("{}    health: {{ http: {health} }}\n", hashing(&[("a", app.address, 100)]));

@@ -97,6 +97,25 @@ impl App {
     }
 
     /// What has arrived so far.
+    /// Says what was asked for, and what came with it.
+    pub(crate) fn echo() -> Self {
+        Self::new(|request, stream| {
+            let body = String::from_utf8_lossy(&request.body).into_owned();
+            say(stream, &format!("{} {} {body}", request.method, request.target))
+        })
+    }
+
+    /// Says its name; to a request for `/held` only once the latch is open.
+    pub(crate) fn holding(name: &'static str, latch: &Latch) -> Self {
+        let latch = latch.clone();
+        Self::new(move |request, stream| {
+            if request.target == "/held" {
+                latch.wait();
+            }
+            say(stream, name)
+        })
+    }
+
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.shared.requests.lock().expect("no test thread panics with it").clone()
     }

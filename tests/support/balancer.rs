@@ -281,6 +281,12 @@ impl Balancer {
         wait_for(&format!("a record {what}"), || self.records().into_iter().find(&fits))
     }
 
+    /// The protocol that the exchange with this path came by.
+    #[track_caller]
+    pub(crate) fn protocol(&self, path: &str) -> String {
+        self.record(path)["protocol"].as_str().unwrap_or_default().to_owned()
+    }
+
     /// Status and `why` of the exchange with this path.
     #[track_caller]
     pub(crate) fn outcome(&self, path: &str) -> (u64, String) {
