@@ -89,6 +89,9 @@ pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result =
         runtime.block_on(serve(start, loaded, Arc::clone(&live), workers, gate, (inherited, handover)));
+    if !live.book.close() {
+        warn!("the ledger's file takes nothing; its last events are lost");
+    }
     if !live.access_log.stop() {
         warn!("the access log's output takes nothing; its last records are lost");
     }

@@ -6,13 +6,16 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use time::OffsetDateTime;
 use tracing::{error, warn};
 
 /// Lines that may wait for a slow disk; more are dropped and counted.
 const WAITING: usize = 4096;
+/// How long the end of the process waits for them.
+const LAST_LINES: Duration = Duration::from_secs(2);
 /// As much of an earlier process's file is read at start.
 const READ_BACK: u64 = 16 << 20;
 
@@ -61,6 +64,8 @@ pub(crate) struct Book {
 struct Journal {
     path: PathBuf,
     lines: SyncSender<Line>,
+    /// Hangs up when the last line is written.
+    done: Receiver<()>,
 }
 
 enum Line {
@@ -161,6 +166,13 @@ impl Book {
         Ok(())
     }
 
+    /// Writes what is left, within a bounded time; false if the disk takes nothing.
+    pub(crate) fn close(&self) -> bool {
+        let Some(Journal { lines, done, .. }) = lock(&self.journal).take() else { return true };
+        drop(lines);
+        done.recv_timeout(LAST_LINES) != Err(RecvTimeoutError::Timeout)
+    }
+
     /// The file was moved away.
     pub(crate) fn reopen(&self) {
         if let Some(journal) = &*lock(&self.journal) {
@@ -173,10 +185,14 @@ impl Journal {
     fn start(path: &Path, lost: Arc<AtomicU64>) -> io::Result<Self> {
         let file = open(path)?;
         let (lines, inbox) = sync_channel(WAITING);
+        let (writing, done) = sync_channel(1);
         let path = path.to_owned();
         let at = path.clone();
-        std::thread::Builder::new().name("ledger".into()).spawn(move || write(file, &at, &inbox, &lost))?;
-        Ok(Self { path, lines })
+        std::thread::Builder::new().name("ledger".into()).spawn(move || {
+            let _writing: SyncSender<()> = writing;
+            write(file, &at, &inbox, &lost);
+        })?;
+        Ok(Self { path, lines, done })
     }
 }
 
