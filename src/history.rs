@@ -76,6 +76,8 @@ pub fn quantile(durations: &Spread, share: f64) -> Option<f64> {
 pub struct Point {
     pub requests: u32,
     pub errors: u32,
+    /// Tries that found no connection.
+    pub connect_failures: u32,
     pub in_flight: u32,
     /// Milliseconds; none without requests.
     pub p50_ms: Option<f32>,
@@ -124,6 +126,7 @@ impl Series {
         self.points.push_back(Point {
             requests: small(second.requests),
             errors: small(second.errors),
+            connect_failures: small(second.connect_failures),
             in_flight: now.in_flight,
             p50_ms: milliseconds(0.5),
             p99_ms: milliseconds(0.99),
@@ -180,14 +183,17 @@ impl<K: Eq + Hash> History<K> {
         self.0.get(key).map(|series| series.points.iter().copied().collect()).unwrap_or_default()
     }
 
-    /// Requests and errors of the last `seconds` that are remembered.
-    pub fn errors<Q: ?Sized + Eq + Hash>(&self, key: &Q, seconds: usize) -> (u64, u64)
+    /// What was counted in the last `seconds` that are remembered, without durations.
+    pub fn window<Q: ?Sized + Eq + Hash>(&self, key: &Q, seconds: usize) -> Counted
     where
         K: std::borrow::Borrow<Q>,
     {
         let points = self.0.get(key).map(|series| series.points.iter().rev().take(seconds));
-        points.into_iter().flatten().fold((0, 0), |(requests, errors), point| {
-            (requests + u64::from(point.requests), errors + u64::from(point.errors))
+        points.into_iter().flatten().fold(Counted::default(), |mut sum, point| {
+            sum.requests += u64::from(point.requests);
+            sum.errors += u64::from(point.errors);
+            sum.connect_failures += u64::from(point.connect_failures);
+            sum
         })
     }
 }
@@ -225,8 +231,9 @@ mod tests {
         let figures = history.figures("app");
         assert_eq!(figures.requests_per_second, 10.0);
         assert_eq!(figures.error_ratio, 0.25);
-        assert_eq!(history.errors("app", 5), (50, 25));
-        assert_eq!(history.errors("app", 1000), (290, 25));
+        let window = |seconds| history.window("app", seconds);
+        assert_eq!((window(5).requests, window(5).errors), (50, 25));
+        assert_eq!((window(1000).requests, window(1000).errors), (290, 25));
         let points = history.points("app");
         assert_eq!(
             (points.len(), points[29].requests, points[29].errors, points[29].in_flight),

@@ -14,16 +14,7 @@ use support::{wait_for, wait_until};
 /// App servers that say their name, and hold requests for `/held` until told.
 fn apps(names: &[&'static str]) -> (Vec<App>, Latch) {
     let latch = Latch::default();
-    let app = |name: &'static str| {
-        let latch = latch.clone();
-        App::new(move |request, stream| {
-            if request.target == "/held" {
-                latch.wait();
-            }
-            say(stream, name)
-        })
-    };
-    (names.iter().copied().map(app).collect(), latch)
+    (names.iter().copied().map(|name| App::holding(name, &latch)).collect(), latch)
 }
 
 fn addresses(apps: &[App]) -> Vec<std::net::SocketAddr> {
@@ -607,4 +598,60 @@ fn every_path_is_documented_and_every_documented_path_is_there() {
         let error: Value = serde_json::from_str(&refused.text()).expect("errors are JSON");
         assert!(error["error"]["help"].is_string(), "{error}");
     }
+}
+
+#[test]
+fn a_guard_takes_failed_connections_that_were_there_before_for_what_they_are() {
+    let (apps, _) = apps(&["a"]);
+    let dead = support::app::Refusing::new();
+    let pool = "balance: round_robin, retries: { budget: 100% }";
+    let text = plain(&[apps[0].address, dead.address], "", pool);
+    let balancer = Balancer::start(&text);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut client = balancer.client();
+            while !stop.load(SeqCst) {
+                assert_eq!(client.get("/").status, 200);
+            }
+        });
+        wait_until("the history has failed connections", || {
+            let mut asking = Client::connect(balancer.admin_address());
+            asking
+                .send(format!("GET /api/v1/history HTTP/1.1\r\nHost: {}\r\n\r\n", balancer.admin_address()));
+            let history: Value = serde_json::from_str(&asking.response().text()).expect("JSON");
+            let points = history["pools"]["app"]["points"].as_array().cloned().unwrap_or_default();
+            points.iter().filter(|point| point["connect_failures"].as_u64() > Some(0)).count() >= 2
+        });
+        let outcome = balancer.command(&["reload", "--guard", "1s", "--max-error-rise", "20"]);
+        stop.store(true, SeqCst);
+        assert_eq!(outcome.0, Some(0), "{outcome:?}");
+    });
+}
+
+#[test]
+fn an_upgrade_waits_for_the_end_of_a_watch() {
+    let (apps, _) = apps(&["a"]);
+    let balancer = Arc::new(Balancer::start(&plain(&addresses(&apps), "", "")));
+    let watching = {
+        let balancer = Arc::clone(&balancer);
+        std::thread::spawn(move || balancer.command(&["reload", "--guard", "1h"]))
+    };
+    wait_until("the watch", || balancer.command_json(&["status"])["guard"]["state"] == "watching");
+    fails(&balancer, &["upgrade"], 1, &["a reload is under watch"]);
+    assert_eq!(balancer.command(&["reload"]).0, Some(0));
+    let (code, _, err) = watching.join().expect("the command ran");
+    assert!(code == Some(1) && err.contains("another reload came"), "{err}");
+}
+
+#[test]
+fn the_last_event_is_in_the_file_when_the_process_has_ended() {
+    let (apps, _) = apps(&["a"]);
+    let text = format!("events: {{ path: DIR/events.jsonl }}\n{}", plain(&addresses(&apps), "", ""));
+    let mut balancer = Balancer::start(&text);
+    balancer.signal(rustix::process::Signal::TERM);
+    assert!(balancer.wait_for_exit().success());
+    let written = std::fs::read_to_string(balancer.path("events.jsonl")).expect("readable");
+    let last: Value = serde_json::from_str(written.lines().last().expect("a line")).expect("JSON");
+    assert!(last["cause"].as_str().is_some_and(|cause| cause.starts_with("stopping")), "{last}");
 }

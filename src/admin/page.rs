@@ -10,6 +10,7 @@ use crate::history::{Figures, Point};
 use axum::extract::State as Extract;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -87,9 +88,10 @@ fn body(admin: &Admin) -> String {
     for pool in &status.pools {
         let points = admin.live.pool_history().points(pool.name.as_str());
         let servers = admin.live.server_history();
-        let members = snapshot.pool(&pool.name).map(|pool| pool.members.iter());
-        let points_of: Vec<Vec<Point>> =
-            members.into_iter().flatten().map(|member| servers.points(&member.server.id())).collect();
+        // A reload may have come since the status was read, so they are matched by name.
+        let members = snapshot.pool(&pool.name).into_iter().flat_map(|pool| &pool.members);
+        let points_of: HashMap<&str, Vec<Point>> =
+            members.map(|member| (&**member.server.name(), servers.points(&member.server.id()))).collect();
         text += &of_pool(pool, &points, &points_of, status.process.now);
     }
     text += &ledger(&events);
@@ -146,7 +148,12 @@ fn head(status: &Status) -> String {
     text
 }
 
-fn of_pool(pool: &Pool, points: &[Point], servers: &[Vec<Point>], now: OffsetDateTime) -> String {
+fn of_pool(
+    pool: &Pool,
+    points: &[Point],
+    servers: &HashMap<&str, Vec<Point>>,
+    now: OffsetDateTime,
+) -> String {
     let class = if pool.failing_open { "pool failing" } else { "pool" };
     let mut text = format!(
         "<section class=\"{class}\" data-pool=\"{name}\"><h2>{name}</h2><p class=\"summary\">{balance}, \
@@ -164,8 +171,8 @@ fn of_pool(pool: &Pool, points: &[Point], servers: &[Vec<Point>], now: OffsetDat
         figures = figures(&pool.figures),
         line = sparkline(points),
     );
-    for (at, server) in pool.servers.iter().enumerate() {
-        text += &of_server(server, servers.get(at).map_or(&[], Vec::as_slice), now);
+    for server in &pool.servers {
+        text += &of_server(server, servers.get(&*server.name).map_or(&[], Vec::as_slice), now);
     }
     text + "</tbody></table></div></section>\n"
 }

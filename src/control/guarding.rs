@@ -6,7 +6,8 @@ use crate::api::receipt::{GuardState, Guarding};
 use crate::api::{Kind, Outcome, Receipt, to_millisecond};
 use crate::config::plan::Name;
 use crate::guard::{After, Before, Limits, judge};
-use crate::history::{Counted, SECONDS};
+use crate::history::SECONDS;
+use crate::metrics::Tally;
 use crate::operate::Overrides;
 use crate::pool::{HealthState, Membership, Operator, Pool};
 use std::collections::HashMap;
@@ -37,7 +38,7 @@ pub(super) struct Watch {
     overrides: Arc<Overrides>,
     pools: HashMap<Name, Before>,
     /// What had been counted at the reload.
-    counted: HashMap<Name, Counted>,
+    counted: Tally,
 }
 
 /// What there was before a reload, to judge it by.
@@ -54,10 +55,11 @@ impl Control {
         let snapshot = self.live.snapshot();
         let history = self.live.pool_history();
         let of = |pool: &Arc<Pool>| {
-            let (requests, errors) = history.errors(&*pool.name, SECONDS);
-            let share = |count: u64| count as f64 / requests.max(1) as f64;
+            let window = history.window(&*pool.name, SECONDS);
+            let share = |count: u64| count as f64 / window.requests.max(1) as f64;
             let (up, _, _) = servers(pool);
-            let before = Before { error_share: share(errors), connect_share: 0.0, up };
+            let (error_share, connect_share) = (share(window.errors), share(window.connect_failures));
+            let before = Before { error_share, connect_share, up };
             (pool.name.clone(), before)
         };
         let pools = snapshot.pools().iter().map(of).collect();
@@ -78,10 +80,14 @@ impl Control {
             before,
             overrides,
             pools,
-            counted: self.live.metrics.tally(&snapshot).pools,
+            counted: self.live.metrics.tally(&snapshot),
             guard,
         });
         self.tell_guard(GuardState::Watching, None);
+    }
+
+    pub(super) fn is_watching(&self) -> bool {
+        self.watch.is_some()
     }
 
     /// Another configuration has come: the watched one is judged no longer.
@@ -182,11 +188,9 @@ impl Control {
 
 fn find_worse(live: &Live, watch: &Watch, is_over: bool) -> Option<String> {
     let snapshot = live.snapshot();
-    let counted = live.metrics.tally(&snapshot).pools;
+    let counted = live.metrics.tally(&snapshot).since(&watch.counted).pools;
     snapshot.pools().iter().find_map(|pool| {
-        let none = Counted::default();
-        let now = counted.get(&pool.name).unwrap_or(&none);
-        let since = now.since(watch.counted.get(&pool.name).unwrap_or(&none));
+        let since = counted.get(&pool.name).copied().unwrap_or_default();
         let (up, probing, wanted) = servers(pool);
         let after = After {
             requests: since.requests,

@@ -8,7 +8,7 @@ use crate::api::Receipt;
 use crate::api::receipt::Guarding;
 use crate::config::plan::Name;
 use crate::history::History;
-use crate::metrics::{Metrics, Tally};
+use crate::metrics::{Metrics, Sums};
 use crate::operate::Overrides;
 use crate::snapshot::Snapshot;
 use crate::token::Token;
@@ -38,6 +38,7 @@ pub(crate) struct Live {
     pub(crate) last_upgrade_failure: ArcSwapOption<String>,
     /// The reload that is being watched, or the last that was.
     pub(crate) guard: ArcSwapOption<Guarding>,
+    sums: Mutex<Sums>,
     pools: Mutex<History<Name>>,
     /// By id.
     servers: Mutex<History<u32>>,
@@ -59,6 +60,7 @@ impl Live {
             upgrading: AtomicBool::new(false),
             last_upgrade_failure: ArcSwapOption::empty(),
             guard: ArcSwapOption::empty(),
+            sums: Mutex::default(),
             pools: Mutex::default(),
             servers: Mutex::default(),
             draining: AtomicBool::new(false),
@@ -86,9 +88,10 @@ impl Live {
 
     /// Adds a second to them.
     pub(super) fn take_second(&self) {
-        let Tally { pools, servers } = self.metrics.tally(&self.snapshot.load());
-        self.pool_history().record(pools);
-        self.server_history().record(servers);
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        let sums = sums.add(self.metrics.tally(&self.snapshot.load()));
+        self.pool_history().record(sums.pools.clone());
+        self.server_history().record(sums.servers.clone());
     }
 
     /// Writes an event into the ledger.

@@ -48,6 +48,10 @@ impl Control {
             warn!("an upgrade is under way already");
             return;
         }
+        if self.is_watching() {
+            // The next process would go on with what may have to be taken back.
+            return self.not_upgraded("a reload is under watch; wait for its end, or reload without --guard");
+        }
         match self.start_next() {
             Ok((child, ready)) => {
                 self.live.upgrading.store(true, Relaxed);

@@ -1,6 +1,6 @@
 //! What was counted of pools and servers, for whoever tells how they do.
 
-use super::{Metrics, RequestSeries, TcpSeries, lock};
+use super::{Metrics, RequestLabels, RequestSeries, TcpSeries, lock};
 use crate::access_log::Why;
 use crate::config::plan::Name;
 use crate::history::{Counted, Spread};
@@ -10,53 +10,108 @@ use crate::snapshot::Snapshot;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Everything by pool and by server.
-#[derive(Debug, Default)]
+/// What has been counted since the start, series by series. Series end with their servers and routes, so sums over them
+/// may shrink; only what each has grown by says anything.
+#[derive(Clone, Debug, Default)]
 pub struct Tally {
+    parts: HashMap<Part, Counted>,
+    /// In flight now.
+    pools: HashMap<Name, u32>,
+    /// By id.
+    servers: HashMap<u32, u32>,
+}
+
+/// One series.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Part {
+    Requests(RequestLabels),
+    Connections(RequestLabels),
+    /// Connections that could not be opened, of a pool.
+    Connects(Name),
+}
+
+/// What was counted by pool and by server.
+#[derive(Clone, Debug, Default)]
+pub struct Grown {
     pub pools: HashMap<Name, Counted>,
     /// By id.
     pub servers: HashMap<u32, Counted>,
 }
 
+/// What has been counted of what there is now; it never shrinks.
+#[derive(Debug, Default)]
+pub struct Sums {
+    last: Tally,
+    sums: Grown,
+}
+
 impl Metrics {
-    /// Counts up what `snapshot` has. It walks all series: once a second is often enough.
+    /// Reads what is counted of `snapshot`. It walks all series: once a second is often enough.
     pub fn tally(&self, snapshot: &Snapshot) -> Tally {
         let mut tally = Tally::default();
         for pool in snapshot.pools() {
-            let counted = Counted {
-                // Those that a retry has saved; what failed for good is among the errors.
-                connect_failures: pool.stats.retries(RetryReason::Connect),
-                in_flight: pool.members.iter().map(|member| member.server.in_flight()).sum(),
-                ..Counted::default()
-            };
-            tally.pools.insert(pool.name.clone(), counted);
-            for member in &pool.members {
-                let counted = Counted { in_flight: member.server.in_flight(), ..Counted::default() };
-                tally.servers.insert(member.server.id(), counted);
-            }
+            let in_flight = pool.members.iter().map(|member| member.server.in_flight()).sum();
+            tally.pools.insert(pool.name.clone(), in_flight);
+            let in_flight = pool.members.iter().map(|member| (member.server.id(), member.server.in_flight()));
+            tally.servers.extend(in_flight);
+            // Those that a retry has saved; what failed for good is among the errors.
+            let connect_failures = pool.stats.retries(RetryReason::Connect);
+            let counted = Counted { connect_failures, ..Counted::default() };
+            tally.parts.insert(Part::Connects(pool.name.clone()), counted);
         }
         for (labels, series) in &*lock(&self.requests) {
-            tally.add(labels.pool.as_ref(), labels.server.as_ref().map(|(id, _)| *id), &of_requests(series));
+            tally.parts.insert(Part::Requests(labels.clone()), of_requests(series));
         }
         for (labels, series) in &*lock(&self.connections) {
-            tally.add(
-                labels.pool.as_ref(),
-                labels.server.as_ref().map(|(id, _)| *id),
-                &of_connections(series),
-            );
+            tally.parts.insert(Part::Connections(labels.clone()), of_connections(series));
         }
         tally
     }
 }
 
 impl Tally {
-    fn add(&mut self, pool: Option<&Name>, server: Option<u32>, counted: &Counted) {
-        if let Some(sum) = pool.and_then(|pool| self.pools.get_mut(pool)) {
-            sum.add(counted);
+    /// What was counted after `before` of the pools and servers that there are now.
+    pub fn since(&self, before: &Self) -> Grown {
+        let resting = |in_flight: &u32| Counted { in_flight: *in_flight, ..Counted::default() };
+        let mut grown = Grown {
+            pools: self.pools.iter().map(|(name, in_flight)| (name.clone(), resting(in_flight))).collect(),
+            servers: self.servers.iter().map(|(id, in_flight)| (*id, resting(in_flight))).collect(),
+        };
+        let none = Counted::default();
+        for (part, counted) in &self.parts {
+            let counted = counted.since(before.parts.get(part).unwrap_or(&none));
+            let (pool, server) = match part {
+                Part::Requests(labels) | Part::Connections(labels) => {
+                    (labels.pool.as_ref(), labels.server.as_ref().map(|(id, _)| *id))
+                }
+                Part::Connects(pool) => (Some(pool), None),
+            };
+            if let Some(sum) = pool.and_then(|pool| grown.pools.get_mut(pool)) {
+                sum.add(&counted);
+            }
+            if let Some(sum) = server.and_then(|server| grown.servers.get_mut(&server)) {
+                sum.add(&counted);
+            }
         }
-        if let Some(sum) = server.and_then(|server| self.servers.get_mut(&server)) {
-            sum.add(counted);
+        grown
+    }
+}
+
+impl Sums {
+    /// Adds what has been counted since the last time.
+    pub fn add(&mut self, tally: Tally) -> &Grown {
+        let mut grown = tally.since(&self.last);
+        for (name, sum) in &mut grown.pools {
+            self.sums.pools.get(name).into_iter().for_each(|before| sum.add(before));
+            sum.in_flight = tally.pools.get(name).copied().unwrap_or_default();
         }
+        for (id, sum) in &mut grown.servers {
+            self.sums.servers.get(id).into_iter().for_each(|before| sum.add(before));
+            sum.in_flight = tally.servers.get(id).copied().unwrap_or_default();
+        }
+        self.sums = grown;
+        self.last = tally;
+        &self.sums
     }
 }
 
@@ -90,4 +145,54 @@ fn spread(histogram: &Histogram) -> Spread {
     }
     spread[reading.cumulative.len()] = reading.count.saturating_sub(below);
     spread
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{RequestNames, RequestPlace};
+    use std::time::{Duration, Instant};
+
+    fn snapshot(before: &Snapshot, servers: &str) -> Snapshot {
+        let text = format!(
+            "listeners: {{ web: {{ address: 127.0.0.1:80, pool: app }} }}\npools: {{ app: {{ servers: [{servers}] }} }}"
+        );
+        let (plan, _) = crate::config::parse(&text).expect("a good configuration");
+        before.evolve(plan, Instant::now()).0
+    }
+
+    /// Counts requests of the pool's first server.
+    fn serve(metrics: &Metrics, snapshot: &Snapshot, status: u16, times: usize) {
+        let pool = &snapshot.pools()[0];
+        let server = &pool.members[0].server;
+        let place = RequestPlace { listener: 0, route: 0, server: Some(server.id()) };
+        let names = RequestNames {
+            listener: &snapshot.listeners()[0].plan.name,
+            route: None,
+            pool: Some(&pool.name),
+            server: Some(server),
+        };
+        for _ in 0..times {
+            metrics.request(snapshot.generation, place, (status, Duration::from_millis(1)), &names);
+        }
+    }
+
+    #[test]
+    fn a_server_that_goes_takes_nothing_of_what_is_counted_after_it() {
+        let metrics = Metrics::default();
+        let first = snapshot(&Snapshot::empty(), "10.0.0.1:80");
+        serve(&metrics, &first, 200, 1000);
+        let mut sums = Sums::default();
+        let counted = |grown: &Grown| (grown.pools["app"].requests, grown.pools["app"].errors);
+        assert_eq!(counted(sums.add(metrics.tally(&first))), (1000, 0));
+
+        // It still has its series while it drains.
+        let second = snapshot(&first, "10.0.0.2:80");
+        let before = metrics.tally(&second);
+        metrics.forget(&second);
+        serve(&metrics, &second, 500, 30);
+        let now = metrics.tally(&second);
+        assert_eq!(counted(&now.since(&before)), (30, 30));
+        assert_eq!(counted(sums.add(now)), (1030, 30));
+    }
 }
