@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use support::app::{App, Latch, say};
 use support::balancer::{Balancer, Reloaded, evenkeel, plain};
 use support::client::{self, Client, Response};
-use support::{wait_for, wait_until};
+use support::{documented, wait_for, wait_until};
 
 /// App servers that say their name, and hold requests for `/held` until told.
 fn apps(names: &[&'static str]) -> (Vec<App>, Latch) {
@@ -539,16 +539,6 @@ fn rates_and_latencies_are_those_of_the_last_seconds() {
     let history: Value = serde_json::from_str(&asking.response().text()).expect("JSON");
     let points = history["pools"]["app"]["servers"]["s1"].as_array().expect("points");
     assert!(points.iter().any(|point| point["requests"].as_u64() > Some(0)), "{points:?}");
-}
-
-/// Method and path of each row of docs/api.md.
-fn documented() -> Vec<(String, String)> {
-    let row = |line: &str| {
-        let cells: Vec<_> = line.strip_prefix("| ")?.split(" | ").collect();
-        let path = cells.get(1)?.strip_prefix('`')?.strip_suffix('`')?;
-        Some((cells[0].to_owned(), path.to_owned()))
-    };
-    include_str!("../docs/api.md").lines().filter_map(row).collect()
 }
 
 #[test]

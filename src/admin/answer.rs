@@ -2,8 +2,11 @@
 
 use crate::api::{Error, Refused};
 use axum::Json;
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
 
 /// An answer that is not a success.
 #[derive(Debug)]
@@ -35,6 +38,22 @@ impl IntoResponse for Refusal {
             headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
         }
         response
+    }
+}
+
+/// The names in a path; axum's own refusal of bytes that are no text would not be JSON.
+#[derive(Debug)]
+pub(super) struct Names<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Names<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(names)) => Ok(Self(names)),
+            Err(rejection) => Err(Refusal::new(StatusCode::BAD_REQUEST, rejection.body_text())
+                .help("percent-encode the UTF-8 bytes of names")),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
-//! The API's paths. docs/api.md has a row for each, and a test holds one against the other.
+//! The API's paths. docs/api.md has a row for each and docs/openapi.yaml every field; tests hold them against each other.
 
 use super::access::Actor;
-use super::answer::Refusal;
+use super::answer::{Names, Refusal};
 use super::{Admin, view};
 use crate::api::{Events, Outcome, Receipt, Status, status};
 use crate::control::{self, Asked, Change, Draft, Guard, NotDone, Operation, Source, Upgrade, Wish};
@@ -14,7 +14,7 @@ use crate::preview::{self, Report};
 use crate::units::Weight;
 use axum::body::Bytes;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
@@ -49,14 +49,14 @@ async fn status_of_all(State(admin): State<Admin>) -> Json<Status> {
 
 async fn one_pool(
     State(admin): State<Admin>,
-    Path(pool): Path<String>,
+    Names(pool): Names<String>,
 ) -> Result<Json<status::Pool>, Refusal> {
     find_pool(&admin, &pool).map(Json)
 }
 
 async fn one_server(
     State(admin): State<Admin>,
-    Path((pool, server)): Path<(String, String)>,
+    Names((pool, server)): Names<(String, String)>,
 ) -> Result<Json<status::Server>, Refusal> {
     find_server(&admin, &pool, &server).map(Json)
 }
@@ -366,7 +366,7 @@ struct Operated {
 async fn set_state(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
-    Path(place): Path<(String, String)>,
+    Names(place): Names<(String, String)>,
     body: Result<Json<StateWish>, JsonRejection>,
 ) -> Result<Json<Operated>, Refusal> {
     let Json(wish) = body.map_err(|error| {
@@ -383,7 +383,7 @@ async fn set_state(
 async fn set_weight(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
-    Path(place): Path<(String, String)>,
+    Names(place): Names<(String, String)>,
     body: Result<Json<WeightWish>, JsonRejection>,
 ) -> Result<Json<Operated>, Refusal> {
     let Json(wish) = body.map_err(|error| bad(error.body_text()).help(r#"send JSON like {"weight": 50}"#))?;

@@ -15,7 +15,7 @@ use crate::control::{Change, Doors, Live, Source};
 use crate::metrics::Page;
 use access::Bucket;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -57,6 +57,8 @@ pub(crate) fn router(admin: Admin, way: Way) -> Router {
         .route("/metrics", get(metrics))
         .fallback(answer::nothing_here)
         .method_not_allowed_fallback(answer::not_this_method)
+        // `access` reads bodies and limits them; axum's own limit is another one.
+        .layer(DefaultBodyLimit::disable())
         .layer(axum::middleware::from_fn_with_state((admin.clone(), way), access::admit));
     Router::new()
         .route("/livez", get(async || "ok\n"))

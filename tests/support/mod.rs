@@ -36,3 +36,13 @@ pub(crate) fn wait_for<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T 
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// Method and path of each row of docs/api.md.
+pub(crate) fn documented() -> Vec<(String, String)> {
+    let row = |line: &str| {
+        let cells: Vec<_> = line.strip_prefix("| ")?.split(" | ").collect();
+        let path = cells.get(1)?.strip_prefix('`')?.strip_suffix('`')?;
+        Some((cells[0].to_owned(), path.to_owned()))
+    };
+    include_str!("../../docs/api.md").lines().filter_map(row).collect()
+}
