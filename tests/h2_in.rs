@@ -233,7 +233,7 @@ fn refused_requests_have_a_record() {
     let large = "x".repeat(3000);
     let more: [(&str, &[(&str, &str)]); 4] = [
         ("value begins", &[(":path", "/padded"), ("x", " 1")]),
-        ("ambiguous", &[(":path", "/user"), ("host", "u@a")]),
+        ("disagree", &[(":path", "/user"), ("host", "u@a")]),
         ("codec", &[(":path", "/close"), ("connection", "close")]),
         ("too large", &[(":path", "/large"), ("x", &large)]),
     ];

@@ -61,14 +61,31 @@ impl Chunks {
     /// How many of `bytes` belong to the body.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
-        while at < bytes.len() {
-            if let State::Data(left) = self.state {
-                let n = left.min((bytes.len() - at) as u64);
-                at += usize::try_from(n).unwrap_or(usize::MAX);
-                self.state = if n == left { State::DataReturn } else { State::Data(left - n) };
-                continue;
+        loop {
+            let data = self.take_data(&bytes[at..]);
+            let framing = self.take_framing(&bytes[at + data..]);
+            if data + framing == 0 {
+                return at;
             }
-            let next = self.state.after(bytes[at]);
+            at += data + framing;
+        }
+    }
+
+    /// How many of `bytes` are data that comes next.
+    pub(crate) fn take_data(&mut self, bytes: &[u8]) -> usize {
+        let State::Data(left) = self.state else { return 0 };
+        let n = left.min(bytes.len() as u64);
+        self.state = if n == left { State::DataReturn } else { State::Data(left - n) };
+        usize::try_from(n).unwrap_or(usize::MAX)
+    }
+
+    /// How many of `bytes` are framing, up to the next data.
+    pub(crate) fn take_framing(&mut self, bytes: &[u8]) -> usize {
+        for (at, byte) in bytes.iter().enumerate() {
+            if let State::Data(_) = self.state {
+                return at;
+            }
+            let next = self.state.after(*byte);
             match next {
                 State::Over if self.state == State::Over => return at,
                 State::Broken => {
@@ -86,9 +103,8 @@ impl Chunks {
                 _ => {}
             }
             self.state = next;
-            at += 1;
         }
-        at
+        bytes.len()
     }
 
     pub(crate) fn is_over(&self) -> bool {

@@ -159,7 +159,7 @@ impl Conn {
     }
 
     /// Where it comes from and where it went, as far as that is known.
-    pub(crate) fn addresses(&self) -> (Option<std::net::SocketAddr>, Option<std::net::SocketAddr>) {
+    pub(crate) fn addresses(&self) -> super::Addresses {
         let inet = |address: &PingoraAddr| address.as_inet().copied();
         (self.digest.peer_addr().and_then(inet), self.digest.local_addr().and_then(inet))
     }
@@ -478,7 +478,7 @@ impl AsyncWrite for Conn {
             }
             let waiting = this.leaving.len() - this.sent;
             let both = [IoSlice::new(&this.leaving[this.sent..]), IoSlice::new(bytes)];
-            let n = ready!(this.socket.poll_write_both(cx, &both))?;
+            let n = ready!(this.socket.poll_write_parts(cx, &both))?;
             if n > waiting {
                 this.sent = this.leaving.len();
                 break n - waiting;

@@ -45,7 +45,7 @@ pub(crate) async fn converse<S: Serve>(
     loop {
         let form = match next_request(&mut conn, &door).await {
             Arrival::Request(form) => form,
-            Arrival::H2 => return h2::converse(conn, door, Arc::clone(service.engine()), tell, goaway).await,
+            Arrival::H2 => return h2::converse(conn, door, service, tell, goaway).await,
             Arrival::Gone => return,
             Arrival::Refused(refusal, why) => {
                 let trouble = Trouble { status: refusal.status, why, detail: Some(refusal.detail) };
@@ -57,9 +57,7 @@ pub(crate) async fn converse<S: Serve>(
         seat.renew();
         let (body, length) = (form.body, form.length);
         // In a box, so that a connection at rest has no room for it.
-        if form.is_http_11()
-            && let Some(next) = Box::pin(serve_h1(&mut conn, form, &*service)).await
-        {
+        if let Some(next) = Box::pin(serve_h1(&mut conn, form, &*service)).await {
             match next {
                 Next::Request if seat.watch.interrupted().is_none() && !door.is_closing() => conn.rest(),
                 Next::Part => return part(conn).await,

@@ -11,19 +11,17 @@ use super::h2_head;
 use super::head::Refusal;
 use super::passing::Passing;
 use super::watch::{self, Watch, Watched};
-use super::{SEAT, Tell, Trouble};
+use super::{Addresses, Serve, Tell, Trouble};
 use crate::access_log::Why;
 use crate::config::plan;
 use crate::metrics::Abuse;
-use h2::Reason;
-use h2::server::Connection;
-use http::{Method, header};
-use pingora::apps::HttpServerApp;
-use pingora::http::ResponseHeader;
-use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
-use pingora::protocols::{Digest, GetSocketDigest, Stream};
-use pingora::proxy::{HttpProxy, ProxyHttp};
+use bytes::Bytes;
+use h2::server::{Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::request::Parts;
+use http::{Method, Response, header};
+use pingora::protocols::Stream as PingoraStream;
+use pingora::protocols::http::v2::server::{H2Options, default_h2_options, handshake};
 use pingora::server::ShutdownWatch;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -48,17 +46,21 @@ const ERRORS: usize = 4096;
 /// a few bytes, which is what fits a window. The codec's own figure is 100, which a burst of a gRPC stream has.
 const SMALL_DATA: usize = 1 << 20;
 
+/// One request of a client: a stream of its connection.
+pub(crate) struct Stream {
+    pub(crate) head: Parts,
+    pub(crate) body: RecvStream,
+    pub(crate) respond: SendResponse<Bytes>,
+}
+
 /// Serves an HTTP/2 connection, whose preface has arrived, until it ends.
-pub(super) async fn converse<P>(
+pub(super) async fn converse<S: Serve>(
     mut conn: Box<Conn>,
     door: Arc<Door>,
-    proxy: Arc<HttpProxy<P>>,
+    service: Arc<S>,
     tell: Arc<dyn Tell>,
     goaway: ShutdownWatch,
-) where
-    P: ProxyHttp + Send + Sync + 'static,
-    P::CTX: Send + Sync,
-{
+) {
     let plan = door.plan.load_full();
     // The connection's own watch is for its shutdown only: deadlines belong to its streams and to `Session`.
     conn.seat.watch.no_deadline();
@@ -66,21 +68,16 @@ pub(super) async fn converse<P>(
     let passing = Arc::new(Passing::new());
     conn.show(Arc::clone(&passing));
     let client = Arc::clone(&conn.seat.client);
-    let digest = Digest {
-        ssl_digest: None,
-        timing_digest: Vec::new(),
-        proxy_digest: None,
-        socket_digest: conn.get_socket_digest(),
-    };
     let streams = plan.http2.max_concurrent_streams as usize;
     let session = Session {
         max_tasks: streams.saturating_mul(TASKS_FOR_EACH_STREAM),
         room: Arc::new(Semaphore::new(streams)),
         passing,
         client,
-        proxy,
+        addresses: conn.addresses(),
+        service,
         tell,
-        goaway: goaway.clone(),
+        goaway,
         tasks: JoinSet::new(),
         age: plan.http2.max_age.map(|age| {
             let watch = Watched::new(Watch::new(door.id));
@@ -97,8 +94,8 @@ pub(super) async fn converse<P>(
         is_cut: false,
         plan,
     };
-    let Ok(mut h2) = handshake(conn as Stream, Some(session.options())).await else { return };
-    session.run(&mut h2, Arc::new(digest)).await;
+    let Ok(mut h2) = handshake(conn as PingoraStream, Some(session.options())).await else { return };
+    session.run(&mut h2).await;
 }
 
 /// How near its end a connection is.
@@ -114,9 +111,7 @@ enum Stage {
 /// What happens on a connection. There is one at a time, so its size is of no account.
 #[allow(clippy::large_enum_variant)]
 enum Event {
-    Request(HttpSession),
-    /// A request that the engine has answered already.
-    Rejected,
+    Request(Stream),
     /// The codec is done.
     Over,
     /// The client has had what it may have of this connection, or is to go elsewhere.
@@ -126,11 +121,12 @@ enum Event {
     Late(Why),
 }
 
-struct Session<P> {
+struct Session<S> {
     plan: Arc<plan::Listener>,
-    proxy: Arc<HttpProxy<P>>,
+    service: Arc<S>,
     tell: Arc<dyn Tell>,
     client: Arc<Client>,
+    addresses: Addresses,
     passing: Arc<Passing>,
     goaway: ShutdownWatch,
     /// One for each request; they end with the connection.
@@ -151,11 +147,7 @@ struct Session<P> {
     is_cut: bool,
 }
 
-impl<P> Session<P>
-where
-    P: ProxyHttp + Send + Sync + 'static,
-    P::CTX: Send + Sync,
-{
+impl<S: Serve> Session<S> {
     fn options(&self) -> H2Options {
         let http2 = &self.plan.http2;
         // The table's ranges keep them below 2^31.
@@ -176,50 +168,42 @@ where
         options
     }
 
-    async fn run(mut self, h2: &mut Connection<Stream, bytes::Bytes>, digest: Arc<Digest>) {
+    async fn run(mut self, h2: &mut Connection<PingoraStream, Bytes>) {
         let mut goaway = self.goaway.clone();
         let mut told_to_go = pin!(async move { drop(goaway.wait_for(|closing| *closing).await) });
         loop {
-            let event = {
-                let mut next = pin!(HttpSession::from_h2_conn(h2, Arc::clone(&digest)));
-                poll_fn(|cx| {
-                    if self.stage == Stage::Open && told_to_go.as_mut().poll(cx).is_ready() {
-                        return Poll::Ready(Event::Drain);
+            let event = poll_fn(|cx| {
+                if self.stage == Stage::Open && told_to_go.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Drain);
+                }
+                if let Poll::Ready(event) = self.poll_condition(cx) {
+                    return Poll::Ready(event);
+                }
+                match h2.poll_accept(cx) {
+                    Poll::Ready(Some(Ok((request, respond)))) => {
+                        let (head, body) = request.into_parts();
+                        Poll::Ready(Event::Request(Stream { head, body, respond }))
                     }
-                    if let Poll::Ready(event) = self.poll_condition(cx) {
-                        return Poll::Ready(event);
+                    Poll::Ready(None | Some(Err(_))) => Poll::Ready(Event::Over),
+                    Poll::Pending => {
+                        self.tell_refused();
+                        // It may have read, and so changed what is waited for.
+                        self.poll_condition(cx)
                     }
-                    match next.as_mut().poll(cx) {
-                        Poll::Ready(Ok(Some(H2Accept::Session(session)))) => {
-                            Poll::Ready(Event::Request(session))
-                        }
-                        Poll::Ready(Ok(Some(H2Accept::Rejected))) => Poll::Ready(Event::Rejected),
-                        Poll::Ready(Ok(None) | Err(_)) => Poll::Ready(Event::Over),
-                        Poll::Pending => {
-                            self.tell_refused();
-                            // It may have read, and so changed what is waited for.
-                            self.poll_condition(cx)
-                        }
-                    }
-                })
-                .await
-            };
-            match event {
-                Event::Request(session) => {
+                }
+            });
+            match event.await {
+                Event::Request(stream) => {
                     self.accepted += 1;
                     if self.tasks.len() >= self.max_tasks {
                         self.cut(h2, Abuse::Resets);
                         continue;
                     }
-                    self.serve(session);
+                    self.serve(stream);
                     self.requests_left = self.requests_left.saturating_sub(1);
                     if self.requests_left == 0 && self.stage == Stage::Open {
                         self.drain(h2);
                     }
-                }
-                Event::Rejected => {
-                    self.accepted += 1;
-                    self.refused(400, Why::Malformed, "its authority, path or Content-Length is ambiguous");
                 }
                 Event::Drain => self.drain(h2),
                 Event::Abuse(abuse) => self.cut(h2, abuse),
@@ -289,20 +273,20 @@ where
     }
 
     /// Lets the client finish what it has begun, and open no more.
-    fn drain(&mut self, h2: &mut Connection<Stream, bytes::Bytes>) {
+    fn drain(&mut self, h2: &mut Connection<PingoraStream, Bytes>) {
         self.stage = Stage::Draining(watch::now());
         h2.graceful_shutdown();
     }
 
     /// Ends the connection now.
-    fn close(&mut self, h2: &mut Connection<Stream, bytes::Bytes>, reason: Reason) {
+    fn close(&mut self, h2: &mut Connection<PingoraStream, Bytes>, reason: Reason) {
         self.stage = Stage::Closing;
         self.pace = Watched::new(Watch::new(self.client.listener));
         self.pace.deadline(LINGER, Why::Ok);
         h2.abrupt_shutdown(reason);
     }
 
-    fn cut(&mut self, h2: &mut Connection<Stream, bytes::Bytes>, abuse: Abuse) {
+    fn cut(&mut self, h2: &mut Connection<PingoraStream, Bytes>, abuse: Abuse) {
         self.is_cut = true;
         self.tell_abuse(abuse);
         // Servers have nothing more to do for it.
@@ -353,88 +337,61 @@ where
         }
     }
 
-    fn serve(&mut self, mut session: HttpSession) {
-        let (client, proxy) = (Arc::clone(&self.client), Arc::clone(&self.proxy));
-        let (room, goaway) = (Arc::clone(&self.room), self.goaway.clone());
-        let tell = Arc::clone(&self.tell);
+    fn serve(&mut self, mut stream: Stream) {
+        let (client, service, addresses) =
+            (Arc::clone(&self.client), Arc::clone(&self.service), self.addresses);
+        let (room, tell) = (Arc::clone(&self.room), Arc::clone(&self.tell));
         self.tasks.spawn(async move {
             // There is room, but for exchanges that go on after their streams were reset.
             let room = match room.clone().try_acquire_owned() {
                 Ok(room) => room,
                 Err(_) => tokio::select! {
                     biased;
-                    _ = session.idle() => {
+                    _ = poll_fn(|cx| stream.respond.poll_reset(cx)) => {
                         let trouble = Trouble { status: 0, why: Why::ClientAborted, detail: None };
                         return tell.refused(&client, b"", trouble);
                     }
                     Ok(room) = room.acquire_owned() => room,
                 },
             };
-            let head = session.req_header();
+            let head = &mut stream.head;
             if let Some(refusal) = h2_head::judge(&head.method, &head.uri, &head.headers) {
-                return refuse(session, refusal, &client, &*tell).await;
+                return refuse(stream, refusal, &client, &*tell);
             }
             let host = h2_head::missing_host(&head.uri, &head.headers);
             let cookies = h2_head::joined_cookies(&head.headers);
-            if let Some(host) = host {
-                // It has been judged to be one.
-                let _ = session.req_header_mut().insert_header(header::HOST, host);
+            for (name, value) in [(header::HOST, host), (header::COOKIE, cookies)] {
+                if let Some(value) = value {
+                    head.headers.insert(name, value);
+                }
             }
-            if let Some(cookies) = cookies {
-                // It fails for no value that was two values before.
-                let _ = session.req_header_mut().insert_header(header::COOKIE, cookies);
-            }
-            exchange(session, client, proxy, goaway).await;
+            let seat = Arc::new(Seat::new(client.clone(), Watched::new(Watch::new(client.listener))));
+            service.serve_stream(seat, stream, addresses).await;
             drop(room);
         });
     }
 }
 
 /// Answers a request that must not go on.
-async fn refuse(mut session: HttpSession, refusal: Refusal, client: &Client, tell: &dyn Tell) {
+fn refuse(mut stream: Stream, refusal: Refusal, client: &Client, tell: &dyn Tell) {
     let Refusal { status, detail } = refusal;
     let why = if status == 431 { Why::HeadersTooLarge } else { Why::Malformed };
-    let head = session.req_header();
+    let head = &stream.head;
     let line = format!("{} {} HTTP/2.0", head.method, h2_head::target(&head.uri));
     tell.refused(client, line.as_bytes(), Trouble { status, why, detail: Some(detail) });
     let text = super::refusal_text(status);
-    let answer = ResponseHeader::build(status, Some(3)).and_then(|mut answer| {
-        answer.insert_header(header::CONTENT_TYPE, "text/plain")?;
-        answer.insert_header(header::CONTENT_LENGTH, text.len())?;
-        Ok(Box::new(answer))
-    });
     let is_head = head.method == Method::HEAD;
+    let answer = Response::builder()
+        .status(status)
+        .header(header::CONTENT_TYPE, "text/plain")
+        .header(header::CONTENT_LENGTH, text.len())
+        .body(());
     let Ok(answer) = answer else { return };
-    session.set_write_timeout(Some(LINGER));
     // A client that has gone meanwhile needs no answer.
-    if session.write_response_header(answer, is_head).is_ok() && !is_head {
-        let _ = session.write_body(text.into(), true).await;
-    }
-}
-
-/// Serves one stream.
-async fn exchange<P>(
-    session: HttpSession,
-    client: Arc<Client>,
-    proxy: Arc<HttpProxy<P>>,
-    goaway: ShutdownWatch,
-) where
-    P: ProxyHttp + Send + Sync + 'static,
-    P::CTX: Send + Sync,
-{
-    let watch = Watched::new(Watch::new(client.listener));
-    let seat = Arc::new(Seat::new(client, watch));
-    let interrupted = poll_fn(|cx| {
-        seat.watch.wake_by(cx.waker());
-        if seat.watch.interrupted().is_some() { Poll::Ready(()) } else { Poll::Pending }
-    });
-    let session = ServerSession::new_http2(session);
-    let served = SEAT.scope(Arc::clone(&seat), proxy.process_new_http(session, &goaway));
-    // An interrupted stream is reset by being dropped; its exchange writes its record then.
-    tokio::select! {
-        biased;
-        _ = served => {}
-        () = interrupted => {}
+    if let Ok(mut body) = stream.respond.send_response(answer, is_head)
+        && !is_head
+    {
+        let _ = body.send_data(text.into(), true);
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn judge(method: &Method, uri: &Uri, fields: &HeaderMap) -> Option<Re
     }
     match (authority, host) {
         (None, None) => return bad("no authority"),
-        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
+        (Some(authority), Some(host)) if authority != host => {
             return bad("authority and Host disagree");
         }
         (Some(name), _) | (None, Some(name)) if name.is_empty() || !is_host(name) => {
@@ -101,7 +101,7 @@ mod tests {
     fn ordinary_heads_pass() {
         for (method, uri, fields) in [
             ("GET", "https://a/", &[][..]),
-            ("GET", "http://a:80/b?c", &[("host", "A:80")]),
+            ("GET", "http://a:80/b?c", &[("host", "a:80")]),
             ("GET", "/b", &[("host", "a")]),
             ("POST", "https://[::1]:1/", &[("content-length", "0"), ("te", "trailers")]),
             ("OPTIONS", "*", &[("host", "a")]),
@@ -118,6 +118,7 @@ mod tests {
             ("GET", "/", &[("host", "a"), ("host", "a")], 400),
             ("GET", "/", &[("host", "a/b")], 400),
             ("GET", "http://a/", &[("host", "b")], 400),
+            ("GET", "http://a/", &[("host", "A")], 400),
             ("GET", "http://u@a/", &[], 400),
             ("GET", "ftp://a/", &[], 400),
             ("GET", "*", &[("host", "a")], 400),

@@ -61,13 +61,6 @@ pub(crate) struct Form {
     fields: Vec<(Span, Span)>,
 }
 
-impl Form {
-    /// HTTP/1.1, not 1.0.
-    pub(crate) fn is_http_11(&self) -> bool {
-        self.is_http_11
-    }
-}
-
 /// A part of a head: offsets of its beginning and its end.
 type Span = (u32, u32);
 

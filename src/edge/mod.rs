@@ -37,6 +37,7 @@ pub(crate) use chunks::Chunks;
 pub(crate) use conn::{Client, Conn, Seat};
 pub(crate) use door::Door;
 pub(crate) use gate::Gate;
+pub(crate) use h2::Stream;
 #[cfg(test)]
 pub(crate) use head::sample_head;
 pub(crate) use head::{Body, Head};
@@ -50,6 +51,7 @@ pub(crate) use worker::{Accept, Order, Workers};
 
 use crate::access_log::Why;
 use pingora::proxy::{HttpProxy, ProxyHttp};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 tokio::task_local! {
@@ -61,15 +63,26 @@ tokio::task_local! {
 pub(crate) trait Serve: Send + Sync + 'static {
     type Hooks: ProxyHttp<CTX: Send + Sync> + Send + Sync + 'static;
 
-    /// The HTTP engine, for HTTP/2 and HTTP/1.0.
+    /// The HTTP engine, for HTTP/1.0.
     fn engine(&self) -> &Arc<HttpProxy<Self::Hooks>>;
 
-    /// Whether the engine is to serve this HTTP/1.1 request too.
+    /// Whether the engine is to serve this request.
     fn is_for_engine(&self, seat: &Seat, head: &Head) -> bool;
 
-    /// Serves one HTTP/1.1 request. Its body, if it has one, is still to be read from `conn`.
+    /// Serves one HTTP/1 request. Its body, if it has one, is still to be read from `conn`.
     fn serve(&self, conn: &mut Conn, head: Head) -> impl Future<Output = Next> + Send;
+
+    /// Serves one HTTP/2 request.
+    fn serve_stream(
+        &self,
+        seat: Arc<Seat>,
+        stream: Stream,
+        addresses: Addresses,
+    ) -> impl Future<Output = ()> + Send;
 }
+
+/// Where a connection comes from and where it went, as far as that is known.
+pub(crate) type Addresses = (Option<SocketAddr>, Option<SocketAddr>);
 
 /// What becomes of a client's connection after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

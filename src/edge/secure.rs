@@ -270,6 +270,10 @@ impl Secure {
         self.stream.get_ref().1.alpn_protocol() == Some(ACME_TLS)
     }
 
+    pub(super) fn speaks_h2(&self) -> bool {
+        self.stream.get_ref().1.alpn_protocol() == Some(b"h2")
+    }
+
     pub(super) fn version(&self) -> &'static str {
         match self.stream.get_ref().1.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
@@ -291,12 +295,12 @@ impl Secure {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
-    pub(super) fn poll_write_both(
+    pub(super) fn poll_write_parts(
         &mut self,
         cx: &mut Context<'_>,
-        both: &[IoSlice<'_>; 2],
+        parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, both)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
     }
 
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -53,6 +53,14 @@ impl Socket {
         }
     }
 
+    /// Whether the two ends have agreed on HTTP/2 (ALPN).
+    pub(crate) fn speaks_h2(&self) -> bool {
+        match self {
+            Self::Tls(secure) => secure.speaks_h2(),
+            Self::Tcp(_) | Self::Unix(_) => false,
+        }
+    }
+
     pub(super) fn fd(&self) -> RawFd {
         match self {
             Self::Tcp(socket) => socket.as_raw_fd(),
@@ -152,15 +160,15 @@ impl Socket {
         }
     }
 
-    pub(super) fn poll_write_both(
+    pub(crate) fn poll_write_parts(
         &mut self,
         cx: &mut Context<'_>,
-        both: &[IoSlice<'_>; 2],
+        parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, both),
-            Self::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, both),
-            Self::Tls(secure) => secure.poll_write_both(cx, both),
+            Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, parts),
+            Self::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, parts),
+            Self::Tls(secure) => secure.poll_write_parts(cx, parts),
         }
     }
 
@@ -168,7 +176,7 @@ impl Socket {
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, both: [&[u8]; 2]) -> Poll<io::Result<usize>> {
         match both {
             [one, []] | [[], one] => self.poll_write(cx, one),
-            both => self.poll_write_both(cx, &both.map(IoSlice::new)),
+            both => self.poll_write_parts(cx, &both.map(IoSlice::new)),
         }
     }
 

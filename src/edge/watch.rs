@@ -8,9 +8,11 @@
 use crate::access_log::Why;
 use atomic_waker::AtomicWaker;
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// How often the watchdog looks.
@@ -129,6 +131,19 @@ impl Watch {
             NOT_INTERRUPTED => None,
             why => Some(Why::from_u8(why)),
         }
+    }
+
+    /// Does `work` unless it is interrupted.
+    pub(crate) async fn heed<T>(&self, work: impl Future<Output = T>) -> Result<T, Why> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            self.wake_by(cx.waker());
+            match self.interrupted() {
+                Some(why) => Poll::Ready(Err(why)),
+                None => work.as_mut().poll(cx).map(Ok),
+            }
+        })
+        .await
     }
 
     /// Has `waker` called at an interruption.

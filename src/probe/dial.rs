@@ -2,7 +2,6 @@
 //! for the HTTP engine, which is told that what it gets is a socket.
 
 use super::Failure;
-use crate::pool::Server;
 use crate::units::Address;
 use async_trait::async_trait;
 use pingora::connectors::L4Connect;
@@ -16,7 +15,6 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -51,37 +49,24 @@ pub(super) async fn dial_secured(
 ) -> std::result::Result<Box<dyn Wire>, Failure> {
     match secured {
         None => dial(address, introduction).await.map_err(|error| Failure::Connect(error.to_string())),
-        Some(secured) => shake_hands(address, introduction, secured).await.map(|(wire, _)| wire),
+        Some(secured) => shake_hands(address, introduction, secured).await,
     }
 }
 
-/// A secured connection, and whether the server has agreed on HTTP/2.
+/// A secured connection.
 async fn shake_hands(
     address: &Address,
     introduction: Option<&[u8]>,
     (config, name): Secured,
-) -> std::result::Result<(Box<dyn Wire>, bool), Failure> {
+) -> std::result::Result<Box<dyn Wire>, Failure> {
     let wire = dial(address, introduction).await.map_err(|error| Failure::Connect(error.to_string()))?;
     let needs_h2 = *config.alpn_protocols == [b"h2"];
     let stream = TlsConnector::from(config).connect(name, wire).await;
     let stream = stream.map_err(|error| Failure::Tls(error.to_string()))?;
-    // A server that leaves the protocol open speaks HTTP/1.1.
-    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    if needs_h2 && !is_h2 {
+    if needs_h2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
         return Err(Failure::Tls("the server does not agree on h2 (ALPN)".to_owned()));
     }
-    Ok((Box::new(stream), is_h2))
-}
-
-/// A connection's server has agreed on another protocol than the engine was told to speak on it.
-pub(crate) const OTHER_PROTOCOL: ErrorType = ErrorType::Custom("OtherProtocol");
-
-/// What a server that may choose is taken to choose. The engine must know before it connects; when this turns out wrong,
-/// the server is remembered to like the other better, and the connection is not used.
-#[derive(Debug)]
-pub(crate) struct Guess {
-    pub(crate) server: Arc<Server>,
-    pub(crate) is_h2: bool,
+    Ok(Box::new(stream))
 }
 
 /// The same for the HTTP engine.
@@ -89,7 +74,6 @@ pub(crate) struct Guess {
 pub(crate) struct Dial {
     pub(crate) introduction: Vec<u8>,
     pub(crate) secured: Option<Secured>,
-    pub(crate) guess: Option<Guess>,
 }
 
 #[async_trait]
@@ -104,19 +88,13 @@ impl L4Connect for Dial {
                 }
             };
             let wire = shake_hands(&address, Some(&self.introduction), secured.clone()).await;
-            let (wire, is_h2) = wire.map_err(|failure| {
+            let wire = wire.map_err(|failure| {
                 let kind = match failure {
                     Failure::Tls(_) => ErrorType::TLSHandshakeFailure,
                     _ => ErrorType::ConnectError,
                 };
                 Error::because(kind, "cannot connect", failure)
             })?;
-            if let Some(guess) = &self.guess
-                && guess.is_h2 != is_h2
-            {
-                guess.server.prefers_http1.store(!is_h2, Relaxed);
-                return Err(Error::explain(OTHER_PROTOCOL, "the server has agreed on another protocol"));
-            }
             return Ok(Stream::from(VirtualSocketStream::new(Box::new(Dialed(wire)))));
         }
         Ok(match address {

@@ -79,7 +79,7 @@ impl Probe for HttpCheck {
             .map(|origination| (Arc::clone(&origination.http), origination.server_name(address)));
         if self.introduction.is_some() || secured.is_some() {
             let introduction = self.introduction.clone().unwrap_or_default();
-            peer.options.custom_l4 = Some(Arc::new(Dial { introduction, secured, guess: None }));
+            peer.options.custom_l4 = Some(Arc::new(Dial { introduction, secured }));
         }
         let (mut session, _) =
             self.connector.get_http_session(&peer).await.map_err(|error| match error.etype() {

@@ -8,7 +8,7 @@ mod tcp;
 mod tls;
 mod udp;
 
-pub(crate) use dial::{Dial, Guess, OTHER_PROTOCOL};
+pub(crate) use dial::Dial;
 pub use grpc::GrpcCheck;
 pub use http::HttpCheck;
 pub use tcp::TcpCheck;

@@ -1,7 +1,7 @@
-//! Answers of our own, as HTTP/1.1 writes them.
+//! Answers of our own, as HTTP/1.1 and HTTP/2 have them.
 
 use crate::access_log::Why;
-use http::StatusCode;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 /// The text that goes with a status.
 pub(super) fn body(status: u16) -> String {
@@ -18,6 +18,23 @@ pub(super) struct Said<'a> {
     pub(super) hsts: Option<&'a str>,
     /// The body, where it is not the status in words.
     pub(super) proof: Option<&'a str>,
+}
+
+/// The fields of an answer whose body has this length.
+pub(super) fn fields(status: u16, said: Said<'_>, length: usize) -> HeaderMap {
+    let mut fields = HeaderMap::with_capacity(8);
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    for (name, value) in [(header::LOCATION, said.location), (header::STRICT_TRANSPORT_SECURITY, said.hsts)] {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+            fields.insert(name, value);
+        }
+    }
+    if status == 503 {
+        fields.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    fields
 }
 
 /// Writes the answer to a request that ended for this reason, and says how long its body is.

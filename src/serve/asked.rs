@@ -45,12 +45,19 @@ impl<'a, F> Asked<'a, F> {
 
 impl<'a> From<&'a RequestHeader> for Asked<'a, HeaderMap> {
     fn from(head: &'a RequestHeader) -> Self {
+        let path_and_query = String::from_utf8_lossy(head.raw_path());
+        Self { path_and_query, ..Self::from(&**head) }
+    }
+}
+
+impl<'a> From<&'a http::request::Parts> for Asked<'a, HeaderMap> {
+    fn from(head: &'a http::request::Parts) -> Self {
         let length = head.headers.text(&header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
         Self {
             method: &head.method,
             host: forwarding::host(&head.uri, &head.headers),
             path: head.uri.path(),
-            path_and_query: String::from_utf8_lossy(head.raw_path()),
+            path_and_query: Cow::Borrowed(head.uri.path_and_query().map_or("/", |target| target.as_str())),
             query: head.uri.query().unwrap_or_default(),
             protocol: match head.version {
                 Version::HTTP_10 => "HTTP/1.0",

@@ -2,20 +2,16 @@
 
 use super::exchange::is_idempotent;
 use crate::access_log::Why;
-use crate::config::plan::{self, ServerProtocol};
+use crate::config::plan;
 use crate::origination::Origination;
 use crate::pool::Server;
 use crate::units::Address;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::ALPN;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
-/// Requests on one connection to a server at a time; as many as most servers allow, whose own limit is kept to.
-const STREAMS: usize = 100;
 /// The engine's word for broken chunked framing; it exports no name for it.
 const INVALID_CHUNK: &str = "InvalidChunk";
 
@@ -23,7 +19,6 @@ const INVALID_CHUNK: &str = "InvalidChunk";
 pub(super) fn peer(
     server: &Server,
     pool: &plan::Pool,
-    h2: bool,
     has_body: bool,
     origination: Option<&Arc<Origination>>,
 ) -> Result<Box<HttpPeer>> {
@@ -35,34 +30,15 @@ pub(super) fn peer(
     // One set of connections for each server: another pool's timeouts and another life of the same
     // address are another matter.
     let secured = origination.map_or(0, |origination| origination.id);
-    let speaks_h2 = speaks_h2(pool.protocol, server);
-    peer.group_key = u64::from(speaks_h2) << 62 | u64::from(secured) << 32 | u64::from(server.id());
+    peer.group_key = u64::from(secured) << 32 | u64::from(server.id());
     let options = &mut peer.options;
-    if speaks_h2 {
-        // To the engine the connection is a plain one, where this means by prior knowledge.
-        options.alpn = ALPN::H2;
-        options.max_h2_streams = STREAMS;
-    }
     options.connection_timeout = Some(timeouts.connect);
     options.total_connection_timeout = Some(timeouts.connect);
     if has_body {
         options.write_timeout = Some(timeouts.stream_idle);
     }
     options.idle_timeout = Some(super::keepalive(timeouts, server));
-    if h2 || speaks_h2 {
-        // An HTTP/2 stream cannot be interrupted with an answer from below; here it can.
-        options.read_timeout = Some(timeouts.response_header.max(timeouts.stream_idle));
-    }
     Ok(Box::new(peer))
-}
-
-/// Whether the engine is to speak HTTP/2 with this server: it must know before it connects.
-pub(super) fn speaks_h2(protocol: ServerProtocol, server: &Server) -> bool {
-    match protocol {
-        ServerProtocol::Http1 => false,
-        ServerProtocol::H2 => true,
-        ServerProtocol::Auto => !server.prefers_http1.load(Relaxed),
-    }
 }
 
 /// Changes a request's fields in place. The engine's own way parses each name again and keeps a second

@@ -12,16 +12,12 @@ use crate::metrics::{RequestNames, RequestPlace};
 use crate::pool::{Lease, NoServer, Pool, Query, RetryReason, Server, Tried};
 use crate::snapshot::{Entry, Listener};
 use http::{HeaderMap, Method, header};
-use pingora::http::RequestHeader;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Kept-alive connections that a server had just closed; after so many the server itself is doubted.
 const STALE_TRIES: u32 = 2;
-
-/// Protocols of servers guessed wrong; a server that changes its mind more often while one request waits is at fault.
-const WRONG_GUESSES: u32 = 4;
 
 /// Where a request goes.
 #[derive(Debug)]
@@ -41,8 +37,6 @@ pub(super) struct Destination {
     pub(super) tries: u32,
     /// Tries that met a kept-alive connection the server had just closed.
     pub(super) stale: u32,
-    /// Connections whose protocol was guessed wrong; they are no tries.
-    guesses: u32,
     pub(super) try_started: Instant,
 }
 
@@ -74,8 +68,6 @@ pub(crate) struct Exchange {
     /// What an authority that asks is answered with.
     pub(super) proof: Option<Arc<str>>,
     recorded: bool,
-    /// What an interrupted HTTP/2 stream's record needs, its session being gone.
-    pub(super) summary: Option<Box<RequestHeader>>,
 }
 
 impl Exchange {
@@ -100,8 +92,16 @@ impl Exchange {
             location: None,
             proof: None,
             recorded: false,
-            summary: None,
         }
+    }
+
+    /// The exchange of a request that has come in by this seat.
+    pub(super) fn begin(live: &Arc<Live>, seat: &Arc<Seat>) -> Self {
+        seat.taken.store(true, Relaxed);
+        let mut exchange = Self::new(live);
+        exchange.seat = Some(Arc::clone(seat));
+        exchange.find_listener();
+        exchange
     }
 
     /// The first reason stands: later ones are its consequences.
@@ -201,7 +201,6 @@ impl Exchange {
             server: None,
             tries: 0,
             stale: 0,
-            guesses: 0,
             try_started: self.started,
         });
         Ok(())
@@ -307,14 +306,6 @@ impl Exchange {
             self.fail(why);
         }
         retry
-    }
-
-    /// After a server has agreed on another protocol than it did before: whether to connect to the same one again, now
-    /// that this is known. The lease stays.
-    pub(super) fn may_guess_again(&mut self) -> bool {
-        let Some(destination) = &mut self.destination else { return false };
-        destination.guesses += 1;
-        destination.guesses <= WRONG_GUESSES
     }
 
     /// After a reset before any response to a request that may be repeated: whether to send it again.
@@ -440,16 +431,14 @@ impl Exchange {
 }
 
 impl Drop for Exchange {
-    /// What ends without the engine's last hook: an interrupted HTTP/2 stream, a panic, a stopped runtime.
+    /// What ends without the engine's last hook: a panic, a stopped runtime.
     fn drop(&mut self) {
         if !self.broke_off() {
             return;
         }
         let answered = self.seat.as_ref().is_some_and(|seat| seat.answered.load(Relaxed));
         let status = if answered { 200 } else { self.why.status() };
-        let summary = self.summary.take();
-        let asked: Option<Asked<'_, HeaderMap>> = summary.as_deref().map(Asked::from);
-        self.record(status, asked.as_ref(), (0, 0));
+        self.record(status, None::<&Asked<'_, HeaderMap>>, (0, 0));
     }
 }
 

@@ -9,17 +9,15 @@ use super::forwarding;
 use super::introduction::{introduce, tell_engine_to_end};
 use super::response::{end_servers_hop, is_ambiguous};
 use crate::access_log::Why;
-use crate::config::plan::ServerProtocol;
 use crate::control::Live;
 use crate::edge::SEAT;
-use crate::probe::{Dial, Guess, OTHER_PROTOCOL};
+use crate::probe::Dial;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
-use pingora::protocols::http::HttpTask;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
@@ -58,60 +56,12 @@ impl Proxy {
     }
 }
 
-fn is_grpc(request: &RequestHeader) -> bool {
-    let kind = request.headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes());
-    request.version == Version::HTTP_2
-        && kind
-            .and_then(|kind| kind.strip_prefix(b"application/grpc"))
-            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
-}
-
-/// The status in gRPC's words, as its document "HTTP to gRPC Status Code Mapping" has it.
-fn grpc_status_of(status: u16) -> u8 {
-    match status {
-        400 | 431 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502 | 503 | 504 => 14,
-        _ => 2,
-    }
-}
-
-/// Answers a gRPC call with a head alone, which is its trailers too.
-async fn write_grpc_answer(session: &mut Session, why: Why) -> Result<()> {
-    let mut response = ResponseHeader::build(200, Some(3))?;
-    response.insert_header(header::CONTENT_TYPE, "application/grpc")?;
-    response.insert_header("grpc-status", grpc_status_of(why.status()).to_string())?;
-    response.insert_header("grpc-message", format!("evenkeel: {}", why.as_str()))?;
-    // The session's own `write_response_header` forgets that this is the end.
-    session.write_response_tasks(vec![HttpTask::Header(Box::new(response), true)]).await.map(drop)
-}
-
-/// What a gRPC call ended with; a number that is none of theirs is told as such.
-fn grpc_status(fields: &http::HeaderMap) -> Option<u8> {
-    let status = fields.get("grpc-status")?.to_str().ok();
-    Some(status.and_then(|status| status.parse().ok()).unwrap_or(u8::MAX))
-}
-
 async fn write_answer(session: &mut Session, why: Why, said: Said<'_>) -> Result<()> {
     let status = why.status();
-    if is_grpc(session.req_header()) && said.location.is_none() {
-        return write_grpc_answer(session, why).await;
-    }
     let body = said.proof.map_or_else(|| answer::body(status), str::to_owned);
     let mut response = ResponseHeader::build(status, Some(5))?;
-    response.insert_header(header::CONTENT_TYPE, "text/plain")?;
-    response.insert_header(header::CONTENT_LENGTH, body.len())?;
-    response.insert_header(header::CACHE_CONTROL, "no-store")?;
-    if let Some(location) = said.location {
-        response.insert_header(header::LOCATION, location)?;
-    }
-    if let Some(hsts) = said.hsts {
-        response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
-    }
-    if status == 503 {
-        response.insert_header(header::RETRY_AFTER, "1")?;
+    for (name, value) in &answer::fields(status, said, body.len()) {
+        response.insert_header(name, value)?;
     }
     let bodiless = session.req_header().method == http::Method::HEAD;
     session.write_response_header(Box::new(response), bodiless).await?;
@@ -141,9 +91,6 @@ impl ProxyHttp for Proxy {
         exchange.find_listener();
         if let Some(listener) = &exchange.listener {
             session.set_read_timeout(Some(listener.plan.timeouts.request_body));
-        }
-        if session.req_header().version == Version::HTTP_2 {
-            exchange.summary = Some(Box::new(session.req_header().clone()));
         }
         Ok(())
     }
@@ -175,17 +122,10 @@ impl ProxyHttp for Proxy {
         }
         let Some(pool) = exchange.pool().cloned() else { return Ok(false) };
         let timeouts = &pool.plan.timeouts;
-        if session.req_header().version == Version::HTTP_2 {
-            // An HTTP/1 write that stalls is interrupted by the watch, without a timer for each.
-            session.set_write_timeout(Some(timeouts.stream_idle));
-        }
         if session.is_body_empty() {
             exchange.body_complete = true;
             exchange.due = Some(exchange.started + timeouts.request);
             seat.watch.deadline(timeouts.request, Why::RequestTimeout);
-        } else if session.req_header().version == Version::HTTP_2 {
-            // The engine's read timeout is for HTTP/1 only.
-            seat.watch.quiet(listener.plan.timeouts.request_body, Why::RequestBodyTimeout);
         }
         Ok(false)
     }
@@ -200,28 +140,17 @@ impl ProxyHttp for Proxy {
         let Some((destination, lease)) = lease else {
             return Error::e_explain(ErrorType::InternalError, "a pick without a lease");
         };
-        let h2 = session.req_header().version == Version::HTTP_2;
         let has_body = !session.is_body_empty();
         let origination = destination.pool.origination.load_full();
         let plan = &destination.pool.plan;
-        let mut peer = peer(lease.server(), plan, h2, has_body, origination.as_ref())?;
+        let mut peer = peer(lease.server(), plan, has_body, origination.as_ref())?;
         let secured = origination.map(|origination| {
-            let config = match plan.protocol {
-                ServerProtocol::Http1 => &origination.http,
-                ServerProtocol::H2 => &origination.h2,
-                ServerProtocol::Auto => &origination.auto,
-            };
-            (Arc::clone(config), origination.server_name(lease.server().address()))
-        });
-        let guess = (plan.protocol == ServerProtocol::Auto).then(|| Guess {
-            server: Arc::clone(lease.server()),
-            // As the peer was told, not as it may be by now.
-            is_h2: peer.options.alpn.get_min_http_version() == 2,
+            (Arc::clone(&origination.http), origination.server_name(lease.server().address()))
         });
         if let Some(version) = destination.pool.plan.proxy_protocol {
             introduce(&mut peer, version, session.client_addr(), session.server_addr(), secured);
         } else if secured.is_some() {
-            peer.options.custom_l4 = Some(Arc::new(Dial { introduction: Vec::new(), secured, guess }));
+            peer.options.custom_l4 = Some(Arc::new(Dial { introduction: Vec::new(), secured }));
         }
         Ok(peer)
     }
@@ -263,7 +192,6 @@ impl ProxyHttp for Proxy {
         let why = match error.etype() {
             ErrorType::ConnectTimedout => Why::ConnectTimeout,
             ErrorType::TLSHandshakeFailure => Why::ServerTls,
-            kind if *kind == OTHER_PROTOCOL => Why::ServerTls,
             _ => Why::ConnectFailed,
         };
         let interrupted = exchange.seat.as_ref().and_then(|seat| seat.watch.interrupted());
@@ -273,7 +201,6 @@ impl ProxyHttp for Proxy {
                 exchange.give_back();
                 false
             }
-            None if *error.etype() == OTHER_PROTOCOL && exchange.may_guess_again() => true,
             None => exchange.connect_failed(why),
         };
         debug!(%error, retry, "cannot connect");
@@ -284,7 +211,7 @@ impl ProxyHttp for Proxy {
     async fn request_body_filter(
         &self,
         session: &mut Session,
-        body: &mut Option<Bytes>,
+        _: &mut Option<Bytes>,
         end_of_stream: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
@@ -296,10 +223,6 @@ impl ProxyHttp for Proxy {
         }
         if !end_of_stream {
             return Ok(());
-        }
-        // An empty last DATA frame would be written as a second end of chunks (pingora#935).
-        if body.as_ref().is_some_and(Bytes::is_empty) {
-            *body = None;
         }
         let Some(destination) = &exchange.destination else { return Ok(()) };
         let timeouts = &destination.pool.plan.timeouts;
@@ -341,8 +264,6 @@ impl ProxyHttp for Proxy {
         if can_be_repeated(session) && exchange.status_is_retried(status) {
             return Error::e_explain(TRY_ELSEWHERE, "a status that is retried");
         }
-        // An answer without a body says it here.
-        exchange.grpc_status = grpc_status(&response.headers);
         exchange.first_byte.get_or_insert_with(|| exchange.started.elapsed());
         if let (Some(seat), Some(pool)) = (&exchange.seat, exchange.pool()) {
             let timeouts = &pool.plan.timeouts;
@@ -350,16 +271,6 @@ impl ProxyHttp for Proxy {
             seat.watch.quiet(timeouts.stream_idle, Why::StreamIdle);
         }
         end_servers_hop(response);
-        Ok(())
-    }
-
-    fn upstream_response_trailer_filter(
-        &self,
-        _: &mut Session,
-        trailers: &mut http::HeaderMap,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
-        exchange.grpc_status = grpc_status(trailers).or(exchange.grpc_status);
         Ok(())
     }
 
@@ -389,20 +300,6 @@ impl ProxyHttp for Proxy {
             session.set_keepalive(None);
         }
         Ok(())
-    }
-
-    fn response_body_filter(
-        &self,
-        _: &mut Session,
-        _: &mut Option<Bytes>,
-        _: bool,
-        exchange: &mut Exchange,
-    ) -> Result<Option<Duration>> {
-        // An HTTP/2 stream's bytes go through a connection it shares, which does not know whose they are.
-        if let Some(seat) = &exchange.seat {
-            seat.watch.touch();
-        }
-        Ok(None)
     }
 
     fn error_while_proxy(

@@ -29,7 +29,7 @@ pub(super) fn introduce(
     let [source, destination] = [client, listener].map(|address| address?.as_inet().copied());
     let introduction = proxy_header::write(version, About::client(source, destination));
     peer.group_key = NEXT_OF_ITS_OWN.fetch_add(1, Relaxed);
-    peer.options.custom_l4 = Some(Arc::new(Dial { introduction, secured, guess: None }));
+    peer.options.custom_l4 = Some(Arc::new(Dial { introduction, secured }));
     peer.options.idle_timeout = Some(Duration::ZERO);
 }
 

@@ -7,11 +7,15 @@ mod call;
 mod engine;
 mod exchange;
 mod forwarding;
+mod grpc;
 mod h1;
+mod h2;
 mod http;
 mod introduction;
+mod kept;
 mod refused;
 mod response;
+mod shared;
 mod tcp;
 mod udp;
 
@@ -21,10 +25,11 @@ pub(crate) use tcp::Carrier;
 
 use crate::config::plan::{PoolTimeouts, ServerProtocol};
 use crate::control::Live;
-use crate::edge::{Conn, Head, Next, Seat, Serve};
+use crate::edge::{Addresses, Conn, Head, Next, Seat, Serve, Stream};
 use crate::pool::Server;
 use crate::snapshot::Entry;
 use asked::Asked;
+use exchange::Exchange;
 use pingora::proxy::HttpProxy;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -49,26 +54,40 @@ impl Serve for Service {
         &self.engine
     }
 
-    /// Where servers speak HTTP/2, or may. The engine carries no upgrade over that, so where servers may choose, upgrades
-    /// are for us, who offer HTTP/1.1 only.
+    /// HTTP/1.0, whose responses have no chunks, unless servers speak HTTP/2.
     fn is_for_engine(&self, seat: &Seat, head: &Head) -> bool {
+        if head.is_http_11() {
+            return false;
+        }
         let snapshot = self.live.snapshot();
         let id = seat.client.listener;
-        let Some(listener) = snapshot.listener(id).filter(|listener| listener.has_h2) else { return false };
+        let Some(listener) = snapshot.listener(id).filter(|listener| listener.has_h2) else { return true };
         let pool = match &listener.entry {
             Entry::Pool(pool) => Some(pool),
             Entry::Routes(table) => table.find(&Asked::from(head).for_route()).map(|rule| &rule.pool),
             Entry::RedirectToHttps => None,
         };
-        match pool.map(|pool| pool.plan.protocol) {
-            None | Some(ServerProtocol::Http1) => false,
-            Some(ServerProtocol::H2) => true,
-            Some(ServerProtocol::Auto) => !head.asks_for_websocket(),
-        }
+        pool.is_none_or(|pool| pool.plan.protocol == ServerProtocol::Http1)
     }
 
     async fn serve(&self, conn: &mut Conn, head: Head) -> Next {
-        h1::serve(&self.live, conn, &head).await
+        let mut exchange = Exchange::begin(&self.live, &conn.seat);
+        let admitted = exchange.admit(&Asked::from(&head));
+        let may_be_h2 = exchange.pool().is_some_and(|pool| match pool.plan.protocol {
+            ServerProtocol::Http1 => false,
+            ServerProtocol::H2 => true,
+            // Upgrades are for HTTP/1.1, which is offered alone then.
+            ServerProtocol::Auto => !head.asks_for_websocket(),
+        });
+        // Boxed: most requests need less than this.
+        match may_be_h2 || !head.is_http_11() {
+            true => Box::pin(h2::serve_h1(exchange, admitted, conn, &head)).await,
+            false => h1::serve(exchange, admitted, conn, &head).await,
+        }
+    }
+
+    async fn serve_stream(&self, seat: Arc<Seat>, stream: Stream, addresses: Addresses) {
+        h2::serve(&self.live, seat, stream, addresses).await;
     }
 }
 

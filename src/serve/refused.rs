@@ -61,7 +61,8 @@ impl Tell for Reporter {
 
     fn tick(&self) {
         self.0.access_log.flush();
-        super::h1::kept::sweep();
+        super::kept::sweep();
+        super::shared::sweep();
     }
 }
 

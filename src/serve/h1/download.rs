@@ -1,10 +1,10 @@
 //! The response's way: its head and its body, from the server to the client; or a tunnel, if that is what it opens.
 
+use super::Relay;
 use super::response::{self, Form, To, Verdict};
-use super::{Relay, kept};
 use crate::access_log::Why;
 use crate::edge::{Buffer, Chunks, Duplex, Next};
-use crate::serve::keepalive;
+use crate::serve::{keepalive, kept};
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 

@@ -6,7 +6,6 @@
 //! while there are bytes in them. Decisions are the same ones, made in [`Exchange`].
 
 mod download;
-pub(super) mod kept;
 mod request;
 mod response;
 mod upload;
@@ -14,24 +13,27 @@ mod upload;
 use super::asked::Asked;
 use super::exchange::{Exchange, is_idempotent};
 use super::forwarding::{self, Peer};
-use super::{answer, introduction};
+use super::{answer, introduction, kept};
 use crate::access_log::Why;
-use crate::control::Live;
 use crate::edge::{Buffer, Conn, Head, Next, Seat, Socket, reach};
 use crate::proxy_header::{self, About};
-pub(super) use response::timeout;
+pub(super) use response::{Body as ResponseBody, Verdict, read_map, timeout};
 use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Instant;
 use tracing::debug;
 
 /// Serves a request, and says what becomes of the client's connection.
-pub(super) async fn serve(live: &Arc<Live>, conn: &mut Conn, head: &Head) -> Next {
-    let mut relay = Relay::new(live, conn, head);
-    let next = relay.run().await;
+pub(super) async fn serve(
+    exchange: Exchange,
+    admitted: Result<(), Why>,
+    conn: &mut Conn,
+    head: &Head,
+) -> Next {
+    let mut relay = Relay::new(exchange, conn, head);
+    let next = relay.run(admitted).await;
     relay.record();
     next
 }
@@ -68,12 +70,8 @@ struct Relay<'a> {
 }
 
 impl<'a> Relay<'a> {
-    fn new(live: &Arc<Live>, conn: &'a mut Conn, head: &'a Head) -> Self {
+    fn new(exchange: Exchange, conn: &'a mut Conn, head: &'a Head) -> Self {
         let seat = Arc::clone(&conn.seat);
-        seat.taken.store(true, Relaxed);
-        let mut exchange = Exchange::new(live);
-        exchange.seat = Some(Arc::clone(&seat));
-        exchange.find_listener();
         Self {
             conn,
             seat,
@@ -97,8 +95,8 @@ impl<'a> Relay<'a> {
         }
     }
 
-    async fn run(&mut self) -> Next {
-        match self.exchange.admit(&Asked::from(self.head)) {
+    async fn run(&mut self, admitted: Result<(), Why>) -> Next {
+        match admitted {
             Ok(()) => self.write_request(),
             Err(why) => return self.answer(why),
         }
@@ -188,16 +186,8 @@ impl<'a> Relay<'a> {
         let secured = origination
             .map(|origination| (Arc::clone(&origination.http), origination.server_name(server.address())));
         let limit = pool.plan.timeouts.connect;
-        let mut connecting = pin!(reach(server.address(), limit, introduction.as_deref(), secured));
-        let watch = &self.seat.watch;
-        let connected = poll_fn(|cx| {
-            watch.wake_by(cx.waker());
-            match watch.interrupted() {
-                Some(why) => Poll::Ready(Err(why)),
-                None => connecting.as_mut().poll(cx).map(Ok),
-            }
-        });
-        match connected.await? {
+        let reaching = reach(server.address(), limit, introduction.as_deref(), secured);
+        match self.seat.watch.heed(reaching).await? {
             Ok(socket) => {
                 self.server = Some(socket);
                 self.exchange.connected();

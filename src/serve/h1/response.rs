@@ -3,6 +3,7 @@
 use super::request::field;
 use crate::edge::Chunks;
 use crate::fields::{has_token, tokens};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use httparse::{Error, Header, ParserConfig, Response, Status};
 use std::mem::MaybeUninit;
 
@@ -14,7 +15,7 @@ const ONE_HOP: [&str; 3] = ["connection", "keep-alive", "proxy-connection"];
 
 /// How a response's body ends (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Body {
+pub(in crate::serve) enum Body {
     /// After so many bytes.
     Length(u64),
     /// After its last chunk.
@@ -25,27 +26,27 @@ pub(super) enum Body {
 
 /// What of a head the relay goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Form {
+pub(in crate::serve) struct Form {
     /// Bytes of the head, its empty line included.
-    pub(super) length: usize,
-    pub(super) status: u16,
-    pub(super) body: Body,
+    pub(in crate::serve) length: usize,
+    pub(in crate::serve) status: u16,
+    pub(in crate::serve) body: Body,
     /// Whether the server keeps the connection.
-    pub(super) keeps: bool,
+    pub(in crate::serve) keeps: bool,
     /// Seconds for which it does, as `Keep-Alive: timeout=5` says.
-    pub(super) hint: Option<u32>,
+    pub(in crate::serve) hint: Option<u32>,
 }
 
 impl Form {
     /// An interim response, which another one follows (RFC 9110 section 15.2).
-    pub(super) fn is_interim(&self) -> bool {
+    pub(in crate::serve) fn is_interim(&self) -> bool {
         (100..200).contains(&self.status) && self.status != 101
     }
 }
 
 /// What the bytes read so far amount to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(in crate::serve) enum Verdict {
     /// More bytes are needed.
     Partial,
     Complete(Form),
@@ -69,6 +70,82 @@ pub(super) struct To<'a> {
 /// Judges a head, and writes it to `out` as the client gets it. Fields keep their order and the capitalization
 /// they came with.
 pub(super) fn read(bytes: &[u8], to: To<'_>, out: &mut Vec<u8>) -> Verdict {
+    parse(bytes, to, |head| {
+        let status = head.form.status;
+        let digits = [status / 100, status / 10 % 10, status % 10].map(|digit| b'0' + digit as u8);
+        for part in [b"HTTP/1.1 ", &digits[..], b" ", head.reason.as_bytes(), b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+        for (name, value) in head.staying() {
+            field(name.as_bytes(), value, out);
+        }
+        if let Some(hsts) = to.hsts
+            && status >= 200
+            && values(head.fields, "strict-transport-security").next().is_none()
+        {
+            field(b"Strict-Transport-Security", hsts.as_bytes(), out);
+        }
+        if status == 101 {
+            out.extend_from_slice(b"Connection: Upgrade\r\n");
+        } else if !head.form.is_interim() && (to.closes || head.form.body == Body::UntilClose) {
+            out.extend_from_slice(b"Connection: close\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+    })
+}
+
+/// Judges a head, and adds its fields to `map` as an HTTP/2 client gets them: without those that frame a body in HTTP/1.1
+/// (RFC 9113 section 8.2.2).
+pub(in crate::serve) fn read_map(bytes: &[u8], head_request: bool, map: &mut HeaderMap) -> Verdict {
+    let to = To { head_request, websocket: false, closes: false, hsts: None };
+    parse(bytes, to, |head| {
+        map.reserve(head.fields.len());
+        for (name, value) in head.staying() {
+            let is = |other: &str| name.eq_ignore_ascii_case(other);
+            if is("transfer-encoding") || is("upgrade") {
+                continue;
+            }
+            // The parser has let nothing else pass.
+            if let (Ok(name), Ok(value)) =
+                (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value))
+            {
+                map.append(name, value);
+            }
+        }
+    })
+}
+
+/// A head that may go on.
+struct Head<'h, 'b> {
+    fields: &'h [Header<'b>],
+    reason: &'b str,
+    seen: Seen,
+    form: Form,
+}
+
+impl<'b> Head<'_, 'b> {
+    /// What is not about the server's own connection.
+    fn staying(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> {
+        self.fields.iter().map(|header| (header.name, header.value)).filter(|(name, _)| {
+            let is = |other: &str| name.eq_ignore_ascii_case(other);
+            let is_nominated = || {
+                self.seen.has_connection
+                    && tokens(values(self.fields, "connection"))
+                        .any(|token| token.eq_ignore_ascii_case(name.as_bytes()))
+                    && !is("content-length")
+                    && !is("transfer-encoding")
+            };
+            // Where both are given, chunks are what counts (RFC 9112 section 6.3).
+            let is_overruled = || self.seen.is_chunked && is("content-length");
+            // What a 101 nominates is what it switches to.
+            let is_dropped = || ONE_HOP.into_iter().any(is) || (self.form.status != 101 && is_nominated());
+            !is_dropped() && !is_overruled()
+        })
+    }
+}
+
+/// Judges a head, and hands it on if it may.
+fn parse(bytes: &[u8], to: To<'_>, take: impl FnOnce(&Head<'_, '_>)) -> Verdict {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = Response::new(&mut []);
     let parsed =
@@ -103,39 +180,8 @@ pub(super) fn read(bytes: &[u8], to: To<'_>, out: &mut Vec<u8>) -> Verdict {
         false => seen.has_connection && has_token(connection(), "keep-alive"),
     };
     let form = Form { length, status, body, keeps, hint: seen.hint };
-
-    let digits = [status / 100, status / 10 % 10, status % 10].map(|digit| b'0' + digit as u8);
-    for part in [b"HTTP/1.1 ", &digits[..], b" ", response.reason.unwrap_or_default().as_bytes(), b"\r\n"] {
-        out.extend_from_slice(part);
-    }
-    for header in response.headers.iter() {
-        let is = |other: &str| header.name.eq_ignore_ascii_case(other);
-        let is_nominated = || {
-            seen.has_connection
-                && tokens(connection()).any(|token| token.eq_ignore_ascii_case(header.name.as_bytes()))
-                && !is("content-length")
-                && !is("transfer-encoding")
-        };
-        // Where both are given, chunks are what counts (RFC 9112 section 6.3).
-        let is_overruled = || seen.is_chunked && is("content-length");
-        // What a 101 nominates is what it switches to.
-        let is_dropped = || ONE_HOP.into_iter().any(is) || (status != 101 && is_nominated());
-        if !is_dropped() && !is_overruled() {
-            field(header.name.as_bytes(), header.value, out);
-        }
-    }
-    if let Some(hsts) = to.hsts
-        && status >= 200
-        && values(response.headers, "strict-transport-security").next().is_none()
-    {
-        field(b"Strict-Transport-Security", hsts.as_bytes(), out);
-    }
-    if status == 101 {
-        out.extend_from_slice(b"Connection: Upgrade\r\n");
-    } else if !form.is_interim() && (to.closes || body == Body::UntilClose) {
-        out.extend_from_slice(b"Connection: close\r\n");
-    }
-    out.extend_from_slice(b"\r\n");
+    let reason = response.reason.unwrap_or_default();
+    take(&Head { fields: response.headers, reason, seen, form });
     Verdict::Complete(form)
 }
 

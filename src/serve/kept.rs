@@ -29,7 +29,7 @@ pub(super) fn put(key: Key, socket: Socket, within: Duration) {
 }
 
 /// Closes what is too old, and what its server has closed. Cheap to call often.
-pub(in crate::serve) fn sweep() {
+pub(super) fn sweep() {
     KEPT.with_borrow_mut(|kept| {
         let now = Instant::now();
         if now >= kept.next_sweep {

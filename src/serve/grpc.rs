@@ -1,0 +1,115 @@
+//! What gRPC puts into HTTP's fields ("gRPC over HTTP2", the protocol's document). Pure.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use std::time::Duration;
+
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// Whether an HTTP/2 request is a call.
+pub(super) fn is_call(fields: &HeaderMap) -> bool {
+    let kind = fields.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.and_then(|kind| kind.strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// How long its client waits for it: a whole number of at most eight digits, and a unit.
+pub(super) fn timeout(fields: &HeaderMap) -> Option<Duration> {
+    let text = fields.get(&GRPC_TIMEOUT)?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let is_number = (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = digits.parse().ok().filter(|_| is_number)?;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+/// What a call ended with; a number that is none of theirs is told as such.
+pub(super) fn status(fields: &HeaderMap) -> Option<u8> {
+    let status = fields.get(&GRPC_STATUS)?.to_str().ok();
+    Some(status.and_then(|status| status.parse().ok()).unwrap_or(u8::MAX))
+}
+
+/// The client's own deadline has passed.
+pub(super) const DEADLINE_EXCEEDED: u8 = 4;
+
+/// An HTTP status in gRPC's words, as its document "HTTP to gRPC Status Code Mapping" has it.
+pub(super) fn status_for(status: u16) -> u8 {
+    match status {
+        400 | 431 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}
+
+/// The fields that tell a client so, at the end of a call or in place of it.
+pub(super) fn trailers(status: u8, message: &str) -> HeaderMap {
+    let mut fields = HeaderMap::with_capacity(4);
+    fields.insert(&GRPC_STATUS, HeaderValue::from(u16::from(status)));
+    if let Ok(message) = HeaderValue::try_from(format!("evenkeel: {message}")) {
+        fields.insert(&GRPC_MESSAGE, message);
+    }
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(name: &'static str, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(HeaderName::from_static(name), value.parse().unwrap())])
+    }
+
+    #[test]
+    fn a_call_is_known_by_its_content_type() {
+        for (kind, is) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;charset=x", true),
+            ("application/grpc-web", false),
+            ("application/json", false),
+        ] {
+            assert_eq!(is_call(&fields("content-type", kind)), is, "{kind}");
+        }
+        assert!(!is_call(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_clients_deadline_is_read_and_nonsense_is_none() {
+        for (text, expected) in [
+            ("1H", Some(Duration::from_secs(3600))),
+            ("2M", Some(Duration::from_secs(120))),
+            ("3S", Some(Duration::from_secs(3))),
+            ("4m", Some(Duration::from_millis(4))),
+            ("99999999u", Some(Duration::from_micros(99_999_999))),
+            ("5n", Some(Duration::from_nanos(5))),
+            ("100000000S", None),
+            ("S", None),
+            ("5", None),
+            ("-5S", None),
+            ("5s", None),
+            ("", None),
+        ] {
+            assert_eq!(timeout(&fields("grpc-timeout", text)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_status_is_read_and_written() {
+        assert_eq!(status(&trailers(14, "all_full")), Some(14));
+        assert_eq!(trailers(4, "x").get("grpc-message").unwrap(), "evenkeel: x");
+        assert_eq!(status(&fields("grpc-status", "999")), Some(u8::MAX));
+        assert_eq!(status(&HeaderMap::new()), None);
+        assert_eq!([404, 503, 500].map(status_for), [12, 14, 2]);
+    }
+}

@@ -1,0 +1,498 @@
+//! Serves a request where the client or the server speaks HTTP/2, or the server may.
+//!
+//! As in [`h1`](super::h1) one future drives both directions, connections to servers are the core's own, and decisions
+//! are made in [`Exchange`]. A server's connection is shared where it speaks HTTP/2, and the same ones are used as by
+//! HTTP/1.1 clients where it does not.
+
+mod body;
+mod client;
+mod client_h1;
+mod connect;
+mod over_h1;
+mod over_h2;
+mod server;
+
+use super::answer;
+use super::asked::Asked;
+use super::exchange::{Exchange, is_idempotent, remaining};
+use super::forwarding::{self, Peer};
+use super::grpc;
+use crate::access_log::Why;
+use crate::config::plan::ServerProtocol;
+use crate::control::Live;
+use crate::edge::{Addresses, Conn, Head, Next, Seat, Stream};
+use body::Body;
+use bytes::Bytes;
+use client::{Client, Http2};
+use client_h1::Http1;
+use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode, Version, header};
+use server::{Answer, Data, Failure, Server};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+/// How long a client has to take an answer of ours.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Serves an HTTP/2 client's request.
+pub(super) async fn serve(live: &Arc<Live>, seat: Arc<Seat>, stream: Stream, addresses: Addresses) {
+    let (client, head) = Http2::new(stream);
+    let has_body = client.has_body();
+    let mut exchange = Exchange::begin(live, &seat);
+    let admitted = exchange.admit(&Asked::from(&head));
+    let mut relay = Relay::new(exchange, seat, addresses, client, head, has_body);
+    relay.run(admitted).await;
+    relay.record();
+}
+
+/// Serves the request of a client that does not speak HTTP/2, where the server may, and says what becomes of the client's
+/// connection.
+pub(super) async fn serve_h1(
+    exchange: Exchange,
+    admitted: Result<(), Why>,
+    conn: &mut Conn,
+    head: &Head,
+) -> Next {
+    let (seat, addresses) = (Arc::clone(&conn.seat), conn.addresses());
+    let has_body = !conn.is_request_over();
+    let client = Http1::new(conn, head);
+    let mut relay = Relay::new(exchange, seat, addresses, client, client_h1::parts(head), has_body);
+    relay.run(admitted).await;
+    relay.record();
+    relay.client.next()
+}
+
+/// One request under way.
+struct Relay<C: Client> {
+    seat: Arc<Seat>,
+    /// Of the client's connection, as its server may be told.
+    addresses: Addresses,
+    client: C,
+    head: Parts,
+    exchange: Exchange,
+    has_body: bool,
+    body: Body,
+    server: Option<Server>,
+    is_uploaded: bool,
+    /// The server takes nothing more of the request; it may have answered.
+    is_refused: bool,
+    /// All of the request was put.
+    is_put: bool,
+    waits_for_server: bool,
+    is_grpc: bool,
+    /// When a gRPC client gives its call up.
+    call_due: Option<Instant>,
+    status: u16,
+    bytes_out: u64,
+}
+
+impl<C: Client> Relay<C> {
+    fn new(
+        exchange: Exchange,
+        seat: Arc<Seat>,
+        addresses: Addresses,
+        client: C,
+        head: Parts,
+        has_body: bool,
+    ) -> Self {
+        let is_grpc = head.version == Version::HTTP_2 && grpc::is_call(&head.headers);
+        let call_due = match is_grpc {
+            true => grpc::timeout(&head.headers).and_then(|within| exchange.started.checked_add(within)),
+            false => None,
+        };
+        Self {
+            seat,
+            addresses,
+            client,
+            exchange,
+            has_body,
+            body: Body::new(false, !has_body),
+            server: None,
+            is_uploaded: false,
+            is_refused: false,
+            is_put: false,
+            waits_for_server: false,
+            is_grpc,
+            call_due,
+            status: 0,
+            bytes_out: 0,
+            head,
+        }
+    }
+
+    async fn run(&mut self, admitted: Result<(), Why>) {
+        match admitted {
+            Ok(()) => self.prepare(),
+            Err(why) => return self.answer(why).await,
+        }
+        loop {
+            if let Err(why) = self.exchange.ensure_lease() {
+                return self.answer(why).await;
+            }
+            let reused = match self.connect().await {
+                Ok(reused) => reused,
+                Err(why) if self.seat.watch.interrupted().is_none() && self.exchange.connect_failed(why) => {
+                    continue;
+                }
+                Err(why) => return self.answer(why).await,
+            };
+            match poll_fn(|cx| self.poll_head(cx)).await {
+                Ok(answer) => {
+                    if self.can_be_repeated() && self.exchange.status_is_retried(answer.status.as_u16()) {
+                        self.rewind();
+                        continue;
+                    }
+                    return self.pass_on(answer).await;
+                }
+                Err(failure) => {
+                    let may_be_sent_again = match failure.why {
+                        Why::ServerReset if failure.is_untouched => self.body.is_repeatable,
+                        Why::ServerReset => self.can_be_repeated(),
+                        _ => false,
+                    };
+                    if may_be_sent_again && self.exchange.send_again(reused || failure.is_untouched) {
+                        self.rewind();
+                        continue;
+                    }
+                    if let Some(server) = &self.server
+                        && matches!(failure.why, Why::ResponseHeaderTimeout | Why::RequestTimeout)
+                    {
+                        server.doubt();
+                    }
+                    self.exchange.detail = failure.detail.or(self.exchange.detail);
+                    return self.answer(failure.why).await;
+                }
+            }
+        }
+    }
+
+    /// Makes the request's head what a server is to get, and sets the first limits.
+    fn prepare(&mut self) {
+        let (Some(listener), Some(pool)) = (&self.exchange.listener, self.exchange.pool()) else { return };
+        let peer = Peer::from(&*self.seat.client);
+        let id = self.exchange.request_id.as_deref().unwrap_or_default();
+        forwarding::tell_map(&mut self.head.headers, peer, &listener.plan.trusted_proxies, id);
+        // A server that speaks HTTP/2 may say that it has not touched a request, whatever the method.
+        let is_repeatable = is_idempotent(&self.head.method) || pool.plan.protocol != ServerProtocol::Http1;
+        self.body = Body::new(is_repeatable, !self.has_body);
+        let watch = &self.seat.watch;
+        if self.has_body {
+            watch.quiet(listener.plan.timeouts.request_body, Why::RequestBodyTimeout);
+            if let Some(due) = self.call_due {
+                watch.deadline(due.saturating_duration_since(Instant::now()), Why::RequestTimeout);
+            }
+        } else {
+            self.limit_head(self.exchange.started + pool.plan.timeouts.request);
+        }
+    }
+
+    /// The response's head is due by then, or when the client gives up.
+    fn limit_head(&mut self, due: Instant) {
+        let due = self.call_due.map_or(due, |call_due| call_due.min(due));
+        self.exchange.due = Some(due);
+        self.seat.watch.deadline(due.saturating_duration_since(Instant::now()), Why::RequestTimeout);
+    }
+
+    /// The next try begins at the beginning.
+    fn rewind(&mut self) {
+        self.server = None;
+        self.body.rewind();
+        self.is_uploaded = false;
+        self.is_refused = false;
+        self.is_put = false;
+        // How long the last server might take is not the next one's limit.
+        if let Some(due) = self.exchange.due {
+            let within = due.saturating_duration_since(Instant::now());
+            self.seat.watch.deadline(within, Why::RequestTimeout);
+        }
+    }
+
+    /// RFC 9110 section 9.2.2: only what does no harm twice, and only with its body still at hand.
+    fn can_be_repeated(&self) -> bool {
+        is_idempotent(&self.head.method) && self.body.is_repeatable
+    }
+
+    /// Sends the request and reads the response's head.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Failure>> {
+        self.heed_interruption(cx)?;
+        self.upload(cx)?;
+        loop {
+            let Some(server) = &mut self.server else { return Poll::Ready(Err(Why::Internal.into())) };
+            match server.poll_head(cx) {
+                Poll::Ready(Ok(answer)) => {
+                    self.seat.watch.touch();
+                    let is_interim = answer.status.is_informational();
+                    if !is_interim {
+                        return Poll::Ready(Ok(answer));
+                    }
+                    if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+                        return Poll::Ready(Err(Failure::malformed("an upgrade nobody asked for")));
+                    }
+                    self.client.interim(answer.status, answer.fields);
+                    if let Poll::Ready(Err(why)) = self.client.poll_flush(cx) {
+                        return Poll::Ready(Err(self.seat.watch.interrupted().unwrap_or(why).into()));
+                    }
+                }
+                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                Poll::Pending => break,
+            }
+        }
+        if self.client.poll_left(cx).is_ready() {
+            return Poll::Ready(Err(Why::ClientAborted.into()));
+        }
+        Poll::Pending
+    }
+
+    /// Moves as much of the request's body as moves now.
+    fn upload(&mut self, cx: &mut Context<'_>) -> Result<(), Why> {
+        if self.is_uploaded || self.is_refused {
+            return Ok(());
+        }
+        let limit = self.exchange.listener.as_ref().map_or(0, |listener| listener.plan.limits.request_body);
+        let Some(server) = &mut self.server else { return Err(Why::Internal) };
+        loop {
+            // What is here of the body goes out with the head.
+            let mut waits_for_client = false;
+            while !self.is_put && server.has_room() {
+                match self.body.poll_next(cx, &mut self.client, limit) {
+                    Poll::Ready(Ok(Some(bytes))) => {
+                        server.put(bytes);
+                        self.seat.watch.touch();
+                    }
+                    Poll::Ready(Ok(None)) => {
+                        server.finish(self.client.take_trailers());
+                        self.is_put = true;
+                    }
+                    Poll::Ready(Err(why)) => return Err(self.seat.watch.interrupted().unwrap_or(why)),
+                    Poll::Pending => {
+                        waits_for_client = true;
+                        break;
+                    }
+                }
+            }
+            match server.poll_flush(cx) {
+                Poll::Ready(Ok(())) if self.is_put => {
+                    server.uploaded();
+                    self.uploaded();
+                    return Ok(());
+                }
+                Poll::Ready(Ok(())) if waits_for_client => {
+                    self.waits_for(false);
+                    return Ok(());
+                }
+                Poll::Ready(Ok(())) => self.seat.watch.touch(),
+                // It may have answered before it closed.
+                Poll::Ready(Err(_)) => {
+                    self.is_refused = true;
+                    return Ok(());
+                }
+                Poll::Pending => {
+                    self.waits_for(true);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Which side is to move next, and how long that may take.
+    fn waits_for(&mut self, server: bool) {
+        if self.waits_for_server == server || self.status != 0 {
+            return;
+        }
+        self.waits_for_server = server;
+        let (Some(listener), Some(pool)) = (&self.exchange.listener, self.exchange.pool()) else { return };
+        if server {
+            self.seat.watch.quiet(pool.plan.timeouts.stream_idle, Why::StreamIdle);
+        } else {
+            self.seat.watch.quiet(listener.plan.timeouts.request_body, Why::RequestBodyTimeout);
+        }
+    }
+
+    /// The request is with the server, which is now to answer.
+    fn uploaded(&mut self) {
+        self.is_uploaded = true;
+        self.waits_for_server = false;
+        if self.status != 0 {
+            return;
+        }
+        let Some(timeouts) = self.exchange.pool().map(|pool| pool.plan.timeouts.clone()) else { return };
+        if self.exchange.due.is_none() {
+            self.limit_head(Instant::now() + timeouts.request);
+        }
+        let (within, why) = remaining(self.exchange.due, timeouts.response_header);
+        self.seat.watch.may_be_quiet();
+        self.seat.watch.deadline(within, why);
+    }
+
+    /// Passes on a response.
+    async fn pass_on(&mut self, answer: Answer) {
+        let Answer { status, mut fields, is_over, hint } = answer;
+        #[cfg(debug_assertions)]
+        assert!(!fields.contains_key("x-evenkeel-drill"), "a drill");
+        self.status = status.as_u16();
+        self.body.forget();
+        self.exchange.answered(hint);
+        if let Some(due) = self.call_due {
+            self.seat.watch.deadline(due.saturating_duration_since(Instant::now()), Why::RequestTimeout);
+        }
+        if let Some(hsts) = self.exchange.hsts().and_then(|hsts| HeaderValue::from_str(hsts).ok()) {
+            fields.entry(header::STRICT_TRANSPORT_SECURITY).or_insert(hsts);
+        }
+        // An answer without a body says it here.
+        self.exchange.grpc_status = grpc::status(&fields);
+        if is_over {
+            self.server_is_done();
+        }
+        let passed = match self.client.begin(status, fields, is_over) {
+            Ok(()) => poll_fn(|cx| self.poll_body(cx)).await,
+            Err(why) => Err(why.into()),
+        };
+        self.bytes_out = self.client.sent();
+        self.seat.watch.may_be_quiet();
+        self.seat.watch.no_deadline();
+        if let Err(failure) = passed {
+            self.exchange.detail = failure.detail.or(self.exchange.detail);
+            self.exchange.fail(failure.why);
+            self.server = None;
+            self.exchange.give_back();
+            if self.is_given_up(failure.why) {
+                self.exchange.grpc_status = Some(grpc::DEADLINE_EXCEEDED);
+                let trailers = grpc::trailers(grpc::DEADLINE_EXCEEDED, "the call's deadline has passed");
+                if self.client.end(Some(trailers)).is_ok() {
+                    return;
+                }
+            }
+            self.client.cut();
+        }
+    }
+
+    /// Moves the response's body to its end.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        self.heed_interruption(cx)?;
+        self.upload(cx)?;
+        loop {
+            // Nothing more is read while the client has not taken what was.
+            let before = self.client.sent();
+            let flushed = self.client.poll_flush(cx);
+            if self.client.sent() != before {
+                self.seat.watch.touch();
+            }
+            ready!(flushed).map_err(|why| self.seat.watch.interrupted().unwrap_or(why))?;
+            let Some(server) = &mut self.server else { return Poll::Ready(Ok(())) };
+            match server.poll_data(cx) {
+                Poll::Ready(Ok(Data::Some { bytes, is_last })) => {
+                    self.seat.watch.touch();
+                    if is_last {
+                        self.server_is_done();
+                    }
+                    match bytes.is_empty() && is_last {
+                        true => self.client.end(None)?,
+                        false => self.client.send(bytes, is_last),
+                    }
+                }
+                Poll::Ready(Ok(Data::End(trailers))) => {
+                    if let Some(trailers) = &trailers {
+                        self.exchange.grpc_status = grpc::status(trailers).or(self.exchange.grpc_status);
+                    }
+                    self.server_is_done();
+                    self.client.end(trailers)?;
+                }
+                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                Poll::Pending => break,
+            }
+        }
+        if self.client.poll_left(cx).is_ready() {
+            return Poll::Ready(Err(Why::ClientAborted.into()));
+        }
+        Poll::Pending
+    }
+
+    /// The server has no more to do: its lease ends and its connection is free before the client has the last
+    /// byte, so that the client's next request finds both.
+    fn server_is_done(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.done();
+        }
+        // Whatever the client still sends of its request has no taker.
+        self.is_refused = true;
+        self.exchange.give_back();
+    }
+
+    /// To be called at each poll: has the watch wake this task.
+    fn heed_interruption(&self, cx: &mut Context<'_>) -> Result<(), Why> {
+        self.seat.watch.wake_by(cx.waker());
+        self.seat.watch.interrupted().map_or(Ok(()), Err)
+    }
+
+    /// Whether the client has given its call up by now, if this is the reason for its end.
+    fn is_given_up(&self, why: Why) -> bool {
+        let is_first = |call_due| self.exchange.due.is_none_or(|due| call_due <= due);
+        why == Why::RequestTimeout && self.call_due.is_some_and(is_first)
+    }
+
+    /// Answers with a status of our own, for the first reason there was.
+    async fn answer(&mut self, why: Why) {
+        self.server = None;
+        self.exchange.fail(why);
+        self.exchange.give_back();
+        self.seat.watch.no_deadline();
+        self.seat.watch.may_be_quiet();
+        let why = self.exchange.why;
+        if why == Why::ClientAborted {
+            return self.client.cut();
+        }
+        self.seat.answered.store(true, Relaxed);
+        self.client.refuse_body();
+        let said = self.exchange.said();
+        if self.is_grpc && said.location.is_none() {
+            return self.answer_call(why);
+        }
+        self.status = why.status();
+        let text = said.proof.map_or_else(|| answer::body(self.status), str::to_owned);
+        let fields = answer::fields(self.status, said, text.len());
+        let is_over = self.head.method == Method::HEAD;
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if self.client.begin(status, fields, is_over).is_ok() {
+            if !is_over {
+                self.client.send(Bytes::from(text), true);
+            }
+            // Most clients have room for it at once.
+            let flushed = tokio::time::timeout(LINGER, poll_fn(|cx| self.client.poll_flush(cx))).await;
+            if !matches!(flushed, Ok(Ok(()))) {
+                self.client.cut();
+            }
+            self.bytes_out = self.client.sent();
+        }
+    }
+
+    /// Answers a gRPC call with a head alone, which is its trailers too.
+    fn answer_call(&mut self, why: Why) {
+        let status = match self.is_given_up(why) {
+            true => grpc::DEADLINE_EXCEEDED,
+            false => grpc::status_for(why.status()),
+        };
+        self.exchange.grpc_status = Some(status);
+        let mut fields = grpc::trailers(status, why.as_str());
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        self.status = 200;
+        let _ = self.client.begin(StatusCode::OK, fields, true);
+    }
+
+    fn record(&mut self) {
+        let status = if self.status == 0 { self.exchange.why.status() } else { self.status };
+        self.exchange.record(status, Some(&Asked::from(&self.head)), (self.body.bytes, self.bytes_out));
+    }
+}
+
+impl<C: Client> Drop for Relay<C> {
+    /// What ends in the middle: a panic, a stopped runtime.
+    fn drop(&mut self) {
+        if self.exchange.broke_off() {
+            self.bytes_out = self.client.sent();
+            self.record();
+        }
+    }
+}

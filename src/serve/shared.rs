@@ -1,0 +1,254 @@
+//! HTTP/2 connections to servers, which many requests use at once. Each core has its own, as of those that one request
+//! uses at a time (`kept`).
+
+use super::kept::Key;
+use crate::edge::Socket;
+use bytes::Bytes;
+use h2::client::{Builder, SendRequest};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
+
+/// Requests on one connection at a time; as many as most servers allow, whose own limit is kept to.
+const STREAMS: usize = 100;
+/// What a server may send of a response before its client has taken what came: enough for 1 Gbit/s at 1 ms.
+const STREAM_WINDOW: u32 = 128 * 1024;
+/// So that clients that do not read hold up nobody else on the connection.
+const CONNECTION_WINDOW: u32 = STREAMS as u32 * STREAM_WINDOW;
+/// What one stream's request may take of memory while the server does not read.
+const SEND_BUFFER: usize = 64 * 1024;
+/// All fields of a response: as much as of one over HTTP/1.1.
+const FIELDS: u32 = 64 * 1024;
+/// How much smaller than 256 bytes each, in all, DATA frames may be that no exchange has read yet, as clients may.
+const SMALL_DATA: usize = 1 << 20;
+/// How often what is too old is looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static SHARED: RefCell<Shared> = RefCell::new(Shared::default());
+}
+
+/// The connections of one core.
+#[derive(Default)]
+struct Shared {
+    connections: HashMap<Key, Vec<Connection>>,
+    /// Those that are being opened: whoever needs one too waits for what becomes of it.
+    opening: HashMap<Key, watch::Receiver<Option<bool>>>,
+    next_sweep: Option<Instant>,
+}
+
+struct Connection {
+    requests: SendRequest<Bytes>,
+    state: Arc<State>,
+    until: Instant,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    streams: AtomicUsize,
+    /// It takes no more requests.
+    is_retired: AtomicBool,
+}
+
+/// A place for one request on a connection.
+#[derive(Debug)]
+pub(super) struct Lent {
+    pub(super) requests: SendRequest<Bytes>,
+    state: Arc<State>,
+    key: Key,
+    keepalive: Duration,
+}
+
+impl Lent {
+    fn new(requests: SendRequest<Bytes>, state: &Arc<State>, key: Key, keepalive: Duration) -> Self {
+        state.streams.fetch_add(1, Relaxed);
+        Self { requests, state: Arc::clone(state), key, keepalive }
+    }
+
+    /// Whether the connection takes a request; waits until the server allows one.
+    pub(super) async fn is_ready(&mut self) -> bool {
+        let is_ready = poll_fn(|cx| self.requests.poll_ready(cx)).await.is_ok();
+        if !is_ready {
+            self.retire();
+        }
+        is_ready
+    }
+
+    /// The connection gets no more requests; those under way go on.
+    pub(super) fn retire(&self) {
+        self.state.is_retired.store(true, Relaxed);
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if self.state.streams.fetch_sub(1, Relaxed) > 1 {
+            return;
+        }
+        // A thread that is ending has no table any more.
+        let _ = SHARED.try_with(|shared| {
+            let Ok(mut shared) = shared.try_borrow_mut() else { return };
+            let connections = shared.connections.get_mut(&self.key).into_iter().flatten();
+            for connection in connections.filter(|connection| Arc::ptr_eq(&connection.state, &self.state)) {
+                connection.until = Instant::now() + self.keepalive;
+            }
+        });
+    }
+}
+
+/// A place on a connection like this, if there is one with room.
+pub(super) fn take(key: Key, keepalive: Duration) -> Option<Lent> {
+    SHARED.with_borrow_mut(|shared| {
+        let connections = shared.connections.get_mut(&key)?;
+        connections.retain(|connection| !connection.state.is_retired.load(Relaxed));
+        // The oldest first, so that the others may become idle and end.
+        let connection = connections.iter().find(|connection| {
+            let most = STREAMS.min(connection.requests.current_max_send_streams());
+            connection.state.streams.load(Relaxed) < most
+        })?;
+        Some(Lent::new(connection.requests.clone(), &connection.state, key, keepalive))
+    })
+}
+
+/// Who is to open a connection.
+pub(super) enum Turn {
+    /// Whoever has this; it tells the others.
+    Ours(Opening),
+    /// Somebody else does.
+    Wait(watch::Receiver<Option<bool>>),
+}
+
+/// A connection that is being opened.
+#[derive(Debug)]
+pub(super) struct Opening {
+    key: Key,
+    done: watch::Sender<Option<bool>>,
+    is_open: bool,
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        let _ = SHARED.try_with(|shared| {
+            if let Ok(mut shared) = shared.try_borrow_mut() {
+                shared.opening.remove(&self.key);
+            }
+        });
+        self.done.send_replace(Some(self.is_open));
+    }
+}
+
+/// Finds out who is to open a connection.
+pub(super) fn turn(key: Key) -> Turn {
+    SHARED.with_borrow_mut(|shared| match shared.opening.get(&key) {
+        Some(opening) => Turn::Wait(opening.clone()),
+        None => {
+            let (done, opening) = watch::channel(None);
+            shared.opening.insert(key, opening);
+            Turn::Ours(Opening { key, done, is_open: false })
+        }
+    })
+}
+
+/// Whether the connection that somebody else opens came to be.
+pub(super) async fn is_opened(mut opening: watch::Receiver<Option<bool>>) -> bool {
+    opening.wait_for(Option::is_some).await.is_ok_and(|opened| *opened == Some(true))
+}
+
+/// Shares a connection whose server speaks HTTP/2, and takes the first place on it.
+pub(super) async fn open(
+    socket: Socket,
+    key: Key,
+    keepalive: Duration,
+    opening: Option<Opening>,
+) -> Result<Lent, h2::Error> {
+    let (requests, connection) = Builder::new()
+        .enable_push(false)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(FIELDS)
+        .max_send_buffer_size(SEND_BUFFER)
+        .data_frame_budget(SMALL_DATA)
+        .handshake::<_, Bytes>(Wire(socket))
+        .await?;
+    let state = Arc::new(State::default());
+    let lent = Lent::new(requests.clone(), &state, key, keepalive);
+    let end = Arc::clone(&state);
+    tokio::spawn(async move {
+        // Those that have streams on it hear of it too.
+        let _ = connection.await;
+        end.is_retired.store(true, Relaxed);
+    });
+    SHARED.with_borrow_mut(|shared| {
+        let until = Instant::now() + keepalive;
+        shared.connections.entry(key).or_default().push(Connection { requests, state, until });
+    });
+    if let Some(mut opening) = opening {
+        opening.is_open = true;
+    }
+    Ok(lent)
+}
+
+/// A connection as its codec writes to it: a frame's head and its data at once. A TLS
+/// session gathers by itself.
+struct Wire(Socket);
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.0.poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_write_parts(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Lets go of what is too old, and of what its server has closed. Cheap to call often.
+pub(super) fn sweep() {
+    SHARED.with_borrow_mut(|shared| {
+        let now = Instant::now();
+        if shared.next_sweep.is_some_and(|next| now < next) {
+            return;
+        }
+        shared.next_sweep = Some(now + SWEEP);
+        shared.connections.retain(|_, connections| {
+            connections.retain(|Connection { state, until, .. }| {
+                !state.is_retired.load(Relaxed) && (state.streams.load(Relaxed) > 0 || now < *until)
+            });
+            !connections.is_empty()
+        });
+    });
+}
