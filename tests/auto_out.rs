@@ -9,6 +9,7 @@ use support::app::{App, Then, say, send};
 use support::balancer::{Balancer, Reloaded, plain};
 use support::h2;
 use support::tls::{Certificate, Shop};
+use support::wait_until;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -18,6 +19,8 @@ use tokio_rustls::rustls::ServerConfig;
 struct Front {
     address: SocketAddr,
     config: watch::Sender<Arc<ServerConfig>>,
+    /// Held by each connection too.
+    open: Arc<()>,
     certificate: Certificate,
     _runtime: tokio::runtime::Runtime,
 }
@@ -35,9 +38,11 @@ impl Front {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
         let address = listener.local_addr().expect("an address");
         let (sender, receiver) = watch::channel(config(&certificate, protocols));
+        let open = Arc::new(());
+        let held = Arc::downgrade(&open);
         runtime.spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let mut receiver = receiver.clone();
+                let (mut receiver, held) = (receiver.clone(), held.upgrade());
                 tokio::spawn(async move {
                     let config = Arc::clone(&receiver.borrow_and_update());
                     let Ok(mut client) = TlsAcceptor::from(config).accept(socket).await else { return };
@@ -46,15 +51,17 @@ impl Front {
                         _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
                         _ = receiver.changed() => {}
                     }
+                    drop((client, server, held));
                 });
             }
         });
-        Self { address, config: sender, certificate, _runtime: runtime }
+        Self { address, config: sender, open, certificate, _runtime: runtime }
     }
 
     /// As a restart with other settings: what is open ends.
     fn restart(&self, protocols: &[&str]) {
         self.config.send_replace(config(&self.certificate, protocols));
+        wait_until("connections have ended", || Arc::strong_count(&self.open) == 1);
     }
 }
 

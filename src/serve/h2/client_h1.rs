@@ -12,8 +12,6 @@ use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version, header};
 use std::task::{Context, Poll, ready};
 
-/// What waits for the client at most, beside a part of a body.
-const MOST_INTERIM: usize = 64 * 1024;
 /// Bytes of a body that nobody wants that are read rather than closing the connection.
 const DISCARDED: usize = 64 * 1024;
 
@@ -115,7 +113,7 @@ impl Client for Http1<'_> {
 
     fn interim(&mut self, status: StatusCode, fields: HeaderMap) {
         // HTTP/1.0 knows none (RFC 9110 section 15.2).
-        if self.is_http_11 && self.out.len() < MOST_INTERIM {
+        if self.is_http_11 {
             write_line(status, &mut self.out);
             write_fields(&fields, &mut self.out);
             self.out.extend_from_slice(b"\r\n");

@@ -153,8 +153,8 @@ impl<C: Client> Relay<C> {
     }
 
     fn begin_h1(&mut self, socket: Socket, purpose: &Purpose) {
-        let keepalive = purpose.introduction.is_none().then_some(purpose.keepalive);
-        let server = OverH1::new((socket, purpose.key), keepalive, &self.head, self.has_body);
+        let is_last = purpose.introduction.is_some();
+        let server = OverH1::new((socket, purpose.key), is_last, &self.head, self.has_body);
         self.server = Some(Server::H1(Box::new(server)));
     }
 

@@ -16,7 +16,7 @@ use super::answer;
 use super::asked::Asked;
 use super::exchange::{Exchange, is_idempotent, remaining};
 use super::forwarding::{self, Peer};
-use super::grpc;
+use super::{grpc, keepalive};
 use crate::access_log::Why;
 use crate::config::plan::ServerProtocol;
 use crate::control::Live;
@@ -36,6 +36,8 @@ use std::time::{Duration, Instant};
 
 /// How long a client has to take an answer of ours.
 const LINGER: Duration = Duration::from_secs(2);
+/// A client that does not read would have more of them wait in memory.
+const MOST_INTERIM: u32 = 64;
 
 /// Serves an HTTP/2 client's request.
 pub(super) async fn serve(live: &Arc<Live>, seat: Arc<Seat>, stream: Stream, addresses: Addresses) {
@@ -85,6 +87,8 @@ struct Relay<C: Client> {
     is_grpc: bool,
     /// When a gRPC client gives its call up.
     call_due: Option<Instant>,
+    /// Interim responses so far.
+    interims: u32,
     status: u16,
     bytes_out: u64,
 }
@@ -117,6 +121,7 @@ impl<C: Client> Relay<C> {
             waits_for_server: false,
             is_grpc,
             call_due,
+            interims: 0,
             status: 0,
             bytes_out: 0,
             head,
@@ -230,6 +235,10 @@ impl<C: Client> Relay<C> {
                     }
                     if answer.status == StatusCode::SWITCHING_PROTOCOLS {
                         return Poll::Ready(Err(Failure::malformed("an upgrade nobody asked for")));
+                    }
+                    self.interims += 1;
+                    if self.interims > MOST_INTERIM {
+                        return Poll::Ready(Err(Failure::malformed("too many interim responses")));
                     }
                     self.client.interim(answer.status, answer.fields);
                     if let Poll::Ready(Err(why)) = self.client.poll_flush(cx) {
@@ -413,8 +422,8 @@ impl<C: Client> Relay<C> {
     /// The server has no more to do: its lease ends and its connection is free before the client has the last
     /// byte, so that the client's next request finds both.
     fn server_is_done(&mut self) {
-        if let Some(server) = self.server.take() {
-            server.done();
+        if let (Some(exchanged), Some((pool, server))) = (self.server.take(), self.exchange.leased()) {
+            exchanged.done(keepalive(&pool.plan.timeouts, &server));
         }
         // Whatever the client still sends of its request has no taker.
         self.is_refused = true;

@@ -18,8 +18,8 @@ const WAITING: usize = 32 * 1024;
 pub(super) struct OverH1 {
     socket: Socket,
     key: kept::Key,
-    /// For how long the connection may wait for the next exchange; not at all if it tells of one client.
-    keepalive: Option<Duration>,
+    /// The connection tells of one client, and is nobody else's.
+    is_last: bool,
     head_request: bool,
     is_chunked: bool,
     /// Of the request, and not yet sent.
@@ -36,17 +36,17 @@ impl OverH1 {
     /// Begins an exchange with the request's head.
     pub(super) fn new(
         (socket, key): (Socket, kept::Key),
-        keepalive: Option<Duration>,
+        is_last: bool,
         head: &http::request::Parts,
         has_body: bool,
     ) -> Self {
         let is_chunked = has_body && !head.headers.contains_key(header::CONTENT_LENGTH);
         let mut out = Vec::with_capacity(1024);
-        write_head(head, is_chunked, keepalive.is_none(), &mut out);
+        write_head(head, is_chunked, is_last, &mut out);
         Self {
             socket,
             key,
-            keepalive,
+            is_last,
             head_request: head.method == Method::HEAD,
             is_chunked,
             out,
@@ -166,14 +166,10 @@ impl OverH1 {
         }
     }
 
-    /// The exchange is over: the connection may serve another one.
-    pub(super) fn done(self) {
-        if let Some(keepalive) = self.keepalive
-            && self.keeps
-            && self.is_uploaded
-            && self.buffer.is_none()
-            && self.rest.is_none()
-        {
+    /// The exchange is over: the connection may serve another one, within this time.
+    pub(super) fn done(self, keepalive: Duration) {
+        let is_whole = self.is_uploaded && self.buffer.is_none() && self.rest.is_none();
+        if self.keeps && is_whole && !self.is_last {
             kept::put(self.key, self.socket, keepalive);
         }
     }

@@ -6,6 +6,7 @@ use crate::access_log::Why;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// What a server answers with: the response's head, or an interim one.
 #[derive(Debug)]
@@ -106,10 +107,10 @@ impl Server {
         }
     }
 
-    /// The response is whole: the connection is for others.
-    pub(super) fn done(self) {
+    /// The response is whole: the connection is for others, who may come within this time.
+    pub(super) fn done(self, keepalive: Duration) {
         if let Self::H1(server) = self {
-            server.done();
+            server.done(keepalive);
         }
     }
 
