@@ -5,6 +5,7 @@
 use crate::config::plan::ServerTls;
 use crate::units::Address;
 use arc_swap::ArcSwapOption;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, IpAddr, ServerName, UnixTime};
@@ -41,6 +42,8 @@ pub struct Origination {
     pub auto: Arc<ClientConfig>,
     /// For whatever clients speak.
     pub raw: Arc<ClientConfig>,
+    /// Judges servers' certificates in all of them; for whoever wants to see one first.
+    pub judge: Arc<dyn ServerCertVerifier>,
     material: Material,
 }
 
@@ -58,10 +61,13 @@ impl Origination {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()?;
-        let config = match material.settings.verify {
-            true => config.with_root_certificates(Arc::clone(&material.roots)),
-            false => config.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))),
+        let judge: Arc<dyn ServerCertVerifier> = match material.settings.verify {
+            true => WebPkiServerVerifier::builder_with_provider(Arc::clone(&material.roots), provider)
+                .build()
+                .map_err(|error| Error::General(error.to_string()))?,
+            false => Arc::new(Anyone(provider)),
         };
+        let config = config.dangerous().with_custom_certificate_verifier(Arc::clone(&judge));
         let mut config = match &material.identity {
             Some(identity) => {
                 config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(identity))))
@@ -75,7 +81,7 @@ impl Origination {
         let auto = Arc::new(config.clone());
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let id = NEXT.fetch_add(1, Relaxed) & 0x3fff_ffff;
-        Ok(Arc::new(Self { id, http: Arc::new(config), h2, auto, raw, material }))
+        Ok(Arc::new(Self { id, http: Arc::new(config), h2, auto, raw, judge, material }))
     }
 
     /// Whom the server at this address must prove to be. An address is verified, but not sent.

@@ -142,36 +142,10 @@ fn a_server_that_stops_is_left_without_a_failure() {
     }
 }
 
-/// A server of HTTP/2 alone that answers every request with these frames, of stream 1 on a connection.
-fn answering(frames: Vec<u8>) -> std::net::SocketAddr {
-    use std::io::{Read, Write};
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            let frames = frames.clone();
-            std::thread::spawn(move || {
-                let mut bytes = [0; 4096];
-                let _ = stream.write_all(&h2::frame(h2::SETTINGS, 0, 0, &[]));
-                // The preface and SETTINGS come first; the request's HEADERS (type 1) on stream 1 is what counts.
-                let mut got = Vec::new();
-                while let Ok(n @ 1..) = stream.read(&mut bytes) {
-                    got.extend_from_slice(&bytes[..n]);
-                    if got.windows(6).any(|part| part[0] == h2::HEADERS && part[2..] == [0, 0, 0, 1]) {
-                        got.clear();
-                        let _ = stream.write_all(&frames);
-                    }
-                }
-            });
-        }
-    });
-    address
-}
-
 #[test]
 fn a_grpc_answer_of_a_head_alone_ends_with_it() {
     let fields = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "5")];
-    let address = answering(h2::frame(h2::HEADERS, 0x5, 1, &h2::block(&fields)));
+    let address = h2::answering(h2::frame(h2::HEADERS, 0x5, 1, &h2::block(&fields)));
     let balancer = Balancer::start(&plain(&[address], "", "protocol: h2"));
     let mut client = h2::Connection::new(balancer.address("web"));
     client.fields(
@@ -226,17 +200,7 @@ fn what_goes_wrong_is_told_to_grpc_clients_in_their_words() {
 
 #[test]
 fn servers_are_asked_by_grpcs_health_protocol() {
-    let head = h2::frame(
-        h2::HEADERS,
-        0x4,
-        1,
-        &h2::block(&[(":status", "200"), ("content-type", "application/grpc")]),
-    );
-    let last = h2::frame(h2::HEADERS, 0x5, 1, &h2::block(&[("grpc-status", "0")]));
-    let answer = |health: u8| {
-        let data = h2::frame(h2::DATA, 0, 1, &[0, 0, 0, 0, 2, 8, health]);
-        answering([&head[..], &data[..], &last[..]].concat())
-    };
+    let answer = |health| h2::answering(h2::health(health));
     let pool = "protocol: h2, health: { grpc: { service: shop.Cart }, interval: 50ms, rise: 1, fall: 1 }";
     let balancer = Balancer::start(&plain(&[answer(1), answer(2)], "", pool));
     balancer.wait_for_metric("evenkeel_server_up", &[("server", "s1")], 1.0);

@@ -248,6 +248,14 @@ fn ask(api: &Api<'_>, text: &str) {
     api.ask("POST /plan", &json!({ "text": "listeners: {}" }).to_string(), 422);
     api.ask("POST /plan", "nonsense", 400);
 
+    assert_eq!(api.ask("POST /pools/app/servers/app2/probe", "", 200)["passed"], true);
+    let refused = api.ask("POST /pools/app/servers/app3/probe", "", 200);
+    assert_eq!((&refused["result"], &refused["health"]), (&json!("connect"), &json!("down")));
+    let bare = api.ask("POST /pools/cache/servers/c1/probe", "", 200);
+    assert!(bare["notes"][0].is_string() && bare["health"].is_null(), "{bare:#}");
+    api.ask("POST /pools/app/servers/app9/probe", "", 404);
+    api.ask("POST /pools/%ff/servers/app2/probe", "", 400);
+
     let example = api.contract.operation("POST /explain").example();
     api.ask("POST /explain", &example, 200);
     for (url, listener) in [("http://shop.example/static/a.css", "shop"), ("http://shop.example/", "old")] {

@@ -20,6 +20,11 @@ impl Refusal {
         Self { status, error: Error { message: message.into(), help: None } }
     }
 
+    /// A name in the path that there is not.
+    pub(crate) fn not_found(error: Error) -> Self {
+        Self { status: StatusCode::NOT_FOUND, error }
+    }
+
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.error.help = Some(help.into());
         self

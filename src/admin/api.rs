@@ -3,7 +3,7 @@
 use super::access::Actor;
 use super::answer::{Names, Refusal};
 use super::{Admin, view};
-use crate::api::{Events, Outcome, Receipt, Status, status};
+use crate::api::{Error, Events, Outcome, Probed, Receipt, Status, status};
 use crate::control::{self, Asked, Change, Draft, Guard, NotDone, Operation, Source, Upgrade, Wish};
 use crate::events::Wanted;
 use crate::explain;
@@ -11,6 +11,7 @@ use crate::guard::Limits;
 use crate::history::Point;
 use crate::pool::{Operator, Pool};
 use crate::preview::{self, Report};
+use crate::probe;
 use crate::units::Weight;
 use axum::body::Bytes;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -41,6 +42,7 @@ pub(super) fn router() -> Router<Admin> {
         .route("/pools/{pool}/servers/{server}", get(one_server))
         .route("/pools/{pool}/servers/{server}/state", put(set_state))
         .route("/pools/{pool}/servers/{server}/weight", put(set_weight))
+        .route("/pools/{pool}/servers/{server}/probe", post(probe_one))
 }
 
 async fn status_of_all(State(admin): State<Admin>) -> Json<Status> {
@@ -65,7 +67,7 @@ fn find_pool(admin: &Admin, name: &str) -> Result<status::Pool, Refusal> {
     let mut status = view::status(admin);
     match status.pools.iter().position(|pool| pool.name == name) {
         Some(place) => Ok(status.pools.swap_remove(place)),
-        None => Err(no_pool(name, status.pools.iter().map(|pool| &*pool.name))),
+        None => Err(Refusal::not_found(Error::no_pool(name, status.pools.iter().map(|pool| &*pool.name)))),
     }
 }
 
@@ -73,31 +75,9 @@ fn find_server(admin: &Admin, pool: &str, name: &str) -> Result<status::Server, 
     let mut pool = find_pool(admin, pool)?;
     match pool.servers.iter().position(|server| server.name == name) {
         Some(place) => Ok(pool.servers.swap_remove(place)),
-        None => Err(no_server(&pool.name, name, pool.servers.iter().map(|server| &*server.name))),
-    }
-}
-
-fn no_pool<'a>(name: &str, pools: impl Iterator<Item = &'a str>) -> Refusal {
-    let refusal = Refusal::new(StatusCode::NOT_FOUND, format!("there is no pool {name}"));
-    refusal.help(among("pools", name, pools))
-}
-
-fn no_server<'a>(pool: &str, name: &str, servers: impl Iterator<Item = &'a str>) -> Refusal {
-    let refusal = Refusal::new(StatusCode::NOT_FOUND, format!("pool {pool} has no server {name}"));
-    refusal.help(among("its servers", name, servers))
-}
-
-/// The nearest name, or all of them.
-fn among<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a str>) -> String {
-    const SHOWN: usize = 12;
-    let names: Vec<_> = names.collect();
-    let nearest =
-        names.iter().max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
-    match nearest {
-        Some(nearest) if strsim::jaro_winkler(nearest, name) > 0.85 => format!("did you mean {nearest}?"),
-        _ => {
-            let more = if names.len() > SHOWN { ", …" } else { "" };
-            format!("{what}: {}{more}", names[..names.len().min(SHOWN)].join(", "))
+        None => {
+            let servers = pool.servers.iter().map(|server| &*server.name);
+            Err(Refusal::not_found(Error::no_server(&pool.name, name, servers)))
         }
     }
 }
@@ -420,6 +400,30 @@ async fn operate(
                 .help("use --force (`\"force\": true`) to do it all the same"))
         }
     }
+}
+
+/// A probe that changes nothing; but it makes this process connect, which is not for everybody who may read.
+async fn probe_one(
+    State(admin): State<Admin>,
+    Names((pool, server)): Names<(String, String)>,
+) -> Result<Json<Probed>, Refusal> {
+    let snapshot = admin.live.snapshot();
+    let Some(found) = snapshot.pool(&pool) else {
+        let pools = snapshot.pools().iter().map(|pool| &*pool.name);
+        return Err(Refusal::not_found(Error::no_pool(&pool, pools)));
+    };
+    let Some(member) = found.members.iter().find(|member| **member.server.name() == *server) else {
+        let servers = found.members.iter().map(|member| &**member.server.name());
+        return Err(Refusal::not_found(Error::no_server(&found.name, &server, servers)));
+    };
+    let mut probed = probe::once(found, &member.server).await;
+    let state = member.server.state();
+    if state.admin == Operator::Maint {
+        probed.notes.push("it is in maintenance, so nothing else probes it".to_owned());
+    } else if found.plan.health.is_some() {
+        probed.health = Some(view::health(state.health));
+    }
+    Ok(Json(probed))
 }
 
 /// What comes of an upgrade shows in the status: another process, or why there is none.

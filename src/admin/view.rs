@@ -119,7 +119,7 @@ fn deciding(state: pool::State, drained: bool) -> State {
     }
 }
 
-fn health(health: HealthState) -> State {
+pub(super) fn health(health: HealthState) -> State {
     match health {
         HealthState::Up => State::Up,
         HealthState::Down => State::Down,

@@ -2,10 +2,13 @@
 //! say what the other does not know.
 
 pub mod event;
+mod missing;
+pub mod probe;
 pub mod receipt;
 pub mod status;
 
 pub use event::{Event, Events, Evidence, Kind};
+pub use probe::Probed;
 pub use receipt::{Counted, HealthKept, Outcome, Receipt};
 pub use status::Status;
 

@@ -8,6 +8,7 @@ mod file;
 mod generate;
 mod operate;
 mod plan;
+mod probe;
 mod reload;
 mod status;
 mod table;
@@ -91,6 +92,13 @@ enum Command {
         after_help = "Examples:\n  evenkeel explain GET https://shop.example/cart -H 'Cookie: session=s1'\n  evenkeel explain https://shop.example/ -c new.yaml"
     )]
     Explain(explain::Options),
+    /// Probe a server once, now, and show each step with what it found; nothing is changed by it.
+    ///
+    /// Exit code 0: the probe passed; 1: it failed, or there was none.
+    #[command(
+        after_help = "Examples:\n  evenkeel probe app/app3\n  evenkeel probe app/app3 -c new.yaml --json"
+    )]
+    Probe(probe::Options),
     /// Start the program anew, as it is on disk now, and hand everything over to it.
     ///
     /// No connection is refused or reset. Exit code 1: the new process did not come up, and the old one goes on.
@@ -124,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Weight(options) => done(operate::weigh(&options)),
         Command::Events(options) => done(events::run(&options)),
         Command::Explain(options) => explain::run(&options),
+        Command::Probe(options) => probe::run(&options),
         Command::Upgrade(options) => done(upgrade::run(&options)),
         Command::Generate(what) => generate::run(what),
         Command::Demo { port } => ended(demo::run(port)),

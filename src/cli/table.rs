@@ -102,6 +102,27 @@ impl Table {
     }
 }
 
+/// One line of text as lines of at most `width`, broken between words; those after the first begin after `indent`. The
+/// spaces that the text begins with stay.
+pub(super) fn wrap(text: &str, width: usize, indent: usize) -> String {
+    let start = text.len() - text.trim_start().len();
+    let mut lines = text[..start].to_owned();
+    let mut length = start;
+    for (at, word) in text[start..].split(' ').enumerate() {
+        let chars = word.chars().count();
+        if at > 0 && length + 1 + chars > width && length > indent {
+            lines = lines.trim_end().to_owned() + "\n" + &" ".repeat(indent);
+            length = indent;
+        } else if at > 0 {
+            lines.push(' ');
+            length += 1;
+        }
+        lines += word;
+        length += chars;
+    }
+    lines.trim_end().to_owned() + "\n"
+}
+
 pub(super) fn in_color() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
@@ -137,6 +158,12 @@ mod tests {
             "  SERVER        IN FLIGHT\n  app1                  7\n      a note\n  application2         12\n";
         assert_eq!(table.render(2, false), expected);
         assert!(table.render(2, true).contains("\x1b[32mapp1\x1b[0m  "));
+    }
+
+    #[test]
+    fn long_lines_are_broken_between_words() {
+        assert_eq!(wrap("  one two  three", 9, 4), "  one two\n     three\n");
+        assert_eq!(wrap("a-word-that-is-long b", 8, 2), "a-word-that-is-long\n  b\n");
     }
 
     #[test]

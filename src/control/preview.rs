@@ -6,7 +6,7 @@ use super::{Live, milliseconds};
 use crate::origination::InForce;
 use crate::pool::{HealthState, Server};
 use crate::preview::{self, Report, report::Probed};
-use crate::probe;
+use crate::probe::{self, Steps};
 use crate::snapshot::ProbeTask;
 use arc_swap::ArcSwapOption;
 use std::collections::HashSet;
@@ -113,7 +113,8 @@ async fn once(Trial { task, origination, is_up }: Trial) -> Probed {
     let ProbeTask { server, health, proxy_protocol, .. } = task;
     let probe = probe::build(&health, proxy_protocol, origination);
     let started = Instant::now();
-    let result = probe::run(&*probe, &probe::target(server.address(), health.port), health.timeout).await;
+    let address = probe::target(server.address(), health.port);
+    let result = probe::run(&*probe, &address, health.timeout, &Steps::default()).await;
     Probed {
         pool: server.pool().to_string(),
         server: server.name().to_string(),

@@ -4,7 +4,7 @@ use super::Live;
 use crate::config::plan::Health;
 use crate::origination::InForce;
 use crate::pool::{HealthState, Rule, Server, Transition};
-use crate::probe::{self, Failure};
+use crate::probe::{self, Failure, Steps};
 use crate::snapshot::ProbeTask;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -111,7 +111,7 @@ impl Task {
         let server = &self.task.server;
         let address = probe::target(server.address(), self.task.health.port);
         let started = Instant::now();
-        let result = probe::run(&*self.probe, &address, self.task.health.timeout).await;
+        let result = probe::run(&*self.probe, &address, self.task.health.timeout, &Steps::default()).await;
         let series = self.live.metrics.server(server.id());
         series.certificate_expires(self.probe.certificate_expires());
         series.probed(result.as_ref().map_or_else(Failure::label, |()| "pass"));

@@ -1,7 +1,8 @@
 //! Opens connections as a pool's servers expect them: bytes of our own first (a PROXY header), then TLS. For probes, and
 //! for the HTTP engine, which is told that what it gets is a socket.
 
-use super::Failure;
+use super::{Failure, Steps};
+use crate::api::probe::StepKind;
 use crate::units::Address;
 use async_trait::async_trait;
 use pingora::connectors::L4Connect;
@@ -27,18 +28,59 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Wire for T {}
 /// How a connection is secured, and whom the server must prove to be.
 pub(super) type Secured = (Arc<ClientConfig>, ServerName<'static>);
 
+/// A connection that has been opened.
+enum Opened {
+    Inet(TcpStream),
+    Unix(UnixStream),
+}
+
 /// Opens a connection and sends `introduction`.
-pub(super) async fn dial(address: &Address, introduction: Option<&[u8]>) -> io::Result<Box<dyn Wire>> {
-    let mut wire: Box<dyn Wire> = match address {
+async fn open(address: &Address, introduction: &[u8], steps: &Steps) -> io::Result<Opened> {
+    steps.begin(StepKind::Connect);
+    let mut opened = match address {
         Address::Inet(address) => {
             let socket = TcpStream::connect(address).await?;
             socket.set_nodelay(true)?;
-            Box::new(socket)
+            if let Ok(from) = socket.local_addr() {
+                steps.found(|| format!("to {address} from {from}"));
+            }
+            Opened::Inet(socket)
         }
-        Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        Address::Unix(path) => {
+            let socket = UnixStream::connect(path).await?;
+            steps.found(|| format!("to {}", path.display()));
+            Opened::Unix(socket)
+        }
     };
-    wire.write_all(introduction.unwrap_or_default()).await?;
-    Ok(wire)
+    if !introduction.is_empty() {
+        steps.begin(StepKind::ProxyHeader);
+        match &mut opened {
+            Opened::Inet(socket) => socket.write_all(introduction).await?,
+            Opened::Unix(socket) => socket.write_all(introduction).await?,
+        }
+        steps.found(|| told(introduction));
+    }
+    Ok(opened)
+}
+
+/// A PROXY header in words. Version 1 is text already.
+fn told(introduction: &[u8]) -> String {
+    match introduction.strip_suffix(b"\r\n") {
+        Some(line) if line.starts_with(b"PROXY ") => format!("version 1: {}", line.escape_ascii()),
+        _ => format!("version 2, {} bytes: the connection is our own (LOCAL)", introduction.len()),
+    }
+}
+
+/// The same for those who read and write it themselves.
+pub(super) async fn dial(
+    address: &Address,
+    introduction: Option<&[u8]>,
+    steps: &Steps,
+) -> io::Result<Box<dyn Wire>> {
+    Ok(match open(address, introduction.unwrap_or_default(), steps).await? {
+        Opened::Inet(socket) => Box::new(socket),
+        Opened::Unix(socket) => Box::new(socket),
+    })
 }
 
 /// The same, and shakes hands if it is to be secured.
@@ -46,10 +88,11 @@ pub(super) async fn dial_secured(
     address: &Address,
     introduction: Option<&[u8]>,
     secured: Option<Secured>,
+    steps: &Steps,
 ) -> std::result::Result<Box<dyn Wire>, Failure> {
     match secured {
-        None => dial(address, introduction).await.map_err(|error| Failure::Connect(error.to_string())),
-        Some(secured) => shake_hands(address, introduction, secured).await,
+        None => dial(address, introduction, steps).await.map_err(|error| Failure::Connect(error.to_string())),
+        Some(secured) => shake_hands(address, introduction, secured, steps).await,
     }
 }
 
@@ -58,11 +101,16 @@ async fn shake_hands(
     address: &Address,
     introduction: Option<&[u8]>,
     (config, name): Secured,
+    steps: &Steps,
 ) -> std::result::Result<Box<dyn Wire>, Failure> {
-    let wire = dial(address, introduction).await.map_err(|error| Failure::Connect(error.to_string()))?;
+    let wire =
+        dial(address, introduction, steps).await.map_err(|error| Failure::Connect(error.to_string()))?;
     let needs_h2 = *config.alpn_protocols == [b"h2"];
+    steps.begin(StepKind::Tls);
+    steps.found(|| format!("expects {}", name.to_str()));
     let stream = TlsConnector::from(config).connect(name, wire).await;
     let stream = stream.map_err(|error| Failure::Tls(error.to_string()))?;
+    steps.agreed(stream.get_ref().1);
     if needs_h2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
         return Err(Failure::Tls("the server does not agree on h2 (ALPN)".to_owned()));
     }
@@ -74,43 +122,35 @@ async fn shake_hands(
 pub(crate) struct Dial {
     pub(crate) introduction: Vec<u8>,
     pub(crate) secured: Option<Secured>,
+    pub(crate) steps: Steps,
 }
 
 #[async_trait]
 impl L4Connect for Dial {
     async fn connect(&self, address: &PingoraAddr) -> Result<Stream> {
-        let wrong = |error: io::Error| Error::because(ErrorType::ConnectError, "cannot connect", error);
-        if let Some(secured) = &self.secured {
-            let address = match address {
-                PingoraAddr::Inet(address) => Address::Inet(*address),
-                PingoraAddr::Unix(address) => {
-                    Address::Unix(address.as_pathname().map(Into::into).unwrap_or_default())
-                }
-            };
-            let wire = shake_hands(&address, Some(&self.introduction), secured.clone()).await;
-            let wire = wire.map_err(|failure| {
-                let kind = match failure {
-                    Failure::Tls(_) => ErrorType::TLSHandshakeFailure,
-                    _ => ErrorType::ConnectError,
-                };
-                Error::because(kind, "cannot connect", failure)
-            })?;
-            return Ok(Stream::from(VirtualSocketStream::new(Box::new(Dialed(wire)))));
-        }
-        Ok(match address {
-            PingoraAddr::Inet(address) => {
-                let mut socket = TcpStream::connect(address).await.map_err(wrong)?;
-                socket.set_nodelay(true).map_err(wrong)?;
-                socket.write_all(&self.introduction).await.map_err(wrong)?;
-                Stream::from(socket)
-            }
+        let address = match address {
+            PingoraAddr::Inet(address) => Address::Inet(*address),
             PingoraAddr::Unix(address) => {
-                let path = address.as_pathname().unwrap_or_else(|| std::path::Path::new(""));
-                let mut socket = UnixStream::connect(path).await.map_err(wrong)?;
-                socket.write_all(&self.introduction).await.map_err(wrong)?;
-                Stream::from(socket)
+                Address::Unix(address.as_pathname().map(Into::into).unwrap_or_default())
             }
-        })
+        };
+        let Some(secured) = &self.secured else {
+            let opened = open(&address, &self.introduction, &self.steps).await;
+            return match opened {
+                Ok(Opened::Inet(socket)) => Ok(Stream::from(socket)),
+                Ok(Opened::Unix(socket)) => Ok(Stream::from(socket)),
+                Err(error) => Err(Error::because(ErrorType::ConnectError, "cannot connect", error)),
+            };
+        };
+        let wire = shake_hands(&address, Some(&self.introduction), secured.clone(), &self.steps).await;
+        let wire = wire.map_err(|failure| {
+            let kind = match failure {
+                Failure::Tls(_) => ErrorType::TLSHandshakeFailure,
+                _ => ErrorType::ConnectError,
+            };
+            Error::because(kind, "cannot connect", failure)
+        })?;
+        Ok(Stream::from(VirtualSocketStream::new(Box::new(Dialed(wire)))))
     }
 }
 

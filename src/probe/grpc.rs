@@ -3,7 +3,8 @@
 //! Its two messages are small enough to be written and read here: a string goes out, a number comes back.
 
 use super::dial::dial_secured;
-use super::{BODY_LIMIT, Failure, Probe};
+use super::{BODY_LIMIT, Failure, Probe, Steps};
+use crate::api::probe::StepKind;
 use crate::config::plan::GrpcProbe;
 use crate::origination::InForce;
 use crate::units::Address;
@@ -11,7 +12,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{HeaderMap, Request};
-use std::sync::Arc;
 
 /// The `grpc` probe.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl GrpcCheck {
         Self { settings, introduction, origination }
     }
 
-    async fn ask(&self, sender: SendRequest<Bytes>, address: &Address) -> Result<(), Failure> {
+    async fn ask(&self, sender: SendRequest<Bytes>, address: &Address, steps: &Steps) -> Result<(), Failure> {
         let wrong = |error: h2::Error| Failure::Protocol(error.to_string());
         let authority = match address {
             Address::Inet(address) => address.to_string(),
@@ -39,14 +39,21 @@ impl GrpcCheck {
             .header("user-agent", concat!("evenkeel/", env!("CARGO_PKG_VERSION"), " probe"))
             .body(())
             .map_err(|error| Failure::Protocol(error.to_string()))?;
+        let service = self.settings.service.as_deref().unwrap_or_default();
+        steps.found(|| match service {
+            "" => "grpc.health.v1.Health/Check of the whole server".to_owned(),
+            service => format!("grpc.health.v1.Health/Check of {service}"),
+        });
         let mut sender = sender.ready().await.map_err(wrong)?;
         let (response, mut body) = sender.send_request(request, false).map_err(wrong)?;
-        body.send_data(question(self.settings.service.as_deref().unwrap_or_default()).into(), true)
-            .map_err(wrong)?;
+        body.send_data(question(service).into(), true).map_err(wrong)?;
+        steps.begin(StepKind::Status);
         let (head, mut body) = response.await.map_err(wrong)?.into_parts();
+        steps.found(|| format!("HTTP/2 {}{}", head.status.as_u16(), call_status(&head.headers)));
         if head.status != http::StatusCode::OK {
             return Err(Failure::Status(head.status.as_u16(), "200".to_owned()));
         }
+        steps.begin(StepKind::Reply);
         let mut answer = Vec::new();
         while let Some(bytes) = body.data().await {
             let bytes = bytes.map_err(wrong)?;
@@ -57,29 +64,50 @@ impl GrpcCheck {
                 return Err(Failure::Grpc("its answer is too long".to_owned()));
             }
         }
+        if !answer.is_empty() {
+            steps.found(|| format!("begins \"{}\"", answer[..answer.len().min(80)].escape_ascii()));
+        }
         let trailers = body.trailers().await.map_err(wrong)?;
+        if let Some(trailers) = &trailers {
+            steps.found(|| format!("trailers{}", call_status(trailers)));
+        }
         judge(trailers.as_ref().unwrap_or(&head.headers), &answer)
     }
 }
 
 #[async_trait]
 impl Probe for GrpcCheck {
-    async fn check(&self, address: &Address) -> Result<(), Failure> {
+    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), Failure> {
         let wrong = |error: h2::Error| Failure::Protocol(error.to_string());
-        let secured = self
-            .origination
-            .load_full()
-            .map(|origination| (Arc::clone(&origination.h2), origination.server_name(address)));
-        let wire = dial_secured(address, self.introduction.as_deref(), secured).await?;
+        let secured = self.origination.load_full().map(|origination| {
+            (steps.watching(&origination.h2, &origination.judge), origination.server_name(address))
+        });
+        let wire = dial_secured(address, self.introduction.as_deref(), secured, steps).await?;
+        steps.begin(StepKind::Request);
         let (sender, connection) = h2::client::handshake(wire).await.map_err(wrong)?;
         tokio::select! {
-            answer = self.ask(sender, address) => answer,
+            answer = self.ask(sender, address, steps) => answer,
             ended = connection => Err(match ended {
                 Ok(()) => Failure::Protocol("the connection ended before an answer".to_owned()),
                 Err(error) => wrong(error),
             }),
         }
     }
+
+    fn rule(&self) -> String {
+        match &self.settings.service {
+            Some(service) => format!("the health service says SERVING of {service}"),
+            None => "the health service says SERVING".to_owned(),
+        }
+    }
+}
+
+/// What headers say of a call's end: `, grpc-status 12, grpc-message no such method`.
+fn call_status(headers: &HeaderMap) -> String {
+    let field = |name: &str| {
+        headers.get(name).map(|value| format!(", {name} {}", String::from_utf8_lossy(value.as_bytes())))
+    };
+    ["grpc-status", "grpc-message"].into_iter().filter_map(field).collect()
 }
 
 /// A message with its prefix (not compressed, its length): `service` is the request's first field.

@@ -1,17 +1,22 @@
 //! The `http` probe: one request over a new connection; the status and, if asked, the body must fit.
 
 use super::dial::Dial;
-use super::{BODY_LIMIT, Failure, Probe, contains, shown};
+use super::{BODY_LIMIT, Failure, Probe, Steps, contains, shown};
+use crate::api::probe::StepKind;
 use crate::config::plan::HttpProbe;
 use crate::origination::InForce;
 use crate::units::Address;
 use async_trait::async_trait;
 use pingora::ErrorType;
 use pingora::connectors::http::v1::Connector;
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use std::fmt::{self, Write};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the body of a refused answer may take to begin, if somebody wants to see it.
+const EVIDENCE_WITHIN: Duration = Duration::from_millis(200);
 
 /// The `http` probe.
 pub struct HttpCheck {
@@ -67,37 +72,58 @@ impl HttpCheck {
 
 #[async_trait]
 impl Probe for HttpCheck {
-    async fn check(&self, address: &Address) -> Result<(), Failure> {
+    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), Failure> {
         let mut peer = match address {
             Address::Inet(address) => HttpPeer::new(address, false, String::new()),
             Address::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
                 .map_err(|error| Failure::Connect(error.to_string()))?,
         };
-        let secured = self
-            .origination
-            .load_full()
-            .map(|origination| (Arc::clone(&origination.http), origination.server_name(address)));
-        if self.introduction.is_some() || secured.is_some() {
-            let introduction = self.introduction.clone().unwrap_or_default();
-            peer.options.custom_l4 = Some(Arc::new(Dial { introduction, secured }));
-        }
-        let (mut session, _) =
-            self.connector.get_http_session(&peer).await.map_err(|error| match error.etype() {
-                ErrorType::TLSHandshakeFailure => Failure::Tls(root_cause(&error)),
-                _ => Failure::Connect(root_cause(&error)),
-            })?;
+        let secured = self.origination.load_full().map(|origination| {
+            (steps.watching(&origination.http, &origination.judge), origination.server_name(address))
+        });
+        let introduction = self.introduction.clone().unwrap_or_default();
+        let dial = Dial { introduction, secured, steps: steps.clone() };
+        peer.options.custom_l4 = Some(Arc::new(dial));
+        let opened = self.connector.get_http_session(&peer).await;
+        let (mut session, _) = opened.map_err(|error| not_connected(&error))?;
         let wrong = |error: Box<pingora::Error>| Failure::Protocol(root_cause(&error));
-        session.write_request_header(Box::new(self.request(address)?)).await.map_err(wrong)?;
-        session.read_response().await.map_err(wrong)?;
+        let request = self.request(address)?;
+        steps.begin(StepKind::Request);
+        steps.found(|| told(&request));
+        session.write_request_header(Box::new(request)).await.map_err(wrong)?;
+        steps.begin(StepKind::Status);
+        session.read_response().await.map_err(|error| {
+            // Where it is no HTTP, it says what came instead.
+            if let (ErrorType::InvalidHTTPHeader, Some(context)) = (error.etype(), &error.context) {
+                steps.found(|| context.as_str().trim_start_matches("buf: ").to_owned());
+            }
+            wrong(error)
+        })?;
+        if let Some(head) = session.resp_header() {
+            steps.found(|| status_line(head));
+        }
         let status = session.get_status().map_or(0, |status| status.as_u16());
         if !self.settings.expect_status.iter().any(|range| range.contains(&status)) {
+            if steps.are_watched() {
+                steps.fail();
+                steps.begin(StepKind::Body);
+                let begins = tokio::time::timeout(EVIDENCE_WITHIN, session.read_body_bytes()).await;
+                steps.found(|| match &begins {
+                    Ok(Ok(Some(bytes))) => format!("begins {:?}", shown(bytes)),
+                    Ok(Ok(None)) => "empty".to_owned(),
+                    Ok(Err(error)) => root_cause(error),
+                    Err(_) => format!("nothing of it within {EVIDENCE_WITHIN:?}"),
+                });
+            }
             return Err(Failure::Status(status, self.expected.clone()));
         }
         let Some(expected) = &self.settings.expect_body else { return Ok(()) };
+        steps.begin(StepKind::Body);
         let mut body = Vec::new();
         while let Some(bytes) = session.read_body_bytes().await.map_err(wrong)? {
             body.extend_from_slice(&bytes);
             if contains(&body, expected.as_bytes()) {
+                steps.found(|| format!("begins {:?}", shown(&body)));
                 return Ok(());
             }
             if body.len() >= BODY_LIMIT {
@@ -105,6 +131,42 @@ impl Probe for HttpCheck {
             }
         }
         Err(Failure::Body { expected: expected.clone(), found: shown(&body) })
+    }
+
+    fn rule(&self) -> String {
+        let status = format!("the status is one of {}", self.expected);
+        match &self.settings.expect_body {
+            Some(text) => format!("{status}, and the body contains {text:?}"),
+            None => status,
+        }
+    }
+}
+
+/// `GET /healthz, Host: app.internal`
+fn told(request: &RequestHeader) -> String {
+    let host = request.headers.get("Host").and_then(|host| host.to_str().ok()).unwrap_or_default();
+    format!("{} {}, Host: {host}", request.method, String::from_utf8_lossy(request.raw_path()))
+}
+
+/// `HTTP/1.1 302 Found`, and what the answer says of itself.
+fn status_line(head: &ResponseHeader) -> String {
+    let reason = head.get_reason_phrase().unwrap_or_default();
+    let mut line = format!("{:?} {} {reason}", head.version, head.status.as_u16()).trim_end().to_owned();
+    for name in ["Location", "Content-Type"] {
+        if let Some(value) = head.headers.get(name) {
+            line += &format!(", {name}: {}", String::from_utf8_lossy(value.as_bytes()));
+        }
+    }
+    line
+}
+
+/// Why there is no connection: in our own words, where they are ours.
+fn not_connected(error: &pingora::Error) -> Failure {
+    let Some(cause) = &error.cause else { return Failure::Connect(root_cause(error)) };
+    match (cause.downcast_ref::<Failure>(), cause.downcast_ref::<pingora::Error>()) {
+        (Some(failure), _) => failure.clone(),
+        (_, Some(inner)) => not_connected(inner),
+        _ => Failure::Connect(root_cause(error)),
     }
 }
 

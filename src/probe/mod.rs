@@ -4,6 +4,8 @@
 mod dial;
 mod grpc;
 mod http;
+mod once;
+mod steps;
 mod tcp;
 mod tls;
 mod udp;
@@ -11,6 +13,8 @@ mod udp;
 pub(crate) use dial::Dial;
 pub use grpc::GrpcCheck;
 pub use http::HttpCheck;
+pub use once::once;
+pub use steps::Steps;
 pub use tcp::TcpCheck;
 pub use tls::TlsCheck;
 pub use udp::UdpCheck;
@@ -27,8 +31,11 @@ use std::time::Duration;
 /// One kind of probe.
 #[async_trait]
 pub trait Probe: fmt::Debug + Send + Sync {
-    /// Asks `address` once. The caller bounds the time.
-    async fn check(&self, address: &Address) -> Result<(), Failure>;
+    /// Asks `address` once and tells `steps` on its way. The caller bounds the time.
+    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), Failure>;
+
+    /// What must hold for a pass, in words.
+    fn rule(&self) -> String;
 
     /// Until when the certificate holds that the server has shown last, in seconds since 1970.
     fn certificate_expires(&self) -> Option<i64> {
@@ -125,8 +132,13 @@ pub fn target(server: &Address, port: Option<u16>) -> Address {
 }
 
 /// Runs one probe within `timeout`.
-pub async fn run(probe: &dyn Probe, address: &Address, timeout: Duration) -> Result<(), Failure> {
-    match tokio::time::timeout(timeout, probe.check(address)).await {
+pub async fn run(
+    probe: &dyn Probe,
+    address: &Address,
+    timeout: Duration,
+    steps: &Steps,
+) -> Result<(), Failure> {
+    match tokio::time::timeout(timeout, probe.check(address, steps)).await {
         Ok(result) => result,
         Err(_) => Err(Failure::Timeout(timeout)),
     }

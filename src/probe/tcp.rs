@@ -1,13 +1,13 @@
 //! The `tcp` probe: a connection that opens is a pass; or, if more is asked for, what the server says on it.
 
 use super::dial::{Wire, dial_secured};
-use super::{BODY_LIMIT, Failure, Probe, contains, shown};
+use super::{BODY_LIMIT, Failure, Probe, Steps, contains, shown};
+use crate::api::probe::StepKind;
 use crate::config::plan::TcpProbe;
 use crate::origination::InForce;
 use crate::units::Address;
 use async_trait::async_trait;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
@@ -53,25 +53,38 @@ impl TcpCheck {
 
 #[async_trait]
 impl Probe for TcpCheck {
-    async fn check(&self, address: &Address) -> Result<(), Failure> {
+    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), Failure> {
         let until = Instant::now() + self.patience;
-        let secured = self
-            .origination
-            .load_full()
-            .map(|origination| (Arc::clone(&origination.raw), origination.server_name(address)));
-        let mut wire = dial_secured(address, self.introduction.as_deref(), secured).await?;
+        let secured = self.origination.load_full().map(|origination| {
+            (steps.watching(&origination.raw, &origination.judge), origination.server_name(address))
+        });
+        let mut wire = dial_secured(address, self.introduction.as_deref(), secured, steps).await?;
         let Some(expected) = &self.settings.expect else { return Ok(()) };
         if let Some(send) = &self.settings.send {
+            steps.begin(StepKind::Request);
+            steps.found(|| format!("{send:?}"));
             wire.write_all(send.as_bytes()).await.map_err(|error| Failure::Protocol(error.to_string()))?;
         }
+        steps.begin(StepKind::Reply);
         let mut reply = Vec::new();
         let replied = timeout_at(until, self.has(expected.as_bytes(), &mut *wire, &mut reply)).await;
+        if !reply.is_empty() {
+            steps.found(|| format!("begins {:?}", shown(&reply)));
+        }
         match replied {
             Ok(Ok(true)) => Ok(()),
             Ok(Err(error)) if reply.is_empty() => Err(Failure::Protocol(error.to_string())),
             // The caller's timeout says how long it was waited.
             Err(_) if reply.is_empty() => std::future::pending().await,
             _ => Err(Failure::Reply { expected: expected.clone(), found: shown(&reply) }),
+        }
+    }
+
+    fn rule(&self) -> String {
+        match (&self.settings.expect, self.origination.load().is_some()) {
+            (Some(text), _) => format!("the reply contains {text:?}"),
+            (None, false) => "a connection opens".to_owned(),
+            (None, true) => "a connection opens, and a TLS handshake completes".to_owned(),
         }
     }
 }

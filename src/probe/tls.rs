@@ -1,7 +1,8 @@
 //! The `tls` probe: a handshake that completes is a pass, and the server's certificate says until when it holds.
 
 use super::dial::dial;
-use super::{Failure, Probe};
+use super::{Failure, Probe, Steps};
+use crate::api::probe::StepKind;
 use crate::config::plan::TlsProbe;
 use crate::units::Address;
 use async_trait::async_trait;
@@ -73,17 +74,30 @@ impl TlsCheck {
 
 #[async_trait]
 impl Probe for TlsCheck {
-    async fn check(&self, address: &Address) -> Result<(), Failure> {
+    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), Failure> {
         let config = self.config.clone().map_err(Failure::Tls)?;
         let name = self.server_name(address)?;
-        let wire = dial(address, self.introduction.as_deref())
+        let judge: Arc<dyn ServerCertVerifier> = Arc::clone(&self.seen) as _;
+        let config = steps.watching(&config, &judge);
+        let wire = dial(address, self.introduction.as_deref(), steps)
             .await
             .map_err(|error| Failure::Connect(error.to_string()))?;
+        steps.begin(StepKind::Tls);
+        steps.found(|| format!("expects {}", name.to_str()));
         let shaken: io::Result<_> = TlsConnector::from(config).connect(name, wire).await;
         let mut stream = shaken.map_err(|error| Failure::Tls(error.to_string()))?;
+        steps.agreed(stream.get_ref().1);
         // A parting word, so that the server's log has no broken connection; it need not arrive.
         let _ = stream.shutdown().await;
         Ok(())
+    }
+
+    fn rule(&self) -> String {
+        let rule = "a TLS handshake completes";
+        match self.settings.verify {
+            true => format!("{rule}, with a certificate that this machine's authorities vouch for"),
+            false => format!("{rule}, with whatever certificate"),
+        }
     }
 
     fn certificate_expires(&self) -> Option<i64> {

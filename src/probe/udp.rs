@@ -1,6 +1,7 @@
 //! The `udp` probe: a datagram out, and an answer that contains what is expected.
 
-use super::{Failure, Probe};
+use super::{Failure, Probe, Steps};
+use crate::api::probe::StepKind;
 use crate::config::plan::UdpProbe;
 use crate::units::Address;
 use async_trait::async_trait;
@@ -29,7 +30,7 @@ impl UdpCheck {
 
 #[async_trait]
 impl Probe for UdpCheck {
-    async fn check(&self, address: &Address) -> Result<(), Failure> {
+    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), Failure> {
         let refused = |error: io::Error| Failure::Connect(error.to_string());
         let Address::Inet(address) = address else {
             return Err(Failure::Connect("a unix socket takes no UDP".to_owned()));
@@ -38,19 +39,33 @@ impl Probe for UdpCheck {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
+        steps.begin(StepKind::Request);
+        steps.found(|| {
+            format!("\"{}\"", self.settings.send[..self.settings.send.len().min(SHOWN)].escape_ascii())
+        });
         let socket = UdpSocket::bind(any).await.map_err(refused)?;
         // Connected, it hears of a closed port, and of nobody but the server.
         socket.connect(address).await.map_err(refused)?;
         socket.send(&self.settings.send).await.map_err(refused)?;
+        steps.begin(StepKind::Reply);
         let mut buffer = vec![0; LONGEST];
         let length = receive(&socket, &mut buffer).await.map_err(refused)?;
         let answer = &buffer[..length];
+        let begins = answer[..length.min(SHOWN)].escape_ascii();
+        steps.found(|| format!("{length} bytes, begins \"{begins}\""));
         match &self.settings.expect {
             Some(expected) if !contains(answer, expected) => Err(Failure::Bytes {
                 expected: expected.escape_ascii().to_string(),
-                found: answer[..length.min(SHOWN)].escape_ascii().to_string(),
+                found: begins.to_string(),
             }),
             _ => Ok(()),
+        }
+    }
+
+    fn rule(&self) -> String {
+        match &self.settings.expect {
+            Some(bytes) => format!("the answer contains \"{}\"", bytes.escape_ascii()),
+            None => "an answer comes".to_owned(),
         }
     }
 }
@@ -88,7 +103,7 @@ mod tests {
             }
         });
         let settings = UdpProbe { send: b"PING\0".to_vec(), expect: expect.map(|text| text.into()) };
-        UdpCheck::new(settings).check(&address).await
+        UdpCheck::new(settings).check(&address, &Steps::default()).await
     }
 
     #[tokio::test]
@@ -104,7 +119,8 @@ mod tests {
         let closed = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let (probe, closed) =
             (UdpCheck::new(UdpProbe { send: Vec::new(), expect: None }), Address::Inet(closed));
-        let result = tokio::time::timeout(Duration::from_secs(10), probe.check(&closed));
+        let steps = Steps::default();
+        let result = tokio::time::timeout(Duration::from_secs(10), probe.check(&closed, &steps));
         assert_eq!(result.await.unwrap().unwrap_err().label(), "connect");
     }
 }

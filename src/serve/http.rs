@@ -11,7 +11,7 @@ use super::response::{end_servers_hop, is_ambiguous};
 use crate::access_log::Why;
 use crate::control::Live;
 use crate::edge::SEAT;
-use crate::probe::Dial;
+use crate::probe::{Dial, Steps};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Version, header};
@@ -150,7 +150,8 @@ impl ProxyHttp for Proxy {
         if let Some(version) = destination.pool.plan.proxy_protocol {
             introduce(&mut peer, version, session.client_addr(), session.server_addr(), secured);
         } else if secured.is_some() {
-            peer.options.custom_l4 = Some(Arc::new(Dial { introduction: Vec::new(), secured }));
+            peer.options.custom_l4 =
+                Some(Arc::new(Dial { introduction: Vec::new(), secured, steps: Steps::default() }));
         }
         Ok(peer)
     }

@@ -4,7 +4,7 @@
 
 use crate::config::plan::ProxyVersion;
 use crate::edge::Secured;
-use crate::probe::Dial;
+use crate::probe::{Dial, Steps};
 use crate::proxy_header::{self, About};
 use http::header;
 use pingora::Result;
@@ -29,7 +29,7 @@ pub(super) fn introduce(
     let [source, destination] = [client, listener].map(|address| address?.as_inet().copied());
     let introduction = proxy_header::write(version, About::client(source, destination));
     peer.group_key = NEXT_OF_ITS_OWN.fetch_add(1, Relaxed);
-    peer.options.custom_l4 = Some(Arc::new(Dial { introduction, secured }));
+    peer.options.custom_l4 = Some(Arc::new(Dial { introduction, secured, steps: Steps::default() }));
     peer.options.idle_timeout = Some(Duration::ZERO);
 }
 

@@ -222,3 +222,37 @@ pub(crate) fn status(block: &[u8]) -> u16 {
         other => panic!("no status in {other:?}"),
     }
 }
+
+/// A server of HTTP/2 alone that answers every request with these frames, of stream 1 on a connection.
+pub(crate) fn answering(frames: Vec<u8>) -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let frames = frames.clone();
+            std::thread::spawn(move || {
+                let mut bytes = [0; 4096];
+                let _ = stream.write_all(&frame(SETTINGS, 0, 0, &[]));
+                // The preface and SETTINGS come first; the request's HEADERS (type 1) on stream 1 is what counts.
+                let mut got = Vec::new();
+                while let Ok(n @ 1..) = stream.read(&mut bytes) {
+                    got.extend_from_slice(&bytes[..n]);
+                    if got.windows(6).any(|part| part[0] == HEADERS && part[2..] == [0, 0, 0, 1]) {
+                        got.clear();
+                        let _ = stream.write_all(&frames);
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// What a gRPC server's health service answers: 1 is SERVING, 2 NOT_SERVING.
+pub(crate) fn health(status: u8) -> Vec<u8> {
+    let head = block(&[(":status", "200"), ("content-type", "application/grpc")]);
+    let head = frame(HEADERS, END_HEADERS, 1, &head);
+    let data = frame(DATA, 0, 1, &[0, 0, 0, 0, 2, 8, status]);
+    let last = frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&[("grpc-status", "0")]));
+    [head, data, last].concat()
+}
