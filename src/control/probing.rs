@@ -70,6 +70,8 @@ impl Probing {
         let first = self.first.token();
         tokio::spawn(async move {
             tokio::select! {
+                // First: an answer that came meanwhile is no result any more.
+                biased;
                 () = token.cancelled() => {}
                 () = probing.run(first) => {}
             }

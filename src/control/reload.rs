@@ -218,6 +218,10 @@ impl Control {
         for (pool, origination) in next.pools().iter().zip(originations) {
             pool.origination.store(origination);
         }
+        // Before their servers are told: a result that still came would count against what they are told.
+        for server in &delta.probes_stopped {
+            self.probing.stop(*server);
+        }
         delta.settle(Instant::now());
         self.remember_health(&next);
         self.live.overrides.store(Arc::new(overrides));
@@ -229,9 +233,6 @@ impl Control {
         self.managed = managed;
         self.keeping.follow(&next.plan, acme, &self.live.metrics.acme);
         self.note_acme_names(&next);
-        for server in &delta.probes_stopped {
-            self.probing.stop(*server);
-        }
         for task in delta.probes_started.iter().filter(|task| Self::is_probed_now(task)) {
             let origination = next.pool(task.server.pool()).map(|pool| Arc::clone(&pool.origination));
             self.probing.start(task.clone(), origination.unwrap_or_default());
