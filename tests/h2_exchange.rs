@@ -286,3 +286,28 @@ fn a_response_that_breaks_off_does_not_look_whole() {
         }
     }
 }
+
+#[test]
+fn a_call_passes_with_its_trailers_to_servers_that_may_choose() {
+    let app = by_hand(|stream, id, _| {
+        let head = [(":status", "200"), ("content-type", "application/grpc")];
+        let frames = [
+            h2::frame(h2::HEADERS, 0x4, id, &h2::block(&head)),
+            h2::frame(h2::DATA, 0, id, b"\0\0\0\0\x02hi"),
+            h2::frame(h2::HEADERS, 0x5, id, &h2::block(&[("grpc-status", "0")])),
+        ];
+        let _ = stream.write_all(&frames.concat());
+    });
+    let files = Shop::new(&[("server", &Certificate::named(&["app.internal"]))]);
+    let server = Balancer::start(&plain(&[app], &files.tls(&["server"], ""), "protocol: h2"));
+    let pool = "protocol: auto, tls: { verify: false }";
+    let balancer = Balancer::start(&plain(&[server.address("web")], "", pool));
+    let mut client = Connection::new(balancer.address("web"));
+    call(&mut client, "10S");
+    let frames: Vec<_> = std::iter::from_fn(|| client.next()).take(3).collect();
+    let kinds: Vec<_> = frames.iter().map(|frame| (frame.kind, frame.ends_stream())).collect();
+    assert_eq!(kinds, [(h2::HEADERS, false), (h2::DATA, false), (h2::HEADERS, true)]);
+    assert_eq!(frames[1].payload, b"\0\0\0\0\x02hi");
+    assert_eq!(balancer.record("/shop.Cart/Get")["grpc_status"], 0);
+    assert_eq!(server.protocol("/shop.Cart/Get"), "HTTP/2.0");
+}
