@@ -69,7 +69,7 @@ impl fmt::Display for Worse {
                 percent(before)
             ),
             Self::Servers { expected, up } => {
-                write!(f, "{up} servers are healthy, and {expected} should be")
+                write!(f, "healthy servers: {up}, where {expected} should be")
             }
         }
     }
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn servers_must_stay_healthy_and_new_ones_become_so_in_time() {
-        let lost = "2 servers are healthy, and 3 should be";
+        let lost = "healthy servers: 2, where 3 should be";
         check(Some(&BEFORE), After { up: 2, ..WELL }, false, lost);
         check(Some(&BEFORE), After { up: 2, probing: 1, ..WELL }, false, "");
         check(Some(&BEFORE), After { up: 2, probing: 1, ..WELL }, true, lost);
@@ -154,7 +154,7 @@ mod tests {
             None,
             After { requests: 0, errors: 0, up: 0, probing: 3, ..WELL },
             true,
-            "0 servers are healthy, and 1 should be",
+            "healthy servers: 0, where 1 should be",
         );
     }
 }

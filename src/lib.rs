@@ -27,6 +27,7 @@ pub mod select;
 mod serve;
 mod server;
 pub mod snapshot;
+pub mod text;
 mod tls;
 mod token;
 pub mod units;

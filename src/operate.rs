@@ -173,10 +173,10 @@ pub enum CannotSpare {
     #[error("{server} is the last healthy server of pool {pool}; without it the pool would {then}")]
     LastHealthy { pool: Name, server: Name, then: &'static str },
     #[error(
-        "pool {pool} has {in_flight} in flight now, and the {servers} healthy servers left have room for {room} \
-         (max_connections)"
+        "pool {pool} has {in_flight} in flight now, and without {server} there is room for {room} by max_connections \
+         (healthy servers left: {servers})"
     )]
-    TooLittleRoom { pool: Name, in_flight: u64, servers: usize, room: u64 },
+    TooLittleRoom { pool: Name, server: Name, in_flight: u64, servers: usize, room: u64 },
 }
 
 /// Whether the rest of a pool can carry what the pool carries now.
@@ -214,7 +214,8 @@ pub fn can_spare(pool: &Pool, server: &Server) -> Result<(), CannotSpare> {
         healthy.iter().map(|member| member.max_connections.map(|most| u64::from(most.get()))).sum();
     match room {
         Some(room) if in_flight > room => {
-            Err(CannotSpare::TooLittleRoom { pool: pool_name, in_flight, servers: healthy.len(), room })
+            let servers = healthy.len();
+            Err(CannotSpare::TooLittleRoom { pool: pool_name, server: name, in_flight, servers, room })
         }
         _ => Ok(()),
     }

@@ -221,6 +221,7 @@ fn the_table_has_the_rooms_we_think_it_has() {
     let pure: Vec<_> = rooms.iter().filter(|room| room.is_pure).map(|room| room.name.as_str()).collect();
     let expected = [
         "units",
+        "text",
         "config::plan",
         "client_hello",
         "fields",

@@ -160,7 +160,10 @@ fn a_drain_is_refused_with_figures_if_the_rest_has_no_room() {
         &balancer,
         &["drain", "app/s1"],
         1,
-        &["has 3 in flight now", "1 healthy servers left have room for 2"],
+        &[
+            "has 3 in flight now",
+            "without s1 there is room for 2 by max_connections (healthy servers left: 1)",
+        ],
     );
     latch.open();
     for client in &mut held {
@@ -266,6 +269,12 @@ fn reload_shows_what_changed_or_why_nothing_did() {
     let status = balancer.command_json(&["status"]);
     assert_eq!(status["last_reload"]["outcome"], "refused");
     assert_eq!(status["process"]["generation"], 2);
+    balancer.write(&plain(&addresses(&apps), "", "balance: round_robin"));
+    let (_, out, _) = balancer.command(&["reload"]);
+    assert!(out.contains("  pools      1 changed\n    ~ app\n  servers    2 kept\n"), "{out}");
+    let (_, events, _) = balancer.command(&["events", "--kind", "reload"]);
+    assert!(events.contains("in force; pools: 1 changed\n"), "{events}");
+    assert!(out.lines().chain(events.lines()).all(|line| line.chars().count() <= 80), "{out}{events}");
     // A signal's receipt is shown as well.
     assert_eq!(balancer.reload(&plain(&addresses(&apps[..1]), "", PROBED)), Reloaded::Taken);
     let status = balancer.command_json(&["status"]);
@@ -498,7 +507,7 @@ fn a_guarded_reload_that_loses_healthy_servers_is_taken_back_with_what_operators
     balancer.write(&plain(&[apps[0].address, dead.address], "", quick));
     let (code, _, err) = balancer.command(&["reload", "--guard", "60s"]);
     assert_eq!(code, Some(1), "{err}");
-    assert!(err.contains("1 servers are healthy, and 2 should be"), "{err}");
+    assert!(err.contains("healthy servers: 1, where 2 should be"), "{err}");
     let s2 = server(&balancer, "s2");
     assert_eq!((&s2["address"], &s2["weight"]), (&json!(apps[1].address.to_string()), &json!(7)));
     wait_until("both answer again", || server(&balancer, "s2")["state"] == "up");

@@ -97,8 +97,9 @@ fn commands() -> Vec<String> {
     let (_, help) = output(&["--help"]);
     let listed =
         help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    let names: Vec<String> =
-        listed.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect();
+    // What a command is for may go on in a line of its own, further in.
+    let names = listed.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    let names: Vec<String> = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
     assert!(names.iter().any(|name| name == "run"), "{help}");
     names
 }

@@ -193,7 +193,7 @@ async fn explain_one(
     let overrides = admin.live.overrides.load();
     let explained = explain::explain(&admin.live.snapshot(), &overrides, &request, fastrand::u64(..));
     let report = explained.map_err(|why| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string()))?;
-    Ok(Json(Explained { text: explain::render(&report), report }))
+    Ok(Json(Explained { text: explain::render(&report, false), report }))
 }
 
 /// What is to be compared with what is in force.

@@ -121,6 +121,19 @@ impl Counted {
         format!("+{} -{} ~{} ={}", self.added.len(), self.removed.len(), self.changed.len(), self.kept)
     }
 
+    /// `1 added, 2 changed, 7 kept`, for people.
+    pub fn in_words(&self) -> String {
+        let counts = [
+            (self.added.len(), "added"),
+            (self.removed.len(), "removed"),
+            (self.changed.len(), "changed"),
+            (self.kept, "kept"),
+        ];
+        let told: Vec<_> =
+            counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+        if told.is_empty() { "none".to_owned() } else { told.join(", ") }
+    }
+
     /// Whether everything is as it was.
     pub fn is_none(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()

@@ -147,6 +147,9 @@ impl Reach {
             (io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused, None) => complain(
                 "start it, or name its `admin.socket` with --socket PATH, or its `admin.address` with --address ADDRESS",
             ),
+            (io::ErrorKind::ConnectionRefused, Some(_)) => {
+                complain("start it, or give --address what `admin.address` says in its configuration");
+            }
             _ => {}
         }
         Failed

@@ -2,8 +2,9 @@
 
 use super::client::{Failed, Reach, part};
 use super::say;
-use super::table::{Paint, in_color};
+use super::table::in_color;
 use crate::api::{Event, Events, Kind};
+use crate::text::{Paint, fold};
 use crate::units;
 use clap::Args;
 use std::process::ExitCode;
@@ -105,7 +106,7 @@ fn render(event: &Event, in_color: bool) -> String {
     }
     text += &format!("\n      {}", facts.join("; "));
     let by = format!("\n      by {}, generation {}\n", event.actor, event.generation);
-    text + &Paint::Faint.on(&by, in_color)
+    fold(&(text + &Paint::Faint.on(&by, in_color)))
 }
 
 fn paint(to: &str) -> Option<Paint> {

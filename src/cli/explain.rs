@@ -1,6 +1,7 @@
 //! `explain`: why a request goes where it goes.
 
 use super::client::Reach;
+use super::table::in_color;
 use super::{complain, file, say};
 use crate::explain::{self, Request};
 use crate::operate::Overrides;
@@ -81,9 +82,14 @@ fn live(options: &Options, method: &Method, url: &Uri) -> Result<(), ExitCode> {
         "listener": options.listener,
     });
     let explained: Explained = options.reach.change(Method::POST, "/api/v1/explain", &wish)?;
-    match options.json {
-        true => say(&format!("{:#}\n", explained.report)),
-        false => say(&explained.text),
+    if options.json {
+        say(&format!("{:#}\n", explained.report));
+        return Ok(());
+    }
+    // An older process's report may lack something that this version shows; its own text does not.
+    match serde_json::from_value(explained.report) {
+        Ok(report) => say(&explain::render(&report, in_color())),
+        Err(_) => say(&explained.text),
     }
     Ok(())
 }
@@ -107,7 +113,7 @@ fn offline(options: &Options, file: &Path, method: Method, url: Uri) -> Result<(
             say(&format!("{:#}\n", serde_json::to_value(&report).unwrap_or_default()));
         }
         Ok(report) => {
-            say(&explain::render(&report));
+            say(&explain::render(&report, in_color()));
             say("(by the file alone: all servers are taken to be up and idle)\n");
         }
         Err(unexplained) => {

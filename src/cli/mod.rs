@@ -17,15 +17,16 @@ mod upgrade;
 use crate::api::status::State;
 use crate::control::Source;
 use crate::server::{self, NotStarted, Start};
+use crate::text::fold;
 use clap::{Parser, Subcommand};
 use client::Failed;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// A layer-4/7 load balancer with health checking.
 #[derive(Debug, Parser)]
-#[command(name = "evenkeel", version, propagate_version = true)]
+#[command(name = "evenkeel", version, propagate_version = true, max_term_width = 80)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -169,6 +170,10 @@ fn say(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// A line for whoever waits at the terminal; a file or a pipe gets it in one piece.
 fn complain(line: &str) {
-    let _ = writeln!(std::io::stderr(), "evenkeel: {line}");
+    let mut error = std::io::stderr();
+    let line = format!("evenkeel: {line}\n");
+    let line = if error.is_terminal() { fold(&line) } else { line };
+    let _ = error.write_all(line.as_bytes());
 }

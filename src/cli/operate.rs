@@ -1,9 +1,10 @@
 //! `drain`, `maint`, `ready` and `weight`: an operator's word about one server.
 
 use super::client::{Failed, Reach, Target};
-use super::table::{Paint, in_color};
+use super::table::in_color;
 use super::{complain, say};
 use crate::api::status::{Server, State};
+use crate::text::Paint;
 use crate::units;
 use clap::Args;
 use http::Method;

@@ -1,13 +1,14 @@
 //! `probe`: one probe now, step by step.
 
 use super::client::{Reach, Target};
-use super::table::{Paint, in_color, wrap};
+use super::table::in_color;
 use super::{complain, file, say};
 use crate::api::probe::Step;
 use crate::api::{Error, Probed};
 use crate::config::Plan;
 use crate::origination::Origination;
 use crate::snapshot::Snapshot;
+use crate::text::{Paint, WIDTH, wrap};
 use crate::{probe, tls};
 use clap::Args;
 use http::Method;
@@ -112,10 +113,10 @@ fn render(probed: &Probed, in_color: bool) -> String {
     probed.steps.iter().for_each(|step| text += &render_step(step, in_color));
     let (word, paint) = if probed.passed { ("passed", Paint::Good) } else { ("failed", Paint::Bad) };
     let verdict = format!("{word} after {}: {}", milliseconds(probed.took_ms), probed.rule);
-    let lines = wrap(&verdict, 80, 2).replacen(word, &paint.on(word, in_color), 1);
+    let lines = wrap(&verdict, WIDTH, 2).replacen(word, &paint.on(word, in_color), 1);
     text += &lines;
     for note in &probed.notes {
-        text += &wrap(&format!("  {note}"), 80, 2);
+        text += &wrap(&format!("  {note}"), WIDTH, 2);
     }
     let health = match probed.health {
         Some(health) => format!("  health stays {}: only the process's own probes count\n", health.word()),
@@ -135,7 +136,7 @@ fn render_step(step: &Step, in_color: bool) -> String {
     }
     for (at, found) in step.found.iter().enumerate() {
         let before = if at == 0 { head.clone() } else { " ".repeat(head.chars().count()) };
-        text += &wrap(&format!("{before}{found}"), 80, FOUND_AT);
+        text += &wrap(&format!("{before}{found}"), WIDTH, FOUND_AT);
     }
     match step.passed {
         true => text,

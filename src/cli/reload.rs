@@ -1,10 +1,11 @@
 //! `reload`: has the process read its file again, and shows the receipt.
 
 use super::client::{Failed, Reach};
-use super::table::{Paint, ago, in_color};
+use super::table::{ago, in_color};
 use super::{complain, say};
 use crate::api::receipt::GuardState;
 use crate::api::{Counted, Outcome, Receipt, Status};
+use crate::text::{Paint, fold};
 use clap::Args;
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -143,7 +144,7 @@ pub(super) fn render(receipt: &Receipt, in_color: bool) -> String {
         ("pools", &receipt.pools),
         ("servers", &receipt.servers),
     ] {
-        text += &format!("  {kind:10} {}\n", counted.in_short());
+        text += &format!("  {kind:10} {}\n", counted.in_words());
         text += &names(counted);
     }
     text += &format!("  {:10} {} kept", "health", receipt.health.kept);
@@ -160,7 +161,7 @@ pub(super) fn render(receipt: &Receipt, in_color: bool) -> String {
     for warning in &receipt.warnings {
         text += &format!("  ! {warning}\n");
     }
-    text
+    fold(&text)
 }
 
 fn names(counted: &Counted) -> String {

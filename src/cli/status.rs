@@ -2,11 +2,12 @@
 
 use super::client::{Failed, Reach};
 use super::say;
-use super::table::{Align, Paint, Table, ago, in_color};
+use super::table::{Align, Table, ago, in_color};
 use crate::api::Outcome;
 use crate::api::receipt::GuardState;
 use crate::api::status::{Pool, Server, State, Status};
 use crate::history::Figures;
+use crate::text::{Paint, fold};
 use clap::Args;
 use std::process::ExitCode;
 use time::OffsetDateTime;
@@ -61,7 +62,7 @@ fn render(status: &Status, in_color: bool) -> String {
         let when = ago(receipt.at, process.now);
         text += &format!("last reload {when} ago by {}: {}\n", receipt.actor, paint.on(word, in_color));
         for problem in &receipt.problems {
-            text += &format!("    {problem}\n");
+            text += &fold(&format!("    {problem}\n"));
         }
     }
     if let Some(guard) = status.guard.as_ref().filter(|guard| guard.state == GuardState::Watching) {

@@ -1,6 +1,7 @@
-//! Text for people: columns that line up, spans of time, and colour where a terminal shows it.
+//! Columns that line up, spans of time, and whether there is colour.
 
 use crate::api::status::State;
+use crate::text::{Paint, WIDTH, wrap};
 use std::io::IsTerminal;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -27,16 +28,6 @@ struct Row {
     notes: Vec<String>,
 }
 
-/// A colour, by what it means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Paint {
-    Good,
-    Caution,
-    Bad,
-    Faint,
-    Strong,
-}
-
 impl Paint {
     pub(super) fn of(state: State) -> Self {
         match state {
@@ -44,17 +35,6 @@ impl Paint {
             State::Down => Self::Bad,
             State::Probing | State::Drain | State::Maint | State::Leaving => Self::Caution,
         }
-    }
-
-    pub(super) fn on(self, text: &str, in_color: bool) -> String {
-        let code = match self {
-            Self::Good => "32",
-            Self::Caution => "33",
-            Self::Bad => "31",
-            Self::Faint => "2",
-            Self::Strong => "1",
-        };
-        if in_color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 
@@ -95,32 +75,11 @@ impl Table {
         for row in &self.rows {
             text += &line(&row.cells, row.paint);
             for note in &row.notes {
-                text += &format!("{}{note}\n", " ".repeat(indent + 4));
+                text += &wrap(&format!("{}{note}", " ".repeat(indent + 4)), WIDTH, indent + 6);
             }
         }
         text
     }
-}
-
-/// One line of text as lines of at most `width`, broken between words; those after the first begin after `indent`. The
-/// spaces that the text begins with stay.
-pub(super) fn wrap(text: &str, width: usize, indent: usize) -> String {
-    let start = text.len() - text.trim_start().len();
-    let mut lines = text[..start].to_owned();
-    let mut length = start;
-    for (at, word) in text[start..].split(' ').enumerate() {
-        let chars = word.chars().count();
-        if at > 0 && length + 1 + chars > width && length > indent {
-            lines = lines.trim_end().to_owned() + "\n" + &" ".repeat(indent);
-            length = indent;
-        } else if at > 0 {
-            lines.push(' ');
-            length += 1;
-        }
-        lines += word;
-        length += chars;
-    }
-    lines.trim_end().to_owned() + "\n"
 }
 
 pub(super) fn in_color() -> bool {
@@ -158,12 +117,6 @@ mod tests {
             "  SERVER        IN FLIGHT\n  app1                  7\n      a note\n  application2         12\n";
         assert_eq!(table.render(2, false), expected);
         assert!(table.render(2, true).contains("\x1b[32mapp1\x1b[0m  "));
-    }
-
-    #[test]
-    fn long_lines_are_broken_between_words() {
-        assert_eq!(wrap("  one two  three", 9, 4), "  one two\n     three\n");
-        assert_eq!(wrap("a-word-that-is-long b", 8, 2), "a-word-that-is-long\n  b\n");
     }
 
     #[test]

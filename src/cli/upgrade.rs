@@ -37,7 +37,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failed> {
                 say(&format!("{outcome:#}\n"));
             } else {
                 say(&format!(
-                    "upgraded: process {} (version {}) has taken over from {} (version {}), which finishes what it has\n",
+                    "upgraded: process {} (version {}) has taken over\n  from {} (version {}), which finishes what it has\n",
                     now.process.pid, now.process.version, before.process.pid, before.process.version
                 ));
             }

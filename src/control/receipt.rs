@@ -79,13 +79,21 @@ pub(super) fn log_taken(receipt: &Receipt) {
 /// A receipt in one line.
 pub(super) fn cause(receipt: &Receipt) -> String {
     match receipt.outcome {
-        Outcome::InForce => format!(
-            "in force: listeners {}, routes {}, pools {}, servers {}",
-            receipt.listeners.in_short(),
-            receipt.routes.in_short(),
-            receipt.pools.in_short(),
-            receipt.servers.in_short()
-        ),
+        Outcome::InForce => {
+            let all = [
+                ("listeners", &receipt.listeners),
+                ("routes", &receipt.routes),
+                ("pools", &receipt.pools),
+                ("servers", &receipt.servers),
+            ];
+            let changed = all.iter().filter(|(_, counted)| !counted.is_none());
+            let told: Vec<_> =
+                changed.map(|(what, counted)| format!("{what}: {}", counted.in_words())).collect();
+            match told.is_empty() {
+                true => "in force, with the same listeners, routes, pools and servers".to_owned(),
+                false => format!("in force; {}", told.join("; ")),
+            }
+        }
         Outcome::Refused => format!("refused: {}", receipt.problems.join("; ")),
         Outcome::RolledBack => format!("rolled back: {}", receipt.problems.join("; ")),
     }

@@ -1,25 +1,18 @@
 //! An explanation for people.
 
-use super::report::{Candidate, Report};
+use super::report::{Candidate, Report, Rule};
+use crate::text::{Paint, fold};
 
 /// More servers than this are told in numbers, unless they matter.
 const SHOWN: usize = 24;
 
-/// Text of 80 columns at most, as long as names are not longer.
-pub fn render(report: &Report) -> String {
-    let mut text = format!("{}\n", report.request);
+/// Text of 80 columns at most.
+pub fn render(report: &Report, in_color: bool) -> String {
+    let mut text = format!("{}\n", Paint::Strong.on(&report.request, in_color));
     text += &format!("listener  {} ({})\n", report.listener.name, report.listener.addresses.join(", "));
     if let Some(routes) = &report.routes {
         text += &format!("routes    {routes}\n");
-        for rule in &report.rules {
-            match &rule.misfit {
-                None if rule.matched => text += &format!("  > {} -> {}: matches\n", rule.name, rule.pool),
-                misfit => {
-                    let misfit = misfit.as_deref().unwrap_or_default();
-                    text += &format!("    {} -> {}: {misfit}\n", rule.name, rule.pool);
-                }
-            }
-        }
+        report.rules.iter().for_each(|rule| text += &told(rule, in_color));
     }
     if let Some(redirect) = &report.redirect {
         text += &format!("redirect  {redirect}\n");
@@ -30,24 +23,40 @@ pub fn render(report: &Report) -> String {
             text += &format!("key       {key}\n");
         }
         if report.failing_open {
-            text += "  NO HEALTHY SERVER: every server that nobody drains is used\n";
+            let loud = "NO HEALTHY SERVER: every server that nobody drains is used";
+            text += &format!("  {}\n", Paint::Bad.on(loud, in_color));
         }
-        text += &candidates(&report.candidates);
+        text += &candidates(&report.candidates, in_color);
     }
     match &report.winner {
         Some(winner) => {
-            text += &format!("winner    {} ({})\n          {}\n", winner.name, winner.address, report.rule);
+            let name = Paint::Good.on(&winner.name, in_color);
+            text += &format!("winner    {name} ({})\n          {}\n", winner.address, report.rule);
         }
-        None => text += &format!("no server {}\n", report.rule),
+        None if report.redirect.is_some() => text += &format!("          {}\n", report.rule),
+        None => text += &(Paint::Bad.on(&format!("no server {}", report.rule), in_color) + "\n"),
     }
     if !report.then.is_empty() {
         let names: Vec<_> = report.then.iter().map(|server| server.name.as_str()).collect();
         text += &format!("if it fails  {}\n", names.join(", then "));
     }
-    text
+    fold(&text)
 }
 
-fn candidates(all: &[Candidate]) -> String {
+fn told(rule: &Rule, in_color: bool) -> String {
+    let (name, pool) = (&rule.name, &rule.pool);
+    match &rule.misfit {
+        None if rule.matched => {
+            format!("  {}\n", Paint::Good.on(&format!("> {name} -> {pool}: matches"), in_color))
+        }
+        misfit => {
+            let misfit = misfit.as_deref().unwrap_or_default();
+            format!("    {}\n", Paint::Faint.on(&format!("{name} -> {pool}: {misfit}"), in_color))
+        }
+    }
+}
+
+fn candidates(all: &[Candidate], in_color: bool) -> String {
     let matters = |candidate: &&Candidate| candidate.chosen;
     let shown: Vec<_> = match all.len() {
         0..=SHOWN => all.iter().collect(),
@@ -60,14 +69,20 @@ fn candidates(all: &[Candidate]) -> String {
     let loads = width(load);
     let mut text = String::new();
     for candidate in &shown {
-        let mark = if candidate.chosen { '>' } else { ' ' };
+        let (mark, paint) = match (candidate.chosen, &candidate.out) {
+            (true, _) => ("  > ", Some(Paint::Good)),
+            (false, Some(_)) => ("    ", Some(Paint::Caution)),
+            (false, None) => ("    ", None),
+        };
         let why = match (&candidate.out, &candidate.score) {
             (Some(out), _) => format!("out: {out}"),
             (None, Some(score)) => score.clone(),
             (None, None) => String::new(),
         };
-        let line = format!("  {mark} {:names$}  {:loads$}  {why}", candidate.server.name, load(candidate));
-        text += &format!("{}\n", line.trim_end());
+        let line = format!("{:names$}  {:loads$}  {why}", candidate.server.name, load(candidate));
+        let line = line.trim_end();
+        text +=
+            &format!("{mark}{}\n", paint.map_or_else(|| line.to_owned(), |paint| paint.on(line, in_color)));
     }
     if shown.len() < all.len() {
         text += &format!("    and {} more\n", all.len() - shown.len());

@@ -70,7 +70,7 @@ fn candidates_say_what_speaks_for_them_or_why_they_are_out() {
     assert_eq!(report.key.as_deref(), Some("cookie session \"s1\""));
     assert_eq!(report.winner.as_ref().map(|server| &*server.name), Some("c"));
     assert_eq!(report.candidates[1].out.as_deref(), Some("drain by the configuration"));
-    let text = render(&report);
+    let text = render(&report, false);
     assert!(text.contains("  > c  up, 0 in flight  ring "), "{text}");
     let report = told(&asked("GET", "http://secure.shop.example:8080/", None, &[]));
     assert_eq!(report.key.as_deref(), Some("no cookie session, so client address 192.0.2.7"));
@@ -78,6 +78,19 @@ fn candidates_say_what_speaks_for_them_or_why_they_are_out() {
     let scores: Vec<_> = report.candidates.iter().map(|one| one.score.clone().unwrap_or_default()).collect();
     assert_eq!(scores, ["load 0.0100", "load 0.0200"]);
     assert_eq!(report.then.len(), 1, "one retry by default");
+}
+
+#[test]
+fn an_explanation_fits_80_columns_and_has_colours_when_asked() {
+    let long = format!("http://shop.example:8080/{}?q={}", "shop/".repeat(20), "x".repeat(100));
+    let report = told(&asked("GET", &long, None, &[("x-beta", &"no ".repeat(40))]));
+    let text = render(&report, false);
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let whole: String = text.split_whitespace().collect();
+    assert!(whole.contains(&"x".repeat(100)), "nothing is left out: {text}");
+    assert!(!text.contains('\x1b'));
+    let text = render(&told(&asked("GET", "http://x:8081/", None, &[])), true);
+    assert!(text.contains("winner    \x1b[32ma\x1b[0m"), "{text}");
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! A report as text, for a terminal of 80 columns.
 
 use super::report::{Change, Churn, Health, Pool, Report, Server};
-
-const WIDTH: usize = 80;
+use crate::text::{WIDTH, wrap};
 
 /// Names and servers of one kind that are shown before "and 12 more".
 const SHOWN: usize = 10;
@@ -73,24 +72,8 @@ pub fn render(report: &Report) -> String {
 struct Page(String);
 
 impl Page {
-    /// A line, broken between words where it would be too long.
     fn line(&mut self, indent: usize, text: &str) {
-        let mut width = indent;
-        self.0.push_str(&" ".repeat(indent));
-        for (at, word) in text.split(' ').enumerate() {
-            let length = word.chars().count();
-            if at > 0 && width + 1 + length > WIDTH {
-                width = indent + 2;
-                self.0.push('\n');
-                self.0.push_str(&" ".repeat(width));
-            } else if at > 0 {
-                self.0.push(' ');
-                width += 1;
-            }
-            self.0.push_str(word);
-            width += length;
-        }
-        self.0.push('\n');
+        self.0.push_str(&wrap(&format!("{:indent$}{text}", ""), WIDTH, indent + 2));
     }
 
     /// `pools: 1 added, 2 changed, 3 kept`; nothing if there are none.

@@ -42,7 +42,7 @@ impl Selector for LeastConnections {
         let tied = (0..among.len()).filter(|index| among.load(*index) <= lowest + SAME_LOAD).count();
         let mut rule = "the lowest (in flight + 1) / weight".to_owned();
         if tied > 1 {
-            rule += &format!("; {tied} servers share it, and take turns");
+            rule += &format!("; {tied} servers share it, in turn");
         }
         Reasons { rule, scores: super::loads(among) }
     }
