@@ -301,7 +301,13 @@ mod tests {
         let refused = can_spare(&pool, member(&pool, "a")).unwrap_err();
         assert_eq!(
             refused,
-            CannotSpare::TooLittleRoom { pool: pool.name.clone(), in_flight: 5, servers: 2, room: 4 }
+            CannotSpare::TooLittleRoom {
+                pool: pool.name.clone(),
+                server: "a".into(),
+                in_flight: 5,
+                servers: 2,
+                room: 4
+            }
         );
         drop(leases);
         assert_eq!(can_spare(&pool, member(&pool, "a")), Ok(()));

@@ -124,6 +124,20 @@ fn each_command_has_a_manual_page() {
 }
 
 #[test]
+fn help_fits_80_columns() {
+    for name in commands() {
+        let (_, help) = output(&[&name, "--help"]);
+        for line in help.lines() {
+            assert!(line.chars().count() <= 80, "{name}: {line}");
+            assert!(
+                !line.starts_with("/") && !line.starts_with("evenkeel"),
+                "{name}: an example is broken: {line}"
+            );
+        }
+    }
+}
+
+#[test]
 fn completions_know_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let (code, script) = output(&["completions", shell]);

@@ -107,6 +107,12 @@ fn the_server_is_chosen_by_name_and_protocol_and_gets_every_byte() {
         });
         assert_eq!((&record["protocol"], &record["why"]), (&"TLS".into(), &"ok".into()), "{record}");
         assert_eq!(record["pool"], expected.trim_end(), "{record}");
+        // And it can be explained.
+        let Some(name) = name else { continue };
+        let url = format!("https://{name}/");
+        let offered = alpn.iter().flat_map(|protocol| ["--alpn", protocol]);
+        let arguments: Vec<_> = ["explain", &url].into_iter().chain(offered).collect();
+        assert_eq!(balancer.command_json(&arguments)["pool"], expected.trim_end(), "{arguments:?}");
     }
     assert_eq!(balancer.metric("evenkeel_tcp_connections_total", &[("route", "db"), ("why", "ok")]), 4.0);
 }

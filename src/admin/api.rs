@@ -154,6 +154,9 @@ struct ExplainWish {
     headers: Vec<(String, String)>,
     client: Option<IpAddr>,
     listener: Option<String>,
+    /// What a TLS client offers.
+    #[serde(default)]
+    alpn: Vec<String>,
 }
 
 fn get_method() -> String {
@@ -189,6 +192,7 @@ async fn explain_one(
         headers,
         client: wish.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         listener: wish.listener,
+        alpn: wish.alpn,
     };
     let overrides = admin.live.overrides.load();
     let explained = explain::explain(&admin.live.snapshot(), &overrides, &request, fastrand::u64(..));

@@ -29,6 +29,9 @@ pub(super) struct Options {
     /// The listener it comes in by; otherwise the URL's scheme and port decide.
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
+    /// A protocol that the TLS client offers, like h2; for listeners with `protocol: tls_passthrough`.
+    #[arg(long, value_name = "PROTOCOL")]
+    alpn: Vec<String>,
     /// Ask this file instead of the running process; all servers are taken to be up and idle.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -80,6 +83,7 @@ fn live(options: &Options, method: &Method, url: &Uri) -> Result<(), ExitCode> {
         "headers": headers,
         "client": options.client,
         "listener": options.listener,
+        "alpn": options.alpn,
     });
     let explained: Explained = options.reach.change(Method::POST, "/api/v1/explain", &wish)?;
     if options.json {
@@ -107,6 +111,7 @@ fn offline(options: &Options, file: &Path, method: Method, url: Uri) -> Result<(
         headers: options.headers.iter().cloned().collect(),
         client: options.client,
         listener: options.listener.clone(),
+        alpn: options.alpn.clone(),
     };
     match explain::explain(&snapshot, &Overrides::default(), &request, fastrand::u64(..)) {
         Ok(report) if options.json => {

@@ -20,9 +20,7 @@ pub(super) enum Generate {
         command: Option<String>,
     },
     /// Print a script that completes commands and options in a shell.
-    #[command(
-        after_help = "Example: evenkeel completions bash > /usr/share/bash-completion/completions/evenkeel"
-    )]
+    #[command(after_help = "Example: evenkeel completions bash > /etc/bash_completion.d/evenkeel")]
     Completions {
         /// The shell.
         shell: Shell,

@@ -43,6 +43,10 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<Pool> {
     );
     if protocol == ServerProtocol::Auto && matches!(tls, Some(None)) {
         // Without TLS there is no ALPN to agree by.
+        section.get("protocol").unwrap_or(section.at).warn(Fault::new(
+            "`auto` lets servers choose by ALPN, and without `tls` there is none: it can only be HTTP/1.1",
+            "add `tls`, or write `http1`; or `h2`, if the servers speak it without TLS",
+        ));
         protocol = ServerProtocol::Http1;
     }
     if let Some(at) = section.get("proxy_protocol")

@@ -31,6 +31,8 @@ pub struct Request {
     pub client: IpAddr,
     /// The listener that it comes in by; otherwise the URL decides.
     pub listener: Option<String>,
+    /// The protocols that a TLS client offers, for listeners that look no further.
+    pub alpn: Vec<String>,
 }
 
 /// Why nothing can be explained.
@@ -42,6 +44,10 @@ pub enum Unexplained {
     NoneFits { scheme: String, known: String },
     #[error("several listeners may take it; name one with --listener: {names}")]
     Several { names: String },
+    #[error(
+        "listener {listener} chooses by no ALPN; leave --alpn out, or name one with `protocol: tls_passthrough`"
+    )]
+    NoAlpn { listener: String },
     #[error("{url} has no host; write it like https://shop.example/cart")]
     NoHost { url: String },
 }
@@ -58,6 +64,9 @@ pub fn explain(
 ) -> Result<Report, Unexplained> {
     let listener = find_listener(snapshot, request)?;
     let asked = Asked::new(request)?;
+    if !request.alpn.is_empty() && listener.plan.protocol != Protocol::TlsPassthrough {
+        return Err(Unexplained::NoAlpn { listener: listener.plan.name.to_string() });
+    }
     let mut report = Report {
         request: format!("{} {}", request.method, request.url),
         generation: snapshot.generation,
@@ -71,7 +80,9 @@ pub fn explain(
         pool: None,
         algorithm: None,
         key: None,
+        hash: None,
         failing_open: false,
+        failing_open_because: None,
         candidates: Vec::new(),
         winner: None,
         rule: String::new(),
@@ -106,6 +117,7 @@ struct Asked<'a> {
     path_and_query: &'a str,
     query: &'a str,
     headers: Cow<'a, HeaderMap>,
+    alpn: &'a [String],
 }
 
 impl<'a> Asked<'a> {
@@ -128,6 +140,7 @@ impl<'a> Asked<'a> {
             path_and_query: url.path_and_query().map_or("/", |target| target.as_str()),
             query: url.query().unwrap_or_default(),
             headers,
+            alpn: &request.alpn,
         })
     }
 
@@ -140,7 +153,8 @@ impl<'a> Asked<'a> {
     }
 
     fn hello(&self) -> Hello {
-        Hello { name: Some(self.name().to_owned()), alpn: Vec::new() }
+        let alpn = self.alpn.iter().map(|protocol| protocol.clone().into_bytes()).collect();
+        Hello { name: Some(self.name().to_owned()), alpn }
     }
 }
 
@@ -248,7 +262,10 @@ fn in_words(matcher: &Match, misfit: Misfit, asked: &Asked<'_>) -> String {
             },
             None => "a field".to_owned(),
         },
-        Misfit::Alpn => format!("none of its protocols is offered: {}", matcher.alpn.join(", ")),
+        Misfit::Alpn => match asked.alpn {
+            [] => format!("no ALPN is offered, and it asks for {}", matcher.alpn.join(" or ")),
+            offered => format!("ALPN {} is not {}", offered.join(", "), matcher.alpn.join(" or ")),
+        },
     }
 }
 
@@ -290,7 +307,9 @@ fn choose(
     };
     report.pool = Some(pool.name.to_string());
     report.algorithm = Some(pool.plan.balance.word().to_owned());
+    report.hash = key.map(|hash| format!("{hash:016x}"));
     report.failing_open = failing_open;
+    report.failing_open_because = failing_open.then(|| why_open(pool));
     report.winner = winner.ok().map(server);
     report.then = then.into_iter().map(server).collect();
     report.rule = match winner {
@@ -322,6 +341,30 @@ fn choose(
             chosen: winner == Ok(index),
         });
     report.candidates = candidates.collect();
+}
+
+/// `app1, app2: down after failed probes (fall: 3)`
+fn why_open(pool: &Pool) -> String {
+    /// More are told in numbers.
+    const SHOWN: usize = 5;
+    let names = |health: HealthState| {
+        let those =
+            pool.members.iter().filter(|member| member.server.state().health == health && !member.drain);
+        those.map(|member| member.server.name().to_string()).collect::<Vec<_>>()
+    };
+    let fall = pool.plan.health.as_ref().map_or(0, |health| health.fall.get());
+    let kinds = [
+        (names(HealthState::Down), format!("down after failed probes (`fall: {fall}`)")),
+        (names(HealthState::Probing), "no probe has passed yet".to_owned()),
+    ];
+    let told = kinds.iter().filter(|(names, _)| !names.is_empty()).map(|(names, why)| {
+        let more = match names.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!("{}{more}: {why}", names[..names.len().min(SHOWN)].join(", "))
+    });
+    told.collect::<Vec<_>>().join("; ")
 }
 
 fn said(word: &str, overrides: &Overrides, server: &crate::pool::Server) -> String {

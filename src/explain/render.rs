@@ -22,9 +22,14 @@ pub fn render(report: &Report, in_color: bool) -> String {
         if let Some(key) = &report.key {
             text += &format!("key       {key}\n");
         }
+        if let Some(hash) = &report.hash {
+            text += &format!("hash      {hash}\n");
+        }
         if report.failing_open {
             let loud = "NO HEALTHY SERVER: every server that nobody drains is used";
-            text += &format!("  {}\n", Paint::Bad.on(loud, in_color));
+            let because = report.failing_open_because.as_deref().unwrap_or_default();
+            text += &format!("  {}\n    {because}\n", Paint::Bad.on(loud, in_color));
+            text += "    (`when_all_unhealthy: use_all`)\n";
         }
         text += &candidates(&report.candidates, in_color);
     }

@@ -18,8 +18,12 @@ pub struct Report {
     pub algorithm: Option<String>,
     /// What is hashed, for pools that hash.
     pub key: Option<String>,
+    /// The key's hash, by which the ring is entered, in hexadecimal digits.
+    pub hash: Option<String>,
     /// No server is healthy, and all that nobody drains are used.
     pub failing_open: bool,
+    /// Which servers are unhealthy and by what rule, if it is so.
+    pub failing_open_because: Option<String>,
     /// In the order of the file.
     pub candidates: Vec<Candidate>,
     /// None if the answer is an error or a redirect.

@@ -36,6 +36,7 @@ fn asked(method: &str, url: &str, listener: Option<&str>, headers: &[(&'static s
             .collect(),
         client: "192.0.2.7".parse().unwrap(),
         listener: listener.map(str::to_owned),
+        alpn: Vec::new(),
     }
 }
 
@@ -68,6 +69,7 @@ fn each_rule_before_the_one_that_matches_says_what_does_not_fit() {
 fn candidates_say_what_speaks_for_them_or_why_they_are_out() {
     let report = told(&asked("GET", "http://secure.shop.example:8080/", None, &[("cookie", "session=s1")]));
     assert_eq!(report.key.as_deref(), Some("cookie session \"s1\""));
+    assert_eq!(report.hash, Some(format!("{:016x}", crate::select::hash(b"s1"))));
     assert_eq!(report.winner.as_ref().map(|server| &*server.name), Some("c"));
     assert_eq!(report.candidates[1].out.as_deref(), Some("drain by the configuration"));
     let text = render(&report, false);
@@ -110,6 +112,48 @@ fn the_url_decides_by_which_listener_it_comes_in() {
     assert!(refused("http://shop.example:9/", None).contains("--listener: web, shop, other"));
     assert!(refused("http://shop.example/", Some("wbe")).contains("there are: web, shop, other, db"));
     assert!(refused("/cart", Some("shop")).contains("has no host"));
+}
+
+#[test]
+fn a_tls_clients_protocols_choose_where_only_its_hello_is_read() {
+    let text = "listeners:\n  tls: { address: 0.0.0.0:443, protocol: tls_passthrough, routes: r }\n  \
+                web: { address: 0.0.0.0:80, pool: app }\nroutes:\n  r:\n    \
+                - { name: h2, match: { alpn: [h2, grpc] }, pool: app }\n    - { name: rest, pool: old }\n\
+                pools: { app: { servers: [10.0.0.1:443] }, old: { servers: [10.0.0.2:443] } }\n";
+    let (plan, _) = crate::config::parse(text).expect("a good configuration");
+    let snapshot = Snapshot::empty().evolve(plan, Instant::now()).0;
+    let told = |alpn: &[&str], url: &str| {
+        let request = Request {
+            alpn: alpn.iter().map(|name| (*name).to_owned()).collect(),
+            ..asked("GET", url, None, &[])
+        };
+        explain(&snapshot, &Overrides::default(), &request, 7)
+    };
+    let misfit = |alpn: &[&str]| told(alpn, "https://x/").expect("it is clear").rules[0].misfit.clone();
+    assert_eq!(misfit(&["http/1.1", "h2"]), None);
+    assert_eq!(misfit(&["http/1.1"]).as_deref(), Some("ALPN http/1.1 is not h2 or grpc"));
+    assert_eq!(misfit(&[]).as_deref(), Some("no ALPN is offered, and it asks for h2 or grpc"));
+    assert_eq!(told(&["h2"], "https://x/").map(|report| report.pool), Ok(Some("app".to_owned())));
+    let refused = told(&["h2"], "http://x/").map(|report| report.pool);
+    assert_eq!(refused, Err(Unexplained::NoAlpn { listener: "web".to_owned() }));
+}
+
+#[test]
+fn a_pool_that_fails_open_says_why() {
+    let text = "listeners: { web: { address: 0.0.0.0:80, pool: app } }\npools:\n  app:\n    \
+                health: { tcp: {}, fall: 1 }\n    \
+                servers: [{ name: a, address: 10.0.0.1:80 }, { name: b, address: 10.0.0.2:80 }, \
+                { name: c, address: 10.0.0.3:80, drain: true }]\n";
+    let (plan, _) = crate::config::parse(text).expect("a good configuration");
+    let snapshot = Snapshot::empty().evolve(plan, Instant::now()).0;
+    let pool = &snapshot.pools()[0];
+    let rule = crate::pool::Rule::from(pool.plan.health.as_ref().expect("it is probed"));
+    pool.members[0].server.observe(false, &rule, Instant::now());
+    let report = explain(&snapshot, &Overrides::default(), &asked("GET", "http://x/", None, &[]), 7);
+    let report = report.expect("it is clear");
+    assert!(report.failing_open);
+    let because = report.failing_open_because.as_deref();
+    assert_eq!(because, Some("a: down after failed probes (`fall: 1`); b: no probe has passed yet"));
 }
 
 #[test]
