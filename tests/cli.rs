@@ -173,6 +173,12 @@ fn the_demo_answers_and_ends_with_ctrl_c() {
     let metrics = output.wait_for("/metrics");
     let admin = metrics.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("an address");
     assert_eq!(client::get(admin.parse().expect("an address"), "/metrics").status, 200);
+    assert!(output.all().iter().all(|line| line.chars().count() <= 80), "{:#?}", output.all());
+    // Another one would have a socket of its own, and nobody to end it.
+    let line = output.wait_for("export EVENKEEL_SOCKET=");
+    let (_, socket) = line.split_once('=').expect("the socket's path");
+    let (code, _, err) = run(&["upgrade", "--socket", socket]);
+    assert!(code == Some(1) && err.contains("a demo has no file to go on from"), "{err}");
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a child has a pid");
     kill_process(pid, Signal::INT).expect("the child lives");
     let status = wait_for("the demo ends", || child.try_wait().expect("the child can be waited for"));

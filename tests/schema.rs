@@ -124,6 +124,16 @@ fn each_command_has_a_manual_page() {
 }
 
 #[test]
+fn each_command_has_a_section_with_its_output() {
+    let page = include_str!("../docs/commands.md");
+    let headings: Vec<_> = page.lines().filter(|line| line.starts_with("## ")).collect();
+    for name in commands().iter().filter(|name| *name != "help") {
+        let quoted = format!("`{name}`");
+        assert!(headings.iter().any(|heading| heading.contains(&quoted)), "docs/commands.md has no {quoted}");
+    }
+}
+
+#[test]
 fn help_fits_80_columns() {
     for name in commands() {
         let (_, help) = output(&[&name, "--help"]);

@@ -117,7 +117,10 @@ fn configuration(address: SocketAddr, apps: &[(&str, SocketAddr)]) -> String {
         .map(|(name, address)| format!("      - {{ name: {name}, address: {address} }}\n"))
         .collect();
     format!(
-        "admin: {{ address: 127.0.0.1:0, socket: {}, state_file: null }}
+        "admin:
+  address: 127.0.0.1:0
+  socket: {}
+  state_file: null
 access_log: off
 listeners:
   web: {{ address: {address}, pool: app }}
@@ -125,7 +128,7 @@ pools:
   app:
     balance: least_connections
     servers:
-{servers}    health: {{ http: /healthz, interval: 1s, timeout: 500ms, fall: 2, rise: 2 }}
+{servers}    health: {{ http: /healthz, interval: 1s, timeout: 500ms, fall: 2 }}
 ",
         socket().display()
     )
@@ -137,8 +140,13 @@ fn socket() -> PathBuf {
 }
 
 fn welcome(address: SocketAddr, admin: Option<SocketAddr>, configuration: &str) -> String {
-    let metrics =
-        admin.map(|admin| format!("  http://{admin}/          the status page\n  http://{admin}/metrics   what Prometheus reads\n")).unwrap_or_default();
+    let metrics = admin
+        .map(|admin| {
+            format!(
+                "  http://{admin}/         the status page\n  http://{admin}/metrics  what Prometheus reads\n"
+            )
+        })
+        .unwrap_or_default();
     let indented: String = configuration.lines().map(|line| format!("    {line}\n")).collect();
     format!(
         "
@@ -146,13 +154,14 @@ evenkeel balances http://{address}/ over three app servers of its own:
 one quick, one slow (300 ms), one that is out of order now and then.
 
 Try:
-  curl http://{address}/                            who answers?
+  curl http://{address}/        who answers?
   for i in $(seq 20); do curl -s http://{address}/ & done; wait
-                                                         the slow one gets fewer
+                                     the slow one gets fewer
   export EVENKEEL_SOCKET={}
-  evenkeel status                                        pools and servers
-  evenkeel drain app/slow                                it gets nothing new; `evenkeel ready app/slow` ends it
-  evenkeel events                                        what became of them, and why
+  evenkeel status                    pools and servers
+  evenkeel drain app/slow            it gets nothing new
+  evenkeel ready app/slow            and takes part again
+  evenkeel events                    what became of them, and why
 {metrics}
 The configuration is this file:
 

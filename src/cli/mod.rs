@@ -157,7 +157,12 @@ fn ended(result: Result<(), NotStarted>) -> ExitCode {
 }
 
 fn check(file: &std::path::Path, json: bool) -> ExitCode {
-    let Ok((name, text)) = file::read(file) else { return ExitCode::FAILURE };
+    let Ok((name, text)) = file::read(file) else {
+        if !file.exists() {
+            complain("name a file that is there, like `evenkeel check /etc/evenkeel/evenkeel.yaml`");
+        }
+        return ExitCode::FAILURE;
+    };
     let further = |plan: &_| file::beside(plan, &text);
     let (report, good) = crate::config::check_further(&name, &text, json, file::in_color(json), further);
     say(&report);

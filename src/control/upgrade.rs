@@ -3,7 +3,7 @@
 //!
 //! Both accept on the same sockets for a while, so no queue is ever closed with connections in it.
 
-use super::{Beside, Change, Control, Entry, Upgrade, handover};
+use super::{Beside, Change, Control, Entry, Source, Upgrade, handover};
 use crate::api::Kind;
 use crate::edge::{Inherited, READY};
 use command_fds::{CommandFdExt, FdMapping};
@@ -47,6 +47,10 @@ impl Control {
         if self.live.upgrading.load(Relaxed) {
             warn!("an upgrade is under way already");
             return;
+        }
+        if !matches!(self.source, Source::File(_)) {
+            // Its app servers end with it, and another one would have a socket and a terminal of its own.
+            return self.not_upgraded("a demo has no file to go on from; end it, and start it again");
         }
         if self.is_watching() {
             // The next process would go on with what may have to be taken back.
