@@ -5,7 +5,7 @@ mod support;
 use support::app::{App, status};
 use support::balancer::{Balancer, Reloaded, plain};
 use support::tls::{Certificate, Shop};
-use support::{client, h2};
+use support::{client, h2, wait_until};
 
 /// In front of a server that speaks both, with these further keys of the pool.
 fn front(server: &Balancer, pool: &str) -> String {
@@ -207,4 +207,34 @@ fn servers_are_asked_by_grpcs_health_protocol() {
     balancer.wait_for_metric("evenkeel_server_up", &[("server", "s2")], 0.0);
     balancer.log.wait_for("gRPC: NOT_SERVING, expected SERVING");
     assert!(balancer.metric("evenkeel_probes_total", &[("server", "s2"), ("result", "grpc")]) >= 1.0);
+}
+
+#[test]
+fn the_http_probe_asks_as_requests_go() {
+    let answer = |status: &str, body: &[u8]| {
+        let head = h2::frame(h2::HEADERS, 0x4, 1, &h2::block(&[(":status", status)]));
+        h2::answering([head, h2::frame(h2::DATA, 0x1, 1, body)].concat())
+    };
+    let servers = [answer("200", b"fine"), answer("200", b"ill"), answer("503", b"")];
+    let pool = "protocol: h2, health: { http: { path: /healthz, expect_body: fine }, interval: 50ms, rise: 1, fall: 1 }";
+    let balancer = Balancer::start(&plain(&servers, "", pool));
+    for (server, up) in [("s1", 1.0), ("s2", 0.0), ("s3", 0.0)] {
+        balancer.wait_for_metric("evenkeel_server_up", &[("server", server)], up);
+    }
+    balancer.log.wait_for("body does not contain \\\"fine\\\"; it begins \\\"ill\\\"");
+    balancer.log.wait_for("status 503, expected 200");
+    // Over TLS, and when a reload changes how requests go.
+    let app = App::echo();
+    let files = Shop::new(&[("server", &Certificate::named(&["app.internal"]))]);
+    let server = Balancer::start(&plain(&[app.address], &files.tls(&["server"], ""), ""));
+    let text = |protocol| {
+        let keys = "tls: { verify: false }, health: { http: /healthz, interval: 50ms, rise: 1, fall: 1 }";
+        plain(&[server.address("web")], "", &format!("protocol: {protocol}, {keys}"))
+    };
+    let balancer = Balancer::start(&text("h2"));
+    let last = || server.records().pop().map_or(String::new(), |record| record["protocol"].to_string());
+    wait_until("it is asked by HTTP/2", || last() == "\"HTTP/2.0\"");
+    assert_eq!(balancer.reload(&text("http1")), Reloaded::Taken);
+    wait_until("it is asked by HTTP/1.1", || last() == "\"HTTP/1.1\"");
+    balancer.wait_for_metric("evenkeel_server_up", &[("server", "s1")], 1.0);
 }

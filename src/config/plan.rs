@@ -350,6 +350,14 @@ pub struct Pool {
     pub protocol: ServerProtocol,
 }
 
+impl Pool {
+    /// Whether an `http` probe asks by HTTP/2, as requests go. What is at a port of its own may be another thing.
+    pub fn is_probed_by_h2(&self) -> bool {
+        self.protocol == ServerProtocol::H2
+            && self.health.as_ref().is_some_and(|health| health.port.is_none())
+    }
+}
+
 /// What HTTP requests go to servers as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServerProtocol {

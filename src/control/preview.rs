@@ -110,8 +110,8 @@ async fn run(trials: Vec<Trial>) -> Vec<Probed> {
 }
 
 async fn once(Trial { task, origination, is_up }: Trial) -> Probed {
-    let ProbeTask { server, health, proxy_protocol, .. } = task;
-    let probe = probe::build(&health, proxy_protocol, origination);
+    let ProbeTask { server, health, proxy_protocol, is_h2, .. } = task;
+    let probe = probe::build(&health, proxy_protocol, is_h2, origination);
     let started = Instant::now();
     let address = probe::target(server.address(), health.port);
     let result = probe::run(&*probe, &address, health.timeout, &Steps::default()).await;

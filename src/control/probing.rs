@@ -61,7 +61,7 @@ impl Probing {
         self.tasks.insert(task.server.id(), token.clone());
         let probing = Task {
             rule: Rule::from(&task.health),
-            probe: probe::build(&task.health, task.proxy_protocol, origination),
+            probe: probe::build(&task.health, task.proxy_protocol, task.is_h2, origination),
             task,
             permits: Arc::clone(&self.permits),
             reports: self.reports.clone(),

@@ -16,17 +16,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the body of a refused answer may take to begin, if somebody wants to see it.
-const EVIDENCE_WITHIN: Duration = Duration::from_millis(200);
+pub(super) const EVIDENCE_WITHIN: Duration = Duration::from_millis(200);
 
 /// The `http` probe.
 pub struct HttpCheck {
-    settings: HttpProbe,
+    pub(super) settings: HttpProbe,
     /// The expected statuses as the operator would write them.
     expected: String,
     /// Never given a connection back, so each probe opens a new one.
     connector: Connector,
-    introduction: Option<Vec<u8>>,
-    origination: InForce,
+    pub(super) introduction: Option<Vec<u8>>,
+    /// It asks by HTTP/2.
+    is_h2: bool,
+    pub(super) origination: InForce,
 }
 
 impl fmt::Debug for HttpCheck {
@@ -37,7 +39,12 @@ impl fmt::Debug for HttpCheck {
 
 impl HttpCheck {
     /// `introduction` goes first on each connection.
-    pub fn new(settings: HttpProbe, introduction: Option<Vec<u8>>, origination: InForce) -> Self {
+    pub fn new(
+        settings: HttpProbe,
+        introduction: Option<Vec<u8>>,
+        is_h2: bool,
+        origination: InForce,
+    ) -> Self {
         let mut expected = String::new();
         for range in &settings.expect_status {
             let separator = if expected.is_empty() { "" } else { ", " };
@@ -48,7 +55,24 @@ impl HttpCheck {
                 write!(expected, "{separator}{}-{}", range.start(), range.end())
             };
         }
-        Self { settings, expected, connector: Connector::new(None), introduction, origination }
+        Self { settings, expected, connector: Connector::new(None), introduction, is_h2, origination }
+    }
+
+    /// Whom it asks for.
+    pub(super) fn host(&self, address: &Address) -> String {
+        match (&self.settings.host, address) {
+            (Some(host), _) => host.clone(),
+            (None, Address::Inet(address)) => address.to_string(),
+            (None, Address::Unix(_)) => "localhost".to_owned(),
+        }
+    }
+
+    /// Whether the status is one that is expected.
+    pub(super) fn judge_status(&self, status: u16) -> Result<(), Failure> {
+        match self.settings.expect_status.iter().any(|range| range.contains(&status)) {
+            true => Ok(()),
+            false => Err(Failure::Status(status, self.expected.clone())),
+        }
     }
 
     fn request(&self, address: &Address) -> Result<RequestHeader, Failure> {
@@ -56,12 +80,7 @@ impl HttpCheck {
         let mut request =
             RequestHeader::build(self.settings.method.clone(), self.settings.path.as_bytes(), Some(4))
                 .map_err(wrong)?;
-        let host = match (&self.settings.host, address) {
-            (Some(host), _) => host.clone(),
-            (None, Address::Inet(address)) => address.to_string(),
-            (None, Address::Unix(_)) => "localhost".to_owned(),
-        };
-        request.insert_header("Host", host).map_err(wrong)?;
+        request.insert_header("Host", self.host(address)).map_err(wrong)?;
         request
             .insert_header("User-Agent", concat!("evenkeel/", env!("CARGO_PKG_VERSION"), " probe"))
             .map_err(wrong)?;
@@ -73,6 +92,9 @@ impl HttpCheck {
 #[async_trait]
 impl Probe for HttpCheck {
     async fn check(&self, address: &Address, steps: &Steps) -> Result<(), Failure> {
+        if self.is_h2 {
+            return self.check_h2(address, steps).await;
+        }
         let mut peer = match address {
             Address::Inet(address) => HttpPeer::new(address, false, String::new()),
             Address::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
@@ -103,7 +125,7 @@ impl Probe for HttpCheck {
             steps.found(|| status_line(head));
         }
         let status = session.get_status().map_or(0, |status| status.as_u16());
-        if !self.settings.expect_status.iter().any(|range| range.contains(&status)) {
+        if let Err(failure) = self.judge_status(status) {
             if steps.are_watched() {
                 steps.fail();
                 steps.begin(StepKind::Body);
@@ -115,7 +137,7 @@ impl Probe for HttpCheck {
                     Err(_) => format!("nothing of it within {EVIDENCE_WITHIN:?}"),
                 });
             }
-            return Err(Failure::Status(status, self.expected.clone()));
+            return Err(failure);
         }
         let Some(expected) = &self.settings.expect_body else { return Ok(()) };
         steps.begin(StepKind::Body);

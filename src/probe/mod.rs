@@ -4,6 +4,7 @@
 mod dial;
 mod grpc;
 mod http;
+mod http2;
 mod once;
 mod steps;
 mod tcp;
@@ -99,17 +100,18 @@ fn shown(bytes: &[u8]) -> String {
 /// The probe that a pool asks for.
 ///
 /// Probes go over TLS where the pool's requests do, unless they have a port of their own: what is there may be another
-/// thing.
+/// thing. `is_h2` has the `http` probe ask by HTTP/2.
 pub fn build(
     health: &plan::Health,
     proxy_protocol: Option<plan::ProxyVersion>,
+    is_h2: bool,
     origination: InForce,
 ) -> Arc<dyn Probe> {
     let origination = if health.port.is_some() { InForce::default() } else { origination };
     // Servers that expect a PROXY header expect it of us too: it says that the connection is our own.
     let introduction = proxy_protocol.map(|version| proxy_header::write(version, About::Nobody));
     match &health.probe {
-        plan::Probe::Http(http) => Arc::new(HttpCheck::new(http.clone(), introduction, origination)),
+        plan::Probe::Http(http) => Arc::new(HttpCheck::new(http.clone(), introduction, is_h2, origination)),
         plan::Probe::Tcp(tcp) => {
             Arc::new(TcpCheck::new(tcp.clone(), introduction, health.timeout, origination))
         }

@@ -45,7 +45,8 @@ pub async fn once(pool: &Pool, server: &Arc<Server>) -> Probed {
         ));
         connection()
     });
-    let probe = build(&health, pool.plan.proxy_protocol, Arc::clone(&pool.origination));
+    let probe =
+        build(&health, pool.plan.proxy_protocol, pool.plan.is_probed_by_h2(), Arc::clone(&pool.origination));
     let steps = Steps::watched();
     let started = Instant::now();
     steps.begin(StepKind::Resolve);

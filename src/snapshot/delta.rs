@@ -38,14 +38,21 @@ pub struct ProbeTask {
     pub drain_timeout: Duration,
     /// The probe's connection begins like all of the pool's.
     pub proxy_protocol: Option<plan::ProxyVersion>,
+    /// The `http` probe asks by HTTP/2.
+    pub is_h2: bool,
 }
 
 impl ProbeTask {
     /// The probe of one of a pool's servers, if the pool has probes.
     pub fn new(server: &Arc<Server>, pool: &plan::Pool) -> Option<Self> {
         let health = pool.health.clone()?;
-        let (drain_timeout, proxy_protocol) = (pool.drain_timeout, pool.proxy_protocol);
-        Some(Self { server: Arc::clone(server), health, drain_timeout, proxy_protocol })
+        Some(Self {
+            server: Arc::clone(server),
+            health,
+            drain_timeout: pool.drain_timeout,
+            proxy_protocol: pool.proxy_protocol,
+            is_h2: pool.is_probed_by_h2(),
+        })
     }
 }
 

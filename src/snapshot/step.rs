@@ -147,7 +147,11 @@ impl Step {
                 self.delta.recounted.push(server.clone());
                 self.probe(&server, planned);
             }
-            (Some(old), Some(new)) if old == new && pool.plan.proxy_protocol == planned.proxy_protocol => {
+            (Some(old), Some(new))
+                if old == new
+                    && pool.plan.proxy_protocol == planned.proxy_protocol
+                    && pool.plan.is_probed_by_h2() == planned.is_probed_by_h2() =>
+            {
                 // The same probe, but it says how long requests may run on: a new task, the old counts.
                 if pool.plan.drain_timeout != planned.drain_timeout {
                     self.delta.probes_stopped.push(server.id());

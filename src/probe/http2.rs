@@ -1,0 +1,111 @@
+//! The `http` probe of a pool whose servers are asked by HTTP/2.
+
+use super::dial::dial_secured;
+use super::http::{EVIDENCE_WITHIN, HttpCheck};
+use super::{BODY_LIMIT, Failure, Steps, contains, shown};
+use crate::api::probe::StepKind;
+use crate::units::Address;
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::client::SendRequest;
+use http::{HeaderMap, Request};
+
+impl HttpCheck {
+    /// One request over a new connection, with TLS by ALPN, without it by prior knowledge.
+    pub(super) async fn check_h2(&self, address: &Address, steps: &Steps) -> Result<(), Failure> {
+        let origination = self.origination.load_full();
+        let is_secured = origination.is_some();
+        let secured = origination.map(|origination| {
+            (steps.watching(&origination.h2, &origination.judge), origination.server_name(address))
+        });
+        let wire = dial_secured(address, self.introduction.as_deref(), secured, steps).await?;
+        steps.begin(StepKind::Request);
+        let (sender, connection) = h2::client::handshake(wire).await.map_err(wrong)?;
+        tokio::select! {
+            answer = self.ask(sender, address, is_secured, steps) => answer,
+            ended = connection => Err(match ended {
+                Ok(()) => Failure::Protocol("the connection ended before an answer".to_owned()),
+                Err(error) => wrong(error),
+            }),
+        }
+    }
+
+    async fn ask(
+        &self,
+        sender: SendRequest<Bytes>,
+        address: &Address,
+        is_secured: bool,
+        steps: &Steps,
+    ) -> Result<(), Failure> {
+        let (scheme, host) = (if is_secured { "https" } else { "http" }, self.host(address));
+        let (method, path) = (&self.settings.method, &self.settings.path);
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{scheme}://{host}{path}"))
+            .header("user-agent", concat!("evenkeel/", env!("CARGO_PKG_VERSION"), " probe"))
+            .body(())
+            .map_err(|error| Failure::Protocol(error.to_string()))?;
+        steps.found(|| format!("{method} {path}, :authority: {host}"));
+        let mut sender = sender.ready().await.map_err(wrong)?;
+        let (response, _) = sender.send_request(request, true).map_err(wrong)?;
+        steps.begin(StepKind::Status);
+        let (head, mut body) = response.await.map_err(wrong)?.into_parts();
+        let status = head.status.as_u16();
+        steps.found(|| status_line(status, &head.headers));
+        if let Err(failure) = self.judge_status(status) {
+            if steps.are_watched() {
+                steps.fail();
+                steps.begin(StepKind::Body);
+                let begins = tokio::time::timeout(EVIDENCE_WITHIN, body.data()).await;
+                steps.found(|| match &begins {
+                    Ok(Some(Ok(bytes))) => format!("begins {:?}", shown(bytes)),
+                    Ok(None) => "empty".to_owned(),
+                    Ok(Some(Err(error))) => error.to_string(),
+                    Err(_) => format!("nothing of it within {EVIDENCE_WITHIN:?}"),
+                });
+            }
+            return Err(failure);
+        }
+        match &self.settings.expect_body {
+            Some(expected) => {
+                steps.begin(StepKind::Body);
+                find(expected, &mut body, steps).await
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Looks for a text in a body.
+async fn find(expected: &str, body: &mut RecvStream, steps: &Steps) -> Result<(), Failure> {
+    let mut found = Vec::new();
+    while let Some(bytes) = body.data().await {
+        let bytes = bytes.map_err(wrong)?;
+        // A window that is full otherwise ends the probe by its timeout, which is as good.
+        let _ = body.flow_control().release_capacity(bytes.len());
+        found.extend_from_slice(&bytes);
+        if contains(&found, expected.as_bytes()) {
+            steps.found(|| format!("begins {:?}", shown(&found)));
+            return Ok(());
+        }
+        if found.len() >= BODY_LIMIT {
+            break;
+        }
+    }
+    Err(Failure::Body { expected: expected.to_owned(), found: shown(&found) })
+}
+
+/// `HTTP/2 302`, and what the answer says of itself.
+fn status_line(status: u16, fields: &HeaderMap) -> String {
+    let mut line = format!("HTTP/2 {status}");
+    for name in ["location", "content-type"] {
+        if let Some(value) = fields.get(name) {
+            line += &format!(", {name}: {}", String::from_utf8_lossy(value.as_bytes()));
+        }
+    }
+    line
+}
+
+fn wrong(error: h2::Error) -> Failure {
+    Failure::Protocol(error.to_string())
+}
