@@ -9,6 +9,11 @@ use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
 use std::task::{Context, Poll, ready};
 
+/// What one frame carries at most, as long as a client asks for no more (RFC 9113 section 4.2).
+const FRAME: usize = 16 * 1024;
+/// With its head it is one record of TLS (RFC 8446 section 5.1), where a full one would be a record and nine bytes.
+const RECORD: usize = FRAME - 9;
+
 /// What an exchange asks of a client.
 pub(super) trait Client: Send {
     /// The next of the request's body; `None` is its end.
@@ -137,7 +142,8 @@ impl Client for Http2 {
                 0 => ready!(response.poll_capacity(cx)).and_then(Result::ok).ok_or(Why::ClientAborted)?,
                 room => room,
             };
-            let part = self.waiting.split_to(room.min(self.waiting.len()));
+            let most = if self.waiting.len() > FRAME { RECORD } else { FRAME };
+            let part = self.waiting.split_to(room.min(self.waiting.len()).min(most));
             self.sent += part.len() as u64;
             let is_last = self.is_last && self.waiting.is_empty();
             response.send_data(part, is_last).map_err(|_| Why::ClientAborted)?;
