@@ -1,6 +1,6 @@
 //! What end-to-end tests share: the real binary, app servers that do what they are told, and clients that
 //! see every byte.
-// Each test binary uses its own part of it.
+// Each test program uses its own part of it.
 #![allow(dead_code)]
 
 pub(crate) mod app;

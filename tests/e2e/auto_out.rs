@@ -1,0 +1,209 @@
+//! `protocol: auto`: each server is spoken to as it has agreed by ALPN. Servers are evenkeel's own plain listeners, which
+//! speak both, behind ends of TLS whose choice the tests make.
+
+use crate::support::app::{App, Then, say, send};
+use crate::support::balancer::{Balancer, Reloaded, plain};
+use crate::support::h2;
+use crate::support::tls::{Certificate, Shop};
+use crate::support::wait_until;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+
+/// Ends TLS in front of a server.
+struct Front {
+    address: SocketAddr,
+    config: watch::Sender<Arc<ServerConfig>>,
+    /// Held by each connection too.
+    open: Arc<()>,
+    certificate: Certificate,
+    _runtime: tokio::runtime::Runtime,
+}
+
+fn config(certificate: &Certificate, protocols: &[&str]) -> Arc<ServerConfig> {
+    let mut config = ServerConfig::clone(&certificate.server_config());
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}
+
+impl Front {
+    fn new(certificate: Certificate, server: SocketAddr, protocols: &[&str]) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (sender, receiver) = watch::channel(config(&certificate, protocols));
+        let open = Arc::new(());
+        let held = Arc::downgrade(&open);
+        runtime.spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let (mut receiver, held) = (receiver.clone(), held.upgrade());
+                tokio::spawn(async move {
+                    let config = Arc::clone(&receiver.borrow_and_update());
+                    let Ok(mut client) = TlsAcceptor::from(config).accept(socket).await else { return };
+                    let Ok(mut server) = TcpStream::connect(server).await else { return };
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        _ = receiver.changed() => {}
+                    }
+                    drop((client, server, held));
+                });
+            }
+        });
+        Self { address, config: sender, open, certificate, _runtime: runtime }
+    }
+
+    /// As a restart with other settings: what is open ends.
+    fn restart(&self, protocols: &[&str]) {
+        self.config.send_replace(config(&self.certificate, protocols));
+        wait_until("connections have ended", || Arc::strong_count(&self.open) == 1);
+    }
+}
+
+const BOTH: &[&str] = &["h2", "http/1.1"];
+const HTTP1: &[&str] = &["http/1.1"];
+const H2: &[&str] = &["h2"];
+const AUTO: &str = "protocol: auto, tls: { verify: false }, balance: round_robin";
+
+fn certificate() -> Certificate {
+    Certificate::named(&["app.internal"])
+}
+
+/// Which protocol requests of every client have reached a server by that agrees on these.
+#[track_caller]
+fn check(protocols: &[&str], expected: &str) {
+    let app = App::echo();
+    let server = Balancer::start(&plain(&[app.address], "", ""));
+    let front = Front::new(certificate(), server.address("web"), protocols);
+    let balancer = Balancer::start(&plain(&[front.address], "", AUTO));
+    let mut client = balancer.client();
+    for n in 0..4 {
+        let path = format!("/h1-{n}");
+        assert_eq!(client.get(&path).text(), format!("GET {path} "));
+        assert_eq!(server.protocol(&path), expected);
+    }
+    client.send(
+        "POST /chunks HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    );
+    assert_eq!(client.response().text(), "POST /chunks hello");
+    assert_eq!(server.protocol("/chunks"), expected);
+    let mut client = h2::Connection::new(balancer.address("web"));
+    client.request(1, "POST", "/h2", false);
+    client.data(1, b"all of it", true);
+    assert_eq!(client.response(1), (200, b"POST /h2 all of it".to_vec()));
+    assert_eq!(server.protocol("/h2"), expected);
+    assert_eq!(balancer.record("/h1-0")["tries"], 1, "a wrong guess is no try");
+    balancer.wait_for_in_flight(0.0);
+}
+
+#[test]
+fn a_server_that_speaks_both_gets_its_choice() {
+    check(BOTH, "HTTP/2.0");
+    check(&["http/1.1", "h2"], "HTTP/1.1");
+}
+
+#[test]
+fn a_server_of_one_protocol_gets_that() {
+    check(HTTP1, "HTTP/1.1");
+    check(H2, "HTTP/2.0");
+}
+
+#[test]
+fn a_server_that_chooses_nothing_gets_http1() {
+    check(&[], "HTTP/1.1");
+}
+
+#[test]
+fn servers_of_one_pool_may_differ() {
+    let app = App::echo();
+    let servers = [(); 2].map(|()| Balancer::start(&plain(&[app.address], "", "")));
+    let fronts =
+        [(0, HTTP1), (1, BOTH)].map(|(at, all)| Front::new(certificate(), servers[at].address("web"), all));
+    let balancer = Balancer::start(&plain(&fronts.each_ref().map(|front| front.address), "", AUTO));
+    let mut client = balancer.client();
+    for n in 0..8 {
+        assert_eq!(client.get(&format!("/{n}")).status, 200);
+    }
+    for n in 0..8 {
+        let path = format!("/{n}");
+        let (at, expected) =
+            if balancer.record(&path)["server"] == "s1" { (0, "HTTP/1.1") } else { (1, "HTTP/2.0") };
+        assert_eq!(servers[at].protocol(&path), expected);
+    }
+}
+
+#[test]
+fn a_server_that_changes_its_mind_is_followed() {
+    let app = App::echo();
+    let server = Balancer::start(&plain(&[app.address], "", ""));
+    let front = Front::new(certificate(), server.address("web"), BOTH);
+    let balancer = Balancer::start(&plain(&[front.address], "", AUTO));
+    let mut client = balancer.client();
+    for (n, (protocols, expected)) in
+        [(BOTH, "HTTP/2.0"), (HTTP1, "HTTP/1.1"), (H2, "HTTP/2.0"), (HTTP1, "HTTP/1.1")]
+            .into_iter()
+            .enumerate()
+    {
+        front.restart(protocols);
+        let path = format!("/{n}");
+        assert_eq!(client.get(&path).status, 200);
+        assert_eq!(server.protocol(&path), expected);
+    }
+}
+
+#[test]
+fn websockets_go_by_http1_whatever_else_goes_by_http2() {
+    let app = App::new(|request, stream| match request.target.as_str() {
+        "/ws" => {
+            let head =
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+            send(stream, head);
+            send(stream, "hi");
+            Then::Close
+        }
+        _ => say(stream, "plain"),
+    });
+    let server = Balancer::start(&plain(&[app.address], "", ""));
+    let front = Front::new(certificate(), server.address("web"), BOTH);
+    let balancer = Balancer::start(&plain(&[front.address], "", AUTO));
+    assert_eq!(balancer.get("/before").text(), "plain");
+    let mut client = balancer.client();
+    client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_eq!(client.response_to_head().status, 101);
+    assert_eq!(client.bytes(2), b"hi");
+    assert_eq!(balancer.get("/after").text(), "plain");
+    assert_eq!(server.protocol("/before"), "HTTP/2.0");
+    assert_eq!(server.protocol("/ws"), "HTTP/1.1");
+    assert_eq!(server.protocol("/after"), "HTTP/2.0");
+}
+
+#[test]
+fn a_server_that_is_not_trusted_gets_nothing() {
+    let app = App::echo();
+    let files = Shop::new(&[("other", &Certificate::named(&["app.internal"]))]);
+    let front = Front::new(certificate(), app.address, BOTH);
+    let tls = format!(
+        "protocol: auto, tls: {{ server_name: app.internal, ca: {} }}",
+        files.path("other.pem").display()
+    );
+    let balancer = Balancer::start(&plain(&[front.address], "", &tls));
+    assert_eq!(balancer.get("/").status, 502);
+    assert_eq!(balancer.outcome("/"), (502, "server_tls".to_owned()));
+}
+
+#[test]
+fn without_tls_there_is_nothing_to_agree_by() {
+    let app = App::echo();
+    let server = Balancer::start(&plain(&[app.address], "", ""));
+    let balancer = Balancer::start(&plain(&[server.address("web")], "", "protocol: auto"));
+    assert_eq!(balancer.get("/plain").status, 200);
+    assert_eq!(server.protocol("/plain"), "HTTP/1.1");
+    // A reload that brings TLS brings the choice with it.
+    let front = Front::new(certificate(), server.address("web"), BOTH);
+    assert_eq!(balancer.reload(&plain(&[front.address], "", AUTO)), Reloaded::Taken);
+    assert_eq!(balancer.get("/secured").status, 200);
+    assert_eq!(server.protocol("/secured"), "HTTP/2.0");
+}
