@@ -91,6 +91,7 @@ fn the_file_has_the_paths_that_the_code_has_and_no_other() {
     // docs/api.md, which tests/e2e/operate.rs holds against the code.
     served.sort();
     assert_eq!(told, served);
+    assert_eq!(contract.unknown_words(), Vec::<String>::new());
 }
 
 #[test]

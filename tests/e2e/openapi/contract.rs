@@ -70,6 +70,32 @@ impl Contract {
         }
     }
 
+    /// Words in schemas that are none of JSON Schema's: a comma between braces makes one where nobody looks.
+    pub(crate) fn unknown_words(&self) -> Vec<String> {
+        fn look(place: &str, schema: &Value, found: &mut Vec<String>) {
+            for (word, value) in schema.as_object().into_iter().flatten() {
+                let place = format!("{place}/{word}");
+                match word.as_str() {
+                    "properties" => value.as_object().into_iter().flatten().for_each(|(name, property)| {
+                        look(&format!("{place}/{name}"), property, found);
+                    }),
+                    "items" | "additionalProperties" => look(&place, value, found),
+                    "anyOf" => {
+                        value.as_array().into_iter().flatten().for_each(|way| look(&place, way, found))
+                    }
+                    "$ref" | "default" | "dependentRequired" | "description" | "enum" | "format"
+                    | "maxItems" | "maximum" | "minItems" | "minimum" | "pattern" | "required" | "type" => {}
+                    _ => found.push(place),
+                }
+            }
+        }
+        let mut found = Vec::new();
+        for (name, schema) in self.document["components"]["schemas"].as_object().into_iter().flatten() {
+            look(name, schema, &mut found);
+        }
+        found
+    }
+
     pub(crate) fn operations(&self) -> Vec<Operation<'_>> {
         let paths = self.document["paths"].as_object().expect("there are paths");
         paths
