@@ -16,7 +16,7 @@ use rustls::pki_types::ServerName;
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Write};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
@@ -170,15 +170,7 @@ pub(super) fn server_failure(error: &io::Error) -> &'static str {
 
 /// Waits until there is room for one more handshake.
 async fn wait_for(turns: &Turns, watch: &Watched) -> Result<Option<Turn>, Ended> {
-    let mut turn = pin!(turns.take());
-    let turn = poll_fn(|cx| {
-        watch.wake_by(cx.waker());
-        match watch.interrupted() {
-            Some(why) => Poll::Ready(Err(trouble(why, "waited for other handshakes"))),
-            None => turn.as_mut().poll(cx).map(Ok),
-        }
-    });
-    turn.await.map_err(Some)
+    watch.heed(turns.take()).await.map_err(|why| Some(trouble(why, "waited for other handshakes")))
 }
 
 /// Who the client is by its certificate, be it of this handshake or of the session's first.

@@ -4,6 +4,7 @@ use super::dial::dial;
 use super::{Failure, Probe, Steps};
 use crate::api::probe::StepKind;
 use crate::config::plan::TlsProbe;
+use crate::origination::Anyone;
 use crate::units::Address;
 use async_trait::async_trait;
 use std::fmt;
@@ -14,9 +15,7 @@ use tokio::io::AsyncWriteExt;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::client::{Resumption, WebPkiServerVerifier};
-use tokio_rustls::rustls::crypto::{
-    CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
-};
+use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
@@ -42,11 +41,13 @@ impl TlsCheck {
     /// `introduction` goes first on each connection.
     pub fn new(settings: TlsProbe, introduction: Option<Vec<u8>>) -> Self {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let seen = Arc::new(Seen {
-            provider: Arc::clone(&provider),
-            judge: settings.verify.then(|| judge(&provider)),
-            expires: AtomicI64::new(NONE),
-        });
+        let anyone: Arc<dyn ServerCertVerifier> = Arc::new(Anyone(Arc::clone(&provider)));
+        let (judge, refusal) = match settings.verify.then(|| judge(&provider)) {
+            None => (anyone, None),
+            Some(Ok(judge)) => (judge as _, None),
+            Some(Err(error)) => (anyone, Some(error)),
+        };
+        let seen = Arc::new(Seen { judge, refusal, expires: AtomicI64::new(NONE) });
         let verifier: Arc<dyn ServerCertVerifier> = Arc::clone(&seen) as _;
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -124,9 +125,9 @@ fn judge(provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, St
 /// Notes when a certificate expires before it is judged: what has expired is what one wants to know most.
 #[derive(Debug)]
 struct Seen {
-    provider: Arc<CryptoProvider>,
-    /// `None` takes any certificate.
-    judge: Option<Result<Arc<WebPkiServerVerifier>, String>>,
+    judge: Arc<dyn ServerCertVerifier>,
+    /// Why nothing can be judged.
+    refusal: Option<String>,
     /// Seconds since 1970.
     expires: AtomicI64,
 }
@@ -143,10 +144,9 @@ impl ServerCertVerifier for Seen {
         if let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) {
             self.expires.store(parsed.validity().not_after.timestamp(), Relaxed);
         }
-        match &self.judge {
-            None => Ok(ServerCertVerified::assertion()),
-            Some(Ok(judge)) => judge.verify_server_cert(certificate, others, name, ocsp, now),
-            Some(Err(error)) => Err(Error::General(error.clone())),
+        match &self.refusal {
+            None => self.judge.verify_server_cert(certificate, others, name, ocsp, now),
+            Some(error) => Err(Error::General(error.clone())),
         }
     }
 
@@ -156,8 +156,7 @@ impl ServerCertVerifier for Seen {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, algorithms)
+        self.judge.verify_tls12_signature(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -166,11 +165,10 @@ impl ServerCertVerifier for Seen {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, algorithms)
+        self.judge.verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.judge.supported_verify_schemes()
     }
 }

@@ -255,6 +255,38 @@ impl Exchange {
         seat.watch.quiet(destination.pool.plan.timeouts.stream_idle, Why::StreamIdle);
     }
 
+    /// Of the request: which side is to move next.
+    pub(super) fn upload_waits(&self, for_server: bool) {
+        let (Some(seat), Some(listener), Some(pool)) = (&self.seat, &self.listener, self.pool()) else {
+            return;
+        };
+        match for_server {
+            true => seat.watch.quiet(pool.plan.timeouts.stream_idle, Why::StreamIdle),
+            false => seat.watch.quiet(listener.plan.timeouts.request_body, Why::RequestBodyTimeout),
+        }
+    }
+
+    /// The request is with the server: the response's head is due within the pool's limits, and by `due` if nothing else
+    /// was said before.
+    pub(super) fn expect_head(&mut self, due: Instant) {
+        let Some(response_header) = self.pool().map(|pool| pool.plan.timeouts.response_header) else {
+            return;
+        };
+        let due = *self.due.get_or_insert(due);
+        let (within, why) = remaining(Some(due), response_header);
+        if let Some(seat) = &self.seat {
+            seat.watch.may_be_quiet();
+            seat.watch.deadline(within, why);
+        }
+    }
+
+    /// The next try begins: how long the last server might take is not its limit.
+    pub(super) fn begin_again(&self) {
+        if let (Some(due), Some(seat)) = (self.due, &self.seat) {
+            seat.watch.deadline(due.saturating_duration_since(Instant::now()), Why::RequestTimeout);
+        }
+    }
+
     /// Leases a server that was not tried yet; if there is none, everything stays as it is.
     pub(super) fn pick(&mut self) -> Result<(), Why> {
         let destination = self.destination.as_mut().ok_or(Why::Internal)?;

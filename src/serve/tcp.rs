@@ -10,8 +10,7 @@ use crate::pool::{Pool, Query, RetryReason, Tried};
 use crate::proxy_header::{self, About};
 use crate::select::consistent_hash::hash;
 use crate::snapshot::Entry;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -146,7 +145,7 @@ async fn connect(
         // Before TLS it goes in plain text; otherwise it goes with the client's first bytes.
         let introduction = introduction.filter(|_| secured.is_some());
         let connecting = reach(server.address(), pool.plan.timeouts.connect, introduction, secured);
-        let error = match unless_interrupted(watch, connecting).await? {
+        let error = match watch.heed(connecting).await? {
             Ok(socket) => {
                 call.connect = Some(started.elapsed());
                 return Ok(socket);
@@ -162,19 +161,6 @@ async fn connect(
         }
         failed = Some(why);
     }
-}
-
-/// What `work` brings, unless the watch interrupts it.
-async fn unless_interrupted<T>(watch: &Watched, work: impl Future<Output = T>) -> Result<T, Why> {
-    let mut work = pin!(work);
-    poll_fn(|cx| {
-        watch.wake_by(cx.waker());
-        match watch.interrupted() {
-            Some(why) => Poll::Ready(Err(why)),
-            None => work.as_mut().poll(cx).map(Ok),
-        }
-    })
-    .await
 }
 
 /// An open connection between a client and a server.

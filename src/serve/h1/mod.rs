@@ -22,7 +22,6 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Context;
-use std::time::Instant;
 use tracing::debug;
 
 /// Serves a request, and says what becomes of the client's connection.
@@ -156,11 +155,7 @@ impl<'a> Relay<'a> {
         self.sent = 0;
         self.is_uploaded = false;
         self.is_refused = false;
-        // How long the last server might take is not the next one's limit.
-        if let Some(due) = self.exchange.due {
-            let within = due.saturating_duration_since(Instant::now());
-            self.seat.watch.deadline(within, Why::RequestTimeout);
-        }
+        self.exchange.begin_again();
     }
 
     /// RFC 9110 section 9.2.2: only what does no harm twice, and only with its body still at hand.

@@ -3,7 +3,6 @@
 use super::Relay;
 use crate::access_log::Why;
 use crate::edge::{Body, Buffer};
-use crate::serve::exchange::remaining;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -61,12 +60,7 @@ impl Relay<'_> {
             return;
         }
         self.waits_for_server = server;
-        let (Some(listener), Some(pool)) = (&self.exchange.listener, self.exchange.pool()) else { return };
-        if server {
-            self.seat.watch.quiet(pool.plan.timeouts.stream_idle, Why::StreamIdle);
-        } else {
-            self.seat.watch.quiet(listener.plan.timeouts.request_body, Why::RequestBodyTimeout);
-        }
+        self.exchange.upload_waits(server);
     }
 
     /// Reads of the request's body what is there.
@@ -102,12 +96,9 @@ impl Relay<'_> {
             return;
         }
         let has_body = self.head.body() != Body::Length(0);
-        let Some(timeouts) = self.exchange.pool().map(|pool| pool.plan.timeouts.clone()) else { return };
+        let Some(request) = self.exchange.pool().map(|pool| pool.plan.timeouts.request) else { return };
         let began = if has_body { Instant::now() } else { self.exchange.started };
-        let due = *self.exchange.due.get_or_insert(began + timeouts.request);
-        let (within, why) = remaining(Some(due), timeouts.response_header);
-        self.seat.watch.may_be_quiet();
-        self.seat.watch.deadline(within, why);
+        self.exchange.expect_head(began + request);
     }
 
     /// Reads what has come of the request's body: if that is all of it, the connection can go on.

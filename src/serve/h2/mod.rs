@@ -14,7 +14,7 @@ mod server;
 
 use super::answer;
 use super::asked::Asked;
-use super::exchange::{Exchange, is_idempotent, remaining};
+use super::exchange::{Exchange, is_idempotent};
 use super::forwarding::{self, Peer};
 use super::{grpc, keepalive};
 use crate::access_log::Why;
@@ -183,22 +183,23 @@ impl<C: Client> Relay<C> {
         // A server that speaks HTTP/2 may say that it has not touched a request, whatever the method.
         let is_repeatable = is_idempotent(&self.head.method) || pool.plan.protocol != ServerProtocol::Http1;
         self.body = Body::new(is_repeatable, !self.has_body);
-        let watch = &self.seat.watch;
+        let due = self.exchange.started + pool.plan.timeouts.request;
+        let due = Some(self.call_due.map_or(due, |call_due| call_due.min(due)));
         if self.has_body {
-            watch.quiet(listener.plan.timeouts.request_body, Why::RequestBodyTimeout);
-            if let Some(due) = self.call_due {
-                watch.deadline(due.saturating_duration_since(Instant::now()), Why::RequestTimeout);
-            }
+            // A call's deadline counts from its beginning, `timeouts.request` once the body is there.
+            self.exchange.upload_waits(false);
+            self.limit(self.call_due);
         } else {
-            self.limit_head(self.exchange.started + pool.plan.timeouts.request);
+            self.exchange.due = due;
+            self.limit(due);
         }
     }
 
-    /// The response's head is due by then, or when the client gives up.
-    fn limit_head(&mut self, due: Instant) {
-        let due = self.call_due.map_or(due, |call_due| call_due.min(due));
-        self.exchange.due = Some(due);
-        self.seat.watch.deadline(due.saturating_duration_since(Instant::now()), Why::RequestTimeout);
+    /// The exchange is to be over by then.
+    fn limit(&self, due: Option<Instant>) {
+        if let Some(due) = due {
+            self.seat.watch.deadline(due.saturating_duration_since(Instant::now()), Why::RequestTimeout);
+        }
     }
 
     /// The next try begins at the beginning.
@@ -208,11 +209,7 @@ impl<C: Client> Relay<C> {
         self.is_uploaded = false;
         self.is_refused = false;
         self.is_put = false;
-        // How long the last server might take is not the next one's limit.
-        if let Some(due) = self.exchange.due {
-            let within = due.saturating_duration_since(Instant::now());
-            self.seat.watch.deadline(within, Why::RequestTimeout);
-        }
+        self.exchange.begin_again();
     }
 
     /// RFC 9110 section 9.2.2: only what does no harm twice, and only with its body still at hand.
@@ -312,12 +309,7 @@ impl<C: Client> Relay<C> {
             return;
         }
         self.waits_for_server = server;
-        let (Some(listener), Some(pool)) = (&self.exchange.listener, self.exchange.pool()) else { return };
-        if server {
-            self.seat.watch.quiet(pool.plan.timeouts.stream_idle, Why::StreamIdle);
-        } else {
-            self.seat.watch.quiet(listener.plan.timeouts.request_body, Why::RequestBodyTimeout);
-        }
+        self.exchange.upload_waits(server);
     }
 
     /// The request is with the server, which is now to answer.
@@ -327,13 +319,9 @@ impl<C: Client> Relay<C> {
         if self.status != 0 {
             return;
         }
-        let Some(timeouts) = self.exchange.pool().map(|pool| pool.plan.timeouts.clone()) else { return };
-        if self.exchange.due.is_none() {
-            self.limit_head(Instant::now() + timeouts.request);
-        }
-        let (within, why) = remaining(self.exchange.due, timeouts.response_header);
-        self.seat.watch.may_be_quiet();
-        self.seat.watch.deadline(within, why);
+        let Some(request) = self.exchange.pool().map(|pool| pool.plan.timeouts.request) else { return };
+        let due = Instant::now() + request;
+        self.exchange.expect_head(self.call_due.map_or(due, |call_due| call_due.min(due)));
     }
 
     /// Passes on a response.
@@ -344,9 +332,7 @@ impl<C: Client> Relay<C> {
         self.status = status.as_u16();
         self.body.forget();
         self.exchange.answered(hint);
-        if let Some(due) = self.call_due {
-            self.seat.watch.deadline(due.saturating_duration_since(Instant::now()), Why::RequestTimeout);
-        }
+        self.limit(self.call_due);
         if let Some(hsts) = self.exchange.hsts().and_then(|hsts| HeaderValue::from_str(hsts).ok()) {
             fields.entry(header::STRICT_TRANSPORT_SECURITY).or_insert(hsts);
         }
