@@ -5,7 +5,7 @@ use crate::support::app::{App, Latch, Then, say, send};
 use crate::support::balancer::{Balancer, plain};
 use crate::support::h2::{self, Connection};
 use crate::support::tls::{Certificate, Shop};
-use crate::support::wait_until;
+use crate::support::{DEADLINE, wait_until};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
@@ -63,6 +63,14 @@ fn requests_at_once_share_a_connection() {
 
 /// A server of HTTP/2 by hand. `answer` gets each request's stream, and what was asked on its connection before.
 fn by_hand(answer: impl Fn(&mut TcpStream, u32, usize) + Send + Sync + Clone + 'static) -> SocketAddr {
+    with_settings(&[], answer)
+}
+
+/// The same, with these SETTINGS.
+fn with_settings(
+    settings: &'static [u8],
+    answer: impl Fn(&mut TcpStream, u32, usize) + Send + Sync + Clone + 'static,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     std::thread::spawn(move || {
@@ -73,7 +81,7 @@ fn by_hand(answer: impl Fn(&mut TcpStream, u32, usize) + Send + Sync + Clone + '
                 if stream.read_exact(&mut preface).is_err() {
                     return;
                 }
-                let _ = stream.write_all(&h2::frame(h2::SETTINGS, 0, 0, &[]));
+                let _ = stream.write_all(&h2::frame(h2::SETTINGS, 0, 0, settings));
                 let mut before = 0;
                 loop {
                     let mut head = [0; 9];
@@ -127,6 +135,36 @@ fn what_a_server_has_not_touched_is_sent_elsewhere_whatever_the_method() {
         }
         balancer.wait_for_in_flight(0.0);
     }
+}
+
+#[test]
+fn a_server_gets_no_more_streams_than_it_allows() {
+    // SETTINGS_MAX_CONCURRENT_STREAMS is 2.
+    let (seen, asked) = std::sync::mpsc::channel();
+    let server = with_settings(&[0, 3, 0, 0, 0, 2], move |stream, id, before| {
+        let _ = seen.send((stream.peer_addr().expect("connected").port(), before));
+        if before == 0 {
+            ok(stream, id);
+        }
+    });
+    let balancer = Balancer::start(&plain(&[server], "", "protocol: h2"));
+    let mut client = Connection::new(balancer.address("web"));
+    // The first tells how many there may be; the others are not answered.
+    client.request(1, "GET", "/0", true);
+    assert_eq!(client.response(1).0, 200);
+    let (first, _) = asked.recv_timeout(DEADLINE).expect("the first is asked");
+    for n in 1..4 {
+        client.request(2 * n + 1, "GET", "/held", true);
+    }
+    let mut ports = Vec::new();
+    for _ in 1..4 {
+        ports.push(asked.recv_timeout(DEADLINE).expect("all are asked at once"));
+    }
+    ports.sort_by_key(|(port, before)| (*port != first, *before));
+    let on_first: Vec<_> =
+        ports.iter().filter(|(port, _)| *port == first).map(|(_, before)| *before).collect();
+    assert_eq!(on_first, [1, 2], "{ports:?}");
+    assert_eq!(ports[2].1, 0, "the third has another connection: {ports:?}");
 }
 
 #[test]
