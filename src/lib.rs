@@ -30,5 +30,6 @@ pub mod snapshot;
 pub mod text;
 mod tls;
 mod token;
+pub mod top;
 pub mod units;
 pub mod websocket;

@@ -1,4 +1,7 @@
-//! Text for people: colours by what they mean, and lines that fit a terminal of 80 columns.
+//! Text for people: colours by what they mean, spans of time, and lines that fit a terminal of 80 columns.
+
+use std::time::Duration;
+use time::OffsetDateTime;
 
 /// What a terminal has at least, and a mail or a page of documentation at most.
 pub const WIDTH: usize = 80;
@@ -85,6 +88,25 @@ fn columns(text: &str) -> usize {
         .count()
 }
 
+/// How long ago, in the two largest units at most: `3d 4h`, `12m`, `5s`.
+pub fn ago(then: OffsetDateTime, now: OffsetDateTime) -> String {
+    span(Duration::try_from(now - then).unwrap_or_default())
+}
+
+/// The same of a span.
+pub fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, minutes) => format!("{minutes}m"),
+        (0, hours, 0) => format!("{hours}h"),
+        (0, hours, minutes) => format!("{hours}h {minutes}m"),
+        (days, 0, _) => format!("{days}d"),
+        (days, hours, _) => format!("{days}d {hours}h"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,5 +142,11 @@ mod tests {
         assert!(folded.lines().all(|line| line.chars().count() <= WIDTH), "{folded}");
         assert!(folded.starts_with("head\n    word ") && folded.contains("\n      word "), "{folded}");
         assert_eq!(fold("a\n\n  b\n"), "a\n\n  b\n");
+    }
+
+    #[test]
+    fn spans_have_two_units_at_most() {
+        let spans = [0, 59, 60, 3_600, 8_040, 86_400, 273_600].map(|s| span(Duration::from_secs(s)));
+        assert_eq!(spans, ["0s", "59s", "1m", "1h", "2h 14m", "1d", "3d 4h"]);
     }
 }

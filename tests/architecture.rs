@@ -240,6 +240,7 @@ fn the_table_has_the_rooms_we_think_it_has() {
         "snapshot",
         "explain",
         "preview",
+        "top",
         "acme::schedule",
     ];
     assert_eq!(pure, expected);

@@ -131,6 +131,16 @@ pub struct Said {
     pub at: OffsetDateTime,
 }
 
+impl Server {
+    /// Since when it is in the state that decides.
+    pub fn since_when(&self) -> OffsetDateTime {
+        match &self.admin.by_operator {
+            Some(said) if said.state == self.state => said.at,
+            _ => self.since,
+        }
+    }
+}
+
 impl Status {
     pub fn pool(&self, name: &str) -> Option<&Pool> {
         self.pools.iter().find(|pool| pool.name == name)

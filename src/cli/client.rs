@@ -1,7 +1,7 @@
 //! The way from a command to the running process: one request over the admin socket, or over TCP.
 
 use super::complain;
-use crate::api::Refused;
+use crate::api::{Error, Refused};
 use crate::config::DEFAULT_SOCKET;
 use clap::Args;
 use http::{Method, Request, StatusCode, header};
@@ -49,7 +49,7 @@ impl From<Failed> for ExitCode {
 
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
-enum NoAnswer {
+pub(super) enum NoAnswer {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("{0}")]
@@ -94,37 +94,63 @@ impl Reach {
         within: Duration,
     ) -> Result<Answer, Failed> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let answer = runtime.map_err(NoAnswer::from).and_then(|runtime| {
-            runtime.block_on(async {
-                let exchange = self.exchange(method, path, body);
-                tokio::time::timeout(within, exchange).await.unwrap_or(Err(NoAnswer::Late(within)))
-            })
-        });
+        let answer = runtime
+            .map_err(NoAnswer::from)
+            .and_then(|runtime| runtime.block_on(self.exchange(method, path, body, within)));
         answer.map_err(|error| self.explain(&error))
+    }
+
+    /// The same for who has a runtime, and another place for what is wrong.
+    pub(super) async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+        within: Duration,
+    ) -> Result<Answer, NoAnswer> {
+        let exchange = async {
+            let request = self.request(method, path, body)?;
+            match self.address {
+                Some(address) => converse(TcpStream::connect(address).await?, request).await,
+                None => converse(UnixStream::connect(&self.socket).await?, request).await,
+            }
+        };
+        tokio::time::timeout(within, exchange).await.unwrap_or(Err(NoAnswer::Late(within)))
     }
 
     /// Reads a success; explains everything else.
     pub(super) fn understand<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, Failed> {
+        self.read(answer).map_err(|error| {
+            complain(&error.message);
+            if let Some(help) = error.help {
+                complain(&help);
+            }
+            Failed
+        })
+    }
+
+    /// Reads a success, or what there is against it.
+    pub(super) fn read<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, Error> {
         if answer.status.is_success() {
-            return serde_json::from_slice(&answer.body).map_err(|error| {
-                complain(&format!(
+            return serde_json::from_slice(&answer.body).map_err(|error| Error {
+                message: format!(
                     "{} answers something else than this version understands: {error}",
                     self.name()
-                ));
-                complain("use the evenkeel that the process runs as");
-                Failed
+                ),
+                help: Some("use the evenkeel that the process runs as".to_owned()),
             });
         }
         match serde_json::from_slice::<Refused>(&answer.body) {
-            Ok(Refused { error }) => {
-                complain(&error.message);
-                if let Some(help) = error.help {
-                    complain(&help);
-                }
+            Ok(Refused { error }) => Err(error),
+            Err(_) => {
+                Err(Error { message: format!("{} answers {}", self.name(), answer.status), help: None })
             }
-            Err(_) => complain(&format!("{} answers {}", self.name(), answer.status)),
         }
-        Err(Failed)
+    }
+
+    /// Why there is no answer.
+    pub(super) fn unreached(&self, error: &NoAnswer) -> String {
+        format!("cannot reach a running evenkeel at {}: {error}", self.name())
     }
 
     fn name(&self) -> String {
@@ -135,7 +161,7 @@ impl Reach {
     }
 
     fn explain(&self, error: &NoAnswer) -> Failed {
-        complain(&format!("cannot reach a running evenkeel at {}: {error}", self.name()));
+        complain(&self.unreached(error));
         let kind = match error {
             NoAnswer::Io(error) => error.kind(),
             _ => io::ErrorKind::Other,
@@ -153,17 +179,6 @@ impl Reach {
             _ => {}
         }
         Failed
-    }
-
-    async fn exchange(&self, method: Method, path: &str, body: Option<String>) -> Result<Answer, NoAnswer> {
-        match self.address {
-            Some(address) => {
-                converse(TcpStream::connect(address).await?, self.request(method, path, body)?).await
-            }
-            None => {
-                converse(UnixStream::connect(&self.socket).await?, self.request(method, path, body)?).await
-            }
-        }
     }
 
     fn request(

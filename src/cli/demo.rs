@@ -159,6 +159,7 @@ Try:
                                      the slow one gets fewer
   export EVENKEEL_SOCKET={}
   evenkeel status                    pools and servers
+  evenkeel top                       the same, live; ? shows the keys
   evenkeel drain app/slow            it gets nothing new
   evenkeel ready app/slow            and takes part again
   evenkeel events                    what became of them, and why

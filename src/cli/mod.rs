@@ -12,6 +12,7 @@ mod probe;
 mod reload;
 mod status;
 mod table;
+mod top;
 mod upgrade;
 
 use crate::api::status::State;
@@ -69,6 +70,11 @@ enum Command {
     /// Show pools and servers as they are now.
     #[command(after_help = "Example: evenkeel status app")]
     Status(status::Options),
+    /// Watch pools and servers, live, and drain them from the keyboard.
+    ///
+    /// `?` shows the keys. For scripts there is `evenkeel status --json`.
+    #[command(after_help = "Example: evenkeel top --interval 500ms")]
+    Top(top::Options),
     /// Send a server nothing new; what is in flight finishes, and probes go on.
     ///
     /// Refused if what is left of the pool cannot carry what the pool carries now.
@@ -127,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Plan(options) => plan::run(&options),
         Command::Reload(options) => done(reload::run(&options)),
         Command::Status(options) => done(status::run(&options)),
+        Command::Top(options) => done(top::run(&options)),
         Command::Drain(options) => done(operate::remove(&options, State::Drain)),
         Command::Maint(options) => done(operate::remove(&options, State::Maint)),
         Command::Ready(options) => done(operate::ready(&options)),

@@ -67,9 +67,9 @@ struct To {
 }
 
 #[derive(Debug, Deserialize)]
-struct Operated {
-    server: Server,
-    notes: Vec<String>,
+pub(super) struct Operated {
+    pub(super) server: Server,
+    pub(super) notes: Vec<String>,
 }
 
 fn weight(text: &str) -> Result<Wanted, String> {

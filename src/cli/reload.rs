@@ -1,11 +1,11 @@
 //! `reload`: has the process read its file again, and shows the receipt.
 
 use super::client::{Failed, Reach};
-use super::table::{ago, in_color};
+use super::table::in_color;
 use super::{complain, say};
 use crate::api::receipt::GuardState;
 use crate::api::{Counted, Outcome, Receipt, Status};
-use crate::text::{Paint, fold};
+use crate::text::{Paint, ago, fold};
 use clap::Args;
 use http::{Method, StatusCode};
 use serde_json::json;

@@ -2,12 +2,12 @@
 
 use super::client::{Failed, Reach};
 use super::say;
-use super::table::{Align, Table, ago, in_color};
+use super::table::{Align, Table, in_color};
 use crate::api::Outcome;
 use crate::api::receipt::GuardState;
 use crate::api::status::{Pool, Server, State, Status};
 use crate::history::Figures;
-use crate::text::{Paint, fold};
+use crate::text::{Paint, ago, fold};
 use clap::Args;
 use std::process::ExitCode;
 use time::OffsetDateTime;
@@ -101,15 +101,11 @@ fn render_pool(pool: &Pool, now: OffsetDateTime, in_color: bool) -> String {
         ("WEIGHT", Align::Right),
     ]);
     for server in &pool.servers {
-        let since = match &server.admin.by_operator {
-            Some(said) if said.state == server.state => said.at,
-            _ => server.since,
-        };
         let cells = vec![
             server.name.clone(),
             server.address.clone(),
             server.state.word().to_owned(),
-            ago(since, now),
+            ago(server.since_when(), now),
             server.in_flight.to_string(),
             server.max_connections.map_or("-".to_owned(), |most| most.to_string()),
             format!("{}{}", server.weight, if server.weight_by_operator { "*" } else { "" }),

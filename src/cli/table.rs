@@ -1,10 +1,8 @@
-//! Columns that line up, spans of time, and whether there is colour.
+//! Columns that line up, and whether there is colour.
 
 use crate::api::status::State;
 use crate::text::{Paint, WIDTH, wrap};
 use std::io::IsTerminal;
-use std::time::Duration;
-use time::OffsetDateTime;
 
 /// How a column's cells stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,24 +84,6 @@ pub(super) fn in_color() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
-/// How long ago, in the two largest units at most: `3d 4h`, `12m`, `5s`.
-pub(super) fn ago(then: OffsetDateTime, now: OffsetDateTime) -> String {
-    span(Duration::try_from(now - then).unwrap_or_default())
-}
-
-pub(super) fn span(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds}s"),
-        (0, 0, minutes) => format!("{minutes}m"),
-        (0, hours, 0) => format!("{hours}h"),
-        (0, hours, minutes) => format!("{hours}h {minutes}m"),
-        (days, 0, _) => format!("{days}d"),
-        (days, hours, _) => format!("{days}d {hours}h"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,11 +97,5 @@ mod tests {
             "  SERVER        IN FLIGHT\n  app1                  7\n      a note\n  application2         12\n";
         assert_eq!(table.render(2, false), expected);
         assert!(table.render(2, true).contains("\x1b[32mapp1\x1b[0m  "));
-    }
-
-    #[test]
-    fn spans_have_two_units_at_most() {
-        let spans = [0, 59, 60, 3_600, 8_040, 86_400, 273_600].map(|s| span(Duration::from_secs(s)));
-        assert_eq!(spans, ["0s", "59s", "1m", "1h", "2h 14m", "1d", "3d 4h"]);
     }
 }

@@ -33,5 +33,6 @@ mod tls_in;
 mod tls_out;
 mod tls_passthrough;
 mod tls_staple;
+mod top;
 mod upgrade;
 mod websocket;

@@ -10,6 +10,7 @@ pub(crate) mod h2;
 pub(crate) mod ocsp;
 pub(crate) mod pebble;
 pub(crate) mod tcp;
+pub(crate) mod terminal;
 pub(crate) mod tls;
 pub(crate) mod udp;
 

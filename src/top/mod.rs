@@ -1,0 +1,326 @@
+//! The live view of `evenkeel top`: what keys do and what is shown. Sockets, the terminal and clocks are its caller's.
+
+mod columns;
+mod rows;
+mod screen;
+
+use crate::api::Error;
+use crate::api::status::{Server, State, Status};
+use columns::Order;
+use ratatui::widgets::TableState;
+use std::time::Instant;
+
+pub use screen::Look;
+
+/// A key, as far as it means something here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    Char(char),
+    Up,
+    Down,
+    PageUp,
+    PageDown,
+    Home,
+    End,
+    Enter,
+    Escape,
+    Backspace,
+    /// Ctrl-C.
+    Interrupt,
+}
+
+/// A state that the operator wants of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    pub pool: String,
+    pub server: String,
+    pub state: Wanted,
+    pub force: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    Drain,
+    Maint,
+    Ready,
+}
+
+impl Wanted {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Maint => "maint",
+            Self::Ready => "ready",
+        }
+    }
+
+    fn state(self) -> Option<State> {
+        match self {
+            Self::Drain => Some(State::Drain),
+            Self::Maint => Some(State::Maint),
+            Self::Ready => None,
+        }
+    }
+}
+
+/// What a key asks of the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    Quit,
+    Operate(Wish),
+}
+
+/// What came of a wish.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Done {
+        server: Box<Server>,
+        notes: Vec<String>,
+    },
+    /// The rest of the pool could not carry its load; it can be had by force.
+    CannotSpare(Error),
+    Failed(String),
+}
+
+/// What the keys mean just now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Mode {
+    Look,
+    Filter,
+    Help,
+    /// A wish waits for a yes.
+    Confirm(Wish),
+    /// It has been sent.
+    Working(Wish),
+    /// It was refused, for these reasons, and could be forced.
+    Refused(Wish, String),
+}
+
+/// A line about what has happened, until the next key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Notice {
+    Good(String),
+    Bad(String),
+}
+
+/// The whole view.
+#[derive(Debug)]
+pub struct Top {
+    status: Status,
+    /// When it came.
+    answered: Instant,
+    /// Why there has been no answer since.
+    lost: Option<String>,
+    order: Order,
+    filter: String,
+    mode: Mode,
+    notice: Option<Notice>,
+    /// Pool and name of the server that keys are about; it stays selected wherever it moves.
+    selected: Option<(String, String)>,
+    table: TableState,
+    /// Rows that were shown last.
+    page: usize,
+}
+
+impl Top {
+    pub fn new(status: Status, now: Instant) -> Self {
+        let mut top = Self {
+            status,
+            answered: now,
+            lost: None,
+            order: Order::default(),
+            filter: String::new(),
+            mode: Mode::Look,
+            notice: None,
+            selected: None,
+            table: TableState::default(),
+            page: 1,
+        };
+        top.settle();
+        top
+    }
+
+    /// The process has answered.
+    pub fn refresh(&mut self, status: Status, at: Instant) {
+        let (before, after) = (self.status.process.pid, status.process.pid);
+        if before != after {
+            self.notice = Some(Notice::Good(format!("process {after} has taken the place of {before}")));
+        }
+        self.answered = at;
+        self.lost = None;
+        self.status = status;
+        self.settle();
+    }
+
+    /// It does not answer.
+    pub fn lose(&mut self, why: String) {
+        self.lost = Some(why);
+    }
+
+    /// What came of the wish that was sent last.
+    pub fn conclude(&mut self, outcome: Outcome) {
+        let Mode::Working(wish) = std::mem::replace(&mut self.mode, Mode::Look) else { return };
+        match outcome {
+            Outcome::Done { server, notes } => {
+                let said = format!(
+                    "{}/{}: {}, {} in flight",
+                    wish.pool,
+                    wish.server,
+                    server.state.word(),
+                    server.in_flight
+                );
+                self.notice = Some(Notice::Good([vec![said], notes].concat().join("; ")));
+                self.replace(&wish, *server);
+            }
+            Outcome::CannotSpare(error) => self.mode = Mode::Refused(wish, error.message),
+            Outcome::Failed(why) => self.notice = Some(Notice::Bad(why)),
+        }
+    }
+
+    /// The answer is newer than the status before the next one.
+    fn replace(&mut self, wish: &Wish, server: Server) {
+        let pools = self.status.pools.iter_mut().filter(|pool| pool.name == wish.pool);
+        for old in pools.flat_map(|pool| &mut pool.servers).filter(|old| old.name == wish.server) {
+            *old = server.clone();
+        }
+    }
+
+    pub fn press(&mut self, key: Key) -> Option<Action> {
+        if key == Key::Interrupt {
+            return Some(Action::Quit);
+        }
+        self.notice = None;
+        match std::mem::replace(&mut self.mode, Mode::Look) {
+            Mode::Look => return self.look(key),
+            Mode::Filter => self.type_filter(key),
+            Mode::Help => {}
+            Mode::Confirm(wish) => match key {
+                Key::Char('y') | Key::Enter => return Some(self.send(wish)),
+                Key::Char('n' | 'q') | Key::Escape => self.leave(&wish),
+                _ => self.mode = Mode::Confirm(wish),
+            },
+            Mode::Refused(wish, why) => match key {
+                Key::Char('f') => return Some(self.send(Wish { force: true, ..wish })),
+                Key::Char('n' | 'q') | Key::Escape => self.leave(&wish),
+                _ => self.mode = Mode::Refused(wish, why),
+            },
+            Mode::Working(wish) => {
+                // Its outcome comes, or that there is none.
+                self.mode = Mode::Working(wish);
+                return (key == Key::Char('q')).then_some(Action::Quit);
+            }
+        }
+        None
+    }
+
+    fn look(&mut self, key: Key) -> Option<Action> {
+        match key {
+            Key::Char('q') => return Some(Action::Quit),
+            Key::Char('?' | 'h') => self.mode = Mode::Help,
+            Key::Char('/') => self.mode = Mode::Filter,
+            Key::Char('s') => self.sort(self.order.next()),
+            Key::Char('S') => self.sort(self.order.previous()),
+            Key::Char('d') => self.ask(Wanted::Drain),
+            Key::Char('m') => self.ask(Wanted::Maint),
+            Key::Char('r') => self.ask(Wanted::Ready),
+            Key::Escape => {
+                self.filter.clear();
+                self.settle();
+            }
+            Key::Up | Key::Char('k') => self.walk(-1),
+            Key::Down | Key::Char('j') => self.walk(1),
+            Key::PageUp => self.walk(-page(self.page)),
+            Key::PageDown => self.walk(page(self.page)),
+            Key::Home | Key::Char('g') => self.walk(isize::MIN),
+            Key::End | Key::Char('G') => self.walk(isize::MAX),
+            _ => {}
+        }
+        None
+    }
+
+    fn type_filter(&mut self, key: Key) {
+        self.mode = Mode::Filter;
+        match key {
+            Key::Char(letter) => self.filter.push(letter),
+            Key::Backspace => _ = self.filter.pop(),
+            Key::Enter => self.mode = Mode::Look,
+            Key::Escape => {
+                self.filter.clear();
+                self.mode = Mode::Look;
+            }
+            Key::Up => self.walk(-1),
+            Key::Down => self.walk(1),
+            _ => {}
+        }
+        self.settle();
+    }
+
+    fn sort(&mut self, order: Order) {
+        self.order = order;
+        self.settle();
+    }
+
+    /// Asks whether the selected server shall have this state; says so if it has it already.
+    fn ask(&mut self, state: Wanted) {
+        let Some((pool, server)) = self.selected.clone() else {
+            self.notice = Some(Notice::Bad("no server is selected".to_owned()));
+            return;
+        };
+        let said = self.server(&pool, &server).and_then(|server| server.admin.by_operator.clone());
+        let has_it = said.as_ref().map(|said| said.state) == state.state();
+        self.notice = has_it.then(|| match said {
+            Some(said) => {
+                Notice::Good(format!("{pool}/{server} is in {} already, by {}", state.word(), said.actor))
+            }
+            None => Notice::Good(format!("{pool}/{server}: no operator keeps it out")),
+        });
+        if !has_it {
+            self.mode = Mode::Confirm(Wish { pool, server, state, force: false });
+        }
+    }
+
+    fn send(&mut self, wish: Wish) -> Action {
+        self.mode = Mode::Working(wish.clone());
+        Action::Operate(wish)
+    }
+
+    fn leave(&mut self, wish: &Wish) {
+        self.notice = Some(Notice::Good(format!("{}/{} stays as it is", wish.pool, wish.server)));
+    }
+
+    fn server(&self, pool: &str, server: &str) -> Option<&Server> {
+        self.status.pool(pool)?.server(server)
+    }
+
+    /// Selects the server that is so many further down, or the last there is.
+    fn walk(&mut self, by: isize) {
+        let servers = rows::servers(&self.status, self.order, &self.filter);
+        let at = self.selected.as_ref().and_then(|it| servers.iter().position(|server| server == it));
+        let at = at.unwrap_or(0).saturating_add_signed(by).min(servers.len().saturating_sub(1));
+        self.selected = servers.into_iter().nth(at);
+        self.settle();
+    }
+
+    /// After whatever may have moved rows: the selected server is one that is shown, and its row the selected one.
+    fn settle(&mut self) {
+        let rows = rows::rows(&self.status, self.order, &self.filter);
+        let place =
+            |wanted: &(String, String)| rows.iter().position(|row| row.target().as_ref() == Some(wanted));
+        let mut at = self.selected.as_ref().and_then(place);
+        if at.is_none() {
+            // Where it was, or the next server to that.
+            let was = self.table.selected().unwrap_or(0).min(rows.len().saturating_sub(1));
+            let is_server = |at: &usize| rows[*at].target().is_some();
+            at = (was..rows.len()).find(is_server).or_else(|| (0..was).rev().find(is_server));
+            self.selected = at.and_then(|at| rows[at].target());
+        }
+        self.table.select(at);
+    }
+}
+
+fn page(rows: usize) -> isize {
+    isize::try_from(rows).unwrap_or(1).max(1)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,55 @@
+//! Which rows there are, in which order.
+
+use super::columns::Order;
+use crate::api::status::{Pool, Server, Status};
+
+/// A pool, with its servers below; or a server.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Row<'a> {
+    Pool(&'a Pool),
+    Server(&'a Pool, &'a Server),
+}
+
+impl Row<'_> {
+    /// Pool and name of a server.
+    pub(super) fn target(&self) -> Option<(String, String)> {
+        match self {
+            Self::Pool(_) => None,
+            Self::Server(pool, server) => Some((pool.name.clone(), server.name.clone())),
+        }
+    }
+}
+
+/// In the file's order each pool stands above its servers. In any other there are servers alone, of all pools.
+pub(super) fn rows<'a>(status: &'a Status, order: Order, filter: &str) -> Vec<Row<'a>> {
+    let filter = filter.to_lowercase();
+    let mut rows = Vec::new();
+    for pool in &status.pools {
+        let shown = pool.servers.iter().filter(|server| fits(pool, server, &filter));
+        let servers: Vec<_> = shown.map(|server| Row::Server(pool, server)).collect();
+        if order == Order::File && (filter.is_empty() || !servers.is_empty()) {
+            rows.push(Row::Pool(pool));
+        }
+        rows.extend(servers);
+    }
+    rows.sort_by(|one, other| match (one, other) {
+        (Row::Server(pool, server), Row::Server(other_pool, other)) => {
+            order.compare((pool, server), (other_pool, other))
+        }
+        // Only in the file's order, which is theirs already.
+        _ => std::cmp::Ordering::Equal,
+    });
+    rows
+}
+
+/// The servers among them.
+pub(super) fn servers(status: &Status, order: Order, filter: &str) -> Vec<(String, String)> {
+    rows(status, order, filter).iter().filter_map(Row::target).collect()
+}
+
+/// By name, address or state.
+fn fits(pool: &Pool, server: &Server, filter: &str) -> bool {
+    let name = format!("{}/{}", pool.name, server.name).to_lowercase();
+    let has_state = [server.state, server.health].iter().any(|state| state.word().starts_with(filter));
+    name.contains(filter) || server.address.to_lowercase().contains(filter) || has_state
+}
