@@ -45,7 +45,8 @@ pub(crate) async fn converse<S: Serve>(
     loop {
         let form = match next_request(&mut conn, &door).await {
             Arrival::Request(form) => form,
-            Arrival::H2 => return h2::converse(conn, door, service, tell, goaway).await,
+            // In a box too: it is much larger than a connection at rest.
+            Arrival::H2 => return Box::pin(h2::converse(conn, door, service, tell, goaway)).await,
             Arrival::Gone => return,
             Arrival::Refused(refusal, why) => {
                 let trouble = Trouble { status: refusal.status, why, detail: Some(refusal.detail) };
