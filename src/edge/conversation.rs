@@ -1,5 +1,5 @@
 //! One client's connection from its opening to its end: wait for a request without buffers, judge
-//! its head, hand it to Pingora, and so on.
+//! its head, have it served, and so on.
 
 use super::chunks::Chunks;
 use super::conn::{Conn, Portion};

@@ -12,7 +12,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// How often the watchdog looks.
@@ -136,14 +136,17 @@ impl Watch {
     /// Does `work` unless it is interrupted.
     pub(crate) async fn heed<T>(&self, work: impl Future<Output = T>) -> Result<T, Why> {
         let mut work = pin!(work);
-        poll_fn(|cx| {
-            self.wake_by(cx.waker());
-            match self.interrupted() {
-                Some(why) => Poll::Ready(Err(why)),
-                None => work.as_mut().poll(cx).map(Ok),
-            }
+        poll_fn(|cx| match self.heed_now(cx) {
+            Err(why) => Poll::Ready(Err(why)),
+            Ok(()) => work.as_mut().poll(cx).map(Ok),
         })
         .await
+    }
+
+    /// To be called at each poll: fails once interrupted, and has that wake the task.
+    pub(crate) fn heed_now(&self, cx: &mut Context<'_>) -> Result<(), Why> {
+        self.wake_by(cx.waker());
+        self.interrupted().map_or(Ok(()), Err)
     }
 
     /// Has `waker` called at an interruption.

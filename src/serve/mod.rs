@@ -1,5 +1,6 @@
-//! Serves requests and connections: the pure core's decisions carried out, for plain HTTP/1.1 by ourselves (`h1`),
-//! for other HTTP through Pingora's hooks (`http`), for what is not HTTP from socket to socket (`tcp`, `udp`).
+//! Serves requests and connections: the pure core's decisions carried out, from HTTP/1.1 to HTTP/1.1
+//! (`h1`), where a side speaks HTTP/2 or may (`h2`), for HTTP/1.0 through Pingora's hooks (`http`), for what is not HTTP
+//! from socket to socket (`tcp`, `udp`).
 
 mod answer;
 mod asked;

@@ -56,6 +56,8 @@ struct State {
     streams: AtomicUsize,
     /// It takes no more requests.
     is_retired: AtomicBool,
+    /// Heads and parts of bodies that have come of all streams.
+    heard: AtomicUsize,
 }
 
 /// A place for one request on a connection.
@@ -63,6 +65,8 @@ struct State {
 pub(super) struct Lent {
     pub(super) requests: SendRequest<Bytes>,
     state: Arc<State>,
+    /// What had come when this place was taken.
+    heard_before: usize,
     key: Key,
     keepalive: Duration,
 }
@@ -70,7 +74,8 @@ pub(super) struct Lent {
 impl Lent {
     fn new(requests: SendRequest<Bytes>, state: &Arc<State>, key: Key, keepalive: Duration) -> Self {
         state.streams.fetch_add(1, Relaxed);
-        Self { requests, state: Arc::clone(state), key, keepalive }
+        let heard_before = state.heard.load(Relaxed);
+        Self { requests, state: Arc::clone(state), heard_before, key, keepalive }
     }
 
     /// Whether the connection takes a request; waits until the server allows one.
@@ -80,6 +85,16 @@ impl Lent {
             self.retire();
         }
         is_ready
+    }
+
+    /// Something came from the server.
+    pub(super) fn hear(&self) {
+        self.state.heard.fetch_add(1, Relaxed);
+    }
+
+    /// Whether anything came, of whichever stream, since this place was taken.
+    pub(super) fn was_heard(&self) -> bool {
+        self.state.heard.load(Relaxed) != self.heard_before
     }
 
     /// The connection gets no more requests; those under way go on.

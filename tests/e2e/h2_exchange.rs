@@ -186,6 +186,34 @@ fn a_server_that_answers_too_late_is_answered_for() {
 }
 
 #[test]
+fn a_connection_that_brings_nothing_is_given_up_and_one_that_is_slow_is_not() {
+    for is_alive in [true, false] {
+        let (seen, asked) = std::sync::mpsc::channel();
+        let server = by_hand(move |stream, id, before| {
+            let _ = seen.send(stream.peer_addr().expect("connected").port());
+            if before != 1 {
+                ok(stream, id);
+            }
+        });
+        let pool = "protocol: h2, timeouts: { response_header: 400ms }";
+        let balancer = Balancer::start(&plain(&[server], "", pool));
+        let mut client = Connection::new(balancer.address("web"));
+        client.request(1, "GET", "/first", true);
+        assert_eq!(client.response(1).0, 200);
+        client.request(3, "GET", "/held", true);
+        if is_alive {
+            client.request(5, "GET", "/beside", true);
+            assert_eq!(client.response(5).0, 200);
+        }
+        assert_eq!(client.response(3).0, 504);
+        client.request(7, "GET", "/next", true);
+        assert_eq!(client.response(7).0, 200);
+        let ports: Vec<_> = asked.try_iter().collect();
+        assert_eq!(ports.first() == ports.last(), is_alive, "{ports:?}");
+    }
+}
+
+#[test]
 fn interim_responses_are_passed_on() {
     let app = App::new(|_, stream| {
         send(stream, "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n");

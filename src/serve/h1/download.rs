@@ -34,7 +34,7 @@ impl Relay<'_> {
         cx: &mut Context<'_>,
         kept: &mut Option<Buffer>,
     ) -> Poll<Result<Form, Why>> {
-        self.heed_interruption(cx)?;
+        self.seat.watch.heed_now(cx)?;
         self.upload(cx)?;
         loop {
             self.flush_reply(cx)?;
@@ -123,7 +123,7 @@ impl Relay<'_> {
 
     /// Moves the response's body to its end.
     fn poll_body(&mut self, cx: &mut Context<'_>, response: &mut Response) -> Poll<Result<(), Why>> {
-        self.heed_interruption(cx)?;
+        self.seat.watch.heed_now(cx)?;
         self.upload(cx)?;
         loop {
             // Nothing more is read while the client has not taken what was.

@@ -214,12 +214,6 @@ impl<'a> Relay<'a> {
         self.seat.watch.interrupted().unwrap_or(Why::ClientAborted)
     }
 
-    /// To be called at each poll: has the watch wake this task.
-    fn heed_interruption(&self, cx: &mut Context<'_>) -> Result<(), Why> {
-        self.seat.watch.wake_by(cx.waker());
-        self.seat.watch.interrupted().map_or(Ok(()), Err)
-    }
-
     /// Answers with a status of our own, for the first reason there was.
     fn answer(&mut self, why: Why) -> Next {
         self.server = None;

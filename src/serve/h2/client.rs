@@ -142,6 +142,10 @@ impl Client for Http2 {
                 0 => ready!(response.poll_capacity(cx)).and_then(Result::ok).ok_or(Why::ClientAborted)?,
                 room => room,
             };
+            if room == 0 {
+                // The window has shrunk again; the next look waits.
+                continue;
+            }
             let most = if self.waiting.len() > FRAME { RECORD } else { FRAME };
             let part = self.waiting.split_to(room.min(self.waiting.len()).min(most));
             self.sent += part.len() as u64;

@@ -219,7 +219,7 @@ impl<C: Client> Relay<C> {
 
     /// Sends the request and reads the response's head.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Failure>> {
-        self.heed_interruption(cx)?;
+        self.seat.watch.heed_now(cx)?;
         self.upload(cx)?;
         loop {
             let Some(server) = &mut self.server else { return Poll::Ready(Err(Why::Internal.into())) };
@@ -366,7 +366,7 @@ impl<C: Client> Relay<C> {
 
     /// Moves the response's body to its end.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.heed_interruption(cx)?;
+        self.seat.watch.heed_now(cx)?;
         self.upload(cx)?;
         loop {
             // Nothing more is read while the client has not taken what was.
@@ -414,12 +414,6 @@ impl<C: Client> Relay<C> {
         // Whatever the client still sends of its request has no taker.
         self.is_refused = true;
         self.exchange.give_back();
-    }
-
-    /// To be called at each poll: has the watch wake this task.
-    fn heed_interruption(&self, cx: &mut Context<'_>) -> Result<(), Why> {
-        self.seat.watch.wake_by(cx.waker());
-        self.seat.watch.interrupted().map_or(Ok(()), Err)
     }
 
     /// Whether the client has given its call up by now, if this is the reason for its end.

@@ -70,6 +70,10 @@ impl OverH2 {
                 },
                 room => room,
             };
+            if room == 0 {
+                // The window has shrunk again; the next look waits.
+                continue;
+            }
             let part = self.waiting.split_to(room.min(self.waiting.len()));
             self.send.send_data(part, false).map_err(|error| failure(&error))?;
         }
@@ -88,6 +92,7 @@ impl OverH2 {
             }));
         }
         let response = ready!(Pin::new(&mut self.response).poll(cx)).map_err(|error| failure(&error))?;
+        self.lent.hear();
         let (head, body) = response.into_parts();
         let is_over = body.is_end_stream();
         self.body = Some(body);
@@ -104,6 +109,7 @@ impl OverH2 {
             Some(Ok(bytes)) => {
                 // It is asked for only when there is room for it with the client.
                 let _ = body.flow_control().release_capacity(bytes.len());
+                self.lent.hear();
                 let is_last = body.is_end_stream();
                 Poll::Ready(Ok(Data::Some { bytes, is_last }))
             }
@@ -117,7 +123,9 @@ impl OverH2 {
 
     /// The server did not answer in time: perhaps nobody is there any more.
     pub(super) fn doubt(&self) {
-        self.lent.retire();
+        if !self.lent.was_heard() {
+            self.lent.retire();
+        }
     }
 }
 
