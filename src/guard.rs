@@ -1,7 +1,8 @@
-//! Whether a reload has made things worse: a pool's errors, connections that fail and healthy servers, against those of
-//! the generation before.
+//! Whether a reload has made things worse: a pool's errors, connections that fail, silence and healthy servers, against
+//! those of the generation before.
 
 use std::fmt;
+use std::time::Duration;
 
 /// How much worse is too much.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,6 +28,13 @@ pub struct Before {
     /// Of its requests, in the time that is remembered.
     pub error_share: f64,
     pub connect_share: f64,
+    /// Of its connections and sessions, those that had nothing from a server; none if there were too few to say. Where
+    /// nothing is ever answered (a log's receivers), silence is no sign.
+    pub unanswered_share: Option<f64>,
+    /// Whether anything came from its servers.
+    pub answered: bool,
+    /// What 99 % of its responses took no longer than.
+    pub p99: Option<Duration>,
     /// Servers that took requests, being healthy.
     pub up: usize,
 }
@@ -37,6 +45,12 @@ pub struct After {
     pub requests: u64,
     pub errors: u64,
     pub connect_failures: u64,
+    pub unanswered: u64,
+    /// Whether anything has come from its servers.
+    pub answered: bool,
+    /// In flight, beyond what was at the reload: connections that are open and idle are none of the new ones.
+    pub waiting: u32,
+    pub elapsed: Duration,
     pub up: usize,
     /// Not decided yet.
     pub probing: usize,
@@ -49,6 +63,8 @@ pub struct After {
 pub enum Worse {
     Errors { before: f64, after: f64, requests: u64 },
     Connections { before: f64, after: f64, requests: u64 },
+    Unanswered { before: f64, after: f64, requests: u64 },
+    Silent { waiting: u32, elapsed: Duration },
     Servers { expected: usize, up: usize },
 }
 
@@ -68,12 +84,28 @@ impl fmt::Display for Worse {
                 percent(after),
                 percent(before)
             ),
+            Self::Unanswered { before, after, requests } => write!(
+                f,
+                "{:.1}% of {requests} connections had nothing from a server, before it were {:.1}%",
+                percent(after),
+                percent(before)
+            ),
+            Self::Silent { waiting, elapsed } => {
+                write!(
+                    f,
+                    "nothing has come from the servers in {:.1} s, and {waiting} wait",
+                    elapsed.as_secs_f64()
+                )
+            }
             Self::Servers { expected, up } => {
                 write!(f, "healthy servers: {up}, where {expected} should be")
             }
         }
     }
 }
+
+/// Servers that have said nothing for less are not silent.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// What has become worse with a pool. `before` is none for a new one. At the end of the guard's time servers must have
 /// passed their probes; until then those that are still probed count as healthy.
@@ -96,6 +128,17 @@ pub fn judge(before: Option<&Before>, after: &After, limits: &Limits, is_over: b
                 requests: after.requests,
             });
         }
+        let unanswered = share(after.unanswered);
+        if let Some(before) = known.unanswered_share.filter(|before| unanswered > before + limits.error_rise)
+        {
+            return Some(Worse::Unanswered { before, after: unanswered, requests: after.requests });
+        }
+    }
+    // Requests that never end are in no share. Servers may have taken as long before.
+    let patience = known.p99.unwrap_or_default() * 2;
+    let waits_in_vain = known.answered && !after.answered && after.elapsed >= patience.max(SILENCE);
+    if waits_in_vain && u64::from(after.waiting) >= limits.min_requests {
+        return Some(Worse::Silent { waiting: after.waiting, elapsed: after.elapsed });
     }
     // What the new configuration has not, it cannot lose; of a new pool one server must work.
     let expected = match before {
@@ -110,9 +153,27 @@ pub fn judge(before: Option<&Before>, after: &After, limits: &Limits, is_over: b
 mod tests {
     use super::*;
 
-    const BEFORE: Before = Before { error_share: 0.01, connect_share: 0.0, up: 3 };
-    const WELL: After =
-        After { requests: 1000, errors: 10, connect_failures: 0, up: 3, probing: 0, wanted: 3 };
+    const BEFORE: Before = Before {
+        error_share: 0.01,
+        connect_share: 0.0,
+        unanswered_share: Some(0.1),
+        answered: true,
+        p99: Some(Duration::from_secs(1)),
+        up: 3,
+    };
+    const WELL: After = After {
+        requests: 1000,
+        errors: 10,
+        connect_failures: 0,
+        unanswered: 100,
+        answered: true,
+        waiting: 20,
+        elapsed: Duration::from_secs(2),
+        up: 3,
+        probing: 0,
+        wanted: 3,
+    };
+    const NOTHING: After = After { requests: 0, errors: 0, unanswered: 0, ..WELL };
 
     #[track_caller]
     fn check(before: Option<&Before>, after: After, is_over: bool, expected: &str) {
@@ -137,6 +198,35 @@ mod tests {
     }
 
     #[test]
+    fn connections_that_get_nothing_are_worse_where_they_got_something_before() {
+        let unanswered = "20.0% of 1000 connections had nothing from a server, before it were 10.0%";
+        let after = After { unanswered: 200, ..WELL };
+        check(Some(&BEFORE), after, false, unanswered);
+        check(Some(&Before { unanswered_share: Some(0.99), ..BEFORE }), after, false, "");
+        check(Some(&Before { unanswered_share: None, ..BEFORE }), after, false, "");
+        check(None, After { errors: 0, ..after }, false, "");
+    }
+
+    #[test]
+    fn servers_that_say_nothing_any_more_are_worse_once_they_would_have_answered() {
+        let silent = After { answered: false, ..NOTHING };
+        check(Some(&BEFORE), silent, false, "nothing has come from the servers in 2.0 s, and 20 wait");
+        check(Some(&BEFORE), NOTHING, false, "");
+        check(Some(&BEFORE), After { elapsed: Duration::from_millis(1900), ..silent }, false, "");
+        check(Some(&BEFORE), After { waiting: 19, ..silent }, false, "");
+        check(Some(&Before { answered: false, ..BEFORE }), silent, false, "");
+        check(None, silent, false, "");
+        let quick = Before { p99: None, ..BEFORE };
+        check(Some(&quick), After { elapsed: Duration::from_millis(900), ..silent }, false, "");
+        check(
+            Some(&quick),
+            After { elapsed: Duration::from_secs(1), ..silent },
+            false,
+            "nothing has come from the servers in 1.0 s, and 20 wait",
+        );
+    }
+
+    #[test]
     fn servers_must_stay_healthy_and_new_ones_become_so_in_time() {
         let lost = "healthy servers: 2, where 3 should be";
         check(Some(&BEFORE), After { up: 2, ..WELL }, false, lost);
@@ -148,13 +238,8 @@ mod tests {
 
     #[test]
     fn of_a_new_pool_one_server_must_work() {
-        check(None, After { requests: 0, errors: 0, up: 1, ..WELL }, true, "");
-        check(None, After { requests: 0, errors: 0, up: 0, probing: 3, ..WELL }, false, "");
-        check(
-            None,
-            After { requests: 0, errors: 0, up: 0, probing: 3, ..WELL },
-            true,
-            "healthy servers: 0, where 1 should be",
-        );
+        check(None, After { up: 1, ..NOTHING }, true, "");
+        check(None, After { up: 0, probing: 3, ..NOTHING }, false, "");
+        check(None, After { up: 0, probing: 3, ..NOTHING }, true, "healthy servers: 0, where 1 should be");
     }
 }

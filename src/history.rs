@@ -17,10 +17,15 @@ pub type Spread = [u64; BUCKETS.len() + 1];
 pub struct Counted {
     /// Requests answered and connections ended.
     pub requests: u64,
-    /// Those of them that failed on our side or the server's: 5xx, or no response.
+    /// Those of them that failed on our side or the server's: 5xx, a gRPC status that says so, a response cut short, or none.
     pub errors: u64,
     /// Tries that found no connection.
     pub connect_failures: u64,
+    /// Of what is passed on as it is: what ended without a byte from the server, though the client had sent some.
+    pub unanswered: u64,
+    /// What came from the servers that there are now: heads of responses, bytes of TCP connections, datagrams. Of different
+    /// units, so all it says is whether anything comes.
+    pub answers: u64,
     pub in_flight: u32,
     pub durations: Spread,
 }
@@ -37,6 +42,8 @@ impl Counted {
             requests: self.requests.saturating_sub(before.requests),
             errors: self.errors.saturating_sub(before.errors),
             connect_failures: self.connect_failures.saturating_sub(before.connect_failures),
+            unanswered: self.unanswered.saturating_sub(before.unanswered),
+            answers: self.answers.saturating_sub(before.answers),
             in_flight: self.in_flight,
             durations,
         }
@@ -46,6 +53,8 @@ impl Counted {
         self.requests += other.requests;
         self.errors += other.errors;
         self.connect_failures += other.connect_failures;
+        self.unanswered += other.unanswered;
+        self.answers += other.answers;
         self.in_flight += other.in_flight;
         self.durations.iter_mut().zip(other.durations).for_each(|(sum, more)| *sum += more);
     }
@@ -78,6 +87,11 @@ pub struct Point {
     pub errors: u32,
     /// Tries that found no connection.
     pub connect_failures: u32,
+    /// Connections and sessions that ended without a byte from the server.
+    pub unanswered: u32,
+    /// Whether anything came from the servers.
+    #[serde(skip)]
+    pub answered: bool,
     pub in_flight: u32,
     /// Milliseconds; none without requests.
     pub p50_ms: Option<f32>,
@@ -127,6 +141,8 @@ impl Series {
             requests: small(second.requests),
             errors: small(second.errors),
             connect_failures: small(second.connect_failures),
+            unanswered: small(second.unanswered),
+            answered: second.answers > 0,
             in_flight: now.in_flight,
             p50_ms: milliseconds(0.5),
             p99_ms: milliseconds(0.99),
@@ -193,6 +209,8 @@ impl<K: Eq + Hash> History<K> {
             sum.requests += u64::from(point.requests);
             sum.errors += u64::from(point.errors);
             sum.connect_failures += u64::from(point.connect_failures);
+            sum.unanswered += u64::from(point.unanswered);
+            sum.answers += u64::from(point.answered);
             sum
         })
     }
@@ -205,7 +223,7 @@ mod tests {
     fn counted(requests: u64, errors: u64, durations: &[(usize, u64)]) -> Counted {
         let mut spread = Spread::default();
         durations.iter().for_each(|(bucket, count)| spread[*bucket] = *count);
-        Counted { requests, errors, connect_failures: 0, in_flight: 3, durations: spread }
+        Counted { requests, errors, in_flight: 3, durations: spread, ..Counted::default() }
     }
 
     #[test]

@@ -28,6 +28,13 @@ pub struct Rule {
     pub pool: Arc<Pool>,
 }
 
+/// A rule that matches, and its place in its table.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    pub place: u32,
+    pub rule: &'a Rule,
+}
+
 /// A named list of rules; the first that matches wins.
 #[derive(Debug)]
 pub struct Table {
@@ -56,12 +63,12 @@ impl Table {
     }
 
     /// The first rule that matches.
-    pub fn find<F: Fields>(&self, request: &Request<'_, F>) -> Option<&Rule> {
+    pub fn find<F: Fields>(&self, request: &Request<'_, F>) -> Option<Found<'_>> {
         self.first(request.host, |matcher| matches(matcher, request))
     }
 
     /// The first rule that matches a TLS client's hello. One that asks for no name matches rules for any host.
-    pub fn find_tls(&self, hello: &Hello) -> Option<&Rule> {
+    pub fn find_tls(&self, hello: &Hello) -> Option<Found<'_>> {
         self.first(hello.name.as_deref().unwrap_or_default(), |matcher| misfit_tls(matcher, hello).is_none())
     }
 
@@ -84,7 +91,7 @@ impl Table {
     }
 
     /// The first rule for this host that fits.
-    fn first(&self, host: &str, fits: impl Fn(&Match) -> bool) -> Option<&Rule> {
+    fn first(&self, host: &str, fits: impl Fn(&Match) -> bool) -> Option<Found<'_>> {
         let mut buffer = [0; LONGEST_HOST];
         let host = normal(host, &mut buffer);
         let exact = self.exact.get(host).map(Vec::as_slice).unwrap_or_default();
@@ -98,7 +105,7 @@ impl Table {
             let mut earlier = places.iter().copied().take_while(|place| *place < first);
             first = earlier.find(|place| fits(&self.rules[*place].matcher)).unwrap_or(first);
         }
-        self.rules.get(first)
+        self.rules.get(first).map(|rule| Found { place: first as u32, rule })
     }
 }
 
@@ -221,7 +228,7 @@ mod tests {
         let (method, headers) = (parts[0].parse().unwrap(), HeaderMap::new());
         let request = Request { method: &method, host: parts[1], path: parts[2], headers: &headers };
         let table = table(rules.iter().copied().map(matcher));
-        let found = table.find(&request).map_or(0, |rule| rule.name.parse().unwrap());
+        let found = table.find(&request).map_or(0, |found| found.rule.name.parse().unwrap());
         // Whoever asks why is told the same.
         let told = table.misfits(&request).iter().position(Option::is_none).map_or(0, |place| place + 1);
         assert_eq!(told, found, "{parts:?} among {rules:?}");
@@ -298,7 +305,7 @@ mod tests {
         let meets = |name: Option<&str>, alpn: &[&str]| {
             let alpn = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
             let hello = Hello { name: name.map(str::to_owned), alpn };
-            table.find_tls(&hello).map_or(0, |rule| rule.name.parse().unwrap())
+            table.find_tls(&hello).map_or(0, |found| found.rule.name.parse().unwrap())
         };
         for (name, alpn, expected) in [
             (Some("DB.example"), &["h2", "mysql"][..], 1),

@@ -75,6 +75,11 @@ pub enum Why {
 }
 
 impl Why {
+    /// Whether the client got what the configuration has for it.
+    pub fn is_as_wanted(self) -> bool {
+        matches!(self, Self::Ok | Self::Redirect | Self::AcmeChallenge)
+    }
+
     /// Whether the servers, or the lack of them, are to blame.
     pub fn is_of_servers(self) -> bool {
         (Self::AllUnhealthy as u8..=Self::RequestTimeout as u8).contains(&(self as u8))

@@ -29,6 +29,7 @@ pub(crate) struct Guard {
 /// A reload under watch.
 pub(super) struct Watch {
     guard: Guard,
+    begun: Instant,
     until: Instant,
     next_look: Instant,
     actor: String,
@@ -50,7 +51,7 @@ pub(super) struct Baseline {
 
 impl Control {
     /// What there is before a reload; none if nothing is in force that could be put back.
-    pub(super) fn baseline(&self) -> Option<Baseline> {
+    pub(super) fn baseline(&self, limits: &Limits) -> Option<Baseline> {
         let before = self.loaded.clone()?;
         let snapshot = self.live.snapshot();
         let history = self.live.pool_history();
@@ -58,8 +59,15 @@ impl Control {
             let window = history.window(&*pool.name, SECONDS);
             let share = |count: u64| count as f64 / window.requests.max(1) as f64;
             let (up, _, _) = servers(pool);
-            let (error_share, connect_share) = (share(window.errors), share(window.connect_failures));
-            let before = Before { error_share, connect_share, up };
+            let p99_ms = history.figures(&*pool.name).p99_ms;
+            let before = Before {
+                error_share: share(window.errors),
+                connect_share: share(window.connect_failures),
+                unanswered_share: (window.requests >= limits.min_requests).then(|| share(window.unanswered)),
+                answered: window.answers > 0,
+                p99: p99_ms.map(|ms| Duration::from_secs_f64(ms / 1000.0)),
+                up,
+            };
             (pool.name.clone(), before)
         };
         let pools = snapshot.pools().iter().map(of).collect();
@@ -73,6 +81,7 @@ impl Control {
         let Baseline { before, overrides, pools } = baseline;
         info!(generation = snapshot.generation, time = ?guard.time, "watching the reload");
         self.watch = Some(Watch {
+            begun: now,
             until: now + guard.time,
             next_look: now + EVERY,
             actor: actor.to_owned(),
@@ -196,6 +205,10 @@ fn find_worse(live: &Live, watch: &Watch, is_over: bool) -> Option<String> {
             requests: since.requests,
             errors: since.errors,
             connect_failures: since.connect_failures,
+            unanswered: since.unanswered,
+            answered: since.answers > 0,
+            waiting: since.in_flight.saturating_sub(watch.counted.in_flight(&pool.name)),
+            elapsed: watch.begun.elapsed(),
             up,
             probing,
             wanted,

@@ -137,7 +137,7 @@ impl Control {
         let started = Instant::now();
         let actor = asked.first().map_or("signal", |asked| &asked.actor);
         let guard = asked.iter().rev().find_map(|asked| asked.guard.clone());
-        let baseline = guard.as_ref().and_then(|_| self.baseline());
+        let baseline = guard.as_ref().and_then(|guard| self.baseline(&guard.limits));
         let mut receipt = match load(&self.source) {
             Ok(loaded) => {
                 let fingerprint = loaded.fingerprint.clone();

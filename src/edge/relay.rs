@@ -12,7 +12,7 @@ use super::pipes::Pipe;
 use super::socket::{Socket, with_scratch};
 use super::watch::{Watch, Watched};
 use crate::access_log::Why;
-use crate::metrics::TcpSeries;
+use crate::metrics::{Passed, TcpSeries};
 use crate::websocket::{self, Frames};
 use std::io;
 use std::sync::Arc;
@@ -90,8 +90,9 @@ impl Relay {
     }
 
     /// Bytes that reached the server, and the client.
-    pub(crate) fn passed(&self) -> (u64, u64) {
-        self.duplex.passed()
+    pub(crate) fn passed(&self) -> Passed {
+        let (to_server, to_client) = self.duplex.passed();
+        Passed { to_server, to_client }
     }
 
     /// Moves what can be moved; ready with the reason once the connection is over.

@@ -215,7 +215,7 @@ fn follow<'a>(
         }
         _ => (table.find(&for_route), table.misfits(&for_route)),
     };
-    let place = found.and_then(|found| table.rules.iter().position(|rule| std::ptr::eq(rule, found)));
+    let place = found.map(|found| found.place as usize);
     let seen = place.map_or(table.rules.len(), |place| place + 1);
     let rules = table.rules.iter().zip(misfits).take(seen).enumerate().map(|(at, (rule, misfit))| Rule {
         name: rule.name.to_string(),
@@ -223,7 +223,7 @@ fn follow<'a>(
         matched: Some(at) == place,
         misfit: misfit.map(|misfit| in_words(&rule.matcher, misfit, asked)),
     });
-    (rules.collect(), found)
+    (rules.collect(), found.map(|found| found.rule))
 }
 
 /// `the path /cart is not below /static/`

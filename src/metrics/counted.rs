@@ -1,11 +1,11 @@
 //! What was counted of pools and servers, for whoever tells how they do.
 
-use super::{Metrics, RequestLabels, RequestSeries, TcpSeries, lock};
+use super::{Metrics, RequestLabels, RequestSeries, lock};
 use crate::access_log::Why;
 use crate::config::plan::Name;
 use crate::history::{Counted, Spread};
-use crate::pool::RetryReason;
 use crate::pool::stats::Histogram;
+use crate::pool::{Member, RetryReason};
 use crate::snapshot::Snapshot;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -26,8 +26,11 @@ pub struct Tally {
 enum Part {
     Requests(RequestLabels),
     Connections(RequestLabels),
+    Sessions(RequestLabels),
     /// Connections that could not be opened, of a pool.
     Connects(Name),
+    /// Responses that began, of a pool's server.
+    Answers(Name, u32),
 }
 
 /// What was counted by pool and by server.
@@ -54,6 +57,10 @@ impl Metrics {
             tally.pools.insert(pool.name.clone(), in_flight);
             let in_flight = pool.members.iter().map(|member| (member.server.id(), member.server.in_flight()));
             tally.servers.extend(in_flight);
+            for Member { server, .. } in &pool.members {
+                let counted = Counted { answers: server.answers.load(Relaxed), ..Counted::default() };
+                tally.parts.insert(Part::Answers(pool.name.clone(), server.id()), counted);
+            }
             // Those that a retry has saved; what failed for good is among the errors.
             let connect_failures = pool.stats.retries(RetryReason::Connect);
             let counted = Counted { connect_failures, ..Counted::default() };
@@ -63,13 +70,23 @@ impl Metrics {
             tally.parts.insert(Part::Requests(labels.clone()), of_requests(series));
         }
         for (labels, series) in &*lock(&self.connections) {
-            tally.parts.insert(Part::Connections(labels.clone()), of_connections(series));
+            let counted = of_ended(&series.ended, &series.unanswered, &series.sent);
+            tally.parts.insert(Part::Connections(labels.clone()), counted);
+        }
+        for (labels, series) in &*lock(&self.sessions) {
+            let counted = of_ended(&series.ended, &series.unanswered, &series.sent.datagrams);
+            tally.parts.insert(Part::Sessions(labels.clone()), counted);
         }
         tally
     }
 }
 
 impl Tally {
+    /// What a pool's servers had in flight.
+    pub fn in_flight(&self, pool: &Name) -> u32 {
+        self.pools.get(pool).copied().unwrap_or_default()
+    }
+
     /// What was counted after `before` of the pools and servers that there are now.
     pub fn since(&self, before: &Self) -> Grown {
         let resting = |in_flight: &u32| Counted { in_flight: *in_flight, ..Counted::default() };
@@ -79,13 +96,18 @@ impl Tally {
         };
         let none = Counted::default();
         for (part, counted) in &self.parts {
-            let counted = counted.since(before.parts.get(part).unwrap_or(&none));
+            let mut counted = counted.since(before.parts.get(part).unwrap_or(&none));
             let (pool, server) = match part {
-                Part::Requests(labels) | Part::Connections(labels) => {
+                Part::Requests(labels) | Part::Connections(labels) | Part::Sessions(labels) => {
                     (labels.pool.as_ref(), labels.server.as_ref().map(|(id, _)| *id))
                 }
                 Part::Connects(pool) => (Some(pool), None),
+                Part::Answers(pool, server) => (Some(pool), Some(*server)),
             };
+            // What still comes from servers that are gone says nothing of those that there are.
+            if !server.is_some_and(|server| grown.servers.contains_key(&server)) {
+                counted.answers = 0;
+            }
             if let Some(sum) = pool.and_then(|pool| grown.pools.get_mut(pool)) {
                 sum.add(&counted);
             }
@@ -119,18 +141,25 @@ fn of_requests(series: &RequestSeries) -> Counted {
     let classes = series.classes.each_ref().map(|class| class.load(Relaxed));
     Counted {
         requests: classes.iter().sum(),
-        errors: classes[4],
+        errors: series.failed.load(Relaxed),
         durations: spread(&series.durations),
         ..Counted::default()
     }
 }
 
-fn of_connections(series: &TcpSeries) -> Counted {
-    let ended = |why: Why| series.ended[why as usize].load(Relaxed);
-    let sum = |fits: fn(Why) -> bool| Why::ALL.into_iter().filter(|why| fits(*why)).map(ended).sum();
+/// Of what is passed on as it is.
+fn of_ended(ended: &[AtomicU64; Why::ALL.len()], unanswered: &AtomicU64, answers: &AtomicU64) -> Counted {
+    let (mut requests, mut errors) = (0, 0);
+    for (why, count) in Why::ALL.into_iter().zip(ended) {
+        let count = count.load(Relaxed);
+        requests += count;
+        errors += if why.is_of_servers() { count } else { 0 };
+    }
     Counted {
-        requests: series.ended.iter().map(|count: &AtomicU64| count.load(Relaxed)).sum(),
-        errors: sum(Why::is_of_servers),
+        requests,
+        errors,
+        unanswered: unanswered.load(Relaxed),
+        answers: answers.load(Relaxed),
         ..Counted::default()
     }
 }
@@ -150,7 +179,7 @@ fn spread(histogram: &Histogram) -> Spread {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::{RequestNames, RequestPlace};
+    use crate::metrics::{RequestNames, RequestOutcome, RequestPlace, Routed};
     use std::time::{Duration, Instant};
 
     fn snapshot(before: &Snapshot, servers: &str) -> Snapshot {
@@ -165,15 +194,22 @@ mod tests {
     fn serve(metrics: &Metrics, snapshot: &Snapshot, status: u16, times: usize) {
         let pool = &snapshot.pools()[0];
         let server = &pool.members[0].server;
-        let place = RequestPlace { listener: 0, route: 0, server: Some(server.id()) };
+        let place = RequestPlace { listener: 0, routed: Routed::Pool, server: Some(server.id()) };
         let names = RequestNames {
             listener: &snapshot.listeners()[0].plan.name,
             route: None,
             pool: Some(&pool.name),
             server: Some(server),
         };
+        let outcome = RequestOutcome {
+            status,
+            why: Why::Ok,
+            grpc_status: None,
+            answered: true,
+            took: Duration::from_millis(1),
+        };
         for _ in 0..times {
-            metrics.request(snapshot.generation, place, (status, Duration::from_millis(1)), &names);
+            metrics.request(snapshot.generation, place, &outcome, &names);
         }
     }
 

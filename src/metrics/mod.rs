@@ -40,7 +40,6 @@ pub struct Metrics {
     requests: Mutex<HashMap<RequestLabels, Arc<RequestSeries>>>,
     connections: Mutex<HashMap<RequestLabels, Arc<TcpSeries>>>,
     sessions: Mutex<HashMap<RequestLabels, Arc<UdpSeries>>>,
-    failures: Mutex<HashMap<(Name, Why), u64>>,
     servers: Mutex<HashMap<u32, Arc<ServerSeries>>>,
     probe_durations: Mutex<HashMap<Name, Arc<Histogram>>>,
     reloads: Reloads,
@@ -60,16 +59,42 @@ struct RequestLabels {
 }
 
 /// Requests with the same labels, by class of their status, and how long they took.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct RequestSeries {
     classes: [AtomicU64; CLASSES],
     durations: Histogram,
+    /// Those that did not end in a whole response of a server, by the reason.
+    ended: [AtomicU64; Why::ALL.len()],
+    /// Those that failed, as [`RequestOutcome::failed`] has it.
+    failed: AtomicU64,
+}
+
+impl Default for RequestSeries {
+    fn default() -> Self {
+        Self {
+            classes: Default::default(),
+            durations: Histogram::default(),
+            ended: std::array::from_fn(|_| AtomicU64::new(0)),
+            failed: AtomicU64::new(0),
+        }
+    }
 }
 
 impl RequestSeries {
-    fn count(&self, class: usize, took: Duration) {
+    fn count(&self, outcome: &RequestOutcome) {
+        let class = usize::from((outcome.status / 100).clamp(1, CLASSES as u16)) - 1;
         self.classes[class].fetch_add(1, Relaxed);
-        self.durations.record(took);
+        self.durations.record(outcome.took);
+        if outcome.failed() {
+            self.failed.fetch_add(1, Relaxed);
+        }
+        self.count_why(outcome.why);
+    }
+
+    fn count_why(&self, why: Why) {
+        if !why.is_as_wanted() {
+            self.ended[why as usize].fetch_add(1, Relaxed);
+        }
     }
 }
 
@@ -96,14 +121,32 @@ struct Reloads {
     last_success: AtomicI64,
 }
 
+/// How far a request or connection came on its way through a listener, within one generation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Routed {
+    /// To no pool: it was refused before, or no route matches.
+    #[default]
+    Nowhere,
+    /// To the listener's own pool.
+    Pool,
+    /// To the pool of the rule at this place in the listener's table.
+    Rule(u32),
+}
+
 /// What a request or connection is counted under: places in a snapshot, cheap to compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RequestPlace {
     pub listener: u32,
-    /// The route's address in its table; unique within a generation.
-    pub route: usize,
+    pub routed: Routed,
     /// The server's id.
     pub server: Option<u32>,
+}
+
+impl RequestPlace {
+    /// Of what was refused before it was known where it goes.
+    pub fn of_listener(listener: u32) -> Self {
+        Self { listener, routed: Routed::Nowhere, server: None }
+    }
 }
 
 /// The names behind a [`RequestPlace`].
@@ -113,6 +156,47 @@ pub struct RequestNames<'a> {
     pub route: Option<&'a Name>,
     pub pool: Option<&'a Name>,
     pub server: Option<&'a Server>,
+}
+
+impl<'a> RequestNames<'a> {
+    /// Of what was refused before it was known where it goes.
+    pub fn of_listener(listener: &'a Name) -> Self {
+        Self { listener, route: None, pool: None, server: None }
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestOutcome {
+    /// What the client got.
+    pub status: u16,
+    pub why: Why,
+    pub grpc_status: Option<u8>,
+    /// Whether the head of a response came from the server.
+    pub answered: bool,
+    pub took: Duration,
+}
+
+impl RequestOutcome {
+    /// Clients that leave sooner without an answer have changed their mind; after so long they have given up.
+    pub const PATIENCE: Duration = Duration::from_secs(1);
+
+    /// Whether the server, the lack of one, or evenkeel is to blame: a 5xx, a gRPC status that says as much (whatever the
+    /// HTTP status), a response that was cut short, or none for longer than the client would wait.
+    pub fn failed(&self) -> bool {
+        let gave_up = self.why == Why::ClientAborted && !self.answered && self.took >= Self::PATIENCE;
+        self.status >= 500
+            || gave_up
+            || self.why.is_of_servers()
+            || self.why == Why::Internal
+            || self.grpc_status.is_some_and(is_grpc_failure)
+    }
+}
+
+/// UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE and DATA_LOSS: what a server says that is not well.
+/// The others speak of the call, as 4xx do. Numbers that gRPC does not have are no good sign either.
+fn is_grpc_failure(status: u8) -> bool {
+    matches!(status, 2 | 4 | 8 | 13 | 14 | 15 | 17..)
 }
 
 /// One thread's handles to the series of one generation, so that counting needs neither names nor a lock.
@@ -145,17 +229,29 @@ impl Metrics {
         &self,
         generation: u64,
         place: RequestPlace,
-        (status, took): (u16, Duration),
+        outcome: &RequestOutcome,
         names: &RequestNames<'_>,
     ) {
-        let class = usize::from((status / 100).clamp(1, CLASSES as u16)) - 1;
-        HANDLES.with_borrow_mut(|handles| {
-            if !handles.are_of(generation) {
-                series_of(&self.requests, names).count(class, took);
-                return;
+        self.with_requests(generation, place, names, |series| series.count(outcome));
+    }
+
+    /// Counts what ended before there was a request to answer.
+    pub fn failure(&self, generation: u64, place: RequestPlace, why: Why, names: &RequestNames<'_>) {
+        self.with_requests(generation, place, names, |series| series.count_why(why));
+    }
+
+    fn with_requests(
+        &self,
+        generation: u64,
+        place: RequestPlace,
+        names: &RequestNames<'_>,
+        count: impl FnOnce(&RequestSeries),
+    ) {
+        HANDLES.with_borrow_mut(|handles| match handles.are_of(generation) {
+            true => {
+                count(handles.requests.entry(place).or_insert_with(|| series_of(&self.requests, names)));
             }
-            let series = handles.requests.entry(place).or_insert_with(|| series_of(&self.requests, names));
-            series.count(class, took);
+            false => count(&series_of(&self.requests, names)),
         });
     }
 
@@ -173,11 +269,6 @@ impl Metrics {
             let series = handles.connections.entry(place);
             Arc::clone(series.or_insert_with(|| series_of(&self.connections, names)))
         })
-    }
-
-    /// Counts an exchange that did not end well. Rare, so a lock will do.
-    pub fn failure(&self, listener: &Name, why: Why) {
-        *lock(&self.failures).entry((listener.clone(), why)).or_insert(0) += 1;
     }
 
     /// The series of one server; its probe task keeps the handle.
@@ -251,7 +342,6 @@ impl Metrics {
         lock(&self.connections).retain(|labels, _| has_labels(labels));
         lock(&self.sessions).retain(|labels, _| has_labels(labels));
         lock(&self.servers).retain(|id, _| is_live(*id));
-        lock(&self.failures).retain(|(listener, _), _| has_listener(listener));
         lock(&self.probe_durations).retain(|pool, _| has_pool(pool));
     }
 }
@@ -265,7 +355,21 @@ pub trait Series {
     fn of(metrics: &Metrics, generation: u64, place: RequestPlace, names: &RequestNames<'_>) -> Arc<Self>;
 
     /// Counts one that is over.
-    fn ended(&self, why: Why);
+    fn ended(&self, why: Why, passed: Passed);
+}
+
+/// Bytes that went each way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    pub to_server: u64,
+    pub to_client: u64,
+}
+
+impl Passed {
+    /// The client has said something and the server nothing.
+    pub fn is_unanswered(self) -> bool {
+        self.to_server > 0 && self.to_client == 0
+    }
 }
 
 impl ServerSeries {

@@ -1,6 +1,6 @@
 //! The page Prometheus reads: the snapshot's servers and pools as they are now, and what was counted.
 
-use super::{CLASSES, Metrics, RequestLabels, lock};
+use super::{Metrics, RequestLabels, lock};
 use crate::access_log::Why;
 use crate::config::plan::Name;
 use crate::pool::stats::{BUCKETS, Histogram, RetryReason};
@@ -12,7 +12,7 @@ use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram as HistogramProto, LabelPair, Metric, MetricFamily, MetricType,
 };
 use prometheus::{Encoder, TextEncoder};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What a listener shows.
 #[derive(Clone, Debug)]
@@ -154,33 +154,35 @@ impl Page<'_> {
             "evenkeel_http_requests_total",
             "HTTP requests answered, by class of status; labels without a value were not decided yet.",
         );
-        for (labels, series) in lock(&self.metrics.requests).iter() {
-            let RequestLabels { listener, route, pool, server } = labels;
-            let [route, pool] = [route, pool].map(|name| name.as_deref().unwrap_or(""));
-            let server = server.as_ref().map_or("", |(_, name)| name);
-            for class in 0..CLASSES {
-                let count = series.classes[class].load(Relaxed);
-                if count > 0 {
-                    let code = ["1xx", "2xx", "3xx", "4xx", "5xx"][class];
-                    let labels = [
-                        ("listener", &**listener),
-                        ("route", route),
-                        ("pool", pool),
-                        ("server", server),
-                        ("code", code),
-                    ];
-                    requests.add(&labels, count as f64);
-                }
-            }
-        }
+        let mut failed = Family::counter(
+            "evenkeel_http_requests_failed_total",
+            "HTTP requests that failed by the server's fault, for want of one, or by ours, gRPC calls included.",
+        );
         let mut failures = Family::counter(
             "evenkeel_http_failures_total",
             "Requests that did not end in a complete response of a server, by the access log's `why`.",
         );
-        for ((listener, why), count) in lock(&self.metrics.failures).iter() {
-            failures.add(&[("listener", listener), ("why", why.as_str())], *count as f64);
+        for (labels, series) in lock(&self.metrics.requests).iter() {
+            let RequestLabels { listener, route, pool, server } = labels;
+            let [route, pool] = [route, pool].map(|name| name.as_deref().unwrap_or(""));
+            let server = server.as_ref().map_or("", |(_, name)| name);
+            let place = [("listener", &**listener), ("route", route), ("pool", pool), ("server", server)];
+            let add = |family: &mut Family, more: Option<(&'static str, &'static str)>, count: &AtomicU64| {
+                let count = count.load(Relaxed);
+                if count > 0 {
+                    let labels: Vec<_> = place.into_iter().chain(more).collect();
+                    family.add(&labels, count as f64);
+                }
+            };
+            for (code, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(&series.classes) {
+                add(&mut requests, Some(("code", code)), count);
+            }
+            add(&mut failed, None, &series.failed);
+            for (why, count) in Why::ALL.into_iter().zip(&series.ended) {
+                add(&mut failures, Some(("why", why.as_str())), count);
+            }
         }
-        [requests, failures].into_iter().filter_map(Family::finish).collect()
+        [requests, failed, failures].into_iter().filter_map(Family::finish).collect()
     }
 
     fn connections(&self) -> Vec<MetricFamily> {

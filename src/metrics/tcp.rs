@@ -1,7 +1,7 @@
 //! What is counted of connections that are passed on as they are. Bytes are counted while they move, so that a
 //! connection that lasts for days shows.
 
-use super::{Metrics, RequestNames, RequestPlace, Series};
+use super::{Metrics, Passed, RequestNames, RequestPlace, Series};
 use crate::access_log::Why;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -13,12 +13,14 @@ pub struct TcpSeries {
     pub(super) sent: AtomicU64,
     /// Connections that are over, by the reason.
     pub(super) ended: [AtomicU64; Why::ALL.len()],
+    /// Those of them that had nothing from the server, though the client had sent something.
+    pub(super) unanswered: AtomicU64,
 }
 
 impl Default for TcpSeries {
     fn default() -> Self {
-        let [received, sent] = [0, 0].map(AtomicU64::new);
-        Self { received, sent, ended: std::array::from_fn(|_| AtomicU64::new(0)) }
+        let [received, sent, unanswered] = [0, 0, 0].map(AtomicU64::new);
+        Self { received, sent, ended: std::array::from_fn(|_| AtomicU64::new(0)), unanswered }
     }
 }
 
@@ -45,7 +47,10 @@ impl Series for TcpSeries {
         metrics.connection(generation, place, names)
     }
 
-    fn ended(&self, why: Why) {
+    fn ended(&self, why: Why, passed: Passed) {
         self.ended[why as usize].fetch_add(1, Relaxed);
+        if passed.is_unanswered() {
+            self.unanswered.fetch_add(1, Relaxed);
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::scrape::Family;
 use super::{
-    HANDLES, ListenerReading, Metrics, RequestLabels, RequestNames, RequestPlace, Series, lock, series_of,
+    HANDLES, ListenerReading, Metrics, Passed, RequestLabels, RequestNames, RequestPlace, Series, lock,
+    series_of,
 };
 use crate::access_log::Why;
 use prometheus::proto::MetricFamily;
@@ -13,15 +14,17 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 #[derive(Debug)]
 pub struct UdpSeries {
     received: Flow,
-    sent: Flow,
+    pub(super) sent: Flow,
     /// Sessions that are over, by the reason.
-    ended: [AtomicU64; Why::ALL.len()],
+    pub(super) ended: [AtomicU64; Why::ALL.len()],
+    /// Those of them that had nothing from the server.
+    pub(super) unanswered: AtomicU64,
 }
 
 /// One direction.
 #[derive(Debug, Default)]
-struct Flow {
-    datagrams: AtomicU64,
+pub(super) struct Flow {
+    pub(super) datagrams: AtomicU64,
     bytes: AtomicU64,
 }
 
@@ -31,6 +34,7 @@ impl Default for UdpSeries {
             received: Flow::default(),
             sent: Flow::default(),
             ended: std::array::from_fn(|_| AtomicU64::new(0)),
+            unanswered: AtomicU64::new(0),
         }
     }
 }
@@ -56,8 +60,11 @@ impl Series for UdpSeries {
         metrics.session(generation, place, names)
     }
 
-    fn ended(&self, why: Why) {
+    fn ended(&self, why: Why, passed: Passed) {
         self.ended[why as usize].fetch_add(1, Relaxed);
+        if passed.is_unanswered() {
+            self.unanswered.fetch_add(1, Relaxed);
+        }
     }
 }
 

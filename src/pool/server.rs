@@ -54,6 +54,8 @@ pub struct Server {
     /// Whether it has last agreed on HTTP/1.1 where it could have had HTTP/2 (`protocol: auto`). Only a guess at what it
     /// will agree on next.
     pub prefers_http1: AtomicBool,
+    /// Responses whose head has come.
+    pub answers: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -84,6 +86,7 @@ impl Server {
             leave_deadline: Deadline::never(now),
             keepalive_hint: AtomicU32::new(0),
             prefers_http1: AtomicBool::new(false),
+            answers: AtomicU64::new(0),
         }
     }
 

@@ -4,7 +4,7 @@ use crate::access_log::{Record, Why};
 use crate::config::plan::Name;
 use crate::control::Live;
 use crate::edge::Client;
-use crate::metrics::{RequestNames, RequestPlace, Series, TcpSeries};
+use crate::metrics::{Passed, RequestNames, RequestPlace, Routed, Series, TcpSeries};
 use crate::pool::Lease;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,8 +16,9 @@ pub(super) struct Call<S: Series = TcpSeries> {
     live: Arc<Live>,
     pub(super) client: Arc<Client>,
     pub(super) generation: u64,
-    /// The rule that led to the pool, and its place in memory as an identity within its generation.
-    pub(super) route: Option<(Name, usize)>,
+    /// The rule that led to the pool.
+    pub(super) route: Option<Name>,
+    pub(super) routed: Routed,
     pub(super) pool: Option<Name>,
     pub(super) lease: Option<Lease>,
     /// `TCP`, `TLS` or `UDP`, and the server name that a TLS client asks for.
@@ -28,8 +29,7 @@ pub(super) struct Call<S: Series = TcpSeries> {
     started: Instant,
     time: SystemTime,
     series: Option<Arc<S>>,
-    /// To the server, and to the client.
-    pub(super) passed: (u64, u64),
+    pub(super) passed: Passed,
     pub(super) detail: Option<&'static str>,
     recorded: bool,
 }
@@ -41,6 +41,7 @@ impl<S: Series> Call<S> {
             client: Arc::clone(client),
             generation: 0,
             route: None,
+            routed: Routed::Nowhere,
             pool: None,
             lease: None,
             protocol: S::PROTOCOL,
@@ -50,7 +51,7 @@ impl<S: Series> Call<S> {
             started: Instant::now(),
             time: SystemTime::now(),
             series: None,
-            passed: (0, 0),
+            passed: Passed::default(),
             detail: None,
             recorded: false,
         }
@@ -61,12 +62,12 @@ impl<S: Series> Call<S> {
         let server = self.lease.as_ref().map(Lease::server);
         let place = RequestPlace {
             listener: self.client.listener,
-            route: self.route.as_ref().map_or(0, |(_, place)| *place),
+            routed: self.routed,
             server: server.map(|server| server.id()),
         };
         let names = RequestNames {
             listener: &self.client.door.name,
-            route: self.route.as_ref().map(|(name, _)| name),
+            route: self.route.as_ref(),
             pool: self.pool.as_ref(),
             server: server.map(|server| &**server),
         };
@@ -80,7 +81,7 @@ impl<S: Series> Call<S> {
             return;
         }
         let series = self.series.take().unwrap_or_else(|| self.series());
-        series.ended(why);
+        series.ended(why, self.passed);
         let lease = self.lease.take();
         if !self.live.access_log.is_on() {
             return;
@@ -89,7 +90,7 @@ impl<S: Series> Call<S> {
             time: self.time,
             client: &self.client.text,
             listener: &self.client.door.name,
-            route: self.route.as_ref().map(|(name, _)| &**name),
+            route: self.route.as_deref(),
             pool: self.pool.as_deref(),
             server: lease.as_ref().map(|lease| &**lease.server().name()),
             method: None,
@@ -99,8 +100,8 @@ impl<S: Series> Call<S> {
             status: why.status(),
             why,
             detail: self.detail,
-            bytes_in: self.passed.0,
-            bytes_out: self.passed.1,
+            bytes_in: self.passed.to_server,
+            bytes_out: self.passed.to_client,
             duration: Some(self.started.elapsed()),
             connect: self.connect,
             first_byte: None,

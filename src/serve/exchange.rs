@@ -8,7 +8,7 @@ use crate::config::plan::Name;
 use crate::control::Live;
 use crate::edge::Seat;
 use crate::fields::Fields;
-use crate::metrics::{RequestNames, RequestPlace};
+use crate::metrics::{RequestNames, RequestOutcome, RequestPlace, Routed};
 use crate::pool::{Lease, NoServer, Pool, Query, RetryReason, Server, Tried};
 use crate::snapshot::{Entry, Listener};
 use http::{HeaderMap, Method, header};
@@ -25,8 +25,7 @@ pub(super) struct Destination {
     pub(super) pool: Arc<Pool>,
     /// The rule that led there; none when the listener names its pool.
     pub(super) route: Option<Name>,
-    /// The rule's place in memory, as an identity within this generation.
-    route_place: usize,
+    routed: Routed,
     pub(super) query: Query,
     pub(super) tried: Tried,
     /// What was tried before the present try.
@@ -177,23 +176,23 @@ impl Exchange {
             return Err(Why::AcmeChallenge);
         }
         let listener = self.listener.as_ref().ok_or(Why::Shutdown)?;
-        let (pool, route, route_place) = match &listener.entry {
-            Entry::Pool(pool) => (pool, None, 0),
+        let (pool, route, routed) = match &listener.entry {
+            Entry::Pool(pool) => (pool, None, Routed::Pool),
             Entry::RedirectToHttps => {
                 self.location =
                     Some(secure_location(asked.host, &asked.path_and_query).ok_or(Why::Malformed)?);
                 return Err(Why::Redirect);
             }
             Entry::Routes(table) => {
-                let rule = table.find(&asked.for_route()).ok_or(Why::NoRoute)?;
-                (&rule.pool, Some(rule.name.clone()), std::ptr::from_ref(rule).addr())
+                let found = table.find(&asked.for_route()).ok_or(Why::NoRoute)?;
+                (&found.rule.pool, Some(found.rule.name.clone()), Routed::Rule(found.place))
             }
         };
         let key = pool.hash_key().map(|key| crate::select::key::of(key, &asked.parts(), self.client()));
         self.destination = Some(Destination {
             pool: Arc::clone(pool),
             route,
-            route_place,
+            routed,
             query: Query { key, entropy },
             tried: Tried::new(),
             tried_before: Tried::new(),
@@ -247,8 +246,11 @@ impl Exchange {
     pub(super) fn answered(&mut self, keepalive_hint: Option<u32>) {
         self.first_byte.get_or_insert_with(|| self.started.elapsed());
         let (Some(seat), Some(destination)) = (&self.seat, &self.destination) else { return };
-        if let (Some(hint), Some(server)) = (keepalive_hint, &destination.server) {
-            server.keepalive_hint.store(hint.max(1), Relaxed);
+        if let Some(server) = &destination.server {
+            server.answers.fetch_add(1, Relaxed);
+            if let Some(hint) = keepalive_hint {
+                server.keepalive_hint.store(hint.max(1), Relaxed);
+            }
         }
         seat.answered.store(true, Relaxed);
         seat.watch.no_deadline();
@@ -387,7 +389,7 @@ impl Exchange {
         let duration = self.started.elapsed();
         let destination = self.destination.as_mut();
         let (mut route, mut pool, mut server) = (None, None, None);
-        let mut place = RequestPlace { listener: seat.client.listener, route: 0, server: None };
+        let mut place = RequestPlace::of_listener(seat.client.listener);
         let mut tries = 0;
         if let Some(destination) = destination {
             destination.lease = None;
@@ -401,16 +403,23 @@ impl Exchange {
             route = destination.route.as_ref();
             pool = Some(&destination.pool.name);
             server = destination.server.as_ref();
-            place.route = destination.route_place;
+            place.routed = destination.routed;
             place.server = server.map(|server| server.id());
             tries = destination.tries;
         }
         let listener = &seat.client.door.name;
         let names = RequestNames { listener, route, pool, server: server.map(|server| &**server) };
-        self.live.metrics.request(self.generation, place, (status, duration), &names);
-        if !matches!(self.why, Why::Ok | Why::Redirect | Why::AcmeChallenge) {
-            self.live.metrics.failure(listener, self.why);
-        }
+        let answered = self.first_byte.is_some();
+        // A gRPC client is told of an error of ours by a status of its own, under 200; it counts as what it stands for.
+        let is_own_error = self.grpc_status.is_some() && !answered && !self.why.is_as_wanted();
+        let outcome = RequestOutcome {
+            status: if is_own_error { self.why.status() } else { status },
+            why: self.why,
+            grpc_status: self.grpc_status,
+            answered,
+            took: duration,
+        };
+        self.live.metrics.request(self.generation, place, &outcome, &names);
         if !self.live.access_log.is_on() {
             return;
         }

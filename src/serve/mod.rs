@@ -65,7 +65,7 @@ impl Serve for Service {
         let Some(listener) = snapshot.listener(id).filter(|listener| listener.has_h2) else { return true };
         let pool = match &listener.entry {
             Entry::Pool(pool) => Some(pool),
-            Entry::Routes(table) => table.find(&Asked::from(head).for_route()).map(|rule| &rule.pool),
+            Entry::Routes(table) => table.find(&Asked::from(head).for_route()).map(|found| &found.rule.pool),
             Entry::RedirectToHttps => None,
         };
         pool.is_none_or(|pool| pool.plan.protocol == ServerProtocol::Http1)

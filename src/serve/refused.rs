@@ -5,7 +5,7 @@ use crate::access_log::Record;
 use crate::config::plan::Protocol;
 use crate::control::Live;
 use crate::edge::{Client, Tell, Trouble};
-use crate::metrics::{RequestNames, RequestPlace, Series};
+use crate::metrics::{Passed, RequestNames, RequestOutcome, RequestPlace, Series};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,13 +16,20 @@ impl Tell for Reporter {
     fn refused(&self, client: &Client, head: &[u8], trouble: Trouble) {
         let live = &self.0;
         let snapshot = live.snapshot();
-        let name = &client.door.name;
+        let place = RequestPlace::of_listener(client.listener);
+        let names = RequestNames::of_listener(&client.door.name);
         if trouble.status > 0 {
-            let place = RequestPlace { listener: client.listener, route: 0, server: None };
-            let names = RequestNames { listener: name, route: None, pool: None, server: None };
-            live.metrics.request(snapshot.generation, place, (trouble.status, Duration::ZERO), &names);
+            let outcome = RequestOutcome {
+                status: trouble.status,
+                why: trouble.why,
+                grpc_status: None,
+                answered: false,
+                took: Duration::ZERO,
+            };
+            live.metrics.request(snapshot.generation, place, &outcome, &names);
+        } else {
+            live.metrics.failure(snapshot.generation, place, trouble.why, &names);
         }
-        live.metrics.failure(name, trouble.why);
         if !live.access_log.is_on() {
             return;
         }
@@ -45,14 +52,14 @@ impl Tell for Reporter {
     fn turned_away(&self, client: &Client, trouble: Trouble) {
         let live = &self.0;
         let generation = live.snapshot().generation;
-        let name = &client.door.name;
         let protocol = protocol(client);
-        if protocol.is_some() {
-            let place = RequestPlace { listener: client.listener, route: 0, server: None };
-            let names = RequestNames { listener: name, route: None, pool: None, server: None };
-            live.metrics.connection(generation, place, &names).ended(trouble.why);
-        } else {
-            live.metrics.failure(name, trouble.why);
+        let place = RequestPlace::of_listener(client.listener);
+        let names = RequestNames::of_listener(&client.door.name);
+        match protocol {
+            Some(_) => {
+                live.metrics.connection(generation, place, &names).ended(trouble.why, Passed::default())
+            }
+            None => live.metrics.failure(generation, place, trouble.why, &names),
         }
         if live.access_log.is_on() {
             live.access_log.record(&Record { protocol, ..nothing_but(client, trouble, generation) });

@@ -6,6 +6,7 @@ use crate::access_log::Why;
 use crate::client_hello::Hello;
 use crate::control::Live;
 use crate::edge::{Caller, Carried, Carry, Relay, Socket, Watched, reach};
+use crate::metrics::Routed;
 use crate::pool::{Pool, Query, RetryReason, Tried};
 use crate::proxy_header::{self, About};
 use crate::select::consistent_hash::hash;
@@ -94,20 +95,21 @@ fn find_pool(live: &Live, call: &mut Call, hello: Option<Hello>) -> Result<Arc<P
     let id = call.client.listener;
     let listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).ok_or(Why::Shutdown)?;
     let found = match (&listener.entry, &hello) {
-        (Entry::Pool(pool), _) => Some((pool, None)),
+        (Entry::Pool(pool), _) => Some((pool, None, Routed::Pool)),
         (Entry::Routes(table), Some(hello)) => {
-            let rule = table.find_tls(hello);
-            rule.map(|rule| (&rule.pool, Some((rule.name.clone(), std::ptr::from_ref(rule).addr()))))
+            let found = table.find_tls(hello);
+            found.map(|found| (&found.rule.pool, Some(found.rule.name.clone()), Routed::Rule(found.place)))
         }
         // A reload has made another kind of listener of it since.
         (Entry::Routes(_), None) | (Entry::RedirectToHttps, _) => None,
     };
     call.name = hello.and_then(|hello| hello.name);
-    let Some((pool, route)) = found else {
+    let Some((pool, route, routed)) = found else {
         call.detail = call.name.is_none().then_some("no server name");
         return Err(Why::NoRoute);
     };
     call.route = route;
+    call.routed = routed;
     call.pool = Some(pool.name.clone());
     Ok(Arc::clone(pool))
 }

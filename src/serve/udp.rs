@@ -6,7 +6,7 @@ use crate::access_log::Why;
 use crate::control::Live;
 use crate::edge::Carried;
 use crate::edge::udp::{self, Host, Led, Newcomer, Session};
-use crate::metrics::UdpSeries;
+use crate::metrics::{Routed, UdpSeries};
 use crate::pool::{Lease, Pool, Query, RetryReason, Tried};
 use crate::select::consistent_hash::hash;
 use crate::snapshot::Entry;
@@ -48,6 +48,7 @@ fn destination(live: &Live, call: &mut Call<UdpSeries>) -> Result<Arc<Pool>, Why
     let listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).ok_or(Why::Shutdown)?;
     let Entry::Pool(pool) = &listener.entry else { return Err(Why::NoRoute) };
     call.pool = Some(pool.name.clone());
+    call.routed = Routed::Pool;
     Ok(Arc::clone(pool))
 }
 

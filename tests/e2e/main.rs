@@ -5,6 +5,7 @@ mod acme;
 mod auto_out;
 mod cli;
 mod explain;
+mod guard;
 mod h2_attacks;
 mod h2_exchange;
 mod h2_in;

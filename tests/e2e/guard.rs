@@ -1,0 +1,268 @@
+//! Guarded reloads: every way in which a pool can become worse is seen and taken back, and strangers cannot do it.
+
+use crate::support::app::{App, Refusing, Then, send, wait_for_the_end};
+use crate::support::balancer::{Balancer, plain};
+use crate::support::client::Client;
+use crate::support::{h2, tcp, udp, wait_until};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+/// A pool as its listener and itself are configured, and what its clients do once, whatever comes of it.
+struct Kind {
+    listener: &'static str,
+    pool: &'static str,
+    call: fn(SocketAddr),
+}
+
+const HTTP: Kind = Kind { listener: "", pool: "retries: { on: [] }", call: get };
+const GRPC: Kind = Kind { listener: "", pool: "protocol: h2", call: call_grpc };
+const TCP: Kind = Kind { listener: "protocol: tcp", pool: "", call: talk };
+const UDP: Kind = Kind { listener: "protocol: udp, timeouts: { idle: 300ms }", pool: "", call: ask };
+
+fn get(address: SocketAddr) {
+    let mut client = Client::connect(address);
+    let _ = client.try_get("/");
+}
+
+/// Leaves after a while without an answer.
+fn get_impatiently(address: SocketAddr) {
+    let mut client = Client::connect(address);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let socket = client.socket().try_clone().expect("a socket has handles");
+    socket.set_read_timeout(Some(Duration::from_millis(1200))).expect("a socket takes its options");
+    let _ = (&socket).read(&mut [0; 1024]);
+}
+
+fn call_grpc(address: SocketAddr) {
+    let mut client = h2::Connection::new(address);
+    let path = [(":method", "POST"), (":scheme", "http"), (":path", "/shop.Cart/Get"), (":authority", "a")];
+    let kind = [("content-type", "application/grpc"), ("te", "trailers")];
+    client.fields(1, &[&path[..], &kind].concat(), true);
+    while client.next().is_some_and(|frame| !frame.ends_stream() && frame.kind != h2::RST_STREAM) {}
+}
+
+/// A gRPC server whose calls all end with this status.
+fn ending(status: &'static str) -> tcp::Server {
+    tcp::Server::new(move |mut stream| {
+        let fields = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", status)];
+        let _ = stream.read_exact(&mut [0; h2::PREFACE.len()]);
+        let _ = stream.write_all(&h2::frame(h2::SETTINGS, 0, 0, &[]));
+        let mut head = [0; 9];
+        while stream.read_exact(&mut head).is_ok() {
+            let [_, a, b, kind, _, stream_id @ ..] = head;
+            let length = u16::from_be_bytes([a, b]);
+            let _ = stream.read_exact(&mut vec![0; length.into()]);
+            if kind == h2::HEADERS {
+                let flags = h2::END_HEADERS | h2::END_STREAM;
+                let id = u32::from_be_bytes(stream_id);
+                let _ = stream.write_all(&h2::frame(h2::HEADERS, flags, id, &h2::block(&fields)));
+            }
+        }
+    })
+}
+
+fn talk(address: SocketAddr) {
+    let mut stream = tcp::connect(address);
+    let _ = stream.write_all(b"hello");
+    stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a socket takes its options");
+    let _ = stream.read(&mut [0; 64]);
+}
+
+fn ask(address: SocketAddr) {
+    let client = udp::Client::new(address);
+    // A closed port answers the first datagram by ending the session; the second opens another.
+    client.tell(b"one");
+    let _ = client.hear(Duration::from_millis(100));
+}
+
+/// Ends the clients of a test, also when it fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+/// Whether a guarded reload that leads the pool from `good` to `bad` is taken back, while eight clients use it.
+#[track_caller]
+fn is_taken_back(kind: &Kind, good: SocketAddr, bad: SocketAddr) -> Result<(), String> {
+    let text = |server| format!("access_log: off\n{}", plain(&[server], kind.listener, kind.pool));
+    let balancer = Balancer::start(&text(good));
+    let (address, stop) = (balancer.address("web"), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while !stop.load(SeqCst) {
+                    (kind.call)(address);
+                }
+            });
+        }
+        wait_until("the history has traffic", || points(&balancer) > 20);
+        balancer.write(&text(bad));
+        let (code, out, err) = balancer.command(&["reload", "--guard", "8s", "--min-requests", "4"]);
+        match code {
+            Some(1) if err.contains("rolled back: pools.app: ") => Ok(()),
+            _ => Err(format!("{code:?}: {out}{err}")),
+        }
+    })
+}
+
+/// Requests of the pool in the seconds that are remembered.
+fn points(balancer: &Balancer) -> u64 {
+    let admin = balancer.admin_address();
+    let mut client = Client::connect(admin);
+    client.send(format!("GET /api/v1/history HTTP/1.1\r\nHost: {admin}\r\n\r\n"));
+    let history: Value = serde_json::from_str(&client.response().text()).expect("the API answers in JSON");
+    let points = history["pools"]["app"]["points"].as_array().cloned().unwrap_or_default();
+    points.iter().filter_map(|point| point["requests"].as_u64()).sum()
+}
+
+#[track_caller]
+fn check(kind: &Kind, good: SocketAddr, bad: SocketAddr) {
+    assert_eq!(is_taken_back(kind, good, bad), Ok(()));
+}
+
+#[test]
+fn responses_that_are_cut_short_are_failures() {
+    let good = App::saying("well");
+    let bad = App::new(|_, stream| {
+        send(stream, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nnot all of it");
+        Then::Close
+    });
+    check(&HTTP, good.address, bad.address);
+}
+
+#[test]
+fn clients_that_leave_because_nothing_comes_are_failures() {
+    let good = App::saying("well");
+    let bad = App::new(|_, stream| wait_for_the_end(stream));
+    check(&Kind { call: get_impatiently, ..HTTP }, good.address, bad.address);
+}
+
+#[test]
+fn requests_that_wait_in_vain_are_seen_before_they_end() {
+    let good = App::saying("well");
+    let bad = App::new(|_, stream| wait_for_the_end(stream));
+    check(&HTTP, good.address, bad.address);
+}
+
+#[test]
+fn grpc_calls_that_reach_nobody_are_failures() {
+    check(&GRPC, ending("0").address, Refusing::new().address);
+}
+
+#[test]
+fn grpc_calls_that_the_server_fails_are_failures_whatever_the_status_of_http() {
+    for status in ["13", "14"] {
+        let (good, bad) = (ending("0"), ending(status));
+        check(&GRPC, good.address, bad.address);
+    }
+}
+
+#[test]
+fn tcp_connections_that_the_server_closes_without_a_word_are_seen() {
+    let good = tcp::Server::echo("well");
+    let bad = tcp::Server::new(|mut stream| drop(stream.read(&mut [0; 16])));
+    check(&TCP, good.address, bad.address);
+}
+
+#[test]
+fn tcp_connections_on_which_nothing_comes_are_seen() {
+    let good = tcp::Server::echo("well");
+    let bad = tcp::Server::new(|mut stream| while let Ok(1..) = stream.read(&mut [0; 16]) {});
+    check(&TCP, good.address, bad.address);
+}
+
+#[test]
+fn tcp_connections_that_reach_nobody_are_failures() {
+    check(&TCP, tcp::Server::echo("well").address, Refusing::new().address);
+}
+
+#[test]
+fn datagrams_that_nobody_answers_are_seen() {
+    let good = udp::Server::echo("well");
+    let closed = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    check(&UDP, good.address, closed.expect("the kernel has a port"));
+    let deaf = std::net::UdpSocket::bind("127.0.0.1:0").expect("the kernel has a port");
+    check(&UDP, good.address, deaf.local_addr().expect("a bound socket has an address"));
+}
+
+#[test]
+fn failures_without_a_server_are_the_pools_whoever_came_first() {
+    for strangers_first in [true, false] {
+        let balancer = Balancer::start(&plain(&[App::saying("well").address], "", ""));
+        let strangers = || {
+            for _ in 0..30 {
+                let mut client = balancer.client();
+                client.send("GET / HTTP/1.1\r\n\r\n");
+                assert_eq!(client.response().status, 400);
+            }
+        };
+        let (code, _, err) = balancer.command(&["drain", "app/s1", "--force"]);
+        assert_eq!(code, Some(0), "{err}");
+        if strangers_first {
+            strangers();
+        }
+        for _ in 0..100 {
+            assert_eq!(balancer.get("/").status, 503);
+        }
+        if !strangers_first {
+            strangers();
+        }
+        let counted =
+            |pool, code| balancer.metric("evenkeel_http_requests_total", &[("pool", pool), ("code", code)]);
+        assert_eq!((counted("app", "5xx"), counted("", "4xx")), (100.0, 30.0));
+        assert_eq!(balancer.metric("evenkeel_http_requests_failed_total", &[("pool", "app")]), 100.0);
+        let why =
+            |pool, why| balancer.metric("evenkeel_http_failures_total", &[("pool", pool), ("why", why)]);
+        assert_eq!((why("app", "none_ready"), why("", "malformed")), (100.0, 30.0));
+    }
+}
+
+#[test]
+fn strangers_do_not_take_a_good_reload_back_and_a_drained_pool_does() {
+    let app = App::saying("well");
+    let balancer = Balancer::start(&plain(&[app.address], "", ""));
+    let (address, stop) = (balancer.address("web"), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        for request in ["GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"] {
+            let stop = &stop;
+            scope.spawn(move || {
+                while !stop.load(SeqCst) {
+                    let mut client = Client::connect(address);
+                    client.send(request);
+                    let _ = client.try_response();
+                }
+            });
+        }
+        wait_until("the history has traffic", || points(&balancer) > 20);
+        balancer.write(&plain(&[app.address], "", "drain_timeout: 59s"));
+        let kept = balancer.command(&["reload", "--guard", "1s"]);
+        let drained = plain(&[app.address], "", "").replace(" }], ", ", drain: true }], ");
+        balancer.write(&drained);
+        let taken_back = balancer.command(&["reload", "--guard", "30s"]);
+        assert_eq!(kept.0, Some(0), "{kept:?}");
+        assert_eq!(taken_back.0, Some(1), "{taken_back:?}");
+        assert!(taken_back.2.contains("rolled back: pools.app: "), "{taken_back:?}");
+    });
+}
+
+#[test]
+fn grpc_failures_of_ours_are_no_successes_in_metrics_and_status() {
+    let balancer = Balancer::start(&plain(&[Refusing::new().address], "", "protocol: h2"));
+    for _ in 0..3 {
+        call_grpc(balancer.address("web"));
+    }
+    let counted = |code| balancer.metric("evenkeel_http_requests_total", &[("pool", "app"), ("code", code)]);
+    assert_eq!((counted("2xx"), counted("5xx")), (0.0, 3.0));
+    wait_until("status tells", || {
+        call_grpc(balancer.address("web"));
+        balancer.command_json(&["status"])["pools"][0]["figures"]["error_ratio"].as_f64() == Some(1.0)
+    });
+}
