@@ -437,6 +437,10 @@ pub enum WhenAllUnhealthy {
     Refuse,
 }
 
+/// Probes of one pool under way at once. At start and after a reload all are due together; more would only be a burst of
+/// open files and of connections.
+pub const PROBES_AT_ONCE: usize = 256;
+
 /// How a pool's servers are probed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Health {

@@ -6,8 +6,8 @@ use super::keys;
 use super::names::{Once, check_section_name, word};
 use super::place::At;
 use super::plan::{
-    Balance, HashKey, Name, Pool, PoolTimeouts, ProxyVersion, Retries, RetryOn, Server, ServerProtocol,
-    WhenAllUnhealthy,
+    Balance, HashKey, Health, Name, PROBES_AT_ONCE, Pool, PoolTimeouts, ProxyVersion, Retries, RetryOn,
+    Server, ServerProtocol, WhenAllUnhealthy,
 };
 use super::problem::{Fault, quoted};
 use super::route::header_name;
@@ -17,6 +17,21 @@ use super::tree::Scalar;
 use super::udp::refuse_unprobed;
 use crate::units::{Address, Weight};
 
+/// Servers that say nothing hold their places until the timeout.
+fn warn_of_slow_rounds(servers: usize, health: &Health, at: At<'_>) {
+    let round = health.timeout * u32::try_from(servers.div_ceil(PROBES_AT_ONCE)).unwrap_or(u32::MAX);
+    if servers > PROBES_AT_ONCE && round > health.interval {
+        at.warn(Fault::new(
+            format!(
+                "if none of the {servers} servers answers, probing them all takes {round:?}, longer than the interval of \
+                 {:?}",
+                health.interval
+            ),
+            format!("{PROBES_AT_ONCE} are probed at once; lengthen `interval` or shorten `timeout`"),
+        ));
+    }
+}
+
 pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<Pool> {
     check_section_name(name, &section.at);
     let balance = balance(section);
@@ -25,6 +40,9 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<Pool> {
         Some(at) if !at.is_null() => section.section("health", health).flatten().map(Some),
         _ => Some(None),
     };
+    if let (Some(Some(health)), Some(at)) = (&health, section.get("health")) {
+        warn_of_slow_rounds(servers.len(), health, at);
+    }
     let when_all_unhealthy = section.choice(
         "when_all_unhealthy",
         &[("use_all", WhenAllUnhealthy::UseAll), ("refuse", WhenAllUnhealthy::Refuse)],

@@ -203,3 +203,18 @@ fn render(text: &str) {
     problems.render("test.yaml", text, true);
     problems.to_json("test.yaml");
 }
+
+#[test]
+fn a_round_of_probes_that_takes_longer_than_the_interval_is_warned_of() {
+    for (servers, timeout, warns) in [(256, "1s", false), (513, "600ms", false), (513, "900ms", true)] {
+        let servers = (0..servers).map(|n| format!("10.0.{}.{}:80", n / 250, n % 250));
+        let text = format!(
+            "listeners: {{ web: {{ address: 127.0.0.1:80, pool: app }} }}\n\
+             pools: {{ app: {{ servers: [{}], health: {{ tcp: {{}}, timeout: {timeout} }} }} }}",
+            servers.collect::<Vec<_>>().join(", ")
+        );
+        let (_, warnings) = parse(&text).expect("a good configuration");
+        let said = warnings.render("test.yaml", &text, false);
+        assert_eq!(said.contains("probing them all takes"), warns, "{timeout}: {said}");
+    }
+}

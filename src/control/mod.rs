@@ -241,6 +241,7 @@ impl Control {
             self.turn(turned);
         }
         self.look_for_failing_open();
+        self.warn_of_unknown_servers();
         for key in self.held_back.take().unwrap_or_default() {
             self.accept(&key);
         }
@@ -251,6 +252,17 @@ impl Control {
         for (key, bound) in &mut self.bound {
             if let (Address::Unix(path), None) = (&key.1, &bound.file) {
                 bound.file = Some(SocketFile::at(path));
+            }
+        }
+    }
+
+    /// "Ready" does not say that every pool knows its servers: those that do not are named.
+    fn warn_of_unknown_servers(&self) {
+        for pool in self.live.snapshot().pools() {
+            let counts = pool.counts();
+            if counts.probing > 0 {
+                warn!(pool = %pool.name, servers = counts.probing, up = counts.up,
+                    "accepting before the first probes of some servers have ended; they get nothing until then");
             }
         }
     }

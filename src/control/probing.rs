@@ -1,22 +1,23 @@
 //! One task for each probed server: wait, probe, observe, report.
 
 use super::Live;
-use crate::config::plan::Health;
+use crate::config::plan::{Health, Name, PROBES_AT_ONCE};
 use crate::origination::InForce;
 use crate::pool::{HealthState, Rule, Server, Transition};
 use crate::probe::{self, Failure, Steps};
 use crate::snapshot::ProbeTask;
+use futures_util::FutureExt;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
-/// Probes under way at once. At start and after a reload all are due together; more would only be
-/// a burst of open files and of connections.
-const AT_ONCE: usize = 256;
+/// How long after a probe that came to grief the next one begins, at least: whatever it met is there again.
+const AFTER_FAULT: Duration = Duration::from_secs(1);
 
 /// A change of a server's health, with its evidence.
 #[derive(Debug)]
@@ -33,7 +34,8 @@ pub(crate) struct Turned {
 #[derive(Debug)]
 pub(crate) struct Probing {
     tasks: HashMap<u32, CancellationToken>,
-    permits: Arc<Semaphore>,
+    /// For each pool as many as may be under way at once, so that one whose servers say nothing delays no other's.
+    permits: HashMap<Name, Arc<Semaphore>>,
     reports: mpsc::UnboundedSender<Turned>,
     live: Arc<Live>,
     /// Open while a server has not had its first result.
@@ -42,8 +44,7 @@ pub(crate) struct Probing {
 
 impl Probing {
     pub(crate) fn new(live: Arc<Live>, reports: mpsc::UnboundedSender<Turned>) -> Self {
-        let permits = Arc::new(Semaphore::new(AT_ONCE));
-        Self { tasks: HashMap::new(), permits, reports, live, first: TaskTracker::new() }
+        Self { tasks: HashMap::new(), permits: HashMap::new(), reports, live, first: TaskTracker::new() }
     }
 
     /// Ends the probing of a server; a probe under way is no result.
@@ -59,11 +60,13 @@ impl Probing {
     pub(crate) fn start(&mut self, task: ProbeTask, origination: InForce) {
         let token = CancellationToken::new();
         self.tasks.insert(task.server.id(), token.clone());
+        let permits = self.permits.entry(task.server.pool().clone());
+        let permits = permits.or_insert_with(|| Arc::new(Semaphore::new(PROBES_AT_ONCE)));
         let probing = Task {
             rule: Rule::from(&task.health),
             probe: probe::build(&task.health, task.proxy_protocol, task.is_h2, origination),
             task,
-            permits: Arc::clone(&self.permits),
+            permits: Arc::clone(permits),
             reports: self.reports.clone(),
             live: Arc::clone(&self.live),
         };
@@ -76,6 +79,11 @@ impl Probing {
                 () = probing.run(first) => {}
             }
         });
+    }
+
+    /// Forgets pools that are gone.
+    pub(crate) fn forget(&mut self, has_pool: impl Fn(&Name) -> bool) {
+        self.permits.retain(|pool, _| has_pool(pool));
     }
 
     /// Waits until each server that is probed now has its first result.
@@ -98,19 +106,39 @@ struct Task {
 impl Task {
     async fn run(self, first: tokio_util::task::task_tracker::TaskTrackerToken) {
         let health = &self.task.health;
-        self.once().await;
+        self.once_or_never().await;
         drop(first);
         // From here on each server keeps its own time.
         tokio::time::sleep(health.interval.mul_f64(fastrand::f64())).await;
         loop {
-            self.once().await;
-            tokio::time::sleep(jittered(health, fastrand::f64())).await;
+            let pause = match self.once_or_never().await {
+                true => jittered(health, fastrand::f64()),
+                false => jittered(health, fastrand::f64()).max(AFTER_FAULT),
+            };
+            tokio::time::sleep(pause).await;
         }
     }
 
+    /// Probes once; whether that went well, whatever the result. A fault of ours must not end a server's probing for good.
+    async fn once_or_never(&self) -> bool {
+        let Err(fault) = AssertUnwindSafe(self.once()).catch_unwind().await else { return true };
+        let message = fault.downcast_ref::<&str>().map(ToString::to_string);
+        let message = message.or_else(|| fault.downcast_ref::<String>().cloned()).unwrap_or_default();
+        let server = &self.task.server;
+        error!(pool = %server.pool(), server = %server.name(), message,
+            "a probe ended by a fault of our own; it is no result, and the server is probed again");
+        let series = self.live.metrics.server(server.id());
+        let failure = Failure::Internal(message);
+        series.probed(failure.label());
+        series.failed(Some(failure.to_string()));
+        false
+    }
+
     async fn once(&self) {
+        let due = Instant::now();
         let Ok(_permit) = self.permits.acquire().await else { return };
         let server = &self.task.server;
+        self.live.metrics.probe_waits(server.pool()).record(due.elapsed());
         let address = probe::target(server.address(), self.task.health.port);
         let started = Instant::now();
         let result = probe::run(&*self.probe, &address, self.task.health.timeout, &Steps::default()).await;
@@ -152,6 +180,48 @@ mod tests {
     use crate::config::plan::{Initial, Probe};
     use crate::units::Percent;
     use std::num::NonZeroU32;
+
+    /// It panics the first time and passes from then on.
+    #[derive(Debug, Default)]
+    struct FaultyOnce(std::sync::atomic::AtomicBool);
+
+    #[async_trait::async_trait]
+    impl probe::Probe for FaultyOnce {
+        async fn check(&self, _: &crate::units::Address, _: &Steps) -> Result<(), Failure> {
+            assert!(self.0.swap(true, std::sync::atomic::Ordering::Relaxed), "out of order");
+            Ok(())
+        }
+
+        fn rule(&self) -> String {
+            String::new()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_ends_by_a_fault_is_no_result_and_not_the_last() {
+        let text = "listeners: { web: { address: 127.0.0.1:80, pool: app } }\n\
+                    pools: { app: { servers: [10.0.0.1:80], health: { tcp: {}, rise: 1 } } }";
+        let (plan, _) = crate::config::parse(text).expect("a good configuration");
+        let (snapshot, delta) = crate::snapshot::Snapshot::empty().evolve(plan, Instant::now());
+        let task = delta.probes_started[0].clone();
+        let (reports, mut turned) = mpsc::unbounded_channel();
+        let probing = Task {
+            rule: Rule::from(&task.health),
+            task,
+            probe: Arc::new(FaultyOnce::default()),
+            permits: Arc::new(Semaphore::new(1)),
+            reports,
+            live: Live::new(),
+        };
+        let server = &snapshot.pools()[0].members[0].server;
+        assert!(!probing.once_or_never().await);
+        assert_eq!(server.state().health, HealthState::Probing);
+        let said = probing.live.metrics.server(server.id()).last_failure();
+        assert_eq!(said.as_deref(), Some("the probe ended by a fault of evenkeel's: out of order"));
+        assert!(probing.once_or_never().await);
+        assert_eq!(server.state().health, HealthState::Up);
+        assert!(turned.try_recv().is_ok());
+    }
 
     #[test]
     fn jitter_stays_within_its_share() {

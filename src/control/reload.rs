@@ -237,6 +237,7 @@ impl Control {
             let origination = next.pool(task.server.pool()).map(|pool| Arc::clone(&pool.origination));
             self.probing.start(task.clone(), origination.unwrap_or_default());
         }
+        self.probing.forget(|pool| next.pool(pool).is_some());
         self.follow_operators(&next);
         if !ended.is_empty() {
             self.save_overrides();

@@ -42,6 +42,7 @@ pub struct Metrics {
     sessions: Mutex<HashMap<RequestLabels, Arc<UdpSeries>>>,
     servers: Mutex<HashMap<u32, Arc<ServerSeries>>>,
     probe_durations: Mutex<HashMap<Name, Arc<Histogram>>>,
+    probe_waits: Mutex<HashMap<Name, Arc<Histogram>>>,
     reloads: Reloads,
     pub acme: Arc<Acme>,
     panics: AtomicU64,
@@ -281,6 +282,11 @@ impl Metrics {
         Arc::clone(lock(&self.probe_durations).entry(pool.clone()).or_default())
     }
 
+    /// How long one pool's probes waited for others of the pool to end.
+    pub fn probe_waits(&self, pool: &Name) -> Arc<Histogram> {
+        Arc::clone(lock(&self.probe_waits).entry(pool.clone()).or_default())
+    }
+
     pub fn reload_succeeded(&self, now: SystemTime) {
         self.reloads.succeeded.fetch_add(1, Relaxed);
         self.reloads.last.store(2, Relaxed);
@@ -343,6 +349,7 @@ impl Metrics {
         lock(&self.sessions).retain(|labels, _| has_labels(labels));
         lock(&self.servers).retain(|id, _| is_live(*id));
         lock(&self.probe_durations).retain(|pool, _| has_pool(pool));
+        lock(&self.probe_waits).retain(|pool, _| has_pool(pool));
     }
 }
 

@@ -253,6 +253,11 @@ impl Page<'_> {
             "How long probes took, whatever their result.",
             MetricType::HISTOGRAM,
         );
+        let mut probe_wait = Family::new(
+            "evenkeel_probe_wait_seconds",
+            "How long probes that were due waited because so many of their pool were under way.",
+            MetricType::HISTOGRAM,
+        );
         let mut servers = Family::gauge("evenkeel_pool_servers", "Servers of a pool by state.");
         let mut fail_open = Family::gauge(
             "evenkeel_pool_fail_open",
@@ -290,7 +295,10 @@ impl Page<'_> {
         for (pool, durations) in lock(&self.metrics.probe_durations).iter() {
             probe_duration.histogram(&[("pool", pool)], durations);
         }
-        [duration, first_byte, probe_duration, servers, fail_open, grpc, retries]
+        for (pool, waits) in lock(&self.metrics.probe_waits).iter() {
+            probe_wait.histogram(&[("pool", pool)], waits);
+        }
+        [duration, first_byte, probe_duration, probe_wait, servers, fail_open, grpc, retries]
             .into_iter()
             .filter_map(Family::finish)
             .collect()

@@ -18,6 +18,9 @@ use std::time::Duration;
 /// How long the body of a refused answer may take to begin, if somebody wants to see it.
 pub(super) const EVIDENCE_WITHIN: Duration = Duration::from_millis(200);
 
+/// Interim responses (RFC 9110 section 15.2) that may come before the one that counts.
+const MOST_INTERIM: u32 = 16;
+
 /// The `http` probe.
 pub struct HttpCheck {
     pub(super) settings: HttpProbe,
@@ -114,17 +117,32 @@ impl Probe for HttpCheck {
         steps.found(|| told(&request));
         session.write_request_header(Box::new(request)).await.map_err(wrong)?;
         steps.begin(StepKind::Status);
-        session.read_response().await.map_err(|error| {
-            // Where it is no HTTP, it says what came instead.
-            if let (ErrorType::InvalidHTTPHeader, Some(context)) = (error.etype(), &error.context) {
-                steps.found(|| context.as_str().trim_start_matches("buf: ").to_owned());
+        let mut interim = 0;
+        let status = loop {
+            session.read_response().await.map_err(|error| {
+                // Where it is no HTTP, it says what came instead.
+                if let (ErrorType::InvalidHTTPHeader, Some(context)) = (error.etype(), &error.context) {
+                    steps.found(|| context.as_str().trim_start_matches("buf: ").to_owned());
+                }
+                wrong(error)
+            })?;
+            let status = session.get_status().map_or(0, |status| status.as_u16());
+            match status {
+                101 => {
+                    return Err(Failure::Protocol(
+                        "101 Switching Protocols, which nobody asked for".to_owned(),
+                    ));
+                }
+                100..=199 if interim == MOST_INTERIM => {
+                    return Err(Failure::Protocol(format!("more than {MOST_INTERIM} interim responses")));
+                }
+                100..=199 => interim += 1,
+                _ => break status,
             }
-            wrong(error)
-        })?;
+        };
         if let Some(head) = session.resp_header() {
             steps.found(|| status_line(head));
         }
-        let status = session.get_status().map_or(0, |status| status.as_u16());
         if let Err(failure) = self.judge_status(status) {
             if steps.are_watched() {
                 steps.fail();

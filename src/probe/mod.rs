@@ -66,6 +66,9 @@ pub enum Failure {
     /// Both as they are printed, with escapes.
     #[error("reply does not contain \"{expected}\"; it begins \"{found}\"")]
     Bytes { expected: String, found: String },
+    /// The probe itself came to grief, by a fault of ours.
+    #[error("the probe ended by a fault of evenkeel's: {0}")]
+    Internal(String),
 }
 
 impl Failure {
@@ -80,6 +83,7 @@ impl Failure {
             Self::Reply { .. } | Self::Bytes { .. } => "reply",
             Self::Tls(_) => "tls",
             Self::Grpc(_) => "grpc",
+            Self::Internal(_) => "internal",
         }
     }
 }

@@ -143,13 +143,18 @@ fn what_passes_and_what_does_not() {
     let open_port = open.local_addr().expect("an address").port();
     let refusing = Refusing::new();
     let closed_port = refusing.address.port();
-    let answers = |answer: &'static str| {
+    let answers = |answer: &str| {
+        let answer = answer.to_owned();
         App::new(move |_, stream| {
-            send(stream, answer);
+            send(stream, &answer);
             Then::Close
         })
     };
     let ok = "HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\nall systems go";
+    let early = format!("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n{ok}");
+    let continued = format!("HTTP/1.1 100 Continue\r\n\r\n{ok}");
+    let endless = format!("{}{ok}", "HTTP/1.1 102 Processing\r\n\r\n".repeat(50));
+    let switched = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: tcp\r\nConnection: upgrade\r\n\r\nabc";
     for (health, answer, expected, result) in [
         ("http: /", ok, "up", "pass"),
         ("http: /", "HTTP/1.1 204 None\r\n\r\n", "up", "pass"),
@@ -166,6 +171,14 @@ fn what_passes_and_what_does_not() {
         ("http: { path: /, method: HEAD }", "HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n", "up", "pass"),
         ("http: /", "SSH-2.0-OpenSSH\r\n\r\n", "down", "protocol"),
         ("http: /", "", "down", "protocol"),
+        // Interim responses are none, however many statuses are expected (RFC 9110 section 15.2).
+        ("http: /", &early, "up", "pass"),
+        ("http: /", &continued, "up", "pass"),
+        ("http: { path: /, expect_status: 100-299, expect_body: systems }", &early, "up", "pass"),
+        ("http: { path: /, expect_status: 100-299, expect_body: systems }", &continued, "up", "pass"),
+        ("http: { path: /, expect_status: 100-299 }", "HTTP/1.1 103 Early\r\n\r\n", "down", "protocol"),
+        ("http: { path: /, expect_status: 100-299 }", &endless, "down", "protocol"),
+        ("http: { path: /, expect_status: 100-299, expect_body: a }", switched, "down", "protocol"),
         ("tcp: {}", "", "up", "pass"),
         ("tcp: {}, port: OPEN", "", "up", "pass"),
         ("tcp: {}, port: CLOSED", "", "down", "connect"),
@@ -386,4 +399,25 @@ fn thousands_of_servers_are_not_probed_all_at_once() {
     // A connection that evenkeel has closed may still be open for our slower side.
     assert!(most <= 256 + 64, "{most} at once");
     assert_eq!(balancer.get("/").status, 200);
+}
+
+#[test]
+fn servers_that_say_nothing_delay_no_other_pools_probes() {
+    let (silent, good) = (Silent::new(), App::saying("well"));
+    let servers: Vec<_> =
+        (0..600).map(|n| format!("{{ name: d{n}, address: {} }}", silent.address)).collect();
+    let text = format!(
+        "listeners:\n  web: {{ address: 127.0.0.1:0, pool: good }}\npools:\n  \
+         dead: {{ servers: [{}], health: {{ tcp: {{}}, timeout: 400ms, interval: 500ms }} }}\n  \
+         good: {{ servers: [{}], health: {{ http: /healthz, timeout: 400ms, interval: 500ms }} }}\n",
+        servers.join(", "),
+        good.address
+    );
+    let balancer = Balancer::start(&text);
+    assert_eq!(balancer.get("/").status, 200, "the pool is known as soon as evenkeel is ready");
+    let said = balancer.log.wait_for("accepting before the first probes of some servers have ended");
+    assert!(said.contains("pool=dead"), "{said}");
+    let waits = |pool| balancer.metric("evenkeel_probe_wait_seconds_sum", &[("pool", pool)]);
+    wait_until("the dead pool's probes have waited", || waits("dead") > 100.0);
+    assert!(waits("good") < 1.0, "{}", waits("good"));
 }
