@@ -2,13 +2,12 @@
 
 use crate::config::plan::{self, Plan};
 use crate::config::{self, Problem, Severity};
+use crate::tls::pem;
 use data_encoding::BASE64URL_NOPAD;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -110,7 +109,7 @@ fn roots(ca: Option<&Path>) -> Result<(RootCertStore, u64), Fault> {
         return Ok((roots, 0));
     };
     let bytes = contents(key, file)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let found = pem::certificates(&bytes);
     let added =
         found.ok().filter(|found| !found.is_empty()).map(|found| roots.add_parsable_certificates(found));
     match added {

@@ -8,9 +8,10 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use std::ffi::OsStr;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -98,7 +99,7 @@ pub(super) fn run(port: u16) -> Result<(), NotStarted> {
     let text = configuration(address, &apps);
     let on_ready = {
         let text = text.clone();
-        move |admin| say(&welcome(address, admin, &text))
+        move |admin| say(&welcome(address, admin, &program(), &text))
     };
     let start = Start {
         source: Source::Text(text),
@@ -139,7 +140,31 @@ fn socket() -> PathBuf {
     std::env::temp_dir().join(format!("evenkeel-demo-{}.sock", std::process::id()))
 }
 
-fn welcome(address: SocketAddr, admin: Option<SocketAddr>, configuration: &str) -> String {
+/// What a shell takes for this program: its name if that is found on the PATH, else where it is.
+fn program() -> String {
+    let (Ok(exe), Ok(here)) = (std::env::current_exe(), std::env::current_dir()) else {
+        return "evenkeel".to_owned();
+    };
+    typed(&exe, &here, std::env::var_os("PATH").as_deref())
+}
+
+fn typed(exe: &Path, here: &Path, path: Option<&OsStr>) -> String {
+    let found = path.into_iter().flat_map(std::env::split_paths).map(|folder| folder.join("evenkeel"));
+    // The first on the PATH is the one that runs.
+    let first = found.filter(|file| file.is_file()).find_map(|file| file.canonicalize().ok());
+    if first.is_some() && first == exe.canonicalize().ok() {
+        return "evenkeel".to_owned();
+    }
+    let typed = match exe.strip_prefix(here) {
+        Ok(below) => Path::new(".").join(below),
+        Err(_) => exe.to_owned(),
+    };
+    let typed = typed.display().to_string();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte);
+    if typed.bytes().all(is_plain) { typed } else { format!("'{}'", typed.replace('\'', "'\\''")) }
+}
+
+fn welcome(address: SocketAddr, admin: Option<SocketAddr>, program: &str, configuration: &str) -> String {
     let metrics = admin
         .map(|admin| {
             format!(
@@ -147,6 +172,22 @@ fn welcome(address: SocketAddr, admin: Option<SocketAddr>, configuration: &str) 
             )
         })
         .unwrap_or_default();
+    let commands: Vec<_> = [
+        ("status", "pools and servers"),
+        ("top", "the same, live; ? shows the keys"),
+        ("drain app/slow", "it gets nothing new"),
+        ("ready app/slow", "and takes part again"),
+        ("events", "what became of them, and why"),
+    ]
+    .map(|(command, meaning)| (format!("{program} {command}"), meaning))
+    .into();
+    let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or_default().max(33);
+    let fits = commands.iter().all(|(_, meaning)| width + meaning.len() + 4 <= 80);
+    let told = |(command, meaning): &(String, &str)| match fits {
+        true => format!("  {command:<width$}  {meaning}\n"),
+        false => format!("  {command}\n      {meaning}\n"),
+    };
+    let commands: String = commands.iter().map(told).collect();
     let indented: String = configuration.lines().map(|line| format!("    {line}\n")).collect();
     format!(
         "
@@ -158,12 +199,7 @@ Try:
   for i in $(seq 20); do curl -s http://{address}/ & done; wait
                                      the slow one gets fewer
   export EVENKEEL_SOCKET={}
-  evenkeel status                    pools and servers
-  evenkeel top                       the same, live; ? shows the keys
-  evenkeel drain app/slow            it gets nothing new
-  evenkeel ready app/slow            and takes part again
-  evenkeel events                    what became of them, and why
-{metrics}
+{commands}{metrics}
 The configuration is this file:
 
 {indented}
@@ -187,4 +223,22 @@ fn say(text: &str) {
     let mut out = std::io::stdout();
     // A reader that has gone misses nothing it wants.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_to_type_works_where_it_is_told() {
+        let exe = std::env::current_exe().expect("a test is a program");
+        let folder = exe.parent().expect("it is somewhere");
+        let typed = |exe: &Path, here: &str| typed(exe, Path::new(here), None);
+        assert_eq!(typed(Path::new("/src/target/debug/evenkeel"), "/src"), "./target/debug/evenkeel");
+        assert_eq!(typed(Path::new("/src/target/debug/evenkeel"), "/home"), "/src/target/debug/evenkeel");
+        assert_eq!(typed(Path::new("/my own/evenkeel"), "/"), "'./my own/evenkeel'");
+        // A test is not called evenkeel, so its own folder on the PATH does not make it one.
+        let path = folder.as_os_str();
+        assert_eq!(super::typed(&exe, folder, Some(path)).split('/').next(), Some("."));
+    }
 }

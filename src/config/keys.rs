@@ -194,7 +194,7 @@ pub(super) const HTTP2: &[Key] = &[
 
 pub(super) const LIMITS: &[Key] = &[
     nullable("connections", Kind::Count(1, 1_000_000), "10000"),
-    nullable("connections_per_client", Kind::Count(1, 1_000_000), "200"),
+    nullable("connections_per_client", Kind::Count(1, 1_000_000), "null"),
     nullable("handshakes", Kind::Count(1, 1_000_000), "2000"),
     key("request_headers", Kind::Size(1 << 10, 256 << 10), "32KiB"),
     key("request_body", Kind::Size(1, 1 << 40), "100MiB"),

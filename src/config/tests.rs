@@ -46,7 +46,7 @@ fn six_lines_are_a_whole_configuration() {
     assert_eq!(plan.access_log, Some(log));
     let [listener] = &plan.listeners[..] else { panic!("{plan:?}") };
     assert_eq!(listener.entry, Entry::Pool(0));
-    assert_eq!(listener.limits.connections_per_client.map(u32::from), Some(200));
+    assert_eq!(listener.limits.connections_per_client, None);
     assert_eq!(listener.limits.request_headers, 32 * 1024);
     let [pool] = &plan.pools[..] else { panic!("{plan:?}") };
     assert_eq!(pool.balance, Balance::LeastConnections);

@@ -24,6 +24,18 @@ pub(super) fn read<'t>(text: &'t str, problems: &RefCell<Problems>) -> Option<No
     }
     // Only the byte order mark that some editors write; it is not part of the first key.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // The parser takes some of these for the end of the text.
+    let forbidden = forbidden(text);
+    for (spot, character) in forbidden.iter().take(MOST_FORBIDDEN) {
+        let what = format!("{} is a character that YAML does not allow", named(*character));
+        builder.refuse(
+            *spot,
+            Fault::new(what, "remove it; within quotes \"\\x00\" and the like stand for such ones"),
+        );
+    }
+    if !forbidden.is_empty() {
+        return None;
+    }
     for event in Parser::new_from_str(text) {
         match event {
             Ok((event, span)) => builder.take(event, span).ok()?,
@@ -37,6 +49,37 @@ pub(super) fn read<'t>(text: &'t str, problems: &RefCell<Problems>) -> Option<No
         spot: Spot { line: 1, column: 1, len: 1 },
         value: Value::Scalar(Scalar::plain("")),
     }))
+}
+
+/// More of them, and the file is of another kind.
+const MOST_FORBIDDEN: usize = 8;
+
+/// The characters that no YAML text may have (YAML 1.2.2, production `c-printable`), each at its place.
+fn forbidden(text: &str) -> Vec<(Spot, char)> {
+    let is_allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
+    if text.bytes().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~')) {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    let (mut line, mut column) = (1, 1);
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        if !is_allowed(character) {
+            found.push((Spot { line, column, len: 1 }, character));
+        }
+        let ends_line = character == '\n' || (character == '\r' && characters.peek() != Some(&'\n'));
+        (line, column) = if ends_line { (line + 1, 1) } else { (line, column + 1) };
+    }
+    found
+}
+
+/// As people know it.
+fn named(character: char) -> String {
+    match character {
+        '\0' => "a NUL byte (U+0000)".to_owned(),
+        '\x1b' => "an escape (U+001B)".to_owned(),
+        other => format!("U+{:04X}", u32::from(other)),
+    }
 }
 
 /// Reading on would only produce noise.
@@ -381,6 +424,33 @@ mod tests {
             "a: !x 1\n",
             &["1:1+1 a: tags (`!name`) are not read; remove it; put a text that begins with `!` in quotes"],
         );
+    }
+
+    #[test]
+    fn what_yaml_forbids_is_refused_at_its_place_and_ends_no_file_silently() {
+        let said = |text: &str| problems(text).join("; ");
+        assert!(
+            said("a: 1\nb: x\0y\nc: 2").contains("2:5+1 a NUL byte (U+0000) is a character"),
+            "{}",
+            said("a: 1\nb: x\0y")
+        );
+        for forbidden in [
+            "\u{1}", "\u{8}", "\u{b}", "\u{c}", "\u{1b}", "\u{7f}", "\u{80}", "\u{9f}", "\u{fffe}",
+            "\u{ffff}",
+        ] {
+            for text in [
+                format!("a: {forbidden}"),
+                format!("a: 1 # {forbidden}"),
+                format!("a: \"{forbidden}\""),
+                forbidden.to_owned(),
+            ] {
+                assert!(said(&text).contains("YAML does not allow"), "{text:?}: {}", said(&text));
+            }
+        }
+        for allowed in ["é", "\u{85}", "\u{a0}", "\u{fffd}", "😀", "\t"] {
+            assert!(!said(&format!("a: \"{allowed}\"")).contains("YAML does not allow"), "{allowed:?}");
+        }
+        assert_eq!(problems(&"\0".repeat(1000)).len(), MOST_FORBIDDEN);
     }
 
     #[test]

@@ -78,7 +78,7 @@ fn candidates_say_what_speaks_for_them_or_why_they_are_out() {
     assert_eq!(report.key.as_deref(), Some("no cookie session, so client address 192.0.2.7"));
     let report = told(&asked("GET", "http://x:8081/", None, &[]));
     let scores: Vec<_> = report.candidates.iter().map(|one| one.score.clone().unwrap_or_default()).collect();
-    assert_eq!(scores, ["load 0.0100", "load 0.0200"]);
+    assert_eq!(scores, ["load 0.0000", "load 0.0000"]);
     assert_eq!(report.then.len(), 1, "one retry by default");
 }
 

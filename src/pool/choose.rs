@@ -117,7 +117,7 @@ impl<'a> Candidates<'a> {
         self.load(index) < f64::INFINITY
     }
 
-    /// `(in_flight + 1) / weight`; infinite if the server is not eligible.
+    /// `in_flight / weight`; infinite if the server is not eligible.
     pub fn load(&self, index: usize) -> f64 {
         if !self.tried.is_empty() && self.tried.contains(index) {
             return f64::INFINITY;
@@ -133,9 +133,9 @@ impl<'a> Candidates<'a> {
         self.seats.weight(index)
     }
 
-    /// No load can be lower than this one: that of the heaviest server at rest.
-    pub fn least_possible_load(&self) -> f64 {
-        1.0 / f64::from(self.seats.heaviest())
+    /// Whether this request may be sent there and nothing is in flight there: no load can be lower.
+    pub fn is_at_rest(&self, index: usize) -> bool {
+        self.load(index) <= SAME_LOAD
     }
 
     /// The lowest load of all; the search begins at a place that `start` decides.

@@ -164,7 +164,7 @@ mod tests {
         let query = Query::default();
         let choice = pool.explain(&query);
         assert_eq!(choice.winner, Ok(4));
-        assert_eq!(choice.rule, "the lowest (in flight + 1) / weight");
+        assert_eq!(choice.rule, "the lowest in flight / weight");
         let _lease = pool.pick(&query, &mut Tried::new());
         let choice = pool.explain(&query);
         let out: Vec<_> = choice.considered.iter().map(|considered| considered.out).collect();

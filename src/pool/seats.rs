@@ -80,12 +80,14 @@ pub struct Seats {
     /// Slots of each block that a scan has to look at, rounded up to whole steps.
     used: Box<[usize]>,
     any_limit: bool,
-    heaviest: u32,
 }
 
 /// Seats that a scan looks at in one step, each with a minimum of its own, so that no comparison waits for
 /// the one before.
 const STEP: usize = 4;
+
+/// What a server at rest carries, so that the product with an infinite reciprocal is one: far less than makes a difference.
+const AT_REST: f64 = 1e-9;
 
 /// A load this high is not one: a flag is up. (A server of weight 1 would need 16 million leases.)
 const BARRED: f64 = (1u64 << 24) as f64;
@@ -111,7 +113,6 @@ impl Seats {
             limits: vec![f64::INFINITY; room].into(),
             used: Box::default(),
             any_limit: servers.clone().any(|(server, _)| server.max_connections.is_some()),
-            heaviest: 1,
         };
         seats.positions = servers
             .enumerate()
@@ -122,7 +123,6 @@ impl Seats {
                     let weight = u32::from(server.weight.get());
                     seats.weights[position] = weight;
                     seats.reciprocals[position] = 1.0 / f64::from(weight);
-                    seats.heaviest = seats.heaviest.max(weight);
                 }
                 if let Some(limit) = server.max_connections {
                     seats.limits[position] = f64::from(limit.get());
@@ -158,17 +158,12 @@ impl Seats {
         self.weights[self.positions[index] as usize]
     }
 
-    /// The largest weight: 1 divided by it is the lowest load there can be.
-    pub fn heaviest(&self) -> u32 {
-        self.heaviest
-    }
-
     pub(super) fn word(&self, index: usize) -> u64 {
         let position = self.positions[index] as usize;
         self.blocks[position / SLOTS].slots()[position % SLOTS].word()
     }
 
-    /// `(in_flight + 1) / weight`, or infinity if a flag of `mask` is up, the seat is full, or the
+    /// `in_flight / weight`, or infinity if a flag of `mask` is up, the seat is full, or the
     /// configuration drains it.
     pub(super) fn load(&self, index: usize, mask: Flags) -> f64 {
         self.load_at(self.positions[index] as usize, mask)
@@ -180,7 +175,7 @@ impl Seats {
         if word & mask.in_word() != 0 || count >= self.limits[position] {
             return f64::INFINITY;
         }
-        (count + 1.0) * self.reciprocals[position]
+        (count + AT_REST) * self.reciprocals[position]
     }
 
     /// Whether the configuration lets requests go there and no flag of `mask` is up, be it full or not.
@@ -267,8 +262,9 @@ impl Seats {
             for ((slots, reciprocals), limits) in slots.zip(reciprocals).zip(limits) {
                 let words: [u64; STEP] = std::array::from_fn(|lane| slots[lane].word());
                 for lane in 0..STEP {
-                    let next = with_one_more(words[lane] & keep);
-                    let load = if next <= limits[lane] { next * reciprocals[lane] } else { f64::INFINITY };
+                    let count = count(words[lane] & keep);
+                    let is_full = count >= limits[lane];
+                    let load = if is_full { f64::INFINITY } else { (count + AT_REST) * reciprocals[lane] };
                     least[lane] = lower(load, least[lane]);
                 }
             }
@@ -276,7 +272,8 @@ impl Seats {
             for (slots, reciprocals) in slots.zip(reciprocals) {
                 let words: [u64; STEP] = std::array::from_fn(|lane| slots[lane].word());
                 for lane in 0..STEP {
-                    least[lane] = lower(with_one_more(words[lane] & keep) * reciprocals[lane], least[lane]);
+                    let count = count(words[lane] & keep);
+                    least[lane] = lower((count + AT_REST) * reciprocals[lane], least[lane]);
                 }
             }
         }
@@ -300,11 +297,11 @@ pub struct Lowest {
     block: usize,
 }
 
-/// The in-flight count and one more, without a branch: the word becomes the mantissa of a double, where a
-/// flag weighs 2^32 leases and more.
-fn with_one_more(word: u64) -> f64 {
+/// The in-flight count, without a branch: the word becomes the mantissa of a double, where a flag weighs 2^32 leases
+/// and more.
+fn count(word: u64) -> f64 {
     const TWO_TO_52: f64 = (1u64 << 52) as f64;
-    f64::from_bits(TWO_TO_52.to_bits() | word) - (TWO_TO_52 - 1.0)
+    f64::from_bits(TWO_TO_52.to_bits() | word) - TWO_TO_52
 }
 
 /// `f64::min` looks after NaN, which does not occur here and costs.
@@ -379,7 +376,7 @@ mod tests {
                     })
                     .collect();
                 let leases: Vec<u64> =
-                    pool.members.iter().map(|member| u64::from(member.server.in_flight()) + 1).collect();
+                    pool.members.iter().map(|member| u64::from(member.server.in_flight())).collect();
                 let weight = |index: usize| u64::from(pool.members[index].weight.get());
                 match pool.pick(&Query { key: None, entropy }, &mut tried) {
                     Err(_) => prop_assert!(eligible.is_empty()),

@@ -166,6 +166,7 @@ listeners:
     proxy_protocol: { from: [10.0.0.0/8] }
     trusted_proxies: [10.0.0.0/8]
     http2: { max_age: 1h, max_requests: 9 }
+    limits: { connections_per_client: 5 }
   plain: { address: 127.0.0.1:80, redirect_to_https: true }
 pools:
   app:

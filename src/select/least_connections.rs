@@ -1,4 +1,4 @@
-//! Least connections: the server with the lowest `(in_flight + 1) / weight`.
+//! Least connections: the server with the lowest `in_flight / weight`.
 
 use super::round_robin::Turns;
 use super::{Candidates, Query, Reasons, Selector};
@@ -21,10 +21,11 @@ const TURNS: usize = 16;
 
 impl Selector for LeastConnections {
     fn select(&self, among: &Candidates<'_>, query: &Query) -> Option<usize> {
-        // Nothing can be lower than the heaviest server at rest: a quiet pool needs no search.
-        if among.load(self.turns.peek()) <= among.least_possible_load() + SAME_LOAD {
+        // Nothing can be lower than a server at rest, and those are all alike: a quiet pool needs no search, and its
+        // shares follow the weights.
+        if among.is_at_rest(self.turns.peek()) {
             let index = self.turns.next();
-            if among.load(index) <= among.least_possible_load() + SAME_LOAD {
+            if among.is_at_rest(index) {
                 return Some(index);
             }
         }
@@ -40,7 +41,7 @@ impl Selector for LeastConnections {
     fn reasons(&self, among: &Candidates<'_>, _: &Query, chosen: usize) -> Reasons {
         let lowest = among.load(chosen);
         let tied = (0..among.len()).filter(|index| among.load(*index) <= lowest + SAME_LOAD).count();
-        let mut rule = "the lowest (in flight + 1) / weight".to_owned();
+        let mut rule = "the lowest in flight / weight".to_owned();
         if tied > 1 {
             rule += &format!("; {tied} servers share it, in turn");
         }
@@ -73,6 +74,26 @@ mod tests {
     #[test]
     fn an_idle_pool_still_rotates() {
         check("a b c", false, "a b c a b c");
+    }
+
+    #[test]
+    fn an_idle_pool_has_its_shares_by_weight() {
+        check("a=50 b=100", false, "b a b b a b");
+    }
+
+    #[test]
+    fn a_busy_server_is_passed_over_for_one_at_rest_whatever_their_weights() {
+        let pool = live(pool(Balance::LeastConnections, "a=50 b=100"));
+        let pick = || pool.pick(&Query::default(), &mut Tried::new()).expect("all are ready");
+        let mut shares = [0; 2];
+        let mut open = [None, None];
+        for turn in 0..90 {
+            open[turn % 2] = None;
+            let lease = pick();
+            shares[lease.index()] += 1;
+            open[turn % 2] = Some(lease);
+        }
+        assert!(shares.iter().all(|share| (40..=50).contains(share)), "{shares:?}");
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub fn build(pool: &plan::Pool, previous: Option<&Pool>) -> Arc<dyn Selector> {
     match &pool.balance {
         Balance::RoundRobin => Arc::new(round_robin::RoundRobin::new(&weights(pool))),
         Balance::LeastConnections => Arc::new(least_connections::LeastConnections::new(&weights(pool))),
-        Balance::RandomTwo => Arc::new(random_two::RandomTwo),
+        Balance::RandomTwo => Arc::new(random_two::RandomTwo::new(&weights(pool))),
         Balance::ConsistentHash { bounded_load, .. } => {
             // The ring does not mind the order of the servers, nor a new key or bound.
             let previous = previous.and_then(|previous| (&**previous.selector() as &dyn Any).downcast_ref());
@@ -41,7 +41,7 @@ fn same_servers(old: &[plan::Server], new: &[plan::Server]) -> bool {
         && old.iter().zip(new).all(|(old, new)| old.name == new.name && old.weight == new.weight)
 }
 
-/// The score of algorithms that look at loads: `(in_flight + 1) / weight`; none where a server is out.
+/// The score of algorithms that look at loads: `in_flight / weight`; none where a server is out.
 fn loads(among: &Candidates<'_>) -> Vec<Option<String>> {
     let load = |index| Some(among.load(index)).filter(|load| *load < f64::INFINITY);
     (0..among.len()).map(|index| load(index).map(|load| format!("load {load:.4}"))).collect()

@@ -1,10 +1,19 @@
-//! Random two: of two servers drawn by chance, the less loaded. (Mitzenmacher, "The Power of Two Choices
-//! in Randomized Load Balancing", 2001.) Its cost does not grow with the pool.
+//! Random two: of two servers drawn by chance, heavier ones more often, the less loaded. (Mitzenmacher, "The Power of Two
+//! Choices in Randomized Load Balancing", 2001.) Its cost does not grow with the pool.
 
 use super::{Candidates, Query, Reasons, Selector};
+use crate::pool::choose::SAME_LOAD;
 
 #[derive(Debug)]
-pub struct RandomTwo;
+pub struct RandomTwo {
+    draws: WeightedDraw,
+}
+
+impl RandomTwo {
+    pub fn new(weights: &[u32]) -> Self {
+        Self { draws: WeightedDraw::new(weights) }
+    }
+}
 
 /// Draws for each of the two before a walk to the next eligible server.
 const DRAWS: usize = 8;
@@ -14,15 +23,15 @@ const WALK: usize = 64;
 
 impl Selector for RandomTwo {
     fn select(&self, among: &Candidates<'_>, query: &Query) -> Option<usize> {
-        match draw(among, query)? {
-            ((_, load), Some((second, lower))) if lower < load => Some(second),
+        match self.draw(among, query)? {
+            ((_, load), Some((second, lower))) if lower + SAME_LOAD < load => Some(second),
             ((first, _), _) => Some(first),
         }
     }
 
     fn reasons(&self, among: &Candidates<'_>, query: &Query, _: usize) -> Reasons {
         let mut scores = super::loads(among);
-        let drawn = draw(among, query).into_iter().flat_map(|((first, _), second)| {
+        let drawn = self.draw(among, query).into_iter().flat_map(|((first, _), second)| {
             [Some(first), second.map(|(second, _)| second)].into_iter().flatten()
         });
         for index in drawn {
@@ -30,7 +39,7 @@ impl Selector for RandomTwo {
                 score.push_str(", drawn");
             }
         }
-        let rule = "the lower (in flight + 1) / weight of two drawn by chance; every request draws anew";
+        let rule = "the lower in flight / weight of two drawn by chance, heavier ones more often; every request draws anew";
         Reasons { rule: rule.to_owned(), scores }
     }
 }
@@ -38,38 +47,85 @@ impl Selector for RandomTwo {
 /// A server and its load.
 type Drawn = (usize, f64);
 
-/// Two servers and their loads; only one if another is hard to find.
-fn draw(among: &Candidates<'_>, query: &Query) -> Option<(Drawn, Option<Drawn>)> {
-    let mut chance = Chance(query.entropy);
-    let first = find(among, &mut chance, None, among.len())?;
-    Some((first, find(among, &mut chance, Some(first.0), WALK)))
-}
+impl RandomTwo {
+    /// Two servers and their loads; only one if another is hard to find.
+    fn draw(&self, among: &Candidates<'_>, query: &Query) -> Option<(Drawn, Option<Drawn>)> {
+        let mut chance = Chance(query.entropy);
+        let first = self.find(among, &mut chance, None, among.len())?;
+        Some((first, self.find(among, &mut chance, Some(first.0), WALK)))
+    }
 
-/// An eligible server other than `but`, and its load.
-fn find(
-    among: &Candidates<'_>,
-    chance: &mut Chance,
-    but: Option<usize>,
-    walk: usize,
-) -> Option<(usize, f64)> {
-    let eligible = |index: usize| {
-        let load = among.load(index);
-        (load < f64::INFINITY && Some(index) != but).then_some((index, load))
-    };
-    let n = among.len();
-    (0..DRAWS).find_map(|_| eligible(chance.below(n))).or_else(|| {
-        let start = chance.below(n);
-        (start..n).chain(0..start).take(walk).find_map(eligible)
-    })
+    /// An eligible server other than `but`, and its load.
+    fn find(
+        &self,
+        among: &Candidates<'_>,
+        chance: &mut Chance,
+        but: Option<usize>,
+        walk: usize,
+    ) -> Option<Drawn> {
+        let eligible = |index: usize| {
+            let load = among.load(index);
+            (load < f64::INFINITY && Some(index) != but).then_some((index, load))
+        };
+        (0..DRAWS).find_map(|_| eligible(self.draws.index(chance.next()))).or_else(|| {
+            let (n, start) = (among.len(), self.draws.index(chance.next()));
+            (start..n).chain(0..start).take(walk).find_map(eligible)
+        })
+    }
 }
 
 /// SplitMix64: many draws from the one number a request brings.
 struct Chance(u64);
 
 impl Chance {
-    fn below(&mut self, n: usize) -> usize {
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(super::GOLDEN);
-        ((u128::from(super::mix(self.0)) * n as u128) >> 64) as usize
+        super::mix(self.0)
+    }
+}
+
+/// Draws indexes in proportion to weights, each by one look-up. (Vose, "A Linear Algorithm for Generating Random Numbers
+/// with a Given Distribution", 1991.)
+#[derive(Debug)]
+struct WeightedDraw {
+    columns: Box<[Column]>,
+}
+
+/// As many as there are indexes, all drawn alike: its own index up to `own`, of 2^64, and another's beyond.
+#[derive(Clone, Copy, Debug)]
+struct Column {
+    own: u64,
+    other: u32,
+}
+
+impl WeightedDraw {
+    fn new(weights: &[u32]) -> Self {
+        let total: u64 = weights.iter().copied().map(u64::from).sum();
+        // In shares of `total`, what each index has to give to columns; a column holds one `total`.
+        let mut left: Vec<u64> =
+            weights.iter().map(|weight| u64::from(*weight) * weights.len() as u64).collect();
+        let mut columns: Vec<Column> =
+            (0..weights.len() as u32).map(|index| Column { own: u64::MAX, other: index }).collect();
+        let (mut short, mut rich): (Vec<usize>, Vec<usize>) =
+            (0..weights.len()).partition(|index| left[*index] < total);
+        while let (Some(index), Some(giver)) = (short.pop(), rich.last().copied()) {
+            let own = (u128::from(left[index]) << 64) / u128::from(total);
+            columns[index] = Column { own: own as u64, other: giver as u32 };
+            left[giver] -= total - left[index];
+            if left[giver] < total {
+                rich.pop();
+                short.push(giver);
+            }
+        }
+        Self { columns: columns.into() }
+    }
+
+    fn index(&self, chance: u64) -> usize {
+        // The whole part is the column, the fraction the place in it.
+        let product = u128::from(chance) * self.columns.len() as u128;
+        let index = (product >> 64) as usize;
+        let column = self.columns[index];
+        if (product as u64) < column.own { index } else { column.other as usize }
     }
 }
 
@@ -83,6 +139,31 @@ mod tests {
     fn pick(pool: &crate::pool::Pool, turn: u64) -> Lease {
         let query = Query { key: None, entropy: super::super::mix(turn) };
         pool.pick(&query, &mut Tried::new()).expect("a server is ready")
+    }
+
+    #[test]
+    fn a_quiet_pool_has_its_shares_by_weight() {
+        let pool = live(pool(Balance::RandomTwo, "a=50 b=100 c=1 d=249"));
+        let mut shares = [0; 4];
+        (0..40_000).for_each(|turn| shares[pick(&pool, turn).index()] += 1);
+        for (share, expected) in shares.into_iter().zip([5_000, 10_000, 100, 24_900]) {
+            assert!((expected * 9 / 10 - 20..=expected * 11 / 10 + 20).contains(&share), "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn every_weight_is_drawn_as_often_as_it_says() {
+        for weights in [&[1, 1, 1][..], &[1, 2, 3, 4], &[256, 1], &[7]] {
+            let draw = WeightedDraw::new(weights);
+            let total: u32 = weights.iter().sum();
+            let mut drawn = vec![0u32; weights.len()];
+            let steps = u64::from(total) * weights.len() as u64 * 100;
+            (0..steps).for_each(|step| drawn[draw.index(u64::MAX / steps * step)] += 1);
+            for (drawn, weight) in drawn.iter().zip(weights) {
+                let expected = steps as f64 * f64::from(*weight) / f64::from(total);
+                assert!((f64::from(*drawn) - expected).abs() < 20.0, "{weights:?}: {drawn} not {expected}");
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::Expiry;
 use super::clients::Authorities;
 use super::names::Names;
+use super::pem;
 use super::servers;
 use super::staple::Staple;
 use crate::config::plan::{Certificate, Name, Plan};
@@ -13,7 +14,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{Error, InconsistentKeys};
@@ -310,15 +310,8 @@ pub(super) fn contents(name: &'static str, file: &Path) -> Result<Vec<u8>, Fault
 /// The certificates in a file, at least one.
 pub(super) fn chain(name: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
     let bytes = contents(name, file)?;
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let chain = read.map_err(|error| {
-        Fault::new(
-            name,
-            file,
-            &format!("is not good PEM: {error}"),
-            "write it anew from where you have it from",
-        )
-    })?;
+    let chain = pem::certificates(&bytes)
+        .map_err(|what| Fault::new(name, file, &what, "write it anew from where you have it from"))?;
     if chain.is_empty() {
         let help = "it must have a section that begins with `-----BEGIN CERTIFICATE-----`";
         return Err(Fault::new(name, file, "holds no certificate", help));
@@ -328,7 +321,7 @@ pub(super) fn chain(name: &'static str, file: &Path) -> Result<Vec<CertificateDe
 
 fn key(file: &Path) -> Result<PrivateKeyDer<'static>, Fault> {
     let bytes = contents("key", file)?;
-    PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| {
+    pem::private_key(&bytes).ok_or_else(|| {
         // PKCS#8 says so in its title, the older formats in a field (RFC 1421 section 4.6.1.1).
         let is_encrypted = [&b"BEGIN ENCRYPTED PRIVATE KEY"[..], b"Proc-Type: 4,ENCRYPTED"];
         if is_encrypted.iter().any(|mark| bytes.windows(mark.len()).any(|part| part == *mark)) {

@@ -2,12 +2,11 @@
 
 use super::Expiry;
 use super::files::hosts;
+use super::pem;
 use crate::config::plan::Name;
 use std::path::Path;
 use std::sync::Arc;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
 
 /// A certificate for one name, ready for use.
@@ -24,9 +23,8 @@ impl Managed {
     /// Reads what a file holds: the key, the certificate, and those that lead to its authority. The error says what
     /// is wrong with it.
     pub(crate) fn read(name: &Name, file: &Path, contents: &[u8]) -> Result<Self, String> {
-        let key = PrivateKeyDer::from_pem_slice(contents).map_err(|_| "holds no private key")?;
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(contents).collect();
-        let chain = chain.map_err(|error| format!("is not good PEM: {error}"))?;
+        let key = pem::private_key(contents).ok_or("holds no private key")?;
+        let chain = pem::certificates(contents)?;
         let first = chain.first().ok_or("holds no certificate")?.clone();
         let (_, parsed) = x509_parser::parse_x509_certificate(&first)
             .map_err(|_| "holds something that is no X.509 certificate")?;

@@ -10,6 +10,7 @@ mod files;
 mod identity;
 mod managed;
 mod names;
+pub(crate) mod pem;
 mod resumption;
 mod servers;
 mod staple;

@@ -6,7 +6,7 @@ use crate::support::{client, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = evenkeel().args(arguments).output().expect("the binary starts");
@@ -175,6 +175,12 @@ fn the_demo_answers_and_ends_with_ctrl_c() {
     // Another one would have a socket of its own, and nobody to end it.
     let line = output.wait_for("export EVENKEEL_SOCKET=");
     let (_, socket) = line.split_once('=').expect("the socket's path");
+    // What it says to type works as it stands.
+    let typed = output.all().into_iter().find(|line| line.trim_end().contains("evenkeel status"));
+    let typed = typed.expect("it says how to see the status");
+    let command = typed.split("  ").find(|part| part.contains("evenkeel")).expect("a command");
+    let shown = Command::new("sh").args(["-c", command]).env("EVENKEEL_SOCKET", socket).output();
+    assert!(shown.as_ref().is_ok_and(|shown| shown.status.success()), "{command}: {shown:?}");
     let (code, _, err) = run(&["upgrade", "--socket", socket]);
     assert!(code == Some(1) && err.contains("a demo has no file to go on from"), "{err}");
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a child has a pid");

@@ -63,7 +63,7 @@ fn what_is_in_flight_counts_and_full_servers_are_out() {
     let report = balancer.command_json(&["explain", &url(&balancer, "/"), "--listener", "web"]);
     let candidates = report["candidates"].as_array().expect("a list");
     assert_eq!(candidates[0]["out"], "full: 1 in flight (max_connections)");
-    assert_eq!((&candidates[1]["score"], &candidates[1]["chosen"]), (&"load 0.0100".into(), &true.into()));
+    assert_eq!((&candidates[1]["score"], &candidates[1]["chosen"]), (&"load 0.0000".into(), &true.into()));
     let (code, out, _) = balancer.command(&["explain", &url(&balancer, "/"), "--listener", "web"]);
     assert_eq!(code, Some(0));
     assert!(out.contains("out: full: 1 in flight") && out.contains("winner    s2"), "{out}");

@@ -167,9 +167,9 @@ impl World {
         assert!(eligible.contains(&index), "{}: chose {index} of {eligible:?}", pool.name);
         match &pool.plan.balance {
             Balance::LeastConnections => {
-                let chosen = view.in_flight(index) + 1;
+                let chosen = view.in_flight(index);
                 for other in eligible {
-                    let other_load = (view.in_flight(other) + 1) * view.weight(index);
+                    let other_load = view.in_flight(other) * view.weight(index);
                     assert!(
                         chosen * view.weight(other) <= other_load,
                         "{other} was less loaded than {index}"
