@@ -7,10 +7,8 @@ use crate::control::{
     Beside, Change, Control, Doors, Handover, Live, Loaded, OnTurn, RESERVED_FILES, Source, load,
 };
 use crate::edge::{self, Bound, Carry, Gate, Inherited, SocketFile, Tell, Workers};
-use crate::serve::{Carrier, Proxy, Reporter, Service};
+use crate::serve::{Carrier, Reporter, Service};
 use crate::units::Address;
-use pingora::proxy::HttpProxy;
-use pingora::server::configuration::ServerConf;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
@@ -29,10 +27,6 @@ const ADMIN: &str = "evenkeel-admin";
 const ADMIN_SOCKET: &str = "evenkeel-admin-socket";
 /// Who may use the unix socket: its owner and its group.
 const SOCKET_MODE: u32 = 0o660;
-/// Idle connections to servers that one worker keeps, over all servers.
-const IDLE_TO_SERVERS: usize = 4096;
-/// Tries of one request at most, whatever the pools say; Pingora needs a number.
-const MOST_TRIES: usize = 32;
 
 /// Why the process could not start. Each says what would help.
 #[derive(Debug, thiserror::Error)]
@@ -73,17 +67,7 @@ pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
     let gate = Gate::new(max_connections);
     let threads = plan.process.threads.unwrap_or_else(cores);
     let tell: Arc<dyn Tell> = Arc::new(Reporter(Arc::clone(&live)));
-    let conf = Arc::new(ServerConf {
-        threads: 1,
-        max_retries: MOST_TRIES,
-        upstream_keepalive_pool_size: IDLE_TO_SERVERS,
-        ..ServerConf::default()
-    });
-    let service = || {
-        let mut proxy = HttpProxy::new(Proxy::new(Arc::clone(&live)), Arc::clone(&conf));
-        proxy.handle_init_modules();
-        Service::new(&live, proxy)
-    };
+    let service = || Service::new(&live);
     let carry: Arc<dyn Carry> = Arc::new(Carrier(Arc::clone(&live)));
     let workers = Workers::start(threads, &gate, &tell, &carry, &service)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The rooms where Pingora may be named.
-const WITH_PINGORA: [&str; 4] = ["probe", "edge", "serve", "server"];
+const WITH_PINGORA: [&str; 2] = ["probe", "edge"];
 
 /// What a pure room never names: the world, the clock, chance.
 const IMPURE: [&str; 17] = [
@@ -321,7 +321,7 @@ fn a_pure_room_that_looks_at_the_world_is_found() {
 #[test]
 fn pingora_is_found_where_it_does_not_belong() {
     check("admin/mod.rs", "use pingora::Error;\n", &["admin names pingora"]);
-    check("serve/http.rs", "use pingora::Error;\n", &[]);
+    check("probe/http.rs", "use pingora::Error;\n", &[]);
 }
 
 #[test]

@@ -37,6 +37,10 @@ impl Buffer {
         &self.bytes[self.start..self.end]
     }
 
+    pub(crate) fn data_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.end]
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end
     }

@@ -71,6 +71,21 @@ impl Chunks {
         }
     }
 
+    /// Moves the data among `bytes` to their beginning: how many of them belong to the body, and how many are data.
+    pub(crate) fn strip(&mut self, bytes: &mut [u8]) -> (usize, usize) {
+        let (mut at, mut kept) = (0, 0);
+        loop {
+            let data = self.take_data(&bytes[at..]);
+            bytes.copy_within(at..at + data, kept);
+            let framing = self.take_framing(&bytes[at + data..]);
+            if data + framing == 0 {
+                return (at, kept);
+            }
+            at += data + framing;
+            kept += data;
+        }
+    }
+
     /// How many of `bytes` are data that comes next.
     pub(crate) fn take_data(&mut self, bytes: &[u8]) -> usize {
         let State::Data(left) = self.state else { return 0 };
@@ -183,6 +198,23 @@ mod tests {
         let mut chunks = Chunks::new();
         chunks.take(b"3;x\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\nX: 1\r\n\r\n");
         assert_eq!((chunks.data(), chunks.is_over()), (19, true));
+    }
+
+    #[test]
+    fn data_is_told_from_its_framing_wherever_it_is_cut() {
+        let bytes = b"3;x=y\r\nabc\r\nA\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\n";
+        for cut in 0..=bytes.len() {
+            let (mut chunks, mut data) = (Chunks::new(), Vec::new());
+            for part in [&bytes[..cut], &bytes[cut..]] {
+                let mut part = part.to_vec();
+                let (taken, kept) = chunks.strip(&mut part);
+                assert_eq!(taken, part.len());
+                data.extend_from_slice(&part[..kept]);
+            }
+            assert_eq!((&data[..], chunks.is_over()), (&b"abc0123456789"[..], true), "cut at {cut}");
+        }
+        let mut more = *b"0\r\n\r\nmore";
+        assert_eq!(Chunks::new().strip(&mut more), (5, 0));
     }
 
     #[test]

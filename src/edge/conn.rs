@@ -1,4 +1,4 @@
-//! A client's connection as Pingora sees it, and what we keep of it between two requests.
+//! A client's connection, and what we keep of it between two requests.
 //!
 //! Reads come from a buffer that already holds the judged head, and end where the request ends, so
 //! that a pipelined request waits its turn here. Writes are gathered, so that a small response is
@@ -23,7 +23,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -63,35 +63,26 @@ impl Client {
     }
 }
 
-/// What the two ends of an exchange tell each other: the connection below Pingora, and the hooks above it.
+/// What the two ends of an exchange tell each other: the connection below, and what serves its requests above.
 #[derive(Debug)]
 pub(crate) struct Seat {
     pub(crate) client: Arc<Client>,
     pub(crate) watch: Watched,
     /// The response's head is out, so an interruption can no longer be answered with a status.
     pub(crate) answered: AtomicBool,
-    /// A hook has taken this exchange over; what ends before that is logged by the edge.
+    /// A request was taken over; what ends before that is logged by the edge.
     pub(crate) taken: AtomicBool,
-    /// Bytes written since the last request, heads included.
-    pub(crate) written: AtomicU64,
 }
 
 impl Seat {
     pub(crate) fn new(client: Arc<Client>, watch: Watched) -> Self {
-        Self {
-            client,
-            watch,
-            answered: AtomicBool::new(false),
-            taken: AtomicBool::new(false),
-            written: AtomicU64::new(0),
-        }
+        Self { client, watch, answered: AtomicBool::new(false), taken: AtomicBool::new(false) }
     }
 
     /// Forgets the exchange before.
     pub(crate) fn renew(&self) {
         self.answered.store(false, Relaxed);
         self.taken.store(false, Relaxed);
-        self.written.store(0, Relaxed);
     }
 }
 
@@ -99,11 +90,8 @@ impl Seat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Portion {
     Exact(u64),
-    /// So much of a head, and then up to the body's last chunk.
-    Chunked {
-        head: usize,
-        chunks: Chunks,
-    },
+    /// Up to the body's last chunk.
+    Chunked(Chunks),
     Open,
 }
 
@@ -128,7 +116,7 @@ pub(crate) struct Conn {
 impl Conn {
     pub(crate) fn new(socket: Socket, seat: Arc<Seat>, peer: Option<std::net::SocketAddr>) -> Self {
         let digest = SocketDigest::from_raw_fd(socket.fd());
-        // Filled here so that Pingora need not ask the kernel again.
+        // Filled here so that nobody need ask the kernel again.
         let _ = digest.peer_addr.set(peer.map(PingoraAddr::Inet));
         Self {
             socket,
@@ -206,13 +194,6 @@ impl Conn {
         head
     }
 
-    /// Has a head that was taken arrive again.
-    pub(crate) fn put_back(&mut self, mut head: Vec<u8>) {
-        head.extend_from_slice(self.pending());
-        self.arrived = head;
-        self.at = 0;
-    }
-
     /// Takes all that has arrived.
     pub(crate) fn take_arrived(&mut self) -> Vec<u8> {
         let arrived = self.arrived.split_off(self.at);
@@ -244,7 +225,6 @@ impl Conn {
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, both: [&[u8]; 2]) -> Poll<io::Result<usize>> {
         let n = ready!(self.socket.poll_send(cx, both))?;
         self.wrote(n)?;
-        self.seat.written.fetch_add(n as u64, Relaxed);
         Poll::Ready(Ok(n))
     }
 
@@ -254,7 +234,7 @@ impl Conn {
         self.at = 0;
     }
 
-    /// Lets Pingora read this much.
+    /// Lets this much be read.
     pub(crate) fn allow(&mut self, portion: Portion) {
         self.portion = portion;
         self.chunk_data = 0;
@@ -311,11 +291,7 @@ impl Conn {
                 n = n.min(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= n as u64;
             }
-            Portion::Chunked { head: head @ 1.., .. } => {
-                n = n.min(*head);
-                *head -= n;
-            }
-            Portion::Chunked { chunks, .. } => {
+            Portion::Chunked(chunks) => {
                 n = chunks.take(&self.arrived[self.at..self.at + n]);
                 self.chunk_data = chunks.data();
                 if chunks.is_over() {
@@ -386,7 +362,7 @@ impl Conn {
                 }
                 Poll::Ready(Ok(()))
             }
-            Portion::Chunked { chunks, .. } => {
+            Portion::Chunked(chunks) => {
                 let before = buf.filled().len();
                 ready!(self.socket.poll_read(cx, buf))?;
                 let came = &buf.filled()[before..];
@@ -438,7 +414,6 @@ impl Conn {
 impl Conn {
     /// These bytes count as written.
     fn note(&self, bytes: &[u8]) {
-        self.seat.written.fetch_add(bytes.len() as u64, Relaxed);
         if let Some(passing) = &self.passing {
             passing.written(bytes);
         }
@@ -519,7 +494,7 @@ impl Drop for Conn {
         if self.cut().is_err() {
             return;
         }
-        // What Pingora wrote and did not flush, such as the answer to a malformed request.
+        // What was written and not flushed.
         if self.sent < self.leaving.len() {
             let _ = self.socket.try_write(&self.leaving[self.sent..]);
         }
@@ -536,7 +511,7 @@ impl Shutdown for Conn {
 
 #[async_trait]
 impl Peek for Conn {
-    /// The edge has read the whole preface before Pingora looks for it.
+    /// The edge has read the whole preface before the codec looks for it.
     async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
         let pending = self.pending();
         let n = buf.len().min(pending.len());

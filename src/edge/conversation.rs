@@ -5,10 +5,8 @@ use super::chunks::Chunks;
 use super::conn::{Conn, Portion};
 use super::door::Door;
 use super::head::{self, Body, Form, Refusal, Verdict};
-use super::{Head, Next, SEAT, Serve, Tell, Trouble, h2, refusal_text};
+use super::{Head, Next, Serve, Tell, Trouble, h2, refusal_text};
 use crate::access_log::Why;
-use pingora::apps::{HttpServerApp, ReusedHttpStream};
-use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -56,35 +54,12 @@ pub(crate) async fn converse<S: Serve>(
         };
         seat.watch.no_deadline();
         seat.renew();
-        let (body, length) = (form.body, form.length);
         // In a box, so that a connection at rest has no room for it.
-        if let Some(next) = Box::pin(serve_h1(&mut conn, form, &*service)).await {
-            match next {
-                Next::Request if seat.watch.interrupted().is_none() && !door.is_closing() => conn.rest(),
-                Next::Part => return part(conn).await,
-                Next::Request | Next::Close => return leave(conn, &door).await,
-            }
-            continue;
+        match Box::pin(serve_h1(&mut conn, form, &*service)).await {
+            Next::Request if seat.watch.interrupted().is_none() && !door.is_closing() => conn.rest(),
+            Next::Part => return part(conn).await,
+            Next::Request | Next::Close => return leave(conn, &door).await,
         }
-        conn.allow(match body {
-            Body::Length(n) => Portion::Exact((length as u64).saturating_add(n)),
-            Body::Chunked => Portion::Chunked { head: length, chunks: Chunks::new() },
-        });
-        let session = ServerSession::new_http1(conn);
-        let served = SEAT.scope(Arc::clone(&seat), service.engine().process_new_http(session, &goaway)).await;
-        if !seat.taken.load(Relaxed) {
-            // Pingora refused a head that we let pass.
-            let status = if seat.written.load(Relaxed) > 0 { 400 } else { 0 };
-            let trouble = Trouble { status, why: Why::Malformed, detail: Some("refused by the HTTP engine") };
-            tell.refused(&seat.client, b"", trouble);
-        }
-        let Some((stream, _)) = served.map(ReusedHttpStream::consume) else { return };
-        let Ok(back) = stream.into_any().downcast::<Conn>() else { return };
-        conn = back;
-        if seat.watch.interrupted().is_some() || door.is_closing() {
-            return;
-        }
-        conn.rest();
     }
 }
 
@@ -149,19 +124,14 @@ async fn arrive(conn: &mut Conn) -> Result<usize, Why> {
 }
 
 /// Has a request served whose head is the next that has arrived.
-/// `None` leaves the request to the engine.
-async fn serve_h1<S: Serve>(conn: &mut Conn, form: Form, service: &S) -> Option<Next> {
+async fn serve_h1<S: Serve>(conn: &mut Conn, form: Form, service: &S) -> Next {
     let body = form.body;
     let head = Head::new(conn.take_head(form.length), form);
-    if service.is_for_engine(&conn.seat, &head) {
-        conn.put_back(head.into_bytes());
-        return None;
-    }
     conn.allow(match body {
         Body::Length(n) => Portion::Exact(n),
-        Body::Chunked => Portion::Chunked { head: 0, chunks: Chunks::new() },
+        Body::Chunked => Portion::Chunked(Chunks::new()),
     });
-    Some(service.serve(conn, head).await)
+    service.serve(conn, head).await
 }
 
 /// Answers with a status of our own and parts.

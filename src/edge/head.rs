@@ -1,8 +1,8 @@
-//! Judges an HTTP/1 request head before Pingora sees it: complete, still coming, or refused.
+//! Judges an HTTP/1 request head before anybody acts on it: complete, still coming, or refused.
 //!
-//! Pingora accepts several heads that two implementations may read differently (bare line feeds,
-//! both kinds of body length, a missing Host). Such heads are how requests are smuggled
-//! (RFC 9112 section 11.2), so they end here. A pure function of bytes: the caller owns the
+//! Many implementations accept heads that two of them may read differently (bare line feeds, both
+//! kinds of body length, a missing Host). Such heads are how requests are smuggled (RFC 9112 section
+//! 11.2), so they end here. A pure function of bytes: the caller owns the
 //! socket, the limit and the clock.
 
 use crate::fields::{Fields, has_token};
@@ -11,7 +11,7 @@ use httparse::{ParserConfig, Request, Status};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// As many fields as Pingora takes.
+/// More fields than any honest request has.
 pub(super) const MAX_FIELDS: usize = 256;
 
 /// HTTP/2 by prior knowledge begins with this (RFC 9113 section 3.4).
@@ -76,10 +76,6 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    pub(super) fn into_bytes(self) -> Vec<u8> {
-        self.bytes
-    }
-
     /// `bytes` are those that `form` was found in, without what follows the head.
     pub(crate) fn new(bytes: Vec<u8>, form: Form) -> Self {
         let part = |span: Span| &bytes[span.0 as usize..span.1 as usize];
@@ -103,11 +99,11 @@ impl Head {
         std::str::from_utf8(self.part(self.form.target)).unwrap_or_default()
     }
 
-    /// What the request is for: an absolute target's authority, else the Host field.
-    pub(crate) fn host(&self) -> &str {
+    /// What the request is for: an absolute target's authority, else the Host field, which HTTP/1.0 may lack.
+    pub(crate) fn host(&self) -> Option<&str> {
         match self.authority.is_empty() {
-            false => &self.target()[self.authority.clone()],
-            true => self.text(&header::HOST).unwrap_or_default(),
+            false => Some(&self.target()[self.authority.clone()]),
+            true => self.text(&header::HOST),
         }
     }
 
@@ -154,14 +150,17 @@ impl Head {
     /// Whether the request may be answered with 101. WebSocket (RFC 6455 section 4.1) is the only upgrade that is
     /// passed on: of any other we could not tell what the bytes after it are.
     pub(crate) fn asks_for_websocket(&self) -> bool {
-        self.body() == Body::Length(0)
+        // Section 7.8 of RFC 9110: HTTP/1.0 has no upgrades.
+        self.is_http_11()
+            && self.body() == Body::Length(0)
             && has_token(self.all(&header::UPGRADE), "websocket")
             && has_token(self.all(&header::CONNECTION), "upgrade")
     }
 
-    /// Whether the client sends nothing more on this connection (RFC 9112 section 9.6).
+    /// Whether the client sends nothing more on this connection (RFC 9112 sections 9.3 and 9.6).
     pub(crate) fn is_last(&self) -> bool {
-        has_token(self.all(&header::CONNECTION), "close")
+        let says = |option| has_token(self.all(&header::CONNECTION), option);
+        says("close") || !self.is_http_11() && !says("keep-alive")
     }
 }
 
@@ -229,9 +228,13 @@ pub(crate) fn judge(bytes: &[u8], limit: usize) -> Verdict {
     if let Some(refusal) = judge_target(method, target) {
         return Verdict::Refused(refusal);
     }
-    if authority_of(target) == Some("") {
+    match authority_of(target) {
         // RFC 9110 section 4.2.1.
-        return refuse(400, "target has no host");
+        Some("") => return refuse(400, "target has no host"),
+        Some(authority) if !is_host(authority.as_bytes()) => {
+            return refuse(400, "target's host is not a host");
+        }
+        _ => {}
     }
     if let Some(authority) = authority_of(target)
         && let Some(host) = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case("host"))
@@ -430,7 +433,7 @@ mod tests {
             let method = if target == "*" { "OPTIONS" } else { "GET" };
             let head =
                 sample_head(&format!("{method} {target} HTTP/1.1\r\nhOSt: h:80\r\nX: 1\r\nx:2\r\n\r\n"));
-            assert_eq!((head.host(), head.path(), head.query()), (host, path, query), "{target}");
+            assert_eq!((head.host(), head.path(), head.query()), (Some(host), path, query), "{target}");
             assert_eq!(head.method, method);
             assert_eq!(head.all(&HeaderName::from_static("x")).collect::<Vec<_>>(), [b"1", b"2"]);
         }

@@ -2,7 +2,7 @@
 //! stop, limits and deadlines that hold before HTTP does.
 //!
 //! Pingora's own listeners are fixed once started, keep 86 KiB per idle connection and have no total
-//! deadline for a head; so the accept loop is ours and Pingora gets one request at a time.
+//! deadline for a head; so the accept loop is ours.
 
 mod buffer;
 mod carry;
@@ -43,32 +43,18 @@ pub(crate) use head::sample_head;
 pub(crate) use head::{Body, Head};
 pub(crate) use inherited::{Inherited, READY};
 pub(crate) use listen::{Bound, SocketFile, bind};
-pub(crate) use reach::{Secured, reach};
+pub(crate) use reach::reach;
 pub(crate) use relay::{Duplex, Relay};
 pub(crate) use socket::Socket;
 pub(crate) use watch::Watched;
 pub(crate) use worker::{Accept, Order, Workers};
 
 use crate::access_log::Why;
-use pingora::proxy::{HttpProxy, ProxyHttp};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-tokio::task_local! {
-    /// The exchange being served by this task; Pingora's hooks find it here.
-    pub(crate) static SEAT: Arc<Seat>;
-}
-
 /// What serves the requests that the edge lets in.
 pub(crate) trait Serve: Send + Sync + 'static {
-    type Hooks: ProxyHttp<CTX: Send + Sync> + Send + Sync + 'static;
-
-    /// The HTTP engine, for HTTP/1.0.
-    fn engine(&self) -> &Arc<HttpProxy<Self::Hooks>>;
-
-    /// Whether the engine is to serve this request.
-    fn is_for_engine(&self, seat: &Seat, head: &Head) -> bool;
-
     /// Serves one HTTP/1 request. Its body, if it has one, is still to be read from `conn`.
     fn serve(&self, conn: &mut Conn, head: Head) -> impl Future<Output = Next> + Send;
 
@@ -95,7 +81,7 @@ pub(crate) enum Next {
     Close,
 }
 
-/// What ended a request before any hook saw it.
+/// What ended a request before it was served.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Trouble {
     /// 0 when nothing could be answered.

@@ -11,7 +11,6 @@ mod tcp;
 mod tls;
 mod udp;
 
-pub(crate) use dial::Dial;
 pub use grpc::GrpcCheck;
 pub use http::HttpCheck;
 pub use once::once;

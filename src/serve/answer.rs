@@ -37,8 +37,42 @@ pub(super) fn fields(status: u16, said: Said<'_>, length: usize) -> HeaderMap {
     fields
 }
 
+/// What becomes of the client's connection after an HTTP/1 response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Persistence {
+    Stays,
+    /// HTTP/1.0 must be told (RFC 9112 section 9.3).
+    StaysOpenly,
+    Ends,
+}
+
+impl Persistence {
+    pub(super) fn of(goes_on: bool, is_http_11: bool) -> Self {
+        match (goes_on, is_http_11) {
+            (false, _) => Self::Ends,
+            (true, true) => Self::Stays,
+            (true, false) => Self::StaysOpenly,
+        }
+    }
+
+    /// The field that says so.
+    pub(super) fn field(self) -> &'static str {
+        match self {
+            Self::Stays => "",
+            Self::StaysOpenly => "Connection: keep-alive\r\n",
+            Self::Ends => "Connection: close\r\n",
+        }
+    }
+}
+
 /// Writes the answer to a request that ended for this reason, and says how long its body is.
-pub(super) fn write(why: Why, said: Said<'_>, head_request: bool, closes: bool, out: &mut Vec<u8>) -> u64 {
+pub(super) fn write(
+    why: Why,
+    said: Said<'_>,
+    head_request: bool,
+    persistence: Persistence,
+    out: &mut Vec<u8>,
+) -> u64 {
     let status = why.status();
     let words = body(status);
     let body = said.proof.unwrap_or(&words);
@@ -46,11 +80,11 @@ pub(super) fn write(why: Why, said: Said<'_>, head_request: bool, closes: bool, 
     let retry = if status == 503 { "Retry-After: 1\r\n" } else { "" };
     let location = said.location.map(|location| format!("Location: {location}\r\n")).unwrap_or_default();
     let hsts = said.hsts.map(|value| format!("Strict-Transport-Security: {value}\r\n")).unwrap_or_default();
-    let close = if closes { "Connection: close\r\n" } else { "" };
+    let connection = persistence.field();
     let sent = if head_request { "" } else { body };
     let answer = format!(
         "HTTP/1.1 {line}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\
-         Cache-Control: no-store\r\n{location}{retry}{hsts}{close}\r\n{sent}"
+         Cache-Control: no-store\r\n{location}{retry}{hsts}{connection}\r\n{sent}"
     );
     out.extend_from_slice(answer.as_bytes());
     sent.len() as u64
@@ -63,7 +97,7 @@ mod tests {
     #[test]
     fn an_answer_says_what_it_is_and_whether_to_try_again() {
         let mut out = Vec::new();
-        assert_eq!(write(Why::AllFull, Said::default(), false, true, &mut out), 24);
+        assert_eq!(write(Why::AllFull, Said::default(), false, Persistence::Ends, &mut out), 24);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 24\r\n\
@@ -71,7 +105,7 @@ mod tests {
         );
         let mut out = Vec::new();
         let said = Said { hsts: Some("max-age=1"), ..Said::default() };
-        assert_eq!(write(Why::NoRoute, said, true, false, &mut out), 0);
+        assert_eq!(write(Why::NoRoute, said, true, Persistence::Stays, &mut out), 0);
         assert!(out.ends_with(b"no-store\r\nStrict-Transport-Security: max-age=1\r\n\r\n"));
     }
 }

@@ -6,7 +6,6 @@ use crate::fields::Fields;
 use crate::route;
 use crate::select::key::Parts;
 use http::{HeaderMap, Method, Version, header};
-use pingora::http::RequestHeader;
 use std::borrow::Cow;
 
 /// A request as routing, balancing and the log see it.
@@ -43,13 +42,6 @@ impl<'a, F> Asked<'a, F> {
     }
 }
 
-impl<'a> From<&'a RequestHeader> for Asked<'a, HeaderMap> {
-    fn from(head: &'a RequestHeader) -> Self {
-        let path_and_query = String::from_utf8_lossy(head.raw_path());
-        Self { path_and_query, ..Self::from(&**head) }
-    }
-}
-
 impl<'a> From<&'a http::request::Parts> for Asked<'a, HeaderMap> {
     fn from(head: &'a http::request::Parts) -> Self {
         let length = head.headers.text(&header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
@@ -74,7 +66,7 @@ impl<'a> From<&'a Head> for Asked<'a, Head> {
     fn from(head: &'a Head) -> Self {
         Self {
             method: &head.method,
-            host: head.host(),
+            host: head.host().unwrap_or_default(),
             path: head.path(),
             path_and_query: Cow::Borrowed(head.path_and_query()),
             query: head.query(),

@@ -57,7 +57,6 @@ pub(crate) struct Exchange {
     pub(super) first_byte: Option<Duration>,
     /// By when the response's head is due; set anew when a client has sent its body.
     pub(super) due: Option<Instant>,
-    pub(super) body_complete: bool,
     pub(super) why: Why,
     pub(super) detail: Option<&'static str>,
     /// What a gRPC call has ended with.
@@ -70,7 +69,7 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(live: &Arc<Live>) -> Self {
+    fn new(live: &Arc<Live>) -> Self {
         Self {
             generation: 0,
             live: Arc::clone(live),
@@ -84,7 +83,6 @@ impl Exchange {
             connect: None,
             first_byte: None,
             due: None,
-            body_complete: false,
             why: Why::Ok,
             detail: None,
             grpc_status: None,
@@ -207,7 +205,7 @@ impl Exchange {
 
     /// Takes the snapshot in force, if that is another by now: a reload may have replaced all servers between
     /// this request's head and its pick.
-    pub(super) fn renew(&mut self) -> bool {
+    fn renew(&mut self) -> bool {
         let before = self.generation;
         self.find_listener();
         self.generation != before
@@ -215,7 +213,7 @@ impl Exchange {
 
     /// Takes the snapshot in force, by way of the listener the request came in by; one that a reload has just
     /// removed still counts.
-    pub(super) fn find_listener(&mut self) {
+    fn find_listener(&mut self) {
         let Some(id) = self.seat.as_ref().map(|seat| seat.client.listener) else { return };
         let snapshot = self.live.snapshot();
         self.generation = snapshot.generation;
@@ -472,7 +470,7 @@ impl Exchange {
 }
 
 impl Drop for Exchange {
-    /// What ends without the engine's last hook: a panic, a stopped runtime.
+    /// What ends in the middle: a panic, a stopped runtime.
     fn drop(&mut self) {
         if !self.broke_off() {
             return;

@@ -113,14 +113,14 @@ pub(super) fn is_about_certificate(name: &[u8]) -> bool {
     NAMES.iter().any(|other| name.len() == other.len() && name.iter().map(plain).eq(other.bytes()))
 }
 
-/// The fields of a request from `peer` that tell a server of the way it came.
+/// The fields of a request for `host` from `peer` that tell a server of the way it came.
 pub(super) fn tell<'a>(
     fields: &'a impl Fields,
+    host: Option<&'a str>,
     peer: Peer<'a>,
     trusted: &[IpNet],
     id: &'a str,
 ) -> [Told<'a>; 8] {
-    let host = fields.text(&header::HOST);
     let believed = is_trusted(peer.ip, trusted);
     let before = if believed { joined(fields, &X_FORWARDED_FOR) } else { None };
     let forwarded_for = match (peer.ip, before) {
@@ -159,7 +159,7 @@ pub(super) fn tell<'a>(
 
 /// Does so with http's map.
 pub(super) fn tell_map(headers: &mut HeaderMap, peer: Peer<'_>, trusted: &[IpNet], id: &str) {
-    let own = tell(headers, peer, trusted, id).map(|told| match told.tell {
+    let own = tell(headers, headers.text(&header::HOST), peer, trusted, id).map(|told| match told.tell {
         Tell::Keep => None,
         Tell::Remove => Some((told.name, None)),
         Tell::Set(value) => Some((told.name, HeaderValue::try_from(&*value).ok())),

@@ -1,37 +1,31 @@
 //! Serves requests and connections: the pure core's decisions carried out, from HTTP/1.1 to HTTP/1.1
-//! (`h1`), where a side speaks HTTP/2 or may (`h2`), for HTTP/1.0 through Pingora's hooks (`http`), for what is not HTTP
-//! from socket to socket (`tcp`, `udp`).
+//! (`h1`), where a side speaks HTTP/2 or may (`h2`), for what is not HTTP from socket to socket (`tcp`, `udp`).
 
 mod answer;
 mod asked;
 mod call;
-mod engine;
 mod exchange;
 mod forwarding;
 mod grpc;
 mod h1;
 mod h2;
-mod http;
 mod introduction;
 mod kept;
 mod refused;
-mod response;
 mod shared;
 mod tcp;
 mod udp;
 
-pub(crate) use http::Proxy;
 pub(crate) use refused::Reporter;
 pub(crate) use tcp::Carrier;
 
-use crate::config::plan::{PoolTimeouts, ServerProtocol};
+use crate::config::plan::{self, PoolTimeouts, Probe, ServerProtocol};
 use crate::control::Live;
 use crate::edge::{Addresses, Conn, Head, Next, Seat, Serve, Stream};
 use crate::pool::Server;
-use crate::snapshot::Entry;
+use crate::units::Address;
 use asked::Asked;
 use exchange::Exchange;
-use pingora::proxy::HttpProxy;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -39,38 +33,15 @@ use std::time::Duration;
 /// What one core serves requests with.
 pub(crate) struct Service {
     live: Arc<Live>,
-    engine: Arc<HttpProxy<Proxy>>,
 }
 
 impl Service {
-    pub(crate) fn new(live: &Arc<Live>, engine: HttpProxy<Proxy>) -> Self {
-        Self { live: Arc::clone(live), engine: Arc::new(engine) }
+    pub(crate) fn new(live: &Arc<Live>) -> Self {
+        Self { live: Arc::clone(live) }
     }
 }
 
 impl Serve for Service {
-    type Hooks = Proxy;
-
-    fn engine(&self) -> &Arc<HttpProxy<Proxy>> {
-        &self.engine
-    }
-
-    /// HTTP/1.0, whose responses have no chunks, unless servers speak HTTP/2.
-    fn is_for_engine(&self, seat: &Seat, head: &Head) -> bool {
-        if head.is_http_11() {
-            return false;
-        }
-        let snapshot = self.live.snapshot();
-        let id = seat.client.listener;
-        let Some(listener) = snapshot.listener(id).filter(|listener| listener.has_h2) else { return true };
-        let pool = match &listener.entry {
-            Entry::Pool(pool) => Some(pool),
-            Entry::Routes(table) => table.find(&Asked::from(head).for_route()).map(|found| &found.rule.pool),
-            Entry::RedirectToHttps => None,
-        };
-        pool.is_none_or(|pool| pool.plan.protocol == ServerProtocol::Http1)
-    }
-
     async fn serve(&self, conn: &mut Conn, head: Head) -> Next {
         let mut exchange = Exchange::begin(&self.live, &conn.seat);
         let admitted = exchange.admit(&Asked::from(&head));
@@ -81,7 +52,7 @@ impl Serve for Service {
             ServerProtocol::Auto => !head.asks_for_websocket(),
         });
         // Boxed: most requests need less than this.
-        match may_be_h2 || !head.is_http_11() {
+        match may_be_h2 {
             true => Box::pin(h2::serve_h1(exchange, admitted, conn, &head)).await,
             false => h1::serve(exchange, admitted, conn, &head).await,
         }
@@ -90,6 +61,18 @@ impl Serve for Service {
     async fn serve_stream(&self, seat: Arc<Seat>, stream: Stream, addresses: Addresses) {
         h2::serve(&self.live, seat, stream, addresses).await;
     }
+}
+
+/// The Host of a request that names none (HTTP/1.0): what the pool's HTTP probe asks for, or else the server's address.
+fn own_host(pool: &plan::Pool, address: &Address) -> String {
+    let probed = match pool.health.as_ref().map(|health| &health.probe) {
+        Some(Probe::Http(probe)) => probe.host.clone(),
+        _ => None,
+    };
+    probed.unwrap_or_else(|| match address {
+        Address::Inet(address) => address.to_string(),
+        Address::Unix(_) => "localhost".to_owned(),
+    })
 }
 
 /// How long an idle connection to a server is kept: its own idea of that (`Keep-Alive: timeout=5`), less what a

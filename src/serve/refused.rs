@@ -1,4 +1,4 @@
-//! Logs and counts what the edge refused before any hook saw it: malformed heads, heads that took too
+//! Logs and counts what the edge refused before it was served: malformed heads, heads that took too
 //! long, connections that did not begin as they must. As much of the request is shown as can be read.
 
 use crate::access_log::Record;

@@ -11,6 +11,7 @@ mod h2_exchange;
 mod h2_in;
 mod h2_out;
 mod health;
+mod http_1_0;
 mod leases;
 mod limits;
 mod openapi;

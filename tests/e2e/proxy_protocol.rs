@@ -283,7 +283,7 @@ fn each_http_request_to_a_pool_with_headers_has_a_connection_of_its_own() {
             assert_eq!(server.accepted(), at * 3 + request);
         }
     }
-    // The engine serves older clients, by the same rule.
+    // The same rule holds for older clients.
     for client in ["192.0.2.3", "192.0.2.4"] {
         let mut connection = Client::over(from(&balancer, client));
         connection.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");

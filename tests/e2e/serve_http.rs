@@ -172,35 +172,6 @@ fn a_response_to_head_has_no_body() {
 }
 
 #[test]
-fn http_1_0_is_served_and_closed_unless_it_asks_otherwise() {
-    let app = App::saying("hello");
-    let balancer = Balancer::start(&plain(&[app.address], "", ""));
-    let mut client = balancer.client();
-    client.send("GET /one HTTP/1.0\r\n\r\n");
-    let response = client.response();
-    assert_eq!((response.status, response.text().as_str()), (200, "hello"));
-    assert!(client.is_closed());
-    let mut client = balancer.client();
-    client.send("GET /two HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n");
-    assert_eq!(client.response().field("connection").to_ascii_lowercase(), "keep-alive");
-    client.send("GET /three HTTP/1.0\r\nHost: a\r\n\r\n");
-    assert_eq!(client.response().status, 200);
-}
-
-#[test]
-fn a_chunked_response_is_whole_for_an_http_1_0_client() {
-    let app = App::new(|_, stream| {
-        send(stream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
-    });
-    let balancer = Balancer::start(&plain(&[app.address], "", ""));
-    let mut client = balancer.client();
-    client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
-    let response = client.response();
-    assert_eq!(response.field("transfer-encoding"), "");
-    assert_eq!(response.text(), "abcde");
-}
-
-#[test]
 fn bodies_pass_whole_in_both_directions() {
     let app = App::new(|request, stream| {
         let body = String::from_utf8_lossy(&request.body).into_owned();
@@ -458,7 +429,6 @@ fn what_is_sent_again_and_what_is_not() {
     what_is_sent_again("HTTP/1.1");
 }
 
-/// Which is what the engine serves.
 #[test]
 fn what_is_sent_again_for_an_http_1_0_client() {
     what_is_sent_again("HTTP/1.0");

@@ -15,6 +15,10 @@ const MOST_INTERIM: usize = 64 * 1024;
 struct Response {
     body: Rest,
     keeps: bool,
+    /// The client tells its end by the connection's.
+    ends_with_connection: bool,
+    /// It gets the chunks' data alone.
+    unchunked: bool,
     /// Read from the server and not yet sent; nothing beyond the body's end.
     buffer: Option<Buffer>,
 }
@@ -83,7 +87,8 @@ impl Relay<'_> {
         let head_request = self.head.method == http::Method::HEAD;
         let websocket = self.head.asks_for_websocket();
         let hsts = self.exchange.hsts();
-        let to = To { head_request, websocket, closes: !self.may_go_on(), hsts };
+        let (is_http_11, may_go_on) = (self.head.is_http_11(), self.may_go_on());
+        let to = To { head_request, websocket, is_http_11, may_go_on, hsts };
         self.final_head = self.reply.len();
         let verdict = response::read(buffer.data(), to, &mut self.reply);
         match &verdict {
@@ -102,8 +107,14 @@ impl Relay<'_> {
     pub(super) async fn pass_on(&mut self, form: Form, buffer: Option<Buffer>) -> Next {
         self.status = form.status;
         self.exchange.answered(form.hint);
-        let mut response = Response { body: form.body.into(), keeps: form.keeps, buffer: None };
-        let until_close = matches!(response.body, Rest::UntilClose);
+        let unchunked = matches!(form.body, response::Body::Chunked(_)) && !self.head.is_http_11();
+        let mut response = Response {
+            body: form.body.into(),
+            keeps: form.keeps,
+            ends_with_connection: unchunked || form.body == response::Body::UntilClose,
+            unchunked,
+            buffer: None,
+        };
         let passed = match buffer.map_or(Ok(()), |buffer| self.take_body(&mut response, buffer)) {
             Ok(()) => poll_fn(|cx| self.poll_body(cx, &mut response)).await,
             Err(why) => Err(why),
@@ -112,13 +123,13 @@ impl Relay<'_> {
         if let Err(why) = passed {
             self.exchange.fail(why);
             self.exchange.give_back();
-            if until_close {
+            if response.ends_with_connection {
                 // A plain end would look like the body's.
                 self.conn.socket_mut().end_with_reset();
             }
             return Next::Close;
         }
-        self.next(self.may_go_on() && !until_close)
+        self.next(form.goes_on)
     }
 
     /// Moves the response's body to its end.
@@ -167,6 +178,7 @@ impl Relay<'_> {
     /// Takes what came of the body; what came beyond its end spoils the connection.
     fn take_body(&mut self, response: &mut Response, mut buffer: Buffer) -> Result<(), Why> {
         let came = buffer.data().len();
+        let mut data = None;
         let ours = match &mut response.body {
             Rest::Length(left) => {
                 let n = came.min(usize::try_from(*left).unwrap_or(usize::MAX));
@@ -179,7 +191,14 @@ impl Relay<'_> {
             }
             Rest::Chunked(chunks) => {
                 let before = chunks.data();
-                let n = chunks.take(buffer.data());
+                let n = match response.unchunked {
+                    true => {
+                        let (n, kept) = chunks.strip(buffer.data_mut());
+                        data = Some(kept);
+                        n
+                    }
+                    false => chunks.take(buffer.data()),
+                };
                 self.bytes_out += chunks.data() - before;
                 if chunks.is_broken() {
                     self.exchange.detail = Some("broken chunk");
@@ -197,9 +216,9 @@ impl Relay<'_> {
             Rest::Nothing => 0,
         };
         if ours < came {
-            buffer.truncate(ours);
             response.keeps = false;
         }
+        buffer.truncate(data.unwrap_or(ours));
         response.buffer = Some(buffer);
         if let Rest::Nothing = response.body {
             self.server_is_done(response);

@@ -1,7 +1,7 @@
-//! Serves an HTTP/1.1 request from an HTTP/1.1 server: the common case, and the one that a peak is made of.
+//! Serves an HTTP/1 request from an HTTP/1.1 server: the common case, and the one that a peak is made of.
 //!
-//! The engine does this too, at two and a half times the instructions: it takes heads apart into maps and puts
-//! them together again, moves bodies through channels between two halves, and keeps a task for each idle
+//! Pingora's proxy loop does this too, at two and a half times the instructions: it takes heads apart into maps and
+//! puts them together again, moves bodies through channels between two halves, and keeps a task for each idle
 //! connection. Here heads go from bytes to bytes, one future drives both directions, and buffers are held only
 //! while there are bytes in them. Decisions are the same ones, made in [`Exchange`].
 
@@ -10,14 +10,15 @@ mod request;
 mod response;
 mod upload;
 
+use super::answer::{self, Persistence};
 use super::asked::Asked;
 use super::exchange::{Exchange, is_idempotent};
 use super::forwarding::{self, Peer};
-use super::{answer, introduction, kept};
+use super::{introduction, kept, own_host};
 use crate::access_log::Why;
 use crate::edge::{Buffer, Conn, Head, Next, Seat, Socket, reach};
 use crate::proxy_header::{self, About};
-pub(super) use response::{Body as ResponseBody, Verdict, read_map, timeout};
+pub(super) use response::{Body as ResponseBody, Verdict, read_map};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -48,6 +49,8 @@ struct Relay<'a> {
     origination: u32,
     /// The request's head for the server, and as much of its body as may have to be sent again.
     request: Vec<u8>,
+    /// Bytes of the head there.
+    head_length: usize,
     sent: usize,
     /// Of the request's body: what is not in `request` and not sent.
     body: Option<Buffer>,
@@ -79,6 +82,7 @@ impl<'a> Relay<'a> {
             server: None,
             origination: 0,
             request: Vec::new(),
+            head_length: 0,
             sent: 0,
             body: None,
             bytes_in: 0,
@@ -96,12 +100,15 @@ impl<'a> Relay<'a> {
 
     async fn run(&mut self, admitted: Result<(), Why>) -> Next {
         match admitted {
-            Ok(()) => self.write_request(),
+            Ok(()) => self.begin(),
             Err(why) => return self.answer(why),
         }
         loop {
             if let Err(why) = self.exchange.ensure_lease() {
                 return self.answer(why);
+            }
+            if self.head_length == 0 || self.head.host().is_none() {
+                self.write_head();
             }
             let reused = match self.connect().await {
                 Ok(reused) => reused,
@@ -131,22 +138,35 @@ impl<'a> Relay<'a> {
         }
     }
 
-    fn write_request(&mut self) {
+    /// Sets the first limits.
+    fn begin(&mut self) {
         let (Some(listener), Some(pool)) = (&self.exchange.listener, self.exchange.pool()) else { return };
-        let peer = Peer::from(&*self.seat.client);
-        let id = self.exchange.request_id.as_deref().unwrap_or_default();
-        let told = forwarding::tell(self.head, peer, &listener.plan.trusted_proxies, id);
-        self.request.reserve(1024);
-        request::write(self.head, &told, &mut self.request);
-        if pool.plan.proxy_protocol.is_some() && !self.head.asks_for_websocket() {
-            introduction::end_after_this(&mut self.request);
-        }
         let watch = &self.seat.watch;
         if self.conn.is_request_over() {
             watch.deadline(pool.plan.timeouts.request, Why::RequestTimeout);
         } else {
             watch.quiet(listener.plan.timeouts.request_body, Why::RequestBodyTimeout);
         }
+    }
+
+    /// Writes the head that the leased server is to get, before what is there of the body.
+    fn write_head(&mut self) {
+        let (Some(listener), Some((pool, server))) = (&self.exchange.listener, self.exchange.leased()) else {
+            return;
+        };
+        let body = self.request.split_off(self.head_length);
+        self.request.clear();
+        let host = self.head.host().is_none().then(|| own_host(&pool.plan, server.address()));
+        let peer = Peer::from(&*self.seat.client);
+        let id = self.exchange.request_id.as_deref().unwrap_or_default();
+        let told = forwarding::tell(self.head, self.head.host(), peer, &listener.plan.trusted_proxies, id);
+        self.request.reserve(1024);
+        request::write(self.head, host.as_deref(), &told, &mut self.request);
+        if pool.plan.proxy_protocol.is_some() && !self.head.asks_for_websocket() {
+            introduction::end_after_this(&mut self.request);
+        }
+        self.head_length = self.request.len();
+        self.request.extend_from_slice(&body);
     }
 
     /// The next try begins at the beginning.
@@ -233,7 +253,8 @@ impl<'a> Relay<'a> {
         let go_on =
             self.may_go_on() && self.conn.is_request_over() && self.seat.watch.interrupted().is_none();
         let head_request = self.head.method == http::Method::HEAD;
-        self.bytes_out = answer::write(why, self.exchange.said(), head_request, !go_on, &mut self.reply);
+        let persistence = Persistence::of(go_on, self.head.is_http_11());
+        self.bytes_out = answer::write(why, self.exchange.said(), head_request, persistence, &mut self.reply);
         if self.flush_reply(&mut cx).is_err() || self.replied < self.reply.len() {
             return Next::Close;
         }

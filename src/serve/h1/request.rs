@@ -17,8 +17,8 @@ const ONE_HOP: [&str; 7] = [
 ];
 
 /// Writes the head to `out`, with what a server is told of the request's way. Fields keep their order and the
-/// capitalization they came with.
-pub(super) fn write(head: &Head, told: &[Told<'_>], out: &mut Vec<u8>) {
+/// capitalization they came with. `host` is for a request that names none.
+pub(super) fn write(head: &Head, host: Option<&str>, told: &[Told<'_>], out: &mut Vec<u8>) {
     for part in [head.method.as_str(), " "] {
         out.extend_from_slice(part.as_bytes());
     }
@@ -30,7 +30,9 @@ pub(super) fn write(head: &Head, told: &[Told<'_>], out: &mut Vec<u8>) {
     out.extend_from_slice(b" HTTP/1.1\r\n");
     if head.is_absolute() {
         // RFC 9112 section 3.2.2: made anew from the target.
-        field(b"Host", head.host().as_bytes(), out);
+        field(b"Host", head.host().unwrap_or_default().as_bytes(), out);
+    } else if let Some(host) = host {
+        field(b"Host", host.as_bytes(), out);
     }
     let has_nominated = head.first(&header::CONNECTION).is_some();
     for (name, value) in head.fields() {
@@ -43,8 +45,13 @@ pub(super) fn write(head: &Head, told: &[Told<'_>], out: &mut Vec<u8>) {
                 && !is("content-length")
                 && !is("transfer-encoding")
         };
-        let stays =
-            !ONE_HOP.into_iter().any(is) && !is_ours() && !is_nominated() && !is_about_certificate(name);
+        // Nobody waits for a 100 in HTTP/1.0 (RFC 9110 section 10.1.1).
+        let is_idle_wish = !head.is_http_11() && is("expect");
+        let stays = !is_idle_wish
+            && !ONE_HOP.into_iter().any(is)
+            && !is_ours()
+            && !is_nominated()
+            && !is_about_certificate(name);
         if stays && !(head.is_absolute() && is("host")) {
             field(name, value, out);
         }
@@ -78,7 +85,8 @@ mod tests {
         let ip = Some("192.0.2.7".parse().unwrap());
         let peer = Peer { ip, text: "192.0.2.7", is_secure: false, identity: None };
         let mut out = Vec::new();
-        write(&head, &tell(&head, peer, &[], "r-1"), &mut out);
+        let host = Some("10.0.0.1:80").filter(|_| head.host().is_none());
+        write(&head, host, &tell(&head, head.host(), peer, &[], "r-1"), &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -97,6 +105,21 @@ mod tests {
                     Keep-Alive: 5\r\nForwarded: for=6.6.6.6\r\nX-REQUEST-ID: a b\r\nClient-Cert: :AA==:\r\n\
                     CLIENT_CERT: x\r\n\r\n";
         assert_eq!(written(head), format!("GET / HTTP/1.1\r\nHost: a\r\n{TOLD}"));
+    }
+
+    #[test]
+    fn an_http_1_0_head_goes_on_as_http_1_1() {
+        for (head, start) in [
+            (
+                "GET /a HTTP/1.0\r\nX: 1\r\nExpect: 100-continue\r\n",
+                "GET /a HTTP/1.1\r\nHost: 10.0.0.1:80\r\nX: 1\r\nX-F",
+            ),
+            ("GET /a HTTP/1.0\r\nhost: b\r\nConnection: keep-alive\r\n", "GET /a HTTP/1.1\r\nhost: b\r\nX-F"),
+            ("GET http://c/a HTTP/1.0\r\n", "GET /a HTTP/1.1\r\nHost: c\r\nX-F"),
+        ] {
+            let written = written(&format!("{head}\r\n"));
+            assert!(written.starts_with(start), "{written}");
+        }
     }
 
     #[test]

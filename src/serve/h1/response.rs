@@ -3,6 +3,7 @@
 use super::request::field;
 use crate::edge::Chunks;
 use crate::fields::{has_token, tokens};
+use crate::serve::answer::Persistence;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use httparse::{Error, Header, ParserConfig, Response, Status};
 use std::mem::MaybeUninit;
@@ -33,6 +34,8 @@ pub(in crate::serve) struct Form {
     pub(in crate::serve) body: Body,
     /// Whether the server keeps the connection.
     pub(in crate::serve) keeps: bool,
+    /// Whether the client's connection goes on after it.
+    pub(in crate::serve) goes_on: bool,
     /// Seconds for which it does, as `Keep-Alive: timeout=5` says.
     pub(in crate::serve) hint: Option<u32>,
 }
@@ -61,8 +64,10 @@ pub(super) struct To<'a> {
     pub(super) head_request: bool,
     /// It may begin a WebSocket.
     pub(super) websocket: bool,
-    /// The client's connection is closed after it.
-    pub(super) closes: bool,
+    /// The client speaks HTTP/1.1, not 1.0.
+    pub(super) is_http_11: bool,
+    /// The client's connection may bring another request.
+    pub(super) may_go_on: bool,
     /// The value of Strict-Transport-Security, unless the server says that itself.
     pub(super) hsts: Option<&'a str>,
 }
@@ -72,12 +77,19 @@ pub(super) struct To<'a> {
 pub(super) fn read(bytes: &[u8], to: To<'_>, out: &mut Vec<u8>) -> Verdict {
     parse(bytes, to, |head| {
         let status = head.form.status;
+        if head.form.is_interim() && !to.is_http_11 {
+            // HTTP/1.0 knows none (RFC 9110 section 15.2).
+            return;
+        }
         let digits = [status / 100, status / 10 % 10, status % 10].map(|digit| b'0' + digit as u8);
         for part in [b"HTTP/1.1 ", &digits[..], b" ", head.reason.as_bytes(), b"\r\n"] {
             out.extend_from_slice(part);
         }
         for (name, value) in head.staying() {
-            field(name.as_bytes(), value, out);
+            // Nor chunks, which it gets without their framing (RFC 9112 section 6.1).
+            if to.is_http_11 || !name.eq_ignore_ascii_case("transfer-encoding") {
+                field(name.as_bytes(), value, out);
+            }
         }
         if let Some(hsts) = to.hsts
             && status >= 200
@@ -87,8 +99,9 @@ pub(super) fn read(bytes: &[u8], to: To<'_>, out: &mut Vec<u8>) -> Verdict {
         }
         if status == 101 {
             out.extend_from_slice(b"Connection: Upgrade\r\n");
-        } else if !head.form.is_interim() && (to.closes || head.form.body == Body::UntilClose) {
-            out.extend_from_slice(b"Connection: close\r\n");
+        } else if !head.form.is_interim() {
+            let persistence = Persistence::of(head.form.goes_on, to.is_http_11);
+            out.extend_from_slice(persistence.field().as_bytes());
         }
         out.extend_from_slice(b"\r\n");
     })
@@ -97,7 +110,7 @@ pub(super) fn read(bytes: &[u8], to: To<'_>, out: &mut Vec<u8>) -> Verdict {
 /// Judges a head, and adds its fields to `map` as an HTTP/2 client gets them: without those that frame a body in HTTP/1.1
 /// (RFC 9113 section 8.2.2).
 pub(in crate::serve) fn read_map(bytes: &[u8], head_request: bool, map: &mut HeaderMap) -> Verdict {
-    let to = To { head_request, websocket: false, closes: false, hsts: None };
+    let to = To { head_request, websocket: false, is_http_11: true, may_go_on: true, hsts: None };
     parse(bytes, to, |head| {
         map.reserve(head.fields.len());
         for (name, value) in head.staying() {
@@ -179,7 +192,12 @@ fn parse(bytes: &[u8], to: To<'_>, take: impl FnOnce(&Head<'_, '_>)) -> Verdict 
         true => !(seen.has_connection && has_token(connection(), "close")),
         false => seen.has_connection && has_token(connection(), "keep-alive"),
     };
-    let form = Form { length, status, body, keeps, hint: seen.hint };
+    let has_end = match body {
+        Body::Length(_) => true,
+        Body::Chunked(_) => to.is_http_11,
+        Body::UntilClose => false,
+    };
+    let form = Form { length, status, body, keeps, goes_on: to.may_go_on && has_end, hint: seen.hint };
     let reason = response.reason.unwrap_or_default();
     take(&Head { fields: response.headers, reason, seen, form });
     Verdict::Complete(form)
@@ -230,7 +248,7 @@ impl Seen {
 }
 
 /// `timeout=5` of a Keep-Alive field, in seconds.
-pub(in crate::serve) fn timeout(value: &[u8]) -> Option<u32> {
+fn timeout(value: &[u8]) -> Option<u32> {
     let value = std::str::from_utf8(value).ok()?;
     value.split(',').find_map(|part| part.trim().strip_prefix("timeout=")?.parse().ok())
 }
@@ -239,7 +257,8 @@ pub(in crate::serve) fn timeout(value: &[u8]) -> Option<u32> {
 mod tests {
     use super::*;
 
-    const PLAIN: To<'_> = To { head_request: false, websocket: false, closes: false, hsts: None };
+    const PLAIN: To<'_> =
+        To { head_request: false, websocket: false, is_http_11: true, may_go_on: true, hsts: None };
 
     fn check(text: &str, to: To<'_>) -> (Form, String) {
         let mut out = Vec::new();
@@ -256,7 +275,8 @@ mod tests {
         let (form, out) = check(text, PLAIN);
         assert_eq!(out, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nX-B: 1\r\nX-A: 2\r\n\r\n");
         let length = text.len() - 5;
-        let expected = Form { length, status: 200, body: Body::Length(5), keeps: true, hint: Some(7) };
+        let expected =
+            Form { length, status: 200, body: Body::Length(5), keeps: true, goes_on: true, hint: Some(7) };
         assert_eq!(form, expected);
     }
 
@@ -281,11 +301,41 @@ mod tests {
 
     #[test]
     fn a_client_is_told_when_its_connection_ends() {
-        let closes = To { closes: true, ..PLAIN };
+        let closes = To { may_go_on: false, ..PLAIN };
         let head = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
         assert!(check(head, closes).1.ends_with("\r\nConnection: close\r\n\r\n"));
         assert!(check("HTTP/1.1 200 OK\r\n\r\n", PLAIN).1.ends_with("\r\nConnection: close\r\n\r\n"));
         assert!(!check("HTTP/1.1 100 Continue\r\n\r\n", closes).1.contains("close"));
+    }
+
+    #[test]
+    fn an_http_1_0_client_gets_nothing_that_it_does_not_know() {
+        let older = To { is_http_11: false, ..PLAIN };
+        for (head, to, goes_on, written) in [
+            ("Content-Length: 5\r\n", older, true, "Content-Length: 5\r\nConnection: keep-alive\r\n"),
+            (
+                "Content-Length: 5\r\n",
+                To { may_go_on: false, ..older },
+                false,
+                "Content-Length: 5\r\nConnection: close\r\n",
+            ),
+            ("Transfer-Encoding: chunked\r\nX: 1\r\n", older, false, "X: 1\r\nConnection: close\r\n"),
+            (
+                "Transfer-Encoding: chunked\r\nX: 1\r\n",
+                To { head_request: true, ..older },
+                true,
+                "X: 1\r\nConnection: keep-alive\r\n",
+            ),
+            ("X: 1\r\n", older, false, "X: 1\r\nConnection: close\r\n"),
+        ] {
+            let (form, out) = check(&format!("HTTP/1.1 200 OK\r\n{head}\r\n"), to);
+            assert_eq!(
+                (form.goes_on, out),
+                (goes_on, format!("HTTP/1.1 200 OK\r\n{written}\r\n")),
+                "{head:?}"
+            );
+        }
+        assert_eq!(check("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", older).1, "");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::server::is_one_hop;
 use crate::access_log::Why;
 use crate::edge::{Body, Buffer, Chunks, Conn, Head, Next};
 use crate::fields::{Fields, tokens};
+use crate::serve::answer::Persistence;
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
@@ -51,7 +52,7 @@ impl<'a> Http1<'a> {
             conn,
             is_http_11: head.is_http_11(),
             is_head_request: head.method == Method::HEAD,
-            may_go_on: head.is_http_11() && !head.is_last() && !is_closing,
+            may_go_on: !head.is_last() && !is_closing,
             chunks: (head.body() == Body::Chunked).then(Chunks::new),
             is_refused: false,
             framing: Framing::Bodiless,
@@ -130,6 +131,7 @@ impl Client for Http1<'_> {
             () if self.is_http_11 => Framing::Chunked,
             () => Framing::UntilClose,
         };
+        self.may_go_on &= self.framing != Framing::UntilClose;
         self.may_go_on &= !self.is_refused || self.conn.is_request_over();
         self.is_whole = is_over;
         write_line(status, &mut self.out);
@@ -140,9 +142,8 @@ impl Client for Http1<'_> {
         if self.framing == Framing::Chunked {
             self.out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
-        if !self.may_go_on {
-            self.out.extend_from_slice(b"Connection: close\r\n");
-        }
+        let persistence = Persistence::of(self.may_go_on, self.is_http_11);
+        self.out.extend_from_slice(persistence.field().as_bytes());
         self.out.extend_from_slice(b"\r\n");
         Ok(())
     }
@@ -248,12 +249,13 @@ pub(super) fn parts(head: &Head) -> Parts {
             continue;
         };
         let is_replaced = head.is_absolute() && name == header::HOST;
-        if !is_one_hop(&name) && name != header::TE && !is_nominated() && !is_replaced {
+        let is_idle_wish = !head.is_http_11() && name == header::EXPECT;
+        if !is_one_hop(&name) && name != header::TE && !is_nominated() && !is_replaced && !is_idle_wish {
             fields.append(name, value);
         }
     }
     if head.is_absolute()
-        && let Ok(host) = HeaderValue::from_str(head.host())
+        && let Ok(host) = HeaderValue::from_str(head.host().unwrap_or_default())
     {
         // RFC 9112 section 3.2.2: made anew from the target.
         fields.insert(header::HOST, host);

@@ -10,7 +10,8 @@ use crate::config::plan::ServerProtocol;
 use crate::edge::{Socket, reach};
 use crate::origination::Origination;
 use crate::proxy_header::{self, About};
-use crate::serve::{keepalive, kept, shared};
+use crate::serve::{keepalive, kept, own_host, shared};
+use http::{HeaderValue, header};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -39,6 +40,7 @@ impl<C: Client> Relay<C> {
     /// Begins an exchange with the leased server; whether its connection was used before.
     pub(super) async fn connect(&mut self) -> Result<bool, Why> {
         let purpose = self.purpose().ok_or(Why::Internal)?;
+        self.name_host();
         let opening = match self.take(&purpose).await? {
             Taken::Begun => return Ok(true),
             Taken::Open(opening) => opening,
@@ -67,6 +69,16 @@ impl<C: Client> Relay<C> {
             self.begin_h1(socket, &purpose);
         }
         Ok(false)
+    }
+
+    /// Gives a request that names no host one for this server.
+    fn name_host(&mut self) {
+        if self.lacks_host
+            && let Some((pool, server)) = self.exchange.leased()
+            && let Ok(host) = HeaderValue::try_from(own_host(&pool.plan, server.address()))
+        {
+            self.head.headers.insert(header::HOST, host);
+        }
     }
 
     fn purpose(&self) -> Option<Purpose> {

@@ -74,6 +74,8 @@ struct Relay<C: Client> {
     addresses: Addresses,
     client: C,
     head: Parts,
+    /// It names no host, as HTTP/1.0 allows.
+    lacks_host: bool,
     exchange: Exchange,
     has_body: bool,
     body: Body,
@@ -124,6 +126,7 @@ impl<C: Client> Relay<C> {
             interims: 0,
             status: 0,
             bytes_out: 0,
+            lacks_host: head.uri.authority().is_none() && !head.headers.contains_key(header::HOST),
             head,
         }
     }
@@ -471,6 +474,10 @@ impl<C: Client> Relay<C> {
     }
 
     fn record(&mut self) {
+        if self.lacks_host {
+            // The one that it has is ours.
+            self.head.headers.remove(header::HOST);
+        }
         let status = if self.status == 0 { self.exchange.why.status() } else { self.status };
         self.exchange.record(status, Some(&Asked::from(&self.head)), (self.body.bytes, self.bytes_out));
     }
