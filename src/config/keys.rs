@@ -139,6 +139,7 @@ pub(super) const LISTENER: &[Key] = &[
     nullable("tls", Kind::Section(TLS), "null"),
     nullable("proxy_protocol", Kind::Section(PROXY_PROTOCOL), "null"),
     key("trusted_proxies", Kind::List("networks, like `10.0.0.0/8`, or IP addresses"), "[]"),
+    key("client_fin", Kind::Choice(&["cancel", "serve"]), "cancel"),
     key("http2", Kind::Section(HTTP2), "{}"),
     key("limits", Kind::Section(LIMITS), "{}"),
     key("timeouts", Kind::Section(LISTENER_TIMEOUTS), "{}"),

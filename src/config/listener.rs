@@ -4,7 +4,7 @@ use super::address;
 use super::known::{Known, refuse_foreign_match, refuse_request_keys};
 use super::names::{Once, check_section_name};
 use super::place::At;
-use super::plan::{Entry, Http2, Limits, Listener, ListenerTimeouts, Protocol, Transport};
+use super::plan::{ClientFin, Entry, Http2, Limits, Listener, ListenerTimeouts, Protocol, Transport};
 use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::tls;
@@ -38,7 +38,10 @@ pub(super) fn listener(
         Protocol::Udp => Some("udp"),
     };
     if let Some(protocol) = foreign {
-        section.refuse_foreign(&["redirect_to_https", "tls", "trusted_proxies", "http2"], protocol);
+        section.refuse_foreign(
+            &["redirect_to_https", "tls", "trusted_proxies", "client_fin", "http2"],
+            protocol,
+        );
     }
     if protocol == Protocol::Udp {
         refuse_stream_keys(section, &["proxy_protocol"]);
@@ -55,6 +58,8 @@ pub(super) fn listener(
         _ => Some(None),
     };
     let trusted_proxies = section.get("trusted_proxies").map(|at| networks(&at)).unwrap_or_default();
+    let client_fin =
+        section.choice("client_fin", &[("cancel", ClientFin::Cancel), ("serve", ClientFin::Serve)]);
     let http2 = section.section("http2", http2);
     let limits = section.section("limits", |section| limits(&section, foreign));
     let timeouts = section.section("timeouts", |section| timeouts(&section, foreign));
@@ -66,6 +71,7 @@ pub(super) fn listener(
         tls: tls?,
         proxies: proxies?,
         trusted_proxies,
+        client_fin,
         http2: http2?,
         limits: limits?,
         timeouts: timeouts?,

@@ -157,9 +157,19 @@ pub struct Listener {
     pub proxies: Vec<IpNet>,
     /// Clients whose forwarding headers are believed and appended to.
     pub trusted_proxies: Vec<IpNet>,
+    pub client_fin: ClientFin,
     pub http2: Http2,
     pub limits: Limits,
     pub timeouts: ListenerTimeouts,
+}
+
+/// What becomes of a request whose client says that it sends nothing more (FIN) before its response has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientFin {
+    /// The client is taken to have left.
+    Cancel,
+    /// It may only have closed its own half, and gets its response.
+    Serve,
 }
 
 /// What clients speak on a listener.

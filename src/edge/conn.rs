@@ -95,6 +95,15 @@ pub(crate) enum Portion {
     Open,
 }
 
+/// How a client goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// It sends nothing more (FIN); it may still read.
+    Finished,
+    /// It is gone (RST).
+    Reset,
+}
+
 /// A client's connection.
 #[derive(Debug)]
 pub(crate) struct Conn {
@@ -103,6 +112,8 @@ pub(crate) struct Conn {
     /// Read and not yet handed on.
     arrived: Vec<u8>,
     at: usize,
+    /// The client has sent its FIN.
+    has_finished: bool,
     portion: Portion,
     chunk_data: u64,
     /// Written and not yet sent.
@@ -123,6 +134,7 @@ impl Conn {
             seat,
             arrived: Vec::new(),
             at: 0,
+            has_finished: false,
             portion: Portion::Open,
             chunk_data: 0,
             leaving: Vec::new(),
@@ -216,9 +228,26 @@ impl Conn {
         self.poll_arrival(cx, buf)
     }
 
-    /// Ready when the client has left.
-    pub(crate) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_ahead(cx).map(drop)
+    /// Ready when the client has left, or will send nothing more. To be called when its request is over: what comes
+    /// now is the next one, or its leaving.
+    pub(crate) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Departure> {
+        while !self.has_finished {
+            if self.arrived.len() - self.at >= AHEAD {
+                return Poll::Pending;
+            }
+            match ready!(self.poll_arrive(cx)) {
+                Ok(1..) => {}
+                // Of TLS this is close_notify, which a FIN follows, or not.
+                Ok(0) => match ready!(self.socket.poll_fin(cx)) {
+                    Ok(()) => self.has_finished = true,
+                    Err(_) => return Poll::Ready(Departure::Reset),
+                },
+                // A FIN without close_notify.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => self.has_finished = true,
+                Err(_) => return Poll::Ready(Departure::Reset),
+            }
+        }
+        Poll::Ready(Departure::Finished)
     }
 
     /// Writes as much of both as the socket takes, one after the other.
@@ -384,7 +413,7 @@ impl Conn {
                 buf.set_filled(before + n);
                 Poll::Ready(Ok(()))
             }
-            Portion::Exact(0) => self.poll_ahead(cx),
+            Portion::Exact(0) => Poll::Ready(Ok(())),
             Portion::Exact(left) => {
                 let room = buf.remaining().min(usize::try_from(*left).unwrap_or(usize::MAX));
                 let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
@@ -398,16 +427,6 @@ impl Conn {
                 Poll::Ready(Ok(()))
             }
         }
-    }
-
-    /// The request is complete: what comes now is the next one, or the client's leaving.
-    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.arrived.len() - self.at < AHEAD {
-            if ready!(self.poll_arrive(cx))? == 0 {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        Poll::Pending
     }
 }
 

@@ -34,7 +34,7 @@ mod worker;
 pub(crate) use buffer::Buffer;
 pub(crate) use carry::{Caller, Carried, Carry};
 pub(crate) use chunks::Chunks;
-pub(crate) use conn::{Client, Conn, Seat};
+pub(crate) use conn::{Client, Conn, Departure, Seat};
 pub(crate) use door::Door;
 pub(crate) use gate::Gate;
 pub(crate) use h2::Stream;

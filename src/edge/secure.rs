@@ -283,6 +283,22 @@ impl Secure {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 
+    /// Ready with the FIN below the session, once that is over. What comes before is for nobody.
+    pub(super) fn poll_fin(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let wire = match &mut self.stream {
+            TlsStream::Server(stream) => stream.get_mut().0,
+            TlsStream::Client(stream) => stream.get_mut().0,
+        };
+        loop {
+            let mut ignored = [0; 256];
+            let mut buf = ReadBuf::new(&mut ignored);
+            ready!(wire.poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

@@ -138,6 +138,15 @@ impl Socket {
         }
     }
 
+    /// Ready when the other side's FIN has come, after a read has brought the end of what it says: of TLS that is a
+    /// matter inside the session.
+    pub(super) fn poll_fin(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Tls(secure) => secure.poll_fin(cx),
+        }
+    }
+
     /// Appends what is there; 0 is the end.
     pub(super) fn poll_gather(
         &mut self,

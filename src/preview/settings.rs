@@ -122,6 +122,9 @@ pub(super) fn listener(plan: &Plan, listener: &plan::Listener) -> Settings {
     }
     settings.set_some("proxy_protocol.from", list(&listener.proxies));
     settings.set_some("trusted_proxies", list(&listener.trusted_proxies));
+    if listener.protocol == plan::Protocol::Http {
+        settings.set("client_fin", word(listener.client_fin));
+    }
     if let Some(tls) = &listener.tls {
         let files = |certificate: &plan::Certificate| {
             let ocsp = certificate.ocsp.as_ref().map(|ocsp| format!(" + {}", ocsp.display()));

@@ -19,9 +19,9 @@ mod udp;
 pub(crate) use refused::Reporter;
 pub(crate) use tcp::Carrier;
 
-use crate::config::plan::{self, PoolTimeouts, Probe, ServerProtocol};
+use crate::config::plan::{self, ClientFin, PoolTimeouts, Probe, ServerProtocol};
 use crate::control::Live;
-use crate::edge::{Addresses, Conn, Head, Next, Seat, Serve, Stream};
+use crate::edge::{Addresses, Conn, Departure, Head, Next, Seat, Serve, Stream};
 use crate::pool::Server;
 use crate::units::Address;
 use asked::Asked;
@@ -73,6 +73,14 @@ fn own_host(pool: &plan::Pool, address: &Address) -> String {
         Address::Inet(address) => address.to_string(),
         Address::Unix(_) => "localhost".to_owned(),
     })
+}
+
+/// Whether a request ends with its client: a FIN once the response has begun says nothing about that.
+fn is_cancelled_by(departure: Departure, client_fin: ClientFin, has_begun: bool) -> bool {
+    match departure {
+        Departure::Reset => true,
+        Departure::Finished => !has_begun && client_fin == ClientFin::Cancel,
+    }
 }
 
 /// How long an idle connection to a server is kept: its own idea of that (`Keep-Alive: timeout=5`), less what a

@@ -4,6 +4,7 @@
 mod acme;
 mod auto_out;
 mod cli;
+mod client_fin;
 mod explain;
 mod guard;
 mod h2_attacks;

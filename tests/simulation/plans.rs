@@ -165,6 +165,7 @@ fn relisten(rng: &mut Rng, plan: &mut Plan) {
             tls: None,
             proxies: Vec::new(),
             trusted_proxies: Vec::new(),
+            client_fin: plan::ClientFin::Cancel,
             http2: plan::Http2 {
                 max_concurrent_streams: 128,
                 stream_window: 65_536,

@@ -85,6 +85,15 @@ impl Client<TlsStream> {
         Self { reader: BufReader::new(stream) }
     }
 
+    /// Says within TLS that nothing more comes; the socket stays as it is.
+    pub(crate) fn say_no_more(&mut self) {
+        let stream = self.reader.get_mut();
+        stream.conn.send_close_notify();
+        while stream.conn.wants_write() {
+            stream.conn.write_tls(&mut stream.sock).expect("the other side takes what is sent");
+        }
+    }
+
     pub(crate) fn tls(&self) -> &TlsStream {
         self.reader.get_ref()
     }

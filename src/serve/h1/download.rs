@@ -53,6 +53,10 @@ impl Relay<'_> {
                         self.exchange.detail = Some("too many interim responses");
                         return Poll::Ready(Err(Why::ServerMalformed));
                     }
+                    // Looked for here too, so that a FIN that comes with the response is one before it every time.
+                    Verdict::Complete(_) if self.has_gone(cx) => {
+                        return Poll::Ready(Err(Why::ClientAborted));
+                    }
                     Verdict::Complete(form) => {
                         *kept = Some(buffer);
                         return Poll::Ready(Ok(form));
@@ -75,11 +79,7 @@ impl Relay<'_> {
                 Poll::Pending => break,
             }
         }
-        if self.is_uploaded {
-            ready!(self.conn.poll_left(cx));
-            return Poll::Ready(Err(Why::ClientAborted));
-        }
-        Poll::Pending
+        if self.has_gone(cx) { Poll::Ready(Err(Why::ClientAborted)) } else { Poll::Pending }
     }
 
     /// Judges what has come of a head, and writes it to `reply` once it is whole.
@@ -168,11 +168,7 @@ impl Relay<'_> {
                 Poll::Pending => break,
             }
         }
-        if self.is_uploaded {
-            ready!(self.conn.poll_left(cx));
-            return Poll::Ready(Err(Why::ClientAborted));
-        }
-        Poll::Pending
+        if self.has_gone(cx) { Poll::Ready(Err(Why::ClientAborted)) } else { Poll::Pending }
     }
 
     /// Takes what came of the body; what came beyond its end spoils the connection.

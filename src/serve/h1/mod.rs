@@ -14,15 +14,16 @@ use super::answer::{self, Persistence};
 use super::asked::Asked;
 use super::exchange::{Exchange, is_idempotent};
 use super::forwarding::{self, Peer};
-use super::{introduction, kept, own_host};
+use super::{introduction, is_cancelled_by, kept, own_host};
 use crate::access_log::Why;
+use crate::config::plan::ClientFin;
 use crate::edge::{Buffer, Conn, Head, Next, Seat, Socket, reach};
 use crate::proxy_header::{self, About};
 pub(super) use response::{Body as ResponseBody, Verdict, read_map};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Context;
+use std::task::{Context, Poll};
 use tracing::debug;
 
 /// Serves a request, and says what becomes of the client's connection.
@@ -228,6 +229,14 @@ impl<'a> Relay<'a> {
             true if self.conn.pending().is_empty() => Next::Close,
             _ => Next::Part,
         }
+    }
+
+    /// Whether the client, whose request is over, has gone in a way that ends its exchange.
+    fn has_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        let client_fin = self.exchange.listener.as_ref().map_or(ClientFin::Cancel, |l| l.plan.client_fin);
+        let has_begun = self.status != 0;
+        self.is_uploaded
+            && matches!(self.conn.poll_left(cx), Poll::Ready(departure) if is_cancelled_by(departure, client_fin, has_begun))
     }
 
     fn client_left(&self) -> Why {

@@ -4,9 +4,11 @@ use super::client::Client;
 use super::over_h1::{unchunk, write_name};
 use super::server::is_one_hop;
 use crate::access_log::Why;
+use crate::config::plan::ClientFin;
 use crate::edge::{Body, Buffer, Chunks, Conn, Head, Next};
 use crate::fields::{Fields, tokens};
 use crate::serve::answer::Persistence;
+use crate::serve::is_cancelled_by;
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
@@ -32,6 +34,8 @@ pub(super) struct Http1<'a> {
     conn: &'a mut Conn,
     is_http_11: bool,
     is_head_request: bool,
+    client_fin: ClientFin,
+    has_begun: bool,
     /// The connection may bring another request.
     may_go_on: bool,
     /// Of the request's body.
@@ -46,12 +50,14 @@ pub(super) struct Http1<'a> {
 }
 
 impl<'a> Http1<'a> {
-    pub(super) fn new(conn: &'a mut Conn, head: &Head) -> Self {
+    pub(super) fn new(conn: &'a mut Conn, head: &Head, client_fin: ClientFin) -> Self {
         let is_closing = conn.seat.client.door.is_closing();
         Self {
             conn,
             is_http_11: head.is_http_11(),
             is_head_request: head.method == Method::HEAD,
+            client_fin,
+            has_begun: false,
             may_go_on: !head.is_last() && !is_closing,
             chunks: (head.body() == Body::Chunked).then(Chunks::new),
             is_refused: false,
@@ -133,6 +139,7 @@ impl Client for Http1<'_> {
         };
         self.may_go_on &= self.framing != Framing::UntilClose;
         self.may_go_on &= !self.is_refused || self.conn.is_request_over();
+        self.has_begun = true;
         self.is_whole = is_over;
         write_line(status, &mut self.out);
         write_fields(&fields, &mut self.out);
@@ -195,7 +202,14 @@ impl Client for Http1<'_> {
 
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // What comes before that is the body.
-        if self.conn.is_request_over() { self.conn.poll_left(cx) } else { Poll::Pending }
+        if !self.conn.is_request_over() {
+            return Poll::Pending;
+        }
+        let departure = ready!(self.conn.poll_left(cx));
+        match is_cancelled_by(departure, self.client_fin, self.has_begun) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
     }
 
     fn cut(&mut self) {

@@ -18,7 +18,7 @@ use super::exchange::{Exchange, is_idempotent};
 use super::forwarding::{self, Peer};
 use super::{grpc, keepalive};
 use crate::access_log::Why;
-use crate::config::plan::ServerProtocol;
+use crate::config::plan::{ClientFin, ServerProtocol};
 use crate::control::Live;
 use crate::edge::{Addresses, Conn, Head, Next, Seat, Stream};
 use body::Body;
@@ -60,7 +60,8 @@ pub(super) async fn serve_h1(
 ) -> Next {
     let (seat, addresses) = (Arc::clone(&conn.seat), conn.addresses());
     let has_body = !conn.is_request_over();
-    let client = Http1::new(conn, head);
+    let client_fin = exchange.listener.as_ref().map_or(ClientFin::Cancel, |l| l.plan.client_fin);
+    let client = Http1::new(conn, head, client_fin);
     let mut relay = Relay::new(exchange, seat, addresses, client, client_h1::parts(head), has_body);
     relay.run(admitted).await;
     relay.record();
@@ -230,6 +231,10 @@ impl<C: Client> Relay<C> {
                 Poll::Ready(Ok(answer)) => {
                     self.seat.watch.touch();
                     let is_interim = answer.status.is_informational();
+                    if !is_interim && self.client.poll_left(cx).is_ready() {
+                        // One who leaves as the response comes has left before it every time.
+                        return Poll::Ready(Err(Why::ClientAborted.into()));
+                    }
                     if !is_interim {
                         return Poll::Ready(Ok(answer));
                     }

@@ -1,0 +1,161 @@
+//! Clients that close their half of the connection, with or before the response: `client_fin` says whether that cancels
+//! their requests, and the same becomes of them every time.
+
+use crate::support::app::{App, Latch, Then, say, send};
+use crate::support::balancer::{Balancer, plain};
+use crate::support::client::Client;
+use crate::support::tls::{Certificate, Shop, Speaker};
+use crate::support::wait_until;
+use std::io::Write;
+
+/// Servers that speak HTTP/1.1, and another evenkeel in front of them that is spoken HTTP/2 to.
+fn each_kind(app: &App, listener: &str, check: impl Fn(&Balancer, &str)) {
+    check(&Balancer::start(&plain(&[app.address], listener, "")), "http1");
+    let second = Balancer::start(&plain(&[app.address], "", ""));
+    check(&Balancer::start(&plain(&[second.address("web")], listener, "protocol: h2")), "h2");
+}
+
+/// Has a client send this and its FIN at once, so often that chance would show.
+fn finished(balancer: &Balancer, requests: &str) -> Vec<String> {
+    let answers = (0..60).map(|_| {
+        let mut client = balancer.client();
+        client.send(requests);
+        client.finish_sending();
+        client.to_the_end().0
+    });
+    answers.collect()
+}
+
+const GET: &str = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
+
+#[test]
+fn a_fin_before_the_response_cancels() {
+    // Later than the FIN, which comes behind the request at once.
+    let app = App::new(|_, stream| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        say(stream, "hello")
+    });
+    each_kind(&app, "", |balancer, kind| {
+        for requests in [GET, &GET.repeat(3), "GET /x HTTP/1.0\r\n\r\n"] {
+            let answers = finished(balancer, requests);
+            assert!(answers.iter().all(String::is_empty), "{kind} {requests:?}: {answers:?}");
+        }
+        balancer.wait_for_in_flight(0.0);
+        assert!(balancer.records().iter().all(|record| record["why"] == "client_aborted"), "{kind}");
+    });
+}
+
+#[test]
+fn where_it_is_to_be_served_it_is_every_time() {
+    let app = App::saying("hello");
+    each_kind(&app, "client_fin: serve", |balancer, kind| {
+        for (requests, n) in [(GET, 1), (&GET.repeat(3), 3), ("GET /x HTTP/1.0\r\n\r\n", 1)] {
+            for answer in finished(balancer, requests) {
+                assert_eq!(answer.matches("hello").count(), n, "{kind} {requests:?}: {answer:?}");
+            }
+        }
+        assert!(balancer.records().iter().all(|record| record["why"] == "ok"), "{kind}");
+    });
+}
+
+#[test]
+fn a_reset_cancels_all_the_same() {
+    let app = App::new(|_, stream| crate::support::app::wait_for_the_end(stream));
+    each_kind(&app, "client_fin: serve", |balancer, kind| {
+        let mut client = balancer.client();
+        client.send(GET);
+        balancer.wait_for_in_flight(1.0);
+        client.reset();
+        balancer.wait_for_in_flight(0.0);
+        assert_eq!(balancer.outcome("/x"), (499, "client_aborted".to_owned()), "{kind}");
+    });
+}
+
+#[test]
+fn a_body_that_a_fin_cuts_short_is_not_served() {
+    let app = App::saying("hello");
+    each_kind(&app, "client_fin: serve", |balancer, kind| {
+        let mut client = balancer.client();
+        client.send("POST /part HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
+        client.finish_sending();
+        assert_eq!(client.to_the_end().0, "", "{kind}");
+        assert_eq!(balancer.outcome("/part"), (499, "client_aborted".to_owned()), "{kind}");
+    });
+}
+
+#[test]
+fn a_response_that_has_begun_goes_on() {
+    let latch = Latch::default();
+    let held = latch.clone();
+    let app = App::new(move |_, stream| {
+        send(stream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");
+        held.wait();
+        send(stream, "5\r\nafter\r\n0\r\n\r\n")
+    });
+    let two = [Balancer::start(&plain(&[app.address], "", ""))];
+    let second = Balancer::start(&plain(&[app.address], "", ""));
+    let h2 = Balancer::start(&plain(&[second.address("web")], "", "protocol: h2"));
+    let mut clients: Vec<Client> = two.iter().chain([&h2]).map(Balancer::client).collect();
+    for client in &mut clients {
+        client.send(GET);
+        client.response_to_head();
+        assert_eq!(client.bytes(8), b"5\r\nfirst");
+        client.finish_sending();
+    }
+    // A request of the next client is served after the FINs have come.
+    for balancer in two.iter().chain([&h2]) {
+        wait_until("it is in flight", || balancer.metric("evenkeel_server_in_flight", &[]) == 1.0);
+    }
+    latch.open();
+    for mut client in clients {
+        assert!(client.to_the_end().0.contains("after"));
+    }
+}
+
+#[test]
+fn close_notify_alone_is_no_fin() {
+    let latch = Latch::default();
+    let held = latch.clone();
+    let app = App::new(move |request, stream| {
+        if request.target == "/first" {
+            held.wait();
+        }
+        say(stream, "hello")
+    });
+    let certificate = Certificate::named(&["a.example"]);
+    let shop = Shop::new(&[("a", &certificate)]);
+    each_kind(&app, &shop.tls(&["a"], ""), |balancer, kind| {
+        for speaker in [Speaker::tls12(), Speaker::tls13()] {
+            let stream = speaker.connect(balancer.address("web"), "a.example").expect("a handshake");
+            let mut client = Client::over_tls(stream);
+            client.send(GET);
+            client.say_no_more();
+            assert!(client.to_the_end().0.ends_with("hello"), "{kind}");
+        }
+        // With a FIN below it is one.
+        let stream = Speaker::new().connect(balancer.address("web"), "a.example").expect("a handshake");
+        let mut client = Client::over_tls(stream);
+        client.send("GET /first HTTP/1.1\r\nHost: a\r\n\r\n");
+        balancer.wait_for_in_flight(1.0);
+        client.say_no_more();
+        client.tls().sock.shutdown(std::net::Shutdown::Write).expect("a socket");
+        balancer.wait_for_in_flight(0.0);
+        assert_eq!(balancer.outcome("/first"), (499, "client_aborted".to_owned()), "{kind}");
+    });
+    latch.open();
+}
+
+#[test]
+fn a_fin_in_a_tunnel_ends_its_direction() {
+    let app = App::new(|_, stream| {
+        send(stream, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+        let _ = stream.write_all(b"bye");
+        Then::Close
+    });
+    let balancer = Balancer::start(&plain(&[app.address], "client_fin: cancel", ""));
+    let mut client = balancer.client();
+    client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_eq!(client.response_to_head().status, 101);
+    client.finish_sending();
+    assert_eq!(client.to_the_end().0, "bye");
+}
