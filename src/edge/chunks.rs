@@ -71,6 +71,31 @@ impl Chunks {
         }
     }
 
+    /// Takes trailers out of `bytes`: how many of them belong to the body, and how many are left of those. Nobody has
+    /// said that they are understood (RFC 9110 section 6.5.1), and what they say must not be taken for a head's.
+    pub(crate) fn take_without_trailers(&mut self, bytes: &mut [u8]) -> (usize, usize) {
+        let (mut at, mut kept) = (0, 0);
+        loop {
+            let data = self.take_data(&bytes[at..]);
+            if kept < at {
+                bytes.copy_within(at..at + data, kept);
+            }
+            (at, kept) = (at + data, kept + data);
+            let before = self.state;
+            let Some(byte) = bytes.get(at).copied() else { return (at, kept) };
+            if self.take_framing(&[byte]) == 0 {
+                return (at, kept);
+            }
+            at += 1;
+            let is_trailer = before == State::TrailerFeed
+                || matches!(self.state, State::TrailerName | State::Trailer | State::TrailerFeed);
+            if !is_trailer {
+                bytes[kept] = byte;
+                kept += 1;
+            }
+        }
+    }
+
     /// Moves the data among `bytes` to their beginning: how many of them belong to the body, and how many are data.
     pub(crate) fn strip(&mut self, bytes: &mut [u8]) -> (usize, usize) {
         let (mut at, mut kept) = (0, 0);
@@ -215,6 +240,25 @@ mod tests {
         }
         let mut more = *b"0\r\n\r\nmore";
         assert_eq!(Chunks::new().strip(&mut more), (5, 0));
+    }
+
+    #[test]
+    fn trailers_are_taken_out_wherever_they_are_cut() {
+        let bytes = b"3;x=y\r\nabc\r\n0;z\r\nX-Sum: 1\r\nHost: a\r\n\r\n";
+        for cut in 0..=bytes.len() {
+            let (mut chunks, mut left) = (Chunks::new(), Vec::new());
+            for part in [&bytes[..cut], &bytes[cut..]] {
+                let mut part = part.to_vec();
+                let (taken, kept) = chunks.take_without_trailers(&mut part);
+                assert_eq!(taken, part.len());
+                left.extend_from_slice(&part[..kept]);
+            }
+            assert_eq!((&left[..], chunks.is_over()), (&b"3;x=y\r\nabc\r\n0;z\r\n\r\n"[..], true), "{cut}");
+        }
+        let mut more = *b"0\r\nX: 1\r\n\r\nmore";
+        assert_eq!(Chunks::new().take_without_trailers(&mut more), (11, 5));
+        let mut broken = *b"3\r\nabcd\r\n";
+        assert_eq!(Chunks::new().take_without_trailers(&mut broken), (6, 6));
     }
 
     #[test]

@@ -313,15 +313,16 @@ impl Conn {
 
     /// Takes up to the allowed portion from what has arrived.
     fn take(&mut self, buf: &mut ReadBuf<'_>) {
-        let mut n = buf.remaining().min(self.arrived.len() - self.at);
-        match &mut self.portion {
-            Portion::Open => {}
+        let n = buf.remaining().min(self.arrived.len() - self.at);
+        let (n, kept) = match &mut self.portion {
+            Portion::Open => (n, n),
             Portion::Exact(left) => {
-                n = n.min(usize::try_from(*left).unwrap_or(usize::MAX));
+                let n = n.min(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= n as u64;
+                (n, n)
             }
             Portion::Chunked(chunks) => {
-                n = chunks.take(&self.arrived[self.at..self.at + n]);
+                let taken = chunks.take_without_trailers(&mut self.arrived[self.at..self.at + n]);
                 self.chunk_data = chunks.data();
                 if chunks.is_over() {
                     self.portion = Portion::Exact(0);
@@ -329,9 +330,10 @@ impl Conn {
                     // What follows is not handed on; the next read says why.
                     self.seat.watch.interrupt(Why::Malformed);
                 }
+                taken
             }
-        }
-        buf.put_slice(&self.arrived[self.at..self.at + n]);
+        };
+        buf.put_slice(&self.arrived[self.at..self.at + kept]);
         self.at += n;
         if self.at == self.arrived.len() {
             self.arrived.clear();
@@ -391,13 +393,14 @@ impl Conn {
                 }
                 Poll::Ready(Ok(()))
             }
-            Portion::Chunked(chunks) => {
+            Portion::Chunked(chunks) => loop {
                 let before = buf.filled().len();
                 ready!(self.socket.poll_read(cx, buf))?;
-                let came = &buf.filled()[before..];
-                let n = chunks.take(came);
+                let came = &mut buf.filled_mut()[before..];
+                let is_end = came.is_empty();
+                let (n, kept) = chunks.take_without_trailers(came);
                 self.chunk_data = chunks.data();
-                if !came.is_empty() {
+                if !is_end {
                     self.seat.watch.touch();
                 }
                 if chunks.is_broken() {
@@ -408,11 +411,16 @@ impl Conn {
                 if chunks.is_over() {
                     // The next request came along.
                     self.arrived.extend_from_slice(&came[n..]);
+                    buf.set_filled(before + kept);
                     self.portion = Portion::Exact(0);
+                    return Poll::Ready(Ok(()));
                 }
-                buf.set_filled(before + n);
-                Poll::Ready(Ok(()))
-            }
+                buf.set_filled(before + kept);
+                // Of trailers alone nothing is left.
+                if kept > 0 || is_end {
+                    return Poll::Ready(Ok(()));
+                }
+            },
             Portion::Exact(0) => Poll::Ready(Ok(())),
             Portion::Exact(left) => {
                 let room = buf.remaining().min(usize::try_from(*left).unwrap_or(usize::MAX));

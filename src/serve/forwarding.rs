@@ -1,10 +1,12 @@
 //! Who the client is, and what servers are told of it: X-Forwarded-For, -Proto and -Host, Forwarded
 //! (RFC 7239) and X-Request-Id; and who the client is by its certificate: Client-Cert (RFC 9440).
 //!
-//! Only a trusted proxy's word is taken and added to; anybody else's is replaced, or a client could
+//! Only a trusted proxy's word is taken and added to; anybody else's is replaced or removed, or a client could
 //! give itself any address. Of a certificate nobody's word is taken: what says so in a request ends here, whatever the
-//! listener, since a server cannot tell by which one a request came.
+//! listener, since a server cannot tell by which one a request came. Nor is any word in another spelling: application
+//! servers make one variable of `X-Forwarded-For` and `X_Forwarded_For`.
 
+use super::forwarded::{self, Element};
 use crate::edge::Client;
 use crate::fields::Fields;
 use crate::tls::Identity;
@@ -23,11 +25,15 @@ static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 static CLIENT_CERT_SUBJECT: HeaderName = HeaderName::from_static("x-client-cert-subject");
 static CLIENT_CERT_FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-fingerprint");
 
-/// The client as seen through trusted proxies: the last address of X-Forwarded-For that is not one of
-/// theirs. `None` when the peer itself is the client.
+/// The client as seen through trusted proxies: the last address of X-Forwarded-For, or of Forwarded where that is all
+/// there is, that is not one of theirs. `None` when the peer itself is the client.
 pub(super) fn real_client(peer: Option<IpAddr>, trusted: &[IpNet], fields: &impl Fields) -> Option<IpAddr> {
     if !is_trusted(peer, trusted) {
         return None;
+    }
+    if fields.first(&X_FORWARDED_FOR).is_none() {
+        let value = joined(fields, &FORWARDED)?;
+        return client_element(&forwarded::elements(&value)?, trusted)?.client;
     }
     let mut client = None;
     for value in fields.all(&X_FORWARDED_FOR).rev() {
@@ -43,8 +49,21 @@ pub(super) fn real_client(peer: Option<IpAddr>, trusted: &[IpNet], fields: &impl
     client
 }
 
+/// What the proxy says that the client came to: the last element that is not about one of ours.
+fn client_element<'a>(elements: &[Element<'a>], trusted: &[IpNet]) -> Option<Element<'a>> {
+    let mut found = None;
+    for element in elements.iter().rev() {
+        let Some(client) = element.client else { return found };
+        found = Some(*element);
+        if !trusted.iter().any(|network| network.contains(&client)) {
+            return found;
+        }
+    }
+    found
+}
+
 /// `192.0.2.7`, `192.0.2.7:80`, `2001:db8::1` or `[2001:db8::1]:80`.
-fn address(text: &str) -> Option<IpAddr> {
+pub(super) fn address(text: &str) -> Option<IpAddr> {
     text.parse::<IpAddr>()
         .ok()
         .or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|address| address.ip()))
@@ -100,17 +119,79 @@ pub(super) struct Told<'a> {
     pub(super) tell: Tell<'a>,
 }
 
-/// Whether this is a field that only we may say of a client's certificate. Names with underscores are meant too: many
-/// application servers make one variable of `Client-Cert` and `Client_Cert`.
-pub(super) fn is_about_certificate(name: &[u8]) -> bool {
-    const NAMES: [&str; 4] =
-        ["client-cert", "client-cert-chain", "x-client-cert-subject", "x-client-cert-fingerprint"];
+/// Whose word a field may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    /// It says nothing of who the client is and how it came.
+    Anybodys,
+    /// A trusted proxy's.
+    Trusted,
+    /// Ours alone: of certificates, and whatever could be taken for another field than it is.
+    Ours,
+}
+
+/// Whose word a field of this name may be.
+fn word(name: &[u8]) -> Word {
+    const CERTIFICATE: [&[u8]; 4] =
+        [b"client-cert", b"client-cert-chain", b"x-client-cert-subject", b"x-client-cert-fingerprint"];
+    const WAY: [&[u8]; 3] = [b"forwarded", b"x-forwarded", b"x-real-ip"];
+    const WAYS: &[u8] = b"x-forwarded-";
+    const ID: &[u8] = b"x-request-id";
+    const LONGEST: usize = 64;
     // Almost every field of every request ends here.
-    if !matches!(name.len(), 11 | 17 | 21 | 25) {
-        return false;
+    match name {
+        [b'c' | b'C' | b'f' | b'F', ..] => {}
+        [b'x' | b'X', b'-' | b'_', b'f' | b'F' | b'r' | b'R' | b'c' | b'C', ..] => {}
+        _ => return Word::Anybodys,
     }
-    let plain = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    NAMES.iter().any(|other| name.len() == other.len() && name.iter().map(plain).eq(other.bytes()))
+    let mut plain = [0; LONGEST];
+    let plain = &mut plain[..name.len().min(LONGEST)];
+    for (plain, byte) in plain.iter_mut().zip(name) {
+        *plain = if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    }
+    let plain = &*plain;
+    let is_respelt = name.contains(&b'_');
+    match () {
+        () if CERTIFICATE.contains(&plain) => Word::Ours,
+        () if WAY.contains(&plain) || plain.starts_with(WAYS) => match is_respelt {
+            true => Word::Ours,
+            false => Word::Trusted,
+        },
+        () if plain == ID && is_respelt => Word::Ours,
+        () => Word::Anybodys,
+    }
+}
+
+/// Takes out of a request's trailers what is said in heads: that has been said there, and some servers join them.
+pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
+    let is_told =
+        |name: &&HeaderName| word(name.as_str().as_bytes()) != Word::Anybodys || **name == X_REQUEST_ID;
+    let told: Vec<HeaderName> = trailers.keys().filter(is_told).cloned().collect();
+    for name in told {
+        trailers.remove(name);
+    }
+}
+
+/// What a server is told of a request's way, and what becomes of what the client said of it.
+#[derive(Debug)]
+pub(super) struct Telling<'a> {
+    pub(super) told: [Told<'a>; 8],
+    is_believed: bool,
+}
+
+impl Telling<'_> {
+    /// Whether a field of the client's goes on.
+    pub(super) fn keeps(&self, name: &[u8]) -> bool {
+        let is_replaced = |told: &Told<'_>| {
+            told.tell != Tell::Keep && name.eq_ignore_ascii_case(told.name.as_str().as_bytes())
+        };
+        let may_say = match word(name) {
+            Word::Anybodys => true,
+            Word::Trusted => self.is_believed,
+            Word::Ours => false,
+        };
+        may_say && !self.told.iter().any(is_replaced)
+    }
 }
 
 /// The fields of a request for `host` from `peer` that tell a server of the way it came.
@@ -120,32 +201,38 @@ pub(super) fn tell<'a>(
     peer: Peer<'a>,
     trusted: &[IpNet],
     id: &'a str,
-) -> [Told<'a>; 8] {
-    let believed = is_trusted(peer.ip, trusted);
-    let before = if believed { joined(fields, &X_FORWARDED_FOR) } else { None };
-    let forwarded_for = match (peer.ip, before) {
+) -> Telling<'a> {
+    let is_believed = is_trusted(peer.ip, trusted);
+    let before = Before::new(fields, is_believed, trusted);
+    let forwarded_for = match (peer.ip, &before.addresses) {
         // A unix socket's peer has no address to add.
-        (None, _) => Tell::Keep,
+        (None, None) => Tell::Keep,
+        (None, Some(before)) => Tell::Set(before.clone().into()),
         (Some(_), None) => Tell::Set(peer.text.into()),
         (Some(_), Some(before)) => Tell::Set(format!("{before}, {}", peer.text).into()),
     };
-    let kept = |name| believed && fields.first(name).is_some();
-    let proto = if kept(&X_FORWARDED_PROTO) { Tell::Keep } else { Tell::Set(peer.scheme().into()) };
-    let told_host = match host {
+    let kept = |name| is_believed && fields.first(name).is_some();
+    let proto = match &before.proto {
+        _ if kept(&X_FORWARDED_PROTO) => Tell::Keep,
+        Some(proto) => Tell::Set(proto.clone().into()),
+        None => Tell::Set(peer.scheme().into()),
+    };
+    let told_host = match (&before.host, host) {
         _ if kept(&X_FORWARDED_HOST) => Tell::Keep,
-        Some(host) => Tell::Set(host.into()),
-        None => Tell::Remove,
+        (Some(host), _) => Tell::Set(host.clone().into()),
+        (None, Some(host)) => Tell::Set(host.into()),
+        (None, None) => Tell::Remove,
     };
     let told = |name, title, tell| Told { name, title, tell };
     let identity = |of: fn(&'a Identity) -> &'a str| match peer.identity {
         Some(identity) => Tell::Set(of(identity).into()),
         None => Tell::Keep,
     };
-    [
+    let told = [
         told(&X_FORWARDED_FOR, "X-Forwarded-For", forwarded_for),
         told(&X_FORWARDED_PROTO, "X-Forwarded-Proto", proto),
         told(&X_FORWARDED_HOST, "X-Forwarded-Host", told_host),
-        told(&FORWARDED, "Forwarded", Tell::Set(forwarded(fields, peer, believed, host).into())),
+        told(&FORWARDED, "Forwarded", Tell::Set(forwarded_for_server(before.forwarded, peer, host).into())),
         told(&X_REQUEST_ID, "X-Request-Id", Tell::Set(id.into())),
         told(&CLIENT_CERT, "Client-Cert", identity(|identity| &identity.certificate)),
         told(&CLIENT_CERT_SUBJECT, "X-Client-Cert-Subject", identity(|identity| &identity.subject)),
@@ -154,18 +241,54 @@ pub(super) fn tell<'a>(
             "X-Client-Cert-Fingerprint",
             identity(|identity| &identity.fingerprint),
         ),
-    ]
+    ];
+    Telling { told, is_believed }
+}
+
+/// What trusted proxies have said of a request's way.
+#[derive(Debug, Default)]
+struct Before {
+    /// As X-Forwarded-For has them.
+    addresses: Option<String>,
+    /// As Forwarded has all of it.
+    forwarded: Option<String>,
+    /// Of Forwarded, for a server that looks for the other fields.
+    proto: Option<String>,
+    host: Option<String>,
+}
+
+impl Before {
+    fn new(fields: &impl Fields, is_believed: bool, trusted: &[IpNet]) -> Self {
+        if !is_believed {
+            return Self::default();
+        }
+        let addresses = joined(fields, &X_FORWARDED_FOR);
+        let forwarded = joined(fields, &FORWARDED);
+        let elements = forwarded.as_deref().and_then(forwarded::elements).unwrap_or_default();
+        let client = client_element(&elements, trusted).unwrap_or_default();
+        let proto = client.proto.filter(|proto| matches!(*proto, "http" | "https")).map(str::to_owned);
+        let host = client.host.map(str::to_owned);
+        let addresses = addresses.or_else(|| {
+            let text = |element: &Element<'_>| {
+                element.client.map_or_else(|| "unknown".to_owned(), |client| client.to_string())
+            };
+            let all: Vec<_> = elements.iter().map(text).collect();
+            (!all.is_empty()).then(|| all.join(", "))
+        });
+        Self { addresses, forwarded, proto, host }
+    }
 }
 
 /// Does so with http's map.
 pub(super) fn tell_map(headers: &mut HeaderMap, peer: Peer<'_>, trusted: &[IpNet], id: &str) {
-    let own = tell(headers, headers.text(&header::HOST), peer, trusted, id).map(|told| match told.tell {
+    let telling = tell(headers, headers.text(&header::HOST), peer, trusted, id);
+    let is_forged = |name: &&HeaderName| !telling.keeps(name.as_str().as_bytes());
+    let forged: Vec<HeaderName> = headers.keys().filter(is_forged).cloned().collect();
+    let own = telling.told.map(|told| match told.tell {
         Tell::Keep => None,
         Tell::Remove => Some((told.name, None)),
         Tell::Set(value) => Some((told.name, HeaderValue::try_from(&*value).ok())),
     });
-    let forged: Vec<HeaderName> =
-        headers.keys().filter(|name| is_about_certificate(name.as_str().as_bytes())).cloned().collect();
     for name in forged {
         headers.remove(name);
     }
@@ -179,8 +302,7 @@ pub(super) fn tell_map(headers: &mut HeaderMap, peer: Peer<'_>, trusted: &[IpNet
     }
 }
 
-fn forwarded(fields: &impl Fields, peer: Peer<'_>, believed: bool, host: Option<&str>) -> String {
-    let before = if believed { joined(fields, &FORWARDED) } else { None };
+fn forwarded_for_server(before: Option<String>, peer: Peer<'_>, host: Option<&str>) -> String {
     let mut forwarded = before.map(|before| before + ", ").unwrap_or_else(|| String::with_capacity(96));
     for part in match peer.ip {
         Some(IpAddr::V6(_)) => ["for=\"[", peer.text, "]\""],
@@ -311,20 +433,76 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_certificates_is_known_however_it_is_written() {
-        for (name, about) in [
-            ("Client-Cert", true),
-            ("CLIENT_CERT", true),
-            ("client-cert_chain", true),
-            ("X_Client_Cert-Subject", true),
-            ("x-client-cert-fingerprint", true),
-            ("Client-Certs", false),
-            ("clientXcert", false),
-            ("Content-Type", false),
-            ("", false),
+    fn a_trusted_proxy_may_speak_rfc_7239_alone() {
+        let peer = |text: &str| Some(text.parse().unwrap());
+        let chain = headers(&[
+            ("forwarded", "for=6.6.6.6;proto=http;host=x"),
+            (
+                "forwarded",
+                "for=\"198.51.100.1:80\";proto=https;host=b.example, for=10.0.0.9;proto=http;host=c",
+            ),
+        ]);
+        assert_eq!(real_client(peer("10.0.0.1"), &networks(), &chain), peer("198.51.100.1"));
+        assert_eq!(real_client(peer("192.0.2.7"), &networks(), &chain), None);
+        let hidden = headers(&[("forwarded", "for=198.51.100.1, for=_secret")]);
+        assert_eq!(real_client(peer("10.0.0.1"), &networks(), &hidden), None);
+        assert_eq!(
+            told("10.0.0.1", &[("host", "a"), ("forwarded", "for=198.51.100.1;proto=https;host=b.example")]),
+            [
+                "198.51.100.1, 10.0.0.1",
+                "https",
+                "b.example",
+                "for=198.51.100.1;proto=https;host=b.example, for=10.0.0.1;host=a;proto=http"
+            ]
+        );
+        // Where both are there, what everybody reads counts.
+        let both = headers(&[("forwarded", "for=6.6.6.6"), ("x-forwarded-for", "198.51.100.1")]);
+        assert_eq!(real_client(peer("10.0.0.1"), &networks(), &both), peer("198.51.100.1"));
+    }
+
+    #[test]
+    fn whose_word_a_field_may_be_is_known_however_it_is_written() {
+        for (name, whose) in [
+            ("Client-Cert", Word::Ours),
+            ("CLIENT_CERT", Word::Ours),
+            ("client-cert_chain", Word::Ours),
+            ("X_Client_Cert-Subject", Word::Ours),
+            ("x-client-cert-fingerprint", Word::Ours),
+            ("X-Forwarded-For", Word::Trusted),
+            ("x-forwarded-port", Word::Trusted),
+            ("X-FORWARDED-SSL", Word::Trusted),
+            ("X-Forwarded-User", Word::Trusted),
+            ("Forwarded", Word::Trusted),
+            ("X-Real-IP", Word::Trusted),
+            ("X_Forwarded_For", Word::Ours),
+            ("x-forwarded_proto", Word::Ours),
+            ("X_Real-Ip", Word::Ours),
+            ("x_request_id", Word::Ours),
+            ("X-Request-Id", Word::Anybodys),
+            ("Client-Certs", Word::Anybodys),
+            ("clientXcert", Word::Anybodys),
+            ("X-Forward", Word::Anybodys),
+            ("X-Frame-Options", Word::Anybodys),
+            ("Content-Type", Word::Anybodys),
+            ("", Word::Anybodys),
         ] {
-            assert_eq!(is_about_certificate(name.as_bytes()), about, "{name}");
+            assert_eq!(word(name.as_bytes()), whose, "{name}");
         }
+    }
+
+    #[test]
+    fn of_a_stranger_nothing_stays_that_says_who_it_is() {
+        let names =
+            ["x-forwarded-port", "x-forwarded-prefix", "x-forwarded-ssl", "x-real-ip", "x_forwarded_for"];
+        for (ip, stays) in [("192.0.2.7", 0), ("10.0.0.1", 4)] {
+            let mut headers = headers(&names.map(|name| (name, "6.6.6.6")));
+            let peer = Peer { ip: Some(ip.parse().unwrap()), text: ip, is_secure: false, identity: None };
+            tell_map(&mut headers, peer, &networks(), "r-1");
+            assert_eq!(names.iter().filter(|name| headers.contains_key(**name)).count(), stays, "{ip}");
+        }
+        let mut trailers = headers(&[("x-forwarded-for", "6.6.6.6"), ("client_cert", "x"), ("x-sum", "1")]);
+        strip_trailers(&mut trailers);
+        assert_eq!(trailers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-sum"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod answer;
 mod asked;
 mod call;
 mod exchange;
+mod forwarded;
 mod forwarding;
 mod grpc;
 mod h1;

@@ -51,6 +51,100 @@ fn an_untrusted_clients_forwarding_fields_are_replaced() {
     assert_eq!(balancer.record("/")["client"], "127.0.0.1");
 }
 
+/// As strangers send them, and what is left of them.
+const CLAIMS: [&str; 12] = [
+    "X_Forwarded_For",
+    "x-forwarded_for",
+    "X_FORWARDED_PROTO",
+    "X-Forwarded-Port",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Server",
+    "X-Forwarded-Ssl",
+    "X-Forwarded-Scheme",
+    "X-Real-IP",
+    "X_Real_IP",
+    "Client_Cert",
+    "X_Request_Id",
+];
+
+#[test]
+fn what_a_stranger_says_of_itself_reaches_no_server_in_any_spelling() {
+    let app = App::saying("hello");
+    let claims: String = CLAIMS.iter().map(|name| format!("{name}: 6.6.6.6\r\n")).collect();
+    let ask = |balancer: &Balancer, version: &str| {
+        let mut client = balancer.client();
+        client.send(format!("GET / HTTP/{version}\r\nHost: a\r\n{claims}X-End: 1\r\n\r\n"));
+        assert_eq!(client.response().status, 200);
+    };
+    let said = |what: &str| {
+        let request = app.last();
+        assert!(request.has("x-end"), "{what}");
+        let left = request.fields.into_iter().filter(|(_, value)| value.contains("6.6.6.6"));
+        left.map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    let balancer = Balancer::start(&plain(&[app.address], "", ""));
+    for version in ["1.1", "1.0"] {
+        ask(&balancer, version);
+        assert_eq!(said(version), [""; 0], "{version}");
+    }
+    let mut connection = h2::Connection::new(balancer.address("web"));
+    let names = CLAIMS.map(str::to_ascii_lowercase);
+    let mut fields =
+        vec![(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/"), ("x-end", "1")];
+    fields.extend(names.iter().map(|name| (name.as_str(), "6.6.6.6")));
+    connection.fields(1, &fields, true);
+    assert_eq!(connection.response(1).0, 200);
+    assert_eq!(said("2"), [""; 0]);
+    // A trusted proxy may speak for others, but not so that it could be mistaken.
+    let balancer = Balancer::start(&plain(&[app.address], "trusted_proxies: [127.0.0.0/8]", ""));
+    ask(&balancer, "1.1");
+    let expected = ["port", "prefix", "server", "ssl", "scheme"].map(|name| format!("x-forwarded-{name}"));
+    assert_eq!(said("trusted"), [&expected[..], &["x-real-ip".to_owned()]].concat());
+}
+
+#[test]
+fn trailers_of_a_request_reach_no_server_that_could_take_them_for_fields() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = server.local_addr().expect("an address");
+    let seen = std::thread::spawn(move || {
+        let (mut stream, _) = server.accept().expect("a connection");
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"\r\n0\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("a request");
+            bytes.push(byte[0]);
+        }
+        say(&mut stream, "ok");
+        String::from_utf8(bytes).expect("text")
+    });
+    let balancer = Balancer::start(&plain(&[address], "", ""));
+    let mut client = balancer.client();
+    client.send("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n");
+    for part in ["X-Forwarded-For: 6.6.6.6\r\n", "Client-Cert", ": x\r\nX-Sum: 1\r\n", "\r\n"] {
+        client.send(part);
+    }
+    assert_eq!(client.response().text(), "ok");
+    let request = seen.join().expect("a request");
+    assert!(request.ends_with("\r\n\r\n4\r\nbody\r\n0\r\n\r\n"), "{request}");
+}
+
+#[test]
+fn a_trusted_proxy_that_speaks_rfc_7239_alone_is_believed() {
+    let app = App::saying("hello");
+    let balancer = Balancer::start(&plain(&[app.address], "trusted_proxies: [127.0.0.0/8]", ""));
+    let mut client = balancer.client();
+    client.send(
+        "GET / HTTP/1.1\r\nHost: shop.example\r\n\
+         Forwarded: for=\"192.0.2.7:4711\";proto=https;host=outer.example\r\n\r\n",
+    );
+    assert_eq!(client.response().status, 200);
+    let request = app.last();
+    assert_eq!(request.field("x-forwarded-for"), "192.0.2.7, 127.0.0.1");
+    assert_eq!(request.field("x-forwarded-proto"), "https");
+    assert_eq!(request.field("x-forwarded-host"), "outer.example");
+    assert_eq!(balancer.record("/")["client"], "192.0.2.7");
+}
+
 #[test]
 fn a_trusted_proxys_forwarding_fields_are_kept_and_added_to() {
     let app = App::saying("hello");

@@ -160,9 +160,9 @@ impl<'a> Relay<'a> {
         let host = self.head.host().is_none().then(|| own_host(&pool.plan, server.address()));
         let peer = Peer::from(&*self.seat.client);
         let id = self.exchange.request_id.as_deref().unwrap_or_default();
-        let told = forwarding::tell(self.head, self.head.host(), peer, &listener.plan.trusted_proxies, id);
+        let telling = forwarding::tell(self.head, self.head.host(), peer, &listener.plan.trusted_proxies, id);
         self.request.reserve(1024);
-        request::write(self.head, host.as_deref(), &told, &mut self.request);
+        request::write(self.head, host.as_deref(), &telling, &mut self.request);
         if pool.plan.proxy_protocol.is_some() && !self.head.asks_for_websocket() {
             introduction::end_after_this(&mut self.request);
         }

@@ -2,7 +2,7 @@
 
 use crate::edge::Head;
 use crate::fields::{Fields, tokens};
-use crate::serve::forwarding::{Tell, Told, is_about_certificate};
+use crate::serve::forwarding::{Tell, Telling};
 use http::header;
 
 /// Fields that are about the client's own connection (RFC 9110 section 7.6.1) or its proxy (section 11.7.2).
@@ -18,7 +18,7 @@ const ONE_HOP: [&str; 7] = [
 
 /// Writes the head to `out`, with what a server is told of the request's way. Fields keep their order and the
 /// capitalization they came with. `host` is for a request that names none.
-pub(super) fn write(head: &Head, host: Option<&str>, told: &[Told<'_>], out: &mut Vec<u8>) {
+pub(super) fn write(head: &Head, host: Option<&str>, telling: &Telling<'_>, out: &mut Vec<u8>) {
     for part in [head.method.as_str(), " "] {
         out.extend_from_slice(part.as_bytes());
     }
@@ -37,7 +37,6 @@ pub(super) fn write(head: &Head, host: Option<&str>, told: &[Told<'_>], out: &mu
     let has_nominated = head.first(&header::CONNECTION).is_some();
     for (name, value) in head.fields() {
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
-        let is_ours = || told.iter().any(|told| told.tell != Tell::Keep && is(told.name.as_str()));
         let is_nominated = || {
             has_nominated
                 && tokens(head.all(&header::CONNECTION)).any(|token| token.eq_ignore_ascii_case(name))
@@ -47,16 +46,12 @@ pub(super) fn write(head: &Head, host: Option<&str>, told: &[Told<'_>], out: &mu
         };
         // Nobody waits for a 100 in HTTP/1.0 (RFC 9110 section 10.1.1).
         let is_idle_wish = !head.is_http_11() && is("expect");
-        let stays = !is_idle_wish
-            && !ONE_HOP.into_iter().any(is)
-            && !is_ours()
-            && !is_nominated()
-            && !is_about_certificate(name);
+        let stays = !is_idle_wish && !ONE_HOP.into_iter().any(is) && !is_nominated() && telling.keeps(name);
         if stays && !(head.is_absolute() && is("host")) {
             field(name, value, out);
         }
     }
-    for told in told {
+    for told in &telling.told {
         if let Tell::Set(value) = &told.tell {
             field(told.title.as_bytes(), value.as_bytes(), out);
         }

@@ -277,7 +277,9 @@ impl<C: Client> Relay<C> {
                         self.seat.watch.touch();
                     }
                     Poll::Ready(Ok(None)) => {
-                        server.finish(self.client.take_trailers());
+                        let mut trailers = self.client.take_trailers();
+                        trailers.iter_mut().for_each(forwarding::strip_trailers);
+                        server.finish(trailers);
                         self.is_put = true;
                     }
                     Poll::Ready(Err(why)) => return Err(self.seat.watch.interrupted().unwrap_or(why)),
