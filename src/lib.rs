@@ -8,6 +8,7 @@ pub mod cli;
 pub mod client_hello;
 pub mod config;
 mod control;
+mod dial;
 mod edge;
 pub mod events;
 pub mod explain;

@@ -4,7 +4,7 @@ use crate::admin::{self, Admin, Entrance};
 use crate::config::DEFAULT_SOCKET;
 use crate::config::plan::{LogFormat, LogLevel, Plan, Transport};
 use crate::control::{
-    Beside, Change, Control, Doors, Handover, Live, Loaded, OnTurn, RESERVED_FILES, Source, load,
+    Beside, Change, Control, Doors, FileBudget, Handover, Live, Loaded, OnTurn, Source, load,
 };
 use crate::edge::{self, Bound, Carry, Gate, Inherited, SocketFile, Tell, Workers};
 use crate::serve::{Carrier, Reporter, Service};
@@ -280,30 +280,31 @@ fn count_panics(live: &Arc<Live>) {
     }));
 }
 
-/// Raises the open-file limit to what `max_connections` needs, or says what it lacks. Returns how many
-/// connections there is room for.
+/// Raises the open-file limit as far as it may be raised: connections to servers are as many as there are files for. Says
+/// what `max_connections` lacks, and returns how many connections with clients there is room for.
 fn raise_file_limit(plan: &Plan) -> u32 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let wanted = u64::from(plan.process.max_connections) * 2 + RESERVED_FILES;
+    /// The kernel's own default for a process (`fs.nr_open`); more is of no use to anybody.
+    const MOST: u64 = 1 << 20;
+    let needed = FileBudget::needed(plan);
     let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(u64::MAX);
+    let most = limit.maximum.unwrap_or(u64::MAX).min(needed.max(MOST));
     let mut files = limit.current.unwrap_or(u64::MAX);
-    if files < wanted {
-        let raised = Rlimit { current: Some(wanted.min(most)), maximum: limit.maximum };
+    if files < most {
+        let raised = Rlimit { current: Some(most), maximum: limit.maximum };
         match setrlimit(Resource::Nofile, raised) {
-            Ok(()) => files = wanted.min(most),
+            Ok(()) => files = most,
             Err(error) => warn!(%error, "cannot raise the open-file limit"),
         }
     }
-    if files >= wanted {
-        return plan.process.max_connections;
+    let room = FileBudget::of(plan, files).connections;
+    if room < plan.process.max_connections {
+        warn!(
+            open_files = files,
+            needed,
+            max_connections = plan.process.max_connections,
+            "the open-file limit has room for {room} connections only; raise it with `ulimit -n` or LimitNOFILE="
+        );
     }
-    let room = u32::try_from(files.saturating_sub(RESERVED_FILES) / 2).unwrap_or(u32::MAX).max(1);
-    warn!(
-        open_files = files,
-        needed = wanted,
-        max_connections = plan.process.max_connections,
-        "the open-file limit has room for {room} connections only; raise it with `ulimit -n` or LimitNOFILE="
-    );
     room
 }

@@ -249,6 +249,7 @@ fn the_table_has_the_rooms_we_think_it_has() {
         "token",
         "memory",
         "tls",
+        "dial",
         "probe",
         "access_log",
         "metrics",

@@ -68,6 +68,8 @@ pub enum Why {
     BodyTooLarge,
     /// The listener's `limits.connections_per_client` is reached.
     ClientLimit,
+    /// Evenkeel has no file, port or memory left for a connection to a server.
+    OwnResources,
     /// The process stopped.
     Shutdown,
     /// A fault of our own.
@@ -86,7 +88,7 @@ impl Why {
     }
 
     /// In the order of their bytes.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::Ok,
         Self::Redirect,
         Self::AcmeChallenge,
@@ -118,6 +120,7 @@ impl Why {
         Self::HeadersTooLarge,
         Self::BodyTooLarge,
         Self::ClientLimit,
+        Self::OwnResources,
         Self::Shutdown,
         Self::Internal,
     ];
@@ -156,6 +159,7 @@ impl Why {
             Self::HeadersTooLarge => "headers_too_large",
             Self::BodyTooLarge => "body_too_large",
             Self::ClientLimit => "client_limit",
+            Self::OwnResources => "own_resources",
             Self::Shutdown => "shutdown",
             Self::Internal => "internal",
         }
@@ -168,7 +172,7 @@ impl Why {
             // Unlike 301 it keeps the method and the body.
             Self::Redirect => 308,
             Self::NoRoute => 404,
-            Self::AllUnhealthy | Self::AllFull | Self::NoneReady | Self::Shutdown => 503,
+            Self::AllUnhealthy | Self::AllFull | Self::NoneReady | Self::Shutdown | Self::OwnResources => 503,
             Self::AllTried
             | Self::ConnectFailed
             | Self::ServerTls

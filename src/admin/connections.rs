@@ -1,16 +1,21 @@
-//! Accepts admin connections, so few and for so short a time that no client of theirs can hurt anybody else.
+//! Accepts admin connections, so few and for so short a time that no client of theirs can hurt anybody else. When all
+//! places are taken the one that has been idle longest gives way: whoever holds them in silence keeps nobody out.
 
 use super::{Admin, Way, router};
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
-use std::time::Duration;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
 /// Connections at once, of each of the two ways.
@@ -27,55 +32,116 @@ pub(crate) enum Entrance {
     Unix(UnixListener),
 }
 
+/// What a connection is doing.
+#[derive(Debug)]
+struct Activity {
+    requests: u32,
+    /// When it was opened, or when the last request was answered.
+    idle_since: Instant,
+}
+
+/// Shared by a connection and whoever may have to end it.
+type Shared = Arc<Mutex<Activity>>;
+
+/// A request under way.
+struct Serving(Shared);
+
+impl Serving {
+    fn begin(activity: &Shared) -> Self {
+        activity.lock().unwrap_or_else(PoisonError::into_inner).requests += 1;
+        Self(Arc::clone(activity))
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let mut activity = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        activity.requests -= 1;
+        activity.idle_since = Instant::now();
+    }
+}
+
 /// Serves until the task is ended.
 pub(crate) async fn serve(entrance: Entrance, admin: Admin) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut open: Vec<(AbortHandle, Shared)> = Vec::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let activity = Arc::new(Mutex::new(Activity { requests: 0, idle_since: Instant::now() }));
         let accepted = match &entrance {
-            Entrance::Tcp(listener) => tcp(listener, &admin).await,
-            Entrance::Unix(listener) => unix(listener, &admin).await,
+            Entrance::Tcp(listener) => tcp(listener, &admin, &activity).await,
+            Entrance::Unix(listener) => unix(listener, &admin, &activity).await,
         };
-        match accepted {
-            Ok(connection) => {
-                tokio::spawn(async move {
-                    let _place = place;
-                    if tokio::time::timeout(LONGEST, connection).await.is_err() {
-                        debug!("an admin connection has lasted too long");
-                    }
-                });
-            }
+        let connection = match accepted {
+            Ok(connection) => connection,
             Err(error) => {
                 warn!(%error, "an admin connection cannot be accepted");
                 // Out of files, most likely; trying at once would only burn the processor.
                 tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
             }
+        };
+        open.retain(|(task, _)| !task.is_finished());
+        if places.available_permits() == 0
+            && let Some(idle) = idle_longest(&open)
+        {
+            open[idle].0.abort();
+            admin.live.metrics.admin_connection_evicted();
+            debug!("the admin connection that was idle longest is closed for a new one");
         }
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let task = tokio::spawn(async move {
+            let _place = place;
+            if tokio::time::timeout(LONGEST, connection).await.is_err() {
+                debug!("an admin connection has lasted too long");
+            }
+        });
+        open.push((task.abort_handle(), activity));
     }
 }
 
-type Connection = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Of connections that serve no request.
+fn idle_longest(open: &[(AbortHandle, Shared)]) -> Option<usize> {
+    let idle = open.iter().enumerate().filter_map(|(at, (_, activity))| {
+        let activity = activity.lock().unwrap_or_else(PoisonError::into_inner);
+        (activity.requests == 0).then_some((activity.idle_since, at))
+    });
+    idle.min().map(|(_, at)| at)
+}
 
-async fn tcp(listener: &TcpListener, admin: &Admin) -> io::Result<Connection> {
+type Connection = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+async fn tcp(listener: &TcpListener, admin: &Admin, activity: &Shared) -> io::Result<Connection> {
     let (stream, peer) = listener.accept().await?;
     let is_local = listener.local_addr()?.ip().is_loopback();
     let _ = stream.set_nodelay(true);
-    Ok(Box::pin(converse(stream, admin.clone(), Way::Tcp { peer, is_local })))
+    Ok(Box::pin(converse(stream, admin.clone(), Way::Tcp { peer, is_local }, Arc::clone(activity))))
 }
 
-async fn unix(listener: &UnixListener, admin: &Admin) -> io::Result<Connection> {
+async fn unix(listener: &UnixListener, admin: &Admin, activity: &Shared) -> io::Result<Connection> {
     let (stream, _) = listener.accept().await?;
     let uid = stream.peer_cred()?.uid();
-    Ok(Box::pin(converse(stream, admin.clone(), Way::Socket { uid })))
+    Ok(Box::pin(converse(stream, admin.clone(), Way::Socket { uid }, Arc::clone(activity))))
 }
 
-async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, admin: Admin, way: Way) {
-    let service = TowerToHyperService::new(router(admin, way));
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    admin: Admin,
+    way: Way,
+    activity: Shared,
+) {
+    let router = router(admin, way).layer(from_fn(move |request: Request, next: Next| {
+        let serving = Serving::begin(&activity);
+        async move {
+            let response = next.run(request).await;
+            drop(serving);
+            response
+        }
+    }));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
         .max_buf_size(64 << 10)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     if let Err(error) = connection.await {
         debug!(%error, "an admin connection ended");
     }

@@ -12,7 +12,7 @@ pub(crate) use access::Way;
 pub(crate) use connections::{Entrance, serve};
 
 use crate::control::{Change, Doors, Live, Source};
-use crate::metrics::Page;
+use crate::metrics::{Page, ServerConnections};
 use access::Bucket;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
@@ -77,7 +77,13 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, &'static str) {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
+    let servers = &admin.live.server_connections;
     let page = Page {
+        server_connections: ServerConnections {
+            open: servers.inside(),
+            limit: servers.limit(),
+            waits: servers.waits(),
+        },
         metrics: &admin.live.metrics,
         snapshot: &admin.live.snapshot(),
         listeners: &admin.doors.readings(),

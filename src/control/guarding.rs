@@ -9,7 +9,7 @@ use crate::guard::{After, Before, Limits, judge};
 use crate::history::SECONDS;
 use crate::metrics::Tally;
 use crate::operate::Overrides;
-use crate::pool::{HealthState, Membership, Operator, Pool};
+use crate::pool::{HealthState, Membership, Operator, Pool, Server};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,6 +40,7 @@ pub(super) struct Watch {
     pools: HashMap<Name, Before>,
     /// What had been counted at the reload.
     counted: Tally,
+    in_flight: HashMap<u32, u32>,
 }
 
 /// What there was before a reload, to judge it by.
@@ -47,6 +48,8 @@ pub(super) struct Baseline {
     before: Loaded,
     overrides: Arc<Overrides>,
     pools: HashMap<Name, Before>,
+    /// By server's id.
+    in_flight: HashMap<u32, u32>,
 }
 
 impl Control {
@@ -71,14 +74,16 @@ impl Control {
             (pool.name.clone(), before)
         };
         let pools = snapshot.pools().iter().map(of).collect();
-        Some(Baseline { before, overrides: self.live.overrides.load_full(), pools })
+        let servers = snapshot.pools().iter().flat_map(|pool| &pool.members).map(|member| &member.server);
+        let in_flight = servers.map(|server| (server.id(), server.in_flight())).collect();
+        Some(Baseline { before, overrides: self.live.overrides.load_full(), pools, in_flight })
     }
 
     /// Begins to watch the reload that has just been done.
     pub(super) fn watch(&mut self, guard: Guard, baseline: Baseline, actor: &str) {
         let now = Instant::now();
         let snapshot = self.live.snapshot();
-        let Baseline { before, overrides, pools } = baseline;
+        let Baseline { before, overrides, pools, in_flight } = baseline;
         info!(generation = snapshot.generation, time = ?guard.time, "watching the reload");
         self.watch = Some(Watch {
             begun: now,
@@ -90,6 +95,7 @@ impl Control {
             overrides,
             pools,
             counted: self.live.metrics.tally(&snapshot),
+            in_flight,
             guard,
         });
         self.tell_guard(GuardState::Watching, None);
@@ -207,7 +213,7 @@ fn find_worse(live: &Live, watch: &Watch, is_over: bool) -> Option<String> {
             connect_failures: since.connect_failures,
             unanswered: since.unanswered,
             answered: since.answers > 0,
-            waiting: since.in_flight.saturating_sub(watch.counted.in_flight(&pool.name)),
+            waiting: waiting(pool, &watch.in_flight),
             elapsed: watch.begun.elapsed(),
             up,
             probing,
@@ -216,6 +222,14 @@ fn find_worse(live: &Live, watch: &Watch, is_over: bool) -> Option<String> {
         let worse = judge(watch.pools.get(&pool.name), &after, &watch.guard.limits, is_over)?;
         Some(format!("pools.{}: {worse}", pool.name))
     })
+}
+
+/// What a pool's servers have in flight beyond what each had before the reload.
+fn waiting(pool: &Pool, before: &HashMap<u32, u32>) -> u32 {
+    let more = |server: &Server| {
+        server.in_flight().saturating_sub(before.get(&server.id()).copied().unwrap_or_default())
+    };
+    pool.members.iter().map(|member| more(&member.server)).sum()
 }
 
 /// Servers that are healthy, that are not decided on, and all of them, as far as nobody keeps them out.

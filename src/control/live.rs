@@ -7,6 +7,7 @@ use crate::acme::Board;
 use crate::api::Receipt;
 use crate::api::receipt::Guarding;
 use crate::config::plan::Name;
+use crate::edge::Gate;
 use crate::history::History;
 use crate::metrics::{Metrics, Sums};
 use crate::operate::Overrides;
@@ -38,6 +39,8 @@ pub(crate) struct Live {
     pub(crate) last_upgrade_failure: ArcSwapOption<String>,
     /// The reload that is being watched, or the last that was.
     pub(crate) guard: ArcSwapOption<Guarding>,
+    /// Connections to servers, of which there may be as many as there are files for.
+    pub(crate) server_connections: Arc<Gate>,
     sums: Mutex<Sums>,
     pools: Mutex<History<Name>>,
     /// By id.
@@ -60,6 +63,7 @@ impl Live {
             upgrading: AtomicBool::new(false),
             last_upgrade_failure: ArcSwapOption::empty(),
             guard: ArcSwapOption::empty(),
+            server_connections: Gate::new(u32::MAX),
             sums: Mutex::default(),
             pools: Mutex::default(),
             servers: Mutex::default(),

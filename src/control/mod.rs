@@ -3,6 +3,7 @@
 //! leaves everything as it was.
 
 mod book;
+mod files;
 mod guarding;
 mod handover;
 mod listening;
@@ -15,13 +16,14 @@ mod reload;
 mod upgrade;
 
 pub(crate) use book::Entry;
+pub(crate) use files::FileBudget;
 pub(crate) use guarding::Guard;
 pub(crate) use handover::Handover;
 pub(crate) use live::Live;
 pub(crate) use operate::{NotDone, Operation, Wish};
 pub(crate) use preview::{Draft, preview};
 pub(crate) use probing::Turned;
-pub(crate) use reload::{Loaded, RESERVED_FILES, Source, load};
+pub(crate) use reload::{Loaded, Source, load};
 
 use crate::access_log::Why;
 use crate::acme::Keeping;

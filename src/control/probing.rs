@@ -153,6 +153,11 @@ impl Task {
         if let Some(failure) = &failure {
             debug!(pool = %server.pool(), server = %server.name(), reason = %failure, "probe failed");
         }
+        if let Some(failure) = failure.as_ref().filter(|failure| failure.is_our_own()) {
+            error!(pool = %server.pool(), server = %server.name(), reason = %failure,
+                "cannot probe; this is no result");
+            return;
+        }
         let Some(transition) = server.observe(failure.is_none(), &self.rule, now) else { return };
         series.turned(transition.to);
         if transition.to == HealthState::Up {

@@ -1,7 +1,7 @@
 //! One reload, from the file's text to the followers' orders.
 
 use super::receipt::{cause, log_taken};
-use super::{Asked, Control, Entry};
+use super::{Asked, Control, Entry, FileBudget};
 use crate::access_log::Output;
 use crate::acme::{self, Material as AcmeMaterial};
 use crate::api::{Kind, Outcome, Receipt};
@@ -228,7 +228,10 @@ impl Control {
         if let Some(output) = access_log {
             self.live.access_log.configure(output);
         }
-        self.gate.set_limit(next.plan.process.max_connections.min(self.file_limit()));
+        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let budget = FileBudget::of(&next.plan, files.unwrap_or(u64::MAX));
+        self.gate.set_limit(budget.connections);
+        self.live.server_connections.set_limit(budget.server_connections);
         self.set_doors(&next, opened, terminations);
         self.managed = managed;
         self.keeping.follow(&next.plan, acme, &self.live.metrics.acme);
@@ -347,14 +350,6 @@ impl Control {
         self.live.metrics.acme.keeps(names);
     }
 
-    /// As many connections as the open-file limit has room for: each takes one file, and one more
-    /// towards a server.
-    fn file_limit(&self) -> u32 {
-        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        let room = files.map_or(u64::MAX, |files| files.saturating_sub(RESERVED_FILES) / 2);
-        u32::try_from(room).unwrap_or(u32::MAX).max(1)
-    }
-
     pub(super) fn reopen_logs(&self) {
         self.live.book.reopen();
         let plan = Arc::clone(&self.live.snapshot().plan);
@@ -379,9 +374,6 @@ pub(super) fn originations(
     };
     next.pools().iter().zip(materials).map(of).collect()
 }
-
-/// Files kept for listeners, probes, logs and the admin endpoint.
-pub(crate) const RESERVED_FILES: u64 = 512;
 
 /// The names that authorities are asked for.
 fn acme_names(snapshot: &Snapshot) -> impl Iterator<Item = &Name> {

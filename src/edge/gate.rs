@@ -16,6 +16,8 @@ pub(crate) struct Gate {
     left: Notify,
     /// How often someone had to wait.
     waits: AtomicU64,
+    /// How many wait now.
+    waiting: AtomicU32,
 }
 
 impl Gate {
@@ -25,6 +27,7 @@ impl Gate {
             limit: AtomicU32::new(limit),
             left: Notify::new(),
             waits: AtomicU64::new(0),
+            waiting: AtomicU32::new(0),
         })
     }
 
@@ -37,8 +40,17 @@ impl Gate {
         self.inside.load(Relaxed)
     }
 
+    pub(crate) fn limit(&self) -> u32 {
+        self.limit.load(Relaxed)
+    }
+
     pub(crate) fn waits(&self) -> u64 {
         self.waits.load(Relaxed)
+    }
+
+    /// How many wait now.
+    pub(crate) fn waiting(&self) -> u32 {
+        self.waiting.load(Relaxed)
     }
 
     /// Goes in whatever the limit is.
@@ -61,6 +73,8 @@ impl Gate {
             return pass;
         }
         self.waits.fetch_add(1, Relaxed);
+        self.waiting.fetch_add(1, Relaxed);
+        let _waiting = Waiting(self);
         loop {
             let left = self.left.notified();
             tokio::pin!(left);
@@ -74,9 +88,25 @@ impl Gate {
     }
 }
 
+/// One that waits, until it is inside or has given up.
+struct Waiting<'a>(&'a Gate);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
+    }
+}
+
 /// One inside; leaves when dropped.
 #[derive(Debug)]
 pub(crate) struct Pass(Arc<Gate>);
+
+impl Pass {
+    /// Whether somebody waits to go in.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.0.waiting() > 0
+    }
+}
 
 impl Drop for Pass {
     fn drop(&mut self) {

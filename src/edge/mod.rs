@@ -36,14 +36,14 @@ pub(crate) use carry::{Caller, Carried, Carry};
 pub(crate) use chunks::Chunks;
 pub(crate) use conn::{Client, Conn, Departure, Seat};
 pub(crate) use door::Door;
-pub(crate) use gate::Gate;
+pub(crate) use gate::{Gate, Pass};
 pub(crate) use h2::Stream;
 #[cfg(test)]
 pub(crate) use head::sample_head;
 pub(crate) use head::{Body, Head};
 pub(crate) use inherited::{Inherited, READY};
 pub(crate) use listen::{Bound, SocketFile, bind};
-pub(crate) use reach::reach;
+pub(crate) use reach::{Secured, Unreached, reach};
 pub(crate) use relay::{Duplex, Relay};
 pub(crate) use socket::Socket;
 pub(crate) use watch::Watched;

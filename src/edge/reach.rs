@@ -1,8 +1,10 @@
 //! Opens connections to servers: the socket, a PROXY header if there is one, TLS if the pool has it, within one limit.
 
+use super::gate::Pass;
 use super::secure;
 use super::socket::Socket;
 use crate::access_log::Why;
+use crate::dial::own_resource;
 use crate::units::Address;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -16,9 +18,17 @@ pub(crate) enum Unreached {
     #[error("no connection within {0:?}")]
     Timeout(Duration),
     #[error("{0}")]
-    Connect(#[from] io::Error),
+    Connect(io::Error),
     #[error("TLS: {0}")]
     Tls(io::Error),
+    #[error("out of {0}")]
+    OwnResources(&'static str),
+}
+
+impl From<io::Error> for Unreached {
+    fn from(error: io::Error) -> Self {
+        own_resource(&error).map_or(Self::Connect(error), Self::OwnResources)
+    }
 }
 
 impl Unreached {
@@ -27,6 +37,7 @@ impl Unreached {
             Self::Timeout(_) => Why::ConnectTimeout,
             Self::Connect(_) => Why::ConnectFailed,
             Self::Tls(_) => Why::ServerTls,
+            Self::OwnResources(_) => Why::OwnResources,
         }
     }
 
@@ -34,6 +45,7 @@ impl Unreached {
     pub(crate) fn detail(&self) -> Option<&'static str> {
         match self {
             Self::Tls(error) => Some(secure::server_failure(error)),
+            Self::OwnResources(what) => Some(what),
             Self::Timeout(_) | Self::Connect(_) => None,
         }
     }
@@ -42,18 +54,19 @@ impl Unreached {
 /// How a connection to a server is secured, and whom the server must prove to be.
 pub(crate) type Secured = (Arc<ClientConfig>, ServerName<'static>);
 
-/// Opens a connection to a server. `introduction` goes first.
+/// Opens a connection to a server. `introduction` goes first; `pass` is its place among those that there may be.
 ///
 /// # Errors
 /// What the kernel or TLS says, or that `within` has passed.
 pub(crate) async fn reach(
     address: &Address,
+    pass: Pass,
     within: Duration,
     introduction: Option<&[u8]>,
     secured: Option<Secured>,
 ) -> Result<Socket, Unreached> {
     let reaching = async {
-        let mut socket = Socket::connect(address).await?;
+        let mut socket = Socket::connect(address, pass).await?;
         // A new socket takes much more than this.
         if let Some(bytes) = introduction
             && socket.try_write(bytes)? != bytes.len()

@@ -143,7 +143,7 @@ impl<S: Serve> Reception<S> {
         match shaken {
             Ok(Shaken { mut socket, is_resumed, identity }) => {
                 counts.count(if is_resumed { Handshake::Resumed } else { Handshake::Full });
-                if let Socket::Tls(secure) = &mut socket
+                if let Some(secure) = socket.secure_mut()
                     && secure.is_challenge()
                 {
                     secure.say_the_end();

@@ -375,7 +375,7 @@ mod tests {
             got
         };
         let relay = async {
-            let (mut near, mut far) = (Socket::Unix(near), Socket::Unix(far));
+            let (mut near, mut far) = (Socket::from(near), Socket::from(far));
             let mut duplex = Duplex::new((b"first".to_vec(), 0), (Vec::new(), 0));
             let watch = Watch::new(1);
             let why = poll_fn(|cx| duplex.poll(&mut near, &mut far, &watch, cx)).await;

@@ -130,7 +130,7 @@ pub(super) async fn handshake(
         }
         trouble(Why::ClientCertificate, detail)
     })?;
-    let socket = Socket::Tls(Box::new(Secure { stream: stream.into(), is_cut: false }));
+    let socket = Socket::from(Secure { stream: stream.into(), is_cut: false });
     Ok(Shaken { socket, is_resumed, identity })
 }
 
@@ -141,7 +141,7 @@ pub(super) async fn originate(
     name: ServerName<'static>,
 ) -> io::Result<Socket> {
     let stream = TlsConnector::from(config).connect(name, socket).await?;
-    Ok(Socket::Tls(Box::new(Secure { stream: stream.into(), is_cut: false })))
+    Ok(Socket::from(Secure { stream: stream.into(), is_cut: false }))
 }
 
 /// What the log says of a failed handshake with a server.

@@ -3,7 +3,9 @@
 //! Readiness is asked of the runtime first, and a read or write that falls short tells it that nothing is left:
 //! a byte back and forth costs one read and one write for each direction, and no look in vain.
 
+use super::gate::Pass;
 use super::secure::Secure;
+use crate::dial::{self, Dialed};
 use crate::units::Address;
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice};
@@ -30,11 +32,37 @@ pub(super) fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 
 /// A stream socket.
 #[derive(Debug)]
-pub(crate) enum Socket {
+pub(crate) struct Socket {
+    kind: Kind,
+    /// Of a connection to a server: its place among those that there may be.
+    pass: Option<Pass>,
+}
+
+#[derive(Debug)]
+enum Kind {
     Tcp(TcpStream),
     Unix(UnixStream),
     /// A connection whose TLS ends here, a client's or one to a server.
     Tls(Box<Secure>),
+}
+
+impl From<TcpStream> for Socket {
+    fn from(socket: TcpStream) -> Self {
+        Self { kind: Kind::Tcp(socket), pass: None }
+    }
+}
+
+impl From<UnixStream> for Socket {
+    fn from(socket: UnixStream) -> Self {
+        Self { kind: Kind::Unix(socket), pass: None }
+    }
+}
+
+impl From<Secure> for Socket {
+    /// What is below has the pass.
+    fn from(secure: Secure) -> Self {
+        Self { kind: Kind::Tls(Box::new(secure)), pass: None }
+    }
 }
 
 impl Socket {
@@ -42,43 +70,57 @@ impl Socket {
     ///
     /// # Errors
     /// What the kernel says.
-    pub(super) async fn connect(address: &Address) -> io::Result<Self> {
-        match address {
-            Address::Inet(address) => {
-                let socket = TcpStream::connect(address).await?;
-                socket.set_nodelay(true)?;
-                Ok(Self::Tcp(socket))
-            }
-            Address::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
+    pub(super) async fn connect(address: &Address, pass: Pass) -> io::Result<Self> {
+        let kind = match dial::connect(address).await? {
+            Dialed::Inet(socket) => Kind::Tcp(socket),
+            Dialed::Unix(socket) => Kind::Unix(socket),
+        };
+        Ok(Self { kind, pass: Some(pass) })
+    }
+
+    /// Whether somebody waits for the place of this connection to a server.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        match (&self.pass, &self.kind) {
+            (Some(pass), _) => pass.is_waited_for(),
+            (None, Kind::Tls(secure)) => secure.wire().is_waited_for(),
+            (None, _) => false,
+        }
+    }
+
+    /// What TLS there is, if it ends here.
+    pub(super) fn secure_mut(&mut self) -> Option<&mut Secure> {
+        match &mut self.kind {
+            Kind::Tls(secure) => Some(secure),
+            Kind::Tcp(_) | Kind::Unix(_) => None,
         }
     }
 
     /// Whether the two ends have agreed on HTTP/2 (ALPN).
     pub(crate) fn speaks_h2(&self) -> bool {
-        match self {
-            Self::Tls(secure) => secure.speaks_h2(),
-            Self::Tcp(_) | Self::Unix(_) => false,
+        match &self.kind {
+            Kind::Tls(secure) => secure.speaks_h2(),
+            Kind::Tcp(_) | Kind::Unix(_) => false,
         }
     }
 
     pub(super) fn fd(&self) -> RawFd {
-        match self {
-            Self::Tcp(socket) => socket.as_raw_fd(),
-            Self::Unix(socket) => socket.as_raw_fd(),
-            Self::Tls(secure) => secure.wire().fd(),
+        match &self.kind {
+            Kind::Tcp(socket) => socket.as_raw_fd(),
+            Kind::Unix(socket) => socket.as_raw_fd(),
+            Kind::Tls(secure) => secure.wire().fd(),
         }
     }
 
     /// Whether the kernel's bytes are those that are passed on, so that splice(2) may move them.
     pub(crate) fn is_plain(&self) -> bool {
-        !matches!(self, Self::Tls(_))
+        !matches!(self.kind, Kind::Tls(_))
     }
 
     /// The TLS version, if there is TLS.
     pub(super) fn tls(&self) -> Option<&'static str> {
-        match self {
-            Self::Tls(secure) => Some(secure.version()),
-            Self::Tcp(_) | Self::Unix(_) => None,
+        match &self.kind {
+            Kind::Tls(secure) => Some(secure.version()),
+            Kind::Tcp(_) | Kind::Unix(_) => None,
         }
     }
 
@@ -86,11 +128,11 @@ impl Socket {
     /// of nothing.
     pub(crate) fn is_quiet(&mut self) -> bool {
         let mut byte = [0];
-        let read = match self {
-            Self::Tcp(socket) => socket.try_read(&mut byte),
-            Self::Unix(socket) => socket.try_read(&mut byte),
+        let read = match &mut self.kind {
+            Kind::Tcp(socket) => socket.try_read(&mut byte),
+            Kind::Unix(socket) => socket.try_read(&mut byte),
             // New session tickets are no news: reading them brings nothing.
-            Self::Tls(secure) => {
+            Kind::Tls(secure) => {
                 let mut cx = Context::from_waker(std::task::Waker::noop());
                 return secure.poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending();
             }
@@ -99,15 +141,15 @@ impl Socket {
     }
 
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => socket.try_write(bytes),
-            Self::Unix(socket) => socket.try_write(bytes),
-            Self::Tls(secure) => secure.try_write(bytes),
+        match &mut self.kind {
+            Kind::Tcp(socket) => socket.try_write(bytes),
+            Kind::Unix(socket) => socket.try_write(bytes),
+            Kind::Tls(secure) => secure.try_write(bytes),
         }
     }
 
     pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
-        if let Self::Tls(secure) = self {
+        if let Kind::Tls(secure) = &mut self.kind {
             secure.say_the_end();
         }
         socket2::SockRef::from(&*self).shutdown(std::net::Shutdown::Write)
@@ -115,15 +157,15 @@ impl Socket {
 
     /// Sends what was written and not sent. The kernel does so by itself.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
-            Self::Tls(secure) => secure.poll_flush(cx),
+        match &mut self.kind {
+            Kind::Tcp(_) | Kind::Unix(_) => Poll::Ready(Ok(())),
+            Kind::Tls(secure) => secure.poll_flush(cx),
         }
     }
 
     /// The last word on a connection that ends as it should; a TLS client tells by it that it has everything.
     pub(super) fn part(&mut self) {
-        if let Self::Tls(secure) = self {
+        if let Kind::Tls(secure) = &mut self.kind {
             secure.say_the_end();
         }
     }
@@ -131,19 +173,19 @@ impl Socket {
     /// A read that fills less than `buf` tells the runtime that nothing is left, so the next one waits
     /// without asking the kernel (unlike `try_read`).
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
-            Self::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
-            Self::Tls(secure) => secure.poll_read(cx, buf),
+        match &mut self.kind {
+            Kind::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
+            Kind::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
+            Kind::Tls(secure) => secure.poll_read(cx, buf),
         }
     }
 
     /// Ready when the other side's FIN has come, after a read has brought the end of what it says: of TLS that is a
     /// matter inside the session.
     pub(super) fn poll_fin(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
-            Self::Tls(secure) => secure.poll_fin(cx),
+        match &mut self.kind {
+            Kind::Tcp(_) | Kind::Unix(_) => Poll::Ready(Ok(())),
+            Kind::Tls(secure) => secure.poll_fin(cx),
         }
     }
 
@@ -162,10 +204,10 @@ impl Socket {
     }
 
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
-            Self::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
-            Self::Tls(secure) => secure.poll_write(cx, bytes),
+        match &mut self.kind {
+            Kind::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Kind::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Kind::Tls(secure) => secure.poll_write(cx, bytes),
         }
     }
 
@@ -174,10 +216,10 @@ impl Socket {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, parts),
-            Self::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, parts),
-            Self::Tls(secure) => secure.poll_write_parts(cx, parts),
+        match &mut self.kind {
+            Kind::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, parts),
+            Kind::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, parts),
+            Kind::Tls(secure) => secure.poll_write_parts(cx, parts),
         }
     }
 
@@ -190,10 +232,10 @@ impl Socket {
     }
 
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
-            Self::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
-            Self::Tls(secure) => secure.poll_shutdown(cx),
+        match &mut self.kind {
+            Kind::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Kind::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+            Kind::Tls(secure) => secure.poll_shutdown(cx),
         }
     }
 
@@ -205,19 +247,19 @@ impl Socket {
         mut io: impl FnMut() -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
         loop {
-            let ready = match (self, interest.is_readable()) {
-                (Self::Tcp(socket), true) => socket.poll_read_ready(cx),
-                (Self::Tcp(socket), false) => socket.poll_write_ready(cx),
-                (Self::Unix(socket), true) => socket.poll_read_ready(cx),
-                (Self::Unix(socket), false) => socket.poll_write_ready(cx),
+            let ready = match (&self.kind, interest.is_readable()) {
+                (Kind::Tcp(socket), true) => socket.poll_read_ready(cx),
+                (Kind::Tcp(socket), false) => socket.poll_write_ready(cx),
+                (Kind::Unix(socket), true) => socket.poll_read_ready(cx),
+                (Kind::Unix(socket), false) => socket.poll_write_ready(cx),
                 // See `is_plain`.
-                (Self::Tls(_), _) => return Poll::Ready(Err(ErrorKind::Unsupported.into())),
+                (Kind::Tls(_), _) => return Poll::Ready(Err(ErrorKind::Unsupported.into())),
             };
             std::task::ready!(ready)?;
-            let done = match self {
-                Self::Tcp(socket) => socket.try_io(interest, &mut io),
-                Self::Unix(socket) => socket.try_io(interest, &mut io),
-                Self::Tls(_) => Err(ErrorKind::Unsupported.into()),
+            let done = match &self.kind {
+                Kind::Tcp(socket) => socket.try_io(interest, &mut io),
+                Kind::Unix(socket) => socket.try_io(interest, &mut io),
+                Kind::Tls(_) => Err(ErrorKind::Unsupported.into()),
             };
             match done {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -228,16 +270,16 @@ impl Socket {
 
     /// What the client connected to; `None` for a unix socket.
     pub(crate) fn local_address(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(socket) => socket.local_addr().ok(),
-            Self::Unix(_) => None,
-            Self::Tls(secure) => secure.wire().local_address(),
+        match &self.kind {
+            Kind::Tcp(socket) => socket.local_addr().ok(),
+            Kind::Unix(_) => None,
+            Kind::Tls(secure) => secure.wire().local_address(),
         }
     }
 
     /// Has the other side see a reset instead of an end when the socket is closed: what it got is not all.
     pub(crate) fn end_with_reset(&mut self) {
-        if let Self::Tls(secure) = self {
+        if let Kind::Tls(secure) = &mut self.kind {
             secure.cut();
         }
         // A socket that is gone already needs no reset.
@@ -247,10 +289,10 @@ impl Socket {
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(socket) => socket.as_fd(),
-            Self::Unix(socket) => socket.as_fd(),
-            Self::Tls(secure) => secure.wire().as_fd(),
+        match &self.kind {
+            Kind::Tcp(socket) => socket.as_fd(),
+            Kind::Unix(socket) => socket.as_fd(),
+            Kind::Tls(secure) => secure.wire().as_fd(),
         }
     }
 }

@@ -257,10 +257,10 @@ impl Listening {
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, Option<SocketAddr>)>> {
         match self {
             Self::Tcp(listener) => {
-                listener.poll_accept(cx).map_ok(|(socket, peer)| (Socket::Tcp(socket), Some(peer)))
+                listener.poll_accept(cx).map_ok(|(socket, peer)| (Socket::from(socket), Some(peer)))
             }
             Self::Unix(listener) => {
-                listener.poll_accept(cx).map_ok(|(socket, _)| (Socket::Unix(socket), None))
+                listener.poll_accept(cx).map_ok(|(socket, _)| (Socket::from(socket), None))
             }
         }
     }

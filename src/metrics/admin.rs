@@ -47,5 +47,10 @@ pub(super) fn families(page: &Page<'_>) -> Vec<MetricFamily> {
         "Times that operators' states could not be written to or read from admin.state_file.",
     );
     state.add(&[], metrics.failed_state_files.load(Relaxed) as f64);
-    [requests, events, lost, state].into_iter().filter_map(Family::finish).collect()
+    let mut evicted = Family::counter(
+        "evenkeel_admin_connections_evicted_total",
+        "Idle connections to the admin endpoint that were closed because all places were taken.",
+    );
+    evicted.add(&[], metrics.admin_evictions.load(Relaxed) as f64);
+    [requests, evicted, events, lost, state].into_iter().filter_map(Family::finish).collect()
 }

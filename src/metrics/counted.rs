@@ -82,11 +82,6 @@ impl Metrics {
 }
 
 impl Tally {
-    /// What a pool's servers had in flight.
-    pub fn in_flight(&self, pool: &Name) -> u32 {
-        self.pools.get(pool).copied().unwrap_or_default()
-    }
-
     /// What was counted after `before` of the pools and servers that there are now.
     pub fn since(&self, before: &Self) -> Grown {
         let resting = |in_flight: &u32| Counted { in_flight: *in_flight, ..Counted::default() };

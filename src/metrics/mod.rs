@@ -15,7 +15,7 @@ mod udp;
 pub use acme::{Acme, AcmeResult};
 pub use counted::{Sums, Tally};
 pub use http2::{Abuse, AbuseReading, Abuses};
-pub use scrape::{ListenerReading, Page};
+pub use scrape::{ListenerReading, Page, ServerConnections};
 pub use tcp::TcpSeries;
 pub use tls::{Handshake, HandshakeReading, Handshakes};
 pub use udp::{DropReading, Dropped, Drops, UdpSeries};
@@ -49,6 +49,7 @@ pub struct Metrics {
     failed_upgrades: AtomicU64,
     failed_state_files: AtomicU64,
     admin_requests: admin::AdminRequests,
+    admin_evictions: AtomicU64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -311,6 +312,11 @@ impl Metrics {
 
     pub fn admin_request(&self, over_socket: bool, status: u16) {
         self.admin_requests.count(over_socket, status);
+    }
+
+    /// An admin connection was closed for another one.
+    pub fn admin_connection_evicted(&self) {
+        self.admin_evictions.fetch_add(1, Relaxed);
     }
 
     pub fn state_file_failed(&self) {

@@ -36,6 +36,16 @@ pub struct ListenerReading {
     pub staples: Vec<(String, i64)>,
 }
 
+/// Connections to servers, over all pools.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ServerConnections {
+    pub open: u32,
+    /// What there are files for.
+    pub limit: u32,
+    /// How often one was waited for.
+    pub waits: u64,
+}
+
 /// What is needed to write the page.
 #[derive(Debug)]
 pub struct Page<'a> {
@@ -43,6 +53,7 @@ pub struct Page<'a> {
     pub snapshot: &'a Snapshot,
     pub listeners: &'a [ListenerReading],
     pub access_log_dropped: u64,
+    pub server_connections: ServerConnections,
     /// Events of the ledger by kind.
     pub events: &'a [(&'static str, u64)],
     /// Events that the ledger's file has not got.
@@ -142,6 +153,7 @@ impl Page<'_> {
         families.extend(super::http2::family(self.listeners));
         families.extend(self.pools());
         families.extend(self.servers());
+        families.extend(self.server_connections());
         families.extend(super::admin::families(self));
         families.extend(self.process());
         let mut page = Vec::new();
@@ -366,6 +378,26 @@ impl Page<'_> {
             .into_iter()
             .filter_map(Family::finish)
             .collect()
+    }
+
+    fn server_connections(&self) -> Vec<MetricFamily> {
+        let ServerConnections { open, limit, waits } = self.server_connections;
+        let mut is_open = Family::gauge(
+            "evenkeel_server_connections",
+            "Connections to servers that are open or being opened, idle ones included.",
+        );
+        is_open.add(&[], f64::from(open));
+        let mut most = Family::gauge(
+            "evenkeel_server_connections_limit",
+            "As many connections to servers as the open-file limit has room for.",
+        );
+        most.add(&[], f64::from(limit));
+        let mut waited = Family::counter(
+            "evenkeel_server_connection_waits_total",
+            "How often a request or connection waited for a place among the connections to servers.",
+        );
+        waited.add(&[], waits as f64);
+        [is_open, most, waited].into_iter().filter_map(Family::finish).collect()
     }
 
     fn process(&self) -> Vec<MetricFamily> {

@@ -3,6 +3,7 @@
 
 use super::{Failure, Steps};
 use crate::api::probe::StepKind;
+use crate::dial::{Dialed, connect};
 use crate::units::Address;
 use async_trait::async_trait;
 use pingora::connectors::L4Connect;
@@ -18,7 +19,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 /// Any kind of connection.
@@ -28,35 +28,22 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Wire for T {}
 /// How a connection is secured, and whom the server must prove to be.
 pub(super) type Secured = (Arc<ClientConfig>, ServerName<'static>);
 
-/// A connection that has been opened.
-enum Opened {
-    Inet(TcpStream),
-    Unix(UnixStream),
-}
-
 /// Opens a connection and sends `introduction`.
-async fn open(address: &Address, introduction: &[u8], steps: &Steps) -> io::Result<Opened> {
+async fn open(address: &Address, introduction: &[u8], steps: &Steps) -> io::Result<Dialed> {
     steps.begin(StepKind::Connect);
-    let mut opened = match address {
-        Address::Inet(address) => {
-            let socket = TcpStream::connect(address).await?;
-            socket.set_nodelay(true)?;
-            if let Ok(from) = socket.local_addr() {
-                steps.found(|| format!("to {address} from {from}"));
-            }
-            Opened::Inet(socket)
-        }
-        Address::Unix(path) => {
-            let socket = UnixStream::connect(path).await?;
-            steps.found(|| format!("to {}", path.display()));
-            Opened::Unix(socket)
-        }
-    };
+    let mut opened = connect(address).await?;
+    steps.found(|| match &opened {
+        Dialed::Inet(socket) => match socket.local_addr() {
+            Ok(from) => format!("to {address} from {from}"),
+            Err(_) => format!("to {address}"),
+        },
+        Dialed::Unix(_) => format!("to {}", address.to_string().trim_start_matches("unix:")),
+    });
     if !introduction.is_empty() {
         steps.begin(StepKind::ProxyHeader);
         match &mut opened {
-            Opened::Inet(socket) => socket.write_all(introduction).await?,
-            Opened::Unix(socket) => socket.write_all(introduction).await?,
+            Dialed::Inet(socket) => socket.write_all(introduction).await?,
+            Dialed::Unix(socket) => socket.write_all(introduction).await?,
         }
         steps.found(|| told(introduction));
     }
@@ -78,8 +65,8 @@ pub(super) async fn dial(
     steps: &Steps,
 ) -> io::Result<Box<dyn Wire>> {
     Ok(match open(address, introduction.unwrap_or_default(), steps).await? {
-        Opened::Inet(socket) => Box::new(socket),
-        Opened::Unix(socket) => Box::new(socket),
+        Dialed::Inet(socket) => Box::new(socket),
+        Dialed::Unix(socket) => Box::new(socket),
     })
 }
 
@@ -91,7 +78,7 @@ pub(super) async fn dial_secured(
     steps: &Steps,
 ) -> std::result::Result<Box<dyn Wire>, Failure> {
     match secured {
-        None => dial(address, introduction, steps).await.map_err(|error| Failure::Connect(error.to_string())),
+        None => dial(address, introduction, steps).await.map_err(Failure::from),
         Some(secured) => shake_hands(address, introduction, secured, steps).await,
     }
 }
@@ -103,8 +90,7 @@ async fn shake_hands(
     (config, name): Secured,
     steps: &Steps,
 ) -> std::result::Result<Box<dyn Wire>, Failure> {
-    let wire =
-        dial(address, introduction, steps).await.map_err(|error| Failure::Connect(error.to_string()))?;
+    let wire = dial(address, introduction, steps).await.map_err(Failure::from)?;
     let needs_h2 = *config.alpn_protocols == [b"h2"];
     steps.begin(StepKind::Tls);
     steps.found(|| format!("expects {}", name.to_str()));
@@ -137,9 +123,11 @@ impl L4Connect for Dial {
         let Some(secured) = &self.secured else {
             let opened = open(&address, &self.introduction, &self.steps).await;
             return match opened {
-                Ok(Opened::Inet(socket)) => Ok(Stream::from(socket)),
-                Ok(Opened::Unix(socket)) => Ok(Stream::from(socket)),
-                Err(error) => Err(Error::because(ErrorType::ConnectError, "cannot connect", error)),
+                Ok(Dialed::Inet(socket)) => Ok(Stream::from(socket)),
+                Ok(Dialed::Unix(socket)) => Ok(Stream::from(socket)),
+                Err(error) => {
+                    Err(Error::because(ErrorType::ConnectError, "cannot connect", Failure::from(error)))
+                }
             };
         };
         let wire = shake_hands(&address, Some(&self.introduction), secured.clone(), &self.steps).await;
@@ -150,27 +138,27 @@ impl L4Connect for Dial {
             };
             Error::because(kind, "cannot connect", failure)
         })?;
-        Ok(Stream::from(VirtualSocketStream::new(Box::new(Dialed(wire)))))
+        Ok(Stream::from(VirtualSocketStream::new(Box::new(AsSocket(wire)))))
     }
 }
 
 /// A secured connection, as the engine takes it.
-struct Dialed(Box<dyn Wire>);
+struct AsSocket(Box<dyn Wire>);
 
-impl fmt::Debug for Dialed {
+impl fmt::Debug for AsSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Dialed")
+        f.write_str("AsSocket")
     }
 }
 
-impl VirtualSocket for Dialed {
+impl VirtualSocket for AsSocket {
     /// What there is to set was set when it was opened.
     fn set_socket_option(&self, _: VirtualSockOpt) -> io::Result<()> {
         Ok(())
     }
 }
 
-impl AsyncRead for Dialed {
+impl AsyncRead for AsSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -180,7 +168,7 @@ impl AsyncRead for Dialed {
     }
 }
 
-impl AsyncWrite for Dialed {
+impl AsyncWrite for AsSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut *self.0).poll_write(cx, bytes)
     }

@@ -20,11 +20,13 @@ pub use tls::TlsCheck;
 pub use udp::UdpCheck;
 
 use crate::config::plan;
+use crate::dial::own_resource;
 use crate::origination::InForce;
 use crate::proxy_header::{self, About};
 use crate::units::Address;
 use async_trait::async_trait;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +67,9 @@ pub enum Failure {
     /// Both as they are printed, with escapes.
     #[error("reply does not contain \"{expected}\"; it begins \"{found}\"")]
     Bytes { expected: String, found: String },
+    /// Evenkeel lacks what a connection needs; the server has nothing to do with it.
+    #[error("evenkeel is out of {0}")]
+    OwnResources(&'static str),
     /// The probe itself came to grief, by a fault of ours.
     #[error("the probe ended by a fault of evenkeel's: {0}")]
     Internal(String),
@@ -82,8 +87,21 @@ impl Failure {
             Self::Reply { .. } | Self::Bytes { .. } => "reply",
             Self::Tls(_) => "tls",
             Self::Grpc(_) => "grpc",
+            Self::OwnResources(_) => "own_resources",
             Self::Internal(_) => "internal",
         }
+    }
+
+    /// Whether it says nothing of the server.
+    pub fn is_our_own(&self) -> bool {
+        matches!(self, Self::OwnResources(_) | Self::Internal(_))
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// Of opening a connection.
+    fn from(error: io::Error) -> Self {
+        own_resource(&error).map_or_else(|| Self::Connect(error.to_string()), Self::OwnResources)
     }
 }
 

@@ -80,9 +80,7 @@ impl Probe for TlsCheck {
         let name = self.server_name(address)?;
         let judge: Arc<dyn ServerCertVerifier> = Arc::clone(&self.seen) as _;
         let config = steps.watching(&config, &judge);
-        let wire = dial(address, self.introduction.as_deref(), steps)
-            .await
-            .map_err(|error| Failure::Connect(error.to_string()))?;
+        let wire = dial(address, self.introduction.as_deref(), steps).await.map_err(Failure::from)?;
         steps.begin(StepKind::Tls);
         steps.found(|| format!("expects {}", name.to_str()));
         let shaken: io::Result<_> = TlsConnector::from(config).connect(name, wire).await;

@@ -31,7 +31,7 @@ impl UdpCheck {
 #[async_trait]
 impl Probe for UdpCheck {
     async fn check(&self, address: &Address, steps: &Steps) -> Result<(), Failure> {
-        let refused = |error: io::Error| Failure::Connect(error.to_string());
+        let refused = Failure::from;
         let Address::Inet(address) = address else {
             return Err(Failure::Connect("a unix socket takes no UDP".to_owned()));
         };

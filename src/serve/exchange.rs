@@ -42,7 +42,7 @@ pub(super) struct Destination {
 /// One request.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    live: Arc<Live>,
+    pub(super) live: Arc<Live>,
     /// Of the snapshot it sees: whose listener leads to its routes, pools and servers.
     generation: u64,
     pub(super) seat: Option<Arc<Seat>>,
@@ -326,7 +326,10 @@ impl Exchange {
     /// After a connection could not be opened: whether another server is tried. Nothing was sent, so any
     /// method may be.
     pub(super) fn connect_failed(&mut self, why: Why) -> bool {
-        let retry = self.pool().is_some_and(|pool| pool.plan.retries.on.connect) && self.try_elsewhere();
+        // What we lack ourselves no other server has.
+        let retry = why != Why::OwnResources
+            && self.pool().is_some_and(|pool| pool.plan.retries.on.connect)
+            && self.try_elsewhere();
         if let Some(destination) = &mut self.destination {
             if retry {
                 destination.pool.stats.count_retry(RetryReason::Connect);

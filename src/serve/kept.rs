@@ -23,8 +23,16 @@ pub(super) fn take(key: Key) -> Option<Socket> {
     KEPT.with_borrow_mut(|kept| kept.take(key, Instant::now(), Socket::is_quiet))
 }
 
-/// Keeps a connection for as long as `within`.
+/// Closes the connection that would have been kept the shortest; whether there was one.
+pub(super) fn evict() -> bool {
+    KEPT.with_borrow_mut(Kept::evict)
+}
+
+/// Keeps a connection for as long as `within`, unless somebody waits for its place.
 pub(super) fn put(key: Key, socket: Socket, within: Duration) {
+    if socket.is_waited_for() {
+        return;
+    }
     KEPT.with_borrow_mut(|kept| kept.put(key, socket, Instant::now() + within));
 }
 
@@ -73,6 +81,15 @@ impl<S> Kept<S> {
         }
     }
 
+    fn evict(&mut self) -> bool {
+        let first = |idle: &Vec<(S, Instant)>| idle.first().map(|(_, until)| *until);
+        let oldest = self.idle.iter_mut().filter(|(_, idle)| !idle.is_empty());
+        let Some((_, idle)) = oldest.min_by_key(|(_, idle)| first(idle)) else { return false };
+        idle.remove(0);
+        self.count -= 1;
+        true
+    }
+
     fn sweep(&mut self, now: Instant, is_quiet: impl Fn(&mut S) -> bool) {
         self.idle.retain(|_, idle| {
             idle.retain_mut(|(socket, until)| now < *until && is_quiet(socket));
@@ -113,6 +130,18 @@ mod tests {
         }
         kept.sweep(now + Duration::from_secs(4), |n| *n % 2 == 0);
         assert_eq!((kept.idle.keys().copied().collect::<Vec<_>>(), kept.count), (vec![(0, 0)], 2));
+    }
+
+    #[test]
+    fn the_oldest_gives_way() {
+        let now = Instant::now();
+        let mut kept = Kept::default();
+        for (server, n) in [(1, 5), (1, 6), (2, 3), (2, 9)] {
+            kept.put((server, 0), n, now + Duration::from_secs(n));
+        }
+        assert!(kept.evict() && kept.evict() && kept.count == 2);
+        assert_eq!((kept.take((1, 0), now, |_| true), kept.take((2, 0), now, |_| true)), (Some(6), Some(9)));
+        assert!(!kept.evict());
     }
 
     #[test]

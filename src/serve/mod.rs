@@ -4,6 +4,7 @@
 mod answer;
 mod asked;
 mod call;
+mod dial;
 mod exchange;
 mod forwarded;
 mod forwarding;

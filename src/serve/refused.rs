@@ -68,6 +68,7 @@ impl Tell for Reporter {
 
     fn tick(&self) {
         self.0.access_log.flush();
+        super::dial::give_way(&self.0.server_connections);
         super::kept::sweep();
         super::shared::sweep();
     }

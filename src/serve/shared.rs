@@ -133,6 +133,17 @@ pub(super) fn take(key: Key, keepalive: Duration) -> Option<Lent> {
     })
 }
 
+/// Closes a connection that has no requests; whether there was one.
+pub(super) fn evict() -> bool {
+    SHARED.with_borrow_mut(|shared| {
+        let is_idle = |connection: &Connection| connection.state.streams.load(Relaxed) == 0;
+        shared.connections.values_mut().any(|connections| {
+            let idle = connections.iter().position(is_idle);
+            idle.map(|at| connections.remove(at)).is_some()
+        })
+    })
+}
+
 /// Who is to open a connection.
 pub(super) enum Turn {
     /// Whoever has this; it tells the others.

@@ -2,10 +2,11 @@
 //! bytes pass.
 
 use super::call::Call;
+use super::dial::dial;
 use crate::access_log::Why;
 use crate::client_hello::Hello;
 use crate::control::Live;
-use crate::edge::{Caller, Carried, Carry, Relay, Socket, Watched, reach};
+use crate::edge::{Caller, Carried, Carry, Relay, Socket, Watched};
 use crate::metrics::Routed;
 use crate::pool::{Pool, Query, RetryReason, Tried};
 use crate::proxy_header::{self, About};
@@ -62,7 +63,7 @@ async fn open(live: Arc<Live>, mut call: Call, caller: Caller) -> Option<Box<Lin
                 let about = About::client(source, destination.or_else(|| socket.local_address()));
                 proxy_header::write(version, about)
             });
-            let server = connect(&mut call, &pool, &watch, introduction.as_deref()).await;
+            let server = connect(&live, &mut call, &pool, &watch, introduction.as_deref()).await;
             server.map(|server| (pool, server, introduction))
         }
         Err(why) => Err(why),
@@ -117,6 +118,7 @@ fn find_pool(live: &Live, call: &mut Call, hello: Option<Hello>) -> Result<Arc<P
 /// Opens a connection to one server after the other, as the pool allows. None has seen a byte, so none of this
 /// is charged to the retry budget.
 async fn connect(
+    live: &Live,
     call: &mut Call,
     pool: &Pool,
     watch: &Watched,
@@ -146,7 +148,7 @@ async fn connect(
             .map(|origination| (Arc::clone(&origination.raw), origination.server_name(server.address())));
         // Before TLS it goes in plain text; otherwise it goes with the client's first bytes.
         let introduction = introduction.filter(|_| secured.is_some());
-        let connecting = reach(server.address(), pool.plan.timeouts.connect, introduction, secured);
+        let connecting = dial(live, server.address(), pool.plan.timeouts.connect, introduction, secured);
         let error = match watch.heed(connecting).await? {
             Ok(socket) => {
                 call.connect = Some(started.elapsed());
@@ -154,7 +156,9 @@ async fn connect(
             }
             Err(error) => error,
         };
-        let retry = retries.on.connect && call.tries <= retries.max;
+        // What we lack ourselves no other server has.
+        let is_theirs = error.why() != Why::OwnResources;
+        let retry = is_theirs && retries.on.connect && call.tries <= retries.max;
         debug!(pool = %pool.name, server = %server.name(), %error, retry, "cannot connect");
         let why = error.why();
         if !retry {

@@ -4,6 +4,7 @@ use super::call::Call;
 use super::tcp::Carrier;
 use crate::access_log::Why;
 use crate::control::Live;
+use crate::dial::own_resource;
 use crate::edge::Carried;
 use crate::edge::udp::{self, Host, Led, Newcomer, Session};
 use crate::metrics::{Routed, UdpSeries};
@@ -81,6 +82,11 @@ fn open(call: &mut Call<UdpSeries>, pool: &Pool) -> Result<(UdpSocket, u32, Sock
             Ok(socket) => return Ok((socket, server.id(), address)),
             Err(error) => error,
         };
+        // What we lack ourselves no other server has.
+        if let Some(what) = own_resource(&error) {
+            call.detail = Some(what);
+            return Err(Why::OwnResources);
+        }
         let retry = pool.plan.retries.on.connect && call.tries <= pool.plan.retries.max;
         debug!(pool = %pool.name, server = %server.name(), %error, retry, "cannot open a socket to it");
         if !retry {

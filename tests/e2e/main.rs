@@ -6,6 +6,7 @@ mod auto_out;
 mod cli;
 mod client_fin;
 mod explain;
+mod files;
 mod guard;
 mod h2_attacks;
 mod h2_exchange;

@@ -12,12 +12,13 @@ mod upload;
 
 use super::answer::{self, Persistence};
 use super::asked::Asked;
+use super::dial::dial;
 use super::exchange::{Exchange, is_idempotent};
 use super::forwarding::{self, Peer};
 use super::{introduction, is_cancelled_by, kept, own_host};
 use crate::access_log::Why;
 use crate::config::plan::ClientFin;
-use crate::edge::{Buffer, Conn, Head, Next, Seat, Socket, reach};
+use crate::edge::{Buffer, Conn, Head, Next, Seat, Socket};
 use crate::proxy_header::{self, About};
 pub(super) use response::{Body as ResponseBody, Verdict, read_map};
 use std::future::poll_fn;
@@ -202,7 +203,7 @@ impl<'a> Relay<'a> {
         let secured = origination
             .map(|origination| (Arc::clone(&origination.http), origination.server_name(server.address())));
         let limit = pool.plan.timeouts.connect;
-        let reaching = reach(server.address(), limit, introduction.as_deref(), secured);
+        let reaching = dial(&self.exchange.live, server.address(), limit, introduction.as_deref(), secured);
         match self.seat.watch.heed(reaching).await? {
             Ok(socket) => {
                 self.server = Some(socket);

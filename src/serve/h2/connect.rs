@@ -7,9 +7,10 @@ use super::over_h2::OverH2;
 use super::server::Server;
 use crate::access_log::Why;
 use crate::config::plan::ServerProtocol;
-use crate::edge::{Socket, reach};
+use crate::edge::Socket;
 use crate::origination::Origination;
 use crate::proxy_header::{self, About};
+use crate::serve::dial::dial;
 use crate::serve::{keepalive, kept, own_host, shared};
 use http::{HeaderValue, header};
 use std::sync::Arc;
@@ -156,7 +157,8 @@ impl<C: Client> Relay<C> {
             (Arc::clone(config), origination.server_name(server.address()))
         });
         let limit = pool.plan.timeouts.connect;
-        let reaching = reach(server.address(), limit, purpose.introduction.as_deref(), secured);
+        let reaching =
+            dial(&self.exchange.live, server.address(), limit, purpose.introduction.as_deref(), secured);
         self.seat.watch.heed(reaching).await?.map_err(|error| {
             debug!(pool = %server.pool(), server = %server.name(), %error, "cannot connect");
             self.exchange.detail = error.detail();

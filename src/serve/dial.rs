@@ -1,0 +1,50 @@
+//! Opens connections to servers within what the process has files for: where none is left idle ones give way, and whoever
+//! needs one waits for it.
+
+use super::{kept, shared};
+use crate::control::Live;
+use crate::edge::{Gate, Pass, Secured, Socket, Unreached, reach};
+use crate::units::Address;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Opens a connection to a server. `introduction` goes first. Waiting for a place counts against `within` too.
+///
+/// # Errors
+/// What the kernel or TLS says, or that `within` has passed.
+pub(super) async fn dial(
+    live: &Live,
+    address: &Address,
+    within: Duration,
+    introduction: Option<&[u8]>,
+    secured: Option<Secured>,
+) -> Result<Socket, Unreached> {
+    let limit = &live.server_connections;
+    let Some(pass) = limit.try_enter().or_else(|| make_place(limit)) else {
+        let since = Instant::now();
+        let pass = tokio::time::timeout(within, limit.enter()).await;
+        let pass = pass.map_err(|_| Unreached::OwnResources("connections to servers"))?;
+        let left = within.saturating_sub(since.elapsed());
+        return reach(address, pass, left, introduction, secured).await;
+    };
+    reach(address, pass, within, introduction, secured).await
+}
+
+/// Closes a connection of this core that is idle and takes its place.
+fn make_place(limit: &Arc<Gate>) -> Option<Pass> {
+    while kept::evict() || shared::evict() {
+        if let Some(pass) = limit.try_enter() {
+            return Some(pass);
+        }
+    }
+    None
+}
+
+/// Closes idle connections of this core for whoever waits for a place, on whichever.
+pub(super) fn give_way(limit: &Gate) {
+    for _ in 0..limit.waiting() {
+        if !kept::evict() && !shared::evict() {
+            return;
+        }
+    }
+}
