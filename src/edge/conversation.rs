@@ -3,6 +3,7 @@
 
 use super::chunks::Chunks;
 use super::conn::{Conn, Portion};
+use super::date::date;
 use super::door::Door;
 use super::head::{self, Body, Form, Refusal, Verdict};
 use super::{Head, Next, Serve, Tell, Trouble, h2, refusal_text};
@@ -12,7 +13,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// After a refusal the client may still be sending: closing at once would reset the connection
 /// and take our answer with it. So we read on, this long and this much.
@@ -139,10 +140,12 @@ async fn refuse(mut conn: Box<Conn>, status: u16) {
     let body = refusal_text(status);
     let hsts = conn.seat.client.hsts().map(|value| format!("Strict-Transport-Security: {value}\r\n"));
     let hsts = hsts.unwrap_or_default();
+    let date = date(SystemTime::now());
     let answer = format!(
-        "HTTP/1.1 {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{hsts}Connection: close\r\n\r\n{body}",
+        "HTTP/1.1 {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{hsts}Date: {}\r\nConnection: close\r\n\r\n{body}",
         body.trim_end(),
-        body.len()
+        body.len(),
+        date.to_str().unwrap_or_default()
     );
     // It fits any send buffer; a client that does not even take that has no use for it.
     if conn.socket_mut().try_write(answer.as_bytes()).is_ok() {

@@ -5,6 +5,7 @@
 //! streams are gone already (CVE-2023-44487), and what is to be done when the judge of frames has had enough.
 
 use super::conn::{Client, Conn, Portion, Seat};
+use super::date::date;
 use super::door::Door;
 use super::frames::Tally;
 use super::h2_head;
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::request::Parts;
-use http::{Method, Response, header};
+use http::{HeaderValue, Method, Response, header};
 use pingora::protocols::Stream as PingoraStream;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options, handshake};
 use pingora::server::ShutdownWatch;
@@ -27,7 +28,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -385,8 +386,12 @@ fn refuse(mut stream: Stream, refusal: Refusal, client: &Client, tell: &dyn Tell
         .status(status)
         .header(header::CONTENT_TYPE, "text/plain")
         .header(header::CONTENT_LENGTH, text.len())
+        .header(header::DATE, date(SystemTime::now()))
         .body(());
-    let Ok(answer) = answer else { return };
+    let Ok(mut answer) = answer else { return };
+    if let Some(hsts) = client.hsts().and_then(|hsts| HeaderValue::try_from(hsts).ok()) {
+        answer.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
+    }
     // A client that has gone meanwhile needs no answer.
     if let Ok(mut body) = stream.respond.send_response(answer, is_head)
         && !is_head

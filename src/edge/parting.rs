@@ -1,10 +1,11 @@
 //! The end of a connection that is refused before its protocol begins. The client may still be sending: closing at once
 //! would reset the connection, and take our last words with it.
 
+use super::date::date;
 use super::socket::{Socket, with_scratch};
 use std::future::poll_fn;
 use std::task::{Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::io::ReadBuf;
 
 /// So long and so much is read of what nobody wants.
@@ -15,8 +16,9 @@ const LINGER_BYTES: usize = 256 * 1024;
 pub(super) async fn answer_plain_http(mut socket: Socket) {
     const BODY: &str = "400 Bad Request\nThis port speaks TLS: ask with https://\n";
     let answer = format!(
-        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{BODY}",
-        BODY.len()
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nDate: {}\r\nConnection: close\r\n\r\n{BODY}",
+        BODY.len(),
+        date(SystemTime::now()).to_str().unwrap_or_default()
     );
     // It fits any send buffer; a client that does not even take that has no use for it.
     if socket.try_write(answer.as_bytes()).is_ok() {

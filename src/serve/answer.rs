@@ -1,7 +1,9 @@
 //! Answers of our own, as HTTP/1.1 and HTTP/2 have them.
 
 use crate::access_log::Why;
+use crate::edge::date;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use std::time::SystemTime;
 
 /// The text that goes with a status.
 pub(super) fn body(status: u16) -> String {
@@ -21,11 +23,12 @@ pub(super) struct Said<'a> {
 }
 
 /// The fields of an answer whose body has this length.
-pub(super) fn fields(status: u16, said: Said<'_>, length: usize) -> HeaderMap {
+pub(super) fn fields(status: u16, said: Said<'_>, length: usize, now: SystemTime) -> HeaderMap {
     let mut fields = HeaderMap::with_capacity(8);
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.insert(header::DATE, date(now));
     for (name, value) in [(header::LOCATION, said.location), (header::STRICT_TRANSPORT_SECURITY, said.hsts)] {
         if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
             fields.insert(name, value);
@@ -55,12 +58,15 @@ impl Persistence {
         }
     }
 
-    /// The field that says so.
-    pub(super) fn field(self) -> &'static str {
-        match self {
-            Self::Stays => "",
-            Self::StaysOpenly => "Connection: keep-alive\r\n",
-            Self::Ends => "Connection: close\r\n",
+    /// The field that says so, of a response that has an Upgrade field or not.
+    pub(super) fn field(self, has_upgrade: bool) -> &'static str {
+        match (self, has_upgrade) {
+            (Self::Stays, false) => "",
+            (Self::Stays, true) => "Connection: Upgrade\r\n",
+            (Self::StaysOpenly, false) => "Connection: keep-alive\r\n",
+            (Self::StaysOpenly, true) => "Connection: keep-alive, Upgrade\r\n",
+            (Self::Ends, false) => "Connection: close\r\n",
+            (Self::Ends, true) => "Connection: close, Upgrade\r\n",
         }
     }
 }
@@ -71,6 +77,7 @@ pub(super) fn write(
     said: Said<'_>,
     head_request: bool,
     persistence: Persistence,
+    now: SystemTime,
     out: &mut Vec<u8>,
 ) -> u64 {
     let status = why.status();
@@ -80,11 +87,12 @@ pub(super) fn write(
     let retry = if status == 503 { "Retry-After: 1\r\n" } else { "" };
     let location = said.location.map(|location| format!("Location: {location}\r\n")).unwrap_or_default();
     let hsts = said.hsts.map(|value| format!("Strict-Transport-Security: {value}\r\n")).unwrap_or_default();
-    let connection = persistence.field();
+    let connection = persistence.field(false);
     let sent = if head_request { "" } else { body };
     let answer = format!(
         "HTTP/1.1 {line}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\
-         Cache-Control: no-store\r\n{location}{retry}{hsts}{connection}\r\n{sent}"
+         Cache-Control: no-store\r\n{location}{retry}{hsts}Date: {}\r\n{connection}\r\n{sent}",
+        date(now).to_str().unwrap_or_default()
     );
     out.extend_from_slice(answer.as_bytes());
     sent.len() as u64
@@ -93,19 +101,21 @@ pub(super) fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::UNIX_EPOCH;
 
     #[test]
     fn an_answer_says_what_it_is_and_whether_to_try_again() {
         let mut out = Vec::new();
-        assert_eq!(write(Why::AllFull, Said::default(), false, Persistence::Ends, &mut out), 24);
+        assert_eq!(write(Why::AllFull, Said::default(), false, Persistence::Ends, UNIX_EPOCH, &mut out), 24);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 24\r\n\
-             Cache-Control: no-store\r\nRetry-After: 1\r\nConnection: close\r\n\r\n503 Service Unavailable\n"
+             Cache-Control: no-store\r\nRetry-After: 1\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nConnection: close\r\n\r\n503 Service Unavailable\n"
         );
         let mut out = Vec::new();
         let said = Said { hsts: Some("max-age=1"), ..Said::default() };
-        assert_eq!(write(Why::NoRoute, said, true, Persistence::Stays, &mut out), 0);
-        assert!(out.ends_with(b"no-store\r\nStrict-Transport-Security: max-age=1\r\n\r\n"));
+        assert_eq!(write(Why::NoRoute, said, true, Persistence::Stays, UNIX_EPOCH, &mut out), 0);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("no-store\r\nStrict-Transport-Security: max-age=1\r\nDate: "));
     }
 }

@@ -113,13 +113,13 @@ fn heads_come_through_in_their_order_and_with_their_capitals() {
             stream.read_exact(&mut byte).expect("a head");
             head.push(byte[0]);
         }
-        send(&mut stream, "HTTP/1.1 200 Fine\r\nX-b: 1\r\nx-A: 2\r\nContent-LENGTH: 0\r\n\r\n");
+        send(&mut stream, "HTTP/1.1 200 Fine\r\nX-b: 1\r\nx-A: 2\r\ndate: x\r\nContent-LENGTH: 0\r\n\r\n");
         String::from_utf8(head).expect("text")
     });
     let balancer = Balancer::start(&plain(&[address], "", ""));
     let mut client: Client = balancer.client();
     client.send("GET /%7Ea?b=%20 HTTP/1.1\r\nhOST: a\r\nX-b: 1\r\nx-A: 2\r\nAccept:  */*\r\n\r\n");
-    let expected = "HTTP/1.1 200 Fine\r\nX-b: 1\r\nx-A: 2\r\nContent-LENGTH: 0\r\n\r\n";
+    let expected = "HTTP/1.1 200 Fine\r\nX-b: 1\r\nx-A: 2\r\ndate: x\r\nContent-LENGTH: 0\r\n\r\n";
     assert_eq!(String::from_utf8(client.bytes(expected.len())).expect("text"), expected);
     let head = seen.join().expect("a head");
     let own = "GET /%7Ea?b=%20 HTTP/1.1\r\nhOST: a\r\nX-b: 1\r\nx-A: 2\r\nAccept: */*\r\nX-Forwarded-For: 127.0.0.1\r\n";

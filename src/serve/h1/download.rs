@@ -7,6 +7,7 @@ use crate::edge::{Buffer, Chunks, Duplex, Next};
 use crate::serve::{keepalive, kept};
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
 
 /// Bytes of interim responses that may wait for a client that does not read.
 const MOST_INTERIM: usize = 64 * 1024;
@@ -87,8 +88,10 @@ impl Relay<'_> {
         let head_request = self.head.method == http::Method::HEAD;
         let websocket = self.head.asks_for_websocket();
         let hsts = self.exchange.hsts();
-        let (is_http_11, may_go_on) = (self.head.is_http_11(), self.may_go_on());
-        let to = To { head_request, websocket, is_http_11, may_go_on, hsts };
+        // Whatever is still to come of the request has no taker then.
+        let may_go_on = self.may_go_on() && self.conn.is_request_over();
+        let (is_http_11, now) = (self.head.is_http_11(), SystemTime::now());
+        let to = To { head_request, websocket, is_http_11, may_go_on, hsts, now };
         self.final_head = self.reply.len();
         let verdict = response::read(buffer.data(), to, &mut self.reply);
         match &verdict {

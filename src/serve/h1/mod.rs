@@ -20,11 +20,12 @@ use crate::access_log::Why;
 use crate::config::plan::ClientFin;
 use crate::edge::{Buffer, Conn, Head, Next, Seat, Socket};
 use crate::proxy_header::{self, About};
-pub(super) use response::{Body as ResponseBody, Verdict, read_map};
+pub(super) use response::{Body as ResponseBody, Verdict, names_upgrades, read_map};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 use tracing::debug;
 
 /// Serves a request, and says what becomes of the client's connection.
@@ -264,7 +265,14 @@ impl<'a> Relay<'a> {
             self.may_go_on() && self.conn.is_request_over() && self.seat.watch.interrupted().is_none();
         let head_request = self.head.method == http::Method::HEAD;
         let persistence = Persistence::of(go_on, self.head.is_http_11());
-        self.bytes_out = answer::write(why, self.exchange.said(), head_request, persistence, &mut self.reply);
+        self.bytes_out = answer::write(
+            why,
+            self.exchange.said(),
+            head_request,
+            persistence,
+            SystemTime::now(),
+            &mut self.reply,
+        );
         if self.flush_reply(&mut cx).is_err() || self.replied < self.reply.len() {
             return Next::Close;
         }

@@ -1,18 +1,16 @@
 //! A server's response head: judged as strictly as a client's request, and written as the client gets it.
 
 use super::request::field;
-use crate::edge::Chunks;
+use crate::edge::{Chunks, date};
 use crate::fields::{has_token, tokens};
 use crate::serve::answer::Persistence;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use httparse::{Error, Header, ParserConfig, Response, Status};
 use std::mem::MaybeUninit;
+use std::time::SystemTime;
 
 /// As many fields as a request may have.
 const MAX_FIELDS: usize = 256;
-
-/// Fields that are about the server's own connection (RFC 9110 section 7.6.1).
-const ONE_HOP: [&str; 3] = ["connection", "keep-alive", "proxy-connection"];
 
 /// How a response's body ends (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +68,8 @@ pub(super) struct To<'a> {
     pub(super) may_go_on: bool,
     /// The value of Strict-Transport-Security, unless the server says that itself.
     pub(super) hsts: Option<&'a str>,
+    /// For its Date, unless the server says that itself.
+    pub(super) now: SystemTime,
 }
 
 /// Judges a head, and writes it to `out` as the client gets it. Fields keep their order and the capitalization
@@ -91,31 +91,40 @@ pub(super) fn read(bytes: &[u8], to: To<'_>, out: &mut Vec<u8>) -> Verdict {
                 field(name.as_bytes(), value, out);
             }
         }
-        if let Some(hsts) = to.hsts
-            && status >= 200
-            && values(head.fields, "strict-transport-security").next().is_none()
-        {
-            field(b"Strict-Transport-Security", hsts.as_bytes(), out);
-        }
-        if status == 101 {
-            out.extend_from_slice(b"Connection: Upgrade\r\n");
-        } else if !head.form.is_interim() {
+        if status >= 200 {
+            if let Some(hsts) = to.hsts
+                && !head.has("strict-transport-security")
+            {
+                field(b"Strict-Transport-Security", hsts.as_bytes(), out);
+            }
+            if !head.seen.has_date {
+                field(b"Date", date(to.now).as_bytes(), out);
+            }
             let persistence = Persistence::of(head.form.goes_on, to.is_http_11);
-            out.extend_from_slice(persistence.field().as_bytes());
+            let has_upgrade = names_upgrades(status) && head.has("upgrade");
+            out.extend_from_slice(persistence.field(has_upgrade).as_bytes());
+        } else if status == 101 {
+            out.extend_from_slice(b"Connection: Upgrade\r\n");
         }
         out.extend_from_slice(b"\r\n");
     })
 }
 
-/// Judges a head, and adds its fields to `map` as an HTTP/2 client gets them: without those that frame a body in HTTP/1.1
-/// (RFC 9113 section 8.2.2).
+/// Judges a head, and adds its fields to `map`, without those that frame a body in HTTP/1.1.
 pub(in crate::serve) fn read_map(bytes: &[u8], head_request: bool, map: &mut HeaderMap) -> Verdict {
-    let to = To { head_request, websocket: false, is_http_11: true, may_go_on: true, hsts: None };
+    let to = To {
+        head_request,
+        websocket: false,
+        is_http_11: true,
+        may_go_on: true,
+        hsts: None,
+        now: SystemTime::UNIX_EPOCH,
+    };
     parse(bytes, to, |head| {
         map.reserve(head.fields.len());
         for (name, value) in head.staying() {
             let is = |other: &str| name.eq_ignore_ascii_case(other);
-            if is("transfer-encoding") || is("upgrade") {
+            if is("transfer-encoding") {
                 continue;
             }
             // The parser has let nothing else pass.
@@ -137,24 +146,40 @@ struct Head<'h, 'b> {
 }
 
 impl<'b> Head<'_, 'b> {
-    /// What is not about the server's own connection.
+    /// What is for the client: not what is about the server's own connection, nor a framing that the response has not.
     fn staying(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> {
-        self.fields.iter().map(|header| (header.name, header.value)).filter(|(name, _)| {
+        let status = self.form.status;
+        // RFC 9110 section 8.6, RFC 9112 section 6.1.
+        let is_unframed = status < 200 || status == 204;
+        self.fields.iter().map(|header| (header.name, header.value)).filter(move |(name, _)| {
             let is = |other: &str| name.eq_ignore_ascii_case(other);
-            let is_nominated = || {
-                self.seen.has_connection
-                    && tokens(values(self.fields, "connection"))
-                        .any(|token| token.eq_ignore_ascii_case(name.as_bytes()))
-                    && !is("content-length")
-                    && !is("transfer-encoding")
-            };
-            // Where both are given, chunks are what counts (RFC 9112 section 6.3).
-            let is_overruled = || self.seen.is_chunked && is("content-length");
+            match name.len() {
+                7 if is("upgrade") => return names_upgrades(status),
+                10 if is("connection") || is("keep-alive") => return false,
+                16 if is("proxy-connection") => return false,
+                // Where both are given, chunks are what counts (RFC 9112 section 6.3).
+                14 if is("content-length") => return !is_unframed && !self.seen.is_chunked,
+                17 if is("transfer-encoding") => return !is_unframed && status != 304,
+                _ => {}
+            }
             // What a 101 nominates is what it switches to.
-            let is_dropped = || ONE_HOP.into_iter().any(is) || (self.form.status != 101 && is_nominated());
-            !is_dropped() && !is_overruled()
+            let is_nominated = || {
+                tokens(values(self.fields, "connection"))
+                    .any(|token| token.eq_ignore_ascii_case(name.as_bytes()))
+            };
+            !(self.seen.has_connection && status != 101 && is_nominated())
         })
     }
+
+    fn has(&self, name: &str) -> bool {
+        values(self.fields, name).next().is_some()
+    }
+}
+
+/// Whether a response with this status says what its sender could switch to (RFC 9110 sections 15.2.2 and 15.5.22), which
+/// its Upgrade field otherwise says of one connection only.
+pub(in crate::serve) fn names_upgrades(status: u16) -> bool {
+    matches!(status, 101 | 426)
 }
 
 /// Judges a head, and hands it on if it may.
@@ -178,7 +203,8 @@ fn parse(bytes: &[u8], to: To<'_>, take: impl FnOnce(&Head<'_, '_>)) -> Verdict 
     match status {
         101 if to.websocket => {}
         101 => return Verdict::Refused("an upgrade nobody asked for"),
-        100..600 => {}
+        // What is beyond 599 is as good as 5xx (RFC 9110 section 15), and servers do use it.
+        100..1000 => {}
         _ => return Verdict::Refused("unknown status"),
     }
     let body = match () {
@@ -213,6 +239,7 @@ struct Seen {
     length: Option<u64>,
     is_chunked: bool,
     has_connection: bool,
+    has_date: bool,
     hint: Option<u32>,
 }
 
@@ -223,6 +250,7 @@ impl Seen {
         for header in headers {
             let is = |other: &str| header.name.eq_ignore_ascii_case(other);
             match header.name.len() {
+                4 if is("date") => seen.has_date = true,
                 10 if is("connection") => seen.has_connection = true,
                 10 if is("keep-alive") => seen.hint = timeout(header.value),
                 14 if is("content-length") => {
@@ -257,8 +285,15 @@ fn timeout(value: &[u8]) -> Option<u32> {
 mod tests {
     use super::*;
 
-    const PLAIN: To<'_> =
-        To { head_request: false, websocket: false, is_http_11: true, may_go_on: true, hsts: None };
+    const PLAIN: To<'_> = To {
+        head_request: false,
+        websocket: false,
+        is_http_11: true,
+        may_go_on: true,
+        hsts: None,
+        now: SystemTime::UNIX_EPOCH,
+    };
+    const DATE: &str = "Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
 
     fn check(text: &str, to: To<'_>) -> (Form, String) {
         let mut out = Vec::new();
@@ -273,7 +308,7 @@ mod tests {
         let text = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\n\
                     Keep-Alive: max=9, timeout=7\r\nX-B: 1\r\nX-A: 2\r\n\r\nhello";
         let (form, out) = check(text, PLAIN);
-        assert_eq!(out, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nX-B: 1\r\nX-A: 2\r\n\r\n");
+        assert_eq!(out, format!("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nX-B: 1\r\nX-A: 2\r\n{DATE}\r\n"));
         let length = text.len() - 5;
         let expected =
             Form { length, status: 200, body: Body::Length(5), keeps: true, goes_on: true, hint: Some(7) };
@@ -287,6 +322,7 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n", chunked, true),
             ("HTTP/1.1 200 OK\r\n\r\n", Body::UntilClose, true),
             ("HTTP/1.1 204 No Content\r\n\r\n", Body::Length(0), true),
+            ("HTTP/1.1 999 Denied\r\nContent-Length: 5\r\n\r\n", Body::Length(5), true),
             ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", Body::Length(0), true),
             ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: Close\r\n\r\n", Body::Length(5), false),
             ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", Body::Length(5), false),
@@ -343,7 +379,7 @@ mod tests {
         let to = To { hsts: Some("max-age=1"), ..PLAIN };
         let written =
             |fields: &str, to| check(&format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 0\r\n\r\n"), to).1;
-        assert!(written("", to).ends_with("\r\nStrict-Transport-Security: max-age=1\r\n\r\n"));
+        assert!(written("", to).contains("\r\nStrict-Transport-Security: max-age=1\r\n"));
         let own = written("strict-transport-security: max-age=2\r\n", to);
         assert!(own.contains("max-age=2") && !own.contains("max-age=1"));
         assert!(!written("", PLAIN).contains("Transport"));
@@ -362,11 +398,56 @@ mod tests {
     }
 
     #[test]
+    fn a_response_without_a_body_has_no_framing() {
+        let length = "Content-Length: 5\r\n";
+        let chunks = "Transfer-Encoding: chunked\r\n";
+        for (status, fields, stays) in [
+            (204, length, ""),
+            (204, chunks, ""),
+            (103, length, ""),
+            (103, chunks, ""),
+            (304, length, length),
+            (304, chunks, ""),
+        ] {
+            let (form, out) = check(&format!("HTTP/1.1 {status} X\r\n{fields}\r\n"), PLAIN);
+            assert_eq!(form.body, Body::Length(0), "{status} {fields}");
+            let date = if status < 200 { "" } else { DATE };
+            assert_eq!(out, format!("HTTP/1.1 {status} X\r\n{stays}{date}\r\n"));
+        }
+    }
+
+    #[test]
+    fn an_upgrade_is_named_where_it_is_asked_for_only() {
+        let written = |status: u16, connection: &str, to| {
+            let head = format!(
+                "HTTP/1.1 {status} X\r\nDate: x\r\nUpgrade: h2c\r\n{connection}Content-Length: 0\r\n\r\n"
+            );
+            let (_, out) = check(&head, to);
+            out.split_once("Date: x\r\n").unwrap().1.replace("Content-Length: 0\r\n", "")
+        };
+        let closes = To { may_go_on: false, ..PLAIN };
+        for nominated in ["", "Connection: Upgrade\r\n"] {
+            assert_eq!(written(426, nominated, PLAIN), "Upgrade: h2c\r\nConnection: Upgrade\r\n\r\n");
+            assert_eq!(written(426, nominated, closes), "Upgrade: h2c\r\nConnection: close, Upgrade\r\n\r\n");
+            // A browser must not be told of its server's protocols.
+            assert_eq!(written(200, nominated, PLAIN), "\r\n");
+        }
+    }
+
+    #[test]
+    fn a_date_is_added_where_there_is_none() {
+        assert!(check("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", PLAIN).1.contains(DATE));
+        let own = check("HTTP/1.1 200 OK\r\ndate: x\r\nContent-Length: 0\r\n\r\n", PLAIN).1;
+        assert!(own.contains("date: x\r\n") && !own.contains("Date"));
+        assert!(!check("HTTP/1.1 100 Continue\r\n\r\n", PLAIN).1.contains("Date"));
+    }
+
+    #[test]
     fn a_length_beside_chunks_goes_no_further() {
         let (form, out) =
             check("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", PLAIN);
         assert_eq!(form.body, Body::Chunked(Chunks::new()));
-        assert_eq!(out, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(out, format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n{DATE}\r\n"));
     }
 
     #[test]
@@ -374,6 +455,7 @@ mod tests {
         for text in [
             "not HTTP at all\r\n\r\n",
             "HTTP/1.1 099 Odd\r\n\r\n",
+            "HTTP/1.1 1000 Odd\r\n\r\n",
             "HTTP/1.1 101 Switching Protocols\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n",

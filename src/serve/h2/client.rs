@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::request::Parts;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode, header};
 use std::task::{Context, Poll, ready};
 
 /// What one frame carries at most, as long as a client asks for no more (RFC 9113 section 4.2).
@@ -112,7 +112,9 @@ impl Client for Http2 {
         let _ = self.respond.send_informational(response);
     }
 
-    fn begin(&mut self, status: StatusCode, fields: HeaderMap, is_over: bool) -> Result<(), Why> {
+    fn begin(&mut self, status: StatusCode, mut fields: HeaderMap, is_over: bool) -> Result<(), Why> {
+        // HTTP/2 has none (RFC 9113 section 8.6).
+        fields.remove(header::UPGRADE);
         let mut response = Response::new(());
         *response.status_mut() = status;
         *response.headers_mut() = fields;

@@ -40,8 +40,6 @@ pub(super) struct Http1<'a> {
     may_go_on: bool,
     /// Of the request's body.
     chunks: Option<Chunks>,
-    /// Nothing more of the request's body is wanted.
-    is_refused: bool,
     framing: Framing,
     out: Vec<u8>,
     out_sent: usize,
@@ -60,7 +58,6 @@ impl<'a> Http1<'a> {
             has_begun: false,
             may_go_on: !head.is_last() && !is_closing,
             chunks: (head.body() == Body::Chunked).then(Chunks::new),
-            is_refused: false,
             framing: Framing::Bodiless,
             out: Vec::new(),
             out_sent: 0,
@@ -108,7 +105,6 @@ impl Client for Http1<'_> {
     }
 
     fn refuse_body(&mut self) {
-        self.is_refused = true;
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let mut discarded = 0;
         while discarded < DISCARDED
@@ -138,7 +134,8 @@ impl Client for Http1<'_> {
             () => Framing::UntilClose,
         };
         self.may_go_on &= self.framing != Framing::UntilClose;
-        self.may_go_on &= !self.is_refused || self.conn.is_request_over();
+        // Whatever is still to come of the request has no taker then.
+        self.may_go_on &= self.conn.is_request_over();
         self.has_begun = true;
         self.is_whole = is_over;
         write_line(status, &mut self.out);
@@ -150,7 +147,8 @@ impl Client for Http1<'_> {
             self.out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
         let persistence = Persistence::of(self.may_go_on, self.is_http_11);
-        self.out.extend_from_slice(persistence.field().as_bytes());
+        let has_upgrade = fields.contains_key(header::UPGRADE);
+        self.out.extend_from_slice(persistence.field(has_upgrade).as_bytes());
         self.out.extend_from_slice(b"\r\n");
         Ok(())
     }

@@ -16,11 +16,12 @@ use super::answer;
 use super::asked::Asked;
 use super::exchange::{Exchange, is_idempotent};
 use super::forwarding::{self, Peer};
+use super::h1::names_upgrades;
 use super::{grpc, keepalive};
 use crate::access_log::Why;
 use crate::config::plan::{ClientFin, ServerProtocol};
 use crate::control::Live;
-use crate::edge::{Addresses, Conn, Head, Next, Seat, Stream};
+use crate::edge::{Addresses, Conn, Head, Next, Seat, Stream, date};
 use body::Body;
 use bytes::Bytes;
 use client::{Client, Http2};
@@ -32,7 +33,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long a client has to take an answer of ours.
 const LINGER: Duration = Duration::from_secs(2);
@@ -245,7 +246,9 @@ impl<C: Client> Relay<C> {
                     if self.interims > MOST_INTERIM {
                         return Poll::Ready(Err(Failure::malformed("too many interim responses")));
                     }
-                    self.client.interim(answer.status, answer.fields);
+                    let mut fields = answer.fields;
+                    fields.remove(header::CONTENT_LENGTH);
+                    self.client.interim(answer.status, fields);
                     if let Poll::Ready(Err(why)) = self.client.poll_flush(cx) {
                         return Poll::Ready(Err(self.seat.watch.interrupted().unwrap_or(why).into()));
                     }
@@ -345,6 +348,16 @@ impl<C: Client> Relay<C> {
         self.limit(self.call_due);
         if let Some(hsts) = self.exchange.hsts().and_then(|hsts| HeaderValue::from_str(hsts).ok()) {
             fields.entry(header::STRICT_TRANSPORT_SECURITY).or_insert(hsts);
+        }
+        if !fields.contains_key(header::DATE) {
+            fields.insert(header::DATE, date(SystemTime::now()));
+        }
+        if status == StatusCode::NO_CONTENT {
+            // RFC 9110 section 8.6.
+            fields.remove(header::CONTENT_LENGTH);
+        }
+        if !names_upgrades(self.status) {
+            fields.remove(header::UPGRADE);
         }
         // An answer without a body says it here.
         self.exchange.grpc_status = grpc::status(&fields);
@@ -451,7 +464,7 @@ impl<C: Client> Relay<C> {
         }
         self.status = why.status();
         let text = said.proof.map_or_else(|| answer::body(self.status), str::to_owned);
-        let fields = answer::fields(self.status, said, text.len());
+        let fields = answer::fields(self.status, said, text.len(), SystemTime::now());
         let is_over = self.head.method == Method::HEAD;
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if self.client.begin(status, fields, is_over).is_ok() {
@@ -476,6 +489,7 @@ impl<C: Client> Relay<C> {
         self.exchange.grpc_status = Some(status);
         let mut fields = grpc::trailers(status, why.as_str());
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        fields.insert(header::DATE, date(SystemTime::now()));
         self.status = 200;
         let _ = self.client.begin(StatusCode::OK, fields, true);
     }

@@ -1,0 +1,130 @@
+//! What a response says of itself, whichever protocol client and server speak: its end, its connection's end, its date.
+
+use crate::support::app::{App, Latch, Then, say, send};
+use crate::support::balancer::{Balancer, plain};
+use crate::support::h2::Connection;
+use std::io::Read;
+use std::net::TcpListener;
+
+fn each_kind(app: &App, check: impl Fn(&Balancer, &str)) {
+    check(&Balancer::start(&plain(&[app.address], "", "")), "http1");
+    let second = Balancer::start(&plain(&[app.address], "", ""));
+    check(&Balancer::start(&plain(&[second.address("web")], "", "protocol: h2")), "h2");
+}
+
+#[test]
+fn a_response_without_a_body_has_no_framing() {
+    let app = App::new(|request, stream| match request.target.as_str() {
+        "/length" => send(stream, "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"),
+        "/chunked" => send(stream, "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        _ => send(stream, "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    });
+    each_kind(&app, |balancer, kind| {
+        let mut client = balancer.client();
+        for path in ["/length", "/chunked", "/not-modified"] {
+            let response = client.get(path);
+            let framing = (response.field("content-length"), response.field("transfer-encoding"));
+            assert_eq!(framing, (String::new(), String::new()), "{kind} {path}");
+        }
+    });
+}
+
+#[test]
+fn a_response_before_the_end_of_its_request_says_that_its_connection_ends() {
+    let done = Latch::default();
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = server.local_addr().expect("an address");
+    let held = done.clone();
+    std::thread::spawn(move || {
+        for stream in server.incoming().take(2) {
+            let mut stream = stream.expect("a connection");
+            let _ = stream.read(&mut [0; 4096]);
+            send(&mut stream, "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
+            let held = held.clone();
+            std::thread::spawn(move || {
+                held.wait();
+                drop(stream);
+            });
+        }
+    });
+    let balancer = Balancer::start(&plain(&[address], "", ""));
+    for head in ["Content-Length: 10000000", "Transfer-Encoding: chunked"] {
+        let mut client = balancer.client();
+        client.send(format!("POST /x HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n"));
+        let response = client.response();
+        assert_eq!((response.status, response.field("connection").as_str()), (403, "close"), "{head}");
+        assert!(client.is_closed(), "{head}");
+    }
+    done.open();
+}
+
+#[test]
+fn a_response_to_a_whole_request_leaves_its_connection_open() {
+    let app = App::saying("hello");
+    each_kind(&app, |balancer, kind| {
+        let mut client = balancer.client();
+        for _ in 0..3 {
+            assert_eq!(client.post("/x", "body").field("connection"), "", "{kind}");
+        }
+    });
+}
+
+#[test]
+fn an_upgrade_that_is_required_is_named_and_no_other() {
+    let app = App::new(|request, stream| {
+        let status = &request.target[1..];
+        send(
+            stream,
+            &format!(
+                "HTTP/1.1 {status} X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n"
+            ),
+        )
+    });
+    let balancer = Balancer::start(&plain(&[app.address], "", ""));
+    let mut client = balancer.client();
+    let response = client.get("/426");
+    assert_eq!(
+        (response.field("upgrade"), response.field("connection")),
+        ("websocket".into(), "Upgrade".into())
+    );
+    let response = client.get("/200");
+    assert_eq!((response.field("upgrade"), response.field("connection")), (String::new(), String::new()));
+}
+
+#[test]
+fn every_response_has_a_date_and_a_servers_own_stays() {
+    let app = App::new(|request, stream| match request.target.as_str() {
+        "/own" => send(stream, "HTTP/1.1 200 OK\r\nDate: yesterday\r\nContent-Length: 0\r\n\r\n"),
+        _ => say(stream, "hello"),
+    });
+    each_kind(&app, |balancer, kind| {
+        let mut client = balancer.client();
+        assert_eq!(client.get("/own").field("date"), "yesterday", "{kind}");
+        let date = client.get("/").field("date");
+        assert!(date.len() == 29 && date.ends_with(" GMT"), "{kind}: {date:?}");
+        let mut client = balancer.client();
+        client.send("GET / HTTP/1.1\r\n\r\n");
+        let refused = client.response();
+        assert_eq!((refused.status, refused.field("date").len()), (400, 29), "{kind}");
+        let mut connection = Connection::new(balancer.address("web"));
+        connection.request(1, "GET", "/", true);
+        assert_eq!(connection.response(1).0, 200, "{kind}");
+    });
+}
+
+/// They stand for 5xx (RFC 9110 section 15), and there are servers that use them.
+#[test]
+fn a_status_beyond_those_of_http_is_passed_on() {
+    let app = App::new(|request, stream| {
+        send(stream, &format!("HTTP/1.1 {} Odd\r\nContent-Length: 2\r\n\r\nno", &request.target[1..]));
+        Then::Keep
+    });
+    each_kind(&app, |balancer, kind| {
+        let mut client = balancer.client();
+        for (path, status) in [("/600", 600), ("/999", 999)] {
+            let response = client.get(path);
+            assert_eq!((response.status, response.text().as_str()), (status, "no"), "{kind}");
+        }
+        balancer.wait_for_metric("evenkeel_http_requests_total", &[("code", "5xx")], 2.0);
+    });
+}
