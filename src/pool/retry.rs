@@ -37,6 +37,11 @@ impl RetryBudget {
         }
     }
 
+    /// Whether there is no retry left just now.
+    pub fn is_spent(&self) -> bool {
+        self.balance.load(Ordering::Relaxed) < RETRY
+    }
+
     /// Takes one retry from the balance; false if there is none left.
     #[must_use]
     pub fn withdraw(&self) -> bool {
@@ -73,7 +78,9 @@ mod tests {
     #[test]
     fn retries_stay_within_their_share_of_requests() {
         let budget = RetryBudget::new();
+        assert!(!budget.is_spent());
         assert_eq!(retries_left(&budget), RetryBudget::START);
+        assert!(budget.is_spent());
         for (requests, percent, retries) in [(100, 20, 20), (4, 20, 0), (1, 20, 1), (10, 0, 0), (3, 100, 3)] {
             (0..requests).for_each(|_| budget.deposit(Percent(percent)));
             assert_eq!(retries_left(&budget), retries, "{requests} requests at {percent}%");

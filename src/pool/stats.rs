@@ -59,14 +59,16 @@ impl Histogram {
 pub enum RetryReason {
     Connect,
     Reset,
+    /// A kept connection that the server had closed.
+    Stale,
     BadGateway,
     Unavailable,
     GatewayTimeout,
 }
 
 impl RetryReason {
-    pub const ALL: [Self; 5] =
-        [Self::Connect, Self::Reset, Self::BadGateway, Self::Unavailable, Self::GatewayTimeout];
+    pub const ALL: [Self; 6] =
+        [Self::Connect, Self::Reset, Self::Stale, Self::BadGateway, Self::Unavailable, Self::GatewayTimeout];
 
     /// The reason that stands for a response status, if it is one that can be retried.
     pub fn of_status(status: u16) -> Option<Self> {
@@ -78,11 +80,12 @@ impl RetryReason {
         }
     }
 
-    /// The `reason` label, as written in `retries.on`.
+    /// The `reason` label, as written in `retries.on`; `stale` is a kind of `reset` there.
     pub fn label(self) -> &'static str {
         match self {
             Self::Connect => "connect",
             Self::Reset => "reset",
+            Self::Stale => "stale",
             Self::BadGateway => "502",
             Self::Unavailable => "503",
             Self::GatewayTimeout => "504",
@@ -165,7 +168,7 @@ mod tests {
         stats.count_retry(RetryReason::Reset);
         stats.count_retry(RetryReason::of_status(504).expect("504 can be retried"));
         let counts = RetryReason::ALL.map(|reason| (reason.label(), stats.retries(reason)));
-        assert_eq!(counts, [("connect", 0), ("reset", 1), ("502", 0), ("503", 0), ("504", 1)]);
+        assert_eq!(counts, [("connect", 0), ("reset", 1), ("stale", 0), ("502", 0), ("503", 0), ("504", 1)]);
         assert_eq!(RetryReason::of_status(500), None);
     }
 }

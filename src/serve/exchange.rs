@@ -9,15 +9,12 @@ use crate::control::Live;
 use crate::edge::Seat;
 use crate::fields::Fields;
 use crate::metrics::{RequestNames, RequestOutcome, RequestPlace, Routed};
-use crate::pool::{Lease, NoServer, Pool, Query, RetryReason, Server, Tried};
+use crate::pool::{Lease, Pool, Query, RetryReason, Server, Tried};
 use crate::snapshot::{Entry, Listener};
 use http::{HeaderMap, Method, header};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
-
-/// Kept-alive connections that a server had just closed; after so many the server itself is doubted.
-const STALE_TRIES: u32 = 2;
 
 /// Where a request goes.
 #[derive(Debug)]
@@ -34,8 +31,8 @@ pub(super) struct Destination {
     /// The server of the last lease, for the record.
     pub(super) server: Option<Arc<Server>>,
     pub(super) tries: u32,
-    /// Tries that met a kept-alive connection the server had just closed.
-    pub(super) stale: u32,
+    /// A try met a kept connection that the server had just closed; the next opens a new one.
+    pub(super) was_stale: bool,
     pub(super) try_started: Instant,
 }
 
@@ -197,7 +194,7 @@ impl Exchange {
             lease: None,
             server: None,
             tries: 0,
-            stale: 0,
+            was_stale: false,
             try_started: self.started,
         });
         Ok(())
@@ -290,25 +287,22 @@ impl Exchange {
     /// Leases a server that was not tried yet; if there is none, everything stays as it is.
     pub(super) fn pick(&mut self) -> Result<(), Why> {
         let destination = self.destination.as_mut().ok_or(Why::Internal)?;
-        destination.tried_before = destination.tried.clone();
-        match destination.pool.pick(&destination.query, &mut destination.tried) {
-            Ok(lease) => {
-                if let Some(seat) = &self.seat {
-                    seat.watch.leased_to(lease.server().id());
-                }
-                destination.server = Some(Arc::clone(lease.server()));
-                destination.lease = Some(lease);
-                destination.tries += 1;
-                destination.try_started = Instant::now();
-                Ok(())
-            }
-            Err(none) => Err(match none {
-                NoServer::AllUnhealthy => Why::AllUnhealthy,
-                NoServer::AllFull => Why::AllFull,
-                NoServer::AllTried => Why::AllTried,
-                NoServer::NoneReady => Why::NoneReady,
-            }),
+        let before = destination.tried.clone();
+        let lease = destination.pool.pick(&destination.query, &mut destination.tried)?;
+        destination.tried_before = before;
+        self.begin_try(lease);
+        Ok(())
+    }
+
+    fn begin_try(&mut self, lease: Lease) {
+        let Some(destination) = &mut self.destination else { return };
+        if let Some(seat) = &self.seat {
+            seat.watch.leased_to(lease.server().id());
         }
+        destination.server = Some(Arc::clone(lease.server()));
+        destination.lease = Some(lease);
+        destination.tries += 1;
+        destination.try_started = Instant::now();
     }
 
     /// Leases another server for one try more, if the pool's settings allow that and there is one: without,
@@ -317,10 +311,25 @@ impl Exchange {
         self.may_try_again() && self.pick().is_ok()
     }
 
-    /// The same for a request that a server has seen: this is what the budget is for, for it doubles the
-    /// work of servers that may be failing under it. A connection that could not be opened gave nobody work.
-    pub(super) fn send_elsewhere(&mut self) -> bool {
-        self.may_try_again() && self.pool().is_some_and(|pool| pool.budget.withdraw()) && self.pick().is_ok()
+    /// The same for a request that a server has seen, to one that is not in `tried`: this is what the budget is for, for
+    /// it doubles the work of servers that may be failing under it. A connection that could not be opened gave nobody work.
+    fn send_anew(&mut self, tried: Tried, reason: RetryReason) -> bool {
+        let may_try = self.may_try_again();
+        let Some(destination) = self.destination.as_mut().filter(|_| may_try) else { return false };
+        let pool = Arc::clone(&destination.pool);
+        if pool.plan.retries.budget.0 == 0 || pool.budget.is_spent() {
+            return false;
+        }
+        let mut now_tried = tried.clone();
+        // It is paid for only when there is a server to send it to.
+        let Ok(lease) = pool.pick(&destination.query, &mut now_tried) else { return false };
+        if !pool.budget.withdraw() {
+            return false;
+        }
+        (destination.tried_before, destination.tried) = (tried, now_tried);
+        self.begin_try(lease);
+        pool.stats.count_retry(reason);
+        true
     }
 
     /// After a connection could not be opened: whether another server is tried. Nothing was sent, so any
@@ -343,41 +352,44 @@ impl Exchange {
         retry
     }
 
-    /// After a reset before any response to a request that may be repeated: whether to send it again.
-    pub(super) fn send_again(&mut self, reused: bool) -> bool {
+    /// After a reset before any response to a request that may be repeated: whether it is sent again.
+    pub(super) fn send_again(&mut self, is_stale: bool) -> bool {
         let Some(destination) = &mut self.destination else { return false };
-        if reused && destination.stale < STALE_TRIES {
-            // The server closed an idle connection just as we wrote to it (RFC 9112 section 9.3.1):
-            // no fault of its own, so it may be chosen again.
-            destination.stale += 1;
-            destination.tried = destination.tried_before.clone();
-            destination.lease = None;
-            return true;
-        }
-        if !destination.pool.plan.retries.on.reset || !self.send_elsewhere() {
+        if !destination.pool.plan.retries.on.reset {
             return false;
         }
-        if let Some(pool) = self.pool() {
-            pool.stats.count_retry(RetryReason::Reset);
+        if is_stale && !destination.was_stale {
+            // The server closed an idle connection just as we wrote to it (RFC 9112 section 9.3.1):
+            // no fault of its own, so it may be chosen again, and must not be full of ourselves then.
+            destination.was_stale = true;
+            destination.lease = None;
+            let tried = destination.tried_before.clone();
+            return self.send_anew(tried, RetryReason::Stale);
         }
-        true
+        let tried = destination.tried.clone();
+        self.send_anew(tried, RetryReason::Reset)
+    }
+
+    /// Whether a connection that was used before will not do.
+    pub(super) fn wants_new_connection(&self) -> bool {
+        self.destination.as_ref().is_some_and(|destination| destination.was_stale)
     }
 
     /// After a response with this status to a request that may be repeated: whether to send it elsewhere.
     pub(super) fn status_is_retried(&mut self, status: u16) -> bool {
         let Some(reason) = RetryReason::of_status(status) else { return false };
-        let Some(pool) = self.pool().cloned() else { return false };
-        let retried = pool.plan.retries.on.statuses.contains(&status) && self.send_elsewhere();
-        if retried {
-            pool.stats.count_retry(reason);
+        let Some(destination) = &self.destination else { return false };
+        if !destination.pool.plan.retries.on.statuses.contains(&status) {
+            return false;
         }
-        retried
+        let tried = destination.tried.clone();
+        self.send_anew(tried, reason)
     }
 
     fn may_try_again(&self) -> bool {
-        self.destination.as_ref().is_some_and(|destination| {
-            destination.tries - destination.stale <= destination.pool.plan.retries.max
-        })
+        self.destination
+            .as_ref()
+            .is_some_and(|destination| destination.tries <= destination.pool.plan.retries.max)
     }
 
     /// Gives the lease back, counts, and writes the record.

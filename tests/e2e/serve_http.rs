@@ -567,20 +567,75 @@ fn a_connection_that_the_server_closed_meanwhile_fails_no_get() {
     assert!(balancer.records().iter().all(|record| record["why"] == "ok"));
 }
 
+/// A server that answers the first request of each connection, and breaks the connection at the second.
+fn forgetful() -> App {
+    let seen = std::sync::Mutex::new(std::collections::HashSet::new());
+    App::new(move |request, stream| match seen.lock().expect("no panic").insert(request.connection) {
+        true => say(stream, "hello"),
+        false => Then::Reset,
+    })
+}
+
 #[test]
-fn a_get_is_sent_again_when_a_kept_connection_breaks_under_it() {
-    // The second request on a connection is not answered: the connection was about to be closed.
-    let app = App::new(|request, stream| {
-        let second = request.field("x-second") == "1" && request.connection == 1;
-        if second { Then::Close } else { say(stream, "hello") }
+fn a_get_is_sent_again_once_when_a_kept_connection_breaks_under_it() {
+    for (retries, sent) in
+        [("", 2), ("max: 3", 2), ("max: 0", 1), ("on: []", 1), ("on: [connect, 502]", 1), ("budget: 0%", 1)]
+    {
+        let app = forgetful();
+        let pool = format!("retries: {{ {retries} }}");
+        let balancer = Balancer::start(&format!("{ONE_CORE}{}", plain(&[app.address], "", &pool)));
+        let mut client = balancer.client();
+        assert_eq!(client.get("/first").status, 200);
+        client.send("GET /again HTTP/1.1\r\nHost: a\r\n\r\n");
+        let expected = if sent == 2 { 200 } else { 502 };
+        assert_eq!(client.response().status, expected, "{retries}");
+        assert_eq!(app.hits(), 1 + sent, "{retries}");
+        let stale = balancer.metric("evenkeel_retries_total", &[("reason", "stale")]);
+        assert_eq!(stale, (sent - 1) as f64, "{retries}");
+        assert_eq!(balancer.record("/again")["tries"], sent, "{retries}");
+        let second = Balancer::start(&format!("{ONE_CORE}{}", plain(&[app.address], "", &pool)));
+        let mut connection = h2::Connection::new(second.address("web"));
+        let before = app.hits();
+        for (stream, status) in [(1, 200), (3, expected)] {
+            connection.request(stream, "GET", "/h2", true);
+            assert_eq!(connection.response(stream).0, status, "{retries} over HTTP/2");
+        }
+        assert_eq!(app.hits(), before + 1 + sent, "{retries} over HTTP/2");
+    }
+}
+
+#[test]
+fn a_server_that_breaks_a_new_connection_too_is_not_asked_a_third_time() {
+    let app = App::new(|request, stream| match request.target.as_str() {
+        "/first" => say(stream, "hello"),
+        _ => Then::Reset,
     });
     let balancer =
-        Balancer::start(&format!("{ONE_CORE}{}", plain(&[app.address], "", "retries: { max: 0 }")));
+        Balancer::start(&format!("{ONE_CORE}{}", plain(&[app.address], "", "retries: { max: 3 }")));
     let mut client = balancer.client();
-    assert_eq!(client.get("/").status, 200);
-    client.send("GET /again HTTP/1.1\r\nHost: a\r\nX-Second: 1\r\n\r\n");
-    assert_eq!(client.response().status, 200);
-    assert_eq!(app.connections(), 2);
+    assert_eq!(client.get("/first").status, 200);
+    assert_eq!(client.get("/again").status, 502);
+    assert_eq!(app.hits(), 3);
+}
+
+#[test]
+fn the_budget_is_for_servers_that_there_are() {
+    let app = failing();
+    let balancer = Balancer::start(&plain(&[app.address], "", "retries: { max: 3, budget: 1% }"));
+    let mut client = balancer.client();
+    for _ in 0..20 {
+        assert_eq!(client.get("/503").status, 503);
+    }
+    // All ten retries are still in hand.
+    let (one, two) = (app, failing());
+    let text = plain(&[one.address, two.address], "", "retries: { max: 1, budget: 1% }");
+    balancer.reload(&text);
+    let before = one.hits();
+    let mut client = balancer.client();
+    for _ in 0..10 {
+        assert_eq!(client.get("/503").status, 503);
+    }
+    assert_eq!(one.hits() - before + two.hits(), 20);
 }
 
 #[test]

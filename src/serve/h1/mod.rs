@@ -196,6 +196,7 @@ impl<'a> Relay<'a> {
         let origination = pool.origination.load_full();
         self.origination = origination.as_ref().map_or(0, |origination| origination.id);
         if introduction.is_none()
+            && !self.exchange.wants_new_connection()
             && let Some(socket) = kept::take((server.id(), self.origination))
         {
             self.server = Some(socket);

@@ -119,6 +119,7 @@ impl<C: Client> Relay<C> {
             }
             if purpose.wanted != Wanted::Http2
                 && purpose.introduction.is_none()
+                && !self.exchange.wants_new_connection()
                 && let Some(socket) = kept::take(purpose.key)
             {
                 self.begin_h1(socket, purpose);
