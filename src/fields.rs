@@ -24,6 +24,11 @@ impl Fields for HeaderMap {
     }
 }
 
+/// How large fields are as HTTP/2 counts them (RFC 9113 section 6.5.2).
+pub fn list_size(fields: &HeaderMap) -> usize {
+    fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+}
+
 /// Whether a list of tokens such as `close, upgrade` has this one (RFC 9110 section 5.6.1); their case makes
 /// no difference.
 pub fn has_token<'a>(values: impl Iterator<Item = &'a [u8]>, token: &str) -> bool {

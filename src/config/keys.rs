@@ -188,7 +188,7 @@ pub(super) const PROXY_PROTOCOL: &[Key] =
 pub(super) const HTTP2: &[Key] = &[
     key("max_concurrent_streams", Kind::Count(1, 10_000), "128"),
     key("stream_window", Kind::Size(1 << 10, 1 << 30), "64KiB"),
-    key("connection_window", Kind::Size(64 << 10, 1 << 30), "1MiB"),
+    nullable("connection_window", Kind::Size(64 << 10, 1 << 30), "null"),
     nullable("max_age", Kind::Duration(SECOND, DAY), "null"),
     nullable("max_requests", Kind::Count(1, 1_000_000_000), "null"),
 ];

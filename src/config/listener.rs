@@ -14,6 +14,10 @@ use crate::units::Address;
 use ipnet::IpNet;
 use std::net::IpAddr;
 
+/// What a connection's window begins with, and the most it can have (RFC 9113 sections 6.9.1 and 6.9.2).
+const LEAST_WINDOW: u64 = 64 << 10;
+const MOST_WINDOW: u64 = (1 << 31) - 1;
+
 /// Reads one listener. `taken` are the addresses of those before it.
 pub(super) fn listener(
     name: &str,
@@ -222,9 +226,10 @@ fn network(scalar: &Scalar<'_>) -> Result<IpNet, Fault> {
 }
 
 fn http2(section: Section<'_>) -> Http2 {
+    let max_concurrent_streams = section.count("max_concurrent_streams");
     let (stream_window, connection_window) =
-        (section.size("stream_window"), section.size("connection_window"));
-    if stream_window > connection_window
+        (section.size("stream_window"), section.nullable_size("connection_window"));
+    if connection_window.is_some_and(|window| stream_window > window)
         && let Some(at) = section.get("stream_window").or(section.get("connection_window"))
     {
         at.refuse(Fault::new(
@@ -233,9 +238,11 @@ fn http2(section: Section<'_>) -> Http2 {
         ));
     }
     Http2 {
-        max_concurrent_streams: section.count("max_concurrent_streams"),
+        max_concurrent_streams,
         stream_window,
-        connection_window,
+        connection_window: connection_window
+            .unwrap_or(u64::from(max_concurrent_streams).saturating_mul(stream_window))
+            .clamp(LEAST_WINDOW, MOST_WINDOW),
         max_age: section.nullable_duration("max_age"),
         max_requests: section.nullable_count("max_requests"),
     }

@@ -161,11 +161,12 @@ impl<'a> Section<'a> {
 
     pub(super) fn size(&self, name: &str) -> u64 {
         let kind = &self.key(name).kind;
-        let Kind::Size(least, most) = kind else { unreachable!("`{name}` is a size in the table") };
-        self.value(name, |scalar| {
-            let size = units::size(&scalar.text).map_err(Fault::from)?;
-            if (least..=most).contains(&&size) { Ok(size) } else { Err(out_of_range(scalar, kind)) }
-        })
+        self.value(name, |scalar| size(scalar, kind))
+    }
+
+    pub(super) fn nullable_size(&self, name: &str) -> Option<u64> {
+        let kind = &self.key(name).kind;
+        self.nullable(name, |scalar| size(scalar, kind))
     }
 
     pub(super) fn count(&self, name: &str) -> u32 {
@@ -213,6 +214,12 @@ impl<'a> Section<'a> {
         );
         self.value(name, |scalar| choose(scalar, values))
     }
+}
+
+fn size(scalar: &Scalar<'_>, kind: &Kind) -> Result<u64, Fault> {
+    let Kind::Size(least, most) = kind else { unreachable!("the key is a size in the table") };
+    let size = units::size(&scalar.text).map_err(Fault::from)?;
+    if (least..=most).contains(&&size) { Ok(size) } else { Err(out_of_range(scalar, kind)) }
 }
 
 /// One of several words.

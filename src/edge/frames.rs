@@ -14,6 +14,8 @@ const HEAD: usize = 9;
 /// What is looked at after it: RST_STREAM's code, and GOAWAY's with the beginning of its debug data.
 const RESET: usize = 4;
 const FAREWELL: usize = 8 + 16;
+/// The beginning of a header block, behind what may stand before it: the length of padding, and a priority.
+const BLOCK: usize = 1 + 5 + 3;
 /// What comes before a client's first frame.
 const PREFACE: u32 = super::head::H2_PREFACE.len() as u32;
 
@@ -29,6 +31,8 @@ const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+const PRIORITIZED: u8 = 0x20;
 
 /// Codes of RST_STREAM (RFC 9113 section 7) that say who is to blame: not the client.
 const NO_FAULT_OF_THE_CLIENT: [u32; 3] = [0, 2, 8];
@@ -97,6 +101,8 @@ struct Frame {
     stream: u32,
     /// Of RST_STREAM and GOAWAY.
     code: u32,
+    /// Of HEADERS: it begins with a pseudo-field.
+    is_pseudo: bool,
 }
 
 /// Finds frames in a stream of bytes.
@@ -121,6 +127,7 @@ impl Scanner {
         HEAD + match self.head[3] {
             RST_STREAM => length.min(RESET),
             GOAWAY => length.min(FAREWELL),
+            HEADERS => length.min(BLOCK),
             _ => 0,
         }
     }
@@ -153,7 +160,8 @@ impl Scanner {
             (GOAWAY, 8..) => word(HEAD + 4),
             _ => 0,
         };
-        let frame = Frame { length, kind, flags, stream: word(5) & 0x7fff_ffff, code };
+        let is_pseudo = kind == HEADERS && begins_with_pseudo(flags, &self.head[HEAD..self.have]);
+        let frame = Frame { length, kind, flags, stream: word(5) & 0x7fff_ffff, code, is_pseudo };
         self.skip = length - (self.have - HEAD) as u32;
         self.have = 0;
         (at, Some(frame))
@@ -281,6 +289,10 @@ impl Judge {
             DATA => self.control(EMPTY_DATA_PRICE, Abuse::EmptyData, now),
             HEADERS => {
                 let opens_a_stream = frame.stream > self.highest;
+                if !opens_a_stream && frame.is_pseudo {
+                    // Trailers have none (RFC 9113 section 8.1). The codec lets them pass without a word.
+                    self.condemn(Abuse::Protocol);
+                }
                 self.highest = self.highest.max(frame.stream);
                 self.block = Some(Block { opens_a_stream, continuations: 0, since: now });
                 self.maybe_end_of_block(frame.flags);
@@ -378,6 +390,25 @@ impl Judge {
             GOAWAY => self.goodbye = farewell(frame.code, &self.outgoing.head[HEAD + 8..]).or(self.goodbye),
             _ => {}
         }
+    }
+}
+
+/// Whether a header block begins with a pseudo-field, as far as that shows without the connection's table (RFC 7541 section 6
+/// and appendix A): by its place in the static table, or by a name that begins with a colon, be it coded or not.
+fn begins_with_pseudo(flags: u8, payload: &[u8]) -> bool {
+    const PSEUDO: std::ops::RangeInclusive<u8> = 1..=14;
+    let before = usize::from(flags & PADDED != 0) + if flags & PRIORITIZED != 0 { 5 } else { 0 };
+    let Some([first, rest @ ..]) = payload.get(before..) else { return false };
+    match first {
+        0x80..=0xff => PSEUDO.contains(&(first & 0x7f)),
+        0x40 | 0x00 | 0x10 => match rest {
+            [length, letter, ..] if length & 0x80 != 0 => letter >> 1 == 0b101_1100,
+            [_, letter, ..] => *letter == b':',
+            _ => false,
+        },
+        0x41..=0x7f => PSEUDO.contains(&(first & 0x3f)),
+        0x20..=0x3f => false,
+        _ => PSEUDO.contains(&(first & 0x0f)),
     }
 }
 
@@ -488,6 +519,30 @@ mod tests {
             judge.read(&frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 5]), 25_000);
         }
         assert_eq!(judge.verdict(), Some(Abuse::WindowUpdates));
+    }
+
+    #[test]
+    fn trailers_have_no_pseudo_fields() {
+        for (flags, block, is_pseudo) in [
+            (0, &b"\x82"[..], true),
+            (0, b"\x44\x01/", true),
+            (0, b"\x04\x01/", true),
+            (0, b"\x14\x01/", true),
+            (0, b"\x00\x05:path\x01/", true),
+            (0, b"\x40\x84\xb9\x58\xd3\x3f\x01/", true),
+            (PADDED, b"\x01\x82\0", true),
+            (PADDED | PRIORITIZED, b"\x01\0\0\0\0\0\x82\0", true),
+            (0, b"\x40\x01x\x011", false),
+            (0, b"\x58\x011", false),
+            (0, b"\xbe", false),
+            (0, b"", false),
+        ] {
+            let mut judge = judge();
+            judge.read(&frame(HEADERS, END_HEADERS, 1, b"\x82"), 0);
+            assert_eq!(judge.verdict(), None, "a request's head has some");
+            judge.read(&frame(HEADERS, END_HEADERS | END_STREAM | flags, 1, block), 0);
+            assert_eq!(judge.verdict(), is_pseudo.then_some(Abuse::Protocol), "{block:?}");
+        }
     }
 
     #[test]

@@ -41,6 +41,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const TASKS_FOR_EACH_STREAM: usize = 4;
 /// What one stream's response may take of memory while the client does not read (CVE-2019-9517).
 const SEND_BUFFER: usize = 64 * 1024;
+/// So many times `limits.request_headers` are read of a head, to answer 431.
+const READ_FOR_431: u64 = 4;
 /// Streams reset because of errors in a connection's life. The codec counts no other way.
 const ERRORS: usize = 4096;
 /// How much smaller than 256 bytes each, in all, DATA frames may be that no exchange has read yet: 4,000 messages of
@@ -156,7 +158,9 @@ impl<S: Serve> Session<S> {
         let mut options = default_h2_options();
         options
             .max_concurrent_streams(http2.max_concurrent_streams)
-            .max_header_list_size(size(self.plan.limits.request_headers))
+            // Those beyond the limit are answered here: the codec's own 431 says nothing of TLS, is followed by an error
+            // while a body is still to come, and has no record that tells what was asked for.
+            .max_header_list_size(size(self.plan.limits.request_headers.saturating_mul(READ_FOR_431)))
             .initial_window_size(size(http2.stream_window))
             .initial_connection_window_size(size(http2.connection_window))
             .max_send_buffer_size(SEND_BUFFER)
@@ -292,7 +296,13 @@ impl<S: Serve> Session<S> {
         self.tell_abuse(abuse);
         // Servers have nothing more to do for it.
         self.tasks.abort_all();
-        self.close(h2, Reason::ENHANCE_YOUR_CALM);
+        self.close(
+            h2,
+            match abuse {
+                Abuse::Protocol => Reason::PROTOCOL_ERROR,
+                _ => Reason::ENHANCE_YOUR_CALM,
+            },
+        );
     }
 
     /// Tells of a connection that the codec has ended because of the client.
@@ -342,6 +352,7 @@ impl<S: Serve> Session<S> {
         let (client, service, addresses) =
             (Arc::clone(&self.client), Arc::clone(&self.service), self.addresses);
         let (room, tell) = (Arc::clone(&self.room), Arc::clone(&self.tell));
+        let limit = usize::try_from(self.plan.limits.request_headers).unwrap_or(usize::MAX);
         self.tasks.spawn(async move {
             // There is room, but for exchanges that go on after their streams were reset.
             let room = match room.clone().try_acquire_owned() {
@@ -356,7 +367,7 @@ impl<S: Serve> Session<S> {
                 },
             };
             let head = &mut stream.head;
-            if let Some(refusal) = h2_head::judge(&head.method, &head.uri, &head.headers) {
+            if let Some(refusal) = h2_head::judge(&head.method, &head.uri, &head.headers, limit) {
                 return refuse(stream, refusal, &client, &*tell);
             }
             let host = h2_head::missing_host(&head.uri, &head.headers);

@@ -6,11 +6,15 @@
 //! repeated, unknown or out of place. This is about the rest, and answers with a status. Pure, as `head` is.
 
 use super::head::{MAX_FIELDS, Refusal, is_host, judge_target};
+use crate::fields::list_size;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 
-/// Why such a head must not go on.
-pub(super) fn judge(method: &Method, uri: &Uri, fields: &HeaderMap) -> Option<Refusal> {
+/// Why such a head must not go on; `limit` bounds it as HTTP/2 counts.
+pub(super) fn judge(method: &Method, uri: &Uri, fields: &HeaderMap, limit: usize) -> Option<Refusal> {
     let bad = |detail| Some(Refusal { status: 400, detail });
+    if list_size(fields) + target(uri).len() > limit {
+        return Some(Refusal { status: 431, detail: "fields too large" });
+    }
     if let Some(refusal) = judge_target(method.as_str(), target(uri)) {
         return Some(refusal);
     }
@@ -94,7 +98,7 @@ mod tests {
         for (name, value) in fields {
             map.append(*name, HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
         }
-        judge(&method, &uri, &map).map_or(200, |refusal| refusal.status)
+        judge(&method, &uri, &map, 16 << 10).map_or(200, |refusal| refusal.status)
     }
 
     #[test]
@@ -134,6 +138,8 @@ mod tests {
         }
         let many: Vec<_> = (0..=MAX_FIELDS).map(|_| ("x", "1")).collect();
         assert_eq!(status("GET", "http://a/", &many), 431);
+        assert_eq!(status("GET", "http://a/", &[("x", &"x".repeat(17 << 10))]), 431);
+        assert_eq!(status("GET", &format!("http://a/{}", "x".repeat(17 << 10)), &[]), 431);
     }
 
     #[test]

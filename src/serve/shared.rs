@@ -25,8 +25,9 @@ const STREAM_WINDOW: u32 = 128 * 1024;
 const CONNECTION_WINDOW: u32 = STREAMS as u32 * STREAM_WINDOW;
 /// What one stream's request may take of memory while the server does not read.
 const SEND_BUFFER: usize = 64 * 1024;
-/// All fields of a response: as much as of one over HTTP/1.1.
-const FIELDS: u32 = 64 * 1024;
+/// So much is read of a head, of which only the stream is to end: beyond four times that the codec ends the connection, and
+/// with it all that are on it.
+const FIELDS: u32 = 1 << 20;
 /// How much smaller than 256 bytes each, in all, DATA frames may be that no exchange has read yet, as clients may.
 const SMALL_DATA: usize = 1 << 20;
 /// How often what is too old is looked for.

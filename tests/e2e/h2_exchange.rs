@@ -214,6 +214,41 @@ fn a_connection_that_brings_nothing_is_given_up_and_one_that_is_slow_is_not() {
 }
 
 #[test]
+fn a_response_head_that_is_too_large_ends_its_own_stream_only() {
+    let address = by_hand(|stream, id, before| {
+        if before == 0 {
+            // Answered once its neighbour has been.
+            return;
+        }
+        let large = "x".repeat(60_000);
+        let fields: Vec<_> =
+            std::iter::once((":status", "200")).chain((0..6).map(|_| ("x-large", large.as_str()))).collect();
+        let block = h2::block(&fields);
+        let pieces: Vec<_> = block.chunks(16_000).collect();
+        for (n, piece) in pieces.iter().enumerate() {
+            let kind = if n == 0 { h2::HEADERS } else { h2::CONTINUATION };
+            let flags = u8::from(n == 0) | if n + 1 == pieces.len() { 4 } else { 0 };
+            let _ = stream.write_all(&h2::frame(kind, flags, id, piece));
+        }
+        ok(stream, id - 2);
+    });
+    let text = format!("process: {{ threads: 1 }}\n{}", plain(&[address], "", "protocol: h2"));
+    let balancer = Balancer::start(&text);
+    let mut neighbour = balancer.client();
+    neighbour.send("GET /neighbour HTTP/1.1\r\nHost: a\r\n\r\n");
+    balancer.wait_for_in_flight(1.0);
+    let large = balancer.get("/large");
+    assert_eq!(large.status, 502);
+    assert_eq!(neighbour.response().status, 200);
+    let record = balancer.record("/large");
+    assert_eq!(
+        (&record["why"], &record["detail"]),
+        (&"server_malformed".into(), &"response head too large".into())
+    );
+    assert_eq!(record["tries"], 1);
+}
+
+#[test]
 fn interim_responses_are_passed_on() {
     let app = App::new(|_, stream| {
         send(stream, "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n");

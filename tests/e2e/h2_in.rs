@@ -5,6 +5,7 @@ use crate::support::app::{App, Latch, Silent, say, wait_for_the_end};
 use crate::support::balancer::{Balancer, outcome, plain};
 use crate::support::client::Client;
 use crate::support::h2::{self, Connection, END_HEADERS, END_STREAM, block, frame};
+use crate::support::tls::{Certificate, Shop, Speaker};
 use crate::support::wait_until;
 use std::time::{Duration, Instant};
 
@@ -43,7 +44,8 @@ fn the_configured_limits_are_said() {
     let mut connection = Connection::new(balancer.address("web"));
     let said = settings(&mut connection);
     // RFC 9113 section 6.5.2.
-    for setting in [(3, 7), (4, 32 << 10), (6, 8 << 10)] {
+    // So much is read of a head, to answer 431.
+    for setting in [(3, 7), (4, 32 << 10), (6, 32 << 10)] {
         assert!(said.contains(&setting), "{setting:?} in {said:?}");
     }
 }
@@ -229,29 +231,90 @@ fn refused_requests_have_a_record() {
     let mut connection = Connection::new(balancer.address("web"));
     let base = [(":method", "GET"), (":scheme", "http"), (":authority", "a")];
     let large = "x".repeat(3000);
-    let more: [(&str, &[(&str, &str)]); 4] = [
+    let huge = "x".repeat(15_000);
+    let more: [(&str, &[(&str, &str)]); 5] = [
         ("value begins", &[(":path", "/padded"), ("x", " 1")]),
         ("disagree", &[(":path", "/user"), ("host", "u@a")]),
         ("codec", &[(":path", "/close"), ("connection", "close")]),
-        ("too large", &[(":path", "/large"), ("x", &large)]),
+        ("fields too large", &[(":path", "/large"), ("x", &large)]),
+        ("too large", &[(":path", "/huge"), ("x", &huge)]),
     ];
     for (n, (what, fields)) in more.into_iter().enumerate() {
         let stream = 2 * n as u32 + 1;
         connection.fields(stream, &[&base[..], fields].concat(), true);
         let (status, _) = connection.response(stream);
-        let has = |record: &serde_json::Value| {
-            record["detail"].as_str().is_some_and(|detail| detail.contains(what))
-        };
-        let record = balancer.record_where(what, has);
-        let why = if what == "too large" { "headers_too_large" } else { "malformed" };
+        wait_until("a record", || balancer.records().len() > n);
+        let record = balancer.records().pop().expect("a record");
+        assert!(record["detail"].as_str().is_some_and(|detail| detail.contains(what)), "{record}");
+        let why = if what.contains("too large") { "headers_too_large" } else { "malformed" };
         assert_eq!(outcome(&record), (u64::from(status), why.to_owned()), "{what}");
         assert_eq!(balancer.records().len(), n + 1, "{what}");
     }
     assert_eq!(balancer.record("/padded")["protocol"], "HTTP/2.0");
     assert_eq!(balancer.failures("malformed"), 3.0);
-    assert_eq!(balancer.failures("headers_too_large"), 1.0);
+    assert_eq!(balancer.record("/large")["status"], 431);
+    assert_eq!(balancer.failures("headers_too_large"), 2.0);
     assert!(app.requests().is_empty());
     no_abuse(&balancer);
+}
+
+#[test]
+fn a_head_that_is_too_large_has_one_answer_although_its_body_is_still_to_come() {
+    let app = App::saying("hello");
+    let certificate = Certificate::named(&["a.example"]);
+    let shop = Shop::new(&[("a", &certificate)]);
+    let tls = shop.tls(&["a"], "hsts: 1d");
+    let listener = format!("limits: {{ request_headers: 2KiB }}, {tls}");
+    let balancer = Balancer::start(&plain(&[app.address], &listener, ""));
+    let speaker = Speaker::new().offering(&["h2"]);
+    let stream = speaker.connect(balancer.address("web"), "a.example").expect("a handshake");
+    let mut connection = Connection::over(stream);
+    let large = "x".repeat(3000);
+    let fields =
+        [(":method", "POST"), (":scheme", "https"), (":authority", "a"), (":path", "/large"), ("x", &large)];
+    connection.fields(1, &fields, false);
+    let head = connection.next().expect("an answer");
+    assert_eq!((head.kind, h2::status(&head.payload)), (h2::HEADERS, 431));
+    // Strict-Transport-Security is entry 56 of the static table (RFC 7541 appendix A).
+    assert!(head.payload.windows(2).any(|two| two == [0x0f, 56 - 15]), "{:?}", head.payload);
+    connection.data(1, b"late", true);
+    loop {
+        match connection.next() {
+            Some(frame) if frame.kind == h2::RST_STREAM => {
+                assert_eq!(frame.payload, 0_u32.to_be_bytes(), "NO_ERROR");
+                break;
+            }
+            Some(frame) if frame.kind == h2::DATA => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(connection.is_alive());
+    assert_eq!(balancer.outcome("/large"), (431, "headers_too_large".to_owned()));
+    assert_eq!(balancer.records().len(), 1);
+    no_abuse(&balancer);
+}
+
+#[test]
+fn uploads_to_a_server_that_does_not_read_hold_up_no_others() {
+    let (silent, app) = (Silent::new(), App::echo());
+    let text = format!(
+        "listeners:\n  web: {{ address: 127.0.0.1:0, routes: all }}\nroutes:\n  all:\n    \
+         - {{ match: {{ path: /stuck }}, pool: stuck }}\n    - {{ pool: app }}\n\
+         pools:\n  stuck: {{ servers: [{}], timeouts: {{ connect: 1m }} }}\n  app: {{ servers: [{}] }}\n",
+        silent.address, app.address
+    );
+    let balancer = Balancer::start(&text);
+    let mut connection = Connection::new(balancer.address("web"));
+    while connection.any().expect("the connection's window").kind != h2::WINDOW_UPDATE {}
+    for n in 0..40 {
+        let stream = 2 * n + 1;
+        connection.request(stream, "POST", "/stuck", false);
+        // As much as its window takes before SETTINGS are acknowledged.
+        [16_384, 16_384, 16_384, 16_383].map(|n| connection.data(stream, &vec![b'x'; n], false));
+    }
+    connection.request(101, "POST", "/x", false);
+    connection.data(101, b"body", true);
+    assert_eq!(connection.response(101), (200, b"POST /x body".to_vec()));
 }
 
 #[test]

@@ -90,6 +90,32 @@ fn a_client_that_offers_h2_gets_it() {
 }
 
 #[test]
+fn a_connection_that_breaks_http2_ends_as_tls_should() {
+    let app = App::saying("hello");
+    let (_shop, balancer) = shop(&app, "timeouts: { request_header: 500ms }", "");
+    let preface = h2::PREFACE;
+    for (what, bytes) in [
+        ("broken", b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n".to_vec()),
+        ("broken late", [&preface[..20], b"XXXX"].concat()),
+        ("half", preface[..18].to_vec()),
+        ("nonsense", b"\0\0\0\0\0\0\0\0\0".to_vec()),
+        ("no SETTINGS", [preface, &h2::frame(h2::PING, 0, 0, &[0; 8])].concat()),
+        ("a frame that is too large", [preface, &[0xff, 0xff, 0xff, 4, 0, 0, 0, 0, 0]].concat()),
+        ("a preface alone", preface.to_vec()),
+        ("another method", b"PRX * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()),
+        ("a request of HTTP/1.1", b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_vec()),
+        ("broken and more", [b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", &vec![b'x'; 100_000][..]].concat()),
+        ("nothing", Vec::new()),
+    ] {
+        let speaker = Speaker::new().offering(&["h2"]);
+        let mut client = Client::over_tls(connect(&balancer, &speaker, "shop.example"));
+        client.send(bytes);
+        let (_, is_whole) = client.to_the_end();
+        assert!(is_whole, "{what}: no close_notify");
+    }
+}
+
+#[test]
 fn bodies_of_many_mebibytes_pass_both_ways() {
     const SIZE: usize = 12 << 20;
     let bytes = |n: usize| (0..n).map(|at| (at / 7 % 251) as u8).collect::<Vec<_>>();

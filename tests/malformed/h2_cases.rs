@@ -138,6 +138,7 @@ pub(crate) fn cases() -> Vec<Case> {
         (["h2-data-padding", "9113 6.1", "has padding longer than its DATA", "DATA with 9 bytes of padding in 4"], vec![post.clone(), frame(h2::DATA, 8 | END_STREAM, 1, &[9, 0, 0, 0])], ConnectionError),
         (["h2-data-idle", "9113 5.1", "is DATA without a request", "DATA on stream 1"], vec![data(b"x", true)], ConnectionError),
         (["h2-trailers", "9113 8.1", "has trailers, which are not passed on", "DATA, trailers x: 1"], vec![post.clone(), data(b"body", false), trailers(&[("x", b"1")])], Passed),
+        (["h2-trailers-pseudo", "9113 8.1", "has a pseudo-field in its trailers", "DATA, trailers :path: /x"], vec![post.clone(), data(b"body", false), trailers(&[(":path", b"/x")])], ConnectionError),
         (["h2-trailers-length", "9110 6.5.1", "has Content-Length in its trailers", "DATA, trailers content-length: 9"], vec![post.clone(), data(b"body", false), trailers(&[("content-length", b"9")])], Passed),
         (["h2-trailers-no-end", "9113 8.1", "has trailers that do not end the stream", "DATA, trailers without END_STREAM"], vec![post.clone(), data(b"body", false), head(&[("x", b"1")], false)], StreamBroken),
         (["h2-trailers-connection", "9113 8.2.2", "has a connection's field in its trailers", "DATA, trailers transfer-encoding: chunked"], vec![post.clone(), data(b"body", false), trailers(&[("transfer-encoding", b"chunked")])], StreamBroken),

@@ -53,7 +53,8 @@ impl Connection {
     pub(crate) fn over(stream: impl Wire + 'static) -> Self {
         let mut connection = Self { stream: Box::new(stream) };
         connection.stream.write_all(PREFACE).expect("the other side takes what is sent");
-        connection.frame(SETTINGS, 0, 0, &[]);
+        // No dynamic table (RFC 9113 section 6.5.2), so that each header block can be read by itself.
+        connection.frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]);
         connection
     }
 

@@ -2,6 +2,7 @@
 
 use crate::access_log::Why;
 use crate::edge::Stream;
+use crate::fields::list_size;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
@@ -54,6 +55,8 @@ pub(super) trait Client: Send {
 pub(super) struct Http2 {
     body: RecvStream,
     trailers: Option<HeaderMap>,
+    /// What they may have.
+    most_trailers: usize,
     respond: SendResponse<Bytes>,
     /// Once the response has begun.
     response: Option<SendStream<Bytes>>,
@@ -64,10 +67,20 @@ pub(super) struct Http2 {
 
 impl Http2 {
     /// The client's side of a stream, and the request's head.
-    pub(super) fn new(stream: Stream) -> (Self, Parts) {
+    pub(super) fn new(stream: Stream, most_trailers: usize) -> (Self, Parts) {
         let Stream { head, body, respond } = stream;
         let waiting = Bytes::new();
-        (Self { body, trailers: None, respond, response: None, waiting, is_last: false, sent: 0 }, head)
+        let client = Self {
+            body,
+            trailers: None,
+            most_trailers,
+            respond,
+            response: None,
+            waiting,
+            is_last: false,
+            sent: 0,
+        };
+        (client, head)
     }
 
     /// Whether there is a body.
@@ -92,6 +105,9 @@ impl Client for Http2 {
             Some(Err(error)) => Poll::Ready(Err(failed(error))),
             None => {
                 self.trailers = ready!(self.body.poll_trailers(cx)).map_err(failed)?;
+                if self.trailers.as_ref().is_some_and(|trailers| list_size(trailers) > self.most_trailers) {
+                    return Poll::Ready(Err(Why::HeadersTooLarge));
+                }
                 Poll::Ready(Ok(None))
             }
         }

@@ -42,9 +42,10 @@ const MOST_INTERIM: u32 = 64;
 
 /// Serves an HTTP/2 client's request.
 pub(super) async fn serve(live: &Arc<Live>, seat: Arc<Seat>, stream: Stream, addresses: Addresses) {
-    let (client, head) = Http2::new(stream);
-    let has_body = client.has_body();
     let mut exchange = Exchange::begin(live, &seat);
+    let most_trailers = exchange.listener.as_ref().map_or(0, |l| l.plan.limits.request_headers);
+    let (client, head) = Http2::new(stream, usize::try_from(most_trailers).unwrap_or(usize::MAX));
+    let has_body = client.has_body();
     let admitted = exchange.admit(&Asked::from(&head));
     let mut relay = Relay::new(exchange, seat, addresses, client, head, has_body);
     relay.run(admitted).await;

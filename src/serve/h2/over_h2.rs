@@ -2,6 +2,7 @@
 
 use super::server::{Answer, Data, Failure, is_one_hop};
 use crate::access_log::Why;
+use crate::fields::list_size;
 use crate::serve::shared::Lent;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
@@ -10,6 +11,9 @@ use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, HeaderValue, Request, header};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+
+/// All fields of a response's head or trailers: as much as of one over HTTP/1.1.
+const FIELDS: usize = 64 * 1024;
 
 /// One exchange: a stream of a connection that others have streams on.
 #[derive(Debug)]
@@ -84,6 +88,9 @@ impl OverH2 {
     pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Failure>> {
         if let Poll::Ready(Some(interim)) = self.response.poll_informational(cx) {
             let (head, ()) = interim.map_err(|error| failure(&error))?.into_parts();
+            if list_size(&head.headers) > FIELDS {
+                return Poll::Ready(Err(Failure::malformed("response head too large")));
+            }
             return Poll::Ready(Ok(Answer {
                 status: head.status,
                 fields: head.headers,
@@ -96,6 +103,9 @@ impl OverH2 {
         let (head, body) = response.into_parts();
         let is_over = body.is_end_stream();
         self.body = Some(body);
+        if list_size(&head.headers) > FIELDS {
+            return Poll::Ready(Err(Failure::malformed("response head too large")));
+        }
         if head.headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
             return Poll::Ready(Err(Failure::malformed("more than one Content-Length")));
         }
@@ -116,6 +126,9 @@ impl OverH2 {
             Some(Err(error)) => Poll::Ready(Err(failure(&error))),
             None => {
                 let trailers = ready!(body.poll_trailers(cx)).map_err(|error| failure(&error))?;
+                if trailers.as_ref().is_some_and(|trailers| list_size(trailers) > FIELDS) {
+                    return Poll::Ready(Err(Failure::malformed("trailers too large")));
+                }
                 Poll::Ready(Ok(Data::End(trailers)))
             }
         }
@@ -135,8 +148,11 @@ fn failure(error: &h2::Error) -> Failure {
     let is_untouched =
         error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM));
     let is_malformed = error.is_library() && error.is_reset();
-    let why = if is_malformed { Why::ServerMalformed } else { Why::ServerReset };
-    Failure { why, detail: None, is_untouched }
+    let (why, detail) = match is_malformed {
+        true => (Why::ServerMalformed, Some("refused by the HTTP/2 codec")),
+        false => (Why::ServerReset, None),
+    };
+    Failure { why, detail, is_untouched }
 }
 
 /// The request as HTTP/2 has it (RFC 9113 section 8.3.1).
