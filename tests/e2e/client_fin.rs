@@ -21,7 +21,7 @@ fn finished(balancer: &Balancer, requests: &str) -> Vec<String> {
         let mut client = balancer.client();
         client.send(requests);
         client.finish_sending();
-        client.to_the_end().0
+        client.read_to_end().0
     });
     answers.collect()
 }
@@ -78,7 +78,7 @@ fn a_body_that_a_fin_cuts_short_is_not_served() {
         let mut client = balancer.client();
         client.send("POST /part HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
         client.finish_sending();
-        assert_eq!(client.to_the_end().0, "", "{kind}");
+        assert_eq!(client.read_to_end().0, "", "{kind}");
         assert_eq!(balancer.outcome("/part"), (499, "client_aborted".to_owned()), "{kind}");
     });
 }
@@ -108,7 +108,7 @@ fn a_response_that_has_begun_goes_on() {
     }
     latch.open();
     for mut client in clients {
-        assert!(client.to_the_end().0.contains("after"));
+        assert!(client.read_to_end().0.contains("after"));
     }
 }
 
@@ -130,7 +130,7 @@ fn close_notify_alone_is_no_fin() {
             let mut client = Client::over_tls(stream);
             client.send(GET);
             client.say_no_more();
-            assert!(client.to_the_end().0.ends_with("hello"), "{kind}");
+            assert!(client.read_to_end().0.ends_with("hello"), "{kind}");
         }
         // With a FIN below it is one.
         let stream = Speaker::new().connect(balancer.address("web"), "a.example").expect("a handshake");
@@ -157,5 +157,5 @@ fn a_fin_in_a_tunnel_ends_its_direction() {
     client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
     assert_eq!(client.response_to_head().status, 101);
     client.finish_sending();
-    assert_eq!(client.to_the_end().0, "bye");
+    assert_eq!(client.read_to_end().0, "bye");
 }

@@ -214,13 +214,13 @@ fn failures_without_a_server_are_the_pools_whoever_came_first() {
         if !strangers_first {
             strangers();
         }
-        let counted =
-            |pool, code| balancer.metric("evenkeel_http_requests_total", &[("pool", pool), ("code", code)]);
-        assert_eq!((counted("app", "5xx"), counted("", "4xx")), (100.0, 30.0));
-        assert_eq!(balancer.metric("evenkeel_http_requests_failed_total", &[("pool", "app")]), 100.0);
-        let why =
-            |pool, why| balancer.metric("evenkeel_http_failures_total", &[("pool", pool), ("why", why)]);
-        assert_eq!((why("app", "none_ready"), why("", "malformed")), (100.0, 30.0));
+        // A request is counted when its answer has gone out.
+        let counted = |name, labels: &[_], expected| balancer.wait_for_metric(name, labels, expected);
+        counted("evenkeel_http_requests_total", &[("pool", "app"), ("code", "5xx")], 100.0);
+        counted("evenkeel_http_requests_total", &[("pool", ""), ("code", "4xx")], 30.0);
+        counted("evenkeel_http_requests_failed_total", &[("pool", "app")], 100.0);
+        counted("evenkeel_http_failures_total", &[("pool", "app"), ("why", "none_ready")], 100.0);
+        counted("evenkeel_http_failures_total", &[("pool", ""), ("why", "malformed")], 30.0);
     }
 }
 
@@ -259,8 +259,9 @@ fn grpc_failures_of_ours_are_no_successes_in_metrics_and_status() {
     for _ in 0..3 {
         call_grpc(balancer.address("web"));
     }
-    let counted = |code| balancer.metric("evenkeel_http_requests_total", &[("pool", "app"), ("code", code)]);
-    assert_eq!((counted("2xx"), counted("5xx")), (0.0, 3.0));
+    let labels = |code| [("pool", "app"), ("code", code)];
+    balancer.wait_for_metric("evenkeel_http_requests_total", &labels("5xx"), 3.0);
+    assert_eq!(balancer.metric("evenkeel_http_requests_total", &labels("2xx")), 0.0);
     wait_until("status tells", || {
         call_grpc(balancer.address("web"));
         balancer.command_json(&["status"])["pools"][0]["figures"]["error_ratio"].as_f64() == Some(1.0)

@@ -310,7 +310,9 @@ fn uploads_to_a_server_that_does_not_read_hold_up_no_others() {
         let stream = 2 * n + 1;
         connection.request(stream, "POST", "/stuck", false);
         // As much as its window takes before SETTINGS are acknowledged.
-        [16_384, 16_384, 16_384, 16_383].map(|n| connection.data(stream, &vec![b'x'; n], false));
+        for n in [16_384, 16_384, 16_384, 16_383] {
+            connection.data(stream, &vec![b'x'; n], false);
+        }
     }
     connection.request(101, "POST", "/x", false);
     connection.data(101, b"body", true);

@@ -158,7 +158,7 @@ fn a_response_cut_short_does_not_look_whole() {
         for path in ["/chunked", "/broken", "/until-close"] {
             let mut client = balancer.client();
             client.send(format!("GET {path} HTTP/1.0\r\nHost: a\r\n\r\n"));
-            let (text, is_whole) = client.to_the_end();
+            let (text, is_whole) = client.read_to_end();
             // Or it was no response yet.
             let is_answer = text.starts_with("HTTP/1.1 502 ");
             assert!(!is_whole || is_answer, "{kind} {path}: {text:?} looks whole");
@@ -180,7 +180,7 @@ fn a_response_cut_short_over_tls_has_no_close_notify() {
     let stream = Speaker::new().connect(balancer.address("web"), "a.example").expect("a handshake");
     let mut client = Client::over_tls(stream);
     client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
-    let (text, is_whole) = client.to_the_end();
+    let (text, is_whole) = client.read_to_end();
     assert!(!is_whole, "{text:?} looks whole");
 }
 
@@ -210,7 +210,7 @@ fn a_servers_date_order_and_capitals_stay() {
     let mut client = balancer.client();
     client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
     assert_eq!(
-        client.to_the_end(),
+        client.read_to_end(),
         (
             "HTTP/1.1 200 Fine\r\nx-B: 1\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-LENGTH: 2\r\n\
              Connection: close\r\n\r\nok"

@@ -241,7 +241,7 @@ fn a_removed_server_is_cut_after_the_drain_timeout() {
 }
 
 #[test]
-fn a_removed_pool_serves_its_requests_to_the_end() {
+fn a_removed_pool_serves_its_requests_read_to_end() {
     let latch = Latch::default();
     let (old, new) = (holding(&latch), App::saying("new"));
     let text = |pool: &str, server| {

@@ -110,7 +110,7 @@ fn a_connection_that_breaks_http2_ends_as_tls_should() {
         let speaker = Speaker::new().offering(&["h2"]);
         let mut client = Client::over_tls(connect(&balancer, &speaker, "shop.example"));
         client.send(bytes);
-        let (_, is_whole) = client.to_the_end();
+        let (_, is_whole) = client.read_to_end();
         assert!(is_whole, "{what}: no close_notify");
     }
 }

@@ -186,7 +186,7 @@ impl<S: Wire> Client<S> {
 
     /// All that comes until the connection ends, and whether it ended as it should: with a FIN, over TLS with a
     /// close_notify.
-    pub(crate) fn to_the_end(&mut self) -> (String, bool) {
+    pub(crate) fn read_to_end(&mut self) -> (String, bool) {
         let mut bytes = Vec::new();
         let ended = self.reader.read_to_end(&mut bytes);
         (String::from_utf8_lossy(&bytes).into_owned(), ended.is_ok())
