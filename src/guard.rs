@@ -31,6 +31,8 @@ pub struct Before {
     /// Of its connections and sessions, those that had nothing from a server; none if there were too few to say. Where
     /// nothing is ever answered (a log's receivers), silence is no sign.
     pub unanswered_share: Option<f64>,
+    /// Connections and sessions that had something from a server.
+    pub answered_per_second: f64,
     /// Whether anything came from its servers.
     pub answered: bool,
     /// What 99 % of its responses took no longer than.
@@ -129,8 +131,11 @@ pub fn judge(before: Option<&Before>, after: &After, limits: &Limits, is_over: b
             });
         }
         let unanswered = share(after.unanswered);
-        if let Some(before) = known.unanswered_share.filter(|before| unanswered > before + limits.error_rise)
-        {
+        // Strangers can add to those that nobody answers, but take nothing from the others.
+        let answered = after.requests.saturating_sub(after.unanswered) as f64;
+        let fell = answered < known.answered_per_second * after.elapsed.as_secs_f64() / 2.0;
+        let is_worse = |before: &f64| fell && unanswered > before + limits.error_rise;
+        if let Some(before) = known.unanswered_share.filter(is_worse) {
             return Some(Worse::Unanswered { before, after: unanswered, requests: after.requests });
         }
     }
@@ -157,6 +162,7 @@ mod tests {
         error_share: 0.01,
         connect_share: 0.0,
         unanswered_share: Some(0.1),
+        answered_per_second: 450.0,
         answered: true,
         p99: Some(Duration::from_secs(1)),
         up: 3,
@@ -199,8 +205,10 @@ mod tests {
 
     #[test]
     fn connections_that_get_nothing_are_worse_where_they_got_something_before() {
-        let unanswered = "20.0% of 1000 connections had nothing from a server, before it were 10.0%";
-        let after = After { unanswered: 200, ..WELL };
+        let unanswered = "60.0% of 1000 connections had nothing from a server, before it were 10.0%";
+        let after = After { unanswered: 600, ..WELL };
+        let strangers = After { requests: 3000, unanswered: 2100, ..WELL };
+        check(Some(&BEFORE), strangers, false, "");
         check(Some(&BEFORE), after, false, unanswered);
         check(Some(&Before { unanswered_share: Some(0.99), ..BEFORE }), after, false, "");
         check(Some(&Before { unanswered_share: None, ..BEFORE }), after, false, "");

@@ -67,6 +67,8 @@ impl Control {
                 error_share: share(window.errors),
                 connect_share: share(window.connect_failures),
                 unanswered_share: (window.requests >= limits.min_requests).then(|| share(window.unanswered)),
+                answered_per_second: window.requests.saturating_sub(window.unanswered) as f64
+                    / history.points(&*pool.name).len().max(1) as f64,
                 answered: window.answers > 0,
                 p99: p99_ms.map(|ms| Duration::from_secs_f64(ms / 1000.0)),
                 up,
