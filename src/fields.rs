@@ -35,6 +35,15 @@ pub fn has_token<'a>(values: impl Iterator<Item = &'a [u8]>, token: &str) -> boo
     tokens(values).any(|have| have.eq_ignore_ascii_case(token.as_bytes()))
 }
 
+/// Members that a list of connection options may have, empty ones included (RFC 9110 section 5.6.1.2): each field of the
+/// message is compared with each of them.
+pub const MOST_OPTIONS: usize = 64;
+
+/// How many members lists have, be they empty or not.
+pub fn count_members(value: &[u8]) -> usize {
+    1 + value.iter().filter(|byte| **byte == b',').count()
+}
+
 /// The members of comma-separated lists.
 pub fn tokens<'a>(values: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
     values

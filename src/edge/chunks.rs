@@ -8,7 +8,7 @@ pub(crate) struct Chunks {
     state: State,
     /// Bytes of data, without their framing.
     data: u64,
-    /// Bytes of extensions and trailers.
+    /// Bytes of extensions and trailers, and zeros before sizes.
     extra: u64,
 }
 
@@ -133,7 +133,12 @@ impl Chunks {
                     return at;
                 }
                 State::Data(size) => self.data = self.data.saturating_add(size),
-                State::Blank(_) | State::Extension(_) | State::TrailerName | State::Trailer => {
+                State::Size(0) if self.state == State::Start => {}
+                State::Size(0)
+                | State::Blank(_)
+                | State::Extension(_)
+                | State::TrailerName
+                | State::Trailer => {
                     self.extra += 1;
                     if self.extra > EXTRA.saturating_add(self.data) {
                         self.state = State::Broken;
@@ -273,6 +278,13 @@ mod tests {
             chunks.take(body.as_bytes());
             assert_eq!(chunks.is_broken(), is_broken, "{} after {}", extension.len(), data.len());
         }
+    }
+
+    #[test]
+    fn a_size_has_no_zeros_without_end() {
+        let mut chunks = Chunks::new();
+        assert_eq!(chunks.take(&vec![b'0'; 1 << 20]) as u64, EXTRA + 1);
+        assert!(chunks.is_broken());
     }
 
     #[test]

@@ -103,6 +103,8 @@ struct Frame {
     code: u32,
     /// Of HEADERS: it begins with a pseudo-field.
     is_pseudo: bool,
+    /// Of DATA: bytes of padding, with their number.
+    padding: u32,
 }
 
 /// Finds frames in a stream of bytes.
@@ -128,6 +130,7 @@ impl Scanner {
             RST_STREAM => length.min(RESET),
             GOAWAY => length.min(FAREWELL),
             HEADERS => length.min(BLOCK),
+            DATA if self.head[4] & PADDED != 0 => length.min(1),
             _ => 0,
         }
     }
@@ -161,7 +164,11 @@ impl Scanner {
             _ => 0,
         };
         let is_pseudo = kind == HEADERS && begins_with_pseudo(flags, &self.head[HEAD..self.have]);
-        let frame = Frame { length, kind, flags, stream: word(5) & 0x7fff_ffff, code, is_pseudo };
+        let padding = match kind {
+            DATA if flags & PADDED != 0 && length > 0 => 1 + u32::from(self.head[HEAD]),
+            _ => 0,
+        };
+        let frame = Frame { length, kind, flags, stream: word(5) & 0x7fff_ffff, code, is_pseudo, padding };
         self.skip = length - (self.have - HEAD) as u32;
         self.have = 0;
         (at, Some(frame))
@@ -285,7 +292,7 @@ impl Judge {
 
     fn incoming_frame(&mut self, frame: Frame, now: u64) {
         match frame.kind {
-            DATA if frame.length > 0 || frame.flags & END_STREAM != 0 => {}
+            DATA if frame.length > frame.padding || frame.flags & END_STREAM != 0 => {}
             DATA => self.control(EMPTY_DATA_PRICE, Abuse::EmptyData, now),
             HEADERS => {
                 let opens_a_stream = frame.stream > self.highest;
@@ -484,6 +491,8 @@ mod tests {
         ] {
             assert_eq!(passes(&frame(kind, 0, 1, payload), 10_000), (burst, more), "a frame of type {kind}");
         }
+        let padded = frame(DATA, PADDED, 1, &[3, 0, 0, 0]);
+        assert_eq!(passes(&padded, 10_000), (98, 33), "padding is no data");
         let last = frame(DATA, END_STREAM, 1, b"");
         assert_eq!(passes(&last, 0), (10_000, 10_000), "the end of a body may be empty");
     }

@@ -5,7 +5,7 @@
 //! 11.2), so they end here. A pure function of bytes: the caller owns the
 //! socket, the limit and the clock.
 
-use crate::fields::{Fields, has_token};
+use crate::fields::{Fields, MOST_OPTIONS, count_members, has_token};
 use http::{HeaderName, Method, header};
 use httparse::{ParserConfig, Request, Status};
 use std::mem::MaybeUninit;
@@ -204,7 +204,10 @@ pub(crate) fn judge(bytes: &[u8], limit: usize) -> Verdict {
             _ => refuse(400, "broken HTTP/2 preface"),
         };
     }
-    // One empty line before a request line is forgiven (RFC 9112 section 2.2).
+    // One empty line before a request line is forgiven (RFC 9112 section 2.2), and not one after the other.
+    if bytes.starts_with(b"\r\n\r\n") {
+        return refuse(400, "more than one empty line");
+    }
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = Request::new(&mut []);
     let parsed = ParserConfig::default().parse_request_with_uninit_headers(&mut request, bytes, &mut fields);
@@ -305,7 +308,7 @@ pub(super) fn judge_target(method: &str, target: &str) -> Option<Refusal> {
 /// RFC 9112 sections 3.2 (Host) and 6 (message body length).
 fn judge_fields(fields: &[httparse::Header<'_>], http_11: bool) -> Result<Body, Refusal> {
     let bad = |detail| Err(Refusal { status: 400, detail });
-    let (mut hosts, mut length, mut chunked) = (0, None, false);
+    let (mut hosts, mut length, mut chunked, mut options) = (0, None, false, 0);
     for field in fields {
         let value = field.value;
         match field.name.len() {
@@ -313,6 +316,12 @@ fn judge_fields(fields: &[httparse::Header<'_>], http_11: bool) -> Result<Body, 
                 hosts += 1;
                 if !is_host(value) {
                     return bad("Host is not a host");
+                }
+            }
+            10 if field.name.eq_ignore_ascii_case("connection") => {
+                options += count_members(value);
+                if options > MOST_OPTIONS {
+                    return bad("too many connection options");
                 }
             }
             14 if field.name.eq_ignore_ascii_case("content-length") => {

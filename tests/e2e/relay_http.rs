@@ -102,6 +102,23 @@ fn interim_responses_without_end_are_not_collected_for_a_client_that_reads_none(
 }
 
 #[test]
+fn interim_responses_without_end_are_cut_off_although_the_client_reads() {
+    let app = App::new(|_, stream| {
+        while send(stream, "HTTP/1.1 103 Early Hints\r\n\r\n") == Then::Keep {}
+        Then::Close
+    });
+    for pool in ["", "protocol: auto"] {
+        let balancer = Balancer::start(&plain(&[app.address], "", pool));
+        let mut client = balancer.client();
+        client.send("GET /flood HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let statuses: Vec<_> = std::iter::from_fn(|| client.try_response()).map(|r| r.status).collect();
+        assert_eq!(statuses.iter().filter(|status| **status == 103).count(), 64, "{pool}");
+        assert_eq!(statuses.last(), Some(&502), "{pool}");
+        assert_eq!(balancer.record("/flood")["detail"], "too many interim responses", "{pool}");
+    }
+}
+
+#[test]
 fn heads_come_through_in_their_order_and_with_their_capitals() {
     let server = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = server.local_addr().expect("an address");

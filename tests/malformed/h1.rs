@@ -10,6 +10,8 @@ pub(crate) fn cases() -> Vec<Case> {
     let long_field = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(5000));
     let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let long_extension = format!("{chunked}4;{}\r\nbody\r\n0\r\n\r\n", "x".repeat(20_000));
+    let many_options = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: {}close\r\n\r\n", ", ".repeat(100));
+    let many_zeros = format!("{chunked}{}4\r\nbody\r\n0\r\n\r\n", "0".repeat(20_000));
     let long_target = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(5000));
     let table: &[(&str, &str, &str, &[u8], Outcome)] = &[
         // The request line.
@@ -139,6 +141,10 @@ pub(crate) fn cases() -> Vec<Case> {
         ("h1-chunk-extension-long", "9112 7.1.1", "has more extension than data", long_extension.as_bytes(), Broken(400)),
         ("h1-chunk-trailer-no-colon", "9112 7.1.2", "has a trailer without a colon", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nGET / HTTP/1.1\r\n\r\n", Broken(400)),
         ("h1-chunk-trailer-fold", "9112 5.2", "folds a trailer", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: 1\r\n 2\r\n\r\n", Broken(400)),
+        // What could go on without end.
+        ("h1-line-empty-two", "9112 2.2", "has two empty lines before it", b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Answer(400)),
+        ("h1-connection-empty", "9110 5.6.1.2", "has a long list of nothing in Connection", many_options.as_bytes(), Answer(400)),
+        ("h1-chunk-size-zeros", "9112 7.1", "has zeros without end before a chunk size", many_zeros.as_bytes(), Broken(400)),
         // Limits.
         ("h1-limit-fields", "6585 5", "has more than 256 fields", many_fields.as_bytes(), Answer(431)),
         ("h1-limit-field", "6585 5", "has a field larger than `limits.request_headers`", long_field.as_bytes(), Answer(431)),

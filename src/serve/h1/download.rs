@@ -11,6 +11,8 @@ use std::time::SystemTime;
 
 /// Bytes of interim responses that may wait for a client that does not read.
 const MOST_INTERIM: usize = 64 * 1024;
+/// As many bring a client nothing more.
+pub(in crate::serve) const MOST_INTERIMS: u32 = 64;
 
 /// A response on its way.
 struct Response {
@@ -46,11 +48,17 @@ impl Relay<'_> {
             let mut buffer = kept.take().unwrap_or_else(Buffer::take);
             if !buffer.is_empty() {
                 match self.read_head(&mut buffer) {
-                    Verdict::Complete(form) if form.is_interim() && self.reply.len() < MOST_INTERIM => {
+                    Verdict::Complete(form)
+                        if form.is_interim()
+                            && self.reply.len() < MOST_INTERIM
+                            && self.interims < MOST_INTERIMS =>
+                    {
+                        self.interims += 1;
                         *kept = Some(buffer);
                         continue;
                     }
                     Verdict::Complete(form) if form.is_interim() => {
+                        self.reply.truncate(self.final_head);
                         self.exchange.detail = Some("too many interim responses");
                         return Poll::Ready(Err(Why::ServerMalformed));
                     }

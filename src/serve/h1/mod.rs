@@ -20,6 +20,7 @@ use crate::access_log::Why;
 use crate::config::plan::ClientFin;
 use crate::edge::{Buffer, Conn, Head, Next, Seat, Socket};
 use crate::proxy_header::{self, About};
+pub(super) use download::MOST_INTERIMS;
 pub(super) use response::{Body as ResponseBody, Verdict, names_upgrades, read_map};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -68,6 +69,8 @@ struct Relay<'a> {
     /// Heads for the client.
     reply: Vec<u8>,
     replied: usize,
+    /// Interim responses so far.
+    interims: u32,
     /// Where in `reply` the last head begins.
     final_head: usize,
     status: u16,
@@ -95,6 +98,7 @@ impl<'a> Relay<'a> {
             waits_for_server: false,
             reply: Vec::new(),
             replied: 0,
+            interims: 0,
             final_head: 0,
             status: 0,
             bytes_out: 0,

@@ -2,7 +2,7 @@
 
 use super::request::field;
 use crate::edge::{Chunks, date};
-use crate::fields::{has_token, tokens};
+use crate::fields::{MOST_OPTIONS, count_members, has_token, tokens};
 use crate::serve::answer::Persistence;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use httparse::{Error, Header, ParserConfig, Response, Status};
@@ -184,6 +184,9 @@ pub(in crate::serve) fn names_upgrades(status: u16) -> bool {
 
 /// Judges a head, and hands it on if it may.
 fn parse(bytes: &[u8], to: To<'_>, take: impl FnOnce(&Head<'_, '_>)) -> Verdict {
+    if bytes.starts_with(b"\r\n\r\n") {
+        return Verdict::Refused("more than one empty line");
+    }
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = Response::new(&mut []);
     let parsed =
@@ -239,6 +242,7 @@ struct Seen {
     length: Option<u64>,
     is_chunked: bool,
     has_connection: bool,
+    options: usize,
     has_date: bool,
     hint: Option<u32>,
 }
@@ -251,7 +255,13 @@ impl Seen {
             let is = |other: &str| header.name.eq_ignore_ascii_case(other);
             match header.name.len() {
                 4 if is("date") => seen.has_date = true,
-                10 if is("connection") => seen.has_connection = true,
+                10 if is("connection") => {
+                    seen.has_connection = true;
+                    seen.options += count_members(header.value);
+                    if seen.options > MOST_OPTIONS {
+                        return Err("too many connection options");
+                    }
+                }
                 10 if is("keep-alive") => seen.hint = timeout(header.value),
                 14 if is("content-length") => {
                     if seen.length.is_some() {
@@ -364,12 +374,10 @@ mod tests {
             ),
             ("X: 1\r\n", older, false, "X: 1\r\nConnection: close\r\n"),
         ] {
-            let (form, out) = check(&format!("HTTP/1.1 200 OK\r\nDate: now\r\n{head}\r\n"), to);
-            assert_eq!(
-                (form.goes_on, out),
-                (goes_on, format!("HTTP/1.1 200 OK\r\nDate: now\r\n{written}\r\n")),
-                "{head:?}"
-            );
+            let (form, out) = check(&format!("HTTP/1.1 200 OK\r\n{head}\r\n"), to);
+            let (fields, connection) = written.split_once("Connection").unwrap();
+            let expected = format!("HTTP/1.1 200 OK\r\n{fields}{DATE}Connection{connection}\r\n");
+            assert_eq!((form.goes_on, out), (goes_on, expected), "{head:?}");
         }
         assert_eq!(check("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", older).1, "");
     }
@@ -452,7 +460,10 @@ mod tests {
 
     #[test]
     fn a_response_that_can_be_read_two_ways_is_refused() {
+        let options = format!("HTTP/1.1 200 OK\r\nConnection: {}\r\n\r\n", ",".repeat(MOST_OPTIONS));
         for text in [
+            &options,
+            "\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
             "not HTTP at all\r\n\r\n",
             "HTTP/1.1 099 Odd\r\n\r\n",
             "HTTP/1.1 1000 Odd\r\n\r\n",

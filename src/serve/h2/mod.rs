@@ -16,7 +16,7 @@ use super::answer;
 use super::asked::Asked;
 use super::exchange::{Exchange, is_idempotent};
 use super::forwarding::{self, Peer};
-use super::h1::names_upgrades;
+use super::h1::{MOST_INTERIMS, names_upgrades};
 use super::{grpc, keepalive};
 use crate::access_log::Why;
 use crate::config::plan::{ClientFin, ServerProtocol};
@@ -37,8 +37,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// How long a client has to take an answer of ours.
 const LINGER: Duration = Duration::from_secs(2);
-/// A client that does not read would have more of them wait in memory.
-const MOST_INTERIM: u32 = 64;
 
 /// Serves an HTTP/2 client's request.
 pub(super) async fn serve(live: &Arc<Live>, seat: Arc<Seat>, stream: Stream, addresses: Addresses) {
@@ -244,7 +242,7 @@ impl<C: Client> Relay<C> {
                         return Poll::Ready(Err(Failure::malformed("an upgrade nobody asked for")));
                     }
                     self.interims += 1;
-                    if self.interims > MOST_INTERIM {
+                    if self.interims > MOST_INTERIMS {
                         return Poll::Ready(Err(Failure::malformed("too many interim responses")));
                     }
                     let mut fields = answer.fields;
@@ -277,8 +275,11 @@ impl<C: Client> Relay<C> {
             while !self.is_put && server.has_room() {
                 match self.body.poll_next(cx, &mut self.client, limit) {
                     Poll::Ready(Ok(Some(bytes))) => {
+                        // A frame without data is no progress.
+                        if !bytes.is_empty() {
+                            self.seat.watch.touch();
+                        }
                         server.put(bytes);
-                        self.seat.watch.touch();
                     }
                     Poll::Ready(Ok(None)) => {
                         let mut trailers = self.client.take_trailers();
@@ -403,7 +404,9 @@ impl<C: Client> Relay<C> {
             let Some(server) = &mut self.server else { return Poll::Ready(Ok(())) };
             match server.poll_data(cx) {
                 Poll::Ready(Ok(Data::Some { bytes, is_last })) => {
-                    self.seat.watch.touch();
+                    if !bytes.is_empty() {
+                        self.seat.watch.touch();
+                    }
                     if is_last {
                         self.server_is_done();
                     }
