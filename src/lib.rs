@@ -15,6 +15,7 @@ pub mod explain;
 pub mod fields;
 pub mod guard;
 pub mod history;
+pub mod host;
 pub mod memory;
 pub mod metrics;
 pub mod operate;

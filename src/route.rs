@@ -3,6 +3,7 @@
 use crate::client_hello::Hello;
 use crate::config::plan::{HeaderMatch, HostPattern, Match, Name, PathPattern};
 use crate::fields::Fields;
+use crate::host::Spelling;
 use crate::pool::Pool;
 use http::Method;
 use std::collections::HashMap;
@@ -92,8 +93,8 @@ impl Table {
 
     /// The first rule for this host that fits.
     fn first(&self, host: &str, fits: impl Fn(&Match) -> bool) -> Option<Found<'_>> {
-        let mut buffer = [0; LONGEST_HOST];
-        let host = normal(host, &mut buffer);
+        let mut spelling = Spelling::default();
+        let host = spelling.of(host);
         let exact = self.exact.get(host).map(Vec::as_slice).unwrap_or_default();
         // `*.shop.example` asks for one label or more before the dot.
         let dots =
@@ -107,25 +108,6 @@ impl Table {
         }
         self.rules.get(first).map(|rule| Found { place: first as u32, rule })
     }
-}
-
-/// A DNS name is no longer than 253 bytes (RFC 1035, section 2.3.4), so a longer host is nobody's.
-const LONGEST_HOST: usize = 253;
-
-/// The host in lower case, without port and trailing dot; empty if it is too long.
-fn normal<'a>(host: &str, buffer: &'a mut [u8; LONGEST_HOST]) -> &'a str {
-    let end = match host.starts_with('[') {
-        true => host.find(']').map_or(host.len(), |bracket| bracket + 1),
-        false => host.find(':').unwrap_or(host.len()),
-    };
-    let host = &host[..end];
-    let host = host.strip_suffix('.').unwrap_or(host);
-    let Some(lower) = buffer.get_mut(..host.len()) else {
-        return "";
-    };
-    lower.copy_from_slice(host.as_bytes());
-    lower.make_ascii_lowercase();
-    std::str::from_utf8(lower).expect("ASCII lower case keeps UTF-8 as it is")
 }
 
 /// Whether everything but the host is as asked.
@@ -170,8 +152,8 @@ fn misfit_tls(matcher: &Match, hello: &Hello) -> Option<Misfit> {
 }
 
 fn fits_host(matcher: &Match, host: &str) -> bool {
-    let mut buffer = [0; LONGEST_HOST];
-    let host = normal(host, &mut buffer);
+    let mut spelling = Spelling::default();
+    let host = spelling.of(host);
     match &matcher.host {
         None => true,
         Some(HostPattern::Exact(wanted)) => wanted == host,
@@ -266,6 +248,7 @@ mod tests {
             check(&["- shop.example -"], &format!("GET {other} /"), 0);
         }
         check(&["- [::1] -"], "GET [::1]:8080 /", 1);
+        check(&["- [2001:db8::1] -"], "GET [2001:DB8:0::0:1] /", 1);
         check(&["- shop.example -", "- - -"], &format!("GET {}.example /", "x".repeat(300)), 2);
     }
 

@@ -225,6 +225,7 @@ fn the_table_has_the_rooms_we_think_it_has() {
         "config::plan",
         "client_hello",
         "fields",
+        "host",
         "origination",
         "pool",
         "select",

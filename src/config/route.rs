@@ -71,7 +71,8 @@ fn host(scalar: &Scalar<'_>) -> Result<HostPattern, Fault> {
     }
     if text.starts_with('[') && text.ends_with(']') {
         return match text[1..text.len() - 1].parse::<std::net::Ipv6Addr>() {
-            Ok(_) => Ok(HostPattern::Exact(text)),
+            // In the one spelling that requests are compared in.
+            Ok(address) => Ok(HostPattern::Exact(format!("[{address}]"))),
             Err(_) => Err(Fault::new(format!("{} is not a host", quoted(&scalar.text)), example)),
         };
     }

@@ -7,6 +7,7 @@
 
 use super::head::{MAX_FIELDS, Refusal, is_host, judge_target};
 use crate::fields::list_size;
+use crate::host;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 
 /// Why such a head must not go on; `limit` bounds it as HTTP/2 counts.
@@ -28,7 +29,12 @@ pub(super) fn judge(method: &Method, uri: &Uri, fields: &HeaderMap, limit: usize
     if uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
         return bad("scheme is not http or https");
     }
+    let scheme = uri.scheme_str().unwrap_or_default();
     let authority = uri.authority().map(|authority| authority.as_str().as_bytes());
+    let is_same = |one, other, scheme| {
+        let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
+        host::is_same(text(one), text(other), scheme)
+    };
     let mut hosts = fields.get_all(header::HOST).iter();
     let host = hosts.next().map(HeaderValue::as_bytes);
     if hosts.next().is_some() {
@@ -36,7 +42,7 @@ pub(super) fn judge(method: &Method, uri: &Uri, fields: &HeaderMap, limit: usize
     }
     match (authority, host) {
         (None, None) => return bad("no authority"),
-        (Some(authority), Some(host)) if authority != host => {
+        (Some(authority), Some(host)) if !is_same(authority, host, scheme) => {
             return bad("authority and Host disagree");
         }
         (Some(name), _) | (None, Some(name)) if name.is_empty() || !is_host(name) => {
@@ -68,10 +74,11 @@ pub(super) fn target(uri: &Uri) -> &str {
     uri.path_and_query().map_or("", |target| target.as_str())
 }
 
-/// The Host field of a request that has its authority in `:authority` only, as HTTP/1.1 would have it (section 8.3.1): rules,
-/// keys and forwarding fields look for it there. `None` if there is no need.
+/// The Host field of a request that has an `:authority`, as HTTP/1.1 would have it (section 8.3.1): rules, keys and forwarding
+/// fields look for it there. `None` if there is no need.
 pub(super) fn missing_host(uri: &Uri, fields: &HeaderMap) -> Option<HeaderValue> {
-    let authority = uri.authority().filter(|_| !fields.contains_key(header::HOST))?;
+    let is_there = |authority: &str| fields.get(header::HOST).is_some_and(|host| host == authority);
+    let authority = uri.authority().filter(|authority| !is_there(authority.as_str()))?;
     HeaderValue::from_str(authority.as_str()).ok()
 }
 
@@ -106,6 +113,8 @@ mod tests {
         for (method, uri, fields) in [
             ("GET", "https://a/", &[][..]),
             ("GET", "http://a:80/b?c", &[("host", "a:80")]),
+            ("GET", "http://a:80/", &[("host", "A")]),
+            ("GET", "https://a./", &[("host", "a:443")]),
             ("GET", "/b", &[("host", "a")]),
             ("POST", "https://[::1]:1/", &[("content-length", "0"), ("te", "trailers")]),
             ("OPTIONS", "*", &[("host", "a")]),
@@ -122,7 +131,7 @@ mod tests {
             ("GET", "/", &[("host", "a"), ("host", "a")], 400),
             ("GET", "/", &[("host", "a/b")], 400),
             ("GET", "http://a/", &[("host", "b")], 400),
-            ("GET", "http://a/", &[("host", "A")], 400),
+            ("GET", "http://a/", &[("host", "a:443")], 400),
             ("GET", "http://u@a/", &[], 400),
             ("GET", "ftp://a/", &[], 400),
             ("GET", "*", &[("host", "a")], 400),
@@ -152,7 +161,8 @@ mod tests {
             host.map(|host| host.to_str().expect("text").to_owned())
         };
         assert_eq!(host("http://a:80/b", &[]).as_deref(), Some("a:80"));
-        assert_eq!(host("http://a/", &[("host", "A")]), None);
+        assert_eq!(host("http://a/", &[("host", "A")]).as_deref(), Some("a"), "one that is the same");
+        assert_eq!(host("http://a/", &[("host", "a")]), None);
         assert_eq!(host("/", &[("host", "a")]), None);
     }
 

@@ -6,6 +6,7 @@
 //! socket, the limit and the clock.
 
 use crate::fields::{Fields, MOST_OPTIONS, count_members, has_token};
+use crate::host;
 use http::{HeaderName, Method, header};
 use httparse::{ParserConfig, Request, Status};
 use std::mem::MaybeUninit;
@@ -182,6 +183,11 @@ fn authority_of(target: &str) -> Option<&str> {
     Some(&rest[..rest.find(['/', '?']).unwrap_or(rest.len())])
 }
 
+/// The scheme of an absolute target.
+fn scheme_of(target: &str) -> &str {
+    target.split_once("://").map_or("", |(scheme, _)| scheme)
+}
+
 /// Why a head was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -241,7 +247,8 @@ pub(crate) fn judge(bytes: &[u8], limit: usize) -> Verdict {
     }
     if let Some(authority) = authority_of(target)
         && let Some(host) = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case("host"))
-        && !host.value.eq_ignore_ascii_case(authority.as_bytes())
+        && !std::str::from_utf8(host.value)
+            .is_ok_and(|host| host::is_same(authority, host, scheme_of(target)))
     {
         // The target would count (RFC 9112 section 3.2.2), but who wrote both may mean either.
         return refuse(400, "target and Host disagree");
@@ -415,6 +422,9 @@ mod tests {
         for (head, body) in [
             ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Body::Length(0)),
             ("GET http://a:80/ HTTP/1.1\r\nHost: a:80\r\n\r\n", Body::Length(0)),
+            ("GET http://a:80/ HTTP/1.1\r\nHost: A\r\n\r\n", Body::Length(0)),
+            ("GET https://a./ HTTP/1.1\r\nHost: a:443\r\n\r\n", Body::Length(0)),
+            ("GET http://[::1]/ HTTP/1.1\r\nHost: [0::1]:\r\n\r\n", Body::Length(0)),
             ("OPTIONS * HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n", Body::Length(0)),
             ("GET / HTTP/1.0\r\n\r\n", Body::Length(0)),
             ("\r\nGET / HTTP/1.1\r\nHost:\r\n\r\n", Body::Length(0)),
@@ -491,7 +501,9 @@ mod tests {
             ("GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
             ("GET /#f HTTP/1.1\r\nHost: a\r\n\r\n", 400),
             ("GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n", 400),
-            ("GET http://a:80/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET http://a:81/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET https://a:80/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET http://a/ HTTP/1.1\r\nHost: \r\n\r\n", 400),
             ("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
             ("GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505),
             ("GET http:///x HTTP/1.1\r\nHost:\r\n\r\n", 400),

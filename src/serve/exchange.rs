@@ -8,6 +8,7 @@ use crate::config::plan::Name;
 use crate::control::Live;
 use crate::edge::Seat;
 use crate::fields::Fields;
+use crate::host;
 use crate::metrics::{RequestNames, RequestOutcome, RequestPlace, Routed};
 use crate::pool::{Lease, Pool, Query, RetryReason, Server, Tried};
 use crate::snapshot::{Entry, Listener};
@@ -498,11 +499,7 @@ impl Drop for Exchange {
 
 /// The same place over TLS, on its usual port. A request without a host is for no place that could be named.
 fn secure_location(host: &str, path_and_query: &str) -> Option<String> {
-    let end = match host.starts_with('[') {
-        true => host.find(']').map_or(host.len(), |bracket| bracket + 1),
-        false => host.find(':').unwrap_or(host.len()),
-    };
-    let host = &host[..end];
+    let host = host::without_port(host);
     let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~[]:".contains(&byte);
     // `*` of OPTIONS is no path.
     let path = if path_and_query.starts_with('/') { path_and_query } else { "/" };

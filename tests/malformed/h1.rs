@@ -54,6 +54,9 @@ pub(crate) fn cases() -> Vec<Case> {
         ("h1-target-disagrees", "9112 3.2.2", "is absolute for another host", b"GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n", Answer(400)),
         ("h1-target-userinfo", "9110 4.2.4", "has a user's name in its target", b"GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", Answer(400)),
         ("h1-target-userinfo-both", "9110 4.2.4", "has it in Host too", b"GET http://u@a/ HTTP/1.1\r\nHost: u@a\r\n\r\n", Answer(400)),
+        ("h1-target-agrees", "9110 4.2.3", "is absolute for the same host in another spelling, as it may", b"GET http://A.:80/ HTTP/1.1\r\nHost: a\r\n\r\n", Passed),
+        ("h1-target-other-port", "9112 3.2.2", "is absolute for another port", b"GET http://a:81/ HTTP/1.1\r\nHost: a\r\n\r\n", Answer(400)),
+        ("h1-target-other-scheme", "9110 4.2.3", "is absolute for the port of another scheme", b"GET https://a:80/ HTTP/1.1\r\nHost: a\r\n\r\n", Answer(400)),
         ("h1-target-no-host", "9110 4.2.1", "is absolute with an empty host", b"GET http:///x HTTP/1.1\r\nHost:\r\n\r\n", Answer(400)),
         ("h1-target-encoded-nul", "3986 2.1", "has NUL percent-encoded, which is the server's to judge", b"GET /%00 HTTP/1.1\r\nHost: a\r\n\r\n", Passed),
         // Host.
