@@ -280,7 +280,15 @@ impl Secure {
                 return Poll::Ready(Err(error));
             }
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if self.stream.get_ref().1.wants_write() {
+            // What the session has to say to what it read, such as an alert to a renegotiation (RFC 5746 section 4.5), must not
+            // wait for a response that may not come.
+            if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
+                return Poll::Ready(Err(error));
+            }
+        }
+        read
     }
 
     /// Ready with the FIN below the session, once that is over. What comes before is for nobody.

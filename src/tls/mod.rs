@@ -86,7 +86,8 @@ impl Termination {
             None => config.with_no_client_auth(),
         };
         let mut config = config.with_cert_resolver(Arc::clone(&names) as _);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // Whoever offers only the last (`curl --http1.0`) is served too.
+        config.alpn_protocols = [&b"h2"[..], b"http/1.1", b"http/1.0"].map(<[u8]>::to_vec).into();
         config.ticketer = resumption.clone();
         config.session_storage = resumption.clone();
         let files = (names, expiries.len());

@@ -227,7 +227,13 @@ async def openssl(scene, report):
     said = await s_client("-alpn", "nonsense")
     refused = "no application protocol" in said
     check("a protocol nobody speaks is refused by an alert", refused, "" if refused else said[-200:])
-    wanted = {"full": 4, "resumed": 11, "failed": 1}
+    # Half a request is there, so nothing else is written meanwhile.
+    _, said = await run(scene.stage, ["sh", "-c", (
+        f"(printf 'GET / HTTP/1.1\\r\\n'; sleep 0.3; echo R; sleep 2) | openssl s_client -connect 127.0.0.1:{scene.ports['web']} "
+        f"-servername shop.example -CAfile '{scene.authority.path}' -tls1_2 2>&1")], 15)
+    refused = "no renegotiation" in said
+    check("a renegotiation is refused by an alert at once", refused, "" if refused else said[-200:])
+    wanted = {"full": 5, "resumed": 11, "failed": 1}
     end = time.monotonic() + 10
     while (now := {k: v - before[k] for k, v in handshakes(scene).items()}) != wanted and time.monotonic() < end:
         await asyncio.sleep(0.05)

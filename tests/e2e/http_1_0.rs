@@ -184,6 +184,29 @@ fn a_response_cut_short_over_tls_has_no_close_notify() {
     assert!(!is_whole, "{text:?} looks whole");
 }
 
+/// `curl --http1.0` does.
+#[test]
+fn it_may_be_all_that_a_client_offers_over_tls() {
+    let app = App::saying("hello");
+    let certificate = Certificate::named(&["a.example"]);
+    let shop = Shop::new(&[("a", &certificate)]);
+    let balancer = Balancer::start(&plain(&[app.address], &shop.tls(&["a"], ""), ""));
+    for (offer, agreed) in [
+        (&["http/1.0"][..], "http/1.0"),
+        (&["http/1.0", "http/1.1"], "http/1.1"),
+        (&["http/1.0", "http/1.1", "h2"], "h2"),
+    ] {
+        let speaker = Speaker::new().offering(offer);
+        let stream = speaker.connect(balancer.address("web"), "a.example").expect("a handshake");
+        assert_eq!(stream.conn.alpn_protocol(), Some(agreed.as_bytes()));
+        if agreed == "http/1.0" {
+            let mut client = Client::over_tls(stream);
+            client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
+            assert!(client.to_the_end().0.ends_with("hello"));
+        }
+    }
+}
+
 #[test]
 fn interim_responses_are_not_for_it() {
     let app = App::new(|_, stream| {
