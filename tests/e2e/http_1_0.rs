@@ -202,7 +202,7 @@ fn it_may_be_all_that_a_client_offers_over_tls() {
         if agreed == "http/1.0" {
             let mut client = Client::over_tls(stream);
             client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
-            assert!(client.to_the_end().0.ends_with("hello"));
+            assert!(client.read_to_end().0.ends_with("hello"));
         }
     }
 }
