@@ -51,6 +51,16 @@ impl Ledger {
         event
     }
 
+    /// The number of the next event.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Leaves out the numbers before this one.
+    pub fn go_on_at(&mut self, next: u64) {
+        self.next = self.next.max(next);
+    }
+
     /// Takes over an event of an earlier process with its number.
     pub fn recall(&mut self, event: Event) {
         self.push(event);

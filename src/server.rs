@@ -4,7 +4,8 @@ use crate::admin::{self, Admin, Entrance};
 use crate::config::DEFAULT_SOCKET;
 use crate::config::plan::{LogFormat, LogLevel, Plan, Transport};
 use crate::control::{
-    Beside, Change, Control, Doors, FileBudget, Handover, Live, Loaded, OnTurn, Source, load,
+    Beside, Change, Control, Doors, FileBudget, Handover, Live, Loaded, NotOurTurn, OnTurn, Predecessor,
+    Source, load,
 };
 use crate::edge::{self, Bound, Carry, Gate, Inherited, SocketFile, Tell, Workers};
 use crate::serve::{Carrier, Reporter, Service};
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -37,6 +39,12 @@ pub(crate) enum NotStarted {
     Admin { address: std::net::SocketAddr, error: io::Error },
     #[error("admin.socket: cannot listen on {path}: {error}; choose another path, or `socket: null`")]
     AdminSocket { path: String, error: io::Error },
+    #[error("not taking over: {0}")]
+    NotOurTurn(#[from] NotOurTurn),
+    #[error(
+        "{0}: a guard has taken this configuration back, and an upgrade would bring it again; mend the file first"
+    )]
+    TakenBack(String),
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
 }
@@ -60,6 +68,9 @@ pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
     let plan = &loaded.plan;
     if start.log {
         start_log(plan);
+    }
+    if handover.as_ref().is_some_and(|handover| handover.has_taken_back(&loaded.fingerprint)) {
+        return Err(NotStarted::TakenBack(start.source.name()));
     }
     let live = Live::new();
     count_panics(&live);
@@ -92,7 +103,7 @@ async fn serve(
 ) -> Result<(), NotStarted> {
     // Before anything is open, so that no signal meets its default.
     let signals = Signals::new()?;
-    let (changes, inbox) = mpsc::unbounded_channel();
+    let (changes, mut inbox) = mpsc::unbounded_channel();
     tokio::spawn(signals.pass_on(changes.clone()));
     let doors = Arc::new(Doors::default());
     let settings = loaded.plan.admin.clone();
@@ -106,7 +117,7 @@ async fn serve(
             None => None,
         },
     };
-    let before = inherited.before();
+    let mut before = inherited.before().map(Predecessor::new).transpose()?;
     let admin = Admin::new(Arc::clone(&live), Arc::clone(&doors), changes.clone(), start.source.clone());
     let mut control = Control::new(
         Arc::clone(&live),
@@ -118,19 +129,38 @@ async fn serve(
         changes,
     );
     control.inherit(inherited);
+    if before.is_some() {
+        live.book.wait();
+    }
     match handover {
         Some(handover) => control.go_on_from(handover),
         None => control.recall_overrides(settings.state_file.as_deref()),
     }
     control.take_over(loaded).map_err(|refused| NotStarted::Refused(refused.to_string()))?;
-    let admin_at = open_admin(&mut control, &settings, passed, &admin)?;
-    control.open().await;
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        warn!(%error, "cannot notify the service manager");
+    let (entrances, admin_at) = open_admin(&mut control, &settings, passed)?;
+    // Of two processes the one that has all that operators have said answers them.
+    let mut entrances = Some(entrances);
+    if before.is_none() {
+        serve_admin(&mut entrances, &admin);
     }
+    if !control.know_servers(&mut inbox).await {
+        return Ok(());
+    }
+    if let Some(before) = &mut before {
+        let rest = before.relieve().await?;
+        control.learn(rest);
+    }
+    control.open();
+    serve_admin(&mut entrances, &admin);
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
-    if let Some(before) = before {
-        before.tell();
+    match before {
+        // It tells the service manager who is the service now.
+        Some(before) => control.succeed(before).await,
+        None => {
+            if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+                warn!(%error, "cannot notify the service manager");
+            }
+        }
     }
     if let Some(on_ready) = start.on_ready {
         on_ready(admin_at);
@@ -145,13 +175,22 @@ struct Passed {
     unix: Option<Bound>,
 }
 
-/// Opens the admin endpoint's two entrances; returns the address of the one over TCP.
+/// Entrances with what closes them.
+type Entrances = Vec<(Entrance, CancellationToken)>;
+
+fn serve_admin(entrances: &mut Option<Entrances>, admin: &Admin) {
+    for (entrance, closing) in entrances.take().into_iter().flatten() {
+        tokio::spawn(admin::serve(entrance, admin.clone(), closing));
+    }
+}
+
+/// Opens the admin endpoint's two entrances, and says the address of the one over TCP.
 fn open_admin(
     control: &mut Control,
     settings: &crate::config::plan::Admin,
     passed: Passed,
-    admin: &Admin,
-) -> Result<Option<std::net::SocketAddr>, NotStarted> {
+) -> Result<(Entrances, Option<std::net::SocketAddr>), NotStarted> {
+    let mut entrances = Entrances::new();
     if let Some(path) = &settings.socket {
         let opened = match passed.unix {
             Some(bound) => unix_entrance(bound),
@@ -160,8 +199,9 @@ fn open_admin(
         match opened {
             Ok((entrance, socket, file)) => {
                 info!(path = %path.display(), "admin socket");
-                let task = tokio::spawn(admin::serve(entrance, admin.clone()));
-                control.pass_on_too(Beside { name: ADMIN_SOCKET, socket, task: task.abort_handle(), file });
+                let closing = CancellationToken::new();
+                entrances.push((entrance, closing.clone()));
+                control.pass_on_too(Beside { name: ADMIN_SOCKET, socket, closing, file });
             }
             // Nobody asked for it, and there are machines where it cannot be.
             Err(error) if *path == *Path::new(DEFAULT_SOCKET) => {
@@ -170,7 +210,7 @@ fn open_admin(
             Err(error) => return Err(NotStarted::AdminSocket { path: path.display().to_string(), error }),
         }
     }
-    let Some(address) = settings.address else { return Ok(None) };
+    let Some(address) = settings.address else { return Ok((entrances, None)) };
     let wrong = |error| NotStarted::Admin { address, error };
     let bound = match passed.tcp {
         Some(bound) => bound,
@@ -180,9 +220,10 @@ fn open_admin(
     let listener = TcpListener::from_std(socket.try_clone().map_err(wrong)?.into()).map_err(wrong)?;
     let address = listener.local_addr().map_err(wrong)?;
     info!(%address, "admin endpoint");
-    let task = tokio::spawn(admin::serve(Entrance::Tcp(listener), admin.clone()));
-    control.pass_on_too(Beside { name: ADMIN, socket, task: task.abort_handle(), file: None });
-    Ok(Some(address))
+    let closing = CancellationToken::new();
+    entrances.push((Entrance::Tcp(listener), closing.clone()));
+    control.pass_on_too(Beside { name: ADMIN, socket, closing, file: None });
+    Ok((entrances, Some(address)))
 }
 
 fn bind_socket(path: &Path) -> io::Result<Bound> {

@@ -399,6 +399,9 @@ async fn operate(
             Err(refusal) => Err(refusal),
             Ok(_) => Err(Refusal::new(StatusCode::CONFLICT, "a reload came between; try again")),
         },
+        Err(refused @ NotDone::Relieved) => {
+            Err(Refusal::new(StatusCode::CONFLICT, refused.to_string()).help("say it again"))
+        }
         Err(refused @ NotDone::CannotSpare(_)) => {
             Err(Refusal::new(StatusCode::CONFLICT, refused.to_string())
                 .help("use --force (`\"force\": true`) to do it all the same"))

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 /// Connections at once, of each of the two ways.
@@ -61,16 +62,20 @@ impl Drop for Serving {
     }
 }
 
-/// Serves until the task is ended.
-pub(crate) async fn serve(entrance: Entrance, admin: Admin) {
+/// Serves until `closing`; connections then end after the request that they have, so that nobody goes on asking a
+/// process that another one has taken the place of.
+pub(crate) async fn serve(entrance: Entrance, admin: Admin, closing: CancellationToken) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut open: Vec<(AbortHandle, Shared)> = Vec::new();
     loop {
         let activity = Arc::new(Mutex::new(Activity { requests: 0, idle_since: Instant::now() }));
-        let accepted = match &entrance {
-            Entrance::Tcp(listener) => tcp(listener, &admin, &activity).await,
-            Entrance::Unix(listener) => unix(listener, &admin, &activity).await,
+        let accepting = async {
+            match &entrance {
+                Entrance::Tcp(listener) => tcp(listener, &admin, &activity, &closing).await,
+                Entrance::Unix(listener) => unix(listener, &admin, &activity, &closing).await,
+            }
         };
+        let Some(accepted) = closing.run_until_cancelled(accepting).await else { return };
         let connection = match accepted {
             Ok(connection) => connection,
             Err(error) => {
@@ -110,17 +115,33 @@ fn idle_longest(open: &[(AbortHandle, Shared)]) -> Option<usize> {
 
 type Connection = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-async fn tcp(listener: &TcpListener, admin: &Admin, activity: &Shared) -> io::Result<Connection> {
+async fn tcp(
+    listener: &TcpListener,
+    admin: &Admin,
+    activity: &Shared,
+    closing: &CancellationToken,
+) -> io::Result<Connection> {
     let (stream, peer) = listener.accept().await?;
     let is_local = listener.local_addr()?.ip().is_loopback();
     let _ = stream.set_nodelay(true);
-    Ok(Box::pin(converse(stream, admin.clone(), Way::Tcp { peer, is_local }, Arc::clone(activity))))
+    Ok(Box::pin(converse(
+        stream,
+        admin.clone(),
+        Way::Tcp { peer, is_local },
+        Arc::clone(activity),
+        closing.clone(),
+    )))
 }
 
-async fn unix(listener: &UnixListener, admin: &Admin, activity: &Shared) -> io::Result<Connection> {
+async fn unix(
+    listener: &UnixListener,
+    admin: &Admin,
+    activity: &Shared,
+    closing: &CancellationToken,
+) -> io::Result<Connection> {
     let (stream, _) = listener.accept().await?;
     let uid = stream.peer_cred()?.uid();
-    Ok(Box::pin(converse(stream, admin.clone(), Way::Socket { uid }, Arc::clone(activity))))
+    Ok(Box::pin(converse(stream, admin.clone(), Way::Socket { uid }, Arc::clone(activity), closing.clone())))
 }
 
 async fn converse(
@@ -128,6 +149,7 @@ async fn converse(
     admin: Admin,
     way: Way,
     activity: Shared,
+    closing: CancellationToken,
 ) {
     let router = router(admin, way).layer(from_fn(move |request: Request, next: Next| {
         let serving = Serving::begin(&activity);
@@ -142,7 +164,15 @@ async fn converse(
         .header_read_timeout(HEAD_WITHIN)
         .max_buf_size(64 << 10)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    if let Err(error) = connection.await {
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         debug!(%error, "an admin connection ended");
     }
 }

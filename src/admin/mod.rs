@@ -67,10 +67,12 @@ pub(crate) fn router(admin: Admin, way: Way) -> Router {
         .with_state(admin)
 }
 
-/// 200 while new traffic is welcome, 503 once the process stops.
+/// 200 while new traffic is welcome; 503 until the process knows its servers, and once it stops.
 async fn readyz(State(admin): State<Admin>) -> (StatusCode, &'static str) {
     if admin.live.is_draining() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else if !admin.live.is_accepting() {
+        (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
     } else {
         (StatusCode::OK, "ok\n")
     }

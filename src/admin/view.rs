@@ -1,7 +1,7 @@
 //! What the process is like right now, read off the snapshot and the counters.
 
 use super::Admin;
-use crate::api::status::{Admin as Administrative, Listener, Pool, Process, Server, State, Status};
+use crate::api::status::{Admin as Administrative, Before, Listener, Pool, Process, Server, State, Status};
 use crate::api::to_millisecond;
 use crate::config::plan::Protocol;
 use crate::operate::Overrides;
@@ -39,6 +39,8 @@ pub(super) fn status(admin: &Admin) -> Status {
             configuration: admin.source.name(),
             draining: live.is_draining(),
             upgrading: live.upgrading.load(Relaxed),
+            upgrade_waits_until: live.upgrade_waits_until.load().as_deref().copied(),
+            before: live.before.load().as_deref().map(before),
             last_upgrade_failure: live.last_upgrade_failure.load().as_deref().cloned(),
             connections: listeners.iter().map(|listener| listener.connections).sum(),
         },
@@ -47,6 +49,11 @@ pub(super) fn status(admin: &Admin) -> Status {
         listeners,
         pools: snapshot.pools().iter().map(|pool| of_pool(admin, pool, &overrides, now)).collect(),
     }
+}
+
+fn before(left: &crate::control::Left) -> Before {
+    let (connections, in_flight) = left.sums();
+    Before { pid: left.pid(), connections, in_flight }
 }
 
 fn listeners(admin: &Admin) -> Vec<Listener> {

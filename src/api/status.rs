@@ -32,10 +32,24 @@ pub struct Process {
     pub draining: bool,
     /// Client connections, over all listeners.
     pub connections: u32,
-    /// Another process has been started that is to take over.
+    /// An upgrade was asked for, and is neither done nor has it failed.
     pub upgrading: bool,
+    /// Until when it waits at most, because a reload is watched.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub upgrade_waits_until: Option<OffsetDateTime>,
     /// Why the last one did not.
     pub last_upgrade_failure: Option<String>,
+    /// The process before this one, while it finishes what it has; that counts in all figures here.
+    #[serde(default)]
+    pub before: Option<Before>,
+}
+
+/// A process that another one has taken over from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    pub pid: u32,
+    pub connections: u32,
+    pub in_flight: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

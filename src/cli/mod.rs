@@ -124,6 +124,10 @@ enum Command {
 
 /// Runs the program; the exit code is 0 for success, 1 for refused or failed, 2 for wrong usage.
 pub fn main() -> ExitCode {
+    if let Some(code) = crate::control::launch() {
+        return code;
+    }
+    crate::control::remember_program();
     match Arguments::parse().command {
         Command::Run { config } => {
             let start = Start { source: Source::File(config), on_turn: None, on_ready: None, log: true };

@@ -53,6 +53,12 @@ fn render(status: &Status, in_color: bool) -> String {
     if process.draining {
         text += &Paint::Caution.on("stopping: it finishes what it has and takes nothing new\n", in_color);
     }
+    if let Some(before) = &process.before {
+        text += &fold(&format!(
+            "process {} before it still has {} connections, {} in flight; they count here\n",
+            before.pid, before.connections, before.in_flight
+        ));
+    }
     if let Some(receipt) = &status.last_reload {
         let (word, paint) = match receipt.outcome {
             Outcome::InForce => ("in force", Paint::Good),

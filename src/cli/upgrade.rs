@@ -3,6 +3,7 @@
 use super::client::{Failed, Reach};
 use super::{complain, say};
 use crate::api::Status;
+use crate::text::ago;
 use clap::Args;
 use http::Method;
 use serde_json::{Value, json};
@@ -24,7 +25,8 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> Result<ExitCode, Failed> {
     let before: Status = options.reach.get("/api/v1/status")?;
     let _: Value = options.reach.change(Method::POST, "/api/v1/upgrade", &json!({}))?;
-    let since = Instant::now();
+    let mut since = Instant::now();
+    let mut waits = false;
     while since.elapsed() < PATIENCE {
         std::thread::sleep(Duration::from_millis(100));
         let now: Status = options.reach.get("/api/v1/status")?;
@@ -42,6 +44,18 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failed> {
                 ));
             }
             return Ok(ExitCode::SUCCESS);
+        }
+        if let Some(until) = now.process.upgrade_waits_until {
+            // The next process has its time when it begins.
+            since = Instant::now();
+            if !waits {
+                let left = ago(now.process.now, until);
+                complain(&format!(
+                    "a reload is under watch for {left} more at most; the upgrade waits for its end"
+                ));
+            }
+            waits = true;
+            continue;
         }
         if !now.process.upgrading {
             let why = now.process.last_upgrade_failure.unwrap_or_default();

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use time::OffsetDateTime;
+use tokio::sync::mpsc::UnboundedSender;
 use tracing::{error, warn};
 
 /// Lines that may wait for a slow disk; more are dropped and counted.
@@ -54,9 +55,22 @@ impl<'a> Entry<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     ledger: Mutex<Ledger>,
+    numbering: Mutex<Numbering>,
     journal: Mutex<Option<Journal>>,
     recorded: Mutex<[u64; Kind::ALL.len()]>,
     lost: Arc<AtomicU64>,
+}
+
+/// Who numbers what happens. While one process takes over from another only one of them does, so that no number is
+/// given twice.
+#[derive(Debug, Default)]
+enum Numbering {
+    #[default]
+    Ours,
+    /// The process before us still does, or the next one already; these wait.
+    Waits(Vec<Event>),
+    /// The next process does.
+    Theirs(UnboundedSender<Event>),
 }
 
 /// The file's writer; it ends with this value.
@@ -92,9 +106,24 @@ impl Book {
         if let Some(place) = Kind::ALL.iter().position(|kind| *kind == event.kind) {
             lock(&self.recorded)[place] += 1;
         }
+        self.number(event);
+    }
+
+    /// Gives an event its number, if that is ours to give, and keeps it.
+    fn number(&self, event: Event) {
+        match &mut *lock(&self.numbering) {
+            Numbering::Ours => {}
+            Numbering::Waits(waiting) => return waiting.push(event),
+            // The next process may have gone; then nobody asks us for it either.
+            Numbering::Theirs(next) => return drop(next.send(event)),
+        }
         let event = lock(&self.ledger).record(event);
+        self.write(&event);
+    }
+
+    fn write(&self, event: &Event) {
         if let Some(journal) = &*lock(&self.journal)
-            && let Ok(line) = serde_json::to_string(&event)
+            && let Ok(line) = serde_json::to_string(event)
             && journal.lines.try_send(Line::Append(line + "\n")).is_err()
         {
             self.lost.fetch_add(1, Relaxed);
@@ -151,6 +180,58 @@ impl Book {
         let mut ledger = lock(&self.ledger);
         ledger.keep(usize::MAX);
         events.into_iter().for_each(|event| ledger.recall(event));
+    }
+
+    /// Until [`Self::relieve`] the process before us numbers what happens.
+    pub(crate) fn wait(&self) {
+        *lock(&self.numbering) = Numbering::Waits(Vec::new());
+    }
+
+    /// From now on we do: the process before us has recorded these events since, and stopped before this number.
+    pub(crate) fn relieve(&self, events: Vec<Event>, next: u64) {
+        {
+            let mut ledger = lock(&self.ledger);
+            // Those before have come with its handover, or by the file.
+            let from = ledger.next();
+            events.into_iter().filter(|event| event.id >= from).for_each(|event| ledger.recall(event));
+            ledger.go_on_at(next);
+        }
+        self.keep_again();
+    }
+
+    /// What was recorded from this number on, and the number of the next event, which is the next process's to give.
+    pub(crate) fn hand_over(&self, from: u64) -> (Vec<Event>, u64) {
+        self.wait();
+        let ledger = lock(&self.ledger);
+        let wanted = Wanted { after: from.checked_sub(1), ..Wanted::default() };
+        (ledger.find(&wanted).events, ledger.next())
+    }
+
+    /// What happens is for the next process to record.
+    pub(crate) fn pass_on_to(&self, next: &UnboundedSender<Event>) {
+        let before = std::mem::replace(&mut *lock(&self.numbering), Numbering::Theirs(next.clone()));
+        self.settle(before);
+    }
+
+    /// It is ours after all.
+    pub(crate) fn keep_again(&self) {
+        let before = std::mem::take(&mut *lock(&self.numbering));
+        self.settle(before);
+    }
+
+    fn settle(&self, before: Numbering) {
+        if let Numbering::Waits(waiting) = before {
+            waiting.into_iter().for_each(|event| self.number(event));
+        }
+    }
+
+    /// An event of the process before us.
+    pub(crate) fn take_over(&self, event: Event) {
+        self.number(event);
+    }
+
+    pub(crate) fn next_event(&self) -> u64 {
+        lock(&self.ledger).next()
     }
 
     /// Appends to this file from now on, or to none.

@@ -34,6 +34,8 @@ pub(super) struct Watch {
     next_look: Instant,
     actor: String,
     generation: u64,
+    /// Of the file that is watched.
+    fingerprint: Option<String>,
     /// What was in force before.
     before: Loaded,
     overrides: Arc<Overrides>,
@@ -93,6 +95,7 @@ impl Control {
             next_look: now + EVERY,
             actor: actor.to_owned(),
             generation: snapshot.generation,
+            fingerprint: self.loaded.as_ref().map(|loaded| loaded.fingerprint.clone()),
             before,
             overrides,
             pools,
@@ -103,8 +106,11 @@ impl Control {
         self.tell_guard(GuardState::Watching, None);
     }
 
-    pub(super) fn is_watching(&self) -> bool {
-        self.watch.is_some()
+    /// Until when a reload is watched.
+    pub(super) fn watched_until(&self) -> Option<OffsetDateTime> {
+        let watch = self.watch.as_ref()?;
+        let left = watch.until.saturating_duration_since(Instant::now());
+        Some(to_millisecond(OffsetDateTime::now_utc() + left))
     }
 
     /// Another configuration has come: the watched one is judged no longer.
@@ -156,6 +162,7 @@ impl Control {
         let state = match failed {
             false => {
                 receipt.outcome = Outcome::RolledBack;
+                self.taken_back.clone_from(&watch.fingerprint);
                 receipt.problems = vec![why.to_owned()];
                 self.live.metrics.reload_rolled_back();
                 warn!(

@@ -2,8 +2,8 @@
 //! operators have said, and the ledger. It comes as JSON on standard input; a process that cannot read it finds out
 //! for itself.
 
-use super::Control;
 use super::operate::health_word;
+use super::{Change, Control};
 use crate::api::{Event, Receipt, to_millisecond};
 use crate::config::plan::Name;
 use crate::operate::Overrides;
@@ -32,7 +32,14 @@ pub(crate) struct Handover {
     /// As the state file has it.
     operators: String,
     events: Vec<Event>,
+    /// The number of the next event.
+    next_event: u64,
     last_reload: Option<Receipt>,
+    /// The file that a guard has taken back, by its SHA-256.
+    pub(super) taken_back: Option<String>,
+    /// Signals that came while the next process was starting are its to follow.
+    pub(super) reload: bool,
+    pub(super) reopen_logs: bool,
 }
 
 /// What is known of a server.
@@ -48,6 +55,11 @@ struct Known {
 }
 
 impl Handover {
+    /// Whether a guard has taken this file back: an upgrade must not bring it again.
+    pub(crate) fn has_taken_back(&self, fingerprint: &str) -> bool {
+        self.taken_back.as_deref() == Some(fingerprint)
+    }
+
     /// What the process before us says, if one does. To be asked while nothing else reads standard input.
     pub(crate) fn from_stdin() -> Option<Self> {
         std::env::var_os(VARIABLE)?;
@@ -69,7 +81,7 @@ impl Handover {
 
 impl Control {
     /// A file to read the handover from, at its beginning.
-    pub(super) fn handover(&self) -> io::Result<File> {
+    pub(super) fn handover(&mut self) -> io::Result<File> {
         let snapshot = self.live.snapshot();
         let (instant, wall) = (Instant::now(), OffsetDateTime::now_utc());
         let known = |server: &crate::pool::Server| Known {
@@ -81,6 +93,7 @@ impl Control {
         };
         let members = snapshot.pools().iter().flat_map(|pool| &pool.members);
         let wanted = crate::events::Wanted { limit: Some(EVENTS), ..Default::default() };
+        self.told_events = self.live.book.next_event();
         let handover = Handover {
             generation: snapshot.generation,
             servers: members.map(|member| known(&member.server)).collect(),
@@ -91,12 +104,42 @@ impl Control {
                 None => self.live.book.find(&wanted).events,
             },
             last_reload: self.live.last_reload.load().as_deref().cloned(),
+            taken_back: self.taken_back.clone(),
+            ..Handover::default()
         };
         let mut file =
             File::from(rustix::fs::memfd_create("evenkeel-handover", rustix::fs::MemfdFlags::CLOEXEC)?);
         serde_json::to_writer(&mut file, &handover)?;
         file.rewind()?;
         Ok(file)
+    }
+
+    /// What has happened since the handover. What happens after this is for the next process to number.
+    pub(super) fn rest(&self) -> Handover {
+        let (events, next_event) = self.live.book.hand_over(self.told_events);
+        Handover {
+            operators: self.live.overrides.load().to_json(),
+            events,
+            next_event,
+            last_reload: self.live.last_reload.load().as_deref().cloned(),
+            ..Handover::default()
+        }
+    }
+
+    /// Takes over what has happened since the process before us told us what it knew.
+    pub(crate) fn learn(&mut self, rest: Handover) {
+        self.live.book.relieve(rest.events, rest.next_event);
+        self.live.last_reload.store(rest.last_reload.map(Arc::new));
+        match Overrides::from_json(&rest.operators) {
+            Ok(overrides) => self.say_again(&overrides),
+            Err(error) => {
+                warn!(error, "what operators said meanwhile to the process before this one is lost")
+            }
+        }
+        let due = [(rest.reload, Change::Reload(None)), (rest.reopen_logs, Change::ReopenLogs)];
+        for (_, change) in due.into_iter().filter(|(is_due, _)| *is_due) {
+            let _ = self.changes.send(change);
+        }
     }
 
     /// Goes on from where the process before us was.
@@ -107,6 +150,7 @@ impl Control {
             Err(error) => warn!(error, "what operators said to the process before this one is lost"),
         }
         self.live.last_reload.store(handover.last_reload.map(Arc::new));
+        self.taken_back = handover.taken_back;
         self.live.book.go_on(handover.events);
         self.known = handover
             .servers

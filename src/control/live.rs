@@ -2,6 +2,7 @@
 //! logged. Only `control` can put another snapshot in force.
 
 use super::book::{Book, Entry};
+use super::succession::Left;
 use crate::access_log::AccessLog;
 use crate::acme::Board;
 use crate::api::Receipt;
@@ -34,8 +35,12 @@ pub(crate) struct Live {
     pub(crate) token: ArcSwapOption<Token>,
     pub(crate) last_reload: ArcSwapOption<Receipt>,
     pub(crate) started: OffsetDateTime,
-    /// Another process has been started that is to take over.
+    /// An upgrade was asked for, and is neither done nor has it failed.
     pub(crate) upgrading: AtomicBool,
+    /// Until when it waits at most, because a reload is watched.
+    pub(crate) upgrade_waits_until: ArcSwapOption<OffsetDateTime>,
+    /// What the process before this one still has.
+    pub(crate) before: ArcSwapOption<Left>,
     pub(crate) last_upgrade_failure: ArcSwapOption<String>,
     /// The reload that is being watched, or the last that was.
     pub(crate) guard: ArcSwapOption<Guarding>,
@@ -45,6 +50,7 @@ pub(crate) struct Live {
     pools: Mutex<History<Name>>,
     /// By id.
     servers: Mutex<History<u32>>,
+    accepting: AtomicBool,
     draining: AtomicBool,
 }
 
@@ -61,12 +67,15 @@ impl Live {
             last_reload: ArcSwapOption::empty(),
             started: OffsetDateTime::now_utc(),
             upgrading: AtomicBool::new(false),
+            upgrade_waits_until: ArcSwapOption::empty(),
+            before: ArcSwapOption::empty(),
             last_upgrade_failure: ArcSwapOption::empty(),
             guard: ArcSwapOption::empty(),
             server_connections: Gate::new(u32::MAX),
             sums: Mutex::default(),
             pools: Mutex::default(),
             servers: Mutex::default(),
+            accepting: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         })
     }
@@ -101,6 +110,15 @@ impl Live {
     /// Writes an event into the ledger.
     pub(crate) fn record(&self, entry: Entry<'_>) {
         self.book.record(self.snapshot.load().generation, entry);
+    }
+
+    pub(super) fn start_accepting(&self) {
+        self.accepting.store(true, Relaxed);
+    }
+
+    /// The process knows its servers and takes traffic, or did.
+    pub(crate) fn is_accepting(&self) -> bool {
+        self.accepting.load(Relaxed)
     }
 
     pub(super) fn start_draining(&self) {

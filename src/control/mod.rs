@@ -6,24 +6,31 @@ mod book;
 mod files;
 mod guarding;
 mod handover;
+mod launch;
 mod listening;
 mod live;
 mod operate;
+mod predecessor;
 mod preview;
 mod probing;
 mod receipt;
 mod reload;
+mod service;
+mod succession;
 mod upgrade;
 
 pub(crate) use book::Entry;
 pub(crate) use files::FileBudget;
 pub(crate) use guarding::Guard;
 pub(crate) use handover::Handover;
+pub(crate) use launch::{launch, remember_program};
 pub(crate) use live::Live;
 pub(crate) use operate::{NotDone, Operation, Wish};
+pub(crate) use predecessor::{NotOurTurn, Predecessor};
 pub(crate) use preview::{Draft, preview};
 pub(crate) use probing::Turned;
 pub(crate) use reload::{Loaded, Source, load};
+pub(crate) use succession::Left;
 
 use crate::access_log::Why;
 use crate::acme::Keeping;
@@ -39,15 +46,19 @@ use crate::units::Address;
 use guarding::Watch;
 use handover::KnownServers;
 use operate::health_word;
+use predecessor::{Finishing, Heard};
 use probing::Probing;
+use service::ServiceManager;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use succession::Successor;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+use upgrade::{Coming, Next};
 
 /// How often servers past their drain deadline are looked for, while there are any.
 const REAP: Duration = Duration::from_millis(100);
@@ -62,8 +73,12 @@ pub(crate) enum Change {
     ReopenLogs,
     /// Start the program anew and pass it the listening sockets.
     Upgrade(Option<Upgrade>),
-    /// The process that was started so is ready, or why it never will be.
-    Next(Result<u32, String>),
+    /// The process that was started so knows its servers, and is to be told the rest.
+    Relieve(oneshot::Sender<Handover>),
+    /// It serves, or why it never will.
+    Next(Result<Next, String>),
+    /// What the process before us says.
+    Before(Heard),
     /// Stop accepting, finish, end within `shutdown_timeout`.
     Drain,
     /// End now.
@@ -109,8 +124,8 @@ struct Bound {
 pub(crate) struct Beside {
     pub(crate) name: &'static str,
     pub(crate) socket: OwnedFd,
-    /// What accepts on it here.
-    pub(crate) task: AbortHandle,
+    /// Has what accepts on it here end, and its connections after their request.
+    pub(crate) closing: CancellationToken,
     pub(crate) file: Option<SocketFile>,
 }
 
@@ -136,6 +151,10 @@ impl Doors {
             staples: door.tls.load().iter().flat_map(|tls| tls.staples.iter()).map(expiry).collect(),
         };
         doors.iter().map(reading).collect()
+    }
+
+    fn all(&self) -> Vec<Arc<Door>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn set(&self, doors: Vec<Arc<Door>>) {
@@ -180,8 +199,21 @@ pub(crate) struct Control {
     changes: mpsc::UnboundedSender<Change>,
     /// What the process before this one knew, until it is of use.
     known: KnownServers,
-    /// Another process has taken over.
-    replaced: bool,
+    /// The number of the first event that the next process has not been told of.
+    told_events: u64,
+    /// The file that a guard has taken back, by its SHA-256, until another one is in force.
+    taken_back: Option<String>,
+    /// An upgrade that was asked for and waits.
+    upgrade_waits: bool,
+    /// The next process, until it serves.
+    coming: Option<Coming>,
+    /// It is the next process's turn.
+    is_relieved: bool,
+    /// The process that has taken over.
+    successor: Option<Successor>,
+    /// The process before this one, until it has finished.
+    before: Option<Finishing>,
+    manager: ServiceManager,
 }
 
 impl Control {
@@ -220,13 +252,20 @@ impl Control {
             beside: Vec::new(),
             changes,
             known: KnownServers::new(),
-            replaced: false,
+            told_events: 0,
+            taken_back: None,
+            upgrade_waits: false,
+            coming: None,
+            is_relieved: false,
+            successor: None,
+            before: None,
+            manager: ServiceManager::from_environment(),
         }
     }
 
-    /// Accepts once each probed server had its first result, so that nobody meets a pool that does not
-    /// know its servers yet. Bounded by the probes' own timeouts.
-    pub(crate) async fn open(&mut self) {
+    /// Waits until each probed server had its first result, so that nobody meets a pool that does not know its servers
+    /// yet. Bounded by the probes' own timeouts. False if the process was told to end meanwhile.
+    pub(crate) async fn know_servers(&mut self, inbox: &mut mpsc::UnboundedReceiver<Change>) -> bool {
         let longest = self
             .live
             .snapshot()
@@ -237,16 +276,42 @@ impl Control {
             .map(|health| health.timeout)
             .max()
             .unwrap_or_default();
-        let _ =
-            tokio::time::timeout(longest + Duration::from_millis(100), self.probing.first_results()).await;
+        let mut known = Box::pin(tokio::time::timeout(
+            longest + Duration::from_millis(100),
+            self.probing.first_results(),
+        ));
+        let mut later = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                change = inbox.recv() => match change {
+                    Some(Change::Drain | Change::Stop) | None => {
+                        info!("stopped before it was ready");
+                        return false;
+                    }
+                    Some(change) => later.push(change),
+                },
+                _ = &mut known => break,
+            }
+        }
+        drop(known);
+        for change in later {
+            let _ = self.changes.send(change);
+        }
         while let Ok(turned) = self.turned.try_recv() {
             self.turn(turned);
         }
         self.look_for_failing_open();
         self.warn_of_unknown_servers();
+        true
+    }
+
+    /// Accepts.
+    pub(crate) fn open(&mut self) {
         for key in self.held_back.take().unwrap_or_default() {
             self.accept(&key);
         }
+        self.live.start_accepting();
         let version = env!("CARGO_PKG_VERSION");
         let started = format!("ready: version {version}, process {}", std::process::id());
         self.live.record(Entry::new(Kind::Process, "start", started));
@@ -266,6 +331,14 @@ impl Control {
                 warn!(pool = %pool.name, servers = counts.probing, up = counts.up,
                     "accepting before the first probes of some servers have ended; they get nothing until then");
             }
+        }
+    }
+
+    /// Tells the process before this one that we serve, and hears from now on what it still has.
+    pub(crate) async fn succeed(&mut self, before: Predecessor) {
+        match before.serving(self.changes.clone()).await {
+            Ok(finishing) => self.before = Some(finishing),
+            Err(error) => warn!(%error, "cannot tell the process before this one that we serve"),
         }
     }
 
@@ -291,7 +364,7 @@ impl Control {
                             }
                             other => Some(other),
                         });
-                        self.reload(all);
+                        self.reload_unless_replaced(all);
                         match next {
                             Some(next) => change = next,
                             None => continue,
@@ -302,11 +375,13 @@ impl Control {
                         Change::Operate(wish) => self.grant(wish),
                         Change::ReopenLogs => self.reopen_logs(),
                         Change::Upgrade(asked) => self.upgrade(asked),
+                        Change::Relieve(answer) => self.relieve(answer),
                         Change::Next(Err(why)) => self.not_upgraded(&why),
-                        Change::Next(Ok(pid)) => {
-                            self.hand_over(pid);
+                        Change::Next(Ok(next)) => {
+                            self.hand_over(next);
                             return self.drain(inbox).await;
                         }
+                        Change::Before(heard) => self.hear_before(heard),
                         Change::Drain => return self.drain(inbox).await,
                         Change::Stop => return self.stop().await,
                     }
@@ -316,10 +391,15 @@ impl Control {
                     looked = 0;
                 }
                 Some(managed) = self.ordered.recv() => self.put_certificate_in_force(managed),
-                _ = seconds.tick() => self.live.take_second(),
+                _ = seconds.tick() => {
+                    self.live.take_second();
+                    self.show_status();
+                }
                 _ = reap.tick() => {
+                    self.show_life();
                     self.reap();
                     self.look_at_watched();
+                    self.begin_upgrade();
                     // A while after each turn is enough, and counting all servers each time is not cheap.
                     if looked < 3 {
                         looked += 1;
@@ -364,6 +444,7 @@ impl Control {
         let now = Instant::now();
         let mut gone = false;
         let (workers, failing_open, live) = (&self.workers, &self.failing_open, &self.live);
+        let before = &self.before;
         self.closing.retain(|server| {
             let (state, in_flight) = (server.state(), server.in_flight());
             let leaving = state.membership == Membership::Leaving;
@@ -380,7 +461,9 @@ impl Control {
             }
             // Failing open, a down server is in use on purpose.
             let is_used = state.admin != Operator::Maint && failing_open.contains(server.pool());
-            if server.must_close(now) && (leaving || !is_used) {
+            // What the process before us has there is not ours to close.
+            let has_own = before.as_ref().is_none_or(|before| before.has_on(server.id()) < in_flight);
+            if has_own && server.must_close(now) && (leaving || !is_used) {
                 let (server_id, why) = (server.id(), Why::Drained);
                 info!(pool = %server.pool(), server = %server.name(), in_flight,
                     "drain timeout passed; closing what is left");
@@ -431,7 +514,7 @@ impl Control {
 
     /// The service ends with us, unless another process has taken over.
     fn notify_stopping(&self) {
-        if !self.replaced {
+        if self.successor.is_none() {
             Self::notify(&[sd_notify::NotifyState::Stopping]);
         }
     }
@@ -444,6 +527,8 @@ impl Control {
             "signal",
             format!("stopping: {} connections, {timeout:?} to finish", self.gate.inside()),
         ));
+        // A next process that does not serve yet never will.
+        self.coming = None;
         self.notify_stopping();
         self.live.start_draining();
         self.keeping.stop();
@@ -456,12 +541,11 @@ impl Control {
         let deadline = tokio::time::sleep(timeout);
         tokio::pin!(deadline);
         let mut reap = tokio::time::interval(REAP);
-        loop {
+        let mut has_ended = false;
+        // The service manager ends whatever is left with us, so what the process before us still has keeps us too.
+        while !has_ended || self.before.is_some() {
             tokio::select! {
-                () = self.workers.ended() => {
-                    info!("stopped: everything finished");
-                    return;
-                }
+                () = self.workers.ended(), if !has_ended => has_ended = true,
                 () = &mut deadline => {
                     warn!(connections = self.gate.inside(), "shutdown timeout passed; closing what is left");
                     return self.stop().await;
@@ -470,18 +554,43 @@ impl Control {
                     Some(Change::Stop) | None => return self.stop().await,
                     Some(Change::ReopenLogs) => self.reopen_logs(),
                     Some(Change::Reload(_)) => warn!("not reloading: the process is stopping"),
-                    // Whoever asked hears that nobody will answer.
-                    Some(Change::Operate(_)) => {}
                     Some(Change::Upgrade(_)) => warn!("not upgrading: the process is stopping"),
-                    Some(Change::Drain | Change::Next(_)) => {}
+                    Some(Change::Before(heard)) => self.hear_before(heard),
+                    // Whoever asked hears that nobody will answer.
+                    Some(Change::Operate(_) | Change::Drain | Change::Next(_) | Change::Relieve(_)) => {}
                 },
                 Some(turned) = self.turned.recv() => self.turn(turned),
-                _ = reap.tick() => self.reap(),
+                _ = reap.tick() => {
+                    self.show_life();
+                    self.show_status();
+                    self.reap();
+                    self.tell_what_is_left();
+                }
             }
+        }
+        info!("stopped: everything finished");
+        self.take_leave().await;
+    }
+
+    fn tell_what_is_left(&self) {
+        if let Some(successor) = &self.successor {
+            successor.tell(self.left());
+        }
+    }
+
+    /// The last words to the process that has taken over.
+    async fn take_leave(&mut self) {
+        self.live.book.keep_again();
+        if let Some(successor) = self.successor.take() {
+            successor.close().await;
         }
     }
 
     async fn stop(mut self) {
+        self.coming = None;
+        if let Some(before) = &self.before {
+            before.stop();
+        }
         self.notify_stopping();
         self.live.start_draining();
         self.keeping.stop();
@@ -491,6 +600,7 @@ impl Control {
         if tokio::time::timeout(Duration::from_secs(2), self.workers.ended()).await.is_err() {
             warn!("workers did not end in time");
         }
+        self.take_leave().await;
     }
 }
 

@@ -52,6 +52,8 @@ pub(crate) enum NotDone {
     NoServer { pool: String, server: String },
     #[error("{0}")]
     CannotSpare(#[from] CannotSpare),
+    #[error("another process is taking over this very moment")]
+    Relieved,
 }
 
 pub(super) fn word(operator: Operator) -> &'static str {
@@ -70,6 +72,9 @@ impl Control {
     }
 
     fn carry_out(&mut self, wish: &Wish) -> Result<Done, NotDone> {
+        if self.is_relieved {
+            return Err(NotDone::Relieved);
+        }
         let snapshot = self.live.snapshot();
         let pool = snapshot.pool(&wish.pool).ok_or_else(|| NotDone::NoPool(wish.pool.clone()))?;
         let member = pool.members.iter().find(|member| **member.server.name() == *wish.server);
@@ -131,6 +136,19 @@ impl Control {
         {
             self.probing.start(task, Arc::clone(&pool.origination));
         }
+    }
+
+    /// Puts in force what operators have said to the process before this one.
+    pub(super) fn say_again(&mut self, overrides: &Overrides) {
+        let Some(mut plan) = self.loaded.as_ref().map(|loaded| loaded.plan.clone()) else { return };
+        let (overrides, _) = overrides.kept_by(&plan);
+        if overrides == **self.live.overrides.load() {
+            return;
+        }
+        overrides.weigh(&mut plan);
+        self.live.overrides.store(Arc::new(overrides));
+        self.revise(plan);
+        self.follow_operators(&self.live.snapshot());
     }
 
     /// Has the servers of a new snapshot follow what operators have said.

@@ -127,6 +127,36 @@ pub(crate) fn load(source: &Source) -> Result<Loaded, Refused> {
 }
 
 impl Control {
+    /// Reloads, unless another process is about to take over, with the file as it has read it.
+    pub(super) fn reload_unless_replaced(&mut self, asked: Vec<Asked>) {
+        let Some(coming) = &mut self.coming else { return self.reload(asked) };
+        if asked.is_empty() {
+            info!("an upgrade is under way: the reload is left to the next process");
+            coming.reload = true;
+            return;
+        }
+        let problem =
+            "an upgrade is under way, and the next process has read the file; reload once it has taken over";
+        for asked in asked {
+            let mut receipt = Receipt::new(
+                Outcome::Refused,
+                self.live.snapshot().generation,
+                time::OffsetDateTime::now_utc(),
+                &asked.actor,
+            );
+            receipt.configuration = self.source.name();
+            receipt.problems.push(problem.to_owned());
+            warn!(actor = asked.actor, "reload refused: {problem}");
+            self.live.record(Entry::new(Kind::Reload, &asked.actor, cause(&receipt)));
+            let _ = asked.answer.send(Arc::new(receipt));
+        }
+    }
+
+    /// Whether a reload is under way.
+    pub(super) fn is_reloading(&self) -> bool {
+        false
+    }
+
     /// Reloads, and tells the log, the ledger and everybody who asked what came of it.
     pub(super) fn reload(&mut self, asked: Vec<Asked>) {
         // systemd wants the time with it (sd_notify(3)); without it at least the word.
@@ -144,6 +174,7 @@ impl Control {
                 let taken = self.take_over(loaded);
                 if taken.is_ok() {
                     self.stop_watching();
+                    self.taken_back = None;
                 }
                 Receipt { fingerprint: Some(fingerprint), ..self.receipt(actor, taken) }
             }
@@ -249,6 +280,7 @@ impl Control {
             self.record_members(&delta);
         }
         self.closing.extend(delta.servers.removed.iter().cloned());
+        self.count_what_is_before();
         self.live.metrics.forget(&next);
         self.live.metrics.reload_succeeded(SystemTime::now());
         self.inherited.close_rest();
@@ -350,7 +382,11 @@ impl Control {
         self.live.metrics.acme.keeps(names);
     }
 
-    pub(super) fn reopen_logs(&self) {
+    pub(super) fn reopen_logs(&mut self) {
+        if let Some(coming) = &mut self.coming {
+            // It may have opened them before they were rotated away.
+            coming.reopen_logs = true;
+        }
         self.live.book.reopen();
         let plan = Arc::clone(&self.live.snapshot().plan);
         match open_access_log(&plan) {

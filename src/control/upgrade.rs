@@ -1,27 +1,49 @@
-//! The next process: the same program, perhaps a newer one, started with our listening sockets. Once it says that it is
-//! ready, this one drains and ends; if it never does, this one goes on as if nothing had happened.
+//! The next process: the same program, perhaps a newer one, started with our listening sockets. Once it says that it
+//! serves, this one drains and ends; if it never does, this one goes on as if nothing had happened.
 //!
 //! Both accept on the same sockets for a while, so no queue is ever closed with connections in it.
 
+use super::launch::{Launcher, Passed, Started};
+use super::succession::{Channel, Successor, ToNew, ToOld};
 use super::{Beside, Change, Control, Entry, Source, Upgrade, handover};
 use crate::api::Kind;
-use crate::edge::{Inherited, READY};
-use command_fds::{CommandFdExt, FdMapping};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use crate::edge::{BEFORE, Inherited, Order};
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use std::{env, io};
-use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tracing::{error, info, warn};
 
-/// How long the next process may take until it accepts: it reads certificates and probes each server first.
+/// How long the next process may take until it knows its servers: it reads certificates and probes each of them first.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The first file that is passed, by systemd's protocol.
-const FIRST: i32 = 3;
+/// How long it may take to accept after that.
+const SERVES_WITHIN: Duration = Duration::from_secs(10);
+
+/// A next process that is not ready yet. It is ended with this value.
+#[derive(Debug)]
+pub(super) struct Coming {
+    task: AbortHandle,
+    /// A signal asked for a reload meanwhile, or for logs to be reopened; the next process does it.
+    pub(super) reload: bool,
+    pub(super) reopen_logs: bool,
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A next process that serves.
+#[derive(Debug)]
+pub(crate) struct Next {
+    pub(super) started: Started,
+    channel: Channel,
+}
 
 impl Control {
     /// Sockets that were open before us, for the listeners that have their addresses.
@@ -33,34 +55,51 @@ impl Control {
         self.beside.push(beside);
     }
 
-    /// Starts the next process.
+    /// Starts the next process, or has it wait for what must be decided before.
     pub(super) fn upgrade(&mut self, asked: Option<Upgrade>) {
         let actor = asked.as_ref().map_or("signal", |asked| &asked.actor);
-        self.live.record(Entry::new(Kind::Process, actor, "upgrade asked for"));
-        self.begin_upgrade();
+        if self.live.upgrading.load(Relaxed) {
+            warn!("an upgrade is under way already");
+        } else {
+            self.live.record(Entry::new(Kind::Process, actor, "upgrade asked for"));
+            self.live.upgrading.store(true, Relaxed);
+            self.upgrade_waits = true;
+            self.begin_upgrade();
+        }
         if let Some(asked) = asked {
             let _ = asked.answer.send(());
         }
     }
 
-    fn begin_upgrade(&mut self) {
-        if self.live.upgrading.load(Relaxed) {
-            warn!("an upgrade is under way already");
+    /// Begins the upgrade that was asked for, unless it has to wait: the next process would go on with what may have to
+    /// be taken back, or with half of what is being read.
+    pub(super) fn begin_upgrade(&mut self) {
+        if !self.upgrade_waits {
             return;
         }
+        let waits_until = self.watched_until();
+        if waits_until.is_some() || self.is_reloading() {
+            if self.live.upgrade_waits_until.load().is_none() && waits_until.is_some() {
+                info!("the upgrade waits for the end of the reload's watch");
+            }
+            self.live.upgrade_waits_until.store(waits_until.map(Arc::new));
+            return;
+        }
+        self.upgrade_waits = false;
+        self.live.upgrade_waits_until.store(None);
         if !matches!(self.source, Source::File(_)) {
             // Its app servers end with it, and another one would have a socket and a terminal of its own.
             return self.not_upgraded("a demo has no file to go on from; end it, and start it again");
         }
-        if self.is_watching() {
-            // The next process would go on with what may have to be taken back.
-            return self.not_upgraded("a reload is under watch; wait for its end, or reload without --guard");
-        }
         match self.start_next() {
-            Ok((child, ready)) => {
-                self.live.upgrading.store(true, Relaxed);
-                info!(pid = child.id(), "upgrading: waiting for the new process to be ready");
-                tokio::spawn(wait(child, ready, self.changes.clone()));
+            Ok((launcher, channel)) => {
+                let bringing = bring_up(launcher, channel, self.changes.clone());
+                let changes = self.changes.clone();
+                let task = tokio::spawn(async move {
+                    let _ = changes.send(Change::Next(bringing.await));
+                });
+                let task = task.abort_handle();
+                self.coming = Some(Coming { task, reload: false, reopen_logs: false });
             }
             Err(error) => self.not_upgraded(&format!("cannot start the new process: {error}")),
         }
@@ -68,22 +107,54 @@ impl Control {
 
     /// Nothing has changed for anybody.
     pub(super) fn not_upgraded(&mut self, why: &str) {
+        self.live.book.keep_again();
+        self.is_relieved = false;
         self.live.last_upgrade_failure.store(Some(Arc::new(why.to_owned())));
         self.live.upgrading.store(false, Relaxed);
         self.live.metrics.upgrade_failed();
         error!(why, "upgrade failed; this process goes on");
         self.live.record(Entry::new(Kind::Process, "upgrade", format!("upgrade failed: {why}")));
+        // What was left to the next process.
+        if let Some(coming) = self.coming.take() {
+            let left = [(coming.reload, Change::Reload(None)), (coming.reopen_logs, Change::ReopenLogs)];
+            for (_, change) in left.into_iter().filter(|(is_due, _)| *is_due) {
+                let _ = self.changes.send(change);
+            }
+        }
+    }
+
+    /// The next process knows its servers. What happens from here on is not ours to decide any more, until it serves or
+    /// has failed.
+    pub(super) fn relieve(&mut self, answer: oneshot::Sender<handover::Handover>) {
+        self.live.record(Entry::new(Kind::Process, "upgrade", "handing over to the next process"));
+        let mut rest = self.rest();
+        if let Some(coming) = &self.coming {
+            (rest.reload, rest.reopen_logs) = (coming.reload, coming.reopen_logs);
+        }
+        self.is_relieved = true;
+        let _ = answer.send(rest);
     }
 
     /// The new process accepts. What is left to do here is to finish.
-    pub(super) fn hand_over(&mut self, pid: u32) {
+    pub(super) fn hand_over(&mut self, next: Next) {
+        let Next { started, channel } = next;
+        let pid = started.pid.as_raw_nonzero().get();
+        started.let_go();
+        self.coming = None;
         info!(pid, "upgraded: the new process is ready");
-        self.live.record(Entry::new(Kind::Process, "upgrade", format!("handed over to process {pid}")));
         // The service goes on under another number.
-        Self::notify(&[sd_notify::NotifyState::MainPid(pid), sd_notify::NotifyState::Ready]);
-        self.replaced = true;
+        let main = sd_notify::NotifyState::MainPid(u32::try_from(pid).unwrap_or_default());
+        Self::notify(&[main, sd_notify::NotifyState::Ready]);
+        let changes = self.changes.clone();
+        let successor = Successor::new(channel, move || {
+            let _ = changes.send(Change::Stop);
+        });
+        self.live.book.pass_on_to(&successor.events());
+        successor.tell(self.left());
+        self.successor = Some(successor);
+        self.workers.tell_all(|| Order::LeaveDatagrams);
         for beside in self.beside.drain(..) {
-            beside.task.abort();
+            beside.closing.cancel();
             if let Some(file) = beside.file {
                 file.leave();
             }
@@ -95,77 +166,77 @@ impl Control {
         }
     }
 
-    fn start_next(&self) -> io::Result<(Child, UnixDatagram)> {
-        let (ours, theirs) = UnixDatagram::pair()?;
-        ours.set_nonblocking(true)?;
-        let mut passed: Vec<(&str, OwnedFd)> = Vec::new();
+    fn start_next(&mut self) -> io::Result<(Launcher, Channel)> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let mut sockets = Vec::new();
         for (key, bound) in &self.bound {
             for socket in &bound.sockets {
-                passed.push((&*key.0, socket.try_clone()?));
+                sockets.push((key.0.to_string(), socket.try_clone()?));
             }
         }
         for beside in &self.beside {
-            passed.push((beside.name, beside.socket.try_clone()?));
+            sockets.push((beside.name.to_owned(), beside.socket.try_clone()?));
         }
-        passed.push((READY, theirs.into()));
-        let names: Vec<&str> = passed.iter().map(|(name, _)| *name).collect();
-        let mut command = std::process::Command::new(program()?);
-        command
-            .args(env::args_os().skip(1))
-            .env("LISTEN_FDS", names.len().to_string())
-            .env("LISTEN_FDNAMES", names.join(":"))
-            // It cannot be known before the process is; without it the files are for whoever is started.
-            .env_remove("LISTEN_PID");
-        match self.handover() {
-            Ok(file) => _ = command.env(handover::VARIABLE, "stdin").stdin(file),
+        sockets.push((BEFORE.to_owned(), theirs.into()));
+        let (stdin, told) = match self.handover() {
+            Ok(file) => (Stdio::from(file), Some("stdin")),
             Err(error) => {
                 warn!(%error, "the new process has to find out for itself what this one knows");
-                command.env_remove(handover::VARIABLE).stdin(Stdio::null());
+                (Stdio::null(), None)
             }
-        }
-        let mappings = (FIRST..)
-            .zip(passed)
-            .map(|(child_fd, (_, parent_fd))| FdMapping { parent_fd, child_fd })
-            .collect();
-        command.fd_mappings(mappings).map_err(io::Error::other)?;
-        Ok((Command::from(command).spawn()?, ours))
+        };
+        let environment = vec![(handover::VARIABLE, told)];
+        let launcher = Launcher::start(Passed { sockets, stdin, environment })?;
+        Ok((launcher, Channel::new(ours)?))
     }
 }
 
-/// The file we were started from, or what a package has put in its place since.
-fn program() -> io::Result<PathBuf> {
-    let path = env::current_exe()?;
-    let text = path.to_string_lossy();
-    Ok(text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from))
+/// Waits until the new process serves.
+///
+/// # Errors
+/// Why it never will; it has ended then.
+async fn bring_up(
+    mut launcher: Launcher,
+    mut channel: Channel,
+    changes: mpsc::UnboundedSender<Change>,
+) -> Result<Next, String> {
+    let started = launcher.started().await?;
+    info!(pid = started.pid.as_raw_nonzero(), "upgrading: waiting for the new process to be ready");
+    tokio::select! {
+        said = hear(&mut channel, |word| matches!(word, ToOld::Ready)) => {
+            // Its end says more than that it says nothing any more.
+            if let Err(why) = said {
+                return Err(tokio::time::timeout(SERVES_WITHIN, launcher.ended()).await.unwrap_or(why));
+            }
+        }
+        ended = launcher.ended() => return Err(ended),
+        () = tokio::time::sleep(PATIENCE) => return Err(format!("it was not ready within {PATIENCE:?}")),
+    }
+    // It must be process 1's child when it becomes the service's main process.
+    launcher.leave().await.map_err(|error| format!("it cannot be let go: {error}"))?;
+    let (answer, rest) = oneshot::channel();
+    let is_stopping = |_: ()| "this process is stopping".to_owned();
+    changes.send(Change::Relieve(answer)).map_err(|_| is_stopping(()))?;
+    let rest = ToNew::Rest(Box::new(rest.await.map_err(|_| is_stopping(()))?));
+    channel.say(&rest).await.map_err(|error| format!("it cannot be told: {error}"))?;
+    tokio::select! {
+        // It hangs up when it ends, whose child it may be.
+        said = hear(&mut channel, |word| matches!(word, ToOld::Serving)) => said?,
+        () = tokio::time::sleep(SERVES_WITHIN) => {
+            return Err(format!("it did not take over within {SERVES_WITHIN:?}"));
+        }
+    }
+    Ok(Next { started, channel })
 }
 
-/// Waits until the new process is ready, has ended, or has had time enough.
-async fn wait(mut child: Child, ready: UnixDatagram, changes: tokio::sync::mpsc::UnboundedSender<Change>) {
-    let pid = child.id().unwrap_or_default();
-    let said = async {
-        let mut word = [0; 16];
-        match tokio::net::UnixDatagram::from_std(ready) {
-            Ok(ready) => ready.recv(&mut word).await.map(|_| ()),
-            Err(error) => Err(error),
+/// Waits for a word.
+async fn hear(channel: &mut Channel, is_it: impl Fn(&ToOld) -> bool) -> Result<(), String> {
+    loop {
+        match channel.hear().await {
+            Ok(Some(word)) if is_it(&word) => return Ok(()),
+            Ok(Some(_)) => {}
+            Ok(None) => return Err("it ended when it was to take over; its log says why".to_owned()),
+            Err(error) => return Err(format!("it cannot be heard: {error}")),
         }
-    };
-    let outcome = tokio::select! {
-        said = said => said.map_err(|error| format!("it cannot be heard: {error}")),
-        status = child.wait() => Err(match status {
-            Ok(status) => format!("it ended with {status}; its log says why"),
-            Err(error) => format!("it cannot be waited for: {error}"),
-        }),
-        () = tokio::time::sleep(PATIENCE) => Err(format!("it was not ready within {PATIENCE:?}")),
-    };
-    let outcome = match outcome {
-        Ok(()) => Ok(pid),
-        Err(why) => {
-            // Two processes must not go on accepting, each believing it is the only one.
-            if let Err(error) = child.kill().await {
-                warn!(%error, pid, "the new process cannot be ended");
-            }
-            Err(why)
-        }
-    };
-    let _ = changes.send(Change::Next(outcome));
+    }
 }

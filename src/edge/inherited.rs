@@ -10,17 +10,17 @@ use listenfd::ListenFd;
 use socket2::SockRef;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::UnixStream;
 use tracing::warn;
 
-/// The name of the socket by which the process before us hears that we are ready.
-pub(crate) const READY: &str = "evenkeel-ready";
+/// The name of the connection to the process before us.
+pub(crate) const BEFORE: &str = "evenkeel-before";
 
 /// What was passed to us and nobody has claimed yet.
 #[derive(Debug, Default)]
 pub(crate) struct Inherited {
     sockets: Vec<Passed>,
-    before: Option<UnixDatagram>,
+    before: Option<UnixStream>,
 }
 
 #[derive(Debug)]
@@ -41,8 +41,10 @@ impl Inherited {
         let mut inherited = Self::default();
         for index in 0..passed.len() {
             let name = names.next().unwrap_or_default();
-            if name == READY {
-                inherited.before = passed.take_unix_datagram(index).ok().flatten();
+            if name == BEFORE {
+                // A listener is what it can be taken as; what it is does not matter there.
+                let socket = passed.take_unix_listener(index).ok().flatten();
+                inherited.before = socket.map(|socket| UnixStream::from(OwnedFd::from(socket)));
                 continue;
             }
             match take(&mut passed, index, name) {
@@ -99,22 +101,9 @@ impl Inherited {
         }
     }
 
-    /// The process we take over from, if there is one.
-    pub(crate) fn before(&mut self) -> Option<Before> {
-        self.before.take().map(Before)
-    }
-}
-
-/// The process that we take over from.
-#[derive(Debug)]
-pub(crate) struct Before(UnixDatagram);
-
-impl Before {
-    /// Says that we accept. It may have gone.
-    pub(crate) fn tell(self) {
-        if let Err(error) = self.0.send(b"ready") {
-            warn!(%error, "cannot tell the process before this one that we are ready");
-        }
+    /// The connection to the process that we take over from, if there is one.
+    pub(crate) fn before(&mut self) -> Option<UnixStream> {
+        self.before.take()
     }
 }
 

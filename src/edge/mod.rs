@@ -43,7 +43,7 @@ pub(crate) use h2::Stream;
 #[cfg(test)]
 pub(crate) use head::sample_head;
 pub(crate) use head::{Body, Head};
-pub(crate) use inherited::{Inherited, READY};
+pub(crate) use inherited::{BEFORE, Inherited};
 pub(crate) use listen::{Bound, SocketFile, bind};
 pub(crate) use reach::{Secured, Unreached, reach};
 pub(crate) use relay::{Duplex, Relay};

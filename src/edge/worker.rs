@@ -46,6 +46,8 @@ pub(crate) enum Order {
         server: u32,
         why: Why,
     },
+    /// Another process reads the sockets for datagrams from now on. Sessions go on with what servers answer.
+    LeaveDatagrams,
     /// Stop accepting, finish what is in flight, end.
     Drain,
     /// End now.
@@ -173,6 +175,7 @@ impl<S: Serve> Worker<S> {
                 }
                 Order::CloseIdle { listener } => watch::close_idle(Some(listener)),
                 Order::CloseLeased { server, why } => watch::close_leased(server, why),
+                Order::LeaveDatagrams => self.fronts.leave(),
                 Order::Drain => break,
                 Order::Abort => {
                     aborting = true;

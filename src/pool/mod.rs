@@ -14,7 +14,7 @@ pub mod stats;
 pub use choose::{Candidates, Query, Reasons, Selector, Tried};
 pub use health::{Health, HealthState, Rule, Transition};
 pub use retry::RetryBudget;
-pub use server::{Lease, Membership, Operator, Server, State};
+pub use server::{Elsewhere, Lease, Membership, Operator, Server, State};
 pub use stats::{Histogram, PoolStats, RetryReason};
 
 use crate::config::plan::{self, Name};

@@ -295,6 +295,41 @@ impl Drop for Lease {
     }
 }
 
+/// Leases that another process has out on the same server, counted here as well for as long as this value lives.
+#[derive(Debug)]
+pub struct Elsewhere {
+    server: Arc<Server>,
+    count: u32,
+}
+
+impl Elsewhere {
+    /// None so far.
+    pub fn new(server: &Arc<Server>) -> Self {
+        Self { server: Arc::clone(server), count: 0 }
+    }
+
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// So many are out there now, whatever the limits are here.
+    pub fn set(&mut self, count: u32) {
+        while self.count < count && self.server.slot().acquire(u32::MAX, Flags::NONE) {
+            self.count += 1;
+        }
+        while self.count > count {
+            self.server.slot().release();
+            self.count -= 1;
+        }
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,6 +357,20 @@ mod tests {
         server.rejoin();
         server.set_operator(Operator::Ready);
         assert_eq!(server.state(), state(HealthState::Down, Operator::Ready, Membership::Present));
+    }
+
+    #[test]
+    fn leases_of_another_process_count_as_long_as_it_has_them() {
+        let pool = live(pool(Balance::RoundRobin, "a"));
+        let server = member(&pool, "a");
+        server.set_operator(Operator::Drain);
+        let mut elsewhere = Elsewhere::new(server);
+        for count in [3, 5, 2] {
+            elsewhere.set(count);
+            assert_eq!((server.in_flight(), elsewhere.count()), (count, count));
+        }
+        drop(elsewhere);
+        assert_eq!(server.in_flight(), 0);
     }
 
     #[test]

@@ -94,7 +94,8 @@ impl Slot {
         }
     }
 
-    /// Gives back what one successful `acquire` counted. Only `Lease::drop` calls it.
+    /// Gives back what one successful `acquire` counted. Only a value that gives itself back calls it (`Lease`,
+    /// `Elsewhere`).
     pub fn release(&self) {
         let before = self.0.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(in_flight(before) > 0, "a lease was given back twice");

@@ -136,7 +136,9 @@ impl Top {
         if process.draining {
             loud("STOPPING: it finishes what it has and takes nothing new");
         }
-        if process.upgrading {
+        if process.upgrade_waits_until.is_some() {
+            lines.push((Tone::Caution, "an upgrade waits for the end of the reload's watch".to_owned()));
+        } else if process.upgrading {
             lines.push((Tone::Caution, "upgrading: waiting for the next process to be ready".to_owned()));
         }
         if self.order != Order::File || !self.filter.is_empty() {

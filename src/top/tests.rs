@@ -60,6 +60,8 @@ fn status() -> Status {
             draining: false,
             connections: 12,
             upgrading: false,
+            upgrade_waits_until: None,
+            before: None,
             last_upgrade_failure: None,
         },
         last_reload: None,

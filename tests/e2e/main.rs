@@ -31,6 +31,7 @@ mod serve_http;
 mod serve_tcp;
 mod serve_udp;
 mod signals;
+mod succession;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls_clients;

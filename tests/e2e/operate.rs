@@ -1,7 +1,7 @@
 //! Commands to the running process: what operators see, what they can do, and what is kept from whom.
 
 use crate::support::app::{App, Latch, say};
-use crate::support::balancer::{Balancer, Reloaded, evenkeel, plain};
+use crate::support::balancer::{Balancer, Next, Reloaded, evenkeel, plain};
 use crate::support::client::{self, Client, Response};
 use crate::support::{documented, wait_for, wait_until};
 use serde_json::{Value, json};
@@ -629,16 +629,51 @@ fn a_guard_takes_failed_connections_that_were_there_before_for_what_they_are() {
 #[test]
 fn an_upgrade_waits_for_the_end_of_a_watch() {
     let (apps, _) = apps(&["a"]);
-    let balancer = Arc::new(Balancer::start(&plain(&addresses(&apps), "", "")));
-    let watching = {
-        let balancer = Arc::clone(&balancer);
-        std::thread::spawn(move || balancer.command(&["reload", "--guard", "1h"]))
-    };
-    wait_until("the watch", || balancer.command_json(&["status"])["guard"]["state"] == "watching");
-    fails(&balancer, &["upgrade"], 1, &["a reload is under watch"]);
-    assert_eq!(balancer.command(&["reload"]).0, Some(0));
-    let (code, _, err) = watching.join().expect("the command ran");
-    assert!(code == Some(1) && err.contains("another reload came"), "{err}");
+    for by_signal in [false, true] {
+        let balancer = Arc::new(Balancer::start(&plain(&addresses(&apps), "", "")));
+        let running = |arguments: &'static [&'static str]| {
+            let balancer = Arc::clone(&balancer);
+            std::thread::spawn(move || balancer.command(arguments))
+        };
+        let watching = running(&["reload", "--guard", "1h"]);
+        wait_until("the watch", || balancer.command_json(&["status"])["guard"]["state"] == "watching");
+        let upgrading = match by_signal {
+            true => {
+                balancer.signal(rustix::process::Signal::USR2);
+                None
+            }
+            false => Some(running(&["upgrade"])),
+        };
+        balancer.log.wait_for("the upgrade waits for the end of the reload's watch");
+        let process = balancer.command_json(&["status"])["process"].clone();
+        assert!(process["upgrading"] == true && process["upgrade_waits_until"].is_string(), "{process}");
+        assert_eq!(balancer.metric("evenkeel_upgrade_failures_total", &[]), 0.0);
+        assert_eq!(balancer.command(&["reload"]).0, Some(0), "it ends the watch");
+        let next = Next::of(&balancer);
+        let (code, _, err) = watching.join().expect("the command ran");
+        assert!(code == Some(1) && err.contains("watched no longer"), "{err}");
+        if let Some(upgrading) = upgrading {
+            let (code, out, err) = upgrading.join().expect("the command ran");
+            assert!(code == Some(0) && out.contains("has taken over"), "{out}{err}");
+        }
+        next.end();
+    }
+}
+
+#[test]
+fn an_upgrade_does_not_bring_back_what_a_guard_has_taken_back() {
+    let (apps, _) = apps(&["a"]);
+    let balancer = Balancer::start(&plain(&addresses(&apps), "", PROBED));
+    let dead = crate::support::app::Refusing::new();
+    balancer.write(&plain(&[dead.address], "", PROBED));
+    let (code, _, err) = balancer.command(&["reload", "--guard", "1s"]);
+    assert_eq!(code, Some(1), "{err}");
+    fails(&balancer, &["upgrade"], 1, &["upgrade failed"]);
+    balancer.log.wait_for("a guard has taken this configuration back");
+    assert_eq!(balancer.get("/").status, 200);
+    balancer.write(&plain(&addresses(&apps), "", PROBED));
+    succeeds(&balancer, &["upgrade"], "has taken over");
+    Next::of(&balancer).end();
 }
 
 #[test]

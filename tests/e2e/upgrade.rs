@@ -1,38 +1,14 @@
 //! Another process takes over, or sockets were open before there was one: nobody is refused.
 
 use crate::support::app::{App, Latch, Then, say, send, status};
-use crate::support::balancer::{Balancer, Directory, Reloaded, evenkeel, plain, value};
+use crate::support::balancer::{Balancer, Directory, Next, Reloaded, evenkeel, plain};
 use crate::support::{client, wait_for, wait_until};
 use command_fds::{CommandFdExt, FdMapping};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Signal, kill_process};
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-
-/// A process that another one has started; it ends with the test.
-struct Next(Pid);
-
-impl Next {
-    #[track_caller]
-    fn of(balancer: &Balancer) -> Self {
-        let line = balancer.log.wait_for("upgraded: the new process is ready pid=");
-        let pid = value(&line, "pid").parse().ok().and_then(Pid::from_raw);
-        Self(pid.expect("the log says which process"))
-    }
-
-    #[track_caller]
-    fn end(&self) {
-        let _ = kill_process(self.0, Signal::TERM);
-        wait_until("the new process has ended", || test_kill_process(self.0).is_err());
-    }
-}
-
-impl Drop for Next {
-    fn drop(&mut self) {
-        let _ = kill_process(self.0, Signal::INT);
-    }
-}
 
 #[test]
 fn an_upgrade_refuses_nobody_and_lets_what_is_under_way_finish() {

@@ -3,7 +3,7 @@
 
 use super::client::{self, Client};
 use super::{DEADLINE, wait_for, wait_until};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -302,6 +302,30 @@ impl Balancer {
     pub(crate) fn wait_for_exit(&mut self) -> ExitStatus {
         let child = &mut self.child;
         wait_for("evenkeel ends", || child.try_wait().expect("the child can be waited for"))
+    }
+}
+
+/// A process that another one has started; it ends with the test.
+pub(crate) struct Next(pub(crate) Pid);
+
+impl Next {
+    #[track_caller]
+    pub(crate) fn of(balancer: &Balancer) -> Self {
+        let line = balancer.log.wait_for("upgraded: the new process is ready pid=");
+        let pid = value(&line, "pid").parse().ok().and_then(Pid::from_raw);
+        Self(pid.expect("the log says which process"))
+    }
+
+    #[track_caller]
+    pub(crate) fn end(&self) {
+        let _ = kill_process(self.0, Signal::TERM);
+        wait_until("the new process has ended", || test_kill_process(self.0).is_err());
+    }
+}
+
+impl Drop for Next {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::INT);
     }
 }
 

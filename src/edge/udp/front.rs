@@ -49,6 +49,8 @@ struct Desk {
     /// The listener's, or the last one's.
     door: Arc<Door>,
     sessions: HashMap<Peer, Arc<Session>>,
+    /// Another process reads what clients send: what we took from the queue would be lost to it.
+    is_left: bool,
 }
 
 /// What new sessions need.
@@ -69,7 +71,7 @@ impl Front {
         Arc::new(Self {
             socket: Arc::new(socket),
             address,
-            desk: Mutex::new(Desk { place: Some(place), door, sessions: HashMap::new() }),
+            desk: Mutex::new(Desk { place: Some(place), door, sessions: HashMap::new(), is_left: false }),
             changed: Notify::new(),
             _held: held,
         })
@@ -98,6 +100,16 @@ impl Front {
         self.changed.notify_one();
     }
 
+    /// Another process has the socket too, and takes the clients from now on.
+    pub(super) fn leave(&self) {
+        self.desk().is_left = true;
+        self.changed.notify_one();
+    }
+
+    fn is_left(&self) -> bool {
+        self.desk().is_left
+    }
+
     /// The process stops.
     pub(super) fn drain(&self) {
         let mut desk = self.desk();
@@ -120,6 +132,10 @@ impl Front {
     pub(super) async fn run(self: Arc<Self>, gate: Arc<Gate>, carry: Arc<dyn Carry>, tracker: TaskTracker) {
         let opening = Opening { gate, carry, tracker };
         while !self.is_over() {
+            if self.is_left() {
+                self.changed.notified().await;
+                continue;
+            }
             tokio::select! {
                 biased;
                 () = self.changed.notified() => continue,

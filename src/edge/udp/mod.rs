@@ -68,6 +68,11 @@ impl Fronts {
         front.inspect(|front| front.close()).is_some()
     }
 
+    /// Another process reads what clients send.
+    pub(super) fn leave(&self) {
+        self.live().for_each(|front| front.leave());
+    }
+
     /// No new sessions anywhere, and the end of all that have nothing to say.
     pub(super) fn drain(&self) {
         self.live().for_each(|front| front.drain());

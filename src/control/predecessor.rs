@@ -1,0 +1,198 @@
+//! The process before this one, from the start until it has finished what it has: what it still has in flight counts
+//! here too, because servers, limits and operators do not care which process it is in.
+
+use super::handover::Handover;
+use super::succession::{Channel, Left, ToNew, ToOld};
+use super::{Change, Control};
+use crate::api::Event;
+use crate::edge::{Gate, Pass};
+use crate::pool::Elsewhere;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::mpsc;
+use tracing::info;
+
+/// How long the process before us may take to answer that it is our turn.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The process that we take over from, before we have.
+#[derive(Debug)]
+pub(crate) struct Predecessor(Channel);
+
+/// What it says once we have taken over.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    Left(Left),
+    Event(Box<Event>),
+    Ended,
+}
+
+/// Why it is not our turn.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotOurTurn {
+    #[error("the process before this one has ended, or has given up, before it handed over")]
+    Gone,
+    #[error("the process before this one did not hand over within {ANSWER_WITHIN:?}")]
+    Late,
+    #[error("the process before this one cannot be heard: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl Predecessor {
+    pub(crate) fn new(stream: std::os::unix::net::UnixStream) -> std::io::Result<Self> {
+        Channel::new(stream).map(Self)
+    }
+
+    /// Says that we are ready, and hears what has happened since we were started. From then on it is ours to say what
+    /// operators are told.
+    ///
+    /// # Errors
+    /// It goes on by itself, or is gone, and we are to end.
+    pub(crate) async fn relieve(&mut self) -> Result<Handover, NotOurTurn> {
+        let Self(channel) = self;
+        let answer = async {
+            channel.say(&ToOld::Ready).await?;
+            loop {
+                match channel.hear().await? {
+                    Some(ToNew::Rest(rest)) => return Ok(*rest),
+                    Some(_) => {}
+                    None => return Err(NotOurTurn::Gone),
+                }
+            }
+        };
+        tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or(Err(NotOurTurn::Late))
+    }
+
+    /// Says that we serve, and has control hear what it still has.
+    pub(crate) async fn serving(self, changes: mpsc::UnboundedSender<Change>) -> std::io::Result<Finishing> {
+        let Self(mut channel) = self;
+        channel.say(&ToOld::Serving).await?;
+        let write = channel.split(move |word| {
+            let heard = match word {
+                Some(ToNew::Left(left)) => Heard::Left(left),
+                Some(ToNew::Event(event)) => Heard::Event(event),
+                Some(ToNew::Rest(_)) => return true,
+                None => Heard::Ended,
+            };
+            changes.send(Change::Before(heard)).is_ok()
+        });
+        Ok(Finishing { write, left: Left::default(), servers: HashMap::new(), connections: Vec::new() })
+    }
+}
+
+/// The process before us while it finishes, with what it has counted here.
+#[derive(Debug)]
+pub(crate) struct Finishing {
+    write: OwnedWriteHalf,
+    left: Left,
+    /// By id.
+    servers: HashMap<u32, Elsewhere>,
+    connections: Vec<Connections>,
+}
+
+/// Its connections on one listener.
+#[derive(Debug)]
+struct Connections {
+    listener: Arc<Gate>,
+    passes: Vec<(Pass, Pass)>,
+}
+
+impl Finishing {
+    /// How much of what a server has in flight is its.
+    pub(super) fn has_on(&self, server: u32) -> u32 {
+        self.servers.get(&server).map_or(0, Elsewhere::count)
+    }
+
+    /// What is in flight there is to end now. There may be nobody to hear it.
+    pub(super) fn stop(&self) {
+        let mut word = serde_json::to_vec(&ToOld::Stop).unwrap_or_default();
+        word.push(b'\n');
+        let _ = self.write.try_write(&word);
+    }
+}
+
+impl Control {
+    /// Hears what the process before us says.
+    pub(super) fn hear_before(&mut self, heard: Heard) {
+        match heard {
+            Heard::Left(left) => {
+                if let Some(finishing) = &mut self.before {
+                    finishing.left = left;
+                }
+                self.count_what_is_before();
+            }
+            Heard::Event(event) => self.live.book.take_over(*event),
+            Heard::Ended => {
+                if let Some(finishing) = self.before.take() {
+                    info!(pid = finishing.left.pid, "the process before this one has ended");
+                }
+                self.live.before.store(None);
+            }
+        }
+    }
+
+    /// Counts what the process before us has where we have it too. To be called when that or the servers have changed.
+    pub(super) fn count_what_is_before(&mut self) {
+        let Some(finishing) = &mut self.before else { return };
+        let snapshot = self.live.snapshot();
+        let members = snapshot.pools().iter().flat_map(|pool| &pool.members).map(|member| &member.server);
+        let mut found = HashMap::new();
+        for server in members.chain(snapshot.retiring()) {
+            let is_it = |left: &&super::succession::LeftOn| {
+                left.server == **server.name()
+                    && left.pool == **server.pool()
+                    && left.address == server.address().to_string()
+            };
+            let Some(left) = finishing.left.servers.iter().find(is_it) else { continue };
+            let mut elsewhere =
+                finishing.servers.remove(&server.id()).unwrap_or_else(|| Elsewhere::new(server));
+            elsewhere.set(left.in_flight);
+            found.insert(server.id(), elsewhere);
+        }
+        finishing.servers = found;
+        let mut connections = Vec::new();
+        for door in self.doors.all() {
+            let count = finishing.left.connections.get(&*door.name).copied().unwrap_or_default();
+            let known =
+                finishing.connections.iter().position(|known| Arc::ptr_eq(&known.listener, &door.gate));
+            let mut known = match known {
+                Some(at) => finishing.connections.swap_remove(at),
+                None => Connections { listener: Arc::clone(&door.gate), passes: Vec::new() },
+            };
+            // They are inside already, whatever the limits are here.
+            let pass = || (door.gate.force(), self.gate.force());
+            known.passes.resize_with(usize::try_from(count).unwrap_or(usize::MAX), pass);
+            connections.push(known);
+        }
+        finishing.connections = connections;
+        self.live.before.store(Some(Arc::new(finishing.left.clone())));
+    }
+
+    /// What this process has in flight, and the one before it.
+    pub(super) fn left(&self) -> Left {
+        let snapshot = self.live.snapshot();
+        let members = snapshot.pools().iter().flat_map(|pool| &pool.members).map(|member| &member.server);
+        let left = |server: &Arc<crate::pool::Server>| super::succession::LeftOn {
+            pool: server.pool().to_string(),
+            server: server.name().to_string(),
+            address: server.address().to_string(),
+            in_flight: server.in_flight(),
+        };
+        let doors = self.doors.all();
+        Left {
+            pid: std::process::id(),
+            connections: doors
+                .iter()
+                .map(|door| (door.name.to_string(), door.gate.inside()))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+            servers: members
+                .chain(snapshot.retiring())
+                .filter(|server| server.in_flight() > 0)
+                .map(left)
+                .collect(),
+        }
+    }
+}
