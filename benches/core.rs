@@ -115,6 +115,7 @@ fn routes(c: &mut Criterion) {
                 ..plan::Match::default()
             },
             pool: pool.clone(),
+            upgrades: None,
         };
         let table = Table::new("shop".into(), (0..n).map(rule).collect());
         let host = format!("Shop{}.example:443", n - 1);
@@ -131,6 +132,7 @@ fn routes(c: &mut Criterion) {
                 ..plan::Match::default()
             },
             pool: pool.clone(),
+            upgrades: None,
         };
         let table = Table::new("shop".into(), (0..n).map(rule).collect());
         let path = format!("/section{}/page", n - 1);

@@ -27,6 +27,8 @@ pub struct Rule {
     pub name: Name,
     pub matcher: Match,
     pub pool: Arc<Pool>,
+    /// What a connection may switch to; `None` is WebSocket alone.
+    pub upgrades: Option<Arc<[String]>>,
 }
 
 /// A rule that matches, and its place in its table.
@@ -200,6 +202,7 @@ mod tests {
             name: (index + 1).to_string().into(),
             matcher,
             pool: pool.clone(),
+            upgrades: None,
         };
         Table::new("shop".into(), matchers.into_iter().enumerate().map(rule).collect())
     }

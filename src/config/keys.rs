@@ -212,6 +212,11 @@ pub(super) const RULE: &[Key] = &[
     given("name", Kind::Text("a text without spaces")),
     key("match", Kind::Section(MATCH), "{}"),
     given("pool", Kind::Text("the name of a pool")),
+    key(
+        "upgrades",
+        Kind::List("protocols that a connection may switch to, like `websocket` or `SPDY/3.1`"),
+        "[websocket]",
+    ),
 ];
 
 pub(super) const MATCH: &[Key] = &[

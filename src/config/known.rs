@@ -86,6 +86,15 @@ pub(super) fn refuse_foreign_match(at: &At<'_>, rule: &Rule, foreign: Option<&st
         ("headers", foreign.is_some() && !matcher.headers.is_empty()),
         ("alpn", foreign.is_none() && !matcher.alpn.is_empty()),
     ];
+    if let Some(protocol) = foreign.filter(|_| rule.upgrades.is_some()) {
+        at.refuse(Fault::new(
+            format!(
+                "the rule {} has `upgrades`, which are for HTTP, and this listener speaks `{protocol}`",
+                quoted(&rule.name)
+            ),
+            "remove them there: `protocol: tls_passthrough` passes everything on",
+        ));
+    }
     for (key, _) in hidden.into_iter().filter(|(_, is_hidden)| *is_hidden) {
         let protocol = foreign.unwrap_or("http");
         at.refuse(Fault::new(

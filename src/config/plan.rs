@@ -302,6 +302,8 @@ pub struct Rule {
     pub matcher: Match,
     /// Indexes `Plan::pools`.
     pub pool: usize,
+    /// What a connection may switch to; `None` is WebSocket alone.
+    pub upgrades: Option<Vec<String>>,
 }
 
 /// What a request must have; an empty match is every request.

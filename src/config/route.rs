@@ -9,6 +9,9 @@ use super::tree::Scalar;
 use super::{keys, plan::Name};
 use http::{HeaderName, HeaderValue, Method};
 
+/// What a connection may switch to if nothing is said.
+const WEBSOCKET: &str = "websocket";
+
 /// Reads one list of rules. `taken` are the rule names of the lists before it: they are one metric label.
 pub(super) fn routes(name: &str, at: &At<'_>, pools: &Names<'_>, taken: &mut Once<Name>) -> Option<Routes> {
     check_section_name(name, at);
@@ -50,7 +53,9 @@ fn rule(
     }
     let matcher = section.section("match", matcher);
     let pool = section.required("pool", |scalar| pools.resolve(scalar));
-    Some(Rule { name, matcher: matcher?, pool: pool? })
+    let upgrades = section.get("upgrades").map(|at| upgrades(&at));
+    let upgrades = upgrades.filter(|upgrades| upgrades[..] != [WEBSOCKET]);
+    Some(Rule { name, matcher: matcher?, pool: pool?, upgrades })
 }
 
 fn matcher(section: Section<'_>) -> Match {
@@ -164,6 +169,32 @@ fn alpn(at: &At<'_>) -> Vec<String> {
         })
     };
     items.filter_map(|item| item.scalar(&"a protocol like `h2`", protocol)).collect()
+}
+
+/// RFC 9110 section 7.8: `name` or `name/version`.
+fn upgrades(at: &At<'_>) -> Vec<String> {
+    let Some(items) = at.items() else { return Vec::new() };
+    let is_token = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    };
+    let protocol = |scalar: &Scalar<'_>| {
+        let text = &scalar.text;
+        if text.eq_ignore_ascii_case("h2c") {
+            return Err(Fault::new(
+                "HTTP/2 inside an upgraded connection would pass every rule and limit by",
+                "clients speak HTTP/2 to a listener at once; remove it",
+            ));
+        }
+        let (name, version) = text.split_once('/').unwrap_or((text, "1"));
+        match is_token(name) && is_token(version) {
+            true => Ok(text.to_string()),
+            false => Err(Fault::new(
+                format!("{} is not the name of a protocol", quoted(text)),
+                "write it as clients do in `Upgrade`, like `websocket` or `SPDY/3.1`",
+            )),
+        }
+    };
+    items.filter_map(|item| item.scalar(&"a protocol like `websocket`", protocol)).collect()
 }
 
 fn headers(at: &At<'_>) -> Vec<HeaderMatch> {

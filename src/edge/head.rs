@@ -148,13 +148,12 @@ impl Head {
         self.form.fields.iter().map(|(name, value)| (self.part(*name), self.part(*value)))
     }
 
-    /// Whether the request may be answered with 101. WebSocket (RFC 6455 section 4.1) is the only upgrade that is
-    /// passed on: of any other we could not tell what the bytes after it are.
-    pub(crate) fn asks_for_websocket(&self) -> bool {
-        // Section 7.8 of RFC 9110: HTTP/1.0 has no upgrades.
+    /// Whether the request asks that its connection switches to another protocol (RFC 9110 section 7.8). Of one with a body
+    /// nobody could tell what the bytes after its head are.
+    pub(crate) fn asks_for_upgrade(&self) -> bool {
         self.is_http_11()
             && self.body() == Body::Length(0)
-            && has_token(self.all(&header::UPGRADE), "websocket")
+            && self.first(&header::UPGRADE).is_some()
             && has_token(self.all(&header::CONNECTION), "upgrade")
     }
 
@@ -461,15 +460,15 @@ mod tests {
     }
 
     #[test]
-    fn only_a_websocket_may_be_asked_for() {
+    fn an_upgrade_is_asked_for_by_two_fields() {
         for (fields, asks) in [
             ("Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n", true),
-            ("Connection: Upgrade\r\nUpgrade: h2c\r\n", false),
+            ("Connection: Upgrade\r\n", false),
             ("Connection: keep-alive\r\nUpgrade: websocket\r\n", false),
             ("Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n", false),
         ] {
             let head = sample_head(&format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n"));
-            assert_eq!(head.asks_for_websocket(), asks, "{fields}");
+            assert_eq!(head.asks_for_upgrade(), asks, "{fields}");
         }
     }
 

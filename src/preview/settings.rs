@@ -291,7 +291,11 @@ pub(super) fn rule(plan: &Plan, rule: &plan::Rule) -> String {
     if parts.is_empty() {
         parts.push("everything".to_owned());
     }
-    format!("{} -> {}", parts.join(" "), plan.pools[rule.pool].name)
+    let upgrades = match &rule.upgrades {
+        None => String::new(),
+        Some(upgrades) => format!(" (upgrades: {})", list(upgrades).as_deref().unwrap_or("none")),
+    };
+    format!("{} -> {}{upgrades}", parts.join(" "), plan.pools[rule.pool].name)
 }
 
 pub(super) fn host(pattern: &HostPattern) -> String {

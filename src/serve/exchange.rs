@@ -6,8 +6,8 @@ use super::forwarding;
 use crate::access_log::{Record, Why};
 use crate::config::plan::Name;
 use crate::control::Live;
-use crate::edge::Seat;
-use crate::fields::Fields;
+use crate::edge::{Head, Seat};
+use crate::fields::{Fields, tokens};
 use crate::host;
 use crate::metrics::{RequestNames, RequestOutcome, RequestPlace, Routed};
 use crate::pool::{Lease, Pool, Query, RetryReason, Server, Tried};
@@ -16,6 +16,9 @@ use http::{HeaderMap, Method, header};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
+
+/// What connections switch to where no rule says otherwise.
+pub(super) const WEBSOCKET: &str = "websocket";
 
 /// Where a request goes.
 #[derive(Debug)]
@@ -59,6 +62,8 @@ pub(crate) struct Exchange {
     pub(super) detail: Option<&'static str>,
     /// What a gRPC call has ended with.
     pub(super) grpc_status: Option<u8>,
+    /// What the rule lets its connection switch to, if that is asked for and not as usual.
+    upgrades: Option<Arc<[String]>>,
     /// Where the client is sent instead.
     pub(super) location: Option<String>,
     /// What an authority that asks is answered with.
@@ -84,6 +89,7 @@ impl Exchange {
             why: Why::Ok,
             detail: None,
             grpc_status: None,
+            upgrades: None,
             location: None,
             proof: None,
             recorded: false,
@@ -181,6 +187,9 @@ impl Exchange {
             }
             Entry::Routes(table) => {
                 let found = table.find(&asked.for_route()).ok_or(Why::NoRoute)?;
+                if asked.fields.first(&header::UPGRADE).is_some() {
+                    self.upgrades = found.rule.upgrades.clone();
+                }
                 (&found.rule.pool, Some(found.rule.name.clone()), Routed::Rule(found.place))
             }
         };
@@ -199,6 +208,26 @@ impl Exchange {
             try_started: self.started,
         });
         Ok(())
+    }
+
+    /// The protocols that a request asks to switch to and may, as Upgrade has them.
+    pub(super) fn upgrade(&self, head: &Head) -> Option<String> {
+        if !head.asks_for_upgrade() {
+            return None;
+        }
+        let mut named = String::new();
+        for asked in tokens(head.all(&header::UPGRADE)) {
+            let same = |allowed: &&str| allowed.as_bytes().eq_ignore_ascii_case(asked);
+            let allowed = match &self.upgrades {
+                None => Some(WEBSOCKET).filter(same),
+                Some(upgrades) => upgrades.iter().map(String::as_str).find(same),
+            };
+            if let Some(allowed) = allowed {
+                named.push_str(if named.is_empty() { "" } else { ", " });
+                named.push_str(allowed);
+            }
+        }
+        (!named.is_empty()).then_some(named)
     }
 
     /// Takes the snapshot in force, if that is another by now: a reload may have replaced all servers between

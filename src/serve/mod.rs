@@ -51,7 +51,7 @@ impl Serve for Service {
             ServerProtocol::Http1 => false,
             ServerProtocol::H2 => true,
             // Upgrades are for HTTP/1.1, which is offered alone then.
-            ServerProtocol::Auto => !head.asks_for_websocket(),
+            ServerProtocol::Auto => exchange.upgrade(&head).is_none(),
         });
         // Boxed: most requests need less than this.
         match may_be_h2 {

@@ -221,6 +221,7 @@ impl Step {
                         && old.rules.iter().zip(&routes.rules).all(|(old, new)| {
                             old.name == new.name
                                 && old.matcher == new.matcher
+                                && old.upgrades == new.upgrades
                                 && previous.plan.pools[old.pool].name == plan.pools[new.pool].name
                         })
                 });
@@ -228,6 +229,7 @@ impl Step {
                 let rules = routes.rules.iter().map(|rule| route::Rule {
                     name: rule.name.clone(),
                     matcher: rule.matcher.clone(),
+                    upgrades: rule.upgrades.as_deref().map(Arc::from),
                     pool: pools[rule.pool].clone(),
                 });
                 Arc::new(route::Table::new(routes.name.clone(), rules.collect()))

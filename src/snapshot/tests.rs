@@ -256,7 +256,7 @@ fn listeners_and_routes_are_known_by_name_and_judged_by_where_they_lead() {
     let named = |name: &str| plan::Pool { name: name.into(), ..pool(Balance::RoundRobin, "a") };
     let to = |name: &str, pool| plan::Routes {
         name: name.into(),
-        rules: vec![plan::Rule { name: "1".into(), matcher: plan::Match::default(), pool }],
+        rules: vec![plan::Rule { name: "1".into(), matcher: plan::Match::default(), pool, upgrades: None }],
     };
     let mut first = plan(vec![named("app"), named("static")]);
     first.routes = vec![to("shop", 0), to("old", 1)];

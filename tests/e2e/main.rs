@@ -41,4 +41,5 @@ mod tls_passthrough;
 mod tls_staple;
 mod top;
 mod upgrade;
+mod upgrades;
 mod websocket;

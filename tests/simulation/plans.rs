@@ -146,6 +146,7 @@ fn relisten(rng: &mut Rng, plan: &mut Plan) {
                 name: format!("shop/{}", index + 1).into(),
                 matcher: plan::Match::default(),
                 pool: rng.usize(..n),
+                upgrades: None,
             })
             .collect(),
     }];

@@ -94,12 +94,11 @@ impl Relay<'_> {
     /// Judges what has come of a head, and writes it to `reply` once it is whole.
     fn read_head(&mut self, buffer: &mut Buffer) -> Verdict {
         let head_request = self.head.method == http::Method::HEAD;
-        let websocket = self.head.asks_for_websocket();
         let hsts = self.exchange.hsts();
         // Whatever is still to come of the request has no taker then.
         let may_go_on = self.may_go_on() && self.conn.is_request_over();
         let (is_http_11, now) = (self.head.is_http_11(), SystemTime::now());
-        let to = To { head_request, websocket, is_http_11, may_go_on, hsts, now };
+        let to = To { head_request, upgrade: self.upgrade.as_deref(), is_http_11, may_go_on, hsts, now };
         self.final_head = self.reply.len();
         let verdict = response::read(buffer.data(), to, &mut self.reply);
         match &verdict {
@@ -249,9 +248,9 @@ impl Relay<'_> {
         self.exchange.give_back();
     }
 
-    /// Passes a WebSocket's bytes both ways, behind the response's head in `reply`. Neither side's messages are
-    /// looked at.
-    pub(super) async fn tunnel(&mut self, buffer: Option<Buffer>) -> Next {
+    /// Passes bytes both ways, behind the response's head in `reply`. Neither side's messages are looked at; of a
+    /// WebSocket it is known where they end.
+    pub(super) async fn tunnel(&mut self, is_websocket: bool, buffer: Option<Buffer>) -> Next {
         self.status = 101;
         self.exchange.answered(None);
         let (Some(mut server), Some((pool, _))) = (self.server.take(), self.exchange.leased()) else {
@@ -268,7 +267,8 @@ impl Relay<'_> {
         drop((buffer, pool));
         self.request = Vec::new();
         self.exchange.listener = None;
-        let mut duplex = Duplex::new((up, read), (down, came)).of_websocket();
+        let duplex = Duplex::new((up, read), (down, came));
+        let mut duplex = if is_websocket { duplex.of_websocket() } else { duplex };
         let client = self.conn.socket_mut();
         let why = poll_fn(|cx| duplex.poll(client, &mut server, watch, cx)).await;
         (self.bytes_in, self.bytes_out) = duplex.passed();

@@ -48,6 +48,8 @@ struct Relay<'a> {
     seat: Arc<Seat>,
     head: &'a Head,
     exchange: Exchange,
+    /// What the connection may switch to.
+    upgrade: Option<String>,
     server: Option<Socket>,
     /// How that connection is secured; 0 is not.
     origination: u32,
@@ -84,6 +86,7 @@ impl<'a> Relay<'a> {
             conn,
             seat,
             head,
+            upgrade: exchange.upgrade(head),
             exchange,
             server: None,
             origination: 0,
@@ -133,7 +136,7 @@ impl<'a> Relay<'a> {
                         continue;
                     }
                     if form.status == 101 {
-                        return self.tunnel(buffer).await;
+                        return self.tunnel(form.is_websocket, buffer).await;
                     }
                     return self.pass_on(form, buffer).await;
                 }
@@ -168,8 +171,8 @@ impl<'a> Relay<'a> {
         let id = self.exchange.request_id.as_deref().unwrap_or_default();
         let telling = forwarding::tell(self.head, self.head.host(), peer, &listener.plan.trusted_proxies, id);
         self.request.reserve(1024);
-        request::write(self.head, host.as_deref(), &telling, &mut self.request);
-        if pool.plan.proxy_protocol.is_some() && !self.head.asks_for_websocket() {
+        request::write(self.head, host.as_deref(), &telling, self.upgrade.as_deref(), &mut self.request);
+        if pool.plan.proxy_protocol.is_some() && self.upgrade.is_none() {
             introduction::end_after_this(&mut self.request);
         }
         self.head_length = self.request.len();

@@ -17,8 +17,15 @@ const ONE_HOP: [&str; 7] = [
 ];
 
 /// Writes the head to `out`, with what a server is told of the request's way. Fields keep their order and the
-/// capitalization they came with. `host` is for a request that names none.
-pub(super) fn write(head: &Head, host: Option<&str>, telling: &Telling<'_>, out: &mut Vec<u8>) {
+/// capitalization they came with. `host` is for a request that names none, `upgrade` what it may
+/// ask to switch to.
+pub(super) fn write(
+    head: &Head,
+    host: Option<&str>,
+    telling: &Telling<'_>,
+    upgrade: Option<&str>,
+    out: &mut Vec<u8>,
+) {
     for part in [head.method.as_str(), " "] {
         out.extend_from_slice(part.as_bytes());
     }
@@ -56,9 +63,9 @@ pub(super) fn write(head: &Head, host: Option<&str>, telling: &Telling<'_>, out:
             field(told.title.as_bytes(), value.as_bytes(), out);
         }
     }
-    if head.asks_for_websocket() {
+    if let Some(upgrade) = upgrade {
         field(b"Connection", b"Upgrade", out);
-        field(b"Upgrade", b"websocket", out);
+        field(b"Upgrade", upgrade.as_bytes(), out);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -76,12 +83,16 @@ mod tests {
     use crate::serve::forwarding::{Peer, tell};
 
     fn written(text: &str) -> String {
+        written_with(text, None)
+    }
+
+    fn written_with(text: &str, upgrade: Option<&str>) -> String {
         let head = sample_head(text);
         let ip = Some("192.0.2.7".parse().unwrap());
         let peer = Peer { ip, text: "192.0.2.7", is_secure: false, identity: None };
         let mut out = Vec::new();
         let host = Some("10.0.0.1:80").filter(|_| head.host().is_none());
-        write(&head, host, &tell(&head, head.host(), peer, &[], "r-1"), &mut out);
+        write(&head, host, &tell(&head, head.host(), peer, &[], "r-1"), upgrade, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -118,14 +129,13 @@ mod tests {
     }
 
     #[test]
-    fn a_websocket_is_asked_for_and_nothing_else() {
-        let ask = |protocol| {
-            written(&format!(
-                "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"
-            ))
-        };
-        assert!(ask("WebSocket").ends_with("\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"));
-        assert!(!ask("h2c").contains("pgrade"));
+    fn an_upgrade_is_asked_for_as_it_may_be() {
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c, WebSocket\r\n\r\n";
+        let written = |upgrade| written_with(head, upgrade);
+        assert!(
+            written(Some("websocket")).ends_with("\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        );
+        assert!(!written(None).contains("pgrade"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::request::field;
 use crate::edge::{Chunks, date};
 use crate::fields::{MOST_OPTIONS, count_members, has_token, tokens};
 use crate::serve::answer::Persistence;
+use crate::serve::exchange::WEBSOCKET;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use httparse::{Error, Header, ParserConfig, Response, Status};
 use std::mem::MaybeUninit;
@@ -34,6 +35,8 @@ pub(in crate::serve) struct Form {
     pub(in crate::serve) keeps: bool,
     /// Whether the client's connection goes on after it.
     pub(in crate::serve) goes_on: bool,
+    /// Of a 101: what follows is a WebSocket's.
+    pub(in crate::serve) is_websocket: bool,
     /// Seconds for which it does, as `Keep-Alive: timeout=5` says.
     pub(in crate::serve) hint: Option<u32>,
 }
@@ -60,8 +63,8 @@ pub(in crate::serve) enum Verdict {
 pub(super) struct To<'a> {
     /// It answers a HEAD request, so it has no body.
     pub(super) head_request: bool,
-    /// It may begin a WebSocket.
-    pub(super) websocket: bool,
+    /// What the connection may switch to, as Upgrade has it.
+    pub(super) upgrade: Option<&'a str>,
     /// The client speaks HTTP/1.1, not 1.0.
     pub(super) is_http_11: bool,
     /// The client's connection may bring another request.
@@ -114,7 +117,7 @@ pub(super) fn read(bytes: &[u8], to: To<'_>, out: &mut Vec<u8>) -> Verdict {
 pub(in crate::serve) fn read_map(bytes: &[u8], head_request: bool, map: &mut HeaderMap) -> Verdict {
     let to = To {
         head_request,
-        websocket: false,
+        upgrade: None,
         is_http_11: true,
         may_go_on: true,
         hsts: None,
@@ -204,8 +207,9 @@ fn parse(bytes: &[u8], to: To<'_>, take: impl FnOnce(&Head<'_, '_>)) -> Verdict 
         Err(detail) => return Verdict::Refused(detail),
     };
     match status {
-        101 if to.websocket => {}
-        101 => return Verdict::Refused("an upgrade nobody asked for"),
+        101 if !is_asked_for(response.headers, to.upgrade) => {
+            return Verdict::Refused("an upgrade nobody asked for");
+        }
         // What is beyond 599 is as good as 5xx (RFC 9110 section 15), and servers do use it.
         100..1000 => {}
         _ => return Verdict::Refused("unknown status"),
@@ -226,10 +230,32 @@ fn parse(bytes: &[u8], to: To<'_>, take: impl FnOnce(&Head<'_, '_>)) -> Verdict 
         Body::Chunked(_) => to.is_http_11,
         Body::UntilClose => false,
     };
-    let form = Form { length, status, body, keeps, goes_on: to.may_go_on && has_end, hint: seen.hint };
+    let goes_on = to.may_go_on && has_end;
+    let is_websocket = status == 101 && is_upgrade_to(response.headers, to.upgrade, WEBSOCKET);
+    let form = Form { length, status, body, keeps, goes_on, is_websocket, hint: seen.hint };
     let reason = response.reason.unwrap_or_default();
     take(&Head { fields: response.headers, reason, seen, form });
     Verdict::Complete(form)
+}
+
+/// Whether what a server switches to was asked for; it may leave it out where there is one choice only.
+fn is_asked_for(headers: &[Header<'_>], asked: Option<&str>) -> bool {
+    let Some(asked) = asked else { return false };
+    let mut chosen = tokens(values(headers, "upgrade")).peekable();
+    match chosen.peek() {
+        None => !asked.contains(','),
+        Some(_) => chosen.all(|chosen| {
+            tokens([asked.as_bytes()].into_iter()).any(|asked| asked.eq_ignore_ascii_case(chosen))
+        }),
+    }
+}
+
+/// Whether a server that has been asked for these switches to this protocol.
+fn is_upgrade_to(headers: &[Header<'_>], asked: Option<&str>, protocol: &str) -> bool {
+    match values(headers, "upgrade").next() {
+        None => asked.is_some_and(|asked| asked.eq_ignore_ascii_case(protocol)),
+        Some(_) => has_token(values(headers, "upgrade"), protocol),
+    }
 }
 
 fn values<'a>(headers: &'a [Header<'a>], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
@@ -297,7 +323,7 @@ mod tests {
 
     const PLAIN: To<'_> = To {
         head_request: false,
-        websocket: false,
+        upgrade: None,
         is_http_11: true,
         may_go_on: true,
         hsts: None,
@@ -320,8 +346,15 @@ mod tests {
         let (form, out) = check(text, PLAIN);
         assert_eq!(out, format!("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nX-B: 1\r\nX-A: 2\r\n{DATE}\r\n"));
         let length = text.len() - 5;
-        let expected =
-            Form { length, status: 200, body: Body::Length(5), keeps: true, goes_on: true, hint: Some(7) };
+        let expected = Form {
+            length,
+            status: 200,
+            body: Body::Length(5),
+            keeps: true,
+            goes_on: true,
+            is_websocket: false,
+            hint: Some(7),
+        };
         assert_eq!(form, expected);
     }
 
@@ -397,12 +430,34 @@ mod tests {
     #[test]
     fn a_websocket_begins_where_one_was_asked_for() {
         let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n";
-        let (form, out) = check(head, To { websocket: true, ..PLAIN });
-        assert!(!form.is_interim());
+        let (form, out) = check(head, To { upgrade: Some("websocket"), ..PLAIN });
+        assert!(!form.is_interim() && form.is_websocket);
         assert_eq!(
             out,
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn a_connection_switches_to_what_was_asked_for() {
+        for (asked, upgrade, passes, is_websocket) in [
+            ("tcp", "Upgrade: tcp\r\n", true, false),
+            ("tcp", "Upgrade: TCP\r\n", true, false),
+            ("tcp", "", true, false),
+            ("websocket", "", true, true),
+            ("tcp", "Upgrade: websocket\r\n", false, false),
+            ("tcp, websocket", "Upgrade: websocket\r\n", true, true),
+            ("tcp, websocket", "", false, false),
+        ] {
+            let head = format!("HTTP/1.1 101 Switching Protocols\r\n{upgrade}Connection: upgrade\r\n\r\n");
+            let read = read(head.as_bytes(), To { upgrade: Some(asked), ..PLAIN }, &mut Vec::new());
+            match read {
+                Verdict::Complete(form) => {
+                    assert!(passes && form.is_websocket == is_websocket, "{asked} {upgrade}")
+                }
+                _ => assert!(!passes, "{asked} {upgrade}"),
+            }
+        }
     }
 
     #[test]
