@@ -432,7 +432,14 @@ impl Control {
                 .of(server.pool(), server.name())
                 .change(health_word(from), health_word(to))
         });
-        self.closing.push(turned.server);
+        self.keep_closing(turned.server);
+    }
+
+    /// Looks after what a server still has, once: one that has turned may be removed too.
+    fn keep_closing(&mut self, server: Arc<Server>) {
+        if !self.closing.iter().any(|closing| Arc::ptr_eq(closing, &server)) {
+            self.closing.push(server);
+        }
     }
 
     /// Cuts what still runs on servers past their deadline.
@@ -499,7 +506,7 @@ impl Control {
                 for member in &pool.members {
                     if member.server.state().health != HealthState::Up {
                         member.server.set_close_at(Some(now + pool.plan.drain_timeout));
-                        self.closing.push(Arc::clone(&member.server));
+                        self.keep_closing(Arc::clone(&member.server));
                     }
                 }
             }

@@ -128,7 +128,7 @@ impl Control {
         if operator == Operator::Maint {
             self.probing.stop(server.id());
             server.set_close_at(Some(now + pool.plan.drain_timeout));
-            self.closing.push(Arc::clone(server));
+            self.keep_closing(Arc::clone(server));
         }
         server.set_operator(operator);
         if before == Operator::Maint

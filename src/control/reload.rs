@@ -279,7 +279,7 @@ impl Control {
         if !self.is_starting() {
             self.record_members(&delta);
         }
-        self.closing.extend(delta.servers.removed.iter().cloned());
+        delta.servers.removed.iter().cloned().for_each(|server| self.keep_closing(server));
         self.count_what_is_before();
         self.live.metrics.forget(&next);
         self.live.metrics.reload_succeeded(SystemTime::now());

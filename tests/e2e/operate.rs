@@ -687,3 +687,35 @@ fn the_last_event_is_in_the_file_when_the_process_has_ended() {
     let last: Value = serde_json::from_str(written.lines().last().expect("a line")).expect("JSON");
     assert!(last["cause"].as_str().is_some_and(|cause| cause.starts_with("stopping")), "{last}");
 }
+
+#[test]
+fn a_server_that_turned_and_was_removed_is_gone_once() {
+    let (latch, is_sick) = (Latch::default(), Arc::new(AtomicBool::new(false)));
+    let (held, sick) = (latch.clone(), Arc::clone(&is_sick));
+    let app = App::new(move |request, stream| match request.target.as_str() {
+        "/healthz" if sick.load(SeqCst) => crate::support::app::status(stream, "500 Broken", "broken"),
+        "/healthz" => say(stream, "well"),
+        _ => {
+            held.wait();
+            say(stream, "done")
+        }
+    });
+    let other = App::saying("other");
+    let probed = "health: { http: /healthz, interval: 20ms, fall: 1 }";
+    let balancer = Balancer::start(&plain(&[app.address, other.address], "", probed));
+    let mut clients: Vec<Client> = (0..2).map(|_| balancer.client()).collect();
+    clients.iter_mut().for_each(|client| client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+    balancer.wait_for_metric("evenkeel_server_in_flight", &[("server", "s1")], 1.0);
+    is_sick.store(true, SeqCst);
+    wait_until("s1 is down", || server(&balancer, "s1")["state"] == "down");
+    let only = plain(&[other.address], "", probed).replace("name: s1", "name: s2");
+    assert_eq!(balancer.reload(&only), Reloaded::Taken);
+    latch.open();
+    let gone = || {
+        let (_, lines, _) = balancer.command(&["events", "--kind", "membership", "--json"]);
+        let events = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        events.filter(|event| event["to"] == "gone" && event["server"] == "s1").count()
+    };
+    wait_until("s1 is gone", || gone() > 0);
+    assert_eq!(gone(), 1);
+}

@@ -67,7 +67,7 @@ fn a_connection_switches_to_what_its_rule_lists() {
             if reached != "websocket" {
                 // `docker attach` ends its input and reads on.
                 client.finish_sending();
-                assert_eq!(client.to_the_end(), ("farewell".to_owned(), true), "{asked} {pool}");
+                assert_eq!(client.read_to_end(), ("farewell".to_owned(), true), "{asked} {pool}");
             }
             drop(client);
             balancer.wait_for_in_flight(0.0);
