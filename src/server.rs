@@ -2,12 +2,13 @@
 
 use crate::admin::{self, Admin, Entrance};
 use crate::config::DEFAULT_SOCKET;
-use crate::config::plan::{LogFormat, LogLevel, Plan, Transport};
+use crate::config::plan::{Plan, Transport};
 use crate::control::{
-    Beside, Change, Control, Doors, FileBudget, Handover, Live, Loaded, NotOurTurn, OnTurn, Predecessor,
-    Source, load,
+    Beside, Change, Control, Doors, FileBudget, Handover, Live, NotOurTurn, OnTurn, Predecessor, Read,
+    Source, read_first,
 };
 use crate::edge::{self, Bound, Carry, Gate, Inherited, SocketFile, Tell, Workers};
+use crate::log;
 use crate::serve::{Carrier, Reporter, Service};
 use crate::units::Address;
 use std::io;
@@ -20,9 +21,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 /// What the admin endpoint's sockets are called when they are passed on.
 const ADMIN: &str = "evenkeel-admin";
@@ -64,10 +62,12 @@ pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
     // While there is but this thread, for it changes the environment.
     let inherited = Inherited::from_environment();
     let handover = Handover::from_stdin();
-    let loaded = load(&start.source).map_err(|refused| NotStarted::Refused(refused.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let read = runtime.block_on(read_first(start.source.clone()));
+    let (loaded, opened) = read.map_err(|refused| NotStarted::Refused(refused.to_string()))?;
     let plan = &loaded.plan;
     if start.log {
-        start_log(plan);
+        log::start(&plan.log);
     }
     if handover.as_ref().is_some_and(|handover| handover.has_taken_back(&loaded.fingerprint)) {
         return Err(NotStarted::TakenBack(start.source.name()));
@@ -81,21 +81,23 @@ pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
     let service = || Service::new(&live);
     let carry: Arc<dyn Carry> = Arc::new(Carrier(Arc::clone(&live)));
     let workers = Workers::start(threads, &gate, &tell, &carry, &service)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result =
-        runtime.block_on(serve(start, loaded, Arc::clone(&live), workers, gate, (inherited, handover)));
+    let before = (inherited, handover);
+    let result = runtime.block_on(serve(start, (loaded, opened), Arc::clone(&live), workers, gate, before));
+    // What waits for a disk that hangs is not waited for.
+    runtime.shutdown_background();
     if !live.book.close() {
         warn!("the ledger's file takes nothing; its last events are lost");
     }
     if !live.access_log.stop() {
         warn!("the access log's output takes nothing; its last records are lost");
     }
+    log::flush();
     result
 }
 
 async fn serve(
     start: Start,
-    loaded: Loaded,
+    (loaded, opened): Read,
     live: Arc<Live>,
     workers: Workers,
     gate: Arc<Gate>,
@@ -134,9 +136,9 @@ async fn serve(
     }
     match handover {
         Some(handover) => control.go_on_from(handover),
-        None => control.recall_overrides(settings.state_file.as_deref()),
+        None => control.recall_overrides(settings.state_file.as_deref()).await,
     }
-    control.take_over(loaded).map_err(|refused| NotStarted::Refused(refused.to_string()))?;
+    control.take_over(loaded, opened).map_err(|refused| NotStarted::Refused(refused.to_string()))?;
     let (entrances, admin_at) = open_admin(&mut control, &settings, passed)?;
     // Of two processes the one that has all that operators have said answers them.
     let mut entrances = Some(entrances);
@@ -284,31 +286,6 @@ impl Signals {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
-}
-
-fn start_log(plan: &Plan) {
-    let level = match plan.log.level {
-        LogLevel::Error => "error",
-        LogLevel::Warn => "warn",
-        LogLevel::Info => "info",
-        LogLevel::Debug => "debug",
-        LogLevel::Trace => "trace",
-    };
-    // The engine logs each client's mistakes as errors; they are in the access log with their reason.
-    let engine = if level == "trace" { "debug" } else { "off" };
-    let filter = EnvFilter::new(format!("{engine},evenkeel={level}"));
-    let subscriber = tracing_subscriber::registry().with(filter);
-    // A log that was set up before us, by a test, stays.
-    let _ = match plan.log.format {
-        LogFormat::Text => subscriber
-            .with(
-                tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false).with_ansi(false),
-            )
-            .try_init(),
-        LogFormat::Json => subscriber
-            .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(io::stderr))
-            .try_init(),
-    };
 }
 
 /// A panic ends one task; it is counted and logged like any other fault.

@@ -21,7 +21,7 @@ pub(crate) enum TokenError {
 
 impl Token {
     pub(crate) fn read(path: &Path) -> Result<Self, TokenError> {
-        Self::new(&std::fs::read_to_string(path)?)
+        Self::new(&crate::files::read_text(path)?)
     }
 
     pub(crate) fn new(text: &str) -> Result<Self, TokenError> {

@@ -247,6 +247,8 @@ fn the_table_has_the_rooms_we_think_it_has() {
     assert_eq!(pure, expected);
     let others: Vec<_> = rooms.iter().filter(|room| !room.is_pure).map(|room| room.name.as_str()).collect();
     let expected = [
+        "files",
+        "log",
         "token",
         "memory",
         "tls",

@@ -12,7 +12,6 @@ pub use why::Why;
 
 use crate::config::plan::{AccessLogFormat, AccessLogPath};
 use std::cell::RefCell;
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -80,17 +79,14 @@ impl std::fmt::Debug for Output {
 }
 
 impl Output {
-    /// Opens `path` for appending.
+    /// Opens `path` for appending; a FIFO must have its reader.
     ///
     /// # Errors
     /// What the file system says.
     pub fn open(path: &AccessLogPath) -> io::Result<Self> {
         Ok(match path {
             AccessLogPath::Stdout => Self(Box::new(io::stdout())),
-            AccessLogPath::File(path) => {
-                let file: File = OpenOptions::new().create(true).append(true).open(path)?;
-                Self(Box::new(file))
-            }
+            AccessLogPath::File(path) => Self(Box::new(crate::files::append(path)?)),
         })
     }
 

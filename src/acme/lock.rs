@@ -84,7 +84,7 @@ fn numbers(directory: &Path, name: &str) -> io::Result<Vec<u64>> {
 
 /// Until when a lock counts; `None` if it is gone by now. One that is only being written counts from its file's time.
 fn until(path: &Path) -> io::Result<Option<i64>> {
-    let contents = match fs::read(path) {
+    let contents = match crate::files::read(path) {
         Ok(contents) => contents,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),

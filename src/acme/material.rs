@@ -80,7 +80,7 @@ fn material(acme: &plan::Acme) -> Result<Material, Vec<Fault>> {
 }
 
 fn contents(key: &'static [&'static str], file: &Path) -> Result<Vec<u8>, Fault> {
-    std::fs::read(file).map_err(|error| {
+    crate::files::read(file).map_err(|error| {
         let is_absence = error.kind() == ErrorKind::NotFound;
         let (what, help) = if is_absence {
             ("is not there".to_owned(), "a relative path begins where evenkeel is started")

@@ -227,7 +227,7 @@ fn make_directory(path: &Path) -> io::Result<()> {
 
 /// What a file holds; `None` if there is no such file.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
-    match fs::read(path) {
+    match crate::files::read(path) {
         Ok(contents) => Ok(Some(contents)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(StorageError::Read { path: path.to_owned(), error }),

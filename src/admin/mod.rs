@@ -90,6 +90,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         snapshot: &admin.live.snapshot(),
         listeners: &admin.doors.readings(),
         access_log_dropped: admin.live.access_log.dropped(),
+        log_dropped: crate::log::dropped(),
         events: &admin.live.book.counts(),
         events_lost: admin.live.book.lost(),
     };

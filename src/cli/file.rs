@@ -2,7 +2,7 @@
 
 use super::{complain, say};
 use crate::config::{self, Plan, Problem};
-use crate::{acme, tls};
+use crate::{acme, files, tls};
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,7 +20,9 @@ impl From<Refused> for ExitCode {
 /// The file's name for messages, and its text.
 pub(super) fn read(file: &Path) -> Result<(String, String), Refused> {
     let name = file.display().to_string();
-    match std::fs::read(file).map(String::from_utf8) {
+    // A pipe is welcome here: whoever waits for it can interrupt us.
+    let read = std::fs::File::open(file).and_then(files::bounded);
+    match read.map(String::from_utf8) {
         Ok(Ok(text)) => Ok((name, text)),
         Ok(Err(error)) => {
             let at = error.utf8_error().valid_up_to();

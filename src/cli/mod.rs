@@ -159,9 +159,8 @@ fn ended(result: Result<(), NotStarted>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(not_started) => {
-            for line in not_started.to_string().lines() {
-                complain(line);
-            }
+            // Nobody may read it, and the signals' defaults are gone.
+            crate::log::at_last(move || not_started.to_string().lines().for_each(complain));
             ExitCode::FAILURE
         }
     }

@@ -2,9 +2,10 @@
 
 use crate::api::{Event, Events, Evidence, Kind, to_millisecond};
 use crate::events::{Ledger, Wanted};
-use std::fs::{File, OpenOptions};
+use crate::files;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -75,8 +76,8 @@ enum Numbering {
 
 /// The file's writer; it ends with this value.
 #[derive(Debug)]
-struct Journal {
-    path: PathBuf,
+pub(crate) struct Journal {
+    lost: Arc<Mutex<Arc<AtomicU64>>>,
     lines: SyncSender<Line>,
     /// Hangs up when the last line is written.
     done: Receiver<()>,
@@ -148,31 +149,16 @@ impl Book {
         lock(&self.ledger).keep(usize::try_from(events).unwrap_or(usize::MAX));
     }
 
-    /// Reads what an earlier process has written.
-    ///
-    /// # Errors
-    /// Of the file; that there is none yet is no error.
-    pub(crate) fn recall(&self, path: &Path) -> io::Result<()> {
-        let mut file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let length = file.metadata()?.len();
-        let skipped = length.saturating_sub(READ_BACK);
-        file.seek(SeekFrom::Start(skipped))?;
+    /// Takes over what an earlier process has written.
+    pub(crate) fn recall(&self, recalled: Vec<Recalled>) {
         let mut ledger = lock(&self.ledger);
-        // The first line of a part is a part of a line.
-        for line in BufReader::new(file).split(b'\n').skip(usize::from(skipped > 0)) {
-            match serde_json::from_slice(&line?) {
+        for event in recalled {
+            match event {
                 Ok(event) => ledger.recall(event),
                 // Cut off when a process died, or written by somebody else.
-                Err(error) => {
-                    warn!(path = %path.display(), %error, "a line of the ledger's file is no event")
-                }
+                Err(error) => warn!(error, "a line of the ledger's file is no event"),
             }
         }
-        Ok(())
     }
 
     /// Takes over what the process before this one had in memory.
@@ -235,16 +221,12 @@ impl Book {
     }
 
     /// Appends to this file from now on, or to none.
-    ///
-    /// # Errors
-    /// It cannot be opened; what was written to before goes on.
-    pub(crate) fn write_to(&self, path: Option<&Path>) -> io::Result<()> {
-        let mut journal = lock(&self.journal);
-        if journal.as_ref().map(|journal| &*journal.path) == path {
-            return Ok(());
+    pub(crate) fn write_to(&self, journal: Option<Journal>) {
+        if let Some(journal) = &journal {
+            // Its thread has begun before there was anybody to count for.
+            lock(&journal.lost).clone_from(&self.lost);
         }
-        *journal = path.map(|path| Journal::start(path, Arc::clone(&self.lost))).transpose()?;
-        Ok(())
+        *lock(&self.journal) = journal;
     }
 
     /// Writes what is left, within a bounded time; false if the disk takes nothing.
@@ -263,31 +245,47 @@ impl Book {
 }
 
 impl Journal {
-    fn start(path: &Path, lost: Arc<AtomicU64>) -> io::Result<Self> {
-        let file = open(path)?;
+    /// Opens the file; whether it is used is decided later.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let file = files::append_to_file(path)?;
         let (lines, inbox) = sync_channel(WAITING);
         let (writing, done) = sync_channel(1);
-        let path = path.to_owned();
-        let at = path.clone();
+        let at = path.to_owned();
+        let lost: Arc<Mutex<Arc<AtomicU64>>> = Arc::default();
+        let theirs = Arc::clone(&lost);
         std::thread::Builder::new().name("ledger".into()).spawn(move || {
             let _writing: SyncSender<()> = writing;
-            write(file, &at, &inbox, &lost);
+            write(file, &at, &inbox, &theirs);
         })?;
-        Ok(Self { path, lines, done })
+        Ok(Self { lost, lines, done })
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+/// A line that an earlier process has written, or why it is no event.
+pub(super) type Recalled = Result<Event, String>;
+
+/// What an earlier process has written; that there is no file yet is no error.
+pub(super) fn recall(path: &Path) -> io::Result<Vec<Recalled>> {
+    let mut file = match files::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let length = file.metadata()?.len();
+    let skipped = length.saturating_sub(READ_BACK);
+    file.seek(SeekFrom::Start(skipped))?;
+    // The first line of a part is a part of a line.
+    let lines = BufReader::new(file).split(b'\n').skip(usize::from(skipped > 0));
+    lines.map(|line| Ok(serde_json::from_slice(&line?).map_err(|error| error.to_string()))).collect()
 }
 
-fn write(mut file: File, path: &Path, inbox: &Receiver<Line>, lost: &AtomicU64) {
+fn write(mut file: File, path: &Path, inbox: &Receiver<Line>, lost: &Mutex<Arc<AtomicU64>>) {
     for line in inbox {
         let done = match line {
             Line::Append(line) => file.write_all(line.as_bytes()).inspect_err(|_| {
-                lost.fetch_add(1, Relaxed);
+                lock(lost).fetch_add(1, Relaxed);
             }),
-            Line::Reopen => open(path).map(|new| file = new),
+            Line::Reopen => files::append_to_file(path).map(|new| file = new),
         };
         if let Err(error) = done {
             error!(path = %path.display(), %error, "the ledger's file cannot be written");

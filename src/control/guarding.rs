@@ -1,6 +1,6 @@
 //! Watches a reload for a while, and puts the generation before it back if it has made things worse.
 
-use super::reload::Loaded;
+use super::reading::{Loaded, Purpose, Read, Refused};
 use super::{Control, Entry, Live};
 use crate::api::receipt::{GuardState, Guarding};
 use crate::api::{Kind, Outcome, Receipt, to_millisecond};
@@ -34,6 +34,8 @@ pub(super) struct Watch {
     next_look: Instant,
     actor: String,
     generation: u64,
+    /// It is being taken back.
+    is_judged: bool,
     /// Of the file that is watched.
     fingerprint: Option<String>,
     /// What was in force before.
@@ -95,6 +97,7 @@ impl Control {
             next_look: now + EVERY,
             actor: actor.to_owned(),
             generation: snapshot.generation,
+            is_judged: false,
             fingerprint: self.loaded.as_ref().map(|loaded| loaded.fingerprint.clone()),
             before,
             overrides,
@@ -126,12 +129,12 @@ impl Control {
         let now = Instant::now();
         let Some(watch) = &mut self.watch else { return };
         let is_over = now >= watch.until;
-        if now < watch.next_look && !is_over {
+        if watch.is_judged || now < watch.next_look && !is_over {
             return;
         }
         watch.next_look = now + EVERY;
         match find_worse(&self.live, watch, is_over) {
-            Some(why) => self.roll_back(&why),
+            Some(why) => self.roll_back(why),
             None if is_over => {
                 info!(generation = watch.generation, "the reload is kept: nothing has become worse");
                 let entry = Entry::new(Kind::Reload, "guard", "kept: nothing has become worse");
@@ -143,20 +146,31 @@ impl Control {
         }
     }
 
-    fn roll_back(&mut self, why: &str) {
-        let Some(watch) = self.watch.take() else { return };
+    /// Begins to put back what was in force before.
+    fn roll_back(&mut self, why: String) {
+        let Some(watch) = &mut self.watch else { return };
+        watch.is_judged = true;
         error!(
             generation = watch.generation,
             why, "the reload has made things worse; putting the one before back"
         );
-        let started = Instant::now();
-        // What operators have said since is in force; what ended with servers that come back begins again.
+        let before = watch.before.clone();
+        self.reopen(Purpose::RollBack(why), before);
+    }
+
+    /// Puts back what was in force before, with what it needs opened again.
+    pub(super) fn finish_roll_back(&mut self, why: &str, read: Result<Read, Refused>, started: Instant) {
+        let Some(watch) = self.watch.take() else { return };
+        // What operators have said since is in force; what ended with servers that come back begins again, with them.
+        let said = self.live.overrides.load_full();
         let (_, ended) = watch.overrides.kept_by(&self.live.snapshot().plan);
-        let overrides = self.live.overrides.load().or(&ended);
-        self.live.overrides.store(Arc::new(overrides));
+        self.live.overrides.store(Arc::new(said.or(&ended)));
         let fingerprint = watch.before.fingerprint.clone();
-        let taken = self.take_over(watch.before.clone());
+        let taken = read.and_then(|(before, opened)| self.take_over(before, opened));
         let failed = taken.is_err();
+        if failed {
+            self.live.overrides.store(said);
+        }
         let mut receipt = Receipt { fingerprint: Some(fingerprint), ..self.receipt("guard", taken) };
         receipt.took_ms = super::milliseconds(started.elapsed());
         let state = match failed {
@@ -174,11 +188,12 @@ impl Control {
             }
             true => {
                 receipt.problems.iter().for_each(|problem| error!("{problem}"));
+                self.live.metrics.reload_not_rolled_back();
                 error!("the configuration before cannot be put back; this one stays");
                 GuardState::Ended
             }
         };
-        self.save_overrides();
+        self.save_overrides_later();
         let said = match failed {
             false => format!("rolled back: {why}"),
             true => format!(

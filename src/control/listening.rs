@@ -1,7 +1,7 @@
 //! The addresses we listen on, from one snapshot to the next: what is new is opened before the swap, what stays keeps its
 //! sockets, and what goes is passed on or closed after it.
 
-use super::reload::Refused;
+use super::reading::Refused;
 use super::{Bound, Control, Key};
 use crate::config::plan::Transport;
 use crate::edge::{self, Accept, Door, Order};

@@ -2,7 +2,9 @@
 //! (sockets, probes, metrics, logs) act on what changed. All or nothing: until the swap, a problem
 //! leaves everything as it was.
 
+mod aside;
 mod book;
+mod ending;
 mod files;
 mod guarding;
 mod handover;
@@ -13,9 +15,11 @@ mod operate;
 mod predecessor;
 mod preview;
 mod probing;
+mod reading;
 mod receipt;
 mod reload;
 mod service;
+mod state_file;
 mod succession;
 mod upgrade;
 
@@ -29,7 +33,7 @@ pub(crate) use operate::{NotDone, Operation, Wish};
 pub(crate) use predecessor::{NotOurTurn, Predecessor};
 pub(crate) use preview::{Draft, preview};
 pub(crate) use probing::Turned;
-pub(crate) use reload::{Loaded, Source, load};
+pub(crate) use reading::{Read, Source, read_first};
 pub(crate) use succession::Left;
 
 use crate::access_log::Why;
@@ -48,7 +52,9 @@ use handover::KnownServers;
 use operate::health_word;
 use predecessor::{Finishing, Heard};
 use probing::Probing;
+use reading::{Loaded, Reading, Refused};
 use service::ServiceManager;
+use state_file::StateFile;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::Relaxed;
@@ -67,6 +73,8 @@ const REAP: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) enum Change {
     Reload(Option<Asked>),
+    /// What was read for a reload, or why it could not be.
+    Read(Box<Result<Read, Refused>>),
     /// What an operator wants of a server.
     Operate(Wish),
     /// Open log files anew, after they were rotated away.
@@ -214,6 +222,13 @@ pub(crate) struct Control {
     /// The process before this one, until it has finished.
     before: Option<Finishing>,
     manager: ServiceManager,
+    /// Files that are being read, and what for.
+    reading: Option<Reading>,
+    /// Who asked for a reload meanwhile.
+    reload_again: Option<Vec<Asked>>,
+    /// Held by each thread that reads.
+    readers: Arc<()>,
+    state_file: Option<StateFile>,
 }
 
 impl Control {
@@ -260,6 +275,10 @@ impl Control {
             successor: None,
             before: None,
             manager: ServiceManager::from_environment(),
+            reading: None,
+            reload_again: None,
+            readers: Arc::default(),
+            state_file: StateFile::start().ok(),
         }
     }
 
@@ -372,6 +391,7 @@ impl Control {
                     }
                     match change {
                         Change::Reload(_) => {}
+                        Change::Read(read) => self.go_on_with(*read),
                         Change::Operate(wish) => self.grant(wish),
                         Change::ReopenLogs => self.reopen_logs(),
                         Change::Upgrade(asked) => self.upgrade(asked),
@@ -517,97 +537,6 @@ impl Control {
         if let Err(error) = sd_notify::notify(states) {
             warn!(%error, "cannot notify the service manager");
         }
-    }
-
-    /// The service ends with us, unless another process has taken over.
-    fn notify_stopping(&self) {
-        if self.successor.is_none() {
-            Self::notify(&[sd_notify::NotifyState::Stopping]);
-        }
-    }
-
-    async fn drain(mut self, mut inbox: mpsc::UnboundedReceiver<Change>) {
-        let timeout = self.live.snapshot().plan.process.shutdown_timeout;
-        info!(connections = self.gate.inside(), ?timeout, "stopping: finishing what is in flight");
-        self.live.record(Entry::new(
-            Kind::Process,
-            "signal",
-            format!("stopping: {} connections, {timeout:?} to finish", self.gate.inside()),
-        ));
-        // A next process that does not serve yet never will.
-        self.coming = None;
-        self.notify_stopping();
-        self.live.start_draining();
-        self.keeping.stop();
-        for bound in self.bound.values() {
-            bound.door.close();
-        }
-        self.bound.clear();
-        self.lingering.clear();
-        self.workers.tell_all(|| Order::Drain);
-        let deadline = tokio::time::sleep(timeout);
-        tokio::pin!(deadline);
-        let mut reap = tokio::time::interval(REAP);
-        let mut has_ended = false;
-        // The service manager ends whatever is left with us, so what the process before us still has keeps us too.
-        while !has_ended || self.before.is_some() {
-            tokio::select! {
-                () = self.workers.ended(), if !has_ended => has_ended = true,
-                () = &mut deadline => {
-                    warn!(connections = self.gate.inside(), "shutdown timeout passed; closing what is left");
-                    return self.stop().await;
-                }
-                change = inbox.recv() => match change {
-                    Some(Change::Stop) | None => return self.stop().await,
-                    Some(Change::ReopenLogs) => self.reopen_logs(),
-                    Some(Change::Reload(_)) => warn!("not reloading: the process is stopping"),
-                    Some(Change::Upgrade(_)) => warn!("not upgrading: the process is stopping"),
-                    Some(Change::Before(heard)) => self.hear_before(heard),
-                    // Whoever asked hears that nobody will answer.
-                    Some(Change::Operate(_) | Change::Drain | Change::Next(_) | Change::Relieve(_)) => {}
-                },
-                Some(turned) = self.turned.recv() => self.turn(turned),
-                _ = reap.tick() => {
-                    self.show_life();
-                    self.show_status();
-                    self.reap();
-                    self.tell_what_is_left();
-                }
-            }
-        }
-        info!("stopped: everything finished");
-        self.take_leave().await;
-    }
-
-    fn tell_what_is_left(&self) {
-        if let Some(successor) = &self.successor {
-            successor.tell(self.left());
-        }
-    }
-
-    /// The last words to the process that has taken over.
-    async fn take_leave(&mut self) {
-        self.live.book.keep_again();
-        if let Some(successor) = self.successor.take() {
-            successor.close().await;
-        }
-    }
-
-    async fn stop(mut self) {
-        self.coming = None;
-        if let Some(before) = &self.before {
-            before.stop();
-        }
-        self.notify_stopping();
-        self.live.start_draining();
-        self.keeping.stop();
-        self.bound.clear();
-        self.lingering.clear();
-        self.workers.tell_all(|| Order::Abort);
-        if tokio::time::timeout(Duration::from_secs(2), self.workers.ended()).await.is_err() {
-            warn!("workers did not end in time");
-        }
-        self.take_leave().await;
     }
 }
 

@@ -1,20 +1,25 @@
 //! What operators want of servers: carried out here, kept over reloads, and written to a file for the next start.
 
 use super::Control;
+use super::aside::{FILES_WITHIN, aside};
 use super::book::Entry;
 use crate::api::Kind;
 use crate::config::plan::Plan;
+use crate::files;
 use crate::operate::{CannotSpare, Overrides, can_spare};
 use crate::pool::{Health, HealthState, Operator, Pool, Server};
 use crate::snapshot::{ProbeTask, Snapshot};
 use crate::units::Weight;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
+
+/// How long an operator waits for the state file to be on the disk.
+const SAVED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is to be done to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,10 +73,20 @@ impl Control {
     pub(super) fn grant(&mut self, wish: Wish) {
         let outcome = self.carry_out(&wish);
         // Whoever asked may have gone.
-        let _ = wish.answer.send(outcome);
+        match outcome {
+            Ok((mut done, saving)) => drop(tokio::spawn(async move {
+                done.notes.extend(saving.await);
+                let _ = wish.answer.send(Ok(done));
+            })),
+            Err(not_done) => drop(wish.answer.send(Err(not_done))),
+        }
     }
 
-    fn carry_out(&mut self, wish: &Wish) -> Result<Done, NotDone> {
+    /// What was done, and what is still to be written of it.
+    fn carry_out(
+        &mut self,
+        wish: &Wish,
+    ) -> Result<(Done, impl Future<Output = Option<String>> + use<>), NotDone> {
         if self.is_relieved {
             return Err(NotDone::Relieved);
         }
@@ -97,8 +112,8 @@ impl Control {
             Operation::Weight(weight) => self.set_weight(&member.server, weight, &wish.actor),
         }
         let is_said = self.live.overrides.load().of(&member.server).is_some();
-        done.notes.extend(self.save_overrides().filter(|_| is_said));
-        Ok(done)
+        let saving = self.save_overrides();
+        Ok((done, async move { saving.await.filter(|_| is_said) }))
     }
 
     fn set_operator(&mut self, pool: &Pool, server: &Arc<Server>, operator: Operator, actor: &str) {
@@ -189,12 +204,14 @@ impl Control {
     }
 
     /// What an earlier process was told. A file that cannot be read is nobody's word.
-    pub(crate) fn recall_overrides(&mut self, path: Option<&Path>) {
-        let Some(path) = path else { return };
-        let read = match std::fs::read_to_string(path) {
-            Ok(text) => Overrides::from_json(&text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-            Err(error) => Err(error.to_string()),
+    pub(crate) async fn recall_overrides(&mut self, path: Option<&Path>) {
+        let Some(path) = path.map(Path::to_owned) else { return };
+        let file = path.clone();
+        let read = match aside(FILES_WITHIN, move || files::read_text(&file)).await {
+            Ok(Ok(text)) => Overrides::from_json(&text),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => return,
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(why) => Err(why.to_string()),
         };
         match read {
             Ok(overrides) => self.live.overrides.store(Arc::new(overrides)),
@@ -205,37 +222,42 @@ impl Control {
         }
     }
 
-    /// Writes the state file. What is in force stays in force if that fails, and the operator hears of it.
-    pub(super) fn save_overrides(&self) -> Option<String> {
-        let plan = Arc::clone(&self.live.snapshot().plan);
-        let text = self.live.overrides.load().to_json();
-        let Some(path) = &plan.admin.state_file else {
-            return Some("it ends with this process: there is no `admin.state_file`".to_owned());
-        };
-        let error = replace(path, &text).err()?;
-        self.live.metrics.state_file_failed();
-        warn!(path = %path.display(), %error, "the state file cannot be written");
-        Some(format!("it ends with this process: {} cannot be written: {error}", path.display()))
+    /// Has the state file written. What is in force stays in force if that fails, and the operator hears of it.
+    fn save_overrides(&self) -> impl Future<Output = Option<String>> + use<> {
+        let live = Arc::clone(&self.live);
+        let plan = Arc::clone(&live.snapshot().plan);
+        let writing = plan.admin.state_file.as_ref().map(|path| {
+            let text = live.overrides.load().to_json();
+            self.state_file.as_ref().map(|file| file.replace(path, text))
+        });
+        async move {
+            let (Some(writing), Some(path)) = (writing, &plan.admin.state_file) else {
+                return Some("it ends with this process: there is no `admin.state_file`".to_owned());
+            };
+            let written = match writing {
+                Some(writing) => tokio::time::timeout(SAVED_WITHIN, writing).await,
+                None => Ok(Ok(Err("no thread can be had".to_owned()))),
+            };
+            let error = match written {
+                Ok(Ok(written)) => written.err()?,
+                Ok(Err(_)) => "its writer has ended".to_owned(),
+                Err(_) => format!("the disk has not taken it within {SAVED_WITHIN:?}"),
+            };
+            live.metrics.state_file_failed();
+            warn!(path = %path.display(), error, "the state file cannot be written");
+            Some(format!("it ends with this process: {} cannot be written: {error}", path.display()))
+        }
+    }
+
+    /// The same where nobody waits for it.
+    pub(super) fn save_overrides_later(&self) {
+        tokio::spawn(self.save_overrides());
     }
 
     /// Servers that are in maintenance are not probed.
     pub(super) fn is_probed_now(task: &ProbeTask) -> bool {
         task.server.state().admin != Operator::Maint
     }
-}
-
-/// Writes a file that is whole at any moment, and on the disk when this returns.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-    if let Some(directory) = directory {
-        std::fs::create_dir_all(directory)?;
-    }
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let mut file = std::fs::File::create(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)
 }
 
 /// A state of health as events have it.

@@ -1,7 +1,9 @@
 //! What a reload would do to the process as it is: read, check and evolve as a reload does, and then put nothing in
 //! force.
 
-use super::reload::{Loaded, Refused, Source, load, originations};
+use super::aside::{FILES_WITHIN, aside};
+use super::reading::{Loaded, Refused, Source, load};
+use super::reload::originations;
 use super::{Live, milliseconds};
 use crate::origination::InForce;
 use crate::pool::{HealthState, Server};
@@ -44,11 +46,9 @@ pub(crate) async fn preview(live: &Arc<Live>, draft: Draft) -> Result<Report, Re
     let with_probes = draft.probes;
     let live = Arc::clone(live);
     // Thousands of servers and keys take their time; probes and signals must not wait for it.
-    let computed = tokio::task::spawn_blocking(move || compare(&live, &draft)).await;
-    let (mut report, trials) = match computed {
-        Ok(computed) => computed?,
-        Err(error) => return Err(Refused::Problems(format!("the comparison failed: {error}"))),
-    };
+    let name = draft.source.name();
+    let computed = aside(FILES_WITHIN, move || compare(&live, &draft)).await;
+    let (mut report, trials) = computed.unwrap_or_else(|why| Err(Refused::NotRead { name, why }))?;
     if with_probes {
         report.probes = run(trials).await;
         for probed in report.probes.iter().filter(|probed| !probed.passed && probed.is_up == Some(true)) {

@@ -1,7 +1,8 @@
 //! What a reload did, as whoever asked for it, the log and the ledger are told.
 
 use super::Control;
-use super::reload::{Refused, Taken};
+use super::reading::Refused;
+use super::reload::Taken;
 use crate::api::{Counted, HealthKept, Outcome, Receipt};
 use crate::config::plan::Name;
 use crate::pool::Server;

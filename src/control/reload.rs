@@ -1,77 +1,19 @@
 //! One reload, from the file's text to the followers' orders.
 
+use super::reading::{Loaded, Opened, Purpose, Read, Reading, Refused};
 use super::receipt::{cause, log_taken};
 use super::{Asked, Control, Entry, FileBudget};
-use crate::access_log::Output;
-use crate::acme::{self, Material as AcmeMaterial};
 use crate::api::{Kind, Outcome, Receipt};
-use crate::config::plan::{AcmeChallenge, Name, Plan};
-use crate::config::{self, Problems};
+use crate::config::plan::{self, AcmeChallenge, Name, Plan};
 use crate::edge::Door;
 use crate::origination::{Material, Origination};
 use crate::pool::Pool;
 use crate::snapshot::{Delta, Listener, Snapshot};
 use crate::tls::{self, Managed, Termination};
-use crate::token::{Token, TokenError};
-use crate::units::Address;
 use std::collections::HashMap;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 use tracing::{error, info, warn};
-
-/// Where the configuration comes from.
-#[derive(Clone, Debug)]
-pub(crate) enum Source {
-    File(PathBuf),
-    /// The demo has no file.
-    Text(String),
-    /// Somebody else has read it.
-    Given {
-        name: String,
-        text: String,
-    },
-}
-
-impl Source {
-    /// What messages call it.
-    pub(crate) fn name(&self) -> String {
-        match self {
-            Self::File(path) => path.display().to_string(),
-            Self::Text(_) => "built-in configuration".to_owned(),
-            Self::Given { name, .. } => name.clone(),
-        }
-    }
-
-    fn read(&self) -> io::Result<String> {
-        match self {
-            Self::File(path) => std::fs::read_to_string(path),
-            Self::Text(text) | Self::Given { text, .. } => Ok(text.clone()),
-        }
-    }
-}
-
-/// Why a configuration was not taken over.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Refused {
-    #[error("{name}: cannot be read: {error}")]
-    Unreadable { name: String, error: io::Error },
-    #[error("{0}")]
-    Problems(String),
-    #[error("listeners.{listener}: cannot listen on {address}: {error}")]
-    Listen { listener: Name, address: Address, error: io::Error },
-    #[error("listeners.{listener}.tls: cannot be set up: {error}")]
-    Tls { listener: Name, error: tokio_rustls::rustls::Error },
-    #[error("pools.{pool}.tls: cannot be set up: {error}")]
-    ServerTls { pool: Name, error: rustls::Error },
-    #[error("access_log.path: {path}: cannot be opened: {error}")]
-    AccessLog { path: String, error: io::Error },
-    #[error("events.path: {path}: cannot be used: {error}")]
-    Events { path: String, error: io::Error },
-    #[error("admin.token_file: {path}: {error}")]
-    Token { path: String, error: TokenError },
-}
 
 /// What has changed.
 #[derive(Debug)]
@@ -80,50 +22,6 @@ pub(crate) struct Taken {
     pub(super) warnings: Vec<String>,
     /// Servers that took an operator's word with them.
     pub(super) ended: Vec<String>,
-}
-
-/// A configuration that was read, with the files that it names.
-#[derive(Clone, Debug)]
-pub(crate) struct Loaded {
-    pub(crate) plan: Plan,
-    pub(super) files: tls::Files,
-    /// What authorities gave, as far as it is stored.
-    managed: HashMap<Name, Managed>,
-    acme: Option<AcmeMaterial>,
-    /// For the log, once there is one.
-    pub(super) warnings: Vec<String>,
-    /// The text's SHA-256.
-    pub(crate) fingerprint: String,
-}
-
-/// Reads and checks a configuration and the files that it names.
-pub(crate) fn load(source: &Source) -> Result<Loaded, Refused> {
-    let name = source.name();
-    let text = match source.read() {
-        Ok(text) => text,
-        Err(error) => return Err(Refused::Unreadable { name, error }),
-    };
-    let lines = |problems: &Problems| {
-        let line = |problem: &config::Problem| {
-            let spot = problem.spot;
-            format!("{name}:{}:{}: {}", spot.line, spot.column, problem.sentence())
-        };
-        problems.iter().map(line).collect::<Vec<_>>()
-    };
-    let (plan, mut problems) =
-        config::parse(&text).map_err(|problems| Refused::Problems(lines(&problems).join("\n")))?;
-    let (files, faults) = tls::read(&plan, &text, SystemTime::now());
-    faults.into_iter().for_each(|fault| problems.push(fault));
-    let acme = acme::read(&plan, &text).unwrap_or_else(|faults| {
-        faults.into_iter().for_each(|fault| problems.push(fault));
-        None
-    });
-    if problems.has_errors() {
-        return Err(Refused::Problems(lines(&problems).join("\n")));
-    }
-    let managed = acme::stored(&plan);
-    let fingerprint = fingerprint(&text);
-    Ok(Loaded { plan, files, managed, acme, warnings: lines(&problems), fingerprint })
 }
 
 impl Control {
@@ -152,26 +50,41 @@ impl Control {
         }
     }
 
-    /// Whether a reload is under way.
-    pub(super) fn is_reloading(&self) -> bool {
-        false
-    }
-
-    /// Reloads, and tells the log, the ledger and everybody who asked what came of it.
+    /// Begins to read the file again. Who asks while it is being read may want what has been written since, and waits.
     pub(super) fn reload(&mut self, asked: Vec<Asked>) {
+        if self.is_reloading() {
+            self.reload_again.get_or_insert_default().extend(asked);
+            return;
+        }
         // systemd wants the time with it (sd_notify(3)); without it at least the word.
         match sd_notify::NotifyState::monotonic_usec_now() {
             Ok(now) => Self::notify(&[sd_notify::NotifyState::Reloading, now]),
             Err(_) => Self::notify(&[sd_notify::NotifyState::Reloading]),
         }
-        let started = Instant::now();
+        self.read(Purpose::Reload(asked));
+    }
+
+    /// Goes on with what was read.
+    pub(super) fn go_on_with(&mut self, read: Result<Read, Refused>) {
+        let Some(Reading { purpose, since }) = self.reading.take() else { return };
+        match purpose {
+            Purpose::Reload(asked) => self.finish_reload(asked, read, since),
+            Purpose::RollBack(why) => self.finish_roll_back(&why, read, since),
+        }
+        if let Some(asked) = self.reload_again.take() {
+            self.reload(asked);
+        }
+    }
+
+    /// Puts what was read in force, and tells the log, the ledger and everybody who asked what came of it.
+    fn finish_reload(&mut self, asked: Vec<Asked>, read: Result<Read, Refused>, started: Instant) {
         let actor = asked.first().map_or("signal", |asked| &asked.actor);
         let guard = asked.iter().rev().find_map(|asked| asked.guard.clone());
         let baseline = guard.as_ref().and_then(|guard| self.baseline(&guard.limits));
-        let mut receipt = match load(&self.source) {
-            Ok(loaded) => {
+        let mut receipt = match read {
+            Ok((loaded, opened)) => {
                 let fingerprint = loaded.fingerprint.clone();
-                let taken = self.take_over(loaded);
+                let taken = self.take_over(loaded, opened);
                 if taken.is_ok() {
                     self.stop_watching();
                     self.taken_back = None;
@@ -204,7 +117,7 @@ impl Control {
     }
 
     /// Puts a plan in force. An error leaves everything as it was.
-    pub(crate) fn take_over(&mut self, loaded: Loaded) -> Result<Taken, Refused> {
+    pub(crate) fn take_over(&mut self, loaded: Loaded, opened: Opened) -> Result<Taken, Refused> {
         let read = loaded.clone();
         let Loaded { mut plan, files, mut managed, acme, mut warnings, fingerprint: _ } = loaded;
         for warning in &warnings {
@@ -219,29 +132,24 @@ impl Control {
         for name in acme_names(&next).filter_map(|name| self.managed.get_key_value(name)) {
             managed.entry(name.0.clone()).or_insert_with(|| name.1.clone());
         }
-        let token = read_token(&next.plan)?;
         let terminations = self.terminations(&next, files.listeners, &managed)?;
         let originations = originations(&next, files.pools)?;
-        let opened = self.open_new(&next)?;
-        let access_log = (next.plan.access_log != current.plan.access_log)
-            .then(|| open_access_log(&next.plan))
-            .transpose()?;
-        let events = &next.plan.events;
-        let wrong = |path: &Path, error| Refused::Events { path: path.display().to_string(), error };
-        if let (true, Some(path)) = (self.is_starting(), &events.path) {
-            self.live.book.keep(events.keep);
-            self.live.book.recall(path).map_err(|error| wrong(path, error))?;
-        }
-        self.live
-            .book
-            .write_to(events.path.as_deref())
-            .map_err(|error| wrong(events.path.as_deref().unwrap_or(Path::new("")), error))?;
+        let sockets = self.open_new(&next)?;
         if !self.is_starting() {
             warnings.extend(warn_of_restart(&current, &next));
         }
 
         // From here on nothing can fail.
+        let Opened { token, access_log, journal, recalled } = opened;
         self.live.book.keep(next.plan.events.keep);
+        self.live.book.recall(recalled);
+        if let Some(journal) = journal {
+            self.live.book.write_to(journal);
+        }
+        // Before a request can see them: what an operator has said of a name holds for its new address too.
+        for server in &delta.servers.added {
+            server.set_operator(overrides.operator(server));
+        }
         let next = Arc::new(next);
         self.loaded = Some(read);
         self.live.token.store(token.map(Arc::new));
@@ -263,7 +171,7 @@ impl Control {
         let budget = FileBudget::of(&next.plan, files.unwrap_or(u64::MAX));
         self.gate.set_limit(budget.connections);
         self.live.server_connections.set_limit(budget.server_connections);
-        self.set_doors(&next, opened, terminations);
+        self.set_doors(&next, sockets, terminations);
         self.managed = managed;
         self.keeping.follow(&next.plan, acme, &self.live.metrics.acme);
         self.note_acme_names(&next);
@@ -274,7 +182,7 @@ impl Control {
         self.probing.forget(|pool| next.pool(pool).is_some());
         self.follow_operators(&next);
         if !ended.is_empty() {
-            self.save_overrides();
+            self.save_overrides_later();
         }
         if !self.is_starting() {
             self.record_members(&delta);
@@ -341,7 +249,7 @@ impl Control {
     fn with_managed(
         &self,
         termination: &Termination,
-        tls: &config::plan::Tls,
+        tls: &plan::Tls,
         plan: &Plan,
         managed: &HashMap<Name, Managed>,
     ) -> Termination {
@@ -381,22 +289,6 @@ impl Control {
         let names = acme_names(snapshot).map(|name| (name, self.managed.contains_key(name)));
         self.live.metrics.acme.keeps(names);
     }
-
-    pub(super) fn reopen_logs(&mut self) {
-        if let Some(coming) = &mut self.coming {
-            // It may have opened them before they were rotated away.
-            coming.reopen_logs = true;
-        }
-        self.live.book.reopen();
-        let plan = Arc::clone(&self.live.snapshot().plan);
-        match open_access_log(&plan) {
-            Ok(output) => {
-                self.live.access_log.configure(output);
-                info!("log files reopened");
-            }
-            Err(refused) => error!("{refused}; still writing to the old file"),
-        }
-    }
 }
 
 /// How connections to each pool's servers are to be secured, in their order.
@@ -416,16 +308,6 @@ fn acme_names(snapshot: &Snapshot) -> impl Iterator<Item = &Name> {
     snapshot.listeners().iter().filter_map(|listener| listener.plan.tls.as_ref()).flat_map(|tls| &tls.acme)
 }
 
-type AccessLogOutput = Option<(Output, config::plan::AccessLogFormat)>;
-
-fn open_access_log(plan: &Plan) -> Result<AccessLogOutput, Refused> {
-    let Some(settings) = &plan.access_log else { return Ok(None) };
-    match Output::open(&settings.path) {
-        Ok(output) => Ok(Some((output, settings.format))),
-        Err(error) => Err(Refused::AccessLog { path: settings.path.to_string(), error }),
-    }
-}
-
 /// What only a restart can change.
 fn warn_of_restart(current: &Snapshot, next: &Snapshot) -> Vec<String> {
     let (old, new) = (&current.plan, &next.plan);
@@ -440,18 +322,4 @@ fn warn_of_restart(current: &Snapshot, next: &Snapshot) -> Vec<String> {
         warning
     };
     waits.into_iter().filter(|(_, has_changed)| *has_changed).map(warning).collect()
-}
-
-/// What changes over TCP must show.
-fn read_token(plan: &Plan) -> Result<Option<Token>, Refused> {
-    let read = |path: &PathBuf| {
-        Token::read(path).map_err(|error| Refused::Token { path: path.display().to_string(), error })
-    };
-    plan.admin.token_file.as_ref().map(read).transpose()
-}
-
-/// As `sha256sum` prints it.
-fn fingerprint(text: &str) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    data_encoding::HEXLOWER.encode(digest.as_ref())
 }

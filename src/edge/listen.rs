@@ -114,8 +114,9 @@ fn bind_unix(path: &Path, workers: usize) -> io::Result<Bound> {
 /// A socket file that nobody answers on was left by a process that died.
 fn is_abandoned(path: &Path, address: &SockAddr) -> bool {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    // Without waiting: a queue that is full is somebody's.
     let nobody_answers = Socket::new(Domain::UNIX, Type::STREAM, None)
-        .and_then(|socket| socket.connect(address))
+        .and_then(|socket| socket.set_nonblocking(true).and_then(|()| socket.connect(address)))
         .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
     is_socket && nobody_answers
 }

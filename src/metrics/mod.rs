@@ -118,6 +118,7 @@ struct Reloads {
     succeeded: AtomicU64,
     refused: AtomicU64,
     rolled_back: AtomicU64,
+    rollback_failed: AtomicU64,
     /// 0 none yet, 1 the last was refused, 2 the last succeeded.
     last: AtomicU64,
     last_success: AtomicI64,
@@ -301,6 +302,10 @@ impl Metrics {
     }
 
     /// A reload was taken back: what the file says is not in force.
+    pub fn reload_not_rolled_back(&self) {
+        self.reloads.rollback_failed.fetch_add(1, Relaxed);
+    }
+
     pub fn reload_rolled_back(&self) {
         self.reloads.rolled_back.fetch_add(1, Relaxed);
         self.reloads.last.store(1, Relaxed);

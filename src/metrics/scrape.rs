@@ -54,6 +54,8 @@ pub struct Page<'a> {
     pub listeners: &'a [ListenerReading],
     pub access_log_dropped: u64,
     pub server_connections: ServerConnections,
+    /// Lines of the process's own log that were lost.
+    pub log_dropped: u64,
     /// Events of the ledger by kind.
     pub events: &'a [(&'static str, u64)],
     /// Events that the ledger's file has not got.
@@ -419,11 +421,17 @@ impl Page<'_> {
         total.add(&[("result", "success")], reloads.succeeded.load(Relaxed) as f64);
         total.add(&[("result", "refused")], reloads.refused.load(Relaxed) as f64);
         total.add(&[("result", "rolled_back")], reloads.rolled_back.load(Relaxed) as f64);
+        total.add(&[("result", "rollback_failed")], reloads.rollback_failed.load(Relaxed) as f64);
         let mut dropped = Family::counter(
             "evenkeel_access_log_dropped_total",
             "Access log records lost because the output could not keep up.",
         );
         dropped.add(&[], self.access_log_dropped as f64);
+        let mut log_dropped = Family::counter(
+            "evenkeel_log_dropped_total",
+            "Lines of the process's own log that were lost because nobody read standard error.",
+        );
+        log_dropped.add(&[], self.log_dropped as f64);
         let mut panics = Family::counter("evenkeel_panics_total", "Faults of our own that ended one task.");
         panics.add(&[], self.metrics.panics.load(Relaxed) as f64);
         let mut upgrades = Family::counter(
@@ -434,7 +442,7 @@ impl Page<'_> {
         let mut build = Family::gauge("evenkeel_build_info", "1; the label says which version runs.");
         build.add(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
         let mut families: Vec<_> =
-            [generation, successful, timestamp, total, dropped, panics, upgrades, build]
+            [generation, successful, timestamp, total, dropped, log_dropped, panics, upgrades, build]
                 .into_iter()
                 .filter_map(Family::finish)
                 .collect();

@@ -294,7 +294,7 @@ pub(super) fn hosts(parsed: &X509Certificate<'_>) -> Vec<String> {
 }
 
 pub(super) fn contents(name: &'static str, file: &Path) -> Result<Vec<u8>, Fault> {
-    std::fs::read(file).map_err(|error| match error.kind() {
+    crate::files::read(file).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             let help =
                 "a relative path begins where evenkeel is started; without the file `run` and reload refuse";

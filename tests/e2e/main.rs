@@ -13,6 +13,7 @@ mod h2_attacks;
 mod h2_exchange;
 mod h2_in;
 mod h2_out;
+mod hanging_files;
 mod health;
 mod http_1_0;
 mod leases;

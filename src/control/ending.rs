@@ -1,0 +1,106 @@
+//! The end of the process: what is in flight finishes, or is cut.
+
+use super::{Change, Control, Entry, REAP};
+use crate::api::Kind;
+use crate::edge::Order;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+impl Control {
+    /// The service ends with us, unless another process has taken over.
+    fn notify_stopping(&self) {
+        if self.successor.is_none() {
+            Self::notify(&[sd_notify::NotifyState::Stopping]);
+        }
+    }
+
+    pub(super) async fn drain(mut self, mut inbox: mpsc::UnboundedReceiver<Change>) {
+        let timeout = self.live.snapshot().plan.process.shutdown_timeout;
+        info!(connections = self.gate.inside(), ?timeout, "stopping: finishing what is in flight");
+        self.live.record(Entry::new(
+            Kind::Process,
+            "signal",
+            format!("stopping: {} connections, {timeout:?} to finish", self.gate.inside()),
+        ));
+        // A next process that does not serve yet never will.
+        self.coming = None;
+        self.notify_stopping();
+        self.live.start_draining();
+        self.keeping.stop();
+        for bound in self.bound.values() {
+            bound.door.close();
+        }
+        self.bound.clear();
+        self.lingering.clear();
+        self.workers.tell_all(|| Order::Drain);
+        let deadline = tokio::time::sleep(timeout);
+        tokio::pin!(deadline);
+        let mut reap = tokio::time::interval(REAP);
+        let mut has_ended = false;
+        // The service manager ends whatever is left with us, so what the process before us still has keeps us too.
+        while !has_ended || self.before.is_some() {
+            tokio::select! {
+                () = self.workers.ended(), if !has_ended => has_ended = true,
+                () = &mut deadline => {
+                    warn!(connections = self.gate.inside(), "shutdown timeout passed; closing what is left");
+                    return self.stop().await;
+                }
+                change = inbox.recv() => match change {
+                    Some(Change::Stop) | None => return self.stop().await,
+                    Some(Change::ReopenLogs) => self.reopen_logs(),
+                    Some(Change::Reload(_)) => warn!("not reloading: the process is stopping"),
+                    Some(Change::Upgrade(_)) => warn!("not upgrading: the process is stopping"),
+                    Some(Change::Before(heard)) => self.hear_before(heard),
+                    // Whoever asked hears that nobody will answer.
+                    Some(
+                        Change::Operate(_) | Change::Drain | Change::Next(_) | Change::Relieve(_) | Change::Read(_),
+                    ) => {}
+                },
+                Some(turned) = self.turned.recv() => self.turn(turned),
+                _ = reap.tick() => {
+                    self.show_life();
+                    self.show_status();
+                    self.reap();
+                    self.tell_what_is_left();
+                }
+            }
+        }
+        info!("stopped: everything finished");
+        self.take_leave().await;
+    }
+
+    fn tell_what_is_left(&self) {
+        if let Some(successor) = &self.successor {
+            successor.tell(self.left());
+        }
+    }
+
+    /// The last words to the process that has taken over.
+    async fn take_leave(&mut self) {
+        self.live.book.keep_again();
+        if self.state_file.take().is_some_and(|file| !file.close()) {
+            warn!("the state file's disk takes nothing; what operators said last may be lost");
+        }
+        if let Some(successor) = self.successor.take() {
+            successor.close().await;
+        }
+    }
+
+    pub(super) async fn stop(mut self) {
+        self.coming = None;
+        if let Some(before) = &self.before {
+            before.stop();
+        }
+        self.notify_stopping();
+        self.live.start_draining();
+        self.keeping.stop();
+        self.bound.clear();
+        self.lingering.clear();
+        self.workers.tell_all(|| Order::Abort);
+        if tokio::time::timeout(Duration::from_secs(2), self.workers.ended()).await.is_err() {
+            warn!("workers did not end in time");
+        }
+        self.take_leave().await;
+    }
+}

@@ -1,0 +1,285 @@
+//! Everything that a configuration needs of the file system: read and opened before anything depends on it, and never
+//! by the task that decides, because a disk may hang.
+
+use super::aside::{FILES_WITHIN, NoResult, aside};
+use super::book::{Journal, Recalled};
+use super::{Asked, Change, Control};
+use crate::access_log::Output;
+use crate::acme::{self, Material as AcmeMaterial};
+use crate::config::plan::{Name, Plan};
+use crate::config::{self, Problems};
+use crate::files;
+use crate::tls::{self, Managed};
+use crate::token::{Token, TokenError};
+use crate::units::Address;
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+use tracing::{error, info};
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    File(PathBuf),
+    /// The demo has no file.
+    Text(String),
+    /// Somebody else has read it.
+    Given {
+        name: String,
+        text: String,
+    },
+}
+
+impl Source {
+    /// What messages call it.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Text(_) => "built-in configuration".to_owned(),
+            Self::Given { name, .. } => name.clone(),
+        }
+    }
+
+    fn read(&self) -> io::Result<String> {
+        match self {
+            Self::File(path) => files::read_text(path),
+            Self::Text(text) | Self::Given { text, .. } => Ok(text.clone()),
+        }
+    }
+}
+
+/// Why a configuration was not taken over.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("{name}: cannot be read: {error}")]
+    Unreadable { name: String, error: io::Error },
+    #[error("{0}")]
+    Problems(String),
+    #[error("listeners.{listener}: cannot listen on {address}: {error}")]
+    Listen { listener: Name, address: Address, error: io::Error },
+    #[error("listeners.{listener}.tls: cannot be set up: {error}")]
+    Tls { listener: Name, error: tokio_rustls::rustls::Error },
+    #[error("pools.{pool}.tls: cannot be set up: {error}")]
+    ServerTls { pool: Name, error: rustls::Error },
+    #[error("access_log.path: {path}: cannot be opened: {error}")]
+    AccessLog { path: String, error: io::Error },
+    #[error("events.path: {path}: cannot be used: {error}")]
+    Events { path: String, error: io::Error },
+    #[error("{name}: cannot be read: {why}")]
+    NotRead { name: String, why: NoResult },
+    #[error(
+        "{0}: cannot be read: the files of an earlier reload are still waited for; is a file system away?"
+    )]
+    StillReading(String),
+    #[error("admin.token_file: {path}: {error}")]
+    Token { path: String, error: TokenError },
+}
+
+/// A configuration that was read, with the files that it names.
+#[derive(Clone, Debug)]
+pub(crate) struct Loaded {
+    pub(crate) plan: Plan,
+    pub(super) files: tls::Files,
+    /// What authorities gave, as far as it is stored.
+    pub(super) managed: HashMap<Name, Managed>,
+    pub(super) acme: Option<AcmeMaterial>,
+    /// For the log, once there is one.
+    pub(super) warnings: Vec<String>,
+    /// The text's SHA-256.
+    pub(crate) fingerprint: String,
+}
+
+/// Reads and checks a configuration and the files that it names.
+pub(crate) fn load(source: &Source) -> Result<Loaded, Refused> {
+    let name = source.name();
+    let text = match source.read() {
+        Ok(text) => text,
+        Err(error) => return Err(Refused::Unreadable { name, error }),
+    };
+    let lines = |problems: &Problems| {
+        let line = |problem: &config::Problem| {
+            let spot = problem.spot;
+            format!("{name}:{}:{}: {}", spot.line, spot.column, problem.sentence())
+        };
+        problems.iter().map(line).collect::<Vec<_>>()
+    };
+    let (plan, mut problems) =
+        config::parse(&text).map_err(|problems| Refused::Problems(lines(&problems).join("\n")))?;
+    let (files, faults) = tls::read(&plan, &text, SystemTime::now());
+    faults.into_iter().for_each(|fault| problems.push(fault));
+    let acme = acme::read(&plan, &text).unwrap_or_else(|faults| {
+        faults.into_iter().for_each(|fault| problems.push(fault));
+        None
+    });
+    if problems.has_errors() {
+        return Err(Refused::Problems(lines(&problems).join("\n")));
+    }
+    let managed = acme::stored(&plan);
+    let fingerprint = fingerprint(&text);
+    Ok(Loaded { plan, files, managed, acme, warnings: lines(&problems), fingerprint })
+}
+
+/// What a plan writes to, and what requests must show, opened and read. What stays as it is in force is not opened anew.
+#[derive(Debug, Default)]
+pub(crate) struct Opened {
+    pub(super) token: Option<Token>,
+    pub(super) access_log: Option<AccessLogOutput>,
+    pub(super) journal: Option<Option<Journal>>,
+    /// What an earlier process has written into the ledger's file.
+    pub(super) recalled: Vec<Recalled>,
+}
+
+/// A configuration with everything that it needs.
+pub(crate) type Read = (Loaded, Opened);
+
+/// Reads the configuration that the process begins with.
+///
+/// # Errors
+/// As a reload would refuse it.
+pub(crate) async fn read_first(source: Source) -> Result<Read, Refused> {
+    let name = source.name();
+    let read = move || {
+        let loaded = load(&source)?;
+        let recalled = match &loaded.plan.events.path {
+            Some(path) => super::book::recall(path).map_err(|error| Refused::events(path, error))?,
+            None => Vec::new(),
+        };
+        let opened = open(&loaded.plan, &crate::snapshot::Snapshot::empty().plan)?;
+        Ok((loaded, Opened { recalled, ..opened }))
+    };
+    aside(FILES_WITHIN, read).await.unwrap_or_else(|why| Err(Refused::NotRead { name, why }))
+}
+
+/// Opens what `next` needs and has not with `current`.
+fn open(next: &Plan, current: &Plan) -> Result<Opened, Refused> {
+    let access_log = (next.access_log != current.access_log).then(|| open_access_log(next)).transpose()?;
+    let journal = || {
+        let open = |path: &PathBuf| Journal::open(path).map_err(|error| Refused::events(path, error));
+        next.events.path.as_ref().map(open).transpose()
+    };
+    let journal = (next.events.path != current.events.path).then(journal).transpose()?;
+    Ok(Opened { token: read_token(next)?, access_log, journal, recalled: Vec::new() })
+}
+
+/// Files that are being read.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) purpose: Purpose,
+    pub(super) since: Instant,
+}
+
+/// What is to be done with what is read.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    Reload(Vec<Asked>),
+    /// What was in force before is put back, for this reason.
+    RollBack(String),
+}
+
+impl Control {
+    /// Whether files are being read that will be in force.
+    pub(super) fn is_reloading(&self) -> bool {
+        self.reading.is_some()
+    }
+
+    /// Begins to read the file; what comes of it comes as [`Change::Read`].
+    pub(super) fn read(&mut self, purpose: Purpose) {
+        let (source, current) = (self.source.clone(), Arc::clone(&self.live.snapshot().plan));
+        self.read_by(purpose, move || {
+            let loaded = load(&source)?;
+            let opened = open(&loaded.plan, &current)?;
+            Ok((loaded, opened))
+        });
+    }
+
+    /// Opens again what an earlier configuration needs.
+    pub(super) fn reopen(&mut self, purpose: Purpose, before: Loaded) {
+        let current = Arc::clone(&self.live.snapshot().plan);
+        self.read_by(purpose, move || {
+            let opened = open(&before.plan, &current)?;
+            Ok((before, opened))
+        });
+    }
+
+    fn read_by(&mut self, purpose: Purpose, read: impl FnOnce() -> Result<Read, Refused> + Send + 'static) {
+        self.reading = Some(Reading { purpose, since: Instant::now() });
+        let name = self.source.name();
+        // A thread that hangs holds it.
+        if Arc::strong_count(&self.readers) > MOST_READERS {
+            let refused = Err(Refused::StillReading(name));
+            let _ = self.changes.send(Change::Read(Box::new(refused)));
+            return;
+        }
+        let (changes, reader) = (self.changes.clone(), Arc::clone(&self.readers));
+        tokio::spawn(async move {
+            let read = aside(FILES_WITHIN, move || {
+                let read = read();
+                drop(reader);
+                read
+            });
+            let read = read.await.unwrap_or_else(|why| Err(Refused::NotRead { name, why }));
+            let _ = changes.send(Change::Read(Box::new(read)));
+        });
+    }
+
+    /// Opens log files anew, after they were rotated away.
+    pub(super) fn reopen_logs(&mut self) {
+        if let Some(coming) = &mut self.coming {
+            // It may have opened them before they were rotated away.
+            coming.reopen_logs = true;
+        }
+        self.live.book.reopen();
+        let (live, plan) = (Arc::clone(&self.live), Arc::clone(&self.live.snapshot().plan));
+        if plan.access_log.is_none() {
+            return info!("log files reopened");
+        }
+        tokio::spawn(async move {
+            let opening = Arc::clone(&plan);
+            match aside(FILES_WITHIN, move || open_access_log(&opening)).await {
+                // A reload may have opened another one meanwhile.
+                Ok(Ok(_)) if live.snapshot().plan.access_log != plan.access_log => {}
+                Ok(Ok(output)) => {
+                    live.access_log.configure(output);
+                    info!("log files reopened");
+                }
+                Ok(Err(refused)) => error!("{refused}; still writing to the old file"),
+                Err(why) => error!("access_log.path: cannot be opened: {why}; still writing to the old file"),
+            }
+        });
+    }
+}
+
+/// Reading that hangs beside the one that is asked for.
+const MOST_READERS: usize = 3;
+
+impl Refused {
+    fn events(path: &Path, error: io::Error) -> Self {
+        Self::Events { path: path.display().to_string(), error }
+    }
+}
+
+type AccessLogOutput = Option<(Output, config::plan::AccessLogFormat)>;
+
+fn open_access_log(plan: &Plan) -> Result<AccessLogOutput, Refused> {
+    let Some(settings) = &plan.access_log else { return Ok(None) };
+    match Output::open(&settings.path) {
+        Ok(output) => Ok(Some((output, settings.format))),
+        Err(error) => Err(Refused::AccessLog { path: settings.path.to_string(), error }),
+    }
+}
+
+/// What changes over TCP must show.
+fn read_token(plan: &Plan) -> Result<Option<Token>, Refused> {
+    let read = |path: &PathBuf| {
+        Token::read(path).map_err(|error| Refused::Token { path: path.display().to_string(), error })
+    };
+    plan.admin.token_file.as_ref().map(read).transpose()
+}
+
+/// As `sha256sum` prints it.
+fn fingerprint(text: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    data_encoding::HEXLOWER.encode(digest.as_ref())
+}

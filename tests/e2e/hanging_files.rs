@@ -1,0 +1,145 @@
+//! Files that never answer or never end: what names them is refused, and everything else goes on.
+
+use crate::support::app::App;
+use crate::support::balancer::{Balancer, Directory, Reloaded, evenkeel, plain};
+use crate::support::{wait_for, wait_until};
+use rustix::fs::{CWD, Mode, mkfifoat};
+use rustix::process::{Pid, Signal, kill_process};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+fn fifo(path: &Path) {
+    mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR).expect("a FIFO can be made");
+}
+
+#[test]
+fn a_fifo_is_refused_wherever_a_file_is_named() {
+    let app = App::saying("hello");
+    let good = plain(&[app.address], "", "");
+    let mut balancer = Balancer::start(&good);
+    fifo(&balancer.path("fifo"));
+    let tls = |tls: &str| plain(&[app.address], &format!("tls: {{ {tls} }}"), "");
+    let admin =
+        "admin: { address: 127.0.0.1:0, socket: DIR/admin.sock, state_file: null, token_file: DIR/fifo }\n";
+    for text in [
+        tls("certificates: [{ cert: DIR/fifo, key: DIR/fifo }]"),
+        tls("certificates: [{ cert: DIR/fifo, key: DIR/fifo }], client_ca: DIR/fifo"),
+        plain(&[app.address], "", "tls: { server_name: a, ca: DIR/fifo }"),
+        format!("access_log: {{ path: DIR/fifo }}\n{good}"),
+        format!("events: {{ path: DIR/fifo }}\n{good}"),
+        format!("access_log: {{ path: DIR }}\n{good}"),
+        format!("{admin}{good}"),
+    ] {
+        assert_eq!(balancer.reload(&text), Reloaded::Refused, "{text}");
+        let receipt = balancer.command_json(&["status"])["last_reload"].clone();
+        let problems = receipt["problems"].to_string();
+        assert!(problems.contains("FIFO") || problems.contains("directory"), "{text}: {problems}");
+    }
+    std::fs::remove_file(balancer.path("evenkeel.yaml")).expect("it can be removed");
+    fifo(&balancer.path("evenkeel.yaml"));
+    let (code, _, err) = balancer.command(&["reload"]);
+    assert!(code == Some(1) && err.contains("it is a FIFO, and must be a file"), "{err}");
+    let (code, _, err) = balancer.command(&["plan"]);
+    assert!(code == Some(1) && err.contains("it is a FIFO, and must be a file"), "{err}");
+    let zero = std::path::absolute("/dev/zero").expect("a path");
+    std::fs::remove_file(balancer.path("evenkeel.yaml")).expect("it can be removed");
+    std::os::unix::fs::symlink(zero, balancer.path("evenkeel.yaml")).expect("a link can be made");
+    let (code, _, err) = balancer.command(&["reload"]);
+    assert!(code == Some(1) && err.contains("it is a device, and must be a file"), "{err}");
+    assert_eq!(balancer.admin("/livez").status, 200);
+    assert_eq!(balancer.get("/").status, 200);
+    balancer.signal(Signal::TERM);
+    assert_eq!(balancer.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn a_fifo_that_somebody_reads_may_be_the_access_log() {
+    let app = App::saying("hello");
+    let directory = Directory::new();
+    let path = directory.0.join("fifo");
+    fifo(&path);
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    let mut reader = options.open(&path).expect("a FIFO can be opened");
+    let text = format!("access_log: {{ path: {} }}\n{}", path.display(), plain(&[app.address], "", ""));
+    let balancer = Balancer::start(&text);
+    assert_eq!(balancer.get("/logged").status, 200);
+    wait_until("the record", || {
+        let mut bytes = [0; 4096];
+        std::io::Read::read(&mut reader, &mut bytes)
+            .is_ok_and(|n| String::from_utf8_lossy(&bytes[..n]).contains("/logged"))
+    });
+}
+
+#[test]
+fn a_start_with_what_never_answers_or_ends_says_so_and_ends() {
+    let app = App::saying("hello");
+    let directory = Directory::new();
+    let (file, path) = (directory.0.join("evenkeel.yaml"), directory.0.join("fifo"));
+    fifo(&path);
+    let admin = "admin: { address: null, socket: null, state_file: null }\n";
+    for key in ["access_log", "events"] {
+        let text = format!("{admin}{key}: {{ path: {} }}\n{}", path.display(), plain(&[app.address], "", ""));
+        std::fs::write(&file, text).expect("writable");
+        let out = evenkeel().arg("run").arg("-c").arg(&file).output().expect("it runs");
+        let err = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.code() == Some(1) && err.contains("FIFO"), "{key}: {err}");
+    }
+    for (command, file, says) in [
+        (&["run", "-c"][..], Path::new("/dev/zero"), "it is a device, and must be a file"),
+        (&["run", "-c"], &*path, "it is a FIFO, and must be a file"),
+        (&["check"], Path::new("/dev/zero"), "it is longer than 64 MiB"),
+    ] {
+        let out = evenkeel().args(command).arg(file).output().expect("it runs");
+        let err = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.code() == Some(1) && err.contains(says), "{command:?}: {err}");
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_nobody() {
+    let app = App::saying("hello");
+    let directory = Directory::new();
+    let (file, socket) = (directory.0.join("evenkeel.yaml"), directory.0.join("admin.sock"));
+    let admin = format!("admin: {{ address: null, socket: {}, state_file: null }}\n", socket.display());
+    let text = format!("{admin}{}", plain(&[app.address], "", ""));
+    std::fs::write(&file, &text).expect("writable");
+    // Nobody reads it, and it ends with the test.
+    let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    command.args(["run", "-c"]).arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
+    let mut child = command.env_remove("NOTIFY_SOCKET").spawn().expect("the binary starts");
+    drop(command);
+    let ask = |arguments: &[&str]| {
+        evenkeel().args(arguments).arg("--socket").arg(&socket).output().expect("the binary runs")
+    };
+    wait_until("it answers", || ask(&["status"]).status.success());
+    // Each has a line for each problem.
+    let wrong: String = (0..500).map(|n| format!("unknown{n}: 1\n")).collect();
+    std::fs::write(&file, format!("{text}{wrong}")).expect("writable");
+    for _ in 0..15 {
+        assert_eq!(ask(&["reload"]).status.code(), Some(1));
+    }
+    let metrics = || {
+        use std::io::{Read, Write};
+        let mut stream = std::os::unix::net::UnixStream::connect(&socket).expect("it listens");
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .expect("it reads");
+        let mut page = String::new();
+        stream.read_to_string(&mut page).expect("it answers");
+        page
+    };
+    let lost = wait_for("lost lines are counted", || {
+        let page = metrics();
+        let line = page.lines().find(|line| line.starts_with("evenkeel_log_dropped_total "))?;
+        line.rsplit(' ').next()?.parse::<f64>().ok()
+    });
+    assert!(lost > 0.0);
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a child has a pid");
+    kill_process(pid, Signal::TERM).expect("it runs");
+    let status = wait_for("it ends", || child.try_wait().expect("it can be waited for"));
+    assert_eq!(status.code(), Some(0));
+    drop(reader);
+}
