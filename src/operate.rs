@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
-/// Pool, name and address: what makes a server the same one.
-type Identity = (String, String, String);
+/// Pool and name. Another address under the name is another server to probes and counts, but the operator's word is about
+/// the name.
+type Identity = (String, String);
 
 /// What operators have said, by server.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,7 +29,6 @@ pub struct Word {
 struct Line {
     pool: String,
     server: String,
-    address: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     said: Option<Said>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,7 +42,7 @@ struct File {
     servers: Vec<Line>,
 }
 
-/// The only format so far.
+/// The only format so far. (Files of earlier programs have addresses as well, which say nothing.)
 const VERSION: u32 = 1;
 
 impl Overrides {
@@ -87,7 +87,7 @@ impl Overrides {
     pub fn weigh(&self, plan: &mut Plan) {
         for pool in &mut plan.pools {
             for server in &mut pool.servers {
-                let identity = (pool.name.to_string(), server.name.to_string(), server.address.to_string());
+                let identity = (pool.name.to_string(), server.name.to_string());
                 if let Some(weight) = self.0.get(&identity).and_then(|word| word.weight) {
                     server.weight = weight;
                 }
@@ -97,13 +97,11 @@ impl Overrides {
 
     /// What is left of it with this plan, and what goes with its servers.
     pub fn kept_by(&self, plan: &Plan) -> (Self, Self) {
-        let has = |(pool, server, address): &Identity| {
-            plan.pools.iter().filter(|planned| *planned.name == **pool).any(|planned| {
-                let is_it = |planned: &crate::config::plan::Server| {
-                    *planned.name == **server && planned.address.to_string() == *address
-                };
-                planned.servers.iter().any(is_it)
-            })
+        let has = |(pool, server): &Identity| {
+            plan.pools
+                .iter()
+                .filter(|planned| *planned.name == **pool)
+                .any(|planned| planned.servers.iter().any(|planned| *planned.name == **server))
         };
         let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
             self.0.clone().into_iter().partition(|(identity, _)| has(identity));
@@ -112,7 +110,7 @@ impl Overrides {
 
     /// The servers that it is about, as `pool/server`.
     pub fn names(&self) -> Vec<String> {
-        self.0.keys().map(|(pool, server, _)| format!("{pool}/{server}")).collect()
+        self.0.keys().map(|(pool, server)| format!("{pool}/{server}")).collect()
     }
 
     /// These, and of servers that they say nothing of what `others` say.
@@ -124,10 +122,9 @@ impl Overrides {
 
     /// As the state file has it.
     pub fn to_json(&self) -> String {
-        let line = |((pool, server, address), word): (&Identity, &Word)| Line {
+        let line = |((pool, server), word): (&Identity, &Word)| Line {
             pool: pool.clone(),
             server: server.clone(),
-            address: address.clone(),
             said: word.state.clone(),
             weight: word.weight.map(Weight::get),
         };
@@ -154,7 +151,7 @@ impl Overrides {
             };
             let word = Word { state: line.said, weight };
             if word != Word::default() {
-                overrides.insert((line.pool, line.server, line.address), word);
+                overrides.insert((line.pool, line.server), word);
             }
         }
         Ok(Self(overrides))
@@ -162,7 +159,7 @@ impl Overrides {
 }
 
 fn identity(server: &Server) -> Identity {
-    (server.pool().to_string(), server.name().to_string(), server.address().to_string())
+    (server.pool().to_string(), server.name().to_string())
 }
 
 /// Why a pool cannot do without a server now.

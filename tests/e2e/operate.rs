@@ -236,6 +236,74 @@ fn what_operators_said_outlives_reloads_and_restarts_and_ends_with_the_server() 
 }
 
 #[test]
+fn a_server_in_maintenance_stays_so_under_another_address() {
+    let (apps, _) = apps(&["a", "b", "c"]);
+    let balancer = Balancer::start(&plain(&addresses(&apps[..2]), "", PROBED));
+    succeeds(&balancer, &["maint", "app/s1"], "maint");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut client = balancer.client();
+            while !stop.load(SeqCst) {
+                assert_eq!(client.get("/").text(), "b");
+            }
+        });
+        for at in [2, 0, 2] {
+            balancer.write(&plain(&[apps[at].address, apps[1].address], "", PROBED));
+            let receipt = balancer.command_json(&["reload"]);
+            assert_eq!(receipt["operator_states_ended"], json!([]), "{receipt}");
+        }
+        stop.store(true, SeqCst);
+    });
+    let state = server(&balancer, "s1");
+    assert_eq!((&state["state"], &state["address"]), (&json!("maint"), &json!(apps[2].address.to_string())));
+    assert_eq!(apps[2].hits(), 0, "nothing has come there, no probe either");
+    succeeds(&balancer, &["ready", "app/s1"], "app/s1");
+    wait_until("s1 is up", || server(&balancer, "s1")["state"] == "up");
+}
+
+#[test]
+fn what_cannot_be_taken_back_is_counted_and_brings_nothing_back() {
+    let (well, sick, is_sick) = moody();
+    is_sick.store(true, SeqCst);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let before = format!(
+        "listeners:\n  web: {{ address: 127.0.0.1:0, pool: app }}\n  second: {{ address: \"{port}\", pool: old }}\n\
+         pools:\n  app: {{ servers: [{0}], {PROBED} }}\n  old: {{ servers: [{0}] }}\n",
+        well.address
+    );
+    let balancer = Balancer::start(&before);
+    let old = format!("old/{}", well.address);
+    succeeds(&balancer, &["drain", &old, "--force"], "drain");
+    let saved = || std::fs::read_to_string(balancer.path("state.json")).expect("the state file");
+    assert!(saved().contains("old"));
+    let after = format!(
+        "listeners:\n  web: {{ address: 127.0.0.1:0, pool: app }}\npools:\n  app: {{ servers: [{}], {PROBED} }}\n",
+        sick.address
+    );
+    balancer.write(&after);
+    std::thread::scope(|scope| {
+        let reloading =
+            scope.spawn(|| balancer.command(&["reload", "--guard", "60s", "--min-requests", "5"]));
+        let taken = wait_for("the port is free", || std::net::TcpListener::bind(port).ok());
+        let mut client = balancer.client();
+        wait_until("it was tried", || {
+            client.get("/");
+            balancer.metric("evenkeel_config_reloads_total", &[("result", "rollback_failed")]) == 1.0
+        });
+        drop(taken);
+        let (code, _, err) = reloading.join().expect("the command ran");
+        assert!(code == Some(1) && err.contains("cannot be put back"), "{err}");
+    });
+    assert_eq!(balancer.metric("evenkeel_config_reloads_total", &[("result", "rolled_back")]), 0.0);
+    assert_eq!(balancer.command_json(&["status"])["process"]["generation"], 2);
+    wait_until("the state file is as it was", || !saved().contains("old"));
+    balancer.write(&before);
+    succeeds(&balancer, &["reload"], "in force");
+    assert!(!balancer.command(&["status", "old"]).1.contains("drain"), "nothing brings it back");
+}
+
+#[test]
 fn a_state_file_that_is_damaged_stops_nobody() {
     let (apps, _) = apps(&["a"]);
     let directory = crate::support::balancer::Directory::new();
