@@ -160,8 +160,9 @@ class Stage:
         else:
             shutil.rmtree(self.dir, ignore_errors=True)
 
-    def start(self, name, argv, cores=None, env=None, stdout=None):
-        """Starts a program in a process group of its own; it is told to end if this one dies without a word."""
+    def start(self, name, argv, cores=None, env=None, stdout=None, stderr=None):
+        """Starts a program in a process group of its own; it is told to end if this one dies without a word. What it says
+        goes to a file, unless there is somewhere else for it."""
         output = self.dir / f"{name}.out"
 
         def before_exec():
@@ -180,7 +181,7 @@ class Stage:
                 [str(a) for a in argv],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout if stdout is not None else out,
-                stderr=out,
+                stderr=stderr if stderr is not None else out,
                 env=env,
                 cwd=self.dir,
                 **how,
