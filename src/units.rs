@@ -66,6 +66,22 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+impl Address {
+    /// Whether one is the other's port on every address of the machine, or they are the same: two cannot be listened on
+    /// at once. IPv4 and IPv6 are apart, as everywhere here.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Inet(one), Self::Inet(other)) => {
+                one.port() != 0
+                    && one.port() == other.port()
+                    && one.is_ipv4() == other.is_ipv4()
+                    && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
+            }
+            (one, other) => one == other,
+        }
+    }
+}
+
 impl FromStr for Address {
     type Err = String;
 

@@ -94,6 +94,19 @@ fn addresses(
         else {
             return;
         };
+        let overlaps = |(transport, other): &(Transport, Address)| {
+            *transport == protocol.transport() && *other != address && other.overlaps(&address)
+        };
+        if let Some(((_, other), line)) = taken.find(overlaps) {
+            let place =
+                if line == 0 { "the default of `admin.address`".to_owned() } else { format!("line {line}") };
+            at.refuse(Fault::new(
+                format!("{address} overlaps {other}, which is listened on already"),
+                format!(
+                    "see {place}; `0.0.0.0` and `[::]` are every address of the machine; use another port"
+                ),
+            ));
+        }
         let kernel_chooses = matches!(&address, Address::Inet(address) if address.port() == 0);
         if !kernel_chooses && let Some(line) = taken.seen((protocol.transport(), address.clone()), at.line())
         {

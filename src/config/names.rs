@@ -74,6 +74,12 @@ impl<T> Default for Once<T> {
 }
 
 impl<T: std::hash::Hash + Eq> Once<T> {
+    /// Another value that was seen and that this is about, and its line; the first of several.
+    pub(super) fn find(&self, is_it: impl Fn(&T) -> bool) -> Option<(&T, usize)> {
+        let found = self.0.iter().filter(|(value, _)| is_it(value));
+        found.min_by_key(|(_, line)| **line).map(|(value, line)| (value, *line))
+    }
+
     /// The line on which `value` was first seen, if this is not the first time.
     pub(super) fn seen(&mut self, value: T, line: usize) -> Option<usize> {
         match self.0.entry(value) {

@@ -28,7 +28,11 @@ impl Control {
                 }
                 let workers = self.workers.count();
                 let inherited = self.inherited.claim(name, address, transport, workers);
-                match inherited.transpose().unwrap_or_else(|| edge::bind(address, transport, workers)) {
+                let bind = match self.has_beside(next, address, transport) {
+                    true => edge::bind_beside_own,
+                    false => edge::bind,
+                };
+                match inherited.transpose().unwrap_or_else(|| bind(address, transport, workers)) {
                     Ok(bound) => {
                         opened.insert(key, bound);
                     }
@@ -40,6 +44,17 @@ impl Control {
             }
         }
         Ok(opened)
+    }
+
+    /// Whether we have sockets ourselves that overlap an address and that this snapshot gives up.
+    fn has_beside(&self, next: &Snapshot, address: &Address, transport: Transport) -> bool {
+        let of_listeners = self.bound.keys().any(|key| {
+            key.2 == transport && key.1 != *address && key.1.overlaps(address) && !keeps(next, key)
+        });
+        let lingers = || self.lingering.keys().any(|lingering| lingering.overlaps(address));
+        of_listeners
+            || transport == Transport::Datagram && lingers()
+            || self.inherited.overlaps(address, transport)
     }
 
     /// An open address that its listener gives up and another may have, sockets and all.
@@ -125,6 +140,15 @@ impl Control {
         let old: Vec<Key> = self.bound.keys().filter(|key| !keeps(next, key)).cloned().collect();
         for key in old {
             let Some(bound) = self.bound.remove(&key) else { continue };
+            let is_covered = |other: &Key| other.2 == key.2 && other.1.overlaps(&key.1);
+            if key.2 == Transport::Datagram && self.bound.keys().any(is_covered) {
+                // As long as it is open the kernel prefers the narrower one of two that overlap.
+                let place = bound.place;
+                self.workers.tell_all(|| Order::End { place });
+                bound.door.close();
+                info!(listener = %key.0, address = %key.1, "no longer listening");
+                continue;
+            }
             self.stop_accepting(next, &bound);
             info!(listener = %key.0, address = %key.1, "no longer listening");
             if key.2 == Transport::Datagram {

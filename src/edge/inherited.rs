@@ -93,6 +93,11 @@ impl Inherited {
         Ok(Some(Bound { address, sockets, file: None }))
     }
 
+    /// Whether something that nobody has claimed yet overlaps this address.
+    pub(crate) fn overlaps(&self, wanted: &Address, transport: Transport) -> bool {
+        self.sockets.iter().any(|passed| passed.transport == transport && passed.address.overlaps(wanted))
+    }
+
     /// Closes what no listener has claimed. Clients that wait in such a queue are refused now, not left hanging.
     pub(crate) fn close_rest(&mut self) {
         for passed in self.sockets.drain(..) {

@@ -57,6 +57,19 @@ pub(crate) fn bind(address: &Address, transport: Transport, workers: usize) -> i
     }
 }
 
+/// The same where sockets of our own overlap that are about to be closed: that nobody else has the address can then be
+/// found out only as far as others do not share it.
+///
+/// # Errors
+/// As of [`bind`].
+pub(crate) fn bind_beside_own(address: &Address, transport: Transport, workers: usize) -> io::Result<Bound> {
+    match address {
+        Address::Inet(address) if transport == Transport::Datagram => super::udp::open(*address, workers),
+        Address::Inet(address) => open_inet(*address, workers),
+        Address::Unix(path) => bind_unix(path, workers),
+    }
+}
+
 fn bind_inet(address: std::net::SocketAddr, workers: usize) -> io::Result<Bound> {
     // SO_REUSEPORT lets any process of ours join an address silently; a first socket without it
     // finds out whether the address is taken. Closed again at once, it never accepted anything.
@@ -65,6 +78,10 @@ fn bind_inet(address: std::net::SocketAddr, workers: usize) -> io::Result<Bound>
         prepare(&probe, address)?;
         probe.bind(&SockAddr::from(address))?;
     }
+    open_inet(address, workers)
+}
+
+fn open_inet(address: std::net::SocketAddr, workers: usize) -> io::Result<Bound> {
     let mut address = address;
     let mut sockets = Vec::with_capacity(workers);
     for _ in 0..workers {

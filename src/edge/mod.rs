@@ -44,7 +44,7 @@ pub(crate) use h2::Stream;
 pub(crate) use head::sample_head;
 pub(crate) use head::{Body, Head};
 pub(crate) use inherited::{BEFORE, Inherited};
-pub(crate) use listen::{Bound, SocketFile, bind};
+pub(crate) use listen::{Bound, SocketFile, bind, bind_beside_own};
 pub(crate) use reach::{Secured, Unreached, reach};
 pub(crate) use relay::{Duplex, Relay};
 pub(crate) use socket::Socket;

@@ -46,6 +46,10 @@ pub(crate) enum Order {
         server: u32,
         why: Why,
     },
+    /// Close a place for datagrams, sessions and all.
+    End {
+        place: u64,
+    },
     /// Another process reads the sockets for datagrams from now on. Sessions go on with what servers answer.
     LeaveDatagrams,
     /// Stop accepting, finish what is in flight, end.
@@ -175,6 +179,7 @@ impl<S: Serve> Worker<S> {
                 }
                 Order::CloseIdle { listener } => watch::close_idle(Some(listener)),
                 Order::CloseLeased { server, why } => watch::close_leased(server, why),
+                Order::End { place } => self.fronts.end(place),
                 Order::LeaveDatagrams => self.fronts.leave(),
                 Order::Drain => break,
                 Order::Abort => {

@@ -12,12 +12,42 @@ const SLACK: f64 = 0.05;
 pub(super) fn of(in_force: &Snapshot, next: &Snapshot, report: &Report) -> Vec<String> {
     let mut warnings: Vec<_> =
         report.at_next_start.iter().map(|key| format!("{key} takes effect at the next start only")).collect();
+    warnings.extend(overlapping(in_force, next));
     for told in report.pools.changed.iter().chain(&report.pools.added) {
         if let Some(new) = next.pool(&told.name) {
             let old = in_force.pool(&told.name).map(|old| &**old);
             warnings.extend(
                 of_pool(old, new, told).into_iter().map(|text| format!("pools.{}: {text}", told.name)),
             );
+        }
+    }
+    warnings
+}
+
+/// Addresses that take the place of others that they overlap.
+fn overlapping(in_force: &Snapshot, next: &Snapshot) -> Vec<String> {
+    let addresses = |snapshot: &Snapshot| -> Vec<_> {
+        let of = |listener: &std::sync::Arc<crate::snapshot::Listener>| {
+            let plan = listener.plan.clone();
+            let transport = plan.protocol.transport();
+            plan.addresses.into_iter().map(move |address| (plan.name.clone(), transport, address))
+        };
+        snapshot.listeners().iter().flat_map(of).collect()
+    };
+    let old = addresses(in_force);
+    let mut warnings = Vec::new();
+    for (name, transport, address) in addresses(next) {
+        let replaced = old.iter().filter(|(_, other, before)| {
+            *other == transport && *before != address && before.overlaps(&address)
+        });
+        for (_, _, before) in replaced {
+            let sessions = match transport {
+                plan::Transport::Stream => "connections that it has finish",
+                plan::Transport::Datagram => "its sessions end, and their next datagrams begin others",
+            };
+            warnings.push(format!(
+                "listeners.{name}: {address} takes the place of {before}, which it overlaps; {sessions}"
+            ));
         }
     }
     warnings

@@ -1,9 +1,9 @@
 //! A reload takes over a whole configuration or none of it, and touches nothing that it does not change.
 
 use crate::support::app::{App, Latch, Then, say, send, status};
-use crate::support::balancer::{Balancer, Reloaded, outcome, plain};
+use crate::support::balancer::{Balancer, Next, Reloaded, outcome, plain};
 use crate::support::client::{self, Client};
-use crate::support::{h2, wait_until};
+use crate::support::{h2, udp, wait_until};
 use rustix::process::Signal;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -565,4 +565,83 @@ fn requests_in_flight_never_notice_reloads() {
     });
     balancer.wait_for_in_flight(0.0);
     assert_eq!(balancer.series("evenkeel_http_failures_total", &[]), Vec::<f64>::new());
+}
+
+#[test]
+fn a_listener_may_take_every_address_of_its_port_and_give_them_up_again() {
+    let app = App::saying("hello");
+    let server = udp::Server::echo("a");
+    let port = |socket: std::net::SocketAddr| socket.port();
+    let tcp =
+        port(std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port"));
+    let dns =
+        port(std::net::UdpSocket::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port"));
+    let text = |ip: &str| {
+        format!(
+            "listeners:\n  web: {{ address: \"{ip}:{tcp}\", pool: app }}\n  \
+             dns: {{ address: \"{ip}:{dns}\", protocol: udp, pool: dns }}\n\
+             pools:\n  app: {{ servers: [{}] }}\n  dns: {{ servers: [{}] }}\n",
+            app.address, server.address
+        )
+    };
+    let balancer = Balancer::start(&text("127.0.0.1"));
+    let here = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let asking = udp::Client::new(here(dns));
+    for ip in ["0.0.0.0", "127.0.0.1", "0.0.0.0"] {
+        balancer.write(&text(ip));
+        let (_, plan, err) = balancer.command(&["plan"]);
+        assert!(plan.contains(&format!("{ip}:{tcp} takes the place of")), "{plan}{err}");
+        assert_eq!(balancer.reload(&text(ip)), Reloaded::Taken, "{:?}", balancer.log.all());
+        for _ in 0..20 {
+            assert_eq!(client::get(here(tcp), "/").status, 200);
+        }
+        assert_eq!(asking.ask(b"q"), b"a");
+        assert_eq!(udp::Client::new(here(dns)).ask(b"q"), b"a");
+        // What is taken by somebody else is still found out.
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let other = taken.local_addr().expect("an address").port();
+        let refused = text(ip).replace(&format!("{ip}:{tcp}"), &format!("0.0.0.0:{other}"));
+        assert_eq!(balancer.reload(&refused), Reloaded::Refused);
+        assert_eq!(balancer.reload(&text(ip)), Reloaded::Taken);
+    }
+    // The next process finds other addresses in the file than it is passed.
+    balancer.write(&text("127.0.0.1"));
+    let (code, out, err) = balancer.command(&["upgrade"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let next = Next::of(&balancer);
+    balancer.log.wait_for("stopped: everything finished");
+    assert_eq!(client::get(here(tcp), "/").status, 200);
+    assert_eq!(udp::Client::new(here(dns)).ask(b"q"), b"a");
+    next.end();
+}
+
+#[test]
+fn a_receipt_tells_of_the_processs_settings_and_a_weight_is_no_generation() {
+    let app = App::saying("hello");
+    let text = plain(&[app.address], "", "");
+    let balancer = Balancer::start(&text);
+    let changed = format!(
+        "process: {{ shutdown_timeout: 7s }}\naccess_log: {{ format: combined }}\nevents: {{ path: DIR/e.jsonl }}\n{text}"
+    );
+    balancer.write(&changed);
+    let receipt = balancer.command_json(&["reload"]);
+    let settings = receipt["settings"].to_string();
+    for part in [
+        "process.shutdown_timeout: 60s -> 7s",
+        "access_log.format: json -> combined",
+        "events.path: none -> ",
+    ] {
+        assert!(settings.contains(part), "{settings}");
+    }
+    let (_, events, _) = balancer.command(&["events", "--kind", "reload"]);
+    assert!(events.contains("shutdown_timeout"), "{events}");
+    let (_, out, _) = balancer.command(&["reload"]);
+    assert!(!out.contains("settings"), "nothing has changed: {out}");
+    assert_eq!(balancer.generation(), 3.0);
+    for weight in ["7", "8", "default"] {
+        assert_eq!(balancer.command(&["weight", "app/s1", weight]).0, Some(0));
+        assert_eq!(balancer.get("/").status, 200);
+    }
+    assert_eq!(balancer.generation(), 3.0, "a weight is no configuration");
+    assert_eq!(balancer.metric("evenkeel_http_requests_total", &[("server", "s1"), ("code", "2xx")]), 3.0);
 }

@@ -106,6 +106,14 @@ impl Front {
         self.changed.notify_one();
     }
 
+    /// It goes, sessions and all.
+    pub(super) fn end(&self) {
+        let mut desk = self.desk();
+        desk.place = None;
+        desk.sessions.values().for_each(|session| session.end());
+        self.changed.notify_one();
+    }
+
     fn is_left(&self) -> bool {
         self.desk().is_left
     }

@@ -12,7 +12,7 @@ mod socket;
 pub(crate) use lately::refused_lately;
 pub(crate) use session::{Led, Newcomer, Session};
 pub(crate) use socket::connect;
-pub(super) use socket::{bind, is_datagram, tune};
+pub(super) use socket::{bind, is_datagram, open, tune};
 
 use super::carry::{Carried, Carry};
 use super::gate::Gate;
@@ -66,6 +66,13 @@ impl Fronts {
     pub(super) fn close(&self, place: u64) -> bool {
         let front = self.live().find(|front| front.is_open_at(place));
         front.inspect(|front| front.close()).is_some()
+    }
+
+    /// The end of a place and of its sessions: another socket takes its clients' datagrams, if this one is closed.
+    pub(super) fn end(&self, place: u64) {
+        if let Some(front) = self.live().find(|front| front.is_open_at(place)) {
+            front.end();
+        }
     }
 
     /// Another process reads what clients send.

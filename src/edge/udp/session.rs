@@ -88,6 +88,11 @@ impl Session {
         self.newcomer.watch.deadline(self.led.drain_timeout, Why::Drained);
     }
 
+    /// Ends it.
+    pub(super) fn end(&self) {
+        self.newcomer.watch.interrupt(Why::Drained);
+    }
+
     /// Ends it once nothing has passed for so long.
     pub(super) fn quiet(&self, limit: Duration) {
         self.newcomer.watch.quiet(limit, Why::Ok);

@@ -75,6 +75,11 @@ pub(in crate::edge) fn bind(address: SocketAddr, workers: usize) -> io::Result<B
     if address.port() != 0 {
         new(&address)?.bind(&SockAddr::from(address))?;
     }
+    open(address, workers)
+}
+
+/// The same without finding that out.
+pub(in crate::edge) fn open(address: SocketAddr, workers: usize) -> io::Result<Bound> {
     let mut address = address;
     let mut sockets = Vec::with_capacity(workers);
     for _ in 0..workers {
