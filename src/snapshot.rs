@@ -46,7 +46,10 @@ impl Entry {
 /// One generation of the live state. Requests hold on to the one they began with.
 #[derive(Debug)]
 pub struct Snapshot {
+    /// The number of the configuration, as operators know it: a weight that one of them sets leaves it as it is.
     pub generation: u64,
+    /// Unique for each snapshot of this process.
+    pub edition: u64,
     pub plan: Arc<Plan>,
     listeners: Vec<Arc<Listener>>,
     /// Places in `listeners`, sorted by id.
@@ -80,6 +83,7 @@ impl Snapshot {
         };
         Self {
             generation: 0,
+            edition: 0,
             plan: Arc::new(plan),
             listeners: Vec::new(),
             by_id: Vec::new(),
@@ -95,6 +99,11 @@ impl Snapshot {
     /// The same after so many generations, of a process that this one takes over from.
     pub fn after(generation: u64) -> Self {
         Self { generation, ..Self::empty() }
+    }
+
+    /// The same as what operators know as another generation.
+    pub fn still(self, generation: u64) -> Self {
+        Self { generation, ..self }
     }
 
     /// The listener with this id, if this snapshot still has it.

@@ -1,6 +1,7 @@
 //! Accepts admin connections, so few and for so short a time that no client of theirs can hurt anybody else. When all
 //! places are taken the one that has been idle longest gives way: whoever holds them in silence keeps nobody out.
 
+use super::unparsed::Worded;
 use super::{Admin, Way, router};
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
@@ -163,7 +164,7 @@ async fn converse(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
         .max_buf_size(64 << 10)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Worded::new(stream)), TowerToHyperService::new(router));
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,

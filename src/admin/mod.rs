@@ -6,6 +6,7 @@ mod answer;
 mod api;
 mod connections;
 mod page;
+mod unparsed;
 mod view;
 
 pub(crate) use access::Way;

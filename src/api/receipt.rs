@@ -29,6 +29,9 @@ pub struct Receipt {
     /// Who asked for it.
     pub actor: String,
     pub took_ms: f64,
+    /// Changed settings of the process, its logs and its ledger, as `key: old -> new`.
+    #[serde(default)]
+    pub settings: Vec<String>,
     pub listeners: Counted,
     pub routes: Counted,
     pub pools: Counted,
@@ -103,6 +106,7 @@ impl Receipt {
             fingerprint: None,
             actor: actor.to_owned(),
             took_ms: 0.0,
+            settings: Vec::new(),
             listeners: Counted::default(),
             routes: Counted::default(),
             pools: Counted::default(),

@@ -138,6 +138,10 @@ pub(super) fn render(receipt: &Receipt, in_color: bool) -> String {
         receipt.configuration,
         fingerprint.get(..12).unwrap_or_default(),
     );
+    if !receipt.settings.is_empty() {
+        text += &format!("  {:10} {} changed\n", "settings", receipt.settings.len());
+        text += &receipt.settings.iter().map(|setting| format!("    ~ {setting}\n")).collect::<String>();
+    }
     for (kind, counted) in [
         ("listeners", &receipt.listeners),
         ("routes", &receipt.routes),

@@ -198,8 +198,9 @@ impl Control {
 
     /// Puts a plan in force that differs in servers' weights only.
     fn revise(&mut self, plan: Plan) {
-        let (next, delta) = self.live.snapshot().evolve(plan, Instant::now());
-        self.live.put_in_force(Arc::new(next));
+        let current = self.live.snapshot();
+        let (next, delta) = current.evolve(plan, Instant::now());
+        self.live.put_in_force(Arc::new(next.still(current.generation)));
         delta.settle(Instant::now());
     }
 

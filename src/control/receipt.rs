@@ -19,7 +19,7 @@ impl Control {
             ..Receipt::new(outcome, generation, OffsetDateTime::now_utc(), actor)
         };
         match taken {
-            Ok(Taken { delta, warnings, ended }) => {
+            Ok(Taken { delta, warnings, settings, ended }) => {
                 let names = |names: &Vec<Name>| names.iter().map(ToString::to_string).collect();
                 let servers =
                     |servers: &Vec<Arc<Server>>| servers.iter().map(|server| full_name(server)).collect();
@@ -36,6 +36,7 @@ impl Control {
                         assumed_up: delta.unprobed().iter().map(|server| full_name(server)).collect(),
                     },
                     operator_states_ended: ended,
+                    settings,
                     warnings,
                     ..receipt(Outcome::InForce)
                 }
@@ -69,6 +70,7 @@ pub(super) fn log_taken(receipt: &Receipt) {
         routes = receipt.routes.in_short(),
         pools = receipt.pools.in_short(),
         servers = receipt.servers.in_short(),
+        settings = receipt.settings.len(),
         health_kept = receipt.health.kept,
         counts_reset = receipt.health.counts_reset.len(),
         fingerprint = receipt.fingerprint.as_deref().unwrap_or_default().get(..12).unwrap_or_default(),
@@ -87,9 +89,15 @@ pub(super) fn cause(receipt: &Receipt) -> String {
                 ("pools", &receipt.pools),
                 ("servers", &receipt.servers),
             ];
+            let settings = match receipt.settings.as_slice() {
+                [] => None,
+                settings => Some(settings.join(", ")),
+            };
             let changed = all.iter().filter(|(_, counted)| !counted.is_none());
-            let told: Vec<_> =
-                changed.map(|(what, counted)| format!("{what}: {}", counted.in_words())).collect();
+            let told: Vec<_> = changed
+                .map(|(what, counted)| format!("{what}: {}", counted.in_words()))
+                .chain(settings)
+                .collect();
             match told.is_empty() {
                 true => "in force, with the same listeners, routes, pools and servers".to_owned(),
                 false => format!("in force; {}", told.join("; ")),

@@ -8,6 +8,7 @@ use crate::config::plan::{self, AcmeChallenge, Name, Plan};
 use crate::edge::Door;
 use crate::origination::{Material, Origination};
 use crate::pool::Pool;
+use crate::preview;
 use crate::snapshot::{Delta, Listener, Snapshot};
 use crate::tls::{self, Managed, Termination};
 use std::collections::HashMap;
@@ -20,6 +21,8 @@ use tracing::{error, info, warn};
 pub(crate) struct Taken {
     pub(super) delta: Delta,
     pub(super) warnings: Vec<String>,
+    /// Changed settings of the process.
+    pub(super) settings: Vec<String>,
     /// Servers that took an operator's word with them.
     pub(super) ended: Vec<String>,
 }
@@ -193,7 +196,8 @@ impl Control {
         self.live.metrics.reload_succeeded(SystemTime::now());
         self.inherited.close_rest();
         self.look_for_failing_open();
-        Ok(Taken { delta, warnings, ended })
+        let settings = preview::changed_settings(&current.plan, &next.plan);
+        Ok(Taken { delta, warnings, settings, ended })
     }
 
     /// Whether nothing is accepted yet.

@@ -204,7 +204,7 @@ mod tests {
             took: Duration::from_millis(1),
         };
         for _ in 0..times {
-            metrics.request(snapshot.generation, place, &outcome, &names);
+            metrics.request(snapshot.edition, place, &outcome, &names);
         }
     }
 

@@ -202,23 +202,23 @@ fn is_grpc_failure(status: u8) -> bool {
     matches!(status, 2 | 4 | 8 | 13 | 14 | 15 | 17..)
 }
 
-/// One thread's handles to the series of one generation, so that counting needs neither names nor a lock.
+/// One thread's handles to the series of one snapshot, so that counting needs neither names nor a lock.
 #[derive(Default)]
 struct Handles {
-    generation: u64,
+    edition: u64,
     requests: HashMap<RequestPlace, Arc<RequestSeries>>,
     connections: HashMap<RequestPlace, Arc<TcpSeries>>,
     sessions: HashMap<RequestPlace, Arc<UdpSeries>>,
 }
 
 impl Handles {
-    /// Whether they may be used for something of this generation. A newer one begins anew; of an older one there
+    /// Whether they may be used for something of this snapshot. A newer one begins anew; of an older one there
     /// is little left, and not worth a place.
-    fn are_of(&mut self, generation: u64) -> bool {
-        if self.generation < generation {
-            *self = Self { generation, ..Self::default() };
+    fn are_of(&mut self, edition: u64) -> bool {
+        if self.edition < edition {
+            *self = Self { edition, ..Self::default() };
         }
-        self.generation == generation
+        self.edition == edition
     }
 }
 
@@ -230,27 +230,27 @@ impl Metrics {
     /// Counts one request. Names are looked at only the first time a thread meets a place.
     pub fn request(
         &self,
-        generation: u64,
+        edition: u64,
         place: RequestPlace,
         outcome: &RequestOutcome,
         names: &RequestNames<'_>,
     ) {
-        self.with_requests(generation, place, names, |series| series.count(outcome));
+        self.with_requests(edition, place, names, |series| series.count(outcome));
     }
 
     /// Counts what ended before there was a request to answer.
-    pub fn failure(&self, generation: u64, place: RequestPlace, why: Why, names: &RequestNames<'_>) {
-        self.with_requests(generation, place, names, |series| series.count_why(why));
+    pub fn failure(&self, edition: u64, place: RequestPlace, why: Why, names: &RequestNames<'_>) {
+        self.with_requests(edition, place, names, |series| series.count_why(why));
     }
 
     fn with_requests(
         &self,
-        generation: u64,
+        edition: u64,
         place: RequestPlace,
         names: &RequestNames<'_>,
         count: impl FnOnce(&RequestSeries),
     ) {
-        HANDLES.with_borrow_mut(|handles| match handles.are_of(generation) {
+        HANDLES.with_borrow_mut(|handles| match handles.are_of(edition) {
             true => {
                 count(handles.requests.entry(place).or_insert_with(|| series_of(&self.requests, names)));
             }
@@ -259,14 +259,9 @@ impl Metrics {
     }
 
     /// Where a connection that is passed on as it is counts; it keeps the handle.
-    pub fn connection(
-        &self,
-        generation: u64,
-        place: RequestPlace,
-        names: &RequestNames<'_>,
-    ) -> Arc<TcpSeries> {
+    pub fn connection(&self, edition: u64, place: RequestPlace, names: &RequestNames<'_>) -> Arc<TcpSeries> {
         HANDLES.with_borrow_mut(|handles| {
-            if !handles.are_of(generation) {
+            if !handles.are_of(edition) {
                 return series_of(&self.connections, names);
             }
             let series = handles.connections.entry(place);
@@ -370,7 +365,7 @@ pub trait Series {
     const PROTOCOL: &'static str;
 
     /// Where it counts.
-    fn of(metrics: &Metrics, generation: u64, place: RequestPlace, names: &RequestNames<'_>) -> Arc<Self>;
+    fn of(metrics: &Metrics, edition: u64, place: RequestPlace, names: &RequestNames<'_>) -> Arc<Self>;
 
     /// Counts one that is over.
     fn ended(&self, why: Why, passed: Passed);

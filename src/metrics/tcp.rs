@@ -43,8 +43,8 @@ impl TcpSeries {
 impl Series for TcpSeries {
     const PROTOCOL: &'static str = "TCP";
 
-    fn of(metrics: &Metrics, generation: u64, place: RequestPlace, names: &RequestNames<'_>) -> Arc<Self> {
-        metrics.connection(generation, place, names)
+    fn of(metrics: &Metrics, edition: u64, place: RequestPlace, names: &RequestNames<'_>) -> Arc<Self> {
+        metrics.connection(edition, place, names)
     }
 
     fn ended(&self, why: Why, passed: Passed) {

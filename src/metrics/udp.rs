@@ -56,8 +56,8 @@ impl UdpSeries {
 impl Series for UdpSeries {
     const PROTOCOL: &'static str = "UDP";
 
-    fn of(metrics: &Metrics, generation: u64, place: RequestPlace, names: &RequestNames<'_>) -> Arc<Self> {
-        metrics.session(generation, place, names)
+    fn of(metrics: &Metrics, edition: u64, place: RequestPlace, names: &RequestNames<'_>) -> Arc<Self> {
+        metrics.session(edition, place, names)
     }
 
     fn ended(&self, why: Why, passed: Passed) {
@@ -141,9 +141,9 @@ impl Drops {
 
 impl Metrics {
     /// Where a UDP session counts; it keeps the handle.
-    pub fn session(&self, generation: u64, place: RequestPlace, names: &RequestNames<'_>) -> Arc<UdpSeries> {
+    pub fn session(&self, edition: u64, place: RequestPlace, names: &RequestNames<'_>) -> Arc<UdpSeries> {
         HANDLES.with_borrow_mut(|handles| {
-            if !handles.are_of(generation) {
+            if !handles.are_of(edition) {
                 return series_of(&self.sessions, names);
             }
             let series = handles.sessions.entry(place);

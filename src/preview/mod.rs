@@ -31,18 +31,29 @@ pub fn report(in_force: &Snapshot, next: &Snapshot, delta: &Delta, n_keys: u32) 
 pub fn report_live(in_force: &Snapshot, next: &Snapshot, delta: &Delta, n_keys: u32, now: Instant) -> Report {
     let (old, _) = Snapshot::empty().evolve(in_force.plan.as_ref().clone(), now);
     let (new, _) = old.evolve(next.plan.as_ref().clone(), now);
-    let live = in_force.pools().iter().chain(next.pools()).flat_map(|pool| &pool.members);
+    // Operators' words are about a server's name, whatever its address.
+    let live = in_force.pools().iter().flat_map(|pool| &pool.members);
     let said: HashMap<_, _> = live
         .map(|member| &member.server)
-        .map(|server| ((server.pool(), server.name(), server.address()), server.state().admin))
+        .map(|server| ((server.pool(), server.name()), server.state().admin))
         .collect();
     for member in old.pools().iter().chain(new.pools()).flat_map(|pool| &pool.members) {
         let server = &member.server;
-        if let Some(operator) = said.get(&(server.pool(), server.name(), server.address())) {
+        if let Some(operator) = said.get(&(server.pool(), server.name())) {
             server.set_operator(*operator);
         }
     }
     report_at_rest(in_force, next, delta, n_keys, (&old, &new))
+}
+
+/// The settings that are no listener's, no pool's and no route's and that differ, as `key: old -> new`.
+pub fn changed_settings(old: &plan::Plan, new: &plan::Plan) -> Vec<String> {
+    let changes = settings::process(old).changes_to(&settings::process(new));
+    let word = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
+    changes
+        .into_iter()
+        .map(|change| format!("{}: {} -> {}", change.key, word(change.old), word(change.new)))
+        .collect()
 }
 
 fn report_at_rest(

@@ -16,6 +16,8 @@ pub(super) struct Call<S: Series = TcpSeries> {
     live: Arc<Live>,
     pub(super) client: Arc<Client>,
     pub(super) generation: u64,
+    /// The snapshot's own number.
+    pub(super) edition: u64,
     /// The rule that led to the pool.
     pub(super) route: Option<Name>,
     pub(super) routed: Routed,
@@ -40,6 +42,7 @@ impl<S: Series> Call<S> {
             live: Arc::clone(live),
             client: Arc::clone(client),
             generation: 0,
+            edition: 0,
             route: None,
             routed: Routed::Nowhere,
             pool: None,
@@ -71,7 +74,7 @@ impl<S: Series> Call<S> {
             pool: self.pool.as_ref(),
             server: server.map(|server| &**server),
         };
-        let series = S::of(&self.live.metrics, self.generation, place, &names);
+        let series = S::of(&self.live.metrics, self.edition, place, &names);
         Arc::clone(self.series.insert(series))
     }
 

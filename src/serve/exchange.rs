@@ -46,6 +46,8 @@ pub(crate) struct Exchange {
     pub(super) live: Arc<Live>,
     /// Of the snapshot it sees: whose listener leads to its routes, pools and servers.
     generation: u64,
+    /// The snapshot's own number.
+    edition: u64,
     pub(super) seat: Option<Arc<Seat>>,
     pub(super) listener: Option<Arc<Listener>>,
     pub(super) destination: Option<Destination>,
@@ -75,6 +77,7 @@ impl Exchange {
     fn new(live: &Arc<Live>) -> Self {
         Self {
             generation: 0,
+            edition: 0,
             live: Arc::clone(live),
             seat: None,
             listener: None,
@@ -233,9 +236,9 @@ impl Exchange {
     /// Takes the snapshot in force, if that is another by now: a reload may have replaced all servers between
     /// this request's head and its pick.
     fn renew(&mut self) -> bool {
-        let before = self.generation;
+        let before = self.edition;
         self.find_listener();
-        self.generation != before
+        self.edition != before
     }
 
     /// Takes the snapshot in force, by way of the listener the request came in by; one that a reload has just
@@ -243,7 +246,7 @@ impl Exchange {
     fn find_listener(&mut self) {
         let Some(id) = self.seat.as_ref().map(|seat| seat.client.listener) else { return };
         let snapshot = self.live.snapshot();
-        self.generation = snapshot.generation;
+        (self.generation, self.edition) = (snapshot.generation, snapshot.edition);
         self.listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).cloned();
     }
 
@@ -462,7 +465,7 @@ impl Exchange {
             answered,
             took: duration,
         };
-        self.live.metrics.request(self.generation, place, &outcome, &names);
+        self.live.metrics.request(self.edition, place, &outcome, &names);
         if !self.live.access_log.is_on() {
             return;
         }

@@ -26,9 +26,9 @@ impl Tell for Reporter {
                 answered: false,
                 took: Duration::ZERO,
             };
-            live.metrics.request(snapshot.generation, place, &outcome, &names);
+            live.metrics.request(snapshot.edition, place, &outcome, &names);
         } else {
-            live.metrics.failure(snapshot.generation, place, trouble.why, &names);
+            live.metrics.failure(snapshot.edition, place, trouble.why, &names);
         }
         if !live.access_log.is_on() {
             return;
@@ -51,15 +51,14 @@ impl Tell for Reporter {
 
     fn turned_away(&self, client: &Client, trouble: Trouble) {
         let live = &self.0;
-        let generation = live.snapshot().generation;
+        let snapshot = live.snapshot();
+        let (generation, edition) = (snapshot.generation, snapshot.edition);
         let protocol = protocol(client);
         let place = RequestPlace::of_listener(client.listener);
         let names = RequestNames::of_listener(&client.door.name);
         match protocol {
-            Some(_) => {
-                live.metrics.connection(generation, place, &names).ended(trouble.why, Passed::default())
-            }
-            None => live.metrics.failure(generation, place, trouble.why, &names),
+            Some(_) => live.metrics.connection(edition, place, &names).ended(trouble.why, Passed::default()),
+            None => live.metrics.failure(edition, place, trouble.why, &names),
         }
         if live.access_log.is_on() {
             live.access_log.record(&Record { protocol, ..nothing_but(client, trouble, generation) });

@@ -92,7 +92,7 @@ async fn open(live: Arc<Live>, mut call: Call, caller: Caller) -> Option<Box<Lin
 /// The pool that the listener, or the name the client asks for, leads to.
 fn find_pool(live: &Live, call: &mut Call, hello: Option<Hello>) -> Result<Arc<Pool>, Why> {
     let snapshot = live.snapshot();
-    call.generation = snapshot.generation;
+    (call.generation, call.edition) = (snapshot.generation, snapshot.edition);
     let id = call.client.listener;
     let listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).ok_or(Why::Shutdown)?;
     let found = match (&listener.entry, &hello) {

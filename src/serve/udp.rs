@@ -44,7 +44,7 @@ impl Host for Carrier {
 /// The pool that the listener leads to.
 fn destination(live: &Live, call: &mut Call<UdpSeries>) -> Result<Arc<Pool>, Why> {
     let snapshot = live.snapshot();
-    call.generation = snapshot.generation;
+    (call.generation, call.edition) = (snapshot.generation, snapshot.edition);
     let id = call.client.listener;
     let listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).ok_or(Why::Shutdown)?;
     let Entry::Pool(pool) = &listener.entry else { return Err(Why::NoRoute) };

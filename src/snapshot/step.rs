@@ -35,6 +35,7 @@ pub(super) fn evolve(previous: &Snapshot, plan: Plan, now: Instant) -> (Snapshot
     let retiring = still_leaving.chain(step.delta.servers.removed.iter().cloned()).collect();
     let snapshot = Snapshot {
         generation: previous.generation + 1,
+        edition: previous.edition + 1,
         plan: Arc::new(plan),
         listeners,
         by_id,

@@ -787,3 +787,24 @@ fn a_server_that_turned_and_was_removed_is_gone_once() {
     wait_until("s1 is gone", || gone() > 0);
     assert_eq!(gone(), 1);
 }
+
+#[test]
+fn what_is_no_request_is_refused_in_json_too() {
+    let (apps, _) = apps(&["a"]);
+    let balancer = Balancer::start(&plain(&addresses(&apps), "", ""));
+    let many = format!("GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X: y\r\n".repeat(1000));
+    for (bytes, status) in [
+        (&b"GET /api/v1/pools/\xff HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], 400),
+        (b"GET /api/v1/pools/\x01 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"nonsense\r\n\r\n", 400),
+        (many.as_bytes(), 431),
+    ] {
+        let mut client = Client::connect(balancer.admin_address());
+        client.send(bytes);
+        let response = client.response();
+        assert_eq!(response.status, status);
+        assert_eq!(response.field("content-type"), "application/json");
+        let error: Value = serde_json::from_str(&response.text()).expect("JSON");
+        assert!(error["error"]["message"].is_string() && error["error"]["help"].is_string(), "{error}");
+    }
+}
