@@ -35,6 +35,10 @@ enum NoAnswer {
     Http { host: String, error: hyper::Error },
     #[error("an answer of {host} that is cut off or too long: {error}")]
     Body { host: String, error: Box<dyn std::error::Error + Send + Sync> },
+    #[error(
+        "{host} answers {status} and sends to {to}: if that is the authority's directory, name it as `acme.directory`"
+    )]
+    Moved { host: String, status: StatusCode, to: String },
     #[error("no answer of {host} within {WITHIN:?}")]
     Late { host: String },
 }
@@ -103,6 +107,12 @@ impl Client {
         // It ends with the sender.
         tokio::spawn(connection);
         let (parts, body) = sender.send_request(request).await.map_err(wrong)?.into_parts();
+        if parts.status.is_redirection() {
+            // ACME knows none, and an order is not sent wherever somebody points to.
+            let to = parts.headers.get(header::LOCATION).and_then(|to| to.to_str().ok());
+            let to = to.unwrap_or("nowhere").to_owned();
+            return Err(NoAnswer::Moved { host: host(), status: parts.status, to });
+        }
         if matches!(parts.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             self.retry_at.store(retry_at(&parts.headers, SystemTime::now()).unwrap_or(0), Relaxed);
         }

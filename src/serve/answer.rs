@@ -1,5 +1,6 @@
 //! Answers of our own, as HTTP/1.1 and HTTP/2 have them.
 
+use super::grpc;
 use crate::access_log::Why;
 use crate::edge::date;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -20,6 +21,13 @@ pub(super) struct Said<'a> {
     pub(super) hsts: Option<&'a str>,
     /// The body, where it is not the status in words.
     pub(super) proof: Option<&'a str>,
+}
+
+impl Said<'_> {
+    /// Nothing beyond the status matters to whoever reads it.
+    pub(super) fn is_plain(self) -> bool {
+        self.location.is_none() && self.proof.is_none()
+    }
 }
 
 /// The fields of an answer whose body has this length.
@@ -96,6 +104,26 @@ pub(super) fn write(
     );
     out.extend_from_slice(answer.as_bytes());
     sent.len() as u64
+}
+
+/// Writes the answer to a call by gRPC-Web that ended for this reason, as this type: a head that is its trailers too.
+pub(super) fn write_call(
+    why: Why,
+    kind: &str,
+    persistence: Persistence,
+    now: SystemTime,
+    out: &mut Vec<u8>,
+) -> u8 {
+    let status = grpc::status_for(why.status());
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: 0\r\nCache-Control: no-store\r\nGrpc-Status: {status}\r\n\
+         Grpc-Message: evenkeel: {}\r\nDate: {}\r\n{}\r\n",
+        why.as_str(),
+        date(now).to_str().unwrap_or_default(),
+        persistence.field(false)
+    );
+    out.extend_from_slice(answer.as_bytes());
+    status
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What gRPC puts into HTTP's fields ("gRPC over HTTP2", the protocol's document). Pure.
 
+use crate::fields::Fields;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use std::time::Duration;
 
@@ -9,8 +10,22 @@ static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Whether an HTTP/2 request is a call.
 pub(super) fn is_call(fields: &HeaderMap) -> bool {
-    let kind = fields.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.and_then(|kind| kind.strip_prefix(b"application/grpc"))
+    is_kind(fields, b"application/grpc")
+}
+
+/// The type of the messages of a call by gRPC-Web ("gRPC Web", the protocol's document), which browsers make over any version
+/// of HTTP: an answer is of the same.
+pub(super) fn web_call(fields: &impl Fields) -> Option<&str> {
+    let is_web = |kind| is_kind(fields, kind);
+    fields
+        .text(&header::CONTENT_TYPE)
+        .filter(|_| is_web(b"application/grpc-web") || is_web(b"application/grpc-web-text"))
+}
+
+fn is_kind(fields: &impl Fields, kind: &[u8]) -> bool {
+    fields
+        .first(&header::CONTENT_TYPE)
+        .and_then(|have| have.strip_prefix(kind))
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
@@ -82,6 +97,15 @@ mod tests {
             assert_eq!(is_call(&fields("content-type", kind)), is, "{kind}");
         }
         assert!(!is_call(&HeaderMap::new()));
+        for (kind, is) in [
+            ("application/grpc-web", true),
+            ("application/grpc-web+proto", true),
+            ("application/grpc-web-text+proto", true),
+            ("application/grpc-website", false),
+            ("application/grpc", false),
+        ] {
+            assert_eq!(web_call(&fields("content-type", kind)), Some(kind).filter(|_| is));
+        }
     }
 
     #[test]

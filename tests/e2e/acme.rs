@@ -394,6 +394,28 @@ fn an_authority_that_wants_to_be_left_alone_is() {
 }
 
 #[test]
+fn a_directory_that_has_moved_is_told_with_its_new_place() {
+    let (app, storage) = (App::saying("hello"), Directory::new());
+    let itself = crate::support::tls::Certificate::named(&["127.0.0.1"]);
+    itself.write(&storage.0, "authority");
+    let server = itself.answering(
+        "HTTP/1.1 301 Moved Permanently\r\nLocation: https://acme.example/directory\r\nContent-Length: 0\r\n\r\n",
+    );
+    let acme = format!(
+        "acme: {{ directory: \"https://{}/dir\", ca: {1}/authority.pem, storage: {1}, accept_terms: true }}\n",
+        server.address,
+        storage.0.display()
+    );
+    let balancer = Balancer::start(&text(&app, &acme, "shop.example"));
+    let line = balancer.log.wait_for("certificate not ordered");
+    assert!(
+        line.contains("301 Moved Permanently") && line.contains("https://acme.example/directory"),
+        "{line}"
+    );
+    assert!(line.contains("fault=\"away\""), "{line}");
+}
+
+#[test]
 fn a_storage_that_cannot_be_read_is_no_reason_to_order() {
     let (app, pebble) = (App::saying("hello"), Pebble::new());
     let storage = Directory::new();

@@ -2,7 +2,7 @@
 
 use crate::support::app::{App, Latch, Then, say, send};
 use crate::support::balancer::{Balancer, plain};
-use crate::support::h2::Connection;
+use crate::support::h2::{self, Connection};
 use std::io::Read;
 use std::net::TcpListener;
 
@@ -127,4 +127,134 @@ fn a_status_beyond_those_of_http_is_passed_on() {
         }
         balancer.wait_for_metric("evenkeel_http_requests_total", &[("code", "5xx")], 2.0);
     });
+}
+
+#[test]
+fn a_body_that_is_broken_from_the_start_is_answered_for_and_recorded_so() {
+    let app = App::new(|_, stream| {
+        send(stream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n");
+        crate::support::app::wait_for_the_end(stream)
+    });
+    let balancer = Balancer::start(&plain(&[app.address], "", ""));
+    for version in ["1.1", "1.0"] {
+        let mut client = balancer.client();
+        client.send(format!("GET /{version} HTTP/{version}\r\nHost: a\r\n\r\n"));
+        let response = client.response();
+        assert_eq!((response.status, response.complete), (502, true), "{version}");
+        let record = balancer.record(&format!("/{version}"));
+        assert_eq!(
+            (&record["status"], &record["why"]),
+            (&502.into(), &"server_malformed".into()),
+            "{version}"
+        );
+        assert_eq!(
+            (&record["detail"], &record["bytes_out"]),
+            (&"broken chunk".into(), &16.into()),
+            "{version}"
+        );
+    }
+    let mut connection = Connection::new(balancer.address("web"));
+    connection.request(1, "GET", "/h2", true);
+    assert_eq!(connection.response(1).0, 502);
+    assert_eq!(balancer.outcome("/h2"), (502, "server_malformed".to_owned()));
+}
+
+/// What a server has sent before it breaks off, its client gets, and the record says so.
+#[test]
+fn a_response_cut_over_http2_is_recorded_as_the_client_has_it() {
+    let latch = Latch::default();
+    let held = latch.clone();
+    let app = App::new(move |_, stream| {
+        send(stream, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n0123456789");
+        held.wait();
+        Then::Close
+    });
+    let balancer = Balancer::start(&plain(&[app.address], "", ""));
+    for (n, waits) in [(0, true), (1, false)] {
+        let mut connection = Connection::new(balancer.address("web"));
+        let path = format!("/{n}");
+        connection.request(1, "GET", &path, true);
+        let mut got = (0, 0, false);
+        loop {
+            let frame = connection.next().expect("the connection goes on");
+            match frame.kind {
+                h2::HEADERS => got.0 = h2::status(&frame.payload),
+                h2::DATA => {
+                    got.1 += frame.payload.len();
+                    if waits {
+                        latch.open();
+                    }
+                }
+                h2::RST_STREAM => {
+                    got.2 = true;
+                    break;
+                }
+                _ => {}
+            }
+        }
+        let record = balancer.record(&path);
+        let told = (record["status"].as_u64().unwrap_or(0), record["bytes_out"].as_u64().unwrap_or(0));
+        assert_eq!(record["why"], "server_reset");
+        if got.0 == 200 {
+            assert_eq!(told, (200, got.1 as u64), "{n}");
+        } else {
+            assert_eq!((told.0, got.1), (502, 0), "{n}");
+        }
+    }
+}
+
+#[test]
+fn an_http2_request_without_a_body_says_so_to_a_server_that_might_wait_for_one() {
+    let app = App::saying("hello");
+    let balancer = Balancer::start(&plain(&[app.address], "", ""));
+    let mut connection = Connection::new(balancer.address("web"));
+    for (stream, method, length) in [(1, "POST", "0"), (3, "PUT", "0"), (5, "GET", ""), (7, "DELETE", "")] {
+        connection.request(stream, method, "/x", true);
+        assert_eq!(connection.response(stream).0, 200);
+        assert_eq!(app.last().field("content-length"), length, "{method}");
+    }
+}
+
+#[test]
+fn a_call_by_grpc_web_is_told_of_our_errors_in_its_words() {
+    let app = App::saying("hello");
+    let drained = format!(
+        "listeners:\n  web: {{ address: 127.0.0.1:0, pool: app }}\n\
+         pools:\n  app: {{ servers: [{{ address: {}, drain: true }}], PROTOCOL }}\n",
+        app.address
+    );
+    for protocol in ["protocol: http1", "protocol: h2"] {
+        let balancer = Balancer::start(&drained.replace("PROTOCOL", protocol));
+        for kind in ["application/grpc-web+proto", "application/grpc-web-text"] {
+            let mut client = balancer.client();
+            for _ in 0..2 {
+                client.send(format!(
+                    "POST /shop.Cart/Get HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nContent-Length: 4\r\n\r\nbody"
+                ));
+                let response = client.response();
+                assert_eq!((response.status, response.text().as_str()), (200, ""), "{protocol}");
+                assert_eq!(response.field("content-type"), kind, "{protocol}");
+                assert_eq!(response.field("grpc-status"), "14", "{protocol}");
+                assert_eq!(response.field("grpc-message"), "evenkeel: none_ready", "{protocol}");
+            }
+            let mut connection = Connection::new(balancer.address("web"));
+            let fields = [
+                (":method", "POST"),
+                (":scheme", "http"),
+                (":authority", "a"),
+                (":path", "/h2"),
+                ("content-type", kind),
+            ];
+            connection.fields(1, &fields, true);
+            assert_eq!(connection.response(1), (200, Vec::new()), "{protocol}");
+        }
+        let record = balancer.record("/shop.Cart/Get");
+        assert_eq!(
+            (&record["why"], &record["grpc_status"]),
+            (&"none_ready".into(), &14.into()),
+            "{protocol}"
+        );
+        let counted = |code| balancer.metric("evenkeel_http_requests_total", &[("code", code)]);
+        assert_eq!((counted("5xx"), counted("2xx")), (6.0, 0.0), "{protocol}");
+    }
 }

@@ -115,7 +115,6 @@ impl Relay<'_> {
 
     /// Passes on a response whose head is in `reply`.
     pub(super) async fn pass_on(&mut self, form: Form, buffer: Option<Buffer>) -> Next {
-        self.status = form.status;
         self.exchange.answered(form.hint);
         let unchunked = matches!(form.body, response::Body::Chunked(_)) && !self.head.is_http_11();
         let mut response = Response {
@@ -125,10 +124,16 @@ impl Relay<'_> {
             unchunked,
             buffer: None,
         };
-        let passed = match buffer.map_or(Ok(()), |buffer| self.take_body(&mut response, buffer)) {
-            Ok(()) => poll_fn(|cx| self.poll_body(cx, &mut response)).await,
-            Err(why) => Err(why),
-        };
+        if let Some(buffer) = buffer
+            && let Err(why) = self.take_body(&mut response, buffer)
+        {
+            // Nothing of it has been sent, so there is still an answer.
+            self.reply.truncate(self.final_head);
+            self.exchange.first_byte = None;
+            return self.answer(why);
+        }
+        self.status = form.status;
+        let passed = poll_fn(|cx| self.poll_body(cx, &mut response)).await;
         self.seat.watch.may_be_quiet();
         if let Err(why) = passed {
             self.exchange.fail(why);

@@ -15,7 +15,7 @@ use super::asked::Asked;
 use super::dial::dial;
 use super::exchange::{Exchange, is_idempotent};
 use super::forwarding::{self, Peer};
-use super::{introduction, is_cancelled_by, kept, own_host};
+use super::{grpc, introduction, is_cancelled_by, kept, own_host};
 use crate::access_log::Why;
 use crate::config::plan::ClientFin;
 use crate::edge::{Buffer, Conn, Head, Next, Seat, Socket};
@@ -273,14 +273,17 @@ impl<'a> Relay<'a> {
             self.may_go_on() && self.conn.is_request_over() && self.seat.watch.interrupted().is_none();
         let head_request = self.head.method == http::Method::HEAD;
         let persistence = Persistence::of(go_on, self.head.is_http_11());
-        self.bytes_out = answer::write(
-            why,
-            self.exchange.said(),
-            head_request,
-            persistence,
-            SystemTime::now(),
-            &mut self.reply,
-        );
+        let (said, now) = (self.exchange.said(), SystemTime::now());
+        match grpc::web_call(self.head).filter(|_| said.is_plain()) {
+            Some(kind) => {
+                let status = answer::write_call(why, kind, persistence, now, &mut self.reply);
+                self.exchange.grpc_status = Some(status);
+                (self.status, self.bytes_out) = (200, 0);
+            }
+            None => {
+                self.bytes_out = answer::write(why, said, head_request, persistence, now, &mut self.reply);
+            }
+        }
         if self.flush_reply(&mut cx).is_err() || self.replied < self.reply.len() {
             return Next::Close;
         }

@@ -344,9 +344,19 @@ impl<C: Client> Relay<C> {
         let Answer { status, mut fields, is_over, hint } = answer;
         #[cfg(debug_assertions)]
         assert!(!fields.contains_key("x-evenkeel-drill"), "a drill");
-        self.status = status.as_u16();
         self.body.forget();
         self.exchange.answered(hint);
+        // What has come of the body along with the head is looked at first: if it is broken, there is still an answer.
+        let first = match self.first_data(is_over).await {
+            Ok(first) => first,
+            Err(failure) => {
+                self.exchange.detail = failure.detail.or(self.exchange.detail);
+                // The client has none of it.
+                self.exchange.first_byte = None;
+                return self.answer(failure.why).await;
+            }
+        };
+        self.status = status.as_u16();
         self.limit(self.call_due);
         if let Some(hsts) = self.exchange.hsts().and_then(|hsts| HeaderValue::from_str(hsts).ok()) {
             fields.entry(header::STRICT_TRANSPORT_SECURITY).or_insert(hsts);
@@ -366,10 +376,15 @@ impl<C: Client> Relay<C> {
         if is_over {
             self.server_is_done();
         }
-        let passed = match self.client.begin(status, fields, is_over) {
+        let begun = self.client.begin(status, fields, is_over).map_err(Failure::from);
+        let passed = match begun.and_then(|()| first.map_or(Ok(()), |first| self.pass_data(first))) {
             Ok(()) => poll_fn(|cx| self.poll_body(cx)).await,
-            Err(why) => Err(why.into()),
+            Err(failure) => Err(failure),
         };
+        if passed.is_err() {
+            // What the client was sent leaves before it is told that no more comes: a reset takes what waits with it.
+            tokio::task::yield_now().await;
+        }
         self.bytes_out = self.client.sent();
         self.seat.watch.may_be_quiet();
         self.seat.watch.no_deadline();
@@ -403,25 +418,7 @@ impl<C: Client> Relay<C> {
             ready!(flushed).map_err(|why| self.seat.watch.interrupted().unwrap_or(why))?;
             let Some(server) = &mut self.server else { return Poll::Ready(Ok(())) };
             match server.poll_data(cx) {
-                Poll::Ready(Ok(Data::Some { bytes, is_last })) => {
-                    if !bytes.is_empty() {
-                        self.seat.watch.touch();
-                    }
-                    if is_last {
-                        self.server_is_done();
-                    }
-                    match bytes.is_empty() && is_last {
-                        true => self.client.end(None)?,
-                        false => self.client.send(bytes, is_last),
-                    }
-                }
-                Poll::Ready(Ok(Data::End(trailers))) => {
-                    if let Some(trailers) = &trailers {
-                        self.exchange.grpc_status = grpc::status(trailers).or(self.exchange.grpc_status);
-                    }
-                    self.server_is_done();
-                    self.client.end(trailers)?;
-                }
+                Poll::Ready(Ok(data)) => self.pass_data(data)?,
                 Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
                 Poll::Pending => break,
             }
@@ -430,6 +427,42 @@ impl<C: Client> Relay<C> {
             return Poll::Ready(Err(Why::ClientAborted.into()));
         }
         Poll::Pending
+    }
+
+    /// What is there of the response's body behind its head.
+    async fn first_data(&mut self, is_over: bool) -> Result<Option<Data>, Failure> {
+        let Some(server) = self.server.as_mut().filter(|_| !is_over) else { return Ok(None) };
+        match poll_fn(|cx| Poll::Ready(server.poll_data(cx))).await {
+            Poll::Ready(data) => data.map(Some),
+            Poll::Pending => Ok(None),
+        }
+    }
+
+    /// Takes what came of the response's body.
+    fn pass_data(&mut self, data: Data) -> Result<(), Failure> {
+        match data {
+            Data::Some { bytes, is_last } => {
+                // A frame without data is no progress.
+                if !bytes.is_empty() {
+                    self.seat.watch.touch();
+                }
+                if is_last {
+                    self.server_is_done();
+                }
+                match bytes.is_empty() && is_last {
+                    true => self.client.end(None)?,
+                    false => self.client.send(bytes, is_last),
+                }
+            }
+            Data::End(trailers) => {
+                if let Some(trailers) = &trailers {
+                    self.exchange.grpc_status = grpc::status(trailers).or(self.exchange.grpc_status);
+                }
+                self.server_is_done();
+                self.client.end(trailers)?;
+            }
+        }
+        Ok(())
     }
 
     /// The server has no more to do: its lease ends and its connection is free before the client has the last
@@ -463,8 +496,13 @@ impl<C: Client> Relay<C> {
         self.seat.answered.store(true, Relaxed);
         self.client.refuse_body();
         let said = self.exchange.said();
-        if self.is_grpc && said.location.is_none() {
-            return self.answer_call(why);
+        let kind = match grpc::web_call(&self.head.headers) {
+            _ if self.is_grpc => Some("application/grpc"),
+            kind => kind,
+        };
+        let kind = kind.filter(|_| said.is_plain()).and_then(|kind| HeaderValue::from_str(kind).ok());
+        if let Some(kind) = kind {
+            return self.answer_call(why, kind).await;
         }
         self.status = why.status();
         let text = said.proof.map_or_else(|| answer::body(self.status), str::to_owned);
@@ -484,18 +522,20 @@ impl<C: Client> Relay<C> {
         }
     }
 
-    /// Answers a gRPC call with a head alone, which is its trailers too.
-    fn answer_call(&mut self, why: Why) {
+    /// Answers a gRPC call with a head alone, of the call's own type, which is its trailers too.
+    async fn answer_call(&mut self, why: Why, kind: HeaderValue) {
         let status = match self.is_given_up(why) {
             true => grpc::DEADLINE_EXCEEDED,
             false => grpc::status_for(why.status()),
         };
         self.exchange.grpc_status = Some(status);
         let mut fields = grpc::trailers(status, why.as_str());
-        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        fields.insert(header::CONTENT_TYPE, kind);
         fields.insert(header::DATE, date(SystemTime::now()));
         self.status = 200;
-        let _ = self.client.begin(StatusCode::OK, fields, true);
+        if self.client.begin(StatusCode::OK, fields, true).is_ok() {
+            let _ = tokio::time::timeout(LINGER, poll_fn(|cx| self.client.poll_flush(cx))).await;
+        }
     }
 
     fn record(&mut self) {

@@ -226,6 +226,11 @@ pub(super) fn write_name(name: &HeaderName, out: &mut Vec<u8>) {
     }));
 }
 
+/// Whether servers may ask for a length where such a request has no body (RFC 9110 section 8.6): IIS and lighttpd answer 411.
+fn expects_body(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
+
 /// Writes a head as HTTP/1.1 has it.
 fn write_head(head: &http::request::Parts, is_chunked: bool, is_last: bool, out: &mut Vec<u8>) {
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -243,6 +248,8 @@ fn write_head(head: &http::request::Parts, is_chunked: bool, is_last: bool, out:
     }
     if is_chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    } else if expects_body(&head.method) && !head.headers.contains_key(header::CONTENT_LENGTH) {
+        out.extend_from_slice(b"Content-Length: 0\r\n");
     }
     if is_last {
         out.extend_from_slice(b"Connection: close\r\n");
@@ -271,6 +278,27 @@ mod tests {
             "POST /b?c HTTP/1.1\r\nHost: a.example\r\nX-Request-Id: r-1\r\n\
              Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn a_request_that_might_have_a_body_says_that_it_has_none() {
+        for (method, length, expected) in [
+            ("POST", None, "Content-Length: 0\r\n"),
+            ("PUT", None, "Content-Length: 0\r\n"),
+            ("PATCH", None, "Content-Length: 0\r\n"),
+            ("POST", Some("0"), "Content-Length: 0\r\n"),
+            ("GET", None, ""),
+            ("DELETE", None, ""),
+        ] {
+            let request = http::Request::builder().method(method).uri("/");
+            let request =
+                length.into_iter().fold(request, |request, length| request.header("content-length", length));
+            let (head, ()) = request.body(()).expect("a request").into_parts();
+            let mut out = Vec::new();
+            write_head(&head, false, false, &mut out);
+            let expected = format!("{method} / HTTP/1.1\r\n{expected}\r\n");
+            assert_eq!(String::from_utf8(out).expect("text"), expected);
+        }
     }
 
     #[test]
