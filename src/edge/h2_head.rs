@@ -82,13 +82,16 @@ pub(super) fn missing_host(uri: &Uri, fields: &HeaderMap) -> Option<HeaderValue>
     HeaderValue::from_str(authority.as_str()).ok()
 }
 
-/// The one Cookie field that HTTP/1.1 has in place of several (section 8.2.3); `None` if there is no need.
+/// The one Cookie field that HTTP/1.1 has in place of several (section 8.2.3); `None` if there is no need. Empty ones are
+/// left out: they would leave white space at its end, which is no part of a value there.
 pub(super) fn joined_cookies(fields: &HeaderMap) -> Option<HeaderValue> {
     let mut cookies = fields.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
     let (first, second) = (cookies.next()?, cookies.next()?);
     let mut joined = first.to_vec();
-    for cookie in std::iter::once(second).chain(cookies) {
-        joined.extend_from_slice(b"; ");
+    for cookie in std::iter::once(second).chain(cookies).filter(|cookie| !cookie.is_empty()) {
+        if !joined.is_empty() {
+            joined.extend_from_slice(b"; ");
+        }
         joined.extend_from_slice(cookie);
     }
     HeaderValue::from_bytes(&joined).ok()
@@ -169,7 +172,9 @@ mod tests {
     #[test]
     fn cookies_become_one_field() {
         let mut fields = HeaderMap::new();
-        for (cookie, joined) in [("a=1", None), ("b=2", Some("a=1; b=2")), ("c", Some("a=1; b=2; c"))] {
+        for (cookie, joined) in
+            [("a=1", None), ("b=2", Some("a=1; b=2")), ("", Some("a=1; b=2")), ("c", Some("a=1; b=2; c"))]
+        {
             fields.append(header::COOKIE, HeaderValue::from_static(cookie));
             assert_eq!(
                 joined_cookies(&fields).as_ref().map(HeaderValue::as_bytes),
