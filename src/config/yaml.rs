@@ -15,15 +15,15 @@ const DEEPEST: usize = 32;
 
 /// Reads the only document of `text`; `None` when the text is not YAML. Problems are added, not returned.
 pub(super) fn read<'t>(text: &'t str, problems: &RefCell<Problems>) -> Option<Node<'t>> {
-    let mut builder = Builder { open: Vec::new(), root: None, documents: 0, problems };
+    // Only the byte order mark that some editors write; it is not part of the first key.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut builder = Builder { open: Vec::new(), root: None, documents: 0, end: end_of(text), problems };
     if text.len() > MOST_BYTES {
         let spot = Spot { line: 1, column: 1, len: 1 };
         let size = format!("the file has {} bytes", text.len());
         builder.refuse(spot, Fault::new(size, format!("at most {} MiB are read", MOST_BYTES >> 20)));
         return None;
     }
-    // Only the byte order mark that some editors write; it is not part of the first key.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // The parser takes some of these for the end of the text.
     let forbidden = forbidden(text);
     for (spot, character) in forbidden.iter().take(MOST_FORBIDDEN) {
@@ -89,6 +89,8 @@ struct Builder<'t, 'p> {
     open: Vec<Open<'t>>,
     root: Option<Node<'t>>,
     documents: usize,
+    /// Where the text ends.
+    end: Spot,
     problems: &'p RefCell<Problems>,
 }
 
@@ -113,7 +115,7 @@ enum Pending<'t> {
 
 impl<'t> Builder<'t, '_> {
     fn take(&mut self, event: Event<'t>, span: Span) -> Result<(), GiveUp> {
-        let spot = spot_of(span);
+        let spot = self.spot_of(span);
         match event {
             Event::DocumentStart(_) => {
                 self.documents += 1;
@@ -160,7 +162,7 @@ impl<'t> Builder<'t, '_> {
     fn end(&mut self, span: Span) {
         let Some(Open { mut spot, content }) = self.open.pop() else { return };
         // A list or map in brackets on one line can be underlined as a whole.
-        let end = spot_of(span);
+        let end = self.spot_of(span);
         if end.line == spot.line && span.end.col() > span.start.col() {
             spot.len = (span.end.col() + 1).saturating_sub(spot.column).max(1);
         }
@@ -267,7 +269,7 @@ impl<'t> Builder<'t, '_> {
 
     fn syntax_error(&self, text: &str, error: &ScanError) {
         let mark = error.marker();
-        let spot = Spot { line: mark.line().max(1), column: mark.col() + 1, len: 1 };
+        let spot = self.within(Spot { line: mark.line().max(1), column: mark.col() + 1, len: 1 });
         let info = error.info().trim_end_matches('.');
         let line = text.lines().nth(spot.line - 1).unwrap_or("");
         let begins = line.chars().nth(spot.column - 1).unwrap_or(' ');
@@ -290,6 +292,20 @@ impl<'t> Builder<'t, '_> {
             _ => Fault::new(format!("not valid YAML: {info}"), advice(info)),
         };
         self.refuse(spot, fault);
+    }
+
+    fn spot_of(&self, span: Span) -> Spot {
+        let len = if span.start.line() == span.end.line() {
+            span.end.col().saturating_sub(span.start.col()).max(1)
+        } else {
+            1
+        };
+        self.within(Spot { line: span.start.line().max(1), column: span.start.col() + 1, len })
+    }
+
+    /// The parser says of what is missing at the end of the text that it is in the next line, which may not be there.
+    fn within(&self, spot: Spot) -> Spot {
+        if spot.line > self.end.line { self.end } else { spot }
     }
 
     fn refuse(&self, spot: Spot, fault: Fault) {
@@ -354,13 +370,12 @@ fn advice(info: &str) -> &'static str {
     }
 }
 
-fn spot_of(span: Span) -> Spot {
-    let len = if span.start.line() == span.end.line() {
-        span.end.col().saturating_sub(span.start.col()).max(1)
-    } else {
-        1
-    };
-    Spot { line: span.start.line().max(1), column: span.start.col() + 1, len }
+/// Where a text ends: after the last character of its last line.
+fn end_of(text: &str) -> Spot {
+    let is_break = |c: char| c == '\n' || c == '\r';
+    let breaks = text.matches(is_break).count() - text.matches("\r\n").count();
+    let last = text.rsplit(is_break).next().unwrap_or_default();
+    Spot { line: breaks + 1, column: last.chars().count() + 1, len: 1 }
 }
 
 #[cfg(test)]
@@ -451,6 +466,15 @@ mod tests {
             assert!(!said(&format!("a: \"{allowed}\"")).contains("YAML does not allow"), "{allowed:?}");
         }
         assert_eq!(problems(&"\0".repeat(1000)).len(), MOST_FORBIDDEN);
+    }
+
+    #[test]
+    fn what_is_missing_at_the_end_is_shown_there() {
+        for (text, spot) in
+            [("? ", "1:3+1"), ("\u{feff}a: {", "1:5+1"), ("a: 1\n\"é", "2:1+1"), ("? \n", "2:1+1")]
+        {
+            assert!(problems(text)[0].starts_with(spot), "{text:?}: {:?}", problems(text));
+        }
     }
 
     #[test]
