@@ -37,3 +37,11 @@ mod token;
 pub mod top;
 pub mod units;
 pub mod websocket;
+
+/// What the fuzz targets (`fuzz/`) and `tests/fuzz_corpus.rs` call of the private rooms. For nobody else.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::config::fuzzed::*;
+    pub use crate::edge::fuzzed::*;
+    pub use crate::serve::fuzzed::*;
+}

@@ -7,6 +7,8 @@
 mod acme;
 mod address;
 mod file;
+#[doc(hidden)]
+pub mod fuzzed;
 mod health;
 pub mod keys;
 mod known;

@@ -12,6 +12,7 @@ mod conversation;
 mod date;
 mod door;
 mod frames;
+pub(crate) mod fuzzed;
 mod gate;
 mod h2;
 mod h2_head;

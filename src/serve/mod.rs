@@ -18,6 +18,7 @@ mod shared;
 mod tcp;
 mod udp;
 
+pub(crate) use h1::fuzzed;
 pub(crate) use refused::Reporter;
 pub(crate) use tcp::Carrier;
 

@@ -6,6 +6,7 @@
 //! while there are bytes in them. Decisions are the same ones, made in [`Exchange`].
 
 mod download;
+pub(crate) mod fuzzed;
 mod request;
 mod response;
 mod upload;

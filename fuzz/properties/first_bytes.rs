@@ -1,7 +1,4 @@
-//! What must hold of the parsers for any bytes at all; also run over the corpus by tests/fuzz_corpus.rs.
-
-// Each target uses one of them.
-#![allow(dead_code)]
+//! What comes before a protocol: PROXY headers and ClientHellos.
 
 use evenkeel::{client_hello, proxy_header};
 
