@@ -35,8 +35,28 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// As of [`read`]; it is no UTF-8.
 pub fn read_text(path: &Path) -> io::Result<String> {
-    let text = String::from_utf8(read(path)?);
-    text.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
+    text(read(path)?)
+}
+
+/// Bytes as text.
+///
+/// # Errors
+/// They are no UTF-8; it says where.
+pub fn text(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|error| {
+        let (good, bad) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+        let said = match error.as_bytes() {
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "it is UTF-16; save it as UTF-8".to_owned(),
+            _ => {
+                let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+                let begins = good.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+                let column = String::from_utf8_lossy(&good[begins..]).chars().count() + 1;
+                let byte = bad.first().copied().unwrap_or_default();
+                format!("line {line}, column {column}: the byte 0x{byte:02x} is no UTF-8; save it as UTF-8")
+            }
+        };
+        io::Error::new(io::ErrorKind::InvalidData, said)
+    })
 }
 
 /// What a reader gives, as far as that has an end; for what somebody waits for who can interrupt it.
@@ -103,6 +123,15 @@ fn nonblock() -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_text_is_refused_at_its_place() {
+        let said = |bytes: &[u8]| text(bytes.to_vec()).map_err(|error| error.to_string());
+        assert_eq!(said("ä: 1\n".as_bytes()), Ok("ä: 1\n".to_owned()));
+        let place = "line 2, column 5: the byte 0xe9 is no UTF-8; save it as UTF-8";
+        assert_eq!(said(b"a: 1\nb: \xc3\xa9\xe9\n"), Err(place.to_owned()));
+        assert_eq!(said(b"\xff\xfea\0"), Err("it is UTF-16; save it as UTF-8".to_owned()));
+    }
 
     #[test]
     fn what_is_no_file_or_has_no_end_is_refused_at_once() {

@@ -22,13 +22,8 @@ pub(super) fn read(file: &Path) -> Result<(String, String), Refused> {
     let name = file.display().to_string();
     // A pipe is welcome here: whoever waits for it can interrupt us.
     let read = std::fs::File::open(file).and_then(files::bounded);
-    match read.map(String::from_utf8) {
-        Ok(Ok(text)) => Ok((name, text)),
-        Ok(Err(error)) => {
-            let at = error.utf8_error().valid_up_to();
-            complain(&format!("{name}: is not UTF-8 text: byte {at} does not belong"));
-            Err(Refused)
-        }
+    match read.and_then(files::text) {
+        Ok(text) => Ok((name, text)),
         Err(error) => {
             complain(&format!("{name}: cannot be read: {error}"));
             Err(Refused)
