@@ -1,7 +1,7 @@
 //! Clients that close their half of the connection, with or before the response: `client_fin` says whether that cancels
 //! their requests, and the same becomes of them every time.
 
-use crate::support::app::{App, Latch, Then, say, send};
+use crate::support::app::{App, Latch, say, send, wait_for_the_end};
 use crate::support::balancer::{Balancer, plain};
 use crate::support::client::Client;
 use crate::support::tls::{Certificate, Shop, Speaker};
@@ -60,7 +60,7 @@ fn where_it_is_to_be_served_it_is_every_time() {
 
 #[test]
 fn a_reset_cancels_all_the_same() {
-    let app = App::new(|_, stream| crate::support::app::wait_for_the_end(stream));
+    let app = App::new(|_, stream| wait_for_the_end(stream));
     each_kind(&app, "client_fin: serve", |balancer, kind| {
         let mut client = balancer.client();
         client.send(GET);
@@ -146,16 +146,18 @@ fn close_notify_alone_is_no_fin() {
 }
 
 #[test]
-fn a_fin_in_a_tunnel_ends_its_direction() {
+fn a_websocket_has_no_half_that_a_fin_could_leave() {
     let app = App::new(|_, stream| {
         send(stream, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
-        let _ = stream.write_all(b"bye");
-        Then::Close
+        let _ = stream.write_all(b"hello");
+        wait_for_the_end(stream)
     });
-    let balancer = Balancer::start(&plain(&[app.address], "client_fin: cancel", ""));
+    let balancer = Balancer::start(&plain(&[app.address], "client_fin: serve", ""));
     let mut client = balancer.client();
     client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
     assert_eq!(client.response_to_head().status, 101);
+    assert_eq!(client.bytes(5), b"hello");
     client.finish_sending();
-    assert_eq!(client.read_to_end().0, "bye");
+    assert!(client.is_closed());
+    assert_eq!(balancer.outcome("/ws"), (101, "ok".to_owned()));
 }
