@@ -19,6 +19,7 @@ mod reading;
 mod receipt;
 mod reload;
 mod service;
+mod starting;
 mod state_file;
 mod succession;
 mod upgrade;
@@ -279,85 +280,6 @@ impl Control {
             reload_again: None,
             readers: Arc::default(),
             state_file: StateFile::start().ok(),
-        }
-    }
-
-    /// Waits until each probed server had its first result, so that nobody meets a pool that does not know its servers
-    /// yet. Bounded by the probes' own timeouts. False if the process was told to end meanwhile.
-    pub(crate) async fn know_servers(&mut self, inbox: &mut mpsc::UnboundedReceiver<Change>) -> bool {
-        let longest = self
-            .live
-            .snapshot()
-            .plan
-            .pools
-            .iter()
-            .filter_map(|pool| pool.health.as_ref())
-            .map(|health| health.timeout)
-            .max()
-            .unwrap_or_default();
-        let mut known = Box::pin(tokio::time::timeout(
-            longest + Duration::from_millis(100),
-            self.probing.first_results(),
-        ));
-        let mut later = Vec::new();
-        loop {
-            tokio::select! {
-                biased;
-                change = inbox.recv() => match change {
-                    Some(Change::Drain | Change::Stop) | None => {
-                        info!("stopped before it was ready");
-                        return false;
-                    }
-                    Some(change) => later.push(change),
-                },
-                _ = &mut known => break,
-            }
-        }
-        drop(known);
-        for change in later {
-            let _ = self.changes.send(change);
-        }
-        while let Ok(turned) = self.turned.try_recv() {
-            self.turn(turned);
-        }
-        self.look_for_failing_open();
-        self.warn_of_unknown_servers();
-        true
-    }
-
-    /// Accepts.
-    pub(crate) fn open(&mut self) {
-        for key in self.held_back.take().unwrap_or_default() {
-            self.accept(&key);
-        }
-        self.live.start_accepting();
-        let version = env!("CARGO_PKG_VERSION");
-        let started = format!("ready: version {version}, process {}", std::process::id());
-        self.live.record(Entry::new(Kind::Process, "start", started));
-        // Nothing can keep us from starting now, so what was passed to us is ours.
-        for (key, bound) in &mut self.bound {
-            if let (Address::Unix(path), None) = (&key.1, &bound.file) {
-                bound.file = Some(SocketFile::at(path));
-            }
-        }
-    }
-
-    /// "Ready" does not say that every pool knows its servers: those that do not are named.
-    fn warn_of_unknown_servers(&self) {
-        for pool in self.live.snapshot().pools() {
-            let counts = pool.counts();
-            if counts.probing > 0 {
-                warn!(pool = %pool.name, servers = counts.probing, up = counts.up,
-                    "accepting before the first probes of some servers have ended; they get nothing until then");
-            }
-        }
-    }
-
-    /// Tells the process before this one that we serve, and hears from now on what it still has.
-    pub(crate) async fn succeed(&mut self, before: Predecessor) {
-        match before.serving(self.changes.clone()).await {
-            Ok(finishing) => self.before = Some(finishing),
-            Err(error) => warn!(%error, "cannot tell the process before this one that we serve"),
         }
     }
 
