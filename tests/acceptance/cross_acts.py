@@ -18,6 +18,8 @@ class Acts(Reloads, Hung):
     def __init__(self, scene):
         self.scene, self.model, self.balancer = scene, scene.model, scene.balancer
         self.upgrading = 0
+        # Held while what a process reads at its start is put in place piece by piece.
+        self.files = asyncio.Lock()
 
     async def must(self, *command, patience=30):
         said = await self.balancer.command(*command, patience=patience)
@@ -99,6 +101,11 @@ class Acts(Reloads, Hung):
             await self.health(name, f"{manner} probes")
         else:
             await self.health(name, f"probes that {manner}")
+            if self.upgrading:
+                # What the next process was told may be older than that; it finds out for itself.
+                while self.upgrading:
+                    await asyncio.sleep(0.02)
+                await self.health(name, f"probes that {manner}, after an upgrade")
             self.model.close(name, "down")
             await asyncio.sleep(chance.uniform(0, 0.4))
             self.model.open(name, "down")
@@ -129,7 +136,7 @@ class Acts(Reloads, Hung):
         log, rotated = self.balancer.access_log, self.balancer.rotated_log
         os.replace(log, rotated)
         for pid in self.balancer.pids():
-            os.kill(pid, signal.SIGUSR1)
+            self.balancer.signal(pid, signal.SIGUSR1)
         end = time.monotonic() + 5
         while not log.exists():
             if time.monotonic() > end:
@@ -141,7 +148,8 @@ class Acts(Reloads, Hung):
             self.upgrading += 1
             self.scene.traffic.parts(40)
             try:
-                said = await self.must("upgrade", patience=90)
+                async with self.files:
+                    said = await self.must("upgrade", patience=90)
                 now = (await self.balancer.status())["process"]["pid"]
             finally:
                 # Words that are answered now were said in the window.
@@ -167,7 +175,7 @@ class Acts(Reloads, Hung):
                 await asyncio.sleep(0.005)
             await asyncio.sleep(chance.uniform(0, 0.1))
             for pid in set(self.balancer.pids()) - set(before):
-                os.kill(pid, signal.SIGKILL)
+                self.balancer.signal(pid, signal.SIGKILL)
             said = await upgrade
         finally:
             asyncio.get_running_loop().call_later(0.2, self.upgraded)

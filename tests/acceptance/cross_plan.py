@@ -67,4 +67,4 @@ def draw(seed, number):
             lanes.append([probes])
     for name in chance.sample(list(STRANGERS), chance.choice([0, 1, 2, 3])):
         lanes.append([("stranger", name)])
-    return [[(pause(), act) for act in lane] for lane in lanes if lane], chance
+    return [[(pause(), act) for act in lane] for lane in lanes if lane]

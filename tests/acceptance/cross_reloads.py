@@ -26,11 +26,11 @@ class Reloads:
         self.balancer.conf = conf
         self.balancer.write()
         took_over = self.upgrading
-        said = await self.balancer.command("reload", *options, "--json")
+        said = await self.balancer.command("reload", *options)
         if said.code == 1 and said.err.strip() and (took_over or self.upgrading):
             while self.upgrading:
                 await asyncio.sleep(0.05)
-            said = await self.balancer.command("reload", *options, "--json")
+            said = await self.balancer.command("reload", *options)
         if said.code != 0:
             raise Broken(str(said))
         self.scene.reloaded()
@@ -89,8 +89,9 @@ class Reloads:
     async def change_certificate(self, chance, conf):
         """Renewed in its place: handshakes from now on show the new one."""
         renewed = Certificate(self.scene.stage.dir, "renewed", ["app.example"])
-        for fresh, old in ((renewed.path, self.scene.certificate.path), (renewed.key, self.scene.certificate.key)):
-            os.replace(fresh, old)
+        async with self.files:
+            for fresh, old in ((renewed.path, self.scene.certificate.path), (renewed.key, self.scene.certificate.key)):
+                os.replace(fresh, old)
         await self.reload(conf)
         connection = await TlsConnection(self.scene.where("tls")).open()
         shown = hashlib.sha256(connection.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)).hexdigest()
@@ -119,9 +120,10 @@ class Reloads:
         raise Broken(f"the listener is {'not ' if there else 'still '}there")
 
     async def hangups(self, chance):
-        """SIGHUP again and again: those that queue up become one."""
+        """SIGHUP again and again: those that queue up become one. While a process takes over they may go to the old one."""
+        pid = (await self.balancer.status())["process"]["pid"]
         for _ in range(chance.randint(2, 12)):
-            os.kill(self.balancer.pids()[-1], signal.SIGHUP)
+            self.balancer.signal(pid, signal.SIGHUP)
             await asyncio.sleep(chance.uniform(0, 0.02))
 
     # Reloads that must be refused.

@@ -9,7 +9,7 @@ from clients import Bad
 from cross_model import Broken, Model
 from l4_servers import Certificate
 from operated import Operated, Pulse
-from stage import free_ports, open_files, resident_kib
+from stage import anonymous_kib, free_ports, open_files
 from traffic import Traffic
 from traffic_servers import HttpServer, Notebook, TcpServer, UdpServer
 
@@ -243,4 +243,4 @@ class Scene:
 
     def weighs(self):
         pid = self.balancer.pids()[-1]
-        return resident_kib(pid), open_files(pid)
+        return anonymous_kib(pid), open_files(pid)

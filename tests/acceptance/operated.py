@@ -87,15 +87,20 @@ class Operated(Balancer):
                 pass
         return sorted(found)
 
+    @staticmethod
+    def signal(pid, number):
+        """It may have ended by itself in this moment."""
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
+
     def kill(self):
         """Whatever is left of it, at once."""
         if self.log:
             self.log.reads.set()
         for pid in self.pids():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+            self.signal(pid, signal.SIGKILL)
         if self.process:
             self.stage.forget(self.process)
             self.process = None
@@ -115,12 +120,14 @@ class Operated(Balancer):
             return Said(arguments, None, "", "no answer", time.monotonic() - began)
         return Said(arguments, process.returncode, out.decode(), err.decode(), time.monotonic() - began)
 
-    async def ask(self, path):
+    async def ask(self, path, patience=5):
         """What the API answers; raises `Bad`."""
         connection = Connection(self.socket)
         try:
             await connection.open()
-            reply = await connection.exchange("GET", path, host="localhost")
+            reply = await asyncio.wait_for(connection.exchange("GET", path, host="localhost"), patience)
+        except asyncio.TimeoutError:
+            raise Bad("timeout", f"{path}: no answer in {patience} s") from None
         finally:
             connection.close()
         if reply.status != 200:

@@ -3,6 +3,7 @@
 Shared by tests/acceptance/run and benches/peers/run. Standard library only; Linux only.
 """
 
+import asyncio
 import ctypes
 import os
 import resource
@@ -238,6 +239,40 @@ def resident_kib(pid):
         except OSError:
             pass
     return total
+
+
+def anonymous_kib(pid):
+    """Resident memory of the process that is no file's: what grows when it leaks, whoever else runs the same program."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return 0
+
+
+def run_until_signalled(played):
+    """`asyncio.run`, with SIGTERM, SIGINT and SIGHUP as a cancellation: an exception in the midst of whatever task runs might be
+    taken for that task's own. Raises `Ended` then."""
+    ended = []
+
+    async def watched():
+        me, loop = asyncio.current_task(), asyncio.get_running_loop()
+
+        def end(number):
+            if not ended:
+                ended.append(number)
+                me.cancel()
+
+        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(each, end, each)
+        await played
+
+    try:
+        asyncio.run(watched())
+    except asyncio.CancelledError:
+        raise Ended(ended[0].name if ended else "a cancellation") from None
 
 
 def open_files(pid):
