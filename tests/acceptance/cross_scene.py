@@ -30,8 +30,7 @@ class Scene:
     def __init__(self, stage, binary, pace):
         self.stage, self.binary, self.pace = stage, binary, pace
         self.model, self.notebook = Model(), Notebook(lambda *request: self.model.judge(*request))
-        self.ports = dict(zip([*LISTENERS, "dead", "taken"], free_ports(len(LISTENERS) + 2)))
-        self.ports["udp"] = free_udp_port()
+        self.ports = {}
         self.certificate = Certificate(stage.dir, "web", ["app.example"])
         self.servers = {}
         # How long what is left to a process that was replaced, or to a server that was removed, may go on.
@@ -49,6 +48,9 @@ class Scene:
         # One that joins, one that a2 moves to, and two that answer probes well and nobody else.
         for name, called in (("a5", "a5"), ("a2-moved", "a2"), ("cuts", "cuts"), ("silent", "silent")):
             self.servers[name] = await HttpServer(called, self.notebook).start()
+        # Chosen last: servers that start later might be given one of these.
+        self.ports = dict(zip([*LISTENERS, "dead", "taken"], free_ports(len(LISTENERS) + 2)))
+        self.ports["udp"] = free_udp_port()
         self.servers["cuts"].manner.requests, self.servers["silent"].manner.requests = "cut", "silent"
 
     # The configuration.

@@ -260,10 +260,15 @@ def run_until_signalled(played):
     async def watched():
         me, loop = asyncio.current_task(), asyncio.get_running_loop()
 
+        def cancel():
+            # More than once: `asyncio.wait_for` may swallow a cancellation that comes as it ends.
+            me.cancel()
+            loop.call_later(2, cancel)
+
         def end(number):
             if not ended:
                 ended.append(number)
-                me.cancel()
+                cancel()
 
         for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(each, end, each)
