@@ -52,6 +52,8 @@ pub struct After {
     pub answered: bool,
     /// In flight, beyond what was at the reload: connections that are open and idle are none of the new ones.
     pub waiting: u32,
+    /// Clients that have left without waiting any longer.
+    pub aborted: u64,
     pub elapsed: Duration,
     pub up: usize,
     /// Not decided yet.
@@ -66,7 +68,7 @@ pub enum Worse {
     Errors { before: f64, after: f64, requests: u64 },
     Connections { before: f64, after: f64, requests: u64 },
     Unanswered { before: f64, after: f64, requests: u64 },
-    Silent { waiting: u32, elapsed: Duration },
+    Silent { waiting: u64, elapsed: Duration },
     Servers { expected: usize, up: usize },
 }
 
@@ -95,7 +97,7 @@ impl fmt::Display for Worse {
             Self::Silent { waiting, elapsed } => {
                 write!(
                     f,
-                    "nothing has come from the servers in {:.1} s, and {waiting} wait",
+                    "nothing has come from the servers in {:.1} s, and {waiting} wait or have left",
                     elapsed.as_secs_f64()
                 )
             }
@@ -142,8 +144,9 @@ pub fn judge(before: Option<&Before>, after: &After, limits: &Limits, is_over: b
     // Requests that never end are in no share. Servers may have taken as long before.
     let patience = known.p99.unwrap_or_default() * 2;
     let waits_in_vain = known.answered && !after.answered && after.elapsed >= patience.max(SILENCE);
-    if waits_in_vain && u64::from(after.waiting) >= limits.min_requests {
-        return Some(Worse::Silent { waiting: after.waiting, elapsed: after.elapsed });
+    let waiting = u64::from(after.waiting) + after.aborted;
+    if waits_in_vain && waiting >= limits.min_requests {
+        return Some(Worse::Silent { waiting, elapsed: after.elapsed });
     }
     // What the new configuration has not, it cannot lose; of a new pool one server must work.
     let expected = match before {
@@ -173,7 +176,8 @@ mod tests {
         connect_failures: 0,
         unanswered: 100,
         answered: true,
-        waiting: 20,
+        waiting: 15,
+        aborted: 5,
         elapsed: Duration::from_secs(2),
         up: 3,
         probing: 0,
@@ -218,10 +222,15 @@ mod tests {
     #[test]
     fn servers_that_say_nothing_any_more_are_worse_once_they_would_have_answered() {
         let silent = After { answered: false, ..NOTHING };
-        check(Some(&BEFORE), silent, false, "nothing has come from the servers in 2.0 s, and 20 wait");
+        check(
+            Some(&BEFORE),
+            silent,
+            false,
+            "nothing has come from the servers in 2.0 s, and 20 wait or have left",
+        );
         check(Some(&BEFORE), NOTHING, false, "");
         check(Some(&BEFORE), After { elapsed: Duration::from_millis(1900), ..silent }, false, "");
-        check(Some(&BEFORE), After { waiting: 19, ..silent }, false, "");
+        check(Some(&BEFORE), After { waiting: 14, ..silent }, false, "");
         check(Some(&Before { answered: false, ..BEFORE }), silent, false, "");
         check(None, silent, false, "");
         let quick = Before { p99: None, ..BEFORE };
@@ -230,7 +239,7 @@ mod tests {
             Some(&quick),
             After { elapsed: Duration::from_secs(1), ..silent },
             false,
-            "nothing has come from the servers in 1.0 s, and 20 wait",
+            "nothing has come from the servers in 1.0 s, and 20 wait or have left",
         );
     }
 

@@ -23,6 +23,8 @@ pub struct Counted {
     pub connect_failures: u64,
     /// Of what is passed on as it is: what ended without a byte from the server, though the client had sent some.
     pub unanswered: u64,
+    /// Requests whose clients left before they ended.
+    pub aborted: u64,
     /// What came from the servers that there are now: heads of responses, bytes of TCP connections, datagrams. Of different
     /// units, so all it says is whether anything comes.
     pub answers: u64,
@@ -43,6 +45,7 @@ impl Counted {
             errors: self.errors.saturating_sub(before.errors),
             connect_failures: self.connect_failures.saturating_sub(before.connect_failures),
             unanswered: self.unanswered.saturating_sub(before.unanswered),
+            aborted: self.aborted.saturating_sub(before.aborted),
             answers: self.answers.saturating_sub(before.answers),
             in_flight: self.in_flight,
             durations,
@@ -54,6 +57,7 @@ impl Counted {
         self.errors += other.errors;
         self.connect_failures += other.connect_failures;
         self.unanswered += other.unanswered;
+        self.aborted += other.aborted;
         self.answers += other.answers;
         self.in_flight += other.in_flight;
         self.durations.iter_mut().zip(other.durations).for_each(|(sum, more)| *sum += more);

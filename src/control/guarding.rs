@@ -238,6 +238,7 @@ fn find_worse(live: &Live, watch: &Watch, is_over: bool) -> Option<String> {
             unanswered: since.unanswered,
             answered: since.answers > 0,
             waiting: waiting(pool, &watch.in_flight),
+            aborted: since.aborted,
             elapsed: watch.begun.elapsed(),
             up,
             probing,

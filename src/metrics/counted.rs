@@ -137,6 +137,7 @@ fn of_requests(series: &RequestSeries) -> Counted {
     Counted {
         requests: classes.iter().sum(),
         errors: series.failed.load(Relaxed),
+        aborted: series.ended[Why::ClientAborted as usize].load(Relaxed),
         durations: spread(&series.durations),
         ..Counted::default()
     }

@@ -512,7 +512,8 @@ fn what_is_sent_again(version: &str) {
         client.send(format!("{method} {path} {version}\r\nHost: a\r\n{length}\r\n{body}"));
         let response = client.response_to_head();
         let hits = (one.hits(), two.hits());
-        assert_eq!((hits.0 + hits.1, response.status), (sent, answer), "{method} {path}");
+        let seen = [one.requests(), two.requests()];
+        assert_eq!((hits.0 + hits.1, response.status), (sent, answer), "{method} {path}: {seen:#?}");
         assert!(hits.0 < 2 && hits.1 < 2, "{method} {path} went to one server twice");
         assert_eq!(balancer.record(path)["tries"], sent, "{method} {path}");
     }
