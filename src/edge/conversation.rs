@@ -135,8 +135,19 @@ async fn serve_h1<S: Serve>(conn: &mut Conn, form: Form, service: &S) -> Next {
     service.serve(conn, head).await
 }
 
+/// Empty SETTINGS, which are a server's preface, and GOAWAY with PROTOCOL_ERROR: the answer to a client that agreed on
+/// HTTP/2 and speaks something else, or that speaks no HTTP at all (RFC 9113 sections 3.4 and 5.4.1).
+const NO_HTTP2: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
+                          \0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01";
+
 /// Answers with a status of our own and parts.
 async fn refuse(mut conn: Box<Conn>, status: u16) {
+    if conn.socket().speaks_h2() || head::is_of_no_http(conn.pending()) {
+        if conn.socket_mut().try_write(NO_HTTP2).is_ok() {
+            part(conn).await;
+        }
+        return;
+    }
     let body = refusal_text(status);
     let hsts = conn.seat.client.hsts().map(|value| format!("Strict-Transport-Security: {value}\r\n"));
     let hsts = hsts.unwrap_or_default();

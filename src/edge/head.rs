@@ -200,6 +200,14 @@ const fn refuse(status: u16, detail: &'static str) -> Verdict {
     Verdict::Refused(Refusal { status, detail })
 }
 
+/// Whether a refused line is of three words and yet of no version of HTTP/1, whose targets or protocol have a slash. To a
+/// listener that takes HTTP/2 without notice it is a broken preface then, and no request to be answered in HTTP/1.1.
+pub(crate) fn is_of_no_http(bytes: &[u8]) -> bool {
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end();
+    line.split(|byte| *byte == b' ').count() == 3
+        && line.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'/' || *byte == b' ')
+}
+
 /// Judges the beginning of a connection or of its next request; `limit` bounds the head in bytes.
 pub(crate) fn judge(bytes: &[u8], limit: usize) -> Verdict {
     if bytes.starts_with(b"PRI * HTTP/2.0\r\n") {

@@ -105,13 +105,18 @@ fn a_connection_that_breaks_http2_ends_as_tls_should() {
         ("another method", b"PRX * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()),
         ("a request of HTTP/1.1", b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_vec()),
         ("broken and more", [b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", &vec![b'x'; 100_000][..]].concat()),
+        ("no HTTP at all", b"INVALID CONNECTION PREFACE\r\n\r\n".to_vec()),
         ("nothing", Vec::new()),
     ] {
         let speaker = Speaker::new().offering(&["h2"]);
         let mut client = Client::over_tls(connect(&balancer, &speaker, "shop.example"));
         client.send(bytes);
-        let (_, is_whole) = client.read_to_end();
+        let (answer, is_whole) = client.read_to_end();
         assert!(is_whole, "{what}: no close_notify");
+        assert!(
+            !answer.starts_with("HTTP/1.1 400"),
+            "{what}: it has agreed on HTTP/2, and is told in HTTP/1.1"
+        );
     }
 }
 

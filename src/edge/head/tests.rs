@@ -119,3 +119,19 @@ fn the_h2_preface_is_recognised_whole() {
     assert_eq!(judge(&H2_PREFACE[..18], LIMIT), Verdict::Partial);
     assert!(matches!(judge(b"PRI * HTTP/2.0\r\n\r\nXX", LIMIT), Verdict::Refused(_)));
 }
+
+#[test]
+fn what_is_of_no_version_of_http_is_told_from_a_malformed_request() {
+    for (line, expected) in [
+        ("INVALID CONNECTION PREFACE\r\n\r\n", true),
+        ("GET / RTSP/1.0\r\n\r\n", false),
+        ("GET /my file\r\n\r\n", false),
+        ("OPTIONS * HTTP/1.1\r\n\r\n", false),
+        ("hello\r\n\r\n", false),
+        ("a b c d\r\n\r\n", false),
+        ("\x16\x03\x01 \x05 \x01", false),
+        ("", false),
+    ] {
+        assert_eq!(is_of_no_http(line.as_bytes()), expected, "{line:?}");
+    }
+}
