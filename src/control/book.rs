@@ -220,6 +220,11 @@ impl Book {
         lock(&self.ledger).next()
     }
 
+    /// The number of the first event that the file may not have yet: as many lines wait for the disk at most.
+    pub(crate) fn first_unwritten(&self) -> u64 {
+        self.next_event().saturating_sub(WAITING as u64)
+    }
+
     /// Appends to this file from now on, or to none.
     pub(crate) fn write_to(&self, journal: Option<Journal>) {
         if let Some(journal) = &journal {
@@ -295,4 +300,30 @@ fn write(mut file: File, path: &Path, inbox: &Receiver<Line>, lost: &Mutex<Arc<A
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(book: &Book) -> Vec<u64> {
+        book.find(&Wanted::default()).events.iter().map(|event| event.id).collect()
+    }
+
+    /// The file is written by a thread of its own, and read by the next process whenever that starts.
+    #[test]
+    fn what_the_file_did_not_have_yet_comes_with_the_rest() {
+        let (old, new) = (Book::default(), Book::default());
+        old.keep(100);
+        new.keep(100);
+        let happens = |book: &Book| book.record(1, Entry::new(Kind::Process, "test", "something"));
+        (0..5).for_each(|_| happens(&old));
+        let known = numbers(&old);
+        new.wait();
+        new.recall(old.find(&Wanted::default()).events.into_iter().take(2).map(Ok).collect());
+        happens(&new);
+        let (events, next) = old.hand_over(old.first_unwritten());
+        new.relieve(events, next);
+        assert_eq!(numbers(&new), [known, vec![next]].concat());
+    }
 }

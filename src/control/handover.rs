@@ -93,12 +93,15 @@ impl Control {
         };
         let members = snapshot.pools().iter().flat_map(|pool| &pool.members);
         let wanted = crate::events::Wanted { limit: Some(EVENTS), ..Default::default() };
-        self.told_events = self.live.book.next_event();
+        // Through its file the ledger goes on by itself, but for what the disk has not got when the next process reads it.
+        self.told_events = match snapshot.plan.events.path {
+            Some(_) => self.live.book.first_unwritten(),
+            None => self.live.book.next_event(),
+        };
         let handover = Handover {
             generation: snapshot.generation,
             servers: members.map(|member| known(&member.server)).collect(),
             operators: self.live.overrides.load().to_json(),
-            // Through its file the ledger goes on by itself.
             events: match snapshot.plan.events.path {
                 Some(_) => Vec::new(),
                 None => self.live.book.find(&wanted).events,
