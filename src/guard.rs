@@ -35,7 +35,7 @@ pub struct Before {
     pub answered_per_second: f64,
     /// Whether anything came from its servers.
     pub answered: bool,
-    /// What 99 % of its responses took no longer than.
+    /// What 99 % of its responses took no longer than to begin.
     pub p99: Option<Duration>,
     /// Servers that took requests, being healthy.
     pub up: usize,

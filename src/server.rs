@@ -19,6 +19,7 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -142,8 +143,9 @@ async fn serve(
     let (entrances, admin_at) = open_admin(&mut control, &settings, passed)?;
     // Of two processes the one that has all that operators have said answers them.
     let mut entrances = Some(entrances);
+    let mut answering = Vec::new();
     if before.is_none() {
-        serve_admin(&mut entrances, &admin);
+        answering = serve_admin(&mut entrances, &admin);
     }
     if !control.know_servers(&mut inbox).await {
         return Ok(());
@@ -153,7 +155,7 @@ async fn serve(
         control.learn(rest);
     }
     control.open();
-    serve_admin(&mut entrances, &admin);
+    answering.extend(serve_admin(&mut entrances, &admin));
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
     match before {
         // It tells the service manager who is the service now.
@@ -168,6 +170,12 @@ async fn serve(
         on_ready(admin_at);
     }
     control.run(inbox).await;
+    // Who asked this process before another one took its place is answered.
+    for (task, closing) in answering {
+        if closing.is_cancelled() {
+            let _ = task.await;
+        }
+    }
     Ok(())
 }
 
@@ -180,10 +188,12 @@ struct Passed {
 /// Entrances with what closes them.
 type Entrances = Vec<(Entrance, CancellationToken)>;
 
-fn serve_admin(entrances: &mut Option<Entrances>, admin: &Admin) {
-    for (entrance, closing) in entrances.take().into_iter().flatten() {
-        tokio::spawn(admin::serve(entrance, admin.clone(), closing));
-    }
+/// The tasks end, within a bounded time, once what closes them has.
+fn serve_admin(entrances: &mut Option<Entrances>, admin: &Admin) -> Vec<(JoinHandle<()>, CancellationToken)> {
+    let serve = |(entrance, closing): (Entrance, CancellationToken)| {
+        (tokio::spawn(admin::serve(entrance, admin.clone(), closing.clone())), closing)
+    };
+    entrances.take().into_iter().flatten().map(serve).collect()
 }
 
 /// Opens the admin endpoint's two entrances, and says the address of the one over TCP.

@@ -21,9 +21,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 /// Connections at once, of each of the two ways.
-const AT_ONCE: usize = 256;
+const AT_ONCE: u32 = 256;
 /// A head must come within this time, and a connection that is idle for it closes.
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// So long a connection that has asked nothing yet is waited for when all are to end.
+const FIRST_WITHIN: Duration = Duration::from_secs(1);
+/// So long those that are being answered are waited for then.
+const LAST_WITHIN: Duration = Duration::from_secs(2);
 /// No connection lasts longer: one that reads nothing would keep its place for ever.
 const LONGEST: Duration = Duration::from_secs(600);
 
@@ -66,7 +70,7 @@ impl Drop for Serving {
 /// Serves until `closing`; connections then end after the request that they have, so that nobody goes on asking a
 /// process that another one has taken the place of.
 pub(crate) async fn serve(entrance: Entrance, admin: Admin, closing: CancellationToken) {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let places = Arc::new(Semaphore::new(AT_ONCE as usize));
     let mut open: Vec<(AbortHandle, Shared)> = Vec::new();
     loop {
         let activity = Arc::new(Mutex::new(Activity { requests: 0, idle_since: Instant::now() }));
@@ -76,7 +80,7 @@ pub(crate) async fn serve(entrance: Entrance, admin: Admin, closing: Cancellatio
                 Entrance::Unix(listener) => unix(listener, &admin, &activity, &closing).await,
             }
         };
-        let Some(accepted) = closing.run_until_cancelled(accepting).await else { return };
+        let Some(accepted) = closing.run_until_cancelled(accepting).await else { break };
         let connection = match accepted {
             Ok(connection) => connection,
             Err(error) => {
@@ -103,6 +107,8 @@ pub(crate) async fn serve(entrance: Entrance, admin: Admin, closing: Cancellatio
         });
         open.push((task.abort_handle(), activity));
     }
+    let all = places.acquire_many(AT_ONCE);
+    let _ = tokio::time::timeout(LAST_WITHIN, all).await;
 }
 
 /// Of connections that serve no request.
@@ -145,6 +151,12 @@ async fn unix(
     Ok(Box::pin(converse(stream, admin.clone(), Way::Socket { uid }, Arc::clone(activity), closing.clone())))
 }
 
+/// Waits until a connection is to end. Whoever has just connected is about to ask something, and is answered still.
+async fn closing_after(closing: &CancellationToken, asked: &CancellationToken) {
+    closing.cancelled().await;
+    let _ = tokio::time::timeout(FIRST_WITHIN, asked.cancelled()).await;
+}
+
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     admin: Admin,
@@ -152,7 +164,10 @@ async fn converse(
     activity: Shared,
     closing: CancellationToken,
 ) {
+    let asked = CancellationToken::new();
+    let begins = asked.clone();
     let router = router(admin, way).layer(from_fn(move |request: Request, next: Next| {
+        begins.cancel();
         let serving = Serving::begin(&activity);
         async move {
             let response = next.run(request).await;
@@ -168,7 +183,7 @@ async fn converse(
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = closing.cancelled() => {
+        () = closing_after(&closing, &asked) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

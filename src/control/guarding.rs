@@ -6,12 +6,13 @@ use crate::api::receipt::{GuardState, Guarding};
 use crate::api::{Kind, Outcome, Receipt, to_millisecond};
 use crate::config::plan::Name;
 use crate::guard::{After, Before, Limits, judge};
-use crate::history::SECONDS;
-use crate::metrics::Tally;
+use crate::history::{SECONDS, quantile};
+use crate::metrics::{Tally, spread};
 use crate::operate::Overrides;
 use crate::pool::{HealthState, Membership, Operator, Pool, Server};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use tracing::{error, info, warn};
@@ -66,14 +67,16 @@ impl Control {
             let window = history.window(&*pool.name, SECONDS);
             let share = |count: u64| count as f64 / window.requests.max(1) as f64;
             let (up, _, _) = servers(pool);
-            let p99_ms = history.figures(&*pool.name).p99_ms;
+            // To the first byte: how long a response takes to the last one is also up to who reads it.
+            let p99_ms = quantile(&spread(&pool.stats.time_to_first_byte), 0.99);
             let before = Before {
                 error_share: share(window.errors),
                 connect_share: share(window.connect_failures),
                 unanswered_share: (window.requests >= limits.min_requests).then(|| share(window.unanswered)),
                 answered_per_second: window.requests.saturating_sub(window.unanswered) as f64
                     / history.points(&*pool.name).len().max(1) as f64,
-                answered: window.answers > 0,
+                // The second that is not over yet is in no window.
+                answered: window.answers > 0 || has_answered(pool),
                 p99: p99_ms.map(|ms| Duration::from_secs_f64(ms / 1000.0)),
                 up,
             };
@@ -247,6 +250,11 @@ fn find_worse(live: &Live, watch: &Watch, is_over: bool) -> Option<String> {
         let worse = judge(watch.pools.get(&pool.name), &after, &watch.guard.limits, is_over)?;
         Some(format!("pools.{}: {worse}", pool.name))
     })
+}
+
+/// Whether any of a pool's servers has answered a request.
+fn has_answered(pool: &Pool) -> bool {
+    pool.members.iter().any(|member| member.server.answers.load(Relaxed) > 0)
 }
 
 /// What a pool's servers have in flight beyond what each had before the reload.

@@ -160,7 +160,8 @@ fn of_ended(ended: &[AtomicU64; Why::ALL.len()], unanswered: &AtomicU64, answers
     }
 }
 
-fn spread(histogram: &Histogram) -> Spread {
+/// How a histogram's durations are spread.
+pub fn spread(histogram: &Histogram) -> Spread {
     let reading = histogram.read();
     let mut spread = Spread::default();
     let mut below = 0;

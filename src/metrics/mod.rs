@@ -13,7 +13,7 @@ mod tls;
 mod udp;
 
 pub use acme::{Acme, AcmeResult};
-pub use counted::{Sums, Tally};
+pub use counted::{Sums, Tally, spread};
 pub use http2::{Abuse, AbuseReading, Abuses};
 pub use scrape::{ListenerReading, Page, ServerConnections};
 pub use tcp::TcpSeries;

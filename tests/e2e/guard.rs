@@ -29,10 +29,19 @@ fn get(address: SocketAddr) {
 
 /// Leaves after a while without an answer.
 fn get_impatiently(address: SocketAddr) {
+    get_within(address, Duration::from_millis(1200));
+}
+
+/// Leaves so soon that nobody could call it a failure.
+fn get_hastily(address: SocketAddr) {
+    get_within(address, Duration::from_millis(200));
+}
+
+fn get_within(address: SocketAddr, patience: Duration) {
     let mut client = Client::connect(address);
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     let socket = client.socket().try_clone().expect("a socket has handles");
-    socket.set_read_timeout(Some(Duration::from_millis(1200))).expect("a socket takes its options");
+    socket.set_read_timeout(Some(patience)).expect("a socket takes its options");
     let _ = (&socket).read(&mut [0; 1024]);
 }
 
@@ -141,7 +150,9 @@ fn responses_that_are_cut_short_are_failures() {
 fn clients_that_leave_because_nothing_comes_are_failures() {
     let good = App::saying("well");
     let bad = App::new(|_, stream| wait_for_the_end(stream));
-    check(&Kind { call: get_impatiently, ..HTTP }, good.address, bad.address);
+    for call in [get_impatiently, get_hastily] {
+        check(&Kind { call, ..HTTP }, good.address, bad.address);
+    }
 }
 
 #[test]
