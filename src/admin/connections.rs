@@ -98,7 +98,9 @@ pub(crate) async fn serve(entrance: Entrance, admin: Admin, closing: Cancellatio
             admin.live.metrics.admin_connection_evicted();
             debug!("the admin connection that was idle longest is closed for a new one");
         }
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        // All may be busy for as long as a request lasts; the end of this process does not wait for that.
+        let place = closing.run_until_cancelled(Arc::clone(&places).acquire_owned()).await;
+        let Some(Ok(place)) = place else { break };
         let task = tokio::spawn(async move {
             let _place = place;
             if tokio::time::timeout(LONGEST, connection).await.is_err() {
