@@ -1,15 +1,15 @@
 //! Assembles the process: the workers' threads, the control runtime, signals, the admin endpoint.
 
-use crate::admin::{self, Admin, Entrance};
+use crate::admin::{self, Admin, AdminListener};
 use crate::config::DEFAULT_SOCKET;
 use crate::config::plan::{Plan, Transport};
 use crate::control::{
-    Beside, Change, Control, Doors, FileBudget, Handover, Live, NotOurTurn, OnTurn, Predecessor, Read,
-    Source, read_first,
+    Beside, Change, Control, FileBudget, Handover, ListenerStates, Live, NotOurTurn, OnTurn, Predecessor,
+    Read, Source, read_first,
 };
-use crate::edge::{self, Bound, Carry, Gate, Inherited, SocketFile, Tell, Workers};
+use crate::edge::{self, Bound, ConnectionLimit, EdgeObserver, Inherited, ServeRaw, SocketFile, Workers};
 use crate::log;
-use crate::serve::{Carrier, Reporter, Service};
+use crate::serve::{RawService, Reporter, Service};
 use crate::units::Address;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -76,14 +76,21 @@ pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
     let live = Live::new();
     count_panics(&live);
     let max_connections = raise_file_limit(plan);
-    let gate = Gate::new(max_connections);
+    let connection_limit = ConnectionLimit::new(max_connections);
     let threads = plan.process.threads.unwrap_or_else(cores);
-    let tell: Arc<dyn Tell> = Arc::new(Reporter(Arc::clone(&live)));
+    let observer: Arc<dyn EdgeObserver> = Arc::new(Reporter(Arc::clone(&live)));
     let service = || Service::new(&live);
-    let carry: Arc<dyn Carry> = Arc::new(Carrier(Arc::clone(&live)));
-    let workers = Workers::start(threads, &gate, &tell, &carry, &service)?;
+    let raw_service: Arc<dyn ServeRaw> = Arc::new(RawService(Arc::clone(&live)));
+    let workers = Workers::start(threads, &connection_limit, &observer, &raw_service, &service)?;
     let before = (inherited, handover);
-    let result = runtime.block_on(serve(start, (loaded, opened), Arc::clone(&live), workers, gate, before));
+    let result = runtime.block_on(serve(
+        start,
+        (loaded, opened),
+        Arc::clone(&live),
+        workers,
+        connection_limit,
+        before,
+    ));
     // What waits for a disk that hangs is not waited for.
     runtime.shutdown_background();
     if !live.book.close() {
@@ -101,14 +108,14 @@ async fn serve(
     (loaded, opened): Read,
     live: Arc<Live>,
     workers: Workers,
-    gate: Arc<Gate>,
+    connection_limit: Arc<ConnectionLimit>,
     (mut inherited, handover): (Inherited, Option<Handover>),
 ) -> Result<(), NotStarted> {
     // Before anything is open, so that no signal meets its default.
     let signals = Signals::new()?;
     let (changes, mut inbox) = mpsc::unbounded_channel();
     tokio::spawn(signals.pass_on(changes.clone()));
-    let doors = Arc::new(Doors::default());
+    let listener_states = Arc::new(ListenerStates::default());
     let settings = loaded.plan.admin.clone();
     let passed = Passed {
         tcp: match settings.address {
@@ -121,13 +128,14 @@ async fn serve(
         },
     };
     let mut before = inherited.before().map(Predecessor::new).transpose()?;
-    let admin = Admin::new(Arc::clone(&live), Arc::clone(&doors), changes.clone(), start.source.clone());
+    let admin =
+        Admin::new(Arc::clone(&live), Arc::clone(&listener_states), changes.clone(), start.source.clone());
     let mut control = Control::new(
         Arc::clone(&live),
         start.source,
         workers,
-        gate,
-        Arc::clone(&doors),
+        connection_limit,
+        Arc::clone(&listener_states),
         start.on_turn,
         changes,
     );
@@ -140,12 +148,12 @@ async fn serve(
         None => control.recall_overrides(settings.state_file.as_deref()).await,
     }
     control.take_over(loaded, opened).map_err(|refused| NotStarted::Refused(refused.to_string()))?;
-    let (entrances, admin_at) = open_admin(&mut control, &settings, passed)?;
+    let (admin_listeners, admin_at) = open_admin(&mut control, &settings, passed)?;
     // Of two processes the one that has all that operators have said answers them.
-    let mut entrances = Some(entrances);
+    let mut admin_listeners = Some(admin_listeners);
     let mut answering = Vec::new();
     if before.is_none() {
-        answering = serve_admin(&mut entrances, &admin);
+        answering = serve_admin(&mut admin_listeners, &admin);
     }
     if !control.know_servers(&mut inbox).await {
         return Ok(());
@@ -155,7 +163,7 @@ async fn serve(
         control.learn(rest);
     }
     control.open();
-    answering.extend(serve_admin(&mut entrances, &admin));
+    answering.extend(serve_admin(&mut admin_listeners, &admin));
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
     match before {
         // It tells the service manager who is the service now.
@@ -186,14 +194,17 @@ struct Passed {
 }
 
 /// Entrances with what closes them.
-type Entrances = Vec<(Entrance, CancellationToken)>;
+type AdminListeners = Vec<(AdminListener, CancellationToken)>;
 
 /// The tasks end, within a bounded time, once what closes them has.
-fn serve_admin(entrances: &mut Option<Entrances>, admin: &Admin) -> Vec<(JoinHandle<()>, CancellationToken)> {
-    let serve = |(entrance, closing): (Entrance, CancellationToken)| {
-        (tokio::spawn(admin::serve(entrance, admin.clone(), closing.clone())), closing)
+fn serve_admin(
+    admin_listeners: &mut Option<AdminListeners>,
+    admin: &Admin,
+) -> Vec<(JoinHandle<()>, CancellationToken)> {
+    let serve = |(admin_listener, closing): (AdminListener, CancellationToken)| {
+        (tokio::spawn(admin::serve(admin_listener, admin.clone(), closing.clone())), closing)
     };
-    entrances.take().into_iter().flatten().map(serve).collect()
+    admin_listeners.take().into_iter().flatten().map(serve).collect()
 }
 
 /// Opens the admin endpoint's two entrances, and says the address of the one over TCP.
@@ -201,18 +212,18 @@ fn open_admin(
     control: &mut Control,
     settings: &crate::config::plan::Admin,
     passed: Passed,
-) -> Result<(Entrances, Option<std::net::SocketAddr>), NotStarted> {
-    let mut entrances = Entrances::new();
+) -> Result<(AdminListeners, Option<std::net::SocketAddr>), NotStarted> {
+    let mut admin_listeners = AdminListeners::new();
     if let Some(path) = &settings.socket {
         let opened = match passed.unix {
             Some(bound) => unix_entrance(bound),
             None => bind_socket(path).and_then(unix_entrance),
         };
         match opened {
-            Ok((entrance, socket, file)) => {
+            Ok((admin_listener, socket, file)) => {
                 info!(path = %path.display(), "admin socket");
                 let closing = CancellationToken::new();
-                entrances.push((entrance, closing.clone()));
+                admin_listeners.push((admin_listener, closing.clone()));
                 control.pass_on_too(Beside { name: ADMIN_SOCKET, socket, closing, file });
             }
             // Nobody asked for it, and there are machines where it cannot be.
@@ -222,7 +233,7 @@ fn open_admin(
             Err(error) => return Err(NotStarted::AdminSocket { path: path.display().to_string(), error }),
         }
     }
-    let Some(address) = settings.address else { return Ok((entrances, None)) };
+    let Some(address) = settings.address else { return Ok((admin_listeners, None)) };
     let wrong = |error| NotStarted::Admin { address, error };
     let bound = match passed.tcp {
         Some(bound) => bound,
@@ -233,9 +244,9 @@ fn open_admin(
     let address = listener.local_addr().map_err(wrong)?;
     info!(%address, "admin endpoint");
     let closing = CancellationToken::new();
-    entrances.push((Entrance::Tcp(listener), closing.clone()));
+    admin_listeners.push((AdminListener::Tcp(listener), closing.clone()));
     control.pass_on_too(Beside { name: ADMIN, socket, closing, file: None });
-    Ok((entrances, Some(address)))
+    Ok((admin_listeners, Some(address)))
 }
 
 fn bind_socket(path: &Path) -> io::Result<Bound> {
@@ -247,7 +258,7 @@ fn bind_socket(path: &Path) -> io::Result<Bound> {
     Ok(bound)
 }
 
-fn unix_entrance(bound: Bound) -> io::Result<(Entrance, OwnedFd, Option<SocketFile>)> {
+fn unix_entrance(bound: Bound) -> io::Result<(AdminListener, OwnedFd, Option<SocketFile>)> {
     let Bound { address, sockets, file } = bound;
     let socket = sockets.into_iter().next().ok_or(io::ErrorKind::NotFound)?;
     let listener = UnixListener::from_std(socket.try_clone()?.into())?;
@@ -255,7 +266,7 @@ fn unix_entrance(bound: Bound) -> io::Result<(Entrance, OwnedFd, Option<SocketFi
         (None, Address::Unix(path)) => Some(SocketFile::at(&path)),
         (file, _) => file,
     };
-    Ok((Entrance::Unix(listener), socket, file))
+    Ok((AdminListener::Unix(listener), socket, file))
 }
 
 /// The signals we answer to.

@@ -33,7 +33,7 @@ const LONGEST: Duration = Duration::from_secs(600);
 
 /// Where admin connections come in.
 #[derive(Debug)]
-pub(crate) enum Entrance {
+pub(crate) enum AdminListener {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
@@ -69,15 +69,15 @@ impl Drop for Serving {
 
 /// Serves until `closing`; connections then end after the request that they have, so that nobody goes on asking a
 /// process that another one has taken the place of.
-pub(crate) async fn serve(entrance: Entrance, admin: Admin, closing: CancellationToken) {
+pub(crate) async fn serve(admin_listener: AdminListener, admin: Admin, closing: CancellationToken) {
     let places = Arc::new(Semaphore::new(AT_ONCE as usize));
     let mut open: Vec<(AbortHandle, Shared)> = Vec::new();
     loop {
         let activity = Arc::new(Mutex::new(Activity { requests: 0, idle_since: Instant::now() }));
         let accepting = async {
-            match &entrance {
-                Entrance::Tcp(listener) => tcp(listener, &admin, &activity, &closing).await,
-                Entrance::Unix(listener) => unix(listener, &admin, &activity, &closing).await,
+            match &admin_listener {
+                AdminListener::Tcp(listener) => tcp(listener, &admin, &activity, &closing).await,
+                AdminListener::Unix(listener) => unix(listener, &admin, &activity, &closing).await,
             }
         };
         let Some(accepted) = closing.run_until_cancelled(accepting).await else { break };

@@ -10,9 +10,9 @@ mod unparsed;
 mod view;
 
 pub(crate) use access::Way;
-pub(crate) use connections::{Entrance, serve};
+pub(crate) use connections::{AdminListener, serve};
 
-use crate::control::{Change, Doors, Live, Source};
+use crate::control::{Change, ListenerStates, Live, Source};
 use crate::metrics::{Page, ServerConnections};
 use access::Bucket;
 use axum::Router;
@@ -28,7 +28,7 @@ use tracing::error;
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
     pub(crate) live: Arc<Live>,
-    pub(crate) doors: Arc<Doors>,
+    pub(crate) listener_states: Arc<ListenerStates>,
     pub(crate) changes: mpsc::UnboundedSender<Change>,
     /// Where the configuration comes from.
     pub(crate) source: Source,
@@ -39,11 +39,11 @@ pub(crate) struct Admin {
 impl Admin {
     pub(crate) fn new(
         live: Arc<Live>,
-        doors: Arc<Doors>,
+        listener_states: Arc<ListenerStates>,
         changes: mpsc::UnboundedSender<Change>,
         source: Source,
     ) -> Self {
-        Self { live, doors, changes, source, bucket: Arc::default() }
+        Self { live, listener_states, changes, source, bucket: Arc::default() }
     }
 }
 
@@ -83,13 +83,13 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     let servers = &admin.live.server_connections;
     let page = Page {
         server_connections: ServerConnections {
-            open: servers.inside(),
+            open: servers.in_use(),
             limit: servers.limit(),
             waits: servers.waits(),
         },
         metrics: &admin.live.metrics,
         snapshot: &admin.live.snapshot(),
-        listeners: &admin.doors.readings(),
+        listeners: &admin.listener_states.readings(),
         access_log_dropped: admin.live.access_log.dropped(),
         log_dropped: crate::log::dropped(),
         events: &admin.live.book.counts(),

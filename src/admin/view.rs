@@ -57,7 +57,7 @@ fn before(left: &crate::control::Left) -> Before {
 }
 
 fn listeners(admin: &Admin) -> Vec<Listener> {
-    let readings = admin.doors.readings();
+    let readings = admin.listener_states.readings();
     let snapshot = admin.live.snapshot();
     let listener = |listener: &std::sync::Arc<crate::snapshot::Listener>| {
         let reading = readings.iter().find(|reading| reading.name == listener.plan.name);

@@ -17,11 +17,15 @@ impl Control {
 
     pub(super) async fn drain(mut self, mut inbox: mpsc::UnboundedReceiver<Change>) {
         let timeout = self.live.snapshot().plan.process.shutdown_timeout;
-        info!(connections = self.gate.inside(), ?timeout, "stopping: finishing what is in flight");
+        info!(
+            connections = self.connection_limit.in_use(),
+            ?timeout,
+            "stopping: finishing what is in flight"
+        );
         self.live.record(Entry::new(
             Kind::Process,
             "signal",
-            format!("stopping: {} connections, {timeout:?} to finish", self.gate.inside()),
+            format!("stopping: {} connections, {timeout:?} to finish", self.connection_limit.in_use()),
         ));
         // A next process that does not serve yet never will.
         self.coming = None;
@@ -29,7 +33,7 @@ impl Control {
         self.live.start_draining();
         self.keeping.stop();
         for bound in self.bound.values() {
-            bound.door.close();
+            bound.listener_state.close();
         }
         self.bound.clear();
         self.lingering.clear();
@@ -43,7 +47,7 @@ impl Control {
             tokio::select! {
                 () = self.workers.ended(), if !has_ended => has_ended = true,
                 () = &mut deadline => {
-                    warn!(connections = self.gate.inside(), "shutdown timeout passed; closing what is left");
+                    warn!(connections = self.connection_limit.in_use(), "shutdown timeout passed; closing what is left");
                     return self.stop().await;
                 }
                 change = inbox.recv() => match change {

@@ -4,7 +4,7 @@
 use super::reading::Refused;
 use super::{Bound, Control, Key};
 use crate::config::plan::Transport;
-use crate::edge::{self, Accept, Door, Order};
+use crate::edge::{self, Accept, ListenerState, Order};
 use crate::snapshot::Snapshot;
 use crate::tls::Termination;
 use crate::units::Address;
@@ -72,7 +72,7 @@ impl Control {
         let (name, address, transport) = key;
         if let Some(moved) = self.moved(next, address, *transport).and_then(|from| self.bound.remove(&from)) {
             self.stop_accepting(next, &moved);
-            info!(listener = %name, %address, from = %moved.door.name, "listening");
+            info!(listener = %name, %address, from = %moved.listener_state.name, "listening");
             return Some(moved);
         }
         if *transport != Transport::Datagram {
@@ -89,18 +89,18 @@ impl Control {
         mut opened: HashMap<Key, edge::Bound>,
         terminations: Vec<Option<Arc<Termination>>>,
     ) {
-        let mut doors = Vec::with_capacity(next.listeners().len());
+        let mut listener_states = Vec::with_capacity(next.listeners().len());
         for (listener, tls) in next.listeners().iter().zip(terminations) {
             let plan = &listener.plan;
-            let kept = self.bound.values().find(|bound| bound.door.id == listener.id);
-            let door = match kept {
+            let kept = self.bound.values().find(|bound| bound.listener_state.id == listener.id);
+            let listener_state = match kept {
                 Some(bound) => {
-                    bound.door.change(plan.clone(), tls);
-                    Arc::clone(&bound.door)
+                    bound.listener_state.change(plan.clone(), tls);
+                    Arc::clone(&bound.listener_state)
                 }
-                None => Door::new(listener.id, plan.clone(), tls),
+                None => ListenerState::new(listener.id, plan.clone(), tls),
             };
-            doors.push(Arc::clone(&door));
+            listener_states.push(Arc::clone(&listener_state));
             for address in &plan.addresses {
                 let key = (plan.name.clone(), address.clone(), plan.protocol.transport());
                 if self.bound.contains_key(&key) {
@@ -112,7 +112,13 @@ impl Control {
                     Some(new) => {
                         info!(listener = %plan.name, address = %new.address, "listening");
                         let held = Arc::default();
-                        Bound { place, door: Arc::clone(&door), sockets: new.sockets, held, file: new.file }
+                        Bound {
+                            place,
+                            listener_state: Arc::clone(&listener_state),
+                            sockets: new.sockets,
+                            held,
+                            file: new.file,
+                        }
                     }
                     None => {
                         let Some(mut moved) = self.take_open(next, &key) else {
@@ -121,7 +127,7 @@ impl Control {
                             continue;
                         };
                         moved.place = place;
-                        moved.door = Arc::clone(&door);
+                        moved.listener_state = Arc::clone(&listener_state);
                         moved
                     }
                 };
@@ -133,7 +139,7 @@ impl Control {
             }
         }
         self.close_old(next);
-        self.doors.set(doors);
+        self.listener_states.set(listener_states);
     }
 
     fn close_old(&mut self, next: &Snapshot) {
@@ -145,7 +151,7 @@ impl Control {
                 // As long as it is open the kernel prefers the narrower one of two that overlap.
                 let place = bound.place;
                 self.workers.tell_all(|| Order::End { place });
-                bound.door.close();
+                bound.listener_state.close();
                 info!(listener = %key.0, address = %key.1, "no longer listening");
                 continue;
             }
@@ -161,9 +167,9 @@ impl Control {
     fn stop_accepting(&self, next: &Snapshot, bound: &Bound) {
         let place = bound.place;
         self.workers.tell_all(|| Order::Close { place });
-        if next.listener(bound.door.id).is_none() {
-            bound.door.close();
-            let listener = bound.door.id;
+        if next.listener(bound.listener_state.id).is_none() {
+            bound.listener_state.close();
+            let listener = bound.listener_state.id;
             self.workers.tell_all(|| Order::CloseIdle { listener });
         }
     }
@@ -176,8 +182,9 @@ impl Control {
             let worker = n % self.workers.count();
             match socket.try_clone() {
                 Ok(socket) => {
-                    let (place, door, held) = (bound.place, Arc::clone(&bound.door), Arc::clone(&bound.held));
-                    self.workers.tell(worker, Order::Accept(Accept { place, socket, door, held }));
+                    let (place, listener_state, held) =
+                        (bound.place, Arc::clone(&bound.listener_state), Arc::clone(&bound.held));
+                    self.workers.order(worker, Order::Accept(Accept { place, socket, listener_state, held }));
                 }
                 Err(error) => error!(listener = %key.0, address = %key.1, %error, "a worker cannot accept"),
             }

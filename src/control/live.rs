@@ -8,7 +8,7 @@ use crate::acme::Board;
 use crate::api::Receipt;
 use crate::api::receipt::Guarding;
 use crate::config::plan::Name;
-use crate::edge::Gate;
+use crate::edge::ConnectionLimit;
 use crate::history::History;
 use crate::metrics::{Metrics, Sums};
 use crate::operate::Overrides;
@@ -45,7 +45,7 @@ pub(crate) struct Live {
     /// The reload that is being watched, or the last that was.
     pub(crate) guard: ArcSwapOption<Guarding>,
     /// Connections to servers, of which there may be as many as there are files for.
-    pub(crate) server_connections: Arc<Gate>,
+    pub(crate) server_connections: Arc<ConnectionLimit>,
     sums: Mutex<Sums>,
     pools: Mutex<History<Name>>,
     /// By id.
@@ -71,7 +71,7 @@ impl Live {
             before: ArcSwapOption::empty(),
             last_upgrade_failure: ArcSwapOption::empty(),
             guard: ArcSwapOption::empty(),
-            server_connections: Gate::new(u32::MAX),
+            server_connections: ConnectionLimit::new(u32::MAX),
             sums: Mutex::default(),
             pools: Mutex::default(),
             servers: Mutex::default(),

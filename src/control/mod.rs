@@ -41,7 +41,7 @@ use crate::access_log::Why;
 use crate::acme::Keeping;
 use crate::api::{Evidence, Kind, Receipt};
 use crate::config::plan::{Name, Transport};
-use crate::edge::{Door, Gate, Inherited, Order, SocketFile, Workers};
+use crate::edge::{ConnectionLimit, Inherited, ListenerState, Order, SocketFile, Workers};
 use crate::metrics::ListenerReading;
 use crate::pool::Operator;
 use crate::pool::{HealthState, Membership, Server};
@@ -120,7 +120,7 @@ type Key = (Name, Address, Transport);
 #[derive(Debug)]
 struct Bound {
     place: u64,
-    door: Arc<Door>,
+    listener_state: Arc<ListenerState>,
     /// One for each worker; kept to hand them to another listener without closing.
     sockets: Vec<OwnedFd>,
     /// Shared by the workers that use a socket.
@@ -140,34 +140,46 @@ pub(crate) struct Beside {
 
 /// The listeners' live sides, where the admin endpoint can read them.
 #[derive(Debug, Default)]
-pub(crate) struct Doors(Mutex<Vec<Arc<Door>>>);
+pub(crate) struct ListenerStates(Mutex<Vec<Arc<ListenerState>>>);
 
-impl Doors {
+impl ListenerStates {
     pub(crate) fn readings(&self) -> Vec<ListenerReading> {
-        let doors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let listener_states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let expiry = |expiry: &Expiry| (expiry.certificate.clone(), expiry.at);
-        let reading = |door: &Arc<Door>| ListenerReading {
-            name: door.name.clone(),
-            open: door.gate.inside(),
-            accepted: door.accepted.load(Relaxed),
-            refused: door.refused.load(Relaxed),
-            waits: door.gate.waits(),
-            dropped: door.drops.read(),
-            handshakes: door.handshakes.read(),
-            handshake_waits: door.turns.waits(),
-            abuse: door.abuse.read(),
-            certificates: door.tls.load().iter().flat_map(|tls| tls.expiries.iter()).map(expiry).collect(),
-            staples: door.tls.load().iter().flat_map(|tls| tls.staples.iter()).map(expiry).collect(),
+        let reading = |listener_state: &Arc<ListenerState>| ListenerReading {
+            name: listener_state.name.clone(),
+            open: listener_state.connection_limit.in_use(),
+            accepted: listener_state.accepted.load(Relaxed),
+            refused: listener_state.refused.load(Relaxed),
+            waits: listener_state.connection_limit.waits(),
+            dropped: listener_state.drops.read(),
+            handshakes: listener_state.handshakes.read(),
+            handshake_waits: listener_state.handshake_limit.waits(),
+            abuse: listener_state.abuse.read(),
+            certificates: listener_state
+                .tls
+                .load()
+                .iter()
+                .flat_map(|tls| tls.expiries.iter())
+                .map(expiry)
+                .collect(),
+            staples: listener_state
+                .tls
+                .load()
+                .iter()
+                .flat_map(|tls| tls.staples.iter())
+                .map(expiry)
+                .collect(),
         };
-        doors.iter().map(reading).collect()
+        listener_states.iter().map(reading).collect()
     }
 
-    fn all(&self) -> Vec<Arc<Door>> {
+    fn all(&self) -> Vec<Arc<ListenerState>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, doors: Vec<Arc<Door>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = doors;
+    fn set(&self, listener_states: Vec<Arc<ListenerState>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = listener_states;
     }
 }
 
@@ -180,8 +192,8 @@ pub(crate) struct Control {
     /// A reload under watch.
     watch: Option<Watch>,
     workers: Workers,
-    gate: Arc<Gate>,
-    doors: Arc<Doors>,
+    connection_limit: Arc<ConnectionLimit>,
+    listener_states: Arc<ListenerStates>,
     bound: HashMap<Key, Bound>,
     /// Addresses that no listener has any more, with UDP sessions that go on.
     lingering: HashMap<Address, Bound>,
@@ -237,8 +249,8 @@ impl Control {
         live: Arc<Live>,
         source: Source,
         workers: Workers,
-        gate: Arc<Gate>,
-        doors: Arc<Doors>,
+        connection_limit: Arc<ConnectionLimit>,
+        listener_states: Arc<ListenerStates>,
         on_turn: Option<OnTurn>,
         changes: mpsc::UnboundedSender<Change>,
     ) -> Self {
@@ -254,8 +266,8 @@ impl Control {
             live,
             source,
             workers,
-            gate,
-            doors,
+            connection_limit,
+            listener_states,
             bound: HashMap::new(),
             lingering: HashMap::new(),
             next_place: 0,

@@ -5,7 +5,7 @@ use super::handover::Handover;
 use super::succession::{Channel, Left, ToNew, ToOld};
 use super::{Change, Control};
 use crate::api::Event;
-use crate::edge::{Gate, Pass};
+use crate::edge::{ConnectionLimit, ConnectionPermit};
 use crate::pool::Elsewhere;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -95,8 +95,8 @@ pub(crate) struct Finishing {
 /// Its connections on one listener.
 #[derive(Debug)]
 struct Connections {
-    listener: Arc<Gate>,
-    passes: Vec<(Pass, Pass)>,
+    listener: Arc<ConnectionLimit>,
+    permits: Vec<(ConnectionPermit, ConnectionPermit)>,
 }
 
 impl Finishing {
@@ -153,17 +153,27 @@ impl Control {
         }
         finishing.servers = found;
         let mut connections = Vec::new();
-        for door in self.doors.all() {
-            let count = finishing.left.connections.get(&*door.name).copied().unwrap_or_default();
-            let known =
-                finishing.connections.iter().position(|known| Arc::ptr_eq(&known.listener, &door.gate));
+        for listener_state in self.listener_states.all() {
+            let count = finishing.left.connections.get(&*listener_state.name).copied().unwrap_or_default();
+            let known = finishing
+                .connections
+                .iter()
+                .position(|known| Arc::ptr_eq(&known.listener, &listener_state.connection_limit));
             let mut known = match known {
                 Some(at) => finishing.connections.swap_remove(at),
-                None => Connections { listener: Arc::clone(&door.gate), passes: Vec::new() },
+                None => Connections {
+                    listener: Arc::clone(&listener_state.connection_limit),
+                    permits: Vec::new(),
+                },
             };
             // They are inside already, whatever the limits are here.
-            let pass = || (door.gate.force(), self.gate.force());
-            known.passes.resize_with(usize::try_from(count).unwrap_or(usize::MAX), pass);
+            let permit = || {
+                (
+                    listener_state.connection_limit.acquire_beyond_limit(),
+                    self.connection_limit.acquire_beyond_limit(),
+                )
+            };
+            known.permits.resize_with(usize::try_from(count).unwrap_or(usize::MAX), permit);
             connections.push(known);
         }
         finishing.connections = connections;
@@ -180,12 +190,14 @@ impl Control {
             address: server.address().to_string(),
             in_flight: server.in_flight(),
         };
-        let doors = self.doors.all();
+        let listener_states = self.listener_states.all();
         Left {
             pid: std::process::id(),
-            connections: doors
+            connections: listener_states
                 .iter()
-                .map(|door| (door.name.to_string(), door.gate.inside()))
+                .map(|listener_state| {
+                    (listener_state.name.to_string(), listener_state.connection_limit.in_use())
+                })
                 .filter(|(_, count)| *count > 0)
                 .collect(),
             servers: members

@@ -5,7 +5,7 @@ use super::receipt::{cause, log_taken};
 use super::{Asked, Control, Entry, FileBudget};
 use crate::api::{Kind, Outcome, Receipt};
 use crate::config::plan::{self, AcmeChallenge, Name, Plan};
-use crate::edge::Door;
+use crate::edge::ListenerState;
 use crate::origination::{Material, Origination};
 use crate::pool::Pool;
 use crate::preview;
@@ -172,7 +172,7 @@ impl Control {
         }
         let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let budget = FileBudget::of(&next.plan, files.unwrap_or(u64::MAX));
-        self.gate.set_limit(budget.connections);
+        self.connection_limit.set_limit(budget.connections);
         self.live.server_connections.set_limit(budget.server_connections);
         self.set_doors(&next, sockets, terminations);
         self.managed = managed;
@@ -235,8 +235,8 @@ impl Control {
             let (Some(plan), Some(certificates)) = (&listener.plan.tls, certificates) else {
                 return Ok(None);
             };
-            let before = self.bound.values().find(|bound| bound.door.id == listener.id);
-            let before = before.and_then(|bound| bound.door.tls.load_full());
+            let before = self.bound.values().find(|bound| bound.listener_state.id == listener.id);
+            let before = before.and_then(|bound| bound.listener_state.tls.load_full());
             let termination = Termination::new(certificates, plan.min_version, before.as_deref());
             let name = &listener.plan.name;
             termination
@@ -274,15 +274,17 @@ impl Control {
             return;
         }
         let snapshot = self.live.snapshot();
-        // A listener of several addresses has one door.
-        let doors: HashMap<u32, &Arc<Door>> =
-            self.bound.values().map(|bound| (bound.door.id, &bound.door)).collect();
-        for door in doors.into_values() {
-            let Some(listener) = snapshot.listener(door.id) else { continue };
-            let (Some(tls), Some(before)) = (&listener.plan.tls, door.tls.load_full()) else { continue };
+        // A listener of several addresses has one state.
+        let listener_states: HashMap<u32, &Arc<ListenerState>> =
+            self.bound.values().map(|bound| (bound.listener_state.id, &bound.listener_state)).collect();
+        for listener_state in listener_states.into_values() {
+            let Some(listener) = snapshot.listener(listener_state.id) else { continue };
+            let (Some(tls), Some(before)) = (&listener.plan.tls, listener_state.tls.load_full()) else {
+                continue;
+            };
             if tls.acme.contains(&name) {
                 let next = self.with_managed(&before, tls, &snapshot.plan, &self.managed);
-                door.tls.store(Some(Arc::new(next)));
+                listener_state.tls.store(Some(Arc::new(next)));
                 info!(listener = %listener.plan.name, %name, until, "certificate in force");
             }
         }

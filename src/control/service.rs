@@ -44,7 +44,7 @@ impl Control {
             return;
         }
         let snapshot = self.live.snapshot();
-        let connections = self.gate.inside();
+        let connections = self.connection_limit.in_use();
         let status = if self.live.is_draining() {
             format!("stopping: {connections} connections left")
         } else {

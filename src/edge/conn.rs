@@ -5,7 +5,7 @@
 //! one system call. Between requests there are no buffers at all.
 
 use super::chunks::Chunks;
-use super::door::Door;
+use super::listener_state::ListenerState;
 use super::passing::Passing;
 use super::socket::Socket;
 use super::watch::Watched;
@@ -44,7 +44,7 @@ thread_local! {
 pub(crate) struct Client {
     /// The listener's stable id.
     pub(crate) listener: u32,
-    pub(crate) door: Arc<Door>,
+    pub(crate) listener_state: Arc<ListenerState>,
     /// `None` for a unix socket.
     pub(crate) ip: Option<IpAddr>,
     /// The address as logs and forwarding headers have it: `192.0.2.7`, or `unix`.
@@ -59,13 +59,13 @@ impl Client {
     /// What answers say in Strict-Transport-Security, over TLS only (RFC 6797 section 7.2).
     pub(super) fn hsts(&self) -> Option<String> {
         self.tls?;
-        self.door.plan.load().tls.as_ref()?.hsts.clone()
+        self.listener_state.plan.load().tls.as_ref()?.hsts.clone()
     }
 }
 
 /// What the two ends of an exchange tell each other: the connection below, and what serves its requests above.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct RequestState {
     pub(crate) client: Arc<Client>,
     pub(crate) watch: Watched,
     /// The response's head is out, so an interruption can no longer be answered with a status.
@@ -74,7 +74,7 @@ pub(crate) struct Seat {
     pub(crate) taken: AtomicBool,
 }
 
-impl Seat {
+impl RequestState {
     pub(crate) fn new(client: Arc<Client>, watch: Watched) -> Self {
         Self { client, watch, answered: AtomicBool::new(false), taken: AtomicBool::new(false) }
     }
@@ -88,7 +88,7 @@ impl Seat {
 
 /// How much of what arrives belongs to the request being served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Portion {
+pub(crate) enum RequestFraming {
     Exact(u64),
     /// Up to the body's last chunk.
     Chunked(Chunks),
@@ -97,9 +97,9 @@ pub(crate) enum Portion {
 
 /// How a client goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Departure {
+pub(crate) enum ClientClose {
     /// It sends nothing more (FIN); it may still read.
-    Finished,
+    Fin,
     /// It is gone (RST).
     Reset,
 }
@@ -108,13 +108,13 @@ pub(crate) enum Departure {
 #[derive(Debug)]
 pub(crate) struct Conn {
     socket: Socket,
-    pub(crate) seat: Arc<Seat>,
+    pub(crate) state: Arc<RequestState>,
     /// Read and not yet handed on.
     arrived: Vec<u8>,
     at: usize,
     /// The client has sent its FIN.
     has_finished: bool,
-    portion: Portion,
+    framing: RequestFraming,
     chunk_data: u64,
     /// Written and not yet sent.
     leaving: Vec<u8>,
@@ -125,17 +125,17 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
-    pub(crate) fn new(socket: Socket, seat: Arc<Seat>, peer: Option<std::net::SocketAddr>) -> Self {
+    pub(crate) fn new(socket: Socket, state: Arc<RequestState>, peer: Option<std::net::SocketAddr>) -> Self {
         let digest = SocketDigest::from_raw_fd(socket.fd());
         // Filled here so that nobody need ask the kernel again.
         let _ = digest.peer_addr.set(peer.map(PingoraAddr::Inet));
         Self {
             socket,
-            seat,
+            state,
             arrived: Vec::new(),
             at: 0,
             has_finished: false,
-            portion: Portion::Open,
+            framing: RequestFraming::Open,
             chunk_data: 0,
             leaving: Vec::new(),
             sent: 0,
@@ -215,7 +215,7 @@ impl Conn {
 
     /// Whether the request's last byte was read.
     pub(crate) fn is_request_over(&self) -> bool {
-        self.portion == Portion::Exact(0)
+        self.framing == RequestFraming::Exact(0)
     }
 
     /// Bytes of a chunked body so far, without their framing.
@@ -230,7 +230,7 @@ impl Conn {
 
     /// Ready when the client has left, or will send nothing more. To be called when its request is over: what comes
     /// now is the next one, or its leaving.
-    pub(crate) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Departure> {
+    pub(crate) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<ClientClose> {
         while !self.has_finished {
             if self.arrived.len() - self.at >= AHEAD {
                 return Poll::Pending;
@@ -240,14 +240,14 @@ impl Conn {
                 // Of TLS this is close_notify, which a FIN follows, or not.
                 Ok(0) => match ready!(self.socket.poll_fin(cx)) {
                     Ok(()) => self.has_finished = true,
-                    Err(_) => return Poll::Ready(Departure::Reset),
+                    Err(_) => return Poll::Ready(ClientClose::Reset),
                 },
                 // A FIN without close_notify.
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => self.has_finished = true,
-                Err(_) => return Poll::Ready(Departure::Reset),
+                Err(_) => return Poll::Ready(ClientClose::Reset),
             }
         }
-        Poll::Ready(Departure::Finished)
+        Poll::Ready(ClientClose::Fin)
     }
 
     /// Writes as much of both as the socket takes, one after the other.
@@ -264,8 +264,8 @@ impl Conn {
     }
 
     /// Lets this much be read.
-    pub(crate) fn allow(&mut self, portion: Portion) {
-        self.portion = portion;
+    pub(crate) fn allow(&mut self, framing: RequestFraming) {
+        self.framing = framing;
         self.chunk_data = 0;
     }
 
@@ -278,7 +278,7 @@ impl Conn {
         if self.leaving.is_empty() {
             self.leaving = Vec::new();
         }
-        self.portion = Portion::Exact(0);
+        self.framing = RequestFraming::Exact(0);
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -296,15 +296,15 @@ impl Conn {
         if n == 0 {
             return Err(ErrorKind::WriteZero.into());
         }
-        self.seat.watch.touch();
+        self.state.watch.touch();
         Ok(())
     }
 
     /// An interruption ends reading at once. Writing goes on until the answer to it is out, unless a
     /// response was already on its way: that one can only be cut.
     fn cut(&self) -> io::Result<()> {
-        match self.seat.watch.interrupted() {
-            Some(why) if self.seat.answered.load(Relaxed) => {
+        match self.state.watch.interrupted() {
+            Some(why) if self.state.answered.load(Relaxed) => {
                 Err(io::Error::new(ErrorKind::TimedOut, why.as_str()))
             }
             _ => Ok(()),
@@ -314,21 +314,21 @@ impl Conn {
     /// Takes up to the allowed portion from what has arrived.
     fn take(&mut self, buf: &mut ReadBuf<'_>) {
         let n = buf.remaining().min(self.arrived.len() - self.at);
-        let (n, kept) = match &mut self.portion {
-            Portion::Open => (n, n),
-            Portion::Exact(left) => {
+        let (n, kept) = match &mut self.framing {
+            RequestFraming::Open => (n, n),
+            RequestFraming::Exact(left) => {
                 let n = n.min(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= n as u64;
                 (n, n)
             }
-            Portion::Chunked(chunks) => {
+            RequestFraming::Chunked(chunks) => {
                 let taken = chunks.take_without_trailers(&mut self.arrived[self.at..self.at + n]);
                 self.chunk_data = chunks.data();
                 if chunks.is_over() {
-                    self.portion = Portion::Exact(0);
+                    self.framing = RequestFraming::Exact(0);
                 } else if chunks.is_broken() {
                     // What follows is not handed on; the next read says why.
-                    self.seat.watch.interrupt(Why::Malformed);
+                    self.state.watch.interrupt(Why::Malformed);
                 }
                 taken
             }
@@ -373,27 +373,27 @@ impl AsyncRead for Conn {
 
 impl Conn {
     fn poll_arrival(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.at < self.arrived.len() && self.portion != Portion::Exact(0) {
+        if self.at < self.arrived.len() && self.framing != RequestFraming::Exact(0) {
             let before = buf.filled().len();
             self.take(buf);
             if buf.filled().len() > before {
                 return Poll::Ready(Ok(()));
             }
         }
-        self.seat.watch.wake_by(cx.waker());
-        if let Some(why) = self.seat.watch.interrupted() {
+        self.state.watch.wake_by(cx.waker());
+        if let Some(why) = self.state.watch.interrupted() {
             return Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, why.as_str())));
         }
-        match &mut self.portion {
-            Portion::Open => {
+        match &mut self.framing {
+            RequestFraming::Open => {
                 let before = buf.filled().len();
                 ready!(self.socket.poll_read(cx, buf))?;
                 if buf.filled().len() > before {
-                    self.seat.watch.touch();
+                    self.state.watch.touch();
                 }
                 Poll::Ready(Ok(()))
             }
-            Portion::Chunked(chunks) => loop {
+            RequestFraming::Chunked(chunks) => loop {
                 let before = buf.filled().len();
                 ready!(self.socket.poll_read(cx, buf))?;
                 let came = &mut buf.filled_mut()[before..];
@@ -401,10 +401,10 @@ impl Conn {
                 let (n, kept) = chunks.take_without_trailers(came);
                 self.chunk_data = chunks.data();
                 if !is_end {
-                    self.seat.watch.touch();
+                    self.state.watch.touch();
                 }
                 if chunks.is_broken() {
-                    self.seat.watch.interrupt(Why::Malformed);
+                    self.state.watch.interrupt(Why::Malformed);
                     buf.set_filled(before);
                     return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, Why::Malformed.as_str())));
                 }
@@ -412,7 +412,7 @@ impl Conn {
                     // The next request came along.
                     self.arrived.extend_from_slice(&came[n..]);
                     buf.set_filled(before + kept);
-                    self.portion = Portion::Exact(0);
+                    self.framing = RequestFraming::Exact(0);
                     return Poll::Ready(Ok(()));
                 }
                 buf.set_filled(before + kept);
@@ -421,8 +421,8 @@ impl Conn {
                     return Poll::Ready(Ok(()));
                 }
             },
-            Portion::Exact(0) => Poll::Ready(Ok(())),
-            Portion::Exact(left) => {
+            RequestFraming::Exact(0) => Poll::Ready(Ok(())),
+            RequestFraming::Exact(left) => {
                 let room = buf.remaining().min(usize::try_from(*left).unwrap_or(usize::MAX));
                 let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
                 ready!(self.socket.poll_read(cx, &mut part))?;
@@ -430,7 +430,7 @@ impl Conn {
                 *left -= n as u64;
                 buf.advance(n);
                 if n > 0 {
-                    self.seat.watch.touch();
+                    self.state.watch.touch();
                 }
                 Poll::Ready(Ok(()))
             }
@@ -472,7 +472,7 @@ impl AsyncWrite for Conn {
             this.note(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
-        this.seat.watch.wake_by(cx.waker());
+        this.state.watch.wake_by(cx.waker());
         this.cut()?;
         let n = loop {
             if this.sent == this.leaving.len() {
@@ -500,7 +500,7 @@ impl AsyncWrite for Conn {
         if this.leaving.is_empty() && this.socket.is_plain() {
             return Poll::Ready(Ok(()));
         }
-        this.seat.watch.wake_by(cx.waker());
+        this.state.watch.wake_by(cx.waker());
         this.cut()?;
         ready!(this.poll_drain(cx))?;
         this.socket.poll_flush(cx)

@@ -4,15 +4,15 @@
 //! be idle, how long a client may take for what it has begun, how many exchanges there may be when their
 //! streams are gone already (CVE-2023-44487), and what is to be done when the judge of frames has had enough.
 
-use super::conn::{Client, Conn, Portion, Seat};
+use super::conn::{Client, Conn, RequestFraming, RequestState};
 use super::date::date;
-use super::door::Door;
 use super::frames::Tally;
 use super::h2_head;
 use super::head::Refusal;
+use super::listener_state::ListenerState;
 use super::passing::Passing;
 use super::watch::{self, Watch, Watched};
-use super::{Addresses, Serve, Tell, Trouble};
+use super::{Addresses, EdgeObserver, Rejection, Serve};
 use crate::access_log::Why;
 use crate::config::plan;
 use crate::metrics::Abuse;
@@ -57,20 +57,20 @@ pub(crate) struct Stream {
 }
 
 /// Serves an HTTP/2 connection, whose preface has arrived, until it ends.
-pub(super) async fn converse<S: Serve>(
+pub(super) async fn serve_connection<S: Serve>(
     mut conn: Box<Conn>,
-    door: Arc<Door>,
+    listener_state: Arc<ListenerState>,
     service: Arc<S>,
-    tell: Arc<dyn Tell>,
+    observer: Arc<dyn EdgeObserver>,
     goaway: ShutdownWatch,
 ) {
-    let plan = door.plan.load_full();
+    let plan = listener_state.plan.load_full();
     // The connection's own watch is for its shutdown only: deadlines belong to its streams and to `Session`.
-    conn.seat.watch.no_deadline();
-    conn.allow(Portion::Open);
+    conn.state.watch.no_deadline();
+    conn.allow(RequestFraming::Open);
     let passing = Arc::new(Passing::new());
     conn.show(Arc::clone(&passing));
-    let client = Arc::clone(&conn.seat.client);
+    let client = Arc::clone(&conn.state.client);
     let streams = plan.http2.max_concurrent_streams as usize;
     let session = Session {
         max_tasks: streams.saturating_mul(TASKS_FOR_EACH_STREAM),
@@ -79,16 +79,16 @@ pub(super) async fn converse<S: Serve>(
         client,
         addresses: conn.addresses(),
         service,
-        tell,
+        observer,
         goaway,
         tasks: JoinSet::new(),
         age: plan.http2.max_age.map(|age| {
-            let watch = Watched::new(Watch::new(door.id));
+            let watch = Watched::new(Watch::new(listener_state.id));
             // A tenth either way, so that what connected together does not come back together.
             watch.deadline(age.mul_f64(0.9 + 0.2 * fastrand::f64()), Why::Ok);
             watch
         }),
-        pace: Watched::new(Watch::new(door.id)),
+        pace: Watched::new(Watch::new(listener_state.id)),
         requests_left: plan.http2.max_requests.map_or(u32::MAX, |most| most.get()),
         idle_since: watch::now(),
         accepted: 0,
@@ -127,7 +127,7 @@ enum Event {
 struct Session<S> {
     plan: Arc<plan::Listener>,
     service: Arc<S>,
-    tell: Arc<dyn Tell>,
+    observer: Arc<dyn EdgeObserver>,
     client: Arc<Client>,
     addresses: Addresses,
     passing: Arc<Passing>,
@@ -315,13 +315,13 @@ impl<S: Serve> Session<S> {
     }
 
     fn tell_abuse(&self, abuse: Abuse) {
-        self.client.door.abuse.count(abuse);
+        self.client.listener_state.abuse.count(abuse);
         let why = if abuse == Abuse::Protocol { Why::Malformed } else { Why::Http2Abuse };
         self.refused(0, why, abuse.label());
     }
 
     fn refused(&self, status: u16, why: Why, detail: &'static str) {
-        self.tell.refused(&self.client, b"", Trouble { status, why, detail: Some(detail) });
+        self.observer.refused(&self.client, b"", Rejection { status, why, detail: Some(detail) });
     }
 
     /// Tells of requests that the codec has refused by itself. Once it waits for bytes it has handed out all that it
@@ -351,7 +351,7 @@ impl<S: Serve> Session<S> {
     fn serve(&mut self, mut stream: Stream) {
         let (client, service, addresses) =
             (Arc::clone(&self.client), Arc::clone(&self.service), self.addresses);
-        let (room, tell) = (Arc::clone(&self.room), Arc::clone(&self.tell));
+        let (room, observer) = (Arc::clone(&self.room), Arc::clone(&self.observer));
         let limit = usize::try_from(self.plan.limits.request_headers).unwrap_or(usize::MAX);
         self.tasks.spawn(async move {
             // There is room, but for exchanges that go on after their streams were reset.
@@ -360,15 +360,15 @@ impl<S: Serve> Session<S> {
                 Err(_) => tokio::select! {
                     biased;
                     _ = poll_fn(|cx| stream.respond.poll_reset(cx)) => {
-                        let trouble = Trouble { status: 0, why: Why::ClientAborted, detail: None };
-                        return tell.refused(&client, b"", trouble);
+                        let rejection = Rejection { status: 0, why: Why::ClientAborted, detail: None };
+                        return observer.refused(&client, b"", rejection);
                     }
                     Ok(room) = room.acquire_owned() => room,
                 },
             };
             let head = &mut stream.head;
             if let Some(refusal) = h2_head::judge(&head.method, &head.uri, &head.headers, limit) {
-                return refuse(stream, refusal, &client, &*tell);
+                return refuse(stream, refusal, &client, &*observer);
             }
             let host = h2_head::missing_host(&head.uri, &head.headers);
             let cookies = h2_head::joined_cookies(&head.headers);
@@ -377,20 +377,21 @@ impl<S: Serve> Session<S> {
                     head.headers.insert(name, value);
                 }
             }
-            let seat = Arc::new(Seat::new(client.clone(), Watched::new(Watch::new(client.listener))));
-            service.serve_stream(seat, stream, addresses).await;
+            let state =
+                Arc::new(RequestState::new(client.clone(), Watched::new(Watch::new(client.listener))));
+            service.serve_stream(state, stream, addresses).await;
             drop(room);
         });
     }
 }
 
 /// Answers a request that must not go on.
-fn refuse(mut stream: Stream, refusal: Refusal, client: &Client, tell: &dyn Tell) {
+fn refuse(mut stream: Stream, refusal: Refusal, client: &Client, observer: &dyn EdgeObserver) {
     let Refusal { status, detail } = refusal;
     let why = if status == 431 { Why::HeadersTooLarge } else { Why::Malformed };
     let head = &stream.head;
     let line = format!("{} {} HTTP/2.0", head.method, h2_head::target(&head.uri));
-    tell.refused(client, line.as_bytes(), Trouble { status, why, detail: Some(detail) });
+    observer.refused(client, line.as_bytes(), Rejection { status, why, detail: Some(detail) });
     let text = super::refusal_text(status);
     let is_head = head.method == Method::HEAD;
     let answer = Response::builder()

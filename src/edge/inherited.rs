@@ -149,7 +149,7 @@ fn eprintln_unusable(index: usize, name: &str, error: &io::Error) {
     use std::io::Write;
     let _ = writeln!(
         io::stderr(),
-        "evenkeel: the passed socket {index} ({name:?}) is of no use: {error}; pass TCP, UDP or unix stream sockets"
+        "evenkeel: the passed socket {index} ({name:?}) is of no use: {error}; permit TCP, UDP or unix stream sockets"
     );
 }
 

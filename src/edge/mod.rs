@@ -5,47 +5,47 @@
 //! deadline for a head; so the accept loop is ours.
 
 mod buffer;
-mod carry;
 mod chunks;
 mod conn;
-mod conversation;
+mod connection_limit;
 mod date;
-mod door;
 mod frames;
 pub(crate) mod fuzzed;
-mod gate;
+mod h1;
 mod h2;
 mod h2_head;
+mod handshake;
+mod handshake_limit;
 mod head;
 mod inherited;
+mod lingering_close;
 mod listen;
-mod parting;
+mod listener_state;
 mod passing;
 mod pipes;
 mod preface;
+mod raw;
 mod reach;
-mod reception;
 mod relay;
 mod secure;
 mod socket;
-mod turns;
 pub(crate) mod udp;
 mod watch;
 mod worker;
 
 pub(crate) use buffer::Buffer;
-pub(crate) use carry::{Caller, Carried, Carry};
 pub(crate) use chunks::Chunks;
-pub(crate) use conn::{Client, Conn, Departure, Seat};
+pub(crate) use conn::{Client, ClientClose, Conn, RequestState};
+pub(crate) use connection_limit::{ConnectionLimit, ConnectionPermit};
 pub(crate) use date::date;
-pub(crate) use door::Door;
-pub(crate) use gate::{Gate, Pass};
 pub(crate) use h2::Stream;
 #[cfg(test)]
 pub(crate) use head::sample_head;
 pub(crate) use head::{Body, Head};
 pub(crate) use inherited::{BEFORE, Inherited};
 pub(crate) use listen::{Bound, SocketFile, bind, bind_beside_own};
+pub(crate) use listener_state::ListenerState;
+pub(crate) use raw::{ConnectionTask, RawConnection, ServeRaw};
 pub(crate) use reach::{Secured, Unreached, reach};
 pub(crate) use relay::{Duplex, Relay};
 pub(crate) use socket::Socket;
@@ -59,12 +59,12 @@ use std::sync::Arc;
 /// What serves the requests that the edge lets in.
 pub(crate) trait Serve: Send + Sync + 'static {
     /// Serves one HTTP/1 request. Its body, if it has one, is still to be read from `conn`.
-    fn serve(&self, conn: &mut Conn, head: Head) -> impl Future<Output = Next> + Send;
+    fn serve(&self, conn: &mut Conn, head: Head) -> impl Future<Output = AfterRequest> + Send;
 
     /// Serves one HTTP/2 request.
     fn serve_stream(
         &self,
-        seat: Arc<Seat>,
+        state: Arc<RequestState>,
         stream: Stream,
         addresses: Addresses,
     ) -> impl Future<Output = ()> + Send;
@@ -75,18 +75,18 @@ pub(crate) type Addresses = (Option<SocketAddr>, Option<SocketAddr>);
 
 /// What becomes of a client's connection after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum AfterRequest {
     /// The next request.
-    Request,
+    KeepAlive,
     /// Its end, once the client had a chance to read the answer: it may still be sending.
-    Part,
+    LingeringClose,
     /// Its end.
     Close,
 }
 
 /// What ended a request before it was served.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Trouble {
+pub(crate) struct Rejection {
     /// 0 when nothing could be answered.
     pub(crate) status: u16,
     pub(crate) why: Why,
@@ -94,11 +94,11 @@ pub(crate) struct Trouble {
 }
 
 /// Hears of what the edge decides on its own, to log and count it.
-pub(crate) trait Tell: Send + Sync {
+pub(crate) trait EdgeObserver: Send + Sync {
     /// A request was refused; `head` is what had arrived of it.
-    fn refused(&self, client: &Client, head: &[u8], trouble: Trouble);
+    fn refused(&self, client: &Client, head: &[u8], rejection: Rejection);
     /// A connection ended before its protocol began.
-    fn turned_away(&self, client: &Client, trouble: Trouble);
+    fn turned_away(&self, client: &Client, rejection: Rejection);
     /// Called on every core at every tick.
     fn tick(&self);
 }

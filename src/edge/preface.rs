@@ -3,7 +3,7 @@
 //!
 //! One deadline holds for all of it, so a trickle ends like silence does.
 
-use super::Trouble;
+use super::Rejection;
 use super::socket::Socket;
 use super::watch::Watched;
 use crate::access_log::Why;
@@ -13,7 +13,7 @@ use std::future::poll_fn;
 use std::task::{Poll, ready};
 
 /// Why nothing follows; `None` when the client has left without a word.
-pub(super) type Ended = Option<Trouble>;
+pub(super) type Ended = Option<Rejection>;
 
 /// Reads a PROXY header, and takes it from `bytes`. What came along with it stays there.
 pub(super) async fn header(
@@ -29,7 +29,7 @@ pub(super) async fn header(
                 bytes.drain(..length);
                 return Ok(origin);
             }
-            proxy_header::Verdict::Refused(detail) => return Err(Some(trouble(Why::ProxyHeader, detail))),
+            proxy_header::Verdict::Refused(detail) => return Err(Some(rejection(Why::ProxyHeader, detail))),
         }
     }
 }
@@ -42,7 +42,7 @@ pub(super) async fn hello(socket: &mut Socket, watch: &Watched, bytes: &mut Vec<
                 client_hello::Verdict::Partial => {}
                 client_hello::Verdict::Complete(hello) => return Ok(hello),
                 client_hello::Verdict::Refused(detail) => {
-                    return Err(Some(trouble(Why::ClientHello, detail)));
+                    return Err(Some(rejection(Why::ClientHello, detail)));
                 }
             }
         }
@@ -68,9 +68,9 @@ pub(super) async fn arrive(
             Ok(0) | Err(_) => Err(Why::ClientAborted),
         })
     });
-    arrived.await.map_err(|why| (begun || why != Why::ClientAborted).then(|| trouble(why, incomplete)))
+    arrived.await.map_err(|why| (begun || why != Why::ClientAborted).then(|| rejection(why, incomplete)))
 }
 
-fn trouble(why: Why, detail: &'static str) -> Trouble {
-    Trouble { status: why.status(), why, detail: Some(detail) }
+fn rejection(why: Why, detail: &'static str) -> Rejection {
+    Rejection { status: why.status(), why, detail: Some(detail) }
 }

@@ -1,6 +1,6 @@
 //! Opens connections to servers: the socket, a PROXY header if there is one, TLS if the pool has it, within one limit.
 
-use super::gate::Pass;
+use super::connection_limit::ConnectionPermit;
 use super::secure;
 use super::socket::Socket;
 use crate::access_log::Why;
@@ -54,19 +54,19 @@ impl Unreached {
 /// How a connection to a server is secured, and whom the server must prove to be.
 pub(crate) type Secured = (Arc<ClientConfig>, ServerName<'static>);
 
-/// Opens a connection to a server. `introduction` goes first; `pass` is its place among those that there may be.
+/// Opens a connection to a server. `introduction` goes first; `permit` is its place among those that there may be.
 ///
 /// # Errors
 /// What the kernel or TLS says, or that `within` has passed.
 pub(crate) async fn reach(
     address: &Address,
-    pass: Pass,
+    permit: ConnectionPermit,
     within: Duration,
     introduction: Option<&[u8]>,
     secured: Option<Secured>,
 ) -> Result<Socket, Unreached> {
     let reaching = async {
-        let mut socket = Socket::connect(address, pass).await?;
+        let mut socket = Socket::connect(address, permit).await?;
         // A new socket takes much more than this.
         if let Some(bytes) = introduction
             && socket.try_write(bytes)? != bytes.len()

@@ -3,11 +3,11 @@
 //! What is written may wait in the session after a write has taken it, so a read sends it first, and a connection that
 //! ends flushes ([`Secure::poll_flush`]). Nothing here waits by itself: deadlines are the watch's, as everywhere.
 
-use super::Trouble;
-use super::parting;
+use super::Rejection;
+use super::handshake_limit::{HandshakeLimit, HandshakePermit};
+use super::lingering_close;
 use super::preface::{self, Ended};
 use super::socket::Socket;
-use super::turns::{Turn, Turns};
 use super::watch::Watched;
 use crate::access_log::Why;
 use crate::tls::{ACME_TLS, Identity, Termination};
@@ -66,7 +66,7 @@ pub(super) async fn handshake(
     watch: &Watched,
     first: &mut Vec<u8>,
     tls: &Termination,
-    turns: &Turns,
+    handshake_limit: &HandshakeLimit,
 ) -> Result<Shaken, Ended> {
     const INCOMPLETE: &str = "TLS handshake incomplete";
     if first.is_empty() {
@@ -75,12 +75,12 @@ pub(super) async fn handshake(
     }
     if first[0] != HANDSHAKE {
         if begins_with_method(first) {
-            parting::answer_plain_http(socket).await;
-            return Err(Some(Trouble { status: 400, ..trouble(Why::TlsHandshake, "plain HTTP") }));
+            lingering_close::answer_plain_http(socket).await;
+            return Err(Some(Rejection { status: 400, ..rejection(Why::TlsHandshake, "plain HTTP") }));
         }
-        return Err(Some(trouble(Why::TlsHandshake, "not TLS")));
+        return Err(Some(rejection(Why::TlsHandshake, "not TLS")));
     }
-    let turn = wait_for(turns, watch).await?;
+    let turn = wait_for(handshake_limit, watch).await?;
     let mut refused = Ok(());
     let accepting = TlsAcceptor::from(Arc::clone(&tls.config)).accept_with(socket, |session| {
         let mut rest = &first[..];
@@ -100,12 +100,12 @@ pub(super) async fn handshake(
     let shaken = poll_fn(|cx| {
         watch.wake_by(cx.waker());
         if let Some(why) = watch.interrupted() {
-            return Poll::Ready(Err((trouble(why, INCOMPLETE), None)));
+            return Poll::Ready(Err((rejection(why, INCOMPLETE), None)));
         }
         Poll::Ready(ready!(Pin::new(&mut accepting).poll(cx)).map_err(|(error, socket)| {
             let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
             match error {
-                None => (trouble(Why::ClientAborted, INCOMPLETE), None),
+                None => (rejection(Why::ClientAborted, INCOMPLETE), None),
                 Some(error) => (failure(error), Some(socket)),
             }
         }))
@@ -114,12 +114,12 @@ pub(super) async fn handshake(
     drop(turn);
     let stream = match shaken {
         Ok(stream) => stream,
-        Err((trouble, told)) => {
+        Err((rejection, told)) => {
             // It has been told why, and with TLS 1.3 may have sent its first request already.
             if let Some(socket) = told {
-                parting::part(socket).await;
+                lingering_close::close(socket).await;
             }
-            return Err(Some(trouble));
+            return Err(Some(rejection));
         }
     };
     let session = stream.get_ref().1;
@@ -128,7 +128,7 @@ pub(super) async fn handshake(
         if is_resumed {
             tls.forget_sessions();
         }
-        trouble(Why::ClientCertificate, detail)
+        rejection(Why::ClientCertificate, detail)
     })?;
     let socket = Socket::from(Secure { stream: stream.into(), is_cut: false });
     Ok(Shaken { socket, is_resumed, identity })
@@ -169,8 +169,14 @@ pub(super) fn server_failure(error: &io::Error) -> &'static str {
 }
 
 /// Waits until there is room for one more handshake.
-async fn wait_for(turns: &Turns, watch: &Watched) -> Result<Option<Turn>, Ended> {
-    watch.heed(turns.take()).await.map_err(|why| Some(trouble(why, "waited for other handshakes")))
+async fn wait_for(
+    handshake_limit: &HandshakeLimit,
+    watch: &Watched,
+) -> Result<Option<HandshakePermit>, Ended> {
+    watch
+        .heed(handshake_limit.take())
+        .await
+        .map_err(|why| Some(rejection(why, "waited for other handshakes")))
 }
 
 /// Who the client is by its certificate, be it of this handshake or of the session's first.
@@ -184,19 +190,19 @@ fn identity(session: &ServerConnection) -> Result<Option<Arc<Identity>>, &'stati
 }
 
 /// No status reaches a client of TLS before the handshake.
-fn trouble(why: Why, detail: &'static str) -> Trouble {
-    Trouble { status: 0, why, detail: Some(detail) }
+fn rejection(why: Why, detail: &'static str) -> Rejection {
+    Rejection { status: 0, why, detail: Some(detail) }
 }
 
 fn unanswered(ended: Ended) -> Ended {
-    ended.map(|trouble| Trouble { status: 0, ..trouble })
+    ended.map(|rejection| Rejection { status: 0, ..rejection })
 }
 
 /// What the log says of a failed handshake.
-fn failure(error: &rustls::Error) -> Trouble {
+fn failure(error: &rustls::Error) -> Rejection {
     match error {
-        rustls::Error::NoCertificatesPresented => trouble(Why::ClientCertificate, "no certificate"),
-        rustls::Error::InvalidCertificate(error) => trouble(
+        rustls::Error::NoCertificatesPresented => rejection(Why::ClientCertificate, "no certificate"),
+        rustls::Error::InvalidCertificate(error) => rejection(
             Why::ClientCertificate,
             match error {
                 CertificateError::Expired | CertificateError::ExpiredContext { .. } => "certificate expired",
@@ -212,7 +218,7 @@ fn failure(error: &rustls::Error) -> Trouble {
                 _ => "certificate refused",
             },
         ),
-        error => trouble(Why::TlsHandshake, reason(error)),
+        error => rejection(Why::TlsHandshake, reason(error)),
     }
 }
 

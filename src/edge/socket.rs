@@ -3,7 +3,7 @@
 //! Readiness is asked of the runtime first, and a read or write that falls short tells it that nothing is left:
 //! a byte back and forth costs one read and one write for each direction, and no look in vain.
 
-use super::gate::Pass;
+use super::connection_limit::ConnectionPermit;
 use super::secure::Secure;
 use crate::dial::{self, Dialed};
 use crate::units::Address;
@@ -35,7 +35,7 @@ pub(super) fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 pub(crate) struct Socket {
     kind: Kind,
     /// Of a connection to a server: its place among those that there may be.
-    pass: Option<Pass>,
+    permit: Option<ConnectionPermit>,
 }
 
 #[derive(Debug)]
@@ -48,20 +48,20 @@ enum Kind {
 
 impl From<TcpStream> for Socket {
     fn from(socket: TcpStream) -> Self {
-        Self { kind: Kind::Tcp(socket), pass: None }
+        Self { kind: Kind::Tcp(socket), permit: None }
     }
 }
 
 impl From<UnixStream> for Socket {
     fn from(socket: UnixStream) -> Self {
-        Self { kind: Kind::Unix(socket), pass: None }
+        Self { kind: Kind::Unix(socket), permit: None }
     }
 }
 
 impl From<Secure> for Socket {
-    /// What is below has the pass.
+    /// What is below has the permit.
     fn from(secure: Secure) -> Self {
-        Self { kind: Kind::Tls(Box::new(secure)), pass: None }
+        Self { kind: Kind::Tls(Box::new(secure)), permit: None }
     }
 }
 
@@ -70,18 +70,18 @@ impl Socket {
     ///
     /// # Errors
     /// What the kernel says.
-    pub(super) async fn connect(address: &Address, pass: Pass) -> io::Result<Self> {
+    pub(super) async fn connect(address: &Address, permit: ConnectionPermit) -> io::Result<Self> {
         let kind = match dial::connect(address).await? {
             Dialed::Inet(socket) => Kind::Tcp(socket),
             Dialed::Unix(socket) => Kind::Unix(socket),
         };
-        Ok(Self { kind, pass: Some(pass) })
+        Ok(Self { kind, permit: Some(permit) })
     }
 
     /// Whether somebody waits for the place of this connection to a server.
     pub(crate) fn is_waited_for(&self) -> bool {
-        match (&self.pass, &self.kind) {
-            (Some(pass), _) => pass.is_waited_for(),
+        match (&self.permit, &self.kind) {
+            (Some(permit), _) => permit.is_waited_for(),
             (None, Kind::Tls(secure)) => secure.wire().is_waited_for(),
             (None, _) => false,
         }

@@ -1,13 +1,13 @@
 //! A core's thread: its runtime, its accept loops, its connections.
 
-use super::carry::Carry;
-use super::door::Door;
-use super::gate::Gate;
-use super::reception::Reception;
+use super::connection_limit::ConnectionLimit;
+use super::handshake::ConnectionAcceptor;
+use super::listener_state::ListenerState;
+use super::raw::ServeRaw;
 use super::socket::Socket;
 use super::udp::{self, Fronts};
 use super::watch::{self, TICK};
-use super::{Serve, Tell};
+use super::{EdgeObserver, Serve};
 use crate::access_log::Why;
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -64,7 +64,7 @@ pub(crate) struct Accept {
     /// Names the socket in a later `Close`; the same for all workers' sockets of one address.
     pub(crate) place: u64,
     pub(crate) socket: OwnedFd,
-    pub(crate) door: Arc<Door>,
+    pub(crate) listener_state: Arc<ListenerState>,
     /// Kept for as long as the socket is in use.
     pub(crate) held: Arc<()>,
 }
@@ -77,15 +77,15 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts `count` threads; `service` makes what each serves requests with, and `carry` has what is not HTTP.
+    /// Starts `count` threads; `service` makes what each serves requests with, and `raw_service` has what is not HTTP.
     ///
     /// # Errors
     /// No thread or runtime could be had.
     pub(crate) fn start<S: Serve>(
         count: usize,
-        gate: &Arc<Gate>,
-        tell: &Arc<dyn Tell>,
-        carry: &Arc<dyn Carry>,
+        connection_limit: &Arc<ConnectionLimit>,
+        observer: &Arc<dyn EdgeObserver>,
+        raw_service: &Arc<dyn ServeRaw>,
         service: &(dyn Fn() -> S + Sync),
     ) -> io::Result<Self> {
         let (finished, done) = mpsc::channel(1);
@@ -95,20 +95,20 @@ impl Workers {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let tracker = TaskTracker::new();
             let worker = Worker {
-                fronts: Fronts::new(gate, carry, &tracker),
+                fronts: Fronts::new(connection_limit, raw_service, &tracker),
                 service: Arc::new(service()),
-                gate: Arc::clone(gate),
-                tell: Arc::clone(tell),
-                carry: Arc::clone(carry),
+                connection_limit: Arc::clone(connection_limit),
+                observer: Arc::clone(observer),
+                raw_service: Arc::clone(raw_service),
                 tracker,
                 accepting: HashMap::new(),
             };
-            let (finished, tell) = (finished.clone(), Arc::clone(tell));
+            let (finished, observer) = (finished.clone(), Arc::clone(observer));
             std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 runtime.block_on(worker.run(inbox));
                 // What did not end by itself ends here, and writes its record.
                 drop(runtime);
-                tell.tick();
+                observer.tick();
                 drop(finished);
             })?;
             orders.push(order);
@@ -121,7 +121,7 @@ impl Workers {
     }
 
     /// Tells one worker; a worker that has ended needs no telling.
-    pub(crate) fn tell(&self, worker: usize, order: Order) {
+    pub(crate) fn order(&self, worker: usize, order: Order) {
         let _ = self.orders[worker].send(order);
     }
 
@@ -139,9 +139,9 @@ impl Workers {
 
 struct Worker<S> {
     service: Arc<S>,
-    gate: Arc<Gate>,
-    tell: Arc<dyn Tell>,
-    carry: Arc<dyn Carry>,
+    connection_limit: Arc<ConnectionLimit>,
+    observer: Arc<dyn EdgeObserver>,
+    raw_service: Arc<dyn ServeRaw>,
     tracker: TaskTracker,
     /// By place. `true` stops the loop and sends GOAWAY to the socket's HTTP/2 connections.
     accepting: HashMap<u64, channel::Sender<bool>>,
@@ -152,14 +152,14 @@ struct Worker<S> {
 impl<S: Serve> Worker<S> {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
         watch::tick();
-        let tell = Arc::clone(&self.tell);
+        let observer = Arc::clone(&self.observer);
         let ticking = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(TICK);
             let mut count = 0_u32;
             loop {
                 ticks.tick().await;
                 watch::tick();
-                tell.tick();
+                observer.tick();
                 count = count.wrapping_add(1);
                 if count.is_multiple_of(LOOK_FOR_BURSTS) && watch::shrink() {
                     crate::memory::give_back();
@@ -219,27 +219,28 @@ impl<S: Serve> Worker<S> {
 
     fn accept(&mut self, accept: Accept) {
         if udp::is_datagram(&accept.socket) {
-            let door = Arc::clone(&accept.door);
+            let listener_state = Arc::clone(&accept.listener_state);
             if let Err(error) = self.fronts.accept(accept) {
-                error!(listener = %door.name, %error, "cannot read datagrams");
+                error!(listener = %listener_state.name, %error, "cannot read datagrams");
             }
             return;
         }
-        let Accept { place, socket, door, .. } = accept;
+        let Accept { place, socket, listener_state, .. } = accept;
         let listening = match Listening::new(socket) {
             Ok(listening) => listening,
-            Err(error) => return error!(listener = %door.name, %error, "cannot accept"),
+            Err(error) => return error!(listener = %listener_state.name, %error, "cannot accept"),
         };
         let (closing, goaway) = channel::channel(false);
-        let reception = Reception {
-            door,
+        let acceptor = ConnectionAcceptor {
+            listener_state,
             service: Arc::clone(&self.service),
-            tell: Arc::clone(&self.tell),
-            carry: Arc::clone(&self.carry),
+            observer: Arc::clone(&self.observer),
+            raw_service: Arc::clone(&self.raw_service),
             tracker: self.tracker.clone(),
             goaway,
         };
-        let doorman = Doorman { listening, gate: Arc::clone(&self.gate), reception };
+        let doorman =
+            AcceptLoop { listening, connection_limit: Arc::clone(&self.connection_limit), acceptor };
         self.accepting.insert(place, closing);
         self.tracker.spawn(doorman.run());
     }
@@ -288,17 +289,17 @@ impl Listening {
 }
 
 /// Accepts on one socket.
-struct Doorman<S> {
+struct AcceptLoop<S> {
     listening: Listening,
-    gate: Arc<Gate>,
-    reception: Reception<S>,
+    connection_limit: Arc<ConnectionLimit>,
+    acceptor: ConnectionAcceptor<S>,
 }
 
-impl<S: Serve> Doorman<S> {
+impl<S: Serve> AcceptLoop<S> {
     async fn run(self) {
-        let reception = &self.reception;
-        let door = &reception.door;
-        let mut goaway = reception.goaway.clone();
+        let acceptor = &self.acceptor;
+        let listener_state = &acceptor.listener_state;
+        let mut goaway = acceptor.goaway.clone();
         let closing = async move { drop(goaway.wait_for(|closing| *closing).await) };
         tokio::pin!(closing);
         loop {
@@ -311,20 +312,20 @@ impl<S: Serve> Doorman<S> {
                 Ok((socket, peer)) => {
                     // At a limit, one connection waits here for each loop, and the rest in the kernel's
                     // queue. In this order everywhere, so that no two wait for each other.
-                    let passes = tokio::select! {
+                    let permits = tokio::select! {
                         biased;
-                        passes = async { (door.gate.enter().await, self.gate.enter().await) } => passes,
+                        permits = async { (listener_state.connection_limit.acquire().await, self.connection_limit.acquire().await) } => permits,
                         () = &mut closing => {
-                            reception.welcome(socket, peer, (door.gate.force(), self.gate.force()));
+                            acceptor.accept(socket, peer, (listener_state.connection_limit.acquire_beyond_limit(), self.connection_limit.acquire_beyond_limit()));
                             break;
                         }
                     };
-                    reception.welcome(socket, peer, passes);
+                    acceptor.accept(socket, peer, permits);
                 }
                 // The client left before we came (accept(2): try again).
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    warn!(listener = %door.name, %error, "cannot accept a connection");
+                    warn!(listener = %listener_state.name, %error, "cannot accept a connection");
                     tokio::time::sleep(BREATHER).await;
                 }
             }
@@ -332,7 +333,14 @@ impl<S: Serve> Doorman<S> {
         // The kernel has answered these clients in our name already.
         for _ in 0..LAST_ORDERS {
             let Some((socket, peer)) = self.listening.accept_waiting().await else { break };
-            reception.welcome(socket, peer, (door.gate.force(), self.gate.force()));
+            acceptor.accept(
+                socket,
+                peer,
+                (
+                    listener_state.connection_limit.acquire_beyond_limit(),
+                    self.connection_limit.acquire_beyond_limit(),
+                ),
+            );
         }
     }
 }

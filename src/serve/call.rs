@@ -69,7 +69,7 @@ impl<S: Series> Call<S> {
             server: server.map(|server| server.id()),
         };
         let names = RequestNames {
-            listener: &self.client.door.name,
+            listener: &self.client.listener_state.name,
             route: self.route.as_ref(),
             pool: self.pool.as_ref(),
             server: server.map(|server| &**server),
@@ -92,7 +92,7 @@ impl<S: Series> Call<S> {
         self.live.access_log.record(&Record {
             time: self.time,
             client: &self.client.text,
-            listener: &self.client.door.name,
+            listener: &self.client.listener_state.name,
             route: self.route.as_deref(),
             pool: self.pool.as_deref(),
             server: lease.as_ref().map(|lease| &**lease.server().name()),

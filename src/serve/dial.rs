@@ -3,7 +3,7 @@
 
 use super::{kept, shared};
 use crate::control::Live;
-use crate::edge::{Gate, Pass, Secured, Socket, Unreached, reach};
+use crate::edge::{ConnectionLimit, ConnectionPermit, Secured, Socket, Unreached, reach};
 use crate::units::Address;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,28 +20,28 @@ pub(super) async fn dial(
     secured: Option<Secured>,
 ) -> Result<Socket, Unreached> {
     let limit = &live.server_connections;
-    let Some(pass) = limit.try_enter().or_else(|| make_place(limit)) else {
+    let Some(permit) = limit.try_acquire().or_else(|| make_place(limit)) else {
         let since = Instant::now();
-        let pass = tokio::time::timeout(within, limit.enter()).await;
-        let pass = pass.map_err(|_| Unreached::OwnResources("connections to servers"))?;
+        let permit = tokio::time::timeout(within, limit.acquire()).await;
+        let permit = permit.map_err(|_| Unreached::OwnResources("connections to servers"))?;
         let left = within.saturating_sub(since.elapsed());
-        return reach(address, pass, left, introduction, secured).await;
+        return reach(address, permit, left, introduction, secured).await;
     };
-    reach(address, pass, within, introduction, secured).await
+    reach(address, permit, within, introduction, secured).await
 }
 
 /// Closes a connection of this core that is idle and takes its place.
-fn make_place(limit: &Arc<Gate>) -> Option<Pass> {
+fn make_place(limit: &Arc<ConnectionLimit>) -> Option<ConnectionPermit> {
     while kept::evict() || shared::evict() {
-        if let Some(pass) = limit.try_enter() {
-            return Some(pass);
+        if let Some(permit) = limit.try_acquire() {
+            return Some(permit);
         }
     }
     None
 }
 
 /// Closes idle connections of this core for whoever waits for a place, on whichever.
-pub(super) fn give_way(limit: &Gate) {
+pub(super) fn give_way(limit: &ConnectionLimit) {
     for _ in 0..limit.waiting() {
         if !kept::evict() && !shared::evict() {
             return;

@@ -6,7 +6,7 @@ use super::forwarding;
 use crate::access_log::{Record, Why};
 use crate::config::plan::Name;
 use crate::control::Live;
-use crate::edge::{Head, Seat};
+use crate::edge::{Head, RequestState};
 use crate::fields::{Fields, tokens};
 use crate::host;
 use crate::metrics::{RequestNames, RequestOutcome, RequestPlace, Routed};
@@ -48,7 +48,7 @@ pub(crate) struct Exchange {
     generation: u64,
     /// The snapshot's own number.
     edition: u64,
-    pub(super) seat: Option<Arc<Seat>>,
+    pub(super) state: Option<Arc<RequestState>>,
     pub(super) listener: Option<Arc<Listener>>,
     pub(super) destination: Option<Destination>,
     pub(super) started: Instant,
@@ -79,7 +79,7 @@ impl Exchange {
             generation: 0,
             edition: 0,
             live: Arc::clone(live),
-            seat: None,
+            state: None,
             listener: None,
             destination: None,
             started: Instant::now(),
@@ -99,11 +99,11 @@ impl Exchange {
         }
     }
 
-    /// The exchange of a request that has come in by this seat.
-    pub(super) fn begin(live: &Arc<Live>, seat: &Arc<Seat>) -> Self {
-        seat.taken.store(true, Relaxed);
+    /// The exchange of a request that has come in with this state.
+    pub(super) fn begin(live: &Arc<Live>, state: &Arc<RequestState>) -> Self {
+        state.taken.store(true, Relaxed);
         let mut exchange = Self::new(live);
-        exchange.seat = Some(Arc::clone(seat));
+        exchange.state = Some(Arc::clone(state));
         exchange.find_listener();
         exchange
     }
@@ -121,16 +121,16 @@ impl Exchange {
     }
 
     pub(super) fn client(&self) -> &str {
-        match (&self.client, &self.seat) {
+        match (&self.client, &self.state) {
             (Some(client), _) => client,
-            (None, Some(seat)) => &seat.client.text,
+            (None, Some(state)) => &state.client.text,
             (None, None) => "-",
         }
     }
 
     /// What a response says in Strict-Transport-Security, over TLS only (RFC 6797 section 7.2).
     pub(super) fn hsts(&self) -> Option<&str> {
-        self.seat.as_ref()?.client.tls?;
+        self.state.as_ref()?.client.tls?;
         self.listener.as_ref()?.plan.tls.as_ref()?.hsts.as_deref()
     }
 
@@ -140,10 +140,10 @@ impl Exchange {
 
     /// Decides where a request goes, and leases a server for it.
     pub(super) fn admit<F: Fields>(&mut self, asked: &Asked<'_, F>) -> Result<(), Why> {
-        let (Some(seat), Some(listener)) = (&self.seat, &self.listener) else { return Err(Why::Shutdown) };
+        let (Some(state), Some(listener)) = (&self.state, &self.listener) else { return Err(Why::Shutdown) };
         let entropy = u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..));
         self.request_id = Some(forwarding::request_id(asked.fields, entropy));
-        self.client = forwarding::real_client(seat.client.ip, &listener.plan.trusted_proxies, asked.fields)
+        self.client = forwarding::real_client(state.client.ip, &listener.plan.trusted_proxies, asked.fields)
             .map(|client| client.to_string());
         if asked.length.is_some_and(|length| length > listener.plan.limits.request_body) {
             return Err(Why::BodyTooLarge);
@@ -166,8 +166,8 @@ impl Exchange {
         if let Some(destination) = &mut self.destination {
             destination.lease = None;
         }
-        if let Some(seat) = &self.seat {
-            seat.watch.leased_to(u32::MAX);
+        if let Some(state) = &self.state {
+            state.watch.leased_to(u32::MAX);
         }
     }
 
@@ -244,7 +244,7 @@ impl Exchange {
     /// Takes the snapshot in force, by way of the listener the request came in by; one that a reload has just
     /// removed still counts.
     fn find_listener(&mut self) {
-        let Some(id) = self.seat.as_ref().map(|seat| seat.client.listener) else { return };
+        let Some(id) = self.state.as_ref().map(|state| state.client.listener) else { return };
         let snapshot = self.live.snapshot();
         (self.generation, self.edition) = (snapshot.generation, snapshot.edition);
         self.listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).cloned();
@@ -273,26 +273,26 @@ impl Exchange {
     /// The response's head has come, with the server's word on how many seconds it keeps a connection.
     pub(super) fn answered(&mut self, keepalive_hint: Option<u32>) {
         self.first_byte.get_or_insert_with(|| self.started.elapsed());
-        let (Some(seat), Some(destination)) = (&self.seat, &self.destination) else { return };
+        let (Some(state), Some(destination)) = (&self.state, &self.destination) else { return };
         if let Some(server) = &destination.server {
             server.answers.fetch_add(1, Relaxed);
             if let Some(hint) = keepalive_hint {
                 server.keepalive_hint.store(hint.max(1), Relaxed);
             }
         }
-        seat.answered.store(true, Relaxed);
-        seat.watch.no_deadline();
-        seat.watch.quiet(destination.pool.plan.timeouts.stream_idle, Why::StreamIdle);
+        state.answered.store(true, Relaxed);
+        state.watch.no_deadline();
+        state.watch.quiet(destination.pool.plan.timeouts.stream_idle, Why::StreamIdle);
     }
 
     /// Of the request: which side is to move next.
     pub(super) fn upload_waits(&self, for_server: bool) {
-        let (Some(seat), Some(listener), Some(pool)) = (&self.seat, &self.listener, self.pool()) else {
+        let (Some(state), Some(listener), Some(pool)) = (&self.state, &self.listener, self.pool()) else {
             return;
         };
         match for_server {
-            true => seat.watch.quiet(pool.plan.timeouts.stream_idle, Why::StreamIdle),
-            false => seat.watch.quiet(listener.plan.timeouts.request_body, Why::RequestBodyTimeout),
+            true => state.watch.quiet(pool.plan.timeouts.stream_idle, Why::StreamIdle),
+            false => state.watch.quiet(listener.plan.timeouts.request_body, Why::RequestBodyTimeout),
         }
     }
 
@@ -304,16 +304,16 @@ impl Exchange {
         };
         let due = *self.due.get_or_insert(due);
         let (within, why) = remaining(Some(due), response_header);
-        if let Some(seat) = &self.seat {
-            seat.watch.may_be_quiet();
-            seat.watch.deadline(within, why);
+        if let Some(state) = &self.state {
+            state.watch.may_be_quiet();
+            state.watch.deadline(within, why);
         }
     }
 
     /// The next try begins: how long the last server might take is not its limit.
     pub(super) fn begin_again(&self) {
-        if let (Some(due), Some(seat)) = (self.due, &self.seat) {
-            seat.watch.deadline(due.saturating_duration_since(Instant::now()), Why::RequestTimeout);
+        if let (Some(due), Some(state)) = (self.due, &self.state) {
+            state.watch.deadline(due.saturating_duration_since(Instant::now()), Why::RequestTimeout);
         }
     }
 
@@ -329,8 +329,8 @@ impl Exchange {
 
     fn begin_try(&mut self, lease: Lease) {
         let Some(destination) = &mut self.destination else { return };
-        if let Some(seat) = &self.seat {
-            seat.watch.leased_to(lease.server().id());
+        if let Some(state) = &self.state {
+            state.watch.leased_to(lease.server().id());
         }
         destination.server = Some(Arc::clone(lease.server()));
         destination.lease = Some(lease);
@@ -430,12 +430,12 @@ impl Exchange {
         if std::mem::replace(&mut self.recorded, true) {
             return;
         }
-        let Some(seat) = &self.seat else { return };
-        seat.watch.leased_to(u32::MAX);
+        let Some(state) = &self.state else { return };
+        state.watch.leased_to(u32::MAX);
         let duration = self.started.elapsed();
         let destination = self.destination.as_mut();
         let (mut route, mut pool, mut server) = (None, None, None);
-        let mut place = RequestPlace::of_listener(seat.client.listener);
+        let mut place = RequestPlace::of_listener(state.client.listener);
         let mut tries = 0;
         if let Some(destination) = destination {
             destination.lease = None;
@@ -453,7 +453,7 @@ impl Exchange {
             place.server = server.map(|server| server.id());
             tries = destination.tries;
         }
-        let listener = &seat.client.door.name;
+        let listener = &state.client.listener_state.name;
         let names = RequestNames { listener, route, pool, server: server.map(|server| &**server) };
         let answered = self.first_byte.is_some();
         // A gRPC client is told of an error of ours by a status of its own, under 200; it counts as what it stands for.
@@ -473,7 +473,7 @@ impl Exchange {
         let (user_agent, referer) = (text(&header::USER_AGENT), text(&header::REFERER));
         self.live.access_log.record(&Record {
             time: self.time,
-            client: self.client.as_deref().unwrap_or(&seat.client.text),
+            client: self.client.as_deref().unwrap_or(&state.client.text),
             listener,
             route: route.map(|name| &**name),
             pool: pool.map(|name| &**name),
@@ -491,8 +491,8 @@ impl Exchange {
             connect: self.connect,
             first_byte: self.first_byte,
             tries,
-            tls: seat.client.tls,
-            client_cert: seat.client.identity.as_ref().map(|identity| &*identity.subject),
+            tls: state.client.tls,
+            client_cert: state.client.identity.as_ref().map(|identity| &*identity.subject),
             grpc_status: self.grpc_status,
             request_id: self.request_id.as_deref(),
             generation: self.generation,
@@ -506,8 +506,8 @@ impl Exchange {
 impl Exchange {
     /// Whether the exchange ends here without a record, and if so, why.
     pub(super) fn broke_off(&mut self) -> bool {
-        let Some(seat) = self.seat.as_ref().filter(|_| !self.recorded) else { return false };
-        let why = match seat.watch.interrupted() {
+        let Some(state) = self.state.as_ref().filter(|_| !self.recorded) else { return false };
+        let why = match state.watch.interrupted() {
             Some(why) => why,
             None if std::thread::panicking() => Why::Internal,
             None => Why::ClientAborted,
@@ -523,7 +523,7 @@ impl Drop for Exchange {
         if !self.broke_off() {
             return;
         }
-        let answered = self.seat.as_ref().is_some_and(|seat| seat.answered.load(Relaxed));
+        let answered = self.state.as_ref().is_some_and(|state| state.answered.load(Relaxed));
         let status = if answered { 200 } else { self.why.status() };
         self.record(status, None::<&Asked<'_, HeaderMap>>, (0, 0));
     }

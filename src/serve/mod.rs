@@ -20,11 +20,11 @@ mod udp;
 
 pub(crate) use h1::fuzzed;
 pub(crate) use refused::Reporter;
-pub(crate) use tcp::Carrier;
+pub(crate) use tcp::RawService;
 
 use crate::config::plan::{self, ClientFin, PoolTimeouts, Probe, ServerProtocol};
 use crate::control::Live;
-use crate::edge::{Addresses, Conn, Departure, Head, Next, Seat, Serve, Stream};
+use crate::edge::{Addresses, AfterRequest, ClientClose, Conn, Head, RequestState, Serve, Stream};
 use crate::pool::Server;
 use crate::units::Address;
 use asked::Asked;
@@ -45,8 +45,8 @@ impl Service {
 }
 
 impl Serve for Service {
-    async fn serve(&self, conn: &mut Conn, head: Head) -> Next {
-        let mut exchange = Exchange::begin(&self.live, &conn.seat);
+    async fn serve(&self, conn: &mut Conn, head: Head) -> AfterRequest {
+        let mut exchange = Exchange::begin(&self.live, &conn.state);
         let admitted = exchange.admit(&Asked::from(&head));
         let may_be_h2 = exchange.pool().is_some_and(|pool| match pool.plan.protocol {
             ServerProtocol::Http1 => false,
@@ -61,8 +61,8 @@ impl Serve for Service {
         }
     }
 
-    async fn serve_stream(&self, seat: Arc<Seat>, stream: Stream, addresses: Addresses) {
-        h2::serve(&self.live, seat, stream, addresses).await;
+    async fn serve_stream(&self, state: Arc<RequestState>, stream: Stream, addresses: Addresses) {
+        h2::serve(&self.live, state, stream, addresses).await;
     }
 }
 
@@ -79,10 +79,10 @@ fn own_host(pool: &plan::Pool, address: &Address) -> String {
 }
 
 /// Whether a request ends with its client: a FIN once the response has begun says nothing about that.
-fn is_cancelled_by(departure: Departure, client_fin: ClientFin, has_begun: bool) -> bool {
+fn is_cancelled_by(departure: ClientClose, client_fin: ClientFin, has_begun: bool) -> bool {
     match departure {
-        Departure::Reset => true,
-        Departure::Finished => !has_begun && client_fin == ClientFin::Cancel,
+        ClientClose::Reset => true,
+        ClientClose::Fin => !has_begun && client_fin == ClientFin::Cancel,
     }
 }
 

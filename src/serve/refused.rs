@@ -4,7 +4,7 @@
 use crate::access_log::Record;
 use crate::config::plan::Protocol;
 use crate::control::Live;
-use crate::edge::{Client, Tell, Trouble};
+use crate::edge::{Client, EdgeObserver, Rejection};
 use crate::metrics::{Passed, RequestNames, RequestOutcome, RequestPlace, Series};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,23 +12,23 @@ use std::time::{Duration, SystemTime};
 /// The edge's reporter.
 pub(crate) struct Reporter(pub(crate) Arc<Live>);
 
-impl Tell for Reporter {
-    fn refused(&self, client: &Client, head: &[u8], trouble: Trouble) {
+impl EdgeObserver for Reporter {
+    fn refused(&self, client: &Client, head: &[u8], rejection: Rejection) {
         let live = &self.0;
         let snapshot = live.snapshot();
         let place = RequestPlace::of_listener(client.listener);
-        let names = RequestNames::of_listener(&client.door.name);
-        if trouble.status > 0 {
+        let names = RequestNames::of_listener(&client.listener_state.name);
+        if rejection.status > 0 {
             let outcome = RequestOutcome {
-                status: trouble.status,
-                why: trouble.why,
+                status: rejection.status,
+                why: rejection.why,
                 grpc_status: None,
                 answered: false,
                 took: Duration::ZERO,
             };
             live.metrics.request(snapshot.edition, place, &outcome, &names);
         } else {
-            live.metrics.failure(snapshot.edition, place, trouble.why, &names);
+            live.metrics.failure(snapshot.edition, place, rejection.why, &names);
         }
         if !live.access_log.is_on() {
             return;
@@ -45,23 +45,25 @@ impl Tell for Reporter {
             method,
             path,
             protocol,
-            ..nothing_but(client, trouble, generation)
+            ..nothing_but(client, rejection, generation)
         });
     }
 
-    fn turned_away(&self, client: &Client, trouble: Trouble) {
+    fn turned_away(&self, client: &Client, rejection: Rejection) {
         let live = &self.0;
         let snapshot = live.snapshot();
         let (generation, edition) = (snapshot.generation, snapshot.edition);
         let protocol = protocol(client);
         let place = RequestPlace::of_listener(client.listener);
-        let names = RequestNames::of_listener(&client.door.name);
+        let names = RequestNames::of_listener(&client.listener_state.name);
         match protocol {
-            Some(_) => live.metrics.connection(edition, place, &names).ended(trouble.why, Passed::default()),
-            None => live.metrics.failure(edition, place, trouble.why, &names),
+            Some(_) => {
+                live.metrics.connection(edition, place, &names).ended(rejection.why, Passed::default())
+            }
+            None => live.metrics.failure(edition, place, rejection.why, &names),
         }
         if live.access_log.is_on() {
-            live.access_log.record(&Record { protocol, ..nothing_but(client, trouble, generation) });
+            live.access_log.record(&Record { protocol, ..nothing_but(client, rejection, generation) });
         }
     }
 
@@ -75,7 +77,7 @@ impl Tell for Reporter {
 
 /// What the log calls connections that the listener passes on as they are; HTTP has names of its own.
 fn protocol(client: &Client) -> Option<&'static str> {
-    match client.door.plan.load().protocol {
+    match client.listener_state.plan.load().protocol {
         Protocol::Http => None,
         Protocol::Tcp => Some("TCP"),
         Protocol::TlsPassthrough => Some("TLS"),
@@ -84,11 +86,11 @@ fn protocol(client: &Client) -> Option<&'static str> {
 }
 
 /// The record of what did not get far.
-fn nothing_but(client: &Client, trouble: Trouble, generation: u64) -> Record<'_> {
+fn nothing_but(client: &Client, rejection: Rejection, generation: u64) -> Record<'_> {
     Record {
         time: SystemTime::now(),
         client: &client.text,
-        listener: &client.door.name,
+        listener: &client.listener_state.name,
         route: None,
         pool: None,
         server: None,
@@ -96,9 +98,9 @@ fn nothing_but(client: &Client, trouble: Trouble, generation: u64) -> Record<'_>
         host: None,
         path: None,
         protocol: None,
-        status: trouble.status,
-        why: trouble.why,
-        detail: trouble.detail,
+        status: rejection.status,
+        why: rejection.why,
+        detail: rejection.detail,
         bytes_in: 0,
         bytes_out: 0,
         duration: None,

@@ -63,7 +63,7 @@ struct State {
 
 /// A place for one request on a connection.
 #[derive(Debug)]
-pub(super) struct Lent {
+pub(super) struct StreamPermit {
     pub(super) requests: SendRequest<Bytes>,
     state: Arc<State>,
     /// What had come when this place was taken.
@@ -72,7 +72,7 @@ pub(super) struct Lent {
     keepalive: Duration,
 }
 
-impl Lent {
+impl StreamPermit {
     fn new(requests: SendRequest<Bytes>, state: &Arc<State>, key: Key, keepalive: Duration) -> Self {
         state.streams.fetch_add(1, Relaxed);
         let heard_before = state.heard.load(Relaxed);
@@ -104,7 +104,7 @@ impl Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         if self.state.streams.fetch_sub(1, Relaxed) > 1 {
             return;
@@ -121,7 +121,7 @@ impl Drop for Lent {
 }
 
 /// A place on a connection like this, if there is one with room.
-pub(super) fn take(key: Key, keepalive: Duration) -> Option<Lent> {
+pub(super) fn take(key: Key, keepalive: Duration) -> Option<StreamPermit> {
     SHARED.with_borrow_mut(|shared| {
         let connections = shared.connections.get_mut(&key)?;
         connections.retain(|connection| !connection.state.is_retired.load(Relaxed));
@@ -130,7 +130,7 @@ pub(super) fn take(key: Key, keepalive: Duration) -> Option<Lent> {
             let most = STREAMS.min(connection.requests.current_max_send_streams());
             connection.state.streams.load(Relaxed) < most
         })?;
-        Some(Lent::new(connection.requests.clone(), &connection.state, key, keepalive))
+        Some(StreamPermit::new(connection.requests.clone(), &connection.state, key, keepalive))
     })
 }
 
@@ -146,11 +146,11 @@ pub(super) fn evict() -> bool {
 }
 
 /// Who is to open a connection.
-pub(super) enum Turn {
+pub(super) enum Opener {
     /// Whoever has this; it tells the others.
-    Ours(Opening),
+    ThisRequest(Opening),
     /// Somebody else does.
-    Wait(watch::Receiver<Option<bool>>),
+    Another(watch::Receiver<Option<bool>>),
 }
 
 /// A connection that is being opened.
@@ -173,13 +173,13 @@ impl Drop for Opening {
 }
 
 /// Finds out who is to open a connection.
-pub(super) fn turn(key: Key) -> Turn {
+pub(super) fn opener(key: Key) -> Opener {
     SHARED.with_borrow_mut(|shared| match shared.opening.get(&key) {
-        Some(opening) => Turn::Wait(opening.clone()),
+        Some(opening) => Opener::Another(opening.clone()),
         None => {
             let (done, opening) = watch::channel(None);
             shared.opening.insert(key, opening);
-            Turn::Ours(Opening { key, done, is_open: false })
+            Opener::ThisRequest(Opening { key, done, is_open: false })
         }
     })
 }
@@ -195,7 +195,7 @@ pub(super) async fn open(
     key: Key,
     keepalive: Duration,
     opening: Option<Opening>,
-) -> Result<Lent, h2::Error> {
+) -> Result<StreamPermit, h2::Error> {
     let (requests, connection) = Builder::new()
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW)
@@ -206,7 +206,7 @@ pub(super) async fn open(
         .handshake::<_, Bytes>(Wire(socket))
         .await?;
     let state = Arc::new(State::default());
-    let lent = Lent::new(requests.clone(), &state, key, keepalive);
+    let permit = StreamPermit::new(requests.clone(), &state, key, keepalive);
     let end = Arc::clone(&state);
     tokio::spawn(async move {
         // Those that have streams on it hear of it too.
@@ -220,7 +220,7 @@ pub(super) async fn open(
     if let Some(mut opening) = opening {
         opening.is_open = true;
     }
-    Ok(lent)
+    Ok(permit)
 }
 
 /// A connection as its codec writes to it: a frame's head and its data at once. A TLS

@@ -6,7 +6,7 @@ use super::dial::dial;
 use crate::access_log::Why;
 use crate::client_hello::Hello;
 use crate::control::Live;
-use crate::edge::{Caller, Carried, Carry, Relay, Socket, Watched};
+use crate::edge::{ConnectionTask, RawConnection, Relay, ServeRaw, Socket, Watched};
 use crate::metrics::Routed;
 use crate::pool::{Pool, Query, RetryReason, Tried};
 use crate::proxy_header::{self, About};
@@ -19,23 +19,23 @@ use std::time::Instant;
 use tracing::debug;
 
 /// Takes connections over from the edge.
-pub(crate) struct Carrier(pub(crate) Arc<Live>);
+pub(crate) struct RawService(pub(crate) Arc<Live>);
 
-impl Carry for Carrier {
-    fn carry(&self, caller: Caller) -> Carried {
-        let call = Call::new(&self.0, &caller.client);
-        Box::pin(Carrying::Opening(Box::pin(open(Arc::clone(&self.0), call, caller))))
+impl ServeRaw for RawService {
+    fn serve_raw(&self, connection: RawConnection) -> ConnectionTask {
+        let call = Call::new(&self.0, &connection.client);
+        Box::pin(RawTask::Opening(Box::pin(open(Arc::clone(&self.0), call, connection))))
     }
 }
 
 /// A connection's two phases, each with room of its own that is given back when it is over: there may be thousands
 /// of open connections that say nothing.
-enum Carrying {
+enum RawTask {
     Opening(Pin<Box<dyn Future<Output = Option<Box<Line>>> + Send>>),
     Open(Box<Line>),
 }
 
-impl Future for Carrying {
+impl Future for RawTask {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -54,8 +54,8 @@ impl Future for Carrying {
 }
 
 /// Finds the pool and opens a connection to one of its servers.
-async fn open(live: Arc<Live>, mut call: Call, caller: Caller) -> Option<Box<Line>> {
-    let Caller { socket, watch, source, destination, first, hello, .. } = caller;
+async fn open(live: Arc<Live>, mut call: Call, connection: RawConnection) -> Option<Box<Line>> {
+    let RawConnection { socket, watch, source, destination, first, hello, .. } = connection;
     call.protocol = if hello.is_some() { "TLS" } else { "TCP" };
     let connected = match find_pool(&live, &mut call, hello) {
         Ok(pool) => {

@@ -1,12 +1,12 @@
 //! Leads UDP clients to servers: asks the core where to, opens a socket to the server, and keeps the account.
 
 use super::call::Call;
-use super::tcp::Carrier;
+use super::tcp::RawService;
 use crate::access_log::Why;
 use crate::control::Live;
 use crate::dial::own_resource;
-use crate::edge::Carried;
-use crate::edge::udp::{self, Host, Led, Newcomer, Session};
+use crate::edge::ConnectionTask;
+use crate::edge::udp::{self, NewSession, ServeUdp, Session, SessionTarget};
 use crate::metrics::{Routed, UdpSeries};
 use crate::pool::{Lease, Pool, Query, RetryReason, Tried};
 use crate::select::consistent_hash::hash;
@@ -17,9 +17,9 @@ use std::sync::Arc;
 use tokio::net::UdpSocket;
 use tracing::debug;
 
-impl Host for Carrier {
-    fn host(&self, newcomer: Newcomer) -> Option<(Arc<Session>, Carried)> {
-        let mut call = Call::new(&self.0, &newcomer.client);
+impl ServeUdp for RawService {
+    fn open_session(&self, new: NewSession) -> Option<(Arc<Session>, ConnectionTask)> {
+        let mut call = Call::new(&self.0, &new.client);
         let found = destination(&self.0, &mut call)
             .and_then(|pool| open(&mut call, &pool).map(|connected| (pool, connected)));
         let (pool, (socket, server, address)) = match found {
@@ -30,8 +30,8 @@ impl Host for Carrier {
             }
         };
         let drain_timeout = pool.plan.drain_timeout;
-        let led = Led { socket, server, address, series: call.series(), drain_timeout };
-        let session = Session::new(newcomer, led);
+        let led = SessionTarget { socket, server, address, series: call.series(), drain_timeout };
+        let session = Session::new(new, led);
         let mut line = Line { session: Arc::clone(&session), call };
         let carried = Box::pin(async move {
             let why = line.session.run().await;

@@ -18,7 +18,7 @@ fn judge() -> Judge {
 }
 
 /// How many of a frame pass at once, and how many more `after` milliseconds.
-fn passes(frame: &[u8], after: u64) -> (u32, u32) {
+fn permits(frame: &[u8], after: u64) -> (u32, u32) {
     let mut judge = judge();
     let mut count = |now| {
         let mut passed = 0;
@@ -48,12 +48,12 @@ fn what_is_of_no_use_has_a_burst_and_a_rate() {
         (0x10, b"u=3", 980, 330),
         (DATA, b"data", 10_000, 10_000),
     ] {
-        assert_eq!(passes(&frame(kind, 0, 1, payload), 10_000), (burst, more), "a frame of type {kind}");
+        assert_eq!(permits(&frame(kind, 0, 1, payload), 10_000), (burst, more), "a frame of type {kind}");
     }
     let padded = frame(DATA, PADDED, 1, &[3, 0, 0, 0]);
-    assert_eq!(passes(&padded, 10_000), (98, 33), "padding is no data");
+    assert_eq!(permits(&padded, 10_000), (98, 33), "padding is no data");
     let last = frame(DATA, END_STREAM, 1, b"");
-    assert_eq!(passes(&last, 0), (10_000, 10_000), "the end of a body may be empty");
+    assert_eq!(permits(&last, 0), (10_000, 10_000), "the end of a body may be empty");
 }
 
 #[test]

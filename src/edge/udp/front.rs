@@ -1,12 +1,12 @@
 //! One socket that clients write to: finds each datagram's session, or opens one within the limits.
 
-use super::session::{Newcomer, Peer, Session, rest};
+use super::session::{NewSession, Peer, Session, rest};
 use super::socket::{self, Arrival};
 use crate::access_log::Why;
-use crate::edge::carry::Carry;
 use crate::edge::conn::Client;
-use crate::edge::door::Door;
-use crate::edge::gate::Gate;
+use crate::edge::connection_limit::ConnectionLimit;
+use crate::edge::listener_state::ListenerState;
+use crate::edge::raw::ServeRaw;
 use crate::edge::watch::{Watch, Watched};
 use crate::metrics::Dropped;
 use std::collections::HashMap;
@@ -47,7 +47,7 @@ struct Desk {
     /// Where new sessions are taken; none once it is closed.
     place: Option<u64>,
     /// The listener's, or the last one's.
-    door: Arc<Door>,
+    listener_state: Arc<ListenerState>,
     sessions: HashMap<Peer, Arc<Session>>,
     /// Another process reads what clients send: what we took from the queue would be lost to it.
     is_left: bool,
@@ -55,8 +55,8 @@ struct Desk {
 
 /// What new sessions need.
 struct Opening {
-    gate: Arc<Gate>,
-    carry: Arc<dyn Carry>,
+    connection_limit: Arc<ConnectionLimit>,
+    raw_service: Arc<dyn ServeRaw>,
     tracker: TaskTracker,
 }
 
@@ -65,13 +65,18 @@ impl Front {
     pub(super) fn new(
         socket: UdpSocket,
         address: SocketAddr,
-        accept: (u64, Arc<Door>, Arc<()>),
+        accept: (u64, Arc<ListenerState>, Arc<()>),
     ) -> Arc<Self> {
-        let (place, door, held) = accept;
+        let (place, listener_state, held) = accept;
         Arc::new(Self {
             socket: Arc::new(socket),
             address,
-            desk: Mutex::new(Desk { place: Some(place), door, sessions: HashMap::new(), is_left: false }),
+            desk: Mutex::new(Desk {
+                place: Some(place),
+                listener_state,
+                sessions: HashMap::new(),
+                is_left: false,
+            }),
             changed: Notify::new(),
             _held: held,
         })
@@ -82,10 +87,10 @@ impl Front {
     }
 
     /// It takes sessions again, for another listener.
-    pub(super) fn open(&self, place: u64, door: Arc<Door>) {
+    pub(super) fn open(&self, place: u64, listener_state: Arc<ListenerState>) {
         let mut desk = self.desk();
         desk.place = Some(place);
-        desk.door = door;
+        desk.listener_state = listener_state;
     }
 
     pub(super) fn is_open_at(&self, place: u64) -> bool {
@@ -137,8 +142,13 @@ impl Front {
     }
 
     /// Reads until it is over.
-    pub(super) async fn run(self: Arc<Self>, gate: Arc<Gate>, carry: Arc<dyn Carry>, tracker: TaskTracker) {
-        let opening = Opening { gate, carry, tracker };
+    pub(super) async fn run(
+        self: Arc<Self>,
+        connection_limit: Arc<ConnectionLimit>,
+        raw_service: Arc<dyn ServeRaw>,
+        tracker: TaskTracker,
+    ) {
+        let opening = Opening { connection_limit, raw_service, tracker };
         while !self.is_over() {
             if self.is_left() {
                 self.changed.notified().await;
@@ -198,43 +208,44 @@ impl Front {
     }
 
     fn drop_datagrams(&self, why: Dropped, arrival: Arrival<'_>) {
-        self.desk().door.drops.count(why, arrival.datagrams());
+        self.desk().listener_state.drops.count(why, arrival.datagrams());
     }
 
     /// Opens a session.
     fn session(self: &Arc<Self>, opening: &Opening, peer: Peer) -> Result<Arc<Session>, Dropped> {
-        let door = {
+        let listener_state = {
             let desk = self.desk();
             desk.place.ok_or(Dropped::Closing)?;
-            Arc::clone(&desk.door)
+            Arc::clone(&desk.listener_state)
         };
-        let plan = door.plan.load();
+        let plan = listener_state.plan.load();
         let ip = peer.address.ip().to_canonical();
-        let place = door.gate.try_enter().ok_or(Dropped::ListenerLimit)?;
+        let place = listener_state.connection_limit.try_acquire().ok_or(Dropped::ListenerLimit)?;
         let limit = plan.limits.connections_per_client;
-        let client_pass = match limit.map(|limit| door.clients.enter(ip, limit.get())) {
+        let client_permit = match limit.map(|limit| listener_state.clients.acquire(ip, limit.get())) {
             Some(None) => {
-                debug!(listener = %door.name, client = %ip, "too many sessions of one client");
+                debug!(listener = %listener_state.name, client = %ip, "too many sessions of one client");
                 return Err(Dropped::ClientLimit);
             }
-            pass => pass.flatten(),
+            permit => permit.flatten(),
         };
-        let passes = (place, opening.gate.try_enter().ok_or(Dropped::ProcessLimit)?, client_pass);
-        let watch = Watched::new(Watch::new(door.id));
+        let permits =
+            (place, opening.connection_limit.try_acquire().ok_or(Dropped::ProcessLimit)?, client_permit);
+        let watch = Watched::new(Watch::new(listener_state.id));
         watch.quiet(plan.timeouts.idle, Why::Ok);
         let client = Client {
-            listener: door.id,
-            door: Arc::clone(&door),
+            listener: listener_state.id,
+            listener_state: Arc::clone(&listener_state),
             ip: Some(ip),
             text: ip.to_string(),
             tls: None,
             identity: None,
         };
-        let newcomer = Newcomer { client: Arc::new(client), watch, peer, front: Arc::clone(&self.socket) };
-        let (session, carried) = opening.carry.host(newcomer).ok_or(Dropped::NoServer)?;
-        door.accepted.fetch_add(1, Relaxed);
+        let new = NewSession { client: Arc::new(client), watch, peer, front: Arc::clone(&self.socket) };
+        let (session, carried) = opening.raw_service.open_session(new).ok_or(Dropped::NoServer)?;
+        listener_state.accepted.fetch_add(1, Relaxed);
         self.desk().sessions.insert(peer, Arc::clone(&session));
-        let kept = (passes, Entry { front: Arc::clone(self), session: Arc::clone(&session) });
+        let kept = (permits, Entry { front: Arc::clone(self), session: Arc::clone(&session) });
         // Dropped at the end and not named before, it has one place in the task and not two.
         opening.tracker.spawn(async move {
             carried.await;

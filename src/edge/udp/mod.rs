@@ -10,12 +10,12 @@ mod session;
 mod socket;
 
 pub(crate) use lately::refused_lately;
-pub(crate) use session::{Led, Newcomer, Session};
+pub(crate) use session::{NewSession, Session, SessionTarget};
 pub(crate) use socket::connect;
 pub(super) use socket::{bind, is_datagram, open, tune};
 
-use super::carry::{Carried, Carry};
-use super::gate::Gate;
+use super::connection_limit::ConnectionLimit;
+use super::raw::{ConnectionTask, ServeRaw};
 use super::worker::Accept;
 use front::Front;
 use std::io;
@@ -23,42 +23,48 @@ use std::sync::{Arc, Weak};
 use tokio_util::task::TaskTracker;
 
 /// Finds servers for sessions.
-pub(crate) trait Host {
+pub(crate) trait ServeUdp {
     /// A session with a server, and what runs until it has ended; `None` if there is no server, which is on
     /// record then.
-    fn host(&self, newcomer: Newcomer) -> Option<(Arc<Session>, Carried)>;
+    fn open_session(&self, new: NewSession) -> Option<(Arc<Session>, ConnectionTask)>;
 }
 
 /// A core's sockets for datagrams.
 pub(super) struct Fronts {
     /// Those that are over are gone: their socket is closed by then.
     fronts: Vec<Weak<Front>>,
-    gate: Arc<Gate>,
-    carry: Arc<dyn Carry>,
+    connection_limit: Arc<ConnectionLimit>,
+    raw_service: Arc<dyn ServeRaw>,
     tracker: TaskTracker,
 }
 
 impl Fronts {
-    pub(super) fn new(gate: &Arc<Gate>, carry: &Arc<dyn Carry>, tracker: &TaskTracker) -> Self {
-        let (gate, carry, tracker) = (Arc::clone(gate), Arc::clone(carry), tracker.clone());
-        Self { fronts: Vec::new(), gate, carry, tracker }
+    pub(super) fn new(
+        connection_limit: &Arc<ConnectionLimit>,
+        raw_service: &Arc<dyn ServeRaw>,
+        tracker: &TaskTracker,
+    ) -> Self {
+        let (connection_limit, raw_service, tracker) =
+            (Arc::clone(connection_limit), Arc::clone(raw_service), tracker.clone());
+        Self { fronts: Vec::new(), connection_limit, raw_service, tracker }
     }
 
     /// Takes new sessions on a socket.
     pub(super) fn accept(&mut self, accept: Accept) -> io::Result<()> {
-        let Accept { place, socket, door, held } = accept;
+        let Accept { place, socket, listener_state, held } = accept;
         let socket = socket::front(socket)?;
         let address = socket.local_addr()?;
         self.fronts.retain(|front| front.strong_count() > 0);
         // The same socket, of a listener that has gone: its sessions go on.
         if let Some(front) = self.live().find(|front| front.address() == address && !front.is_over()) {
-            front.open(place, door);
+            front.open(place, listener_state);
             return Ok(());
         }
-        let front = Front::new(socket, address, (place, door, held));
+        let front = Front::new(socket, address, (place, listener_state, held));
         self.fronts.push(Arc::downgrade(&front));
-        let (gate, carry) = (Arc::clone(&self.gate), Arc::clone(&self.carry));
-        self.tracker.spawn(front.run(gate, carry, self.tracker.clone()));
+        let (connection_limit, raw_service) =
+            (Arc::clone(&self.connection_limit), Arc::clone(&self.raw_service));
+        self.tracker.spawn(front.run(connection_limit, raw_service, self.tracker.clone()));
         Ok(())
     }
 

@@ -32,7 +32,7 @@ pub(crate) struct Peer {
 
 /// A client that has no session yet.
 #[derive(Debug)]
-pub(crate) struct Newcomer {
+pub(crate) struct NewSession {
     pub(crate) client: Arc<Client>,
     pub(crate) watch: Watched,
     pub(super) peer: Peer,
@@ -42,7 +42,7 @@ pub(crate) struct Newcomer {
 
 /// What a newcomer is led to.
 #[derive(Debug)]
-pub(crate) struct Led {
+pub(crate) struct SessionTarget {
     /// A socket connected to the server, its id and its address.
     pub(crate) socket: UdpSocket,
     pub(crate) server: u32,
@@ -56,16 +56,16 @@ pub(crate) struct Led {
 /// server's.
 #[derive(Debug)]
 pub(crate) struct Session {
-    newcomer: Newcomer,
-    led: Led,
+    new: NewSession,
+    led: SessionTarget,
     /// Bytes that went to the server, and to the client.
     passed: (AtomicU64, AtomicU64),
 }
 
 impl Session {
-    pub(crate) fn new(newcomer: Newcomer, led: Led) -> Arc<Self> {
-        newcomer.watch.leased_to(led.server);
-        Arc::new(Self { newcomer, led, passed: (AtomicU64::new(0), AtomicU64::new(0)) })
+    pub(crate) fn new(new: NewSession, led: SessionTarget) -> Arc<Self> {
+        new.watch.leased_to(led.server);
+        Arc::new(Self { new, led, passed: (AtomicU64::new(0), AtomicU64::new(0)) })
     }
 
     /// Bytes that were sent to the server, and to the client.
@@ -75,27 +75,27 @@ impl Session {
 
     /// Who has it.
     pub(super) fn peer(&self) -> &Peer {
-        &self.newcomer.peer
+        &self.new.peer
     }
 
     /// It ends as soon as its task comes to it.
     pub(super) fn is_over(&self) -> bool {
-        self.newcomer.watch.interrupted().is_some()
+        self.new.watch.interrupted().is_some()
     }
 
     /// Its listener is gone.
     pub(super) fn leave(&self) {
-        self.newcomer.watch.deadline(self.led.drain_timeout, Why::Drained);
+        self.new.watch.deadline(self.led.drain_timeout, Why::Drained);
     }
 
     /// Ends it.
     pub(super) fn end(&self) {
-        self.newcomer.watch.interrupt(Why::Drained);
+        self.new.watch.interrupt(Why::Drained);
     }
 
     /// Ends it once nothing has passed for so long.
     pub(super) fn quiet(&self, limit: Duration) {
-        self.newcomer.watch.quiet(limit, Why::Ok);
+        self.new.watch.quiet(limit, Why::Ok);
     }
 
     /// Sends what the client wrote to the server. An error gives back what is left: nobody is there, and the
@@ -103,12 +103,12 @@ impl Session {
     pub(super) fn pass_up<'a>(&self, arrival: Arrival<'a>) -> Result<(), Arrival<'a>> {
         let toward = Toward { address: self.led.address, connected: true, from: None };
         let sent = socket::send(&self.led.socket, toward, arrival);
-        self.newcomer.watch.touch();
+        self.new.watch.touch();
         self.led.series.received(sent.datagrams, sent.bytes);
         self.passed.0.fetch_add(sent.bytes, Relaxed);
         match &sent.error {
             Some(error) if socket::is_final(error) => {
-                self.newcomer.watch.interrupt(self.nobody_there(error));
+                self.new.watch.interrupt(self.nobody_there(error));
                 let done = usize::try_from(sent.bytes).unwrap_or(usize::MAX).min(arrival.bytes.len());
                 Err(Arrival { bytes: &arrival.bytes[done..], ..arrival })
             }
@@ -124,8 +124,8 @@ impl Session {
         loop {
             let mut ready = pin!(self.led.socket.ready(ANSWER));
             let awaited = poll_fn(|cx| {
-                self.newcomer.watch.wake_by(cx.waker());
-                match self.newcomer.watch.interrupted() {
+                self.new.watch.wake_by(cx.waker());
+                match self.new.watch.interrupted() {
                     Some(why) => Poll::Ready(Err(why)),
                     None => ready.as_mut().poll(cx).map(|ready| Ok(of_what(&ready))),
                 }
@@ -162,14 +162,14 @@ impl Session {
     }
 
     fn send_down(&self, arrival: Arrival<'_>) {
-        let Peer { address, wrote_to } = self.newcomer.peer;
+        let Peer { address, wrote_to } = self.new.peer;
         // RFC 768: who writes from port 0 expects no answer.
         if address.port() == 0 {
-            return self.newcomer.client.door.drops.count(Dropped::Error, arrival.datagrams());
+            return self.new.client.listener_state.drops.count(Dropped::Error, arrival.datagrams());
         }
         let toward = Toward { address, connected: false, from: wrote_to };
-        let sent = socket::send(&self.newcomer.front, toward, arrival);
-        self.newcomer.watch.touch();
+        let sent = socket::send(&self.new.front, toward, arrival);
+        self.new.watch.touch();
         self.led.series.sent(sent.datagrams, sent.bytes);
         self.passed.1.fetch_add(sent.bytes, Relaxed);
         self.count_dropped(&sent, arrival, Dropped::ClientBusy);
@@ -182,9 +182,9 @@ impl Session {
             () if socket::is_too_large(error) => Dropped::TooLarge,
             () => Dropped::Error,
         };
-        let client = &self.newcomer.client;
-        client.door.drops.count(why, arrival.datagrams() - sent.datagrams);
-        debug!(listener = %client.door.name, client = %client.text, %error, "a datagram is dropped");
+        let client = &self.new.client;
+        client.listener_state.drops.count(why, arrival.datagrams() - sent.datagrams);
+        debug!(listener = %client.listener_state.name, client = %client.text, %error, "a datagram is dropped");
     }
 
     /// The server's port is closed, or it cannot be reached.

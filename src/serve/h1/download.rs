@@ -3,7 +3,7 @@
 use super::Relay;
 use super::response::{self, Form, To, Verdict};
 use crate::access_log::Why;
-use crate::edge::{Buffer, Chunks, Duplex, Next};
+use crate::edge::{AfterRequest, Buffer, Chunks, Duplex};
 use crate::serve::{keepalive, kept};
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
@@ -41,7 +41,7 @@ impl Relay<'_> {
         cx: &mut Context<'_>,
         kept: &mut Option<Buffer>,
     ) -> Poll<Result<Form, Why>> {
-        self.seat.watch.heed_now(cx)?;
+        self.state.watch.heed_now(cx)?;
         self.upload(cx)?;
         loop {
             self.flush_reply(cx)?;
@@ -83,7 +83,7 @@ impl Relay<'_> {
                 *kept = Some(buffer);
             }
             match read {
-                Poll::Ready(Ok(1..)) => self.seat.watch.touch(),
+                Poll::Ready(Ok(1..)) => self.state.watch.touch(),
                 Poll::Ready(_) => return Poll::Ready(Err(Why::ServerReset)),
                 Poll::Pending => break,
             }
@@ -114,7 +114,7 @@ impl Relay<'_> {
     }
 
     /// Passes on a response whose head is in `reply`.
-    pub(super) async fn pass_on(&mut self, form: Form, buffer: Option<Buffer>) -> Next {
+    pub(super) async fn pass_on(&mut self, form: Form, buffer: Option<Buffer>) -> AfterRequest {
         self.exchange.answered(form.hint);
         let unchunked = matches!(form.body, response::Body::Chunked(_)) && !self.head.is_http_11();
         let mut response = Response {
@@ -134,7 +134,7 @@ impl Relay<'_> {
         }
         self.status = form.status;
         let passed = poll_fn(|cx| self.poll_body(cx, &mut response)).await;
-        self.seat.watch.may_be_quiet();
+        self.state.watch.may_be_quiet();
         if let Err(why) = passed {
             self.exchange.fail(why);
             self.exchange.give_back();
@@ -142,14 +142,14 @@ impl Relay<'_> {
                 // A plain end would look like the body's.
                 self.conn.socket_mut().end_with_reset();
             }
-            return Next::Close;
+            return AfterRequest::Close;
         }
         self.next(form.goes_on)
     }
 
     /// Moves the response's body to its end.
     fn poll_body(&mut self, cx: &mut Context<'_>, response: &mut Response) -> Poll<Result<(), Why>> {
-        self.seat.watch.heed_now(cx)?;
+        self.state.watch.heed_now(cx)?;
         self.upload(cx)?;
         loop {
             // Nothing more is read while the client has not taken what was.
@@ -171,7 +171,7 @@ impl Relay<'_> {
             let mut buffer = Buffer::take();
             match buffer.fill(cx, |cx, buf| server.poll_read(cx, buf)) {
                 Poll::Ready(Ok(1..)) => {
-                    self.seat.watch.touch();
+                    self.state.watch.touch();
                     self.take_body(response, buffer)?;
                 }
                 Poll::Ready(Ok(0)) if matches!(response.body, Rest::UntilClose) => {
@@ -255,13 +255,13 @@ impl Relay<'_> {
 
     /// Passes bytes both ways, behind the response's head in `reply`. Neither side's messages are looked at; of a
     /// WebSocket it is known where they end.
-    pub(super) async fn tunnel(&mut self, is_websocket: bool, buffer: Option<Buffer>) -> Next {
+    pub(super) async fn tunnel(&mut self, is_websocket: bool, buffer: Option<Buffer>) -> AfterRequest {
         self.status = 101;
         self.exchange.answered(None);
         let (Some(mut server), Some((pool, _))) = (self.server.take(), self.exchange.leased()) else {
             return self.answer(Why::Internal);
         };
-        let watch = &self.seat.watch;
+        let watch = &self.state.watch;
         watch.quiet(pool.plan.timeouts.tunnel_idle, Why::TunnelIdle);
         let up = self.conn.take_arrived();
         let mut down = std::mem::take(&mut self.reply).split_off(self.replied);
@@ -280,8 +280,8 @@ impl Relay<'_> {
         self.exchange.fail(why);
         match watch.interrupted() {
             // Unread bytes of the client's would turn our close frame into a reset.
-            Some(_) if duplex.is_delivered() => Next::Part,
-            _ => Next::Close,
+            Some(_) if duplex.is_delivered() => AfterRequest::LingeringClose,
+            _ => AfterRequest::Close,
         }
     }
 

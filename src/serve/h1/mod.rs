@@ -19,7 +19,7 @@ use super::forwarding::{self, Peer};
 use super::{grpc, introduction, is_cancelled_by, kept, own_host};
 use crate::access_log::Why;
 use crate::config::plan::ClientFin;
-use crate::edge::{Buffer, Conn, Head, Next, Seat, Socket};
+use crate::edge::{AfterRequest, Buffer, Conn, Head, RequestState, Socket};
 use crate::proxy_header::{self, About};
 pub(super) use download::MOST_INTERIMS;
 pub(super) use response::{Body as ResponseBody, Verdict, names_upgrades, read_map};
@@ -36,7 +36,7 @@ pub(super) async fn serve(
     admitted: Result<(), Why>,
     conn: &mut Conn,
     head: &Head,
-) -> Next {
+) -> AfterRequest {
     let mut relay = Relay::new(exchange, conn, head);
     let next = relay.run(admitted).await;
     relay.record();
@@ -46,7 +46,7 @@ pub(super) async fn serve(
 /// One request under way.
 struct Relay<'a> {
     conn: &'a mut Conn,
-    seat: Arc<Seat>,
+    state: Arc<RequestState>,
     head: &'a Head,
     exchange: Exchange,
     /// What the connection may switch to.
@@ -82,10 +82,10 @@ struct Relay<'a> {
 
 impl<'a> Relay<'a> {
     fn new(exchange: Exchange, conn: &'a mut Conn, head: &'a Head) -> Self {
-        let seat = Arc::clone(&conn.seat);
+        let state = Arc::clone(&conn.state);
         Self {
             conn,
-            seat,
+            state,
             head,
             upgrade: exchange.upgrade(head),
             exchange,
@@ -109,7 +109,7 @@ impl<'a> Relay<'a> {
         }
     }
 
-    async fn run(&mut self, admitted: Result<(), Why>) -> Next {
+    async fn run(&mut self, admitted: Result<(), Why>) -> AfterRequest {
         match admitted {
             Ok(()) => self.begin(),
             Err(why) => return self.answer(why),
@@ -123,7 +123,7 @@ impl<'a> Relay<'a> {
             }
             let reused = match self.connect().await {
                 Ok(reused) => reused,
-                Err(why) if self.seat.watch.interrupted().is_none() && self.exchange.connect_failed(why) => {
+                Err(why) if self.state.watch.interrupted().is_none() && self.exchange.connect_failed(why) => {
                     continue;
                 }
                 Err(why) => return self.answer(why),
@@ -152,7 +152,7 @@ impl<'a> Relay<'a> {
     /// Sets the first limits.
     fn begin(&mut self) {
         let (Some(listener), Some(pool)) = (&self.exchange.listener, self.exchange.pool()) else { return };
-        let watch = &self.seat.watch;
+        let watch = &self.state.watch;
         if self.conn.is_request_over() {
             watch.deadline(pool.plan.timeouts.request, Why::RequestTimeout);
         } else {
@@ -168,7 +168,7 @@ impl<'a> Relay<'a> {
         let body = self.request.split_off(self.head_length);
         self.request.clear();
         let host = self.head.host().is_none().then(|| own_host(&pool.plan, server.address()));
-        let peer = Peer::from(&*self.seat.client);
+        let peer = Peer::from(&*self.state.client);
         let id = self.exchange.request_id.as_deref().unwrap_or_default();
         let telling = forwarding::tell(self.head, self.head.host(), peer, &listener.plan.trusted_proxies, id);
         self.request.reserve(1024);
@@ -214,7 +214,7 @@ impl<'a> Relay<'a> {
             .map(|origination| (Arc::clone(&origination.http), origination.server_name(server.address())));
         let limit = pool.plan.timeouts.connect;
         let reaching = dial(&self.exchange.live, server.address(), limit, introduction.as_deref(), secured);
-        match self.seat.watch.heed(reaching).await? {
+        match self.state.watch.heed(reaching).await? {
             Ok(socket) => {
                 self.server = Some(socket);
                 self.exchange.connected();
@@ -230,15 +230,15 @@ impl<'a> Relay<'a> {
 
     /// Whether the client's connection may bring another request.
     fn may_go_on(&self) -> bool {
-        !self.head.is_last() && !self.seat.client.door.is_closing()
+        !self.head.is_last() && !self.state.client.listener_state.is_closing()
     }
 
     /// What becomes of the client's connection; it may only `go_on` if no byte of this request is still to come.
-    fn next(&self, go_on: bool) -> Next {
+    fn next(&self, go_on: bool) -> AfterRequest {
         match self.conn.is_request_over() {
-            true if go_on => Next::Request,
-            true if self.conn.pending().is_empty() => Next::Close,
-            _ => Next::Part,
+            true if go_on => AfterRequest::KeepAlive,
+            true if self.conn.pending().is_empty() => AfterRequest::Close,
+            _ => AfterRequest::LingeringClose,
         }
     }
 
@@ -251,27 +251,27 @@ impl<'a> Relay<'a> {
     }
 
     fn client_left(&self) -> Why {
-        self.seat.watch.interrupted().unwrap_or(Why::ClientAborted)
+        self.state.watch.interrupted().unwrap_or(Why::ClientAborted)
     }
 
     /// Answers with a status of our own, for the first reason there was.
-    fn answer(&mut self, why: Why) -> Next {
+    fn answer(&mut self, why: Why) -> AfterRequest {
         self.server = None;
         self.exchange.fail(why);
         self.exchange.give_back();
-        self.seat.watch.no_deadline();
-        self.seat.watch.may_be_quiet();
+        self.state.watch.no_deadline();
+        self.state.watch.may_be_quiet();
         let why = self.exchange.why;
         if why == Why::ClientAborted {
-            return Next::Close;
+            return AfterRequest::Close;
         }
-        self.seat.answered.store(true, Relaxed);
+        self.state.answered.store(true, Relaxed);
         self.status = why.status();
         // It fits any send buffer; a client that does not even take that has no use for it.
         let mut cx = Context::from_waker(std::task::Waker::noop());
         self.discard(&mut cx);
         let go_on =
-            self.may_go_on() && self.conn.is_request_over() && self.seat.watch.interrupted().is_none();
+            self.may_go_on() && self.conn.is_request_over() && self.state.watch.interrupted().is_none();
         let head_request = self.head.method == http::Method::HEAD;
         let persistence = Persistence::of(go_on, self.head.is_http_11());
         let (said, now) = (self.exchange.said(), SystemTime::now());
@@ -286,7 +286,7 @@ impl<'a> Relay<'a> {
             }
         }
         if self.flush_reply(&mut cx).is_err() || self.replied < self.reply.len() {
-            return Next::Close;
+            return AfterRequest::Close;
         }
         self.next(go_on)
     }

@@ -38,7 +38,7 @@ impl Relay<'_> {
                         body.consume(n - of_request);
                     }
                     self.body.take_if(|body| body.is_empty());
-                    self.seat.watch.touch();
+                    self.state.watch.touch();
                     self.waits_for(false);
                 }
                 // It may have answered before it closed.
@@ -68,7 +68,7 @@ impl Relay<'_> {
         let mut buffer = Buffer::take();
         let n = match buffer.fill(cx, |cx, buf| self.conn.poll_body(cx, buf)) {
             Poll::Ready(Ok(n @ 1..)) => n,
-            Poll::Ready(_) => return Err(self.seat.watch.interrupted().unwrap_or(Why::ClientAborted)),
+            Poll::Ready(_) => return Err(self.state.watch.interrupted().unwrap_or(Why::ClientAborted)),
             Poll::Pending => return Ok(()),
         };
         self.bytes_in = match self.head.body() {

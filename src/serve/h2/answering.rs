@@ -26,13 +26,13 @@ impl<C: Client> Relay<C> {
         self.server = None;
         self.exchange.fail(why);
         self.exchange.give_back();
-        self.seat.watch.no_deadline();
-        self.seat.watch.may_be_quiet();
+        self.state.watch.no_deadline();
+        self.state.watch.may_be_quiet();
         let why = self.exchange.why;
         if why == Why::ClientAborted {
             return self.client.cut();
         }
-        self.seat.answered.store(true, Relaxed);
+        self.state.answered.store(true, Relaxed);
         self.client.refuse_body();
         let said = self.exchange.said();
         let kind = match grpc::web_call(&self.head.headers) {

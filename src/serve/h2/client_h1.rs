@@ -5,7 +5,7 @@ use super::over_h1::{unchunk, write_name};
 use super::server::is_one_hop;
 use crate::access_log::Why;
 use crate::config::plan::ClientFin;
-use crate::edge::{Body, Buffer, Chunks, Conn, Head, Next};
+use crate::edge::{AfterRequest, Body, Buffer, Chunks, Conn, Head};
 use crate::fields::{Fields, tokens};
 use crate::serve::answer::Persistence;
 use crate::serve::is_cancelled_by;
@@ -49,7 +49,7 @@ pub(super) struct Http1<'a> {
 
 impl<'a> Http1<'a> {
     pub(super) fn new(conn: &'a mut Conn, head: &Head, client_fin: ClientFin) -> Self {
-        let is_closing = conn.seat.client.door.is_closing();
+        let is_closing = conn.state.client.listener_state.is_closing();
         Self {
             conn,
             is_http_11: head.is_http_11(),
@@ -67,13 +67,13 @@ impl<'a> Http1<'a> {
     }
 
     /// What becomes of the connection.
-    pub(super) fn next(&self) -> Next {
+    pub(super) fn next(&self) -> AfterRequest {
         let is_sent = self.is_whole && self.out_sent == self.out.len();
         match self.conn.is_request_over() {
-            _ if !is_sent => Next::Close,
-            true if self.may_go_on => Next::Request,
-            true if self.conn.pending().is_empty() => Next::Close,
-            _ => Next::Part,
+            _ if !is_sent => AfterRequest::Close,
+            true if self.may_go_on => AfterRequest::KeepAlive,
+            true if self.conn.pending().is_empty() => AfterRequest::Close,
+            _ => AfterRequest::LingeringClose,
         }
     }
 }

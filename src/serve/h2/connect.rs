@@ -63,9 +63,9 @@ impl<C: Client> Relay<C> {
         }
         self.exchange.connected();
         if is_h2 {
-            let lent = shared::open(socket, purpose.key, purpose.keepalive, opening).await;
-            let lent = lent.map_err(|_| Why::ConnectFailed)?;
-            self.begin_h2(lent, &purpose)?;
+            let permit = shared::open(socket, purpose.key, purpose.keepalive, opening).await;
+            let permit = permit.map_err(|_| Why::ConnectFailed)?;
+            self.begin_h2(permit, &purpose)?;
         } else {
             self.begin_h1(socket, &purpose);
         }
@@ -107,9 +107,9 @@ impl<C: Client> Relay<C> {
     async fn take(&mut self, purpose: &Purpose) -> Result<Taken, Why> {
         loop {
             if purpose.wanted != Wanted::Http1 {
-                while let Some(mut lent) = shared::take(purpose.key, purpose.keepalive) {
-                    if self.seat.watch.heed(lent.is_ready()).await? {
-                        match self.begin_h2(lent, purpose) {
+                while let Some(mut permit) = shared::take(purpose.key, purpose.keepalive) {
+                    if self.state.watch.heed(permit.is_ready()).await? {
+                        match self.begin_h2(permit, purpose) {
                             // It was told to go at this moment, and is retired.
                             Err(Why::ServerReset) => continue,
                             begun => return begun.map(|()| Taken::Begun),
@@ -136,10 +136,10 @@ impl<C: Client> Relay<C> {
             if !may_be_shared {
                 return Ok(Taken::Open(None));
             }
-            match shared::turn(purpose.key) {
-                shared::Turn::Ours(opening) => return Ok(Taken::Open(Some(opening))),
-                shared::Turn::Wait(opening) => {
-                    if !self.seat.watch.heed(shared::is_opened(opening)).await? {
+            match shared::opener(purpose.key) {
+                shared::Opener::ThisRequest(opening) => return Ok(Taken::Open(Some(opening))),
+                shared::Opener::Another(opening) => {
+                    if !self.state.watch.heed(shared::is_opened(opening)).await? {
                         return Ok(Taken::Open(None));
                     }
                 }
@@ -160,7 +160,7 @@ impl<C: Client> Relay<C> {
         let limit = pool.plan.timeouts.connect;
         let reaching =
             dial(&self.exchange.live, server.address(), limit, purpose.introduction.as_deref(), secured);
-        self.seat.watch.heed(reaching).await?.map_err(|error| {
+        self.state.watch.heed(reaching).await?.map_err(|error| {
             debug!(pool = %server.pool(), server = %server.name(), %error, "cannot connect");
             self.exchange.detail = error.detail();
             error.why()
@@ -173,9 +173,9 @@ impl<C: Client> Relay<C> {
         self.server = Some(Server::H1(Box::new(server)));
     }
 
-    fn begin_h2(&mut self, lent: shared::Lent, purpose: &Purpose) -> Result<(), Why> {
+    fn begin_h2(&mut self, permit: shared::StreamPermit, purpose: &Purpose) -> Result<(), Why> {
         let is_secured = purpose.origination.is_some();
-        let server = OverH2::new(lent, &self.head, is_secured, self.has_body).map_err(|failure| {
+        let server = OverH2::new(permit, &self.head, is_secured, self.has_body).map_err(|failure| {
             self.exchange.detail = failure.detail;
             failure.why
         })?;

@@ -21,7 +21,7 @@ use super::{grpc, keepalive};
 use crate::access_log::Why;
 use crate::config::plan::{ClientFin, ServerProtocol};
 use crate::control::Live;
-use crate::edge::{Addresses, Conn, Head, Next, Seat, Stream, date};
+use crate::edge::{Addresses, AfterRequest, Conn, Head, RequestState, Stream, date};
 use body::Body;
 use client::{Client, Http2};
 use client_h1::Http1;
@@ -34,13 +34,13 @@ use std::task::{Context, Poll, ready};
 use std::time::{Instant, SystemTime};
 
 /// Serves an HTTP/2 client's request.
-pub(super) async fn serve(live: &Arc<Live>, seat: Arc<Seat>, stream: Stream, addresses: Addresses) {
-    let mut exchange = Exchange::begin(live, &seat);
+pub(super) async fn serve(live: &Arc<Live>, state: Arc<RequestState>, stream: Stream, addresses: Addresses) {
+    let mut exchange = Exchange::begin(live, &state);
     let most_trailers = exchange.listener.as_ref().map_or(0, |l| l.plan.limits.request_headers);
     let (client, head) = Http2::new(stream, usize::try_from(most_trailers).unwrap_or(usize::MAX));
     let has_body = client.has_body();
     let admitted = exchange.admit(&Asked::from(&head));
-    let mut relay = Relay::new(exchange, seat, addresses, client, head, has_body);
+    let mut relay = Relay::new(exchange, state, addresses, client, head, has_body);
     relay.run(admitted).await;
     relay.record();
 }
@@ -52,12 +52,12 @@ pub(super) async fn serve_h1(
     admitted: Result<(), Why>,
     conn: &mut Conn,
     head: &Head,
-) -> Next {
-    let (seat, addresses) = (Arc::clone(&conn.seat), conn.addresses());
+) -> AfterRequest {
+    let (state, addresses) = (Arc::clone(&conn.state), conn.addresses());
     let has_body = !conn.is_request_over();
     let client_fin = exchange.listener.as_ref().map_or(ClientFin::Cancel, |l| l.plan.client_fin);
     let client = Http1::new(conn, head, client_fin);
-    let mut relay = Relay::new(exchange, seat, addresses, client, client_h1::parts(head), has_body);
+    let mut relay = Relay::new(exchange, state, addresses, client, client_h1::parts(head), has_body);
     relay.run(admitted).await;
     relay.record();
     relay.client.next()
@@ -65,7 +65,7 @@ pub(super) async fn serve_h1(
 
 /// One request under way.
 struct Relay<C: Client> {
-    seat: Arc<Seat>,
+    state: Arc<RequestState>,
     /// Of the client's connection, as its server may be told.
     addresses: Addresses,
     client: C,
@@ -94,7 +94,7 @@ struct Relay<C: Client> {
 impl<C: Client> Relay<C> {
     fn new(
         exchange: Exchange,
-        seat: Arc<Seat>,
+        state: Arc<RequestState>,
         addresses: Addresses,
         client: C,
         head: Parts,
@@ -106,7 +106,7 @@ impl<C: Client> Relay<C> {
             false => None,
         };
         Self {
-            seat,
+            state,
             addresses,
             client,
             exchange,
@@ -138,7 +138,7 @@ impl<C: Client> Relay<C> {
             }
             let reused = match self.connect().await {
                 Ok(reused) => reused,
-                Err(why) if self.seat.watch.interrupted().is_none() && self.exchange.connect_failed(why) => {
+                Err(why) if self.state.watch.interrupted().is_none() && self.exchange.connect_failed(why) => {
                     continue;
                 }
                 Err(why) => return self.answer(why).await,
@@ -176,7 +176,7 @@ impl<C: Client> Relay<C> {
     /// Makes the request's head what a server is to get, and sets the first limits.
     fn prepare(&mut self) {
         let (Some(listener), Some(pool)) = (&self.exchange.listener, self.exchange.pool()) else { return };
-        let peer = Peer::from(&*self.seat.client);
+        let peer = Peer::from(&*self.state.client);
         let id = self.exchange.request_id.as_deref().unwrap_or_default();
         forwarding::tell_map(&mut self.head.headers, peer, &listener.plan.trusted_proxies, id);
         // A server that speaks HTTP/2 may say that it has not touched a request, whatever the method.
@@ -197,7 +197,7 @@ impl<C: Client> Relay<C> {
     /// The exchange is to be over by then.
     fn limit(&self, due: Option<Instant>) {
         if let Some(due) = due {
-            self.seat.watch.deadline(due.saturating_duration_since(Instant::now()), Why::RequestTimeout);
+            self.state.watch.deadline(due.saturating_duration_since(Instant::now()), Why::RequestTimeout);
         }
     }
 
@@ -218,13 +218,13 @@ impl<C: Client> Relay<C> {
 
     /// Sends the request and reads the response's head.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Failure>> {
-        self.seat.watch.heed_now(cx)?;
+        self.state.watch.heed_now(cx)?;
         self.upload(cx)?;
         loop {
             let Some(server) = &mut self.server else { return Poll::Ready(Err(Why::Internal.into())) };
             match server.poll_head(cx) {
                 Poll::Ready(Ok(answer)) => {
-                    self.seat.watch.touch();
+                    self.state.watch.touch();
                     let is_interim = answer.status.is_informational();
                     if !is_interim && self.client.poll_left(cx).is_ready() {
                         // One who leaves as the response comes has left before it every time.
@@ -244,7 +244,7 @@ impl<C: Client> Relay<C> {
                     fields.remove(header::CONTENT_LENGTH);
                     self.client.interim(answer.status, fields);
                     if let Poll::Ready(Err(why)) = self.client.poll_flush(cx) {
-                        return Poll::Ready(Err(self.seat.watch.interrupted().unwrap_or(why).into()));
+                        return Poll::Ready(Err(self.state.watch.interrupted().unwrap_or(why).into()));
                     }
                 }
                 Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
@@ -272,7 +272,7 @@ impl<C: Client> Relay<C> {
                     Poll::Ready(Ok(Some(bytes))) => {
                         // A frame without data is no progress.
                         if !bytes.is_empty() {
-                            self.seat.watch.touch();
+                            self.state.watch.touch();
                         }
                         server.put(bytes);
                     }
@@ -282,7 +282,7 @@ impl<C: Client> Relay<C> {
                         server.finish(trailers);
                         self.is_put = true;
                     }
-                    Poll::Ready(Err(why)) => return Err(self.seat.watch.interrupted().unwrap_or(why)),
+                    Poll::Ready(Err(why)) => return Err(self.state.watch.interrupted().unwrap_or(why)),
                     Poll::Pending => {
                         waits_for_client = true;
                         break;
@@ -299,7 +299,7 @@ impl<C: Client> Relay<C> {
                     self.waits_for(false);
                     return Ok(());
                 }
-                Poll::Ready(Ok(())) => self.seat.watch.touch(),
+                Poll::Ready(Ok(())) => self.state.watch.touch(),
                 // It may have answered before it closed.
                 Poll::Ready(Err(_)) => {
                     self.is_refused = true;
@@ -381,8 +381,8 @@ impl<C: Client> Relay<C> {
             tokio::task::yield_now().await;
         }
         self.bytes_out = self.client.sent();
-        self.seat.watch.may_be_quiet();
-        self.seat.watch.no_deadline();
+        self.state.watch.may_be_quiet();
+        self.state.watch.no_deadline();
         if let Err(failure) = passed {
             self.exchange.detail = failure.detail.or(self.exchange.detail);
             self.exchange.fail(failure.why);
@@ -401,16 +401,16 @@ impl<C: Client> Relay<C> {
 
     /// Moves the response's body to its end.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.seat.watch.heed_now(cx)?;
+        self.state.watch.heed_now(cx)?;
         self.upload(cx)?;
         loop {
             // Nothing more is read while the client has not taken what was.
             let before = self.client.sent();
             let flushed = self.client.poll_flush(cx);
             if self.client.sent() != before {
-                self.seat.watch.touch();
+                self.state.watch.touch();
             }
-            ready!(flushed).map_err(|why| self.seat.watch.interrupted().unwrap_or(why))?;
+            ready!(flushed).map_err(|why| self.state.watch.interrupted().unwrap_or(why))?;
             let Some(server) = &mut self.server else { return Poll::Ready(Ok(())) };
             match server.poll_data(cx) {
                 Poll::Ready(Ok(data)) => self.pass_data(data)?,
@@ -439,7 +439,7 @@ impl<C: Client> Relay<C> {
             Data::Some { bytes, is_last } => {
                 // A frame without data is no progress.
                 if !bytes.is_empty() {
-                    self.seat.watch.touch();
+                    self.state.watch.touch();
                 }
                 if is_last {
                     self.server_is_done();

@@ -3,7 +3,7 @@
 use super::server::{Answer, Data, Failure, is_one_hop};
 use crate::access_log::Why;
 use crate::fields::list_size;
-use crate::serve::shared::Lent;
+use crate::serve::shared::StreamPermit;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
@@ -18,7 +18,7 @@ const FIELDS: usize = 64 * 1024;
 /// One exchange: a stream of a connection that others have streams on.
 #[derive(Debug)]
 pub(super) struct OverH2 {
-    lent: Lent,
+    permit: StreamPermit,
     send: SendStream<Bytes>,
     response: ResponseFuture,
     body: Option<RecvStream>,
@@ -30,19 +30,19 @@ pub(super) struct OverH2 {
 impl OverH2 {
     /// Begins an exchange with the request's head.
     pub(super) fn new(
-        mut lent: Lent,
+        mut permit: StreamPermit,
         head: &http::request::Parts,
         is_secured: bool,
         has_body: bool,
     ) -> Result<Self, Failure> {
         let request =
             request(head, is_secured).ok_or(Failure::malformed("a head that HTTP/2 has no form for"))?;
-        let begun = lent.requests.send_request(request, !has_body);
+        let begun = permit.requests.send_request(request, !has_body);
         let (response, send) = begun.map_err(|error| {
-            lent.retire();
+            permit.retire();
             failure(&error)
         })?;
-        Ok(Self { lent, send, response, body: None, waiting: Bytes::new(), is_finished: !has_body })
+        Ok(Self { permit, send, response, body: None, waiting: Bytes::new(), is_finished: !has_body })
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -99,7 +99,7 @@ impl OverH2 {
             }));
         }
         let response = ready!(Pin::new(&mut self.response).poll(cx)).map_err(|error| failure(&error))?;
-        self.lent.hear();
+        self.permit.hear();
         let (head, body) = response.into_parts();
         let is_over = body.is_end_stream();
         self.body = Some(body);
@@ -119,7 +119,7 @@ impl OverH2 {
             Some(Ok(bytes)) => {
                 // It is asked for only when there is room for it with the client.
                 let _ = body.flow_control().release_capacity(bytes.len());
-                self.lent.hear();
+                self.permit.hear();
                 let is_last = body.is_end_stream();
                 Poll::Ready(Ok(Data::Some { bytes, is_last }))
             }
@@ -136,8 +136,8 @@ impl OverH2 {
 
     /// The server did not answer in time: perhaps nobody is there any more.
     pub(super) fn doubt(&self) {
-        if !self.lent.was_heard() {
-            self.lent.retire();
+        if !self.permit.was_heard() {
+            self.permit.retire();
         }
     }
 }

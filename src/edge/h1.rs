@@ -2,11 +2,11 @@
 //! its head, have it served, and so on.
 
 use super::chunks::Chunks;
-use super::conn::{Conn, Portion};
+use super::conn::{Conn, RequestFraming};
 use super::date::date;
-use super::door::Door;
 use super::head::{self, Body, Form, Refusal, Verdict};
-use super::{Head, Next, Serve, Tell, Trouble, h2, refusal_text};
+use super::listener_state::ListenerState;
+use super::{AfterRequest, EdgeObserver, Head, Rejection, Serve, h2, refusal_text};
 use crate::access_log::Why;
 use pingora::server::ShutdownWatch;
 use std::future::poll_fn;
@@ -31,47 +31,53 @@ enum Arrival {
 }
 
 /// Serves one connection until it ends.
-pub(crate) async fn converse<S: Serve>(
+pub(crate) async fn serve_connection<S: Serve>(
     mut conn: Box<Conn>,
-    door: Arc<Door>,
+    listener_state: Arc<ListenerState>,
     service: Arc<S>,
-    tell: Arc<dyn Tell>,
+    observer: Arc<dyn EdgeObserver>,
     goaway: ShutdownWatch,
 ) {
-    let seat = Arc::clone(&conn.seat);
+    let state = Arc::clone(&conn.state);
     // A new connection has as long for its first head as a request has.
-    seat.watch.rouse(door.plan.load().timeouts.request_header);
+    state.watch.rouse(listener_state.plan.load().timeouts.request_header);
     loop {
-        let form = match next_request(&mut conn, &door).await {
+        let form = match next_request(&mut conn, &listener_state).await {
             Arrival::Request(form) => form,
             // In a box too: it is much larger than a connection at rest.
-            Arrival::H2 => return Box::pin(h2::converse(conn, door, service, tell, goaway)).await,
+            Arrival::H2 => {
+                return Box::pin(h2::serve_connection(conn, listener_state, service, observer, goaway)).await;
+            }
             Arrival::Gone => return,
             Arrival::Refused(refusal, why) => {
-                let trouble = Trouble { status: refusal.status, why, detail: Some(refusal.detail) };
-                tell.refused(&seat.client, conn.pending(), trouble);
+                let rejection = Rejection { status: refusal.status, why, detail: Some(refusal.detail) };
+                observer.refused(&state.client, conn.pending(), rejection);
                 return refuse(conn, refusal.status).await;
             }
         };
-        seat.watch.no_deadline();
-        seat.renew();
+        state.watch.no_deadline();
+        state.renew();
         // In a box, so that a connection at rest has no room for it.
         match Box::pin(serve_h1(&mut conn, form, &*service)).await {
-            Next::Request if seat.watch.interrupted().is_none() && !door.is_closing() => conn.rest(),
-            Next::Part => return part(conn).await,
-            Next::Request | Next::Close => return leave(conn, &door).await,
+            AfterRequest::KeepAlive
+                if state.watch.interrupted().is_none() && !listener_state.is_closing() =>
+            {
+                conn.rest()
+            }
+            AfterRequest::LingeringClose => return close_lingering(conn).await,
+            AfterRequest::KeepAlive | AfterRequest::Close => return leave(conn, &listener_state).await,
         }
     }
 }
 
-async fn next_request(conn: &mut Conn, door: &Door) -> Arrival {
-    let mut plan = door.plan.load_full();
+async fn next_request(conn: &mut Conn, listener_state: &ListenerState) -> Arrival {
+    let mut plan = listener_state.plan.load_full();
     let mut fresh = !conn.pending().is_empty();
     if fresh {
-        conn.seat.watch.rouse(plan.timeouts.request_header);
-    } else if conn.seat.taken.load(Relaxed) {
-        conn.seat.watch.rest(plan.timeouts.idle);
-        if door.is_closing() {
+        conn.state.watch.rouse(plan.timeouts.request_header);
+    } else if conn.state.taken.load(Relaxed) {
+        conn.state.watch.rest(plan.timeouts.idle);
+        if listener_state.is_closing() {
             return Arrival::Gone;
         }
     }
@@ -95,8 +101,8 @@ async fn next_request(conn: &mut Conn, door: &Door) -> Arrival {
             Ok(n) => {
                 if before == 0 {
                     // There may have been a reload while it waited.
-                    plan = door.plan.load_full();
-                    conn.seat.watch.rouse(plan.timeouts.request_header);
+                    plan = listener_state.plan.load_full();
+                    conn.state.watch.rouse(plan.timeouts.request_header);
                 }
                 let pending = conn.pending();
                 // No request begins with bytes like a TLS client's, which would wait for an answer.
@@ -115,8 +121,8 @@ async fn next_request(conn: &mut Conn, door: &Door) -> Arrival {
 /// Waits for bytes or for an interruption.
 async fn arrive(conn: &mut Conn) -> Result<usize, Why> {
     poll_fn(|cx| {
-        conn.seat.watch.wake_by(cx.waker());
-        if let Some(why) = conn.seat.watch.interrupted() {
+        conn.state.watch.wake_by(cx.waker());
+        if let Some(why) = conn.state.watch.interrupted() {
             return Poll::Ready(Err(why));
         }
         conn.poll_arrive(cx).map_err(|_| Why::ClientAborted)
@@ -125,12 +131,12 @@ async fn arrive(conn: &mut Conn) -> Result<usize, Why> {
 }
 
 /// Has a request served whose head is the next that has arrived.
-async fn serve_h1<S: Serve>(conn: &mut Conn, form: Form, service: &S) -> Next {
+async fn serve_h1<S: Serve>(conn: &mut Conn, form: Form, service: &S) -> AfterRequest {
     let body = form.body;
     let head = Head::new(conn.take_head(form.length), form);
     conn.allow(match body {
-        Body::Length(n) => Portion::Exact(n),
-        Body::Chunked => Portion::Chunked(Chunks::new()),
+        Body::Length(n) => RequestFraming::Exact(n),
+        Body::Chunked => RequestFraming::Chunked(Chunks::new()),
     });
     service.serve(conn, head).await
 }
@@ -144,12 +150,12 @@ const NO_HTTP2: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
 async fn refuse(mut conn: Box<Conn>, status: u16) {
     if conn.socket().speaks_h2() || head::is_of_no_http(conn.pending()) {
         if conn.socket_mut().try_write(NO_HTTP2).is_ok() {
-            part(conn).await;
+            close_lingering(conn).await;
         }
         return;
     }
     let body = refusal_text(status);
-    let hsts = conn.seat.client.hsts().map(|value| format!("Strict-Transport-Security: {value}\r\n"));
+    let hsts = conn.state.client.hsts().map(|value| format!("Strict-Transport-Security: {value}\r\n"));
     let hsts = hsts.unwrap_or_default();
     let date = date(SystemTime::now());
     let answer = format!(
@@ -160,20 +166,20 @@ async fn refuse(mut conn: Box<Conn>, status: u16) {
     );
     // It fits any send buffer; a client that does not even take that has no use for it.
     if conn.socket_mut().try_write(answer.as_bytes()).is_ok() {
-        part(conn).await;
+        close_lingering(conn).await;
     }
 }
 
 /// Ends a connection that has its answer. The kernel goes on sending what it was given, for as long as the client takes
 /// to read; what TLS has not given it yet is given that time here.
-async fn leave(mut conn: Box<Conn>, door: &Door) {
-    if conn.socket().is_plain() || conn.seat.watch.interrupted().is_some() {
+async fn leave(mut conn: Box<Conn>, listener_state: &ListenerState) {
+    if conn.socket().is_plain() || conn.state.watch.interrupted().is_some() {
         return;
     }
-    conn.seat.watch.deadline(door.plan.load().timeouts.idle, Why::Ok);
+    conn.state.watch.deadline(listener_state.plan.load().timeouts.idle, Why::Ok);
     poll_fn(|cx| {
-        conn.seat.watch.wake_by(cx.waker());
-        if conn.seat.watch.interrupted().is_some() {
+        conn.state.watch.wake_by(cx.waker());
+        if conn.state.watch.interrupted().is_some() {
             return Poll::Ready(());
         }
         conn.socket_mut().poll_shutdown(cx).map(drop)
@@ -182,7 +188,7 @@ async fn leave(mut conn: Box<Conn>, door: &Door) {
 }
 
 /// Parts in a way that lets the client read what was written.
-async fn part(mut conn: Box<Conn>) {
+async fn close_lingering(mut conn: Box<Conn>) {
     let _ = tokio::time::timeout(LINGER, async {
         let flushed = poll_fn(|cx| conn.socket_mut().poll_flush(cx)).await;
         if flushed.is_err() || conn.socket_mut().shutdown_write().is_err() {

@@ -2,16 +2,16 @@
 
 use super::conn::Client;
 use super::socket::Socket;
-use super::udp::Host;
+use super::udp::ServeUdp;
 use super::watch::Watched;
 use crate::client_hello::Hello;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// A connection that is to be carried to a server.
+/// A connection whose bytes are to be passed on to a server as they are.
 #[derive(Debug)]
-pub(crate) struct Caller {
+pub(crate) struct RawConnection {
     pub(crate) socket: Socket,
     pub(crate) client: Arc<Client>,
     pub(crate) watch: Watched,
@@ -26,10 +26,10 @@ pub(crate) struct Caller {
 }
 
 /// What becomes of a connection.
-pub(crate) type Carried = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(crate) type ConnectionTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Takes connections over.
-pub(crate) trait Carry: Host + Send + Sync {
+pub(crate) trait ServeRaw: ServeUdp + Send + Sync {
     /// Carries one to its end.
-    fn carry(&self, caller: Caller) -> Carried;
+    fn serve_raw(&self, connection: RawConnection) -> ConnectionTask;
 }

@@ -22,12 +22,12 @@ pub(super) async fn answer_plain_http(mut socket: Socket) {
     );
     // It fits any send buffer; a client that does not even take that has no use for it.
     if socket.try_write(answer.as_bytes()).is_ok() {
-        part(socket).await;
+        close(socket).await;
     }
 }
 
 /// Says that nothing more comes, and reads on until the client has heard it.
-pub(super) async fn part(mut socket: Socket) {
+pub(super) async fn close(mut socket: Socket) {
     if socket.shutdown_write().is_err() {
         return;
     }

@@ -1,8 +1,8 @@
 //! The live side of a listener: its limits, its counters, and who is inside. It outlives reloads,
 //! as long as the listener keeps its name.
 
-use super::gate::{Clients, Gate};
-use super::turns::Turns;
+use super::connection_limit::{Clients, ConnectionLimit};
+use super::handshake_limit::HandshakeLimit;
 use crate::config::plan;
 use crate::metrics::{Abuses, Drops, Handshakes};
 use crate::tls::Termination;
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// The live side of a listener.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct ListenerState {
     /// The listener's stable id in snapshots.
     pub(crate) id: u32,
     pub(crate) name: plan::Name,
@@ -22,10 +22,10 @@ pub(crate) struct Door {
     /// How TLS ends here, if it does; a reload replaces it for the connections to come.
     pub(crate) tls: ArcSwapOption<Termination>,
     pub(crate) handshakes: Handshakes,
-    pub(crate) turns: Turns,
+    pub(crate) handshake_limit: HandshakeLimit,
     /// HTTP/2 connections that were cut off.
     pub(crate) abuse: Abuses,
-    pub(crate) gate: Arc<Gate>,
+    pub(crate) connection_limit: Arc<ConnectionLimit>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) accepted: AtomicU64,
     /// Connections closed because their client had too many.
@@ -36,16 +36,16 @@ pub(crate) struct Door {
     closing: AtomicBool,
 }
 
-impl Door {
+impl ListenerState {
     pub(crate) fn new(id: u32, plan: plan::Listener, tls: Option<Arc<Termination>>) -> Arc<Self> {
         Arc::new(Self {
             tls: ArcSwapOption::new(tls),
             handshakes: Handshakes::default(),
-            turns: Turns::new(plan.limits.handshakes),
+            handshake_limit: HandshakeLimit::new(plan.limits.handshakes),
             abuse: Abuses::default(),
             id,
             name: plan.name.clone(),
-            gate: Gate::new(limit(&plan)),
+            connection_limit: ConnectionLimit::new(limit(&plan)),
             clients: Arc::default(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -58,8 +58,8 @@ impl Door {
     /// Puts a reload's limits, timeouts and certificates in force.
     pub(crate) fn change(&self, plan: plan::Listener, tls: Option<Arc<Termination>>) {
         self.tls.store(tls);
-        self.gate.set_limit(limit(&plan));
-        self.turns.set_limit(plan.limits.handshakes);
+        self.connection_limit.set_limit(limit(&plan));
+        self.handshake_limit.set_limit(plan.limits.handshakes);
         self.plan.store(Arc::new(plan));
     }
 

@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 
 /// A limit that can change while it holds, and the number of those inside.
 #[derive(Debug)]
-pub(crate) struct Gate {
-    inside: AtomicU32,
+pub(crate) struct ConnectionLimit {
+    in_use: AtomicU32,
     limit: AtomicU32,
     left: Notify,
     /// How often someone had to wait.
@@ -20,10 +20,10 @@ pub(crate) struct Gate {
     waiting: AtomicU32,
 }
 
-impl Gate {
+impl ConnectionLimit {
     pub(crate) fn new(limit: u32) -> Arc<Self> {
         Arc::new(Self {
-            inside: AtomicU32::new(0),
+            in_use: AtomicU32::new(0),
             limit: AtomicU32::new(limit),
             left: Notify::new(),
             waits: AtomicU64::new(0),
@@ -36,8 +36,8 @@ impl Gate {
         self.left.notify_waiters();
     }
 
-    pub(crate) fn inside(&self) -> u32 {
-        self.inside.load(Relaxed)
+    pub(crate) fn in_use(&self) -> u32 {
+        self.in_use.load(Relaxed)
     }
 
     pub(crate) fn limit(&self) -> u32 {
@@ -54,23 +54,23 @@ impl Gate {
     }
 
     /// Goes in whatever the limit is.
-    pub(crate) fn force(self: &Arc<Self>) -> Pass {
-        self.inside.fetch_add(1, Relaxed);
-        Pass(Arc::clone(self))
+    pub(crate) fn acquire_beyond_limit(self: &Arc<Self>) -> ConnectionPermit {
+        self.in_use.fetch_add(1, Relaxed);
+        ConnectionPermit(Arc::clone(self))
     }
 
-    pub(crate) fn try_enter(self: &Arc<Self>) -> Option<Pass> {
+    pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<ConnectionPermit> {
         let limit = self.limit.load(Relaxed);
-        self.inside
+        self.in_use
             .fetch_update(Relaxed, Relaxed, |inside| (inside < limit).then_some(inside + 1))
             .ok()
-            .map(|_| Pass(Arc::clone(self)))
+            .map(|_| ConnectionPermit(Arc::clone(self)))
     }
 
     /// Waits until there is room.
-    pub(crate) async fn enter(self: &Arc<Self>) -> Pass {
-        if let Some(pass) = self.try_enter() {
-            return pass;
+    pub(crate) async fn acquire(self: &Arc<Self>) -> ConnectionPermit {
+        if let Some(permit) = self.try_acquire() {
+            return permit;
         }
         self.waits.fetch_add(1, Relaxed);
         self.waiting.fetch_add(1, Relaxed);
@@ -80,8 +80,8 @@ impl Gate {
             tokio::pin!(left);
             // Registered before looking, so that a leaving between the two is not missed.
             left.as_mut().enable();
-            if let Some(pass) = self.try_enter() {
-                return pass;
+            if let Some(permit) = self.try_acquire() {
+                return permit;
             }
             left.await;
         }
@@ -89,7 +89,7 @@ impl Gate {
 }
 
 /// One that waits, until it is inside or has given up.
-struct Waiting<'a>(&'a Gate);
+struct Waiting<'a>(&'a ConnectionLimit);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
@@ -99,18 +99,18 @@ impl Drop for Waiting<'_> {
 
 /// One inside; leaves when dropped.
 #[derive(Debug)]
-pub(crate) struct Pass(Arc<Gate>);
+pub(crate) struct ConnectionPermit(Arc<ConnectionLimit>);
 
-impl Pass {
+impl ConnectionPermit {
     /// Whether somebody waits to go in.
     pub(crate) fn is_waited_for(&self) -> bool {
         self.0.waiting() > 0
     }
 }
 
-impl Drop for Pass {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.0.inside.fetch_sub(1, Relaxed);
+        self.0.in_use.fetch_sub(1, Relaxed);
         self.0.left.notify_one();
     }
 }
@@ -121,25 +121,25 @@ pub(crate) struct Clients(Mutex<HashMap<IpAddr, u32>>);
 
 impl Clients {
     /// `None` when `ip` has `limit` open already.
-    pub(crate) fn enter(self: &Arc<Self>, ip: IpAddr, limit: u32) -> Option<ClientPass> {
+    pub(crate) fn acquire(self: &Arc<Self>, ip: IpAddr, limit: u32) -> Option<ClientPermit> {
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let open = clients.entry(ip).or_insert(0);
         if *open >= limit {
             return None;
         }
         *open += 1;
-        Some(ClientPass { clients: Arc::clone(self), ip })
+        Some(ClientPermit { clients: Arc::clone(self), ip })
     }
 }
 
 /// One connection of one client; leaves when dropped.
 #[derive(Debug)]
-pub(crate) struct ClientPass {
+pub(crate) struct ClientPermit {
     clients: Arc<Clients>,
     ip: IpAddr,
 }
 
-impl Drop for ClientPass {
+impl Drop for ClientPermit {
     fn drop(&mut self) {
         let mut clients = self.clients.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Entry::Occupied(mut open) = clients.entry(self.ip) {
@@ -160,34 +160,34 @@ mod tests {
 
     #[tokio::test]
     async fn one_who_waits_goes_in_when_another_leaves() {
-        let gate = Gate::new(1);
-        let first = gate.enter().await;
-        assert!(gate.try_enter().is_none());
+        let connection_limit = ConnectionLimit::new(1);
+        let first = connection_limit.acquire().await;
+        assert!(connection_limit.try_acquire().is_none());
         let waiting = tokio::spawn({
-            let gate = Arc::clone(&gate);
-            async move { gate.enter().await }
+            let connection_limit = Arc::clone(&connection_limit);
+            async move { connection_limit.acquire().await }
         });
-        while gate.waits() == 0 {
+        while connection_limit.waits() == 0 {
             tokio::task::yield_now().await;
         }
         drop(first);
         let second = waiting.await.unwrap();
-        assert_eq!(gate.inside(), 1);
+        assert_eq!(connection_limit.in_use(), 1);
         drop(second);
-        assert_eq!(gate.inside(), 0);
+        assert_eq!(connection_limit.in_use(), 0);
     }
 
     #[tokio::test]
     async fn a_raised_limit_lets_those_who_wait_in() {
-        let gate = Gate::new(0);
+        let connection_limit = ConnectionLimit::new(0);
         let waiting = tokio::spawn({
-            let gate = Arc::clone(&gate);
-            async move { gate.enter().await }
+            let connection_limit = Arc::clone(&connection_limit);
+            async move { connection_limit.acquire().await }
         });
-        while gate.waits() == 0 {
+        while connection_limit.waits() == 0 {
             tokio::task::yield_now().await;
         }
-        gate.set_limit(1);
+        connection_limit.set_limit(1);
         waiting.await.unwrap();
     }
 
@@ -195,9 +195,9 @@ mod tests {
     fn a_client_is_counted_by_address_and_forgotten_at_zero() {
         let clients = Arc::new(Clients::default());
         let [a, b]: [IpAddr; 2] = [[127, 0, 0, 1].into(), [127, 0, 0, 2].into()];
-        let first = clients.enter(a, 1).unwrap();
-        assert!(clients.enter(a, 1).is_none());
-        assert!(clients.enter(b, 1).is_some());
+        let first = clients.acquire(a, 1).unwrap();
+        assert!(clients.acquire(a, 1).is_none());
+        assert!(clients.acquire(b, 1).is_some());
         drop(first);
         assert!(clients.0.lock().unwrap().is_empty());
     }

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A limit that can change while it holds, and those who wait for their turn.
 #[derive(Debug)]
-pub(crate) struct Turns {
+pub(crate) struct HandshakeLimit {
     queue: ArcSwap<Queue>,
     /// How often someone had to wait.
     waits: AtomicU64,
@@ -31,9 +31,11 @@ impl Queue {
 
 /// One handshake under way; its turn is over when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Turn(#[allow(dead_code, reason = "it is there to be dropped")] OwnedSemaphorePermit);
+pub(crate) struct HandshakePermit(
+    #[allow(dead_code, reason = "it is there to be dropped")] OwnedSemaphorePermit,
+);
 
-impl Turns {
+impl HandshakeLimit {
     pub(crate) fn new(limit: Option<NonZeroU32>) -> Self {
         Self { queue: ArcSwap::from_pointee(Queue::new(limit)), waits: AtomicU64::new(0) }
     }
@@ -50,13 +52,13 @@ impl Turns {
     }
 
     /// Waits for a turn. `None` is never: nobody closes the queue.
-    pub(crate) async fn take(&self) -> Option<Turn> {
+    pub(crate) async fn take(&self) -> Option<HandshakePermit> {
         let semaphore = Arc::clone(&self.queue.load().semaphore);
         if let Ok(permit) = Arc::clone(&semaphore).try_acquire_owned() {
-            return Some(Turn(permit));
+            return Some(HandshakePermit(permit));
         }
         self.waits.fetch_add(1, Relaxed);
-        semaphore.acquire_owned().await.ok().map(Turn)
+        semaphore.acquire_owned().await.ok().map(HandshakePermit)
     }
 }
 
@@ -68,40 +70,41 @@ mod tests {
 
     #[test]
     fn turns_are_taken_in_the_order_of_coming() {
-        let turns = Turns::new(NonZeroU32::new(1));
+        let handshake_limit = HandshakeLimit::new(NonZeroU32::new(1));
         let mut cx = Context::from_waker(Waker::noop());
-        let (mut one, mut two, mut three) = (pin!(turns.take()), pin!(turns.take()), pin!(turns.take()));
+        let (mut one, mut two, mut three) =
+            (pin!(handshake_limit.take()), pin!(handshake_limit.take()), pin!(handshake_limit.take()));
         let Poll::Ready(Some(first)) = one.as_mut().poll(&mut cx) else { panic!("there is room") };
         assert!(two.as_mut().poll(&mut cx).is_pending());
         assert!(three.as_mut().poll(&mut cx).is_pending());
         drop(first);
         // Who comes now is behind those who wait, whoever asks first.
-        let mut late = pin!(turns.take());
+        let mut late = pin!(handshake_limit.take());
         assert!(late.as_mut().poll(&mut cx).is_pending());
         assert!(three.as_mut().poll(&mut cx).is_pending());
         let Poll::Ready(Some(second)) = two.as_mut().poll(&mut cx) else { panic!("it is its turn") };
         drop(second);
         assert!(late.as_mut().poll(&mut cx).is_pending());
         assert!(three.as_mut().poll(&mut cx).is_ready());
-        assert_eq!(turns.waits(), 3);
+        assert_eq!(handshake_limit.waits(), 3);
     }
 
     #[test]
     fn a_limit_changes_for_those_who_come() {
-        let turns = Turns::new(NonZeroU32::new(1));
+        let handshake_limit = HandshakeLimit::new(NonZeroU32::new(1));
         let mut cx = Context::from_waker(Waker::noop());
-        let mut ready = || match pin!(turns.take()).poll(&mut cx) {
+        let mut ready = || match pin!(handshake_limit.take()).poll(&mut cx) {
             Poll::Ready(turn) => turn,
             Poll::Pending => None,
         };
         let first = ready();
         assert!(first.is_some() && ready().is_none());
-        turns.set_limit(NonZeroU32::new(1));
+        handshake_limit.set_limit(NonZeroU32::new(1));
         assert!(ready().is_none(), "the same limit");
-        turns.set_limit(NonZeroU32::new(2));
+        handshake_limit.set_limit(NonZeroU32::new(2));
         let (second, third) = (ready(), ready());
         assert!(second.is_some() && third.is_some() && ready().is_none());
-        turns.set_limit(None);
+        handshake_limit.set_limit(None);
         assert!((0..10_000).map(|_| ready()).all(|turn| turn.is_some()));
     }
 }

@@ -1,0 +1,252 @@
+//! Receives what was accepted: finds out who the client is, holds it to its limit, and hands the connection to what
+//! speaks the listener's protocol.
+
+use super::conn::{Client, Conn, RequestState};
+use super::connection_limit::{ClientPermit, ConnectionPermit};
+use super::h1::serve_connection;
+use super::listener_state::ListenerState;
+use super::preface;
+use super::raw::{RawConnection, ServeRaw};
+use super::secure::{self, Shaken};
+use super::socket::Socket;
+use super::watch::{Watch, Watched};
+use super::{EdgeObserver, Rejection, Serve};
+use crate::access_log::Why;
+use crate::client_hello::Hello;
+use crate::config::plan::Protocol;
+use crate::metrics::Handshake;
+use crate::proxy_header::Origin;
+use crate::tls::{Identity, Termination};
+use pingora::server::ShutdownWatch;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio_util::task::TaskTracker;
+
+/// Takes one listener's connections in, on one core.
+pub(super) struct ConnectionAcceptor<S> {
+    pub(super) listener_state: Arc<ListenerState>,
+    pub(super) service: Arc<S>,
+    pub(super) observer: Arc<dyn EdgeObserver>,
+    pub(super) raw_service: Arc<dyn ServeRaw>,
+    pub(super) tracker: TaskTracker,
+    pub(super) goaway: ShutdownWatch,
+}
+
+impl<S> Clone for ConnectionAcceptor<S> {
+    fn clone(&self) -> Self {
+        Self {
+            listener_state: Arc::clone(&self.listener_state),
+            service: Arc::clone(&self.service),
+            observer: Arc::clone(&self.observer),
+            raw_service: Arc::clone(&self.raw_service),
+            tracker: self.tracker.clone(),
+            goaway: self.goaway.clone(),
+        }
+    }
+}
+
+/// A connection of which it is known whose it is.
+struct AcceptedConnection {
+    socket: Socket,
+    watch: Watched,
+    /// `None` for a unix socket.
+    source: Option<SocketAddr>,
+    /// As a PROXY header has it.
+    destination: Option<SocketAddr>,
+    /// Read of it already.
+    first: Vec<u8>,
+    hello: Option<Hello>,
+    /// By its certificate.
+    identity: Option<Arc<Identity>>,
+}
+
+/// Serves a connection to its end.
+type ServedConnection = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl<S: Serve> ConnectionAcceptor<S> {
+    /// Takes one connection in.
+    pub(super) fn accept(
+        &self,
+        socket: Socket,
+        peer: Option<SocketAddr>,
+        permits: (ConnectionPermit, ConnectionPermit),
+    ) {
+        self.listener_state.accepted.fetch_add(1, Relaxed);
+        let watch = Watched::new(Watch::new(self.listener_state.id));
+        let plan = self.listener_state.plan.load();
+        let is_proxy = peer.is_some_and(|peer| {
+            let ip = peer.ip().to_canonical();
+            plan.proxies.iter().any(|network| network.contains(&ip))
+        });
+        let first = Vec::new();
+        let accepted = AcceptedConnection {
+            socket,
+            watch,
+            source: peer,
+            destination: None,
+            first,
+            hello: None,
+            identity: None,
+        };
+        let is_tls = plan.protocol == Protocol::TlsPassthrough;
+        let tls = self.listener_state.tls.load_full().filter(|_| plan.protocol == Protocol::Http);
+        if !is_proxy && !is_tls && tls.is_none() {
+            if let Some(permit) = self.admit(&accepted) {
+                let served = self.serve(accepted);
+                self.tracker.spawn(async move {
+                    let _passes = (permits, permit);
+                    served.await;
+                });
+            }
+            return;
+        }
+        accepted.watch.deadline(plan.timeouts.tls_handshake, Why::HandshakeTimeout);
+        // Boxed, so that its room is given back before the connection is served.
+        let introduced = Box::pin(self.clone().introduce(accepted, is_proxy, is_tls, tls));
+        self.tracker.spawn(async move {
+            let _passes = permits;
+            let introduced = introduced.await;
+            if let Some((served, _pass)) = introduced {
+                served.await;
+            }
+        });
+    }
+
+    /// Reads what comes before the protocol, and begins to serve.
+    async fn introduce(
+        self,
+        mut accepted: AcceptedConnection,
+        is_proxy: bool,
+        is_tls: bool,
+        tls: Option<Arc<Termination>>,
+    ) -> Option<(ServedConnection, Option<ClientPermit>)> {
+        if is_proxy {
+            let header = preface::header(&mut accepted.socket, &accepted.watch, &mut accepted.first).await;
+            match header {
+                Ok(Origin::Own) => {}
+                Ok(Origin::Unix) => accepted.source = None,
+                Ok(Origin::Inet { source, destination }) => {
+                    (accepted.source, accepted.destination) = (Some(source), Some(destination));
+                }
+                Err(rejection) => return self.turn_away(&accepted, rejection),
+            }
+        }
+        let permit = self.admit(&accepted)?;
+        if is_tls {
+            let hello = preface::hello(&mut accepted.socket, &accepted.watch, &mut accepted.first).await;
+            match hello {
+                Ok(hello) => accepted.hello = Some(hello),
+                Err(rejection) => return self.turn_away(&accepted, rejection),
+            }
+        }
+        if let Some(tls) = tls {
+            accepted = self.shake_hands(accepted, &tls).await?;
+        }
+        accepted.watch.no_deadline();
+        Some((self.serve(accepted), permit))
+    }
+
+    async fn shake_hands(
+        &self,
+        accepted: AcceptedConnection,
+        tls: &Termination,
+    ) -> Option<AcceptedConnection> {
+        let AcceptedConnection { socket, watch, source, destination, mut first, hello, .. } = accepted;
+        let shaken =
+            secure::handshake(socket, &watch, &mut first, tls, &self.listener_state.handshake_limit).await;
+        let counts = &self.listener_state.handshakes;
+        match shaken {
+            Ok(Shaken { mut socket, is_resumed, identity }) => {
+                counts.count(if is_resumed { Handshake::Resumed } else { Handshake::Full });
+                if let Some(secure) = socket.secure_mut()
+                    && secure.is_challenge()
+                {
+                    secure.say_the_end();
+                    return None;
+                }
+                Some(AcceptedConnection {
+                    socket,
+                    watch,
+                    source,
+                    destination,
+                    first: Vec::new(),
+                    hello,
+                    identity,
+                })
+            }
+            Err(rejection) => {
+                // Who left without a word did not try.
+                let rejection = rejection?;
+                counts.count(match rejection.why {
+                    Why::ClientCertificate => Handshake::ClientCertificate,
+                    _ => Handshake::Failed,
+                });
+                let client = self.client(source);
+                match rejection.status {
+                    0 => self.observer.turned_away(&client, rejection),
+                    // It was a request, in plain text.
+                    _ => self.observer.refused(&client, &first, rejection),
+                }
+                None
+            }
+        }
+    }
+
+    fn turn_away<T>(&self, accepted: &AcceptedConnection, rejection: Option<Rejection>) -> Option<T> {
+        if let Some(rejection) = rejection {
+            self.observer.turned_away(&self.client(accepted.source), rejection);
+        }
+        None
+    }
+
+    fn client(&self, source: Option<SocketAddr>) -> Client {
+        let ip = source.map(|source| source.ip().to_canonical());
+        let text = ip.map_or_else(|| "unix".to_owned(), |ip| ip.to_string());
+        let listener_state = Arc::clone(&self.listener_state);
+        Client { listener: self.listener_state.id, listener_state, ip, text, tls: None, identity: None }
+    }
+
+    /// `None` when the client has too many connections open already.
+    fn admit(&self, accepted: &AcceptedConnection) -> Option<Option<ClientPermit>> {
+        let ip = accepted.source.map(|source| source.ip().to_canonical());
+        let limit = self.listener_state.plan.load().limits.connections_per_client;
+        let (Some(ip), Some(limit)) = (ip, limit) else { return Some(None) };
+        let permit = self.listener_state.clients.acquire(ip, limit.get());
+        if permit.is_none() {
+            self.listener_state.refused.fetch_add(1, Relaxed);
+            // Nobody answers an HTTP client here.
+            let why = Why::ClientLimit;
+            let status =
+                if self.listener_state.plan.load().protocol == Protocol::Http { 0 } else { why.status() };
+            self.observer.turned_away(&self.client(accepted.source), Rejection { status, why, detail: None });
+        }
+        permit.map(Some)
+    }
+
+    /// Begins to serve.
+    fn serve(&self, accepted: AcceptedConnection) -> ServedConnection {
+        let tls = accepted.socket.tls();
+        let AcceptedConnection { socket, watch, source, destination, first, hello, identity } = accepted;
+        let client = Arc::new(Client { tls, identity, ..self.client(source) });
+        let protocol = self.listener_state.plan.load().protocol;
+        match protocol {
+            // What waited to be accepted when a reload made a listener one of datagrams.
+            Protocol::Tcp | Protocol::TlsPassthrough | Protocol::Udp => self
+                .raw_service
+                .serve_raw(RawConnection { socket, client, watch, source, destination, first, hello }),
+            Protocol::Http => {
+                let mut conn = Conn::new(socket, Arc::new(RequestState::new(client, watch)), source);
+                conn.begin_with(first, destination);
+                Box::pin(serve_connection(
+                    Box::new(conn),
+                    Arc::clone(&self.listener_state),
+                    Arc::clone(&self.service),
+                    Arc::clone(&self.observer),
+                    self.goaway.clone(),
+                ))
+            }
+        }
+    }
+}
