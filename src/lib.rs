@@ -37,11 +37,12 @@ mod token;
 pub mod top;
 pub mod units;
 pub mod websocket;
+mod wire;
 
 /// What the fuzz targets (`fuzz/`) and `tests/fuzz_corpus.rs` call of the private rooms. For nobody else.
 #[doc(hidden)]
 pub mod fuzzing {
     pub use crate::config::fuzzed::*;
-    pub use crate::edge::fuzzed::*;
     pub use crate::serve::fuzzed::*;
+    pub use crate::wire::fuzzed::*;
 }

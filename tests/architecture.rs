@@ -237,6 +237,7 @@ fn the_table_has_the_rooms_we_think_it_has() {
         "route",
         "proxy_header",
         "websocket",
+        "wire",
         "config",
         "snapshot",
         "explain",

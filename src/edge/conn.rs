@@ -4,13 +4,13 @@
 //! that a pipelined request waits its turn here. Writes are gathered, so that a small response is
 //! one system call. Between requests there are no buffers at all.
 
-use super::chunks::Chunks;
 use super::listener_state::ListenerState;
 use super::passing::Passing;
 use super::socket::Socket;
 use super::watch::Watched;
 use crate::access_log::Why;
 use crate::tls::Identity;
+use crate::wire::chunked::Chunks;
 use async_trait::async_trait;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora::protocols::raw_connect::ProxyDigest;

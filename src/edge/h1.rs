@@ -1,13 +1,13 @@
 //! One client's connection from its opening to its end: wait for a request without buffers, judge
 //! its head, have it served, and so on.
 
-use super::chunks::Chunks;
 use super::conn::{Conn, RequestFraming};
 use super::date::date;
-use super::head::{self, Body, Form, Refusal, Verdict};
 use super::listener_state::ListenerState;
-use super::{AfterRequest, EdgeObserver, Head, Rejection, Serve, h2, refusal_text};
+use super::{AfterRequest, EdgeObserver, Rejection, Serve, h2, refusal_text};
 use crate::access_log::Why;
+use crate::wire::chunked::Chunks;
+use crate::wire::request_head::{self as head, Body, Form, Head, Refusal, Verdict};
 use pingora::server::ShutdownWatch;
 use std::future::poll_fn;
 use std::sync::Arc;

@@ -6,16 +6,16 @@
 
 use super::conn::{Client, Conn, RequestFraming, RequestState};
 use super::date::date;
-use super::frames::Tally;
-use super::h2_head;
-use super::head::Refusal;
 use super::listener_state::ListenerState;
 use super::passing::Passing;
 use super::watch::{self, Watch, Watched};
 use super::{Addresses, EdgeObserver, Rejection, Serve};
 use crate::access_log::Why;
 use crate::config::plan;
-use crate::metrics::Abuse;
+use crate::wire::abuse::Abuse;
+use crate::wire::http2_frames::Tally;
+use crate::wire::http2_head;
+use crate::wire::request_head::Refusal;
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
@@ -367,11 +367,11 @@ impl<S: Serve> Session<S> {
                 },
             };
             let head = &mut stream.head;
-            if let Some(refusal) = h2_head::judge(&head.method, &head.uri, &head.headers, limit) {
+            if let Some(refusal) = http2_head::judge(&head.method, &head.uri, &head.headers, limit) {
                 return refuse(stream, refusal, &client, &*observer);
             }
-            let host = h2_head::missing_host(&head.uri, &head.headers);
-            let cookies = h2_head::joined_cookies(&head.headers);
+            let host = http2_head::missing_host(&head.uri, &head.headers);
+            let cookies = http2_head::joined_cookies(&head.headers);
             for (name, value) in [(header::HOST, host), (header::COOKIE, cookies)] {
                 if let Some(value) = value {
                     head.headers.insert(name, value);
@@ -390,7 +390,7 @@ fn refuse(mut stream: Stream, refusal: Refusal, client: &Client, observer: &dyn 
     let Refusal { status, detail } = refusal;
     let why = if status == 431 { Why::HeadersTooLarge } else { Why::Malformed };
     let head = &stream.head;
-    let line = format!("{} {} HTTP/2.0", head.method, h2_head::target(&head.uri));
+    let line = format!("{} {} HTTP/2.0", head.method, http2_head::target(&head.uri));
     observer.refused(client, line.as_bytes(), Rejection { status, why, detail: Some(detail) });
     let text = super::refusal_text(status);
     let is_head = head.method == Method::HEAD;

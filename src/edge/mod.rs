@@ -5,18 +5,13 @@
 //! deadline for a head; so the accept loop is ours.
 
 mod buffer;
-mod chunks;
 mod conn;
 mod connection_limit;
 mod date;
-mod frames;
-pub(crate) mod fuzzed;
 mod h1;
 mod h2;
-mod h2_head;
 mod handshake;
 mod handshake_limit;
-mod head;
 mod inherited;
 mod lingering_close;
 mod listen;
@@ -34,14 +29,10 @@ mod watch;
 mod worker;
 
 pub(crate) use buffer::Buffer;
-pub(crate) use chunks::Chunks;
 pub(crate) use conn::{Client, ClientClose, Conn, RequestState};
 pub(crate) use connection_limit::{ConnectionLimit, ConnectionPermit};
 pub(crate) use date::date;
 pub(crate) use h2::Stream;
-#[cfg(test)]
-pub(crate) use head::sample_head;
-pub(crate) use head::{Body, Head};
 pub(crate) use inherited::{BEFORE, Inherited};
 pub(crate) use listen::{Bound, SocketFile, bind, bind_beside_own};
 pub(crate) use listener_state::ListenerState;
@@ -53,6 +44,7 @@ pub(crate) use watch::Watched;
 pub(crate) use worker::{Accept, Order, Workers};
 
 use crate::access_log::Why;
+use crate::wire::request_head::Head;
 use std::net::SocketAddr;
 use std::sync::Arc;
 

@@ -4,9 +4,9 @@
 //! Both run in one task, so the lock is never waited for; it is there because the codec's types must be able to
 //! change threads, which ours do not.
 
-use super::frames::{Judge, Tally};
 use super::watch;
-use crate::metrics::Abuse;
+use crate::wire::abuse::Abuse;
+use crate::wire::http2_frames::{Judge, Tally};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

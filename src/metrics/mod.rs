@@ -14,7 +14,7 @@ mod udp;
 
 pub use acme::{Acme, AcmeResult};
 pub use counted::{Sums, Tally, spread};
-pub use http2::{Abuse, AbuseReading, Abuses};
+pub use http2::{AbuseReading, Abuses};
 pub use scrape::{ListenerReading, Page, ServerConnections};
 pub use tcp::TcpSeries;
 pub use tls::{Handshake, HandshakeReading, Handshakes};

@@ -1,10 +1,10 @@
 //! What a request asks for, read from whichever form its head has.
 
 use super::forwarding;
-use crate::edge::Head;
 use crate::fields::Fields;
 use crate::route;
 use crate::select::key::Parts;
+use crate::wire::request_head::Head;
 use http::{HeaderMap, Method, Version, header};
 use std::borrow::Cow;
 

@@ -24,9 +24,10 @@ pub(crate) use tcp::RawService;
 
 use crate::config::plan::{self, ClientFin, PoolTimeouts, Probe, ServerProtocol};
 use crate::control::Live;
-use crate::edge::{Addresses, AfterRequest, ClientClose, Conn, Head, RequestState, Serve, Stream};
+use crate::edge::{Addresses, AfterRequest, ClientClose, Conn, RequestState, Serve, Stream};
 use crate::pool::Server;
 use crate::units::Address;
+use crate::wire::request_head::Head;
 use asked::Asked;
 use exchange::Exchange;
 use std::sync::Arc;

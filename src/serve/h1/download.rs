@@ -3,8 +3,9 @@
 use super::Relay;
 use super::response::{self, Form, To, Verdict};
 use crate::access_log::Why;
-use crate::edge::{AfterRequest, Buffer, Chunks, Duplex};
+use crate::edge::{AfterRequest, Buffer, Duplex};
 use crate::serve::{keepalive, kept};
+use crate::wire::chunked::Chunks;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;

@@ -1,7 +1,7 @@
 //! What the fuzz targets (`fuzz/`) call of this room, in types of their own: the judge keeps its own to itself.
 
 use super::response::{self, Body, To, Verdict};
-use crate::edge::fuzzed::Judged;
+use crate::wire::fuzzed::Judged;
 use http::HeaderMap;
 use std::time::SystemTime;
 

@@ -1,8 +1,8 @@
 //! A client's request head as its server gets it.
 
-use crate::edge::Head;
 use crate::fields::{Fields, tokens};
 use crate::serve::forwarding::{Tell, Telling};
+use crate::wire::request_head::Head;
 use http::header;
 
 /// Fields that are about the client's own connection (RFC 9110 section 7.6.1) or its proxy (section 11.7.2).
@@ -79,8 +79,8 @@ pub(super) fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::sample_head;
     use crate::serve::forwarding::{Peer, tell};
+    use crate::wire::request_head::sample_head;
 
     fn written(text: &str) -> String {
         written_with(text, None)

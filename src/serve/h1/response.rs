@@ -1,10 +1,11 @@
 //! A server's response head: judged as strictly as a client's request, and written as the client gets it.
 
 use super::request::field;
-use crate::edge::{Chunks, date};
+use crate::edge::date;
 use crate::fields::{MOST_OPTIONS, count_members, has_token, tokens};
 use crate::serve::answer::Persistence;
 use crate::serve::exchange::WEBSOCKET;
+use crate::wire::chunked::Chunks;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use httparse::{Error, Header, ParserConfig, Response, Status};
 use std::mem::MaybeUninit;

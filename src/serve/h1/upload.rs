@@ -2,7 +2,8 @@
 
 use super::Relay;
 use crate::access_log::Why;
-use crate::edge::{Body, Buffer};
+use crate::edge::Buffer;
+use crate::wire::request_head::Body;
 use std::task::{Context, Poll};
 use std::time::Instant;
 

@@ -5,10 +5,12 @@ use super::over_h1::{unchunk, write_name};
 use super::server::is_one_hop;
 use crate::access_log::Why;
 use crate::config::plan::ClientFin;
-use crate::edge::{AfterRequest, Body, Buffer, Chunks, Conn, Head};
+use crate::edge::{AfterRequest, Buffer, Conn};
 use crate::fields::{Fields, tokens};
 use crate::serve::answer::Persistence;
 use crate::serve::is_cancelled_by;
+use crate::wire::chunked::Chunks;
+use crate::wire::request_head::{Body, Head};
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
@@ -278,7 +280,7 @@ pub(super) fn parts(head: &Head) -> Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::sample_head;
+    use crate::wire::request_head::sample_head;
 
     #[test]
     fn a_head_is_rid_of_what_is_about_its_connection() {

@@ -2,9 +2,10 @@
 
 use super::server::{Answer, Data, Failure, is_one_hop};
 use crate::access_log::Why;
-use crate::edge::{Buffer, Chunks, Socket};
+use crate::edge::{Buffer, Socket};
 use crate::serve::h1::{ResponseBody, Verdict, read_map};
 use crate::serve::kept;
+use crate::wire::chunked::Chunks;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use std::task::{Context, Poll, ready};

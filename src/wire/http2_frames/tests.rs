@@ -10,7 +10,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// A judge that has seen what every connection begins with.
 fn judge() -> Judge {
     let mut judge = Judge::new(0);
-    judge.read(crate::edge::head::H2_PREFACE, 0);
+    judge.read(crate::wire::request_head::H2_PREFACE, 0);
     assert_eq!(judge.owed_since(), Some(0));
     judge.read(&frame(SETTINGS, 0, 0, &[0; 18]), 0);
     assert_eq!(judge.owed_since(), None);
@@ -198,7 +198,7 @@ fn a_header_block_ends_or_is_too_long() {
 
 #[test]
 fn frames_are_found_however_the_bytes_are_cut() {
-    let mut bytes = crate::edge::head::H2_PREFACE.to_vec();
+    let mut bytes = crate::wire::request_head::H2_PREFACE.to_vec();
     for stream in 0..5 {
         bytes.extend(frame(SETTINGS, 0, 0, &[1; 6]));
         bytes.extend(frame(HEADERS, END_HEADERS, 1 + 2 * stream, &[RST_STREAM; 300]));

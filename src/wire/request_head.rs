@@ -13,7 +13,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// More fields than any honest request has.
-pub(super) const MAX_FIELDS: usize = 256;
+pub(crate) const MAX_FIELDS: usize = 256;
 
 /// HTTP/2 by prior knowledge begins with this (RFC 9113 section 3.4).
 pub(crate) const H2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -305,7 +305,7 @@ fn has_bare_line_feed(head: &[u8]) -> bool {
 }
 
 /// RFC 9112 section 3.2: origin-form, absolute-form, or `*` for OPTIONS.
-pub(super) fn judge_target(method: &str, target: &str) -> Option<Refusal> {
+pub(crate) fn judge_target(method: &str, target: &str) -> Option<Refusal> {
     if method == "CONNECT" {
         return Some(Refusal { status: 405, detail: "CONNECT is not proxied" });
     }
@@ -376,7 +376,7 @@ fn judge_fields(fields: &[httparse::Header<'_>], http_11: bool) -> Result<Body, 
 }
 
 /// RFC 9110 section 7.2: `uri-host [ ":" port ]`; an empty one is allowed.
-pub(super) fn is_host(value: &[u8]) -> bool {
+pub(crate) fn is_host(value: &[u8]) -> bool {
     let (host, port) = match value.first() {
         Some(b'[') => match value.iter().position(|&byte| byte == b']') {
             Some(end) => (&value[..=end], &value[end + 1..]),

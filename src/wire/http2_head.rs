@@ -5,13 +5,13 @@
 //! capitals, line breaks and NUL in values, fields that are about the connection, pseudo-fields that are missing,
 //! repeated, unknown or out of place. This is about the rest, and answers with a status. Pure, as `head` is.
 
-use super::head::{MAX_FIELDS, Refusal, is_host, judge_target};
+use super::request_head::{MAX_FIELDS, Refusal, is_host, judge_target};
 use crate::fields::list_size;
 use crate::host;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 
 /// Why such a head must not go on; `limit` bounds it as HTTP/2 counts.
-pub(super) fn judge(method: &Method, uri: &Uri, fields: &HeaderMap, limit: usize) -> Option<Refusal> {
+pub(crate) fn judge(method: &Method, uri: &Uri, fields: &HeaderMap, limit: usize) -> Option<Refusal> {
     let bad = |detail| Some(Refusal { status: 400, detail });
     if list_size(fields) + target(uri).len() > limit {
         return Some(Refusal { status: 431, detail: "fields too large" });
@@ -70,13 +70,13 @@ pub(super) fn judge(method: &Method, uri: &Uri, fields: &HeaderMap, limit: usize
 }
 
 /// What a request asks for, as the codec has it.
-pub(super) fn target(uri: &Uri) -> &str {
+pub(crate) fn target(uri: &Uri) -> &str {
     uri.path_and_query().map_or("", |target| target.as_str())
 }
 
 /// The Host field of a request that has an `:authority`, as HTTP/1.1 would have it (section 8.3.1): rules, keys and forwarding
 /// fields look for it there. `None` if there is no need.
-pub(super) fn missing_host(uri: &Uri, fields: &HeaderMap) -> Option<HeaderValue> {
+pub(crate) fn missing_host(uri: &Uri, fields: &HeaderMap) -> Option<HeaderValue> {
     let is_there = |authority: &str| fields.get(header::HOST).is_some_and(|host| host == authority);
     let authority = uri.authority().filter(|authority| !is_there(authority.as_str()))?;
     HeaderValue::from_str(authority.as_str()).ok()
@@ -84,7 +84,7 @@ pub(super) fn missing_host(uri: &Uri, fields: &HeaderMap) -> Option<HeaderValue>
 
 /// The one Cookie field that HTTP/1.1 has in place of several (section 8.2.3); `None` if there is no need. Empty ones are
 /// left out: they would leave white space at its end, which is no part of a value there.
-pub(super) fn joined_cookies(fields: &HeaderMap) -> Option<HeaderValue> {
+pub(crate) fn joined_cookies(fields: &HeaderMap) -> Option<HeaderValue> {
     let mut cookies = fields.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
     let (first, second) = (cookies.next()?, cookies.next()?);
     let mut joined = first.to_vec();

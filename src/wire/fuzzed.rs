@@ -1,8 +1,8 @@
 //! What the fuzz targets (`fuzz/`) call of this room, in types of their own: the judges keep theirs to themselves.
 
-use super::chunks::Chunks;
-use super::frames::Judge;
-use super::{h2_head, head};
+use super::chunked::Chunks;
+use super::http2_frames::Judge;
+use super::{http2_head, request_head as head};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
 /// What a judge says of a head.
@@ -150,10 +150,10 @@ pub fn frames<'a>(passing: impl IntoIterator<Item = Passing<'a>>) -> FramesJudge
 
 /// Judges the head of an HTTP/2 request, which may be as large as it likes; what it says is why the head is refused.
 pub fn h2_head(method: &Method, uri: &Uri, fields: &HeaderMap) -> Option<&'static str> {
-    h2_head::judge(method, uri, fields, usize::MAX).map(|refusal| refusal.detail)
+    http2_head::judge(method, uri, fields, usize::MAX).map(|refusal| refusal.detail)
 }
 
 /// The Host and Cookie fields that such a head gets for HTTP/1.1 in place of its own, where it needs one.
 pub fn h2_head_for_http1(uri: &Uri, fields: &HeaderMap) -> (Option<HeaderValue>, Option<HeaderValue>) {
-    (h2_head::missing_host(uri, fields), h2_head::joined_cookies(fields))
+    (http2_head::missing_host(uri, fields), http2_head::joined_cookies(fields))
 }

@@ -7,7 +7,7 @@
 //! generators live with. A pure function of bytes and time: the bytes are those that pass by, and none is kept but a
 //! frame's head.
 
-use crate::metrics::Abuse;
+use crate::wire::abuse::Abuse;
 
 /// A frame's head (RFC 9113 section 4.1).
 const HEAD: usize = 9;
@@ -17,7 +17,7 @@ const FAREWELL: usize = 8 + 16;
 /// The beginning of a header block, behind what may stand before it: the length of padding, and a priority.
 const BLOCK: usize = 1 + 5 + 3;
 /// What comes before a client's first frame.
-const PREFACE: u32 = super::head::H2_PREFACE.len() as u32;
+const PREFACE: u32 = super::request_head::H2_PREFACE.len() as u32;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -185,7 +185,7 @@ struct Block {
 
 /// One connection's judge.
 #[derive(Debug)]
-pub(super) struct Judge {
+pub(crate) struct Judge {
     incoming: Scanner,
     outgoing: Scanner,
     /// Streams that the client resets, or opens beyond the limit.
@@ -214,18 +214,18 @@ pub(super) struct Judge {
 
 /// Frames counted, to tell what became of requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     /// Streams that the client opened with a whole header block.
-    pub(super) opened: u64,
+    pub(crate) opened: u64,
     /// Of them refused because too many were open.
-    pub(super) refused: u64,
+    pub(crate) refused: u64,
     /// Streams that were reset because the client broke a rule.
-    pub(super) errors: u64,
+    pub(crate) errors: u64,
 }
 
 impl Judge {
     /// For a connection whose first byte is still to come by. `now` is in milliseconds.
-    pub(super) fn new(now: u64) -> Self {
+    pub(crate) fn new(now: u64) -> Self {
         Self {
             incoming: Scanner::after(PREFACE),
             outgoing: Scanner::after(0),
@@ -246,7 +246,7 @@ impl Judge {
     }
 
     /// Bytes from the client.
-    pub(super) fn read(&mut self, mut bytes: &[u8], now: u64) {
+    pub(crate) fn read(&mut self, mut bytes: &[u8], now: u64) {
         while !bytes.is_empty() {
             let (n, frame) = self.incoming.next(bytes);
             bytes = &bytes[n..];
@@ -257,7 +257,7 @@ impl Judge {
     }
 
     /// Bytes to the client.
-    pub(super) fn written(&mut self, mut bytes: &[u8], now: u64) {
+    pub(crate) fn written(&mut self, mut bytes: &[u8], now: u64) {
         while !bytes.is_empty() {
             let (n, frame) = self.outgoing.next(bytes);
             bytes = &bytes[n..];
@@ -268,21 +268,21 @@ impl Judge {
     }
 
     /// Whether the connection must end, and for what.
-    pub(super) fn verdict(&self) -> Option<Abuse> {
+    pub(crate) fn verdict(&self) -> Option<Abuse> {
         self.verdict
     }
 
     /// Since when the client owes us the rest of a header block, or its first SETTINGS.
-    pub(super) fn owed_since(&self) -> Option<u64> {
+    pub(crate) fn owed_since(&self) -> Option<u64> {
         self.block.map(|block| block.since).or(self.unsettled)
     }
 
     /// What a connection that the codec has ended was ended for, if it was the client's fault.
-    pub(super) fn blame(&self) -> Option<Abuse> {
+    pub(crate) fn blame(&self) -> Option<Abuse> {
         self.goodbye.and(self.verdict).or(self.goodbye)
     }
 
-    pub(super) fn tally(&self) -> Tally {
+    pub(crate) fn tally(&self) -> Tally {
         self.tally
     }
 
@@ -338,7 +338,7 @@ impl Judge {
 
     /// So many requests were refused by the codec. They are paid for now, because a client that does not read would put
     /// off for ever that the resets are written.
-    pub(super) fn refused(&mut self, requests: u64, now: u64) {
+    pub(crate) fn refused(&mut self, requests: u64, now: u64) {
         let unwritten = requests.saturating_sub(self.tally.errors - self.settled);
         self.settled = self.tally.errors;
         self.prepaid += unwritten;
