@@ -222,8 +222,8 @@ pub fn can_spare(pool: &Pool, server: &Server) -> Result<(), CannotSpare> {
 mod tests {
     use super::*;
     use crate::config::plan::Balance;
-    use crate::pool::choose::{Query, Tried};
     use crate::pool::sample::{live, member, pool, set_down};
+    use crate::pool::{Query, Tried};
     use std::num::NonZeroU32;
 
     fn at() -> OffsetDateTime {

@@ -14,6 +14,7 @@ use crate::units::Address;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
@@ -61,7 +62,7 @@ pub(crate) struct Start {
 /// Runs until a signal ends it.
 pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
     // While there is but this thread, for it changes the environment.
-    let inherited = Inherited::from_environment();
+    let (inherited, predecessor) = Inherited::from_environment();
     let handover = Handover::from_stdin();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let read = runtime.block_on(read_first(start.source.clone()));
@@ -82,7 +83,7 @@ pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
     let service = || Service::new(&live);
     let raw_service: Arc<dyn ServeRaw> = Arc::new(RawService(Arc::clone(&live)));
     let workers = Workers::start(threads, &connection_limit, &observer, &raw_service, &service)?;
-    let before = (inherited, handover);
+    let before = (inherited, predecessor, handover);
     let result = runtime.block_on(serve(
         start,
         (loaded, opened),
@@ -109,7 +110,7 @@ async fn serve(
     live: Arc<Live>,
     workers: Workers,
     connection_limit: Arc<ConnectionLimit>,
-    (mut inherited, handover): (Inherited, Option<Handover>),
+    (mut inherited, predecessor, handover): (Inherited, Option<UnixStream>, Option<Handover>),
 ) -> Result<(), NotStarted> {
     // Before anything is open, so that no signal meets its default.
     let signals = Signals::new()?;
@@ -127,7 +128,7 @@ async fn serve(
             None => None,
         },
     };
-    let mut before = inherited.before().map(Predecessor::new).transpose()?;
+    let mut before = predecessor.map(Predecessor::new).transpose()?;
     let admin =
         Admin::new(Arc::clone(&live), Arc::clone(&listener_states), changes.clone(), start.source.clone());
     let mut control = Control::new(

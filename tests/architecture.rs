@@ -1,6 +1,13 @@
 //! Holds the code to the table of rooms in ARCHITECTURE.md: a file uses only its own room and those above it,
-//! and the pure rooms touch nothing but their arguments.
+//! and the pure rooms touch nothing but their arguments. Nor are there circles of files but those listed here.
 
+#[path = "architecture/circles.rs"]
+mod circles;
+#[path = "architecture/source.rs"]
+mod source;
+
+use circles::circles;
+use source::Source;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +35,19 @@ const IMPURE: [&str; 17] = [
     "UnixStream",
 ];
 
+/// Circles of files that stand, each with its reason.
+const CIRCLES: [(&[&str], &str); 3] = [
+    (
+        &["edge::lingering_close", "edge::preface", "edge::secure", "edge::socket"],
+        "a session is a kind of socket, and its handshake begins and ends on one",
+    ),
+    (&["serve::forwarded", "serve::forwarding"], "both are about to become filters"),
+    (
+        &["serve::h2::over_h1", "serve::h2::over_h2", "serve::h2::server"],
+        "an enum of the two kinds of server, in the driver that is about to go",
+    ),
+];
+
 /// A row's room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Room {
@@ -49,90 +69,6 @@ fn rooms(page: &str) -> Vec<Room> {
                 .collect::<Vec<_>>()
         })
         .collect()
-}
-
-/// A source file: its module path and its text without comments and tests.
-#[derive(Debug)]
-struct Source {
-    /// `["pool", "choose"]`; `mod.rs` is its directory.
-    module: Vec<String>,
-    text: String,
-}
-
-impl Source {
-    fn new(path: &str, text: &str) -> Self {
-        let path = path.strip_suffix(".rs").unwrap_or(path);
-        let module = path.split('/').filter(|part| *part != "mod").map(str::to_owned).collect();
-        // Tests come last in a file.
-        let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-        let code = |line: &&str| !line.trim_start().starts_with("//");
-        let text = text.lines().filter(code).map(|line| format!("{line}\n")).collect();
-        Self { module, text }
-    }
-
-    fn path(&self) -> String {
-        self.module.join("::")
-    }
-
-    /// The modules that `#[cfg(test)]` keeps out of the program.
-    fn test_modules(&self) -> impl Iterator<Item = String> + '_ {
-        self.text.split("#[cfg(test)]\n").skip(1).filter_map(|rest| {
-            let line = rest.lines().next()?;
-            let name = line.split("mod ").nth(1)?.strip_suffix(';')?;
-            Some(format!("{}::{name}", self.path()))
-        })
-    }
-
-    /// The paths below the crate's root that the file names, like `pool::Lease`.
-    fn uses(&self) -> BTreeSet<String> {
-        let mut uses = BTreeSet::new();
-        // From here, so many `super` are the root.
-        let to_root = "super::".repeat(self.module.len());
-        for root in ["crate::", "evenkeel::", to_root.as_str()] {
-            let mut rest = self.text.as_str();
-            while let Some(at) = rest.find(root) {
-                let is_whole = !rest[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
-                rest = &rest[at + root.len()..];
-                if is_whole {
-                    expand("", rest, &mut uses);
-                }
-            }
-        }
-        uses
-    }
-}
-
-/// Adds the paths of a `use` tree that begins here; returns what follows it.
-fn expand<'a>(before: &str, tree: &'a str, into: &mut BTreeSet<String>) -> &'a str {
-    let tree = tree.trim_start();
-    if let Some(mut inside) = tree.strip_prefix('{') {
-        loop {
-            inside = inside.trim_start_matches([',', ' ', '\n']);
-            if let Some(after) = inside.strip_prefix('}') {
-                return after;
-            }
-            let rest = expand(before, inside, into);
-            if rest.len() == inside.len() {
-                return rest;
-            }
-            inside = rest;
-        }
-    }
-    let end = tree.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(tree.len());
-    let (name, rest) = tree.split_at(end);
-    let path = match (before, name) {
-        ("", name) => name.to_owned(),
-        (before, "self") => before.to_owned(),
-        (before, name) => format!("{before}::{name}"),
-    };
-    match rest.strip_prefix("::") {
-        Some(deeper) => expand(&path, deeper, into),
-        None => {
-            into.insert(path);
-            rest.strip_prefix(" as ")
-                .map_or(rest, |alias| alias.trim_start_matches(|c: char| c.is_alphanumeric()))
-        }
-    }
 }
 
 /// The innermost room of a path.
@@ -197,8 +133,7 @@ fn rust_files(directory: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-#[test]
-fn each_file_uses_only_the_rooms_above_it() {
+fn sources() -> Vec<Source> {
     let src = root().join("src");
     let mut files = Vec::new();
     rust_files(&src, &mut files);
@@ -211,8 +146,24 @@ fn each_file_uses_only_the_rooms_above_it() {
         })
         .collect();
     assert!(sources.len() > 50, "only {} sources", sources.len());
-    let found = violations(&table(), &sources);
+    sources
+}
+
+#[test]
+fn each_file_uses_only_the_rooms_above_it() {
+    let found = violations(&table(), &sources());
     assert!(found.is_empty(), "against ARCHITECTURE.md:\n{}", found.join("\n"));
+}
+
+#[test]
+fn files_use_each_other_in_no_circle_but_those_listed() {
+    let listed: BTreeSet<Vec<_>> =
+        CIRCLES.iter().map(|(files, _)| files.iter().map(|file| (*file).to_owned()).collect()).collect();
+    let found = circles(&sources());
+    let new: Vec<_> = found.difference(&listed).map(|files| files.join(", ")).collect();
+    assert!(new.is_empty(), "files that use each other in a circle:\n{}", new.join("\n"));
+    let gone: Vec<_> = listed.difference(&found).map(|files| files.join(", ")).collect();
+    assert!(gone.is_empty(), "no circle any more, to be taken off the list:\n{}", gone.join("\n"));
 }
 
 #[test]
@@ -338,4 +289,57 @@ fn comments_and_tests_are_not_code() {
         Source::new("pool/sample.rs", "use crate::snapshot::Snapshot;\n"),
     ];
     assert!(violations(&table(), &sources).is_empty());
+}
+
+/// The checker of circles: what it finds among some files.
+fn check_circles(files: &[(&str, &str)], expected: &[&[&str]]) {
+    let sources: Vec<_> = files.iter().map(|(path, text)| Source::new(path, text)).collect();
+    assert_eq!(circles(&sources).into_iter().collect::<Vec<_>>(), expected, "{files:?}");
+}
+
+#[test]
+fn files_that_use_each_other_are_found() {
+    check_circles(
+        &[("pool/choose.rs", "use super::seats::Seats;"), ("pool/seats.rs", "use super::choose::Tried;")],
+        &[&["pool::choose", "pool::seats"]],
+    );
+    check_circles(&[("pool/choose.rs", "use super::seats::Seats;"), ("pool/seats.rs", "")], &[]);
+    // Written out, over three files and three rooms.
+    check_circles(
+        &[
+            ("edge/a.rs", "fn f() { crate::pool::b::f() }"),
+            ("pool/b.rs", "use crate::{text, units::{Weight as W, c as d}};\nfn f() { d::make::<u8>() }"),
+            ("units/c.rs", "use crate::edge::a::{\n    f,\n    g,\n};"),
+            ("text.rs", "use super::edge;\nfn f() { edge::a::f() }"),
+        ],
+        &[&["edge::a", "pool::b", "units::c"]],
+    );
+}
+
+#[test]
+fn a_name_is_followed_to_the_file_that_defines_it() {
+    let passing = "mod front;\nmod socket;\npub(super) use socket::{bind as open, Arrival};\n";
+    let listen = ("edge/listen.rs", "use super::udp;\nfn f() { udp::open() }");
+    let socket = ("edge/udp/socket.rs", "use crate::edge::Bound;");
+    let front = ("edge/udp/front.rs", "use super::super::listen::Bound;");
+    let files = [("edge/mod.rs", "pub(crate) use listen::Bound;"), listen, socket, front];
+    check_circles(
+        &[("edge/udp/mod.rs", passing), files[0], files[1], files[2], files[3]],
+        &[&["edge::listen", "edge::udp::socket"]],
+    );
+}
+
+#[test]
+fn what_a_room_shares_in_its_own_module_makes_no_circle() {
+    let control = "mod live;\nfn f() { live::start() }\npub(crate) struct Control;\n";
+    check_circles(&[("control/mod.rs", control), ("control/live.rs", "use super::Control;")], &[]);
+    // Neither does what it passes on, nor what only tests use.
+    let udp = "mod front;\npub(super) use front::Front;\n";
+    check_circles(&[("edge/udp/mod.rs", udp), ("edge/udp/front.rs", "use super::Front;")], &[]);
+    let tests = [
+        ("pool/mod.rs", "#[cfg(test)]\nmod sample;\n"),
+        ("pool/sample.rs", "use super::seats::Seats;"),
+        ("pool/seats.rs", "use super::sample::pool;"),
+    ];
+    check_circles(&tests, &[]);
 }

@@ -1,8 +1,6 @@
 //! A value at its place: reading it is what finds a problem, and the place is what the problem is shown at.
 
-use super::keys::Key;
 use super::problem::{Fault, Problem, Problems, Severity, Spot, quoted};
-use super::section::Section;
 use super::tree::{Entry, Node, Scalar, Value};
 use std::cell::RefCell;
 use std::fmt;
@@ -129,18 +127,8 @@ impl<'a> At<'a> {
         Some(entries.iter().map(|entry| (&*entry.key, self.child(entry))))
     }
 
-    /// A section with the keys of a table; every key that is not in it is reported.
-    pub(super) fn section(self, keys: &'static [Key]) -> Option<Section<'a>> {
-        self.section_or(&"a section of `key: value` pairs", keys)
-    }
-
-    /// As `section`, where `wanted` could stand as well.
-    pub(super) fn section_or(&self, wanted: &dyn fmt::Display, keys: &'static [Key]) -> Option<Section<'a>> {
-        let entries = self.entries(wanted)?;
-        Some(Section::new(*self, keys, entries))
-    }
-
-    fn entries(&self, wanted: &dyn fmt::Display) -> Option<&'a [Entry<'a>]> {
+    /// What is written in a section; `wanted` says what would work in place of anything else.
+    pub(super) fn entries(&self, wanted: &dyn fmt::Display) -> Option<&'a [Entry<'a>]> {
         match &self.node.value {
             Value::Map(entries) => Some(entries),
             // Every key below was left out or commented out.

@@ -31,6 +31,19 @@ impl Drop for Section<'_> {
     }
 }
 
+impl<'a> At<'a> {
+    /// A section with the keys of a table; every key that is not in it is reported.
+    pub(super) fn section(self, keys: &'static [Key]) -> Option<Section<'a>> {
+        self.section_or(&"a section of `key: value` pairs", keys)
+    }
+
+    /// As `section`, where `wanted` could stand as well.
+    pub(super) fn section_or(&self, wanted: &dyn fmt::Display, keys: &'static [Key]) -> Option<Section<'a>> {
+        let entries = self.entries(wanted)?;
+        Some(Section::new(*self, keys, entries))
+    }
+}
+
 impl<'a> Section<'a> {
     /// Begins to read, which reports every entry that is not in the table.
     pub(super) fn new(at: At<'a>, keys: &'static [Key], entries: &'a [Entry<'a>]) -> Self {

@@ -4,7 +4,7 @@
 use super::reading::Refused;
 use super::{Bound, Control, Key};
 use crate::config::plan::Transport;
-use crate::edge::{self, Accept, ListenerState, Order};
+use crate::edge::{self, Accept, Inherited, ListenerState, Order};
 use crate::snapshot::Snapshot;
 use crate::tls::Termination;
 use crate::units::Address;
@@ -13,8 +13,12 @@ use std::sync::Arc;
 use tracing::{error, info};
 
 impl Control {
-    /// Opens the addresses that are not open yet.
-    pub(super) fn open_new(&mut self, next: &Snapshot) -> Result<HashMap<Key, edge::Bound>, Refused> {
+    /// Opens the addresses that are not open yet, or takes them from those that were open before us.
+    pub(super) fn open_new(
+        &self,
+        next: &Snapshot,
+        inherited: &mut Inherited,
+    ) -> Result<HashMap<Key, edge::Bound>, Refused> {
         let mut opened = HashMap::new();
         for listener in next.listeners() {
             let name = &listener.plan.name;
@@ -27,12 +31,12 @@ impl Control {
                     continue;
                 }
                 let workers = self.workers.count();
-                let inherited = self.inherited.claim(name, address, transport, workers);
-                let bind = match self.has_beside(next, address, transport) {
+                let passed = inherited.claim(name, address, transport, workers);
+                let bind = match self.has_beside(next, address, transport, inherited) {
                     true => edge::bind_beside_own,
                     false => edge::bind,
                 };
-                match inherited.transpose().unwrap_or_else(|| bind(address, transport, workers)) {
+                match passed.transpose().unwrap_or_else(|| bind(address, transport, workers)) {
                     Ok(bound) => {
                         opened.insert(key, bound);
                     }
@@ -47,14 +51,20 @@ impl Control {
     }
 
     /// Whether we have sockets ourselves that overlap an address and that this snapshot gives up.
-    fn has_beside(&self, next: &Snapshot, address: &Address, transport: Transport) -> bool {
+    fn has_beside(
+        &self,
+        next: &Snapshot,
+        address: &Address,
+        transport: Transport,
+        inherited: &Inherited,
+    ) -> bool {
         let of_listeners = self.bound.keys().any(|key| {
             key.2 == transport && key.1 != *address && key.1.overlaps(address) && !keeps(next, key)
         });
         let lingers = || self.lingering.keys().any(|lingering| lingering.overlaps(address));
         of_listeners
             || transport == Transport::Datagram && lingers()
-            || self.inherited.overlaps(address, transport)
+            || inherited.overlaps(address, transport)
     }
 
     /// An open address that its listener gives up and another may have, sockets and all.

@@ -4,6 +4,7 @@
 
 mod aside;
 mod book;
+mod certificates;
 mod ending;
 mod files;
 mod guarding;
@@ -16,6 +17,7 @@ mod predecessor;
 mod preview;
 mod probing;
 mod reading;
+mod ready;
 mod receipt;
 mod reload;
 mod service;

@@ -3,7 +3,7 @@
 
 use super::aside::{FILES_WITHIN, aside};
 use super::reading::{Loaded, Refused, Source, load};
-use super::reload::originations;
+use super::ready::originations;
 use super::{Live, milliseconds};
 use crate::origination::InForce;
 use crate::pool::{HealthState, Server};

@@ -2,7 +2,7 @@
 
 use super::Control;
 use super::reading::Refused;
-use super::reload::Taken;
+use super::ready::Taken;
 use crate::api::{Counted, HealthKept, Outcome, Receipt};
 use crate::config::plan::Name;
 use crate::pool::Server;

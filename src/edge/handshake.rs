@@ -10,7 +10,7 @@ use super::raw::{RawConnection, ServeRaw};
 use super::secure::{self, Shaken};
 use super::socket::Socket;
 use super::watch::{Watch, Watched};
-use super::{EdgeObserver, Rejection, Serve};
+use super::{ConnectionTask, EdgeObserver, Rejection, Serve};
 use crate::access_log::Why;
 use crate::client_hello::Hello;
 use crate::config::plan::Protocol;
@@ -19,7 +19,6 @@ use crate::proxy_header::Origin;
 use crate::tls::{Identity, Termination};
 use pingora::server::ShutdownWatch;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio_util::task::TaskTracker;
@@ -61,9 +60,6 @@ struct AcceptedConnection {
     /// By its certificate.
     identity: Option<Arc<Identity>>,
 }
-
-/// Serves a connection to its end.
-type ServedConnection = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl<S: Serve> ConnectionAcceptor<S> {
     /// Takes one connection in.
@@ -121,7 +117,7 @@ impl<S: Serve> ConnectionAcceptor<S> {
         is_proxy: bool,
         is_tls: bool,
         tls: Option<Arc<Termination>>,
-    ) -> Option<(ServedConnection, Option<ClientPermit>)> {
+    ) -> Option<(ConnectionTask, Option<ClientPermit>)> {
         if is_proxy {
             let header = preface::header(&mut accepted.socket, &accepted.watch, &mut accepted.first).await;
             match header {
@@ -226,7 +222,7 @@ impl<S: Serve> ConnectionAcceptor<S> {
     }
 
     /// Begins to serve.
-    fn serve(&self, accepted: AcceptedConnection) -> ServedConnection {
+    fn serve(&self, accepted: AcceptedConnection) -> ConnectionTask {
         let tls = accepted.socket.tls();
         let AcceptedConnection { socket, watch, source, destination, first, hello, identity } = accepted;
         let client = Arc::new(Client { tls, identity, ..self.client(source) });

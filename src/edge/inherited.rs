@@ -3,7 +3,7 @@
 //! The protocol is systemd's (sd_listen_fds(3)): `LISTEN_FDS` files from 3 on, their names in `LISTEN_FDNAMES`. They are
 //! known by the address they are bound to; a name is needed only for an address whose port the kernel chose.
 
-use super::listen::Bound;
+use super::bound::Bound;
 use crate::config::plan::Transport;
 use crate::units::Address;
 use listenfd::ListenFd;
@@ -11,16 +11,17 @@ use socket2::SockRef;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use tracing::warn;
 
 /// The name of the connection to the process before us.
 pub(crate) const BEFORE: &str = "evenkeel-before";
 
-/// What was passed to us and nobody has claimed yet.
-#[derive(Debug, Default)]
+/// What was passed to us and nobody has claimed yet. A copy has the same sockets, so that they can be claimed and the
+/// claims forgotten.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Inherited {
-    sockets: Vec<Passed>,
-    before: Option<UnixStream>,
+    sockets: Vec<Arc<Passed>>,
 }
 
 #[derive(Debug)]
@@ -32,27 +33,28 @@ struct Passed {
 }
 
 impl Inherited {
-    /// What this process was started with. To be asked once, before there are threads: the environment is changed, so
-    /// that no program that we start believes these files to be its own.
-    pub(crate) fn from_environment() -> Self {
+    /// What this process was started with, and the connection to the process that it takes over from, if there is one. To
+    /// be asked once, before there are threads: the environment is changed, so that no program that we start believes
+    /// these files to be its own.
+    pub(crate) fn from_environment() -> (Self, Option<UnixStream>) {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':');
         let mut passed = ListenFd::from_env();
-        let mut inherited = Self::default();
+        let (mut inherited, mut before) = (Self::default(), None);
         for index in 0..passed.len() {
             let name = names.next().unwrap_or_default();
             if name == BEFORE {
                 // A listener is what it can be taken as; what it is does not matter there.
                 let socket = passed.take_unix_listener(index).ok().flatten();
-                inherited.before = socket.map(|socket| UnixStream::from(OwnedFd::from(socket)));
+                before = socket.map(|socket| UnixStream::from(OwnedFd::from(socket)));
                 continue;
             }
             match take(&mut passed, index, name) {
-                Ok(socket) => inherited.sockets.push(socket),
+                Ok(socket) => inherited.sockets.push(Arc::new(socket)),
                 Err(error) => eprintln_unusable(index, name, &error),
             }
         }
-        inherited
+        (inherited, before)
     }
 
     /// The sockets of an address, at least one for each worker; `None` if none was passed.
@@ -75,8 +77,8 @@ impl Inherited {
         let mut sockets: Vec<OwnedFd> = self
             .sockets
             .extract_if(.., |passed| passed.transport == transport && passed.address == address)
-            .map(|passed| passed.socket)
-            .collect();
+            .map(|passed| passed.socket.try_clone())
+            .collect::<io::Result<_>>()?;
         for socket in &sockets {
             SockRef::from(socket).set_nonblocking(true)?;
             match (&address, transport) {
@@ -104,11 +106,6 @@ impl Inherited {
             warn!(name = passed.name, address = %passed.address,
                 "a socket was passed that no listener has; closing it");
         }
-    }
-
-    /// The connection to the process that we take over from, if there is one.
-    pub(crate) fn before(&mut self) -> Option<UnixStream> {
-        self.before.take()
     }
 }
 
@@ -176,7 +173,7 @@ mod tests {
             [("other", None, true), ("web", Some(&any), true), ("other", Some(&any), false)]
         {
             let (passed, address) = passed("web", "127.0.0.1:0");
-            let mut inherited = Inherited { sockets: vec![passed], before: None };
+            let mut inherited = Inherited { sockets: vec![Arc::new(passed)] };
             let wanted = wanted.unwrap_or(&address);
             assert!(inherited.claim(listener, wanted, Transport::Datagram, 2).unwrap().is_none());
             let bound = inherited.claim(listener, wanted, Transport::Stream, 2).unwrap();

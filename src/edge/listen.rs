@@ -1,49 +1,17 @@
 //! Opens the sockets we accept on: one per core and TCP address, so that the kernel spreads
 //! connections and no core waits for another.
 
+use super::bound::{Bound, SocketFile};
 use crate::config::plan::Transport;
 use crate::units::Address;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The queue of connections the kernel has accepted and we have not; capped by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
-
-/// The sockets of one address, one for each worker.
-#[derive(Debug)]
-pub(crate) struct Bound {
-    /// What the kernel gave, where port 0 was asked for.
-    pub(crate) address: Address,
-    pub(crate) sockets: Vec<OwnedFd>,
-    /// Removes a unix socket's file when the last worker is done with it.
-    pub(crate) file: Option<SocketFile>,
-}
-
-/// A unix socket's place in the file system; removed when dropped.
-#[derive(Debug)]
-pub(crate) struct SocketFile(PathBuf);
-
-impl SocketFile {
-    /// The file of a socket that was opened by another process.
-    pub(crate) fn at(path: &Path) -> Self {
-        Self(path.to_owned())
-    }
-
-    /// Leaves the file where it is, for the process that goes on with its socket.
-    pub(crate) fn leave(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
 
 /// Opens `address` for `workers` workers.
 ///
@@ -121,7 +89,7 @@ fn bind_unix(path: &Path, workers: usize) -> io::Result<Bound> {
         std::fs::remove_file(path)?;
         socket.bind(&address)?;
     }
-    let file = SocketFile(path.to_owned());
+    let file = SocketFile::at(path);
     socket.listen(BACKLOG)?;
     let sockets =
         (0..workers).map(|_| Ok(socket.try_clone()?.into())).collect::<io::Result<Vec<OwnedFd>>>()?;

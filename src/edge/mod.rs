@@ -4,6 +4,7 @@
 //! Pingora's own listeners are fixed once started, keep 86 KiB per idle connection and have no total
 //! deadline for a head; so the accept loop is ours.
 
+mod bound;
 mod buffer;
 mod conn;
 mod connection_limit;
@@ -16,6 +17,7 @@ mod inherited;
 mod lingering_close;
 mod listen;
 mod listener_state;
+mod order;
 mod passing;
 mod pipes;
 mod preface;
@@ -28,24 +30,27 @@ pub(crate) mod udp;
 mod watch;
 mod worker;
 
+pub(crate) use bound::{Bound, SocketFile};
 pub(crate) use buffer::Buffer;
 pub(crate) use conn::{Client, ClientClose, Conn, RequestState};
 pub(crate) use connection_limit::{ConnectionLimit, ConnectionPermit};
 pub(crate) use date::date;
 pub(crate) use h2::Stream;
 pub(crate) use inherited::{BEFORE, Inherited};
-pub(crate) use listen::{Bound, SocketFile, bind, bind_beside_own};
+pub(crate) use listen::{bind, bind_beside_own};
 pub(crate) use listener_state::ListenerState;
-pub(crate) use raw::{ConnectionTask, RawConnection, ServeRaw};
+pub(crate) use order::{Accept, Order};
+pub(crate) use raw::{RawConnection, ServeRaw};
 pub(crate) use reach::{Secured, Unreached, reach};
 pub(crate) use relay::{Duplex, Relay};
 pub(crate) use socket::Socket;
 pub(crate) use watch::Watched;
-pub(crate) use worker::{Accept, Order, Workers};
+pub(crate) use worker::Workers;
 
 use crate::access_log::Why;
 use crate::wire::request_head::Head;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
 /// What serves the requests that the edge lets in.
@@ -64,6 +69,9 @@ pub(crate) trait Serve: Send + Sync + 'static {
 
 /// Where a connection comes from and where it went, as far as that is known.
 pub(crate) type Addresses = (Option<SocketAddr>, Option<SocketAddr>);
+
+/// Serves a connection or a session to its end.
+pub(crate) type ConnectionTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What becomes of a client's connection after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

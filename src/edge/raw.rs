@@ -1,12 +1,12 @@
 //! Connections whose bytes are passed on as they are: what the edge knows of one, and who takes it from there.
 
+use super::ConnectionTask;
 use super::conn::Client;
 use super::socket::Socket;
 use super::udp::ServeUdp;
 use super::watch::Watched;
 use crate::client_hello::Hello;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
 /// A connection whose bytes are to be passed on to a server as they are.
@@ -25,11 +25,8 @@ pub(crate) struct RawConnection {
     pub(crate) hello: Option<Hello>,
 }
 
-/// What becomes of a connection.
-pub(crate) type ConnectionTask = Pin<Box<dyn Future<Output = ()> + Send>>;
-
 /// Takes connections over.
-pub(crate) trait ServeRaw: ServeUdp + Send + Sync {
+pub(crate) trait ServeRaw: ServeUdp {
     /// Carries one to its end.
     fn serve_raw(&self, connection: RawConnection) -> ConnectionTask;
 }

@@ -2,10 +2,10 @@
 
 use super::connection_limit::ConnectionLimit;
 use super::handshake::ConnectionAcceptor;
-use super::listener_state::ListenerState;
+use super::order::{Accept, Order};
 use super::raw::ServeRaw;
 use super::socket::Socket;
-use super::udp::{self, Fronts};
+use super::udp::{self, Fronts, ServeUdp};
 use super::watch::{self, TICK};
 use super::{EdgeObserver, Serve};
 use crate::access_log::Why;
@@ -28,46 +28,6 @@ const LOOK_FOR_BURSTS: u32 = 128;
 const BREATHER: Duration = Duration::from_millis(50);
 /// Accepted from a closing listener's queue at most, so that closing ends.
 const LAST_ORDERS: usize = 4096;
-
-/// What a worker is told to do.
-#[derive(Debug)]
-pub(crate) enum Order {
-    Accept(Accept),
-    /// Stop accepting at a place; what waits in its queue is still served.
-    Close {
-        place: u64,
-    },
-    /// Close what waits for a request on a listener that is gone.
-    CloseIdle {
-        listener: u32,
-    },
-    /// Cut what is leased to a server.
-    CloseLeased {
-        server: u32,
-        why: Why,
-    },
-    /// Close a place for datagrams, sessions and all.
-    End {
-        place: u64,
-    },
-    /// Another process reads the sockets for datagrams from now on. Sessions go on with what servers answer.
-    LeaveDatagrams,
-    /// Stop accepting, finish what is in flight, end.
-    Drain,
-    /// End now.
-    Abort,
-}
-
-/// A socket to accept on.
-#[derive(Debug)]
-pub(crate) struct Accept {
-    /// Names the socket in a later `Close`; the same for all workers' sockets of one address.
-    pub(crate) place: u64,
-    pub(crate) socket: OwnedFd,
-    pub(crate) listener_state: Arc<ListenerState>,
-    /// Kept for as long as the socket is in use.
-    pub(crate) held: Arc<()>,
-}
 
 /// The threads that serve clients.
 #[derive(Debug)]
@@ -95,7 +55,7 @@ impl Workers {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let tracker = TaskTracker::new();
             let worker = Worker {
-                fronts: Fronts::new(connection_limit, raw_service, &tracker),
+                fronts: Fronts::new(connection_limit, Arc::clone(raw_service) as Arc<dyn ServeUdp>, &tracker),
                 service: Arc::new(service()),
                 connection_limit: Arc::clone(connection_limit),
                 observer: Arc::clone(observer),

@@ -1,7 +1,7 @@
 //! What is counted of certificates that an authority gives.
 
+use super::family::Family;
 use super::lock;
-use super::scrape::Family;
 use crate::config::plan::Name;
 use prometheus::proto::MetricFamily;
 use std::collections::BTreeMap;

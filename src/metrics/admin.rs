@@ -1,7 +1,7 @@
 //! What the admin endpoint and the ledger count.
 
-use super::Page;
-use super::scrape::Family;
+use super::Metrics;
+use super::family::Family;
 use prometheus::proto::MetricFamily;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -19,8 +19,8 @@ impl AdminRequests {
     }
 }
 
-pub(super) fn families(page: &Page<'_>) -> Vec<MetricFamily> {
-    let metrics = page.metrics;
+/// The families about the admin endpoint and the ledger, whose events are counted by kind.
+pub(super) fn families(metrics: &Metrics, events: &[(&str, u64)], events_lost: u64) -> Vec<MetricFamily> {
     let mut requests = Family::counter(
         "evenkeel_admin_requests_total",
         "Requests to the API and for metrics, by way (socket, tcp) and class of status.",
@@ -33,15 +33,15 @@ pub(super) fn families(page: &Page<'_>) -> Vec<MetricFamily> {
             }
         }
     }
-    let mut events = Family::counter("evenkeel_events_total", "Events of the health ledger, by kind.");
-    for (kind, count) in page.events {
-        events.add(&[("kind", kind)], *count as f64);
+    let mut by_kind = Family::counter("evenkeel_events_total", "Events of the health ledger, by kind.");
+    for (kind, count) in events {
+        by_kind.add(&[("kind", kind)], *count as f64);
     }
     let mut lost = Family::counter(
         "evenkeel_events_dropped_total",
         "Events that are in memory only, because the ledger's file could not be written in time.",
     );
-    lost.add(&[], page.events_lost as f64);
+    lost.add(&[], events_lost as f64);
     let mut state = Family::counter(
         "evenkeel_state_file_failures_total",
         "Times that operators' states could not be written to or read from admin.state_file.",
@@ -52,5 +52,5 @@ pub(super) fn families(page: &Page<'_>) -> Vec<MetricFamily> {
         "Idle connections to the admin endpoint that were closed because all places were taken.",
     );
     evicted.add(&[], metrics.admin_evictions.load(Relaxed) as f64);
-    [requests, evicted, events, lost, state].into_iter().filter_map(Family::finish).collect()
+    [requests, evicted, by_kind, lost, state].into_iter().filter_map(Family::finish).collect()
 }

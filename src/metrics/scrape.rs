@@ -1,40 +1,17 @@
 //! The page Prometheus reads: the snapshot's servers and pools as they are now, and what was counted.
 
+use super::family::Family;
+use super::listener::ListenerReading;
 use super::{Metrics, RequestLabels, lock};
 use crate::access_log::Why;
-use crate::config::plan::Name;
-use crate::pool::stats::{BUCKETS, Histogram, RetryReason};
+use crate::pool::stats::RetryReason;
 use crate::pool::{HealthState, Membership, Operator, Server};
 use crate::snapshot::Snapshot;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::proto::{
-    Bucket, Counter, Gauge, Histogram as HistogramProto, LabelPair, Metric, MetricFamily, MetricType,
-};
+use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, TextEncoder};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-/// What a listener shows.
-#[derive(Clone, Debug)]
-pub struct ListenerReading {
-    pub name: Name,
-    pub open: u32,
-    pub accepted: u64,
-    /// Closed at once: their client had too many open.
-    pub refused: u64,
-    /// How often accepting had to wait for room.
-    pub waits: u64,
-    /// Datagrams that were not passed on.
-    pub dropped: super::DropReading,
-    pub handshakes: super::HandshakeReading,
-    /// How often a handshake had to wait for room.
-    pub handshake_waits: u64,
-    pub abuse: super::AbuseReading,
-    /// Files of certificates, and until when these hold, in seconds since 1970.
-    pub certificates: Vec<(String, i64)>,
-    /// The same for the certificates' staples.
-    pub staples: Vec<(String, i64)>,
-}
 
 /// Connections to servers, over all pools.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,83 +39,6 @@ pub struct Page<'a> {
     pub events_lost: u64,
 }
 
-type Labels<'a> = &'a [(&'static str, &'a str)];
-
-pub(super) struct Family {
-    proto: MetricFamily,
-    metrics: Vec<Metric>,
-    kind: MetricType,
-}
-
-impl Family {
-    fn new(name: &str, help: &str, kind: MetricType) -> Self {
-        let mut proto = MetricFamily::default();
-        proto.set_name(name.to_owned());
-        proto.set_help(help.to_owned());
-        proto.set_field_type(kind);
-        Self { proto, metrics: Vec::new(), kind }
-    }
-
-    pub(super) fn counter(name: &str, help: &str) -> Self {
-        Self::new(name, help, MetricType::COUNTER)
-    }
-
-    pub(super) fn gauge(name: &str, help: &str) -> Self {
-        Self::new(name, help, MetricType::GAUGE)
-    }
-
-    pub(super) fn add(&mut self, labels: Labels<'_>, value: f64) {
-        let mut metric = Metric::from_label(pairs(labels));
-        if self.kind == MetricType::COUNTER {
-            let mut counter = Counter::default();
-            counter.set_value(value);
-            metric.set_counter(counter);
-        } else {
-            let mut gauge = Gauge::default();
-            gauge.set_value(value);
-            metric.set_gauge(gauge);
-        }
-        self.metrics.push(metric);
-    }
-
-    fn histogram(&mut self, labels: Labels<'_>, histogram: &Histogram) {
-        let reading = histogram.read();
-        let buckets = BUCKETS.iter().zip(reading.cumulative).map(|(bound, count)| {
-            let mut bucket = Bucket::default();
-            bucket.set_upper_bound(*bound);
-            bucket.set_cumulative_count(count);
-            bucket
-        });
-        let mut proto = HistogramProto::default();
-        proto.set_bucket(buckets.collect());
-        proto.set_sample_count(reading.count);
-        proto.set_sample_sum(reading.sum);
-        let mut metric = Metric::from_label(pairs(labels));
-        metric.set_histogram(proto);
-        self.metrics.push(metric);
-    }
-
-    pub(super) fn finish(mut self) -> Option<MetricFamily> {
-        // The encoder refuses families without metrics.
-        (!self.metrics.is_empty()).then(|| {
-            self.proto.set_metric(self.metrics);
-            self.proto
-        })
-    }
-}
-
-fn pairs(labels: Labels<'_>) -> Vec<LabelPair> {
-    labels
-        .iter()
-        .map(|(name, value)| {
-            let mut pair = LabelPair::default();
-            pair.set_name((*name).to_owned());
-            pair.set_value((*value).to_owned());
-            pair
-        })
-        .collect()
-}
-
 impl Page<'_> {
     /// The page in Prometheus's text format.
     ///
@@ -148,15 +48,13 @@ impl Page<'_> {
         let mut families = Vec::new();
         families.extend(self.requests());
         families.extend(self.connections());
-        families.extend(super::udp::families(self.metrics, self.listeners));
-        families.extend(self.listeners());
-        families.extend(super::tls::families(self.listeners));
+        families.extend(super::udp::families(self.metrics));
+        families.extend(super::listener::families(self.listeners));
         families.extend(self.metrics.acme.families());
-        families.extend(super::http2::family(self.listeners));
         families.extend(self.pools());
         families.extend(self.servers());
         families.extend(self.server_connections());
-        families.extend(super::admin::families(self));
+        families.extend(super::admin::families(self.metrics, self.events, self.events_lost));
         families.extend(self.process());
         let mut page = Vec::new();
         TextEncoder::new().encode(&families, &mut page)?;
@@ -230,47 +128,22 @@ impl Page<'_> {
         [connections, bytes].into_iter().filter_map(Family::finish).collect()
     }
 
-    fn listeners(&self) -> Vec<MetricFamily> {
-        let mut open = Family::gauge("evenkeel_connections", "Client connections that are open.");
-        let mut total = Family::counter("evenkeel_connections_total", "Client connections accepted.");
-        let mut refused = Family::counter(
-            "evenkeel_connections_refused_total",
-            "Client connections closed at once because their client had too many open.",
-        );
-        let mut waits = Family::counter(
-            "evenkeel_connection_limit_waits_total",
-            "How often accepting waited because the listener's limit was reached.",
-        );
-        for listener in self.listeners {
-            let labels = [("listener", &*listener.name)];
-            open.add(&labels, f64::from(listener.open));
-            total.add(&labels, listener.accepted as f64);
-            refused.add(&labels, listener.refused as f64);
-            waits.add(&labels, listener.waits as f64);
-        }
-        [open, total, refused, waits].into_iter().filter_map(Family::finish).collect()
-    }
-
     fn pools(&self) -> Vec<MetricFamily> {
-        let mut duration = Family::new(
+        let mut duration = Family::histogram(
             "evenkeel_http_request_duration_seconds",
             "From a request's head to the end of its response.",
-            MetricType::HISTOGRAM,
         );
-        let mut first_byte = Family::new(
+        let mut first_byte = Family::histogram(
             "evenkeel_http_time_to_first_byte_seconds",
             "From a request's head to the head of its response.",
-            MetricType::HISTOGRAM,
         );
-        let mut probe_duration = Family::new(
+        let mut probe_duration = Family::histogram(
             "evenkeel_probe_duration_seconds",
             "How long probes took, whatever their result.",
-            MetricType::HISTOGRAM,
         );
-        let mut probe_wait = Family::new(
+        let mut probe_wait = Family::histogram(
             "evenkeel_probe_wait_seconds",
             "How long probes that were due waited because so many of their pool were under way.",
-            MetricType::HISTOGRAM,
         );
         let mut servers = Family::gauge("evenkeel_pool_servers", "Servers of a pool by state.");
         let mut fail_open = Family::gauge(
@@ -283,8 +156,8 @@ impl Page<'_> {
         for pool in self.snapshot.pools() {
             let name = &*pool.name;
             let labels = [("pool", name)];
-            duration.histogram(&labels, &pool.stats.request_duration);
-            first_byte.histogram(&labels, &pool.stats.time_to_first_byte);
+            duration.add_histogram(&labels, &pool.stats.request_duration);
+            first_byte.add_histogram(&labels, &pool.stats.time_to_first_byte);
             fail_open.add(&labels, f64::from(u8::from(pool.failing_open())));
             let counts = pool.counts();
             for (state, count) in [
@@ -307,10 +180,10 @@ impl Page<'_> {
             }
         }
         for (pool, durations) in lock(&self.metrics.probe_durations).iter() {
-            probe_duration.histogram(&[("pool", pool)], durations);
+            probe_duration.add_histogram(&[("pool", pool)], durations);
         }
         for (pool, waits) in lock(&self.metrics.probe_waits).iter() {
-            probe_wait.histogram(&[("pool", pool)], waits);
+            probe_wait.add_histogram(&[("pool", pool)], waits);
         }
         [duration, first_byte, probe_duration, probe_wait, servers, fail_open, grpc, retries]
             .into_iter()

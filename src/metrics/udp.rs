@@ -1,10 +1,7 @@
 //! What is counted of datagrams: those that were passed on, and those that were not, with the reason.
 
-use super::scrape::Family;
-use super::{
-    HANDLES, ListenerReading, Metrics, Passed, RequestLabels, RequestNames, RequestPlace, Series, lock,
-    series_of,
-};
+use super::family::Family;
+use super::{HANDLES, Metrics, Passed, RequestLabels, RequestNames, RequestPlace, Series, lock, series_of};
 use crate::access_log::Why;
 use prometheus::proto::MetricFamily;
 use std::sync::Arc;
@@ -126,8 +123,16 @@ impl Dropped {
 #[derive(Debug, Default)]
 pub struct Drops([AtomicU64; Dropped::ALL.len()]);
 
-/// The same as read.
-pub type DropReading = [u64; Dropped::ALL.len()];
+/// What [`Drops`] were at one time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DropReading([u64; Dropped::ALL.len()]);
+
+impl DropReading {
+    /// How many there were for each reason, by its label.
+    pub(super) fn by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Dropped::ALL.into_iter().map(|why| (why.as_str(), self.0[why as usize]))
+    }
+}
 
 impl Drops {
     pub fn count(&self, why: Dropped, datagrams: u64) {
@@ -135,7 +140,7 @@ impl Drops {
     }
 
     pub fn read(&self) -> DropReading {
-        std::array::from_fn(|at| self.0[at].load(Relaxed))
+        DropReading(std::array::from_fn(|at| self.0[at].load(Relaxed)))
     }
 }
 
@@ -153,7 +158,7 @@ impl Metrics {
 }
 
 /// The families of UDP.
-pub(super) fn families(metrics: &Metrics, listeners: &[ListenerReading]) -> Vec<MetricFamily> {
+pub(super) fn families(metrics: &Metrics) -> Vec<MetricFamily> {
     let mut sessions = Family::counter(
         "evenkeel_udp_sessions_total",
         "UDP sessions that have ended, by the access log's `why`.",
@@ -184,16 +189,7 @@ pub(super) fn families(metrics: &Metrics, listeners: &[ListenerReading]) -> Vec<
             }
         }
     }
-    let mut dropped =
-        Family::counter("evenkeel_udp_dropped_total", "Datagrams that were not passed on, by reason.");
-    for listener in listeners {
-        for (why, count) in Dropped::ALL.into_iter().zip(listener.dropped) {
-            if count > 0 {
-                dropped.add(&[("listener", &*listener.name), ("why", why.as_str())], count as f64);
-            }
-        }
-    }
-    [sessions, datagrams, bytes, dropped].into_iter().filter_map(Family::finish).collect()
+    [sessions, datagrams, bytes].into_iter().filter_map(Family::finish).collect()
 }
 
 #[cfg(test)]

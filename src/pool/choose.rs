@@ -2,6 +2,7 @@
 
 use super::seats::{Lowest, Seats};
 use super::slot::{Flags, in_flight};
+use super::tried::{SAME_LOAD, Tried};
 use std::any::Any;
 use std::fmt::Debug;
 
@@ -39,51 +40,6 @@ pub struct Query {
     pub entropy: u64,
 }
 
-/// The servers a request has tried; none is tried twice.
-///
-/// The first `INLINE` tries need no allocation. The indexes are those of one snapshot's pool.
-#[derive(Clone, Debug, Default)]
-pub struct Tried {
-    first: [u32; Tried::INLINE],
-    n_first: usize,
-    more: Vec<u32>,
-}
-
-impl Tried {
-    pub const INLINE: usize = 8;
-
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    pub fn len(&self) -> usize {
-        self.n_first + self.more.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.n_first == 0
-    }
-
-    pub fn contains(&self, index: usize) -> bool {
-        self.indexes().any(|tried| tried == index)
-    }
-
-    pub fn indexes(&self) -> impl Iterator<Item = usize> + '_ {
-        self.first[..self.n_first].iter().chain(&self.more).map(|index| *index as usize)
-    }
-
-    /// Has the server passed over.
-    pub fn insert(&mut self, index: usize) {
-        let index = u32::try_from(index).expect("a pool has far fewer servers");
-        if let Some(place) = self.first.get_mut(self.n_first) {
-            *place = index;
-            self.n_first += 1;
-        } else {
-            self.more.push(index);
-        }
-    }
-}
-
 /// A pool's servers as one request may choose among them.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidates<'a> {
@@ -92,10 +48,6 @@ pub struct Candidates<'a> {
     /// A server with one of these flags is out.
     mask: Flags,
 }
-
-/// Two loads closer than this are the same: with weights up to 256, different ones are at least
-/// 1/65,536 apart.
-pub const SAME_LOAD: f64 = 1.0 / 262_144.0;
 
 impl<'a> Candidates<'a> {
     pub(super) fn new(seats: &'a Seats, tried: &'a Tried, mask: Flags) -> Self {

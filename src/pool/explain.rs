@@ -1,7 +1,8 @@
 //! Why a pool would choose whom it would choose now. The choice is made by the code that serves, and nothing is taken.
 
-use super::choose::{Candidates, Query, Tried};
+use super::choose::{Candidates, Query};
 use super::slot::Flags;
+use super::tried::Tried;
 use super::{HealthState, Membership, NoServer, Operator, Pool};
 use std::num::NonZeroU32;
 

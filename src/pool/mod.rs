@@ -10,12 +10,14 @@ pub mod seats;
 pub mod server;
 pub mod slot;
 pub mod stats;
+pub mod tried;
 
-pub use choose::{Candidates, Query, Reasons, Selector, Tried};
+pub use choose::{Candidates, Query, Reasons, Selector};
 pub use health::{Health, HealthState, Rule, Transition};
 pub use retry::RetryBudget;
 pub use server::{Elsewhere, Lease, Membership, Operator, Server, State};
 pub use stats::{Histogram, PoolStats, RetryReason};
+pub use tried::Tried;
 
 use crate::config::plan::{self, Name};
 use crate::origination::InForce;

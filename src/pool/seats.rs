@@ -1,8 +1,8 @@
 //! Where a pool's servers sit in memory: blocks of words shared by all generations, and beside them,
 //! for one snapshot, what each seat may carry. This is what a scan for the least loaded walks.
 
-use super::choose::{SAME_LOAD, Tried};
 use super::slot::{Block, Flags, SLOTS, Slot, in_flight};
+use super::tried::{SAME_LOAD, Tried};
 use crate::config::plan;
 use std::collections::HashMap;
 use std::fmt;

@@ -2,7 +2,7 @@
 
 use super::round_robin::Turns;
 use super::{Candidates, Query, Reasons, Selector};
-use crate::pool::choose::SAME_LOAD;
+use crate::pool::tried::SAME_LOAD;
 
 #[derive(Debug)]
 pub struct LeastConnections {

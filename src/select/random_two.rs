@@ -2,7 +2,7 @@
 //! Choices in Randomized Load Balancing", 2001.) Its cost does not grow with the pool.
 
 use super::{Candidates, Query, Reasons, Selector};
-use crate::pool::choose::SAME_LOAD;
+use crate::pool::tried::SAME_LOAD;
 
 #[derive(Debug)]
 pub struct RandomTwo {

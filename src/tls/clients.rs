@@ -1,6 +1,6 @@
 //! Whose certificates clients may show, and the check that they do.
 
-use super::files::{Fault, chain};
+use super::certificate_file::{Fault, chain};
 use crate::config::plan::ClientCa;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -39,7 +39,7 @@ impl Authorities {
                 let what = format!("holds something that is no authority: {which} may sign no others");
                 faults.push(Fault::warning("client_ca", file, &what, help));
             }
-            if super::files::is_over(&parsed, now) {
+            if super::certificate_file::is_over(&parsed, now) {
                 let what = format!("holds an authority that has expired: {which}");
                 let help = "clients of other software are refused by then; remove it once nobody uses it";
                 faults.push(Fault::warning("client_ca", file, &what, help));

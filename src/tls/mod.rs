@@ -4,6 +4,7 @@
 //! Everything is made before a reload's swap and never changes afterwards; a listener's next [`Termination`] takes
 //! over what sessions are resumed by, so that a reload costs no client its session.
 
+mod certificate_file;
 mod challenge;
 mod clients;
 mod files;

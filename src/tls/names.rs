@@ -1,6 +1,6 @@
 //! Which certificate a client is shown: by the name it asks for and by the signatures it can check.
 
-use super::files::seconds;
+use super::certificate_file::seconds;
 use super::staple::Staple;
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! What pools' TLS is made of: authorities to know servers by, and certificates to show them.
 
-use super::files::{Fault, certified, chain};
+use super::certificate_file::{Fault, certified, chain};
 use crate::config::plan::{self, ServerTls};
 use crate::origination::Material;
 use rustls::RootCertStore;

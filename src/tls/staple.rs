@@ -3,7 +3,7 @@
 //! What is wrong with one is worth a warning and no more. It is sent to spare clients a question, and a staple that is
 //! late after a renewal must not keep the new certificate out.
 
-use super::files::{Fault, contents, seconds};
+use super::certificate_file::{Fault, contents, seconds};
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use std::path::Path;
 use std::time::SystemTime;

@@ -1,6 +1,5 @@
 //! The columns: what they say of a server or a pool, what rows can be sorted by, and which fit.
 
-use super::rows::Row;
 use crate::api::status::{Pool, Server, State};
 use crate::history::Figures;
 use crate::text::ago;
@@ -79,14 +78,8 @@ impl Column {
         ALL.into_iter().filter(|column| kept.contains(column)).collect()
     }
 
-    pub(super) fn cell(self, row: &Row<'_>, now: OffsetDateTime) -> String {
-        match row {
-            Row::Pool(pool) => self.of_pool(pool),
-            Row::Server(_, server) => self.of_server(server, now),
-        }
-    }
-
-    fn of_pool(self, pool: &Pool) -> String {
+    /// What it says of a pool.
+    pub(super) fn of_pool(self, pool: &Pool) -> String {
         match self {
             Self::State => format!("{}/{} up", pool.up, pool.servers.len()),
             Self::InFlight => number(f64::from(pool.in_flight)),
@@ -95,7 +88,8 @@ impl Column {
         }
     }
 
-    fn of_server(self, server: &Server, now: OffsetDateTime) -> String {
+    /// What it says of a server.
+    pub(super) fn of_server(self, server: &Server, now: OffsetDateTime) -> String {
         match self {
             Self::State => server.state.word().to_owned(),
             Self::Health => if server.probed { server.health.word() } else { "-" }.to_owned(),

@@ -1,7 +1,8 @@
 //! Which rows there are, in which order.
 
-use super::columns::Order;
+use super::columns::{Column, Order};
 use crate::api::status::{Pool, Server, Status};
+use time::OffsetDateTime;
 
 /// A pool, with its servers below; or a server.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +17,13 @@ impl Row<'_> {
         match self {
             Self::Pool(_) => None,
             Self::Server(pool, server) => Some((pool.name.clone(), server.name.clone())),
+        }
+    }
+
+    pub(super) fn cell(&self, column: Column, now: OffsetDateTime) -> String {
+        match self {
+            Self::Pool(pool) => column.of_pool(pool),
+            Self::Server(_, server) => column.of_server(server, now),
         }
     }
 }

@@ -203,7 +203,7 @@ impl Top {
             .map(|row| {
                 let name = Cell::from(shortened(&title(row, is_flat), name));
                 let cells = columns.iter().map(|column| {
-                    aligned(*column, column.cell(row, now)).style(look.style(tone_of(*column, row)))
+                    aligned(*column, row.cell(*column, now)).style(look.style(tone_of(*column, row)))
                 });
                 let style = match row {
                     Row::Pool(_) => look.style(Tone::Strong),

@@ -1,12 +1,12 @@
 //! One socket that clients write to: finds each datagram's session, or opens one within the limits.
 
+use super::ServeUdp;
 use super::session::{NewSession, Peer, Session, rest};
 use super::socket::{self, Arrival};
 use crate::access_log::Why;
 use crate::edge::conn::Client;
 use crate::edge::connection_limit::ConnectionLimit;
 use crate::edge::listener_state::ListenerState;
-use crate::edge::raw::ServeRaw;
 use crate::edge::watch::{Watch, Watched};
 use crate::metrics::Dropped;
 use std::collections::HashMap;
@@ -56,7 +56,7 @@ struct Desk {
 /// What new sessions need.
 struct Opening {
     connection_limit: Arc<ConnectionLimit>,
-    raw_service: Arc<dyn ServeRaw>,
+    service: Arc<dyn ServeUdp>,
     tracker: TaskTracker,
 }
 
@@ -145,10 +145,10 @@ impl Front {
     pub(super) async fn run(
         self: Arc<Self>,
         connection_limit: Arc<ConnectionLimit>,
-        raw_service: Arc<dyn ServeRaw>,
+        service: Arc<dyn ServeUdp>,
         tracker: TaskTracker,
     ) {
-        let opening = Opening { connection_limit, raw_service, tracker };
+        let opening = Opening { connection_limit, service, tracker };
         while !self.is_over() {
             if self.is_left() {
                 self.changed.notified().await;
@@ -242,7 +242,7 @@ impl Front {
             identity: None,
         };
         let new = NewSession { client: Arc::new(client), watch, peer, front: Arc::clone(&self.socket) };
-        let (session, carried) = opening.raw_service.open_session(new).ok_or(Dropped::NoServer)?;
+        let (session, carried) = opening.service.open_session(new).ok_or(Dropped::NoServer)?;
         listener_state.accepted.fetch_add(1, Relaxed);
         self.desk().sessions.insert(peer, Arc::clone(&session));
         let kept = (permits, Entry { front: Arc::clone(self), session: Arc::clone(&session) });

@@ -14,16 +14,16 @@ pub(crate) use session::{NewSession, Session, SessionTarget};
 pub(crate) use socket::connect;
 pub(super) use socket::{bind, is_datagram, open, tune};
 
+use super::ConnectionTask;
 use super::connection_limit::ConnectionLimit;
-use super::raw::{ConnectionTask, ServeRaw};
-use super::worker::Accept;
+use super::order::Accept;
 use front::Front;
 use std::io;
 use std::sync::{Arc, Weak};
 use tokio_util::task::TaskTracker;
 
 /// Finds servers for sessions.
-pub(crate) trait ServeUdp {
+pub(crate) trait ServeUdp: Send + Sync {
     /// A session with a server, and what runs until it has ended; `None` if there is no server, which is on
     /// record then.
     fn open_session(&self, new: NewSession) -> Option<(Arc<Session>, ConnectionTask)>;
@@ -34,19 +34,18 @@ pub(super) struct Fronts {
     /// Those that are over are gone: their socket is closed by then.
     fronts: Vec<Weak<Front>>,
     connection_limit: Arc<ConnectionLimit>,
-    raw_service: Arc<dyn ServeRaw>,
+    service: Arc<dyn ServeUdp>,
     tracker: TaskTracker,
 }
 
 impl Fronts {
     pub(super) fn new(
         connection_limit: &Arc<ConnectionLimit>,
-        raw_service: &Arc<dyn ServeRaw>,
+        service: Arc<dyn ServeUdp>,
         tracker: &TaskTracker,
     ) -> Self {
-        let (connection_limit, raw_service, tracker) =
-            (Arc::clone(connection_limit), Arc::clone(raw_service), tracker.clone());
-        Self { fronts: Vec::new(), connection_limit, raw_service, tracker }
+        let (connection_limit, tracker) = (Arc::clone(connection_limit), tracker.clone());
+        Self { fronts: Vec::new(), connection_limit, service, tracker }
     }
 
     /// Takes new sessions on a socket.
@@ -62,9 +61,8 @@ impl Fronts {
         }
         let front = Front::new(socket, address, (place, listener_state, held));
         self.fronts.push(Arc::downgrade(&front));
-        let (connection_limit, raw_service) =
-            (Arc::clone(&self.connection_limit), Arc::clone(&self.raw_service));
-        self.tracker.spawn(front.run(connection_limit, raw_service, self.tracker.clone()));
+        let (connection_limit, service) = (Arc::clone(&self.connection_limit), Arc::clone(&self.service));
+        self.tracker.spawn(front.run(connection_limit, service, self.tracker.clone()));
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Sockets for datagrams: opened as we need them, read many datagrams at a time, and written to without waiting.
 
-use super::super::listen::Bound;
+use super::super::bound::Bound;
 use crate::units::Address;
 use nix::sys::socket::{setsockopt, sockopt};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
