@@ -180,9 +180,13 @@ fn every_example_of_the_reference_is_accepted() {
         let Some((_, rest)) = part.split_once("```yaml\n") else { continue };
         let (example, _) = rest.split_once("```").expect("a closed block");
         let file = whole(heading.trim_matches('`'), example);
-        if let Err(problems) = evenkeel::config::parse(&file) {
-            panic!("{heading}:\n{}", problems.render("example", &file, false));
-        }
+        let plan = match evenkeel::config::parse(&file) {
+            Ok((plan, _)) => plan,
+            Err(problems) => panic!("{heading}:\n{}", problems.render("example", &file, false)),
+        };
+        let written = evenkeel::config::write(&plan);
+        let again = evenkeel::config::parse(&written).map(|(plan, _)| plan);
+        assert_eq!(again, Ok(plan), "{heading}, as `evenkeel config` prints it:\n{written}");
         checked += 1;
     }
     assert!(checked >= 18, "only {checked} examples");

@@ -1,6 +1,6 @@
 //! YAML, and the whole way from a text to a plan.
 
-use evenkeel::config::{Plan, Problems, Spot, check, parse};
+use evenkeel::config::{Plan, Problems, Spot, check, parse, write};
 use evenkeel::fuzzing::{Branch, Tree, tree};
 
 /// Everything has its place within the text, and what is written stands there; the kind of line ends makes no difference;
@@ -33,7 +33,8 @@ pub(crate) fn of_yaml(bytes: &[u8]) {
 }
 
 /// Reading is a function of the text; every problem lies within it and can be shown; the kind of line ends, comments,
-/// a byte order mark, and whether lists and maps are in brackets make no difference to an accepted plan.
+/// a byte order mark, and whether lists and maps are in brackets make no difference to an accepted plan; written out with
+/// all its defaults it is the same plan.
 pub(crate) fn of_a_configuration(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let outcome = parse(text);
@@ -64,6 +65,9 @@ pub(crate) fn of_a_configuration(bytes: &[u8]) {
         rewrite(&root, &mut rewritten);
         assert_eq!(&plan_of(&rewritten), plan, "in brackets: {rewritten}");
     }
+    let written = write(plan);
+    assert_eq!(&plan_of(&written), plan, "with its defaults: {written}");
+    assert_eq!(write(&plan_of(&written)), written);
 }
 
 fn plan_of(text: &str) -> Plan {

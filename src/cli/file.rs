@@ -31,6 +31,16 @@ pub(super) fn read(file: &Path) -> Result<(String, String), Refused> {
     }
 }
 
+/// The same for a command that may have been called without a name.
+pub(super) fn read_or_hint(file: &Path, command: &str) -> Result<(String, String), Refused> {
+    read(file).inspect_err(|Refused| {
+        if !file.exists() {
+            let example = format!("evenkeel {command} /etc/evenkeel/evenkeel.yaml");
+            complain(&format!("name a file that is there, like `{example}`"));
+        }
+    })
+}
+
 /// What is wrong with the files that a plan names.
 pub(super) fn beside(plan: &Plan, text: &str) -> Vec<Problem> {
     [tls::check(plan, text), acme::check(plan, text)].concat()

@@ -55,6 +55,19 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print a configuration file with every default filled in, as YAML.
+    ///
+    /// What is printed means the same as the file, and is the same for all files that mean the same: it shows what is in
+    /// effect, and what differs between two files. Exit code 1: the file is refused, and its problems are shown on standard
+    /// error.
+    #[command(
+        after_help = "Examples:\n  evenkeel config conf/shop.yaml\n  diff <(evenkeel config old.yaml) <(evenkeel config new.yaml)"
+    )]
+    Config {
+        /// The configuration file.
+        #[arg(default_value = "evenkeel.yaml")]
+        file: PathBuf,
+    },
     /// Show what a reload would change, before it changes it.
     ///
     /// Exit code 0: nothing changes; 3: something does; 1: a file is refused, and its problems are shown.
@@ -134,6 +147,7 @@ pub fn main() -> ExitCode {
             ended(server::run(start))
         }
         Command::Check { file, json } => check(&file, json),
+        Command::Config { file } => config(&file),
         Command::Plan(options) => plan::run(&options),
         Command::Reload(options) => done(reload::run(&options)),
         Command::Status(options) => done(status::run(&options)),
@@ -167,16 +181,31 @@ fn ended(result: Result<(), NotStarted>) -> ExitCode {
 }
 
 fn check(file: &std::path::Path, json: bool) -> ExitCode {
-    let Ok((name, text)) = file::read(file) else {
-        if !file.exists() {
-            complain("name a file that is there, like `evenkeel check /etc/evenkeel/evenkeel.yaml`");
-        }
-        return ExitCode::FAILURE;
+    let (name, text) = match file::read_or_hint(file, "check") {
+        Ok(read) => read,
+        Err(refused) => return refused.into(),
     };
     let further = |plan: &_| file::beside(plan, &text);
     let (report, good) = crate::config::check_further(&name, &text, json, file::in_color(json), further);
     say(&report);
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// It judges the text alone: what is in effect does not depend on whether this machine has the certificates.
+fn config(file: &std::path::Path) -> ExitCode {
+    let (name, text) = match file::read_or_hint(file, "config") {
+        Ok(read) => read,
+        Err(refused) => return refused.into(),
+    };
+    if let Ok((plan, _)) = crate::config::parse(&text) {
+        say(&crate::config::write(&plan));
+        return ExitCode::SUCCESS;
+    }
+    // Standard output is for the configuration, and mostly goes into a file.
+    let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let (report, _) = crate::config::check(&name, &text, false, color);
+    let _ = std::io::stderr().write_all(report.as_bytes());
+    ExitCode::FAILURE
 }
 
 /// Prints a command's result. A reader that has gone does not want the rest.

@@ -15,6 +15,9 @@ use std::path::PathBuf;
 /// More names of one listener are for wildcards: each is an order, and authorities count those.
 const MOST_NAMES: usize = 1000;
 
+pub(super) const CHALLENGES: [(&str, AcmeChallenge); 2] =
+    [("tls_alpn_01", AcmeChallenge::TlsAlpn01), ("http_01", AcmeChallenge::Http01)];
+
 /// The authority, if the file names one.
 pub(super) fn acme(file: &Section<'_>) -> Option<Acme> {
     let at = file.get("acme").filter(|at| !at.is_null())?;
@@ -27,10 +30,7 @@ pub(super) fn acme(file: &Section<'_>) -> Option<Acme> {
     Some(Acme {
         directory: section.value("directory", directory),
         contact: contact(&section),
-        challenge: section.choice(
-            "challenge",
-            &[("tls_alpn_01", AcmeChallenge::TlsAlpn01), ("http_01", AcmeChallenge::Http01)],
-        ),
+        challenge: section.choice("challenge", &CHALLENGES),
         storage: section.value("storage", path),
         ca: section.nullable("ca", path),
         external_account,

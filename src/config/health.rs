@@ -9,6 +9,8 @@ use super::udp::udp_probe;
 use http::{HeaderValue, Method, uri::PathAndQuery};
 use std::ops::RangeInclusive;
 
+pub(super) const INITIALS: [(&str, Initial); 2] = [("probing", Initial::Probing), ("up", Initial::Up)];
+
 pub(super) fn health(section: Section<'_>) -> Option<Health> {
     let probe = probe(&section);
     let port = section.nullable_count("port").and_then(|port| u16::try_from(port.get()).ok());
@@ -20,7 +22,7 @@ pub(super) fn health(section: Section<'_>) -> Option<Health> {
         fall: section.at_least_one("fall"),
         rise: section.at_least_one("rise"),
         jitter: section.percent("jitter"),
-        initial: section.choice("initial", &[("probing", Initial::Probing), ("up", Initial::Up)]),
+        initial: section.choice("initial", &INITIALS),
     };
     if health.timeout >= health.interval {
         let place = section.get("timeout").or(section.get("interval")).unwrap_or(section.at);

@@ -188,10 +188,12 @@ pub(super) const PROXY_PROTOCOL: &[Key] =
 pub(super) const HTTP2: &[Key] = &[
     key("max_concurrent_streams", Kind::Count(1, 10_000), "128"),
     key("stream_window", Kind::Size(1 << 10, 1 << 30), "64KiB"),
-    nullable("connection_window", Kind::Size(64 << 10, 1 << 30), "null"),
+    nullable("connection_window", Kind::Size(64 << 10, MOST_CONNECTION_WINDOW), "null"),
     nullable("max_age", Kind::Duration(SECOND, DAY), "null"),
     nullable("max_requests", Kind::Count(1, 1_000_000_000), "null"),
 ];
+
+pub(super) const MOST_CONNECTION_WINDOW: u64 = 1 << 30;
 
 pub(super) const LIMITS: &[Key] = &[
     nullable("connections", Kind::Count(1, 1_000_000), "10000"),
@@ -396,7 +398,7 @@ impl fmt::Display for Kind {
 }
 
 /// The shortest way to write a duration.
-fn spell(duration: Duration) -> String {
+pub(super) fn spell(duration: Duration) -> String {
     let ms = duration.as_millis();
     match ms {
         0 => "0s".to_owned(),
@@ -404,14 +406,14 @@ fn spell(duration: Duration) -> String {
             format!("{}d", ms / DAY.as_millis())
         }
         _ if ms.is_multiple_of(3_600_000) => format!("{}h", ms / 3_600_000),
-        _ if ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),
+        _ if ms > 60_000 && ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),
         _ if ms.is_multiple_of(1_000) => format!("{}s", ms / 1_000),
         _ => format!("{ms}ms"),
     }
 }
 
 /// The shortest way to write a size.
-fn spell_size(bytes: u64) -> String {
+pub(super) fn spell_size(bytes: u64) -> String {
     match bytes {
         _ if bytes.is_multiple_of(1 << 30) => format!("{}GiB", bytes >> 30),
         _ if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),

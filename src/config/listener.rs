@@ -18,6 +18,26 @@ use std::net::IpAddr;
 const LEAST_WINDOW: u64 = 64 << 10;
 const MOST_WINDOW: u64 = (1 << 31) - 1;
 
+pub(super) const PROTOCOLS: [(&str, Protocol); 4] = [
+    ("http", Protocol::Http),
+    ("tcp", Protocol::Tcp),
+    ("tls_passthrough", Protocol::TlsPassthrough),
+    ("udp", Protocol::Udp),
+];
+
+pub(super) const CLIENT_FINS: [(&str, ClientFin); 2] =
+    [("cancel", ClientFin::Cancel), ("serve", ClientFin::Serve)];
+
+/// What only a listener for HTTP has.
+pub(super) const FOR_HTTP: [&str; 5] = ["redirect_to_https", "tls", "trusted_proxies", "client_fin", "http2"];
+pub(super) const LIMITS_FOR_HTTP: [&str; 3] = ["handshakes", "request_headers", "request_body"];
+pub(super) const TIMEOUTS_FOR_HTTP: [&str; 2] = ["request_header", "request_body"];
+/// Of HTTP's idle connections, and of UDP, whose sessions end by silence.
+pub(super) const TIMEOUTS_FOR_SILENCE: [&str; 1] = ["idle"];
+/// What one for datagrams has not.
+pub(super) const FOR_STREAMS: [&str; 1] = ["proxy_protocol"];
+pub(super) const TIMEOUTS_FOR_STREAMS: [&str; 1] = ["tls_handshake"];
+
 /// Reads one listener. `taken` are the addresses of those before it.
 pub(super) fn listener(
     name: &str,
@@ -26,15 +46,7 @@ pub(super) fn listener(
     taken: &mut Once<(Transport, Address)>,
 ) -> Option<Listener> {
     check_section_name(name, &section.at);
-    let protocol = section.choice(
-        "protocol",
-        &[
-            ("http", Protocol::Http),
-            ("tcp", Protocol::Tcp),
-            ("tls_passthrough", Protocol::TlsPassthrough),
-            ("udp", Protocol::Udp),
-        ],
-    );
+    let protocol = section.choice("protocol", &PROTOCOLS);
     let foreign = match protocol {
         Protocol::Http => None,
         Protocol::Tcp => Some("tcp"),
@@ -42,13 +54,10 @@ pub(super) fn listener(
         Protocol::Udp => Some("udp"),
     };
     if let Some(protocol) = foreign {
-        section.refuse_foreign(
-            &["redirect_to_https", "tls", "trusted_proxies", "client_fin", "http2"],
-            protocol,
-        );
+        section.refuse_foreign(&FOR_HTTP, protocol);
     }
     if protocol == Protocol::Udp {
-        refuse_stream_keys(section, &["proxy_protocol"]);
+        refuse_stream_keys(section, &FOR_STREAMS);
     }
     let addresses = addresses(section, protocol, taken);
     let entry = entry(section, protocol, known);
@@ -62,8 +71,7 @@ pub(super) fn listener(
         _ => Some(None),
     };
     let trusted_proxies = section.get("trusted_proxies").map(|at| networks(&at)).unwrap_or_default();
-    let client_fin =
-        section.choice("client_fin", &[("cancel", ClientFin::Cancel), ("serve", ClientFin::Serve)]);
+    let client_fin = section.choice("client_fin", &CLIENT_FINS);
     let http2 = section.section("http2", http2);
     let limits = section.section("limits", |section| limits(&section, foreign));
     let timeouts = section.section("timeouts", |section| timeouts(&section, foreign));
@@ -263,7 +271,7 @@ fn http2(section: Section<'_>) -> Http2 {
 
 fn limits(section: &Section<'_>, foreign: Option<&str>) -> Limits {
     if let Some(protocol) = foreign {
-        section.refuse_foreign(&["handshakes", "request_headers", "request_body"], protocol);
+        section.refuse_foreign(&LIMITS_FOR_HTTP, protocol);
     }
     Limits {
         connections: section.nullable_count("connections"),
@@ -276,11 +284,10 @@ fn limits(section: &Section<'_>, foreign: Option<&str>) -> Limits {
 
 fn timeouts(section: &Section<'_>, foreign: Option<&str>) -> ListenerTimeouts {
     if let Some(protocol) = foreign {
-        // A UDP session ends by silence, as an idle connection does.
-        section.refuse_foreign(&["request_header", "request_body"], protocol);
+        section.refuse_foreign(&TIMEOUTS_FOR_HTTP, protocol);
         match protocol {
-            "udp" => refuse_stream_keys(section, &["tls_handshake"]),
-            _ => section.refuse_foreign(&["idle"], protocol),
+            "udp" => refuse_stream_keys(section, &TIMEOUTS_FOR_STREAMS),
+            _ => section.refuse_foreign(&TIMEOUTS_FOR_SILENCE, protocol),
         }
     }
     ListenerTimeouts {

@@ -6,6 +6,7 @@
 
 mod acme;
 mod address;
+mod effective;
 mod file;
 #[doc(hidden)]
 pub mod fuzzed;
@@ -30,6 +31,7 @@ mod tree;
 mod udp;
 mod yaml;
 
+pub use effective::write;
 pub use plan::Plan;
 pub use problem::{Problem, Problems, Severity, Spot};
 

@@ -32,6 +32,15 @@ fn warn_of_slow_rounds(servers: usize, health: &Health, at: At<'_>) {
     }
 }
 
+pub(super) const WHEN_ALL_UNHEALTHY: [(&str, WhenAllUnhealthy); 2] =
+    [("use_all", WhenAllUnhealthy::UseAll), ("refuse", WhenAllUnhealthy::Refuse)];
+
+pub(super) const PROXY_VERSIONS: [(&str, ProxyVersion); 2] =
+    [("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
+
+pub(super) const SERVER_PROTOCOLS: [(&str, ServerProtocol); 3] =
+    [("http1", ServerProtocol::Http1), ("h2", ServerProtocol::H2), ("auto", ServerProtocol::Auto)];
+
 pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<Pool> {
     check_section_name(name, &section.at);
     let balance = balance(section);
@@ -43,22 +52,14 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<Pool> {
     if let (Some(Some(health)), Some(at)) = (&health, section.get("health")) {
         warn_of_slow_rounds(servers.len(), health, at);
     }
-    let when_all_unhealthy = section.choice(
-        "when_all_unhealthy",
-        &[("use_all", WhenAllUnhealthy::UseAll), ("refuse", WhenAllUnhealthy::Refuse)],
-    );
+    let when_all_unhealthy = section.choice("when_all_unhealthy", &WHEN_ALL_UNHEALTHY);
     let drain_timeout = section.duration("drain_timeout");
-    let proxy_protocol = section.nullable("proxy_protocol", |scalar| {
-        choose(scalar, &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)])
-    });
+    let proxy_protocol = section.nullable("proxy_protocol", |scalar| choose(scalar, &PROXY_VERSIONS));
     let tls = match section.get("tls") {
         Some(at) if !at.is_null() => section.section("tls", tls::to_servers).map(Some),
         _ => Some(None),
     };
-    let mut protocol = section.choice(
-        "protocol",
-        &[("http1", ServerProtocol::Http1), ("h2", ServerProtocol::H2), ("auto", ServerProtocol::Auto)],
-    );
+    let mut protocol = section.choice("protocol", &SERVER_PROTOCOLS);
     if protocol == ServerProtocol::Auto && matches!(tls, Some(None)) {
         // Without TLS there is no ALPN to agree by.
         section.get("protocol").unwrap_or(section.at).warn(Fault::new(

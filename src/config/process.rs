@@ -74,20 +74,21 @@ fn file_path(scalar: &Scalar<'_>) -> Result<PathBuf, Fault> {
     }
 }
 
+pub(super) const LOG_LEVELS: [(&str, LogLevel); 5] = [
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
+
+pub(super) const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+pub(super) const ACCESS_LOG_FORMATS: [(&str, AccessLogFormat); 2] =
+    [("json", AccessLogFormat::Json), ("combined", AccessLogFormat::Combined)];
+
 pub(super) fn log(section: Section<'_>) -> Log {
-    Log {
-        level: section.choice(
-            "level",
-            &[
-                ("error", LogLevel::Error),
-                ("warn", LogLevel::Warn),
-                ("info", LogLevel::Info),
-                ("debug", LogLevel::Debug),
-                ("trace", LogLevel::Trace),
-            ],
-        ),
-        format: section.choice("format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
-    }
+    Log { level: section.choice("level", &LOG_LEVELS), format: section.choice("format", &LOG_FORMATS) }
 }
 
 /// What the file says, or the default when it says nothing.
@@ -104,10 +105,7 @@ pub(super) fn access_log(file: &Section<'_>) -> Option<AccessLog> {
     file.section("access_log", |section| {
         Some(AccessLog {
             path: section.value("path", access_log_path),
-            format: section.choice(
-                "format",
-                &[("json", AccessLogFormat::Json), ("combined", AccessLogFormat::Combined)],
-            ),
+            format: section.choice("format", &ACCESS_LOG_FORMATS),
         })
     })?
 }

@@ -15,12 +15,15 @@ use std::time::Duration;
 /// What lists of browsers ask for (hstspreload.org).
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
+pub(super) const TLS_VERSIONS: [(&str, TlsVersion); 2] =
+    [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
+
 pub(super) fn tls(section: Section<'_>) -> Tls {
     let acme = acme::names(&section);
     Tls {
         certificates: certificates(&section, acme.is_some()),
         acme: acme.unwrap_or_default(),
-        min_version: section.choice("min_version", &[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)]),
+        min_version: section.choice("min_version", &TLS_VERSIONS),
         client_ca: client_ca(&section),
         hsts: hsts(&section),
     }

@@ -78,6 +78,28 @@ fn check_as_json_says_the_same() {
 }
 
 #[test]
+fn config_prints_a_file_that_means_the_same() {
+    let minimal = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/minimal.yaml");
+    let (code, out, err) = run(&["config", &minimal.display().to_string()]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.contains("\n  max_connections: 20000\n"), "defaults are written: {out}");
+    let (_directory, file) = with_file(&out);
+    assert_eq!(run(&["config", &file]), (Some(0), out, String::new()));
+    let (code, out, err) = run(&["plan", &file, "--against", &minimal.display().to_string()]);
+    assert_eq!(code, Some(0), "{out}{err}");
+}
+
+#[test]
+fn config_of_a_broken_file_keeps_standard_output_clean() {
+    let (_directory, file) = with_file(BROKEN);
+    let (_, report, _) = run(&["check", &file]);
+    assert_eq!(run(&["config", &file]), (Some(1), String::new(), report));
+    let (code, out, err) = run(&["config", "/no/such/file.yaml"]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(err.contains("evenkeel config /etc/evenkeel/evenkeel.yaml"), "{err}");
+}
+
+#[test]
 fn check_of_what_cannot_be_read_is_1() {
     let (code, _, err) = run(&["check", "/no/such/file.yaml"]);
     assert_eq!(code, Some(1));

@@ -58,6 +58,10 @@ fn every_file_in_conf_names_the_schema_and_keeps_to_it() {
         assert_eq!(first, Some("# yaml-language-server: $schema=evenkeel.schema.json"), "{}", path.display());
         let problems = problems(&schema, &yaml(&text));
         assert!(problems.is_empty(), "{}: {problems:#?}", path.display());
+        let (code, written) = output(&["config", &path.display().to_string()]);
+        assert_eq!(code, Some(0));
+        let problems = self::problems(&schema, &yaml(&written));
+        assert!(problems.is_empty(), "{} with its defaults: {problems:#?}", path.display());
     }
     assert!(files >= 4, "{files} files");
 }

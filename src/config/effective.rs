@@ -1,0 +1,521 @@
+//! A plan as a file that leaves nothing to defaults. Reading it again gives the same plan.
+//!
+//! Keys stand in the order of their table, and each is either written or left out by name: a new one cannot be forgotten.
+
+use super::keys::{self, Key, spell, spell_size};
+use super::listener::{
+    CLIENT_FINS, FOR_HTTP, FOR_STREAMS, LIMITS_FOR_HTTP, PROTOCOLS, TIMEOUTS_FOR_HTTP, TIMEOUTS_FOR_SILENCE,
+    TIMEOUTS_FOR_STREAMS,
+};
+use super::plan::{
+    AccessLog, Acme, Admin, Balance, Certificate, ClientCa, Entry, Events, ExternalAccount, HashKey, Health,
+    HostPattern, Http2, HttpProbe, Limits, Listener, ListenerTimeouts, Log, Match, PathPattern, Plan, Pool,
+    PoolTimeouts, Probe, Process, Protocol, Retries, Routes, Rule, Server, ServerTls, Tls, UdpProbe,
+};
+use super::tree::Scalar;
+use super::{acme, health, names, pool, process, tls};
+use serde_yaml::{Mapping, Value};
+use std::fmt::Display;
+use std::path::Path;
+use std::time::Duration;
+
+/// The text of the file.
+pub fn write(plan: &Plan) -> String {
+    let mut file = file(plan);
+    let mut escaped = Vec::new();
+    hold_back(&mut file, &mut escaped);
+    let mut text = serde_yaml::to_string(&file).expect("a tree of texts and numbers can be written");
+    for (index, escaped) in escaped.iter().enumerate() {
+        text = text.replacen(&format!("\"{MARK}{index}\""), escaped, 1);
+    }
+    text
+}
+
+/// How serde_yaml writes U+0001, before the number of a text that is held back.
+const MARK: &str = "\\x01";
+
+/// Has places kept for the texts that serde_yaml writes by YAML 1.1, in which three characters more end a line: one who
+/// reads by 1.2 would see other texts. Those that look like such a place are among them.
+fn hold_back(value: &mut Value, escaped: &mut Vec<String>) {
+    match value {
+        Value::String(text)
+            if text.contains(['\u{1}', '\u{85}', '\u{2028}', '\u{2029}']) || text.contains(MARK) =>
+        {
+            let place = format!("\u{1}{}", escaped.len());
+            escaped.push(escape(&std::mem::replace(text, place)));
+        }
+        Value::Sequence(items) => items.iter_mut().for_each(|item| hold_back(item, escaped)),
+        Value::Mapping(entries) => entries.values_mut().for_each(|value| hold_back(value, escaped)),
+        _ => {}
+    }
+}
+
+/// A text in double quotes, where escapes stand for whatever is not plain.
+fn escape(text: &str) -> String {
+    let character = |c: char| match c {
+        '"' | '\\' => format!("\\{c}"),
+        ' '..='~' => c.to_string(),
+        _ => format!("\\U{:08x}", u32::from(c)),
+    };
+    format!("\"{}\"", text.chars().map(character).collect::<String>())
+}
+
+/// A section that is being written.
+struct SectionWriter {
+    keys: &'static [Key],
+    values: Vec<Written>,
+}
+
+/// What becomes of one key.
+#[derive(Clone)]
+enum Written {
+    NotYet,
+    LeftOut,
+    As(Value),
+}
+
+impl SectionWriter {
+    fn new(keys: &'static [Key]) -> Self {
+        Self { keys, values: vec![Written::NotYet; keys.len()] }
+    }
+
+    fn set(mut self, name: &str, value: impl Into<Value>) -> Self {
+        *self.place(name) = Written::As(value.into());
+        self
+    }
+
+    fn set_or_null(self, name: &str, value: Option<impl Into<Value>>) -> Self {
+        self.set(name, value.map_or(Value::Null, Into::into))
+    }
+
+    /// A key that is left out where there is nothing to write, as `null` is refused there.
+    fn set_if_any(mut self, name: &str, value: Option<impl Into<Value>>) -> Self {
+        *self.place(name) = value.map_or(Written::LeftOut, |value| Written::As(value.into()));
+        self
+    }
+
+    /// Keys that the others rule out.
+    fn leave_out(mut self, names: &[&str]) -> Self {
+        names.iter().for_each(|name| *self.place(name) = Written::LeftOut);
+        self
+    }
+
+    fn place(&mut self, name: &str) -> &mut Written {
+        let index = self.keys.iter().position(|key| key.name == name);
+        &mut self.values[index.expect("only keys of the table are written")]
+    }
+
+    fn end(self) -> Value {
+        let mut section = Mapping::new();
+        for (key, value) in self.keys.iter().zip(self.values) {
+            match value {
+                Written::As(value) => _ = section.insert(key.name.into(), value),
+                Written::LeftOut => {}
+                Written::NotYet => debug_assert!(false, "`{}` is never written", key.name),
+            }
+        }
+        section.into()
+    }
+}
+
+/// One of a table's words.
+fn word<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> Value {
+    let found = words.iter().find(|(_, meaning)| meaning == value);
+    found.expect("every value of a choice has its word").0.into()
+}
+
+fn text(value: &impl Display) -> Value {
+    value.to_string().into()
+}
+
+fn texts<T: Display>(values: impl IntoIterator<Item = T>) -> Value {
+    values.into_iter().map(|value| value.to_string()).collect::<Vec<_>>().into()
+}
+
+fn path(path: &Path) -> Value {
+    text(&path.display())
+}
+
+fn duration(duration: Duration) -> Value {
+    spell(duration).into()
+}
+
+fn size(bytes: u64) -> Value {
+    spell_size(bytes).into()
+}
+
+/// Sections under the names that the operator chose.
+fn named<'a>(sections: impl Iterator<Item = (&'a str, Value)>) -> Value {
+    Value::Mapping(sections.map(|(name, section)| (name.into(), section)).collect())
+}
+
+fn file(plan: &Plan) -> Value {
+    SectionWriter::new(keys::FILE)
+        .set("process", process(&plan.process))
+        .set("admin", admin(&plan.admin))
+        .set("log", log(&plan.log))
+        .set("access_log", access_log(plan.access_log.as_ref()))
+        .set("events", events(&plan.events))
+        .set_or_null("acme", plan.acme.as_ref().map(acme))
+        .set("listeners", named(plan.listeners.iter().map(|one| (&*one.name, listener(plan, one)))))
+        .set("routes", named(plan.routes.iter().map(|one| (&*one.name, routes(plan, one)))))
+        .set("pools", named(plan.pools.iter().map(|one| (&*one.name, pool(one)))))
+        .end()
+}
+
+fn process(process: &Process) -> Value {
+    let threads = process.threads.map_or_else(|| "auto".into(), Value::from);
+    SectionWriter::new(keys::PROCESS)
+        .set("threads", threads)
+        .set("max_connections", process.max_connections)
+        .set("shutdown_timeout", duration(process.shutdown_timeout))
+        .end()
+}
+
+fn admin(admin: &Admin) -> Value {
+    SectionWriter::new(keys::ADMIN)
+        .set_or_null("socket", admin.socket.as_deref().map(path))
+        .set_or_null("address", admin.address.as_ref().map(text))
+        .set_or_null("token_file", admin.token_file.as_deref().map(path))
+        .set_or_null("state_file", admin.state_file.as_deref().map(path))
+        .end()
+}
+
+fn log(log: &Log) -> Value {
+    SectionWriter::new(keys::LOG)
+        .set("level", word(&process::LOG_LEVELS, &log.level))
+        .set("format", word(&process::LOG_FORMATS, &log.format))
+        .end()
+}
+
+fn access_log(access_log: Option<&AccessLog>) -> Value {
+    let Some(access_log) = access_log else { return "off".into() };
+    SectionWriter::new(keys::ACCESS_LOG)
+        .set("path", text(&access_log.path))
+        .set("format", word(&process::ACCESS_LOG_FORMATS, &access_log.format))
+        .end()
+}
+
+fn events(events: &Events) -> Value {
+    SectionWriter::new(keys::EVENTS)
+        .set_or_null("path", events.path.as_deref().map(path))
+        .set("keep", events.keep)
+        .end()
+}
+
+fn acme(acme: &Acme) -> Value {
+    let account = |account: &ExternalAccount| {
+        SectionWriter::new(keys::EXTERNAL_ACCOUNT)
+            .set("key_id", text(&account.key_id))
+            .set("hmac_key_file", path(&account.hmac_key_file))
+            .end()
+    };
+    SectionWriter::new(keys::ACME)
+        .set("directory", text(&acme.directory))
+        .set("accept_terms", true)
+        .set("contact", texts(&acme.contact))
+        .set("challenge", word(&acme::CHALLENGES, &acme.challenge))
+        .set("storage", path(&acme.storage))
+        .set_or_null("ca", acme.ca.as_deref().map(path))
+        .set_or_null("external_account", acme.external_account.as_ref().map(account))
+        .end()
+}
+
+fn listener(plan: &Plan, listener: &Listener) -> Value {
+    let (is_http, is_udp) = (listener.protocol == Protocol::Http, listener.protocol == Protocol::Udp);
+    let (pool, routes) = match listener.entry {
+        Entry::Pool(pool) => (Some(&*plan.pools[pool].name), None),
+        Entry::Routes(routes) => (None, Some(&*plan.routes[routes].name)),
+        Entry::RedirectToHttps => (None, None),
+    };
+    let (one, several) = match &listener.addresses[..] {
+        [one] => (Some(text(one)), None),
+        several => (None, Some(texts(several))),
+    };
+    let proxies = |proxies| SectionWriter::new(keys::PROXY_PROTOCOL).set("from", texts(proxies)).end();
+    SectionWriter::new(keys::LISTENER)
+        .set_if_any("address", one)
+        .set_if_any("addresses", several)
+        .set("protocol", word(&PROTOCOLS, &listener.protocol))
+        .set_if_any("pool", pool)
+        .set_if_any("routes", routes)
+        .set("redirect_to_https", listener.entry == Entry::RedirectToHttps)
+        .set_or_null("tls", listener.tls.as_ref().map(tls))
+        .set_or_null("proxy_protocol", Some(&listener.proxies).filter(|all| !all.is_empty()).map(proxies))
+        .set("trusted_proxies", texts(&listener.trusted_proxies))
+        .set("client_fin", word(&CLIENT_FINS, &listener.client_fin))
+        .set("http2", http2(&listener.http2))
+        .set("limits", limits(&listener.limits, is_http))
+        .set("timeouts", listener_timeouts(&listener.timeouts, is_http, is_udp))
+        .leave_out(if is_http { &[] } else { &FOR_HTTP })
+        .leave_out(if is_udp { &FOR_STREAMS } else { &[] })
+        .end()
+}
+
+fn tls(tls: &Tls) -> Value {
+    let certificate = |certificate: &Certificate| {
+        SectionWriter::new(keys::CERTIFICATE)
+            .set("cert", path(&certificate.cert))
+            .set("key", path(&certificate.key))
+            .set_or_null("ocsp", certificate.ocsp.as_deref().map(path))
+            .end()
+    };
+    let names = |names| SectionWriter::new(keys::ACME_NAMES).set("names", texts(names)).end();
+    let client_ca = |ca: &ClientCa| {
+        SectionWriter::new(keys::CLIENT_CA).set("file", path(&ca.file)).set("required", ca.is_required).end()
+    };
+    let certificates: Vec<_> = tls.certificates.iter().map(certificate).collect();
+    SectionWriter::new(keys::TLS)
+        .set_if_any("certificates", Some(certificates).filter(|all| !all.is_empty()))
+        .set_or_null("acme", Some(&tls.acme).filter(|all| !all.is_empty()).map(names))
+        .set("min_version", word(&tls::TLS_VERSIONS, &tls.min_version))
+        .set_or_null("client_ca", tls.client_ca.as_ref().map(client_ca))
+        .set_or_null("hsts", tls.hsts.as_deref().map(hsts))
+        .end()
+}
+
+/// From the field's value, which is what a plan has of it.
+fn hsts(value: &str) -> Value {
+    let has = |directive: &str| value.split("; ").any(|part| part == directive);
+    let seconds = value.split("; ").find_map(|part| part.strip_prefix("max-age=")?.parse().ok());
+    SectionWriter::new(keys::HSTS)
+        .set("max_age", duration(Duration::from_secs(seconds.unwrap_or_default())))
+        .set("include_subdomains", has("includeSubDomains"))
+        .set("preload", has("preload"))
+        .end()
+}
+
+fn http2(http2: &Http2) -> Value {
+    // Without a word of its own it may be larger than what can be written.
+    let connection_window =
+        Some(http2.connection_window).filter(|window| *window <= keys::MOST_CONNECTION_WINDOW);
+    SectionWriter::new(keys::HTTP2)
+        .set("max_concurrent_streams", http2.max_concurrent_streams)
+        .set("stream_window", size(http2.stream_window))
+        .set_or_null("connection_window", connection_window.map(size))
+        .set_or_null("max_age", http2.max_age.map(duration))
+        .set_or_null("max_requests", http2.max_requests.map(u32::from))
+        .end()
+}
+
+fn limits(limits: &Limits, is_http: bool) -> Value {
+    SectionWriter::new(keys::LIMITS)
+        .set_or_null("connections", limits.connections.map(u32::from))
+        .set_or_null("connections_per_client", limits.connections_per_client.map(u32::from))
+        .set_or_null("handshakes", limits.handshakes.map(u32::from))
+        .set("request_headers", size(limits.request_headers))
+        .set("request_body", size(limits.request_body))
+        .leave_out(if is_http { &[] } else { &LIMITS_FOR_HTTP })
+        .end()
+}
+
+fn listener_timeouts(timeouts: &ListenerTimeouts, is_http: bool, is_udp: bool) -> Value {
+    SectionWriter::new(keys::LISTENER_TIMEOUTS)
+        .set("request_header", duration(timeouts.request_header))
+        .set("request_body", duration(timeouts.request_body))
+        .set("idle", duration(timeouts.idle))
+        .set("tls_handshake", duration(timeouts.tls_handshake))
+        .leave_out(if is_http { &[] } else { &TIMEOUTS_FOR_HTTP })
+        .leave_out(if is_http || is_udp { &[] } else { &TIMEOUTS_FOR_SILENCE })
+        .leave_out(if is_udp { &TIMEOUTS_FOR_STREAMS } else { &[] })
+        .end()
+}
+
+fn routes(plan: &Plan, routes: &Routes) -> Value {
+    routes.rules.iter().map(|one| rule(plan, one)).collect()
+}
+
+fn rule(plan: &Plan, rule: &Rule) -> Value {
+    let upgrades = rule.upgrades.as_ref().map_or_else(|| texts(["websocket"]), texts);
+    SectionWriter::new(keys::RULE)
+        .set_if_any("name", written_name(&rule.name))
+        .set("match", matcher(&rule.matcher))
+        .set("pool", &*plan.pools[rule.pool].name)
+        .set("upgrades", upgrades)
+        .end()
+}
+
+/// A name, unless it is one that only comes about by default: those can be longer than what can be written, and of other
+/// characters.
+fn written_name(name: &str) -> Option<&str> {
+    names::word(&Scalar::plain(name)).is_ok().then_some(name)
+}
+
+fn matcher(matcher: &Match) -> Value {
+    let host = |host: &HostPattern| match host {
+        HostPattern::Exact(host) => host.clone(),
+        HostPattern::Suffix(suffix) => format!("*{suffix}"),
+    };
+    let path = |path: &PathPattern| match path {
+        PathPattern::Exact(path) => path.clone(),
+        PathPattern::Prefix(prefix) => format!("{prefix}*"),
+    };
+    let headers = matcher.headers.iter();
+    let headers = headers.map(|header| (header.name.as_str(), header.value.as_deref().unwrap_or("*").into()));
+    SectionWriter::new(keys::MATCH)
+        .set_or_null("host", matcher.host.as_ref().map(host))
+        .set_or_null("path", matcher.path.as_ref().map(path))
+        .set("methods", texts(&matcher.methods))
+        .set("headers", named(headers))
+        .set("alpn", texts(&matcher.alpn))
+        .end()
+}
+
+fn pool(pool: &Pool) -> Value {
+    SectionWriter::new(keys::POOL)
+        .set("balance", balance(&pool.balance))
+        .set("servers", pool.servers.iter().map(server).collect::<Vec<_>>())
+        .set_or_null("health", pool.health.as_ref().map(health))
+        .set("when_all_unhealthy", word(&pool::WHEN_ALL_UNHEALTHY, &pool.when_all_unhealthy))
+        .set("retries", retries(&pool.retries))
+        .set("timeouts", pool_timeouts(&pool.timeouts))
+        .set("drain_timeout", duration(pool.drain_timeout))
+        .set_or_null(
+            "proxy_protocol",
+            pool.proxy_protocol.map(|version| word(&pool::PROXY_VERSIONS, &version)),
+        )
+        .set_or_null("tls", pool.tls.as_ref().map(server_tls))
+        .set("protocol", word(&pool::SERVER_PROTOCOLS, &pool.protocol))
+        .end()
+}
+
+fn server_tls(tls: &ServerTls) -> Value {
+    let (cert, key) = tls.identity.as_ref().map(|(cert, key)| (path(cert), path(key))).unzip();
+    SectionWriter::new(keys::SERVER_TLS)
+        .set_or_null("server_name", tls.server_name.as_deref())
+        .set_or_null("ca", tls.ca.as_deref().map(path))
+        .set_or_null("cert", cert)
+        .set_or_null("key", key)
+        .set("verify", tls.verify)
+        .end()
+}
+
+fn balance(balance: &Balance) -> Value {
+    let Balance::ConsistentHash { key, bounded_load } = balance else { return balance.word().into() };
+    let hash = SectionWriter::new(keys::CONSISTENT_HASH)
+        .set("key", hash_key(key))
+        .set_or_null("bounded_load", bounded_load.as_ref().map(text))
+        .end();
+    SectionWriter::new(keys::CONSISTENT_HASH_SECTION).set(balance.word(), hash).end()
+}
+
+fn hash_key(key: &HashKey) -> Value {
+    let (kind, name) = match key {
+        HashKey::ClientIp => return "client_ip".into(),
+        HashKey::Path => return "path".into(),
+        HashKey::Uri => return "uri".into(),
+        HashKey::Header(name) => ("header", name.as_str()),
+        HashKey::Cookie(name) => ("cookie", &**name),
+        HashKey::Query(name) => ("query", &**name),
+    };
+    SectionWriter::new(keys::HASH_KEY).leave_out(&["header", "cookie", "query"]).set(kind, name).end()
+}
+
+fn server(server: &Server) -> Value {
+    let (name, address) = match written_name(&server.name) {
+        Some(name) => (Some(name), text(&server.address)),
+        // The name is the address as it was written.
+        None => (None, text(&server.name)),
+    };
+    SectionWriter::new(keys::SERVER)
+        .set_if_any("name", name)
+        .set("address", address)
+        .set("weight", server.weight.get())
+        .set_or_null("max_connections", server.max_connections.map(u32::from))
+        .set("drain", server.drain)
+        .end()
+}
+
+fn health(health: &Health) -> Value {
+    let (kind, probe) = match &health.probe {
+        Probe::Http(probe) => ("http", http_probe(probe)),
+        Probe::Tcp(probe) => (
+            "tcp",
+            SectionWriter::new(keys::TCP_PROBE)
+                .set_or_null("send", probe.send.as_deref())
+                .set_or_null("expect", probe.expect.as_deref())
+                .end(),
+        ),
+        Probe::Tls(probe) => (
+            "tls",
+            SectionWriter::new(keys::TLS_PROBE)
+                .set_or_null("server_name", probe.server_name.as_deref())
+                .set("verify", probe.verify)
+                .end(),
+        ),
+        Probe::Grpc(probe) => (
+            "grpc",
+            SectionWriter::new(keys::GRPC_PROBE).set_or_null("service", probe.service.as_deref()).end(),
+        ),
+        Probe::Udp(probe) => ("udp", udp_probe(probe)),
+    };
+    SectionWriter::new(keys::HEALTH)
+        .leave_out(&["http", "tcp", "tls", "grpc", "udp"])
+        .set(kind, probe)
+        .set_or_null("port", health.port)
+        .set("interval", duration(health.interval))
+        .set("timeout", duration(health.timeout))
+        .set("fall", health.fall.get())
+        .set("rise", health.rise.get())
+        .set("jitter", text(&health.jitter))
+        .set("initial", word(&health::INITIALS, &health.initial))
+        .end()
+}
+
+fn http_probe(probe: &HttpProbe) -> Value {
+    let statuses = probe.expect_status.iter().map(|range| match range.start() == range.end() {
+        true => range.start().to_string(),
+        false => format!("{}-{}", range.start(), range.end()),
+    });
+    SectionWriter::new(keys::HTTP_PROBE)
+        .set("path", text(&probe.path))
+        .set("method", probe.method.as_str())
+        .set_or_null("host", probe.host.as_deref())
+        .set("expect_status", statuses.collect::<Vec<_>>().join(","))
+        .set_or_null("expect_body", probe.expect_body.as_deref())
+        .end()
+}
+
+fn udp_probe(probe: &UdpProbe) -> Value {
+    let (send, send_hex) = text_or_hex(&probe.send);
+    let (expect, expect_hex) = probe.expect.as_deref().map(text_or_hex).unwrap_or_default();
+    SectionWriter::new(keys::UDP_PROBE)
+        .set_if_any("send", send)
+        .set_if_any("send_hex", send_hex)
+        .set_if_any("expect", expect)
+        .set_if_any("expect_hex", expect_hex)
+        .end()
+}
+
+/// Bytes as the text they are, or else in hexadecimal digits.
+fn text_or_hex(bytes: &[u8]) -> (Option<&str>, Option<String>) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.contains(char::is_control) => (Some(text), None),
+        _ => (None, Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())),
+    }
+}
+
+fn retries(retries: &Retries) -> Value {
+    let on = &retries.on;
+    let words = [(on.connect, "connect"), (on.reset, "reset")];
+    let words = words.into_iter().filter(|(is_on, _)| *is_on).map(|(_, word)| Value::from(word));
+    SectionWriter::new(keys::RETRIES)
+        .set("max", retries.max)
+        .set("budget", text(&retries.budget))
+        .set("on", words.chain(on.statuses.iter().map(|status| Value::from(*status))).collect::<Vec<_>>())
+        .end()
+}
+
+fn pool_timeouts(timeouts: &PoolTimeouts) -> Value {
+    SectionWriter::new(keys::POOL_TIMEOUTS)
+        .set("connect", duration(timeouts.connect))
+        .set("response_header", duration(timeouts.response_header))
+        .set("stream_idle", duration(timeouts.stream_idle))
+        .set("tunnel_idle", duration(timeouts.tunnel_idle))
+        .set("request", duration(timeouts.request))
+        .set("keepalive", duration(timeouts.keepalive))
+        .end()
+}
+
+#[cfg(test)]
+mod tests;
