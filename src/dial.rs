@@ -1,9 +1,16 @@
-//! Opens sockets to servers, for requests and probes alike, and tells what is a server's fault from what is ours.
+//! Opens connections to servers, for requests and probes alike: the socket, bytes of our own (a PROXY header), TLS. And
+//! tells what is a server's fault from what is ours.
 
 use crate::units::Address;
 use rustix::io::Errno;
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection};
 use std::io;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// A socket that is connected to a server.
 #[derive(Debug)]
@@ -12,11 +19,69 @@ pub(crate) enum Dialed {
     Unix(UnixStream),
 }
 
-/// Opens a connection.
+/// How a connection to a server is secured, and whom the server must prove to be.
+pub(crate) type Secured = (Arc<ClientConfig>, ServerName<'static>);
+
+/// How far a connection has got.
+#[derive(Debug)]
+pub(crate) enum Stage<'a> {
+    Connecting,
+    Connected { address: &'a Address, dialed: &'a Dialed },
+    Introducing,
+    Introduced(&'a [u8]),
+    Securing(&'a ServerName<'static>),
+    Secured(&'a ClientConnection),
+}
+
+/// Hears of each stage that a connection reaches.
+pub(crate) trait Progress {
+    fn reached(&self, stage: Stage<'_>);
+}
+
+/// Nobody does.
+impl Progress for () {
+    fn reached(&self, _: Stage<'_>) {}
+}
+
+/// Opens a connection and sends `introduction`.
 ///
 /// # Errors
 /// What the kernel says; [`own_resource`] tells whose fault it is.
-pub(crate) async fn connect(address: &Address) -> io::Result<Dialed> {
+pub(crate) async fn open(
+    address: &Address,
+    introduction: Option<&[u8]>,
+    progress: &impl Progress,
+) -> io::Result<Dialed> {
+    progress.reached(Stage::Connecting);
+    let mut dialed = connect(address).await?;
+    progress.reached(Stage::Connected { address, dialed: &dialed });
+    if let Some(bytes) = introduction {
+        progress.reached(Stage::Introducing);
+        match &mut dialed {
+            Dialed::Inet(socket) => socket.write_all(bytes).await?,
+            Dialed::Unix(socket) => socket.write_all(bytes).await?,
+        }
+        progress.reached(Stage::Introduced(bytes));
+    }
+    Ok(dialed)
+}
+
+/// Shakes hands on a connection.
+///
+/// # Errors
+/// What the kernel or TLS says; [`tls_failure`] puts it into words.
+pub(crate) async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: S,
+    (config, name): Secured,
+    progress: &impl Progress,
+) -> io::Result<TlsStream<S>> {
+    progress.reached(Stage::Securing(&name));
+    let stream = TlsConnector::from(config).connect(name, socket).await?;
+    progress.reached(Stage::Secured(stream.get_ref().1));
+    Ok(stream)
+}
+
+async fn connect(address: &Address) -> io::Result<Dialed> {
     match address {
         Address::Inet(address) => {
             let socket = TcpStream::connect(address).await?;
@@ -34,5 +99,29 @@ pub(crate) fn own_resource(error: &io::Error) -> Option<&'static str> {
         Some(Errno::NOBUFS | Errno::NOMEM) => Some("memory for sockets"),
         Some(Errno::ADDRNOTAVAIL) => Some("local ports"),
         _ => None,
+    }
+}
+
+/// What the log says of a failed handshake with a server.
+pub(crate) fn tls_failure(error: &io::Error) -> &'static str {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    match error {
+        None => "handshake incomplete",
+        Some(rustls::Error::InvalidCertificate(error)) => match error {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "certificate expired",
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "certificate not valid yet"
+            }
+            CertificateError::UnknownIssuer => "certificate of an unknown authority",
+            CertificateError::BadSignature => "certificate not signed by its authority",
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "certificate for another name"
+            }
+            _ => "certificate refused",
+        },
+        Some(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)) => "asks for a certificate",
+        Some(rustls::Error::AlertReceived(_)) => "server gave up with an alert",
+        Some(rustls::Error::InvalidMessage(_)) => "not TLS",
+        Some(_) => "handshake failed",
     }
 }

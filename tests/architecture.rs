@@ -36,11 +36,7 @@ const IMPURE: [&str; 17] = [
 ];
 
 /// Circles of files that stand, each with its reason.
-const CIRCLES: [(&[&str], &str); 3] = [
-    (
-        &["edge::lingering_close", "edge::preface", "edge::secure", "edge::socket"],
-        "a session is a kind of socket, and its handshake begins and ends on one",
-    ),
+const CIRCLES: [(&[&str], &str); 2] = [
     (&["serve::forwarded", "serve::forwarding"], "both are about to become filters"),
     (
         &["serve::h2::over_h1", "serve::h2::over_h2", "serve::h2::server"],

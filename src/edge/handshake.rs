@@ -5,10 +5,11 @@ use super::conn::{Client, Conn, RequestState};
 use super::connection_limit::{ClientPermit, ConnectionPermit};
 use super::h1::serve_connection;
 use super::listener_state::ListenerState;
+use super::plain_socket::PlainSocket;
 use super::preface;
 use super::raw::{RawConnection, ServeRaw};
-use super::secure::{self, Shaken};
 use super::socket::Socket;
+use super::tls_handshake::{self, Shaken};
 use super::watch::{Watch, Watched};
 use super::{ConnectionTask, EdgeObserver, Rejection, Serve};
 use crate::access_log::Why;
@@ -48,7 +49,6 @@ impl<S> Clone for ConnectionAcceptor<S> {
 
 /// A connection of which it is known whose it is.
 struct AcceptedConnection {
-    socket: Socket,
     watch: Watched,
     /// `None` for a unix socket.
     source: Option<SocketAddr>,
@@ -65,7 +65,7 @@ impl<S: Serve> ConnectionAcceptor<S> {
     /// Takes one connection in.
     pub(super) fn accept(
         &self,
-        socket: Socket,
+        socket: PlainSocket,
         peer: Option<SocketAddr>,
         permits: (ConnectionPermit, ConnectionPermit),
     ) {
@@ -77,20 +77,13 @@ impl<S: Serve> ConnectionAcceptor<S> {
             plan.proxies.iter().any(|network| network.contains(&ip))
         });
         let first = Vec::new();
-        let accepted = AcceptedConnection {
-            socket,
-            watch,
-            source: peer,
-            destination: None,
-            first,
-            hello: None,
-            identity: None,
-        };
+        let accepted =
+            AcceptedConnection { watch, source: peer, destination: None, first, hello: None, identity: None };
         let is_tls = plan.protocol == Protocol::TlsPassthrough;
         let tls = self.listener_state.tls.load_full().filter(|_| plan.protocol == Protocol::Http);
         if !is_proxy && !is_tls && tls.is_none() {
             if let Some(permit) = self.admit(&accepted) {
-                let served = self.serve(accepted);
+                let served = self.serve(accepted, socket.into());
                 self.tracker.spawn(async move {
                     let _passes = (permits, permit);
                     served.await;
@@ -100,7 +93,7 @@ impl<S: Serve> ConnectionAcceptor<S> {
         }
         accepted.watch.deadline(plan.timeouts.tls_handshake, Why::HandshakeTimeout);
         // Boxed, so that its room is given back before the connection is served.
-        let introduced = Box::pin(self.clone().introduce(accepted, is_proxy, is_tls, tls));
+        let introduced = Box::pin(self.clone().introduce(accepted, socket, is_proxy, is_tls, tls));
         self.tracker.spawn(async move {
             let _passes = permits;
             let introduced = introduced.await;
@@ -114,12 +107,13 @@ impl<S: Serve> ConnectionAcceptor<S> {
     async fn introduce(
         self,
         mut accepted: AcceptedConnection,
+        mut socket: PlainSocket,
         is_proxy: bool,
         is_tls: bool,
         tls: Option<Arc<Termination>>,
     ) -> Option<(ConnectionTask, Option<ClientPermit>)> {
         if is_proxy {
-            let header = preface::header(&mut accepted.socket, &accepted.watch, &mut accepted.first).await;
+            let header = preface::header(&mut socket, &accepted.watch, &mut accepted.first).await;
             match header {
                 Ok(Origin::Own) => {}
                 Ok(Origin::Unix) => accepted.source = None,
@@ -131,46 +125,39 @@ impl<S: Serve> ConnectionAcceptor<S> {
         }
         let permit = self.admit(&accepted)?;
         if is_tls {
-            let hello = preface::hello(&mut accepted.socket, &accepted.watch, &mut accepted.first).await;
+            let hello = preface::hello(&mut socket, &accepted.watch, &mut accepted.first).await;
             match hello {
                 Ok(hello) => accepted.hello = Some(hello),
                 Err(rejection) => return self.turn_away(&accepted, rejection),
             }
         }
-        if let Some(tls) = tls {
-            accepted = self.shake_hands(accepted, &tls).await?;
-        }
+        let socket = match tls {
+            Some(tls) => self.shake_hands(&mut accepted, socket, &tls).await?,
+            None => socket.into(),
+        };
         accepted.watch.no_deadline();
-        Some((self.serve(accepted), permit))
+        Some((self.serve(accepted, socket), permit))
     }
 
     async fn shake_hands(
         &self,
-        accepted: AcceptedConnection,
+        accepted: &mut AcceptedConnection,
+        socket: PlainSocket,
         tls: &Termination,
-    ) -> Option<AcceptedConnection> {
-        let AcceptedConnection { socket, watch, source, destination, mut first, hello, .. } = accepted;
-        let shaken =
-            secure::handshake(socket, &watch, &mut first, tls, &self.listener_state.handshake_limit).await;
+    ) -> Option<Socket> {
+        let (watch, mut first) = (&accepted.watch, std::mem::take(&mut accepted.first));
+        let limit = &self.listener_state.handshake_limit;
+        let shaken = tls_handshake::accept(socket, watch, &mut first, tls, limit).await;
         let counts = &self.listener_state.handshakes;
         match shaken {
-            Ok(Shaken { mut socket, is_resumed, identity }) => {
+            Ok(Shaken { mut secure, is_resumed, identity }) => {
                 counts.count(if is_resumed { Handshake::Resumed } else { Handshake::Full });
-                if let Some(secure) = socket.secure_mut()
-                    && secure.is_challenge()
-                {
+                if secure.is_challenge() {
                     secure.say_the_end();
                     return None;
                 }
-                Some(AcceptedConnection {
-                    socket,
-                    watch,
-                    source,
-                    destination,
-                    first: Vec::new(),
-                    hello,
-                    identity,
-                })
+                accepted.identity = identity;
+                Some(secure.into())
             }
             Err(rejection) => {
                 // Who left without a word did not try.
@@ -179,7 +166,7 @@ impl<S: Serve> ConnectionAcceptor<S> {
                     Why::ClientCertificate => Handshake::ClientCertificate,
                     _ => Handshake::Failed,
                 });
-                let client = self.client(source);
+                let client = self.client(accepted.source);
                 match rejection.status {
                     0 => self.observer.turned_away(&client, rejection),
                     // It was a request, in plain text.
@@ -222,9 +209,9 @@ impl<S: Serve> ConnectionAcceptor<S> {
     }
 
     /// Begins to serve.
-    fn serve(&self, accepted: AcceptedConnection) -> ConnectionTask {
-        let tls = accepted.socket.tls();
-        let AcceptedConnection { socket, watch, source, destination, first, hello, identity } = accepted;
+    fn serve(&self, accepted: AcceptedConnection, socket: Socket) -> ConnectionTask {
+        let tls = socket.tls();
+        let AcceptedConnection { watch, source, destination, first, hello, identity } = accepted;
         let client = Arc::new(Client { tls, identity, ..self.client(source) });
         let protocol = self.listener_state.plan.load().protocol;
         match protocol {

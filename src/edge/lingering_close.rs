@@ -2,7 +2,8 @@
 //! would reset the connection, and take our last words with it.
 
 use super::date::date;
-use super::socket::{Socket, with_scratch};
+use super::plain_socket::with_scratch;
+use super::socket::Socket;
 use std::future::poll_fn;
 use std::task::{Poll, ready};
 use std::time::{Duration, SystemTime};

@@ -4,7 +4,7 @@
 //! One deadline holds for all of it, so a trickle ends like silence does.
 
 use super::Rejection;
-use super::socket::Socket;
+use super::plain_socket::PlainSocket;
 use super::watch::Watched;
 use crate::access_log::Why;
 use crate::client_hello::{self, Hello};
@@ -17,7 +17,7 @@ pub(super) type Ended = Option<Rejection>;
 
 /// Reads a PROXY header, and takes it from `bytes`. What came along with it stays there.
 pub(super) async fn header(
-    socket: &mut Socket,
+    socket: &mut PlainSocket,
     watch: &Watched,
     bytes: &mut Vec<u8>,
 ) -> Result<Origin, Ended> {
@@ -35,7 +35,11 @@ pub(super) async fn header(
 }
 
 /// Reads a ClientHello. It stays in `bytes`: the server is to have it too.
-pub(super) async fn hello(socket: &mut Socket, watch: &Watched, bytes: &mut Vec<u8>) -> Result<Hello, Ended> {
+pub(super) async fn hello(
+    socket: &mut PlainSocket,
+    watch: &Watched,
+    bytes: &mut Vec<u8>,
+) -> Result<Hello, Ended> {
     loop {
         if !bytes.is_empty() {
             match client_hello::parse(bytes) {
@@ -52,7 +56,7 @@ pub(super) async fn hello(socket: &mut Socket, watch: &Watched, bytes: &mut Vec<
 
 /// Waits for more bytes.
 pub(super) async fn arrive(
-    socket: &mut Socket,
+    socket: &mut PlainSocket,
     watch: &Watched,
     bytes: &mut Vec<u8>,
     incomplete: &'static str,

@@ -1,15 +1,13 @@
 //! Opens connections to servers: the socket, a PROXY header if there is one, TLS if the pool has it, within one limit.
 
 use super::connection_limit::ConnectionPermit;
-use super::secure;
+use super::plain_socket::PlainSocket;
+use super::secure::Secure;
 use super::socket::Socket;
 use crate::access_log::Why;
-use crate::dial::own_resource;
+use crate::dial::{self, Secured, own_resource};
 use crate::units::Address;
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Why a server could not be reached.
@@ -44,15 +42,12 @@ impl Unreached {
     /// What the access log says beside that.
     pub(crate) fn detail(&self) -> Option<&'static str> {
         match self {
-            Self::Tls(error) => Some(secure::server_failure(error)),
+            Self::Tls(error) => Some(dial::tls_failure(error)),
             Self::OwnResources(what) => Some(what),
             Self::Timeout(_) | Self::Connect(_) => None,
         }
     }
 }
-
-/// How a connection to a server is secured, and whom the server must prove to be.
-pub(crate) type Secured = (Arc<ClientConfig>, ServerName<'static>);
 
 /// Opens a connection to a server. `introduction` goes first; `permit` is its place among those that there may be.
 ///
@@ -66,16 +61,13 @@ pub(crate) async fn reach(
     secured: Option<Secured>,
 ) -> Result<Socket, Unreached> {
     let reaching = async {
-        let mut socket = Socket::connect(address, permit).await?;
-        // A new socket takes much more than this.
-        if let Some(bytes) = introduction
-            && socket.try_write(bytes)? != bytes.len()
-        {
-            return Err(Unreached::Connect(io::ErrorKind::WriteZero.into()));
-        }
+        let socket = PlainSocket::to_server(dial::open(address, introduction, &()).await?, permit);
         match secured {
-            None => Ok(socket),
-            Some((config, name)) => secure::originate(socket, config, name).await.map_err(Unreached::Tls),
+            None => Ok(Socket::from(socket)),
+            Some(secured) => {
+                let stream = dial::secure(socket, secured, &()).await.map_err(Unreached::Tls)?;
+                Ok(Socket::from(Secure::new(stream)))
+            }
         }
     };
     tokio::time::timeout(within, reaching).await.unwrap_or(Err(Unreached::Timeout(within)))

@@ -9,7 +9,8 @@
 //! misses bytes by it gets a reset, so that a stream cut short never looks whole.
 
 use super::pipes::Pipe;
-use super::socket::{Socket, with_scratch};
+use super::plain_socket::with_scratch;
+use super::socket::Socket;
 use super::watch::{Watch, Watched};
 use crate::access_log::Why;
 use crate::metrics::{Passed, TcpSeries};

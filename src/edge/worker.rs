@@ -3,8 +3,8 @@
 use super::connection_limit::ConnectionLimit;
 use super::handshake::ConnectionAcceptor;
 use super::order::{Accept, Order};
+use super::plain_socket::PlainSocket;
 use super::raw::ServeRaw;
-use super::socket::Socket;
 use super::udp::{self, Fronts, ServeUdp};
 use super::watch::{self, TICK};
 use super::{EdgeObserver, Serve};
@@ -223,23 +223,23 @@ impl Listening {
         }
     }
 
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, Option<SocketAddr>)>> {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(PlainSocket, Option<SocketAddr>)>> {
         match self {
             Self::Tcp(listener) => {
-                listener.poll_accept(cx).map_ok(|(socket, peer)| (Socket::from(socket), Some(peer)))
+                listener.poll_accept(cx).map_ok(|(socket, peer)| (PlainSocket::from(socket), Some(peer)))
             }
             Self::Unix(listener) => {
-                listener.poll_accept(cx).map_ok(|(socket, _)| (Socket::from(socket), None))
+                listener.poll_accept(cx).map_ok(|(socket, _)| (PlainSocket::from(socket), None))
             }
         }
     }
 
-    async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
+    async fn accept(&self) -> io::Result<(PlainSocket, Option<SocketAddr>)> {
         poll_fn(|cx| self.poll_accept(cx)).await
     }
 
     /// The next connection, if one waits already.
-    async fn accept_waiting(&self) -> Option<(Socket, Option<SocketAddr>)> {
+    async fn accept_waiting(&self) -> Option<(PlainSocket, Option<SocketAddr>)> {
         poll_fn(|cx| match self.poll_accept(cx) {
             Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
             Poll::Pending => Poll::Ready(None),

@@ -1,9 +1,9 @@
-//! Opens connections as a pool's servers expect them: bytes of our own first (a PROXY header), then TLS. For probes, and
-//! for the HTTP engine, which is told that what it gets is a socket.
+//! Opens connections for probes, whose steps are noted, and for Pingora's connector, which is told that what it gets is a
+//! socket.
 
 use super::{Failure, Steps};
 use crate::api::probe::StepKind;
-use crate::dial::{Dialed, connect};
+use crate::dial::{self, Dialed, Progress, Secured, Stage};
 use crate::units::Address;
 use async_trait::async_trait;
 use pingora::connectors::L4Connect;
@@ -11,43 +11,36 @@ use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
 use pingora::{Error, ErrorType, Result};
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio_rustls::TlsConnector;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Any kind of connection.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Wire for T {}
 
-/// How a connection is secured, and whom the server must prove to be.
-pub(super) type Secured = (Arc<ClientConfig>, ServerName<'static>);
-
-/// Opens a connection and sends `introduction`.
-async fn open(address: &Address, introduction: &[u8], steps: &Steps) -> io::Result<Dialed> {
-    steps.begin(StepKind::Connect);
-    let mut opened = connect(address).await?;
-    steps.found(|| match &opened {
-        Dialed::Inet(socket) => match socket.local_addr() {
-            Ok(from) => format!("to {address} from {from}"),
-            Err(_) => format!("to {address}"),
-        },
-        Dialed::Unix(_) => format!("to {}", address.to_string().trim_start_matches("unix:")),
-    });
-    if !introduction.is_empty() {
-        steps.begin(StepKind::ProxyHeader);
-        match &mut opened {
-            Dialed::Inet(socket) => socket.write_all(introduction).await?,
-            Dialed::Unix(socket) => socket.write_all(introduction).await?,
+impl Progress for Steps {
+    fn reached(&self, stage: Stage<'_>) {
+        match stage {
+            Stage::Connecting => self.begin(StepKind::Connect),
+            Stage::Connected { address, dialed } => self.found(|| match dialed {
+                Dialed::Inet(socket) => match socket.local_addr() {
+                    Ok(from) => format!("to {address} from {from}"),
+                    Err(_) => format!("to {address}"),
+                },
+                Dialed::Unix(_) => format!("to {}", address.to_string().trim_start_matches("unix:")),
+            }),
+            Stage::Introducing => self.begin(StepKind::ProxyHeader),
+            Stage::Introduced(introduction) => self.found(|| told(introduction)),
+            Stage::Securing(name) => {
+                self.begin(StepKind::Tls);
+                self.found(|| format!("expects {}", name.to_str()));
+            }
+            Stage::Secured(session) => self.agreed(session),
         }
-        steps.found(|| told(introduction));
     }
-    Ok(opened)
 }
 
 /// A PROXY header in words. Version 1 is text already.
@@ -58,13 +51,13 @@ fn told(introduction: &[u8]) -> String {
     }
 }
 
-/// The same for those who read and write it themselves.
+/// Opens a connection and sends `introduction`.
 pub(super) async fn dial(
     address: &Address,
     introduction: Option<&[u8]>,
     steps: &Steps,
 ) -> io::Result<Box<dyn Wire>> {
-    Ok(match open(address, introduction.unwrap_or_default(), steps).await? {
+    Ok(match dial::open(address, introduction, steps).await? {
         Dialed::Inet(socket) => Box::new(socket),
         Dialed::Unix(socket) => Box::new(socket),
     })
@@ -87,26 +80,23 @@ pub(super) async fn dial_secured(
 async fn shake_hands(
     address: &Address,
     introduction: Option<&[u8]>,
-    (config, name): Secured,
+    secured: Secured,
     steps: &Steps,
 ) -> std::result::Result<Box<dyn Wire>, Failure> {
     let wire = dial(address, introduction, steps).await.map_err(Failure::from)?;
-    let needs_h2 = *config.alpn_protocols == [b"h2"];
-    steps.begin(StepKind::Tls);
-    steps.found(|| format!("expects {}", name.to_str()));
-    let stream = TlsConnector::from(config).connect(name, wire).await;
+    let needs_h2 = *secured.0.alpn_protocols == [b"h2"];
+    let stream = dial::secure(wire, secured, steps).await;
     let stream = stream.map_err(|error| Failure::Tls(error.to_string()))?;
-    steps.agreed(stream.get_ref().1);
     if needs_h2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
         return Err(Failure::Tls("the server does not agree on h2 (ALPN)".to_owned()));
     }
     Ok(Box::new(stream))
 }
 
-/// The same for the HTTP engine.
+/// The same for Pingora's connector.
 #[derive(Debug)]
 pub(crate) struct Dial {
-    pub(crate) introduction: Vec<u8>,
+    pub(crate) introduction: Option<Vec<u8>>,
     pub(crate) secured: Option<Secured>,
     pub(crate) steps: Steps,
 }
@@ -121,7 +111,7 @@ impl L4Connect for Dial {
             }
         };
         let Some(secured) = &self.secured else {
-            let opened = open(&address, &self.introduction, &self.steps).await;
+            let opened = dial::open(&address, self.introduction.as_deref(), &self.steps).await;
             return match opened {
                 Ok(Dialed::Inet(socket)) => Ok(Stream::from(socket)),
                 Ok(Dialed::Unix(socket)) => Ok(Stream::from(socket)),
@@ -130,7 +120,7 @@ impl L4Connect for Dial {
                 }
             };
         };
-        let wire = shake_hands(&address, Some(&self.introduction), secured.clone(), &self.steps).await;
+        let wire = shake_hands(&address, self.introduction.as_deref(), secured.clone(), &self.steps).await;
         let wire = wire.map_err(|failure| {
             let kind = match failure {
                 Failure::Tls(_) => ErrorType::TLSHandshakeFailure,
@@ -142,7 +132,7 @@ impl L4Connect for Dial {
     }
 }
 
-/// A secured connection, as the engine takes it.
+/// A secured connection, as Pingora takes it.
 struct AsSocket(Box<dyn Wire>);
 
 impl fmt::Debug for AsSocket {

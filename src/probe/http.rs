@@ -106,7 +106,7 @@ impl Probe for HttpCheck {
         let secured = self.origination.load_full().map(|origination| {
             (steps.watching(&origination.http, &origination.judge), origination.server_name(address))
         });
-        let introduction = self.introduction.clone().unwrap_or_default();
+        let introduction = self.introduction.clone();
         let dial = Dial { introduction, secured, steps: steps.clone() };
         peer.options.custom_l4 = Some(Arc::new(dial));
         let opened = self.connector.get_http_session(&peer).await;

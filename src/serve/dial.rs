@@ -3,7 +3,8 @@
 
 use super::{kept, shared};
 use crate::control::Live;
-use crate::edge::{ConnectionLimit, ConnectionPermit, Secured, Socket, Unreached, reach};
+use crate::dial::Secured;
+use crate::edge::{ConnectionLimit, ConnectionPermit, Socket, Unreached, reach};
 use crate::units::Address;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
