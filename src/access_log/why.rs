@@ -1,6 +1,6 @@
 //! Why an exchange ended: one list for the access log, the metrics and the answers to clients.
 
-use crate::pool::NoServer;
+use crate::pool::{NoServer, TryResult};
 
 /// Why an exchange ended as it did; the access log's `why` field and the reason in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,6 +85,17 @@ impl Why {
     /// Whether the servers, or the lack of them, are to blame.
     pub fn is_of_servers(self) -> bool {
         (Self::AllUnhealthy as u8..=Self::RequestTimeout as u8).contains(&(self as u8))
+    }
+
+    /// What it says of the server whose try it ended, if neither a response nor a connection speaks for the server.
+    pub fn result(self) -> TryResult {
+        match self {
+            Self::ConnectFailed | Self::ServerTls => TryResult::ConnectFailed,
+            Self::ConnectTimeout | Self::ResponseHeaderTimeout | Self::RequestTimeout => TryResult::TimedOut,
+            Self::ServerReset | Self::ServerMalformed => TryResult::Reset,
+            Self::Internal => TryResult::Unknown,
+            _ => TryResult::NotItsDoing,
+        }
     }
 
     /// In the order of their bytes.

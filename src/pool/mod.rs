@@ -3,6 +3,7 @@
 pub mod choose;
 pub mod explain;
 pub mod health;
+pub mod outcome;
 pub mod retry;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -14,6 +15,7 @@ pub mod tried;
 
 pub use choose::{Candidates, Query, Reasons, Selector};
 pub use health::{Health, HealthState, Rule, Transition};
+pub use outcome::{Outcome, TryResult, TryVerdict};
 pub use retry::RetryBudget;
 pub use server::{Elsewhere, Lease, Membership, Operator, Server, State};
 pub use stats::{Histogram, PoolStats, RetryReason};

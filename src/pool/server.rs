@@ -1,6 +1,7 @@
 //! A server and the leases on it. It outlives reloads: whatever must not be forgotten lives here.
 
 use super::health::{Health, HealthState, Rule, Transition};
+use super::outcome::{Outcome, TryCounts, TryVerdict};
 use super::seats::{Allocator, Seat};
 use super::slot::{Flags, Slot};
 use crate::config::plan::Name;
@@ -56,6 +57,7 @@ pub struct Server {
     pub prefers_http1: AtomicBool,
     /// Responses whose head has come.
     pub answers: AtomicU64,
+    tries: TryCounts,
 }
 
 #[derive(Debug)]
@@ -87,6 +89,7 @@ impl Server {
             keepalive_hint: AtomicU32::new(0),
             prefers_http1: AtomicBool::new(false),
             answers: AtomicU64::new(0),
+            tries: TryCounts::default(),
         }
     }
 
@@ -111,6 +114,11 @@ impl Server {
     /// Leases out: requests, tunnels and connections.
     pub fn in_flight(&self) -> u32 {
         self.slot().in_flight()
+    }
+
+    /// Its leases that have ended.
+    pub fn tries(&self) -> &TryCounts {
+        &self.tries
     }
 
     pub fn state(&self) -> State {
@@ -265,18 +273,26 @@ fn nanos(duration: Duration) -> u64 {
 }
 
 /// One request or connection counted against a server. It gives itself back when dropped, on every
-/// path: end, abort, timeout, retry, panic.
+/// path: end, abort, timeout, retry, panic. `finish` says what the server made of it; without, that stays unknown.
 #[must_use = "a lease that is dropped is given back"]
 #[derive(Debug)]
 pub struct Lease {
     server: Arc<Server>,
-    index: usize,
+    index: u32,
+    is_finished: bool,
 }
 
 impl Lease {
     /// A lease on a server with fewer than `max` out and no flag of `mask`.
     pub(super) fn take(server: &Arc<Server>, index: usize, max: u32, mask: Flags) -> Option<Self> {
-        server.slot().acquire(max, mask).then(|| Self { server: server.clone(), index })
+        let index = u32::try_from(index).expect("a pool has far fewer servers");
+        server.slot().acquire(max, mask).then(|| Self { server: server.clone(), index, is_finished: false })
+    }
+
+    /// Gives it back with what has become of it.
+    pub fn finish(mut self, outcome: &Outcome) {
+        self.server.tries.count(outcome.result.verdict());
+        self.is_finished = true;
     }
 
     pub fn server(&self) -> &Arc<Server> {
@@ -285,12 +301,15 @@ impl Lease {
 
     /// Which member of the pool it was.
     pub fn index(&self) -> usize {
-        self.index
+        self.index as usize
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if !self.is_finished {
+            self.server.tries.count(TryVerdict::Unknown);
+        }
         self.server.slot().release();
     }
 }
@@ -335,6 +354,7 @@ mod tests {
     use super::*;
     use crate::config::plan::Balance;
     use crate::pool::sample::{live, member, pool, set_down};
+    use crate::pool::{Query, Tried, TryResult};
     use std::num::NonZeroU32;
 
     const ONCE: Rule = Rule { rise: NonZeroU32::MIN, fall: NonZeroU32::MIN };
@@ -357,6 +377,27 @@ mod tests {
         server.rejoin();
         server.set_operator(Operator::Ready);
         assert_eq!(server.state(), state(HealthState::Down, Operator::Ready, Membership::Present));
+    }
+
+    #[test]
+    fn a_lease_ends_with_its_outcome_or_nobody_knows() {
+        let pool = live(pool(Balance::RoundRobin, "a"));
+        let lease = || pool.pick(&Query::default(), &mut Tried::new()).expect("a is ready");
+        for result in [
+            TryResult::Answered { status: 500 },
+            TryResult::Connected,
+            TryResult::Reset,
+            TryResult::TimedOut,
+            TryResult::ConnectFailed,
+            TryResult::NotItsDoing,
+        ] {
+            lease().finish(&Outcome::of(result));
+        }
+        drop(lease());
+        let server = member(&pool, "a");
+        let counts = [TryVerdict::Served, TryVerdict::Failed, TryVerdict::Neutral, TryVerdict::Unknown];
+        assert_eq!(counts.map(|verdict| server.tries().of(verdict)), [2, 3, 1, 1]);
+        assert_eq!(server.in_flight(), 0);
     }
 
     #[test]

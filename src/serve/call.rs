@@ -5,7 +5,7 @@ use crate::config::plan::Name;
 use crate::control::Live;
 use crate::edge::Client;
 use crate::metrics::{Passed, RequestNames, RequestPlace, Routed, Series, TcpSeries};
-use crate::pool::Lease;
+use crate::pool::{Lease, Outcome, Server, TryResult};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,7 +22,9 @@ pub(super) struct Call<S: Series = TcpSeries> {
     pub(super) route: Option<Name>,
     pub(super) routed: Routed,
     pub(super) pool: Option<Name>,
-    pub(super) lease: Option<Lease>,
+    lease: Option<Lease>,
+    /// The server of the last lease, for the record.
+    server: Option<Arc<Server>>,
     /// `TCP`, `TLS` or `UDP`, and the server name that a TLS client asks for.
     pub(super) protocol: &'static str,
     pub(super) name: Option<String>,
@@ -47,6 +49,7 @@ impl<S: Series> Call<S> {
             routed: Routed::Nowhere,
             pool: None,
             lease: None,
+            server: None,
             protocol: S::PROTOCOL,
             name: None,
             tries: 0,
@@ -60,9 +63,23 @@ impl<S: Series> Call<S> {
         }
     }
 
+    /// The next try begins, on this server.
+    pub(super) fn begin_try(&mut self, lease: Lease) {
+        self.server = Some(Arc::clone(lease.server()));
+        self.lease = Some(lease);
+        self.tries += 1;
+    }
+
+    /// The try is over, and there may be another.
+    pub(super) fn end_try(&mut self, outcome: &Outcome) {
+        if let Some(lease) = self.lease.take() {
+            lease.finish(outcome);
+        }
+    }
+
     /// Where this connection counts, now that it is known where it goes.
     pub(super) fn series(&mut self) -> Arc<S> {
-        let server = self.lease.as_ref().map(Lease::server);
+        let server = self.server.as_ref();
         let place = RequestPlace {
             listener: self.client.listener,
             routed: self.routed,
@@ -85,7 +102,8 @@ impl<S: Series> Call<S> {
         }
         let series = self.series.take().unwrap_or_else(|| self.series());
         series.ended(why, self.passed);
-        let lease = self.lease.take();
+        let served = self.connect.is_some() || self.passed.to_client > 0;
+        self.end_try(&Outcome { result: result(why, served), waited: self.connect });
         if !self.live.access_log.is_on() {
             return;
         }
@@ -95,7 +113,7 @@ impl<S: Series> Call<S> {
             listener: &self.client.listener_state.name,
             route: self.route.as_deref(),
             pool: self.pool.as_deref(),
-            server: lease.as_ref().map(|lease| &**lease.server().name()),
+            server: self.server.as_ref().map(|server| &**server.name()),
             method: None,
             host: self.name.as_deref(),
             path: None,
@@ -125,5 +143,36 @@ impl<S: Series> Drop for Call<S> {
     /// What ends without an end: a panic, a stopped runtime.
     fn drop(&mut self) {
         self.end(if std::thread::panicking() { Why::Internal } else { Why::Shutdown });
+    }
+}
+
+/// A server that a connection was opened to, or that has sent something, has done its part unless it broke off.
+fn result(why: Why, served: bool) -> TryResult {
+    match why.result() {
+        TryResult::NotItsDoing | TryResult::Unknown if served => TryResult::Connected,
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_blamed_for_what_it_does_alone() {
+        for (why, served, expected) in [
+            (Why::Ok, true, TryResult::Connected),
+            (Why::ClientAborted, true, TryResult::Connected),
+            (Why::Shutdown, true, TryResult::Connected),
+            (Why::ServerReset, true, TryResult::Reset),
+            (Why::ConnectFailed, false, TryResult::ConnectFailed),
+            (Why::ConnectTimeout, false, TryResult::TimedOut),
+            (Why::ServerTls, false, TryResult::ConnectFailed),
+            (Why::ClientAborted, false, TryResult::NotItsDoing),
+            (Why::OwnResources, false, TryResult::NotItsDoing),
+            (Why::Internal, false, TryResult::Unknown),
+        ] {
+            assert_eq!(result(why, served), expected, "{why:?} {served}");
+        }
     }
 }

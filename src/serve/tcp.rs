@@ -8,7 +8,7 @@ use crate::client_hello::Hello;
 use crate::control::Live;
 use crate::edge::{ConnectionTask, RawConnection, Relay, ServeRaw, Socket, Watched};
 use crate::metrics::Routed;
-use crate::pool::{Pool, Query, RetryReason, Tried};
+use crate::pool::{Outcome, Pool, Query, RetryReason, Tried};
 use crate::proxy_header::{self, About};
 use crate::select::consistent_hash::hash;
 use crate::snapshot::Entry;
@@ -139,8 +139,7 @@ async fn connect(
         }
         watch.leased_to(lease.server().id());
         let server = Arc::clone(lease.server());
-        call.lease = Some(lease);
-        call.tries += 1;
+        call.begin_try(lease);
         let started = Instant::now();
         let secured = pool
             .origination
@@ -161,6 +160,7 @@ async fn connect(
         let retry = is_theirs && retries.on.connect && call.tries <= retries.max;
         debug!(pool = %pool.name, server = %server.name(), %error, retry, "cannot connect");
         let why = error.why();
+        call.end_try(&Outcome::of(why.result()).after(started.elapsed()));
         if !retry {
             call.detail = error.detail();
             return Err(why);

@@ -8,7 +8,7 @@ use crate::dial::own_resource;
 use crate::edge::ConnectionTask;
 use crate::edge::udp::{self, NewSession, ServeUdp, Session, SessionTarget};
 use crate::metrics::{Routed, UdpSeries};
-use crate::pool::{Lease, Pool, Query, RetryReason, Tried};
+use crate::pool::{Lease, Outcome, Pool, Query, RetryReason, Tried};
 use crate::select::consistent_hash::hash;
 use crate::snapshot::Entry;
 use crate::units::Address;
@@ -75,8 +75,7 @@ fn open(call: &mut Call<UdpSeries>, pool: &Pool) -> Result<(UdpSocket, u32, Sock
             pool.stats.count_retry(RetryReason::Connect);
         }
         let server = Arc::clone(lease.server());
-        call.lease = Some(lease);
-        call.tries += 1;
+        call.begin_try(lease);
         let Address::Inet(address) = *server.address() else { return Err(Why::Internal) };
         let error = match udp::connect(address) {
             Ok(socket) => return Ok((socket, server.id(), address)),
@@ -85,10 +84,12 @@ fn open(call: &mut Call<UdpSeries>, pool: &Pool) -> Result<(UdpSocket, u32, Sock
         // What we lack ourselves no other server has.
         if let Some(what) = own_resource(&error) {
             call.detail = Some(what);
+            call.end_try(&Outcome::of(Why::OwnResources.result()));
             return Err(Why::OwnResources);
         }
         let retry = pool.plan.retries.on.connect && call.tries <= pool.plan.retries.max;
         debug!(pool = %pool.name, server = %server.name(), %error, retry, "cannot open a socket to it");
+        call.end_try(&Outcome::of(Why::ConnectFailed.result()));
         if !retry {
             return Err(Why::ConnectFailed);
         }
