@@ -12,6 +12,7 @@ pub mod server;
 pub mod slot;
 pub mod stats;
 pub mod tried;
+pub mod tries;
 
 pub use choose::{Candidates, Query, Reasons, Selector};
 pub use health::{Health, HealthState, Rule, Transition};
@@ -20,6 +21,7 @@ pub use retry::RetryBudget;
 pub use server::{Elsewhere, Lease, Membership, Operator, Server, State};
 pub use stats::{Histogram, PoolStats, RetryReason};
 pub use tried::Tried;
+pub use tries::{Attempt, Tries};
 
 use crate::config::plan::{self, Name};
 use crate::origination::InForce;

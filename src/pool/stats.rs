@@ -1,5 +1,6 @@
 //! What a pool has seen: counted on the request path without locks, read only when scraped.
 
+use crate::config::plan::RetryOn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -77,6 +78,17 @@ impl RetryReason {
             503 => Some(Self::Unavailable),
             504 => Some(Self::GatewayTimeout),
             _ => None,
+        }
+    }
+
+    /// Whether a pool with these settings tries again for it.
+    pub fn is_among(self, on: &RetryOn) -> bool {
+        match self {
+            Self::Connect => on.connect,
+            Self::Reset | Self::Stale => on.reset,
+            Self::BadGateway => on.statuses.contains(&502),
+            Self::Unavailable => on.statuses.contains(&503),
+            Self::GatewayTimeout => on.statuses.contains(&504),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::config::plan::Name;
 use crate::control::Live;
 use crate::edge::Client;
 use crate::metrics::{Passed, RequestNames, RequestPlace, Routed, Series, TcpSeries};
-use crate::pool::{Lease, Outcome, Server, TryResult};
+use crate::pool::{Attempt, Outcome, TryResult};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,13 +22,10 @@ pub(super) struct Call<S: Series = TcpSeries> {
     pub(super) route: Option<Name>,
     pub(super) routed: Routed,
     pub(super) pool: Option<Name>,
-    lease: Option<Lease>,
-    /// The server of the last lease, for the record.
-    server: Option<Arc<Server>>,
+    pub(super) attempt: Attempt,
     /// `TCP`, `TLS` or `UDP`, and the server name that a TLS client asks for.
     pub(super) protocol: &'static str,
     pub(super) name: Option<String>,
-    pub(super) tries: u32,
     pub(super) connect: Option<Duration>,
     started: Instant,
     time: SystemTime,
@@ -48,11 +45,9 @@ impl<S: Series> Call<S> {
             route: None,
             routed: Routed::Nowhere,
             pool: None,
-            lease: None,
-            server: None,
+            attempt: Attempt::default(),
             protocol: S::PROTOCOL,
             name: None,
-            tries: 0,
             connect: None,
             started: Instant::now(),
             time: SystemTime::now(),
@@ -63,23 +58,9 @@ impl<S: Series> Call<S> {
         }
     }
 
-    /// The next try begins, on this server.
-    pub(super) fn begin_try(&mut self, lease: Lease) {
-        self.server = Some(Arc::clone(lease.server()));
-        self.lease = Some(lease);
-        self.tries += 1;
-    }
-
-    /// The try is over, and there may be another.
-    pub(super) fn end_try(&mut self, outcome: &Outcome) {
-        if let Some(lease) = self.lease.take() {
-            lease.finish(outcome);
-        }
-    }
-
     /// Where this connection counts, now that it is known where it goes.
     pub(super) fn series(&mut self) -> Arc<S> {
-        let server = self.server.as_ref();
+        let server = self.attempt.server();
         let place = RequestPlace {
             listener: self.client.listener,
             routed: self.routed,
@@ -103,7 +84,7 @@ impl<S: Series> Call<S> {
         let series = self.series.take().unwrap_or_else(|| self.series());
         series.ended(why, self.passed);
         let served = self.connect.is_some() || self.passed.to_client > 0;
-        self.end_try(&Outcome { result: result(why, served), waited: self.connect });
+        self.attempt.end(&Outcome { result: result(why, served), waited: self.connect });
         if !self.live.access_log.is_on() {
             return;
         }
@@ -113,7 +94,7 @@ impl<S: Series> Call<S> {
             listener: &self.client.listener_state.name,
             route: self.route.as_deref(),
             pool: self.pool.as_deref(),
-            server: self.server.as_ref().map(|server| &**server.name()),
+            server: self.attempt.server().map(|server| &**server.name()),
             method: None,
             host: self.name.as_deref(),
             path: None,
@@ -126,7 +107,7 @@ impl<S: Series> Call<S> {
             duration: Some(self.started.elapsed()),
             connect: self.connect,
             first_byte: None,
-            tries: self.tries,
+            tries: self.attempt.number(),
             tls: None,
             client_cert: None,
             grpc_status: None,

@@ -16,6 +16,7 @@ mod kept;
 mod refused;
 mod shared;
 mod tcp;
+mod tries;
 mod udp;
 
 pub(crate) use h1::fuzzed;

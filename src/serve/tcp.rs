@@ -3,14 +3,14 @@
 
 use super::call::Call;
 use super::dial::dial;
+use super::tries;
 use crate::access_log::Why;
 use crate::client_hello::Hello;
 use crate::control::Live;
 use crate::edge::{ConnectionTask, RawConnection, Relay, ServeRaw, Socket, Watched};
 use crate::metrics::Routed;
-use crate::pool::{Outcome, Pool, Query, RetryReason, Tried};
+use crate::pool::{Outcome, Pool, RetryReason, Tries};
 use crate::proxy_header::{self, About};
-use crate::select::consistent_hash::hash;
 use crate::snapshot::Entry;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -120,27 +120,13 @@ fn find_pool(live: &Live, call: &mut Call, hello: Option<Hello>) -> Result<Arc<P
 async fn connect(
     live: &Live,
     call: &mut Call,
-    pool: &Pool,
+    pool: &Arc<Pool>,
     watch: &Watched,
     introduction: Option<&[u8]>,
 ) -> Result<Socket, Why> {
-    let query =
-        Query { key: pool.hash_key().map(|_| hash(call.client.text.as_bytes())), entropy: fastrand::u64(..) };
-    let retries = &pool.plan.retries;
-    let mut tried = Tried::new();
-    let mut failed = None;
+    let mut tries = Tries::new(Arc::clone(pool), tries::query_of_client(pool, &call.client.text));
+    let mut server = Arc::clone(tries::begin(&mut tries, &mut call.attempt, watch).await?);
     loop {
-        let lease = match pool.pick(&query, &mut tried) {
-            Ok(lease) => lease,
-            Err(none) => return Err(failed.unwrap_or(none.into())),
-        };
-        if failed.is_some() {
-            pool.stats.count_retry(RetryReason::Connect);
-        }
-        watch.leased_to(lease.server().id());
-        let server = Arc::clone(lease.server());
-        call.begin_try(lease);
-        let started = Instant::now();
         let secured = pool
             .origination
             .load_full()
@@ -148,24 +134,26 @@ async fn connect(
         // Before TLS it goes in plain text; otherwise it goes with the client's first bytes.
         let introduction = introduction.filter(|_| secured.is_some());
         let connecting = dial(live, server.address(), pool.plan.timeouts.connect, introduction, secured);
-        let error = match watch.heed(connecting).await? {
+        let connected = watch.heed(connecting).await?;
+        let took = call.attempt.elapsed(Instant::now());
+        let error = match connected {
             Ok(socket) => {
-                call.connect = Some(started.elapsed());
+                call.connect = Some(took);
                 return Ok(socket);
             }
             Err(error) => error,
         };
-        // What we lack ourselves no other server has.
-        let is_theirs = error.why() != Why::OwnResources;
-        let retry = is_theirs && retries.on.connect && call.tries <= retries.max;
-        debug!(pool = %pool.name, server = %server.name(), %error, retry, "cannot connect");
-        let why = error.why();
-        call.end_try(&Outcome::of(why.result()).after(started.elapsed()));
-        if !retry {
-            call.detail = error.detail();
-            return Err(why);
+        let outcome = Outcome::of(error.why().result()).after(took);
+        let next = tries::again(&mut tries, &mut call.attempt, watch, RetryReason::Connect, &outcome).await;
+        debug!(pool = %pool.name, server = %server.name(), %error, retry = next.is_some(), "cannot connect");
+        match next {
+            Some(next) => server = Arc::clone(next),
+            None => {
+                call.attempt.end(&outcome);
+                call.detail = error.detail();
+                return Err(error.why());
+            }
         }
-        failed = Some(why);
     }
 }
 

@@ -2,18 +2,19 @@
 
 use super::call::Call;
 use super::tcp::RawService;
+use super::tries::query_of_client;
 use crate::access_log::Why;
 use crate::control::Live;
 use crate::dial::own_resource;
 use crate::edge::ConnectionTask;
 use crate::edge::udp::{self, NewSession, ServeUdp, Session, SessionTarget};
 use crate::metrics::{Routed, UdpSeries};
-use crate::pool::{Lease, Outcome, Pool, Query, RetryReason, Tried};
-use crate::select::consistent_hash::hash;
+use crate::pool::{Outcome, Pool, RetryReason, Tries};
 use crate::snapshot::Entry;
 use crate::units::Address;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::net::UdpSocket;
 use tracing::debug;
 
@@ -53,61 +54,31 @@ fn destination(live: &Live, call: &mut Call<UdpSeries>) -> Result<Arc<Pool>, Why
     Ok(Arc::clone(pool))
 }
 
-/// Opens a socket to a server that is leased, to the next one if there is no way to it.
-fn open(call: &mut Call<UdpSeries>, pool: &Pool) -> Result<(UdpSocket, u32, SocketAddr), Why> {
-    let query =
-        Query { key: pool.hash_key().map(|_| hash(call.client.text.as_bytes())), entropy: fastrand::u64(..) };
-    let mut tried = Tried::new();
-    let refused = udp::refused_lately();
-    let mut willing = Tried::new();
-    let members = pool.members.iter().enumerate().filter(|(_, member)| refused.contains(&member.server.id()));
-    // Mostly none; otherwise the pool is looked through once.
-    if !refused.is_empty() {
-        members.for_each(|(index, _)| willing.insert(index));
-    }
-    let mut failed = None;
+/// Opens a socket to a server that is leased, to the next one if there is no way to it. A datagram waits for nothing.
+fn open(call: &mut Call<UdpSeries>, pool: &Arc<Pool>) -> Result<(UdpSocket, u32, SocketAddr), Why> {
+    let query = query_of_client(pool, &call.client.text);
+    let mut tries = Tries::new(Arc::clone(pool), query).avoiding(&udp::refused_lately());
+    let mut server = Arc::clone(tries.begin(&mut call.attempt, Instant::now())?);
     loop {
-        let lease = match pick(pool, &query, &mut tried, &mut willing) {
-            Ok(lease) => lease,
-            Err(why) => return Err(failed.unwrap_or(why)),
-        };
-        if failed.is_some() {
-            pool.stats.count_retry(RetryReason::Connect);
-        }
-        let server = Arc::clone(lease.server());
-        call.begin_try(lease);
         let Address::Inet(address) = *server.address() else { return Err(Why::Internal) };
         let error = match udp::connect(address) {
             Ok(socket) => return Ok((socket, server.id(), address)),
             Err(error) => error,
         };
-        // What we lack ourselves no other server has.
-        if let Some(what) = own_resource(&error) {
-            call.detail = Some(what);
-            call.end_try(&Outcome::of(Why::OwnResources.result()));
-            return Err(Why::OwnResources);
+        let lacking = own_resource(&error);
+        let why = if lacking.is_some() { Why::OwnResources } else { Why::ConnectFailed };
+        let outcome = Outcome::of(why.result());
+        let next = tries.again(&mut call.attempt, RetryReason::Connect, &outcome, Instant::now());
+        debug!(pool = %pool.name, server = %server.name(), %error, retry = next.is_some(), "cannot open a socket to it");
+        match next {
+            Some(next) => server = Arc::clone(next),
+            None => {
+                call.attempt.end(&outcome);
+                call.detail = lacking;
+                return Err(why);
+            }
         }
-        let retry = pool.plan.retries.on.connect && call.tries <= pool.plan.retries.max;
-        debug!(pool = %pool.name, server = %server.name(), %error, retry, "cannot open a socket to it");
-        call.end_try(&Outcome::of(Why::ConnectFailed.result()));
-        if !retry {
-            return Err(Why::ConnectFailed);
-        }
-        failed = Some(Why::ConnectFailed);
     }
-}
-
-/// Of the servers that have not refused lately, and if that leaves none, of all.
-fn pick(pool: &Pool, query: &Query, tried: &mut Tried, willing: &mut Tried) -> Result<Lease, Why> {
-    if willing.len() > tried.len()
-        && let Ok(lease) = pool.pick(query, willing)
-    {
-        tried.insert(lease.index());
-        return Ok(lease);
-    }
-    let lease = pool.pick(query, tried).map_err(Why::from)?;
-    willing.insert(lease.index());
-    Ok(lease)
 }
 
 /// A session and its account.
