@@ -6,7 +6,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_ma
 use evenkeel::access_log::{AccessLog, Output, Record, Why};
 use evenkeel::config::plan::{self, Balance, Plan};
 use evenkeel::pool::{Lease, Pool, Query, Tried};
-use evenkeel::route::{Request, Table};
+use evenkeel::route::{RouteRequest, RouteTable};
 use evenkeel::snapshot::Snapshot;
 use evenkeel::units::{Address, Percent, Weight};
 use http::{HeaderMap, Method};
@@ -28,15 +28,15 @@ fn algorithms() -> Vec<(&'static str, Balance)> {
     ]
 }
 
-fn pool_plan(balance: Balance, n: usize, mixed_weights: bool) -> plan::Pool {
-    let server = |index: usize| plan::Server {
+fn pool_plan(balance: Balance, n: usize, mixed_weights: bool) -> plan::PoolPlan {
+    let server = |index: usize| plan::ServerPlan {
         name: format!("app{index}").into(),
         address: Address::Inet(([10, (index >> 16) as u8, (index >> 8) as u8, index as u8], 8080).into()),
         weight: Weight::new(if mixed_weights { index as u64 % 256 + 1 } else { 100 }).expect("in range"),
         max_connections: None,
         drain: false,
     };
-    plan::Pool {
+    plan::PoolPlan {
         proxy_protocol: None,
         tls: None,
         protocol: plan::ServerProtocol::Http1,
@@ -62,7 +62,7 @@ fn pool_plan(balance: Balance, n: usize, mixed_weights: bool) -> plan::Pool {
     }
 }
 
-fn plan(pool: plan::Pool) -> Plan {
+fn plan(pool: plan::PoolPlan) -> Plan {
     Plan { pools: vec![pool], ..(*Snapshot::empty().plan).clone() }
 }
 
@@ -107,7 +107,7 @@ fn routes(c: &mut Criterion) {
     let pool = pool(Balance::RoundRobin, 3);
     let mut group = c.benchmark_group("route");
     for n in [10, 1_000] {
-        let rule = |index: usize| evenkeel::route::Rule {
+        let rule = |index: usize| evenkeel::route::RouteRule {
             name: format!("shop/{index}").into(),
             matcher: plan::Match {
                 host: Some(plan::HostPattern::Exact(format!("shop{index}.example"))),
@@ -117,15 +117,15 @@ fn routes(c: &mut Criterion) {
             pool: pool.clone(),
             upgrades: None,
         };
-        let table = Table::new("shop".into(), (0..n).map(rule).collect());
+        let table = RouteTable::new("shop".into(), (0..n).map(rule).collect());
         let host = format!("Shop{}.example:443", n - 1);
         let headers = HeaderMap::new();
         let request =
-            Request { host: &host, path: "/static/app.css", method: &Method::GET, headers: &headers };
+            RouteRequest { host: &host, path: "/static/app.css", method: &Method::GET, headers: &headers };
         group.bench_function(BenchmarkId::new("last_host", n), |b| {
             b.iter(|| table.find(black_box(&request)).expect("the last rule matches"));
         });
-        let rule = |index: usize| evenkeel::route::Rule {
+        let rule = |index: usize| evenkeel::route::RouteRule {
             name: format!("shop/{index}").into(),
             matcher: plan::Match {
                 path: Some(plan::PathPattern::Prefix(format!("/section{index}/"))),
@@ -134,9 +134,9 @@ fn routes(c: &mut Criterion) {
             pool: pool.clone(),
             upgrades: None,
         };
-        let table = Table::new("shop".into(), (0..n).map(rule).collect());
+        let table = RouteTable::new("shop".into(), (0..n).map(rule).collect());
         let path = format!("/section{}/page", n - 1);
-        let request = Request { path: &path, ..request };
+        let request = RouteRequest { path: &path, ..request };
         group.bench_function(BenchmarkId::new("last_path", n), |b| {
             b.iter(|| table.find(black_box(&request)).expect("the last rule matches"));
         });

@@ -21,7 +21,7 @@ const ALPN: u16 = 16;
 
 /// What the first bytes of a connection are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum HelloVerdict {
     /// More bytes are needed.
     Partial,
     Complete(Hello),
@@ -39,11 +39,11 @@ pub struct Hello {
 }
 
 /// Judges the bytes that a connection begins with.
-pub fn parse(bytes: &[u8]) -> Verdict {
+pub fn parse(bytes: &[u8]) -> HelloVerdict {
     match read(bytes) {
-        Ok(Some(hello)) => Verdict::Complete(hello),
-        Ok(None) => Verdict::Partial,
-        Err(detail) => Verdict::Refused(detail),
+        Ok(Some(hello)) => HelloVerdict::Complete(hello),
+        Ok(None) => HelloVerdict::Partial,
+        Err(detail) => HelloVerdict::Refused(detail),
     }
 }
 
@@ -237,8 +237,8 @@ mod tests {
         message.chunks(of).flat_map(|part| [&[HANDSHAKE, 3, 1][..], &with_length(part)].concat()).collect()
     }
 
-    fn complete(name: Option<&str>, alpn: &[&str]) -> Verdict {
-        Verdict::Complete(Hello {
+    fn complete(name: Option<&str>, alpn: &[&str]) -> HelloVerdict {
+        HelloVerdict::Complete(Hello {
             name: name.map(str::to_owned),
             alpn: alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect(),
         })
@@ -252,21 +252,22 @@ mod tests {
         for of in [1, 2, 3, 4, 5, 50, 16_384] {
             let bytes = records(&message, of);
             for n in 0..bytes.len() {
-                assert_eq!(parse(&bytes[..n]), Verdict::Partial, "{n} bytes in records of {of}");
+                assert_eq!(parse(&bytes[..n]), HelloVerdict::Partial, "{n} bytes in records of {of}");
             }
             assert_eq!(parse(&bytes), expected, "records of {of}");
             assert_eq!(parse(&[&bytes[..], b"early data"].concat()), expected);
         }
         let longer = records(&[&message[..], b"\x01another"].concat(), 16_384);
         assert_eq!(parse(&longer), expected);
-        assert_eq!(parse(&longer[..longer.len() - 1]), Verdict::Partial, "the record is not whole");
+        assert_eq!(parse(&longer[..longer.len() - 1]), HelloVerdict::Partial, "the record is not whole");
     }
 
     #[test]
     fn a_hello_without_a_name_is_a_hello() {
         let none: &[Vec<u8>] = &[];
         for extensions in [none, &[alpn(&["h2"])], &[extension(43, b"")]] {
-            let Verdict::Complete(Hello { name: None, .. }) = parse(&records(&hello(extensions), 16_384))
+            let HelloVerdict::Complete(Hello { name: None, .. }) =
+                parse(&records(&hello(extensions), 16_384))
             else {
                 panic!("{extensions:?}")
             };
@@ -287,16 +288,20 @@ mod tests {
             b"\x16\x03\x01\0\0",
             b"\x80\x2e\x01",
         ] {
-            assert_eq!(parse(bytes), Verdict::Refused("not TLS"), "{bytes:?}");
+            assert_eq!(parse(bytes), HelloVerdict::Refused("not TLS"), "{bytes:?}");
         }
-        assert_eq!(parse(b"\x16\x03\x01\x40\x01"), Verdict::Refused("not TLS"), "a record of more than 2^14");
-        assert_eq!(parse(b"\x16\x03\x01\0\x05\x02"), Verdict::Refused("TLS, but no ClientHello"));
-        let long = Verdict::Refused("ClientHello longer than 16 KiB");
+        assert_eq!(
+            parse(b"\x16\x03\x01\x40\x01"),
+            HelloVerdict::Refused("not TLS"),
+            "a record of more than 2^14"
+        );
+        assert_eq!(parse(b"\x16\x03\x01\0\x05\x02"), HelloVerdict::Refused("TLS, but no ClientHello"));
+        let long = HelloVerdict::Refused("ClientHello longer than 16 KiB");
         assert_eq!(parse(b"\x16\x03\x01\x40\0\x01\0\x3f\xfd"), long);
         let longest = hello(&[extension(21, &[0; 16_000])]);
-        let pieces = Verdict::Refused("ClientHello in more than 1024 records");
+        let pieces = HelloVerdict::Refused("ClientHello in more than 1024 records");
         assert_eq!(parse(&records(&longest, 1)), pieces);
-        assert!(matches!(parse(&records(&longest, 16_384)), Verdict::Complete(_)));
+        assert!(matches!(parse(&records(&longest, 16_384)), HelloVerdict::Complete(_)));
     }
 
     #[test]
@@ -319,12 +324,18 @@ mod tests {
             ("half an extension", vec![vec![0]]),
             ("an extension beyond the end", vec![vec![0, 43, 0, 9, 1]]),
         ] {
-            assert!(matches!(parse(&records(&hello(&extensions), 16_384)), Verdict::Refused(_)), "{what}");
+            assert!(
+                matches!(parse(&records(&hello(&extensions), 16_384)), HelloVerdict::Refused(_)),
+                "{what}"
+            );
         }
         let mut more = hello(&[]);
         more.push(0);
         more[3] += 1;
-        assert!(matches!(parse(&records(&more, 16_384)), Verdict::Refused(_)), "bytes after the extensions");
+        assert!(
+            matches!(parse(&records(&more, 16_384)), HelloVerdict::Refused(_)),
+            "bytes after the extensions"
+        );
     }
 
     proptest! {
@@ -342,10 +353,10 @@ mod tests {
                 bytes[at] = byte;
             }
             bytes.truncate(cut.index(bytes.len() + 1));
-            if let Verdict::Complete(hello) = parse(&bytes) {
+            if let HelloVerdict::Complete(hello) = parse(&bytes) {
                 prop_assert!(hello.name.is_none_or(|name| !name.is_empty()));
                 bytes.extend(&noise);
-                prop_assert!(matches!(parse(&bytes), Verdict::Complete(_)), "what follows changes it");
+                prop_assert!(matches!(parse(&bytes), HelloVerdict::Complete(_)), "what follows changes it");
             }
             let _ = parse(&noise);
             let _ = parse(&[b"\x16\x03\x01\x01\0\x01\0\0", &noise[..]].concat());

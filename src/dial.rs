@@ -24,7 +24,7 @@ pub(crate) type Secured = (Arc<ClientConfig>, ServerName<'static>);
 
 /// How far a connection has got.
 #[derive(Debug)]
-pub(crate) enum Stage<'a> {
+pub(crate) enum DialStage<'a> {
     Connecting,
     Connected { address: &'a Address, dialed: &'a Dialed },
     Introducing,
@@ -35,12 +35,12 @@ pub(crate) enum Stage<'a> {
 
 /// Hears of each stage that a connection reaches.
 pub(crate) trait Progress {
-    fn reached(&self, stage: Stage<'_>);
+    fn reached(&self, stage: DialStage<'_>);
 }
 
 /// Nobody does.
 impl Progress for () {
-    fn reached(&self, _: Stage<'_>) {}
+    fn reached(&self, _: DialStage<'_>) {}
 }
 
 /// Opens a connection and sends `introduction`.
@@ -52,16 +52,16 @@ pub(crate) async fn open(
     introduction: Option<&[u8]>,
     progress: &impl Progress,
 ) -> io::Result<Dialed> {
-    progress.reached(Stage::Connecting);
+    progress.reached(DialStage::Connecting);
     let mut dialed = connect(address).await?;
-    progress.reached(Stage::Connected { address, dialed: &dialed });
+    progress.reached(DialStage::Connected { address, dialed: &dialed });
     if let Some(bytes) = introduction {
-        progress.reached(Stage::Introducing);
+        progress.reached(DialStage::Introducing);
         match &mut dialed {
             Dialed::Inet(socket) => socket.write_all(bytes).await?,
             Dialed::Unix(socket) => socket.write_all(bytes).await?,
         }
-        progress.reached(Stage::Introduced(bytes));
+        progress.reached(DialStage::Introduced(bytes));
     }
     Ok(dialed)
 }
@@ -75,9 +75,9 @@ pub(crate) async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
     (config, name): Secured,
     progress: &impl Progress,
 ) -> io::Result<TlsStream<S>> {
-    progress.reached(Stage::Securing(&name));
+    progress.reached(DialStage::Securing(&name));
     let stream = TlsConnector::from(config).connect(name, socket).await?;
-    progress.reached(Stage::Secured(stream.get_ref().1));
+    progress.reached(DialStage::Secured(stream.get_ref().1));
     Ok(stream)
 }
 

@@ -1,6 +1,6 @@
 //! The health ledger: the last events, in memory.
 
-use crate::api::{Event, Events, Kind};
+use crate::api::{Event, EventKind, EventList};
 use std::collections::VecDeque;
 use time::OffsetDateTime;
 
@@ -15,10 +15,10 @@ pub struct Ledger {
 
 /// Which events are wanted; what is not set excludes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct EventFilter {
     pub pool: Option<String>,
     pub server: Option<String>,
-    pub kind: Option<Kind>,
+    pub kind: Option<EventKind>,
     pub since: Option<OffsetDateTime>,
     /// Only events after this one.
     pub after: Option<u64>,
@@ -26,7 +26,7 @@ pub struct Wanted {
     pub limit: Option<usize>,
 }
 
-impl Wanted {
+impl EventFilter {
     fn takes(&self, event: &Event) -> bool {
         let same = |wanted: &Option<String>, have: &Option<String>| wanted.is_none() || wanted == have;
         same(&self.pool, &event.pool)
@@ -80,11 +80,11 @@ impl Ledger {
     }
 
     /// Those that are wanted, oldest first.
-    pub fn find(&self, wanted: &Wanted) -> Events {
+    pub fn find(&self, wanted: &EventFilter) -> EventList {
         let newest_first = self.events.iter().rev().filter(|event| wanted.takes(event));
         let mut events: Vec<Event> = newest_first.take(wanted.limit.unwrap_or(usize::MAX)).cloned().collect();
         events.reverse();
-        Events { events, forgotten: self.forgotten }
+        EventList { events, forgotten: self.forgotten }
     }
 }
 
@@ -92,7 +92,7 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    fn event(pool: &str, server: &str, kind: Kind, second: i64) -> Event {
+    fn event(pool: &str, server: &str, kind: EventKind, second: i64) -> Event {
         Event {
             id: 0,
             at: OffsetDateTime::from_unix_timestamp(second).unwrap(),
@@ -108,7 +108,7 @@ mod tests {
         }
     }
 
-    fn ids(ledger: &Ledger, wanted: &Wanted) -> Vec<u64> {
+    fn ids(ledger: &Ledger, wanted: &EventFilter) -> Vec<u64> {
         ledger.find(wanted).events.iter().map(|event| event.id).collect()
     }
 
@@ -116,19 +116,19 @@ mod tests {
     fn events_are_found_by_pool_server_kind_and_time() {
         let mut ledger = Ledger::default();
         ledger.keep(100);
-        ledger.record(event("app", "a", Kind::Health, 10));
-        ledger.record(event("app", "b", Kind::Operator, 20));
-        ledger.record(event("static", "a", Kind::Health, 30));
+        ledger.record(event("app", "a", EventKind::Health, 10));
+        ledger.record(event("app", "b", EventKind::Operator, 20));
+        ledger.record(event("static", "a", EventKind::Health, 30));
         let of = |text: &str| Some(text.to_owned());
-        let all = Wanted::default();
+        let all = EventFilter::default();
         assert_eq!(ids(&ledger, &all), [0, 1, 2]);
-        assert_eq!(ids(&ledger, &Wanted { pool: of("app"), ..all.clone() }), [0, 1]);
-        assert_eq!(ids(&ledger, &Wanted { pool: of("app"), server: of("b"), ..all.clone() }), [1]);
-        assert_eq!(ids(&ledger, &Wanted { kind: Some(Kind::Health), ..all.clone() }), [0, 2]);
+        assert_eq!(ids(&ledger, &EventFilter { pool: of("app"), ..all.clone() }), [0, 1]);
+        assert_eq!(ids(&ledger, &EventFilter { pool: of("app"), server: of("b"), ..all.clone() }), [1]);
+        assert_eq!(ids(&ledger, &EventFilter { kind: Some(EventKind::Health), ..all.clone() }), [0, 2]);
         let since = OffsetDateTime::from_unix_timestamp(20).ok();
-        assert_eq!(ids(&ledger, &Wanted { since, ..all.clone() }), [1, 2]);
-        assert_eq!(ids(&ledger, &Wanted { after: Some(1), ..all.clone() }), [2]);
-        assert_eq!(ids(&ledger, &Wanted { limit: Some(2), ..all }), [1, 2]);
+        assert_eq!(ids(&ledger, &EventFilter { since, ..all.clone() }), [1, 2]);
+        assert_eq!(ids(&ledger, &EventFilter { after: Some(1), ..all.clone() }), [2]);
+        assert_eq!(ids(&ledger, &EventFilter { limit: Some(2), ..all }), [1, 2]);
     }
 
     #[test]
@@ -136,17 +136,17 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.keep(2);
         for second in 0..5 {
-            ledger.record(event("app", "a", Kind::Health, second));
+            ledger.record(event("app", "a", EventKind::Health, second));
         }
-        assert_eq!(ids(&ledger, &Wanted::default()), [3, 4]);
-        assert_eq!(ledger.find(&Wanted::default()).forgotten, 3);
+        assert_eq!(ids(&ledger, &EventFilter::default()), [3, 4]);
+        assert_eq!(ledger.find(&EventFilter::default()).forgotten, 3);
     }
 
     #[test]
     fn numbers_go_on_after_those_of_an_earlier_process() {
         let mut ledger = Ledger::default();
         ledger.keep(9);
-        ledger.recall(Event { id: 41, ..event("app", "a", Kind::Health, 1) });
-        assert_eq!(ledger.record(event("app", "a", Kind::Health, 2)).id, 42);
+        ledger.recall(Event { id: 41, ..event("app", "a", EventKind::Health, 1) });
+        assert_eq!(ledger.record(event("app", "a", EventKind::Health, 2)).id, 42);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// How much worse is too much.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Limits {
+pub struct GuardLimits {
     /// By how much the share of requests that fail may rise (0.02 is two percentage points); of those whose connection
     /// fails likewise.
     pub error_rise: f64,
@@ -16,7 +16,7 @@ pub struct Limits {
     pub servers_lost: usize,
 }
 
-impl Default for Limits {
+impl Default for GuardLimits {
     fn default() -> Self {
         Self { error_rise: 0.02, min_requests: 20, servers_lost: 0 }
     }
@@ -24,7 +24,7 @@ impl Default for Limits {
 
 /// A pool before the reload.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Before {
+pub struct PoolBefore {
     /// Of its requests, in the time that is remembered.
     pub error_share: f64,
     pub connect_share: f64,
@@ -43,7 +43,7 @@ pub struct Before {
 
 /// The same pool since the reload.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct After {
+pub struct PoolAfter {
     pub requests: u64,
     pub errors: u64,
     pub connect_failures: u64,
@@ -113,7 +113,12 @@ const SILENCE: Duration = Duration::from_secs(1);
 
 /// What has become worse with a pool. `before` is none for a new one. At the end of the guard's time servers must have
 /// passed their probes; until then those that are still probed count as healthy.
-pub fn judge(before: Option<&Before>, after: &After, limits: &Limits, is_over: bool) -> Option<Worse> {
+pub fn judge(
+    before: Option<&PoolBefore>,
+    after: &PoolAfter,
+    limits: &GuardLimits,
+    is_over: bool,
+) -> Option<Worse> {
     let known = before.copied().unwrap_or_default();
     let share = |count: u64| count as f64 / after.requests.max(1) as f64;
     if after.requests >= limits.min_requests {
@@ -161,7 +166,7 @@ pub fn judge(before: Option<&Before>, after: &After, limits: &Limits, is_over: b
 mod tests {
     use super::*;
 
-    const BEFORE: Before = Before {
+    const BEFORE: PoolBefore = PoolBefore {
         error_share: 0.01,
         connect_share: 0.0,
         unanswered_share: Some(0.1),
@@ -170,7 +175,7 @@ mod tests {
         p99: Some(Duration::from_secs(1)),
         up: 3,
     };
-    const WELL: After = After {
+    const WELL: PoolAfter = PoolAfter {
         requests: 1000,
         errors: 10,
         connect_failures: 0,
@@ -183,45 +188,45 @@ mod tests {
         probing: 0,
         wanted: 3,
     };
-    const NOTHING: After = After { requests: 0, errors: 0, unanswered: 0, ..WELL };
+    const NOTHING: PoolAfter = PoolAfter { requests: 0, errors: 0, unanswered: 0, ..WELL };
 
     #[track_caller]
-    fn check(before: Option<&Before>, after: After, is_over: bool, expected: &str) {
-        let worse = judge(before, &after, &Limits::default(), is_over);
+    fn check(before: Option<&PoolBefore>, after: PoolAfter, is_over: bool, expected: &str) {
+        let worse = judge(before, &after, &GuardLimits::default(), is_over);
         assert_eq!(worse.map_or_else(String::new, |worse| worse.to_string()), expected, "{after:?}");
     }
 
     #[test]
     fn what_stays_as_it_was_is_not_worse() {
         check(Some(&BEFORE), WELL, true, "");
-        check(Some(&BEFORE), After { errors: 30, ..WELL }, true, "");
-        check(Some(&BEFORE), After { requests: 19, errors: 19, ..WELL }, true, "");
-        check(Some(&Before { error_share: 0.5, ..BEFORE }), After { errors: 510, ..WELL }, true, "");
+        check(Some(&BEFORE), PoolAfter { errors: 30, ..WELL }, true, "");
+        check(Some(&BEFORE), PoolAfter { requests: 19, errors: 19, ..WELL }, true, "");
+        check(Some(&PoolBefore { error_share: 0.5, ..BEFORE }), PoolAfter { errors: 510, ..WELL }, true, "");
     }
 
     #[test]
     fn more_errors_and_failed_connections_are_worse() {
         let errors = "5.0% of 1000 requests failed, before it were 1.0%";
-        check(Some(&BEFORE), After { errors: 50, ..WELL }, false, errors);
+        check(Some(&BEFORE), PoolAfter { errors: 50, ..WELL }, false, errors);
         let failures = "connections failed for 10.0% of 1000 requests, before it were 0.0%";
-        check(Some(&BEFORE), After { connect_failures: 100, ..WELL }, false, failures);
+        check(Some(&BEFORE), PoolAfter { connect_failures: 100, ..WELL }, false, failures);
     }
 
     #[test]
     fn connections_that_get_nothing_are_worse_where_they_got_something_before() {
         let unanswered = "60.0% of 1000 connections had nothing from a server, before it were 10.0%";
-        let after = After { unanswered: 600, ..WELL };
-        let strangers = After { requests: 3000, unanswered: 2100, ..WELL };
+        let after = PoolAfter { unanswered: 600, ..WELL };
+        let strangers = PoolAfter { requests: 3000, unanswered: 2100, ..WELL };
         check(Some(&BEFORE), strangers, false, "");
         check(Some(&BEFORE), after, false, unanswered);
-        check(Some(&Before { unanswered_share: Some(0.99), ..BEFORE }), after, false, "");
-        check(Some(&Before { unanswered_share: None, ..BEFORE }), after, false, "");
-        check(None, After { errors: 0, ..after }, false, "");
+        check(Some(&PoolBefore { unanswered_share: Some(0.99), ..BEFORE }), after, false, "");
+        check(Some(&PoolBefore { unanswered_share: None, ..BEFORE }), after, false, "");
+        check(None, PoolAfter { errors: 0, ..after }, false, "");
     }
 
     #[test]
     fn servers_that_say_nothing_any_more_are_worse_once_they_would_have_answered() {
-        let silent = After { answered: false, ..NOTHING };
+        let silent = PoolAfter { answered: false, ..NOTHING };
         check(
             Some(&BEFORE),
             silent,
@@ -229,15 +234,15 @@ mod tests {
             "nothing has come from the servers in 2.0 s, and 20 wait or have left",
         );
         check(Some(&BEFORE), NOTHING, false, "");
-        check(Some(&BEFORE), After { elapsed: Duration::from_millis(1900), ..silent }, false, "");
-        check(Some(&BEFORE), After { waiting: 14, ..silent }, false, "");
-        check(Some(&Before { answered: false, ..BEFORE }), silent, false, "");
+        check(Some(&BEFORE), PoolAfter { elapsed: Duration::from_millis(1900), ..silent }, false, "");
+        check(Some(&BEFORE), PoolAfter { waiting: 14, ..silent }, false, "");
+        check(Some(&PoolBefore { answered: false, ..BEFORE }), silent, false, "");
         check(None, silent, false, "");
-        let quick = Before { p99: None, ..BEFORE };
-        check(Some(&quick), After { elapsed: Duration::from_millis(900), ..silent }, false, "");
+        let quick = PoolBefore { p99: None, ..BEFORE };
+        check(Some(&quick), PoolAfter { elapsed: Duration::from_millis(900), ..silent }, false, "");
         check(
             Some(&quick),
-            After { elapsed: Duration::from_secs(1), ..silent },
+            PoolAfter { elapsed: Duration::from_secs(1), ..silent },
             false,
             "nothing has come from the servers in 1.0 s, and 20 wait or have left",
         );
@@ -246,17 +251,22 @@ mod tests {
     #[test]
     fn servers_must_stay_healthy_and_new_ones_become_so_in_time() {
         let lost = "healthy servers: 2, where 3 should be";
-        check(Some(&BEFORE), After { up: 2, ..WELL }, false, lost);
-        check(Some(&BEFORE), After { up: 2, probing: 1, ..WELL }, false, "");
-        check(Some(&BEFORE), After { up: 2, probing: 1, ..WELL }, true, lost);
-        check(Some(&BEFORE), After { up: 2, wanted: 2, ..WELL }, true, "");
-        check(Some(&Before { up: 1, ..BEFORE }), After { up: 1, ..WELL }, true, "");
+        check(Some(&BEFORE), PoolAfter { up: 2, ..WELL }, false, lost);
+        check(Some(&BEFORE), PoolAfter { up: 2, probing: 1, ..WELL }, false, "");
+        check(Some(&BEFORE), PoolAfter { up: 2, probing: 1, ..WELL }, true, lost);
+        check(Some(&BEFORE), PoolAfter { up: 2, wanted: 2, ..WELL }, true, "");
+        check(Some(&PoolBefore { up: 1, ..BEFORE }), PoolAfter { up: 1, ..WELL }, true, "");
     }
 
     #[test]
     fn of_a_new_pool_one_server_must_work() {
-        check(None, After { up: 1, ..NOTHING }, true, "");
-        check(None, After { up: 0, probing: 3, ..NOTHING }, false, "");
-        check(None, After { up: 0, probing: 3, ..NOTHING }, true, "healthy servers: 0, where 1 should be");
+        check(None, PoolAfter { up: 1, ..NOTHING }, true, "");
+        check(None, PoolAfter { up: 0, probing: 3, ..NOTHING }, false, "");
+        check(
+            None,
+            PoolAfter { up: 0, probing: 3, ..NOTHING },
+            true,
+            "healthy servers: 0, where 1 should be",
+        );
     }
 }

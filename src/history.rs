@@ -14,7 +14,7 @@ pub type Spread = [u64; BUCKETS.len() + 1];
 
 /// What was counted of one pool or server since the start, and what is in flight now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counted {
+pub struct Totals {
     /// Requests answered and connections ended.
     pub requests: u64,
     /// Those of them that failed on our side or the server's: 5xx, a gRPC status that says so, a response cut short, or none.
@@ -32,7 +32,7 @@ pub struct Counted {
     pub durations: Spread,
 }
 
-impl Counted {
+impl Totals {
     /// What was counted since `before`. Counters of servers that are gone leave sums smaller; that is no negative number.
     pub fn since(&self, before: &Self) -> Self {
         let mut durations = self.durations;
@@ -113,7 +113,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    pub fn of(counted: &Counted, seconds: f64) -> Self {
+    pub fn of(counted: &Totals, seconds: f64) -> Self {
         let ratio = counted.errors as f64 / counted.requests.max(1) as f64;
         Self {
             requests_per_second: counted.requests as f64 / seconds.max(1.0),
@@ -129,14 +129,14 @@ impl Figures {
 struct Series {
     points: VecDeque<Point>,
     /// What had been counted at the end of each of the last seconds, the newest last; enough for `Figures`.
-    marks: VecDeque<Counted>,
+    marks: VecDeque<Totals>,
 }
 
 /// Seconds that figures are made of.
 const RECENT: usize = 10;
 
 impl Series {
-    fn record(&mut self, now: Counted) {
+    fn record(&mut self, now: Totals) {
         let before = self.marks.back().copied().unwrap_or(now);
         let second = now.since(&before);
         let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
@@ -180,7 +180,7 @@ impl<K> Default for History<K> {
 
 impl<K: Eq + Hash> History<K> {
     /// Adds one second. What is not counted any more is forgotten.
-    pub fn record(&mut self, counted: HashMap<K, Counted>) {
+    pub fn record(&mut self, counted: HashMap<K, Totals>) {
         self.0.retain(|key, _| counted.contains_key(key));
         for (key, counted) in counted {
             self.0.entry(key).or_default().record(counted);
@@ -204,12 +204,12 @@ impl<K: Eq + Hash> History<K> {
     }
 
     /// What was counted in the last `seconds` that are remembered, without durations.
-    pub fn window<Q: ?Sized + Eq + Hash>(&self, key: &Q, seconds: usize) -> Counted
+    pub fn window<Q: ?Sized + Eq + Hash>(&self, key: &Q, seconds: usize) -> Totals
     where
         K: std::borrow::Borrow<Q>,
     {
         let points = self.0.get(key).map(|series| series.points.iter().rev().take(seconds));
-        points.into_iter().flatten().fold(Counted::default(), |mut sum, point| {
+        points.into_iter().flatten().fold(Totals::default(), |mut sum, point| {
             sum.requests += u64::from(point.requests);
             sum.errors += u64::from(point.errors);
             sum.connect_failures += u64::from(point.connect_failures);
@@ -224,10 +224,10 @@ impl<K: Eq + Hash> History<K> {
 mod tests {
     use super::*;
 
-    fn counted(requests: u64, errors: u64, durations: &[(usize, u64)]) -> Counted {
+    fn counted(requests: u64, errors: u64, durations: &[(usize, u64)]) -> Totals {
         let mut spread = Spread::default();
         durations.iter().for_each(|(bucket, count)| spread[*bucket] = *count);
-        Counted { requests, errors, in_flight: 3, durations: spread, ..Counted::default() }
+        Totals { requests, errors, in_flight: 3, durations: spread, ..Totals::default() }
     }
 
     #[test]

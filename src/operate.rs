@@ -1,6 +1,6 @@
 //! What operators have said of servers, beside what the configuration says; and whether a pool can do without one.
 
-use crate::api::status::{Said, State};
+use crate::api::status::{OperatorOverride, ReportedState};
 use crate::config::plan::{Name, Plan, WhenAllUnhealthy};
 use crate::pool::{HealthState, Membership, Operator, Pool, Server};
 use crate::units::Weight;
@@ -14,13 +14,13 @@ type Identity = (String, String);
 
 /// What operators have said, by server.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Overrides(BTreeMap<Identity, Word>);
+pub struct Overrides(BTreeMap<Identity, ServerOverride>);
 
 /// What operators have said of one server.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Word {
+pub struct ServerOverride {
     /// `drain` or `maint`; none is ready.
-    pub state: Option<Said>,
+    pub state: Option<OperatorOverride>,
     pub weight: Option<Weight>,
 }
 
@@ -30,7 +30,7 @@ struct Line {
     pool: String,
     server: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    said: Option<Said>,
+    said: Option<OperatorOverride>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     weight: Option<u16>,
 }
@@ -46,25 +46,25 @@ struct File {
 const VERSION: u32 = 1;
 
 impl Overrides {
-    pub fn of(&self, server: &Server) -> Option<&Word> {
+    pub fn of(&self, server: &Server) -> Option<&ServerOverride> {
         self.0.get(&identity(server))
     }
 
     /// The state that operators want of a server.
     pub fn operator(&self, server: &Server) -> Operator {
         match self.of(server).and_then(|word| word.state.as_ref()).map(|said| said.state) {
-            Some(State::Drain) => Operator::Drain,
-            Some(State::Maint) => Operator::Maint,
+            Some(ReportedState::Drain) => Operator::Drain,
+            Some(ReportedState::Maint) => Operator::Maint,
             _ => Operator::Ready,
         }
     }
 
     pub fn set_operator(&mut self, server: &Server, operator: Operator, actor: &str, at: OffsetDateTime) {
-        let said = |state| Some(Said { state, actor: actor.to_owned(), at });
+        let said = |state| Some(OperatorOverride { state, actor: actor.to_owned(), at });
         let state = match operator {
             Operator::Ready => None,
-            Operator::Drain => said(State::Drain),
-            Operator::Maint => said(State::Maint),
+            Operator::Drain => said(ReportedState::Drain),
+            Operator::Maint => said(ReportedState::Maint),
         };
         self.change(server, |word| word.state = state);
     }
@@ -74,11 +74,11 @@ impl Overrides {
         self.change(server, |word| word.weight = weight);
     }
 
-    fn change(&mut self, server: &Server, change: impl FnOnce(&mut Word)) {
+    fn change(&mut self, server: &Server, change: impl FnOnce(&mut ServerOverride)) {
         let identity = identity(server);
         let word = self.0.entry(identity.clone()).or_default();
         change(word);
-        if *word == Word::default() {
+        if *word == ServerOverride::default() {
             self.0.remove(&identity);
         }
     }
@@ -122,7 +122,7 @@ impl Overrides {
 
     /// As the state file has it.
     pub fn to_json(&self) -> String {
-        let line = |((pool, server), word): (&Identity, &Word)| Line {
+        let line = |((pool, server), word): (&Identity, &ServerOverride)| Line {
             pool: pool.clone(),
             server: server.clone(),
             said: word.state.clone(),
@@ -149,8 +149,8 @@ impl Overrides {
                     format!("{}/{}: weight {weight} is out of range", line.pool, line.server)
                 })?),
             };
-            let word = Word { state: line.said, weight };
-            if word != Word::default() {
+            let word = ServerOverride { state: line.said, weight };
+            if word != ServerOverride::default() {
                 overrides.insert((line.pool, line.server), word);
             }
         }

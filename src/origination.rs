@@ -15,11 +15,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// The one in force for a pool, `None` for plain text; carried from snapshot to snapshot by the pool's name.
-pub type InForce = Arc<ArcSwapOption<Origination>>;
+pub type SharedOrigination = Arc<ArcSwapOption<Origination>>;
 
 /// What an origination is made of; the same makes no new one.
 #[derive(Clone, Debug)]
-pub struct Material {
+pub struct OriginationMaterial {
     pub settings: ServerTls,
     /// The authorities' certificates; `None` is the machine's own.
     pub authorities: Option<Vec<CertificateDer<'static>>>,
@@ -44,7 +44,7 @@ pub struct Origination {
     pub raw: Arc<ClientConfig>,
     /// Judges servers' certificates in all of them; for whoever wants to see one first.
     pub judge: Arc<dyn ServerCertVerifier>,
-    material: Material,
+    material: OriginationMaterial,
 }
 
 impl Origination {
@@ -52,7 +52,7 @@ impl Origination {
     ///
     /// # Errors
     /// The client certificate or the provider is of no use.
-    pub fn new(material: Material, before: Option<Arc<Self>>) -> Result<Arc<Self>, Error> {
+    pub fn new(material: OriginationMaterial, before: Option<Arc<Self>>) -> Result<Arc<Self>, Error> {
         /// 30 bits, so that there is room beside it.
         static NEXT: AtomicU32 = AtomicU32::new(1);
         if let Some(before) = before.filter(|before| before.material.is_same(&material)) {
@@ -95,7 +95,7 @@ impl Origination {
     }
 }
 
-impl Material {
+impl OriginationMaterial {
     fn is_same(&self, other: &Self) -> bool {
         let shown = |material: &Self| material.identity.as_ref().map(|identity| identity.cert.clone());
         self.settings == other.settings
@@ -147,10 +147,15 @@ impl ServerCertVerifier for Anyone {
 mod tests {
     use super::*;
 
-    fn material(server_name: Option<&str>, verify: bool) -> Material {
+    fn material(server_name: Option<&str>, verify: bool) -> OriginationMaterial {
         let settings =
             ServerTls { server_name: server_name.map(str::to_owned), ca: None, identity: None, verify };
-        Material { settings, authorities: None, roots: Arc::new(RootCertStore::empty()), identity: None }
+        OriginationMaterial {
+            settings,
+            authorities: None,
+            roots: Arc::new(RootCertStore::empty()),
+            identity: None,
+        }
     }
 
     #[test]

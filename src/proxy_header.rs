@@ -20,7 +20,7 @@ const TYPE_CRC32C: u8 = 0x03;
 
 /// What the first bytes of a connection are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ProxyHeaderVerdict {
     /// More bytes are needed.
     Partial,
     /// A header of this many bytes.
@@ -43,7 +43,7 @@ pub enum Origin {
 }
 
 /// Judges the bytes that a connection begins with.
-pub fn parse(bytes: &[u8]) -> Verdict {
+pub fn parse(bytes: &[u8]) -> ProxyHeaderVerdict {
     let begins = |signature: &[u8]| {
         let n = bytes.len().min(signature.len());
         bytes[..n] == signature[..n]
@@ -51,24 +51,24 @@ pub fn parse(bytes: &[u8]) -> Verdict {
     match () {
         () if begins(V1) => v1(bytes),
         () if begins(V2) => v2(bytes),
-        () => Verdict::Refused("no PROXY header"),
+        () => ProxyHeaderVerdict::Refused("no PROXY header"),
     }
 }
 
-fn v1(bytes: &[u8]) -> Verdict {
+fn v1(bytes: &[u8]) -> ProxyHeaderVerdict {
     let reach = &bytes[..bytes.len().min(LONGEST_V1)];
     let Some(end) = reach.windows(2).position(|two| two == b"\r\n") else {
         return match bytes.len() < LONGEST_V1 {
-            true => Verdict::Partial,
-            false => Verdict::Refused("PROXY header longer than 107 bytes"),
+            true => ProxyHeaderVerdict::Partial,
+            false => ProxyHeaderVerdict::Refused("PROXY header longer than 107 bytes"),
         };
     };
-    let malformed = Verdict::Refused("malformed PROXY header");
+    let malformed = ProxyHeaderVerdict::Refused("malformed PROXY header");
     let Some(line) = reach.get(V1.len()..end) else { return malformed };
     let length = end + 2;
     // What follows UNKNOWN is to be ignored.
     if line == b"UNKNOWN" || line.starts_with(b"UNKNOWN ") {
-        return Verdict::Complete { length, origin: Origin::Own };
+        return ProxyHeaderVerdict::Complete { length, origin: Origin::Own };
     }
     let Ok(line) = std::str::from_utf8(line) else { return malformed };
     let mut words = line.split(' ');
@@ -93,24 +93,26 @@ fn v1(bytes: &[u8]) -> Verdict {
                 source: SocketAddr::new(source, source_port),
                 destination: SocketAddr::new(destination, destination_port),
             };
-            Verdict::Complete { length, origin }
+            ProxyHeaderVerdict::Complete { length, origin }
         }
         _ => malformed,
     }
 }
 
-fn v2(bytes: &[u8]) -> Verdict {
-    let Some(fixed) = bytes.first_chunk::<FIXED>() else { return Verdict::Partial };
+fn v2(bytes: &[u8]) -> ProxyHeaderVerdict {
+    let Some(fixed) = bytes.first_chunk::<FIXED>() else { return ProxyHeaderVerdict::Partial };
     let [.., command, family, high, low] = *fixed;
     let length = FIXED + usize::from(u16::from_be_bytes([high, low]));
     if length > LONGEST_V2 {
-        return Verdict::Refused("PROXY header longer than 4096 bytes");
+        return ProxyHeaderVerdict::Refused("PROXY header longer than 4096 bytes");
     }
     let known = matches!(command, 0x20 | 0x21) && family >> 4 <= 3 && family & 0xf <= 2;
     if !known {
-        return Verdict::Refused("PROXY header of a version, command or family that does not exist");
+        return ProxyHeaderVerdict::Refused(
+            "PROXY header of a version, command or family that does not exist",
+        );
     }
-    let Some(header) = bytes.get(..length) else { return Verdict::Partial };
+    let Some(header) = bytes.get(..length) else { return ProxyHeaderVerdict::Partial };
     let body = &header[FIXED..];
     let addresses = match family >> 4 {
         1 => 12,
@@ -120,13 +122,13 @@ fn v2(bytes: &[u8]) -> Verdict {
     };
     // LOCAL: the rest is to be skipped, whatever it is. Without a family nobody knows where extensions begin.
     if command == 0x20 || addresses == 0 {
-        return Verdict::Complete { length, origin: Origin::Own };
+        return ProxyHeaderVerdict::Complete { length, origin: Origin::Own };
     }
     let Some((addresses, extensions)) = body.split_at_checked(addresses) else {
-        return Verdict::Refused("PROXY header shorter than its addresses");
+        return ProxyHeaderVerdict::Refused("PROXY header shorter than its addresses");
     };
     if let Err(detail) = check_extensions(header, extensions) {
-        return Verdict::Refused(detail);
+        return ProxyHeaderVerdict::Refused(detail);
     }
     let origin = match family {
         0x11 => inet::<4>(addresses),
@@ -135,7 +137,7 @@ fn v2(bytes: &[u8]) -> Verdict {
         // Of a datagram, which this connection is not.
         _ => Origin::Own,
     };
-    Verdict::Complete { length, origin }
+    ProxyHeaderVerdict::Complete { length, origin }
 }
 
 /// Two addresses of `N` bytes and two ports.
@@ -301,19 +303,19 @@ mod tests {
         Origin::Inet { source: source.parse().unwrap(), destination: destination.parse().unwrap() }
     }
 
-    fn check(bytes: &[u8], expected: Verdict) {
+    fn check(bytes: &[u8], expected: ProxyHeaderVerdict) {
         let shown = String::from_utf8_lossy(bytes);
         assert_eq!(parse(bytes), expected, "{shown:?}");
-        if let Verdict::Complete { length, .. } = expected {
+        if let ProxyHeaderVerdict::Complete { length, .. } = expected {
             for n in 0..length {
-                assert_eq!(parse(&bytes[..n]), Verdict::Partial, "{n} bytes of {shown:?}");
+                assert_eq!(parse(&bytes[..n]), ProxyHeaderVerdict::Partial, "{n} bytes of {shown:?}");
             }
             assert_eq!(parse(&[bytes, b"GET / HTTP/1.1\r\n"].concat()), expected, "what follows is no part");
         }
     }
 
     fn taken(bytes: &[u8], origin: Origin) {
-        check(bytes, Verdict::Complete { length: bytes.len(), origin });
+        check(bytes, ProxyHeaderVerdict::Complete { length: bytes.len(), origin });
     }
 
     #[test]
@@ -347,12 +349,12 @@ mod tests {
             "PROXY UNKNOWNX\r\n",
             "PROXY TCP4 192.0.2.7\n198.51.100.1 1 443\r\n",
         ] {
-            assert!(matches!(parse(malformed.as_bytes()), Verdict::Refused(_)), "{malformed:?}");
+            assert!(matches!(parse(malformed.as_bytes()), ProxyHeaderVerdict::Refused(_)), "{malformed:?}");
         }
         let endless = format!("PROXY UNKNOWN {}", "x".repeat(LONGEST_V1));
-        check(endless.as_bytes(), Verdict::Refused("PROXY header longer than 107 bytes"));
+        check(endless.as_bytes(), ProxyHeaderVerdict::Refused("PROXY header longer than 107 bytes"));
         for other in ["GET / HTTP/1.1\r\n", "\x16\x03\x01", "proxy TCP4", "X", "\r\n\r\nX", "PROXYX"] {
-            check(other.as_bytes(), Verdict::Refused("no PROXY header"));
+            check(other.as_bytes(), ProxyHeaderVerdict::Refused("no PROXY header"));
         }
     }
 
@@ -391,7 +393,11 @@ mod tests {
             (0x21, 0x11, &[0; LONGEST_V2]),
         ] {
             let header = v2_of(command, family, body);
-            assert!(matches!(parse(&header), Verdict::Refused(_)), "{command:#x} {family:#x} {}", body.len());
+            assert!(
+                matches!(parse(&header), ProxyHeaderVerdict::Refused(_)),
+                "{command:#x} {family:#x} {}",
+                body.len()
+            );
         }
     }
 
@@ -408,7 +414,7 @@ mod tests {
         for place in (FIXED..header.len()).filter(|place| header[*place] != TYPE_CRC32C) {
             let mut damaged = header.clone();
             damaged[place] ^= 0x10;
-            assert!(matches!(parse(&damaged), Verdict::Refused(_)), "damaged at {place}");
+            assert!(matches!(parse(&damaged), ProxyHeaderVerdict::Refused(_)), "damaged at {place}");
         }
     }
 
@@ -437,7 +443,7 @@ mod tests {
         fn what_we_write_is_what_we_read(source in address(), destination in address()) {
             for version in [ProxyVersion::V1, ProxyVersion::V2] {
                 let header = write(version, About::Client { source, destination });
-                let Verdict::Complete { length, origin: Origin::Inet { source: s, destination: d } } = parse(&header)
+                let ProxyHeaderVerdict::Complete { length, origin: Origin::Inet { source: s, destination: d } } = parse(&header)
                 else { panic!("{:?}", parse(&header)) };
                 prop_assert_eq!(length, header.len());
                 let same = |one: SocketAddr, other: SocketAddr| {
@@ -454,7 +460,7 @@ mod tests {
             rest in prop::collection::vec(any::<u8>(), 0..600),
         ) {
             let bytes = [start, &rest].concat();
-            if let Verdict::Complete { length, .. } = parse(&bytes) {
+            if let ProxyHeaderVerdict::Complete { length, .. } = parse(&bytes) {
                 prop_assert!(length <= bytes.len());
                 prop_assert_eq!(parse(&bytes[..length]), parse(&bytes));
             }

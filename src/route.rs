@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// What of a request decides its route.
 #[derive(Debug)]
-pub struct Request<'a, F> {
+pub struct RouteRequest<'a, F> {
     /// The authority as it came; a port, a trailing dot and the case make no difference.
     pub host: &'a str,
     /// Without the query.
@@ -22,7 +22,7 @@ pub struct Request<'a, F> {
 
 /// One rule of a table.
 #[derive(Clone, Debug)]
-pub struct Rule {
+pub struct RouteRule {
     /// The `route` label of metrics and logs.
     pub name: Name,
     pub matcher: Match,
@@ -33,16 +33,16 @@ pub struct Rule {
 
 /// A rule that matches, and its place in its table.
 #[derive(Clone, Copy, Debug)]
-pub struct Found<'a> {
+pub struct RouteMatch<'a> {
     pub place: u32,
-    pub rule: &'a Rule,
+    pub rule: &'a RouteRule,
 }
 
 /// A named list of rules; the first that matches wins.
 #[derive(Debug)]
-pub struct Table {
+pub struct RouteTable {
     pub name: Name,
-    pub rules: Vec<Rule>,
+    pub rules: Vec<RouteRule>,
     /// Places in `rules`, in order, by the exact host they ask for.
     exact: HashMap<Box<str>, Vec<usize>>,
     /// The same by host suffix (`.shop.example`).
@@ -51,8 +51,8 @@ pub struct Table {
     any: Vec<usize>,
 }
 
-impl Table {
-    pub fn new(name: Name, rules: Vec<Rule>) -> Self {
+impl RouteTable {
+    pub fn new(name: Name, rules: Vec<RouteRule>) -> Self {
         let mut table = Self { name, rules, exact: HashMap::new(), suffix: HashMap::new(), any: Vec::new() };
         for (place, rule) in table.rules.iter().enumerate() {
             match &rule.matcher.host {
@@ -66,17 +66,17 @@ impl Table {
     }
 
     /// The first rule that matches.
-    pub fn find<F: Fields>(&self, request: &Request<'_, F>) -> Option<Found<'_>> {
+    pub fn find<F: Fields>(&self, request: &RouteRequest<'_, F>) -> Option<RouteMatch<'_>> {
         self.first(request.host, |matcher| matches(matcher, request))
     }
 
     /// The first rule that matches a TLS client's hello. One that asks for no name matches rules for any host.
-    pub fn find_tls(&self, hello: &Hello) -> Option<Found<'_>> {
+    pub fn find_tls(&self, hello: &Hello) -> Option<RouteMatch<'_>> {
         self.first(hello.name.as_deref().unwrap_or_default(), |matcher| misfit_tls(matcher, hello).is_none())
     }
 
     /// What of each rule does not fit a request, in order; for whoever wants to know why, not for requests.
-    pub fn misfits<F: Fields>(&self, request: &Request<'_, F>) -> Vec<Option<Misfit>> {
+    pub fn misfits<F: Fields>(&self, request: &RouteRequest<'_, F>) -> Vec<Option<Misfit>> {
         self.judged(request.host, |matcher| misfit(matcher, request))
     }
 
@@ -86,7 +86,7 @@ impl Table {
     }
 
     fn judged(&self, host: &str, misfit: impl Fn(&Match) -> Option<Misfit>) -> Vec<Option<Misfit>> {
-        let judge = |rule: &Rule| match fits_host(&rule.matcher, host) {
+        let judge = |rule: &RouteRule| match fits_host(&rule.matcher, host) {
             true => misfit(&rule.matcher),
             false => Some(Misfit::Host),
         };
@@ -94,7 +94,7 @@ impl Table {
     }
 
     /// The first rule for this host that fits.
-    fn first(&self, host: &str, fits: impl Fn(&Match) -> bool) -> Option<Found<'_>> {
+    fn first(&self, host: &str, fits: impl Fn(&Match) -> bool) -> Option<RouteMatch<'_>> {
         let mut spelling = Spelling::default();
         let host = spelling.of(host);
         let exact = self.exact.get(host).map(Vec::as_slice).unwrap_or_default();
@@ -108,12 +108,12 @@ impl Table {
             let mut earlier = places.iter().copied().take_while(|place| *place < first);
             first = earlier.find(|place| fits(&self.rules[*place].matcher)).unwrap_or(first);
         }
-        self.rules.get(first).map(|rule| Found { place: first as u32, rule })
+        self.rules.get(first).map(|rule| RouteMatch { place: first as u32, rule })
     }
 }
 
 /// Whether everything but the host is as asked.
-fn matches<F: Fields>(matcher: &Match, request: &Request<'_, F>) -> bool {
+fn matches<F: Fields>(matcher: &Match, request: &RouteRequest<'_, F>) -> bool {
     misfit(matcher, request).is_none()
 }
 
@@ -128,7 +128,7 @@ pub enum Misfit {
 }
 
 /// What of everything but the host is not as asked.
-fn misfit<F: Fields>(matcher: &Match, request: &Request<'_, F>) -> Option<Misfit> {
+fn misfit<F: Fields>(matcher: &Match, request: &RouteRequest<'_, F>) -> Option<Misfit> {
     let path = matcher.path.as_ref().is_none_or(|pattern| match pattern {
         PathPattern::Exact(path) => request.path == path,
         PathPattern::Prefix(prefix) => {
@@ -196,22 +196,22 @@ mod tests {
         }
     }
 
-    fn table(matchers: impl IntoIterator<Item = Match>) -> Table {
+    fn table(matchers: impl IntoIterator<Item = Match>) -> RouteTable {
         let pool = live(pool(Balance::RoundRobin, "a"));
-        let rule = |(index, matcher): (usize, Match)| Rule {
+        let rule = |(index, matcher): (usize, Match)| RouteRule {
             name: (index + 1).to_string().into(),
             matcher,
             pool: pool.clone(),
             upgrades: None,
         };
-        Table::new("shop".into(), matchers.into_iter().enumerate().map(rule).collect())
+        RouteTable::new("shop".into(), matchers.into_iter().enumerate().map(rule).collect())
     }
 
     /// The number of the rule that a request such as `GET shop.example /` meets, from 1; 0 is none.
     fn check(rules: &[&str], request: &str, expected: usize) {
         let parts: Vec<&str> = request.split(' ').collect();
         let (method, headers) = (parts[0].parse().unwrap(), HeaderMap::new());
-        let request = Request { method: &method, host: parts[1], path: parts[2], headers: &headers };
+        let request = RouteRequest { method: &method, host: parts[1], path: parts[2], headers: &headers };
         let table = table(rules.iter().copied().map(matcher));
         let found = table.find(&request).map_or(0, |found| found.rule.name.parse().unwrap());
         // Whoever asks why is told the same.
@@ -322,7 +322,9 @@ mod tests {
             for (name, value) in fields {
                 headers.append(*name, http::HeaderValue::from_static(value));
             }
-            table.find(&Request { host: "h", path: "/", method: &Method::GET, headers: &headers }).is_some()
+            table
+                .find(&RouteRequest { host: "h", path: "/", method: &Method::GET, headers: &headers })
+                .is_some()
         };
         assert!(meets(&[("x-beta", ""), ("x-tier", "silver"), ("x-tier", "gold")]));
         assert!(!meets(&[("x-beta", "1"), ("x-tier", "Gold")]));

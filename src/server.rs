@@ -4,8 +4,8 @@ use crate::admin::{self, Admin, AdminListener};
 use crate::config::DEFAULT_SOCKET;
 use crate::config::plan::{Plan, Transport};
 use crate::control::{
-    Beside, Change, Control, FileBudget, Handover, ListenerStates, Live, NotOurTurn, OnTurn, Predecessor,
-    Read, Source, read_first,
+    Beside, Control, ControlMessage, FileBudget, Handover, ListenerStates, Live, NotOurTurn, OnHealthChange,
+    Predecessor, Read, Source, read_first,
 };
 use crate::edge::{self, Bound, ConnectionLimit, EdgeObserver, Inherited, ServeRaw, SocketFile, Workers};
 use crate::log;
@@ -52,7 +52,7 @@ pub(crate) enum NotStarted {
 /// What the process is started with.
 pub(crate) struct Start {
     pub(crate) source: Source,
-    pub(crate) on_turn: Option<OnTurn>,
+    pub(crate) on_turn: Option<OnHealthChange>,
     /// Called once everything is open, with the admin endpoint's address.
     pub(crate) on_ready: Option<Box<dyn FnOnce(Option<std::net::SocketAddr>) + Send>>,
     /// Whether the process's own log goes to standard error.
@@ -94,7 +94,7 @@ pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
     ));
     // What waits for a disk that hangs is not waited for.
     runtime.shutdown_background();
-    if !live.book.close() {
+    if !live.event_log.close() {
         warn!("the ledger's file takes nothing; its last events are lost");
     }
     if !live.access_log.stop() {
@@ -118,7 +118,7 @@ async fn serve(
     tokio::spawn(signals.pass_on(changes.clone()));
     let listener_states = Arc::new(ListenerStates::default());
     let settings = loaded.plan.admin.clone();
-    let passed = Passed {
+    let passed = PassedAdminSockets {
         tcp: match settings.address {
             Some(address) => inherited.claim(ADMIN, &Address::Inet(address), Transport::Stream, 1)?,
             None => None,
@@ -142,7 +142,7 @@ async fn serve(
     );
     control.inherit(inherited);
     if before.is_some() {
-        live.book.wait();
+        live.event_log.wait();
     }
     match handover {
         Some(handover) => control.go_on_from(handover),
@@ -189,7 +189,7 @@ async fn serve(
 }
 
 /// Admin sockets that the process before us had.
-struct Passed {
+struct PassedAdminSockets {
     tcp: Option<Bound>,
     unix: Option<Bound>,
 }
@@ -211,8 +211,8 @@ fn serve_admin(
 /// Opens the admin endpoint's two entrances, and says the address of the one over TCP.
 fn open_admin(
     control: &mut Control,
-    settings: &crate::config::plan::Admin,
-    passed: Passed,
+    settings: &crate::config::plan::AdminPlan,
+    passed: PassedAdminSockets,
 ) -> Result<(AdminListeners, Option<std::net::SocketAddr>), NotStarted> {
     let mut admin_listeners = AdminListeners::new();
     if let Some(path) = &settings.socket {
@@ -290,14 +290,14 @@ impl Signals {
         })
     }
 
-    async fn pass_on(mut self, changes: mpsc::UnboundedSender<Change>) {
+    async fn pass_on(mut self, changes: mpsc::UnboundedSender<ControlMessage>) {
         loop {
             let change = tokio::select! {
-                _ = self.hangup.recv() => Change::Reload(None),
-                _ = self.terminate.recv() => Change::Drain,
-                _ = self.interrupt.recv() => Change::Stop,
-                _ = self.user1.recv() => Change::ReopenLogs,
-                _ = self.user2.recv() => Change::Upgrade(None),
+                _ = self.hangup.recv() => ControlMessage::Reload(None),
+                _ = self.terminate.recv() => ControlMessage::Drain,
+                _ = self.interrupt.recv() => ControlMessage::Stop,
+                _ = self.user1.recv() => ControlMessage::ReopenLogs,
+                _ = self.user2.recv() => ControlMessage::Upgrade(None),
             };
             if changes.send(change).is_err() {
                 return;

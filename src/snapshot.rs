@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 /// Where a listener's requests go.
 #[derive(Clone, Debug)]
-pub enum Entry {
+pub enum ListenerTarget {
     Pool(Arc<Pool>),
-    Routes(Arc<route::Table>),
+    Routes(Arc<route::RouteTable>),
     RedirectToHttps,
 }
 
@@ -26,13 +26,13 @@ pub enum Entry {
 pub struct Listener {
     /// The same for a listener of the same name through all snapshots.
     pub id: u32,
-    pub plan: plan::Listener,
-    pub entry: Entry,
+    pub plan: plan::ListenerPlan,
+    pub target: ListenerTarget,
     /// Whether some of its requests go, or may go, to servers by HTTP/2.
     pub has_h2: bool,
 }
 
-impl Entry {
+impl ListenerTarget {
     fn has_h2(&self) -> bool {
         let speaks_h2 = |pool: &Pool| pool.plan.protocol != plan::ServerProtocol::Http1;
         match self {
@@ -57,7 +57,7 @@ pub struct Snapshot {
     /// Listeners that the generation before still had.
     parting: Vec<Arc<Listener>>,
     pools: Vec<Arc<Pool>>,
-    routes: Vec<Arc<route::Table>>,
+    routes: Vec<Arc<route::RouteTable>>,
     retiring: Vec<Arc<Server>>,
     next_server: u32,
     next_listener: u32,
@@ -67,15 +67,15 @@ impl Snapshot {
     /// Generation 0: nothing is configured yet.
     pub fn empty() -> Self {
         let plan = Plan {
-            process: plan::Process {
+            process: plan::ProcessPlan {
                 threads: None,
                 max_connections: 20_000,
                 shutdown_timeout: Duration::from_secs(60),
             },
-            admin: plan::Admin { socket: None, address: None, token_file: None, state_file: None },
+            admin: plan::AdminPlan { socket: None, address: None, token_file: None, state_file: None },
             log: plan::Log { level: plan::LogLevel::Info, format: plan::LogFormat::Text },
             access_log: None,
-            events: plan::Events { path: None, keep: 0 },
+            events: plan::EventsPlan { path: None, keep: 0 },
             acme: None,
             listeners: Vec::new(),
             routes: Vec::new(),
@@ -129,7 +129,7 @@ impl Snapshot {
     }
 
     /// In the order of the plan.
-    pub fn routes(&self) -> &[Arc<route::Table>] {
+    pub fn routes(&self) -> &[Arc<route::RouteTable>] {
         &self.routes
     }
 
@@ -152,11 +152,11 @@ impl Snapshot {
 }
 
 /// The name of what a listener of `plan` leads to, if it leads anywhere, and whether it is a pool.
-fn target(plan: &Plan, entry: plan::Entry) -> Option<(bool, &Name)> {
+fn target(plan: &Plan, entry: plan::TargetPlan) -> Option<(bool, &Name)> {
     match entry {
-        plan::Entry::Pool(pool) => Some((true, &plan.pools[pool].name)),
-        plan::Entry::Routes(routes) => Some((false, &plan.routes[routes].name)),
-        plan::Entry::RedirectToHttps => None,
+        plan::TargetPlan::Pool(pool) => Some((true, &plan.pools[pool].name)),
+        plan::TargetPlan::Routes(routes) => Some((false, &plan.routes[routes].name)),
+        plan::TargetPlan::RedirectToHttps => None,
     }
 }
 

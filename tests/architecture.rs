@@ -223,7 +223,7 @@ fn check(path: &str, text: &str, expected: &[&str]) {
 
 #[test]
 fn a_file_that_uses_what_is_below_it_is_found() {
-    check("pool/choose.rs", "use crate::units::Weight;\nuse super::seats::Seats;\n", &[]);
+    check("pool/choose.rs", "use crate::units::Weight;\nuse super::slot_table::SlotTable;\n", &[]);
     check("pool/choose.rs", "use crate::select::build;\n", &["pool::choose uses select::build from below"]);
     check(
         "pool/mod.rs",
@@ -296,10 +296,16 @@ fn check_circles(files: &[(&str, &str)], expected: &[&[&str]]) {
 #[test]
 fn files_that_use_each_other_are_found() {
     check_circles(
-        &[("pool/choose.rs", "use super::seats::Seats;"), ("pool/seats.rs", "use super::choose::Tried;")],
-        &[&["pool::choose", "pool::seats"]],
+        &[
+            ("pool/choose.rs", "use super::slot_table::SlotTable;"),
+            ("pool/slot_table.rs", "use super::choose::Tried;"),
+        ],
+        &[&["pool::choose", "pool::slot_table"]],
     );
-    check_circles(&[("pool/choose.rs", "use super::seats::Seats;"), ("pool/seats.rs", "")], &[]);
+    check_circles(
+        &[("pool/choose.rs", "use super::slot_table::SlotTable;"), ("pool/slot_table.rs", "")],
+        &[],
+    );
     // Written out, over three files and three rooms.
     check_circles(
         &[
@@ -334,8 +340,8 @@ fn what_a_room_shares_in_its_own_module_makes_no_circle() {
     check_circles(&[("edge/udp/mod.rs", udp), ("edge/udp/front.rs", "use super::Front;")], &[]);
     let tests = [
         ("pool/mod.rs", "#[cfg(test)]\nmod sample;\n"),
-        ("pool/sample.rs", "use super::seats::Seats;"),
-        ("pool/seats.rs", "use super::sample::pool;"),
+        ("pool/sample.rs", "use super::slot_table::SlotTable;"),
+        ("pool/slot_table.rs", "use super::sample::pool;"),
     ];
     check_circles(&tests, &[]);
 }

@@ -45,13 +45,13 @@ enum NoAnswer {
 
 /// A client that notes what the authority says of asking again.
 #[derive(Clone, Debug)]
-pub(super) struct Client {
+pub(super) struct AcmeClient {
     tls: Arc<ClientConfig>,
     /// Seconds since 1970, of the last refusal that named a time; 0 is none.
     retry_at: Arc<AtomicI64>,
 }
 
-impl Client {
+impl AcmeClient {
     pub(super) fn new(tls: Arc<ClientConfig>) -> Self {
         Self { tls, retry_at: Arc::default() }
     }
@@ -122,7 +122,7 @@ impl Client {
     }
 }
 
-impl HttpClient for Client {
+impl HttpClient for AcmeClient {
     fn request(
         &self,
         request: Request<BodyWrapper<Bytes>>,

@@ -1,11 +1,11 @@
 //! One task for each name: it looks at what is stored, orders when that is due, and reports what is new.
 
-use super::board::{Board, READ_EVERY};
-use super::client::Client;
+use super::challenge_store::{ChallengeStore, READ_EVERY};
+use super::client::AcmeClient;
 use super::lock::LEASE;
 use super::material::Material;
-use super::order::{Desk, Failed};
-use super::schedule::{self, Fault, Step, Validity};
+use super::order::{OrderContext, OrderFailed};
+use super::schedule::{self, NextStep, OrderFault, Validity};
 use super::storage::{Failures, Stamp, Storage, StorageError};
 use super::{blocking, unix_time};
 use crate::config::plan::{self, Name, Plan};
@@ -33,7 +33,7 @@ const ORDER_WITHIN: Duration = Duration::from_secs(LEASE as u64 - 30);
 /// All names that are kept in certificates.
 #[derive(Debug)]
 pub(crate) struct Keeping {
-    board: Arc<Board>,
+    store: Arc<ChallengeStore>,
     reports: mpsc::UnboundedSender<Managed>,
     /// What keepers were started with; with other settings there are other keepers.
     settings: Option<Settings>,
@@ -46,26 +46,31 @@ pub(crate) struct Keeping {
 
 #[derive(Debug)]
 struct Settings {
-    acme: plan::Acme,
+    acme: plan::AcmePlan,
     material: Material,
 }
 
 impl Settings {
-    fn are(&self, acme: &plan::Acme, material: &Material) -> bool {
+    fn are(&self, acme: &plan::AcmePlan, material: &Material) -> bool {
         let before = &self.material;
         self.acme == *acme && before.hmac_key == material.hmac_key && before.ca == material.ca
     }
 }
 
 impl Keeping {
-    pub(crate) fn new(board: Arc<Board>, reports: mpsc::UnboundedSender<Managed>) -> Self {
+    pub(crate) fn new(store: Arc<ChallengeStore>, reports: mpsc::UnboundedSender<Managed>) -> Self {
         let permits = Arc::new(Semaphore::new(AT_ONCE));
         let disk = Arc::new(Semaphore::new(READS_AT_ONCE));
-        Self { board, reports, settings: None, keepers: HashMap::new(), reader: None, permits, disk }
+        Self { store, reports, settings: None, keepers: HashMap::new(), reader: None, permits, disk }
     }
 
     /// Keeps the names that a plan has, and no others.
-    pub(crate) fn follow(&mut self, plan: &Plan, material: Option<Material>, metrics: &Arc<metrics::Acme>) {
+    pub(crate) fn follow(
+        &mut self,
+        plan: &Plan,
+        material: Option<Material>,
+        metrics: &Arc<metrics::AcmeMetrics>,
+    ) {
         let names: BTreeSet<&Name> = super::names(plan);
         let (Some(acme), Some(material), false) = (&plan.acme, material, names.is_empty()) else {
             self.stop();
@@ -77,22 +82,22 @@ impl Keeping {
         self.settings = Some(Settings { acme: acme.clone(), material: material.clone() });
         self.keepers.retain(|name, _| names.contains(name));
         let storage = Arc::new(Storage::new(acme));
-        let desk = Desk {
+        let desk = OrderContext {
             acme: Arc::new(acme.clone()),
             storage: Arc::clone(&storage),
-            board: Arc::clone(&self.board),
-            client: Client::new(material.tls),
+            store: Arc::clone(&self.store),
+            client: AcmeClient::new(material.tls),
             hmac_key: material.hmac_key,
             disk: Arc::clone(&self.disk),
         };
         if self.reader.is_none() {
-            self.reader = Some(until_dropped(read_challenges(Arc::clone(&self.board), storage)));
+            self.reader = Some(until_dropped(read_challenges(Arc::clone(&self.store), storage)));
         }
         for name in names {
             self.keepers.entry(name.clone()).or_insert_with(|| {
                 let keeper = Keeper {
                     // What one order is told of limits is not for another.
-                    desk: Desk { client: desk.client.anew(), ..desk.clone() },
+                    desk: OrderContext { client: desk.client.anew(), ..desk.clone() },
                     name: name.clone(),
                     metrics: Arc::clone(metrics),
                     reports: self.reports.clone(),
@@ -113,7 +118,7 @@ impl Keeping {
         self.settings = None;
         self.keepers.clear();
         if self.reader.take().is_some() {
-            self.board.clear();
+            self.store.clear();
         }
     }
 }
@@ -126,10 +131,10 @@ fn until_dropped(task: impl Future<Output = ()> + Send + 'static) -> DropGuard {
     guard
 }
 
-async fn read_challenges(board: Arc<Board>, storage: Arc<Storage>) {
+async fn read_challenges(store: Arc<ChallengeStore>, storage: Arc<Storage>) {
     let mut is_read = true;
     loop {
-        let (to, from) = (Arc::clone(&board), Arc::clone(&storage));
+        let (to, from) = (Arc::clone(&store), Arc::clone(&storage));
         match blocking(move || to.read(&from)).await {
             Ok(Ok(())) => is_read = true,
             // Once is enough.
@@ -145,9 +150,9 @@ async fn read_challenges(board: Arc<Board>, storage: Arc<Storage>) {
 
 /// One name's keeper.
 struct Keeper {
-    desk: Desk,
+    desk: OrderContext,
     name: Name,
-    metrics: Arc<metrics::Acme>,
+    metrics: Arc<metrics::AcmeMetrics>,
     reports: mpsc::UnboundedSender<Managed>,
     permits: Arc<Semaphore>,
     /// What control was told of last.
@@ -183,8 +188,8 @@ impl Keeper {
                 Ok(stored) => {
                     self.report(&stored);
                     match self.step(&stored) {
-                        Step::Order => self.order().await,
-                        Step::WaitUntil(at) => {
+                        NextStep::Order => self.order().await,
+                        NextStep::WaitUntil(at) => {
                             self.metrics.next_order(&self.name, at);
                             let left = at.saturating_sub(unix_time(SystemTime::now()));
                             Duration::from_secs(u64::try_from(left).unwrap_or(0)).min(LOOK_EVERY)
@@ -202,7 +207,7 @@ impl Keeper {
     }
 
     /// Reads what is stored; a certificate's file only if it is another than before.
-    async fn look(&mut self) -> Result<Stored, Failed> {
+    async fn look(&mut self) -> Result<Stored, OrderFailed> {
         let (name, before) = (self.name.clone(), self.seen.clone());
         let look = move |storage: &Storage| {
             let stamp = storage.stamp(&name)?;
@@ -246,7 +251,7 @@ impl Keeper {
         }
     }
 
-    fn step(&self, stored: &Stored) -> Step {
+    fn step(&self, stored: &Stored) -> NextStep {
         let validity = stored.file.certificate.as_ref().map(validity);
         let retry_at =
             [&stored.failures, &self.unwritten].into_iter().flatten().map(|failures| failures.retry_at);
@@ -274,7 +279,7 @@ impl Keeper {
         };
         // While we waited another may have been here.
         let stored = match self.look().await {
-            Ok(stored) if self.step(&stored) == Step::Order => stored,
+            Ok(stored) if self.step(&stored) == NextStep::Order => stored,
             _ => {
                 let _ = blocking(move || drop(lock)).await;
                 return Duration::ZERO;
@@ -286,7 +291,7 @@ impl Keeper {
         let ordered = tokio::time::timeout(ORDER_WITHIN, self.desk.order(&self.name)).await;
         let ordered = ordered.unwrap_or_else(|_| {
             let reason = format!("the order took longer than {ORDER_WITHIN:?}");
-            Err(Failed { fault: Fault::Away, reason, retry_at: None })
+            Err(OrderFailed { fault: OrderFault::Away, reason, retry_at: None })
         });
         match ordered {
             Ok(pem) => self.take(&stored, pem).await,
@@ -302,7 +307,7 @@ impl Keeper {
         let managed = match Managed::read(&self.name, &file, pem.as_bytes()) {
             Ok(managed) => managed,
             Err(what) => {
-                let failed = Failed::refused(format!("what the authority gave is no use: it {what}"));
+                let failed = OrderFailed::refused(format!("what the authority gave is no use: it {what}"));
                 return self.failed(Some(stored), failed).await;
             }
         };
@@ -313,12 +318,12 @@ impl Keeper {
             self.known = Some(managed.clone());
             let _ = self.reports.send(managed);
             let later = unix_time(SystemTime::now()) + 3600;
-            return self.failed(Some(stored), Failed { retry_at: Some(later), ..failed }).await;
+            return self.failed(Some(stored), OrderFailed { retry_at: Some(later), ..failed }).await;
         }
         let (validity, now) = (validity(&managed), unix_time(SystemTime::now()));
-        if schedule::step(Some(validity), None, self.entropy(Some(validity)), now) == Step::Order {
+        if schedule::step(Some(validity), None, self.entropy(Some(validity)), now) == NextStep::Order {
             let reason = "the new certificate is due for renewal already; look at this machine's clock";
-            return self.failed(Some(stored), Failed::refused(reason)).await;
+            return self.failed(Some(stored), OrderFailed::refused(reason)).await;
         }
         let name = self.name.clone();
         let forget = move |storage: &Storage| {
@@ -337,15 +342,15 @@ impl Keeper {
             "certificate ordered");
     }
 
-    async fn failed(&mut self, stored: Option<&Stored>, failed: Failed) {
-        let Failed { fault, reason, retry_at } = failed;
+    async fn failed(&mut self, stored: Option<&Stored>, failed: OrderFailed) {
+        let OrderFailed { fault, reason, retry_at } = failed;
         // Some of it is the authority's, and lines of the log are ours.
         let reason: String =
             reason.chars().take(LONGEST_REASON).map(|c| if c.is_control() { ' ' } else { c }).collect();
         self.metrics.failed(match fault {
-            Fault::Refused => AcmeResult::Refused,
-            Fault::Away => AcmeResult::Away,
-            Fault::Own => AcmeResult::Own,
+            OrderFault::Refused => AcmeResult::Refused,
+            OrderFault::Away => AcmeResult::Away,
+            OrderFault::Own => AcmeResult::Own,
         });
         let before = stored.and_then(|stored| stored.failures.as_ref()).or(self.unwritten.as_ref());
         // Another fault begins anew: that the authority was away is no refusal.

@@ -21,7 +21,7 @@ pub(crate) struct Material {
 }
 
 /// What is wrong with a file, and whether it is only that there is none.
-struct Fault {
+struct MaterialFault {
     /// Below `acme`.
     key: &'static [&'static str],
     message: String,
@@ -41,8 +41,8 @@ pub(crate) fn check(plan: &Plan, text: &str) -> Vec<Problem> {
     placed(faults.unwrap_or_default(), text, Severity::Warning)
 }
 
-fn placed(faults: Vec<Fault>, text: &str, absent: Severity) -> Vec<Problem> {
-    let problem = |fault: Fault| {
+fn placed(faults: Vec<MaterialFault>, text: &str, absent: Severity) -> Vec<Problem> {
+    let problem = |fault: MaterialFault| {
         let spot = match fault.key {
             [key] => config::locate(text, &[["acme", key]]),
             [section, key, ..] => config::locate(text, &[["acme", section, key]]),
@@ -59,7 +59,7 @@ fn placed(faults: Vec<Fault>, text: &str, absent: Severity) -> Vec<Problem> {
     faults.into_iter().map(problem).collect()
 }
 
-fn material(acme: &plan::Acme) -> Result<Material, Vec<Fault>> {
+fn material(acme: &plan::AcmePlan) -> Result<Material, Vec<MaterialFault>> {
     let mut faults = Vec::new();
     let roots = roots(acme.ca.as_deref()).map_err(|fault| faults.push(fault));
     let hmac_key = acme.external_account.as_ref().map(|account| hmac_key(&account.hmac_key_file)).transpose();
@@ -70,7 +70,7 @@ fn material(acme: &plan::Acme) -> Result<Material, Vec<Fault>> {
         .map(|builder| builder.with_root_certificates(roots).with_no_client_auth());
     match config {
         Ok(tls) => Ok(Material { tls: Arc::new(tls), hmac_key, ca }),
-        Err(error) => Err(vec![Fault {
+        Err(error) => Err(vec![MaterialFault {
             key: &[],
             message: format!("TLS with the authority cannot be set up: {error}"),
             help: "this is a fault of evenkeel's own",
@@ -79,7 +79,7 @@ fn material(acme: &plan::Acme) -> Result<Material, Vec<Fault>> {
     }
 }
 
-fn contents(key: &'static [&'static str], file: &Path) -> Result<Vec<u8>, Fault> {
+fn contents(key: &'static [&'static str], file: &Path) -> Result<Vec<u8>, MaterialFault> {
     crate::files::read(file).map_err(|error| {
         let is_absence = error.kind() == ErrorKind::NotFound;
         let (what, help) = if is_absence {
@@ -87,18 +87,18 @@ fn contents(key: &'static [&'static str], file: &Path) -> Result<Vec<u8>, Fault>
         } else {
             (format!("cannot be read: {error}"), "it must be readable for the user that evenkeel runs as")
         };
-        Fault { key, message: format!("{} {what}", file.display()), help, is_absence }
+        MaterialFault { key, message: format!("{} {what}", file.display()), help, is_absence }
     })
 }
 
 /// Whom the authority's server must have its certificate from, and a digest of the file that says so.
-fn roots(ca: Option<&Path>) -> Result<(RootCertStore, u64), Fault> {
+fn roots(ca: Option<&Path>) -> Result<(RootCertStore, u64), MaterialFault> {
     let mut roots = RootCertStore::empty();
     let key: &[&str] = &["ca"];
     let Some(file) = ca else {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
-            return Err(Fault {
+            return Err(MaterialFault {
                 key,
                 message: "this machine has no certificate authorities to know the directory's server by"
                     .to_owned(),
@@ -114,7 +114,7 @@ fn roots(ca: Option<&Path>) -> Result<(RootCertStore, u64), Fault> {
         found.ok().filter(|found| !found.is_empty()).map(|found| roots.add_parsable_certificates(found));
     match added {
         Some((1.., 0)) => Ok((roots, xxh3_64(&bytes))),
-        _ => Err(Fault {
+        _ => Err(MaterialFault {
             key,
             message: format!("{} is not PEM of certificates", file.display()),
             help: "it must have sections that begin with `-----BEGIN CERTIFICATE-----`",
@@ -124,14 +124,14 @@ fn roots(ca: Option<&Path>) -> Result<(RootCertStore, u64), Fault> {
 }
 
 /// RFC 8555 section 7.3.4: base64url, with or without padding.
-fn hmac_key(file: &Path) -> Result<Arc<[u8]>, Fault> {
+fn hmac_key(file: &Path) -> Result<Arc<[u8]>, MaterialFault> {
     const KEY: &[&str] = &["external_account", "hmac_key_file"];
     let bytes = contents(KEY, file)?;
     // Some authorities write the older alphabet.
     let text = String::from_utf8_lossy(&bytes).replace('+', "-").replace('/', "_");
     match BASE64URL_NOPAD.decode(text.trim().trim_end_matches('=').as_bytes()) {
         Ok(key) if !key.is_empty() => Ok(key.into()),
-        _ => Err(Fault {
+        _ => Err(MaterialFault {
             key: KEY,
             message: format!("{} does not hold a key in base64", file.display()),
             help: "write the key there as the authority shows it, and nothing else",

@@ -5,7 +5,7 @@
 //! a name more or less changes nothing for the rest. Nothing here puts a certificate in force; control does, when it is
 //! told. While the authority is away, what is stored goes on being served.
 
-mod board;
+mod challenge_store;
 mod client;
 mod keeper;
 mod lock;
@@ -14,7 +14,7 @@ mod order;
 pub mod schedule;
 mod storage;
 
-pub(crate) use board::Board;
+pub(crate) use challenge_store::ChallengeStore;
 pub(crate) use keeper::{Keeping, stored};
 pub(crate) use material::{Material, check, read};
 

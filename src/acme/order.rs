@@ -1,8 +1,8 @@
 //! One order, from the account to the certificate (RFC 8555 section 7).
 
-use super::board::{Board, SPREADS_WITHIN};
-use super::client::Client;
-use super::schedule::Fault;
+use super::challenge_store::{ChallengeStore, SPREADS_WITHIN};
+use super::client::AcmeClient;
+use super::schedule::OrderFault;
 use super::storage::{Challenge, Storage, StorageError};
 use super::{blocking, unix_time};
 use crate::config::plan::{self, AcmeChallenge, Name};
@@ -23,38 +23,38 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Why there is no certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
-pub(super) struct Failed {
-    pub(super) fault: Fault,
+pub(super) struct OrderFailed {
+    pub(super) fault: OrderFault,
     pub(super) reason: String,
     /// When the authority wants to be asked again.
     pub(super) retry_at: Option<i64>,
 }
 
-impl Failed {
+impl OrderFailed {
     pub(super) fn own(reason: impl ToString) -> Self {
-        Self { fault: Fault::Own, reason: reason.to_string(), retry_at: None }
+        Self { fault: OrderFault::Own, reason: reason.to_string(), retry_at: None }
     }
 
     pub(super) fn refused(reason: impl Into<String>) -> Self {
-        Self { fault: Fault::Refused, reason: reason.into(), retry_at: None }
+        Self { fault: OrderFault::Refused, reason: reason.into(), retry_at: None }
     }
 }
 
-impl From<StorageError> for Failed {
+impl From<StorageError> for OrderFailed {
     fn from(error: StorageError) -> Self {
         Self::own(error)
     }
 }
 
-impl From<Error> for Failed {
+impl From<Error> for OrderFailed {
     fn from(error: Error) -> Self {
         // A server's own trouble, or an answer that is none, is not for us to mend.
         let is_refusal =
             |problem: &Problem| problem.status.is_none_or(|status| status < 500) && !is(problem, "badNonce");
         let fault = match &error {
-            Error::Api(problem) if is_refusal(problem) => Fault::Refused,
-            Error::Crypto | Error::KeyRejected => Fault::Own,
-            _ => Fault::Away,
+            Error::Api(problem) if is_refusal(problem) => OrderFault::Refused,
+            Error::Crypto | Error::KeyRejected => OrderFault::Own,
+            _ => OrderFault::Away,
         };
         let reason = match error {
             Error::Json(error) => format!("an answer that is not ACME: {error}"),
@@ -66,25 +66,25 @@ impl From<Error> for Failed {
 
 /// What every order needs.
 #[derive(Clone, Debug)]
-pub(super) struct Desk {
-    pub(super) acme: Arc<plan::Acme>,
+pub(super) struct OrderContext {
+    pub(super) acme: Arc<plan::AcmePlan>,
     pub(super) storage: Arc<Storage>,
-    pub(super) board: Arc<Board>,
-    pub(super) client: Client,
+    pub(super) store: Arc<ChallengeStore>,
+    pub(super) client: AcmeClient,
     /// Of an external account.
     pub(super) hmac_key: Option<Arc<[u8]>>,
     /// Few look at the storage at once: each takes a thread, and there may be a thousand names.
     pub(super) disk: Arc<Semaphore>,
 }
 
-impl Desk {
+impl OrderContext {
     /// Gets a certificate for a name: its key, itself and what leads to its authority, as PEM.
-    pub(super) async fn order(&self, name: &Name) -> Result<String, Failed> {
+    pub(super) async fn order(&self, name: &Name) -> Result<String, OrderFailed> {
         let ordered = self.order_by_account(name).await;
-        ordered.map_err(|failed| Failed { retry_at: self.client.retry_at(), ..failed })
+        ordered.map_err(|failed| OrderFailed { retry_at: self.client.retry_at(), ..failed })
     }
 
-    async fn order_by_account(&self, name: &Name) -> Result<String, Failed> {
+    async fn order_by_account(&self, name: &Name) -> Result<String, OrderFailed> {
         let account = self.account().await?;
         let identifiers = [Identifier::Dns(name.to_string())];
         let new = NewOrder::new(&identifiers);
@@ -98,16 +98,16 @@ impl Desk {
             order => order?,
         };
         let result = self.authorize_and_finish(name, &mut order).await;
-        let (challenge, board) = (name.to_string(), Arc::clone(&self.board));
+        let (challenge, store) = (name.to_string(), Arc::clone(&self.store));
         self.with_storage(move |storage| {
             storage.remove_challenge(&challenge);
-            board.read(storage)
+            store.read(storage)
         })
         .await?;
         result
     }
 
-    async fn authorize_and_finish(&self, name: &Name, order: &mut Order) -> Result<String, Failed> {
+    async fn authorize_and_finish(&self, name: &Name, order: &mut Order) -> Result<String, OrderFailed> {
         let patience = RetryPolicy::new().timeout(PATIENCE);
         self.prepare(name, order).await?;
         if order.state().status != OrderStatus::Ready {
@@ -118,14 +118,14 @@ impl Desk {
                 Err(error) => return Err(error.into()),
             }
         }
-        let (key, request) = key_and_request(name).map_err(Failed::own)?;
+        let (key, request) = key_and_request(name).map_err(OrderFailed::own)?;
         order.finalize_csr(&request).await?;
         let chain = order.poll_certificate(&patience).await?;
         Ok(format!("{key}{chain}"))
     }
 
     /// Has the challenges answered that the order needs, and tells the authority to ask.
-    async fn prepare(&self, name: &Name, order: &mut Order) -> Result<(), Failed> {
+    async fn prepare(&self, name: &Name, order: &mut Order) -> Result<(), OrderFailed> {
         let (kind, word) = match self.acme.challenge {
             AcmeChallenge::TlsAlpn01 => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
             AcmeChallenge::Http01 => (ChallengeType::Http01, "http-01"),
@@ -138,30 +138,35 @@ impl Desk {
                 // From an order of before.
                 AuthorizationStatus::Valid => continue,
                 status => {
-                    return Err(Failed::refused(format!("the authorization is {status:?} from the start")));
+                    return Err(OrderFailed::refused(format!(
+                        "the authorization is {status:?} from the start"
+                    )));
                 }
             }
             // It becomes a file's name, so it must be ours and no other.
             let asked = authorization.identifier().identifier;
             if !matches!(asked, Identifier::Dns(asked) if asked.eq_ignore_ascii_case(name)) {
-                return Err(Failed::refused(format!("asks for something else than {name}: {asked:?}")));
+                return Err(OrderFailed::refused(format!("asks for something else than {name}: {asked:?}")));
             }
             let Some(mut challenge) = authorization.challenge(kind.clone()) else {
-                return Err(Failed::refused(format!("does not offer {word} challenges")));
+                return Err(OrderFailed::refused(format!("does not offer {word} challenges")));
             };
             let answer = challenge.key_authorization();
-            let digest =
-                answer.digest().as_ref().try_into().map_err(|_| Failed::own("a digest of odd length"))?;
+            let digest = answer
+                .digest()
+                .as_ref()
+                .try_into()
+                .map_err(|_| OrderFailed::own("a digest of odd length"))?;
             let shown = Challenge {
                 name: name.to_string(),
                 token: challenge.token.clone(),
                 key_authorization: answer.as_str().to_owned(),
                 digest: (self.acme.challenge == AcmeChallenge::TlsAlpn01).then_some(digest),
             };
-            let board = Arc::clone(&self.board);
+            let store = Arc::clone(&self.store);
             self.with_storage(move |storage| {
                 storage.put_challenge(&shown, unix_time(SystemTime::now()))?;
-                board.read(storage)
+                store.read(storage)
             })
             .await?;
             tokio::time::sleep(SPREADS_WITHIN).await;
@@ -171,19 +176,19 @@ impl Desk {
     }
 
     /// What the authority has seen when it asked.
-    async fn reason(&self, order: &mut Order) -> Failed {
+    async fn reason(&self, order: &mut Order) -> OrderFailed {
         let mut authorizations = order.authorizations();
         while let Some(Ok(mut authorization)) = authorizations.next().await {
             let Ok(state) = authorization.refresh().await else { continue };
             if let Some(problem) = state.challenges.iter().find_map(|challenge| challenge.error.as_ref()) {
-                return Failed::refused(problem.to_string());
+                return OrderFailed::refused(problem.to_string());
             }
         }
-        Failed::refused("the authority does not say why")
+        OrderFailed::refused("the authority does not say why")
     }
 
     /// The account in the storage, or a new one.
-    async fn account(&self) -> Result<Account, Failed> {
+    async fn account(&self) -> Result<Account, OrderFailed> {
         if let Some(account) = self.known_account().await? {
             return Ok(account);
         }
@@ -206,17 +211,17 @@ impl Desk {
         let (account, credentials) = Account::builder_with_http(Box::new(self.client.clone()))
             .create(&new, self.acme.directory.clone(), external.as_ref())
             .await?;
-        let credentials = serde_json::to_value(&credentials).map_err(Failed::own)?;
+        let credentials = serde_json::to_value(&credentials).map_err(OrderFailed::own)?;
         self.keep(credentials).await?;
         info!(directory = %self.acme.directory, account = account.id(), "ACME account made");
         Ok(account)
     }
 
-    async fn known_account(&self) -> Result<Option<Account>, Failed> {
+    async fn known_account(&self) -> Result<Option<Account>, OrderFailed> {
         let Some(record) = self.with_storage(|storage| storage.account()).await? else { return Ok(None) };
         let credentials = record["credentials"].clone();
         let known: AccountCredentials = serde_json::from_value(credentials.clone()).map_err(|error| {
-            Failed::own(format!(
+            OrderFailed::own(format!(
                 "account.json holds no account: {error}; put back a copy, or remove it for a new account"
             ))
         })?;
@@ -230,7 +235,7 @@ impl Desk {
         Ok(Some(account))
     }
 
-    async fn keep(&self, credentials: Value) -> Result<(), Failed> {
+    async fn keep(&self, credentials: Value) -> Result<(), OrderFailed> {
         let record = json!({ "contact": self.acme.contact, "credentials": credentials });
         self.with_storage(move |storage| storage.put_account(&record)).await
     }
@@ -239,10 +244,10 @@ impl Desk {
     pub(super) async fn with_storage<T: Send + 'static>(
         &self,
         act: impl FnOnce(&Storage) -> Result<T, StorageError> + Send + 'static,
-    ) -> Result<T, Failed> {
+    ) -> Result<T, OrderFailed> {
         let storage = Arc::clone(&self.storage);
-        let _permit = self.disk.acquire().await.map_err(Failed::own)?;
-        blocking(move || act(&storage)).await.map_err(Failed::own)?.map_err(Failed::from)
+        let _permit = self.disk.acquire().await.map_err(OrderFailed::own)?;
+        blocking(move || act(&storage)).await.map_err(OrderFailed::own)?.map_err(OrderFailed::from)
     }
 }
 

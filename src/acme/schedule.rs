@@ -12,7 +12,7 @@ pub struct Validity {
 
 /// What went wrong, by how soon it is worth trying again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum OrderFault {
     /// The authority said no, or could not see that the name is ours. It counts failures: Let's Encrypt allows five an
     /// hour for a name.
     Refused,
@@ -22,7 +22,7 @@ pub enum Fault {
     Own,
 }
 
-impl Fault {
+impl OrderFault {
     /// As metrics, the log and the storage have it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ impl Fault {
 
 /// What is next for a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum NextStep {
     /// Order now.
     Order,
     /// Nothing until then.
@@ -53,11 +53,11 @@ pub enum Step {
 }
 
 /// What is next, with this certificate at hand, and after failures none of which is to be followed before `retry_at`.
-pub fn step(certificate: Option<Validity>, retry_at: Option<i64>, entropy: u64, now: i64) -> Step {
+pub fn step(certificate: Option<Validity>, retry_at: Option<i64>, entropy: u64, now: i64) -> NextStep {
     let due = certificate.map_or(now, |certificate| renew_at(certificate, entropy));
     match due.max(retry_at.unwrap_or(due)) {
-        at if at <= now => Step::Order,
-        at => Step::WaitUntil(at),
+        at if at <= now => NextStep::Order,
+        at => NextStep::WaitUntil(at),
     }
 }
 
@@ -71,7 +71,7 @@ pub fn renew_at(certificate: Validity, entropy: u64) -> i64 {
 
 /// When to try again after so many failures in a row, the last being `fault`: twice as late each time, up to a
 /// quarter later by chance, and not before the authority wants it.
-pub fn retry_at(fault: Fault, failures: u32, wanted: Option<i64>, entropy: u64, now: i64) -> i64 {
+pub fn retry_at(fault: OrderFault, failures: u32, wanted: Option<i64>, entropy: u64, now: i64) -> i64 {
     let (first, longest) = fault.waits();
     let wait = first.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(longest);
     let at = now.saturating_add(wait + part_of(wait / 4, entropy));
@@ -113,14 +113,14 @@ mod tests {
     fn what_is_missing_or_due_is_ordered_unless_a_failure_holds_it_back() {
         let (fresh, now) = (Some(ninety_days()), 1001 * DAY);
         for (certificate, retry_at, now, expected) in [
-            (None, None, now, Step::Order),
-            (None, Some(now + 5), now, Step::WaitUntil(now + 5)),
-            (None, Some(now), now, Step::Order),
-            (fresh, None, now, Step::WaitUntil(1060 * DAY)),
-            (fresh, Some(now + 5), now, Step::WaitUntil(1060 * DAY)),
-            (fresh, None, 1060 * DAY, Step::Order),
-            (fresh, Some(1061 * DAY), 1060 * DAY, Step::WaitUntil(1061 * DAY)),
-            (fresh, None, 2000 * DAY, Step::Order),
+            (None, None, now, NextStep::Order),
+            (None, Some(now + 5), now, NextStep::WaitUntil(now + 5)),
+            (None, Some(now), now, NextStep::Order),
+            (fresh, None, now, NextStep::WaitUntil(1060 * DAY)),
+            (fresh, Some(now + 5), now, NextStep::WaitUntil(1060 * DAY)),
+            (fresh, None, 1060 * DAY, NextStep::Order),
+            (fresh, Some(1061 * DAY), 1060 * DAY, NextStep::WaitUntil(1061 * DAY)),
+            (fresh, None, 2000 * DAY, NextStep::Order),
         ] {
             assert_eq!(step(certificate, retry_at, 0, now), expected, "{certificate:?} {retry_at:?} {now}");
         }
@@ -131,13 +131,17 @@ mod tests {
         let waits =
             |fault| (1..=12).map(|failures| retry_at(fault, failures, None, 0, 0)).collect::<Vec<_>>();
         assert_eq!(
-            waits(Fault::Refused),
+            waits(OrderFault::Refused),
             [300, 600, 1200, 2400, 4800, 9600, 19_200, 21_600, 21_600, 21_600, 21_600, 21_600]
         );
-        assert_eq!(waits(Fault::Away), [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300]);
-        assert_eq!(waits(Fault::Own)[..6], [10, 20, 40, 80, 160, 300]);
-        assert_eq!(retry_at(Fault::Refused, u32::MAX, None, u64::MAX, 0), 21_600 + 5400, "a quarter later");
-        let in_an_hour: Vec<_> = waits(Fault::Refused)
+        assert_eq!(waits(OrderFault::Away), [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300]);
+        assert_eq!(waits(OrderFault::Own)[..6], [10, 20, 40, 80, 160, 300]);
+        assert_eq!(
+            retry_at(OrderFault::Refused, u32::MAX, None, u64::MAX, 0),
+            21_600 + 5400,
+            "a quarter later"
+        );
+        let in_an_hour: Vec<_> = waits(OrderFault::Refused)
             .into_iter()
             .scan(0, |at, wait| {
                 *at += wait;
@@ -150,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_authority_may_want_more_time_and_never_less() {
-        let at = |wanted| retry_at(Fault::Refused, 1, Some(wanted), 0, 1000);
+        let at = |wanted| retry_at(OrderFault::Refused, 1, Some(wanted), 0, 1000);
         assert_eq!((at(0), at(1300), at(5000), at(i64::MAX)), (1300, 1300, 5000, 1000 + 31 * DAY));
     }
 }

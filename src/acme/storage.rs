@@ -5,7 +5,7 @@
 //! user evenkeel runs as may read it: there are private keys.
 
 use super::lock::Lock;
-use super::schedule::Fault;
+use super::schedule::OrderFault;
 use crate::config::plan::{self, Name};
 use crate::tls::Managed;
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ pub(super) type Stamp = (u64, u64, i64, i64);
 pub(super) struct Failures {
     pub(super) count: u32,
     pub(super) retry_at: i64,
-    pub(super) fault: Fault,
+    pub(super) fault: OrderFault,
     pub(super) reason: String,
 }
 
@@ -58,7 +58,7 @@ pub(super) struct Storage {
 }
 
 impl Storage {
-    pub(super) fn new(acme: &plan::Acme) -> Self {
+    pub(super) fn new(acme: &plan::AcmePlan) -> Self {
         let url = acme.directory.strip_prefix("https://").unwrap_or(&acme.directory);
         let fits = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
         let name: String = url.chars().map(|c| if fits(c) { c } else { '-' }).collect();
@@ -129,7 +129,7 @@ impl Storage {
             Some(Failures {
                 count: u32::try_from(record["failures"].as_u64()?).ok()?,
                 retry_at: record["retry_at"].as_i64()?,
-                fault: [Fault::Refused, Fault::Away, Fault::Own]
+                fault: [OrderFault::Refused, OrderFault::Away, OrderFault::Own]
                     .into_iter()
                     .find(|fault| record["fault"].as_str() == Some(fault.as_str()))?,
                 reason: record["reason"].as_str()?.to_owned(),
@@ -257,7 +257,7 @@ fn challenge(record: &Value) -> Option<(Challenge, i64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::plan::{Acme, AcmeChallenge};
+    use crate::config::plan::{AcmeChallenge, AcmePlan};
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     struct Place(PathBuf);
@@ -270,7 +270,7 @@ mod tests {
         }
 
         fn storage(&self, directory: &str) -> Storage {
-            Storage::new(&Acme {
+            Storage::new(&AcmePlan {
                 directory: directory.to_owned(),
                 contact: Vec::new(),
                 challenge: AcmeChallenge::Http01,
@@ -346,7 +346,7 @@ mod tests {
         let storage = place.storage("https://acme.example/dir");
         let name = Name::from("shop.example");
         assert_eq!(storage.failures(&name).unwrap(), None);
-        for fault in [Fault::Refused, Fault::Away, Fault::Own] {
+        for fault in [OrderFault::Refused, OrderFault::Away, OrderFault::Own] {
             let failures = Failures { count: 3, retry_at: 1234, fault, reason: "\"no\"\n".to_owned() };
             storage.put_failures(&name, &failures).unwrap();
             assert_eq!(storage.failures(&name).unwrap(), Some(failures));

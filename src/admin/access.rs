@@ -2,7 +2,7 @@
 //! changes, and everything from other machines, ask for the token.
 
 use super::Admin;
-use super::answer::Refusal;
+use super::answer::ApiRefusal;
 use crate::token::Token;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -59,7 +59,7 @@ pub(super) async fn admit(
     with_safe_headers(response)
 }
 
-fn judge(admin: &Admin, way: &Way, request: &Request) -> Result<Actor, Refusal> {
+fn judge(admin: &Admin, way: &Way, request: &Request) -> Result<Actor, ApiRefusal> {
     let headers = request.headers();
     let wants = match *request.method() {
         Method::GET | Method::HEAD if request.uri().path() == "/metrics" => Wants::Metrics,
@@ -70,7 +70,7 @@ fn judge(admin: &Admin, way: &Way, request: &Request) -> Result<Actor, Refusal> 
         Way::Socket { uid } => Ok(Actor(name_of(headers, &format!("uid {uid}")))),
         Way::Tcp { peer, is_local } => {
             if wants != Wants::Metrics && !admin.bucket.take(Instant::now()) {
-                return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too many requests over TCP")
+                return Err(ApiRefusal::new(StatusCode::TOO_MANY_REQUESTS, "too many requests over TCP")
                     .help("wait a second, or use the unix socket"));
             }
             let token = admin.live.token.load();
@@ -85,7 +85,7 @@ fn judge_tcp(
     wants: Wants,
     is_local: bool,
     token: Option<&Token>,
-) -> Result<(), Refusal> {
+) -> Result<(), ApiRefusal> {
     let shows = |token: &Token| {
         let bearer = shown(headers, "Bearer ").is_some_and(|shown| token.is(shown.as_bytes()));
         // Browsers can log in so, and send it along from anybody's page; so it opens nothing that changes something.
@@ -97,26 +97,27 @@ fn judge_tcp(
         return Ok(());
     }
     match (wants, token) {
-        (Wants::Change, None) => Err(Refusal::new(
+        (Wants::Change, None) => Err(ApiRefusal::new(
             StatusCode::FORBIDDEN,
             "nothing can be changed over TCP, because there is no `admin.token_file`",
         )
         .help("use the unix socket (`admin.socket`), or configure a token")),
         (Wants::Change, Some(_)) => {
-            Err(Refusal::new(StatusCode::UNAUTHORIZED, "a change over TCP must show the token")
+            Err(ApiRefusal::new(StatusCode::UNAUTHORIZED, "a change over TCP must show the token")
                 .help("send `Authorization: Bearer …` with what is in `admin.token_file`"))
         }
-        _ if !is_local => Err(Refusal::new(StatusCode::UNAUTHORIZED, "this address asks for the token")
+        _ if !is_local => Err(ApiRefusal::new(StatusCode::UNAUTHORIZED, "this address asks for the token")
             .help("send `Authorization: Bearer …`, or log in with any name and the token as the password")),
         (Wants::Metrics, _) => Ok(()),
         // A page from anywhere must not read this machine's by way of a browser here: neither under a name of its
         // own (DNS rebinding) nor as part of itself.
-        (Wants::Reading, _) if !names_this_machine(headers) => {
-            Err(Refusal::new(StatusCode::FORBIDDEN, "the Host field names something else than this machine")
-                .help("ask by IP address or as `localhost`, or show the token"))
-        }
+        (Wants::Reading, _) if !names_this_machine(headers) => Err(ApiRefusal::new(
+            StatusCode::FORBIDDEN,
+            "the Host field names something else than this machine",
+        )
+        .help("ask by IP address or as `localhost`, or show the token")),
         (Wants::Reading, _) if is_cross_site(headers) => {
-            Err(Refusal::new(StatusCode::FORBIDDEN, "another site asks by way of a browser"))
+            Err(ApiRefusal::new(StatusCode::FORBIDDEN, "another site asks by way of a browser"))
         }
         (Wants::Reading, _) => Ok(()),
     }
@@ -158,15 +159,15 @@ fn name_of(headers: &HeaderMap, way: &str) -> String {
     if is_fit(said) { format!("{said} ({way})") } else { way.to_owned() }
 }
 
-async fn with_body(request: Request) -> Result<Request, Refusal> {
+async fn with_body(request: Request) -> Result<Request, ApiRefusal> {
     let (parts, body) = request.into_parts();
     match tokio::time::timeout(BODY_WITHIN, to_bytes(body, LONGEST_BODY)).await {
         Ok(Ok(bytes)) => Ok(Request::from_parts(parts, Body::from(bytes))),
-        Ok(Err(_)) => Err(Refusal::new(
+        Ok(Err(_)) => Err(ApiRefusal::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("the body is cut off, or longer than {} MiB", LONGEST_BODY >> 20),
         )),
-        Err(_) => Err(Refusal::new(
+        Err(_) => Err(ApiRefusal::new(
             StatusCode::REQUEST_TIMEOUT,
             format!("the body did not come within {BODY_WITHIN:?}"),
         )),

@@ -1,6 +1,6 @@
 //! Refusals, as every client of the API gets them: JSON that says what is wrong and what would work.
 
-use crate::api::{Error, Refused};
+use crate::api::{ApiError, ErrorBody};
 use axum::Json;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
@@ -10,18 +10,18 @@ use serde::de::DeserializeOwned;
 
 /// An answer that is not a success.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct ApiRefusal {
     status: StatusCode,
-    error: Error,
+    error: ApiError,
 }
 
-impl Refusal {
+impl ApiRefusal {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, error: Error { message: message.into(), help: None } }
+        Self { status, error: ApiError { message: message.into(), help: None } }
     }
 
     /// A name in the path that there is not.
-    pub(crate) fn not_found(error: Error) -> Self {
+    pub(crate) fn not_found(error: ApiError) -> Self {
         Self { status: StatusCode::NOT_FOUND, error }
     }
 
@@ -31,9 +31,9 @@ impl Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ApiRefusal {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(Refused { error: self.error })).into_response();
+        let mut response = (self.status, Json(ErrorBody { error: self.error })).into_response();
         let headers = response.headers_mut();
         if self.status == StatusCode::UNAUTHORIZED {
             let ask = header::HeaderValue::from_static("Bearer realm=\"evenkeel\", Basic realm=\"evenkeel\"");
@@ -48,26 +48,26 @@ impl IntoResponse for Refusal {
 
 /// The names in a path; axum's own refusal of bytes that are no text would not be JSON.
 #[derive(Debug)]
-pub(super) struct Names<T>(pub(super) T);
+pub(super) struct PathNames<T>(pub(super) T);
 
-impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Names<T> {
-    type Rejection = Refusal;
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathNames<T> {
+    type Rejection = ApiRefusal;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiRefusal> {
         match Path::from_request_parts(parts, state).await {
             Ok(Path(names)) => Ok(Self(names)),
-            Err(rejection) => Err(Refusal::new(StatusCode::BAD_REQUEST, rejection.body_text())
+            Err(rejection) => Err(ApiRefusal::new(StatusCode::BAD_REQUEST, rejection.body_text())
                 .help("percent-encode the UTF-8 bytes of names")),
         }
     }
 }
 
-pub(super) async fn nothing_here(uri: Uri) -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
+pub(super) async fn nothing_here(uri: Uri) -> ApiRefusal {
+    ApiRefusal::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
         .help("the API is below /api/v1/, metrics are at /metrics, health at /livez and /readyz")
 }
 
-pub(super) async fn not_this_method(method: Method, uri: Uri) -> Refusal {
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}", uri.path()))
+pub(super) async fn not_this_method(method: Method, uri: Uri) -> ApiRefusal {
+    ApiRefusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}", uri.path()))
         .help("docs/api.md says which method each path takes")
 }

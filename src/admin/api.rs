@@ -1,16 +1,19 @@
 //! The API's paths. docs/api.md has a row for each and docs/openapi.yaml every field; tests hold them against each other.
 
 use super::access::Actor;
-use super::answer::{Names, Refusal};
+use super::answer::{ApiRefusal, PathNames};
 use super::{Admin, view};
-use crate::api::{Error, Events, Outcome, Probed, Receipt, Status, status};
-use crate::control::{self, Asked, Change, Draft, Guard, NotDone, Operation, Source, Upgrade, Wish};
-use crate::events::Wanted;
+use crate::api::{ApiError, EventList, ProbeReport, Receipt, ReloadOutcome, Status, status};
+use crate::control::{
+    self, ControlMessage, Draft, Guard, Operation, OperationRefused, OperatorCommand, ReloadRequest, Source,
+    UpgradeRequest,
+};
+use crate::events::EventFilter;
 use crate::explain;
-use crate::guard::Limits;
+use crate::guard::GuardLimits;
 use crate::history::Point;
 use crate::pool::{Operator, Pool};
-use crate::preview::{self, Report};
+use crate::preview::{self, ReloadPreview};
 use crate::probe;
 use crate::units::Weight;
 use axum::body::Bytes;
@@ -51,33 +54,35 @@ async fn status_of_all(State(admin): State<Admin>) -> Json<Status> {
 
 async fn one_pool(
     State(admin): State<Admin>,
-    Names(pool): Names<String>,
-) -> Result<Json<status::Pool>, Refusal> {
+    PathNames(pool): PathNames<String>,
+) -> Result<Json<status::PoolStatus>, ApiRefusal> {
     find_pool(&admin, &pool).map(Json)
 }
 
 async fn one_server(
     State(admin): State<Admin>,
-    Names((pool, server)): Names<(String, String)>,
-) -> Result<Json<status::Server>, Refusal> {
+    PathNames((pool, server)): PathNames<(String, String)>,
+) -> Result<Json<status::ServerStatus>, ApiRefusal> {
     find_server(&admin, &pool, &server).map(Json)
 }
 
-fn find_pool(admin: &Admin, name: &str) -> Result<status::Pool, Refusal> {
+fn find_pool(admin: &Admin, name: &str) -> Result<status::PoolStatus, ApiRefusal> {
     let mut status = view::status(admin);
     match status.pools.iter().position(|pool| pool.name == name) {
         Some(place) => Ok(status.pools.swap_remove(place)),
-        None => Err(Refusal::not_found(Error::no_pool(name, status.pools.iter().map(|pool| &*pool.name)))),
+        None => {
+            Err(ApiRefusal::not_found(ApiError::no_pool(name, status.pools.iter().map(|pool| &*pool.name))))
+        }
     }
 }
 
-fn find_server(admin: &Admin, pool: &str, name: &str) -> Result<status::Server, Refusal> {
+fn find_server(admin: &Admin, pool: &str, name: &str) -> Result<status::ServerStatus, ApiRefusal> {
     let mut pool = find_pool(admin, pool)?;
     match pool.servers.iter().position(|server| server.name == name) {
         Some(place) => Ok(pool.servers.swap_remove(place)),
         None => {
             let servers = pool.servers.iter().map(|server| &*server.name);
-            Err(Refusal::not_found(Error::no_server(&pool.name, name, servers)))
+            Err(ApiRefusal::not_found(ApiError::no_server(&pool.name, name, servers)))
         }
     }
 }
@@ -121,13 +126,13 @@ struct EventsQuery {
 async fn events(
     State(admin): State<Admin>,
     query: Result<Query<EventsQuery>, QueryRejection>,
-) -> Result<Json<Events>, Refusal> {
+) -> Result<Json<EventList>, ApiRefusal> {
     let Query(query) = query.map_err(|error| bad(error.body_text()))?;
     let since = query.since.map(|since| {
         OffsetDateTime::parse(&since, &Rfc3339)
             .map_err(|_| bad(format!("`since` is {since:?}")).help("write it like 2026-01-31T12:00:00Z"))
     });
-    let wanted = Wanted {
+    let wanted = EventFilter {
         pool: query.pool,
         server: query.server,
         kind: query.kind.map(|kind| kind.parse().map_err(bad)).transpose()?,
@@ -135,17 +140,17 @@ async fn events(
         after: query.after,
         limit: query.limit,
     };
-    Ok(Json(admin.live.book.find(&wanted)))
+    Ok(Json(admin.live.event_log.find(&wanted)))
 }
 
-fn bad(message: impl Into<String>) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, message)
+fn bad(message: impl Into<String>) -> ApiRefusal {
+    ApiRefusal::new(StatusCode::BAD_REQUEST, message)
 }
 
 /// A request that somebody asks about.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ExplainWish {
+struct ExplainBody {
     #[serde(default = "get_method")]
     method: String,
     url: String,
@@ -166,14 +171,14 @@ fn get_method() -> String {
 /// Why a request goes where it goes, for programs and for people.
 #[derive(Debug, Serialize)]
 struct Explained {
-    report: explain::Report,
+    report: explain::Explanation,
     text: String,
 }
 
 async fn explain_one(
     State(admin): State<Admin>,
-    body: Result<Json<ExplainWish>, JsonRejection>,
-) -> Result<Json<Explained>, Refusal> {
+    body: Result<Json<ExplainBody>, JsonRejection>,
+) -> Result<Json<Explained>, ApiRefusal> {
     let example = r#"send JSON like {"method": "GET", "url": "https://shop.example/cart"}"#;
     let Json(wish) = body.map_err(|error| bad(error.body_text()).help(example))?;
     let mut headers = http::HeaderMap::new();
@@ -183,7 +188,7 @@ async fn explain_one(
             _ => return Err(bad(format!("{name}: {value} is no field")).help(example)),
         }
     }
-    let request = explain::Request {
+    let request = explain::ExplainRequest {
         method: wish
             .method
             .parse()
@@ -196,14 +201,15 @@ async fn explain_one(
     };
     let overrides = admin.live.overrides.load();
     let explained = explain::explain(&admin.live.snapshot(), &overrides, &request, fastrand::u64(..));
-    let report = explained.map_err(|why| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string()))?;
+    let report =
+        explained.map_err(|why| ApiRefusal::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string()))?;
     Ok(Json(Explained { text: explain::render(&report, false), report }))
 }
 
 /// What is to be compared with what is in force.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PlanWish {
+struct PlanBody {
     /// A configuration; without it the process reads its own file.
     text: Option<String>,
     /// What messages call it.
@@ -227,31 +233,31 @@ fn default_keys() -> u32 {
 /// What a reload would change, for programs and for people.
 #[derive(Debug, Serialize)]
 struct Planned {
-    report: Report,
+    report: ReloadPreview,
     text: String,
 }
 
 async fn plan(
     State(admin): State<Admin>,
-    body: Result<Json<PlanWish>, JsonRejection>,
-) -> Result<Json<Planned>, Refusal> {
+    body: Result<Json<PlanBody>, JsonRejection>,
+) -> Result<Json<Planned>, ApiRefusal> {
     let Json(wish) =
         body.map_err(|error| bad(error.body_text()).help("send JSON like {\"text\": \"listeners: …\"}"))?;
     if !(1..=10_000_000).contains(&wish.keys) {
         return Err(bad(format!("{} keys are out of range", wish.keys)).help("use 1 to 10000000"));
     }
-    let PlanWish { text, name, keys: n_keys, probe: probes } = wish;
+    let PlanBody { text, name, keys: n_keys, probe: probes } = wish;
     let source = text.map_or_else(|| admin.source.clone(), |text| Source::Given { name, text });
     match control::preview(&admin.live, Draft { source, n_keys, probes }).await {
         Ok(report) => Ok(Json(Planned { text: preview::render(&report), report })),
-        Err(refused) => Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, refused.to_string())),
+        Err(refused) => Err(ApiRefusal::new(StatusCode::UNPROCESSABLE_ENTITY, refused.to_string())),
     }
 }
 
 /// How a reload is to be watched, if it is.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ReloadWish {
+struct ReloadBody {
     /// A duration, like `60s`.
     guard: Option<String>,
     max_error_rise: Option<f64>,
@@ -259,8 +265,8 @@ struct ReloadWish {
     max_servers_lost: Option<usize>,
 }
 
-impl ReloadWish {
-    fn guard(self) -> Result<Option<Guard>, Refusal> {
+impl ReloadBody {
+    fn guard(self) -> Result<Option<Guard>, ApiRefusal> {
         let Some(time) = self.guard else {
             let limits = (self.max_error_rise, self.min_requests, self.max_servers_lost);
             return match limits {
@@ -272,14 +278,14 @@ impl ReloadWish {
         if !(Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&time) {
             return Err(bad("`guard` is out of range").help("use 1s to 24h"));
         }
-        let usual = Limits::default();
+        let usual = GuardLimits::default();
         let error_rise = self.max_error_rise.unwrap_or(usual.error_rise);
         if !(0.0..=1.0).contains(&error_rise) {
             return Err(
                 bad("`max_error_rise` is out of range").help("use 0 to 1; 0.02 is two percentage points")
             );
         }
-        let limits = Limits {
+        let limits = GuardLimits {
             error_rise,
             min_requests: self.min_requests.unwrap_or(usual.min_requests).max(1),
             servers_lost: self.max_servers_lost.unwrap_or(usual.servers_lost),
@@ -292,26 +298,31 @@ async fn reload(
     State(admin): State<Admin>,
     Extension(Actor(actor)): Extension<Actor>,
     body: Bytes,
-) -> Result<(StatusCode, Json<Receipt>), Refusal> {
+) -> Result<(StatusCode, Json<Receipt>), ApiRefusal> {
     // Nothing is as good as `{}`: `curl -X POST` shall do.
     let wish = match body.is_empty() {
-        true => ReloadWish::default(),
+        true => ReloadBody::default(),
         false => serde_json::from_slice(&body)
             .map_err(|error| bad(error.to_string()).help(r#"send JSON like {"guard": "60s"}, or nothing"#))?,
     };
     let guard = wish.guard()?;
     let (answer, outcome) = oneshot::channel();
-    let receipt = ask(&admin, Change::Reload(Some(Asked { actor, guard, answer })), outcome).await?;
+    let receipt =
+        ask(&admin, ControlMessage::Reload(Some(ReloadRequest { actor, guard, answer })), outcome).await?;
     let status = match receipt.outcome {
-        Outcome::Refused => StatusCode::UNPROCESSABLE_ENTITY,
+        ReloadOutcome::Refused => StatusCode::UNPROCESSABLE_ENTITY,
         _ => StatusCode::OK,
     };
     Ok((status, Json(Receipt::clone(&receipt))))
 }
 
 /// Puts a change into control's inbox and waits for what comes of it.
-async fn ask<T>(admin: &Admin, change: Change, outcome: oneshot::Receiver<T>) -> Result<T, Refusal> {
-    let stopping = |_: ()| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping");
+async fn ask<T>(
+    admin: &Admin,
+    change: ControlMessage,
+    outcome: oneshot::Receiver<T>,
+) -> Result<T, ApiRefusal> {
+    let stopping = |_: ()| ApiRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping");
     admin.changes.send(change).map_err(|_| stopping(()))?;
     outcome.await.map_err(|_| stopping(()))
 }
@@ -319,7 +330,7 @@ async fn ask<T>(admin: &Admin, change: Change, outcome: oneshot::Receiver<T>) ->
 /// The body of a change of state.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct StateWish {
+struct StateBody {
     state: StateWanted,
     #[serde(default)]
     force: bool,
@@ -336,23 +347,23 @@ enum StateWanted {
 /// The body of a change of weight; `null` gives it back to the configuration.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WeightWish {
+struct WeightBody {
     weight: Option<u64>,
 }
 
 /// The server afterwards, and what the operator may not expect.
 #[derive(Debug, Serialize)]
 struct Operated {
-    server: status::Server,
+    server: status::ServerStatus,
     notes: Vec<String>,
 }
 
 async fn set_state(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
-    Names(place): Names<(String, String)>,
-    body: Result<Json<StateWish>, JsonRejection>,
-) -> Result<Json<Operated>, Refusal> {
+    PathNames(place): PathNames<(String, String)>,
+    body: Result<Json<StateBody>, JsonRejection>,
+) -> Result<Json<Operated>, ApiRefusal> {
     let Json(wish) = body.map_err(|error| {
         bad(error.body_text()).help(r#"send JSON like {"state": "drain"}: ready, drain or maint"#)
     })?;
@@ -367,9 +378,9 @@ async fn set_state(
 async fn set_weight(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
-    Names(place): Names<(String, String)>,
-    body: Result<Json<WeightWish>, JsonRejection>,
-) -> Result<Json<Operated>, Refusal> {
+    PathNames(place): PathNames<(String, String)>,
+    body: Result<Json<WeightBody>, JsonRejection>,
+) -> Result<Json<Operated>, ApiRefusal> {
     let Json(wish) = body.map_err(|error| bad(error.body_text()).help(r#"send JSON like {"weight": 50}"#))?;
     let weight = wish.weight.map(|weight| {
         Weight::new(weight).ok_or_else(|| {
@@ -386,24 +397,27 @@ async fn operate(
     (pool, server): (String, String),
     operation: Operation,
     force: bool,
-) -> Result<Json<Operated>, Refusal> {
+) -> Result<Json<Operated>, ApiRefusal> {
     let (answer, outcome) = oneshot::channel();
-    let wish = Wish { pool: pool.clone(), server: server.clone(), operation, force, actor, answer };
-    match ask(admin, Change::Operate(wish), outcome).await? {
+    let wish =
+        OperatorCommand { pool: pool.clone(), server: server.clone(), operation, force, actor, answer };
+    match ask(admin, ControlMessage::Operate(wish), outcome).await? {
         Ok(done) => {
             let server = find_server(admin, &pool, &server)?;
             Ok(Json(Operated { server, notes: done.notes }))
         }
         // With the names that there are.
-        Err(NotDone::NoPool(_) | NotDone::NoServer { .. }) => match find_server(admin, &pool, &server) {
-            Err(refusal) => Err(refusal),
-            Ok(_) => Err(Refusal::new(StatusCode::CONFLICT, "a reload came between; try again")),
-        },
-        Err(refused @ NotDone::Relieved) => {
-            Err(Refusal::new(StatusCode::CONFLICT, refused.to_string()).help("say it again"))
+        Err(OperationRefused::NoPool(_) | OperationRefused::NoServer { .. }) => {
+            match find_server(admin, &pool, &server) {
+                Err(refusal) => Err(refusal),
+                Ok(_) => Err(ApiRefusal::new(StatusCode::CONFLICT, "a reload came between; try again")),
+            }
         }
-        Err(refused @ NotDone::CannotSpare(_)) => {
-            Err(Refusal::new(StatusCode::CONFLICT, refused.to_string())
+        Err(refused @ OperationRefused::Relieved) => {
+            Err(ApiRefusal::new(StatusCode::CONFLICT, refused.to_string()).help("say it again"))
+        }
+        Err(refused @ OperationRefused::CannotSpare(_)) => {
+            Err(ApiRefusal::new(StatusCode::CONFLICT, refused.to_string())
                 .help("use --force (`\"force\": true`) to do it all the same"))
         }
     }
@@ -412,16 +426,16 @@ async fn operate(
 /// A probe that changes nothing; but it makes this process connect, which is not for everybody who may read.
 async fn probe_one(
     State(admin): State<Admin>,
-    Names((pool, server)): Names<(String, String)>,
-) -> Result<Json<Probed>, Refusal> {
+    PathNames((pool, server)): PathNames<(String, String)>,
+) -> Result<Json<ProbeReport>, ApiRefusal> {
     let snapshot = admin.live.snapshot();
     let Some(found) = snapshot.pool(&pool) else {
         let pools = snapshot.pools().iter().map(|pool| &*pool.name);
-        return Err(Refusal::not_found(Error::no_pool(&pool, pools)));
+        return Err(ApiRefusal::not_found(ApiError::no_pool(&pool, pools)));
     };
     let Some(member) = found.members.iter().find(|member| **member.server.name() == *server) else {
         let servers = found.members.iter().map(|member| &**member.server.name());
-        return Err(Refusal::not_found(Error::no_server(&found.name, &server, servers)));
+        return Err(ApiRefusal::not_found(ApiError::no_server(&found.name, &server, servers)));
     };
     let mut probed = probe::once(found, &member.server).await;
     let state = member.server.state();
@@ -437,14 +451,14 @@ async fn probe_one(
 async fn upgrade(
     State(admin): State<Admin>,
     Extension(Actor(actor)): Extension<Actor>,
-) -> Result<(StatusCode, Json<status::Process>), Refusal> {
+) -> Result<(StatusCode, Json<status::ProcessStatus>), ApiRefusal> {
     if admin.live.is_draining() {
-        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping"));
+        return Err(ApiRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping"));
     }
     if admin.live.upgrading.load(Relaxed) {
-        return Err(Refusal::new(StatusCode::CONFLICT, "an upgrade is under way already"));
+        return Err(ApiRefusal::new(StatusCode::CONFLICT, "an upgrade is under way already"));
     }
     let (answer, begun) = oneshot::channel();
-    ask(&admin, Change::Upgrade(Some(Upgrade { actor, answer })), begun).await?;
+    ask(&admin, ControlMessage::Upgrade(Some(UpgradeRequest { actor, answer })), begun).await?;
     Ok((StatusCode::ACCEPTED, Json(view::status(&admin).process)))
 }

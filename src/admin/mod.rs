@@ -12,7 +12,7 @@ mod view;
 pub(crate) use access::Way;
 pub(crate) use connections::{AdminListener, serve};
 
-use crate::control::{Change, ListenerStates, Live, Source};
+use crate::control::{ControlMessage, ListenerStates, Live, Source};
 use crate::metrics::{Page, ServerConnections};
 use access::Bucket;
 use axum::Router;
@@ -29,7 +29,7 @@ use tracing::error;
 pub(crate) struct Admin {
     pub(crate) live: Arc<Live>,
     pub(crate) listener_states: Arc<ListenerStates>,
-    pub(crate) changes: mpsc::UnboundedSender<Change>,
+    pub(crate) changes: mpsc::UnboundedSender<ControlMessage>,
     /// Where the configuration comes from.
     pub(crate) source: Source,
     /// Requests to the API over TCP that may come now.
@@ -40,7 +40,7 @@ impl Admin {
     pub(crate) fn new(
         live: Arc<Live>,
         listener_states: Arc<ListenerStates>,
-        changes: mpsc::UnboundedSender<Change>,
+        changes: mpsc::UnboundedSender<ControlMessage>,
         source: Source,
     ) -> Self {
         Self { live, listener_states, changes, source, bucket: Arc::default() }
@@ -92,8 +92,8 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         listeners: &admin.listener_states.readings(),
         access_log_dropped: admin.live.access_log.dropped(),
         log_dropped: crate::log::dropped(),
-        events: &admin.live.book.counts(),
-        events_lost: admin.live.book.lost(),
+        events: &admin.live.event_log.counts(),
+        events_lost: admin.live.event_log.lost(),
     };
     match page.render() {
         Ok(page) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response(),

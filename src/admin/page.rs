@@ -3,9 +3,9 @@
 
 use super::{Admin, view};
 use crate::api::receipt::GuardState;
-use crate::api::status::{Pool, Server, State, Status};
-use crate::api::{Event, Outcome};
-use crate::events::Wanted;
+use crate::api::status::{PoolStatus, ReportedState, ServerStatus, Status};
+use crate::api::{Event, ReloadOutcome};
+use crate::events::EventFilter;
 use crate::history::{Figures, Point};
 use axum::extract::State as Extract;
 use axum::http::header;
@@ -83,7 +83,8 @@ impl std::fmt::Display for Escaped<'_> {
 fn body(admin: &Admin) -> String {
     let status = view::status(admin);
     let snapshot = admin.live.snapshot();
-    let events = admin.live.book.find(&Wanted { limit: Some(EVENTS), ..Wanted::default() }).events;
+    let events =
+        admin.live.event_log.find(&EventFilter { limit: Some(EVENTS), ..EventFilter::default() }).events;
     let mut text = head(&status);
     for pool in &status.pools {
         let points = admin.live.pool_history().points(pool.name.as_str());
@@ -110,9 +111,9 @@ fn head(status: &Status) -> String {
     );
     if let Some(receipt) = &status.last_reload {
         let (word, class) = match receipt.outcome {
-            Outcome::InForce => ("in force", "up"),
-            Outcome::Refused => ("refused", "down"),
-            Outcome::RolledBack => ("rolled back", "down"),
+            ReloadOutcome::InForce => ("in force", "up"),
+            ReloadOutcome::Refused => ("refused", "down"),
+            ReloadOutcome::RolledBack => ("rolled back", "down"),
         };
         let _ = write!(
             text,
@@ -134,7 +135,9 @@ fn head(status: &Status) -> String {
     if process.draining {
         alarm("This process is stopping: it finishes what it has and takes nothing new.");
     }
-    if let Some(receipt) = status.last_reload.as_ref().filter(|receipt| receipt.outcome != Outcome::InForce) {
+    if let Some(receipt) =
+        status.last_reload.as_ref().filter(|receipt| receipt.outcome != ReloadOutcome::InForce)
+    {
         alarm(&format!("The file is not in force: {}", receipt.problems.join("; ")));
     }
     if let Some(guard) = status.guard.as_ref().filter(|guard| guard.state == GuardState::Watching) {
@@ -149,7 +152,7 @@ fn head(status: &Status) -> String {
 }
 
 fn of_pool(
-    pool: &Pool,
+    pool: &PoolStatus,
     points: &[Point],
     servers: &HashMap<&str, Vec<Point>>,
     now: OffsetDateTime,
@@ -186,14 +189,14 @@ fn figures(figures: &Figures) -> String {
     )
 }
 
-fn of_server(server: &Server, points: &[Point], now: OffsetDateTime) -> String {
+fn of_server(server: &ServerStatus, points: &[Point], now: OffsetDateTime) -> String {
     let mut notes = vec![format!("for {}", ago(server.since, now))];
     if let Some(said) = &server.admin.by_operator {
         notes[0] = format!("by {}, {} ago", said.actor, ago(said.at, now));
     } else if server.admin.by_configuration {
         notes[0] = "by the configuration".to_owned();
     }
-    if let Some(failure) = server.last_failure.as_ref().filter(|_| server.state != State::Maint) {
+    if let Some(failure) = server.last_failure.as_ref().filter(|_| server.state != ReportedState::Maint) {
         notes.push(format!("last probe: {failure}"));
     }
     let limit = server.max_connections.map_or_else(String::new, |limit| format!(" of {limit}"));

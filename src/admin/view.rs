@@ -1,7 +1,10 @@
 //! What the process is like right now, read off the snapshot and the counters.
 
 use super::Admin;
-use crate::api::status::{Admin as Administrative, Before, Listener, Pool, Process, Server, State, Status};
+use crate::api::status::{
+    AdminState as Administrative, ListenerStatus, PoolStatus, PredecessorStatus, ProcessStatus,
+    ReportedState, ServerStatus, Status,
+};
 use crate::api::to_millisecond;
 use crate::config::plan::Protocol;
 use crate::operate::Overrides;
@@ -28,9 +31,9 @@ pub(super) fn status(admin: &Admin) -> Status {
     let snapshot = live.snapshot();
     let now = Now { instant: Instant::now(), wall: OffsetDateTime::now_utc() };
     let overrides = live.overrides.load();
-    let listeners: Vec<Listener> = listeners(admin);
+    let listeners: Vec<ListenerStatus> = listeners(admin);
     Status {
-        process: Process {
+        process: ProcessStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             generation: snapshot.generation,
@@ -51,17 +54,17 @@ pub(super) fn status(admin: &Admin) -> Status {
     }
 }
 
-fn before(left: &crate::control::Left) -> Before {
+fn before(left: &crate::control::RemainingWork) -> PredecessorStatus {
     let (connections, in_flight) = left.sums();
-    Before { pid: left.pid(), connections, in_flight }
+    PredecessorStatus { pid: left.pid(), connections, in_flight }
 }
 
-fn listeners(admin: &Admin) -> Vec<Listener> {
+fn listeners(admin: &Admin) -> Vec<ListenerStatus> {
     let readings = admin.listener_states.readings();
     let snapshot = admin.live.snapshot();
     let listener = |listener: &std::sync::Arc<crate::snapshot::Listener>| {
         let reading = readings.iter().find(|reading| reading.name == listener.plan.name);
-        Listener {
+        ListenerStatus {
             name: listener.plan.name.to_string(),
             addresses: listener.plan.addresses.iter().map(ToString::to_string).collect(),
             protocol: match listener.plan.protocol {
@@ -79,8 +82,8 @@ fn listeners(admin: &Admin) -> Vec<Listener> {
     snapshot.listeners().iter().map(listener).collect()
 }
 
-fn of_pool(admin: &Admin, pool: &pool::Pool, overrides: &Overrides, now: Now) -> Pool {
-    Pool {
+fn of_pool(admin: &Admin, pool: &pool::Pool, overrides: &Overrides, now: Now) -> PoolStatus {
+    PoolStatus {
         name: pool.name.to_string(),
         balance: pool.plan.balance.word().to_owned(),
         failing_open: pool.failing_open(),
@@ -91,11 +94,17 @@ fn of_pool(admin: &Admin, pool: &pool::Pool, overrides: &Overrides, now: Now) ->
     }
 }
 
-fn of_server(admin: &Admin, pool: &pool::Pool, member: &Member, overrides: &Overrides, now: Now) -> Server {
+fn of_server(
+    admin: &Admin,
+    pool: &pool::Pool,
+    member: &Member,
+    overrides: &Overrides,
+    now: Now,
+) -> ServerStatus {
     let server = &member.server;
     let said = overrides.of(server);
     let state = server.state();
-    Server {
+    ServerStatus {
         name: server.name().to_string(),
         address: server.address().to_string(),
         state: deciding(state, member.drain),
@@ -116,20 +125,20 @@ fn of_server(admin: &Admin, pool: &pool::Pool, member: &Member, overrides: &Over
 }
 
 /// The first of the three facts that keeps requests away, or that none does.
-fn deciding(state: pool::State, drained: bool) -> State {
+fn deciding(state: pool::ServerState, drained: bool) -> ReportedState {
     match (state.membership, state.admin) {
-        (Membership::Leaving, _) => State::Leaving,
-        (_, Operator::Maint) => State::Maint,
-        (_, Operator::Drain) => State::Drain,
-        _ if drained => State::Drain,
+        (Membership::Leaving, _) => ReportedState::Leaving,
+        (_, Operator::Maint) => ReportedState::Maint,
+        (_, Operator::Drain) => ReportedState::Drain,
+        _ if drained => ReportedState::Drain,
         _ => health(state.health),
     }
 }
 
-pub(super) fn health(health: HealthState) -> State {
+pub(super) fn health(health: HealthState) -> ReportedState {
     match health {
-        HealthState::Up => State::Up,
-        HealthState::Down => State::Down,
-        HealthState::Probing => State::Probing,
+        HealthState::Up => ReportedState::Up,
+        HealthState::Down => ReportedState::Down,
+        HealthState::Probing => ReportedState::Probing,
     }
 }

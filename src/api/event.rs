@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum EventKind {
     /// Probes changed their mind about a server.
     Health,
     /// An operator changed a server's state or weight.
@@ -21,7 +21,7 @@ pub enum Kind {
     Process,
 }
 
-impl Kind {
+impl EventKind {
     pub const ALL: [Self; 6] =
         [Self::Health, Self::Operator, Self::Membership, Self::Reload, Self::FailOpen, Self::Process];
 
@@ -38,7 +38,7 @@ impl Kind {
     }
 }
 
-impl std::str::FromStr for Kind {
+impl std::str::FromStr for EventKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -56,7 +56,7 @@ pub struct Event {
     pub id: u64,
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    pub kind: Kind,
+    pub kind: EventKind,
     /// The generation in force.
     pub generation: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,7 +104,7 @@ impl Evidence {
 
 /// The answer to `GET /api/v1/events`, oldest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Events {
+pub struct EventList {
     pub events: Vec<Event>,
     /// Events that are no longer in memory.
     pub forgotten: u64,

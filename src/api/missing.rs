@@ -1,8 +1,8 @@
 //! Names that there are not, and the nearest ones that there are.
 
-use super::Error;
+use super::ApiError;
 
-impl Error {
+impl ApiError {
     /// There is no pool of this name among these.
     pub fn no_pool<'a>(name: &str, pools: impl Iterator<Item = &'a str>) -> Self {
         Self { message: format!("there is no pool {name}"), help: Some(among("pools", name, pools)) }

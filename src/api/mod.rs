@@ -7,9 +7,9 @@ pub mod probe;
 pub mod receipt;
 pub mod status;
 
-pub use event::{Event, Events, Evidence, Kind};
-pub use probe::Probed;
-pub use receipt::{Counted, HealthKept, Outcome, Receipt};
+pub use event::{Event, EventKind, EventList, Evidence};
+pub use probe::ProbeReport;
+pub use receipt::{ChangeCounts, HealthKept, Receipt, ReloadOutcome};
 pub use status::Status;
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 
 /// A refusal: what is wrong, and what would work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Error {
+pub struct ApiError {
     pub message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
@@ -25,8 +25,8 @@ pub struct Error {
 
 /// The body of every answer that is not a success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
-    pub error: Error,
+pub struct ErrorBody {
+    pub error: ApiError,
 }
 
 /// To the millisecond: more digits would tell operators nothing.

@@ -1,11 +1,11 @@
 //! One probe that somebody asked for: what it found at each step, and the verdict.
 
-use super::status::State;
+use super::status::ReportedState;
 use serde::{Deserialize, Serialize};
 
 /// A probe that has changed nothing, whatever came of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Probed {
+pub struct ProbeReport {
     pub pool: String,
     pub server: String,
     /// What was asked: `http`, `tcp`, `tls`, `grpc` or `udp`.
@@ -14,7 +14,7 @@ pub struct Probed {
     pub address: String,
     pub timeout_ms: f64,
     /// In their order; those after the one that failed are evidence.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ProbeStep>,
     pub passed: bool,
     /// `pass`, or how it failed, as `evenkeel_probes_total` counts it.
     pub result: String,
@@ -22,14 +22,14 @@ pub struct Probed {
     pub rule: String,
     pub took_ms: f64,
     /// What the process's own probes say, which this one leaves as it is; none by a file alone.
-    pub health: Option<State>,
+    pub health: Option<ReportedState>,
     /// What else is worth knowing.
     pub notes: Vec<String>,
 }
 
 /// One step of a probe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Step {
+pub struct ProbeStep {
     pub step: StepKind,
     pub passed: bool,
     pub took_ms: f64,

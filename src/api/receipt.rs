@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 /// How a reload ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum ReloadOutcome {
     InForce,
     /// Nothing has changed.
     Refused,
@@ -17,7 +17,7 @@ pub enum Outcome {
 /// What a reload did, for whoever asked for it, for the log and for later.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Receipt {
-    pub outcome: Outcome,
+    pub outcome: ReloadOutcome,
     /// The generation in force afterwards.
     pub generation: u64,
     #[serde(with = "time::serde::rfc3339")]
@@ -32,11 +32,11 @@ pub struct Receipt {
     /// Changed settings of the process, its logs and its ledger, as `key: old -> new`.
     #[serde(default)]
     pub settings: Vec<String>,
-    pub listeners: Counted,
-    pub routes: Counted,
-    pub pools: Counted,
+    pub listeners: ChangeCounts,
+    pub routes: ChangeCounts,
+    pub pools: ChangeCounts,
     /// As `pool/server`; one at another address is another server.
-    pub servers: Counted,
+    pub servers: ChangeCounts,
     pub health: HealthKept,
     /// Operators' states that ended with their servers.
     pub operator_states_ended: Vec<String>,
@@ -47,7 +47,7 @@ pub struct Receipt {
 
 /// Things of one kind by what became of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counted {
+pub struct ChangeCounts {
     pub added: Vec<String>,
     pub removed: Vec<String>,
     pub changed: Vec<String>,
@@ -97,7 +97,7 @@ pub enum GuardState {
 
 impl Receipt {
     /// A receipt of something that changed nothing (yet).
-    pub fn new(outcome: Outcome, generation: u64, at: OffsetDateTime, actor: &str) -> Self {
+    pub fn new(outcome: ReloadOutcome, generation: u64, at: OffsetDateTime, actor: &str) -> Self {
         Self {
             outcome,
             generation,
@@ -107,10 +107,10 @@ impl Receipt {
             actor: actor.to_owned(),
             took_ms: 0.0,
             settings: Vec::new(),
-            listeners: Counted::default(),
-            routes: Counted::default(),
-            pools: Counted::default(),
-            servers: Counted::default(),
+            listeners: ChangeCounts::default(),
+            routes: ChangeCounts::default(),
+            pools: ChangeCounts::default(),
+            servers: ChangeCounts::default(),
             health: HealthKept::default(),
             operator_states_ended: Vec::new(),
             warnings: Vec::new(),
@@ -119,7 +119,7 @@ impl Receipt {
     }
 }
 
-impl Counted {
+impl ChangeCounts {
     /// `+1 -0 ~2 =7`, as the log has it.
     pub fn in_short(&self) -> String {
         format!("+{} -{} ~{} ={}", self.added.len(), self.removed.len(), self.changed.len(), self.kept)

@@ -9,17 +9,17 @@ use time::OffsetDateTime;
 /// Everything an operator looks at first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    pub process: Process,
+    pub process: ProcessStatus,
     /// The last one, whatever became of it; none since the start.
     pub last_reload: Option<Receipt>,
     /// The reload that is being watched, or the last that was.
     pub guard: Option<Guarding>,
-    pub listeners: Vec<Listener>,
-    pub pools: Vec<Pool>,
+    pub listeners: Vec<ListenerStatus>,
+    pub pools: Vec<PoolStatus>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Process {
+pub struct ProcessStatus {
     pub version: String,
     pub pid: u32,
     pub generation: u64,
@@ -41,19 +41,19 @@ pub struct Process {
     pub last_upgrade_failure: Option<String>,
     /// The process before this one, while it finishes what it has; that counts in all figures here.
     #[serde(default)]
-    pub before: Option<Before>,
+    pub before: Option<PredecessorStatus>,
 }
 
 /// A process that another one has taken over from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Before {
+pub struct PredecessorStatus {
     pub pid: u32,
     pub connections: u32,
     pub in_flight: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Listener {
+pub struct ListenerStatus {
     pub name: String,
     /// As configured.
     pub addresses: Vec<String>,
@@ -64,7 +64,7 @@ pub struct Listener {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Pool {
+pub struct PoolStatus {
     pub name: String,
     pub balance: String,
     /// Nothing healthy is left, and requests go to every server that is not drained.
@@ -74,18 +74,18 @@ pub struct Pool {
     pub in_flight: u32,
     /// Of the last ten seconds.
     pub figures: Figures,
-    pub servers: Vec<Server>,
+    pub servers: Vec<ServerStatus>,
 }
 
 /// One server; three independent facts about it, and what follows from them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Server {
+pub struct ServerStatus {
     pub name: String,
     pub address: String,
     /// What decides: `leaving`, `maint`, `drain`, `down`, `probing` or `up`, the first that holds.
-    pub state: State,
+    pub state: ReportedState,
     /// What probes say: `up`, `down` or `probing`.
-    pub health: State,
+    pub health: ReportedState,
     /// Since when they say so.
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
@@ -93,7 +93,7 @@ pub struct Server {
     pub probed: bool,
     /// Why the last probe failed, if it did.
     pub last_failure: Option<String>,
-    pub admin: Admin,
+    pub admin: AdminState,
     pub in_flight: u32,
     /// Of the last ten seconds.
     pub figures: Figures,
@@ -105,7 +105,7 @@ pub struct Server {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum ReportedState {
     Up,
     Probing,
     Down,
@@ -114,7 +114,7 @@ pub enum State {
     Leaving,
 }
 
-impl State {
+impl ReportedState {
     pub fn word(self) -> &'static str {
         match self {
             Self::Up => "up",
@@ -129,23 +129,23 @@ impl State {
 
 /// The administrative state and who wants it: both may, and neither clears what the other has set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Admin {
+pub struct AdminState {
     /// `drain: true` in the file.
     pub by_configuration: bool,
     /// `drain` or `maint`, with who said so and when.
-    pub by_operator: Option<Said>,
+    pub by_operator: Option<OperatorOverride>,
 }
 
 /// An operator's word.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Said {
-    pub state: State,
+pub struct OperatorOverride {
+    pub state: ReportedState,
     pub actor: String,
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
 }
 
-impl Server {
+impl ServerStatus {
     /// Since when it is in the state that decides.
     pub fn since_when(&self) -> OffsetDateTime {
         match &self.admin.by_operator {
@@ -156,13 +156,13 @@ impl Server {
 }
 
 impl Status {
-    pub fn pool(&self, name: &str) -> Option<&Pool> {
+    pub fn pool(&self, name: &str) -> Option<&PoolStatus> {
         self.pools.iter().find(|pool| pool.name == name)
     }
 }
 
-impl Pool {
-    pub fn server(&self, name: &str) -> Option<&Server> {
+impl PoolStatus {
+    pub fn server(&self, name: &str) -> Option<&ServerStatus> {
         self.servers.iter().find(|server| server.name == name)
     }
 }

@@ -1,7 +1,7 @@
 //! The way from a command to the running process: one request over the admin socket, or over TCP.
 
 use super::complain;
-use crate::api::{Error, Refused};
+use crate::api::{ApiError, ErrorBody};
 use crate::config::DEFAULT_SOCKET;
 use clap::Args;
 use http::{Method, Request, StatusCode, header};
@@ -25,7 +25,7 @@ const LONGEST: usize = 256 << 20;
 
 /// Where the process is.
 #[derive(Clone, Debug, Args)]
-pub(super) struct Reach {
+pub(super) struct ProcessAddress {
     /// The process's admin socket (`admin.socket`).
     #[arg(long, value_name = "PATH", env = "EVENKEEL_SOCKET", default_value = DEFAULT_SOCKET, global = false)]
     socket: PathBuf,
@@ -39,10 +39,10 @@ pub(super) struct Reach {
 
 /// There is no answer to go on with, and the operator knows why by now.
 #[derive(Debug)]
-pub(super) struct Failed;
+pub(super) struct RequestFailed;
 
-impl From<Failed> for ExitCode {
-    fn from(Failed: Failed) -> Self {
+impl From<RequestFailed> for ExitCode {
+    fn from(RequestFailed: RequestFailed) -> Self {
         Self::FAILURE
     }
 }
@@ -69,9 +69,9 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
 }
 
-impl Reach {
+impl ProcessAddress {
     /// Asks for something to read.
-    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failed> {
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, RequestFailed> {
         self.understand(&self.ask(Method::GET, path, None, Duration::from_secs(30))?)
     }
 
@@ -81,7 +81,7 @@ impl Reach {
         method: Method,
         path: &str,
         body: &Value,
-    ) -> Result<T, Failed> {
+    ) -> Result<T, RequestFailed> {
         self.understand(&self.ask(method, path, Some(body.to_string()), Duration::from_secs(90))?)
     }
 
@@ -92,7 +92,7 @@ impl Reach {
         path: &str,
         body: Option<String>,
         within: Duration,
-    ) -> Result<Answer, Failed> {
+    ) -> Result<Answer, RequestFailed> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let answer = runtime
             .map_err(NoAnswer::from)
@@ -119,20 +119,20 @@ impl Reach {
     }
 
     /// Reads a success; explains everything else.
-    pub(super) fn understand<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, Failed> {
+    pub(super) fn understand<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, RequestFailed> {
         self.read(answer).map_err(|error| {
             complain(&error.message);
             if let Some(help) = error.help {
                 complain(&help);
             }
-            Failed
+            RequestFailed
         })
     }
 
     /// Reads a success, or what there is against it.
-    pub(super) fn read<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, Error> {
+    pub(super) fn read<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, ApiError> {
         if answer.status.is_success() {
-            return serde_json::from_slice(&answer.body).map_err(|error| Error {
+            return serde_json::from_slice(&answer.body).map_err(|error| ApiError {
                 message: format!(
                     "{} answers something else than this version understands: {error}",
                     self.name()
@@ -140,10 +140,10 @@ impl Reach {
                 help: Some("use the evenkeel that the process runs as".to_owned()),
             });
         }
-        match serde_json::from_slice::<Refused>(&answer.body) {
-            Ok(Refused { error }) => Err(error),
+        match serde_json::from_slice::<ErrorBody>(&answer.body) {
+            Ok(ErrorBody { error }) => Err(error),
             Err(_) => {
-                Err(Error { message: format!("{} answers {}", self.name(), answer.status), help: None })
+                Err(ApiError { message: format!("{} answers {}", self.name(), answer.status), help: None })
             }
         }
     }
@@ -160,7 +160,7 @@ impl Reach {
         }
     }
 
-    fn explain(&self, error: &NoAnswer) -> Failed {
+    fn explain(&self, error: &NoAnswer) -> RequestFailed {
         complain(&self.unreached(error));
         let kind = match error {
             NoAnswer::Io(error) => error.kind(),
@@ -178,7 +178,7 @@ impl Reach {
             }
             _ => {}
         }
-        Failed
+        RequestFailed
     }
 
     fn request(

@@ -1,7 +1,7 @@
 //! The newcomer's first minute: three small app servers of our own, a balancer in front of them, and a
 //! line whenever one goes down or comes back.
 
-use crate::control::{Source, Turned};
+use crate::control::{HealthChange, Source};
 use crate::pool::HealthState;
 use crate::server::{self, NotStarted, Start};
 use axum::Router;
@@ -210,7 +210,7 @@ Servers that go down and come back are shown here. Ctrl-C ends it.
     )
 }
 
-fn line(turned: &Turned) -> String {
+fn line(turned: &HealthChange) -> String {
     let name = turned.server.name();
     match (turned.transition.to, &turned.failure) {
         (HealthState::Up, _) => format!("  {name} is up: it gets requests\n"),

@@ -1,9 +1,9 @@
 //! `events`: the health ledger, oldest first.
 
-use super::client::{Failed, Reach, part};
+use super::client::{ProcessAddress, RequestFailed, part};
 use super::say;
 use super::table::in_color;
-use crate::api::{Event, Events, Kind};
+use crate::api::{Event, EventKind, EventList};
 use crate::text::{Paint, fold};
 use crate::units;
 use clap::Args;
@@ -14,7 +14,7 @@ use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
 #[derive(Debug, Args)]
-pub(super) struct Options {
+pub(super) struct EventsOptions {
     /// Only this pool, or this server of a pool, like app/app3.
     #[arg(value_name = "POOL[/SERVER]")]
     of: Option<String>,
@@ -23,7 +23,7 @@ pub(super) struct Options {
     since: Option<Duration>,
     /// Only this kind: health, operator, membership, reload, fail_open or process.
     #[arg(long)]
-    kind: Option<Kind>,
+    kind: Option<EventKind>,
     /// The newest so many.
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
@@ -31,13 +31,13 @@ pub(super) struct Options {
     #[arg(long)]
     follow: bool,
     #[command(flatten)]
-    reach: Reach,
+    reach: ProcessAddress,
     /// Print each event as a line of JSON.
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(options: &Options) -> Result<ExitCode, Failed> {
+pub(super) fn run(options: &EventsOptions) -> Result<ExitCode, RequestFailed> {
     let mut last_day = None;
     let mut show = |events: &[Event]| {
         for event in events {
@@ -69,7 +69,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failed> {
         }
     }
     let base = format!("/api/v1/events?{}", query.join("&"));
-    let found: Events = options.reach.get(&base)?;
+    let found: EventList = options.reach.get(&base)?;
     show(&found.events);
     let mut after = found.events.last().map(|event| event.id);
     if !options.follow {
@@ -78,7 +78,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failed> {
     loop {
         std::thread::sleep(Duration::from_millis(500));
         let after_last = after.map_or_else(String::new, |after| format!("&after={after}"));
-        let found: Events = options.reach.get(&format!("{base}{after_last}"))?;
+        let found: EventList = options.reach.get(&format!("{base}{after_last}"))?;
         show(&found.events);
         after = found.events.last().map(|event| event.id).or(after);
     }

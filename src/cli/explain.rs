@@ -1,9 +1,9 @@
 //! `explain`: why a request goes where it goes.
 
-use super::client::Reach;
+use super::client::ProcessAddress;
 use super::table::in_color;
 use super::{complain, file, say};
-use crate::explain::{self, Request};
+use crate::explain::{self, ExplainRequest};
 use crate::operate::Overrides;
 use crate::snapshot::Snapshot;
 use clap::Args;
@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 #[derive(Debug, Args)]
-pub(super) struct Options {
+pub(super) struct ExplainOptions {
     /// The request: a method, GET unless given, and a URL.
     #[arg(value_name = "[METHOD] URL", required = true, num_args = 1..=2)]
     request: Vec<String>,
@@ -36,7 +36,7 @@ pub(super) struct Options {
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
-    reach: Reach,
+    reach: ProcessAddress,
     /// Print the explanation as JSON.
     #[arg(long)]
     json: bool,
@@ -49,7 +49,7 @@ struct Explained {
     text: String,
 }
 
-pub(super) fn run(options: &Options) -> ExitCode {
+pub(super) fn run(options: &ExplainOptions) -> ExitCode {
     let (method, url) = match options.request.as_slice() {
         [url] => ("GET", url),
         [method, url, ..] => (method.as_str(), url),
@@ -73,7 +73,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
     outcome.err().unwrap_or(ExitCode::SUCCESS)
 }
 
-fn live(options: &Options, method: &Method, url: &Uri) -> Result<(), ExitCode> {
+fn live(options: &ExplainOptions, method: &Method, url: &Uri) -> Result<(), ExitCode> {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers: Vec<_> =
         options.headers.iter().map(|(name, value)| [name.to_string(), text(value)]).collect();
@@ -98,14 +98,14 @@ fn live(options: &Options, method: &Method, url: &Uri) -> Result<(), ExitCode> {
     Ok(())
 }
 
-fn offline(options: &Options, file: &Path, method: Method, url: Uri) -> Result<(), ExitCode> {
+fn offline(options: &ExplainOptions, file: &Path, method: Method, url: Uri) -> Result<(), ExitCode> {
     let (plan, _) = file::plan(file, options.json, |_, _| Vec::new())?;
     let now = Instant::now();
     let (snapshot, _) = Snapshot::empty().evolve(plan, now);
     for member in snapshot.pools().iter().flat_map(|pool| &pool.members) {
         member.server.assume_up(now);
     }
-    let request = Request {
+    let request = ExplainRequest {
         method,
         url,
         headers: options.headers.iter().cloned().collect(),

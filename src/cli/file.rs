@@ -9,16 +9,16 @@ use std::process::ExitCode;
 
 /// A file could not be used, and its reader knows why by now.
 #[derive(Debug)]
-pub(super) struct Refused;
+pub(super) struct FileRefused;
 
-impl From<Refused> for ExitCode {
-    fn from(Refused: Refused) -> Self {
+impl From<FileRefused> for ExitCode {
+    fn from(FileRefused: FileRefused) -> Self {
         Self::FAILURE
     }
 }
 
 /// The file's name for messages, and its text.
-pub(super) fn read(file: &Path) -> Result<(String, String), Refused> {
+pub(super) fn read(file: &Path) -> Result<(String, String), FileRefused> {
     let name = file.display().to_string();
     // A pipe is welcome here: whoever waits for it can interrupt us.
     let read = std::fs::File::open(file).and_then(files::bounded);
@@ -26,14 +26,14 @@ pub(super) fn read(file: &Path) -> Result<(String, String), Refused> {
         Ok(text) => Ok((name, text)),
         Err(error) => {
             complain(&format!("{name}: cannot be read: {error}"));
-            Err(Refused)
+            Err(FileRefused)
         }
     }
 }
 
 /// The same for a command that may have been called without a name.
-pub(super) fn read_or_hint(file: &Path, command: &str) -> Result<(String, String), Refused> {
-    read(file).inspect_err(|Refused| {
+pub(super) fn read_or_hint(file: &Path, command: &str) -> Result<(String, String), FileRefused> {
+    read(file).inspect_err(|FileRefused| {
         if !file.exists() {
             let example = format!("evenkeel {command} /etc/evenkeel/evenkeel.yaml");
             complain(&format!("name a file that is there, like `{example}`"));
@@ -56,7 +56,7 @@ pub(super) fn plan(
     file: &Path,
     json: bool,
     further: impl Fn(&Plan, &str) -> Vec<Problem>,
-) -> Result<(Plan, Vec<String>), Refused> {
+) -> Result<(Plan, Vec<String>), FileRefused> {
     let (name, text) = read(file)?;
     let (report, good) =
         config::check_further(&name, &text, json, in_color(json), |plan| further(plan, &text));
@@ -71,7 +71,7 @@ pub(super) fn plan(
         }
         _ => {
             say(&report);
-            Err(Refused)
+            Err(FileRefused)
         }
     }
 }

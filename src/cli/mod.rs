@@ -15,12 +15,12 @@ mod table;
 mod top;
 mod upgrade;
 
-use crate::api::status::State;
+use crate::api::status::ReportedState;
 use crate::control::Source;
 use crate::server::{self, NotStarted, Start};
 use crate::text::fold;
 use clap::{Parser, Subcommand};
-use client::Failed;
+use client::RequestFailed;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -74,56 +74,56 @@ enum Command {
     #[command(
         after_help = "Examples:\n  evenkeel plan\n  evenkeel plan new.yaml --probe\n  evenkeel plan new.yaml --against /etc/evenkeel/evenkeel.yaml"
     )]
-    Plan(plan::Options),
+    Plan(plan::PlanOptions),
     /// Have the running process read its file again, and show what changed.
     ///
     /// Exit code 1: the file was refused, and nothing has changed.
     #[command(after_help = "Examples:\n  evenkeel reload\n  evenkeel reload --guard 60s")]
-    Reload(reload::Options),
+    Reload(reload::ReloadOptions),
     /// Show pools and servers as they are now.
     #[command(after_help = "Example: evenkeel status app")]
-    Status(status::Options),
+    Status(status::StatusOptions),
     /// Watch pools and servers, live, and drain them from the keyboard.
     ///
     /// `?` shows the keys. For scripts there is `evenkeel status --json`.
     #[command(after_help = "Example: evenkeel top --interval 500ms")]
-    Top(top::Options),
+    Top(top::TopOptions),
     /// Send a server nothing new; what is in flight finishes, and probes go on.
     ///
     /// Refused if what is left of the pool cannot carry what the pool carries now.
     #[command(after_help = "Example: evenkeel drain app/app3 --wait")]
-    Drain(operate::Removal),
+    Drain(operate::RemovalOptions),
     /// Send a server nothing at all, not even probes.
     #[command(after_help = "Example: evenkeel maint app/app3 --wait")]
-    Maint(operate::Removal),
+    Maint(operate::RemovalOptions),
     /// End an operator's drain or maintenance.
     ///
     /// A server that was in maintenance is probed before it gets requests. What the configuration drains stays drained.
     #[command(after_help = "Example: evenkeel ready app/app3")]
-    Ready(operate::Return),
+    Ready(operate::ReturnOptions),
     /// Give a server another weight, until it is given back or the server leaves the configuration.
     #[command(after_help = "Example: evenkeel weight app/app3 50")]
-    Weight(operate::Weight),
+    Weight(operate::WeightOptions),
     /// Show what became of servers, pools and the configuration, when, and why.
     #[command(after_help = "Example: evenkeel events app/app3 --since 2h")]
-    Events(events::Options),
+    Events(events::EventsOptions),
     /// Explain why a request goes where it goes: routes, every server, and the winner.
     #[command(
         after_help = "Examples:\n  evenkeel explain GET https://shop.example/cart -H 'Cookie: session=s1'\n  evenkeel explain https://shop.example/ -c new.yaml"
     )]
-    Explain(explain::Options),
+    Explain(explain::ExplainOptions),
     /// Probe a server once, now, and show each step with what it found; nothing is changed by it.
     ///
     /// Exit code 0: the probe passed; 1: it failed, or there was none.
     #[command(
         after_help = "Examples:\n  evenkeel probe app/app3\n  evenkeel probe app/app3 -c new.yaml --json"
     )]
-    Probe(probe::Options),
+    Probe(probe::ProbeOptions),
     /// Start the program anew, as it is on disk now, and hand everything over to it.
     ///
     /// No connection is refused or reset. Exit code 1: the new process did not come up, and the old one goes on.
     #[command(after_help = "Example: evenkeel upgrade")]
-    Upgrade(upgrade::Options),
+    Upgrade(upgrade::UpgradeOptions),
     #[command(flatten)]
     Generate(generate::Generate),
     /// See it work: three small app servers and a balancer in front, no file needed.
@@ -152,8 +152,8 @@ pub fn main() -> ExitCode {
         Command::Reload(options) => done(reload::run(&options)),
         Command::Status(options) => done(status::run(&options)),
         Command::Top(options) => done(top::run(&options)),
-        Command::Drain(options) => done(operate::remove(&options, State::Drain)),
-        Command::Maint(options) => done(operate::remove(&options, State::Maint)),
+        Command::Drain(options) => done(operate::remove(&options, ReportedState::Drain)),
+        Command::Maint(options) => done(operate::remove(&options, ReportedState::Maint)),
         Command::Ready(options) => done(operate::ready(&options)),
         Command::Weight(options) => done(operate::weigh(&options)),
         Command::Events(options) => done(events::run(&options)),
@@ -165,8 +165,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn done(result: Result<ExitCode, Failed>) -> ExitCode {
-    result.unwrap_or_else(Failed::into)
+fn done(result: Result<ExitCode, RequestFailed>) -> ExitCode {
+    result.unwrap_or_else(RequestFailed::into)
 }
 
 fn ended(result: Result<(), NotStarted>) -> ExitCode {

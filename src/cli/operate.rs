@@ -1,9 +1,9 @@
 //! `drain`, `maint`, `ready` and `weight`: an operator's word about one server.
 
-use super::client::{Failed, Reach, Target};
+use super::client::{ProcessAddress, RequestFailed, Target};
 use super::table::in_color;
 use super::{complain, say};
-use crate::api::status::{Server, State};
+use crate::api::status::{ReportedState, ServerStatus};
 use crate::text::Paint;
 use crate::units;
 use clap::Args;
@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 #[derive(Debug, Args)]
-pub(super) struct Removal {
+pub(super) struct RemovalOptions {
     /// The server, like app/app3.
     #[arg(value_name = "POOL/SERVER")]
     target: Target,
@@ -33,7 +33,7 @@ pub(super) struct Removal {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Return {
+pub(super) struct ReturnOptions {
     /// The server, like app/app3.
     #[arg(value_name = "POOL/SERVER")]
     target: Target,
@@ -42,7 +42,7 @@ pub(super) struct Return {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Weight {
+pub(super) struct WeightOptions {
     /// The server, like app/app3.
     #[arg(value_name = "POOL/SERVER")]
     target: Target,
@@ -60,7 +60,7 @@ struct Wanted(Option<u16>);
 #[derive(Debug, Args)]
 struct To {
     #[command(flatten)]
-    reach: Reach,
+    reach: ProcessAddress,
     /// Print the server's state as JSON.
     #[arg(long)]
     json: bool,
@@ -68,7 +68,7 @@ struct To {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Operated {
-    pub(super) server: Server,
+    pub(super) server: ServerStatus,
     pub(super) notes: Vec<String>,
 }
 
@@ -83,7 +83,7 @@ fn weight(text: &str) -> Result<Wanted, String> {
     })
 }
 
-pub(super) fn remove(options: &Removal, state: State) -> Result<ExitCode, Failed> {
+pub(super) fn remove(options: &RemovalOptions, state: ReportedState) -> Result<ExitCode, RequestFailed> {
     let body = json!({ "state": state.word(), "force": options.force });
     let operated = send(&options.target, &options.to, "/state", &body)?;
     if options.wait {
@@ -93,19 +93,19 @@ pub(super) fn remove(options: &Removal, state: State) -> Result<ExitCode, Failed
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn ready(options: &Return) -> Result<ExitCode, Failed> {
+pub(super) fn ready(options: &ReturnOptions) -> Result<ExitCode, RequestFailed> {
     let operated = send(&options.target, &options.to, "/state", &json!({ "state": "ready" }))?;
     tell(&options.target, &options.to, &operated);
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn weigh(options: &Weight) -> Result<ExitCode, Failed> {
+pub(super) fn weigh(options: &WeightOptions) -> Result<ExitCode, RequestFailed> {
     let operated = send(&options.target, &options.to, "/weight", &json!({ "weight": options.weight.0 }))?;
     tell(&options.target, &options.to, &operated);
     Ok(ExitCode::SUCCESS)
 }
 
-fn send(target: &Target, to: &To, what: &str, body: &Value) -> Result<Operated, Failed> {
+fn send(target: &Target, to: &To, what: &str, body: &Value) -> Result<Operated, RequestFailed> {
     to.reach.change(Method::PUT, &target.path(what), body)
 }
 
@@ -124,12 +124,13 @@ fn tell(target: &Target, to: &To, operated: &Operated) {
 }
 
 /// Shows what is left on the server until nothing is.
-fn wait(options: &Removal, operated: &Operated) -> Result<ExitCode, Failed> {
+fn wait(options: &RemovalOptions, operated: &Operated) -> Result<ExitCode, RequestFailed> {
     let (target, to) = (&options.target, &options.to);
     let since = Instant::now();
     let mut shown = None;
-    let line = |server: &Server| format!("{target}: {}, {} in flight", server.state.word(), server.in_flight);
-    let mut progress = |server: &Server| {
+    let line =
+        |server: &ServerStatus| format!("{target}: {}, {} in flight", server.state.word(), server.in_flight);
+    let mut progress = |server: &ServerStatus| {
         if to.json || shown == Some(server.in_flight) {
             return;
         }

@@ -1,6 +1,6 @@
 //! `plan`: what a reload would change in the running process, or where another file is in force.
 
-use super::client::Reach;
+use super::client::ProcessAddress;
 use super::{file, say};
 use crate::preview;
 use crate::snapshot::Snapshot;
@@ -16,7 +16,7 @@ use std::time::Instant;
 const CHANGES: u8 = 3;
 
 #[derive(Debug, Args)]
-pub(super) struct Options {
+pub(super) struct PlanOptions {
     /// The configuration file to reload; without it, the file that the running process was started with.
     file: Option<PathBuf>,
     /// Compare with this file, such as the last one in git, instead of with the running process.
@@ -29,7 +29,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     keys: u32,
     #[command(flatten)]
-    reach: Reach,
+    reach: ProcessAddress,
     /// Print the changes as JSON.
     #[arg(long)]
     json: bool,
@@ -42,7 +42,7 @@ struct Planned {
     text: String,
 }
 
-pub(super) fn run(options: &Options) -> ExitCode {
+pub(super) fn run(options: &PlanOptions) -> ExitCode {
     let outcome = match (&options.file, &options.against) {
         (Some(file), Some(against)) => offline(options, file, against),
         _ => live(options),
@@ -55,7 +55,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
 }
 
 /// Whether the process would change.
-fn live(options: &Options) -> Result<bool, ExitCode> {
+fn live(options: &PlanOptions) -> Result<bool, ExitCode> {
     let mut wish = json!({ "keys": options.keys, "probe": options.probe });
     if let Some(file) = &options.file {
         // What is wrong with the file itself is shown with its lines; what it names, the process has to read.
@@ -73,7 +73,7 @@ fn live(options: &Options) -> Result<bool, ExitCode> {
 }
 
 /// Whether one file changes the other.
-fn offline(options: &Options, file: &Path, against: &Path) -> Result<bool, ExitCode> {
+fn offline(options: &PlanOptions, file: &Path, against: &Path) -> Result<bool, ExitCode> {
     // The files that the old plan names may be gone; what is in force was read from them before.
     let (old, _) = file::plan(against, options.json, |_, _| Vec::new())?;
     let (new, warnings) = file::plan(file, options.json, file::beside)?;

@@ -1,10 +1,10 @@
 //! `probe`: one probe now, step by step.
 
-use super::client::{Reach, Target};
+use super::client::{ProcessAddress, Target};
 use super::table::in_color;
 use super::{complain, file, say};
-use crate::api::probe::Step;
-use crate::api::{Error, Probed};
+use crate::api::probe::ProbeStep;
+use crate::api::{ApiError, ProbeReport};
 use crate::config::Plan;
 use crate::origination::Origination;
 use crate::snapshot::Snapshot;
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 const WITHIN: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Args)]
-pub(super) struct Options {
+pub(super) struct ProbeOptions {
     /// The server, like app/app3.
     #[arg(value_name = "POOL/SERVER")]
     target: Target,
@@ -28,13 +28,13 @@ pub(super) struct Options {
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
-    reach: Reach,
+    reach: ProcessAddress,
     /// Print steps and verdict as JSON.
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(options: &Options) -> ExitCode {
+pub(super) fn run(options: &ProbeOptions) -> ExitCode {
     let probed = match &options.config {
         Some(file) => offline(options, file),
         None => live(options),
@@ -50,12 +50,12 @@ pub(super) fn run(options: &Options) -> ExitCode {
     if probed.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn live(options: &Options) -> Result<Probed, ExitCode> {
+fn live(options: &ProbeOptions) -> Result<ProbeReport, ExitCode> {
     let answer = options.reach.ask(Method::POST, &options.target.path("/probe"), None, WITHIN)?;
     Ok(options.reach.understand(&answer)?)
 }
 
-fn offline(options: &Options, file: &Path) -> Result<Probed, ExitCode> {
+fn offline(options: &ProbeOptions, file: &Path) -> Result<ProbeReport, ExitCode> {
     let Target { pool: pool_name, server: server_name } = &options.target;
     // What the others need is not needed here, and may well not be there.
     let alone = |mut plan: Plan| {
@@ -68,7 +68,7 @@ fn offline(options: &Options, file: &Path) -> Result<Probed, ExitCode> {
     let read = |plan: &Plan, text: &str| tls::read(&alone(plan.clone()), text, SystemTime::now());
     let (plan, _) = file::plan(file, options.json, |plan, text| read(plan, text).1)?;
     if plan.pools.iter().all(|pool| *pool.name != **pool_name) {
-        return Err(missing(Error::no_pool(pool_name, plan.pools.iter().map(|pool| &*pool.name))));
+        return Err(missing(ApiError::no_pool(pool_name, plan.pools.iter().map(|pool| &*pool.name))));
     }
     let (_, text) = file::read(file)?;
     let (files, _) = read(&plan, &text);
@@ -76,7 +76,7 @@ fn offline(options: &Options, file: &Path) -> Result<Probed, ExitCode> {
     let Some(pool) = snapshot.pool(pool_name) else { return Err(ExitCode::FAILURE) };
     let Some(member) = pool.members.iter().find(|member| **member.server.name() == **server_name) else {
         let servers = pool.members.iter().map(|member| &**member.server.name());
-        return Err(missing(Error::no_server(pool_name, server_name, servers)));
+        return Err(missing(ApiError::no_server(pool_name, server_name, servers)));
     };
     if let Some(material) = files.pools.into_iter().flatten().next() {
         let made = Origination::new(material, None)
@@ -90,7 +90,7 @@ fn offline(options: &Options, file: &Path) -> Result<Probed, ExitCode> {
     Ok(probed)
 }
 
-fn missing(error: Error) -> ExitCode {
+fn missing(error: ApiError) -> ExitCode {
     complain(&error.message);
     error.help.iter().for_each(|help| complain(help));
     ExitCode::FAILURE
@@ -101,7 +101,7 @@ fn failed(line: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn render(probed: &Probed, in_color: bool) -> String {
+fn render(probed: &ProbeReport, in_color: bool) -> String {
     let target = format!("{}/{}", probed.pool, probed.server);
     let most = Duration::from_micros((probed.timeout_ms * 1000.0) as u64);
     let mut text = format!(
@@ -126,7 +126,7 @@ fn render(probed: &Probed, in_color: bool) -> String {
 }
 
 /// `! ` marks the step that failed.
-fn render_step(step: &Step, in_color: bool) -> String {
+fn render_step(step: &ProbeStep, in_color: bool) -> String {
     const FOUND_AT: usize = 27;
     let mark = if step.passed { " " } else { "!" };
     let head = format!("{mark} {:<13}{:>10}  ", step.step.word(), milliseconds(step.took_ms));

@@ -1,10 +1,10 @@
 //! `reload`: has the process read its file again, and shows the receipt.
 
-use super::client::{Failed, Reach};
+use super::client::{ProcessAddress, RequestFailed};
 use super::table::in_color;
 use super::{complain, say};
 use crate::api::receipt::GuardState;
-use crate::api::{Counted, Outcome, Receipt, Status};
+use crate::api::{ChangeCounts, Receipt, ReloadOutcome, Status};
 use crate::text::{Paint, ago, fold};
 use clap::Args;
 use http::{Method, StatusCode};
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 #[derive(Debug, Args)]
-pub(super) struct Options {
+pub(super) struct ReloadOptions {
     /// Watch for this long, like 60s, and go back if errors rise or healthy servers fall.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     guard: Option<String>,
@@ -28,13 +28,13 @@ pub(super) struct Options {
     #[arg(long, value_name = "N", requires = "guard", default_value_t = 0)]
     max_servers_lost: usize,
     #[command(flatten)]
-    reach: Reach,
+    reach: ProcessAddress,
     /// Print the receipt as JSON.
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(options: &Options) -> Result<ExitCode, Failed> {
+pub(super) fn run(options: &ReloadOptions) -> Result<ExitCode, RequestFailed> {
     let wish = match &options.guard {
         None => json!({}),
         Some(guard) => json!({
@@ -53,12 +53,12 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failed> {
         _ => None,
     };
     let Some(receipt) = receipt else {
-        return Err(options.reach.understand::<Receipt>(&answer).err().unwrap_or(Failed));
+        return Err(options.reach.understand::<Receipt>(&answer).err().unwrap_or(RequestFailed));
     };
     if options.json {
         let value = serde_json::to_value(&receipt).unwrap_or_default();
         say(&format!("{value:#}\n"));
-    } else if receipt.outcome == Outcome::InForce {
+    } else if receipt.outcome == ReloadOutcome::InForce {
         say(&render(&receipt, in_color()));
     } else {
         for problem in &receipt.problems {
@@ -67,8 +67,8 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failed> {
         complain(&format!("nothing has changed: generation {} stays in force", receipt.generation));
     }
     match (receipt.outcome, &options.guard) {
-        (Outcome::InForce, Some(_)) => wait(options, receipt.generation),
-        (Outcome::InForce, None) => Ok(ExitCode::SUCCESS),
+        (ReloadOutcome::InForce, Some(_)) => wait(options, receipt.generation),
+        (ReloadOutcome::InForce, None) => Ok(ExitCode::SUCCESS),
         _ => Ok(ExitCode::FAILURE),
     }
 }
@@ -79,7 +79,7 @@ fn duration(text: &str) -> Result<String, String> {
 }
 
 /// Waits for the guard's judgement.
-fn wait(options: &Options, generation: u64) -> Result<ExitCode, Failed> {
+fn wait(options: &ReloadOptions, generation: u64) -> Result<ExitCode, RequestFailed> {
     let is_terminal = std::io::stderr().is_terminal() && !options.json;
     loop {
         std::thread::sleep(Duration::from_millis(200));
@@ -168,7 +168,7 @@ pub(super) fn render(receipt: &Receipt, in_color: bool) -> String {
     fold(&text)
 }
 
-fn names(counted: &Counted) -> String {
+fn names(counted: &ChangeCounts) -> String {
     const SHOWN: usize = 20;
     let lists = [("+", &counted.added), ("-", &counted.removed), ("~", &counted.changed)];
     let mut text = String::new();

@@ -1,11 +1,11 @@
 //! `status`: pools and servers as they are now.
 
-use super::client::{Failed, Reach};
+use super::client::{ProcessAddress, RequestFailed};
 use super::say;
-use super::table::{Align, Table, in_color};
-use crate::api::Outcome;
+use super::table::{Align, TextTable, in_color};
+use crate::api::ReloadOutcome;
 use crate::api::receipt::GuardState;
-use crate::api::status::{Pool, Server, State, Status};
+use crate::api::status::{PoolStatus, ReportedState, ServerStatus, Status};
 use crate::history::Figures;
 use crate::text::{Paint, ago, fold};
 use clap::Args;
@@ -13,21 +13,21 @@ use std::process::ExitCode;
 use time::OffsetDateTime;
 
 #[derive(Debug, Args)]
-pub(super) struct Options {
+pub(super) struct StatusOptions {
     /// Only this pool.
     pool: Option<String>,
     #[command(flatten)]
-    reach: Reach,
+    reach: ProcessAddress,
     /// Print everything as JSON.
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(options: &Options) -> Result<ExitCode, Failed> {
+pub(super) fn run(options: &StatusOptions) -> Result<ExitCode, RequestFailed> {
     let mut status: Status = options.reach.get("/api/v1/status")?;
     if let Some(wanted) = &options.pool {
         // The process knows what is nearest to a name that it has not.
-        options.reach.get::<Pool>(&format!("/api/v1/pools/{}", super::client::part(wanted)))?;
+        options.reach.get::<PoolStatus>(&format!("/api/v1/pools/{}", super::client::part(wanted)))?;
         status.pools.retain(|pool| pool.name == *wanted);
     }
     if options.json {
@@ -61,9 +61,9 @@ fn render(status: &Status, in_color: bool) -> String {
     }
     if let Some(receipt) = &status.last_reload {
         let (word, paint) = match receipt.outcome {
-            Outcome::InForce => ("in force", Paint::Good),
-            Outcome::Refused => ("refused", Paint::Bad),
-            Outcome::RolledBack => ("rolled back", Paint::Bad),
+            ReloadOutcome::InForce => ("in force", Paint::Good),
+            ReloadOutcome::Refused => ("refused", Paint::Bad),
+            ReloadOutcome::RolledBack => ("rolled back", Paint::Bad),
         };
         let when = ago(receipt.at, process.now);
         text += &format!("last reload {when} ago by {}: {}\n", receipt.actor, paint.on(word, in_color));
@@ -83,7 +83,7 @@ fn render(status: &Status, in_color: bool) -> String {
     text
 }
 
-fn render_pool(pool: &Pool, now: OffsetDateTime, in_color: bool) -> String {
+fn render_pool(pool: &PoolStatus, now: OffsetDateTime, in_color: bool) -> String {
     let mut text = format!(
         "{}  {}, {} of {} up, {} in flight{}\n",
         Paint::Strong.on(&pool.name, in_color),
@@ -97,7 +97,7 @@ fn render_pool(pool: &Pool, now: OffsetDateTime, in_color: bool) -> String {
         let loud = "  NO HEALTHY SERVER: requests go to every server that is not drained\n";
         text += &Paint::Bad.on(loud, in_color);
     }
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("SERVER", Align::Left),
         ("ADDRESS", Align::Left),
         ("STATE", Align::Left),
@@ -135,7 +135,7 @@ fn figures(figures: &Figures) -> String {
 }
 
 /// Why a server is not simply up.
-fn notes(server: &Server, now: OffsetDateTime) -> Vec<String> {
+fn notes(server: &ServerStatus, now: OffsetDateTime) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(said) = &server.admin.by_operator {
         notes.push(format!("{} by {}, {} ago", said.state.word(), said.actor, ago(said.at, now)));
@@ -147,11 +147,11 @@ fn notes(server: &Server, now: OffsetDateTime) -> Vec<String> {
         notes.push("* weight by an operator".to_owned());
     }
     if let Some(failure) = &server.last_failure
-        && server.state != State::Maint
+        && server.state != ReportedState::Maint
     {
         notes.push(format!("last probe: {failure}"));
     }
-    if server.state != server.health && server.health != State::Up {
+    if server.state != server.health && server.health != ReportedState::Up {
         notes.push(format!("health: {}", server.health.word()));
     }
     notes

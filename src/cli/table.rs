@@ -1,6 +1,6 @@
 //! Columns that line up, and whether there is colour.
 
-use crate::api::status::State;
+use crate::api::status::ReportedState;
 use crate::text::{Paint, WIDTH, wrap};
 use std::io::IsTerminal;
 
@@ -13,7 +13,7 @@ pub(super) enum Align {
 
 /// Rows of cells under a head; a note goes below its row.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct TextTable {
     columns: Vec<(&'static str, Align)>,
     rows: Vec<Row>,
 }
@@ -27,16 +27,18 @@ struct Row {
 }
 
 impl Paint {
-    pub(super) fn of(state: State) -> Self {
+    pub(super) fn of(state: ReportedState) -> Self {
         match state {
-            State::Up => Self::Good,
-            State::Down => Self::Bad,
-            State::Probing | State::Drain | State::Maint | State::Leaving => Self::Caution,
+            ReportedState::Up => Self::Good,
+            ReportedState::Down => Self::Bad,
+            ReportedState::Probing | ReportedState::Drain | ReportedState::Maint | ReportedState::Leaving => {
+                Self::Caution
+            }
         }
     }
 }
 
-impl Table {
+impl TextTable {
     pub(super) fn new(columns: &[(&'static str, Align)]) -> Self {
         Self { columns: columns.to_vec(), rows: Vec::new() }
     }
@@ -90,7 +92,7 @@ mod tests {
 
     #[test]
     fn columns_line_up_and_notes_stand_below_their_row() {
-        let mut table = Table::new(&[("SERVER", Align::Left), ("IN FLIGHT", Align::Right)]);
+        let mut table = TextTable::new(&[("SERVER", Align::Left), ("IN FLIGHT", Align::Right)]);
         table.row(vec!["app1".into(), "7".into()], Some((0, Paint::Good)), vec!["a note".into()]);
         table.row(vec!["application2".into(), "12".into()], None, Vec::new());
         let expected =

@@ -1,11 +1,11 @@
 //! `top`: the terminal, the socket and the clock around the live view.
 
-use super::client::{Failed, Reach, Target};
+use super::client::{ProcessAddress, RequestFailed, Target};
 use super::complain;
 use super::operate::Operated;
 use super::table::in_color;
 use crate::api::Status;
-use crate::top::{Action, Key, Look, Outcome, Top, Wish};
+use crate::top::{Action, CommandOutcome, KeyPress, Look, StateCommand, Top};
 use crate::units;
 use clap::Args;
 use http::{Method, StatusCode};
@@ -25,12 +25,12 @@ const WITHIN: Duration = Duration::from_secs(5);
 const CHANGE_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Args)]
-pub(super) struct Options {
+pub(super) struct TopOptions {
     /// How often the process is asked.
     #[arg(long, value_name = "DURATION", value_parser = often, default_value = "1s")]
     interval: Duration,
     #[command(flatten)]
-    reach: Reach,
+    reach: ProcessAddress,
 }
 
 fn often(text: &str) -> Result<Duration, String> {
@@ -41,11 +41,11 @@ fn often(text: &str) -> Result<Duration, String> {
     }
 }
 
-pub(super) fn run(options: &Options) -> Result<ExitCode, Failed> {
+pub(super) fn run(options: &TopOptions) -> Result<ExitCode, RequestFailed> {
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() || is_dumb {
         complain("top needs a terminal; use `evenkeel status`, or `evenkeel status --json` in scripts");
-        return Err(Failed);
+        return Err(RequestFailed);
     }
     // Whoever is not there at all is told of before the screen is taken.
     let status = options.reach.get("/api/v1/status")?;
@@ -53,7 +53,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failed> {
     let ended = runtime.and_then(|runtime| runtime.block_on(watch(options, status)));
     ended.map_err(|error| {
         complain(&format!("the terminal cannot be used: {error}; use `evenkeel status`"));
-        Failed
+        RequestFailed
     })
 }
 
@@ -75,12 +75,12 @@ impl Drop for Screen {
 
 /// What happens to the view.
 enum Heard {
-    Key(Key),
+    Key(KeyPress),
     Resized,
     /// The terminal has gone.
     Gone(io::Error),
     Status(Result<Box<Status>, String>),
-    Outcome(Outcome),
+    Outcome(CommandOutcome),
 }
 
 /// Those that end programs; the terminal has to be given back first.
@@ -103,7 +103,7 @@ impl Endings {
     }
 }
 
-async fn watch(options: &Options, status: Status) -> io::Result<ExitCode> {
+async fn watch(options: &TopOptions, status: Status) -> io::Result<ExitCode> {
     let mut endings = Endings::new()?;
     let look = Look { color: in_color() };
     let mut screen = Screen::take()?;
@@ -177,29 +177,29 @@ fn read_keys(tell: UnboundedSender<Heard>) {
     });
 }
 
-fn key(pressed: KeyEvent) -> Option<Key> {
+fn key(pressed: KeyEvent) -> Option<KeyPress> {
     if pressed.kind == KeyEventKind::Release {
         return None;
     }
     if pressed.modifiers.contains(KeyModifiers::CONTROL) {
-        return (pressed.code == KeyCode::Char('c')).then_some(Key::Interrupt);
+        return (pressed.code == KeyCode::Char('c')).then_some(KeyPress::Interrupt);
     }
     Some(match pressed.code {
-        KeyCode::Char(letter) => Key::Char(letter),
-        KeyCode::Up => Key::Up,
-        KeyCode::Down => Key::Down,
-        KeyCode::PageUp => Key::PageUp,
-        KeyCode::PageDown => Key::PageDown,
-        KeyCode::Home => Key::Home,
-        KeyCode::End => Key::End,
-        KeyCode::Enter => Key::Enter,
-        KeyCode::Esc => Key::Escape,
-        KeyCode::Backspace => Key::Backspace,
+        KeyCode::Char(letter) => KeyPress::Char(letter),
+        KeyCode::Up => KeyPress::Up,
+        KeyCode::Down => KeyPress::Down,
+        KeyCode::PageUp => KeyPress::PageUp,
+        KeyCode::PageDown => KeyPress::PageDown,
+        KeyCode::Home => KeyPress::Home,
+        KeyCode::End => KeyPress::End,
+        KeyCode::Enter => KeyPress::Enter,
+        KeyCode::Esc => KeyPress::Escape,
+        KeyCode::Backspace => KeyPress::Backspace,
         _ => return None,
     })
 }
 
-async fn ask(reach: Reach, tell: UnboundedSender<Heard>) {
+async fn ask(reach: ProcessAddress, tell: UnboundedSender<Heard>) {
     let answer = match reach.exchange(Method::GET, "/api/v1/status", None, WITHIN).await {
         Ok(answer) => reach.read(&answer).map(Box::new).map_err(|error| error.message),
         Err(error) => Err(reach.unreached(&error)),
@@ -207,21 +207,21 @@ async fn ask(reach: Reach, tell: UnboundedSender<Heard>) {
     let _ = tell.send(Heard::Status(answer));
 }
 
-async fn operate(reach: Reach, wish: Wish, tell: UnboundedSender<Heard>) {
+async fn operate(reach: ProcessAddress, wish: StateCommand, tell: UnboundedSender<Heard>) {
     let target = Target { pool: wish.pool, server: wish.server };
     let body = json!({ "state": wish.state.word(), "force": wish.force }).to_string();
     let outcome = match reach.exchange(Method::PUT, &target.path("/state"), Some(body), CHANGE_WITHIN).await {
-        Err(error) => Outcome::Failed(reach.unreached(&error)),
+        Err(error) => CommandOutcome::Failed(reach.unreached(&error)),
         Ok(answer) => match reach.read::<Operated>(&answer) {
-            Ok(Operated { server, notes }) => Outcome::Done { server: Box::new(server), notes },
+            Ok(Operated { server, notes }) => CommandOutcome::Done { server: Box::new(server), notes },
             // A conflict that force does not help against says something else.
             Err(error)
                 if answer.status == StatusCode::CONFLICT
                     && error.help.as_ref().is_some_and(|help| help.contains("--force")) =>
             {
-                Outcome::CannotSpare(error)
+                CommandOutcome::CannotSpare(error)
             }
-            Err(error) => Outcome::Failed(
+            Err(error) => CommandOutcome::Failed(
                 [Some(error.message), error.help].into_iter().flatten().collect::<Vec<_>>().join("; "),
             ),
         },

@@ -1,6 +1,6 @@
 //! `upgrade`: has the running process start the program anew and hand over to it.
 
-use super::client::{Failed, Reach};
+use super::client::{ProcessAddress, RequestFailed};
 use super::{complain, say};
 use crate::api::Status;
 use crate::text::ago;
@@ -14,15 +14,15 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(75);
 
 #[derive(Debug, Args)]
-pub(super) struct Options {
+pub(super) struct UpgradeOptions {
     #[command(flatten)]
-    reach: Reach,
+    reach: ProcessAddress,
     /// Print the outcome as JSON.
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(options: &Options) -> Result<ExitCode, Failed> {
+pub(super) fn run(options: &UpgradeOptions) -> Result<ExitCode, RequestFailed> {
     let before: Status = options.reach.get("/api/v1/status")?;
     let _: Value = options.reach.change(Method::POST, "/api/v1/upgrade", &json!({}))?;
     let mut since = Instant::now();

@@ -3,7 +3,7 @@
 use super::keys;
 use super::names::Once;
 use super::place::At;
-use super::plan::{Acme, AcmeChallenge, ExternalAccount, Listener, Name, Protocol};
+use super::plan::{AcmeChallenge, AcmePlan, ExternalAccount, ListenerPlan, Name, Protocol};
 use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::tree::Scalar;
@@ -19,7 +19,7 @@ pub(super) const CHALLENGES: [(&str, AcmeChallenge); 2] =
     [("tls_alpn_01", AcmeChallenge::TlsAlpn01), ("http_01", AcmeChallenge::Http01)];
 
 /// The authority, if the file names one.
-pub(super) fn acme(file: &Section<'_>) -> Option<Acme> {
+pub(super) fn acme(file: &Section<'_>) -> Option<AcmePlan> {
     let at = file.get("acme").filter(|at| !at.is_null())?;
     let section = at.section(keys::ACME)?;
     accept_terms(&section);
@@ -27,7 +27,7 @@ pub(super) fn acme(file: &Section<'_>) -> Option<Acme> {
         Some(at) if !at.is_null() => section.section("external_account", external_account).flatten(),
         _ => None,
     };
-    Some(Acme {
+    Some(AcmePlan {
         directory: section.value("directory", directory),
         contact: contact(&section),
         challenge: section.choice("challenge", &CHALLENGES),
@@ -181,7 +181,7 @@ fn host(scalar: &Scalar<'_>) -> Result<String, Fault> {
 }
 
 /// What only shows with all of the file read: that names have an authority, and that it could reach us.
-pub(super) fn check(file: &Section<'_>, acme: Option<&Acme>, listeners: &[Listener]) {
+pub(super) fn check(file: &Section<'_>, acme: Option<&AcmePlan>, listeners: &[ListenerPlan]) {
     let mut named =
         listeners.iter().filter(|listener| listener.tls.as_ref().is_some_and(|tls| !tls.acme.is_empty()));
     let Some(at) = file.get("acme").filter(|at| !at.is_null()) else {
@@ -200,10 +200,10 @@ pub(super) fn check(file: &Section<'_>, acme: Option<&Acme>, listeners: &[Listen
         at.warn(Fault::new("no listener has `tls.acme`", "remove it, or name hosts in a listener's `tls`"));
         return;
     }
-    let is_on = |listener: &Listener, port: u16| {
+    let is_on = |listener: &ListenerPlan, port: u16| {
         listener.addresses.iter().any(|at| matches!(at, Address::Inet(address) if address.port() == port))
     };
-    let turns_away = |listener: &&Listener| {
+    let turns_away = |listener: &&ListenerPlan| {
         let clients = listener.tls.as_ref().and_then(|tls| tls.client_ca.as_ref());
         clients.is_some_and(|clients| clients.is_required)
     };
@@ -220,7 +220,7 @@ pub(super) fn check(file: &Section<'_>, acme: Option<&Acme>, listeners: &[Listen
         }
         AcmeChallenge::Http01 => {
             let is_plain =
-                |listener: &&Listener| listener.protocol == Protocol::Http && listener.tls.is_none();
+                |listener: &&ListenerPlan| listener.protocol == Protocol::Http && listener.tls.is_none();
             let mut plain = listeners.iter().filter(is_plain).peekable();
             if plain.peek().is_none() {
                 at.refuse_key(Fault::new(

@@ -8,9 +8,10 @@ use super::listener::{
     TIMEOUTS_FOR_STREAMS,
 };
 use super::plan::{
-    AccessLog, Acme, Admin, Balance, Certificate, ClientCa, Entry, Events, ExternalAccount, HashKey, Health,
-    HostPattern, Http2, HttpProbe, Limits, Listener, ListenerTimeouts, Log, Match, PathPattern, Plan, Pool,
-    PoolTimeouts, Probe, Process, Protocol, Retries, Routes, Rule, Server, ServerTls, Tls, UdpProbe,
+    AccessLogPlan, AcmePlan, AdminPlan, Balance, Certificate, ClientCa, EventsPlan, ExternalAccount, HashKey,
+    HealthPlan, HostPattern, Http2Plan, HttpProbe, ListenerLimits, ListenerPlan, ListenerTimeouts, Log,
+    Match, PathPattern, Plan, PoolPlan, PoolTimeouts, ProbePlan, ProcessPlan, Protocol, Retries, RoutesPlan,
+    RulePlan, ServerPlan, ServerTls, TargetPlan, Tls, UdpProbe,
 };
 use super::tree::Scalar;
 use super::{acme, health, names, pool, process, tls};
@@ -163,7 +164,7 @@ fn file(plan: &Plan) -> Value {
         .end()
 }
 
-fn process(process: &Process) -> Value {
+fn process(process: &ProcessPlan) -> Value {
     let threads = process.threads.map_or_else(|| "auto".into(), Value::from);
     SectionWriter::new(keys::PROCESS)
         .set("threads", threads)
@@ -172,7 +173,7 @@ fn process(process: &Process) -> Value {
         .end()
 }
 
-fn admin(admin: &Admin) -> Value {
+fn admin(admin: &AdminPlan) -> Value {
     SectionWriter::new(keys::ADMIN)
         .set_or_null("socket", admin.socket.as_deref().map(path))
         .set_or_null("address", admin.address.as_ref().map(text))
@@ -188,7 +189,7 @@ fn log(log: &Log) -> Value {
         .end()
 }
 
-fn access_log(access_log: Option<&AccessLog>) -> Value {
+fn access_log(access_log: Option<&AccessLogPlan>) -> Value {
     let Some(access_log) = access_log else { return "off".into() };
     SectionWriter::new(keys::ACCESS_LOG)
         .set("path", text(&access_log.path))
@@ -196,14 +197,14 @@ fn access_log(access_log: Option<&AccessLog>) -> Value {
         .end()
 }
 
-fn events(events: &Events) -> Value {
+fn events(events: &EventsPlan) -> Value {
     SectionWriter::new(keys::EVENTS)
         .set_or_null("path", events.path.as_deref().map(path))
         .set("keep", events.keep)
         .end()
 }
 
-fn acme(acme: &Acme) -> Value {
+fn acme(acme: &AcmePlan) -> Value {
     let account = |account: &ExternalAccount| {
         SectionWriter::new(keys::EXTERNAL_ACCOUNT)
             .set("key_id", text(&account.key_id))
@@ -221,12 +222,12 @@ fn acme(acme: &Acme) -> Value {
         .end()
 }
 
-fn listener(plan: &Plan, listener: &Listener) -> Value {
+fn listener(plan: &Plan, listener: &ListenerPlan) -> Value {
     let (is_http, is_udp) = (listener.protocol == Protocol::Http, listener.protocol == Protocol::Udp);
-    let (pool, routes) = match listener.entry {
-        Entry::Pool(pool) => (Some(&*plan.pools[pool].name), None),
-        Entry::Routes(routes) => (None, Some(&*plan.routes[routes].name)),
-        Entry::RedirectToHttps => (None, None),
+    let (pool, routes) = match listener.target {
+        TargetPlan::Pool(pool) => (Some(&*plan.pools[pool].name), None),
+        TargetPlan::Routes(routes) => (None, Some(&*plan.routes[routes].name)),
+        TargetPlan::RedirectToHttps => (None, None),
     };
     let (one, several) = match &listener.addresses[..] {
         [one] => (Some(text(one)), None),
@@ -239,7 +240,7 @@ fn listener(plan: &Plan, listener: &Listener) -> Value {
         .set("protocol", word(&PROTOCOLS, &listener.protocol))
         .set_if_any("pool", pool)
         .set_if_any("routes", routes)
-        .set("redirect_to_https", listener.entry == Entry::RedirectToHttps)
+        .set("redirect_to_https", listener.target == TargetPlan::RedirectToHttps)
         .set_or_null("tls", listener.tls.as_ref().map(tls))
         .set_or_null("proxy_protocol", Some(&listener.proxies).filter(|all| !all.is_empty()).map(proxies))
         .set("trusted_proxies", texts(&listener.trusted_proxies))
@@ -285,7 +286,7 @@ fn hsts(value: &str) -> Value {
         .end()
 }
 
-fn http2(http2: &Http2) -> Value {
+fn http2(http2: &Http2Plan) -> Value {
     // Without a word of its own it may be larger than what can be written.
     let connection_window =
         Some(http2.connection_window).filter(|window| *window <= keys::MOST_CONNECTION_WINDOW);
@@ -298,7 +299,7 @@ fn http2(http2: &Http2) -> Value {
         .end()
 }
 
-fn limits(limits: &Limits, is_http: bool) -> Value {
+fn limits(limits: &ListenerLimits, is_http: bool) -> Value {
     SectionWriter::new(keys::LIMITS)
         .set_or_null("connections", limits.connections.map(u32::from))
         .set_or_null("connections_per_client", limits.connections_per_client.map(u32::from))
@@ -321,11 +322,11 @@ fn listener_timeouts(timeouts: &ListenerTimeouts, is_http: bool, is_udp: bool) -
         .end()
 }
 
-fn routes(plan: &Plan, routes: &Routes) -> Value {
+fn routes(plan: &Plan, routes: &RoutesPlan) -> Value {
     routes.rules.iter().map(|one| rule(plan, one)).collect()
 }
 
-fn rule(plan: &Plan, rule: &Rule) -> Value {
+fn rule(plan: &Plan, rule: &RulePlan) -> Value {
     let upgrades = rule.upgrades.as_ref().map_or_else(|| texts(["websocket"]), texts);
     SectionWriter::new(keys::RULE)
         .set_if_any("name", written_name(&rule.name))
@@ -361,7 +362,7 @@ fn matcher(matcher: &Match) -> Value {
         .end()
 }
 
-fn pool(pool: &Pool) -> Value {
+fn pool(pool: &PoolPlan) -> Value {
     SectionWriter::new(keys::POOL)
         .set("balance", balance(&pool.balance))
         .set("servers", pool.servers.iter().map(server).collect::<Vec<_>>())
@@ -411,7 +412,7 @@ fn hash_key(key: &HashKey) -> Value {
     SectionWriter::new(keys::HASH_KEY).leave_out(&["header", "cookie", "query"]).set(kind, name).end()
 }
 
-fn server(server: &Server) -> Value {
+fn server(server: &ServerPlan) -> Value {
     let (name, address) = match written_name(&server.name) {
         Some(name) => (Some(name), text(&server.address)),
         // The name is the address as it was written.
@@ -426,28 +427,28 @@ fn server(server: &Server) -> Value {
         .end()
 }
 
-fn health(health: &Health) -> Value {
+fn health(health: &HealthPlan) -> Value {
     let (kind, probe) = match &health.probe {
-        Probe::Http(probe) => ("http", http_probe(probe)),
-        Probe::Tcp(probe) => (
+        ProbePlan::Http(probe) => ("http", http_probe(probe)),
+        ProbePlan::Tcp(probe) => (
             "tcp",
             SectionWriter::new(keys::TCP_PROBE)
                 .set_or_null("send", probe.send.as_deref())
                 .set_or_null("expect", probe.expect.as_deref())
                 .end(),
         ),
-        Probe::Tls(probe) => (
+        ProbePlan::Tls(probe) => (
             "tls",
             SectionWriter::new(keys::TLS_PROBE)
                 .set_or_null("server_name", probe.server_name.as_deref())
                 .set("verify", probe.verify)
                 .end(),
         ),
-        Probe::Grpc(probe) => (
+        ProbePlan::Grpc(probe) => (
             "grpc",
             SectionWriter::new(keys::GRPC_PROBE).set_or_null("service", probe.service.as_deref()).end(),
         ),
-        Probe::Udp(probe) => ("udp", udp_probe(probe)),
+        ProbePlan::Udp(probe) => ("udp", udp_probe(probe)),
     };
     SectionWriter::new(keys::HEALTH)
         .leave_out(&["http", "tcp", "tls", "grpc", "udp"])

@@ -6,7 +6,7 @@ use super::known::Known;
 use super::listener::listener;
 use super::names::{Names, Once};
 use super::place::At;
-use super::plan::{Listener, Plan, Pool, Routes, Transport};
+use super::plan::{ListenerPlan, Plan, PoolPlan, RoutesPlan, Transport};
 use super::pool::pool;
 use super::problem::Fault;
 use super::process::{access_log, admin, events, log, process};
@@ -87,17 +87,21 @@ fn names<'a>(named: &Named<'a>) -> Option<Vec<&'a str>> {
     named.as_ref().map(|named| named.iter().map(|(name, _)| *name).collect())
 }
 
-fn read_pools(pools: &Named<'_>) -> Vec<Pool> {
+fn read_pools(pools: &Named<'_>) -> Vec<PoolPlan> {
     let read = |(name, at): &(&str, At<'_>)| pool(name, &at.section(keys::POOL)?);
     pools.iter().flatten().filter_map(read).collect()
 }
 
-fn read_routes(lists: &Named<'_>, pools: &Names<'_>) -> Vec<Routes> {
+fn read_routes(lists: &Named<'_>, pools: &Names<'_>) -> Vec<RoutesPlan> {
     let mut taken = Once::default();
     lists.iter().flatten().filter_map(|(name, at)| routes(name, at, pools, &mut taken)).collect()
 }
 
-fn read_listeners(listeners: &Named<'_>, known: &Known<'_>, admin: Vec<(Address, usize)>) -> Vec<Listener> {
+fn read_listeners(
+    listeners: &Named<'_>,
+    known: &Known<'_>,
+    admin: Vec<(Address, usize)>,
+) -> Vec<ListenerPlan> {
     let mut taken = Once::default();
     for (address, line) in admin {
         taken.seen((Transport::Stream, address), line);

@@ -40,7 +40,7 @@ impl From<&Node<'_>> for Tree {
             }
             Value::List(items) => Branch::List(items.iter().map(Self::from).collect()),
             Value::Map(entries) => {
-                let entry = |entry: &super::tree::Entry<'_>| {
+                let entry = |entry: &super::tree::TreeEntry<'_>| {
                     (entry.key.clone().into_owned(), entry.key_spot, Self::from(&entry.node))
                 };
                 Branch::Map(entries.iter().map(entry).collect())

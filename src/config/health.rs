@@ -1,7 +1,7 @@
 //! Health: what a probe asks, which answers pass, and how often it asks.
 
 use super::place::At;
-use super::plan::{GrpcProbe, Health, HttpProbe, Initial, Probe, TcpProbe, TlsProbe};
+use super::plan::{GrpcProbe, HealthPlan, HttpProbe, Initial, ProbePlan, TcpProbe, TlsProbe};
 use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::tree::Scalar;
@@ -11,11 +11,11 @@ use std::ops::RangeInclusive;
 
 pub(super) const INITIALS: [(&str, Initial); 2] = [("probing", Initial::Probing), ("up", Initial::Up)];
 
-pub(super) fn health(section: Section<'_>) -> Option<Health> {
+pub(super) fn health(section: Section<'_>) -> Option<HealthPlan> {
     let probe = probe(&section);
     let port = section.nullable_count("port").and_then(|port| u16::try_from(port.get()).ok());
-    let health = Health {
-        probe: Probe::Tcp(TcpProbe::default()),
+    let health = HealthPlan {
+        probe: ProbePlan::Tcp(TcpProbe::default()),
         port,
         interval: section.duration("interval"),
         timeout: section.duration("timeout"),
@@ -34,10 +34,10 @@ pub(super) fn health(section: Section<'_>) -> Option<Health> {
             "a slow server is then probed less often than asked; lengthen `interval` or shorten `timeout`",
         ));
     }
-    Some(Health { probe: probe?, ..health })
+    Some(HealthPlan { probe: probe?, ..health })
 }
 
-fn probe(section: &Section<'_>) -> Option<Probe> {
+fn probe(section: &Section<'_>) -> Option<ProbePlan> {
     let named = ["http", "tcp", "tls", "grpc", "udp"].map(|name| (name, section.get(name)));
     let mut written = named.iter().filter_map(|(name, at)| Some((*name, (*at)?)));
     let Some((name, at)) = written.next() else {
@@ -53,11 +53,11 @@ fn probe(section: &Section<'_>) -> Option<Probe> {
         return None;
     }
     match name {
-        "tcp" => section.section("tcp", tcp_probe).flatten().map(Probe::Tcp),
-        "tls" => section.section("tls", tls_probe).map(Probe::Tls),
-        "grpc" => section.section("grpc", grpc_probe).map(Probe::Grpc),
-        "udp" => udp_probe(section).map(Probe::Udp),
-        _ => http_probe(section, at).map(Probe::Http),
+        "tcp" => section.section("tcp", tcp_probe).flatten().map(ProbePlan::Tcp),
+        "tls" => section.section("tls", tls_probe).map(ProbePlan::Tls),
+        "grpc" => section.section("grpc", grpc_probe).map(ProbePlan::Grpc),
+        "udp" => udp_probe(section).map(ProbePlan::Udp),
+        _ => http_probe(section, at).map(ProbePlan::Http),
     }
 }
 

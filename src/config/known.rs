@@ -3,7 +3,7 @@
 
 use super::names::Names;
 use super::place::At;
-use super::plan::{Balance, Entry, HashKey, Pool, Routes, Rule};
+use super::plan::{Balance, HashKey, PoolPlan, RoutesPlan, RulePlan, TargetPlan};
 use super::problem::{Fault, quoted};
 use std::collections::HashMap;
 
@@ -11,16 +11,16 @@ use std::collections::HashMap;
 pub(super) struct Known<'a> {
     pub(super) pool_names: &'a Names<'a>,
     pub(super) route_names: &'a Names<'a>,
-    pools: HashMap<&'a str, &'a Pool>,
-    routes: HashMap<&'a str, &'a Routes>,
+    pools: HashMap<&'a str, &'a PoolPlan>,
+    routes: HashMap<&'a str, &'a RoutesPlan>,
 }
 
 impl<'a> Known<'a> {
     pub(super) fn new(
         pool_names: &'a Names<'a>,
         route_names: &'a Names<'a>,
-        pools: &'a [Pool],
-        routes: &'a [Routes],
+        pools: &'a [PoolPlan],
+        routes: &'a [RoutesPlan],
     ) -> Self {
         Self {
             pool_names,
@@ -31,28 +31,30 @@ impl<'a> Known<'a> {
     }
 
     /// `None` for one that was refused: its problems are reported already.
-    fn pool(&self, index: usize) -> Option<&'a Pool> {
+    fn pool(&self, index: usize) -> Option<&'a PoolPlan> {
         self.pools.get(self.pool_names.name(index)?).copied()
     }
 
-    fn routes(&self, index: usize) -> Option<&'a Routes> {
+    fn routes(&self, index: usize) -> Option<&'a RoutesPlan> {
         self.routes.get(self.route_names.name(index)?).copied()
     }
 
     /// The rules that a listener's connections are held against.
-    pub(super) fn rules(&self, entry: Entry) -> &'a [Rule] {
+    pub(super) fn rules(&self, entry: TargetPlan) -> &'a [RulePlan] {
         match entry {
-            Entry::Pool(_) | Entry::RedirectToHttps => &[],
-            Entry::Routes(routes) => self.routes(routes).map_or(&[], |routes| &routes.rules),
+            TargetPlan::Pool(_) | TargetPlan::RedirectToHttps => &[],
+            TargetPlan::Routes(routes) => self.routes(routes).map_or(&[], |routes| &routes.rules),
         }
     }
 
     /// The pools that a listener's connections may go to.
-    pub(super) fn behind(&self, entry: Entry) -> Vec<&'a Pool> {
-        let mut pools: Vec<&Pool> = match entry {
-            Entry::Pool(pool) => self.pool(pool).into_iter().collect(),
-            Entry::RedirectToHttps => Vec::new(),
-            Entry::Routes(_) => self.rules(entry).iter().filter_map(|rule| self.pool(rule.pool)).collect(),
+    pub(super) fn behind(&self, entry: TargetPlan) -> Vec<&'a PoolPlan> {
+        let mut pools: Vec<&PoolPlan> = match entry {
+            TargetPlan::Pool(pool) => self.pool(pool).into_iter().collect(),
+            TargetPlan::RedirectToHttps => Vec::new(),
+            TargetPlan::Routes(_) => {
+                self.rules(entry).iter().filter_map(|rule| self.pool(rule.pool)).collect()
+            }
         };
         pools.dedup_by(|one, other| std::ptr::eq(*one, *other));
         pools
@@ -60,7 +62,7 @@ impl<'a> Known<'a> {
 }
 
 /// A connection that is not HTTP has nothing to hash but its client's address.
-pub(super) fn refuse_request_keys(at: &At<'_>, pools: &[&Pool], protocol: &str) {
+pub(super) fn refuse_request_keys(at: &At<'_>, pools: &[&PoolPlan], protocol: &str) {
     for pool in pools {
         if let Balance::ConsistentHash { key, .. } = &pool.balance
             && *key != HashKey::ClientIp
@@ -78,7 +80,7 @@ pub(super) fn refuse_request_keys(at: &At<'_>, pools: &[&Pool], protocol: &str) 
 
 /// TLS that is passed on shows its server name and its protocols, HTTP everything but the latter. `foreign` is the
 /// listener's protocol where it is not HTTP.
-pub(super) fn refuse_foreign_match(at: &At<'_>, rule: &Rule, foreign: Option<&str>) {
+pub(super) fn refuse_foreign_match(at: &At<'_>, rule: &RulePlan, foreign: Option<&str>) {
     let matcher = &rule.matcher;
     let hidden = [
         ("path", foreign.is_some() && matcher.path.is_some()),

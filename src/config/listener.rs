@@ -4,7 +4,9 @@ use super::address;
 use super::known::{Known, refuse_foreign_match, refuse_request_keys};
 use super::names::{Once, check_section_name};
 use super::place::At;
-use super::plan::{ClientFin, Entry, Http2, Limits, Listener, ListenerTimeouts, Protocol, Transport};
+use super::plan::{
+    ClientFin, Http2Plan, ListenerLimits, ListenerPlan, ListenerTimeouts, Protocol, TargetPlan, Transport,
+};
 use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::tls;
@@ -44,7 +46,7 @@ pub(super) fn listener(
     section: &Section<'_>,
     known: &Known<'_>,
     taken: &mut Once<(Transport, Address)>,
-) -> Option<Listener> {
+) -> Option<ListenerPlan> {
     check_section_name(name, &section.at);
     let protocol = section.choice("protocol", &PROTOCOLS);
     let foreign = match protocol {
@@ -75,11 +77,11 @@ pub(super) fn listener(
     let http2 = section.section("http2", http2);
     let limits = section.section("limits", |section| limits(&section, foreign));
     let timeouts = section.section("timeouts", |section| timeouts(&section, foreign));
-    Some(Listener {
+    Some(ListenerPlan {
         name: name.into(),
         addresses,
         protocol,
-        entry: entry?,
+        target: entry?,
         tls: tls?,
         proxies: proxies?,
         trusted_proxies,
@@ -152,7 +154,7 @@ fn addresses(
     addresses
 }
 
-fn entry(section: &Section<'_>, protocol: Protocol, known: &Known<'_>) -> Option<Entry> {
+fn entry(section: &Section<'_>, protocol: Protocol, known: &Known<'_>) -> Option<TargetPlan> {
     let pool = section.given("pool", |scalar| known.pool_names.resolve(scalar));
     let routes = section.given("routes", |scalar| known.route_names.resolve(scalar));
     if section.flag("redirect_to_https") {
@@ -164,7 +166,7 @@ fn entry(section: &Section<'_>, protocol: Protocol, known: &Known<'_>) -> Option
                 ));
             }
         }
-        return Some(Entry::RedirectToHttps);
+        return Some(TargetPlan::RedirectToHttps);
     }
     match (section.get("pool"), section.get("routes")) {
         (None, None) => section.at.refuse(Fault::new(
@@ -184,11 +186,11 @@ fn entry(section: &Section<'_>, protocol: Protocol, known: &Known<'_>) -> Option
         )),
         _ => {}
     }
-    pool.map(Entry::Pool).or(routes.map(Entry::Routes))
+    pool.map(TargetPlan::Pool).or(routes.map(TargetPlan::Routes))
 }
 
 /// Whether what the listener leads to can serve what it speaks.
-fn check_entry(section: &Section<'_>, entry: Option<Entry>, foreign: Option<&str>, known: &Known<'_>) {
+fn check_entry(section: &Section<'_>, entry: Option<TargetPlan>, foreign: Option<&str>, known: &Known<'_>) {
     let (Some(entry), Some(at)) = (entry, section.get("pool").or(section.get("routes"))) else { return };
     let pools = known.behind(entry);
     if let Some(protocol) = foreign {
@@ -246,7 +248,7 @@ fn network(scalar: &Scalar<'_>) -> Result<IpNet, Fault> {
     Ok(network)
 }
 
-fn http2(section: Section<'_>) -> Http2 {
+fn http2(section: Section<'_>) -> Http2Plan {
     let max_concurrent_streams = section.count("max_concurrent_streams");
     let (stream_window, connection_window) =
         (section.size("stream_window"), section.nullable_size("connection_window"));
@@ -258,7 +260,7 @@ fn http2(section: Section<'_>) -> Http2 {
             "make `connection_window` at least as large as `stream_window`",
         ));
     }
-    Http2 {
+    Http2Plan {
         max_concurrent_streams,
         stream_window,
         connection_window: connection_window
@@ -269,11 +271,11 @@ fn http2(section: Section<'_>) -> Http2 {
     }
 }
 
-fn limits(section: &Section<'_>, foreign: Option<&str>) -> Limits {
+fn limits(section: &Section<'_>, foreign: Option<&str>) -> ListenerLimits {
     if let Some(protocol) = foreign {
         section.refuse_foreign(&LIMITS_FOR_HTTP, protocol);
     }
-    Limits {
+    ListenerLimits {
         connections: section.nullable_count("connections"),
         connections_per_client: section.nullable_count("connections_per_client"),
         handshakes: section.nullable_count("handshakes"),

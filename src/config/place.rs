@@ -1,7 +1,7 @@
 //! A value at its place: reading it is what finds a problem, and the place is what the problem is shown at.
 
 use super::problem::{Fault, Problem, Problems, Severity, Spot, quoted};
-use super::tree::{Entry, Node, Scalar, Value};
+use super::tree::{Node, Scalar, TreeEntry, Value};
 use std::cell::RefCell;
 use std::fmt;
 
@@ -128,7 +128,7 @@ impl<'a> At<'a> {
     }
 
     /// What is written in a section; `wanted` says what would work in place of anything else.
-    pub(super) fn entries(&self, wanted: &dyn fmt::Display) -> Option<&'a [Entry<'a>]> {
+    pub(super) fn entries(&self, wanted: &dyn fmt::Display) -> Option<&'a [TreeEntry<'a>]> {
         match &self.node.value {
             Value::Map(entries) => Some(entries),
             // Every key below was left out or commented out.
@@ -146,7 +146,7 @@ impl<'a> At<'a> {
         }
     }
 
-    pub(super) fn child<'s>(&'s self, entry: &'s Entry<'a>) -> At<'s> {
+    pub(super) fn child<'s>(&'s self, entry: &'s TreeEntry<'a>) -> At<'s> {
         At {
             node: &entry.node,
             spot: entry.key_spot,

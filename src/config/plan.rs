@@ -16,22 +16,22 @@ pub type Name = Arc<str>;
 /// A whole configuration, ready to become a snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    pub process: Process,
-    pub admin: Admin,
+    pub process: ProcessPlan,
+    pub admin: AdminPlan,
     pub log: Log,
     /// `None` when `access_log: off`.
-    pub access_log: Option<AccessLog>,
-    pub events: Events,
+    pub access_log: Option<AccessLogPlan>,
+    pub events: EventsPlan,
     /// Where certificates come from that are not in files.
-    pub acme: Option<Acme>,
-    pub listeners: Vec<Listener>,
-    pub routes: Vec<Routes>,
-    pub pools: Vec<Pool>,
+    pub acme: Option<AcmePlan>,
+    pub listeners: Vec<ListenerPlan>,
+    pub routes: Vec<RoutesPlan>,
+    pub pools: Vec<PoolPlan>,
 }
 
 /// Limits of the whole process.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Process {
+pub struct ProcessPlan {
     /// Worker threads, one accept loop each; `None` is one per core.
     pub threads: Option<usize>,
     /// Client connections over all listeners; more wait in the kernel's queue.
@@ -42,7 +42,7 @@ pub struct Process {
 
 /// How operators and Prometheus reach the process.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Admin {
+pub struct AdminPlan {
     /// The unix socket of the commands; `None` is none.
     pub socket: Option<PathBuf>,
     /// `None` switches the endpoint off (`address: null`).
@@ -55,7 +55,7 @@ pub struct Admin {
 
 /// The health ledger: what became of servers, pools and the configuration.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Events {
+pub struct EventsPlan {
     /// Where each is appended as a line of JSON, too.
     pub path: Option<PathBuf>,
     /// How many are kept in memory.
@@ -86,7 +86,7 @@ pub enum LogFormat {
 
 /// One record per exchange.
 #[derive(Clone, Debug, PartialEq)]
-pub struct AccessLog {
+pub struct AccessLogPlan {
     pub path: AccessLogPath,
     pub format: AccessLogFormat,
 }
@@ -114,7 +114,7 @@ pub enum AccessLogFormat {
 
 /// An authority that gives certificates (RFC 8555), and how it is dealt with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Acme {
+pub struct AcmePlan {
     /// An `https` URL.
     pub directory: String,
     /// `mailto:` URLs, to which the authority may write.
@@ -145,12 +145,12 @@ pub struct ExternalAccount {
 
 /// An address (or several) that clients connect to.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Listener {
+pub struct ListenerPlan {
     pub name: Name,
     /// Never empty.
     pub addresses: Vec<Address>,
     pub protocol: Protocol,
-    pub entry: Entry,
+    pub target: TargetPlan,
     /// `None` is plain text, or TLS that ends at the server.
     pub tls: Option<Tls>,
     /// Proxies that begin each connection with a PROXY header, which says who the client is; empty is none.
@@ -158,8 +158,8 @@ pub struct Listener {
     /// Clients whose forwarding headers are believed and appended to.
     pub trusted_proxies: Vec<IpNet>,
     pub client_fin: ClientFin,
-    pub http2: Http2,
-    pub limits: Limits,
+    pub http2: Http2Plan,
+    pub limits: ListenerLimits,
     pub timeouts: ListenerTimeouts,
 }
 
@@ -204,7 +204,7 @@ impl Protocol {
 
 /// Where a listener's requests go; the numbers index `Plan::pools` and `Plan::routes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
+pub enum TargetPlan {
     Pool(usize),
     Routes(usize),
     /// Back to the client, which is to ask again over TLS.
@@ -250,7 +250,7 @@ pub enum TlsVersion {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Http2 {
+pub struct Http2Plan {
     pub max_concurrent_streams: u32,
     /// Bytes of a request's body that may be on their way, for each stream and in all.
     pub stream_window: u64,
@@ -263,7 +263,7 @@ pub struct Http2 {
 
 /// Limits of one listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ListenerLimits {
     /// Connections open at once on this listener; beyond it new ones wait in the kernel's queue.
     pub connections: Option<NonZeroU32>,
     /// Connections open at once from one client address; beyond it new ones are closed at once.
@@ -290,13 +290,13 @@ pub struct ListenerTimeouts {
 
 /// A named list of rules; the first that matches wins.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Routes {
+pub struct RoutesPlan {
     pub name: Name,
-    pub rules: Vec<Rule>,
+    pub rules: Vec<RulePlan>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Rule {
+pub struct RulePlan {
     /// The `route` label of metrics and logs: the rule's own `name`, or `ROUTES/INDEX` from 1.
     pub name: Name,
     pub matcher: Match,
@@ -343,13 +343,13 @@ pub struct HeaderMatch {
 
 /// Servers that serve the same thing.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Pool {
+pub struct PoolPlan {
     pub name: Name,
     pub balance: Balance,
     /// Never empty; names are unique within the pool.
-    pub servers: Vec<Server>,
+    pub servers: Vec<ServerPlan>,
     /// `None` is no probing: servers are taken to be up.
-    pub health: Option<Health>,
+    pub health: Option<HealthPlan>,
     pub when_all_unhealthy: WhenAllUnhealthy,
     pub retries: Retries,
     pub timeouts: PoolTimeouts,
@@ -362,7 +362,7 @@ pub struct Pool {
     pub protocol: ServerProtocol,
 }
 
-impl Pool {
+impl PoolPlan {
     /// Whether an `http` probe asks by HTTP/2, as requests go. What is at a port of its own may be another thing.
     pub fn is_probed_by_h2(&self) -> bool {
         self.protocol == ServerProtocol::H2
@@ -434,7 +434,7 @@ pub enum HashKey {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Server {
+pub struct ServerPlan {
     /// Its own name, or its address as written.
     pub name: Name,
     pub address: Address,
@@ -455,8 +455,8 @@ pub const PROBES_AT_ONCE: usize = 256;
 
 /// How a pool's servers are probed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Health {
-    pub probe: Probe,
+pub struct HealthPlan {
+    pub probe: ProbePlan,
     /// Another port than the server's own.
     pub port: Option<u16>,
     pub interval: Duration,
@@ -469,7 +469,7 @@ pub struct Health {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Probe {
+pub enum ProbePlan {
     Http(HttpProbe),
     Tcp(TcpProbe),
     Tls(TlsProbe),

@@ -6,8 +6,8 @@ use super::keys;
 use super::names::{Once, check_section_name, word};
 use super::place::At;
 use super::plan::{
-    Balance, HashKey, Health, Name, PROBES_AT_ONCE, Pool, PoolTimeouts, ProxyVersion, Retries, RetryOn,
-    Server, ServerProtocol, WhenAllUnhealthy,
+    Balance, HashKey, HealthPlan, Name, PROBES_AT_ONCE, PoolPlan, PoolTimeouts, ProxyVersion, Retries,
+    RetryOn, ServerPlan, ServerProtocol, WhenAllUnhealthy,
 };
 use super::problem::{Fault, quoted};
 use super::route::header_name;
@@ -18,7 +18,7 @@ use super::udp::refuse_unprobed;
 use crate::units::{Address, Weight};
 
 /// Servers that say nothing hold their places until the timeout.
-fn warn_of_slow_rounds(servers: usize, health: &Health, at: At<'_>) {
+fn warn_of_slow_rounds(servers: usize, health: &HealthPlan, at: At<'_>) {
     let round = health.timeout * u32::try_from(servers.div_ceil(PROBES_AT_ONCE)).unwrap_or(u32::MAX);
     if servers > PROBES_AT_ONCE && round > health.interval {
         at.warn(Fault::new(
@@ -41,7 +41,7 @@ pub(super) const PROXY_VERSIONS: [(&str, ProxyVersion); 2] =
 pub(super) const SERVER_PROTOCOLS: [(&str, ServerProtocol); 3] =
     [("http1", ServerProtocol::Http1), ("h2", ServerProtocol::H2), ("auto", ServerProtocol::Auto)];
 
-pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<Pool> {
+pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<PoolPlan> {
     check_section_name(name, &section.at);
     let balance = balance(section);
     let servers = servers(section);
@@ -92,7 +92,7 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<Pool> {
             "remove `port`, or put servers on unix sockets in a pool of their own",
         ));
     }
-    Some(Pool {
+    Some(PoolPlan {
         name: name.into(),
         balance: balance?,
         servers,
@@ -164,7 +164,7 @@ fn cookie_name(scalar: &Scalar<'_>) -> Result<String, Fault> {
     }
 }
 
-fn servers(section: &Section<'_>) -> Vec<Server> {
+fn servers(section: &Section<'_>) -> Vec<ServerPlan> {
     let Some(at) = section.get("servers") else {
         section
             .at
@@ -190,10 +190,10 @@ fn servers(section: &Section<'_>) -> Vec<Server> {
     servers
 }
 
-fn server(at: At<'_>) -> Option<Server> {
+fn server(at: At<'_>) -> Option<ServerPlan> {
     if at.is_scalar() {
         let (name, address) = at.scalar(&"an address like `10.0.0.11:8080`", named)?;
-        return Some(Server {
+        return Some(ServerPlan {
             name,
             address,
             weight: Weight::default(),
@@ -209,7 +209,7 @@ fn server(at: At<'_>) -> Option<Server> {
     let drain = section.flag("drain");
     let (as_written, address) = address?;
     let name = name.map_or(as_written, Name::from);
-    Some(Server { name, address, weight, max_connections, drain })
+    Some(ServerPlan { name, address, weight, max_connections, drain })
 }
 
 /// A server's address with its text, which is its name unless it has another.

@@ -2,7 +2,8 @@
 
 use super::keys::Kind;
 use super::plan::{
-    AccessLog, AccessLogFormat, AccessLogPath, Admin, Events, Log, LogFormat, LogLevel, Process,
+    AccessLogFormat, AccessLogPath, AccessLogPlan, AdminPlan, EventsPlan, Log, LogFormat, LogLevel,
+    ProcessPlan,
 };
 use super::problem::{Fault, quoted};
 use super::section::{Section, out_of_range};
@@ -10,8 +11,8 @@ use super::tree::Scalar;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub(super) fn process(section: Section<'_>) -> Process {
-    Process {
+pub(super) fn process(section: Section<'_>) -> ProcessPlan {
+    ProcessPlan {
         threads: section.value("threads", threads),
         max_connections: section.count("max_connections"),
         shutdown_timeout: section.duration("shutdown_timeout"),
@@ -32,8 +33,8 @@ fn threads(scalar: &Scalar<'_>) -> Result<Option<usize>, Fault> {
     }
 }
 
-pub(super) fn admin(section: Section<'_>) -> Admin {
-    let admin = Admin {
+pub(super) fn admin(section: Section<'_>) -> AdminPlan {
+    let admin = AdminPlan {
         socket: section.nullable("socket", file_path),
         address: section.nullable("address", admin_address),
         token_file: section.nullable("token_file", file_path),
@@ -51,8 +52,8 @@ pub(super) fn admin(section: Section<'_>) -> Admin {
     admin
 }
 
-pub(super) fn events(section: Section<'_>) -> Events {
-    Events { path: section.nullable("path", file_path), keep: section.count("keep") }
+pub(super) fn events(section: Section<'_>) -> EventsPlan {
+    EventsPlan { path: section.nullable("path", file_path), keep: section.count("keep") }
 }
 
 fn admin_address(scalar: &Scalar<'_>) -> Result<SocketAddr, Fault> {
@@ -92,7 +93,7 @@ pub(super) fn log(section: Section<'_>) -> Log {
 }
 
 /// What the file says, or the default when it says nothing.
-pub(super) fn access_log(file: &Section<'_>) -> Option<AccessLog> {
+pub(super) fn access_log(file: &Section<'_>) -> Option<AccessLogPlan> {
     if let Some(at) = file.get("access_log") {
         if at.is_null() {
             at.refuse(Fault::new("has no value", "write `off`, or a section with `path` and `format`"));
@@ -103,7 +104,7 @@ pub(super) fn access_log(file: &Section<'_>) -> Option<AccessLog> {
         }
     }
     file.section("access_log", |section| {
-        Some(AccessLog {
+        Some(AccessLogPlan {
             path: section.value("path", access_log_path),
             format: section.choice("format", &ACCESS_LOG_FORMATS),
         })

@@ -2,7 +2,7 @@
 
 use super::names::{Names, Once, check_section_name, word};
 use super::place::At;
-use super::plan::{HeaderMatch, HostPattern, Match, PathPattern, Routes, Rule};
+use super::plan::{HeaderMatch, HostPattern, Match, PathPattern, RoutesPlan, RulePlan};
 use super::problem::{Fault, nearest, quoted};
 use super::section::Section;
 use super::tree::Scalar;
@@ -13,7 +13,12 @@ use http::{HeaderName, HeaderValue, Method};
 const WEBSOCKET: &str = "websocket";
 
 /// Reads one list of rules. `taken` are the rule names of the lists before it: they are one metric label.
-pub(super) fn routes(name: &str, at: &At<'_>, pools: &Names<'_>, taken: &mut Once<Name>) -> Option<Routes> {
+pub(super) fn routes(
+    name: &str,
+    at: &At<'_>,
+    pools: &Names<'_>,
+    taken: &mut Once<Name>,
+) -> Option<RoutesPlan> {
     check_section_name(name, at);
     let items = at.items()?;
     if items.len() == 0 {
@@ -30,7 +35,7 @@ pub(super) fn routes(name: &str, at: &At<'_>, pools: &Names<'_>, taken: &mut Onc
             rules.push((rule, section.at.line()));
         }
     }
-    Some(Routes { name: name.into(), rules: rules.into_iter().map(|(rule, _)| rule).collect() })
+    Some(RoutesPlan { name: name.into(), rules: rules.into_iter().map(|(rule, _)| rule).collect() })
 }
 
 fn rule(
@@ -39,7 +44,7 @@ fn rule(
     section: &Section<'_>,
     pools: &Names<'_>,
     taken: &mut Once<Name>,
-) -> Option<Rule> {
+) -> Option<RulePlan> {
     let name: Name = match section.given("name", word) {
         Some(name) => name.into(),
         None => format!("{routes}/{}", index + 1).into(),
@@ -55,7 +60,7 @@ fn rule(
     let pool = section.required("pool", |scalar| pools.resolve(scalar));
     let upgrades = section.get("upgrades").map(|at| upgrades(&at));
     let upgrades = upgrades.filter(|upgrades| upgrades[..] != [WEBSOCKET]);
-    Some(Rule { name, matcher: matcher?, pool: pool?, upgrades })
+    Some(RulePlan { name, matcher: matcher?, pool: pool?, upgrades })
 }
 
 fn matcher(section: Section<'_>) -> Match {
@@ -242,7 +247,7 @@ fn header_value(scalar: &Scalar<'_>) -> Result<Option<String>, Fault> {
 /// Comparing each rule with all before it is quadratic; a list this long is generated, not read.
 const MOST_COMPARED: usize = 1000;
 
-fn warn_if_covered(rule: &Rule, before: &[(Rule, usize)], at: &At<'_>) {
+fn warn_if_covered(rule: &RulePlan, before: &[(RulePlan, usize)], at: &At<'_>) {
     let covering =
         before.iter().take(MOST_COMPARED).find(|(earlier, _)| covers(&earlier.matcher, &rule.matcher));
     if let Some((earlier, line)) = covering {

@@ -4,7 +4,7 @@
 use super::keys::{Key, Kind};
 use super::place::At;
 use super::problem::{Fault, Severity, nearest, quoted};
-use super::tree::{Entry, Scalar};
+use super::tree::{Scalar, TreeEntry};
 use crate::units::{self, Percent};
 use std::cell::Cell;
 use std::fmt;
@@ -15,7 +15,7 @@ use std::time::Duration;
 pub(super) struct Section<'a> {
     pub(super) at: At<'a>,
     keys: &'static [Key],
-    entries: &'a [Entry<'a>],
+    entries: &'a [TreeEntry<'a>],
     read: Cell<u32>,
 }
 
@@ -46,7 +46,7 @@ impl<'a> At<'a> {
 
 impl<'a> Section<'a> {
     /// Begins to read, which reports every entry that is not in the table.
-    pub(super) fn new(at: At<'a>, keys: &'static [Key], entries: &'a [Entry<'a>]) -> Self {
+    pub(super) fn new(at: At<'a>, keys: &'static [Key], entries: &'a [TreeEntry<'a>]) -> Self {
         let section = Self { at, keys, entries, read: Cell::new(0) };
         section.refuse_unknown_keys();
         section

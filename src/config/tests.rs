@@ -42,10 +42,10 @@ fn six_lines_are_a_whole_configuration() {
     let plan = plan(MINIMAL);
     assert_eq!(plan.process.max_connections, 20_000);
     assert_eq!(plan.admin.address, "127.0.0.1:9900".parse().ok());
-    let log = AccessLog { path: AccessLogPath::Stdout, format: AccessLogFormat::Json };
+    let log = AccessLogPlan { path: AccessLogPath::Stdout, format: AccessLogFormat::Json };
     assert_eq!(plan.access_log, Some(log));
     let [listener] = &plan.listeners[..] else { panic!("{plan:?}") };
-    assert_eq!(listener.entry, Entry::Pool(0));
+    assert_eq!(listener.target, TargetPlan::Pool(0));
     assert_eq!(listener.limits.connections_per_client, None);
     assert_eq!(listener.limits.request_headers, 32 * 1024);
     let [pool] = &plan.pools[..] else { panic!("{plan:?}") };
@@ -54,7 +54,7 @@ fn six_lines_are_a_whole_configuration() {
     assert_eq!(pool.servers[1].weight, Weight::default());
     let health = pool.health.as_ref().expect("named");
     assert_eq!((health.interval, health.jitter), (Duration::from_secs(2), Percent(10)));
-    assert!(matches!(&health.probe, Probe::Http(http) if http.path == "/healthz"));
+    assert!(matches!(&health.probe, ProbePlan::Http(http) if http.path == "/healthz"));
     assert_eq!(pool.retries.on, RetryOn { connect: true, reset: true, statuses: vec![502, 503, 504] });
 }
 
@@ -108,7 +108,7 @@ fn every_way_to_write_a_value_means_what_it_says() {
             "    servers: [10.0.0.1:1]\n    health: {{ http: {{ path: /, expect_status: {text} }} }}"
         );
         match plan(&with_pool(&pool)).pools[0].health.as_ref().map(|health| health.probe.clone()) {
-            Some(Probe::Http(http)) => http.expect_status,
+            Some(ProbePlan::Http(http)) => http.expect_status,
             other => panic!("{other:?}"),
         }
     };

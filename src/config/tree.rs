@@ -13,14 +13,14 @@ pub(super) struct Node<'t> {
 pub(super) enum Value<'t> {
     Scalar(Scalar<'t>),
     List(Vec<Node<'t>>),
-    Map(Vec<Entry<'t>>),
+    Map(Vec<TreeEntry<'t>>),
     /// Was refused and reported; nothing more is to be said about it.
     Refused,
 }
 
 /// Keys are unique within a map.
 #[derive(Debug)]
-pub(super) struct Entry<'t> {
+pub(super) struct TreeEntry<'t> {
     pub(super) key: Cow<'t, str>,
     pub(super) key_spot: Spot,
     pub(super) node: Node<'t>,

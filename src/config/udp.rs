@@ -1,7 +1,7 @@
 //! What is particular to datagrams: the addresses they cannot have, and the `udp` probe.
 
 use super::place::At;
-use super::plan::{Pool, Probe, Server, UdpProbe};
+use super::plan::{PoolPlan, ProbePlan, ServerPlan, UdpProbe};
 use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::tree::Scalar;
@@ -27,7 +27,7 @@ pub(super) fn refuse_stream_keys(section: &Section<'_>, names: &[&str]) {
 }
 
 /// What a pool behind a listener with `protocol: udp` cannot have.
-pub(super) fn refuse_stream_pools(at: &At<'_>, pools: &[&Pool]) {
+pub(super) fn refuse_stream_pools(at: &At<'_>, pools: &[&PoolPlan]) {
     refuse_unix_servers(at, pools);
     for pool in pools.iter().filter(|pool| pool.tls.is_some()) {
         at.refuse(Fault::new(
@@ -43,7 +43,7 @@ pub(super) fn refuse_stream_pools(at: &At<'_>, pools: &[&Pool]) {
     }
 }
 
-fn refuse_unix_servers(at: &At<'_>, pools: &[&Pool]) {
+fn refuse_unix_servers(at: &At<'_>, pools: &[&PoolPlan]) {
     for pool in pools {
         if let Some(server) = on_unix_socket(&pool.servers) {
             at.refuse(Fault::new(
@@ -59,15 +59,15 @@ fn refuse_unix_servers(at: &At<'_>, pools: &[&Pool]) {
 }
 
 /// A datagram cannot be sent to a server on a unix socket.
-pub(super) fn refuse_unprobed(section: &Section<'_>, probe: &Probe, servers: &[Server]) {
-    let (Probe::Udp(_), Some(server)) = (probe, on_unix_socket(servers)) else { return };
+pub(super) fn refuse_unprobed(section: &Section<'_>, probe: &ProbePlan, servers: &[ServerPlan]) {
+    let (ProbePlan::Udp(_), Some(server)) = (probe, on_unix_socket(servers)) else { return };
     section.get("health").unwrap_or(section.at).refuse_key(Fault::new(
         format!("`udp` is asked for, and the server {} is on a unix socket", quoted(&server.name)),
         "use `tcp: {}` or `http`, or put servers on unix sockets in a pool of their own",
     ));
 }
 
-fn on_unix_socket(servers: &[Server]) -> Option<&Server> {
+fn on_unix_socket(servers: &[ServerPlan]) -> Option<&ServerPlan> {
     servers.iter().find(|server| matches!(server.address, Address::Unix(_)))
 }
 

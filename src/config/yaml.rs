@@ -2,7 +2,7 @@
 //! keys, duplicate keys, several documents) is refused here, by name, and so is what would cost too much.
 
 use super::problem::{Fault, Problem, Problems, Severity, Spot, quoted};
-use super::tree::{Entry, Node, Scalar, Value};
+use super::tree::{Node, Scalar, TreeEntry, Value};
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -102,7 +102,7 @@ struct Open<'t> {
 
 enum Content<'t> {
     List(Vec<Node<'t>>),
-    Map(Vec<Entry<'t>>, Pending<'t>),
+    Map(Vec<TreeEntry<'t>>, Pending<'t>),
 }
 
 enum Pending<'t> {
@@ -185,7 +185,7 @@ impl<'t> Builder<'t, '_> {
             }
             Some(Content::Map(entries, pending)) => match std::mem::replace(pending, Pending::Nothing) {
                 Pending::Key(key, key_spot) => {
-                    entries.push(Entry { key, key_spot, node });
+                    entries.push(TreeEntry { key, key_spot, node });
                     None
                 }
                 Pending::Refused => None,
@@ -207,11 +207,11 @@ impl<'t> Builder<'t, '_> {
     }
 
     /// The first of several entries with one key stays; sorting keeps this linear enough for any file.
-    fn without_duplicates(&self, mut entries: Vec<Entry<'t>>) -> Vec<Entry<'t>> {
+    fn without_duplicates(&self, mut entries: Vec<TreeEntry<'t>>) -> Vec<TreeEntry<'t>> {
         // Nearly every map is a handful of keys, all of them different.
         const FEW: usize = 8;
         let differs =
-            |(i, entry): (usize, &Entry<'_>)| entries[..i].iter().all(|before| before.key != entry.key);
+            |(i, entry): (usize, &TreeEntry<'_>)| entries[..i].iter().all(|before| before.key != entry.key);
         if entries.len() <= FEW && entries.iter().enumerate().all(differs) {
             return entries;
         }

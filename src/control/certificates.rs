@@ -20,7 +20,7 @@ impl Control {
     ) -> Termination {
         let managed: Vec<_> = tls.acme.iter().filter_map(|name| managed.get(name).cloned()).collect();
         let by_handshake = plan.acme.as_ref().is_some_and(|acme| acme.challenge == AcmeChallenge::TlsAlpn01);
-        termination.with(&managed, by_handshake.then_some(&self.live.board.certificates))
+        termination.with(&managed, by_handshake.then_some(&self.live.challenges.certificates))
     }
 
     /// Shows clients a certificate that an authority has just given. Only what new connections are shown changes.

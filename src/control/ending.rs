@@ -1,8 +1,8 @@
 //! The end of the process: what is in flight finishes, or is cut.
 
-use super::{Change, Control, Entry, REAP};
-use crate::api::Kind;
-use crate::edge::Order;
+use super::{Control, ControlMessage, LedgerEntry, REAP};
+use crate::api::EventKind;
+use crate::edge::WorkerCommand;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -15,15 +15,15 @@ impl Control {
         }
     }
 
-    pub(super) async fn drain(mut self, mut inbox: mpsc::UnboundedReceiver<Change>) {
+    pub(super) async fn drain(mut self, mut inbox: mpsc::UnboundedReceiver<ControlMessage>) {
         let timeout = self.live.snapshot().plan.process.shutdown_timeout;
         info!(
             connections = self.connection_limit.in_use(),
             ?timeout,
             "stopping: finishing what is in flight"
         );
-        self.live.record(Entry::new(
-            Kind::Process,
+        self.live.record(LedgerEntry::new(
+            EventKind::Process,
             "signal",
             format!("stopping: {} connections, {timeout:?} to finish", self.connection_limit.in_use()),
         ));
@@ -37,7 +37,7 @@ impl Control {
         }
         self.bound.clear();
         self.lingering.clear();
-        self.workers.tell_all(|| Order::Drain);
+        self.workers.tell_all(|| WorkerCommand::Drain);
         let deadline = tokio::time::sleep(timeout);
         tokio::pin!(deadline);
         let mut reap = tokio::time::interval(REAP);
@@ -51,14 +51,14 @@ impl Control {
                     return self.stop().await;
                 }
                 change = inbox.recv() => match change {
-                    Some(Change::Stop) | None => return self.stop().await,
-                    Some(Change::ReopenLogs) => self.reopen_logs(),
-                    Some(Change::Reload(_)) => warn!("not reloading: the process is stopping"),
-                    Some(Change::Upgrade(_)) => warn!("not upgrading: the process is stopping"),
-                    Some(Change::Before(heard)) => self.hear_before(heard),
+                    Some(ControlMessage::Stop) | None => return self.stop().await,
+                    Some(ControlMessage::ReopenLogs) => self.reopen_logs(),
+                    Some(ControlMessage::Reload(_)) => warn!("not reloading: the process is stopping"),
+                    Some(ControlMessage::Upgrade(_)) => warn!("not upgrading: the process is stopping"),
+                    Some(ControlMessage::Before(heard)) => self.hear_before(heard),
                     // Whoever asked hears that nobody will answer.
                     Some(
-                        Change::Operate(_) | Change::Drain | Change::Next(_) | Change::Relieve(_) | Change::Read(_),
+                        ControlMessage::Operate(_) | ControlMessage::Drain | ControlMessage::Next(_) | ControlMessage::Relieve(_) | ControlMessage::Read(_),
                     ) => {}
                 },
                 Some(turned) = self.turned.recv() => self.turn(turned),
@@ -82,7 +82,7 @@ impl Control {
 
     /// The last words to the process that has taken over.
     async fn take_leave(&mut self) {
-        self.live.book.keep_again();
+        self.live.event_log.keep_again();
         if self.state_file.take().is_some_and(|file| !file.close()) {
             warn!("the state file's disk takes nothing; what operators said last may be lost");
         }
@@ -101,7 +101,7 @@ impl Control {
         self.keeping.stop();
         self.bound.clear();
         self.lingering.clear();
-        self.workers.tell_all(|| Order::Abort);
+        self.workers.tell_all(|| WorkerCommand::Abort);
         if tokio::time::timeout(Duration::from_secs(2), self.workers.ended()).await.is_err() {
             warn!("workers did not end in time");
         }

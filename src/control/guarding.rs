@@ -1,11 +1,11 @@
 //! Watches a reload for a while, and puts the generation before it back if it has made things worse.
 
-use super::reading::{Loaded, Purpose, Read, Refused};
-use super::{Control, Entry, Live};
+use super::reading::{Loaded, Purpose, Read, ReloadRefused};
+use super::{Control, LedgerEntry, Live};
 use crate::api::receipt::{GuardState, Guarding};
-use crate::api::{Kind, Outcome, Receipt, to_millisecond};
+use crate::api::{EventKind, Receipt, ReloadOutcome, to_millisecond};
 use crate::config::plan::Name;
-use crate::guard::{After, Before, Limits, judge};
+use crate::guard::{GuardLimits, PoolAfter, PoolBefore, judge};
 use crate::history::{SECONDS, quantile};
 use crate::metrics::{Tally, spread};
 use crate::operate::Overrides;
@@ -24,11 +24,11 @@ const EVERY: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug)]
 pub(crate) struct Guard {
     pub(crate) time: Duration,
-    pub(crate) limits: Limits,
+    pub(crate) limits: GuardLimits,
 }
 
 /// A reload under watch.
-pub(super) struct Watch {
+pub(super) struct GuardWatch {
     guard: Guard,
     begun: Instant,
     until: Instant,
@@ -42,7 +42,7 @@ pub(super) struct Watch {
     /// What was in force before.
     before: Loaded,
     overrides: Arc<Overrides>,
-    pools: HashMap<Name, Before>,
+    pools: HashMap<Name, PoolBefore>,
     /// What had been counted at the reload.
     counted: Tally,
     in_flight: HashMap<u32, u32>,
@@ -52,14 +52,14 @@ pub(super) struct Watch {
 pub(super) struct Baseline {
     before: Loaded,
     overrides: Arc<Overrides>,
-    pools: HashMap<Name, Before>,
+    pools: HashMap<Name, PoolBefore>,
     /// By server's id.
     in_flight: HashMap<u32, u32>,
 }
 
 impl Control {
     /// What there is before a reload; none if nothing is in force that could be put back.
-    pub(super) fn baseline(&self, limits: &Limits) -> Option<Baseline> {
+    pub(super) fn baseline(&self, limits: &GuardLimits) -> Option<Baseline> {
         let before = self.loaded.clone()?;
         let snapshot = self.live.snapshot();
         let history = self.live.pool_history();
@@ -69,7 +69,7 @@ impl Control {
             let (up, _, _) = servers(pool);
             // To the first byte: how long a response takes to the last one is also up to who reads it.
             let p99_ms = quantile(&spread(&pool.stats.time_to_first_byte), 0.99);
-            let before = Before {
+            let before = PoolBefore {
                 error_share: share(window.errors),
                 connect_share: share(window.connect_failures),
                 unanswered_share: (window.requests >= limits.min_requests).then(|| share(window.unanswered)),
@@ -94,7 +94,7 @@ impl Control {
         let snapshot = self.live.snapshot();
         let Baseline { before, overrides, pools, in_flight } = baseline;
         info!(generation = snapshot.generation, time = ?guard.time, "watching the reload");
-        self.watch = Some(Watch {
+        self.watch = Some(GuardWatch {
             begun: now,
             until: now + guard.time,
             next_look: now + EVERY,
@@ -140,7 +140,7 @@ impl Control {
             Some(why) => self.roll_back(why),
             None if is_over => {
                 info!(generation = watch.generation, "the reload is kept: nothing has become worse");
-                let entry = Entry::new(Kind::Reload, "guard", "kept: nothing has become worse");
+                let entry = LedgerEntry::new(EventKind::Reload, "guard", "kept: nothing has become worse");
                 self.live.record(entry);
                 self.tell_guard(GuardState::Kept, None);
                 self.watch = None;
@@ -162,7 +162,12 @@ impl Control {
     }
 
     /// Puts back what was in force before, with what it needs opened again.
-    pub(super) fn finish_roll_back(&mut self, why: &str, read: Result<Read, Refused>, started: Instant) {
+    pub(super) fn finish_roll_back(
+        &mut self,
+        why: &str,
+        read: Result<Read, ReloadRefused>,
+        started: Instant,
+    ) {
         let Some(watch) = self.watch.take() else { return };
         // What operators have said since is in force; what ended with servers that come back begins again, with them.
         let said = self.live.overrides.load_full();
@@ -178,7 +183,7 @@ impl Control {
         receipt.took_ms = super::milliseconds(started.elapsed());
         let state = match failed {
             false => {
-                receipt.outcome = Outcome::RolledBack;
+                receipt.outcome = ReloadOutcome::RolledBack;
                 self.taken_back.clone_from(&watch.fingerprint);
                 receipt.problems = vec![why.to_owned()];
                 self.live.metrics.reload_rolled_back();
@@ -204,7 +209,7 @@ impl Control {
                 receipt.problems.join("; ")
             ),
         };
-        self.live.record(Entry::new(Kind::Reload, "guard", said.clone()));
+        self.live.record(LedgerEntry::new(EventKind::Reload, "guard", said.clone()));
         self.live.last_reload.store(Some(Arc::new(receipt)));
         self.watch = Some(watch);
         self.tell_guard(state, Some(said));
@@ -228,13 +233,13 @@ impl Control {
     }
 }
 
-fn find_worse(live: &Live, watch: &Watch, is_over: bool) -> Option<String> {
+fn find_worse(live: &Live, watch: &GuardWatch, is_over: bool) -> Option<String> {
     let snapshot = live.snapshot();
     let counted = live.metrics.tally(&snapshot).since(&watch.counted).pools;
     snapshot.pools().iter().find_map(|pool| {
         let since = counted.get(&pool.name).copied().unwrap_or_default();
         let (up, probing, wanted) = servers(pool);
-        let after = After {
+        let after = PoolAfter {
             requests: since.requests,
             errors: since.errors,
             connect_failures: since.connect_failures,

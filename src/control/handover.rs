@@ -3,7 +3,7 @@
 //! for itself.
 
 use super::operate::health_word;
-use super::{Change, Control};
+use super::{Control, ControlMessage};
 use crate::api::{Event, Receipt, to_millisecond};
 use crate::config::plan::Name;
 use crate::operate::Overrides;
@@ -92,11 +92,11 @@ impl Control {
             since: to_millisecond(wall - instant.saturating_duration_since(server.since())),
         };
         let members = snapshot.pools().iter().flat_map(|pool| &pool.members);
-        let wanted = crate::events::Wanted { limit: Some(EVENTS), ..Default::default() };
+        let wanted = crate::events::EventFilter { limit: Some(EVENTS), ..Default::default() };
         // Through its file the ledger goes on by itself, but for what the disk has not got when the next process reads it.
         self.told_events = match snapshot.plan.events.path {
-            Some(_) => self.live.book.first_unwritten(),
-            None => self.live.book.next_event(),
+            Some(_) => self.live.event_log.first_unwritten(),
+            None => self.live.event_log.next_event(),
         };
         let handover = Handover {
             generation: snapshot.generation,
@@ -104,7 +104,7 @@ impl Control {
             operators: self.live.overrides.load().to_json(),
             events: match snapshot.plan.events.path {
                 Some(_) => Vec::new(),
-                None => self.live.book.find(&wanted).events,
+                None => self.live.event_log.find(&wanted).events,
             },
             last_reload: self.live.last_reload.load().as_deref().cloned(),
             taken_back: self.taken_back.clone(),
@@ -119,7 +119,7 @@ impl Control {
 
     /// What has happened since the handover. What happens after this is for the next process to number.
     pub(super) fn rest(&self) -> Handover {
-        let (events, next_event) = self.live.book.hand_over(self.told_events);
+        let (events, next_event) = self.live.event_log.hand_over(self.told_events);
         Handover {
             operators: self.live.overrides.load().to_json(),
             events,
@@ -131,7 +131,7 @@ impl Control {
 
     /// Takes over what has happened since the process before us told us what it knew.
     pub(crate) fn learn(&mut self, rest: Handover) {
-        self.live.book.relieve(rest.events, rest.next_event);
+        self.live.event_log.relieve(rest.events, rest.next_event);
         self.live.last_reload.store(rest.last_reload.map(Arc::new));
         match Overrides::from_json(&rest.operators) {
             Ok(overrides) => self.say_again(&overrides),
@@ -139,7 +139,8 @@ impl Control {
                 warn!(error, "what operators said meanwhile to the process before this one is lost")
             }
         }
-        let due = [(rest.reload, Change::Reload(None)), (rest.reopen_logs, Change::ReopenLogs)];
+        let due =
+            [(rest.reload, ControlMessage::Reload(None)), (rest.reopen_logs, ControlMessage::ReopenLogs)];
         for (_, change) in due.into_iter().filter(|(is_due, _)| *is_due) {
             let _ = self.changes.send(change);
         }
@@ -154,7 +155,7 @@ impl Control {
         }
         self.live.last_reload.store(handover.last_reload.map(Arc::new));
         self.taken_back = handover.taken_back;
-        self.live.book.go_on(handover.events);
+        self.live.event_log.go_on(handover.events);
         self.known = handover
             .servers
             .into_iter()

@@ -27,7 +27,7 @@ const LEAVE: &[u8] = b"leave\n";
 const FIRST: i32 = 3;
 
 /// What the next process is started with.
-pub(super) struct Passed {
+pub(super) struct PassedFiles {
     /// Sockets with their names.
     pub(super) sockets: Vec<(String, OwnedFd)>,
     pub(super) stdin: Stdio,
@@ -51,10 +51,10 @@ pub(super) struct Started {
 
 impl Launcher {
     /// Has the program at the path that this process was started by started with this process's own arguments.
-    pub(super) fn start(passed: Passed) -> io::Result<Self> {
+    pub(super) fn start(passed: PassedFiles) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let Passed { mut sockets, stdin, environment } = passed;
+        let PassedFiles { mut sockets, stdin, environment } = passed;
         // Last, so that the others keep their numbers without it.
         sockets.push(("evenkeel-launcher".to_owned(), theirs.into()));
         let names: Vec<&str> = sockets.iter().map(|(name, _)| &**name).collect();

@@ -1,10 +1,10 @@
 //! The addresses we listen on, from one snapshot to the next: what is new is opened before the swap, what stays keeps its
 //! sockets, and what goes is passed on or closed after it.
 
-use super::reading::Refused;
-use super::{Bound, Control, Key};
+use super::reading::ReloadRefused;
+use super::{Control, ListenKey, ListeningSockets};
 use crate::config::plan::Transport;
-use crate::edge::{self, Accept, Inherited, ListenerState, Order};
+use crate::edge::{self, Accept, Inherited, ListenerState, WorkerCommand};
 use crate::snapshot::Snapshot;
 use crate::tls::Termination;
 use crate::units::Address;
@@ -18,7 +18,7 @@ impl Control {
         &self,
         next: &Snapshot,
         inherited: &mut Inherited,
-    ) -> Result<HashMap<Key, edge::Bound>, Refused> {
+    ) -> Result<HashMap<ListenKey, edge::Bound>, ReloadRefused> {
         let mut opened = HashMap::new();
         for listener in next.listeners() {
             let name = &listener.plan.name;
@@ -42,7 +42,7 @@ impl Control {
                     }
                     Err(error) => {
                         let (listener, address) = (name.clone(), address.clone());
-                        return Err(Refused::Listen { listener, address, error });
+                        return Err(ReloadRefused::Listen { listener, address, error });
                     }
                 }
             }
@@ -68,17 +68,17 @@ impl Control {
     }
 
     /// An open address that its listener gives up and another may have, sockets and all.
-    fn moved(&self, next: &Snapshot, address: &Address, transport: Transport) -> Option<Key> {
+    fn moved(&self, next: &Snapshot, address: &Address, transport: Transport) -> Option<ListenKey> {
         if matches!(address, Address::Inet(inet) if inet.port() == 0) {
             return None;
         }
-        let is_it = |key: &&Key| key.1 == *address && key.2 == transport && !keeps(next, key);
+        let is_it = |key: &&ListenKey| key.1 == *address && key.2 == transport && !keeps(next, key);
         self.bound.keys().find(is_it).cloned()
     }
 
     /// An open address for a listener that has it from now on: one that another gives up, or one that nobody had
     /// any more.
-    fn take_open(&mut self, next: &Snapshot, key: &Key) -> Option<Bound> {
+    fn take_open(&mut self, next: &Snapshot, key: &ListenKey) -> Option<ListeningSockets> {
         let (name, address, transport) = key;
         if let Some(moved) = self.moved(next, address, *transport).and_then(|from| self.bound.remove(&from)) {
             self.stop_accepting(next, &moved);
@@ -96,7 +96,7 @@ impl Control {
     pub(super) fn set_doors(
         &mut self,
         next: &Snapshot,
-        mut opened: HashMap<Key, edge::Bound>,
+        mut opened: HashMap<ListenKey, edge::Bound>,
         terminations: Vec<Option<Arc<Termination>>>,
     ) {
         let mut listener_states = Vec::with_capacity(next.listeners().len());
@@ -122,7 +122,7 @@ impl Control {
                     Some(new) => {
                         info!(listener = %plan.name, address = %new.address, "listening");
                         let held = Arc::default();
-                        Bound {
+                        ListeningSockets {
                             place,
                             listener_state: Arc::clone(&listener_state),
                             sockets: new.sockets,
@@ -153,14 +153,14 @@ impl Control {
     }
 
     fn close_old(&mut self, next: &Snapshot) {
-        let old: Vec<Key> = self.bound.keys().filter(|key| !keeps(next, key)).cloned().collect();
+        let old: Vec<ListenKey> = self.bound.keys().filter(|key| !keeps(next, key)).cloned().collect();
         for key in old {
             let Some(bound) = self.bound.remove(&key) else { continue };
-            let is_covered = |other: &Key| other.2 == key.2 && other.1.overlaps(&key.1);
+            let is_covered = |other: &ListenKey| other.2 == key.2 && other.1.overlaps(&key.1);
             if key.2 == Transport::Datagram && self.bound.keys().any(is_covered) {
                 // As long as it is open the kernel prefers the narrower one of two that overlap.
                 let place = bound.place;
-                self.workers.tell_all(|| Order::End { place });
+                self.workers.tell_all(|| WorkerCommand::End { place });
                 bound.listener_state.close();
                 info!(listener = %key.0, address = %key.1, "no longer listening");
                 continue;
@@ -174,18 +174,18 @@ impl Control {
     }
 
     /// Nothing more is accepted in this listener's name; if it is gone, its connections end as soon as they may.
-    fn stop_accepting(&self, next: &Snapshot, bound: &Bound) {
+    fn stop_accepting(&self, next: &Snapshot, bound: &ListeningSockets) {
         let place = bound.place;
-        self.workers.tell_all(|| Order::Close { place });
+        self.workers.tell_all(|| WorkerCommand::Close { place });
         if next.listener(bound.listener_state.id).is_none() {
             bound.listener_state.close();
             let listener = bound.listener_state.id;
-            self.workers.tell_all(|| Order::CloseIdle { listener });
+            self.workers.tell_all(|| WorkerCommand::CloseIdle { listener });
         }
     }
 
     /// Has the workers accept on an open address.
-    pub(super) fn accept(&self, key: &Key) {
+    pub(super) fn accept(&self, key: &ListenKey) {
         let Some(bound) = self.bound.get(key) else { return };
         // There may be more sockets than workers, when a process with more of them has passed them on.
         for (n, socket) in bound.sockets.iter().enumerate() {
@@ -194,7 +194,8 @@ impl Control {
                 Ok(socket) => {
                     let (place, listener_state, held) =
                         (bound.place, Arc::clone(&bound.listener_state), Arc::clone(&bound.held));
-                    self.workers.order(worker, Order::Accept(Accept { place, socket, listener_state, held }));
+                    self.workers
+                        .order(worker, WorkerCommand::Accept(Accept { place, socket, listener_state, held }));
                 }
                 Err(error) => error!(listener = %key.0, address = %key.1, %error, "a worker cannot accept"),
             }
@@ -202,7 +203,7 @@ impl Control {
     }
 }
 
-fn keeps(next: &Snapshot, (name, address, transport): &Key) -> bool {
+fn keeps(next: &Snapshot, (name, address, transport): &ListenKey) -> bool {
     next.listeners().iter().any(|listener| {
         let plan = &listener.plan;
         plan.name == *name && plan.protocol.transport() == *transport && plan.addresses.contains(address)

@@ -1,10 +1,10 @@
 //! What the whole process shares: the snapshot in force, and the places where things are counted and
 //! logged. Only `control` can put another snapshot in force.
 
-use super::book::{Book, Entry};
-use super::succession::Left;
+use super::event_log::{EventLog, LedgerEntry};
+use super::succession::RemainingWork;
 use crate::access_log::AccessLog;
-use crate::acme::Board;
+use crate::acme::ChallengeStore;
 use crate::api::Receipt;
 use crate::api::receipt::Guarding;
 use crate::config::plan::Name;
@@ -26,9 +26,9 @@ pub(crate) struct Live {
     pub(crate) metrics: Metrics,
     pub(crate) access_log: AccessLog,
     /// What authorities are answered with that ask whether a name is ours.
-    pub(crate) board: Arc<Board>,
+    pub(crate) challenges: Arc<ChallengeStore>,
     /// What became of servers and the configuration.
-    pub(crate) book: Book,
+    pub(crate) event_log: EventLog,
     /// What operators have said of servers.
     pub(crate) overrides: ArcSwap<Overrides>,
     /// What requests to the API over TCP must show to change something.
@@ -40,7 +40,7 @@ pub(crate) struct Live {
     /// Until when it waits at most, because a reload is watched.
     pub(crate) upgrade_waits_until: ArcSwapOption<OffsetDateTime>,
     /// What the process before this one still has.
-    pub(crate) before: ArcSwapOption<Left>,
+    pub(crate) before: ArcSwapOption<RemainingWork>,
     pub(crate) last_upgrade_failure: ArcSwapOption<String>,
     /// The reload that is being watched, or the last that was.
     pub(crate) guard: ArcSwapOption<Guarding>,
@@ -60,8 +60,8 @@ impl Live {
             snapshot: ArcSwap::from_pointee(Snapshot::empty()),
             metrics: Metrics::default(),
             access_log: AccessLog::start(),
-            board: Arc::default(),
-            book: Book::default(),
+            challenges: Arc::default(),
+            event_log: EventLog::default(),
             overrides: ArcSwap::default(),
             token: ArcSwapOption::empty(),
             last_reload: ArcSwapOption::empty(),
@@ -108,8 +108,8 @@ impl Live {
     }
 
     /// Writes an event into the ledger.
-    pub(crate) fn record(&self, entry: Entry<'_>) {
-        self.book.record(self.snapshot.load().generation, entry);
+    pub(crate) fn record(&self, entry: LedgerEntry<'_>) {
+        self.event_log.record(self.snapshot.load().generation, entry);
     }
 
     pub(super) fn start_accepting(&self) {

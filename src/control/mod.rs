@@ -3,9 +3,9 @@
 //! leaves everything as it was.
 
 mod aside;
-mod book;
 mod certificates;
 mod ending;
+mod event_log;
 mod files;
 mod guarding;
 mod handover;
@@ -26,36 +26,36 @@ mod state_file;
 mod succession;
 mod upgrade;
 
-pub(crate) use book::Entry;
+pub(crate) use event_log::LedgerEntry;
 pub(crate) use files::FileBudget;
 pub(crate) use guarding::Guard;
 pub(crate) use handover::Handover;
 pub(crate) use launch::{launch, remember_program};
 pub(crate) use live::Live;
-pub(crate) use operate::{NotDone, Operation, Wish};
+pub(crate) use operate::{Operation, OperationRefused, OperatorCommand};
 pub(crate) use predecessor::{NotOurTurn, Predecessor};
 pub(crate) use preview::{Draft, preview};
-pub(crate) use probing::Turned;
+pub(crate) use probing::HealthChange;
 pub(crate) use reading::{Read, Source, read_first};
-pub(crate) use succession::Left;
+pub(crate) use succession::RemainingWork;
 
 use crate::access_log::Why;
 use crate::acme::Keeping;
-use crate::api::{Evidence, Kind, Receipt};
+use crate::api::{EventKind, Evidence, Receipt};
 use crate::config::plan::{Name, Transport};
-use crate::edge::{ConnectionLimit, Inherited, ListenerState, Order, SocketFile, Workers};
+use crate::edge::{ConnectionLimit, Inherited, ListenerState, SocketFile, WorkerCommand, Workers};
 use crate::metrics::ListenerReading;
 use crate::pool::Operator;
 use crate::pool::{HealthState, Membership, Server};
-use crate::probe::Failure;
+use crate::probe::ProbeFailure;
 use crate::tls::{Expiry, Managed};
 use crate::units::Address;
-use guarding::Watch;
+use guarding::GuardWatch;
 use handover::KnownServers;
 use operate::health_word;
-use predecessor::{Finishing, Heard};
+use predecessor::{Finishing, PredecessorMessage};
 use probing::Probing;
-use reading::{Loaded, Reading, Refused};
+use reading::{Loaded, ReadInProgress, ReloadRefused};
 use service::ServiceManager;
 use state_file::StateFile;
 use std::collections::{HashMap, HashSet};
@@ -67,29 +67,29 @@ use succession::Successor;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
-use upgrade::{Coming, Next};
+use upgrade::{NextProcess, PendingSuccessor};
 
 /// How often servers past their drain deadline are looked for, while there are any.
 const REAP: Duration = Duration::from_millis(100);
 
 /// What control is asked to do.
 #[derive(Debug)]
-pub(crate) enum Change {
-    Reload(Option<Asked>),
+pub(crate) enum ControlMessage {
+    Reload(Option<ReloadRequest>),
     /// What was read for a reload, or why it could not be.
-    Read(Box<Result<Read, Refused>>),
+    Read(Box<Result<Read, ReloadRefused>>),
     /// What an operator wants of a server.
-    Operate(Wish),
+    Operate(OperatorCommand),
     /// Open log files anew, after they were rotated away.
     ReopenLogs,
     /// Start the program anew and pass it the listening sockets.
-    Upgrade(Option<Upgrade>),
+    Upgrade(Option<UpgradeRequest>),
     /// The process that was started so knows its servers, and is to be told the rest.
     Relieve(oneshot::Sender<Handover>),
     /// It serves, or why it never will.
-    Next(Result<Next, String>),
+    Next(Result<NextProcess, String>),
     /// What the process before us says.
-    Before(Heard),
+    Before(PredecessorMessage),
     /// Stop accepting, finish, end within `shutdown_timeout`.
     Drain,
     /// End now.
@@ -98,7 +98,7 @@ pub(crate) enum Change {
 
 /// Who asks for a reload and wants to hear of it.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ReloadRequest {
     pub(crate) actor: String,
     /// How long and by what it is watched afterwards.
     pub(crate) guard: Option<Guard>,
@@ -107,20 +107,20 @@ pub(crate) struct Asked {
 
 /// Who asks for an upgrade, and wants to hear once it is under way or has failed.
 #[derive(Debug)]
-pub(crate) struct Upgrade {
+pub(crate) struct UpgradeRequest {
     pub(crate) actor: String,
     pub(crate) answer: oneshot::Sender<()>,
 }
 
 /// Called at each change of a server's health.
-pub(crate) type OnTurn = Box<dyn Fn(&Turned) + Send>;
+pub(crate) type OnHealthChange = Box<dyn Fn(&HealthChange) + Send>;
 
 /// A listener's address, and what it opens there.
-type Key = (Name, Address, Transport);
+type ListenKey = (Name, Address, Transport);
 
 /// An address we accept on.
 #[derive(Debug)]
-struct Bound {
+struct ListeningSockets {
     place: u64,
     listener_state: Arc<ListenerState>,
     /// One for each worker; kept to hand them to another listener without closing.
@@ -192,17 +192,17 @@ pub(crate) struct Control {
     /// What was read last and is in force, without what operators have said since.
     loaded: Option<Loaded>,
     /// A reload under watch.
-    watch: Option<Watch>,
+    watch: Option<GuardWatch>,
     workers: Workers,
     connection_limit: Arc<ConnectionLimit>,
     listener_states: Arc<ListenerStates>,
-    bound: HashMap<Key, Bound>,
+    bound: HashMap<ListenKey, ListeningSockets>,
     /// Addresses that no listener has any more, with UDP sessions that go on.
-    lingering: HashMap<Address, Bound>,
+    lingering: HashMap<Address, ListeningSockets>,
     next_place: u64,
     probing: Probing,
-    turned: mpsc::UnboundedReceiver<Turned>,
-    on_turn: Option<OnTurn>,
+    turned: mpsc::UnboundedReceiver<HealthChange>,
+    on_turn: Option<OnHealthChange>,
     keeping: Keeping,
     /// Certificates that authorities gave for configured names, as far as there are any.
     managed: HashMap<Name, Managed>,
@@ -213,13 +213,13 @@ pub(crate) struct Control {
     /// Pools that send to unhealthy servers for want of healthy ones.
     failing_open: HashSet<Name>,
     /// Sockets that are open but not accepted on until the first probes are in.
-    held_back: Option<Vec<Key>>,
+    held_back: Option<Vec<ListenKey>>,
     /// Sockets that were open before us and no listener has claimed yet.
     inherited: Inherited,
     /// What else a next process gets.
     beside: Vec<Beside>,
     /// Our own inbox, for what we find out by ourselves.
-    changes: mpsc::UnboundedSender<Change>,
+    changes: mpsc::UnboundedSender<ControlMessage>,
     /// What the process before this one knew, until it is of use.
     known: KnownServers,
     /// The number of the first event that the next process has not been told of.
@@ -229,7 +229,7 @@ pub(crate) struct Control {
     /// An upgrade that was asked for and waits.
     upgrade_waits: bool,
     /// The next process, until it serves.
-    coming: Option<Coming>,
+    coming: Option<PendingSuccessor>,
     /// It is the next process's turn.
     is_relieved: bool,
     /// The process that has taken over.
@@ -238,9 +238,9 @@ pub(crate) struct Control {
     before: Option<Finishing>,
     manager: ServiceManager,
     /// Files that are being read, and what for.
-    reading: Option<Reading>,
+    reading: Option<ReadInProgress>,
     /// Who asked for a reload meanwhile.
-    reload_again: Option<Vec<Asked>>,
+    reload_again: Option<Vec<ReloadRequest>>,
     /// Held by each thread that reads.
     readers: Arc<()>,
     state_file: Option<StateFile>,
@@ -253,13 +253,13 @@ impl Control {
         workers: Workers,
         connection_limit: Arc<ConnectionLimit>,
         listener_states: Arc<ListenerStates>,
-        on_turn: Option<OnTurn>,
-        changes: mpsc::UnboundedSender<Change>,
+        on_turn: Option<OnHealthChange>,
+        changes: mpsc::UnboundedSender<ControlMessage>,
     ) -> Self {
         let (reports, turned) = mpsc::unbounded_channel();
         let (orders, ordered) = mpsc::unbounded_channel();
         Self {
-            keeping: Keeping::new(Arc::clone(&live.board), orders),
+            keeping: Keeping::new(Arc::clone(&live.challenges), orders),
             managed: HashMap::new(),
             ordered,
             probing: Probing::new(Arc::clone(&live), reports),
@@ -298,7 +298,7 @@ impl Control {
     }
 
     /// Serves the inbox until the process is to end.
-    pub(crate) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Change>) {
+    pub(crate) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<ControlMessage>) {
         let mut reap = tokio::time::interval(REAP);
         reap.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
@@ -308,12 +308,12 @@ impl Control {
             tokio::select! {
                 biased;
                 change = inbox.recv() => {
-                    let mut change = change.unwrap_or(Change::Stop);
-                    if let Change::Reload(asked) = change {
+                    let mut change = change.unwrap_or(ControlMessage::Stop);
+                    if let ControlMessage::Reload(asked) = change {
                         // Those that came while we were busy ask for the same file.
                         let mut all = Vec::from_iter(asked);
                         let next = std::iter::from_fn(|| inbox.try_recv().ok()).find_map(|next| match next {
-                            Change::Reload(asked) => {
+                            ControlMessage::Reload(asked) => {
                                 all.extend(asked);
                                 None
                             }
@@ -326,20 +326,20 @@ impl Control {
                         }
                     }
                     match change {
-                        Change::Reload(_) => {}
-                        Change::Read(read) => self.go_on_with(*read),
-                        Change::Operate(wish) => self.grant(wish),
-                        Change::ReopenLogs => self.reopen_logs(),
-                        Change::Upgrade(asked) => self.upgrade(asked),
-                        Change::Relieve(answer) => self.relieve(answer),
-                        Change::Next(Err(why)) => self.not_upgraded(&why),
-                        Change::Next(Ok(next)) => {
+                        ControlMessage::Reload(_) => {}
+                        ControlMessage::Read(read) => self.go_on_with(*read),
+                        ControlMessage::Operate(wish) => self.grant(wish),
+                        ControlMessage::ReopenLogs => self.reopen_logs(),
+                        ControlMessage::Upgrade(asked) => self.upgrade(asked),
+                        ControlMessage::Relieve(answer) => self.relieve(answer),
+                        ControlMessage::Next(Err(why)) => self.not_upgraded(&why),
+                        ControlMessage::Next(Ok(next)) => {
                             self.hand_over(next);
                             return self.drain(inbox).await;
                         }
-                        Change::Before(heard) => self.hear_before(heard),
-                        Change::Drain => return self.drain(inbox).await,
-                        Change::Stop => return self.stop().await,
+                        ControlMessage::Before(heard) => self.hear_before(heard),
+                        ControlMessage::Drain => return self.drain(inbox).await,
+                        ControlMessage::Stop => return self.stop().await,
                     }
                 }
                 Some(turned) = self.turned.recv() => {
@@ -366,7 +366,7 @@ impl Control {
         }
     }
 
-    fn turn(&mut self, turned: Turned) {
+    fn turn(&mut self, turned: HealthChange) {
         if let Some(on_turn) = &self.on_turn {
             on_turn(&turned);
         }
@@ -377,14 +377,14 @@ impl Control {
             (None, _) => "the probe passed".to_owned(),
         };
         let (from, to) = (turned.transition.from, turned.transition.to);
-        self.live.record(Entry {
+        self.live.record(LedgerEntry {
             evidence: Some(Evidence {
-                result: failure.map_or("pass", Failure::label).to_owned(),
+                result: failure.map_or("pass", ProbeFailure::label).to_owned(),
                 detail: failure.map(|failure| Evidence::bounded(failure.to_string())),
                 took_ms: milliseconds(turned.took),
                 in_flight: server.in_flight(),
             }),
-            ..Entry::new(Kind::Health, "probe", cause)
+            ..LedgerEntry::new(EventKind::Health, "probe", cause)
                 .of(server.pool(), server.name())
                 .change(health_word(from), health_word(to))
         });
@@ -415,7 +415,7 @@ impl Control {
                 gone |= leaving;
                 if leaving {
                     live.record(
-                        Entry::new(Kind::Membership, "reload", "nothing is in flight any more")
+                        LedgerEntry::new(EventKind::Membership, "reload", "nothing is in flight any more")
                             .of(server.pool(), server.name())
                             .change("leaving", "gone"),
                     );
@@ -430,7 +430,7 @@ impl Control {
                 let (server_id, why) = (server.id(), Why::Drained);
                 info!(pool = %server.pool(), server = %server.name(), in_flight,
                     "drain timeout passed; closing what is left");
-                workers.tell_all(|| Order::CloseLeased { server: server_id, why });
+                workers.tell_all(|| WorkerCommand::CloseLeased { server: server_id, why });
             }
             leaving || state.health != HealthState::Up || state.admin == Operator::Maint
         });
@@ -450,13 +450,17 @@ impl Control {
                 error!(pool = %pool.name, "no healthy server left: sending to all that are not drained");
                 let cause = "no healthy server is left: requests go to every server that is not drained";
                 self.live.record(
-                    Entry::new(Kind::FailOpen, "probe", cause).of_pool(&pool.name).change("off", "on"),
+                    LedgerEntry::new(EventKind::FailOpen, "probe", cause)
+                        .of_pool(&pool.name)
+                        .change("off", "on"),
                 );
             } else if !fails && self.failing_open.remove(&pool.name) {
                 info!(pool = %pool.name, "a healthy server is back: no longer sending to unhealthy ones");
                 let cause = "a healthy server is back";
                 self.live.record(
-                    Entry::new(Kind::FailOpen, "probe", cause).of_pool(&pool.name).change("on", "off"),
+                    LedgerEntry::new(EventKind::FailOpen, "probe", cause)
+                        .of_pool(&pool.name)
+                        .change("on", "off"),
                 );
                 // What the others were given meanwhile has its full time to finish.
                 for member in &pool.members {

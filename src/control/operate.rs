@@ -2,8 +2,8 @@
 
 use super::Control;
 use super::aside::{FILES_WITHIN, aside};
-use super::book::Entry;
-use crate::api::Kind;
+use super::event_log::LedgerEntry;
+use crate::api::EventKind;
 use crate::config::plan::Plan;
 use crate::files;
 use crate::operate::{CannotSpare, Overrides, can_spare};
@@ -31,26 +31,26 @@ pub(crate) enum Operation {
 
 /// An operator's wish.
 #[derive(Debug)]
-pub(crate) struct Wish {
+pub(crate) struct OperatorCommand {
     pub(crate) pool: String,
     pub(crate) server: String,
     pub(crate) operation: Operation,
     /// Even if the rest of the pool cannot carry what it carries now.
     pub(crate) force: bool,
     pub(crate) actor: String,
-    pub(crate) answer: oneshot::Sender<Result<Done, NotDone>>,
+    pub(crate) answer: oneshot::Sender<Result<OperationDone, OperationRefused>>,
 }
 
 /// What came of it.
 #[derive(Debug, Default)]
-pub(crate) struct Done {
+pub(crate) struct OperationDone {
     /// What the operator may not expect.
     pub(crate) notes: Vec<String>,
 }
 
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NotDone {
+pub(crate) enum OperationRefused {
     #[error("there is no pool {0}")]
     NoPool(String),
     #[error("pool {pool} has no server {server}")]
@@ -70,7 +70,7 @@ pub(super) fn word(operator: Operator) -> &'static str {
 }
 
 impl Control {
-    pub(super) fn grant(&mut self, wish: Wish) {
+    pub(super) fn grant(&mut self, wish: OperatorCommand) {
         let outcome = self.carry_out(&wish);
         // Whoever asked may have gone.
         match outcome {
@@ -85,17 +85,19 @@ impl Control {
     /// What was done, and what is still to be written of it.
     fn carry_out(
         &mut self,
-        wish: &Wish,
-    ) -> Result<(Done, impl Future<Output = Option<String>> + use<>), NotDone> {
+        wish: &OperatorCommand,
+    ) -> Result<(OperationDone, impl Future<Output = Option<String>> + use<>), OperationRefused> {
         if self.is_relieved {
-            return Err(NotDone::Relieved);
+            return Err(OperationRefused::Relieved);
         }
         let snapshot = self.live.snapshot();
-        let pool = snapshot.pool(&wish.pool).ok_or_else(|| NotDone::NoPool(wish.pool.clone()))?;
+        let pool = snapshot.pool(&wish.pool).ok_or_else(|| OperationRefused::NoPool(wish.pool.clone()))?;
         let member = pool.members.iter().find(|member| **member.server.name() == *wish.server);
-        let member = member
-            .ok_or_else(|| NotDone::NoServer { pool: wish.pool.clone(), server: wish.server.clone() })?;
-        let mut done = Done::default();
+        let member = member.ok_or_else(|| OperationRefused::NoServer {
+            pool: wish.pool.clone(),
+            server: wish.server.clone(),
+        })?;
+        let mut done = OperationDone::default();
         match wish.operation {
             Operation::State(operator) => {
                 if operator != Operator::Ready && !wish.force {
@@ -124,7 +126,7 @@ impl Control {
         self.apply_operator(pool, server, operator);
         info!(pool = %server.pool(), server = %server.name(), from = word(before), to = word(operator), actor,
             in_flight = server.in_flight(), "operator state changed");
-        let entry = Entry::new(Kind::Operator, actor, format!("{} in flight", server.in_flight()));
+        let entry = LedgerEntry::new(EventKind::Operator, actor, format!("{} in flight", server.in_flight()));
         self.live.record(entry.of(server.pool(), server.name()).change(word(before), word(operator)));
         self.look_for_failing_open();
     }
@@ -192,7 +194,7 @@ impl Control {
         self.revise(plan);
         info!(pool = %server.pool(), server = %server.name(), from, to, actor, "weight changed");
         let cause = if weight.is_some() { "by an operator" } else { "as the configuration has it" };
-        let entry = Entry::new(Kind::Operator, actor, cause).of(server.pool(), server.name());
+        let entry = LedgerEntry::new(EventKind::Operator, actor, cause).of(server.pool(), server.name());
         self.live.record(entry.change(&format!("weight {from}"), &format!("weight {to}")));
     }
 

@@ -2,8 +2,8 @@
 //! here too, because servers, limits and operators do not care which process it is in.
 
 use super::handover::Handover;
-use super::succession::{Channel, Left, ToNew, ToOld};
-use super::{Change, Control};
+use super::succession::{Channel, RemainingWork, ToNew, ToOld};
+use super::{Control, ControlMessage};
 use crate::api::Event;
 use crate::edge::{ConnectionLimit, ConnectionPermit};
 use crate::pool::Elsewhere;
@@ -23,8 +23,8 @@ pub(crate) struct Predecessor(Channel);
 
 /// What it says once we have taken over.
 #[derive(Debug)]
-pub(crate) enum Heard {
-    Left(Left),
+pub(crate) enum PredecessorMessage {
+    Left(RemainingWork),
     Event(Box<Event>),
     Ended,
 }
@@ -66,19 +66,27 @@ impl Predecessor {
     }
 
     /// Says that we serve, and has control hear what it still has.
-    pub(crate) async fn serving(self, changes: mpsc::UnboundedSender<Change>) -> std::io::Result<Finishing> {
+    pub(crate) async fn serving(
+        self,
+        changes: mpsc::UnboundedSender<ControlMessage>,
+    ) -> std::io::Result<Finishing> {
         let Self(mut channel) = self;
         channel.say(&ToOld::Serving).await?;
         let write = channel.split(move |word| {
             let heard = match word {
-                Some(ToNew::Left(left)) => Heard::Left(left),
-                Some(ToNew::Event(event)) => Heard::Event(event),
+                Some(ToNew::Left(left)) => PredecessorMessage::Left(left),
+                Some(ToNew::Event(event)) => PredecessorMessage::Event(event),
                 Some(ToNew::Rest(_)) => return true,
-                None => Heard::Ended,
+                None => PredecessorMessage::Ended,
             };
-            changes.send(Change::Before(heard)).is_ok()
+            changes.send(ControlMessage::Before(heard)).is_ok()
         });
-        Ok(Finishing { write, left: Left::default(), servers: HashMap::new(), connections: Vec::new() })
+        Ok(Finishing {
+            write,
+            left: RemainingWork::default(),
+            servers: HashMap::new(),
+            connections: Vec::new(),
+        })
     }
 }
 
@@ -86,7 +94,7 @@ impl Predecessor {
 #[derive(Debug)]
 pub(crate) struct Finishing {
     write: OwnedWriteHalf,
-    left: Left,
+    left: RemainingWork,
     /// By id.
     servers: HashMap<u32, Elsewhere>,
     connections: Vec<Connections>,
@@ -115,16 +123,16 @@ impl Finishing {
 
 impl Control {
     /// Hears what the process before us says.
-    pub(super) fn hear_before(&mut self, heard: Heard) {
+    pub(super) fn hear_before(&mut self, heard: PredecessorMessage) {
         match heard {
-            Heard::Left(left) => {
+            PredecessorMessage::Left(left) => {
                 if let Some(finishing) = &mut self.before {
                     finishing.left = left;
                 }
                 self.count_what_is_before();
             }
-            Heard::Event(event) => self.live.book.take_over(*event),
-            Heard::Ended => {
+            PredecessorMessage::Event(event) => self.live.event_log.take_over(*event),
+            PredecessorMessage::Ended => {
                 if let Some(finishing) = self.before.take() {
                     info!(pid = finishing.left.pid, "the process before this one has ended");
                 }
@@ -181,7 +189,7 @@ impl Control {
     }
 
     /// What this process has in flight, and the one before it.
-    pub(super) fn left(&self) -> Left {
+    pub(super) fn left(&self) -> RemainingWork {
         let snapshot = self.live.snapshot();
         let members = snapshot.pools().iter().flat_map(|pool| &pool.members).map(|member| &member.server);
         let left = |server: &Arc<crate::pool::Server>| super::succession::LeftOn {
@@ -191,7 +199,7 @@ impl Control {
             in_flight: server.in_flight(),
         };
         let listener_states = self.listener_states.all();
-        Left {
+        RemainingWork {
             pid: std::process::id(),
             connections: listener_states
                 .iter()

@@ -2,12 +2,12 @@
 //! force.
 
 use super::aside::{FILES_WITHIN, aside};
-use super::reading::{Loaded, Refused, Source, load};
+use super::reading::{Loaded, ReloadRefused, Source, load};
 use super::ready::originations;
 use super::{Live, milliseconds};
-use crate::origination::InForce;
+use crate::origination::SharedOrigination;
 use crate::pool::{HealthState, Server};
-use crate::preview::{self, Report, report::Probed};
+use crate::preview::{self, ReloadPreview, report::PreviewedProbe};
 use crate::probe::{self, Steps};
 use crate::snapshot::ProbeTask;
 use arc_swap::ArcSwapOption;
@@ -34,7 +34,7 @@ pub(crate) struct Draft {
 #[derive(Debug)]
 struct Trial {
     task: ProbeTask,
-    origination: InForce,
+    origination: SharedOrigination,
     is_up: Option<bool>,
 }
 
@@ -42,13 +42,13 @@ struct Trial {
 ///
 /// # Errors
 /// As a reload would refuse it. That an address cannot be opened is not found out.
-pub(crate) async fn preview(live: &Arc<Live>, draft: Draft) -> Result<Report, Refused> {
+pub(crate) async fn preview(live: &Arc<Live>, draft: Draft) -> Result<ReloadPreview, ReloadRefused> {
     let with_probes = draft.probes;
     let live = Arc::clone(live);
     // Thousands of servers and keys take their time; probes and signals must not wait for it.
     let name = draft.source.name();
     let computed = aside(FILES_WITHIN, move || compare(&live, &draft)).await;
-    let (mut report, trials) = computed.unwrap_or_else(|why| Err(Refused::NotRead { name, why }))?;
+    let (mut report, trials) = computed.unwrap_or_else(|why| Err(ReloadRefused::NotRead { name, why }))?;
     if with_probes {
         report.probes = run(trials).await;
         for probed in report.probes.iter().filter(|probed| !probed.passed && probed.is_up == Some(true)) {
@@ -62,7 +62,7 @@ pub(crate) async fn preview(live: &Arc<Live>, draft: Draft) -> Result<Report, Re
     Ok(report)
 }
 
-fn compare(live: &Live, draft: &Draft) -> Result<(Report, Vec<Trial>), Refused> {
+fn compare(live: &Live, draft: &Draft) -> Result<(ReloadPreview, Vec<Trial>), ReloadRefused> {
     let Loaded { mut plan, files, warnings, .. } = load(&draft.source)?;
     let in_force = live.snapshot();
     let overrides = live.overrides.load();
@@ -79,7 +79,7 @@ fn compare(live: &Live, draft: &Draft) -> Result<(Report, Vec<Trial>), Refused> 
     let (recounted, added) = (ids(delta.recounted()), ids(&delta.servers.added));
     let mut trials = Vec::new();
     for (pool, origination) in next.pools().iter().zip(originations) {
-        let origination: InForce = Arc::new(ArcSwapOption::new(origination));
+        let origination: SharedOrigination = Arc::new(ArcSwapOption::new(origination));
         for member in &pool.members {
             let id = member.server.id();
             let is_up = match (recounted.contains(&id), added.contains(&id)) {
@@ -94,7 +94,7 @@ fn compare(live: &Live, draft: &Draft) -> Result<(Report, Vec<Trial>), Refused> 
     Ok((report, trials))
 }
 
-async fn run(trials: Vec<Trial>) -> Vec<Probed> {
+async fn run(trials: Vec<Trial>) -> Vec<PreviewedProbe> {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut running = JoinSet::new();
     for (at, trial) in trials.into_iter().enumerate() {
@@ -109,13 +109,13 @@ async fn run(trials: Vec<Trial>) -> Vec<Probed> {
     probed.into_iter().map(|(_, probed)| probed).collect()
 }
 
-async fn once(Trial { task, origination, is_up }: Trial) -> Probed {
+async fn once(Trial { task, origination, is_up }: Trial) -> PreviewedProbe {
     let ProbeTask { server, health, proxy_protocol, is_h2, .. } = task;
     let probe = probe::build(&health, proxy_protocol, is_h2, origination);
     let started = Instant::now();
     let address = probe::target(server.address(), health.port);
     let result = probe::run(&*probe, &address, health.timeout, &Steps::default()).await;
-    Probed {
+    PreviewedProbe {
         pool: server.pool().to_string(),
         server: server.name().to_string(),
         address: server.address().to_string(),

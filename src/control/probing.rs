@@ -1,10 +1,10 @@
 //! One task for each probed server: wait, probe, observe, report.
 
 use super::Live;
-use crate::config::plan::{Health, Name, PROBES_AT_ONCE};
-use crate::origination::InForce;
-use crate::pool::{HealthState, Rule, Server, Transition};
-use crate::probe::{self, Failure, Steps};
+use crate::config::plan::{HealthPlan, Name, PROBES_AT_ONCE};
+use crate::origination::SharedOrigination;
+use crate::pool::{HealthState, HealthThresholds, Server, Transition};
+use crate::probe::{self, ProbeFailure, Steps};
 use crate::snapshot::ProbeTask;
 use futures_util::FutureExt;
 use std::collections::HashMap;
@@ -21,11 +21,11 @@ const AFTER_FAULT: Duration = Duration::from_secs(1);
 
 /// A change of a server's health, with its evidence.
 #[derive(Debug)]
-pub(crate) struct Turned {
+pub(crate) struct HealthChange {
     pub(crate) server: Arc<Server>,
     pub(crate) transition: Transition,
     /// The last probe's failure; none when it passed.
-    pub(crate) failure: Option<Failure>,
+    pub(crate) failure: Option<ProbeFailure>,
     /// How long the last probe took.
     pub(crate) took: Duration,
 }
@@ -36,14 +36,14 @@ pub(crate) struct Probing {
     tasks: HashMap<u32, CancellationToken>,
     /// For each pool as many as may be under way at once, so that one whose servers say nothing delays no other's.
     permits: HashMap<Name, Arc<Semaphore>>,
-    reports: mpsc::UnboundedSender<Turned>,
+    reports: mpsc::UnboundedSender<HealthChange>,
     live: Arc<Live>,
     /// Open while a server has not had its first result.
     first: TaskTracker,
 }
 
 impl Probing {
-    pub(crate) fn new(live: Arc<Live>, reports: mpsc::UnboundedSender<Turned>) -> Self {
+    pub(crate) fn new(live: Arc<Live>, reports: mpsc::UnboundedSender<HealthChange>) -> Self {
         Self { tasks: HashMap::new(), permits: HashMap::new(), reports, live, first: TaskTracker::new() }
     }
 
@@ -57,13 +57,13 @@ impl Probing {
     }
 
     /// Probes as the pool's connections are secured, now and after reloads.
-    pub(crate) fn start(&mut self, task: ProbeTask, origination: InForce) {
+    pub(crate) fn start(&mut self, task: ProbeTask, origination: SharedOrigination) {
         let token = CancellationToken::new();
         self.tasks.insert(task.server.id(), token.clone());
         let permits = self.permits.entry(task.server.pool().clone());
         let permits = permits.or_insert_with(|| Arc::new(Semaphore::new(PROBES_AT_ONCE)));
         let probing = Task {
-            rule: Rule::from(&task.health),
+            rule: HealthThresholds::from(&task.health),
             probe: probe::build(&task.health, task.proxy_protocol, task.is_h2, origination),
             task,
             permits: Arc::clone(permits),
@@ -96,10 +96,10 @@ impl Probing {
 
 struct Task {
     task: ProbeTask,
-    rule: Rule,
+    rule: HealthThresholds,
     probe: Arc<dyn probe::Probe>,
     permits: Arc<Semaphore>,
-    reports: mpsc::UnboundedSender<Turned>,
+    reports: mpsc::UnboundedSender<HealthChange>,
     live: Arc<Live>,
 }
 
@@ -128,7 +128,7 @@ impl Task {
         error!(pool = %server.pool(), server = %server.name(), message,
             "a probe ended by a fault of our own; it is no result, and the server is probed again");
         let series = self.live.metrics.server(server.id());
-        let failure = Failure::Internal(message);
+        let failure = ProbeFailure::Internal(message);
         series.probed(failure.label());
         series.failed(Some(failure.to_string()));
         false
@@ -144,7 +144,7 @@ impl Task {
         let result = probe::run(&*self.probe, &address, self.task.health.timeout, &Steps::default()).await;
         let series = self.live.metrics.server(server.id());
         series.certificate_expires(self.probe.certificate_expires());
-        series.probed(result.as_ref().map_or_else(Failure::label, |()| "pass"));
+        series.probed(result.as_ref().map_or_else(ProbeFailure::label, |()| "pass"));
         let now = Instant::now();
         let took = now - started;
         self.live.metrics.probe_durations(server.pool()).record(took);
@@ -169,12 +169,12 @@ impl Task {
             warn!(pool = %server.pool(), server = %server.name(), reason, in_flight = server.in_flight(), "server down");
         }
         // The receiver lives as long as the process serves.
-        let _ = self.reports.send(Turned { server: Arc::clone(server), transition, failure, took });
+        let _ = self.reports.send(HealthChange { server: Arc::clone(server), transition, failure, took });
     }
 }
 
 /// The interval, give or take `jitter`; `chance` is 0 to 1.
-fn jittered(health: &Health, chance: f64) -> Duration {
+fn jittered(health: &HealthPlan, chance: f64) -> Duration {
     let share = f64::from(health.jitter.0) / 100.0;
     health.interval.mul_f64((1.0 + share * (2.0 * chance - 1.0)).max(0.0))
 }
@@ -182,7 +182,7 @@ fn jittered(health: &Health, chance: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::plan::{Initial, Probe};
+    use crate::config::plan::{Initial, ProbePlan};
     use crate::units::Percent;
     use std::num::NonZeroU32;
 
@@ -192,7 +192,7 @@ mod tests {
 
     #[async_trait::async_trait]
     impl probe::Probe for FaultyOnce {
-        async fn check(&self, _: &crate::units::Address, _: &Steps) -> Result<(), Failure> {
+        async fn check(&self, _: &crate::units::Address, _: &Steps) -> Result<(), ProbeFailure> {
             assert!(self.0.swap(true, std::sync::atomic::Ordering::Relaxed), "out of order");
             Ok(())
         }
@@ -211,7 +211,7 @@ mod tests {
         let task = delta.probes_started[0].clone();
         let (reports, mut turned) = mpsc::unbounded_channel();
         let probing = Task {
-            rule: Rule::from(&task.health),
+            rule: HealthThresholds::from(&task.health),
             task,
             probe: Arc::new(FaultyOnce::default()),
             permits: Arc::new(Semaphore::new(1)),
@@ -230,8 +230,8 @@ mod tests {
 
     #[test]
     fn jitter_stays_within_its_share() {
-        let health = Health {
-            probe: Probe::Tcp(Default::default()),
+        let health = HealthPlan {
+            probe: ProbePlan::Tcp(Default::default()),
             port: None,
             interval: Duration::from_secs(10),
             timeout: Duration::from_secs(1),

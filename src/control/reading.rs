@@ -2,8 +2,8 @@
 //! by the task that decides, because a disk may hang.
 
 use super::aside::{FILES_WITHIN, NoResult, aside};
-use super::book::{Journal, Recalled};
-use super::{Asked, Change, Control};
+use super::event_log::{Journal, Recalled};
+use super::{Control, ControlMessage, ReloadRequest};
 use crate::access_log::Output;
 use crate::acme::{self, Material as AcmeMaterial};
 use crate::config::plan::{Name, Plan};
@@ -52,7 +52,7 @@ impl Source {
 
 /// Why a configuration was not taken over.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Refused {
+pub(crate) enum ReloadRefused {
     #[error("{name}: cannot be read: {error}")]
     Unreadable { name: String, error: io::Error },
     #[error("{0}")]
@@ -92,11 +92,11 @@ pub(crate) struct Loaded {
 }
 
 /// Reads and checks a configuration and the files that it names.
-pub(crate) fn load(source: &Source) -> Result<Loaded, Refused> {
+pub(crate) fn load(source: &Source) -> Result<Loaded, ReloadRefused> {
     let name = source.name();
     let text = match source.read() {
         Ok(text) => text,
-        Err(error) => return Err(Refused::Unreadable { name, error }),
+        Err(error) => return Err(ReloadRefused::Unreadable { name, error }),
     };
     let lines = |problems: &Problems| {
         let line = |problem: &config::Problem| {
@@ -106,7 +106,7 @@ pub(crate) fn load(source: &Source) -> Result<Loaded, Refused> {
         problems.iter().map(line).collect::<Vec<_>>()
     };
     let (plan, mut problems) =
-        config::parse(&text).map_err(|problems| Refused::Problems(lines(&problems).join("\n")))?;
+        config::parse(&text).map_err(|problems| ReloadRefused::Problems(lines(&problems).join("\n")))?;
     let (files, faults) = tls::read(&plan, &text, SystemTime::now());
     faults.into_iter().for_each(|fault| problems.push(fault));
     let acme = acme::read(&plan, &text).unwrap_or_else(|faults| {
@@ -114,7 +114,7 @@ pub(crate) fn load(source: &Source) -> Result<Loaded, Refused> {
         None
     });
     if problems.has_errors() {
-        return Err(Refused::Problems(lines(&problems).join("\n")));
+        return Err(ReloadRefused::Problems(lines(&problems).join("\n")));
     }
     let managed = acme::stored(&plan);
     let fingerprint = fingerprint(&text);
@@ -138,25 +138,27 @@ pub(crate) type Read = (Loaded, Opened);
 ///
 /// # Errors
 /// As a reload would refuse it.
-pub(crate) async fn read_first(source: Source) -> Result<Read, Refused> {
+pub(crate) async fn read_first(source: Source) -> Result<Read, ReloadRefused> {
     let name = source.name();
     let read = move || {
         let loaded = load(&source)?;
         let recalled = match &loaded.plan.events.path {
-            Some(path) => super::book::recall(path).map_err(|error| Refused::events(path, error))?,
+            Some(path) => {
+                super::event_log::recall(path).map_err(|error| ReloadRefused::events(path, error))?
+            }
             None => Vec::new(),
         };
         let opened = open(&loaded.plan, &crate::snapshot::Snapshot::empty().plan)?;
         Ok((loaded, Opened { recalled, ..opened }))
     };
-    aside(FILES_WITHIN, read).await.unwrap_or_else(|why| Err(Refused::NotRead { name, why }))
+    aside(FILES_WITHIN, read).await.unwrap_or_else(|why| Err(ReloadRefused::NotRead { name, why }))
 }
 
 /// Opens what `next` needs and has not with `current`.
-fn open(next: &Plan, current: &Plan) -> Result<Opened, Refused> {
+fn open(next: &Plan, current: &Plan) -> Result<Opened, ReloadRefused> {
     let access_log = (next.access_log != current.access_log).then(|| open_access_log(next)).transpose()?;
     let journal = || {
-        let open = |path: &PathBuf| Journal::open(path).map_err(|error| Refused::events(path, error));
+        let open = |path: &PathBuf| Journal::open(path).map_err(|error| ReloadRefused::events(path, error));
         next.events.path.as_ref().map(open).transpose()
     };
     let journal = (next.events.path != current.events.path).then(journal).transpose()?;
@@ -165,7 +167,7 @@ fn open(next: &Plan, current: &Plan) -> Result<Opened, Refused> {
 
 /// Files that are being read.
 #[derive(Debug)]
-pub(super) struct Reading {
+pub(super) struct ReadInProgress {
     pub(super) purpose: Purpose,
     pub(super) since: Instant,
 }
@@ -173,7 +175,7 @@ pub(super) struct Reading {
 /// What is to be done with what is read.
 #[derive(Debug)]
 pub(super) enum Purpose {
-    Reload(Vec<Asked>),
+    Reload(Vec<ReloadRequest>),
     /// What was in force before is put back, for this reason.
     RollBack(String),
 }
@@ -203,13 +205,17 @@ impl Control {
         });
     }
 
-    fn read_by(&mut self, purpose: Purpose, read: impl FnOnce() -> Result<Read, Refused> + Send + 'static) {
-        self.reading = Some(Reading { purpose, since: Instant::now() });
+    fn read_by(
+        &mut self,
+        purpose: Purpose,
+        read: impl FnOnce() -> Result<Read, ReloadRefused> + Send + 'static,
+    ) {
+        self.reading = Some(ReadInProgress { purpose, since: Instant::now() });
         let name = self.source.name();
         // A thread that hangs holds it.
         if Arc::strong_count(&self.readers) > MOST_READERS {
-            let refused = Err(Refused::StillReading(name));
-            let _ = self.changes.send(Change::Read(Box::new(refused)));
+            let refused = Err(ReloadRefused::StillReading(name));
+            let _ = self.changes.send(ControlMessage::Read(Box::new(refused)));
             return;
         }
         let (changes, reader) = (self.changes.clone(), Arc::clone(&self.readers));
@@ -219,8 +225,8 @@ impl Control {
                 drop(reader);
                 read
             });
-            let read = read.await.unwrap_or_else(|why| Err(Refused::NotRead { name, why }));
-            let _ = changes.send(Change::Read(Box::new(read)));
+            let read = read.await.unwrap_or_else(|why| Err(ReloadRefused::NotRead { name, why }));
+            let _ = changes.send(ControlMessage::Read(Box::new(read)));
         });
     }
 
@@ -230,7 +236,7 @@ impl Control {
             // It may have opened them before they were rotated away.
             coming.reopen_logs = true;
         }
-        self.live.book.reopen();
+        self.live.event_log.reopen();
         let (live, plan) = (Arc::clone(&self.live), Arc::clone(&self.live.snapshot().plan));
         if plan.access_log.is_none() {
             return info!("log files reopened");
@@ -254,7 +260,7 @@ impl Control {
 /// Reading that hangs beside the one that is asked for.
 const MOST_READERS: usize = 3;
 
-impl Refused {
+impl ReloadRefused {
     fn events(path: &Path, error: io::Error) -> Self {
         Self::Events { path: path.display().to_string(), error }
     }
@@ -262,18 +268,18 @@ impl Refused {
 
 type AccessLogOutput = Option<(Output, config::plan::AccessLogFormat)>;
 
-fn open_access_log(plan: &Plan) -> Result<AccessLogOutput, Refused> {
+fn open_access_log(plan: &Plan) -> Result<AccessLogOutput, ReloadRefused> {
     let Some(settings) = &plan.access_log else { return Ok(None) };
     match Output::open(&settings.path) {
         Ok(output) => Ok(Some((output, settings.format))),
-        Err(error) => Err(Refused::AccessLog { path: settings.path.to_string(), error }),
+        Err(error) => Err(ReloadRefused::AccessLog { path: settings.path.to_string(), error }),
     }
 }
 
 /// What changes over TCP must show.
-fn read_token(plan: &Plan) -> Result<Option<Token>, Refused> {
+fn read_token(plan: &Plan) -> Result<Option<Token>, ReloadRefused> {
     let read = |path: &PathBuf| {
-        Token::read(path).map_err(|error| Refused::Token { path: path.display().to_string(), error })
+        Token::read(path).map_err(|error| ReloadRefused::Token { path: path.display().to_string(), error })
     };
     plan.admin.token_file.as_ref().map(read).transpose()
 }

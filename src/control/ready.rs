@@ -1,14 +1,14 @@
 //! A configuration on its way into force: all that can fail comes first and changes nothing, and after that nothing fails.
 
 use super::certificates::acme_names;
-use super::reading::{Loaded, Opened, Refused};
-use super::{Control, Entry, FileBudget, Key};
+use super::reading::{Loaded, Opened, ReloadRefused};
+use super::{Control, FileBudget, LedgerEntry, ListenKey};
 use crate::acme;
-use crate::api::Kind;
+use crate::api::EventKind;
 use crate::config::plan::Name;
 use crate::edge::{self, Inherited};
 use crate::operate::Overrides;
-use crate::origination::{Material, Origination};
+use crate::origination::{Origination, OriginationMaterial};
 use crate::pool::Pool;
 use crate::preview;
 use crate::snapshot::{Delta, Listener, Snapshot};
@@ -37,7 +37,7 @@ pub(super) struct Ready {
     /// In the order of the pools.
     originations: Vec<Option<Arc<Origination>>>,
     /// The addresses that are new.
-    sockets: HashMap<Key, edge::Bound>,
+    sockets: HashMap<ListenKey, edge::Bound>,
     /// What is left of the sockets that were open before us.
     inherited: Inherited,
     opened: Opened,
@@ -56,12 +56,12 @@ pub(crate) struct Taken {
 
 impl Control {
     /// Puts a plan in force. An error leaves everything as it was.
-    pub(crate) fn take_over(&mut self, loaded: Loaded, opened: Opened) -> Result<Taken, Refused> {
+    pub(crate) fn take_over(&mut self, loaded: Loaded, opened: Opened) -> Result<Taken, ReloadRefused> {
         Ok(self.prepare(loaded, opened)?.commit(self))
     }
 
     /// Does what can fail.
-    fn prepare(&self, loaded: Loaded, opened: Opened) -> Result<Ready, Refused> {
+    fn prepare(&self, loaded: Loaded, opened: Opened) -> Result<Ready, ReloadRefused> {
         let read = loaded.clone();
         let Loaded { mut plan, files, mut managed, acme, mut warnings, fingerprint: _ } = loaded;
         for warning in &warnings {
@@ -113,13 +113,13 @@ impl Control {
         for (to, servers) in kinds {
             if servers.len() > TOLD_ONE_BY_ONE {
                 let cause = format!("{} servers {to}", servers.len());
-                self.live.record(Entry::new(Kind::Membership, "reload", cause));
+                self.live.record(LedgerEntry::new(EventKind::Membership, "reload", cause));
                 continue;
             }
             for server in servers {
                 let from = if to == "joined" { "absent" } else { "present" };
                 let cause = format!("{}, {} in flight", server.address(), server.in_flight());
-                let entry = Entry::new(Kind::Membership, "reload", cause);
+                let entry = LedgerEntry::new(EventKind::Membership, "reload", cause);
                 self.live.record(entry.of(server.pool(), server.name()).change(from, to));
             }
         }
@@ -131,7 +131,7 @@ impl Control {
         next: &Snapshot,
         certificates: Vec<Option<tls::Certificates>>,
         managed: &HashMap<Name, Managed>,
-    ) -> Result<Vec<Option<Arc<Termination>>>, Refused> {
+    ) -> Result<Vec<Option<Arc<Termination>>>, ReloadRefused> {
         let of = |(listener, certificates): (&Arc<Listener>, Option<tls::Certificates>)| {
             let (Some(plan), Some(certificates)) = (&listener.plan.tls, certificates) else {
                 return Ok(None);
@@ -145,7 +145,7 @@ impl Control {
                     true => Some(Arc::new(termination)),
                     false => Some(Arc::new(self.with_managed(&termination, plan, &next.plan, managed))),
                 })
-                .map_err(|error| Refused::Tls { listener: name.clone(), error })
+                .map_err(|error| ReloadRefused::Tls { listener: name.clone(), error })
         };
         next.listeners().iter().zip(certificates).map(of).collect()
     }
@@ -157,10 +157,10 @@ impl Ready {
         let Self { read, current, next, delta, warnings, overrides, ended, .. } = self;
         let Self { managed, acme, terminations, originations, sockets, inherited, opened, .. } = self;
         let Opened { token, access_log, journal, recalled } = opened;
-        control.live.book.keep(next.plan.events.keep);
-        control.live.book.recall(recalled);
+        control.live.event_log.keep(next.plan.events.keep);
+        control.live.event_log.recall(recalled);
         if let Some(journal) = journal {
-            control.live.book.write_to(journal);
+            control.live.event_log.write_to(journal);
         }
         // Before a request can see them: what an operator has said of a name holds for its new address too.
         for server in &delta.servers.added {
@@ -217,11 +217,11 @@ impl Ready {
 /// How connections to each pool's servers are to be secured, in their order.
 pub(super) fn originations(
     next: &Snapshot,
-    materials: Vec<Option<Material>>,
-) -> Result<Vec<Option<Arc<Origination>>>, Refused> {
-    let of = |(pool, material): (&Arc<Pool>, Option<Material>)| {
+    materials: Vec<Option<OriginationMaterial>>,
+) -> Result<Vec<Option<Arc<Origination>>>, ReloadRefused> {
+    let of = |(pool, material): (&Arc<Pool>, Option<OriginationMaterial>)| {
         let made = material.map(|material| Origination::new(material, pool.origination.load_full()));
-        made.transpose().map_err(|error| Refused::ServerTls { pool: pool.name.clone(), error })
+        made.transpose().map_err(|error| ReloadRefused::ServerTls { pool: pool.name.clone(), error })
     };
     next.pools().iter().zip(materials).map(of).collect()
 }

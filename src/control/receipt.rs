@@ -1,9 +1,9 @@
 //! What a reload did, as whoever asked for it, the log and the ledger are told.
 
 use super::Control;
-use super::reading::Refused;
+use super::reading::ReloadRefused;
 use super::ready::Taken;
-use crate::api::{Counted, HealthKept, Outcome, Receipt};
+use crate::api::{ChangeCounts, HealthKept, Receipt, ReloadOutcome};
 use crate::config::plan::Name;
 use crate::pool::Server;
 use crate::snapshot::Changes;
@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use tracing::info;
 
 impl Control {
-    pub(super) fn receipt(&self, actor: &str, taken: Result<Taken, Refused>) -> Receipt {
+    pub(super) fn receipt(&self, actor: &str, taken: Result<Taken, ReloadRefused>) -> Receipt {
         let generation = self.live.snapshot().generation;
         let receipt = |outcome| Receipt {
             configuration: self.source.name(),
@@ -38,12 +38,12 @@ impl Control {
                     operator_states_ended: ended,
                     settings,
                     warnings,
-                    ..receipt(Outcome::InForce)
+                    ..receipt(ReloadOutcome::InForce)
                 }
             }
             Err(refused) => {
                 let problems = refused.to_string().lines().map(str::to_owned).collect();
-                Receipt { problems, ..receipt(Outcome::Refused) }
+                Receipt { problems, ..receipt(ReloadOutcome::Refused) }
             }
         }
     }
@@ -54,8 +54,8 @@ fn full_name(server: &Server) -> String {
     format!("{}/{}", server.pool(), server.name())
 }
 
-fn counted<T>(changes: &Changes<T>, names: impl Fn(&Vec<T>) -> Vec<String>) -> Counted {
-    Counted {
+fn counted<T>(changes: &Changes<T>, names: impl Fn(&Vec<T>) -> Vec<String>) -> ChangeCounts {
+    ChangeCounts {
         added: names(&changes.added),
         removed: names(&changes.removed),
         changed: names(&changes.changed),
@@ -82,7 +82,7 @@ pub(super) fn log_taken(receipt: &Receipt) {
 /// A receipt in one line.
 pub(super) fn cause(receipt: &Receipt) -> String {
     match receipt.outcome {
-        Outcome::InForce => {
+        ReloadOutcome::InForce => {
             let all = [
                 ("listeners", &receipt.listeners),
                 ("routes", &receipt.routes),
@@ -103,7 +103,7 @@ pub(super) fn cause(receipt: &Receipt) -> String {
                 false => format!("in force; {}", told.join("; ")),
             }
         }
-        Outcome::Refused => format!("refused: {}", receipt.problems.join("; ")),
-        Outcome::RolledBack => format!("rolled back: {}", receipt.problems.join("; ")),
+        ReloadOutcome::Refused => format!("refused: {}", receipt.problems.join("; ")),
+        ReloadOutcome::RolledBack => format!("rolled back: {}", receipt.problems.join("; ")),
     }
 }

@@ -1,16 +1,16 @@
 //! One reload: what was asked for is read, put in force, and told of.
 
-use super::reading::{Purpose, Read, Reading, Refused};
+use super::reading::{Purpose, Read, ReadInProgress, ReloadRefused};
 use super::receipt::{cause, log_taken};
-use super::{Asked, Control, Entry};
-use crate::api::{Kind, Outcome, Receipt};
+use super::{Control, LedgerEntry, ReloadRequest};
+use crate::api::{EventKind, Receipt, ReloadOutcome};
 use std::sync::Arc;
 use std::time::Instant;
 use tracing::{error, info, warn};
 
 impl Control {
     /// Reloads, unless another process is about to take over, with the file as it has read it.
-    pub(super) fn reload_unless_replaced(&mut self, asked: Vec<Asked>) {
+    pub(super) fn reload_unless_replaced(&mut self, asked: Vec<ReloadRequest>) {
         let Some(coming) = &mut self.coming else { return self.reload(asked) };
         if asked.is_empty() {
             info!("an upgrade is under way: the reload is left to the next process");
@@ -21,7 +21,7 @@ impl Control {
             "an upgrade is under way, and the next process has read the file; reload once it has taken over";
         for asked in asked {
             let mut receipt = Receipt::new(
-                Outcome::Refused,
+                ReloadOutcome::Refused,
                 self.live.snapshot().generation,
                 time::OffsetDateTime::now_utc(),
                 &asked.actor,
@@ -29,13 +29,13 @@ impl Control {
             receipt.configuration = self.source.name();
             receipt.problems.push(problem.to_owned());
             warn!(actor = asked.actor, "reload refused: {problem}");
-            self.live.record(Entry::new(Kind::Reload, &asked.actor, cause(&receipt)));
+            self.live.record(LedgerEntry::new(EventKind::Reload, &asked.actor, cause(&receipt)));
             let _ = asked.answer.send(Arc::new(receipt));
         }
     }
 
     /// Begins to read the file again. Who asks while it is being read may want what has been written since, and waits.
-    pub(super) fn reload(&mut self, asked: Vec<Asked>) {
+    pub(super) fn reload(&mut self, asked: Vec<ReloadRequest>) {
         if self.is_reloading() {
             self.reload_again.get_or_insert_default().extend(asked);
             return;
@@ -49,8 +49,8 @@ impl Control {
     }
 
     /// Goes on with what was read.
-    pub(super) fn go_on_with(&mut self, read: Result<Read, Refused>) {
-        let Some(Reading { purpose, since }) = self.reading.take() else { return };
+    pub(super) fn go_on_with(&mut self, read: Result<Read, ReloadRefused>) {
+        let Some(ReadInProgress { purpose, since }) = self.reading.take() else { return };
         match purpose {
             Purpose::Reload(asked) => self.finish_reload(asked, read, since),
             Purpose::RollBack(why) => self.finish_roll_back(&why, read, since),
@@ -61,7 +61,12 @@ impl Control {
     }
 
     /// Puts what was read in force, and tells the log, the ledger and everybody who asked what came of it.
-    fn finish_reload(&mut self, asked: Vec<Asked>, read: Result<Read, Refused>, started: Instant) {
+    fn finish_reload(
+        &mut self,
+        asked: Vec<ReloadRequest>,
+        read: Result<Read, ReloadRefused>,
+        started: Instant,
+    ) {
         let actor = asked.first().map_or("signal", |asked| &asked.actor);
         let guard = asked.iter().rev().find_map(|asked| asked.guard.clone());
         let baseline = guard.as_ref().and_then(|guard| self.baseline(&guard.limits));
@@ -78,7 +83,7 @@ impl Control {
             Err(refused) => self.receipt(actor, Err(refused)),
         };
         receipt.took_ms = super::milliseconds(started.elapsed());
-        if receipt.outcome == Outcome::InForce {
+        if receipt.outcome == ReloadOutcome::InForce {
             log_taken(&receipt);
             if let Some((guard, baseline)) = guard.zip(baseline) {
                 self.watch(guard, baseline, actor);
@@ -90,7 +95,7 @@ impl Control {
             }
             error!(generation = receipt.generation, "reload refused; nothing has changed");
         }
-        self.live.record(Entry::new(Kind::Reload, actor, cause(&receipt)));
+        self.live.record(LedgerEntry::new(EventKind::Reload, actor, cause(&receipt)));
         let receipt = Arc::new(receipt);
         self.live.last_reload.store(Some(Arc::clone(&receipt)));
         for asked in asked {

@@ -1,7 +1,7 @@
 //! The start of the process: it knows its servers first, then accepts, then tells whoever waits for that.
 
-use super::{Change, Control, Entry, Predecessor};
-use crate::api::Kind;
+use super::{Control, ControlMessage, LedgerEntry, Predecessor};
+use crate::api::EventKind;
 use crate::edge::SocketFile;
 use crate::units::Address;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tracing::{info, warn};
 impl Control {
     /// Waits until each probed server had its first result, so that nobody meets a pool that does not know its servers
     /// yet. Bounded by the probes' own timeouts. False if the process was told to end meanwhile.
-    pub(crate) async fn know_servers(&mut self, inbox: &mut mpsc::UnboundedReceiver<Change>) -> bool {
+    pub(crate) async fn know_servers(&mut self, inbox: &mut mpsc::UnboundedReceiver<ControlMessage>) -> bool {
         let longest = self
             .live
             .snapshot()
@@ -31,7 +31,7 @@ impl Control {
             tokio::select! {
                 biased;
                 change = inbox.recv() => match change {
-                    Some(Change::Drain | Change::Stop) | None => {
+                    Some(ControlMessage::Drain | ControlMessage::Stop) | None => {
                         info!("stopped before it was ready");
                         return false;
                     }
@@ -60,7 +60,7 @@ impl Control {
         self.live.start_accepting();
         let version = env!("CARGO_PKG_VERSION");
         let started = format!("ready: version {version}, process {}", std::process::id());
-        self.live.record(Entry::new(Kind::Process, "start", started));
+        self.live.record(LedgerEntry::new(EventKind::Process, "start", started));
         // Nothing can keep us from starting now, so what was passed to us is ours.
         for (key, bound) in &mut self.bound {
             if let (Address::Unix(path), None) = (&key.1, &bound.file) {

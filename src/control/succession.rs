@@ -37,13 +37,13 @@ pub(super) enum ToOld {
 #[serde(rename_all = "snake_case")]
 pub(super) enum ToNew {
     Rest(Box<Handover>),
-    Left(Left),
+    Left(RemainingWork),
     Event(Box<Event>),
 }
 
 /// What a process that finishes still has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Left {
+pub(crate) struct RemainingWork {
     pub(super) pid: u32,
     /// By listener.
     pub(super) connections: BTreeMap<String, u32>,
@@ -59,7 +59,7 @@ pub(super) struct LeftOn {
     pub(super) in_flight: u32,
 }
 
-impl Left {
+impl RemainingWork {
     /// Whose it is.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
@@ -133,7 +133,7 @@ async fn say(write: &mut OwnedWriteHalf, word: &impl Serialize) -> io::Result<()
 /// The process that has taken over, as the one that finishes sees it.
 #[derive(Debug)]
 pub(super) struct Successor {
-    left: watch::Sender<Left>,
+    left: watch::Sender<RemainingWork>,
     events: mpsc::UnboundedSender<Event>,
     telling: JoinHandle<()>,
 }
@@ -141,7 +141,7 @@ pub(super) struct Successor {
 impl Successor {
     /// `stop` is called when it wants us to end at once.
     pub(super) fn new(channel: Channel, stop: impl Fn() + Send + 'static) -> Self {
-        let (left, mut changes) = watch::channel(Left::default());
+        let (left, mut changes) = watch::channel(RemainingWork::default());
         let (events, mut recorded) = mpsc::unbounded_channel::<Event>();
         let mut write = channel.split(move |word| {
             if matches!(word, Some(ToOld::Stop)) {
@@ -169,7 +169,7 @@ impl Successor {
     }
 
     /// Tells what is left, if it has changed.
-    pub(super) fn tell(&self, left: Left) {
+    pub(super) fn tell(&self, left: RemainingWork) {
         self.left.send_if_modified(|told| {
             let has_changed = *told != left;
             *told = left;

@@ -3,11 +3,11 @@
 //!
 //! Both accept on the same sockets for a while, so no queue is ever closed with connections in it.
 
-use super::launch::{Launcher, Passed, Started};
+use super::launch::{Launcher, PassedFiles, Started};
 use super::succession::{Channel, Successor, ToNew, ToOld};
-use super::{Beside, Change, Control, Entry, Source, Upgrade, handover};
-use crate::api::Kind;
-use crate::edge::{BEFORE, Inherited, Order};
+use super::{Beside, Control, ControlMessage, LedgerEntry, Source, UpgradeRequest, handover};
+use crate::api::EventKind;
+use crate::edge::{BEFORE, Inherited, WorkerCommand};
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
@@ -25,14 +25,14 @@ const SERVES_WITHIN: Duration = Duration::from_secs(10);
 
 /// A next process that is not ready yet. It is ended with this value.
 #[derive(Debug)]
-pub(super) struct Coming {
+pub(super) struct PendingSuccessor {
     task: AbortHandle,
     /// A signal asked for a reload meanwhile, or for logs to be reopened; the next process does it.
     pub(super) reload: bool,
     pub(super) reopen_logs: bool,
 }
 
-impl Drop for Coming {
+impl Drop for PendingSuccessor {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -40,7 +40,7 @@ impl Drop for Coming {
 
 /// A next process that serves.
 #[derive(Debug)]
-pub(crate) struct Next {
+pub(crate) struct NextProcess {
     pub(super) started: Started,
     channel: Channel,
 }
@@ -56,12 +56,12 @@ impl Control {
     }
 
     /// Starts the next process, or has it wait for what must be decided before.
-    pub(super) fn upgrade(&mut self, asked: Option<Upgrade>) {
+    pub(super) fn upgrade(&mut self, asked: Option<UpgradeRequest>) {
         let actor = asked.as_ref().map_or("signal", |asked| &asked.actor);
         if self.live.upgrading.load(Relaxed) {
             warn!("an upgrade is under way already");
         } else {
-            self.live.record(Entry::new(Kind::Process, actor, "upgrade asked for"));
+            self.live.record(LedgerEntry::new(EventKind::Process, actor, "upgrade asked for"));
             self.live.upgrading.store(true, Relaxed);
             self.upgrade_waits = true;
             self.begin_upgrade();
@@ -96,10 +96,10 @@ impl Control {
                 let bringing = bring_up(launcher, channel, self.changes.clone());
                 let changes = self.changes.clone();
                 let task = tokio::spawn(async move {
-                    let _ = changes.send(Change::Next(bringing.await));
+                    let _ = changes.send(ControlMessage::Next(bringing.await));
                 });
                 let task = task.abort_handle();
-                self.coming = Some(Coming { task, reload: false, reopen_logs: false });
+                self.coming = Some(PendingSuccessor { task, reload: false, reopen_logs: false });
             }
             Err(error) => self.not_upgraded(&format!("cannot start the new process: {error}")),
         }
@@ -107,16 +107,19 @@ impl Control {
 
     /// Nothing has changed for anybody.
     pub(super) fn not_upgraded(&mut self, why: &str) {
-        self.live.book.keep_again();
+        self.live.event_log.keep_again();
         self.is_relieved = false;
         self.live.last_upgrade_failure.store(Some(Arc::new(why.to_owned())));
         self.live.upgrading.store(false, Relaxed);
         self.live.metrics.upgrade_failed();
         error!(why, "upgrade failed; this process goes on");
-        self.live.record(Entry::new(Kind::Process, "upgrade", format!("upgrade failed: {why}")));
+        self.live.record(LedgerEntry::new(EventKind::Process, "upgrade", format!("upgrade failed: {why}")));
         // What was left to the next process.
         if let Some(coming) = self.coming.take() {
-            let left = [(coming.reload, Change::Reload(None)), (coming.reopen_logs, Change::ReopenLogs)];
+            let left = [
+                (coming.reload, ControlMessage::Reload(None)),
+                (coming.reopen_logs, ControlMessage::ReopenLogs),
+            ];
             for (_, change) in left.into_iter().filter(|(is_due, _)| *is_due) {
                 let _ = self.changes.send(change);
             }
@@ -126,7 +129,7 @@ impl Control {
     /// The next process knows its servers. What happens from here on is not ours to decide any more, until it serves or
     /// has failed.
     pub(super) fn relieve(&mut self, answer: oneshot::Sender<handover::Handover>) {
-        self.live.record(Entry::new(Kind::Process, "upgrade", "handing over to the next process"));
+        self.live.record(LedgerEntry::new(EventKind::Process, "upgrade", "handing over to the next process"));
         let mut rest = self.rest();
         if let Some(coming) = &self.coming {
             (rest.reload, rest.reopen_logs) = (coming.reload, coming.reopen_logs);
@@ -136,8 +139,8 @@ impl Control {
     }
 
     /// The new process accepts. What is left to do here is to finish.
-    pub(super) fn hand_over(&mut self, next: Next) {
-        let Next { started, channel } = next;
+    pub(super) fn hand_over(&mut self, next: NextProcess) {
+        let NextProcess { started, channel } = next;
         let pid = started.pid.as_raw_nonzero().get();
         started.let_go();
         self.coming = None;
@@ -147,12 +150,12 @@ impl Control {
         Self::notify(&[main, sd_notify::NotifyState::Ready]);
         let changes = self.changes.clone();
         let successor = Successor::new(channel, move || {
-            let _ = changes.send(Change::Stop);
+            let _ = changes.send(ControlMessage::Stop);
         });
-        self.live.book.pass_on_to(&successor.events());
+        self.live.event_log.pass_on_to(&successor.events());
         successor.tell(self.left());
         self.successor = Some(successor);
-        self.workers.tell_all(|| Order::LeaveDatagrams);
+        self.workers.tell_all(|| WorkerCommand::LeaveDatagrams);
         for beside in self.beside.drain(..) {
             beside.closing.cancel();
             if let Some(file) = beside.file {
@@ -186,7 +189,7 @@ impl Control {
             }
         };
         let environment = vec![(handover::VARIABLE, told)];
-        let launcher = Launcher::start(Passed { sockets, stdin, environment })?;
+        let launcher = Launcher::start(PassedFiles { sockets, stdin, environment })?;
         Ok((launcher, Channel::new(ours)?))
     }
 }
@@ -198,8 +201,8 @@ impl Control {
 async fn bring_up(
     mut launcher: Launcher,
     mut channel: Channel,
-    changes: mpsc::UnboundedSender<Change>,
-) -> Result<Next, String> {
+    changes: mpsc::UnboundedSender<ControlMessage>,
+) -> Result<NextProcess, String> {
     let started = launcher.started().await?;
     info!(pid = started.pid.as_raw_nonzero(), "upgrading: waiting for the new process to be ready");
     tokio::select! {
@@ -216,7 +219,7 @@ async fn bring_up(
     launcher.leave().await.map_err(|error| format!("it cannot be let go: {error}"))?;
     let (answer, rest) = oneshot::channel();
     let is_stopping = |_: ()| "this process is stopping".to_owned();
-    changes.send(Change::Relieve(answer)).map_err(|_| is_stopping(()))?;
+    changes.send(ControlMessage::Relieve(answer)).map_err(|_| is_stopping(()))?;
     let rest = ToNew::Rest(Box::new(rest.await.map_err(|_| is_stopping(()))?));
     channel.say(&rest).await.map_err(|error| format!("it cannot be told: {error}"))?;
     tokio::select! {
@@ -226,7 +229,7 @@ async fn bring_up(
             return Err(format!("it did not take over within {SERVES_WITHIN:?}"));
         }
     }
-    Ok(Next { started, channel })
+    Ok(NextProcess { started, channel })
 }
 
 /// Waits for a word.

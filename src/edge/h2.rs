@@ -125,7 +125,7 @@ enum Event {
 }
 
 struct Session<S> {
-    plan: Arc<plan::Listener>,
+    plan: Arc<plan::ListenerPlan>,
     service: Arc<S>,
     observer: Arc<dyn EdgeObserver>,
     client: Arc<Client>,

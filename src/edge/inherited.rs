@@ -21,11 +21,11 @@ pub(crate) const BEFORE: &str = "evenkeel-before";
 /// claims forgotten.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Inherited {
-    sockets: Vec<Arc<Passed>>,
+    sockets: Vec<Arc<PassedSocket>>,
 }
 
 #[derive(Debug)]
-struct Passed {
+struct PassedSocket {
     name: String,
     address: Address,
     transport: Transport,
@@ -68,7 +68,7 @@ impl Inherited {
         transport: Transport,
         workers: usize,
     ) -> io::Result<Option<Bound>> {
-        let is_it = |passed: &Passed| passed.transport == transport && passed.is_for(listener, wanted);
+        let is_it = |passed: &PassedSocket| passed.transport == transport && passed.is_for(listener, wanted);
         let Some(address) =
             self.sockets.iter().find(|passed| is_it(passed)).map(|passed| passed.address.clone())
         else {
@@ -109,7 +109,7 @@ impl Inherited {
     }
 }
 
-impl Passed {
+impl PassedSocket {
     /// Whether a listener of this name that wants this address means this socket.
     fn is_for(&self, listener: &str, wanted: &Address) -> bool {
         match (wanted, &self.address) {
@@ -121,7 +121,7 @@ impl Passed {
     }
 }
 
-fn take(passed: &mut ListenFd, index: usize, name: &str) -> io::Result<Passed> {
+fn take(passed: &mut ListenFd, index: usize, name: &str) -> io::Result<PassedSocket> {
     let (transport, socket): (_, OwnedFd) = match passed.take_tcp_listener(index) {
         Ok(Some(listener)) => (Transport::Stream, listener.into()),
         _ => match passed.take_unix_listener(index) {
@@ -138,7 +138,7 @@ fn take(passed: &mut ListenFd, index: usize, name: &str) -> io::Result<Passed> {
         (None, Some(path)) => Address::Unix(path.to_owned()),
         (None, None) => return Err(io::Error::other("its address is neither IP nor a path")),
     };
-    Ok(Passed { name: name.to_owned(), address, transport, socket })
+    Ok(PassedSocket { name: name.to_owned(), address, transport, socket })
 }
 
 /// There is no log yet when the environment is read.
@@ -154,10 +154,10 @@ fn eprintln_unusable(index: usize, name: &str, error: &io::Error) {
 mod tests {
     use super::*;
 
-    fn passed(name: &str, text: &str) -> (Passed, Address) {
+    fn passed(name: &str, text: &str) -> (PassedSocket, Address) {
         let socket = std::net::TcpListener::bind(text).unwrap();
         let address = Address::Inet(socket.local_addr().unwrap());
-        let passed = Passed {
+        let passed = PassedSocket {
             name: name.to_owned(),
             address: address.clone(),
             transport: Transport::Stream,

@@ -18,7 +18,7 @@ pub(crate) struct ListenerState {
     pub(crate) id: u32,
     pub(crate) name: plan::Name,
     /// Limits and timeouts in force; a reload replaces them under open connections.
-    pub(crate) plan: ArcSwap<plan::Listener>,
+    pub(crate) plan: ArcSwap<plan::ListenerPlan>,
     /// How TLS ends here, if it does; a reload replaces it for the connections to come.
     pub(crate) tls: ArcSwapOption<Termination>,
     pub(crate) handshakes: Handshakes,
@@ -37,7 +37,7 @@ pub(crate) struct ListenerState {
 }
 
 impl ListenerState {
-    pub(crate) fn new(id: u32, plan: plan::Listener, tls: Option<Arc<Termination>>) -> Arc<Self> {
+    pub(crate) fn new(id: u32, plan: plan::ListenerPlan, tls: Option<Arc<Termination>>) -> Arc<Self> {
         Arc::new(Self {
             tls: ArcSwapOption::new(tls),
             handshakes: Handshakes::default(),
@@ -56,7 +56,7 @@ impl ListenerState {
     }
 
     /// Puts a reload's limits, timeouts and certificates in force.
-    pub(crate) fn change(&self, plan: plan::Listener, tls: Option<Arc<Termination>>) {
+    pub(crate) fn change(&self, plan: plan::ListenerPlan, tls: Option<Arc<Termination>>) {
         self.tls.store(tls);
         self.connection_limit.set_limit(limit(&plan));
         self.handshake_limit.set_limit(plan.limits.handshakes);
@@ -72,6 +72,6 @@ impl ListenerState {
     }
 }
 
-fn limit(plan: &plan::Listener) -> u32 {
+fn limit(plan: &plan::ListenerPlan) -> u32 {
     plan.limits.connections.map_or(u32::MAX, NonZeroU32::get)
 }

@@ -41,7 +41,7 @@ pub(crate) use h2::Stream;
 pub(crate) use inherited::{BEFORE, Inherited};
 pub(crate) use listen::{bind, bind_beside_own};
 pub(crate) use listener_state::ListenerState;
-pub(crate) use order::{Accept, Order};
+pub(crate) use order::{Accept, WorkerCommand};
 pub(crate) use raw::{RawConnection, ServeRaw};
 pub(crate) use reach::{Unreached, reach};
 pub(crate) use relay::{Duplex, Relay};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// What a worker is told to do.
 #[derive(Debug)]
-pub(crate) enum Order {
+pub(crate) enum WorkerCommand {
     Accept(Accept),
     /// Stop accepting at a place; what waits in its queue is still served.
     Close {

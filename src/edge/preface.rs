@@ -24,12 +24,14 @@ pub(super) async fn header(
     loop {
         arrive(socket, watch, bytes, "PROXY header incomplete").await?;
         match proxy_header::parse(bytes) {
-            proxy_header::Verdict::Partial => {}
-            proxy_header::Verdict::Complete { length, origin } => {
+            proxy_header::ProxyHeaderVerdict::Partial => {}
+            proxy_header::ProxyHeaderVerdict::Complete { length, origin } => {
                 bytes.drain(..length);
                 return Ok(origin);
             }
-            proxy_header::Verdict::Refused(detail) => return Err(Some(rejection(Why::ProxyHeader, detail))),
+            proxy_header::ProxyHeaderVerdict::Refused(detail) => {
+                return Err(Some(rejection(Why::ProxyHeader, detail)));
+            }
         }
     }
 }
@@ -43,9 +45,9 @@ pub(super) async fn hello(
     loop {
         if !bytes.is_empty() {
             match client_hello::parse(bytes) {
-                client_hello::Verdict::Partial => {}
-                client_hello::Verdict::Complete(hello) => return Ok(hello),
-                client_hello::Verdict::Refused(detail) => {
+                client_hello::HelloVerdict::Partial => {}
+                client_hello::HelloVerdict::Complete(hello) => return Ok(hello),
+                client_hello::HelloVerdict::Refused(detail) => {
                     return Err(Some(rejection(Why::ClientHello, detail)));
                 }
             }

@@ -13,7 +13,7 @@ use super::plain_socket::with_scratch;
 use super::socket::Socket;
 use super::watch::{Watch, Watched};
 use crate::access_log::Why;
-use crate::metrics::{Passed, TcpSeries};
+use crate::metrics::{BytesPassed, TcpSeries};
 use crate::websocket::{self, Frames};
 use std::io;
 use std::sync::Arc;
@@ -91,9 +91,9 @@ impl Relay {
     }
 
     /// Bytes that reached the server, and the client.
-    pub(crate) fn passed(&self) -> Passed {
+    pub(crate) fn passed(&self) -> BytesPassed {
         let (to_server, to_client) = self.duplex.passed();
-        Passed { to_server, to_client }
+        BytesPassed { to_server, to_client }
     }
 
     /// Moves what can be moved; ready with the reason once the connection is over.

@@ -2,7 +2,7 @@
 
 use super::connection_limit::ConnectionLimit;
 use super::handshake::ConnectionAcceptor;
-use super::order::{Accept, Order};
+use super::order::{Accept, WorkerCommand};
 use super::plain_socket::PlainSocket;
 use super::raw::ServeRaw;
 use super::udp::{self, Fronts, ServeUdp};
@@ -32,7 +32,7 @@ const LAST_ORDERS: usize = 4096;
 /// The threads that serve clients.
 #[derive(Debug)]
 pub(crate) struct Workers {
-    orders: Vec<mpsc::UnboundedSender<Order>>,
+    orders: Vec<mpsc::UnboundedSender<WorkerCommand>>,
     done: mpsc::Receiver<()>,
 }
 
@@ -81,11 +81,11 @@ impl Workers {
     }
 
     /// Tells one worker; a worker that has ended needs no telling.
-    pub(crate) fn order(&self, worker: usize, order: Order) {
+    pub(crate) fn order(&self, worker: usize, order: WorkerCommand) {
         let _ = self.orders[worker].send(order);
     }
 
-    pub(crate) fn tell_all(&self, order: impl Fn() -> Order) {
+    pub(crate) fn tell_all(&self, order: impl Fn() -> WorkerCommand) {
         for worker in &self.orders {
             let _ = worker.send(order());
         }
@@ -110,7 +110,7 @@ struct Worker<S> {
 }
 
 impl<S: Serve> Worker<S> {
-    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<WorkerCommand>) {
         watch::tick();
         let observer = Arc::clone(&self.observer);
         let ticking = tokio::spawn(async move {
@@ -129,20 +129,20 @@ impl<S: Serve> Worker<S> {
         let mut aborting = false;
         while let Some(order) = inbox.recv().await {
             match order {
-                Order::Accept(accept) => self.accept(accept),
-                Order::Close { place } => {
+                WorkerCommand::Accept(accept) => self.accept(accept),
+                WorkerCommand::Close { place } => {
                     if !self.fronts.close(place)
                         && let Some(closing) = self.accepting.remove(&place)
                     {
                         let _ = closing.send(true);
                     }
                 }
-                Order::CloseIdle { listener } => watch::close_idle(Some(listener)),
-                Order::CloseLeased { server, why } => watch::close_leased(server, why),
-                Order::End { place } => self.fronts.end(place),
-                Order::LeaveDatagrams => self.fronts.leave(),
-                Order::Drain => break,
-                Order::Abort => {
+                WorkerCommand::CloseIdle { listener } => watch::close_idle(Some(listener)),
+                WorkerCommand::CloseLeased { server, why } => watch::close_leased(server, why),
+                WorkerCommand::End { place } => self.fronts.end(place),
+                WorkerCommand::LeaveDatagrams => self.fronts.leave(),
+                WorkerCommand::Drain => break,
+                WorkerCommand::Abort => {
                     aborting = true;
                     break;
                 }
@@ -155,11 +155,11 @@ impl<S: Serve> Worker<S> {
         watch::close_idle(None);
         self.tracker.close();
         let aborted = async {
-            let mut next = if aborting { Some(Order::Abort) } else { inbox.recv().await };
+            let mut next = if aborting { Some(WorkerCommand::Abort) } else { inbox.recv().await };
             loop {
                 match next {
-                    Some(Order::CloseLeased { server, why }) => watch::close_leased(server, why),
-                    Some(Order::Abort) => break,
+                    Some(WorkerCommand::CloseLeased { server, why }) => watch::close_leased(server, why),
+                    Some(WorkerCommand::Abort) => break,
                     Some(_) => {}
                     None => std::future::pending().await,
                 }

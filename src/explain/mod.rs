@@ -5,16 +5,16 @@ mod render;
 mod report;
 
 pub use render::render;
-pub use report::{Candidate, Listener, Report, Rule, Server};
+pub use report::{Candidate, ExplainedListener, ExplainedRule, ExplainedServer, Explanation};
 
 use crate::client_hello::Hello;
 use crate::config::plan::{HashKey, HostPattern, Match, PathPattern, Protocol};
 use crate::operate::Overrides;
-use crate::pool::explain::{Choice, Out};
+use crate::pool::explain::{Choice, Exclusion};
 use crate::pool::{HealthState, Pool, Query};
 use crate::route::{self, Misfit};
 use crate::select::key::{self, Parts};
-use crate::snapshot::{self, Entry, Snapshot};
+use crate::snapshot::{self, ListenerTarget, Snapshot};
 use crate::units::Address;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use std::borrow::Cow;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 /// A request that somebody asks about.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct ExplainRequest {
     pub method: Method,
     pub url: Uri,
     pub headers: HeaderMap,
@@ -59,18 +59,18 @@ pub enum Unexplained {
 pub fn explain(
     snapshot: &Snapshot,
     overrides: &Overrides,
-    request: &Request,
+    request: &ExplainRequest,
     entropy: u64,
-) -> Result<Report, Unexplained> {
+) -> Result<Explanation, Unexplained> {
     let listener = find_listener(snapshot, request)?;
-    let asked = Asked::new(request)?;
+    let asked = RequestParts::new(request)?;
     if !request.alpn.is_empty() && listener.plan.protocol != Protocol::TlsPassthrough {
         return Err(Unexplained::NoAlpn { listener: listener.plan.name.to_string() });
     }
-    let mut report = Report {
+    let mut report = Explanation {
         request: format!("{} {}", request.method, request.url),
         generation: snapshot.generation,
-        listener: Listener {
+        listener: ExplainedListener {
             name: listener.plan.name.to_string(),
             addresses: listener.plan.addresses.iter().map(ToString::to_string).collect(),
         },
@@ -88,14 +88,14 @@ pub fn explain(
         rule: String::new(),
         then: Vec::new(),
     };
-    let pool = match &listener.entry {
-        Entry::RedirectToHttps => {
+    let pool = match &listener.target {
+        ListenerTarget::RedirectToHttps => {
             report.redirect = Some(format!("https://{}{}", asked.name(), asked.path_and_query));
             report.rule = "the listener sends every request to HTTPS".to_owned();
             return Ok(report);
         }
-        Entry::Pool(pool) => Some(pool),
-        Entry::Routes(table) => {
+        ListenerTarget::Pool(pool) => Some(pool),
+        ListenerTarget::Routes(table) => {
             let (rules, found) = follow(table, listener.plan.protocol, &asked);
             report.routes = Some(table.name.to_string());
             report.rules = rules;
@@ -110,7 +110,7 @@ pub fn explain(
 }
 
 /// A request as routes and keys see it.
-struct Asked<'a> {
+struct RequestParts<'a> {
     method: &'a Method,
     host: String,
     path: &'a str,
@@ -120,8 +120,8 @@ struct Asked<'a> {
     alpn: &'a [String],
 }
 
-impl<'a> Asked<'a> {
-    fn new(request: &'a Request) -> Result<Self, Unexplained> {
+impl<'a> RequestParts<'a> {
+    fn new(request: &'a ExplainRequest) -> Result<Self, Unexplained> {
         let given = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let host = given.or(request.url.authority().map(|authority| authority.as_str()));
         let host = host.ok_or_else(|| Unexplained::NoHost { url: request.url.to_string() })?.to_owned();
@@ -160,7 +160,7 @@ impl<'a> Asked<'a> {
 
 fn find_listener<'a>(
     snapshot: &'a Snapshot,
-    request: &Request,
+    request: &ExplainRequest,
 ) -> Result<&'a Arc<snapshot::Listener>, Unexplained> {
     let listeners = snapshot.listeners();
     let names = |some: &[&Arc<snapshot::Listener>]| {
@@ -198,11 +198,11 @@ fn find_listener<'a>(
 
 /// The rule that serves, by the code that serves; and of each rule before it, what does not fit.
 fn follow<'a>(
-    table: &'a route::Table,
+    table: &'a route::RouteTable,
     protocol: Protocol,
-    asked: &Asked<'_>,
-) -> (Vec<Rule>, Option<&'a route::Rule>) {
-    let for_route = route::Request {
+    asked: &RequestParts<'_>,
+) -> (Vec<ExplainedRule>, Option<&'a route::RouteRule>) {
+    let for_route = route::RouteRequest {
         host: &asked.host,
         path: asked.path,
         method: asked.method,
@@ -217,17 +217,18 @@ fn follow<'a>(
     };
     let place = found.map(|found| found.place as usize);
     let seen = place.map_or(table.rules.len(), |place| place + 1);
-    let rules = table.rules.iter().zip(misfits).take(seen).enumerate().map(|(at, (rule, misfit))| Rule {
-        name: rule.name.to_string(),
-        pool: rule.pool.name.to_string(),
-        matched: Some(at) == place,
-        misfit: misfit.map(|misfit| in_words(&rule.matcher, misfit, asked)),
-    });
+    let rules =
+        table.rules.iter().zip(misfits).take(seen).enumerate().map(|(at, (rule, misfit))| ExplainedRule {
+            name: rule.name.to_string(),
+            pool: rule.pool.name.to_string(),
+            matched: Some(at) == place,
+            misfit: misfit.map(|misfit| in_words(&rule.matcher, misfit, asked)),
+        });
     (rules.collect(), found.map(|found| found.rule))
 }
 
 /// `the path /cart is not below /static/`
-fn in_words(matcher: &Match, misfit: Misfit, asked: &Asked<'_>) -> String {
+fn in_words(matcher: &Match, misfit: Misfit, asked: &RequestParts<'_>) -> String {
     match misfit {
         Misfit::Host => {
             let wanted = match &matcher.host {
@@ -270,12 +271,12 @@ fn in_words(matcher: &Match, misfit: Misfit, asked: &Asked<'_>) -> String {
 }
 
 fn choose(
-    report: &mut Report,
+    report: &mut Explanation,
     pool: &Pool,
     overrides: &Overrides,
     protocol: Protocol,
-    asked: &Asked<'_>,
-    request: &Request,
+    asked: &RequestParts<'_>,
+    request: &ExplainRequest,
     entropy: u64,
 ) {
     let client = request.client.to_string();
@@ -301,7 +302,7 @@ fn choose(
         }
     });
     let Choice { considered, winner, failing_open, rule, then } = pool.explain(&Query { key, entropy });
-    let server = |index: usize| Server {
+    let server = |index: usize| ExplainedServer {
         name: pool.members[index].server.name().to_string(),
         address: pool.members[index].server.address().to_string(),
     };
@@ -330,13 +331,13 @@ fn choose(
             .to_owned(),
             score: considered.score,
             out: considered.out.map(|out| match out {
-                Out::Leaving => "leaving: the configuration no longer has it".to_owned(),
-                Out::Maint => said("maint", overrides, &member.server),
-                Out::Drain => said("drain", overrides, &member.server),
-                Out::DrainConfigured => "drain by the configuration".to_owned(),
-                Out::Down => "down: its probes fail".to_owned(),
-                Out::Probing => "no probe has passed yet".to_owned(),
-                Out::Full(limit) => format!("full: {limit} in flight (max_connections)"),
+                Exclusion::Leaving => "leaving: the configuration no longer has it".to_owned(),
+                Exclusion::Maint => said("maint", overrides, &member.server),
+                Exclusion::Drain => said("drain", overrides, &member.server),
+                Exclusion::DrainConfigured => "drain by the configuration".to_owned(),
+                Exclusion::Down => "down: its probes fail".to_owned(),
+                Exclusion::Probing => "no probe has passed yet".to_owned(),
+                Exclusion::Full(limit) => format!("full: {limit} in flight (max_connections)"),
             }),
             chosen: winner == Ok(index),
         });

@@ -1,13 +1,13 @@
 //! An explanation for people.
 
-use super::report::{Candidate, Report, Rule};
+use super::report::{Candidate, ExplainedRule, Explanation};
 use crate::text::{Paint, fold};
 
 /// More servers than this are told in numbers, unless they matter.
 const SHOWN: usize = 24;
 
 /// Text of 80 columns at most.
-pub fn render(report: &Report, in_color: bool) -> String {
+pub fn render(report: &Explanation, in_color: bool) -> String {
     let mut text = format!("{}\n", Paint::Strong.on(&report.request, in_color));
     text += &format!("listener  {} ({})\n", report.listener.name, report.listener.addresses.join(", "));
     if let Some(routes) = &report.routes {
@@ -48,7 +48,7 @@ pub fn render(report: &Report, in_color: bool) -> String {
     fold(&text)
 }
 
-fn told(rule: &Rule, in_color: bool) -> String {
+fn told(rule: &ExplainedRule, in_color: bool) -> String {
     let (name, pool) = (&rule.name, &rule.pool);
     match &rule.misfit {
         None if rule.matched => {

@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 
 /// What becomes of a request, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub struct Explanation {
     pub request: String,
     pub generation: u64,
-    pub listener: Listener,
+    pub listener: ExplainedListener,
     /// The list of routes, if the listener has one.
     pub routes: Option<String>,
     /// Its rules up to the one that matched.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<ExplainedRule>,
     /// Where the client is sent instead of being served.
     pub redirect: Option<String>,
     pub pool: Option<String>,
@@ -27,21 +27,21 @@ pub struct Report {
     /// In the order of the file.
     pub candidates: Vec<Candidate>,
     /// None if the answer is an error or a redirect.
-    pub winner: Option<Server>,
+    pub winner: Option<ExplainedServer>,
     /// By what the winner has won, or why there is none.
     pub rule: String,
     /// Who would be tried next, each time that the ones before fail.
-    pub then: Vec<Server>,
+    pub then: Vec<ExplainedServer>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Listener {
+pub struct ExplainedListener {
     pub name: String,
     pub addresses: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rule {
+pub struct ExplainedRule {
     pub name: String,
     pub pool: String,
     pub matched: bool,
@@ -50,7 +50,7 @@ pub struct Rule {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Server {
+pub struct ExplainedServer {
     pub name: String,
     pub address: String,
 }
@@ -58,7 +58,7 @@ pub struct Server {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
     #[serde(flatten)]
-    pub server: Server,
+    pub server: ExplainedServer,
     /// `up`, `down` or `probing`.
     pub health: String,
     pub in_flight: u32,

@@ -26,8 +26,13 @@ fn snapshot() -> Snapshot {
     Snapshot::empty().evolve(plan, Instant::now()).0
 }
 
-fn asked(method: &str, url: &str, listener: Option<&str>, headers: &[(&'static str, &str)]) -> Request {
-    Request {
+fn asked(
+    method: &str,
+    url: &str,
+    listener: Option<&str>,
+    headers: &[(&'static str, &str)],
+) -> ExplainRequest {
+    ExplainRequest {
         method: method.parse().unwrap(),
         url: url.parse().unwrap(),
         headers: headers
@@ -40,7 +45,7 @@ fn asked(method: &str, url: &str, listener: Option<&str>, headers: &[(&'static s
     }
 }
 
-fn told(request: &Request) -> Report {
+fn told(request: &ExplainRequest) -> Explanation {
     explain(&snapshot(), &Overrides::default(), request, 7).expect("it is clear")
 }
 
@@ -123,7 +128,7 @@ fn a_tls_clients_protocols_choose_where_only_its_hello_is_read() {
     let (plan, _) = crate::config::parse(text).expect("a good configuration");
     let snapshot = Snapshot::empty().evolve(plan, Instant::now()).0;
     let told = |alpn: &[&str], url: &str| {
-        let request = Request {
+        let request = ExplainRequest {
             alpn: alpn.iter().map(|name| (*name).to_owned()).collect(),
             ..asked("GET", url, None, &[])
         };
@@ -147,7 +152,7 @@ fn a_pool_that_fails_open_says_why() {
     let (plan, _) = crate::config::parse(text).expect("a good configuration");
     let snapshot = Snapshot::empty().evolve(plan, Instant::now()).0;
     let pool = &snapshot.pools()[0];
-    let rule = crate::pool::Rule::from(pool.plan.health.as_ref().expect("it is probed"));
+    let rule = crate::pool::HealthThresholds::from(pool.plan.health.as_ref().expect("it is probed"));
     pool.members[0].server.observe(false, &rule, Instant::now());
     let report = explain(&snapshot, &Overrides::default(), &asked("GET", "http://x/", None, &[]), 7);
     let report = report.expect("it is clear");

@@ -35,7 +35,7 @@ impl AcmeResult {
 
 /// Orders by their ends, and what is known of each name.
 #[derive(Debug, Default)]
-pub struct Acme {
+pub struct AcmeMetrics {
     orders: [AtomicU64; AcmeResult::ALL.len()],
     names: Mutex<BTreeMap<Name, Figures>>,
 }
@@ -48,7 +48,7 @@ struct Figures {
     is_in_force: bool,
 }
 
-impl Acme {
+impl AcmeMetrics {
     pub fn ordered(&self, name: &Name, now: i64) {
         self.orders[AcmeResult::Success as usize].fetch_add(1, Relaxed);
         lock(&self.names).entry(name.clone()).or_default().last_success = Some(now);

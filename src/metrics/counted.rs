@@ -3,7 +3,7 @@
 use super::{Metrics, RequestLabels, RequestSeries, lock};
 use crate::access_log::Why;
 use crate::config::plan::Name;
-use crate::history::{Counted, Spread};
+use crate::history::{Spread, Totals};
 use crate::pool::stats::Histogram;
 use crate::pool::{Member, RetryReason};
 use crate::snapshot::Snapshot;
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// may shrink; only what each has grown by says anything.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    parts: HashMap<Part, Counted>,
+    parts: HashMap<Part, Totals>,
     /// In flight now.
     pools: HashMap<Name, u32>,
     /// By id.
@@ -36,9 +36,9 @@ enum Part {
 /// What was counted by pool and by server.
 #[derive(Clone, Debug, Default)]
 pub struct Grown {
-    pub pools: HashMap<Name, Counted>,
+    pub pools: HashMap<Name, Totals>,
     /// By id.
-    pub servers: HashMap<u32, Counted>,
+    pub servers: HashMap<u32, Totals>,
 }
 
 /// What has been counted of what there is now; it never shrinks.
@@ -58,12 +58,12 @@ impl Metrics {
             let in_flight = pool.members.iter().map(|member| (member.server.id(), member.server.in_flight()));
             tally.servers.extend(in_flight);
             for Member { server, .. } in &pool.members {
-                let counted = Counted { answers: server.answers.load(Relaxed), ..Counted::default() };
+                let counted = Totals { answers: server.answers.load(Relaxed), ..Totals::default() };
                 tally.parts.insert(Part::Answers(pool.name.clone(), server.id()), counted);
             }
             // Those that a retry has saved; what failed for good is among the errors.
             let connect_failures = pool.stats.retries(RetryReason::Connect);
-            let counted = Counted { connect_failures, ..Counted::default() };
+            let counted = Totals { connect_failures, ..Totals::default() };
             tally.parts.insert(Part::Connects(pool.name.clone()), counted);
         }
         for (labels, series) in &*lock(&self.requests) {
@@ -84,12 +84,12 @@ impl Metrics {
 impl Tally {
     /// What was counted after `before` of the pools and servers that there are now.
     pub fn since(&self, before: &Self) -> Grown {
-        let resting = |in_flight: &u32| Counted { in_flight: *in_flight, ..Counted::default() };
+        let resting = |in_flight: &u32| Totals { in_flight: *in_flight, ..Totals::default() };
         let mut grown = Grown {
             pools: self.pools.iter().map(|(name, in_flight)| (name.clone(), resting(in_flight))).collect(),
             servers: self.servers.iter().map(|(id, in_flight)| (*id, resting(in_flight))).collect(),
         };
-        let none = Counted::default();
+        let none = Totals::default();
         for (part, counted) in &self.parts {
             let mut counted = counted.since(before.parts.get(part).unwrap_or(&none));
             let (pool, server) = match part {
@@ -132,31 +132,31 @@ impl Sums {
     }
 }
 
-fn of_requests(series: &RequestSeries) -> Counted {
+fn of_requests(series: &RequestSeries) -> Totals {
     let classes = series.classes.each_ref().map(|class| class.load(Relaxed));
-    Counted {
+    Totals {
         requests: classes.iter().sum(),
         errors: series.failed.load(Relaxed),
         aborted: series.ended[Why::ClientAborted as usize].load(Relaxed),
         durations: spread(&series.durations),
-        ..Counted::default()
+        ..Totals::default()
     }
 }
 
 /// Of what is passed on as it is.
-fn of_ended(ended: &[AtomicU64; Why::ALL.len()], unanswered: &AtomicU64, answers: &AtomicU64) -> Counted {
+fn of_ended(ended: &[AtomicU64; Why::ALL.len()], unanswered: &AtomicU64, answers: &AtomicU64) -> Totals {
     let (mut requests, mut errors) = (0, 0);
     for (why, count) in Why::ALL.into_iter().zip(ended) {
         let count = count.load(Relaxed);
         requests += count;
         errors += if why.is_of_servers() { count } else { 0 };
     }
-    Counted {
+    Totals {
         requests,
         errors,
         unanswered: unanswered.load(Relaxed),
         answers: answers.load(Relaxed),
-        ..Counted::default()
+        ..Totals::default()
     }
 }
 

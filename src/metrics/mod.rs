@@ -14,7 +14,7 @@ mod tcp;
 mod tls;
 mod udp;
 
-pub use acme::{Acme, AcmeResult};
+pub use acme::{AcmeMetrics, AcmeResult};
 pub use counted::{Sums, Tally, spread};
 pub use http2::{AbuseReading, Abuses};
 pub use listener::ListenerReading;
@@ -47,7 +47,7 @@ pub struct Metrics {
     probe_durations: Mutex<HashMap<Name, Arc<Histogram>>>,
     probe_waits: Mutex<HashMap<Name, Arc<Histogram>>>,
     reloads: Reloads,
-    pub acme: Arc<Acme>,
+    pub acme: Arc<AcmeMetrics>,
     panics: AtomicU64,
     failed_upgrades: AtomicU64,
     failed_state_files: AtomicU64,
@@ -371,17 +371,17 @@ pub trait Series {
     fn of(metrics: &Metrics, edition: u64, place: RequestPlace, names: &RequestNames<'_>) -> Arc<Self>;
 
     /// Counts one that is over.
-    fn ended(&self, why: Why, passed: Passed);
+    fn ended(&self, why: Why, passed: BytesPassed);
 }
 
 /// Bytes that went each way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Passed {
+pub struct BytesPassed {
     pub to_server: u64,
     pub to_client: u64,
 }
 
-impl Passed {
+impl BytesPassed {
     /// The client has said something and the server nothing.
     pub fn is_unanswered(self) -> bool {
         self.to_server > 0 && self.to_client == 0

@@ -1,7 +1,7 @@
 //! What is counted of connections that are passed on as they are. Bytes are counted while they move, so that a
 //! connection that lasts for days shows.
 
-use super::{Metrics, Passed, RequestNames, RequestPlace, Series};
+use super::{BytesPassed, Metrics, RequestNames, RequestPlace, Series};
 use crate::access_log::Why;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -47,7 +47,7 @@ impl Series for TcpSeries {
         metrics.connection(edition, place, names)
     }
 
-    fn ended(&self, why: Why, passed: Passed) {
+    fn ended(&self, why: Why, passed: BytesPassed) {
         self.ended[why as usize].fetch_add(1, Relaxed);
         if passed.is_unanswered() {
             self.unanswered.fetch_add(1, Relaxed);

@@ -1,7 +1,9 @@
 //! What is counted of datagrams: those that were passed on, and those that were not, with the reason.
 
 use super::family::Family;
-use super::{HANDLES, Metrics, Passed, RequestLabels, RequestNames, RequestPlace, Series, lock, series_of};
+use super::{
+    BytesPassed, HANDLES, Metrics, RequestLabels, RequestNames, RequestPlace, Series, lock, series_of,
+};
 use crate::access_log::Why;
 use prometheus::proto::MetricFamily;
 use std::sync::Arc;
@@ -57,7 +59,7 @@ impl Series for UdpSeries {
         metrics.session(edition, place, names)
     }
 
-    fn ended(&self, why: Why, passed: Passed) {
+    fn ended(&self, why: Why, passed: BytesPassed) {
         self.ended[why as usize].fetch_add(1, Relaxed);
         if passed.is_unanswered() {
             self.unanswered.fetch_add(1, Relaxed);

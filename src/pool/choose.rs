@@ -1,7 +1,7 @@
 //! What an algorithm sees of a pool, and what it is asked: nothing else decides a choice.
 
-use super::seats::{Lowest, Seats};
 use super::slot::{Flags, in_flight};
+use super::slot_table::{LowestLoad, SlotTable};
 use super::tried::{SAME_LOAD, Tried};
 use std::any::Any;
 use std::fmt::Debug;
@@ -43,24 +43,24 @@ pub struct Query {
 /// A pool's servers as one request may choose among them.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidates<'a> {
-    seats: &'a Seats,
+    slots: &'a SlotTable,
     tried: &'a Tried,
     /// A server with one of these flags is out.
     mask: Flags,
 }
 
 impl<'a> Candidates<'a> {
-    pub(super) fn new(seats: &'a Seats, tried: &'a Tried, mask: Flags) -> Self {
-        Self { seats, tried, mask }
+    pub(super) fn new(slots: &'a SlotTable, tried: &'a Tried, mask: Flags) -> Self {
+        Self { slots, tried, mask }
     }
 
     /// All servers of the pool, eligible or not; indexes run below it.
     pub fn len(&self) -> usize {
-        self.seats.len()
+        self.slots.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.seats.is_empty()
+        self.slots.is_empty()
     }
 
     /// Whether this request may be sent there: ready, healthy (or failing open), below its limit, and
@@ -74,15 +74,15 @@ impl<'a> Candidates<'a> {
         if !self.tried.is_empty() && self.tried.contains(index) {
             return f64::INFINITY;
         }
-        self.seats.load(index, self.mask)
+        self.slots.load(index, self.mask)
     }
 
     pub fn in_flight(&self, index: usize) -> u32 {
-        in_flight(self.seats.word(index))
+        in_flight(self.slots.word(index))
     }
 
     pub fn weight(&self, index: usize) -> u32 {
-        self.seats.weight(index)
+        self.slots.weight(index)
     }
 
     /// Whether this request may be sent there and nothing is in flight there: no load can be lower.
@@ -91,17 +91,17 @@ impl<'a> Candidates<'a> {
     }
 
     /// The lowest load of all; the search begins at a place that `start` decides.
-    pub fn lowest(&self, start: u64) -> Option<Lowest> {
-        self.seats.lowest(start, self.mask, self.tried)
+    pub fn lowest(&self, start: u64) -> Option<LowestLoad> {
+        self.slots.lowest(start, self.mask, self.tried)
     }
 
     /// A server with the lowest load; of several in reach, `start` decides.
-    pub fn holder(&self, lowest: &Lowest, start: u64) -> Option<usize> {
-        self.seats.holder(lowest, start, self.mask, self.tried)
+    pub fn holder(&self, lowest: &LowestLoad, start: u64) -> Option<usize> {
+        self.slots.holder(lowest, start, self.mask, self.tried)
     }
 
     /// Leases and weights of the eligible servers, added up.
     pub fn totals(&self) -> (u64, u64) {
-        self.seats.totals(self.mask, self.tried)
+        self.slots.totals(self.mask, self.tried)
     }
 }

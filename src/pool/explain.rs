@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 
 /// Why a server cannot be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Out {
+pub enum Exclusion {
     Leaving,
     Maint,
     /// By an operator.
@@ -23,7 +23,7 @@ pub enum Out {
 /// One server as the choice sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Considered {
-    pub out: Option<Out>,
+    pub out: Option<Exclusion>,
     pub in_flight: u32,
     /// What speaks for it, in the algorithm's own terms.
     pub score: Option<String>,
@@ -48,7 +48,7 @@ impl Pool {
         let mut tried = Tried::new();
         let look = |tried: &mut Tried| {
             self.by_standard(tried, |mask, tried| {
-                let among = Candidates::new(&self.seats, tried, mask);
+                let among = Candidates::new(&self.slots, tried, mask);
                 self.selector.look(&among, query).map(|index| (index, mask))
             })
         };
@@ -59,7 +59,7 @@ impl Pool {
         let otherwise = if is_open { Flags::NOT_READY } else { strict };
         let mask = first.as_ref().map_or(otherwise, |(_, mask)| *mask);
         let none_tried = Tried::new();
-        let among = Candidates::new(&self.seats, &none_tried, mask);
+        let among = Candidates::new(&self.slots, &none_tried, mask);
         let reasons = first.as_ref().ok().map(|(index, _)| self.selector.reasons(&among, query, *index));
         let score = |index: usize| reasons.as_ref().and_then(|reasons| reasons.scores[index].clone());
         let considered = (0..self.members.len())
@@ -90,18 +90,18 @@ impl Pool {
         }
     }
 
-    fn out(&self, index: usize, mask: Flags) -> Option<Out> {
+    fn out(&self, index: usize, mask: Flags) -> Option<Exclusion> {
         let member = &self.members[index];
         let state = member.server.state();
         let limit = member.max_connections.map_or(u32::MAX, NonZeroU32::get);
         match (state.membership, state.admin, state.health) {
-            (Membership::Leaving, ..) => Some(Out::Leaving),
-            (_, Operator::Maint, _) => Some(Out::Maint),
-            (_, Operator::Drain, _) => Some(Out::Drain),
-            _ if member.drain => Some(Out::DrainConfigured),
-            (.., HealthState::Down) if mask.has_any(Flags::DOWN) => Some(Out::Down),
-            (.., HealthState::Probing) if mask.has_any(Flags::PROBING) => Some(Out::Probing),
-            _ if member.server.in_flight() >= limit => Some(Out::Full(limit)),
+            (Membership::Leaving, ..) => Some(Exclusion::Leaving),
+            (_, Operator::Maint, _) => Some(Exclusion::Maint),
+            (_, Operator::Drain, _) => Some(Exclusion::Drain),
+            _ if member.drain => Some(Exclusion::DrainConfigured),
+            (.., HealthState::Down) if mask.has_any(Flags::DOWN) => Some(Exclusion::Down),
+            (.., HealthState::Probing) if mask.has_any(Flags::PROBING) => Some(Exclusion::Probing),
+            _ if member.server.in_flight() >= limit => Some(Exclusion::Full(limit)),
             _ => None,
         }
     }
@@ -169,7 +169,14 @@ mod tests {
         let _lease = pool.pick(&query, &mut Tried::new());
         let choice = pool.explain(&query);
         let out: Vec<_> = choice.considered.iter().map(|considered| considered.out).collect();
-        let expected = [Out::Down, Out::Drain, Out::Maint, Out::DrainConfigured, Out::Full(1)].map(Some);
+        let expected = [
+            Exclusion::Down,
+            Exclusion::Drain,
+            Exclusion::Maint,
+            Exclusion::DrainConfigured,
+            Exclusion::Full(1),
+        ]
+        .map(Some);
         assert_eq!((out.as_slice(), choice.winner), (expected.as_slice(), Err(NoServer::AllFull)));
     }
 
@@ -183,6 +190,6 @@ mod tests {
         assert!(pool.explain(&query).failing_open);
         let _lease = pool.pick(&query, &mut Tried::new());
         let choice = pool.explain(&query);
-        assert_eq!((choice.considered[0].out, choice.failing_open), (Some(Out::Full(1)), true));
+        assert_eq!((choice.considered[0].out, choice.failing_open), (Some(Exclusion::Full(1)), true));
     }
 }

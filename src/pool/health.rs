@@ -14,15 +14,15 @@ pub enum HealthState {
 
 /// How many results in a row change the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub struct HealthThresholds {
     /// Passes in a row that bring a down server up.
     pub rise: NonZeroU32,
     /// Failures in a row that take a server down.
     pub fall: NonZeroU32,
 }
 
-impl From<&plan::Health> for Rule {
-    fn from(health: &plan::Health) -> Self {
+impl From<&plan::HealthPlan> for HealthThresholds {
+    fn from(health: &plan::HealthPlan) -> Self {
         Self { rise: health.rise, fall: health.fall }
     }
 }
@@ -48,7 +48,7 @@ impl Health {
     }
 
     /// Where a server starts: up without probes or with `initial: up`, otherwise unknown.
-    pub fn initial(health: Option<&plan::Health>) -> Self {
+    pub fn initial(health: Option<&plan::HealthPlan>) -> Self {
         Self::new(match health.map(|health| health.initial) {
             None | Some(plan::Initial::Up) => HealthState::Up,
             Some(plan::Initial::Probing) => HealthState::Probing,
@@ -60,7 +60,7 @@ impl Health {
     }
 
     /// Takes one probe result into account; returns the change of state, if this made one.
-    pub fn observe(&mut self, passed: bool, rule: &Rule) -> Option<Transition> {
+    pub fn observe(&mut self, passed: bool, rule: &HealthThresholds) -> Option<Transition> {
         let (to, needed) = match (self.state, passed) {
             (HealthState::Up, true) | (HealthState::Down, false) => {
                 self.against = 0;
@@ -109,7 +109,7 @@ mod tests {
                         health.reset_counts();
                         None
                     }
-                    _ => health.observe(result == '+', &Rule { rise: two, fall: three }),
+                    _ => health.observe(result == '+', &HealthThresholds { rise: two, fall: three }),
                 };
                 let expected =
                     (before != health.state()).then(|| Transition { from: before, to: health.state() });

@@ -7,27 +7,27 @@ pub mod outcome;
 pub mod retry;
 #[cfg(test)]
 pub(crate) mod sample;
-pub mod seats;
 pub mod server;
 pub mod slot;
+pub mod slot_table;
 pub mod stats;
 pub mod tried;
 pub mod tries;
 
 pub use choose::{Candidates, Query, Reasons, Selector};
-pub use health::{Health, HealthState, Rule, Transition};
+pub use health::{Health, HealthState, HealthThresholds, Transition};
 pub use outcome::{Outcome, TryResult, TryVerdict};
 pub use retry::RetryBudget;
-pub use server::{Elsewhere, Lease, Membership, Operator, Server, State};
+pub use server::{Elsewhere, Lease, Membership, Operator, Server, ServerState};
 pub use stats::{Histogram, PoolStats, RetryReason};
 pub use tried::Tried;
 pub use tries::{Attempt, Tries};
 
 use crate::config::plan::{self, Name};
-use crate::origination::InForce;
+use crate::origination::SharedOrigination;
 use crate::units::Weight;
-use seats::Seats;
 use slot::{Block, Flags};
+use slot_table::SlotTable;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -75,14 +75,14 @@ pub struct Counts {
 pub struct Pool {
     pub name: Name,
     /// The settings: timeouts, retries, health and the rest.
-    pub plan: plan::Pool,
+    pub plan: plan::PoolPlan,
     /// In the order of the plan.
     pub members: Box<[Member]>,
     pub stats: Arc<PoolStats>,
     pub budget: Arc<RetryBudget>,
     /// How connections to its servers are secured.
-    pub origination: InForce,
-    seats: Seats,
+    pub origination: SharedOrigination,
+    slots: SlotTable,
     selector: Arc<dyn Selector>,
 }
 
@@ -95,13 +95,13 @@ const ATTEMPTS: usize = 4;
 impl Pool {
     /// A pool of `servers`, one for each of the plan's and in its order.
     pub fn new(
-        plan: plan::Pool,
+        plan: plan::PoolPlan,
         servers: Vec<Arc<Server>>,
         selector: Arc<dyn Selector>,
         stats: Arc<PoolStats>,
         budget: Arc<RetryBudget>,
     ) -> Self {
-        let seats = Seats::new(plan.servers.iter().zip(servers.iter().map(|server| server.seat())));
+        let slots = SlotTable::new(plan.servers.iter().zip(servers.iter().map(|server| server.owned_slot())));
         let members = plan
             .servers
             .iter()
@@ -113,8 +113,8 @@ impl Pool {
                 drain: planned.drain,
             })
             .collect();
-        let origination = InForce::default();
-        Self { name: plan.name.clone(), plan, members, stats, budget, origination, seats, selector }
+        let origination = SharedOrigination::default();
+        Self { name: plan.name.clone(), plan, members, stats, budget, origination, slots, selector }
     }
 
     /// Chooses a server and counts the request against it. The server is marked as tried: within one
@@ -187,7 +187,7 @@ impl Pool {
     pub fn home(&self, key: u64) -> Option<&Arc<Server>> {
         let tried = Tried::new();
         // Whether a server leaves or joins is what a preview is about, so only the operator's word counts.
-        let among = Candidates::new(&self.seats, &tried, Flags::DRAIN.with(Flags::MAINT));
+        let among = Candidates::new(&self.slots, &tried, Flags::DRAIN.with(Flags::MAINT));
         let index = self.selector.select(&among, &Query { key: Some(key), entropy: key })?;
         Some(&self.members[index].server)
     }
@@ -199,19 +199,19 @@ impl Pool {
 
     /// The memory of the servers' counts, so that the next snapshot's pool uses it too.
     pub fn blocks(&self) -> &[Arc<Block>] {
-        self.seats.blocks()
+        self.slots.blocks()
     }
 
     fn attempt(&self, mask: Flags, query: &Query, tried: &mut Tried) -> Option<Lease> {
         for _ in 0..ATTEMPTS {
-            let index = self.selector.select(&Candidates::new(&self.seats, tried, mask), query)?;
+            let index = self.selector.select(&Candidates::new(&self.slots, tried, mask), query)?;
             if let Some(lease) = self.lease(index, mask, tried) {
                 return Some(lease);
             }
         }
         // Others were quicker every time: take whatever lets us in.
         (0..self.members.len()).find_map(|index| {
-            let eligible = Candidates::new(&self.seats, tried, mask).is_eligible(index);
+            let eligible = Candidates::new(&self.slots, tried, mask).is_eligible(index);
             eligible.then(|| self.lease(index, mask, tried)).flatten()
         })
     }
@@ -225,12 +225,12 @@ impl Pool {
     }
 
     fn any_usable(&self, mask: Flags) -> bool {
-        (0..self.members.len()).any(|index| self.seats.is_usable(index, mask))
+        (0..self.members.len()).any(|index| self.slots.is_usable(index, mask))
     }
 
     fn full_or_tried(&self, mask: Flags, tried: &Tried) -> NoServer {
         let untried = |index: &usize| !tried.contains(*index);
-        match (0..self.members.len()).filter(untried).any(|index| self.seats.is_usable(index, mask)) {
+        match (0..self.members.len()).filter(untried).any(|index| self.slots.is_usable(index, mask)) {
             true => NoServer::AllFull,
             false => NoServer::AllTried,
         }
@@ -324,7 +324,7 @@ mod tests {
         let mut plan = pool(Balance::RoundRobin, "a b");
         plan.health = Some(sample::health(plan::Initial::Probing));
         plan.when_all_unhealthy = WhenAllUnhealthy::Refuse;
-        let rule = Rule::from(plan.health.as_ref().expect("just set"));
+        let rule = HealthThresholds::from(plan.health.as_ref().expect("just set"));
         let pool = live(plan);
         assert_eq!(pool.counts().probing, 2);
         assert_eq!(pick(&pool).map(drop), Err(NoServer::AllUnhealthy));

@@ -1,6 +1,6 @@
 //! Pools for tests, written in a line.
 
-use super::{HealthState, Pool, Rule, Server};
+use super::{HealthState, HealthThresholds, Pool, Server};
 use crate::config::plan::{self, Balance, HashKey, Initial, Plan, WhenAllUnhealthy};
 use crate::snapshot::Snapshot;
 use crate::units::{Address, Percent, Weight};
@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A pool of servers such as `a b=5 c`: a name and, if it is not 100, a weight. All have one address.
-pub(crate) fn pool(balance: Balance, servers: &str) -> plan::Pool {
+pub(crate) fn pool(balance: Balance, servers: &str) -> plan::PoolPlan {
     let server = |text: &str| {
         let (name, weight) = text.split_once('=').unwrap_or((text, "100"));
-        plan::Server {
+        plan::ServerPlan {
             name: name.into(),
             address: address(1),
             weight: Weight::new(weight.parse().expect("a number")).expect("1 to 256"),
@@ -20,7 +20,7 @@ pub(crate) fn pool(balance: Balance, servers: &str) -> plan::Pool {
             drain: false,
         }
     };
-    plan::Pool {
+    plan::PoolPlan {
         tls: None,
         protocol: plan::ServerProtocol::Http1,
         name: "app".into(),
@@ -51,9 +51,9 @@ pub(crate) fn address(host: u8) -> Address {
 }
 
 /// Rise 2, fall 3.
-pub(crate) fn health(initial: Initial) -> plan::Health {
-    plan::Health {
-        probe: plan::Probe::Tcp(plan::TcpProbe::default()),
+pub(crate) fn health(initial: Initial) -> plan::HealthPlan {
+    plan::HealthPlan {
+        probe: plan::ProbePlan::Tcp(plan::TcpProbe::default()),
         port: None,
         interval: Duration::from_secs(2),
         timeout: Duration::from_secs(1),
@@ -79,11 +79,11 @@ pub(crate) fn every_balance() -> [Balance; 5] {
 }
 
 /// A plan of these pools and nothing else.
-pub(crate) fn plan(pools: Vec<plan::Pool>) -> Plan {
+pub(crate) fn plan(pools: Vec<plan::PoolPlan>) -> Plan {
     Plan { pools, ..(*Snapshot::empty().plan).clone() }
 }
 
-pub(crate) fn live(pool: plan::Pool) -> Arc<Pool> {
+pub(crate) fn live(pool: plan::PoolPlan) -> Arc<Pool> {
     Snapshot::empty().evolve(plan(vec![pool]), Instant::now()).0.pools()[0].clone()
 }
 
@@ -95,6 +95,7 @@ pub(crate) fn member<'a>(pool: &'a Pool, name: &str) -> &'a Arc<Server> {
 /// Takes a server down by a failed probe.
 pub(crate) fn set_down(pool: &Pool, name: &str) {
     let once = NonZeroU32::MIN;
-    let transition = member(pool, name).observe(false, &Rule { rise: once, fall: once }, Instant::now());
+    let transition =
+        member(pool, name).observe(false, &HealthThresholds { rise: once, fall: once }, Instant::now());
     assert_eq!(transition.map(|transition| transition.to), Some(HealthState::Down));
 }

@@ -1,9 +1,9 @@
 //! A server and the leases on it. It outlives reloads: whatever must not be forgotten lives here.
 
-use super::health::{Health, HealthState, Rule, Transition};
+use super::health::{Health, HealthState, HealthThresholds, Transition};
 use super::outcome::{Outcome, TryCounts, TryVerdict};
-use super::seats::{Allocator, Seat};
 use super::slot::{Flags, Slot};
+use super::slot_table::{OwnedSlot, SlotAllocator};
 use crate::config::plan::Name;
 use crate::units::Address;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -30,7 +30,7 @@ pub enum Membership {
 
 /// Three independent facts about a server, each with an owner of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct State {
+pub struct ServerState {
     /// Owned by the probes.
     pub health: HealthState,
     /// Owned by the operator.
@@ -46,7 +46,7 @@ pub struct Server {
     pool: Name,
     name: Name,
     address: Address,
-    seat: Seat,
+    slot: OwnedSlot,
     health: Mutex<Tracked>,
     down_deadline: Deadline,
     leave_deadline: Deadline,
@@ -74,7 +74,7 @@ impl Server {
         name: Name,
         address: Address,
         health: Health,
-        seats: &mut Allocator,
+        allocator: &mut SlotAllocator,
         now: Instant,
     ) -> Self {
         Self {
@@ -82,7 +82,7 @@ impl Server {
             pool,
             name,
             address,
-            seat: seats.seat(flags_of(health.state())),
+            slot: allocator.claim(flags_of(health.state())),
             health: Mutex::new(Tracked { health, since: now }),
             down_deadline: Deadline::never(now),
             leave_deadline: Deadline::never(now),
@@ -121,9 +121,9 @@ impl Server {
         &self.tries
     }
 
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> ServerState {
         let flags = self.slot().flags();
-        State {
+        ServerState {
             health: match () {
                 () if flags.has_any(Flags::DOWN) => HealthState::Down,
                 () if flags.has_any(Flags::PROBING) => HealthState::Probing,
@@ -150,7 +150,7 @@ impl Server {
     ///
     /// After a transition to down it is for the caller to say when what is in flight must end
     /// (`set_close_at`); any earlier deadline is gone.
-    pub fn observe(&self, passed: bool, rule: &Rule, now: Instant) -> Option<Transition> {
+    pub fn observe(&self, passed: bool, rule: &HealthThresholds, now: Instant) -> Option<Transition> {
         let mut tracked = self.tracked();
         let transition = tracked.health.observe(passed, rule)?;
         self.turn(&mut tracked, transition, now);
@@ -212,12 +212,12 @@ impl Server {
         self.leave_deadline.set(None);
     }
 
-    pub(super) fn seat(&self) -> &Seat {
-        &self.seat
+    pub(super) fn owned_slot(&self) -> &OwnedSlot {
+        &self.slot
     }
 
     fn slot(&self) -> &Slot {
-        self.seat.slot()
+        self.slot.slot()
     }
 
     fn turn(&self, tracked: &mut Tracked, transition: Transition, now: Instant) {
@@ -357,7 +357,7 @@ mod tests {
     use crate::pool::{Query, Tried, TryResult};
     use std::num::NonZeroU32;
 
-    const ONCE: Rule = Rule { rise: NonZeroU32::MIN, fall: NonZeroU32::MIN };
+    const ONCE: HealthThresholds = HealthThresholds { rise: NonZeroU32::MIN, fall: NonZeroU32::MIN };
 
     #[test]
     fn no_owner_clears_what_another_has_set() {
@@ -366,14 +366,14 @@ mod tests {
         server.set_operator(Operator::Drain);
         server.observe(false, &ONCE, now);
         server.leave(now);
-        let state = |health, admin, membership| State { health, admin, membership };
+        let state = |health, admin, membership| ServerState { health, admin, membership };
         let all = state(HealthState::Down, Operator::Drain, Membership::Leaving);
         assert_eq!(server.state(), all);
         server.observe(true, &ONCE, now);
-        assert_eq!(server.state(), State { health: HealthState::Up, ..all });
+        assert_eq!(server.state(), ServerState { health: HealthState::Up, ..all });
         server.observe(false, &ONCE, now);
         server.set_operator(Operator::Maint);
-        assert_eq!(server.state(), State { admin: Operator::Maint, ..all });
+        assert_eq!(server.state(), ServerState { admin: Operator::Maint, ..all });
         server.rejoin();
         server.set_operator(Operator::Ready);
         assert_eq!(server.state(), state(HealthState::Down, Operator::Ready, Membership::Present));

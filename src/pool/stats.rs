@@ -27,7 +27,7 @@ pub struct Histogram {
 
 /// A histogram as Prometheus wants it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Reading {
+pub struct HistogramReading {
     /// Durations at or below each bound of `BUCKETS` (each includes the ones before).
     pub cumulative: [u64; BUCKETS.len()],
     pub count: u64,
@@ -43,7 +43,7 @@ impl Histogram {
         self.nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
-    pub fn read(&self) -> Reading {
+    pub fn read(&self) -> HistogramReading {
         let mut count = 0;
         let mut cumulative = [0; BUCKETS.len()];
         for (below, bucket) in cumulative.iter_mut().zip(&self.counts) {
@@ -51,7 +51,7 @@ impl Histogram {
             *below = count;
         }
         count += self.counts[BUCKETS.len()].load(Ordering::Relaxed);
-        Reading { cumulative, count, sum: self.nanos.load(Ordering::Relaxed) as f64 / 1e9 }
+        HistogramReading { cumulative, count, sum: self.nanos.load(Ordering::Relaxed) as f64 / 1e9 }
     }
 }
 

@@ -10,25 +10,31 @@ mod tests;
 mod warnings;
 
 pub use render::render;
-pub use report::Report;
+pub use report::ReloadPreview;
 
 use crate::config::plan;
 use crate::pool;
 use crate::snapshot::{Delta, Snapshot};
-use report::{Change, Health, Listener, Pool, Routes, Server, Sorted};
+use report::{HealthPreview, KeyChange, ListenerPreview, PoolPreview, RoutesPreview, ServerPreview, Sorted};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The difference between what is in force and the snapshot it evolves to. `n_keys` keys are looked up for each
 /// pool that hashes.
-pub fn report(in_force: &Snapshot, next: &Snapshot, delta: &Delta, n_keys: u32) -> Report {
+pub fn report(in_force: &Snapshot, next: &Snapshot, delta: &Delta, n_keys: u32) -> ReloadPreview {
     report_at_rest(in_force, next, delta, n_keys, (in_force, next))
 }
 
 /// The same of a process that serves. Its load would blur where keys belong, so they are looked up in two snapshots of
 /// the same plans in which nothing is in flight and only what operators have said is as it is.
-pub fn report_live(in_force: &Snapshot, next: &Snapshot, delta: &Delta, n_keys: u32, now: Instant) -> Report {
+pub fn report_live(
+    in_force: &Snapshot,
+    next: &Snapshot,
+    delta: &Delta,
+    n_keys: u32,
+    now: Instant,
+) -> ReloadPreview {
     let (old, _) = Snapshot::empty().evolve(in_force.plan.as_ref().clone(), now);
     let (new, _) = old.evolve(next.plan.as_ref().clone(), now);
     // Operators' words are about a server's name, whatever its address.
@@ -62,16 +68,16 @@ fn report_at_rest(
     delta: &Delta,
     n_keys: u32,
     at_rest: (&Snapshot, &Snapshot),
-) -> Report {
+) -> ReloadPreview {
     let settings = settings::process(&in_force.plan).changes_to(&settings::process(&next.plan));
-    let waits = |change: &&Change| {
+    let waits = |change: &&KeyChange| {
         change.key == "process.threads"
             || ["admin.", "log."].iter().any(|section| change.key.starts_with(section))
     };
     let at_next_start = settings.iter().filter(waits).map(|change| change.key.clone()).collect();
     let pools = Pools { in_force, next, delta, n_keys, at_rest, facts: Facts::of(delta) };
     let as_names = |names: &[plan::Name]| names.iter().map(ToString::to_string).collect();
-    let report = Report {
+    let report = ReloadPreview {
         changes: !settings.is_empty()
             || !delta.listeners.none()
             || !delta.routes.none()
@@ -101,18 +107,18 @@ fn report_at_rest(
         warnings: Vec::new(),
     };
     let warnings = warnings::of(in_force, next, &report);
-    Report { warnings, ..report }
+    ReloadPreview { warnings, ..report }
 }
 
 /// A change that no key here tells of is told all the same.
-fn or_others(changes: Vec<Change>) -> Vec<Change> {
+fn or_others(changes: Vec<KeyChange>) -> Vec<KeyChange> {
     match changes.is_empty() {
-        true => vec![Change { key: "other settings".to_owned(), old: None, new: None }],
+        true => vec![KeyChange { key: "other settings".to_owned(), old: None, new: None }],
         false => changes,
     }
 }
 
-fn listener(in_force: &Snapshot, next: &Snapshot, name: &str) -> Listener {
+fn listener(in_force: &Snapshot, next: &Snapshot, name: &str) -> ListenerPreview {
     let find = |snapshot: &Snapshot| {
         let listener = snapshot.listeners().iter().find(|listener| &*listener.plan.name == name)?;
         Some((listener.plan.clone(), settings::listener(&snapshot.plan, &listener.plan)))
@@ -123,10 +129,14 @@ fn listener(in_force: &Snapshot, next: &Snapshot, name: &str) -> Listener {
         _ => Vec::new(),
     };
     let addresses = new.or(old).map(|(listener, _)| listener.addresses).unwrap_or_default();
-    Listener { name: name.to_owned(), addresses: addresses.iter().map(ToString::to_string).collect(), keys }
+    ListenerPreview {
+        name: name.to_owned(),
+        addresses: addresses.iter().map(ToString::to_string).collect(),
+        keys,
+    }
 }
 
-fn routes(in_force: &Snapshot, next: &Snapshot, name: &str) -> Routes {
+fn routes(in_force: &Snapshot, next: &Snapshot, name: &str) -> RoutesPreview {
     let rules = |snapshot: &Snapshot| -> Vec<String> {
         let routes = snapshot.plan.routes.iter().find(|routes| &*routes.name == name);
         let rules = routes.iter().flat_map(|routes| &routes.rules);
@@ -137,7 +147,7 @@ fn routes(in_force: &Snapshot, next: &Snapshot, name: &str) -> Routes {
         these.iter().filter(|rule| !those.contains(rule)).cloned().collect()
     };
     let staying = |these: &[String], those: &[String]| without(these, &without(these, those));
-    Routes {
+    RoutesPreview {
         name: name.to_owned(),
         added: without(&new, &old),
         removed: without(&old, &new),
@@ -173,7 +183,7 @@ struct Pools<'a> {
 }
 
 impl Pools<'_> {
-    fn pool(&self, name: &str) -> Pool {
+    fn pool(&self, name: &str) -> PoolPreview {
         let (old, new) = (self.in_force.pool(name), self.next.pool(name));
         let (keys, churn) = match (old, new) {
             (Some(old), Some(new)) => {
@@ -194,7 +204,7 @@ impl Pools<'_> {
         let servers = &self.delta.servers;
         let (added, removed) = (of_pool(&servers.added), of_pool(&servers.removed));
         let (changed, kept) = (of_pool(&servers.changed), of_pool(&servers.kept));
-        let mut health = Health::default();
+        let mut health = HealthPreview::default();
         let is_probed = new.is_some_and(|pool| pool.plan.health.is_some());
         let joining: HashSet<u32> = added.iter().map(|server| server.id()).collect();
         let stays = |server: &&Arc<pool::Server>| !joining.contains(&server.id());
@@ -213,7 +223,7 @@ impl Pools<'_> {
         health.probing = added.iter().filter(is_probing).map(|server| server.name().to_string()).collect();
         let servers_of =
             |list: &[Arc<pool::Server>]| list.iter().map(|server| self.server(server, old, new)).collect();
-        Pool {
+        PoolPreview {
             name: name.to_owned(),
             keys,
             servers: Sorted {
@@ -232,7 +242,7 @@ impl Pools<'_> {
         server: &pool::Server,
         old: Option<&Arc<pool::Pool>>,
         new: Option<&Arc<pool::Pool>>,
-    ) -> Server {
+    ) -> ServerPreview {
         let planned = |pool: Option<&Arc<pool::Pool>>| {
             let pool = pool?;
             let place = pool.members.iter().position(|member| member.server.id() == server.id())?;
@@ -244,8 +254,9 @@ impl Pools<'_> {
             _ => Vec::new(),
         };
         let leaving = self.facts.leaving.get(&server.id());
-        let drained = |planned: &Option<plan::Server>| planned.as_ref().is_some_and(|planned| planned.drain);
-        Server {
+        let drained =
+            |planned: &Option<plan::ServerPlan>| planned.as_ref().is_some_and(|planned| planned.drain);
+        ServerPreview {
             name: server.name().to_string(),
             address: server.address().to_string(),
             weight: new.as_ref().or(old.as_ref()).map_or(0, |planned| planned.weight.get()),

@@ -1,13 +1,13 @@
 //! A report as text, for a terminal of 80 columns.
 
-use super::report::{Change, Churn, Health, Pool, Report, Server};
+use super::report::{Churn, HealthPreview, KeyChange, PoolPreview, ReloadPreview, ServerPreview};
 use crate::text::{WIDTH, wrap};
 
 /// Names and servers of one kind that are shown before "and 12 more".
 const SHOWN: usize = 10;
 
 /// `+` is added, `-` removed, `~` changed.
-pub fn render(report: &Report) -> String {
+pub fn render(report: &ReloadPreview) -> String {
     let mut page = Page::default();
     if !report.changes {
         page.line(0, "nothing changes");
@@ -86,11 +86,11 @@ impl Page {
         }
     }
 
-    fn change(&mut self, indent: usize, change: &Change) {
+    fn change(&mut self, indent: usize, change: &KeyChange) {
         self.line(indent, &told(change));
     }
 
-    fn pool(&mut self, mark: char, pool: &Pool) {
+    fn pool(&mut self, mark: char, pool: &PoolPreview) {
         self.line(2, &format!("{mark} {}", pool.name));
         pool.keys.iter().for_each(|change| self.change(6, change));
         let servers = &pool.servers;
@@ -114,7 +114,7 @@ impl Page {
         }
     }
 
-    fn health(&mut self, health: &Health) {
+    fn health(&mut self, health: &HealthPreview) {
         let lists = [
             (&health.kept, "health and counts stay"),
             (&health.counts_reset, "state stays, counts start anew for the new probe"),
@@ -146,7 +146,7 @@ impl Page {
 }
 
 /// `weight: 100 -> 50`
-fn told(change: &Change) -> String {
+fn told(change: &KeyChange) -> String {
     match (&change.old, &change.new) {
         (None, None) => change.key.clone(),
         (old, new) => {
@@ -156,7 +156,7 @@ fn told(change: &Change) -> String {
     }
 }
 
-fn told_server(mark: char, server: &Server) -> String {
+fn told_server(mark: char, server: &ServerPreview) -> String {
     let mut text = server.name.clone();
     if server.address != server.name {
         text += &format!(" ({})", server.address);

@@ -4,26 +4,26 @@ use serde::Serialize;
 
 /// Everything that a reload changes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
+pub struct ReloadPreview {
     /// Whether there is anything.
     pub changes: bool,
     /// Settings of the process, with their full path.
-    pub settings: Vec<Change>,
+    pub settings: Vec<KeyChange>,
     /// Of those, the ones that wait for the next start.
     pub at_next_start: Vec<String>,
-    pub listeners: Sorted<Listener>,
-    pub routes: Sorted<Routes>,
-    pub pools: Sorted<Pool>,
+    pub listeners: Sorted<ListenerPreview>,
+    pub routes: Sorted<RoutesPreview>,
+    pub pools: Sorted<PoolPreview>,
     /// What changed probes say of the servers now, if they were asked to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub probes: Vec<Probed>,
+    pub probes: Vec<PreviewedProbe>,
     /// What an operator may not expect.
     pub warnings: Vec<String>,
 }
 
 /// One probe of the new configuration, run once against a server as it is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Probed {
+pub struct PreviewedProbe {
     pub pool: String,
     pub server: String,
     pub address: String,
@@ -46,22 +46,22 @@ pub struct Sorted<T> {
 
 /// A key with another value; `null` where it is not set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Change {
+pub struct KeyChange {
     pub key: String,
     pub old: Option<String>,
     pub new: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Listener {
+pub struct ListenerPreview {
     pub name: String,
     pub addresses: Vec<String>,
-    pub keys: Vec<Change>,
+    pub keys: Vec<KeyChange>,
 }
 
 /// A list of routes; rules as text, in their order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Routes {
+pub struct RoutesPreview {
     pub name: String,
     pub added: Vec<String>,
     pub removed: Vec<String>,
@@ -70,23 +70,23 @@ pub struct Routes {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Pool {
+pub struct PoolPreview {
     pub name: String,
-    pub keys: Vec<Change>,
-    pub servers: Sorted<Server>,
-    pub health: Health,
+    pub keys: Vec<KeyChange>,
+    pub servers: Sorted<ServerPreview>,
+    pub health: HealthPreview,
     /// Of a pool that hashes the same part of requests before and after.
     pub churn: Option<Churn>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Server {
+pub struct ServerPreview {
     pub name: String,
     pub address: String,
     pub weight: u16,
     /// Requests and connections that it has now.
     pub in_flight: u32,
-    pub keys: Vec<Change>,
+    pub keys: Vec<KeyChange>,
     /// It gets nothing new.
     pub drains: bool,
     /// How long what is in flight may run on; `null` is to its end.
@@ -95,7 +95,7 @@ pub struct Server {
 
 /// What becomes of what probes have found; names of servers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Health {
+pub struct HealthPreview {
     /// State and counts stay.
     pub kept: Vec<String>,
     /// The probe is another one: the state stays, counts start anew.

@@ -1,8 +1,8 @@
 //! A plan's settings as an operator writes them: each key with its value, so that two plans can be compared.
 
-use super::report::Change;
+use super::report::KeyChange;
 use crate::config::plan::{
-    self, AccessLog, Balance, Entry, HashKey, Health, HostPattern, PathPattern, Plan, Probe,
+    self, AccessLogPlan, Balance, HashKey, HealthPlan, HostPattern, PathPattern, Plan, ProbePlan, TargetPlan,
 };
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -24,13 +24,13 @@ impl Settings {
     }
 
     /// The keys whose values differ.
-    pub(super) fn changes_to(&self, new: &Self) -> Vec<Change> {
+    pub(super) fn changes_to(&self, new: &Self) -> Vec<KeyChange> {
         let added = new.0.keys().filter(|key| !self.0.contains_key(*key));
         let mut keys: Vec<_> = self.0.keys().chain(added).collect();
         keys.sort_unstable();
         let change = |key: &String| {
             let (old, new) = (self.0.get(key).cloned(), new.0.get(key).cloned());
-            (old != new).then(|| Change { key: key.clone(), old, new })
+            (old != new).then(|| KeyChange { key: key.clone(), old, new })
         };
         keys.into_iter().filter_map(change).collect()
     }
@@ -84,7 +84,7 @@ pub(super) fn process(plan: &Plan) -> Settings {
     settings.set("log.format", word(plan.log.format));
     match &plan.access_log {
         None => settings.set("access_log", "off"),
-        Some(AccessLog { path, format }) => {
+        Some(AccessLogPlan { path, format }) => {
             settings.set("access_log.path", path);
             settings.set("access_log.format", word(format));
         }
@@ -111,14 +111,14 @@ pub(super) fn process(plan: &Plan) -> Settings {
     settings
 }
 
-pub(super) fn listener(plan: &Plan, listener: &plan::Listener) -> Settings {
+pub(super) fn listener(plan: &Plan, listener: &plan::ListenerPlan) -> Settings {
     let mut settings = Settings::default();
     settings.set_some("addresses", list(&listener.addresses));
     settings.set("protocol", word(listener.protocol));
-    match listener.entry {
-        Entry::Pool(pool) => settings.set("pool", &plan.pools[pool].name),
-        Entry::Routes(routes) => settings.set("routes", &plan.routes[routes].name),
-        Entry::RedirectToHttps => settings.set("redirect_to_https", true),
+    match listener.target {
+        TargetPlan::Pool(pool) => settings.set("pool", &plan.pools[pool].name),
+        TargetPlan::Routes(routes) => settings.set("routes", &plan.routes[routes].name),
+        TargetPlan::RedirectToHttps => settings.set("redirect_to_https", true),
     }
     settings.set_some("proxy_protocol.from", list(&listener.proxies));
     settings.set_some("trusted_proxies", list(&listener.trusted_proxies));
@@ -167,7 +167,7 @@ pub(super) fn listener(plan: &Plan, listener: &plan::Listener) -> Settings {
 }
 
 /// Everything of a pool but its servers.
-pub(super) fn pool(pool: &plan::Pool) -> Settings {
+pub(super) fn pool(pool: &plan::PoolPlan) -> Settings {
     let mut settings = Settings::default();
     match &pool.balance {
         Balance::ConsistentHash { key, bounded_load } => {
@@ -223,9 +223,9 @@ pub(super) fn hash_key(key: &HashKey) -> String {
     }
 }
 
-fn health(health: &Health, settings: &mut Settings) {
+fn health(health: &HealthPlan, settings: &mut Settings) {
     match &health.probe {
-        Probe::Http(http) => {
+        ProbePlan::Http(http) => {
             settings.set("health.http.path", &http.path);
             settings.set("health.http.method", &http.method);
             settings.set_some("health.http.host", http.host.as_ref());
@@ -236,20 +236,20 @@ fn health(health: &Health, settings: &mut Settings) {
             settings.set("health.http.expect_status", statuses.collect::<Vec<_>>().join(","));
             settings.set_some("health.http.expect_body", http.expect_body.as_ref());
         }
-        Probe::Tcp(tcp) => {
+        ProbePlan::Tcp(tcp) => {
             settings.set("health.tcp", "{}");
             settings.set_some("health.tcp.send", tcp.send.as_ref().map(|text| text.escape_debug()));
             settings.set_some("health.tcp.expect", tcp.expect.as_ref().map(|text| text.escape_debug()));
         }
-        Probe::Tls(tls) => {
+        ProbePlan::Tls(tls) => {
             settings.set("health.tls.verify", tls.verify);
             settings.set_some("health.tls.server_name", tls.server_name.as_ref());
         }
-        Probe::Grpc(grpc) => {
+        ProbePlan::Grpc(grpc) => {
             settings.set("health.grpc", "{}");
             settings.set_some("health.grpc.service", grpc.service.as_ref());
         }
-        Probe::Udp(udp) => {
+        ProbePlan::Udp(udp) => {
             settings.set("health.udp.send", udp.send.escape_ascii());
             settings.set_some("health.udp.expect", udp.expect.as_ref().map(|bytes| bytes.escape_ascii()));
         }
@@ -264,7 +264,7 @@ fn health(health: &Health, settings: &mut Settings) {
 }
 
 /// A server that stays is at the same address.
-pub(super) fn server(server: &plan::Server) -> Settings {
+pub(super) fn server(server: &plan::ServerPlan) -> Settings {
     let mut settings = Settings::default();
     settings.set("weight", server.weight.get());
     settings.set_some("max_connections", server.max_connections);
@@ -273,7 +273,7 @@ pub(super) fn server(server: &plan::Server) -> Settings {
 }
 
 /// `GET,HEAD *.shop.example /static/* x-beta: 1 -> static`
-pub(super) fn rule(plan: &Plan, rule: &plan::Rule) -> String {
+pub(super) fn rule(plan: &Plan, rule: &plan::RulePlan) -> String {
     let matcher = &rule.matcher;
     let mut parts = Vec::new();
     if !matcher.methods.is_empty() {

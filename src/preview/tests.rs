@@ -1,6 +1,6 @@
 //! What is told of a reload, against what a reload does.
 
-use super::{Report, render, report, settings};
+use super::{ReloadPreview, render, report, settings};
 use crate::config::{keys, parse};
 use crate::pool::{Query, Tried};
 use crate::snapshot::Snapshot;
@@ -11,7 +11,7 @@ fn snapshot(text: &str) -> Snapshot {
     Snapshot::empty().evolve(plan, Instant::now()).0
 }
 
-fn after(in_force: &Snapshot, text: &str) -> Report {
+fn after(in_force: &Snapshot, text: &str) -> ReloadPreview {
     let (plan, _) = parse(text).expect("a good configuration");
     let (next, delta) = in_force.evolve(plan, Instant::now());
     report(in_force, &next, &delta, 20_000)

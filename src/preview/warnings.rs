@@ -1,6 +1,6 @@
 //! What a reload does that whoever wrote it may not expect.
 
-use super::report::{Pool, Report};
+use super::report::{PoolPreview, ReloadPreview};
 use super::settings::hash_key;
 use crate::config::plan::{self, WhenAllUnhealthy};
 use crate::pool;
@@ -9,7 +9,7 @@ use crate::snapshot::Snapshot;
 /// How far a ring's shares may be off the weights' before it is worth a word.
 const SLACK: f64 = 0.05;
 
-pub(super) fn of(in_force: &Snapshot, next: &Snapshot, report: &Report) -> Vec<String> {
+pub(super) fn of(in_force: &Snapshot, next: &Snapshot, report: &ReloadPreview) -> Vec<String> {
     let mut warnings: Vec<_> =
         report.at_next_start.iter().map(|key| format!("{key} takes effect at the next start only")).collect();
     warnings.extend(overlapping(in_force, next));
@@ -53,7 +53,7 @@ fn overlapping(in_force: &Snapshot, next: &Snapshot) -> Vec<String> {
     warnings
 }
 
-fn of_pool(old: Option<&pool::Pool>, new: &pool::Pool, told: &Pool) -> Vec<String> {
+fn of_pool(old: Option<&pool::Pool>, new: &pool::Pool, told: &PoolPreview) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut usable = new.members.iter().filter(|member| !member.drain).peekable();
     if usable.peek().is_none() {

@@ -1,9 +1,9 @@
 //! Opens connections for probes, whose steps are noted, and for Pingora's connector, which is told that what it gets is a
 //! socket.
 
-use super::{Failure, Steps};
+use super::{ProbeFailure, Steps};
 use crate::api::probe::StepKind;
-use crate::dial::{self, Dialed, Progress, Secured, Stage};
+use crate::dial::{self, DialStage, Dialed, Progress, Secured};
 use crate::units::Address;
 use async_trait::async_trait;
 use pingora::connectors::L4Connect;
@@ -18,27 +18,27 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Any kind of connection.
-pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Wire for T {}
+pub(super) trait AnyStream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> AnyStream for T {}
 
 impl Progress for Steps {
-    fn reached(&self, stage: Stage<'_>) {
+    fn reached(&self, stage: DialStage<'_>) {
         match stage {
-            Stage::Connecting => self.begin(StepKind::Connect),
-            Stage::Connected { address, dialed } => self.found(|| match dialed {
+            DialStage::Connecting => self.begin(StepKind::Connect),
+            DialStage::Connected { address, dialed } => self.found(|| match dialed {
                 Dialed::Inet(socket) => match socket.local_addr() {
                     Ok(from) => format!("to {address} from {from}"),
                     Err(_) => format!("to {address}"),
                 },
                 Dialed::Unix(_) => format!("to {}", address.to_string().trim_start_matches("unix:")),
             }),
-            Stage::Introducing => self.begin(StepKind::ProxyHeader),
-            Stage::Introduced(introduction) => self.found(|| told(introduction)),
-            Stage::Securing(name) => {
+            DialStage::Introducing => self.begin(StepKind::ProxyHeader),
+            DialStage::Introduced(introduction) => self.found(|| told(introduction)),
+            DialStage::Securing(name) => {
                 self.begin(StepKind::Tls);
                 self.found(|| format!("expects {}", name.to_str()));
             }
-            Stage::Secured(session) => self.agreed(session),
+            DialStage::Secured(session) => self.agreed(session),
         }
     }
 }
@@ -56,7 +56,7 @@ pub(super) async fn dial(
     address: &Address,
     introduction: Option<&[u8]>,
     steps: &Steps,
-) -> io::Result<Box<dyn Wire>> {
+) -> io::Result<Box<dyn AnyStream>> {
     Ok(match dial::open(address, introduction, steps).await? {
         Dialed::Inet(socket) => Box::new(socket),
         Dialed::Unix(socket) => Box::new(socket),
@@ -69,9 +69,9 @@ pub(super) async fn dial_secured(
     introduction: Option<&[u8]>,
     secured: Option<Secured>,
     steps: &Steps,
-) -> std::result::Result<Box<dyn Wire>, Failure> {
+) -> std::result::Result<Box<dyn AnyStream>, ProbeFailure> {
     match secured {
-        None => dial(address, introduction, steps).await.map_err(Failure::from),
+        None => dial(address, introduction, steps).await.map_err(ProbeFailure::from),
         Some(secured) => shake_hands(address, introduction, secured, steps).await,
     }
 }
@@ -82,13 +82,13 @@ async fn shake_hands(
     introduction: Option<&[u8]>,
     secured: Secured,
     steps: &Steps,
-) -> std::result::Result<Box<dyn Wire>, Failure> {
-    let wire = dial(address, introduction, steps).await.map_err(Failure::from)?;
+) -> std::result::Result<Box<dyn AnyStream>, ProbeFailure> {
+    let wire = dial(address, introduction, steps).await.map_err(ProbeFailure::from)?;
     let needs_h2 = *secured.0.alpn_protocols == [b"h2"];
     let stream = dial::secure(wire, secured, steps).await;
-    let stream = stream.map_err(|error| Failure::Tls(error.to_string()))?;
+    let stream = stream.map_err(|error| ProbeFailure::Tls(error.to_string()))?;
     if needs_h2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-        return Err(Failure::Tls("the server does not agree on h2 (ALPN)".to_owned()));
+        return Err(ProbeFailure::Tls("the server does not agree on h2 (ALPN)".to_owned()));
     }
     Ok(Box::new(stream))
 }
@@ -116,14 +116,14 @@ impl L4Connect for Dial {
                 Ok(Dialed::Inet(socket)) => Ok(Stream::from(socket)),
                 Ok(Dialed::Unix(socket)) => Ok(Stream::from(socket)),
                 Err(error) => {
-                    Err(Error::because(ErrorType::ConnectError, "cannot connect", Failure::from(error)))
+                    Err(Error::because(ErrorType::ConnectError, "cannot connect", ProbeFailure::from(error)))
                 }
             };
         };
         let wire = shake_hands(&address, self.introduction.as_deref(), secured.clone(), &self.steps).await;
         let wire = wire.map_err(|failure| {
             let kind = match failure {
-                Failure::Tls(_) => ErrorType::TLSHandshakeFailure,
+                ProbeFailure::Tls(_) => ErrorType::TLSHandshakeFailure,
                 _ => ErrorType::ConnectError,
             };
             Error::because(kind, "cannot connect", failure)
@@ -133,7 +133,7 @@ impl L4Connect for Dial {
 }
 
 /// A secured connection, as Pingora takes it.
-struct AsSocket(Box<dyn Wire>);
+struct AsSocket(Box<dyn AnyStream>);
 
 impl fmt::Debug for AsSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,10 +3,10 @@
 //! Its two messages are small enough to be written and read here: a string goes out, a number comes back.
 
 use super::dial::dial_secured;
-use super::{BODY_LIMIT, Failure, Probe, Steps};
+use super::{BODY_LIMIT, Probe, ProbeFailure, Steps};
 use crate::api::probe::StepKind;
 use crate::config::plan::GrpcProbe;
-use crate::origination::InForce;
+use crate::origination::SharedOrigination;
 use crate::units::Address;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,17 +18,22 @@ use http::{HeaderMap, Request};
 pub struct GrpcCheck {
     settings: GrpcProbe,
     introduction: Option<Vec<u8>>,
-    origination: InForce,
+    origination: SharedOrigination,
 }
 
 impl GrpcCheck {
     /// `introduction` goes first on each connection.
-    pub fn new(settings: GrpcProbe, introduction: Option<Vec<u8>>, origination: InForce) -> Self {
+    pub fn new(settings: GrpcProbe, introduction: Option<Vec<u8>>, origination: SharedOrigination) -> Self {
         Self { settings, introduction, origination }
     }
 
-    async fn ask(&self, sender: SendRequest<Bytes>, address: &Address, steps: &Steps) -> Result<(), Failure> {
-        let wrong = |error: h2::Error| Failure::Protocol(error.to_string());
+    async fn ask(
+        &self,
+        sender: SendRequest<Bytes>,
+        address: &Address,
+        steps: &Steps,
+    ) -> Result<(), ProbeFailure> {
+        let wrong = |error: h2::Error| ProbeFailure::Protocol(error.to_string());
         let authority = match address {
             Address::Inet(address) => address.to_string(),
             Address::Unix(_) => "localhost".to_owned(),
@@ -38,7 +43,7 @@ impl GrpcCheck {
             .header("te", "trailers")
             .header("user-agent", concat!("evenkeel/", env!("CARGO_PKG_VERSION"), " probe"))
             .body(())
-            .map_err(|error| Failure::Protocol(error.to_string()))?;
+            .map_err(|error| ProbeFailure::Protocol(error.to_string()))?;
         let service = self.settings.service.as_deref().unwrap_or_default();
         steps.found(|| match service {
             "" => "grpc.health.v1.Health/Check of the whole server".to_owned(),
@@ -51,7 +56,7 @@ impl GrpcCheck {
         let (head, mut body) = response.await.map_err(wrong)?.into_parts();
         steps.found(|| format!("HTTP/2 {}{}", head.status.as_u16(), call_status(&head.headers)));
         if head.status != http::StatusCode::OK {
-            return Err(Failure::Status(head.status.as_u16(), "200".to_owned()));
+            return Err(ProbeFailure::Status(head.status.as_u16(), "200".to_owned()));
         }
         steps.begin(StepKind::Reply);
         let mut answer = Vec::new();
@@ -61,7 +66,7 @@ impl GrpcCheck {
             let _ = body.flow_control().release_capacity(bytes.len());
             answer.extend_from_slice(&bytes);
             if answer.len() > BODY_LIMIT {
-                return Err(Failure::Grpc("its answer is too long".to_owned()));
+                return Err(ProbeFailure::Grpc("its answer is too long".to_owned()));
             }
         }
         if !answer.is_empty() {
@@ -77,8 +82,8 @@ impl GrpcCheck {
 
 #[async_trait]
 impl Probe for GrpcCheck {
-    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), Failure> {
-        let wrong = |error: h2::Error| Failure::Protocol(error.to_string());
+    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), ProbeFailure> {
+        let wrong = |error: h2::Error| ProbeFailure::Protocol(error.to_string());
         let secured = self.origination.load_full().map(|origination| {
             (steps.watching(&origination.h2, &origination.judge), origination.server_name(address))
         });
@@ -88,7 +93,7 @@ impl Probe for GrpcCheck {
         tokio::select! {
             answer = self.ask(sender, address, steps) => answer,
             ended = connection => Err(match ended {
-                Ok(()) => Failure::Protocol("the connection ended before an answer".to_owned()),
+                Ok(()) => ProbeFailure::Protocol("the connection ended before an answer".to_owned()),
                 Err(error) => wrong(error),
             }),
         }
@@ -129,19 +134,19 @@ fn question(service: &str) -> Vec<u8> {
 }
 
 /// What the call's status and its answer mean. `status` is the second field of the headers that end it.
-fn judge(last: &HeaderMap, answer: &[u8]) -> Result<(), Failure> {
+fn judge(last: &HeaderMap, answer: &[u8]) -> Result<(), ProbeFailure> {
     let field = |name| last.get(name).and_then(|value| value.to_str().ok());
     match field("grpc-status") {
         Some("0") => {}
         Some("5") => {
-            return Err(Failure::Grpc("NOT_FOUND: the server does not know that service".to_owned()));
+            return Err(ProbeFailure::Grpc("NOT_FOUND: the server does not know that service".to_owned()));
         }
-        Some("12") => return Err(Failure::Grpc("UNIMPLEMENTED: it has no health service".to_owned())),
+        Some("12") => return Err(ProbeFailure::Grpc("UNIMPLEMENTED: it has no health service".to_owned())),
         Some(status) => {
             let message = field("grpc-message").unwrap_or_default();
-            return Err(Failure::Grpc(format!("status {status} {message}").trim_end().to_owned()));
+            return Err(ProbeFailure::Grpc(format!("status {status} {message}").trim_end().to_owned()));
         }
-        None => return Err(Failure::Grpc("no grpc-status in its answer".to_owned())),
+        None => return Err(ProbeFailure::Grpc("no grpc-status in its answer".to_owned())),
     }
     // The prefix, then `status` as the first field: a number below 128.
     let serving = match answer.get(5..) {
@@ -150,10 +155,10 @@ fn judge(last: &HeaderMap, answer: &[u8]) -> Result<(), Failure> {
     };
     match serving {
         1 => Ok(()),
-        0 => Err(Failure::Grpc("UNKNOWN, expected SERVING".to_owned())),
-        2 => Err(Failure::Grpc("NOT_SERVING, expected SERVING".to_owned())),
-        3 => Err(Failure::Grpc("SERVICE_UNKNOWN, expected SERVING".to_owned())),
-        other => Err(Failure::Grpc(format!("health {other}, expected SERVING"))),
+        0 => Err(ProbeFailure::Grpc("UNKNOWN, expected SERVING".to_owned())),
+        2 => Err(ProbeFailure::Grpc("NOT_SERVING, expected SERVING".to_owned())),
+        3 => Err(ProbeFailure::Grpc("SERVICE_UNKNOWN, expected SERVING".to_owned())),
+        other => Err(ProbeFailure::Grpc(format!("health {other}, expected SERVING"))),
     }
 }
 
@@ -184,7 +189,7 @@ mod tests {
             if let Some(status) = status {
                 last.insert("grpc-status", status.parse().unwrap());
             }
-            let expected = expected.map_err(|text| Failure::Grpc(text.to_owned()));
+            let expected = expected.map_err(|text| ProbeFailure::Grpc(text.to_owned()));
             assert_eq!(judge(&last, answer), expected, "{status:?} {answer:?}");
         }
     }

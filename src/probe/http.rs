@@ -1,10 +1,10 @@
 //! The `http` probe: one request over a new connection; the status and, if asked, the body must fit.
 
 use super::dial::Dial;
-use super::{BODY_LIMIT, Failure, Probe, Steps, contains, shown};
+use super::{BODY_LIMIT, Probe, ProbeFailure, Steps, contains, shown};
 use crate::api::probe::StepKind;
 use crate::config::plan::HttpProbe;
-use crate::origination::InForce;
+use crate::origination::SharedOrigination;
 use crate::units::Address;
 use async_trait::async_trait;
 use pingora::ErrorType;
@@ -31,7 +31,7 @@ pub struct HttpCheck {
     pub(super) introduction: Option<Vec<u8>>,
     /// It asks by HTTP/2.
     is_h2: bool,
-    pub(super) origination: InForce,
+    pub(super) origination: SharedOrigination,
 }
 
 impl fmt::Debug for HttpCheck {
@@ -46,7 +46,7 @@ impl HttpCheck {
         settings: HttpProbe,
         introduction: Option<Vec<u8>>,
         is_h2: bool,
-        origination: InForce,
+        origination: SharedOrigination,
     ) -> Self {
         let mut expected = String::new();
         for range in &settings.expect_status {
@@ -71,15 +71,15 @@ impl HttpCheck {
     }
 
     /// Whether the status is one that is expected.
-    pub(super) fn judge_status(&self, status: u16) -> Result<(), Failure> {
+    pub(super) fn judge_status(&self, status: u16) -> Result<(), ProbeFailure> {
         match self.settings.expect_status.iter().any(|range| range.contains(&status)) {
             true => Ok(()),
-            false => Err(Failure::Status(status, self.expected.clone())),
+            false => Err(ProbeFailure::Status(status, self.expected.clone())),
         }
     }
 
-    fn request(&self, address: &Address) -> Result<RequestHeader, Failure> {
-        let wrong = |error: Box<pingora::Error>| Failure::Protocol(error.to_string());
+    fn request(&self, address: &Address) -> Result<RequestHeader, ProbeFailure> {
+        let wrong = |error: Box<pingora::Error>| ProbeFailure::Protocol(error.to_string());
         let mut request =
             RequestHeader::build(self.settings.method.clone(), self.settings.path.as_bytes(), Some(4))
                 .map_err(wrong)?;
@@ -94,14 +94,14 @@ impl HttpCheck {
 
 #[async_trait]
 impl Probe for HttpCheck {
-    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), Failure> {
+    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), ProbeFailure> {
         if self.is_h2 {
             return self.check_h2(address, steps).await;
         }
         let mut peer = match address {
             Address::Inet(address) => HttpPeer::new(address, false, String::new()),
             Address::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
-                .map_err(|error| Failure::Connect(error.to_string()))?,
+                .map_err(|error| ProbeFailure::Connect(error.to_string()))?,
         };
         let secured = self.origination.load_full().map(|origination| {
             (steps.watching(&origination.http, &origination.judge), origination.server_name(address))
@@ -111,7 +111,7 @@ impl Probe for HttpCheck {
         peer.options.custom_l4 = Some(Arc::new(dial));
         let opened = self.connector.get_http_session(&peer).await;
         let (mut session, _) = opened.map_err(|error| not_connected(&error))?;
-        let wrong = |error: Box<pingora::Error>| Failure::Protocol(root_cause(&error));
+        let wrong = |error: Box<pingora::Error>| ProbeFailure::Protocol(root_cause(&error));
         let request = self.request(address)?;
         steps.begin(StepKind::Request);
         steps.found(|| told(&request));
@@ -129,12 +129,14 @@ impl Probe for HttpCheck {
             let status = session.get_status().map_or(0, |status| status.as_u16());
             match status {
                 101 => {
-                    return Err(Failure::Protocol(
+                    return Err(ProbeFailure::Protocol(
                         "101 Switching Protocols, which nobody asked for".to_owned(),
                     ));
                 }
                 100..=199 if interim == MOST_INTERIM => {
-                    return Err(Failure::Protocol(format!("more than {MOST_INTERIM} interim responses")));
+                    return Err(ProbeFailure::Protocol(format!(
+                        "more than {MOST_INTERIM} interim responses"
+                    )));
                 }
                 100..=199 => interim += 1,
                 _ => break status,
@@ -170,7 +172,7 @@ impl Probe for HttpCheck {
                 break;
             }
         }
-        Err(Failure::Body { expected: expected.clone(), found: shown(&body) })
+        Err(ProbeFailure::Body { expected: expected.clone(), found: shown(&body) })
     }
 
     fn rule(&self) -> String {
@@ -201,12 +203,12 @@ fn status_line(head: &ResponseHeader) -> String {
 }
 
 /// Why there is no connection: in our own words, where they are ours.
-fn not_connected(error: &pingora::Error) -> Failure {
-    let Some(cause) = &error.cause else { return Failure::Connect(root_cause(error)) };
-    match (cause.downcast_ref::<Failure>(), cause.downcast_ref::<pingora::Error>()) {
+fn not_connected(error: &pingora::Error) -> ProbeFailure {
+    let Some(cause) = &error.cause else { return ProbeFailure::Connect(root_cause(error)) };
+    match (cause.downcast_ref::<ProbeFailure>(), cause.downcast_ref::<pingora::Error>()) {
         (Some(failure), _) => failure.clone(),
         (_, Some(inner)) => not_connected(inner),
-        _ => Failure::Connect(root_cause(error)),
+        _ => ProbeFailure::Connect(root_cause(error)),
     }
 }
 

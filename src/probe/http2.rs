@@ -2,7 +2,7 @@
 
 use super::dial::dial_secured;
 use super::http::{EVIDENCE_WITHIN, HttpCheck};
-use super::{BODY_LIMIT, Failure, Steps, contains, shown};
+use super::{BODY_LIMIT, ProbeFailure, Steps, contains, shown};
 use crate::api::probe::StepKind;
 use crate::units::Address;
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use http::{HeaderMap, Request};
 
 impl HttpCheck {
     /// One request over a new connection, with TLS by ALPN, without it by prior knowledge.
-    pub(super) async fn check_h2(&self, address: &Address, steps: &Steps) -> Result<(), Failure> {
+    pub(super) async fn check_h2(&self, address: &Address, steps: &Steps) -> Result<(), ProbeFailure> {
         let origination = self.origination.load_full();
         let is_secured = origination.is_some();
         let secured = origination.map(|origination| {
@@ -24,7 +24,7 @@ impl HttpCheck {
         tokio::select! {
             answer = self.ask(sender, address, is_secured, steps) => answer,
             ended = connection => Err(match ended {
-                Ok(()) => Failure::Protocol("the connection ended before an answer".to_owned()),
+                Ok(()) => ProbeFailure::Protocol("the connection ended before an answer".to_owned()),
                 Err(error) => wrong(error),
             }),
         }
@@ -36,7 +36,7 @@ impl HttpCheck {
         address: &Address,
         is_secured: bool,
         steps: &Steps,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ProbeFailure> {
         let (scheme, host) = (if is_secured { "https" } else { "http" }, self.host(address));
         let (method, path) = (&self.settings.method, &self.settings.path);
         let request = Request::builder()
@@ -44,7 +44,7 @@ impl HttpCheck {
             .uri(format!("{scheme}://{host}{path}"))
             .header("user-agent", concat!("evenkeel/", env!("CARGO_PKG_VERSION"), " probe"))
             .body(())
-            .map_err(|error| Failure::Protocol(error.to_string()))?;
+            .map_err(|error| ProbeFailure::Protocol(error.to_string()))?;
         steps.found(|| format!("{method} {path}, :authority: {host}"));
         let mut sender = sender.ready().await.map_err(wrong)?;
         let (response, _) = sender.send_request(request, true).map_err(wrong)?;
@@ -77,7 +77,7 @@ impl HttpCheck {
 }
 
 /// Looks for a text in a body.
-async fn find(expected: &str, body: &mut RecvStream, steps: &Steps) -> Result<(), Failure> {
+async fn find(expected: &str, body: &mut RecvStream, steps: &Steps) -> Result<(), ProbeFailure> {
     let mut found = Vec::new();
     while let Some(bytes) = body.data().await {
         let bytes = bytes.map_err(wrong)?;
@@ -92,7 +92,7 @@ async fn find(expected: &str, body: &mut RecvStream, steps: &Steps) -> Result<()
             break;
         }
     }
-    Err(Failure::Body { expected: expected.to_owned(), found: shown(&found) })
+    Err(ProbeFailure::Body { expected: expected.to_owned(), found: shown(&found) })
 }
 
 /// `HTTP/2 302`, and what the answer says of itself.
@@ -106,6 +106,6 @@ fn status_line(status: u16, fields: &HeaderMap) -> String {
     line
 }
 
-fn wrong(error: h2::Error) -> Failure {
-    Failure::Protocol(error.to_string())
+fn wrong(error: h2::Error) -> ProbeFailure {
+    ProbeFailure::Protocol(error.to_string())
 }

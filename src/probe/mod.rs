@@ -21,7 +21,7 @@ pub use udp::UdpCheck;
 
 use crate::config::plan;
 use crate::dial::own_resource;
-use crate::origination::InForce;
+use crate::origination::SharedOrigination;
 use crate::proxy_header::{self, About};
 use crate::units::Address;
 use async_trait::async_trait;
@@ -34,7 +34,7 @@ use std::time::Duration;
 #[async_trait]
 pub trait Probe: fmt::Debug + Send + Sync {
     /// Asks `address` once and tells `steps` on its way. The caller bounds the time.
-    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), Failure>;
+    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), ProbeFailure>;
 
     /// What must hold for a pass, in words.
     fn rule(&self) -> String;
@@ -47,7 +47,7 @@ pub trait Probe: fmt::Debug + Send + Sync {
 
 /// Why a probe did not pass.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum ProbeFailure {
     #[error("cannot connect: {0}")]
     Connect(String),
     #[error("no answer within {0:?}")]
@@ -75,7 +75,7 @@ pub enum Failure {
     Internal(String),
 }
 
-impl Failure {
+impl ProbeFailure {
     /// The `result` label of `evenkeel_probes_total`.
     pub fn label(&self) -> &'static str {
         match self {
@@ -98,7 +98,7 @@ impl Failure {
     }
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for ProbeFailure {
     /// Of opening a connection.
     fn from(error: io::Error) -> Self {
         own_resource(&error).map_or_else(|| Self::Connect(error.to_string()), Self::OwnResources)
@@ -123,22 +123,24 @@ fn shown(bytes: &[u8]) -> String {
 /// Probes go over TLS where the pool's requests do, unless they have a port of their own: what is there may be another
 /// thing. `is_h2` has the `http` probe ask by HTTP/2.
 pub fn build(
-    health: &plan::Health,
+    health: &plan::HealthPlan,
     proxy_protocol: Option<plan::ProxyVersion>,
     is_h2: bool,
-    origination: InForce,
+    origination: SharedOrigination,
 ) -> Arc<dyn Probe> {
-    let origination = if health.port.is_some() { InForce::default() } else { origination };
+    let origination = if health.port.is_some() { SharedOrigination::default() } else { origination };
     // Servers that expect a PROXY header expect it of us too: it says that the connection is our own.
     let introduction = proxy_protocol.map(|version| proxy_header::write(version, About::Nobody));
     match &health.probe {
-        plan::Probe::Http(http) => Arc::new(HttpCheck::new(http.clone(), introduction, is_h2, origination)),
-        plan::Probe::Tcp(tcp) => {
+        plan::ProbePlan::Http(http) => {
+            Arc::new(HttpCheck::new(http.clone(), introduction, is_h2, origination))
+        }
+        plan::ProbePlan::Tcp(tcp) => {
             Arc::new(TcpCheck::new(tcp.clone(), introduction, health.timeout, origination))
         }
-        plan::Probe::Tls(tls) => Arc::new(TlsCheck::new(tls.clone(), introduction)),
-        plan::Probe::Grpc(grpc) => Arc::new(GrpcCheck::new(grpc.clone(), introduction, origination)),
-        plan::Probe::Udp(udp) => Arc::new(UdpCheck::new(udp.clone())),
+        plan::ProbePlan::Tls(tls) => Arc::new(TlsCheck::new(tls.clone(), introduction)),
+        plan::ProbePlan::Grpc(grpc) => Arc::new(GrpcCheck::new(grpc.clone(), introduction, origination)),
+        plan::ProbePlan::Udp(udp) => Arc::new(UdpCheck::new(udp.clone())),
     }
 }
 
@@ -160,9 +162,9 @@ pub async fn run(
     address: &Address,
     timeout: Duration,
     steps: &Steps,
-) -> Result<(), Failure> {
+) -> Result<(), ProbeFailure> {
     match tokio::time::timeout(timeout, probe.check(address, steps)).await {
         Ok(result) => result,
-        Err(_) => Err(Failure::Timeout(timeout)),
+        Err(_) => Err(ProbeFailure::Timeout(timeout)),
     }
 }

@@ -1,10 +1,10 @@
 //! One probe because somebody asks for it: the pool's own, watched step by step. What it finds is for them alone.
 
 use super::steps::{milliseconds, printable};
-use super::{Failure, Steps, build, run, target};
-use crate::api::Probed;
+use super::{ProbeFailure, Steps, build, run, target};
+use crate::api::ProbeReport;
 use crate::api::probe::StepKind;
-use crate::config::plan::{self, Health, Initial, Probe, TcpProbe};
+use crate::config::plan::{self, HealthPlan, Initial, ProbePlan, TcpProbe};
 use crate::pool::{Pool, Server};
 use crate::units::Percent;
 use std::num::NonZeroU32;
@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a pool without `health` is asked: whether a connection opens, within the usual time.
-fn connection() -> Health {
-    Health {
-        probe: Probe::Tcp(TcpProbe::default()),
+fn connection() -> HealthPlan {
+    HealthPlan {
+        probe: ProbePlan::Tcp(TcpProbe::default()),
         port: None,
         interval: Duration::from_secs(1),
         timeout: Duration::from_secs(1),
@@ -25,18 +25,18 @@ fn connection() -> Health {
     }
 }
 
-fn kind(probe: &plan::Probe) -> &'static str {
+fn kind(probe: &plan::ProbePlan) -> &'static str {
     match probe {
-        Probe::Http(_) => "http",
-        Probe::Tcp(_) => "tcp",
-        Probe::Tls(_) => "tls",
-        Probe::Grpc(_) => "grpc",
-        Probe::Udp(_) => "udp",
+        ProbePlan::Http(_) => "http",
+        ProbePlan::Tcp(_) => "tcp",
+        ProbePlan::Tls(_) => "tls",
+        ProbePlan::Grpc(_) => "grpc",
+        ProbePlan::Udp(_) => "udp",
     }
 }
 
 /// Probes one of a pool's servers as the prober does, and changes nothing.
-pub async fn once(pool: &Pool, server: &Arc<Server>) -> Probed {
+pub async fn once(pool: &Pool, server: &Arc<Server>) -> ProbeReport {
     let mut notes = Vec::new();
     let health = pool.plan.health.clone().unwrap_or_else(|| {
         notes.push(format!(
@@ -57,7 +57,7 @@ pub async fn once(pool: &Pool, server: &Arc<Server>) -> Probed {
     });
     let outcome = run(&*probe, &address, health.timeout, &steps).await;
     let took_ms = milliseconds(started.elapsed());
-    Probed {
+    ProbeReport {
         pool: pool.name.to_string(),
         server: server.name().to_string(),
         kind: kind(&health.probe).to_owned(),
@@ -65,7 +65,7 @@ pub async fn once(pool: &Pool, server: &Arc<Server>) -> Probed {
         timeout_ms: milliseconds(health.timeout),
         steps: steps.end(outcome.is_ok()),
         passed: outcome.is_ok(),
-        result: outcome.as_ref().map_or_else(Failure::label, |()| "pass").to_owned(),
+        result: outcome.as_ref().map_or_else(ProbeFailure::label, |()| "pass").to_owned(),
         rule: outcome.map_or_else(|failure| printable(&failure.to_string()), |()| probe.rule()),
         took_ms,
         health: None,

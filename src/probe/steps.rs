@@ -1,7 +1,7 @@
 //! What a probe finds on its way, for `evenkeel probe`. Nobody watches the prober's own probes: each step then costs them
 //! a comparison.
 
-use crate::api::probe::{Step, StepKind};
+use crate::api::probe::{ProbeStep, StepKind};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -20,7 +20,7 @@ pub struct Steps(Option<Arc<Mutex<Noted>>>);
 
 #[derive(Debug)]
 struct Noted {
-    steps: Vec<Step>,
+    steps: Vec<ProbeStep>,
     /// When the last of them began.
     since: Instant,
 }
@@ -48,7 +48,7 @@ impl Steps {
     pub(super) fn begin(&self, step: StepKind) {
         if let Some(mut noted) = self.noted() {
             noted.time();
-            noted.steps.push(Step { step, passed: true, took_ms: 0.0, found: Vec::new() });
+            noted.steps.push(ProbeStep { step, passed: true, took_ms: 0.0, found: Vec::new() });
         }
     }
 
@@ -71,7 +71,7 @@ impl Steps {
     }
 
     /// All of them. If the probe has failed and none of them did, the last one has.
-    pub(super) fn end(&self, passed: bool) -> Vec<Step> {
+    pub(super) fn end(&self, passed: bool) -> Vec<ProbeStep> {
         let Some(mut noted) = self.noted() else { return Vec::new() };
         noted.time();
         if !passed && noted.steps.iter().all(|step| step.passed) {

@@ -1,10 +1,10 @@
 //! The `tcp` probe: a connection that opens is a pass; or, if more is asked for, what the server says on it.
 
-use super::dial::{Wire, dial_secured};
-use super::{BODY_LIMIT, Failure, Probe, Steps, contains, shown};
+use super::dial::{AnyStream, dial_secured};
+use super::{BODY_LIMIT, Probe, ProbeFailure, Steps, contains, shown};
 use crate::api::probe::StepKind;
 use crate::config::plan::TcpProbe;
-use crate::origination::InForce;
+use crate::origination::SharedOrigination;
 use crate::units::Address;
 use async_trait::async_trait;
 use std::io;
@@ -20,7 +20,7 @@ pub struct TcpCheck {
     introduction: Option<Vec<u8>>,
     /// For the reply to come.
     patience: Duration,
-    origination: InForce,
+    origination: SharedOrigination,
 }
 
 impl TcpCheck {
@@ -29,14 +29,14 @@ impl TcpCheck {
         settings: TcpProbe,
         introduction: Option<Vec<u8>>,
         timeout: Duration,
-        origination: InForce,
+        origination: SharedOrigination,
     ) -> Self {
         // Just before the caller does: what came instead of the reply says more than that it did not come.
         Self { settings, introduction, patience: timeout.mul_f64(0.95), origination }
     }
 
     /// Reads until the reply has what is expected.
-    async fn has(&self, expected: &[u8], wire: &mut dyn Wire, reply: &mut Vec<u8>) -> io::Result<bool> {
+    async fn has(&self, expected: &[u8], wire: &mut dyn AnyStream, reply: &mut Vec<u8>) -> io::Result<bool> {
         while reply.len() < BODY_LIMIT {
             // What it looks for may have begun in what came before.
             let from = (reply.len() + 1).saturating_sub(expected.len());
@@ -53,7 +53,7 @@ impl TcpCheck {
 
 #[async_trait]
 impl Probe for TcpCheck {
-    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), Failure> {
+    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), ProbeFailure> {
         let until = Instant::now() + self.patience;
         let secured = self.origination.load_full().map(|origination| {
             (steps.watching(&origination.raw, &origination.judge), origination.server_name(address))
@@ -63,7 +63,9 @@ impl Probe for TcpCheck {
         if let Some(send) = &self.settings.send {
             steps.begin(StepKind::Request);
             steps.found(|| format!("{send:?}"));
-            wire.write_all(send.as_bytes()).await.map_err(|error| Failure::Protocol(error.to_string()))?;
+            wire.write_all(send.as_bytes())
+                .await
+                .map_err(|error| ProbeFailure::Protocol(error.to_string()))?;
         }
         steps.begin(StepKind::Reply);
         let mut reply = Vec::new();
@@ -73,10 +75,10 @@ impl Probe for TcpCheck {
         }
         match replied {
             Ok(Ok(true)) => Ok(()),
-            Ok(Err(error)) if reply.is_empty() => Err(Failure::Protocol(error.to_string())),
+            Ok(Err(error)) if reply.is_empty() => Err(ProbeFailure::Protocol(error.to_string())),
             // The caller's timeout says how long it was waited.
             Err(_) if reply.is_empty() => std::future::pending().await,
-            _ => Err(Failure::Reply { expected: expected.clone(), found: shown(&reply) }),
+            _ => Err(ProbeFailure::Reply { expected: expected.clone(), found: shown(&reply) }),
         }
     }
 

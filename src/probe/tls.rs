@@ -1,7 +1,7 @@
 //! The `tls` probe: a handshake that completes is a pass, and the server's certificate says until when it holds.
 
 use super::dial::dial;
-use super::{Failure, Probe, Steps};
+use super::{Probe, ProbeFailure, Steps};
 use crate::api::probe::StepKind;
 use crate::config::plan::TlsProbe;
 use crate::origination::Anyone;
@@ -62,29 +62,29 @@ impl TlsCheck {
         Self { settings, introduction, config, seen }
     }
 
-    fn server_name(&self, address: &Address) -> Result<ServerName<'static>, Failure> {
+    fn server_name(&self, address: &Address) -> Result<ServerName<'static>, ProbeFailure> {
         let name = match (&self.settings.server_name, address) {
             (Some(name), _) => ServerName::try_from(name.clone()),
             // As an address, which is checked but not sent.
             (None, Address::Inet(address)) => return Ok(ServerName::IpAddress(address.ip().into())),
             (None, Address::Unix(_)) => ServerName::try_from("localhost"),
         };
-        name.map_err(|error| Failure::Tls(error.to_string()))
+        name.map_err(|error| ProbeFailure::Tls(error.to_string()))
     }
 }
 
 #[async_trait]
 impl Probe for TlsCheck {
-    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), Failure> {
-        let config = self.config.clone().map_err(Failure::Tls)?;
+    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), ProbeFailure> {
+        let config = self.config.clone().map_err(ProbeFailure::Tls)?;
         let name = self.server_name(address)?;
         let judge: Arc<dyn ServerCertVerifier> = Arc::clone(&self.seen) as _;
         let config = steps.watching(&config, &judge);
-        let wire = dial(address, self.introduction.as_deref(), steps).await.map_err(Failure::from)?;
+        let wire = dial(address, self.introduction.as_deref(), steps).await.map_err(ProbeFailure::from)?;
         steps.begin(StepKind::Tls);
         steps.found(|| format!("expects {}", name.to_str()));
         let shaken: io::Result<_> = TlsConnector::from(config).connect(name, wire).await;
-        let mut stream = shaken.map_err(|error| Failure::Tls(error.to_string()))?;
+        let mut stream = shaken.map_err(|error| ProbeFailure::Tls(error.to_string()))?;
         steps.agreed(stream.get_ref().1);
         // A parting word, so that the server's log has no broken connection; it need not arrive.
         let _ = stream.shutdown().await;

@@ -1,6 +1,6 @@
 //! The `udp` probe: a datagram out, and an answer that contains what is expected.
 
-use super::{Failure, Probe, Steps};
+use super::{Probe, ProbeFailure, Steps};
 use crate::api::probe::StepKind;
 use crate::config::plan::UdpProbe;
 use crate::units::Address;
@@ -30,10 +30,10 @@ impl UdpCheck {
 
 #[async_trait]
 impl Probe for UdpCheck {
-    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), Failure> {
-        let refused = Failure::from;
+    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), ProbeFailure> {
+        let refused = ProbeFailure::from;
         let Address::Inet(address) = address else {
-            return Err(Failure::Connect("a unix socket takes no UDP".to_owned()));
+            return Err(ProbeFailure::Connect("a unix socket takes no UDP".to_owned()));
         };
         let any: SocketAddr = match address {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -54,7 +54,7 @@ impl Probe for UdpCheck {
         let begins = answer[..length.min(SHOWN)].escape_ascii();
         steps.found(|| format!("{length} bytes, begins \"{begins}\""));
         match &self.settings.expect {
-            Some(expected) if !contains(answer, expected) => Err(Failure::Bytes {
+            Some(expected) if !contains(answer, expected) => Err(ProbeFailure::Bytes {
                 expected: expected.escape_ascii().to_string(),
                 found: begins.to_string(),
             }),
@@ -92,7 +92,7 @@ mod tests {
     use std::time::Duration;
 
     /// What a probe says of a server that answers so; an empty answer is none.
-    async fn check(expect: Option<&str>, answer: &'static [u8]) -> Result<(), Failure> {
+    async fn check(expect: Option<&str>, answer: &'static [u8]) -> Result<(), ProbeFailure> {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = Address::Inet(server.local_addr().unwrap());
         tokio::spawn(async move {

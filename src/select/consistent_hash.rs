@@ -97,7 +97,7 @@ pub struct ConsistentHash {
 
 impl ConsistentHash {
     /// The previous ring is used again if names and weights are the same.
-    pub fn new(servers: &[plan::Server], bounded_load: Option<Percent>, previous: Option<&Self>) -> Self {
+    pub fn new(servers: &[plan::ServerPlan], bounded_load: Option<Percent>, previous: Option<&Self>) -> Self {
         let mut indexes: Box<[u32]> = (0..servers.len() as u32).collect();
         indexes.sort_unstable_by_key(|index| &servers[*index as usize].name);
         let in_order = indexes.iter().map(|index| &servers[*index as usize]);
@@ -260,7 +260,10 @@ mod tests {
         for (old, new) in before.iter().zip(homes(&pool)) {
             assert!(*new != *"b" && (**old == *"b" || *old == new));
         }
-        let rule = crate::pool::Rule { rise: std::num::NonZeroU32::MIN, fall: std::num::NonZeroU32::MIN };
+        let rule = crate::pool::HealthThresholds {
+            rise: std::num::NonZeroU32::MIN,
+            fall: std::num::NonZeroU32::MIN,
+        };
         member(&pool, "b").observe(true, &rule, std::time::Instant::now());
         assert_eq!(homes(&pool), before);
     }

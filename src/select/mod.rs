@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// The algorithm a plan asks for. Where the previous pool's servers and weights are the same, what it has
 /// built and where it stands are kept.
-pub fn build(pool: &plan::Pool, previous: Option<&Pool>) -> Arc<dyn Selector> {
+pub fn build(pool: &plan::PoolPlan, previous: Option<&Pool>) -> Arc<dyn Selector> {
     if let Some(previous) = previous
         && previous.plan.balance == pool.balance
         && same_servers(&previous.plan.servers, &pool.servers)
@@ -36,7 +36,7 @@ pub fn build(pool: &plan::Pool, previous: Option<&Pool>) -> Arc<dyn Selector> {
 }
 
 /// Whether the same names stand in the same order with the same weights.
-fn same_servers(old: &[plan::Server], new: &[plan::Server]) -> bool {
+fn same_servers(old: &[plan::ServerPlan], new: &[plan::ServerPlan]) -> bool {
     old.len() == new.len()
         && old.iter().zip(new).all(|(old, new)| old.name == new.name && old.weight == new.weight)
 }
@@ -47,7 +47,7 @@ fn loads(among: &Candidates<'_>) -> Vec<Option<String>> {
     (0..among.len()).map(|index| load(index).map(|load| format!("load {load:.4}"))).collect()
 }
 
-fn weights(pool: &plan::Pool) -> Vec<u32> {
+fn weights(pool: &plan::PoolPlan) -> Vec<u32> {
     pool.servers.iter().map(|server| u32::from(server.weight.get())).collect()
 }
 

@@ -37,8 +37,8 @@ impl<'a, F> Asked<'a, F> {
     }
 
     /// What routes look at.
-    pub(super) fn for_route(&self) -> route::Request<'a, F> {
-        route::Request { host: self.host, path: self.path, method: self.method, headers: self.fields }
+    pub(super) fn for_route(&self) -> route::RouteRequest<'a, F> {
+        route::RouteRequest { host: self.host, path: self.path, method: self.method, headers: self.fields }
     }
 }
 

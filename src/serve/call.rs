@@ -4,7 +4,7 @@ use crate::access_log::{Record, Why};
 use crate::config::plan::Name;
 use crate::control::Live;
 use crate::edge::Client;
-use crate::metrics::{Passed, RequestNames, RequestPlace, Routed, Series, TcpSeries};
+use crate::metrics::{BytesPassed, RequestNames, RequestPlace, Routed, Series, TcpSeries};
 use crate::pool::{Attempt, Outcome, TryResult};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -30,7 +30,7 @@ pub(super) struct Call<S: Series = TcpSeries> {
     started: Instant,
     time: SystemTime,
     series: Option<Arc<S>>,
-    pub(super) passed: Passed,
+    pub(super) passed: BytesPassed,
     pub(super) detail: Option<&'static str>,
     recorded: bool,
 }
@@ -52,7 +52,7 @@ impl<S: Series> Call<S> {
             started: Instant::now(),
             time: SystemTime::now(),
             series: None,
-            passed: Passed::default(),
+            passed: BytesPassed::default(),
             detail: None,
             recorded: false,
         }

@@ -11,7 +11,7 @@ use crate::fields::{Fields, tokens};
 use crate::host;
 use crate::metrics::{RequestNames, RequestOutcome, RequestPlace, Routed};
 use crate::pool::{Lease, Pool, Query, RetryReason, Server, Tried};
-use crate::snapshot::{Entry, Listener};
+use crate::snapshot::{Listener, ListenerTarget};
 use crate::wire::request_head::Head;
 use http::{HeaderMap, Method, header};
 use std::sync::Arc;
@@ -175,21 +175,21 @@ impl Exchange {
     /// Finds the pool for a request.
     fn route<F: Fields>(&mut self, asked: &Asked<'_, F>, entropy: u64) -> Result<(), Why> {
         // Before any route, for whoever is behind them does not know of our orders; only tokens that are ours.
-        if let Some(proof) = self.live.board.answer(asked.path)
+        if let Some(proof) = self.live.challenges.answer(asked.path)
             && matches!(*asked.method, Method::GET | Method::HEAD)
         {
             self.proof = Some(proof);
             return Err(Why::AcmeChallenge);
         }
         let listener = self.listener.as_ref().ok_or(Why::Shutdown)?;
-        let (pool, route, routed) = match &listener.entry {
-            Entry::Pool(pool) => (pool, None, Routed::Pool),
-            Entry::RedirectToHttps => {
+        let (pool, route, routed) = match &listener.target {
+            ListenerTarget::Pool(pool) => (pool, None, Routed::Pool),
+            ListenerTarget::RedirectToHttps => {
                 self.location =
                     Some(secure_location(asked.host, &asked.path_and_query).ok_or(Why::Malformed)?);
                 return Err(Why::Redirect);
             }
-            Entry::Routes(table) => {
+            ListenerTarget::Routes(table) => {
                 let found = table.find(&asked.for_route()).ok_or(Why::NoRoute)?;
                 if asked.fields.first(&header::UPGRADE).is_some() {
                     self.upgrades = found.rule.upgrades.clone();

@@ -23,7 +23,7 @@ pub(crate) use h1::fuzzed;
 pub(crate) use refused::Reporter;
 pub(crate) use tcp::RawService;
 
-use crate::config::plan::{self, ClientFin, PoolTimeouts, Probe, ServerProtocol};
+use crate::config::plan::{self, ClientFin, PoolTimeouts, ProbePlan, ServerProtocol};
 use crate::control::Live;
 use crate::edge::{Addresses, AfterRequest, ClientClose, Conn, RequestState, Serve, Stream};
 use crate::pool::Server;
@@ -69,9 +69,9 @@ impl Serve for Service {
 }
 
 /// The Host of a request that names none (HTTP/1.0): what the pool's HTTP probe asks for, or else the server's address.
-fn own_host(pool: &plan::Pool, address: &Address) -> String {
+fn own_host(pool: &plan::PoolPlan, address: &Address) -> String {
     let probed = match pool.health.as_ref().map(|health| &health.probe) {
-        Some(Probe::Http(probe)) => probe.host.clone(),
+        Some(ProbePlan::Http(probe)) => probe.host.clone(),
         _ => None,
     };
     probed.unwrap_or_else(|| match address {

@@ -5,7 +5,7 @@ use crate::access_log::Record;
 use crate::config::plan::Protocol;
 use crate::control::Live;
 use crate::edge::{Client, EdgeObserver, Rejection};
-use crate::metrics::{Passed, RequestNames, RequestOutcome, RequestPlace, Series};
+use crate::metrics::{BytesPassed, RequestNames, RequestOutcome, RequestPlace, Series};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -58,7 +58,7 @@ impl EdgeObserver for Reporter {
         let names = RequestNames::of_listener(&client.listener_state.name);
         match protocol {
             Some(_) => {
-                live.metrics.connection(edition, place, &names).ended(rejection.why, Passed::default())
+                live.metrics.connection(edition, place, &names).ended(rejection.why, BytesPassed::default())
             }
             None => live.metrics.failure(edition, place, rejection.why, &names),
         }

@@ -11,7 +11,7 @@ use crate::edge::{ConnectionTask, RawConnection, Relay, ServeRaw, Socket, Watche
 use crate::metrics::Routed;
 use crate::pool::{Outcome, Pool, RetryReason, Tries};
 use crate::proxy_header::{self, About};
-use crate::snapshot::Entry;
+use crate::snapshot::ListenerTarget;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -95,14 +95,14 @@ fn find_pool(live: &Live, call: &mut Call, hello: Option<Hello>) -> Result<Arc<P
     (call.generation, call.edition) = (snapshot.generation, snapshot.edition);
     let id = call.client.listener;
     let listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).ok_or(Why::Shutdown)?;
-    let found = match (&listener.entry, &hello) {
-        (Entry::Pool(pool), _) => Some((pool, None, Routed::Pool)),
-        (Entry::Routes(table), Some(hello)) => {
+    let found = match (&listener.target, &hello) {
+        (ListenerTarget::Pool(pool), _) => Some((pool, None, Routed::Pool)),
+        (ListenerTarget::Routes(table), Some(hello)) => {
             let found = table.find_tls(hello);
             found.map(|found| (&found.rule.pool, Some(found.rule.name.clone()), Routed::Rule(found.place)))
         }
         // A reload has made another kind of listener of it since.
-        (Entry::Routes(_), None) | (Entry::RedirectToHttps, _) => None,
+        (ListenerTarget::Routes(_), None) | (ListenerTarget::RedirectToHttps, _) => None,
     };
     call.name = hello.and_then(|hello| hello.name);
     let Some((pool, route, routed)) = found else {

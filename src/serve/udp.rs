@@ -10,7 +10,7 @@ use crate::edge::ConnectionTask;
 use crate::edge::udp::{self, NewSession, ServeUdp, Session, SessionTarget};
 use crate::metrics::{Routed, UdpSeries};
 use crate::pool::{Outcome, Pool, RetryReason, Tries};
-use crate::snapshot::Entry;
+use crate::snapshot::ListenerTarget;
 use crate::units::Address;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ fn destination(live: &Live, call: &mut Call<UdpSeries>) -> Result<Arc<Pool>, Why
     (call.generation, call.edition) = (snapshot.generation, snapshot.edition);
     let id = call.client.listener;
     let listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).ok_or(Why::Shutdown)?;
-    let Entry::Pool(pool) = &listener.entry else { return Err(Why::NoRoute) };
+    let ListenerTarget::Pool(pool) = &listener.target else { return Err(Why::NoRoute) };
     call.pool = Some(pool.name.clone());
     call.routed = Routed::Pool;
     Ok(Arc::clone(pool))

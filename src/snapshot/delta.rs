@@ -33,7 +33,7 @@ impl<T> Changes<T> {
 #[derive(Clone, Debug)]
 pub struct ProbeTask {
     pub server: Arc<Server>,
-    pub health: plan::Health,
+    pub health: plan::HealthPlan,
     /// How long requests may run on when this probe finds the server down.
     pub drain_timeout: Duration,
     /// The probe's connection begins like all of the pool's.
@@ -44,7 +44,7 @@ pub struct ProbeTask {
 
 impl ProbeTask {
     /// The probe of one of a pool's servers, if the pool has probes.
-    pub fn new(server: &Arc<Server>, pool: &plan::Pool) -> Option<Self> {
+    pub fn new(server: &Arc<Server>, pool: &plan::PoolPlan) -> Option<Self> {
         let health = pool.health.clone()?;
         Some(Self {
             server: Arc::clone(server),

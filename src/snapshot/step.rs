@@ -1,8 +1,8 @@
 //! The step from one snapshot to the next: match by name what is there with what is wanted.
 
-use super::{Changes, Delta, Entry, Listener, ProbeTask, Snapshot, target};
+use super::{Changes, Delta, Listener, ListenerTarget, ProbeTask, Snapshot, target};
 use crate::config::plan::{self, Name, Plan};
-use crate::pool::seats::Allocator;
+use crate::pool::slot_table::SlotAllocator;
 use crate::pool::{Health, Pool, Server};
 use crate::units::Address;
 use crate::{route, select};
@@ -86,13 +86,13 @@ impl Step {
         pools
     }
 
-    fn pool(&mut self, previous: Option<&Pool>, planned: &plan::Pool) -> Arc<Pool> {
+    fn pool(&mut self, previous: Option<&Pool>, planned: &plan::PoolPlan) -> Arc<Pool> {
         let mut before: HashMap<&str, usize> = previous
             .iter()
             .flat_map(|pool| pool.members.iter().enumerate())
             .map(|(index, member)| (&**member.server.name(), index))
             .collect();
-        let mut allocator = Allocator::new(previous.map_or(&[], Pool::blocks));
+        let mut allocator = SlotAllocator::new(previous.map_or(&[], Pool::blocks));
         let servers = planned
             .servers
             .iter()
@@ -130,8 +130,8 @@ impl Step {
         &mut self,
         pool: &Pool,
         index: usize,
-        planned: &plan::Pool,
-        wanted: &plan::Server,
+        planned: &plan::PoolPlan,
+        wanted: &plan::ServerPlan,
     ) -> Arc<Server> {
         let server = pool.members[index].server.clone();
         match pool.plan.servers[index] == *wanted {
@@ -168,7 +168,12 @@ impl Step {
         server
     }
 
-    fn add(&mut self, planned: &plan::Pool, wanted: &plan::Server, allocator: &mut Allocator) -> Arc<Server> {
+    fn add(
+        &mut self,
+        planned: &plan::PoolPlan,
+        wanted: &plan::ServerPlan,
+        allocator: &mut SlotAllocator,
+    ) -> Arc<Server> {
         let identity = (planned.name.clone(), wanted.name.clone(), wanted.address.clone());
         let server = match self.retired.remove(&identity) {
             Some(server) => {
@@ -198,7 +203,7 @@ impl Step {
         server
     }
 
-    fn remove(&mut self, server: &Arc<Server>, plan: &plan::Pool, drain_timeout: Duration) {
+    fn remove(&mut self, server: &Arc<Server>, plan: &plan::PoolPlan, drain_timeout: Duration) {
         if plan.health.is_some() {
             self.delta.probes_stopped.push(server.id());
         }
@@ -206,12 +211,17 @@ impl Step {
         self.delta.leaving.push((server.clone(), drain_timeout));
     }
 
-    fn probe(&mut self, server: &Arc<Server>, planned: &plan::Pool) {
+    fn probe(&mut self, server: &Arc<Server>, planned: &plan::PoolPlan) {
         self.delta.probes_started.extend(ProbeTask::new(server, planned));
     }
 
-    fn routes(&mut self, previous: &Snapshot, plan: &Plan, pools: &[Arc<Pool>]) -> Vec<Arc<route::Table>> {
-        let mut before: HashMap<&str, &plan::Routes> =
+    fn routes(
+        &mut self,
+        previous: &Snapshot,
+        plan: &Plan,
+        pools: &[Arc<Pool>],
+    ) -> Vec<Arc<route::RouteTable>> {
+        let mut before: HashMap<&str, &plan::RoutesPlan> =
             previous.plan.routes.iter().map(|routes| (&*routes.name, routes)).collect();
         let tables = plan
             .routes
@@ -227,13 +237,13 @@ impl Step {
                         })
                 });
                 sort_in(&mut self.delta.routes, &routes.name, same);
-                let rules = routes.rules.iter().map(|rule| route::Rule {
+                let rules = routes.rules.iter().map(|rule| route::RouteRule {
                     name: rule.name.clone(),
                     matcher: rule.matcher.clone(),
                     upgrades: rule.upgrades.as_deref().map(Arc::from),
                     pool: pools[rule.pool].clone(),
                 });
-                Arc::new(route::Table::new(routes.name.clone(), rules.collect()))
+                Arc::new(route::RouteTable::new(routes.name.clone(), rules.collect()))
             })
             .collect();
         let gone = previous.plan.routes.iter().filter(|routes| before.contains_key(&*routes.name));
@@ -246,7 +256,7 @@ impl Step {
         previous: &Snapshot,
         plan: &Plan,
         pools: &[Arc<Pool>],
-        routes: &[Arc<route::Table>],
+        routes: &[Arc<route::RouteTable>],
     ) -> (Vec<Arc<Listener>>, u32) {
         let mut next_id = previous.next_listener;
         let mut before: HashMap<&str, &Arc<Listener>> =
@@ -257,9 +267,9 @@ impl Step {
             .map(|wanted| {
                 let old = before.remove(&*wanted.name);
                 let same = old.map(|old| {
-                    let as_before = plan::Listener { entry: old.plan.entry, ..wanted.clone() };
+                    let as_before = plan::ListenerPlan { target: old.plan.target, ..wanted.clone() };
                     as_before == old.plan
-                        && target(&previous.plan, old.plan.entry) == target(plan, wanted.entry)
+                        && target(&previous.plan, old.plan.target) == target(plan, wanted.target)
                 });
                 sort_in(&mut self.delta.listeners, &wanted.name, same);
                 // Over another transport it is another listener: what came in by the old one is not for the new
@@ -272,13 +282,13 @@ impl Step {
                         next_id - 1
                     }
                 };
-                let entry = match wanted.entry {
-                    plan::Entry::Pool(pool) => Entry::Pool(pools[pool].clone()),
-                    plan::Entry::Routes(table) => Entry::Routes(routes[table].clone()),
-                    plan::Entry::RedirectToHttps => Entry::RedirectToHttps,
+                let entry = match wanted.target {
+                    plan::TargetPlan::Pool(pool) => ListenerTarget::Pool(pools[pool].clone()),
+                    plan::TargetPlan::Routes(table) => ListenerTarget::Routes(routes[table].clone()),
+                    plan::TargetPlan::RedirectToHttps => ListenerTarget::RedirectToHttps,
                 };
                 let has_h2 = entry.has_h2();
-                Arc::new(Listener { id, plan: wanted.clone(), entry, has_h2 })
+                Arc::new(Listener { id, plan: wanted.clone(), target: entry, has_h2 })
             })
             .collect();
         let gone = previous.listeners.iter().filter(|listener| before.contains_key(&*listener.plan.name));

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::plan::{Balance, Initial};
 use crate::pool::sample::{address, every_balance, hash_ring, health, member, plan, pool, set_down};
-use crate::pool::{HealthState, Lease, Membership, Operator, Query, Rule, Tried};
+use crate::pool::{HealthState, HealthThresholds, Lease, Membership, Operator, Query, Tried};
 use std::sync::Weak;
 
 /// A process with one pool, `app`, that reloads.
@@ -14,7 +14,7 @@ struct Process {
 }
 
 impl Process {
-    fn new(pool: plan::Pool) -> Self {
+    fn new(pool: plan::PoolPlan) -> Self {
         let now = Instant::now();
         let (snapshot, delta) = Snapshot::empty().evolve(plan(vec![pool]), now);
         Self { snapshot, delta, now }
@@ -28,7 +28,7 @@ impl Process {
     }
 
     /// The same again, with one thing different.
-    fn change(&mut self, change: impl FnOnce(&mut plan::Pool)) {
+    fn change(&mut self, change: impl FnOnce(&mut plan::PoolPlan)) {
         let mut plan = (*self.snapshot.plan).clone();
         change(&mut plan.pools[0]);
         self.reload(plan);
@@ -59,8 +59,8 @@ impl Process {
     }
 }
 
-fn probed(servers: &str) -> plan::Pool {
-    plan::Pool { health: Some(health(Initial::Up)), ..pool(Balance::RoundRobin, servers) }
+fn probed(servers: &str) -> plan::PoolPlan {
+    plan::PoolPlan { health: Some(health(Initial::Up)), ..pool(Balance::RoundRobin, servers) }
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn another_address_is_another_server() {
 fn a_changed_probe_starts_its_counts_anew_and_leaves_the_state() {
     let mut process = Process::new(probed("a b"));
     set_down(process.pool(), "b");
-    let rule = Rule::from(&health(Initial::Up));
+    let rule = HealthThresholds::from(&health(Initial::Up));
     let fail = |process: &Process| member(process.pool(), "a").observe(false, &rule, process.now);
     assert_eq!((fail(&process), fail(&process)), (None, None));
     process.change(|pool| pool.health.as_mut().expect("probed").interval = Duration::from_secs(5));
@@ -217,25 +217,25 @@ fn a_ring_is_kept_if_names_and_weights_are_the_same() {
     assert!(!Arc::ptr_eq(&before, &ring(&process)));
 }
 
-fn listener(name: &str, entry: plan::Entry) -> plan::Listener {
+fn listener(name: &str, entry: plan::TargetPlan) -> plan::ListenerPlan {
     let minute = Duration::from_secs(60);
-    plan::Listener {
+    plan::ListenerPlan {
         protocol: plan::Protocol::Http,
         name: name.into(),
         addresses: vec![address(1)],
-        entry,
+        target: entry,
         tls: None,
         proxies: Vec::new(),
         trusted_proxies: Vec::new(),
         client_fin: plan::ClientFin::Cancel,
-        http2: plan::Http2 {
+        http2: plan::Http2Plan {
             max_concurrent_streams: 128,
             stream_window: 65_536,
             connection_window: 1 << 20,
             max_age: None,
             max_requests: None,
         },
-        limits: plan::Limits {
+        limits: plan::ListenerLimits {
             handshakes: None,
             connections: None,
             connections_per_client: None,
@@ -253,17 +253,22 @@ fn listener(name: &str, entry: plan::Entry) -> plan::Listener {
 
 #[test]
 fn listeners_and_routes_are_known_by_name_and_judged_by_where_they_lead() {
-    let named = |name: &str| plan::Pool { name: name.into(), ..pool(Balance::RoundRobin, "a") };
-    let to = |name: &str, pool| plan::Routes {
+    let named = |name: &str| plan::PoolPlan { name: name.into(), ..pool(Balance::RoundRobin, "a") };
+    let to = |name: &str, pool| plan::RoutesPlan {
         name: name.into(),
-        rules: vec![plan::Rule { name: "1".into(), matcher: plan::Match::default(), pool, upgrades: None }],
+        rules: vec![plan::RulePlan {
+            name: "1".into(),
+            matcher: plan::Match::default(),
+            pool,
+            upgrades: None,
+        }],
     };
     let mut first = plan(vec![named("app"), named("static")]);
     first.routes = vec![to("shop", 0), to("old", 1)];
     first.listeners = vec![
-        listener("web", plan::Entry::Pool(0)),
-        listener("files", plan::Entry::Pool(1)),
-        listener("shop", plan::Entry::Routes(0)),
+        listener("web", plan::TargetPlan::Pool(0)),
+        listener("files", plan::TargetPlan::Pool(1)),
+        listener("shop", plan::TargetPlan::Routes(0)),
     ];
     let mut process = Process::new(named("app"));
     process.reload(first.clone());
@@ -277,9 +282,9 @@ fn listeners_and_routes_are_known_by_name_and_judged_by_where_they_lead() {
     let mut second = plan(vec![named("static"), named("app")]);
     second.routes = vec![to("new", 0), to("shop", 1)];
     second.listeners = vec![
-        listener("shop", plan::Entry::Routes(1)),
-        listener("files", plan::Entry::Pool(1)),
-        listener("extra", plan::Entry::Routes(0)),
+        listener("shop", plan::TargetPlan::Routes(1)),
+        listener("files", plan::TargetPlan::Pool(1)),
+        listener("extra", plan::TargetPlan::Routes(0)),
     ];
     process.reload(second);
     let names = |changes: &Changes<Name>| {
@@ -294,14 +299,14 @@ fn listeners_and_routes_are_known_by_name_and_judged_by_where_they_lead() {
     assert!(!before.values().any(|id| *id == after["extra"]));
     assert!(process.snapshot.listener(before["web"]).is_none());
     let shop = process.snapshot.listener(before["shop"]).expect("it was kept");
-    assert!(matches!(&shop.entry, Entry::Routes(table) if *table.rules[0].pool.name == *"app"));
+    assert!(matches!(&shop.target, ListenerTarget::Routes(table) if *table.rules[0].pool.name == *"app"));
 }
 
 #[test]
 fn a_listener_over_another_transport_is_another_one() {
     let over = |protocol| {
         let mut plan = plan(vec![pool(Balance::RoundRobin, "a")]);
-        plan.listeners = vec![plan::Listener { protocol, ..listener("dns", plan::Entry::Pool(0)) }];
+        plan.listeners = vec![plan::ListenerPlan { protocol, ..listener("dns", plan::TargetPlan::Pool(0)) }];
         plan
     };
     let mut process = Process::new(pool(Balance::RoundRobin, "a"));

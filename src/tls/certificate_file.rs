@@ -15,7 +15,7 @@ use x509_parser::certificate::X509Certificate;
 
 /// What is wrong with a file.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct FileFault {
     pub(super) severity: Severity,
     /// The key that names the file: `cert`, `key`, `ocsp` or `client_ca`.
     pub(super) key: &'static str,
@@ -25,7 +25,7 @@ pub(super) struct Fault {
     pub(super) is_absence: bool,
 }
 
-impl Fault {
+impl FileFault {
     pub(super) fn new(key: &'static str, file: &Path, what: &str, help: impl Into<String>) -> Self {
         let message = format!("{} {what}", file.display());
         Self { severity: Severity::Error, key, message, help: help.into(), is_absence: false }
@@ -53,20 +53,30 @@ impl Fault {
 }
 
 /// A certificate with its key, ready to be shown.
-pub(super) fn certified(files: &Certificate, faults: &mut Vec<Fault>) -> Option<Arc<CertifiedKey>> {
+pub(super) fn certified(files: &Certificate, faults: &mut Vec<FileFault>) -> Option<Arc<CertifiedKey>> {
     let chain = chain("cert", &files.cert).map_err(|fault| faults.push(fault));
     let key = key(&files.key).map_err(|fault| faults.push(fault));
     let (Ok(chain), Ok(key)) = (chain, key) else { return None };
     if x509_parser::parse_x509_certificate(&chain[0]).is_err() {
         let help = "write it anew from where you have it from";
-        faults.push(Fault::new("cert", &files.cert, "holds something that is no X.509 certificate", help));
+        faults.push(FileFault::new(
+            "cert",
+            &files.cert,
+            "holds something that is no X.509 certificate",
+            help,
+        ));
         return None;
     }
     let key = match aws_lc_rs::sign::any_supported_type(&key) {
         Ok(key) => Arc::new(CertifiedKey::new(chain, key)),
         Err(_) => {
             let help = "use ECDSA (P-256, P-384), RSA of 2048 bits or more, or Ed25519";
-            faults.push(Fault::new("key", &files.key, "holds a key of a kind that is not supported", help));
+            faults.push(FileFault::new(
+                "key",
+                &files.key,
+                "holds a key of a kind that is not supported",
+                help,
+            ));
             return None;
         }
     };
@@ -76,12 +86,12 @@ pub(super) fn certified(files: &Certificate, faults: &mut Vec<Fault>) -> Option<
             let what = format!("is not the key of the first certificate in {}", files.cert.display());
             let help =
                 "name the key that it was made with; the server's own certificate comes first in its file";
-            faults.push(Fault::new("key", &files.key, &what, help));
+            faults.push(FileFault::new("key", &files.key, &what, help));
             return None;
         }
         Err(error) => {
             let help = "use a certificate of version 3 with subject alternative names";
-            faults.push(Fault::new("cert", &files.cert, &format!("cannot be used: {error}"), help));
+            faults.push(FileFault::new("cert", &files.cert, &format!("cannot be used: {error}"), help));
             return None;
         }
     }
@@ -99,33 +109,33 @@ pub(super) fn is_over(parsed: &X509Certificate<'_>, now: SystemTime) -> bool {
     parsed.validity().not_after.timestamp() < seconds(now)
 }
 
-pub(super) fn contents(name: &'static str, file: &Path) -> Result<Vec<u8>, Fault> {
+pub(super) fn contents(name: &'static str, file: &Path) -> Result<Vec<u8>, FileFault> {
     crate::files::read(file).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             let help =
                 "a relative path begins where evenkeel is started; without the file `run` and reload refuse";
-            Fault { is_absence: true, ..Fault::new(name, file, "is not there", help) }
+            FileFault { is_absence: true, ..FileFault::new(name, file, "is not there", help) }
         }
         _ => {
             let help = "it must be readable for the user that evenkeel runs as";
-            Fault::new(name, file, &format!("cannot be read: {error}"), help)
+            FileFault::new(name, file, &format!("cannot be read: {error}"), help)
         }
     })
 }
 
 /// The certificates in a file, at least one.
-pub(super) fn chain(name: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
+pub(super) fn chain(name: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, FileFault> {
     let bytes = contents(name, file)?;
     let chain = pem::certificates(&bytes)
-        .map_err(|what| Fault::new(name, file, &what, "write it anew from where you have it from"))?;
+        .map_err(|what| FileFault::new(name, file, &what, "write it anew from where you have it from"))?;
     if chain.is_empty() {
         let help = "it must have a section that begins with `-----BEGIN CERTIFICATE-----`";
-        return Err(Fault::new(name, file, "holds no certificate", help));
+        return Err(FileFault::new(name, file, "holds no certificate", help));
     }
     Ok(chain)
 }
 
-fn key(file: &Path) -> Result<PrivateKeyDer<'static>, Fault> {
+fn key(file: &Path) -> Result<PrivateKeyDer<'static>, FileFault> {
     let bytes = contents("key", file)?;
     pem::private_key(&bytes).ok_or_else(|| {
         // PKCS#8 says so in its title, the older formats in a field (RFC 1421 section 4.6.1.1).
@@ -135,9 +145,9 @@ fn key(file: &Path) -> Result<PrivateKeyDer<'static>, Fault> {
             let help = format!(
                 "decrypt it: `openssl pkey -in {file_name} -out plain.key`, and let only evenkeel's user read that"
             );
-            return Fault::new("key", file, "is encrypted, and nobody is there to type its password", help);
+            return FileFault::new("key", file, "is encrypted, and nobody is there to type its password", help);
         }
         let help = "it must have a section that begins with `-----BEGIN PRIVATE KEY-----` (or `EC` or `RSA` before `PRIVATE`)";
-        Fault::new("key", file, "holds no private key", help)
+        FileFault::new("key", file, "holds no private key", help)
     })
 }

@@ -1,6 +1,6 @@
 //! What an authority is shown that asks by a handshake whether a name is ours (RFC 8737).
 
-use super::names::Names;
+use super::names::CertificateNames;
 use arc_swap::ArcSwap;
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use std::collections::HashMap;
@@ -24,9 +24,9 @@ pub(crate) enum NotMade {
 
 /// The certificates that answer challenges, by the name each is for.
 #[derive(Debug, Default)]
-pub(crate) struct Challenges(ArcSwap<HashMap<String, Arc<CertifiedKey>>>);
+pub(crate) struct ChallengeCertificates(ArcSwap<HashMap<String, Arc<CertifiedKey>>>);
 
-impl Challenges {
+impl ChallengeCertificates {
     /// The certificate that answers a challenge (RFC 8737 section 3): for the one name, signed by itself, with the
     /// digest of what only the account's owner knows.
     pub(crate) fn certificate(name: &str, digest: &[u8; 32]) -> Result<Arc<CertifiedKey>, NotMade> {
@@ -48,8 +48,8 @@ impl Challenges {
 /// Chooses between what clients are shown and what an authority is.
 #[derive(Debug)]
 pub(super) struct Resolver {
-    pub(super) names: Names,
-    pub(super) challenges: Option<Arc<Challenges>>,
+    pub(super) names: CertificateNames,
+    pub(super) challenges: Option<Arc<ChallengeCertificates>>,
 }
 
 impl ResolvesServerCert for Resolver {

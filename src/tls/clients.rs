@@ -1,6 +1,6 @@
 //! Whose certificates clients may show, and the check that they do.
 
-use super::certificate_file::{Fault, chain};
+use super::certificate_file::{FileFault, chain};
 use crate::config::plan::ClientCa;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -20,7 +20,7 @@ pub(crate) struct Authorities {
 }
 
 impl Authorities {
-    pub(super) fn read(plan: &ClientCa, now: SystemTime, faults: &mut Vec<Fault>) -> Option<Self> {
+    pub(super) fn read(plan: &ClientCa, now: SystemTime, faults: &mut Vec<FileFault>) -> Option<Self> {
         let file = &plan.file;
         let certificates = chain("client_ca", file).map_err(|fault| faults.push(fault)).ok()?;
         let mut roots = RootCertStore::empty();
@@ -30,19 +30,19 @@ impl Authorities {
             let (Ok((_, parsed)), Ok(())) = (parsed, roots.add(certificate.clone())) else {
                 let help = "write it anew from where you have it from";
                 let what = format!("holds something that is no authority: {which} cannot be read");
-                faults.push(Fault::new("client_ca", file, &what, help));
+                faults.push(FileFault::new("client_ca", file, &what, help));
                 return None;
             };
             let help =
                 "no client's certificate leads there; put the certificate there that signs those of clients";
             if !parsed.is_ca() && parsed.version().0 == 2 {
                 let what = format!("holds something that is no authority: {which} may sign no others");
-                faults.push(Fault::warning("client_ca", file, &what, help));
+                faults.push(FileFault::warning("client_ca", file, &what, help));
             }
             if super::certificate_file::is_over(&parsed, now) {
                 let what = format!("holds an authority that has expired: {which}");
                 let help = "clients of other software are refused by then; remove it once nobody uses it";
-                faults.push(Fault::warning("client_ca", file, &what, help));
+                faults.push(FileFault::warning("client_ca", file, &what, help));
             }
         }
         Some(Self { roots: Arc::new(roots), certificates, is_required: plan.is_required })

@@ -1,14 +1,14 @@
 //! Reads the files that a configuration names for TLS, and says where it names one that is of no use before a client would.
 
 use super::Expiry;
-use super::certificate_file::{Fault, certified, is_over, seconds};
+use super::certificate_file::{FileFault, certified, is_over, seconds};
 use super::clients::Authorities;
-use super::names::Names;
+use super::names::CertificateNames;
 use super::servers;
 use super::staple::Staple;
 use crate::config::plan::{Certificate, Name, Plan};
 use crate::config::{self, Problem, Severity, Spot};
-use crate::origination::Material;
+use crate::origination::OriginationMaterial;
 use std::time::SystemTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
@@ -16,7 +16,7 @@ use x509_parser::extensions::GeneralName;
 /// A listener's certificates, ready for use.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Certificates {
-    pub(super) names: Names,
+    pub(super) names: CertificateNames,
     pub(super) expiries: Vec<Expiry>,
     pub(super) staples: Vec<Expiry>,
     /// `None` asks clients for no certificate.
@@ -29,7 +29,7 @@ pub(crate) struct Files {
     /// By the listener's place in the plan; `None` is no TLS.
     pub(crate) listeners: Vec<Option<Certificates>>,
     /// By the pool's place in the plan; `None` is plain text.
-    pub(crate) pools: Vec<Option<Material>>,
+    pub(crate) pools: Vec<Option<OriginationMaterial>>,
 }
 
 /// What a plan's files hold, and what is wrong with them. `text` is what the plan was read from.
@@ -45,7 +45,7 @@ pub(crate) fn check(plan: &Plan, text: &str) -> Vec<Problem> {
 
 fn read_all(plan: &Plan, text: &str, now: SystemTime, absent: Severity) -> (Files, Vec<Problem>) {
     let mut found = Vec::new();
-    let mut note = |faults: Vec<Fault>, owner: Owner<'_>| {
+    let mut note = |faults: Vec<FileFault>, owner: Owner<'_>| {
         for mut fault in faults {
             if fault.is_absence {
                 fault.severity = absent;
@@ -89,7 +89,7 @@ enum Owner<'a> {
 }
 
 impl Owner<'_> {
-    fn path(&self, fault: &Fault) -> String {
+    fn path(&self, fault: &FileFault) -> String {
         let key = fault.key;
         match self {
             Self::Certificate(name, index) => format!("listeners.{name}.tls.certificates[{index}].{key}"),
@@ -98,7 +98,7 @@ impl Owner<'_> {
         }
     }
 
-    fn steps(&self, fault: &Fault) -> [String; 6] {
+    fn steps(&self, fault: &FileFault) -> [String; 6] {
         let key = fault.key;
         let index = match self {
             Self::Certificate(_, index) => index.to_string(),
@@ -116,7 +116,7 @@ impl Owner<'_> {
 
 /// A fault with the place that it has in the configuration.
 struct Found {
-    fault: Fault,
+    fault: FileFault,
     path: String,
     steps: [String; 6],
 }
@@ -139,7 +139,7 @@ fn placed(found: Vec<Found>, text: &str) -> Vec<Problem> {
 }
 
 impl Certificates {
-    fn add(&mut self, files: &Certificate, now: SystemTime, faults: &mut Vec<Fault>) {
+    fn add(&mut self, files: &Certificate, now: SystemTime, faults: &mut Vec<FileFault>) {
         let Some(key) = certified(files, faults) else { return };
         let first = key.cert[0].clone();
         let Ok((_, parsed)) = x509_parser::parse_x509_certificate(&first) else { return };
@@ -163,16 +163,16 @@ fn warn(
     parsed: &X509Certificate<'_>,
     is_nameless: bool,
     now: SystemTime,
-    faults: &mut Vec<Fault>,
+    faults: &mut Vec<FileFault>,
 ) {
     let validity = parsed.validity();
     if is_over(parsed, now) {
         let what = format!("has expired: {}", validity.not_after);
-        faults.push(Fault::warning("cert", &files.cert, &what, "clients refuse it; renew it and reload"));
+        faults.push(FileFault::warning("cert", &files.cert, &what, "clients refuse it; renew it and reload"));
     }
     if validity.not_before.timestamp() > seconds(now) {
         let what = format!("is not valid yet: {}", validity.not_before);
-        faults.push(Fault::warning(
+        faults.push(FileFault::warning(
             "cert",
             &files.cert,
             &what,
@@ -181,7 +181,7 @@ fn warn(
     }
     if is_nameless {
         let what = "is for no host name";
-        faults.push(Fault::warning(
+        faults.push(FileFault::warning(
             "cert",
             &files.cert,
             what,

@@ -16,7 +16,7 @@ mod resumption;
 mod servers;
 mod staple;
 
-pub(crate) use challenge::{ACME_TLS, Challenges};
+pub(crate) use challenge::{ACME_TLS, ChallengeCertificates};
 pub(crate) use files::{Certificates, Files, check, read};
 pub(crate) use identity::Identity;
 pub(crate) use managed::Managed;
@@ -24,7 +24,7 @@ pub(crate) use managed::Managed;
 use crate::config::plan::TlsVersion;
 use challenge::Resolver;
 use clients::Authorities;
-use names::Names;
+use names::CertificateNames;
 use resumption::Resumption;
 use std::sync::Arc;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -41,7 +41,7 @@ pub(crate) struct Termination {
     clients: Option<Authorities>,
     resumption: Arc<Resumption>,
     /// The certificates from files, and how many of `expiries` are theirs.
-    files: (Arc<Names>, usize),
+    files: (Arc<CertificateNames>, usize),
 }
 
 /// Until when a certificate holds.
@@ -97,9 +97,9 @@ impl Termination {
 
     /// The same with these certificates from an authority beside those from files, instead of any that it had.
     /// `challenges` are what the authority is shown when it asks by handshakes.
-    pub(crate) fn with(&self, managed: &[Managed], challenges: Option<&Arc<Challenges>>) -> Self {
+    pub(crate) fn with(&self, managed: &[Managed], challenges: Option<&Arc<ChallengeCertificates>>) -> Self {
         let (files, file_expiries) = &self.files;
-        let mut names = Names::clone(files);
+        let mut names = CertificateNames::clone(files);
         let mut expiries = self.expiries[..*file_expiries].to_vec();
         for certificate in managed {
             names.add(&certificate.key, &[certificate.name.to_string()]);

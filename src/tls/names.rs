@@ -11,7 +11,7 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 
 /// Certificates by the names they are for.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Names {
+pub(super) struct CertificateNames {
     exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
     /// `*.shop.example` under `shop.example`. It stands for one label (RFC 6125 section 6.4.3).
     below: HashMap<String, Vec<Arc<CertifiedKey>>>,
@@ -31,7 +31,7 @@ struct Stapled {
     until: Option<i64>,
 }
 
-impl Names {
+impl CertificateNames {
     /// Adds a certificate; the first is the default.
     pub(super) fn add(&mut self, key: &Arc<CertifiedKey>, names: &[String]) {
         let shares = |default: &Self| {
@@ -99,7 +99,7 @@ impl Names {
     }
 }
 
-impl ResolvesServerCert for Names {
+impl ResolvesServerCert for CertificateNames {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let key = self.choose(hello.server_name(), hello.signature_schemes())?;
         Some(self.with_staple(key, SystemTime::now()))

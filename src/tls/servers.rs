@@ -1,14 +1,14 @@
 //! What pools' TLS is made of: authorities to know servers by, and certificates to show them.
 
-use super::certificate_file::{Fault, certified, chain};
+use super::certificate_file::{FileFault, certified, chain};
 use crate::config::plan::{self, ServerTls};
-use crate::origination::Material;
+use crate::origination::OriginationMaterial;
 use rustls::RootCertStore;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 /// Reads a pool's files; `None` if one of them is of no use.
-pub(super) fn read(tls: &ServerTls, faults: &mut Vec<Fault>) -> Option<Material> {
+pub(super) fn read(tls: &ServerTls, faults: &mut Vec<FileFault>) -> Option<OriginationMaterial> {
     let before = faults.len();
     let mut authorities = None;
     let mut roots = Arc::new(RootCertStore::empty());
@@ -26,13 +26,18 @@ pub(super) fn read(tls: &ServerTls, faults: &mut Vec<Fault>) -> Option<Material>
         let files = plan::Certificate { cert: cert.clone(), key: key.clone(), ocsp: None };
         certified(&files, faults)
     });
-    (faults.len() == before).then(|| Material { settings: tls.clone(), authorities, roots, identity })
+    (faults.len() == before).then(|| OriginationMaterial {
+        settings: tls.clone(),
+        authorities,
+        roots,
+        identity,
+    })
 }
 
 fn trusted(
     file: &Path,
     certificates: &[rustls::pki_types::CertificateDer<'static>],
-    faults: &mut Vec<Fault>,
+    faults: &mut Vec<FileFault>,
 ) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     for (index, certificate) in certificates.iter().enumerate() {
@@ -41,14 +46,14 @@ fn trusted(
                 "holds something that is no authority: certificate {} in it cannot be read",
                 index + 1
             );
-            faults.push(Fault::new("ca", file, &what, "write it anew from where you have it from"));
+            faults.push(FileFault::new("ca", file, &what, "write it anew from where you have it from"));
         }
     }
     roots
 }
 
 /// The machine's own authorities; looked up once, as reading them takes a while.
-fn machines(faults: &mut Vec<Fault>) -> Arc<RootCertStore> {
+fn machines(faults: &mut Vec<FileFault>) -> Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let roots = ROOTS.get_or_init(|| {
         let mut roots = RootCertStore::empty();
@@ -57,7 +62,7 @@ fn machines(faults: &mut Vec<Fault>) -> Arc<RootCertStore> {
     });
     if roots.is_empty() {
         let help = "name the file of those that sign servers' certificates: `ca: internal-ca.pem`";
-        faults.push(Fault::without_file("verify", "this machine has no authorities to verify by", help));
+        faults.push(FileFault::without_file("verify", "this machine has no authorities to verify by", help));
     }
     Arc::clone(roots)
 }

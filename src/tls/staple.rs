@@ -3,7 +3,7 @@
 //! What is wrong with one is worth a warning and no more. It is sent to spare clients a question, and a staple that is
 //! late after a renewal must not keep the new certificate out.
 
-use super::certificate_file::{Fault, contents, seconds};
+use super::certificate_file::{FileFault, contents, seconds};
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use std::path::Path;
 use std::time::SystemTime;
@@ -25,10 +25,10 @@ impl Staple {
         file: &Path,
         certificate: &X509Certificate<'_>,
         now: SystemTime,
-        faults: &mut Vec<Fault>,
+        faults: &mut Vec<FileFault>,
     ) -> Option<Self> {
         const REFRESH: &str = "fetch it anew (`openssl ocsp -respout`) and reload; until then none is sent";
-        let mut warn = |what: &str, help: &str| faults.push(Fault::warning("ocsp", file, what, help));
+        let mut warn = |what: &str, help: &str| faults.push(FileFault::warning("ocsp", file, what, help));
         let response = match contents("ocsp", file) {
             Ok(response) => response,
             Err(fault) => {

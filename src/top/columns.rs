@@ -1,6 +1,6 @@
 //! The columns: what they say of a server or a pool, what rows can be sorted by, and which fit.
 
-use crate::api::status::{Pool, Server, State};
+use crate::api::status::{PoolStatus, ReportedState, ServerStatus};
 use crate::history::Figures;
 use crate::text::ago;
 use std::cmp::Ordering;
@@ -79,7 +79,7 @@ impl Column {
     }
 
     /// What it says of a pool.
-    pub(super) fn of_pool(self, pool: &Pool) -> String {
+    pub(super) fn of_pool(self, pool: &PoolStatus) -> String {
         match self {
             Self::State => format!("{}/{} up", pool.up, pool.servers.len()),
             Self::InFlight => number(f64::from(pool.in_flight)),
@@ -89,7 +89,7 @@ impl Column {
     }
 
     /// What it says of a server.
-    pub(super) fn of_server(self, server: &Server, now: OffsetDateTime) -> String {
+    pub(super) fn of_server(self, server: &ServerStatus, now: OffsetDateTime) -> String {
         match self {
             Self::State => server.state.word().to_owned(),
             Self::Health => if server.probed { server.health.word() } else { "-" }.to_owned(),
@@ -152,7 +152,7 @@ fn percent(ratio: f64) -> String {
 
 /// What rows are sorted by; the most of it first, the worst first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum SortOrder {
     /// As the configuration has them.
     #[default]
     File,
@@ -160,14 +160,14 @@ pub(super) enum Order {
     By(Column),
 }
 
-const ORDERS: [Order; 9] = {
+const ORDERS: [SortOrder; 9] = {
     use Column::{Errors, InFlight, Middle, Rate, Slow, State, Weight};
-    use Order::{By, File, Name};
+    use SortOrder::{By, File, Name};
     // All but those that say less than the state.
     [File, Name, By(State), By(InFlight), By(Rate), By(Middle), By(Slow), By(Errors), By(Weight)]
 };
 
-impl Order {
+impl SortOrder {
     pub(super) fn next(self) -> Self {
         self.step(1)
     }
@@ -197,9 +197,13 @@ impl Order {
         }
     }
 
-    pub(super) fn compare(self, one: (&Pool, &Server), other: (&Pool, &Server)) -> Ordering {
+    pub(super) fn compare(
+        self,
+        one: (&PoolStatus, &ServerStatus),
+        other: (&PoolStatus, &ServerStatus),
+    ) -> Ordering {
         // None is less than any number.
-        let most = |of: fn(&Server) -> Option<f64>| {
+        let most = |of: fn(&ServerStatus) -> Option<f64>| {
             let [one, other] = [one.1, other.1].map(|server| of(server).unwrap_or(-1.0));
             other.total_cmp(&one)
         };
@@ -219,14 +223,14 @@ impl Order {
     }
 }
 
-fn badness(state: State) -> f64 {
+fn badness(state: ReportedState) -> f64 {
     match state {
-        State::Up => 0.0,
-        State::Probing => 1.0,
-        State::Leaving => 2.0,
-        State::Drain => 3.0,
-        State::Maint => 4.0,
-        State::Down => 5.0,
+        ReportedState::Up => 0.0,
+        ReportedState::Probing => 1.0,
+        ReportedState::Leaving => 2.0,
+        ReportedState::Drain => 3.0,
+        ReportedState::Maint => 4.0,
+        ReportedState::Down => 5.0,
     }
 }
 

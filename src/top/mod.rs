@@ -4,9 +4,9 @@ mod columns;
 mod rows;
 mod screen;
 
-use crate::api::Error;
-use crate::api::status::{Server, State, Status};
-use columns::Order;
+use crate::api::ApiError;
+use crate::api::status::{ReportedState, ServerStatus, Status};
+use columns::SortOrder;
 use ratatui::widgets::TableState;
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ pub use screen::Look;
 
 /// A key, as far as it means something here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key {
+pub enum KeyPress {
     Char(char),
     Up,
     Down,
@@ -31,21 +31,21 @@ pub enum Key {
 
 /// A state that the operator wants of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub struct StateCommand {
     pub pool: String,
     pub server: String,
-    pub state: Wanted,
+    pub state: WantedState,
     pub force: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum WantedState {
     Drain,
     Maint,
     Ready,
 }
 
-impl Wanted {
+impl WantedState {
     pub fn word(self) -> &'static str {
         match self {
             Self::Drain => "drain",
@@ -54,10 +54,10 @@ impl Wanted {
         }
     }
 
-    fn state(self) -> Option<State> {
+    fn state(self) -> Option<ReportedState> {
         match self {
-            Self::Drain => Some(State::Drain),
-            Self::Maint => Some(State::Maint),
+            Self::Drain => Some(ReportedState::Drain),
+            Self::Maint => Some(ReportedState::Maint),
             Self::Ready => None,
         }
     }
@@ -67,18 +67,18 @@ impl Wanted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     Quit,
-    Operate(Wish),
+    Operate(StateCommand),
 }
 
 /// What came of a wish.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+pub enum CommandOutcome {
     Done {
-        server: Box<Server>,
+        server: Box<ServerStatus>,
         notes: Vec<String>,
     },
     /// The rest of the pool could not carry its load; it can be had by force.
-    CannotSpare(Error),
+    CannotSpare(ApiError),
     Failed(String),
 }
 
@@ -89,11 +89,11 @@ enum Mode {
     Filter,
     Help,
     /// A wish waits for a yes.
-    Confirm(Wish),
+    Confirm(StateCommand),
     /// It has been sent.
-    Working(Wish),
+    Working(StateCommand),
     /// It was refused, for these reasons, and could be forced.
-    Refused(Wish, String),
+    Refused(StateCommand, String),
 }
 
 /// A line about what has happened, until the next key.
@@ -111,7 +111,7 @@ pub struct Top {
     answered: Instant,
     /// Why there has been no answer since.
     lost: Option<String>,
-    order: Order,
+    order: SortOrder,
     filter: String,
     mode: Mode,
     notice: Option<Notice>,
@@ -128,7 +128,7 @@ impl Top {
             status,
             answered: now,
             lost: None,
-            order: Order::default(),
+            order: SortOrder::default(),
             filter: String::new(),
             mode: Mode::Look,
             notice: None,
@@ -158,10 +158,10 @@ impl Top {
     }
 
     /// What came of the wish that was sent last.
-    pub fn conclude(&mut self, outcome: Outcome) {
+    pub fn conclude(&mut self, outcome: CommandOutcome) {
         let Mode::Working(wish) = std::mem::replace(&mut self.mode, Mode::Look) else { return };
         match outcome {
-            Outcome::Done { server, notes } => {
+            CommandOutcome::Done { server, notes } => {
                 let said = format!(
                     "{}/{}: {}, {} in flight",
                     wish.pool,
@@ -172,21 +172,21 @@ impl Top {
                 self.notice = Some(Notice::Good([vec![said], notes].concat().join("; ")));
                 self.replace(&wish, *server);
             }
-            Outcome::CannotSpare(error) => self.mode = Mode::Refused(wish, error.message),
-            Outcome::Failed(why) => self.notice = Some(Notice::Bad(why)),
+            CommandOutcome::CannotSpare(error) => self.mode = Mode::Refused(wish, error.message),
+            CommandOutcome::Failed(why) => self.notice = Some(Notice::Bad(why)),
         }
     }
 
     /// The answer is newer than the status before the next one.
-    fn replace(&mut self, wish: &Wish, server: Server) {
+    fn replace(&mut self, wish: &StateCommand, server: ServerStatus) {
         let pools = self.status.pools.iter_mut().filter(|pool| pool.name == wish.pool);
         for old in pools.flat_map(|pool| &mut pool.servers).filter(|old| old.name == wish.server) {
             *old = server.clone();
         }
     }
 
-    pub fn press(&mut self, key: Key) -> Option<Action> {
-        if key == Key::Interrupt {
+    pub fn press(&mut self, key: KeyPress) -> Option<Action> {
+        if key == KeyPress::Interrupt {
             return Some(Action::Quit);
         }
         self.notice = None;
@@ -195,73 +195,73 @@ impl Top {
             Mode::Filter => self.type_filter(key),
             Mode::Help => {}
             Mode::Confirm(wish) => match key {
-                Key::Char('y') | Key::Enter => return Some(self.send(wish)),
-                Key::Char('n' | 'q') | Key::Escape => self.leave(&wish),
+                KeyPress::Char('y') | KeyPress::Enter => return Some(self.send(wish)),
+                KeyPress::Char('n' | 'q') | KeyPress::Escape => self.leave(&wish),
                 _ => self.mode = Mode::Confirm(wish),
             },
             Mode::Refused(wish, why) => match key {
-                Key::Char('f') => return Some(self.send(Wish { force: true, ..wish })),
-                Key::Char('n' | 'q') | Key::Escape => self.leave(&wish),
+                KeyPress::Char('f') => return Some(self.send(StateCommand { force: true, ..wish })),
+                KeyPress::Char('n' | 'q') | KeyPress::Escape => self.leave(&wish),
                 _ => self.mode = Mode::Refused(wish, why),
             },
             Mode::Working(wish) => {
                 // Its outcome comes, or that there is none.
                 self.mode = Mode::Working(wish);
-                return (key == Key::Char('q')).then_some(Action::Quit);
+                return (key == KeyPress::Char('q')).then_some(Action::Quit);
             }
         }
         None
     }
 
-    fn look(&mut self, key: Key) -> Option<Action> {
+    fn look(&mut self, key: KeyPress) -> Option<Action> {
         match key {
-            Key::Char('q') => return Some(Action::Quit),
-            Key::Char('?' | 'h') => self.mode = Mode::Help,
-            Key::Char('/') => self.mode = Mode::Filter,
-            Key::Char('s') => self.sort(self.order.next()),
-            Key::Char('S') => self.sort(self.order.previous()),
-            Key::Char('d') => self.ask(Wanted::Drain),
-            Key::Char('m') => self.ask(Wanted::Maint),
-            Key::Char('r') => self.ask(Wanted::Ready),
-            Key::Escape => {
+            KeyPress::Char('q') => return Some(Action::Quit),
+            KeyPress::Char('?' | 'h') => self.mode = Mode::Help,
+            KeyPress::Char('/') => self.mode = Mode::Filter,
+            KeyPress::Char('s') => self.sort(self.order.next()),
+            KeyPress::Char('S') => self.sort(self.order.previous()),
+            KeyPress::Char('d') => self.ask(WantedState::Drain),
+            KeyPress::Char('m') => self.ask(WantedState::Maint),
+            KeyPress::Char('r') => self.ask(WantedState::Ready),
+            KeyPress::Escape => {
                 self.filter.clear();
                 self.settle();
             }
-            Key::Up | Key::Char('k') => self.walk(-1),
-            Key::Down | Key::Char('j') => self.walk(1),
-            Key::PageUp => self.walk(-page(self.page)),
-            Key::PageDown => self.walk(page(self.page)),
-            Key::Home | Key::Char('g') => self.walk(isize::MIN),
-            Key::End | Key::Char('G') => self.walk(isize::MAX),
+            KeyPress::Up | KeyPress::Char('k') => self.walk(-1),
+            KeyPress::Down | KeyPress::Char('j') => self.walk(1),
+            KeyPress::PageUp => self.walk(-page(self.page)),
+            KeyPress::PageDown => self.walk(page(self.page)),
+            KeyPress::Home | KeyPress::Char('g') => self.walk(isize::MIN),
+            KeyPress::End | KeyPress::Char('G') => self.walk(isize::MAX),
             _ => {}
         }
         None
     }
 
-    fn type_filter(&mut self, key: Key) {
+    fn type_filter(&mut self, key: KeyPress) {
         self.mode = Mode::Filter;
         match key {
-            Key::Char(letter) => self.filter.push(letter),
-            Key::Backspace => _ = self.filter.pop(),
-            Key::Enter => self.mode = Mode::Look,
-            Key::Escape => {
+            KeyPress::Char(letter) => self.filter.push(letter),
+            KeyPress::Backspace => _ = self.filter.pop(),
+            KeyPress::Enter => self.mode = Mode::Look,
+            KeyPress::Escape => {
                 self.filter.clear();
                 self.mode = Mode::Look;
             }
-            Key::Up => self.walk(-1),
-            Key::Down => self.walk(1),
+            KeyPress::Up => self.walk(-1),
+            KeyPress::Down => self.walk(1),
             _ => {}
         }
         self.settle();
     }
 
-    fn sort(&mut self, order: Order) {
+    fn sort(&mut self, order: SortOrder) {
         self.order = order;
         self.settle();
     }
 
     /// Asks whether the selected server shall have this state; says so if it has it already.
-    fn ask(&mut self, state: Wanted) {
+    fn ask(&mut self, state: WantedState) {
         let Some((pool, server)) = self.selected.clone() else {
             self.notice = Some(Notice::Bad("no server is selected".to_owned()));
             return;
@@ -275,20 +275,20 @@ impl Top {
             None => Notice::Good(format!("{pool}/{server}: no operator keeps it out")),
         });
         if !has_it {
-            self.mode = Mode::Confirm(Wish { pool, server, state, force: false });
+            self.mode = Mode::Confirm(StateCommand { pool, server, state, force: false });
         }
     }
 
-    fn send(&mut self, wish: Wish) -> Action {
+    fn send(&mut self, wish: StateCommand) -> Action {
         self.mode = Mode::Working(wish.clone());
         Action::Operate(wish)
     }
 
-    fn leave(&mut self, wish: &Wish) {
+    fn leave(&mut self, wish: &StateCommand) {
         self.notice = Some(Notice::Good(format!("{}/{} stays as it is", wish.pool, wish.server)));
     }
 
-    fn server(&self, pool: &str, server: &str) -> Option<&Server> {
+    fn server(&self, pool: &str, server: &str) -> Option<&ServerStatus> {
         self.status.pool(pool)?.server(server)
     }
 

@@ -1,14 +1,14 @@
 //! Which rows there are, in which order.
 
-use super::columns::{Column, Order};
-use crate::api::status::{Pool, Server, Status};
+use super::columns::{Column, SortOrder};
+use crate::api::status::{PoolStatus, ServerStatus, Status};
 use time::OffsetDateTime;
 
 /// A pool, with its servers below; or a server.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Row<'a> {
-    Pool(&'a Pool),
-    Server(&'a Pool, &'a Server),
+    Pool(&'a PoolStatus),
+    Server(&'a PoolStatus, &'a ServerStatus),
 }
 
 impl Row<'_> {
@@ -29,13 +29,13 @@ impl Row<'_> {
 }
 
 /// In the file's order each pool stands above its servers. In any other there are servers alone, of all pools.
-pub(super) fn rows<'a>(status: &'a Status, order: Order, filter: &str) -> Vec<Row<'a>> {
+pub(super) fn rows<'a>(status: &'a Status, order: SortOrder, filter: &str) -> Vec<Row<'a>> {
     let filter = filter.to_lowercase();
     let mut rows = Vec::new();
     for pool in &status.pools {
         let shown = pool.servers.iter().filter(|server| fits(pool, server, &filter));
         let servers: Vec<_> = shown.map(|server| Row::Server(pool, server)).collect();
-        if order == Order::File && (filter.is_empty() || !servers.is_empty()) {
+        if order == SortOrder::File && (filter.is_empty() || !servers.is_empty()) {
             rows.push(Row::Pool(pool));
         }
         rows.extend(servers);
@@ -51,12 +51,12 @@ pub(super) fn rows<'a>(status: &'a Status, order: Order, filter: &str) -> Vec<Ro
 }
 
 /// The servers among them.
-pub(super) fn servers(status: &Status, order: Order, filter: &str) -> Vec<(String, String)> {
+pub(super) fn servers(status: &Status, order: SortOrder, filter: &str) -> Vec<(String, String)> {
     rows(status, order, filter).iter().filter_map(Row::target).collect()
 }
 
 /// By name, address or state.
-fn fits(pool: &Pool, server: &Server, filter: &str) -> bool {
+fn fits(pool: &PoolStatus, server: &ServerStatus, filter: &str) -> bool {
     let name = format!("{}/{}", pool.name, server.name).to_lowercase();
     let has_state = [server.state, server.health].iter().any(|state| state.word().starts_with(filter));
     name.contains(filter) || server.address.to_lowercase().contains(filter) || has_state

@@ -1,11 +1,11 @@
 //! The screen: facts and alarms at the top, the table, the selected server, and one line for keys and questions.
 
-use super::columns::{Column, MARK, NAME, Order};
+use super::columns::{Column, MARK, NAME, SortOrder};
 use super::rows::{self, Row};
-use super::{Mode, Notice, Top, Wanted, Wish};
+use super::{Mode, Notice, StateCommand, Top, WantedState};
 use crate::api;
 use crate::api::receipt::GuardState;
-use crate::api::status::{Server, State};
+use crate::api::status::{ReportedState, ServerStatus};
 use crate::text::{ago, span, wrap};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -70,11 +70,13 @@ impl Look {
     }
 }
 
-fn tone(state: State) -> Tone {
+fn tone(state: ReportedState) -> Tone {
     match state {
-        State::Up => Tone::Good,
-        State::Down => Tone::Bad,
-        State::Probing | State::Drain | State::Maint | State::Leaving => Tone::Caution,
+        ReportedState::Up => Tone::Good,
+        ReportedState::Down => Tone::Bad,
+        ReportedState::Probing | ReportedState::Drain | ReportedState::Maint | ReportedState::Leaving => {
+            Tone::Caution
+        }
     }
 }
 
@@ -141,7 +143,7 @@ impl Top {
         } else if process.upgrading {
             lines.push((Tone::Caution, "upgrading: waiting for the next process to be ready".to_owned()));
         }
-        if self.order != Order::File || !self.filter.is_empty() {
+        if self.order != SortOrder::File || !self.filter.is_empty() {
             lines.push((Tone::Faint, self.choice(width)));
         }
         lines
@@ -152,9 +154,9 @@ impl Top {
             return (Tone::Faint, "no reload since the start".to_owned());
         };
         let (word, tone) = match receipt.outcome {
-            api::Outcome::InForce => ("in force", Tone::Plain),
-            api::Outcome::Refused => ("REFUSED", Tone::Bad),
-            api::Outcome::RolledBack => ("ROLLED BACK", Tone::Bad),
+            api::ReloadOutcome::InForce => ("in force", Tone::Plain),
+            api::ReloadOutcome::Refused => ("REFUSED", Tone::Bad),
+            api::ReloadOutcome::RolledBack => ("ROLLED BACK", Tone::Bad),
         };
         let mut facts = vec![
             format!("last reload {} ago: {word}", ago(receipt.at, self.status.process.now)),
@@ -172,7 +174,7 @@ impl Top {
             let shown = rows::servers(&self.status, self.order, &self.filter).len();
             parts.push(format!("{shown} of {all} servers fit {:?}", self.filter));
         }
-        if self.order != Order::File {
+        if self.order != SortOrder::File {
             parts.push(format!("sorted by {}", self.order.word()));
         }
         fitting(&parts, width)
@@ -187,10 +189,10 @@ impl Top {
         widths.extend(columns.iter().map(|column| Constraint::Length(column.width())));
         let taken: u16 = columns.iter().map(|column| column.width() + 1).sum();
         let name = area.width.saturating_sub(MARK + taken).max(NAME);
-        let is_flat = self.order != Order::File;
+        let is_flat = self.order != SortOrder::File;
         let head = std::iter::once(Cell::from(if is_flat { "POOL/SERVER" } else { "SERVER" })).chain(
             columns.iter().map(|column| {
-                let style = match self.order == Order::By(*column) {
+                let style = match self.order == SortOrder::By(*column) {
                     true => Style::new().add_modifier(Modifier::REVERSED),
                     false => Style::new(),
                 };
@@ -255,7 +257,7 @@ impl Top {
         if server.weight_by_operator {
             parts.push("weight by an operator".to_owned());
         }
-        if let Some(failure) = server.last_failure.as_ref().filter(|_| server.state != State::Maint) {
+        if let Some(failure) = server.last_failure.as_ref().filter(|_| server.state != ReportedState::Maint) {
             parts.push(format!("last probe: {failure}"));
         }
         let lines = wrapped(&parts.join("; "), width);
@@ -268,7 +270,7 @@ impl Top {
             (Mode::Confirm(wish), _) => {
                 let server = self.server(&wish.pool, &wish.server);
                 let will = server.map_or_else(String::new, |server| will(wish, server));
-                let Wish { pool, server, state, .. } = wish;
+                let StateCommand { pool, server, state, .. } = wish;
                 (Tone::Asking, format!("{} {pool}/{server}? {will}", state.word()), "y: do it  n: leave it")
             }
             (Mode::Working(wish), _) => {
@@ -296,36 +298,38 @@ impl Top {
 }
 
 /// What a wish does to this server, before it does.
-fn will(wish: &Wish, server: &Server) -> String {
+fn will(wish: &StateCommand, server: &ServerStatus) -> String {
     let n = server.in_flight;
     let said = server.admin.by_operator.as_ref();
     let mut text = match wish.state {
-        Wanted::Drain => format!("It gets nothing new; its {n} in flight finish; probes go on."),
-        Wanted::Maint => {
+        WantedState::Drain => format!("It gets nothing new; its {n} in flight finish; probes go on."),
+        WantedState::Maint => {
             format!(
                 "It gets nothing at all, not even probes; its {n} in flight have `drain_timeout` to finish."
             )
         }
-        Wanted::Ready => {
+        WantedState::Ready => {
             let said = said.map_or_else(String::new, |said| {
                 format!("The {} by {} ends. ", said.state.word(), said.actor)
             });
-            let then = match (said_is(server, State::Maint), server.admin.by_configuration) {
+            let then = match (said_is(server, ReportedState::Maint), server.admin.by_configuration) {
                 (_, true) => "It stays drained by the configuration.",
                 (true, _) => "It is probed before it gets requests.",
-                _ if server.health == State::Down => "It is down: it gets requests when its probes pass.",
+                _ if server.health == ReportedState::Down => {
+                    "It is down: it gets requests when its probes pass."
+                }
                 _ => "It gets requests again.",
             };
             said + then
         }
     };
-    if wish.state == Wanted::Drain && said_is(server, State::Maint) {
+    if wish.state == WantedState::Drain && said_is(server, ReportedState::Maint) {
         text = "It is probed again, and gets nothing new.".to_owned();
     }
     text
 }
 
-fn said_is(server: &Server, state: State) -> bool {
+fn said_is(server: &ServerStatus, state: ReportedState) -> bool {
     server.admin.by_operator.as_ref().is_some_and(|said| said.state == state)
 }
 

@@ -1,7 +1,7 @@
 //! What keys do and what is seen, on a screen in memory.
 
 use super::*;
-use crate::api::status::{Admin, Pool, Process, Said};
+use crate::api::status::{AdminState, OperatorOverride, PoolStatus, ProcessStatus};
 use crate::history::Figures;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -13,21 +13,18 @@ fn figures(rate: f64, p99: f64, errors: f64) -> Figures {
     Figures { p50_ms: Some(p99 / 4.0), p99_ms: Some(p99), ..figures }
 }
 
-fn server(name: &str, state: State, in_flight: u32, figures: Figures) -> Server {
-    let by_operator = matches!(state, State::Drain | State::Maint).then(|| Said {
-        state,
-        actor: "alice".to_owned(),
-        at: datetime!(2026-01-31 12:00 UTC),
-    });
-    Server {
+fn server(name: &str, state: ReportedState, in_flight: u32, figures: Figures) -> ServerStatus {
+    let by_operator = matches!(state, ReportedState::Drain | ReportedState::Maint)
+        .then(|| OperatorOverride { state, actor: "alice".to_owned(), at: datetime!(2026-01-31 12:00 UTC) });
+    ServerStatus {
         name: name.to_owned(),
         address: format!("10.0.0.{}:8080", name.len()),
         state,
-        health: if state == State::Down { State::Down } else { State::Up },
+        health: if state == ReportedState::Down { ReportedState::Down } else { ReportedState::Up },
         since: datetime!(2026-01-31 11:00 UTC),
         probed: true,
-        last_failure: (state == State::Down).then(|| "status 503, expected 200-299".to_owned()),
-        admin: Admin { by_configuration: false, by_operator },
+        last_failure: (state == ReportedState::Down).then(|| "status 503, expected 200-299".to_owned()),
+        admin: AdminState { by_configuration: false, by_operator },
         in_flight,
         figures,
         weight: 100,
@@ -36,12 +33,12 @@ fn server(name: &str, state: State, in_flight: u32, figures: Figures) -> Server 
     }
 }
 
-fn pool(name: &str, servers: Vec<Server>) -> Pool {
-    Pool {
+fn pool(name: &str, servers: Vec<ServerStatus>) -> PoolStatus {
+    PoolStatus {
         name: name.to_owned(),
         balance: "least_connections".to_owned(),
         failing_open: false,
-        up: servers.iter().filter(|server| server.state == State::Up).count(),
+        up: servers.iter().filter(|server| server.state == ReportedState::Up).count(),
         in_flight: servers.iter().map(|server| server.in_flight).sum(),
         figures: figures(120.0, 80.0, 0.002),
         servers,
@@ -50,7 +47,7 @@ fn pool(name: &str, servers: Vec<Server>) -> Pool {
 
 fn status() -> Status {
     Status {
-        process: Process {
+        process: ProcessStatus {
             version: "0.1.0".to_owned(),
             pid: 4242,
             generation: 7,
@@ -71,12 +68,12 @@ fn status() -> Status {
             pool(
                 "app",
                 vec![
-                    server("app1", State::Up, 3, figures(60.0, 40.0, 0.0)),
-                    server("app22", State::Down, 0, figures(0.5, 900.0, 0.5)),
-                    server("app333", State::Drain, 9, figures(60.0, 4_000.0, 0.0)),
+                    server("app1", ReportedState::Up, 3, figures(60.0, 40.0, 0.0)),
+                    server("app22", ReportedState::Down, 0, figures(0.5, 900.0, 0.5)),
+                    server("app333", ReportedState::Drain, 9, figures(60.0, 4_000.0, 0.0)),
                 ],
             ),
-            pool("cache", vec![server("c1", State::Up, 1, figures(600.0, 2.0, 0.0))]),
+            pool("cache", vec![server("c1", ReportedState::Up, 1, figures(600.0, 2.0, 0.0))]),
         ],
     }
 }
@@ -102,9 +99,9 @@ fn press(top: &mut Top, keys: &str) -> Option<Action> {
     let mut action = None;
     for key in keys.chars() {
         action = top.press(match key {
-            '\n' => Key::Enter,
-            '\u{1b}' => Key::Escape,
-            letter => Key::Char(letter),
+            '\n' => KeyPress::Enter,
+            '\u{1b}' => KeyPress::Escape,
+            letter => KeyPress::Char(letter),
         });
     }
     action
@@ -119,9 +116,9 @@ fn selected(top: &Top) -> &str {
     top.selected.as_ref().map_or("nothing", |(_, server)| server)
 }
 
-fn drained(name: &str) -> Outcome {
-    let server = Box::new(server(name, State::Drain, 2, Figures::default()));
-    Outcome::Done { server, notes: vec!["a note".to_owned()] }
+fn drained(name: &str) -> CommandOutcome {
+    let server = Box::new(server(name, ReportedState::Drain, 2, Figures::default()));
+    CommandOutcome::Done { server, notes: vec!["a note".to_owned()] }
 }
 
 #[test]
@@ -177,9 +174,9 @@ fn sorting_goes_by_one_column_of_all_servers_and_back() {
         assert_eq!(selected(&top), "app1", "the selected server stays so, wherever it is");
     }
     press(&mut top, "s");
-    assert_eq!(top.order, Order::File);
+    assert_eq!(top.order, SortOrder::File);
     press(&mut top, "S");
-    assert_eq!(top.order, Order::By(columns::Column::Weight));
+    assert_eq!(top.order, SortOrder::By(columns::Column::Weight));
 }
 
 #[test]
@@ -197,7 +194,7 @@ fn a_filter_leaves_what_fits() {
         assert_eq!(names(&top).len(), 4);
     }
     press(&mut top, "/q");
-    assert_eq!(top.press(Key::Backspace), None);
+    assert_eq!(top.press(KeyPress::Backspace), None);
     assert_eq!((top.filter.as_str(), top.mode.clone()), ("", Mode::Filter), "letters are letters here");
 }
 
@@ -211,7 +208,8 @@ fn a_drain_is_asked_for_once_it_was_confirmed() {
         "{text}"
     );
     assert_eq!(press(&mut top, "xj"), None, "neither yes nor no");
-    let wish = Wish { pool: "app".into(), server: "app1".into(), state: Wanted::Drain, force: false };
+    let wish =
+        StateCommand { pool: "app".into(), server: "app1".into(), state: WantedState::Drain, force: false };
     assert_eq!(press(&mut top, "y"), Some(Action::Operate(wish)));
     assert_eq!(press(&mut top, "d"), None, "one at a time");
     top.conclude(drained("app1"));
@@ -245,13 +243,13 @@ fn a_refusal_shows_its_figures_and_can_be_forced() {
     let mut top = Top::new(status(), Instant::now());
     press(&mut top, "dy");
     let message = "app has 12 in flight, and the others have room for 4".to_owned();
-    top.conclude(Outcome::CannotSpare(Error { message: message.clone(), help: None }));
+    top.conclude(CommandOutcome::CannotSpare(ApiError { message: message.clone(), help: None }));
     let text = screen(&mut top);
     assert!(text.contains(&message) && text.contains("f: force it"), "{text}");
     assert_eq!(press(&mut top, "y"), None, "yes is not enough");
     let Some(Action::Operate(wish)) = press(&mut top, "f") else { panic!("it is forced") };
     assert!(wish.force);
-    top.conclude(Outcome::Failed("the process is stopping".to_owned()));
+    top.conclude(CommandOutcome::Failed("the process is stopping".to_owned()));
     assert!(screen(&mut top).contains("the process is stopping"));
 }
 
@@ -304,12 +302,12 @@ fn a_server_that_goes_leaves_the_selection_to_its_neighbour() {
 #[test]
 fn many_servers_scroll_with_the_selection() {
     let mut status = status();
-    let up = |n: usize| server(&format!("s{n:03}"), State::Up, 0, Figures::default());
+    let up = |n: usize| server(&format!("s{n:03}"), ReportedState::Up, 0, Figures::default());
     status.pools[0].servers = (0..100).map(up).collect();
     let mut top = Top::new(status, Instant::now());
     screen(&mut top);
-    top.press(Key::PageDown);
-    top.press(Key::PageDown);
+    top.press(KeyPress::PageDown);
+    top.press(KeyPress::PageDown);
     let at = selected(&top).to_owned();
     assert!(*at > *"s020" && screen(&mut top).contains(&format!(">   {at}")), "{at}");
     press(&mut top, "g");

@@ -1,7 +1,7 @@
 //! What a server should be like, kept in the plainest way: whole histories instead of counts.
 
 use evenkeel::config::plan;
-use evenkeel::pool::{HealthState, Membership, Operator, Pool, Server, State};
+use evenkeel::pool::{HealthState, Membership, Operator, Pool, Server, ServerState};
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -13,7 +13,7 @@ pub(crate) type Models = HashMap<u32, Model>;
 pub(crate) struct Model {
     /// Weak: the simulation must not keep a server alive.
     pub(crate) server: Weak<Server>,
-    pub(crate) state: State,
+    pub(crate) state: ServerState,
     pub(crate) in_flight: u32,
     /// Probe results since the state or the probe changed.
     results: Vec<bool>,
@@ -23,12 +23,12 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(server: &Arc<Server>, health: Option<&plan::Health>) -> Self {
+    pub(crate) fn new(server: &Arc<Server>, health: Option<&plan::HealthPlan>) -> Self {
         let health = match health {
             Some(health) if health.initial == plan::Initial::Probing => HealthState::Probing,
             _ => HealthState::Up,
         };
-        let state = State { health, admin: Operator::Ready, membership: Membership::Present };
+        let state = ServerState { health, admin: Operator::Ready, membership: Membership::Present };
         Self {
             server: Arc::downgrade(server),
             state,
@@ -40,7 +40,7 @@ impl Model {
     }
 
     /// The state a probe result leads to.
-    pub(crate) fn observe(&mut self, passed: bool, health: &plan::Health) -> HealthState {
+    pub(crate) fn observe(&mut self, passed: bool, health: &plan::HealthPlan) -> HealthState {
         self.results.push(passed);
         let last = |n: u32, all: bool| {
             let results = self.results.iter().rev().take(n as usize);

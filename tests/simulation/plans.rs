@@ -1,6 +1,6 @@
 //! Plans for the simulation: small ones, and what operators do to them.
 
-use evenkeel::config::plan::{self, Balance, Health, Plan};
+use evenkeel::config::plan::{self, Balance, HealthPlan, Plan};
 use evenkeel::snapshot::Snapshot;
 use evenkeel::units::{Address, Percent, Weight};
 use fastrand::Rng;
@@ -48,8 +48,8 @@ pub(crate) fn change(rng: &mut Rng, plan: &mut Plan) {
     }
 }
 
-fn pool(rng: &mut Rng, index: usize) -> plan::Pool {
-    let mut pool = plan::Pool {
+fn pool(rng: &mut Rng, index: usize) -> plan::PoolPlan {
+    let mut pool = plan::PoolPlan {
         proxy_protocol: None,
         tls: None,
         protocol: plan::ServerProtocol::Http1,
@@ -73,20 +73,20 @@ fn pool(rng: &mut Rng, index: usize) -> plan::Pool {
         },
         drain_timeout: Duration::from_secs(20),
     };
-    // Now and then more than one block of seats.
+    // Now and then more than one block of slots.
     let n = if rng.u8(..) < 4 { 70 } else { rng.usize(1..6) };
     (0..n).for_each(|_| add(rng, &mut pool));
     pool
 }
 
-fn add(rng: &mut Rng, pool: &mut plan::Pool) {
+fn add(rng: &mut Rng, pool: &mut plan::PoolPlan) {
     let free: Vec<String> = (0..80)
         .map(|number| format!("app{number}"))
         .filter(|name| pool.servers.iter().all(|server| *server.name != **name))
         .collect();
     // Few names, so that those which went come back.
     let name = free[rng.usize(..free.len().min(3))].as_str().into();
-    pool.servers.push(plan::Server {
+    pool.servers.push(plan::ServerPlan {
         name,
         address: address(rng),
         weight: weight(rng),
@@ -115,10 +115,10 @@ fn balance(rng: &mut Rng) -> Balance {
     }
 }
 
-fn health(rng: &mut Rng) -> Option<Health> {
+fn health(rng: &mut Rng) -> Option<HealthPlan> {
     let times = |rng: &mut Rng| NonZeroU32::new(rng.u32(1..4)).expect("at least one");
-    (rng.u8(..4) > 0).then(|| Health {
-        probe: plan::Probe::Tcp(plan::TcpProbe::default()),
+    (rng.u8(..4) > 0).then(|| HealthPlan {
+        probe: plan::ProbePlan::Tcp(plan::TcpProbe::default()),
         port: None,
         interval: Duration::from_secs(2),
         timeout: Duration::from_secs(1),
@@ -139,10 +139,10 @@ fn when_all_unhealthy(rng: &mut Rng) -> plan::WhenAllUnhealthy {
 /// Listeners and routes that lead to the pools there are now.
 fn relisten(rng: &mut Rng, plan: &mut Plan) {
     let n = plan.pools.len();
-    plan.routes = vec![plan::Routes {
+    plan.routes = vec![plan::RoutesPlan {
         name: "shop".into(),
         rules: (0..rng.usize(1..3))
-            .map(|index| plan::Rule {
+            .map(|index| plan::RulePlan {
                 name: format!("shop/{}", index + 1).into(),
                 matcher: plan::Match::default(),
                 pool: rng.usize(..n),
@@ -155,26 +155,26 @@ fn relisten(rng: &mut Rng, plan: &mut Plan) {
     names.truncate(rng.usize(1..4));
     plan.listeners = names
         .into_iter()
-        .map(|number| plan::Listener {
+        .map(|number| plan::ListenerPlan {
             protocol: plan::Protocol::Http,
             name: format!("listener{number}").into(),
             addresses: vec![Address::Inet(([0, 0, 0, 0], 8000 + u16::from(number)).into())],
-            entry: match rng.bool() {
-                true => plan::Entry::Routes(0),
-                false => plan::Entry::Pool(rng.usize(..n)),
+            target: match rng.bool() {
+                true => plan::TargetPlan::Routes(0),
+                false => plan::TargetPlan::Pool(rng.usize(..n)),
             },
             tls: None,
             proxies: Vec::new(),
             trusted_proxies: Vec::new(),
             client_fin: plan::ClientFin::Cancel,
-            http2: plan::Http2 {
+            http2: plan::Http2Plan {
                 max_concurrent_streams: 128,
                 stream_window: 65_536,
                 connection_window: 1 << 20,
                 max_age: None,
                 max_requests: None,
             },
-            limits: plan::Limits {
+            limits: plan::ListenerLimits {
                 handshakes: None,
                 connections: None,
                 connections_per_client: None,

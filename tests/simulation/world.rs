@@ -2,8 +2,10 @@
 
 use crate::model::{Model, Models, View};
 use crate::plans;
-use evenkeel::config::plan::{Balance, Health, Name, Plan};
-use evenkeel::pool::{HealthState, Lease, Membership, NoServer, Operator, Pool, Query, Rule, Tried};
+use evenkeel::config::plan::{Balance, HealthPlan, Name, Plan};
+use evenkeel::pool::{
+    HealthState, HealthThresholds, Lease, Membership, NoServer, Operator, Pool, Query, Tried,
+};
 use evenkeel::snapshot::{Delta, Snapshot};
 use fastrand::Rng;
 use std::collections::HashMap;
@@ -11,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// By server id: how it is probed, and its drain timeout.
-type Probes = HashMap<u32, (Health, Duration)>;
+type Probes = HashMap<u32, (HealthPlan, Duration)>;
 
 pub(crate) struct World {
     rng: Rng,
@@ -224,7 +226,7 @@ impl World {
             let before = model.state.health;
             let passed = self.rng.u8(..3) > 0;
             let after = model.observe(passed, health);
-            let transition = server.observe(passed, &Rule::from(health), self.now);
+            let transition = server.observe(passed, &HealthThresholds::from(health), self.now);
             let seen = transition.map(|transition| (transition.from, transition.to));
             assert_eq!(seen, (before != after).then_some((before, after)));
             if transition.is_some_and(|transition| transition.to == HealthState::Down) {

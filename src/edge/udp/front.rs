@@ -36,14 +36,14 @@ pub(super) struct Front {
     socket: Arc<UdpSocket>,
     address: SocketAddr,
     /// Only this core locks it.
-    desk: Mutex<Desk>,
+    desk: Mutex<FrontState>,
     changed: Notify,
     /// Tells control that the socket is in use.
     _held: Arc<()>,
 }
 
 #[derive(Debug)]
-struct Desk {
+struct FrontState {
     /// Where new sessions are taken; none once it is closed.
     place: Option<u64>,
     /// The listener's, or the last one's.
@@ -71,7 +71,7 @@ impl Front {
         Arc::new(Self {
             socket: Arc::new(socket),
             address,
-            desk: Mutex::new(Desk {
+            desk: Mutex::new(FrontState {
                 place: Some(place),
                 listener_state,
                 sessions: HashMap::new(),
@@ -137,7 +137,7 @@ impl Front {
         desk.place.is_none() && desk.sessions.is_empty()
     }
 
-    fn desk(&self) -> MutexGuard<'_, Desk> {
+    fn desk(&self) -> MutexGuard<'_, FrontState> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -5,7 +5,7 @@ use super::socket::{self, Arrival, Sent, Toward};
 use crate::access_log::Why;
 use crate::edge::conn::Client;
 use crate::edge::watch::Watched;
-use crate::metrics::{Dropped, Passed, UdpSeries};
+use crate::metrics::{BytesPassed, Dropped, UdpSeries};
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
@@ -69,8 +69,8 @@ impl Session {
     }
 
     /// Bytes that were sent to the server, and to the client.
-    pub(crate) fn passed(&self) -> Passed {
-        Passed { to_server: self.passed.0.load(Relaxed), to_client: self.passed.1.load(Relaxed) }
+    pub(crate) fn passed(&self) -> BytesPassed {
+        BytesPassed { to_server: self.passed.0.load(Relaxed), to_client: self.passed.1.load(Relaxed) }
     }
 
     /// Who has it.

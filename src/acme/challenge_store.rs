@@ -3,7 +3,7 @@
 
 use super::storage::{Challenge, Storage, StorageError};
 use super::unix_time;
-use crate::tls::Challenges;
+use crate::tls::ChallengeCertificates;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,11 +21,11 @@ const PLACE: &str = "/.well-known/acme-challenge/";
 
 /// The challenges in force.
 #[derive(Debug, Default)]
-pub(crate) struct Board {
+pub(crate) struct ChallengeStore {
     /// What a request is answered with, by its token.
     answers: ArcSwap<HashMap<String, Arc<str>>>,
     /// What a handshake is.
-    pub(crate) certificates: Arc<Challenges>,
+    pub(crate) certificates: Arc<ChallengeCertificates>,
     shown: Mutex<Shown>,
 }
 
@@ -37,7 +37,7 @@ struct Shown {
     certificates: HashMap<String, ([u8; 32], Arc<CertifiedKey>)>,
 }
 
-impl Board {
+impl ChallengeStore {
     /// The answer to a request for this path, if it is for a challenge that we know.
     pub(crate) fn answer(&self, path: &str) -> Option<Arc<str>> {
         let token = path.strip_prefix(PLACE)?;
@@ -69,8 +69,10 @@ impl Board {
                 continue;
             };
             let made = shown.certificates.get(name).filter(|(of, _)| of == digest);
-            let made =
-                made.map_or_else(|| Challenges::certificate(name, digest), |(_, made)| Ok(Arc::clone(made)));
+            let made = made.map_or_else(
+                || ChallengeCertificates::certificate(name, digest),
+                |(_, made)| Ok(Arc::clone(made)),
+            );
             match made {
                 Ok(made) => _ = certificates.insert(name.clone(), (*digest, made)),
                 Err(error) => warn!(%name, %error, "cannot answer an authority's challenge"),
@@ -89,16 +91,16 @@ mod tests {
 
     #[test]
     fn only_tokens_of_our_orders_are_answered() {
-        let board = Board::default();
+        let store = ChallengeStore::default();
         let challenge = |name: &str, digest| Challenge {
             name: name.to_owned(),
             token: format!("{name}-token"),
             key_authorization: format!("{name}-answer"),
             digest,
         };
-        let show = |challenges| board.show(&mut board.shown.lock().unwrap(), challenges);
+        let show = |challenges| store.show(&mut store.shown.lock().unwrap(), challenges);
         show(vec![challenge("a", None), challenge("b", Some([1; 32]))]);
-        let answer = |path: &str| board.answer(path).map(|answer| answer.to_string());
+        let answer = |path: &str| store.answer(path).map(|answer| answer.to_string());
         assert_eq!(answer("/.well-known/acme-challenge/a-token").as_deref(), Some("a-answer"));
         for path in [
             "/.well-known/acme-challenge/",
@@ -112,14 +114,14 @@ mod tests {
             assert_eq!(answer(path), None, "{path}");
         }
         let made =
-            |name: &str| board.shown.lock().unwrap().certificates.get(name).map(|(_, key)| Arc::clone(key));
+            |name: &str| store.shown.lock().unwrap().certificates.get(name).map(|(_, key)| Arc::clone(key));
         let first = made("b").expect("there is one");
         show(vec![challenge("b", Some([1; 32]))]);
         assert!(Arc::ptr_eq(&made("b").expect("there is one"), &first), "it is not made again");
         show(vec![challenge("b", Some([2; 32]))]);
         assert!(!Arc::ptr_eq(&made("b").expect("there is one"), &first), "another challenge has another");
         assert_eq!(answer("/.well-known/acme-challenge/a-token"), None);
-        board.clear();
+        store.clear();
         assert!(made("b").is_none());
     }
 }

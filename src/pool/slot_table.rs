@@ -1,5 +1,5 @@
 //! Where a pool's servers sit in memory: blocks of words shared by all generations, and beside them,
-//! for one snapshot, what each seat may carry. This is what a scan for the least loaded walks.
+//! for one snapshot, what each slot may carry. This is what a scan for the least loaded walks.
 
 use super::slot::{Block, Flags, SLOTS, Slot, in_flight};
 use super::tried::{SAME_LOAD, Tried};
@@ -10,24 +10,24 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// A server's slot for as long as the server exists; dropping it frees the slot.
-pub struct Seat {
+pub struct OwnedSlot {
     block: Arc<Block>,
     offset: usize,
 }
 
-impl Seat {
+impl OwnedSlot {
     pub fn slot(&self) -> &Slot {
         &self.block.slots()[self.offset]
     }
 }
 
-impl Drop for Seat {
+impl Drop for OwnedSlot {
     fn drop(&mut self) {
         self.slot().vacate();
     }
 }
 
-impl fmt::Debug for Seat {
+impl fmt::Debug for OwnedSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.slot().fmt(f)
     }
@@ -35,26 +35,26 @@ impl fmt::Debug for Seat {
 
 /// Finds free slots for new servers, in the blocks the pool has before it adds blocks.
 #[derive(Debug, Default)]
-pub struct Allocator {
+pub struct SlotAllocator {
     blocks: Vec<Arc<Block>>,
     /// Blocks before this one are full.
     next: usize,
 }
 
-impl Allocator {
+impl SlotAllocator {
     pub fn new(blocks: &[Arc<Block>]) -> Self {
         Self { blocks: blocks.to_vec(), next: 0 }
     }
 
-    /// A seat for a server that starts out with these flags.
-    pub fn seat(&mut self, flags: Flags) -> Seat {
+    /// A slot for a server that starts out with these flags.
+    pub fn claim(&mut self, flags: Flags) -> OwnedSlot {
         loop {
             if self.next == self.blocks.len() {
                 self.blocks.push(Arc::new(Block::new()));
             }
             let block = &self.blocks[self.next];
             if let Some(offset) = block.claim(flags) {
-                return Seat { block: block.clone(), offset };
+                return OwnedSlot { block: block.clone(), offset };
             }
             self.next += 1;
         }
@@ -64,14 +64,14 @@ impl Allocator {
 /// No server of this snapshot sits here.
 const VACANT: u32 = u32::MAX;
 
-/// The seats of one pool in one snapshot. An index counts servers in the order of the configuration,
+/// The slots of one pool in one snapshot. An index counts servers in the order of the configuration,
 /// a position counts slots in memory.
 #[derive(Debug)]
-pub struct Seats {
+pub struct SlotTable {
     blocks: Box<[Arc<Block>]>,
     positions: Box<[u32]>,
     occupants: Box<[u32]>,
-    /// By position; 0 where nothing may be sent, because the seat is vacant or the configuration drains it.
+    /// By position; 0 where nothing may be sent, because the slot is vacant or the configuration drains it.
     weights: Box<[u32]>,
     /// 1/weight by position, and so infinite where nothing may be sent.
     reciprocals: Box<[f64]>,
@@ -82,7 +82,7 @@ pub struct Seats {
     any_limit: bool,
 }
 
-/// Seats that a scan looks at in one step, each with a minimum of its own, so that no comparison waits for
+/// Slots that a scan looks at in one step, each with a minimum of its own, so that no comparison waits for
 /// the one before.
 const STEP: usize = 4;
 
@@ -92,19 +92,19 @@ const AT_REST: f64 = 1e-9;
 /// A load this high is not one: a flag is up. (A server of weight 1 would need 16 million leases.)
 const BARRED: f64 = (1u64 << 24) as f64;
 
-impl Seats {
-    /// Seats the servers of a plan, in its order.
-    pub fn new<'a>(servers: impl Iterator<Item = (&'a plan::Server, &'a Seat)> + Clone) -> Self {
+impl SlotTable {
+    /// Places the servers of a plan, in its order.
+    pub fn new<'a>(servers: impl Iterator<Item = (&'a plan::ServerPlan, &'a OwnedSlot)> + Clone) -> Self {
         let mut blocks = Vec::new();
         let mut known = HashMap::new();
-        for (_, seat) in servers.clone() {
-            known.entry(Arc::as_ptr(&seat.block)).or_insert_with(|| {
-                blocks.push(seat.block.clone());
+        for (_, slot) in servers.clone() {
+            known.entry(Arc::as_ptr(&slot.block)).or_insert_with(|| {
+                blocks.push(slot.block.clone());
                 blocks.len() - 1
             });
         }
         let room = blocks.len() * SLOTS;
-        let mut seats = Self {
+        let mut table = Self {
             blocks: blocks.into(),
             positions: Box::default(),
             occupants: vec![VACANT; room].into(),
@@ -114,23 +114,23 @@ impl Seats {
             used: Box::default(),
             any_limit: servers.clone().any(|(server, _)| server.max_connections.is_some()),
         };
-        seats.positions = servers
+        table.positions = servers
             .enumerate()
-            .map(|(index, (server, seat))| {
-                let position = known[&Arc::as_ptr(&seat.block)] * SLOTS + seat.offset;
-                seats.occupants[position] = u32::try_from(index).expect("a pool has far fewer servers");
+            .map(|(index, (server, slot))| {
+                let position = known[&Arc::as_ptr(&slot.block)] * SLOTS + slot.offset;
+                table.occupants[position] = u32::try_from(index).expect("a pool has far fewer servers");
                 if !server.drain {
                     let weight = u32::from(server.weight.get());
-                    seats.weights[position] = weight;
-                    seats.reciprocals[position] = 1.0 / f64::from(weight);
+                    table.weights[position] = weight;
+                    table.reciprocals[position] = 1.0 / f64::from(weight);
                 }
                 if let Some(limit) = server.max_connections {
-                    seats.limits[position] = f64::from(limit.get());
+                    table.limits[position] = f64::from(limit.get());
                 }
                 u32::try_from(position).expect("a pool has far fewer slots")
             })
             .collect();
-        seats.used = seats
+        table.used = table
             .occupants
             .chunks_exact(SLOTS)
             .map(|block| {
@@ -138,7 +138,7 @@ impl Seats {
                 last.map_or(0, |last| (last + 1).next_multiple_of(STEP))
             })
             .collect();
-        seats
+        table
     }
 
     pub fn blocks(&self) -> &[Arc<Block>] {
@@ -163,7 +163,7 @@ impl Seats {
         self.blocks[position / SLOTS].slots()[position % SLOTS].word()
     }
 
-    /// `in_flight / weight`, or infinity if a flag of `mask` is up, the seat is full, or the
+    /// `in_flight / weight`, or infinity if a flag of `mask` is up, the slot is full, or the
     /// configuration drains it.
     pub(super) fn load(&self, index: usize, mask: Flags) -> f64 {
         self.load_at(self.positions[index] as usize, mask)
@@ -187,9 +187,9 @@ impl Seats {
     pub(super) fn totals(&self, mask: Flags, tried: &Tried) -> (u64, u64) {
         let bars = mask.in_word();
         let (mut leases, mut weights) = (0, 0);
-        for (block, seats) in self.scan() {
-            let limits = &self.limits[seats.clone()];
-            for ((slot, weight), limit) in block.slots().iter().zip(&self.weights[seats]).zip(limits) {
+        for (block, slots) in self.scan() {
+            let limits = &self.limits[slots.clone()];
+            for ((slot, weight), limit) in block.slots().iter().zip(&self.weights[slots]).zip(limits) {
                 let word = slot.word();
                 let count = in_flight(word);
                 let counts = word & bars == 0 && *weight > 0 && f64::from(count) < *limit;
@@ -205,8 +205,8 @@ impl Seats {
     }
 
     /// The lowest load, and where it was seen. The search begins at a place that `start` decides.
-    pub(super) fn lowest(&self, start: u64, mask: Flags, tried: &Tried) -> Option<Lowest> {
-        let mut lowest = Lowest { load: BARRED, block: 0 };
+    pub(super) fn lowest(&self, start: u64, mask: Flags, tried: &Tried) -> Option<LowestLoad> {
+        let mut lowest = LowestLoad { load: BARRED, block: 0 };
         let n = self.blocks.len();
         let first = (start % n.max(1) as u64) as usize;
         for block in (first..n).chain(0..first) {
@@ -215,14 +215,20 @@ impl Seats {
                 false => self.least_untried(block, mask, tried),
             };
             if load < lowest.load {
-                lowest = Lowest { load, block };
+                lowest = LowestLoad { load, block };
             }
         }
         (lowest.load < BARRED).then_some(lowest)
     }
 
     /// A server with this load, or if leases have come and gone since, the least of its block as it is now.
-    pub(super) fn holder(&self, lowest: &Lowest, start: u64, mask: Flags, tried: &Tried) -> Option<usize> {
+    pub(super) fn holder(
+        &self,
+        lowest: &LowestLoad,
+        start: u64,
+        mask: Flags,
+        tried: &Tried,
+    ) -> Option<usize> {
         let first = lowest.block * SLOTS;
         let used = self.used[lowest.block];
         let turn = (start >> 32) as usize % used;
@@ -251,14 +257,14 @@ impl Seats {
 
     /// The lowest load in a block.
     fn least(&self, block: usize, mask: Flags) -> f64 {
-        let seats = block * SLOTS..block * SLOTS + self.used[block];
+        let range = block * SLOTS..block * SLOTS + self.used[block];
         let slots = self.blocks[block].slots()[..self.used[block]].chunks_exact(STEP);
-        let reciprocals = self.reciprocals[seats.clone()].chunks_exact(STEP);
+        let reciprocals = self.reciprocals[range.clone()].chunks_exact(STEP);
         let keep = mask.in_word() | u64::from(u32::MAX);
         let mut least = [f64::INFINITY; STEP];
         // The same loop twice: most pools have no limit at all, and then it is half the work.
         if self.any_limit {
-            let limits = self.limits[seats].chunks_exact(STEP);
+            let limits = self.limits[range].chunks_exact(STEP);
             for ((slots, reciprocals), limits) in slots.zip(reciprocals).zip(limits) {
                 let words: [u64; STEP] = std::array::from_fn(|lane| slots[lane].word());
                 for lane in 0..STEP {
@@ -291,7 +297,7 @@ impl Seats {
 
 /// The result of a scan.
 #[derive(Clone, Copy, Debug)]
-pub struct Lowest {
+pub struct LowestLoad {
     pub load: f64,
     /// A block with a server that carries it.
     block: usize,

@@ -1,7 +1,7 @@
 //! Where events are written: the ledger in memory and, if one is configured, a file that outlives the process.
 
-use crate::api::{Event, Events, Evidence, Kind, to_millisecond};
-use crate::events::{Ledger, Wanted};
+use crate::api::{Event, EventKind, EventList, Evidence, to_millisecond};
+use crate::events::{EventFilter, Ledger};
 use crate::files;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
@@ -23,8 +23,8 @@ const READ_BACK: u64 = 16 << 20;
 
 /// Something that happened, before it has a number and a time.
 #[derive(Debug)]
-pub(crate) struct Entry<'a> {
-    pub(crate) kind: Kind,
+pub(crate) struct LedgerEntry<'a> {
+    pub(crate) kind: EventKind,
     pub(crate) pool: Option<&'a str>,
     pub(crate) server: Option<&'a str>,
     pub(crate) change: Option<(&'a str, &'a str)>,
@@ -33,8 +33,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) evidence: Option<Evidence>,
 }
 
-impl<'a> Entry<'a> {
-    pub(crate) fn new(kind: Kind, actor: &'a str, cause: impl Into<String>) -> Self {
+impl<'a> LedgerEntry<'a> {
+    pub(crate) fn new(kind: EventKind, actor: &'a str, cause: impl Into<String>) -> Self {
         let cause = cause.into();
         Self { kind, pool: None, server: None, change: None, actor, cause, evidence: None }
     }
@@ -54,11 +54,11 @@ impl<'a> Entry<'a> {
 
 /// The ledger and its file.
 #[derive(Debug, Default)]
-pub(crate) struct Book {
+pub(crate) struct EventLog {
     ledger: Mutex<Ledger>,
     numbering: Mutex<Numbering>,
     journal: Mutex<Option<Journal>>,
-    recorded: Mutex<[u64; Kind::ALL.len()]>,
+    recorded: Mutex<[u64; EventKind::ALL.len()]>,
     lost: Arc<AtomicU64>,
 }
 
@@ -88,8 +88,8 @@ enum Line {
     Reopen,
 }
 
-impl Book {
-    pub(crate) fn record(&self, generation: u64, entry: Entry<'_>) {
+impl EventLog {
+    pub(crate) fn record(&self, generation: u64, entry: LedgerEntry<'_>) {
         let own = |text: Option<&str>| text.map(str::to_owned);
         let event = Event {
             id: 0,
@@ -104,7 +104,7 @@ impl Book {
             cause: Evidence::bounded(entry.cause),
             evidence: entry.evidence,
         };
-        if let Some(place) = Kind::ALL.iter().position(|kind| *kind == event.kind) {
+        if let Some(place) = EventKind::ALL.iter().position(|kind| *kind == event.kind) {
             lock(&self.recorded)[place] += 1;
         }
         self.number(event);
@@ -131,13 +131,13 @@ impl Book {
         }
     }
 
-    pub(crate) fn find(&self, wanted: &Wanted) -> Events {
+    pub(crate) fn find(&self, wanted: &EventFilter) -> EventList {
         lock(&self.ledger).find(wanted)
     }
 
     /// How many of each kind there were in this process.
     pub(crate) fn counts(&self) -> Vec<(&'static str, u64)> {
-        Kind::ALL.iter().map(|kind| kind.word()).zip(*lock(&self.recorded)).collect()
+        EventKind::ALL.iter().map(|kind| kind.word()).zip(*lock(&self.recorded)).collect()
     }
 
     /// Events that the file has not got.
@@ -189,7 +189,7 @@ impl Book {
     pub(crate) fn hand_over(&self, from: u64) -> (Vec<Event>, u64) {
         self.wait();
         let ledger = lock(&self.ledger);
-        let wanted = Wanted { after: from.checked_sub(1), ..Wanted::default() };
+        let wanted = EventFilter { after: from.checked_sub(1), ..EventFilter::default() };
         (ledger.find(&wanted).events, ledger.next())
     }
 
@@ -306,21 +306,22 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn numbers(book: &Book) -> Vec<u64> {
-        book.find(&Wanted::default()).events.iter().map(|event| event.id).collect()
+    fn numbers(log: &EventLog) -> Vec<u64> {
+        log.find(&EventFilter::default()).events.iter().map(|event| event.id).collect()
     }
 
     /// The file is written by a thread of its own, and read by the next process whenever that starts.
     #[test]
     fn what_the_file_did_not_have_yet_comes_with_the_rest() {
-        let (old, new) = (Book::default(), Book::default());
+        let (old, new) = (EventLog::default(), EventLog::default());
         old.keep(100);
         new.keep(100);
-        let happens = |book: &Book| book.record(1, Entry::new(Kind::Process, "test", "something"));
+        let happens =
+            |log: &EventLog| log.record(1, LedgerEntry::new(EventKind::Process, "test", "something"));
         (0..5).for_each(|_| happens(&old));
         let known = numbers(&old);
         new.wait();
-        new.recall(old.find(&Wanted::default()).events.into_iter().take(2).map(Ok).collect());
+        new.recall(old.find(&EventFilter::default()).events.into_iter().take(2).map(Ok).collect());
         happens(&new);
         let (events, next) = old.hand_over(old.first_unwritten());
         new.relieve(events, next);
