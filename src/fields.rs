@@ -1,5 +1,6 @@
 //! The fields of a message's head, whether they lie in http's map or still as they came.
 
+use either::Either;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Looks fields up by name.
@@ -21,6 +22,137 @@ pub trait Fields {
 impl Fields for HeaderMap {
     fn all<'a>(&'a self, name: &'a HeaderName) -> impl DoubleEndedIterator<Item = &'a [u8]> {
         self.get_all(name).iter().map(HeaderValue::as_bytes)
+    }
+}
+
+/// One field.
+#[derive(Clone, Copy, Debug)]
+pub enum Field<'a> {
+    /// As it came, and as it was judged.
+    Raw { name: &'a [u8], value: &'a [u8] },
+    /// One of http's map.
+    Parsed { name: &'a HeaderName, value: &'a HeaderValue },
+}
+
+impl<'a> Field<'a> {
+    pub fn name(self) -> &'a [u8] {
+        match self {
+            Self::Raw { name, .. } => name,
+            Self::Parsed { name, .. } => name.as_str().as_bytes(),
+        }
+    }
+
+    pub fn value(self) -> &'a [u8] {
+        match self {
+            Self::Raw { value, .. } => value,
+            Self::Parsed { value, .. } => value.as_bytes(),
+        }
+    }
+
+    /// Whether it has this name, which is in lower case.
+    pub fn is(self, name: &str) -> bool {
+        self.name().len() == name.len() && self.name().eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// Adds it to a map; one that a map has no form for is left out.
+    pub fn append_to(self, map: &mut HeaderMap) {
+        let (name, value) = match self {
+            Self::Raw { name, value } => (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)),
+            Self::Parsed { name, value } => (Ok(name.clone()), Ok(value.clone())),
+        };
+        if let (Ok(name), Ok(value)) = (name, value) {
+            map.append(name, value);
+        }
+    }
+}
+
+/// Where a part of a head lies in its bytes: its beginning and its end. Heads are far below 4 GiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// Where `part` lies in `bytes`, which it is a part of.
+    pub fn of(part: &[u8], bytes: &[u8]) -> Self {
+        let start = part.as_ptr().addr() - bytes.as_ptr().addr();
+        Self { start: start as u32, end: (start + part.len()) as u32 }
+    }
+
+    pub fn in_bytes(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.start as usize..self.end as usize]
+    }
+}
+
+/// Where a field's name and value lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FieldSpan {
+    pub name: Span,
+    pub value: Span,
+}
+
+/// All fields of a head, in one form or the other.
+#[derive(Clone, Copy, Debug)]
+pub enum FieldList<'a> {
+    Raw { bytes: &'a [u8], fields: &'a [FieldSpan] },
+    Map(&'a HeaderMap),
+}
+
+impl<'a> FieldList<'a> {
+    /// The fields in the order they came, or in the map's; it is the same each time.
+    pub fn each(self) -> impl Iterator<Item = Field<'a>> {
+        match self {
+            Self::Raw { bytes, fields } => Either::Left(fields.iter().map(move |field| Field::Raw {
+                name: field.name.in_bytes(bytes),
+                value: field.value.in_bytes(bytes),
+            })),
+            Self::Map(map) => Either::Right(map.iter().map(|(name, value)| Field::Parsed { name, value })),
+        }
+    }
+
+    /// How many there are.
+    pub fn count(self) -> usize {
+        match self {
+            Self::Raw { fields, .. } => fields.len(),
+            Self::Map(map) => map.len(),
+        }
+    }
+
+    /// The values of a field, in the order they came.
+    pub fn all<'n>(self, name: &'n HeaderName) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a, 'n> {
+        match self {
+            Self::Raw { bytes, fields } => {
+                let wanted = name.as_str().as_bytes();
+                let is_wanted = move |field: &&FieldSpan| {
+                    let have = field.name.in_bytes(bytes);
+                    have.len() == wanted.len() && have.eq_ignore_ascii_case(wanted)
+                };
+                Either::Left(fields.iter().filter(is_wanted).map(move |field| field.value.in_bytes(bytes)))
+            }
+            Self::Map(map) => Either::Right(map.get_all(name).iter().map(HeaderValue::as_bytes)),
+        }
+    }
+
+    /// The first value of a field.
+    pub fn first(self, name: &HeaderName) -> Option<&'a [u8]> {
+        self.all(name).next()
+    }
+
+    /// The first value, if it is text.
+    pub fn text(self, name: &HeaderName) -> Option<&'a str> {
+        std::str::from_utf8(self.first(name)?).ok()
+    }
+
+    pub fn has(self, name: &HeaderName) -> bool {
+        self.first(name).is_some()
+    }
+}
+
+impl Fields for FieldList<'_> {
+    fn all<'a>(&'a self, name: &'a HeaderName) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+        let list: FieldList<'a> = *self;
+        list.all(name)
     }
 }
 

@@ -14,6 +14,7 @@ pub mod events;
 pub mod explain;
 pub mod fields;
 pub mod files;
+mod filter;
 pub mod guard;
 pub mod history;
 pub mod host;

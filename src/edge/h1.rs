@@ -4,10 +4,13 @@
 use super::conn::{Conn, RequestFraming};
 use super::date::date;
 use super::listener_state::ListenerState;
-use super::{AfterRequest, EdgeObserver, Rejection, Serve, h2, refusal_text};
+use super::{AfterRequest, EdgeObserver, Rejection, Serve, h2};
 use crate::access_log::Why;
+use crate::filter::{self, ResponseFacts};
 use crate::wire::chunked::Chunks;
+use crate::wire::own_response;
 use crate::wire::request_head::{self as head, Body, Form, Head, Refusal, Verdict};
+use crate::wire::response_head::{Framing, Http1Terms, write_http1};
 use pingora::server::ShutdownWatch;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -154,18 +157,18 @@ async fn refuse(mut conn: Box<Conn>, status: u16) {
         }
         return;
     }
-    let body = refusal_text(status);
-    let hsts = conn.state.client.hsts().map(|value| format!("Strict-Transport-Security: {value}\r\n"));
-    let hsts = hsts.unwrap_or_default();
+    let response = own_response::with_status(status, None, None);
+    let hsts = conn.state.client.hsts();
     let date = date(SystemTime::now());
-    let answer = format!(
-        "HTTP/1.1 {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{hsts}Date: {}\r\nConnection: close\r\n\r\n{body}",
-        body.trim_end(),
-        body.len(),
-        date.to_str().unwrap_or_default()
-    );
+    let facts =
+        ResponseFacts { request: None, hsts: hsts.as_deref(), date: date.to_str().unwrap_or_default() };
+    let head = response.head();
+    let terms = Http1Terms { is_http_11: true, framing: Framing::Length, may_go_on: false };
+    let mut answer = Vec::with_capacity(512);
+    write_http1(&head, &filter::response(&head, &facts), terms, &mut answer);
+    answer.extend_from_slice(&response.body);
     // It fits any send buffer; a client that does not even take that has no use for it.
-    if conn.socket_mut().try_write(answer.as_bytes()).is_ok() {
+    if conn.socket_mut().try_write(&answer).is_ok() {
         close_lingering(conn).await;
     }
 }

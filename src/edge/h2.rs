@@ -12,15 +12,19 @@ use super::watch::{self, Watch, Watched};
 use super::{Addresses, EdgeObserver, Rejection, Serve};
 use crate::access_log::Why;
 use crate::config::plan;
+use crate::filter::{self, ResponseFacts};
 use crate::wire::abuse::Abuse;
 use crate::wire::http2_frames::Tally;
 use crate::wire::http2_head;
+use crate::wire::own_response;
+use crate::wire::request::RequestView;
 use crate::wire::request_head::Refusal;
+use crate::wire::response_head::http2;
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, header};
+use http::{Method, header};
 use pingora::protocols::Stream as PingoraStream;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options, handshake};
 use pingora::server::ShutdownWatch;
@@ -392,23 +396,22 @@ fn refuse(mut stream: Stream, refusal: Refusal, client: &Client, observer: &dyn 
     let head = &stream.head;
     let line = format!("{} {} HTTP/2.0", head.method, http2_head::target(&head.uri));
     observer.refused(client, line.as_bytes(), Rejection { status, why, detail: Some(detail) });
-    let text = super::refusal_text(status);
+    let response = own_response::with_status(status, None, None);
     let is_head = head.method == Method::HEAD;
-    let answer = Response::builder()
-        .status(status)
-        .header(header::CONTENT_TYPE, "text/plain")
-        .header(header::CONTENT_LENGTH, text.len())
-        .header(header::DATE, date(SystemTime::now()))
-        .body(());
-    let Ok(mut answer) = answer else { return };
-    if let Some(hsts) = client.hsts().and_then(|hsts| HeaderValue::try_from(hsts).ok()) {
-        answer.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
-    }
+    let hsts = client.hsts();
+    let date = date(SystemTime::now());
+    let facts = ResponseFacts {
+        request: Some(RequestView::of_parts(head, false)),
+        hsts: hsts.as_deref(),
+        date: date.to_str().unwrap_or_default(),
+    };
+    let own_head = response.head();
+    let Some(answer) = http2(&own_head, &filter::response(&own_head, &facts)) else { return };
     // A client that has gone meanwhile needs no answer.
     if let Ok(mut body) = stream.respond.send_response(answer, is_head)
         && !is_head
     {
-        let _ = body.send_data(text.into(), true);
+        let _ = body.send_data(response.body, true);
     }
 }
 

@@ -104,9 +104,3 @@ pub(crate) trait EdgeObserver: Send + Sync {
     /// Called on every core at every tick.
     fn tick(&self);
 }
-
-/// What a client is told whose request is refused: `400 Bad Request`.
-fn refusal_text(status: u16) -> String {
-    let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
-    format!("{status} {}\n", reason.unwrap_or("Refused"))
-}

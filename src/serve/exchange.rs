@@ -1,25 +1,24 @@
 //! One request from its head to its record: which snapshot it sees, where it went, why it ended.
 
-use super::answer::Said;
-use super::asked::Asked;
-use super::forwarding;
 use crate::access_log::{Record, Why};
 use crate::config::plan::Name;
 use crate::control::Live;
 use crate::edge::RequestState;
-use crate::fields::{Fields, tokens};
+use crate::fields::{FieldList, tokens};
+use crate::filter::forwarding;
 use crate::host;
 use crate::metrics::{RequestNames, RequestOutcome, RequestPlace, Routed};
-use crate::pool::{Lease, Pool, Query, RetryReason, Server, Tried};
+use crate::pool::{Lease, Outcome, Pool, Query, RetryReason, Server, Tried, TryResult, TryVerdict};
+use crate::route;
+use crate::select::key;
 use crate::snapshot::{Listener, ListenerTarget};
+use crate::wire::request::RequestView;
 use crate::wire::request_head::Head;
-use http::{HeaderMap, Method, header};
+use crate::wire::response_head::WEBSOCKET;
+use http::{Method, header};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
-
-/// What connections switch to where no rule says otherwise.
-pub(super) const WEBSOCKET: &str = "websocket";
 
 /// Where a request goes.
 #[derive(Debug)]
@@ -33,12 +32,29 @@ pub(super) struct Destination {
     /// What was tried before the present try.
     pub(super) tried_before: Tried,
     pub(super) lease: Option<Lease>,
+    /// What has become of the lease's try so far.
+    outcome: Outcome,
     /// The server of the last lease, for the record.
     pub(super) server: Option<Arc<Server>>,
     pub(super) tries: u32,
     /// A try met a kept connection that the server had just closed; the next opens a new one.
     pub(super) was_stale: bool,
     pub(super) try_started: Instant,
+}
+
+impl Destination {
+    /// So the present try ends, unless more becomes of it.
+    fn outcome(&mut self, result: TryResult) {
+        self.outcome = Outcome::of(result).after(self.try_started.elapsed());
+    }
+
+    /// Gives the lease back, with what has become of the try.
+    fn end_try(&mut self) {
+        let outcome = std::mem::take(&mut self.outcome);
+        if let Some(lease) = self.lease.take() {
+            lease.finish(&outcome);
+        }
+    }
 }
 
 /// One request.
@@ -114,11 +130,13 @@ impl Exchange {
         if self.why == Why::Ok {
             self.why = why;
         }
-    }
-
-    /// What an answer of ours says beyond its status.
-    pub(super) fn said(&self) -> Said<'_> {
-        Said { location: self.location.as_deref(), hsts: self.hsts(), proof: self.proof.as_deref() }
+        if let Some(destination) = self.destination.as_mut().filter(|destination| destination.lease.is_some())
+        {
+            let is_answered = destination.outcome.result.verdict() == TryVerdict::Served;
+            if !is_answered || why.result().verdict() == TryVerdict::Failed {
+                destination.outcome(why.result());
+            }
+        }
     }
 
     pub(super) fn client(&self) -> &str {
@@ -140,17 +158,18 @@ impl Exchange {
     }
 
     /// Decides where a request goes, and leases a server for it.
-    pub(super) fn admit<F: Fields>(&mut self, asked: &Asked<'_, F>) -> Result<(), Why> {
+    pub(super) fn admit(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
         let (Some(state), Some(listener)) = (&self.state, &self.listener) else { return Err(Why::Shutdown) };
         let entropy = u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..));
-        self.request_id = Some(forwarding::request_id(asked.fields, entropy));
-        self.client = forwarding::real_client(state.client.ip, &listener.plan.trusted_proxies, asked.fields)
-            .map(|client| client.to_string());
-        if asked.length.is_some_and(|length| length > listener.plan.limits.request_body) {
+        self.request_id = Some(forwarding::request_id(request.fields, entropy));
+        self.client =
+            forwarding::real_client(state.client.ip, &listener.plan.trusted_proxies, request.fields)
+                .map(|client| client.to_string());
+        if request.length().is_some_and(|length| length > listener.plan.limits.request_body) {
             return Err(Why::BodyTooLarge);
         }
         let place =
-            |exchange: &mut Self| exchange.route(asked, entropy as u64).and_then(|()| exchange.pick());
+            |exchange: &mut Self| exchange.route(request, entropy as u64).and_then(|()| exchange.pick());
         let found = match place(self) {
             Err(_) if self.renew() => place(self),
             found => found,
@@ -165,7 +184,7 @@ impl Exchange {
     /// Ends the lease: the server has nothing more to do for this request.
     pub(super) fn give_back(&mut self) {
         if let Some(destination) = &mut self.destination {
-            destination.lease = None;
+            destination.end_try();
         }
         if let Some(state) = &self.state {
             state.watch.leased_to(u32::MAX);
@@ -173,10 +192,10 @@ impl Exchange {
     }
 
     /// Finds the pool for a request.
-    fn route<F: Fields>(&mut self, asked: &Asked<'_, F>, entropy: u64) -> Result<(), Why> {
+    fn route(&mut self, request: &RequestView<'_>, entropy: u64) -> Result<(), Why> {
         // Before any route, for whoever is behind them does not know of our orders; only tokens that are ours.
-        if let Some(proof) = self.live.challenges.answer(asked.path)
-            && matches!(*asked.method, Method::GET | Method::HEAD)
+        if let Some(proof) = self.live.challenges.answer(request.path)
+            && matches!(*request.method, Method::GET | Method::HEAD)
         {
             self.proof = Some(proof);
             return Err(Why::AcmeChallenge);
@@ -185,19 +204,21 @@ impl Exchange {
         let (pool, route, routed) = match &listener.target {
             ListenerTarget::Pool(pool) => (pool, None, Routed::Pool),
             ListenerTarget::RedirectToHttps => {
-                self.location =
-                    Some(secure_location(asked.host, &asked.path_and_query).ok_or(Why::Malformed)?);
+                self.location = Some(
+                    secure_location(request.host.unwrap_or_default(), request.path_and_query)
+                        .ok_or(Why::Malformed)?,
+                );
                 return Err(Why::Redirect);
             }
             ListenerTarget::Routes(table) => {
-                let found = table.find(&asked.for_route()).ok_or(Why::NoRoute)?;
-                if asked.fields.first(&header::UPGRADE).is_some() {
+                let found = table.find(&for_route(request)).ok_or(Why::NoRoute)?;
+                if request.fields.has(&header::UPGRADE) {
                     self.upgrades = found.rule.upgrades.clone();
                 }
                 (&found.rule.pool, Some(found.rule.name.clone()), Routed::Rule(found.place))
             }
         };
-        let key = pool.hash_key().map(|key| crate::select::key::of(key, &asked.parts(), self.client()));
+        let key = pool.hash_key().map(|key| key::of(key, &parts(request), self.client()));
         self.destination = Some(Destination {
             pool: Arc::clone(pool),
             route,
@@ -206,6 +227,7 @@ impl Exchange {
             tried: Tried::new(),
             tried_before: Tried::new(),
             lease: None,
+            outcome: Outcome::default(),
             server: None,
             tries: 0,
             was_stale: false,
@@ -220,7 +242,7 @@ impl Exchange {
             return None;
         }
         let mut named = String::new();
-        for asked in tokens(head.all(&header::UPGRADE)) {
+        for asked in tokens(head.fields().all(&header::UPGRADE)) {
             let same = |allowed: &&str| allowed.as_bytes().eq_ignore_ascii_case(asked);
             let allowed = match &self.upgrades {
                 None => Some(WEBSOCKET).filter(same),
@@ -271,10 +293,11 @@ impl Exchange {
         self.connect = self.destination.as_ref().map(|destination| destination.try_started.elapsed());
     }
 
-    /// The response's head has come, with the server's word on how many seconds it keeps a connection.
-    pub(super) fn answered(&mut self, keepalive_hint: Option<u32>) {
+    /// The head of a response with this status has come, with the server's word on how many seconds it keeps a connection.
+    pub(super) fn answered(&mut self, status: u16, keepalive_hint: Option<u32>) {
         self.first_byte.get_or_insert_with(|| self.started.elapsed());
-        let (Some(state), Some(destination)) = (&self.state, &self.destination) else { return };
+        let (Some(state), Some(destination)) = (&self.state, &mut self.destination) else { return };
+        destination.outcome(TryResult::Answered { status });
         if let Some(server) = &destination.server {
             server.answers.fetch_add(1, Relaxed);
             if let Some(hint) = keepalive_hint {
@@ -333,6 +356,7 @@ impl Exchange {
         if let Some(state) = &self.state {
             state.watch.leased_to(lease.server().id());
         }
+        destination.end_try();
         destination.server = Some(Arc::clone(lease.server()));
         destination.lease = Some(lease);
         destination.tries += 1;
@@ -369,6 +393,9 @@ impl Exchange {
     /// After a connection could not be opened: whether another server is tried. Nothing was sent, so any
     /// method may be.
     pub(super) fn connect_failed(&mut self, why: Why) -> bool {
+        if let Some(destination) = &mut self.destination {
+            destination.outcome(why.result());
+        }
         // What we lack ourselves no other server has.
         let retry = why != Why::OwnResources
             && self.pool().is_some_and(|pool| pool.plan.retries.on.connect)
@@ -377,7 +404,7 @@ impl Exchange {
             if retry {
                 destination.pool.stats.count_retry(RetryReason::Connect);
             } else {
-                destination.lease = None;
+                destination.end_try();
             }
         }
         if !retry {
@@ -396,10 +423,12 @@ impl Exchange {
             // The server closed an idle connection just as we wrote to it (RFC 9112 section 9.3.1):
             // no fault of its own, so it may be chosen again, and must not be full of ourselves then.
             destination.was_stale = true;
-            destination.lease = None;
+            destination.outcome(TryResult::NotItsDoing);
+            destination.end_try();
             let tried = destination.tried_before.clone();
             return self.send_anew(tried, RetryReason::Stale);
         }
+        destination.outcome(TryResult::Reset);
         let tried = destination.tried.clone();
         self.send_anew(tried, RetryReason::Reset)
     }
@@ -412,10 +441,11 @@ impl Exchange {
     /// After a response with this status to a request that may be repeated: whether to send it elsewhere.
     pub(super) fn status_is_retried(&mut self, status: u16) -> bool {
         let Some(reason) = RetryReason::of_status(status) else { return false };
-        let Some(destination) = &self.destination else { return false };
+        let Some(destination) = &mut self.destination else { return false };
         if !destination.pool.plan.retries.on.statuses.contains(&status) {
             return false;
         }
+        destination.outcome(TryResult::Answered { status });
         let tried = destination.tried.clone();
         self.send_anew(tried, reason)
     }
@@ -427,7 +457,7 @@ impl Exchange {
     }
 
     /// Gives the lease back, counts, and writes the record.
-    pub(super) fn record<F: Fields>(&mut self, status: u16, asked: Option<&Asked<'_, F>>, bytes: (u64, u64)) {
+    pub(super) fn record(&mut self, status: u16, request: Option<&RequestView<'_>>, bytes: (u64, u64)) {
         if std::mem::replace(&mut self.recorded, true) {
             return;
         }
@@ -439,7 +469,7 @@ impl Exchange {
         let mut place = RequestPlace::of_listener(state.client.listener);
         let mut tries = 0;
         if let Some(destination) = destination {
-            destination.lease = None;
+            destination.end_try();
             destination.pool.stats.request_duration.record(duration);
             if let Some(status) = self.grpc_status {
                 destination.pool.stats.count_grpc(status);
@@ -470,7 +500,7 @@ impl Exchange {
         if !self.live.access_log.is_on() {
             return;
         }
-        let text = |name| asked.and_then(|asked| asked.fields.first(name)).map(String::from_utf8_lossy);
+        let text = |name| request.and_then(|request| request.fields.first(name)).map(String::from_utf8_lossy);
         let (user_agent, referer) = (text(&header::USER_AGENT), text(&header::REFERER));
         self.live.access_log.record(&Record {
             time: self.time,
@@ -479,10 +509,10 @@ impl Exchange {
             route: route.map(|name| &**name),
             pool: pool.map(|name| &**name),
             server: server.map(|server| &**server.name()),
-            method: asked.map(|asked| asked.method.as_str()),
-            host: asked.map(|asked| asked.host),
-            path: asked.map(|asked| &*asked.path_and_query),
-            protocol: asked.map(|asked| asked.protocol),
+            method: request.map(|request| request.method.as_str()),
+            host: request.map(|request| request.host.unwrap_or_default()),
+            path: request.map(|request| request.path_and_query),
+            protocol: request.map(RequestView::protocol),
             status,
             why: self.why,
             detail: self.detail,
@@ -526,7 +556,27 @@ impl Drop for Exchange {
         }
         let answered = self.state.as_ref().is_some_and(|state| state.answered.load(Relaxed));
         let status = if answered { 200 } else { self.why.status() };
-        self.record(status, None::<&Asked<'_, HeaderMap>>, (0, 0));
+        self.record(status, None, (0, 0));
+    }
+}
+
+/// What routes look at.
+fn for_route<'a>(request: &'a RequestView<'a>) -> route::RouteRequest<'a, FieldList<'a>> {
+    route::RouteRequest {
+        host: request.host.unwrap_or_default(),
+        path: request.path,
+        method: request.method,
+        headers: &request.fields,
+    }
+}
+
+/// What may be hashed.
+fn parts<'a>(request: &'a RequestView<'a>) -> key::Parts<'a, FieldList<'a>> {
+    key::Parts {
+        path: request.path,
+        path_and_query: request.path_and_query,
+        query: request.query,
+        fields: &request.fields,
     }
 }
 

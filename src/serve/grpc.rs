@@ -1,7 +1,10 @@
 //! What gRPC puts into HTTP's fields ("gRPC over HTTP2", the protocol's document). Pure.
 
-use crate::fields::Fields;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use crate::access_log::Why;
+use crate::fields::FieldList;
+use crate::wire::own_response::OwnResponse;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use std::time::Duration;
 
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -9,20 +12,20 @@ static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Whether an HTTP/2 request is a call.
-pub(super) fn is_call(fields: &HeaderMap) -> bool {
+pub(super) fn is_call(fields: FieldList<'_>) -> bool {
     is_kind(fields, b"application/grpc")
 }
 
 /// The type of the messages of a call by gRPC-Web ("gRPC Web", the protocol's document), which browsers make over any version
 /// of HTTP: an answer is of the same.
-pub(super) fn web_call(fields: &impl Fields) -> Option<&str> {
+pub(super) fn web_call(fields: FieldList<'_>) -> Option<&str> {
     let is_web = |kind| is_kind(fields, kind);
     fields
         .text(&header::CONTENT_TYPE)
         .filter(|_| is_web(b"application/grpc-web") || is_web(b"application/grpc-web-text"))
 }
 
-fn is_kind(fields: &impl Fields, kind: &[u8]) -> bool {
+fn is_kind(fields: FieldList<'_>, kind: &[u8]) -> bool {
     fields
         .first(&header::CONTENT_TYPE)
         .and_then(|have| have.strip_prefix(kind))
@@ -30,8 +33,8 @@ fn is_kind(fields: &impl Fields, kind: &[u8]) -> bool {
 }
 
 /// How long its client waits for it: a whole number of at most eight digits, and a unit.
-pub(super) fn timeout(fields: &HeaderMap) -> Option<Duration> {
-    let text = fields.get(&GRPC_TIMEOUT)?.to_str().ok()?;
+pub(super) fn timeout(fields: FieldList<'_>) -> Option<Duration> {
+    let text = fields.text(&GRPC_TIMEOUT)?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let is_number = (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
     let number: u64 = digits.parse().ok().filter(|_| is_number)?;
@@ -47,8 +50,8 @@ pub(super) fn timeout(fields: &HeaderMap) -> Option<Duration> {
 }
 
 /// What a call ended with; a number that is none of theirs is told as such.
-pub(super) fn status(fields: &HeaderMap) -> Option<u8> {
-    let status = fields.get(&GRPC_STATUS)?.to_str().ok();
+pub(super) fn status(fields: FieldList<'_>) -> Option<u8> {
+    let status = std::str::from_utf8(fields.first(&GRPC_STATUS)?).ok();
     Some(status.and_then(|status| status.parse().ok()).unwrap_or(u8::MAX))
 }
 
@@ -77,6 +80,20 @@ pub(super) fn trailers(status: u8, message: &str) -> HeaderMap {
     fields
 }
 
+/// The answer to a gRPC call, of the call's own type: a head alone, which is its trailers too.
+pub(super) fn own_response(why: Why, kind: &str, is_given_up: bool) -> OwnResponse {
+    let grpc_status = match is_given_up {
+        true => DEADLINE_EXCEEDED,
+        false => status_for(why.status()),
+    };
+    let mut fields = trailers(grpc_status, why.as_str());
+    if let Ok(kind) = HeaderValue::from_str(kind) {
+        fields.insert(header::CONTENT_TYPE, kind);
+    }
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    OwnResponse { status: StatusCode::OK, fields, body: Bytes::new(), grpc_status: Some(grpc_status) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,9 +111,9 @@ mod tests {
             ("application/grpc-web", false),
             ("application/json", false),
         ] {
-            assert_eq!(is_call(&fields("content-type", kind)), is, "{kind}");
+            assert_eq!(is_call(FieldList::Map(&fields("content-type", kind))), is, "{kind}");
         }
-        assert!(!is_call(&HeaderMap::new()));
+        assert!(!is_call(FieldList::Map(&HeaderMap::new())));
         for (kind, is) in [
             ("application/grpc-web", true),
             ("application/grpc-web+proto", true),
@@ -104,7 +121,7 @@ mod tests {
             ("application/grpc-website", false),
             ("application/grpc", false),
         ] {
-            assert_eq!(web_call(&fields("content-type", kind)), Some(kind).filter(|_| is));
+            assert_eq!(web_call(FieldList::Map(&fields("content-type", kind))), Some(kind).filter(|_| is));
         }
     }
 
@@ -124,16 +141,26 @@ mod tests {
             ("5s", None),
             ("", None),
         ] {
-            assert_eq!(timeout(&fields("grpc-timeout", text)), expected, "{text}");
+            assert_eq!(timeout(FieldList::Map(&fields("grpc-timeout", text))), expected, "{text}");
         }
     }
 
     #[test]
     fn a_status_is_read_and_written() {
-        assert_eq!(status(&trailers(14, "all_full")), Some(14));
+        assert_eq!(status(FieldList::Map(&trailers(14, "all_full"))), Some(14));
         assert_eq!(trailers(4, "x").get("grpc-message").unwrap(), "evenkeel: x");
-        assert_eq!(status(&fields("grpc-status", "999")), Some(u8::MAX));
-        assert_eq!(status(&HeaderMap::new()), None);
+        assert_eq!(status(FieldList::Map(&fields("grpc-status", "999"))), Some(u8::MAX));
+        assert_eq!(status(FieldList::Map(&HeaderMap::new())), None);
         assert_eq!([404, 503, 500].map(status_for), [12, 14, 2]);
+    }
+
+    #[test]
+    fn a_call_is_told_in_its_own_words() {
+        let answer = own_response(Why::NoRoute, "application/grpc-web+proto", false);
+        assert_eq!((answer.status, answer.grpc_status), (StatusCode::OK, Some(12)));
+        assert_eq!(answer.fields["content-type"], "application/grpc-web+proto");
+        assert_eq!(answer.fields["grpc-status"], "12");
+        assert_eq!(answer.fields["grpc-message"], "evenkeel: no_route");
+        assert_eq!(own_response(Why::RequestTimeout, "application/grpc", true).grpc_status, Some(4));
     }
 }

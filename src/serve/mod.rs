@@ -1,36 +1,35 @@
-//! Serves requests and connections: the pure core's decisions carried out, from HTTP/1.1 to HTTP/1.1
-//! (`h1`), where a side speaks HTTP/2 or may (`h2`), for what is not HTTP from socket to socket (`tcp`, `udp`).
+//! Serves requests and connections: the pure core's decisions carried out. HTTP by one relay between a client's side and a
+//! server's (`client`, `server`, `relay`), what is not HTTP from socket to socket (`tcp`, `udp`).
 
-mod answer;
-mod asked;
 mod call;
+mod client;
 mod dial;
 mod exchange;
-mod forwarded;
-mod forwarding;
+pub(crate) mod fuzzed;
 mod grpc;
-mod h1;
-mod h2;
-mod introduction;
 mod kept;
+mod piece;
 mod refused;
+mod relay;
+mod server;
 mod shared;
 mod tcp;
 mod tries;
 mod udp;
 
-pub(crate) use h1::fuzzed;
 pub(crate) use refused::Reporter;
 pub(crate) use tcp::RawService;
 
-use crate::config::plan::{self, ClientFin, PoolTimeouts, ProbePlan, ServerProtocol};
+use crate::config::plan::{self, ClientFin, PoolTimeouts, ProbePlan};
 use crate::control::Live;
-use crate::edge::{Addresses, AfterRequest, ClientClose, Conn, RequestState, Serve, Stream};
+use crate::edge::{Addresses, AfterRequest, Client, Conn, RequestState, Serve, Stream};
+use crate::filter::forwarding::Peer;
 use crate::pool::Server;
 use crate::units::Address;
 use crate::wire::request_head::Head;
-use asked::Asked;
+use client::ClientSide as _;
 use exchange::Exchange;
+use relay::{Relay, RequestHead};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -48,23 +47,32 @@ impl Service {
 
 impl Serve for Service {
     async fn serve(&self, conn: &mut Conn, head: Head) -> AfterRequest {
-        let mut exchange = Exchange::begin(&self.live, &conn.state);
-        let admitted = exchange.admit(&Asked::from(&head));
-        let may_be_h2 = exchange.pool().is_some_and(|pool| match pool.plan.protocol {
-            ServerProtocol::Http1 => false,
-            ServerProtocol::H2 => true,
-            // Upgrades are for HTTP/1.1, which is offered alone then.
-            ServerProtocol::Auto => exchange.upgrade(&head).is_none(),
-        });
-        // Boxed: most requests need less than this.
-        match may_be_h2 {
-            true => Box::pin(h2::serve_h1(exchange, admitted, conn, &head)).await,
-            false => h1::serve(exchange, admitted, conn, &head).await,
-        }
+        let exchange = Exchange::begin(&self.live, &conn.state);
+        let client_fin = exchange.listener.as_ref().map_or(ClientFin::Cancel, |l| l.plan.client_fin);
+        let (state, addresses) = (Arc::clone(&conn.state), conn.addresses());
+        let client = client::Http1::new(conn, &head, client_fin);
+        let mut relay = Relay::new(exchange, state, addresses, RequestHead::Http1(&head), client);
+        relay.run().await;
+        relay.client.after()
     }
 
     async fn serve_stream(&self, state: Arc<RequestState>, stream: Stream, addresses: Addresses) {
-        h2::serve(&self.live, state, stream, addresses).await;
+        let exchange = Exchange::begin(&self.live, &state);
+        let most_trailers = exchange.listener.as_ref().map_or(0, |l| l.plan.limits.request_headers);
+        let most_trailers = usize::try_from(most_trailers).unwrap_or(usize::MAX);
+        let (client, head) = client::Http2::new(stream, most_trailers);
+        let head = RequestHead::Http2 { head: Box::new(head), has_body: client.has_body() };
+        Relay::new(exchange, state, addresses, head, client).run().await;
+    }
+}
+
+/// A client as forwarding fields speak of it.
+fn peer(client: &Client) -> Peer<'_> {
+    Peer {
+        ip: client.ip,
+        text: &client.text,
+        is_secure: client.tls.is_some(),
+        identity: client.identity.as_deref(),
     }
 }
 
@@ -78,14 +86,6 @@ fn own_host(pool: &plan::PoolPlan, address: &Address) -> String {
         Address::Inet(address) => address.to_string(),
         Address::Unix(_) => "localhost".to_owned(),
     })
-}
-
-/// Whether a request ends with its client: a FIN once the response has begun says nothing about that.
-fn is_cancelled_by(departure: ClientClose, client_fin: ClientFin, has_begun: bool) -> bool {
-    match departure {
-        ClientClose::Reset => true,
-        ClientClose::Fin => !has_begun && client_fin == ClientFin::Cancel,
-    }
 }
 
 /// How long an idle connection to a server is kept: its own idea of that (`Keep-Alive: timeout=5`), less what a

@@ -50,7 +50,11 @@ pub fn request_head(bytes: &[u8], limit: usize) -> Judged<RequestHead> {
                 path_and_query: head.path_and_query().to_owned(),
                 path: head.path().to_owned(),
                 query: head.query().to_owned(),
-                fields: head.fields().map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
+                fields: head
+                    .fields()
+                    .each()
+                    .map(|field| (field.name().to_vec(), field.value().to_vec()))
+                    .collect(),
             })
         }
     }

@@ -5,10 +5,10 @@
 //! 11.2), so they end here. A pure function of bytes: the caller owns the
 //! socket, the limit and the clock.
 
-use crate::fields::{Fields, MOST_OPTIONS, count_members, has_token};
+use crate::fields::{FieldList, FieldSpan, MOST_OPTIONS, Span, count_members, has_token};
 use crate::host;
-use http::{HeaderName, Method, header};
-use httparse::{ParserConfig, Request, Status};
+use http::{Method, header};
+use httparse::{Header, ParserConfig, Request, Status};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -59,11 +59,8 @@ pub(crate) struct Form {
     is_http_11: bool,
     method: Span,
     target: Span,
-    fields: Vec<(Span, Span)>,
+    fields: Vec<FieldSpan>,
 }
-
-/// A part of a head: offsets of its beginning and its end.
-type Span = (u32, u32);
 
 /// A head that was judged, with its bytes.
 #[derive(Debug)]
@@ -79,9 +76,8 @@ pub(crate) struct Head {
 impl Head {
     /// `bytes` are those that `form` was found in, without what follows the head.
     pub(crate) fn new(bytes: Vec<u8>, form: Form) -> Self {
-        let part = |span: Span| &bytes[span.0 as usize..span.1 as usize];
-        let method = Method::from_bytes(part(form.method)).unwrap_or_default();
-        let target = std::str::from_utf8(part(form.target)).unwrap_or_default();
+        let method = Method::from_bytes(form.method.in_bytes(&bytes)).unwrap_or_default();
+        let target = std::str::from_utf8(form.target.in_bytes(&bytes)).unwrap_or_default();
         let authority = authority_of(target).map_or(0..0, |authority| {
             let start = authority.as_ptr().addr() - target.as_ptr().addr();
             start..start + authority.len()
@@ -90,21 +86,17 @@ impl Head {
         Self { bytes, form, method, authority, path }
     }
 
-    fn part(&self, span: Span) -> &[u8] {
-        &self.bytes[span.0 as usize..span.1 as usize]
-    }
-
     /// The target as it came.
     fn target(&self) -> &str {
         // The judge lets visible ASCII pass only.
-        std::str::from_utf8(self.part(self.form.target)).unwrap_or_default()
+        std::str::from_utf8(self.form.target.in_bytes(&self.bytes)).unwrap_or_default()
     }
 
     /// What the request is for: an absolute target's authority, else the Host field, which HTTP/1.0 may lack.
     pub(crate) fn host(&self) -> Option<&str> {
         match self.authority.is_empty() {
             false => Some(&self.target()[self.authority.clone()]),
-            true => self.text(&header::HOST),
+            true => self.fields().text(&header::HOST),
         }
     }
 
@@ -143,9 +135,8 @@ impl Head {
         self.form.is_http_11
     }
 
-    /// The names and values of all fields, in the order they came.
-    pub(crate) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.form.fields.iter().map(|(name, value)| (self.part(*name), self.part(*value)))
+    pub(crate) fn fields(&self) -> FieldList<'_> {
+        FieldList::Raw { bytes: &self.bytes, fields: &self.form.fields }
     }
 
     /// Whether the request asks that its connection switches to another protocol (RFC 9110 section 7.8). Of one with a body
@@ -153,23 +144,15 @@ impl Head {
     pub(crate) fn asks_for_upgrade(&self) -> bool {
         self.is_http_11()
             && self.body() == Body::Length(0)
-            && self.first(&header::UPGRADE).is_some()
-            && has_token(self.all(&header::CONNECTION), "upgrade")
+            && self.fields().has(&header::UPGRADE)
+            && has_token(self.fields().all(&header::CONNECTION), "upgrade")
     }
 
     /// Whether the client sends nothing more on this connection (RFC 9112 sections 9.3 and 9.6).
     pub(crate) fn is_last(&self) -> bool {
-        let says = |option| has_token(self.all(&header::CONNECTION), option);
+        let fields = self.fields();
+        let says = |option| has_token(fields.all(&header::CONNECTION), option);
         says("close") || !self.is_http_11() && !says("keep-alive")
-    }
-}
-
-impl Fields for Head {
-    fn all<'a>(&'a self, name: &'a HeaderName) -> impl DoubleEndedIterator<Item = &'a [u8]> {
-        let wanted = name.as_str().as_bytes();
-        let same = move |have: &[u8]| have.len() == wanted.len() && have.eq_ignore_ascii_case(wanted);
-        let fields = self.form.fields.iter();
-        fields.filter(move |(name, _)| same(self.part(*name))).map(|(_, value)| self.part(*value))
     }
 }
 
@@ -264,18 +247,16 @@ pub(crate) fn judge(bytes: &[u8], limit: usize) -> Verdict {
         Ok(body) => body,
         Err(refusal) => return Verdict::Refused(refusal),
     };
-    // Heads are bounded by `limit`, which is far below 4 GiB.
-    let span = |part: &[u8]| {
-        let start = part.as_ptr().addr() - bytes.as_ptr().addr();
-        (start as u32, (start + part.len()) as u32)
-    };
+    let span = |part: &[u8]| Span::of(part, bytes);
+    let field =
+        |field: &Header<'_>| FieldSpan { name: span(field.name.as_bytes()), value: span(field.value) };
     Verdict::Complete(Form {
         length,
         body,
         is_http_11: http_11,
         method: span(method.as_bytes()),
         target: span(target.as_bytes()),
-        fields: request.headers.iter().map(|f| (span(f.name.as_bytes()), span(f.value))).collect(),
+        fields: request.headers.iter().map(field).collect(),
     })
 }
 
@@ -320,7 +301,7 @@ pub(crate) fn judge_target(method: &str, target: &str) -> Option<Refusal> {
 }
 
 /// RFC 9112 sections 3.2 (Host) and 6 (message body length).
-fn judge_fields(fields: &[httparse::Header<'_>], http_11: bool) -> Result<Body, Refusal> {
+fn judge_fields(fields: &[Header<'_>], http_11: bool) -> Result<Body, Refusal> {
     let bad = |detail| Err(Refusal { status: 400, detail });
     let (mut hosts, mut length, mut chunked, mut options) = (0, None, false, 0);
     for field in fields {

@@ -7,6 +7,7 @@ mod cli;
 mod client_fin;
 mod explain;
 mod files;
+mod filters;
 mod framing;
 mod guard;
 mod h2_attacks;

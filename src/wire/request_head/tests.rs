@@ -1,4 +1,5 @@
 use super::*;
+use http::HeaderName;
 
 const LIMIT: usize = 1024;
 
@@ -44,7 +45,7 @@ fn a_heads_parts_are_found() {
         let head = sample_head(&format!("{method} {target} HTTP/1.1\r\nhOSt: h:80\r\nX: 1\r\nx:2\r\n\r\n"));
         assert_eq!((head.host(), head.path(), head.query()), (Some(host), path, query), "{target}");
         assert_eq!(head.method, method);
-        assert_eq!(head.all(&HeaderName::from_static("x")).collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!(head.fields().all(&HeaderName::from_static("x")).collect::<Vec<_>>(), [b"1", b"2"]);
     }
     assert!(sample_head("GET / HTTP/1.1\r\nHost: h\r\nConnection: x, Close\r\n\r\n").is_last());
     assert!(!sample_head("GET / HTTP/1.1\r\nHost: h\r\nConnection: x-close\r\n\r\n").is_last());

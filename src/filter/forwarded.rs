@@ -1,0 +1,102 @@
+//! Reads `Forwarded` (RFC 7239): whom a proxy says that it had a request from, and how. Pure.
+
+use std::net::IpAddr;
+
+/// What one proxy says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Element<'a> {
+    /// `None` also for `unknown`, and for names that stand for an address.
+    pub(super) client: Option<IpAddr>,
+    pub(super) proto: Option<&'a str>,
+    pub(super) host: Option<&'a str>,
+}
+
+/// The elements of a field's value, the first proxy's first; `None` if it is not as the RFC has it, for then nobody knows
+/// where one ends.
+pub(super) fn elements(value: &str) -> Option<Vec<Element<'_>>> {
+    let mut elements = Vec::new();
+    let mut element = Element::default();
+    let mut rest = value;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t']);
+        // Empty elements and pairs are allowed, and say nothing.
+        if !rest.starts_with([',', ';']) && !rest.is_empty() {
+            let (name, after) = rest.split_once('=')?;
+            let (value, after) = text(after)?;
+            match name {
+                _ if name.eq_ignore_ascii_case("for") => element.client = address(value),
+                _ if name.eq_ignore_ascii_case("proto") => element.proto = Some(value),
+                _ if name.eq_ignore_ascii_case("host") => element.host = Some(value),
+                _ => {}
+            }
+            rest = after.trim_start_matches([' ', '\t']);
+        }
+        match rest.chars().next() {
+            Some(';') => {}
+            Some(',') => elements.push(std::mem::take(&mut element)),
+            Some(_) => return None,
+            None => {
+                elements.push(element);
+                return Some(elements);
+            }
+        }
+        rest = &rest[1..];
+    }
+}
+
+/// A token or a quoted text, and what follows it. Escapes have no place in what these fields say.
+fn text(rest: &str) -> Option<(&str, &str)> {
+    match rest.strip_prefix('"') {
+        Some(quoted) => quoted.split_once('"').filter(|(text, _)| !text.contains('\\')),
+        None => {
+            let end = rest.find([' ', '\t', ',', ';', '"']).unwrap_or(rest.len());
+            (end > 0).then(|| rest.split_at(end))
+        }
+    }
+}
+
+/// `192.0.2.7`, `192.0.2.7:80`, `2001:db8::1` or `[2001:db8::1]:80`.
+pub(super) fn address(text: &str) -> Option<IpAddr> {
+    text.parse::<IpAddr>()
+        .ok()
+        .or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|address| address.ip()))
+        .or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
+        .map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(value: &str, expected: Option<&[(&str, &str, &str)]>) {
+        let elements = elements(value).map(|elements| {
+            let text = |element: &Element<'_>| {
+                let client = element.client.map_or_else(String::new, |client| client.to_string());
+                (client, element.proto.unwrap_or("").to_owned(), element.host.unwrap_or("").to_owned())
+            };
+            elements.iter().map(text).collect::<Vec<_>>()
+        });
+        let expected = expected.map(|expected| {
+            expected.iter().map(|(a, b, c)| ((*a).to_owned(), (*b).to_owned(), (*c).to_owned())).collect()
+        });
+        assert_eq!(elements, expected, "{value}");
+    }
+
+    #[test]
+    fn each_element_says_what_one_proxy_knows() {
+        check("for=192.0.2.7", Some(&[("192.0.2.7", "", "")]));
+        check("For=\"192.0.2.7:80\";PROTO=https; host=a", Some(&[("192.0.2.7", "https", "a")]));
+        check(
+            "for=\"[2001:db8::1]:4711\";host=\"a,b;c:80\", for=unknown;by=x,for=_hidden",
+            Some(&[("2001:db8::1", "", "a,b;c:80"), ("", "", ""), ("", "", "")]),
+        );
+        check("for=192.0.2.7;, ,", Some(&[("192.0.2.7", "", ""), ("", "", ""), ("", "", "")]));
+    }
+
+    #[test]
+    fn what_is_not_as_it_should_be_says_nothing() {
+        for value in ["for", "for=", "for=\"192.0.2.7", "for=\"a\\\"b\"", "for=a b", "for=\"a\"b"] {
+            check(value, None);
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Who the client is, and what servers are told of it: X-Forwarded-For, -Proto and -Host, Forwarded
+//! (RFC 7239) and X-Request-Id; and who the client is by its certificate: Client-Cert (RFC 9440).
+//!
+//! Only a trusted proxy's word is taken and added to; anybody else's is replaced or removed, or a client could
+//! give itself any address. Of a certificate nobody's word is taken: what says so in a request ends here, whatever the
+//! listener, since a server cannot tell by which one a request came. Nor is any word in another spelling: application
+//! servers make one variable of `X-Forwarded-For` and `X_Forwarded_For`.
+
+use super::forwarded::{self, Element, address};
+use super::{Filter, RequestFacts};
+use crate::fields::FieldList;
+use crate::tls::Identity;
+use crate::wire::edit::{Edits, FieldName};
+use crate::wire::request::RequestView;
+use http::{HeaderMap, HeaderName, header};
+use ipnet::IpNet;
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+static X_FORWARDED_FOR: FieldName =
+    FieldName::new(HeaderName::from_static("x-forwarded-for"), "X-Forwarded-For");
+static X_FORWARDED_PROTO: FieldName =
+    FieldName::new(HeaderName::from_static("x-forwarded-proto"), "X-Forwarded-Proto");
+static X_FORWARDED_HOST: FieldName =
+    FieldName::new(HeaderName::from_static("x-forwarded-host"), "X-Forwarded-Host");
+static X_REQUEST_ID: FieldName = FieldName::new(HeaderName::from_static("x-request-id"), "X-Request-Id");
+static FORWARDED: FieldName = FieldName::new(header::FORWARDED, "Forwarded");
+static CLIENT_CERT: FieldName = FieldName::new(HeaderName::from_static("client-cert"), "Client-Cert");
+static CLIENT_CERT_SUBJECT: FieldName =
+    FieldName::new(HeaderName::from_static("x-client-cert-subject"), "X-Client-Cert-Subject");
+static CLIENT_CERT_FINGERPRINT: FieldName =
+    FieldName::new(HeaderName::from_static("x-client-cert-fingerprint"), "X-Client-Cert-Fingerprint");
+
+/// Tells servers of a request's way.
+#[derive(Debug)]
+pub(super) struct Forwarding;
+
+impl Filter for Forwarding {
+    fn request<'a>(&self, request: &RequestView<'a>, facts: &RequestFacts<'a>, edits: &mut Edits<'a>) {
+        let (peer, fields) = (facts.peer, request.fields);
+        let is_believed = is_trusted(peer.ip, facts.trusted_proxies);
+        for (index, field) in fields.each().enumerate() {
+            let stays = match word(field.name()) {
+                Word::Anybodys => true,
+                Word::Trusted => is_believed,
+                Word::Ours => false,
+            };
+            if !stays {
+                edits.remove_at(index);
+            }
+        }
+        let before = Before::new(fields, is_believed, facts.trusted_proxies);
+        let kept = |name: &FieldName| is_believed && fields.has(&name.name);
+        let mut set = |name: &'static FieldName, value: Cow<'a, str>| match is_believed {
+            true => edits.set(fields, name, value),
+            // There is none left.
+            false => edits.add(name, value),
+        };
+        match (peer.ip, &before.addresses) {
+            // A unix socket's peer has no address to add.
+            (None, None) => {}
+            (None, Some(before)) => set(&X_FORWARDED_FOR, before.clone().into()),
+            (Some(_), None) => set(&X_FORWARDED_FOR, peer.text.into()),
+            (Some(_), Some(before)) => set(&X_FORWARDED_FOR, format!("{before}, {}", peer.text).into()),
+        }
+        if !kept(&X_FORWARDED_PROTO) {
+            set(&X_FORWARDED_PROTO, before.proto.map_or(peer.scheme().into(), Cow::Owned));
+        }
+        let host = before.host.map(Cow::Owned).or(request.host.map(Cow::Borrowed));
+        if let Some(host) = host.filter(|_| !kept(&X_FORWARDED_HOST)) {
+            set(&X_FORWARDED_HOST, host);
+        }
+        set(&FORWARDED, forwarded_for_server(before.forwarded, peer, request.host).into());
+        set(&X_REQUEST_ID, facts.request_id.into());
+        if let Some(identity) = peer.identity {
+            set(&CLIENT_CERT, (&*identity.certificate).into());
+            set(&CLIENT_CERT_SUBJECT, (&*identity.subject).into());
+            set(&CLIENT_CERT_FINGERPRINT, (&*identity.fingerprint).into());
+        }
+    }
+}
+
+/// The client as seen through trusted proxies: the last address of X-Forwarded-For, or of Forwarded where that is all
+/// there is, that is not one of theirs. `None` when the peer itself is the client.
+pub(crate) fn real_client(peer: Option<IpAddr>, trusted: &[IpNet], fields: FieldList<'_>) -> Option<IpAddr> {
+    if !is_trusted(peer, trusted) {
+        return None;
+    }
+    if fields.first(&X_FORWARDED_FOR.name).is_none() {
+        let value = joined(fields, &FORWARDED.name)?;
+        return client_element(&forwarded::elements(&value)?, trusted)?.client;
+    }
+    let mut client = None;
+    for value in fields.all(&X_FORWARDED_FOR.name).rev() {
+        let Ok(value) = std::str::from_utf8(value) else { break };
+        for part in value.rsplit(',') {
+            let Some(address) = address(part.trim()) else { return client };
+            client = Some(address);
+            if !trusted.iter().any(|network| network.contains(&address)) {
+                return client;
+            }
+        }
+    }
+    client
+}
+
+/// What the proxy says that the client came to: the last element that is not about one of ours.
+fn client_element<'a>(elements: &[Element<'a>], trusted: &[IpNet]) -> Option<Element<'a>> {
+    let mut found = None;
+    for element in elements.iter().rev() {
+        let Some(client) = element.client else { return found };
+        found = Some(*element);
+        if !trusted.iter().any(|network| network.contains(&client)) {
+            return found;
+        }
+    }
+    found
+}
+
+/// A unix socket's peer is on this machine, where only the operator can connect: its word is taken.
+pub(super) fn is_trusted(peer: Option<IpAddr>, trusted: &[IpNet]) -> bool {
+    peer.is_none_or(|peer| trusted.iter().any(|network| network.contains(&peer)))
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer<'a> {
+    /// `None` for a unix socket.
+    pub(crate) ip: Option<IpAddr>,
+    /// The address as fields have it.
+    pub(crate) text: &'a str,
+    /// Its connection is encrypted.
+    pub(crate) is_secure: bool,
+    /// Who it is by its certificate.
+    pub(crate) identity: Option<&'a Identity>,
+}
+
+impl Peer<'_> {
+    fn scheme(&self) -> &'static str {
+        if self.is_secure { "https" } else { "http" }
+    }
+}
+
+/// Whose word a field may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    /// It says nothing of who the client is and how it came.
+    Anybodys,
+    /// A trusted proxy's.
+    Trusted,
+    /// Ours alone: of certificates, the request's id, and whatever could be taken for another field than it is.
+    Ours,
+}
+
+/// Whose word a field of this name may be.
+fn word(name: &[u8]) -> Word {
+    const CERTIFICATE: [&[u8]; 4] =
+        [b"client-cert", b"client-cert-chain", b"x-client-cert-subject", b"x-client-cert-fingerprint"];
+    const WAY: [&[u8]; 3] = [b"forwarded", b"x-forwarded", b"x-real-ip"];
+    const WAYS: &[u8] = b"x-forwarded-";
+    const ID: &[u8] = b"x-request-id";
+    const LONGEST: usize = 64;
+    // Almost every field of every request ends here.
+    match name {
+        [b'c' | b'C' | b'f' | b'F', ..] => {}
+        [b'x' | b'X', b'-' | b'_', b'f' | b'F' | b'r' | b'R' | b'c' | b'C', ..] => {}
+        _ => return Word::Anybodys,
+    }
+    let mut plain = [0; LONGEST];
+    let plain = &mut plain[..name.len().min(LONGEST)];
+    for (plain, byte) in plain.iter_mut().zip(name) {
+        *plain = if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    }
+    let plain = &*plain;
+    let is_respelt = name.contains(&b'_');
+    match () {
+        () if CERTIFICATE.contains(&plain) => Word::Ours,
+        () if WAY.contains(&plain) || plain.starts_with(WAYS) => match is_respelt {
+            true => Word::Ours,
+            false => Word::Trusted,
+        },
+        () if plain == ID => Word::Ours,
+        () => Word::Anybodys,
+    }
+}
+
+/// Takes out of a request's trailers what is said in heads: that has been said there, and some servers join them.
+pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
+    let is_told = |name: &&HeaderName| word(name.as_str().as_bytes()) != Word::Anybodys;
+    let told: Vec<HeaderName> = trailers.keys().filter(is_told).cloned().collect();
+    for name in told {
+        trailers.remove(name);
+    }
+}
+
+/// What trusted proxies have said of a request's way.
+#[derive(Debug, Default)]
+struct Before {
+    /// As X-Forwarded-For has them.
+    addresses: Option<String>,
+    /// As Forwarded has all of it.
+    forwarded: Option<String>,
+    /// Of Forwarded, for a server that looks for the other fields.
+    proto: Option<String>,
+    host: Option<String>,
+}
+
+impl Before {
+    fn new(fields: FieldList<'_>, is_believed: bool, trusted: &[IpNet]) -> Self {
+        if !is_believed {
+            return Self::default();
+        }
+        let addresses = joined(fields, &X_FORWARDED_FOR.name);
+        let forwarded = joined(fields, &FORWARDED.name);
+        let elements = forwarded.as_deref().and_then(forwarded::elements).unwrap_or_default();
+        let client = client_element(&elements, trusted).unwrap_or_default();
+        let proto = client.proto.filter(|proto| matches!(*proto, "http" | "https")).map(str::to_owned);
+        let host = client.host.map(str::to_owned);
+        let addresses = addresses.or_else(|| {
+            let text = |element: &Element<'_>| {
+                element.client.map_or_else(|| "unknown".to_owned(), |client| client.to_string())
+            };
+            let all: Vec<_> = elements.iter().map(text).collect();
+            (!all.is_empty()).then(|| all.join(", "))
+        });
+        Self { addresses, forwarded, proto, host }
+    }
+}
+
+fn forwarded_for_server(before: Option<String>, peer: Peer<'_>, host: Option<&str>) -> String {
+    let mut forwarded = before.map(|before| before + ", ").unwrap_or_else(|| String::with_capacity(96));
+    for part in match peer.ip {
+        Some(IpAddr::V6(_)) => ["for=\"[", peer.text, "]\""],
+        Some(IpAddr::V4(_)) => ["for=", peer.text, ""],
+        None => ["for=unknown", "", ""],
+    } {
+        forwarded.push_str(part);
+    }
+    if let Some(host) = host
+        && !host.is_empty()
+    {
+        // RFC 7239 section 4: a token needs no quotes, a port's colon does.
+        let quote =
+            if host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b)) { "" } else { "\"" };
+        for part in [";host=", quote, host, quote] {
+            forwarded.push_str(part);
+        }
+    }
+    forwarded.push_str(";proto=");
+    forwarded.push_str(peer.scheme());
+    forwarded
+}
+
+fn joined(fields: FieldList<'_>, name: &HeaderName) -> Option<String> {
+    let is_plain = |value: &&str| value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
+    let values = fields.all(name).filter_map(|value| std::str::from_utf8(value).ok().filter(is_plain));
+    let values: Vec<_> = values.collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
+
+/// The request's own id if it has a usable one, else one made of `entropy`.
+pub(crate) fn request_id(fields: FieldList<'_>, entropy: u128) -> String {
+    const LONGEST: usize = 128;
+    let usable =
+        |id: &&str| (1..=LONGEST).contains(&id.len()) && id.bytes().all(|b| (0x21..=0x7e).contains(&b));
+    if let Some(id) = fields.text(&X_REQUEST_ID.name).filter(usable) {
+        return id.to_owned();
+    }
+    let digit = |at| char::from(b"0123456789abcdef"[(entropy >> (4 * at)) as usize & 15]);
+    (0..32).map(digit).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! What changes heads on their way: each request before a server gets it, each response, be it a server's or our own,
+//! before a client gets it. One file for each, and one line in [`FILTERS`]; they say what changes as edits, and the writers in
+//! `wire` do it for every version of HTTP.
+
+mod date;
+#[cfg(debug_assertions)]
+mod drill;
+mod forwarded;
+pub(crate) mod forwarding;
+mod hop_by_hop;
+mod hsts;
+
+use crate::wire::edit::Edits;
+use crate::wire::request::RequestView;
+use crate::wire::response_head::ResponseView;
+use forwarding::Peer;
+use ipnet::IpNet;
+
+/// What a request's filters know beside its head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestFacts<'a> {
+    pub(crate) peer: Peer<'a>,
+    pub(crate) trusted_proxies: &'a [IpNet],
+    pub(crate) request_id: &'a str,
+}
+
+/// What a response's filters know beside its head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ResponseFacts<'a> {
+    /// What it answers, if that could be read.
+    pub(crate) request: Option<RequestView<'a>>,
+    /// What is said of TLS, where the client came by it.
+    pub(crate) hsts: Option<&'a str>,
+    /// The time, as Date has it.
+    pub(crate) date: &'a str,
+}
+
+/// A policy on heads.
+trait Filter: Sync {
+    /// Of a request for a server.
+    fn request<'a>(&self, _: &RequestView<'a>, _: &RequestFacts<'a>, _: &mut Edits<'a>) {}
+
+    /// Of a response for a client, interim ones (RFC 9110 section 15.2) included.
+    fn response<'a>(&self, _: &ResponseView<'a>, _: &ResponseFacts<'a>, _: &mut Edits<'a>) {}
+}
+
+/// In the order in which they look at a head. What is about one connection goes first: no other filter is to take it for
+/// more.
+static FILTERS: &[&dyn Filter] = &[
+    &hop_by_hop::HopByHop,
+    &forwarding::Forwarding,
+    &hsts::Hsts,
+    &date::Date,
+    #[cfg(debug_assertions)]
+    &drill::Drill,
+];
+
+/// What a server gets of a request otherwise than it came.
+pub(crate) fn request<'a>(request: &RequestView<'a>, facts: &RequestFacts<'a>) -> Edits<'a> {
+    let mut edits = Edits::default();
+    FILTERS.iter().for_each(|filter| filter.request(request, facts, &mut edits));
+    edits
+}
+
+/// What a client gets of a response otherwise than it came.
+pub(crate) fn response<'a>(response: &ResponseView<'a>, facts: &ResponseFacts<'a>) -> Edits<'a> {
+    let mut edits = Edits::default();
+    FILTERS.iter().for_each(|filter| filter.response(response, facts, &mut edits));
+    edits
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! A client's request on a stream of an HTTP/2 connection.
+
+use super::ClientSide;
+use crate::access_log::Why;
+use crate::edge::{AfterRequest, Conn, Stream};
+use crate::fields::list_size;
+use crate::serve::piece::Piece;
+use crate::wire::edit::Edits;
+use crate::wire::response_head::{ResponseView, http2};
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::request::Parts;
+use http::{HeaderMap, Response};
+use std::task::{Context, Poll, ready};
+
+/// What one frame carries at most, as long as a client asks for no more (RFC 9113 section 4.2).
+const FRAME: usize = 16 * 1024;
+/// With its head it is one record of TLS (RFC 8446 section 5.1), where a full one would be a record and nine bytes.
+const RECORD: usize = FRAME - 9;
+
+/// A stream.
+pub(in crate::serve) struct Http2 {
+    body: RecvStream,
+    has_body: bool,
+    received: u64,
+    trailers: Option<HeaderMap>,
+    /// What they may have.
+    most_trailers: usize,
+    respond: SendResponse<Bytes>,
+    /// The head that the response begins with.
+    head: Option<Response<()>>,
+    /// Once the response has begun.
+    response: Option<SendStream<Bytes>>,
+    waiting: Bytes,
+    is_last: bool,
+    sent: u64,
+}
+
+impl Http2 {
+    /// The client's side of a stream, and the request's head.
+    pub(in crate::serve) fn new(stream: Stream, most_trailers: usize) -> (Self, Parts) {
+        let Stream { head, body, respond } = stream;
+        let client = Self {
+            has_body: !body.is_end_stream(),
+            body,
+            received: 0,
+            trailers: None,
+            most_trailers,
+            respond,
+            head: None,
+            response: None,
+            waiting: Bytes::new(),
+            is_last: false,
+            sent: 0,
+        };
+        (client, head)
+    }
+}
+
+impl ClientSide for Http2 {
+    fn has_body(&self) -> bool {
+        self.has_body
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>, _: bool) -> Poll<Result<Option<Piece>, Why>> {
+        let failed = |error: h2::Error| match error.is_library() {
+            // The codec has reset the stream: the body is not as long as was said.
+            true => Why::Malformed,
+            false => Why::ClientAborted,
+        };
+        match ready!(self.body.poll_data(cx)) {
+            Some(Ok(bytes)) => {
+                // It is asked for only when it can be sent on.
+                let _ = self.body.flow_control().release_capacity(bytes.len());
+                self.received += bytes.len() as u64;
+                Poll::Ready(Ok(Some(Piece::Bytes(bytes))))
+            }
+            Some(Err(error)) => Poll::Ready(Err(failed(error))),
+            None => {
+                self.trailers = ready!(self.body.poll_trailers(cx)).map_err(failed)?;
+                if self.trailers.as_ref().is_some_and(|trailers| list_size(trailers) > self.most_trailers) {
+                    return Poll::Ready(Err(Why::HeadersTooLarge));
+                }
+                Poll::Ready(Ok(None))
+            }
+        }
+    }
+
+    fn received(&self) -> u64 {
+        self.received
+    }
+
+    fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take()
+    }
+
+    /// The codec tells the client so when the stream is let go.
+    fn refuse_body(&mut self) {}
+
+    fn takes_chunks(&self) -> bool {
+        false
+    }
+
+    fn interim(&mut self, head: &ResponseView<'_>, edits: &Edits<'_>) {
+        if let Some(response) = http2(head, edits) {
+            // A client that has gone is noticed by what comes next.
+            let _ = self.respond.send_informational(response);
+        }
+    }
+
+    fn begin(&mut self, head: &ResponseView<'_>, edits: &Edits<'_>) -> Result<(), Why> {
+        self.head = Some(http2(head, edits).ok_or(Why::ServerMalformed)?);
+        Ok(())
+    }
+
+    fn withdraw(&mut self) {
+        self.head = None;
+    }
+
+    fn commit(&mut self, is_over: bool) -> Result<(), Why> {
+        let head = self.head.take().ok_or(Why::Internal)?;
+        let response = self.respond.send_response(head, is_over);
+        self.response = Some(response.map_err(|_| Why::ClientAborted)?);
+        Ok(())
+    }
+
+    fn send(&mut self, piece: Piece, _: u64, is_last: bool) {
+        (self.waiting, self.is_last) = (piece.into_bytes(), is_last);
+        if self.waiting.is_empty() && is_last {
+            // A client that has gone is noticed by what comes next.
+            let _ = self.end(None);
+        }
+    }
+
+    fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), Why> {
+        let Some(response) = &mut self.response else { return Err(Why::Internal) };
+        let ended = match trailers {
+            Some(trailers) => response.send_trailers(trailers),
+            None => response.send_data(Bytes::new(), true),
+        };
+        ended.map_err(|_| Why::ClientAborted)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Why>> {
+        let Some(response) = &mut self.response else { return Poll::Ready(Ok(())) };
+        while !self.waiting.is_empty() {
+            response.reserve_capacity(self.waiting.len());
+            let room = match response.capacity() {
+                0 => ready!(response.poll_capacity(cx)).and_then(Result::ok).ok_or(Why::ClientAborted)?,
+                room => room,
+            };
+            if room == 0 {
+                // The window has shrunk again; the next look waits.
+                continue;
+            }
+            let most = if self.waiting.len() > FRAME { RECORD } else { FRAME };
+            let part = self.waiting.split_to(room.min(self.waiting.len()).min(most));
+            self.sent += part.len() as u64;
+            let is_last = self.is_last && self.waiting.is_empty();
+            response.send_data(part, is_last).map_err(|_| Why::ClientAborted)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    fn waiting(&self) -> usize {
+        0
+    }
+
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.response {
+            Some(response) => response.poll_reset(cx).map(drop),
+            None => self.respond.poll_reset(cx).map(drop),
+        }
+    }
+
+    fn cut(&mut self) {
+        match &mut self.response {
+            Some(response) => response.send_reset(Reason::INTERNAL_ERROR),
+            None => self.respond.send_reset(Reason::INTERNAL_ERROR),
+        }
+    }
+
+    fn switch(&mut self) -> Option<(&mut Conn, Vec<u8>)> {
+        None
+    }
+
+    fn switched(&mut self, _: AfterRequest) {}
+}

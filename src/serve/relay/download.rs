@@ -1,0 +1,218 @@
+//! The response's way: its head and its body, from the server to the client.
+
+use super::Relay;
+use crate::access_log::Why;
+use crate::edge::date;
+use crate::filter::{self, ResponseFacts};
+use crate::serve::client::ClientSide;
+use crate::serve::grpc;
+use crate::serve::server::{Answer, Failure, Part};
+use crate::wire::response_head::ResponseView;
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
+
+/// As many interim responses bring a client nothing more.
+const MOST_INTERIMS: u32 = 64;
+/// Bytes of them that may wait for a client that does not read.
+const MOST_INTERIM: usize = 64 * 1024;
+
+impl<C: ClientSide> Relay<'_, C> {
+    /// Sends the request and reads the response's head.
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Failure>> {
+        self.state.watch.heed_now(cx)?;
+        self.upload(cx)?;
+        loop {
+            let Some(server) = &mut self.server else { return Poll::Ready(Err(Why::Internal.into())) };
+            match server.poll_head(cx) {
+                Poll::Ready(Ok(answer)) => {
+                    self.state.watch.touch();
+                    if !answer.is_interim {
+                        // One who leaves as the response comes has left before it every time.
+                        return Poll::Ready(match self.client.poll_left(cx) {
+                            Poll::Ready(()) => Err(Why::ClientAborted.into()),
+                            Poll::Pending => Ok(answer),
+                        });
+                    }
+                    self.interims += 1;
+                    if self.interims > MOST_INTERIMS || self.client.waiting() >= MOST_INTERIM {
+                        return Poll::Ready(Err(Failure::malformed("too many interim responses")));
+                    }
+                    self.pass_interim();
+                }
+                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                Poll::Pending => break,
+            }
+        }
+        if self.interims > 0
+            && let Poll::Ready(Err(why)) = self.client.poll_flush(cx)
+        {
+            return Poll::Ready(Err(self.state.watch.interrupted().unwrap_or(why).into()));
+        }
+        match self.client.poll_left(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(Why::ClientAborted.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Passes on a response.
+    pub(super) async fn pass_on(&mut self, answer: Answer) {
+        self.body.forget();
+        self.exchange.answered(answer.status, answer.hint);
+        // Its head waits for what has come of the body along with it: if that is broken, there is still an answer.
+        let first = match self.begin() {
+            Ok(()) => self.first_part(answer).await,
+            Err(failure) => Err(failure),
+        };
+        let first = match first {
+            Ok(first) => first,
+            Err(failure) => {
+                self.client.withdraw();
+                self.exchange.detail = failure.detail.or(self.exchange.detail);
+                // The client has none of it.
+                self.exchange.first_byte = None;
+                self.exchange.grpc_status = None;
+                return self.answer(failure.why).await;
+            }
+        };
+        self.status = answer.status;
+        self.limit(self.call_due);
+        if answer.is_over {
+            self.server_is_done();
+        }
+        let begun = self.client.commit(answer.is_over).map_err(Failure::from);
+        let passed = match begun.and_then(|()| first.map_or(Ok(()), |first| self.pass_part(first))) {
+            Ok(()) => poll_fn(|cx| self.poll_body(cx, answer)).await,
+            Err(failure) => Err(failure),
+        };
+        if passed.is_err() {
+            // What the client was sent leaves before it is told that no more comes: a reset takes what waits with it.
+            tokio::task::yield_now().await;
+        }
+        self.bytes_out = self.client.sent();
+        self.state.watch.may_be_quiet();
+        self.state.watch.no_deadline();
+        if let Err(failure) = passed {
+            self.exchange.detail = failure.detail.or(self.exchange.detail);
+            self.exchange.fail(failure.why);
+            self.server = None;
+            self.exchange.give_back();
+            if self.is_given_up(failure.why) {
+                self.exchange.grpc_status = Some(grpc::DEADLINE_EXCEEDED);
+                let trailers = grpc::trailers(grpc::DEADLINE_EXCEEDED, "the call's deadline has passed");
+                if self.client.end(Some(trailers)).is_ok() {
+                    return;
+                }
+            }
+            self.client.cut();
+        }
+    }
+
+    /// Hands the client the head that has come, as filters have it.
+    pub(super) fn begin(&mut self) -> Result<(), Failure> {
+        let Some(head) = self.server.as_ref().and_then(|server| server.head()) else {
+            return Err(Why::Internal.into());
+        };
+        #[cfg(debug_assertions)]
+        drill(&head);
+        // An answer without a body says it here.
+        self.exchange.grpc_status = grpc::status(head.fields);
+        let date = date(SystemTime::now());
+        let facts = ResponseFacts {
+            request: Some(self.head.view()),
+            hsts: self.exchange.hsts(),
+            date: date.to_str().unwrap_or_default(),
+        };
+        Ok(self.client.begin(&head, &filter::response(&head, &facts))?)
+    }
+
+    /// Hands the client a head of our own, as filters have it.
+    pub(super) fn begin_with(&mut self, head: &ResponseView<'_>) -> Result<(), Why> {
+        let date = date(SystemTime::now());
+        let facts = ResponseFacts {
+            request: Some(self.head.view()),
+            hsts: self.exchange.hsts(),
+            date: date.to_str().unwrap_or_default(),
+        };
+        self.client.begin(head, &filter::response(head, &facts))
+    }
+
+    /// Hands the client an interim response, as filters have it.
+    fn pass_interim(&mut self) {
+        let Some(head) = self.server.as_ref().and_then(|server| server.head()) else { return };
+        let facts = ResponseFacts { request: Some(self.head.view()), hsts: None, date: "" };
+        self.client.interim(&head, &filter::response(&head, &facts));
+    }
+
+    /// What is there of the response's body behind its head.
+    async fn first_part(&mut self, answer: Answer) -> Result<Option<Part>, Failure> {
+        let keeps_chunks = self.keeps_chunks_of(answer);
+        let Some(server) = self.server.as_mut().filter(|_| !answer.is_over) else { return Ok(None) };
+        match poll_fn(|cx| Poll::Ready(server.poll_part(cx, keeps_chunks))).await {
+            Poll::Ready(part) => part.map(Some),
+            Poll::Pending => Ok(None),
+        }
+    }
+
+    /// Whether the response's chunks go on as they are.
+    fn keeps_chunks_of(&self, answer: Answer) -> bool {
+        answer.is_chunked && self.client.takes_chunks()
+    }
+
+    /// Moves the response's body to its end.
+    fn poll_body(&mut self, cx: &mut Context<'_>, answer: Answer) -> Poll<Result<(), Failure>> {
+        let keeps_chunks = self.keeps_chunks_of(answer);
+        self.state.watch.heed_now(cx)?;
+        self.upload(cx)?;
+        loop {
+            // Nothing more is read while the client has not taken what was.
+            let before = self.client.sent();
+            let flushed = self.client.poll_flush(cx);
+            if self.client.sent() != before {
+                self.state.watch.touch();
+            }
+            ready!(flushed).map_err(|why| self.state.watch.interrupted().unwrap_or(why))?;
+            let Some(server) = &mut self.server else { return Poll::Ready(Ok(())) };
+            match server.poll_part(cx, keeps_chunks) {
+                Poll::Ready(Ok(part)) => self.pass_part(part)?,
+                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                Poll::Pending => break,
+            }
+        }
+        match self.client.poll_left(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(Why::ClientAborted.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Takes what came of the response's body.
+    fn pass_part(&mut self, part: Part) -> Result<(), Failure> {
+        match part {
+            Part::Data { piece, length, is_last } => {
+                // A frame without data is no progress.
+                if !piece.is_empty() {
+                    self.state.watch.touch();
+                }
+                if is_last {
+                    self.server_is_done();
+                }
+                self.client.send(piece, length, is_last);
+            }
+            Part::End(trailers) => {
+                if let Some(trailers) = &trailers {
+                    let status = grpc::status(crate::fields::FieldList::Map(trailers));
+                    self.exchange.grpc_status = status.or(self.exchange.grpc_status);
+                }
+                self.server_is_done();
+                self.client.end(trailers)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A fault of our own on request, so that a test can see what becomes of it; not in release builds.
+#[cfg(debug_assertions)]
+fn drill(head: &ResponseView<'_>) {
+    assert!(!head.fields.each().any(|field| field.is("x-evenkeel-drill")), "a drill");
+}

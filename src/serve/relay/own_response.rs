@@ -1,0 +1,84 @@
+//! Answers of our own: in HTTP's words, or in gRPC's to a call.
+
+use super::Relay;
+use crate::access_log::Why;
+use crate::serve::client::ClientSide;
+use crate::serve::grpc;
+use crate::serve::piece::Piece;
+use crate::wire::own_response::{self, OwnResponse};
+use bytes::Bytes;
+use http::Method;
+use std::future::poll_fn;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+use std::time::Duration;
+
+/// How long a client has to take an answer of ours.
+const LINGER: Duration = Duration::from_secs(2);
+
+impl<C: ClientSide> Relay<'_, C> {
+    /// Whether the client has given its call up by now, if this is the reason for its end.
+    pub(super) fn is_given_up(&self, why: Why) -> bool {
+        let is_first = |call_due| self.exchange.due.is_none_or(|due| call_due <= due);
+        why == Why::RequestTimeout && self.call_due.is_some_and(is_first)
+    }
+
+    /// Answers with a status of our own, for the first reason there was.
+    pub(super) async fn answer(&mut self, why: Why) {
+        self.server = None;
+        self.exchange.fail(why);
+        self.exchange.give_back();
+        self.state.watch.no_deadline();
+        self.state.watch.may_be_quiet();
+        let why = self.exchange.why;
+        if why == Why::ClientAborted {
+            return self.client.cut();
+        }
+        self.state.answered.store(true, Relaxed);
+        self.client.refuse_body();
+        let response = self.own_response(why);
+        self.status = response.status.as_u16();
+        self.exchange.grpc_status = response.grpc_status;
+        let is_over = response.body.is_empty() || self.head.view().method == Method::HEAD;
+        let begun = self.begin_with(&response.head()).and_then(|()| self.client.commit(is_over));
+        if begun.is_err() {
+            return;
+        }
+        if !is_over {
+            let length = response.body.len() as u64;
+            self.client.send(Piece::Bytes(response.body), length, true);
+        }
+        if !self.flush_own().await {
+            self.client.cut();
+        }
+        self.bytes_out = self.client.sent();
+    }
+
+    fn own_response(&self, why: Why) -> OwnResponse {
+        let view = self.head.view();
+        let exchange = &self.exchange;
+        let (location, proof) = (exchange.location.as_deref(), exchange.proof.as_deref());
+        if location.is_none() && proof.is_none() {
+            // Whoever makes a call reads no other answer.
+            let kind = match self.is_grpc {
+                true => Some("application/grpc"),
+                false => grpc::web_call(view.fields),
+            };
+            if let Some(kind) = kind {
+                return grpc::own_response(why, kind, self.is_given_up(why));
+            }
+        }
+        let body = proof.map(|proof| Bytes::copy_from_slice(proof.as_bytes()));
+        own_response::with_status(why.status(), location, body)
+    }
+
+    /// Whether the client has taken everything.
+    async fn flush_own(&mut self) -> bool {
+        // Most have room for it at once, and need no timer.
+        if let Poll::Ready(flushed) = poll_fn(|cx| Poll::Ready(self.client.poll_flush(cx))).await {
+            return flushed.is_ok();
+        }
+        let flushed = tokio::time::timeout(LINGER, poll_fn(|cx| self.client.poll_flush(cx))).await;
+        matches!(flushed, Ok(Ok(())))
+    }
+}

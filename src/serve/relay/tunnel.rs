@@ -1,0 +1,44 @@
+//! A connection that has switched to another protocol (RFC 9110 section 7.8).
+
+use super::Relay;
+use crate::access_log::Why;
+use crate::edge::{AfterRequest, Duplex};
+use crate::serve::client::ClientSide;
+use crate::serve::server::{Answer, ServerSide};
+use std::future::poll_fn;
+
+impl<C: ClientSide> Relay<'_, C> {
+    /// Passes bytes both ways, behind the response's head. Neither side's messages are looked at; of a WebSocket it is known
+    /// where they end.
+    pub(super) async fn tunnel(&mut self, answer: Answer) {
+        if let Err(failure) = self.begin() {
+            return self.answer(failure.why).await;
+        }
+        self.status = answer.status;
+        self.exchange.answered(answer.status, None);
+        let (Some(ServerSide::Http1(server)), Some((pool, _))) = (self.server.take(), self.exchange.leased())
+        else {
+            return self.answer(Why::Internal).await;
+        };
+        let watch = &self.state.watch;
+        watch.quiet(pool.plan.timeouts.tunnel_idle, Why::TunnelIdle);
+        drop(pool);
+        let (mut server, came) = server.switch();
+        let Some((client, mut down)) = self.client.switch() else { return self.answer(Why::Internal).await };
+        let up = client.take_arrived();
+        down.extend_from_slice(&came);
+        let (read, came) = (up.len() as u64, came.len() as u64);
+        // It may be silent for hours, and outlive many reloads: nothing is held that it does not need.
+        self.exchange.listener = None;
+        let duplex = Duplex::new((up, read), (down, came));
+        let mut duplex = if answer.is_websocket { duplex.of_websocket() } else { duplex };
+        let why = poll_fn(|cx| duplex.poll(client.socket_mut(), &mut server, watch, cx)).await;
+        (self.bytes_in, self.bytes_out) = duplex.passed();
+        self.exchange.fail(why);
+        self.client.switched(match self.state.watch.interrupted() {
+            // Unread bytes of the client's would turn our close frame into a reset.
+            Some(_) if duplex.is_delivered() => AfterRequest::LingeringClose,
+            _ => AfterRequest::Close,
+        });
+    }
+}

@@ -1,0 +1,165 @@
+//! The request's way: its body, from the client to the server; as much of it kept as may have to be sent again.
+
+use super::Relay;
+use crate::access_log::Why;
+use crate::filter::forwarding;
+use crate::serve::client::ClientSide;
+use crate::serve::piece::Piece;
+use bytes::Bytes;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+/// As much of a body is kept as may have to be sent again.
+const REPEATABLE: usize = 64 * 1024;
+
+/// What was read of a body.
+#[derive(Debug)]
+pub(super) struct Body {
+    /// All of it so far, if `is_repeatable`.
+    kept: Vec<Bytes>,
+    kept_bytes: usize,
+    /// How many of those this try has sent.
+    sent: usize,
+    /// All that was read of it is kept.
+    pub(super) is_repeatable: bool,
+    /// All of it was read.
+    is_over: bool,
+}
+
+impl Body {
+    pub(super) fn new(is_repeatable: bool, is_over: bool) -> Self {
+        Self { kept: Vec::new(), kept_bytes: 0, sent: 0, is_repeatable, is_over }
+    }
+
+    /// The next of it for the present try; `None` is its end.
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut impl ClientSide,
+        keeps_chunks: bool,
+        limit: u64,
+    ) -> Poll<Result<Option<Piece>, Why>> {
+        if let Some(bytes) = self.kept.get(self.sent) {
+            self.sent += 1;
+            return Poll::Ready(Ok(Some(Piece::Bytes(bytes.clone()))));
+        }
+        if self.is_over {
+            return Poll::Ready(Ok(None));
+        }
+        let Some(piece) = ready!(client.poll_body(cx, keeps_chunks))? else {
+            self.is_over = true;
+            return Poll::Ready(Ok(None));
+        };
+        if client.received() > limit {
+            return Poll::Ready(Err(Why::BodyTooLarge));
+        }
+        self.kept_bytes += piece.data().len();
+        self.is_repeatable &= self.kept_bytes <= REPEATABLE;
+        if !self.is_repeatable {
+            self.kept = Vec::new();
+            self.sent = 0;
+            return Poll::Ready(Ok(Some(piece)));
+        }
+        let bytes = piece.into_bytes();
+        self.kept.push(bytes.clone());
+        self.sent += 1;
+        Poll::Ready(Ok(Some(Piece::Bytes(bytes))))
+    }
+
+    /// The next try begins at the beginning.
+    pub(super) fn rewind(&mut self) {
+        self.sent = 0;
+    }
+
+    /// The request will not be sent again.
+    pub(super) fn forget(&mut self) {
+        self.is_repeatable = false;
+    }
+}
+
+impl<C: ClientSide> Relay<'_, C> {
+    /// Moves as much of the request as moves now.
+    pub(super) fn upload(&mut self, cx: &mut Context<'_>) -> Result<(), Why> {
+        if self.is_uploaded || self.is_refused {
+            return Ok(());
+        }
+        let limit = self.exchange.listener.as_ref().map_or(0, |listener| listener.plan.limits.request_body);
+        let Some(server) = &mut self.server else { return Err(Why::Internal) };
+        loop {
+            // What is here of the body goes out with the head.
+            let mut waits_for_client = false;
+            while !self.is_put && server.has_room() {
+                match self.body.poll_next(cx, &mut self.client, self.keeps_chunks, limit) {
+                    Poll::Ready(Ok(Some(piece))) => {
+                        // A frame without data is no progress.
+                        if !piece.is_empty() {
+                            self.state.watch.touch();
+                        }
+                        server.put(piece);
+                    }
+                    Poll::Ready(Ok(None)) => {
+                        let mut trailers = self.client.take_trailers();
+                        trailers.iter_mut().for_each(forwarding::strip_trailers);
+                        server.finish(trailers);
+                        self.is_put = true;
+                    }
+                    Poll::Ready(Err(why)) => return Err(self.state.watch.interrupted().unwrap_or(why)),
+                    Poll::Pending => {
+                        waits_for_client = true;
+                        break;
+                    }
+                }
+            }
+            let before = server.taken();
+            let flushed = server.poll_flush(cx);
+            if server.taken() != before {
+                self.state.watch.touch();
+            }
+            match flushed {
+                Poll::Ready(Ok(())) if self.is_put => {
+                    server.uploaded();
+                    self.uploaded();
+                    return Ok(());
+                }
+                Poll::Ready(Ok(())) if waits_for_client => {
+                    self.waits_for(false);
+                    return Ok(());
+                }
+                Poll::Ready(Ok(())) => {}
+                // It may have answered before it closed.
+                Poll::Ready(Err(_)) => {
+                    self.is_refused = true;
+                    return Ok(());
+                }
+                Poll::Pending => {
+                    self.waits_for(true);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Which side is to move next, and how long that may take.
+    fn waits_for(&mut self, server: bool) {
+        if self.waits_for_server == server || self.status != 0 {
+            return;
+        }
+        self.waits_for_server = server;
+        self.exchange.upload_waits(server);
+    }
+
+    /// The request is with the server, which is now to answer.
+    fn uploaded(&mut self) {
+        self.is_uploaded = true;
+        self.waits_for_server = false;
+        if self.status != 0 {
+            return;
+        }
+        let Some(request) = self.exchange.pool().map(|pool| pool.plan.timeouts.request) else { return };
+        let due = Instant::now() + request;
+        self.exchange.expect_head(self.call_due.map_or(due, |call_due| call_due.min(due)));
+    }
+}
+
+#[cfg(test)]
+mod tests;

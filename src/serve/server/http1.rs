@@ -1,0 +1,329 @@
+//! A server that speaks HTTP/1.1.
+
+use super::{Answer, Failure, Part};
+use crate::access_log::Why;
+use crate::edge::{Buffer, Socket};
+use crate::serve::kept;
+use crate::serve::piece::{Piece, data_of};
+use crate::wire::response_head::{Body, Form, ResponseTo, ResponseView, Verdict, judge};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+/// What waits for the socket at most before no more of a body is taken from the client.
+const WAITING: usize = 32 * 1024;
+
+/// What a request says of how it goes and how its response is to be read.
+#[derive(Debug)]
+pub(in crate::serve) struct Sending {
+    pub(in crate::serve) is_head_request: bool,
+    /// What the connection may switch to.
+    pub(in crate::serve) upgrade: Option<String>,
+    /// The body is put into chunks here.
+    pub(in crate::serve) rechunks: bool,
+    /// The connection tells of one client, and is nobody else's.
+    pub(in crate::serve) is_last: bool,
+}
+
+/// One exchange on a connection.
+#[derive(Debug)]
+pub(in crate::serve) struct Http1 {
+    socket: Socket,
+    key: kept::Key,
+    sending: Sending,
+    /// The request's head, and what else is written here.
+    out: Vec<u8>,
+    out_sent: usize,
+    /// Of the request's body: what comes behind `out`.
+    piece: Option<Piece>,
+    taken: u64,
+    is_uploaded: bool,
+    /// Of the response, and not yet passed on.
+    buffer: Option<Buffer>,
+    /// The head that `buffer` begins with.
+    head: Option<Form>,
+    rest: Option<Body>,
+    keeps: bool,
+}
+
+impl Http1 {
+    /// Begins an exchange with the request's head.
+    pub(in crate::serve) fn new(socket: Socket, key: kept::Key, sending: Sending, head: Vec<u8>) -> Self {
+        Self {
+            socket,
+            key,
+            sending,
+            out: head,
+            out_sent: 0,
+            piece: None,
+            taken: 0,
+            is_uploaded: false,
+            buffer: None,
+            head: None,
+            rest: None,
+            keeps: false,
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.piece.is_none() && self.out.len() - self.out_sent < WAITING
+    }
+
+    pub(super) fn put(&mut self, piece: Piece) {
+        // Without data it would be the last chunk.
+        if piece.is_empty() {
+            return;
+        }
+        match piece {
+            _ if self.sending.rechunks => {
+                self.out.extend_from_slice(format!("{:x}\r\n", piece.data().len()).as_bytes());
+                self.out.extend_from_slice(piece.data());
+                self.out.extend_from_slice(b"\r\n");
+            }
+            // Gathered, so that what is wrong with a frame that has come too is found before any of this is sent.
+            Piece::Bytes(bytes) => self.out.extend_from_slice(&bytes),
+            Piece::Buffer(_) => self.piece = Some(piece),
+        }
+    }
+
+    /// The request ends here.
+    pub(super) fn finish(&mut self) {
+        if self.sending.rechunks {
+            self.out.extend_from_slice(b"0\r\n\r\n");
+        }
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        loop {
+            let both = [&self.out[self.out_sent..], data_of(self.piece.as_ref())];
+            if both == [b"", b""] {
+                break;
+            }
+            let Ok(n @ 1..) = ready!(self.socket.poll_send(cx, both)) else {
+                return Poll::Ready(Err(Why::ServerReset.into()));
+            };
+            self.taken += n as u64;
+            let of_out = n.min(self.out.len() - self.out_sent);
+            self.out_sent += of_out;
+            if let Some(piece) = &mut self.piece {
+                piece.consume(n - of_out);
+            }
+        }
+        self.piece = None;
+        self.out.clear();
+        self.out_sent = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    pub(super) fn uploaded(&mut self) {
+        self.is_uploaded = true;
+        self.out = Vec::new();
+    }
+
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Failure>> {
+        self.leave_head();
+        loop {
+            let mut buffer = self.buffer.take().unwrap_or_else(Buffer::take);
+            if !buffer.is_empty() {
+                let to = ResponseTo {
+                    is_head_request: self.sending.is_head_request,
+                    upgrade: self.sending.upgrade.as_deref(),
+                };
+                match judge(buffer.data(), to) {
+                    Verdict::Complete(form) => {
+                        let is_over = form.body == Body::Length(0);
+                        let answer = Answer {
+                            status: form.status,
+                            is_interim: form.is_interim(),
+                            is_over,
+                            is_websocket: form.is_websocket,
+                            is_chunked: matches!(form.body, Body::Chunked(_)),
+                            hint: form.hint,
+                        };
+                        if !answer.is_interim {
+                            self.rest = Some(form.body).filter(|_| !is_over);
+                            self.keeps = form.keeps;
+                        }
+                        if is_over && !answer.is_interim && form.length < buffer.data().len() {
+                            // What came beyond the response's end spoils the connection.
+                            self.keeps = false;
+                        }
+                        (self.buffer, self.head) = (Some(buffer), Some(form));
+                        return Poll::Ready(Ok(answer));
+                    }
+                    Verdict::Refused(detail) => return Poll::Ready(Err(Failure::malformed(detail))),
+                    Verdict::Partial if buffer.is_full() => {
+                        return Poll::Ready(Err(Failure::malformed("response head too large")));
+                    }
+                    Verdict::Partial => {}
+                }
+            }
+            let read = buffer.fill(cx, |cx, buf| self.socket.poll_read(cx, buf));
+            self.buffer = Some(buffer).filter(|buffer| !buffer.is_empty());
+            match ready!(read) {
+                Ok(1..) => {}
+                _ => return Poll::Ready(Err(Why::ServerReset.into())),
+            }
+        }
+    }
+
+    pub(super) fn head(&self) -> Option<ResponseView<'_>> {
+        Some(self.head.as_ref()?.view(self.buffer.as_ref()?.data()))
+    }
+
+    /// The head is done with.
+    fn leave_head(&mut self) {
+        if let (Some(head), Some(buffer)) = (self.head.take(), &mut self.buffer) {
+            buffer.consume(head.length);
+            self.buffer.take_if(|buffer| buffer.is_empty());
+        }
+    }
+
+    pub(super) fn poll_part(
+        &mut self,
+        cx: &mut Context<'_>,
+        keeps_chunks: bool,
+    ) -> Poll<Result<Part, Failure>> {
+        self.leave_head();
+        loop {
+            let Some(rest) = &mut self.rest else { return Poll::Ready(Ok(Part::End(None))) };
+            let mut buffer = self.buffer.take().unwrap_or_else(Buffer::take);
+            if buffer.is_empty() {
+                match ready!(buffer.fill(cx, |cx, buf| self.socket.poll_read(cx, buf))) {
+                    Ok(1..) => {}
+                    Ok(0) if *rest == Body::UntilClose => {
+                        (self.rest, self.keeps) = (None, false);
+                        continue;
+                    }
+                    _ => return Poll::Ready(Err(Why::ServerReset.into())),
+                }
+            }
+            let came = buffer.data().len();
+            let taken = take(rest, &mut buffer, keeps_chunks)?;
+            if taken.is_last {
+                self.rest = None;
+                // What came beyond the body's end spoils the connection.
+                self.keeps &= taken.of_body == came;
+            }
+            if !buffer.is_empty() || taken.is_last {
+                let piece = Piece::Buffer(buffer);
+                return Poll::Ready(Ok(Part::Data { piece, length: taken.length, is_last: taken.is_last }));
+            }
+        }
+    }
+
+    /// The exchange is over: the connection may serve another one, within this time.
+    pub(super) fn done(mut self, keepalive: Duration) {
+        self.leave_head();
+        let is_whole = self.is_uploaded && self.rest.is_none();
+        if self.keeps && is_whole && !self.sending.is_last {
+            kept::put(self.key, self.socket, keepalive);
+        }
+    }
+
+    /// The connection, which has switched to another protocol, and what has come of that.
+    pub(in crate::serve) fn switch(mut self) -> (Socket, Vec<u8>) {
+        self.leave_head();
+        let came = self.buffer.as_ref().map_or(Vec::new(), |buffer| buffer.data().to_vec());
+        (self.socket, came)
+    }
+}
+
+/// What was taken of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Taken {
+    /// Bytes that belong to the body.
+    of_body: usize,
+    /// Without their framing.
+    length: u64,
+    is_last: bool,
+}
+
+/// Leaves of what came what is to be passed on of the body.
+fn take(rest: &mut Body, buffer: &mut Buffer, keeps_chunks: bool) -> Result<Taken, Failure> {
+    let came = buffer.data().len();
+    let (of_body, kept, length, is_last) = match rest {
+        Body::Length(left) => {
+            let n = came.min(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= n as u64;
+            (n, n, n as u64, *left == 0)
+        }
+        Body::UntilClose => (came, came, came as u64, false),
+        Body::Chunked(chunks) => {
+            let before = chunks.data();
+            let (n, kept, length) = match keeps_chunks {
+                true => {
+                    let n = chunks.take(buffer.data());
+                    (n, n, chunks.data() - before)
+                }
+                false => {
+                    let (n, kept) = chunks.strip(buffer.data_mut());
+                    (n, kept, kept as u64)
+                }
+            };
+            if chunks.is_broken() {
+                return Err(Failure::malformed("broken chunk"));
+            }
+            (n, kept, length, chunks.is_over())
+        }
+    };
+    buffer.truncate(kept);
+    Ok(Taken { of_body, length, is_last })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::chunked::Chunks;
+
+    /// What passes of these parts, and how much of it counts.
+    fn pass(mut rest: Body, parts: &[&[u8]], keeps_chunks: bool) -> Result<(Vec<u8>, u64, bool), Failure> {
+        let (mut passed, mut length) = (Vec::new(), 0);
+        for part in parts.iter().filter(|part| !part.is_empty()) {
+            let mut buffer = Buffer::take();
+            let filled = buffer.fill(&mut Context::from_waker(std::task::Waker::noop()), |_, buf| {
+                buf.put_slice(part);
+                Poll::Ready(Ok(()))
+            });
+            assert!(filled.is_ready());
+            let taken = take(&mut rest, &mut buffer, keeps_chunks)?;
+            passed.extend_from_slice(buffer.data());
+            length += taken.length;
+            if taken.is_last {
+                return Ok((passed, length, taken.of_body == part.len()));
+            }
+        }
+        Ok((passed, length, false))
+    }
+
+    #[test]
+    fn chunks_pass_as_they_are_or_as_data_wherever_they_are_cut() {
+        let bytes = b"3;x=y\r\nabc\r\nA\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\n";
+        for cut in 0..=bytes.len() {
+            let parts = [&bytes[..cut], &bytes[cut..]];
+            let chunked = || Body::Chunked(Chunks::new());
+            assert_eq!(pass(chunked(), &parts, false), Ok((b"abc0123456789".to_vec(), 13, true)), "{cut}");
+            assert_eq!(pass(chunked(), &parts, true), Ok((bytes.to_vec(), 13, true)), "{cut}");
+        }
+    }
+
+    #[test]
+    fn what_comes_beyond_the_end_is_no_part_of_the_body() {
+        let chunked = Body::Chunked(Chunks::new());
+        assert_eq!(pass(chunked, &[b"1\r\na\r\n0\r\n\r\nmore"], false), Ok((b"a".to_vec(), 1, false)));
+        assert_eq!(pass(Body::Length(2), &[b"abc"], false), Ok((b"ab".to_vec(), 2, false)));
+        assert_eq!(pass(Body::Length(3), &[b"a", b"bc"], true), Ok((b"abc".to_vec(), 3, true)));
+    }
+
+    #[test]
+    fn broken_chunks_are_told() {
+        let broken = Failure::malformed("broken chunk");
+        for keeps_chunks in [true, false] {
+            let passed = pass(Body::Chunked(Chunks::new()), &[b"2\r\nab\r\nx\r\n"], keeps_chunks);
+            assert_eq!(passed, Err(broken));
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! A server that speaks HTTP/2.
+
+use super::{Answer, Failure, Part};
+use crate::access_log::Why;
+use crate::fields::list_size;
+use crate::serve::piece::Piece;
+use crate::serve::shared::StreamPermit;
+use crate::wire::response_head::{BodyKind, ResponseView};
+use bytes::Bytes;
+use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Request, StatusCode, header};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+/// All fields of a response's head or trailers: as much as of one over HTTP/1.1.
+const FIELDS: usize = 64 * 1024;
+
+/// One exchange: a stream of a connection that others have streams on.
+#[derive(Debug)]
+pub(in crate::serve) struct Http2 {
+    permit: StreamPermit,
+    send: SendStream<Bytes>,
+    response: ResponseFuture,
+    /// The head that came last.
+    head: Option<Head>,
+    body: Option<RecvStream>,
+    /// Of the request's body, and not yet sent.
+    waiting: Bytes,
+    taken: u64,
+    is_finished: bool,
+}
+
+impl Http2 {
+    /// Begins an exchange with the request's head.
+    pub(in crate::serve) fn new(
+        mut permit: StreamPermit,
+        request: Request<()>,
+        has_body: bool,
+    ) -> Result<Self, Failure> {
+        let begun = permit.requests.send_request(request, !has_body);
+        let (response, send) = begun.map_err(|error| {
+            permit.retire();
+            failure(&error)
+        })?;
+        Ok(Self {
+            permit,
+            send,
+            response,
+            head: None,
+            body: None,
+            waiting: Bytes::new(),
+            taken: 0,
+            is_finished: !has_body,
+        })
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(super) fn put(&mut self, piece: Piece) {
+        self.waiting = piece.into_bytes();
+    }
+
+    pub(super) fn finish(&mut self, trailers: Option<HeaderMap>) {
+        if std::mem::replace(&mut self.is_finished, true) {
+            return;
+        }
+        // A server that has given up meanwhile says so where its response is read.
+        let _ = match trailers {
+            Some(trailers) => self.send.send_trailers(trailers),
+            None => self.send.send_data(Bytes::new(), true),
+        };
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        while !self.waiting.is_empty() {
+            self.send.reserve_capacity(self.waiting.len());
+            let room = match self.send.capacity() {
+                0 => match ready!(self.send.poll_capacity(cx)) {
+                    Some(Ok(room)) => room,
+                    Some(Err(_)) | None => return Poll::Ready(Err(Why::ServerReset.into())),
+                },
+                room => room,
+            };
+            if room == 0 {
+                // The window has shrunk again; the next look waits.
+                continue;
+            }
+            let part = self.waiting.split_to(room.min(self.waiting.len()));
+            self.taken += part.len() as u64;
+            self.send.send_data(part, false).map_err(|error| failure(&error))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Failure>> {
+        if let Poll::Ready(Some(interim)) = self.response.poll_informational(cx) {
+            let (head, ()) = interim.map_err(|error| failure(&error))?.into_parts();
+            return Poll::Ready(self.take_head(head.status, head.headers, false));
+        }
+        let response = ready!(Pin::new(&mut self.response).poll(cx)).map_err(|error| failure(&error))?;
+        self.permit.hear();
+        let (head, body) = response.into_parts();
+        let is_over = body.is_end_stream();
+        self.body = Some(body);
+        if head.headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
+            return Poll::Ready(Err(Failure::malformed("more than one Content-Length")));
+        }
+        Poll::Ready(self.take_head(head.status, head.headers, is_over))
+    }
+
+    fn take_head(&mut self, status: StatusCode, fields: HeaderMap, is_over: bool) -> Result<Answer, Failure> {
+        if list_size(&fields) > FIELDS {
+            return Err(Failure::malformed("response head too large"));
+        }
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            // There is none in HTTP/2 (RFC 9113 section 8.6).
+            return Err(Failure::malformed("an upgrade nobody asked for"));
+        }
+        self.head = Some(Head { status, fields, is_over });
+        Ok(Answer {
+            status: status.as_u16(),
+            is_interim: status.is_informational(),
+            is_over,
+            is_websocket: false,
+            is_chunked: false,
+            hint: None,
+        })
+    }
+
+    pub(super) fn head(&self) -> Option<ResponseView<'_>> {
+        let Head { status, fields, is_over } = self.head.as_ref()?;
+        let body = if *is_over { BodyKind::Empty } else { BodyKind::Streamed };
+        Some(ResponseView::of_map(*status, fields, body))
+    }
+
+    pub(super) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, Failure>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(Ok(Part::End(None))) };
+        match ready!(body.poll_data(cx)) {
+            Some(Ok(bytes)) => {
+                // It is asked for only when there is room for it with the client.
+                let _ = body.flow_control().release_capacity(bytes.len());
+                self.permit.hear();
+                let (length, is_last) = (bytes.len() as u64, body.is_end_stream());
+                Poll::Ready(Ok(Part::Data { piece: Piece::Bytes(bytes), length, is_last }))
+            }
+            Some(Err(error)) => Poll::Ready(Err(failure(&error))),
+            None => {
+                let trailers = ready!(body.poll_trailers(cx)).map_err(|error| failure(&error))?;
+                if trailers.as_ref().is_some_and(|trailers| list_size(trailers) > FIELDS) {
+                    return Poll::Ready(Err(Failure::malformed("trailers too large")));
+                }
+                Poll::Ready(Ok(Part::End(trailers)))
+            }
+        }
+    }
+
+    /// The server did not answer in time: perhaps nobody is there any more.
+    pub(super) fn doubt(&self) {
+        if !self.permit.was_heard() {
+            self.permit.retire();
+        }
+    }
+}
+
+/// A response's head.
+#[derive(Debug)]
+struct Head {
+    status: StatusCode,
+    fields: HeaderMap,
+    is_over: bool,
+}
+
+/// What an error of a stream means.
+fn failure(error: &h2::Error) -> Failure {
+    // RFC 9113 sections 6.8 and 8.7: the server has done nothing for this request.
+    let is_untouched =
+        error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM));
+    let is_malformed = error.is_library() && error.is_reset();
+    let (why, detail) = match is_malformed {
+        true => (Why::ServerMalformed, Some("refused by the HTTP/2 codec")),
+        false => (Why::ServerReset, None),
+    };
+    Failure { why, detail, is_untouched }
+}

@@ -1,0 +1,192 @@
+//! What filters change of a head, kept beside it until the head is written: fields of its own that go, and fields that
+//! come. A head without edits leaves as it came.
+
+use super::title;
+use crate::fields::{Field, FieldList};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
+use std::borrow::Cow;
+
+/// A field's name, and how HTTP/1 usually writes it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct FieldName {
+    pub(crate) name: HeaderName,
+    title: Cow<'static, str>,
+}
+
+impl FieldName {
+    /// `title` is the name with its capitals.
+    pub(crate) const fn new(name: HeaderName, title: &'static str) -> Self {
+        Self { name, title: Cow::Borrowed(title) }
+    }
+}
+
+/// Edits of one head.
+#[derive(Debug, Default)]
+pub(crate) struct Edits<'a> {
+    /// A bit for each of the head's own fields that go.
+    removed: SmallVec<[u64; 4]>,
+    added: SmallVec<[(&'a FieldName, Cow<'a, str>); 8]>,
+}
+
+impl<'a> Edits<'a> {
+    /// Takes out the field that is at this place in the head.
+    pub(crate) fn remove_at(&mut self, index: usize) {
+        let word = index / 64;
+        if self.removed.len() <= word {
+            self.removed.resize(word + 1, 0);
+        }
+        self.removed[word] |= 1 << (index % 64);
+    }
+
+    /// Takes out all fields of this name: the head's own, and those that an edit before has added.
+    pub(crate) fn remove(&mut self, fields: FieldList<'_>, name: &HeaderName) {
+        let is_named = |(_, field): &(usize, Field<'_>)| field.is(name.as_str());
+        for (index, _) in fields.each().enumerate().filter(is_named) {
+            self.remove_at(index);
+        }
+        self.added.retain(|(added, _)| added.name != *name);
+    }
+
+    /// Adds a field. A value that no field may have (RFC 9110 section 5.5) is left out, and the field with it.
+    pub(crate) fn add(&mut self, name: &'a FieldName, value: impl Into<Cow<'a, str>>) {
+        let value = value.into();
+        if value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..)) {
+            self.added.push((name, value));
+        }
+    }
+
+    /// Puts a field in place of all of its name.
+    pub(crate) fn set(&mut self, fields: FieldList<'_>, name: &'a FieldName, value: impl Into<Cow<'a, str>>) {
+        self.remove(fields, &name.name);
+        self.add(name, value);
+    }
+
+    /// Whether a field of this name leaves with the head.
+    pub(crate) fn leaves(&self, fields: FieldList<'_>, name: &HeaderName) -> bool {
+        self.staying(fields).any(|field| field.is(name.as_str()))
+            || self.added.iter().any(|(added, _)| added.name == *name)
+    }
+
+    fn is_removed(&self, index: usize) -> bool {
+        self.removed.get(index / 64).is_some_and(|word| word & 1 << (index % 64) != 0)
+    }
+
+    /// The head's own fields that leave with it.
+    pub(crate) fn staying<'f>(&self, fields: FieldList<'f>) -> impl Iterator<Item = Field<'f>> {
+        fields.each().enumerate().filter(|(index, _)| !self.is_removed(*index)).map(|(_, field)| field)
+    }
+
+    /// How many fields were added.
+    pub(crate) fn added_count(&self) -> usize {
+        self.added.len()
+    }
+
+    /// Writes the added fields.
+    pub(crate) fn write_added(&self, out: &mut Vec<u8>) {
+        for (name, value) in &self.added {
+            write_field(name.title.as_bytes(), value.as_bytes(), out);
+        }
+    }
+
+    /// Adds the added fields to a map.
+    pub(crate) fn append_added(&self, map: &mut HeaderMap) {
+        for (name, value) in &self.added {
+            // It has been looked at.
+            if let Ok(value) = HeaderValue::try_from(&**value) {
+                map.append(&name.name, value);
+            }
+        }
+    }
+}
+
+/// Writes a field as it came, or one of a map with the capitals that it usually has in HTTP/1.1.
+pub(super) fn write(field: Field<'_>, out: &mut Vec<u8>) {
+    match field {
+        Field::Raw { name, value } => write_field(name, value, out),
+        Field::Parsed { name, value } => {
+            title::write(name.as_str(), out);
+            for part in [b": ", value.as_bytes(), b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        }
+    }
+}
+
+/// Writes a field.
+pub(super) fn write_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    for part in [name, b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::header;
+
+    static DATE: FieldName = FieldName::new(header::DATE, "Date");
+    static MARK: FieldName = FieldName::new(HeaderName::from_static("x-mark"), "X-Mark");
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    fn written(map: &HeaderMap, edits: &Edits<'_>) -> String {
+        let mut out = Vec::new();
+        edits.staying(FieldList::Map(map)).for_each(|field| write(field, &mut out));
+        edits.write_added(&mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn a_field_is_set_in_place_of_all_of_its_name() {
+        let map = map(&[("x-mark", "1"), ("etag", "a"), ("x-mark", "2")]);
+        let mut edits = Edits::default();
+        edits.set(FieldList::Map(&map), &MARK, "3");
+        assert_eq!(written(&map, &edits), "Etag: a\r\nX-Mark: 3\r\n");
+        edits.set(FieldList::Map(&map), &MARK, "4".to_owned());
+        edits.add(&DATE, "today");
+        assert_eq!(written(&map, &edits), "Etag: a\r\nX-Mark: 4\r\nDate: today\r\n");
+        edits.remove(FieldList::Map(&map), &MARK.name);
+        assert_eq!(written(&map, &edits), "Etag: a\r\nDate: today\r\n");
+    }
+
+    #[test]
+    fn what_leaves_is_known() {
+        let map = map(&[("etag", "a"), ("x-mark", "2")]);
+        let list = FieldList::Map(&map);
+        let mut edits = Edits::default();
+        assert!(edits.leaves(list, &MARK.name) && !edits.leaves(list, &header::DATE));
+        edits.remove(list, &MARK.name);
+        edits.add(&DATE, "today");
+        assert!(!edits.leaves(list, &MARK.name) && edits.leaves(list, &header::DATE));
+    }
+
+    #[test]
+    fn any_of_many_fields_is_removed() {
+        let map: HeaderMap = (0..300)
+            .map(|n| (HeaderName::try_from(format!("x-{n}")).expect("a name"), HeaderValue::from_static("")))
+            .collect();
+        for index in [0, 63, 64, 255, 256, 299] {
+            let mut edits = Edits::default();
+            edits.remove_at(index);
+            let left: Vec<_> = edits.staying(FieldList::Map(&map)).map(Field::name).collect();
+            let all: Vec<_> = FieldList::Map(&map).each().map(Field::name).collect();
+            assert_eq!((left.len(), left.contains(&all[index])), (299, false), "{index}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_would_end_its_line_is_left_out() {
+        for value in ["a\r\nb: c", "a\nb", "a\0", "\x7f"] {
+            let mut edits = Edits::default();
+            edits.add(&MARK, value);
+            assert_eq!(edits.added_count(), 0, "{value:?}");
+        }
+    }
+}

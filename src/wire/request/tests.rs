@@ -1,0 +1,133 @@
+use super::*;
+use crate::wire::request_head::sample_head;
+use http::HeaderMap;
+
+fn written(text: &str) -> String {
+    let head = sample_head(text);
+    let mut out = Vec::new();
+    write_http1(&RequestView::from(&head), &Edits::default(), "10.0.0.1:80", &mut out);
+    String::from_utf8(out).expect("text")
+}
+
+fn parts(method: &str, uri: &str, fields: &[(&'static str, &str)]) -> Parts {
+    let request = Request::builder().method(method).uri(uri).version(Version::HTTP_2);
+    let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    request.body(()).expect("a request").into_parts().0
+}
+
+fn written_parts(head: &Parts, has_body: bool) -> String {
+    let mut out = Vec::new();
+    write_http1(&RequestView::of_parts(head, has_body), &Edits::default(), "", &mut out);
+    String::from_utf8(out).expect("text")
+}
+
+#[test]
+fn a_head_without_edits_leaves_as_it_came() {
+    for text in [
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /b?c HTTP/1.1\r\nhost: a\r\nX-B: 1\r\nx-a: 2\r\nX-B: 3\r\nContent-Length: 2\r\n\r\n",
+        "PUT /%20 HTTP/1.1\r\nX: \r\nHOST: a:80\r\ntransfer-encoding: Chunked\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        assert_eq!(written(text), text);
+    }
+}
+
+#[test]
+fn an_absolute_target_goes_on_as_a_path_and_a_host() {
+    for (target, path) in [("http://a/b?c", "/b?c"), ("http://a", "/"), ("http://a?c", "/?c")] {
+        let written = written(&format!("GET {target} HTTP/1.1\r\nX: 1\r\nhost: a\r\n\r\n"));
+        assert_eq!(written, format!("GET {path} HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n"));
+    }
+}
+
+#[test]
+fn a_request_that_names_no_host_gets_one() {
+    for (head, expected) in [
+        ("GET /a HTTP/1.0\r\nX: 1\r\n\r\n", "GET /a HTTP/1.1\r\nHost: 10.0.0.1:80\r\nX: 1\r\n\r\n"),
+        ("GET /a HTTP/1.0\r\nhost: b\r\n\r\n", "GET /a HTTP/1.1\r\nhost: b\r\n\r\n"),
+        ("GET http://c/a HTTP/1.0\r\n\r\n", "GET /a HTTP/1.1\r\nHost: c\r\n\r\n"),
+    ] {
+        assert_eq!(written(head), expected);
+    }
+}
+
+#[test]
+fn a_head_of_http2_is_written_as_http1_has_it() {
+    let head = parts(
+        "POST",
+        "https://a.example/b?c",
+        &[("host", "a.example"), ("x-request-id", "r-1"), ("te", "trailers")],
+    );
+    assert_eq!(
+        written_parts(&head, true),
+        "POST /b?c HTTP/1.1\r\nHost: a.example\r\nX-Request-Id: r-1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+    let head = parts("POST", "https://a/", &[("content-length", "5")]);
+    assert_eq!(written_parts(&head, true), "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n");
+}
+
+#[test]
+fn a_request_that_might_have_a_body_says_that_it_has_none() {
+    for (method, length, expected) in [
+        ("POST", None, "Content-Length: 0\r\n"),
+        ("PUT", None, "Content-Length: 0\r\n"),
+        ("PATCH", None, "Content-Length: 0\r\n"),
+        ("POST", Some("0"), "Content-Length: 0\r\n"),
+        ("GET", None, ""),
+        ("DELETE", None, ""),
+    ] {
+        let fields: Vec<_> = length.into_iter().map(|length| ("content-length", length)).collect();
+        let head = parts(method, "http://a/", &fields);
+        assert_eq!(written_parts(&head, false), format!("{method} / HTTP/1.1\r\n{expected}\r\n"));
+    }
+}
+
+fn fields(request: &Request<()>) -> Vec<(String, String)> {
+    let text = |value: &http::HeaderValue| value.to_str().expect("text").to_owned();
+    request.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect()
+}
+
+#[test]
+fn a_head_goes_by_http2_without_what_frames_it_in_http1() {
+    let head = sample_head(
+        "POST http://b?d HTTP/1.1\r\nHost: b\r\nX-A: 1\r\ntransfer-encoding: chunked\r\nX-A: 2\r\n\r\n",
+    );
+    let request = http2(&RequestView::from(&head), &Edits::default(), "", true).expect("it has a form");
+    assert_eq!((request.method(), request.uri().to_string()), (&Method::POST, "https://b/?d".to_owned()));
+    let expected = [("x-a", "1"), ("x-a", "2")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(fields(&request), expected);
+}
+
+#[test]
+fn a_host_will_do_for_an_authority() {
+    for (text, uri) in [
+        ("GET /b HTTP/1.1\r\nHost: a:80\r\n\r\n", "http://a:80/b"),
+        ("GET /b HTTP/1.0\r\n\r\n", "http://10.0.0.1:80/b"),
+    ] {
+        let head = sample_head(text);
+        let request = http2(&RequestView::from(&head), &Edits::default(), "10.0.0.1:80", false);
+        assert_eq!(request.expect("it has a form").uri(), uri);
+    }
+    let head = parts("GET", "http://a.example/b?c", &[("host", "a.example"), ("te", "trailers")]);
+    let request = http2(&RequestView::of_parts(&head, false), &Edits::default(), "", true).expect("a form");
+    assert_eq!(request.uri(), "https://a.example/b?c");
+    assert_eq!(request.headers().keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["te"]);
+    let no_host = sample_head("GET /b HTTP/1.0\r\n\r\n");
+    assert!(http2(&RequestView::from(&no_host), &Edits::default(), "", false).is_none());
+}
+
+#[test]
+fn its_parts_are_the_same_in_both_forms() {
+    let raw = sample_head("GET /a/b?c=d HTTP/1.1\r\nHost: h\r\nX: 1\r\nContent-Length: 7\r\n\r\n");
+    let map = parts("GET", "http://h/a/b?c=d", &[("host", "h"), ("x", "1"), ("content-length", "7")]);
+    let (raw, map) = (RequestView::from(&raw), RequestView::of_parts(&map, true));
+    for view in [raw, map] {
+        assert_eq!((view.method, view.host, view.path), (&Method::GET, Some("h"), "/a/b"));
+        assert_eq!((view.path_and_query, view.query, view.length()), ("/a/b?c=d", "c=d", Some(7)));
+    }
+    assert_eq!((raw.protocol(), map.protocol()), ("HTTP/1.1", "HTTP/2.0"));
+    let mut from_raw = HeaderMap::new();
+    raw.fields.each().for_each(|field| field.append_to(&mut from_raw));
+    assert_eq!(FieldList::Map(&from_raw).count(), map.fields.count());
+}
