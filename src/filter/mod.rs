@@ -28,6 +28,7 @@ pub(crate) struct RequestFacts<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ResponseFacts<'a> {
     /// What it answers, if that could be read.
+    #[cfg_attr(not(debug_assertions), allow(dead_code))]
     pub(crate) request: Option<RequestView<'a>>,
     /// What is said of TLS, where the client came by it.
     pub(crate) hsts: Option<&'a str>,

@@ -118,12 +118,12 @@ impl Tries {
         now: Instant,
     ) -> Option<&'a Arc<Server>> {
         let retries = &self.pool.plan.retries;
+        let is_charged = reason != RetryReason::Connect;
         // What we lack ourselves no other server has.
-        let is_theirs = outcome.result != TryResult::NotItsDoing;
-        if !is_theirs || attempt.number > retries.max || !reason.is_among(&retries.on) {
+        let is_ours = !is_charged && outcome.result == TryResult::NotItsDoing;
+        if is_ours || attempt.number > retries.max || !reason.is_among(&retries.on) {
             return None;
         }
-        let is_charged = reason != RetryReason::Connect;
         if is_charged && (retries.budget.0 == 0 || self.pool.budget.is_spent()) {
             return None;
         }

@@ -1,5 +1,6 @@
 //! One request from its head to its record: which snapshot it sees, where it went, why it ended.
 
+use super::tries;
 use crate::access_log::{Record, Why};
 use crate::config::plan::Name;
 use crate::control::Live;
@@ -8,7 +9,7 @@ use crate::fields::{FieldList, tokens};
 use crate::filter::forwarding;
 use crate::host;
 use crate::metrics::{RequestNames, RequestOutcome, RequestPlace, Routed};
-use crate::pool::{Lease, Outcome, Pool, Query, RetryReason, Server, Tried, TryResult, TryVerdict};
+use crate::pool::{Attempt, Outcome, Pool, Query, RetryReason, Server, Tries, TryResult, TryVerdict};
 use crate::route;
 use crate::select::key;
 use crate::snapshot::{Listener, ListenerTarget};
@@ -23,37 +24,28 @@ use std::time::{Duration, Instant, SystemTime};
 /// Where a request goes.
 #[derive(Debug)]
 pub(super) struct Destination {
-    pub(super) pool: Arc<Pool>,
     /// The rule that led there; none when the listener names its pool.
     pub(super) route: Option<Name>,
     routed: Routed,
-    pub(super) query: Query,
-    pub(super) tried: Tried,
-    /// What was tried before the present try.
-    pub(super) tried_before: Tried,
-    pub(super) lease: Option<Lease>,
-    /// What has become of the lease's try so far.
+    tries: Tries,
+    attempt: Attempt,
+    /// What has become of the present try so far.
     outcome: Outcome,
-    /// The server of the last lease, for the record.
-    pub(super) server: Option<Arc<Server>>,
-    pub(super) tries: u32,
-    /// A try met a kept connection that the server had just closed; the next opens a new one.
-    pub(super) was_stale: bool,
-    pub(super) try_started: Instant,
 }
 
 impl Destination {
     /// So the present try ends, unless more becomes of it.
     fn outcome(&mut self, result: TryResult) {
-        self.outcome = Outcome::of(result).after(self.try_started.elapsed());
+        self.outcome = self.as_outcome(result);
+    }
+
+    fn as_outcome(&self, result: TryResult) -> Outcome {
+        Outcome::of(result).after(self.attempt.elapsed(Instant::now()))
     }
 
     /// Gives the lease back, with what has become of the try.
     fn end_try(&mut self) {
-        let outcome = std::mem::take(&mut self.outcome);
-        if let Some(lease) = self.lease.take() {
-            lease.finish(&outcome);
-        }
+        self.attempt.end(&std::mem::take(&mut self.outcome));
     }
 }
 
@@ -65,7 +57,8 @@ pub(crate) struct Exchange {
     generation: u64,
     /// The snapshot's own number.
     edition: u64,
-    pub(super) state: Option<Arc<RequestState>>,
+    pub(super) state: Arc<RequestState>,
+    /// None where a reload has removed it, and for a tunnel, which needs none.
     pub(super) listener: Option<Arc<Listener>>,
     pub(super) destination: Option<Destination>,
     pub(super) started: Instant,
@@ -91,12 +84,14 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    fn new(live: &Arc<Live>) -> Self {
-        Self {
+    /// The exchange of a request that has come in with this state.
+    pub(super) fn begin(live: &Arc<Live>, state: &Arc<RequestState>) -> Self {
+        state.taken.store(true, Relaxed);
+        let mut exchange = Self {
             generation: 0,
             edition: 0,
             live: Arc::clone(live),
-            state: None,
+            state: Arc::clone(state),
             listener: None,
             destination: None,
             started: Instant::now(),
@@ -113,14 +108,7 @@ impl Exchange {
             location: None,
             proof: None,
             recorded: false,
-        }
-    }
-
-    /// The exchange of a request that has come in with this state.
-    pub(super) fn begin(live: &Arc<Live>, state: &Arc<RequestState>) -> Self {
-        state.taken.store(true, Relaxed);
-        let mut exchange = Self::new(live);
-        exchange.state = Some(Arc::clone(state));
+        };
         exchange.find_listener();
         exchange
     }
@@ -130,8 +118,8 @@ impl Exchange {
         if self.why == Why::Ok {
             self.why = why;
         }
-        if let Some(destination) = self.destination.as_mut().filter(|destination| destination.lease.is_some())
-        {
+        let is_under_way = |destination: &&mut Destination| destination.attempt.is_under_way();
+        if let Some(destination) = self.destination.as_mut().filter(is_under_way) {
             let is_answered = destination.outcome.result.verdict() == TryVerdict::Served;
             if !is_answered || why.result().verdict() == TryVerdict::Failed {
                 destination.outcome(why.result());
@@ -140,44 +128,46 @@ impl Exchange {
     }
 
     pub(super) fn client(&self) -> &str {
-        match (&self.client, &self.state) {
-            (Some(client), _) => client,
-            (None, Some(state)) => &state.client.text,
-            (None, None) => "-",
-        }
+        self.client.as_deref().unwrap_or(&self.state.client.text)
     }
 
     /// What a response says in Strict-Transport-Security, over TLS only (RFC 6797 section 7.2).
     pub(super) fn hsts(&self) -> Option<&str> {
-        self.state.as_ref()?.client.tls?;
+        self.state.client.tls?;
         self.listener.as_ref()?.plan.tls.as_ref()?.hsts.as_deref()
     }
 
     pub(super) fn pool(&self) -> Option<&Arc<Pool>> {
-        self.destination.as_ref().map(|destination| &destination.pool)
+        self.destination.as_ref().map(|destination| destination.tries.pool())
     }
 
     /// Decides where a request goes, and leases a server for it.
-    pub(super) fn admit(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
-        let (Some(state), Some(listener)) = (&self.state, &self.listener) else { return Err(Why::Shutdown) };
+    pub(super) async fn admit(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
+        let Some(listener) = &self.listener else { return Err(Why::Shutdown) };
         let entropy = u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..));
         self.request_id = Some(forwarding::request_id(request.fields, entropy));
-        self.client =
-            forwarding::real_client(state.client.ip, &listener.plan.trusted_proxies, request.fields)
-                .map(|client| client.to_string());
+        let (peer, trusted) = (self.state.client.ip, &listener.plan.trusted_proxies);
+        self.client = forwarding::real_client(peer, trusted, request.fields).map(|client| client.to_string());
         if request.length().is_some_and(|length| length > listener.plan.limits.request_body) {
             return Err(Why::BodyTooLarge);
         }
-        let place =
-            |exchange: &mut Self| exchange.route(request, entropy as u64).and_then(|()| exchange.pick());
-        let found = match place(self) {
-            Err(_) if self.renew() => place(self),
-            found => found,
-        };
-        found?;
+        if let Err(why) = self.lease(request, entropy as u64).await {
+            if !self.renew() {
+                return Err(why);
+            }
+            self.lease(request, entropy as u64).await?;
+        }
         if let Some(pool) = self.pool() {
             pool.budget.deposit(pool.plan.retries.budget);
         }
+        Ok(())
+    }
+
+    /// Finds the pool for a request, and leases a server of it.
+    async fn lease(&mut self, request: &RequestView<'_>, entropy: u64) -> Result<(), Why> {
+        let found = self.route(request, entropy)?;
+        let destination = self.destination.insert(found);
+        tries::begin(&mut destination.tries, &mut destination.attempt, &self.state.watch).await?;
         Ok(())
     }
 
@@ -186,13 +176,11 @@ impl Exchange {
         if let Some(destination) = &mut self.destination {
             destination.end_try();
         }
-        if let Some(state) = &self.state {
-            state.watch.leased_to(u32::MAX);
-        }
+        self.state.watch.leased_to(u32::MAX);
     }
 
     /// Finds the pool for a request.
-    fn route(&mut self, request: &RequestView<'_>, entropy: u64) -> Result<(), Why> {
+    fn route(&mut self, request: &RequestView<'_>, entropy: u64) -> Result<Destination, Why> {
         // Before any route, for whoever is behind them does not know of our orders; only tokens that are ours.
         if let Some(proof) = self.live.challenges.answer(request.path)
             && matches!(*request.method, Method::GET | Method::HEAD)
@@ -219,21 +207,13 @@ impl Exchange {
             }
         };
         let key = pool.hash_key().map(|key| key::of(key, &parts(request), self.client()));
-        self.destination = Some(Destination {
-            pool: Arc::clone(pool),
+        Ok(Destination {
             route,
             routed,
-            query: Query { key, entropy },
-            tried: Tried::new(),
-            tried_before: Tried::new(),
-            lease: None,
+            tries: Tries::new(Arc::clone(pool), Query { key, entropy }),
+            attempt: Attempt::default(),
             outcome: Outcome::default(),
-            server: None,
-            tries: 0,
-            was_stale: false,
-            try_started: self.started,
-        });
-        Ok(())
+        })
     }
 
     /// The protocols that a request asks to switch to and may, as Upgrade has them.
@@ -267,56 +247,48 @@ impl Exchange {
     /// Takes the snapshot in force, by way of the listener the request came in by; one that a reload has just
     /// removed still counts.
     fn find_listener(&mut self) {
-        let Some(id) = self.state.as_ref().map(|state| state.client.listener) else { return };
+        let id = self.state.client.listener;
         let snapshot = self.live.snapshot();
         (self.generation, self.edition) = (snapshot.generation, snapshot.edition);
         self.listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).cloned();
     }
 
-    /// Leases a server, unless one is leased already.
-    pub(super) fn ensure_lease(&mut self) -> Result<(), Why> {
-        match self.leased() {
-            Some(_) => Ok(()),
-            None => self.pick(),
-        }
-    }
-
     /// The server that has the request now, and its pool.
     pub(super) fn leased(&self) -> Option<(Arc<Pool>, Arc<Server>)> {
         let destination = self.destination.as_ref()?;
-        let server = destination.lease.as_ref()?.server();
-        Some((Arc::clone(&destination.pool), Arc::clone(server)))
+        let server = destination.attempt.leased()?;
+        Some((Arc::clone(destination.tries.pool()), Arc::clone(server)))
     }
 
     /// A connection to the server was opened for this request.
     pub(super) fn connected(&mut self) {
-        self.connect = self.destination.as_ref().map(|destination| destination.try_started.elapsed());
+        let now = Instant::now();
+        self.connect = self.destination.as_ref().map(|destination| destination.attempt.elapsed(now));
     }
 
     /// The head of a response with this status has come, with the server's word on how many seconds it keeps a connection.
     pub(super) fn answered(&mut self, status: u16, keepalive_hint: Option<u32>) {
         self.first_byte.get_or_insert_with(|| self.started.elapsed());
-        let (Some(state), Some(destination)) = (&self.state, &mut self.destination) else { return };
+        let Some(destination) = &mut self.destination else { return };
         destination.outcome(TryResult::Answered { status });
-        if let Some(server) = &destination.server {
+        if let Some(server) = destination.attempt.server() {
             server.answers.fetch_add(1, Relaxed);
             if let Some(hint) = keepalive_hint {
                 server.keepalive_hint.store(hint.max(1), Relaxed);
             }
         }
-        state.answered.store(true, Relaxed);
-        state.watch.no_deadline();
-        state.watch.quiet(destination.pool.plan.timeouts.stream_idle, Why::StreamIdle);
+        self.state.answered.store(true, Relaxed);
+        self.state.watch.no_deadline();
+        self.state.watch.quiet(destination.tries.pool().plan.timeouts.stream_idle, Why::StreamIdle);
     }
 
     /// Of the request: which side is to move next.
     pub(super) fn upload_waits(&self, for_server: bool) {
-        let (Some(state), Some(listener), Some(pool)) = (&self.state, &self.listener, self.pool()) else {
-            return;
-        };
+        let (Some(listener), Some(pool)) = (&self.listener, self.pool()) else { return };
+        let watch = &self.state.watch;
         match for_server {
-            true => state.watch.quiet(pool.plan.timeouts.stream_idle, Why::StreamIdle),
-            false => state.watch.quiet(listener.plan.timeouts.request_body, Why::RequestBodyTimeout),
+            true => watch.quiet(pool.plan.timeouts.stream_idle, Why::StreamIdle),
+            false => watch.quiet(listener.plan.timeouts.request_body, Why::RequestBodyTimeout),
         }
     }
 
@@ -328,132 +300,61 @@ impl Exchange {
         };
         let due = *self.due.get_or_insert(due);
         let (within, why) = remaining(Some(due), response_header);
-        if let Some(state) = &self.state {
-            state.watch.may_be_quiet();
-            state.watch.deadline(within, why);
-        }
+        self.state.watch.may_be_quiet();
+        self.state.watch.deadline(within, why);
     }
 
     /// The next try begins: how long the last server might take is not its limit.
     pub(super) fn begin_again(&self) {
-        if let (Some(due), Some(state)) = (self.due, &self.state) {
-            state.watch.deadline(due.saturating_duration_since(Instant::now()), Why::RequestTimeout);
+        if let Some(due) = self.due {
+            self.state.watch.deadline(due.saturating_duration_since(Instant::now()), Why::RequestTimeout);
         }
     }
 
-    /// Leases a server that was not tried yet; if there is none, everything stays as it is.
-    pub(super) fn pick(&mut self) -> Result<(), Why> {
-        let destination = self.destination.as_mut().ok_or(Why::Internal)?;
-        let before = destination.tried.clone();
-        let lease = destination.pool.pick(&destination.query, &mut destination.tried)?;
-        destination.tried_before = before;
-        self.begin_try(lease);
-        Ok(())
-    }
-
-    fn begin_try(&mut self, lease: Lease) {
-        let Some(destination) = &mut self.destination else { return };
-        if let Some(state) = &self.state {
-            state.watch.leased_to(lease.server().id());
+    /// Leases a server for one try more, if the pool's settings allow that and there is one: without, what this try brought
+    /// is the answer.
+    async fn again(&mut self, reason: RetryReason, result: TryResult) -> bool {
+        let Some(destination) = &mut self.destination else { return false };
+        destination.outcome(result);
+        let outcome = destination.outcome;
+        let Destination { tries, attempt, .. } = destination;
+        let is_leased = tries::again(tries, attempt, &self.state.watch, reason, &outcome).await.is_some();
+        if is_leased {
+            destination.outcome = Outcome::default();
         }
-        destination.end_try();
-        destination.server = Some(Arc::clone(lease.server()));
-        destination.lease = Some(lease);
-        destination.tries += 1;
-        destination.try_started = Instant::now();
-    }
-
-    /// Leases another server for one try more, if the pool's settings allow that and there is one: without,
-    /// what this try brought is the answer.
-    pub(super) fn try_elsewhere(&mut self) -> bool {
-        self.may_try_again() && self.pick().is_ok()
-    }
-
-    /// The same for a request that a server has seen, to one that is not in `tried`: this is what the budget is for, for
-    /// it doubles the work of servers that may be failing under it. A connection that could not be opened gave nobody work.
-    fn send_anew(&mut self, tried: Tried, reason: RetryReason) -> bool {
-        let may_try = self.may_try_again();
-        let Some(destination) = self.destination.as_mut().filter(|_| may_try) else { return false };
-        let pool = Arc::clone(&destination.pool);
-        if pool.plan.retries.budget.0 == 0 || pool.budget.is_spent() {
-            return false;
-        }
-        let mut now_tried = tried.clone();
-        // It is paid for only when there is a server to send it to.
-        let Ok(lease) = pool.pick(&destination.query, &mut now_tried) else { return false };
-        if !pool.budget.withdraw() {
-            return false;
-        }
-        (destination.tried_before, destination.tried) = (tried, now_tried);
-        self.begin_try(lease);
-        pool.stats.count_retry(reason);
-        true
+        is_leased
     }
 
     /// After a connection could not be opened: whether another server is tried. Nothing was sent, so any
     /// method may be.
-    pub(super) fn connect_failed(&mut self, why: Why) -> bool {
-        if let Some(destination) = &mut self.destination {
-            destination.outcome(why.result());
-        }
-        // What we lack ourselves no other server has.
-        let retry = why != Why::OwnResources
-            && self.pool().is_some_and(|pool| pool.plan.retries.on.connect)
-            && self.try_elsewhere();
-        if let Some(destination) = &mut self.destination {
-            if retry {
-                destination.pool.stats.count_retry(RetryReason::Connect);
-            } else {
-                destination.end_try();
-            }
-        }
+    pub(super) async fn connect_failed(&mut self, why: Why) -> bool {
+        let retry = self.again(RetryReason::Connect, why.result()).await;
         if !retry {
+            self.give_back();
             self.fail(why);
         }
         retry
     }
 
     /// After a reset before any response to a request that may be repeated: whether it is sent again.
-    pub(super) fn send_again(&mut self, is_stale: bool) -> bool {
-        let Some(destination) = &mut self.destination else { return false };
-        if !destination.pool.plan.retries.on.reset {
-            return false;
+    pub(super) async fn send_again(&mut self, is_stale: bool) -> bool {
+        match is_stale && !self.wants_new_connection() {
+            true => self.again(RetryReason::Stale, TryResult::NotItsDoing).await,
+            false => self.again(RetryReason::Reset, TryResult::Reset).await,
         }
-        if is_stale && !destination.was_stale {
-            // The server closed an idle connection just as we wrote to it (RFC 9112 section 9.3.1):
-            // no fault of its own, so it may be chosen again, and must not be full of ourselves then.
-            destination.was_stale = true;
-            destination.outcome(TryResult::NotItsDoing);
-            destination.end_try();
-            let tried = destination.tried_before.clone();
-            return self.send_anew(tried, RetryReason::Stale);
-        }
-        destination.outcome(TryResult::Reset);
-        let tried = destination.tried.clone();
-        self.send_anew(tried, RetryReason::Reset)
     }
 
     /// Whether a connection that was used before will not do.
     pub(super) fn wants_new_connection(&self) -> bool {
-        self.destination.as_ref().is_some_and(|destination| destination.was_stale)
+        self.destination.as_ref().is_some_and(|destination| destination.tries.was_stale())
     }
 
     /// After a response with this status to a request that may be repeated: whether to send it elsewhere.
-    pub(super) fn status_is_retried(&mut self, status: u16) -> bool {
-        let Some(reason) = RetryReason::of_status(status) else { return false };
-        let Some(destination) = &mut self.destination else { return false };
-        if !destination.pool.plan.retries.on.statuses.contains(&status) {
-            return false;
+    pub(super) async fn status_is_retried(&mut self, status: u16) -> bool {
+        match RetryReason::of_status(status) {
+            Some(reason) => self.again(reason, TryResult::Answered { status }).await,
+            None => false,
         }
-        destination.outcome(TryResult::Answered { status });
-        let tried = destination.tried.clone();
-        self.send_anew(tried, reason)
-    }
-
-    fn may_try_again(&self) -> bool {
-        self.destination
-            .as_ref()
-            .is_some_and(|destination| destination.tries <= destination.pool.plan.retries.max)
     }
 
     /// Gives the lease back, counts, and writes the record.
@@ -461,7 +362,7 @@ impl Exchange {
         if std::mem::replace(&mut self.recorded, true) {
             return;
         }
-        let Some(state) = &self.state else { return };
+        let state = &self.state;
         state.watch.leased_to(u32::MAX);
         let duration = self.started.elapsed();
         let destination = self.destination.as_mut();
@@ -470,19 +371,19 @@ impl Exchange {
         let mut tries = 0;
         if let Some(destination) = destination {
             destination.end_try();
-            destination.pool.stats.request_duration.record(duration);
+            destination.tries.pool().stats.request_duration.record(duration);
             if let Some(status) = self.grpc_status {
-                destination.pool.stats.count_grpc(status);
+                destination.tries.pool().stats.count_grpc(status);
             }
             if let Some(first_byte) = self.first_byte {
-                destination.pool.stats.time_to_first_byte.record(first_byte);
+                destination.tries.pool().stats.time_to_first_byte.record(first_byte);
             }
             route = destination.route.as_ref();
-            pool = Some(&destination.pool.name);
-            server = destination.server.as_ref();
+            pool = Some(&destination.tries.pool().name);
+            server = destination.attempt.server();
             place.routed = destination.routed;
             place.server = server.map(|server| server.id());
-            tries = destination.tries;
+            tries = destination.attempt.number();
         }
         let listener = &state.client.listener_state.name;
         let names = RequestNames { listener, route, pool, server: server.map(|server| &**server) };
@@ -537,8 +438,10 @@ impl Exchange {
 impl Exchange {
     /// Whether the exchange ends here without a record, and if so, why.
     pub(super) fn broke_off(&mut self) -> bool {
-        let Some(state) = self.state.as_ref().filter(|_| !self.recorded) else { return false };
-        let why = match state.watch.interrupted() {
+        if self.recorded {
+            return false;
+        }
+        let why = match self.state.watch.interrupted() {
             Some(why) => why,
             None if std::thread::panicking() => Why::Internal,
             None => Why::ClientAborted,
@@ -554,7 +457,7 @@ impl Drop for Exchange {
         if !self.broke_off() {
             return;
         }
-        let answered = self.state.as_ref().is_some_and(|state| state.answered.load(Relaxed));
+        let answered = self.state.answered.load(Relaxed);
         let status = if answered { 200 } else { self.why.status() };
         self.record(status, None, (0, 0));
     }

@@ -119,24 +119,23 @@ impl<'a, C: ClientSide> Relay<'a, C> {
     }
 
     async fn serve(&mut self) {
-        match self.exchange.admit(&self.head.view()) {
+        match self.exchange.admit(&self.head.view()).await {
             Ok(()) => self.prepare(),
             Err(why) => return self.answer(why).await,
         }
         loop {
-            if let Err(why) = self.exchange.ensure_lease() {
-                return self.answer(why).await;
-            }
             let reused = match self.connect().await {
                 Ok(reused) => reused,
-                Err(why) if self.state.watch.interrupted().is_none() && self.exchange.connect_failed(why) => {
-                    continue;
+                Err(why) => {
+                    if self.state.watch.interrupted().is_none() && self.exchange.connect_failed(why).await {
+                        continue;
+                    }
+                    return self.answer(why).await;
                 }
-                Err(why) => return self.answer(why).await,
             };
             match poll_fn(|cx| self.poll_head(cx)).await {
                 Ok(answer) => {
-                    if self.can_be_repeated() && self.exchange.status_is_retried(answer.status) {
+                    if self.can_be_repeated() && self.exchange.status_is_retried(answer.status).await {
                         self.rewind();
                         continue;
                     }
@@ -151,7 +150,8 @@ impl<'a, C: ClientSide> Relay<'a, C> {
                         Why::ServerReset => self.can_be_repeated(),
                         _ => false,
                     };
-                    if may_be_sent_again && self.exchange.send_again(reused || failure.is_untouched) {
+                    let is_stale = reused || failure.is_untouched;
+                    if may_be_sent_again && self.exchange.send_again(is_stale).await {
                         self.rewind();
                         continue;
                     }
