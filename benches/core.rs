@@ -63,7 +63,7 @@ fn pool_plan(balance: Balance, n: usize, mixed_weights: bool) -> plan::PoolPlan 
 }
 
 fn plan(pool: plan::PoolPlan) -> Plan {
-    Plan { pools: vec![pool], ..(*Snapshot::empty().plan).clone() }
+    Plan { pools: vec![pool.into()], ..(*Snapshot::empty().plan).clone() }
 }
 
 fn pool(balance: Balance, n: usize) -> Arc<Pool> {
@@ -157,15 +157,55 @@ fn evolve(c: &mut Criterion) {
         let before = plan(pool_plan(balance.clone(), 10_000, false));
         let (snapshot, _) = Snapshot::empty().evolve(before.clone(), now);
         let mut limited = before.clone();
-        limited.pools[0].servers[7].max_connections = NonZeroU32::new(50);
+        Arc::make_mut(&mut limited.pools[0]).servers[7].max_connections = NonZeroU32::new(50);
         step(&mut group, &format!("{name}/one_limit_changed"), &snapshot, &limited);
         let mut smaller = before.clone();
-        smaller.pools[0].servers.remove(7);
+        Arc::make_mut(&mut smaller.pools[0]).servers.remove(7);
         step(&mut group, &format!("{name}/one_server_removed"), &snapshot, &smaller);
         step(&mut group, &format!("{name}/from_nothing"), &Snapshot::empty(), &before);
     }
     let mixed = plan(pool_plan(Balance::RoundRobin, 10_000, true));
     step(&mut group, "round_robin/from_nothing_mixed_weights", &Snapshot::empty(), &mixed);
+    group.finish();
+}
+
+/// One server's weight changes, among 200 pools of 50 servers and rules that lead to them: by a whole step, and by that of the
+/// one pool.
+fn one_pool(c: &mut Criterion) {
+    let now = Instant::now();
+    let named = |index: usize| plan::PoolPlan {
+        name: format!("pool{index}").into(),
+        ..pool_plan(Balance::LeastConnections, 50, false)
+    };
+    let rule = |index: usize| plan::RulePlan {
+        name: format!("shop/{index}").into(),
+        matcher: plan::Match {
+            host: Some(plan::HostPattern::Exact(format!("shop{index}.example"))),
+            ..plan::Match::default()
+        },
+        pool: index,
+        upgrades: None,
+    };
+    let mut plan = plan(named(0));
+    plan.pools = (0..200).map(|index| named(index).into()).collect();
+    plan.routes = vec![plan::RoutesPlan { name: "shop".into(), rules: (0..200).map(rule).collect() }.into()];
+    let (snapshot, _) = Snapshot::empty().evolve(plan, now);
+    let weight = Weight::new(50).expect("in range");
+    let mut group = c.benchmark_group("one_weight_of/200x50");
+    group.bench_function("whole_step", |b| {
+        b.iter(|| {
+            let mut plan = Plan::clone(&snapshot.plan);
+            Arc::make_mut(&mut plan.pools[7]).servers[3].weight = weight;
+            snapshot.evolve(plan, now)
+        });
+    });
+    group.bench_function("one_pool", |b| {
+        b.iter(|| {
+            let mut servers = snapshot.plan.pools[7].servers.clone();
+            servers[3].weight = weight;
+            snapshot.evolve_pool("pool7", servers, now)
+        });
+    });
     group.finish();
 }
 
@@ -241,5 +281,5 @@ fn log_record(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, picks, routes, evolve, reload, log_record);
+criterion_group!(benches, picks, routes, evolve, one_pool, reload, log_record);
 criterion_main!(benches);

@@ -1,11 +1,12 @@
 //! What operators have said of servers, beside what the configuration says; and whether a pool can do without one.
 
 use crate::api::status::{OperatorOverride, ReportedState};
-use crate::config::plan::{Name, Plan, WhenAllUnhealthy};
+use crate::config::plan::{self, Name, Plan, WhenAllUnhealthy};
 use crate::pool::{HealthState, Membership, Operator, Pool, Server};
 use crate::units::Weight;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use time::OffsetDateTime;
 
 /// Pool and name. Another address under the name is another server to probes and counts, but the operator's word is about
@@ -86,13 +87,19 @@ impl Overrides {
     /// Puts operators' weights in the place of the plan's.
     pub fn weigh(&self, plan: &mut Plan) {
         for pool in &mut plan.pools {
-            for server in &mut pool.servers {
-                let identity = (pool.name.to_string(), server.name.to_string());
-                if let Some(weight) = self.0.get(&identity).and_then(|word| word.weight) {
-                    server.weight = weight;
-                }
+            let weights = self.weights_in(&pool.name);
+            let of = |server: &plan::ServerPlan| weights.get(&*server.name).copied().unwrap_or(server.weight);
+            if pool.servers.iter().any(|server| server.weight != of(server)) {
+                Arc::make_mut(pool).servers.iter_mut().for_each(|server| server.weight = of(server));
             }
         }
+    }
+
+    /// By the servers' names.
+    fn weights_in(&self, pool: &str) -> HashMap<&str, Weight> {
+        let of_pool = self.0.range((pool.to_owned(), String::new())..);
+        let of_pool = of_pool.take_while(|((name, _), _)| *name == pool);
+        of_pool.filter_map(|((_, server), word)| Some((&**server, word.weight?))).collect()
     }
 
     /// What is left of it with this plan, and what goes with its servers.
@@ -263,7 +270,7 @@ mod tests {
         overrides.set_operator(member(&before, "a"), Operator::Drain, "alice", at());
         overrides.set_weight(member(&before, "b"), Weight::new(7));
         let mut plan = crate::snapshot::Snapshot::empty().plan.as_ref().clone();
-        plan.pools = vec![pool(Balance::RoundRobin, "b c")];
+        plan.pools = vec![pool(Balance::RoundRobin, "b c").into()];
         let (kept, gone) = overrides.kept_by(&plan);
         assert_eq!(gone.names(), [format!("{}/a", before.name)]);
         assert_eq!(kept.or(&gone), overrides);

@@ -39,7 +39,7 @@ pub struct RouteMatch<'a> {
 }
 
 /// A named list of rules; the first that matches wins.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RouteTable {
     pub name: Name,
     pub rules: Vec<RouteRule>,
@@ -61,6 +61,20 @@ impl RouteTable {
                 None => &mut table.any,
             }
             .push(place);
+        }
+        table
+    }
+
+    /// Whether some of its rules lead to this very pool.
+    pub fn leads_to(&self, pool: &Arc<Pool>) -> bool {
+        self.rules.iter().any(|rule| Arc::ptr_eq(&rule.pool, pool))
+    }
+
+    /// The same with `new` where `old` is.
+    pub fn with_pool(&self, old: &Arc<Pool>, new: &Arc<Pool>) -> Self {
+        let mut table = self.clone();
+        for rule in table.rules.iter_mut().filter(|rule| Arc::ptr_eq(&rule.pool, old)) {
+            rule.pool = Arc::clone(new);
         }
         table
     }

@@ -149,6 +149,22 @@ impl Snapshot {
     pub fn evolve(&self, plan: Plan, now: Instant) -> (Self, Delta) {
         step::evolve(self, plan, now)
     }
+
+    /// The same where one pool has other servers, and nothing else is different: all other pools are those of this
+    /// snapshot, and of listeners and routes those that do not lead to it. The work is that of the one pool. `None` if there
+    /// is no such pool.
+    ///
+    /// The delta is about this pool and what leads to it: of all else it says nothing. Listeners that the last
+    /// reload has removed are still there for who came by them.
+    pub fn evolve_pool(
+        &self,
+        pool: &str,
+        servers: Vec<plan::ServerPlan>,
+        now: Instant,
+    ) -> Option<(Self, Delta)> {
+        let place = self.pools.iter().position(|known| &*known.name == pool)?;
+        Some(step::evolve_pool(self, place, servers, now))
+    }
 }
 
 /// The name of what a listener of `plan` leads to, if it leads anywhere, and whether it is a pool.

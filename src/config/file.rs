@@ -13,6 +13,7 @@ use super::process::{access_log, admin, events, log, process};
 use super::route::routes;
 use super::section::Section;
 use crate::units::Address;
+use std::sync::Arc;
 
 /// What a section holds under the names that the operator chose; `None` when it is missing or wrong.
 type Named<'a> = Option<Vec<(&'a str, At<'a>)>>;
@@ -59,10 +60,14 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
         access_log,
         events: events?,
         acme,
-        listeners: planned_listeners,
-        routes: planned_routes,
-        pools: planned_pools,
+        listeners: shared(planned_listeners),
+        routes: shared(planned_routes),
+        pools: shared(planned_pools),
     })
+}
+
+fn shared<T>(parts: Vec<T>) -> Vec<Arc<T>> {
+    parts.into_iter().map(Arc::new).collect()
 }
 
 fn needed<'a>(file: &Section<'_>, name: &str, at: Option<&'a At<'a>>, example: &str) -> Named<'a> {

@@ -24,9 +24,10 @@ pub struct Plan {
     pub events: EventsPlan,
     /// Where certificates come from that are not in files.
     pub acme: Option<AcmePlan>,
-    pub listeners: Vec<ListenerPlan>,
-    pub routes: Vec<RoutesPlan>,
-    pub pools: Vec<PoolPlan>,
+    /// Shared, as these are: a plan in which one pool is another has all else in common with the one before.
+    pub listeners: Vec<Arc<ListenerPlan>>,
+    pub routes: Vec<Arc<RoutesPlan>>,
+    pub pools: Vec<Arc<PoolPlan>>,
 }
 
 /// Limits of the whole process.

@@ -4,7 +4,7 @@ use super::Control;
 use super::aside::{FILES_WITHIN, aside};
 use super::event_log::LedgerEntry;
 use crate::api::EventKind;
-use crate::config::plan::Plan;
+use crate::config::plan::{self, Plan};
 use crate::files;
 use crate::operate::{CannotSpare, Overrides, can_spare};
 use crate::pool::{Health, HealthState, Operator, Pool, Server};
@@ -191,7 +191,9 @@ impl Control {
             planned.map_or_else(String::new, |planned| planned.weight.get().to_string())
         };
         let (from, to) = (of(&self.live.snapshot().plan), of(&plan));
-        self.revise(plan);
+        if let Some(pool) = plan.pools.iter().find(|pool| pool.name == *server.pool()) {
+            self.replace_servers(pool);
+        }
         info!(pool = %server.pool(), server = %server.name(), from, to, actor, "weight changed");
         let cause = if weight.is_some() { "by an operator" } else { "as the configuration has it" };
         let entry = LedgerEntry::new(EventKind::Operator, actor, cause).of(server.pool(), server.name());
@@ -202,6 +204,15 @@ impl Control {
     fn revise(&mut self, plan: Plan) {
         let current = self.live.snapshot();
         let (next, delta) = current.evolve(plan, Instant::now());
+        self.live.put_in_force(Arc::new(next.still(current.generation)));
+        delta.settle(Instant::now());
+    }
+
+    /// The same where it differs in one pool's servers.
+    fn replace_servers(&mut self, pool: &plan::PoolPlan) {
+        let current = self.live.snapshot();
+        let evolved = current.evolve_pool(&pool.name, pool.servers.clone(), Instant::now());
+        let Some((next, delta)) = evolved else { return };
         self.live.put_in_force(Arc::new(next.still(current.generation)));
         delta.settle(Instant::now());
     }

@@ -80,7 +80,7 @@ pub(crate) fn every_balance() -> [Balance; 5] {
 
 /// A plan of these pools and nothing else.
 pub(crate) fn plan(pools: Vec<plan::PoolPlan>) -> Plan {
-    Plan { pools, ..(*Snapshot::empty().plan).clone() }
+    Plan { pools: pools.into_iter().map(Arc::new).collect(), ..(*Snapshot::empty().plan).clone() }
 }
 
 pub(crate) fn live(pool: plan::PoolPlan) -> Arc<Pool> {

@@ -11,17 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(super) fn evolve(previous: &Snapshot, plan: Plan, now: Instant) -> (Snapshot, Delta) {
-    let mut step = Step {
-        now,
-        next_server: previous.next_server,
-        retired: previous
-            .retiring
-            .iter()
-            .filter(|server| server.in_flight() > 0)
-            .map(|server| (identity(server), server.clone()))
-            .collect(),
-        delta: Delta::default(),
-    };
+    let mut step = Step::from(previous, now);
     let pools = step.pools(previous, &plan);
     let routes = step.routes(previous, &plan, &pools);
     let (listeners, next_listener) = step.listeners(previous, &plan, &pools, &routes);
@@ -31,8 +21,7 @@ pub(super) fn evolve(previous: &Snapshot, plan: Plan, now: Instant) -> (Snapshot
     by_id.sort_unstable();
     let is_gone = |listener: &&Arc<Listener>| listeners.iter().all(|next| next.id != listener.id);
     let parting = previous.listeners.iter().filter(is_gone).cloned().collect();
-    let still_leaving = step.retired.into_values();
-    let retiring = still_leaving.chain(step.delta.servers.removed.iter().cloned()).collect();
+    let retiring = step.retiring();
     let snapshot = Snapshot {
         generation: previous.generation + 1,
         edition: previous.edition + 1,
@@ -45,6 +34,64 @@ pub(super) fn evolve(previous: &Snapshot, plan: Plan, now: Instant) -> (Snapshot
         retiring,
         next_server: step.next_server,
         next_listener,
+    };
+    (snapshot, step.delta)
+}
+
+pub(super) fn evolve_pool(
+    previous: &Snapshot,
+    place: usize,
+    servers: Vec<plan::ServerPlan>,
+    now: Instant,
+) -> (Snapshot, Delta) {
+    let mut step = Step::from(previous, now);
+    let before = &previous.pools[place];
+    let planned = plan::PoolPlan { servers, ..before.plan.clone() };
+    sort_in(&mut step.delta.pools, &before.name, Some(before.plan == planned));
+    let pool = step.pool(Some(before), &planned);
+
+    let mut routes = previous.routes.clone();
+    for table in routes.iter_mut().filter(|table| table.leads_to(before)) {
+        step.delta.routes.kept.push(table.name.clone());
+        *table = Arc::new(table.with_pool(before, &pool));
+    }
+    let mut listeners = previous.listeners.clone();
+    for listener in &mut listeners {
+        let target = match &listener.target {
+            ListenerTarget::Pool(found) => {
+                Arc::ptr_eq(found, before).then(|| ListenerTarget::Pool(Arc::clone(&pool)))
+            }
+            ListenerTarget::Routes(found) => {
+                // Those that are in force stand where those before them stood.
+                let place = previous.routes.iter().position(|table| Arc::ptr_eq(table, found));
+                let table = place.map(|place| &routes[place]).filter(|table| !Arc::ptr_eq(table, found));
+                table.cloned().map(ListenerTarget::Routes)
+            }
+            ListenerTarget::RedirectToHttps => None,
+        };
+        let Some(target) = target else { continue };
+        step.delta.listeners.kept.push(listener.plan.name.clone());
+        let Listener { id, plan, has_h2, .. } = &**listener;
+        *listener = Arc::new(Listener { id: *id, plan: plan.clone(), target, has_h2: *has_h2 });
+    }
+
+    let mut plan = Plan::clone(&previous.plan);
+    plan.pools[place] = Arc::new(planned);
+    let mut pools = previous.pools.clone();
+    pools[place] = pool;
+    let retiring = step.retiring();
+    let snapshot = Snapshot {
+        generation: previous.generation + 1,
+        edition: previous.edition + 1,
+        plan: Arc::new(plan),
+        listeners,
+        by_id: previous.by_id.clone(),
+        parting: previous.parting.clone(),
+        pools,
+        routes,
+        retiring,
+        next_server: step.next_server,
+        next_listener: previous.next_listener,
     };
     (snapshot, step.delta)
 }
@@ -65,6 +112,26 @@ struct Step {
 }
 
 impl Step {
+    fn from(previous: &Snapshot, now: Instant) -> Self {
+        Self {
+            now,
+            next_server: previous.next_server,
+            retired: previous
+                .retiring
+                .iter()
+                .filter(|server| server.in_flight() > 0)
+                .map(|server| (identity(server), server.clone()))
+                .collect(),
+            delta: Delta::default(),
+        }
+    }
+
+    /// Servers of earlier snapshots that are still busy, and those that go now.
+    fn retiring(&mut self) -> Vec<Arc<Server>> {
+        let still_leaving = std::mem::take(&mut self.retired).into_values();
+        still_leaving.chain(self.delta.servers.removed.iter().cloned()).collect()
+    }
+
     fn pools(&mut self, previous: &Snapshot, plan: &Plan) -> Vec<Arc<Pool>> {
         let mut before: HashMap<&str, &Arc<Pool>> =
             previous.pools.iter().map(|pool| (&*pool.name, pool)).collect();
@@ -73,7 +140,7 @@ impl Step {
             .iter()
             .map(|planned| {
                 let previous = before.remove(&*planned.name).map(|pool| &**pool);
-                sort_in(&mut self.delta.pools, &planned.name, previous.map(|pool| pool.plan == *planned));
+                sort_in(&mut self.delta.pools, &planned.name, previous.map(|pool| pool.plan == **planned));
                 self.pool(previous, planned)
             })
             .collect();
@@ -221,7 +288,7 @@ impl Step {
         plan: &Plan,
         pools: &[Arc<Pool>],
     ) -> Vec<Arc<route::RouteTable>> {
-        let mut before: HashMap<&str, &plan::RoutesPlan> =
+        let mut before: HashMap<&str, &Arc<plan::RoutesPlan>> =
             previous.plan.routes.iter().map(|routes| (&*routes.name, routes)).collect();
         let tables = plan
             .routes
@@ -267,7 +334,7 @@ impl Step {
             .map(|wanted| {
                 let old = before.remove(&*wanted.name);
                 let same = old.map(|old| {
-                    let as_before = plan::ListenerPlan { target: old.plan.target, ..wanted.clone() };
+                    let as_before = plan::ListenerPlan { target: old.plan.target, ..(**wanted).clone() };
                     as_before == old.plan
                         && target(&previous.plan, old.plan.target) == target(plan, wanted.target)
                 });
@@ -288,7 +355,7 @@ impl Step {
                     plan::TargetPlan::RedirectToHttps => ListenerTarget::RedirectToHttps,
                 };
                 let has_h2 = entry.has_h2();
-                Arc::new(Listener { id, plan: wanted.clone(), target: entry, has_h2 })
+                Arc::new(Listener { id, plan: (**wanted).clone(), target: entry, has_h2 })
             })
             .collect();
         let gone = previous.listeners.iter().filter(|listener| before.contains_key(&*listener.plan.name));

@@ -4,6 +4,7 @@ use super::*;
 use crate::config::plan::{Balance, Initial};
 use crate::pool::sample::{address, every_balance, hash_ring, health, member, plan, pool, set_down};
 use crate::pool::{HealthState, HealthThresholds, Lease, Membership, Operator, Query, Tried};
+use proptest::prelude::*;
 use std::sync::Weak;
 
 /// A process with one pool, `app`, that reloads.
@@ -30,7 +31,7 @@ impl Process {
     /// The same again, with one thing different.
     fn change(&mut self, change: impl FnOnce(&mut plan::PoolPlan)) {
         let mut plan = (*self.snapshot.plan).clone();
-        change(&mut plan.pools[0]);
+        change(Arc::make_mut(&mut plan.pools[0]));
         self.reload(plan);
     }
 
@@ -264,11 +265,11 @@ fn listeners_and_routes_are_known_by_name_and_judged_by_where_they_lead() {
         }],
     };
     let mut first = plan(vec![named("app"), named("static")]);
-    first.routes = vec![to("shop", 0), to("old", 1)];
+    first.routes = vec![to("shop", 0).into(), to("old", 1).into()];
     first.listeners = vec![
-        listener("web", plan::TargetPlan::Pool(0)),
-        listener("files", plan::TargetPlan::Pool(1)),
-        listener("shop", plan::TargetPlan::Routes(0)),
+        listener("web", plan::TargetPlan::Pool(0)).into(),
+        listener("files", plan::TargetPlan::Pool(1)).into(),
+        listener("shop", plan::TargetPlan::Routes(0)).into(),
     ];
     let mut process = Process::new(named("app"));
     process.reload(first.clone());
@@ -280,11 +281,11 @@ fn listeners_and_routes_are_known_by_name_and_judged_by_where_they_lead() {
 
     // The pools change places, so that every number is another one and every name the same.
     let mut second = plan(vec![named("static"), named("app")]);
-    second.routes = vec![to("new", 0), to("shop", 1)];
+    second.routes = vec![to("new", 0).into(), to("shop", 1).into()];
     second.listeners = vec![
-        listener("shop", plan::TargetPlan::Routes(1)),
-        listener("files", plan::TargetPlan::Pool(1)),
-        listener("extra", plan::TargetPlan::Routes(0)),
+        listener("shop", plan::TargetPlan::Routes(1)).into(),
+        listener("files", plan::TargetPlan::Pool(1)).into(),
+        listener("extra", plan::TargetPlan::Routes(0)).into(),
     ];
     process.reload(second);
     let names = |changes: &Changes<Name>| {
@@ -306,7 +307,8 @@ fn listeners_and_routes_are_known_by_name_and_judged_by_where_they_lead() {
 fn a_listener_over_another_transport_is_another_one() {
     let over = |protocol| {
         let mut plan = plan(vec![pool(Balance::RoundRobin, "a")]);
-        plan.listeners = vec![plan::ListenerPlan { protocol, ..listener("dns", plan::TargetPlan::Pool(0)) }];
+        plan.listeners =
+            vec![plan::ListenerPlan { protocol, ..listener("dns", plan::TargetPlan::Pool(0)) }.into()];
         plan
     };
     let mut process = Process::new(pool(Balance::RoundRobin, "a"));
@@ -320,4 +322,201 @@ fn a_listener_over_another_transport_is_another_one() {
     assert_ne!(datagrams, first);
     assert_ne!(id(plan::Protocol::Tcp), first, "an id is never used again");
     assert!(process.snapshot.parting_listener(datagrams).is_some());
+}
+
+#[test]
+fn a_listener_that_a_reload_has_removed_outlasts_changes_of_servers() {
+    let mut before = plan(vec![pool(Balance::RoundRobin, "a b")]);
+    before.listeners = vec![listener("old", plan::TargetPlan::Pool(0)).into()];
+    let mut process = Process::new(pool(Balance::RoundRobin, "a b"));
+    process.reload(before.clone());
+    let id = process.snapshot.listeners()[0].id;
+    process.reload(plan(vec![pool(Balance::RoundRobin, "a b")]));
+    let servers = pool(Balance::RoundRobin, "a b c").servers;
+    let (next, _) = process.snapshot.evolve_pool("app", servers, process.now).expect("it is there");
+    assert!(next.parting_listener(id).is_some());
+    assert!(process.snapshot.evolve_pool("nowhere", Vec::new(), process.now).is_none());
+}
+
+/// One pool's servers: a name, and what is particular to each.
+type Servers = Vec<(usize, (u8, u64, u32, bool))>;
+
+fn servers(wanted: &Servers) -> Vec<plan::ServerPlan> {
+    let server = |(name, (host, weight, limit, drain)): &(usize, (u8, u64, u32, bool))| plan::ServerPlan {
+        name: ["a", "b", "c", "d", "e"][*name].into(),
+        address: address(*host),
+        weight: crate::units::Weight::new(*weight).expect("in range"),
+        max_connections: std::num::NonZeroU32::new(*limit),
+        drain: *drain,
+    };
+    wanted.iter().map(server).collect()
+}
+
+fn any_servers() -> impl Strategy<Value = Servers> {
+    let particulars = (1u8..3, prop::sample::select(vec![1u64, 100, 256]), 0u32..3, any::<bool>());
+    let all = prop::collection::vec(particulars, 5)
+        .prop_map(|all| all.into_iter().enumerate().collect::<Servers>());
+    all.prop_shuffle().prop_flat_map(|all| prop::sample::subsequence(all, 0..=5))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever becomes of a pool's servers, step by step, with leases out and servers down: what is made for the one pool is
+    /// what a whole step makes, and all else is shared.
+    #[test]
+    fn one_pools_servers_are_replaced_as_a_whole_step_does_it(
+        balances in prop::collection::vec(prop::sample::select(every_balance().to_vec()), 3),
+        are_probed in prop::collection::vec(any::<bool>(), 3),
+        steps in prop::collection::vec((0usize..3, any_servers(), 0usize..4, any::<bool>()), 1..12),
+    ) {
+        let names = ["app", "static", "checkout"];
+        let pools = names.iter().zip(balances).zip(are_probed).map(|((name, balance), is_probed)| plan::PoolPlan {
+            name: (*name).into(),
+            health: is_probed.then(|| health(Initial::Up)),
+            ..pool(balance, "a b c")
+        });
+        let mut first = plan(pools.collect());
+        let rule = |name: &str, pool| plan::RulePlan {
+            name: name.into(),
+            matcher: plan::Match::default(),
+            pool,
+            upgrades: None,
+        };
+        let routes = |name: &str, rules| Arc::new(plan::RoutesPlan { name: name.into(), rules });
+        first.routes = vec![
+            routes("shop", vec![rule("1", 1), rule("2", 0), rule("3", 1)]),
+            routes("files", vec![rule("4", 1)]),
+        ];
+        first.listeners = vec![
+            listener("web", plan::TargetPlan::Pool(0)).into(),
+            listener("shop", plan::TargetPlan::Routes(0)).into(),
+            listener("files", plan::TargetPlan::Routes(1)).into(),
+            listener("plain", plan::TargetPlan::RedirectToHttps).into(),
+            listener("checkout", plan::TargetPlan::Pool(2)).into(),
+        ];
+        let now = Instant::now();
+        let (mut snapshot, delta) = Snapshot::empty().evolve(first, now);
+        delta.settle(now);
+        let mut leases = Vec::new();
+        for (place, wanted, n_leases, takes_whole) in steps {
+            for pool in snapshot.pools() {
+                leases.extend((0..n_leases).filter_map(|_| pool.pick(&Query::default(), &mut Tried::new()).ok()));
+            }
+            leases.truncate(6);
+            let mut plan = (*snapshot.plan).clone();
+            Arc::make_mut(&mut plan.pools[place]).servers = servers(&wanted);
+            let (whole, whole_delta) = snapshot.evolve(plan, now);
+            let (one, one_delta) = snapshot.evolve_pool(names[place], servers(&wanted), now).expect("it is there");
+            assert_same(&whole, &one);
+            assert_same_delta(&whole_delta, &one_delta);
+            assert_shared(&snapshot, &one, place);
+            let (next, delta) = if takes_whole { (whole, whole_delta) } else { (one, one_delta) };
+            delta.settle(now);
+            snapshot = next;
+            if let Some(member) = snapshot.pools()[place].members.first() {
+                member.server.observe(takes_whole, &HealthThresholds::from(&health(Initial::Up)), now);
+            }
+        }
+    }
+}
+
+/// Two snapshots made of one are the same: new servers have the same numbers, old ones are the same.
+fn assert_same(whole: &Snapshot, one: &Snapshot) {
+    let ids = |servers: &[Arc<Server>]| {
+        let mut ids: Vec<_> = servers.iter().map(|server| server.id()).collect();
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!((whole.generation, whole.edition, &whole.plan), (one.generation, one.edition, &one.plan));
+    assert_eq!((whole.next_server, whole.next_listener), (one.next_server, one.next_listener));
+    assert_eq!((&whole.by_id, ids(&whole.retiring)), (&one.by_id, ids(&one.retiring)));
+    assert_eq!((whole.pools.len(), whole.listeners.len()), (one.pools.len(), one.listeners.len()));
+    for (whole, one) in whole.pools.iter().zip(&one.pools) {
+        assert_eq!((&whole.name, &whole.plan), (&one.name, &one.plan));
+        assert_eq!(format!("{:?}", whole.selector()), format!("{:?}", one.selector()));
+        assert!(Arc::ptr_eq(&whole.stats, &one.stats) && Arc::ptr_eq(&whole.budget, &one.budget));
+        assert!(Arc::ptr_eq(&whole.origination, &one.origination));
+        let member = |member: &crate::pool::Member| {
+            let server = &member.server;
+            (
+                server.id(),
+                server.name().clone(),
+                server.state(),
+                member.weight,
+                member.max_connections,
+                member.drain,
+            )
+        };
+        let members = |pool: &Pool| pool.members.iter().map(member).collect::<Vec<_>>();
+        assert_eq!(members(whole), members(one));
+    }
+    for (whole, one) in whole.listeners.iter().zip(&one.listeners) {
+        assert_eq!((whole.id, &whole.plan, whole.has_h2), (one.id, &one.plan, one.has_h2));
+    }
+    for snapshot in [whole, one] {
+        let is_ours = |pool: &Arc<Pool>| snapshot.pools.iter().any(|known| Arc::ptr_eq(known, pool));
+        assert!(snapshot.routes.iter().flat_map(|table| &table.rules).all(|rule| is_ours(&rule.pool)));
+        for (listener, planned) in snapshot.listeners.iter().zip(&snapshot.plan.listeners) {
+            match (&listener.target, planned.target) {
+                (ListenerTarget::Pool(pool), plan::TargetPlan::Pool(place)) => {
+                    assert!(Arc::ptr_eq(pool, &snapshot.pools[place]));
+                }
+                (ListenerTarget::Routes(table), plan::TargetPlan::Routes(place)) => {
+                    assert!(Arc::ptr_eq(table, &snapshot.routes[place]));
+                }
+                (ListenerTarget::RedirectToHttps, plan::TargetPlan::RedirectToHttps) => {}
+                (entry, planned) => panic!("{planned:?} has become {entry:?}"),
+            }
+        }
+    }
+}
+
+/// Of what has changed they say the same; of what is kept the one speaks of the pool and what leads to it alone.
+fn assert_same_delta(whole: &Delta, one: &Delta) {
+    let ids = |servers: &[Arc<Server>]| servers.iter().map(|server| server.id()).collect::<Vec<_>>();
+    let of = |delta: &Delta| {
+        let Changes { added, removed, changed, .. } = &delta.servers;
+        [added, removed, changed, &delta.rejoining, &delta.recounted, &delta.unprobed]
+            .map(|servers| ids(servers))
+    };
+    assert_eq!(of(whole), of(one));
+    let probes = |delta: &Delta| {
+        let started = delta.probes_started.iter().map(|task| task.server.id()).collect::<Vec<_>>();
+        let leaving = delta.leaving.iter().map(|(server, within)| (server.id(), *within)).collect::<Vec<_>>();
+        (started, delta.probes_stopped.clone(), leaving)
+    };
+    assert_eq!(probes(whole), probes(one));
+    assert_eq!(whole.pools.changed, one.pools.changed);
+    for (whole, one) in
+        [(&whole.pools, &one.pools), (&whole.routes, &one.routes), (&whole.listeners, &one.listeners)]
+    {
+        assert!(one.kept.iter().all(|name| whole.kept.contains(name)));
+        assert_eq!((&whole.added, &whole.removed), (&one.added, &one.removed));
+    }
+    let whole_kept = ids(&whole.servers.kept);
+    assert!(ids(&one.servers.kept).iter().all(|id| whole_kept.contains(id)));
+}
+
+/// What has nothing to do with the pool is the very same.
+fn assert_shared(before: &Snapshot, after: &Snapshot, place: usize) {
+    let changed = &before.pools[place];
+    for (index, (before, after)) in before.pools.iter().zip(&after.pools).enumerate() {
+        assert_eq!(Arc::ptr_eq(before, after), index != place);
+        assert!(Arc::ptr_eq(&after.stats, &before.stats));
+    }
+    for (before, after) in before.routes.iter().zip(&after.routes) {
+        assert_eq!(Arc::ptr_eq(before, after), !before.leads_to(changed));
+    }
+    for (before, after) in before.listeners.iter().zip(&after.listeners) {
+        let leads_to = match &before.target {
+            ListenerTarget::Pool(pool) => Arc::ptr_eq(pool, changed),
+            ListenerTarget::Routes(table) => table.leads_to(changed),
+            ListenerTarget::RedirectToHttps => false,
+        };
+        assert_eq!(Arc::ptr_eq(before, after), !leads_to, "{}", before.plan.name);
+    }
+    for (index, (before, after)) in before.plan.pools.iter().zip(&after.plan.pools).enumerate() {
+        assert_eq!(Arc::ptr_eq(before, after), index != place);
+    }
 }

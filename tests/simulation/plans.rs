@@ -5,10 +5,11 @@ use evenkeel::snapshot::Snapshot;
 use evenkeel::units::{Address, Percent, Weight};
 use fastrand::Rng;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) fn first(rng: &mut Rng) -> Plan {
-    let pools = (0..rng.usize(1..3)).map(|index| pool(rng, index)).collect();
+    let pools = (0..rng.usize(1..3)).map(|index| Arc::new(pool(rng, index))).collect();
     let mut plan = Plan { pools, ..(*Snapshot::empty().plan).clone() };
     relisten(rng, &mut plan);
     plan
@@ -22,14 +23,14 @@ pub(crate) fn change(rng: &mut Rng, plan: &mut Plan) {
             _ if what < 16 => {}
             1 => {
                 let free = if *plan.pools[0].name == *"pool2" { 0 } else { 2 };
-                plan.pools.push(pool(rng, free));
+                plan.pools.push(Arc::new(pool(rng, free)));
             }
             n => drop(plan.pools.remove(rng.usize(..n))),
         }
         return relisten(rng, plan);
     }
     let n = plan.pools.len();
-    let pool = &mut plan.pools[rng.usize(..n)];
+    let pool = Arc::make_mut(&mut plan.pools[rng.usize(..n)]);
     let n_servers = pool.servers.len();
     let index = rng.usize(..n_servers);
     let some = &mut pool.servers[index];
@@ -139,7 +140,7 @@ fn when_all_unhealthy(rng: &mut Rng) -> plan::WhenAllUnhealthy {
 /// Listeners and routes that lead to the pools there are now.
 fn relisten(rng: &mut Rng, plan: &mut Plan) {
     let n = plan.pools.len();
-    plan.routes = vec![plan::RoutesPlan {
+    let routes = plan::RoutesPlan {
         name: "shop".into(),
         rules: (0..rng.usize(1..3))
             .map(|index| plan::RulePlan {
@@ -149,7 +150,8 @@ fn relisten(rng: &mut Rng, plan: &mut Plan) {
                 upgrades: None,
             })
             .collect(),
-    }];
+    };
+    plan.routes = vec![routes.into()];
     let mut names: Vec<u8> = (0..4).collect();
     rng.shuffle(&mut names);
     names.truncate(rng.usize(1..4));
@@ -188,5 +190,6 @@ fn relisten(rng: &mut Rng, plan: &mut Plan) {
                 tls_handshake: Duration::from_secs(5),
             },
         })
+        .map(Arc::new)
         .collect();
 }
