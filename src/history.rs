@@ -126,7 +126,7 @@ impl Figures {
 
 /// The seconds of one pool or server, oldest first.
 #[derive(Clone, Debug, Default)]
-struct Series {
+struct PerSecond {
     points: VecDeque<Point>,
     /// What had been counted at the end of each of the last seconds, the newest last; enough for `Figures`.
     marks: VecDeque<Totals>,
@@ -135,7 +135,7 @@ struct Series {
 /// Seconds that figures are made of.
 const RECENT: usize = 10;
 
-impl Series {
+impl PerSecond {
     fn record(&mut self, now: Totals) {
         let before = self.marks.back().copied().unwrap_or(now);
         let second = now.since(&before);
@@ -170,7 +170,7 @@ impl Series {
 
 /// The seconds of everything that is known by a `K`.
 #[derive(Clone, Debug)]
-pub struct History<K>(HashMap<K, Series>);
+pub struct History<K>(HashMap<K, PerSecond>);
 
 impl<K> Default for History<K> {
     fn default() -> Self {
@@ -192,7 +192,7 @@ impl<K: Eq + Hash> History<K> {
     where
         K: std::borrow::Borrow<Q>,
     {
-        self.0.get(key).map(Series::figures).unwrap_or_default()
+        self.0.get(key).map(PerSecond::figures).unwrap_or_default()
     }
 
     /// Oldest first.

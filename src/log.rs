@@ -17,10 +17,10 @@ const WAITING: usize = 4096;
 /// How long the end of the process waits for it.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-static QUEUE: OnceLock<SyncSender<Message>> = OnceLock::new();
+static QUEUE: OnceLock<SyncSender<LogMessage>> = OnceLock::new();
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-enum Message {
+enum LogMessage {
     Line(Vec<u8>),
     /// Hangs up when everything before it is written.
     Flush(#[expect(dead_code, reason = "dropping it is the answer")] SyncSender<()>),
@@ -59,7 +59,7 @@ pub fn start(settings: &Log) {
 /// Waits until what was logged is written, for a bounded time.
 pub fn flush() {
     let (done, wait) = sync_channel(1);
-    if QUEUE.get().is_some_and(|queue| queue.try_send(Message::Flush(done)).is_ok()) {
+    if QUEUE.get().is_some_and(|queue| queue.try_send(LogMessage::Flush(done)).is_ok()) {
         let _ = wait.recv_timeout(LAST_LINES);
     }
 }
@@ -76,10 +76,10 @@ pub fn at_last(act: impl FnOnce() + Send + 'static) {
     }
 }
 
-fn write(waiting: &Receiver<Message>) {
+fn write(waiting: &Receiver<LogMessage>) {
     let mut told = 0;
     for message in waiting {
-        let Message::Line(line) = message else { continue };
+        let LogMessage::Line(line) = message else { continue };
         let mut error = io::stderr().lock();
         let lost = dropped();
         if lost > told {
@@ -96,7 +96,7 @@ struct Queue;
 
 impl Write for Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let message = Message::Line(line.to_vec());
+        let message = LogMessage::Line(line.to_vec());
         if QUEUE.get().is_none_or(|queue| queue.try_send(message).is_err()) {
             DROPPED.fetch_add(1, Relaxed);
         }

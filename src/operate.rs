@@ -11,11 +11,11 @@ use time::OffsetDateTime;
 
 /// Pool and name. Another address under the name is another server to probes and counts, but the operator's word is about
 /// the name.
-type Identity = (String, String);
+type OverrideKey = (String, String);
 
 /// What operators have said, by server.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Overrides(BTreeMap<Identity, ServerOverride>);
+pub struct Overrides(BTreeMap<OverrideKey, ServerOverride>);
 
 /// What operators have said of one server.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,7 +27,7 @@ pub struct ServerOverride {
 
 /// One server's line in the state file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Line {
+struct OverrideLine {
     pool: String,
     server: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,7 +40,7 @@ struct Line {
 #[derive(Debug, Serialize, Deserialize)]
 struct File {
     version: u32,
-    servers: Vec<Line>,
+    servers: Vec<OverrideLine>,
 }
 
 /// The only format so far. (Files of earlier programs have addresses as well, which say nothing.)
@@ -104,7 +104,7 @@ impl Overrides {
 
     /// What is left of it with this plan, and what goes with its servers.
     pub fn kept_by(&self, plan: &Plan) -> (Self, Self) {
-        let has = |(pool, server): &Identity| {
+        let has = |(pool, server): &OverrideKey| {
             plan.pools
                 .iter()
                 .filter(|planned| *planned.name == **pool)
@@ -129,7 +129,7 @@ impl Overrides {
 
     /// As the state file has it.
     pub fn to_json(&self) -> String {
-        let line = |((pool, server), word): (&Identity, &ServerOverride)| Line {
+        let line = |((pool, server), word): (&OverrideKey, &ServerOverride)| OverrideLine {
             pool: pool.clone(),
             server: server.clone(),
             said: word.state.clone(),
@@ -165,7 +165,7 @@ impl Overrides {
     }
 }
 
-fn identity(server: &Server) -> Identity {
+fn identity(server: &Server) -> OverrideKey {
     (server.pool().to_string(), server.name().to_string())
 }
 

@@ -205,7 +205,7 @@ fn crc32c(parts: [&[u8]; 3]) -> u32 {
 
 /// What a header of ours says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum About {
+pub enum ProxyHeader {
     /// A connection of our own, as probes are, or a client without an address. HAProxy too calls both LOCAL: its
     /// older versions refuse a header of version 2 that is about a client and has no address.
     Nobody,
@@ -215,7 +215,7 @@ pub enum About {
     },
 }
 
-impl About {
+impl ProxyHeader {
     /// A client's connection by its two addresses, as far as they are known.
     pub fn client(source: Option<SocketAddr>, destination: Option<SocketAddr>) -> Self {
         match (source, destination) {
@@ -226,17 +226,17 @@ impl About {
 }
 
 /// The header's bytes.
-pub fn write(version: ProxyVersion, about: About) -> Vec<u8> {
+pub fn write(version: ProxyVersion, about: ProxyHeader) -> Vec<u8> {
     match version {
         ProxyVersion::V1 => write_v1(about),
         ProxyVersion::V2 => write_v2(about),
     }
 }
 
-fn write_v1(about: About) -> Vec<u8> {
+fn write_v1(about: ProxyHeader) -> Vec<u8> {
     let text = match about {
-        About::Nobody => "PROXY UNKNOWN\r\n".to_owned(),
-        About::Client { source, destination } => {
+        ProxyHeader::Nobody => "PROXY UNKNOWN\r\n".to_owned(),
+        ProxyHeader::Client { source, destination } => {
             let (from, to) = same_family(source.ip(), destination.ip());
             let family = if from.is_ipv4() { "TCP4" } else { "TCP6" };
             format!("PROXY {family} {from} {to} {} {}\r\n", source.port(), destination.port())
@@ -245,11 +245,11 @@ fn write_v1(about: About) -> Vec<u8> {
     text.into_bytes()
 }
 
-fn write_v2(about: About) -> Vec<u8> {
+fn write_v2(about: ProxyHeader) -> Vec<u8> {
     let mut header = V2.to_vec();
     match about {
-        About::Nobody => header.extend([0x20, 0, 0, 0]),
-        About::Client { source, destination } => {
+        ProxyHeader::Nobody => header.extend([0x20, 0, 0, 0]),
+        ProxyHeader::Client { source, destination } => {
             match same_family(source.ip(), destination.ip()) {
                 (IpAddr::V4(from), IpAddr::V4(to)) => {
                     header.extend([0x21, 0x11, 0, 12]);
@@ -421,13 +421,14 @@ mod tests {
     #[test]
     fn headers_of_our_own_say_what_they_should() {
         let [v1, v2] = [ProxyVersion::V1, ProxyVersion::V2];
-        let about =
-            |source: &str, destination: &str| About::client(source.parse().ok(), destination.parse().ok());
+        let about = |source: &str, destination: &str| {
+            ProxyHeader::client(source.parse().ok(), destination.parse().ok())
+        };
         let text = |about| String::from_utf8(write(v1, about)).unwrap();
         assert_eq!(text(about("192.0.2.7:1", "198.51.100.1:2")), "PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n");
         assert_eq!(text(about("192.0.2.7:1", "[::1]:2")), "PROXY TCP6 ::ffff:192.0.2.7 ::1 1 2\r\n");
-        assert_eq!(text(About::client(None, "[::1]:2".parse().ok())), "PROXY UNKNOWN\r\n");
-        assert_eq!(write(v2, About::Nobody), v2_of(0x20, 0, b""));
+        assert_eq!(text(ProxyHeader::client(None, "[::1]:2".parse().ok())), "PROXY UNKNOWN\r\n");
+        assert_eq!(write(v2, ProxyHeader::Nobody), v2_of(0x20, 0, b""));
         assert_eq!(write(v2, about("192.0.2.7:40000", "198.51.100.1:443")), v2_of(0x21, 0x11, &V4));
     }
 
@@ -442,7 +443,7 @@ mod tests {
         #[test]
         fn what_we_write_is_what_we_read(source in address(), destination in address()) {
             for version in [ProxyVersion::V1, ProxyVersion::V2] {
-                let header = write(version, About::Client { source, destination });
+                let header = write(version, ProxyHeader::Client { source, destination });
                 let ProxyHeaderVerdict::Complete { length, origin: Origin::Inet { source: s, destination: d } } = parse(&header)
                 else { panic!("{:?}", parse(&header)) };
                 prop_assert_eq!(length, header.len());

@@ -4,8 +4,8 @@ use crate::admin::{self, Admin, AdminListener};
 use crate::config::DEFAULT_SOCKET;
 use crate::config::plan::{Plan, Transport};
 use crate::control::{
-    Beside, Control, ControlMessage, FileBudget, Handover, ListenerStates, Live, NotOurTurn, OnHealthChange,
-    Predecessor, Read, Source, read_first,
+    AdminSocket, Control, ControlMessage, FileBudget, Handover, ListenerStates, Live, NotOurTurn,
+    OnHealthChange, Predecessor, Read, Source, read_first,
 };
 use crate::edge::{self, Bound, ConnectionLimit, EdgeObserver, Inherited, ServeRaw, SocketFile, Workers};
 use crate::log;
@@ -225,7 +225,7 @@ fn open_admin(
                 info!(path = %path.display(), "admin socket");
                 let closing = CancellationToken::new();
                 admin_listeners.push((admin_listener, closing.clone()));
-                control.pass_on_too(Beside { name: ADMIN_SOCKET, socket, closing, file });
+                control.pass_on_too(AdminSocket { name: ADMIN_SOCKET, socket, closing, file });
             }
             // Nobody asked for it, and there are machines where it cannot be.
             Err(error) if *path == *Path::new(DEFAULT_SOCKET) => {
@@ -246,7 +246,7 @@ fn open_admin(
     info!(%address, "admin endpoint");
     let closing = CancellationToken::new();
     admin_listeners.push((AdminListener::Tcp(listener), closing.clone()));
-    control.pass_on_too(Beside { name: ADMIN, socket, closing, file: None });
+    control.pass_on_too(AdminSocket { name: ADMIN, socket, closing, file: None });
     Ok((admin_listeners, Some(address)))
 }
 

@@ -1,7 +1,7 @@
 //! The reference and the documented file say what the code does: every key, its range and its default, and
 //! no key that does not exist.
 
-use evenkeel::config::keys::{Key, Kind, each_section};
+use evenkeel::config::keys::{Key, KeyKind, each_section};
 use serde_yaml::Value;
 use std::collections::BTreeMap;
 
@@ -114,15 +114,17 @@ fn faults_of_file(text: &str) -> Vec<String> {
                 faults.push(format!("{path}.{}: not shown", key.name));
             }
             let sections =
-                matches!(key.kind, Kind::Section(_) | Kind::NamedLists(_)) || key.name == "access_log";
+                matches!(key.kind, KeyKind::Section(_) | KeyKind::NamedLists(_)) || key.name == "access_log";
             if let Some(default) = key.default.filter(|_| !sections) {
                 let default: Value = serde_yaml::from_str(default).expect("valid YAML");
                 if !shown.contains(&&default) {
                     faults.push(format!("{path}.{}: its default is not shown", key.name));
                 }
             }
-            let has_range =
-                matches!(key.kind, Kind::Duration(..) | Kind::Size(..) | Kind::Count(..) | Kind::Percent(..));
+            let has_range = matches!(
+                key.kind,
+                KeyKind::Duration(..) | KeyKind::Size(..) | KeyKind::Count(..) | KeyKind::Percent(..)
+            );
             let (name, range) = (format!(" {}:", key.name), key.kind.to_string());
             if has_range && !text.lines().any(|line| line.contains(&name) && line.contains(&range)) {
                 faults.push(format!("{path}.{}: its range {range} is not in its comment", key.name));

@@ -48,12 +48,12 @@ const COMBINED_FORMAT: u8 = 2;
 #[derive(Debug)]
 pub struct AccessLog {
     format: AtomicU8,
-    queue: SyncSender<Message>,
+    queue: SyncSender<LogOutputMessage>,
     shared: Arc<Shared>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
-enum Message {
+enum LogOutputMessage {
     Lines(Batch),
     Output(Output),
     Stop,
@@ -176,8 +176,8 @@ impl AccessLog {
     pub fn configure(&self, to: Option<(Output, AccessLogFormat)>) {
         let format = match to {
             Some((output, format)) => {
-                if let Err(TrySendError::Full(Message::Output(output))) =
-                    self.queue.try_send(Message::Output(output))
+                if let Err(TrySendError::Full(LogOutputMessage::Output(output))) =
+                    self.queue.try_send(LogOutputMessage::Output(output))
                 {
                     *self.shared.next() = Some(output);
                 }
@@ -238,7 +238,7 @@ impl AccessLog {
         let deadline = Instant::now() + PATIENCE;
         let mut told = false;
         while !writer.is_finished() {
-            told = told || !matches!(self.queue.try_send(Message::Stop), Err(TrySendError::Full(_)));
+            told = told || !matches!(self.queue.try_send(LogOutputMessage::Stop), Err(TrySendError::Full(_)));
             if Instant::now() >= deadline {
                 return false;
             }
@@ -255,15 +255,16 @@ impl AccessLog {
             lines: std::mem::take(&mut batch.lines),
         };
         if let Err(
-            TrySendError::Full(Message::Lines(lost)) | TrySendError::Disconnected(Message::Lines(lost)),
-        ) = self.queue.try_send(Message::Lines(full))
+            TrySendError::Full(LogOutputMessage::Lines(lost))
+            | TrySendError::Disconnected(LogOutputMessage::Lines(lost)),
+        ) = self.queue.try_send(LogOutputMessage::Lines(full))
         {
             self.shared.dropped.fetch_add(lost.lines, Relaxed);
         }
     }
 }
 
-fn write_all(messages: &Receiver<Message>, shared: &Shared) {
+fn write_all(messages: &Receiver<LogOutputMessage>, shared: &Shared) {
     let mut output: Option<Output> = None;
     let mut complained = false;
     for message in messages {
@@ -272,11 +273,11 @@ fn write_all(messages: &Receiver<Message>, shared: &Shared) {
             complained = false;
         }
         match message {
-            Message::Output(new) => {
+            LogOutputMessage::Output(new) => {
                 output = Some(new);
                 complained = false;
             }
-            Message::Lines(batch) => {
+            LogOutputMessage::Lines(batch) => {
                 let Some(output) = &mut output else {
                     shared.dropped.fetch_add(batch.lines, Relaxed);
                     continue;
@@ -292,7 +293,7 @@ fn write_all(messages: &Receiver<Message>, shared: &Shared) {
                     }
                 }
             }
-            Message::Stop => return,
+            LogOutputMessage::Stop => return,
         }
     }
 }

@@ -24,7 +24,7 @@ const LONGEST: usize = 1 << 20;
 
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
-enum NoAnswer {
+enum AuthorityError {
     #[error("{0} is no URL of an HTTPS server")]
     Url(Uri),
     #[error("cannot connect to {host}:{port}: {error}")]
@@ -66,15 +66,15 @@ impl AcmeClient {
         Some(self.retry_at.load(Relaxed)).filter(|at| *at != 0)
     }
 
-    async fn ask(self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, NoAnswer> {
+    async fn ask(self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, AuthorityError> {
         let uri = request.uri().clone();
         let host = match (uri.scheme_str(), uri.host()) {
             (Some("https"), Some(host)) => host.to_owned(),
-            _ => return Err(NoAnswer::Url(uri)),
+            _ => return Err(AuthorityError::Url(uri)),
         };
         tokio::time::timeout(WITHIN, self.exchange(request, uri, &host))
             .await
-            .unwrap_or_else(|_| Err(NoAnswer::Late { host }))
+            .unwrap_or_else(|_| Err(AuthorityError::Late { host }))
     }
 
     async fn exchange(
@@ -82,18 +82,20 @@ impl AcmeClient {
         mut request: Request<BodyWrapper<Bytes>>,
         uri: Uri,
         host: &str,
-    ) -> Result<BytesResponse, NoAnswer> {
+    ) -> Result<BytesResponse, AuthorityError> {
         let port = uri.port_u16().unwrap_or(443);
         // An IPv6 address has brackets in a URL only.
         let bare = host.trim_matches(['[', ']']);
-        let name = ServerName::try_from(bare.to_owned()).map_err(|_| NoAnswer::Url(uri.clone()))?;
+        let name = ServerName::try_from(bare.to_owned()).map_err(|_| AuthorityError::Url(uri.clone()))?;
         let authority = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-        request.headers_mut().insert(header::HOST, authority.ok_or_else(|| NoAnswer::Url(uri.clone()))?);
+        request
+            .headers_mut()
+            .insert(header::HOST, authority.ok_or_else(|| AuthorityError::Url(uri.clone()))?);
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
-        *request.uri_mut() = Uri::try_from(target).map_err(|_| NoAnswer::Url(uri.clone()))?;
+        *request.uri_mut() = Uri::try_from(target).map_err(|_| AuthorityError::Url(uri.clone()))?;
 
         let host = || host.to_owned();
-        let wire = TcpStream::connect((bare, port)).await.map_err(|error| NoAnswer::Connect {
+        let wire = TcpStream::connect((bare, port)).await.map_err(|error| AuthorityError::Connect {
             host: host(),
             port,
             error,
@@ -101,8 +103,8 @@ impl AcmeClient {
         let stream = TlsConnector::from(Arc::clone(&self.tls))
             .connect(name, wire)
             .await
-            .map_err(|error| NoAnswer::Tls { host: host(), error })?;
-        let wrong = |error| NoAnswer::Http { host: host(), error };
+            .map_err(|error| AuthorityError::Tls { host: host(), error })?;
+        let wrong = |error| AuthorityError::Http { host: host(), error };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(wrong)?;
         // It ends with the sender.
         tokio::spawn(connection);
@@ -111,13 +113,13 @@ impl AcmeClient {
             // ACME knows none, and an order is not sent wherever somebody points to.
             let to = parts.headers.get(header::LOCATION).and_then(|to| to.to_str().ok());
             let to = to.unwrap_or("nowhere").to_owned();
-            return Err(NoAnswer::Moved { host: host(), status: parts.status, to });
+            return Err(AuthorityError::Moved { host: host(), status: parts.status, to });
         }
         if matches!(parts.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             self.retry_at.store(retry_at(&parts.headers, SystemTime::now()).unwrap_or(0), Relaxed);
         }
         let body = Limited::new(body, LONGEST).collect().await;
-        let body = body.map_err(|error| NoAnswer::Body { host: host(), error })?.to_bytes();
+        let body = body.map_err(|error| AuthorityError::Body { host: host(), error })?.to_bytes();
         Ok(BytesResponse { parts, body: Box::new(body) })
     }
 }

@@ -6,7 +6,7 @@ use super::lock::LEASE;
 use super::material::Material;
 use super::order::{OrderContext, OrderFailed};
 use super::schedule::{self, NextStep, OrderFault, Validity};
-use super::storage::{Failures, Stamp, Storage, StorageError};
+use super::storage::{Failures, FileStamp, Storage, StorageError};
 use super::{blocking, unix_time};
 use crate::config::plan::{self, Name, Plan};
 use crate::metrics::{self, AcmeResult};
@@ -32,11 +32,11 @@ const ORDER_WITHIN: Duration = Duration::from_secs(LEASE as u64 - 30);
 
 /// All names that are kept in certificates.
 #[derive(Debug)]
-pub(crate) struct Keeping {
+pub(crate) struct CertificateManager {
     store: Arc<ChallengeStore>,
     reports: mpsc::UnboundedSender<Managed>,
     /// What keepers were started with; with other settings there are other keepers.
-    settings: Option<Settings>,
+    settings: Option<KeeperSettings>,
     keepers: HashMap<Name, DropGuard>,
     /// Reads challenges.
     reader: Option<DropGuard>,
@@ -45,19 +45,19 @@ pub(crate) struct Keeping {
 }
 
 #[derive(Debug)]
-struct Settings {
+struct KeeperSettings {
     acme: plan::AcmePlan,
     material: Material,
 }
 
-impl Settings {
+impl KeeperSettings {
     fn are(&self, acme: &plan::AcmePlan, material: &Material) -> bool {
         let before = &self.material;
         self.acme == *acme && before.hmac_key == material.hmac_key && before.ca == material.ca
     }
 }
 
-impl Keeping {
+impl CertificateManager {
     pub(crate) fn new(store: Arc<ChallengeStore>, reports: mpsc::UnboundedSender<Managed>) -> Self {
         let permits = Arc::new(Semaphore::new(AT_ONCE));
         let disk = Arc::new(Semaphore::new(READS_AT_ONCE));
@@ -79,10 +79,10 @@ impl Keeping {
         if !self.settings.as_ref().is_some_and(|settings| settings.are(acme, &material)) {
             self.stop();
         }
-        self.settings = Some(Settings { acme: acme.clone(), material: material.clone() });
+        self.settings = Some(KeeperSettings { acme: acme.clone(), material: material.clone() });
         self.keepers.retain(|name, _| names.contains(name));
         let storage = Arc::new(Storage::new(acme));
-        let desk = OrderContext {
+        let context = OrderContext {
             acme: Arc::new(acme.clone()),
             storage: Arc::clone(&storage),
             store: Arc::clone(&self.store),
@@ -95,9 +95,9 @@ impl Keeping {
         }
         for name in names {
             self.keepers.entry(name.clone()).or_insert_with(|| {
-                let keeper = Keeper {
+                let keeper = CertificateKeeper {
                     // What one order is told of limits is not for another.
-                    desk: OrderContext { client: desk.client.anew(), ..desk.clone() },
+                    context: OrderContext { client: context.client.anew(), ..context.clone() },
                     name: name.clone(),
                     metrics: Arc::clone(metrics),
                     reports: self.reports.clone(),
@@ -149,8 +149,8 @@ async fn read_challenges(store: Arc<ChallengeStore>, storage: Arc<Storage>) {
 }
 
 /// One name's keeper.
-struct Keeper {
-    desk: OrderContext,
+struct CertificateKeeper {
+    context: OrderContext,
     name: Name,
     metrics: Arc<metrics::AcmeMetrics>,
     reports: mpsc::UnboundedSender<Managed>,
@@ -158,8 +158,8 @@ struct Keeper {
     /// What control was told of last.
     known: Option<Managed>,
     /// The file that it was told of last.
-    reported: Option<Stamp>,
-    seen: Option<Seen>,
+    reported: Option<FileStamp>,
+    seen: Option<StoredCertificate>,
     /// Failures that could not be written down.
     unwritten: Option<Failures>,
     /// What was said last of the storage, which is not said again.
@@ -168,20 +168,20 @@ struct Keeper {
 
 /// What is stored of a name.
 struct Stored {
-    file: Seen,
+    file: StoredCertificate,
     failures: Option<Failures>,
 }
 
 /// A certificate's file as it was read last.
 #[derive(Clone)]
-struct Seen {
-    stamp: Option<Stamp>,
+struct StoredCertificate {
+    stamp: Option<FileStamp>,
     /// As what is broken counts as none, it comes with what to say.
     certificate: Option<Managed>,
     broken: Option<String>,
 }
 
-impl Keeper {
+impl CertificateKeeper {
     async fn keep(mut self) {
         loop {
             let wait = match self.look().await {
@@ -214,16 +214,16 @@ impl Keeper {
             let file = match before {
                 Some(before) if before.stamp == stamp => before,
                 _ => match storage.certificate(&name) {
-                    Ok(certificate) => Seen { stamp, certificate, broken: None },
+                    Ok(certificate) => StoredCertificate { stamp, certificate, broken: None },
                     Err(error @ StorageError::Broken { .. }) => {
-                        Seen { stamp, certificate: None, broken: Some(error.to_string()) }
+                        StoredCertificate { stamp, certificate: None, broken: Some(error.to_string()) }
                     }
                     Err(error) => return Err(error),
                 },
             };
             Ok(Stored { file, failures: storage.failures(&name)? })
         };
-        let stored = self.desk.with_storage(look).await?;
+        let stored = self.context.with_storage(look).await?;
         self.seen = Some(stored.file.clone());
         Ok(stored)
     }
@@ -268,7 +268,7 @@ impl Keeper {
     async fn order(&mut self) -> Duration {
         let Ok(_permit) = Arc::clone(&self.permits).acquire_owned().await else { return LOOK_EVERY };
         let (name, now) = (self.name.to_string(), unix_time(SystemTime::now()));
-        let lock = match self.desk.with_storage(move |storage| storage.lock(&name, now)).await {
+        let lock = match self.context.with_storage(move |storage| storage.lock(&name, now)).await {
             Ok(Some(lock)) => lock,
             // Whoever has it says what comes of it, in the storage.
             Ok(None) => return READ_EVERY,
@@ -286,9 +286,9 @@ impl Keeper {
             }
         };
         let certificate = stored.file.certificate.as_ref();
-        info!(name = %self.name, renewal = certificate.is_some(), directory = %self.desk.acme.directory,
+        info!(name = %self.name, renewal = certificate.is_some(), directory = %self.context.acme.directory,
             "ordering a certificate");
-        let ordered = tokio::time::timeout(ORDER_WITHIN, self.desk.order(&self.name)).await;
+        let ordered = tokio::time::timeout(ORDER_WITHIN, self.context.order(&self.name)).await;
         let ordered = ordered.unwrap_or_else(|_| {
             let reason = format!("the order took longer than {ORDER_WITHIN:?}");
             Err(OrderFailed { fault: OrderFault::Away, reason, retry_at: None })
@@ -303,7 +303,7 @@ impl Keeper {
 
     /// Looks at what the authority gave, and stores it. An order that gained nothing must not be made again at once.
     async fn take(&mut self, stored: &Stored, pem: String) {
-        let file = self.desk.storage.certificate_file(&self.name);
+        let file = self.context.storage.certificate_file(&self.name);
         let managed = match Managed::read(&self.name, &file, pem.as_bytes()) {
             Ok(managed) => managed,
             Err(what) => {
@@ -312,7 +312,7 @@ impl Keeper {
             }
         };
         let name = self.name.clone();
-        let written = self.desk.with_storage(move |storage| storage.put_certificate(&name, &pem)).await;
+        let written = self.context.with_storage(move |storage| storage.put_certificate(&name, &pem)).await;
         if let Err(failed) = written {
             // It serves this node at least; another order costs the authority's patience.
             self.known = Some(managed.clone());
@@ -330,7 +330,7 @@ impl Keeper {
             storage.forget_failures(&name);
             Ok(())
         };
-        let _ = self.desk.with_storage(forget).await;
+        let _ = self.context.with_storage(forget).await;
         self.succeeded(&managed);
     }
 
@@ -368,7 +368,7 @@ impl Keeper {
             "certificate not ordered");
         let failures = Failures { count, retry_at, fault, reason };
         let (name, record) = (self.name.clone(), failures.clone());
-        let written = self.desk.with_storage(move |storage| storage.put_failures(&name, &record)).await;
+        let written = self.context.with_storage(move |storage| storage.put_failures(&name, &record)).await;
         self.unwritten = written.is_err().then_some(failures);
     }
 }

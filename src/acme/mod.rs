@@ -15,7 +15,7 @@ pub mod schedule;
 mod storage;
 
 pub(crate) use challenge_store::ChallengeStore;
-pub(crate) use keeper::{Keeping, stored};
+pub(crate) use keeper::{CertificateManager, stored};
 pub(crate) use material::{Material, check, read};
 
 use crate::config::plan::{Name, Plan};

@@ -32,15 +32,20 @@ impl OrderFault {
         }
     }
 
-    /// The wait after the first failure and the longest, in seconds.
-    fn waits(self) -> (i64, i64) {
+    fn waits(self) -> RetryWaits {
         match self {
             // The first hour has five tries: at 0, 5, 15 and 35 minutes, and not before the second hour again.
-            Self::Refused => (300, 6 * 3600),
-            Self::Away => (2, 300),
-            Self::Own => (10, 300),
+            Self::Refused => RetryWaits { first: 300, longest: 6 * 3600 },
+            Self::Away => RetryWaits { first: 2, longest: 300 },
+            Self::Own => RetryWaits { first: 10, longest: 300 },
         }
     }
+}
+
+/// The wait after the first failure and the longest, in seconds.
+struct RetryWaits {
+    first: i64,
+    longest: i64,
 }
 
 /// What is next for a name.
@@ -72,7 +77,7 @@ pub fn renew_at(certificate: Validity, entropy: u64) -> i64 {
 /// When to try again after so many failures in a row, the last being `fault`: twice as late each time, up to a
 /// quarter later by chance, and not before the authority wants it.
 pub fn retry_at(fault: OrderFault, failures: u32, wanted: Option<i64>, entropy: u64, now: i64) -> i64 {
-    let (first, longest) = fault.waits();
+    let RetryWaits { first, longest } = fault.waits();
     let wait = first.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(longest);
     let at = now.saturating_add(wait + part_of(wait / 4, entropy));
     // A month is longer than any limit's; more is a mistake of somebody's.

@@ -28,8 +28,14 @@ pub(super) enum StorageError {
     Broken { path: PathBuf, what: String },
 }
 
-/// A file's number, length and time of change.
-pub(super) type Stamp = (u64, u64, i64, i64);
+/// What tells a file from one that was there before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileStamp {
+    inode: u64,
+    length: u64,
+    changed: i64,
+    changed_nanoseconds: i64,
+}
 
 /// The failures in a row of one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,10 +80,15 @@ impl Storage {
     }
 
     /// What tells a name's file from the one that was there before; `None` if there is none.
-    pub(super) fn stamp(&self, name: &Name) -> Result<Option<Stamp>, StorageError> {
+    pub(super) fn stamp(&self, name: &Name) -> Result<Option<FileStamp>, StorageError> {
         let path = self.certificate_file(name);
         match fs::metadata(&path) {
-            Ok(file) => Ok(Some((file.ino(), file.len(), file.mtime(), file.mtime_nsec()))),
+            Ok(file) => Ok(Some(FileStamp {
+                inode: file.ino(),
+                length: file.len(),
+                changed: file.mtime(),
+                changed_nanoseconds: file.mtime_nsec(),
+            })),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(StorageError::Read { path, error }),
         }

@@ -191,26 +191,31 @@ fn with_safe_headers(mut response: Response) -> Response {
 
 /// How many requests over TCP may come: it fills again all the time, up to a burst.
 #[derive(Debug)]
-pub(crate) struct Bucket(Mutex<(f64, Instant)>);
+pub(crate) struct TokenBucket(Mutex<BucketLevel>);
 
-impl Bucket {
+#[derive(Debug)]
+struct BucketLevel {
+    left: f64,
+    at: Instant,
+}
+
+impl TokenBucket {
     const BURST: f64 = 400.0;
     const PER_SECOND: f64 = 200.0;
 
     fn take(&self, now: Instant) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (left, at) = *state;
-        let left =
-            (left + now.saturating_duration_since(at).as_secs_f64() * Self::PER_SECOND).min(Self::BURST);
+        let mut level = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let refilled = now.saturating_duration_since(level.at).as_secs_f64() * Self::PER_SECOND;
+        let left = (level.left + refilled).min(Self::BURST);
         let has_one = left >= 1.0;
-        *state = (if has_one { left - 1.0 } else { left }, now);
+        *level = BucketLevel { left: if has_one { left - 1.0 } else { left }, at: now };
         has_one
     }
 }
 
-impl Default for Bucket {
+impl Default for TokenBucket {
     fn default() -> Self {
-        Self(Mutex::new((Self::BURST, Instant::now())))
+        Self(Mutex::new(BucketLevel { left: Self::BURST, at: Instant::now() }))
     }
 }
 
@@ -291,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_burst_over_tcp_is_taken_and_a_flood_is_not() {
-        let bucket = Bucket::default();
+        let bucket = TokenBucket::default();
         let start = Instant::now();
         let taken = (0..1000).filter(|_| bucket.take(start)).count();
         assert_eq!(taken, 400);

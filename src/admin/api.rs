@@ -170,7 +170,7 @@ fn get_method() -> String {
 
 /// Why a request goes where it goes, for programs and for people.
 #[derive(Debug, Serialize)]
-struct Explained {
+struct ExplainAnswer {
     report: explain::Explanation,
     text: String,
 }
@@ -178,32 +178,32 @@ struct Explained {
 async fn explain_one(
     State(admin): State<Admin>,
     body: Result<Json<ExplainBody>, JsonRejection>,
-) -> Result<Json<Explained>, ApiRefusal> {
+) -> Result<Json<ExplainAnswer>, ApiRefusal> {
     let example = r#"send JSON like {"method": "GET", "url": "https://shop.example/cart"}"#;
-    let Json(wish) = body.map_err(|error| bad(error.body_text()).help(example))?;
+    let Json(command) = body.map_err(|error| bad(error.body_text()).help(example))?;
     let mut headers = http::HeaderMap::new();
-    for (name, value) in &wish.headers {
+    for (name, value) in &command.headers {
         match (name.parse::<http::HeaderName>(), value.parse::<http::HeaderValue>()) {
             (Ok(name), Ok(value)) => _ = headers.append(name, value),
             _ => return Err(bad(format!("{name}: {value} is no field")).help(example)),
         }
     }
     let request = explain::ExplainRequest {
-        method: wish
+        method: command
             .method
             .parse()
-            .map_err(|_| bad(format!("{} is no method", wish.method)).help(example))?,
-        url: wish.url.parse().map_err(|_| bad(format!("{} is no URL", wish.url)).help(example))?,
+            .map_err(|_| bad(format!("{} is no method", command.method)).help(example))?,
+        url: command.url.parse().map_err(|_| bad(format!("{} is no URL", command.url)).help(example))?,
         headers,
-        client: wish.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        listener: wish.listener,
-        alpn: wish.alpn,
+        client: command.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        listener: command.listener,
+        alpn: command.alpn,
     };
     let overrides = admin.live.overrides.load();
     let explained = explain::explain(&admin.live.snapshot(), &overrides, &request, fastrand::u64(..));
     let report =
         explained.map_err(|why| ApiRefusal::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string()))?;
-    Ok(Json(Explained { text: explain::render(&report, false), report }))
+    Ok(Json(ExplainAnswer { text: explain::render(&report, false), report }))
 }
 
 /// What is to be compared with what is in force.
@@ -232,7 +232,7 @@ fn default_keys() -> u32 {
 
 /// What a reload would change, for programs and for people.
 #[derive(Debug, Serialize)]
-struct Planned {
+struct PlanAnswer {
     report: ReloadPreview,
     text: String,
 }
@@ -240,16 +240,16 @@ struct Planned {
 async fn plan(
     State(admin): State<Admin>,
     body: Result<Json<PlanBody>, JsonRejection>,
-) -> Result<Json<Planned>, ApiRefusal> {
-    let Json(wish) =
+) -> Result<Json<PlanAnswer>, ApiRefusal> {
+    let Json(command) =
         body.map_err(|error| bad(error.body_text()).help("send JSON like {\"text\": \"listeners: …\"}"))?;
-    if !(1..=10_000_000).contains(&wish.keys) {
-        return Err(bad(format!("{} keys are out of range", wish.keys)).help("use 1 to 10000000"));
+    if !(1..=10_000_000).contains(&command.keys) {
+        return Err(bad(format!("{} keys are out of range", command.keys)).help("use 1 to 10000000"));
     }
-    let PlanBody { text, name, keys: n_keys, probe: probes } = wish;
+    let PlanBody { text, name, keys: n_keys, probe: probes } = command;
     let source = text.map_or_else(|| admin.source.clone(), |text| Source::Given { name, text });
     match control::preview(&admin.live, Draft { source, n_keys, probes }).await {
-        Ok(report) => Ok(Json(Planned { text: preview::render(&report), report })),
+        Ok(report) => Ok(Json(PlanAnswer { text: preview::render(&report), report })),
         Err(refused) => Err(ApiRefusal::new(StatusCode::UNPROCESSABLE_ENTITY, refused.to_string())),
     }
 }
@@ -300,12 +300,12 @@ async fn reload(
     body: Bytes,
 ) -> Result<(StatusCode, Json<Receipt>), ApiRefusal> {
     // Nothing is as good as `{}`: `curl -X POST` shall do.
-    let wish = match body.is_empty() {
+    let command = match body.is_empty() {
         true => ReloadBody::default(),
         false => serde_json::from_slice(&body)
             .map_err(|error| bad(error.to_string()).help(r#"send JSON like {"guard": "60s"}, or nothing"#))?,
     };
-    let guard = wish.guard()?;
+    let guard = command.guard()?;
     let (answer, outcome) = oneshot::channel();
     let receipt =
         ask(&admin, ControlMessage::Reload(Some(ReloadRequest { actor, guard, answer })), outcome).await?;
@@ -353,7 +353,7 @@ struct WeightBody {
 
 /// The server afterwards, and what the operator may not expect.
 #[derive(Debug, Serialize)]
-struct Operated {
+struct OperateAnswer {
     server: status::ServerStatus,
     notes: Vec<String>,
 }
@@ -363,16 +363,16 @@ async fn set_state(
     Extension(actor): Extension<Actor>,
     PathNames(place): PathNames<(String, String)>,
     body: Result<Json<StateBody>, JsonRejection>,
-) -> Result<Json<Operated>, ApiRefusal> {
-    let Json(wish) = body.map_err(|error| {
+) -> Result<Json<OperateAnswer>, ApiRefusal> {
+    let Json(command) = body.map_err(|error| {
         bad(error.body_text()).help(r#"send JSON like {"state": "drain"}: ready, drain or maint"#)
     })?;
-    let operator = match wish.state {
+    let operator = match command.state {
         StateWanted::Ready => Operator::Ready,
         StateWanted::Drain => Operator::Drain,
         StateWanted::Maint => Operator::Maint,
     };
-    operate(&admin, actor, place, Operation::State(operator), wish.force).await
+    operate(&admin, actor, place, Operation::State(operator), command.force).await
 }
 
 async fn set_weight(
@@ -380,9 +380,10 @@ async fn set_weight(
     Extension(actor): Extension<Actor>,
     PathNames(place): PathNames<(String, String)>,
     body: Result<Json<WeightBody>, JsonRejection>,
-) -> Result<Json<Operated>, ApiRefusal> {
-    let Json(wish) = body.map_err(|error| bad(error.body_text()).help(r#"send JSON like {"weight": 50}"#))?;
-    let weight = wish.weight.map(|weight| {
+) -> Result<Json<OperateAnswer>, ApiRefusal> {
+    let Json(command) =
+        body.map_err(|error| bad(error.body_text()).help(r#"send JSON like {"weight": 50}"#))?;
+    let weight = command.weight.map(|weight| {
         Weight::new(weight).ok_or_else(|| {
             bad(format!("weight {weight} is out of range"))
                 .help("use 1 to 256, or drain the server to stop new requests")
@@ -397,14 +398,14 @@ async fn operate(
     (pool, server): (String, String),
     operation: Operation,
     force: bool,
-) -> Result<Json<Operated>, ApiRefusal> {
+) -> Result<Json<OperateAnswer>, ApiRefusal> {
     let (answer, outcome) = oneshot::channel();
-    let wish =
+    let command =
         OperatorCommand { pool: pool.clone(), server: server.clone(), operation, force, actor, answer };
-    match ask(admin, ControlMessage::Operate(wish), outcome).await? {
+    match ask(admin, ControlMessage::Operate(command), outcome).await? {
         Ok(done) => {
             let server = find_server(admin, &pool, &server)?;
-            Ok(Json(Operated { server, notes: done.notes }))
+            Ok(Json(OperateAnswer { server, notes: done.notes }))
         }
         // With the names that there are.
         Err(OperationRefused::NoPool(_) | OperationRefused::NoServer { .. }) => {

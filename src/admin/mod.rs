@@ -13,8 +13,8 @@ pub(crate) use access::Way;
 pub(crate) use connections::{AdminListener, serve};
 
 use crate::control::{ControlMessage, ListenerStates, Live, Source};
-use crate::metrics::{Page, ServerConnections};
-use access::Bucket;
+use crate::metrics::{MetricsPage, ServerConnections};
+use access::TokenBucket;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
@@ -33,7 +33,7 @@ pub(crate) struct Admin {
     /// Where the configuration comes from.
     pub(crate) source: Source,
     /// Requests to the API over TCP that may come now.
-    pub(crate) bucket: Arc<Bucket>,
+    pub(crate) bucket: Arc<TokenBucket>,
 }
 
 impl Admin {
@@ -81,7 +81,7 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, &'static str) {
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     let servers = &admin.live.server_connections;
-    let page = Page {
+    let page = MetricsPage {
         server_connections: ServerConnections {
             open: servers.in_use(),
             limit: servers.limit(),

@@ -55,8 +55,7 @@ pub(super) fn status(admin: &Admin) -> Status {
 }
 
 fn before(left: &crate::control::RemainingWork) -> PredecessorStatus {
-    let (connections, in_flight) = left.sums();
-    PredecessorStatus { pid: left.pid(), connections, in_flight }
+    PredecessorStatus { pid: left.pid(), connections: left.connections(), in_flight: left.in_flight() }
 }
 
 fn listeners(admin: &Admin) -> Vec<ListenerStatus> {

@@ -64,7 +64,7 @@ pub(super) enum NoAnswer {
 
 /// What the process said.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ProcessAnswer {
     pub(super) status: StatusCode,
     pub(super) body: Bytes,
 }
@@ -92,7 +92,7 @@ impl ProcessAddress {
         path: &str,
         body: Option<String>,
         within: Duration,
-    ) -> Result<Answer, RequestFailed> {
+    ) -> Result<ProcessAnswer, RequestFailed> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let answer = runtime
             .map_err(NoAnswer::from)
@@ -107,7 +107,7 @@ impl ProcessAddress {
         path: &str,
         body: Option<String>,
         within: Duration,
-    ) -> Result<Answer, NoAnswer> {
+    ) -> Result<ProcessAnswer, NoAnswer> {
         let exchange = async {
             let request = self.request(method, path, body)?;
             match self.address {
@@ -119,7 +119,7 @@ impl ProcessAddress {
     }
 
     /// Reads a success; explains everything else.
-    pub(super) fn understand<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, RequestFailed> {
+    pub(super) fn understand<T: DeserializeOwned>(&self, answer: &ProcessAnswer) -> Result<T, RequestFailed> {
         self.read(answer).map_err(|error| {
             complain(&error.message);
             if let Some(help) = error.help {
@@ -130,7 +130,7 @@ impl ProcessAddress {
     }
 
     /// Reads a success, or what there is against it.
-    pub(super) fn read<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, ApiError> {
+    pub(super) fn read<T: DeserializeOwned>(&self, answer: &ProcessAnswer) -> Result<T, ApiError> {
         if answer.status.is_success() {
             return serde_json::from_slice(&answer.body).map_err(|error| ApiError {
                 message: format!(
@@ -216,14 +216,14 @@ fn operator() -> Option<String> {
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
-) -> Result<Answer, NoAnswer> {
+) -> Result<ProcessAnswer, NoAnswer> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // It ends with the sender.
     tokio::spawn(connection);
     let response = sender.send_request(request).await?;
     let status = response.status();
     let body = Limited::new(response.into_body(), LONGEST).collect().await.map_err(NoAnswer::Body)?;
-    Ok(Answer { status, body: body.to_bytes() })
+    Ok(ProcessAnswer { status, body: body.to_bytes() })
 }
 
 /// A name as a part of a path.

@@ -22,7 +22,7 @@ const WELL: Duration = Duration::from_secs(20);
 const UNWELL: Duration = Duration::from_secs(8);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Temper {
+enum DemoBehaviour {
     Quick,
     Slow,
     Flaky,
@@ -32,7 +32,7 @@ enum Temper {
 #[derive(Debug)]
 struct App {
     name: &'static str,
-    temper: Temper,
+    temper: DemoBehaviour,
     since: Instant,
     served: AtomicU64,
 }
@@ -40,7 +40,7 @@ struct App {
 impl App {
     fn is_well(&self) -> bool {
         let turn = self.since.elapsed().as_millis() % (WELL + UNWELL).as_millis();
-        self.temper != Temper::Flaky || turn < WELL.as_millis()
+        self.temper != DemoBehaviour::Flaky || turn < WELL.as_millis()
     }
 }
 
@@ -48,7 +48,7 @@ async fn hello(State(app): State<Arc<App>>) -> (StatusCode, String) {
     if !app.is_well() {
         return (StatusCode::INTERNAL_SERVER_ERROR, format!("{} is out of order\n", app.name));
     }
-    if app.temper == Temper::Slow {
+    if app.temper == DemoBehaviour::Slow {
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     let served = app.served.fetch_add(1, Relaxed) + 1;
@@ -65,8 +65,11 @@ fn start_apps() -> std::io::Result<Vec<(&'static str, SocketAddr)>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("demo-apps".into()).spawn(move || {
         runtime.block_on(async {
-            for (name, temper) in [("quick", Temper::Quick), ("slow", Temper::Slow), ("flaky", Temper::Flaky)]
-            {
+            for (name, temper) in [
+                ("quick", DemoBehaviour::Quick),
+                ("slow", DemoBehaviour::Slow),
+                ("flaky", DemoBehaviour::Flaky),
+            ] {
                 let started = async {
                     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
                     let address = listener.local_addr()?;

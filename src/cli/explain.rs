@@ -77,7 +77,7 @@ fn live(options: &ExplainOptions, method: &Method, url: &Uri) -> Result<(), Exit
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers: Vec<_> =
         options.headers.iter().map(|(name, value)| [name.to_string(), text(value)]).collect();
-    let wish = json!({
+    let command = json!({
         "method": method.as_str(),
         "url": url.to_string(),
         "headers": headers,
@@ -85,7 +85,7 @@ fn live(options: &ExplainOptions, method: &Method, url: &Uri) -> Result<(), Exit
         "listener": options.listener,
         "alpn": options.alpn,
     });
-    let explained: Explained = options.reach.change(Method::POST, "/api/v1/explain", &wish)?;
+    let explained: Explained = options.reach.change(Method::POST, "/api/v1/explain", &command)?;
     if options.json {
         say(&format!("{:#}\n", explained.report));
         return Ok(());

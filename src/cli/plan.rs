@@ -56,15 +56,15 @@ pub(super) fn run(options: &PlanOptions) -> ExitCode {
 
 /// Whether the process would change.
 fn live(options: &PlanOptions) -> Result<bool, ExitCode> {
-    let mut wish = json!({ "keys": options.keys, "probe": options.probe });
+    let mut command = json!({ "keys": options.keys, "probe": options.probe });
     if let Some(file) = &options.file {
         // What is wrong with the file itself is shown with its lines; what it names, the process has to read.
         file::plan(file, options.json, |_, _| Vec::new())?;
         let (name, text) = file::read(file)?;
-        wish["name"] = name.into();
-        wish["text"] = text.into();
+        command["name"] = name.into();
+        command["text"] = text.into();
     }
-    let planned: Planned = options.reach.change(Method::POST, "/api/v1/plan", &wish)?;
+    let planned: Planned = options.reach.change(Method::POST, "/api/v1/plan", &command)?;
     match options.json {
         true => say(&format!("{:#}\n", planned.report)),
         false => say(&planned.text),

@@ -35,7 +35,7 @@ pub(super) struct ReloadOptions {
 }
 
 pub(super) fn run(options: &ReloadOptions) -> Result<ExitCode, RequestFailed> {
-    let wish = match &options.guard {
+    let command = match &options.guard {
         None => json!({}),
         Some(guard) => json!({
             "guard": guard,
@@ -44,7 +44,7 @@ pub(super) fn run(options: &ReloadOptions) -> Result<ExitCode, RequestFailed> {
             "max_servers_lost": options.max_servers_lost,
         }),
     };
-    let body = Some(wish.to_string());
+    let body = Some(command.to_string());
     let answer = options.reach.ask(Method::POST, "/api/v1/reload", body, Duration::from_secs(90))?;
     let receipt = match answer.status {
         StatusCode::OK | StatusCode::UNPROCESSABLE_ENTITY => {

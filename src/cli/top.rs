@@ -74,7 +74,7 @@ impl Drop for Screen {
 }
 
 /// What happens to the view.
-enum Heard {
+enum InputEvent {
     Key(KeyPress),
     Resized,
     /// The terminal has gone.
@@ -84,9 +84,9 @@ enum Heard {
 }
 
 /// Those that end programs; the terminal has to be given back first.
-struct Endings([Signal; 3]);
+struct EndSignals([Signal; 3]);
 
-impl Endings {
+impl EndSignals {
     fn new() -> io::Result<Self> {
         let of = |kind| signal(kind);
         Ok(Self([of(SignalKind::interrupt())?, of(SignalKind::terminate())?, of(SignalKind::hangup())?]))
@@ -104,7 +104,7 @@ impl Endings {
 }
 
 async fn watch(options: &TopOptions, status: Status) -> io::Result<ExitCode> {
-    let mut endings = Endings::new()?;
+    let mut endings = EndSignals::new()?;
     let look = Look { color: in_color() };
     let mut screen = Screen::take()?;
     let (tell, mut heard) = mpsc::unbounded_channel();
@@ -128,28 +128,28 @@ async fn watch(options: &TopOptions, status: Status) -> io::Result<ExitCode> {
             next = next(&mut heard) => next,
         };
         match next {
-            Heard::Key(key) => match top.press(key) {
+            InputEvent::Key(key) => match top.press(key) {
                 Some(Action::Quit) => return Ok(ExitCode::SUCCESS),
-                Some(Action::Operate(wish)) => {
-                    tokio::spawn(operate(options.reach.clone(), wish, tell.clone()));
+                Some(Action::Operate(command)) => {
+                    tokio::spawn(operate(options.reach.clone(), command, tell.clone()));
                 }
                 None => {}
             },
-            Heard::Status(answer) => {
+            InputEvent::Status(answer) => {
                 is_asked = false;
                 match answer {
                     Ok(status) => top.refresh(*status, Instant::now()),
                     Err(why) => top.lose(why),
                 }
             }
-            Heard::Outcome(outcome) => top.conclude(outcome),
-            Heard::Resized => {}
-            Heard::Gone(error) => return Err(error),
+            InputEvent::Outcome(outcome) => top.conclude(outcome),
+            InputEvent::Resized => {}
+            InputEvent::Gone(error) => return Err(error),
         }
     }
 }
 
-async fn next(heard: &mut UnboundedReceiver<Heard>) -> Heard {
+async fn next(heard: &mut UnboundedReceiver<InputEvent>) -> InputEvent {
     match heard.recv().await {
         Some(heard) => heard,
         // Its sender is kept beside it.
@@ -158,15 +158,15 @@ async fn next(heard: &mut UnboundedReceiver<Heard>) -> Heard {
 }
 
 /// On a thread of its own, which ends with the process: it waits in read(2).
-fn read_keys(tell: UnboundedSender<Heard>) {
+fn read_keys(tell: UnboundedSender<InputEvent>) {
     std::thread::spawn(move || {
         loop {
             let heard = match event::read() {
-                Ok(Event::Key(pressed)) => key(pressed).map(Heard::Key),
-                Ok(Event::Resize(..)) => Some(Heard::Resized),
+                Ok(Event::Key(pressed)) => key(pressed).map(InputEvent::Key),
+                Ok(Event::Resize(..)) => Some(InputEvent::Resized),
                 Ok(_) => None,
                 Err(error) => {
-                    let _ = tell.send(Heard::Gone(error));
+                    let _ = tell.send(InputEvent::Gone(error));
                     return;
                 }
             };
@@ -199,17 +199,17 @@ fn key(pressed: KeyEvent) -> Option<KeyPress> {
     })
 }
 
-async fn ask(reach: ProcessAddress, tell: UnboundedSender<Heard>) {
+async fn ask(reach: ProcessAddress, tell: UnboundedSender<InputEvent>) {
     let answer = match reach.exchange(Method::GET, "/api/v1/status", None, WITHIN).await {
         Ok(answer) => reach.read(&answer).map(Box::new).map_err(|error| error.message),
         Err(error) => Err(reach.unreached(&error)),
     };
-    let _ = tell.send(Heard::Status(answer));
+    let _ = tell.send(InputEvent::Status(answer));
 }
 
-async fn operate(reach: ProcessAddress, wish: StateCommand, tell: UnboundedSender<Heard>) {
-    let target = Target { pool: wish.pool, server: wish.server };
-    let body = json!({ "state": wish.state.word(), "force": wish.force }).to_string();
+async fn operate(reach: ProcessAddress, command: StateCommand, tell: UnboundedSender<InputEvent>) {
+    let target = Target { pool: command.pool, server: command.server };
+    let body = json!({ "state": command.state.word(), "force": command.force }).to_string();
     let outcome = match reach.exchange(Method::PUT, &target.path("/state"), Some(body), CHANGE_WITHIN).await {
         Err(error) => CommandOutcome::Failed(reach.unreached(&error)),
         Ok(answer) => match reach.read::<Operated>(&answer) {
@@ -226,5 +226,5 @@ async fn operate(reach: ProcessAddress, wish: StateCommand, tell: UnboundedSende
             ),
         },
     };
-    let _ = tell.send(Heard::Outcome(outcome));
+    let _ = tell.send(InputEvent::Outcome(outcome));
 }

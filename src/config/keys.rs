@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Key {
     pub name: &'static str,
-    pub kind: Kind,
+    pub kind: KeyKind,
     /// As it would be written; `None` when the key must be given, or when one of several must.
     pub default: Option<&'static str>,
     /// `null` switches it off.
@@ -17,7 +17,7 @@ pub struct Key {
 
 /// What a key takes.
 #[derive(Debug)]
-pub enum Kind {
+pub enum KeyKind {
     Duration(Duration, Duration),
     Size(u64, u64),
     Count(u64, u64),
@@ -43,17 +43,17 @@ pub enum Kind {
     Texts(&'static str),
 }
 
-const fn key(name: &'static str, kind: Kind, default: &'static str) -> Key {
+const fn key(name: &'static str, kind: KeyKind, default: &'static str) -> Key {
     Key { name, kind, default: Some(default), nullable: false }
 }
 
 /// A key that `null` switches off.
-const fn nullable(name: &'static str, kind: Kind, default: &'static str) -> Key {
+const fn nullable(name: &'static str, kind: KeyKind, default: &'static str) -> Key {
     Key { name, kind, default: Some(default), nullable: true }
 }
 
 /// A key without a default.
-const fn given(name: &'static str, kind: Kind) -> Key {
+const fn given(name: &'static str, kind: KeyKind) -> Key {
     Key { name, kind, default: None, nullable: false }
 }
 
@@ -64,286 +64,291 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// The top level of the file.
 pub const FILE: &[Key] = &[
-    key("process", Kind::Section(PROCESS), "{}"),
-    key("admin", Kind::Section(ADMIN), "{}"),
-    key("log", Kind::Section(LOG), "{}"),
-    key("access_log", Kind::Either("`off`", ACCESS_LOG), "{}"),
-    key("events", Kind::Section(EVENTS), "{}"),
-    nullable("acme", Kind::Section(ACME), "null"),
-    given("listeners", Kind::Named(LISTENER)),
-    key("routes", Kind::NamedLists(RULE), "{}"),
-    given("pools", Kind::Named(POOL)),
+    key("process", KeyKind::Section(PROCESS), "{}"),
+    key("admin", KeyKind::Section(ADMIN), "{}"),
+    key("log", KeyKind::Section(LOG), "{}"),
+    key("access_log", KeyKind::Either("`off`", ACCESS_LOG), "{}"),
+    key("events", KeyKind::Section(EVENTS), "{}"),
+    nullable("acme", KeyKind::Section(ACME), "null"),
+    given("listeners", KeyKind::Named(LISTENER)),
+    key("routes", KeyKind::NamedLists(RULE), "{}"),
+    given("pools", KeyKind::Named(POOL)),
 ];
 
 pub(super) const PROCESS: &[Key] = &[
-    key("threads", Kind::Text("`auto` (one per core) or 1 to 256"), "auto"),
-    key("max_connections", Kind::Count(1, 1_000_000), "20000"),
-    key("shutdown_timeout", Kind::Duration(MS, DAY), "60s"),
+    key("threads", KeyKind::Text("`auto` (one per core) or 1 to 256"), "auto"),
+    key("max_connections", KeyKind::Count(1, 1_000_000), "20000"),
+    key("shutdown_timeout", KeyKind::Duration(MS, DAY), "60s"),
 ];
 
 pub(super) const ADMIN: &[Key] = &[
-    nullable("socket", Kind::Text("the path of a unix socket"), "/run/evenkeel/admin.sock"),
-    nullable("address", Kind::Text("an IP address with a port, like `127.0.0.1:9900`"), "127.0.0.1:9900"),
-    nullable("token_file", Kind::Text("the path of a file"), "null"),
-    nullable("state_file", Kind::Text("the path of a file"), "/var/lib/evenkeel/state.json"),
+    nullable("socket", KeyKind::Text("the path of a unix socket"), "/run/evenkeel/admin.sock"),
+    nullable("address", KeyKind::Text("an IP address with a port, like `127.0.0.1:9900`"), "127.0.0.1:9900"),
+    nullable("token_file", KeyKind::Text("the path of a file"), "null"),
+    nullable("state_file", KeyKind::Text("the path of a file"), "/var/lib/evenkeel/state.json"),
 ];
 
 pub(super) const EVENTS: &[Key] = &[
-    nullable("path", Kind::Text("the path of a file"), "null"),
-    key("keep", Kind::Count(100, 1_000_000), "10000"),
+    nullable("path", KeyKind::Text("the path of a file"), "null"),
+    key("keep", KeyKind::Count(100, 1_000_000), "10000"),
 ];
 
 pub(super) const LOG: &[Key] = &[
-    key("level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info"),
-    key("format", Kind::Choice(&["text", "json"]), "text"),
+    key("level", KeyKind::Choice(&["error", "warn", "info", "debug", "trace"]), "info"),
+    key("format", KeyKind::Choice(&["text", "json"]), "text"),
 ];
 
 pub(super) const ACCESS_LOG: &[Key] = &[
-    key("path", Kind::Text("`stdout` or the path of a file"), "stdout"),
-    key("format", Kind::Choice(&["json", "combined"]), "json"),
+    key("path", KeyKind::Text("`stdout` or the path of a file"), "stdout"),
+    key("format", KeyKind::Choice(&["json", "combined"]), "json"),
 ];
 
 pub(super) const ACME: &[Key] = &[
     key(
         "directory",
-        Kind::Text("the URL of an authority's directory"),
+        KeyKind::Text("the URL of an authority's directory"),
         "https://acme-v02.api.letsencrypt.org/directory",
     ),
-    given("accept_terms", Kind::Flag),
-    key("contact", Kind::List("`mailto:` addresses"), "[]"),
-    key("challenge", Kind::Choice(&["tls_alpn_01", "http_01"]), "tls_alpn_01"),
-    key("storage", Kind::Text("the path of a directory"), "/var/lib/evenkeel/acme"),
+    given("accept_terms", KeyKind::Flag),
+    key("contact", KeyKind::List("`mailto:` addresses"), "[]"),
+    key("challenge", KeyKind::Choice(&["tls_alpn_01", "http_01"]), "tls_alpn_01"),
+    key("storage", KeyKind::Text("the path of a directory"), "/var/lib/evenkeel/acme"),
     nullable(
         "ca",
-        Kind::Text("the path of a PEM file: the authorities to know the directory's server by"),
+        KeyKind::Text("the path of a PEM file: the authorities to know the directory's server by"),
         "null",
     ),
-    nullable("external_account", Kind::Section(EXTERNAL_ACCOUNT), "null"),
+    nullable("external_account", KeyKind::Section(EXTERNAL_ACCOUNT), "null"),
 ];
 
 pub(super) const EXTERNAL_ACCOUNT: &[Key] = &[
-    given("key_id", Kind::Text("the key's name, as the authority gave it")),
+    given("key_id", KeyKind::Text("the key's name, as the authority gave it")),
     given(
         "hmac_key_file",
-        Kind::Text("the path of a file: the key, in the base64 that the authority gave it in"),
+        KeyKind::Text("the path of a file: the key, in the base64 that the authority gave it in"),
     ),
 ];
 
 pub(super) const LISTENER: &[Key] = &[
-    given("address", Kind::Text("an IP address with a port (`0.0.0.0:80`, `\"[::]:80\"`) or `unix:/path`")),
-    given("addresses", Kind::List("several of what `address` takes")),
-    key("protocol", Kind::Choice(&["http", "tcp", "tls_passthrough", "udp"]), "http"),
-    given("pool", Kind::Text("the name of a pool")),
-    given("routes", Kind::Text("the name of a list under `routes`")),
-    key("redirect_to_https", Kind::Flag, "false"),
-    nullable("tls", Kind::Section(TLS), "null"),
-    nullable("proxy_protocol", Kind::Section(PROXY_PROTOCOL), "null"),
-    key("trusted_proxies", Kind::List("networks, like `10.0.0.0/8`, or IP addresses"), "[]"),
-    key("client_fin", Kind::Choice(&["cancel", "serve"]), "cancel"),
-    key("http2", Kind::Section(HTTP2), "{}"),
-    key("limits", Kind::Section(LIMITS), "{}"),
-    key("timeouts", Kind::Section(LISTENER_TIMEOUTS), "{}"),
+    given(
+        "address",
+        KeyKind::Text("an IP address with a port (`0.0.0.0:80`, `\"[::]:80\"`) or `unix:/path`"),
+    ),
+    given("addresses", KeyKind::List("several of what `address` takes")),
+    key("protocol", KeyKind::Choice(&["http", "tcp", "tls_passthrough", "udp"]), "http"),
+    given("pool", KeyKind::Text("the name of a pool")),
+    given("routes", KeyKind::Text("the name of a list under `routes`")),
+    key("redirect_to_https", KeyKind::Flag, "false"),
+    nullable("tls", KeyKind::Section(TLS), "null"),
+    nullable("proxy_protocol", KeyKind::Section(PROXY_PROTOCOL), "null"),
+    key("trusted_proxies", KeyKind::List("networks, like `10.0.0.0/8`, or IP addresses"), "[]"),
+    key("client_fin", KeyKind::Choice(&["cancel", "serve"]), "cancel"),
+    key("http2", KeyKind::Section(HTTP2), "{}"),
+    key("limits", KeyKind::Section(LIMITS), "{}"),
+    key("timeouts", KeyKind::Section(LISTENER_TIMEOUTS), "{}"),
 ];
 
 pub(super) const TLS: &[Key] = &[
-    given("certificates", Kind::Sections(CERTIFICATE)),
-    nullable("acme", Kind::Section(ACME_NAMES), "null"),
-    key("min_version", Kind::Choice(&["1.2", "1.3"]), "1.2"),
-    nullable("client_ca", Kind::Either("the path of a PEM file", CLIENT_CA), "null"),
-    nullable("hsts", Kind::Either("a duration, like `365d`", HSTS), "null"),
+    given("certificates", KeyKind::Sections(CERTIFICATE)),
+    nullable("acme", KeyKind::Section(ACME_NAMES), "null"),
+    key("min_version", KeyKind::Choice(&["1.2", "1.3"]), "1.2"),
+    nullable("client_ca", KeyKind::Either("the path of a PEM file", CLIENT_CA), "null"),
+    nullable("hsts", KeyKind::Either("a duration, like `365d`", HSTS), "null"),
 ];
 
 pub(super) const CERTIFICATE: &[Key] = &[
     given(
         "cert",
-        Kind::Text("the path of a PEM file: the certificate, then those that lead to its authority"),
+        KeyKind::Text("the path of a PEM file: the certificate, then those that lead to its authority"),
     ),
-    given("key", Kind::Text("the path of a PEM file: the certificate's private key, not encrypted")),
-    nullable("ocsp", Kind::Text("the path of a DER file: the authority's OCSP response"), "null"),
+    given("key", KeyKind::Text("the path of a PEM file: the certificate's private key, not encrypted")),
+    nullable("ocsp", KeyKind::Text("the path of a DER file: the authority's OCSP response"), "null"),
 ];
 
-pub(super) const ACME_NAMES: &[Key] = &[given("names", Kind::List("host names, like `shop.example`"))];
+pub(super) const ACME_NAMES: &[Key] = &[given("names", KeyKind::List("host names, like `shop.example`"))];
 
 pub(super) const CLIENT_CA: &[Key] = &[
     given(
         "file",
-        Kind::Text(
+        KeyKind::Text(
             "the path of a PEM file: the certificates of the authorities that clients have theirs from",
         ),
     ),
-    key("required", Kind::Flag, "true"),
+    key("required", KeyKind::Flag, "true"),
 ];
 
 pub(super) const HSTS: &[Key] = &[
     key("max_age", HSTS_MAX_AGE, "365d"),
-    key("include_subdomains", Kind::Flag, "false"),
-    key("preload", Kind::Flag, "false"),
+    key("include_subdomains", KeyKind::Flag, "false"),
+    key("preload", KeyKind::Flag, "false"),
 ];
 
-pub(super) const HSTS_MAX_AGE: Kind = Kind::Duration(Duration::ZERO, DAY.saturating_mul(3650));
+pub(super) const HSTS_MAX_AGE: KeyKind = KeyKind::Duration(Duration::ZERO, DAY.saturating_mul(3650));
 
 pub(super) const PROXY_PROTOCOL: &[Key] =
-    &[given("from", Kind::List("networks, like `10.0.0.0/8`, or IP addresses"))];
+    &[given("from", KeyKind::List("networks, like `10.0.0.0/8`, or IP addresses"))];
 
 pub(super) const HTTP2: &[Key] = &[
-    key("max_concurrent_streams", Kind::Count(1, 10_000), "128"),
-    key("stream_window", Kind::Size(1 << 10, 1 << 30), "64KiB"),
-    nullable("connection_window", Kind::Size(64 << 10, MOST_CONNECTION_WINDOW), "null"),
-    nullable("max_age", Kind::Duration(SECOND, DAY), "null"),
-    nullable("max_requests", Kind::Count(1, 1_000_000_000), "null"),
+    key("max_concurrent_streams", KeyKind::Count(1, 10_000), "128"),
+    key("stream_window", KeyKind::Size(1 << 10, 1 << 30), "64KiB"),
+    nullable("connection_window", KeyKind::Size(64 << 10, MOST_CONNECTION_WINDOW), "null"),
+    nullable("max_age", KeyKind::Duration(SECOND, DAY), "null"),
+    nullable("max_requests", KeyKind::Count(1, 1_000_000_000), "null"),
 ];
 
 pub(super) const MOST_CONNECTION_WINDOW: u64 = 1 << 30;
 
 pub(super) const LIMITS: &[Key] = &[
-    nullable("connections", Kind::Count(1, 1_000_000), "10000"),
-    nullable("connections_per_client", Kind::Count(1, 1_000_000), "null"),
-    nullable("handshakes", Kind::Count(1, 1_000_000), "2000"),
-    key("request_headers", Kind::Size(1 << 10, 256 << 10), "32KiB"),
-    key("request_body", Kind::Size(1, 1 << 40), "100MiB"),
+    nullable("connections", KeyKind::Count(1, 1_000_000), "10000"),
+    nullable("connections_per_client", KeyKind::Count(1, 1_000_000), "null"),
+    nullable("handshakes", KeyKind::Count(1, 1_000_000), "2000"),
+    key("request_headers", KeyKind::Size(1 << 10, 256 << 10), "32KiB"),
+    key("request_body", KeyKind::Size(1, 1 << 40), "100MiB"),
 ];
 
 pub(super) const LISTENER_TIMEOUTS: &[Key] = &[
-    key("request_header", Kind::Duration(MS, HOUR), "10s"),
-    key("request_body", Kind::Duration(MS, HOUR), "60s"),
-    key("idle", Kind::Duration(MS, DAY), "60s"),
-    key("tls_handshake", Kind::Duration(MS, HOUR), "5s"),
+    key("request_header", KeyKind::Duration(MS, HOUR), "10s"),
+    key("request_body", KeyKind::Duration(MS, HOUR), "60s"),
+    key("idle", KeyKind::Duration(MS, DAY), "60s"),
+    key("tls_handshake", KeyKind::Duration(MS, HOUR), "5s"),
 ];
 
 pub(super) const RULE: &[Key] = &[
-    given("name", Kind::Text("a text without spaces")),
-    key("match", Kind::Section(MATCH), "{}"),
-    given("pool", Kind::Text("the name of a pool")),
+    given("name", KeyKind::Text("a text without spaces")),
+    key("match", KeyKind::Section(MATCH), "{}"),
+    given("pool", KeyKind::Text("the name of a pool")),
     key(
         "upgrades",
-        Kind::List("protocols that a connection may switch to, like `websocket` or `SPDY/3.1`"),
+        KeyKind::List("protocols that a connection may switch to, like `websocket` or `SPDY/3.1`"),
         "[websocket]",
     ),
 ];
 
 pub(super) const MATCH: &[Key] = &[
-    nullable("host", Kind::Text("a host name, or `\"*.shop.example\"` for every name below it"), "null"),
-    nullable("path", Kind::Text("`/exact`, or `/prefix/*` for everything below it"), "null"),
-    key("methods", Kind::List("HTTP methods in capitals, like `GET`"), "[]"),
-    key("headers", Kind::Texts("the field's exact value, or `\"*\"` for any"), "{}"),
-    key("alpn", Kind::List("protocols that TLS clients offer, like `h2` or `http/1.1`"), "[]"),
+    nullable("host", KeyKind::Text("a host name, or `\"*.shop.example\"` for every name below it"), "null"),
+    nullable("path", KeyKind::Text("`/exact`, or `/prefix/*` for everything below it"), "null"),
+    key("methods", KeyKind::List("HTTP methods in capitals, like `GET`"), "[]"),
+    key("headers", KeyKind::Texts("the field's exact value, or `\"*\"` for any"), "{}"),
+    key("alpn", KeyKind::List("protocols that TLS clients offer, like `h2` or `http/1.1`"), "[]"),
 ];
 
 pub(super) const POOL: &[Key] = &[
     key(
         "balance",
-        Kind::Either(
+        KeyKind::Either(
             "`round_robin`, `least_connections`, `random_two` or `consistent_hash`",
             CONSISTENT_HASH_SECTION,
         ),
         "least_connections",
     ),
-    given("servers", Kind::ListOfEither("an address", SERVER)),
-    nullable("health", Kind::Section(HEALTH), "null"),
-    key("when_all_unhealthy", Kind::Choice(&["use_all", "refuse"]), "use_all"),
-    key("retries", Kind::Section(RETRIES), "{}"),
-    key("timeouts", Kind::Section(POOL_TIMEOUTS), "{}"),
-    key("drain_timeout", Kind::Duration(Duration::ZERO, DAY), "60s"),
-    nullable("proxy_protocol", Kind::Choice(&["v1", "v2"]), "null"),
-    nullable("tls", Kind::Section(SERVER_TLS), "null"),
-    key("protocol", Kind::Choice(&["http1", "h2", "auto"]), "http1"),
+    given("servers", KeyKind::ListOfEither("an address", SERVER)),
+    nullable("health", KeyKind::Section(HEALTH), "null"),
+    key("when_all_unhealthy", KeyKind::Choice(&["use_all", "refuse"]), "use_all"),
+    key("retries", KeyKind::Section(RETRIES), "{}"),
+    key("timeouts", KeyKind::Section(POOL_TIMEOUTS), "{}"),
+    key("drain_timeout", KeyKind::Duration(Duration::ZERO, DAY), "60s"),
+    nullable("proxy_protocol", KeyKind::Choice(&["v1", "v2"]), "null"),
+    nullable("tls", KeyKind::Section(SERVER_TLS), "null"),
+    key("protocol", KeyKind::Choice(&["http1", "h2", "auto"]), "http1"),
 ];
 
 pub(super) const SERVER_TLS: &[Key] = &[
-    nullable("server_name", Kind::Text("a host name, without scheme and port"), "null"),
-    nullable("ca", Kind::Text("the path of a PEM file"), "null"),
-    nullable("cert", Kind::Text("the path of a PEM file"), "null"),
-    nullable("key", Kind::Text("the path of a PEM file"), "null"),
-    key("verify", Kind::Flag, "true"),
+    nullable("server_name", KeyKind::Text("a host name, without scheme and port"), "null"),
+    nullable("ca", KeyKind::Text("the path of a PEM file"), "null"),
+    nullable("cert", KeyKind::Text("the path of a PEM file"), "null"),
+    nullable("key", KeyKind::Text("the path of a PEM file"), "null"),
+    key("verify", KeyKind::Flag, "true"),
 ];
 
 pub(super) const CONSISTENT_HASH_SECTION: &[Key] =
-    &[given("consistent_hash", Kind::Section(CONSISTENT_HASH))];
+    &[given("consistent_hash", KeyKind::Section(CONSISTENT_HASH))];
 
 pub(super) const CONSISTENT_HASH: &[Key] = &[
-    key("key", Kind::Either("`client_ip`, `path` or `uri`", HASH_KEY), "client_ip"),
-    nullable("bounded_load", Kind::Percent(101, 1000), "null"),
+    key("key", KeyKind::Either("`client_ip`, `path` or `uri`", HASH_KEY), "client_ip"),
+    nullable("bounded_load", KeyKind::Percent(101, 1000), "null"),
 ];
 
 pub(super) const HASH_KEY: &[Key] = &[
-    given("header", Kind::Text("the name of a header field")),
-    given("cookie", Kind::Text("the name of a cookie")),
-    given("query", Kind::Text("the name of a query parameter")),
+    given("header", KeyKind::Text("the name of a header field")),
+    given("cookie", KeyKind::Text("the name of a cookie")),
+    given("query", KeyKind::Text("the name of a query parameter")),
 ];
 
 pub(super) const SERVER: &[Key] = &[
-    given("name", Kind::Text("a text without spaces")),
-    given("address", Kind::Text("an IP address with a port, or `unix:/path`")),
-    key("weight", Kind::Count(1, 256), "100"),
-    nullable("max_connections", Kind::Count(1, 1_000_000), "null"),
-    key("drain", Kind::Flag, "false"),
+    given("name", KeyKind::Text("a text without spaces")),
+    given("address", KeyKind::Text("an IP address with a port, or `unix:/path`")),
+    key("weight", KeyKind::Count(1, 256), "100"),
+    nullable("max_connections", KeyKind::Count(1, 1_000_000), "null"),
+    key("drain", KeyKind::Flag, "false"),
 ];
 
 pub(super) const HEALTH: &[Key] = &[
-    given("http", Kind::Either("the path", HTTP_PROBE)),
-    given("tcp", Kind::Section(TCP_PROBE)),
-    given("tls", Kind::Section(TLS_PROBE)),
-    given("grpc", Kind::Section(GRPC_PROBE)),
-    given("udp", Kind::Section(UDP_PROBE)),
-    nullable("port", Kind::Count(1, 65_535), "null"),
-    key("interval", Kind::Duration(Duration::from_millis(10), HOUR), "2s"),
-    key("timeout", Kind::Duration(MS, HOUR), "1s"),
-    key("fall", Kind::Count(1, 100), "3"),
-    key("rise", Kind::Count(1, 100), "2"),
-    key("jitter", Kind::Percent(0, 90), "10%"),
-    key("initial", Kind::Choice(&["probing", "up"]), "probing"),
+    given("http", KeyKind::Either("the path", HTTP_PROBE)),
+    given("tcp", KeyKind::Section(TCP_PROBE)),
+    given("tls", KeyKind::Section(TLS_PROBE)),
+    given("grpc", KeyKind::Section(GRPC_PROBE)),
+    given("udp", KeyKind::Section(UDP_PROBE)),
+    nullable("port", KeyKind::Count(1, 65_535), "null"),
+    key("interval", KeyKind::Duration(Duration::from_millis(10), HOUR), "2s"),
+    key("timeout", KeyKind::Duration(MS, HOUR), "1s"),
+    key("fall", KeyKind::Count(1, 100), "3"),
+    key("rise", KeyKind::Count(1, 100), "2"),
+    key("jitter", KeyKind::Percent(0, 90), "10%"),
+    key("initial", KeyKind::Choice(&["probing", "up"]), "probing"),
 ];
 
 pub(super) const GRPC_PROBE: &[Key] =
-    &[nullable("service", Kind::Text("the name of a service, like `shop.Cart`"), "null")];
+    &[nullable("service", KeyKind::Text("the name of a service, like `shop.Cart`"), "null")];
 
 pub(super) const HTTP_PROBE: &[Key] = &[
-    given("path", Kind::Text("a path that begins with `/`")),
-    key("method", Kind::Choice(&["GET", "HEAD", "OPTIONS", "POST"]), "GET"),
-    nullable("host", Kind::Text("the Host field's value"), "null"),
+    given("path", KeyKind::Text("a path that begins with `/`")),
+    key("method", KeyKind::Choice(&["GET", "HEAD", "OPTIONS", "POST"]), "GET"),
+    nullable("host", KeyKind::Text("the Host field's value"), "null"),
     key(
         "expect_status",
-        Kind::Text("statuses and ranges from 100 to 599, like `200-299` or `200,204`"),
+        KeyKind::Text("statuses and ranges from 100 to 599, like `200-299` or `200,204`"),
         "200-299",
     ),
-    nullable("expect_body", Kind::Text("a text that the body must contain"), "null"),
+    nullable("expect_body", KeyKind::Text("a text that the body must contain"), "null"),
 ];
 
 pub(super) const TCP_PROBE: &[Key] = &[
-    nullable("send", Kind::Text("a text to send, like `\"PING\\r\\n\"`"), "null"),
-    nullable("expect", Kind::Text("a text that the reply must contain"), "null"),
+    nullable("send", KeyKind::Text("a text to send, like `\"PING\\r\\n\"`"), "null"),
+    nullable("expect", KeyKind::Text("a text that the reply must contain"), "null"),
 ];
 
-pub(super) const TLS_PROBE: &[Key] =
-    &[nullable("server_name", Kind::Text("the name to ask for"), "null"), key("verify", Kind::Flag, "false")];
+pub(super) const TLS_PROBE: &[Key] = &[
+    nullable("server_name", KeyKind::Text("the name to ask for"), "null"),
+    key("verify", KeyKind::Flag, "false"),
+];
 
 pub(super) const UDP_PROBE: &[Key] = &[
-    given("send", Kind::Text("the datagram, as text")),
-    given("send_hex", Kind::Text("the datagram, in hexadecimal digits, like `abcd 0100`")),
-    given("expect", Kind::Text("a text that the answer must contain")),
-    given("expect_hex", Kind::Text("bytes that the answer must contain, in hexadecimal digits")),
+    given("send", KeyKind::Text("the datagram, as text")),
+    given("send_hex", KeyKind::Text("the datagram, in hexadecimal digits, like `abcd 0100`")),
+    given("expect", KeyKind::Text("a text that the answer must contain")),
+    given("expect_hex", KeyKind::Text("bytes that the answer must contain, in hexadecimal digits")),
 ];
 
 pub(super) const RETRIES: &[Key] = &[
-    key("max", Kind::Count(0, 10), "1"),
-    key("budget", Kind::Percent(0, 100), "20%"),
+    key("max", KeyKind::Count(0, 10), "1"),
+    key("budget", KeyKind::Percent(0, 100), "20%"),
     key(
         "on",
-        Kind::List("any of `connect`, `reset`, `502`, `503`, `504`"),
+        KeyKind::List("any of `connect`, `reset`, `502`, `503`, `504`"),
         "[connect, reset, 502, 503, 504]",
     ),
 ];
 
 pub(super) const POOL_TIMEOUTS: &[Key] = &[
-    key("connect", Kind::Duration(MS, HOUR), "3s"),
-    key("response_header", Kind::Duration(MS, DAY), "30s"),
-    key("stream_idle", Kind::Duration(MS, DAY), "60s"),
-    key("tunnel_idle", Kind::Duration(SECOND, DAY), "1h"),
-    key("request", Kind::Duration(MS, DAY), "60s"),
-    key("keepalive", Kind::Duration(MS, DAY), "30s"),
+    key("connect", KeyKind::Duration(MS, HOUR), "3s"),
+    key("response_header", KeyKind::Duration(MS, DAY), "30s"),
+    key("stream_idle", KeyKind::Duration(MS, DAY), "60s"),
+    key("tunnel_idle", KeyKind::Duration(SECOND, DAY), "1h"),
+    key("request", KeyKind::Duration(MS, DAY), "60s"),
+    key("keepalive", KeyKind::Duration(MS, DAY), "30s"),
 ];
 
-impl Kind {
+impl KeyKind {
     /// The keys below, and what stands between the key's own name and theirs.
     fn below(&self) -> Option<(&'static str, &'static [Key])> {
         match self {
@@ -369,7 +374,7 @@ pub fn each_section(visit: &mut impl FnMut(&str, &'static [Key])) {
     walk("", FILE, visit);
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for KeyKind {
     /// The range as messages and the reference print it: `10ms to 1h`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

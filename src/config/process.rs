@@ -1,6 +1,6 @@
 //! The sections about the process itself: threads, the admin address, the log and the access log.
 
-use super::keys::Kind;
+use super::keys::KeyKind;
 use super::plan::{
     AccessLogFormat, AccessLogPath, AccessLogPlan, AdminPlan, EventsPlan, Log, LogFormat, LogLevel,
     ProcessPlan,
@@ -25,7 +25,7 @@ fn threads(scalar: &Scalar<'_>) -> Result<Option<usize>, Fault> {
     }
     match scalar.as_number().and_then(|number| usize::try_from(number).ok()) {
         Some(number @ 1..=256) => Ok(Some(number)),
-        Some(_) => Err(out_of_range(scalar, &Kind::Text("1 to 256, or `auto` for one per core"))),
+        Some(_) => Err(out_of_range(scalar, &KeyKind::Text("1 to 256, or `auto` for one per core"))),
         None => Err(Fault::new(
             format!("{} is not a number of threads", quoted(&scalar.text)),
             "use 1 to 256, or `auto` for one per core",

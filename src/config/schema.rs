@@ -1,7 +1,7 @@
 //! The table of keys as a JSON Schema, so that editors know the file: names, kinds, ranges and defaults. What takes more than
 //! one key to judge (references, one of several) is left to `evenkeel check`.
 
-use super::keys::{FILE, Key, Kind};
+use super::keys::{FILE, Key, KeyKind};
 use serde_json::{Map, Value, json};
 
 /// The schema (JSON Schema, draft 2020-12) of the whole file.
@@ -48,25 +48,25 @@ fn property(key: &Key) -> Value {
     property
 }
 
-fn value(kind: &Kind) -> Value {
+fn value(kind: &KeyKind) -> Value {
     match kind {
-        Kind::Duration(..) => json!({ "type": "string", "pattern": "^[0-9]+ ?(ms|s|m|h|d)$" }),
-        Kind::Size(..) => json!({ "type": "string", "pattern": "^[0-9]+ ?(B|KiB|MiB|GiB)$" }),
-        Kind::Count(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
-        Kind::Percent(..) => json!({ "type": "string", "pattern": "^[0-9]+ ?(%)$" }),
-        Kind::Flag => json!({ "type": "boolean" }),
-        Kind::Choice(names) => choice(names),
-        Kind::Text(what) => word(what),
-        Kind::List(what) => json!({ "type": "array", "items": word(what) }),
-        Kind::Texts(what) => json!({ "type": "object", "additionalProperties": word(what) }),
-        Kind::Section(keys) => section(keys),
-        Kind::Named(keys) => json!({ "type": "object", "additionalProperties": section(keys) }),
-        Kind::NamedLists(keys) => {
+        KeyKind::Duration(..) => json!({ "type": "string", "pattern": "^[0-9]+ ?(ms|s|m|h|d)$" }),
+        KeyKind::Size(..) => json!({ "type": "string", "pattern": "^[0-9]+ ?(B|KiB|MiB|GiB)$" }),
+        KeyKind::Count(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        KeyKind::Percent(..) => json!({ "type": "string", "pattern": "^[0-9]+ ?(%)$" }),
+        KeyKind::Flag => json!({ "type": "boolean" }),
+        KeyKind::Choice(names) => choice(names),
+        KeyKind::Text(what) => word(what),
+        KeyKind::List(what) => json!({ "type": "array", "items": word(what) }),
+        KeyKind::Texts(what) => json!({ "type": "object", "additionalProperties": word(what) }),
+        KeyKind::Section(keys) => section(keys),
+        KeyKind::Named(keys) => json!({ "type": "object", "additionalProperties": section(keys) }),
+        KeyKind::NamedLists(keys) => {
             json!({ "type": "object", "additionalProperties": { "type": "array", "items": section(keys) } })
         }
-        Kind::Sections(keys) => json!({ "type": "array", "items": section(keys) }),
-        Kind::Either(short, keys) => json!({ "anyOf": [word(short), section(keys)] }),
-        Kind::ListOfEither(short, keys) => {
+        KeyKind::Sections(keys) => json!({ "type": "array", "items": section(keys) }),
+        KeyKind::Either(short, keys) => json!({ "anyOf": [word(short), section(keys)] }),
+        KeyKind::ListOfEither(short, keys) => {
             json!({ "type": "array", "items": { "anyOf": [word(short), section(keys)] } })
         }
     }
@@ -100,8 +100,8 @@ fn closed(what: &str) -> Option<Vec<&str>> {
     (!words.is_empty()).then_some(words)
 }
 
-fn default_of(kind: &Kind, text: &str) -> Value {
-    let is_plain = matches!(kind, Kind::Flag | Kind::Count(..)) || ["null", "{}", "[]"].contains(&text);
+fn default_of(kind: &KeyKind, text: &str) -> Value {
+    let is_plain = matches!(kind, KeyKind::Flag | KeyKind::Count(..)) || ["null", "{}", "[]"].contains(&text);
     if is_plain && let Ok(value) = serde_json::from_str(text) {
         return value;
     }

@@ -1,7 +1,7 @@
 //! Reading a section key by key: what is absent takes its default from the table of keys, what is wrong
 //! becomes a problem at its place and reading goes on, so that one pass finds everything.
 
-use super::keys::{Key, Kind};
+use super::keys::{Key, KeyKind};
 use super::place::At;
 use super::problem::{Fault, Severity, nearest, quoted};
 use super::tree::{Scalar, TreeEntry};
@@ -103,12 +103,12 @@ impl<'a> Section<'a> {
     /// The section below a key; all defaults when it is absent.
     pub(super) fn section<T>(&self, name: &str, read: impl FnOnce(Section<'_>) -> T) -> Option<T> {
         let kind = &self.key(name).kind;
-        let (Kind::Section(keys) | Kind::Either(_, keys)) = kind else {
+        let (KeyKind::Section(keys) | KeyKind::Either(_, keys)) = kind else {
             unreachable!("only the table's sections are read as sections");
         };
         match self.find(name) {
             Some(at) if keys.is_empty() => at.section_or(&"`{}`", keys).map(read),
-            Some(at) if matches!(kind, Kind::Either(..)) => at.section_or(kind, keys).map(read),
+            Some(at) if matches!(kind, KeyKind::Either(..)) => at.section_or(kind, keys).map(read),
             Some(at) => at.section(keys).map(read),
             None => Some(read(Section::new(self.at, keys, &[]))),
         }
@@ -222,15 +222,15 @@ impl<'a> Section<'a> {
     pub(super) fn choice<T: Clone>(&self, name: &str, values: &[(&'static str, T)]) -> T {
         let kind = &self.key(name).kind;
         debug_assert!(
-            matches!(kind, Kind::Choice(names) if names.iter().eq(values.iter().map(|(name, _)| name))),
+            matches!(kind, KeyKind::Choice(names) if names.iter().eq(values.iter().map(|(name, _)| name))),
             "`{name}` takes other words in the table"
         );
         self.value(name, |scalar| choose(scalar, values))
     }
 }
 
-fn size(scalar: &Scalar<'_>, kind: &Kind) -> Result<u64, Fault> {
-    let Kind::Size(least, most) = kind else { unreachable!("the key is a size in the table") };
+fn size(scalar: &Scalar<'_>, kind: &KeyKind) -> Result<u64, Fault> {
+    let KeyKind::Size(least, most) = kind else { unreachable!("the key is a size in the table") };
     let size = units::size(&scalar.text).map_err(Fault::from)?;
     if (least..=most).contains(&&size) { Ok(size) } else { Err(out_of_range(scalar, kind)) }
 }
@@ -253,18 +253,18 @@ pub(super) fn choose<T: Clone>(scalar: &Scalar<'_>, values: &[(&'static str, T)]
     })
 }
 
-pub(super) fn out_of_range(scalar: &Scalar<'_>, range: &Kind) -> Fault {
+pub(super) fn out_of_range(scalar: &Scalar<'_>, range: &KeyKind) -> Fault {
     Fault::new(format!("{} is out of range", quoted(&scalar.text).trim_matches('`')), format!("use {range}"))
 }
 
-fn duration(scalar: &Scalar<'_>, kind: &Kind) -> Result<Duration, Fault> {
-    let Kind::Duration(least, most) = kind else { unreachable!("the key is a duration in the table") };
+fn duration(scalar: &Scalar<'_>, kind: &KeyKind) -> Result<Duration, Fault> {
+    let KeyKind::Duration(least, most) = kind else { unreachable!("the key is a duration in the table") };
     let duration = units::duration(&scalar.text).map_err(Fault::from)?;
     if (least..=most).contains(&&duration) { Ok(duration) } else { Err(out_of_range(scalar, kind)) }
 }
 
-fn count(scalar: &Scalar<'_>, kind: &Kind) -> Result<u32, Fault> {
-    let Kind::Count(least, most) = kind else { unreachable!("the key is a count in the table") };
+fn count(scalar: &Scalar<'_>, kind: &KeyKind) -> Result<u32, Fault> {
+    let KeyKind::Count(least, most) = kind else { unreachable!("the key is a count in the table") };
     if let Some(number) = scalar.as_number().filter(|number| (least..=most).contains(&number)) {
         return u32::try_from(number).map_err(|_| out_of_range(scalar, kind));
     }
@@ -281,8 +281,8 @@ fn count(scalar: &Scalar<'_>, kind: &Kind) -> Result<u32, Fault> {
     Err(out_of_range(scalar, kind))
 }
 
-fn percent(scalar: &Scalar<'_>, kind: &Kind) -> Result<Percent, Fault> {
-    let Kind::Percent(least, most) = kind else { unreachable!("the key is a percentage in the table") };
+fn percent(scalar: &Scalar<'_>, kind: &KeyKind) -> Result<Percent, Fault> {
+    let KeyKind::Percent(least, most) = kind else { unreachable!("the key is a percentage in the table") };
     let percent: Percent = scalar.text.parse().map_err(Fault::from)?;
     if (*least..=*most).contains(&percent.0) { Ok(percent) } else { Err(out_of_range(scalar, kind)) }
 }

@@ -2,7 +2,7 @@
 
 use super::acme;
 use super::health::server_name;
-use super::keys::{self, Kind};
+use super::keys::{self, KeyKind};
 use super::names::Once;
 use super::plan::{Certificate, ClientCa, ServerTls, Tls, TlsVersion};
 use super::problem::{Fault, quoted};
@@ -85,7 +85,7 @@ fn hsts(section: &Section<'_>) -> Option<String> {
 }
 
 fn max_age(scalar: &Scalar<'_>) -> Result<Duration, Fault> {
-    let Kind::Duration(least, most) = keys::HSTS_MAX_AGE else { unreachable!("it is a duration") };
+    let KeyKind::Duration(least, most) = keys::HSTS_MAX_AGE else { unreachable!("it is a duration") };
     match units::duration(&scalar.text).map_err(Fault::from)? {
         age if (least..=most).contains(&age) => Ok(age),
         _ => Err(out_of_range(scalar, &keys::HSTS_MAX_AGE)),

@@ -31,7 +31,7 @@ impl Control {
         self.coming = None;
         self.notify_stopping();
         self.live.start_draining();
-        self.keeping.stop();
+        self.certificates.stop();
         for bound in self.bound.values() {
             bound.listener_state.close();
         }
@@ -98,7 +98,7 @@ impl Control {
         }
         self.notify_stopping();
         self.live.start_draining();
-        self.keeping.stop();
+        self.certificates.stop();
         self.bound.clear();
         self.lingering.clear();
         self.workers.tell_all(|| WorkerCommand::Abort);

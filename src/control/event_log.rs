@@ -78,12 +78,12 @@ enum Numbering {
 #[derive(Debug)]
 pub(crate) struct Journal {
     lost: Arc<Mutex<Arc<AtomicU64>>>,
-    lines: SyncSender<Line>,
+    lines: SyncSender<JournalLine>,
     /// Hangs up when the last line is written.
     done: Receiver<()>,
 }
 
-enum Line {
+enum JournalLine {
     Append(String),
     Reopen,
 }
@@ -125,7 +125,7 @@ impl EventLog {
     fn write(&self, event: &Event) {
         if let Some(journal) = &*lock(&self.journal)
             && let Ok(line) = serde_json::to_string(event)
-            && journal.lines.try_send(Line::Append(line + "\n")).is_err()
+            && journal.lines.try_send(JournalLine::Append(line + "\n")).is_err()
         {
             self.lost.fetch_add(1, Relaxed);
         }
@@ -244,7 +244,7 @@ impl EventLog {
     /// The file was moved away.
     pub(crate) fn reopen(&self) {
         if let Some(journal) = &*lock(&self.journal) {
-            let _ = journal.lines.try_send(Line::Reopen);
+            let _ = journal.lines.try_send(JournalLine::Reopen);
         }
     }
 }
@@ -284,13 +284,13 @@ pub(super) fn recall(path: &Path) -> io::Result<Vec<Recalled>> {
     lines.map(|line| Ok(serde_json::from_slice(&line?).map_err(|error| error.to_string()))).collect()
 }
 
-fn write(mut file: File, path: &Path, inbox: &Receiver<Line>, lost: &Mutex<Arc<AtomicU64>>) {
+fn write(mut file: File, path: &Path, inbox: &Receiver<JournalLine>, lost: &Mutex<Arc<AtomicU64>>) {
     for line in inbox {
         let done = match line {
-            Line::Append(line) => file.write_all(line.as_bytes()).inspect_err(|_| {
+            JournalLine::Append(line) => file.write_all(line.as_bytes()).inspect_err(|_| {
                 lock(lost).fetch_add(1, Relaxed);
             }),
-            Line::Reopen => files::append_to_file(path).map(|new| file = new),
+            JournalLine::Reopen => files::append_to_file(path).map(|new| file = new),
         };
         if let Err(error) = done {
             error!(path = %path.display(), %error, "the ledger's file cannot be written");

@@ -1,13 +1,13 @@
 //! Watches a reload for a while, and puts the generation before it back if it has made things worse.
 
-use super::reading::{Loaded, Purpose, Read, ReloadRefused};
+use super::reading::{Loaded, Read, ReadPurpose, ReloadRefused};
 use super::{Control, LedgerEntry, Live};
 use crate::api::receipt::{GuardState, Guarding};
 use crate::api::{EventKind, Receipt, ReloadOutcome, to_millisecond};
 use crate::config::plan::Name;
 use crate::guard::{GuardLimits, PoolAfter, PoolBefore, judge};
 use crate::history::{SECONDS, quantile};
-use crate::metrics::{Tally, spread};
+use crate::metrics::{SeriesTotals, spread};
 use crate::operate::Overrides;
 use crate::pool::{HealthState, Membership, Operator, Pool, Server};
 use std::collections::HashMap;
@@ -44,7 +44,7 @@ pub(super) struct GuardWatch {
     overrides: Arc<Overrides>,
     pools: HashMap<Name, PoolBefore>,
     /// What had been counted at the reload.
-    counted: Tally,
+    counted: SeriesTotals,
     in_flight: HashMap<u32, u32>,
 }
 
@@ -66,7 +66,7 @@ impl Control {
         let of = |pool: &Arc<Pool>| {
             let window = history.window(&*pool.name, SECONDS);
             let share = |count: u64| count as f64 / window.requests.max(1) as f64;
-            let (up, _, _) = servers(pool);
+            let up = servers(pool).up;
             // To the first byte: how long a response takes to the last one is also up to who reads it.
             let p99_ms = quantile(&spread(&pool.stats.time_to_first_byte), 0.99);
             let before = PoolBefore {
@@ -158,7 +158,7 @@ impl Control {
             why, "the reload has made things worse; putting the one before back"
         );
         let before = watch.before.clone();
-        self.reopen(Purpose::RollBack(why), before);
+        self.reopen(ReadPurpose::RollBack(why), before);
     }
 
     /// Puts back what was in force before, with what it needs opened again.
@@ -238,7 +238,7 @@ fn find_worse(live: &Live, watch: &GuardWatch, is_over: bool) -> Option<String> 
     let counted = live.metrics.tally(&snapshot).since(&watch.counted).pools;
     snapshot.pools().iter().find_map(|pool| {
         let since = counted.get(&pool.name).copied().unwrap_or_default();
-        let (up, probing, wanted) = servers(pool);
+        let ServerCounts { up, probing, wanted } = servers(pool);
         let after = PoolAfter {
             requests: since.requests,
             errors: since.errors,
@@ -270,18 +270,27 @@ fn waiting(pool: &Pool, before: &HashMap<u32, u32>) -> u32 {
     pool.members.iter().map(|member| more(&member.server)).sum()
 }
 
-/// Servers that are healthy, that are not decided on, and all of them, as far as nobody keeps them out.
-fn servers(pool: &Pool) -> (usize, usize, usize) {
-    let mut counts = (0, 0, 0);
+/// Servers that nobody keeps out.
+#[derive(Default)]
+struct ServerCounts {
+    up: usize,
+    /// Not decided on.
+    probing: usize,
+    /// All of them.
+    wanted: usize,
+}
+
+fn servers(pool: &Pool) -> ServerCounts {
+    let mut counts = ServerCounts::default();
     for member in &pool.members {
         let state = member.server.state();
         if member.drain || state.admin != Operator::Ready || state.membership == Membership::Leaving {
             continue;
         }
-        counts.2 += 1;
+        counts.wanted += 1;
         match state.health {
-            HealthState::Up => counts.0 += 1,
-            HealthState::Probing => counts.1 += 1,
+            HealthState::Up => counts.up += 1,
+            HealthState::Probing => counts.probing += 1,
             HealthState::Down => {}
         }
     }

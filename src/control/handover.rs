@@ -28,7 +28,7 @@ const EVENTS: usize = 1000;
 #[serde(default)]
 pub(crate) struct Handover {
     generation: u64,
-    servers: Vec<Known>,
+    servers: Vec<KnownState>,
     /// As the state file has it.
     operators: String,
     events: Vec<Event>,
@@ -44,7 +44,7 @@ pub(crate) struct Handover {
 
 /// What is known of a server.
 #[derive(Debug, Serialize, Deserialize)]
-struct Known {
+struct KnownState {
     pool: String,
     server: String,
     address: String,
@@ -84,7 +84,7 @@ impl Control {
     pub(super) fn handover(&mut self) -> io::Result<File> {
         let snapshot = self.live.snapshot();
         let (instant, wall) = (Instant::now(), OffsetDateTime::now_utc());
-        let known = |server: &crate::pool::Server| Known {
+        let known = |server: &crate::pool::Server| KnownState {
             pool: server.pool().to_string(),
             server: server.name().to_string(),
             address: server.address().to_string(),

@@ -24,7 +24,7 @@ impl Control {
             let name = &listener.plan.name;
             let transport = listener.plan.protocol.transport();
             for address in &listener.plan.addresses {
-                let key = (name.clone(), address.clone(), transport);
+                let key = ListenKey { listener: name.clone(), address: address.clone(), transport };
                 let lingers = transport == Transport::Datagram && self.lingering.contains_key(address);
                 if self.bound.contains_key(&key) || lingers || self.moved(next, address, transport).is_some()
                 {
@@ -59,7 +59,10 @@ impl Control {
         inherited: &Inherited,
     ) -> bool {
         let of_listeners = self.bound.keys().any(|key| {
-            key.2 == transport && key.1 != *address && key.1.overlaps(address) && !keeps(next, key)
+            key.transport == transport
+                && key.address != *address
+                && key.address.overlaps(address)
+                && !keeps(next, key)
         });
         let lingers = || self.lingering.keys().any(|lingering| lingering.overlaps(address));
         of_listeners
@@ -72,14 +75,15 @@ impl Control {
         if matches!(address, Address::Inet(inet) if inet.port() == 0) {
             return None;
         }
-        let is_it = |key: &&ListenKey| key.1 == *address && key.2 == transport && !keeps(next, key);
+        let is_it =
+            |key: &&ListenKey| key.address == *address && key.transport == transport && !keeps(next, key);
         self.bound.keys().find(is_it).cloned()
     }
 
     /// An open address for a listener that has it from now on: one that another gives up, or one that nobody had
     /// any more.
     fn take_open(&mut self, next: &Snapshot, key: &ListenKey) -> Option<ListeningSockets> {
-        let (name, address, transport) = key;
+        let ListenKey { listener: name, address, transport } = key;
         if let Some(moved) = self.moved(next, address, *transport).and_then(|from| self.bound.remove(&from)) {
             self.stop_accepting(next, &moved);
             info!(listener = %name, %address, from = %moved.listener_state.name, "listening");
@@ -93,7 +97,7 @@ impl Control {
         Some(lingering)
     }
 
-    pub(super) fn set_doors(
+    pub(super) fn update_listener_states(
         &mut self,
         next: &Snapshot,
         mut opened: HashMap<ListenKey, edge::Bound>,
@@ -112,7 +116,11 @@ impl Control {
             };
             listener_states.push(Arc::clone(&listener_state));
             for address in &plan.addresses {
-                let key = (plan.name.clone(), address.clone(), plan.protocol.transport());
+                let key = ListenKey {
+                    listener: plan.name.clone(),
+                    address: address.clone(),
+                    transport: plan.protocol.transport(),
+                };
                 if self.bound.contains_key(&key) {
                     continue;
                 }
@@ -156,19 +164,20 @@ impl Control {
         let old: Vec<ListenKey> = self.bound.keys().filter(|key| !keeps(next, key)).cloned().collect();
         for key in old {
             let Some(bound) = self.bound.remove(&key) else { continue };
-            let is_covered = |other: &ListenKey| other.2 == key.2 && other.1.overlaps(&key.1);
-            if key.2 == Transport::Datagram && self.bound.keys().any(is_covered) {
+            let is_covered =
+                |other: &ListenKey| other.transport == key.transport && other.address.overlaps(&key.address);
+            if key.transport == Transport::Datagram && self.bound.keys().any(is_covered) {
                 // As long as it is open the kernel prefers the narrower one of two that overlap.
                 let place = bound.place;
                 self.workers.tell_all(|| WorkerCommand::End { place });
                 bound.listener_state.close();
-                info!(listener = %key.0, address = %key.1, "no longer listening");
+                info!(listener = %key.listener, address = %key.address, "no longer listening");
                 continue;
             }
             self.stop_accepting(next, &bound);
-            info!(listener = %key.0, address = %key.1, "no longer listening");
-            if key.2 == Transport::Datagram {
-                self.lingering.insert(key.1, bound);
+            info!(listener = %key.listener, address = %key.address, "no longer listening");
+            if key.transport == Transport::Datagram {
+                self.lingering.insert(key.address, bound);
             }
         }
     }
@@ -197,13 +206,15 @@ impl Control {
                     self.workers
                         .order(worker, WorkerCommand::Accept(Accept { place, socket, listener_state, held }));
                 }
-                Err(error) => error!(listener = %key.0, address = %key.1, %error, "a worker cannot accept"),
+                Err(error) => {
+                    error!(listener = %key.listener, address = %key.address, %error, "a worker cannot accept")
+                }
             }
         }
     }
 }
 
-fn keeps(next: &Snapshot, (name, address, transport): &ListenKey) -> bool {
+fn keeps(next: &Snapshot, ListenKey { listener: name, address, transport }: &ListenKey) -> bool {
     next.listeners().iter().any(|listener| {
         let plan = &listener.plan;
         plan.name == *name && plan.protocol.transport() == *transport && plan.addresses.contains(address)

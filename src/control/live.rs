@@ -10,7 +10,7 @@ use crate::api::receipt::Guarding;
 use crate::config::plan::Name;
 use crate::edge::ConnectionLimit;
 use crate::history::History;
-use crate::metrics::{Metrics, Sums};
+use crate::metrics::{GrowingTotals, Metrics};
 use crate::operate::Overrides;
 use crate::snapshot::Snapshot;
 use crate::token::Token;
@@ -46,7 +46,7 @@ pub(crate) struct Live {
     pub(crate) guard: ArcSwapOption<Guarding>,
     /// Connections to servers, of which there may be as many as there are files for.
     pub(crate) server_connections: Arc<ConnectionLimit>,
-    sums: Mutex<Sums>,
+    sums: Mutex<GrowingTotals>,
     pools: Mutex<History<Name>>,
     /// By id.
     servers: Mutex<History<u32>>,

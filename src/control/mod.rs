@@ -40,7 +40,7 @@ pub(crate) use reading::{Read, Source, read_first};
 pub(crate) use succession::RemainingWork;
 
 use crate::access_log::Why;
-use crate::acme::Keeping;
+use crate::acme::CertificateManager;
 use crate::api::{EventKind, Evidence, Receipt};
 use crate::config::plan::{Name, Transport};
 use crate::edge::{ConnectionLimit, Inherited, ListenerState, SocketFile, WorkerCommand, Workers};
@@ -53,7 +53,7 @@ use crate::units::Address;
 use guarding::GuardWatch;
 use handover::KnownServers;
 use operate::health_word;
-use predecessor::{Finishing, PredecessorMessage};
+use predecessor::{FinishingPredecessor, PredecessorMessage};
 use probing::Probing;
 use reading::{Loaded, ReadInProgress, ReloadRefused};
 use service::ServiceManager;
@@ -116,7 +116,12 @@ pub(crate) struct UpgradeRequest {
 pub(crate) type OnHealthChange = Box<dyn Fn(&HealthChange) + Send>;
 
 /// A listener's address, and what it opens there.
-type ListenKey = (Name, Address, Transport);
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct ListenKey {
+    listener: Name,
+    address: Address,
+    transport: Transport,
+}
 
 /// An address we accept on.
 #[derive(Debug)]
@@ -132,7 +137,7 @@ struct ListeningSockets {
 
 /// A socket that is passed on though no listener of the configuration has it.
 #[derive(Debug)]
-pub(crate) struct Beside {
+pub(crate) struct AdminSocket {
     pub(crate) name: &'static str,
     pub(crate) socket: OwnedFd,
     /// Has what accepts on it here end, and its connections after their request.
@@ -203,7 +208,7 @@ pub(crate) struct Control {
     probing: Probing,
     turned: mpsc::UnboundedReceiver<HealthChange>,
     on_turn: Option<OnHealthChange>,
-    keeping: Keeping,
+    certificates: CertificateManager,
     /// Certificates that authorities gave for configured names, as far as there are any.
     managed: HashMap<Name, Managed>,
     /// Such certificates that are new.
@@ -217,7 +222,7 @@ pub(crate) struct Control {
     /// Sockets that were open before us and no listener has claimed yet.
     inherited: Inherited,
     /// What else a next process gets.
-    beside: Vec<Beside>,
+    admin_sockets: Vec<AdminSocket>,
     /// Our own inbox, for what we find out by ourselves.
     changes: mpsc::UnboundedSender<ControlMessage>,
     /// What the process before this one knew, until it is of use.
@@ -235,7 +240,7 @@ pub(crate) struct Control {
     /// The process that has taken over.
     successor: Option<Successor>,
     /// The process before this one, until it has finished.
-    before: Option<Finishing>,
+    before: Option<FinishingPredecessor>,
     manager: ServiceManager,
     /// Files that are being read, and what for.
     reading: Option<ReadInProgress>,
@@ -259,7 +264,7 @@ impl Control {
         let (reports, turned) = mpsc::unbounded_channel();
         let (orders, ordered) = mpsc::unbounded_channel();
         Self {
-            keeping: Keeping::new(Arc::clone(&live.challenges), orders),
+            certificates: CertificateManager::new(Arc::clone(&live.challenges), orders),
             managed: HashMap::new(),
             ordered,
             probing: Probing::new(Arc::clone(&live), reports),
@@ -279,7 +284,7 @@ impl Control {
             failing_open: HashSet::new(),
             held_back: Some(Vec::new()),
             inherited: Inherited::default(),
-            beside: Vec::new(),
+            admin_sockets: Vec::new(),
             changes,
             known: KnownServers::new(),
             told_events: 0,
@@ -328,7 +333,7 @@ impl Control {
                     match change {
                         ControlMessage::Reload(_) => {}
                         ControlMessage::Read(read) => self.go_on_with(*read),
-                        ControlMessage::Operate(wish) => self.grant(wish),
+                        ControlMessage::Operate(command) => self.operate(command),
                         ControlMessage::ReopenLogs => self.reopen_logs(),
                         ControlMessage::Upgrade(asked) => self.upgrade(asked),
                         ControlMessage::Relieve(answer) => self.relieve(answer),

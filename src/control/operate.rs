@@ -29,7 +29,7 @@ pub(crate) enum Operation {
     Weight(Option<Weight>),
 }
 
-/// An operator's wish.
+/// An operator's command.
 #[derive(Debug)]
 pub(crate) struct OperatorCommand {
     pub(crate) pool: String,
@@ -70,48 +70,49 @@ pub(super) fn word(operator: Operator) -> &'static str {
 }
 
 impl Control {
-    pub(super) fn grant(&mut self, wish: OperatorCommand) {
-        let outcome = self.carry_out(&wish);
+    pub(super) fn operate(&mut self, command: OperatorCommand) {
+        let outcome = self.carry_out(&command);
         // Whoever asked may have gone.
         match outcome {
             Ok((mut done, saving)) => drop(tokio::spawn(async move {
                 done.notes.extend(saving.await);
-                let _ = wish.answer.send(Ok(done));
+                let _ = command.answer.send(Ok(done));
             })),
-            Err(not_done) => drop(wish.answer.send(Err(not_done))),
+            Err(not_done) => drop(command.answer.send(Err(not_done))),
         }
     }
 
     /// What was done, and what is still to be written of it.
     fn carry_out(
         &mut self,
-        wish: &OperatorCommand,
+        command: &OperatorCommand,
     ) -> Result<(OperationDone, impl Future<Output = Option<String>> + use<>), OperationRefused> {
         if self.is_relieved {
             return Err(OperationRefused::Relieved);
         }
         let snapshot = self.live.snapshot();
-        let pool = snapshot.pool(&wish.pool).ok_or_else(|| OperationRefused::NoPool(wish.pool.clone()))?;
-        let member = pool.members.iter().find(|member| **member.server.name() == *wish.server);
+        let pool =
+            snapshot.pool(&command.pool).ok_or_else(|| OperationRefused::NoPool(command.pool.clone()))?;
+        let member = pool.members.iter().find(|member| **member.server.name() == *command.server);
         let member = member.ok_or_else(|| OperationRefused::NoServer {
-            pool: wish.pool.clone(),
-            server: wish.server.clone(),
+            pool: command.pool.clone(),
+            server: command.server.clone(),
         })?;
         let mut done = OperationDone::default();
-        match wish.operation {
+        match command.operation {
             Operation::State(operator) => {
-                if operator != Operator::Ready && !wish.force {
+                if operator != Operator::Ready && !command.force {
                     can_spare(pool, &member.server)?;
                 }
-                self.set_operator(pool, &member.server, operator, &wish.actor);
+                self.set_operator(pool, &member.server, operator, &command.actor);
                 if operator == Operator::Ready && member.drain {
                     done.notes.push(format!(
                         "it stays drained by the configuration; remove `drain: true` of pools.{}.servers.{} and reload",
-                        wish.pool, wish.server
+                        command.pool, command.server
                     ));
                 }
             }
-            Operation::Weight(weight) => self.set_weight(&member.server, weight, &wish.actor),
+            Operation::Weight(weight) => self.set_weight(&member.server, weight, &command.actor),
         }
         let is_said = self.live.overrides.load().of(&member.server).is_some();
         let saving = self.save_overrides();

@@ -2,11 +2,11 @@
 //! here too, because servers, limits and operators do not care which process it is in.
 
 use super::handover::Handover;
-use super::succession::{Channel, RemainingWork, ToNew, ToOld};
+use super::succession::{Channel, RemainingWork, ToPredecessor, ToSuccessor};
 use super::{Control, ControlMessage};
 use crate::api::Event;
 use crate::edge::{ConnectionLimit, ConnectionPermit};
-use crate::pool::Elsewhere;
+use crate::pool::InFlightElsewhere;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,10 +53,10 @@ impl Predecessor {
     pub(crate) async fn relieve(&mut self) -> Result<Handover, NotOurTurn> {
         let Self(channel) = self;
         let answer = async {
-            channel.say(&ToOld::Ready).await?;
+            channel.say(&ToPredecessor::Ready).await?;
             loop {
                 match channel.hear().await? {
-                    Some(ToNew::Rest(rest)) => return Ok(*rest),
+                    Some(ToSuccessor::Rest(rest)) => return Ok(*rest),
                     Some(_) => {}
                     None => return Err(NotOurTurn::Gone),
                 }
@@ -69,19 +69,19 @@ impl Predecessor {
     pub(crate) async fn serving(
         self,
         changes: mpsc::UnboundedSender<ControlMessage>,
-    ) -> std::io::Result<Finishing> {
+    ) -> std::io::Result<FinishingPredecessor> {
         let Self(mut channel) = self;
-        channel.say(&ToOld::Serving).await?;
+        channel.say(&ToPredecessor::Serving).await?;
         let write = channel.split(move |word| {
             let heard = match word {
-                Some(ToNew::Left(left)) => PredecessorMessage::Left(left),
-                Some(ToNew::Event(event)) => PredecessorMessage::Event(event),
-                Some(ToNew::Rest(_)) => return true,
+                Some(ToSuccessor::Left(left)) => PredecessorMessage::Left(left),
+                Some(ToSuccessor::Event(event)) => PredecessorMessage::Event(event),
+                Some(ToSuccessor::Rest(_)) => return true,
                 None => PredecessorMessage::Ended,
             };
             changes.send(ControlMessage::Before(heard)).is_ok()
         });
-        Ok(Finishing {
+        Ok(FinishingPredecessor {
             write,
             left: RemainingWork::default(),
             servers: HashMap::new(),
@@ -92,11 +92,11 @@ impl Predecessor {
 
 /// The process before us while it finishes, with what it has counted here.
 #[derive(Debug)]
-pub(crate) struct Finishing {
+pub(crate) struct FinishingPredecessor {
     write: OwnedWriteHalf,
     left: RemainingWork,
     /// By id.
-    servers: HashMap<u32, Elsewhere>,
+    servers: HashMap<u32, InFlightElsewhere>,
     connections: Vec<Connections>,
 }
 
@@ -107,15 +107,15 @@ struct Connections {
     permits: Vec<(ConnectionPermit, ConnectionPermit)>,
 }
 
-impl Finishing {
+impl FinishingPredecessor {
     /// How much of what a server has in flight is its.
     pub(super) fn has_on(&self, server: u32) -> u32 {
-        self.servers.get(&server).map_or(0, Elsewhere::count)
+        self.servers.get(&server).map_or(0, InFlightElsewhere::count)
     }
 
     /// What is in flight there is to end now. There may be nobody to hear it.
     pub(super) fn stop(&self) {
-        let mut word = serde_json::to_vec(&ToOld::Stop).unwrap_or_default();
+        let mut word = serde_json::to_vec(&ToPredecessor::Stop).unwrap_or_default();
         word.push(b'\n');
         let _ = self.write.try_write(&word);
     }
@@ -148,14 +148,14 @@ impl Control {
         let members = snapshot.pools().iter().flat_map(|pool| &pool.members).map(|member| &member.server);
         let mut found = HashMap::new();
         for server in members.chain(snapshot.retiring()) {
-            let is_it = |left: &&super::succession::LeftOn| {
+            let is_it = |left: &&super::succession::RemainingOnServer| {
                 left.server == **server.name()
                     && left.pool == **server.pool()
                     && left.address == server.address().to_string()
             };
             let Some(left) = finishing.left.servers.iter().find(is_it) else { continue };
             let mut elsewhere =
-                finishing.servers.remove(&server.id()).unwrap_or_else(|| Elsewhere::new(server));
+                finishing.servers.remove(&server.id()).unwrap_or_else(|| InFlightElsewhere::new(server));
             elsewhere.set(left.in_flight);
             found.insert(server.id(), elsewhere);
         }
@@ -192,7 +192,7 @@ impl Control {
     pub(super) fn left(&self) -> RemainingWork {
         let snapshot = self.live.snapshot();
         let members = snapshot.pools().iter().flat_map(|pool| &pool.members).map(|member| &member.server);
-        let left = |server: &Arc<crate::pool::Server>| super::succession::LeftOn {
+        let left = |server: &Arc<crate::pool::Server>| super::succession::RemainingOnServer {
             pool: server.pool().to_string(),
             server: server.name().to_string(),
             address: server.address().to_string(),

@@ -168,13 +168,13 @@ fn open(next: &Plan, current: &Plan) -> Result<Opened, ReloadRefused> {
 /// Files that are being read.
 #[derive(Debug)]
 pub(super) struct ReadInProgress {
-    pub(super) purpose: Purpose,
+    pub(super) purpose: ReadPurpose,
     pub(super) since: Instant,
 }
 
 /// What is to be done with what is read.
 #[derive(Debug)]
-pub(super) enum Purpose {
+pub(super) enum ReadPurpose {
     Reload(Vec<ReloadRequest>),
     /// What was in force before is put back, for this reason.
     RollBack(String),
@@ -187,7 +187,7 @@ impl Control {
     }
 
     /// Begins to read the file; what comes of it comes as [`Change::Read`].
-    pub(super) fn read(&mut self, purpose: Purpose) {
+    pub(super) fn read(&mut self, purpose: ReadPurpose) {
         let (source, current) = (self.source.clone(), Arc::clone(&self.live.snapshot().plan));
         self.read_by(purpose, move || {
             let loaded = load(&source)?;
@@ -197,7 +197,7 @@ impl Control {
     }
 
     /// Opens again what an earlier configuration needs.
-    pub(super) fn reopen(&mut self, purpose: Purpose, before: Loaded) {
+    pub(super) fn reopen(&mut self, purpose: ReadPurpose, before: Loaded) {
         let current = Arc::clone(&self.live.snapshot().plan);
         self.read_by(purpose, move || {
             let opened = open(&before.plan, &current)?;
@@ -207,7 +207,7 @@ impl Control {
 
     fn read_by(
         &mut self,
-        purpose: Purpose,
+        purpose: ReadPurpose,
         read: impl FnOnce() -> Result<Read, ReloadRefused> + Send + 'static,
     ) {
         self.reading = Some(ReadInProgress { purpose, since: Instant::now() });

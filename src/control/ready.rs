@@ -45,7 +45,7 @@ pub(super) struct Ready {
 
 /// What has changed.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct AppliedReload {
     pub(super) delta: Delta,
     pub(super) warnings: Vec<String>,
     /// Changed settings of the process.
@@ -56,7 +56,11 @@ pub(crate) struct Taken {
 
 impl Control {
     /// Puts a plan in force. An error leaves everything as it was.
-    pub(crate) fn take_over(&mut self, loaded: Loaded, opened: Opened) -> Result<Taken, ReloadRefused> {
+    pub(crate) fn take_over(
+        &mut self,
+        loaded: Loaded,
+        opened: Opened,
+    ) -> Result<AppliedReload, ReloadRefused> {
         Ok(self.prepare(loaded, opened)?.commit(self))
     }
 
@@ -153,7 +157,7 @@ impl Control {
 
 impl Ready {
     /// Does the rest, which cannot fail.
-    fn commit(self, control: &mut Control) -> Taken {
+    fn commit(self, control: &mut Control) -> AppliedReload {
         let Self { read, current, next, delta, warnings, overrides, ended, .. } = self;
         let Self { managed, acme, terminations, originations, sockets, inherited, opened, .. } = self;
         let Opened { token, access_log, journal, recalled } = opened;
@@ -186,9 +190,9 @@ impl Ready {
         let budget = FileBudget::of(&next.plan, files.unwrap_or(u64::MAX));
         control.connection_limit.set_limit(budget.connections);
         control.live.server_connections.set_limit(budget.server_connections);
-        control.set_doors(&next, sockets, terminations);
+        control.update_listener_states(&next, sockets, terminations);
         control.managed = managed;
-        control.keeping.follow(&next.plan, acme, &control.live.metrics.acme);
+        control.certificates.follow(&next.plan, acme, &control.live.metrics.acme);
         control.note_acme_names(&next);
         for task in delta.probes_started.iter().filter(|task| Control::is_probed_now(task)) {
             let origination = next.pool(task.server.pool()).map(|pool| Arc::clone(&pool.origination));
@@ -210,7 +214,7 @@ impl Ready {
         control.inherited.close_rest();
         control.look_for_failing_open();
         let settings = preview::changed_settings(&current.plan, &next.plan);
-        Taken { delta, warnings, settings, ended }
+        AppliedReload { delta, warnings, settings, ended }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Control;
 use super::reading::ReloadRefused;
-use super::ready::Taken;
+use super::ready::AppliedReload;
 use crate::api::{ChangeCounts, HealthKept, Receipt, ReloadOutcome};
 use crate::config::plan::Name;
 use crate::pool::Server;
@@ -12,14 +12,14 @@ use time::OffsetDateTime;
 use tracing::info;
 
 impl Control {
-    pub(super) fn receipt(&self, actor: &str, taken: Result<Taken, ReloadRefused>) -> Receipt {
+    pub(super) fn receipt(&self, actor: &str, taken: Result<AppliedReload, ReloadRefused>) -> Receipt {
         let generation = self.live.snapshot().generation;
         let receipt = |outcome| Receipt {
             configuration: self.source.name(),
             ..Receipt::new(outcome, generation, OffsetDateTime::now_utc(), actor)
         };
         match taken {
-            Ok(Taken { delta, warnings, settings, ended }) => {
+            Ok(AppliedReload { delta, warnings, settings, ended }) => {
                 let names = |names: &Vec<Name>| names.iter().map(ToString::to_string).collect();
                 let servers =
                     |servers: &Vec<Arc<Server>>| servers.iter().map(|server| full_name(server)).collect();

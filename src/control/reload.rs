@@ -1,6 +1,6 @@
 //! One reload: what was asked for is read, put in force, and told of.
 
-use super::reading::{Purpose, Read, ReadInProgress, ReloadRefused};
+use super::reading::{Read, ReadInProgress, ReadPurpose, ReloadRefused};
 use super::receipt::{cause, log_taken};
 use super::{Control, LedgerEntry, ReloadRequest};
 use crate::api::{EventKind, Receipt, ReloadOutcome};
@@ -45,15 +45,15 @@ impl Control {
             Ok(now) => Self::notify(&[sd_notify::NotifyState::Reloading, now]),
             Err(_) => Self::notify(&[sd_notify::NotifyState::Reloading]),
         }
-        self.read(Purpose::Reload(asked));
+        self.read(ReadPurpose::Reload(asked));
     }
 
     /// Goes on with what was read.
     pub(super) fn go_on_with(&mut self, read: Result<Read, ReloadRefused>) {
         let Some(ReadInProgress { purpose, since }) = self.reading.take() else { return };
         match purpose {
-            Purpose::Reload(asked) => self.finish_reload(asked, read, since),
-            Purpose::RollBack(why) => self.finish_roll_back(&why, read, since),
+            ReadPurpose::Reload(asked) => self.finish_reload(asked, read, since),
+            ReadPurpose::RollBack(why) => self.finish_roll_back(&why, read, since),
         }
         if let Some(asked) = self.reload_again.take() {
             self.reload(asked);

@@ -63,7 +63,7 @@ impl Control {
         self.live.record(LedgerEntry::new(EventKind::Process, "start", started));
         // Nothing can keep us from starting now, so what was passed to us is ours.
         for (key, bound) in &mut self.bound {
-            if let (Address::Unix(path), None) = (&key.1, &bound.file) {
+            if let (Address::Unix(path), None) = (&key.address, &bound.file) {
                 bound.file = Some(SocketFile::at(path));
             }
         }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The file's whole next content.
-struct Content {
+struct StateFileContent {
     path: PathBuf,
     text: String,
     done: oneshot::Sender<Result<(), String>>,
@@ -20,7 +20,7 @@ struct Content {
 /// The writer; what waits is written before it ends.
 #[derive(Debug)]
 pub(super) struct StateFile {
-    contents: Sender<Content>,
+    contents: Sender<StateFileContent>,
     ended: Receiver<()>,
 }
 
@@ -38,7 +38,7 @@ impl StateFile {
     /// Has the file replaced; what comes of it is heard when it is on the disk.
     pub(super) fn replace(&self, path: &Path, text: String) -> oneshot::Receiver<Result<(), String>> {
         let (done, wait) = oneshot::channel();
-        let _ = self.contents.send(Content { path: path.to_owned(), text, done });
+        let _ = self.contents.send(StateFileContent { path: path.to_owned(), text, done });
         wait
     }
 
@@ -49,7 +49,7 @@ impl StateFile {
     }
 }
 
-fn write(waiting: &Receiver<Content>) {
+fn write(waiting: &Receiver<StateFileContent>) {
     while let Ok(mut content) = waiting.recv() {
         // Only the last one counts; who waits for an earlier one has it with that.
         let mut done = Vec::new();

@@ -25,7 +25,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What the new process says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum ToOld {
+pub(super) enum ToPredecessor {
     Ready,
     Serving,
     /// What is left is to end now.
@@ -35,7 +35,7 @@ pub(super) enum ToOld {
 /// What the old process says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum ToNew {
+pub(super) enum ToSuccessor {
     Rest(Box<Handover>),
     Left(RemainingWork),
     Event(Box<Event>),
@@ -48,11 +48,11 @@ pub(crate) struct RemainingWork {
     /// By listener.
     pub(super) connections: BTreeMap<String, u32>,
     /// Servers with something in flight.
-    pub(super) servers: Vec<LeftOn>,
+    pub(super) servers: Vec<RemainingOnServer>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct LeftOn {
+pub(super) struct RemainingOnServer {
     pub(super) pool: String,
     pub(super) server: String,
     pub(super) address: String,
@@ -65,9 +65,14 @@ impl RemainingWork {
         self.pid
     }
 
-    /// Connections of clients, and what is in flight to servers.
-    pub(crate) fn sums(&self) -> (u32, u32) {
-        (self.connections.values().sum(), self.servers.iter().map(|server| server.in_flight).sum())
+    /// Connections of clients.
+    pub(crate) fn connections(&self) -> u32 {
+        self.connections.values().sum()
+    }
+
+    /// In flight to servers.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.servers.iter().map(|server| server.in_flight).sum()
     }
 }
 
@@ -144,7 +149,7 @@ impl Successor {
         let (left, mut changes) = watch::channel(RemainingWork::default());
         let (events, mut recorded) = mpsc::unbounded_channel::<Event>();
         let mut write = channel.split(move |word| {
-            if matches!(word, Some(ToOld::Stop)) {
+            if matches!(word, Some(ToPredecessor::Stop)) {
                 stop();
             }
             true
@@ -154,11 +159,11 @@ impl Successor {
                 let word = tokio::select! {
                     biased;
                     event = recorded.recv() => match event {
-                        Some(event) => ToNew::Event(Box::new(event)),
+                        Some(event) => ToSuccessor::Event(Box::new(event)),
                         None => return,
                     },
                     // Without a sender there are no events either.
-                    Ok(()) = changes.changed() => ToNew::Left(changes.borrow_and_update().clone()),
+                    Ok(()) = changes.changed() => ToSuccessor::Left(changes.borrow_and_update().clone()),
                 };
                 if let Err(error) = say(&mut write, &word).await {
                     return warn!(%error, "the process that has taken over hears nothing any more");

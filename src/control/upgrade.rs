@@ -4,8 +4,8 @@
 //! Both accept on the same sockets for a while, so no queue is ever closed with connections in it.
 
 use super::launch::{Launcher, PassedFiles, Started};
-use super::succession::{Channel, Successor, ToNew, ToOld};
-use super::{Beside, Control, ControlMessage, LedgerEntry, Source, UpgradeRequest, handover};
+use super::succession::{Channel, Successor, ToPredecessor, ToSuccessor};
+use super::{AdminSocket, Control, ControlMessage, LedgerEntry, Source, UpgradeRequest, handover};
 use crate::api::EventKind;
 use crate::edge::{BEFORE, Inherited, WorkerCommand};
 use std::io;
@@ -51,8 +51,8 @@ impl Control {
         self.inherited = inherited;
     }
 
-    pub(crate) fn pass_on_too(&mut self, beside: Beside) {
-        self.beside.push(beside);
+    pub(crate) fn pass_on_too(&mut self, socket: AdminSocket) {
+        self.admin_sockets.push(socket);
     }
 
     /// Starts the next process, or has it wait for what must be decided before.
@@ -156,7 +156,7 @@ impl Control {
         successor.tell(self.left());
         self.successor = Some(successor);
         self.workers.tell_all(|| WorkerCommand::LeaveDatagrams);
-        for beside in self.beside.drain(..) {
+        for beside in self.admin_sockets.drain(..) {
             beside.closing.cancel();
             if let Some(file) = beside.file {
                 file.leave();
@@ -174,10 +174,10 @@ impl Control {
         let mut sockets = Vec::new();
         for (key, bound) in &self.bound {
             for socket in &bound.sockets {
-                sockets.push((key.0.to_string(), socket.try_clone()?));
+                sockets.push((key.listener.to_string(), socket.try_clone()?));
             }
         }
-        for beside in &self.beside {
+        for beside in &self.admin_sockets {
             sockets.push((beside.name.to_owned(), beside.socket.try_clone()?));
         }
         sockets.push((BEFORE.to_owned(), theirs.into()));
@@ -206,7 +206,7 @@ async fn bring_up(
     let started = launcher.started().await?;
     info!(pid = started.pid.as_raw_nonzero(), "upgrading: waiting for the new process to be ready");
     tokio::select! {
-        said = hear(&mut channel, |word| matches!(word, ToOld::Ready)) => {
+        said = hear(&mut channel, |word| matches!(word, ToPredecessor::Ready)) => {
             // Its end says more than that it says nothing any more.
             if let Err(why) = said {
                 return Err(tokio::time::timeout(SERVES_WITHIN, launcher.ended()).await.unwrap_or(why));
@@ -220,11 +220,11 @@ async fn bring_up(
     let (answer, rest) = oneshot::channel();
     let is_stopping = |_: ()| "this process is stopping".to_owned();
     changes.send(ControlMessage::Relieve(answer)).map_err(|_| is_stopping(()))?;
-    let rest = ToNew::Rest(Box::new(rest.await.map_err(|_| is_stopping(()))?));
+    let rest = ToSuccessor::Rest(Box::new(rest.await.map_err(|_| is_stopping(()))?));
     channel.say(&rest).await.map_err(|error| format!("it cannot be told: {error}"))?;
     tokio::select! {
         // It hangs up when it ends, whose child it may be.
-        said = hear(&mut channel, |word| matches!(word, ToOld::Serving)) => said?,
+        said = hear(&mut channel, |word| matches!(word, ToPredecessor::Serving)) => said?,
         () = tokio::time::sleep(SERVES_WITHIN) => {
             return Err(format!("it did not take over within {SERVES_WITHIN:?}"));
         }
@@ -233,7 +233,7 @@ async fn bring_up(
 }
 
 /// Waits for a word.
-async fn hear(channel: &mut Channel, is_it: impl Fn(&ToOld) -> bool) -> Result<(), String> {
+async fn hear(channel: &mut Channel, is_it: impl Fn(&ToPredecessor) -> bool) -> Result<(), String> {
     loop {
         match channel.hear().await {
             Ok(Some(word)) if is_it(&word) => return Ok(()),

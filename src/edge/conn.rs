@@ -9,7 +9,7 @@ use super::passing::Passing;
 use super::socket::Socket;
 use super::watch::Watched;
 use crate::access_log::Why;
-use crate::tls::Identity;
+use crate::tls::ClientIdentity;
 use crate::wire::chunked::Chunks;
 use async_trait::async_trait;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
@@ -52,7 +52,7 @@ pub(crate) struct Client {
     /// The TLS version, if TLS ends here: `TLSv1.3`.
     pub(crate) tls: Option<&'static str>,
     /// Who it is by its certificate, if it has shown one.
-    pub(crate) identity: Option<Arc<Identity>>,
+    pub(crate) identity: Option<Arc<ClientIdentity>>,
 }
 
 impl Client {

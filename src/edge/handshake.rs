@@ -17,7 +17,7 @@ use crate::client_hello::Hello;
 use crate::config::plan::Protocol;
 use crate::metrics::Handshake;
 use crate::proxy_header::Origin;
-use crate::tls::{Identity, Termination};
+use crate::tls::{ClientIdentity, Termination};
 use pingora::server::ShutdownWatch;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ struct AcceptedConnection {
     first: Vec<u8>,
     hello: Option<Hello>,
     /// By its certificate.
-    identity: Option<Arc<Identity>>,
+    identity: Option<Arc<ClientIdentity>>,
 }
 
 impl<S: Serve> ConnectionAcceptor<S> {

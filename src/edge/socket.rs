@@ -1,4 +1,4 @@
-//! A connection without an engine around it, plain or with TLS that ends here.
+//! A connection, plain or with TLS that ends here.
 
 use super::plain_socket::PlainSocket;
 use super::secure::Secure;

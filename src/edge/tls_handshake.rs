@@ -8,7 +8,7 @@ use super::preface::{self, Ended};
 use super::secure::Secure;
 use super::watch::Watched;
 use crate::access_log::Why;
-use crate::tls::{Identity, Termination};
+use crate::tls::{ClientIdentity, Termination};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(super) struct Shaken {
     /// By a session of before.
     pub(super) is_resumed: bool,
     /// Who the client is by its certificate, if it has shown one.
-    pub(super) identity: Option<Arc<Identity>>,
+    pub(super) identity: Option<Arc<ClientIdentity>>,
 }
 
 /// Whether a connection begins as HTTP/1 does: with a method, of which there may be only a part so far. Methods are in
@@ -125,9 +125,9 @@ async fn wait_for(
 }
 
 /// Who the client is by its certificate, be it of this handshake or of the session's first.
-fn identity(session: &ServerConnection) -> Result<Option<Arc<Identity>>, &'static str> {
+fn identity(session: &ServerConnection) -> Result<Option<Arc<ClientIdentity>>, &'static str> {
     let Some(certificate) = session.peer_certificates().and_then(<[_]>::first) else { return Ok(None) };
-    let identity = Identity::of(certificate).ok_or("certificate unreadable")?;
+    let identity = ClientIdentity::of(certificate).ok_or("certificate unreadable")?;
     match identity.is_over(SystemTime::now()) {
         true => Err("certificate expired"),
         false => Ok(Some(Arc::new(identity))),

@@ -5,7 +5,7 @@ use super::handshake::ConnectionAcceptor;
 use super::order::{Accept, WorkerCommand};
 use super::plain_socket::PlainSocket;
 use super::raw::ServeRaw;
-use super::udp::{self, Fronts, ServeUdp};
+use super::udp::{self, DatagramListeners, ServeUdp};
 use super::watch::{self, TICK};
 use super::{EdgeObserver, Serve};
 use crate::access_log::Why;
@@ -55,7 +55,11 @@ impl Workers {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let tracker = TaskTracker::new();
             let worker = Worker {
-                fronts: Fronts::new(connection_limit, Arc::clone(raw_service) as Arc<dyn ServeUdp>, &tracker),
+                fronts: DatagramListeners::new(
+                    connection_limit,
+                    Arc::clone(raw_service) as Arc<dyn ServeUdp>,
+                    &tracker,
+                ),
                 service: Arc::new(service()),
                 connection_limit: Arc::clone(connection_limit),
                 observer: Arc::clone(observer),
@@ -106,7 +110,7 @@ struct Worker<S> {
     /// By place. `true` stops the loop and sends GOAWAY to the socket's HTTP/2 connections.
     accepting: HashMap<u64, channel::Sender<bool>>,
     /// The sockets for datagrams.
-    fronts: Fronts,
+    fronts: DatagramListeners,
 }
 
 impl<S: Serve> Worker<S> {

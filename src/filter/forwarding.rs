@@ -9,7 +9,7 @@
 use super::forwarded::{self, Element, address};
 use super::{Filter, RequestFacts};
 use crate::fields::FieldList;
-use crate::tls::Identity;
+use crate::tls::ClientIdentity;
 use crate::wire::edit::{Edits, FieldName};
 use crate::wire::request::RequestView;
 use http::{HeaderMap, HeaderName, header};
@@ -132,7 +132,7 @@ pub(crate) struct Peer<'a> {
     /// Its connection is encrypted.
     pub(crate) is_secure: bool,
     /// Who it is by its certificate.
-    pub(crate) identity: Option<&'a Identity>,
+    pub(crate) identity: Option<&'a ClientIdentity>,
 }
 
 impl Peer<'_> {

@@ -37,12 +37,12 @@ impl AcmeResult {
 #[derive(Debug, Default)]
 pub struct AcmeMetrics {
     orders: [AtomicU64; AcmeResult::ALL.len()],
-    names: Mutex<BTreeMap<Name, Figures>>,
+    names: Mutex<BTreeMap<Name, CertificateFigures>>,
 }
 
 /// Of one name, in seconds since 1970.
 #[derive(Clone, Copy, Debug, Default)]
-struct Figures {
+struct CertificateFigures {
     last_success: Option<i64>,
     next_order: Option<i64>,
     is_in_force: bool,
@@ -69,7 +69,7 @@ impl AcmeMetrics {
         let mut before = std::mem::take(&mut *figures);
         for (name, is_in_force) in names {
             let of = before.remove(name).unwrap_or_default();
-            figures.insert(name.clone(), Figures { is_in_force, ..of });
+            figures.insert(name.clone(), CertificateFigures { is_in_force, ..of });
         }
     }
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// What has been counted since the start, series by series. Series end with their servers and routes, so sums over them
 /// may shrink; only what each has grown by says anything.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub struct SeriesTotals {
     parts: HashMap<Part, Totals>,
     /// In flight now.
     pools: HashMap<Name, u32>,
@@ -35,7 +35,7 @@ enum Part {
 
 /// What was counted by pool and by server.
 #[derive(Clone, Debug, Default)]
-pub struct Grown {
+pub struct Growth {
     pub pools: HashMap<Name, Totals>,
     /// By id.
     pub servers: HashMap<u32, Totals>,
@@ -43,15 +43,15 @@ pub struct Grown {
 
 /// What has been counted of what there is now; it never shrinks.
 #[derive(Debug, Default)]
-pub struct Sums {
-    last: Tally,
-    sums: Grown,
+pub struct GrowingTotals {
+    last: SeriesTotals,
+    sums: Growth,
 }
 
 impl Metrics {
     /// Reads what is counted of `snapshot`. It walks all series: once a second is often enough.
-    pub fn tally(&self, snapshot: &Snapshot) -> Tally {
-        let mut tally = Tally::default();
+    pub fn tally(&self, snapshot: &Snapshot) -> SeriesTotals {
+        let mut tally = SeriesTotals::default();
         for pool in snapshot.pools() {
             let in_flight = pool.members.iter().map(|member| member.server.in_flight()).sum();
             tally.pools.insert(pool.name.clone(), in_flight);
@@ -81,11 +81,11 @@ impl Metrics {
     }
 }
 
-impl Tally {
+impl SeriesTotals {
     /// What was counted after `before` of the pools and servers that there are now.
-    pub fn since(&self, before: &Self) -> Grown {
+    pub fn since(&self, before: &Self) -> Growth {
         let resting = |in_flight: &u32| Totals { in_flight: *in_flight, ..Totals::default() };
-        let mut grown = Grown {
+        let mut grown = Growth {
             pools: self.pools.iter().map(|(name, in_flight)| (name.clone(), resting(in_flight))).collect(),
             servers: self.servers.iter().map(|(id, in_flight)| (*id, resting(in_flight))).collect(),
         };
@@ -114,9 +114,9 @@ impl Tally {
     }
 }
 
-impl Sums {
+impl GrowingTotals {
     /// Adds what has been counted since the last time.
-    pub fn add(&mut self, tally: Tally) -> &Grown {
+    pub fn add(&mut self, tally: SeriesTotals) -> &Growth {
         let mut grown = tally.since(&self.last);
         for (name, sum) in &mut grown.pools {
             self.sums.pools.get(name).into_iter().for_each(|before| sum.add(before));
@@ -215,8 +215,8 @@ mod tests {
         let metrics = Metrics::default();
         let first = snapshot(&Snapshot::empty(), "10.0.0.1:80");
         serve(&metrics, &first, 200, 1000);
-        let mut sums = Sums::default();
-        let counted = |grown: &Grown| (grown.pools["app"].requests, grown.pools["app"].errors);
+        let mut sums = GrowingTotals::default();
+        let counted = |grown: &Growth| (grown.pools["app"].requests, grown.pools["app"].errors);
         assert_eq!(counted(sums.add(metrics.tally(&first))), (1000, 0));
 
         // It still has its series while it drains.

@@ -15,10 +15,10 @@ mod tls;
 mod udp;
 
 pub use acme::{AcmeMetrics, AcmeResult};
-pub use counted::{Sums, Tally, spread};
+pub use counted::{GrowingTotals, SeriesTotals, spread};
 pub use http2::{AbuseReading, Abuses};
 pub use listener::ListenerReading;
-pub use scrape::{Page, ServerConnections};
+pub use scrape::{MetricsPage, ServerConnections};
 pub use tcp::TcpSeries;
 pub use tls::{Handshake, HandshakeReading, Handshakes};
 pub use udp::{DropReading, Dropped, Drops, UdpSeries};

@@ -25,7 +25,7 @@ pub struct ServerConnections {
 
 /// What is needed to write the page.
 #[derive(Debug)]
-pub struct Page<'a> {
+pub struct MetricsPage<'a> {
     pub metrics: &'a Metrics,
     pub snapshot: &'a Snapshot,
     pub listeners: &'a [ListenerReading],
@@ -39,7 +39,7 @@ pub struct Page<'a> {
     pub events_lost: u64,
 }
 
-impl Page<'_> {
+impl MetricsPage<'_> {
     /// The page in Prometheus's text format.
     ///
     /// # Errors

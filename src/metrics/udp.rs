@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Sessions with the same labels.
 #[derive(Debug)]
 pub struct UdpSeries {
-    received: Flow,
-    pub(super) sent: Flow,
+    received: DatagramFlow,
+    pub(super) sent: DatagramFlow,
     /// Sessions that are over, by the reason.
     pub(super) ended: [AtomicU64; Why::ALL.len()],
     /// Those of them that had nothing from the server.
@@ -22,7 +22,7 @@ pub struct UdpSeries {
 
 /// One direction.
 #[derive(Debug, Default)]
-pub(super) struct Flow {
+pub(super) struct DatagramFlow {
     pub(super) datagrams: AtomicU64,
     bytes: AtomicU64,
 }
@@ -30,8 +30,8 @@ pub(super) struct Flow {
 impl Default for UdpSeries {
     fn default() -> Self {
         Self {
-            received: Flow::default(),
-            sent: Flow::default(),
+            received: DatagramFlow::default(),
+            sent: DatagramFlow::default(),
             ended: std::array::from_fn(|_| AtomicU64::new(0)),
             unanswered: AtomicU64::new(0),
         }

@@ -1,7 +1,7 @@
 //! What an algorithm sees of a pool, and what it is asked: nothing else decides a choice.
 
 use super::slot::{Flags, in_flight};
-use super::slot_table::{LowestLoad, SlotTable};
+use super::slot_table::{LoadTotals, LowestLoad, SlotTable};
 use super::tried::{SAME_LOAD, Tried};
 use std::any::Any;
 use std::fmt::Debug;
@@ -101,7 +101,7 @@ impl<'a> Candidates<'a> {
     }
 
     /// Leases and weights of the eligible servers, added up.
-    pub fn totals(&self) -> (u64, u64) {
+    pub fn totals(&self) -> LoadTotals {
         self.slots.totals(self.mask, self.tried)
     }
 }

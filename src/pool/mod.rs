@@ -18,7 +18,7 @@ pub use choose::{Candidates, Query, Reasons, Selector};
 pub use health::{Health, HealthState, HealthThresholds, Transition};
 pub use outcome::{Outcome, TryResult, TryVerdict};
 pub use retry::RetryBudget;
-pub use server::{Elsewhere, Lease, Membership, Operator, Server, ServerState};
+pub use server::{InFlightElsewhere, Lease, Membership, Operator, Server, ServerState};
 pub use stats::{Histogram, PoolStats, RetryReason};
 pub use tried::Tried;
 pub use tries::{Attempt, Tries};

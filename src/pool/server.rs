@@ -316,12 +316,12 @@ impl Drop for Lease {
 
 /// Leases that another process has out on the same server, counted here as well for as long as this value lives.
 #[derive(Debug)]
-pub struct Elsewhere {
+pub struct InFlightElsewhere {
     server: Arc<Server>,
     count: u32,
 }
 
-impl Elsewhere {
+impl InFlightElsewhere {
     /// None so far.
     pub fn new(server: &Arc<Server>) -> Self {
         Self { server: Arc::clone(server), count: 0 }
@@ -343,7 +343,7 @@ impl Elsewhere {
     }
 }
 
-impl Drop for Elsewhere {
+impl Drop for InFlightElsewhere {
     fn drop(&mut self) {
         self.set(0);
     }
@@ -405,7 +405,7 @@ mod tests {
         let pool = live(pool(Balance::RoundRobin, "a"));
         let server = member(&pool, "a");
         server.set_operator(Operator::Drain);
-        let mut elsewhere = Elsewhere::new(server);
+        let mut elsewhere = InFlightElsewhere::new(server);
         for count in [3, 5, 2] {
             elsewhere.set(count);
             assert_eq!((server.in_flight(), elsewhere.count()), (count, count));

@@ -61,6 +61,13 @@ impl SlotAllocator {
     }
 }
 
+/// What the servers that may be chosen have together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadTotals {
+    pub leases: u64,
+    pub weights: u64,
+}
+
 /// No server of this snapshot sits here.
 const VACANT: u32 = u32::MAX;
 
@@ -184,24 +191,24 @@ impl SlotTable {
     }
 
     /// Leases and weights of the servers that may be chosen, added up.
-    pub(super) fn totals(&self, mask: Flags, tried: &Tried) -> (u64, u64) {
+    pub(super) fn totals(&self, mask: Flags, tried: &Tried) -> LoadTotals {
         let bars = mask.in_word();
-        let (mut leases, mut weights) = (0, 0);
+        let mut totals = LoadTotals::default();
         for (block, slots) in self.scan() {
             let limits = &self.limits[slots.clone()];
             for ((slot, weight), limit) in block.slots().iter().zip(&self.weights[slots]).zip(limits) {
                 let word = slot.word();
                 let count = in_flight(word);
                 let counts = word & bars == 0 && *weight > 0 && f64::from(count) < *limit;
-                leases += if counts { u64::from(count) } else { 0 };
-                weights += if counts { u64::from(*weight) } else { 0 };
+                totals.leases += if counts { u64::from(count) } else { 0 };
+                totals.weights += if counts { u64::from(*weight) } else { 0 };
             }
         }
         for index in tried.indexes().filter(|index| self.load(*index, mask) < f64::INFINITY) {
-            leases = leases.saturating_sub(u64::from(in_flight(self.word(index))));
-            weights -= u64::from(self.weight(index));
+            totals.leases = totals.leases.saturating_sub(u64::from(in_flight(self.word(index))));
+            totals.weights -= u64::from(self.weight(index));
         }
-        (leases, weights)
+        totals
     }
 
     /// The lowest load, and where it was seen. The search begins at a place that `start` decides.

@@ -8,7 +8,7 @@ const SHOWN: usize = 10;
 
 /// `+` is added, `-` removed, `~` changed.
 pub fn render(report: &ReloadPreview) -> String {
-    let mut page = Page::default();
+    let mut page = PreviewText::default();
     if !report.changes {
         page.line(0, "nothing changes");
     }
@@ -69,9 +69,9 @@ pub fn render(report: &ReloadPreview) -> String {
 }
 
 #[derive(Default)]
-struct Page(String);
+struct PreviewText(String);
 
-impl Page {
+impl PreviewText {
     fn line(&mut self, indent: usize, text: &str) {
         self.0.push_str(&wrap(&format!("{:indent$}{text}", ""), WIDTH, indent + 2));
     }

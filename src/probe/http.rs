@@ -212,7 +212,7 @@ fn not_connected(error: &pingora::Error) -> ProbeFailure {
     }
 }
 
-/// The innermost error says what happened; the outer ones say where in the engine.
+/// The innermost error says what happened; the outer ones say where in Pingora.
 fn root_cause(error: &pingora::Error) -> String {
     match &error.cause {
         Some(cause) => match cause.downcast_ref::<pingora::Error>() {

@@ -22,7 +22,7 @@ pub use udp::UdpCheck;
 use crate::config::plan;
 use crate::dial::own_resource;
 use crate::origination::SharedOrigination;
-use crate::proxy_header::{self, About};
+use crate::proxy_header::{self, ProxyHeader};
 use crate::units::Address;
 use async_trait::async_trait;
 use std::fmt;
@@ -130,7 +130,7 @@ pub fn build(
 ) -> Arc<dyn Probe> {
     let origination = if health.port.is_some() { SharedOrigination::default() } else { origination };
     // Servers that expect a PROXY header expect it of us too: it says that the connection is our own.
-    let introduction = proxy_protocol.map(|version| proxy_header::write(version, About::Nobody));
+    let introduction = proxy_protocol.map(|version| proxy_header::write(version, ProxyHeader::Nobody));
     match &health.probe {
         plan::ProbePlan::Http(http) => {
             Arc::new(HttpCheck::new(http.clone(), introduction, is_h2, origination))

@@ -28,7 +28,7 @@ pub struct TlsCheck {
     introduction: Option<Vec<u8>>,
     /// An error is that of each probe: the reason stands in the log and at the server's state.
     config: Result<Arc<ClientConfig>, String>,
-    seen: Arc<Seen>,
+    seen: Arc<ShownCertificate>,
 }
 
 impl fmt::Debug for TlsCheck {
@@ -47,7 +47,7 @@ impl TlsCheck {
             Some(Ok(judge)) => (judge as _, None),
             Some(Err(error)) => (anyone, Some(error)),
         };
-        let seen = Arc::new(Seen { judge, refusal, expires: AtomicI64::new(NONE) });
+        let seen = Arc::new(ShownCertificate { judge, refusal, expires: AtomicI64::new(NONE) });
         let verifier: Arc<dyn ServerCertVerifier> = Arc::clone(&seen) as _;
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -122,7 +122,7 @@ fn judge(provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, St
 
 /// Notes when a certificate expires before it is judged: what has expired is what one wants to know most.
 #[derive(Debug)]
-struct Seen {
+struct ShownCertificate {
     judge: Arc<dyn ServerCertVerifier>,
     /// Why nothing can be judged.
     refusal: Option<String>,
@@ -130,7 +130,7 @@ struct Seen {
     expires: AtomicI64,
 }
 
-impl ServerCertVerifier for Seen {
+impl ServerCertVerifier for ShownCertificate {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,

@@ -188,8 +188,8 @@ struct Bound {
 
 impl Bound {
     fn new(factor: Percent, among: &Candidates<'_>) -> Self {
-        let (leases, weights) = among.totals();
-        Self { factor: u64::from(factor.0), leases: leases + 1, weights: weights.max(1) }
+        let totals = among.totals();
+        Self { factor: u64::from(factor.0), leases: totals.leases + 1, weights: totals.weights.max(1) }
     }
 
     fn allows(&self, index: usize, among: &Candidates<'_>) -> bool {

@@ -1,17 +1,17 @@
 //! Least connections: the server with the lowest `in_flight / weight`.
 
-use super::round_robin::Turns;
+use super::round_robin::SmoothSequence;
 use super::{Candidates, Query, Reasons, Selector};
 use crate::pool::tried::SAME_LOAD;
 
 #[derive(Debug)]
 pub struct LeastConnections {
-    turns: Turns,
+    turns: SmoothSequence,
 }
 
 impl LeastConnections {
     pub fn new(weights: &[u32]) -> Self {
-        Self { turns: Turns::new(weights) }
+        Self { turns: SmoothSequence::new(weights) }
     }
 }
 

@@ -24,17 +24,15 @@ const WALK: usize = 64;
 impl Selector for RandomTwo {
     fn select(&self, among: &Candidates<'_>, query: &Query) -> Option<usize> {
         match self.draw(among, query)? {
-            ((_, load), Some((second, lower))) if lower + SAME_LOAD < load => Some(second),
-            ((first, _), _) => Some(first),
+            (first, Some(second)) if second.load + SAME_LOAD < first.load => Some(second.index),
+            (first, _) => Some(first.index),
         }
     }
 
     fn reasons(&self, among: &Candidates<'_>, query: &Query, _: usize) -> Reasons {
         let mut scores = super::loads(among);
-        let drawn = self.draw(among, query).into_iter().flat_map(|((first, _), second)| {
-            [Some(first), second.map(|(second, _)| second)].into_iter().flatten()
-        });
-        for index in drawn {
+        let drawn = self.draw(among, query).into_iter().flat_map(|(first, second)| [Some(first), second]);
+        for DrawnServer { index, .. } in drawn.flatten() {
             if let Some(score) = &mut scores[index] {
                 score.push_str(", drawn");
             }
@@ -45,14 +43,18 @@ impl Selector for RandomTwo {
 }
 
 /// A server and its load.
-type Drawn = (usize, f64);
+#[derive(Clone, Copy)]
+struct DrawnServer {
+    index: usize,
+    load: f64,
+}
 
 impl RandomTwo {
     /// Two servers and their loads; only one if another is hard to find.
-    fn draw(&self, among: &Candidates<'_>, query: &Query) -> Option<(Drawn, Option<Drawn>)> {
+    fn draw(&self, among: &Candidates<'_>, query: &Query) -> Option<(DrawnServer, Option<DrawnServer>)> {
         let mut chance = Chance(query.entropy);
         let first = self.find(among, &mut chance, None, among.len())?;
-        Some((first, self.find(among, &mut chance, Some(first.0), WALK)))
+        Some((first, self.find(among, &mut chance, Some(first.index), WALK)))
     }
 
     /// An eligible server other than `but`, and its load.
@@ -62,10 +64,10 @@ impl RandomTwo {
         chance: &mut Chance,
         but: Option<usize>,
         walk: usize,
-    ) -> Option<Drawn> {
+    ) -> Option<DrawnServer> {
         let eligible = |index: usize| {
             let load = among.load(index);
-            (load < f64::INFINITY && Some(index) != but).then_some((index, load))
+            (load < f64::INFINITY && Some(index) != but).then_some(DrawnServer { index, load })
         };
         (0..DRAWS).find_map(|_| eligible(self.draws.index(chance.next()))).or_else(|| {
             let (n, start) = (among.len(), self.draws.index(chance.next()));
@@ -88,12 +90,12 @@ impl Chance {
 /// with a Given Distribution", 1991.)
 #[derive(Debug)]
 struct WeightedDraw {
-    columns: Box<[Column]>,
+    columns: Box<[AliasColumn]>,
 }
 
 /// As many as there are indexes, all drawn alike: its own index up to `own`, of 2^64, and another's beyond.
 #[derive(Clone, Copy, Debug)]
-struct Column {
+struct AliasColumn {
     own: u64,
     other: u32,
 }
@@ -104,13 +106,13 @@ impl WeightedDraw {
         // In shares of `total`, what each index has to give to columns; a column holds one `total`.
         let mut left: Vec<u64> =
             weights.iter().map(|weight| u64::from(*weight) * weights.len() as u64).collect();
-        let mut columns: Vec<Column> =
-            (0..weights.len() as u32).map(|index| Column { own: u64::MAX, other: index }).collect();
+        let mut columns: Vec<AliasColumn> =
+            (0..weights.len() as u32).map(|index| AliasColumn { own: u64::MAX, other: index }).collect();
         let (mut short, mut rich): (Vec<usize>, Vec<usize>) =
             (0..weights.len()).partition(|index| left[*index] < total);
         while let (Some(index), Some(giver)) = (short.pop(), rich.last().copied()) {
             let own = (u128::from(left[index]) << 64) / u128::from(total);
-            columns[index] = Column { own: own as u64, other: giver as u32 };
+            columns[index] = AliasColumn { own: own as u64, other: giver as u32 };
             left[giver] -= total - left[index];
             if left[giver] < total {
                 rich.pop();

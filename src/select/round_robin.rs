@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 #[derive(Debug)]
 pub struct RoundRobin {
-    turns: Turns,
+    turns: SmoothSequence,
 }
 
 impl RoundRobin {
     pub fn new(weights: &[u32]) -> Self {
-        Self { turns: Turns::new(weights) }
+        Self { turns: SmoothSequence::new(weights) }
     }
 }
 
@@ -46,12 +46,12 @@ impl Selector for RoundRobin {
 
 /// Whose turn it is: a cycle of servers, and a place in it.
 #[derive(Debug)]
-pub struct Turns {
+pub struct SmoothSequence {
     sequence: Arc<[u32]>,
     cursor: AtomicU64,
 }
 
-impl Turns {
+impl SmoothSequence {
     /// The cycle of these weights; there is at least one.
     pub fn new(weights: &[u32]) -> Self {
         Self { sequence: sequence(weights).into(), cursor: AtomicU64::new(0) }
@@ -204,7 +204,7 @@ mod tests {
     use crate::pool::sample::{live, pool, set_down};
 
     fn check(weights: &[u32], expected: &str) {
-        let turns = Turns::new(weights);
+        let turns = SmoothSequence::new(weights);
         let letters: Vec<String> =
             (0..expected.split(' ').count()).map(|_| char::from(b'a' + turns.next() as u8).into()).collect();
         assert_eq!(letters.join(" "), expected, "weights {weights:?}");
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_turn_that_will_not_do_is_lost() {
-        let turns = Turns::new(&[5, 1, 1]);
+        let turns = SmoothSequence::new(&[5, 1, 1]);
         let without_a: Vec<_> = (0..6).map(|_| turns.next_where(7, |index| index != 0)).collect();
         assert_eq!(without_a, [1, 2, 1, 2, 1, 2].map(Some));
         assert_eq!(turns.next_where(7, |_| false), None);

@@ -10,7 +10,7 @@ use crate::control::Live;
 use crate::edge::{ConnectionTask, RawConnection, Relay, ServeRaw, Socket, Watched};
 use crate::metrics::Routed;
 use crate::pool::{Outcome, Pool, RetryReason, Tries};
-use crate::proxy_header::{self, About};
+use crate::proxy_header::{self, ProxyHeader};
 use crate::snapshot::ListenerTarget;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ async fn open(live: Arc<Live>, mut call: Call, connection: RawConnection) -> Opt
     let connected = match find_pool(&live, &mut call, hello) {
         Ok(pool) => {
             let introduction = pool.plan.proxy_protocol.map(|version| {
-                let about = About::client(source, destination.or_else(|| socket.local_address()));
+                let about = ProxyHeader::client(source, destination.or_else(|| socket.local_address()));
                 proxy_header::write(version, about)
             });
             let server = connect(&live, &mut call, &pool, &watch, introduction.as_deref()).await;

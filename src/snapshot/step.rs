@@ -97,9 +97,9 @@ pub(super) fn evolve_pool(
 }
 
 /// Pool, name and address: what makes a server the same one.
-type Identity = (Name, Name, Address);
+type ServerIdentity = (Name, Name, Address);
 
-fn identity(server: &Server) -> Identity {
+fn identity(server: &Server) -> ServerIdentity {
     (server.pool().clone(), server.name().clone(), server.address().clone())
 }
 
@@ -107,7 +107,7 @@ struct Step {
     now: Instant,
     next_server: u32,
     /// Servers that went in earlier steps and still have leases out.
-    retired: HashMap<Identity, Arc<Server>>,
+    retired: HashMap<ServerIdentity, Arc<Server>>,
     delta: Delta,
 }
 

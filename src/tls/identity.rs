@@ -9,7 +9,7 @@ use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 /// What is known of a client whose certificate was verified.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
+pub(crate) struct ClientIdentity {
     /// The certificate as the Client-Cert field has it (RFC 9440 section 2.1): a byte sequence of RFC 8941.
     pub(crate) certificate: String,
     /// Its subject, like `CN=alice,O=Shop` (RFC 4514).
@@ -20,7 +20,7 @@ pub(crate) struct Identity {
     not_after: i64,
 }
 
-impl Identity {
+impl ClientIdentity {
     /// Reads a certificate that was verified.
     pub(crate) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
@@ -105,13 +105,13 @@ mod tests {
     use rcgen::{CertificateParams, DnType, KeyPair};
     use std::time::Duration;
 
-    fn identity(parts: &[(DnType, &str)], year: i32) -> Identity {
+    fn identity(parts: &[(DnType, &str)], year: i32) -> ClientIdentity {
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name = rcgen::DistinguishedName::new();
         parts.iter().for_each(|(kind, value)| parameters.distinguished_name.push(kind.clone(), *value));
         parameters.not_after = rcgen::date_time_ymd(year, 1, 1);
         let certificate = parameters.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        Identity::of(certificate.der()).unwrap()
+        ClientIdentity::of(certificate.der()).unwrap()
     }
 
     #[test]
@@ -132,9 +132,9 @@ mod tests {
         let identity = identity(&[], 2100);
         let inner = identity.certificate.strip_prefix(':').and_then(|text| text.strip_suffix(':')).unwrap();
         let der = BASE64.decode(inner.as_bytes()).unwrap();
-        assert_eq!(Identity::of(&CertificateDer::from(der)).unwrap(), identity);
+        assert_eq!(ClientIdentity::of(&CertificateDer::from(der)).unwrap(), identity);
         assert_eq!(identity.fingerprint.len(), 64);
-        assert_eq!(Identity::of(&CertificateDer::from(b"no certificate".to_vec())), None);
+        assert_eq!(ClientIdentity::of(&CertificateDer::from(b"no certificate".to_vec())), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod staple;
 
 pub(crate) use challenge::{ACME_TLS, ChallengeCertificates};
 pub(crate) use files::{Certificates, Files, check, read};
-pub(crate) use identity::Identity;
+pub(crate) use identity::ClientIdentity;
 pub(crate) use managed::Managed;
 
 use crate::config::plan::TlsVersion;

@@ -11,16 +11,16 @@ const KEPT_SESSIONS: usize = 4096;
 
 /// A listener's tickets and sessions.
 #[derive(Debug)]
-pub(super) struct Resumption(ArcSwap<Kept>);
+pub(super) struct Resumption(ArcSwap<SessionStore>);
 
 #[derive(Debug)]
-struct Kept {
+struct SessionStore {
     /// Its keys change every six hours.
     tickets: Arc<dyn ProducesTickets>,
     sessions: Arc<dyn StoresServerSessions>,
 }
 
-impl Kept {
+impl SessionStore {
     fn new() -> Result<Self, Error> {
         Ok(Self {
             tickets: aws_lc_rs::Ticketer::new()?,
@@ -33,13 +33,13 @@ impl Resumption {
     /// # Errors
     /// The machine has no randomness for a key.
     pub(super) fn new() -> Result<Self, Error> {
-        Ok(Self(ArcSwap::from_pointee(Kept::new()?)))
+        Ok(Self(ArcSwap::from_pointee(SessionStore::new()?)))
     }
 
     /// From now on nothing of before is resumed.
     pub(super) fn forget(&self) {
         // Without randomness no handshake succeeds anyway.
-        if let Ok(fresh) = Kept::new() {
+        if let Ok(fresh) = SessionStore::new() {
             self.0.store(Arc::new(fresh));
         }
     }

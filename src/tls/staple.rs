@@ -47,9 +47,11 @@ impl Staple {
             warn("is an OCSP response of the future", "look at this machine's clock");
         }
         match single.status {
-            Status::Good => {}
-            Status::Revoked => warn("says that the certificate is revoked", "clients refuse it; get another"),
-            Status::Unknown => {
+            OcspStatus::Good => {}
+            OcspStatus::Revoked => {
+                warn("says that the certificate is revoked", "clients refuse it; get another")
+            }
+            OcspStatus::Unknown => {
                 warn("says that the authority does not know the certificate", "ask the one that it is from");
                 return None;
             }
@@ -62,7 +64,7 @@ impl Staple {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
+enum OcspStatus {
     Good,
     Revoked,
     Unknown,
@@ -71,7 +73,7 @@ enum Status {
 /// What a response says of one certificate.
 #[derive(Debug, PartialEq, Eq)]
 struct Single {
-    status: Status,
+    status: OcspStatus,
     since: i64,
     until: Option<i64>,
 }
@@ -83,17 +85,17 @@ fn find(response: &[u8], certificate: &X509Certificate<'_>) -> Result<Single, &'
     let singles = singles(response)?;
     let mut rest = singles.data;
     while !rest.is_empty() {
-        let mut single = Parts(take(&mut rest)?.data);
-        let mut id = Parts(single.of(Tag::Sequence)?.data);
+        let mut single = DerParts(take(&mut rest)?.data);
+        let mut id = DerParts(single.of(Tag::Sequence)?.data);
         id.of(Tag::Sequence)?;
         let (issuer, _) = (id.of(Tag::OctetString)?.data, id.of(Tag::OctetString)?);
         let serial = id.of(Tag::Integer)?.data;
         let status = single.next()?;
         let status = match status.header.tag().0 {
             _ if status.header.class() != Class::ContextSpecific => return Err(MALFORMED),
-            0 => Status::Good,
-            1 => Status::Revoked,
-            2 => Status::Unknown,
+            0 => OcspStatus::Good,
+            1 => OcspStatus::Revoked,
+            2 => OcspStatus::Unknown,
             _ => return Err(MALFORMED),
         };
         let since = time(single.0)?;
@@ -114,18 +116,18 @@ fn find(response: &[u8], certificate: &X509Certificate<'_>) -> Result<Single, &'
 fn singles(response: &[u8]) -> Result<Any<'_>, &'static str> {
     // id-pkix-ocsp-basic, 1.3.6.1.5.5.7.48.1.1.
     const BASIC: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 0x30, 1, 1];
-    let mut outer = Parts(Parts(response).of(Tag::Sequence)?.data);
+    let mut outer = DerParts(DerParts(response).of(Tag::Sequence)?.data);
     if outer.of(Tag::Enumerated)?.data != [0] {
         return Err("is an OCSP response without an answer, as responders give when they are in trouble");
     }
     let bytes = outer.explicit(0).ok_or(MALFORMED)?;
-    let mut bytes = Parts(Parts(bytes.data).of(Tag::Sequence)?.data);
+    let mut bytes = DerParts(DerParts(bytes.data).of(Tag::Sequence)?.data);
     if bytes.of(Tag::Oid)?.data != BASIC {
         return Err("is an OCSP response of an unknown kind");
     }
     let basic = bytes.of(Tag::OctetString)?.data;
-    let mut basic = Parts(Parts(basic).of(Tag::Sequence)?.data);
-    let mut data = Parts(basic.of(Tag::Sequence)?.data);
+    let mut basic = DerParts(DerParts(basic).of(Tag::Sequence)?.data);
+    let mut data = DerParts(basic.of(Tag::Sequence)?.data);
     // The version, who responds, and when.
     data.explicit(0);
     data.next()?;
@@ -144,9 +146,9 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<Any<'a>, &'static str> {
 }
 
 /// What is left of a sequence.
-struct Parts<'a>(&'a [u8]);
+struct DerParts<'a>(&'a [u8]);
 
-impl<'a> Parts<'a> {
+impl<'a> DerParts<'a> {
     fn next(&mut self) -> Result<Any<'a>, &'static str> {
         take(&mut self.0)
     }
@@ -205,13 +207,13 @@ mod tests {
         };
         let (since, until) = (1_577_836_800, Some(1_893_456_000));
         let single = |status, until| Ok(Single { status, since, until });
-        check(&good.der(), single(Status::Good, until));
-        check(&ocsp::Response { issuer: new.as_ref(), ..good }.der(), single(Status::Good, until));
-        check(&ocsp::Response { until: None, ..good }.der(), single(Status::Good, None));
+        check(&good.der(), single(OcspStatus::Good, until));
+        check(&ocsp::Response { issuer: new.as_ref(), ..good }.der(), single(OcspStatus::Good, until));
+        check(&ocsp::Response { until: None, ..good }.der(), single(OcspStatus::Good, None));
         let status = ocsp::Status::Revoked;
-        check(&ocsp::Response { status, ..good }.der(), single(Status::Revoked, until));
+        check(&ocsp::Response { status, ..good }.der(), single(OcspStatus::Revoked, until));
         let status = ocsp::Status::Unknown;
-        check(&ocsp::Response { status, ..good }.der(), single(Status::Unknown, until));
+        check(&ocsp::Response { status, ..good }.der(), single(OcspStatus::Unknown, until));
         let other = Err("is an OCSP response for another certificate");
         check(&ocsp::Response { serial: &[1], ..good }.der(), other);
         let other = Err("is an OCSP response for another certificate");

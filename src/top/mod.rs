@@ -70,7 +70,7 @@ pub enum Action {
     Operate(StateCommand),
 }
 
-/// What came of a wish.
+/// What came of a command.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CommandOutcome {
     Done {
@@ -88,7 +88,7 @@ enum Mode {
     Look,
     Filter,
     Help,
-    /// A wish waits for a yes.
+    /// A command waits for a yes.
     Confirm(StateCommand),
     /// It has been sent.
     Working(StateCommand),
@@ -157,30 +157,30 @@ impl Top {
         self.lost = Some(why);
     }
 
-    /// What came of the wish that was sent last.
+    /// What came of the command that was sent last.
     pub fn conclude(&mut self, outcome: CommandOutcome) {
-        let Mode::Working(wish) = std::mem::replace(&mut self.mode, Mode::Look) else { return };
+        let Mode::Working(command) = std::mem::replace(&mut self.mode, Mode::Look) else { return };
         match outcome {
             CommandOutcome::Done { server, notes } => {
                 let said = format!(
                     "{}/{}: {}, {} in flight",
-                    wish.pool,
-                    wish.server,
+                    command.pool,
+                    command.server,
                     server.state.word(),
                     server.in_flight
                 );
                 self.notice = Some(Notice::Good([vec![said], notes].concat().join("; ")));
-                self.replace(&wish, *server);
+                self.replace(&command, *server);
             }
-            CommandOutcome::CannotSpare(error) => self.mode = Mode::Refused(wish, error.message),
+            CommandOutcome::CannotSpare(error) => self.mode = Mode::Refused(command, error.message),
             CommandOutcome::Failed(why) => self.notice = Some(Notice::Bad(why)),
         }
     }
 
     /// The answer is newer than the status before the next one.
-    fn replace(&mut self, wish: &StateCommand, server: ServerStatus) {
-        let pools = self.status.pools.iter_mut().filter(|pool| pool.name == wish.pool);
-        for old in pools.flat_map(|pool| &mut pool.servers).filter(|old| old.name == wish.server) {
+    fn replace(&mut self, command: &StateCommand, server: ServerStatus) {
+        let pools = self.status.pools.iter_mut().filter(|pool| pool.name == command.pool);
+        for old in pools.flat_map(|pool| &mut pool.servers).filter(|old| old.name == command.server) {
             *old = server.clone();
         }
     }
@@ -194,19 +194,19 @@ impl Top {
             Mode::Look => return self.look(key),
             Mode::Filter => self.type_filter(key),
             Mode::Help => {}
-            Mode::Confirm(wish) => match key {
-                KeyPress::Char('y') | KeyPress::Enter => return Some(self.send(wish)),
-                KeyPress::Char('n' | 'q') | KeyPress::Escape => self.leave(&wish),
-                _ => self.mode = Mode::Confirm(wish),
+            Mode::Confirm(command) => match key {
+                KeyPress::Char('y') | KeyPress::Enter => return Some(self.send(command)),
+                KeyPress::Char('n' | 'q') | KeyPress::Escape => self.leave(&command),
+                _ => self.mode = Mode::Confirm(command),
             },
-            Mode::Refused(wish, why) => match key {
-                KeyPress::Char('f') => return Some(self.send(StateCommand { force: true, ..wish })),
-                KeyPress::Char('n' | 'q') | KeyPress::Escape => self.leave(&wish),
-                _ => self.mode = Mode::Refused(wish, why),
+            Mode::Refused(command, why) => match key {
+                KeyPress::Char('f') => return Some(self.send(StateCommand { force: true, ..command })),
+                KeyPress::Char('n' | 'q') | KeyPress::Escape => self.leave(&command),
+                _ => self.mode = Mode::Refused(command, why),
             },
-            Mode::Working(wish) => {
+            Mode::Working(command) => {
                 // Its outcome comes, or that there is none.
-                self.mode = Mode::Working(wish);
+                self.mode = Mode::Working(command);
                 return (key == KeyPress::Char('q')).then_some(Action::Quit);
             }
         }
@@ -279,13 +279,13 @@ impl Top {
         }
     }
 
-    fn send(&mut self, wish: StateCommand) -> Action {
-        self.mode = Mode::Working(wish.clone());
-        Action::Operate(wish)
+    fn send(&mut self, command: StateCommand) -> Action {
+        self.mode = Mode::Working(command.clone());
+        Action::Operate(command)
     }
 
-    fn leave(&mut self, wish: &StateCommand) {
-        self.notice = Some(Notice::Good(format!("{}/{} stays as it is", wish.pool, wish.server)));
+    fn leave(&mut self, command: &StateCommand) {
+        self.notice = Some(Notice::Good(format!("{}/{} stays as it is", command.pool, command.server)));
     }
 
     fn server(&self, pool: &str, server: &str) -> Option<&ServerStatus> {

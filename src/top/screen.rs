@@ -267,14 +267,14 @@ impl Top {
     fn foot(&self, width: u16) -> Lines {
         let (tone, text, answers) = match (&self.mode, &self.notice) {
             (Mode::Filter, _) => (Tone::Asking, format!("/{}_", self.filter), "Enter keeps it, Esc ends it"),
-            (Mode::Confirm(wish), _) => {
-                let server = self.server(&wish.pool, &wish.server);
-                let will = server.map_or_else(String::new, |server| will(wish, server));
-                let StateCommand { pool, server, state, .. } = wish;
+            (Mode::Confirm(command), _) => {
+                let server = self.server(&command.pool, &command.server);
+                let will = server.map_or_else(String::new, |server| will(command, server));
+                let StateCommand { pool, server, state, .. } = command;
                 (Tone::Asking, format!("{} {pool}/{server}? {will}", state.word()), "y: do it  n: leave it")
             }
-            (Mode::Working(wish), _) => {
-                (Tone::Asking, format!("{} {}/{} …", wish.state.word(), wish.pool, wish.server), "")
+            (Mode::Working(command), _) => {
+                (Tone::Asking, format!("{} {}/{} …", command.state.word(), command.pool, command.server), "")
             }
             (Mode::Refused(_, why), _) => (Tone::Loud, why.clone(), "f: force it  n: leave it"),
             (Mode::Help, _) => (Tone::Faint, "any key: back".to_owned(), ""),
@@ -297,11 +297,11 @@ impl Top {
     }
 }
 
-/// What a wish does to this server, before it does.
-fn will(wish: &StateCommand, server: &ServerStatus) -> String {
+/// What a command does to this server, before it does.
+fn will(command: &StateCommand, server: &ServerStatus) -> String {
     let n = server.in_flight;
     let said = server.admin.by_operator.as_ref();
-    let mut text = match wish.state {
+    let mut text = match command.state {
         WantedState::Drain => format!("It gets nothing new; its {n} in flight finish; probes go on."),
         WantedState::Maint => {
             format!(
@@ -323,7 +323,7 @@ fn will(wish: &StateCommand, server: &ServerStatus) -> String {
             said + then
         }
     };
-    if wish.state == WantedState::Drain && said_is(server, ReportedState::Maint) {
+    if command.state == WantedState::Drain && said_is(server, ReportedState::Maint) {
         text = "It is probed again, and gets nothing new.".to_owned();
     }
     text

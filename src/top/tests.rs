@@ -208,9 +208,9 @@ fn a_drain_is_asked_for_once_it_was_confirmed() {
         "{text}"
     );
     assert_eq!(press(&mut top, "xj"), None, "neither yes nor no");
-    let wish =
+    let command =
         StateCommand { pool: "app".into(), server: "app1".into(), state: WantedState::Drain, force: false };
-    assert_eq!(press(&mut top, "y"), Some(Action::Operate(wish)));
+    assert_eq!(press(&mut top, "y"), Some(Action::Operate(command)));
     assert_eq!(press(&mut top, "d"), None, "one at a time");
     top.conclude(drained("app1"));
     let text = screen(&mut top);
@@ -247,8 +247,8 @@ fn a_refusal_shows_its_figures_and_can_be_forced() {
     let text = screen(&mut top);
     assert!(text.contains(&message) && text.contains("f: force it"), "{text}");
     assert_eq!(press(&mut top, "y"), None, "yes is not enough");
-    let Some(Action::Operate(wish)) = press(&mut top, "f") else { panic!("it is forced") };
-    assert!(wish.force);
+    let Some(Action::Operate(command)) = press(&mut top, "f") else { panic!("it is forced") };
+    assert!(command.force);
     top.conclude(CommandOutcome::Failed("the process is stopping".to_owned()));
     assert!(screen(&mut top).contains("the process is stopping"));
 }

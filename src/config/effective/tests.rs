@@ -1,7 +1,7 @@
 //! What is written means what it was made of, for whatever can be configured.
 
 use super::write;
-use crate::config::keys::{self, Key, Kind, each_section};
+use crate::config::keys::{self, Key, KeyKind, each_section};
 use crate::config::{Plan, parse};
 use proptest::prelude::*;
 use serde_yaml::{Mapping, Value};
@@ -75,14 +75,14 @@ fn names(keys: &'static [Key], value: &Value, path: &str, found: &mut BTreeSet<S
             value.as_mapping().unwrap_or(&Mapping::new()).values().cloned().collect::<Vec<_>>()
         };
         match key.kind {
-            Kind::Section(keys) | Kind::Either(_, keys) => names(keys, below, &path, found),
-            Kind::Sections(keys) | Kind::ListOfEither(_, keys) => {
+            KeyKind::Section(keys) | KeyKind::Either(_, keys) => names(keys, below, &path, found),
+            KeyKind::Sections(keys) | KeyKind::ListOfEither(_, keys) => {
                 items(below).iter().for_each(|item| names(keys, item, &format!("{path}[]"), found));
             }
-            Kind::Named(keys) => {
+            KeyKind::Named(keys) => {
                 values(below).iter().for_each(|item| names(keys, item, &format!("{path}.NAME"), found));
             }
-            Kind::NamedLists(keys) => values(below)
+            KeyKind::NamedLists(keys) => values(below)
                 .iter()
                 .flat_map(items)
                 .for_each(|item| names(keys, &item, &format!("{path}.NAME[]"), found)),
@@ -246,14 +246,14 @@ fn simple(keys: &[Key], but: &[&str], choices: &mut Choices) -> Vec<String> {
     let mut lines = Vec::new();
     for key in keys.iter().filter(|key| !but.contains(&key.name)) {
         let value = match &key.kind {
-            Kind::Duration(least, most) => {
+            KeyKind::Duration(least, most) => {
                 format!("{}ms", choices.within(least.as_millis() as u64, most.as_millis() as u64))
             }
-            Kind::Size(least, most) => format!("{}B", choices.within(*least, *most)),
-            Kind::Count(least, most) => choices.within(*least, *most).to_string(),
-            Kind::Percent(least, most) => format!("{}%", choices.within((*least).into(), (*most).into())),
-            Kind::Flag => choices.one(&["true", "false"]).to_owned(),
-            Kind::Choice(names) => quote(choices.one(names)),
+            KeyKind::Size(least, most) => format!("{}B", choices.within(*least, *most)),
+            KeyKind::Count(least, most) => choices.within(*least, *most).to_string(),
+            KeyKind::Percent(least, most) => format!("{}%", choices.within((*least).into(), (*most).into())),
+            KeyKind::Flag => choices.one(&["true", "false"]).to_owned(),
+            KeyKind::Choice(names) => quote(choices.one(names)),
             _ => continue,
         };
         let value = if key.nullable && choices.below(4) == 3 { "null".to_owned() } else { value };

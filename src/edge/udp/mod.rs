@@ -4,8 +4,8 @@
 //! socket of its own, so that answers find their way back and a closed port is heard of. Nothing is queued: what
 //! cannot be sent at once is dropped and counted, as a network would.
 
-mod front;
 mod lately;
+mod listener;
 mod session;
 mod socket;
 
@@ -17,7 +17,7 @@ pub(super) use socket::{bind, is_datagram, open, tune};
 use super::ConnectionTask;
 use super::connection_limit::ConnectionLimit;
 use super::order::Accept;
-use front::Front;
+use listener::DatagramListener;
 use std::io;
 use std::sync::{Arc, Weak};
 use tokio_util::task::TaskTracker;
@@ -30,15 +30,15 @@ pub(crate) trait ServeUdp: Send + Sync {
 }
 
 /// A core's sockets for datagrams.
-pub(super) struct Fronts {
+pub(super) struct DatagramListeners {
     /// Those that are over are gone: their socket is closed by then.
-    fronts: Vec<Weak<Front>>,
+    fronts: Vec<Weak<DatagramListener>>,
     connection_limit: Arc<ConnectionLimit>,
     service: Arc<dyn ServeUdp>,
     tracker: TaskTracker,
 }
 
-impl Fronts {
+impl DatagramListeners {
     pub(super) fn new(
         connection_limit: &Arc<ConnectionLimit>,
         service: Arc<dyn ServeUdp>,
@@ -59,7 +59,7 @@ impl Fronts {
             front.open(place, listener_state);
             return Ok(());
         }
-        let front = Front::new(socket, address, (place, listener_state, held));
+        let front = DatagramListener::new(socket, address, (place, listener_state, held));
         self.fronts.push(Arc::downgrade(&front));
         let (connection_limit, service) = (Arc::clone(&self.connection_limit), Arc::clone(&self.service));
         self.tracker.spawn(front.run(connection_limit, service, self.tracker.clone()));
@@ -89,7 +89,7 @@ impl Fronts {
         self.live().for_each(|front| front.drain());
     }
 
-    fn live(&self) -> impl Iterator<Item = Arc<Front>> + '_ {
+    fn live(&self) -> impl Iterator<Item = Arc<DatagramListener>> + '_ {
         self.fronts.iter().filter_map(Weak::upgrade)
     }
 }

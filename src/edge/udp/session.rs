@@ -1,7 +1,7 @@
 //! A client's session: one server, a socket towards it, and the count of what passed.
 
 use super::lately;
-use super::socket::{self, Arrival, Sent, Toward};
+use super::socket::{self, ReceivedDatagrams, Sent, Toward};
 use crate::access_log::Why;
 use crate::edge::conn::Client;
 use crate::edge::watch::Watched;
@@ -25,7 +25,7 @@ const ANSWER: Interest = Interest::READABLE.add(Interest::ERROR);
 
 /// Who writes: a client's address and port, and which of our addresses it wrote to where that can differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Peer {
+pub(crate) struct DatagramPeer {
     pub(super) address: SocketAddr,
     pub(super) wrote_to: Option<IpAddr>,
 }
@@ -35,7 +35,7 @@ pub(crate) struct Peer {
 pub(crate) struct NewSession {
     pub(crate) client: Arc<Client>,
     pub(crate) watch: Watched,
-    pub(super) peer: Peer,
+    pub(super) peer: DatagramPeer,
     /// Answers leave by it.
     pub(super) front: Arc<UdpSocket>,
 }
@@ -74,7 +74,7 @@ impl Session {
     }
 
     /// Who has it.
-    pub(super) fn peer(&self) -> &Peer {
+    pub(super) fn peer(&self) -> &DatagramPeer {
         &self.new.peer
     }
 
@@ -100,7 +100,7 @@ impl Session {
 
     /// Sends what the client wrote to the server. An error gives back what is left: nobody is there, and the
     /// session is over.
-    pub(super) fn pass_up<'a>(&self, arrival: Arrival<'a>) -> Result<(), Arrival<'a>> {
+    pub(super) fn pass_up<'a>(&self, arrival: ReceivedDatagrams<'a>) -> Result<(), ReceivedDatagrams<'a>> {
         let toward = Toward { address: self.led.address, connected: true, from: None };
         let sent = socket::send(&self.led.socket, toward, arrival);
         self.new.watch.touch();
@@ -110,7 +110,7 @@ impl Session {
             Some(error) if socket::is_final(error) => {
                 self.new.watch.interrupt(self.nobody_there(error));
                 let done = usize::try_from(sent.bytes).unwrap_or(usize::MAX).min(arrival.bytes.len());
-                Err(Arrival { bytes: &arrival.bytes[done..], ..arrival })
+                Err(ReceivedDatagrams { bytes: &arrival.bytes[done..], ..arrival })
             }
             _ => {
                 self.count_dropped(&sent, arrival, Dropped::ServerBusy);
@@ -161,8 +161,8 @@ impl Session {
         }
     }
 
-    fn send_down(&self, arrival: Arrival<'_>) {
-        let Peer { address, wrote_to } = self.new.peer;
+    fn send_down(&self, arrival: ReceivedDatagrams<'_>) {
+        let DatagramPeer { address, wrote_to } = self.new.peer;
         // RFC 768: who writes from port 0 expects no answer.
         if address.port() == 0 {
             return self.new.client.listener_state.drops.count(Dropped::Error, arrival.datagrams());
@@ -175,7 +175,7 @@ impl Session {
         self.count_dropped(&sent, arrival, Dropped::ClientBusy);
     }
 
-    fn count_dropped(&self, sent: &Sent, arrival: Arrival<'_>, when_full: Dropped) {
+    fn count_dropped(&self, sent: &Sent, arrival: ReceivedDatagrams<'_>, when_full: Dropped) {
         let Some(error) = &sent.error else { return };
         let why = match () {
             () if socket::is_full(error) => when_full,

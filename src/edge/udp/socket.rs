@@ -41,7 +41,7 @@ thread_local! {
 
 /// One datagram, or several of one sender that came together: all of `size` but the last, which may be shorter.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Arrival<'a> {
+pub(super) struct ReceivedDatagrams<'a> {
     pub(super) from: SocketAddr,
     /// The address it was sent to, if the socket was asked to say.
     pub(super) to: Option<IpAddr>,
@@ -49,7 +49,7 @@ pub(super) struct Arrival<'a> {
     pub(super) size: usize,
 }
 
-impl<'a> Arrival<'a> {
+impl<'a> ReceivedDatagrams<'a> {
     pub(super) fn datagrams(&self) -> u64 {
         // An empty datagram is one.
         self.bytes.len().div_ceil(self.size.max(1)).max(1) as u64
@@ -157,7 +157,7 @@ fn join(socket: &impl AsFd) {
 }
 
 /// Reads what has arrived, at most `BATCH` pieces of it, and shows each; true if there may be more.
-pub(super) fn receive(socket: &UdpSocket, mut see: impl FnMut(Arrival<'_>)) -> io::Result<bool> {
+pub(super) fn receive(socket: &UdpSocket, mut see: impl FnMut(ReceivedDatagrams<'_>)) -> io::Result<bool> {
     ARRIVING.with_borrow_mut(|arriving| {
         let Arriving { buffers, meta } = arriving;
         let mut slices = buffers.iter_mut();
@@ -166,7 +166,7 @@ pub(super) fn receive(socket: &UdpSocket, mut see: impl FnMut(Arrival<'_>)) -> i
         let received = with_kernel(|kernel| kernel.recv(socket.into(), &mut slices, meta))?;
         for (meta, buffer) in meta.iter().zip(&slices).take(received) {
             let bytes = &buffer[..meta.len];
-            see(Arrival { from: meta.addr, to: meta.dst_ip, bytes, size: meta.stride });
+            see(ReceivedDatagrams { from: meta.addr, to: meta.dst_ip, bytes, size: meta.stride });
         }
         Ok(received == BATCH_SIZE)
     })
@@ -193,7 +193,7 @@ pub(super) struct Sent {
 
 /// Sends it without waiting, together if the kernel can take it apart. It stops at an error that says something of
 /// the other side, and goes on after one of a single datagram.
-pub(super) fn send(socket: &UdpSocket, toward: Toward, arrival: Arrival<'_>) -> Sent {
+pub(super) fn send(socket: &UdpSocket, toward: Toward, arrival: ReceivedDatagrams<'_>) -> Sent {
     let mut sent = Sent::default();
     let count = arrival.datagrams();
     let length = arrival.bytes.len() as u64;
@@ -206,7 +206,7 @@ pub(super) fn send(socket: &UdpSocket, toward: Toward, arrival: Arrival<'_>) -> 
         }
     }
     let mut rest = Some(arrival);
-    while let Some((one, others)) = rest.map(Arrival::split) {
+    while let Some((one, others)) = rest.map(ReceivedDatagrams::split) {
         let done = match toward.connected {
             true => SockRef::from(socket).send(one.bytes).map(drop),
             false => transmit(socket, toward, one.bytes, None),
@@ -275,10 +275,11 @@ mod tests {
     /// The lengths of the datagrams that `bytes` in pieces of `size` are, and how many are counted.
     fn check(bytes: usize, size: usize, lengths: &[usize]) {
         let bytes = vec![7; bytes];
-        let mut rest = Some(Arrival { from: ([127, 0, 0, 1], 1).into(), to: None, bytes: &bytes, size });
+        let mut rest =
+            Some(ReceivedDatagrams { from: ([127, 0, 0, 1], 1).into(), to: None, bytes: &bytes, size });
         assert_eq!(rest.map(|arrival| arrival.datagrams()), Some(lengths.len() as u64));
         let mut found = Vec::new();
-        while let Some((one, others)) = rest.map(Arrival::split) {
+        while let Some((one, others)) = rest.map(ReceivedDatagrams::split) {
             found.push(one.bytes.len());
             rest = others;
         }
@@ -303,7 +304,7 @@ mod tests {
         // Joined for the kernel to take apart, and too large for that.
         for size in [LONGEST_JOINED, LONGEST_JOINED + 1] {
             let bytes = vec![7; 2 * size + 1];
-            let arrival = Arrival { from: address, to: None, bytes: &bytes, size };
+            let arrival = ReceivedDatagrams { from: address, to: None, bytes: &bytes, size };
             let toward = Toward { address, connected: true, from: None };
             let sent = send(&socket, toward, arrival);
             assert!(sent.error.is_none(), "{sent:?}");

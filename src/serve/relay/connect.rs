@@ -6,7 +6,7 @@ use crate::config::plan::ServerProtocol;
 use crate::edge::Socket;
 use crate::filter::{self, RequestFacts};
 use crate::origination::Origination;
-use crate::proxy_header::{self, About};
+use crate::proxy_header::{self, ProxyHeader};
 use crate::serve::client::ClientSide;
 use crate::serve::dial::dial;
 use crate::serve::server::{Failure, Http1, Http2, Sending, ServerSide};
@@ -95,7 +95,7 @@ impl<C: ClientSide> Relay<'_, C> {
         let (pool, server) = self.exchange.leased()?;
         let introduction = pool.plan.proxy_protocol.map(|version| {
             let (source, destination) = self.addresses;
-            proxy_header::write(version, About::client(source, destination))
+            proxy_header::write(version, ProxyHeader::client(source, destination))
         });
         let origination = pool.origination.load_full();
         Some(Purpose {

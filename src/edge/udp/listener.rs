@@ -1,8 +1,8 @@
 //! One socket that clients write to: finds each datagram's session, or opens one within the limits.
 
 use super::ServeUdp;
-use super::session::{NewSession, Peer, Session, rest};
-use super::socket::{self, Arrival};
+use super::session::{DatagramPeer, NewSession, Session, rest};
+use super::socket::{self, ReceivedDatagrams};
 use crate::access_log::Why;
 use crate::edge::conn::Client;
 use crate::edge::connection_limit::ConnectionLimit;
@@ -32,35 +32,35 @@ const SHRINK: usize = 1024;
 
 /// One core's socket of an address. It outlives its listener while there are sessions.
 #[derive(Debug)]
-pub(super) struct Front {
+pub(super) struct DatagramListener {
     socket: Arc<UdpSocket>,
     address: SocketAddr,
     /// Only this core locks it.
-    desk: Mutex<FrontState>,
+    state: Mutex<DatagramListenerState>,
     changed: Notify,
     /// Tells control that the socket is in use.
     _held: Arc<()>,
 }
 
 #[derive(Debug)]
-struct FrontState {
+struct DatagramListenerState {
     /// Where new sessions are taken; none once it is closed.
     place: Option<u64>,
     /// The listener's, or the last one's.
     listener_state: Arc<ListenerState>,
-    sessions: HashMap<Peer, Arc<Session>>,
+    sessions: HashMap<DatagramPeer, Arc<Session>>,
     /// Another process reads what clients send: what we took from the queue would be lost to it.
     is_left: bool,
 }
 
 /// What new sessions need.
-struct Opening {
+struct NewSessionNeeds {
     connection_limit: Arc<ConnectionLimit>,
     service: Arc<dyn ServeUdp>,
     tracker: TaskTracker,
 }
 
-impl Front {
+impl DatagramListener {
     /// A socket that takes sessions.
     pub(super) fn new(
         socket: UdpSocket,
@@ -71,7 +71,7 @@ impl Front {
         Arc::new(Self {
             socket: Arc::new(socket),
             address,
-            desk: Mutex::new(FrontState {
+            state: Mutex::new(DatagramListenerState {
                 place: Some(place),
                 listener_state,
                 sessions: HashMap::new(),
@@ -88,57 +88,57 @@ impl Front {
 
     /// It takes sessions again, for another listener.
     pub(super) fn open(&self, place: u64, listener_state: Arc<ListenerState>) {
-        let mut desk = self.desk();
-        desk.place = Some(place);
-        desk.listener_state = listener_state;
+        let mut state = self.state();
+        state.place = Some(place);
+        state.listener_state = listener_state;
     }
 
     pub(super) fn is_open_at(&self, place: u64) -> bool {
-        self.desk().place == Some(place)
+        self.state().place == Some(place)
     }
 
     /// Its listener is gone.
     pub(super) fn close(&self) {
-        let mut desk = self.desk();
-        desk.place = None;
-        desk.sessions.values().for_each(|session| session.leave());
+        let mut state = self.state();
+        state.place = None;
+        state.sessions.values().for_each(|session| session.leave());
         self.changed.notify_one();
     }
 
     /// Another process has the socket too, and takes the clients from now on.
     pub(super) fn leave(&self) {
-        self.desk().is_left = true;
+        self.state().is_left = true;
         self.changed.notify_one();
     }
 
     /// It goes, sessions and all.
     pub(super) fn end(&self) {
-        let mut desk = self.desk();
-        desk.place = None;
-        desk.sessions.values().for_each(|session| session.end());
+        let mut state = self.state();
+        state.place = None;
+        state.sessions.values().for_each(|session| session.end());
         self.changed.notify_one();
     }
 
     fn is_left(&self) -> bool {
-        self.desk().is_left
+        self.state().is_left
     }
 
     /// The process stops.
     pub(super) fn drain(&self) {
-        let mut desk = self.desk();
-        desk.place = None;
-        desk.sessions.values().for_each(|session| session.quiet(SILENCE));
+        let mut state = self.state();
+        state.place = None;
+        state.sessions.values().for_each(|session| session.quiet(SILENCE));
         self.changed.notify_one();
     }
 
     /// Closed, and without sessions.
     pub(super) fn is_over(&self) -> bool {
-        let desk = self.desk();
-        desk.place.is_none() && desk.sessions.is_empty()
+        let state = self.state();
+        state.place.is_none() && state.sessions.is_empty()
     }
 
-    fn desk(&self) -> MutexGuard<'_, FrontState> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, DatagramListenerState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads until it is over.
@@ -148,7 +148,7 @@ impl Front {
         service: Arc<dyn ServeUdp>,
         tracker: TaskTracker,
     ) {
-        let opening = Opening { connection_limit, service, tracker };
+        let opening = NewSessionNeeds { connection_limit, service, tracker };
         while !self.is_over() {
             if self.is_left() {
                 self.changed.notified().await;
@@ -185,10 +185,10 @@ impl Front {
     }
 
     /// Sends a client's datagrams to the server of its session, which may be a new one.
-    fn pass(self: &Arc<Self>, opening: &Opening, arrival: Arrival<'_>) {
+    fn pass(self: &Arc<Self>, opening: &NewSessionNeeds, arrival: ReceivedDatagrams<'_>) {
         let wrote_to = arrival.to.filter(|_| self.address.ip().is_unspecified());
-        let peer = Peer { address: arrival.from, wrote_to };
-        let known = self.desk().sessions.get(&peer).filter(|session| !session.is_over()).cloned();
+        let peer = DatagramPeer { address: arrival.from, wrote_to };
+        let known = self.state().sessions.get(&peer).filter(|session| !session.is_over()).cloned();
         let mut left = arrival;
         if let Some(session) = known {
             match session.pass_up(left) {
@@ -207,16 +207,20 @@ impl Front {
         }
     }
 
-    fn drop_datagrams(&self, why: Dropped, arrival: Arrival<'_>) {
-        self.desk().listener_state.drops.count(why, arrival.datagrams());
+    fn drop_datagrams(&self, why: Dropped, arrival: ReceivedDatagrams<'_>) {
+        self.state().listener_state.drops.count(why, arrival.datagrams());
     }
 
     /// Opens a session.
-    fn session(self: &Arc<Self>, opening: &Opening, peer: Peer) -> Result<Arc<Session>, Dropped> {
+    fn session(
+        self: &Arc<Self>,
+        opening: &NewSessionNeeds,
+        peer: DatagramPeer,
+    ) -> Result<Arc<Session>, Dropped> {
         let listener_state = {
-            let desk = self.desk();
-            desk.place.ok_or(Dropped::Closing)?;
-            Arc::clone(&desk.listener_state)
+            let state = self.state();
+            state.place.ok_or(Dropped::Closing)?;
+            Arc::clone(&state.listener_state)
         };
         let plan = listener_state.plan.load();
         let ip = peer.address.ip().to_canonical();
@@ -244,7 +248,7 @@ impl Front {
         let new = NewSession { client: Arc::new(client), watch, peer, front: Arc::clone(&self.socket) };
         let (session, carried) = opening.service.open_session(new).ok_or(Dropped::NoServer)?;
         listener_state.accepted.fetch_add(1, Relaxed);
-        self.desk().sessions.insert(peer, Arc::clone(&session));
+        self.state().sessions.insert(peer, Arc::clone(&session));
         let kept = (permits, Entry { front: Arc::clone(self), session: Arc::clone(&session) });
         // Dropped at the end and not named before, it has one place in the task and not two.
         opening.tracker.spawn(async move {
@@ -257,14 +261,14 @@ impl Front {
 
 /// A session's line in the table; gone with it, whatever ends it.
 struct Entry {
-    front: Arc<Front>,
+    front: Arc<DatagramListener>,
     session: Arc<Session>,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let mut desk = self.front.desk();
-        let sessions = &mut desk.sessions;
+        let mut state = self.front.state();
+        let sessions = &mut state.sessions;
         // The client may have another one by now.
         if sessions.get(self.session.peer()).is_some_and(|session| Arc::ptr_eq(session, &self.session)) {
             sessions.remove(self.session.peer());
@@ -273,7 +277,7 @@ impl Drop for Entry {
             let room = 2 * sessions.len();
             sessions.shrink_to(room);
         }
-        if desk.place.is_none() && desk.sessions.is_empty() {
+        if state.place.is_none() && state.sessions.is_empty() {
             self.front.changed.notify_one();
         }
     }
