@@ -37,7 +37,15 @@ pub(super) struct PassedFiles {
 /// The process between.
 pub(super) struct Launcher {
     child: Child,
-    words: AsyncBufReader<tokio::net::UnixStream>,
+    words: LauncherWords,
+}
+
+/// What the process between says, a line at a time.
+#[derive(Debug)]
+struct LauncherWords {
+    stream: AsyncBufReader<tokio::net::UnixStream>,
+    /// Of a line that has come in part when nobody waited for it any more.
+    begun: Vec<u8>,
 }
 
 /// The process that was started. It is ended with this value, unless it was let go.
@@ -82,7 +90,7 @@ impl Launcher {
             .collect();
         command.fd_mappings(mappings).map_err(io::Error::other)?;
         let child = AsyncCommand::from(command).spawn()?;
-        let words = AsyncBufReader::new(tokio::net::UnixStream::from_std(ours)?);
+        let words = LauncherWords::new(tokio::net::UnixStream::from_std(ours)?);
         Ok(Self { child, words })
     }
 
@@ -91,7 +99,7 @@ impl Launcher {
     /// # Errors
     /// Why it does not.
     pub(super) async fn started(&mut self) -> Result<Started, String> {
-        let word = self.word().await;
+        let word = self.words.next().await;
         let pid = word.strip_prefix("started ").and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
         let Some(pid) = pid else { return Err(word) };
         // As long as the process between waits for it, its number is nobody else's.
@@ -101,20 +109,28 @@ impl Launcher {
 
     /// Waits for the end of the next process, and says how it ended.
     pub(super) async fn ended(&mut self) -> String {
-        self.word().await
+        self.words.next().await
     }
 
     /// Ends the process between, and comes back when the next process is process 1's child.
     pub(super) async fn leave(mut self) -> io::Result<()> {
-        self.words.write_all(LEAVE).await?;
+        self.words.stream.write_all(LEAVE).await?;
         self.child.wait().await.map(drop)
     }
+}
 
-    async fn word(&mut self) -> String {
-        let mut line = String::new();
-        match self.words.read_line(&mut line).await {
-            Ok(0) => "the process that was to start it has ended".to_owned(),
-            Ok(_) => line.trim_end().to_owned(),
+impl LauncherWords {
+    fn new(stream: tokio::net::UnixStream) -> Self {
+        Self { stream: AsyncBufReader::new(stream), begun: Vec::new() }
+    }
+
+    /// The next line. Whoever stops waiting loses nothing of it.
+    async fn next(&mut self) -> String {
+        let read = self.stream.read_until(b'\n', &mut self.begun).await;
+        let line = std::mem::take(&mut self.begun);
+        match read {
+            Ok(_) if line.is_empty() => "the process that was to start it has ended".to_owned(),
+            Ok(_) => String::from_utf8_lossy(&line).trim_end().to_owned(),
             Err(error) => format!("the process that was to start it cannot be heard: {error}"),
         }
     }
@@ -225,4 +241,28 @@ fn start_next(program: OsString) -> io::Result<()> {
     });
     let status = next.wait()?;
     writeln!(line, "it ended with {status}; its log says why")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use std::pin::pin;
+
+    #[tokio::test]
+    async fn a_line_that_comes_in_parts_is_whole_though_nobody_waited_in_between() {
+        let (ours, mut theirs) = tokio::net::UnixStream::pair().expect("there are sockets");
+        let mut words = LauncherWords::new(ours);
+        theirs.write_all(b"it ended with ").await.expect("it is heard");
+        poll_fn(|cx| {
+            let is_over = pin!(words.next()).poll(cx).is_ready();
+            assert!(!is_over, "the line goes on");
+            if words.begun.is_empty() { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+        })
+        .await;
+        theirs.write_all(b"exit status: 1\n").await.expect("it is heard");
+        assert_eq!(words.next().await, "it ended with exit status: 1");
+        drop(theirs);
+        assert_eq!(words.next().await, "the process that was to start it has ended");
+    }
 }
