@@ -197,6 +197,19 @@ impl AsyncWrite for PlainSocket {
         Self::poll_write(self.get_mut(), cx, bytes)
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_write_parts(cx, parts)
+    }
+
+    /// Records that wait leave with one call.
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
     /// The kernel sends by itself.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))

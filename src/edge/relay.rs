@@ -259,7 +259,11 @@ impl Flow {
                 false => self.poll_pass(from, to, cx),
             };
             match passed {
-                Poll::Ready(Ok(0)) => self.stage = Stage::Ending,
+                Poll::Ready(Ok(0)) => {
+                    self.stage = Stage::Ending;
+                    // Before the flush: in a buffer that is full there is no room for it afterwards.
+                    to.part();
+                }
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Poll::Ready(Err(error)) => return Err(error),
