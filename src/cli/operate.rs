@@ -48,14 +48,14 @@ pub(super) struct WeightOptions {
     target: Target,
     /// 1 to 256, or `default` for what the configuration says.
     #[arg(value_name = "WEIGHT", value_parser = weight)]
-    weight: Wanted,
+    weight: WeightArgument,
     #[command(flatten)]
     to: To,
 }
 
 /// A weight, or the configuration's. (clap takes a bare `Option` for "may be left out".)
 #[derive(Clone, Copy, Debug)]
-struct Wanted(Option<u16>);
+struct WeightArgument(Option<u16>);
 
 #[derive(Debug, Args)]
 struct To {
@@ -72,12 +72,12 @@ pub(super) struct Operated {
     pub(super) notes: Vec<String>,
 }
 
-fn weight(text: &str) -> Result<Wanted, String> {
+fn weight(text: &str) -> Result<WeightArgument, String> {
     if text == "default" {
-        return Ok(Wanted(None));
+        return Ok(WeightArgument(None));
     }
     let number = text.parse().ok().and_then(crate::units::Weight::new);
-    number.map(|weight| Wanted(Some(weight.get()))).ok_or_else(|| {
+    number.map(|weight| WeightArgument(Some(weight.get()))).ok_or_else(|| {
         "use 1 to 256, or `default` for the configuration's; to stop new requests, drain the server"
             .to_owned()
     })

@@ -4,8 +4,8 @@
 //! that a pipelined request waits its turn here. Writes are gathered, so that a small response is
 //! one system call. Between requests there are no buffers at all.
 
+use super::judged_frames::JudgedFrames;
 use super::listener_state::ListenerState;
-use super::passing::Passing;
 use super::socket::Socket;
 use super::watch::Watched;
 use crate::access_log::Why;
@@ -121,7 +121,7 @@ pub(crate) struct Conn {
     sent: usize,
     digest: Arc<SocketDigest>,
     /// Sees what passes, if it is HTTP/2.
-    passing: Option<Arc<Passing>>,
+    passing: Option<Arc<JudgedFrames>>,
 }
 
 impl Conn {
@@ -145,7 +145,7 @@ impl Conn {
     }
 
     /// Has `passing` see all that is read and written from now on.
-    pub(super) fn show(&mut self, passing: Arc<Passing>) {
+    pub(super) fn show(&mut self, passing: Arc<JudgedFrames>) {
         self.passing = Some(passing);
     }
 
@@ -161,7 +161,10 @@ impl Conn {
     /// Where it comes from and where it went, as far as that is known.
     pub(crate) fn addresses(&self) -> super::Addresses {
         let inet = |address: &PingoraAddr| address.as_inet().copied();
-        (self.digest.peer_addr().and_then(inet), self.digest.local_addr().and_then(inet))
+        super::Addresses {
+            source: self.digest.peer_addr().and_then(inet),
+            destination: self.digest.local_addr().and_then(inet),
+        }
     }
 
     pub(crate) fn socket(&self) -> &Socket {
@@ -448,7 +451,7 @@ impl Conn {
 
     /// Says that nothing more comes and reads on until the client has left: closing at once with bytes unread would
     /// reset the connection, and take the GOAWAY with it. Whoever waits for it sets the time.
-    fn poll_part(&mut self, cx: &mut Context<'_>, passing: &Passing) -> Poll<io::Result<()>> {
+    fn poll_part(&mut self, cx: &mut Context<'_>, passing: &JudgedFrames) -> Poll<io::Result<()>> {
         if !passing.is_parting() {
             ready!(self.socket.poll_shutdown(cx))?;
             passing.part();

@@ -6,8 +6,8 @@
 
 use super::conn::{Client, Conn, RequestFraming, RequestState};
 use super::date::date;
+use super::judged_frames::JudgedFrames;
 use super::listener_state::ListenerState;
-use super::passing::Passing;
 use super::watch::{self, Watch, Watched};
 use super::{Addresses, EdgeObserver, Rejection, Serve};
 use crate::access_log::Why;
@@ -72,7 +72,7 @@ pub(super) async fn serve_connection<S: Serve>(
     // The connection's own watch is for its shutdown only: deadlines belong to its streams and to `Session`.
     conn.state.watch.no_deadline();
     conn.allow(RequestFraming::Open);
-    let passing = Arc::new(Passing::new());
+    let passing = Arc::new(JudgedFrames::new());
     conn.show(Arc::clone(&passing));
     let client = Arc::clone(&conn.state.client);
     let streams = plan.http2.max_concurrent_streams as usize;
@@ -134,7 +134,7 @@ struct Session<S> {
     observer: Arc<dyn EdgeObserver>,
     client: Arc<Client>,
     addresses: Addresses,
-    passing: Arc<Passing>,
+    passing: Arc<JudgedFrames>,
     goaway: ShutdownWatch,
     /// One for each request; they end with the connection.
     tasks: JoinSet<()>,

@@ -14,11 +14,11 @@ mod h2;
 mod handshake;
 mod handshake_limit;
 mod inherited;
+mod judged_frames;
 mod lingering_close;
 mod listen;
 mod listener_state;
 mod order;
-mod passing;
 mod pipes;
 mod plain_socket;
 mod preface;
@@ -44,7 +44,7 @@ pub(crate) use listener_state::ListenerState;
 pub(crate) use order::{Accept, WorkerCommand};
 pub(crate) use raw::{RawConnection, ServeRaw};
 pub(crate) use reach::{Unreached, reach};
-pub(crate) use relay::{Duplex, Relay};
+pub(crate) use relay::{Duplex, RawRelay};
 pub(crate) use socket::Socket;
 pub(crate) use watch::Watched;
 pub(crate) use worker::Workers;
@@ -70,7 +70,11 @@ pub(crate) trait Serve: Send + Sync + 'static {
 }
 
 /// Where a connection comes from and where it went, as far as that is known.
-pub(crate) type Addresses = (Option<SocketAddr>, Option<SocketAddr>);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Addresses {
+    pub(crate) source: Option<SocketAddr>,
+    pub(crate) destination: Option<SocketAddr>,
+}
 
 /// Serves a connection or a session to its end.
 pub(crate) type ConnectionTask = Pin<Box<dyn Future<Output = ()> + Send>>;

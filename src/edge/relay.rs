@@ -41,7 +41,7 @@ pub(crate) struct Duplex {
 
 /// A client and its server.
 #[derive(Debug)]
-pub(crate) struct Relay {
+pub(crate) struct RawRelay {
     client: Socket,
     server: Socket,
     duplex: Duplex,
@@ -59,7 +59,7 @@ struct Flow {
     is_bulk: bool,
     /// Only while there is something in it.
     pipe: Option<Pipe>,
-    stage: Stage,
+    stage: FlowStage,
     read: u64,
     /// Read and never to be written.
     lost: u64,
@@ -68,7 +68,7 @@ struct Flow {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum FlowStage {
     Open,
     /// Its sender has ended; what waits goes first.
     Ending,
@@ -77,7 +77,7 @@ enum Stage {
     Broken,
 }
 
-impl Relay {
+impl RawRelay {
     /// `first` goes to the server before anything the client's socket brings; the last `read` bytes of it are the
     /// client's, what is before them is not counted.
     pub(crate) fn new(
@@ -151,9 +151,9 @@ impl Duplex {
         // The end of one direction is passed on; that of both is when the sockets are closed. A receiver that is
         // gone needs no telling.
         match (self.up.stage, self.down.stage) {
-            (Stage::Ended, Stage::Ended) => {}
-            (Stage::Ended, _) if stages.0 != Stage::Ended => drop(server.shutdown_write()),
-            (_, Stage::Ended) if stages.1 != Stage::Ended => drop(client.shutdown_write()),
+            (FlowStage::Ended, FlowStage::Ended) => {}
+            (FlowStage::Ended, _) if stages.0 != FlowStage::Ended => drop(server.shutdown_write()),
+            (_, FlowStage::Ended) if stages.1 != FlowStage::Ended => drop(client.shutdown_write()),
             _ => {}
         }
         if (self.up.read, self.down.read, self.up.left() + self.down.left()) != before {
@@ -168,12 +168,12 @@ impl Duplex {
             return Poll::Ready(Why::ServerReset);
         }
         match (self.up.stage, self.down.stage) {
-            (Stage::Ended, Stage::Ended) => Poll::Ready(Why::Ok),
-            (Stage::Ended, _) | (_, Stage::Ended) if self.ends_together && self.is_delivered() => {
+            (FlowStage::Ended, FlowStage::Ended) => Poll::Ready(Why::Ok),
+            (FlowStage::Ended, _) | (_, FlowStage::Ended) if self.ends_together && self.is_delivered() => {
                 Poll::Ready(Why::Ok)
             }
-            (Stage::Broken, Stage::Ended | Stage::Broken) => Poll::Ready(Why::ServerReset),
-            (Stage::Ended, Stage::Broken) => Poll::Ready(Why::ClientAborted),
+            (FlowStage::Broken, FlowStage::Ended | FlowStage::Broken) => Poll::Ready(Why::ServerReset),
+            (FlowStage::Ended, FlowStage::Broken) => Poll::Ready(Why::ClientAborted),
             _ => Poll::Pending,
         }
     }
@@ -187,7 +187,16 @@ impl Duplex {
 
 impl Flow {
     fn new(waiting: Vec<u8>, read: u64) -> Self {
-        Self { waiting, at: 0, is_bulk: false, pipe: None, stage: Stage::Open, read, lost: 0, frames: None }
+        Self {
+            waiting,
+            at: 0,
+            is_bulk: false,
+            pipe: None,
+            stage: FlowStage::Open,
+            read,
+            lost: 0,
+            frames: None,
+        }
     }
 
     fn follow_frames(&mut self) {
@@ -201,7 +210,7 @@ impl Flow {
     fn cut(&self, to: &mut Socket, why: Why, mask: Option<[u8; 4]>) {
         if self.left() > 0 {
             to.end_with_reset();
-        } else if self.stage == Stage::Open && self.frames.as_ref().is_some_and(Frames::is_between) {
+        } else if self.stage == FlowStage::Open && self.frames.as_ref().is_some_and(Frames::is_between) {
             // It fits any send buffer; who does not even take that has no use for it.
             let _ = to.try_write(&websocket::close(GOING_AWAY, why.as_str(), mask));
         }
@@ -236,8 +245,8 @@ impl Flow {
                 }
             }
             match self.stage {
-                Stage::Ended | Stage::Broken => return Ok(()),
-                Stage::Open | Stage::Ending => {}
+                FlowStage::Ended | FlowStage::Broken => return Ok(()),
+                FlowStage::Open | FlowStage::Ending => {}
             }
             // What TLS still has to send goes on while nothing comes.
             let flushed = to.poll_flush(cx);
@@ -246,13 +255,13 @@ impl Flow {
                 return Ok(());
             }
             match self.stage {
-                Stage::Open => {}
-                Stage::Ending if flushed.is_pending() => return Ok(()),
-                Stage::Ending => {
-                    self.stage = Stage::Ended;
+                FlowStage::Open => {}
+                FlowStage::Ending if flushed.is_pending() => return Ok(()),
+                FlowStage::Ending => {
+                    self.stage = FlowStage::Ended;
                     return Ok(());
                 }
-                Stage::Ended | Stage::Broken => return Ok(()),
+                FlowStage::Ended | FlowStage::Broken => return Ok(()),
             }
             let passed = match self.is_bulk {
                 true => self.poll_fill(from, cx),
@@ -260,7 +269,7 @@ impl Flow {
             };
             match passed {
                 Poll::Ready(Ok(0)) => {
-                    self.stage = Stage::Ending;
+                    self.stage = FlowStage::Ending;
                     // Before the flush: in a buffer that is full there is no room for it afterwards.
                     to.part();
                 }
@@ -341,7 +350,7 @@ impl Flow {
     }
 
     fn give_up(&mut self) {
-        self.stage = Stage::Broken;
+        self.stage = FlowStage::Broken;
         self.lost = self.left() as u64;
         self.waiting = Vec::new();
         self.at = 0;

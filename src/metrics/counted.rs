@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// may shrink; only what each has grown by says anything.
 #[derive(Clone, Debug, Default)]
 pub struct SeriesTotals {
-    parts: HashMap<Part, Totals>,
+    parts: HashMap<SeriesKey, Totals>,
     /// In flight now.
     pools: HashMap<Name, u32>,
     /// By id.
@@ -23,7 +23,7 @@ pub struct SeriesTotals {
 
 /// One series.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Part {
+enum SeriesKey {
     Requests(RequestLabels),
     Connections(RequestLabels),
     Sessions(RequestLabels),
@@ -59,23 +59,23 @@ impl Metrics {
             tally.servers.extend(in_flight);
             for Member { server, .. } in &pool.members {
                 let counted = Totals { answers: server.answers.load(Relaxed), ..Totals::default() };
-                tally.parts.insert(Part::Answers(pool.name.clone(), server.id()), counted);
+                tally.parts.insert(SeriesKey::Answers(pool.name.clone(), server.id()), counted);
             }
             // Those that a retry has saved; what failed for good is among the errors.
             let connect_failures = pool.stats.retries(RetryReason::Connect);
             let counted = Totals { connect_failures, ..Totals::default() };
-            tally.parts.insert(Part::Connects(pool.name.clone()), counted);
+            tally.parts.insert(SeriesKey::Connects(pool.name.clone()), counted);
         }
         for (labels, series) in &*lock(&self.requests) {
-            tally.parts.insert(Part::Requests(labels.clone()), of_requests(series));
+            tally.parts.insert(SeriesKey::Requests(labels.clone()), of_requests(series));
         }
         for (labels, series) in &*lock(&self.connections) {
             let counted = of_ended(&series.ended, &series.unanswered, &series.sent);
-            tally.parts.insert(Part::Connections(labels.clone()), counted);
+            tally.parts.insert(SeriesKey::Connections(labels.clone()), counted);
         }
         for (labels, series) in &*lock(&self.sessions) {
             let counted = of_ended(&series.ended, &series.unanswered, &series.sent.datagrams);
-            tally.parts.insert(Part::Sessions(labels.clone()), counted);
+            tally.parts.insert(SeriesKey::Sessions(labels.clone()), counted);
         }
         tally
     }
@@ -93,11 +93,13 @@ impl SeriesTotals {
         for (part, counted) in &self.parts {
             let mut counted = counted.since(before.parts.get(part).unwrap_or(&none));
             let (pool, server) = match part {
-                Part::Requests(labels) | Part::Connections(labels) | Part::Sessions(labels) => {
+                SeriesKey::Requests(labels)
+                | SeriesKey::Connections(labels)
+                | SeriesKey::Sessions(labels) => {
                     (labels.pool.as_ref(), labels.server.as_ref().map(|(id, _)| *id))
                 }
-                Part::Connects(pool) => (Some(pool), None),
-                Part::Answers(pool, server) => (Some(pool), Some(*server)),
+                SeriesKey::Connects(pool) => (Some(pool), None),
+                SeriesKey::Answers(pool, server) => (Some(pool), Some(*server)),
             };
             // What still comes from servers that are gone says nothing of those that there are.
             if !server.is_some_and(|server| grown.servers.contains_key(&server)) {

@@ -26,7 +26,7 @@ pub use tries::{Attempt, Tries};
 use crate::config::plan::{self, Name};
 use crate::origination::SharedOrigination;
 use crate::units::Weight;
-use slot::{Block, Flags};
+use slot::{Flags, SlotBlock};
 use slot_table::SlotTable;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -198,7 +198,7 @@ impl Pool {
     }
 
     /// The memory of the servers' counts, so that the next snapshot's pool uses it too.
-    pub fn blocks(&self) -> &[Arc<Block>] {
+    pub fn blocks(&self) -> &[Arc<SlotBlock>] {
         self.slots.blocks()
     }
 

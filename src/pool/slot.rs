@@ -142,11 +142,11 @@ pub const fn in_flight(word: u64) -> u32 {
 /// A stretch of slots. Blocks never move: servers and pools of several generations share them.
 #[repr(align(64))]
 #[derive(Debug)]
-pub struct Block {
+pub struct SlotBlock {
     slots: [Slot; SLOTS],
 }
 
-impl Block {
+impl SlotBlock {
     pub fn new() -> Self {
         Self { slots: std::array::from_fn(|_| Slot::free()) }
     }
@@ -161,7 +161,7 @@ impl Block {
     }
 }
 
-impl Default for Block {
+impl Default for SlotBlock {
     fn default() -> Self {
         Self::new()
     }

@@ -1,7 +1,7 @@
 //! Where a pool's servers sit in memory: blocks of words shared by all generations, and beside them,
 //! for one snapshot, what each slot may carry. This is what a scan for the least loaded walks.
 
-use super::slot::{Block, Flags, SLOTS, Slot, in_flight};
+use super::slot::{Flags, SLOTS, Slot, SlotBlock, in_flight};
 use super::tried::{SAME_LOAD, Tried};
 use crate::config::plan;
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// A server's slot for as long as the server exists; dropping it frees the slot.
 pub struct OwnedSlot {
-    block: Arc<Block>,
+    block: Arc<SlotBlock>,
     offset: usize,
 }
 
@@ -36,13 +36,13 @@ impl fmt::Debug for OwnedSlot {
 /// Finds free slots for new servers, in the blocks the pool has before it adds blocks.
 #[derive(Debug, Default)]
 pub struct SlotAllocator {
-    blocks: Vec<Arc<Block>>,
+    blocks: Vec<Arc<SlotBlock>>,
     /// Blocks before this one are full.
     next: usize,
 }
 
 impl SlotAllocator {
-    pub fn new(blocks: &[Arc<Block>]) -> Self {
+    pub fn new(blocks: &[Arc<SlotBlock>]) -> Self {
         Self { blocks: blocks.to_vec(), next: 0 }
     }
 
@@ -50,7 +50,7 @@ impl SlotAllocator {
     pub fn claim(&mut self, flags: Flags) -> OwnedSlot {
         loop {
             if self.next == self.blocks.len() {
-                self.blocks.push(Arc::new(Block::new()));
+                self.blocks.push(Arc::new(SlotBlock::new()));
             }
             let block = &self.blocks[self.next];
             if let Some(offset) = block.claim(flags) {
@@ -75,7 +75,7 @@ const VACANT: u32 = u32::MAX;
 /// a position counts slots in memory.
 #[derive(Debug)]
 pub struct SlotTable {
-    blocks: Box<[Arc<Block>]>,
+    blocks: Box<[Arc<SlotBlock>]>,
     positions: Box<[u32]>,
     occupants: Box<[u32]>,
     /// By position; 0 where nothing may be sent, because the slot is vacant or the configuration drains it.
@@ -148,7 +148,7 @@ impl SlotTable {
         table
     }
 
-    pub fn blocks(&self) -> &[Arc<Block>] {
+    pub fn blocks(&self) -> &[Arc<SlotBlock>] {
         &self.blocks
     }
 
@@ -253,7 +253,7 @@ impl SlotTable {
     }
 
     /// Each block with the positions of those of its slots that are worth a look.
-    fn scan(&self) -> impl Iterator<Item = (&Block, Range<usize>)> {
+    fn scan(&self) -> impl Iterator<Item = (&SlotBlock, Range<usize>)> {
         let starts = (0..).step_by(SLOTS);
         self.blocks
             .iter()

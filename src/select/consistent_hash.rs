@@ -133,7 +133,7 @@ impl Selector for ConsistentHash {
         };
         match self.bounded_load {
             Some(factor) if among.in_flight(first) > 0 => {
-                let bound = Bound::new(factor, among);
+                let bound = LoadBound::new(factor, among);
                 // The mean is below the bound, so some server is; if it filled up just now, stay at home.
                 let below = |index: &usize| among.is_eligible(*index) && bound.allows(*index, among);
                 Some(owners().find(below).unwrap_or(first))
@@ -153,7 +153,7 @@ impl Selector for ConsistentHash {
             }
         }
         let mut scores: Vec<Option<String>> = vec![None; among.len()];
-        let bound = self.bounded_load.map(|factor| Bound::new(factor, among));
+        let bound = self.bounded_load.map(|factor| LoadBound::new(factor, among));
         let mut is_passed_over = false;
         for (place, index) in order.into_iter().enumerate() {
             let mut score = format!("ring {}", place + 1);
@@ -180,13 +180,13 @@ impl Selector for ConsistentHash {
 
 /// No server above the factor times its share of the load, this request included. (Mirrokni, Thorup,
 /// Zadimoghaddam, "Consistent Hashing with Bounded Loads", 2016.)
-struct Bound {
+struct LoadBound {
     factor: u64,
     leases: u64,
     weights: u64,
 }
 
-impl Bound {
+impl LoadBound {
     fn new(factor: Percent, among: &Candidates<'_>) -> Self {
         let totals = among.totals();
         Self { factor: u64::from(factor.0), leases: totals.leases + 1, weights: totals.weights.max(1) }

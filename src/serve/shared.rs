@@ -1,7 +1,7 @@
 //! HTTP/2 connections to servers, which many requests use at once. Each core has its own, as of those that one request
 //! uses at a time (`kept`).
 
-use super::kept::Key;
+use super::kept::KeptKey;
 use crate::edge::Socket;
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
@@ -40,9 +40,9 @@ thread_local! {
 /// The connections of one core.
 #[derive(Default)]
 struct Shared {
-    connections: HashMap<Key, Vec<Connection>>,
+    connections: HashMap<KeptKey, Vec<Connection>>,
     /// Those that are being opened: whoever needs one too waits for what becomes of it.
-    opening: HashMap<Key, watch::Receiver<Option<bool>>>,
+    opening: HashMap<KeptKey, watch::Receiver<Option<bool>>>,
     next_sweep: Option<Instant>,
 }
 
@@ -68,12 +68,12 @@ pub(super) struct StreamPermit {
     state: Arc<State>,
     /// What had come when this place was taken.
     heard_before: usize,
-    key: Key,
+    key: KeptKey,
     keepalive: Duration,
 }
 
 impl StreamPermit {
-    fn new(requests: SendRequest<Bytes>, state: &Arc<State>, key: Key, keepalive: Duration) -> Self {
+    fn new(requests: SendRequest<Bytes>, state: &Arc<State>, key: KeptKey, keepalive: Duration) -> Self {
         state.streams.fetch_add(1, Relaxed);
         let heard_before = state.heard.load(Relaxed);
         Self { requests, state: Arc::clone(state), heard_before, key, keepalive }
@@ -121,7 +121,7 @@ impl Drop for StreamPermit {
 }
 
 /// A place on a connection like this, if there is one with room.
-pub(super) fn take(key: Key, keepalive: Duration) -> Option<StreamPermit> {
+pub(super) fn take(key: KeptKey, keepalive: Duration) -> Option<StreamPermit> {
     SHARED.with_borrow_mut(|shared| {
         let connections = shared.connections.get_mut(&key)?;
         connections.retain(|connection| !connection.state.is_retired.load(Relaxed));
@@ -156,7 +156,7 @@ pub(super) enum Opener {
 /// A connection that is being opened.
 #[derive(Debug)]
 pub(super) struct Opening {
-    key: Key,
+    key: KeptKey,
     done: watch::Sender<Option<bool>>,
     is_open: bool,
 }
@@ -173,7 +173,7 @@ impl Drop for Opening {
 }
 
 /// Finds out who is to open a connection.
-pub(super) fn opener(key: Key) -> Opener {
+pub(super) fn opener(key: KeptKey) -> Opener {
     SHARED.with_borrow_mut(|shared| match shared.opening.get(&key) {
         Some(opening) => Opener::Another(opening.clone()),
         None => {
@@ -192,7 +192,7 @@ pub(super) async fn is_opened(mut opening: watch::Receiver<Option<bool>>) -> boo
 /// Shares a connection whose server speaks HTTP/2, and takes the first place on it.
 pub(super) async fn open(
     socket: Socket,
-    key: Key,
+    key: KeptKey,
     keepalive: Duration,
     opening: Option<Opening>,
 ) -> Result<StreamPermit, h2::Error> {

@@ -7,7 +7,7 @@ use super::tries;
 use crate::access_log::Why;
 use crate::client_hello::Hello;
 use crate::control::Live;
-use crate::edge::{ConnectionTask, RawConnection, Relay, ServeRaw, Socket, Watched};
+use crate::edge::{ConnectionTask, RawConnection, RawRelay, ServeRaw, Socket, Watched};
 use crate::metrics::Routed;
 use crate::pool::{Outcome, Pool, RetryReason, Tries};
 use crate::proxy_header::{self, ProxyHeader};
@@ -85,7 +85,7 @@ async fn open(live: Arc<Live>, mut call: Call, connection: RawConnection) -> Opt
         _ => first,
     };
     let series = call.series();
-    let relay = Relay::new((socket, server), (first, read), watch, series);
+    let relay = RawRelay::new((socket, server), (first, read), watch, series);
     Some(Box::new(Line { relay, call }))
 }
 
@@ -159,7 +159,7 @@ async fn connect(
 
 /// An open connection between a client and a server.
 struct Line {
-    relay: Relay,
+    relay: RawRelay,
     call: Call,
 }
 

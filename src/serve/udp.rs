@@ -7,7 +7,7 @@ use crate::access_log::Why;
 use crate::control::Live;
 use crate::dial::own_resource;
 use crate::edge::ConnectionTask;
-use crate::edge::udp::{self, NewSession, ServeUdp, Session, SessionTarget};
+use crate::edge::udp::{self, DatagramSession, NewSession, ServeUdp, SessionTarget};
 use crate::metrics::{Routed, UdpSeries};
 use crate::pool::{Outcome, Pool, RetryReason, Tries};
 use crate::snapshot::ListenerTarget;
@@ -19,7 +19,7 @@ use tokio::net::UdpSocket;
 use tracing::debug;
 
 impl ServeUdp for RawService {
-    fn open_session(&self, new: NewSession) -> Option<(Arc<Session>, ConnectionTask)> {
+    fn open_session(&self, new: NewSession) -> Option<(Arc<DatagramSession>, ConnectionTask)> {
         let mut call = Call::new(&self.0, &new.client);
         let found = destination(&self.0, &mut call)
             .and_then(|pool| open(&mut call, &pool).map(|connected| (pool, connected)));
@@ -32,7 +32,7 @@ impl ServeUdp for RawService {
         };
         let drain_timeout = pool.plan.drain_timeout;
         let led = SessionTarget { socket, server, address, series: call.series(), drain_timeout };
-        let session = Session::new(new, led);
+        let session = DatagramSession::new(new, led);
         let mut line = Line { session: Arc::clone(&session), call };
         let carried = Box::pin(async move {
             let why = line.session.run().await;
@@ -83,7 +83,7 @@ fn open(call: &mut Call<UdpSeries>, pool: &Arc<Pool>) -> Result<(UdpSocket, u32,
 
 /// A session and its account.
 struct Line {
-    session: Arc<Session>,
+    session: Arc<DatagramSession>,
     call: Call<UdpSeries>,
 }
 

@@ -1,7 +1,7 @@
 //! One socket that clients write to: finds each datagram's session, or opens one within the limits.
 
 use super::ServeUdp;
-use super::session::{DatagramPeer, NewSession, Session, rest};
+use super::session::{DatagramPeer, DatagramSession, NewSession, rest};
 use super::socket::{self, ReceivedDatagrams};
 use crate::access_log::Why;
 use crate::edge::conn::Client;
@@ -48,7 +48,7 @@ struct DatagramListenerState {
     place: Option<u64>,
     /// The listener's, or the last one's.
     listener_state: Arc<ListenerState>,
-    sessions: HashMap<DatagramPeer, Arc<Session>>,
+    sessions: HashMap<DatagramPeer, Arc<DatagramSession>>,
     /// Another process reads what clients send: what we took from the queue would be lost to it.
     is_left: bool,
 }
@@ -216,7 +216,7 @@ impl DatagramListener {
         self: &Arc<Self>,
         opening: &NewSessionNeeds,
         peer: DatagramPeer,
-    ) -> Result<Arc<Session>, Dropped> {
+    ) -> Result<Arc<DatagramSession>, Dropped> {
         let listener_state = {
             let state = self.state();
             state.place.ok_or(Dropped::Closing)?;
@@ -262,7 +262,7 @@ impl DatagramListener {
 /// A session's line in the table; gone with it, whatever ends it.
 struct Entry {
     front: Arc<DatagramListener>,
-    session: Arc<Session>,
+    session: Arc<DatagramSession>,
 }
 
 impl Drop for Entry {

@@ -10,7 +10,7 @@ mod session;
 mod socket;
 
 pub(crate) use lately::refused_lately;
-pub(crate) use session::{NewSession, Session, SessionTarget};
+pub(crate) use session::{DatagramSession, NewSession, SessionTarget};
 pub(crate) use socket::connect;
 pub(super) use socket::{bind, is_datagram, open, tune};
 
@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) trait ServeUdp: Send + Sync {
     /// A session with a server, and what runs until it has ended; `None` if there is no server, which is on
     /// record then.
-    fn open_session(&self, new: NewSession) -> Option<(Arc<Session>, ConnectionTask)>;
+    fn open_session(&self, new: NewSession) -> Option<(Arc<DatagramSession>, ConnectionTask)>;
 }
 
 /// A core's sockets for datagrams.

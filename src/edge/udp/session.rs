@@ -55,14 +55,14 @@ pub(crate) struct SessionTarget {
 /// A session. It is shared by the socket's task, which has the client's datagrams, and its own, which has the
 /// server's.
 #[derive(Debug)]
-pub(crate) struct Session {
+pub(crate) struct DatagramSession {
     new: NewSession,
     led: SessionTarget,
     /// Bytes that went to the server, and to the client.
     passed: (AtomicU64, AtomicU64),
 }
 
-impl Session {
+impl DatagramSession {
     pub(crate) fn new(new: NewSession, led: SessionTarget) -> Arc<Self> {
         new.watch.leased_to(led.server);
         Arc::new(Self { new, led, passed: (AtomicU64::new(0), AtomicU64::new(0)) })

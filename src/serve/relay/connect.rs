@@ -3,7 +3,7 @@
 use super::Relay;
 use crate::access_log::Why;
 use crate::config::plan::ServerProtocol;
-use crate::edge::Socket;
+use crate::edge::{Addresses, Socket};
 use crate::filter::{self, RequestFacts};
 use crate::origination::Origination;
 use crate::proxy_header::{self, ProxyHeader};
@@ -34,7 +34,7 @@ enum Wanted {
 /// What a connection is made for.
 struct Purpose {
     wanted: Wanted,
-    key: kept::Key,
+    key: kept::KeptKey,
     keepalive: Duration,
     origination: Option<Arc<Origination>>,
     /// The PROXY header to begin with: it holds for the whole connection, which therefore serves one client and one request.
@@ -94,7 +94,7 @@ impl<C: ClientSide> Relay<'_, C> {
     fn purpose(&self) -> Option<Purpose> {
         let (pool, server) = self.exchange.leased()?;
         let introduction = pool.plan.proxy_protocol.map(|version| {
-            let (source, destination) = self.addresses;
+            let Addresses { source, destination } = self.addresses;
             proxy_header::write(version, ProxyHeader::client(source, destination))
         });
         let origination = pool.origination.load_full();

@@ -28,7 +28,7 @@ pub(in crate::serve) struct Sending {
 #[derive(Debug)]
 pub(in crate::serve) struct Http1 {
     socket: Socket,
-    key: kept::Key,
+    key: kept::KeptKey,
     sending: Sending,
     /// The request's head, and what else is written here.
     out: Vec<u8>,
@@ -47,7 +47,7 @@ pub(in crate::serve) struct Http1 {
 
 impl Http1 {
     /// Begins an exchange with the request's head.
-    pub(in crate::serve) fn new(socket: Socket, key: kept::Key, sending: Sending, head: Vec<u8>) -> Self {
+    pub(in crate::serve) fn new(socket: Socket, key: kept::KeptKey, sending: Sending, head: Vec<u8>) -> Self {
         Self {
             socket,
             key,

@@ -12,13 +12,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One connection's judge, and how far it is from its end.
 #[derive(Debug)]
-pub(super) struct Passing {
+pub(super) struct JudgedFrames {
     judge: Mutex<Judge>,
     condemned: AtomicBool,
     parting: AtomicBool,
 }
 
-impl Passing {
+impl JudgedFrames {
     pub(super) fn new() -> Self {
         Self {
             judge: Mutex::new(Judge::new(watch::now())),
