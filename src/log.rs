@@ -45,9 +45,9 @@ pub fn start(settings: &Log) {
     if writer.is_err() || QUEUE.set(lines).is_err() {
         return;
     }
-    // The engine logs each client's mistakes as errors; they are in the access log with their reason.
-    let engine = if level == "trace" { "debug" } else { "off" };
-    let filter = EnvFilter::new(format!("{engine},evenkeel={level}"));
+    // Packages log each peer's mistakes as errors; they are in the access log or a probe's result with their reason.
+    let others = if level == "trace" { "debug" } else { "off" };
+    let filter = EnvFilter::new(format!("{others},evenkeel={level}"));
     let subscriber = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(Queue);
     let _ = match settings.format {

@@ -1,4 +1,4 @@
-//! Requests that are none: the engine answers them by itself, with a status alone, and nothing of ours sees them. What
+//! Requests that are none: hyper answers them by itself, with a status alone, and nothing of ours sees them. What
 //! it writes then is put in JSON here, as every other refusal is.
 
 use std::io;
@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The engine's answers have no body, and ours that are refusals always have one.
+/// hyper's answers have no body, and ours that are refusals always have one.
 const NO_BODY: &str = "content-length: 0";
 
 /// A connection on which such answers have a body.
@@ -23,7 +23,7 @@ impl<S> Worded<S> {
     }
 }
 
-/// The whole answer in the place of the engine's, if it is one.
+/// The whole answer in the place of hyper's, if it is one.
 fn worded(written: &[u8]) -> Option<Vec<u8>> {
     let head = std::str::from_utf8(written).ok()?.strip_suffix("\r\n\r\n")?;
     let (first, fields) = head.split_once("\r\n")?;
