@@ -4,8 +4,8 @@ use crate::admin::{self, Admin, AdminListener};
 use crate::config::DEFAULT_SOCKET;
 use crate::config::plan::{Plan, Transport};
 use crate::control::{
-    AdminSocket, Control, ControlMessage, FileBudget, Handover, ListenerStates, Live, NotOurTurn,
-    OnHealthChange, Predecessor, Read, Source, read_first,
+    AdminSocket, Control, ControlMessage, FileBudget, Handover, ListenerStates, Live, OnHealthChange,
+    Predecessor, ReadConfiguration, Source, TakeoverRefused, read_first,
 };
 use crate::edge::{self, Bound, ConnectionLimit, EdgeObserver, Inherited, ServeRaw, SocketFile, Workers};
 use crate::log;
@@ -40,7 +40,7 @@ pub(crate) enum NotStarted {
     #[error("admin.socket: cannot listen on {path}: {error}; choose another path, or `socket: null`")]
     AdminSocket { path: String, error: io::Error },
     #[error("not taking over: {0}")]
-    NotOurTurn(#[from] NotOurTurn),
+    NotOurTurn(#[from] TakeoverRefused),
     #[error(
         "{0}: a guard has taken this configuration back, and an upgrade would bring it again; mend the file first"
     )]
@@ -106,7 +106,7 @@ pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
 
 async fn serve(
     start: Start,
-    (loaded, opened): Read,
+    (loaded, opened): ReadConfiguration,
     live: Arc<Live>,
     workers: Workers,
     connection_limit: Arc<ConnectionLimit>,

@@ -10,7 +10,7 @@ use super::storage::{Failures, FileStamp, Storage, StorageError};
 use super::{blocking, unix_time};
 use crate::config::plan::{self, Name, Plan};
 use crate::metrics::{self, AcmeResult};
-use crate::tls::Managed;
+use crate::tls::ManagedCertificate;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -34,7 +34,7 @@ const ORDER_WITHIN: Duration = Duration::from_secs(LEASE as u64 - 30);
 #[derive(Debug)]
 pub(crate) struct CertificateManager {
     store: Arc<ChallengeStore>,
-    reports: mpsc::UnboundedSender<Managed>,
+    reports: mpsc::UnboundedSender<ManagedCertificate>,
     /// What keepers were started with; with other settings there are other keepers.
     settings: Option<KeeperSettings>,
     keepers: HashMap<Name, DropGuard>,
@@ -58,7 +58,10 @@ impl KeeperSettings {
 }
 
 impl CertificateManager {
-    pub(crate) fn new(store: Arc<ChallengeStore>, reports: mpsc::UnboundedSender<Managed>) -> Self {
+    pub(crate) fn new(
+        store: Arc<ChallengeStore>,
+        reports: mpsc::UnboundedSender<ManagedCertificate>,
+    ) -> Self {
         let permits = Arc::new(Semaphore::new(AT_ONCE));
         let disk = Arc::new(Semaphore::new(READS_AT_ONCE));
         Self { store, reports, settings: None, keepers: HashMap::new(), reader: None, permits, disk }
@@ -153,10 +156,10 @@ struct CertificateKeeper {
     context: OrderContext,
     name: Name,
     metrics: Arc<metrics::AcmeMetrics>,
-    reports: mpsc::UnboundedSender<Managed>,
+    reports: mpsc::UnboundedSender<ManagedCertificate>,
     permits: Arc<Semaphore>,
     /// What control was told of last.
-    known: Option<Managed>,
+    known: Option<ManagedCertificate>,
     /// The file that it was told of last.
     reported: Option<FileStamp>,
     seen: Option<StoredCertificate>,
@@ -167,7 +170,7 @@ struct CertificateKeeper {
 }
 
 /// What is stored of a name.
-struct Stored {
+struct StoredState {
     file: StoredCertificate,
     failures: Option<Failures>,
 }
@@ -177,7 +180,7 @@ struct Stored {
 struct StoredCertificate {
     stamp: Option<FileStamp>,
     /// As what is broken counts as none, it comes with what to say.
-    certificate: Option<Managed>,
+    certificate: Option<ManagedCertificate>,
     broken: Option<String>,
 }
 
@@ -207,7 +210,7 @@ impl CertificateKeeper {
     }
 
     /// Reads what is stored; a certificate's file only if it is another than before.
-    async fn look(&mut self) -> Result<Stored, OrderFailed> {
+    async fn look(&mut self) -> Result<StoredState, OrderFailed> {
         let (name, before) = (self.name.clone(), self.seen.clone());
         let look = move |storage: &Storage| {
             let stamp = storage.stamp(&name)?;
@@ -221,7 +224,7 @@ impl CertificateKeeper {
                     Err(error) => return Err(error),
                 },
             };
-            Ok(Stored { file, failures: storage.failures(&name)? })
+            Ok(StoredState { file, failures: storage.failures(&name)? })
         };
         let stored = self.context.with_storage(look).await?;
         self.seen = Some(stored.file.clone());
@@ -229,7 +232,7 @@ impl CertificateKeeper {
     }
 
     /// Tells control of a certificate that it has not, and the log of one that is no use.
-    fn report(&mut self, stored: &Stored) {
+    fn report(&mut self, stored: &StoredState) {
         match &stored.file.broken {
             Some(broken) => self.say(broken.clone(), "the stored certificate is no use; ordering another"),
             None => self.said = None,
@@ -251,7 +254,7 @@ impl CertificateKeeper {
         }
     }
 
-    fn step(&self, stored: &Stored) -> NextStep {
+    fn step(&self, stored: &StoredState) -> NextStep {
         let validity = stored.file.certificate.as_ref().map(validity);
         let retry_at =
             [&stored.failures, &self.unwritten].into_iter().flatten().map(|failures| failures.retry_at);
@@ -302,9 +305,9 @@ impl CertificateKeeper {
     }
 
     /// Looks at what the authority gave, and stores it. An order that gained nothing must not be made again at once.
-    async fn take(&mut self, stored: &Stored, pem: String) {
+    async fn take(&mut self, stored: &StoredState, pem: String) {
         let file = self.context.storage.certificate_file(&self.name);
-        let managed = match Managed::read(&self.name, &file, pem.as_bytes()) {
+        let managed = match ManagedCertificate::read(&self.name, &file, pem.as_bytes()) {
             Ok(managed) => managed,
             Err(what) => {
                 let failed = OrderFailed::refused(format!("what the authority gave is no use: it {what}"));
@@ -334,7 +337,7 @@ impl CertificateKeeper {
         self.succeeded(&managed);
     }
 
-    fn succeeded(&mut self, managed: &Managed) {
+    fn succeeded(&mut self, managed: &ManagedCertificate) {
         self.unwritten = None;
         let now = unix_time(SystemTime::now());
         self.metrics.ordered(&self.name, now);
@@ -342,7 +345,7 @@ impl CertificateKeeper {
             "certificate ordered");
     }
 
-    async fn failed(&mut self, stored: Option<&Stored>, failed: OrderFailed) {
+    async fn failed(&mut self, stored: Option<&StoredState>, failed: OrderFailed) {
         let OrderFailed { fault, reason, retry_at } = failed;
         // Some of it is the authority's, and lines of the log are ours.
         let reason: String =
@@ -373,12 +376,12 @@ impl CertificateKeeper {
     }
 }
 
-fn validity(certificate: &Managed) -> Validity {
+fn validity(certificate: &ManagedCertificate) -> Validity {
     Validity { since: certificate.since, until: certificate.expiry.at }
 }
 
 /// What a plan's names have in the storage, by name; what cannot be read is left to keepers to tell of.
-pub(crate) fn stored(plan: &Plan) -> HashMap<Name, Managed> {
+pub(crate) fn stored(plan: &Plan) -> HashMap<Name, ManagedCertificate> {
     let Some(acme) = &plan.acme else { return HashMap::new() };
     let storage = Storage::new(acme);
     let find = |name: &Name| Some((name.clone(), storage.certificate(name).ok().flatten()?));

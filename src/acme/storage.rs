@@ -7,7 +7,7 @@
 use super::lock::Lock;
 use super::schedule::OrderFault;
 use crate::config::plan::{self, Name};
-use crate::tls::Managed;
+use crate::tls::ManagedCertificate;
 use serde_json::{Value, json};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -95,10 +95,10 @@ impl Storage {
     }
 
     /// The certificate for a name. One that is broken is an error.
-    pub(super) fn certificate(&self, name: &Name) -> Result<Option<Managed>, StorageError> {
+    pub(super) fn certificate(&self, name: &Name) -> Result<Option<ManagedCertificate>, StorageError> {
         let path = self.certificate_file(name);
         let Some(contents) = read(&path)? else { return Ok(None) };
-        match Managed::read(name, &path, &contents) {
+        match ManagedCertificate::read(name, &path, &contents) {
             Ok(managed) => Ok(Some(managed)),
             Err(what) => Err(StorageError::Broken { path, what }),
         }

@@ -20,7 +20,7 @@ const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// How a request came to us.
 #[derive(Clone, Debug)]
-pub(crate) enum Way {
+pub(crate) enum AdminTransport {
     /// Over the unix socket, from a process of this user.
     Socket { uid: u32 },
     /// Over TCP. `is_local` is whether only this machine can reach the address.
@@ -33,7 +33,7 @@ pub(super) struct Actor(pub(super) String);
 
 /// What a request asks for, as far as access goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wants {
+enum RequiredAccess {
     Metrics,
     Reading,
     Change,
@@ -41,7 +41,7 @@ enum Wants {
 
 /// Admits a request or answers it, and reads its body.
 pub(super) async fn admit(
-    State((admin, way)): State<(Admin, Way)>,
+    State((admin, way)): State<(Admin, AdminTransport)>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -55,21 +55,24 @@ pub(super) async fn admit(
             }
         }
     };
-    admin.live.metrics.admin_request(matches!(way, Way::Socket { .. }), response.status().as_u16());
+    admin
+        .live
+        .metrics
+        .admin_request(matches!(way, AdminTransport::Socket { .. }), response.status().as_u16());
     with_safe_headers(response)
 }
 
-fn judge(admin: &Admin, way: &Way, request: &Request) -> Result<Actor, ApiRefusal> {
+fn judge(admin: &Admin, way: &AdminTransport, request: &Request) -> Result<Actor, ApiRefusal> {
     let headers = request.headers();
     let wants = match *request.method() {
-        Method::GET | Method::HEAD if request.uri().path() == "/metrics" => Wants::Metrics,
-        Method::GET | Method::HEAD => Wants::Reading,
-        _ => Wants::Change,
+        Method::GET | Method::HEAD if request.uri().path() == "/metrics" => RequiredAccess::Metrics,
+        Method::GET | Method::HEAD => RequiredAccess::Reading,
+        _ => RequiredAccess::Change,
     };
     match way {
-        Way::Socket { uid } => Ok(Actor(name_of(headers, &format!("uid {uid}")))),
-        Way::Tcp { peer, is_local } => {
-            if wants != Wants::Metrics && !admin.bucket.take(Instant::now()) {
+        AdminTransport::Socket { uid } => Ok(Actor(name_of(headers, &format!("uid {uid}")))),
+        AdminTransport::Tcp { peer, is_local } => {
+            if wants != RequiredAccess::Metrics && !admin.bucket.take(Instant::now()) {
                 return Err(ApiRefusal::new(StatusCode::TOO_MANY_REQUESTS, "too many requests over TCP")
                     .help("wait a second, or use the unix socket"));
             }
@@ -82,14 +85,14 @@ fn judge(admin: &Admin, way: &Way, request: &Request) -> Result<Actor, ApiRefusa
 
 fn judge_tcp(
     headers: &HeaderMap,
-    wants: Wants,
+    wants: RequiredAccess,
     is_local: bool,
     token: Option<&Token>,
 ) -> Result<(), ApiRefusal> {
     let shows = |token: &Token| {
         let bearer = shown(headers, "Bearer ").is_some_and(|shown| token.is(shown.as_bytes()));
         // Browsers can log in so, and send it along from anybody's page; so it opens nothing that changes something.
-        bearer || wants != Wants::Change && basic(headers).is_some_and(|shown| token.is(&shown))
+        bearer || wants != RequiredAccess::Change && basic(headers).is_some_and(|shown| token.is(&shown))
     };
     if let Some(token) = token
         && shows(token)
@@ -97,29 +100,29 @@ fn judge_tcp(
         return Ok(());
     }
     match (wants, token) {
-        (Wants::Change, None) => Err(ApiRefusal::new(
+        (RequiredAccess::Change, None) => Err(ApiRefusal::new(
             StatusCode::FORBIDDEN,
             "nothing can be changed over TCP, because there is no `admin.token_file`",
         )
         .help("use the unix socket (`admin.socket`), or configure a token")),
-        (Wants::Change, Some(_)) => {
+        (RequiredAccess::Change, Some(_)) => {
             Err(ApiRefusal::new(StatusCode::UNAUTHORIZED, "a change over TCP must show the token")
                 .help("send `Authorization: Bearer …` with what is in `admin.token_file`"))
         }
         _ if !is_local => Err(ApiRefusal::new(StatusCode::UNAUTHORIZED, "this address asks for the token")
             .help("send `Authorization: Bearer …`, or log in with any name and the token as the password")),
-        (Wants::Metrics, _) => Ok(()),
+        (RequiredAccess::Metrics, _) => Ok(()),
         // A page from anywhere must not read this machine's by way of a browser here: neither under a name of its
         // own (DNS rebinding) nor as part of itself.
-        (Wants::Reading, _) if !names_this_machine(headers) => Err(ApiRefusal::new(
+        (RequiredAccess::Reading, _) if !names_this_machine(headers) => Err(ApiRefusal::new(
             StatusCode::FORBIDDEN,
             "the Host field names something else than this machine",
         )
         .help("ask by IP address or as `localhost`, or show the token")),
-        (Wants::Reading, _) if is_cross_site(headers) => {
+        (RequiredAccess::Reading, _) if is_cross_site(headers) => {
             Err(ApiRefusal::new(StatusCode::FORBIDDEN, "another site asks by way of a browser"))
         }
-        (Wants::Reading, _) => Ok(()),
+        (RequiredAccess::Reading, _) => Ok(()),
     }
 }
 
@@ -233,7 +236,7 @@ mod tests {
     }
 
     /// The status that a request over TCP is refused with; 200 is none.
-    fn check(fields: &[(&'static str, &str)], wants: Wants, is_local: bool, has_token: bool) -> u16 {
+    fn check(fields: &[(&'static str, &str)], wants: RequiredAccess, is_local: bool, has_token: bool) -> u16 {
         let token = has_token.then(|| Token::new(TOKEN).unwrap());
         match judge_tcp(&headers(fields), wants, is_local, token.as_ref()) {
             Ok(()) => 200,
@@ -248,7 +251,7 @@ mod tests {
         let wrong = ("authorization", "Bearer 0123456789abcdeg");
         // any:0123456789abcdef
         let basic = ("authorization", "Basic YW55OjAxMjM0NTY3ODlhYmNkZWY=");
-        use Wants::{Change, Metrics, Reading};
+        use RequiredAccess::{Change, Metrics, Reading};
         for (fields, wants, is_local, has_token, expected) in [
             (&[host][..], Reading, true, false, 200),
             (&[host], Metrics, true, false, 200),
@@ -281,14 +284,15 @@ mod tests {
             ("localhost.evil.example", 403),
             ("", 403),
         ] {
-            assert_eq!(check(&[("host", host)], Wants::Reading, true, false), expected, "{host}");
+            assert_eq!(check(&[("host", host)], RequiredAccess::Reading, true, false), expected, "{host}");
         }
-        assert_eq!(check(&[], Wants::Reading, true, false), 403);
-        let site =
-            |site| check(&[("host", "localhost"), ("sec-fetch-site", site)], Wants::Reading, true, false);
+        assert_eq!(check(&[], RequiredAccess::Reading, true, false), 403);
+        let site = |site| {
+            check(&[("host", "localhost"), ("sec-fetch-site", site)], RequiredAccess::Reading, true, false)
+        };
         assert_eq!(["none", "same-origin", "cross-site"].map(site), [200, 200, 403]);
         assert_eq!(
-            check(&[("host", "evil.example")], Wants::Metrics, true, false),
+            check(&[("host", "evil.example")], RequiredAccess::Metrics, true, false),
             200,
             "Prometheus may name us"
         );

@@ -5,8 +5,8 @@ use super::answer::{ApiRefusal, PathNames};
 use super::{Admin, view};
 use crate::api::{ApiError, EventList, ProbeReport, Receipt, ReloadOutcome, Status, status};
 use crate::control::{
-    self, ControlMessage, Draft, Guard, Operation, OperationRefused, OperatorCommand, ReloadRequest, Source,
-    UpgradeRequest,
+    self, ControlMessage, Guard, Operation, OperationRefused, OperatorCommand, PreviewRequest, ReloadRequest,
+    Source, UpgradeRequest,
 };
 use crate::events::EventFilter;
 use crate::explain;
@@ -248,7 +248,7 @@ async fn plan(
     }
     let PlanBody { text, name, keys: n_keys, probe: probes } = command;
     let source = text.map_or_else(|| admin.source.clone(), |text| Source::Given { name, text });
-    match control::preview(&admin.live, Draft { source, n_keys, probes }).await {
+    match control::preview(&admin.live, PreviewRequest { source, n_keys, probes }).await {
         Ok(report) => Ok(Json(PlanAnswer { text: preview::render(&report), report })),
         Err(refused) => Err(ApiRefusal::new(StatusCode::UNPROCESSABLE_ENTITY, refused.to_string())),
     }

@@ -1,8 +1,8 @@
 //! Accepts admin connections, so few and for so short a time that no client of theirs can hurt anybody else. When all
 //! places are taken the one that has been idle longest gives way: whoever holds them in silence keeps nobody out.
 
-use super::unparsed::Worded;
-use super::{Admin, Way, router};
+use super::unparsed::JsonErrors;
+use super::{Admin, AdminTransport, router};
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use hyper::server::conn::http1;
@@ -136,7 +136,7 @@ async fn tcp(
     Ok(Box::pin(converse(
         stream,
         admin.clone(),
-        Way::Tcp { peer, is_local },
+        AdminTransport::Tcp { peer, is_local },
         Arc::clone(activity),
         closing.clone(),
     )))
@@ -150,7 +150,13 @@ async fn unix(
 ) -> io::Result<Connection> {
     let (stream, _) = listener.accept().await?;
     let uid = stream.peer_cred()?.uid();
-    Ok(Box::pin(converse(stream, admin.clone(), Way::Socket { uid }, Arc::clone(activity), closing.clone())))
+    Ok(Box::pin(converse(
+        stream,
+        admin.clone(),
+        AdminTransport::Socket { uid },
+        Arc::clone(activity),
+        closing.clone(),
+    )))
 }
 
 /// Waits until a connection is to end. Whoever has just connected is about to ask something, and is answered still.
@@ -162,7 +168,7 @@ async fn closing_after(closing: &CancellationToken, asked: &CancellationToken) {
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     admin: Admin,
-    way: Way,
+    way: AdminTransport,
     activity: Shared,
     closing: CancellationToken,
 ) {
@@ -181,7 +187,7 @@ async fn converse(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
         .max_buf_size(64 << 10)
-        .serve_connection(TokioIo::new(Worded::new(stream)), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(JsonErrors::new(stream)), TowerToHyperService::new(router));
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,

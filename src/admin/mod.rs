@@ -9,7 +9,7 @@ mod page;
 mod unparsed;
 mod view;
 
-pub(crate) use access::Way;
+pub(crate) use access::AdminTransport;
 pub(crate) use connections::{AdminListener, serve};
 
 use crate::control::{ControlMessage, ListenerStates, Live, Source};
@@ -48,7 +48,7 @@ impl Admin {
 }
 
 /// Everything that is served, for requests that came this way.
-pub(crate) fn router(admin: Admin, way: Way) -> Router {
+pub(crate) fn router(admin: Admin, way: AdminTransport) -> Router {
     let guarded = Router::new()
         .nest("/api/v1", api::router())
         .route("/", get(page::page))

@@ -11,13 +11,13 @@ const NO_BODY: &str = "content-length: 0";
 
 /// A connection on which such answers have a body.
 #[derive(Debug)]
-pub(super) struct Worded<S> {
+pub(super) struct JsonErrors<S> {
     stream: S,
     /// What is still to be written of one.
     left: Vec<u8>,
 }
 
-impl<S> Worded<S> {
+impl<S> JsonErrors<S> {
     pub(super) fn new(stream: S) -> Self {
         Self { stream, left: Vec::new() }
     }
@@ -42,7 +42,7 @@ fn worded(written: &[u8]) -> Option<Vec<u8>> {
     Some(format!("{first}\r\n{}\r\n\r\n{body}", fields.replace(NO_BODY, &length)).into_bytes())
 }
 
-impl<S: AsyncWrite + Unpin> Worded<S> {
+impl<S: AsyncWrite + Unpin> JsonErrors<S> {
     /// Writes what is left.
     fn drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.left.is_empty() {
@@ -56,13 +56,13 @@ impl<S: AsyncWrite + Unpin> Worded<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Worded<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for JsonErrors<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Worded<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for JsonErrors<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         std::task::ready!(this.drain(cx))?;

@@ -49,7 +49,7 @@ impl From<RequestFailed> for ExitCode {
 
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoAnswer {
+pub(super) enum ProcessUnreachable {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("{0}")]
@@ -95,7 +95,7 @@ impl ProcessAddress {
     ) -> Result<ProcessAnswer, RequestFailed> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let answer = runtime
-            .map_err(NoAnswer::from)
+            .map_err(ProcessUnreachable::from)
             .and_then(|runtime| runtime.block_on(self.exchange(method, path, body, within)));
         answer.map_err(|error| self.explain(&error))
     }
@@ -107,7 +107,7 @@ impl ProcessAddress {
         path: &str,
         body: Option<String>,
         within: Duration,
-    ) -> Result<ProcessAnswer, NoAnswer> {
+    ) -> Result<ProcessAnswer, ProcessUnreachable> {
         let exchange = async {
             let request = self.request(method, path, body)?;
             match self.address {
@@ -115,7 +115,7 @@ impl ProcessAddress {
                 None => converse(UnixStream::connect(&self.socket).await?, request).await,
             }
         };
-        tokio::time::timeout(within, exchange).await.unwrap_or(Err(NoAnswer::Late(within)))
+        tokio::time::timeout(within, exchange).await.unwrap_or(Err(ProcessUnreachable::Late(within)))
     }
 
     /// Reads a success; explains everything else.
@@ -149,7 +149,7 @@ impl ProcessAddress {
     }
 
     /// Why there is no answer.
-    pub(super) fn unreached(&self, error: &NoAnswer) -> String {
+    pub(super) fn unreached(&self, error: &ProcessUnreachable) -> String {
         format!("cannot reach a running evenkeel at {}: {error}", self.name())
     }
 
@@ -160,10 +160,10 @@ impl ProcessAddress {
         }
     }
 
-    fn explain(&self, error: &NoAnswer) -> RequestFailed {
+    fn explain(&self, error: &ProcessUnreachable) -> RequestFailed {
         complain(&self.unreached(error));
         let kind = match error {
-            NoAnswer::Io(error) => error.kind(),
+            ProcessUnreachable::Io(error) => error.kind(),
             _ => io::ErrorKind::Other,
         };
         match (kind, self.address) {
@@ -186,7 +186,7 @@ impl ProcessAddress {
         method: Method,
         path: &str,
         body: Option<String>,
-    ) -> Result<Request<Full<Bytes>>, NoAnswer> {
+    ) -> Result<Request<Full<Bytes>>, ProcessUnreachable> {
         let host = self.address.map_or_else(|| "localhost".to_owned(), |address| address.to_string());
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, host);
         if let Some(operator) = operator() {
@@ -216,13 +216,14 @@ fn operator() -> Option<String> {
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
-) -> Result<ProcessAnswer, NoAnswer> {
+) -> Result<ProcessAnswer, ProcessUnreachable> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // It ends with the sender.
     tokio::spawn(connection);
     let response = sender.send_request(request).await?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), LONGEST).collect().await.map_err(NoAnswer::Body)?;
+    let body =
+        Limited::new(response.into_body(), LONGEST).collect().await.map_err(ProcessUnreachable::Body)?;
     Ok(ProcessAnswer { status, body: body.to_bytes() })
 }
 

@@ -10,7 +10,7 @@ pub(crate) const FILES_WITHIN: Duration = Duration::from_secs(20);
 
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NoResult {
+pub(crate) enum AsideError {
     #[error("the files did not answer within {0:?}; is a file system away?")]
     Late(Duration),
     #[error("a fault of our own: it ended without a result")]
@@ -23,7 +23,7 @@ pub(crate) enum NoResult {
 pub(crate) async fn aside<T: Send + 'static>(
     within: Duration,
     act: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, NoResult> {
+) -> Result<T, AsideError> {
     let (result, wait) = oneshot::channel();
     std::thread::Builder::new().name("files".into()).spawn(move || {
         // Nobody may wait any more.
@@ -31,8 +31,8 @@ pub(crate) async fn aside<T: Send + 'static>(
     })?;
     match tokio::time::timeout(within, wait).await {
         Ok(Ok(result)) => Ok(result),
-        Ok(Err(_)) => Err(NoResult::Panicked),
-        Err(_) => Err(NoResult::Late(within)),
+        Ok(Err(_)) => Err(AsideError::Panicked),
+        Err(_) => Err(AsideError::Late(within)),
     }
 }
 
@@ -45,8 +45,11 @@ mod tests {
         assert_eq!(aside(FILES_WITHIN, || 7).await.unwrap(), 7);
         let (open, hangs) = std::sync::mpsc::channel::<()>();
         let late = aside(Duration::from_millis(1), move || hangs.recv().is_ok()).await;
-        assert!(matches!(late, Err(NoResult::Late(_))), "{late:?}");
+        assert!(matches!(late, Err(AsideError::Late(_))), "{late:?}");
         drop(open);
-        assert!(matches!(aside(FILES_WITHIN, || panic!("a fault")).await, Err::<(), _>(NoResult::Panicked)));
+        assert!(matches!(
+            aside(FILES_WITHIN, || panic!("a fault")).await,
+            Err::<(), _>(AsideError::Panicked)
+        ));
     }
 }

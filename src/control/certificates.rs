@@ -4,7 +4,7 @@ use super::Control;
 use crate::config::plan::{self, AcmeChallenge, Name, Plan};
 use crate::edge::ListenerState;
 use crate::snapshot::Snapshot;
-use crate::tls::{Managed, Termination};
+use crate::tls::{ManagedCertificate, Termination};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tracing::info;
@@ -16,7 +16,7 @@ impl Control {
         termination: &Termination,
         tls: &plan::Tls,
         plan: &Plan,
-        managed: &HashMap<Name, Managed>,
+        managed: &HashMap<Name, ManagedCertificate>,
     ) -> Termination {
         let managed: Vec<_> = tls.acme.iter().filter_map(|name| managed.get(name).cloned()).collect();
         let by_handshake = plan.acme.as_ref().is_some_and(|acme| acme.challenge == AcmeChallenge::TlsAlpn01);
@@ -24,7 +24,7 @@ impl Control {
     }
 
     /// Shows clients a certificate that an authority has just given. Only what new connections are shown changes.
-    pub(super) fn put_certificate_in_force(&mut self, certificate: Managed) {
+    pub(super) fn put_certificate_in_force(&mut self, certificate: ManagedCertificate) {
         let (name, until) = (certificate.name.clone(), certificate.expiry.at);
         if !acme_names(&self.live.snapshot()).any(|configured| *configured == name) {
             // It was under way when a reload removed the name.

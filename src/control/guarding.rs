@@ -1,6 +1,6 @@
 //! Watches a reload for a while, and puts the generation before it back if it has made things worse.
 
-use super::reading::{Loaded, Read, ReadPurpose, ReloadRefused};
+use super::reading::{LoadedConfiguration, ReadConfiguration, ReadPurpose, ReloadRefused};
 use super::{Control, LedgerEntry, Live};
 use crate::api::receipt::{GuardState, Guarding};
 use crate::api::{EventKind, Receipt, ReloadOutcome, to_millisecond};
@@ -40,7 +40,7 @@ pub(super) struct GuardWatch {
     /// Of the file that is watched.
     fingerprint: Option<String>,
     /// What was in force before.
-    before: Loaded,
+    before: LoadedConfiguration,
     overrides: Arc<Overrides>,
     pools: HashMap<Name, PoolBefore>,
     /// What had been counted at the reload.
@@ -50,7 +50,7 @@ pub(super) struct GuardWatch {
 
 /// What there was before a reload, to judge it by.
 pub(super) struct Baseline {
-    before: Loaded,
+    before: LoadedConfiguration,
     overrides: Arc<Overrides>,
     pools: HashMap<Name, PoolBefore>,
     /// By server's id.
@@ -165,7 +165,7 @@ impl Control {
     pub(super) fn finish_roll_back(
         &mut self,
         why: &str,
-        read: Result<Read, ReloadRefused>,
+        read: Result<ReadConfiguration, ReloadRefused>,
         started: Instant,
     ) {
         let Some(watch) = self.watch.take() else { return };

@@ -33,10 +33,10 @@ pub(crate) use handover::Handover;
 pub(crate) use launch::{launch, remember_program};
 pub(crate) use live::Live;
 pub(crate) use operate::{Operation, OperationRefused, OperatorCommand};
-pub(crate) use predecessor::{NotOurTurn, Predecessor};
-pub(crate) use preview::{Draft, preview};
+pub(crate) use predecessor::{Predecessor, TakeoverRefused};
+pub(crate) use preview::{PreviewRequest, preview};
 pub(crate) use probing::HealthChange;
-pub(crate) use reading::{Read, Source, read_first};
+pub(crate) use reading::{ReadConfiguration, Source, read_first};
 pub(crate) use succession::RemainingWork;
 
 use crate::access_log::Why;
@@ -48,14 +48,14 @@ use crate::metrics::ListenerReading;
 use crate::pool::Operator;
 use crate::pool::{HealthState, Membership, Server};
 use crate::probe::ProbeFailure;
-use crate::tls::{Expiry, Managed};
+use crate::tls::{Expiry, ManagedCertificate};
 use crate::units::Address;
 use guarding::GuardWatch;
 use handover::KnownServers;
 use operate::health_word;
 use predecessor::{FinishingPredecessor, PredecessorMessage};
 use probing::Probing;
-use reading::{Loaded, ReadInProgress, ReloadRefused};
+use reading::{LoadedConfiguration, ReadInProgress, ReloadRefused};
 use service::ServiceManager;
 use state_file::StateFile;
 use std::collections::{HashMap, HashSet};
@@ -77,7 +77,7 @@ const REAP: Duration = Duration::from_millis(100);
 pub(crate) enum ControlMessage {
     Reload(Option<ReloadRequest>),
     /// What was read for a reload, or why it could not be.
-    Read(Box<Result<Read, ReloadRefused>>),
+    Read(Box<Result<ReadConfiguration, ReloadRefused>>),
     /// What an operator wants of a server.
     Operate(OperatorCommand),
     /// Open log files anew, after they were rotated away.
@@ -195,7 +195,7 @@ pub(crate) struct Control {
     live: Arc<Live>,
     source: Source,
     /// What was read last and is in force, without what operators have said since.
-    loaded: Option<Loaded>,
+    loaded: Option<LoadedConfiguration>,
     /// A reload under watch.
     watch: Option<GuardWatch>,
     workers: Workers,
@@ -210,9 +210,9 @@ pub(crate) struct Control {
     on_turn: Option<OnHealthChange>,
     certificates: CertificateManager,
     /// Certificates that authorities gave for configured names, as far as there are any.
-    managed: HashMap<Name, Managed>,
+    managed: HashMap<Name, ManagedCertificate>,
     /// Such certificates that are new.
-    ordered: mpsc::UnboundedReceiver<Managed>,
+    ordered: mpsc::UnboundedReceiver<ManagedCertificate>,
     /// Servers that are down or leaving and may have requests past their deadline.
     closing: Vec<Arc<Server>>,
     /// Pools that send to unhealthy servers for want of healthy ones.

@@ -31,7 +31,7 @@ pub(crate) enum PredecessorMessage {
 
 /// Why it is not our turn.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NotOurTurn {
+pub(crate) enum TakeoverRefused {
     #[error("the process before this one has ended, or has given up, before it handed over")]
     Gone,
     #[error("the process before this one did not hand over within {ANSWER_WITHIN:?}")]
@@ -50,7 +50,7 @@ impl Predecessor {
     ///
     /// # Errors
     /// It goes on by itself, or is gone, and we are to end.
-    pub(crate) async fn relieve(&mut self) -> Result<Handover, NotOurTurn> {
+    pub(crate) async fn relieve(&mut self) -> Result<Handover, TakeoverRefused> {
         let Self(channel) = self;
         let answer = async {
             channel.say(&ToPredecessor::Ready).await?;
@@ -58,11 +58,11 @@ impl Predecessor {
                 match channel.hear().await? {
                     Some(ToSuccessor::Rest(rest)) => return Ok(*rest),
                     Some(_) => {}
-                    None => return Err(NotOurTurn::Gone),
+                    None => return Err(TakeoverRefused::Gone),
                 }
             }
         };
-        tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or(Err(NotOurTurn::Late))
+        tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or(Err(TakeoverRefused::Late))
     }
 
     /// Says that we serve, and has control hear what it still has.

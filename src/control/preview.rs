@@ -2,7 +2,7 @@
 //! force.
 
 use super::aside::{FILES_WITHIN, aside};
-use super::reading::{Loaded, ReloadRefused, Source, load};
+use super::reading::{LoadedConfiguration, ReloadRefused, Source, load};
 use super::ready::originations;
 use super::{Live, milliseconds};
 use crate::origination::SharedOrigination;
@@ -22,7 +22,7 @@ const AT_ONCE: usize = 64;
 
 /// A configuration that somebody thinks of putting in force.
 #[derive(Debug)]
-pub(crate) struct Draft {
+pub(crate) struct PreviewRequest {
     pub(crate) source: Source,
     /// So many keys are looked up for each pool that hashes.
     pub(crate) n_keys: u32,
@@ -32,7 +32,7 @@ pub(crate) struct Draft {
 
 /// A probe to try once.
 #[derive(Debug)]
-struct Trial {
+struct ProbeTrial {
     task: ProbeTask,
     origination: SharedOrigination,
     is_up: Option<bool>,
@@ -42,7 +42,7 @@ struct Trial {
 ///
 /// # Errors
 /// As a reload would refuse it. That an address cannot be opened is not found out.
-pub(crate) async fn preview(live: &Arc<Live>, draft: Draft) -> Result<ReloadPreview, ReloadRefused> {
+pub(crate) async fn preview(live: &Arc<Live>, draft: PreviewRequest) -> Result<ReloadPreview, ReloadRefused> {
     let with_probes = draft.probes;
     let live = Arc::clone(live);
     // Thousands of servers and keys take their time; probes and signals must not wait for it.
@@ -62,8 +62,8 @@ pub(crate) async fn preview(live: &Arc<Live>, draft: Draft) -> Result<ReloadPrev
     Ok(report)
 }
 
-fn compare(live: &Live, draft: &Draft) -> Result<(ReloadPreview, Vec<Trial>), ReloadRefused> {
-    let Loaded { mut plan, files, warnings, .. } = load(&draft.source)?;
+fn compare(live: &Live, draft: &PreviewRequest) -> Result<(ReloadPreview, Vec<ProbeTrial>), ReloadRefused> {
+    let LoadedConfiguration { mut plan, files, warnings, .. } = load(&draft.source)?;
     let in_force = live.snapshot();
     let overrides = live.overrides.load();
     let (_, ended) = overrides.kept_by(&plan);
@@ -88,13 +88,13 @@ fn compare(live: &Live, draft: &Draft) -> Result<(ReloadPreview, Vec<Trial>), Re
                 _ => continue,
             };
             let task = ProbeTask::new(&member.server, &pool.plan);
-            trials.extend(task.map(|task| Trial { task, origination: Arc::clone(&origination), is_up }));
+            trials.extend(task.map(|task| ProbeTrial { task, origination: Arc::clone(&origination), is_up }));
         }
     }
     Ok((report, trials))
 }
 
-async fn run(trials: Vec<Trial>) -> Vec<PreviewedProbe> {
+async fn run(trials: Vec<ProbeTrial>) -> Vec<PreviewedProbe> {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut running = JoinSet::new();
     for (at, trial) in trials.into_iter().enumerate() {
@@ -109,7 +109,7 @@ async fn run(trials: Vec<Trial>) -> Vec<PreviewedProbe> {
     probed.into_iter().map(|(_, probed)| probed).collect()
 }
 
-async fn once(Trial { task, origination, is_up }: Trial) -> PreviewedProbe {
+async fn once(ProbeTrial { task, origination, is_up }: ProbeTrial) -> PreviewedProbe {
     let ProbeTask { server, health, proxy_protocol, is_h2, .. } = task;
     let probe = probe::build(&health, proxy_protocol, is_h2, origination);
     let started = Instant::now();

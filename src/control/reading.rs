@@ -1,7 +1,7 @@
 //! Everything that a configuration needs of the file system: read and opened before anything depends on it, and never
 //! by the task that decides, because a disk may hang.
 
-use super::aside::{FILES_WITHIN, NoResult, aside};
+use super::aside::{AsideError, FILES_WITHIN, aside};
 use super::event_log::{Journal, Recalled};
 use super::{Control, ControlMessage, ReloadRequest};
 use crate::access_log::Output;
@@ -9,7 +9,7 @@ use crate::acme::{self, Material as AcmeMaterial};
 use crate::config::plan::{Name, Plan};
 use crate::config::{self, Problems};
 use crate::files;
-use crate::tls::{self, Managed};
+use crate::tls::{self, ManagedCertificate};
 use crate::token::{Token, TokenError};
 use crate::units::Address;
 use std::collections::HashMap;
@@ -68,7 +68,7 @@ pub(crate) enum ReloadRefused {
     #[error("events.path: {path}: cannot be used: {error}")]
     Events { path: String, error: io::Error },
     #[error("{name}: cannot be read: {why}")]
-    NotRead { name: String, why: NoResult },
+    NotRead { name: String, why: AsideError },
     #[error(
         "{0}: cannot be read: the files of an earlier reload are still waited for; is a file system away?"
     )]
@@ -79,11 +79,11 @@ pub(crate) enum ReloadRefused {
 
 /// A configuration that was read, with the files that it names.
 #[derive(Clone, Debug)]
-pub(crate) struct Loaded {
+pub(crate) struct LoadedConfiguration {
     pub(crate) plan: Plan,
     pub(super) files: tls::Files,
     /// What authorities gave, as far as it is stored.
-    pub(super) managed: HashMap<Name, Managed>,
+    pub(super) managed: HashMap<Name, ManagedCertificate>,
     pub(super) acme: Option<AcmeMaterial>,
     /// For the log, once there is one.
     pub(super) warnings: Vec<String>,
@@ -92,7 +92,7 @@ pub(crate) struct Loaded {
 }
 
 /// Reads and checks a configuration and the files that it names.
-pub(crate) fn load(source: &Source) -> Result<Loaded, ReloadRefused> {
+pub(crate) fn load(source: &Source) -> Result<LoadedConfiguration, ReloadRefused> {
     let name = source.name();
     let text = match source.read() {
         Ok(text) => text,
@@ -118,12 +118,12 @@ pub(crate) fn load(source: &Source) -> Result<Loaded, ReloadRefused> {
     }
     let managed = acme::stored(&plan);
     let fingerprint = fingerprint(&text);
-    Ok(Loaded { plan, files, managed, acme, warnings: lines(&problems), fingerprint })
+    Ok(LoadedConfiguration { plan, files, managed, acme, warnings: lines(&problems), fingerprint })
 }
 
 /// What a plan writes to, and what requests must show, opened and read. What stays as it is in force is not opened anew.
 #[derive(Debug, Default)]
-pub(crate) struct Opened {
+pub(crate) struct OpenedFiles {
     pub(super) token: Option<Token>,
     pub(super) access_log: Option<AccessLogOutput>,
     pub(super) journal: Option<Option<Journal>>,
@@ -132,13 +132,13 @@ pub(crate) struct Opened {
 }
 
 /// A configuration with everything that it needs.
-pub(crate) type Read = (Loaded, Opened);
+pub(crate) type ReadConfiguration = (LoadedConfiguration, OpenedFiles);
 
 /// Reads the configuration that the process begins with.
 ///
 /// # Errors
 /// As a reload would refuse it.
-pub(crate) async fn read_first(source: Source) -> Result<Read, ReloadRefused> {
+pub(crate) async fn read_first(source: Source) -> Result<ReadConfiguration, ReloadRefused> {
     let name = source.name();
     let read = move || {
         let loaded = load(&source)?;
@@ -149,20 +149,20 @@ pub(crate) async fn read_first(source: Source) -> Result<Read, ReloadRefused> {
             None => Vec::new(),
         };
         let opened = open(&loaded.plan, &crate::snapshot::Snapshot::empty().plan)?;
-        Ok((loaded, Opened { recalled, ..opened }))
+        Ok((loaded, OpenedFiles { recalled, ..opened }))
     };
     aside(FILES_WITHIN, read).await.unwrap_or_else(|why| Err(ReloadRefused::NotRead { name, why }))
 }
 
 /// Opens what `next` needs and has not with `current`.
-fn open(next: &Plan, current: &Plan) -> Result<Opened, ReloadRefused> {
+fn open(next: &Plan, current: &Plan) -> Result<OpenedFiles, ReloadRefused> {
     let access_log = (next.access_log != current.access_log).then(|| open_access_log(next)).transpose()?;
     let journal = || {
         let open = |path: &PathBuf| Journal::open(path).map_err(|error| ReloadRefused::events(path, error));
         next.events.path.as_ref().map(open).transpose()
     };
     let journal = (next.events.path != current.events.path).then(journal).transpose()?;
-    Ok(Opened { token: read_token(next)?, access_log, journal, recalled: Vec::new() })
+    Ok(OpenedFiles { token: read_token(next)?, access_log, journal, recalled: Vec::new() })
 }
 
 /// Files that are being read.
@@ -197,7 +197,7 @@ impl Control {
     }
 
     /// Opens again what an earlier configuration needs.
-    pub(super) fn reopen(&mut self, purpose: ReadPurpose, before: Loaded) {
+    pub(super) fn reopen(&mut self, purpose: ReadPurpose, before: LoadedConfiguration) {
         let current = Arc::clone(&self.live.snapshot().plan);
         self.read_by(purpose, move || {
             let opened = open(&before.plan, &current)?;
@@ -208,7 +208,7 @@ impl Control {
     fn read_by(
         &mut self,
         purpose: ReadPurpose,
-        read: impl FnOnce() -> Result<Read, ReloadRefused> + Send + 'static,
+        read: impl FnOnce() -> Result<ReadConfiguration, ReloadRefused> + Send + 'static,
     ) {
         self.reading = Some(ReadInProgress { purpose, since: Instant::now() });
         let name = self.source.name();

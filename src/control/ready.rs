@@ -1,7 +1,7 @@
 //! A configuration on its way into force: all that can fail comes first and changes nothing, and after that nothing fails.
 
 use super::certificates::acme_names;
-use super::reading::{Loaded, Opened, ReloadRefused};
+use super::reading::{LoadedConfiguration, OpenedFiles, ReloadRefused};
 use super::{Control, FileBudget, LedgerEntry, ListenKey};
 use crate::acme;
 use crate::api::EventKind;
@@ -12,7 +12,7 @@ use crate::origination::{Origination, OriginationMaterial};
 use crate::pool::Pool;
 use crate::preview;
 use crate::snapshot::{Delta, Listener, Snapshot};
-use crate::tls::{self, Managed, Termination};
+use crate::tls::{self, ManagedCertificate, Termination};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -23,14 +23,14 @@ use tracing::warn;
 #[must_use = "nothing has changed until it is committed"]
 pub(super) struct Ready {
     /// As it was read, without what operators have said since.
-    read: Loaded,
+    read: LoadedConfiguration,
     current: Arc<Snapshot>,
     next: Arc<Snapshot>,
     delta: Delta,
     warnings: Vec<String>,
     overrides: Overrides,
     ended: Vec<String>,
-    managed: HashMap<Name, Managed>,
+    managed: HashMap<Name, ManagedCertificate>,
     acme: Option<acme::Material>,
     /// In the order of the listeners.
     terminations: Vec<Option<Arc<Termination>>>,
@@ -40,7 +40,7 @@ pub(super) struct Ready {
     sockets: HashMap<ListenKey, edge::Bound>,
     /// What is left of the sockets that were open before us.
     inherited: Inherited,
-    opened: Opened,
+    opened: OpenedFiles,
 }
 
 /// What has changed.
@@ -58,16 +58,16 @@ impl Control {
     /// Puts a plan in force. An error leaves everything as it was.
     pub(crate) fn take_over(
         &mut self,
-        loaded: Loaded,
-        opened: Opened,
+        loaded: LoadedConfiguration,
+        opened: OpenedFiles,
     ) -> Result<AppliedReload, ReloadRefused> {
         Ok(self.prepare(loaded, opened)?.commit(self))
     }
 
     /// Does what can fail.
-    fn prepare(&self, loaded: Loaded, opened: Opened) -> Result<Ready, ReloadRefused> {
+    fn prepare(&self, loaded: LoadedConfiguration, opened: OpenedFiles) -> Result<Ready, ReloadRefused> {
         let read = loaded.clone();
-        let Loaded { mut plan, files, mut managed, acme, mut warnings, fingerprint: _ } = loaded;
+        let LoadedConfiguration { mut plan, files, mut managed, acme, mut warnings, fingerprint: _ } = loaded;
         for warning in &warnings {
             warn!("{warning}");
         }
@@ -134,7 +134,7 @@ impl Control {
         &self,
         next: &Snapshot,
         certificates: Vec<Option<tls::Certificates>>,
-        managed: &HashMap<Name, Managed>,
+        managed: &HashMap<Name, ManagedCertificate>,
     ) -> Result<Vec<Option<Arc<Termination>>>, ReloadRefused> {
         let of = |(listener, certificates): (&Arc<Listener>, Option<tls::Certificates>)| {
             let (Some(plan), Some(certificates)) = (&listener.plan.tls, certificates) else {
@@ -160,7 +160,7 @@ impl Ready {
     fn commit(self, control: &mut Control) -> AppliedReload {
         let Self { read, current, next, delta, warnings, overrides, ended, .. } = self;
         let Self { managed, acme, terminations, originations, sockets, inherited, opened, .. } = self;
-        let Opened { token, access_log, journal, recalled } = opened;
+        let OpenedFiles { token, access_log, journal, recalled } = opened;
         control.live.event_log.keep(next.plan.events.keep);
         control.live.event_log.recall(recalled);
         if let Some(journal) = journal {

@@ -1,6 +1,6 @@
 //! One reload: what was asked for is read, put in force, and told of.
 
-use super::reading::{Read, ReadInProgress, ReadPurpose, ReloadRefused};
+use super::reading::{ReadConfiguration, ReadInProgress, ReadPurpose, ReloadRefused};
 use super::receipt::{cause, log_taken};
 use super::{Control, LedgerEntry, ReloadRequest};
 use crate::api::{EventKind, Receipt, ReloadOutcome};
@@ -49,7 +49,7 @@ impl Control {
     }
 
     /// Goes on with what was read.
-    pub(super) fn go_on_with(&mut self, read: Result<Read, ReloadRefused>) {
+    pub(super) fn go_on_with(&mut self, read: Result<ReadConfiguration, ReloadRefused>) {
         let Some(ReadInProgress { purpose, since }) = self.reading.take() else { return };
         match purpose {
             ReadPurpose::Reload(asked) => self.finish_reload(asked, read, since),
@@ -64,7 +64,7 @@ impl Control {
     fn finish_reload(
         &mut self,
         asked: Vec<ReloadRequest>,
-        read: Result<Read, ReloadRefused>,
+        read: Result<ReadConfiguration, ReloadRefused>,
         started: Instant,
     ) {
         let actor = asked.first().map_or("signal", |asked| &asked.actor);

@@ -9,7 +9,7 @@ use super::plain_socket::PlainSocket;
 use super::preface;
 use super::raw::{RawConnection, ServeRaw};
 use super::socket::Socket;
-use super::tls_handshake::{self, Shaken};
+use super::tls_handshake::{self, CompletedHandshake};
 use super::watch::{Watch, Watched};
 use super::{ConnectionTask, EdgeObserver, Rejection, Serve};
 use crate::access_log::Why;
@@ -150,7 +150,7 @@ impl<S: Serve> ConnectionAcceptor<S> {
         let shaken = tls_handshake::accept(socket, watch, &mut first, tls, limit).await;
         let counts = &self.listener_state.handshakes;
         match shaken {
-            Ok(Shaken { mut secure, is_resumed, identity }) => {
+            Ok(CompletedHandshake { mut secure, is_resumed, identity }) => {
                 counts.count(if is_resumed { Handshake::Resumed } else { Handshake::Full });
                 if secure.is_challenge() {
                     secure.say_the_end();

@@ -13,14 +13,14 @@ use std::future::poll_fn;
 use std::task::{Poll, ready};
 
 /// Why nothing follows; `None` when the client has left without a word.
-pub(super) type Ended = Option<Rejection>;
+pub(super) type PrefaceEnd = Option<Rejection>;
 
 /// Reads a PROXY header, and takes it from `bytes`. What came along with it stays there.
 pub(super) async fn header(
     socket: &mut PlainSocket,
     watch: &Watched,
     bytes: &mut Vec<u8>,
-) -> Result<Origin, Ended> {
+) -> Result<Origin, PrefaceEnd> {
     loop {
         arrive(socket, watch, bytes, "PROXY header incomplete").await?;
         match proxy_header::parse(bytes) {
@@ -41,7 +41,7 @@ pub(super) async fn hello(
     socket: &mut PlainSocket,
     watch: &Watched,
     bytes: &mut Vec<u8>,
-) -> Result<Hello, Ended> {
+) -> Result<Hello, PrefaceEnd> {
     loop {
         if !bytes.is_empty() {
             match client_hello::parse(bytes) {
@@ -62,7 +62,7 @@ pub(super) async fn arrive(
     watch: &Watched,
     bytes: &mut Vec<u8>,
     incomplete: &'static str,
-) -> Result<(), Ended> {
+) -> Result<(), PrefaceEnd> {
     let begun = !bytes.is_empty();
     let arrived = poll_fn(|cx| {
         watch.wake_by(cx.waker());

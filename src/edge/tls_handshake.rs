@@ -4,7 +4,7 @@ use super::Rejection;
 use super::handshake_limit::{HandshakeLimit, HandshakePermit};
 use super::lingering_close;
 use super::plain_socket::PlainSocket;
-use super::preface::{self, Ended};
+use super::preface::{self, PrefaceEnd};
 use super::secure::Secure;
 use super::watch::Watched;
 use crate::access_log::Why;
@@ -23,7 +23,7 @@ const HANDSHAKE: u8 = 22;
 
 /// A handshake that did not fail.
 #[derive(Debug)]
-pub(super) struct Shaken {
+pub(super) struct CompletedHandshake {
     pub(super) secure: Secure,
     /// By a session of before.
     pub(super) is_resumed: bool,
@@ -47,7 +47,7 @@ pub(super) async fn accept(
     first: &mut Vec<u8>,
     tls: &Termination,
     handshake_limit: &HandshakeLimit,
-) -> Result<Shaken, Ended> {
+) -> Result<CompletedHandshake, PrefaceEnd> {
     const INCOMPLETE: &str = "TLS handshake incomplete";
     if first.is_empty() {
         // Who sends nothing costs nothing yet.
@@ -110,14 +110,14 @@ pub(super) async fn accept(
         }
         rejection(Why::ClientCertificate, detail)
     })?;
-    Ok(Shaken { secure: Secure::new(stream), is_resumed, identity })
+    Ok(CompletedHandshake { secure: Secure::new(stream), is_resumed, identity })
 }
 
 /// Waits until there is room for one more handshake.
 async fn wait_for(
     handshake_limit: &HandshakeLimit,
     watch: &Watched,
-) -> Result<Option<HandshakePermit>, Ended> {
+) -> Result<Option<HandshakePermit>, PrefaceEnd> {
     watch
         .heed(handshake_limit.take())
         .await
@@ -139,7 +139,7 @@ fn rejection(why: Why, detail: &'static str) -> Rejection {
     Rejection { status: 0, why, detail: Some(detail) }
 }
 
-fn unanswered(ended: Ended) -> Ended {
+fn unanswered(ended: PrefaceEnd) -> PrefaceEnd {
     ended.map(|rejection| Rejection { status: 0, ..rejection })
 }
 

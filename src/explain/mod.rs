@@ -10,7 +10,7 @@ pub use report::{Candidate, ExplainedListener, ExplainedRule, ExplainedServer, E
 use crate::client_hello::Hello;
 use crate::config::plan::{HashKey, HostPattern, Match, PathPattern, Protocol};
 use crate::operate::Overrides;
-use crate::pool::explain::{Choice, Exclusion};
+use crate::pool::explain::{Exclusion, PickExplanation};
 use crate::pool::{HealthState, Pool, Query};
 use crate::route::{self, Misfit};
 use crate::select::key::{self, Parts};
@@ -301,7 +301,8 @@ fn choose(
             crate::select::hash(client.as_bytes())
         }
     });
-    let Choice { considered, winner, failing_open, rule, then } = pool.explain(&Query { key, entropy });
+    let PickExplanation { considered, winner, failing_open, rule, then } =
+        pool.explain(&Query { key, entropy });
     let server = |index: usize| ExplainedServer {
         name: pool.members[index].server.name().to_string(),
         address: pool.members[index].server.address().to_string(),

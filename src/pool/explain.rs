@@ -22,7 +22,7 @@ pub enum Exclusion {
 
 /// One server as the choice sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Considered {
+pub struct ConsideredServer {
     pub out: Option<Exclusion>,
     pub in_flight: u32,
     /// What speaks for it, in the algorithm's own terms.
@@ -31,9 +31,9 @@ pub struct Considered {
 
 /// What the pool would do with a request now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub struct PickExplanation {
     /// By the pool's indexes.
-    pub considered: Vec<Considered>,
+    pub considered: Vec<ConsideredServer>,
     pub winner: Result<usize, NoServer>,
     /// Nothing is healthy, and all that nobody drains are used.
     pub failing_open: bool,
@@ -44,7 +44,7 @@ pub struct Choice {
 
 impl Pool {
     /// What `pick` would do with this query now. It changes nothing.
-    pub fn explain(&self, query: &Query) -> Choice {
+    pub fn explain(&self, query: &Query) -> PickExplanation {
         let mut tried = Tried::new();
         let look = |tried: &mut Tried| {
             self.by_standard(tried, |mask, tried| {
@@ -63,7 +63,7 @@ impl Pool {
         let reasons = first.as_ref().ok().map(|(index, _)| self.selector.reasons(&among, query, *index));
         let score = |index: usize| reasons.as_ref().and_then(|reasons| reasons.scores[index].clone());
         let considered = (0..self.members.len())
-            .map(|index| Considered {
+            .map(|index| ConsideredServer {
                 out: self.out(index, mask),
                 in_flight: self.members[index].server.in_flight(),
                 score: score(index),
@@ -78,7 +78,7 @@ impl Pool {
                 then.push(next);
             }
         }
-        Choice {
+        PickExplanation {
             considered,
             failing_open: mask == Flags::NOT_READY,
             rule: match (&first, reasons) {

@@ -12,14 +12,14 @@ use tokio_rustls::rustls::{Error, RootCertStore};
 
 /// The authorities that clients have their certificates from.
 #[derive(Clone, Debug)]
-pub(crate) struct Authorities {
+pub(crate) struct ClientAuthorities {
     roots: Arc<RootCertStore>,
     /// What the roots were made of, to tell whether a reload changes them.
     certificates: Vec<CertificateDer<'static>>,
     is_required: bool,
 }
 
-impl Authorities {
+impl ClientAuthorities {
     pub(super) fn read(plan: &ClientCa, now: SystemTime, faults: &mut Vec<FileFault>) -> Option<Self> {
         let file = &plan.file;
         let certificates = chain("client_ca", file).map_err(|fault| faults.push(fault)).ok()?;

@@ -2,7 +2,7 @@
 
 use super::Expiry;
 use super::certificate_file::{FileFault, certified, is_over, seconds};
-use super::clients::Authorities;
+use super::clients::ClientAuthorities;
 use super::names::CertificateNames;
 use super::servers;
 use super::staple::Staple;
@@ -20,7 +20,7 @@ pub(crate) struct Certificates {
     pub(super) expiries: Vec<Expiry>,
     pub(super) staples: Vec<Expiry>,
     /// `None` asks clients for no certificate.
-    pub(super) clients: Option<Authorities>,
+    pub(super) clients: Option<ClientAuthorities>,
 }
 
 /// What a plan's files hold.
@@ -64,7 +64,7 @@ fn read_all(plan: &Plan, text: &str, now: SystemTime, absent: Severity) -> (File
             }
             if let Some(client_ca) = &tls.client_ca {
                 let mut faults = Vec::new();
-                all.clients = Authorities::read(client_ca, now, &mut faults);
+                all.clients = ClientAuthorities::read(client_ca, now, &mut faults);
                 note(faults, Owner::Listener(&listener.name));
             }
             all

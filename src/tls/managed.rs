@@ -11,7 +11,7 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 
 /// A certificate for one name, ready for use.
 #[derive(Clone, Debug)]
-pub(crate) struct Managed {
+pub(crate) struct ManagedCertificate {
     pub(crate) name: Name,
     pub(super) key: Arc<CertifiedKey>,
     pub(crate) expiry: Expiry,
@@ -19,7 +19,7 @@ pub(crate) struct Managed {
     pub(crate) since: i64,
 }
 
-impl Managed {
+impl ManagedCertificate {
     /// Reads what a file holds: the key, the certificate, and those that lead to its authority. The error says what
     /// is wrong with it.
     pub(crate) fn read(name: &Name, file: &Path, contents: &[u8]) -> Result<Self, String> {

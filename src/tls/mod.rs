@@ -19,11 +19,11 @@ mod staple;
 pub(crate) use challenge::{ACME_TLS, ChallengeCertificates};
 pub(crate) use files::{Certificates, Files, check, read};
 pub(crate) use identity::ClientIdentity;
-pub(crate) use managed::Managed;
+pub(crate) use managed::ManagedCertificate;
 
 use crate::config::plan::TlsVersion;
 use challenge::Resolver;
-use clients::Authorities;
+use clients::ClientAuthorities;
 use names::CertificateNames;
 use resumption::Resumption;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub(crate) struct Termination {
     pub(crate) expiries: Vec<Expiry>,
     /// Until when staples hold, by the files of their certificates.
     pub(crate) staples: Vec<Expiry>,
-    clients: Option<Authorities>,
+    clients: Option<ClientAuthorities>,
     resumption: Arc<Resumption>,
     /// The certificates from files, and how many of `expiries` are theirs.
     files: (Arc<CertificateNames>, usize),
@@ -97,7 +97,11 @@ impl Termination {
 
     /// The same with these certificates from an authority beside those from files, instead of any that it had.
     /// `challenges` are what the authority is shown when it asks by handshakes.
-    pub(crate) fn with(&self, managed: &[Managed], challenges: Option<&Arc<ChallengeCertificates>>) -> Self {
+    pub(crate) fn with(
+        &self,
+        managed: &[ManagedCertificate],
+        challenges: Option<&Arc<ChallengeCertificates>>,
+    ) -> Self {
         let (files, file_expiries) = &self.files;
         let mut names = CertificateNames::clone(files);
         let mut expiries = self.expiries[..*file_expiries].to_vec();

@@ -1,7 +1,7 @@
 //! A client's session: one server, a socket towards it, and the count of what passed.
 
 use super::lately;
-use super::socket::{self, ReceivedDatagrams, Sent, Toward};
+use super::socket::{self, ReceivedDatagrams, SendResult, SendTarget};
 use crate::access_log::Why;
 use crate::edge::conn::Client;
 use crate::edge::watch::Watched;
@@ -101,7 +101,7 @@ impl DatagramSession {
     /// Sends what the client wrote to the server. An error gives back what is left: nobody is there, and the
     /// session is over.
     pub(super) fn pass_up<'a>(&self, arrival: ReceivedDatagrams<'a>) -> Result<(), ReceivedDatagrams<'a>> {
-        let toward = Toward { address: self.led.address, connected: true, from: None };
+        let toward = SendTarget { address: self.led.address, connected: true, from: None };
         let sent = socket::send(&self.led.socket, toward, arrival);
         self.new.watch.touch();
         self.led.series.received(sent.datagrams, sent.bytes);
@@ -167,7 +167,7 @@ impl DatagramSession {
         if address.port() == 0 {
             return self.new.client.listener_state.drops.count(Dropped::Error, arrival.datagrams());
         }
-        let toward = Toward { address, connected: false, from: wrote_to };
+        let toward = SendTarget { address, connected: false, from: wrote_to };
         let sent = socket::send(&self.new.front, toward, arrival);
         self.new.watch.touch();
         self.led.series.sent(sent.datagrams, sent.bytes);
@@ -175,7 +175,7 @@ impl DatagramSession {
         self.count_dropped(&sent, arrival, Dropped::ClientBusy);
     }
 
-    fn count_dropped(&self, sent: &Sent, arrival: ReceivedDatagrams<'_>, when_full: Dropped) {
+    fn count_dropped(&self, sent: &SendResult, arrival: ReceivedDatagrams<'_>, when_full: Dropped) {
         let Some(error) = &sent.error else { return };
         let why = match () {
             () if socket::is_full(error) => when_full,

@@ -174,7 +174,7 @@ pub(super) fn receive(socket: &UdpSocket, mut see: impl FnMut(ReceivedDatagrams<
 
 /// Where something is sent to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Toward {
+pub(super) struct SendTarget {
     pub(super) address: SocketAddr,
     /// The socket is connected to it.
     pub(super) connected: bool,
@@ -184,7 +184,7 @@ pub(super) struct Toward {
 
 /// What became of an arrival that was sent on.
 #[derive(Debug, Default)]
-pub(super) struct Sent {
+pub(super) struct SendResult {
     pub(super) datagrams: u64,
     pub(super) bytes: u64,
     /// Why the rest was not.
@@ -193,14 +193,16 @@ pub(super) struct Sent {
 
 /// Sends it without waiting, together if the kernel can take it apart. It stops at an error that says something of
 /// the other side, and goes on after one of a single datagram.
-pub(super) fn send(socket: &UdpSocket, toward: Toward, arrival: ReceivedDatagrams<'_>) -> Sent {
-    let mut sent = Sent::default();
+pub(super) fn send(socket: &UdpSocket, toward: SendTarget, arrival: ReceivedDatagrams<'_>) -> SendResult {
+    let mut sent = SendResult::default();
     let count = arrival.datagrams();
     let length = arrival.bytes.len() as u64;
     if count > 1 && arrival.size <= LONGEST_JOINED && may_join() {
         match transmit(socket, toward, arrival.bytes, Some(arrival.size)) {
-            Ok(()) => return Sent { datagrams: count, bytes: length, error: None },
-            Err(error) if is_final(&error) || is_full(&error) => return Sent { error: Some(error), ..sent },
+            Ok(()) => return SendResult { datagrams: count, bytes: length, error: None },
+            Err(error) if is_final(&error) || is_full(&error) => {
+                return SendResult { error: Some(error), ..sent };
+            }
             // A device that cannot, or a narrower way: one by one.
             Err(_) => APART.set(PIECES_APART),
         }
@@ -232,11 +234,11 @@ pub(super) fn send(socket: &UdpSocket, toward: Toward, arrival: ReceivedDatagram
 
 fn transmit(
     socket: &UdpSocket,
-    toward: Toward,
+    toward: SendTarget,
     contents: &[u8],
     segment_size: Option<usize>,
 ) -> io::Result<()> {
-    let Toward { address: destination, from: src_ip, .. } = toward;
+    let SendTarget { address: destination, from: src_ip, .. } = toward;
     let transmit = Transmit { destination, ecn: None, contents, segment_size, src_ip };
     with_kernel(|kernel| kernel.try_send(socket.into(), &transmit))
 }
@@ -305,7 +307,7 @@ mod tests {
         for size in [LONGEST_JOINED, LONGEST_JOINED + 1] {
             let bytes = vec![7; 2 * size + 1];
             let arrival = ReceivedDatagrams { from: address, to: None, bytes: &bytes, size };
-            let toward = Toward { address, connected: true, from: None };
+            let toward = SendTarget { address, connected: true, from: None };
             let sent = send(&socket, toward, arrival);
             assert!(sent.error.is_none(), "{sent:?}");
             assert_eq!((sent.datagrams, sent.bytes), (3, bytes.len() as u64));
