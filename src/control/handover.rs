@@ -160,7 +160,12 @@ impl Control {
             .servers
             .into_iter()
             .map(|known| {
-                ((known.pool.into(), known.server.into(), known.address), (known.health, known.since))
+                let server = KnownServer {
+                    pool: known.pool.into(),
+                    name: known.server.into(),
+                    address: known.address,
+                };
+                (server, KnownHealth { health: known.health, since: known.since })
             })
             .collect();
     }
@@ -176,8 +181,12 @@ impl Control {
         for pool in next.pools().iter().filter(|pool| pool.plan.health.is_some()) {
             for member in &pool.members {
                 let server = &member.server;
-                let identity = (server.pool().clone(), server.name().clone(), server.address().to_string());
-                let Some((health, since)) = known.get(&identity) else { continue };
+                let identity = KnownServer {
+                    pool: server.pool().clone(),
+                    name: server.name().clone(),
+                    address: server.address().to_string(),
+                };
+                let Some(KnownHealth { health, since }) = known.get(&identity) else { continue };
                 let health = match health.as_str() {
                     "up" => HealthState::Up,
                     "down" => HealthState::Down,
@@ -192,5 +201,19 @@ impl Control {
     }
 }
 
-/// What the process before us knew of servers, by pool, name and address.
-pub(super) type KnownServers = HashMap<(Name, Name, String), (String, OffsetDateTime)>;
+/// What the process before us knew of servers.
+pub(super) type KnownServers = HashMap<KnownServer, KnownHealth>;
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct KnownServer {
+    pool: Name,
+    name: Name,
+    address: String,
+}
+
+/// A state of health, and since when.
+#[derive(Debug)]
+pub(super) struct KnownHealth {
+    health: String,
+    since: OffsetDateTime,
+}

@@ -186,7 +186,7 @@ impl Control {
         self.reading.is_some()
     }
 
-    /// Begins to read the file; what comes of it comes as [`Change::Read`].
+    /// Begins to read the file; what comes of it comes as [`ControlMessage::Read`].
     pub(super) fn read(&mut self, purpose: ReadPurpose) {
         let (source, current) = (self.source.clone(), Arc::clone(&self.live.snapshot().plan));
         self.read_by(purpose, move || {

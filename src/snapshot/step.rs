@@ -97,10 +97,19 @@ pub(super) fn evolve_pool(
 }
 
 /// Pool, name and address: what makes a server the same one.
-type ServerIdentity = (Name, Name, Address);
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ServerIdentity {
+    pool: Name,
+    name: Name,
+    address: Address,
+}
 
 fn identity(server: &Server) -> ServerIdentity {
-    (server.pool().clone(), server.name().clone(), server.address().clone())
+    ServerIdentity {
+        pool: server.pool().clone(),
+        name: server.name().clone(),
+        address: server.address().clone(),
+    }
 }
 
 struct Step {
@@ -241,7 +250,11 @@ impl Step {
         wanted: &plan::ServerPlan,
         allocator: &mut SlotAllocator,
     ) -> Arc<Server> {
-        let identity = (planned.name.clone(), wanted.name.clone(), wanted.address.clone());
+        let identity = ServerIdentity {
+            pool: planned.name.clone(),
+            name: wanted.name.clone(),
+            address: wanted.address.clone(),
+        };
         let server = match self.retired.remove(&identity) {
             Some(server) => {
                 self.delta.rejoining.push(server.clone());

@@ -4,7 +4,7 @@
 use crate::support::app::App;
 use crate::support::balancer::{Balancer, Directory, Reloaded};
 use crate::support::client::{self, Client};
-use crate::support::pebble::{Pebble, Way, Wish};
+use crate::support::pebble::{Pebble, PebbleOptions, Way};
 use crate::support::tls::{Speaker, TlsStream};
 use crate::support::{wait_for, wait_until};
 use std::net::SocketAddr;
@@ -139,7 +139,7 @@ fn a_certificate_is_had_by_a_request() {
 #[test]
 fn a_certificate_is_renewed_under_open_connections() {
     let app = App::saying("hello");
-    let pebble = Pebble::with(&Wish { validity: 9, ..Wish::default() });
+    let pebble = Pebble::with(&PebbleOptions { validity: 9, ..PebbleOptions::default() });
     pebble.come();
     let balancer =
         start(&pebble, &text(&app, &pebble.section("tls_alpn_01", "DIR/acme", ""), "shop.example"));
@@ -167,7 +167,7 @@ fn a_certificate_is_renewed_under_open_connections() {
 #[test]
 fn while_the_authority_is_away_what_is_stored_is_served() {
     let app = App::saying("hello");
-    let pebble = Pebble::with(&Wish { way: Way::Away, ..Wish::default() });
+    let pebble = Pebble::with(&PebbleOptions { way: Way::Away, ..PebbleOptions::default() });
     let storage = Directory::new();
     let acme = pebble.section("tls_alpn_01", &storage.0.display().to_string(), "");
     let text = text(&app, &acme, "shop.example");
@@ -198,7 +198,7 @@ fn while_the_authority_is_away_what_is_stored_is_served() {
 fn nodes_that_share_a_storage_make_one_order_and_each_answers_for_the_other() {
     for challenge in ["tls_alpn_01", "http_01"] {
         let app = App::saying("hello");
-        let pebble = Pebble::with(&Wish::default());
+        let pebble = Pebble::with(&PebbleOptions::default());
         let storage = Directory::new();
         let text =
             text(&app, &pebble.section(challenge, &storage.0.display().to_string(), ""), "shop.example");
@@ -299,7 +299,8 @@ fn what_the_authority_refuses_waits_until_somebody_has_mended_it() {
 fn an_external_account_is_bound_and_bad_nonces_do_no_harm() {
     const KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
     let app = App::saying("hello");
-    let wish = Wish { external_account: Some(("kid-1", KEY)), bad_nonces: 15, ..Wish::default() };
+    let wish =
+        PebbleOptions { external_account: Some(("kid-1", KEY)), bad_nonces: 15, ..PebbleOptions::default() };
     let pebble = Pebble::with(&wish);
     pebble.come();
     let files = Directory::new();
@@ -322,7 +323,8 @@ fn an_external_account_is_bound_and_bad_nonces_do_no_harm() {
 
 #[test]
 fn certificates_from_files_stand_beside_those_of_the_authority() {
-    let (app, pebble) = (App::saying("hello"), Pebble::with(&Wish { way: Way::Away, ..Wish::default() }));
+    let (app, pebble) =
+        (App::saying("hello"), Pebble::with(&PebbleOptions { way: Way::Away, ..PebbleOptions::default() }));
     let files = Directory::new();
     let own = crate::support::tls::Certificate::named(&["own.example"]);
     own.write(&files.0, "own");
@@ -440,7 +442,7 @@ fn a_storage_that_cannot_be_read_is_no_reason_to_order() {
 fn certificates_that_are_due_at_once_are_not_ordered_over_and_over() {
     let app = App::saying("hello");
     // As it is when this machine's clock is far ahead.
-    let pebble = Pebble::with(&Wish { validity: 1, ..Wish::default() });
+    let pebble = Pebble::with(&PebbleOptions { validity: 1, ..PebbleOptions::default() });
     pebble.come();
     let balancer =
         start(&pebble, &text(&app, &pebble.section("tls_alpn_01", "DIR/acme", ""), "shop.example"));

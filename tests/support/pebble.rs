@@ -71,7 +71,7 @@ impl Relay {
 }
 
 /// What a test wants of the authority.
-pub(crate) struct Wish<'a> {
+pub(crate) struct PebbleOptions<'a> {
     pub(crate) way: Way,
     /// Seconds that its certificates hold.
     pub(crate) validity: u32,
@@ -81,7 +81,7 @@ pub(crate) struct Wish<'a> {
     pub(crate) external_account: Option<(&'a str, &'a str)>,
 }
 
-impl Default for Wish<'_> {
+impl Default for PebbleOptions<'_> {
     fn default() -> Self {
         Self { way: Way::Later, validity: 90 * 86_400, bad_nonces: 5, external_account: None }
     }
@@ -103,26 +103,26 @@ pub(crate) struct Pebble {
 
 impl Pebble {
     pub(crate) fn new() -> Self {
-        let pebble = Self::with(&Wish::default());
+        let pebble = Self::with(&PebbleOptions::default());
         pebble.come();
         pebble
     }
 
-    pub(crate) fn with(wish: &Wish<'_>) -> Self {
+    pub(crate) fn with(options: &PebbleOptions<'_>) -> Self {
         let directory = Directory::new();
         let certificate = Certificate::named(&["127.0.0.1"]);
         certificate.write(&directory.0, "pebble");
-        let (front, http, tls) = (Relay::new(wish.way), Relay::new(Way::Later), Relay::new(Way::Later));
+        let (front, http, tls) = (Relay::new(options.way), Relay::new(Way::Later), Relay::new(Way::Later));
         let mut settings = serde_json::json!({
             "listenAddress": "127.0.0.1:0",
             "certificate": directory.0.join("pebble.pem"),
             "privateKey": directory.0.join("pebble.key"),
             "httpPort": http.address.port(),
             "tlsPort": tls.address.port(),
-            "certificateValidityPeriod": wish.validity,
-            "externalAccountBindingRequired": wish.external_account.is_some(),
+            "certificateValidityPeriod": options.validity,
+            "externalAccountBindingRequired": options.external_account.is_some(),
         });
-        if let Some((name, key)) = wish.external_account {
+        if let Some((name, key)) = options.external_account {
             settings["externalAccountMACKeys"] = serde_json::json!({ name: key });
         }
         let file = directory.0.join("pebble.json");
@@ -132,7 +132,7 @@ impl Pebble {
             .arg(&file)
             .args(["-dnsserver", &names().to_string()])
             .env("PEBBLE_VA_NOSLEEP", "1")
-            .env("PEBBLE_WFE_NONCEREJECT", wish.bad_nonces.to_string())
+            .env("PEBBLE_WFE_NONCEREJECT", options.bad_nonces.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
