@@ -1,11 +1,12 @@
 //! Commands to the running process: what operators see, what they can do, and what is kept from whom.
 
 use crate::support::app::{App, Latch, say};
-use crate::support::balancer::{Balancer, Next, Reloaded, evenkeel, plain};
+use crate::support::balancer::{Balancer, Lines, Next, Reloaded, evenkeel, plain};
 use crate::support::client::{self, Client, Response};
 use crate::support::{documented, wait_for, wait_until};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -95,16 +96,15 @@ fn the_socket_is_for_its_owner_and_group() {
 #[test]
 fn a_drained_server_gets_nothing_new_and_finishes_what_it_has() {
     let (apps, latch) = apps(&["a", "b"]);
-    let balancer = Arc::new(Balancer::start(&plain(&addresses(&apps), "", PROBED)));
+    let balancer = Balancer::start(&plain(&addresses(&apps), "", PROBED));
     let mut held = balancer.client();
     held.send("GET /held HTTP/1.1\r\nHost: x\r\n\r\n");
     balancer.wait_for_in_flight(1.0);
     let busy = if server(&balancer, "s1")["in_flight"] == 1 { "s1" } else { "s2" };
     let target = format!("app/{busy}");
-    let waiting = {
-        let (balancer, target) = (Arc::clone(&balancer), target.clone());
-        std::thread::spawn(move || balancer.command(&["drain", &target, "--wait"]))
-    };
+    let mut drain = balancer.command_to_be_run(&["drain", &target, "--wait"]);
+    let mut waiting = drain.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let shown = Lines::read_from(waiting.stderr.take().expect("it is piped"));
     wait_until("the drain", || server(&balancer, busy)["state"] == "drain");
     let state = server(&balancer, busy);
     let said = &state["admin"]["by_operator"];
@@ -112,13 +112,14 @@ fn a_drained_server_gets_nothing_new_and_finishes_what_it_has() {
     assert!(said["actor"].as_str().is_some_and(|actor| actor.starts_with("alice (uid ")), "{said}");
     let other = if busy == "s1" { "b" } else { "a" };
     assert!(answers(&balancer, 10).iter().all(|name| name == other));
-    assert!(!waiting.is_finished(), "it waits while something is in flight");
+    wait_until("it shows what it waits for", || shown.has("drain, 1 in flight"));
+    assert!(waiting.try_wait().expect("it is ours").is_none(), "it waits while something is in flight");
     latch.open();
     assert_eq!(held.response().status, 200);
-    let (code, out, err) = waiting.join().expect("the command ran");
-    assert_eq!(code, Some(0), "{err}");
+    let drained = waiting.wait_with_output().expect("the command ran");
+    assert!(drained.status.success(), "{:?}", shown.all());
+    let out = String::from_utf8_lossy(&drained.stdout);
     assert!(out.contains("drain, 0 in flight"), "{out}");
-    assert!(err.contains("drain, 1 in flight"), "it shows what it waits for: {err}");
     succeeds(&balancer, &["ready", &target], "up");
     wait_until("both answer", || {
         let names = answers(&balancer, 10);

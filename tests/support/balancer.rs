@@ -191,16 +191,17 @@ impl Balancer {
     /// Runs a command against this process: its exit code, what it says and what it complains of.
     #[track_caller]
     pub(crate) fn command(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let output = evenkeel()
-            .args(arguments)
-            .arg("--socket")
-            .arg(self.path("admin.sock"))
-            .env("USER", "alice")
-            .env_remove("SUDO_USER")
-            .output()
-            .expect("the binary runs");
+        let output = self.command_to_be_run(arguments).output().expect("the binary runs");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// The same for who wants to see what it says meanwhile.
+    pub(crate) fn command_to_be_run(&self, arguments: &[&str]) -> Command {
+        let mut command = evenkeel();
+        command.args(arguments).arg("--socket").arg(self.path("admin.sock"));
+        command.env("USER", "alice").env_remove("SUDO_USER");
+        command
     }
 
     /// The same with `--json`, which must succeed.
