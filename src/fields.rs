@@ -28,8 +28,8 @@ impl Fields for HeaderMap {
 /// One field.
 #[derive(Clone, Copy, Debug)]
 pub enum Field<'a> {
-    /// As it came, and as it was judged.
-    Raw { name: &'a [u8], value: &'a [u8] },
+    /// As it came, and as it was judged: somewhere in a head's bytes.
+    Raw { bytes: &'a [u8], at: FieldSpan },
     /// One of http's map.
     Parsed { name: &'a HeaderName, value: &'a HeaderValue },
 }
@@ -37,27 +37,35 @@ pub enum Field<'a> {
 impl<'a> Field<'a> {
     pub fn name(self) -> &'a [u8] {
         match self {
-            Self::Raw { name, .. } => name,
+            Self::Raw { bytes, at } => at.name.in_bytes(bytes),
             Self::Parsed { name, .. } => name.as_str().as_bytes(),
+        }
+    }
+
+    /// How long its name is: most that are looked for have another length.
+    pub fn name_length(self) -> usize {
+        match self {
+            Self::Raw { at, .. } => at.name.length(),
+            Self::Parsed { name, .. } => name.as_str().len(),
         }
     }
 
     pub fn value(self) -> &'a [u8] {
         match self {
-            Self::Raw { value, .. } => value,
+            Self::Raw { bytes, at } => at.value.in_bytes(bytes),
             Self::Parsed { value, .. } => value.as_bytes(),
         }
     }
 
     /// Whether it has this name, which is in lower case.
     pub fn is(self, name: &str) -> bool {
-        self.name().len() == name.len() && self.name().eq_ignore_ascii_case(name.as_bytes())
+        self.name_length() == name.len() && self.name().eq_ignore_ascii_case(name.as_bytes())
     }
 
     /// Adds it to a map; one that a map has no form for is left out.
     pub fn append_to(self, map: &mut HeaderMap) {
         let (name, value) = match self {
-            Self::Raw { name, value } => (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)),
+            Self::Raw { .. } => (HeaderName::from_bytes(self.name()), HeaderValue::from_bytes(self.value())),
             Self::Parsed { name, value } => (Ok(name.clone()), Ok(value.clone())),
         };
         if let (Ok(name), Ok(value)) = (name, value) {
@@ -83,6 +91,16 @@ impl Span {
     pub fn in_bytes(self, bytes: &[u8]) -> &[u8] {
         &bytes[self.start as usize..self.end as usize]
     }
+
+    pub fn length(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// Whether this name, in lower case, lies there.
+    fn is(self, name: &HeaderName, bytes: &[u8]) -> bool {
+        let name = name.as_str().as_bytes();
+        self.length() == name.len() && self.in_bytes(bytes).eq_ignore_ascii_case(name)
+    }
 }
 
 /// Where a field's name and value lie.
@@ -90,6 +108,13 @@ impl Span {
 pub struct FieldSpan {
     pub name: Span,
     pub value: Span,
+}
+
+impl FieldSpan {
+    /// From the name's beginning to the value's end.
+    pub fn line(self, bytes: &[u8]) -> &[u8] {
+        Span { start: self.name.start, end: self.value.end }.in_bytes(bytes)
+    }
 }
 
 /// All fields of a head, in one form or the other.
@@ -103,10 +128,9 @@ impl<'a> FieldList<'a> {
     /// The fields in the order they came, or in the map's; it is the same each time.
     pub fn each(self) -> impl Iterator<Item = Field<'a>> {
         match self {
-            Self::Raw { bytes, fields } => Either::Left(fields.iter().map(move |field| Field::Raw {
-                name: field.name.in_bytes(bytes),
-                value: field.value.in_bytes(bytes),
-            })),
+            Self::Raw { bytes, fields } => {
+                Either::Left(fields.iter().map(move |at| Field::Raw { bytes, at: *at }))
+            }
             Self::Map(map) => Either::Right(map.iter().map(|(name, value)| Field::Parsed { name, value })),
         }
     }
@@ -123,11 +147,7 @@ impl<'a> FieldList<'a> {
     pub fn all<'n>(self, name: &'n HeaderName) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a, 'n> {
         match self {
             Self::Raw { bytes, fields } => {
-                let wanted = name.as_str().as_bytes();
-                let is_wanted = move |field: &&FieldSpan| {
-                    let have = field.name.in_bytes(bytes);
-                    have.len() == wanted.len() && have.eq_ignore_ascii_case(wanted)
-                };
+                let is_wanted = move |field: &&FieldSpan| field.name.is(name, bytes);
                 Either::Left(fields.iter().filter(is_wanted).map(move |field| field.value.in_bytes(bytes)))
             }
             Self::Map(map) => Either::Right(map.get_all(name).iter().map(HeaderValue::as_bytes)),
@@ -136,7 +156,13 @@ impl<'a> FieldList<'a> {
 
     /// The first value of a field.
     pub fn first(self, name: &HeaderName) -> Option<&'a [u8]> {
-        self.all(name).next()
+        match self {
+            Self::Raw { bytes, fields } => {
+                let field = fields.iter().find(|field| field.name.is(name, bytes))?;
+                Some(field.value.in_bytes(bytes))
+            }
+            Self::Map(map) => map.get(name).map(HeaderValue::as_bytes),
+        }
     }
 
     /// The first value, if it is text.

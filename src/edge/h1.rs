@@ -9,7 +9,9 @@ use crate::access_log::Why;
 use crate::filter::{self, ResponseFacts};
 use crate::wire::chunked::Chunks;
 use crate::wire::own_response;
-use crate::wire::request_head::{self as head, Body, Form, Head, Refusal, Verdict};
+use crate::wire::request_head::{
+    self as head, Head, Refusal, RequestBodyLength, RequestHeadForm, RequestHeadVerdict,
+};
 use crate::wire::response_head::{Framing, Http1Terms, write_http1};
 use pingora::server::ShutdownWatch;
 use std::future::poll_fn;
@@ -25,7 +27,7 @@ const LINGER_BYTES: usize = 256 * 1024;
 
 /// What a connection brings next.
 enum Arrival {
-    Request(Form),
+    Request(RequestHeadForm),
     H2,
     /// Nothing more.
     Gone,
@@ -89,10 +91,10 @@ async fn next_request(conn: &mut Conn, listener_state: &ListenerState) -> Arriva
         // Only a line's end can complete a head, so a trickle is not parsed at every byte.
         if fresh {
             match head::judge(conn.pending(), limit) {
-                Verdict::Partial => {}
-                Verdict::H2 => return Arrival::H2,
-                Verdict::Complete(form) => return Arrival::Request(form),
-                Verdict::Refused(refusal) => {
+                RequestHeadVerdict::Partial => {}
+                RequestHeadVerdict::H2 => return Arrival::H2,
+                RequestHeadVerdict::Complete(form) => return Arrival::Request(form),
+                RequestHeadVerdict::Refused(refusal) => {
                     let why = if refusal.status == 431 { Why::HeadersTooLarge } else { Why::Malformed };
                     return Arrival::Refused(refusal, why);
                 }
@@ -134,12 +136,12 @@ async fn arrive(conn: &mut Conn) -> Result<usize, Why> {
 }
 
 /// Has a request served whose head is the next that has arrived.
-async fn serve_h1<S: Serve>(conn: &mut Conn, form: Form, service: &S) -> AfterRequest {
+async fn serve_h1<S: Serve>(conn: &mut Conn, form: RequestHeadForm, service: &S) -> AfterRequest {
     let body = form.body;
     let head = Head::new(conn.take_head(form.length), form);
     conn.allow(match body {
-        Body::Length(n) => RequestFraming::Exact(n),
-        Body::Chunked => RequestFraming::Chunked(Chunks::new()),
+        RequestBodyLength::Length(n) => RequestFraming::Exact(n),
+        RequestBodyLength::Chunked => RequestFraming::Chunked(Chunks::new()),
     });
     service.serve(conn, head).await
 }

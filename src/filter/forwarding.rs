@@ -39,7 +39,7 @@ impl Filter for Forwarding {
     fn request<'a>(&self, request: &RequestView<'a>, facts: &RequestFacts<'a>, edits: &mut Edits<'a>) {
         let (peer, fields) = (facts.peer, request.fields);
         let is_believed = is_trusted(peer.ip, facts.trusted_proxies);
-        for (index, field) in fields.each().enumerate() {
+        fields.each().enumerate().for_each(|(index, field)| {
             let stays = match word(field.name()) {
                 Word::Anybodys => true,
                 Word::Trusted => is_believed,
@@ -48,13 +48,16 @@ impl Filter for Forwarding {
             if !stays {
                 edits.remove_at(index);
             }
-        }
+        });
         let before = Before::new(fields, is_believed, facts.trusted_proxies);
         let kept = |name: &FieldName| is_believed && fields.has(&name.name);
-        let mut set = |name: &'static FieldName, value: Cow<'a, str>| match is_believed {
-            true => edits.set(fields, name, value),
-            // There is none left.
-            false => edits.add(name, value),
+        let mut set = |name: &'static FieldName, value: Cow<'a, str>| {
+            // Of a stranger's there is none left.
+            if is_believed {
+                edits.remove(fields, &name.name);
+            }
+            // Addresses, hosts that were judged, ids and certificates in our own writing.
+            edits.add_judged(name, value);
         };
         match (peer.ip, &before.addresses) {
             // A unix socket's peer has no address to add.
@@ -266,8 +269,9 @@ pub(crate) fn request_id(fields: FieldList<'_>, entropy: u128) -> String {
     if let Some(id) = fields.text(&X_REQUEST_ID.name).filter(usable) {
         return id.to_owned();
     }
-    let digit = |at| char::from(b"0123456789abcdef"[(entropy >> (4 * at)) as usize & 15]);
-    (0..32).map(digit).collect()
+    let digit = |at| b"0123456789abcdef"[(entropy >> (4 * at)) as usize & 15];
+    let digits: [u8; 32] = std::array::from_fn(digit);
+    std::str::from_utf8(&digits).expect("digits are ASCII").to_owned()
 }
 
 #[cfg(test)]

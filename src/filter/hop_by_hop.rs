@@ -14,8 +14,8 @@ pub(super) struct HopByHop;
 impl Filter for HopByHop {
     fn request<'a>(&self, request: &RequestView<'a>, _: &RequestFacts<'a>, edits: &mut Edits<'a>) {
         let mut nominates = false;
-        for (index, field) in request.fields.each().enumerate() {
-            let goes = match field.name().len() {
+        request.fields.each().enumerate().for_each(|(index, field)| {
+            let goes = match field.name_length() {
                 // Of HTTP/2 it says whether trailers are understood, by whoever reads them (section 10.1.4).
                 2 => {
                     let is_end_to_end =
@@ -34,7 +34,7 @@ impl Filter for HopByHop {
             if goes {
                 edits.remove_at(index);
             }
-        }
+        });
         if nominates {
             remove_nominated(request.fields, edits);
         }
@@ -42,8 +42,8 @@ impl Filter for HopByHop {
 
     fn response<'a>(&self, response: &ResponseView<'a>, _: &ResponseFacts<'a>, edits: &mut Edits<'a>) {
         let mut nominates = false;
-        for (index, field) in response.fields.each().enumerate() {
-            let goes = match field.name().len() {
+        response.fields.each().enumerate().for_each(|(index, field)| {
+            let goes = match field.name_length() {
                 // Which protocols its sender could switch to (sections 15.2.2 and 15.5.22), or else of one connection.
                 7 => !matches!(response.status, 101 | 426) && field.is("upgrade"),
                 10 => is_connection(field, &mut nominates) || field.is("keep-alive"),
@@ -53,7 +53,7 @@ impl Filter for HopByHop {
             if goes {
                 edits.remove_at(index);
             }
-        }
+        });
         // What a 101 nominates is what it switches to.
         if nominates && response.status != 101 {
             remove_nominated(response.fields, edits);

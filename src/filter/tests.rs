@@ -3,7 +3,9 @@
 use super::*;
 use crate::wire::request;
 use crate::wire::request_head::{Head, sample_head};
-use crate::wire::response_head::{self, BodyKind, Framing, Http1Terms, ResponseTo, Verdict};
+use crate::wire::response_head::{
+    self, BodyKind, FieldSpans, Framing, Http1Terms, ResponseHeadVerdict, ResponseTo,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version};
 use proptest::prelude::*;
 
@@ -54,14 +56,16 @@ fn nobody_waits_for_a_100_in_http_1_0() {
 /// What an HTTP/1 client gets of such a response, over a connection that may go on.
 fn got(text: &str, hsts: Option<&str>) -> String {
     let to = ResponseTo { upgrade: Some("websocket"), ..ResponseTo::default() };
-    let Verdict::Complete(form) = response_head::judge(text.as_bytes(), to) else { panic!("{text:?}") };
+    let mut fields = FieldSpans::new();
+    let verdict = response_head::judge(text.as_bytes(), to, &mut fields);
+    let ResponseHeadVerdict::Complete(form) = verdict else { panic!("{text:?}") };
     let asked = sample_head("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     let facts = ResponseFacts {
         request: Some(RequestView::from(&asked)),
         hsts,
         date: "Thu, 01 Jan 1970 00:00:00 GMT",
     };
-    let view = form.view(text.as_bytes());
+    let view = form.view(text.as_bytes(), &fields);
     let framing = Framing::of(&view, false, true);
     let terms = Http1Terms { is_http_11: true, framing, may_go_on: framing != Framing::UntilClose };
     let mut out = Vec::new();

@@ -14,7 +14,6 @@ use crate::route;
 use crate::select::key;
 use crate::snapshot::{Listener, ListenerTarget};
 use crate::wire::request::RequestView;
-use crate::wire::request_head::Head;
 use crate::wire::response_head::WEBSOCKET;
 use http::{Method, header};
 use std::sync::Arc;
@@ -47,6 +46,13 @@ impl Destination {
     fn end_try(&mut self) {
         self.attempt.end(&std::mem::take(&mut self.outcome));
     }
+}
+
+/// Where one try goes.
+#[derive(Debug)]
+pub(super) struct Leased {
+    pub(super) pool: Arc<Pool>,
+    pub(super) server: Arc<Server>,
 }
 
 /// One request.
@@ -217,12 +223,12 @@ impl Exchange {
     }
 
     /// The protocols that a request asks to switch to and may, as Upgrade has them.
-    pub(super) fn upgrade(&self, head: &Head) -> Option<String> {
-        if !head.asks_for_upgrade() {
+    pub(super) fn upgrade(&self, request: &RequestView<'_>) -> Option<String> {
+        if !request.asks_for_upgrade() {
             return None;
         }
         let mut named = String::new();
-        for asked in tokens(head.fields().all(&header::UPGRADE)) {
+        for asked in tokens(request.fields.all(&header::UPGRADE)) {
             let same = |allowed: &&str| allowed.as_bytes().eq_ignore_ascii_case(asked);
             let allowed = match &self.upgrades {
                 None => Some(WEBSOCKET).filter(same),
@@ -254,10 +260,10 @@ impl Exchange {
     }
 
     /// The server that has the request now, and its pool.
-    pub(super) fn leased(&self) -> Option<(Arc<Pool>, Arc<Server>)> {
+    pub(super) fn leased(&self) -> Option<Leased> {
         let destination = self.destination.as_ref()?;
         let server = destination.attempt.leased()?;
-        Some((Arc::clone(destination.tries.pool()), Arc::clone(server)))
+        Some(Leased { pool: Arc::clone(destination.tries.pool()), server: Arc::clone(server) })
     }
 
     /// A connection to the server was opened for this request.

@@ -5,7 +5,9 @@ use crate::filter::{self, ResponseFacts};
 use crate::wire::fuzzed::Judged;
 use crate::wire::request::RequestView;
 use crate::wire::request_head::{self, Head};
-use crate::wire::response_head::{self, Body, Framing, Http1Terms, ResponseTo, Verdict};
+use crate::wire::response_head::{
+    self, FieldSpans, Framing, Http1Terms, ResponseBodyEnd, ResponseHeadVerdict, ResponseTo,
+};
 use http::HeaderMap;
 
 /// Who gets a response.
@@ -45,11 +47,12 @@ pub struct ResponseHead {
 
 /// Judges a response's head, and writes it as the client's side of an exchange does.
 pub fn response_head(bytes: &[u8], to: Recipient) -> Judged<ResponseHead> {
-    let form = match judge(bytes, to) {
+    let mut fields = FieldSpans::new();
+    let form = match judge(bytes, to, &mut fields) {
         Ok(form) => form,
         Err(judged) => return judged,
     };
-    let view = form.view(bytes);
+    let view = form.view(bytes, &fields);
     let framing = Framing::of(&view, to.has_sent_head, to.is_http_11);
     let goes_on = to.may_go_on && framing != Framing::UntilClose;
     let mut written = Vec::new();
@@ -63,9 +66,9 @@ pub fn response_head(bytes: &[u8], to: Recipient) -> Judged<ResponseHead> {
         length: form.length,
         status: form.status,
         body: match form.body {
-            Body::Length(length) => ResponseBody::Length(length),
-            Body::Chunked(_) => ResponseBody::Chunked,
-            Body::UntilClose => ResponseBody::UntilClose,
+            ResponseBodyEnd::Length(length) => ResponseBody::Length(length),
+            ResponseBodyEnd::Chunked(_) => ResponseBody::Chunked,
+            ResponseBodyEnd::UntilClose => ResponseBody::UntilClose,
         },
         keeps: form.keeps,
         goes_on,
@@ -75,25 +78,30 @@ pub fn response_head(bytes: &[u8], to: Recipient) -> Judged<ResponseHead> {
 
 /// Its fields as an HTTP/2 client gets them; none if the head is not whole or is refused.
 pub fn response_fields(bytes: &[u8], to: Recipient) -> Option<HeaderMap> {
-    let form = judge::<()>(bytes, to).ok()?;
-    let view = form.view(bytes);
+    let mut fields = FieldSpans::new();
+    let form = judge::<()>(bytes, to, &mut fields).ok()?;
+    let view = form.view(bytes, &fields);
     with_edits(to, |facts| response_head::http2(&view, &filter::response(&view, facts)))
         .map(|response| response.into_parts().0.headers)
 }
 
-fn judge<H>(bytes: &[u8], to: Recipient) -> Result<response_head::Form, Judged<H>> {
+fn judge<H>(
+    bytes: &[u8],
+    to: Recipient,
+    fields: &mut FieldSpans,
+) -> Result<response_head::ResponseHeadForm, Judged<H>> {
     let to = ResponseTo { is_head_request: to.has_sent_head, upgrade: to.upgrade };
-    match response_head::judge(bytes, to) {
-        Verdict::Partial => Err(Judged::Partial),
-        Verdict::Refused(why) => Err(Judged::Refused(why)),
-        Verdict::Complete(form) => Ok(form),
+    match response_head::judge(bytes, to, fields) {
+        ResponseHeadVerdict::Partial => Err(Judged::Partial),
+        ResponseHeadVerdict::Refused(why) => Err(Judged::Refused(why)),
+        ResponseHeadVerdict::Complete(form) => Ok(form),
     }
 }
 
 /// What filters know of a response to somebody who has asked for `/`.
 fn with_edits<T>(to: Recipient, then: impl FnOnce(&ResponseFacts<'_>) -> T) -> T {
     let bytes = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-    let request_head::Verdict::Complete(form) = request_head::judge(bytes, bytes.len()) else {
+    let request_head::RequestHeadVerdict::Complete(form) = request_head::judge(bytes, bytes.len()) else {
         unreachable!("it is a head")
     };
     let head = Head::new(bytes.to_vec(), form);

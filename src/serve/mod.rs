@@ -26,10 +26,11 @@ use crate::edge::{Addresses, AfterRequest, Client, Conn, RequestState, Serve, St
 use crate::filter::forwarding::Peer;
 use crate::pool::Server;
 use crate::units::Address;
+use crate::wire::request::RequestView;
 use crate::wire::request_head::Head;
 use client::ClientSide as _;
 use exchange::Exchange;
-use relay::{Relay, RequestHead};
+use relay::Relay;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -51,7 +52,7 @@ impl Serve for Service {
         let client_fin = exchange.listener.as_ref().map_or(ClientFin::Cancel, |l| l.plan.client_fin);
         let (state, addresses) = (Arc::clone(&conn.state), conn.addresses());
         let client = client::Http1::new(conn, &head, client_fin);
-        let mut relay = Relay::new(exchange, state, addresses, RequestHead::Http1(&head), client);
+        let mut relay = Relay::new(exchange, state, addresses, RequestView::from(&head), client);
         relay.run().await;
         relay.client.after()
     }
@@ -61,8 +62,8 @@ impl Serve for Service {
         let most_trailers = exchange.listener.as_ref().map_or(0, |l| l.plan.limits.request_headers);
         let most_trailers = usize::try_from(most_trailers).unwrap_or(usize::MAX);
         let (client, head) = client::Http2::new(stream, most_trailers);
-        let head = RequestHead::Http2 { head: Box::new(head), has_body: client.has_body() };
-        Relay::new(exchange, state, addresses, head, client).run().await;
+        let request = RequestView::of_parts(&head, client.has_body());
+        Relay::new(exchange, state, addresses, request, client).run().await;
     }
 }
 

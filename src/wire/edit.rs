@@ -51,9 +51,16 @@ impl<'a> Edits<'a> {
     /// Adds a field. A value that no field may have (RFC 9110 section 5.5) is left out, and the field with it.
     pub(crate) fn add(&mut self, name: &'a FieldName, value: impl Into<Cow<'a, str>>) {
         let value = value.into();
-        if value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..)) {
-            self.added.push((name, value));
+        if is_value(&value) {
+            self.add_judged(name, value);
         }
+    }
+
+    /// The same for a value that was looked at where it came from, or that is our own writing.
+    pub(crate) fn add_judged(&mut self, name: &'a FieldName, value: impl Into<Cow<'a, str>>) {
+        let value = value.into();
+        debug_assert!(is_value(&value), "{name:?}: {value:?}");
+        self.added.push((name, value));
     }
 
     /// Puts a field in place of all of its name.
@@ -64,7 +71,8 @@ impl<'a> Edits<'a> {
 
     /// Whether a field of this name leaves with the head.
     pub(crate) fn leaves(&self, fields: FieldList<'_>, name: &HeaderName) -> bool {
-        self.staying(fields).any(|field| field.is(name.as_str()))
+        // Folded: an end to look for would have each step ask which form the head has.
+        self.staying(fields).fold(false, |leaves, field| leaves | field.is(name.as_str()))
             || self.added.iter().any(|(added, _)| added.name == *name)
     }
 
@@ -100,10 +108,26 @@ impl<'a> Edits<'a> {
     }
 }
 
+/// Whether a field may have this value.
+fn is_value(value: &str) -> bool {
+    value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..))
+}
+
 /// Writes a field as it came, or one of a map with the capitals that it usually has in HTTP/1.1.
 pub(super) fn write(field: Field<'_>, out: &mut Vec<u8>) {
     match field {
-        Field::Raw { name, value } => write_field(name, value, out),
+        Field::Raw { bytes, at } => {
+            let line = at.line(bytes);
+            // Most lie there as they are to be written.
+            if line.len() == at.name.length() + 2 + at.value.length()
+                && line[at.name.length()..].starts_with(b": ")
+            {
+                out.extend_from_slice(line);
+                out.extend_from_slice(b"\r\n");
+            } else {
+                write_field(field.name(), field.value(), out);
+            }
+        }
         Field::Parsed { name, value } => {
             title::write(name.as_str(), out);
             for part in [b": ", value.as_bytes(), b"\r\n"] {

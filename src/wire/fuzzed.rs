@@ -35,10 +35,10 @@ pub struct RequestHead {
 /// Judges a request's head that may have `limit` bytes.
 pub fn request_head(bytes: &[u8], limit: usize) -> Judged<RequestHead> {
     match head::judge(bytes, limit) {
-        head::Verdict::Partial => Judged::Partial,
-        head::Verdict::H2 => Judged::Http2,
-        head::Verdict::Refused(refusal) => Judged::Refused(refusal.detail),
-        head::Verdict::Complete(form) => {
+        head::RequestHeadVerdict::Partial => Judged::Partial,
+        head::RequestHeadVerdict::H2 => Judged::Http2,
+        head::RequestHeadVerdict::Refused(refusal) => Judged::Refused(refusal.detail),
+        head::RequestHeadVerdict::Complete(form) => {
             let length = form.length;
             let head = head::Head::new(bytes[..length].to_vec(), form);
             Judged::Complete(RequestHead {

@@ -2,7 +2,7 @@
 
 use super::edit::{Edits, write, write_field};
 use super::request_head::{self, Head};
-use crate::fields::FieldList;
+use crate::fields::{FieldList, has_token};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Version, header};
@@ -71,6 +71,15 @@ impl<'a> RequestView<'a> {
         }
     }
 
+    /// Whether it asks that its connection switches to another protocol (RFC 9110 section 7.8), which HTTP/1.1 alone has. Of one
+    /// with a body nobody could tell what the bytes after its head are.
+    pub(crate) fn asks_for_upgrade(&self) -> bool {
+        self.version == Version::HTTP_11
+            && self.body == RequestBody::Empty
+            && self.fields.has(&header::UPGRADE)
+            && has_token(self.fields.all(&header::CONNECTION), "upgrade")
+    }
+
     /// Its version, as the log has it.
     pub(crate) fn protocol(&self) -> &'static str {
         match self.version {
@@ -100,9 +109,9 @@ impl<'a> From<&'a Head> for RequestView<'a> {
             query: head.query(),
             version: if head.is_http_11() { Version::HTTP_11 } else { Version::HTTP_10 },
             body: match head.body() {
-                request_head::Body::Length(0) => RequestBody::Empty,
-                request_head::Body::Length(length) => RequestBody::Length(length),
-                request_head::Body::Chunked => RequestBody::Chunked,
+                request_head::RequestBodyLength::Length(0) => RequestBody::Empty,
+                request_head::RequestBodyLength::Length(length) => RequestBody::Length(length),
+                request_head::RequestBodyLength::Chunked => RequestBody::Chunked,
             },
             fields: head.fields(),
         }
@@ -125,15 +134,15 @@ pub(crate) fn write_http1(head: &RequestView<'_>, edits: &Edits<'_>, own_host: &
         write_field(b"Host", head.host.unwrap_or(own_host).as_bytes(), out);
     }
     let mut has_length = false;
-    for field in edits.staying(head.fields) {
-        match field.name().len() {
-            2 if field.is("te") => continue,
-            4 if head.is_absolute && field.is("host") => continue,
+    edits.staying(head.fields).for_each(|field| {
+        match field.name_length() {
+            2 if field.is("te") => return,
+            4 if head.is_absolute && field.is("host") => return,
             14 => has_length |= field.is("content-length"),
             _ => {}
         }
         write(field, out);
-    }
+    });
     edits.write_added(out);
     match head.body {
         RequestBody::Framed => write_field(b"Transfer-Encoding", b"chunked", out),

@@ -20,27 +20,27 @@ pub(crate) const H2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What the bytes read so far amount to.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum RequestHeadVerdict {
     /// More bytes are needed.
     Partial,
     /// An HTTP/2 connection.
     H2,
     /// A head that may go on.
-    Complete(Form),
+    Complete(RequestHeadForm),
     /// A head that must not go on.
     Refused(Refusal),
 }
 
 /// How the bytes after the head belong to this request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Body {
+pub(crate) enum RequestBodyLength {
     /// Exactly so many bytes, zero for none.
     Length(u64),
     /// Until the last chunk's end.
     Chunked,
 }
 
-impl Body {
+impl RequestBodyLength {
     /// Its length, where the head says it.
     pub(crate) fn length(self) -> Option<u64> {
         match self {
@@ -52,10 +52,10 @@ impl Body {
 
 /// Where the parts of a head lie in its bytes.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Form {
+pub(crate) struct RequestHeadForm {
     /// Bytes of the head, its empty line included.
     pub(crate) length: usize,
-    pub(crate) body: Body,
+    pub(crate) body: RequestBodyLength,
     is_http_11: bool,
     method: Span,
     target: Span,
@@ -66,7 +66,7 @@ pub(crate) struct Form {
 #[derive(Debug)]
 pub(crate) struct Head {
     bytes: Vec<u8>,
-    form: Form,
+    form: RequestHeadForm,
     pub(crate) method: Method,
     /// Where the authority and the path lie in the target.
     authority: Range<usize>,
@@ -75,7 +75,7 @@ pub(crate) struct Head {
 
 impl Head {
     /// `bytes` are those that `form` was found in, without what follows the head.
-    pub(crate) fn new(bytes: Vec<u8>, form: Form) -> Self {
+    pub(crate) fn new(bytes: Vec<u8>, form: RequestHeadForm) -> Self {
         let method = Method::from_bytes(form.method.in_bytes(&bytes)).unwrap_or_default();
         let target = std::str::from_utf8(form.target.in_bytes(&bytes)).unwrap_or_default();
         let authority = authority_of(target).map_or(0..0, |authority| {
@@ -126,7 +126,7 @@ impl Head {
         self.path_and_query().split_once('?').map_or("", |(_, query)| query)
     }
 
-    pub(crate) fn body(&self) -> Body {
+    pub(crate) fn body(&self) -> RequestBodyLength {
         self.form.body
     }
 
@@ -137,15 +137,6 @@ impl Head {
 
     pub(crate) fn fields(&self) -> FieldList<'_> {
         FieldList::Raw { bytes: &self.bytes, fields: &self.form.fields }
-    }
-
-    /// Whether the request asks that its connection switches to another protocol (RFC 9110 section 7.8). Of one with a body
-    /// nobody could tell what the bytes after its head are.
-    pub(crate) fn asks_for_upgrade(&self) -> bool {
-        self.is_http_11()
-            && self.body() == Body::Length(0)
-            && self.fields().has(&header::UPGRADE)
-            && has_token(self.fields().all(&header::CONNECTION), "upgrade")
     }
 
     /// Whether the client sends nothing more on this connection (RFC 9112 sections 9.3 and 9.6).
@@ -179,8 +170,8 @@ pub(crate) struct Refusal {
     pub(crate) detail: &'static str,
 }
 
-const fn refuse(status: u16, detail: &'static str) -> Verdict {
-    Verdict::Refused(Refusal { status, detail })
+const fn refuse(status: u16, detail: &'static str) -> RequestHeadVerdict {
+    RequestHeadVerdict::Refused(Refusal { status, detail })
 }
 
 /// Whether a refused line is of three words and yet of no version of HTTP/1, whose targets or protocol have a slash. To a
@@ -192,11 +183,11 @@ pub(crate) fn is_of_no_http(bytes: &[u8]) -> bool {
 }
 
 /// Judges the beginning of a connection or of its next request; `limit` bounds the head in bytes.
-pub(crate) fn judge(bytes: &[u8], limit: usize) -> Verdict {
+pub(crate) fn judge(bytes: &[u8], limit: usize) -> RequestHeadVerdict {
     if bytes.starts_with(b"PRI * HTTP/2.0\r\n") {
         return match bytes.len() {
-            n if n < H2_PREFACE.len() && H2_PREFACE.starts_with(bytes) => Verdict::Partial,
-            _ if bytes.starts_with(H2_PREFACE) => Verdict::H2,
+            n if n < H2_PREFACE.len() && H2_PREFACE.starts_with(bytes) => RequestHeadVerdict::Partial,
+            _ if bytes.starts_with(H2_PREFACE) => RequestHeadVerdict::H2,
             _ => refuse(400, "broken HTTP/2 preface"),
         };
     }
@@ -211,7 +202,7 @@ pub(crate) fn judge(bytes: &[u8], limit: usize) -> Verdict {
         Ok(Status::Complete(length)) if length > limit => return refuse(431, "head too large"),
         Ok(Status::Complete(length)) => length,
         Ok(Status::Partial) if bytes.len() >= limit => return refuse(431, "head too large"),
-        Ok(Status::Partial) => return Verdict::Partial,
+        Ok(Status::Partial) => return RequestHeadVerdict::Partial,
         Err(httparse::Error::TooManyHeaders) => return refuse(431, "too many fields"),
         Err(httparse::Error::Version) if names_a_version(bytes) => {
             return refuse(505, "unknown HTTP version");
@@ -225,7 +216,7 @@ pub(crate) fn judge(bytes: &[u8], limit: usize) -> Verdict {
     let target = request.path.unwrap_or_default();
     let http_11 = request.version == Some(1);
     if let Some(refusal) = judge_target(method, target) {
-        return Verdict::Refused(refusal);
+        return RequestHeadVerdict::Refused(refusal);
     }
     match authority_of(target) {
         // RFC 9110 section 4.2.1.
@@ -245,12 +236,12 @@ pub(crate) fn judge(bytes: &[u8], limit: usize) -> Verdict {
     }
     let body = match judge_fields(request.headers, http_11) {
         Ok(body) => body,
-        Err(refusal) => return Verdict::Refused(refusal),
+        Err(refusal) => return RequestHeadVerdict::Refused(refusal),
     };
     let span = |part: &[u8]| Span::of(part, bytes);
     let field =
         |field: &Header<'_>| FieldSpan { name: span(field.name.as_bytes()), value: span(field.value) };
-    Verdict::Complete(Form {
+    RequestHeadVerdict::Complete(RequestHeadForm {
         length,
         body,
         is_http_11: http_11,
@@ -301,7 +292,7 @@ pub(crate) fn judge_target(method: &str, target: &str) -> Option<Refusal> {
 }
 
 /// RFC 9112 sections 3.2 (Host) and 6 (message body length).
-fn judge_fields(fields: &[Header<'_>], http_11: bool) -> Result<Body, Refusal> {
+fn judge_fields(fields: &[Header<'_>], http_11: bool) -> Result<RequestBodyLength, Refusal> {
     let bad = |detail| Err(Refusal { status: 400, detail });
     let (mut hosts, mut length, mut chunked, mut options) = (0, None, false, 0);
     for field in fields {
@@ -353,7 +344,7 @@ fn judge_fields(fields: &[Header<'_>], http_11: bool) -> Result<Body, Refusal> {
     if chunked && !http_11 {
         return bad("Transfer-Encoding in HTTP/1.0");
     }
-    Ok(if chunked { Body::Chunked } else { Body::Length(length.unwrap_or(0)) })
+    Ok(if chunked { RequestBodyLength::Chunked } else { RequestBodyLength::Length(length.unwrap_or(0)) })
 }
 
 /// RFC 9110 section 7.2: `uri-host [ ":" port ]`; an empty one is allowed.
@@ -387,7 +378,9 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
 /// The head of a request that a test has written.
 #[cfg(test)]
 pub(crate) fn sample_head(text: &str) -> Head {
-    let Verdict::Complete(form) = judge(text.as_bytes(), 4096) else { panic!("{text:?} is refused") };
+    let RequestHeadVerdict::Complete(form) = judge(text.as_bytes(), 4096) else {
+        panic!("{text:?} is refused")
+    };
     Head::new(text.into(), form)
 }
 

@@ -16,7 +16,7 @@ pub(crate) const WEBSOCKET: &str = "websocket";
 
 /// How a response's body ends (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Body {
+pub(crate) enum ResponseBodyEnd {
     /// After so many bytes.
     Length(u64),
     /// After its last chunk.
@@ -27,11 +27,11 @@ pub(crate) enum Body {
 
 /// Where the parts of a head lie in its bytes, and what they say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Form {
+pub(crate) struct ResponseHeadForm {
     /// Bytes of the head, its empty line included.
     pub(crate) length: usize,
     pub(crate) status: u16,
-    pub(crate) body: Body,
+    pub(crate) body: ResponseBodyEnd,
     /// Whether the server keeps the connection.
     pub(crate) keeps: bool,
     /// Of a 101: what follows is a WebSocket's.
@@ -40,40 +40,40 @@ pub(crate) struct Form {
     pub(crate) hint: Option<u32>,
     is_chunked: bool,
     reason: Span,
-    fields: SmallVec<[FieldSpan; 24]>,
 }
 
-impl Form {
+/// Where the fields of a head lie in its bytes.
+pub(crate) type FieldSpans = SmallVec<[FieldSpan; 24]>;
+
+impl ResponseHeadForm {
     /// An interim response, which another one follows (RFC 9110 section 15.2).
     pub(crate) fn is_interim(&self) -> bool {
         (100..200).contains(&self.status) && self.status != 101
     }
 
-    /// The head, whose bytes these are.
-    pub(crate) fn view<'a>(&'a self, bytes: &'a [u8]) -> ResponseView<'a> {
+    /// The head, whose bytes and fields these are.
+    pub(crate) fn view<'a>(&self, bytes: &'a [u8], fields: &'a [FieldSpan]) -> ResponseView<'a> {
         ResponseView {
             status: self.status,
             reason: std::str::from_utf8(self.reason.in_bytes(bytes)).unwrap_or_default(),
             body: match self.body {
-                Body::Length(0) => BodyKind::Empty,
-                Body::Length(_) => BodyKind::Length,
-                Body::Chunked(_) => BodyKind::Streamed,
-                Body::UntilClose => BodyKind::UntilClose,
+                ResponseBodyEnd::Length(0) => BodyKind::Empty,
+                ResponseBodyEnd::Length(_) => BodyKind::Length,
+                ResponseBodyEnd::Chunked(_) => BodyKind::Streamed,
+                ResponseBodyEnd::UntilClose => BodyKind::UntilClose,
             },
             is_chunked: self.is_chunked,
-            fields: FieldList::Raw { bytes, fields: &self.fields },
+            fields: FieldList::Raw { bytes, fields },
         }
     }
 }
 
 /// What the bytes read so far amount to.
-// It is taken apart where it is made; a box would be one allocation more for each response.
-#[allow(clippy::large_enum_variant)]
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum ResponseHeadVerdict {
     /// More bytes are needed.
     Partial,
-    Complete(Form),
+    Complete(ResponseHeadForm),
     /// It must not go on; the text says why.
     Refused(&'static str),
 }
@@ -211,21 +211,21 @@ pub(crate) fn write_http1(head: &ResponseView<'_>, edits: &Edits<'_>, terms: Htt
     // HTTP/1.0 gets their data without the framing (RFC 9112 section 6.1).
     let keeps_chunks = head.is_chunked && is_http_11 && !head.is_unframed() && status != 304;
     let (mut has_length, mut has_upgrade) = (false, false);
-    for field in edits.staying(head.fields) {
-        match field.name().len() {
+    edits.staying(head.fields).for_each(|field| {
+        match field.name_length() {
             7 => has_upgrade |= field.is("upgrade"),
             14 if field.is("content-length") => {
                 // Where both are given, chunks are what counts (RFC 9112 section 6.3).
                 if head.is_unframed() || head.is_chunked {
-                    continue;
+                    return;
                 }
                 has_length = true;
             }
-            17 if !keeps_chunks && field.is("transfer-encoding") => continue,
+            17 if !keeps_chunks && field.is("transfer-encoding") => return,
             _ => {}
         }
         write(field, out);
-    }
+    });
     edits.write_added(out);
     match framing {
         Framing::Length if !has_length => out.extend_from_slice(b"Content-Length: 0\r\n"),
@@ -248,7 +248,7 @@ pub(crate) fn http2(head: &ResponseView<'_>, edits: &Edits<'_>) -> Option<Respon
     let fields = response.headers_mut();
     fields.reserve(head.fields.count() + edits.added_count());
     for field in edits.staying(head.fields) {
-        let is_left_out = match field.name().len() {
+        let is_left_out = match field.name_length() {
             // RFC 9113 section 8.6.
             7 => field.is("upgrade"),
             14 => (head.is_unframed() || head.is_chunked) && field.is("content-length"),
@@ -263,40 +263,44 @@ pub(crate) fn http2(head: &ResponseView<'_>, edits: &Edits<'_>) -> Option<Respon
     Some(response)
 }
 
-/// Judges a head.
-pub(crate) fn judge(bytes: &[u8], to: ResponseTo<'_>) -> Verdict {
+/// Judges a head; of one that may go on `fields` has the fields then.
+pub(crate) fn judge(bytes: &[u8], to: ResponseTo<'_>, fields: &mut FieldSpans) -> ResponseHeadVerdict {
     if bytes.starts_with(b"\r\n\r\n") {
-        return Verdict::Refused("more than one empty line");
+        return ResponseHeadVerdict::Refused("more than one empty line");
     }
-    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut parsed_fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let parsed =
-        ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut fields);
+        ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut parsed_fields);
     let length = match parsed {
         Ok(Status::Complete(length)) => length,
-        Ok(Status::Partial) => return Verdict::Partial,
-        Err(Error::TooManyHeaders) => return Verdict::Refused("too many fields"),
-        Err(_) => return Verdict::Refused("malformed response head"),
+        Ok(Status::Partial) => return ResponseHeadVerdict::Partial,
+        Err(Error::TooManyHeaders) => return ResponseHeadVerdict::Refused("too many fields"),
+        Err(_) => return ResponseHeadVerdict::Refused("malformed response head"),
     };
     let status = response.code.unwrap_or_default();
     let is_http_11 = response.version == Some(1);
     let seen = match Seen::new(response.headers) {
         Ok(seen) => seen,
-        Err(detail) => return Verdict::Refused(detail),
+        Err(detail) => return ResponseHeadVerdict::Refused(detail),
     };
     match status {
         101 if !is_asked_for(response.headers, to.upgrade) => {
-            return Verdict::Refused("an upgrade nobody asked for");
+            return ResponseHeadVerdict::Refused("an upgrade nobody asked for");
         }
         // What is beyond 599 is as good as 5xx (RFC 9110 section 15), and servers do use it.
         100..1000 => {}
-        _ => return Verdict::Refused("unknown status"),
+        _ => return ResponseHeadVerdict::Refused("unknown status"),
     }
     let body = match () {
-        () if to.is_head_request || status < 200 || status == 204 || status == 304 => Body::Length(0),
-        () if seen.is_chunked && !is_http_11 => return Verdict::Refused("Transfer-Encoding in HTTP/1.0"),
-        () if seen.is_chunked => Body::Chunked(Chunks::new()),
-        () => seen.length.map_or(Body::UntilClose, Body::Length),
+        () if to.is_head_request || status < 200 || status == 204 || status == 304 => {
+            ResponseBodyEnd::Length(0)
+        }
+        () if seen.is_chunked && !is_http_11 => {
+            return ResponseHeadVerdict::Refused("Transfer-Encoding in HTTP/1.0");
+        }
+        () if seen.is_chunked => ResponseBodyEnd::Chunked(Chunks::new()),
+        () => seen.length.map_or(ResponseBodyEnd::UntilClose, ResponseBodyEnd::Length),
     };
     let connection = || values(response.headers, "connection");
     let keeps = match is_http_11 {
@@ -306,7 +310,9 @@ pub(crate) fn judge(bytes: &[u8], to: ResponseTo<'_>) -> Verdict {
     let span = |part: &[u8]| Span::of(part, bytes);
     let field =
         |field: &Header<'_>| FieldSpan { name: span(field.name.as_bytes()), value: span(field.value) };
-    Verdict::Complete(Form {
+    fields.clear();
+    fields.extend(response.headers.iter().map(field));
+    ResponseHeadVerdict::Complete(ResponseHeadForm {
         length,
         status,
         body,
@@ -319,7 +325,6 @@ pub(crate) fn judge(bytes: &[u8], to: ResponseTo<'_>) -> Verdict {
             .reason
             .filter(|reason| !reason.is_empty())
             .map_or(Span::default(), |r| span(r.as_bytes())),
-        fields: response.headers.iter().map(field).collect(),
     })
 }
 

@@ -7,7 +7,7 @@ use crate::edge::{AfterRequest, Buffer, ClientClose, Conn};
 use crate::serve::piece::{Piece, data_of};
 use crate::wire::chunked::Chunks;
 use crate::wire::edit::Edits;
-use crate::wire::request_head::{Body, Head};
+use crate::wire::request_head::{Head, RequestBodyLength};
 use crate::wire::response_head::{Framing, Http1Terms, ResponseView, write_http1};
 use http::{HeaderMap, Method};
 use std::task::{Context, Poll, ready};
@@ -53,7 +53,7 @@ impl<'a> Http1<'a> {
             is_last: head.is_last(),
             client_fin,
             has_body: !conn.is_request_over(),
-            chunks: (head.body() == Body::Chunked).then(Chunks::new),
+            chunks: (head.body() == RequestBodyLength::Chunked).then(Chunks::new),
             received: 0,
             framing: Framing::Bodiless,
             rechunks: false,

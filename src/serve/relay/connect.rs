@@ -1,6 +1,6 @@
 //! Finds or opens a connection to the leased server, and begins an exchange on it.
 
-use super::Relay;
+use super::{Attempt, Relay};
 use crate::access_log::Why;
 use crate::config::plan::ServerProtocol;
 use crate::edge::{Addresses, Socket};
@@ -9,6 +9,7 @@ use crate::origination::Origination;
 use crate::proxy_header::{self, ProxyHeader};
 use crate::serve::client::ClientSide;
 use crate::serve::dial::dial;
+use crate::serve::exchange::Leased;
 use crate::serve::server::{Failure, Http1, Http2, Sending, ServerSide};
 use crate::serve::{keepalive, kept, own_host, peer, shared};
 use crate::wire::edit::FieldName;
@@ -42,30 +43,28 @@ struct Purpose {
 }
 
 impl<C: ClientSide> Relay<'_, C> {
-    /// Begins an exchange with the leased server; whether its connection was used before.
-    pub(super) async fn connect(&mut self) -> Result<bool, Why> {
-        let purpose = self.purpose().ok_or(Why::Internal)?;
+    /// Begins an exchange with the leased server.
+    pub(super) async fn connect(&mut self, leased: &Leased) -> Result<Attempt, Why> {
+        let purpose = self.purpose(leased);
         if purpose.wanted == Wanted::Http1 {
-            if let Some(socket) = self.take_kept(&purpose) {
-                self.begin_http1(socket, &purpose);
-                return Ok(true);
-            }
-            let socket = self.reach(&purpose).await?;
-            self.exchange.connected();
-            self.begin_http1(socket, &purpose);
-            return Ok(false);
+            let (socket, is_reused) = match self.take_kept(&purpose) {
+                Some(socket) => (socket, true),
+                // In a box, as what else is rare: a request's memory is then a tenth.
+                None => (Box::pin(self.reach(leased, &purpose)).await?, false),
+            };
+            return Ok(Attempt { side: self.begin_http1(socket, leased, &purpose), is_reused });
         }
         // In a box: most requests need no room for it.
-        Box::pin(self.connect_shared(&purpose)).await
+        Box::pin(self.connect_shared(leased, &purpose)).await
     }
 
     /// The same for a connection that may be shared.
-    async fn connect_shared(&mut self, purpose: &Purpose) -> Result<bool, Why> {
-        let opening = match self.take(purpose).await? {
-            Taken::Begun => return Ok(true),
+    async fn connect_shared(&mut self, leased: &Leased, purpose: &Purpose) -> Result<Attempt, Why> {
+        let opening = match self.take(leased, purpose).await? {
+            Taken::Begun(side) => return Ok(Attempt { side, is_reused: true }),
             Taken::Open(opening) => opening,
         };
-        let socket = self.reach(purpose).await?;
+        let socket = self.reach(leased, purpose).await?;
         let is_h2 = match purpose.wanted {
             Wanted::Http1 => false,
             Wanted::Http2 if purpose.origination.is_some() && !socket.speaks_h2() => {
@@ -75,30 +74,27 @@ impl<C: ClientSide> Relay<'_, C> {
             Wanted::Http2 => true,
             Wanted::Either => socket.speaks_h2(),
         };
-        if purpose.wanted == Wanted::Either
-            && let Some((_, server)) = self.exchange.leased()
-        {
-            server.prefers_http1.store(!is_h2, Relaxed);
+        if purpose.wanted == Wanted::Either {
+            leased.server.prefers_http1.store(!is_h2, Relaxed);
         }
-        self.exchange.connected();
-        if is_h2 {
+        let side = if is_h2 {
             let permit = shared::open(socket, purpose.key, purpose.keepalive, opening).await;
             let permit = permit.map_err(|_| Why::ConnectFailed)?;
-            self.begin_http2(permit, purpose)?;
+            self.begin_http2(permit, leased, purpose)?
         } else {
-            self.begin_http1(socket, purpose);
-        }
-        Ok(false)
+            self.begin_http1(socket, leased, purpose)
+        };
+        Ok(Attempt { side, is_reused: false })
     }
 
-    fn purpose(&self) -> Option<Purpose> {
-        let (pool, server) = self.exchange.leased()?;
+    fn purpose(&self, leased: &Leased) -> Purpose {
+        let Leased { pool, server } = leased;
         let introduction = pool.plan.proxy_protocol.map(|version| {
             let Addresses { source, destination } = self.addresses;
             proxy_header::write(version, ProxyHeader::client(source, destination))
         });
         let origination = pool.origination.load_full();
-        Some(Purpose {
+        Purpose {
             wanted: match pool.plan.protocol {
                 ServerProtocol::H2 => Wanted::Http2,
                 // Without TLS there is nothing to agree by; and upgrades are for HTTP/1.1, which is offered alone then.
@@ -106,10 +102,10 @@ impl<C: ClientSide> Relay<'_, C> {
                 ServerProtocol::Auto | ServerProtocol::Http1 => Wanted::Http1,
             },
             key: (server.id(), origination.as_ref().map_or(0, |origination| origination.id)),
-            keepalive: keepalive(&pool.plan.timeouts, &server),
+            keepalive: keepalive(&pool.plan.timeouts, server),
             origination,
             introduction,
-        })
+        }
     }
 
     fn take_kept(&self, purpose: &Purpose) -> Option<Socket> {
@@ -118,30 +114,27 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// Begins on a connection that is there, or finds out that one is to be opened.
-    async fn take(&mut self, purpose: &Purpose) -> Result<Taken, Why> {
+    async fn take(&mut self, leased: &Leased, purpose: &Purpose) -> Result<Taken, Why> {
         loop {
             while let Some(mut permit) = shared::take(purpose.key, purpose.keepalive) {
                 if self.state.watch.heed(permit.is_ready()).await? {
-                    match self.begin_http2(permit, purpose) {
+                    match self.begin_http2(permit, leased, purpose) {
                         // It was told to go at this moment, and is retired.
                         Err(Why::ServerReset) => continue,
-                        begun => return begun.map(|()| Taken::Begun),
+                        begun => return begun.map(Taken::Begun),
                     }
                 }
             }
             if purpose.wanted != Wanted::Http2
                 && let Some(socket) = self.take_kept(purpose)
             {
-                self.begin_http1(socket, purpose);
-                return Ok(Taken::Begun);
+                return Ok(Taken::Begun(self.begin_http1(socket, leased, purpose)));
             }
             let may_be_shared = match purpose.wanted {
                 Wanted::Http1 => false,
                 Wanted::Http2 => true,
                 // As it was the last time.
-                Wanted::Either => {
-                    self.exchange.leased().is_some_and(|(_, server)| !server.prefers_http1.load(Relaxed))
-                }
+                Wanted::Either => !leased.server.prefers_http1.load(Relaxed),
             };
             if !may_be_shared {
                 return Ok(Taken::Open(None));
@@ -157,8 +150,9 @@ impl<C: ClientSide> Relay<'_, C> {
         }
     }
 
-    async fn reach(&mut self, purpose: &Purpose) -> Result<Socket, Why> {
-        let Some((pool, server)) = self.exchange.leased() else { return Err(Why::Internal) };
+    /// Opens a connection.
+    async fn reach(&mut self, leased: &Leased, purpose: &Purpose) -> Result<Socket, Why> {
+        let Leased { pool, server } = leased;
         let secured = purpose.origination.as_ref().map(|origination| {
             let config = match purpose.wanted {
                 Wanted::Http1 => &origination.http,
@@ -170,18 +164,20 @@ impl<C: ClientSide> Relay<'_, C> {
         let limit = pool.plan.timeouts.connect;
         let reaching =
             dial(&self.exchange.live, server.address(), limit, purpose.introduction.as_deref(), secured);
-        self.state.watch.heed(reaching).await?.map_err(|error| {
+        let socket = self.state.watch.heed(reaching).await?.map_err(|error| {
             debug!(pool = %server.pool(), server = %server.name(), %error, "cannot connect");
             self.exchange.detail = error.detail();
             error.why()
-        })
+        })?;
+        self.exchange.connected();
+        Ok(socket)
     }
 
-    fn begin_http1(&mut self, socket: Socket, purpose: &Purpose) {
+    fn begin_http1(&self, socket: Socket, leased: &Leased, purpose: &Purpose) -> ServerSide {
         let is_last = purpose.introduction.is_some();
         let sending = Sending {
-            is_head_request: *self.head.view().method == Method::HEAD,
-            rechunks: match self.head.view().body {
+            is_head_request: *self.request.method == Method::HEAD,
+            rechunks: match self.request.body {
                 RequestBody::Framed => true,
                 RequestBody::Chunked => !self.keeps_chunks,
                 RequestBody::Empty | RequestBody::Length(_) => false,
@@ -189,14 +185,13 @@ impl<C: ClientSide> Relay<'_, C> {
             upgrade: self.upgrade.clone(),
             is_last,
         };
-        let server = Http1::new(socket, purpose.key, sending, self.http1_head(is_last));
-        self.server = Some(ServerSide::Http1(server));
+        let head = self.http1_head(leased, is_last);
+        ServerSide::Http1(Box::new(Http1::new(socket, purpose.key, sending, head)))
     }
 
     /// The head that the leased server gets, as filters have it.
-    fn http1_head(&self, is_last: bool) -> Vec<u8> {
-        let view = self.head.view();
-        let mut edits = filter::request(&view, &self.facts());
+    fn http1_head(&self, leased: &Leased, is_last: bool) -> Vec<u8> {
+        let mut edits = filter::request(&self.request, &self.facts());
         if let Some(upgrade) = self.upgrade.as_deref() {
             edits.add(&CONNECTION, "Upgrade");
             edits.add(&UPGRADE, upgrade);
@@ -204,28 +199,31 @@ impl<C: ClientSide> Relay<'_, C> {
             edits.add(&CONNECTION, "close");
         }
         let mut head = Vec::with_capacity(1024);
-        request::write_http1(&view, &edits, &self.own_host(), &mut head);
+        request::write_http1(&self.request, &edits, &self.own_host(leased), &mut head);
         head
     }
 
-    fn begin_http2(&mut self, permit: shared::StreamPermit, purpose: &Purpose) -> Result<(), Why> {
+    fn begin_http2(
+        &mut self,
+        permit: shared::StreamPermit,
+        leased: &Leased,
+        purpose: &Purpose,
+    ) -> Result<ServerSide, Why> {
         let begun = self
-            .http2_head(purpose.origination.is_some())
+            .http2_head(leased, purpose.origination.is_some())
             .ok_or(Failure::malformed("a head that HTTP/2 has no form for"))
             .and_then(|head| Http2::new(permit, head, self.client.has_body()));
         let server = begun.map_err(|failure| {
             self.exchange.detail = failure.detail;
             failure.why
         })?;
-        self.server = Some(ServerSide::Http2(Box::new(server)));
-        Ok(())
+        Ok(ServerSide::Http2(Box::new(server)))
     }
 
     /// The same in HTTP/2's form.
-    fn http2_head(&self, is_secured: bool) -> Option<Request<()>> {
-        let view = self.head.view();
-        let edits = filter::request(&view, &self.facts());
-        request::http2(&view, &edits, &self.own_host(), is_secured)
+    fn http2_head(&self, leased: &Leased, is_secured: bool) -> Option<Request<()>> {
+        let edits = filter::request(&self.request, &self.facts());
+        request::http2(&self.request, &edits, &self.own_host(leased), is_secured)
     }
 
     /// What filters know of the request beside its head.
@@ -239,17 +237,17 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// The host of a request that names none, at the leased server.
-    fn own_host(&self) -> String {
-        match (self.head.view().host, self.exchange.leased()) {
-            (None, Some((pool, server))) => own_host(&pool.plan, server.address()),
-            _ => String::new(),
+    fn own_host(&self, leased: &Leased) -> String {
+        match self.request.host {
+            None => own_host(&leased.pool.plan, leased.server.address()),
+            Some(_) => String::new(),
         }
     }
 }
 
 enum Taken {
     /// The exchange has begun.
-    Begun,
+    Begun(ServerSide),
     /// A connection is to be opened; others may be waiting for it.
     Open(Option<shared::Opening>),
 }

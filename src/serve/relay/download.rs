@@ -5,8 +5,9 @@ use crate::access_log::Why;
 use crate::edge::date;
 use crate::filter::{self, ResponseFacts};
 use crate::serve::client::ClientSide;
+use crate::serve::exchange::Leased;
 use crate::serve::grpc;
-use crate::serve::server::{Answer, Failure, Part};
+use crate::serve::server::{Answer, Failure, Part, ServerSide};
 use crate::wire::response_head::ResponseView;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
@@ -19,11 +20,14 @@ const MOST_INTERIM: usize = 64 * 1024;
 
 impl<C: ClientSide> Relay<'_, C> {
     /// Sends the request and reads the response's head.
-    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Failure>> {
+    pub(super) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: &mut ServerSide,
+    ) -> Poll<Result<Answer, Failure>> {
         self.state.watch.heed_now(cx)?;
-        self.upload(cx)?;
+        self.upload(cx, server)?;
         loop {
-            let Some(server) = &mut self.server else { return Poll::Ready(Err(Why::Internal.into())) };
             match server.poll_head(cx) {
                 Poll::Ready(Ok(answer)) => {
                     self.state.watch.touch();
@@ -38,7 +42,7 @@ impl<C: ClientSide> Relay<'_, C> {
                     if self.interims > MOST_INTERIMS || self.client.waiting() >= MOST_INTERIM {
                         return Poll::Ready(Err(Failure::malformed("too many interim responses")));
                     }
-                    self.pass_interim();
+                    self.pass_interim(server);
                 }
                 Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
                 Poll::Pending => break,
@@ -56,12 +60,12 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// Passes on a response.
-    pub(super) async fn pass_on(&mut self, answer: Answer) {
+    pub(super) async fn pass_on(&mut self, mut server: ServerSide, answer: Answer, leased: &Leased) {
         self.body.forget();
         self.exchange.answered(answer.status, answer.hint);
         // Its head waits for what has come of the body along with it: if that is broken, there is still an answer.
-        let first = match self.begin() {
-            Ok(()) => self.first_part(answer).await,
+        let first = match self.begin(&server) {
+            Ok(()) => self.first_part(&mut server, answer).await,
             Err(failure) => Err(failure),
         };
         let first = match first {
@@ -72,17 +76,22 @@ impl<C: ClientSide> Relay<'_, C> {
                 // The client has none of it.
                 self.exchange.first_byte = None;
                 self.exchange.grpc_status = None;
+                drop(server);
                 return self.answer(failure.why).await;
             }
         };
         self.status = answer.status;
         self.limit(self.call_due);
+        // Until it has no more to do.
+        let mut server = Some(server);
         if answer.is_over {
-            self.server_is_done();
+            self.release(&mut server, leased);
         }
         let begun = self.client.commit(answer.is_over).map_err(Failure::from);
-        let passed = match begun.and_then(|()| first.map_or(Ok(()), |first| self.pass_part(first))) {
-            Ok(()) => poll_fn(|cx| self.poll_body(cx, answer)).await,
+        let passed = match begun
+            .and_then(|()| first.map_or(Ok(()), |first| self.pass_part(first, &mut server, leased)))
+        {
+            Ok(()) => poll_fn(|cx| self.poll_body(cx, &mut server, answer, leased)).await,
             Err(failure) => Err(failure),
         };
         if passed.is_err() {
@@ -95,7 +104,7 @@ impl<C: ClientSide> Relay<'_, C> {
         if let Err(failure) = passed {
             self.exchange.detail = failure.detail.or(self.exchange.detail);
             self.exchange.fail(failure.why);
-            self.server = None;
+            drop(server);
             self.exchange.give_back();
             if self.is_given_up(failure.why) {
                 self.exchange.grpc_status = Some(grpc::DEADLINE_EXCEEDED);
@@ -109,17 +118,15 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// Hands the client the head that has come, as filters have it.
-    pub(super) fn begin(&mut self) -> Result<(), Failure> {
-        let Some(head) = self.server.as_ref().and_then(|server| server.head()) else {
-            return Err(Why::Internal.into());
-        };
+    pub(super) fn begin(&mut self, server: &ServerSide) -> Result<(), Failure> {
+        let head = server.head().ok_or(Why::Internal)?;
         #[cfg(debug_assertions)]
         drill(&head);
         // An answer without a body says it here.
         self.exchange.grpc_status = grpc::status(head.fields);
         let date = date(SystemTime::now());
         let facts = ResponseFacts {
-            request: Some(self.head.view()),
+            request: Some(self.request),
             hsts: self.exchange.hsts(),
             date: date.to_str().unwrap_or_default(),
         };
@@ -130,7 +137,7 @@ impl<C: ClientSide> Relay<'_, C> {
     pub(super) fn begin_with(&mut self, head: &ResponseView<'_>) -> Result<(), Why> {
         let date = date(SystemTime::now());
         let facts = ResponseFacts {
-            request: Some(self.head.view()),
+            request: Some(self.request),
             hsts: self.exchange.hsts(),
             date: date.to_str().unwrap_or_default(),
         };
@@ -138,16 +145,18 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// Hands the client an interim response, as filters have it.
-    fn pass_interim(&mut self) {
-        let Some(head) = self.server.as_ref().and_then(|server| server.head()) else { return };
-        let facts = ResponseFacts { request: Some(self.head.view()), hsts: None, date: "" };
+    fn pass_interim(&mut self, server: &ServerSide) {
+        let Some(head) = server.head() else { return };
+        let facts = ResponseFacts { request: Some(self.request), hsts: None, date: "" };
         self.client.interim(&head, &filter::response(&head, &facts));
     }
 
     /// What is there of the response's body behind its head.
-    async fn first_part(&mut self, answer: Answer) -> Result<Option<Part>, Failure> {
+    async fn first_part(&self, server: &mut ServerSide, answer: Answer) -> Result<Option<Part>, Failure> {
+        if answer.is_over {
+            return Ok(None);
+        }
         let keeps_chunks = self.keeps_chunks_of(answer);
-        let Some(server) = self.server.as_mut().filter(|_| !answer.is_over) else { return Ok(None) };
         match poll_fn(|cx| Poll::Ready(server.poll_part(cx, keeps_chunks))).await {
             Poll::Ready(part) => part.map(Some),
             Poll::Pending => Ok(None),
@@ -160,10 +169,18 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// Moves the response's body to its end.
-    fn poll_body(&mut self, cx: &mut Context<'_>, answer: Answer) -> Poll<Result<(), Failure>> {
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: &mut Option<ServerSide>,
+        answer: Answer,
+        leased: &Leased,
+    ) -> Poll<Result<(), Failure>> {
         let keeps_chunks = self.keeps_chunks_of(answer);
         self.state.watch.heed_now(cx)?;
-        self.upload(cx)?;
+        if let Some(server) = server {
+            self.upload(cx, server)?;
+        }
         loop {
             // Nothing more is read while the client has not taken what was.
             let before = self.client.sent();
@@ -172,9 +189,9 @@ impl<C: ClientSide> Relay<'_, C> {
                 self.state.watch.touch();
             }
             ready!(flushed).map_err(|why| self.state.watch.interrupted().unwrap_or(why))?;
-            let Some(server) = &mut self.server else { return Poll::Ready(Ok(())) };
-            match server.poll_part(cx, keeps_chunks) {
-                Poll::Ready(Ok(part)) => self.pass_part(part)?,
+            let Some(sending) = server else { return Poll::Ready(Ok(())) };
+            match sending.poll_part(cx, keeps_chunks) {
+                Poll::Ready(Ok(part)) => self.pass_part(part, server, leased)?,
                 Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
                 Poll::Pending => break,
             }
@@ -186,7 +203,12 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// Takes what came of the response's body.
-    fn pass_part(&mut self, part: Part) -> Result<(), Failure> {
+    fn pass_part(
+        &mut self,
+        part: Part,
+        server: &mut Option<ServerSide>,
+        leased: &Leased,
+    ) -> Result<(), Failure> {
         match part {
             Part::Data { piece, length, is_last } => {
                 // A frame without data is no progress.
@@ -194,7 +216,7 @@ impl<C: ClientSide> Relay<'_, C> {
                     self.state.watch.touch();
                 }
                 if is_last {
-                    self.server_is_done();
+                    self.release(server, leased);
                 }
                 self.client.send(piece, length, is_last);
             }
@@ -203,7 +225,7 @@ impl<C: ClientSide> Relay<'_, C> {
                     let status = grpc::status(crate::fields::FieldList::Map(trailers));
                     self.exchange.grpc_status = status.or(self.exchange.grpc_status);
                 }
-                self.server_is_done();
+                self.release(server, leased);
                 self.client.end(trailers)?;
             }
         }

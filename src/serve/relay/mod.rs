@@ -13,35 +13,24 @@ mod tunnel;
 mod upload;
 
 use super::client::ClientSide;
-use super::exchange::{Exchange, is_idempotent};
+use super::exchange::{Exchange, Leased, is_idempotent};
 use super::server::ServerSide;
 use super::{grpc, keepalive};
 use crate::access_log::Why;
 use crate::config::plan::ServerProtocol;
 use crate::edge::{Addresses, RequestState};
 use crate::wire::request::RequestView;
-use crate::wire::request_head::Head;
 use http::Version;
-use http::request::Parts;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Instant;
-use upload::Body;
+use upload::RepeatableBody;
 
-/// A request's head, in the form in which it came.
-#[derive(Debug)]
-pub(super) enum RequestHead<'a> {
-    Http1(&'a Head),
-    Http2 { head: Box<Parts>, has_body: bool },
-}
-
-impl RequestHead<'_> {
-    fn view(&self) -> RequestView<'_> {
-        match self {
-            Self::Http1(head) => RequestView::from(*head),
-            Self::Http2 { head, has_body } => RequestView::of_parts(head, *has_body),
-        }
-    }
+/// A try that has begun.
+struct Attempt {
+    side: ServerSide,
+    /// Its connection was used before.
+    is_reused: bool,
 }
 
 /// One request under way.
@@ -50,14 +39,14 @@ pub(super) struct Relay<'a, C: ClientSide> {
     /// Of the client's connection, as its server may be told.
     addresses: Addresses,
     pub(super) client: C,
-    head: RequestHead<'a>,
+    /// The request.
+    request: RequestView<'a>,
     exchange: Exchange,
     /// What the connection may switch to.
     upgrade: Option<String>,
-    body: Body,
+    body: RepeatableBody,
     /// The body's chunks go on as they are, for its server can only be one of HTTP/1.
     keeps_chunks: bool,
-    server: Option<ServerSide>,
     is_uploaded: bool,
     /// The server takes nothing more of the request; it may have answered.
     is_refused: bool,
@@ -80,25 +69,23 @@ impl<'a, C: ClientSide> Relay<'a, C> {
         exchange: Exchange,
         state: Arc<RequestState>,
         addresses: Addresses,
-        head: RequestHead<'a>,
+        request: RequestView<'a>,
         client: C,
     ) -> Self {
-        let view = head.view();
-        let is_grpc = view.version == Version::HTTP_2 && grpc::is_call(view.fields);
+        let is_grpc = request.version == Version::HTTP_2 && grpc::is_call(request.fields);
         let call_due = match is_grpc {
-            true => grpc::timeout(view.fields).and_then(|within| exchange.started.checked_add(within)),
+            true => grpc::timeout(request.fields).and_then(|within| exchange.started.checked_add(within)),
             false => None,
         };
         Self {
             state,
             addresses,
-            body: Body::new(false, !client.has_body()),
+            body: RepeatableBody::new(false, !client.has_body()),
             client,
-            head,
+            request,
             exchange,
             upgrade: None,
             keeps_chunks: false,
-            server: None,
             is_uploaded: false,
             is_refused: false,
             is_put: false,
@@ -119,13 +106,13 @@ impl<'a, C: ClientSide> Relay<'a, C> {
     }
 
     async fn serve(&mut self) {
-        match self.exchange.admit(&self.head.view()).await {
+        match self.exchange.admit(&self.request).await {
             Ok(()) => self.prepare(),
             Err(why) => return self.answer(why).await,
         }
-        loop {
-            let reused = match self.connect().await {
-                Ok(reused) => reused,
+        while let Some(leased) = self.exchange.leased() {
+            let mut attempt = match self.connect(&leased).await {
+                Ok(attempt) => attempt,
                 Err(why) => {
                     if self.state.watch.interrupted().is_none() && self.exchange.connect_failed(why).await {
                         continue;
@@ -133,15 +120,15 @@ impl<'a, C: ClientSide> Relay<'a, C> {
                     return self.answer(why).await;
                 }
             };
-            match poll_fn(|cx| self.poll_head(cx)).await {
+            match poll_fn(|cx| self.poll_head(cx, &mut attempt.side)).await {
                 Ok(answer) => {
                     if self.can_be_repeated() && self.exchange.status_is_retried(answer.status).await {
                         self.rewind();
                         continue;
                     }
                     return match answer.status {
-                        101 => self.tunnel(answer).await,
-                        _ => self.pass_on(answer).await,
+                        101 => Box::pin(self.tunnel(attempt.side, answer, leased)).await,
+                        _ => self.pass_on(attempt.side, answer, &leased).await,
                     };
                 }
                 Err(failure) => {
@@ -150,37 +137,34 @@ impl<'a, C: ClientSide> Relay<'a, C> {
                         Why::ServerReset => self.can_be_repeated(),
                         _ => false,
                     };
-                    let is_stale = reused || failure.is_untouched;
+                    let is_stale = attempt.is_reused || failure.is_untouched;
+                    if matches!(failure.why, Why::ResponseHeaderTimeout | Why::RequestTimeout) {
+                        attempt.side.doubt();
+                    }
+                    drop(attempt);
                     if may_be_sent_again && self.exchange.send_again(is_stale).await {
                         self.rewind();
                         continue;
-                    }
-                    if let Some(server) = &self.server
-                        && matches!(failure.why, Why::ResponseHeaderTimeout | Why::RequestTimeout)
-                    {
-                        server.doubt();
                     }
                     self.exchange.detail = failure.detail.or(self.exchange.detail);
                     return self.answer(failure.why).await;
                 }
             }
         }
+        self.answer(Why::Internal).await;
     }
 
     /// Sets the first limits, now that it is known where the request goes.
     fn prepare(&mut self) {
         let Some(pool) = self.exchange.pool().cloned() else { return };
-        let view = self.head.view();
         let is_http1 = pool.plan.protocol == ServerProtocol::Http1;
-        if let RequestHead::Http1(head) = self.head
-            && pool.plan.protocol != ServerProtocol::H2
-        {
-            self.upgrade = self.exchange.upgrade(head);
+        if pool.plan.protocol != ServerProtocol::H2 {
+            self.upgrade = self.exchange.upgrade(&self.request);
         }
         self.keeps_chunks = is_http1;
         let has_body = self.client.has_body();
         // A server that speaks HTTP/2 may say that it has not touched a request, whatever the method.
-        self.body = Body::new(is_idempotent(view.method) || !is_http1, !has_body);
+        self.body = RepeatableBody::new(is_idempotent(self.request.method) || !is_http1, !has_body);
         if has_body {
             // A call's deadline counts from its beginning, `timeouts.request` once the body is there.
             self.exchange.upload_waits(false);
@@ -201,7 +185,6 @@ impl<'a, C: ClientSide> Relay<'a, C> {
 
     /// The next try begins at the beginning.
     fn rewind(&mut self) {
-        self.server = None;
         self.body.rewind();
         self.is_uploaded = false;
         self.is_refused = false;
@@ -211,14 +194,14 @@ impl<'a, C: ClientSide> Relay<'a, C> {
 
     /// RFC 9110 section 9.2.2: only what does no harm twice, and only with its body still at hand.
     fn can_be_repeated(&self) -> bool {
-        is_idempotent(self.head.view().method) && self.body.is_repeatable
+        is_idempotent(self.request.method) && self.body.is_repeatable
     }
 
     /// The server has no more to do: its lease ends and its connection is free before the client has the last
     /// byte, so that the client's next request finds both.
-    fn server_is_done(&mut self) {
-        if let (Some(exchanged), Some((pool, server))) = (self.server.take(), self.exchange.leased()) {
-            exchanged.done(keepalive(&pool.plan.timeouts, &server));
+    fn release(&mut self, server: &mut Option<ServerSide>, leased: &Leased) {
+        if let Some(server) = server.take() {
+            server.done(keepalive(&leased.pool.plan.timeouts, &leased.server));
         }
         // Whatever the client still sends of its request has no taker.
         self.is_refused = true;
@@ -228,7 +211,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
     fn record(&mut self) {
         let status = if self.status == 0 { self.exchange.why.status() } else { self.status };
         let bytes_in = self.client.received() + self.bytes_in;
-        self.exchange.record(status, Some(&self.head.view()), (bytes_in, self.bytes_out));
+        self.exchange.record(status, Some(&self.request), (bytes_in, self.bytes_out));
     }
 }
 

@@ -9,6 +9,7 @@ use crate::wire::own_response::{self, OwnResponse};
 use bytes::Bytes;
 use http::Method;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::Duration;
@@ -23,9 +24,12 @@ impl<C: ClientSide> Relay<'_, C> {
         why == Why::RequestTimeout && self.call_due.is_some_and(is_first)
     }
 
-    /// Answers with a status of our own, for the first reason there was.
-    pub(super) async fn answer(&mut self, why: Why) {
-        self.server = None;
+    /// Answers with a status of our own, for the first reason there was. In a box: most requests need no room for it.
+    pub(super) fn answer(&mut self, why: Why) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.answer_now(why))
+    }
+
+    async fn answer_now(&mut self, why: Why) {
         self.exchange.fail(why);
         self.exchange.give_back();
         self.state.watch.no_deadline();
@@ -39,7 +43,7 @@ impl<C: ClientSide> Relay<'_, C> {
         let response = self.own_response(why);
         self.status = response.status.as_u16();
         self.exchange.grpc_status = response.grpc_status;
-        let is_over = response.body.is_empty() || self.head.view().method == Method::HEAD;
+        let is_over = response.body.is_empty() || self.request.method == Method::HEAD;
         let begun = self.begin_with(&response.head()).and_then(|()| self.client.commit(is_over));
         if begun.is_err() {
             return;
@@ -55,14 +59,13 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     fn own_response(&self, why: Why) -> OwnResponse {
-        let view = self.head.view();
         let exchange = &self.exchange;
         let (location, proof) = (exchange.location.as_deref(), exchange.proof.as_deref());
         if location.is_none() && proof.is_none() {
             // Whoever makes a call reads no other answer.
             let kind = match self.is_grpc {
                 true => Some("application/grpc"),
-                false => grpc::web_call(view.fields),
+                false => grpc::web_call(self.request.fields),
             };
             if let Some(kind) = kind {
                 return grpc::own_response(why, kind, self.is_given_up(why));

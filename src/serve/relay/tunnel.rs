@@ -4,31 +4,31 @@ use super::Relay;
 use crate::access_log::Why;
 use crate::edge::{AfterRequest, Duplex};
 use crate::serve::client::ClientSide;
+use crate::serve::exchange::Leased;
 use crate::serve::server::{Answer, ServerSide};
 use std::future::poll_fn;
 
 impl<C: ClientSide> Relay<'_, C> {
     /// Passes bytes both ways, behind the response's head. Neither side's messages are looked at; of a WebSocket it is known
     /// where they end.
-    pub(super) async fn tunnel(&mut self, answer: Answer) {
-        if let Err(failure) = self.begin() {
+    pub(super) async fn tunnel(&mut self, side: ServerSide, answer: Answer, leased: Leased) {
+        if let Err(failure) = self.begin(&side) {
             return self.answer(failure.why).await;
         }
         self.status = answer.status;
         self.exchange.answered(answer.status, None);
-        let (Some(ServerSide::Http1(server)), Some((pool, _))) = (self.server.take(), self.exchange.leased())
-        else {
+        let watch = &self.state.watch;
+        watch.quiet(leased.pool.plan.timeouts.tunnel_idle, Why::TunnelIdle);
+        // Only HTTP/1 has such responses, and only who has asked for one by HTTP/1 gets it.
+        let (ServerSide::Http1(server), Some((client, mut down))) = (side, self.client.switch()) else {
             return self.answer(Why::Internal).await;
         };
-        let watch = &self.state.watch;
-        watch.quiet(pool.plan.timeouts.tunnel_idle, Why::TunnelIdle);
-        drop(pool);
         let (mut server, came) = server.switch();
-        let Some((client, mut down)) = self.client.switch() else { return self.answer(Why::Internal).await };
         let up = client.take_arrived();
         down.extend_from_slice(&came);
         let (read, came) = (up.len() as u64, came.len() as u64);
         // It may be silent for hours, and outlive many reloads: nothing is held that it does not need.
+        drop(leased);
         self.exchange.listener = None;
         let duplex = Duplex::new((up, read), (down, came));
         let mut duplex = if answer.is_websocket { duplex.of_websocket() } else { duplex };

@@ -5,6 +5,7 @@ use crate::access_log::Why;
 use crate::filter::forwarding;
 use crate::serve::client::ClientSide;
 use crate::serve::piece::Piece;
+use crate::serve::server::ServerSide;
 use bytes::Bytes;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -14,7 +15,7 @@ const REPEATABLE: usize = 64 * 1024;
 
 /// What was read of a body.
 #[derive(Debug)]
-pub(super) struct Body {
+pub(super) struct RepeatableBody {
     /// All of it so far, if `is_repeatable`.
     kept: Vec<Bytes>,
     kept_bytes: usize,
@@ -26,7 +27,7 @@ pub(super) struct Body {
     is_over: bool,
 }
 
-impl Body {
+impl RepeatableBody {
     pub(super) fn new(is_repeatable: bool, is_over: bool) -> Self {
         Self { kept: Vec::new(), kept_bytes: 0, sent: 0, is_repeatable, is_over }
     }
@@ -79,12 +80,11 @@ impl Body {
 
 impl<C: ClientSide> Relay<'_, C> {
     /// Moves as much of the request as moves now.
-    pub(super) fn upload(&mut self, cx: &mut Context<'_>) -> Result<(), Why> {
+    pub(super) fn upload(&mut self, cx: &mut Context<'_>, server: &mut ServerSide) -> Result<(), Why> {
         if self.is_uploaded || self.is_refused {
             return Ok(());
         }
         let limit = self.exchange.listener.as_ref().map_or(0, |listener| listener.plan.limits.request_body);
-        let Some(server) = &mut self.server else { return Err(Why::Internal) };
         loop {
             // What is here of the body goes out with the head.
             let mut waits_for_client = false;

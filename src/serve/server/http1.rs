@@ -5,7 +5,9 @@ use crate::access_log::Why;
 use crate::edge::{Buffer, Socket};
 use crate::serve::kept;
 use crate::serve::piece::{Piece, data_of};
-use crate::wire::response_head::{Body, Form, ResponseTo, ResponseView, Verdict, judge};
+use crate::wire::response_head::{
+    FieldSpans, ResponseBodyEnd, ResponseHeadForm, ResponseHeadVerdict, ResponseTo, ResponseView, judge,
+};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -40,8 +42,10 @@ pub(in crate::serve) struct Http1 {
     /// Of the response, and not yet passed on.
     buffer: Option<Buffer>,
     /// The head that `buffer` begins with.
-    head: Option<Form>,
-    rest: Option<Body>,
+    head: Option<ResponseHeadForm>,
+    /// Of that head.
+    fields: FieldSpans,
+    rest: Option<ResponseBodyEnd>,
     keeps: bool,
 }
 
@@ -59,6 +63,7 @@ impl Http1 {
             is_uploaded: false,
             buffer: None,
             head: None,
+            fields: FieldSpans::new(),
             rest: None,
             keeps: false,
         }
@@ -132,15 +137,15 @@ impl Http1 {
                     is_head_request: self.sending.is_head_request,
                     upgrade: self.sending.upgrade.as_deref(),
                 };
-                match judge(buffer.data(), to) {
-                    Verdict::Complete(form) => {
-                        let is_over = form.body == Body::Length(0);
+                match judge(buffer.data(), to, &mut self.fields) {
+                    ResponseHeadVerdict::Complete(form) => {
+                        let is_over = form.body == ResponseBodyEnd::Length(0);
                         let answer = Answer {
                             status: form.status,
                             is_interim: form.is_interim(),
                             is_over,
                             is_websocket: form.is_websocket,
-                            is_chunked: matches!(form.body, Body::Chunked(_)),
+                            is_chunked: matches!(form.body, ResponseBodyEnd::Chunked(_)),
                             hint: form.hint,
                         };
                         if !answer.is_interim {
@@ -154,11 +159,13 @@ impl Http1 {
                         (self.buffer, self.head) = (Some(buffer), Some(form));
                         return Poll::Ready(Ok(answer));
                     }
-                    Verdict::Refused(detail) => return Poll::Ready(Err(Failure::malformed(detail))),
-                    Verdict::Partial if buffer.is_full() => {
+                    ResponseHeadVerdict::Refused(detail) => {
+                        return Poll::Ready(Err(Failure::malformed(detail)));
+                    }
+                    ResponseHeadVerdict::Partial if buffer.is_full() => {
                         return Poll::Ready(Err(Failure::malformed("response head too large")));
                     }
-                    Verdict::Partial => {}
+                    ResponseHeadVerdict::Partial => {}
                 }
             }
             let read = buffer.fill(cx, |cx, buf| self.socket.poll_read(cx, buf));
@@ -171,7 +178,7 @@ impl Http1 {
     }
 
     pub(super) fn head(&self) -> Option<ResponseView<'_>> {
-        Some(self.head.as_ref()?.view(self.buffer.as_ref()?.data()))
+        Some(self.head.as_ref()?.view(self.buffer.as_ref()?.data(), &self.fields))
     }
 
     /// The head is done with.
@@ -194,7 +201,7 @@ impl Http1 {
             if buffer.is_empty() {
                 match ready!(buffer.fill(cx, |cx, buf| self.socket.poll_read(cx, buf))) {
                     Ok(1..) => {}
-                    Ok(0) if *rest == Body::UntilClose => {
+                    Ok(0) if *rest == ResponseBodyEnd::UntilClose => {
                         (self.rest, self.keeps) = (None, false);
                         continue;
                     }
@@ -216,7 +223,7 @@ impl Http1 {
     }
 
     /// The exchange is over: the connection may serve another one, within this time.
-    pub(super) fn done(mut self, keepalive: Duration) {
+    pub(super) fn done(mut self: Box<Self>, keepalive: Duration) {
         self.leave_head();
         let is_whole = self.is_uploaded && self.rest.is_none();
         if self.keeps && is_whole && !self.sending.is_last {
@@ -225,7 +232,7 @@ impl Http1 {
     }
 
     /// The connection, which has switched to another protocol, and what has come of that.
-    pub(in crate::serve) fn switch(mut self) -> (Socket, Vec<u8>) {
+    pub(in crate::serve) fn switch(mut self: Box<Self>) -> (Socket, Vec<u8>) {
         self.leave_head();
         let came = self.buffer.as_ref().map_or(Vec::new(), |buffer| buffer.data().to_vec());
         (self.socket, came)
@@ -243,16 +250,16 @@ struct Taken {
 }
 
 /// Leaves of what came what is to be passed on of the body.
-fn take(rest: &mut Body, buffer: &mut Buffer, keeps_chunks: bool) -> Result<Taken, Failure> {
+fn take(rest: &mut ResponseBodyEnd, buffer: &mut Buffer, keeps_chunks: bool) -> Result<Taken, Failure> {
     let came = buffer.data().len();
     let (of_body, kept, length, is_last) = match rest {
-        Body::Length(left) => {
+        ResponseBodyEnd::Length(left) => {
             let n = came.min(usize::try_from(*left).unwrap_or(usize::MAX));
             *left -= n as u64;
             (n, n, n as u64, *left == 0)
         }
-        Body::UntilClose => (came, came, came as u64, false),
-        Body::Chunked(chunks) => {
+        ResponseBodyEnd::UntilClose => (came, came, came as u64, false),
+        ResponseBodyEnd::Chunked(chunks) => {
             let before = chunks.data();
             let (n, kept, length) = match keeps_chunks {
                 true => {
@@ -280,7 +287,11 @@ mod tests {
     use crate::wire::chunked::Chunks;
 
     /// What passes of these parts, and how much of it counts.
-    fn pass(mut rest: Body, parts: &[&[u8]], keeps_chunks: bool) -> Result<(Vec<u8>, u64, bool), Failure> {
+    fn pass(
+        mut rest: ResponseBodyEnd,
+        parts: &[&[u8]],
+        keeps_chunks: bool,
+    ) -> Result<(Vec<u8>, u64, bool), Failure> {
         let (mut passed, mut length) = (Vec::new(), 0);
         for part in parts.iter().filter(|part| !part.is_empty()) {
             let mut buffer = Buffer::take();
@@ -304,7 +315,7 @@ mod tests {
         let bytes = b"3;x=y\r\nabc\r\nA\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\n";
         for cut in 0..=bytes.len() {
             let parts = [&bytes[..cut], &bytes[cut..]];
-            let chunked = || Body::Chunked(Chunks::new());
+            let chunked = || ResponseBodyEnd::Chunked(Chunks::new());
             assert_eq!(pass(chunked(), &parts, false), Ok((b"abc0123456789".to_vec(), 13, true)), "{cut}");
             assert_eq!(pass(chunked(), &parts, true), Ok((bytes.to_vec(), 13, true)), "{cut}");
         }
@@ -312,17 +323,17 @@ mod tests {
 
     #[test]
     fn what_comes_beyond_the_end_is_no_part_of_the_body() {
-        let chunked = Body::Chunked(Chunks::new());
+        let chunked = ResponseBodyEnd::Chunked(Chunks::new());
         assert_eq!(pass(chunked, &[b"1\r\na\r\n0\r\n\r\nmore"], false), Ok((b"a".to_vec(), 1, false)));
-        assert_eq!(pass(Body::Length(2), &[b"abc"], false), Ok((b"ab".to_vec(), 2, false)));
-        assert_eq!(pass(Body::Length(3), &[b"a", b"bc"], true), Ok((b"abc".to_vec(), 3, true)));
+        assert_eq!(pass(ResponseBodyEnd::Length(2), &[b"abc"], false), Ok((b"ab".to_vec(), 2, false)));
+        assert_eq!(pass(ResponseBodyEnd::Length(3), &[b"a", b"bc"], true), Ok((b"abc".to_vec(), 3, true)));
     }
 
     #[test]
     fn broken_chunks_are_told() {
         let broken = Failure::malformed("broken chunk");
         for keeps_chunks in [true, false] {
-            let passed = pass(Body::Chunked(Chunks::new()), &[b"2\r\nab\r\nx\r\n"], keeps_chunks);
+            let passed = pass(ResponseBodyEnd::Chunked(Chunks::new()), &[b"2\r\nab\r\nx\r\n"], keeps_chunks);
             assert_eq!(passed, Err(broken));
         }
     }

@@ -63,11 +63,9 @@ impl From<Why> for Failure {
 }
 
 /// One exchange with a server, whichever version of HTTP it speaks.
-// The first is the common case, for which a box would be one allocation more.
-#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub(super) enum ServerSide {
-    Http1(Http1),
+    Http1(Box<Http1>),
     Http2(Box<Http2>),
 }
 

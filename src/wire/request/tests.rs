@@ -131,3 +131,16 @@ fn its_parts_are_the_same_in_both_forms() {
     raw.fields.each().for_each(|field| field.append_to(&mut from_raw));
     assert_eq!(FieldList::Map(&from_raw).count(), map.fields.count());
 }
+
+#[test]
+fn an_upgrade_is_asked_for_by_two_fields() {
+    for (fields, asks) in [
+        ("Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n", true),
+        ("Connection: Upgrade\r\n", false),
+        ("Connection: keep-alive\r\nUpgrade: websocket\r\n", false),
+        ("Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n", false),
+    ] {
+        let head = sample_head(&format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n"));
+        assert_eq!(RequestView::from(&head).asks_for_upgrade(), asks, "{fields}");
+    }
+}

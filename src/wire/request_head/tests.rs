@@ -5,8 +5,8 @@ const LIMIT: usize = 1024;
 
 fn status(head: &str) -> u16 {
     match judge(head.as_bytes(), LIMIT) {
-        Verdict::Complete(_) => 200,
-        Verdict::Refused(refusal) => refusal.status,
+        RequestHeadVerdict::Complete(_) => 200,
+        RequestHeadVerdict::Refused(refusal) => refusal.status,
         other => panic!("{head:?} gave {other:?}"),
     }
 }
@@ -14,18 +14,20 @@ fn status(head: &str) -> u16 {
 #[test]
 fn ordinary_heads_pass_with_their_body_length() {
     for (head, body) in [
-        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Body::Length(0)),
-        ("GET http://a:80/ HTTP/1.1\r\nHost: a:80\r\n\r\n", Body::Length(0)),
-        ("GET http://a:80/ HTTP/1.1\r\nHost: A\r\n\r\n", Body::Length(0)),
-        ("GET https://a./ HTTP/1.1\r\nHost: a:443\r\n\r\n", Body::Length(0)),
-        ("GET http://[::1]/ HTTP/1.1\r\nHost: [0::1]:\r\n\r\n", Body::Length(0)),
-        ("OPTIONS * HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n", Body::Length(0)),
-        ("GET / HTTP/1.0\r\n\r\n", Body::Length(0)),
-        ("\r\nGET / HTTP/1.1\r\nHost:\r\n\r\n", Body::Length(0)),
-        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\n", Body::Length(12)),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n", Body::Chunked),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", RequestBodyLength::Length(0)),
+        ("GET http://a:80/ HTTP/1.1\r\nHost: a:80\r\n\r\n", RequestBodyLength::Length(0)),
+        ("GET http://a:80/ HTTP/1.1\r\nHost: A\r\n\r\n", RequestBodyLength::Length(0)),
+        ("GET https://a./ HTTP/1.1\r\nHost: a:443\r\n\r\n", RequestBodyLength::Length(0)),
+        ("GET http://[::1]/ HTTP/1.1\r\nHost: [0::1]:\r\n\r\n", RequestBodyLength::Length(0)),
+        ("OPTIONS * HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n", RequestBodyLength::Length(0)),
+        ("GET / HTTP/1.0\r\n\r\n", RequestBodyLength::Length(0)),
+        ("\r\nGET / HTTP/1.1\r\nHost:\r\n\r\n", RequestBodyLength::Length(0)),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\n", RequestBodyLength::Length(12)),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n", RequestBodyLength::Chunked),
     ] {
-        let Verdict::Complete(form) = judge(head.as_bytes(), LIMIT) else { panic!("{head:?} is refused") };
+        let RequestHeadVerdict::Complete(form) = judge(head.as_bytes(), LIMIT) else {
+            panic!("{head:?} is refused")
+        };
         assert_eq!((form.length, form.body), (head.len(), body), "{head:?}");
     }
 }
@@ -49,19 +51,6 @@ fn a_heads_parts_are_found() {
     }
     assert!(sample_head("GET / HTTP/1.1\r\nHost: h\r\nConnection: x, Close\r\n\r\n").is_last());
     assert!(!sample_head("GET / HTTP/1.1\r\nHost: h\r\nConnection: x-close\r\n\r\n").is_last());
-}
-
-#[test]
-fn an_upgrade_is_asked_for_by_two_fields() {
-    for (fields, asks) in [
-        ("Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n", true),
-        ("Connection: Upgrade\r\n", false),
-        ("Connection: keep-alive\r\nUpgrade: websocket\r\n", false),
-        ("Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n", false),
-    ] {
-        let head = sample_head(&format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n"));
-        assert_eq!(head.asks_for_upgrade(), asks, "{fields}");
-    }
 }
 
 #[test]
@@ -107,8 +96,8 @@ fn heads_that_two_readers_may_read_differently_are_refused() {
 
 #[test]
 fn a_head_that_is_still_coming_is_partial_until_the_limit() {
-    assert_eq!(judge(b"GET / HTTP/1.1\r\nHost: a\r\n", LIMIT), Verdict::Partial);
-    assert_eq!(judge(b"", LIMIT), Verdict::Partial);
+    assert_eq!(judge(b"GET / HTTP/1.1\r\nHost: a\r\n", LIMIT), RequestHeadVerdict::Partial);
+    assert_eq!(judge(b"", LIMIT), RequestHeadVerdict::Partial);
     let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(LIMIT));
     assert_eq!(status(&long), 431);
     assert_eq!(status(&format!("{long}\r\n\r\n")), 431);
@@ -116,9 +105,9 @@ fn a_head_that_is_still_coming_is_partial_until_the_limit() {
 
 #[test]
 fn the_h2_preface_is_recognised_whole() {
-    assert_eq!(judge(H2_PREFACE, LIMIT), Verdict::H2);
-    assert_eq!(judge(&H2_PREFACE[..18], LIMIT), Verdict::Partial);
-    assert!(matches!(judge(b"PRI * HTTP/2.0\r\n\r\nXX", LIMIT), Verdict::Refused(_)));
+    assert_eq!(judge(H2_PREFACE, LIMIT), RequestHeadVerdict::H2);
+    assert_eq!(judge(&H2_PREFACE[..18], LIMIT), RequestHeadVerdict::Partial);
+    assert!(matches!(judge(b"PRI * HTTP/2.0\r\n\r\nXX", LIMIT), RequestHeadVerdict::Refused(_)));
 }
 
 #[test]

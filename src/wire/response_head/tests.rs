@@ -11,14 +11,22 @@ struct To<'a> {
     may_go_on: bool,
 }
 
-fn read(text: &str, to: To<'_>) -> Verdict {
-    judge(text.as_bytes(), ResponseTo { is_head_request: to.head_request, upgrade: to.upgrade })
+fn read(text: &str, to: To<'_>) -> ResponseHeadVerdict {
+    read_fields(text, to).0
+}
+
+fn read_fields(text: &str, to: To<'_>) -> (ResponseHeadVerdict, FieldSpans) {
+    let mut fields = FieldSpans::new();
+    let to = ResponseTo { is_head_request: to.head_request, upgrade: to.upgrade };
+    (judge(text.as_bytes(), to, &mut fields), fields)
 }
 
 /// What the head says, whether the client's connection goes on, and what is written.
-fn check(text: &str, to: To<'_>) -> (Form, bool, String) {
-    let Verdict::Complete(form) = read(text, to) else { panic!("{text:?} is refused") };
-    let view = form.view(text.as_bytes());
+fn check(text: &str, to: To<'_>) -> (ResponseHeadForm, bool, String) {
+    let (ResponseHeadVerdict::Complete(form), fields) = read_fields(text, to) else {
+        panic!("{text:?} is refused")
+    };
+    let view = form.view(text.as_bytes(), &fields);
     let framing = Framing::of(&view, to.head_request, to.is_http_11);
     let may_go_on = to.may_go_on && framing != Framing::UntilClose;
     let mut out = Vec::new();
@@ -44,28 +52,36 @@ fn a_head_without_edits_leaves_as_it_came() {
 fn what_a_head_says_is_known() {
     let text = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nKeep-Alive: max=9, timeout=7\r\n\r\nhello";
     let (form, ..) = check(text, PLAIN);
-    assert_eq!((form.length, form.status, form.body), (text.len() - 5, 200, Body::Length(5)));
+    assert_eq!((form.length, form.status, form.body), (text.len() - 5, 200, ResponseBodyEnd::Length(5)));
     assert_eq!((form.keeps, form.is_websocket, form.hint), (true, false, Some(7)));
 }
 
 #[test]
 fn a_body_ends_as_the_head_says() {
-    let chunked = Body::Chunked(Chunks::new());
+    let chunked = ResponseBodyEnd::Chunked(Chunks::new());
     for (head, body, keeps) in [
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n", chunked, true),
-        ("HTTP/1.1 200 OK\r\n\r\n", Body::UntilClose, true),
-        ("HTTP/1.1 204 No Content\r\n\r\n", Body::Length(0), true),
-        ("HTTP/1.1 999 Denied\r\nContent-Length: 5\r\n\r\n", Body::Length(5), true),
-        ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", Body::Length(0), true),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: Close\r\n\r\n", Body::Length(5), false),
-        ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", Body::Length(5), false),
-        ("HTTP/1.0 200\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\n", Body::Length(5), true),
+        ("HTTP/1.1 200 OK\r\n\r\n", ResponseBodyEnd::UntilClose, true),
+        ("HTTP/1.1 204 No Content\r\n\r\n", ResponseBodyEnd::Length(0), true),
+        ("HTTP/1.1 999 Denied\r\nContent-Length: 5\r\n\r\n", ResponseBodyEnd::Length(5), true),
+        ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", ResponseBodyEnd::Length(0), true),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: Close\r\n\r\n",
+            ResponseBodyEnd::Length(5),
+            false,
+        ),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", ResponseBodyEnd::Length(5), false),
+        (
+            "HTTP/1.0 200\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\n",
+            ResponseBodyEnd::Length(5),
+            true,
+        ),
     ] {
         let (form, ..) = check(head, PLAIN);
         assert_eq!((form.body, form.keeps), (body, keeps), "{head:?}");
     }
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
-    assert_eq!(check(head, To { head_request: true, ..PLAIN }).0.body, Body::Length(0));
+    assert_eq!(check(head, To { head_request: true, ..PLAIN }).0.body, ResponseBodyEnd::Length(0));
 }
 
 #[test]
@@ -123,7 +139,7 @@ fn a_connection_switches_to_what_was_asked_for() {
         let head = format!("HTTP/1.1 101 Switching Protocols\r\n{upgrade}Connection: upgrade\r\n\r\n");
         let read = read(&head, To { upgrade: Some(asked), ..PLAIN });
         match read {
-            Verdict::Complete(form) => {
+            ResponseHeadVerdict::Complete(form) => {
                 assert!(passes && form.is_websocket == is_websocket, "{asked} {upgrade}")
             }
             _ => assert!(!passes, "{asked} {upgrade}"),
@@ -144,7 +160,7 @@ fn a_response_without_a_body_has_no_framing() {
         (304, chunks, ""),
     ] {
         let (form, _, out) = check(&format!("HTTP/1.1 {status} X\r\n{fields}\r\n"), PLAIN);
-        assert_eq!(form.body, Body::Length(0), "{status} {fields}");
+        assert_eq!(form.body, ResponseBodyEnd::Length(0), "{status} {fields}");
         assert_eq!(out, format!("HTTP/1.1 {status} X\r\n{stays}\r\n"));
     }
 }
@@ -153,7 +169,7 @@ fn a_response_without_a_body_has_no_framing() {
 fn a_length_beside_chunks_goes_no_further() {
     let (form, _, out) =
         check("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", PLAIN);
-    assert_eq!(form.body, Body::Chunked(Chunks::new()));
+    assert_eq!(form.body, ResponseBodyEnd::Chunked(Chunks::new()));
     assert_eq!(out, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
 }
 
@@ -175,9 +191,9 @@ fn a_response_that_can_be_read_two_ways_is_refused() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
         "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
     ] {
-        assert!(matches!(read(text, PLAIN), Verdict::Refused(_)), "{text:?}");
+        assert!(matches!(read(text, PLAIN), ResponseHeadVerdict::Refused(_)), "{text:?}");
     }
-    assert_eq!(read("HTTP/1.1 200 OK\r\nX:", PLAIN), Verdict::Partial);
+    assert_eq!(read("HTTP/1.1 200 OK\r\nX:", PLAIN), ResponseHeadVerdict::Partial);
 }
 
 #[test]
@@ -220,8 +236,10 @@ fn a_response_of_http2_is_framed_for_http1() {
 #[test]
 fn a_response_goes_by_http2_without_what_frames_it_in_http1() {
     let written = |text: &str| {
-        let Verdict::Complete(form) = read(text, PLAIN) else { panic!("{text:?} is refused") };
-        let response = http2(&form.view(text.as_bytes()), &Edits::default()).expect("it has a form");
+        let (ResponseHeadVerdict::Complete(form), fields) = read_fields(text, PLAIN) else {
+            panic!("{text:?} is refused")
+        };
+        let response = http2(&form.view(text.as_bytes(), &fields), &Edits::default()).expect("it has a form");
         let names: Vec<_> = response.headers().keys().map(|name| name.as_str().to_owned()).collect();
         (response.status().as_u16(), names.join(" "))
     };

@@ -87,7 +87,7 @@ impl ClientSide for Scripted {
     fn switched(&mut self, _: AfterRequest) {}
 }
 
-fn read(body: &mut Body, client: &mut Scripted, limit: u64) -> Result<Vec<u8>, Why> {
+fn read(body: &mut RepeatableBody, client: &mut Scripted, limit: u64) -> Result<Vec<u8>, Why> {
     let mut cx = Context::from_waker(std::task::Waker::noop());
     let mut all = Vec::new();
     loop {
@@ -103,7 +103,7 @@ fn read(body: &mut Body, client: &mut Scripted, limit: u64) -> Result<Vec<u8>, W
 #[test]
 fn a_small_body_can_be_sent_again() {
     let mut client = Scripted::sending(&[b"ab", b"", b"c"]);
-    let mut body = Body::new(true, false);
+    let mut body = RepeatableBody::new(true, false);
     assert_eq!(read(&mut body, &mut client, 3), Ok(b"abc".to_vec()));
     body.rewind();
     assert_eq!(read(&mut body, &mut client, 3), Ok(b"abc".to_vec()));
@@ -114,7 +114,7 @@ fn a_small_body_can_be_sent_again() {
 fn what_is_larger_is_not_kept() {
     let large = vec![b'x'; REPEATABLE];
     let mut client = Scripted::sending(&[b"ab", &large, b"c"]);
-    let mut body = Body::new(true, false);
+    let mut body = RepeatableBody::new(true, false);
     assert_eq!(read(&mut body, &mut client, u64::MAX).map(|all| all.len()), Ok(REPEATABLE + 3));
     assert!(!body.is_repeatable && body.kept.is_empty());
 }
@@ -122,5 +122,5 @@ fn what_is_larger_is_not_kept() {
 #[test]
 fn the_limit_counts_all_of_it() {
     let mut client = Scripted::sending(&[b"ab", b"c"]);
-    assert_eq!(read(&mut Body::new(true, false), &mut client, 2), Err(Why::BodyTooLarge));
+    assert_eq!(read(&mut RepeatableBody::new(true, false), &mut client, 2), Err(Why::BodyTooLarge));
 }
