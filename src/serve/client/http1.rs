@@ -4,7 +4,7 @@ use super::ClientSide;
 use crate::access_log::Why;
 use crate::config::plan::ClientFin;
 use crate::edge::{AfterRequest, Buffer, ClientClose, Conn};
-use crate::serve::piece::{Piece, data_of};
+use crate::serve::piece::{Outgoing, Piece};
 use crate::wire::chunked::Chunks;
 use crate::wire::edit::Edits;
 use crate::wire::request_head::{Head, RequestBodyLength};
@@ -33,13 +33,9 @@ pub(in crate::serve) struct Http1<'a> {
     has_begun: bool,
     /// The connection may bring another request after this response.
     may_go_on: bool,
-    /// Heads, and what else is written here.
-    out: Vec<u8>,
-    out_sent: usize,
-    /// Where in `out` the response's head begins.
+    out: Outgoing,
+    /// Where in its bytes the response's head begins.
     head_at: usize,
-    /// Of the response's body: what comes behind `out`.
-    piece: Option<Piece>,
     sent: u64,
     is_whole: bool,
     after_switch: Option<AfterRequest>,
@@ -59,10 +55,8 @@ impl<'a> Http1<'a> {
             rechunks: false,
             has_begun: false,
             may_go_on: false,
-            out: Vec::new(),
-            out_sent: 0,
+            out: Outgoing::default(),
             head_at: 0,
-            piece: None,
             sent: 0,
             is_whole: false,
             after_switch: None,
@@ -75,7 +69,7 @@ impl<'a> Http1<'a> {
         if let Some(after) = self.after_switch {
             return after;
         }
-        let is_sent = self.is_whole && self.out_sent == self.out.len() && self.piece.is_none();
+        let is_sent = self.is_whole && self.out.is_empty();
         match self.conn.is_request_over() {
             _ if !is_sent => AfterRequest::Close,
             true if self.may_go_on => AfterRequest::KeepAlive,
@@ -87,7 +81,7 @@ impl<'a> Http1<'a> {
     fn write_head(&mut self, head: &ResponseView<'_>, edits: &Edits<'_>) {
         let terms =
             Http1Terms { is_http_11: self.is_http_11, framing: self.framing, may_go_on: self.may_go_on };
-        write_http1(head, edits, terms, &mut self.out);
+        write_http1(head, edits, terms, &mut self.out.bytes);
     }
 }
 
@@ -158,16 +152,16 @@ impl ClientSide for Http1<'_> {
             && self.conn.is_request_over()
             && !state.client.listener_state.is_closing()
             && state.watch.interrupted().is_none();
-        self.head_at = self.out.len();
-        if self.out.capacity() == 0 {
-            self.out.reserve(1024);
+        self.head_at = self.out.bytes.len();
+        if self.out.bytes.capacity() == 0 {
+            self.out.bytes.reserve(1024);
         }
         self.write_head(head, edits);
         Ok(())
     }
 
     fn withdraw(&mut self) {
-        self.out.truncate(self.head_at);
+        self.out.bytes.truncate(self.head_at);
     }
 
     fn commit(&mut self, is_over: bool) -> Result<(), Why> {
@@ -181,13 +175,13 @@ impl ClientSide for Http1<'_> {
             Framing::Bodiless => {}
             _ if piece.is_empty() => {}
             Framing::Chunked if self.rechunks => {
-                self.out.extend_from_slice(format!("{length:x}\r\n").as_bytes());
-                self.out.extend_from_slice(piece.data());
-                self.out.extend_from_slice(b"\r\n");
+                self.out.bytes.extend_from_slice(format!("{length:x}\r\n").as_bytes());
+                self.out.bytes.extend_from_slice(piece.data());
+                self.out.bytes.extend_from_slice(b"\r\n");
                 self.sent += length;
             }
             Framing::Length | Framing::Chunked | Framing::UntilClose => {
-                self.piece = Some(piece);
+                self.out.piece = Some(piece);
                 self.sent += length;
             }
         }
@@ -199,30 +193,19 @@ impl ClientSide for Http1<'_> {
 
     fn end(&mut self, _: Option<HeaderMap>) -> Result<(), Why> {
         if self.rechunks {
-            self.out.extend_from_slice(b"0\r\n\r\n");
+            self.out.bytes.extend_from_slice(b"0\r\n\r\n");
         }
         self.is_whole = true;
         Ok(())
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Why>> {
-        loop {
-            let both = [&self.out[self.out_sent..], data_of(self.piece.as_ref())];
-            if both == [b"", b""] {
-                break;
-            }
-            let Ok(n) = ready!(self.conn.poll_send(cx, both)) else {
+        while !self.out.is_empty() {
+            let Ok(n) = ready!(self.conn.poll_send(cx, self.out.parts())) else {
                 return Poll::Ready(Err(Why::ClientAborted));
             };
-            let of_out = n.min(self.out.len() - self.out_sent);
-            self.out_sent += of_out;
-            if let Some(piece) = &mut self.piece {
-                piece.consume(n - of_out);
-            }
+            self.out.take(n);
         }
-        self.piece = None;
-        self.out.clear();
-        self.out_sent = 0;
         self.head_at = 0;
         Poll::Ready(Ok(()))
     }
@@ -232,7 +215,7 @@ impl ClientSide for Http1<'_> {
     }
 
     fn waiting(&self) -> usize {
-        self.out.len() - self.out_sent
+        self.out.waiting()
     }
 
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -257,8 +240,7 @@ impl ClientSide for Http1<'_> {
     }
 
     fn switch(&mut self) -> Option<(&mut Conn, Vec<u8>)> {
-        let out = std::mem::take(&mut self.out).split_off(std::mem::take(&mut self.out_sent));
-        Some((self.conn, out))
+        Some((self.conn, std::mem::take(&mut self.out).into_bytes()))
     }
 
     fn switched(&mut self, after: AfterRequest) {

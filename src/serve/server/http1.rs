@@ -4,7 +4,7 @@ use super::{Answer, Failure, Part};
 use crate::access_log::Why;
 use crate::edge::{Buffer, Socket};
 use crate::serve::kept;
-use crate::serve::piece::{Piece, data_of};
+use crate::serve::piece::{Outgoing, Piece};
 use crate::wire::response_head::{
     FieldSpans, ResponseBodyEnd, ResponseHeadForm, ResponseHeadVerdict, ResponseTo, ResponseView, judge,
 };
@@ -32,11 +32,7 @@ pub(in crate::serve) struct Http1 {
     socket: Socket,
     key: kept::KeptKey,
     sending: Sending,
-    /// The request's head, and what else is written here.
-    out: Vec<u8>,
-    out_sent: usize,
-    /// Of the request's body: what comes behind `out`.
-    piece: Option<Piece>,
+    out: Outgoing,
     taken: u64,
     is_uploaded: bool,
     /// Of the response, and not yet passed on.
@@ -56,9 +52,7 @@ impl Http1 {
             socket,
             key,
             sending,
-            out: head,
-            out_sent: 0,
-            piece: None,
+            out: Outgoing::new(head),
             taken: 0,
             is_uploaded: false,
             buffer: None,
@@ -70,7 +64,7 @@ impl Http1 {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.piece.is_none() && self.out.len() - self.out_sent < WAITING
+        self.out.piece.is_none() && self.out.waiting() < WAITING
     }
 
     pub(super) fn put(&mut self, piece: Piece) {
@@ -80,42 +74,31 @@ impl Http1 {
         }
         match piece {
             _ if self.sending.rechunks => {
-                self.out.extend_from_slice(format!("{:x}\r\n", piece.data().len()).as_bytes());
-                self.out.extend_from_slice(piece.data());
-                self.out.extend_from_slice(b"\r\n");
+                self.out.bytes.extend_from_slice(format!("{:x}\r\n", piece.data().len()).as_bytes());
+                self.out.bytes.extend_from_slice(piece.data());
+                self.out.bytes.extend_from_slice(b"\r\n");
             }
             // Gathered, so that what is wrong with a frame that has come too is found before any of this is sent.
-            Piece::Bytes(bytes) => self.out.extend_from_slice(&bytes),
-            Piece::Buffer(_) => self.piece = Some(piece),
+            Piece::Bytes(bytes) => self.out.bytes.extend_from_slice(&bytes),
+            Piece::Buffer(_) => self.out.piece = Some(piece),
         }
     }
 
     /// The request ends here.
     pub(super) fn finish(&mut self) {
         if self.sending.rechunks {
-            self.out.extend_from_slice(b"0\r\n\r\n");
+            self.out.bytes.extend_from_slice(b"0\r\n\r\n");
         }
     }
 
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        loop {
-            let both = [&self.out[self.out_sent..], data_of(self.piece.as_ref())];
-            if both == [b"", b""] {
-                break;
-            }
-            let Ok(n @ 1..) = ready!(self.socket.poll_send(cx, both)) else {
+        while !self.out.is_empty() {
+            let Ok(n @ 1..) = ready!(self.socket.poll_send(cx, self.out.parts())) else {
                 return Poll::Ready(Err(Why::ServerReset.into()));
             };
             self.taken += n as u64;
-            let of_out = n.min(self.out.len() - self.out_sent);
-            self.out_sent += of_out;
-            if let Some(piece) = &mut self.piece {
-                piece.consume(n - of_out);
-            }
+            self.out.take(n);
         }
-        self.piece = None;
-        self.out.clear();
-        self.out_sent = 0;
         Poll::Ready(Ok(()))
     }
 
@@ -125,7 +108,7 @@ impl Http1 {
 
     pub(super) fn uploaded(&mut self) {
         self.is_uploaded = true;
-        self.out = Vec::new();
+        self.out = Outgoing::default();
     }
 
     pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Failure>> {
