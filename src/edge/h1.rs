@@ -1,7 +1,7 @@
 //! One client's connection from its opening to its end: wait for a request without buffers, judge
 //! its head, have it served, and so on.
 
-use super::conn::{Conn, RequestFraming};
+use super::conn::{Client, Conn, RequestFraming};
 use super::date::date;
 use super::listener_state::ListenerState;
 use super::{AfterRequest, EdgeObserver, Rejection, Serve, h2};
@@ -57,7 +57,7 @@ pub(crate) async fn serve_connection<S: Serve>(
             Arrival::Refused(refusal, why) => {
                 let rejection = Rejection { status: refusal.status, why, detail: Some(refusal.detail) };
                 observer.refused(&state.client, conn.pending(), rejection);
-                return refuse(conn, refusal.status).await;
+                return Box::pin(refuse(conn, refusal.status)).await;
             }
         };
         state.watch.no_deadline();
@@ -69,8 +69,10 @@ pub(crate) async fn serve_connection<S: Serve>(
             {
                 conn.rest()
             }
-            AfterRequest::LingeringClose => return close_lingering(conn).await,
-            AfterRequest::KeepAlive | AfterRequest::Close => return leave(conn, &listener_state).await,
+            AfterRequest::LingeringClose => return Box::pin(close_lingering(conn)).await,
+            AfterRequest::KeepAlive | AfterRequest::Close => {
+                return Box::pin(leave(conn, &listener_state)).await;
+            }
         }
     }
 }
@@ -159,8 +161,17 @@ async fn refuse(mut conn: Box<Conn>, status: u16) {
         }
         return;
     }
+    let answer = refusal_answer(status, &conn.state.client);
+    // It fits any send buffer; a client that does not even take that has no use for it.
+    if conn.socket_mut().try_write(&answer).is_ok() {
+        close_lingering(conn).await;
+    }
+}
+
+/// An answer of our own to a request that may not have been read.
+fn refusal_answer(status: u16, client: &Client) -> Vec<u8> {
     let response = own_response::with_status(status, None, None);
-    let hsts = conn.state.client.hsts();
+    let hsts = client.hsts();
     let date = date(SystemTime::now());
     let facts =
         ResponseFacts { request: None, hsts: hsts.as_deref(), date: date.to_str().unwrap_or_default() };
@@ -169,10 +180,7 @@ async fn refuse(mut conn: Box<Conn>, status: u16) {
     let mut answer = Vec::with_capacity(512);
     write_http1(&head, &filter::response(&head, &facts), terms, &mut answer);
     answer.extend_from_slice(&response.body);
-    // It fits any send buffer; a client that does not even take that has no use for it.
-    if conn.socket_mut().try_write(&answer).is_ok() {
-        close_lingering(conn).await;
-    }
+    answer
 }
 
 /// Ends a connection that has its answer. The kernel goes on sending what it was given, for as long as the client takes
