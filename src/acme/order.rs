@@ -48,9 +48,6 @@ impl From<StorageError> for OrderFailed {
 
 impl From<Error> for OrderFailed {
     fn from(error: Error) -> Self {
-        // A server's own trouble, or an answer that is none, is not for us to mend.
-        let is_refusal =
-            |problem: &Problem| problem.status.is_none_or(|status| status < 500) && !is(problem, "badNonce");
         let fault = match &error {
             Error::Api(problem) if is_refusal(problem) => OrderFault::Refused,
             Error::Crypto | Error::KeyRejected => OrderFault::Own,
@@ -111,12 +108,11 @@ impl OrderContext {
         let patience = RetryPolicy::new().timeout(PATIENCE);
         self.prepare(name, order).await?;
         if order.state().status != OrderStatus::Ready {
-            match order.poll_ready(&patience).await {
-                Ok(OrderStatus::Ready) => {}
-                Err(error @ Error::Timeout(_)) => return Err(error.into()),
-                Ok(_) | Err(Error::Api(_)) => return Err(self.reason(order).await),
-                Err(error) => return Err(error.into()),
+            let polled = order.poll_ready(&patience).await;
+            if is_refused(&polled) {
+                return Err(self.reason(order).await);
             }
+            polled?;
         }
         let (key, request) = key_and_request(name).map_err(OrderFailed::own)?;
         order.finalize_csr(&request).await?;
@@ -251,6 +247,21 @@ impl OrderContext {
     }
 }
 
+/// Whether the authority has decided against an order that was waited for.
+fn is_refused(polled: &Result<OrderStatus, Error>) -> bool {
+    match polled {
+        Ok(status) => *status != OrderStatus::Ready,
+        Err(Error::Api(problem)) => is_refusal(problem),
+        Err(_) => false,
+    }
+}
+
+/// Whether the authority means us. A server's own trouble is not for us to mend, and a nonce that it does not take is no
+/// answer to what was asked (RFC 8555 section 6.5).
+fn is_refusal(problem: &Problem) -> bool {
+    problem.status.is_none_or(|status| status < 500) && !is(problem, "badNonce")
+}
+
 /// RFC 8555 section 6.7.
 fn is(problem: &Problem, kind: &str) -> bool {
     problem.r#type.as_deref().and_then(|urn| urn.strip_prefix("urn:ietf:params:acme:error:")) == Some(kind)
@@ -264,4 +275,38 @@ fn key_and_request(name: &Name) -> Result<(String, Vec<u8>), rcgen::Error> {
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
     let request = parameters.serialize_request(&key)?;
     Ok((key.serialize_pem(), request.der().to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_authority_decides_is_a_refusal() {
+        for (kind, status, is_refusal) in [
+            ("unauthorized", Some(403), true),
+            ("rateLimited", Some(429), true),
+            ("connection", None, true),
+            ("badNonce", Some(400), false),
+            ("badNonce", None, false),
+            ("serverInternal", Some(500), false),
+            ("serverInternal", Some(503), false),
+        ] {
+            let problem = || Problem {
+                r#type: Some(format!("urn:ietf:params:acme:error:{kind}")),
+                detail: None,
+                status,
+                subproblems: Vec::new(),
+            };
+            assert_eq!(
+                is_refused(&Err(Error::Api(problem()))),
+                is_refusal,
+                "{kind} {status:?}, while waiting"
+            );
+            let fault = if is_refusal { OrderFault::Refused } else { OrderFault::Away };
+            assert_eq!(OrderFailed::from(Error::Api(problem())).fault, fault, "{kind} {status:?}");
+        }
+        assert!(is_refused(&Ok(OrderStatus::Invalid)) && !is_refused(&Ok(OrderStatus::Ready)));
+        assert!(!is_refused(&Err(Error::Timeout(None))));
+    }
 }

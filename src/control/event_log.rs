@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 use tracing::{error, warn};
 
 /// Lines that may wait for a slow disk; more are dropped and counted.
@@ -86,6 +87,8 @@ pub(crate) struct Journal {
 enum JournalLine {
     Append(String),
     Reopen,
+    /// Those before it are written.
+    Written(oneshot::Sender<()>),
 }
 
 impl EventLog {
@@ -220,6 +223,18 @@ impl EventLog {
         lock(&self.ledger).next()
     }
 
+    /// Ends when the file has what was recorded before, within a bounded time: a process that goes on with the file writes
+    /// behind it.
+    pub(crate) fn written(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (written, waits) = oneshot::channel();
+        if let Some(journal) = &*lock(&self.journal) {
+            let _ = journal.lines.try_send(JournalLine::Written(written));
+        }
+        async move {
+            let _ = tokio::time::timeout(LAST_LINES, waits).await;
+        }
+    }
+
     /// The number of the first event that the file may not have yet: as many lines wait for the disk at most.
     pub(crate) fn first_unwritten(&self) -> u64 {
         self.next_event().saturating_sub(WAITING as u64)
@@ -291,6 +306,10 @@ fn write(mut file: File, path: &Path, inbox: &Receiver<JournalLine>, lost: &Mute
                 lock(lost).fetch_add(1, Relaxed);
             }),
             JournalLine::Reopen => files::append_to_file(path).map(|new| file = new),
+            JournalLine::Written(written) => {
+                let _ = written.send(());
+                Ok(())
+            }
         };
         if let Err(error) = done {
             error!(path = %path.display(), %error, "the ledger's file cannot be written");
@@ -308,6 +327,21 @@ mod tests {
 
     fn numbers(log: &EventLog) -> Vec<u64> {
         log.find(&EventFilter::default()).events.iter().map(|event| event.id).collect()
+    }
+
+    #[tokio::test]
+    async fn the_next_process_writes_behind_what_this_one_has_recorded() {
+        let path = std::env::temp_dir().join(format!("evenkeel-events-{}", std::process::id()));
+        let log = EventLog::default();
+        log.written().await;
+        log.write_to(Some(Journal::open(&path).expect("it is there")));
+        for events in 1..=100 {
+            (0..20).for_each(|_| log.record(1, LedgerEntry::new(EventKind::Process, "test", "something")));
+            log.written().await;
+            let lines = std::fs::read_to_string(&path).expect("readable").lines().count();
+            assert_eq!(lines, events * 20);
+        }
+        std::fs::remove_file(&path).expect("it was there");
     }
 
     /// The file is written by a thread of its own, and read by the next process whenever that starts.

@@ -135,7 +135,11 @@ impl Control {
             (rest.reload, rest.reopen_logs) = (coming.reload, coming.reopen_logs);
         }
         self.is_relieved = true;
-        let _ = answer.send(rest);
+        let written = self.live.event_log.written();
+        tokio::spawn(async move {
+            written.await;
+            let _ = answer.send(rest);
+        });
     }
 
     /// The new process accepts. What is left to do here is to finish.
