@@ -58,8 +58,9 @@ impl<'a> Field<'a> {
     }
 
     /// Whether it has this name, which is in lower case.
+    #[inline]
     pub fn is(self, name: &str) -> bool {
-        self.name_length() == name.len() && self.name().eq_ignore_ascii_case(name.as_bytes())
+        self.name_length() == name.len() && is_name(self.name(), name.as_bytes())
     }
 
     /// Adds it to a map; one that a map has no form for is left out.
@@ -97,9 +98,8 @@ impl Span {
     }
 
     /// Whether this name, in lower case, lies there.
-    fn is(self, name: &HeaderName, bytes: &[u8]) -> bool {
-        let name = name.as_str().as_bytes();
-        self.length() == name.len() && self.in_bytes(bytes).eq_ignore_ascii_case(name)
+    fn is(self, name: &[u8], bytes: &[u8]) -> bool {
+        self.length() == name.len() && is_name(self.in_bytes(bytes), name)
     }
 }
 
@@ -147,6 +147,7 @@ impl<'a> FieldList<'a> {
     pub fn all<'n>(self, name: &'n HeaderName) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a, 'n> {
         match self {
             Self::Raw { bytes, fields } => {
+                let name = name.as_str().as_bytes();
                 let is_wanted = move |field: &&FieldSpan| field.name.is(name, bytes);
                 Either::Left(fields.iter().filter(is_wanted).map(move |field| field.value.in_bytes(bytes)))
             }
@@ -158,6 +159,7 @@ impl<'a> FieldList<'a> {
     pub fn first(self, name: &HeaderName) -> Option<&'a [u8]> {
         match self {
             Self::Raw { bytes, fields } => {
+                let name = name.as_str().as_bytes();
                 let field = fields.iter().find(|field| field.name.is(name, bytes))?;
                 Some(field.value.in_bytes(bytes))
             }
@@ -187,6 +189,44 @@ pub fn list_size(fields: &HeaderMap) -> usize {
     fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
+/// Whether two tokens (RFC 9110 section 5.6.2) are one name, whose case makes no difference. Eight bytes at a time, since each
+/// field of each head passes here: with the bit set that tells capitals apart, no two bytes of tokens look the same but those
+/// of one letter, and `^` and `~`.
+#[inline]
+pub fn is_name(token: &[u8], name: &[u8]) -> bool {
+    if token.len() != name.len() {
+        return false;
+    }
+    let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
+    if let (Some(token_end), Some(name_end)) = (token.last_chunk(), name.last_chunk()) {
+        let mut words = token.as_chunks().0.iter().zip(name.as_chunks().0);
+        // The last eight may overlap those before.
+        return words.all(|(token, name)| is_same(word(token), word(name)))
+            && is_same(word(token_end), word(name_end));
+    }
+    let halves = |bytes: &[u8]| {
+        let half = |bytes: &[u8; 4]| u64::from(u32::from_ne_bytes(*bytes));
+        Some(half(bytes.first_chunk()?) << 32 | half(bytes.last_chunk()?))
+    };
+    match (halves(token), halves(name)) {
+        (Some(token), Some(name)) => is_same(token, name),
+        _ => token.eq_ignore_ascii_case(name),
+    }
+}
+
+/// Whether eight bytes of tokens differ in the case of letters at most.
+fn is_same(token: u64, name: u64) -> bool {
+    const fn repeated(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    let folded = name | repeated(0x20);
+    let from_tilde = folded ^ repeated(b'~');
+    // A zero in one of its bytes has the one taken away borrow.
+    let has_tilde = from_tilde.wrapping_sub(repeated(1)) & !from_tilde & repeated(0x80) != 0;
+    let exactly = || token.to_ne_bytes().eq_ignore_ascii_case(&name.to_ne_bytes());
+    token | repeated(0x20) == folded && (!has_tilde || exactly())
+}
+
 /// Whether a list of tokens such as `close, upgrade` has this one (RFC 9110 section 5.6.1); their case makes
 /// no difference.
 pub fn has_token<'a>(values: impl Iterator<Item = &'a [u8]>, token: &str) -> bool {
@@ -208,4 +248,43 @@ pub fn tokens<'a>(values: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item 
         .flat_map(|value| value.split(|&byte| byte == b','))
         .map(<[u8]>::trim_ascii)
         .filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TOKEN: &str = "[!#$%&'*+.^_`|~0-9A-Za-z-]{0,40}";
+
+    proptest! {
+        #[test]
+        fn names_are_the_same_whatever_their_case(token in TOKEN, at in 0..40_usize, byte in "[!#$%&'*+.^_`|~0-9A-Za-z-]") {
+            let swapped: String = token
+                .chars()
+                .map(|c| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() })
+                .collect();
+            prop_assert!(is_name(token.as_bytes(), swapped.as_bytes()));
+            let mut other = token.clone().into_bytes();
+            if let Some(place) = other.get_mut(at) {
+                *place = byte.as_bytes()[0];
+            }
+            prop_assert_eq!(is_name(token.as_bytes(), &other), token.as_bytes().eq_ignore_ascii_case(&other));
+        }
+    }
+
+    #[test]
+    fn bytes_that_differ_in_one_bit_are_not_the_same_but_for_letters() {
+        let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+        for byte in (0..128).filter(is_token) {
+            let other = byte ^ 0x20;
+            if is_token(&other) {
+                for length in 1..20 {
+                    let [token, name] =
+                        [byte, other].map(|byte| [vec![b'a'; length - 1], vec![byte]].concat());
+                    assert_eq!(is_name(&token, &name), byte.is_ascii_alphabetic(), "{byte} {length}");
+                }
+            }
+        }
+    }
 }

@@ -62,8 +62,8 @@ pub(crate) async fn serve_connection<S: Serve>(
         };
         state.watch.no_deadline();
         state.renew();
-        // In a box, so that a connection at rest has no room for it.
-        match Box::pin(serve_h1(&mut conn, form, &*service)).await {
+        // In a box, so that a connection at rest has no room for it; made there, for it is long to move.
+        match Box::into_pin(Box::write(Box::new_uninit(), serve_h1(&mut conn, form, &*service))).await {
             AfterRequest::KeepAlive
                 if state.watch.interrupted().is_none() && !listener_state.is_closing() =>
             {

@@ -28,6 +28,7 @@ use crate::config::plan::Name;
 use crate::pool::stats::Histogram;
 use crate::pool::{HealthState, Server};
 use crate::snapshot::Snapshot;
+use foldhash::fast::FixedState;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -209,9 +210,9 @@ fn is_grpc_failure(status: u8) -> bool {
 #[derive(Default)]
 struct Handles {
     edition: u64,
-    requests: HashMap<RequestPlace, Arc<RequestSeries>>,
-    connections: HashMap<RequestPlace, Arc<TcpSeries>>,
-    sessions: HashMap<RequestPlace, Arc<UdpSeries>>,
+    requests: HashMap<RequestPlace, Arc<RequestSeries>, FixedState>,
+    connections: HashMap<RequestPlace, Arc<TcpSeries>, FixedState>,
+    sessions: HashMap<RequestPlace, Arc<UdpSeries>, FixedState>,
 }
 
 impl Handles {

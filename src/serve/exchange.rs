@@ -150,18 +150,19 @@ impl Exchange {
     /// Decides where a request goes, and leases a server for it.
     pub(super) async fn admit(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
         let Some(listener) = &self.listener else { return Err(Why::Shutdown) };
-        let entropy = u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..));
-        self.request_id = Some(forwarding::request_id(request.fields, entropy));
+        let entropy = fastrand::u64(..);
+        let id = u128::from(fastrand::u64(..)) << 64 | u128::from(entropy);
+        self.request_id = Some(forwarding::request_id(request.fields, id));
         let (peer, trusted) = (self.state.client.ip, &listener.plan.trusted_proxies);
         self.client = forwarding::real_client(peer, trusted, request.fields).map(|client| client.to_string());
         if request.length().is_some_and(|length| length > listener.plan.limits.request_body) {
             return Err(Why::BodyTooLarge);
         }
-        if let Err(why) = self.lease(request, entropy as u64).await {
+        if let Err(why) = self.lease(request, entropy).await {
             if !self.renew() {
                 return Err(why);
             }
-            self.lease(request, entropy as u64).await?;
+            self.lease(request, entropy).await?;
         }
         if let Some(pool) = self.pool() {
             pool.budget.deposit(pool.plan.retries.budget);

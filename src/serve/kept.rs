@@ -2,6 +2,7 @@
 //! lock and the newest, whose state is still in the cache, is used first.
 
 use crate::edge::Socket;
+use foldhash::fast::FixedState;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -51,14 +52,14 @@ pub(super) fn sweep() {
 #[derive(Debug)]
 struct Kept<S> {
     /// The newest last.
-    idle: HashMap<KeptKey, Vec<(S, Instant)>>,
+    idle: HashMap<KeptKey, Vec<(S, Instant)>, FixedState>,
     count: usize,
     next_sweep: Instant,
 }
 
 impl<S> Default for Kept<S> {
     fn default() -> Self {
-        Self { idle: HashMap::new(), count: 0, next_sweep: Instant::now() }
+        Self { idle: HashMap::default(), count: 0, next_sweep: Instant::now() }
     }
 }
 

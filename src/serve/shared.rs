@@ -4,6 +4,7 @@
 use super::kept::KeptKey;
 use crate::edge::Socket;
 use bytes::Bytes;
+use foldhash::fast::FixedState;
 use h2::client::{Builder, SendRequest};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -40,9 +41,9 @@ thread_local! {
 /// The connections of one core.
 #[derive(Default)]
 struct Shared {
-    connections: HashMap<KeptKey, Vec<Connection>>,
+    connections: HashMap<KeptKey, Vec<Connection>, FixedState>,
     /// Those that are being opened: whoever needs one too waits for what becomes of it.
-    opening: HashMap<KeptKey, watch::Receiver<Option<bool>>>,
+    opening: HashMap<KeptKey, watch::Receiver<Option<bool>>, FixedState>,
     next_sweep: Option<Instant>,
 }
 

@@ -2,6 +2,7 @@
 
 use super::chunked::Chunks;
 use super::http2_frames::Judge;
+use super::request::RequestView;
 use super::{http2_head, request_head as head};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
@@ -41,15 +42,16 @@ pub fn request_head(bytes: &[u8], limit: usize) -> Judged<RequestHead> {
         head::RequestHeadVerdict::Complete(form) => {
             let length = form.length;
             let head = head::Head::new(bytes[..length].to_vec(), form);
+            let view = RequestView::from(&head);
             Judged::Complete(RequestHead {
                 length,
                 body: head.body().length(),
                 is_http_11: head.is_http_11(),
                 method: head.method.clone(),
                 is_absolute: head.is_absolute(),
-                path_and_query: head.path_and_query().to_owned(),
-                path: head.path().to_owned(),
-                query: head.query().to_owned(),
+                path_and_query: view.path_and_query.to_owned(),
+                path: view.path.to_owned(),
+                query: view.query.to_owned(),
                 fields: head
                     .fields()
                     .each()

@@ -100,13 +100,15 @@ impl<'a> RequestView<'a> {
 
 impl<'a> From<&'a Head> for RequestView<'a> {
     fn from(head: &'a Head) -> Self {
+        let path_and_query = head.path_and_query();
+        let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
         Self {
             method: &head.method,
             host: head.host(),
             is_absolute: head.is_absolute(),
-            path: head.path(),
-            path_and_query: head.path_and_query(),
-            query: head.query(),
+            path: if path.is_empty() { "/" } else { path },
+            path_and_query,
+            query,
             version: if head.is_http_11() { Version::HTTP_11 } else { Version::HTTP_10 },
             body: match head.body() {
                 request_head::RequestBodyLength::Length(0) => RequestBody::Empty,

@@ -5,7 +5,7 @@
 //! 11.2), so they end here. A pure function of bytes: the caller owns the
 //! socket, the limit and the clock.
 
-use crate::fields::{FieldList, FieldSpan, MOST_OPTIONS, Span, count_members, has_token};
+use crate::fields::{FieldList, FieldSpan, MOST_OPTIONS, Span, count_members, has_token, is_name};
 use crate::host;
 use http::{Method, header};
 use httparse::{Header, ParserConfig, Request, Status};
@@ -113,19 +113,6 @@ impl Head {
         }
     }
 
-    pub(crate) fn path(&self) -> &str {
-        let target = self.path_and_query();
-        match target.split_once('?') {
-            Some(("", _)) => "/",
-            Some((path, _)) => path,
-            None => target,
-        }
-    }
-
-    pub(crate) fn query(&self) -> &str {
-        self.path_and_query().split_once('?').map_or("", |(_, query)| query)
-    }
-
     pub(crate) fn body(&self) -> RequestBodyLength {
         self.form.body
     }
@@ -227,7 +214,7 @@ pub(crate) fn judge(bytes: &[u8], limit: usize) -> RequestHeadVerdict {
         _ => {}
     }
     if let Some(authority) = authority_of(target)
-        && let Some(host) = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case("host"))
+        && let Some(host) = request.headers.iter().find(|field| is(field, "host"))
         && !std::str::from_utf8(host.value)
             .is_ok_and(|host| host::is_same(authority, host, scheme_of(target)))
     {
@@ -263,17 +250,7 @@ fn names_a_version(head: &[u8]) -> bool {
 }
 
 fn has_bare_line_feed(head: &[u8]) -> bool {
-    let mut rest = head;
-    let mut before = b'\n';
-    while let Some(at) = rest.iter().position(|&byte| byte == b'\n') {
-        let previous = if at == 0 { before } else { rest[at - 1] };
-        if previous != b'\r' {
-            return true;
-        }
-        before = b'\n';
-        rest = &rest[at + 1..];
-    }
-    false
+    memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
 }
 
 /// RFC 9112 section 3.2: origin-form, absolute-form, or `*` for OPTIONS.
@@ -291,6 +268,10 @@ pub(crate) fn judge_target(method: &str, target: &str) -> Option<Refusal> {
     (!well_formed).then_some(Refusal { status: 400, detail: "target is not a path" })
 }
 
+fn is(field: &Header<'_>, name: &str) -> bool {
+    is_name(field.name.as_bytes(), name.as_bytes())
+}
+
 /// RFC 9112 sections 3.2 (Host) and 6 (message body length).
 fn judge_fields(fields: &[Header<'_>], http_11: bool) -> Result<RequestBodyLength, Refusal> {
     let bad = |detail| Err(Refusal { status: 400, detail });
@@ -298,19 +279,19 @@ fn judge_fields(fields: &[Header<'_>], http_11: bool) -> Result<RequestBodyLengt
     for field in fields {
         let value = field.value;
         match field.name.len() {
-            4 if field.name.eq_ignore_ascii_case("host") => {
+            4 if is(field, "host") => {
                 hosts += 1;
                 if !is_host(value) {
                     return bad("Host is not a host");
                 }
             }
-            10 if field.name.eq_ignore_ascii_case("connection") => {
+            10 if is(field, "connection") => {
                 options += count_members(value);
                 if options > MOST_OPTIONS {
                     return bad("too many connection options");
                 }
             }
-            14 if field.name.eq_ignore_ascii_case("content-length") => {
+            14 if is(field, "content-length") => {
                 if length.is_some() {
                     return bad("more than one Content-Length");
                 }
@@ -321,7 +302,7 @@ fn judge_fields(fields: &[Header<'_>], http_11: bool) -> Result<RequestBodyLengt
                     None => return bad("Content-Length is not a number"),
                 }
             }
-            17 if field.name.eq_ignore_ascii_case("transfer-encoding") => {
+            17 if is(field, "transfer-encoding") => {
                 if chunked {
                     return bad("more than one Transfer-Encoding");
                 }
@@ -364,15 +345,31 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
         [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
         _ => false,
     };
-    let host_is_good = host.iter().enumerate().all(|(at, &byte)| match byte {
-        b'[' => at == 0,
-        b']' => at + 1 == host.len() && host.first() == Some(&b'['),
-        b':' => host.first() == Some(&b'['),
-        b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';'
-        | b'=' => true,
-        _ => byte.is_ascii_alphanumeric(),
-    });
+    let host_is_good = match host {
+        [b'[', inner @ .., b']'] => inner.iter().all(|&byte| byte == b':' || is_host_byte(byte)),
+        host => host.iter().all(|&byte| is_host_byte(byte)),
+    };
     port_is_good && host_is_good
+}
+
+/// RFC 3986 section 3.2.2, `reg-name`: looked up, for each byte of each request's host is asked for.
+fn is_host_byte(byte: u8) -> bool {
+    const IN_HOST: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            table[byte] = (byte as u8).is_ascii_alphanumeric();
+            byte += 1;
+        }
+        let others = b"-._~%!$&'*+;=";
+        let mut at = 0;
+        while at < others.len() {
+            table[others[at] as usize] = true;
+            at += 1;
+        }
+        table
+    };
+    IN_HOST[usize::from(byte)]
 }
 
 /// The head of a request that a test has written.

@@ -2,7 +2,7 @@
 
 use super::chunked::Chunks;
 use super::edit::{Edits, write, write_field};
-use crate::fields::{FieldList, FieldSpan, MOST_OPTIONS, Span, count_members, has_token, tokens};
+use crate::fields::{FieldList, FieldSpan, MOST_OPTIONS, Span, count_members, has_token, is_name, tokens};
 use http::{HeaderMap, Response, StatusCode, header};
 use httparse::{Error, Header, ParserConfig, Status};
 use smallvec::SmallVec;
@@ -349,7 +349,10 @@ fn is_upgrade_to(headers: &[Header<'_>], asked: Option<&str>, protocol: &str) ->
 }
 
 fn values<'a>(headers: &'a [Header<'a>], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-    headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+    headers
+        .iter()
+        .filter(move |header| is_name(header.name.as_bytes(), name.as_bytes()))
+        .map(|header| header.value)
 }
 
 /// What the fields say of the body and of the connection.
@@ -367,7 +370,7 @@ impl Seen {
     fn new(headers: &[Header<'_>]) -> Result<Self, &'static str> {
         let mut seen = Self::default();
         for header in headers {
-            let is = |other: &str| header.name.eq_ignore_ascii_case(other);
+            let is = |other: &str| is_name(header.name.as_bytes(), other.as_bytes());
             match header.name.len() {
                 10 if is("connection") => {
                     seen.has_connection = true;
