@@ -21,11 +21,6 @@ impl Attempt {
         self.lease.is_some()
     }
 
-    /// The server that has the work now.
-    pub fn leased(&self) -> Option<&Arc<Server>> {
-        self.lease.as_ref().map(Lease::server)
-    }
-
     /// The server of the last try, which may be over.
     pub fn server(&self) -> Option<&Arc<Server>> {
         self.server.as_ref()
@@ -273,7 +268,7 @@ mod tests {
             let mut tries = Tries::new(Arc::clone(&pool), Query::default()).avoiding(&ids);
             let mut attempt = Attempt::default();
             tries.begin(&mut attempt, Instant::now()).expect("c is ready");
-            assert_eq!(attempt.leased().map(|server| &**server.name()), Some("c"));
+            assert_eq!(attempt.server().map(|server| &**server.name()), Some("c"));
             let mut request = (tries, attempt);
             assert!(again(&mut request, RetryReason::Connect));
             assert!(again(&mut request, RetryReason::Connect));

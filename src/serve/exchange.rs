@@ -148,7 +148,7 @@ impl Exchange {
     }
 
     /// Decides where a request goes, and leases a server for it.
-    pub(super) async fn admit(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
+    pub(super) async fn admit(&mut self, request: &RequestView<'_>) -> Result<Leased, Why> {
         let Some(listener) = &self.listener else { return Err(Why::Shutdown) };
         let entropy = fastrand::u64(..);
         let id = u128::from(fastrand::u64(..)) << 64 | u128::from(entropy);
@@ -158,24 +158,20 @@ impl Exchange {
         if request.length().is_some_and(|length| length > listener.plan.limits.request_body) {
             return Err(Why::BodyTooLarge);
         }
-        if let Err(why) = self.lease(request, entropy).await {
-            if !self.renew() {
-                return Err(why);
-            }
-            self.lease(request, entropy).await?;
-        }
-        if let Some(pool) = self.pool() {
-            pool.budget.deposit(pool.plan.retries.budget);
-        }
-        Ok(())
+        let leased = match self.lease(request, entropy).await {
+            Err(_) if self.renew() => self.lease(request, entropy).await,
+            leased => leased,
+        }?;
+        leased.pool.budget.deposit(leased.pool.plan.retries.budget);
+        Ok(leased)
     }
 
     /// Finds the pool for a request, and leases a server of it.
-    async fn lease(&mut self, request: &RequestView<'_>, entropy: u64) -> Result<(), Why> {
+    async fn lease(&mut self, request: &RequestView<'_>, entropy: u64) -> Result<Leased, Why> {
         let found = self.route(request, entropy)?;
-        let destination = self.destination.insert(found);
-        tries::begin(&mut destination.tries, &mut destination.attempt, &self.state.watch).await?;
-        Ok(())
+        let Destination { tries, attempt, .. } = self.destination.insert(found);
+        let server = tries::begin(tries, attempt, &self.state.watch).await?;
+        Ok(Leased { pool: Arc::clone(tries.pool()), server: Arc::clone(server) })
     }
 
     /// Ends the lease: the server has nothing more to do for this request.
@@ -260,13 +256,6 @@ impl Exchange {
         self.listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).cloned();
     }
 
-    /// The server that has the request now, and its pool.
-    pub(super) fn leased(&self) -> Option<Leased> {
-        let destination = self.destination.as_ref()?;
-        let server = destination.attempt.leased()?;
-        Some(Leased { pool: Arc::clone(destination.tries.pool()), server: Arc::clone(server) })
-    }
-
     /// A connection to the server was opened for this request.
     pub(super) fn connected(&mut self) {
         let now = Instant::now();
@@ -320,31 +309,28 @@ impl Exchange {
 
     /// Leases a server for one try more, if the pool's settings allow that and there is one: without, what this try brought
     /// is the answer.
-    async fn again(&mut self, reason: RetryReason, result: TryResult) -> bool {
-        let Some(destination) = &mut self.destination else { return false };
+    async fn again(&mut self, reason: RetryReason, result: TryResult) -> Option<Leased> {
+        let destination = self.destination.as_mut()?;
         destination.outcome(result);
-        let outcome = destination.outcome;
-        let Destination { tries, attempt, .. } = destination;
-        let is_leased = tries::again(tries, attempt, &self.state.watch, reason, &outcome).await.is_some();
-        if is_leased {
-            destination.outcome = Outcome::default();
-        }
-        is_leased
+        let Destination { tries, attempt, outcome, .. } = destination;
+        let server = tries::again(tries, attempt, &self.state.watch, reason, outcome).await?;
+        *outcome = Outcome::default();
+        Some(Leased { pool: Arc::clone(tries.pool()), server: Arc::clone(server) })
     }
 
-    /// After a connection could not be opened: whether another server is tried. Nothing was sent, so any
+    /// After a connection could not be opened: the server that is tried next. Nothing was sent, so any
     /// method may be.
-    pub(super) async fn connect_failed(&mut self, why: Why) -> bool {
-        let retry = self.again(RetryReason::Connect, why.result()).await;
-        if !retry {
+    pub(super) async fn connect_failed(&mut self, why: Why) -> Option<Leased> {
+        let next = self.again(RetryReason::Connect, why.result()).await;
+        if next.is_none() {
             self.give_back();
             self.fail(why);
         }
-        retry
+        next
     }
 
-    /// After a reset before any response to a request that may be repeated: whether it is sent again.
-    pub(super) async fn send_again(&mut self, is_stale: bool) -> bool {
+    /// After a reset before any response to a request that may be repeated: where it is sent again.
+    pub(super) async fn send_again(&mut self, is_stale: bool) -> Option<Leased> {
         match is_stale && !self.wants_new_connection() {
             true => self.again(RetryReason::Stale, TryResult::NotItsDoing).await,
             false => self.again(RetryReason::Reset, TryResult::Reset).await,
@@ -356,12 +342,9 @@ impl Exchange {
         self.destination.as_ref().is_some_and(|destination| destination.tries.was_stale())
     }
 
-    /// After a response with this status to a request that may be repeated: whether to send it elsewhere.
-    pub(super) async fn status_is_retried(&mut self, status: u16) -> bool {
-        match RetryReason::of_status(status) {
-            Some(reason) => self.again(reason, TryResult::Answered { status }).await,
-            None => false,
-        }
+    /// After a response with this status to a request that may be repeated: where it is sent again.
+    pub(super) async fn status_is_retried(&mut self, status: u16) -> Option<Leased> {
+        self.again(RetryReason::of_status(status)?, TryResult::Answered { status }).await
     }
 
     /// Gives the lease back, counts, and writes the record.

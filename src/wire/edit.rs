@@ -64,6 +64,7 @@ impl<'a> Edits<'a> {
     }
 
     /// Puts a field in place of all of its name.
+    #[cfg_attr(not(any(test, debug_assertions)), allow(dead_code))]
     pub(crate) fn set(&mut self, fields: FieldList<'_>, name: &'a FieldName, value: impl Into<Cow<'a, str>>) {
         self.remove(fields, &name.name);
         self.add(name, value);

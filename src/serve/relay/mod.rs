@@ -19,6 +19,7 @@ use super::{grpc, keepalive};
 use crate::access_log::Why;
 use crate::config::plan::ServerProtocol;
 use crate::edge::{Addresses, RequestState};
+use crate::pool::Pool;
 use crate::wire::request::RequestView;
 use http::Version;
 use std::future::poll_fn;
@@ -106,15 +107,19 @@ impl<'a, C: ClientSide> Relay<'a, C> {
     }
 
     async fn serve(&mut self) {
-        match self.exchange.admit(&self.request).await {
-            Ok(()) => self.prepare(),
+        let mut leased = match self.exchange.admit(&self.request).await {
+            Ok(leased) => leased,
             Err(why) => return self.answer(why).await,
-        }
-        while let Some(leased) = self.exchange.leased() {
+        };
+        self.prepare(&leased.pool);
+        loop {
             let mut attempt = match self.connect(&leased).await {
                 Ok(attempt) => attempt,
                 Err(why) => {
-                    if self.state.watch.interrupted().is_none() && self.exchange.connect_failed(why).await {
+                    if self.state.watch.interrupted().is_none()
+                        && let Some(next) = self.exchange.connect_failed(why).await
+                    {
+                        leased = next;
                         continue;
                     }
                     return self.answer(why).await;
@@ -122,7 +127,10 @@ impl<'a, C: ClientSide> Relay<'a, C> {
             };
             match poll_fn(|cx| self.poll_head(cx, &mut attempt.side)).await {
                 Ok(answer) => {
-                    if self.can_be_repeated() && self.exchange.status_is_retried(answer.status).await {
+                    if self.can_be_repeated()
+                        && let Some(next) = self.exchange.status_is_retried(answer.status).await
+                    {
+                        leased = next;
                         self.rewind();
                         continue;
                     }
@@ -142,7 +150,8 @@ impl<'a, C: ClientSide> Relay<'a, C> {
                         attempt.side.doubt();
                     }
                     drop(attempt);
-                    if may_be_sent_again && self.exchange.send_again(is_stale).await {
+                    if may_be_sent_again && let Some(next) = self.exchange.send_again(is_stale).await {
+                        leased = next;
                         self.rewind();
                         continue;
                     }
@@ -151,12 +160,10 @@ impl<'a, C: ClientSide> Relay<'a, C> {
                 }
             }
         }
-        self.answer(Why::Internal).await;
     }
 
     /// Sets the first limits, now that it is known where the request goes.
-    fn prepare(&mut self) {
-        let Some(pool) = self.exchange.pool().cloned() else { return };
+    fn prepare(&mut self, pool: &Pool) {
         let is_http1 = pool.plan.protocol == ServerProtocol::Http1;
         if pool.plan.protocol != ServerProtocol::H2 {
             self.upgrade = self.exchange.upgrade(&self.request);
