@@ -35,6 +35,7 @@ fn pool_plan(balance: Balance, n: usize, mixed_weights: bool) -> plan::PoolPlan 
         weight: Weight::new(if mixed_weights { index as u64 % 256 + 1 } else { 100 }).expect("in range"),
         max_connections: None,
         drain: false,
+        host: None,
     };
     plan::PoolPlan {
         proxy_protocol: None,
@@ -43,6 +44,7 @@ fn pool_plan(balance: Balance, n: usize, mixed_weights: bool) -> plan::PoolPlan 
         name: "app".into(),
         balance,
         servers: (0..n).map(server).collect(),
+        sources: Vec::new(),
         health: None,
         when_all_unhealthy: plan::WhenAllUnhealthy::UseAll,
         retries: plan::Retries {

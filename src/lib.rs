@@ -9,6 +9,7 @@ pub mod client_hello;
 pub mod config;
 mod control;
 mod dial;
+pub mod discover;
 mod edge;
 pub mod events;
 pub mod explain;

@@ -90,8 +90,16 @@ impl Overrides {
             let weights = self.weights_in(&pool.name);
             let of = |server: &plan::ServerPlan| weights.get(&*server.name).copied().unwrap_or(server.weight);
             if pool.servers.iter().any(|server| server.weight != of(server)) {
-                Arc::make_mut(pool).servers.iter_mut().for_each(|server| server.weight = of(server));
+                self.weigh_pool(Arc::make_mut(pool));
             }
+        }
+    }
+
+    /// The same in one pool.
+    pub fn weigh_pool(&self, pool: &mut plan::PoolPlan) {
+        let weights = self.weights_in(&pool.name);
+        for server in &mut pool.servers {
+            server.weight = weights.get(&*server.name).copied().unwrap_or(server.weight);
         }
     }
 

@@ -84,14 +84,15 @@ impl Origination {
         Ok(Arc::new(Self { id, http: Arc::new(config), h2, auto, raw, judge, material }))
     }
 
-    /// Whom the server at this address must prove to be. An address is verified, but not sent.
-    pub fn server_name(&self, address: &Address) -> ServerName<'static> {
+    /// Whom the server at this address must prove to be, which a host name may have led to. An address is verified, but not
+    /// sent.
+    pub fn server_name(&self, address: &Address, host: Option<&str>) -> ServerName<'static> {
         let by_address = match address {
             Address::Inet(address) => ServerName::IpAddress(IpAddr::from(address.ip())),
             Address::Unix(_) => ServerName::try_from("localhost").expect("it is a name"),
         };
-        let named = self.material.settings.server_name.clone();
-        named.and_then(|name| ServerName::try_from(name).ok()).unwrap_or(by_address)
+        let named = self.material.settings.server_name.as_deref().or(host);
+        named.and_then(|name| ServerName::try_from(name.to_owned()).ok()).unwrap_or(by_address)
     }
 }
 
@@ -172,7 +173,7 @@ mod tests {
         let address: Address = "127.0.0.1:443".parse().unwrap();
         let name = |server_name| {
             let origination = Origination::new(material(server_name, false), None).unwrap();
-            origination.server_name(&address).to_str().into_owned()
+            origination.server_name(&address, None).to_str().into_owned()
         };
         assert_eq!((name(None), name(Some("app.internal"))), ("127.0.0.1".into(), "app.internal".into()));
     }

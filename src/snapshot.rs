@@ -77,6 +77,7 @@ impl Snapshot {
             access_log: None,
             events: plan::EventsPlan { path: None, keep: 0 },
             acme: None,
+            dns: plan::DnsPlan::default(),
             listeners: Vec::new(),
             routes: Vec::new(),
             pools: Vec::new(),

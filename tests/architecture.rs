@@ -189,6 +189,10 @@ fn the_table_has_the_rooms_we_think_it_has() {
         "explain",
         "preview",
         "top",
+        "discover::found",
+        "discover::membership",
+        "discover::schedule",
+        "discover::dns_answer",
         "filter",
         "acme::schedule",
     ];
@@ -200,6 +204,7 @@ fn the_table_has_the_rooms_we_think_it_has() {
         "token",
         "memory",
         "tls",
+        "discover",
         "dial",
         "probe",
         "access_log",

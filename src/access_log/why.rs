@@ -22,6 +22,8 @@ pub enum Why {
     AllTried,
     /// Every server is drained or in maintenance.
     NoneReady,
+    /// The pool has no server: its source has named none.
+    NoServers,
     /// No connection to the server could be opened.
     ConnectFailed,
     /// `timeouts.connect` passed.
@@ -99,7 +101,7 @@ impl Why {
     }
 
     /// In the order of their bytes.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::Ok,
         Self::Redirect,
         Self::AcmeChallenge,
@@ -108,6 +110,7 @@ impl Why {
         Self::AllFull,
         Self::AllTried,
         Self::NoneReady,
+        Self::NoServers,
         Self::ConnectFailed,
         Self::ConnectTimeout,
         Self::ServerTls,
@@ -147,6 +150,7 @@ impl Why {
             Self::AllFull => "all_full",
             Self::AllTried => "all_tried",
             Self::NoneReady => "none_ready",
+            Self::NoServers => "no_servers",
             Self::ConnectFailed => "connect_failed",
             Self::ConnectTimeout => "connect_timeout",
             Self::ServerTls => "server_tls",
@@ -183,7 +187,8 @@ impl Why {
             // Unlike 301 it keeps the method and the body.
             Self::Redirect => 308,
             Self::NoRoute => 404,
-            Self::AllUnhealthy | Self::AllFull | Self::NoneReady | Self::Shutdown | Self::OwnResources => 503,
+            Self::AllUnhealthy | Self::AllFull | Self::NoneReady | Self::NoServers => 503,
+            Self::Shutdown | Self::OwnResources => 503,
             Self::AllTried
             | Self::ConnectFailed
             | Self::ServerTls
@@ -219,6 +224,7 @@ impl From<NoServer> for Why {
             NoServer::AllFull => Self::AllFull,
             NoServer::AllTried => Self::AllTried,
             NoServer::NoneReady => Self::NoneReady,
+            NoServer::NoServers => Self::NoServers,
         }
     }
 }

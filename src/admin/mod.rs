@@ -74,6 +74,8 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, &'static str) {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
     } else if !admin.live.is_accepting() {
         (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
+    } else if admin.live.awaits_sources() {
+        (StatusCode::SERVICE_UNAVAILABLE, "waiting for the first answer about a pool's servers\n")
     } else {
         (StatusCode::OK, "ok\n")
     }

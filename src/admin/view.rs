@@ -3,10 +3,11 @@
 use super::Admin;
 use crate::api::status::{
     AdminState as Administrative, ListenerStatus, PoolStatus, PredecessorStatus, ProcessStatus,
-    ReportedState, ServerStatus, Status,
+    ReportedState, ServerStatus, SourceStatus, Status,
 };
 use crate::api::to_millisecond;
-use crate::config::plan::Protocol;
+use crate::config::plan::{Name, Protocol};
+use crate::metrics::SourceState;
 use crate::operate::Overrides;
 use crate::pool::{self, HealthState, Member, Membership, Operator};
 use std::sync::atomic::Ordering::Relaxed;
@@ -90,6 +91,21 @@ fn of_pool(admin: &Admin, pool: &pool::Pool, overrides: &Overrides, now: Now) ->
         in_flight: pool.members.iter().map(|member| member.server.in_flight()).sum(),
         figures: admin.live.pool_history().figures(&*pool.name),
         servers: pool.members.iter().map(|member| of_server(admin, pool, member, overrides, now)).collect(),
+        sources: admin.live.metrics.discovery.of_pool(&pool.name).into_iter().map(of_source).collect(),
+    }
+}
+
+fn of_source((source, state): (Name, SourceState)) -> SourceStatus {
+    SourceStatus {
+        source: source.to_string(),
+        up: state.is_up,
+        servers: state.servers,
+        missing: state.missing,
+        last_success: state.last_success.map(to_millisecond),
+        next_query: state.next_query.map(to_millisecond),
+        last_answer: state.last_answer,
+        problem: state.problem,
+        held: state.held.map(|held| held.word().to_owned()),
     }
 }
 

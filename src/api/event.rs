@@ -13,6 +13,8 @@ pub enum EventKind {
     Operator,
     /// A server joined or left its pool, or was gone for good.
     Membership,
+    /// A source of servers failed, answered again or was held back, or had a pool's servers changed.
+    Discovery,
     /// A configuration was taken over, refused or taken back.
     Reload,
     /// A pool began or ceased to send to unhealthy servers for want of healthy ones.
@@ -22,8 +24,15 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    pub const ALL: [Self; 6] =
-        [Self::Health, Self::Operator, Self::Membership, Self::Reload, Self::FailOpen, Self::Process];
+    pub const ALL: [Self; 7] = [
+        Self::Health,
+        Self::Operator,
+        Self::Membership,
+        Self::Discovery,
+        Self::Reload,
+        Self::FailOpen,
+        Self::Process,
+    ];
 
     /// As it is written in JSON and on the command line.
     pub fn word(self) -> &'static str {
@@ -31,6 +40,7 @@ impl EventKind {
             Self::Health => "health",
             Self::Operator => "operator",
             Self::Membership => "membership",
+            Self::Discovery => "discovery",
             Self::Reload => "reload",
             Self::FailOpen => "fail_open",
             Self::Process => "process",
@@ -67,7 +77,7 @@ pub struct Event {
     pub from: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
-    /// Who: `probe`, `reload`, `signal`, or an operator's name.
+    /// Who: `probe`, `reload`, `signal`, `discovery`, or an operator's name.
     pub actor: String,
     pub cause: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -75,6 +75,32 @@ pub struct PoolStatus {
     /// Of the last ten seconds.
     pub figures: Figures,
     pub servers: Vec<ServerStatus>,
+    /// Where further servers come from.
+    #[serde(default)]
+    pub sources: Vec<SourceStatus>,
+}
+
+/// A source of a pool's servers, as it was last asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// What metrics call it: `dns:app.internal:8080`.
+    pub source: String,
+    /// Whether the last answer was of use; none before the first.
+    pub up: Option<bool>,
+    /// Servers in force that it has named.
+    pub servers: usize,
+    /// Of those the ones that the last answer did not name.
+    pub missing: usize,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub last_success: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub next_query: Option<OffsetDateTime>,
+    /// Who said what last, in a line.
+    pub last_answer: Option<String>,
+    /// What went wrong last time, if anything did.
+    pub problem: Option<String>,
+    /// Why the set in force is not what it says: `stale`, `empty`, `large_change` or `too_many`.
+    pub held: Option<String>,
 }
 
 /// One server; three independent facts about it, and what follows from them.

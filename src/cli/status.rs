@@ -5,7 +5,7 @@ use super::say;
 use super::table::{Align, TextTable, in_color};
 use crate::api::ReloadOutcome;
 use crate::api::receipt::GuardState;
-use crate::api::status::{PoolStatus, ReportedState, ServerStatus, Status};
+use crate::api::status::{PoolStatus, ReportedState, ServerStatus, SourceStatus, Status};
 use crate::history::Figures;
 use crate::text::{Paint, ago, fold};
 use clap::Args;
@@ -118,7 +118,40 @@ fn render_pool(pool: &PoolStatus, now: OffsetDateTime, in_color: bool) -> String
         ];
         table.row(cells, Some((2, Paint::of(server.state))), notes(server, now));
     }
-    text + &table.render(2, in_color)
+    if !pool.servers.is_empty() || pool.sources.is_empty() {
+        text += &table.render(2, in_color);
+    }
+    for source in &pool.sources {
+        text += &render_source(source, now, in_color);
+    }
+    text
+}
+
+/// `  dns:app.internal:8080  answers, 2 servers, asked again in 4 s`, and what is wrong with it.
+fn render_source(source: &SourceStatus, now: OffsetDateTime, in_color: bool) -> String {
+    let (word, paint) = match source.up {
+        Some(true) => ("answers", Paint::Good),
+        Some(false) => ("fails", Paint::Bad),
+        None => ("not asked yet", Paint::Caution),
+    };
+    let mut line = format!("  {}  {}, {} servers", source.source, paint.on(word, in_color), source.servers);
+    if source.missing > 0 {
+        line += &format!(", {} of them missing", source.missing);
+    }
+    if let Some(at) = source.last_success.filter(|_| source.up != Some(true)) {
+        line += &format!(", last answer {} ago", ago(at, now));
+    }
+    if let Some(at) = source.next_query {
+        line += &format!(", asked again in {}", ago(now, at));
+    }
+    let mut text = line + "\n";
+    if let Some(held) = &source.held {
+        text += &Paint::Caution.on(&format!("    held back: {held}\n"), in_color);
+    }
+    if let Some(said) = source.problem.as_ref().or(source.last_answer.as_ref()) {
+        text += &fold(&format!("    {said}\n"));
+    }
+    text
 }
 
 /// `, 120/s, p99 12 ms, 1.5% errors`; nothing without requests.

@@ -1,6 +1,7 @@
 //! Addresses: what can be listened on and what can be connected to.
 
-use super::problem::{Fault, quoted};
+use super::discover::is_host_name;
+use super::problem::Fault;
 use super::tree::Scalar;
 use crate::units::Address;
 
@@ -14,13 +15,7 @@ pub(super) fn to_listen(scalar: &Scalar<'_>) -> Result<Address, Fault> {
 /// An address of a server.
 pub(super) fn to_connect(scalar: &Scalar<'_>) -> Result<Address, Fault> {
     let text = &*scalar.text;
-    let address: Address = text.parse().map_err(|fault: String| {
-        if is_host_with_port(text) {
-            let message = format!("{} is a host name, and names are not resolved yet", quoted(text));
-            return Fault::new(message, "write the server's IP address, like `10.0.0.11:8080`");
-        }
-        Fault::from(fault)
-    })?;
+    let address: Address = text.parse().map_err(Fault::from)?;
     check_length(&address)?;
     if let Address::Inet(inet) = &address {
         if inet.port() == 0 {
@@ -37,11 +32,11 @@ pub(super) fn to_connect(scalar: &Scalar<'_>) -> Result<Address, Fault> {
     Ok(address)
 }
 
-fn is_host_with_port(text: &str) -> bool {
+/// Whether it is to be looked up: `app.internal:8080`.
+pub(super) fn is_host_with_port(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| {
-        port.parse::<u16>().is_ok()
-            && host.contains(|c: char| c.is_ascii_alphabetic())
-            && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        let is_port = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+        is_port && is_host_name(host.strip_suffix('.').unwrap_or(host))
     })
 }
 
@@ -71,7 +66,7 @@ mod tests {
             Err(fault) => fault.message,
         };
         assert_eq!(message("10.0.0.1:80"), "10.0.0.1:80");
-        assert!(message("app:80").ends_with("names are not resolved yet"));
+        assert!(message("app:80").contains("is not an address"), "names have another reader");
         assert!(message("10.0.0.1:0").ends_with("port 0"));
         assert!(message("[::]:80").ends_with("cannot be connected to"));
         assert!(message(&format!("unix:/{}", "x".repeat(107))).contains("108 bytes"));

@@ -8,13 +8,13 @@ use super::listener::{
     TIMEOUTS_FOR_STREAMS,
 };
 use super::plan::{
-    AccessLogPlan, AcmePlan, AdminPlan, Balance, Certificate, ClientCa, EventsPlan, ExternalAccount, HashKey,
-    HealthPlan, HostPattern, Http2Plan, HttpProbe, ListenerLimits, ListenerPlan, ListenerTimeouts, Log,
-    Match, PathPattern, Plan, PoolPlan, PoolTimeouts, ProbePlan, ProcessPlan, Protocol, Retries, RoutesPlan,
-    RulePlan, ServerPlan, ServerTls, TargetPlan, Tls, UdpProbe,
+    AccessLogPlan, AcmePlan, AdminPlan, Balance, Certificate, ClientCa, DnsPlan, EventsPlan, ExternalAccount,
+    HashKey, HealthPlan, HostPattern, Http2Plan, HttpProbe, ListenerLimits, ListenerPlan, ListenerTimeouts,
+    Log, Match, PathPattern, Plan, PoolPlan, PoolTimeouts, ProbePlan, ProcessPlan, Protocol, Retries,
+    RoutesPlan, RulePlan, ServerPlan, ServerTls, SourceKind, SourcePlan, TargetPlan, Tls, UdpProbe,
 };
 use super::tree::Scalar;
-use super::{acme, health, names, pool, process, tls};
+use super::{acme, discover, health, names, pool, process, tls};
 use serde_yaml::{Mapping, Value};
 use std::fmt::Display;
 use std::path::Path;
@@ -157,6 +157,7 @@ fn file(plan: &Plan) -> Value {
         .set("log", log(&plan.log))
         .set("access_log", access_log(plan.access_log.as_ref()))
         .set("events", events(&plan.events))
+        .set("dns", dns(&plan.dns))
         .set_or_null("acme", plan.acme.as_ref().map(acme))
         .set("listeners", named(plan.listeners.iter().map(|one| (&*one.name, listener(plan, one)))))
         .set("routes", named(plan.routes.iter().map(|one| (&*one.name, routes(plan, one)))))
@@ -219,6 +220,15 @@ fn acme(acme: &AcmePlan) -> Value {
         .set("storage", path(&acme.storage))
         .set_or_null("ca", acme.ca.as_deref().map(path))
         .set_or_null("external_account", acme.external_account.as_ref().map(account))
+        .end()
+}
+
+fn dns(dns: &DnsPlan) -> Value {
+    SectionWriter::new(keys::DNS)
+        .set("resolvers", dns.resolvers.as_ref().map_or("system".into(), texts))
+        .set("timeout", duration(dns.timeout))
+        .set("min_refresh", duration(dns.min_refresh))
+        .set("max_refresh", duration(dns.max_refresh))
         .end()
 }
 
@@ -363,9 +373,13 @@ fn matcher(matcher: &Match) -> Value {
 }
 
 fn pool(pool: &PoolPlan) -> Value {
+    let servers = pool.servers.iter().map(server);
+    let entries = pool.sources.iter().filter(|source| source.is_entry).map(|source| entry(source));
+    let mut discovered = pool.sources.iter().filter(|source| !source.is_entry).map(|source| &**source);
     SectionWriter::new(keys::POOL)
         .set("balance", balance(&pool.balance))
-        .set("servers", pool.servers.iter().map(server).collect::<Vec<_>>())
+        .set("servers", servers.chain(entries).collect::<Vec<_>>())
+        .set_or_null("discover", discovered.next().map(discover))
         .set_or_null("health", pool.health.as_ref().map(health))
         .set("when_all_unhealthy", word(&pool::WHEN_ALL_UNHEALTHY, &pool.when_all_unhealthy))
         .set("retries", retries(&pool.retries))
@@ -424,6 +438,43 @@ fn server(server: &ServerPlan) -> Value {
         .set("weight", server.weight.get())
         .set_or_null("max_connections", server.max_connections.map(u32::from))
         .set("drain", server.drain)
+        .end()
+}
+
+/// A host name among the servers.
+fn entry(source: &SourcePlan) -> Value {
+    let SourceKind::Dns(host) = &source.kind;
+    let template = &source.template;
+    SectionWriter::new(keys::SERVER)
+        .leave_out(&["name"])
+        .set("address", format!("{}:{}", host.name, host.port))
+        .set("weight", template.weight.get())
+        .set_or_null("max_connections", template.max_connections.map(u32::from))
+        .set("drain", template.drain)
+        .end()
+}
+
+fn discover(source: &SourcePlan) -> Value {
+    let rules = &source.rules;
+    let (kind, settings) = match &source.kind {
+        SourceKind::Dns(host) => (
+            "dns",
+            SectionWriter::new(keys::DNS_SOURCE)
+                .set("name", &*host.name)
+                .set("port", host.port)
+                .set("family", word(&discover::ADDRESS_FAMILIES, &host.family))
+                .end(),
+        ),
+    };
+    SectionWriter::new(keys::DISCOVER)
+        .leave_out(&keys::SOURCES)
+        .set(kind, settings)
+        .set("when_empty", word(&discover::WHEN_EMPTY, &rules.when_empty))
+        .set("keep_stale", rules.keep_stale.map_or("forever".into(), duration))
+        .set("leave_after", duration(rules.leave_after))
+        .set_or_null("large_change", rules.large_change.as_ref().map(text))
+        .set("max_servers", rules.max_servers)
+        .set("start_wait", duration(source.start_wait))
         .end()
 }
 

@@ -1,6 +1,7 @@
 //! The file as a whole: its sections in the order in which references between them can be resolved.
 
 use super::acme;
+use super::discover;
 use super::keys;
 use super::known::Known;
 use super::listener::listener;
@@ -27,6 +28,7 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
     let access_log = access_log(&file);
     let events = file.section("events", events);
     let acme = acme::acme(&file);
+    let dns = file.section("dns", discover::dns);
 
     let places = (file.get("listeners"), file.get("routes"), file.get("pools"));
     let listeners = needed(&file, "listeners", places.0.as_ref(), "web: { address: 0.0.0.0:80, pool: app }");
@@ -60,6 +62,7 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
         access_log,
         events: events?,
         acme,
+        dns: dns?,
         listeners: shared(planned_listeners),
         routes: shared(planned_routes),
         pools: shared(planned_pools),

@@ -39,6 +39,8 @@ pub enum KeyKind {
     Either(&'static str, &'static [Key]),
     /// A list of sections, or of short forms in one word.
     ListOfEither(&'static str, &'static [Key]),
+    /// One word, or a list of texts.
+    WordOrList(&'static str, &'static str),
     /// Names that the operator chooses, with a text each.
     Texts(&'static str),
 }
@@ -59,6 +61,7 @@ const fn given(name: &'static str, kind: KeyKind) -> Key {
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -70,6 +73,7 @@ pub const FILE: &[Key] = &[
     key("access_log", KeyKind::Either("`off`", ACCESS_LOG), "{}"),
     key("events", KeyKind::Section(EVENTS), "{}"),
     nullable("acme", KeyKind::Section(ACME), "null"),
+    key("dns", KeyKind::Section(DNS), "{}"),
     given("listeners", KeyKind::Named(LISTENER)),
     key("routes", KeyKind::NamedLists(RULE), "{}"),
     given("pools", KeyKind::Named(POOL)),
@@ -127,6 +131,17 @@ pub(super) const EXTERNAL_ACCOUNT: &[Key] = &[
         "hmac_key_file",
         KeyKind::Text("the path of a file: the key, in the base64 that the authority gave it in"),
     ),
+];
+
+pub(super) const DNS: &[Key] = &[
+    key(
+        "resolvers",
+        KeyKind::WordOrList("system", "IP addresses, like `10.0.0.2`, with a port or without"),
+        "system",
+    ),
+    key("timeout", KeyKind::Duration(Duration::from_millis(10), MINUTE), "1s"),
+    key("min_refresh", KeyKind::Duration(Duration::from_millis(10), HOUR), "1s"),
+    key("max_refresh", KeyKind::Duration(SECOND, DAY), "60s"),
 ];
 
 pub(super) const LISTENER: &[Key] = &[
@@ -241,7 +256,8 @@ pub(super) const POOL: &[Key] = &[
         ),
         "least_connections",
     ),
-    given("servers", KeyKind::ListOfEither("an address", SERVER)),
+    key("servers", KeyKind::ListOfEither("an address", SERVER), "[]"),
+    nullable("discover", KeyKind::Section(DISCOVER), "null"),
     nullable("health", KeyKind::Section(HEALTH), "null"),
     key("when_all_unhealthy", KeyKind::Choice(&["use_all", "refuse"]), "use_all"),
     key("retries", KeyKind::Section(RETRIES), "{}"),
@@ -276,10 +292,29 @@ pub(super) const HASH_KEY: &[Key] = &[
 
 pub(super) const SERVER: &[Key] = &[
     given("name", KeyKind::Text("a text without spaces")),
-    given("address", KeyKind::Text("an IP address with a port, or `unix:/path`")),
+    given("address", KeyKind::Text("an IP address or a host name with a port, or `unix:/path`")),
     key("weight", KeyKind::Count(1, 256), "100"),
     nullable("max_connections", KeyKind::Count(1, 1_000_000), "null"),
     key("drain", KeyKind::Flag, "false"),
+];
+
+pub(super) const DISCOVER: &[Key] = &[
+    given("dns", KeyKind::Either("a host name with a port, like `app.internal:8080`", DNS_SOURCE)),
+    given("when_empty", KeyKind::Choice(&["keep", "remove"])),
+    key("keep_stale", KeyKind::Text("`forever`, or a duration up to 30d"), "forever"),
+    given("leave_after", KeyKind::Duration(Duration::ZERO, HOUR)),
+    Key { name: "large_change", kind: KeyKind::Percent(0, 100), default: None, nullable: true },
+    key("max_servers", KeyKind::Count(1, 10_000), "1000"),
+    key("start_wait", KeyKind::Duration(Duration::ZERO, HOUR), "5s"),
+];
+
+/// Of those keys the ones that are sources.
+pub(super) const SOURCES: [&str; 1] = ["dns"];
+
+pub(super) const DNS_SOURCE: &[Key] = &[
+    given("name", KeyKind::Text("a host name, like `app.internal`")),
+    given("port", KeyKind::Count(1, 65_535)),
+    key("family", KeyKind::Choice(&["any", "ipv4", "ipv6"]), "any"),
 ];
 
 pub(super) const HEALTH: &[Key] = &[
@@ -391,6 +426,7 @@ impl fmt::Display for KeyKind {
             }
             Self::Text(what) => f.write_str(what),
             Self::List(what) => write!(f, "a list: {what}"),
+            Self::WordOrList(word, what) => write!(f, "`{word}`, or a list: {what}"),
             Self::Texts(what) => write!(f, "names with a text each: {what}"),
             Self::Section(_) => f.write_str("a section"),
             Self::Named(_) => f.write_str("names with a section each"),

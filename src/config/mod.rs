@@ -6,6 +6,7 @@
 
 mod acme;
 mod address;
+mod discover;
 mod effective;
 mod file;
 #[doc(hidden)]
@@ -103,11 +104,14 @@ pub fn check_further(
     (report, ok)
 }
 
-/// `2 listeners, 3 pools, 12 servers`
+/// `2 listeners, 3 pools, 12 servers`, and how many sources of more there are, if any
 fn summary(plan: &Plan) -> String {
     let servers = plan.pools.iter().map(|pool| pool.servers.len()).sum();
-    let counts = [(plan.listeners.len(), "listener"), (plan.pools.len(), "pool"), (servers, "server")];
-    counts.map(|(count, what)| counted(count, what)).join(", ")
+    let sources: usize = plan.pools.iter().map(|pool| pool.sources.len()).sum();
+    let mut counts =
+        vec![(plan.listeners.len(), "listener"), (plan.pools.len(), "pool"), (servers, "server")];
+    counts.extend((sources > 0).then_some((sources, "source")));
+    counts.into_iter().map(|(count, what)| counted(count, what)).collect::<Vec<_>>().join(", ")
 }
 
 fn counted(count: usize, what: &str) -> String {

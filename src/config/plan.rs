@@ -4,6 +4,7 @@
 use crate::units::{Address, Percent, Weight};
 use http::{HeaderName, Method};
 use ipnet::IpNet;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -24,6 +25,8 @@ pub struct Plan {
     pub events: EventsPlan,
     /// Where certificates come from that are not in files.
     pub acme: Option<AcmePlan>,
+    /// How host names are looked up.
+    pub dns: DnsPlan,
     /// Shared, as these are: a plan in which one pool is another has all else in common with the one before.
     pub listeners: Vec<Arc<ListenerPlan>>,
     pub routes: Vec<Arc<RoutesPlan>>,
@@ -47,7 +50,7 @@ pub struct AdminPlan {
     /// The unix socket of the commands; `None` is none.
     pub socket: Option<PathBuf>,
     /// `None` switches the endpoint off (`address: null`).
-    pub address: Option<std::net::SocketAddr>,
+    pub address: Option<SocketAddr>,
     /// Holds what a request over TCP must show to change something.
     pub token_file: Option<PathBuf>,
     /// Where operators' states outlive a restart.
@@ -142,6 +145,29 @@ pub enum AcmeChallenge {
 pub struct ExternalAccount {
     pub key_id: String,
     pub hmac_key_file: PathBuf,
+}
+
+/// How host names are looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsPlan {
+    /// `None` is the machine's own, as `/etc/resolv.conf` has them.
+    pub resolvers: Option<Vec<SocketAddr>>,
+    /// How long one resolver is waited for.
+    pub timeout: Duration,
+    /// TTLs are taken to be within these.
+    pub min_refresh: Duration,
+    pub max_refresh: Duration,
+}
+
+impl Default for DnsPlan {
+    fn default() -> Self {
+        Self {
+            resolvers: None,
+            timeout: Duration::from_secs(1),
+            min_refresh: Duration::from_secs(1),
+            max_refresh: Duration::from_secs(60),
+        }
+    }
 }
 
 /// An address (or several) that clients connect to.
@@ -347,8 +373,11 @@ pub struct HeaderMatch {
 pub struct PoolPlan {
     pub name: Name,
     pub balance: Balance,
-    /// Never empty; names are unique within the pool.
+    /// Names are unique within the pool. Those that the configuration lists; in a snapshot's plan those that the sources
+    /// have found as well. Empty only if there are sources.
     pub servers: Vec<ServerPlan>,
+    /// Where further servers come from.
+    pub sources: Vec<Arc<SourcePlan>>,
     /// `None` is no probing: servers are taken to be up.
     pub health: Option<HealthPlan>,
     pub when_all_unhealthy: WhenAllUnhealthy,
@@ -439,6 +468,80 @@ pub struct ServerPlan {
     /// Its own name, or its address as written.
     pub name: Name,
     pub address: Address,
+    pub weight: Weight,
+    pub max_connections: Option<NonZeroU32>,
+    pub drain: bool,
+    /// The host name that led to its address.
+    pub host: Option<Name>,
+}
+
+/// Where some of a pool's servers come from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourcePlan {
+    pub kind: SourceKind,
+    pub rules: DiscoveryRules,
+    /// How long the process is not ready for want of the first answer.
+    pub start_wait: Duration,
+    /// What all of its servers have.
+    pub template: ServerTemplate,
+    /// It is a host name in `servers`, and not the pool's `discover`.
+    pub is_entry: bool,
+}
+
+impl SourcePlan {
+    /// As metrics and `status` call it.
+    pub fn label(&self) -> String {
+        match &self.kind {
+            SourceKind::Dns(dns) => format!("dns:{}:{}", dns.name, dns.port),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    Dns(DnsSourcePlan),
+}
+
+/// The addresses of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsSourcePlan {
+    /// In lower case, without a dot at its end.
+    pub name: Name,
+    pub port: u16,
+    pub family: AddressFamily,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressFamily {
+    Any,
+    Ipv4,
+    Ipv6,
+}
+
+/// What an answer may do to a pool's servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiscoveryRules {
+    pub when_empty: WhenEmpty,
+    /// How long the last set stays while its source says nothing; `None` is for ever.
+    pub keep_stale: Option<Duration>,
+    /// How long a server must be missing, and in two answers, before it goes. Without it one answer is enough.
+    pub leave_after: Duration,
+    /// Where more than this share would go another answer must say so.
+    pub large_change: Option<Percent>,
+    /// An answer with more is refused whole.
+    pub max_servers: u32,
+}
+
+/// What becomes of a pool's servers when their source says that there are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenEmpty {
+    Keep,
+    Remove,
+}
+
+/// What the configuration says of servers that it does not list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerTemplate {
     pub weight: Weight,
     pub max_connections: Option<NonZeroU32>,
     pub drain: bool,

@@ -1,13 +1,14 @@
 //! Pools: their servers, how one is chosen, when a request is tried again and how long anything may take.
 
 use super::address;
+use super::discover;
 use super::health::health;
 use super::keys;
 use super::names::{Once, check_section_name, word};
 use super::place::At;
 use super::plan::{
-    Balance, HashKey, HealthPlan, Name, PROBES_AT_ONCE, PoolPlan, PoolTimeouts, ProxyVersion, Retries,
-    RetryOn, ServerPlan, ServerProtocol, WhenAllUnhealthy,
+    AddressFamily, Balance, DnsSourcePlan, HashKey, HealthPlan, Name, PROBES_AT_ONCE, PoolPlan, PoolTimeouts,
+    ProxyVersion, Retries, RetryOn, ServerPlan, ServerProtocol, ServerTemplate, SourcePlan, WhenAllUnhealthy,
 };
 use super::problem::{Fault, quoted};
 use super::route::header_name;
@@ -16,6 +17,7 @@ use super::tls;
 use super::tree::Scalar;
 use super::udp::refuse_unprobed;
 use crate::units::{Address, Weight};
+use std::sync::Arc;
 
 /// Servers that say nothing hold their places until the timeout.
 fn warn_of_slow_rounds(servers: usize, health: &HealthPlan, at: At<'_>) {
@@ -44,7 +46,12 @@ pub(super) const SERVER_PROTOCOLS: [(&str, ServerProtocol); 3] =
 pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<PoolPlan> {
     check_section_name(name, &section.at);
     let balance = balance(section);
-    let servers = servers(section);
+    let (servers, mut sources) = servers(section);
+    if let Some(at) = section.get("discover")
+        && !at.is_null()
+    {
+        sources.extend(section.section("discover", discover::discover).flatten());
+    }
     let health = match section.get("health") {
         Some(at) if !at.is_null() => section.section("health", health).flatten().map(Some),
         _ => Some(None),
@@ -96,6 +103,7 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<PoolPlan> {
         name: name.into(),
         balance: balance?,
         servers,
+        sources: sources.into_iter().map(Arc::new).collect(),
         health: health?,
         when_all_unhealthy,
         retries: retries?,
@@ -164,57 +172,110 @@ fn cookie_name(scalar: &Scalar<'_>) -> Result<String, Fault> {
     }
 }
 
-fn servers(section: &Section<'_>) -> Vec<ServerPlan> {
+/// Those with addresses, and where the others come from.
+fn servers(section: &Section<'_>) -> (Vec<ServerPlan>, Vec<SourcePlan>) {
+    let is_discovered = section.get("discover").is_some_and(|at| !at.is_null());
+    let (mut servers, mut sources) = (Vec::new(), Vec::new());
     let Some(at) = section.get("servers") else {
-        section
-            .at
-            .refuse_key(Fault::new("has no servers", "add `servers`, like `servers: [10.0.0.11:8080]`"));
-        return Vec::new();
+        if !is_discovered {
+            section
+                .at
+                .refuse_key(Fault::new("has no servers", "add `servers`, like `servers: [10.0.0.11:8080]`"));
+        }
+        return (servers, sources);
     };
-    let Some(items) = at.items() else { return Vec::new() };
-    if items.len() == 0 {
+    let Some(items) = at.items() else { return (servers, sources) };
+    if items.len() == 0 && !is_discovered {
         at.refuse_key(Fault::new("is empty", "write at least one server, like `[10.0.0.11:8080]`"));
     }
-    let mut taken = Once::default();
-    let mut servers = Vec::with_capacity(items.len());
+    let (mut taken, mut looked_up) = (Once::default(), Once::default());
     for item in items {
-        let Some(server) = server(item) else { continue };
-        if let Some(line) = taken.seen(server.name.clone(), item.line()) {
-            item.refuse(Fault::new(
-                format!("another server of this pool is named {}", quoted(&server.name)),
-                format!("see line {line}; remove one, or give it a `name` of its own"),
-            ));
+        match entry(item) {
+            None => {}
+            Some(Entry::Server(server)) => {
+                if let Some(line) = taken.seen(server.name.clone(), item.line()) {
+                    item.refuse(Fault::new(
+                        format!("another server of this pool is named {}", quoted(&server.name)),
+                        format!("see line {line}; remove one, or give it a `name` of its own"),
+                    ));
+                }
+                servers.push(server);
+            }
+            Some(Entry::Source(source)) => {
+                if let Some(line) = looked_up.seen(source.label(), item.line()) {
+                    let help = format!("see line {line}; remove one, every address of the name is a server");
+                    item.refuse(Fault::new("is listed twice", help));
+                }
+                sources.push(source);
+            }
         }
-        servers.push(server);
     }
-    servers
+    (servers, sources)
 }
 
-fn server(at: At<'_>) -> Option<ServerPlan> {
+/// An item of `servers`.
+enum Entry {
+    Server(ServerPlan),
+    Source(SourcePlan),
+}
+
+/// Where an item leads.
+enum Place {
+    /// With its text, which is the server's name unless it has another.
+    Address(Name, Address),
+    Host(DnsSourcePlan),
+}
+
+fn entry(at: At<'_>) -> Option<Entry> {
     if at.is_scalar() {
-        let (name, address) = at.scalar(&"an address like `10.0.0.11:8080`", named)?;
-        return Some(ServerPlan {
-            name,
-            address,
-            weight: Weight::default(),
-            max_connections: None,
-            drain: false,
+        let place = at.scalar(&"an address like `10.0.0.11:8080`", place)?;
+        return Some(match place {
+            Place::Address(name, address) => Entry::Server(ServerPlan {
+                name,
+                address,
+                weight: Weight::default(),
+                max_connections: None,
+                drain: false,
+                host: None,
+            }),
+            Place::Host(host) => {
+                at.warn_of_one_label(&host.name);
+                Entry::Source(discover::entry(host, ServerTemplate::default()))
+            }
         });
     }
     let section = at.section_or(&"an address, or a section with `address`", keys::SERVER)?;
     let name = section.given("name", word);
-    let address = section.required("address", named);
+    let place = section.required("address", place);
     let weight = section.value("weight", weight);
     let max_connections = section.nullable_count("max_connections");
     let drain = section.flag("drain");
-    let (as_written, address) = address?;
-    let name = name.map_or(as_written, Name::from);
-    Some(ServerPlan { name, address, weight, max_connections, drain })
+    Some(match place? {
+        Place::Address(as_written, address) => {
+            let name = name.map_or(as_written, Name::from);
+            Entry::Server(ServerPlan { name, address, weight, max_connections, drain, host: None })
+        }
+        Place::Host(host) => {
+            if let Some(at) = section.get("name") {
+                at.refuse_key(Fault::new(
+                    "is for one server, and a host name leads to as many as it has addresses",
+                    "remove it; each is named by its address and port",
+                ));
+            }
+            if let Some(at) = section.get("address") {
+                at.warn_of_one_label(&host.name);
+            }
+            Entry::Source(discover::entry(host, ServerTemplate { weight, max_connections, drain }))
+        }
+    })
 }
 
-/// A server's address with its text, which is its name unless it has another.
-fn named(scalar: &Scalar<'_>) -> Result<(Name, Address), Fault> {
-    Ok(((*scalar.text).into(), address::to_connect(scalar)?))
+fn place(scalar: &Scalar<'_>) -> Result<Place, Fault> {
+    if address::is_host_with_port(&scalar.text) {
+        let (name, port) = discover::host_with_port(scalar)?;
+        return Ok(Place::Host(DnsSourcePlan { name, port, family: AddressFamily::Any }));
+    }
+    Ok(Place::Address((*scalar.text).into(), address::to_connect(scalar)?))
 }
 
 fn weight(scalar: &Scalar<'_>) -> Result<Weight, Fault> {

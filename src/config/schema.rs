@@ -58,6 +58,9 @@ fn value(kind: &KeyKind) -> Value {
         KeyKind::Choice(names) => choice(names),
         KeyKind::Text(what) => word(what),
         KeyKind::List(what) => json!({ "type": "array", "items": word(what) }),
+        KeyKind::WordOrList(only, what) => {
+            json!({ "anyOf": [choice(&[only]), { "type": "array", "items": word(what) }] })
+        }
         KeyKind::Texts(what) => json!({ "type": "object", "additionalProperties": word(what) }),
         KeyKind::Section(keys) => section(keys),
         KeyKind::Named(keys) => json!({ "type": "object", "additionalProperties": section(keys) }),

@@ -172,6 +172,19 @@ impl<'a> Section<'a> {
         self.nullable(name, |scalar| duration(scalar, kind))
     }
 
+    /// A duration without a default.
+    pub(super) fn given_duration(&self, name: &str) -> Option<Duration> {
+        let kind = &self.key(name).kind;
+        self.given(name, |scalar| duration(scalar, kind))
+    }
+
+    /// A port that must be given.
+    pub(super) fn required_port(&self, name: &str) -> Option<u16> {
+        let kind = &self.key(name).kind;
+        let port = self.required(name, |scalar| count(scalar, kind))?;
+        Some(u16::try_from(port).expect("the table's range ends at 65535"))
+    }
+
     pub(super) fn size(&self, name: &str) -> u64 {
         let kind = &self.key(name).kind;
         self.value(name, |scalar| size(scalar, kind))

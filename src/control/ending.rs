@@ -32,6 +32,7 @@ impl Control {
         self.notify_stopping();
         self.live.start_draining();
         self.certificates.stop();
+        self.discovering.stop();
         for bound in self.bound.values() {
             bound.listener_state.close();
         }
@@ -58,7 +59,7 @@ impl Control {
                     Some(ControlMessage::Before(heard)) => self.hear_before(heard),
                     // Whoever asked hears that nobody will answer.
                     Some(
-                        ControlMessage::Operate(_) | ControlMessage::Drain | ControlMessage::Next(_) | ControlMessage::Relieve(_) | ControlMessage::Read(_),
+                        ControlMessage::Operate(_) | ControlMessage::Members(_) | ControlMessage::Drain | ControlMessage::Next(_) | ControlMessage::Relieve(_) | ControlMessage::Read(_),
                     ) => {}
                 },
                 Some(turned) = self.turned.recv() => self.turn(turned),

@@ -2,6 +2,7 @@
 //! logged. Only `control` can put another snapshot in force.
 
 use super::event_log::{EventLog, LedgerEntry};
+use super::found_sets::FoundSets;
 use super::succession::RemainingWork;
 use crate::access_log::AccessLog;
 use crate::acme::ChallengeStore;
@@ -10,13 +11,14 @@ use crate::api::receipt::Guarding;
 use crate::config::plan::Name;
 use crate::edge::ConnectionLimit;
 use crate::history::History;
-use crate::metrics::{GrowingTotals, Metrics};
+use crate::metrics::{GrowingTotals, Metrics, SourceSeries};
 use crate::operate::Overrides;
 use crate::snapshot::Snapshot;
 use crate::token::Token;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use time::OffsetDateTime;
 
 /// The process's shared state.
@@ -50,6 +52,10 @@ pub(crate) struct Live {
     pools: Mutex<History<Name>>,
     /// By id.
     servers: Mutex<History<u32>>,
+    /// What sources have named of pools' servers.
+    pub(crate) found: FoundSets,
+    /// Sources that the process is not ready without, and until when.
+    pub(super) awaited: ArcSwap<Vec<(Instant, Arc<SourceSeries>)>>,
     accepting: AtomicBool,
     draining: AtomicBool,
 }
@@ -75,6 +81,8 @@ impl Live {
             sums: Mutex::default(),
             pools: Mutex::default(),
             servers: Mutex::default(),
+            found: FoundSets::default(),
+            awaited: ArcSwap::default(),
             accepting: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         })
@@ -119,6 +127,12 @@ impl Live {
     /// The process knows its servers and takes traffic, or did.
     pub(crate) fn is_accepting(&self) -> bool {
         self.accepting.load(Relaxed)
+    }
+
+    /// Whether a source of servers that the start waits for has not answered.
+    pub(crate) fn awaits_sources(&self) -> bool {
+        let now = Instant::now();
+        self.awaited.load().iter().any(|(until, series)| now < *until && !series.has_servers_or_answer())
     }
 
     pub(super) fn start_draining(&self) {

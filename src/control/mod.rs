@@ -4,9 +4,11 @@
 
 mod aside;
 mod certificates;
+mod discovering;
 mod ending;
 mod event_log;
 mod files;
+mod found_sets;
 mod guarding;
 mod handover;
 mod launch;
@@ -50,6 +52,7 @@ use crate::pool::{HealthState, Membership, Server};
 use crate::probe::ProbeFailure;
 use crate::tls::{Expiry, ManagedCertificate};
 use crate::units::Address;
+use discovering::{Discovering, FoundMembers};
 use guarding::GuardWatch;
 use handover::KnownServers;
 use operate::health_word;
@@ -80,6 +83,8 @@ pub(crate) enum ControlMessage {
     Read(Box<Result<ReadConfiguration, ReloadRefused>>),
     /// What an operator wants of a server.
     Operate(OperatorCommand),
+    /// A source has named other servers.
+    Members(FoundMembers),
     /// Open log files anew, after they were rotated away.
     ReopenLogs,
     /// Start the program anew and pass it the listening sockets.
@@ -208,6 +213,7 @@ pub(crate) struct Control {
     probing: Probing,
     turned: mpsc::UnboundedReceiver<HealthChange>,
     on_turn: Option<OnHealthChange>,
+    discovering: Discovering,
     certificates: CertificateManager,
     /// Certificates that authorities gave for configured names, as far as there are any.
     managed: HashMap<Name, ManagedCertificate>,
@@ -268,6 +274,7 @@ impl Control {
             managed: HashMap::new(),
             ordered,
             probing: Probing::new(Arc::clone(&live), reports),
+            discovering: Discovering::new(Arc::clone(&live), changes.clone()),
             loaded: None,
             watch: None,
             live,
@@ -334,6 +341,10 @@ impl Control {
                         ControlMessage::Reload(_) => {}
                         ControlMessage::Read(read) => self.go_on_with(*read),
                         ControlMessage::Operate(command) => self.operate(command),
+                        ControlMessage::Members(found) => {
+                            self.take_members(found);
+                            looked = 0;
+                        }
                         ControlMessage::ReopenLogs => self.reopen_logs(),
                         ControlMessage::Upgrade(asked) => self.upgrade(asked),
                         ControlMessage::Relieve(answer) => self.relieve(answer),
@@ -360,6 +371,7 @@ impl Control {
                     self.show_life();
                     self.reap();
                     self.look_at_watched();
+                    self.change_members_due();
                     self.begin_upgrade();
                     // A while after each turn is enough, and counting all servers each time is not cheap.
                     if looked < 3 {

@@ -158,7 +158,7 @@ impl Control {
 
     /// Puts in force what operators have said to the process before this one.
     pub(super) fn say_again(&mut self, overrides: &Overrides) {
-        let Some(mut plan) = self.loaded.as_ref().map(|loaded| loaded.plan.clone()) else { return };
+        let Some(mut plan) = self.planned() else { return };
         let (overrides, _) = overrides.kept_by(&plan);
         if overrides == **self.live.overrides.load() {
             return;
@@ -182,7 +182,7 @@ impl Control {
     fn set_weight(&mut self, server: &Arc<Server>, weight: Option<Weight>, actor: &str) {
         let mut overrides = Overrides::clone(&self.live.overrides.load());
         overrides.set_weight(server, weight);
-        let Some(mut plan) = self.loaded.as_ref().map(|loaded| loaded.plan.clone()) else { return };
+        let Some(mut plan) = self.planned() else { return };
         overrides.weigh(&mut plan);
         self.live.overrides.store(Arc::new(overrides));
         let of = |plan: &Plan| {

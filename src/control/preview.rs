@@ -8,7 +8,7 @@ use super::{Live, milliseconds};
 use crate::origination::SharedOrigination;
 use crate::pool::{HealthState, Server};
 use crate::preview::{self, ReloadPreview, report::PreviewedProbe};
-use crate::probe::{self, Steps};
+use crate::probe::{self, ProbeTarget, Steps};
 use crate::snapshot::ProbeTask;
 use arc_swap::ArcSwapOption;
 use std::collections::HashSet;
@@ -64,6 +64,8 @@ pub(crate) async fn preview(live: &Arc<Live>, draft: PreviewRequest) -> Result<R
 
 fn compare(live: &Live, draft: &PreviewRequest) -> Result<(ReloadPreview, Vec<ProbeTrial>), ReloadRefused> {
     let LoadedConfiguration { mut plan, files, warnings, .. } = load(&draft.source)?;
+    // A reload does not wait for sources either: what they have named so far stays.
+    live.found.fill(&mut plan);
     let in_force = live.snapshot();
     let overrides = live.overrides.load();
     let (_, ended) = overrides.kept_by(&plan);
@@ -113,8 +115,8 @@ async fn once(ProbeTrial { task, origination, is_up }: ProbeTrial) -> PreviewedP
     let ProbeTask { server, health, proxy_protocol, is_h2, .. } = task;
     let probe = probe::build(&health, proxy_protocol, is_h2, origination);
     let started = Instant::now();
-    let address = probe::target(server.address(), health.port);
-    let result = probe::run(&*probe, &address, health.timeout, &Steps::default()).await;
+    let target = ProbeTarget::new(&server, health.port);
+    let result = probe::run(&*probe, &target, health.timeout, &Steps::default()).await;
     PreviewedProbe {
         pool: server.pool().to_string(),
         server: server.name().to_string(),

@@ -4,7 +4,7 @@ use super::Live;
 use crate::config::plan::{HealthPlan, Name, PROBES_AT_ONCE};
 use crate::origination::SharedOrigination;
 use crate::pool::{HealthState, HealthThresholds, Server, Transition};
-use crate::probe::{self, ProbeFailure, Steps};
+use crate::probe::{self, ProbeFailure, ProbeTarget, Steps};
 use crate::snapshot::ProbeTask;
 use futures_util::FutureExt;
 use std::collections::HashMap;
@@ -139,9 +139,9 @@ impl Task {
         let Ok(_permit) = self.permits.acquire().await else { return };
         let server = &self.task.server;
         self.live.metrics.probe_waits(server.pool()).record(due.elapsed());
-        let address = probe::target(server.address(), self.task.health.port);
+        let target = ProbeTarget::new(server, self.task.health.port);
         let started = Instant::now();
-        let result = probe::run(&*self.probe, &address, self.task.health.timeout, &Steps::default()).await;
+        let result = probe::run(&*self.probe, &target, self.task.health.timeout, &Steps::default()).await;
         let series = self.live.metrics.server(server.id());
         series.certificate_expires(self.probe.certificate_expires());
         series.probed(result.as_ref().map_or_else(ProbeFailure::label, |()| "pass"));
@@ -192,7 +192,7 @@ mod tests {
 
     #[async_trait::async_trait]
     impl probe::Probe for FaultyOnce {
-        async fn check(&self, _: &crate::units::Address, _: &Steps) -> Result<(), ProbeFailure> {
+        async fn check(&self, _: &ProbeTarget, _: &Steps) -> Result<(), ProbeFailure> {
             assert!(self.0.swap(true, std::sync::atomic::Ordering::Relaxed), "out of order");
             Ok(())
         }

@@ -72,6 +72,7 @@ impl Control {
             warn!("{warning}");
         }
         let current = self.live.snapshot();
+        self.live.found.fill(&mut plan);
         let (overrides, ended) = self.live.overrides.load().kept_by(&plan);
         let ended = ended.names();
         overrides.weigh(&mut plan);
@@ -106,24 +107,24 @@ impl Control {
     }
 
     /// Whether nothing is accepted yet.
-    fn is_starting(&self) -> bool {
+    pub(super) fn is_starting(&self) -> bool {
         self.held_back.is_some()
     }
 
     /// Who joined and who leaves; thousands of them are told of together.
-    fn record_members(&self, delta: &Delta) {
+    pub(super) fn record_members(&self, delta: &Delta, actor: &str) {
         const TOLD_ONE_BY_ONE: usize = 64;
         let kinds = [("joined", &delta.servers.added), ("leaving", &delta.servers.removed)];
         for (to, servers) in kinds {
             if servers.len() > TOLD_ONE_BY_ONE {
                 let cause = format!("{} servers {to}", servers.len());
-                self.live.record(LedgerEntry::new(EventKind::Membership, "reload", cause));
+                self.live.record(LedgerEntry::new(EventKind::Membership, actor, cause));
                 continue;
             }
             for server in servers {
                 let from = if to == "joined" { "absent" } else { "present" };
                 let cause = format!("{}, {} in flight", server.address(), server.in_flight());
-                let entry = LedgerEntry::new(EventKind::Membership, "reload", cause);
+                let entry = LedgerEntry::new(EventKind::Membership, actor, cause);
                 self.live.record(entry.of(server.pool(), server.name()).change(from, to));
             }
         }
@@ -198,13 +199,14 @@ impl Ready {
             let origination = next.pool(task.server.pool()).map(|pool| Arc::clone(&pool.origination));
             control.probing.start(task.clone(), origination.unwrap_or_default());
         }
+        control.discovering.follow(&next.plan);
         control.probing.forget(|pool| next.pool(pool).is_some());
         control.follow_operators(&next);
         if !ended.is_empty() {
             control.save_overrides_later();
         }
         if !control.is_starting() {
-            control.record_members(&delta);
+            control.record_members(&delta, "reload");
         }
         delta.servers.removed.iter().cloned().for_each(|server| control.keep_closing(server));
         control.count_what_is_before();

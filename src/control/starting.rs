@@ -22,11 +22,13 @@ impl Control {
             .map(|health| health.timeout)
             .max()
             .unwrap_or_default();
+        self.await_sources();
+        let mut later = Vec::new();
+        let Some(()) = self.know_sources(inbox, &mut later).await else { return false };
         let mut known = Box::pin(tokio::time::timeout(
             longest + Duration::from_millis(100),
             self.probing.first_results(),
         ));
-        let mut later = Vec::new();
         loop {
             tokio::select! {
                 biased;
@@ -50,6 +52,37 @@ impl Control {
         self.look_for_failing_open();
         self.warn_of_unknown_servers();
         true
+    }
+
+    /// Waits until each source has been asked once that no servers are known of, and has what it says put in force. It
+    /// need not have answered; what it says later is heard later. `None` if the process was told to end meanwhile.
+    async fn know_sources(
+        &mut self,
+        inbox: &mut mpsc::UnboundedReceiver<ControlMessage>,
+        later: &mut Vec<ControlMessage>,
+    ) -> Option<()> {
+        let longest = self.discovering.longest_start_wait();
+        let mut found = Vec::new();
+        {
+            let mut asked = Box::pin(tokio::time::timeout(longest, self.discovering.first_answers()));
+            loop {
+                tokio::select! {
+                    biased;
+                    change = inbox.recv() => match change {
+                        Some(ControlMessage::Drain | ControlMessage::Stop) | None => {
+                            info!("stopped before it was ready");
+                            return None;
+                        }
+                        Some(ControlMessage::Members(members)) => found.push(members),
+                        Some(change) => later.push(change),
+                    },
+                    _ = &mut asked => break,
+                }
+            }
+        }
+        found.into_iter().for_each(|members| self.take_members(members));
+        self.change_members_at_once();
+        Some(())
     }
 
     /// Accepts.

@@ -6,6 +6,7 @@
 mod acme;
 mod admin;
 mod counted;
+mod discovery;
 mod family;
 mod http2;
 mod listener;
@@ -16,6 +17,7 @@ mod udp;
 
 pub use acme::{AcmeMetrics, AcmeResult};
 pub use counted::{GrowingTotals, SeriesTotals, spread};
+pub use discovery::{DiscoveryMetrics, QueryResult, SourceSeries, SourceState};
 pub use http2::{AbuseReading, Abuses};
 pub use listener::ListenerReading;
 pub use scrape::{MetricsPage, ServerConnections};
@@ -49,6 +51,7 @@ pub struct Metrics {
     probe_waits: Mutex<HashMap<Name, Arc<Histogram>>>,
     reloads: Reloads,
     pub acme: Arc<AcmeMetrics>,
+    pub discovery: DiscoveryMetrics,
     panics: AtomicU64,
     failed_upgrades: AtomicU64,
     failed_state_files: AtomicU64,

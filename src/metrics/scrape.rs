@@ -51,6 +51,7 @@ impl MetricsPage<'_> {
         families.extend(super::udp::families(self.metrics));
         families.extend(super::listener::families(self.listeners));
         families.extend(self.metrics.acme.families());
+        families.extend(self.metrics.discovery.families());
         families.extend(self.pools());
         families.extend(self.servers());
         families.extend(self.server_connections());

@@ -57,6 +57,8 @@ pub enum NoServer {
     AllTried,
     #[error("every server is drained, in maintenance or leaving")]
     NoneReady,
+    #[error("the pool has no server")]
+    NoServers,
 }
 
 /// How many servers are in which state; each is counted once.
@@ -130,7 +132,7 @@ impl Pool {
         attempt: impl Fn(Flags, &mut Tried) -> Option<T>,
     ) -> Result<T, NoServer> {
         if self.members.is_empty() {
-            return Err(NoServer::NoneReady);
+            return Err(NoServer::NoServers);
         }
         if let Some(made) = attempt(STRICT, tried) {
             return Ok(made);
@@ -333,12 +335,12 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_without_servers_is_a_pool_without_ready_ones() {
+    fn a_pool_without_servers_says_so() {
         for balance in sample::every_balance() {
             let mut plan = pool(balance, "a");
             plan.servers.clear();
             let pool = live(plan);
-            assert_eq!(pick(&pool).map(drop), Err(NoServer::NoneReady));
+            assert_eq!(pick(&pool).map(drop), Err(NoServer::NoServers));
             assert!(!pool.failing_open());
         }
     }

@@ -18,6 +18,7 @@ pub(crate) fn pool(balance: Balance, servers: &str) -> plan::PoolPlan {
             weight: Weight::new(weight.parse().expect("a number")).expect("1 to 256"),
             max_connections: None,
             drain: false,
+            host: None,
         }
     };
     plan::PoolPlan {
@@ -26,6 +27,7 @@ pub(crate) fn pool(balance: Balance, servers: &str) -> plan::PoolPlan {
         name: "app".into(),
         balance,
         servers: servers.split(' ').map(server).collect(),
+        sources: Vec::new(),
         health: None,
         when_all_unhealthy: WhenAllUnhealthy::UseAll,
         retries: plan::Retries {

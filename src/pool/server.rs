@@ -46,6 +46,7 @@ pub struct Server {
     pool: Name,
     name: Name,
     address: Address,
+    host: Option<Name>,
     slot: OwnedSlot,
     health: Mutex<Tracked>,
     down_deadline: Deadline,
@@ -82,6 +83,7 @@ impl Server {
             pool,
             name,
             address,
+            host: None,
             slot: allocator.claim(flags_of(health.state())),
             health: Mutex::new(Tracked { health, since: now }),
             down_deadline: Deadline::never(now),
@@ -91,6 +93,17 @@ impl Server {
             answers: AtomicU64::new(0),
             tries: TryCounts::default(),
         }
+    }
+
+    /// The same server as one that a host name has led to.
+    #[must_use]
+    pub fn found_by(self, host: Option<Name>) -> Self {
+        Self { host, ..self }
+    }
+
+    /// The host name that has led to its address, if one has.
+    pub fn host(&self) -> Option<&Name> {
+        self.host.as_ref()
     }
 
     /// Unique for the life of the process; never used again for another server.

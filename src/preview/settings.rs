@@ -89,6 +89,11 @@ pub(super) fn process(plan: &Plan) -> Settings {
             settings.set("access_log.format", word(format));
         }
     }
+    let resolvers = plan.dns.resolvers.as_ref().and_then(list);
+    settings.set("dns.resolvers", resolvers.unwrap_or_else(|| "system".to_owned()));
+    settings.set("dns.timeout", span(plan.dns.timeout));
+    settings.set("dns.min_refresh", span(plan.dns.min_refresh));
+    settings.set("dns.max_refresh", span(plan.dns.max_refresh));
     settings.set_some("events.path", path(&plan.events.path));
     settings.set("events.keep", plan.events.keep);
     if let Some(acme) = &plan.acme {
@@ -208,7 +213,33 @@ pub(super) fn pool(pool: &plan::PoolPlan) -> Settings {
             settings.set("tls.key", key.display());
         }
     }
+    for source in &pool.sources {
+        self::source(source, &mut settings);
+    }
     settings
+}
+
+fn source(source: &plan::SourcePlan, settings: &mut Settings) {
+    if source.is_entry {
+        let plan::ServerTemplate { weight, max_connections, drain } = &source.template;
+        let most = max_connections.map_or_else(|| "null".to_owned(), |most| most.to_string());
+        let value = format!("{{ weight: {}, max_connections: {most}, drain: {drain} }}", weight.get());
+        return settings.set(&format!("servers.{}", source.label()), value);
+    }
+    match &source.kind {
+        plan::SourceKind::Dns(dns) => {
+            settings.set("discover.dns.name", &dns.name);
+            settings.set("discover.dns.port", dns.port);
+            settings.set("discover.dns.family", word(dns.family));
+        }
+    }
+    let rules = &source.rules;
+    settings.set("discover.when_empty", word(rules.when_empty));
+    settings.set("discover.keep_stale", rules.keep_stale.map_or_else(|| "forever".to_owned(), span));
+    settings.set("discover.leave_after", span(rules.leave_after));
+    settings.set_some("discover.large_change", rules.large_change);
+    settings.set("discover.max_servers", rules.max_servers);
+    settings.set("discover.start_wait", span(source.start_wait));
 }
 
 /// `client_ip`, `{header: X-User}`.

@@ -175,6 +175,7 @@ pools:
     health: { http: { path: /, host: h, expect_body: b }, port: 81 }
     proxy_protocol: v1
     tls: { server_name: app.internal, ca: ca.pem, cert: a.pem, key: a.key }
+    discover: { dns: \"app.internal:80\" }
 ";
     let snapshot = snapshot(text);
     let told: Vec<String> = [
@@ -222,7 +223,10 @@ pools:
                 .iter()
                 .any(|other| path == *other || path.starts_with(&format!("{other}.")) || key.name == *other);
             let is_hash = path.starts_with("balance.consistent_hash.key.");
-            assert!(known || otherwise || is_hash || path == "servers", "{path} (of {section}) is not told");
+            assert!(
+                known || otherwise || is_hash || path == "servers" || path == "discover",
+                "{path} (of {section}) is not told"
+            );
         }
     });
 }

@@ -3,11 +3,10 @@
 //! Its two messages are small enough to be written and read here: a string goes out, a number comes back.
 
 use super::dial::dial_secured;
-use super::{BODY_LIMIT, Probe, ProbeFailure, Steps};
+use super::{BODY_LIMIT, Probe, ProbeFailure, ProbeTarget, Steps};
 use crate::api::probe::StepKind;
 use crate::config::plan::GrpcProbe;
 use crate::origination::SharedOrigination;
-use crate::units::Address;
 use async_trait::async_trait;
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -30,14 +29,11 @@ impl GrpcCheck {
     async fn ask(
         &self,
         sender: SendRequest<Bytes>,
-        address: &Address,
+        target: &ProbeTarget,
         steps: &Steps,
     ) -> Result<(), ProbeFailure> {
         let wrong = |error: h2::Error| ProbeFailure::Protocol(error.to_string());
-        let authority = match address {
-            Address::Inet(address) => address.to_string(),
-            Address::Unix(_) => "localhost".to_owned(),
-        };
+        let authority = target.authority();
         let request = Request::post(format!("http://{authority}/grpc.health.v1.Health/Check"))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
@@ -82,16 +78,19 @@ impl GrpcCheck {
 
 #[async_trait]
 impl Probe for GrpcCheck {
-    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), ProbeFailure> {
+    async fn check(&self, target: &ProbeTarget, steps: &Steps) -> Result<(), ProbeFailure> {
         let wrong = |error: h2::Error| ProbeFailure::Protocol(error.to_string());
         let secured = self.origination.load_full().map(|origination| {
-            (steps.watching(&origination.h2, &origination.judge), origination.server_name(address))
+            (
+                steps.watching(&origination.h2, &origination.judge),
+                origination.server_name(&target.address, target.host.as_deref()),
+            )
         });
-        let wire = dial_secured(address, self.introduction.as_deref(), secured, steps).await?;
+        let wire = dial_secured(&target.address, self.introduction.as_deref(), secured, steps).await?;
         steps.begin(StepKind::Request);
         let (sender, connection) = h2::client::handshake(wire).await.map_err(wrong)?;
         tokio::select! {
-            answer = self.ask(sender, address, steps) => answer,
+            answer = self.ask(sender, target, steps) => answer,
             ended = connection => Err(match ended {
                 Ok(()) => ProbeFailure::Protocol("the connection ended before an answer".to_owned()),
                 Err(error) => wrong(error),

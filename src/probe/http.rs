@@ -1,7 +1,7 @@
 //! The `http` probe: one request over a new connection; the status and, if asked, the body must fit.
 
 use super::dial::Dial;
-use super::{BODY_LIMIT, Probe, ProbeFailure, Steps, contains, shown};
+use super::{BODY_LIMIT, Probe, ProbeFailure, ProbeTarget, Steps, contains, shown};
 use crate::api::probe::StepKind;
 use crate::config::plan::HttpProbe;
 use crate::origination::SharedOrigination;
@@ -62,12 +62,8 @@ impl HttpCheck {
     }
 
     /// Whom it asks for.
-    pub(super) fn host(&self, address: &Address) -> String {
-        match (&self.settings.host, address) {
-            (Some(host), _) => host.clone(),
-            (None, Address::Inet(address)) => address.to_string(),
-            (None, Address::Unix(_)) => "localhost".to_owned(),
-        }
+    pub(super) fn host(&self, target: &ProbeTarget) -> String {
+        self.settings.host.clone().unwrap_or_else(|| target.authority())
     }
 
     /// Whether the status is one that is expected.
@@ -78,12 +74,12 @@ impl HttpCheck {
         }
     }
 
-    fn request(&self, address: &Address) -> Result<RequestHeader, ProbeFailure> {
+    fn request(&self, target: &ProbeTarget) -> Result<RequestHeader, ProbeFailure> {
         let wrong = |error: Box<pingora::Error>| ProbeFailure::Protocol(error.to_string());
         let mut request =
             RequestHeader::build(self.settings.method.clone(), self.settings.path.as_bytes(), Some(4))
                 .map_err(wrong)?;
-        request.insert_header("Host", self.host(address)).map_err(wrong)?;
+        request.insert_header("Host", self.host(target)).map_err(wrong)?;
         request
             .insert_header("User-Agent", concat!("evenkeel/", env!("CARGO_PKG_VERSION"), " probe"))
             .map_err(wrong)?;
@@ -94,17 +90,20 @@ impl HttpCheck {
 
 #[async_trait]
 impl Probe for HttpCheck {
-    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), ProbeFailure> {
+    async fn check(&self, target: &ProbeTarget, steps: &Steps) -> Result<(), ProbeFailure> {
         if self.is_h2 {
-            return self.check_h2(address, steps).await;
+            return self.check_h2(target, steps).await;
         }
-        let mut peer = match address {
+        let mut peer = match &target.address {
             Address::Inet(address) => HttpPeer::new(address, false, String::new()),
             Address::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
                 .map_err(|error| ProbeFailure::Connect(error.to_string()))?,
         };
         let secured = self.origination.load_full().map(|origination| {
-            (steps.watching(&origination.http, &origination.judge), origination.server_name(address))
+            (
+                steps.watching(&origination.http, &origination.judge),
+                origination.server_name(&target.address, target.host.as_deref()),
+            )
         });
         let introduction = self.introduction.clone();
         let dial = Dial { introduction, secured, steps: steps.clone() };
@@ -112,7 +111,7 @@ impl Probe for HttpCheck {
         let opened = self.connector.get_http_session(&peer).await;
         let (mut session, _) = opened.map_err(|error| not_connected(&error))?;
         let wrong = |error: Box<pingora::Error>| ProbeFailure::Protocol(root_cause(&error));
-        let request = self.request(address)?;
+        let request = self.request(target)?;
         steps.begin(StepKind::Request);
         steps.found(|| told(&request));
         session.write_request_header(Box::new(request)).await.map_err(wrong)?;

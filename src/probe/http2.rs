@@ -2,9 +2,8 @@
 
 use super::dial::dial_secured;
 use super::http::{EVIDENCE_WITHIN, HttpCheck};
-use super::{BODY_LIMIT, ProbeFailure, Steps, contains, shown};
+use super::{BODY_LIMIT, ProbeFailure, ProbeTarget, Steps, contains, shown};
 use crate::api::probe::StepKind;
-use crate::units::Address;
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::SendRequest;
@@ -12,17 +11,20 @@ use http::{HeaderMap, Request};
 
 impl HttpCheck {
     /// One request over a new connection, with TLS by ALPN, without it by prior knowledge.
-    pub(super) async fn check_h2(&self, address: &Address, steps: &Steps) -> Result<(), ProbeFailure> {
+    pub(super) async fn check_h2(&self, target: &ProbeTarget, steps: &Steps) -> Result<(), ProbeFailure> {
         let origination = self.origination.load_full();
         let is_secured = origination.is_some();
         let secured = origination.map(|origination| {
-            (steps.watching(&origination.h2, &origination.judge), origination.server_name(address))
+            (
+                steps.watching(&origination.h2, &origination.judge),
+                origination.server_name(&target.address, target.host.as_deref()),
+            )
         });
-        let wire = dial_secured(address, self.introduction.as_deref(), secured, steps).await?;
+        let wire = dial_secured(&target.address, self.introduction.as_deref(), secured, steps).await?;
         steps.begin(StepKind::Request);
         let (sender, connection) = h2::client::handshake(wire).await.map_err(wrong)?;
         tokio::select! {
-            answer = self.ask(sender, address, is_secured, steps) => answer,
+            answer = self.ask(sender, target, is_secured, steps) => answer,
             ended = connection => Err(match ended {
                 Ok(()) => ProbeFailure::Protocol("the connection ended before an answer".to_owned()),
                 Err(error) => wrong(error),
@@ -33,11 +35,11 @@ impl HttpCheck {
     async fn ask(
         &self,
         sender: SendRequest<Bytes>,
-        address: &Address,
+        target: &ProbeTarget,
         is_secured: bool,
         steps: &Steps,
     ) -> Result<(), ProbeFailure> {
-        let (scheme, host) = (if is_secured { "https" } else { "http" }, self.host(address));
+        let (scheme, host) = (if is_secured { "https" } else { "http" }, self.host(target));
         let (method, path) = (&self.settings.method, &self.settings.path);
         let request = Request::builder()
             .method(method)

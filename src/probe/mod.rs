@@ -19,9 +19,10 @@ pub use tcp::TcpCheck;
 pub use tls::TlsCheck;
 pub use udp::UdpCheck;
 
-use crate::config::plan;
+use crate::config::plan::{self, Name};
 use crate::dial::own_resource;
 use crate::origination::SharedOrigination;
+use crate::pool::Server;
 use crate::proxy_header::{self, ProxyHeader};
 use crate::units::Address;
 use async_trait::async_trait;
@@ -33,8 +34,8 @@ use std::time::Duration;
 /// One kind of probe.
 #[async_trait]
 pub trait Probe: fmt::Debug + Send + Sync {
-    /// Asks `address` once and tells `steps` on its way. The caller bounds the time.
-    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), ProbeFailure>;
+    /// Asks once and tells `steps` on its way. The caller bounds the time.
+    async fn check(&self, target: &ProbeTarget, steps: &Steps) -> Result<(), ProbeFailure>;
 
     /// What must hold for a pass, in words.
     fn rule(&self) -> String;
@@ -144,26 +145,48 @@ pub fn build(
     }
 }
 
-/// Where to probe: the server itself, or another port of the same host.
-pub fn target(server: &Address, port: Option<u16>) -> Address {
-    match (server, port) {
-        (Address::Inet(address), Some(port)) => {
-            let mut address = *address;
+/// Where a probe goes, and by what name the server there is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeTarget {
+    pub address: Address,
+    /// The host name that has led to the address, if one has: probes ask for it unless they are told another.
+    pub host: Option<Name>,
+}
+
+impl ProbeTarget {
+    /// The server itself, or another port of the same host.
+    pub fn new(server: &Server, port: Option<u16>) -> Self {
+        let mut address = server.address().clone();
+        if let (Address::Inet(address), Some(port)) = (&mut address, port) {
             address.set_port(port);
-            Address::Inet(address)
         }
-        _ => server.clone(),
+        Self { address, host: server.host().cloned() }
+    }
+
+    /// What a URL would have: the name, or else the address, with the port.
+    fn authority(&self) -> String {
+        match (&self.address, &self.host) {
+            (Address::Inet(address), Some(host)) => format!("{host}:{}", address.port()),
+            (Address::Inet(address), None) => address.to_string(),
+            (Address::Unix(_), _) => "localhost".to_owned(),
+        }
+    }
+}
+
+impl From<Address> for ProbeTarget {
+    fn from(address: Address) -> Self {
+        Self { address, host: None }
     }
 }
 
 /// Runs one probe within `timeout`.
 pub async fn run(
     probe: &dyn Probe,
-    address: &Address,
+    target: &ProbeTarget,
     timeout: Duration,
     steps: &Steps,
 ) -> Result<(), ProbeFailure> {
-    match tokio::time::timeout(timeout, probe.check(address, steps)).await {
+    match tokio::time::timeout(timeout, probe.check(target, steps)).await {
         Ok(result) => result,
         Err(_) => Err(ProbeFailure::Timeout(timeout)),
     }

@@ -1,7 +1,7 @@
 //! One probe because somebody asks for it: the pool's own, watched step by step. What it finds is for them alone.
 
 use super::steps::{milliseconds, printable};
-use super::{ProbeFailure, Steps, build, run, target};
+use super::{ProbeFailure, ProbeTarget, Steps, build, run};
 use crate::api::ProbeReport;
 use crate::api::probe::StepKind;
 use crate::config::plan::{self, HealthPlan, Initial, ProbePlan, TcpProbe};
@@ -50,12 +50,14 @@ pub async fn once(pool: &Pool, server: &Arc<Server>) -> ProbeReport {
     let steps = Steps::watched();
     let started = Instant::now();
     steps.begin(StepKind::Resolve);
-    let address = target(server.address(), health.port);
-    steps.found(|| match health.port {
-        Some(_) => format!("{address}, by `health.port`"),
-        None => format!("{address}, an address already"),
+    let target = ProbeTarget::new(server, health.port);
+    let address = &target.address;
+    steps.found(|| match (health.port, &target.host) {
+        (Some(_), _) => format!("{address}, by `health.port`"),
+        (None, Some(host)) => format!("{address}, found by the name {host}"),
+        (None, None) => format!("{address}, an address already"),
     });
-    let outcome = run(&*probe, &address, health.timeout, &steps).await;
+    let outcome = run(&*probe, &target, health.timeout, &steps).await;
     let took_ms = milliseconds(started.elapsed());
     ProbeReport {
         pool: pool.name.to_string(),

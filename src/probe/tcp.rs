@@ -1,11 +1,10 @@
 //! The `tcp` probe: a connection that opens is a pass; or, if more is asked for, what the server says on it.
 
 use super::dial::{AnyStream, dial_secured};
-use super::{BODY_LIMIT, Probe, ProbeFailure, Steps, contains, shown};
+use super::{BODY_LIMIT, Probe, ProbeFailure, ProbeTarget, Steps, contains, shown};
 use crate::api::probe::StepKind;
 use crate::config::plan::TcpProbe;
 use crate::origination::SharedOrigination;
-use crate::units::Address;
 use async_trait::async_trait;
 use std::io;
 use std::time::Duration;
@@ -53,12 +52,15 @@ impl TcpCheck {
 
 #[async_trait]
 impl Probe for TcpCheck {
-    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), ProbeFailure> {
+    async fn check(&self, target: &ProbeTarget, steps: &Steps) -> Result<(), ProbeFailure> {
         let until = Instant::now() + self.patience;
         let secured = self.origination.load_full().map(|origination| {
-            (steps.watching(&origination.raw, &origination.judge), origination.server_name(address))
+            (
+                steps.watching(&origination.raw, &origination.judge),
+                origination.server_name(&target.address, target.host.as_deref()),
+            )
         });
-        let mut wire = dial_secured(address, self.introduction.as_deref(), secured, steps).await?;
+        let mut wire = dial_secured(&target.address, self.introduction.as_deref(), secured, steps).await?;
         let Some(expected) = &self.settings.expect else { return Ok(()) };
         if let Some(send) = &self.settings.send {
             steps.begin(StepKind::Request);

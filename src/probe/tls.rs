@@ -1,7 +1,7 @@
 //! The `tls` probe: a handshake that completes is a pass, and the server's certificate says until when it holds.
 
 use super::dial::dial;
-use super::{Probe, ProbeFailure, Steps};
+use super::{Probe, ProbeFailure, ProbeTarget, Steps};
 use crate::api::probe::StepKind;
 use crate::config::plan::TlsProbe;
 use crate::origination::Anyone;
@@ -62,9 +62,9 @@ impl TlsCheck {
         Self { settings, introduction, config, seen }
     }
 
-    fn server_name(&self, address: &Address) -> Result<ServerName<'static>, ProbeFailure> {
-        let name = match (&self.settings.server_name, address) {
-            (Some(name), _) => ServerName::try_from(name.clone()),
+    fn server_name(&self, target: &ProbeTarget) -> Result<ServerName<'static>, ProbeFailure> {
+        let name = match (self.settings.server_name.as_deref().or(target.host.as_deref()), &target.address) {
+            (Some(name), _) => ServerName::try_from(name.to_owned()),
             // As an address, which is checked but not sent.
             (None, Address::Inet(address)) => return Ok(ServerName::IpAddress(address.ip().into())),
             (None, Address::Unix(_)) => ServerName::try_from("localhost"),
@@ -75,12 +75,13 @@ impl TlsCheck {
 
 #[async_trait]
 impl Probe for TlsCheck {
-    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), ProbeFailure> {
+    async fn check(&self, target: &ProbeTarget, steps: &Steps) -> Result<(), ProbeFailure> {
         let config = self.config.clone().map_err(ProbeFailure::Tls)?;
-        let name = self.server_name(address)?;
+        let name = self.server_name(target)?;
         let judge: Arc<dyn ServerCertVerifier> = Arc::clone(&self.seen) as _;
         let config = steps.watching(&config, &judge);
-        let wire = dial(address, self.introduction.as_deref(), steps).await.map_err(ProbeFailure::from)?;
+        let wire =
+            dial(&target.address, self.introduction.as_deref(), steps).await.map_err(ProbeFailure::from)?;
         steps.begin(StepKind::Tls);
         steps.found(|| format!("expects {}", name.to_str()));
         let shaken: io::Result<_> = TlsConnector::from(config).connect(name, wire).await;

@@ -1,6 +1,6 @@
 //! The `udp` probe: a datagram out, and an answer that contains what is expected.
 
-use super::{Probe, ProbeFailure, Steps};
+use super::{Probe, ProbeFailure, ProbeTarget, Steps};
 use crate::api::probe::StepKind;
 use crate::config::plan::UdpProbe;
 use crate::units::Address;
@@ -30,9 +30,9 @@ impl UdpCheck {
 
 #[async_trait]
 impl Probe for UdpCheck {
-    async fn check(&self, address: &Address, steps: &Steps) -> Result<(), ProbeFailure> {
+    async fn check(&self, target: &ProbeTarget, steps: &Steps) -> Result<(), ProbeFailure> {
         let refused = ProbeFailure::from;
-        let Address::Inet(address) = address else {
+        let Address::Inet(address) = &target.address else {
             return Err(ProbeFailure::Connect("a unix socket takes no UDP".to_owned()));
         };
         let any: SocketAddr = match address {
@@ -103,7 +103,7 @@ mod tests {
             }
         });
         let settings = UdpProbe { send: b"PING\0".to_vec(), expect: expect.map(|text| text.into()) };
-        UdpCheck::new(settings).check(&address, &Steps::default()).await
+        UdpCheck::new(settings).check(&address.into(), &Steps::default()).await
     }
 
     #[tokio::test]
@@ -118,7 +118,7 @@ mod tests {
     async fn a_closed_port_fails_at_once() {
         let closed = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let (probe, closed) =
-            (UdpCheck::new(UdpProbe { send: Vec::new(), expect: None }), Address::Inet(closed));
+            (UdpCheck::new(UdpProbe { send: Vec::new(), expect: None }), Address::Inet(closed).into());
         let steps = Steps::default();
         let result = tokio::time::timeout(Duration::from_secs(10), probe.check(&closed, &steps));
         assert_eq!(result.await.unwrap().unwrap_err().label(), "connect");

@@ -78,14 +78,15 @@ fn peer(client: &Client) -> Peer<'_> {
 }
 
 /// The Host of a request that names none (HTTP/1.0): what the pool's HTTP probe asks for, or else the server's address.
-fn own_host(pool: &plan::PoolPlan, address: &Address) -> String {
+fn own_host(pool: &plan::PoolPlan, server: &Server) -> String {
     let probed = match pool.health.as_ref().map(|health| &health.probe) {
         Some(ProbePlan::Http(probe)) => probe.host.clone(),
         _ => None,
     };
-    probed.unwrap_or_else(|| match address {
-        Address::Inet(address) => address.to_string(),
-        Address::Unix(_) => "localhost".to_owned(),
+    probed.unwrap_or_else(|| match (server.address(), server.host()) {
+        (Address::Inet(address), Some(host)) => format!("{host}:{}", address.port()),
+        (Address::Inet(address), None) => address.to_string(),
+        (Address::Unix(_), _) => "localhost".to_owned(),
     })
 }
 

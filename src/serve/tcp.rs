@@ -127,10 +127,12 @@ async fn connect(
     let mut tries = Tries::new(Arc::clone(pool), tries::query_of_client(pool, &call.client.text));
     let mut server = Arc::clone(tries::begin(&mut tries, &mut call.attempt, watch).await?);
     loop {
-        let secured = pool
-            .origination
-            .load_full()
-            .map(|origination| (Arc::clone(&origination.raw), origination.server_name(server.address())));
+        let secured = pool.origination.load_full().map(|origination| {
+            (
+                Arc::clone(&origination.raw),
+                origination.server_name(server.address(), server.host().map(|host| &**host)),
+            )
+        });
         // Before TLS it goes in plain text; otherwise it goes with the client's first bytes.
         let introduction = introduction.filter(|_| secured.is_some());
         let connecting = dial(live, server.address(), pool.plan.timeouts.connect, introduction, secured);

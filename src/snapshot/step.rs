@@ -96,12 +96,18 @@ pub(super) fn evolve_pool(
     (snapshot, step.delta)
 }
 
-/// Pool, name and address: what makes a server the same one.
+/// Pool, name and address, and whom it must prove to be where a host name has led to it: what makes a server the same one.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct ServerIdentity {
     pool: Name,
     name: Name,
     address: Address,
+    host: Option<Name>,
+}
+
+/// Of two with one name in one pool.
+fn is_same(server: &Server, wanted: &plan::ServerPlan) -> bool {
+    *server.address() == wanted.address && server.host() == wanted.host.as_ref()
 }
 
 fn identity(server: &Server) -> ServerIdentity {
@@ -109,6 +115,7 @@ fn identity(server: &Server) -> ServerIdentity {
         pool: server.pool().clone(),
         name: server.name().clone(),
         address: server.address().clone(),
+        host: server.host().cloned(),
     }
 }
 
@@ -175,7 +182,7 @@ impl Step {
             .map(|wanted| {
                 let same = previous
                     .and_then(|pool| before.get(&*wanted.name).map(|index| (pool, *index)))
-                    .filter(|(pool, index)| *pool.members[*index].server.address() == wanted.address);
+                    .filter(|(pool, index)| is_same(&pool.members[*index].server, wanted));
                 match same {
                     Some((pool, index)) => {
                         before.remove(&*wanted.name);
@@ -254,6 +261,7 @@ impl Step {
             pool: planned.name.clone(),
             name: wanted.name.clone(),
             address: wanted.address.clone(),
+            host: wanted.host.clone(),
         };
         let server = match self.retired.remove(&identity) {
             Some(server) => {
@@ -267,7 +275,7 @@ impl Step {
             None => {
                 let id = self.next_server;
                 self.next_server += 1;
-                Arc::new(Server::new(
+                let server = Server::new(
                     id,
                     planned.name.clone(),
                     wanted.name.clone(),
@@ -275,7 +283,8 @@ impl Step {
                     Health::initial(planned.health.as_ref()),
                     allocator,
                     self.now,
-                ))
+                );
+                Arc::new(server.found_by(wanted.host.clone()))
             }
         };
         self.delta.servers.added.push(server.clone());

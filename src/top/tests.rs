@@ -42,6 +42,7 @@ fn pool(name: &str, servers: Vec<ServerStatus>) -> PoolStatus {
         in_flight: servers.iter().map(|server| server.in_flight).sum(),
         figures: figures(120.0, 80.0, 0.002),
         servers,
+        sources: Vec::new(),
     }
 }
 

@@ -5,6 +5,7 @@ mod acme;
 mod auto_out;
 mod cli;
 mod client_fin;
+mod discover;
 mod explain;
 mod files;
 mod filters;

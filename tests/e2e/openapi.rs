@@ -71,9 +71,10 @@ pools:
       - {{ name: app3, address: {three} }}
   cache:
     balance: {{ consistent_hash: {{ key: path }} }}
-    servers: [{{ name: c1, address: {one} }}, {{ name: c2, address: {two} }}, {{ name: c3, address: {two} }}]
+    servers: [{{ name: c1, address: {one} }}, {{ name: c2, address: {two} }}, {{ name: c3, address: {two} }}, \"localhost:{port}\"]
 ",
         one = app1.address,
+        port = app1.address.port(),
         two = app2.address,
         three = dead.address,
     )

@@ -57,6 +57,7 @@ fn pool(rng: &mut Rng, index: usize) -> plan::PoolPlan {
         name: format!("pool{index}").into(),
         balance: balance(rng),
         servers: Vec::new(),
+        sources: Vec::new(),
         health: health(rng),
         when_all_unhealthy: when_all_unhealthy(rng),
         retries: plan::Retries {
@@ -93,6 +94,7 @@ fn add(rng: &mut Rng, pool: &mut plan::PoolPlan) {
         weight: weight(rng),
         max_connections: NonZeroU32::new(if rng.bool() { 0 } else { rng.u32(..5) }),
         drain: rng.u8(..) < 20,
+        host: None,
     });
 }
 

@@ -6,6 +6,7 @@
 pub(crate) mod app;
 pub(crate) mod balancer;
 pub(crate) mod client;
+pub(crate) mod dns;
 pub(crate) mod h2;
 pub(crate) mod ocsp;
 pub(crate) mod pebble;

@@ -309,6 +309,14 @@ fn configuration(choices: &mut Choices) -> String {
         maybe(&mut lines, choices, "path", file);
         section(lines)
     });
+    maybe(&mut file_lines, choices, "dns", |choices| {
+        let mut lines = simple(keys::DNS, &["min_refresh", "max_refresh"], choices);
+        lines.push(choices.one(&["max_refresh: 60s", "min_refresh: 1h, max_refresh: 1h"]).to_owned());
+        maybe(&mut lines, choices, "resolvers", |choices| {
+            choices.one(&["system", "[10.0.0.2, '[::1]:5353', '2001:db8::2']"]).to_owned()
+        });
+        section(lines)
+    });
     let has_acme = choices.maybe();
     if has_acme {
         let mut lines = simple(keys::ACME, &["accept_terms", "challenge"], choices);
@@ -458,6 +466,20 @@ fn rule(index: usize, pools: &[&str], choices: &mut Choices) -> String {
     section(lines)
 }
 
+fn discover(choices: &mut Choices) -> String {
+    let mut lines = simple(keys::DISCOVER, &[], choices);
+    maybe(&mut lines, choices, "keep_stale", |choices| choices.one(&["forever", "30d", "0s"]).to_owned());
+    lines.push(match choices.below(2) {
+        0 => {
+            let mut lines = simple(keys::DNS_SOURCE, &["port"], choices);
+            lines.push(format!("name: tier_1.internal, port: {}", choices.within(1, 65_535)));
+            format!("dns: {}", section(lines))
+        }
+        _ => "dns: 'Tier.internal.:8080'".to_owned(),
+    });
+    section(lines)
+}
+
 fn pool(choices: &mut Choices) -> String {
     let mut lines = simple(keys::POOL, &["protocol", "proxy_protocol"], choices);
     lines.push(
@@ -480,6 +502,11 @@ fn pool(choices: &mut Choices) -> String {
             if choices.below(3) == 2 {
                 return address;
             }
+            if choices.below(4) == 3 {
+                let mut lines = simple(keys::SERVER, &[], choices);
+                lines.push(format!("address: 'App{index}.internal.:{}'", choices.within(1, 65_535)));
+                return section(lines);
+            }
             let mut lines = simple(keys::SERVER, &[], choices);
             lines.push(format!("address: {address}"));
             maybe(&mut lines, choices, "name", |choices| quote(&format!("{}{index}", choices.word())));
@@ -487,6 +514,7 @@ fn pool(choices: &mut Choices) -> String {
         })
         .collect();
     lines.push(format!("servers: [{}]", servers.join(", ")));
+    maybe(&mut lines, choices, "discover", discover);
     maybe(&mut lines, choices, "health", health);
     maybe(&mut lines, choices, "retries", |choices| {
         let mut lines = simple(keys::RETRIES, &[], choices);

@@ -159,7 +159,7 @@ impl<C: ClientSide> Relay<'_, C> {
                 Wanted::Http2 => &origination.h2,
                 Wanted::Either => &origination.auto,
             };
-            (Arc::clone(config), origination.server_name(server.address()))
+            (Arc::clone(config), origination.server_name(server.address(), server.host().map(|host| &**host)))
         });
         let limit = pool.plan.timeouts.connect;
         let reaching =
@@ -239,7 +239,7 @@ impl<C: ClientSide> Relay<'_, C> {
     /// The host of a request that names none, at the leased server.
     fn own_host(&self, leased: &Leased) -> String {
         match self.request.host {
-            None => own_host(&leased.pool.plan, leased.server.address()),
+            None => own_host(&leased.pool.plan, &leased.server),
             Some(_) => String::new(),
         }
     }

@@ -1,0 +1,172 @@
+//! What sources have named and is in force, pool by pool: what fills a plan before it becomes a snapshot or a preview.
+
+use crate::config::plan::{Name, Plan, PoolPlan, SourcePlan};
+use crate::discover::found::FoundServer;
+use crate::discover::membership::AdoptedFrom;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The sets of all sources.
+#[derive(Debug, Default)]
+pub(crate) struct FoundSets(Mutex<HashMap<Name, Vec<FoundSet>>>);
+
+/// One source's set.
+#[derive(Clone, Debug)]
+pub(super) struct FoundSet {
+    /// The number of the task that asks.
+    pub(super) id: u64,
+    pub(super) plan: Arc<SourcePlan>,
+    pub(super) servers: Vec<FoundServer>,
+    /// When the source said so.
+    pub(super) since: Instant,
+}
+
+/// What a source begins with.
+#[derive(Clone, Debug)]
+pub(super) struct BeginsWith {
+    pub(super) servers: Vec<FoundServer>,
+    pub(super) from: AdoptedFrom,
+    pub(super) age: Duration,
+}
+
+impl FoundSets {
+    /// Adds the servers that are known of each pool's sources.
+    pub(super) fn fill(&self, plan: &mut Plan) {
+        for pool in plan.pools.iter_mut().filter(|pool| !pool.sources.is_empty()) {
+            self.fill_pool(Arc::make_mut(pool));
+        }
+    }
+
+    pub(super) fn fill_pool(&self, pool: &mut PoolPlan) {
+        let begins: Vec<_> = self.begin_with(pool).into_iter().map(|begins| begins.servers).collect();
+        fill(pool, &begins);
+    }
+
+    /// What each of a pool's sources begins with: what is in force of the same one, or else of one that is no longer
+    /// configured.
+    pub(super) fn begin_with(&self, pool: &PoolPlan) -> Vec<BeginsWith> {
+        let known = self.lock();
+        let known = known.get(&pool.name).map_or(&[][..], Vec::as_slice);
+        let same = |source: &SourcePlan| known.iter().find(|known| known.plan.kind == source.kind);
+        let kept: HashSet<u64> = pool.sources.iter().filter_map(|source| Some(same(source)?.id)).collect();
+        let mut orphans = known.iter().filter(|known| !kept.contains(&known.id));
+        let mut begin = |source: &Arc<SourcePlan>| {
+            let (found, from) = match same(source) {
+                Some(same) => (Some(same), AdoptedFrom::SameSource),
+                None => (orphans.next(), AdoptedFrom::OtherSource),
+            };
+            BeginsWith {
+                servers: found.map(|found| found.servers.clone()).unwrap_or_default(),
+                from,
+                age: found.map_or(Duration::ZERO, |found| found.since.elapsed()),
+            }
+        };
+        pool.sources.iter().map(&mut begin).collect()
+    }
+
+    /// The sets of the sources that are asked now, and of no others.
+    pub(super) fn replace(&self, sets: HashMap<Name, Vec<FoundSet>>) {
+        *self.lock() = sets;
+    }
+
+    /// Another set of one source; the old one's and the new one's size, and what the source is called. `None` if it is not
+    /// asked any more.
+    pub(super) fn set(
+        &self,
+        pool: &Name,
+        id: u64,
+        servers: Vec<FoundServer>,
+        now: Instant,
+    ) -> Option<(usize, usize, String)> {
+        let mut known = self.lock();
+        let known = known.get_mut(pool)?.iter_mut().find(|known| known.id == id)?;
+        let (before, after) = (known.servers.len(), servers.len());
+        (known.servers, known.since) = (servers, now);
+        Some((before, after, known.plan.label()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Vec<FoundSet>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Adds what each of a pool's sources has named. A name that is taken stays whose it was.
+fn fill(pool: &mut PoolPlan, sets: &[Vec<FoundServer>]) {
+    let mut taken: HashSet<Name> = pool.servers.iter().map(|server| server.name.clone()).collect();
+    for (source, set) in pool.sources.iter().zip(sets) {
+        let new = set.iter().filter(|found| taken.insert(found.name.clone()));
+        pool.servers.extend(new.map(|found| found.plan(&source.template)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+    use crate::units::Address;
+
+    fn plan(pool: &str) -> Plan {
+        let text = format!(
+            "listeners: {{ web: {{ address: '127.0.0.1:80', pool: app }} }}\npools: {{ app: {pool} }}\n"
+        );
+        match parse(&text) {
+            Ok((plan, _)) => plan,
+            Err(problems) => panic!("{}", problems.render("test", &text, false)),
+        }
+    }
+
+    fn found(last: u8) -> FoundServer {
+        let address = ([10, 0, 0, last], 80).into();
+        FoundServer::new(format!("10.0.0.{last}:80").into(), Address::Inet(address))
+    }
+
+    /// What is known when this pool's sources, in their order, have named these servers.
+    fn known(pool: &str, sets: &[&[u8]]) -> FoundSets {
+        let plan = plan(pool);
+        let set = |(id, (source, set)): (usize, (&Arc<SourcePlan>, &&[u8]))| FoundSet {
+            id: id as u64,
+            plan: Arc::clone(source),
+            servers: set.iter().map(|last| found(*last)).collect(),
+            since: Instant::now(),
+        };
+        let sets = plan.pools[0].sources.iter().zip(sets).enumerate().map(set).collect();
+        let known = FoundSets::default();
+        known.replace(HashMap::from([(Name::from("app"), sets)]));
+        known
+    }
+
+    #[track_caller]
+    fn check(known: &FoundSets, pool: &str, expected: &str) {
+        let mut plan = plan(pool);
+        known.fill(&mut plan);
+        let server =
+            |server: &crate::config::plan::ServerPlan| format!("{}={}", server.name, server.weight.get());
+        let servers: Vec<_> = plan.pools[0].servers.iter().map(server).collect();
+        assert_eq!(servers.join(" "), expected);
+    }
+
+    const TWO: &str =
+        "{ servers: ['10.0.0.9:80', 'a.internal:80', { address: 'b.internal:80', weight: 7 }] }";
+
+    #[test]
+    fn a_plan_gets_what_its_sources_have_named() {
+        let known = known(TWO, &[&[1, 2], &[3]]);
+        check(&known, TWO, "10.0.0.9:80=100 10.0.0.1:80=100 10.0.0.2:80=100 10.0.0.3:80=7");
+        check(&known, "{ servers: [{ address: 'b.internal:80', weight: 9 }] }", "10.0.0.3:80=9");
+        check(&known, "{ servers: ['10.0.0.9:80'] }", "10.0.0.9:80=100");
+    }
+
+    #[test]
+    fn of_two_with_one_name_the_configurations_own_counts() {
+        let known = known(TWO, &[&[9, 2], &[2, 3]]);
+        check(&known, TWO, "10.0.0.9:80=100 10.0.0.2:80=100 10.0.0.3:80=7");
+    }
+
+    #[test]
+    fn a_source_that_is_replaced_leaves_its_servers_to_the_next() {
+        let known = known("{ discover: { dns: 'a.internal:80' } }", &[&[1, 2]]);
+        check(&known, "{ discover: { dns: 'b.internal:80' } }", "10.0.0.1:80=100 10.0.0.2:80=100");
+        check(&known, "{ servers: ['b.internal:80', 'a.internal:80'] }", "10.0.0.1:80=100 10.0.0.2:80=100");
+    }
+}

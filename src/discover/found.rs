@@ -1,0 +1,37 @@
+//! A server as a source names it, before the configuration adds what all of a source's servers have.
+
+use crate::config::plan::{Name, ServerPlan, ServerTemplate};
+use crate::units::{Address, Weight};
+use std::num::NonZeroU32;
+
+/// One server of a source's full set. Its name is its identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundServer {
+    pub name: Name,
+    pub address: Address,
+    /// What the source says itself; `None` is as the configuration has it.
+    pub weight: Option<Weight>,
+    pub max_connections: Option<NonZeroU32>,
+    pub drain: bool,
+    /// The host name that led to it.
+    pub host: Option<Name>,
+}
+
+impl FoundServer {
+    /// A server of which no more is known than where it is.
+    pub fn new(name: Name, address: Address) -> Self {
+        Self { name, address, weight: None, max_connections: None, drain: false, host: None }
+    }
+
+    /// As a pool has it.
+    pub fn plan(&self, template: &ServerTemplate) -> ServerPlan {
+        ServerPlan {
+            name: self.name.clone(),
+            address: self.address.clone(),
+            weight: self.weight.unwrap_or(template.weight),
+            max_connections: self.max_connections.or(template.max_connections),
+            drain: self.drain || template.drain,
+            host: self.host.clone(),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Where a pool's servers come from that the configuration does not list: one file for each source, behind one trait
+//! that gives the full set or says why it cannot. Failure is never emptiness.
+
+mod dns;
+pub mod dns_answer;
+pub mod found;
+pub mod membership;
+mod resolver;
+pub mod schedule;
+mod source;
+
+pub use source::{DiscoverySource, SourceAnswer};
+
+use crate::config::plan::{DnsPlan, SourceKind, SourcePlan};
+
+/// The source that the configuration wants.
+pub fn build(source: &SourcePlan, dns: &DnsPlan) -> Box<dyn DiscoverySource> {
+    match &source.kind {
+        SourceKind::Dns(settings) => {
+            Box::new(dns::DnsSource::new(settings.clone(), dns.clone(), source.is_entry))
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Servers by name: what sources say becomes a pool's servers, and what they do not say takes none away.
+
+use crate::support::app::{App, say};
+use crate::support::balancer::{Balancer, Reloaded};
+use crate::support::dns::{DnsServer, Says, parsed};
+use crate::support::tcp;
+use crate::support::wait_until;
+use hickory_proto::op::ResponseCode;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::io::Write;
+
+/// App servers on one port of several loopback addresses; each says its address.
+struct Apps {
+    port: u16,
+    apps: Vec<App>,
+}
+
+impl Apps {
+    fn on(addresses: &[&str]) -> Self {
+        let app = |at: String| {
+            App::on(&at.clone(), move |_, stream| say(stream, at.rsplit_once(':').expect("it has a port").0))
+        };
+        let first = App::on(&format!("{}:0", addresses[0]), |_, stream| say(stream, "first"));
+        let port = first.address.port();
+        drop(first);
+        let apps = addresses.iter().map(|address| app(format!("{address}:{port}"))).collect();
+        Self { port, apps }
+    }
+
+    fn of(&self, address: &str) -> &App {
+        let app = self.apps.iter().find(|app| app.address.ip().to_string() == address);
+        app.expect("it is one of them")
+    }
+}
+
+/// A pool of what `pool` says, where PORT is the apps' port.
+fn configuration(dns: &DnsServer, apps: &Apps, pool: &str) -> String {
+    let pool = pool.replace("PORT", &apps.port.to_string());
+    format!(
+        "{}listeners: {{ web: {{ address: '127.0.0.1:0', pool: app }} }}\npools: {{ app: {{ {pool} }} }}\n",
+        dns.section()
+    )
+}
+
+/// Who answers so many requests.
+fn answering(balancer: &Balancer, n: usize) -> BTreeSet<String> {
+    let mut client = balancer.client();
+    (0..n).map(|_| client.get("/").text()).collect()
+}
+
+fn names(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn pool(balancer: &Balancer) -> Value {
+    balancer.command_json(&["status"])["pools"][0].clone()
+}
+
+/// The names of the pool's servers.
+fn servers(balancer: &Balancer) -> BTreeSet<String> {
+    let pool = pool(balancer);
+    let servers = pool["servers"].as_array().expect("a list");
+    let address = |server: &Value| {
+        let name = server["name"].as_str().expect("a text");
+        name.rsplit_once(':').expect("it has a port").0.to_owned()
+    };
+    servers.iter().map(address).collect()
+}
+
+/// What the source's state is.
+fn source(balancer: &Balancer) -> Value {
+    pool(balancer)["sources"][0].clone()
+}
+
+const QUICK: &str = "discover: { dns: 'app.internal:PORT', leave_after: 0s, large_change: null }";
+
+#[test]
+fn a_host_name_among_the_servers_leads_to_each_of_its_addresses() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
+    dns.lead("app.internal", &["127.0.0.2", "127.0.0.3"]);
+    let balancer = Balancer::start(&configuration(
+        &dns,
+        &apps,
+        "servers: [{ address: 'app.internal:PORT', weight: 7 }]",
+    ));
+    assert_eq!(answering(&balancer, 8), names(&["127.0.0.2", "127.0.0.3"]), "from the first request on");
+    let pool = pool(&balancer);
+    assert_eq!(pool["servers"][0]["weight"], 7);
+    assert_eq!(pool["servers"][0]["name"], format!("127.0.0.2:{}", apps.port));
+    assert_eq!(source(&balancer)["source"], format!("dns:app.internal:{}", apps.port));
+    assert_eq!(balancer.admin("/readyz").status, 200);
+}
+
+#[test]
+fn the_machines_own_names_need_no_resolver() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.1"]));
+    let balancer = Balancer::start(&configuration(&dns, &apps, "servers: ['localhost:PORT']"));
+    assert_eq!(answering(&balancer, 2), names(&["127.0.0.1"]));
+    assert_eq!(dns.queries(), 0);
+}
+
+#[test]
+fn servers_follow_the_name() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3", "127.0.0.4"]));
+    dns.lead("app.internal", &["127.0.0.2", "127.0.0.3"]);
+    let balancer = Balancer::start(&configuration(&dns, &apps, QUICK));
+    let generation = balancer.generation();
+    dns.lead("app.internal", &["127.0.0.3", "127.0.0.4"]);
+    wait_until("the servers have changed", || servers(&balancer) == names(&["127.0.0.3", "127.0.0.4"]));
+    assert_eq!(answering(&balancer, 8), names(&["127.0.0.3", "127.0.0.4"]));
+    assert_eq!(balancer.generation(), generation + 1.0);
+    // The same again wakes nobody.
+    let queries = dns.queries();
+    wait_until("it was asked again", || dns.queries() > queries + 6);
+    assert_eq!(balancer.generation(), generation + 1.0);
+    let events = balancer.command(&["events", "app", "--kind", "discovery", "--json"]).1;
+    let event: Value =
+        serde_json::from_str(events.lines().last().expect("there is one")).expect("it is JSON");
+    assert_eq!(event["actor"], "discovery");
+    let cause = event["cause"].as_str().expect("a text");
+    assert!(cause.contains("2 → 2 servers") && cause.contains(&dns.address.to_string()), "{cause}");
+    let labels = format!("dns:app.internal:{}", apps.port);
+    let labels = [("pool", "app"), ("source", labels.as_str())];
+    assert_eq!(balancer.metric("evenkeel_discovery_up", &labels), 1.0);
+    assert_eq!(balancer.metric("evenkeel_discovery_changes_total", &labels), 2.0);
+    assert_eq!(balancer.metric("evenkeel_discovery_servers", &labels), 2.0);
+    assert!(balancer.metric("evenkeel_discovery_last_success_timestamp_seconds", &labels) > 1e9);
+}
+
+#[test]
+fn whatever_a_resolver_does_takes_no_server_away() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
+    dns.lead("app.internal", &["127.0.0.2", "127.0.0.3"]);
+    let balancer = Balancer::start(&configuration(&dns, &apps, QUICK));
+    let generation = balancer.generation();
+    let check = |says: Says, held: &str, is_up: bool| {
+        dns.say("app.internal", says, 0);
+        wait_until(held, || source(&balancer)["held"] == held && source(&balancer)["up"] == is_up);
+        assert_eq!(answering(&balancer, 8), names(&["127.0.0.2", "127.0.0.3"]), "{held}");
+        // It is asked again within seconds.
+        dns.lead("app.internal", &["127.0.0.2", "127.0.0.3"]);
+        wait_until("all is well", || source(&balancer)["held"] == Value::Null);
+    };
+    check(Says::Code(ResponseCode::NXDomain), "empty", true);
+    check(Says::Addresses(Vec::new()), "empty", true);
+    check(Says::Code(ResponseCode::ServFail), "stale", false);
+    check(Says::Silence, "stale", false);
+    check(Says::Code(ResponseCode::Refused), "stale", false);
+    dns.refuse_tcp(true);
+    check(Says::Truncated(parsed(&["127.0.0.9"])), "stale", false);
+    assert_eq!(balancer.generation(), generation);
+    let status = balancer.command(&["status"]).1;
+    assert!(status.contains(&format!("dns:app.internal:{}", apps.port)), "{status}");
+}
+
+#[test]
+fn an_answer_too_large_for_a_datagram_comes_by_tcp() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
+    dns.say("app.internal", Says::Truncated(parsed(&["127.0.0.2", "127.0.0.3"])), 0);
+    let balancer = Balancer::start(&configuration(&dns, &apps, QUICK));
+    assert_eq!(answering(&balancer, 8), names(&["127.0.0.2", "127.0.0.3"]));
+    assert!(dns.queries_by_tcp() > 0);
+}
+
+#[test]
+fn forged_answers_are_not_heard() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
+    let [forged, addresses] = [parsed(&["127.0.0.3"]), parsed(&["127.0.0.2"])];
+    dns.say("app.internal", Says::Forged { forged: forged[0], addresses }, 0);
+    let balancer = Balancer::start(&configuration(&dns, &apps, QUICK));
+    assert_eq!(answering(&balancer, 8), names(&["127.0.0.2"]));
+    let queries = dns.queries();
+    wait_until("it was asked again", || dns.queries() > queries + 6);
+    assert_eq!(servers(&balancer), names(&["127.0.0.2"]));
+    assert_eq!(apps.of("127.0.0.3").hits(), 0);
+}
+
+#[test]
+fn a_pool_whose_source_has_named_nobody_says_so() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2"]));
+    dns.say("app.internal", Says::Code(ResponseCode::ServFail), 0);
+    let text = configuration(&dns, &apps, QUICK).replace("leave_after", "start_wait: 1h, leave_after");
+    let balancer = Balancer::start(&text);
+    assert_eq!(balancer.get("/").status, 503);
+    assert_eq!(balancer.outcome("/"), (503, "no_servers".to_owned()));
+    let ready = balancer.admin("/readyz");
+    assert_eq!(ready.status, 503);
+    assert!(ready.text().contains("servers"), "{}", ready.text());
+    dns.lead("app.internal", &["127.0.0.2"]);
+    wait_until("it is ready", || balancer.admin("/readyz").status == 200);
+    wait_until("there is a server", || balancer.get("/").status == 200);
+}
+
+#[test]
+fn a_reload_keeps_servers_and_waits_for_no_source() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
+    dns.lead("app.internal", &["127.0.0.2"]);
+    let text = configuration(&dns, &apps, QUICK);
+    let balancer = Balancer::start(&text);
+    dns.say("other.internal", Says::Silence, 0);
+    let other = text.replace("app.internal", "other.internal");
+    assert_eq!(balancer.reload(&other), Reloaded::Taken);
+    assert_eq!(answering(&balancer, 2), names(&["127.0.0.2"]), "until the other name leads somewhere");
+    dns.lead("other.internal", &["127.0.0.3"]);
+    wait_until("the first answer takes their place", || servers(&balancer) == names(&["127.0.0.3"]));
+    let queries = dns.queries();
+    assert_eq!(balancer.reload(&format!("{other}# the same\n")), Reloaded::Taken);
+    assert_eq!(answering(&balancer, 2), names(&["127.0.0.3"]));
+    wait_until("it is still asked", || dns.queries() > queries + 3);
+}
+
+#[test]
+fn servers_that_a_name_leads_to_are_probed_by_it() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
+    dns.lead("app.internal", &["127.0.0.2"]);
+    let text = configuration(&dns, &apps, &format!("{QUICK}, health: {{ http: /healthz, interval: 20ms }}"));
+    let balancer = Balancer::start(&text);
+    assert_eq!(answering(&balancer, 2), names(&["127.0.0.2"]));
+    let probe = |app: &App| app.requests().into_iter().find(|request| request.target == "/healthz");
+    let asked = probe(apps.of("127.0.0.2")).expect("it was probed before it was used");
+    assert_eq!(asked.field("host"), format!("app.internal:{}", apps.port));
+    dns.lead("app.internal", &["127.0.0.2", "127.0.0.3"]);
+    wait_until("the joiner is probed and used", || answering(&balancer, 4).len() == 2);
+}
+
+#[test]
+fn tcp_pools_have_servers_by_name_too() {
+    let dns = DnsServer::new();
+    let echo = tcp::Server::echo("db ");
+    dns.lead("db.internal", &["127.0.0.1"]);
+    let balancer = Balancer::start(&format!(
+        "{}listeners: {{ web: {{ address: '127.0.0.1:0', protocol: tcp, pool: db }} }}\n\
+         pools: {{ db: {{ servers: ['db.internal:{}'] }} }}\n",
+        dns.section(),
+        echo.address.port()
+    ));
+    let mut client = tcp::connect(balancer.address("web"));
+    client.write_all(b"hello").expect("it is connected");
+    assert_eq!(tcp::bytes(&mut client, 8), b"db hello");
+}
