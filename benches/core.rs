@@ -35,6 +35,7 @@ fn pool_plan(balance: Balance, n: usize, mixed_weights: bool) -> plan::PoolPlan 
         weight: Weight::new(if mixed_weights { index as u64 % 256 + 1 } else { 100 }).expect("in range"),
         max_connections: None,
         drain: false,
+        backup: false,
         host: None,
     };
     plan::PoolPlan {

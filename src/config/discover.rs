@@ -5,13 +5,15 @@ use super::keys;
 use super::names::Once;
 use super::place::At;
 use super::plan::{
-    AddressFamily, DiscoveryRules, DnsPlan, DnsSourcePlan, Name, ServerTemplate, SourceKind, SourcePlan,
-    WhenEmpty,
+    AddressFamily, DiscoveryRules, DnsPlan, DnsSourcePlan, HttpSourcePlan, Name, ServerTemplate, SourceKind,
+    SourcePlan, WhenEmpty,
 };
 use super::problem::{Fault, quoted};
+use super::process::file_path;
 use super::section::{Section, choose};
 use super::tree::Scalar;
 use crate::units::{self, Percent};
+use http::Uri;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -103,9 +105,15 @@ impl Defaults {
         large_change: Some(Percent(50)),
     };
 
+    /// Who writes a list means it.
+    const OF_LISTS: Self =
+        Self { when_empty: WhenEmpty::Remove, leave_after: Duration::ZERO, large_change: None };
+
     fn of(kind: &SourceKind) -> Self {
         match kind {
-            SourceKind::Dns(_) => Self::OF_DNS,
+            SourceKind::Dns(_) | SourceKind::DnsSrv(_) => Self::OF_DNS,
+            SourceKind::File(_) => Self::OF_LISTS,
+            SourceKind::Http(_) => Self { large_change: Some(Percent(50)), ..Self::OF_LISTS },
         }
     }
 
@@ -123,6 +131,13 @@ impl Defaults {
 /// A pool's `discover`.
 pub(super) fn discover(section: Section<'_>) -> Option<SourcePlan> {
     let dns = dns_source(&section).map(SourceKind::Dns);
+    let service = section.given("dns_srv", host_name).map(SourceKind::DnsSrv);
+    let file = section.given("file", file_path).map(SourceKind::File);
+    let http = match section.get("http") {
+        Some(at) if !at.is_null() => section.section("http", http_source).flatten(),
+        _ => None,
+    };
+    let http = http.map(SourceKind::Http);
     let is_written = |name: &&str| section.get(name).is_some_and(|at| !at.is_null());
     let written: Vec<_> = keys::SOURCES.iter().copied().filter(is_written).collect();
     if written.len() != 1 {
@@ -134,7 +149,7 @@ pub(super) fn discover(section: Section<'_>) -> Option<SourcePlan> {
             "write one, like `dns: app.internal:8080`",
         ));
     }
-    let kind = dns;
+    let kind = dns.or(service).or(file).or(http);
     let of_kind = kind.as_ref().map_or(Defaults::OF_DNS, Defaults::of).rules();
     let start_wait = section.duration("start_wait");
     let large_change = section.get("large_change").is_some();
@@ -186,6 +201,34 @@ fn dns_source(discover: &Section<'_>) -> Option<DnsSourcePlan> {
         let family = dns.choice("family", &ADDRESS_FAMILIES);
         Some(DnsSourcePlan { name: name?, port: port?, family })
     })?
+}
+
+fn http_source(section: Section<'_>) -> Option<HttpSourcePlan> {
+    let url = section.required("url", url);
+    let (interval, timeout) = (section.duration("interval"), section.duration("timeout"));
+    let (ca, token_file) = (section.nullable("ca", file_path), section.nullable("token_file", file_path));
+    let url = url?;
+    if let (Some(at), true) = (section.get("token_file"), url.starts_with("http:"))
+        && token_file.is_some()
+    {
+        at.warn(Fault::new("goes over the network in plain text", "use an `https` URL"));
+    }
+    Some(HttpSourcePlan { url, interval, timeout, ca, token_file })
+}
+
+fn url(scalar: &Scalar<'_>) -> Result<String, Fault> {
+    let example = "write it like `https://inventory.internal/app.json`";
+    let bad = || Fault::new(format!("{} is not a URL", quoted(&scalar.text)), example);
+    let url: Uri = scalar.text.parse().map_err(|_| bad())?;
+    let is_web = matches!(url.scheme_str(), Some("http" | "https"));
+    if !is_web || url.host().is_none_or(str::is_empty) {
+        return Err(bad());
+    }
+    if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        // It is shown in metrics and in `status`.
+        return Err(Fault::new("has a user or a password in it", "use `token_file`"));
+    }
+    Ok(scalar.text.to_string())
 }
 
 impl At<'_> {

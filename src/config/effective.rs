@@ -438,19 +438,22 @@ fn server(server: &ServerPlan) -> Value {
         .set("weight", server.weight.get())
         .set_or_null("max_connections", server.max_connections.map(u32::from))
         .set("drain", server.drain)
+        .set("backup", server.backup)
         .end()
 }
 
 /// A host name among the servers.
 fn entry(source: &SourcePlan) -> Value {
-    let SourceKind::Dns(host) = &source.kind;
+    // Its place is what it is called, but for the kind.
+    let place = source.label().trim_start_matches("dns:").to_owned();
     let template = &source.template;
     SectionWriter::new(keys::SERVER)
         .leave_out(&["name"])
-        .set("address", format!("{}:{}", host.name, host.port))
+        .set("address", place)
         .set("weight", template.weight.get())
         .set_or_null("max_connections", template.max_connections.map(u32::from))
         .set("drain", template.drain)
+        .set("backup", template.backup)
         .end()
 }
 
@@ -463,6 +466,18 @@ fn discover(source: &SourcePlan) -> Value {
                 .set("name", &*host.name)
                 .set("port", host.port)
                 .set("family", word(&discover::ADDRESS_FAMILIES, &host.family))
+                .end(),
+        ),
+        SourceKind::DnsSrv(name) => ("dns_srv", text(name)),
+        SourceKind::File(file) => ("file", path(file)),
+        SourceKind::Http(http) => (
+            "http",
+            SectionWriter::new(keys::HTTP_SOURCE)
+                .set("url", &*http.url)
+                .set("interval", duration(http.interval))
+                .set("timeout", duration(http.timeout))
+                .set_or_null("ca", http.ca.as_deref().map(path))
+                .set_or_null("token_file", http.token_file.as_deref().map(path))
                 .end(),
         ),
     };

@@ -296,10 +296,14 @@ pub(super) const SERVER: &[Key] = &[
     key("weight", KeyKind::Count(1, 256), "100"),
     nullable("max_connections", KeyKind::Count(1, 1_000_000), "null"),
     key("drain", KeyKind::Flag, "false"),
+    key("backup", KeyKind::Flag, "false"),
 ];
 
 pub(super) const DISCOVER: &[Key] = &[
     given("dns", KeyKind::Either("a host name with a port, like `app.internal:8080`", DNS_SOURCE)),
+    given("dns_srv", KeyKind::Text("a service's name, like `_http._tcp.app.internal`")),
+    given("file", KeyKind::Text("the path of a file: a list as in `servers`, or http_sd JSON")),
+    given("http", KeyKind::Section(HTTP_SOURCE)),
     given("when_empty", KeyKind::Choice(&["keep", "remove"])),
     key("keep_stale", KeyKind::Text("`forever`, or a duration up to 30d"), "forever"),
     given("leave_after", KeyKind::Duration(Duration::ZERO, HOUR)),
@@ -309,13 +313,25 @@ pub(super) const DISCOVER: &[Key] = &[
 ];
 
 /// Of those keys the ones that are sources.
-pub(super) const SOURCES: [&str; 1] = ["dns"];
+pub(super) const SOURCES: [&str; 4] = ["dns", "dns_srv", "file", "http"];
 
 pub(super) const DNS_SOURCE: &[Key] = &[
     given("name", KeyKind::Text("a host name, like `app.internal`")),
     given("port", KeyKind::Count(1, 65_535)),
     key("family", KeyKind::Choice(&["any", "ipv4", "ipv6"]), "any"),
 ];
+
+pub(super) const HTTP_SOURCE: &[Key] = &[
+    given("url", KeyKind::Text("an `http` or `https` URL")),
+    key("interval", KeyKind::Duration(SECOND, DAY), "30s"),
+    key("timeout", KeyKind::Duration(Duration::from_millis(10), MINUTE), "5s"),
+    nullable("ca", KeyKind::Text("the path of a PEM file"), "null"),
+    nullable("token_file", KeyKind::Text("the path of a file"), "null"),
+];
+
+/// A group of a file or an answer in http_sd's JSON, which is no part of the configuration.
+pub(super) const TARGET_GROUP: &[Key] =
+    &[given("targets", KeyKind::List("addresses")), key("labels", KeyKind::Texts("labels"), "{}")];
 
 pub(super) const HEALTH: &[Key] = &[
     given("http", KeyKind::Either("the path", HTTP_PROBE)),

@@ -25,6 +25,7 @@ mod render;
 mod route;
 pub mod schema;
 mod section;
+mod servers_file;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -35,6 +36,7 @@ mod yaml;
 pub use effective::write;
 pub use plan::Plan;
 pub use problem::{Problem, Problems, Severity, Spot};
+pub use servers_file::parse_servers;
 
 /// Where the commands look for a process unless told otherwise: the default of `admin.socket`.
 pub const DEFAULT_SOCKET: &str = "/run/evenkeel/admin.sock";

@@ -77,6 +77,11 @@ impl<'a> At<'a> {
         matches!(&self.node.value, Value::Scalar(scalar) if scalar.is_null())
     }
 
+    /// Whether it is a section in which this key is written.
+    pub(super) fn has_key(&self, name: &str) -> bool {
+        matches!(&self.node.value, Value::Map(entries) if entries.iter().any(|entry| entry.key == name))
+    }
+
     pub(super) fn is_scalar(&self) -> bool {
         matches!(&self.node.value, Value::Scalar(_))
     }

@@ -471,6 +471,8 @@ pub struct ServerPlan {
     pub weight: Weight,
     pub max_connections: Option<NonZeroU32>,
     pub drain: bool,
+    /// Used only while no other one is.
+    pub backup: bool,
     /// The host name that led to its address.
     pub host: Option<Name>,
 }
@@ -493,6 +495,9 @@ impl SourcePlan {
     pub fn label(&self) -> String {
         match &self.kind {
             SourceKind::Dns(dns) => format!("dns:{}:{}", dns.name, dns.port),
+            SourceKind::DnsSrv(name) => format!("dns_srv:{name}"),
+            SourceKind::File(path) => format!("file:{}", path.display()),
+            SourceKind::Http(http) => format!("http:{}", http.url),
         }
     }
 }
@@ -500,6 +505,23 @@ impl SourcePlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceKind {
     Dns(DnsSourcePlan),
+    /// A service's name.
+    DnsSrv(Name),
+    File(PathBuf),
+    Http(HttpSourcePlan),
+}
+
+/// A web server that says who the servers are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpSourcePlan {
+    /// `http` or `https`.
+    pub url: String,
+    pub interval: Duration,
+    pub timeout: Duration,
+    /// Whom the web server must have its certificate from; `None` is the machine's authorities.
+    pub ca: Option<PathBuf>,
+    /// Holds what the web server is shown (RFC 6750).
+    pub token_file: Option<PathBuf>,
 }
 
 /// The addresses of a name.
@@ -545,6 +567,7 @@ pub struct ServerTemplate {
     pub weight: Weight,
     pub max_connections: Option<NonZeroU32>,
     pub drain: bool,
+    pub backup: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

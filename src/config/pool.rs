@@ -214,7 +214,7 @@ fn servers(section: &Section<'_>) -> (Vec<ServerPlan>, Vec<SourcePlan>) {
 }
 
 /// An item of `servers`.
-enum Entry {
+pub(super) enum Entry {
     Server(ServerPlan),
     Source(SourcePlan),
 }
@@ -226,7 +226,7 @@ enum Place {
     Host(DnsSourcePlan),
 }
 
-fn entry(at: At<'_>) -> Option<Entry> {
+pub(super) fn entry(at: At<'_>) -> Option<Entry> {
     if at.is_scalar() {
         let place = at.scalar(&"an address like `10.0.0.11:8080`", place)?;
         return Some(match place {
@@ -236,6 +236,7 @@ fn entry(at: At<'_>) -> Option<Entry> {
                 weight: Weight::default(),
                 max_connections: None,
                 drain: false,
+                backup: false,
                 host: None,
             }),
             Place::Host(host) => {
@@ -249,11 +250,11 @@ fn entry(at: At<'_>) -> Option<Entry> {
     let place = section.required("address", place);
     let weight = section.value("weight", weight);
     let max_connections = section.nullable_count("max_connections");
-    let drain = section.flag("drain");
+    let (drain, backup) = (section.flag("drain"), section.flag("backup"));
     Some(match place? {
         Place::Address(as_written, address) => {
             let name = name.map_or(as_written, Name::from);
-            Entry::Server(ServerPlan { name, address, weight, max_connections, drain, host: None })
+            Entry::Server(ServerPlan { name, address, weight, max_connections, drain, backup, host: None })
         }
         Place::Host(host) => {
             if let Some(at) = section.get("name") {
@@ -265,7 +266,7 @@ fn entry(at: At<'_>) -> Option<Entry> {
             if let Some(at) = section.get("address") {
                 at.warn_of_one_label(&host.name);
             }
-            Entry::Source(discover::entry(host, ServerTemplate { weight, max_connections, drain }))
+            Entry::Source(discover::entry(host, ServerTemplate { weight, max_connections, drain, backup }))
         }
     })
 }

@@ -65,7 +65,7 @@ fn admin_address(scalar: &Scalar<'_>) -> Result<SocketAddr, Fault> {
     })
 }
 
-fn file_path(scalar: &Scalar<'_>) -> Result<PathBuf, Fault> {
+pub(super) fn file_path(scalar: &Scalar<'_>) -> Result<PathBuf, Fault> {
     match &*scalar.text {
         "" => Err(Fault::new("is empty", "write the path of a file, or `null` for none")),
         path if path.ends_with('/') => {

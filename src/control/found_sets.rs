@@ -48,7 +48,7 @@ impl FoundSets {
     pub(super) fn begin_with(&self, pool: &PoolPlan) -> Vec<BeginsWith> {
         let known = self.lock();
         let known = known.get(&pool.name).map_or(&[][..], Vec::as_slice);
-        let same = |source: &SourcePlan| known.iter().find(|known| known.plan.kind == source.kind);
+        let same = |source: &SourcePlan| known.iter().find(|known| known.plan.label() == source.label());
         let kept: HashSet<u64> = pool.sources.iter().filter_map(|source| Some(same(source)?.id)).collect();
         let mut orphans = known.iter().filter(|known| !kept.contains(&known.id));
         let mut begin = |source: &Arc<SourcePlan>| {

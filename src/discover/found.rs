@@ -13,14 +13,23 @@ pub struct FoundServer {
     pub weight: Option<Weight>,
     pub max_connections: Option<NonZeroU32>,
     pub drain: bool,
+    pub backup: bool,
     /// The host name that led to it.
     pub host: Option<Name>,
+}
+
+impl From<ServerPlan> for FoundServer {
+    /// One of a list that says all of it.
+    fn from(server: ServerPlan) -> Self {
+        let ServerPlan { name, address, weight, max_connections, drain, backup, host } = server;
+        Self { name, address, weight: Some(weight), max_connections, drain, backup, host }
+    }
 }
 
 impl FoundServer {
     /// A server of which no more is known than where it is.
     pub fn new(name: Name, address: Address) -> Self {
-        Self { name, address, weight: None, max_connections: None, drain: false, host: None }
+        Self { name, address, weight: None, max_connections: None, drain: false, backup: false, host: None }
     }
 
     /// As a pool has it.
@@ -31,6 +40,7 @@ impl FoundServer {
             weight: self.weight.unwrap_or(template.weight),
             max_connections: self.max_connections.or(template.max_connections),
             drain: self.drain || template.drain,
+            backup: self.backup || template.backup,
             host: self.host.clone(),
         }
     }

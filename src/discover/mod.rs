@@ -3,7 +3,10 @@
 
 mod dns;
 pub mod dns_answer;
+mod dns_srv;
+mod file;
 pub mod found;
+mod http;
 pub mod membership;
 mod resolver;
 pub mod schedule;
@@ -19,5 +22,8 @@ pub fn build(source: &SourcePlan, dns: &DnsPlan) -> Box<dyn DiscoverySource> {
         SourceKind::Dns(settings) => {
             Box::new(dns::DnsSource::new(settings.clone(), dns.clone(), source.is_entry))
         }
+        SourceKind::DnsSrv(name) => Box::new(dns_srv::SrvSource::new(name.clone(), dns.clone())),
+        SourceKind::File(path) => Box::new(file::FileSource::new(path.clone())),
+        SourceKind::Http(settings) => Box::new(http::HttpSource::new(settings.clone(), dns.clone())),
     }
 }

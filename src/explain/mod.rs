@@ -338,6 +338,7 @@ fn choose(
                 Exclusion::DrainConfigured => "drain by the configuration".to_owned(),
                 Exclusion::Down => "down: its probes fail".to_owned(),
                 Exclusion::Probing => "no probe has passed yet".to_owned(),
+                Exclusion::Backup => "stands by: others work (backup)".to_owned(),
                 Exclusion::Full(limit) => format!("full: {limit} in flight (max_connections)"),
             }),
             chosen: winner == Ok(index),

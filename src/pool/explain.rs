@@ -18,6 +18,8 @@ pub enum Exclusion {
     Down,
     Probing,
     Full(u32),
+    /// It stands by, and others work.
+    Backup,
 }
 
 /// One server as the choice sees it.
@@ -55,7 +57,12 @@ impl Pool {
         let first = look(&mut tried);
         // Where all are full, they are full of what comes when no server is healthy.
         let is_open = self.failing_open();
-        let strict = Flags::NOT_READY.with(Flags::UNHEALTHY);
+        let strict = match Flags::NOT_READY.with(Flags::UNHEALTHY) {
+            strict if self.has_backup && self.any_usable(strict.with(Flags::BACKUP)) => {
+                strict.with(Flags::BACKUP)
+            }
+            strict => strict,
+        };
         let otherwise = if is_open { Flags::NOT_READY } else { strict };
         let mask = first.as_ref().map_or(otherwise, |(_, mask)| *mask);
         let none_tried = Tried::new();
@@ -101,6 +108,7 @@ impl Pool {
             _ if member.drain => Some(Exclusion::DrainConfigured),
             (.., HealthState::Down) if mask.has_any(Flags::DOWN) => Some(Exclusion::Down),
             (.., HealthState::Probing) if mask.has_any(Flags::PROBING) => Some(Exclusion::Probing),
+            _ if member.backup && mask.has_any(Flags::BACKUP) => Some(Exclusion::Backup),
             _ if member.server.in_flight() >= limit => Some(Exclusion::Full(limit)),
             _ => None,
         }

@@ -44,6 +44,8 @@ pub struct Member {
     pub max_connections: Option<NonZeroU32>,
     /// Drained by the configuration (the operator's drain is the server's own).
     pub drain: bool,
+    /// Used only while no other one is.
+    pub backup: bool,
 }
 
 /// Why no server can take the request.
@@ -86,6 +88,7 @@ pub struct Pool {
     pub origination: SharedOrigination,
     slots: SlotTable,
     selector: Arc<dyn Selector>,
+    has_backup: bool,
 }
 
 /// What bars a server while something healthy is left.
@@ -104,6 +107,7 @@ impl Pool {
         budget: Arc<RetryBudget>,
     ) -> Self {
         let slots = SlotTable::new(plan.servers.iter().zip(servers.iter().map(|server| server.owned_slot())));
+        let has_backup = plan.servers.iter().any(|server| server.backup);
         let members = plan
             .servers
             .iter()
@@ -113,10 +117,21 @@ impl Pool {
                 weight: planned.weight,
                 max_connections: planned.max_connections,
                 drain: planned.drain,
+                backup: planned.backup,
             })
             .collect();
         let origination = SharedOrigination::default();
-        Self { name: plan.name.clone(), plan, members, stats, budget, origination, slots, selector }
+        Self {
+            name: plan.name.clone(),
+            plan,
+            members,
+            stats,
+            budget,
+            origination,
+            slots,
+            selector,
+            has_backup,
+        }
     }
 
     /// Chooses a server and counts the request against it. The server is marked as tried: within one
@@ -133,6 +148,18 @@ impl Pool {
     ) -> Result<T, NoServer> {
         if self.members.is_empty() {
             return Err(NoServer::NoServers);
+        }
+        let without_backup = STRICT.with(Flags::BACKUP);
+        if self.has_backup {
+            if let Some(made) = attempt(without_backup, tried) {
+                return Ok(made);
+            }
+            // Those that stand by are for when the others do not work, not for when they are busy.
+            if self.any_usable(without_backup)
+                && self.full_or_tried(without_backup, tried) == NoServer::AllFull
+            {
+                return Err(NoServer::AllFull);
+            }
         }
         if let Some(made) = attempt(STRICT, tried) {
             return Ok(made);
@@ -189,7 +216,7 @@ impl Pool {
     pub fn home(&self, key: u64) -> Option<&Arc<Server>> {
         let tried = Tried::new();
         // Whether a server leaves or joins is what a preview is about, so only the operator's word counts.
-        let among = Candidates::new(&self.slots, &tried, Flags::DRAIN.with(Flags::MAINT));
+        let among = Candidates::new(&self.slots, &tried, Flags::DRAIN.with(Flags::MAINT).with(Flags::BACKUP));
         let index = self.selector.select(&among, &Query { key: Some(key), entropy: key })?;
         Some(&self.members[index].server)
     }
@@ -307,6 +334,53 @@ mod tests {
             assert!(!pool.failing_open());
             assert_eq!(pick(&pool).map(drop), Err(NoServer::NoneReady));
         }
+    }
+
+    #[test]
+    fn those_that_stand_by_are_used_while_no_other_one_is() {
+        for balance in sample::every_balance() {
+            let mut plan = pool(balance, "a b c d");
+            plan.servers[2].backup = true;
+            plan.servers[3].backup = true;
+            plan.servers.iter_mut().for_each(|server| server.max_connections = NonZeroU32::new(2));
+            let pool = live(plan);
+            let names = |n: usize| -> std::collections::BTreeSet<String> {
+                let query = |entropy| Query { key: Some(entropy), entropy };
+                let key = |n: usize| (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let pick = |n| pool.pick(&query(key(n)), &mut Tried::new()).expect("one is ready");
+                (0..n).map(|n| pick(n).server().name().to_string()).collect()
+            };
+            let set = |names: &str| names.split(' ').map(str::to_owned).collect();
+            assert_eq!(names(64), set("a b"), "{:?}", pool.plan.balance);
+            let full: Vec<_> = (0..4).map(|_| pick(&pool).expect("there is room")).collect();
+            assert_eq!(pick(&pool).map(drop), Err(NoServer::AllFull), "they are busy, and work");
+            drop(full);
+            set_down(&pool, "a");
+            assert_eq!(names(64), set("b"));
+            set_down(&pool, "b");
+            assert_eq!(names(64), set("c d"));
+            assert!(!pool.failing_open());
+            let mut tried = Tried::new();
+            let query = Query { key: Some(1), entropy: 1 };
+            for _ in 0..2 {
+                assert!(pool.pick(&query, &mut tried).is_ok());
+            }
+            assert_eq!(pool.pick(&query, &mut tried).map(drop), Err(NoServer::AllTried));
+        }
+    }
+
+    #[test]
+    fn a_request_whose_tries_fail_goes_on_to_those_that_stand_by() {
+        let mut plan = pool(Balance::RoundRobin, "a b");
+        plan.servers[0].backup = true;
+        let pool = live(plan);
+        let mut tried = Tried::new();
+        let tries: Vec<_> = (0..2)
+            .map(|_| {
+                pool.pick(&Query::default(), &mut tried).expect("one is left").server().name().to_string()
+            })
+            .collect();
+        assert_eq!(tries, ["b", "a"]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub(crate) fn pool(balance: Balance, servers: &str) -> plan::PoolPlan {
             weight: Weight::new(weight.parse().expect("a number")).expect("1 to 256"),
             max_connections: None,
             drain: false,
+            backup: false,
             host: None,
         }
     };

@@ -213,6 +213,11 @@ impl Server {
             || flags.has_any(Flags::LEAVING) && self.leave_deadline.is_over(now)
     }
 
+    /// Whether it stands by: used only while no other one is.
+    pub fn set_backup(&self, is_backup: bool) {
+        self.slot().change(Flags::BACKUP, if is_backup { Flags::BACKUP } else { Flags::NONE });
+    }
+
     /// The configuration no longer has it: nothing new, and what is in flight may run on until `close_at`.
     pub fn leave(&self, close_at: Instant) {
         self.leave_deadline.set(Some(close_at));

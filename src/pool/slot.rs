@@ -35,6 +35,9 @@ impl Flags {
     /// Its answers to real traffic speak against it (kept free for passive checks).
     pub const EJECTED: Self = Self(1 << 6);
 
+    /// The configuration has it stand by.
+    pub const BACKUP: Self = Self(1 << 7);
+
     /// Not to be used, whatever its health.
     pub const NOT_READY: Self = Self::DRAIN.with(Self::MAINT).with(Self::LEAVING);
     /// Not to be used unless nothing healthy is left.

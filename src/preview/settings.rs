@@ -221,9 +221,12 @@ pub(super) fn pool(pool: &plan::PoolPlan) -> Settings {
 
 fn source(source: &plan::SourcePlan, settings: &mut Settings) {
     if source.is_entry {
-        let plan::ServerTemplate { weight, max_connections, drain } = &source.template;
+        let plan::ServerTemplate { weight, max_connections, drain, backup } = &source.template;
         let most = max_connections.map_or_else(|| "null".to_owned(), |most| most.to_string());
-        let value = format!("{{ weight: {}, max_connections: {most}, drain: {drain} }}", weight.get());
+        let value = format!(
+            "{{ weight: {}, max_connections: {most}, drain: {drain}, backup: {backup} }}",
+            weight.get()
+        );
         return settings.set(&format!("servers.{}", source.label()), value);
     }
     match &source.kind {
@@ -231,6 +234,16 @@ fn source(source: &plan::SourcePlan, settings: &mut Settings) {
             settings.set("discover.dns.name", &dns.name);
             settings.set("discover.dns.port", dns.port);
             settings.set("discover.dns.family", word(dns.family));
+        }
+        plan::SourceKind::DnsSrv(name) => settings.set("discover.dns_srv", name),
+        plan::SourceKind::File(path) => settings.set("discover.file", path.display()),
+        plan::SourceKind::Http(http) => {
+            settings.set("discover.http.url", &http.url);
+            settings.set("discover.http.interval", span(http.interval));
+            settings.set("discover.http.timeout", span(http.timeout));
+            settings.set_some("discover.http.ca", http.ca.as_ref().map(|ca| ca.display()));
+            let token_file = http.token_file.as_ref().map(|file| file.display());
+            settings.set_some("discover.http.token_file", token_file);
         }
     }
     let rules = &source.rules;
@@ -300,6 +313,7 @@ pub(super) fn server(server: &plan::ServerPlan) -> Settings {
     settings.set("weight", server.weight.get());
     settings.set_some("max_connections", server.max_connections);
     settings.set("drain", server.drain);
+    settings.set("backup", server.backup);
     settings
 }
 

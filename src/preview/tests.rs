@@ -190,7 +190,10 @@ pools:
     .map(|change| change.key)
     .collect();
     // Other forms of what is told: other probes, `pool` beside `routes`, parts that a value shows together.
-    const OTHERWISE: [&str; 13] = [
+    const OTHERWISE: [&str; 16] = [
+        "discover.dns_srv",
+        "discover.file",
+        "discover.http",
         "address",
         "addresses",
         "routes",

@@ -68,6 +68,8 @@ pub struct Delta {
     pub probes_started: Vec<ProbeTask>,
     pub probes_stopped: Vec<u32>,
     pub(super) leaving: Vec<(Arc<Server>, Duration)>,
+    /// Servers that are to stand by, or no longer.
+    pub(super) backups: Vec<(Arc<Server>, bool)>,
     pub(super) rejoining: Vec<Arc<Server>>,
     pub(super) recounted: Vec<Arc<Server>>,
     pub(super) unprobed: Vec<Arc<Server>>,
@@ -93,6 +95,9 @@ impl Delta {
     pub fn settle(&self, now: Instant) {
         for server in &self.rejoining {
             server.rejoin();
+        }
+        for (server, is_backup) in &self.backups {
+            server.set_backup(*is_backup);
         }
         for server in &self.recounted {
             server.reset_counts();

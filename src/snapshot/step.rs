@@ -221,6 +221,9 @@ impl Step {
             true => self.delta.servers.kept.push(server.clone()),
             false => self.delta.servers.changed.push(server.clone()),
         }
+        if pool.plan.servers[index].backup != wanted.backup {
+            self.delta.backups.push((server.clone(), wanted.backup));
+        }
         match (&pool.plan.health, &planned.health) {
             (None, None) => {}
             (Some(_), None) => {
@@ -266,6 +269,7 @@ impl Step {
         let server = match self.retired.remove(&identity) {
             Some(server) => {
                 self.delta.rejoining.push(server.clone());
+                self.delta.backups.push((server.clone(), wanted.backup));
                 match planned.health {
                     Some(_) => self.delta.recounted.push(server.clone()),
                     None => self.delta.unprobed.push(server.clone()),
@@ -284,6 +288,8 @@ impl Step {
                     allocator,
                     self.now,
                 );
+                // Nobody else has it yet.
+                server.set_backup(wanted.backup);
                 Arc::new(server.found_by(wanted.host.clone()))
             }
         };

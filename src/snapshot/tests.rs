@@ -348,6 +348,7 @@ fn servers(wanted: &Servers) -> Vec<plan::ServerPlan> {
         weight: crate::units::Weight::new(*weight).expect("in range"),
         max_connections: std::num::NonZeroU32::new(*limit),
         drain: *drain,
+        backup: false,
         host: None,
     };
     wanted.iter().map(server).collect()

@@ -239,3 +239,115 @@ fn tcp_pools_have_servers_by_name_too() {
     client.write_all(b"hello").expect("it is connected");
     assert_eq!(tcp::bytes(&mut client, 8), b"db hello");
 }
+
+/// A pool with another source, and `DIR` for the test's directory.
+fn from_list(source: &str) -> String {
+    format!(
+        "listeners: {{ web: {{ address: '127.0.0.1:0', pool: app }} }}\npools: {{ app: {{ discover: {{ {source} }} }} }}\n"
+    )
+}
+
+#[test]
+fn servers_follow_a_file() {
+    let apps = [App::saying("one"), App::saying("two")];
+    let balancer = Balancer::start(&from_list("file: DIR/servers.yaml, start_wait: 0s"));
+    assert_eq!(balancer.get("/").status, 503, "there is no file yet");
+    let write = |text: &str| {
+        let new = balancer.path("servers.new");
+        std::fs::write(&new, text).expect("it can be written");
+        std::fs::rename(new, balancer.path("servers.yaml")).expect("it can be replaced");
+    };
+    write(&format!("[{{ name: a, address: '{}' }}]", apps[0].address));
+    wait_until("the first server", || balancer.get("/").status == 200);
+    assert_eq!(answering(&balancer, 2), names(&["one"]));
+    write(&format!(
+        r#"[{{"targets": ["{}"], "labels": {{"name": "b"}}}}, {{"targets": ["{}"], "labels": {{"name": "a"}}}}]"#,
+        apps[1].address, apps[0].address
+    ));
+    wait_until("the second server", || answering(&balancer, 8) == names(&["one", "two"]));
+    write("[a, b");
+    wait_until("the file is refused", || source(&balancer)["up"] == false);
+    let problem = source(&balancer)["problem"].as_str().expect("a text").to_owned();
+    assert!(problem.contains("servers.yaml:1:"), "{problem}");
+    assert_eq!(answering(&balancer, 8), names(&["one", "two"]));
+    write("[]");
+    wait_until("there is none", || balancer.get("/").status == 503);
+}
+
+#[test]
+fn servers_follow_a_web_server() {
+    let apps = [App::saying("one"), App::saying("two")];
+    let answer = std::sync::Arc::new(std::sync::Mutex::new(("200 OK", String::new())));
+    let told = std::sync::Arc::clone(&answer);
+    let inventory = App::new(move |request, stream| {
+        let (status, body) = told.lock().expect("no test thread panics with it").clone();
+        if request.field("if-none-match") == "\"1\"" && body.contains("etag") {
+            return crate::support::app::send(stream, "HTTP/1.1 304 Not Modified\r\n\r\n");
+        }
+        let head =
+            format!("HTTP/1.1 {status}\r\nETag: \"1\"\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        crate::support::app::send(stream, &head)
+    });
+    let say = |status: &'static str, body: &str| {
+        *answer.lock().expect("no test thread panics with it") = (status, body.to_owned());
+    };
+    let targets = |apps: &[App], label: &str| {
+        let targets: Vec<_> = apps.iter().map(|app| format!("\"{}\"", app.address)).collect();
+        format!(r#"[{{"targets": [{}], "labels": {{"x": "{label}"}}}}]"#, targets.join(", "))
+    };
+    say("200 OK", &targets(&apps, ""));
+    let url = format!("http://localhost:{}/app.json?x=1", inventory.address.port());
+    let source_text = format!("http: {{ url: '{url}', interval: 1s }}, large_change: null");
+    let balancer = Balancer::start(&from_list(&source_text));
+    assert_eq!(answering(&balancer, 8), names(&["one", "two"]));
+    assert_eq!(inventory.last().target, "/app.json?x=1");
+    let generation = balancer.generation();
+    for (status, body) in [
+        ("500 Internal Server Error", targets(&apps[..1], "")),
+        ("200 OK", "<html>".to_owned()),
+        ("200 OK", "x".repeat(10 << 20)),
+        ("302 Found", targets(&apps[..1], "")),
+    ] {
+        say(status, &body);
+        wait_until("it fails", || source(&balancer)["up"] == false);
+        say("200 OK", &targets(&apps, ""));
+        wait_until("it answers again", || source(&balancer)["up"] == true);
+    }
+    say("200 OK", &targets(&apps, "etag"));
+    wait_until("it is not modified", || {
+        source(&balancer)["last_answer"].as_str().is_some_and(|said| said.contains("not modified"))
+    });
+    assert_eq!(balancer.generation(), generation, "nobody was woken");
+    assert_eq!(answering(&balancer, 8), names(&["one", "two"]));
+    say("200 OK", &targets(&apps[1..], ""));
+    wait_until("one has left", || answering(&balancer, 4) == names(&["two"]));
+    say("200 OK", "[]");
+    wait_until("all have left", || balancer.get("/").status == 503);
+}
+
+#[test]
+fn a_services_first_priority_serves_and_the_others_stand_by() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
+    dns.lead("a.internal", &["127.0.0.2"]);
+    dns.lead("b.internal", &["127.0.0.3"]);
+    let port = apps.port;
+    let say = |of_a, of_b| {
+        dns.say(
+            "_http._tcp.app.internal",
+            Says::Services(vec![(of_a, 1, port, "a.internal"), (of_b, 1, port, "b.internal")]),
+            0,
+        );
+    };
+    say(1, 2);
+    let balancer =
+        Balancer::start(&configuration(&dns, &apps, "discover: { dns_srv: _http._tcp.app.internal }"));
+    assert_eq!(answering(&balancer, 8), names(&["127.0.0.2"]));
+    let pool = pool(&balancer);
+    assert_eq!(pool["servers"][1]["name"], format!("b.internal:{port}"));
+    say(3, 2);
+    wait_until("the other one serves", || answering(&balancer, 8) == names(&["127.0.0.3"]));
+    dns.say("a.internal", Says::Code(ResponseCode::ServFail), 0);
+    wait_until("a target fails", || source(&balancer)["problem"].is_string());
+    assert_eq!(source(&balancer)["servers"], 2, "it keeps its address");
+    assert_eq!(answering(&balancer, 8), names(&["127.0.0.3"]));
+}

@@ -94,6 +94,7 @@ fn add(rng: &mut Rng, pool: &mut plan::PoolPlan) {
         weight: weight(rng),
         max_connections: NonZeroU32::new(if rng.bool() { 0 } else { rng.u32(..5) }),
         drain: rng.u8(..) < 20,
+        backup: false,
         host: None,
     });
 }

@@ -51,6 +51,9 @@ fn every_key_and_every_default_is_written() {
          pools: { p: { servers: ['127.0.0.1:1'], health: { udp: { send: a, expect_hex: 00 } } } }",
         "listeners: { a: { address: '127.0.0.1:1', pool: p } }\n\
          pools: { p: { servers: ['127.0.0.1:1'], health: { udp: { send_hex: ff, expect: b } } } }",
+        "listeners: { a: { address: '127.0.0.1:1', pool: p } }\npools: { p: { discover: { dns_srv: _a._tcp.b } } }",
+        "listeners: { a: { address: '127.0.0.1:1', pool: p } }\npools: { p: { discover: { file: f } } }",
+        "listeners: { a: { address: '127.0.0.1:1', pool: p } }\npools: { p: { discover: { http: { url: http://a/ } } } }",
     ];
     let mut found = BTreeSet::new();
     for text in all {
@@ -469,7 +472,16 @@ fn rule(index: usize, pools: &[&str], choices: &mut Choices) -> String {
 fn discover(choices: &mut Choices) -> String {
     let mut lines = simple(keys::DISCOVER, &[], choices);
     maybe(&mut lines, choices, "keep_stale", |choices| choices.one(&["forever", "30d", "0s"]).to_owned());
-    lines.push(match choices.below(2) {
+    lines.push(match choices.below(5) {
+        2 => "dns_srv: _http._tcp.App.internal".to_owned(),
+        3 => format!("file: {}", file(choices)),
+        4 => {
+            let mut lines = simple(keys::HTTP_SOURCE, &[], choices);
+            lines.push("url: 'https://[::1]:81/x?y=%20'".to_owned());
+            maybe(&mut lines, choices, "ca", file);
+            maybe(&mut lines, choices, "token_file", file);
+            format!("http: {}", section(lines))
+        }
         0 => {
             let mut lines = simple(keys::DNS_SOURCE, &["port"], choices);
             lines.push(format!("name: tier_1.internal, port: {}", choices.within(1, 65_535)));

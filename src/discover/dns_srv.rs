@@ -1,0 +1,287 @@
+//! A service's instances: SRV records, whose targets are looked up, and each of whose addresses is a server.
+
+use super::dns::said;
+use super::dns_answer::{DnsAnswer, DnsRecord, RecordKind, ServiceRecord};
+use super::found::FoundServer;
+use super::membership::SourceReply;
+use super::resolver;
+use super::schedule::Validity;
+use super::source::{DiscoverySource, SourceAnswer, counted};
+use crate::config::plan::{DnsPlan, Name};
+use crate::units::{Address, Weight};
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Targets looked up at once.
+const AT_ONCE: usize = 32;
+/// What RFC 2782 has stand for "there is no such service here".
+const NOWHERE: &str = ".";
+
+#[derive(Debug)]
+pub(super) struct SrvSource {
+    name: Name,
+    dns: DnsPlan,
+    /// The last addresses of each target, for when one of them cannot be had.
+    last: BTreeMap<String, Vec<IpAddr>>,
+}
+
+/// What became of one target.
+struct TargetAnswer {
+    target: String,
+    addresses: Result<(Vec<IpAddr>, Duration), String>,
+}
+
+impl SrvSource {
+    pub(super) fn new(name: Name, dns: DnsPlan) -> Self {
+        Self { name, dns, last: BTreeMap::new() }
+    }
+
+    async fn look_up(&self, target: String) -> TargetAnswer {
+        let lookup = resolver::look_up(&self.dns, &target, &[RecordKind::Ipv4, RecordKind::Ipv6]).await;
+        let addresses = lookup.and_then(|lookup| {
+            let (mut addresses, mut least, mut why) = (Vec::new(), Duration::MAX, None);
+            for result in &lookup.results {
+                match result {
+                    Ok(DnsAnswer::Records { records, ttl }) => {
+                        least = least.min(*ttl);
+                        addresses.extend(records.iter().filter_map(|record| match record {
+                            DnsRecord::Address(address) => Some(*address),
+                            DnsRecord::Service(_) => None,
+                        }));
+                    }
+                    Ok(_) => {}
+                    Err(failure) => why = Some(failure.to_string()),
+                }
+            }
+            match (addresses.is_empty(), why) {
+                (false, _) => Ok((addresses, least)),
+                (true, why) => Err(why.unwrap_or_else(|| "it has no address".to_owned())),
+            }
+        });
+        TargetAnswer { target, addresses }
+    }
+
+    /// Puts the service's records and its targets' addresses together. A target that cannot be had keeps what it had.
+    fn put_together(
+        &mut self,
+        records: &[ServiceRecord],
+        ttl: Duration,
+        told: Vec<TargetAnswer>,
+        summary: &str,
+        mut steps: Vec<String>,
+    ) -> SourceAnswer {
+        let (mut least, mut problem, mut known) = (ttl, None, BTreeMap::new());
+        for TargetAnswer { target, addresses } in told {
+            match addresses {
+                Ok((addresses, ttl)) => {
+                    steps.push(format!("{target}: {}", counted(addresses.len(), "address", "addresses")));
+                    least = least.min(ttl);
+                    known.insert(target, addresses);
+                }
+                Err(why) => {
+                    steps.push(format!("{target}: {why}"));
+                    problem = Some(format!("{target}: {why}"));
+                    known.extend(self.last.remove_entry(&target));
+                }
+            }
+        }
+        self.last = known;
+        let servers = servers(records, &self.last);
+        if servers.is_empty()
+            && let Some(problem) = problem
+        {
+            return SourceAnswer::failed(problem, steps);
+        }
+        let validity = if problem.is_some() { Validity::Failed } else { Validity::Ttl(least) };
+        let summary = format!("{summary}, {}", counted(servers.len(), "server", "servers"));
+        SourceAnswer { reply: SourceReply::Servers(servers), validity, summary, problem, steps }
+    }
+}
+
+/// A server for each address of each record. The least priority serves, and the others stand by.
+fn servers(records: &[ServiceRecord], addresses: &BTreeMap<String, Vec<IpAddr>>) -> Vec<FoundServer> {
+    let first = records.iter().map(|record| record.priority).min();
+    let weights = weights(records);
+    let mut servers = Vec::new();
+    for (record, weight) in records.iter().zip(weights) {
+        let of_target = addresses.get(&record.target).map_or(&[][..], Vec::as_slice);
+        for address in of_target {
+            let target = format!("{}:{}", record.target, record.port);
+            let name = if of_target.len() == 1 { target } else { format!("{target}@{address}") };
+            servers.push(FoundServer {
+                weight: Some(weight),
+                backup: Some(record.priority) != first,
+                host: Some(record.target.as_str().into()),
+                ..FoundServer::new(name.into(), Address::Inet(SocketAddr::new(*address, record.port)))
+            });
+        }
+    }
+    servers
+}
+
+/// RFC 2782's weights as ours: 0 to 65535 to 1 to 256, among those of one priority. All 0 are equal; 0 beside others is the
+/// least.
+fn weights(records: &[ServiceRecord]) -> Vec<Weight> {
+    let most = |priority| {
+        let weights = records.iter().filter(|record| record.priority == priority);
+        weights.map(|record| u64::from(record.weight)).max().unwrap_or_default()
+    };
+    let weight = |record: &ServiceRecord| match most(record.priority) {
+        0 => Weight::default(),
+        most => {
+            let scaled = if most > 256 {
+                (u64::from(record.weight) * 256).div_ceil(most)
+            } else {
+                u64::from(record.weight)
+            };
+            Weight::new(scaled.max(1)).unwrap_or_default()
+        }
+    };
+    records.iter().map(weight).collect()
+}
+
+#[async_trait]
+impl DiscoverySource for SrvSource {
+    async fn ask(&mut self) -> SourceAnswer {
+        let name = self.name.clone();
+        let lookup = match resolver::look_up(&self.dns, &name, &[RecordKind::Service]).await {
+            Ok(lookup) => lookup,
+            Err(why) => return SourceAnswer::failed(why, Vec::new()),
+        };
+        let mut steps: Vec<_> = lookup
+            .passed_over
+            .iter()
+            .map(|(resolver, why)| format!("asked {resolver} for SRV of {name}: {why}"))
+            .collect();
+        let Some(result) = lookup.results.first() else {
+            return SourceAnswer::failed("no answer".to_owned(), steps);
+        };
+        let summary = format!("{}: {}", lookup.resolver, said(result));
+        steps.push(format!("asked {} for SRV of {name}: {}", lookup.resolver, said(result)));
+        let (records, ttl) = match result {
+            Err(_) => return SourceAnswer::failed(summary, steps),
+            Ok(DnsAnswer::Records { records, ttl }) => (records, *ttl),
+            Ok(_) => {
+                let ttl = match result {
+                    Ok(DnsAnswer::Empty { ttl, .. }) => *ttl,
+                    _ => None,
+                };
+                let reply = SourceReply::Servers(Vec::new());
+                return SourceAnswer {
+                    reply,
+                    validity: Validity::Nothing(ttl),
+                    summary,
+                    problem: None,
+                    steps,
+                };
+            }
+        };
+        let services = records.iter().filter_map(|record| match record {
+            DnsRecord::Service(service) if service.target != NOWHERE => Some(service.clone()),
+            _ => None,
+        });
+        let services: Vec<ServiceRecord> = services.collect();
+        let mut targets: Vec<String> = services.iter().map(|service| service.target.clone()).collect();
+        targets.sort_unstable();
+        targets.dedup();
+        let asking = targets.into_iter().map(|target| self.look_up(target));
+        let told: Vec<_> = futures_util::stream::iter(asking).buffer_unordered(AT_ONCE).collect().await;
+        self.put_together(&services, ttl, told, &summary, steps)
+    }
+
+    fn recall(&mut self, servers: &[FoundServer]) {
+        for server in servers {
+            if let (Some(host), Address::Inet(address)) = (&server.host, &server.address) {
+                let known = self.last.entry(host.to_string()).or_default();
+                if !known.contains(&address.ip()) {
+                    known.push(address.ip());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(priority: u16, weight: u16, target: &str) -> ServiceRecord {
+        ServiceRecord { priority, weight, port: 80, target: target.to_owned() }
+    }
+
+    fn addresses(of: &[(&str, &[&str])]) -> BTreeMap<String, Vec<IpAddr>> {
+        let parsed = |all: &[&str]| all.iter().map(|address| address.parse().unwrap()).collect();
+        of.iter().map(|(target, all)| ((*target).to_owned(), parsed(all))).collect()
+    }
+
+    #[test]
+    fn each_address_of_each_target_is_a_server() {
+        let records = [record(1, 0, "a.internal"), record(1, 0, "b.internal"), record(2, 0, "c.internal")];
+        let known = addresses(&[
+            ("a.internal", &["10.0.0.1"]),
+            ("b.internal", &["10.0.0.2", "::3"]),
+            ("c.internal", &["10.0.0.4"]),
+        ]);
+        let servers = servers(&records, &known);
+        let said: Vec<_> = servers
+            .iter()
+            .map(|server| {
+                format!("{}={}{}", server.name, server.address, if server.backup { " backup" } else { "" })
+            })
+            .collect();
+        assert_eq!(
+            said,
+            [
+                "a.internal:80=10.0.0.1:80",
+                "b.internal:80@10.0.0.2=10.0.0.2:80",
+                "b.internal:80@::3=[::3]:80",
+                "c.internal:80=10.0.0.4:80 backup"
+            ]
+        );
+        assert_eq!(servers[0].host.as_deref(), Some("a.internal"));
+    }
+
+    #[test]
+    fn weights_keep_their_proportions() {
+        let check = |given: &[u16], expected: &[u16]| {
+            let records: Vec<_> = given.iter().map(|weight| record(1, *weight, "a")).collect();
+            let weights: Vec<_> = weights(&records).into_iter().map(Weight::get).collect();
+            assert_eq!(weights, expected, "{given:?}");
+        };
+        check(&[0, 0], &[100, 100]);
+        check(&[0, 10, 30], &[1, 10, 30]);
+        check(&[65_535, 32_768, 1, 0], &[256, 129, 1, 1]);
+        check(&[256, 1], &[256, 1]);
+    }
+
+    #[test]
+    fn a_target_that_cannot_be_had_keeps_its_addresses() {
+        let mut source = SrvSource::new("_http._tcp.app.internal".into(), DnsPlan::default());
+        let records = [record(1, 0, "a.internal"), record(1, 0, "b.internal")];
+        let second = Duration::from_secs(1);
+        let good = |target: &str, address: &str| TargetAnswer {
+            target: target.to_owned(),
+            addresses: Ok((vec![address.parse().unwrap()], 9 * second)),
+        };
+        let bad =
+            |target: &str| TargetAnswer { target: target.to_owned(), addresses: Err("SERVFAIL".into()) };
+        let mut told = |told: Vec<TargetAnswer>| {
+            let answer = source.put_together(&records, 5 * second, told, "", Vec::new());
+            let names = match answer.reply {
+                SourceReply::Servers(servers) => {
+                    servers.iter().map(|server| server.address.to_string()).collect()
+                }
+                SourceReply::Failed => vec!["failed".to_owned()],
+            };
+            (names.join(" "), answer.validity)
+        };
+        assert_eq!(told(vec![bad("a.internal"), bad("b.internal")]), ("failed".to_owned(), Validity::Failed));
+        let both = told(vec![good("a.internal", "10.0.0.1"), good("b.internal", "10.0.0.2")]);
+        assert_eq!(both, ("10.0.0.1:80 10.0.0.2:80".to_owned(), Validity::Ttl(5 * second)));
+        let half = told(vec![bad("a.internal"), good("b.internal", "10.0.0.3")]);
+        assert_eq!(half, ("10.0.0.1:80 10.0.0.3:80".to_owned(), Validity::Failed));
+    }
+}
