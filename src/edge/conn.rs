@@ -1,34 +1,24 @@
 //! A client's connection, and what we keep of it between two requests.
 //!
 //! Reads come from a buffer that already holds the judged head, and end where the request ends, so
-//! that a pipelined request waits its turn here. Writes are gathered, so that a small response is
-//! one system call. Between requests there are no buffers at all.
+//! that a pipelined request waits its turn here. Between requests there are no buffers at all.
+
+mod codec;
 
 use super::judged_frames::JudgedFrames;
-use super::listener_state::ListenerState;
+use super::request_state::RequestState;
 use super::socket::Socket;
-use super::watch::Watched;
 use crate::access_log::Why;
-use crate::tls::ClientIdentity;
 use crate::wire::chunked::Chunks;
-use async_trait::async_trait;
+use pingora::protocols::SocketDigest;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
-use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
-    UniqueID, UniqueIDType,
-};
 use std::cell::RefCell;
-use std::io::{self, ErrorKind, IoSlice};
-use std::net::IpAddr;
-use std::pin::Pin;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::ReadBuf;
 
-/// Small writes are gathered up to this; a larger one goes out at once, together with them.
-const GATHER: usize = 8 * 1024;
 /// How much of a pipelined request is read while the one before it is served.
 const AHEAD: usize = 64 * 1024;
 /// One read between requests; a head that is larger takes several.
@@ -37,53 +27,6 @@ const SCRATCH: usize = 16 * 1024;
 thread_local! {
     /// Shared by all connections of a core; none holds it across a wait.
     static ARRIVING: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
-}
-
-/// Who is at the other end; written once, shared by everything that serves the connection.
-#[derive(Debug)]
-pub(crate) struct Client {
-    /// The listener's stable id.
-    pub(crate) listener: u32,
-    pub(crate) listener_state: Arc<ListenerState>,
-    /// `None` for a unix socket.
-    pub(crate) ip: Option<IpAddr>,
-    /// The address as logs and forwarding headers have it: `192.0.2.7`, or `unix`.
-    pub(crate) text: String,
-    /// The TLS version, if TLS ends here: `TLSv1.3`.
-    pub(crate) tls: Option<&'static str>,
-    /// Who it is by its certificate, if it has shown one.
-    pub(crate) identity: Option<Arc<ClientIdentity>>,
-}
-
-impl Client {
-    /// What answers say in Strict-Transport-Security, over TLS only (RFC 6797 section 7.2).
-    pub(super) fn hsts(&self) -> Option<String> {
-        self.tls?;
-        self.listener_state.plan.load().tls.as_ref()?.hsts.clone()
-    }
-}
-
-/// What the two ends of an exchange tell each other: the connection below, and what serves its requests above.
-#[derive(Debug)]
-pub(crate) struct RequestState {
-    pub(crate) client: Arc<Client>,
-    pub(crate) watch: Watched,
-    /// The response's head is out, so an interruption can no longer be answered with a status.
-    pub(crate) answered: AtomicBool,
-    /// A request was taken over; what ends before that is logged by the edge.
-    pub(crate) taken: AtomicBool,
-}
-
-impl RequestState {
-    pub(crate) fn new(client: Arc<Client>, watch: Watched) -> Self {
-        Self { client, watch, answered: AtomicBool::new(false), taken: AtomicBool::new(false) }
-    }
-
-    /// Forgets the exchange before.
-    pub(crate) fn renew(&self) {
-        self.answered.store(false, Relaxed);
-        self.taken.store(false, Relaxed);
-    }
 }
 
 /// How much of what arrives belongs to the request being served.
@@ -348,32 +291,6 @@ impl Conn {
     }
 }
 
-impl AsyncRead for Conn {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if let Some(passing) = &this.passing
-            && passing.is_condemned()
-        {
-            // What else it sends is not read: the connection's task is to end it.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let before = buf.filled().len();
-        let read = this.poll_arrival(cx, buf);
-        if let (Some(passing), Poll::Ready(Ok(()))) = (&this.passing, &read) {
-            passing.read(&buf.filled()[before..]);
-        }
-        if read.is_pending() && !this.leaving.is_empty() {
-            // Nothing moves for now, so what was gathered goes out: a response may pause for as long as it
-            // likes, and its beginning must not wait for its end.
-            if let Poll::Ready(Err(error)) = this.poll_drain(cx) {
-                return Poll::Ready(Err(error));
-            }
-        }
-        read
-    }
-}
-
 impl Conn {
     fn poll_arrival(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.at < self.arrived.len() && self.framing != RequestFraming::Exact(0) {
@@ -441,84 +358,6 @@ impl Conn {
     }
 }
 
-impl Conn {
-    /// These bytes count as written.
-    fn note(&self, bytes: &[u8]) {
-        if let Some(passing) = &self.passing {
-            passing.written(bytes);
-        }
-    }
-
-    /// Says that nothing more comes and reads on until the client has left: closing at once with bytes unread would
-    /// reset the connection, and take the GOAWAY with it. Whoever waits for it sets the time.
-    fn poll_part(&mut self, cx: &mut Context<'_>, passing: &JudgedFrames) -> Poll<io::Result<()>> {
-        if !passing.is_parting() {
-            ready!(self.socket.poll_shutdown(cx))?;
-            passing.part();
-        }
-        loop {
-            self.forget();
-            match ready!(self.poll_arrive(cx)) {
-                Ok(1..) => {}
-                Ok(0) | Err(_) => return Poll::Ready(Ok(())),
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Conn {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if this.leaving.len() + bytes.len() <= GATHER {
-            this.cut()?;
-            this.leaving.extend_from_slice(bytes);
-            this.note(bytes);
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        this.state.watch.wake_by(cx.waker());
-        this.cut()?;
-        let n = loop {
-            if this.sent == this.leaving.len() {
-                break ready!(this.socket.poll_write(cx, bytes))?;
-            }
-            let waiting = this.leaving.len() - this.sent;
-            let both = [IoSlice::new(&this.leaving[this.sent..]), IoSlice::new(bytes)];
-            let n = ready!(this.socket.poll_write_parts(cx, &both))?;
-            if n > waiting {
-                this.sent = this.leaving.len();
-                break n - waiting;
-            }
-            this.wrote(n)?;
-            this.sent += n;
-        };
-        this.leaving.clear();
-        this.sent = 0;
-        this.wrote(n)?;
-        this.note(&bytes[..n]);
-        Poll::Ready(Ok(n))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.leaving.is_empty() && this.socket.is_plain() {
-            return Poll::Ready(Ok(()));
-        }
-        this.state.watch.wake_by(cx.waker());
-        this.cut()?;
-        ready!(this.poll_drain(cx))?;
-        this.socket.poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        ready!(this.poll_drain(cx))?;
-        match this.passing.clone() {
-            Some(passing) => this.poll_part(cx, &passing),
-            None => this.socket.poll_shutdown(cx),
-        }
-    }
-}
-
 impl Drop for Conn {
     fn drop(&mut self) {
         if self.cut().is_err() {
@@ -529,49 +368,5 @@ impl Drop for Conn {
             let _ = self.socket.try_write(&self.leaving[self.sent..]);
         }
         self.socket.part();
-    }
-}
-
-#[async_trait]
-impl Shutdown for Conn {
-    async fn shutdown(&mut self) {
-        let _ = tokio::io::AsyncWriteExt::shutdown(self).await;
-    }
-}
-
-#[async_trait]
-impl Peek for Conn {
-    /// The edge has read the whole preface before the codec looks for it.
-    async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
-        let pending = self.pending();
-        let n = buf.len().min(pending.len());
-        buf[..n].copy_from_slice(&pending[..n]);
-        Ok(n == buf.len())
-    }
-}
-
-impl UniqueID for Conn {
-    fn id(&self) -> UniqueIDType {
-        self.socket.fd()
-    }
-}
-
-impl Ssl for Conn {}
-
-impl GetTimingDigest for Conn {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl GetProxyDigest for Conn {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for Conn {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        Some(Arc::clone(&self.digest))
     }
 }

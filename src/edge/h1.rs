@@ -1,9 +1,10 @@
 //! One client's connection from its opening to its end: wait for a request without buffers, judge
 //! its head, have it served, and so on.
 
-use super::conn::{Client, Conn, RequestFraming};
+use super::conn::{Conn, RequestFraming};
 use super::date::date;
 use super::listener_state::ListenerState;
+use super::request_state::Client;
 use super::{AfterRequest, EdgeObserver, Rejection, Serve, h2};
 use crate::access_log::Why;
 use crate::filter::{self, ResponseFacts};

@@ -4,10 +4,11 @@
 //! be idle, how long a client may take for what it has begun, how many exchanges there may be when their
 //! streams are gone already (CVE-2023-44487), and what is to be done when the judge of frames has had enough.
 
-use super::conn::{Client, Conn, RequestFraming, RequestState};
+use super::conn::{Conn, RequestFraming};
 use super::date::date;
 use super::judged_frames::JudgedFrames;
 use super::listener_state::ListenerState;
+use super::request_state::{Client, RequestState};
 use super::watch::{self, Watch, Watched};
 use super::{Addresses, EdgeObserver, Rejection, Serve};
 use crate::access_log::Why;

@@ -1,13 +1,14 @@
 //! Receives what was accepted: finds out who the client is, holds it to its limit, and hands the connection to what
 //! speaks the listener's protocol.
 
-use super::conn::{Client, Conn, RequestState};
+use super::conn::Conn;
 use super::connection_limit::{ClientPermit, ConnectionPermit};
 use super::h1::serve_connection;
 use super::listener_state::ListenerState;
 use super::plain_socket::PlainSocket;
 use super::preface;
 use super::raw::{RawConnection, ServeRaw};
+use super::request_state::{Client, RequestState};
 use super::socket::Socket;
 use super::tls_handshake::{self, CompletedHandshake};
 use super::watch::{Watch, Watched};

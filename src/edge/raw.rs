@@ -1,7 +1,7 @@
 //! Connections whose bytes are passed on as they are: what the edge knows of one, and who takes it from there.
 
 use super::ConnectionTask;
-use super::conn::Client;
+use super::request_state::Client;
 use super::socket::Socket;
 use super::udp::ServeUdp;
 use super::watch::Watched;

@@ -3,7 +3,7 @@
 use super::lately;
 use super::socket::{self, ReceivedDatagrams, SendResult, SendTarget};
 use crate::access_log::Why;
-use crate::edge::conn::Client;
+use crate::edge::request_state::Client;
 use crate::edge::watch::Watched;
 use crate::metrics::{BytesPassed, Dropped, UdpSeries};
 use std::future::poll_fn;

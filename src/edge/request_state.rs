@@ -1,0 +1,55 @@
+//! What the two ends of an exchange know of each other: who the client is, and how the exchange stands.
+
+use super::listener_state::ListenerState;
+use super::watch::Watched;
+use crate::tls::ClientIdentity;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// Who is at the other end; written once, shared by everything that serves the connection.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// The listener's stable id.
+    pub(crate) listener: u32,
+    pub(crate) listener_state: Arc<ListenerState>,
+    /// `None` for a unix socket.
+    pub(crate) ip: Option<IpAddr>,
+    /// The address as logs and forwarding headers have it: `192.0.2.7`, or `unix`.
+    pub(crate) text: String,
+    /// The TLS version, if TLS ends here: `TLSv1.3`.
+    pub(crate) tls: Option<&'static str>,
+    /// Who it is by its certificate, if it has shown one.
+    pub(crate) identity: Option<Arc<ClientIdentity>>,
+}
+
+impl Client {
+    /// What answers say in Strict-Transport-Security, over TLS only (RFC 6797 section 7.2).
+    pub(super) fn hsts(&self) -> Option<String> {
+        self.tls?;
+        self.listener_state.plan.load().tls.as_ref()?.hsts.clone()
+    }
+}
+
+/// What the two ends of an exchange tell each other: the connection below, and what serves its requests above.
+#[derive(Debug)]
+pub(crate) struct RequestState {
+    pub(crate) client: Arc<Client>,
+    pub(crate) watch: Watched,
+    /// The response's head is out, so an interruption can no longer be answered with a status.
+    pub(crate) answered: AtomicBool,
+    /// A request was taken over; what ends before that is logged by the edge.
+    pub(crate) taken: AtomicBool,
+}
+
+impl RequestState {
+    pub(crate) fn new(client: Arc<Client>, watch: Watched) -> Self {
+        Self { client, watch, answered: AtomicBool::new(false), taken: AtomicBool::new(false) }
+    }
+
+    /// Forgets the exchange before.
+    pub(crate) fn renew(&self) {
+        self.answered.store(false, Relaxed);
+        self.taken.store(false, Relaxed);
+    }
+}
