@@ -125,8 +125,14 @@ fn stands_where_it_says(lines: &[&str], tree: &Tree) {
             for (key, spot, item) in entries {
                 // An empty one in block style has no place of its own.
                 let there = if key.is_empty() { "" } else { at(lines, *spot) };
+                // One in block style begins in the line below its indicator.
+                let above = lines[..spot.line - 1].iter().rfind(|line| !line.trim().is_empty());
+                let is_block = above.is_some_and(|line| line.contains(['|', '>'])) && key.starts_with(there);
                 assert!(
-                    there == key || there.starts_with(['"', '\'', '|', '>']) || key.contains([' ', '\n']),
+                    there == key
+                        || is_block
+                        || there.starts_with(['"', '\'', '|', '>'])
+                        || key.contains([' ', '\n']),
                     "{key:?} at {there:?}"
                 );
                 stands_where_it_says(lines, item);
