@@ -27,8 +27,8 @@ pub(crate) type Secured = (Arc<ClientConfig>, ServerName<'static>);
 pub(crate) enum DialStage<'a> {
     Connecting,
     Connected { address: &'a Address, dialed: &'a Dialed },
-    Introducing,
-    Introduced(&'a [u8]),
+    SendingProxyHeader,
+    ProxyHeaderSent(&'a [u8]),
     Securing(&'a ServerName<'static>),
     Secured(&'a ClientConnection),
 }
@@ -43,25 +43,25 @@ impl Progress for () {
     fn reached(&self, _: DialStage<'_>) {}
 }
 
-/// Opens a connection and sends `introduction`.
+/// Opens a connection and sends `proxy_header`.
 ///
 /// # Errors
 /// What the kernel says; [`own_resource`] tells whose fault it is.
 pub(crate) async fn open(
     address: &Address,
-    introduction: Option<&[u8]>,
+    proxy_header: Option<&[u8]>,
     progress: &impl Progress,
 ) -> io::Result<Dialed> {
     progress.reached(DialStage::Connecting);
     let mut dialed = connect(address).await?;
     progress.reached(DialStage::Connected { address, dialed: &dialed });
-    if let Some(bytes) = introduction {
-        progress.reached(DialStage::Introducing);
+    if let Some(bytes) = proxy_header {
+        progress.reached(DialStage::SendingProxyHeader);
         match &mut dialed {
             Dialed::Inet(socket) => socket.write_all(bytes).await?,
             Dialed::Unix(socket) => socket.write_all(bytes).await?,
         }
-        progress.reached(DialStage::Introduced(bytes));
+        progress.reached(DialStage::ProxyHeaderSent(bytes));
     }
     Ok(dialed)
 }

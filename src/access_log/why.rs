@@ -2,213 +2,144 @@
 
 use crate::pool::{NoServer, TryResult};
 
-/// Why an exchange ended as it did; the access log's `why` field and the reason in metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Why {
+/// Who or what a reason speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The client got what the configuration has for it.
+    AsWanted,
+    /// The servers, or the lack of them, are to blame.
+    OfServers,
+    Other,
+}
+
+/// A reason has one row: its text in logs and metrics, the status that tells the client, whom it speaks of, and what it
+/// says of the server whose try it ended, if neither a response nor a connection speaks for the server.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident: $text:literal, $status:literal, $kind:ident, $result:ident;)*) => {
+        /// Why an exchange ended as it did; the access log's `why` field and the reason in metrics.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Why {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Why {
+            /// In the order of their bytes.
+            pub const ALL: [Self; [$($text),*].len()] = [$(Self::$name),*];
+
+            /// The value in logs and metrics.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+
+            /// The status that tells the client.
+            pub fn status(self) -> u16 {
+                match self {
+                    $(Self::$name => $status,)*
+                }
+            }
+
+            fn kind(self) -> Kind {
+                match self {
+                    $(Self::$name => Kind::$kind,)*
+                }
+            }
+
+            /// What it says of the server whose try it ended, if neither a response nor a connection speaks for the server.
+            pub fn result(self) -> TryResult {
+                match self {
+                    $(Self::$name => TryResult::$result,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
     /// A response was delivered, whatever its status.
-    Ok,
+    Ok: "ok", 200, AsWanted, NotServersFault;
     /// The client was sent to ask again over TLS.
-    Redirect,
+    // Unlike 301 its status keeps the method and the body.
+    Redirect: "redirect", 308, AsWanted, NotServersFault;
     /// An authority asked whether a name is ours, and was answered.
-    AcmeChallenge,
+    AcmeChallenge: "acme_challenge", 200, AsWanted, NotServersFault;
     /// No route matches.
-    NoRoute,
+    NoRoute: "no_route", 404, Other, NotServersFault;
     /// The pool's servers are all unhealthy and the pool refuses then.
-    AllUnhealthy,
+    AllUnhealthy: "all_unhealthy", 503, OfServers, NotServersFault;
     /// Every usable server is at `max_connections`.
-    AllFull,
-    /// Every server was tried and failed.
-    AllTried,
+    AllFull: "all_full", 503, OfServers, NotServersFault;
     /// Every server is drained or in maintenance.
-    NoneReady,
+    NoneReady: "none_ready", 503, OfServers, NotServersFault;
     /// The pool has no server: its source has named none.
-    NoServers,
+    NoServers: "no_servers", 503, OfServers, NotServersFault;
     /// No connection to the server could be opened.
-    ConnectFailed,
+    ConnectFailed: "connect_failed", 502, OfServers, ConnectFailed;
     /// `timeouts.connect` passed.
-    ConnectTimeout,
+    ConnectTimeout: "connect_timeout", 504, OfServers, TimedOut;
     /// TLS with the server failed, or its certificate is not good.
-    ServerTls,
+    ServerTls: "server_tls", 502, OfServers, ConnectFailed;
     /// The server closed or reset the connection before its response was complete.
-    ServerReset,
+    ServerReset: "server_reset", 502, OfServers, Reset;
     /// The server's response is not HTTP.
-    ServerMalformed,
+    ServerMalformed: "server_malformed", 502, OfServers, Reset;
     /// `timeouts.response_header` passed.
-    ResponseHeaderTimeout,
+    ResponseHeaderTimeout: "response_header_timeout", 504, OfServers, TimedOut;
     /// `timeouts.request` passed.
-    RequestTimeout,
+    RequestTimeout: "request_timeout", 504, OfServers, TimedOut;
     /// `timeouts.stream_idle` passed.
-    StreamIdle,
+    StreamIdle: "stream_idle", 504, Other, NotServersFault;
     /// `timeouts.tunnel_idle` passed.
-    TunnelIdle,
+    TunnelIdle: "tunnel_idle", 504, Other, NotServersFault;
     /// The server went down or left and `drain_timeout` passed.
-    Drained,
+    Drained: "drained", 502, Other, NotServersFault;
     /// The client went away.
-    ClientAborted,
+    // 499 is nginx's word for it.
+    ClientAborted: "client_aborted", 499, Other, NotServersFault;
     /// A connection from a proxy does not begin with a PROXY header, or with one that is malformed.
-    ProxyHeader,
+    ProxyHeader: "proxy_header", 400, Other, NotServersFault;
     /// The listener's `timeouts.tls_handshake` passed before the protocol began.
-    HandshakeTimeout,
+    HandshakeTimeout: "handshake_timeout", 408, Other, NotServersFault;
     /// The TLS handshake failed.
-    TlsHandshake,
+    TlsHandshake: "tls_handshake", 400, Other, NotServersFault;
     /// The client has shown no certificate, or one that is not accepted.
-    ClientCertificate,
+    ClientCertificate: "client_certificate", 400, Other, NotServersFault;
     /// A connection to be passed on by its TLS server name does not begin with a readable ClientHello.
-    ClientHello,
+    ClientHello: "client_hello", 400, Other, NotServersFault;
     /// The client's request is not HTTP as RFC 9112 has it.
-    Malformed,
+    Malformed: "malformed", 400, Other, NotServersFault;
     /// An HTTP/2 client did too much of what costs us work and brings nobody anything.
-    Http2Abuse,
+    // It has no answer: there is no telling which request it would be for.
+    Http2Abuse: "http2_abuse", 400, Other, NotServersFault;
     /// The listener's `timeouts.request_header` passed.
-    RequestHeaderTimeout,
+    RequestHeaderTimeout: "request_header_timeout", 408, Other, NotServersFault;
     /// The listener's `timeouts.request_body` passed.
-    RequestBodyTimeout,
+    RequestBodyTimeout: "request_body_timeout", 408, Other, NotServersFault;
     /// The listener's `limits.request_headers` is exceeded.
-    HeadersTooLarge,
+    HeadersTooLarge: "headers_too_large", 431, Other, NotServersFault;
     /// The listener's `limits.request_body` is exceeded.
-    BodyTooLarge,
+    BodyTooLarge: "body_too_large", 413, Other, NotServersFault;
     /// The listener's `limits.connections_per_client` is reached.
-    ClientLimit,
+    ClientLimit: "client_limit", 503, Other, NotServersFault;
     /// Evenkeel has no file, port or memory left for a connection to a server.
-    OwnResources,
+    OwnResources: "own_resources", 503, Other, NotServersFault;
     /// The process stopped.
-    Shutdown,
+    Shutdown: "shutdown", 503, Other, NotServersFault;
     /// A fault of our own.
-    Internal,
+    Internal: "internal", 500, Other, Unknown;
 }
 
 impl Why {
     /// Whether the client got what the configuration has for it.
     pub fn is_as_wanted(self) -> bool {
-        matches!(self, Self::Ok | Self::Redirect | Self::AcmeChallenge)
+        self.kind() == Kind::AsWanted
     }
 
     /// Whether the servers, or the lack of them, are to blame.
     pub fn is_of_servers(self) -> bool {
-        (Self::AllUnhealthy as u8..=Self::RequestTimeout as u8).contains(&(self as u8))
-    }
-
-    /// What it says of the server whose try it ended, if neither a response nor a connection speaks for the server.
-    pub fn result(self) -> TryResult {
-        match self {
-            Self::ConnectFailed | Self::ServerTls => TryResult::ConnectFailed,
-            Self::ConnectTimeout | Self::ResponseHeaderTimeout | Self::RequestTimeout => TryResult::TimedOut,
-            Self::ServerReset | Self::ServerMalformed => TryResult::Reset,
-            Self::Internal => TryResult::Unknown,
-            _ => TryResult::NotItsDoing,
-        }
-    }
-
-    /// In the order of their bytes.
-    pub const ALL: [Self; 35] = [
-        Self::Ok,
-        Self::Redirect,
-        Self::AcmeChallenge,
-        Self::NoRoute,
-        Self::AllUnhealthy,
-        Self::AllFull,
-        Self::AllTried,
-        Self::NoneReady,
-        Self::NoServers,
-        Self::ConnectFailed,
-        Self::ConnectTimeout,
-        Self::ServerTls,
-        Self::ServerReset,
-        Self::ServerMalformed,
-        Self::ResponseHeaderTimeout,
-        Self::RequestTimeout,
-        Self::StreamIdle,
-        Self::TunnelIdle,
-        Self::Drained,
-        Self::ClientAborted,
-        Self::ProxyHeader,
-        Self::HandshakeTimeout,
-        Self::TlsHandshake,
-        Self::ClientCertificate,
-        Self::ClientHello,
-        Self::Malformed,
-        Self::Http2Abuse,
-        Self::RequestHeaderTimeout,
-        Self::RequestBodyTimeout,
-        Self::HeadersTooLarge,
-        Self::BodyTooLarge,
-        Self::ClientLimit,
-        Self::OwnResources,
-        Self::Shutdown,
-        Self::Internal,
-    ];
-
-    /// The value in logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Redirect => "redirect",
-            Self::AcmeChallenge => "acme_challenge",
-            Self::NoRoute => "no_route",
-            Self::AllUnhealthy => "all_unhealthy",
-            Self::AllFull => "all_full",
-            Self::AllTried => "all_tried",
-            Self::NoneReady => "none_ready",
-            Self::NoServers => "no_servers",
-            Self::ConnectFailed => "connect_failed",
-            Self::ConnectTimeout => "connect_timeout",
-            Self::ServerTls => "server_tls",
-            Self::ServerReset => "server_reset",
-            Self::ServerMalformed => "server_malformed",
-            Self::ResponseHeaderTimeout => "response_header_timeout",
-            Self::RequestTimeout => "request_timeout",
-            Self::StreamIdle => "stream_idle",
-            Self::TunnelIdle => "tunnel_idle",
-            Self::Drained => "drained",
-            Self::ClientAborted => "client_aborted",
-            Self::ProxyHeader => "proxy_header",
-            Self::HandshakeTimeout => "handshake_timeout",
-            Self::TlsHandshake => "tls_handshake",
-            Self::ClientCertificate => "client_certificate",
-            Self::ClientHello => "client_hello",
-            Self::Malformed => "malformed",
-            Self::Http2Abuse => "http2_abuse",
-            Self::RequestHeaderTimeout => "request_header_timeout",
-            Self::RequestBodyTimeout => "request_body_timeout",
-            Self::HeadersTooLarge => "headers_too_large",
-            Self::BodyTooLarge => "body_too_large",
-            Self::ClientLimit => "client_limit",
-            Self::OwnResources => "own_resources",
-            Self::Shutdown => "shutdown",
-            Self::Internal => "internal",
-        }
-    }
-
-    /// The status that tells the client. 499 is nginx's word for a client that went away.
-    pub fn status(self) -> u16 {
-        match self {
-            Self::Ok | Self::AcmeChallenge => 200,
-            // Unlike 301 it keeps the method and the body.
-            Self::Redirect => 308,
-            Self::NoRoute => 404,
-            Self::AllUnhealthy | Self::AllFull | Self::NoneReady | Self::NoServers => 503,
-            Self::Shutdown | Self::OwnResources => 503,
-            Self::AllTried
-            | Self::ConnectFailed
-            | Self::ServerTls
-            | Self::ServerReset
-            | Self::ServerMalformed => 502,
-            Self::Drained => 502,
-            Self::ConnectTimeout | Self::ResponseHeaderTimeout | Self::RequestTimeout => 504,
-            Self::StreamIdle | Self::TunnelIdle => 504,
-            Self::ClientAborted => 499,
-            Self::ProxyHeader | Self::TlsHandshake | Self::ClientHello | Self::Malformed => 400,
-            Self::ClientCertificate => 400,
-            // It has no answer: there is no telling which request it would be for.
-            Self::Http2Abuse => 400,
-            Self::HandshakeTimeout => 408,
-            Self::RequestHeaderTimeout | Self::RequestBodyTimeout => 408,
-            Self::HeadersTooLarge => 431,
-            Self::BodyTooLarge => 413,
-            Self::ClientLimit => 503,
-            Self::Internal => 500,
-        }
+        self.kind() == Kind::OfServers
     }
 
     /// The reason a byte stands for; the inverse of `self as u8`.
@@ -221,8 +152,8 @@ impl From<NoServer> for Why {
     fn from(none: NoServer) -> Self {
         match none {
             NoServer::AllUnhealthy => Self::AllUnhealthy,
-            NoServer::AllFull => Self::AllFull,
-            NoServer::AllTried => Self::AllTried,
+            // A first try meets the latter only when a server has come back while the others were counted.
+            NoServer::AllFull | NoServer::AllTried => Self::AllFull,
             NoServer::NoneReady => Self::NoneReady,
             NoServer::NoServers => Self::NoServers,
         }
@@ -238,5 +169,23 @@ mod tests {
         for why in Why::ALL {
             assert_eq!(Why::from_u8(why as u8), why);
         }
+    }
+
+    #[test]
+    fn operators_are_told_of_every_reason_and_of_no_other() {
+        let page = include_str!("../../docs/operations.md");
+        let row = page.lines().find(|line| line.starts_with("| `why` |")).expect("it has a row");
+        let mut told =
+            row.trim_start_matches("| `why` | `ok`, or what ended it: ").trim_end_matches(" |").to_owned();
+        // What stands in brackets explains.
+        while let (Some(open), Some(close)) = (told.find(" ("), told.find(')')) {
+            told.replace_range(open..=close, "");
+        }
+        let told: Vec<_> = ["ok"].into_iter().chain(told.split(", ")).collect();
+        let mut reasons = Why::ALL.map(Why::as_str);
+        reasons.sort_unstable();
+        let mut told = told;
+        told.sort_unstable();
+        assert_eq!(told, reasons);
     }
 }

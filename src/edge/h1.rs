@@ -2,14 +2,14 @@
 //! its head, have it served, and so on.
 
 use super::conn::{Conn, RequestFraming};
-use super::date::date;
+use super::date::HttpDate;
 use super::listener_state::ListenerState;
 use super::request_state::Client;
 use super::{AfterRequest, EdgeObserver, Rejection, Serve, h2};
 use crate::access_log::Why;
 use crate::filter::{self, ResponseFacts};
 use crate::wire::chunked::Chunks;
-use crate::wire::own_response;
+use crate::wire::local_reply;
 use crate::wire::request_head::{
     self as head, Head, Refusal, RequestBodyLength, RequestHeadForm, RequestHeadVerdict,
 };
@@ -171,11 +171,10 @@ async fn refuse(mut conn: Box<Conn>, status: u16) {
 
 /// An answer of our own to a request that may not have been read.
 fn refusal_answer(status: u16, client: &Client) -> Vec<u8> {
-    let response = own_response::with_status(status, None, None);
+    let response = local_reply::with_status(status, None, None);
     let hsts = client.hsts();
-    let date = date(SystemTime::now());
-    let facts =
-        ResponseFacts { request: None, hsts: hsts.as_deref(), date: date.to_str().unwrap_or_default() };
+    let date = HttpDate::of(SystemTime::now());
+    let facts = ResponseFacts { request: None, hsts: hsts.as_deref(), date: date.as_str() };
     let head = response.head();
     let terms = Http1Terms { is_http_11: true, framing: Framing::Length, may_go_on: false };
     let mut answer = Vec::with_capacity(512);

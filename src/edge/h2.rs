@@ -5,7 +5,7 @@
 //! streams are gone already (CVE-2023-44487), and what is to be done when the judge of frames has had enough.
 
 use super::conn::{Conn, RequestFraming};
-use super::date::date;
+use super::date::HttpDate;
 use super::judged_frames::JudgedFrames;
 use super::listener_state::ListenerState;
 use super::request_state::{Client, RequestState};
@@ -17,7 +17,7 @@ use crate::filter::{self, ResponseFacts};
 use crate::wire::abuse::Abuse;
 use crate::wire::http2_frames::Tally;
 use crate::wire::http2_head;
-use crate::wire::own_response;
+use crate::wire::local_reply;
 use crate::wire::request::RequestView;
 use crate::wire::request_head::Refusal;
 use crate::wire::response_head::http2;
@@ -397,14 +397,14 @@ fn refuse(mut stream: Stream, refusal: Refusal, client: &Client, observer: &dyn 
     let head = &stream.head;
     let line = format!("{} {} HTTP/2.0", head.method, http2_head::target(&head.uri));
     observer.refused(client, line.as_bytes(), Rejection { status, why, detail: Some(detail) });
-    let response = own_response::with_status(status, None, None);
+    let response = local_reply::with_status(status, None, None);
     let is_head = head.method == Method::HEAD;
     let hsts = client.hsts();
-    let date = date(SystemTime::now());
+    let date = HttpDate::of(SystemTime::now());
     let facts = ResponseFacts {
         request: Some(RequestView::of_parts(head, false)),
         hsts: hsts.as_deref(),
-        date: date.to_str().unwrap_or_default(),
+        date: date.as_str(),
     };
     let own_head = response.head();
     let Some(answer) = http2(&own_head, &filter::response(&own_head, &facts)) else { return };

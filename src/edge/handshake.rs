@@ -94,18 +94,18 @@ impl<S: Serve> ConnectionAcceptor<S> {
         }
         accepted.watch.deadline(plan.timeouts.tls_handshake, Why::HandshakeTimeout);
         // Boxed, so that its room is given back before the connection is served.
-        let introduced = Box::pin(self.clone().introduce(accepted, socket, is_proxy, is_tls, tls));
+        let handed_on = Box::pin(self.clone().read_what_comes_first(accepted, socket, is_proxy, is_tls, tls));
         self.tracker.spawn(async move {
             let _passes = permits;
-            let introduced = introduced.await;
-            if let Some((served, _pass)) = introduced {
+            let handed_on = handed_on.await;
+            if let Some((served, _pass)) = handed_on {
                 served.await;
             }
         });
     }
 
     /// Reads what comes before the protocol, and begins to serve.
-    async fn introduce(
+    async fn read_what_comes_first(
         self,
         mut accepted: AcceptedConnection,
         mut socket: PlainSocket,

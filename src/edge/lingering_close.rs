@@ -1,7 +1,7 @@
 //! The end of a connection that is refused before its protocol begins. The client may still be sending: closing at once
 //! would reset the connection, and take our last words with it.
 
-use super::date::date;
+use super::date::HttpDate;
 use super::plain_socket::with_scratch;
 use super::socket::Socket;
 use std::future::poll_fn;
@@ -19,7 +19,7 @@ pub(super) async fn answer_plain_http(mut socket: Socket) {
     let answer = format!(
         "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nDate: {}\r\nConnection: close\r\n\r\n{BODY}",
         BODY.len(),
-        date(SystemTime::now()).to_str().unwrap_or_default()
+        HttpDate::of(SystemTime::now()).as_str()
     );
     // It fits any send buffer; a client that does not even take that has no use for it.
     if socket.try_write(answer.as_bytes()).is_ok() {

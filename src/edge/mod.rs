@@ -37,7 +37,7 @@ pub(crate) use bound::{Bound, SocketFile};
 pub(crate) use buffer::Buffer;
 pub(crate) use conn::{ClientClose, Conn};
 pub(crate) use connection_limit::{ConnectionLimit, ConnectionPermit};
-pub(crate) use date::date;
+pub(crate) use date::HttpDate;
 pub(crate) use h2::Stream;
 pub(crate) use inherited::{BEFORE, Inherited};
 pub(crate) use listen::{bind, bind_beside_own};

@@ -49,7 +49,7 @@ impl Unreached {
     }
 }
 
-/// Opens a connection to a server. `introduction` goes first; `permit` is its place among those that there may be.
+/// Opens a connection to a server. `proxy_header` goes first; `permit` is its place among those that there may be.
 ///
 /// # Errors
 /// What the kernel or TLS says, or that `within` has passed.
@@ -57,11 +57,11 @@ pub(crate) async fn reach(
     address: &Address,
     permit: ConnectionPermit,
     within: Duration,
-    introduction: Option<&[u8]>,
+    proxy_header: Option<&[u8]>,
     secured: Option<Secured>,
 ) -> Result<Socket, Unreached> {
     let reaching = async {
-        let socket = PlainSocket::to_server(dial::open(address, introduction, &()).await?, permit);
+        let socket = PlainSocket::to_server(dial::open(address, proxy_header, &()).await?, permit);
         match secured {
             None => Ok(Socket::from(socket)),
             Some(secured) => {

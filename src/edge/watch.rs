@@ -103,6 +103,7 @@ impl Watch {
     pub(crate) fn rest(&self, within: Duration) {
         self.quiet_limit.store(NEVER, Relaxed);
         self.server.store(NO_SERVER, Relaxed);
+        // Nothing was asked for that could fail.
         self.deadline(within, Why::Ok);
         self.idle.store(true, Relaxed);
     }
@@ -111,6 +112,11 @@ impl Watch {
     pub(crate) fn rouse(&self, within: Duration) {
         self.idle.store(false, Relaxed);
         self.deadline(within, Why::RequestHeaderTimeout);
+    }
+
+    /// No server has it any more.
+    pub(crate) fn lease_ended(&self) {
+        self.server.store(NO_SERVER, Relaxed);
     }
 
     /// The request is leased to this server.

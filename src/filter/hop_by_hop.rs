@@ -73,8 +73,8 @@ fn is_connection(field: Field<'_>, nominates: &mut bool) -> bool {
     true
 }
 
-/// Takes out what Connection names, but for what says whom a request is for and where a message ends: without it the
-/// message would be another one.
+/// Takes out what Connection names, but for what says whom a request is for and where a message ends, without which the
+/// message would be another one, and for Upgrade, of which was decided by itself.
 fn remove_nominated(fields: FieldList<'_>, edits: &mut Edits<'_>) {
     for (index, field) in fields.each().enumerate() {
         let is_nominated =

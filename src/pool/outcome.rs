@@ -29,7 +29,7 @@ pub enum TryResult {
     /// The server broke off, or what it sent was no response.
     Reset,
     /// It ended for reasons that say nothing of the server: the client left, we lacked something ourselves.
-    NotItsDoing,
+    NotServersFault,
 }
 
 /// What a result says of the server.
@@ -59,7 +59,7 @@ impl TryResult {
         match self {
             Self::Connected | Self::Answered { .. } => TryVerdict::Served,
             Self::ConnectFailed | Self::TimedOut | Self::Reset => TryVerdict::Failed,
-            Self::NotItsDoing => TryVerdict::Neutral,
+            Self::NotServersFault => TryVerdict::Neutral,
             Self::Unknown => TryVerdict::Unknown,
         }
     }

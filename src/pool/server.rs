@@ -407,7 +407,7 @@ mod tests {
             TryResult::Reset,
             TryResult::TimedOut,
             TryResult::ConnectFailed,
-            TryResult::NotItsDoing,
+            TryResult::NotServersFault,
         ] {
             lease().finish(&Outcome::of(result));
         }

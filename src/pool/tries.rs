@@ -93,6 +93,12 @@ impl Tries {
         self.was_stale
     }
 
+    /// What a reset before any response calls for, on a connection that may have been closed while it was idle. That is
+    /// believed once.
+    pub fn reason_after_reset(&self, may_be_stale: bool) -> RetryReason {
+        if may_be_stale && !self.was_stale { RetryReason::Stale } else { RetryReason::Reset }
+    }
+
     /// Leases a server that was not tried yet. If there is none, everything stays as it is.
     pub fn begin<'a>(&mut self, attempt: &'a mut Attempt, now: Instant) -> Result<&'a Arc<Server>, NoServer> {
         let (lease, tried) = self.pick(&self.tried)?;
@@ -101,7 +107,8 @@ impl Tries {
     }
 
     /// After a try that failed like this, and may be repeated: leases a server for one more, if the pool's settings allow
-    /// it and there is one. If not, the attempt stays as it is, for what it has brought may be the answer.
+    /// it and there is one. If not, the attempt stays as it is, for what it has brought may be the answer; but for that on a
+    /// stale connection, which ends first.
     ///
     /// A connection that could not be opened gave nobody work. Any other try more doubles the work of servers that may be
     /// failing under it, which is what the budget is for.
@@ -115,16 +122,14 @@ impl Tries {
         let retries = &self.pool.plan.retries;
         let is_charged = reason != RetryReason::Connect;
         // What we lack ourselves no other server has.
-        let is_ours = !is_charged && outcome.result == TryResult::NotItsDoing;
+        let is_ours = !is_charged && outcome.result == TryResult::NotServersFault;
         if is_ours || attempt.number > retries.max || !reason.is_among(&retries.on) {
             return None;
         }
         if is_charged && (retries.budget.0 == 0 || self.pool.budget.is_spent()) {
             return None;
         }
-        let is_stale = reason == RetryReason::Stale && !self.was_stale;
-        let reason = if reason == RetryReason::Stale && !is_stale { RetryReason::Reset } else { reason };
-        let before = match is_stale {
+        let before = match reason == RetryReason::Stale {
             true => {
                 // The server closed an idle connection just as we wrote to it (RFC 9112 section 9.3.1):
                 // no fault of its own, so it may be chosen again, and must not be full of ourselves then.
@@ -137,7 +142,7 @@ impl Tries {
         let (lease, tried) = self.pick(&before).ok()?;
         // It is paid for only when there is a server to send it to.
         if is_charged && !self.pool.budget.withdraw() {
-            lease.finish(&Outcome::of(TryResult::NotItsDoing));
+            lease.finish(&Outcome::of(TryResult::NotServersFault));
             return None;
         }
         (self.tried_before, self.tried) = (before, tried);
@@ -221,7 +226,7 @@ mod tests {
             assert_eq!(again(&mut begun(&pool), reason), is_retried, "{reason:?}");
         }
         let (mut tries, mut attempt) = begun(&pool);
-        let ours = Outcome::of(TryResult::NotItsDoing);
+        let ours = Outcome::of(TryResult::NotServersFault);
         assert!(tries.again(&mut attempt, RetryReason::Connect, &ours, Instant::now()).is_none());
     }
 
@@ -253,10 +258,13 @@ mod tests {
         plan.retries.max = 5;
         let pool = live(plan);
         let mut request = begun(&pool);
+        assert_eq!(request.0.reason_after_reset(false), RetryReason::Reset);
+        assert_eq!(request.0.reason_after_reset(true), RetryReason::Stale);
         assert!(again(&mut request, RetryReason::Stale));
         assert!(request.0.was_stale());
         assert_eq!(member(&pool, "a").in_flight(), 1);
-        assert!(!again(&mut request, RetryReason::Stale), "the second time it is a reset");
+        assert_eq!(request.0.reason_after_reset(true), RetryReason::Reset, "the second time");
+        assert!(!again(&mut request, RetryReason::Reset), "there is no other server");
         assert_eq!(pool.stats.retries(RetryReason::Stale), 1);
     }
 

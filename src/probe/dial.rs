@@ -32,8 +32,8 @@ impl Progress for Steps {
                 },
                 Dialed::Unix(_) => format!("to {}", address.to_string().trim_start_matches("unix:")),
             }),
-            DialStage::Introducing => self.begin(StepKind::ProxyHeader),
-            DialStage::Introduced(introduction) => self.found(|| told(introduction)),
+            DialStage::SendingProxyHeader => self.begin(StepKind::ProxyHeader),
+            DialStage::ProxyHeaderSent(proxy_header) => self.found(|| told(proxy_header)),
             DialStage::Securing(name) => {
                 self.begin(StepKind::Tls);
                 self.found(|| format!("expects {}", name.to_str()));
@@ -44,20 +44,20 @@ impl Progress for Steps {
 }
 
 /// A PROXY header in words. Version 1 is text already.
-fn told(introduction: &[u8]) -> String {
-    match introduction.strip_suffix(b"\r\n") {
+fn told(proxy_header: &[u8]) -> String {
+    match proxy_header.strip_suffix(b"\r\n") {
         Some(line) if line.starts_with(b"PROXY ") => format!("version 1: {}", line.escape_ascii()),
-        _ => format!("version 2, {} bytes: the connection is our own (LOCAL)", introduction.len()),
+        _ => format!("version 2, {} bytes: the connection is our own (LOCAL)", proxy_header.len()),
     }
 }
 
-/// Opens a connection and sends `introduction`.
+/// Opens a connection and sends `proxy_header`.
 pub(super) async fn dial(
     address: &Address,
-    introduction: Option<&[u8]>,
+    proxy_header: Option<&[u8]>,
     steps: &Steps,
 ) -> io::Result<Box<dyn AnyStream>> {
-    Ok(match dial::open(address, introduction, steps).await? {
+    Ok(match dial::open(address, proxy_header, steps).await? {
         Dialed::Inet(socket) => Box::new(socket),
         Dialed::Unix(socket) => Box::new(socket),
     })
@@ -66,24 +66,24 @@ pub(super) async fn dial(
 /// The same, and shakes hands if it is to be secured.
 pub(super) async fn dial_secured(
     address: &Address,
-    introduction: Option<&[u8]>,
+    proxy_header: Option<&[u8]>,
     secured: Option<Secured>,
     steps: &Steps,
 ) -> std::result::Result<Box<dyn AnyStream>, ProbeFailure> {
     match secured {
-        None => dial(address, introduction, steps).await.map_err(ProbeFailure::from),
-        Some(secured) => shake_hands(address, introduction, secured, steps).await,
+        None => dial(address, proxy_header, steps).await.map_err(ProbeFailure::from),
+        Some(secured) => shake_hands(address, proxy_header, secured, steps).await,
     }
 }
 
 /// A secured connection.
 async fn shake_hands(
     address: &Address,
-    introduction: Option<&[u8]>,
+    proxy_header: Option<&[u8]>,
     secured: Secured,
     steps: &Steps,
 ) -> std::result::Result<Box<dyn AnyStream>, ProbeFailure> {
-    let wire = dial(address, introduction, steps).await.map_err(ProbeFailure::from)?;
+    let wire = dial(address, proxy_header, steps).await.map_err(ProbeFailure::from)?;
     let needs_h2 = *secured.0.alpn_protocols == [b"h2"];
     let stream = dial::secure(wire, secured, steps).await;
     let stream = stream.map_err(|error| ProbeFailure::Tls(error.to_string()))?;
@@ -96,7 +96,7 @@ async fn shake_hands(
 /// The same for Pingora's connector.
 #[derive(Debug)]
 pub(crate) struct Dial {
-    pub(crate) introduction: Option<Vec<u8>>,
+    pub(crate) proxy_header: Option<Vec<u8>>,
     pub(crate) secured: Option<Secured>,
     pub(crate) steps: Steps,
 }
@@ -111,7 +111,7 @@ impl L4Connect for Dial {
             }
         };
         let Some(secured) = &self.secured else {
-            let opened = dial::open(&address, self.introduction.as_deref(), &self.steps).await;
+            let opened = dial::open(&address, self.proxy_header.as_deref(), &self.steps).await;
             return match opened {
                 Ok(Dialed::Inet(socket)) => Ok(Stream::from(socket)),
                 Ok(Dialed::Unix(socket)) => Ok(Stream::from(socket)),
@@ -120,7 +120,7 @@ impl L4Connect for Dial {
                 }
             };
         };
-        let wire = shake_hands(&address, self.introduction.as_deref(), secured.clone(), &self.steps).await;
+        let wire = shake_hands(&address, self.proxy_header.as_deref(), secured.clone(), &self.steps).await;
         let wire = wire.map_err(|failure| {
             let kind = match failure {
                 ProbeFailure::Tls(_) => ErrorType::TLSHandshakeFailure,

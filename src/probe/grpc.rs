@@ -16,14 +16,14 @@ use http::{HeaderMap, Request};
 #[derive(Debug)]
 pub struct GrpcCheck {
     settings: GrpcProbe,
-    introduction: Option<Vec<u8>>,
+    proxy_header: Option<Vec<u8>>,
     origination: SharedOrigination,
 }
 
 impl GrpcCheck {
-    /// `introduction` goes first on each connection.
-    pub fn new(settings: GrpcProbe, introduction: Option<Vec<u8>>, origination: SharedOrigination) -> Self {
-        Self { settings, introduction, origination }
+    /// `proxy_header` goes first on each connection.
+    pub fn new(settings: GrpcProbe, proxy_header: Option<Vec<u8>>, origination: SharedOrigination) -> Self {
+        Self { settings, proxy_header, origination }
     }
 
     async fn ask(
@@ -86,7 +86,7 @@ impl Probe for GrpcCheck {
                 origination.server_name(&target.address, target.host.as_deref()),
             )
         });
-        let wire = dial_secured(&target.address, self.introduction.as_deref(), secured, steps).await?;
+        let wire = dial_secured(&target.address, self.proxy_header.as_deref(), secured, steps).await?;
         steps.begin(StepKind::Request);
         let (sender, connection) = h2::client::handshake(wire).await.map_err(wrong)?;
         tokio::select! {

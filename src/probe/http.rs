@@ -28,7 +28,7 @@ pub struct HttpCheck {
     expected: String,
     /// Never given a connection back, so each probe opens a new one.
     connector: Connector,
-    pub(super) introduction: Option<Vec<u8>>,
+    pub(super) proxy_header: Option<Vec<u8>>,
     /// It asks by HTTP/2.
     is_h2: bool,
     pub(super) origination: SharedOrigination,
@@ -41,10 +41,10 @@ impl fmt::Debug for HttpCheck {
 }
 
 impl HttpCheck {
-    /// `introduction` goes first on each connection.
+    /// `proxy_header` goes first on each connection.
     pub fn new(
         settings: HttpProbe,
-        introduction: Option<Vec<u8>>,
+        proxy_header: Option<Vec<u8>>,
         is_h2: bool,
         origination: SharedOrigination,
     ) -> Self {
@@ -58,7 +58,7 @@ impl HttpCheck {
                 write!(expected, "{separator}{}-{}", range.start(), range.end())
             };
         }
-        Self { settings, expected, connector: Connector::new(None), introduction, is_h2, origination }
+        Self { settings, expected, connector: Connector::new(None), proxy_header, is_h2, origination }
     }
 
     /// Whom it asks for.
@@ -105,8 +105,8 @@ impl Probe for HttpCheck {
                 origination.server_name(&target.address, target.host.as_deref()),
             )
         });
-        let introduction = self.introduction.clone();
-        let dial = Dial { introduction, secured, steps: steps.clone() };
+        let proxy_header = self.proxy_header.clone();
+        let dial = Dial { proxy_header, secured, steps: steps.clone() };
         peer.options.custom_l4 = Some(Arc::new(dial));
         let opened = self.connector.get_http_session(&peer).await;
         let (mut session, _) = opened.map_err(|error| not_connected(&error))?;

@@ -20,7 +20,7 @@ impl HttpCheck {
                 origination.server_name(&target.address, target.host.as_deref()),
             )
         });
-        let wire = dial_secured(&target.address, self.introduction.as_deref(), secured, steps).await?;
+        let wire = dial_secured(&target.address, self.proxy_header.as_deref(), secured, steps).await?;
         steps.begin(StepKind::Request);
         let (sender, connection) = h2::client::handshake(wire).await.map_err(wrong)?;
         tokio::select! {

@@ -131,16 +131,16 @@ pub fn build(
 ) -> Arc<dyn Probe> {
     let origination = if health.port.is_some() { SharedOrigination::default() } else { origination };
     // Servers that expect a PROXY header expect it of us too: it says that the connection is our own.
-    let introduction = proxy_protocol.map(|version| proxy_header::write(version, ProxyHeader::Nobody));
+    let proxy_header = proxy_protocol.map(|version| proxy_header::write(version, ProxyHeader::Nobody));
     match &health.probe {
         plan::ProbePlan::Http(http) => {
-            Arc::new(HttpCheck::new(http.clone(), introduction, is_h2, origination))
+            Arc::new(HttpCheck::new(http.clone(), proxy_header, is_h2, origination))
         }
         plan::ProbePlan::Tcp(tcp) => {
-            Arc::new(TcpCheck::new(tcp.clone(), introduction, health.timeout, origination))
+            Arc::new(TcpCheck::new(tcp.clone(), proxy_header, health.timeout, origination))
         }
-        plan::ProbePlan::Tls(tls) => Arc::new(TlsCheck::new(tls.clone(), introduction)),
-        plan::ProbePlan::Grpc(grpc) => Arc::new(GrpcCheck::new(grpc.clone(), introduction, origination)),
+        plan::ProbePlan::Tls(tls) => Arc::new(TlsCheck::new(tls.clone(), proxy_header)),
+        plan::ProbePlan::Grpc(grpc) => Arc::new(GrpcCheck::new(grpc.clone(), proxy_header, origination)),
         plan::ProbePlan::Udp(udp) => Arc::new(UdpCheck::new(udp.clone())),
     }
 }

@@ -16,22 +16,22 @@ use tokio::time::{Instant, timeout_at};
 pub struct TcpCheck {
     settings: TcpProbe,
     /// Goes first on each connection.
-    introduction: Option<Vec<u8>>,
+    proxy_header: Option<Vec<u8>>,
     /// For the reply to come.
     patience: Duration,
     origination: SharedOrigination,
 }
 
 impl TcpCheck {
-    /// `introduction` goes first on each connection; the caller ends a probe after `timeout`.
+    /// `proxy_header` goes first on each connection; the caller ends a probe after `timeout`.
     pub fn new(
         settings: TcpProbe,
-        introduction: Option<Vec<u8>>,
+        proxy_header: Option<Vec<u8>>,
         timeout: Duration,
         origination: SharedOrigination,
     ) -> Self {
         // Just before the caller does: what came instead of the reply says more than that it did not come.
-        Self { settings, introduction, patience: timeout.mul_f64(0.95), origination }
+        Self { settings, proxy_header, patience: timeout.mul_f64(0.95), origination }
     }
 
     /// Reads until the reply has what is expected.
@@ -60,7 +60,7 @@ impl Probe for TcpCheck {
                 origination.server_name(&target.address, target.host.as_deref()),
             )
         });
-        let mut wire = dial_secured(&target.address, self.introduction.as_deref(), secured, steps).await?;
+        let mut wire = dial_secured(&target.address, self.proxy_header.as_deref(), secured, steps).await?;
         let Some(expected) = &self.settings.expect else { return Ok(()) };
         if let Some(send) = &self.settings.send {
             steps.begin(StepKind::Request);

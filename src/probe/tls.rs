@@ -25,7 +25,7 @@ const NONE: i64 = i64::MIN;
 /// The `tls` probe of one server.
 pub struct TlsCheck {
     settings: TlsProbe,
-    introduction: Option<Vec<u8>>,
+    proxy_header: Option<Vec<u8>>,
     /// An error is that of each probe: the reason stands in the log and at the server's state.
     config: Result<Arc<ClientConfig>, String>,
     seen: Arc<ShownCertificate>,
@@ -38,8 +38,8 @@ impl fmt::Debug for TlsCheck {
 }
 
 impl TlsCheck {
-    /// `introduction` goes first on each connection.
-    pub fn new(settings: TlsProbe, introduction: Option<Vec<u8>>) -> Self {
+    /// `proxy_header` goes first on each connection.
+    pub fn new(settings: TlsProbe, proxy_header: Option<Vec<u8>>) -> Self {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let anyone: Arc<dyn ServerCertVerifier> = Arc::new(Anyone(Arc::clone(&provider)));
         let (judge, refusal) = match settings.verify.then(|| judge(&provider)) {
@@ -59,7 +59,7 @@ impl TlsCheck {
                 Arc::new(config)
             })
             .map_err(|error| error.to_string());
-        Self { settings, introduction, config, seen }
+        Self { settings, proxy_header, config, seen }
     }
 
     fn server_name(&self, target: &ProbeTarget) -> Result<ServerName<'static>, ProbeFailure> {
@@ -81,7 +81,7 @@ impl Probe for TlsCheck {
         let judge: Arc<dyn ServerCertVerifier> = Arc::clone(&self.seen) as _;
         let config = steps.watching(&config, &judge);
         let wire =
-            dial(&target.address, self.introduction.as_deref(), steps).await.map_err(ProbeFailure::from)?;
+            dial(&target.address, self.proxy_header.as_deref(), steps).await.map_err(ProbeFailure::from)?;
         steps.begin(StepKind::Tls);
         steps.found(|| format!("expects {}", name.to_str()));
         let shaken: io::Result<_> = TlsConnector::from(config).connect(name, wire).await;

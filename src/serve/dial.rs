@@ -9,7 +9,7 @@ use crate::units::Address;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Opens a connection to a server. `introduction` goes first. Waiting for a place counts against `within` too.
+/// Opens a connection to a server. `proxy_header` goes first. Waiting for a place counts against `within` too.
 ///
 /// # Errors
 /// What the kernel or TLS says, or that `within` has passed.
@@ -17,7 +17,7 @@ pub(super) async fn dial(
     live: &Live,
     address: &Address,
     within: Duration,
-    introduction: Option<&[u8]>,
+    proxy_header: Option<&[u8]>,
     secured: Option<Secured>,
 ) -> Result<Socket, Unreached> {
     let limit = &live.server_connections;
@@ -26,9 +26,9 @@ pub(super) async fn dial(
         let permit = tokio::time::timeout(within, limit.acquire()).await;
         let permit = permit.map_err(|_| Unreached::OwnResources("connections to servers"))?;
         let left = within.saturating_sub(since.elapsed());
-        return reach(address, permit, left, introduction, secured).await;
+        return reach(address, permit, left, proxy_header, secured).await;
     };
-    reach(address, permit, within, introduction, secured).await
+    reach(address, permit, within, proxy_header, secured).await
 }
 
 /// Closes a connection of this core that is idle and takes its place.

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Where a request goes.
 #[derive(Debug)]
-pub(super) struct Destination {
+pub(super) struct Dispatch {
     /// The rule that led there; none when the listener names its pool.
     pub(super) route: Option<Name>,
     routed: Routed,
@@ -32,7 +32,7 @@ pub(super) struct Destination {
     outcome: Outcome,
 }
 
-impl Destination {
+impl Dispatch {
     /// So the present try ends, unless more becomes of it.
     fn outcome(&mut self, result: TryResult) {
         self.outcome = self.as_outcome(result);
@@ -50,7 +50,7 @@ impl Destination {
 
 /// Where one try goes.
 #[derive(Debug)]
-pub(super) struct Leased {
+pub(super) struct LeasedServer {
     pub(super) pool: Arc<Pool>,
     pub(super) server: Arc<Server>,
 }
@@ -66,7 +66,7 @@ pub(crate) struct Exchange {
     pub(super) state: Arc<RequestState>,
     /// None where a reload has removed it, and for a tunnel, which needs none.
     pub(super) listener: Option<Arc<Listener>>,
-    pub(super) destination: Option<Destination>,
+    pub(super) dispatch: Option<Dispatch>,
     pub(super) started: Instant,
     time: SystemTime,
     /// The real client's address, where it is not the peer's.
@@ -99,7 +99,7 @@ impl Exchange {
             live: Arc::clone(live),
             state: Arc::clone(state),
             listener: None,
-            destination: None,
+            dispatch: None,
             started: Instant::now(),
             time: SystemTime::now(),
             client: None,
@@ -124,11 +124,11 @@ impl Exchange {
         if self.why == Why::Ok {
             self.why = why;
         }
-        let is_under_way = |destination: &&mut Destination| destination.attempt.is_under_way();
-        if let Some(destination) = self.destination.as_mut().filter(is_under_way) {
-            let is_answered = destination.outcome.result.verdict() == TryVerdict::Served;
+        let is_under_way = |dispatch: &&mut Dispatch| dispatch.attempt.is_under_way();
+        if let Some(dispatch) = self.dispatch.as_mut().filter(is_under_way) {
+            let is_answered = dispatch.outcome.result.verdict() == TryVerdict::Served;
             if !is_answered || why.result().verdict() == TryVerdict::Failed {
-                destination.outcome(why.result());
+                dispatch.outcome(why.result());
             }
         }
     }
@@ -144,11 +144,11 @@ impl Exchange {
     }
 
     pub(super) fn pool(&self) -> Option<&Arc<Pool>> {
-        self.destination.as_ref().map(|destination| destination.tries.pool())
+        self.dispatch.as_ref().map(|dispatch| dispatch.tries.pool())
     }
 
     /// Decides where a request goes, and leases a server for it.
-    pub(super) async fn admit(&mut self, request: &RequestView<'_>) -> Result<Leased, Why> {
+    pub(super) async fn admit(&mut self, request: &RequestView<'_>) -> Result<LeasedServer, Why> {
         let Some(listener) = &self.listener else { return Err(Why::Shutdown) };
         let entropy = fastrand::u64(..);
         let id = u128::from(fastrand::u64(..)) << 64 | u128::from(entropy);
@@ -167,23 +167,23 @@ impl Exchange {
     }
 
     /// Finds the pool for a request, and leases a server of it.
-    async fn lease(&mut self, request: &RequestView<'_>, entropy: u64) -> Result<Leased, Why> {
+    async fn lease(&mut self, request: &RequestView<'_>, entropy: u64) -> Result<LeasedServer, Why> {
         let found = self.route(request, entropy)?;
-        let Destination { tries, attempt, .. } = self.destination.insert(found);
+        let Dispatch { tries, attempt, .. } = self.dispatch.insert(found);
         let server = tries::begin(tries, attempt, &self.state.watch).await?;
-        Ok(Leased { pool: Arc::clone(tries.pool()), server: Arc::clone(server) })
+        Ok(LeasedServer { pool: Arc::clone(tries.pool()), server: Arc::clone(server) })
     }
 
     /// Ends the lease: the server has nothing more to do for this request.
     pub(super) fn give_back(&mut self) {
-        if let Some(destination) = &mut self.destination {
-            destination.end_try();
+        if let Some(dispatch) = &mut self.dispatch {
+            dispatch.end_try();
         }
-        self.state.watch.leased_to(u32::MAX);
+        self.state.watch.lease_ended();
     }
 
     /// Finds the pool for a request.
-    fn route(&mut self, request: &RequestView<'_>, entropy: u64) -> Result<Destination, Why> {
+    fn route(&mut self, request: &RequestView<'_>, entropy: u64) -> Result<Dispatch, Why> {
         // Before any route, for whoever is behind them does not know of our orders; only tokens that are ours.
         if let Some(proof) = self.live.challenges.answer(request.path)
             && matches!(*request.method, Method::GET | Method::HEAD)
@@ -210,7 +210,7 @@ impl Exchange {
             }
         };
         let key = pool.hash_key().map(|key| key::of(key, &parts(request), self.client()));
-        Ok(Destination {
+        Ok(Dispatch {
             route,
             routed,
             tries: Tries::new(Arc::clone(pool), Query { key, entropy }),
@@ -259,15 +259,15 @@ impl Exchange {
     /// A connection to the server was opened for this request.
     pub(super) fn connected(&mut self) {
         let now = Instant::now();
-        self.connect = self.destination.as_ref().map(|destination| destination.attempt.elapsed(now));
+        self.connect = self.dispatch.as_ref().map(|dispatch| dispatch.attempt.elapsed(now));
     }
 
     /// The head of a response with this status has come, with the server's word on how many seconds it keeps a connection.
     pub(super) fn answered(&mut self, status: u16, keepalive_hint: Option<u32>) {
         self.first_byte.get_or_insert_with(|| self.started.elapsed());
-        let Some(destination) = &mut self.destination else { return };
-        destination.outcome(TryResult::Answered { status });
-        if let Some(server) = destination.attempt.server() {
+        let Some(dispatch) = &mut self.dispatch else { return };
+        dispatch.outcome(TryResult::Answered { status });
+        if let Some(server) = dispatch.attempt.server() {
             server.answers.fetch_add(1, Relaxed);
             if let Some(hint) = keepalive_hint {
                 server.keepalive_hint.store(hint.max(1), Relaxed);
@@ -275,7 +275,7 @@ impl Exchange {
         }
         self.state.answered.store(true, Relaxed);
         self.state.watch.no_deadline();
-        self.state.watch.quiet(destination.tries.pool().plan.timeouts.stream_idle, Why::StreamIdle);
+        self.state.watch.quiet(dispatch.tries.pool().plan.timeouts.stream_idle, Why::StreamIdle);
     }
 
     /// Of the request: which side is to move next.
@@ -309,41 +309,38 @@ impl Exchange {
 
     /// Leases a server for one try more, if the pool's settings allow that and there is one: without, what this try brought
     /// is the answer.
-    async fn again(&mut self, reason: RetryReason, result: TryResult) -> Option<Leased> {
-        let destination = self.destination.as_mut()?;
-        destination.outcome(result);
-        let Destination { tries, attempt, outcome, .. } = destination;
+    async fn again(&mut self, reason: RetryReason, result: TryResult) -> Option<LeasedServer> {
+        let dispatch = self.dispatch.as_mut()?;
+        dispatch.outcome(result);
+        let Dispatch { tries, attempt, outcome, .. } = dispatch;
         let server = tries::again(tries, attempt, &self.state.watch, reason, outcome).await?;
         *outcome = Outcome::default();
-        Some(Leased { pool: Arc::clone(tries.pool()), server: Arc::clone(server) })
+        Some(LeasedServer { pool: Arc::clone(tries.pool()), server: Arc::clone(server) })
     }
 
     /// After a connection could not be opened: the server that is tried next. Nothing was sent, so any
     /// method may be.
-    pub(super) async fn connect_failed(&mut self, why: Why) -> Option<Leased> {
-        let next = self.again(RetryReason::Connect, why.result()).await;
-        if next.is_none() {
-            self.give_back();
-            self.fail(why);
-        }
-        next
+    pub(super) async fn connect_failed(&mut self, why: Why) -> Option<LeasedServer> {
+        self.again(RetryReason::Connect, why.result()).await
     }
 
     /// After a reset before any response to a request that may be repeated: where it is sent again.
-    pub(super) async fn send_again(&mut self, is_stale: bool) -> Option<Leased> {
-        match is_stale && !self.wants_new_connection() {
-            true => self.again(RetryReason::Stale, TryResult::NotItsDoing).await,
-            false => self.again(RetryReason::Reset, TryResult::Reset).await,
-        }
+    pub(super) async fn send_again(&mut self, is_stale: bool) -> Option<LeasedServer> {
+        let reason = self.dispatch.as_ref()?.tries.reason_after_reset(is_stale);
+        let result = match reason {
+            RetryReason::Stale => TryResult::NotServersFault,
+            _ => TryResult::Reset,
+        };
+        self.again(reason, result).await
     }
 
     /// Whether a connection that was used before will not do.
     pub(super) fn wants_new_connection(&self) -> bool {
-        self.destination.as_ref().is_some_and(|destination| destination.tries.was_stale())
+        self.dispatch.as_ref().is_some_and(|dispatch| dispatch.tries.was_stale())
     }
 
     /// After a response with this status to a request that may be repeated: where it is sent again.
-    pub(super) async fn status_is_retried(&mut self, status: u16) -> Option<Leased> {
+    pub(super) async fn status_is_retried(&mut self, status: u16) -> Option<LeasedServer> {
         self.again(RetryReason::of_status(status)?, TryResult::Answered { status }).await
     }
 
@@ -353,27 +350,27 @@ impl Exchange {
             return;
         }
         let state = &self.state;
-        state.watch.leased_to(u32::MAX);
+        state.watch.lease_ended();
         let duration = self.started.elapsed();
-        let destination = self.destination.as_mut();
+        let dispatch = self.dispatch.as_mut();
         let (mut route, mut pool, mut server) = (None, None, None);
         let mut place = RequestPlace::of_listener(state.client.listener);
         let mut tries = 0;
-        if let Some(destination) = destination {
-            destination.end_try();
-            destination.tries.pool().stats.request_duration.record(duration);
+        if let Some(dispatch) = dispatch {
+            dispatch.end_try();
+            dispatch.tries.pool().stats.request_duration.record(duration);
             if let Some(status) = self.grpc_status {
-                destination.tries.pool().stats.count_grpc(status);
+                dispatch.tries.pool().stats.count_grpc(status);
             }
             if let Some(first_byte) = self.first_byte {
-                destination.tries.pool().stats.time_to_first_byte.record(first_byte);
+                dispatch.tries.pool().stats.time_to_first_byte.record(first_byte);
             }
-            route = destination.route.as_ref();
-            pool = Some(&destination.tries.pool().name);
-            server = destination.attempt.server();
-            place.routed = destination.routed;
+            route = dispatch.route.as_ref();
+            pool = Some(&dispatch.tries.pool().name);
+            server = dispatch.attempt.server();
+            place.routed = dispatch.routed;
             place.server = server.map(|server| server.id());
-            tries = destination.attempt.number();
+            tries = dispatch.attempt.number();
         }
         let listener = &state.client.listener_state.name;
         let names = RequestNames { listener, route, pool, server: server.map(|server| &**server) };
@@ -423,9 +420,7 @@ impl Exchange {
             referer: referer.as_deref(),
         });
     }
-}
 
-impl Exchange {
     /// Whether the exchange ends here without a record, and if so, why.
     pub(super) fn broke_off(&mut self) -> bool {
         if self.recorded {
@@ -438,18 +433,6 @@ impl Exchange {
         };
         self.fail(why);
         true
-    }
-}
-
-impl Drop for Exchange {
-    /// What ends in the middle: a panic, a stopped runtime.
-    fn drop(&mut self) {
-        if !self.broke_off() {
-            return;
-        }
-        let answered = self.state.answered.load(Relaxed);
-        let status = if answered { 200 } else { self.why.status() };
-        self.record(status, None, (0, 0));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::access_log::Why;
 use crate::fields::FieldList;
-use crate::wire::own_response::OwnResponse;
+use crate::wire::local_reply::LocalReply;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use std::time::Duration;
@@ -81,7 +81,7 @@ pub(super) fn trailers(status: u8, message: &str) -> HeaderMap {
 }
 
 /// The answer to a gRPC call, of the call's own type: a head alone, which is its trailers too.
-pub(super) fn own_response(why: Why, kind: &str, is_given_up: bool) -> OwnResponse {
+pub(super) fn local_reply(why: Why, kind: &str, is_given_up: bool) -> LocalReply {
     let grpc_status = match is_given_up {
         true => DEADLINE_EXCEEDED,
         false => status_for(why.status()),
@@ -91,7 +91,7 @@ pub(super) fn own_response(why: Why, kind: &str, is_given_up: bool) -> OwnRespon
         fields.insert(header::CONTENT_TYPE, kind);
     }
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    OwnResponse { status: StatusCode::OK, fields, body: Bytes::new(), grpc_status: Some(grpc_status) }
+    LocalReply { status: StatusCode::OK, fields, body: Bytes::new(), grpc_status: Some(grpc_status) }
 }
 
 #[cfg(test)]
@@ -156,11 +156,11 @@ mod tests {
 
     #[test]
     fn a_call_is_told_in_its_own_words() {
-        let answer = own_response(Why::NoRoute, "application/grpc-web+proto", false);
+        let answer = local_reply(Why::NoRoute, "application/grpc-web+proto", false);
         assert_eq!((answer.status, answer.grpc_status), (StatusCode::OK, Some(12)));
         assert_eq!(answer.fields["content-type"], "application/grpc-web+proto");
         assert_eq!(answer.fields["grpc-status"], "12");
         assert_eq!(answer.fields["grpc-message"], "evenkeel: no_route");
-        assert_eq!(own_response(Why::RequestTimeout, "application/grpc", true).grpc_status, Some(4));
+        assert_eq!(local_reply(Why::RequestTimeout, "application/grpc", true).grpc_status, Some(4));
     }
 }

@@ -17,10 +17,10 @@ thread_local! {
 }
 
 /// What connections must have in common to be used for one another: the server, and how they are secured (0 is not).
-pub(super) type KeptKey = (u32, u32);
+pub(super) type ConnectionKey = (u32, u32);
 
 /// A connection like this that can be used again, if there is one.
-pub(super) fn take(key: KeptKey) -> Option<Socket> {
+pub(super) fn take(key: ConnectionKey) -> Option<Socket> {
     KEPT.with_borrow_mut(|kept| kept.take(key, Instant::now(), Socket::is_quiet))
 }
 
@@ -30,7 +30,7 @@ pub(super) fn evict() -> bool {
 }
 
 /// Keeps a connection for as long as `within`, unless somebody waits for its place.
-pub(super) fn put(key: KeptKey, socket: Socket, within: Duration) {
+pub(super) fn put(key: ConnectionKey, socket: Socket, within: Duration) {
     if socket.is_waited_for() {
         return;
     }
@@ -52,7 +52,7 @@ pub(super) fn sweep() {
 #[derive(Debug)]
 struct Kept<S> {
     /// The newest last.
-    idle: HashMap<KeptKey, Vec<(S, Instant)>, FixedState>,
+    idle: HashMap<ConnectionKey, Vec<(S, Instant)>, FixedState>,
     count: usize,
     next_sweep: Instant,
 }
@@ -64,7 +64,7 @@ impl<S> Default for Kept<S> {
 }
 
 impl<S> Kept<S> {
-    fn take(&mut self, key: KeptKey, now: Instant, is_quiet: impl Fn(&mut S) -> bool) -> Option<S> {
+    fn take(&mut self, key: ConnectionKey, now: Instant, is_quiet: impl Fn(&mut S) -> bool) -> Option<S> {
         let idle = self.idle.get_mut(&key)?;
         while let Some((mut socket, until)) = idle.pop() {
             self.count -= 1;
@@ -75,7 +75,7 @@ impl<S> Kept<S> {
         None
     }
 
-    fn put(&mut self, key: KeptKey, socket: S, until: Instant) {
+    fn put(&mut self, key: ConnectionKey, socket: S, until: Instant) {
         if self.count < MOST {
             self.count += 1;
             self.idle.entry(key).or_default().push((socket, until));

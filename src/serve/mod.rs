@@ -1,13 +1,13 @@
 //! Serves requests and connections: the pure core's decisions carried out. HTTP by one relay between a client's side and a
 //! server's (`client`, `server`, `relay`), what is not HTTP from socket to socket (`tcp`, `udp`).
 
-mod call;
 mod client;
 mod dial;
 mod exchange;
 pub(crate) mod fuzzed;
 mod grpc;
 mod kept;
+mod passthrough;
 mod piece;
 mod refused;
 mod relay;

@@ -1,7 +1,7 @@
 //! HTTP/2 connections to servers, which many requests use at once. Each core has its own, as of those that one request
 //! uses at a time (`kept`).
 
-use super::kept::KeptKey;
+use super::kept::ConnectionKey;
 use crate::edge::Socket;
 use bytes::Bytes;
 use foldhash::fast::FixedState;
@@ -41,9 +41,9 @@ thread_local! {
 /// The connections of one core.
 #[derive(Default)]
 struct Shared {
-    connections: HashMap<KeptKey, Vec<Connection>, FixedState>,
+    connections: HashMap<ConnectionKey, Vec<Connection>, FixedState>,
     /// Those that are being opened: whoever needs one too waits for what becomes of it.
-    opening: HashMap<KeptKey, watch::Receiver<Option<bool>>, FixedState>,
+    opening: HashMap<ConnectionKey, watch::Receiver<Option<bool>>, FixedState>,
     next_sweep: Option<Instant>,
 }
 
@@ -59,7 +59,7 @@ struct State {
     /// It takes no more requests.
     is_retired: AtomicBool,
     /// Heads and parts of bodies that have come of all streams.
-    heard: AtomicUsize,
+    activity: AtomicUsize,
 }
 
 /// A place for one request on a connection.
@@ -68,16 +68,21 @@ pub(super) struct StreamPermit {
     pub(super) requests: SendRequest<Bytes>,
     state: Arc<State>,
     /// What had come when this place was taken.
-    heard_before: usize,
-    key: KeptKey,
+    activity_before: usize,
+    key: ConnectionKey,
     keepalive: Duration,
 }
 
 impl StreamPermit {
-    fn new(requests: SendRequest<Bytes>, state: &Arc<State>, key: KeptKey, keepalive: Duration) -> Self {
+    fn new(
+        requests: SendRequest<Bytes>,
+        state: &Arc<State>,
+        key: ConnectionKey,
+        keepalive: Duration,
+    ) -> Self {
         state.streams.fetch_add(1, Relaxed);
-        let heard_before = state.heard.load(Relaxed);
-        Self { requests, state: Arc::clone(state), heard_before, key, keepalive }
+        let activity_before = state.activity.load(Relaxed);
+        Self { requests, state: Arc::clone(state), activity_before, key, keepalive }
     }
 
     /// Whether the connection takes a request; waits until the server allows one.
@@ -90,13 +95,13 @@ impl StreamPermit {
     }
 
     /// Something came from the server.
-    pub(super) fn hear(&self) {
-        self.state.heard.fetch_add(1, Relaxed);
+    pub(super) fn note_activity(&self) {
+        self.state.activity.fetch_add(1, Relaxed);
     }
 
     /// Whether anything came, of whichever stream, since this place was taken.
-    pub(super) fn was_heard(&self) -> bool {
-        self.state.heard.load(Relaxed) != self.heard_before
+    pub(super) fn had_activity(&self) -> bool {
+        self.state.activity.load(Relaxed) != self.activity_before
     }
 
     /// The connection gets no more requests; those under way go on.
@@ -122,7 +127,7 @@ impl Drop for StreamPermit {
 }
 
 /// A place on a connection like this, if there is one with room.
-pub(super) fn take(key: KeptKey, keepalive: Duration) -> Option<StreamPermit> {
+pub(super) fn take(key: ConnectionKey, keepalive: Duration) -> Option<StreamPermit> {
     SHARED.with_borrow_mut(|shared| {
         let connections = shared.connections.get_mut(&key)?;
         connections.retain(|connection| !connection.state.is_retired.load(Relaxed));
@@ -157,7 +162,7 @@ pub(super) enum Opener {
 /// A connection that is being opened.
 #[derive(Debug)]
 pub(super) struct Opening {
-    key: KeptKey,
+    key: ConnectionKey,
     done: watch::Sender<Option<bool>>,
     is_open: bool,
 }
@@ -174,7 +179,7 @@ impl Drop for Opening {
 }
 
 /// Finds out who is to open a connection.
-pub(super) fn opener(key: KeptKey) -> Opener {
+pub(super) fn opener(key: ConnectionKey) -> Opener {
     SHARED.with_borrow_mut(|shared| match shared.opening.get(&key) {
         Some(opening) => Opener::Another(opening.clone()),
         None => {
@@ -193,7 +198,7 @@ pub(super) async fn is_opened(mut opening: watch::Receiver<Option<bool>>) -> boo
 /// Shares a connection whose server speaks HTTP/2, and takes the first place on it.
 pub(super) async fn open(
     socket: Socket,
-    key: KeptKey,
+    key: ConnectionKey,
     keepalive: Duration,
     opening: Option<Opening>,
 ) -> Result<StreamPermit, h2::Error> {

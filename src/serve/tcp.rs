@@ -1,8 +1,8 @@
 //! Carries connections that are not HTTP: asks the core where to, opens the connection to the server, and lets the
 //! bytes pass.
 
-use super::call::Call;
 use super::dial::dial;
+use super::passthrough::Passthrough;
 use super::tries;
 use crate::access_log::Why;
 use crate::client_hello::Hello;
@@ -23,16 +23,16 @@ pub(crate) struct RawService(pub(crate) Arc<Live>);
 
 impl ServeRaw for RawService {
     fn serve_raw(&self, connection: RawConnection) -> ConnectionTask {
-        let call = Call::new(&self.0, &connection.client);
-        Box::pin(RawTask::Opening(Box::pin(open(Arc::clone(&self.0), call, connection))))
+        let passthrough = Passthrough::new(&self.0, &connection.client);
+        Box::pin(RawTask::Opening(Box::pin(open(Arc::clone(&self.0), passthrough, connection))))
     }
 }
 
 /// A connection's two phases, each with room of its own that is given back when it is over: there may be thousands
 /// of open connections that say nothing.
 enum RawTask {
-    Opening(Pin<Box<dyn Future<Output = Option<Box<Line>>> + Send>>),
-    Open(Box<Line>),
+    Opening(Pin<Box<dyn Future<Output = Option<Box<OpenConnection>>> + Send>>),
+    Open(Box<OpenConnection>),
 }
 
 impl Future for RawTask {
@@ -54,46 +54,50 @@ impl Future for RawTask {
 }
 
 /// Finds the pool and opens a connection to one of its servers.
-async fn open(live: Arc<Live>, mut call: Call, connection: RawConnection) -> Option<Box<Line>> {
+async fn open(
+    live: Arc<Live>,
+    mut passthrough: Passthrough,
+    connection: RawConnection,
+) -> Option<Box<OpenConnection>> {
     let RawConnection { socket, watch, source, destination, first, hello, .. } = connection;
-    call.protocol = if hello.is_some() { "TLS" } else { "TCP" };
-    let connected = match find_pool(&live, &mut call, hello) {
+    passthrough.protocol = if hello.is_some() { "TLS" } else { "TCP" };
+    let connected = match find_pool(&live, &mut passthrough, hello) {
         Ok(pool) => {
-            let introduction = pool.plan.proxy_protocol.map(|version| {
+            let proxy_header = pool.plan.proxy_protocol.map(|version| {
                 let about = ProxyHeader::client(source, destination.or_else(|| socket.local_address()));
                 proxy_header::write(version, about)
             });
-            let server = connect(&live, &mut call, &pool, &watch, introduction.as_deref()).await;
-            server.map(|server| (pool, server, introduction))
+            let server = connect(&live, &mut passthrough, &pool, &watch, proxy_header.as_deref()).await;
+            server.map(|server| (pool, server, proxy_header))
         }
         Err(why) => Err(why),
     };
-    let (pool, server, introduction) = match connected {
+    let (pool, server, proxy_header) = match connected {
         Ok(connected) => connected,
         Err(why) => {
-            call.end(why);
+            passthrough.end(why);
             return None;
         }
     };
     watch.quiet(pool.plan.timeouts.tunnel_idle, Why::TunnelIdle);
     let read = first.len() as u64;
-    let first = match introduction {
+    let first = match proxy_header {
         Some(mut begin) if server.is_plain() => {
             begin.extend(first);
             begin
         }
         _ => first,
     };
-    let series = call.series();
+    let series = passthrough.series();
     let relay = RawRelay::new((socket, server), (first, read), watch, series);
-    Some(Box::new(Line { relay, call }))
+    Some(Box::new(OpenConnection { relay, passthrough }))
 }
 
 /// The pool that the listener, or the name the client asks for, leads to.
-fn find_pool(live: &Live, call: &mut Call, hello: Option<Hello>) -> Result<Arc<Pool>, Why> {
+fn find_pool(live: &Live, passthrough: &mut Passthrough, hello: Option<Hello>) -> Result<Arc<Pool>, Why> {
     let snapshot = live.snapshot();
-    (call.generation, call.edition) = (snapshot.generation, snapshot.edition);
-    let id = call.client.listener;
+    (passthrough.generation, passthrough.edition) = (snapshot.generation, snapshot.edition);
+    let id = passthrough.client.listener;
     let listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).ok_or(Why::Shutdown)?;
     let found = match (&listener.target, &hello) {
         (ListenerTarget::Pool(pool), _) => Some((pool, None, Routed::Pool)),
@@ -104,14 +108,14 @@ fn find_pool(live: &Live, call: &mut Call, hello: Option<Hello>) -> Result<Arc<P
         // A reload has made another kind of listener of it since.
         (ListenerTarget::Routes(_), None) | (ListenerTarget::RedirectToHttps, _) => None,
     };
-    call.name = hello.and_then(|hello| hello.name);
+    passthrough.name = hello.and_then(|hello| hello.name);
     let Some((pool, route, routed)) = found else {
-        call.detail = call.name.is_none().then_some("no server name");
+        passthrough.detail = passthrough.name.is_none().then_some("no server name");
         return Err(Why::NoRoute);
     };
-    call.route = route;
-    call.routed = routed;
-    call.pool = Some(pool.name.clone());
+    passthrough.route = route;
+    passthrough.routed = routed;
+    passthrough.pool = Some(pool.name.clone());
     Ok(Arc::clone(pool))
 }
 
@@ -119,13 +123,13 @@ fn find_pool(live: &Live, call: &mut Call, hello: Option<Hello>) -> Result<Arc<P
 /// is charged to the retry budget.
 async fn connect(
     live: &Live,
-    call: &mut Call,
+    passthrough: &mut Passthrough,
     pool: &Arc<Pool>,
     watch: &Watched,
-    introduction: Option<&[u8]>,
+    proxy_header: Option<&[u8]>,
 ) -> Result<Socket, Why> {
-    let mut tries = Tries::new(Arc::clone(pool), tries::query_of_client(pool, &call.client.text));
-    let mut server = Arc::clone(tries::begin(&mut tries, &mut call.attempt, watch).await?);
+    let mut tries = Tries::new(Arc::clone(pool), tries::query_of_client(pool, &passthrough.client.text));
+    let mut server = Arc::clone(tries::begin(&mut tries, &mut passthrough.attempt, watch).await?);
     loop {
         let secured = pool.origination.load_full().map(|origination| {
             (
@@ -134,25 +138,26 @@ async fn connect(
             )
         });
         // Before TLS it goes in plain text; otherwise it goes with the client's first bytes.
-        let introduction = introduction.filter(|_| secured.is_some());
-        let connecting = dial(live, server.address(), pool.plan.timeouts.connect, introduction, secured);
+        let proxy_header = proxy_header.filter(|_| secured.is_some());
+        let connecting = dial(live, server.address(), pool.plan.timeouts.connect, proxy_header, secured);
         let connected = watch.heed(connecting).await?;
-        let took = call.attempt.elapsed(Instant::now());
+        let took = passthrough.attempt.elapsed(Instant::now());
         let error = match connected {
             Ok(socket) => {
-                call.connect = Some(took);
+                passthrough.connect = Some(took);
                 return Ok(socket);
             }
             Err(error) => error,
         };
         let outcome = Outcome::of(error.why().result()).after(took);
-        let next = tries::again(&mut tries, &mut call.attempt, watch, RetryReason::Connect, &outcome).await;
+        let next =
+            tries::again(&mut tries, &mut passthrough.attempt, watch, RetryReason::Connect, &outcome).await;
         debug!(pool = %pool.name, server = %server.name(), %error, retry = next.is_some(), "cannot connect");
         match next {
             Some(next) => server = Arc::clone(next),
             None => {
-                call.attempt.end(&outcome);
-                call.detail = error.detail();
+                passthrough.attempt.end(&outcome);
+                passthrough.detail = error.detail();
                 return Err(error.why());
             }
         }
@@ -160,20 +165,20 @@ async fn connect(
 }
 
 /// An open connection between a client and a server.
-struct Line {
+struct OpenConnection {
     relay: RawRelay,
-    call: Call,
+    passthrough: Passthrough,
 }
 
-impl Line {
+impl OpenConnection {
     fn end(&mut self, why: Why) {
-        self.call.passed = self.relay.passed();
-        self.call.end(why);
+        self.passthrough.passed = self.relay.passed();
+        self.passthrough.end(why);
     }
 }
 
-impl Drop for Line {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.call.passed = self.relay.passed();
+        self.passthrough.passed = self.relay.passed();
     }
 }

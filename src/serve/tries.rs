@@ -1,5 +1,5 @@
-//! The one place between a pool's decision and a try: whoever watches the exchange is told whose turn it is, and a queue
-//! would have requests wait here. Today a pool whose servers are full refuses at once.
+//! The place between a pool's decision and a try of a request or a TCP connection: whoever watches it is told whose turn
+//! it is, and a queue would have it wait here. Today a pool whose servers are full refuses at once.
 
 use crate::edge::Watched;
 use crate::pool::{Attempt, NoServer, Outcome, Pool, Query, RetryReason, Server, Tries};

@@ -1,6 +1,6 @@
 //! Leads UDP clients to servers: asks the core where to, opens a socket to the server, and keeps the account.
 
-use super::call::Call;
+use super::passthrough::Passthrough;
 use super::tcp::RawService;
 use super::tries::query_of_client;
 use crate::access_log::Why;
@@ -20,45 +20,48 @@ use tracing::debug;
 
 impl ServeUdp for RawService {
     fn open_session(&self, new: NewSession) -> Option<(Arc<DatagramSession>, ConnectionTask)> {
-        let mut call = Call::new(&self.0, &new.client);
-        let found = destination(&self.0, &mut call)
-            .and_then(|pool| open(&mut call, &pool).map(|connected| (pool, connected)));
+        let mut passthrough = Passthrough::new(&self.0, &new.client);
+        let found = destination(&self.0, &mut passthrough)
+            .and_then(|pool| open(&mut passthrough, &pool).map(|connected| (pool, connected)));
         let (pool, (socket, server, address)) = match found {
             Ok(found) => found,
             Err(why) => {
-                call.end(why);
+                passthrough.end(why);
                 return None;
             }
         };
         let drain_timeout = pool.plan.drain_timeout;
-        let led = SessionTarget { socket, server, address, series: call.series(), drain_timeout };
+        let led = SessionTarget { socket, server, address, series: passthrough.series(), drain_timeout };
         let session = DatagramSession::new(new, led);
-        let mut line = Line { session: Arc::clone(&session), call };
+        let mut open = OpenSession { session: Arc::clone(&session), passthrough };
         let carried = Box::pin(async move {
-            let why = line.session.run().await;
-            line.end(why);
+            let why = open.session.run().await;
+            open.end(why);
         });
         Some((session, carried))
     }
 }
 
 /// The pool that the listener leads to.
-fn destination(live: &Live, call: &mut Call<UdpSeries>) -> Result<Arc<Pool>, Why> {
+fn destination(live: &Live, passthrough: &mut Passthrough<UdpSeries>) -> Result<Arc<Pool>, Why> {
     let snapshot = live.snapshot();
-    (call.generation, call.edition) = (snapshot.generation, snapshot.edition);
-    let id = call.client.listener;
+    (passthrough.generation, passthrough.edition) = (snapshot.generation, snapshot.edition);
+    let id = passthrough.client.listener;
     let listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).ok_or(Why::Shutdown)?;
     let ListenerTarget::Pool(pool) = &listener.target else { return Err(Why::NoRoute) };
-    call.pool = Some(pool.name.clone());
-    call.routed = Routed::Pool;
+    passthrough.pool = Some(pool.name.clone());
+    passthrough.routed = Routed::Pool;
     Ok(Arc::clone(pool))
 }
 
 /// Opens a socket to a server that is leased, to the next one if there is no way to it. A datagram waits for nothing.
-fn open(call: &mut Call<UdpSeries>, pool: &Arc<Pool>) -> Result<(UdpSocket, u32, SocketAddr), Why> {
-    let query = query_of_client(pool, &call.client.text);
+fn open(
+    passthrough: &mut Passthrough<UdpSeries>,
+    pool: &Arc<Pool>,
+) -> Result<(UdpSocket, u32, SocketAddr), Why> {
+    let query = query_of_client(pool, &passthrough.client.text);
     let mut tries = Tries::new(Arc::clone(pool), query).avoiding(&udp::refused_lately());
-    let mut server = Arc::clone(tries.begin(&mut call.attempt, Instant::now())?);
+    let mut server = Arc::clone(tries.begin(&mut passthrough.attempt, Instant::now())?);
     loop {
         let Address::Inet(address) = *server.address() else { return Err(Why::Internal) };
         let error = match udp::connect(address) {
@@ -68,13 +71,13 @@ fn open(call: &mut Call<UdpSeries>, pool: &Arc<Pool>) -> Result<(UdpSocket, u32,
         let lacking = own_resource(&error);
         let why = if lacking.is_some() { Why::OwnResources } else { Why::ConnectFailed };
         let outcome = Outcome::of(why.result());
-        let next = tries.again(&mut call.attempt, RetryReason::Connect, &outcome, Instant::now());
+        let next = tries.again(&mut passthrough.attempt, RetryReason::Connect, &outcome, Instant::now());
         debug!(pool = %pool.name, server = %server.name(), %error, retry = next.is_some(), "cannot open a socket to it");
         match next {
             Some(next) => server = Arc::clone(next),
             None => {
-                call.attempt.end(&outcome);
-                call.detail = lacking;
+                passthrough.attempt.end(&outcome);
+                passthrough.detail = lacking;
                 return Err(why);
             }
         }
@@ -82,20 +85,20 @@ fn open(call: &mut Call<UdpSeries>, pool: &Arc<Pool>) -> Result<(UdpSocket, u32,
 }
 
 /// A session and its account.
-struct Line {
+struct OpenSession {
     session: Arc<DatagramSession>,
-    call: Call<UdpSeries>,
+    passthrough: Passthrough<UdpSeries>,
 }
 
-impl Line {
+impl OpenSession {
     fn end(&mut self, why: Why) {
-        self.call.passed = self.session.passed();
-        self.call.end(why);
+        self.passthrough.passed = self.session.passed();
+        self.passthrough.end(why);
     }
 }
 
-impl Drop for Line {
+impl Drop for OpenSession {
     fn drop(&mut self) {
-        self.call.passed = self.session.passed();
+        self.passthrough.passed = self.session.passed();
     }
 }

@@ -7,7 +7,7 @@ pub(crate) mod edit;
 pub(crate) mod fuzzed;
 pub(crate) mod http2_frames;
 pub(crate) mod http2_head;
-pub(crate) mod own_response;
+pub(crate) mod local_reply;
 pub(crate) mod request;
 pub(crate) mod request_head;
 pub(crate) mod response_head;

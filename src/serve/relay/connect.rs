@@ -1,6 +1,6 @@
 //! Finds or opens a connection to the leased server, and begins an exchange on it.
 
-use super::{Attempt, Relay};
+use super::{Relay, ServerExchange};
 use crate::access_log::Why;
 use crate::config::plan::ServerProtocol;
 use crate::edge::{Addresses, Socket};
@@ -9,8 +9,8 @@ use crate::origination::Origination;
 use crate::proxy_header::{self, ProxyHeader};
 use crate::serve::client::ClientSide;
 use crate::serve::dial::dial;
-use crate::serve::exchange::Leased;
-use crate::serve::server::{Failure, Http1, Http2, Sending, ServerSide};
+use crate::serve::exchange::LeasedServer;
+use crate::serve::server::{Failure, Http1, Http2, RequestTerms, ServerSide};
 use crate::serve::{keepalive, kept, own_host, peer, shared};
 use crate::wire::edit::FieldName;
 use crate::wire::request::{self, RequestBody};
@@ -33,68 +33,72 @@ enum Wanted {
 }
 
 /// What a connection is made for.
-struct Purpose {
+struct ConnectionSpec {
     wanted: Wanted,
-    key: kept::KeptKey,
+    key: kept::ConnectionKey,
     keepalive: Duration,
     origination: Option<Arc<Origination>>,
     /// The PROXY header to begin with: it holds for the whole connection, which therefore serves one client and one request.
-    introduction: Option<Vec<u8>>,
+    proxy_header: Option<Vec<u8>>,
 }
 
 impl<C: ClientSide> Relay<'_, C> {
     /// Begins an exchange with the leased server.
-    pub(super) async fn connect(&mut self, leased: &Leased) -> Result<Attempt, Why> {
-        let purpose = self.purpose(leased);
-        if purpose.wanted == Wanted::Http1 {
-            let (socket, is_reused) = match self.take_kept(&purpose) {
+    pub(super) async fn connect(&mut self, leased: &LeasedServer) -> Result<ServerExchange, Why> {
+        let spec = self.spec(leased);
+        if spec.wanted == Wanted::Http1 {
+            let (socket, is_reused) = match self.take_kept(&spec) {
                 Some(socket) => (socket, true),
                 // In a box, as what else is rare: a request's memory is then a tenth.
-                None => (Box::pin(self.reach(leased, &purpose)).await?, false),
+                None => (Box::pin(self.reach(leased, &spec)).await?, false),
             };
-            return Ok(Attempt { side: self.begin_http1(socket, leased, &purpose), is_reused });
+            return Ok(ServerExchange { side: self.begin_http1(socket, leased, &spec), is_reused });
         }
         // In a box: most requests need no room for it.
-        Box::pin(self.connect_shared(leased, &purpose)).await
+        Box::pin(self.connect_shared(leased, &spec)).await
     }
 
     /// The same for a connection that may be shared.
-    async fn connect_shared(&mut self, leased: &Leased, purpose: &Purpose) -> Result<Attempt, Why> {
-        let opening = match self.take(leased, purpose).await? {
-            Taken::Begun(side) => return Ok(Attempt { side, is_reused: true }),
-            Taken::Open(opening) => opening,
+    async fn connect_shared(
+        &mut self,
+        leased: &LeasedServer,
+        spec: &ConnectionSpec,
+    ) -> Result<ServerExchange, Why> {
+        let opening = match self.acquire(leased, spec).await? {
+            Acquired::Begun(side) => return Ok(ServerExchange { side, is_reused: true }),
+            Acquired::Open(opening) => opening,
         };
-        let socket = self.reach(leased, purpose).await?;
-        let is_h2 = match purpose.wanted {
+        let socket = self.reach(leased, spec).await?;
+        let is_h2 = match spec.wanted {
             Wanted::Http1 => false,
-            Wanted::Http2 if purpose.origination.is_some() && !socket.speaks_h2() => {
+            Wanted::Http2 if spec.origination.is_some() && !socket.speaks_h2() => {
                 self.exchange.detail = Some("does not agree on h2 (ALPN)");
                 return Err(Why::ServerTls);
             }
             Wanted::Http2 => true,
             Wanted::Either => socket.speaks_h2(),
         };
-        if purpose.wanted == Wanted::Either {
+        if spec.wanted == Wanted::Either {
             leased.server.prefers_http1.store(!is_h2, Relaxed);
         }
         let side = if is_h2 {
-            let permit = shared::open(socket, purpose.key, purpose.keepalive, opening).await;
+            let permit = shared::open(socket, spec.key, spec.keepalive, opening).await;
             let permit = permit.map_err(|_| Why::ConnectFailed)?;
-            self.begin_http2(permit, leased, purpose)?
+            self.begin_http2(permit, leased, spec)?
         } else {
-            self.begin_http1(socket, leased, purpose)
+            self.begin_http1(socket, leased, spec)
         };
-        Ok(Attempt { side, is_reused: false })
+        Ok(ServerExchange { side, is_reused: false })
     }
 
-    fn purpose(&self, leased: &Leased) -> Purpose {
-        let Leased { pool, server } = leased;
-        let introduction = pool.plan.proxy_protocol.map(|version| {
+    fn spec(&self, leased: &LeasedServer) -> ConnectionSpec {
+        let LeasedServer { pool, server } = leased;
+        let proxy_header = pool.plan.proxy_protocol.map(|version| {
             let Addresses { source, destination } = self.addresses;
             proxy_header::write(version, ProxyHeader::client(source, destination))
         });
         let origination = pool.origination.load_full();
-        Purpose {
+        ConnectionSpec {
             wanted: match pool.plan.protocol {
                 ServerProtocol::H2 => Wanted::Http2,
                 // Without TLS there is nothing to agree by; and upgrades are for HTTP/1.1, which is offered alone then.
@@ -104,46 +108,46 @@ impl<C: ClientSide> Relay<'_, C> {
             key: (server.id(), origination.as_ref().map_or(0, |origination| origination.id)),
             keepalive: keepalive(&pool.plan.timeouts, server),
             origination,
-            introduction,
+            proxy_header,
         }
     }
 
-    fn take_kept(&self, purpose: &Purpose) -> Option<Socket> {
-        let may_be_kept = purpose.introduction.is_none() && !self.exchange.wants_new_connection();
-        may_be_kept.then(|| kept::take(purpose.key)).flatten()
+    fn take_kept(&self, spec: &ConnectionSpec) -> Option<Socket> {
+        let may_be_kept = spec.proxy_header.is_none() && !self.exchange.wants_new_connection();
+        may_be_kept.then(|| kept::take(spec.key)).flatten()
     }
 
     /// Begins on a connection that is there, or finds out that one is to be opened.
-    async fn take(&mut self, leased: &Leased, purpose: &Purpose) -> Result<Taken, Why> {
+    async fn acquire(&mut self, leased: &LeasedServer, spec: &ConnectionSpec) -> Result<Acquired, Why> {
         loop {
-            while let Some(mut permit) = shared::take(purpose.key, purpose.keepalive) {
+            while let Some(mut permit) = shared::take(spec.key, spec.keepalive) {
                 if self.state.watch.heed(permit.is_ready()).await? {
-                    match self.begin_http2(permit, leased, purpose) {
+                    match self.begin_http2(permit, leased, spec) {
                         // It was told to go at this moment, and is retired.
                         Err(Why::ServerReset) => continue,
-                        begun => return begun.map(Taken::Begun),
+                        begun => return begun.map(Acquired::Begun),
                     }
                 }
             }
-            if purpose.wanted != Wanted::Http2
-                && let Some(socket) = self.take_kept(purpose)
+            if spec.wanted != Wanted::Http2
+                && let Some(socket) = self.take_kept(spec)
             {
-                return Ok(Taken::Begun(self.begin_http1(socket, leased, purpose)));
+                return Ok(Acquired::Begun(self.begin_http1(socket, leased, spec)));
             }
-            let may_be_shared = match purpose.wanted {
+            let may_be_shared = match spec.wanted {
                 Wanted::Http1 => false,
                 Wanted::Http2 => true,
                 // As it was the last time.
                 Wanted::Either => !leased.server.prefers_http1.load(Relaxed),
             };
             if !may_be_shared {
-                return Ok(Taken::Open(None));
+                return Ok(Acquired::Open(None));
             }
-            match shared::opener(purpose.key) {
-                shared::Opener::ThisRequest(opening) => return Ok(Taken::Open(Some(opening))),
+            match shared::opener(spec.key) {
+                shared::Opener::ThisRequest(opening) => return Ok(Acquired::Open(Some(opening))),
                 shared::Opener::Another(opening) => {
                     if !self.state.watch.heed(shared::is_opened(opening)).await? {
-                        return Ok(Taken::Open(None));
+                        return Ok(Acquired::Open(None));
                     }
                 }
             }
@@ -151,10 +155,10 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// Opens a connection.
-    async fn reach(&mut self, leased: &Leased, purpose: &Purpose) -> Result<Socket, Why> {
-        let Leased { pool, server } = leased;
-        let secured = purpose.origination.as_ref().map(|origination| {
-            let config = match purpose.wanted {
+    async fn reach(&mut self, leased: &LeasedServer, spec: &ConnectionSpec) -> Result<Socket, Why> {
+        let LeasedServer { pool, server } = leased;
+        let secured = spec.origination.as_ref().map(|origination| {
+            let config = match spec.wanted {
                 Wanted::Http1 => &origination.http,
                 Wanted::Http2 => &origination.h2,
                 Wanted::Either => &origination.auto,
@@ -163,7 +167,7 @@ impl<C: ClientSide> Relay<'_, C> {
         });
         let limit = pool.plan.timeouts.connect;
         let reaching =
-            dial(&self.exchange.live, server.address(), limit, purpose.introduction.as_deref(), secured);
+            dial(&self.exchange.live, server.address(), limit, spec.proxy_header.as_deref(), secured);
         let socket = self.state.watch.heed(reaching).await?.map_err(|error| {
             debug!(pool = %server.pool(), server = %server.name(), %error, "cannot connect");
             self.exchange.detail = error.detail();
@@ -173,9 +177,9 @@ impl<C: ClientSide> Relay<'_, C> {
         Ok(socket)
     }
 
-    fn begin_http1(&self, socket: Socket, leased: &Leased, purpose: &Purpose) -> ServerSide {
-        let is_last = purpose.introduction.is_some();
-        let sending = Sending {
+    fn begin_http1(&self, socket: Socket, leased: &LeasedServer, spec: &ConnectionSpec) -> ServerSide {
+        let is_last = spec.proxy_header.is_some();
+        let sending = RequestTerms {
             is_head_request: *self.request.method == Method::HEAD,
             rechunks: match self.request.body {
                 RequestBody::Framed => true,
@@ -186,11 +190,11 @@ impl<C: ClientSide> Relay<'_, C> {
             is_last,
         };
         let head = self.http1_head(leased, is_last);
-        ServerSide::Http1(Box::new(Http1::new(socket, purpose.key, sending, head)))
+        ServerSide::Http1(Box::new(Http1::new(socket, spec.key, sending, head)))
     }
 
     /// The head that the leased server gets, as filters have it.
-    fn http1_head(&self, leased: &Leased, is_last: bool) -> Vec<u8> {
+    fn http1_head(&self, leased: &LeasedServer, is_last: bool) -> Vec<u8> {
         let mut edits = filter::request(&self.request, &self.facts());
         if let Some(upgrade) = self.upgrade.as_deref() {
             edits.add(&CONNECTION, "Upgrade");
@@ -206,11 +210,11 @@ impl<C: ClientSide> Relay<'_, C> {
     fn begin_http2(
         &mut self,
         permit: shared::StreamPermit,
-        leased: &Leased,
-        purpose: &Purpose,
+        leased: &LeasedServer,
+        spec: &ConnectionSpec,
     ) -> Result<ServerSide, Why> {
         let begun = self
-            .http2_head(leased, purpose.origination.is_some())
+            .http2_head(leased, spec.origination.is_some())
             .ok_or(Failure::malformed("a head that HTTP/2 has no form for"))
             .and_then(|head| Http2::new(permit, head, self.client.has_body()));
         let server = begun.map_err(|failure| {
@@ -221,7 +225,7 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// The same in HTTP/2's form.
-    fn http2_head(&self, leased: &Leased, is_secured: bool) -> Option<Request<()>> {
+    fn http2_head(&self, leased: &LeasedServer, is_secured: bool) -> Option<Request<()>> {
         let edits = filter::request(&self.request, &self.facts());
         request::http2(&self.request, &edits, &self.own_host(leased), is_secured)
     }
@@ -237,7 +241,7 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// The host of a request that names none, at the leased server.
-    fn own_host(&self, leased: &Leased) -> String {
+    fn own_host(&self, leased: &LeasedServer) -> String {
         match self.request.host {
             None => own_host(&leased.pool.plan, &leased.server),
             Some(_) => String::new(),
@@ -245,7 +249,7 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 }
 
-enum Taken {
+enum Acquired {
     /// The exchange has begun.
     Begun(ServerSide),
     /// A connection is to be opened; others may be waiting for it.

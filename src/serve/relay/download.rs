@@ -2,12 +2,12 @@
 
 use super::Relay;
 use crate::access_log::Why;
-use crate::edge::date;
+use crate::edge::HttpDate;
 use crate::filter::{self, ResponseFacts};
 use crate::serve::client::ClientSide;
-use crate::serve::exchange::Leased;
+use crate::serve::exchange::LeasedServer;
 use crate::serve::grpc;
-use crate::serve::server::{Answer, Failure, Part, ServerSide};
+use crate::serve::server::{Failure, Part, ResponseStart, ServerSide};
 use crate::wire::response_head::ResponseView;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
@@ -24,18 +24,18 @@ impl<C: ClientSide> Relay<'_, C> {
         &mut self,
         cx: &mut Context<'_>,
         server: &mut ServerSide,
-    ) -> Poll<Result<Answer, Failure>> {
+    ) -> Poll<Result<ResponseStart, Failure>> {
         self.state.watch.heed_now(cx)?;
         self.upload(cx, server)?;
         loop {
             match server.poll_head(cx) {
-                Poll::Ready(Ok(answer)) => {
+                Poll::Ready(Ok(start)) => {
                     self.state.watch.touch();
-                    if !answer.is_interim {
+                    if !start.is_interim {
                         // One who leaves as the response comes has left before it every time.
                         return Poll::Ready(match self.client.poll_left(cx) {
                             Poll::Ready(()) => Err(Why::ClientAborted.into()),
-                            Poll::Pending => Ok(answer),
+                            Poll::Pending => Ok(start),
                         });
                     }
                     self.interims += 1;
@@ -60,12 +60,17 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// Passes on a response.
-    pub(super) async fn pass_on(&mut self, mut server: ServerSide, answer: Answer, leased: &Leased) {
+    pub(super) async fn pass_on(
+        &mut self,
+        mut server: ServerSide,
+        start: ResponseStart,
+        leased: &LeasedServer,
+    ) {
         self.body.forget();
-        self.exchange.answered(answer.status, answer.hint);
+        self.exchange.answered(start.status, start.hint);
         // Its head waits for what has come of the body along with it: if that is broken, there is still an answer.
         let first = match self.begin(&server) {
-            Ok(()) => self.first_part(&mut server, answer).await,
+            Ok(()) => self.first_part(&mut server, start).await,
             Err(failure) => Err(failure),
         };
         let first = match first {
@@ -77,21 +82,21 @@ impl<C: ClientSide> Relay<'_, C> {
                 self.exchange.first_byte = None;
                 self.exchange.grpc_status = None;
                 drop(server);
-                return self.answer(failure.why).await;
+                return self.reply(failure.why).await;
             }
         };
-        self.status = answer.status;
+        self.status = start.status;
         self.limit(self.call_due);
         // Until it has no more to do.
         let mut server = Some(server);
-        if answer.is_over {
+        if start.is_over {
             self.release(&mut server, leased);
         }
-        let begun = self.client.commit(answer.is_over).map_err(Failure::from);
+        let begun = self.client.commit(start.is_over).map_err(Failure::from);
         let passed = match begun
             .and_then(|()| first.map_or(Ok(()), |first| self.pass_part(first, &mut server, leased)))
         {
-            Ok(()) => poll_fn(|cx| self.poll_body(cx, &mut server, answer, leased)).await,
+            Ok(()) => poll_fn(|cx| self.poll_body(cx, &mut server, start, leased)).await,
             Err(failure) => Err(failure),
         };
         if passed.is_err() {
@@ -124,23 +129,14 @@ impl<C: ClientSide> Relay<'_, C> {
         drill(&head);
         // An answer without a body says it here.
         self.exchange.grpc_status = grpc::status(head.fields);
-        let date = date(SystemTime::now());
-        let facts = ResponseFacts {
-            request: Some(self.request),
-            hsts: self.exchange.hsts(),
-            date: date.to_str().unwrap_or_default(),
-        };
-        Ok(self.client.begin(&head, &filter::response(&head, &facts))?)
+        Ok(self.begin_with(&head)?)
     }
 
-    /// Hands the client a head of our own, as filters have it.
+    /// Hands the client a head, as filters have it.
     pub(super) fn begin_with(&mut self, head: &ResponseView<'_>) -> Result<(), Why> {
-        let date = date(SystemTime::now());
-        let facts = ResponseFacts {
-            request: Some(self.request),
-            hsts: self.exchange.hsts(),
-            date: date.to_str().unwrap_or_default(),
-        };
+        let date = HttpDate::of(SystemTime::now());
+        let facts =
+            ResponseFacts { request: Some(self.request), hsts: self.exchange.hsts(), date: date.as_str() };
         self.client.begin(head, &filter::response(head, &facts))
     }
 
@@ -152,11 +148,15 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// What is there of the response's body behind its head.
-    async fn first_part(&self, server: &mut ServerSide, answer: Answer) -> Result<Option<Part>, Failure> {
-        if answer.is_over {
+    async fn first_part(
+        &self,
+        server: &mut ServerSide,
+        start: ResponseStart,
+    ) -> Result<Option<Part>, Failure> {
+        if start.is_over {
             return Ok(None);
         }
-        let keeps_chunks = self.keeps_chunks_of(answer);
+        let keeps_chunks = self.keeps_chunks_of(start);
         match poll_fn(|cx| Poll::Ready(server.poll_part(cx, keeps_chunks))).await {
             Poll::Ready(part) => part.map(Some),
             Poll::Pending => Ok(None),
@@ -164,8 +164,8 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// Whether the response's chunks go on as they are.
-    fn keeps_chunks_of(&self, answer: Answer) -> bool {
-        answer.is_chunked && self.client.takes_chunks()
+    fn keeps_chunks_of(&self, start: ResponseStart) -> bool {
+        start.is_chunked && self.client.takes_chunks()
     }
 
     /// Moves the response's body to its end.
@@ -173,10 +173,10 @@ impl<C: ClientSide> Relay<'_, C> {
         &mut self,
         cx: &mut Context<'_>,
         server: &mut Option<ServerSide>,
-        answer: Answer,
-        leased: &Leased,
+        start: ResponseStart,
+        leased: &LeasedServer,
     ) -> Poll<Result<(), Failure>> {
-        let keeps_chunks = self.keeps_chunks_of(answer);
+        let keeps_chunks = self.keeps_chunks_of(start);
         self.state.watch.heed_now(cx)?;
         if let Some(server) = server {
             self.upload(cx, server)?;
@@ -207,7 +207,7 @@ impl<C: ClientSide> Relay<'_, C> {
         &mut self,
         part: Part,
         server: &mut Option<ServerSide>,
-        leased: &Leased,
+        leased: &LeasedServer,
     ) -> Result<(), Failure> {
         match part {
             Part::Data { piece, length, is_last } => {

@@ -8,12 +8,12 @@
 
 mod connect;
 mod download;
-mod own_response;
+mod local_reply;
 mod tunnel;
 mod upload;
 
 use super::client::ClientSide;
-use super::exchange::{Exchange, Leased, is_idempotent};
+use super::exchange::{Exchange, LeasedServer, is_idempotent};
 use super::server::ServerSide;
 use super::{grpc, keepalive};
 use crate::access_log::Why;
@@ -28,7 +28,7 @@ use std::time::Instant;
 use upload::RepeatableBody;
 
 /// A try that has begun.
-struct Attempt {
+struct ServerExchange {
     side: ServerSide,
     /// Its connection was used before.
     is_reused: bool,
@@ -109,12 +109,12 @@ impl<'a, C: ClientSide> Relay<'a, C> {
     async fn serve(&mut self) {
         let mut leased = match self.exchange.admit(&self.request).await {
             Ok(leased) => leased,
-            Err(why) => return self.answer(why).await,
+            Err(why) => return self.reply(why).await,
         };
         self.prepare(&leased.pool);
         loop {
-            let mut attempt = match self.connect(&leased).await {
-                Ok(attempt) => attempt,
+            let mut begun = match self.connect(&leased).await {
+                Ok(begun) => begun,
                 Err(why) => {
                     if self.state.watch.interrupted().is_none()
                         && let Some(next) = self.exchange.connect_failed(why).await
@@ -122,21 +122,21 @@ impl<'a, C: ClientSide> Relay<'a, C> {
                         leased = next;
                         continue;
                     }
-                    return self.answer(why).await;
+                    return self.reply(why).await;
                 }
             };
-            match poll_fn(|cx| self.poll_head(cx, &mut attempt.side)).await {
-                Ok(answer) => {
+            match poll_fn(|cx| self.poll_head(cx, &mut begun.side)).await {
+                Ok(start) => {
                     if self.can_be_repeated()
-                        && let Some(next) = self.exchange.status_is_retried(answer.status).await
+                        && let Some(next) = self.exchange.status_is_retried(start.status).await
                     {
                         leased = next;
                         self.rewind();
                         continue;
                     }
-                    return match answer.status {
-                        101 => Box::pin(self.tunnel(attempt.side, answer, leased)).await,
-                        _ => self.pass_on(attempt.side, answer, &leased).await,
+                    return match start.status {
+                        101 => Box::pin(self.tunnel(begun.side, start, leased)).await,
+                        _ => self.pass_on(begun.side, start, &leased).await,
                     };
                 }
                 Err(failure) => {
@@ -145,18 +145,18 @@ impl<'a, C: ClientSide> Relay<'a, C> {
                         Why::ServerReset => self.can_be_repeated(),
                         _ => false,
                     };
-                    let is_stale = attempt.is_reused || failure.is_untouched;
+                    let is_stale = begun.is_reused || failure.is_untouched;
                     if matches!(failure.why, Why::ResponseHeaderTimeout | Why::RequestTimeout) {
-                        attempt.side.doubt();
+                        begun.side.retire_if_silent();
                     }
-                    drop(attempt);
+                    drop(begun);
                     if may_be_sent_again && let Some(next) = self.exchange.send_again(is_stale).await {
                         leased = next;
                         self.rewind();
                         continue;
                     }
                     self.exchange.detail = failure.detail.or(self.exchange.detail);
-                    return self.answer(failure.why).await;
+                    return self.reply(failure.why).await;
                 }
             }
         }
@@ -206,7 +206,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
 
     /// The server has no more to do: its lease ends and its connection is free before the client has the last
     /// byte, so that the client's next request finds both.
-    fn release(&mut self, server: &mut Option<ServerSide>, leased: &Leased) {
+    fn release(&mut self, server: &mut Option<ServerSide>, leased: &LeasedServer) {
         if let Some(server) = server.take() {
             server.done(keepalive(&leased.pool.plan.timeouts, &leased.server));
         }

@@ -4,24 +4,25 @@ use super::Relay;
 use crate::access_log::Why;
 use crate::edge::{AfterRequest, Duplex};
 use crate::serve::client::ClientSide;
-use crate::serve::exchange::Leased;
-use crate::serve::server::{Answer, ServerSide};
+use crate::serve::exchange::LeasedServer;
+use crate::serve::server::{ResponseStart, ServerSide};
 use std::future::poll_fn;
 
 impl<C: ClientSide> Relay<'_, C> {
     /// Passes bytes both ways, behind the response's head. Neither side's messages are looked at; of a WebSocket it is known
     /// where they end.
-    pub(super) async fn tunnel(&mut self, side: ServerSide, answer: Answer, leased: Leased) {
+    pub(super) async fn tunnel(&mut self, side: ServerSide, start: ResponseStart, leased: LeasedServer) {
         if let Err(failure) = self.begin(&side) {
-            return self.answer(failure.why).await;
+            self.exchange.detail = failure.detail.or(self.exchange.detail);
+            return self.reply(failure.why).await;
         }
-        self.status = answer.status;
-        self.exchange.answered(answer.status, None);
+        self.status = start.status;
+        self.exchange.answered(start.status, None);
         let watch = &self.state.watch;
         watch.quiet(leased.pool.plan.timeouts.tunnel_idle, Why::TunnelIdle);
         // Only HTTP/1 has such responses, and only who has asked for one by HTTP/1 gets it.
         let (ServerSide::Http1(server), Some((client, mut down))) = (side, self.client.switch()) else {
-            return self.answer(Why::Internal).await;
+            return self.reply(Why::Internal).await;
         };
         let (mut server, came) = server.switch();
         let up = client.take_arrived();
@@ -31,7 +32,7 @@ impl<C: ClientSide> Relay<'_, C> {
         drop(leased);
         self.exchange.listener = None;
         let duplex = Duplex::new((up, read), (down, came));
-        let mut duplex = if answer.is_websocket { duplex.of_websocket() } else { duplex };
+        let mut duplex = if start.is_websocket { duplex.of_websocket() } else { duplex };
         let why = poll_fn(|cx| duplex.poll(client.socket_mut(), &mut server, watch, cx)).await;
         (self.bytes_in, self.bytes_out) = duplex.passed();
         self.exchange.fail(why);

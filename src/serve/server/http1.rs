@@ -1,6 +1,6 @@
 //! A server that speaks HTTP/1.1.
 
-use super::{Answer, Failure, Part};
+use super::{Failure, Part, ResponseStart};
 use crate::access_log::Why;
 use crate::edge::{Buffer, Socket};
 use crate::serve::kept;
@@ -16,7 +16,7 @@ const WAITING: usize = 32 * 1024;
 
 /// What a request says of how it goes and how its response is to be read.
 #[derive(Debug)]
-pub(in crate::serve) struct Sending {
+pub(in crate::serve) struct RequestTerms {
     pub(in crate::serve) is_head_request: bool,
     /// What the connection may switch to.
     pub(in crate::serve) upgrade: Option<String>,
@@ -30,8 +30,8 @@ pub(in crate::serve) struct Sending {
 #[derive(Debug)]
 pub(in crate::serve) struct Http1 {
     socket: Socket,
-    key: kept::KeptKey,
-    sending: Sending,
+    key: kept::ConnectionKey,
+    sending: RequestTerms,
     out: Outgoing,
     taken: u64,
     is_uploaded: bool,
@@ -47,7 +47,12 @@ pub(in crate::serve) struct Http1 {
 
 impl Http1 {
     /// Begins an exchange with the request's head.
-    pub(in crate::serve) fn new(socket: Socket, key: kept::KeptKey, sending: Sending, head: Vec<u8>) -> Self {
+    pub(in crate::serve) fn new(
+        socket: Socket,
+        key: kept::ConnectionKey,
+        sending: RequestTerms,
+        head: Vec<u8>,
+    ) -> Self {
         Self {
             socket,
             key,
@@ -111,7 +116,7 @@ impl Http1 {
         self.out = Outgoing::default();
     }
 
-    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Failure>> {
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseStart, Failure>> {
         self.leave_head();
         loop {
             let mut buffer = self.buffer.take().unwrap_or_else(Buffer::take);
@@ -123,7 +128,7 @@ impl Http1 {
                 match judge(buffer.data(), to, &mut self.fields) {
                     ResponseHeadVerdict::Complete(form) => {
                         let is_over = form.body == ResponseBodyEnd::Length(0);
-                        let answer = Answer {
+                        let start = ResponseStart {
                             status: form.status,
                             is_interim: form.is_interim(),
                             is_over,
@@ -131,16 +136,16 @@ impl Http1 {
                             is_chunked: matches!(form.body, ResponseBodyEnd::Chunked(_)),
                             hint: form.hint,
                         };
-                        if !answer.is_interim {
+                        if !start.is_interim {
                             self.rest = Some(form.body).filter(|_| !is_over);
                             self.keeps = form.keeps;
                         }
-                        if is_over && !answer.is_interim && form.length < buffer.data().len() {
+                        if is_over && !start.is_interim && form.length < buffer.data().len() {
                             // What came beyond the response's end spoils the connection.
                             self.keeps = false;
                         }
                         (self.buffer, self.head) = (Some(buffer), Some(form));
-                        return Poll::Ready(Ok(answer));
+                        return Poll::Ready(Ok(start));
                     }
                     ResponseHeadVerdict::Refused(detail) => {
                         return Poll::Ready(Err(Failure::malformed(detail)));
@@ -224,7 +229,7 @@ impl Http1 {
 
 /// What was taken of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Taken {
+struct TakenBody {
     /// Bytes that belong to the body.
     of_body: usize,
     /// Without their framing.
@@ -233,7 +238,7 @@ struct Taken {
 }
 
 /// Leaves of what came what is to be passed on of the body.
-fn take(rest: &mut ResponseBodyEnd, buffer: &mut Buffer, keeps_chunks: bool) -> Result<Taken, Failure> {
+fn take(rest: &mut ResponseBodyEnd, buffer: &mut Buffer, keeps_chunks: bool) -> Result<TakenBody, Failure> {
     let came = buffer.data().len();
     let (of_body, kept, length, is_last) = match rest {
         ResponseBodyEnd::Length(left) => {
@@ -261,7 +266,7 @@ fn take(rest: &mut ResponseBodyEnd, buffer: &mut Buffer, keeps_chunks: bool) -> 
         }
     };
     buffer.truncate(kept);
-    Ok(Taken { of_body, length, is_last })
+    Ok(TakenBody { of_body, length, is_last })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A server that speaks HTTP/2.
 
-use super::{Answer, Failure, Part};
+use super::{Failure, Part, ResponseStart};
 use crate::access_log::Why;
 use crate::fields::list_size;
 use crate::serve::piece::Piece;
@@ -99,13 +99,13 @@ impl Http2 {
         self.taken
     }
 
-    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Failure>> {
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseStart, Failure>> {
         if let Poll::Ready(Some(interim)) = self.response.poll_informational(cx) {
             let (head, ()) = interim.map_err(|error| failure(&error))?.into_parts();
             return Poll::Ready(self.take_head(head.status, head.headers, false));
         }
         let response = ready!(Pin::new(&mut self.response).poll(cx)).map_err(|error| failure(&error))?;
-        self.permit.hear();
+        self.permit.note_activity();
         let (head, body) = response.into_parts();
         let is_over = body.is_end_stream();
         self.body = Some(body);
@@ -115,7 +115,12 @@ impl Http2 {
         Poll::Ready(self.take_head(head.status, head.headers, is_over))
     }
 
-    fn take_head(&mut self, status: StatusCode, fields: HeaderMap, is_over: bool) -> Result<Answer, Failure> {
+    fn take_head(
+        &mut self,
+        status: StatusCode,
+        fields: HeaderMap,
+        is_over: bool,
+    ) -> Result<ResponseStart, Failure> {
         if list_size(&fields) > FIELDS {
             return Err(Failure::malformed("response head too large"));
         }
@@ -124,7 +129,7 @@ impl Http2 {
             return Err(Failure::malformed("an upgrade nobody asked for"));
         }
         self.head = Some(Head { status, fields, is_over });
-        Ok(Answer {
+        Ok(ResponseStart {
             status: status.as_u16(),
             is_interim: status.is_informational(),
             is_over,
@@ -146,7 +151,7 @@ impl Http2 {
             Some(Ok(bytes)) => {
                 // It is asked for only when there is room for it with the client.
                 let _ = body.flow_control().release_capacity(bytes.len());
-                self.permit.hear();
+                self.permit.note_activity();
                 let (length, is_last) = (bytes.len() as u64, body.is_end_stream());
                 Poll::Ready(Ok(Part::Data { piece: Piece::Bytes(bytes), length, is_last }))
             }
@@ -162,8 +167,8 @@ impl Http2 {
     }
 
     /// The server did not answer in time: perhaps nobody is there any more.
-    pub(super) fn doubt(&self) {
-        if !self.permit.was_heard() {
+    pub(super) fn retire_if_silent(&self) {
+        if !self.permit.had_activity() {
             self.permit.retire();
         }
     }

@@ -3,7 +3,7 @@
 mod http1;
 mod http2;
 
-pub(super) use http1::{Http1, Sending};
+pub(super) use http1::{Http1, RequestTerms};
 pub(super) use http2::Http2;
 
 use super::piece::Piece;
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// A head that a server has sent, in short.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Answer {
+pub(super) struct ResponseStart {
     pub(super) status: u16,
     /// Another response follows.
     pub(super) is_interim: bool,
@@ -119,7 +119,7 @@ impl ServerSide {
     }
 
     /// Ready when a head has come; `head` has it until more is asked for.
-    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Failure>> {
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseStart, Failure>> {
         match self {
             Self::Http1(server) => server.poll_head(cx),
             Self::Http2(server) => server.poll_head(cx),
@@ -154,9 +154,9 @@ impl ServerSide {
     }
 
     /// The server has not answered in time.
-    pub(super) fn doubt(&self) {
+    pub(super) fn retire_if_silent(&self) {
         if let Self::Http2(server) = self {
-            server.doubt();
+            server.retire_if_silent();
         }
     }
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 /// An answer of our own, whichever version of HTTP it goes out by.
 #[derive(Debug)]
-pub(crate) struct OwnResponse {
+pub(crate) struct LocalReply {
     pub(crate) status: StatusCode,
     pub(crate) fields: HeaderMap,
     pub(crate) body: Bytes,
@@ -14,7 +14,7 @@ pub(crate) struct OwnResponse {
     pub(crate) grpc_status: Option<u8>,
 }
 
-impl OwnResponse {
+impl LocalReply {
     /// Its head.
     pub(crate) fn head(&self) -> ResponseView<'_> {
         let body = if self.body.is_empty() { BodyKind::Empty } else { BodyKind::Length };
@@ -24,7 +24,7 @@ impl OwnResponse {
 
 /// An answer with this status; `location` is where the client is sent instead, `body` what stands in place of the status in
 /// words.
-pub(crate) fn with_status(status: u16, location: Option<&str>, body: Option<Bytes>) -> OwnResponse {
+pub(crate) fn with_status(status: u16, location: Option<&str>, body: Option<Bytes>) -> LocalReply {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = body.unwrap_or_else(|| {
         let reason = status.canonical_reason().unwrap_or("Error");
@@ -40,7 +40,7 @@ pub(crate) fn with_status(status: u16, location: Option<&str>, body: Option<Byte
     if status == StatusCode::SERVICE_UNAVAILABLE {
         fields.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    OwnResponse { status, fields, body, grpc_status: None }
+    LocalReply { status, fields, body, grpc_status: None }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::access_log::Why;
 use crate::serve::client::ClientSide;
 use crate::serve::grpc;
 use crate::serve::piece::Piece;
-use crate::wire::own_response::{self, OwnResponse};
+use crate::wire::local_reply::{self, LocalReply};
 use bytes::Bytes;
 use http::Method;
 use std::future::poll_fn;
@@ -25,11 +25,11 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// Answers with a status of our own, for the first reason there was. In a box: most requests need no room for it.
-    pub(super) fn answer(&mut self, why: Why) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(self.answer_now(why))
+    pub(super) fn reply(&mut self, why: Why) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.reply_now(why))
     }
 
-    async fn answer_now(&mut self, why: Why) {
+    async fn reply_now(&mut self, why: Why) {
         self.exchange.fail(why);
         self.exchange.give_back();
         self.state.watch.no_deadline();
@@ -40,7 +40,7 @@ impl<C: ClientSide> Relay<'_, C> {
         }
         self.state.answered.store(true, Relaxed);
         self.client.refuse_body();
-        let response = self.own_response(why);
+        let response = self.local_reply(why);
         self.status = response.status.as_u16();
         self.exchange.grpc_status = response.grpc_status;
         let is_over = response.body.is_empty() || self.request.method == Method::HEAD;
@@ -58,7 +58,7 @@ impl<C: ClientSide> Relay<'_, C> {
         self.bytes_out = self.client.sent();
     }
 
-    fn own_response(&self, why: Why) -> OwnResponse {
+    fn local_reply(&self, why: Why) -> LocalReply {
         let exchange = &self.exchange;
         let (location, proof) = (exchange.location.as_deref(), exchange.proof.as_deref());
         if location.is_none() && proof.is_none() {
@@ -68,11 +68,11 @@ impl<C: ClientSide> Relay<'_, C> {
                 false => grpc::web_call(self.request.fields),
             };
             if let Some(kind) = kind {
-                return grpc::own_response(why, kind, self.is_given_up(why));
+                return grpc::local_reply(why, kind, self.is_given_up(why));
             }
         }
         let body = proof.map(|proof| Bytes::copy_from_slice(proof.as_bytes()));
-        own_response::with_status(why.status(), location, body)
+        local_reply::with_status(why.status(), location, body)
     }
 
     /// Whether the client has taken everything.

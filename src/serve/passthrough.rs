@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// One connection. It keeps nothing of the snapshot it began with but names: it may last for days, and through many
 /// reloads.
 #[derive(Debug)]
-pub(super) struct Call<S: Series = TcpSeries> {
+pub(super) struct Passthrough<S: Series = TcpSeries> {
     live: Arc<Live>,
     pub(super) client: Arc<Client>,
     pub(super) generation: u64,
@@ -35,7 +35,7 @@ pub(super) struct Call<S: Series = TcpSeries> {
     recorded: bool,
 }
 
-impl<S: Series> Call<S> {
+impl<S: Series> Passthrough<S> {
     pub(super) fn new(live: &Arc<Live>, client: &Arc<Client>) -> Self {
         Self {
             live: Arc::clone(live),
@@ -120,7 +120,7 @@ impl<S: Series> Call<S> {
     }
 }
 
-impl<S: Series> Drop for Call<S> {
+impl<S: Series> Drop for Passthrough<S> {
     /// What ends without an end: a panic, a stopped runtime.
     fn drop(&mut self) {
         self.end(if std::thread::panicking() { Why::Internal } else { Why::Shutdown });
@@ -130,7 +130,7 @@ impl<S: Series> Drop for Call<S> {
 /// A server that a connection was opened to, or that has sent something, has done its part unless it broke off.
 fn result(why: Why, served: bool) -> TryResult {
     match why.result() {
-        TryResult::NotItsDoing | TryResult::Unknown if served => TryResult::Connected,
+        TryResult::NotServersFault | TryResult::Unknown if served => TryResult::Connected,
         result => result,
     }
 }
@@ -149,8 +149,8 @@ mod tests {
             (Why::ConnectFailed, false, TryResult::ConnectFailed),
             (Why::ConnectTimeout, false, TryResult::TimedOut),
             (Why::ServerTls, false, TryResult::ConnectFailed),
-            (Why::ClientAborted, false, TryResult::NotItsDoing),
-            (Why::OwnResources, false, TryResult::NotItsDoing),
+            (Why::ClientAborted, false, TryResult::NotServersFault),
+            (Why::OwnResources, false, TryResult::NotServersFault),
             (Why::Internal, false, TryResult::Unknown),
         ] {
             assert_eq!(result(why, served), expected, "{why:?} {served}");
