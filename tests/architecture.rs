@@ -363,3 +363,31 @@ fn what_a_room_shares_in_its_own_module_makes_no_circle() {
     ];
     check_circles(&tests, &[]);
 }
+
+/// What the page names in backticks: files by the end of their path, and items as `a::b`.
+#[test]
+fn the_page_names_only_what_there_is() {
+    let page = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("there is ARCHITECTURE.md");
+    let mut files = Vec::new();
+    for directory in ["src", "tests", "benches", "fuzz/properties"] {
+        rust_files(&root().join(directory), &mut files);
+    }
+    let texts: Vec<_> =
+        files.iter().map(|file| std::fs::read_to_string(file).expect("it can be read")).collect();
+    let is_file = |name: &str| files.iter().any(|file| file.ends_with(name));
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut missing = Vec::new();
+    for named in page.split('`').skip(1).step_by(2) {
+        let is_known = match named.rsplit_once("::") {
+            _ if named.ends_with(".rs") => is_file(named),
+            Some((_, item)) if item.chars().all(is_word) && !item.is_empty() => {
+                texts.iter().any(|text| names(text, item))
+            }
+            _ => true,
+        };
+        if !is_known {
+            missing.push(named);
+        }
+    }
+    assert!(missing.is_empty(), "ARCHITECTURE.md names what is not there: {missing:?}");
+}

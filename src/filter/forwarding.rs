@@ -2,7 +2,8 @@
 //! (RFC 7239) and X-Request-Id; and who the client is by its certificate: Client-Cert (RFC 9440).
 //!
 //! Only a trusted proxy's word is taken and added to; anybody else's is replaced or removed, or a client could
-//! give itself any address. Of a certificate nobody's word is taken: what says so in a request ends here, whatever the
+//! give itself any address. An X-Request-Id is anybody's to choose, since it says nothing of who that is; it goes on as we have
+//! read it, once. Of a certificate nobody's word is taken: what says so in a request ends here, whatever the
 //! listener, since a server cannot tell by which one a request came. Nor is any word in another spelling: application
 //! servers make one variable of `X-Forwarded-For` and `X_Forwarded_For`.
 
