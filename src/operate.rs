@@ -5,8 +5,9 @@ use crate::config::plan::{self, Name, Plan, WhenAllUnhealthy};
 use crate::pool::{HealthState, Membership, Operator, Pool, Server};
 use crate::units::Weight;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 use time::OffsetDateTime;
 
 /// Pool and name. Another address under the name is another server to probes and counts, but the operator's word is about
@@ -23,6 +24,27 @@ pub struct ServerOverride {
     /// `drain` or `maint`; none is ready.
     pub state: Option<OperatorOverride>,
     pub weight: Option<Weight>,
+    /// Since when the pool's sources do not name it.
+    absent_since: Option<OffsetDateTime>,
+}
+
+/// How long what was said of a server is remembered that no source names any more: a name that is gone for an hour must
+/// not bring back a server that is in maintenance.
+pub const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+
+impl ServerOverride {
+    fn says_nothing(&self) -> bool {
+        self.state.is_none() && self.weight.is_none()
+    }
+
+    /// Takes note of whether the server is there; false once it has not been for too long.
+    fn is_remembered(&mut self, is_there: bool, now: OffsetDateTime) -> bool {
+        if is_there {
+            self.absent_since = None;
+            return true;
+        }
+        now - *self.absent_since.get_or_insert(now) < REMEMBERED
+    }
 }
 
 /// One server's line in the state file.
@@ -34,6 +56,8 @@ struct OverrideLine {
     said: Option<OperatorOverride>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     weight: Option<u16>,
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    absent_since: Option<OffsetDateTime>,
 }
 
 /// What the state file holds.
@@ -79,7 +103,7 @@ impl Overrides {
         let identity = identity(server);
         let word = self.0.entry(identity.clone()).or_default();
         change(word);
-        if *word == ServerOverride::default() {
+        if word.says_nothing() {
             self.0.remove(&identity);
         }
     }
@@ -110,17 +134,38 @@ impl Overrides {
         of_pool.filter_map(|((_, server), word)| Some((&**server, word.weight?))).collect()
     }
 
-    /// What is left of it with this plan, and what goes with its servers.
-    pub fn kept_by(&self, plan: &Plan) -> (Self, Self) {
-        let has = |(pool, server): &OverrideKey| {
-            plan.pools
-                .iter()
-                .filter(|planned| *planned.name == **pool)
-                .any(|planned| planned.servers.iter().any(|planned| *planned.name == **server))
-        };
-        let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            self.0.clone().into_iter().partition(|(identity, _)| has(identity));
-        (Self(kept), Self(gone))
+    /// What is left of it with this plan, and what goes with its servers. Servers that sources may name again are
+    /// remembered for a while.
+    pub fn kept_by(&self, plan: &Plan, now: OffsetDateTime) -> (Self, Self) {
+        let pools: HashMap<&str, &plan::PoolPlan> =
+            plan.pools.iter().map(|pool| (&*pool.name, &**pool)).collect();
+        let (mut kept, mut gone) = (Self::default(), Self::default());
+        for (identity, word) in &self.0 {
+            let (pool, server) = identity;
+            let mut word = word.clone();
+            let is_kept = pools.get(&**pool).is_some_and(|pool| {
+                let is_there = pool.servers.iter().any(|planned| *planned.name == **server);
+                let may_return = !pool.sources.is_empty();
+                (is_there || may_return) && word.is_remembered(is_there, now)
+            });
+            let into = if is_kept { &mut kept } else { &mut gone };
+            into.0.insert(identity.clone(), word);
+        }
+        (kept, gone)
+    }
+
+    /// The same of one pool whose servers have changed; `None` if nothing is said of any.
+    pub fn noting_presence(&self, pool: &plan::PoolPlan, now: OffsetDateTime) -> Option<Self> {
+        let own: Vec<&OverrideKey> = self.0.keys().filter(|(name, _)| **name == *pool.name).collect();
+        if own.is_empty() {
+            return None;
+        }
+        let there: HashSet<&str> = pool.servers.iter().map(|server| &*server.name).collect();
+        let mut noted = self.clone();
+        noted.0.retain(|(name, server), word| {
+            **name != *pool.name || word.is_remembered(there.contains(&**server), now)
+        });
+        (noted != *self).then_some(noted)
     }
 
     /// The servers that it is about, as `pool/server`.
@@ -142,6 +187,7 @@ impl Overrides {
             server: server.clone(),
             said: word.state.clone(),
             weight: word.weight.map(Weight::get),
+            absent_since: word.absent_since,
         };
         let file = File { version: VERSION, servers: self.0.iter().map(line).collect() };
         serde_json::to_string_pretty(&file).map(|text| text + "\n").unwrap_or_default()
@@ -164,8 +210,8 @@ impl Overrides {
                     format!("{}/{}: weight {weight} is out of range", line.pool, line.server)
                 })?),
             };
-            let word = ServerOverride { state: line.said, weight };
-            if word != ServerOverride::default() {
+            let word = ServerOverride { state: line.said, weight, absent_since: line.absent_since };
+            if !word.says_nothing() {
                 overrides.insert((line.pool, line.server), word);
             }
         }
@@ -279,13 +325,53 @@ mod tests {
         overrides.set_weight(member(&before, "b"), Weight::new(7));
         let mut plan = crate::snapshot::Snapshot::empty().plan.as_ref().clone();
         plan.pools = vec![pool(Balance::RoundRobin, "b c").into()];
-        let (kept, gone) = overrides.kept_by(&plan);
+        let (kept, gone) = overrides.kept_by(&plan, at());
         assert_eq!(gone.names(), [format!("{}/a", before.name)]);
         assert_eq!(kept.or(&gone), overrides);
         kept.weigh(&mut plan);
         let weights: Vec<_> = plan.pools[0].servers.iter().map(|server| server.weight.get()).collect();
         assert_eq!(weights[0], 7);
         assert_ne!(weights[1], 7);
+    }
+
+    #[test]
+    fn what_was_said_of_a_server_survives_a_day_without_its_source_naming_it() {
+        let before = live(pool(Balance::RoundRobin, "a b"));
+        let mut overrides = Overrides::default();
+        overrides.set_operator(member(&before, "a"), Operator::Maint, "alice", at());
+        let source = plan::SourcePlan {
+            kind: plan::SourceKind::DnsSrv("app.internal".into()),
+            rules: plan::DiscoveryRules {
+                when_empty: plan::WhenEmpty::Keep,
+                keep_stale: None,
+                leave_after: Duration::ZERO,
+                large_change: None,
+                max_servers: 9,
+            },
+            start_wait: Duration::ZERO,
+            template: plan::ServerTemplate::default(),
+            is_entry: false,
+        };
+        let with = |servers| plan::PoolPlan {
+            sources: vec![Arc::new(source.clone())],
+            ..pool(Balance::RoundRobin, servers)
+        };
+        let hours = |hours: u64| at() + Duration::from_secs(hours * 3600);
+        let gone = overrides.noting_presence(&with("b"), hours(1)).expect("it is noted");
+        assert_eq!(gone.noting_presence(&with("b"), hours(20)), None, "nothing new");
+        let stored = Overrides::from_json(&gone.to_json()).unwrap();
+        assert_eq!(stored, gone);
+        let reloaded = |at, servers| {
+            let mut plan = crate::snapshot::Snapshot::empty().plan.as_ref().clone();
+            plan.pools = vec![with(servers).into()];
+            stored.kept_by(&plan, at).0.operator(member(&before, "a"))
+        };
+        assert_eq!(reloaded(hours(24), "b"), Operator::Maint);
+        assert_eq!(reloaded(hours(26), "b"), Operator::Ready);
+        assert_eq!(reloaded(hours(26), "a b"), Operator::Maint, "it is there again");
+        let back = gone.noting_presence(&with("a b"), hours(3)).expect("it is noted");
+        assert_eq!(back, overrides);
+        assert_eq!(gone.noting_presence(&with("b"), hours(26)), Some(Overrides::default()));
     }
 
     #[test]

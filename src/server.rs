@@ -146,7 +146,10 @@ async fn serve(
     }
     match handover {
         Some(handover) => control.go_on_from(handover),
-        None => control.recall_overrides(settings.state_file.as_deref()).await,
+        None => {
+            control.recall_overrides(settings.state_file.as_deref()).await;
+            control.recall_servers(settings.state_file.as_deref()).await;
+        }
     }
     control.take_over(loaded, opened).map_err(|refused| NotStarted::Refused(refused.to_string()))?;
     let (admin_listeners, admin_at) = open_admin(&mut control, &settings, passed)?;

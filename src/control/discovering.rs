@@ -126,7 +126,12 @@ impl Discovering {
         }
         let n_servers = begins.servers.len();
         membership.adopt(begins.servers, begins.from, begins.age, now);
-        series.set_state(|state| state.servers = n_servers);
+        series.set_state(|state| {
+            state.servers = n_servers;
+            if state.is_up.is_none() && n_servers > 0 {
+                state.held = Some(Held::Stale);
+            }
+        });
         let task = SourceTask {
             id,
             pool: pool.clone(),
@@ -364,6 +369,8 @@ impl Control {
             let origination = next.pool(name).map(|pool| Arc::clone(&pool.origination));
             self.probing.start(task.clone(), origination.unwrap_or_default());
         }
+        self.servers_unsaved = true;
+        self.note_presence(&next, name);
         info!(pool = %name, generation = next.generation, joined = delta.servers.added.len(),
             leaving = delta.servers.removed.len(), evidence, "servers changed");
         let entry = LedgerEntry::new(EventKind::Discovery, "discovery", evidence);

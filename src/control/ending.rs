@@ -87,6 +87,7 @@ impl Control {
         if self.state_file.take().is_some_and(|file| !file.close()) {
             warn!("the state file's disk takes nothing; what operators said last may be lost");
         }
+        self.save_servers_at_end();
         if let Some(successor) = self.successor.take() {
             successor.close().await;
         }
@@ -100,6 +101,7 @@ impl Control {
         self.notify_stopping();
         self.live.start_draining();
         self.certificates.stop();
+        self.discovering.stop();
         self.bound.clear();
         self.lingering.clear();
         self.workers.tell_all(|| WorkerCommand::Abort);

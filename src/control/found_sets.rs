@@ -9,7 +9,11 @@ use std::time::{Duration, Instant};
 
 /// The sets of all sources.
 #[derive(Debug, Default)]
-pub(crate) struct FoundSets(Mutex<HashMap<Name, Vec<FoundSet>>>);
+pub(crate) struct FoundSets {
+    by_pool: Mutex<HashMap<Name, Vec<FoundSet>>>,
+    /// What an earlier process knew, until this one has begun to ask.
+    recalled: Mutex<RecalledSets>,
+}
 
 /// One source's set.
 #[derive(Clone, Debug)]
@@ -21,6 +25,16 @@ pub(super) struct FoundSet {
     /// When the source said so.
     pub(super) since: Instant,
 }
+
+/// A set of an earlier process, and how old it is.
+#[derive(Clone, Debug)]
+pub(super) struct RecalledSet {
+    pub(super) servers: Vec<FoundServer>,
+    pub(super) age: Duration,
+}
+
+/// By pool and source.
+pub(super) type RecalledSets = HashMap<(Name, String), RecalledSet>;
 
 /// What a source begins with.
 #[derive(Clone, Debug)]
@@ -46,7 +60,7 @@ impl FoundSets {
     /// What each of a pool's sources begins with: what is in force of the same one, or else of one that is no longer
     /// configured.
     pub(super) fn begin_with(&self, pool: &PoolPlan) -> Vec<BeginsWith> {
-        let known = self.lock();
+        let (known, recalled) = (self.lock(), self.recalled.lock().unwrap_or_else(PoisonError::into_inner));
         let known = known.get(&pool.name).map_or(&[][..], Vec::as_slice);
         let same = |source: &SourcePlan| known.iter().find(|known| known.plan.label() == source.label());
         let kept: HashSet<u64> = pool.sources.iter().filter_map(|source| Some(same(source)?.id)).collect();
@@ -56,6 +70,12 @@ impl FoundSets {
                 Some(same) => (Some(same), AdoptedFrom::SameSource),
                 None => (orphans.next(), AdoptedFrom::OtherSource),
             };
+            if found.is_none()
+                && let Some(RecalledSet { servers, age }) =
+                    recalled.get(&(pool.name.clone(), source.label())).cloned()
+            {
+                return BeginsWith { servers, from: AdoptedFrom::SameSource, age };
+            }
             BeginsWith {
                 servers: found.map(|found| found.servers.clone()).unwrap_or_default(),
                 from,
@@ -68,6 +88,35 @@ impl FoundSets {
     /// The sets of the sources that are asked now, and of no others.
     pub(super) fn replace(&self, sets: HashMap<Name, Vec<FoundSet>>) {
         *self.lock() = sets;
+        self.recall(RecalledSets::new());
+    }
+
+    /// Takes over what an earlier process knew.
+    pub(super) fn recall(&self, recalled: RecalledSets) {
+        *self.recalled.lock().unwrap_or_else(PoisonError::into_inner) = recalled;
+    }
+
+    /// All there are, to be written down.
+    pub(super) fn all(&self) -> HashMap<Name, Vec<FoundSet>> {
+        self.lock().clone()
+    }
+
+    /// Sources of a plan that are not asked yet while servers of others wait for their first answer.
+    pub(super) fn warnings(&self, plan: &Plan) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for pool in plan.pools.iter().filter(|pool| !pool.sources.is_empty()) {
+            for (source, begins) in pool.sources.iter().zip(self.begin_with(pool)) {
+                if begins.from == AdoptedFrom::OtherSource && !begins.servers.is_empty() {
+                    warnings.push(format!(
+                        "pools.{}: {} servers of its source before stay until {} has answered",
+                        pool.name,
+                        begins.servers.len(),
+                        source.label()
+                    ));
+                }
+            }
+        }
+        warnings
     }
 
     /// Another set of one source; the old one's and the new one's size, and what the source is called. `None` if it is not
@@ -87,7 +136,7 @@ impl FoundSets {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Name, Vec<FoundSet>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

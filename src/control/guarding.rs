@@ -171,7 +171,7 @@ impl Control {
         let Some(watch) = self.watch.take() else { return };
         // What operators have said since is in force; what ended with servers that come back begins again, with them.
         let said = self.live.overrides.load_full();
-        let (_, ended) = watch.overrides.kept_by(&self.live.snapshot().plan);
+        let (_, ended) = watch.overrides.kept_by(&self.live.snapshot().plan, time::OffsetDateTime::now_utc());
         self.live.overrides.store(Arc::new(said.or(&ended)));
         let fingerprint = watch.before.fingerprint.clone();
         let taken = read.and_then(|(before, opened)| self.take_over(before, opened));

@@ -3,6 +3,7 @@
 //! for itself.
 
 use super::operate::health_word;
+use super::stored_sets::StoredSets;
 use super::{Control, ControlMessage};
 use crate::api::{Event, Receipt, to_millisecond};
 use crate::config::plan::Name;
@@ -31,6 +32,8 @@ pub(crate) struct Handover {
     servers: Vec<KnownState>,
     /// As the state file has it.
     operators: String,
+    /// What sources have named.
+    found: StoredSets,
     events: Vec<Event>,
     /// The number of the next event.
     next_event: u64,
@@ -102,6 +105,7 @@ impl Control {
             generation: snapshot.generation,
             servers: members.map(|member| known(&member.server)).collect(),
             operators: self.live.overrides.load().to_json(),
+            found: StoredSets::of(self.live.found.all()),
             events: match snapshot.plan.events.path {
                 Some(_) => Vec::new(),
                 None => self.live.event_log.find(&wanted).events,
@@ -153,6 +157,7 @@ impl Control {
             Ok(overrides) => self.live.overrides.store(Arc::new(overrides)),
             Err(error) => warn!(error, "what operators said to the process before this one is lost"),
         }
+        self.live.found.recall(handover.found.recall());
         self.live.last_reload.store(handover.last_reload.map(Arc::new));
         self.taken_back = handover.taken_back;
         self.live.event_log.go_on(handover.events);

@@ -25,6 +25,7 @@ mod reload;
 mod service;
 mod starting;
 mod state_file;
+mod stored_sets;
 mod succession;
 mod upgrade;
 
@@ -255,6 +256,10 @@ pub(crate) struct Control {
     /// Held by each thread that reads.
     readers: Arc<()>,
     state_file: Option<StateFile>,
+    /// Where what sources have named outlives a restart.
+    servers_file: Option<Arc<StateFile>>,
+    /// It has changed since.
+    servers_unsaved: bool,
 }
 
 impl Control {
@@ -305,7 +310,10 @@ impl Control {
             reading: None,
             reload_again: None,
             readers: Arc::default(),
-            state_file: StateFile::start().ok(),
+            state_file: StateFile::start(0o644).ok(),
+            // What names lead to is nobody else's business.
+            servers_file: StateFile::start(0o600).ok().map(Arc::new),
+            servers_unsaved: false,
         }
     }
 
@@ -365,6 +373,7 @@ impl Control {
                 Some(managed) = self.ordered.recv() => self.put_certificate_in_force(managed),
                 _ = seconds.tick() => {
                     self.live.take_second();
+                    self.save_servers();
                     self.show_status();
                 }
                 _ = reap.tick() => {

@@ -159,7 +159,7 @@ impl Control {
     /// Puts in force what operators have said to the process before this one.
     pub(super) fn say_again(&mut self, overrides: &Overrides) {
         let Some(mut plan) = self.planned() else { return };
-        let (overrides, _) = overrides.kept_by(&plan);
+        let (overrides, _) = overrides.kept_by(&plan, OffsetDateTime::now_utc());
         if overrides == **self.live.overrides.load() {
             return;
         }
@@ -216,6 +216,15 @@ impl Control {
         let Some((next, delta)) = evolved else { return };
         self.live.put_in_force(Arc::new(next.still(current.generation)));
         delta.settle(Instant::now());
+    }
+
+    /// Takes note of which servers of a pool there are, for what operators have said of those that are not.
+    pub(super) fn note_presence(&self, next: &Snapshot, pool: &str) {
+        let Some(pool) = next.pool(pool) else { return };
+        let overrides = self.live.overrides.load();
+        let Some(noted) = overrides.noting_presence(&pool.plan, OffsetDateTime::now_utc()) else { return };
+        self.live.overrides.store(Arc::new(noted));
+        self.save_overrides_later();
     }
 
     /// What an earlier process was told. A file that cannot be read is nobody's word.

@@ -14,6 +14,7 @@ use arc_swap::ArcSwapOption;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
+use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -65,10 +66,11 @@ pub(crate) async fn preview(live: &Arc<Live>, draft: PreviewRequest) -> Result<R
 fn compare(live: &Live, draft: &PreviewRequest) -> Result<(ReloadPreview, Vec<ProbeTrial>), ReloadRefused> {
     let LoadedConfiguration { mut plan, files, warnings, .. } = load(&draft.source)?;
     // A reload does not wait for sources either: what they have named so far stays.
+    let waits = live.found.warnings(&plan);
     live.found.fill(&mut plan);
     let in_force = live.snapshot();
     let overrides = live.overrides.load();
-    let (_, ended) = overrides.kept_by(&plan);
+    let (_, ended) = overrides.kept_by(&plan, OffsetDateTime::now_utc());
     overrides.weigh(&mut plan);
     let now = Instant::now();
     let (next, delta) = in_force.evolve(plan, now);
@@ -76,7 +78,7 @@ fn compare(live: &Live, draft: &PreviewRequest) -> Result<(ReloadPreview, Vec<Pr
     let mut report = preview::report_live(&in_force, &next, &delta, draft.n_keys, now);
     let ended =
         ended.names().into_iter().map(|server| format!("what operators said of {server} ends with it"));
-    report.warnings.splice(0..0, warnings.into_iter().chain(ended));
+    report.warnings.splice(0..0, warnings.into_iter().chain(waits).chain(ended));
     let ids = |servers: &[Arc<Server>]| servers.iter().map(|server| server.id()).collect::<HashSet<_>>();
     let (recounted, added) = (ids(delta.recounted()), ids(&delta.servers.added));
     let mut trials = Vec::new();

@@ -16,6 +16,7 @@ use crate::tls::{self, ManagedCertificate, Termination};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
+use time::OffsetDateTime;
 use tracing::warn;
 
 /// A configuration that can be put in force, with all that it needs.
@@ -72,8 +73,11 @@ impl Control {
             warn!("{warning}");
         }
         let current = self.live.snapshot();
+        let waits = self.live.found.warnings(&plan);
+        waits.iter().for_each(|warning| warn!("{warning}"));
+        warnings.extend(waits);
         self.live.found.fill(&mut plan);
-        let (overrides, ended) = self.live.overrides.load().kept_by(&plan);
+        let (overrides, ended) = self.live.overrides.load().kept_by(&plan, OffsetDateTime::now_utc());
         let ended = ended.names();
         overrides.weigh(&mut plan);
         let (next, delta) = current.evolve(plan, Instant::now());
@@ -200,6 +204,7 @@ impl Ready {
             control.probing.start(task.clone(), origination.unwrap_or_default());
         }
         control.discovering.follow(&next.plan);
+        control.servers_unsaved |= next.plan.pools.iter().any(|pool| !pool.sources.is_empty());
         control.probing.forget(|pool| next.pool(pool).is_some());
         control.follow_operators(&next);
         if !ended.is_empty() {

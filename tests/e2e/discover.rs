@@ -6,6 +6,7 @@ use crate::support::dns::{DnsServer, Says, parsed};
 use crate::support::tcp;
 use crate::support::wait_until;
 use hickory_proto::op::ResponseCode;
+use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -350,4 +351,61 @@ fn a_services_first_priority_serves_and_the_others_stand_by() {
     wait_until("a target fails", || source(&balancer)["problem"].is_string());
     assert_eq!(source(&balancer)["servers"], 2, "it keeps its address");
     assert_eq!(answering(&balancer, 8), names(&["127.0.0.3"]));
+}
+
+/// The same with a file for what outlives the process, in a directory of its own.
+fn lasting(text: &str, directory: &std::path::Path) -> String {
+    let at = directory.display();
+    format!(
+        "admin: {{ address: '127.0.0.1:0', socket: '{at}/admin.sock', state_file: '{at}/state.json' }}\n{text}"
+    )
+}
+
+#[test]
+fn a_start_without_the_source_goes_on_with_what_it_had_named() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
+    dns.lead("app.internal", &["127.0.0.2", "127.0.0.3"]);
+    let directory = std::env::temp_dir().join(format!("evenkeel-discover-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("it can be made");
+    let text = lasting(&configuration(&dns, &apps, QUICK), &directory);
+    let mut balancer = Balancer::start(&text);
+    assert_eq!(answering(&balancer, 8), names(&["127.0.0.2", "127.0.0.3"]));
+    assert_eq!(balancer.command(&["maint", &format!("app/127.0.0.3:{}", apps.port)]).0, Some(0));
+    balancer.signal(Signal::TERM);
+    balancer.wait_for_exit();
+    let stored = directory.join("state.servers.json");
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&stored).expect("it is written"));
+    assert_eq!(mode & 0o777, 0o600);
+    dns.say("app.internal", Says::Silence, 0);
+    let balancer = Balancer::start(&text);
+    assert_eq!(balancer.admin("/readyz").status, 200);
+    assert_eq!(answering(&balancer, 4), names(&["127.0.0.2"]), "and what operators have said holds");
+    assert_eq!(servers(&balancer), names(&["127.0.0.2", "127.0.0.3"]));
+    assert_eq!(source(&balancer)["held"], "stale");
+    dns.lead("app.internal", &["127.0.0.3"]);
+    wait_until("it is asked again", || servers(&balancer) == names(&["127.0.0.3"]));
+    let _ = std::fs::remove_dir_all(directory);
+}
+
+#[test]
+fn what_operators_have_said_outlives_a_flap() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
+    dns.lead("app.internal", &["127.0.0.2", "127.0.0.3"]);
+    let text = configuration(&dns, &apps, QUICK);
+    let balancer = Balancer::start(&text);
+    let server = format!("app/127.0.0.3:{}", apps.port);
+    assert_eq!(balancer.command(&["maint", &server]).0, Some(0));
+    for is_reloaded in [false, true] {
+        dns.lead("app.internal", &["127.0.0.2"]);
+        wait_until("it is gone", || servers(&balancer) == names(&["127.0.0.2"]));
+        if is_reloaded {
+            assert_eq!(balancer.reload(&format!("{text}# again\n")), Reloaded::Taken);
+        }
+        dns.lead("app.internal", &["127.0.0.2", "127.0.0.3"]);
+        wait_until("it is back", || servers(&balancer).len() == 2);
+        let servers = pool(&balancer)["servers"].as_array().expect("a list").clone();
+        let state = servers.iter().find(|server| server["name"] == format!("127.0.0.3:{}", apps.port));
+        assert_eq!(state.expect("it is there")["state"], "maint");
+        assert_eq!(answering(&balancer, 4), names(&["127.0.0.2"]));
+    }
 }
