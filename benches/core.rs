@@ -5,6 +5,8 @@
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use evenkeel::access_log::{AccessLog, Output, Record, Why};
 use evenkeel::config::plan::{self, Balance, Plan};
+use evenkeel::discover::found::FoundServer;
+use evenkeel::discover::membership::{Membership, SourceReply};
 use evenkeel::pool::{Lease, Pool, Query, Tried};
 use evenkeel::route::{RouteRequest, RouteTable};
 use evenkeel::snapshot::Snapshot;
@@ -212,6 +214,59 @@ fn one_pool(c: &mut Criterion) {
     group.finish();
 }
 
+/// What a source's answer costs: one that says the same as the last, one that names one server more in its pool, and that pool's
+/// step, in a pool of 1,000 and among 1,000 pools of 10.
+fn discovery(c: &mut Criterion) {
+    let now = Instant::now();
+    let found = |n: usize| -> Vec<FoundServer> {
+        let servers = pool_plan(Balance::LeastConnections, n, false).servers;
+        servers.into_iter().map(|server| FoundServer::new(server.name, server.address)).collect()
+    };
+    let rules = plan::DiscoveryRules {
+        when_empty: plan::WhenEmpty::Keep,
+        keep_stale: None,
+        leave_after: Duration::from_secs(10),
+        large_change: Some(Percent(50)),
+        max_servers: 10_000,
+    };
+    let mut membership = Membership::new(rules, now);
+    membership.observe(SourceReply::Servers(found(1_000)), now);
+    // As the judge of answers keeps them.
+    let same: Vec<_> = membership.servers().cloned().collect();
+    let mut group = c.benchmark_group("discovery");
+    group.bench_function("unchanged/1000", |b| {
+        b.iter_batched_ref(
+            || SourceReply::Servers(same.clone()),
+            |reply| membership.observe(std::mem::replace(reply, SourceReply::Failed), now),
+            BatchSize::LargeInput,
+        );
+    });
+    let more = found(1_001);
+    group.bench_function("one_joins/1000", |b| {
+        b.iter_batched_ref(
+            || (membership.clone(), SourceReply::Servers(more.clone())),
+            |(membership, reply)| membership.observe(std::mem::replace(reply, SourceReply::Failed), now),
+            BatchSize::LargeInput,
+        );
+    });
+    for (name, pools, servers) in [("step/1x1000", 1, 1_000), ("step/1000x10", 1_000, 10)] {
+        let named = |index: usize| plan::PoolPlan {
+            name: format!("pool{index}").into(),
+            ..pool_plan(Balance::LeastConnections, servers, false)
+        };
+        let mut plan = plan(named(0));
+        plan.pools = (0..pools).map(|index| named(index).into()).collect();
+        let (snapshot, _) = Snapshot::empty().evolve(plan, now);
+        group.bench_function(name, |b| {
+            b.iter_with_large_drop(|| {
+                let servers = pool_plan(Balance::LeastConnections, servers + 1, false).servers;
+                snapshot.evolve_pool("pool0", servers, now)
+            });
+        });
+    }
+    group.finish();
+}
+
 /// What a reload of 10,000 servers costs before anything live changes: text → plan → snapshot.
 fn reload(c: &mut Criterion) {
     let now = Instant::now();
@@ -284,5 +339,5 @@ fn log_record(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, picks, routes, evolve, one_pool, reload, log_record);
+criterion_group!(benches, picks, routes, evolve, one_pool, discovery, reload, log_record);
 criterion_main!(benches);

@@ -44,6 +44,11 @@ fn proxy_headers() {
 }
 
 #[test]
+fn dns_answers() {
+    each("dns_answer", properties::of_a_dns_answer);
+}
+
+#[test]
 fn client_hellos() {
     each("client_hello", properties::of_a_client_hello);
 }

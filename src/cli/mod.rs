@@ -2,6 +2,7 @@
 
 mod client;
 mod demo;
+mod discover;
 mod events;
 mod explain;
 mod file;
@@ -119,6 +120,11 @@ enum Command {
         after_help = "Examples:\n  evenkeel probe app/app3\n  evenkeel probe app/app3 -c new.yaml --json"
     )]
     Probe(probe::ProbeOptions),
+    /// Ask a pool's sources of servers now, and show each step and who they name; nothing is changed by it.
+    ///
+    /// Exit code 0: all answer; 1: one does not, or only in part.
+    #[command(after_help = "Examples:\n  evenkeel discover app\n  evenkeel discover app -c new.yaml --json")]
+    Discover(discover::DiscoverOptions),
     /// Start the program anew, as it is on disk now, and hand everything over to it.
     ///
     /// No connection is refused or reset. Exit code 1: the new process did not come up, and the old one goes on.
@@ -159,6 +165,7 @@ pub fn main() -> ExitCode {
         Command::Events(options) => done(events::run(&options)),
         Command::Explain(options) => explain::run(&options),
         Command::Probe(options) => probe::run(&options),
+        Command::Discover(options) => discover::run(&options),
         Command::Upgrade(options) => done(upgrade::run(&options)),
         Command::Generate(what) => generate::run(what),
         Command::Demo { port } => ended(demo::run(port)),

@@ -357,7 +357,7 @@ fn a_services_first_priority_serves_and_the_others_stand_by() {
 fn lasting(text: &str, directory: &std::path::Path) -> String {
     let at = directory.display();
     format!(
-        "admin: {{ address: '127.0.0.1:0', socket: '{at}/admin.sock', state_file: '{at}/state.json' }}\n{text}"
+        "admin: {{ address: '127.0.0.1:0', socket: 'DIR/admin.sock', state_file: '{at}/state.json' }}\n{text}"
     )
 }
 
@@ -408,4 +408,28 @@ fn what_operators_have_said_outlives_a_flap() {
         assert_eq!(state.expect("it is there")["state"], "maint");
         assert_eq!(answering(&balancer, 4), names(&["127.0.0.2"]));
     }
+}
+
+#[test]
+fn the_sources_can_be_asked_step_by_step() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2"]));
+    dns.lead("app.internal", &["127.0.0.2", "127.0.0.3"]);
+    let balancer = Balancer::start(&configuration(&dns, &apps, QUICK));
+    let generation = balancer.generation();
+    let (code, out, _) = balancer.command(&["discover", "app"]);
+    assert_eq!(code, Some(0), "{out}");
+    for part in [
+        format!("asked {} for A of app.internal: 2 records, TTL 0s", dns.address),
+        format!("    127.0.0.3:{port} at 127.0.0.3:{port}", port = apps.port),
+        "  answers\n".to_owned(),
+    ] {
+        assert!(out.contains(&part), "{part} is not in\n{out}");
+    }
+    dns.say("app.internal", Says::Code(ResponseCode::Refused), 0);
+    let (code, out, _) = balancer.command(&["discover", "app", "--json"]);
+    let said: Value = serde_json::from_str(&out).expect("it is JSON");
+    assert_eq!((code, &said[0]["answers"]), (Some(1), &Value::Bool(false)), "{out}");
+    assert!(said[0]["problem"].as_str().is_some_and(|problem| problem.contains("REFUSED")), "{out}");
+    assert_eq!(balancer.generation(), generation);
+    assert_eq!(balancer.command(&["discover", "apq"]).0, Some(1));
 }
