@@ -93,8 +93,7 @@ impl DnsSource {
         let Some(validity) = validity.filter(|_| !says_nothing) else {
             return SourceAnswer::failed(problem.unwrap_or_else(|| "no answer".to_owned()), steps);
         };
-        // What could not be had is asked for again soon.
-        let validity = if problem.is_some() { Validity::Failed } else { validity };
+        let validity = if problem.is_some() { validity.in_part() } else { validity };
         let summary = match (is_empty, &validity) {
             (true, _) => format!("{}: no address", lookup.resolver),
             (false, Validity::Ttl(ttl)) => {
@@ -212,13 +211,14 @@ mod tests {
             "10.0.0.1:80 [::1]:80",
             seconds(5),
         );
-        check(&mut source, [records(&["10.0.0.3"], 9), fails()], "10.0.0.3:80 [::1]:80", Validity::Failed);
-        check(&mut source, [fails(), none()], "10.0.0.3:80", Validity::Failed);
+        check(&mut source, [records(&["10.0.0.3"], 9), fails()], "10.0.0.3:80 [::1]:80", seconds(9));
+        let nothing = Validity::Nothing(Some(Duration::from_secs(9)));
+        check(&mut source, [fails(), none()], "10.0.0.3:80", nothing);
         check(&mut source, [fails(), fails()], "failed", Validity::Failed);
         check(&mut source, [none(), records(&["::2"], 7)], "[::2]:80", seconds(7));
-        check(&mut source, [none(), none()], "", Validity::Nothing(Some(Duration::from_secs(9))));
+        check(&mut source, [none(), none()], "", nothing);
         check(&mut source, [fails(), none()], "failed", Validity::Failed);
         source.recall(&source.servers(["10.0.0.9".parse().unwrap()]));
-        check(&mut source, [fails(), none()], "10.0.0.9:80", Validity::Failed);
+        check(&mut source, [fails(), none()], "10.0.0.9:80", nothing);
     }
 }

@@ -95,7 +95,8 @@ impl SrvSource {
         {
             return SourceAnswer::failed(problem, steps);
         }
-        let validity = if problem.is_some() { Validity::Failed } else { Validity::Ttl(least) };
+        let validity = Validity::Ttl(least);
+        let validity = if problem.is_some() { validity.in_part() } else { validity };
         let summary = format!("{summary}, {}", counted(servers.len(), "server", "servers"));
         SourceAnswer { reply: SourceReply::Servers(servers), validity, summary, problem, steps }
     }
@@ -282,6 +283,6 @@ mod tests {
         let both = told(vec![good("a.internal", "10.0.0.1"), good("b.internal", "10.0.0.2")]);
         assert_eq!(both, ("10.0.0.1:80 10.0.0.2:80".to_owned(), Validity::Ttl(5 * second)));
         let half = told(vec![bad("a.internal"), good("b.internal", "10.0.0.3")]);
-        assert_eq!(half, ("10.0.0.1:80 10.0.0.3:80".to_owned(), Validity::Failed));
+        assert_eq!(half, ("10.0.0.1:80 10.0.0.3:80".to_owned(), Validity::Ttl(5 * second)));
     }
 }

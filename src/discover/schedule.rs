@@ -22,6 +22,18 @@ pub enum Validity {
     Failed,
 }
 
+impl Validity {
+    /// Of an answer of which a part could not be had: it holds as long as it says, so that what could be had is followed,
+    /// and no longer than a failure.
+    #[must_use]
+    pub fn in_part(self) -> Self {
+        match self {
+            Self::Ttl(ttl) => Self::Ttl(ttl.min(LONGEST)),
+            other => other,
+        }
+    }
+}
+
 /// Counts failures in a row.
 #[derive(Clone, Debug)]
 pub struct RefreshSchedule {
@@ -69,6 +81,12 @@ mod tests {
         assert_eq!(next(Validity::Nothing(Some(seconds(900)))), 30_000);
         assert_eq!(next(Validity::Nothing(None)), 5_000);
         assert_eq!(next(Validity::Interval(seconds(300))), 300_000);
+    }
+
+    #[test]
+    fn an_answer_in_part_is_asked_for_again_no_later_than_after_a_failure() {
+        let ttl = |seconds| Validity::Ttl(Duration::from_secs(seconds));
+        assert_eq!((ttl(5).in_part(), ttl(60).in_part()), (ttl(5), ttl(30)));
     }
 
     #[test]
