@@ -4,11 +4,20 @@ use super::discover::is_host_name;
 use super::problem::Fault;
 use super::tree::Scalar;
 use crate::units::Address;
+use std::net::SocketAddr;
 
 /// An address for clients to connect to; with port 0 the kernel chooses one.
 pub(super) fn to_listen(scalar: &Scalar<'_>) -> Result<Address, Fault> {
     let address = scalar.text.parse::<Address>().map_err(Fault::from)?;
     check_length(&address)?;
+    if let Address::Inet(SocketAddr::V6(inet)) = &address
+        && let Some(ip) = inet.ip().to_ipv4_mapped()
+    {
+        return Err(Fault::new(
+            format!("{inet} is an IPv4 address in the form of IPv6, at which nothing can listen"),
+            format!("write `{ip}:{}`", inet.port()),
+        ));
+    }
     Ok(address)
 }
 
@@ -71,5 +80,7 @@ mod tests {
         assert!(message("[::]:80").ends_with("cannot be connected to"));
         assert!(message(&format!("unix:/{}", "x".repeat(107))).contains("108 bytes"));
         assert!(to_listen(&Scalar::plain("[::]:0")).is_ok());
+        let mapped = to_listen(&Scalar::plain("[::ffff:127.0.0.1]:80")).expect_err("it cannot be bound");
+        assert_eq!(mapped.help.as_deref(), Some("write `127.0.0.1:80`"));
     }
 }

@@ -200,6 +200,10 @@ fn range(text: &str) -> Result<RangeInclusive<u16>, Fault> {
     let status =
         |digits: &str| digits.trim().parse::<u16>().ok().filter(|status| (100..=599).contains(status));
     match (status(first), status(last)) {
+        (Some(first), Some(last)) if first <= last && last < 200 => Err(Fault::new(
+            format!("{} never passes: another response follows such a status", quoted(text)),
+            "write that of the final response, like `200-299`",
+        )),
         (Some(first), Some(last)) if first <= last => Ok(first..=last),
         (Some(first), Some(last)) => {
             Err(Fault::new(format!("{} runs backwards", quoted(text)), format!("write `{last}-{first}`")))

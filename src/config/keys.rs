@@ -357,7 +357,7 @@ pub(super) const HTTP_PROBE: &[Key] = &[
     nullable("host", KeyKind::Text("the Host field's value"), "null"),
     key(
         "expect_status",
-        KeyKind::Text("statuses and ranges from 100 to 599, like `200-299` or `200,204`"),
+        KeyKind::Text("statuses and ranges from 100 to 599 that reach 200, like `200-299` or `200,204`"),
         "200-299",
     ),
     nullable("expect_body", KeyKind::Text("a text that the body must contain"), "null"),

@@ -16,6 +16,7 @@ impl Control {
     }
 
     pub(super) async fn drain(mut self, mut inbox: mpsc::UnboundedReceiver<ControlMessage>) {
+        let actor = if self.successor.is_some() { "upgrade" } else { "signal" };
         let timeout = self.live.snapshot().plan.process.shutdown_timeout;
         info!(
             connections = self.connection_limit.in_use(),
@@ -24,7 +25,7 @@ impl Control {
         );
         self.live.record(LedgerEntry::new(
             EventKind::Process,
-            "signal",
+            actor,
             format!("stopping: {} connections, {timeout:?} to finish", self.connection_limit.in_use()),
         ));
         // A next process that does not serve yet never will.

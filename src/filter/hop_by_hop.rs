@@ -44,6 +44,8 @@ impl Filter for HopByHop {
         let mut nominates = false;
         response.fields.each().enumerate().for_each(|(index, field)| {
             let goes = match field.name_length() {
+                // It is a request's, and of no meaning here; HTTP/2 has no form for it (RFC 9113 section 8.2.2).
+                2 => field.is("te"),
                 // Which protocols its sender could switch to (sections 15.2.2 and 15.5.22), or else of one connection.
                 7 => !matches!(response.status, 101 | 426) && field.is("upgrade"),
                 10 => is_connection(field, &mut nominates) || field.is("keep-alive"),

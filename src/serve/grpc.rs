@@ -28,7 +28,9 @@ pub(super) fn web_call(fields: FieldList<'_>) -> Option<&str> {
 fn is_kind(fields: FieldList<'_>, kind: &[u8]) -> bool {
     fields
         .first(&header::CONTENT_TYPE)
-        .and_then(|have| have.strip_prefix(kind))
+        // Its case makes no difference (RFC 9110 section 8.3.1).
+        .and_then(|have| have.split_at_checked(kind.len()))
+        .and_then(|(have, rest)| have.eq_ignore_ascii_case(kind).then_some(rest))
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
@@ -55,6 +57,8 @@ pub(super) fn status(fields: FieldList<'_>) -> Option<u8> {
     Some(status.and_then(|status| status.parse().ok()).unwrap_or(u8::MAX))
 }
 
+/// What a call ended with that does not say it, as its clients have it.
+pub(super) const UNKNOWN: u8 = 2;
 /// The client's own deadline has passed.
 pub(super) const DEADLINE_EXCEEDED: u8 = 4;
 

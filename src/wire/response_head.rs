@@ -126,6 +126,11 @@ impl<'a> ResponseView<'a> {
     fn is_unframed(&self) -> bool {
         self.status < 200 || self.status == 204
     }
+
+    /// Whether it has no body, whatever a server may send (RFC 9112 section 6.3).
+    pub(crate) fn is_bodiless(&self, is_head_request: bool) -> bool {
+        is_head_request || self.is_unframed() || self.status == 304
+    }
 }
 
 /// How a response's end is told to an HTTP/1 client.
@@ -142,7 +147,7 @@ pub(crate) enum Framing {
 impl Framing {
     pub(crate) fn of(head: &ResponseView<'_>, is_head_request: bool, is_http_11: bool) -> Self {
         match head.body {
-            _ if is_head_request || head.is_unframed() || head.status == 304 => Self::Bodiless,
+            _ if head.is_bodiless(is_head_request) => Self::Bodiless,
             BodyKind::Empty | BodyKind::Length => Self::Length,
             BodyKind::Streamed if !head.is_chunked && head.fields.has(&header::CONTENT_LENGTH) => {
                 Self::Length

@@ -30,6 +30,18 @@ fn a_response_without_a_body_has_no_framing() {
 }
 
 #[test]
+fn a_request_field_in_a_response_spoils_it_for_nobody() {
+    let app = App::new(|_, stream| send(stream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTE: x\r\n\r\nok"));
+    each_kind(&app, |balancer, kind| {
+        let mut client = Connection::new(balancer.address("web"));
+        client.request(1, "GET", "/", true);
+        assert_eq!(client.response(1), (200, b"ok".to_vec()), "{kind}");
+        let response = balancer.get("/");
+        assert_eq!((response.text(), response.field("te")), ("ok".to_owned(), String::new()), "{kind}");
+    });
+}
+
+#[test]
 fn a_response_before_the_end_of_its_request_says_that_its_connection_ends() {
     let done = Latch::default();
     let server = TcpListener::bind("127.0.0.1:0").expect("a port");

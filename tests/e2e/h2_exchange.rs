@@ -315,6 +315,38 @@ fn a_calls_deadline_is_kept() {
 }
 
 #[test]
+fn a_call_that_does_not_say_how_it_ended_has_failed() {
+    let address = by_hand(|stream, id, _| {
+        let fields = [(":status", "200"), ("content-type", "application/grpc")];
+        let _ = stream.write_all(&h2::frame(h2::HEADERS, 0x4, id, &h2::block(&fields)));
+        let _ = stream.write_all(&h2::frame(h2::DATA, 0x1, id, b"\0\0\0\0\0"));
+    });
+    let balancer = Balancer::start(&plain(&[address], "", "protocol: h2"));
+    let mut client = Connection::new(balancer.address("web"));
+    call(&mut client, "10S");
+    assert_eq!(client.response(1), (200, vec![0; 5]));
+    let record = balancer.record("/shop.Cart/Get");
+    assert_eq!((record["why"].as_str(), record["grpc_status"].as_u64()), (Some("ok"), Some(2)));
+    assert_eq!(record["detail"], "the call ended without grpc-status");
+    assert_eq!(balancer.metric("evenkeel_grpc_requests_total", &[("status", "unknown")]), 1.0);
+}
+
+#[test]
+fn what_has_no_body_reaches_no_client_with_one() {
+    for (status, method) in [("204", "GET"), ("304", "GET"), ("200", "HEAD")] {
+        let address = by_hand(move |stream, id, _| {
+            let _ = stream.write_all(&h2::frame(h2::HEADERS, 0x4, id, &h2::block(&[(":status", status)])));
+            let _ = stream.write_all(&h2::frame(h2::DATA, 0x1, id, b"abc"));
+        });
+        let balancer = Balancer::start(&plain(&[address], "", "protocol: h2"));
+        let mut client = Connection::new(balancer.address("web"));
+        client.request(1, method, "/", true);
+        let (answered, body) = client.response(1);
+        assert_eq!(body, b"", "{status} {method} {answered}");
+    }
+}
+
+#[test]
 fn an_answer_without_a_length_reaches_every_kind_of_client() {
     let app = App::new(|request, stream| {
         if request.target == "/chunks" {

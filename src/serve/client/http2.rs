@@ -11,7 +11,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::request::Parts;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Method, Response};
 use std::task::{Context, Poll, ready};
 
 /// What one frame carries at most, as long as a client asks for no more (RFC 9113 section 4.2).
@@ -23,6 +23,9 @@ const RECORD: usize = FRAME - 9;
 pub(in crate::serve) struct Http2 {
     body: RecvStream,
     has_body: bool,
+    is_head_request: bool,
+    /// Of the response: nothing of a body is for the client.
+    is_bodiless: bool,
     received: u64,
     trailers: Option<HeaderMap>,
     /// What they may have.
@@ -43,6 +46,8 @@ impl Http2 {
         let Stream { head, body, respond } = stream;
         let client = Self {
             has_body: !body.is_end_stream(),
+            is_head_request: head.method == Method::HEAD,
+            is_bodiless: false,
             body,
             received: 0,
             trailers: None,
@@ -111,6 +116,7 @@ impl ClientSide for Http2 {
 
     fn begin(&mut self, head: &ResponseView<'_>, edits: &Edits<'_>) -> Result<(), Why> {
         self.head = Some(http2(head, edits).ok_or(Why::ServerMalformed)?);
+        self.is_bodiless = head.is_bodiless(self.is_head_request);
         Ok(())
     }
 
@@ -126,7 +132,8 @@ impl ClientSide for Http2 {
     }
 
     fn send(&mut self, piece: Piece, _: u64, is_last: bool) {
-        (self.waiting, self.is_last) = (piece.into_bytes(), is_last);
+        let bytes = if self.is_bodiless { Bytes::new() } else { piece.into_bytes() };
+        (self.waiting, self.is_last) = (bytes, is_last);
         if self.waiting.is_empty() && is_last {
             // A client that has gone is noticed by what comes next.
             let _ = self.end(None);

@@ -217,6 +217,12 @@ impl<'a, C: ClientSide> Relay<'a, C> {
 
     fn record(&mut self) {
         let status = if self.status == 0 { self.exchange.why.status() } else { self.status };
+        let exchange = &mut self.exchange;
+        if self.is_grpc && status == 200 && exchange.why == Why::Ok && exchange.grpc_status.is_none() {
+            // It looks well to nobody but HTTP.
+            exchange.grpc_status = Some(grpc::UNKNOWN);
+            exchange.detail = Some("the call ended without grpc-status");
+        }
         let bytes_in = self.client.received() + self.bytes_in;
         self.exchange.record(status, Some(&self.request), (bytes_in, self.bytes_out));
     }
