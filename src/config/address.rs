@@ -1,7 +1,7 @@
 //! Addresses: what can be listened on and what can be connected to.
 
 use super::discover::is_host_name;
-use super::problem::Fault;
+use super::problem::{Fault, quoted};
 use super::tree::Scalar;
 use crate::units::Address;
 use std::net::SocketAddr;
@@ -24,7 +24,10 @@ pub(super) fn to_listen(scalar: &Scalar<'_>) -> Result<Address, Fault> {
 /// An address of a server.
 pub(super) fn to_connect(scalar: &Scalar<'_>) -> Result<Address, Fault> {
     let text = &*scalar.text;
-    let address: Address = text.parse().map_err(Fault::from)?;
+    let address: Address = text.parse().map_err(|error| match is_host_name(text) {
+        true => Fault::new(format!("{} has no port", quoted(text)), format!("write it, like `{text}:8080`")),
+        false => Fault::from(error),
+    })?;
     check_length(&address)?;
     if let Address::Inet(inet) = &address {
         if inet.port() == 0 {

@@ -240,10 +240,10 @@ impl SourceTask {
             });
             let after = self.take(answer);
             drop(first.take());
-            tokio::select! {
-                () = tokio::time::sleep(after) => {}
-                () = self.source.changed() => {}
-            }
+            tokio::time::sleep(BETWEEN_QUERIES).await;
+            // Nor must one in what would say that it is time: then it is time.
+            let changed = AssertUnwindSafe(self.source.changed()).catch_unwind();
+            let _ = tokio::time::timeout(after - BETWEEN_QUERIES, changed).await;
         }
     }
 

@@ -25,24 +25,10 @@ impl Control {
         self.await_sources();
         let mut later = Vec::new();
         let Some(()) = self.know_sources(inbox, &mut later).await else { return false };
-        let mut known = Box::pin(tokio::time::timeout(
-            longest + Duration::from_millis(100),
-            self.probing.first_results(),
-        ));
-        loop {
-            tokio::select! {
-                biased;
-                change = inbox.recv() => match change {
-                    Some(ControlMessage::Drain | ControlMessage::Stop) | None => {
-                        info!("stopped before it was ready");
-                        return false;
-                    }
-                    Some(change) => later.push(change),
-                },
-                _ = &mut known => break,
-            }
+        let known = tokio::time::timeout(longest + Duration::from_millis(100), self.probing.first_results());
+        if unless_told_to_end(inbox, &mut later, known).await.is_none() {
+            return false;
         }
-        drop(known);
         for change in later {
             let _ = self.changes.send(change);
         }
@@ -62,25 +48,15 @@ impl Control {
         later: &mut Vec<ControlMessage>,
     ) -> Option<()> {
         let longest = self.discovering.longest_start_wait();
-        let mut found = Vec::new();
-        {
-            let mut asked = Box::pin(tokio::time::timeout(longest, self.discovering.first_answers()));
-            loop {
-                tokio::select! {
-                    biased;
-                    change = inbox.recv() => match change {
-                        Some(ControlMessage::Drain | ControlMessage::Stop) | None => {
-                            info!("stopped before it was ready");
-                            return None;
-                        }
-                        Some(ControlMessage::Members(members)) => found.push(members),
-                        Some(change) => later.push(change),
-                    },
-                    _ = &mut asked => break,
-                }
+        let asked = tokio::time::timeout(longest, self.discovering.first_answers());
+        unless_told_to_end(inbox, later, asked).await?;
+        let is_found = |change: &mut ControlMessage| matches!(change, ControlMessage::Members(_));
+        let found: Vec<_> = later.extract_if(.., is_found).collect();
+        for change in found {
+            if let ControlMessage::Members(members) = change {
+                self.take_members(members);
             }
         }
-        found.into_iter().for_each(|members| self.take_members(members));
         self.change_members_at_once();
         Some(())
     }
@@ -118,6 +94,28 @@ impl Control {
         match before.serving(self.changes.clone()).await {
             Ok(finishing) => self.before = Some(finishing),
             Err(error) => warn!(%error, "cannot tell the process before this one that we serve"),
+        }
+    }
+}
+
+/// Waits for `until`, unless the process is told to end before: `None` then. What else it is told is for later.
+async fn unless_told_to_end(
+    inbox: &mut mpsc::UnboundedReceiver<ControlMessage>,
+    later: &mut Vec<ControlMessage>,
+    until: impl Future,
+) -> Option<()> {
+    tokio::pin!(until);
+    loop {
+        tokio::select! {
+            biased;
+            change = inbox.recv() => match change {
+                Some(ControlMessage::Drain | ControlMessage::Stop) | None => {
+                    info!("stopped before it was ready");
+                    return None;
+                }
+                Some(change) => later.push(change),
+            },
+            _ = &mut until => return Some(()),
         }
     }
 }

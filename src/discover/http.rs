@@ -64,7 +64,7 @@ enum HttpSourceError {
 }
 
 /// A good answer.
-enum Told {
+enum HttpAnswer {
     Servers(Vec<FoundServer>),
     /// As the last time.
     NotModified,
@@ -75,7 +75,7 @@ impl HttpSource {
         Self { settings, dns, last: None }
     }
 
-    async fn get(&mut self, steps: &mut Vec<String>) -> Result<Told, HttpSourceError> {
+    async fn get(&mut self, steps: &mut Vec<String>) -> Result<HttpAnswer, HttpSourceError> {
         let uri: Uri = self.settings.url.parse().map_err(|_| HttpSourceError::Url)?;
         let (host, is_secured) = match (uri.host(), uri.scheme_str()) {
             (Some(host), scheme) => (host.trim_matches(['[', ']']).to_owned(), scheme == Some("https")),
@@ -101,7 +101,7 @@ impl HttpSource {
         steps.push(format!("GET {}: status {}", uri.path(), parts.status.as_u16()));
         match parts.status {
             StatusCode::OK => {}
-            StatusCode::NOT_MODIFIED if self.last.is_some() => return Ok(Told::NotModified),
+            StatusCode::NOT_MODIFIED if self.last.is_some() => return Ok(HttpAnswer::NotModified),
             // Nor is anybody followed elsewhere: who the servers are is not for everybody to say.
             status => return Err(HttpSourceError::Status(status)),
         }
@@ -115,7 +115,7 @@ impl HttpSource {
         let servers: Vec<_> = servers.into_iter().map(FoundServer::from).collect();
         let tag = parts.headers.get(header::ETAG).cloned();
         self.last = tag.map(|tag| (tag, servers.clone()));
-        Ok(Told::Servers(servers))
+        Ok(HttpAnswer::Servers(servers))
     }
 
     async fn request(&self, uri: &Uri) -> Result<Request<Empty<Bytes>>, HttpSourceError> {
@@ -215,12 +215,12 @@ impl DiscoverySource for HttpSource {
         let mut steps = Vec::new();
         let within = self.settings.timeout;
         let url = self.settings.url.clone();
-        let told = tokio::time::timeout(within, self.get(&mut steps)).await;
-        let servers = match told {
+        let answered = tokio::time::timeout(within, self.get(&mut steps)).await;
+        let servers = match answered {
             Err(_) => Err(format!("no answer within {within:?}")),
             Ok(Err(error)) => Err(error.to_string()),
-            Ok(Ok(Told::Servers(servers))) => Ok((servers, "")),
-            Ok(Ok(Told::NotModified)) => Ok((
+            Ok(Ok(HttpAnswer::Servers(servers))) => Ok((servers, "")),
+            Ok(Ok(HttpAnswer::NotModified)) => Ok((
                 self.last.as_ref().map(|(_, servers)| servers.clone()).unwrap_or_default(),
                 ", not modified",
             )),
