@@ -32,6 +32,7 @@ pub(super) fn status(admin: &Admin) -> Status {
     let snapshot = live.snapshot();
     let now = Now { instant: Instant::now(), wall: OffsetDateTime::now_utc() };
     let overrides = live.overrides.load();
+    let guards = live.guards.load();
     let listeners: Vec<ListenerStatus> = listeners(admin);
     Status {
         process: ProcessStatus {
@@ -49,7 +50,8 @@ pub(super) fn status(admin: &Admin) -> Status {
             connections: listeners.iter().map(|listener| listener.connections).sum(),
         },
         last_reload: live.last_reload.load().as_deref().cloned(),
-        guard: live.guard.load().as_deref().cloned(),
+        guard: guards.first().cloned(),
+        earlier_guards: guards.get(1..).unwrap_or_default().to_vec(),
         listeners,
         pools: snapshot.pools().iter().map(|pool| of_pool(admin, pool, &overrides, now)).collect(),
     }

@@ -14,6 +14,9 @@ pub struct Status {
     pub last_reload: Option<Receipt>,
     /// The reload that is being watched, or the last that was.
     pub guard: Option<Guarding>,
+    /// Those before it, newest first.
+    #[serde(default)]
+    pub earlier_guards: Vec<Guarding>,
     pub listeners: Vec<ListenerStatus>,
     pub pools: Vec<PoolStatus>,
 }
@@ -182,6 +185,11 @@ impl ServerStatus {
 }
 
 impl Status {
+    /// The guard of this generation, if it is remembered.
+    pub fn guard_of(&self, generation: u64) -> Option<&Guarding> {
+        self.guard.iter().chain(&self.earlier_guards).find(|guard| guard.generation == generation)
+    }
+
     pub fn pool(&self, name: &str) -> Option<&PoolStatus> {
         self.pools.iter().find(|pool| pool.name == name)
     }

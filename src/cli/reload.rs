@@ -84,8 +84,8 @@ fn wait(options: &ReloadOptions, generation: u64) -> Result<ExitCode, RequestFai
     loop {
         std::thread::sleep(Duration::from_millis(200));
         let status: Status = options.reach.get("/api/v1/status")?;
-        let Some(guard) = status.guard.filter(|guard| guard.generation == generation) else {
-            complain("watched no longer: another reload came");
+        let Some(guard) = status.guard_of(generation) else {
+            complain("the process does not know what has become of it; `evenkeel events` may tell");
             return Ok(ExitCode::FAILURE);
         };
         if guard.state == GuardState::Watching {
@@ -102,7 +102,7 @@ fn wait(options: &ReloadOptions, generation: u64) -> Result<ExitCode, RequestFai
         }
         let why = guard.why.clone().unwrap_or_default();
         if options.json {
-            say(&format!("{:#}\n", serde_json::to_value(&guard).unwrap_or_default()));
+            say(&format!("{:#}\n", serde_json::to_value(guard).unwrap_or_default()));
         }
         return Ok(match guard.state {
             GuardState::Kept => {

@@ -20,6 +20,9 @@ use tracing::{error, info, warn};
 /// How often a guarded reload is judged.
 const EVERY: Duration = Duration::from_millis(200);
 
+/// Judgements that are remembered, and passed on by an upgrade: who waits for one asks every now and then.
+const REMEMBERED: usize = 8;
+
 /// How a reload is to be watched.
 #[derive(Clone, Debug)]
 pub(crate) struct Guard {
@@ -229,7 +232,11 @@ impl Control {
             max_servers_lost: watch.guard.limits.servers_lost,
             why,
         };
-        self.live.guard.store(Some(Arc::new(guarding)));
+        let mut guards = self.live.guards.load().to_vec();
+        guards.retain(|guard| guard.generation != watch.generation);
+        guards.insert(0, guarding);
+        guards.truncate(REMEMBERED);
+        self.live.guards.store(Arc::new(guards));
     }
 }
 

@@ -5,6 +5,7 @@
 use super::operate::health_word;
 use super::stored_sets::StoredSets;
 use super::{Control, ControlMessage};
+use crate::api::receipt::Guarding;
 use crate::api::{Event, Receipt, to_millisecond};
 use crate::config::plan::Name;
 use crate::operate::Overrides;
@@ -38,6 +39,8 @@ pub(crate) struct Handover {
     /// The number of the next event.
     next_event: u64,
     last_reload: Option<Receipt>,
+    /// What guards have said, newest first.
+    guards: Vec<Guarding>,
     /// The file that a guard has taken back, by its SHA-256.
     pub(super) taken_back: Option<String>,
     /// Signals that came while the next process was starting are its to follow.
@@ -111,6 +114,7 @@ impl Control {
                 None => self.live.event_log.find(&wanted).events,
             },
             last_reload: self.live.last_reload.load().as_deref().cloned(),
+            guards: self.live.guards.load().to_vec(),
             taken_back: self.taken_back.clone(),
             ..Handover::default()
         };
@@ -129,6 +133,7 @@ impl Control {
             events,
             next_event,
             last_reload: self.live.last_reload.load().as_deref().cloned(),
+            guards: self.live.guards.load().to_vec(),
             ..Handover::default()
         }
     }
@@ -137,6 +142,9 @@ impl Control {
     pub(crate) fn learn(&mut self, rest: Handover) {
         self.live.event_log.relieve(rest.events, rest.next_event);
         self.live.last_reload.store(rest.last_reload.map(Arc::new));
+        if !rest.guards.is_empty() {
+            self.live.guards.store(Arc::new(rest.guards));
+        }
         match Overrides::from_json(&rest.operators) {
             Ok(overrides) => self.say_again(&overrides),
             Err(error) => {
@@ -159,6 +167,7 @@ impl Control {
         }
         self.live.found.recall(handover.found.recall());
         self.live.last_reload.store(handover.last_reload.map(Arc::new));
+        self.live.guards.store(Arc::new(handover.guards));
         self.taken_back = handover.taken_back;
         self.live.event_log.go_on(handover.events);
         self.known = handover

@@ -44,8 +44,8 @@ pub(crate) struct Live {
     /// What the process before this one still has.
     pub(crate) before: ArcSwapOption<RemainingWork>,
     pub(crate) last_upgrade_failure: ArcSwapOption<String>,
-    /// The reload that is being watched, or the last that was.
-    pub(crate) guard: ArcSwapOption<Guarding>,
+    /// The reload that is being watched, or the last that was, and those before it.
+    pub(crate) guards: ArcSwap<Vec<Guarding>>,
     /// Connections to servers, of which there may be as many as there are files for.
     pub(crate) server_connections: Arc<ConnectionLimit>,
     sums: Mutex<GrowingTotals>,
@@ -76,7 +76,7 @@ impl Live {
             upgrade_waits_until: ArcSwapOption::empty(),
             before: ArcSwapOption::empty(),
             last_upgrade_failure: ArcSwapOption::empty(),
-            guard: ArcSwapOption::empty(),
+            guards: ArcSwap::default(),
             server_connections: ConnectionLimit::new(u32::MAX),
             sums: Mutex::default(),
             pools: Mutex::default(),

@@ -64,6 +64,7 @@ fn status() -> Status {
         },
         last_reload: None,
         guard: None,
+        earlier_guards: Vec::new(),
         listeners: Vec::new(),
         pools: vec![
             pool(

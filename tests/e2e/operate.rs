@@ -730,6 +730,43 @@ fn an_upgrade_waits_for_the_end_of_a_watch() {
 }
 
 #[test]
+fn what_a_guard_has_said_is_known_after_the_upgrade_that_waited_for_it() {
+    let (apps, _) = apps(&["a"]);
+    let dead = crate::support::app::Refusing::new();
+    let good = plain(&addresses(&apps), "", PROBED);
+    let balancer = Arc::new(Balancer::start(&good));
+    let guarded = |guard: &'static str| {
+        let of = Arc::clone(&balancer);
+        let watching = std::thread::spawn(move || of.command(&["reload", "--guard", guard]));
+        wait_until("the watch", || balancer.command_json(&["status"])["guard"]["state"] == "watching");
+        balancer.signal(rustix::process::Signal::USR2);
+        watching.join().expect("the command ran")
+    };
+    let verdicts = || {
+        let status = balancer.command_json(&["status"]);
+        let earlier = status["earlier_guards"].as_array().cloned().unwrap_or_default();
+        let of = |guard: &Value| (guard["generation"].clone(), guard["state"].clone());
+        std::iter::once(&status["guard"]).chain(&earlier).map(of).collect::<Vec<_>>()
+    };
+    // A file that is taken back comes with no upgrade either.
+    balancer.write(&plain(&[dead.address], "", PROBED));
+    let (code, _, err) = guarded("1s");
+    assert!(code == Some(1) && err.contains("rolled back: pools.app: healthy servers"), "{err}");
+    balancer.log.wait_for("upgrade failed");
+    assert_eq!(verdicts(), [(json!(2), json!("rolled_back"))]);
+
+    balancer.write(&good);
+    let (code, out, err) = guarded("1s");
+    let next = Next::of(&balancer);
+    assert!(code == Some(0) && out.contains("kept: generation 4"), "{code:?}: {out}{err}");
+    wait_until("the new process answers", || {
+        balancer.command_json(&["status"])["process"]["generation"] == 5
+    });
+    assert_eq!(verdicts(), [(json!(4), json!("kept")), (json!(2), json!("rolled_back"))]);
+    next.end();
+}
+
+#[test]
 fn an_upgrade_does_not_bring_back_what_a_guard_has_taken_back() {
     let (apps, _) = apps(&["a"]);
     let balancer = Balancer::start(&plain(&addresses(&apps), "", PROBED));
