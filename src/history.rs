@@ -12,6 +12,28 @@ pub const SECONDS: usize = 120;
 /// Durations by the buckets of the histograms, the last without a bound; counted since the start.
 pub type Spread = [u64; BUCKETS.len() + 1];
 
+/// What a guard compares of exchanges that are over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    pub requests: u64,
+    pub errors: u64,
+    pub connect_failures: u64,
+    pub unanswered: u64,
+    pub aborted: u64,
+}
+
+impl Ended {
+    fn with(self, other: Self, of: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            requests: of(self.requests, other.requests),
+            errors: of(self.errors, other.errors),
+            connect_failures: of(self.connect_failures, other.connect_failures),
+            unanswered: of(self.unanswered, other.unanswered),
+            aborted: of(self.aborted, other.aborted),
+        }
+    }
+}
+
 /// What was counted of one pool or server since the start, and what is in flight now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -25,6 +47,8 @@ pub struct Totals {
     pub unanswered: u64,
     /// Requests whose clients left before they ended.
     pub aborted: u64,
+    /// What of all this had begun under an earlier generation than the one in force when it ended.
+    pub earlier: Ended,
     /// What came from the servers that there are now: heads of responses, bytes of TCP connections, datagrams. Of different
     /// units, so all it says is whether anything comes.
     pub answers: u64,
@@ -46,10 +70,23 @@ impl Totals {
             connect_failures: self.connect_failures.saturating_sub(before.connect_failures),
             unanswered: self.unanswered.saturating_sub(before.unanswered),
             aborted: self.aborted.saturating_sub(before.aborted),
+            earlier: self.earlier.with(before.earlier, u64::saturating_sub),
             answers: self.answers.saturating_sub(before.answers),
             in_flight: self.in_flight,
             durations,
         }
+    }
+
+    /// What began under the generation in force.
+    pub fn of_this_generation(&self) -> Ended {
+        let all = Ended {
+            requests: self.requests,
+            errors: self.errors,
+            connect_failures: self.connect_failures,
+            unanswered: self.unanswered,
+            aborted: self.aborted,
+        };
+        all.with(self.earlier, u64::saturating_sub)
     }
 
     pub fn add(&mut self, other: &Self) {
@@ -58,6 +95,7 @@ impl Totals {
         self.connect_failures += other.connect_failures;
         self.unanswered += other.unanswered;
         self.aborted += other.aborted;
+        self.earlier = self.earlier.with(other.earlier, |sum, more| sum + more);
         self.answers += other.answers;
         self.in_flight += other.in_flight;
         self.durations.iter_mut().zip(other.durations).for_each(|(sum, more)| *sum += more);

@@ -6,7 +6,7 @@ use crate::api::receipt::{GuardState, Guarding};
 use crate::api::{EventKind, Receipt, ReloadOutcome, to_millisecond};
 use crate::config::plan::Name;
 use crate::guard::{GuardLimits, PoolAfter, PoolBefore, judge};
-use crate::history::{SECONDS, quantile};
+use crate::history::{SECONDS, Totals, quantile};
 use crate::metrics::{SeriesTotals, spread};
 use crate::operate::Overrides;
 use crate::pool::{HealthState, Membership, Operator, Pool, Server};
@@ -242,18 +242,20 @@ impl Control {
 
 fn find_worse(live: &Live, watch: &GuardWatch, is_over: bool) -> Option<String> {
     let snapshot = live.snapshot();
-    let counted = live.metrics.tally(&snapshot).since(&watch.counted).pools;
+    let counted = live.metrics.tally(&snapshot).since(&watch.counted);
     snapshot.pools().iter().find_map(|pool| {
-        let since = counted.get(&pool.name).copied().unwrap_or_default();
+        let since = counted.pools.get(&pool.name).copied().unwrap_or_default();
+        // What began before says nothing of this generation.
+        let ended = since.of_this_generation();
         let ServerCounts { up, probing, wanted } = servers(pool);
         let after = PoolAfter {
-            requests: since.requests,
-            errors: since.errors,
-            connect_failures: since.connect_failures,
-            unanswered: since.unanswered,
+            requests: ended.requests,
+            errors: ended.errors,
+            connect_failures: ended.connect_failures,
+            unanswered: ended.unanswered,
             answered: since.answers > 0,
-            waiting: waiting(pool, &watch.in_flight),
-            aborted: since.aborted,
+            waiting: waiting(pool, &watch.in_flight, &counted.servers),
+            aborted: ended.aborted,
             elapsed: watch.begun.elapsed(),
             up,
             probing,
@@ -269,10 +271,13 @@ fn has_answered(pool: &Pool) -> bool {
     pool.members.iter().any(|member| member.server.answers.load(Relaxed) > 0)
 }
 
-/// What a pool's servers have in flight beyond what each had before the reload.
-fn waiting(pool: &Pool, before: &HashMap<u32, u32>) -> u32 {
+/// What a pool's servers have in flight beyond what is left of what each had before the reload.
+fn waiting(pool: &Pool, before: &HashMap<u32, u32>, counted: &HashMap<u32, Totals>) -> u32 {
     let more = |server: &Server| {
-        server.in_flight().saturating_sub(before.get(&server.id()).copied().unwrap_or_default())
+        let ended = counted.get(&server.id()).map_or(0, |counted| counted.earlier.requests);
+        let before = before.get(&server.id()).copied().unwrap_or_default();
+        let left = before.saturating_sub(u32::try_from(ended).unwrap_or(u32::MAX));
+        server.in_flight().saturating_sub(left)
     };
     pool.members.iter().map(|member| more(&member.server)).sum()
 }

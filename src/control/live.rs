@@ -94,6 +94,7 @@ impl Live {
     }
 
     pub(super) fn put_in_force(&self, snapshot: Arc<Snapshot>) {
+        self.metrics.generation_in_force(snapshot.generation);
         self.snapshot.store(snapshot);
     }
 

@@ -3,7 +3,7 @@
 use super::{Metrics, RequestLabels, RequestSeries, lock};
 use crate::access_log::Why;
 use crate::config::plan::Name;
-use crate::history::{Spread, Totals};
+use crate::history::{Ended, Spread, Totals};
 use crate::pool::stats::Histogram;
 use crate::pool::{Member, RetryReason};
 use crate::snapshot::Snapshot;
@@ -63,18 +63,23 @@ impl Metrics {
             }
             // Those that a retry has saved; what failed for good is among the errors.
             let connect_failures = pool.stats.retries(RetryReason::Connect);
-            let counted = Totals { connect_failures, ..Totals::default() };
+            let earlier =
+                Ended { connect_failures: pool.stats.earlier_connect_retries(), ..Ended::default() };
+            let counted = Totals { connect_failures, earlier, ..Totals::default() };
             tally.parts.insert(SeriesKey::Connects(pool.name.clone()), counted);
         }
         for (labels, series) in &*lock(&self.requests) {
             tally.parts.insert(SeriesKey::Requests(labels.clone()), of_requests(series));
         }
         for (labels, series) in &*lock(&self.connections) {
-            let counted = of_ended(&series.ended, &series.unanswered, &series.sent);
+            let earlier = series.earlier.read();
+            let counted = Totals { earlier, ..of_ended(&series.ended, &series.unanswered, &series.sent) };
             tally.parts.insert(SeriesKey::Connections(labels.clone()), counted);
         }
         for (labels, series) in &*lock(&self.sessions) {
-            let counted = of_ended(&series.ended, &series.unanswered, &series.sent.datagrams);
+            let earlier = series.earlier.read();
+            let counted =
+                Totals { earlier, ..of_ended(&series.ended, &series.unanswered, &series.sent.datagrams) };
             tally.parts.insert(SeriesKey::Sessions(labels.clone()), counted);
         }
         tally
@@ -141,6 +146,7 @@ fn of_requests(series: &RequestSeries) -> Totals {
         errors: series.failed.load(Relaxed),
         aborted: series.ended[Why::ClientAborted as usize].load(Relaxed),
         durations: spread(&series.durations),
+        earlier: series.earlier.read(),
         ..Totals::default()
     }
 }
@@ -206,6 +212,7 @@ mod tests {
             grpc_status: None,
             answered: true,
             took: Duration::from_millis(1),
+            is_earlier: false,
         };
         for _ in 0..times {
             metrics.request(snapshot.edition, place, &outcome, &names);

@@ -7,6 +7,7 @@ mod acme;
 mod admin;
 mod counted;
 mod discovery;
+mod earlier;
 mod family;
 mod http2;
 mod listener;
@@ -27,6 +28,7 @@ pub use udp::{DropReading, Dropped, Drops, UdpSeries};
 
 use crate::access_log::Why;
 use crate::config::plan::Name;
+use crate::history::Ended;
 use crate::pool::stats::Histogram;
 use crate::pool::{HealthState, Server};
 use crate::snapshot::Snapshot;
@@ -43,6 +45,8 @@ const CLASSES: usize = 5;
 /// Everything that is counted.
 #[derive(Debug, Default)]
 pub struct Metrics {
+    /// The one in force.
+    generation: AtomicU64,
     requests: Mutex<HashMap<RequestLabels, Arc<RequestSeries>>>,
     connections: Mutex<HashMap<RequestLabels, Arc<TcpSeries>>>,
     sessions: Mutex<HashMap<RequestLabels, Arc<UdpSeries>>>,
@@ -76,6 +80,7 @@ struct RequestSeries {
     ended: [AtomicU64; Why::ALL.len()],
     /// Those that failed, as [`RequestOutcome::failed`] has it.
     failed: AtomicU64,
+    earlier: earlier::EarlierEnded,
 }
 
 impl Default for RequestSeries {
@@ -85,6 +90,7 @@ impl Default for RequestSeries {
             durations: Histogram::default(),
             ended: std::array::from_fn(|_| AtomicU64::new(0)),
             failed: AtomicU64::new(0),
+            earlier: Default::default(),
         }
     }
 }
@@ -94,8 +100,17 @@ impl RequestSeries {
         let class = usize::from((outcome.status / 100).clamp(1, CLASSES as u16)) - 1;
         self.classes[class].fetch_add(1, Relaxed);
         self.durations.record(outcome.took);
-        if outcome.failed() {
+        let has_failed = outcome.failed();
+        if has_failed {
             self.failed.fetch_add(1, Relaxed);
+        }
+        if outcome.is_earlier {
+            self.earlier.count(&Ended {
+                requests: 1,
+                errors: u64::from(has_failed),
+                aborted: u64::from(outcome.why == Why::ClientAborted),
+                ..Ended::default()
+            });
         }
         self.count_why(outcome.why);
     }
@@ -185,6 +200,8 @@ pub struct RequestOutcome {
     /// Whether the head of a response came from the server.
     pub answered: bool,
     pub took: Duration,
+    /// [`Metrics::is_earlier`].
+    pub is_earlier: bool,
 }
 
 impl RequestOutcome {
@@ -375,7 +392,39 @@ pub trait Series {
     fn of(metrics: &Metrics, edition: u64, place: RequestPlace, names: &RequestNames<'_>) -> Arc<Self>;
 
     /// Counts one that is over.
-    fn ended(&self, why: Why, passed: BytesPassed);
+    fn ended(&self, ending: &PassthroughOutcome);
+}
+
+/// How a connection or session ended that was passed on as it is.
+#[derive(Clone, Copy, Debug)]
+pub struct PassthroughOutcome {
+    pub why: Why,
+    pub passed: BytesPassed,
+    /// [`Metrics::is_earlier`].
+    pub is_earlier: bool,
+}
+
+impl PassthroughOutcome {
+    fn count(
+        &self,
+        ended: &[AtomicU64; Why::ALL.len()],
+        unanswered: &AtomicU64,
+        earlier: &earlier::EarlierEnded,
+    ) {
+        ended[self.why as usize].fetch_add(1, Relaxed);
+        let is_unanswered = self.passed.is_unanswered();
+        if is_unanswered {
+            unanswered.fetch_add(1, Relaxed);
+        }
+        if self.is_earlier {
+            earlier.count(&Ended {
+                requests: 1,
+                errors: u64::from(self.why.is_of_servers()),
+                unanswered: u64::from(is_unanswered),
+                ..Ended::default()
+            });
+        }
+    }
 }
 
 /// Bytes that went each way.

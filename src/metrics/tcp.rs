@@ -1,7 +1,8 @@
 //! What is counted of connections that are passed on as they are. Bytes are counted while they move, so that a
 //! connection that lasts for days shows.
 
-use super::{BytesPassed, Metrics, RequestNames, RequestPlace, Series};
+use super::earlier::EarlierEnded;
+use super::{Metrics, PassthroughOutcome, RequestNames, RequestPlace, Series};
 use crate::access_log::Why;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,12 +16,14 @@ pub struct TcpSeries {
     pub(super) ended: [AtomicU64; Why::ALL.len()],
     /// Those of them that had nothing from the server, though the client had sent something.
     pub(super) unanswered: AtomicU64,
+    pub(super) earlier: EarlierEnded,
 }
 
 impl Default for TcpSeries {
     fn default() -> Self {
         let [received, sent, unanswered] = [0, 0, 0].map(AtomicU64::new);
-        Self { received, sent, ended: std::array::from_fn(|_| AtomicU64::new(0)), unanswered }
+        let ended = std::array::from_fn(|_| AtomicU64::new(0));
+        Self { received, sent, ended, unanswered, earlier: EarlierEnded::default() }
     }
 }
 
@@ -47,10 +50,7 @@ impl Series for TcpSeries {
         metrics.connection(edition, place, names)
     }
 
-    fn ended(&self, why: Why, passed: BytesPassed) {
-        self.ended[why as usize].fetch_add(1, Relaxed);
-        if passed.is_unanswered() {
-            self.unanswered.fetch_add(1, Relaxed);
-        }
+    fn ended(&self, ending: &PassthroughOutcome) {
+        ending.count(&self.ended, &self.unanswered, &self.earlier);
     }
 }

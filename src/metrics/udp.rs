@@ -1,8 +1,9 @@
 //! What is counted of datagrams: those that were passed on, and those that were not, with the reason.
 
+use super::earlier::EarlierEnded;
 use super::family::Family;
 use super::{
-    BytesPassed, HANDLES, Metrics, RequestLabels, RequestNames, RequestPlace, Series, lock, series_of,
+    HANDLES, Metrics, PassthroughOutcome, RequestLabels, RequestNames, RequestPlace, Series, lock, series_of,
 };
 use crate::access_log::Why;
 use prometheus::proto::MetricFamily;
@@ -18,6 +19,7 @@ pub struct UdpSeries {
     pub(super) ended: [AtomicU64; Why::ALL.len()],
     /// Those of them that had nothing from the server.
     pub(super) unanswered: AtomicU64,
+    pub(super) earlier: EarlierEnded,
 }
 
 /// One direction.
@@ -34,6 +36,7 @@ impl Default for UdpSeries {
             sent: DatagramFlow::default(),
             ended: std::array::from_fn(|_| AtomicU64::new(0)),
             unanswered: AtomicU64::new(0),
+            earlier: EarlierEnded::default(),
         }
     }
 }
@@ -59,11 +62,8 @@ impl Series for UdpSeries {
         metrics.session(edition, place, names)
     }
 
-    fn ended(&self, why: Why, passed: BytesPassed) {
-        self.ended[why as usize].fetch_add(1, Relaxed);
-        if passed.is_unanswered() {
-            self.unanswered.fetch_add(1, Relaxed);
-        }
+    fn ended(&self, ending: &PassthroughOutcome) {
+        ending.count(&self.ended, &self.unanswered, &self.earlier);
     }
 }
 

@@ -111,6 +111,8 @@ pub struct PoolStats {
     pub request_duration: Histogram,
     pub time_to_first_byte: Histogram,
     retries: [AtomicU64; RetryReason::ALL.len()],
+    /// Those after a connection that failed, of exchanges that had begun before the generation in force.
+    earlier_connect_retries: AtomicU64,
     grpc: [AtomicU64; GRPC_STATUSES.len()],
 }
 
@@ -151,6 +153,15 @@ impl PoolStats {
 
     pub fn count_retry(&self, reason: RetryReason) {
         self.retries[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A retry that is counted already was of an exchange from before the generation in force.
+    pub fn count_earlier_connect_retry(&self) {
+        self.earlier_connect_retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn earlier_connect_retries(&self) -> u64 {
+        self.earlier_connect_retries.load(Ordering::Relaxed)
     }
 
     pub fn retries(&self, reason: RetryReason) -> u64 {

@@ -321,7 +321,11 @@ impl Exchange {
     /// After a connection could not be opened: the server that is tried next. Nothing was sent, so any
     /// method may be.
     pub(super) async fn connect_failed(&mut self, why: Why) -> Option<LeasedServer> {
-        self.again(RetryReason::Connect, why.result()).await
+        let next = self.again(RetryReason::Connect, why.result()).await?;
+        if self.live.metrics.is_earlier(self.generation, why) {
+            next.pool.stats.count_earlier_connect_retry();
+        }
+        Some(next)
     }
 
     /// After a reset before any response to a request that may be repeated: where it is sent again.
@@ -383,6 +387,7 @@ impl Exchange {
             grpc_status: self.grpc_status,
             answered,
             took: duration,
+            is_earlier: self.live.metrics.is_earlier(self.generation, self.why),
         };
         self.live.metrics.request(self.edition, place, &outcome, &names);
         if !self.live.access_log.is_on() {

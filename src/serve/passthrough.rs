@@ -4,7 +4,9 @@ use crate::access_log::{Record, Why};
 use crate::config::plan::Name;
 use crate::control::Live;
 use crate::edge::Client;
-use crate::metrics::{BytesPassed, RequestNames, RequestPlace, Routed, Series, TcpSeries};
+use crate::metrics::{
+    BytesPassed, PassthroughOutcome, RequestNames, RequestPlace, Routed, Series, TcpSeries,
+};
 use crate::pool::{Attempt, Outcome, TryResult};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -76,13 +78,19 @@ impl<S: Series> Passthrough<S> {
         Arc::clone(self.series.insert(series))
     }
 
+    /// Whether another generation is in force than the one it began under.
+    pub(super) fn is_earlier(&self, why: Why) -> bool {
+        self.live.metrics.is_earlier(self.generation, why)
+    }
+
     /// Counts it, writes its record, and gives the lease back.
     pub(super) fn end(&mut self, why: Why) {
         if std::mem::replace(&mut self.recorded, true) {
             return;
         }
         let series = self.series.take().unwrap_or_else(|| self.series());
-        series.ended(why, self.passed);
+        let is_earlier = self.is_earlier(why);
+        series.ended(&PassthroughOutcome { why, passed: self.passed, is_earlier });
         let served = self.connect.is_some() || self.passed.to_client > 0;
         self.attempt.end(&Outcome { result: result(why, served), waited: self.connect });
         if !self.live.access_log.is_on() {

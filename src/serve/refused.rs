@@ -5,7 +5,7 @@ use crate::access_log::Record;
 use crate::config::plan::Protocol;
 use crate::control::Live;
 use crate::edge::{Client, EdgeObserver, Rejection};
-use crate::metrics::{BytesPassed, RequestNames, RequestOutcome, RequestPlace, Series};
+use crate::metrics::{BytesPassed, PassthroughOutcome, RequestNames, RequestOutcome, RequestPlace, Series};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -25,6 +25,7 @@ impl EdgeObserver for Reporter {
                 grpc_status: None,
                 answered: false,
                 took: Duration::ZERO,
+                is_earlier: false,
             };
             live.metrics.request(snapshot.edition, place, &outcome, &names);
         } else {
@@ -58,7 +59,12 @@ impl EdgeObserver for Reporter {
         let names = RequestNames::of_listener(&client.listener_state.name);
         match protocol {
             Some(_) => {
-                live.metrics.connection(edition, place, &names).ended(rejection.why, BytesPassed::default())
+                let ending = PassthroughOutcome {
+                    why: rejection.why,
+                    passed: BytesPassed::default(),
+                    is_earlier: false,
+                };
+                live.metrics.connection(edition, place, &names).ended(&ending);
             }
             None => live.metrics.failure(edition, place, rejection.why, &names),
         }

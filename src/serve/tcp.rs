@@ -154,7 +154,12 @@ async fn connect(
             tries::again(&mut tries, &mut passthrough.attempt, watch, RetryReason::Connect, &outcome).await;
         debug!(pool = %pool.name, server = %server.name(), %error, retry = next.is_some(), "cannot connect");
         match next {
-            Some(next) => server = Arc::clone(next),
+            Some(next) => {
+                server = Arc::clone(next);
+                if passthrough.is_earlier(error.why()) {
+                    pool.stats.count_earlier_connect_retry();
+                }
+            }
             None => {
                 passthrough.attempt.end(&outcome);
                 passthrough.detail = error.detail();

@@ -1,6 +1,6 @@
 //! Guarded reloads: every way in which a pool can become worse is seen and taken back, and strangers cannot do it.
 
-use crate::support::app::{App, Refusing, Then, send, wait_for_the_end};
+use crate::support::app::{App, Refusing, Silent, Then, send, wait_for_the_end};
 use crate::support::balancer::{Balancer, plain};
 use crate::support::client::Client;
 use crate::support::{h2, tcp, udp, wait_until};
@@ -85,6 +85,14 @@ fn ask(address: SocketAddr) {
     // A closed port answers the first datagram by ending the session; the second opens another.
     client.tell(b"one");
     let _ = client.hear(Duration::from_millis(100));
+}
+
+/// Says something more after a while, by which a port may be closed.
+fn ask_twice(address: SocketAddr) {
+    let client = udp::Client::new(address);
+    client.tell(b"one");
+    let _ = client.hear(HELD);
+    client.tell(b"two");
 }
 
 /// Ends the clients of a test, also when it fails.
@@ -201,6 +209,88 @@ fn datagrams_that_nobody_answers_are_seen() {
     check(&UDP, good.address, closed.expect("the kernel has a port"));
     let deaf = std::net::UdpSocket::bind("127.0.0.1:0").expect("the kernel has a port");
     check(&UDP, good.address, deaf.local_addr().expect("a bound socket has an address"));
+}
+
+/// How long what is held takes until it ends badly.
+const HELD: Duration = Duration::from_secs(2);
+
+/// Has clients be held one after the other, so that they end one after the other, and a reload in between lead the pool from
+/// `old` to a good server: it must be kept.
+#[track_caller]
+fn check_kept(kind: &Kind, old: &[SocketAddr], good: SocketAddr) {
+    let text = |servers: &[_]| format!("access_log: off\n{}", plain(servers, kind.listener, kind.pool));
+    let balancer = Balancer::start(&text(old));
+    let address = balancer.address("web");
+    let in_flight = || balancer.metric("evenkeel_server_in_flight", &[]);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..16)
+            .map(|_| {
+                std::thread::sleep(Duration::from_millis(40));
+                scope.spawn(|| (kind.call)(address))
+            })
+            .collect();
+        wait_until("clients are held", || in_flight() > 4.0);
+        balancer.write(&text(&[good]));
+        let (code, out, err) = balancer.command(&["reload", "--guard", "4s", "--min-requests", "4"]);
+        assert!(code == Some(0) && out.contains("nothing has become worse"), "{code:?}: {out}{err}");
+        let is_over = |client: &std::thread::ScopedJoinHandle<'_, ()>| client.is_finished();
+        assert!(clients.iter().all(is_over), "none ended in time to be judged by");
+    });
+}
+
+/// A server whose connections end with a reset after a while.
+fn stalling() -> tcp::Server {
+    tcp::Server::new(|mut stream| {
+        let _ = stream.read(&mut [0; 16]);
+        std::thread::sleep(HELD);
+        tcp::reset(stream);
+    })
+}
+
+#[test]
+fn requests_that_began_before_a_reload_say_nothing_of_it() {
+    check_kept(&HTTP, &[stalling().address], App::saying("well").address);
+}
+
+#[test]
+fn clients_that_began_to_wait_before_a_reload_say_nothing_of_it() {
+    let stalls = App::new(|_, stream| wait_for_the_end(stream));
+    check_kept(&Kind { call: get_impatiently, ..HTTP }, &[stalls.address], App::saying("well").address);
+}
+
+#[test]
+fn connections_that_were_being_opened_before_a_reload_say_nothing_of_it() {
+    let silent = Silent::new();
+    let pool = "timeouts: { connect: 2s }, retries: { max: 2 }";
+    check_kept(&Kind { pool, ..HTTP }, &[silent.address], App::saying("well").address);
+    let good = tcp::Server::echo("well").address;
+    check_kept(&Kind { pool, ..TCP }, &[silent.address], good);
+    // Those that another server has saved are told of apart.
+    check_kept(&Kind { pool, ..TCP }, &[silent.address, good], good);
+}
+
+#[test]
+fn calls_that_began_before_a_reload_say_nothing_of_it() {
+    check_kept(&GRPC, &[stalling().address], ending("0").address);
+}
+
+#[test]
+fn tcp_connections_that_began_before_a_reload_say_nothing_of_it() {
+    check_kept(&TCP, &[stalling().address], tcp::Server::echo("well").address);
+}
+
+#[test]
+fn sessions_that_began_before_a_reload_say_nothing_of_it() {
+    let closed = std::net::UdpSocket::bind("127.0.0.1:0").expect("the kernel has a port");
+    let old = closed.local_addr().expect("a bound socket has an address");
+    // It is gone before the clients speak again.
+    let closing = std::thread::spawn(move || {
+        std::thread::sleep(HELD / 2);
+        drop(closed);
+    });
+    let listener = "protocol: udp, timeouts: { idle: 60s }";
+    check_kept(&Kind { call: ask_twice, listener, ..UDP }, &[old], udp::Server::echo("well").address);
+    closing.join().expect("it closed");
 }
 
 #[test]
