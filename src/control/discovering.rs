@@ -141,6 +141,8 @@ impl Discovering {
             schedule: RefreshSchedule::new(dns.min_refresh, dns.max_refresh),
             series,
             is_held: None,
+            // A source before this one may have left marks.
+            marks_missing: true,
             changes: self.changes.clone(),
             live: Arc::clone(&self.live),
         };
@@ -225,6 +227,8 @@ struct SourceTask {
     schedule: RefreshSchedule,
     series: Arc<SourceSeries>,
     is_held: Option<Held>,
+    /// Whether servers are marked as missing.
+    marks_missing: bool,
     changes: mpsc::UnboundedSender<ControlMessage>,
     live: Arc<Live>,
 }
@@ -263,6 +267,7 @@ impl SourceTask {
         let is_up = result != QueryResult::Failed && verdict.held != Some(Held::TooMany);
         let was_up = self.series.state().is_up;
         let (servers, missing) = (self.membership.len(), self.membership.n_missing());
+        self.mark_missing(missing > 0);
         self.series.set_state(|state| {
             state.is_up = Some(is_up);
             if is_up {
@@ -281,6 +286,23 @@ impl SourceTask {
             let _ = self.changes.send(ControlMessage::Members(found));
         }
         after
+    }
+
+    /// Has servers know whether the source still names them.
+    fn mark_missing(&mut self, are_some: bool) {
+        if !are_some && !self.marks_missing {
+            return;
+        }
+        self.marks_missing = are_some;
+        let snapshot = self.live.snapshot();
+        let Some(pool) = snapshot.pool(&self.pool) else { return };
+        let known: HashMap<_, _> =
+            self.membership.absences().map(|(found, is_missing)| (&found.name, is_missing)).collect();
+        for member in &pool.members {
+            if let Some(is_missing) = known.get(member.server.name()) {
+                member.server.set_missing(*is_missing);
+            }
+        }
     }
 
     /// Says in the log and the ledger what has become of the source.

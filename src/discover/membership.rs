@@ -115,6 +115,11 @@ impl Membership {
         self.members.iter().map(|member| &member.server)
     }
 
+    /// Each server, and whether the last answer left it out. Sorted by name.
+    pub fn absences(&self) -> impl Iterator<Item = (&FoundServer, bool)> {
+        self.members.iter().map(|member| (&member.server, member.absence.is_some()))
+    }
+
     /// Servers that the last answer did not name and that are not yet let go.
     pub fn n_missing(&self) -> usize {
         self.members.iter().filter(|member| member.absence.is_some()).count()

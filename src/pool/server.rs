@@ -218,6 +218,16 @@ impl Server {
         self.slot().change(Flags::BACKUP, if is_backup { Flags::BACKUP } else { Flags::NONE });
     }
 
+    /// Whether its source has left it out: it may be gone, so no try that follows a failed one goes there while there
+    /// are others.
+    pub fn set_missing(&self, is_missing: bool) {
+        self.slot().change(Flags::MISSING, if is_missing { Flags::MISSING } else { Flags::NONE });
+    }
+
+    pub fn is_missing(&self) -> bool {
+        self.slot().flags().has_any(Flags::MISSING)
+    }
+
     /// The configuration no longer has it: nothing new, and what is in flight may run on until `close_at`.
     pub fn leave(&self, close_at: Instant) {
         self.leave_deadline.set(Some(close_at));
@@ -226,7 +236,7 @@ impl Server {
 
     /// The configuration has it again before it was gone.
     pub fn rejoin(&self) {
-        self.slot().change(Flags::LEAVING, Flags::NONE);
+        self.slot().change(Flags::LEAVING.with(Flags::MISSING), Flags::NONE);
         self.leave_deadline.set(None);
     }
 

@@ -37,6 +37,8 @@ impl Flags {
 
     /// The configuration has it stand by.
     pub const BACKUP: Self = Self(1 << 7);
+    /// Its source did not name it last, and it is not yet let go: it may be gone.
+    pub const MISSING: Self = Self(1 << 8);
 
     /// Not to be used, whatever its health.
     pub const NOT_READY: Self = Self::DRAIN.with(Self::MAINT).with(Self::LEAVING);

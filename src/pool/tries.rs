@@ -101,7 +101,7 @@ impl Tries {
 
     /// Leases a server that was not tried yet. If there is none, everything stays as it is.
     pub fn begin<'a>(&mut self, attempt: &'a mut Attempt, now: Instant) -> Result<&'a Arc<Server>, NoServer> {
-        let (lease, tried) = self.pick(&self.tried)?;
+        let (lease, tried) = self.pick(&self.tried, self.avoided.as_deref())?;
         self.tried_before = std::mem::replace(&mut self.tried, tried);
         Ok(attempt.begin(lease, now))
     }
@@ -139,7 +139,7 @@ impl Tries {
             }
             false => self.tried.clone(),
         };
-        let (lease, tried) = self.pick(&before).ok()?;
+        let (lease, tried) = self.pick(&before, self.avoided_again().as_ref()).ok()?;
         // It is paid for only when there is a server to send it to.
         if is_charged && !self.pool.budget.withdraw() {
             lease.finish(&Outcome::of(TryResult::NotServersFault));
@@ -151,10 +151,19 @@ impl Tries {
         Some(attempt.begin(lease, now))
     }
 
-    /// A server that is not among `tried`, and what is tried with it.
-    fn pick(&self, tried: &Tried) -> Result<(Lease, Tried), NoServer> {
-        if let Some(avoided) = &self.avoided {
-            let mut passed_over = (**avoided).clone();
+    /// After a failure, also the servers that sources no longer name: what has failed may be gone with them.
+    fn avoided_again(&self) -> Option<Tried> {
+        let mut avoided = self.avoided.as_deref().cloned().unwrap_or_else(Tried::new);
+        let members = self.pool.members.iter().enumerate();
+        let missing = members.filter(|(_, member)| member.server.is_missing());
+        missing.for_each(|(index, _)| avoided.insert(index));
+        Some(avoided).filter(|avoided| !avoided.is_empty())
+    }
+
+    /// A server that is not among `tried`, and what is tried with it; one of those avoided only if there is no other.
+    fn pick(&self, tried: &Tried, avoided: Option<&Tried>) -> Result<(Lease, Tried), NoServer> {
+        if let Some(avoided) = avoided {
+            let mut passed_over = avoided.clone();
             tried.indexes().for_each(|index| passed_over.insert(index));
             if let Ok(lease) = self.pool.pick(&self.query, &mut passed_over) {
                 let mut tried = tried.clone();
@@ -208,6 +217,24 @@ mod tests {
         });
         assert_eq!((seen.len(), request.1.number(), pool.stats.retries(RetryReason::Connect)), (3, 3, 2));
         assert!(request.1.is_under_way(), "the last one's answer may be passed on");
+    }
+
+    #[test]
+    fn a_failed_try_is_followed_by_one_at_a_server_that_is_not_missing() {
+        let pool = with_retries("a b c d e f", 1, 20);
+        pool.members[1..]
+            .iter()
+            .for_each(|member| member.server.set_missing(member.server.name().as_ref() != "e"));
+        for _ in 0..12 {
+            let mut request = begun(&pool);
+            let first = request.1.server().expect("it has begun").name().to_string();
+            assert!(again(&mut request, RetryReason::Connect));
+            let next = request.1.server().expect("it goes on").name().to_string();
+            assert!(["a", "e"].contains(&next.as_str()) && next != first, "{first}, then {next}");
+        }
+        pool.members[0].server.set_missing(true);
+        pool.members[4].server.set_missing(true);
+        assert!(again(&mut begun(&pool), RetryReason::Connect), "a missing one is better than none");
     }
 
     #[test]

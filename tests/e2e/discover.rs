@@ -156,6 +156,25 @@ fn whatever_a_resolver_does_takes_no_server_away() {
 }
 
 #[test]
+fn a_request_that_meets_a_server_no_longer_named_goes_on_to_one_that_is() {
+    let all = ["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"];
+    let (dns, mut apps) = (DnsServer::new(), Apps::on(&all));
+    dns.lead("app.internal", &all);
+    let pool = "discover: { dns: 'app.internal:PORT', leave_after: 1h, large_change: null }";
+    let balancer = Balancer::start(&configuration(&dns, &apps, pool));
+    assert_eq!(answering(&balancer, 8), names(&all));
+    dns.lead("app.internal", &["127.0.0.3"]);
+    wait_until("three to be missing", || source(&balancer)["missing"] == 3);
+    apps.apps.retain(|app| app.address.ip().to_string() == "127.0.0.3");
+    let mut client = balancer.client();
+    for _ in 0..24 {
+        let response = client.get("/");
+        assert_eq!((response.status, response.text().as_str()), (200, "127.0.0.3"));
+    }
+    assert_eq!(servers(&balancer), names(&all), "nobody has left for that");
+}
+
+#[test]
 fn an_answer_too_large_for_a_datagram_comes_by_tcp() {
     let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
     dns.say("app.internal", Says::Truncated(parsed(&["127.0.0.2", "127.0.0.3"])), 0);
