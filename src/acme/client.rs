@@ -1,6 +1,8 @@
 //! The way to an authority: HTTPS requests, one connection each, bounded in time and size.
 
 use super::unix_time;
+use crate::config::plan::DnsPlan;
+use crate::discover::by_name::{self, ConnectFailure};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Limited};
@@ -12,7 +14,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -28,7 +29,7 @@ enum AuthorityError {
     #[error("{0} is no URL of an HTTPS server")]
     Url(Uri),
     #[error("cannot connect to {host}:{port}: {error}")]
-    Connect { host: String, port: u16, error: io::Error },
+    Connect { host: String, port: u16, error: ConnectFailure },
     #[error("no TLS with {host}: {error}")]
     Tls { host: String, error: io::Error },
     #[error("no HTTP with {host}: {error}")]
@@ -47,18 +48,19 @@ enum AuthorityError {
 #[derive(Clone, Debug)]
 pub(super) struct AcmeClient {
     tls: Arc<ClientConfig>,
+    dns: Arc<DnsPlan>,
     /// Seconds since 1970, of the last refusal that named a time; 0 is none.
     retry_at: Arc<AtomicI64>,
 }
 
 impl AcmeClient {
-    pub(super) fn new(tls: Arc<ClientConfig>) -> Self {
-        Self { tls, retry_at: Arc::default() }
+    pub(super) fn new(tls: Arc<ClientConfig>, dns: DnsPlan) -> Self {
+        Self { tls, dns: Arc::new(dns), retry_at: Arc::default() }
     }
 
     /// The same, which has noted nothing.
     pub(super) fn anew(&self) -> Self {
-        Self::new(Arc::clone(&self.tls))
+        Self { retry_at: Arc::default(), ..self.clone() }
     }
 
     /// When the authority wants to be asked again, if it said so with a refusal.
@@ -95,11 +97,8 @@ impl AcmeClient {
         *request.uri_mut() = Uri::try_from(target).map_err(|_| AuthorityError::Url(uri.clone()))?;
 
         let host = || host.to_owned();
-        let wire = TcpStream::connect((bare, port)).await.map_err(|error| AuthorityError::Connect {
-            host: host(),
-            port,
-            error,
-        })?;
+        let connected = by_name::connect(&self.dns, bare, port).await;
+        let (_, wire) = connected.map_err(|error| AuthorityError::Connect { host: host(), port, error })?;
         let stream = TlsConnector::from(Arc::clone(&self.tls))
             .connect(name, wire)
             .await

@@ -47,13 +47,18 @@ pub(crate) struct CertificateManager {
 #[derive(Debug)]
 struct KeeperSettings {
     acme: plan::AcmePlan,
+    /// Who is asked where the authority is.
+    dns: plan::DnsPlan,
     material: Material,
 }
 
 impl KeeperSettings {
-    fn are(&self, acme: &plan::AcmePlan, material: &Material) -> bool {
+    fn are(&self, acme: &plan::AcmePlan, dns: &plan::DnsPlan, material: &Material) -> bool {
         let before = &self.material;
-        self.acme == *acme && before.hmac_key == material.hmac_key && before.ca == material.ca
+        self.acme == *acme
+            && self.dns == *dns
+            && before.hmac_key == material.hmac_key
+            && before.ca == material.ca
     }
 }
 
@@ -79,17 +84,18 @@ impl CertificateManager {
             self.stop();
             return;
         };
-        if !self.settings.as_ref().is_some_and(|settings| settings.are(acme, &material)) {
+        if !self.settings.as_ref().is_some_and(|settings| settings.are(acme, &plan.dns, &material)) {
             self.stop();
         }
-        self.settings = Some(KeeperSettings { acme: acme.clone(), material: material.clone() });
+        self.settings =
+            Some(KeeperSettings { acme: acme.clone(), dns: plan.dns.clone(), material: material.clone() });
         self.keepers.retain(|name, _| names.contains(name));
         let storage = Arc::new(Storage::new(acme));
         let context = OrderContext {
             acme: Arc::new(acme.clone()),
             storage: Arc::clone(&storage),
             store: Arc::clone(&self.store),
-            client: AcmeClient::new(material.tls),
+            client: AcmeClient::new(material.tls, plan.dns.clone()),
             hmac_key: material.hmac_key,
             disk: Arc::clone(&self.disk),
         };

@@ -220,6 +220,9 @@ struct PlanBody {
     /// Whether changed probes are tried on the servers.
     #[serde(default)]
     probe: bool,
+    /// Whether sources of servers are asked.
+    #[serde(default)]
+    discover: bool,
 }
 
 fn unnamed() -> String {
@@ -246,9 +249,9 @@ async fn plan(
     if !(1..=10_000_000).contains(&command.keys) {
         return Err(bad(format!("{} keys are out of range", command.keys)).help("use 1 to 10000000"));
     }
-    let PlanBody { text, name, keys: n_keys, probe: probes } = command;
+    let PlanBody { text, name, keys: n_keys, probe: probes, discover: asks_sources } = command;
     let source = text.map_or_else(|| admin.source.clone(), |text| Source::Given { name, text });
-    match control::preview(&admin.live, PreviewRequest { source, n_keys, probes }).await {
+    match control::preview(&admin.live, PreviewRequest { source, n_keys, probes, asks_sources }).await {
         Ok(report) => Ok(Json(PlanAnswer { text: preview::render(&report), report })),
         Err(refused) => Err(ApiRefusal::new(StatusCode::UNPROCESSABLE_ENTITY, refused.to_string())),
     }

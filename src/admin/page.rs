@@ -3,7 +3,7 @@
 
 use super::{Admin, view};
 use crate::api::receipt::GuardState;
-use crate::api::status::{PoolStatus, ReportedState, ServerStatus, Status};
+use crate::api::status::{PoolStatus, ReportedState, ServerStatus, SourceStatus, Status};
 use crate::api::{Event, ReloadOutcome};
 use crate::events::EventFilter;
 use crate::history::{Figures, Point};
@@ -177,7 +177,37 @@ fn of_pool(
     for server in &pool.servers {
         text += &of_server(server, servers.get(&*server.name).map_or(&[], Vec::as_slice), now);
     }
-    text + "</tbody></table></div></section>\n"
+    text += "</tbody></table></div>\n";
+    pool.sources.iter().for_each(|source| text += &of_source(source, now));
+    text + "</section>\n"
+}
+
+/// Where servers come from, and what speaks against it.
+fn of_source(source: &SourceStatus, now: OffsetDateTime) -> String {
+    let (word, class) = match source.up {
+        Some(true) => ("answers", "up"),
+        Some(false) => ("fails", "down"),
+        None => ("not asked yet", "probing"),
+    };
+    let mut notes = vec![format!("{} servers", source.servers)];
+    if source.missing > 0 {
+        notes.push(format!("{} of them missing", source.missing));
+    }
+    if let Some(held) = &source.held {
+        notes.push(format!("held back: {held}"));
+    }
+    if let Some(at) = source.last_success.filter(|_| source.up != Some(true)) {
+        notes.push(format!("last answer {} ago", ago(at, now)));
+    }
+    if let Some(at) = source.next_query {
+        notes.push(format!("asked again in {}", ago(now, at)));
+    }
+    notes.extend(source.problem.clone());
+    format!(
+        "<p class=\"source\">{} <span class=\"state {class}\">{word}</span> {}</p>\n",
+        Escaped(&source.source),
+        Escaped(&notes.join(", "))
+    )
 }
 
 fn figures(figures: &Figures) -> String {

@@ -6,6 +6,7 @@ use super::{complain, file, say};
 use crate::explain::{self, ExplainRequest};
 use crate::operate::Overrides;
 use crate::snapshot::Snapshot;
+use crate::text::fold;
 use clap::Args;
 use http::{HeaderName, HeaderValue, Method, Uri};
 use serde::Deserialize;
@@ -35,6 +36,9 @@ pub(super) struct ExplainOptions {
     /// Ask this file instead of the running process; all servers are taken to be up and idle.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Ask the sources that the file names who the servers are.
+    #[arg(long, requires = "config")]
+    discover: bool,
     #[command(flatten)]
     reach: ProcessAddress,
     /// Print the explanation as JSON.
@@ -99,7 +103,8 @@ fn live(options: &ExplainOptions, method: &Method, url: &Uri) -> Result<(), Exit
 }
 
 fn offline(options: &ExplainOptions, file: &Path, method: Method, url: Uri) -> Result<(), ExitCode> {
-    let (plan, _) = file::plan(file, options.json, |_, _| Vec::new())?;
+    let (mut plan, _) = file::plan(file, options.json, |_, _| Vec::new())?;
+    let notes = file::discover(&mut plan, options.discover)?;
     let now = Instant::now();
     let (snapshot, _) = Snapshot::empty().evolve(plan, now);
     for member in snapshot.pools().iter().flat_map(|pool| &pool.members) {
@@ -120,6 +125,9 @@ fn offline(options: &ExplainOptions, file: &Path, method: Method, url: Uri) -> R
         Ok(report) => {
             say(&explain::render(&report, in_color()));
             say("(by the file alone: all servers are taken to be up and idle)\n");
+            let pool = report.pool.map(|pool| format!("pools.{pool}: ")).unwrap_or_default();
+            let notes = notes.iter().filter(|note| note.starts_with(&pool));
+            notes.for_each(|note| say(&fold(&format!("({note})\n"))));
         }
         Err(unexplained) => {
             complain(&unexplained.to_string());

@@ -2,6 +2,7 @@
 
 use super::{complain, say};
 use crate::config::{self, Plan, Problem};
+use crate::discover::once;
 use crate::{acme, files, tls};
 use std::io::IsTerminal;
 use std::path::Path;
@@ -44,6 +45,20 @@ pub(super) fn read_or_hint(file: &Path, command: &str) -> Result<(String, String
 /// What is wrong with the files that a plan names.
 pub(super) fn beside(plan: &Plan, text: &str) -> Vec<Problem> {
     [tls::check(plan, text), acme::check(plan, text)].concat()
+}
+
+/// Adds to a plan the servers that its sources name, if they are to be asked. What is not known is what is to be told.
+pub(super) fn discover(plan: &mut Plan, asks: bool) -> Result<Vec<String>, ExitCode> {
+    if !asks {
+        return Ok(once::unasked(plan, None));
+    }
+    let filled = once::ask_and_fill(plan, &[], |_, _| Vec::new());
+    filled.map(|(_, notes)| notes).map_err(cannot_ask)
+}
+
+pub(super) fn cannot_ask(error: std::io::Error) -> ExitCode {
+    complain(&format!("cannot ask the sources: {error}"));
+    ExitCode::FAILURE
 }
 
 pub(super) fn in_color(json: bool) -> bool {

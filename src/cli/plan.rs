@@ -2,6 +2,7 @@
 
 use super::client::ProcessAddress;
 use super::{file, say};
+use crate::discover::once;
 use crate::preview;
 use crate::snapshot::Snapshot;
 use clap::Args;
@@ -25,6 +26,9 @@ pub(super) struct PlanOptions {
     /// Try changed probes on the servers now, once each.
     #[arg(long, conflicts_with = "against")]
     probe: bool,
+    /// Ask the sources of servers now, and compare with whom they name; without it, whom they have named stays.
+    #[arg(long)]
+    discover: bool,
     /// For pools with `consistent_hash`: the keys `0` to N-1 are looked up before and after.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     keys: u32,
@@ -56,7 +60,7 @@ pub(super) fn run(options: &PlanOptions) -> ExitCode {
 
 /// Whether the process would change.
 fn live(options: &PlanOptions) -> Result<bool, ExitCode> {
-    let mut command = json!({ "keys": options.keys, "probe": options.probe });
+    let mut command = json!({ "keys": options.keys, "probe": options.probe, "discover": options.discover });
     if let Some(file) = &options.file {
         // What is wrong with the file itself is shown with its lines; what it names, the process has to read.
         file::plan(file, options.json, |_, _| Vec::new())?;
@@ -75,8 +79,17 @@ fn live(options: &PlanOptions) -> Result<bool, ExitCode> {
 /// Whether one file changes the other.
 fn offline(options: &PlanOptions, file: &Path, against: &Path) -> Result<bool, ExitCode> {
     // The files that the old plan names may be gone; what is in force was read from them before.
-    let (old, _) = file::plan(against, options.json, |_, _| Vec::new())?;
-    let (new, warnings) = file::plan(file, options.json, file::beside)?;
+    let (mut old, _) = file::plan(against, options.json, |_, _| Vec::new())?;
+    let (mut new, mut warnings) = file::plan(file, options.json, file::beside)?;
+    if options.discover {
+        let nobody = |_: &_, _: &_| Vec::new();
+        let (asked, notes) = once::ask_and_fill(&mut new, &[], nobody).map_err(file::cannot_ask)?;
+        // What both have is asked once: else an answer that changes would look like a change of the file.
+        once::ask_and_fill(&mut old, &asked, nobody).map_err(file::cannot_ask)?;
+        warnings.extend(notes);
+    } else {
+        warnings.extend(once::unasked(&new, None));
+    }
     let now = Instant::now();
     let (in_force, _) = Snapshot::empty().evolve(old, now);
     let (next, delta) = in_force.evolve(new, now);

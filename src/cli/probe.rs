@@ -27,6 +27,9 @@ pub(super) struct ProbeOptions {
     /// Probe from here, as this file says, instead of asking the running process.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Ask the pool's sources, as the file names them, who the servers are.
+    #[arg(long, requires = "config")]
+    discover: bool,
     #[command(flatten)]
     reach: ProcessAddress,
     /// Print steps and verdict as JSON.
@@ -72,11 +75,15 @@ fn offline(options: &ProbeOptions, file: &Path) -> Result<ProbeReport, ExitCode>
     }
     let (_, text) = file::read(file)?;
     let (files, _) = read(&plan, &text);
-    let (snapshot, _) = Snapshot::empty().evolve(alone(plan), Instant::now());
+    let mut plan = alone(plan);
+    let notes = file::discover(&mut plan, options.discover)?;
+    let (snapshot, _) = Snapshot::empty().evolve(plan, Instant::now());
     let Some(pool) = snapshot.pool(pool_name) else { return Err(ExitCode::FAILURE) };
     let Some(member) = pool.members.iter().find(|member| **member.server.name() == **server_name) else {
         let servers = pool.members.iter().map(|member| &**member.server.name());
-        return Err(missing(ApiError::no_server(pool_name, server_name, servers)));
+        let code = missing(ApiError::no_server(pool_name, server_name, servers));
+        notes.iter().for_each(|note| complain(note));
+        return Err(code);
     };
     if let Some(material) = files.pools.into_iter().flatten().next() {
         let made = Origination::new(material, None)

@@ -62,6 +62,8 @@ struct RunningSource {
 struct PendingChange {
     changed_at: Option<Instant>,
     evidence: Vec<String>,
+    /// Servers that are listed and found, as was told last.
+    told: Vec<Name>,
 }
 
 impl Discovering {
@@ -202,6 +204,14 @@ impl Discovering {
     fn due(&self, now: Instant) -> Vec<Name> {
         let due = self.due.iter().filter(|(_, due)| !due.evidence.is_empty() && due.is_due(now));
         due.map(|(pool, _)| pool.clone()).collect()
+    }
+
+    /// Whether it is news that these servers of a pool are listed and found.
+    fn tells_anew(&mut self, pool: &Name, both: &[Name]) -> bool {
+        let due = self.due.entry(pool.clone()).or_default();
+        let is_news = !both.is_empty() && due.told != both;
+        due.told = both.to_vec();
+        is_news
     }
 
     /// What speaks for a pool's change, which is made now.
@@ -369,6 +379,13 @@ impl Control {
             .and_then(|loaded| loaded.plan.pools.iter().find(|planned| planned.name == *name).cloned());
         let Some(mut planned) = planned else { return };
         let planned = Arc::make_mut(&mut planned);
+        let both = self.live.found.listed_and_found(planned);
+        if self.discovering.tells_anew(name, &both) {
+            let named = both.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
+            warn!(pool = %name, servers = named, "a source names servers that are listed as well; what is listed counts");
+            let cause = format!("listed as well, and what is listed counts: {named}");
+            self.live.record(LedgerEntry::new(EventKind::Discovery, "discovery", cause).of_pool(name));
+        }
         self.live.found.fill_pool(planned);
         let overrides = self.live.overrides.load_full();
         overrides.weigh_pool(planned);
@@ -400,7 +417,7 @@ impl Control {
         if !self.is_starting() {
             self.record_members(&delta, "discovery");
         }
-        delta.servers.removed.iter().cloned().for_each(|server| self.keep_closing(server));
+        delta.servers.removed.iter().for_each(|server| self.keep_leaving(server, "discovery"));
     }
 
     /// A source's trouble must not keep the process from its other pools: who asks whether it is ready hears of it

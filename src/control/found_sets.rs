@@ -1,7 +1,7 @@
 //! What sources have named and is in force, pool by pool: what fills a plan before it becomes a snapshot or a preview.
 
 use crate::config::plan::{Name, Plan, PoolPlan, SourcePlan};
-use crate::discover::found::FoundServer;
+use crate::discover::found::{self, FoundServer};
 use crate::discover::membership::AdoptedFrom;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,9 +52,21 @@ impl FoundSets {
         }
     }
 
+    /// The servers of a pool that are listed and named by a source as well: what is listed counts. `pool` is as the
+    /// configuration has it.
+    pub(super) fn listed_and_found(&self, pool: &PoolPlan) -> Vec<Name> {
+        let listed: HashSet<&Name> = pool.servers.iter().map(|server| &server.name).collect();
+        let begins = self.begin_with(pool);
+        let found = begins.iter().flat_map(|begins| &begins.servers).map(|server| &server.name);
+        let mut both: Vec<_> = found.filter(|name| listed.contains(name)).cloned().collect();
+        both.sort_unstable();
+        both.dedup();
+        both
+    }
+
     pub(super) fn fill_pool(&self, pool: &mut PoolPlan) {
         let begins: Vec<_> = self.begin_with(pool).into_iter().map(|begins| begins.servers).collect();
-        fill(pool, &begins);
+        found::fill(pool, &begins);
     }
 
     /// What each of a pool's sources begins with: what is in force of the same one, or else of one that is no longer
@@ -83,6 +95,12 @@ impl FoundSets {
             }
         };
         pool.sources.iter().map(&mut begin).collect()
+    }
+
+    /// Whom a source has named, by which a pool begins.
+    pub(super) fn known_of(&self, pool: &PoolPlan, source: &SourcePlan) -> Vec<FoundServer> {
+        let place = pool.sources.iter().position(|known| known.label() == source.label());
+        place.map(|place| self.begin_with(pool).swap_remove(place).servers).unwrap_or_default()
     }
 
     /// The sets of the sources that are asked now, and of no others.
@@ -137,15 +155,6 @@ impl FoundSets {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Name, Vec<FoundSet>>> {
         self.by_pool.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Adds what each of a pool's sources has named. A name that is taken stays whose it was.
-fn fill(pool: &mut PoolPlan, sets: &[Vec<FoundServer>]) {
-    let mut taken: HashSet<Name> = pool.servers.iter().map(|server| server.name.clone()).collect();
-    for (source, set) in pool.sources.iter().zip(sets) {
-        let new = set.iter().filter(|found| taken.insert(found.name.clone()));
-        pool.servers.extend(new.map(|found| found.plan(&source.template)));
     }
 }
 
@@ -210,6 +219,14 @@ mod tests {
     fn of_two_with_one_name_the_configurations_own_counts() {
         let known = known(TWO, &[&[9, 2], &[2, 3]]);
         check(&known, TWO, "10.0.0.9:80=100 10.0.0.2:80=100 10.0.0.3:80=7");
+    }
+
+    #[test]
+    fn who_is_listed_and_found_is_told() {
+        let known = known(TWO, &[&[9, 2], &[9, 3]]);
+        assert_eq!(known.listed_and_found(&plan(TWO).pools[0]), [Name::from("10.0.0.9:80")]);
+        let other = plan("{ servers: ['10.0.0.8:80', 'a.internal:80'] }");
+        assert!(known.listed_and_found(&other.pools[0]).is_empty());
     }
 
     #[test]

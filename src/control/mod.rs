@@ -196,6 +196,14 @@ impl ListenerStates {
     }
 }
 
+/// A server that may have requests past its deadline.
+#[derive(Debug)]
+struct ClosingServer {
+    server: Arc<Server>,
+    /// Who has removed it, if it is that.
+    by: &'static str,
+}
+
 /// The control task's state.
 pub(crate) struct Control {
     live: Arc<Live>,
@@ -221,7 +229,7 @@ pub(crate) struct Control {
     /// Such certificates that are new.
     ordered: mpsc::UnboundedReceiver<ManagedCertificate>,
     /// Servers that are down or leaving and may have requests past their deadline.
-    closing: Vec<Arc<Server>>,
+    closing: Vec<ClosingServer>,
     /// Pools that send to unhealthy servers for want of healthy ones.
     failing_open: HashSet<Name>,
     /// Sockets that are open but not accepted on until the first probes are in.
@@ -419,9 +427,15 @@ impl Control {
 
     /// Looks after what a server still has, once: one that has turned may be removed too.
     fn keep_closing(&mut self, server: Arc<Server>) {
-        if !self.closing.iter().any(|closing| Arc::ptr_eq(closing, &server)) {
-            self.closing.push(server);
+        if !self.closing.iter().any(|closing| Arc::ptr_eq(&closing.server, &server)) {
+            self.closing.push(ClosingServer { server, by: "reload" });
         }
+    }
+
+    /// The same for one that was removed, and by whom.
+    fn keep_leaving(&mut self, server: &Arc<Server>, by: &'static str) {
+        self.closing.retain(|closing| !Arc::ptr_eq(&closing.server, server));
+        self.closing.push(ClosingServer { server: Arc::clone(server), by });
     }
 
     /// Cuts what still runs on servers past their deadline.
@@ -434,14 +448,15 @@ impl Control {
         let mut gone = false;
         let (workers, failing_open, live) = (&self.workers, &self.failing_open, &self.live);
         let before = &self.before;
-        self.closing.retain(|server| {
+        self.closing.retain(|closing| {
+            let server = &closing.server;
             let (state, in_flight) = (server.state(), server.in_flight());
             let leaving = state.membership == Membership::Leaving;
             if in_flight == 0 {
                 gone |= leaving;
                 if leaving {
                     live.record(
-                        LedgerEntry::new(EventKind::Membership, "reload", "nothing is in flight any more")
+                        LedgerEntry::new(EventKind::Membership, closing.by, "nothing is in flight any more")
                             .of(server.pool(), server.name())
                             .change("leaving", "gone"),
                     );

@@ -5,6 +5,8 @@ use super::aside::{FILES_WITHIN, aside};
 use super::reading::{LoadedConfiguration, ReloadRefused, Source, load};
 use super::ready::originations;
 use super::{Live, milliseconds};
+use crate::config::plan::{PoolPlan, SourcePlan};
+use crate::discover::once;
 use crate::origination::SharedOrigination;
 use crate::pool::{HealthState, Server};
 use crate::preview::{self, ReloadPreview, report::PreviewedProbe};
@@ -29,6 +31,8 @@ pub(crate) struct PreviewRequest {
     pub(crate) n_keys: u32,
     /// Whether changed probes are tried on the servers.
     pub(crate) probes: bool,
+    /// Whether sources are asked; without, whom they have named stays, as with a reload.
+    pub(crate) asks_sources: bool,
 }
 
 /// A probe to try once.
@@ -66,8 +70,18 @@ pub(crate) async fn preview(live: &Arc<Live>, draft: PreviewRequest) -> Result<R
 fn compare(live: &Live, draft: &PreviewRequest) -> Result<(ReloadPreview, Vec<ProbeTrial>), ReloadRefused> {
     let LoadedConfiguration { mut plan, files, warnings, .. } = load(&draft.source)?;
     // A reload does not wait for sources either: what they have named so far stays.
-    let waits = live.found.warnings(&plan);
-    live.found.fill(&mut plan);
+    let waits = if draft.asks_sources {
+        let known = |pool: &PoolPlan, source: &SourcePlan| live.found.known_of(pool, source);
+        let filled = once::ask_and_fill(&mut plan, &[], known);
+        match filled {
+            Ok((_, notes)) => notes,
+            Err(error) => return Err(ReloadRefused::Unreadable { name: draft.source.name(), error }),
+        }
+    } else {
+        let waits = live.found.warnings(&plan);
+        live.found.fill(&mut plan);
+        waits
+    };
     let in_force = live.snapshot();
     let overrides = live.overrides.load();
     let (_, ended) = overrides.kept_by(&plan, OffsetDateTime::now_utc());

@@ -213,7 +213,7 @@ impl Ready {
         if !control.is_starting() {
             control.record_members(&delta, "reload");
         }
-        delta.servers.removed.iter().cloned().for_each(|server| control.keep_closing(server));
+        delta.servers.removed.iter().for_each(|server| control.keep_leaving(server, "reload"));
         control.count_what_is_before();
         control.live.metrics.forget(&next);
         control.live.metrics.reload_succeeded(SystemTime::now());

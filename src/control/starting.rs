@@ -8,6 +8,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+/// How long accepting waits for the first answers of sources: one that is slow must not keep the other pools' clients
+/// waiting, and one that is not should not let the first of them meet an empty pool.
+const BEFORE_ACCEPTING: Duration = Duration::from_secs(1);
+
 impl Control {
     /// Waits until each probed server had its first result, so that nobody meets a pool that does not know its servers
     /// yet. Bounded by the probes' own timeouts. False if the process was told to end meanwhile.
@@ -40,14 +44,14 @@ impl Control {
         true
     }
 
-    /// Waits until each source has been asked once that no servers are known of, and has what it says put in force. It
-    /// need not have answered; what it says later is heard later. `None` if the process was told to end meanwhile.
+    /// Waits a moment for the sources of which no servers are known, and has what they say put in force; what they say
+    /// later is heard later. `None` if the process was told to end meanwhile.
     async fn know_sources(
         &mut self,
         inbox: &mut mpsc::UnboundedReceiver<ControlMessage>,
         later: &mut Vec<ControlMessage>,
     ) -> Option<()> {
-        let longest = self.discovering.longest_start_wait();
+        let longest = self.discovering.longest_start_wait().min(BEFORE_ACCEPTING);
         let asked = tokio::time::timeout(longest, self.discovering.first_answers());
         unless_told_to_end(inbox, later, asked).await?;
         let is_found = |change: &mut ControlMessage| matches!(change, ControlMessage::Members(_));

@@ -9,8 +9,13 @@ use super::source::{DiscoverySource, SourceAnswer, counted};
 use crate::config::plan::{AddressFamily, DnsPlan, DnsSourcePlan};
 use crate::units::Address;
 use async_trait::async_trait;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// How long it is believed at which loopback address somebody listens.
+const LOOPBACK: Duration = Duration::from_secs(5);
+const LOOPBACK_WITHIN: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(super) struct DnsSource {
@@ -47,15 +52,34 @@ impl DnsSource {
     async fn by_own_names(&self) -> Option<SourceAnswer> {
         let mut addresses = resolver::own_addresses(&self.settings.name).await;
         addresses.retain(|address| self.last.iter().any(|(kind, _)| family(address) == *kind));
+        let mut ttl = self.dns.max_refresh;
+        if resolver::is_loopback(&self.settings.name) {
+            addresses = vec![self.in_use(&addresses).await];
+            ttl = ttl.min(LOOPBACK);
+        }
         let count = counted(addresses.len(), "address", "addresses");
         let summary = format!("this machine itself: {count}");
         (!addresses.is_empty()).then(|| SourceAnswer {
             reply: SourceReply::Servers(self.servers(addresses)),
-            validity: Validity::Ttl(self.dns.max_refresh),
+            validity: Validity::Ttl(ttl),
             steps: vec![summary.clone()],
             summary,
             problem: None,
         })
+    }
+
+    /// The loopback address at which somebody listens; the first one while nobody does. A server that listens at both is
+    /// one server, and not to be counted twice.
+    async fn in_use(&self, addresses: &[IpAddr]) -> IpAddr {
+        let first = addresses.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        for address in addresses {
+            // This machine answers at once, or is too busy to be judged.
+            let connecting = TcpStream::connect((*address, self.settings.port));
+            if let Ok(Ok(_)) = tokio::time::timeout(LOOPBACK_WITHIN, connecting).await {
+                return *address;
+            }
+        }
+        first
     }
 
     /// Puts both families together; one that cannot be had keeps what it had.

@@ -1,7 +1,8 @@
 //! A server as a source names it, before the configuration adds what all of a source's servers have.
 
-use crate::config::plan::{Name, ServerPlan, ServerTemplate};
+use crate::config::plan::{Name, PoolPlan, ServerPlan, ServerTemplate};
 use crate::units::{Address, Weight};
+use std::collections::HashSet;
 use std::num::NonZeroU32;
 
 /// One server of a source's full set. Its name is its identity.
@@ -43,5 +44,14 @@ impl FoundServer {
             backup: self.backup || template.backup,
             host: self.host.clone(),
         }
+    }
+}
+
+/// Adds what each of a pool's sources has named. A name that is taken stays whose it was.
+pub fn fill(pool: &mut PoolPlan, sets: &[Vec<FoundServer>]) {
+    let mut taken: HashSet<Name> = pool.servers.iter().map(|server| server.name.clone()).collect();
+    for (source, set) in pool.sources.iter().zip(sets) {
+        let new = set.iter().filter(|found| taken.insert(found.name.clone()));
+        pool.servers.extend(new.map(|found| found.plan(&source.template)));
     }
 }

@@ -1,12 +1,11 @@
 //! Servers from a web server, in the JSON of Prometheus's `http_sd`, asked for in an interval.
 
+use super::by_name::{self, ConnectFailure};
 use super::file::shown;
 use super::found::FoundServer;
 use super::membership::SourceReply;
-use super::resolver;
 use super::schedule::Validity;
 use super::source::{DiscoverySource, SourceAnswer, counted};
-use super::{dns_answer::DnsAnswer, dns_answer::DnsRecord, dns_answer::RecordKind};
 use crate::config;
 use crate::config::plan::{DnsPlan, HttpSourcePlan};
 use crate::files;
@@ -20,11 +19,9 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// Ten thousand servers have less.
@@ -45,10 +42,8 @@ enum HttpSourceError {
     Url,
     #[error("{0}: {1}")]
     File(String, String),
-    #[error("{0} cannot be found: {1}")]
-    Name(String, String),
-    #[error("cannot connect to {0}: {1}")]
-    Connect(SocketAddr, std::io::Error),
+    #[error("{0}")]
+    Connect(#[from] ConnectFailure),
     #[error("no TLS: {0}")]
     Tls(String),
     #[error("no HTTP: {0}")]
@@ -82,12 +77,9 @@ impl HttpSource {
             (None, _) => return Err(HttpSourceError::Url),
         };
         let request = self.request(&uri).await?;
-        let address =
-            self.address(&host, uri.port_u16().unwrap_or(if is_secured { 443 } else { 80 })).await?;
-        steps.push(format!("{host} is {address}"));
-        let wire =
-            TcpStream::connect(address).await.map_err(|error| HttpSourceError::Connect(address, error))?;
-        steps.push(format!("connected to {address}"));
+        let port = uri.port_u16().unwrap_or(if is_secured { 443 } else { 80 });
+        let (address, wire) = by_name::connect(&self.dns, &host, port).await?;
+        steps.push(format!("connected to {host} at {address}"));
         let response = if is_secured {
             let wrong = |error: String| HttpSourceError::Tls(error);
             let name = ServerName::try_from(host).map_err(|error| wrong(error.to_string()))?;
@@ -143,31 +135,6 @@ impl HttpSource {
             headers.insert(header::AUTHORIZATION, value);
         }
         Ok(request)
-    }
-
-    async fn address(&self, host: &str, port: u16) -> Result<SocketAddr, HttpSourceError> {
-        if let Ok(address) = host.parse::<IpAddr>() {
-            return Ok(SocketAddr::new(address, port));
-        }
-        if let Some(address) = resolver::own_addresses(&host.to_ascii_lowercase()).await.first() {
-            return Ok(SocketAddr::new(*address, port));
-        }
-        let wrong = |why: String| HttpSourceError::Name(host.to_owned(), why);
-        let lookup = resolver::look_up(&self.dns, host, &[RecordKind::Ipv4, RecordKind::Ipv6]).await;
-        let lookup = lookup.map_err(wrong)?;
-        let mut why = "it has no address".to_owned();
-        for result in lookup.results {
-            match result {
-                Ok(DnsAnswer::Records { records, .. }) => {
-                    if let Some(DnsRecord::Address(address)) = records.first() {
-                        return Ok(SocketAddr::new(*address, port));
-                    }
-                }
-                Ok(_) => {}
-                Err(failure) => why = failure.to_string(),
-            }
-        }
-        Err(wrong(why))
     }
 
     async fn client_config(&self) -> Result<Arc<ClientConfig>, HttpSourceError> {

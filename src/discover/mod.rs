@@ -1,6 +1,7 @@
 //! Where a pool's servers come from that the configuration does not list: one file for each source, behind one trait
 //! that gives the full set or says why it cannot. Failure is never emptiness.
 
+pub(crate) mod by_name;
 mod dns;
 pub mod dns_answer;
 mod dns_srv;
@@ -8,6 +9,7 @@ mod file;
 pub mod found;
 mod http;
 pub mod membership;
+pub(crate) mod once;
 mod resolver;
 pub mod schedule;
 mod source;

@@ -149,11 +149,15 @@ fn resolvers_of(text: &str) -> Vec<SocketAddr> {
     addresses.map(|address| SocketAddr::new(address, 53)).collect()
 }
 
+/// Whether a name is this machine's, whatever anybody says of it (RFC 6761 section 6.3).
+pub(super) fn is_loopback(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
+}
+
 /// What the machine itself says of a name, without a resolver.
 pub(super) async fn own_addresses(name: &str) -> Vec<IpAddr> {
-    // RFC 6761 section 6.3. Both loopback addresses would be one server counted twice.
-    if name == "localhost" || name.ends_with(".localhost") {
-        return vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
+    if is_loopback(name) {
+        return vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     }
     read(Path::new(HOSTS)).await.map(|text| addresses_in(&text, name)).unwrap_or_default()
 }

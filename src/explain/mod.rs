@@ -79,6 +79,7 @@ pub fn explain(
         redirect: None,
         pool: None,
         algorithm: None,
+        sources: Vec::new(),
         key: None,
         hash: None,
         failing_open: false,
@@ -309,6 +310,7 @@ fn choose(
     };
     report.pool = Some(pool.name.to_string());
     report.algorithm = Some(pool.plan.balance.word().to_owned());
+    report.sources = pool.plan.sources.iter().map(|source| source.label()).collect();
     report.hash = key.map(|hash| format!("{hash:016x}"));
     report.failing_open = failing_open;
     report.failing_open_because = failing_open.then(|| why_open(pool));

@@ -19,6 +19,9 @@ pub fn render(report: &Explanation, in_color: bool) -> String {
     }
     if let Some(pool) = &report.pool {
         text += &format!("pool      {pool}, {}\n", report.algorithm.as_deref().unwrap_or_default());
+        for source in &report.sources {
+            text += &format!("servers   from {source}\n");
+        }
         if let Some(key) = &report.key {
             text += &format!("key       {key}\n");
         }

@@ -16,6 +16,9 @@ pub struct Explanation {
     pub redirect: Option<String>,
     pub pool: Option<String>,
     pub algorithm: Option<String>,
+    /// Where servers of the pool come from that are not listed.
+    #[serde(default)]
+    pub sources: Vec<String>,
     /// What is hashed, for pools that hash.
     pub key: Option<String>,
     /// The key's hash, by which the ring is entered, in hexadecimal digits.

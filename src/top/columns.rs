@@ -1,6 +1,6 @@
 //! The columns: what they say of a server or a pool, what rows can be sorted by, and which fit.
 
-use crate::api::status::{PoolStatus, ReportedState, ServerStatus};
+use crate::api::status::{PoolStatus, ReportedState, ServerStatus, SourceStatus};
 use crate::history::Figures;
 use crate::text::ago;
 use std::cmp::Ordering;
@@ -35,6 +35,15 @@ const BY_WORTH: [Column; 9] = {
 pub(super) const NAME: u16 = 12;
 /// The mark of the selected row.
 pub(super) const MARK: u16 = 2;
+
+/// `answers` or `fails`.
+pub(super) fn source_word(source: &SourceStatus) -> &'static str {
+    match source.up {
+        Some(true) => "answers",
+        Some(false) => "fails",
+        None => "asked",
+    }
+}
 
 impl Column {
     pub(super) fn head(self) -> &'static str {
@@ -86,6 +95,16 @@ impl Column {
             Self::Health | Self::For | Self::Weight => String::new(),
             _ => self.of_figures(&pool.figures),
         }
+    }
+
+    /// What it says of a source.
+    pub(super) fn of_source(self, source: &SourceStatus) -> String {
+        match self {
+            Self::State => source_word(source),
+            Self::Health => source.held.as_deref().unwrap_or_default(),
+            _ => "",
+        }
+        .to_owned()
     }
 
     /// What it says of a server.

@@ -1,21 +1,22 @@
 //! Which rows there are, in which order.
 
 use super::columns::{Column, SortOrder};
-use crate::api::status::{PoolStatus, ServerStatus, Status};
+use crate::api::status::{PoolStatus, ServerStatus, SourceStatus, Status};
 use time::OffsetDateTime;
 
-/// A pool, with its servers below; or a server.
+/// A pool, with its servers and their sources below; a server; or a source.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Row<'a> {
     Pool(&'a PoolStatus),
     Server(&'a PoolStatus, &'a ServerStatus),
+    Source(&'a SourceStatus),
 }
 
 impl Row<'_> {
     /// Pool and name of a server.
     pub(super) fn target(&self) -> Option<(String, String)> {
         match self {
-            Self::Pool(_) => None,
+            Self::Pool(_) | Self::Source(_) => None,
             Self::Server(pool, server) => Some((pool.name.clone(), server.name.clone())),
         }
     }
@@ -24,6 +25,7 @@ impl Row<'_> {
         match self {
             Self::Pool(pool) => column.of_pool(pool),
             Self::Server(_, server) => column.of_server(server, now),
+            Self::Source(source) => column.of_source(source),
         }
     }
 }
@@ -39,6 +41,9 @@ pub(super) fn rows<'a>(status: &'a Status, order: SortOrder, filter: &str) -> Ve
             rows.push(Row::Pool(pool));
         }
         rows.extend(servers);
+        if order == SortOrder::File && filter.is_empty() {
+            rows.extend(pool.sources.iter().map(Row::Source));
+        }
     }
     rows.sort_by(|one, other| match (one, other) {
         (Row::Server(pool, server), Row::Server(other_pool, other)) => {

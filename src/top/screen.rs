@@ -135,6 +135,17 @@ impl Top {
             let pools = failing.join(", ");
             loud(&format!("NO HEALTHY SERVER in {pools}: requests go to every server that is not drained"));
         }
+        let failing = self.status.pools.iter().flat_map(|pool| &pool.sources);
+        for source in failing.filter(|source| source.up == Some(false)).take(2) {
+            let why = source.problem.as_deref().unwrap_or_default();
+            lines.push((
+                Tone::Caution,
+                fitting(&[format!("{} fails, its servers stay: {why}", source.source)], width),
+            ));
+        }
+        let mut loud = |text: &str| {
+            lines.extend(wrapped(text, width).into_iter().map(|line| (Tone::Loud, line)));
+        };
         if process.draining {
             loud("STOPPING: it finishes what it has and takes nothing new");
         }
@@ -210,6 +221,7 @@ impl Top {
                 let style = match row {
                     Row::Pool(_) => look.style(Tone::Strong),
                     Row::Server(..) => Style::new(),
+                    Row::Source(_) => look.style(Tone::Faint),
                 };
                 TableRow::new(std::iter::once(name).chain(cells)).style(style.patch(faded))
             })
@@ -342,6 +354,7 @@ fn title(row: &Row<'_>, is_flat: bool) -> String {
         Row::Pool(pool) => pool.name.clone(),
         Row::Server(pool, server) if is_flat => format!("{}/{}", pool.name, server.name),
         Row::Server(_, server) => format!("  {}", server.name),
+        Row::Source(source) => format!("  {}", source.source),
     }
 }
 
@@ -349,6 +362,8 @@ fn tone_of(column: Column, row: &Row<'_>) -> Tone {
     match (column, row) {
         (Column::State, Row::Server(_, server)) => tone(server.state),
         (Column::Health, Row::Server(_, server)) if server.probed => tone(server.health),
+        (Column::State, Row::Source(source)) if source.up == Some(false) => Tone::Bad,
+        (Column::Health, Row::Source(_)) => Tone::Caution,
         (Column::State, Row::Pool(pool)) if pool.failing_open => Tone::Loud,
         (Column::State, Row::Pool(pool)) if pool.up == 0 => Tone::Bad,
         (Column::Errors, Row::Server(_, server)) if server.figures.error_ratio >= 0.01 => Tone::Bad,

@@ -454,3 +454,24 @@ fn certificates_that_are_due_at_once_are_not_ordered_over_and_over() {
     wait_until("the next order waits", || next() > now + 200.0);
     assert_eq!(pebble.orders(), 1);
 }
+
+#[test]
+fn an_authority_is_found_by_the_resolvers_of_the_configuration() {
+    let (app, storage) = (App::saying("hello"), Directory::new());
+    let dns = crate::support::dns::DnsServer::new();
+    dns.lead("authority.internal", &["127.0.0.1"]);
+    let itself = crate::support::tls::Certificate::named(&["authority.internal"]);
+    itself.write(&storage.0, "authority");
+    let server = itself.answering("HTTP/1.1 418 I Am Here\r\nContent-Length: 0\r\n\r\n");
+    let acme = format!(
+        "{}acme: {{ directory: \"https://authority.internal:{}/dir\", ca: {2}/authority.pem, storage: {2}, \
+         accept_terms: true }}\n",
+        dns.section(),
+        server.address.port(),
+        storage.0.display()
+    );
+    let balancer = Balancer::start(&text(&app, &acme, "shop.example"));
+    let line = balancer.log.wait_for("certificate not ordered");
+    assert!(line.contains("an answer that is not ACME"), "{line}");
+    assert!(dns.queries() >= 2, "A and AAAA");
+}

@@ -1,15 +1,17 @@
 //! Servers by name: what sources say becomes a pool's servers, and what they do not say takes none away.
 
 use crate::support::app::{App, say};
-use crate::support::balancer::{Balancer, Reloaded};
+use crate::support::balancer::{Balancer, Next, Reloaded};
 use crate::support::dns::{DnsServer, Says, parsed};
-use crate::support::tcp;
-use crate::support::wait_until;
+use crate::support::{client, tcp, tls, udp, wait_for, wait_until};
 use hickory_proto::op::ResponseCode;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 /// App servers on one port of several loopback addresses; each says its address.
 struct Apps {
@@ -451,4 +453,160 @@ fn the_sources_can_be_asked_step_by_step() {
     assert!(said[0]["problem"].as_str().is_some_and(|problem| problem.contains("REFUSED")), "{out}");
     assert_eq!(balancer.generation(), generation);
     assert_eq!(balancer.command(&["discover", "apq"]).0, Some(1));
+}
+
+#[test]
+fn udp_and_tls_passed_through_have_servers_by_name_too() {
+    let (dns, datagrams) = (DnsServer::new(), udp::Server::echo("syslog "));
+    let certificate = tls::Certificate::named(&["db.internal"]);
+    let secured = certificate.serve();
+    dns.lead("log.internal", &["127.0.0.1"]);
+    dns.lead("db.internal", &["127.0.0.1"]);
+    let balancer = Balancer::start(&format!(
+        "{}listeners:\n  log: {{ address: '127.0.0.1:0', protocol: udp, pool: log }}\n  \
+         db: {{ address: '127.0.0.1:0', protocol: tls_passthrough, pool: db }}\n\
+         pools:\n  log: {{ discover: {{ dns: 'log.internal:{}' }} }}\n  db: {{ servers: ['db.internal:{}'] }}\n",
+        dns.section(),
+        datagrams.address.port(),
+        secured.address.port()
+    ));
+    let client = udp::Client::new(balancer.address("log"));
+    assert_eq!(client.ask(b"line"), b"syslog ");
+    let stream = tls::Speaker::new().connect(balancer.address("db"), "db.internal").expect("it shakes hands");
+    assert!(certificate.is_shown_by(&stream));
+}
+
+#[test]
+fn an_upgrade_hands_over_whom_sources_have_named() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
+    dns.lead("app.internal", &["127.0.0.2", "127.0.0.3"]);
+    // Without a state file there is no other way to know them.
+    let text = format!(
+        "admin: {{ address: '127.0.0.1:0', socket: 'DIR/admin.sock', state_file: null }}\n{}",
+        configuration(&dns, &apps, QUICK)
+    );
+    let mut balancer = Balancer::start(&text);
+    assert_eq!(answering(&balancer, 8), names(&["127.0.0.2", "127.0.0.3"]));
+    dns.say("app.internal", Says::Silence, 0);
+    let address = balancer.address("web");
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let asking = std::thread::spawn(move || {
+        let mut asked = 0;
+        while !stopped.load(Relaxed) {
+            assert_eq!(client::get(address, "/").status, 200);
+            asked += 1;
+        }
+        asked
+    });
+    balancer.signal(Signal::USR2);
+    let next = Next::of(&balancer);
+    assert_eq!(balancer.wait_for_exit().code(), Some(0));
+    assert_eq!(servers(&balancer), names(&["127.0.0.2", "127.0.0.3"]));
+    assert_eq!(source(&balancer)["held"], "stale");
+    stop.store(true, Relaxed);
+    assert!(asking.join().expect("nobody was refused") > 0);
+    dns.lead("app.internal", &["127.0.0.3"]);
+    wait_until("it is asked again", || servers(&balancer) == names(&["127.0.0.3"]));
+    next.end();
+}
+
+#[test]
+fn localhost_is_the_loopback_address_at_which_somebody_listens() {
+    let dns = DnsServer::new();
+    let app = App::on("[::1]:0", |_, stream| say(stream, "by IPv6"));
+    let pool = format!("servers: ['localhost:{}']", app.address.port());
+    let balancer = Balancer::start(&format!(
+        "{}listeners: {{ web: {{ address: '127.0.0.1:0', pool: app }} }}\npools: {{ app: {{ {pool} }} }}\n",
+        dns.section()
+    ));
+    assert_eq!(balancer.get("/").text(), "by IPv6");
+    let servers = self::pool(&balancer)["servers"].clone();
+    assert_eq!(
+        (servers.as_array().map(Vec::len), &servers[0]["name"]),
+        (Some(1), &Value::String(app.address.to_string()))
+    );
+}
+
+#[test]
+fn a_start_does_not_wait_for_a_source_that_says_nothing() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2"]));
+    dns.say("slow.internal", Says::Silence, 0);
+    let started = Instant::now();
+    let balancer = Balancer::start(&format!(
+        "dns: {{ resolvers: ['{}'], timeout: 5s }}\n\
+         listeners: {{ web: {{ address: '127.0.0.1:0', pool: app }} }}\n\
+         pools:\n  app: {{ servers: ['127.0.0.2:{}'] }}\n  slow: {{ discover: {{ dns: 'slow.internal:80' }} }}\n",
+        dns.address, apps.port
+    ));
+    assert_eq!(balancer.get("/").text(), "127.0.0.2");
+    let took = started.elapsed();
+    assert_eq!(balancer.admin("/readyz").status, 503, "who is slow is waited for here");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+#[test]
+fn the_ledger_says_who_has_let_a_server_go() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
+    dns.lead("app.internal", &["127.0.0.2", "127.0.0.3"]);
+    let balancer = Balancer::start(&configuration(&dns, &apps, QUICK));
+    assert_eq!(answering(&balancer, 8), names(&["127.0.0.2", "127.0.0.3"]));
+    dns.lead("app.internal", &["127.0.0.3"]);
+    let gone = wait_for("it is gone", || {
+        let (_, out, _) = balancer.command(&["events", "--json"]);
+        let mut events = out.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events.find(|event| event["to"] == "gone")
+    });
+    assert_eq!(gone["actor"], "discovery", "{gone}");
+}
+
+#[test]
+fn a_server_that_is_listed_and_found_is_told_of() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
+    dns.lead("app.internal", &["127.0.0.2", "127.0.0.3"]);
+    let pool = "servers: [{ address: '127.0.0.2:PORT', weight: 7 }], discover: { dns: 'app.internal:PORT' }";
+    let balancer = Balancer::start(&configuration(&dns, &apps, pool));
+    let line = balancer.log.wait_for("listed as well");
+    assert!(line.contains(&format!("127.0.0.2:{}", apps.port)), "{line}");
+    assert_eq!(self::pool(&balancer)["servers"][0]["weight"], 7, "what is listed counts");
+    assert_eq!(servers(&balancer), names(&["127.0.0.2", "127.0.0.3"]));
+}
+
+#[test]
+fn a_plan_can_ask_the_sources() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
+    dns.lead("app.internal", &["127.0.0.2"]);
+    dns.lead("new.internal", &["127.0.0.3"]);
+    let text = configuration(&dns, &apps, QUICK);
+    let balancer = Balancer::start(&text);
+    let fresh = balancer.path("new.yaml");
+    std::fs::write(
+        &fresh,
+        std::fs::read_to_string(balancer.path("evenkeel.yaml"))
+            .expect("it is there")
+            .replace("app.internal", "new.internal"),
+    )
+    .expect("it can be written");
+    let fresh = fresh.to_str().expect("it is UTF-8");
+    let (_, out, _) = balancer.command(&["plan", fresh]);
+    assert!(out.contains("stay until") && !out.contains("127.0.0.3"), "a reload waits for nobody\n{out}");
+    let (code, out, err) = balancer.command(&["plan", fresh, "--discover"]);
+    assert!(code == Some(3) && out.contains("127.0.0.3"), "{out}{err}");
+    dns.say("new.internal", Says::Code(ResponseCode::ServFail), 0);
+    let (_, out, _) = balancer.command(&["plan", fresh, "--discover"]);
+    assert!(out.contains("SERVFAIL") && out.contains("stays"), "{out}");
+    dns.lead("new.internal", &["127.0.0.3"]);
+    // By the files alone.
+    let old = balancer.path("evenkeel.yaml");
+    let old = old.to_str().expect("it is UTF-8");
+    let (_, out, _) = balancer.command(&["plan", fresh, "--against", old]);
+    assert!(out.contains("--discover asks"), "{out}");
+    let (_, out, _) = balancer.command(&["plan", fresh, "--against", old, "--discover"]);
+    assert!(out.contains("127.0.0.3") && out.contains("127.0.0.2"), "{out}");
+    let (_, out, _) = balancer.command(&["explain", "http://app/", "-c", old]);
+    assert!(out.contains("--discover asks"), "{out}");
+    let (_, out, _) = balancer.command(&["explain", "http://app/", "-c", old, "--discover"]);
+    assert!(out.contains(&format!("winner    127.0.0.2:{}", apps.port)), "{out}");
+    let (_, out, _) = balancer.command(&["explain", "http://app/"]);
+    assert!(out.contains("servers   from dns:app.internal"), "{out}");
 }
