@@ -37,6 +37,10 @@ pub struct PoolBefore {
     pub answered: bool,
     /// What 99 % of its responses took no longer than to begin.
     pub p99: Option<Duration>,
+    /// Whether responses came to their end.
+    pub completed: bool,
+    /// What 99 % of its requests took no longer than, to their end.
+    pub p99_whole: Option<Duration>,
     /// Servers that took requests, being healthy.
     pub up: usize,
 }
@@ -50,6 +54,8 @@ pub struct PoolAfter {
     pub unanswered: u64,
     /// Whether anything has come from its servers.
     pub answered: bool,
+    /// Whether a response has come to its end.
+    pub completed: bool,
     /// In flight, beyond what was at the reload: connections that are open and idle are none of the new ones.
     pub waiting: u32,
     /// Clients that have left without waiting any longer.
@@ -69,6 +75,7 @@ pub enum Worse {
     Connections { before: f64, after: f64, requests: u64 },
     Unanswered { before: f64, after: f64, requests: u64 },
     Silent { waiting: u64, elapsed: Duration },
+    Stalled { waiting: u64, elapsed: Duration },
     Servers { expected: usize, up: usize },
 }
 
@@ -101,6 +108,11 @@ impl fmt::Display for Worse {
                     elapsed.as_secs_f64()
                 )
             }
+            Self::Stalled { waiting, elapsed } => write!(
+                f,
+                "no response has come to its end in {:.1} s, and {waiting} wait or have left",
+                elapsed.as_secs_f64()
+            ),
             Self::Servers { expected, up } => {
                 write!(f, "healthy servers: {up}, where {expected} should be")
             }
@@ -153,6 +165,12 @@ pub fn judge(
     if waits_in_vain && waiting >= limits.min_requests {
         return Some(Worse::Silent { waiting, elapsed: after.elapsed });
     }
+    // Nor are responses that begin and never end.
+    let patience = known.p99_whole.unwrap_or_default() * 2;
+    let ends_in_vain = known.completed && !after.completed && after.elapsed >= patience.max(SILENCE);
+    if ends_in_vain && waiting >= limits.min_requests {
+        return Some(Worse::Stalled { waiting, elapsed: after.elapsed });
+    }
     // What the new configuration has not, it cannot lose; of a new pool one server must work.
     let expected = match before {
         Some(before) => before.up.min(after.wanted).saturating_sub(limits.servers_lost),
@@ -173,6 +191,8 @@ mod tests {
         answered_per_second: 450.0,
         answered: true,
         p99: Some(Duration::from_secs(1)),
+        completed: true,
+        p99_whole: Some(Duration::from_secs(2)),
         up: 3,
     };
     const WELL: PoolAfter = PoolAfter {
@@ -181,6 +201,7 @@ mod tests {
         connect_failures: 0,
         unanswered: 100,
         answered: true,
+        completed: true,
         waiting: 15,
         aborted: 5,
         elapsed: Duration::from_secs(2),
@@ -246,6 +267,18 @@ mod tests {
             false,
             "nothing has come from the servers in 1.0 s, and 20 wait or have left",
         );
+    }
+
+    #[test]
+    fn responses_that_do_not_end_any_more_are_worse_once_they_would_have_ended() {
+        let stalled = PoolAfter { completed: false, elapsed: Duration::from_secs(4), ..NOTHING };
+        let worse = "no response has come to its end in 4.0 s, and 20 wait or have left";
+        check(Some(&BEFORE), stalled, false, worse);
+        check(Some(&BEFORE), PoolAfter { elapsed: Duration::from_millis(3900), ..stalled }, false, "");
+        check(Some(&BEFORE), PoolAfter { waiting: 14, ..stalled }, false, "");
+        // Streams that never end did not end before either.
+        check(Some(&PoolBefore { completed: false, ..BEFORE }), stalled, false, "");
+        check(None, stalled, false, "");
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub struct Ended {
     pub connect_failures: u64,
     pub unanswered: u64,
     pub aborted: u64,
+    pub whole: u64,
 }
 
 impl Ended {
@@ -30,6 +31,7 @@ impl Ended {
             connect_failures: of(self.connect_failures, other.connect_failures),
             unanswered: of(self.unanswered, other.unanswered),
             aborted: of(self.aborted, other.aborted),
+            whole: of(self.whole, other.whole),
         }
     }
 }
@@ -47,6 +49,8 @@ pub struct Totals {
     pub unanswered: u64,
     /// Requests whose clients left before they ended.
     pub aborted: u64,
+    /// Requests with a response that has come to its end.
+    pub whole: u64,
     /// What of all this had begun under an earlier generation than the one in force when it ended.
     pub earlier: Ended,
     /// What came from the servers that there are now: heads of responses, bytes of TCP connections, datagrams. Of different
@@ -70,6 +74,7 @@ impl Totals {
             connect_failures: self.connect_failures.saturating_sub(before.connect_failures),
             unanswered: self.unanswered.saturating_sub(before.unanswered),
             aborted: self.aborted.saturating_sub(before.aborted),
+            whole: self.whole.saturating_sub(before.whole),
             earlier: self.earlier.with(before.earlier, u64::saturating_sub),
             answers: self.answers.saturating_sub(before.answers),
             in_flight: self.in_flight,
@@ -85,6 +90,7 @@ impl Totals {
             connect_failures: self.connect_failures,
             unanswered: self.unanswered,
             aborted: self.aborted,
+            whole: self.whole,
         };
         all.with(self.earlier, u64::saturating_sub)
     }
@@ -95,6 +101,7 @@ impl Totals {
         self.connect_failures += other.connect_failures;
         self.unanswered += other.unanswered;
         self.aborted += other.aborted;
+        self.whole += other.whole;
         self.earlier = self.earlier.with(other.earlier, |sum, more| sum + more);
         self.answers += other.answers;
         self.in_flight += other.in_flight;
@@ -134,6 +141,9 @@ pub struct Point {
     /// Whether anything came from the servers.
     #[serde(skip)]
     pub answered: bool,
+    /// Responses that came to their end.
+    #[serde(skip)]
+    pub whole: u32,
     pub in_flight: u32,
     /// Milliseconds; none without requests.
     pub p50_ms: Option<f32>,
@@ -185,6 +195,7 @@ impl PerSecond {
             connect_failures: small(second.connect_failures),
             unanswered: small(second.unanswered),
             answered: second.answers > 0,
+            whole: small(second.whole),
             in_flight: now.in_flight,
             p50_ms: milliseconds(0.5),
             p99_ms: milliseconds(0.99),
@@ -253,6 +264,7 @@ impl<K: Eq + Hash> History<K> {
             sum.connect_failures += u64::from(point.connect_failures);
             sum.unanswered += u64::from(point.unanswered);
             sum.answers += u64::from(point.answered);
+            sum.whole += u64::from(point.whole);
             sum
         })
     }

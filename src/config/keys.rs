@@ -157,7 +157,7 @@ pub(super) const LISTENER: &[Key] = &[
     nullable("tls", KeyKind::Section(TLS), "null"),
     nullable("proxy_protocol", KeyKind::Section(PROXY_PROTOCOL), "null"),
     key("trusted_proxies", KeyKind::List("networks, like `10.0.0.0/8`, or IP addresses"), "[]"),
-    key("client_fin", KeyKind::Choice(&["cancel", "serve"]), "cancel"),
+    key("client_fin", KeyKind::Choice(&["cancel", "serve", "close"]), "cancel"),
     key("http2", KeyKind::Section(HTTP2), "{}"),
     key("limits", KeyKind::Section(LIMITS), "{}"),
     key("timeouts", KeyKind::Section(LISTENER_TIMEOUTS), "{}"),

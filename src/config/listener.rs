@@ -27,8 +27,8 @@ pub(super) const PROTOCOLS: [(&str, Protocol); 4] = [
     ("udp", Protocol::Udp),
 ];
 
-pub(super) const CLIENT_FINS: [(&str, ClientFin); 2] =
-    [("cancel", ClientFin::Cancel), ("serve", ClientFin::Serve)];
+pub(super) const CLIENT_FINS: [(&str, ClientFin); 3] =
+    [("cancel", ClientFin::Cancel), ("serve", ClientFin::Serve), ("close", ClientFin::Close)];
 
 /// What only a listener for HTTP has.
 pub(super) const FOR_HTTP: [&str; 5] = ["redirect_to_https", "tls", "trusted_proxies", "client_fin", "http2"];

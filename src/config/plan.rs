@@ -197,6 +197,8 @@ pub enum ClientFin {
     Cancel,
     /// It may only have closed its own half, and gets its response.
     Serve,
+    /// The client has left, also in the middle of a response.
+    Close,
 }
 
 /// What clients speak on a listener.

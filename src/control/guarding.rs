@@ -72,6 +72,7 @@ impl Control {
             let up = servers(pool).up;
             // To the first byte: how long a response takes to the last one is also up to who reads it.
             let p99_ms = quantile(&spread(&pool.stats.time_to_first_byte), 0.99);
+            let seconds = |ms: Option<f64>| ms.map(|ms| Duration::from_secs_f64(ms / 1000.0));
             let before = PoolBefore {
                 error_share: share(window.errors),
                 connect_share: share(window.connect_failures),
@@ -80,7 +81,9 @@ impl Control {
                     / history.points(&*pool.name).len().max(1) as f64,
                 // The second that is not over yet is in no window.
                 answered: window.answers > 0 || has_answered(pool),
-                p99: p99_ms.map(|ms| Duration::from_secs_f64(ms / 1000.0)),
+                p99: seconds(p99_ms),
+                completed: window.whole > 0,
+                p99_whole: seconds(quantile(&spread(&pool.stats.request_duration), 0.99)),
                 up,
             };
             (pool.name.clone(), before)
@@ -254,6 +257,7 @@ fn find_worse(live: &Live, watch: &GuardWatch, is_over: bool) -> Option<String> 
             connect_failures: ended.connect_failures,
             unanswered: ended.unanswered,
             answered: since.answers > 0,
+            completed: ended.whole > 0,
             waiting: waiting(pool, &watch.in_flight, &counted.servers),
             aborted: ended.aborted,
             elapsed: watch.begun.elapsed(),

@@ -99,6 +99,11 @@ impl Watch {
         self.active.store(now(), Relaxed);
     }
 
+    /// For how long nothing has moved, as of this core's last tick.
+    pub(crate) fn quiet_for(&self) -> Duration {
+        Duration::from_millis(now().saturating_sub(self.active.load(Relaxed)))
+    }
+
     /// Waits for a request now, for at most `within`.
     pub(crate) fn rest(&self, within: Duration) {
         self.quiet_limit.store(NEVER, Relaxed);

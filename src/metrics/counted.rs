@@ -140,9 +140,11 @@ impl GrowingTotals {
 }
 
 fn of_requests(series: &RequestSeries) -> Totals {
-    let classes = series.classes.each_ref().map(|class| class.load(Relaxed));
+    let sum = |counts: &[AtomicU64]| counts.iter().map(|count| count.load(Relaxed)).sum();
+    let (requests, ended): (u64, u64) = (sum(&series.classes), sum(&series.ended));
     Totals {
-        requests: classes.iter().sum(),
+        requests,
+        whole: requests.saturating_sub(ended),
         errors: series.failed.load(Relaxed),
         aborted: series.ended[Why::ClientAborted as usize].load(Relaxed),
         durations: spread(&series.durations),
@@ -211,6 +213,7 @@ mod tests {
             why: Why::Ok,
             grpc_status: None,
             answered: true,
+            stalled: false,
             took: Duration::from_millis(1),
             is_earlier: false,
         };

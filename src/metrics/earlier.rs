@@ -13,6 +13,7 @@ pub(super) struct EarlierEnded {
     errors: AtomicU64,
     unanswered: AtomicU64,
     aborted: AtomicU64,
+    whole: AtomicU64,
 }
 
 impl EarlierEnded {
@@ -22,6 +23,7 @@ impl EarlierEnded {
             (&self.errors, one.errors),
             (&self.unanswered, one.unanswered),
             (&self.aborted, one.aborted),
+            (&self.whole, one.whole),
         ];
         for (sum, more) in counted {
             sum.fetch_add(more, Relaxed);
@@ -34,6 +36,7 @@ impl EarlierEnded {
             errors: self.errors.load(Relaxed),
             unanswered: self.unanswered.load(Relaxed),
             aborted: self.aborted.load(Relaxed),
+            whole: self.whole.load(Relaxed),
             connect_failures: 0,
         }
     }

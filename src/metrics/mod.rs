@@ -109,6 +109,7 @@ impl RequestSeries {
                 requests: 1,
                 errors: u64::from(has_failed),
                 aborted: u64::from(outcome.why == Why::ClientAborted),
+                whole: u64::from(outcome.why.is_as_wanted()),
                 ..Ended::default()
             });
         }
@@ -199,6 +200,8 @@ pub struct RequestOutcome {
     pub grpc_status: Option<u8>,
     /// Whether the head of a response came from the server.
     pub answered: bool,
+    /// The server fell silent in the middle of its response, until that was cut or its client gave up.
+    pub stalled: bool,
     pub took: Duration,
     /// [`Metrics::is_earlier`].
     pub is_earlier: bool,
@@ -214,6 +217,7 @@ impl RequestOutcome {
         let gave_up = self.why == Why::ClientAborted && !self.answered && self.took >= Self::PATIENCE;
         self.status >= 500
             || gave_up
+            || self.stalled
             || self.why.is_of_servers()
             || self.why == Why::Internal
             || self.grpc_status.is_some_and(is_grpc_failure)

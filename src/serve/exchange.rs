@@ -78,6 +78,8 @@ pub(crate) struct Exchange {
     pub(super) due: Option<Instant>,
     pub(super) why: Why,
     pub(super) detail: Option<&'static str>,
+    /// The server fell silent in the middle of its response.
+    pub(super) has_stalled: bool,
     /// What a gRPC call has ended with.
     pub(super) grpc_status: Option<u8>,
     /// What the rule lets its connection switch to, if that is asked for and not as usual.
@@ -109,6 +111,7 @@ impl Exchange {
             due: None,
             why: Why::Ok,
             detail: None,
+            has_stalled: false,
             grpc_status: None,
             upgrades: None,
             location: None,
@@ -386,6 +389,7 @@ impl Exchange {
             why: self.why,
             grpc_status: self.grpc_status,
             answered,
+            stalled: self.has_stalled,
             took: duration,
             is_earlier: self.live.metrics.is_earlier(self.generation, self.why),
         };

@@ -24,6 +24,7 @@ impl EdgeObserver for Reporter {
                 why: rejection.why,
                 grpc_status: None,
                 answered: false,
+                stalled: false,
                 took: Duration::ZERO,
                 is_earlier: false,
             };

@@ -3,9 +3,9 @@
 
 use crate::support::app::{App, Latch, say, send, wait_for_the_end};
 use crate::support::balancer::{Balancer, plain};
-use crate::support::client::Client;
+use crate::support::client::{Client, Wire};
 use crate::support::tls::{Certificate, Shop, Speaker};
-use crate::support::wait_until;
+use crate::support::{h2, wait_until};
 use std::io::Write;
 
 /// Servers that speak HTTP/1.1, and another evenkeel in front of them that is spoken HTTP/2 to.
@@ -110,6 +110,89 @@ fn a_response_that_has_begun_goes_on() {
     for mut client in clients {
         assert!(client.read_to_end().0.contains("after"));
     }
+}
+
+/// Answers with a beginning, and says nothing more.
+fn stalling(head: &'static str) -> App {
+    App::new(move |_, stream| {
+        send(stream, head);
+        wait_for_the_end(stream)
+    })
+}
+
+const PART: &str = "HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\nhi";
+const EVENTS: &str =
+    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n";
+
+/// A client that has had the beginning of a response leaves, and its server's place is free at once.
+fn check_left(head: &'static str, listener: &str, leave: fn(&Balancer)) {
+    each_kind(&stalling(head), listener, |balancer, kind| {
+        leave(balancer);
+        balancer.wait_for_in_flight(0.0);
+        assert_eq!(balancer.outcome("/x"), (200, "client_aborted".to_owned()), "{kind}");
+    });
+}
+
+/// A client that has read all there is so far.
+fn listening<S: Wire>(mut client: Client<S>, balancer: &Balancer) -> Client<S> {
+    client.send(GET);
+    assert_eq!(client.response_to_head().status, 200);
+    balancer.wait_for_in_flight(1.0);
+    client
+}
+
+#[test]
+fn a_reset_in_the_middle_of_a_response_gives_the_place_back_though_the_server_is_silent() {
+    let certificate = Certificate::named(&["a.example"]);
+    let shop = Shop::new(&[("a", &certificate)]);
+    for head in [PART, EVENTS] {
+        check_left(head, "", |balancer| listening(balancer.client(), balancer).reset());
+        check_left(head, &shop.tls(&["a"], ""), |balancer| {
+            let stream = Speaker::new().connect(balancer.address("web"), "a.example").expect("a handshake");
+            let client = listening(Client::over_tls(stream), balancer);
+            let socket = client.tls().sock.try_clone().expect("a socket has handles");
+            socket2::SockRef::from(&socket).set_linger(Some(std::time::Duration::ZERO)).expect("a socket");
+            drop((client, socket));
+        });
+        // HTTP/2's ways of leaving: a stream's reset, and the connection's end or reset.
+        check_left(head, "", |balancer| {
+            let mut client = h2::Connection::new(balancer.address("web"));
+            client.request(1, "GET", "/x", true);
+            while client.next().is_some_and(|frame| frame.kind != h2::DATA) {}
+            client.reset(1);
+            assert!(client.is_alive());
+        });
+        check_left(head, "", |balancer| {
+            let mut client = h2::Connection::new(balancer.address("web"));
+            client.request(1, "GET", "/x", true);
+            while client.next().is_some_and(|frame| frame.kind != h2::DATA) {}
+        });
+    }
+}
+
+#[test]
+fn where_a_fin_is_a_close_it_gives_the_place_back_though_the_server_is_silent() {
+    let certificate = Certificate::named(&["a.example"]);
+    let shop = Shop::new(&[("a", &certificate)]);
+    for head in [PART, EVENTS] {
+        check_left(head, "client_fin: close", |balancer| {
+            drop(listening(balancer.client(), balancer));
+        });
+        check_left(head, &format!("client_fin: close, {}", shop.tls(&["a"], "")), |balancer| {
+            let stream = Speaker::new().connect(balancer.address("web"), "a.example").expect("a handshake");
+            let mut client = listening(Client::over_tls(stream), balancer);
+            client.say_no_more();
+        });
+    }
+    // Before the response it cancels too, and what the server has sent to its end goes out.
+    let app = App::saying("hello");
+    each_kind(&app, "client_fin: close", |balancer, kind| {
+        let mut client = balancer.client();
+        client.send(GET);
+        assert_eq!(client.response_to_head().status, 200);
+        client.finish_sending();
+        assert_eq!(client.read_to_end().0, "hello", "{kind}");
+    });
 }
 
 #[test]

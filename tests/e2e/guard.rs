@@ -163,6 +163,77 @@ fn clients_that_leave_because_nothing_comes_are_failures() {
     }
 }
 
+/// Reads what there is of a response, and leaves when nothing has come for so long: by a FIN, or by a reset.
+fn read_within(address: SocketAddr, patience: Duration, resets: bool) {
+    let mut client = Client::connect(address);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let socket = client.socket().try_clone().expect("a socket has handles");
+    socket.set_read_timeout(Some(patience)).expect("a socket takes its options");
+    let mut read = Vec::new();
+    let mut piece = [0; 1024];
+    while !read.ends_with(b"well")
+        && let Ok(n @ 1..) = (&socket).read(&mut piece)
+    {
+        read.extend_from_slice(&piece[..n]);
+    }
+    drop(socket);
+    if resets {
+        client.reset();
+    }
+}
+
+#[test]
+fn responses_that_stall_in_their_middle_are_seen_though_each_has_begun() {
+    let good = App::saying("well");
+    for head in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\nhi",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n",
+    ] {
+        let bad = App::new(move |_, stream| {
+            send(stream, head);
+            wait_for_the_end(stream)
+        });
+        let calls: [fn(SocketAddr); 3] = [
+            |address| read_within(address, Duration::from_millis(1200), false),
+            |address| read_within(address, Duration::from_millis(1200), true),
+            |address| read_within(address, Duration::from_millis(200), true),
+        ];
+        for call in calls {
+            check(&Kind { call, ..HTTP }, good.address, bad.address);
+        }
+    }
+}
+
+#[test]
+fn a_response_that_its_server_leaves_in_the_middle_is_a_failure_and_one_that_its_client_leaves_is_none() {
+    let part = App::new(|request, stream| {
+        send(stream, "HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\nhi");
+        if request.target == "/much" {
+            let _ = stream.write_all(&vec![b'x'; 90_000_000]);
+        }
+        wait_for_the_end(stream)
+    });
+    let timeouts = "timeouts: { stream_idle: 1500ms }";
+    let balancer = Balancer::start(&plain(&[part.address], "", timeouts));
+    let address = balancer.address("web");
+    let failed = || balancer.metric("evenkeel_http_requests_failed_total", &[("pool", "app")]);
+    // One who leaves at once has changed its mind.
+    read_within(address, Duration::from_millis(200), true);
+    balancer.wait_for_in_flight(0.0);
+    assert_eq!(failed(), 0.0);
+    // One who does not read is not the server's fault.
+    let mut client = Client::connect(address);
+    client.send("GET /much HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(balancer.outcome("/much"), (200, "stream_idle".to_owned()));
+    assert_eq!(failed(), 0.0);
+    read_within(address, Duration::from_millis(1100), true);
+    balancer.wait_for_metric("evenkeel_http_requests_failed_total", &[("pool", "app")], 1.0);
+    let mut client = Client::connect(address);
+    client.send("GET /idle HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(balancer.outcome("/idle"), (200, "stream_idle".to_owned()));
+    balancer.wait_for_metric("evenkeel_http_requests_failed_total", &[("pool", "app")], 2.0);
+}
+
 #[test]
 fn requests_that_wait_in_vain_are_seen_before_they_end() {
     let good = App::saying("well");

@@ -225,8 +225,12 @@ impl ClientSide for Http1<'_> {
         }
         let is_cancelled = match ready!(self.conn.poll_left(cx)) {
             ClientClose::Reset => true,
-            // Once the response has begun a FIN says nothing of whether it is wanted.
-            ClientClose::Fin => !self.has_begun && self.client_fin == ClientFin::Cancel,
+            ClientClose::Fin => match self.client_fin {
+                // Once the response has begun a FIN says nothing of whether it is wanted.
+                ClientFin::Cancel => !self.has_begun,
+                ClientFin::Serve => false,
+                ClientFin::Close => true,
+            },
         };
         if is_cancelled { Poll::Ready(()) } else { Poll::Pending }
     }

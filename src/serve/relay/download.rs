@@ -4,6 +4,7 @@ use super::Relay;
 use crate::access_log::Why;
 use crate::edge::HttpDate;
 use crate::filter::{self, ResponseFacts};
+use crate::metrics::RequestOutcome;
 use crate::serve::client::ClientSide;
 use crate::serve::exchange::LeasedServer;
 use crate::serve::grpc;
@@ -177,7 +178,11 @@ impl<C: ClientSide> Relay<'_, C> {
         leased: &LeasedServer,
     ) -> Poll<Result<(), Failure>> {
         let keeps_chunks = self.keeps_chunks_of(start);
-        self.state.watch.heed_now(cx)?;
+        if let Err(why) = self.state.watch.heed_now(cx) {
+            self.exchange.has_stalled = why == Why::StreamIdle && self.waits_for_part;
+            return Poll::Ready(Err(why.into()));
+        }
+        self.waits_for_part = false;
         if let Some(server) = server {
             self.upload(cx, server)?;
         }
@@ -196,10 +201,13 @@ impl<C: ClientSide> Relay<'_, C> {
                 Poll::Pending => break,
             }
         }
-        match self.client.poll_left(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(Why::ClientAborted.into())),
-            Poll::Pending => Poll::Pending,
-        }
+        // A server may also wait for what its client still sends.
+        self.waits_for_part = self.is_uploaded;
+        ready!(self.client.poll_left(cx));
+        let is_late = self.state.watch.quiet_for() >= RequestOutcome::PATIENCE;
+        self.exchange.has_stalled =
+            is_late && self.waits_for_part && server.as_ref().is_some_and(ServerSide::has_length);
+        Poll::Ready(Err(Why::ClientAborted.into()))
     }
 
     /// Takes what came of the response's body.

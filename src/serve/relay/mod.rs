@@ -58,6 +58,8 @@ pub(super) struct Relay<'a, C: ClientSide> {
     is_grpc: bool,
     /// When a gRPC client gives its call up.
     call_due: Option<Instant>,
+    /// The next of the response is up to the server, and not to a client that does not read.
+    waits_for_part: bool,
     /// Interim responses so far.
     interims: u32,
     status: u16,
@@ -93,6 +95,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
             waits_for_server: false,
             is_grpc,
             call_due,
+            waits_for_part: false,
             interims: 0,
             status: 0,
             bytes_in: 0,

@@ -210,6 +210,10 @@ impl Http1 {
         }
     }
 
+    pub(super) fn has_length(&self) -> bool {
+        matches!(self.rest, Some(ResponseBodyEnd::Length(_)))
+    }
+
     /// The exchange is over: the connection may serve another one, within this time.
     pub(super) fn done(mut self: Box<Self>, keepalive: Duration) {
         self.leave_head();

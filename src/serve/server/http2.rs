@@ -139,6 +139,10 @@ impl Http2 {
         })
     }
 
+    pub(super) fn has_length(&self) -> bool {
+        self.head.as_ref().is_some_and(|head| head.fields.contains_key(header::CONTENT_LENGTH))
+    }
+
     pub(super) fn head(&self) -> Option<ResponseView<'_>> {
         let Head { status, fields, is_over } = self.head.as_ref()?;
         let body = if *is_over { BodyKind::Empty } else { BodyKind::Streamed };

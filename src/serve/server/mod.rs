@@ -134,6 +134,14 @@ impl ServerSide {
         }
     }
 
+    /// Whether the response has said how long it is: silence in the middle of it is none of its own then.
+    pub(super) fn has_length(&self) -> bool {
+        match self {
+            Self::Http1(server) => server.has_length(),
+            Self::Http2(server) => server.has_length(),
+        }
+    }
+
     /// The next of the response's body. Chunks come as they are if `keeps_chunks`, or else their data.
     pub(super) fn poll_part(
         &mut self,
