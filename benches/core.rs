@@ -50,6 +50,8 @@ fn pool_plan(balance: Balance, n: usize, mixed_weights: bool) -> plan::PoolPlan 
         sources: Vec::new(),
         health: None,
         when_all_unhealthy: plan::WhenAllUnhealthy::UseAll,
+        max_connections: None,
+        queue: None,
         retries: plan::Retries {
             max: 1,
             budget: Percent(20),
@@ -121,6 +123,7 @@ fn routes(c: &mut Criterion) {
             },
             pool: pool.clone(),
             upgrades: None,
+            priority: plan::Priority::Normal,
         };
         let table = RouteTable::new("shop".into(), (0..n).map(rule).collect());
         let host = format!("Shop{}.example:443", n - 1);
@@ -138,6 +141,7 @@ fn routes(c: &mut Criterion) {
             },
             pool: pool.clone(),
             upgrades: None,
+            priority: plan::Priority::Normal,
         };
         let table = RouteTable::new("shop".into(), (0..n).map(rule).collect());
         let path = format!("/section{}/page", n - 1);
@@ -190,6 +194,7 @@ fn one_pool(c: &mut Criterion) {
         },
         pool: index,
         upgrades: None,
+        priority: plan::Priority::Normal,
     };
     let mut plan = plan(named(0));
     plan.pools = (0..200).map(|index| named(index).into()).collect();
@@ -322,6 +327,7 @@ fn log_record(c: &mut Criterion) {
             bytes_out: 5120,
             duration: Some(Duration::from_micros(12_345)),
             connect: None,
+            queued: None,
             first_byte: Some(Duration::from_micros(11_000)),
             tries: 1,
             tls: None,

@@ -1,7 +1,7 @@
 //! From a request's head to the rule that serves it.
 
 use crate::client_hello::Hello;
-use crate::config::plan::{HeaderMatch, HostPattern, Match, Name, PathPattern};
+use crate::config::plan::{HeaderMatch, HostPattern, Match, Name, PathPattern, Priority};
 use crate::fields::Fields;
 use crate::host::Spelling;
 use crate::pool::Pool;
@@ -29,6 +29,8 @@ pub struct RouteRule {
     pub pool: Arc<Pool>,
     /// What a connection may switch to; `None` is WebSocket alone.
     pub upgrades: Option<Arc<[String]>>,
+    /// Who is served first of those that wait for the pool.
+    pub priority: Priority,
 }
 
 /// A rule that matches, and its place in its table.
@@ -217,6 +219,7 @@ mod tests {
             matcher,
             pool: pool.clone(),
             upgrades: None,
+            priority: Priority::Normal,
         };
         RouteTable::new("shop".into(), matchers.into_iter().enumerate().map(rule).collect())
     }

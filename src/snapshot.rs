@@ -8,7 +8,7 @@ mod step;
 pub use delta::{Changes, Delta, ProbeTask};
 
 use crate::config::plan::{self, Name, Plan};
-use crate::pool::{Pool, Server};
+use crate::pool::{Pool, Queue, Server};
 use crate::route;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -59,6 +59,8 @@ pub struct Snapshot {
     pools: Vec<Arc<Pool>>,
     routes: Vec<Arc<route::RouteTable>>,
     retiring: Vec<Arc<Server>>,
+    /// Of pools that went and have servers that are still busy.
+    parted_queues: Vec<(Name, Arc<Queue>)>,
     next_server: u32,
     next_listener: u32,
 }
@@ -92,6 +94,7 @@ impl Snapshot {
             pools: Vec::new(),
             routes: Vec::new(),
             retiring: Vec::new(),
+            parted_queues: Vec::new(),
             next_server: 0,
             next_listener: 0,
         }

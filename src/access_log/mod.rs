@@ -7,7 +7,7 @@
 mod record;
 mod why;
 
-pub use record::Record;
+pub use record::{Queued, Record};
 pub use why::Why;
 
 use crate::config::plan::{AccessLogFormat, AccessLogPath};

@@ -33,6 +33,8 @@ pub struct Record<'a> {
     pub duration: Option<Duration>,
     pub connect: Option<Duration>,
     pub first_byte: Option<Duration>,
+    /// Whether and how it has waited for a server with room.
+    pub queued: Option<Queued>,
     pub tries: u32,
     pub tls: Option<&'a str>,
     /// The subject of the client's certificate.
@@ -44,6 +46,14 @@ pub struct Record<'a> {
     pub cache: Option<&'a str>,
     pub user_agent: Option<&'a str>,
     pub referer: Option<&'a str>,
+}
+
+/// How a request has waited for a server with room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queued {
+    pub waited: Duration,
+    /// How many turns it was from being served when it came, with its own.
+    pub position: u32,
 }
 
 impl Record<'_> {
@@ -76,6 +86,10 @@ impl Record<'_> {
         milliseconds(b",\"duration_ms\":", self.duration, line);
         milliseconds(b",\"connect_ms\":", self.connect, line);
         milliseconds(b",\"first_byte_ms\":", self.first_byte, line);
+        if let Some(queued) = self.queued {
+            milliseconds(b",\"queue_ms\":", Some(queued.waited), line);
+            number(b",\"queue_position\":", queued.position.into(), line);
+        }
         number(b",\"tries\":", self.tries.into(), line);
         text(b",\"tls\":", self.tls, line);
         text(b",\"client_cert\":", self.client_cert, line);
@@ -273,6 +287,7 @@ pub(super) mod tests {
             duration: Some(Duration::from_micros(1234)),
             connect: None,
             first_byte: Some(Duration::from_micros(1000)),
+            queued: None,
             tries: 1,
             tls: None,
             client_cert: None,
@@ -321,6 +336,16 @@ pub(super) mod tests {
         ] {
             assert!(line.get(key).is_some(), "{key}");
         }
+    }
+
+    #[test]
+    fn who_has_waited_is_told_and_nobody_else() {
+        let mut bytes = Vec::new();
+        let queued = Some(Queued { waited: Duration::from_micros(2_500), position: 7 });
+        Record { queued, ..record() }.json(&mut bytes);
+        let line: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!((&line["queue_ms"], &line["queue_position"]), (&2.5.into(), &7.into()));
+        assert!(!String::from_utf8(rendered(Record::json)).unwrap().contains("queue"));
     }
 
     #[test]

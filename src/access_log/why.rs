@@ -1,6 +1,6 @@
 //! Why an exchange ended: one list for the access log, the metrics and the answers to clients.
 
-use crate::pool::{NoServer, TryResult};
+use crate::pool::{NoServer, Refusal, TryResult};
 
 /// Who or what a reason speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +69,14 @@ reasons! {
     NoRoute: "no_route", 404, Other, NotServersFault;
     /// The pool's servers are all unhealthy and the pool refuses then.
     AllUnhealthy: "all_unhealthy", 503, OfServers, NotServersFault;
-    /// Every usable server is at `max_connections`.
+    /// Every usable server is at `max_connections`, and nobody waits.
     AllFull: "all_full", 503, OfServers, NotServersFault;
+    /// Every usable server is at `max_connections`, and as many wait as may.
+    QueueFull: "queue_full", 503, OfServers, NotServersFault;
+    /// The pool's `queue.timeout` passed.
+    QueueTimeout: "queue_timeout", 503, OfServers, NotServersFault;
+    /// It waited, and had to leave for a request of a higher class.
+    QueueShed: "queue_shed", 503, OfServers, NotServersFault;
     /// Every server is drained or in maintenance.
     NoneReady: "none_ready", 503, OfServers, NotServersFault;
     /// The pool has no server: its source has named none.
@@ -142,6 +148,11 @@ impl Why {
         self.kind() == Kind::OfServers
     }
 
+    /// Whether waiting for a server has come to nothing.
+    pub fn is_of_queue(self) -> bool {
+        matches!(self, Self::QueueFull | Self::QueueTimeout | Self::QueueShed)
+    }
+
     /// The reason a byte stands for; the inverse of `self as u8`.
     pub(crate) fn from_u8(byte: u8) -> Self {
         Self::ALL.get(usize::from(byte)).copied().unwrap_or(Self::Internal)
@@ -156,6 +167,17 @@ impl From<NoServer> for Why {
             NoServer::AllFull | NoServer::AllTried => Self::AllFull,
             NoServer::NoneReady => Self::NoneReady,
             NoServer::NoServers => Self::NoServers,
+        }
+    }
+}
+
+impl From<Refusal> for Why {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::None(none) => none.into(),
+            Refusal::QueueFull => Self::QueueFull,
+            Refusal::QueueTimeout => Self::QueueTimeout,
+            Refusal::QueueShed => Self::QueueShed,
         }
     }
 }

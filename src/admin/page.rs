@@ -160,7 +160,7 @@ fn of_pool(
     let class = if pool.failing_open { "pool failing" } else { "pool" };
     let mut text = format!(
         "<section class=\"{class}\" data-pool=\"{name}\"><h2>{name}</h2><p class=\"summary\">{balance}, \
-         <strong>{up} of {all} up</strong>, {in_flight} in flight{figures} {line}</p>\n\
+         <strong>{up} of {all} up</strong>, {in_flight} in flight{waiting}{figures} {line}</p>\n\
          <div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"servers of {name}\"><table><thead><tr>\
          <th scope=\"col\">server</th><th scope=\"col\">state</th><th scope=\"col\" class=\"n\">in flight</th>\
          <th scope=\"col\" class=\"n\">rate/s</th><th scope=\"col\" class=\"n\">p50 ms</th>\
@@ -171,6 +171,10 @@ fn of_pool(
         up = pool.up,
         all = pool.servers.len(),
         in_flight = pool.in_flight,
+        waiting = match pool.waiting {
+            0 => String::new(),
+            waiting => format!(", <strong class=\"bad\">{waiting} waiting</strong>"),
+        },
         figures = figures(&pool.figures),
         line = sparkline(points),
     );

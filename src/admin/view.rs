@@ -91,6 +91,7 @@ fn of_pool(admin: &Admin, pool: &pool::Pool, overrides: &Overrides, now: Now) ->
         failing_open: pool.failing_open(),
         up: pool.counts().up,
         in_flight: pool.members.iter().map(|member| member.server.in_flight()).sum(),
+        waiting: pool.queue.waiting(),
         figures: admin.live.pool_history().figures(&*pool.name),
         servers: pool.members.iter().map(|member| of_server(admin, pool, member, overrides, now)).collect(),
         sources: admin.live.metrics.discovery.of_pool(&pool.name).into_iter().map(of_source).collect(),

@@ -75,6 +75,9 @@ pub struct PoolStatus {
     /// Servers that take new requests because they are healthy and nobody keeps them out.
     pub up: usize,
     pub in_flight: u32,
+    /// Requests and connections that wait for a server with room.
+    #[serde(default)]
+    pub waiting: usize,
     /// Of the last ten seconds.
     pub figures: Figures,
     pub servers: Vec<ServerStatus>,

@@ -85,12 +85,16 @@ fn render(status: &Status, in_color: bool) -> String {
 
 fn render_pool(pool: &PoolStatus, now: OffsetDateTime, in_color: bool) -> String {
     let mut text = format!(
-        "{}  {}, {} of {} up, {} in flight{}\n",
+        "{}  {}, {} of {} up, {} in flight{}{}\n",
         Paint::Strong.on(&pool.name, in_color),
         pool.balance,
         pool.up,
         pool.servers.len(),
         pool.in_flight,
+        match pool.waiting {
+            0 => String::new(),
+            waiting => Paint::Caution.on(&format!(", {waiting} waiting"), in_color),
+        },
         figures(&pool.figures),
     );
     if pool.failing_open {

@@ -10,11 +10,11 @@ use super::listener::{
 use super::plan::{
     AccessLogPlan, AcmePlan, AdminPlan, Balance, Certificate, ClientCa, DnsPlan, EventsPlan, ExternalAccount,
     HashKey, HealthPlan, HostPattern, Http2Plan, HttpProbe, ListenerLimits, ListenerPlan, ListenerTimeouts,
-    Log, Match, PathPattern, Plan, PoolPlan, PoolTimeouts, ProbePlan, ProcessPlan, Protocol, Retries,
-    RoutesPlan, RulePlan, ServerPlan, ServerTls, SourceKind, SourcePlan, TargetPlan, Tls, UdpProbe,
+    Log, Match, PathPattern, Plan, PoolPlan, PoolTimeouts, ProbePlan, ProcessPlan, Protocol, QueuePlan,
+    Retries, RoutesPlan, RulePlan, ServerPlan, ServerTls, SourceKind, SourcePlan, TargetPlan, Tls, UdpProbe,
 };
 use super::tree::Scalar;
-use super::{acme, discover, health, names, pool, process, tls};
+use super::{acme, discover, health, names, pool, process, route, tls};
 use serde_yaml::{Mapping, Value};
 use std::fmt::Display;
 use std::path::Path;
@@ -343,6 +343,7 @@ fn rule(plan: &Plan, rule: &RulePlan) -> Value {
         .set("match", matcher(&rule.matcher))
         .set("pool", &*plan.pools[rule.pool].name)
         .set("upgrades", upgrades)
+        .set("priority", word(&route::PRIORITIES, &rule.priority))
         .end()
 }
 
@@ -382,6 +383,8 @@ fn pool(pool: &PoolPlan) -> Value {
         .set_or_null("discover", discovered.next().map(discover))
         .set_or_null("health", pool.health.as_ref().map(health))
         .set("when_all_unhealthy", word(&pool::WHEN_ALL_UNHEALTHY, &pool.when_all_unhealthy))
+        .set_or_null("max_connections", pool.max_connections.map(u32::from))
+        .set_or_null("queue", pool.queue.as_ref().map(queue))
         .set("retries", retries(&pool.retries))
         .set("timeouts", pool_timeouts(&pool.timeouts))
         .set("drain_timeout", duration(pool.drain_timeout))
@@ -391,6 +394,14 @@ fn pool(pool: &PoolPlan) -> Value {
         )
         .set_or_null("tls", pool.tls.as_ref().map(server_tls))
         .set("protocol", word(&pool::SERVER_PROTOCOLS, &pool.protocol))
+        .end()
+}
+
+fn queue(queue: &QueuePlan) -> Value {
+    SectionWriter::new(keys::QUEUE)
+        .set("max", queue.max.get())
+        .set("timeout", duration(queue.timeout))
+        .set("order", word(&pool::QUEUE_ORDERS, &queue.order))
         .end()
 }
 

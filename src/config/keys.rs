@@ -237,6 +237,7 @@ pub(super) const RULE: &[Key] = &[
         KeyKind::List("protocols that a connection may switch to, like `websocket` or `SPDY/3.1`"),
         "[websocket]",
     ),
+    key("priority", KeyKind::Choice(&["high", "normal", "low"]), "normal"),
 ];
 
 pub(super) const MATCH: &[Key] = &[
@@ -260,12 +261,20 @@ pub(super) const POOL: &[Key] = &[
     nullable("discover", KeyKind::Section(DISCOVER), "null"),
     nullable("health", KeyKind::Section(HEALTH), "null"),
     key("when_all_unhealthy", KeyKind::Choice(&["use_all", "refuse"]), "use_all"),
+    nullable("max_connections", KeyKind::Count(1, 1_000_000), "null"),
+    nullable("queue", KeyKind::Section(QUEUE), "{}"),
     key("retries", KeyKind::Section(RETRIES), "{}"),
     key("timeouts", KeyKind::Section(POOL_TIMEOUTS), "{}"),
     key("drain_timeout", KeyKind::Duration(Duration::ZERO, DAY), "60s"),
     nullable("proxy_protocol", KeyKind::Choice(&["v1", "v2"]), "null"),
     nullable("tls", KeyKind::Section(SERVER_TLS), "null"),
     key("protocol", KeyKind::Choice(&["http1", "h2", "auto"]), "http1"),
+];
+
+pub(super) const QUEUE: &[Key] = &[
+    key("max", KeyKind::Count(1, 1_000_000), "1000"),
+    key("timeout", KeyKind::Duration(MS, HOUR), "5s"),
+    key("order", KeyKind::Choice(&["adaptive", "fifo"]), "adaptive"),
 ];
 
 pub(super) const SERVER_TLS: &[Key] = &[

@@ -333,6 +333,30 @@ pub struct RulePlan {
     pub pool: usize,
     /// What a connection may switch to; `None` is WebSocket alone.
     pub upgrades: Option<Vec<String>>,
+    pub priority: Priority,
+}
+
+/// Who is served first of those that wait for a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    High,
+    #[default]
+    Normal,
+    Low,
+}
+
+impl Priority {
+    /// The first served first.
+    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+
+    /// As it is written.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
 }
 
 /// What a request must have; an empty match is every request.
@@ -383,6 +407,10 @@ pub struct PoolPlan {
     /// `None` is no probing: servers are taken to be up.
     pub health: Option<HealthPlan>,
     pub when_all_unhealthy: WhenAllUnhealthy,
+    /// The limit of each server that has none of its own; it is in their `max_connections` already.
+    pub max_connections: Option<NonZeroU32>,
+    /// `None` refuses what finds every usable server full.
+    pub queue: Option<QueuePlan>,
     pub retries: Retries,
     pub timeouts: PoolTimeouts,
     /// How long in-flight requests of a down or removed server may still run.
@@ -570,6 +598,22 @@ pub struct ServerTemplate {
     pub max_connections: Option<NonZeroU32>,
     pub drain: bool,
     pub backup: bool,
+}
+
+/// How requests wait for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueuePlan {
+    /// As many wait at most.
+    pub max: NonZeroU32,
+    pub timeout: Duration,
+    pub order: QueueOrder,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueOrder {
+    /// The oldest first, until it has waited for a tenth of `timeout`; then the newest first until nobody waits.
+    Adaptive,
+    Fifo,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,8 @@ use super::names::{Once, check_section_name, word};
 use super::place::At;
 use super::plan::{
     AddressFamily, Balance, DnsSourcePlan, HashKey, HealthPlan, Name, PROBES_AT_ONCE, PoolPlan, PoolTimeouts,
-    ProxyVersion, Retries, RetryOn, ServerPlan, ServerProtocol, ServerTemplate, SourcePlan, WhenAllUnhealthy,
+    ProxyVersion, QueueOrder, QueuePlan, Retries, RetryOn, ServerPlan, ServerProtocol, ServerTemplate,
+    SourcePlan, WhenAllUnhealthy,
 };
 use super::problem::{Fault, quoted};
 use super::route::header_name;
@@ -17,7 +18,9 @@ use super::tls;
 use super::tree::Scalar;
 use super::udp::refuse_unprobed;
 use crate::units::{Address, Weight};
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Servers that say nothing hold their places until the timeout.
 fn warn_of_slow_rounds(servers: usize, health: &HealthPlan, at: At<'_>) {
@@ -37,6 +40,9 @@ fn warn_of_slow_rounds(servers: usize, health: &HealthPlan, at: At<'_>) {
 pub(super) const WHEN_ALL_UNHEALTHY: [(&str, WhenAllUnhealthy); 2] =
     [("use_all", WhenAllUnhealthy::UseAll), ("refuse", WhenAllUnhealthy::Refuse)];
 
+pub(super) const QUEUE_ORDERS: [(&str, QueueOrder); 2] =
+    [("adaptive", QueueOrder::Adaptive), ("fifo", QueueOrder::Fifo)];
+
 pub(super) const PROXY_VERSIONS: [(&str, ProxyVersion); 2] =
     [("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
 
@@ -46,11 +52,18 @@ pub(super) const SERVER_PROTOCOLS: [(&str, ServerProtocol); 3] =
 pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<PoolPlan> {
     check_section_name(name, &section.at);
     let balance = balance(section);
-    let (servers, mut sources) = servers(section);
+    let max_connections = section.nullable_count("max_connections");
+    let (mut servers, mut sources) = servers(section);
     if let Some(at) = section.get("discover")
         && !at.is_null()
     {
         sources.extend(section.section("discover", discover::discover).flatten());
+    }
+    for server in &mut servers {
+        server.max_connections = server.max_connections.or(max_connections);
+    }
+    for source in &mut sources {
+        source.template.max_connections = source.template.max_connections.or(max_connections);
     }
     let health = match section.get("health") {
         Some(at) if !at.is_null() => section.section("health", health).flatten().map(Some),
@@ -85,8 +98,17 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<PoolPlan> {
             "remove it, and have servers read X-Forwarded-For; or use `protocol: http1`",
         ));
     }
+    let queue = match section.get("queue") {
+        Some(at) if at.is_null() => Some(None),
+        _ => section.section("queue", queue).map(Some),
+    };
     let retries = section.section("retries", retries);
     let timeouts = section.section("timeouts", timeouts);
+    if let (Some(at), Some(Some(queue)), Some(timeouts)) = (section.get("queue"), &queue, &timeouts) {
+        let limits = servers.iter().map(|server| server.max_connections);
+        let limits = limits.chain(sources.iter().map(|source| source.template.max_connections));
+        warn_of_idle_queue(at, queue, limits.flatten().next().is_some(), timeouts);
+    }
     if let Some(Some(health)) = &health {
         refuse_unprobed(section, &health.probe, &servers);
     }
@@ -106,6 +128,8 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<PoolPlan> {
         sources: sources.into_iter().map(Arc::new).collect(),
         health: health?,
         when_all_unhealthy,
+        max_connections,
+        queue: queue?,
         retries: retries?,
         timeouts: timeouts?,
         drain_timeout,
@@ -291,6 +315,39 @@ fn weight(scalar: &Scalar<'_>) -> Result<Weight, Fault> {
         let drain = if number == 0 { ", or `drain: true` to stop new requests" } else { "" };
         Fault::new(format!("{number} is out of range"), format!("{range}{drain}"))
     })
+}
+
+fn queue(section: Section<'_>) -> QueuePlan {
+    QueuePlan {
+        max: section.at_least_one("max"),
+        timeout: section.duration("timeout"),
+        order: section.choice("order", &QUEUE_ORDERS),
+    }
+}
+
+const DEFAULT_QUEUE: QueuePlan = QueuePlan {
+    max: NonZeroU32::new(1000).unwrap(),
+    timeout: Duration::from_secs(5),
+    order: QueueOrder::Adaptive,
+};
+
+/// Of a queue that somebody has written, and that does nothing, or not what it says.
+fn warn_of_idle_queue(at: At<'_>, queue: &QueuePlan, is_limited: bool, timeouts: &PoolTimeouts) {
+    if !is_limited && *queue != DEFAULT_QUEUE {
+        at.warn(Fault::new(
+            "nobody ever waits here, for no server has a limit",
+            "add `max_connections` to the pool: as many requests as a server does well with at once",
+        ));
+    }
+    if queue.timeout > timeouts.request {
+        at.warn(Fault::new(
+            format!(
+                "a request may wait for {:?}, and is over after {:?} by `timeouts.request`",
+                queue.timeout, timeouts.request
+            ),
+            "shorten `timeout` here, or lengthen `timeouts.request`",
+        ));
+    }
 }
 
 fn retries(section: Section<'_>) -> Retries {

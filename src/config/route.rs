@@ -2,7 +2,7 @@
 
 use super::names::{Names, Once, check_section_name, word};
 use super::place::At;
-use super::plan::{HeaderMatch, HostPattern, Match, PathPattern, RoutesPlan, RulePlan};
+use super::plan::{HeaderMatch, HostPattern, Match, PathPattern, Priority, RoutesPlan, RulePlan};
 use super::problem::{Fault, nearest, quoted};
 use super::section::Section;
 use super::tree::Scalar;
@@ -11,6 +11,9 @@ use http::{HeaderName, HeaderValue, Method};
 
 /// What a connection may switch to if nothing is said.
 const WEBSOCKET: &str = "websocket";
+
+pub(super) const PRIORITIES: [(&str, Priority); 3] =
+    [("high", Priority::High), ("normal", Priority::Normal), ("low", Priority::Low)];
 
 /// Reads one list of rules. `taken` are the rule names of the lists before it: they are one metric label.
 pub(super) fn routes(
@@ -60,7 +63,8 @@ fn rule(
     let pool = section.required("pool", |scalar| pools.resolve(scalar));
     let upgrades = section.get("upgrades").map(|at| upgrades(&at));
     let upgrades = upgrades.filter(|upgrades| upgrades[..] != [WEBSOCKET]);
-    Some(RulePlan { name, matcher: matcher?, pool: pool?, upgrades })
+    let priority = section.choice("priority", &PRIORITIES);
+    Some(RulePlan { name, matcher: matcher?, pool: pool?, upgrades, priority })
 }
 
 fn matcher(section: Section<'_>) -> Match {

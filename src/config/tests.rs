@@ -5,6 +5,7 @@ use super::plan::*;
 use super::{Problems, parse};
 use crate::units::{Percent, Weight};
 use proptest::prelude::*;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 const MINIMAL: &str = include_str!("../../conf/minimal.yaml");
@@ -202,6 +203,37 @@ fn render(text: &str) {
     };
     problems.render("test.yaml", text, true);
     problems.to_json("test.yaml");
+}
+
+#[test]
+fn a_queue_that_does_nothing_is_warned_of() {
+    for (pool, warning) in [
+        ("queue: { max: 5 }", Some("nobody ever waits here")),
+        ("queue: { max: 5 }, max_connections: 10", None),
+        ("queue: {}", None),
+        ("queue: { timeout: 61s }, max_connections: 10", Some("is over after 60s by `timeouts.request`")),
+        ("queue: null", None),
+    ] {
+        let text = format!(
+            "listeners: {{ web: {{ address: 127.0.0.1:80, pool: app }} }}\n\
+             pools: {{ app: {{ servers: [10.0.0.1:80], {pool} }} }}\n"
+        );
+        let (_, warnings) = parse(&text).expect("a good configuration");
+        let said = warnings.render("test.yaml", &text, false);
+        assert_eq!(warning.is_some(), !said.is_empty(), "{pool}: {said}");
+        assert!(warning.is_none_or(|warning| said.contains(warning)), "{pool}: {said}");
+    }
+}
+
+#[test]
+fn a_pools_limit_is_that_of_each_server_without_one() {
+    let text = "listeners: { web: { address: 127.0.0.1:80, pool: app } }\n\
+                pools:\n  app:\n    max_connections: 10\n    servers:\n    - 10.0.0.1:80\n\
+                \x20   - { address: 10.0.0.2:80, max_connections: 3 }\n    - app.internal.:80\n";
+    let (plan, _) = parse(text).expect("a good configuration");
+    let limits: Vec<_> = plan.pools[0].servers.iter().map(|server| server.max_connections).collect();
+    assert_eq!(limits, [NonZeroU32::new(10), NonZeroU32::new(3)]);
+    assert_eq!(plan.pools[0].sources[0].template.max_connections, NonZeroU32::new(10));
 }
 
 #[test]

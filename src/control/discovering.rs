@@ -403,7 +403,7 @@ impl Control {
         for server in &delta.probes_stopped {
             self.probing.stop(*server);
         }
-        delta.settle(Instant::now());
+        delta.settle(Instant::now(), Instant::now);
         for task in delta.probes_started.iter().filter(|task| Control::is_probed_now(task)) {
             let origination = next.pool(name).map(|pool| Arc::clone(&pool.origination));
             self.probing.start(task.clone(), origination.unwrap_or_default());

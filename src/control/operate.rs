@@ -206,7 +206,7 @@ impl Control {
         let current = self.live.snapshot();
         let (next, delta) = current.evolve(plan, Instant::now());
         self.live.put_in_force(Arc::new(next.still(current.generation)));
-        delta.settle(Instant::now());
+        delta.settle(Instant::now(), Instant::now);
     }
 
     /// The same where it differs in one pool's servers.
@@ -215,7 +215,7 @@ impl Control {
         let evolved = current.evolve_pool(&pool.name, pool.servers.clone(), Instant::now());
         let Some((next, delta)) = evolved else { return };
         self.live.put_in_force(Arc::new(next.still(current.generation)));
-        delta.settle(Instant::now());
+        delta.settle(Instant::now(), Instant::now);
     }
 
     /// Takes note of which servers of a pool there are, for what operators have said of those that are not.

@@ -185,7 +185,7 @@ impl Ready {
         for server in &delta.probes_stopped {
             control.probing.stop(*server);
         }
-        delta.settle(Instant::now());
+        delta.settle(Instant::now(), Instant::now);
         control.remember_health(&next);
         control.live.overrides.store(Arc::new(overrides));
         if let Some(output) = access_log {

@@ -8,10 +8,10 @@ pub use render::render;
 pub use report::{Candidate, ExplainedListener, ExplainedRule, ExplainedServer, Explanation};
 
 use crate::client_hello::Hello;
-use crate::config::plan::{HashKey, HostPattern, Match, PathPattern, Protocol};
+use crate::config::plan::{HashKey, HostPattern, Match, PathPattern, Protocol, QueuePlan};
 use crate::operate::Overrides;
 use crate::pool::explain::{Exclusion, PickExplanation};
-use crate::pool::{HealthState, Pool, Query};
+use crate::pool::{HealthState, NoServer, Pool, Query};
 use crate::route::{self, Misfit};
 use crate::select::key::{self, Parts};
 use crate::snapshot::{self, ListenerTarget, Snapshot};
@@ -316,9 +316,11 @@ fn choose(
     report.failing_open_because = failing_open.then(|| why_open(pool));
     report.winner = winner.ok().map(server);
     report.then = then.into_iter().map(server).collect();
-    report.rule = match winner {
-        Ok(_) => rule,
-        Err(_) => format!("{rule}: the answer is 503"),
+    report.rule = match (winner, queue_of(pool, protocol)) {
+        (Ok(_), Some(queue)) if pool.queue.waiting() > 0 => format!("{}; {rule}", waits(pool, queue)),
+        (Ok(_), _) => rule,
+        (Err(NoServer::AllFull), Some(queue)) => format!("{rule}: {}", waits(pool, queue)),
+        (Err(_), _) => format!("{rule}: the answer is 503"),
     };
     let candidates =
         pool.members.iter().zip(considered).enumerate().map(|(index, (member, considered))| Candidate {
@@ -346,6 +348,22 @@ fn choose(
             chosen: winner == Ok(index),
         });
     report.candidates = candidates.collect();
+}
+
+/// How one waits that comes by this protocol; a datagram never does.
+fn queue_of(pool: &Pool, protocol: Protocol) -> Option<&QueuePlan> {
+    pool.plan.queue.as_ref().filter(|_| protocol != Protocol::Udp)
+}
+
+/// `it waits behind 4 others, up to 5s`
+fn waits(pool: &Pool, queue: &QueuePlan) -> String {
+    match pool.queue.waiting() {
+        waiting if waiting >= queue.max.get() as usize => {
+            format!("{waiting} wait already, as many as may, so the answer is 503")
+        }
+        0 => format!("it waits up to {:?}", queue.timeout),
+        waiting => format!("it waits behind {waiting} others, up to {:?}", queue.timeout),
+    }
 }
 
 /// `app1, app2: down after failed probes (fall: 3)`

@@ -5,7 +5,7 @@ use super::listener::ListenerReading;
 use super::{Metrics, RequestLabels, lock};
 use crate::access_log::Why;
 use crate::pool::stats::RetryReason;
-use crate::pool::{HealthState, Membership, Operator, Server};
+use crate::pool::{HealthState, Member, Membership, Operator, QueueResult, Server};
 use crate::snapshot::Snapshot;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -154,6 +154,18 @@ impl MetricsPage<'_> {
         let mut grpc =
             Family::counter("evenkeel_grpc_requests_total", "gRPC calls by the status they ended with.");
         let mut retries = Family::counter("evenkeel_retries_total", "Requests tried again, by reason.");
+        let mut queue_length = Family::gauge(
+            "evenkeel_pool_queue_length",
+            "Requests and connections that wait because every usable server is full.",
+        );
+        let mut queue_wait = Family::histogram(
+            "evenkeel_pool_queue_wait_seconds",
+            "How long those waited that did, however it ended.",
+        );
+        let mut queue_total = Family::counter(
+            "evenkeel_pool_queue_total",
+            "How waiting has ended: served, full (it never began), shed, timeout, left or no_server.",
+        );
         for pool in self.snapshot.pools() {
             let name = &*pool.name;
             let labels = [("pool", name)];
@@ -173,6 +185,19 @@ impl MetricsPage<'_> {
             for (status, count) in pool.stats.grpc() {
                 grpc.add(&[("pool", name), ("status", status)], count as f64);
             }
+            let stats = pool.queue.stats();
+            let limited = pool.members.iter().any(|member| member.max_connections.is_some());
+            // Without a limit nobody waits.
+            if limited && pool.plan.queue.is_some() || stats.wait.read().count > 0 {
+                queue_length.add(&labels, pool.queue.waiting() as f64);
+                queue_wait.add_histogram(&labels, &stats.wait);
+            }
+            for result in QueueResult::ALL {
+                let count = stats.of(result);
+                if count > 0 {
+                    queue_total.add(&[("pool", name), ("result", result.label())], count as f64);
+                }
+            }
             for reason in RetryReason::ALL {
                 let count = pool.stats.retries(reason);
                 if count > 0 {
@@ -186,8 +211,10 @@ impl MetricsPage<'_> {
         for (pool, waits) in lock(&self.metrics.probe_waits).iter() {
             probe_wait.add_histogram(&[("pool", pool)], waits);
         }
+        let of_queues = [queue_length, queue_wait, queue_total];
         [duration, first_byte, probe_duration, probe_wait, servers, fail_open, grpc, retries]
             .into_iter()
+            .chain(of_queues)
             .filter_map(Family::finish)
             .collect()
     }
@@ -201,6 +228,10 @@ impl MetricsPage<'_> {
             "1 for the state a server is in: up, down, probing, drain, maint or leaving.",
         );
         let mut weight = Family::gauge("evenkeel_server_weight", "The server's weight.");
+        let mut limit = Family::gauge(
+            "evenkeel_server_limit",
+            "What the server may have open at once: its max_connections.",
+        );
         let mut probes = Family::counter("evenkeel_probes_total", "Probes by result.");
         let mut transitions =
             Family::counter("evenkeel_health_transitions_total", "Changes of a server's health.");
@@ -209,15 +240,18 @@ impl MetricsPage<'_> {
             "Until when the certificate holds that a server has shown to a tls probe.",
         );
         let series = lock(&self.metrics.servers);
-        let mut write = |server: &Server, drained: bool, its_weight: Option<u16>| {
+        let mut write = |server: &Server, drained: bool, member: Option<&Member>| {
             let labels = [("pool", &**server.pool()), ("server", &**server.name())];
             let now = server.state();
             in_flight.add(&labels, f64::from(server.in_flight()));
             up.add(&labels, f64::from(u8::from(now.health == HealthState::Up)));
             let name = state_name(server, drained);
             state.add(&[labels[0], labels[1], ("state", name)], 1.0);
-            if let Some(its_weight) = its_weight {
-                weight.add(&labels, f64::from(its_weight));
+            if let Some(member) = member {
+                weight.add(&labels, f64::from(member.weight.get()));
+                if let Some(most) = member.max_connections {
+                    limit.add(&labels, f64::from(most.get()));
+                }
             }
             let Some(series) = series.get(&server.id()) else { return };
             for (result, count) in lock(&series.probes).iter() {
@@ -236,7 +270,7 @@ impl MetricsPage<'_> {
         };
         for pool in self.snapshot.pools() {
             for member in &pool.members {
-                write(&member.server, member.drain, Some(member.weight.get()));
+                write(&member.server, member.drain, Some(member));
             }
         }
         for server in self.snapshot.retiring() {
@@ -250,7 +284,7 @@ impl MetricsPage<'_> {
             }
         }
         drop(series);
-        [in_flight, up, state, weight, probes, transitions, certificate]
+        [in_flight, up, state, weight, limit, probes, transitions, certificate]
             .into_iter()
             .filter_map(Family::finish)
             .collect()

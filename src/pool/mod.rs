@@ -4,6 +4,7 @@ pub mod choose;
 pub mod explain;
 pub mod health;
 pub mod outcome;
+pub mod queue;
 pub mod retry;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -17,11 +18,12 @@ pub mod tries;
 pub use choose::{Candidates, Query, Reasons, Selector};
 pub use health::{Health, HealthState, HealthThresholds, Transition};
 pub use outcome::{Outcome, TryResult, TryVerdict};
+pub use queue::{Queue, QueueResult, Refusal};
 pub use retry::RetryBudget;
 pub use server::{InFlightElsewhere, Lease, Membership, Operator, Server, ServerState};
 pub use stats::{Histogram, PoolStats, RetryReason};
 pub use tried::Tried;
-pub use tries::{Attempt, Tries};
+pub use tries::{Attempt, NextTry, Tries};
 
 use crate::config::plan::{self, Name};
 use crate::origination::SharedOrigination;
@@ -84,6 +86,8 @@ pub struct Pool {
     pub members: Box<[Member]>,
     pub stats: Arc<PoolStats>,
     pub budget: Arc<RetryBudget>,
+    /// Who waits while every usable server is full.
+    pub queue: Arc<Queue>,
     /// How connections to its servers are secured.
     pub origination: SharedOrigination,
     slots: SlotTable,
@@ -105,6 +109,7 @@ impl Pool {
         selector: Arc<dyn Selector>,
         stats: Arc<PoolStats>,
         budget: Arc<RetryBudget>,
+        queue: Arc<Queue>,
     ) -> Self {
         let slots = SlotTable::new(plan.servers.iter().zip(servers.iter().map(|server| server.owned_slot())));
         let has_backup = plan.servers.iter().any(|server| server.backup);
@@ -127,6 +132,7 @@ impl Pool {
             members,
             stats,
             budget,
+            queue,
             origination,
             slots,
             selector,
@@ -183,6 +189,18 @@ impl Pool {
         self.plan.when_all_unhealthy == plan::WhenAllUnhealthy::UseAll
             && !self.any_usable(STRICT)
             && self.any_usable(Flags::NOT_READY)
+    }
+
+    /// The servers with these ids, as tried.
+    pub fn tried(&self, ids: &[u32]) -> Tried {
+        let mut tried = Tried::new();
+        // Mostly none; otherwise the pool is looked through once.
+        if !ids.is_empty() {
+            let members = self.members.iter().enumerate();
+            let named = members.filter(|(_, member)| ids.contains(&member.server.id()));
+            named.for_each(|(index, _)| tried.insert(index));
+        }
+        tried
     }
 
     /// Counts the servers by state. Looks at each: for gauges, not for requests.

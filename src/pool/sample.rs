@@ -31,6 +31,8 @@ pub(crate) fn pool(balance: Balance, servers: &str) -> plan::PoolPlan {
         sources: Vec::new(),
         health: None,
         when_all_unhealthy: WhenAllUnhealthy::UseAll,
+        max_connections: None,
+        queue: None,
         retries: plan::Retries {
             max: 1,
             budget: Percent(20),
@@ -87,7 +89,10 @@ pub(crate) fn plan(pools: Vec<plan::PoolPlan>) -> Plan {
 }
 
 pub(crate) fn live(pool: plan::PoolPlan) -> Arc<Pool> {
-    Snapshot::empty().evolve(plan(vec![pool]), Instant::now()).0.pools()[0].clone()
+    let now = Instant::now();
+    let (snapshot, delta) = Snapshot::empty().evolve(plan(vec![pool]), now);
+    delta.settle(now, Instant::now);
+    snapshot.pools()[0].clone()
 }
 
 pub(crate) fn member<'a>(pool: &'a Pool, name: &str) -> &'a Arc<Server> {

@@ -39,6 +39,21 @@ pub struct ServerState {
     pub membership: Membership,
 }
 
+/// Whoever wants to know when a server may have room that it had not, or is of no use any more.
+pub trait RoomListener: std::fmt::Debug + Send + Sync {
+    /// Called at the end of each lease, so it waits for nothing.
+    fn freed(&self);
+}
+
+/// What the servers of one pool share.
+#[derive(Debug)]
+pub struct SharedByServers {
+    /// The memory of their counts.
+    pub allocator: SlotAllocator,
+    /// Who waits for room.
+    pub queue: Arc<dyn RoomListener>,
+}
+
 /// One member of a pool, known by pool and name.
 #[derive(Debug)]
 pub struct Server {
@@ -48,6 +63,8 @@ pub struct Server {
     address: Address,
     host: Option<Name>,
     slot: OwnedSlot,
+    /// Who waits for room in its pool.
+    queue: Arc<dyn RoomListener>,
     health: Mutex<Tracked>,
     down_deadline: Deadline,
     leave_deadline: Deadline,
@@ -75,7 +92,7 @@ impl Server {
         name: Name,
         address: Address,
         health: Health,
-        allocator: &mut SlotAllocator,
+        shared: &mut SharedByServers,
         now: Instant,
     ) -> Self {
         Self {
@@ -84,7 +101,8 @@ impl Server {
             name,
             address,
             host: None,
-            slot: allocator.claim(flags_of(health.state())),
+            slot: shared.allocator.claim(flags_of(health.state())),
+            queue: Arc::clone(&shared.queue),
             health: Mutex::new(Tracked { health, since: now }),
             down_deadline: Deadline::never(now),
             leave_deadline: Deadline::never(now),
@@ -197,7 +215,7 @@ impl Server {
             Operator::Drain => Flags::DRAIN,
             Operator::Maint => Flags::MAINT,
         };
-        self.slot().change(Flags::DRAIN.with(Flags::MAINT), raise);
+        self.change(Flags::DRAIN.with(Flags::MAINT), raise);
     }
 
     /// Until when requests in flight may run on while the server is down or in maintenance; `None` is without end.
@@ -215,7 +233,7 @@ impl Server {
 
     /// Whether it stands by: used only while no other one is.
     pub fn set_backup(&self, is_backup: bool) {
-        self.slot().change(Flags::BACKUP, if is_backup { Flags::BACKUP } else { Flags::NONE });
+        self.change(Flags::BACKUP, if is_backup { Flags::BACKUP } else { Flags::NONE });
     }
 
     /// Whether its source has left it out: it may be gone, so no try that follows a failed one goes there while there
@@ -231,12 +249,12 @@ impl Server {
     /// The configuration no longer has it: nothing new, and what is in flight may run on until `close_at`.
     pub fn leave(&self, close_at: Instant) {
         self.leave_deadline.set(Some(close_at));
-        self.slot().change(Flags::NONE, Flags::LEAVING);
+        self.change(Flags::NONE, Flags::LEAVING);
     }
 
     /// The configuration has it again before it was gone.
     pub fn rejoin(&self) {
-        self.slot().change(Flags::LEAVING.with(Flags::MISSING), Flags::NONE);
+        self.change(Flags::LEAVING.with(Flags::MISSING), Flags::NONE);
         self.leave_deadline.set(None);
     }
 
@@ -248,10 +266,21 @@ impl Server {
         self.slot.slot()
     }
 
+    /// Whoever waits may be sent here now, or nowhere any more.
+    fn change(&self, lower: Flags, raise: Flags) {
+        self.slot().change(lower, raise);
+        self.queue.freed();
+    }
+
+    fn release(&self) {
+        self.slot().release();
+        self.queue.freed();
+    }
+
     fn turn(&self, tracked: &mut Tracked, transition: Transition, now: Instant) {
         tracked.since = now;
         self.down_deadline.set(None);
-        self.slot().change(Flags::UNHEALTHY, flags_of(transition.to));
+        self.change(Flags::DOWN.with(Flags::PROBING), flags_of(transition.to));
     }
 
     fn tracked(&self) -> MutexGuard<'_, Tracked> {
@@ -338,7 +367,7 @@ impl Drop for Lease {
         if !self.is_finished {
             self.server.tries.count(TryVerdict::Unknown);
         }
-        self.server.slot().release();
+        self.server.release();
     }
 }
 
@@ -365,7 +394,7 @@ impl InFlightElsewhere {
             self.count += 1;
         }
         while self.count > count {
-            self.server.slot().release();
+            self.server.release();
             self.count -= 1;
         }
     }

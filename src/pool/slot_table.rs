@@ -337,7 +337,7 @@ mod tests {
         let now = Instant::now();
         let next = |snapshot: &Snapshot, servers: &str| {
             let (next, delta) = snapshot.evolve(plan(vec![pool(Balance::LeastConnections, servers)]), now);
-            delta.settle(now);
+            delta.settle(now, Instant::now);
             next
         };
         let pick = |snapshot: &Snapshot| {

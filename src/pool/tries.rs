@@ -1,8 +1,10 @@
 //! The tries of one request, connection or session: which server is next, whether there may be one more after a failure,
 //! and what is counted of it.
 
+use super::queue::{Granted, QueuePlace, Refusal, WaitTerms};
 use super::stats::RetryReason;
 use super::{Lease, NoServer, Outcome, Pool, Query, Server, Tried, TryResult};
+use crate::config::plan::Priority;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -63,24 +65,47 @@ pub struct Tries {
     /// Passed over while others are left.
     avoided: Option<Box<Tried>>,
     was_stale: bool,
+    /// Who waits when every server is full, and in which class.
+    priority: Option<Priority>,
+    /// When a server was first asked for.
+    arrived: Option<Instant>,
+}
+
+/// What comes of a try that failed.
+#[derive(Debug)]
+pub enum NextTry<'a> {
+    /// There is one more, there.
+    At(&'a Arc<Server>),
+    /// There may be one more once a server has room.
+    Waits,
+    /// There is none.
+    None,
 }
 
 impl Tries {
     pub fn new(pool: Arc<Pool>, query: Query) -> Self {
         let (tried, tried_before) = (Tried::new(), Tried::new());
-        Self { pool, query, tried, tried_before, avoided: None, was_stale: false }
+        Self {
+            pool,
+            query,
+            tried,
+            tried_before,
+            avoided: None,
+            was_stale: false,
+            priority: None,
+            arrived: None,
+        }
+    }
+
+    /// The same for what waits while every usable server is full, if the pool lets it.
+    pub fn waiting_as(self, priority: Priority) -> Self {
+        Self { priority: Some(priority), ..self }
     }
 
     /// Passes over the servers with these ids as long as others can be had.
     pub fn avoiding(mut self, ids: &[u32]) -> Self {
-        // Mostly none; otherwise the pool is looked through once.
-        if !ids.is_empty() {
-            let mut avoided = Tried::new();
-            let members = self.pool.members.iter().enumerate();
-            let named = members.filter(|(_, member)| ids.contains(&member.server.id()));
-            named.for_each(|(index, _)| avoided.insert(index));
-            self.avoided = Some(Box::new(avoided)).filter(|avoided| !avoided.is_empty());
-        }
+        let avoided = self.pool.tried(ids);
+        self.avoided = (!avoided.is_empty()).then(|| Box::new(avoided));
         self
     }
 
@@ -99,8 +124,22 @@ impl Tries {
         if may_be_stale && !self.was_stale { RetryReason::Stale } else { RetryReason::Reset }
     }
 
+    /// Whether every server being full is no end: it can `enter` the queue.
+    pub fn may_wait(&self) -> bool {
+        self.priority.is_some() && self.pool.plan.queue.is_some()
+    }
+
+    /// Whether others wait, who were there before.
+    fn is_behind_others(&self) -> bool {
+        self.pool.queue.waiting() > 0 && self.may_wait()
+    }
+
     /// Leases a server that was not tried yet. If there is none, everything stays as it is.
     pub fn begin<'a>(&mut self, attempt: &'a mut Attempt, now: Instant) -> Result<&'a Arc<Server>, NoServer> {
+        self.arrived.get_or_insert(now);
+        if self.is_behind_others() {
+            return Err(NoServer::AllFull);
+        }
         let (lease, tried) = self.pick(&self.tried, self.avoided.as_deref())?;
         self.tried_before = std::mem::replace(&mut self.tried, tried);
         Ok(attempt.begin(lease, now))
@@ -118,16 +157,16 @@ impl Tries {
         reason: RetryReason,
         outcome: &Outcome,
         now: Instant,
-    ) -> Option<&'a Arc<Server>> {
+    ) -> NextTry<'a> {
         let retries = &self.pool.plan.retries;
         let is_charged = reason != RetryReason::Connect;
         // What we lack ourselves no other server has.
         let is_ours = !is_charged && outcome.result == TryResult::NotServersFault;
         if is_ours || attempt.number > retries.max || !reason.is_among(&retries.on) {
-            return None;
+            return NextTry::None;
         }
         if is_charged && (retries.budget.0 == 0 || self.pool.budget.is_spent()) {
-            return None;
+            return NextTry::None;
         }
         let before = match reason == RetryReason::Stale {
             true => {
@@ -139,16 +178,51 @@ impl Tries {
             }
             false => self.tried.clone(),
         };
-        let (lease, tried) = self.pick(&before, self.avoided_again().as_ref()).ok()?;
+        // What no server has seen waits; of what one has seen, this may be the answer.
+        let may_wait = !is_charged && self.may_wait();
+        if may_wait && self.is_behind_others() {
+            return NextTry::Waits;
+        }
+        let (lease, tried) = match self.pick(&before, self.avoided_again().as_ref()) {
+            Ok(picked) => picked,
+            Err(NoServer::AllFull) if may_wait => return NextTry::Waits,
+            Err(_) => return NextTry::None,
+        };
         // It is paid for only when there is a server to send it to.
         if is_charged && !self.pool.budget.withdraw() {
             lease.finish(&Outcome::of(TryResult::NotServersFault));
-            return None;
+            return NextTry::None;
         }
         (self.tried_before, self.tried) = (before, tried);
         self.pool.stats.count_retry(reason);
         attempt.end(outcome);
-        Some(attempt.begin(lease, now))
+        NextTry::At(attempt.begin(lease, now))
+    }
+
+    /// Waits in the pool's queue, after every usable server was full; a place there, and for how long it may be kept. No
+    /// try is under way meanwhile.
+    pub fn enter(&mut self, now: Instant) -> Result<(QueuePlace, Duration), Refusal> {
+        let (Some(priority), Some(settings)) = (self.priority, &self.pool.plan.queue) else {
+            return Err(NoServer::AllFull.into());
+        };
+        let arrived = *self.arrived.get_or_insert(now);
+        let id = |index: usize| self.pool.members[index].server.id();
+        let tried = self.tried.indexes().map(id).collect();
+        let terms = WaitTerms { query: self.query, priority, arrived, tried };
+        Ok((self.pool.queue.enter(terms, settings, now)?, settings.timeout))
+    }
+
+    /// Takes the server that waiting has brought, in the pool that is in force by now.
+    pub fn take<'a>(&mut self, granted: Granted, attempt: &'a mut Attempt, now: Instant) -> &'a Arc<Server> {
+        let Granted { pool, lease, tried } = granted;
+        (self.pool, self.avoided) = (pool, None);
+        self.tried = tried.clone();
+        self.tried.insert(lease.index());
+        self.tried_before = tried;
+        if attempt.number > 0 {
+            self.pool.stats.count_retry(RetryReason::Connect);
+        }
+        attempt.begin(lease, now)
     }
 
     /// After a failure, also the servers that sources no longer name: what has failed may be gone with them.
@@ -201,7 +275,7 @@ mod tests {
     }
 
     fn again((tries, attempt): &mut (Tries, Attempt), reason: RetryReason) -> bool {
-        tries.again(attempt, reason, &FAILED, Instant::now()).is_some()
+        matches!(tries.again(attempt, reason, &FAILED, Instant::now()), NextTry::At(_))
     }
 
     #[test]
@@ -254,7 +328,8 @@ mod tests {
         }
         let (mut tries, mut attempt) = begun(&pool);
         let ours = Outcome::of(TryResult::NotServersFault);
-        assert!(tries.again(&mut attempt, RetryReason::Connect, &ours, Instant::now()).is_none());
+        let next = tries.again(&mut attempt, RetryReason::Connect, &ours, Instant::now());
+        assert!(matches!(next, NextTry::None));
     }
 
     #[test]

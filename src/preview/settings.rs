@@ -2,7 +2,8 @@
 
 use super::report::KeyChange;
 use crate::config::plan::{
-    self, AccessLogPlan, Balance, HashKey, HealthPlan, HostPattern, PathPattern, Plan, ProbePlan, TargetPlan,
+    self, AccessLogPlan, Balance, HashKey, HealthPlan, HostPattern, PathPattern, Plan, Priority, ProbePlan,
+    TargetPlan,
 };
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -187,6 +188,15 @@ pub(super) fn pool(pool: &plan::PoolPlan) -> Settings {
         Some(health) => self::health(health, &mut settings),
     }
     settings.set("when_all_unhealthy", word(pool.when_all_unhealthy));
+    settings.set_some("max_connections", pool.max_connections);
+    match &pool.queue {
+        None => settings.set("queue", "null"),
+        Some(queue) => {
+            settings.set("queue.max", queue.max);
+            settings.set("queue.timeout", span(queue.timeout));
+            settings.set("queue.order", word(queue.order));
+        }
+    }
     settings.set("retries.max", pool.retries.max);
     settings.set("retries.budget", pool.retries.budget);
     let on = &pool.retries.on;
@@ -340,7 +350,11 @@ pub(super) fn rule(plan: &Plan, rule: &plan::RulePlan) -> String {
         None => String::new(),
         Some(upgrades) => format!(" (upgrades: {})", list(upgrades).as_deref().unwrap_or("none")),
     };
-    format!("{} -> {}{upgrades}", parts.join(" "), plan.pools[rule.pool].name)
+    let priority = match rule.priority {
+        Priority::Normal => String::new(),
+        other => format!(" (priority: {})", other.label()),
+    };
+    format!("{} -> {}{upgrades}{priority}", parts.join(" "), plan.pools[rule.pool].name)
 }
 
 pub(super) fn host(pattern: &HostPattern) -> String {

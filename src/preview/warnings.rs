@@ -96,6 +96,12 @@ fn of_pool(old: Option<&pool::Pool>, new: &pool::Pool, told: &PoolPreview) -> Ve
             ));
         }
     }
+    let waiting = old.queue.waiting();
+    if waiting > 0 && old.plan.queue.is_some() && new.plan.queue.is_none() {
+        warnings.push(format!(
+            "{waiting} wait for a server with room, and without `queue` those that find none are answered with 503"
+        ));
+    }
     if let Some(churn) = &told.churn
         && churn.share > churn.minimum + SLACK
     {

@@ -1,8 +1,8 @@
 //! One request from its head to its record: which snapshot it sees, where it went, why it ended.
 
 use super::tries;
-use crate::access_log::{Record, Why};
-use crate::config::plan::Name;
+use crate::access_log::{Queued, Record, Why};
+use crate::config::plan::{Name, Priority};
 use crate::control::Live;
 use crate::edge::RequestState;
 use crate::fields::{FieldList, tokens};
@@ -74,6 +74,7 @@ pub(crate) struct Exchange {
     pub(super) request_id: Option<String>,
     pub(super) connect: Option<Duration>,
     pub(super) first_byte: Option<Duration>,
+    queued: Option<Queued>,
     /// By when the response's head is due; set anew when a client has sent its body.
     pub(super) due: Option<Instant>,
     pub(super) why: Why,
@@ -108,6 +109,7 @@ impl Exchange {
             request_id: None,
             connect: None,
             first_byte: None,
+            queued: None,
             due: None,
             why: Why::Ok,
             detail: None,
@@ -151,7 +153,12 @@ impl Exchange {
     }
 
     /// Decides where a request goes, and leases a server for it.
-    pub(super) async fn admit(&mut self, request: &RequestView<'_>) -> Result<LeasedServer, Why> {
+    /// That may take until a server has room; the whole exchange is to be over by `call_due`.
+    pub(super) async fn admit(
+        &mut self,
+        request: &RequestView<'_>,
+        call_due: Option<Instant>,
+    ) -> Result<LeasedServer, Why> {
         let Some(listener) = &self.listener else { return Err(Why::Shutdown) };
         let entropy = fastrand::u64(..);
         let id = u128::from(fastrand::u64(..)) << 64 | u128::from(entropy);
@@ -161,8 +168,11 @@ impl Exchange {
         if request.length().is_some_and(|length| length > listener.plan.limits.request_body) {
             return Err(Why::BodyTooLarge);
         }
-        let leased = match self.lease(request, entropy).await {
-            Err(_) if self.renew() => self.lease(request, entropy).await,
+        let leased = match self.lease(request, entropy, call_due).await {
+            // Who has waited in vain does not begin again.
+            Err(why) if !why.is_of_queue() && self.state.watch.interrupted().is_none() && self.renew() => {
+                self.lease(request, entropy, call_due).await
+            }
             leased => leased,
         }?;
         leased.pool.budget.deposit(leased.pool.plan.retries.budget);
@@ -170,11 +180,18 @@ impl Exchange {
     }
 
     /// Finds the pool for a request, and leases a server of it.
-    async fn lease(&mut self, request: &RequestView<'_>, entropy: u64) -> Result<LeasedServer, Why> {
+    async fn lease(
+        &mut self,
+        request: &RequestView<'_>,
+        entropy: u64,
+        call_due: Option<Instant>,
+    ) -> Result<LeasedServer, Why> {
         let found = self.route(request, entropy)?;
         let Dispatch { tries, attempt, .. } = self.dispatch.insert(found);
-        let server = tries::begin(tries, attempt, &self.state.watch).await?;
-        Ok(LeasedServer { pool: Arc::clone(tries.pool()), server: Arc::clone(server) })
+        let due = self.started + tries.pool().plan.timeouts.request;
+        let due = call_due.map_or(due, |call_due| call_due.min(due));
+        let server = tries::begin(tries, attempt, &self.state.watch, &mut self.queued, Some(due)).await?;
+        Ok(LeasedServer { pool: Arc::clone(tries.pool()), server })
     }
 
     /// Ends the lease: the server has nothing more to do for this request.
@@ -195,6 +212,7 @@ impl Exchange {
             return Err(Why::AcmeChallenge);
         }
         let listener = self.listener.as_ref().ok_or(Why::Shutdown)?;
+        let mut priority = Priority::default();
         let (pool, route, routed) = match &listener.target {
             ListenerTarget::Pool(pool) => (pool, None, Routed::Pool),
             ListenerTarget::RedirectToHttps => {
@@ -209,6 +227,7 @@ impl Exchange {
                 if request.fields.has(&header::UPGRADE) {
                     self.upgrades = found.rule.upgrades.clone();
                 }
+                priority = found.rule.priority;
                 (&found.rule.pool, Some(found.rule.name.clone()), Routed::Rule(found.place))
             }
         };
@@ -216,7 +235,7 @@ impl Exchange {
         Ok(Dispatch {
             route,
             routed,
-            tries: Tries::new(Arc::clone(pool), Query { key, entropy }),
+            tries: Tries::new(Arc::clone(pool), Query { key, entropy }).waiting_as(priority),
             attempt: Attempt::default(),
             outcome: Outcome::default(),
         })
@@ -310,25 +329,31 @@ impl Exchange {
         }
     }
 
-    /// Leases a server for one try more, if the pool's settings allow that and there is one: without, what this try brought
-    /// is the answer.
-    async fn again(&mut self, reason: RetryReason, result: TryResult) -> Option<LeasedServer> {
-        let dispatch = self.dispatch.as_mut()?;
+    /// Leases a server for one try more, if the pool's settings allow that and there is one: without (`None`), what this try
+    /// brought is the answer.
+    async fn again(&mut self, reason: RetryReason, result: TryResult) -> Result<Option<LeasedServer>, Why> {
+        let Some(dispatch) = &mut self.dispatch else { return Ok(None) };
         dispatch.outcome(result);
         let Dispatch { tries, attempt, outcome, .. } = dispatch;
-        let server = tries::again(tries, attempt, &self.state.watch, reason, outcome).await?;
+        let watch = &self.state.watch;
+        let Some(server) = tries::again(tries, attempt, watch, &mut self.queued, reason, outcome).await?
+        else {
+            return Ok(None);
+        };
         *outcome = Outcome::default();
-        Some(LeasedServer { pool: Arc::clone(tries.pool()), server: Arc::clone(server) })
+        Ok(Some(LeasedServer { pool: Arc::clone(tries.pool()), server }))
     }
 
-    /// After a connection could not be opened: the server that is tried next. Nothing was sent, so any
-    /// method may be.
-    pub(super) async fn connect_failed(&mut self, why: Why) -> Option<LeasedServer> {
+    /// After a connection could not be opened: the server that is tried next. Nothing was sent, so any method may be, and it
+    /// may wait for a server with room; an error is why it did so in vain.
+    pub(super) async fn connect_failed(&mut self, why: Why) -> Result<Option<LeasedServer>, Why> {
         let next = self.again(RetryReason::Connect, why.result()).await?;
-        if self.live.metrics.is_earlier(self.generation, why) {
+        if let Some(next) = &next
+            && self.live.metrics.is_earlier(self.generation, why)
+        {
             next.pool.stats.count_earlier_connect_retry();
         }
-        Some(next)
+        Ok(next)
     }
 
     /// After a reset before any response to a request that may be repeated: where it is sent again.
@@ -338,7 +363,8 @@ impl Exchange {
             RetryReason::Stale => TryResult::NotServersFault,
             _ => TryResult::Reset,
         };
-        self.again(reason, result).await
+        // What a server has seen does not wait.
+        self.again(reason, result).await.ok().flatten()
     }
 
     /// Whether a connection that was used before will not do.
@@ -348,7 +374,7 @@ impl Exchange {
 
     /// After a response with this status to a request that may be repeated: where it is sent again.
     pub(super) async fn status_is_retried(&mut self, status: u16) -> Option<LeasedServer> {
-        self.again(RetryReason::of_status(status)?, TryResult::Answered { status }).await
+        self.again(RetryReason::of_status(status)?, TryResult::Answered { status }).await.ok().flatten()
     }
 
     /// Gives the lease back, counts, and writes the record.
@@ -418,6 +444,7 @@ impl Exchange {
             duration: Some(duration),
             connect: self.connect,
             first_byte: self.first_byte,
+            queued: self.queued,
             tries,
             tls: state.client.tls,
             client_cert: state.client.identity.as_ref().map(|identity| &*identity.subject),

@@ -1,7 +1,7 @@
 //! One connection or UDP session that is passed on as it is, from its opening to its record.
 
-use crate::access_log::{Record, Why};
-use crate::config::plan::Name;
+use crate::access_log::{Queued, Record, Why};
+use crate::config::plan::{Name, Priority};
 use crate::control::Live;
 use crate::edge::Client;
 use crate::metrics::{
@@ -24,11 +24,14 @@ pub(super) struct Passthrough<S: Series = TcpSeries> {
     pub(super) route: Option<Name>,
     pub(super) routed: Routed,
     pub(super) pool: Option<Name>,
+    /// As the rule has it.
+    pub(super) priority: Priority,
     pub(super) attempt: Attempt,
     /// `TCP`, `TLS` or `UDP`, and the server name that a TLS client asks for.
     pub(super) protocol: &'static str,
     pub(super) name: Option<String>,
     pub(super) connect: Option<Duration>,
+    pub(super) queued: Option<Queued>,
     started: Instant,
     time: SystemTime,
     series: Option<Arc<S>>,
@@ -47,10 +50,12 @@ impl<S: Series> Passthrough<S> {
             route: None,
             routed: Routed::Nowhere,
             pool: None,
+            priority: Priority::default(),
             attempt: Attempt::default(),
             protocol: S::PROTOCOL,
             name: None,
             connect: None,
+            queued: None,
             started: Instant::now(),
             time: SystemTime::now(),
             series: None,
@@ -115,6 +120,7 @@ impl<S: Series> Passthrough<S> {
             duration: Some(self.started.elapsed()),
             connect: self.connect,
             first_byte: None,
+            queued: self.queued,
             tries: self.attempt.number(),
             tls: None,
             client_cert: None,

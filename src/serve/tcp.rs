@@ -12,10 +12,12 @@ use crate::metrics::Routed;
 use crate::pool::{Outcome, Pool, RetryReason, Tries};
 use crate::proxy_header::{self, ProxyHeader};
 use crate::snapshot::ListenerTarget;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
+use tokio::io::ReadBuf;
 use tracing::debug;
 
 /// Takes connections over from the edge.
@@ -59,7 +61,7 @@ async fn open(
     mut passthrough: Passthrough,
     connection: RawConnection,
 ) -> Option<Box<OpenConnection>> {
-    let RawConnection { socket, watch, source, destination, first, hello, .. } = connection;
+    let RawConnection { mut socket, watch, source, destination, mut first, hello, .. } = connection;
     passthrough.protocol = if hello.is_some() { "TLS" } else { "TCP" };
     let connected = match find_pool(&live, &mut passthrough, hello) {
         Ok(pool) => {
@@ -67,7 +69,10 @@ async fn open(
                 let about = ProxyHeader::client(source, destination.or_else(|| socket.local_address()));
                 proxy_header::write(version, about)
             });
-            let server = connect(&live, &mut passthrough, &pool, &watch, proxy_header.as_deref()).await;
+            let mut client = WaitingClient { socket: &mut socket, first: &mut first };
+            let proxy_header_first = proxy_header.as_deref();
+            let server =
+                connect(&live, &mut passthrough, &pool, &watch, &mut client, proxy_header_first).await;
             server.map(|server| (pool, server, proxy_header))
         }
         Err(why) => Err(why),
@@ -103,7 +108,10 @@ fn find_pool(live: &Live, passthrough: &mut Passthrough, hello: Option<Hello>) -
         (ListenerTarget::Pool(pool), _) => Some((pool, None, Routed::Pool)),
         (ListenerTarget::Routes(table), Some(hello)) => {
             let found = table.find_tls(hello);
-            found.map(|found| (&found.rule.pool, Some(found.rule.name.clone()), Routed::Rule(found.place)))
+            found.map(|found| {
+                passthrough.priority = found.rule.priority;
+                (&found.rule.pool, Some(found.rule.name.clone()), Routed::Rule(found.place))
+            })
         }
         // A reload has made another kind of listener of it since.
         (ListenerTarget::Routes(_), None) | (ListenerTarget::RedirectToHttps, _) => None,
@@ -126,11 +134,17 @@ async fn connect(
     passthrough: &mut Passthrough,
     pool: &Arc<Pool>,
     watch: &Watched,
+    client: &mut WaitingClient<'_>,
     proxy_header: Option<&[u8]>,
 ) -> Result<Socket, Why> {
-    let mut tries = Tries::new(Arc::clone(pool), tries::query_of_client(pool, &passthrough.client.text));
-    let mut server = Arc::clone(tries::begin(&mut tries, &mut passthrough.attempt, watch).await?);
+    let query = tries::query_of_client(pool, &passthrough.client.text);
+    let mut tries = Tries::new(Arc::clone(pool), query).waiting_as(passthrough.priority);
+    let Passthrough { attempt, queued, .. } = passthrough;
+    let begun = tries::begin(&mut tries, attempt, watch, queued, None);
+    let mut server = client.unless_left(begun).await?;
     loop {
+        // A reload while it waited may have brought other settings.
+        let pool = Arc::clone(tries.pool());
         let secured = pool.origination.load_full().map(|origination| {
             (
                 Arc::clone(&origination.raw),
@@ -150,12 +164,13 @@ async fn connect(
             Err(error) => error,
         };
         let outcome = Outcome::of(error.why().result()).after(took);
-        let next =
-            tries::again(&mut tries, &mut passthrough.attempt, watch, RetryReason::Connect, &outcome).await;
+        let Passthrough { attempt, queued, .. } = passthrough;
+        let again = tries::again(&mut tries, attempt, watch, queued, RetryReason::Connect, &outcome);
+        let next = client.unless_left(again).await?;
         debug!(pool = %pool.name, server = %server.name(), %error, retry = next.is_some(), "cannot connect");
         match next {
             Some(next) => {
-                server = Arc::clone(next);
+                server = next;
                 if passthrough.is_earlier(error.why()) {
                     pool.stats.count_earlier_connect_retry();
                 }
@@ -166,6 +181,42 @@ async fn connect(
                 return Err(error.why());
             }
         }
+    }
+}
+
+/// What a client may send ahead while it waits for a server.
+const AHEAD: usize = 64 * 1024;
+
+/// A client that has no server yet, and what it has sent so far.
+struct WaitingClient<'a> {
+    socket: &'a mut Socket,
+    first: &'a mut Vec<u8>,
+}
+
+impl WaitingClient<'_> {
+    /// Does what may take long, unless the client leaves meanwhile.
+    async fn unless_left<T>(&mut self, work: impl Future<Output = Result<T, Why>>) -> Result<T, Why> {
+        let mut work = pin!(work);
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Pending => self.poll_left(cx).map(|()| Err(Why::ClientAborted)),
+            done => done,
+        })
+        .await
+    }
+
+    /// Ready when it has left: by a reset, or by an end before it has said anything. One that has may await its answer
+    /// behind it.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut bytes = [0; 4096];
+        while self.first.len() < AHEAD {
+            let mut read = ReadBuf::new(&mut bytes);
+            match ready!(self.socket.poll_read(cx, &mut read)) {
+                Ok(()) if !read.filled().is_empty() => self.first.extend_from_slice(read.filled()),
+                Ok(()) if !self.first.is_empty() => break,
+                Ok(()) | Err(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
     }
 }
 

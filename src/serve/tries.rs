@@ -1,37 +1,92 @@
 //! The place between a pool's decision and a try of a request or a TCP connection: whoever watches it is told whose turn
-//! it is, and a queue would have it wait here. Today a pool whose servers are full refuses at once.
+//! it is, and here it waits where every usable server is full.
 
+use crate::access_log::{Queued, Why};
 use crate::edge::Watched;
-use crate::pool::{Attempt, NoServer, Outcome, Pool, Query, RetryReason, Server, Tries};
+use crate::pool::queue::{Answer, QueuePlace};
+use crate::pool::{Attempt, NextTry, NoServer, Outcome, Pool, Query, Refusal, RetryReason, Server, Tries};
 use crate::select::consistent_hash::hash;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What is asked of a pool for a client whose connection or session is balanced as a whole.
 pub(super) fn query_of_client(pool: &Pool, client: &str) -> Query {
     Query { key: pool.hash_key().map(|_| hash(client.as_bytes())), entropy: fastrand::u64(..) }
 }
 
-/// Leases a server for the first try.
-pub(super) async fn begin<'a>(
+/// Leases a server for the first try. Where it waits for that, the whole is to be over by `due`.
+pub(super) async fn begin(
     tries: &mut Tries,
-    attempt: &'a mut Attempt,
+    attempt: &mut Attempt,
     watch: &Watched,
-) -> Result<&'a Arc<Server>, NoServer> {
-    let server = tries.begin(attempt, Instant::now())?;
+    queued: &mut Option<Queued>,
+    due: Option<Instant>,
+) -> Result<Arc<Server>, Why> {
+    let server = match tries.begin(attempt, Instant::now()) {
+        Ok(server) => Arc::clone(server),
+        Err(NoServer::AllFull) if tries.may_wait() => {
+            if let Some(due) = due {
+                watch.deadline(due.saturating_duration_since(Instant::now()), Why::RequestTimeout);
+            }
+            let server = Box::pin(wait(tries, attempt, watch, queued)).await?;
+            watch.no_deadline();
+            server
+        }
+        Err(none) => return Err(Refusal::from(none).into()),
+    };
     watch.leased_to(server.id());
     Ok(server)
 }
 
-/// Leases a server for one try more after one that failed like this; without, what that has brought stands.
-pub(super) async fn again<'a>(
+/// Leases a server for one try more after one that failed like this and ended so; without (`None`), what that has brought
+/// stands. A connection that could not be opened may wait for one.
+pub(super) async fn again(
     tries: &mut Tries,
-    attempt: &'a mut Attempt,
+    attempt: &mut Attempt,
     watch: &Watched,
+    queued: &mut Option<Queued>,
     reason: RetryReason,
     outcome: &Outcome,
-) -> Option<&'a Arc<Server>> {
-    let server = tries.again(attempt, reason, outcome, Instant::now())?;
+) -> Result<Option<Arc<Server>>, Why> {
+    let server = match tries.again(attempt, reason, outcome, Instant::now()) {
+        NextTry::At(server) => Arc::clone(server),
+        NextTry::None => return Ok(None),
+        NextTry::Waits => {
+            attempt.end(outcome);
+            watch.lease_ended();
+            match Box::pin(wait(tries, attempt, watch, queued)).await {
+                Ok(server) => server,
+                Err(why) if why.is_of_queue() => return Err(why),
+                Err(_) => return Ok(None),
+            }
+        }
+    };
     watch.leased_to(server.id());
-    Some(server)
+    Ok(Some(server))
+}
+
+/// Waits for a server with room. In a box, as what is rare.
+async fn wait(
+    tries: &mut Tries,
+    attempt: &mut Attempt,
+    watch: &Watched,
+    queued: &mut Option<Queued>,
+) -> Result<Arc<Server>, Why> {
+    let began = Instant::now();
+    let waited_before = queued.map_or_else(Default::default, |queued| queued.waited);
+    let (place, timeout) = tries.enter(began)?;
+    let here = u32::try_from(place.position()).unwrap_or(u32::MAX);
+    let position = queued.map_or(here, |queued| queued.position);
+    *queued = Some(Queued { waited: waited_before, position });
+    let answer = watch.heed(answer(place, timeout.saturating_sub(waited_before))).await;
+    *queued = Some(Queued { waited: waited_before + began.elapsed(), position });
+    Ok(Arc::clone(tries.take(answer??, attempt, Instant::now())))
+}
+
+/// What becomes of a place that is kept for so long.
+async fn answer(mut place: QueuePlace, within: Duration) -> Answer {
+    match tokio::time::timeout(within, &mut place).await {
+        Ok(answer) => answer,
+        Err(_) => place.time_out(),
+    }
 }

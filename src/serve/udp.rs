@@ -9,7 +9,7 @@ use crate::dial::own_resource;
 use crate::edge::ConnectionTask;
 use crate::edge::udp::{self, DatagramSession, NewSession, ServeUdp, SessionTarget};
 use crate::metrics::{Routed, UdpSeries};
-use crate::pool::{Outcome, Pool, RetryReason, Tries};
+use crate::pool::{NextTry, Outcome, Pool, RetryReason, Tries};
 use crate::snapshot::ListenerTarget;
 use crate::units::Address;
 use std::net::SocketAddr;
@@ -72,10 +72,11 @@ fn open(
         let why = if lacking.is_some() { Why::OwnResources } else { Why::ConnectFailed };
         let outcome = Outcome::of(why.result());
         let next = tries.again(&mut passthrough.attempt, RetryReason::Connect, &outcome, Instant::now());
-        debug!(pool = %pool.name, server = %server.name(), %error, retry = next.is_some(), "cannot open a socket to it");
+        let is_retried = matches!(next, NextTry::At(_));
+        debug!(pool = %pool.name, server = %server.name(), %error, retry = is_retried, "cannot open a socket to it");
         match next {
-            Some(next) => server = Arc::clone(next),
-            None => {
+            NextTry::At(next) => server = Arc::clone(next),
+            NextTry::None | NextTry::Waits => {
                 passthrough.attempt.end(&outcome);
                 passthrough.detail = lacking;
                 return Err(why);

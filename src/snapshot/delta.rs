@@ -2,7 +2,8 @@
 //! and the list of what its followers have to do.
 
 use crate::config::plan::{self, Name};
-use crate::pool::Server;
+use crate::pool::queue::Clock;
+use crate::pool::{Pool, Queue, Server};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -73,6 +74,9 @@ pub struct Delta {
     pub(super) rejoining: Vec<Arc<Server>>,
     pub(super) recounted: Vec<Arc<Server>>,
     pub(super) unprobed: Vec<Arc<Server>>,
+    /// Pools that are there now, and queues whose pools are not.
+    pub(super) rebuilt: Vec<Arc<Pool>>,
+    pub(super) closed: Vec<Arc<Queue>>,
 }
 
 impl Delta {
@@ -91,8 +95,8 @@ impl Delta {
         &self.unprobed
     }
 
-    /// Tells the servers, once the new snapshot is in force.
-    pub fn settle(&self, now: Instant) {
+    /// Tells the servers, once the new snapshot is in force; and those that wait, by this clock from now on.
+    pub fn settle(&self, now: Instant, clock: Clock) {
         for server in &self.rejoining {
             server.rejoin();
         }
@@ -107,6 +111,12 @@ impl Delta {
         }
         for (server, drain_timeout) in &self.leaving {
             server.leave(now + *drain_timeout);
+        }
+        for pool in &self.rebuilt {
+            pool.queue.serve_by(pool, clock);
+        }
+        for queue in &self.closed {
+            queue.close();
         }
     }
 }

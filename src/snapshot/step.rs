@@ -2,8 +2,9 @@
 
 use super::{Changes, Delta, Listener, ListenerTarget, ProbeTask, Snapshot, target};
 use crate::config::plan::{self, Name, Plan};
+use crate::pool::server::SharedByServers;
 use crate::pool::slot_table::SlotAllocator;
-use crate::pool::{Health, Pool, Server};
+use crate::pool::{Health, Pool, Queue, Server};
 use crate::units::Address;
 use crate::{route, select};
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ pub(super) fn evolve(previous: &Snapshot, plan: Plan, now: Instant) -> (Snapshot
     let is_gone = |listener: &&Arc<Listener>| listeners.iter().all(|next| next.id != listener.id);
     let parting = previous.listeners.iter().filter(is_gone).cloned().collect();
     let retiring = step.retiring();
+    let parted_queues = step.parted_queues(&pools, &retiring);
     let snapshot = Snapshot {
         generation: previous.generation + 1,
         edition: previous.edition + 1,
@@ -32,6 +34,7 @@ pub(super) fn evolve(previous: &Snapshot, plan: Plan, now: Instant) -> (Snapshot
         pools,
         routes,
         retiring,
+        parted_queues,
         next_server: step.next_server,
         next_listener,
     };
@@ -80,6 +83,7 @@ pub(super) fn evolve_pool(
     let mut pools = previous.pools.clone();
     pools[place] = pool;
     let retiring = step.retiring();
+    let parted_queues = step.parted_queues(&pools, &retiring);
     let snapshot = Snapshot {
         generation: previous.generation + 1,
         edition: previous.edition + 1,
@@ -90,6 +94,7 @@ pub(super) fn evolve_pool(
         pools,
         routes,
         retiring,
+        parted_queues,
         next_server: step.next_server,
         next_listener: previous.next_listener,
     };
@@ -124,6 +129,8 @@ struct Step {
     next_server: u32,
     /// Servers that went in earlier steps and still have leases out.
     retired: HashMap<ServerIdentity, Arc<Server>>,
+    /// Of pools that went and have servers that are still busy.
+    parted_queues: Vec<(Name, Arc<Queue>)>,
     delta: Delta,
 }
 
@@ -138,6 +145,7 @@ impl Step {
                 .filter(|server| server.in_flight() > 0)
                 .map(|server| (identity(server), server.clone()))
                 .collect(),
+            parted_queues: previous.parted_queues.clone(),
             delta: Delta::default(),
         }
     }
@@ -146,6 +154,13 @@ impl Step {
     fn retiring(&mut self) -> Vec<Arc<Server>> {
         let still_leaving = std::mem::take(&mut self.retired).into_values();
         still_leaving.chain(self.delta.servers.removed.iter().cloned()).collect()
+    }
+
+    fn parted_queues(&self, pools: &[Arc<Pool>], retiring: &[Arc<Server>]) -> Vec<(Name, Arc<Queue>)> {
+        let is_parted = |name: &Name| {
+            retiring.iter().any(|server| server.pool() == name) && pools.iter().all(|pool| pool.name != *name)
+        };
+        self.parted_queues.iter().filter(|(name, _)| is_parted(name)).cloned().collect()
     }
 
     fn pools(&mut self, previous: &Snapshot, plan: &Plan) -> Vec<Arc<Pool>> {
@@ -162,6 +177,8 @@ impl Step {
             .collect();
         for pool in previous.pools.iter().filter(|pool| before.contains_key(&*pool.name)) {
             self.delta.pools.removed.push(pool.name.clone());
+            self.delta.closed.push(pool.queue.clone());
+            self.parted_queues.push((pool.name.clone(), pool.queue.clone()));
             for member in &pool.members {
                 self.remove(&member.server, &pool.plan, pool.plan.drain_timeout);
             }
@@ -175,7 +192,9 @@ impl Step {
             .flat_map(|pool| pool.members.iter().enumerate())
             .map(|(index, member)| (&**member.server.name(), index))
             .collect();
-        let mut allocator = SlotAllocator::new(previous.map_or(&[], Pool::blocks));
+        let queue = self.queue(previous, &planned.name);
+        let allocator = SlotAllocator::new(previous.map_or(&[], Pool::blocks));
+        let mut shared = SharedByServers { allocator, queue: queue.clone() };
         let servers = planned
             .servers
             .iter()
@@ -188,7 +207,7 @@ impl Step {
                         before.remove(&*wanted.name);
                         self.keep(pool, index, planned, wanted)
                     }
-                    None => self.add(planned, wanted, &mut allocator),
+                    None => self.add(planned, wanted, &mut shared),
                 }
             })
             .collect();
@@ -202,11 +221,20 @@ impl Step {
         let selector = select::build(planned, previous);
         let (stats, budget) =
             previous.map_or_else(Default::default, |pool| (pool.stats.clone(), pool.budget.clone()));
-        let mut pool = Pool::new(planned.clone(), servers, selector, stats, budget);
+        let mut pool = Pool::new(planned.clone(), servers, selector, stats, budget, queue);
         if let Some(previous) = previous {
             pool.origination = previous.origination.clone();
         }
-        Arc::new(pool)
+        let pool = Arc::new(pool);
+        self.delta.rebuilt.push(pool.clone());
+        pool
+    }
+
+    /// One for each name: servers that went with their pool and come back with it have it still.
+    fn queue(&self, previous: Option<&Pool>, pool: &Name) -> Arc<Queue> {
+        let parted = || self.parted_queues.iter().find(|(name, _)| name == pool).map(|(_, queue)| queue);
+        let known = previous.map(|pool| &pool.queue).or_else(parted);
+        known.map_or_else(|| Queue::new(self.now), Arc::clone)
     }
 
     fn keep(
@@ -258,7 +286,7 @@ impl Step {
         &mut self,
         planned: &plan::PoolPlan,
         wanted: &plan::ServerPlan,
-        allocator: &mut SlotAllocator,
+        shared: &mut SharedByServers,
     ) -> Arc<Server> {
         let identity = ServerIdentity {
             pool: planned.name.clone(),
@@ -285,7 +313,7 @@ impl Step {
                     wanted.name.clone(),
                     wanted.address.clone(),
                     Health::initial(planned.health.as_ref()),
-                    allocator,
+                    shared,
                     self.now,
                 );
                 // Nobody else has it yet.
@@ -328,6 +356,7 @@ impl Step {
                             old.name == new.name
                                 && old.matcher == new.matcher
                                 && old.upgrades == new.upgrades
+                                && old.priority == new.priority
                                 && previous.plan.pools[old.pool].name == plan.pools[new.pool].name
                         })
                 });
@@ -336,6 +365,7 @@ impl Step {
                     name: rule.name.clone(),
                     matcher: rule.matcher.clone(),
                     upgrades: rule.upgrades.as_deref().map(Arc::from),
+                    priority: rule.priority,
                     pool: pools[rule.pool].clone(),
                 });
                 Arc::new(route::RouteTable::new(routes.name.clone(), rules.collect()))

@@ -24,7 +24,7 @@ impl Process {
     fn reload(&mut self, plan: Plan) {
         let (snapshot, delta) = self.snapshot.evolve(plan, self.now);
         self.snapshot = snapshot;
-        delta.settle(self.now);
+        delta.settle(self.now, Instant::now);
         self.delta = delta;
     }
 
@@ -262,6 +262,7 @@ fn listeners_and_routes_are_known_by_name_and_judged_by_where_they_lead() {
             matcher: plan::Match::default(),
             pool,
             upgrades: None,
+            priority: plan::Priority::Normal,
         }],
     };
     let mut first = plan(vec![named("app"), named("static")]);
@@ -384,6 +385,7 @@ proptest! {
             matcher: plan::Match::default(),
             pool,
             upgrades: None,
+            priority: plan::Priority::Normal,
         };
         let routes = |name: &str, rules| Arc::new(plan::RoutesPlan { name: name.into(), rules });
         first.routes = vec![
@@ -399,7 +401,7 @@ proptest! {
         ];
         let now = Instant::now();
         let (mut snapshot, delta) = Snapshot::empty().evolve(first, now);
-        delta.settle(now);
+        delta.settle(now, Instant::now);
         let mut leases = Vec::new();
         for (place, wanted, n_leases, takes_whole) in steps {
             for pool in snapshot.pools() {
@@ -414,7 +416,7 @@ proptest! {
             assert_same_delta(&whole_delta, &one_delta);
             assert_shared(&snapshot, &one, place);
             let (next, delta) = if takes_whole { (whole, whole_delta) } else { (one, one_delta) };
-            delta.settle(now);
+            delta.settle(now, Instant::now);
             snapshot = next;
             if let Some(member) = snapshot.pools()[place].members.first() {
                 member.server.observe(takes_whole, &HealthThresholds::from(&health(Initial::Up)), now);

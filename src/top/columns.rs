@@ -91,6 +91,9 @@ impl Column {
     pub(super) fn of_pool(self, pool: &PoolStatus) -> String {
         match self {
             Self::State => format!("{}/{} up", pool.up, pool.servers.len()),
+            Self::InFlight if pool.waiting > 0 => {
+                format!("{}+{}", number(f64::from(pool.in_flight)), number(pool.waiting as f64))
+            }
             Self::InFlight => number(f64::from(pool.in_flight)),
             Self::Health | Self::For | Self::Weight => String::new(),
             _ => self.of_figures(&pool.figures),

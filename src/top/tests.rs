@@ -40,6 +40,7 @@ fn pool(name: &str, servers: Vec<ServerStatus>) -> PoolStatus {
         failing_open: false,
         up: servers.iter().filter(|server| server.state == ReportedState::Up).count(),
         in_flight: servers.iter().map(|server| server.in_flight).sum(),
+        waiting: 0,
         figures: figures(120.0, 80.0, 0.002),
         servers,
         sources: Vec::new(),

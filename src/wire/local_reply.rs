@@ -2,7 +2,9 @@
 
 use super::response_head::{BodyKind, ResponseView};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+static GRPC_RETRY_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// An answer of our own, whichever version of HTTP it goes out by.
 #[derive(Debug)]
@@ -19,6 +21,16 @@ impl LocalReply {
     pub(crate) fn head(&self) -> ResponseView<'_> {
         let body = if self.body.is_empty() { BodyKind::Empty } else { BodyKind::Length };
         ResponseView::of_map(self.status, &self.fields, body)
+    }
+
+    /// Says after how many seconds to ask again: to a gRPC client in its own field (gRFC A6, "Pushback").
+    #[must_use]
+    pub(crate) fn ask_again_after(mut self, seconds: u32) -> Self {
+        match self.grpc_status {
+            None => self.fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds)),
+            Some(_) => self.fields.insert(&GRPC_RETRY_PUSHBACK, HeaderValue::from(u64::from(seconds) * 1000)),
+        };
+        self
     }
 }
 
@@ -68,6 +80,9 @@ mod tests {
             (redirect.status.as_u16(), &redirect.fields["location"]),
             (308, &HeaderValue::from_static("https://a/"))
         );
+        assert_eq!(with_status(503, None, None).ask_again_after(7).fields["retry-after"], "7");
+        let call = LocalReply { grpc_status: Some(14), ..with_status(200, None, None) }.ask_again_after(7);
+        assert_eq!(call.fields["grpc-retry-pushback-ms"], "7000");
         let proof = with_status(200, None, Some(Bytes::from_static(b"proof")));
         assert_eq!(
             (&proof.body[..], &proof.fields["content-length"]),

@@ -44,7 +44,7 @@ fn all_down_is_503_if_the_pool_refuses() {
 }
 
 #[test]
-fn all_full_is_503() {
+fn all_full_is_503_without_a_queue() {
     let latch = Latch::default();
     let held = latch.clone();
     let app = App::new(move |_, stream| {
@@ -53,7 +53,7 @@ fn all_full_is_503() {
     });
     let text = format!(
         "listeners:\n  web: {{ address: 127.0.0.1:0, pool: app }}\n\
-         pools:\n  app: {{ servers: [{{ address: {}, max_connections: 1 }}] }}\n",
+         pools:\n  app: {{ servers: [{{ address: {}, max_connections: 1 }}], queue: null }}\n",
         app.address
     );
     let balancer = Balancer::start(&text);

@@ -27,6 +27,7 @@ mod plan;
 mod probe;
 mod probes_of_layer_4;
 mod proxy_protocol;
+mod queue;
 mod relay_http;
 mod reload;
 mod schema;

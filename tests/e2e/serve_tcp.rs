@@ -238,7 +238,7 @@ fn limits_hold_for_bare_connections() {
     let text = format!(
         "listeners:\n  web: {{ address: 127.0.0.1:0, protocol: tcp, pool: app, \
          limits: {{ connections_per_client: 2 }} }}\n\
-         pools:\n  app: {{ servers: [{{ address: {}, max_connections: 3 }}] }}\n",
+         pools:\n  app: {{ servers: [{{ address: {}, max_connections: 3 }}], queue: null }}\n",
         server.address
     );
     let balancer = Balancer::start(&text);

@@ -60,6 +60,8 @@ fn pool(rng: &mut Rng, index: usize) -> plan::PoolPlan {
         sources: Vec::new(),
         health: health(rng),
         when_all_unhealthy: when_all_unhealthy(rng),
+        max_connections: None,
+        queue: None,
         retries: plan::Retries {
             max: 2,
             budget: Percent(20),
@@ -151,6 +153,7 @@ fn relisten(rng: &mut Rng, plan: &mut Plan) {
                 matcher: plan::Match::default(),
                 pool: rng.usize(..n),
                 upgrades: None,
+                priority: plan::Priority::Normal,
             })
             .collect(),
     };

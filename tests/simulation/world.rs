@@ -260,7 +260,7 @@ impl World {
         let probes_before = self.probes.clone();
         self.follow(&delta);
         self.expect(&previous, &probes_before, &delta);
-        delta.settle(self.now);
+        delta.settle(self.now, Instant::now);
     }
 
     /// The probes follow the delta and end up being those the new plan asks for.

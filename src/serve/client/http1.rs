@@ -235,6 +235,14 @@ impl ClientSide for Http1<'_> {
         if is_cancelled { Poll::Ready(()) } else { Poll::Pending }
     }
 
+    fn poll_left_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match ready!(self.conn.poll_left(cx)) {
+            ClientClose::Reset => Poll::Ready(()),
+            ClientClose::Fin if self.client_fin == ClientFin::Cancel => Poll::Ready(()),
+            ClientClose::Fin => Poll::Pending,
+        }
+    }
+
     fn cut(&mut self) {
         self.is_whole = false;
         if self.has_begun && self.framing == Framing::UntilClose {

@@ -185,6 +185,10 @@ impl ClientSide for Http2 {
         }
     }
 
+    fn poll_left_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_left(cx)
+    }
+
     fn cut(&mut self) {
         match &mut self.response {
             Some(response) => response.send_reset(Reason::INTERNAL_ERROR),

@@ -65,6 +65,9 @@ pub(super) trait ClientSide: Send {
     /// Ready when the client has given up.
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// The same while the request waits and nothing of its body was asked for: what comes meanwhile is kept, up to a bound.
+    fn poll_left_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
     /// Ends the response so that it does not look whole.
     fn cut(&mut self);
 

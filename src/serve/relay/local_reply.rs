@@ -12,7 +12,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a client has to take an answer of ours.
 const LINGER: Duration = Duration::from_secs(2);
@@ -40,7 +40,13 @@ impl<C: ClientSide> Relay<'_, C> {
         }
         self.state.answered.store(true, Relaxed);
         self.client.refuse_body();
-        let response = self.local_reply(why);
+        let mut response = self.local_reply(why);
+        if why.is_of_queue()
+            && let Some(pool) = self.exchange.pool()
+        {
+            let seconds = pool.queue.retry_after(Instant::now(), fastrand::u64(..));
+            response = response.ask_again_after(seconds);
+        }
         self.status = response.status.as_u16();
         self.exchange.grpc_status = response.grpc_status;
         let is_over = response.body.is_empty() || self.request.method == Method::HEAD;

@@ -23,7 +23,9 @@ use crate::pool::Pool;
 use crate::wire::request::RequestView;
 use http::Version;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 use upload::RepeatableBody;
 
@@ -110,7 +112,8 @@ impl<'a, C: ClientSide> Relay<'a, C> {
     }
 
     async fn serve(&mut self) {
-        let mut leased = match self.exchange.admit(&self.request).await {
+        let admitted = self.exchange.admit(&self.request, self.call_due);
+        let mut leased = match unless_left(&mut self.client, admitted).await {
             Ok(leased) => leased,
             Err(why) => return self.reply(why).await,
         };
@@ -119,13 +122,16 @@ impl<'a, C: ClientSide> Relay<'a, C> {
             let mut begun = match self.connect(&leased).await {
                 Ok(begun) => begun,
                 Err(why) => {
-                    if self.state.watch.interrupted().is_none()
-                        && let Some(next) = self.exchange.connect_failed(why).await
-                    {
-                        leased = next;
-                        continue;
+                    if self.state.watch.interrupted().is_some() {
+                        return self.reply(why).await;
                     }
-                    return self.reply(why).await;
+                    let next = self.exchange.connect_failed(why);
+                    match unless_left(&mut self.client, next).await {
+                        Ok(Some(next)) => leased = next,
+                        Ok(None) => return self.reply(why).await,
+                        Err(why) => return self.reply(why).await,
+                    }
+                    continue;
                 }
             };
             match poll_fn(|cx| self.poll_head(cx, &mut begun.side)).await {
@@ -229,6 +235,19 @@ impl<'a, C: ClientSide> Relay<'a, C> {
         let bytes_in = self.client.received() + self.bytes_in;
         self.exchange.record(status, Some(&self.request), (bytes_in, self.bytes_out));
     }
+}
+
+/// Does what may take long, unless the client leaves meanwhile.
+async fn unless_left<T>(
+    client: &mut impl ClientSide,
+    work: impl Future<Output = Result<T, Why>>,
+) -> Result<T, Why> {
+    let mut work = pin!(work);
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Pending => client.poll_left_waiting(cx).map(|()| Err(Why::ClientAborted)),
+        done => done,
+    })
+    .await
 }
 
 impl<C: ClientSide> Drop for Relay<'_, C> {
