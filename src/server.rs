@@ -39,6 +39,10 @@ pub(crate) enum NotStarted {
     Admin { address: std::net::SocketAddr, error: io::Error },
     #[error("admin.socket: cannot listen on {path}: {error}; choose another path, or `socket: null`")]
     AdminSocket { path: String, error: io::Error },
+    #[error(
+        "admin.state_file: {path} is of no use: {error}; mend it, name another one, or `state_file: null`"
+    )]
+    StateFile { path: String, error: String },
     #[error("not taking over: {0}")]
     NotOurTurn(#[from] TakeoverRefused),
     #[error(
@@ -147,7 +151,11 @@ async fn serve(
     match handover {
         Some(handover) => control.go_on_from(handover),
         None => {
-            control.recall_overrides(settings.state_file.as_deref()).await;
+            let path = settings.state_file.as_deref();
+            control.recall_overrides(path).await.map_err(|error| NotStarted::StateFile {
+                path: path.map(|path| path.display().to_string()).unwrap_or_default(),
+                error,
+            })?;
             control.recall_servers(settings.state_file.as_deref()).await;
         }
     }

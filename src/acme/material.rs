@@ -64,7 +64,8 @@ fn material(acme: &plan::AcmePlan) -> Result<Material, Vec<MaterialFault>> {
     let roots = roots(acme.ca.as_deref()).map_err(|fault| faults.push(fault));
     let hmac_key = acme.external_account.as_ref().map(|account| hmac_key(&account.hmac_key_file)).transpose();
     let hmac_key = hmac_key.map_err(|fault| faults.push(fault));
-    let (Ok((roots, ca)), Ok(hmac_key)) = (roots, hmac_key) else { return Err(faults) };
+    faults.extend(no_directory(&acme.storage));
+    let (Ok((roots, ca)), Ok(hmac_key), []) = (roots, hmac_key, &*faults) else { return Err(faults) };
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map(|builder| builder.with_root_certificates(roots).with_no_client_auth());
@@ -88,6 +89,17 @@ fn contents(key: &'static [&'static str], file: &Path) -> Result<Vec<u8>, Materi
             (format!("cannot be read: {error}"), "it must be readable for the user that evenkeel runs as")
         };
         MaterialFault { key, message: format!("{} {what}", file.display()), help, is_absence }
+    })
+}
+
+/// The storage is made when it is needed, but not in the place of something else.
+fn no_directory(storage: &Path) -> Option<MaterialFault> {
+    let is_other = std::fs::metadata(storage).is_ok_and(|found| !found.is_dir());
+    is_other.then(|| MaterialFault {
+        key: &["storage"],
+        message: format!("{} is not a directory", storage.display()),
+        help: "name a directory; it is made if there is none",
+        is_absence: false,
     })
 }
 

@@ -4,9 +4,14 @@ use super::{complain, say};
 use crate::config::{self, Plan, Problem};
 use crate::discover::once;
 use crate::{acme, files, tls};
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+/// How long a file or a pipe may take. Who decrypts one may have to type a password first.
+const WITHIN: Duration = Duration::from_secs(30);
 
 /// A file could not be used, and its reader knows why by now.
 #[derive(Debug)]
@@ -21,14 +26,40 @@ impl From<FileRefused> for ExitCode {
 /// The file's name for messages, and its text.
 pub(super) fn read(file: &Path) -> Result<(String, String), FileRefused> {
     let name = file.display().to_string();
-    // A pipe is welcome here: whoever waits for it can interrupt us.
-    let read = std::fs::File::open(file).and_then(files::bounded);
-    match read.and_then(files::text) {
+    match read_in_time(file, WITHIN).and_then(files::text) {
         Ok(text) => Ok((name, text)),
         Err(error) => {
             complain(&format!("{name}: cannot be read: {error}"));
             Err(FileRefused)
         }
+    }
+}
+
+/// What a file holds, or a pipe brings to its end (`<(…)`, `/dev/stdin`); whoever types has all the time.
+fn read_in_time(file: &Path, within: Duration) -> io::Result<Vec<u8>> {
+    let file = file.to_owned();
+    let (bytes, come) = channel();
+    let (typed, is_typed) = channel();
+    // Opening a FIFO already waits for its writer. Nobody waits for this thread: it ends with the process.
+    std::thread::Builder::new().name("read".into()).spawn(move || {
+        let read = std::fs::File::open(file).and_then(|file| {
+            if file.is_terminal() {
+                let _ = typed.send(());
+            }
+            files::bounded(file)
+        });
+        let _ = bytes.send(read);
+    })?;
+    let ended = || io::Error::other("its reader has ended");
+    match come.recv_timeout(within) {
+        Ok(read) => read,
+        Err(RecvTimeoutError::Disconnected) => Err(ended()),
+        Err(RecvTimeoutError::Timeout) if is_typed.try_recv().is_ok() => {
+            come.recv().unwrap_or_else(|_| Err(ended()))
+        }
+        Err(RecvTimeoutError::Timeout) => Err(io::Error::other(format!(
+            "it has not come to its end within {within:?}; name a file, or a pipe whose writer ends"
+        ))),
     }
 }
 
@@ -73,11 +104,20 @@ pub(super) fn plan(
     further: impl Fn(&Plan, &str) -> Vec<Problem>,
 ) -> Result<(Plan, Vec<String>), FileRefused> {
     let (name, text) = read(file)?;
-    let (report, good) =
-        config::check_further(&name, &text, json, in_color(json), |plan| further(plan, &text));
-    match config::parse(&text) {
+    plan_of(&name, &text, json, further)
+}
+
+/// The same of a file that has been read: a pipe can be read once.
+pub(super) fn plan_of(
+    name: &str,
+    text: &str,
+    json: bool,
+    further: impl Fn(&Plan, &str) -> Vec<Problem>,
+) -> Result<(Plan, Vec<String>), FileRefused> {
+    let (report, good) = config::check_further(name, text, json, in_color(json), |plan| further(plan, text));
+    match config::parse(text) {
         Ok((plan, problems)) if good => {
-            let found = further(&plan, &text);
+            let found = further(&plan, text);
             let warning = |problem: &Problem| {
                 format!("{name}:{}:{}: {}", problem.spot.line, problem.spot.column, problem.sentence())
             };
@@ -88,5 +128,33 @@ pub(super) fn plan(
             say(&report);
             Err(FileRefused)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_pipe_is_read_to_its_end_and_one_without_an_end_is_refused() {
+        let directory = std::env::temp_dir().join(format!("evenkeel-cli-file-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let fifo = directory.join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+        let refused = |within| read_in_time(&fifo, within).unwrap_err().to_string();
+        let late = "it has not come to its end within 20ms; name a file, or a pipe whose writer ends";
+        // Nobody writes.
+        assert_eq!(refused(Duration::from_millis(20)), late);
+        // One who does not end; the reader before has its bytes.
+        let mut writer = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+        writer.write_all(b"listeners:").unwrap();
+        assert_eq!(refused(Duration::from_millis(20)), late);
+        drop(writer);
+        let path = fifo.clone();
+        let writing = std::thread::spawn(move || std::fs::write(path, "pools:"));
+        assert_eq!(read_in_time(&fifo, WITHIN).unwrap(), b"pools:");
+        writing.join().unwrap().unwrap();
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -63,8 +63,8 @@ fn live(options: &PlanOptions) -> Result<bool, ExitCode> {
     let mut command = json!({ "keys": options.keys, "probe": options.probe, "discover": options.discover });
     if let Some(file) = &options.file {
         // What is wrong with the file itself is shown with its lines; what it names, the process has to read.
-        file::plan(file, options.json, |_, _| Vec::new())?;
         let (name, text) = file::read(file)?;
+        file::plan_of(&name, &text, options.json, |_, _| Vec::new())?;
         command["name"] = name.into();
         command["text"] = text.into();
     }

@@ -69,11 +69,11 @@ fn offline(options: &ProbeOptions, file: &Path) -> Result<ProbeReport, ExitCode>
         plan
     };
     let read = |plan: &Plan, text: &str| tls::read(&alone(plan.clone()), text, SystemTime::now());
-    let (plan, _) = file::plan(file, options.json, |plan, text| read(plan, text).1)?;
+    let (name, text) = file::read(file)?;
+    let (plan, _) = file::plan_of(&name, &text, options.json, |plan, text| read(plan, text).1)?;
     if plan.pools.iter().all(|pool| *pool.name != **pool_name) {
         return Err(missing(ApiError::no_pool(pool_name, plan.pools.iter().map(|pool| &*pool.name))));
     }
-    let (_, text) = file::read(file)?;
     let (files, _) = read(&plan, &text);
     let mut plan = alone(plan);
     let notes = file::discover(&mut plan, options.discover)?;

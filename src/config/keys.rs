@@ -89,7 +89,7 @@ pub(super) const ADMIN: &[Key] = &[
     nullable("socket", KeyKind::Text("the path of a unix socket"), "/run/evenkeel/admin.sock"),
     nullable("address", KeyKind::Text("an IP address with a port, like `127.0.0.1:9900`"), "127.0.0.1:9900"),
     nullable("token_file", KeyKind::Text("the path of a file"), "null"),
-    nullable("state_file", KeyKind::Text("the path of a file"), "/var/lib/evenkeel/state.json"),
+    nullable("state_file", KeyKind::Text("the path of a file"), super::DEFAULT_STATE_FILE),
 ];
 
 pub(super) const EVENTS: &[Key] = &[

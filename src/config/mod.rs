@@ -40,6 +40,8 @@ pub use servers_file::parse_servers;
 
 /// Where the commands look for a process unless told otherwise: the default of `admin.socket`.
 pub const DEFAULT_SOCKET: &str = "/run/evenkeel/admin.sock";
+/// Where operators' words are kept.
+pub const DEFAULT_STATE_FILE: &str = "/var/lib/evenkeel/state.json";
 
 use serde_json::json;
 use std::cell::RefCell;

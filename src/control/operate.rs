@@ -4,6 +4,7 @@ use super::Control;
 use super::aside::{FILES_WITHIN, aside};
 use super::event_log::LedgerEntry;
 use crate::api::EventKind;
+use crate::config::DEFAULT_STATE_FILE;
 use crate::config::plan::{self, Plan};
 use crate::files;
 use crate::operate::{CannotSpare, Overrides, can_spare};
@@ -227,23 +228,30 @@ impl Control {
         self.save_overrides_later();
     }
 
-    /// What an earlier process was told. A file that cannot be read is nobody's word.
-    pub(crate) async fn recall_overrides(&mut self, path: Option<&Path>) {
-        let Some(path) = path.map(Path::to_owned) else { return };
+    /// What an earlier process was told. A file that cannot be read is nobody's word; if it was asked for, that is a
+    /// reason not to start: it would be replaced.
+    ///
+    /// # Errors
+    /// What is wrong with a file that was asked for.
+    pub(crate) async fn recall_overrides(&mut self, path: Option<&Path>) -> Result<(), String> {
+        let Some(path) = path.map(Path::to_owned) else { return Ok(()) };
         let file = path.clone();
-        let read = match aside(FILES_WITHIN, move || files::read_text(&file)).await {
-            Ok(Ok(text)) => Overrides::from_json(&text),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => return,
+        let read = match aside(FILES_WITHIN, move || state_of(&file)).await {
+            Ok(Ok(Some(text))) => Overrides::from_json(&text).map(Some),
+            Ok(Ok(None)) => Ok(None),
             Ok(Err(error)) => Err(error.to_string()),
             Err(why) => Err(why.to_string()),
         };
         match read {
-            Ok(overrides) => self.live.overrides.store(Arc::new(overrides)),
+            Ok(None) => {}
+            Ok(Some(overrides)) => self.live.overrides.store(Arc::new(overrides)),
+            Err(error) if *path != *Path::new(DEFAULT_STATE_FILE) => return Err(error),
             Err(error) => {
                 self.live.metrics.state_file_failed();
                 error!(path = %path.display(), error, "the state file is of no use; every server is ready");
             }
         }
+        Ok(())
     }
 
     /// Has the state file written. What is in force stays in force if that fails, and the operator hears of it.
@@ -282,6 +290,19 @@ impl Control {
     pub(super) fn is_probed_now(task: &ProbeTask) -> bool {
         task.server.state().admin != Operator::Maint
     }
+}
+
+/// What a state file holds, if there is one yet; there must be a place for it.
+fn state_of(path: &Path) -> io::Result<Option<String>> {
+    match files::read_text(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        read => return read.map(Some),
+    }
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    std::fs::create_dir_all(directory)?;
+    rustix::fs::access(directory, rustix::fs::Access::WRITE_OK)?;
+    Ok(None)
 }
 
 /// A state of health as events have it.

@@ -98,6 +98,78 @@ fn a_start_with_what_never_answers_or_ends_says_so_and_ends() {
 }
 
 #[test]
+fn commands_read_a_pipe_once() {
+    let app = App::saying("hello");
+    let balancer = Balancer::start(&plain(&[app.address], "", ""));
+    let text = plain(&[app.address], "", "drain_timeout: 59s");
+    for (command, code) in [(&["check"][..], 0), (&["plan"], 3), (&["config"], 0)] {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("a pipe");
+        let mut arguments = command.to_vec();
+        arguments.push("/dev/stdin");
+        let mut running = match command {
+            ["plan"] => balancer.command_to_be_run(&arguments),
+            _ => evenkeel(),
+        };
+        if *command != ["plan"] {
+            running.args(&arguments);
+        }
+        running.stdin(Stdio::from(reader)).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let running = running.spawn().expect("it runs");
+        let mut writer = std::fs::File::from(writer);
+        std::io::Write::write_all(&mut writer, text.as_bytes()).expect("it is read");
+        drop(writer);
+        let out = running.wait_with_output().expect("it ends");
+        assert_eq!(out.status.code(), Some(code), "{command:?}: {out:?}");
+    }
+}
+
+#[test]
+fn a_state_file_that_was_asked_for_and_is_none_is_not_replaced() {
+    let app = App::saying("hello");
+    let directory = Directory::new();
+    let (file, state) = (directory.0.join("evenkeel.yaml"), directory.0.join("state.json"));
+    let admin = format!("admin: {{ address: null, socket: null, state_file: {} }}\n", state.display());
+    std::fs::write(&file, format!("{admin}{}", plain(&[app.address], "", ""))).expect("writable");
+    let check = |says: &str| {
+        let out = evenkeel().arg("run").arg("-c").arg(&file).output().expect("it runs");
+        let err = String::from_utf8_lossy(&out.stderr);
+        assert!(
+            out.status.code() == Some(1) && err.contains("admin.state_file") && err.contains(says),
+            "{err}"
+        );
+    };
+    fifo(&state);
+    check("it is a FIFO, and must be a file");
+    std::fs::remove_file(&state).expect("it can be removed");
+    std::fs::write(&state, "garbage").expect("writable");
+    check("state.json is of no use");
+    assert_eq!(std::fs::read_to_string(&state).expect("readable"), "garbage");
+    std::fs::remove_file(&state).expect("it can be removed");
+    std::fs::create_dir(&state).expect("it can be made");
+    check("directory");
+}
+
+#[test]
+fn a_storage_that_is_no_directory_is_an_error() {
+    let directory = Directory::new();
+    let (file, storage) = (directory.0.join("evenkeel.yaml"), directory.0.join("storage"));
+    fifo(&storage);
+    let text = format!(
+        "acme: {{ storage: {}, contact: [\"mailto:a@shop.example\"], accept_terms: true }}\n\
+         listeners: {{ web: {{ address: 127.0.0.1:0, pool: app, tls: {{ acme: {{ names: [shop.example] }} }} }} }}\n\
+         pools: {{ app: {{ servers: [127.0.0.1:9] }} }}\n",
+        storage.display()
+    );
+    std::fs::write(&file, text).expect("writable");
+    for command in [&["check"][..], &["run", "-c"]] {
+        let out = evenkeel().args(command).arg(&file).output().expect("it runs");
+        let said = [out.stdout, out.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(out.status.code() == Some(1) && said.contains("is not a directory"), "{command:?}: {said}");
+    }
+}
+
+#[test]
 fn a_log_that_nobody_reads_holds_up_nobody() {
     let app = App::saying("hello");
     let directory = Directory::new();

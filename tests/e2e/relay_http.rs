@@ -4,6 +4,7 @@
 use crate::support::app::{App, Then, say, send};
 use crate::support::balancer::{Balancer, plain};
 use crate::support::client::Client;
+use crate::support::h2;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
@@ -97,7 +98,7 @@ fn interim_responses_without_end_are_not_collected_for_a_client_that_reads_none(
     let record = balancer.record("/flood");
     assert_eq!(
         (&record["why"], &record["detail"]),
-        (&"server_malformed".into(), &"too many interim responses".into(),)
+        (&"server_malformed".into(), &"interim responses of more than 64 KiB".into(),)
     );
 }
 
@@ -114,7 +115,37 @@ fn interim_responses_without_end_are_cut_off_although_the_client_reads() {
         let statuses: Vec<_> = std::iter::from_fn(|| client.try_response()).map(|r| r.status).collect();
         assert_eq!(statuses.iter().filter(|status| **status == 103).count(), 64, "{pool}");
         assert_eq!(statuses.last(), Some(&502), "{pool}");
-        assert_eq!(balancer.record("/flood")["detail"], "too many interim responses", "{pool}");
+        assert_eq!(balancer.record("/flood")["detail"], "more than 64 interim responses", "{pool}");
+    }
+}
+
+#[test]
+fn interim_responses_have_one_bound_whatever_their_client_speaks() {
+    // Of 4 KiB each; 15 of them are fewer than 64 KiB, and 17 are not.
+    let hint = format!("HTTP/1.1 103 Early Hints\r\nLink: {}\r\n\r\n", "x".repeat(4086));
+    let app = App::new(move |request, stream| {
+        let n = request.target[1..].parse().unwrap_or_default();
+        send(stream, &hint.repeat(n));
+        say(stream, "hello")
+    });
+    let second = Balancer::start(&plain(&[app.address], "", ""));
+    for (server, protocol) in [(app.address, "http1"), (second.address("web"), "h2")] {
+        let balancer = Balancer::start(&plain(&[server], "", &format!("protocol: {protocol}")));
+        for (n, status) in [(15, 200), (17, 502)] {
+            for version in ["1.0", "1.1"] {
+                let mut client = balancer.client();
+                client.send(format!("GET /{n} HTTP/{version}\r\nHost: a\r\nConnection: close\r\n\r\n"));
+                let last =
+                    std::iter::from_fn(|| client.try_response()).last().map(|response| response.status);
+                assert_eq!(last, Some(status), "{protocol} {n} {version}");
+            }
+            let mut client = h2::Connection::new(balancer.address("web"));
+            client.request(1, "GET", &format!("/{n}"), true);
+            let last = std::iter::from_fn(|| client.next().filter(|frame| frame.kind != h2::DATA))
+                .filter(|frame| frame.kind == h2::HEADERS)
+                .last();
+            assert_eq!(last.map(|frame| h2::status(&frame.payload)), Some(status), "{protocol} {n}");
+        }
     }
 }
 

@@ -214,10 +214,6 @@ impl ClientSide for Http1<'_> {
         self.sent
     }
 
-    fn waiting(&self) -> usize {
-        self.out.waiting()
-    }
-
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // What comes before that is the body.
         if !self.conn.is_request_over() {

@@ -174,10 +174,6 @@ impl ClientSide for Http2 {
         self.sent
     }
 
-    fn waiting(&self) -> usize {
-        0
-    }
-
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.response {
             Some(response) => response.poll_reset(cx).map(drop),

@@ -59,9 +59,6 @@ pub(super) trait ClientSide: Send {
     /// Bytes of the response's body so far, without framing.
     fn sent(&self) -> u64;
 
-    /// Bytes that wait for the client to read, as far as they are held here.
-    fn waiting(&self) -> usize;
-
     /// Ready when the client has given up.
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 

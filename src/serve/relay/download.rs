@@ -3,6 +3,7 @@
 use super::Relay;
 use crate::access_log::Why;
 use crate::edge::HttpDate;
+use crate::fields::Field;
 use crate::filter::{self, ResponseFacts};
 use crate::metrics::RequestOutcome;
 use crate::serve::client::ClientSide;
@@ -16,7 +17,7 @@ use std::time::SystemTime;
 
 /// As many interim responses bring a client nothing more.
 const MOST_INTERIMS: u32 = 64;
-/// Bytes of them that may wait for a client that does not read.
+/// Nor do so many bytes of their heads. Those who do not read would have them collected here.
 const MOST_INTERIM: usize = 64 * 1024;
 
 impl<C: ClientSide> Relay<'_, C> {
@@ -39,11 +40,7 @@ impl<C: ClientSide> Relay<'_, C> {
                             Poll::Pending => Ok(start),
                         });
                     }
-                    self.interims += 1;
-                    if self.interims > MOST_INTERIMS || self.client.waiting() >= MOST_INTERIM {
-                        return Poll::Ready(Err(Failure::malformed("too many interim responses")));
-                    }
-                    self.pass_interim(server);
+                    self.pass_interim(server)?;
                 }
                 Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
                 Poll::Pending => break,
@@ -142,10 +139,20 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// Hands the client an interim response, as filters have it.
-    fn pass_interim(&mut self, server: &ServerSide) {
-        let Some(head) = server.head() else { return };
+    fn pass_interim(&mut self, server: &ServerSide) -> Result<(), Failure> {
+        let head = server.head().ok_or(Why::Internal)?;
+        self.interims += 1;
+        if self.interims > MOST_INTERIMS {
+            return Err(Failure::malformed("more than 64 interim responses"));
+        }
+        let size = |field: Field<'_>| field.name_length() + field.value().len() + 4;
+        self.interim_bytes += head.fields.each().map(size).sum::<usize>();
+        if self.interim_bytes > MOST_INTERIM {
+            return Err(Failure::malformed("interim responses of more than 64 KiB"));
+        }
         let facts = ResponseFacts { request: Some(self.request), hsts: None, date: "" };
         self.client.interim(&head, &filter::response(&head, &facts));
+        Ok(())
     }
 
     /// What is there of the response's body behind its head.

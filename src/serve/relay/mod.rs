@@ -64,6 +64,8 @@ pub(super) struct Relay<'a, C: ClientSide> {
     waits_for_part: bool,
     /// Interim responses so far.
     interims: u32,
+    /// Of their fields.
+    interim_bytes: usize,
     status: u16,
     bytes_in: u64,
     bytes_out: u64,
@@ -99,6 +101,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
             call_due,
             waits_for_part: false,
             interims: 0,
+            interim_bytes: 0,
             status: 0,
             bytes_in: 0,
             bytes_out: 0,

@@ -70,10 +70,6 @@ impl ClientSide for Scripted {
         0
     }
 
-    fn waiting(&self) -> usize {
-        0
-    }
-
     fn poll_left(&mut self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
