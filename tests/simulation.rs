@@ -42,6 +42,7 @@ fn no_order_of_events_breaks_a_promise() {
         for _ in 0..STEPS {
             world.step();
             world.check();
+            world.check_waiting();
         }
         world.end();
     }

@@ -34,7 +34,7 @@ pub(crate) fn change(rng: &mut Rng, plan: &mut Plan) {
     let n_servers = pool.servers.len();
     let index = rng.usize(..n_servers);
     let some = &mut pool.servers[index];
-    match rng.u8(..14) {
+    match rng.u8(..15) {
         0..3 => add(rng, pool),
         3 | 4 if n_servers > 1 => drop(pool.servers.remove(index)),
         5 => some.weight = weight(rng),
@@ -45,6 +45,7 @@ pub(crate) fn change(rng: &mut Rng, plan: &mut Plan) {
         10 => pool.balance = balance(rng),
         11 => pool.drain_timeout = Duration::from_secs(rng.u64(1..60)),
         12 => rng.shuffle(&mut pool.servers),
+        13 => pool.queue = queue(rng),
         _ => pool.when_all_unhealthy = when_all_unhealthy(rng),
     }
 }
@@ -61,7 +62,7 @@ fn pool(rng: &mut Rng, index: usize) -> plan::PoolPlan {
         health: health(rng),
         when_all_unhealthy: when_all_unhealthy(rng),
         max_connections: None,
-        queue: None,
+        queue: queue(rng),
         retries: plan::Retries {
             max: 2,
             budget: Percent(20),
@@ -132,6 +133,15 @@ fn health(rng: &mut Rng) -> Option<HealthPlan> {
         rise: times(rng),
         jitter: Percent(10),
         initial: if rng.bool() { plan::Initial::Up } else { plan::Initial::Probing },
+    })
+}
+
+fn queue(rng: &mut Rng) -> Option<plan::QueuePlan> {
+    let order = if rng.bool() { plan::QueueOrder::Adaptive } else { plan::QueueOrder::Fifo };
+    (rng.u8(..4) > 0).then(|| plan::QueuePlan {
+        max: NonZeroU32::new(rng.u32(1..8)).expect("at least one"),
+        timeout: Duration::from_secs(5),
+        order,
     })
 }
 

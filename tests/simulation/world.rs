@@ -2,14 +2,17 @@
 
 use crate::model::{Model, Models, View};
 use crate::plans;
-use evenkeel::config::plan::{Balance, HealthPlan, Name, Plan};
+use evenkeel::config::plan::{Balance, HealthPlan, Name, Plan, Priority};
+use evenkeel::pool::queue::{QueuePlace, WaitTerms};
 use evenkeel::pool::{
-    HealthState, HealthThresholds, Lease, Membership, NoServer, Operator, Pool, Query, Tried,
+    HealthState, HealthThresholds, Lease, Membership, NoServer, Operator, Pool, Query, Refusal, Tried,
 };
 use evenkeel::snapshot::{Delta, Snapshot};
 use fastrand::Rng;
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// By server id: how it is probed, and its drain timeout.
@@ -21,6 +24,8 @@ pub(crate) struct World {
     snapshot: Snapshot,
     models: Models,
     leases: Vec<Lease>,
+    /// Those that wait, and in which pool.
+    waiting: Vec<(Name, QueuePlace)>,
     /// What runs.
     probes: Probes,
     /// Pools of earlier snapshots that a request still holds.
@@ -40,6 +45,7 @@ impl World {
             snapshot: Snapshot::empty(),
             models: Models::new(),
             leases: Vec::new(),
+            waiting: Vec::new(),
             probes: Probes::new(),
             pinned: Vec::new(),
             homes: HashMap::new(),
@@ -51,9 +57,11 @@ impl World {
 
     pub(crate) fn step(&mut self) {
         self.now += Duration::from_millis(self.rng.u64(..4_000));
-        match self.rng.u8(..20) {
+        match self.rng.u8(..24) {
             0..8 => self.request(),
             8..12 => self.end_lease(),
+            20..23 => self.wait(),
+            23 => self.leave(),
             12..16 => self.probe(),
             16 => self.operate(),
             17 => {
@@ -71,6 +79,73 @@ impl World {
                 self.reload(plan);
             }
         }
+        self.collect();
+    }
+
+    /// One that comes while every usable server is full, or while others wait.
+    fn wait(&mut self) {
+        let pool = self.any_pool();
+        let query = Query { key: Some(self.rng.u64(..6) << 61), entropy: self.rng.u64(..) };
+        let full = View::new(&pool, &self.models);
+        let is_full = full.usable().0.iter().all(|index| !full.has_room(*index));
+        let Some(settings) = &pool.plan.queue else { return };
+        let priority = Priority::ALL[self.rng.usize(..3)];
+        let terms = WaitTerms { query, priority, arrived: self.now, tried: Box::default() };
+        let before = pool.queue.waiting();
+        match pool.queue.enter(terms, settings, self.now) {
+            Ok(place) => self.waiting.push((pool.name.clone(), place)),
+            Err(refusal) => {
+                assert_eq!(refusal, Refusal::QueueFull);
+                assert!(is_full && before >= settings.max.get() as usize, "{}: refused", pool.name);
+            }
+        }
+    }
+
+    /// One leaves, or has waited for too long, whether or not it was served just then.
+    fn leave(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let (_, place) = self.waiting.swap_remove(self.rng.usize(..self.waiting.len()));
+        if self.rng.bool() {
+            return drop(place);
+        }
+        if let Ok(granted) = place.time_out() {
+            self.serve(granted.lease);
+        }
+    }
+
+    fn serve(&mut self, lease: Lease) {
+        self.models.get_mut(&lease.server().id()).expect("modelled").in_flight += 1;
+        self.leases.push(lease);
+    }
+
+    /// Takes what those that waited were given.
+    fn collect(&mut self) {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        for (pool, mut place) in std::mem::take(&mut self.waiting) {
+            match Pin::new(&mut place).poll(&mut cx) {
+                Poll::Pending => self.waiting.push((pool, place)),
+                Poll::Ready(Ok(granted)) => self.serve(granted.lease),
+                Poll::Ready(Err(_)) => {}
+            }
+        }
+    }
+
+    /// Nobody waits beside a server that would take it, or for a pool that never will.
+    pub(crate) fn check_waiting(&self) {
+        for pool in self.snapshot.pools() {
+            let here = self.waiting.iter().filter(|(name, _)| *name == pool.name).count();
+            assert_eq!(pool.queue.waiting(), here, "{} has others in its line", pool.name);
+            let view = View::new(pool, &self.models);
+            let (usable, _) = view.usable();
+            let room: Vec<_> = usable.iter().filter(|index| view.has_room(**index)).collect();
+            assert!(here == 0 || room.is_empty(), "{}: {here} wait beside {room:?}", pool.name);
+            assert!(here == 0 || !usable.is_empty(), "{}: {here} wait for nothing", pool.name);
+            assert!(here == 0 || pool.plan.queue.is_some(), "{}: {here} wait without a queue", pool.name);
+        }
+        let known = |name: &Name| self.snapshot.pool(name).is_some();
+        assert!(self.waiting.iter().all(|(name, _)| known(name)), "somebody waits for a pool that is gone");
     }
 
     /// What must hold at any time.
@@ -106,6 +181,13 @@ impl World {
 
     /// All requests end and nothing is configured any more: nothing may be left.
     pub(crate) fn end(mut self) {
+        // Whoever is served as others end is served at once, and ends too.
+        while !self.leases.is_empty() || !self.waiting.is_empty() {
+            self.leases.clear();
+            self.models.values_mut().for_each(|model| model.in_flight = 0);
+            self.collect();
+            assert!(self.waiting.is_empty() || !self.leases.is_empty(), "nobody serves those that wait");
+        }
         self.leases.clear();
         for model in self.models.values_mut() {
             model.in_flight = 0;

@@ -41,6 +41,8 @@ struct Waiters {
     line: Line<Waiter>,
     /// Who serves them: none before a snapshot is in force, or once the pool is gone.
     pool: Weak<Pool>,
+    /// The pool is gone: nobody need wait.
+    is_closed: bool,
     /// `None` as long as nobody has.
     clock: Option<Clock>,
     /// When somebody last entered.
@@ -151,7 +153,8 @@ pub struct WaitTerms {
 impl Queue {
     pub fn new(now: Instant) -> Arc<Self> {
         let (pool, rate) = (Weak::new(), TurnRate::new(now));
-        let waiters = Waiters { line: Line::default(), pool, clock: None, entered: now, rate };
+        let line = Line::default();
+        let waiters = Waiters { line, pool, is_closed: false, clock: None, entered: now, rate };
         Arc::new(Self { line: Handoff::new(waiters), stats: QueueStats::default() })
     }
 
@@ -205,22 +208,15 @@ impl Queue {
         self.serve_with(Arc::downgrade(pool), Some(clock));
     }
 
-    /// The pool is gone, and no other of its name is there.
+    /// The pool is gone, and no other of its name is there: whoever waits, or comes from now on, is told.
     pub fn close(&self) {
         self.serve_with(Weak::new(), None);
-        self.line.change(
-            |waiters| {
-                for mut waiter in waiters.line.clear() {
-                    waiter.answer(Err(NoServer::NoneReady.into()));
-                }
-                ((), 0)
-            },
-            |_| 0,
-        );
     }
 
+    /// By this clock, or by none that is new where there is no pool.
     fn serve_with(&self, pool: Weak<Pool>, clock: Option<Clock>) {
         let replace = |waiters: &mut Waiters| {
+            waiters.is_closed = clock.is_none();
             waiters.clock = clock.or(waiters.clock);
             (std::mem::replace(&mut waiters.pool, pool), waiters.line.len())
         };
@@ -254,14 +250,15 @@ impl Waiters {
         if self.line.is_empty() {
             return 0;
         }
+        if self.is_closed {
+            self.answer_all(|_| Err(NoServer::NoneReady.into()));
+            return 0;
+        }
         let now = self.now();
         let Some(pool) = self.pool.upgrade() else { return self.line.len() };
         let Some(settings) = &pool.plan.queue else {
             // The configuration has nobody wait any more.
-            for mut waiter in self.line.clear() {
-                let answer = waiter.pick(&pool).map_err(Refusal::from);
-                waiter.answer(answer);
-            }
+            self.answer_all(|waiter| waiter.pick(&pool).map_err(Refusal::from));
             return 0;
         };
         let rules = LineRules { order: settings.order, timeout: settings.timeout };
@@ -282,6 +279,15 @@ impl Waiters {
             }
         });
         self.line.len()
+    }
+}
+
+impl Waiters {
+    fn answer_all(&mut self, answer: impl Fn(&Waiter) -> Answer) {
+        for mut waiter in self.line.clear() {
+            let answer = answer(&waiter);
+            waiter.answer(answer);
+        }
     }
 }
 

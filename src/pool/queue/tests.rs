@@ -232,6 +232,24 @@ fn nobody_waits_for_servers_that_take_nothing_any_more() {
 }
 
 #[test]
+fn who_comes_when_the_pool_has_just_gone_is_told() {
+    let mut live = Live::new(limited("a", 1));
+    let _leases = live.fill();
+    let queue = Arc::clone(&live.pool().queue);
+    live.reload(vec![]);
+    let now = Instant::now();
+    let terms = WaitTerms {
+        query: Query::default(),
+        priority: Priority::Normal,
+        arrived: now,
+        tried: Box::default(),
+    };
+    let mut place = queue.enter(terms, &SETTINGS, now).expect("there is room in the line");
+    let answer = look(&mut place).map(|answer| answer.map(drop));
+    assert_eq!(answer, Some(Err(Refusal::None(NoServer::NoneReady))));
+}
+
+#[test]
 fn a_reload_that_ends_the_queue_refuses_who_cannot_be_served() {
     let mut live = Live::new(limited("a", 1));
     let _leases = live.fill();
