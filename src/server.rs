@@ -65,10 +65,15 @@ pub(crate) struct Start {
 
 /// Runs until a signal ends it.
 pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
+    // It begins no thread.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let early = {
+        let _entered = runtime.enter();
+        EarlySignals::new()?
+    };
     // While there is but this thread, for it changes the environment.
     let (inherited, predecessor) = Inherited::from_environment();
     let handover = Handover::from_stdin();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let read = runtime.block_on(read_first(start.source.clone()));
     let (loaded, opened) = read.map_err(|refused| NotStarted::Refused(refused.to_string()))?;
     let plan = &loaded.plan;
@@ -90,6 +95,7 @@ pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
     let before = (inherited, predecessor, handover);
     let result = runtime.block_on(serve(
         start,
+        early,
         (loaded, opened),
         Arc::clone(&live),
         workers,
@@ -110,6 +116,7 @@ pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
 
 async fn serve(
     start: Start,
+    early: EarlySignals,
     (loaded, opened): ReadConfiguration,
     live: Arc<Live>,
     workers: Workers,
@@ -117,7 +124,7 @@ async fn serve(
     (mut inherited, predecessor, handover): (Inherited, Option<UnixStream>, Option<Handover>),
 ) -> Result<(), NotStarted> {
     // Before anything is open, so that no signal meets its default.
-    let signals = Signals::new()?;
+    let signals = Signals::new(early)?;
     let (changes, mut inbox) = mpsc::unbounded_channel();
     tokio::spawn(signals.pass_on(changes.clone()));
     let listener_states = Arc::new(ListenerStates::default());
@@ -281,34 +288,49 @@ fn unix_entrance(bound: Bound) -> io::Result<(AdminListener, OwnedFd, Option<Soc
     Ok((AdminListener::Unix(listener), socket, file))
 }
 
-/// The signals we answer to.
-struct Signals {
+/// Signals that ask for something and would end the process by default: a log's rotation may meet one that is just
+/// starting. Those that end it may do so as long as it has nothing.
+pub(crate) struct EarlySignals {
     hangup: Signal,
-    terminate: Signal,
-    interrupt: Signal,
     user1: Signal,
     user2: Signal,
 }
 
-impl Signals {
-    fn new() -> io::Result<Self> {
+impl EarlySignals {
+    /// They are kept from here on until somebody answers to them. To be called within a runtime.
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
             user1: signal(SignalKind::user_defined1())?,
             user2: signal(SignalKind::user_defined2())?,
+        })
+    }
+}
+
+/// The signals we answer to.
+struct Signals {
+    early: EarlySignals,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new(early: EarlySignals) -> io::Result<Self> {
+        Ok(Self {
+            early,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
         })
     }
 
     async fn pass_on(mut self, changes: mpsc::UnboundedSender<ControlMessage>) {
         loop {
             let change = tokio::select! {
-                _ = self.hangup.recv() => ControlMessage::Reload(None),
+                _ = self.early.hangup.recv() => ControlMessage::Reload(None),
                 _ = self.terminate.recv() => ControlMessage::Drain,
                 _ = self.interrupt.recv() => ControlMessage::Stop,
-                _ = self.user1.recv() => ControlMessage::ReopenLogs,
-                _ = self.user2.recv() => ControlMessage::Upgrade(None),
+                _ = self.early.user1.recv() => ControlMessage::ReopenLogs,
+                _ = self.early.user2.recv() => ControlMessage::Upgrade(None),
             };
             if changes.send(change).is_err() {
                 return;

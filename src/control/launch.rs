@@ -17,6 +17,7 @@ use std::sync::OnceLock;
 use std::{env, fs};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader as AsyncBufReader};
 use tokio::process::{Child, Command as AsyncCommand};
+use tokio::signal::unix::SignalKind;
 use tracing::warn;
 
 /// Has this program be the process between the two; its value is the program that it starts.
@@ -206,6 +207,11 @@ pub(crate) fn launch() -> Option<ExitCode> {
 }
 
 fn start_next(program: OsString) -> io::Result<()> {
+    // What is said to all processes of this name (`kill -HUP $(pidof evenkeel)`) is not for this one, and would end it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let _entered = runtime.enter();
+    let _ignored = [SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()]
+        .map(tokio::signal::unix::signal);
     let mut passed = listenfd::ListenFd::from_env();
     let last = passed.len().checked_sub(1).ok_or(io::ErrorKind::NotFound)?;
     // A stream socket is all that it is asked to be; it is closed in the next process.

@@ -102,6 +102,7 @@ impl Control {
             // Whoever asked may have gone.
             let _ = asked.answer.send(Arc::clone(&receipt));
         }
+        self.show_status();
         Self::notify(&[sd_notify::NotifyState::Ready]);
     }
 }

@@ -2,6 +2,7 @@
 //! very task that decides everything, so that one that is stuck is found out.
 
 use super::Control;
+use crate::api::ReloadOutcome;
 use std::time::{Duration, Instant};
 
 /// What was said to the service manager, and what it wants to hear.
@@ -25,7 +26,23 @@ impl ServiceManager {
     }
 }
 
+/// Of what is wrong with a reload the status has this many characters.
+const SHOWN: usize = 200;
+
 impl Control {
+    /// What was wrong with the last reload, if anything was: the file says something else than is in force.
+    fn last_reload(&self) -> String {
+        let last = self.live.last_reload.load();
+        let Some(receipt) = last.as_deref() else { return String::new() };
+        let what = match receipt.outcome {
+            ReloadOutcome::InForce => return String::new(),
+            ReloadOutcome::Refused => "reload refused",
+            ReloadOutcome::RolledBack => "reload rolled back",
+        };
+        let problem = receipt.problems.first().and_then(|problem| problem.lines().next()).unwrap_or_default();
+        format!("; {what}: {}", problem.chars().take(SHOWN).collect::<String>())
+    }
+
     /// Gives a sign of life when it is time to.
     pub(super) fn show_life(&mut self) {
         let now = Instant::now();
@@ -55,8 +72,9 @@ impl Control {
                 n => format!(", {n} pools without a healthy server"),
             };
             format!(
-                "generation {}, {up} of {servers} servers up{failing}, {connections} connections",
-                snapshot.generation
+                "generation {}, {up} of {servers} servers up{failing}, {connections} connections{}",
+                snapshot.generation,
+                self.last_reload()
             )
         };
         if status != self.manager.status {

@@ -1,8 +1,8 @@
 //! How the process ends, and what it tells those who watch it.
 
 use crate::support::app::{App, Latch, Then, say, send, wait_for_the_end};
-use crate::support::balancer::{Balancer, Directory, outcome, plain};
-use crate::support::{DEADLINE, h2, wait_for, wait_until};
+use crate::support::balancer::{Balancer, Directory, Lines, evenkeel, outcome, plain};
+use crate::support::{DEADLINE, catches, h2, wait_for, wait_until};
 use rustix::process::Signal;
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
@@ -191,7 +191,40 @@ fn the_service_manager_hears_of_every_step() {
     });
     assert!(message.contains("RELOADING=1"));
     hear("READY=1");
+    balancer.write("listeners: {}\nlisteners: {}\n");
+    balancer.signal(Signal::HUP);
+    let status = hear("STATUS=");
+    assert!(status.contains("generation 2") && status.contains("; reload refused: "), "{status}");
+    balancer.write(&plain(&[app.address], "", ""));
+    balancer.signal(Signal::HUP);
+    let status = hear("STATUS=");
+    assert!(status.contains("generation 3") && !status.contains("refused"), "{status}");
     balancer.signal(Signal::TERM);
     hear("STOPPING=1");
     assert_eq!(balancer.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn signals_that_come_while_it_starts_end_no_process() {
+    let app = App::saying("hello");
+    let directory = Directory::new();
+    let file = directory.0.join("evenkeel.yaml");
+    let admin = "admin: { address: 127.0.0.1:0, socket: null, state_file: null }\n";
+    std::fs::write(&file, format!("{admin}{}", plain(&[app.address], "", ""))).expect("writable");
+    let mut command = evenkeel();
+    // It waits for what the process before it has to say.
+    command.env("EVENKEEL_HANDOVER", "stdin").stdin(std::process::Stdio::piped());
+    let mut child = command.arg("run").arg("-c").arg(&file).spawn().expect("the binary starts");
+    let log = Lines::read_from(child.stderr.take().expect("stderr is piped"));
+    let pid = rustix::process::Pid::from_child(&child);
+    for signal in [Signal::HUP, Signal::USR1] {
+        wait_until("it is caught", || catches(child.id(), signal));
+        rustix::process::kill_process(pid, signal).expect("it runs");
+    }
+    drop(child.stdin.take());
+    log.wait_for("ready version=");
+    // What they asked for is done.
+    log.wait_for("generation=2");
+    rustix::process::kill_process(pid, Signal::TERM).expect("it runs");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }

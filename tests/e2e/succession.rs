@@ -4,7 +4,7 @@
 use crate::support::app::{App, Latch, say};
 use crate::support::balancer::{Balancer, Directory, Next, evenkeel, plain, value};
 use crate::support::udp;
-use crate::support::{wait_for, wait_until};
+use crate::support::{catches, wait_for, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -95,6 +95,40 @@ fn what_operators_say_while_the_next_process_starts_is_not_lost() {
     let said = |what: &str| events(&balancer).iter().any(|event| event["to"] == what);
     assert!(said("drain") && said("weight 7"));
     next.end();
+}
+
+#[test]
+fn signals_to_all_processes_of_an_upgrade_end_none_of_them() {
+    let slow = Slow::new();
+    let balancer = Arc::new(Balancer::start(&slow.pool("")));
+    slow.hangs.store(true, SeqCst);
+    let upgrading = begin(&balancer);
+    let line = balancer.log.wait_for("upgrading: waiting for the new process to be ready pid=");
+    let next: u32 = value(&line, "pid").parse().expect("the log says which process");
+    let children = format!("/proc/{0}/task/{0}/children", balancer.pid());
+    let between = std::fs::read_to_string(children).expect("it runs");
+    let between: u32 = between.trim().parse().expect("one process between the two");
+    for signal in [Signal::HUP, Signal::USR1, Signal::USR2] {
+        for pid in [between, next] {
+            wait_until("it has begun", || catches(pid, signal));
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process's number");
+            kill_process(pid, signal).expect("it runs");
+        }
+    }
+    slow.probes.open();
+    let (code, out, err) = upgrading.join().expect("the command ran");
+    assert_eq!(code, Some(0), "{out}{err}");
+    // SIGUSR2 was the next process's to follow: there is another one by now.
+    let of_next =
+        |status: &Value| status["process"]["pid"] != balancer.pid() && status["process"]["pid"] != next;
+    let last = wait_for("the second upgrade", || {
+        let (code, out, _) = balancer.command(&["status", "--json"]);
+        let status = serde_json::from_str(&out).ok().filter(of_next)?;
+        (code == Some(0)).then_some(status)
+    });
+    let last =
+        last["process"]["pid"].as_u64().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    kill_process(last.expect("a process's number"), Signal::INT).expect("it runs");
 }
 
 #[test]

@@ -48,3 +48,10 @@ pub(crate) fn documented() -> Vec<(String, String)> {
     };
     include_str!("../../docs/api.md").lines().filter_map(row).collect()
 }
+
+/// Whether a process catches this signal, as its kernel has it.
+pub(crate) fn catches(pid: u32, signal: rustix::process::Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask").trim();
+    u64::from_str_radix(caught, 16).expect("hexadecimal") >> (signal.as_raw() - 1) & 1 == 1
+}
