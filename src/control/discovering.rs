@@ -372,6 +372,7 @@ impl Control {
     }
 
     fn change_members(&mut self, name: &Name) {
+        let began = Instant::now();
         let evidence = self.discovering.take(name, Instant::now());
         let planned = self
             .loaded
@@ -410,14 +411,14 @@ impl Control {
         }
         self.servers_unsaved = true;
         self.note_presence(&next, name);
-        info!(pool = %name, generation = next.generation, joined = delta.servers.added.len(),
-            leaving = delta.servers.removed.len(), evidence, "servers changed");
-        let entry = LedgerEntry::new(EventKind::Discovery, "discovery", evidence);
+        let entry = LedgerEntry::new(EventKind::Discovery, "discovery", evidence.clone());
         self.live.record(entry.of_pool(name));
         if !self.is_starting() {
             self.record_members(&delta, "discovery");
         }
         delta.servers.removed.iter().for_each(|server| self.keep_leaving(server, "discovery"));
+        info!(pool = %name, generation = next.generation, joined = delta.servers.added.len(),
+            leaving = delta.servers.removed.len(), took_us = began.elapsed().as_micros(), evidence, "servers changed");
     }
 
     /// A source's trouble must not keep the process from its other pools: who asks whether it is ready hears of it
