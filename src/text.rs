@@ -29,6 +29,11 @@ impl Paint {
     }
 }
 
+/// `1 server`, `7 servers`.
+pub fn servers(count: usize) -> String {
+    format!("{count} server{}", if count == 1 { "" } else { "s" })
+}
+
 /// The text with every line that is too long broken between words; what follows begins two columns further than the line
 /// does.
 pub fn fold(text: &str) -> String {

@@ -7,6 +7,7 @@ use crate::api::status::{PoolStatus, ReportedState, ServerStatus, SourceStatus, 
 use crate::api::{Event, ReloadOutcome};
 use crate::events::EventFilter;
 use crate::history::{Figures, Point};
+use crate::text;
 use axum::extract::State as Extract;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -193,7 +194,7 @@ fn of_source(source: &SourceStatus, now: OffsetDateTime) -> String {
         Some(false) => ("fails", "down"),
         None => ("not asked yet", "probing"),
     };
-    let mut notes = vec![format!("{} servers", source.servers)];
+    let mut notes = vec![text::servers(source.servers)];
     if source.missing > 0 {
         notes.push(format!("{} of them missing", source.missing));
     }

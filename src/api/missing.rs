@@ -23,6 +23,7 @@ fn among<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a str>) -> St
         names.iter().max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
     match nearest {
         Some(nearest) if strsim::jaro_winkler(nearest, name) > 0.85 => format!("did you mean {nearest}?"),
+        None => format!("{what}: none"),
         _ => {
             let more = if names.len() > SHOWN { ", …" } else { "" };
             format!("{what}: {}{more}", names[..names.len().min(SHOWN)].join(", "))

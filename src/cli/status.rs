@@ -7,7 +7,7 @@ use crate::api::ReloadOutcome;
 use crate::api::receipt::GuardState;
 use crate::api::status::{PoolStatus, ReportedState, ServerStatus, SourceStatus, Status};
 use crate::history::Figures;
-use crate::text::{Paint, ago, fold};
+use crate::text::{Paint, ago, fold, servers};
 use clap::Args;
 use std::process::ExitCode;
 use time::OffsetDateTime;
@@ -138,7 +138,7 @@ fn render_source(source: &SourceStatus, now: OffsetDateTime, in_color: bool) -> 
         Some(false) => ("fails", Paint::Bad),
         None => ("not asked yet", Paint::Caution),
     };
-    let mut line = format!("  {}  {}, {} servers", source.source, paint.on(word, in_color), source.servers);
+    let mut line = format!("  {}  {}, {}", source.source, paint.on(word, in_color), servers(source.servers));
     if source.missing > 0 {
         line += &format!(", {} of them missing", source.missing);
     }

@@ -9,6 +9,7 @@ use crate::discover::membership::{AdoptedFrom, Held, Membership, SourceReply};
 use crate::discover::schedule::RefreshSchedule;
 use crate::discover::{self, DiscoverySource, SourceAnswer};
 use crate::metrics::{QueryResult, SourceSeries};
+use crate::text;
 use futures_util::FutureExt;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -196,7 +197,7 @@ impl Discovering {
         // It may have been replaced while this was on its way.
         let Some((before, after, label)) = self.live.found.set(&pool, source, set, now) else { return false };
         let due = self.due.entry(pool).or_default();
-        due.evidence.push(format!("{label}: {before} → {after} servers ({summary})"));
+        due.evidence.push(format!("{label}: {before} → {} ({summary})", text::servers(after)));
         due.is_due(now)
     }
 
@@ -329,13 +330,17 @@ impl SourceTask {
             } else {
                 warn!(%pool, source, summary, servers, "the source says nothing of use; the servers it has named stay");
             }
-            record(from, to, format!("{source}: {summary}; {servers} servers in force"));
+            record(from, to, format!("{source}: {summary}; {} in force", text::servers(servers)));
         }
         let is_new = held != self.is_held && held != Some(Held::Stale);
         if let Some(held) = held.filter(|_| is_new) {
             let reason = held.word();
             warn!(%pool, source, summary, servers, reason, "what the source says is held back");
-            record("followed", "held", format!("{source}: {reason}: {summary}; {servers} servers stay"));
+            record(
+                "followed",
+                "held",
+                format!("{source}: {reason}: {summary}; {} held", text::servers(servers)),
+            );
         }
         self.is_held = held;
     }

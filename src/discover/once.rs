@@ -69,8 +69,8 @@ pub(crate) fn fill(
             let instead = otherwise(pool, source);
             let then = match instead.len() {
                 0 => "no server of it is known".to_owned(),
-                1 => "the server that it has named stays".to_owned(),
-                known => format!("the {known} servers that it has named stay"),
+                1 => "the server in force stays".to_owned(),
+                known => format!("the {known} servers in force stay"),
             };
             notes.push(format!("pools.{}: {}: {why}; {then}", pool.name, source.label()));
             sets.push(instead);

@@ -80,7 +80,12 @@ impl Pool {
         if let Ok((winner, _)) = &first {
             tried.insert(*winner);
             for _ in 0..self.plan.retries.max {
-                let Ok((next, _)) = look(&mut tried) else { break };
+                // As `Tries::again` does it: one that its source no longer names is for when there is no other.
+                let mut avoiding = tried.clone();
+                let members = self.members.iter().enumerate();
+                let missing = members.filter(|(_, member)| member.server.is_missing());
+                missing.for_each(|(index, _)| avoiding.insert(index));
+                let Ok((next, _)) = look(&mut avoiding).or_else(|_| look(&mut tried)) else { break };
                 tried.insert(next);
                 then.push(next);
             }
@@ -159,6 +164,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn who_is_tried_next_is_still_named_by_its_source() {
+        let pool = live(pool(crate::config::plan::Balance::RoundRobin, "a b c"));
+        pool.members[1].server.set_missing(true);
+        for _ in 0..3 {
+            let told = pool.explain(&Query::default());
+            assert_eq!(told.then, [if told.winner == Ok(2) { 0 } else { 2 }]);
+            let _ = pool.pick(&Query::default(), &mut Tried::new());
+        }
+        pool.members[0].server.set_missing(true);
+        pool.members[2].server.set_missing(true);
+        assert_eq!(pool.explain(&Query::default()).then.len(), 1, "a missing one is better than none");
     }
 
     #[test]

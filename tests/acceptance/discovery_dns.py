@@ -2,13 +2,15 @@
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import struct
 import time
+from pathlib import Path
 
 from dns_client import A, query
-from stage import find_program, free_ports
+from stage import find_program
 
 SERVFAIL, TRUNCATED = "servfail", "truncated"
 
@@ -38,11 +40,25 @@ class DnsStandIn(asyncio.DatagramProtocol):
         self.transport.sendto(data[:2] + struct.pack(">HHHHH", flags, 1, 1 if record else 0, 0, 0) + asked + record, client)
 
 
+def lasting_port():
+    """A port that stays free while nobody listens there: the kernel gives those of its own range to whoever asks anybody."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(first // 2, first)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            try:
+                udp.bind(("127.0.0.1", port))
+                tcp.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
+
+
 class Dns:
     """Addresses and services, as they are at the moment. One second is how long everything may be believed."""
 
     def __init__(self, stage):
-        self.stage, self.port = stage, free_ports(1)[0]
+        self.stage, self.port = stage, lasting_port()
         self.names, self.services = {}, []
         self.hosts = stage.dir / "hosts"
         self.process = self.stand_in = None

@@ -72,9 +72,10 @@ class WebSource:
 
 
 class World:
-    """`form`: what the web server's answers look like."""
+    """`form`: what the web server's answers look like; `file_form`: what is in files."""
 
-    def __init__(self, stage, form=lambda addresses, port, _path: http_sd(addresses, port)):
+    def __init__(self, stage, form=lambda addresses, port, _path: http_sd(addresses, port), file_form=http_sd):
+        self.file_form = file_form
         self.stage = stage
         self.dns, self.web = Dns(stage), WebSource(form)
         self.port, self.many_port = free_ports(2)
@@ -125,7 +126,7 @@ class World:
 
     def replace_file(self, addresses):
         fresh = self.file.with_suffix(".new")
-        fresh.write_text(http_sd(addresses, self.port))
+        fresh.write_text(self.file_form(addresses, self.port))
         os.replace(fresh, self.file)
 
     def swap_link(self, addresses):
@@ -133,7 +134,7 @@ class World:
         self.n_links += 1
         home = self.list_dir / f"version-{self.n_links}"
         home.mkdir()
-        (home / "servers.json").write_text(http_sd(addresses, self.port))
+        (home / "servers.json").write_text(self.file_form(addresses, self.port))
         fresh = self.list_dir / "next"
         fresh.symlink_to(home)
         os.replace(fresh, self.link)
