@@ -20,9 +20,13 @@ class DnsStandIn(asyncio.DatagramProtocol):
 
     def __init__(self, mode, address):
         self.mode, self.address = mode, address
+        self.closed = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport):
         self.transport = transport
+
+    def connection_lost(self, _error):
+        self.closed.set_result(None)
 
     def datagram_received(self, data, client):
         if len(data) < 17:
@@ -85,7 +89,7 @@ class Dns:
             find_program("dnsmasq"), "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file=",
             "--log-facility=-", f"--port={self.port}", "--listen-address=127.0.0.1", "--bind-interfaces", "--local=/test/",
             "--user=", "--group=", "--local-ttl=1", f"--addn-hosts={self.hosts}", *services])
-        end = time.monotonic() + 10
+        end = time.monotonic() + 30
         while await self.code("nobody.test") != 3:
             if time.monotonic() > end:
                 raise TimeoutError(f"dnsmasq does not answer:\n{self.process.said()[-2000:]}")
@@ -100,14 +104,16 @@ class Dns:
         if self.process:
             self.stage.forget(self.process)
         if self.stand_in:
-            self.stand_in.close()
+            self.stand_in.transport.close()
+            # Only then can somebody else have its port.
+            await self.stand_in.closed
         self.process = self.stand_in = None
 
     async def pretend(self, mode, address):
         """The stand-in, in the place of dnsmasq."""
         await self.stop()
         loop = asyncio.get_running_loop()
-        self.stand_in, _ = await loop.create_datagram_endpoint(
+        _, self.stand_in = await loop.create_datagram_endpoint(
             lambda: DnsStandIn(mode, address), local_addr=("127.0.0.1", self.port))
 
     async def code(self, name):
