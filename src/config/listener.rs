@@ -110,11 +110,13 @@ fn addresses(
         if let Some(((_, other), line)) = taken.find(overlaps) {
             let place =
                 if line == 0 { "the default of `admin.address`".to_owned() } else { format!("line {line}") };
+            let every = match &address {
+                Address::Inet(address) if address.is_ipv6() => "`[::]` is every IPv6 address",
+                _ => "`0.0.0.0` is every IPv4 address",
+            };
             at.refuse(Fault::new(
                 format!("{address} overlaps {other}, which is listened on already"),
-                format!(
-                    "see {place}; `0.0.0.0` and `[::]` are every address of the machine; use another port"
-                ),
+                format!("see {place}; {every} of the machine; use another port"),
             ));
         }
         let kernel_chooses = matches!(&address, Address::Inet(address) if address.port() == 0);

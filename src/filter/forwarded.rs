@@ -1,5 +1,6 @@
 //! Reads `Forwarded` (RFC 7239): whom a proxy says that it had a request from, and how. Pure.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// What one proxy says.
@@ -24,7 +25,9 @@ pub(super) fn elements(value: &str) -> Option<Vec<Element<'_>>> {
             let (name, after) = rest.split_once('=')?;
             let (value, after) = text(after)?;
             match name {
-                _ if name.eq_ignore_ascii_case("for") => element.client = address(value),
+                _ if name.eq_ignore_ascii_case("for") => element.client = address(&unescaped(value)),
+                // Nobody escapes what these say; one who does says nothing by them.
+                _ if value.contains('\\') => {}
                 _ if name.eq_ignore_ascii_case("proto") => element.proto = Some(value),
                 _ if name.eq_ignore_ascii_case("host") => element.host = Some(value),
                 _ => {}
@@ -44,15 +47,41 @@ pub(super) fn elements(value: &str) -> Option<Vec<Element<'_>>> {
     }
 }
 
-/// A token or a quoted text, and what follows it. Escapes have no place in what these fields say.
+/// A token or a quoted text with its escapes, and what follows it.
 fn text(rest: &str) -> Option<(&str, &str)> {
     match rest.strip_prefix('"') {
-        Some(quoted) => quoted.split_once('"').filter(|(text, _)| !text.contains('\\')),
+        Some(quoted) => {
+            let mut is_escaped = false;
+            let end = quoted.find(|mark| match (is_escaped, mark) {
+                (true, _) => {
+                    is_escaped = false;
+                    false
+                }
+                (false, mark) => {
+                    is_escaped = mark == '\\';
+                    mark == '"'
+                }
+            })?;
+            Some((&quoted[..end], &quoted[end + 1..]))
+        }
         None => {
             let end = rest.find([' ', '\t', ',', ';', '"']).unwrap_or(rest.len());
             (end > 0).then(|| rest.split_at(end))
         }
     }
+}
+
+/// RFC 9110 section 5.6.4: a backslash stands for what follows it.
+fn unescaped(text: &str) -> Cow<'_, str> {
+    if !text.contains('\\') {
+        return text.into();
+    }
+    let mut plain = String::with_capacity(text.len());
+    let mut marks = text.chars();
+    while let Some(mark) = marks.next() {
+        plain.extend(if mark == '\\' { marks.next() } else { Some(mark) });
+    }
+    plain.into()
 }
 
 /// `192.0.2.7`, `192.0.2.7:80`, `2001:db8::1` or `[2001:db8::1]:80`.
@@ -90,12 +119,14 @@ mod tests {
             "for=\"[2001:db8::1]:4711\";host=\"a,b;c:80\", for=unknown;by=x,for=_hidden",
             Some(&[("2001:db8::1", "", "a,b;c:80"), ("", "", ""), ("", "", "")]),
         );
+        let escaped = "for=\"\\[2001:db8::\\1]:4711\";host=\"a\\\"b\";ext=\"a\\\",b\", for=192.0.2.7";
+        check(escaped, Some(&[("2001:db8::1", "", ""), ("192.0.2.7", "", "")]));
         check("for=192.0.2.7;, ,", Some(&[("192.0.2.7", "", ""), ("", "", ""), ("", "", "")]));
     }
 
     #[test]
     fn what_is_not_as_it_should_be_says_nothing() {
-        for value in ["for", "for=", "for=\"192.0.2.7", "for=\"a\\\"b\"", "for=a b", "for=\"a\"b"] {
+        for value in ["for", "for=", "for=\"192.0.2.7", "for=\"a\\\"", "for=a b", "for=\"a\"b"] {
             check(value, None);
         }
     }

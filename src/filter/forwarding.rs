@@ -5,7 +5,7 @@
 //! give itself any address. An X-Request-Id is anybody's to choose, since it says nothing of who that is; it goes on as we have
 //! read it, once. Of a certificate nobody's word is taken: what says so in a request ends here, whatever the
 //! listener, since a server cannot tell by which one a request came. Nor is any word in another spelling: application
-//! servers make one variable of `X-Forwarded-For` and `X_Forwarded_For`.
+//! servers make one variable of `X-Forwarded-For`, `X_Forwarded_For` and `X.Forwarded.For` (PHP), or of any marks (lighttpd).
 
 use super::forwarded::{self, Element, address};
 use super::{Filter, RequestFacts};
@@ -167,16 +167,17 @@ fn word(name: &[u8]) -> Word {
     // Almost every field of every request ends here.
     match name {
         [b'c' | b'C' | b'f' | b'F', ..] => {}
-        [b'x' | b'X', b'-' | b'_', b'f' | b'F' | b'r' | b'R' | b'c' | b'C', ..] => {}
+        [b'x' | b'X', mark, b'f' | b'F' | b'r' | b'R' | b'c' | b'C', ..] if !mark.is_ascii_alphanumeric() => {
+        }
         _ => return Word::Anybodys,
     }
     let mut plain = [0; LONGEST];
     let plain = &mut plain[..name.len().min(LONGEST)];
     for (plain, byte) in plain.iter_mut().zip(name) {
-        *plain = if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        *plain = if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
     }
     let plain = &*plain;
-    let is_respelt = name.contains(&b'_');
+    let is_respelt = name.iter().any(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-');
     match () {
         () if CERTIFICATE.contains(&plain) => Word::Ours,
         () if WAY.contains(&plain) || plain.starts_with(WAYS) => match is_respelt {

@@ -7,7 +7,7 @@ mod date;
 mod drill;
 mod forwarded;
 pub(crate) mod forwarding;
-mod hop_by_hop;
+pub(crate) mod hop_by_hop;
 mod hsts;
 
 use crate::wire::edit::Edits;

@@ -148,7 +148,7 @@ pub(crate) fn write_http1(head: &RequestView<'_>, edits: &Edits<'_>, own_host: &
     edits.write_added(out);
     match head.body {
         RequestBody::Framed => write_field(b"Transfer-Encoding", b"chunked", out),
-        RequestBody::Empty if head.version == Version::HTTP_2 && !has_length && expects_body(head.method) => {
+        RequestBody::Empty if !has_length && expects_body(head.method) => {
             write_field(b"Content-Length", b"0", out);
         }
         _ => {}

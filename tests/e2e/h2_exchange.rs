@@ -315,6 +315,23 @@ fn a_calls_deadline_is_kept() {
 }
 
 #[test]
+fn a_responses_trailers_frame_and_route_nothing() {
+    let address = by_hand(|stream, id, _| {
+        let head = h2::block(&[(":status", "200")]);
+        let _ = stream.write_all(&h2::frame(h2::HEADERS, 0x4, id, &head));
+        let _ = stream.write_all(&h2::frame(h2::DATA, 0, id, b"body"));
+        let trailers = h2::block(&[("content-length", "9"), ("host", "b"), ("x-sum", "1")]);
+        let _ = stream.write_all(&h2::frame(h2::HEADERS, 0x5, id, &trailers));
+    });
+    let balancer = Balancer::start(&plain(&[address], "", "protocol: h2"));
+    let mut client = Connection::new(balancer.address("web"));
+    client.request(1, "GET", "/", true);
+    let last = std::iter::from_fn(|| client.next()).find(h2::Frame::ends_stream).expect("the response ends");
+    // One field with a name of its own (`x-sum`, `1`) has so many bytes at most; with the others there would be more.
+    assert!(last.kind == h2::HEADERS && last.payload.len() <= 9, "{:?}", last.payload);
+}
+
+#[test]
 fn a_call_that_does_not_say_how_it_ended_has_failed() {
     let address = by_hand(|stream, id, _| {
         let fields = [(":status", "200"), ("content-type", "application/grpc")];

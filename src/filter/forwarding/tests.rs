@@ -140,14 +140,29 @@ fn whose_word_a_field_may_be_is_known_however_it_is_written() {
 
 #[test]
 fn of_a_stranger_nothing_stays_that_says_who_it_is() {
-    let names = ["x-forwarded-port", "x-forwarded-prefix", "x-forwarded-ssl", "x-real-ip", "x_forwarded_for"];
+    let names = [
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "x-forwarded-ssl",
+        "x-real-ip",
+        "x_forwarded_for",
+        "x.forwarded.for",
+        "x-forwarded.for",
+        "x~real~ip",
+        "x-forwarded+proto",
+    ];
     for (ip, stays) in [("192.0.2.7", 0), ("10.0.0.1", 4)] {
         let mut headers = headers(&names.map(|name| (name, "6.6.6.6")));
         let peer = Peer { ip: Some(ip.parse().unwrap()), text: ip, is_secure: false, identity: None };
         tell_map(&mut headers, peer);
         assert_eq!(names.iter().filter(|name| headers.contains_key(**name)).count(), stays, "{ip}");
     }
-    let mut trailers = headers(&[("x-forwarded-for", "6.6.6.6"), ("client_cert", "x"), ("x-sum", "1")]);
+    let mut trailers = headers(&[
+        ("x-forwarded-for", "6.6.6.6"),
+        ("client_cert", "x"),
+        ("client.cert", "x"),
+        ("x-sum", "1"),
+    ]);
     strip_trailers(&mut trailers);
     assert_eq!(trailers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-sum"]);
 }

@@ -4,7 +4,7 @@ use super::Relay;
 use crate::access_log::Why;
 use crate::edge::HttpDate;
 use crate::fields::Field;
-use crate::filter::{self, ResponseFacts};
+use crate::filter::{self, ResponseFacts, hop_by_hop};
 use crate::metrics::RequestOutcome;
 use crate::serve::client::ClientSide;
 use crate::serve::exchange::LeasedServer;
@@ -235,8 +235,9 @@ impl<C: ClientSide> Relay<'_, C> {
                 }
                 self.client.send(piece, length, is_last);
             }
-            Part::End(trailers) => {
-                if let Some(trailers) = &trailers {
+            Part::End(mut trailers) => {
+                if let Some(trailers) = &mut trailers {
+                    hop_by_hop::strip_trailers(trailers);
                     let status = grpc::status(crate::fields::FieldList::Map(trailers));
                     self.exchange.grpc_status = status.or(self.exchange.grpc_status);
                 }

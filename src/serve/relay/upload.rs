@@ -2,7 +2,7 @@
 
 use super::Relay;
 use crate::access_log::Why;
-use crate::filter::forwarding;
+use crate::filter::{forwarding, hop_by_hop};
 use crate::serve::client::ClientSide;
 use crate::serve::piece::Piece;
 use crate::serve::server::ServerSide;
@@ -100,6 +100,7 @@ impl<C: ClientSide> Relay<'_, C> {
                     Poll::Ready(Ok(None)) => {
                         let mut trailers = self.client.take_trailers();
                         trailers.iter_mut().for_each(forwarding::strip_trailers);
+                        trailers.iter_mut().for_each(hop_by_hop::strip_trailers);
                         server.finish(trailers);
                         self.is_put = true;
                     }

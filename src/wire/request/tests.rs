@@ -144,3 +144,14 @@ fn an_upgrade_is_asked_for_by_two_fields() {
         assert_eq!(RequestView::from(&head).asks_for_upgrade(), asks, "{fields}");
     }
 }
+
+#[test]
+fn where_a_body_is_usual_its_absence_is_told_whatever_the_client_speaks() {
+    for (method, told) in [("POST", true), ("PUT", true), ("PATCH", true), ("GET", false), ("DELETE", false)]
+    {
+        for version in ["1.0", "1.1"] {
+            let sent = written(&format!("{method} / HTTP/{version}\r\nHost: a\r\n\r\n"));
+            assert_eq!(sent.contains("\r\nContent-Length: 0\r\n"), told, "{method} {version}");
+        }
+    }
+}
