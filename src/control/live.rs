@@ -9,7 +9,7 @@ use crate::acme::ChallengeStore;
 use crate::api::Receipt;
 use crate::api::receipt::Guarding;
 use crate::config::plan::Name;
-use crate::edge::ConnectionLimit;
+use crate::edge::{ConnectionLimit, ServerLimits};
 use crate::history::History;
 use crate::metrics::{GrowingTotals, Metrics, SourceSeries};
 use crate::operate::Overrides;
@@ -48,6 +48,8 @@ pub(crate) struct Live {
     pub(crate) guards: ArcSwap<Vec<Guarding>>,
     /// Connections to servers, of which there may be as many as there are files for.
     pub(crate) server_connections: Arc<ConnectionLimit>,
+    /// Of those the ones of each server that has a limit, idle ones too.
+    pub(crate) server_limits: ServerLimits,
     sums: Mutex<GrowingTotals>,
     pools: Mutex<History<Name>>,
     /// By id.
@@ -78,6 +80,7 @@ impl Live {
             last_upgrade_failure: ArcSwapOption::empty(),
             guards: ArcSwap::default(),
             server_connections: ConnectionLimit::new(u32::MAX),
+            server_limits: ServerLimits::default(),
             sums: Mutex::default(),
             pools: Mutex::default(),
             servers: Mutex::default(),

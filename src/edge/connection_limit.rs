@@ -102,9 +102,9 @@ impl Drop for Waiting<'_> {
 pub(crate) struct ConnectionPermit(Arc<ConnectionLimit>);
 
 impl ConnectionPermit {
-    /// Whether somebody waits to go in.
-    pub(crate) fn is_waited_for(&self) -> bool {
-        self.0.waiting() > 0
+    /// How many wait to go in.
+    pub(crate) fn waiting(&self) -> u32 {
+        self.0.waiting()
     }
 }
 
@@ -112,6 +112,64 @@ impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.0.in_use.fetch_sub(1, Relaxed);
         self.0.left.notify_one();
+    }
+}
+
+/// What a connection to a server holds while it is open, idle or not.
+#[derive(Debug)]
+pub(crate) struct ServerPermits {
+    /// Its place among those of the process.
+    pub(crate) process: ConnectionPermit,
+    /// Among those of its server, where that has a limit.
+    pub(crate) server: Option<ConnectionPermit>,
+}
+
+/// The connections of each server that has a limit, over all cores.
+#[derive(Debug, Default)]
+pub(crate) struct ServerLimits {
+    /// By the server's id.
+    limits: Mutex<HashMap<u32, Arc<ConnectionLimit>>>,
+    /// How many wait for a place, of whichever server.
+    waiting: AtomicU32,
+}
+
+impl ServerLimits {
+    /// A server's connections, of which there may be so many from now on.
+    pub(crate) fn of(&self, server: u32, limit: u32) -> Arc<ConnectionLimit> {
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = limits.get(&server).cloned();
+        let known = known.unwrap_or_else(|| {
+            // Servers come and go; those without connections need no place here.
+            limits.retain(|_, limit| Arc::strong_count(limit) > 1);
+            let added = ConnectionLimit::new(limit);
+            limits.insert(server, Arc::clone(&added));
+            added
+        });
+        if known.limit() != limit {
+            known.set_limit(limit);
+        }
+        known
+    }
+
+    /// Waits for a place among them.
+    pub(crate) async fn acquire(&self, limit: &Arc<ConnectionLimit>) -> ConnectionPermit {
+        self.waiting.fetch_add(1, Relaxed);
+        let _waiting = WaitingAtAny(self);
+        limit.acquire().await
+    }
+
+    /// Whether somebody waits for a place at some server.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.waiting.load(Relaxed) > 0
+    }
+}
+
+/// One that waits at some server.
+struct WaitingAtAny<'a>(&'a ServerLimits);
+
+impl Drop for WaitingAtAny<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
     }
 }
 
@@ -189,6 +247,24 @@ mod tests {
         }
         connection_limit.set_limit(1);
         waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_servers_connections_are_counted_by_its_id_and_forgotten_without_any() {
+        let limits = ServerLimits::default();
+        let first = limits.of(1, 1).try_acquire().expect("there is room");
+        assert!(limits.of(1, 1).try_acquire().is_none() && limits.of(2, 1).try_acquire().is_some());
+        let second = limits.of(1, 2).try_acquire().expect("the limit is another one now");
+        let limit = limits.of(1, 2);
+        let mut waiting = Box::pin(limits.acquire(&limit));
+        assert!(futures_util::FutureExt::now_or_never(&mut waiting).is_none());
+        assert!(limits.is_waited_for() && first.waiting() == 1);
+        drop(first);
+        drop((waiting.await, second));
+        drop(limit);
+        assert!(!limits.is_waited_for());
+        let _ = limits.of(3, 1);
+        assert_eq!(limits.limits.lock().unwrap().len(), 1);
     }
 
     #[test]

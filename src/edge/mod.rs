@@ -36,7 +36,7 @@ mod worker;
 pub(crate) use bound::{Bound, SocketFile};
 pub(crate) use buffer::Buffer;
 pub(crate) use conn::{ClientClose, Conn};
-pub(crate) use connection_limit::{ConnectionLimit, ConnectionPermit};
+pub(crate) use connection_limit::{ConnectionLimit, ConnectionPermit, ServerLimits, ServerPermits};
 pub(crate) use date::HttpDate;
 pub(crate) use h2::Stream;
 pub(crate) use inherited::{BEFORE, Inherited};

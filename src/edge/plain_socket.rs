@@ -3,7 +3,7 @@
 //! Readiness is asked of the runtime first, and a read or write that falls short tells it that nothing is left:
 //! a byte back and forth costs one read and one write for each direction, and no look in vain.
 
-use super::connection_limit::ConnectionPermit;
+use super::connection_limit::{ConnectionPermit, ServerPermits};
 use crate::dial::Dialed;
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice};
@@ -31,8 +31,8 @@ pub(super) fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 #[derive(Debug)]
 pub(crate) struct PlainSocket {
     kind: Kind,
-    /// Of a connection to a server: its place among those that there may be.
-    permit: Option<ConnectionPermit>,
+    /// Of a connection to a server: its places among those that there may be.
+    permits: Option<ServerPermits>,
 }
 
 #[derive(Debug)]
@@ -43,29 +43,35 @@ enum Kind {
 
 impl From<TcpStream> for PlainSocket {
     fn from(socket: TcpStream) -> Self {
-        Self { kind: Kind::Tcp(socket), permit: None }
+        Self { kind: Kind::Tcp(socket), permits: None }
     }
 }
 
 impl From<UnixStream> for PlainSocket {
     fn from(socket: UnixStream) -> Self {
-        Self { kind: Kind::Unix(socket), permit: None }
+        Self { kind: Kind::Unix(socket), permits: None }
     }
 }
 
 impl PlainSocket {
     /// A connection to a server.
-    pub(super) fn to_server(dialed: Dialed, permit: ConnectionPermit) -> Self {
+    pub(super) fn to_server(dialed: Dialed, permits: ServerPermits) -> Self {
         let kind = match dialed {
             Dialed::Inet(socket) => Kind::Tcp(socket),
             Dialed::Unix(socket) => Kind::Unix(socket),
         };
-        Self { kind, permit: Some(permit) }
+        Self { kind, permits: Some(permits) }
     }
 
-    /// Whether somebody waits for the place of this connection to a server.
+    /// Whether somebody waits for a place that this connection to a server has.
     pub(super) fn is_waited_for(&self) -> bool {
-        self.permit.as_ref().is_some_and(ConnectionPermit::is_waited_for)
+        self.permits.as_ref().is_some_and(|permits| permits.process.waiting() > 0) || self.waited_for() > 0
+    }
+
+    /// How many wait for a place among its server's connections.
+    pub(super) fn waited_for(&self) -> u32 {
+        let permit = self.permits.as_ref().and_then(|permits| permits.server.as_ref());
+        permit.map_or(0, ConnectionPermit::waiting)
     }
 
     pub(super) fn fd(&self) -> RawFd {

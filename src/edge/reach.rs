@@ -1,6 +1,6 @@
 //! Opens connections to servers: the socket, a PROXY header if there is one, TLS if the pool has it, within one limit.
 
-use super::connection_limit::ConnectionPermit;
+use super::connection_limit::ServerPermits;
 use super::plain_socket::PlainSocket;
 use super::secure::Secure;
 use super::socket::Socket;
@@ -49,19 +49,19 @@ impl Unreached {
     }
 }
 
-/// Opens a connection to a server. `proxy_header` goes first; `permit` is its place among those that there may be.
+/// Opens a connection to a server. `proxy_header` goes first; `permits` are its places among those that there may be.
 ///
 /// # Errors
 /// What the kernel or TLS says, or that `within` has passed.
 pub(crate) async fn reach(
     address: &Address,
-    permit: ConnectionPermit,
+    permits: ServerPermits,
     within: Duration,
     proxy_header: Option<&[u8]>,
     secured: Option<Secured>,
 ) -> Result<Socket, Unreached> {
     let reaching = async {
-        let socket = PlainSocket::to_server(dial::open(address, proxy_header, &()).await?, permit);
+        let socket = PlainSocket::to_server(dial::open(address, proxy_header, &()).await?, permits);
         match secured {
             None => Ok(Socket::from(socket)),
             Some(secured) => {

@@ -38,9 +38,14 @@ impl Socket {
         }
     }
 
-    /// Whether somebody waits for the place of this connection to a server.
+    /// Whether somebody waits for a place that this connection to a server has.
     pub(crate) fn is_waited_for(&self) -> bool {
         self.wire().is_waited_for()
+    }
+
+    /// How many wait for a place among its server's connections.
+    pub(crate) fn waited_for(&self) -> u32 {
+        self.wire().waited_for()
     }
 
     /// Whether the two ends have agreed on HTTP/2 (ALPN).

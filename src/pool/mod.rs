@@ -191,6 +191,14 @@ impl Pool {
             && self.any_usable(Flags::NOT_READY)
     }
 
+    /// A member's limit, if it is one and has any.
+    pub fn max_connections_of(&self, server: &Arc<Server>) -> Option<NonZeroU32> {
+        if !self.slots.any_limit() {
+            return None;
+        }
+        self.members.iter().find(|member| Arc::ptr_eq(&member.server, server))?.max_connections
+    }
+
     /// The servers with these ids, as tried.
     pub fn tried(&self, ids: &[u32]) -> Tried {
         let mut tried = Tried::new();

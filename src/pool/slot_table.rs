@@ -148,6 +148,11 @@ impl SlotTable {
         table
     }
 
+    /// Whether some server has a limit.
+    pub(super) fn any_limit(&self) -> bool {
+        self.any_limit
+    }
+
     pub fn blocks(&self) -> &[Arc<SlotBlock>] {
         &self.blocks
     }

@@ -29,6 +29,16 @@ pub(super) fn evict() -> bool {
     KEPT.with_borrow_mut(Kept::evict)
 }
 
+/// Closes the oldest connection to this server, however it is secured; whether there was one.
+pub(super) fn evict_of(server: u32) -> bool {
+    KEPT.with_borrow_mut(|kept| kept.evict_where(|key| key.0 == server))
+}
+
+/// Closes as many connections to each server as others wait to open there.
+pub(super) fn give_way_to_servers_others() {
+    KEPT.with_borrow_mut(|kept| kept.give_way(Socket::waited_for));
+}
+
 /// Keeps a connection for as long as `within`, unless somebody waits for its place.
 pub(super) fn put(key: ConnectionKey, socket: Socket, within: Duration) {
     if socket.is_waited_for() {
@@ -83,12 +93,25 @@ impl<S> Kept<S> {
     }
 
     fn evict(&mut self) -> bool {
+        self.evict_where(|_| true)
+    }
+
+    fn evict_where(&mut self, fits: impl Fn(&ConnectionKey) -> bool) -> bool {
         let first = |idle: &Vec<(S, Instant)>| idle.first().map(|(_, until)| *until);
-        let oldest = self.idle.iter_mut().filter(|(_, idle)| !idle.is_empty());
+        let oldest = self.idle.iter_mut().filter(|(key, idle)| !idle.is_empty() && fits(key));
         let Some((_, idle)) = oldest.min_by_key(|(_, idle)| first(idle)) else { return false };
         idle.remove(0);
         self.count -= 1;
         true
+    }
+
+    fn give_way(&mut self, waited_for: impl Fn(&S) -> u32) {
+        for idle in self.idle.values_mut() {
+            let wanted = idle.first().map_or(0, |(socket, _)| waited_for(socket)) as usize;
+            let n = wanted.min(idle.len());
+            idle.drain(..n);
+            self.count -= n;
+        }
     }
 
     fn sweep(&mut self, now: Instant, is_quiet: impl Fn(&mut S) -> bool) {
@@ -143,6 +166,21 @@ mod tests {
         assert!(kept.evict() && kept.evict() && kept.count == 2);
         assert_eq!((kept.take((1, 0), now, |_| true), kept.take((2, 0), now, |_| true)), (Some(6), Some(9)));
         assert!(!kept.evict());
+    }
+
+    #[test]
+    fn connections_give_way_to_those_that_wait_at_their_server() {
+        let now = Instant::now();
+        let mut kept = Kept::default();
+        for (server, waited_for, n) in [(1, 2, 5), (1, 2, 6), (1, 2, 7), (2, 0, 3), (3, 9, 4)] {
+            kept.put((server, 0), (waited_for, n), now + Duration::from_secs(n));
+        }
+        kept.give_way(|(waited_for, _)| *waited_for);
+        let left = [1, 2, 3].map(|server| kept.take((server, 0), now, |_| true).map(|(_, n)| n));
+        assert_eq!((left, kept.count), ([Some(7), Some(3), None], 0));
+        kept.put((1, 0), (0, 1), now);
+        kept.put((2, 4), (0, 2), now);
+        assert!(kept.evict_where(|key| key.0 == 2) && !kept.evict_where(|key| key.0 == 2));
     }
 
     #[test]

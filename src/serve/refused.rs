@@ -76,7 +76,7 @@ impl EdgeObserver for Reporter {
 
     fn tick(&self) {
         self.0.access_log.flush();
-        super::dial::give_way(&self.0.server_connections);
+        super::dial::give_way(&self.0);
         super::kept::sweep();
         super::shared::sweep();
     }

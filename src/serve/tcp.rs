@@ -153,7 +153,8 @@ async fn connect(
         });
         // Before TLS it goes in plain text; otherwise it goes with the client's first bytes.
         let proxy_header = proxy_header.filter(|_| secured.is_some());
-        let connecting = dial(live, server.address(), pool.plan.timeouts.connect, proxy_header, secured);
+        let connecting =
+            dial(live, server.address(), pool.plan.timeouts.connect, proxy_header, (None, secured));
         let connected = watch.heed(connecting).await?;
         let took = passthrough.attempt.elapsed(Instant::now());
         let error = match connected {

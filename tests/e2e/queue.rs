@@ -356,3 +356,42 @@ fn a_call_is_told_in_its_own_words_when_to_come_back() {
     assert_eq!((&record["why"], &record["grpc_status"]), (&"queue_timeout".into(), &14.into()));
     latch.open();
 }
+
+/// A server with one worker, which has one connection for as long as its client keeps it, as a prefork server does.
+fn prefork() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("it is bound");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut reader = std::io::BufReader::new(stream.try_clone().expect("it is ours"));
+            while crate::support::app::read_head(&mut reader).is_some() {
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                if stream.write_all(answer).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn an_idle_connection_on_another_core_does_not_hold_a_servers_only_worker() {
+    let text = format!(
+        "process: {{ threads: 4 }}\n\
+         listeners:\n  web: {{ address: 127.0.0.1:0, pool: app }}\n\
+         pools:\n  app: {{ servers: [{}], max_connections: 1, retries: {{ max: 0 }}, \
+         timeouts: {{ response_header: 3s, keepalive: 1h }} }}\n",
+        prefork()
+    );
+    let balancer = Balancer::start(&text);
+    // Each comes to some core, and finds the connection at rest on another one, or a new one.
+    let mut clients: Vec<_> = (0..24).map(|_| balancer.client()).collect();
+    for (n, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.get(&format!("/{n}")).status, 200, "{n}");
+    }
+    for (n, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.get(&format!("/again/{n}")).status, 200, "{n}");
+    }
+}

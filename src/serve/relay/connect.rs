@@ -8,7 +8,7 @@ use crate::filter::{self, RequestFacts};
 use crate::origination::Origination;
 use crate::proxy_header::{self, ProxyHeader};
 use crate::serve::client::ClientSide;
-use crate::serve::dial::dial;
+use crate::serve::dial::{ServerLimit, dial};
 use crate::serve::exchange::LeasedServer;
 use crate::serve::server::{Failure, Http1, Http2, RequestTerms, ServerSide};
 use crate::serve::{keepalive, kept, own_host, peer, shared};
@@ -165,9 +165,16 @@ impl<C: ClientSide> Relay<'_, C> {
             };
             (Arc::clone(config), origination.server_name(server.address(), server.host().map(|host| &**host)))
         });
-        let limit = pool.plan.timeouts.connect;
-        let reaching =
-            dial(&self.exchange.live, server.address(), limit, spec.proxy_header.as_deref(), secured);
+        // HTTP/2 shares connections, so that leases bound them.
+        let limit = match spec.wanted {
+            Wanted::Http2 => None,
+            Wanted::Http1 | Wanted::Either => pool
+                .max_connections_of(server)
+                .map(|most| ServerLimit { server: server.id(), most: most.get() }),
+        };
+        let (live, within, proxy_header) =
+            (&self.exchange.live, pool.plan.timeouts.connect, spec.proxy_header.as_deref());
+        let reaching = dial(live, server.address(), within, proxy_header, (limit, secured));
         let socket = self.state.watch.heed(reaching).await?.map_err(|error| {
             debug!(pool = %server.pool(), server = %server.name(), %error, "cannot connect");
             self.exchange.detail = error.detail();
