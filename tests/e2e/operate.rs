@@ -305,20 +305,6 @@ fn what_cannot_be_taken_back_is_counted_and_brings_nothing_back() {
 }
 
 #[test]
-fn a_state_file_that_is_damaged_stops_nobody() {
-    let (apps, _) = apps(&["a"]);
-    let directory = crate::support::balancer::Directory::new();
-    std::fs::write(directory.0.join("state.json"), "{ damaged").expect("writable");
-    let at = directory.0.display();
-    let admin =
-        format!("admin: {{ address: 127.0.0.1:0, socket: DIR/admin.sock, state_file: {at}/state.json }}\n");
-    let balancer = Balancer::start(&format!("{admin}{}", plain(&addresses(&apps), "", "")));
-    assert!(balancer.log.has("the state file is of no use"));
-    assert_eq!(balancer.get("/").status, 200);
-    assert_eq!(balancer.metric("evenkeel_state_file_failures_total", &[]), 1.0);
-}
-
-#[test]
 fn reload_shows_what_changed_or_why_nothing_did() {
     let (apps, _) = apps(&["a", "b"]);
     let balancer = Balancer::start(&plain(&addresses(&apps[..1]), "", PROBED));
