@@ -86,7 +86,7 @@ class Run:
         await asyncio.sleep(3)
         for address in OLD:
             self.world.die(address)
-        await self.rest(0.7)
+        await self.rest(0.85)
         await self.through.witness(event, "done")
         # And back, for those who come after.
         for address in OLD:
