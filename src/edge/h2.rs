@@ -242,6 +242,9 @@ impl<S: Serve> Session<S> {
         {
             return Poll::Ready(Event::Abuse(abuse));
         }
+        if self.stage == Stage::Open && self.passing.has_client_said_all() {
+            return Poll::Ready(Event::Drain);
+        }
         if let Some(age) = &self.age {
             age.wake_by(cx.waker());
             if age.interrupted().is_some() {

@@ -16,6 +16,7 @@ pub(super) struct JudgedFrames {
     judge: Mutex<Judge>,
     condemned: AtomicBool,
     parting: AtomicBool,
+    said_all: AtomicBool,
 }
 
 impl JudgedFrames {
@@ -24,6 +25,7 @@ impl JudgedFrames {
             judge: Mutex::new(Judge::new(watch::now())),
             condemned: AtomicBool::new(false),
             parting: AtomicBool::new(false),
+            said_all: AtomicBool::new(false),
         }
     }
 
@@ -70,6 +72,15 @@ impl JudgedFrames {
     pub(super) fn state(&self) -> (Option<u64>, Tally) {
         let judge = self.judge();
         (judge.owed_since(), judge.tally())
+    }
+
+    /// The client sends nothing more, and may still read.
+    pub(super) fn client_has_said_all(&self) {
+        self.said_all.store(true, Relaxed);
+    }
+
+    pub(super) fn has_client_said_all(&self) -> bool {
+        self.said_all.load(Relaxed)
     }
 
     /// We have said our last word.

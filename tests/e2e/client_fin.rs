@@ -244,3 +244,25 @@ fn a_websocket_has_no_half_that_a_fin_could_leave() {
     assert!(client.is_closed());
     assert_eq!(balancer.outcome("/ws"), (101, "ok".to_owned()));
 }
+
+#[test]
+fn close_notify_alone_ends_no_http2_connection_that_has_requests() {
+    let app = App::new(|_, stream| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        say(stream, "hello")
+    });
+    let certificate = Certificate::named(&["a.example"]);
+    let shop = Shop::new(&[("a", &certificate)]);
+    let balancer = Balancer::start(&plain(&[app.address], &shop.tls(&["a"], ""), ""));
+    let stream = Speaker::new().offering(&["h2"]).connect(balancer.address("web"), "a.example");
+    let mut client = Client::over_tls(stream.expect("a handshake"));
+    let head =
+        h2::block(&[(":method", "GET"), (":scheme", "https"), (":path", "/x"), (":authority", "a.example")]);
+    client.send(h2::PREFACE);
+    client.send(h2::frame(h2::SETTINGS, 0, 0, &[]));
+    client.send(h2::frame(h2::HEADERS, h2::END_HEADERS | h2::END_STREAM, 1, &head));
+    client.say_no_more();
+    assert_eq!(balancer.outcome("/x"), (200, "ok".to_owned()));
+    // And then it does: nothing more can be asked.
+    assert!(client.read_to_end().0.contains("hello"));
+}

@@ -29,7 +29,16 @@ impl AsyncRead for Conn {
             return Poll::Pending;
         }
         let before = buf.filled().len();
-        let read = this.poll_arrival(cx, buf);
+        let mut read = this.poll_arrival(cx, buf);
+        if let (Some(passing), Poll::Ready(Ok(()))) = (&this.passing, &read)
+            && buf.filled().len() == before
+        {
+            // Of TLS this is close_notify, which ends nothing but what the client has to say.
+            read = this.socket.poll_fin(cx);
+            if read.is_pending() {
+                passing.client_has_said_all();
+            }
+        }
         if let (Some(passing), Poll::Ready(Ok(()))) = (&this.passing, &read) {
             passing.read(&buf.filled()[before..]);
         }
