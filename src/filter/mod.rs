@@ -2,6 +2,7 @@
 //! before a client gets it. One file for each, and one line in [`FILTERS`]; they say what changes as edits, and the writers in
 //! `wire` do it for every version of HTTP.
 
+mod call_deadline;
 mod date;
 #[cfg(debug_assertions)]
 mod drill;
@@ -15,6 +16,7 @@ use crate::wire::request::RequestView;
 use crate::wire::response_head::ResponseView;
 use forwarding::Peer;
 use ipnet::IpNet;
+use std::time::Duration;
 
 /// What a request's filters know beside its head.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +24,8 @@ pub(crate) struct RequestFacts<'a> {
     pub(crate) peer: Peer<'a>,
     pub(crate) trusted_proxies: &'a [IpNet],
     pub(crate) request_id: &'a str,
+    /// Of a gRPC call with a deadline: how long its client still waits.
+    pub(crate) call_left: Option<Duration>,
 }
 
 /// What a response's filters know beside its head.
@@ -50,6 +54,7 @@ trait Filter: Sync {
 static FILTERS: &[&dyn Filter] = &[
     &hop_by_hop::HopByHop,
     &forwarding::Forwarding,
+    &call_deadline::CallDeadline,
     &hsts::Hsts,
     &date::Date,
     #[cfg(debug_assertions)]

@@ -19,7 +19,7 @@ fn stranger() -> Peer<'static> {
 }
 
 fn facts() -> RequestFacts<'static> {
-    RequestFacts { peer: stranger(), trusted_proxies: &[], request_id: "r-1" }
+    RequestFacts { peer: stranger(), trusted_proxies: &[], request_id: "r-1", call_left: None }
 }
 
 fn sent(view: &RequestView<'_>) -> String {
@@ -45,6 +45,18 @@ fn what_is_about_the_clients_connection_ends_here() {
                 CLIENT_CERT: x\r\nUpgrade: h2c\r\nProxy-Authorization: secret\r\nProxy-Connection: close\r\n\
                 HTTP2-Settings: AAMAAABk\r\n\r\n";
     assert_eq!(sent_head(head), format!("GET / HTTP/1.1\r\nHost: a\r\n{TOLD}"));
+}
+
+#[test]
+fn a_calls_server_is_told_what_is_left_of_its_deadline() {
+    let head = sample_head("POST /a HTTP/1.1\r\nHost: a\r\ngrpc-timeout: 5S\r\n\r\n");
+    let view = RequestView::from(&head);
+    let facts = RequestFacts { call_left: Some(Duration::from_millis(1_200)), ..facts() };
+    let mut out = Vec::new();
+    request::write_http1(&view, &super::request(&view, &facts), "10.0.0.1:80", &mut out);
+    let out = String::from_utf8(out).expect("text");
+    assert!(out.contains("\r\ngrpc-timeout: 1200000u\r\n") && !out.contains("5S"), "{out}");
+    assert!(sent(&view).contains("grpc-timeout: 5S"), "it is no call by what is known");
 }
 
 #[test]

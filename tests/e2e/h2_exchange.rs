@@ -315,6 +315,18 @@ fn a_calls_deadline_is_kept() {
 }
 
 #[test]
+fn a_calls_server_is_told_what_is_left_of_its_deadline() {
+    let app = App::saying("hello");
+    let balancer = Balancer::start(&plain(&[app.address], "", ""));
+    let mut client = Connection::new(balancer.address("web"));
+    call(&mut client, "10S");
+    assert_eq!(client.response(1).0, 200);
+    let told = app.last().field("grpc-timeout");
+    let micros: u64 = told.strip_suffix('u').expect("in microseconds").parse().expect("a number");
+    assert!((1..10_000_000).contains(&micros), "{told}");
+}
+
+#[test]
 fn a_responses_trailers_frame_and_route_nothing() {
     let address = by_hand(|stream, id, _| {
         let head = h2::block(&[(":status", "200")]);

@@ -17,7 +17,7 @@ use crate::wire::request::{self, RequestBody};
 use http::{Method, Request, header};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::debug;
 
 static CONNECTION: FieldName = FieldName::new(header::CONNECTION, "Connection");
@@ -244,6 +244,7 @@ impl<C: ClientSide> Relay<'_, C> {
             peer: peer(&self.state.client),
             trusted_proxies: trusted.unwrap_or_default(),
             request_id: self.exchange.request_id.as_deref().unwrap_or_default(),
+            call_left: self.call_due.map(|due| due.saturating_duration_since(Instant::now())),
         }
     }
 
