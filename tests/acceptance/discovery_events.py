@@ -49,6 +49,8 @@ class Outcome:
     again: int
     # Who answered in the last second.
     last: dict
+    # As this run's own clients had it, with all that else has kept the machine busy.
+    p99_ms: float = 0.0
 
 
 class Run:
@@ -70,7 +72,8 @@ class Run:
             self.load.stopping = True
             await running
         load = self.load
-        return Outcome(load.n_sent, load.n_failed, dict(load.failures), load.n_again, dict(load.who(ended - 1)))
+        return Outcome(load.n_sent, load.n_failed, dict(load.failures), load.n_again, dict(load.who(ended - 1)),
+                       load.p99_ms())
 
     async def rest(self, share=1.0):
         await asyncio.sleep(self.length * share)

@@ -112,7 +112,7 @@ class Load:
         self.port, self.rate = port, rate
         self.idle, self.waiting, self.tasks = [], {}, set()
         self.n_sent = self.n_again = 0
-        self.failures, self.outcomes = Counter(), []
+        self.failures, self.outcomes, self.times = Counter(), [], []
         self.stopping = False
 
     async def run(self):
@@ -158,10 +158,15 @@ class Load:
         if failure:
             self.failures[failure] += 1
         self.outcomes.append((request.at, failure, who))
+        self.times.append(time.monotonic() - request.at)
 
     @property
     def n_failed(self):
         return sum(self.failures.values())
+
+    def p99_ms(self):
+        times = sorted(self.times)
+        return times[len(times) * 99 // 100] * 1000 if times else 0.0
 
     def who(self, since, until=float("inf")):
         """Who answered the requests that were sent since then."""
