@@ -218,11 +218,10 @@ impl Queue {
         let replace = |waiters: &mut Waiters| {
             waiters.is_closed = clock.is_none();
             waiters.clock = clock.or(waiters.clock);
-            (std::mem::replace(&mut waiters.pool, pool), waiters.line.len())
+            waiters.pool = pool;
+            ((), waiters.line.len())
         };
-        let before = self.line.change(replace, Waiters::serve);
-        // Dropping it may give leases back, which serves again.
-        drop(before);
+        self.line.change(replace, Waiters::serve);
     }
 
     /// After how many seconds a client that was refused may ask again.
@@ -263,26 +262,28 @@ impl Waiters {
         };
         let rules = LineRules { order: settings.order, timeout: settings.timeout };
         let rate = &mut self.rate;
-        self.line.serve(rules, now, |waiter| match waiter.pick(&pool) {
-            _ if waiter.is_leaving() => Turn::Passed,
-            Ok(granted) => {
-                rate.turn(now);
-                waiter.answer(Ok(granted));
-                Turn::Over
+        self.line.serve(rules, now, |waiter| {
+            if waiter.is_leaving() {
+                return Turn::Passed;
             }
-            // Who has tried none may go wherever there is room.
-            Err(NoServer::AllFull) if waiter.tried.is_empty() => Turn::Nothing,
-            Err(NoServer::AllFull) => Turn::Passed,
-            Err(none) => {
-                waiter.answer(Err(none.into()));
-                Turn::Over
+            match waiter.pick(&pool) {
+                Ok(granted) => {
+                    rate.turn(now);
+                    waiter.answer(Ok(granted));
+                    Turn::Over
+                }
+                // Who has tried none may go wherever there is room.
+                Err(NoServer::AllFull) if waiter.tried.is_empty() => Turn::Nothing,
+                Err(NoServer::AllFull) => Turn::Passed,
+                Err(none) => {
+                    waiter.answer(Err(none.into()));
+                    Turn::Over
+                }
             }
         });
         self.line.len()
     }
-}
 
-impl Waiters {
     fn answer_all(&mut self, answer: impl Fn(&Waiter) -> Answer) {
         for mut waiter in self.line.clear() {
             let answer = answer(&waiter);
