@@ -28,9 +28,10 @@ pub(super) async fn begin(
             if let Some(due) = due {
                 watch.deadline(due.saturating_duration_since(Instant::now()), Why::RequestTimeout);
             }
-            let server = Box::pin(wait(tries, attempt, watch, queued)).await?;
+            let waited = Box::pin(wait(tries, attempt, watch, queued)).await;
+            // It was the wait's; what comes now has limits of its own.
             watch.no_deadline();
-            server
+            waited?
         }
         Err(none) => return Err(Refusal::from(none).into()),
     };
@@ -56,7 +57,8 @@ pub(super) async fn again(
             watch.lease_ended();
             match Box::pin(wait(tries, attempt, watch, queued)).await {
                 Ok(server) => server,
-                Err(why) if why.is_of_queue() => return Err(why),
+                Err(why) if why.is_of_queue() || watch.interrupted().is_some() => return Err(why),
+                // Nothing is left to wait for.
                 Err(_) => return Ok(None),
             }
         }

@@ -222,6 +222,38 @@ fn a_client_that_only_says_no_more_waits_on_where_that_is_allowed() {
 }
 
 #[test]
+fn a_client_that_says_no_more_leaves_where_that_is_leaving_at_any_time() {
+    let turns = Turns::new();
+    let text = text(&[turns.app.address], "").replace("routes: r }", "routes: r, client_fin: close }");
+    let balancer = Balancer::start(&text);
+    let mut first = ask(&balancer, "/first");
+    balancer.wait_for_in_flight(1.0);
+    let leaving = ask(&balancer, "/leaving");
+    wait_for_line(&balancer, 1.0);
+    leaving.finish_sending();
+    wait_for_line(&balancer, 0.0);
+    assert_eq!(balancer.outcome("/leaving"), (499, "client_aborted".to_owned()));
+    turns.let_one();
+    assert_eq!(first.response().status, 200);
+}
+
+#[test]
+fn a_retry_that_waits_ends_with_the_requests_own_limit() {
+    let turns = Turns::new();
+    let refusing = crate::support::app::Refusing::new();
+    let pool = "balance: round_robin, retries: { max: 3 }, timeouts: { request: 1s }, queue: { timeout: 1h }";
+    let balancer = Balancer::start(&text(&[turns.app.address, refusing.address], pool));
+    let mut first = ask(&balancer, "/first");
+    wait_until("the server has it", || turns.app.hits() == 1);
+    let mut second = ask(&balancer, "/second");
+    wait_for_line(&balancer, 1.0);
+    assert_eq!(second.response().status, 504);
+    assert_eq!(balancer.outcome("/second"), (504, "request_timeout".to_owned()));
+    turns.let_one();
+    let _ = first.try_response();
+}
+
+#[test]
 fn the_body_and_100_continue_come_after_the_wait() {
     let turns = Turns::new();
     let balancer = Balancer::start(&text(&[turns.app.address], ""));

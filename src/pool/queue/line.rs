@@ -45,13 +45,13 @@ pub struct LineRules {
 
 /// What has become of one whose turn it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum Offer {
     /// It waits no longer.
-    Over,
+    Taken,
     /// There is nothing for it, but there may be for others.
-    Passed,
+    Declined,
     /// There is nothing for anybody.
-    Nothing,
+    Exhausted,
 }
 
 /// The line is full, of those who come before whoever was refused.
@@ -124,18 +124,18 @@ impl<W> Line<W> {
     }
 
     /// Offers each its turn, in order, until there is nothing for anybody.
-    pub fn serve(&mut self, rules: LineRules, now: Instant, mut offer: impl FnMut(&mut W) -> Turn) {
+    pub fn serve(&mut self, rules: LineRules, now: Instant, mut offer: impl FnMut(&mut W) -> Offer) {
         for class in &mut self.classes {
             class.choose_order(rules, now);
             let mut passed = None;
             while let Some((ticket, waiter)) = class.next(passed) {
                 match offer(waiter) {
-                    Turn::Over => {
+                    Offer::Taken => {
                         class.waiting.remove(&ticket);
                         self.len -= 1;
                     }
-                    Turn::Passed => passed = Some(ticket),
-                    Turn::Nothing => return,
+                    Offer::Declined => passed = Some(ticket),
+                    Offer::Exhausted => return,
                 }
             }
             class.end_if_empty();
@@ -197,10 +197,10 @@ mod tests {
         let mut served = Vec::new();
         line.serve(rules(order), now, |waiter| {
             if served.len() == most {
-                return Turn::Nothing;
+                return Offer::Exhausted;
             }
             served.push(*waiter);
-            Turn::Over
+            Offer::Taken
         });
         served
     }
@@ -285,7 +285,7 @@ mod tests {
             let mut asked = Vec::new();
             waiting.serve(rules(order), begun + TIMEOUT, |waiter| {
                 asked.push(*waiter);
-                if *waiter == 1 { Turn::Passed } else { Turn::Over }
+                if *waiter == 1 { Offer::Declined } else { Offer::Taken }
             });
             asked.sort_unstable();
             assert_eq!((asked, waiting.len()), (vec![0, 1, 2], 1));

@@ -15,8 +15,8 @@ use super::{Lease, NoServer, Pool, Query};
 use crate::config::plan::{Priority, QueuePlan};
 use futures_channel::oneshot;
 use handoff::Handoff;
-use line::{Line, LineRules, Ticket, Turn};
-use rate::TurnRate;
+use line::{Line, LineRules, Offer, Ticket};
+use rate::ServiceRate;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -47,7 +47,7 @@ struct Waiters {
     clock: Option<Clock>,
     /// When somebody last entered.
     entered: Instant,
-    rate: TurnRate,
+    rate: ServiceRate,
 }
 
 /// What tells the time to those that serve, on whichever thread that is.
@@ -152,7 +152,7 @@ pub struct WaitTerms {
 
 impl Queue {
     pub fn new(now: Instant) -> Arc<Self> {
-        let (pool, rate) = (Weak::new(), TurnRate::new(now));
+        let (pool, rate) = (Weak::new(), ServiceRate::new(now));
         let line = Line::default();
         let waiters = Waiters { line, pool, is_closed: false, clock: None, entered: now, rate };
         Arc::new(Self { line: Handoff::new(waiters), stats: QueueStats::default() })
@@ -264,20 +264,20 @@ impl Waiters {
         let rate = &mut self.rate;
         self.line.serve(rules, now, |waiter| {
             if waiter.is_leaving() {
-                return Turn::Passed;
+                return Offer::Declined;
             }
             match waiter.pick(&pool) {
                 Ok(granted) => {
-                    rate.turn(now);
+                    rate.served(now);
                     waiter.answer(Ok(granted));
-                    Turn::Over
+                    Offer::Taken
                 }
                 // Who has tried none may go wherever there is room.
-                Err(NoServer::AllFull) if waiter.tried.is_empty() => Turn::Nothing,
-                Err(NoServer::AllFull) => Turn::Passed,
+                Err(NoServer::AllFull) if waiter.tried.is_empty() => Offer::Exhausted,
+                Err(NoServer::AllFull) => Offer::Declined,
                 Err(none) => {
                     waiter.answer(Err(none.into()));
-                    Turn::Over
+                    Offer::Taken
                 }
             }
         });

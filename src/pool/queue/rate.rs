@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Turns a second, as of the last whole window.
 #[derive(Debug)]
-pub struct TurnRate {
+pub struct ServiceRate {
     window_began: Instant,
     turns: u32,
     per_second: f64,
@@ -16,13 +16,13 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// Bounds of what clients are told to wait, in seconds.
 const WAIT: std::ops::RangeInclusive<f64> = 1.0..=30.0;
 
-impl TurnRate {
+impl ServiceRate {
     pub fn new(now: Instant) -> Self {
         Self { window_began: now, turns: 0, per_second: 0.0 }
     }
 
     /// One was served.
-    pub fn turn(&mut self, now: Instant) {
+    pub fn served(&mut self, now: Instant) {
         self.look(now);
         self.turns += 1;
     }
@@ -58,10 +58,10 @@ mod tests {
     fn clients_are_told_when_the_line_will_be_shorter() {
         let begun = Instant::now();
         let at = |millis| begun + Duration::from_millis(millis);
-        let mut rate = TurnRate::new(begun);
+        let mut rate = ServiceRate::new(begun);
         let middle = u64::MAX / 2;
         assert_eq!(rate.retry_after(10, at(0), middle), 30, "nothing has moved yet");
-        (0..50).for_each(|turn| rate.turn(at(turn * 20)));
+        (0..50).for_each(|turn| rate.served(at(turn * 20)));
         for (waiting, seconds) in [(0, 1), (100, 2), (500, 10), (100_000, 30)] {
             assert_eq!(rate.retry_after(waiting, at(1000), middle), seconds, "{waiting}");
         }
@@ -77,11 +77,11 @@ mod tests {
             entropy: u64,
         ) {
             let begun = Instant::now();
-            let mut rate = TurnRate::new(begun);
+            let mut rate = ServiceRate::new(begun);
             let mut now = begun;
             for millis in turns {
                 now += Duration::from_millis(millis);
-                rate.turn(now);
+                rate.served(now);
             }
             let seconds = rate.retry_after(waiting, now, entropy);
             prop_assert!((1..=36).contains(&seconds), "{seconds}");

@@ -234,8 +234,8 @@ impl ClientSide for Http1<'_> {
     fn poll_left_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match ready!(self.conn.poll_left(cx)) {
             ClientClose::Reset => Poll::Ready(()),
-            ClientClose::Fin if self.client_fin == ClientFin::Cancel => Poll::Ready(()),
-            ClientClose::Fin => Poll::Pending,
+            ClientClose::Fin if self.client_fin == ClientFin::Serve => Poll::Pending,
+            ClientClose::Fin => Poll::Ready(()),
         }
     }
 
