@@ -168,6 +168,8 @@ fn the_table_has_the_rooms_we_think_it_has() {
     let expected = [
         "units",
         "text",
+        "cookie",
+        "sticky",
         "config::plan",
         "client_hello",
         "fields",

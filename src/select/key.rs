@@ -2,7 +2,9 @@
 
 use super::consistent_hash::hash;
 use crate::config::plan::HashKey;
+use crate::cookie;
 use crate::fields::Fields;
+use http::header;
 
 /// What of a request may be a key.
 #[derive(Clone, Copy, Debug)]
@@ -27,18 +29,9 @@ pub fn find<'a, F: Fields>(key: &'a HashKey, parts: &Parts<'a, F>) -> Option<&'a
         HashKey::Path => Some(parts.path.as_bytes()),
         HashKey::Uri => Some(parts.path_and_query.as_bytes()),
         HashKey::Header(name) => parts.fields.first(name),
-        HashKey::Cookie(name) => cookie(parts.fields, name),
+        HashKey::Cookie(name) => cookie::values(parts.fields.all(&header::COOKIE), name).next(),
         HashKey::Query(name) => query(parts.query, name),
     }
-}
-
-/// RFC 6265 section 4.2: `name=value` pairs, separated by semicolons; the first of a name counts.
-fn cookie<'a, F: Fields>(fields: &'a F, name: &str) -> Option<&'a [u8]> {
-    fields
-        .all(&http::header::COOKIE)
-        .flat_map(|value| value.split(|&byte| byte == b';'))
-        .map(<[u8]>::trim_ascii)
-        .find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 /// The value as it is written in the URL; two spellings of one value are two keys.
