@@ -27,6 +27,7 @@ fn algorithms() -> Vec<(&'static str, Balance)> {
         ("random_two", Balance::RandomTwo),
         ("consistent_hash", hash(None)),
         ("consistent_hash_bounded", hash(Some(Percent(125)))),
+        ("maglev", Balance::Maglev { key: plan::HashKey::Uri }),
     ]
 }
 

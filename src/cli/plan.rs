@@ -29,7 +29,7 @@ pub(super) struct PlanOptions {
     /// Ask the sources of servers now, and compare with whom they name; without it, whom they have named stays.
     #[arg(long)]
     discover: bool,
-    /// For pools with `consistent_hash`: the keys `0` to N-1 are looked up before and after.
+    /// For pools with `consistent_hash` or `maglev`: the keys `0` to N-1 are looked up before and after.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     keys: u32,
     #[command(flatten)]

@@ -417,12 +417,16 @@ fn server_tls(tls: &ServerTls) -> Value {
 }
 
 fn balance(balance: &Balance) -> Value {
-    let Balance::ConsistentHash { key, bounded_load } = balance else { return balance.word().into() };
-    let hash = SectionWriter::new(keys::CONSISTENT_HASH)
-        .set("key", hash_key(key))
-        .set_or_null("bounded_load", bounded_load.as_ref().map(text))
-        .end();
-    SectionWriter::new(keys::CONSISTENT_HASH_SECTION).set(balance.word(), hash).end()
+    let settings = match balance {
+        Balance::RoundRobin | Balance::LeastConnections | Balance::RandomTwo => return balance.word().into(),
+        Balance::ConsistentHash { key, bounded_load } => SectionWriter::new(keys::CONSISTENT_HASH)
+            .set("key", hash_key(key))
+            .set_or_null("bounded_load", bounded_load.as_ref().map(text))
+            .end(),
+        Balance::Maglev { key } => SectionWriter::new(keys::MAGLEV).set("key", hash_key(key)).end(),
+    };
+    let others = keys::BALANCE.iter().map(|key| key.name).collect::<Vec<_>>();
+    SectionWriter::new(keys::BALANCE).leave_out(&others).set(balance.word(), settings).end()
 }
 
 fn hash_key(key: &HashKey) -> Value {

@@ -252,8 +252,8 @@ pub(super) const POOL: &[Key] = &[
     key(
         "balance",
         KeyKind::Either(
-            "`round_robin`, `least_connections`, `random_two` or `consistent_hash`",
-            CONSISTENT_HASH_SECTION,
+            "`round_robin`, `least_connections`, `random_two`, `consistent_hash` or `maglev`",
+            BALANCE,
         ),
         "least_connections",
     ),
@@ -285,13 +285,16 @@ pub(super) const SERVER_TLS: &[Key] = &[
     key("verify", KeyKind::Flag, "true"),
 ];
 
-pub(super) const CONSISTENT_HASH_SECTION: &[Key] =
-    &[given("consistent_hash", KeyKind::Section(CONSISTENT_HASH))];
+pub(super) const BALANCE: &[Key] =
+    &[given("consistent_hash", KeyKind::Section(CONSISTENT_HASH)), given("maglev", KeyKind::Section(MAGLEV))];
 
 pub(super) const CONSISTENT_HASH: &[Key] = &[
     key("key", KeyKind::Either("`client_ip`, `path` or `uri`", HASH_KEY), "client_ip"),
     nullable("bounded_load", KeyKind::Percent(101, 1000), "null"),
 ];
+
+pub(super) const MAGLEV: &[Key] =
+    &[key("key", KeyKind::Either("`client_ip`, `path` or `uri`", HASH_KEY), "client_ip")];
 
 pub(super) const HASH_KEY: &[Key] = &[
     given("header", KeyKind::Text("the name of a header field")),

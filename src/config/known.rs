@@ -3,7 +3,7 @@
 
 use super::names::Names;
 use super::place::At;
-use super::plan::{Balance, HashKey, PoolPlan, RoutesPlan, RulePlan, TargetPlan};
+use super::plan::{HashKey, PoolPlan, RoutesPlan, RulePlan, TargetPlan};
 use super::problem::{Fault, quoted};
 use std::collections::HashMap;
 
@@ -64,9 +64,7 @@ impl<'a> Known<'a> {
 /// A connection that is not HTTP has nothing to hash but its client's address.
 pub(super) fn refuse_request_keys(at: &At<'_>, pools: &[&PoolPlan], protocol: &str) {
     for pool in pools {
-        if let Balance::ConsistentHash { key, .. } = &pool.balance
-            && *key != HashKey::ClientIp
-        {
+        if pool.balance.hash_key().is_some_and(|key| *key != HashKey::ClientIp) {
             at.refuse(Fault::new(
                 format!(
                     "the pool {} hashes a part of HTTP requests, which `protocol: {protocol}` does not read",

@@ -468,6 +468,7 @@ pub enum Balance {
     LeastConnections,
     RandomTwo,
     ConsistentHash { key: HashKey, bounded_load: Option<Percent> },
+    Maglev { key: HashKey },
 }
 
 impl Balance {
@@ -478,6 +479,15 @@ impl Balance {
             Self::LeastConnections => "least_connections",
             Self::RandomTwo => "random_two",
             Self::ConsistentHash { .. } => "consistent_hash",
+            Self::Maglev { .. } => "maglev",
+        }
+    }
+
+    /// What of a request it hashes, if it does.
+    pub fn hash_key(&self) -> Option<&HashKey> {
+        match self {
+            Self::ConsistentHash { key, .. } | Self::Maglev { key } => Some(key),
+            Self::RoundRobin | Self::LeastConnections | Self::RandomTwo => None,
         }
     }
 }

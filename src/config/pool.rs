@@ -146,21 +146,33 @@ fn balance(section: &Section<'_>) -> Option<Balance> {
         ("least_connections", Balance::LeastConnections),
         ("random_two", Balance::RandomTwo),
         ("consistent_hash", by_address),
+        ("maglev", Balance::Maglev { key: HashKey::ClientIp }),
     ];
     if section.get("balance").is_none_or(|at| at.is_scalar()) {
         return Some(section.value("balance", |scalar| choose(scalar, &words)));
     }
     section.section("balance", |balance| {
-        if balance.is_empty() {
+        let ways = ["consistent_hash", "maglev"];
+        let written: Vec<_> = ways.into_iter().filter(|way| balance.get(way).is_some()).collect();
+        if balance.is_empty() || written.len() > 1 {
             balance.at.refuse_key(Fault::new(
-                "names no way to balance",
+                if written.is_empty() {
+                    "names no way to balance"
+                } else {
+                    "names more than one way to balance"
+                },
                 "write `balance: least_connections`, or `consistent_hash: { key: client_ip }` below it",
             ));
         }
-        balance.section("consistent_hash", |hash| {
-            let (key, bounded_load) = (hash_key(&hash), hash.nullable_percent("bounded_load"));
-            Some(Balance::ConsistentHash { key: key?, bounded_load })
-        })?
+        match written.first() {
+            Some(&"maglev") => {
+                balance.section("maglev", |table| Some(Balance::Maglev { key: hash_key(&table)? }))?
+            }
+            _ => balance.section("consistent_hash", |hash| {
+                let (key, bounded_load) = (hash_key(&hash), hash.nullable_percent("bounded_load"));
+                Some(Balance::ConsistentHash { key: key?, bounded_load })
+            })?,
+        }
     })?
 }
 

@@ -105,6 +105,9 @@ fn every_way_to_write_a_value_means_what_it_says() {
         balance("{ consistent_hash: { key: {cookie: EK} } }"),
         hash(HashKey::Cookie("EK".into()), None)
     );
+    let maglev = |key| Balance::Maglev { key };
+    assert_eq!(balance("maglev"), maglev(HashKey::ClientIp));
+    assert_eq!(balance("{ maglev: { key: {query: id} } }"), maglev(HashKey::Query("id".into())));
     let status = |text: &str| {
         let pool = format!(
             "    servers: [10.0.0.1:1]\n    health: {{ http: {{ path: /, expect_status: {text} }} }}"

@@ -21,7 +21,7 @@ pub struct Explanation {
     pub sources: Vec<String>,
     /// What is hashed, for pools that hash.
     pub key: Option<String>,
-    /// The key's hash, by which the ring is entered, in hexadecimal digits.
+    /// The key's hash, by which the ring or the table is entered, in hexadecimal digits.
     pub hash: Option<String>,
     /// No server is healthy, and all that nobody drains are used.
     pub failing_open: bool,

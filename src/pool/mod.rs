@@ -231,10 +231,7 @@ impl Pool {
 
     /// What of a request is hashed for `Query::key`; `None` if this pool does not hash.
     pub fn hash_key(&self) -> Option<&plan::HashKey> {
-        match &self.plan.balance {
-            plan::Balance::ConsistentHash { key, .. } => Some(key),
-            _ => None,
-        }
+        self.plan.balance.hash_key()
     }
 
     /// Where a key belongs while every server that may be used is up, by the selector that serves. It looks

@@ -181,6 +181,10 @@ pub(super) fn pool(pool: &plan::PoolPlan) -> Settings {
             settings.set("balance.consistent_hash.key", hash_key(key));
             settings.set_some("balance.consistent_hash.bounded_load", *bounded_load);
         }
+        Balance::Maglev { key } => {
+            settings.set("balance", "maglev");
+            settings.set("balance.maglev.key", hash_key(key));
+        }
         other => settings.set("balance", word(other)),
     }
     match &pool.health {

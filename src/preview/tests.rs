@@ -190,7 +190,8 @@ pools:
     .map(|change| change.key)
     .collect();
     // Other forms of what is told: other probes, `pool` beside `routes`, parts that a value shows together.
-    const OTHERWISE: [&str; 16] = [
+    const OTHERWISE: [&str; 17] = [
+        "balance.maglev",
         "discover.dns_srv",
         "discover.file",
         "discover.http",

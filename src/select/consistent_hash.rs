@@ -1,8 +1,8 @@
 //! Consistent hash: a ring of points placed by the servers' names, so that the same key finds the same
 //! server on every node and through every reload.
 
-use super::{Candidates, Query, Reasons, Selector};
-use crate::config::plan::{self, Name};
+use super::{ByName, Candidates, Query, Reasons, Selector};
+use crate::config::plan;
 use crate::units::Percent;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -18,8 +18,7 @@ const POINTS: u32 = 160;
 /// The points of a set of names and weights. It depends on nothing else: not on the order in the file, not
 /// on addresses, and a server's points not on the other servers.
 pub struct Ring {
-    /// Names in order, with their weights.
-    servers: Box<[(Name, u32)]>,
+    servers: ByName,
     points: Box<[u64]>,
     /// Whose point it is: a place in `servers`.
     owners: Box<[u32]>,
@@ -29,12 +28,12 @@ pub struct Ring {
 }
 
 impl Ring {
-    fn new(servers: Box<[(Name, u32)]>) -> Self {
-        let n_points: usize = servers.iter().map(|(_, weight)| points(*weight) as usize).sum();
+    fn new(servers: ByName) -> Self {
+        let n_points: usize = servers.weights.iter().map(|(_, weight)| points(*weight) as usize).sum();
         // Some eight points to a stretch: few enough to search, and the table stays in the cache.
         let stretches = (n_points / 8).next_power_of_two().max(2);
         let placed = || {
-            servers.iter().enumerate().flat_map(|(owner, (name, weight))| {
+            servers.weights.iter().enumerate().flat_map(|(owner, (name, weight))| {
                 let base = hash(name.as_bytes());
                 (1..=u64::from(points(*weight))).map(move |point| {
                     (super::mix(base.wrapping_add(point.wrapping_mul(super::GOLDEN))), owner)
@@ -72,7 +71,7 @@ impl Ring {
 
 impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Ring of {} points, {} servers", self.points.len(), self.servers.len())
+        write!(f, "Ring of {} points, {} servers", self.points.len(), self.servers.weights.len())
     }
 }
 
@@ -98,10 +97,7 @@ pub struct ConsistentHash {
 impl ConsistentHash {
     /// The previous ring is used again if names and weights are the same.
     pub fn new(servers: &[plan::ServerPlan], bounded_load: Option<Percent>, previous: Option<&Self>) -> Self {
-        let mut indexes: Box<[u32]> = (0..servers.len() as u32).collect();
-        indexes.sort_unstable_by_key(|index| &servers[*index as usize].name);
-        let in_order = indexes.iter().map(|index| &servers[*index as usize]);
-        let named = in_order.map(|server| (server.name.clone(), u32::from(server.weight.get()))).collect();
+        let (named, indexes) = ByName::new(servers);
         let ring = match previous {
             Some(previous) if previous.ring.servers == named => previous.ring.clone(),
             _ => Arc::new(Ring::new(named)),
@@ -201,6 +197,7 @@ impl LoadBound {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::plan::Name;
     use crate::pool::sample::{hash_ring, live, member, pool, set_down};
     use crate::pool::{Lease, Pool, Tried};
     use proptest::prelude::*;

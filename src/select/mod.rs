@@ -3,13 +3,14 @@
 pub mod consistent_hash;
 pub mod key;
 pub mod least_connections;
+pub mod maglev;
 pub mod random_two;
 pub mod round_robin;
 
 pub use crate::pool::choose::{Candidates, Query, Reasons, Selector};
 pub use consistent_hash::hash;
 
-use crate::config::plan::{self, Balance};
+use crate::config::plan::{self, Balance, Name};
 use crate::pool::Pool;
 use std::any::Any;
 use std::sync::Arc;
@@ -23,14 +24,19 @@ pub fn build(pool: &plan::PoolPlan, previous: Option<&Pool>) -> Arc<dyn Selector
     {
         return previous.selector().clone();
     }
+    let previous = previous.map(|previous| &**previous.selector() as &dyn Any);
     match &pool.balance {
         Balance::RoundRobin => Arc::new(round_robin::RoundRobin::new(&weights(pool))),
         Balance::LeastConnections => Arc::new(least_connections::LeastConnections::new(&weights(pool))),
         Balance::RandomTwo => Arc::new(random_two::RandomTwo::new(&weights(pool))),
         Balance::ConsistentHash { bounded_load, .. } => {
             // The ring does not mind the order of the servers, nor a new key or bound.
-            let previous = previous.and_then(|previous| (&**previous.selector() as &dyn Any).downcast_ref());
+            let previous = previous.and_then(<dyn Any>::downcast_ref);
             Arc::new(consistent_hash::ConsistentHash::new(&pool.servers, *bounded_load, previous))
+        }
+        Balance::Maglev { .. } => {
+            let previous = previous.and_then(<dyn Any>::downcast_ref);
+            Arc::new(maglev::Maglev::new(&pool.servers, previous))
         }
     }
 }
@@ -39,6 +45,23 @@ pub fn build(pool: &plan::PoolPlan, previous: Option<&Pool>) -> Arc<dyn Selector
 fn same_servers(old: &[plan::ServerPlan], new: &[plan::ServerPlan]) -> bool {
     old.len() == new.len()
         && old.iter().zip(new).all(|(old, new)| old.name == new.name && old.weight == new.weight)
+}
+
+/// A pool's servers in the order of their names, so that what is placed by it does not mind the order in the file.
+#[derive(Debug, PartialEq, Eq)]
+struct ByName {
+    weights: Box<[(Name, u32)]>,
+}
+
+impl ByName {
+    /// Beside them, the pool's index of each.
+    fn new(servers: &[plan::ServerPlan]) -> (Self, Box<[u32]>) {
+        let mut indexes: Box<[u32]> = (0..servers.len() as u32).collect();
+        indexes.sort_unstable_by_key(|index| &servers[*index as usize].name);
+        let in_order = indexes.iter().map(|index| &servers[*index as usize]);
+        let weights = in_order.map(|server| (server.name.clone(), u32::from(server.weight.get()))).collect();
+        (Self { weights }, indexes)
+    }
 }
 
 /// The score of algorithms that look at loads: `in_flight / weight`; none where a server is out.

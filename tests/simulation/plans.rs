@@ -113,11 +113,12 @@ fn weight(rng: &mut Rng) -> Weight {
 
 fn balance(rng: &mut Rng) -> Balance {
     let key = plan::HashKey::ClientIp;
-    match rng.u8(..5) {
+    match rng.u8(..6) {
         0 => Balance::RoundRobin,
         1 => Balance::LeastConnections,
         2 => Balance::RandomTwo,
         3 => Balance::ConsistentHash { key, bounded_load: None },
+        4 => Balance::Maglev { key },
         _ => Balance::ConsistentHash { key, bounded_load: Some(Percent(rng.u32(100..200))) },
     }
 }

@@ -273,7 +273,7 @@ impl World {
                 let others = eligible.iter().map(|index| (name(*index), view.weight(*index))).collect();
                 self.judge_home(key, name(index), others);
             }
-            Balance::RoundRobin | Balance::RandomTwo => {}
+            Balance::RoundRobin | Balance::RandomTwo | Balance::Maglev { .. } => {}
         }
     }
 

@@ -51,6 +51,12 @@ fn every_key_and_every_default_is_written() {
          pools: { p: { servers: ['127.0.0.1:1'], health: { udp: { send: a, expect_hex: 00 } } } }",
         "listeners: { a: { address: '127.0.0.1:1', pool: p } }\n\
          pools: { p: { servers: ['127.0.0.1:1'], health: { udp: { send_hex: ff, expect: b } } } }",
+        "listeners: { a: { address: '127.0.0.1:1', pool: p } }\n\
+         pools: { p: { servers: ['127.0.0.1:1'], balance: { maglev: { key: { header: x } } } } }",
+        "listeners: { a: { address: '127.0.0.1:1', pool: p } }\n\
+         pools: { p: { servers: ['127.0.0.1:1'], balance: { maglev: { key: { cookie: x } } } } }",
+        "listeners: { a: { address: '127.0.0.1:1', pool: p } }\n\
+         pools: { p: { servers: ['127.0.0.1:1'], balance: { maglev: { key: { query: x } } } } }",
         "listeners: { a: { address: '127.0.0.1:1', pool: p } }\npools: { p: { discover: { dns_srv: _a._tcp.b } } }",
         "listeners: { a: { address: '127.0.0.1:1', pool: p } }\npools: { p: { discover: { file: f } } }",
         "listeners: { a: { address: '127.0.0.1:1', pool: p } }\npools: { p: { discover: { http: { url: http://a/ } } } }",
@@ -499,11 +505,13 @@ fn pool(choices: &mut Choices) -> String {
             .one(&["proxy_protocol: null", "proxy_protocol: v2", "protocol: h2", "protocol: auto"])
             .to_owned(),
     );
-    maybe(&mut lines, choices, "balance", |choices| match choices.below(5) {
+    maybe(&mut lines, choices, "balance", |choices| match choices.below(7) {
         0 => format!("{{ consistent_hash: {} }}", section(simple(keys::CONSISTENT_HASH, &[], choices))),
         1 => "round_robin".to_owned(),
         2 => "random_two".to_owned(),
         3 => "consistent_hash".to_owned(),
+        4 => "maglev".to_owned(),
+        5 => "{ maglev: {} }".to_owned(),
         _ => "least_connections".to_owned(),
     });
     let n_servers = 1 + choices.below(4);
