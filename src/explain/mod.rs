@@ -317,7 +317,7 @@ fn choose(
     report.winner = winner.ok().map(server);
     report.then = then.into_iter().map(server).collect();
     report.rule = match (winner, queue_of(pool, protocol)) {
-        (Ok(_), Some(queue)) if pool.queue.waiting() > 0 => format!("{}; {rule}", waits(pool, queue)),
+        (Ok(_), Some(queue)) if pool.queue.waiting_for_any() > 0 => format!("{}; {rule}", waits(pool, queue)),
         (Ok(_), _) => rule,
         (Err(NoServer::AllFull), Some(queue)) => format!("{rule}: {}", waits(pool, queue)),
         (Err(_), _) => format!("{rule}: the answer is 503"),

@@ -1,5 +1,6 @@
 //! A pool: servers that serve the same thing, and the one way to get a lease on one of them.
 
+pub mod bound;
 pub mod choose;
 pub mod explain;
 pub mod health;
@@ -15,6 +16,7 @@ pub mod stats;
 pub mod tried;
 pub mod tries;
 
+pub use bound::{Bound, BoundPick};
 pub use choose::{Candidates, Query, Reasons, Selector};
 pub use health::{Health, HealthState, HealthThresholds, Transition};
 pub use outcome::{Outcome, TryResult, TryVerdict};
@@ -23,7 +25,7 @@ pub use retry::RetryBudget;
 pub use server::{InFlightElsewhere, Lease, Membership, Operator, Server, ServerState};
 pub use stats::{Histogram, PoolStats, RetryReason};
 pub use tried::Tried;
-pub use tries::{Attempt, NextTry, Tries};
+pub use tries::{Attempt, NextTry, Patience, Tries};
 
 use crate::config::plan::{self, Name};
 use crate::origination::SharedOrigination;

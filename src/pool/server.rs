@@ -258,6 +258,10 @@ impl Server {
         self.leave_deadline.set(None);
     }
 
+    pub(super) fn has_any(&self, flags: Flags) -> bool {
+        self.slot().flags().has_any(flags)
+    }
+
     pub(super) fn owned_slot(&self) -> &OwnedSlot {
         &self.slot
     }

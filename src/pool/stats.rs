@@ -81,6 +81,11 @@ impl RetryReason {
         }
     }
 
+    /// Whether an answer came, which may be passed on.
+    pub fn is_of_status(self) -> bool {
+        matches!(self, Self::BadGateway | Self::Unavailable | Self::GatewayTimeout)
+    }
+
     /// Whether a pool with these settings tries again for it.
     pub fn is_among(self, on: &RetryOn) -> bool {
         match self {

@@ -3,7 +3,7 @@
 
 use super::queue::{Granted, QueuePlace, Refusal, WaitTerms};
 use super::stats::RetryReason;
-use super::{Lease, NoServer, Outcome, Pool, Query, Server, Tried, TryResult};
+use super::{Bound, BoundPick, Lease, NoServer, Outcome, Pool, Query, Server, Tried, TryResult};
 use crate::config::plan::Priority;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -62,6 +62,8 @@ pub struct Tries {
     tried: Tried,
     /// What was tried before the present try.
     tried_before: Tried,
+    /// The server that its client has a session at.
+    bound: Option<Bound>,
     /// Passed over while others are left.
     avoided: Option<Box<Tried>>,
     was_stale: bool,
@@ -69,6 +71,14 @@ pub struct Tries {
     priority: Option<Priority>,
     /// When a server was first asked for.
     arrived: Option<Instant>,
+}
+
+/// How long one waits in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// For the server that it is bound to, if it is; then for any.
+    pub bound: Option<Duration>,
+    pub whole: Duration,
 }
 
 /// What comes of a try that failed.
@@ -90,6 +100,7 @@ impl Tries {
             query,
             tried,
             tried_before,
+            bound: None,
             avoided: None,
             was_stale: false,
             priority: None,
@@ -100,6 +111,11 @@ impl Tries {
     /// The same for what waits while every usable server is full, if the pool lets it.
     pub fn waiting_as(self, priority: Priority) -> Self {
         Self { priority: Some(priority), ..self }
+    }
+
+    /// The same for a client that has a session at a server: that one, if it can be had.
+    pub fn bound_to(self, bound: Bound) -> Self {
+        Self { bound: Some(bound), ..self }
     }
 
     /// Passes over the servers with these ids as long as others can be had.
@@ -131,7 +147,7 @@ impl Tries {
 
     /// Whether others wait, who were there before.
     fn is_behind_others(&self) -> bool {
-        self.pool.queue.waiting() > 0 && self.may_wait()
+        self.pool.queue.waiting_for_any() > 0 && self.may_wait()
     }
 
     /// Leases a server that was not tried yet. If there is none, everything stays as it is.
@@ -140,7 +156,10 @@ impl Tries {
         if self.is_behind_others() {
             return Err(NoServer::AllFull);
         }
-        let (lease, tried) = self.pick(&self.tried, self.avoided.as_deref())?;
+        let (lease, tried) = match self.pick_bound(&self.tried.clone())? {
+            Some(picked) => picked,
+            None => self.pick(&self.tried, self.avoided.as_deref())?,
+        };
         self.tried_before = std::mem::replace(&mut self.tried, tried);
         Ok(attempt.begin(lease, now))
     }
@@ -165,6 +184,13 @@ impl Tries {
         if is_ours || attempt.number > retries.max || !reason.is_among(&retries.on) {
             return NextTry::None;
         }
+        let at_its_server = self
+            .bound
+            .is_some_and(|bound| attempt.server.as_ref().is_some_and(|server| server.id() == bound.server()));
+        if at_its_server && reason.is_of_status() {
+            // Elsewhere its client is a stranger: that page would be no better.
+            return NextTry::None;
+        }
         if is_charged && (retries.budget.0 == 0 || self.pool.budget.is_spent()) {
             return NextTry::None;
         }
@@ -176,14 +202,22 @@ impl Tries {
                 attempt.end(outcome);
                 self.tried_before.clone()
             }
-            false => self.tried.clone(),
+            false => {
+                self.bound = self.bound.filter(|_| !at_its_server);
+                self.tried.clone()
+            }
         };
         // What no server has seen waits; of what one has seen, this may be the answer.
         let may_wait = !is_charged && self.may_wait();
         if may_wait && self.is_behind_others() {
             return NextTry::Waits;
         }
-        let (lease, tried) = match self.pick(&before, self.avoided_again().as_ref()) {
+        let picked = match self.pick_bound(&before) {
+            Ok(Some(picked)) => Ok(picked),
+            Ok(None) => self.pick(&before, self.avoided_again().as_ref()),
+            Err(none) => Err(none),
+        };
+        let (lease, tried) = match picked {
             Ok(picked) => picked,
             Err(NoServer::AllFull) if may_wait => return NextTry::Waits,
             Err(_) => return NextTry::None,
@@ -201,15 +235,16 @@ impl Tries {
 
     /// Waits in the pool's queue, after every usable server was full; a place there, and for how long it may be kept. No
     /// try is under way meanwhile.
-    pub fn enter(&mut self, now: Instant) -> Result<(QueuePlace, Duration), Refusal> {
+    pub fn enter(&mut self, now: Instant) -> Result<(QueuePlace, Patience), Refusal> {
         let (Some(priority), Some(settings)) = (self.priority, &self.pool.plan.queue) else {
             return Err(NoServer::AllFull.into());
         };
         let arrived = *self.arrived.get_or_insert(now);
         let id = |index: usize| self.pool.members[index].server.id();
         let tried = self.tried.indexes().map(id).collect();
-        let terms = WaitTerms { query: self.query, priority, arrived, tried };
-        Ok((self.pool.queue.enter(terms, settings, now)?, settings.timeout))
+        let terms = WaitTerms { query: self.query, priority, arrived, tried, bound: self.bound };
+        let patience = Patience { bound: self.bound.map(|bound| bound.wait()), whole: settings.timeout };
+        Ok((self.pool.queue.enter(terms, settings, now)?, patience))
     }
 
     /// Takes the server that waiting has brought, in the pool that is in force by now.
@@ -223,6 +258,21 @@ impl Tries {
             self.pool.stats.count_retry(RetryReason::Connect);
         }
         attempt.begin(lease, now)
+    }
+
+    /// The server that it is bound to, if that can be had; `None` if it goes anywhere.
+    ///
+    /// # Errors
+    /// It is full, and may be waited for.
+    fn pick_bound(&mut self, tried: &Tried) -> Result<Option<(Lease, Tried)>, NoServer> {
+        let Some(bound) = self.bound else { return Ok(None) };
+        let mut tried = tried.clone();
+        match self.pool.pick_bound(&bound, &mut tried) {
+            BoundPick::Leased(lease) => return Ok(Some((lease, tried))),
+            BoundPick::Full if self.may_wait() && !bound.wait().is_zero() => return Err(NoServer::AllFull),
+            BoundPick::Full | BoundPick::Gone => self.bound = None,
+        }
+        Ok(None)
     }
 
     /// After a failure, also the servers that sources no longer name: what has failed may be gone with them.
@@ -251,185 +301,4 @@ impl Tries {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::plan::{Balance, RetryOn};
-    use crate::pool::sample::{live, member, pool, set_down};
-    use crate::pool::{RetryBudget, TryVerdict};
-    use crate::units::Percent;
-    use proptest::prelude::*;
-    use std::num::NonZeroU32;
-
-    const FAILED: Outcome = Outcome { result: TryResult::Reset, waited: None };
-
-    fn with_retries(servers: &str, max: u32, budget: u32) -> Arc<Pool> {
-        let mut plan = pool(Balance::RoundRobin, servers);
-        (plan.retries.max, plan.retries.budget) = (max, Percent(budget));
-        live(plan)
-    }
-
-    fn begun(pool: &Arc<Pool>) -> (Tries, Attempt) {
-        let mut begun = (Tries::new(Arc::clone(pool), Query::default()), Attempt::default());
-        begun.0.begin(&mut begun.1, Instant::now()).expect("a server is ready");
-        begun
-    }
-
-    fn again((tries, attempt): &mut (Tries, Attempt), reason: RetryReason) -> bool {
-        matches!(tries.again(attempt, reason, &FAILED, Instant::now()), NextTry::At(_))
-    }
-
-    #[test]
-    fn there_are_as_many_tries_as_the_pool_allows_each_on_another_server() {
-        let pool = with_retries("a b c d", 2, 20);
-        let mut request = begun(&pool);
-        let mut seen = vec![request.1.server().cloned()];
-        while again(&mut request, RetryReason::Connect) {
-            seen.push(request.1.server().cloned());
-        }
-        seen.iter().flatten().for_each(|server| {
-            assert_eq!(seen.iter().flatten().filter(|other| Arc::ptr_eq(server, other)).count(), 1);
-        });
-        assert_eq!((seen.len(), request.1.number(), pool.stats.retries(RetryReason::Connect)), (3, 3, 2));
-        assert!(request.1.is_under_way(), "the last one's answer may be passed on");
-    }
-
-    #[test]
-    fn a_failed_try_is_followed_by_one_at_a_server_that_is_not_missing() {
-        let pool = with_retries("a b c d e f", 1, 20);
-        pool.members[1..]
-            .iter()
-            .for_each(|member| member.server.set_missing(member.server.name().as_ref() != "e"));
-        for _ in 0..12 {
-            let mut request = begun(&pool);
-            let first = request.1.server().expect("it has begun").name().to_string();
-            assert!(again(&mut request, RetryReason::Connect));
-            let next = request.1.server().expect("it goes on").name().to_string();
-            assert!(["a", "e"].contains(&next.as_str()) && next != first, "{first}, then {next}");
-        }
-        pool.members[0].server.set_missing(true);
-        pool.members[4].server.set_missing(true);
-        assert!(again(&mut begun(&pool), RetryReason::Connect), "a missing one is better than none");
-    }
-
-    #[test]
-    fn what_is_not_to_be_retried_is_not() {
-        let mut plan = pool(Balance::RoundRobin, "a b c");
-        plan.retries.on = RetryOn { connect: true, reset: false, statuses: vec![502, 504] };
-        let pool = live(plan);
-        for (reason, is_retried) in [
-            (RetryReason::Connect, true),
-            (RetryReason::Reset, false),
-            (RetryReason::Stale, false),
-            (RetryReason::BadGateway, true),
-            (RetryReason::Unavailable, false),
-            (RetryReason::GatewayTimeout, true),
-        ] {
-            assert_eq!(again(&mut begun(&pool), reason), is_retried, "{reason:?}");
-        }
-        let (mut tries, mut attempt) = begun(&pool);
-        let ours = Outcome::of(TryResult::NotServersFault);
-        let next = tries.again(&mut attempt, RetryReason::Connect, &ours, Instant::now());
-        assert!(matches!(next, NextTry::None));
-    }
-
-    #[test]
-    fn the_budget_is_for_what_gave_a_server_work() {
-        let pool = with_retries("a b", 1, 20);
-        for spent in 0..=RetryBudget::START {
-            assert_eq!(again(&mut begun(&pool), RetryReason::Reset), spent < RetryBudget::START);
-        }
-        assert!(again(&mut begun(&pool), RetryReason::Connect));
-        let without = with_retries("a b", 1, 0);
-        assert!(!again(&mut begun(&without), RetryReason::Reset));
-        assert!(again(&mut begun(&without), RetryReason::Connect));
-    }
-
-    #[test]
-    fn no_budget_is_spent_without_a_server_to_send_to() {
-        let pool = with_retries("a", 1, 20);
-        for _ in 0..RetryBudget::START * 2 {
-            assert!(!again(&mut begun(&pool), RetryReason::Reset));
-        }
-        assert!(pool.budget.withdraw());
-    }
-
-    #[test]
-    fn a_stale_connection_lets_the_same_server_be_chosen_once_though_it_is_full() {
-        let mut plan = pool(Balance::RoundRobin, "a");
-        plan.servers[0].max_connections = NonZeroU32::new(1);
-        plan.retries.max = 5;
-        let pool = live(plan);
-        let mut request = begun(&pool);
-        assert_eq!(request.0.reason_after_reset(false), RetryReason::Reset);
-        assert_eq!(request.0.reason_after_reset(true), RetryReason::Stale);
-        assert!(again(&mut request, RetryReason::Stale));
-        assert!(request.0.was_stale());
-        assert_eq!(member(&pool, "a").in_flight(), 1);
-        assert_eq!(request.0.reason_after_reset(true), RetryReason::Reset, "the second time");
-        assert!(!again(&mut request, RetryReason::Reset), "there is no other server");
-        assert_eq!(pool.stats.retries(RetryReason::Stale), 1);
-    }
-
-    #[test]
-    fn who_is_avoided_is_chosen_when_nobody_else_is_left() {
-        let pool = with_retries("a b c", 9, 20);
-        let ids = ["a", "b"].map(|name| member(&pool, name).id());
-        for _ in 0..9 {
-            let mut tries = Tries::new(Arc::clone(&pool), Query::default()).avoiding(&ids);
-            let mut attempt = Attempt::default();
-            tries.begin(&mut attempt, Instant::now()).expect("c is ready");
-            assert_eq!(attempt.server().map(|server| &**server.name()), Some("c"));
-            let mut request = (tries, attempt);
-            assert!(again(&mut request, RetryReason::Connect));
-            assert!(again(&mut request, RetryReason::Connect));
-            assert!(!again(&mut request, RetryReason::Connect), "each once");
-        }
-        set_down(&pool, "c");
-        let mut tries = Tries::new(Arc::clone(&pool), Query::default()).avoiding(&ids);
-        assert!(tries.begin(&mut Attempt::default(), Instant::now()).is_ok());
-    }
-
-    proptest! {
-        /// Whatever fails and however often: as many tries as allowed, every one ends with one outcome, nothing stays leased.
-        #[test]
-        fn every_try_is_counted_once(
-            max in 0u32..5,
-            budget in 0u32..3,
-            limit in 0u32..3,
-            requests in prop::collection::vec(prop::collection::vec(0..RetryReason::ALL.len(), 0..8), 1..30),
-        ) {
-            let mut plan = pool(Balance::RoundRobin, "a b c");
-            plan.servers.iter_mut().for_each(|server| server.max_connections = NonZeroU32::new(limit));
-            (plan.retries.max, plan.retries.budget) = (max, Percent(budget));
-            let pool = live(plan);
-            let mut tried = 0;
-            let mut charged = 0;
-            for failures in &requests {
-                let mut request = begun(&pool);
-                for failure in failures {
-                    let (server, number) = (request.1.server().cloned(), request.1.number());
-                    let reason = RetryReason::ALL[*failure];
-                    match again(&mut request, reason) {
-                        true => {
-                            charged += u64::from(reason != RetryReason::Connect);
-                            prop_assert_eq!(request.1.number(), number + 1);
-                        }
-                        false => {
-                            prop_assert_eq!(request.1.number(), number);
-                            let same = request.1.server().zip(server.as_ref());
-                            prop_assert!(same.is_some_and(|(now, before)| Arc::ptr_eq(now, before)));
-                        }
-                    }
-                }
-                prop_assert!(request.1.number() <= max + 1);
-                tried += u64::from(request.1.number());
-                request.1.end(&Outcome::of(TryResult::Answered { status: 200 }));
-            }
-            prop_assert!(charged <= RetryBudget::START, "nobody has paid in");
-            let of = |verdict| pool.members.iter().map(|member| member.server.tries().of(verdict)).sum::<u64>();
-            prop_assert_eq!(of(TryVerdict::Served) + of(TryVerdict::Failed), tried);
-            prop_assert_eq!(of(TryVerdict::Unknown) + of(TryVerdict::Neutral), 0);
-            prop_assert!(pool.members.iter().all(|member| member.server.in_flight() == 0));
-        }
-    }
-}
+mod tests;

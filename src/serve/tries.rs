@@ -4,7 +4,9 @@
 use crate::access_log::{Queued, Why};
 use crate::edge::Watched;
 use crate::pool::queue::{Answer, QueuePlace};
-use crate::pool::{Attempt, NextTry, NoServer, Outcome, Pool, Query, Refusal, RetryReason, Server, Tries};
+use crate::pool::{
+    Attempt, NextTry, NoServer, Outcome, Patience, Pool, Query, Refusal, RetryReason, Server, Tries,
+};
 use crate::select::consistent_hash::hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -76,18 +78,29 @@ async fn wait(
 ) -> Result<Arc<Server>, Why> {
     let began = Instant::now();
     let waited_before = queued.map_or_else(Default::default, |queued| queued.waited);
-    let (place, timeout) = tries.enter(began)?;
+    let (place, patience) = tries.enter(began)?;
     let here = u32::try_from(place.position()).unwrap_or(u32::MAX);
     let position = queued.map_or(here, |queued| queued.position);
     *queued = Some(Queued { waited: waited_before, position });
-    let answer = watch.heed(answer(place, timeout.saturating_sub(waited_before))).await;
+    let answer = watch.heed(answer(place, patience, waited_before)).await;
     *queued = Some(Queued { waited: waited_before + began.elapsed(), position });
     Ok(Arc::clone(tries.take(answer??, attempt, Instant::now())))
 }
 
-/// What becomes of a place that is kept for so long.
-async fn answer(mut place: QueuePlace, within: Duration) -> Answer {
-    match tokio::time::timeout(within, &mut place).await {
+/// What becomes of a place that is kept for so long, less what was waited before.
+async fn answer(mut place: QueuePlace, patience: Patience, waited_before: Duration) -> Answer {
+    let left = patience.whole.saturating_sub(waited_before);
+    let (bound, any) = match patience.bound {
+        Some(bound) => (bound.min(left), left.saturating_sub(bound)),
+        None => (Duration::ZERO, left),
+    };
+    if !bound.is_zero() {
+        match tokio::time::timeout(bound, &mut place).await {
+            Ok(answer) => return answer,
+            Err(_) => place.unbind(),
+        }
+    }
+    match tokio::time::timeout(any, &mut place).await {
         Ok(answer) => answer,
         Err(_) => place.time_out(),
     }

@@ -90,7 +90,7 @@ impl World {
         let is_full = full.usable().0.iter().all(|index| !full.has_room(*index));
         let Some(settings) = &pool.plan.queue else { return };
         let priority = Priority::ALL[self.rng.usize(..3)];
-        let terms = WaitTerms { query, priority, arrived: self.now, tried: Box::default() };
+        let terms = WaitTerms { query, priority, arrived: self.now, tried: Box::default(), bound: None };
         let before = pool.queue.waiting();
         match pool.queue.enter(terms, settings, self.now) {
             Ok(place) => self.waiting.push((pool.name.clone(), place)),

@@ -11,14 +11,14 @@ pub mod rate;
 use super::server::RoomListener;
 use super::stats::Histogram;
 use super::tried::Tried;
-use super::{Lease, NoServer, Pool, Query};
+use super::{Bound, BoundPick, Lease, NoServer, Pool, Query};
 use crate::config::plan::{Priority, QueuePlan};
 use futures_channel::oneshot;
 use handoff::Handoff;
-use line::{Line, LineRules, Offer, Ticket};
+use line::{Lane, Line, LineRules, Offer, Ticket};
 use rate::ServiceRate;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -33,12 +33,15 @@ mod sync {
 #[derive(Debug)]
 pub struct Queue {
     line: Handoff<Waiters>,
+    /// How many go to any server.
+    waiting_for_any: Arc<AtomicUsize>,
     stats: QueueStats,
 }
 
 #[derive(Debug)]
 struct Waiters {
     line: Line<Waiter>,
+    waiting_for_any: Arc<AtomicUsize>,
     /// Who serves them: none before a snapshot is in force, or once the pool is gone.
     pool: Weak<Pool>,
     /// The pool is gone: nobody need wait.
@@ -59,6 +62,8 @@ struct Waiter {
     query: Query,
     /// Servers that it has tried, by their ids: the pool may be another one by then.
     tried: Box<[u32]>,
+    /// The server that it would rather have.
+    bound: Option<Bound>,
     /// Gone once it has it.
     answer: Option<oneshot::Sender<Answer>>,
 }
@@ -148,19 +153,29 @@ pub struct WaitTerms {
     /// When it first came.
     pub arrived: Instant,
     pub tried: Box<[u32]>,
+    /// The only server that it waits for at first.
+    pub bound: Option<Bound>,
 }
 
 impl Queue {
     pub fn new(now: Instant) -> Arc<Self> {
         let (pool, rate) = (Weak::new(), ServiceRate::new(now));
-        let line = Line::default();
-        let waiters = Waiters { line, pool, is_closed: false, clock: None, entered: now, rate };
-        Arc::new(Self { line: Handoff::new(waiters), stats: QueueStats::default() })
+        let (line, waiting_for_any) = (Line::default(), Arc::<AtomicUsize>::default());
+        let for_any = Arc::clone(&waiting_for_any);
+        let waiters =
+            Waiters { line, waiting_for_any, pool, is_closed: false, clock: None, entered: now, rate };
+        let line = Handoff::new(waiters);
+        Arc::new(Self { line, waiting_for_any: for_any, stats: QueueStats::default() })
     }
 
     /// How many wait.
     pub fn waiting(&self) -> usize {
         self.line.waiting()
+    }
+
+    /// How many of them go to any server: as long as one does, every usable server is full.
+    pub fn waiting_for_any(&self) -> usize {
+        self.waiting_for_any.load(Ordering::Relaxed)
     }
 
     pub fn stats(&self) -> &QueueStats {
@@ -175,14 +190,15 @@ impl Queue {
         now: Instant,
     ) -> Result<QueuePlace, Refusal> {
         let (sender, answer) = oneshot::channel();
-        let WaitTerms { query, priority, arrived, tried } = terms;
-        let waiter = Waiter { query, tried, answer: Some(sender) };
+        let WaitTerms { query, priority, arrived, tried, bound } = terms;
+        let lane = bound.map_or(Lane::AnyServer, |bound| Lane::Server(bound.server()));
+        let waiter = Waiter { query, tried, bound, answer: Some(sender) };
         let max = settings.max.get() as usize;
         let entered = self.line.change(
             |waiters| {
                 waiters.entered = now;
-                let entered = waiters.line.enter(waiter, priority, arrived, max);
-                (entered, waiters.line.len())
+                let entered = waiters.line.enter(waiter, (priority, lane), arrived, max);
+                (entered, waiters.count())
             },
             Waiters::serve,
         );
@@ -219,7 +235,7 @@ impl Queue {
             waiters.is_closed = clock.is_none();
             waiters.clock = clock.or(waiters.clock);
             waiters.pool = pool;
-            ((), waiters.line.len())
+            ((), waiters.count())
         };
         self.line.change(replace, Waiters::serve);
     }
@@ -227,7 +243,7 @@ impl Queue {
     /// After how many seconds a client that was refused may ask again.
     pub fn retry_after(&self, now: Instant, entropy: u64) -> u32 {
         let answer = |waiters: &mut Waiters| {
-            (waiters.rate.retry_after(waiters.line.len(), now, entropy), waiters.line.len())
+            (waiters.rate.retry_after(waiters.line.len(), now, entropy), waiters.count())
         };
         self.line.change(answer, Waiters::serve)
     }
@@ -244,29 +260,47 @@ impl Waiters {
         self.clock.map_or(self.entered, |clock| clock())
     }
 
+    /// How many wait.
+    fn count(&self) -> usize {
+        self.waiting_for_any.store(self.line.waiting_for_any(), Ordering::Relaxed);
+        self.line.len()
+    }
+
     /// Gives those that wait what there is, and says how many still do.
     fn serve(&mut self) -> usize {
-        if self.line.is_empty() {
-            return 0;
+        if !self.line.is_empty() {
+            self.offer();
         }
+        self.count()
+    }
+
+    fn offer(&mut self) {
         if self.is_closed {
-            self.answer_all(|_| Err(NoServer::NoneReady.into()));
-            return 0;
+            return self.answer_all(|_| Err(NoServer::NoneReady.into()));
         }
         let now = self.now();
-        let Some(pool) = self.pool.upgrade() else { return self.line.len() };
+        let Some(pool) = self.pool.upgrade() else { return };
         let Some(settings) = &pool.plan.queue else {
             // The configuration has nobody wait any more.
-            self.answer_all(|waiter| waiter.pick(&pool).map_err(Refusal::from));
-            return 0;
+            return self.answer_all(|waiter| match waiter.pick_bound(&pool) {
+                Ok(granted) => Ok(granted),
+                Err(_) => waiter.pick(&pool).map_err(Refusal::from),
+            });
         };
         let rules = LineRules { order: settings.order, timeout: settings.timeout };
         let rate = &mut self.rate;
-        self.line.serve(rules, now, |waiter| {
+        self.line.serve(rules, now, |waiter, lane| {
             if waiter.is_leaving() {
                 return Offer::Declined;
             }
-            match waiter.pick(&pool) {
+            let picked = match lane {
+                Lane::AnyServer => waiter.pick(&pool),
+                Lane::Server(_) => match waiter.pick_bound(&pool) {
+                    Ok(granted) => Ok(granted),
+                    Err(offer) => return offer,
+                },
+            };
+            match picked {
                 Ok(granted) => {
                     rate.served(now);
                     waiter.answer(Ok(granted));
@@ -281,7 +315,6 @@ impl Waiters {
                 }
             }
         });
-        self.line.len()
     }
 
     fn answer_all(&mut self, answer: impl Fn(&Waiter) -> Answer) {
@@ -302,6 +335,17 @@ impl Waiter {
         let tried = pool.tried(&self.tried);
         let lease = pool.pick(&self.query, &mut tried.clone())?;
         Ok(Granted { pool: Arc::clone(pool), lease, tried })
+    }
+
+    /// The server that it is bound to; if not now, what becomes of it.
+    fn pick_bound(&self, pool: &Arc<Pool>) -> Result<Granted, Offer> {
+        let tried = pool.tried(&self.tried);
+        let Some(bound) = &self.bound else { return Err(Offer::Unbound) };
+        match pool.pick_bound(bound, &mut tried.clone()) {
+            BoundPick::Leased(lease) => Ok(Granted { pool: Arc::clone(pool), lease, tried }),
+            BoundPick::Full => Err(Offer::Exhausted),
+            BoundPick::Gone => Err(Offer::Unbound),
+        }
     }
 
     /// Who does not hear it any more gives back what it holds.
@@ -330,6 +374,15 @@ impl QueuePlace {
         self.position
     }
 
+    /// Takes any server from now on, with the seniority that it has.
+    pub fn unbind(&self) {
+        let unbind = |waiters: &mut Waiters| {
+            waiters.line.unbind(&self.ticket);
+            ((), waiters.count())
+        };
+        self.queue.line.change(unbind, Waiters::serve);
+    }
+
     /// Waits no longer. An answer that has come by now is one all the same.
     pub fn time_out(mut self) -> Answer {
         self.leave();
@@ -344,7 +397,7 @@ impl QueuePlace {
     fn leave(&self) -> Instant {
         let leave = |waiters: &mut Waiters| {
             let left = waiters.line.leave(&self.ticket);
-            ((left, waiters.now()), waiters.line.len())
+            ((left, waiters.now()), waiters.count())
         };
         self.queue.line.change(leave, Waiters::serve).1
     }

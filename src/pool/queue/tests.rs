@@ -51,8 +51,18 @@ impl Live {
 
     fn enter_as(&self, priority: Priority, tried: &[u32]) -> Result<QueuePlace, Refusal> {
         let now = Instant::now();
-        let terms = WaitTerms { query: Query::default(), priority, arrived: now, tried: tried.into() };
+        let terms =
+            WaitTerms { query: Query::default(), priority, arrived: now, tried: tried.into(), bound: None };
         self.pool().queue.enter(terms, &SETTINGS, now)
+    }
+
+    /// One that is bound to the server at this place.
+    fn enter_bound(&self, index: usize) -> QueuePlace {
+        let (now, pool) = (Instant::now(), self.pool());
+        let bound = pool.bound_to(index, Duration::from_secs(2));
+        let (query, priority, tried) = (Query::default(), Priority::Normal, Box::default());
+        let terms = WaitTerms { query, priority, arrived: now, tried, bound };
+        pool.queue.enter(terms, &SETTINGS, now).expect("there is room in the line")
     }
 
     fn enter(&self) -> QueuePlace {
@@ -93,6 +103,53 @@ fn what_is_given_back_goes_to_the_first_that_waits() {
     assert!(look(&mut second).is_some());
     assert_eq!((live.pool().queue.waiting(), counted(&live.pool().queue)), (0, [2, 0, 0, 0, 0, 0]));
     assert_eq!(live.pool().queue.stats().wait.read().count, 2);
+}
+
+#[test]
+fn who_is_bound_to_a_server_waits_for_that_one_only_until_it_does_not() {
+    let live = Live::new(limited("a b", 1));
+    let a = live.pool().members[0].server.id();
+    let mut leases = live.fill();
+    leases.sort_by_key(|lease| lease.server().id() != a);
+    let b = leases.pop().expect("both are full");
+    let (mut first, mut second) = (live.enter_bound(0), live.enter_bound(0));
+    assert_eq!((first.position(), second.position()), (1, 2));
+    assert_eq!((live.pool().queue.waiting(), live.pool().queue.waiting_for_any()), (2, 0));
+    drop(b);
+    assert!(look(&mut first).is_none() && look(&mut second).is_none(), "the other one is not theirs");
+    second.unbind();
+    let (server, _b) = server_of(look(&mut second));
+    assert_eq!(server, "b");
+    let mut third = live.enter();
+    assert_eq!(live.pool().queue.waiting_for_any(), 1);
+    leases.clear();
+    let (server, lease) = server_of(look(&mut first));
+    assert_eq!(server, "a", "it was there before the third");
+    assert!(look(&mut third).is_none());
+    drop(lease);
+    assert_eq!(server_of(look(&mut third)).0, "a");
+}
+
+#[test]
+fn who_is_bound_to_a_server_goes_elsewhere_once_that_is_of_no_use() {
+    for operator in [Operator::Maint, Operator::Drain] {
+        let live = Live::new(limited("a b", 1));
+        let mut leases = live.fill();
+        let mut place = live.enter_bound(0);
+        leases.retain(|lease| lease.index() == 0);
+        assert!(look(&mut place).is_none(), "there is room elsewhere");
+        member(&live.pool(), "a").set_operator(operator);
+        assert_eq!(
+            look(&mut place).is_some(),
+            operator == Operator::Maint,
+            "a drained one keeps its clients"
+        );
+    }
+    let mut live = Live::new(limited("a b", 1));
+    let _leases = live.fill();
+    let mut place = live.enter_bound(0);
+    live.reload(vec![limited("b", 2)]);
+    assert_eq!(server_of(look(&mut place)).0, "b", "the configuration has its server no longer");
 }
 
 #[test]
@@ -243,6 +300,7 @@ fn who_comes_when_the_pool_has_just_gone_is_told() {
         priority: Priority::Normal,
         arrived: now,
         tried: Box::default(),
+        bound: None,
     };
     let mut place = queue.enter(terms, &SETTINGS, now).expect("there is room in the line");
     let answer = look(&mut place).map(|answer| answer.map(drop));
@@ -293,7 +351,7 @@ fn leases_on_many_threads_strand_nobody() {
                                 drop(first);
                                 let now = Instant::now();
                                 let (priority, tried) = (Priority::Normal, Box::default());
-                                let terms = WaitTerms { query, priority, arrived: now, tried };
+                                let terms = WaitTerms { query, priority, arrived: now, tried, bound: None };
                                 let place = queue.enter(terms, &settings, now).expect("there is room");
                                 if number.is_multiple_of(7) {
                                     return drop(place);

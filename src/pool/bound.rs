@@ -1,0 +1,164 @@
+//! The server that a request is bound to, because its client has a session there.
+
+use super::slot::Flags;
+use super::{Lease, Pool, Server, Tried};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// A server that a request belongs to, and how long it is worth waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Its place in the pool that it was found in; the pool in force may be another.
+    index: u32,
+    id: u32,
+    wait: Duration,
+}
+
+/// What comes of asking for it.
+#[derive(Debug)]
+pub enum BoundPick {
+    Leased(Lease),
+    /// It has no room just now.
+    Full,
+    /// It is not there, or not to be used: the client goes elsewhere.
+    Gone,
+}
+
+/// What ends a session beside the server's health. Being drained does not, nor does standing by.
+const ENDED: Flags = Flags::MAINT.with(Flags::LEAVING);
+
+impl Bound {
+    pub fn server(&self) -> u32 {
+        self.id
+    }
+
+    pub fn wait(&self) -> Duration {
+        self.wait
+    }
+}
+
+impl Pool {
+    /// A request's tie to the server at this place.
+    pub fn bound_to(&self, index: usize, wait: Duration) -> Option<Bound> {
+        let id = self.members.get(index)?.server.id();
+        Some(Bound { index: u32::try_from(index).ok()?, id, wait })
+    }
+
+    /// The place of the server that a request is bound to, in this pool.
+    pub fn place_of(&self, bound: &Bound) -> Option<usize> {
+        let is_it = |member: &super::Member| member.server.id() == bound.id;
+        let known = bound.index as usize;
+        match self.members.get(known).is_some_and(is_it) {
+            true => Some(known),
+            false => self.members.iter().position(is_it),
+        }
+    }
+
+    /// Whether a session at this server goes on: it is up or drained, or the pool makes do with servers that are not up.
+    pub fn keeps_sessions_of(&self, server: &Server) -> bool {
+        !server.has_any(self.ends_sessions_of(server))
+    }
+
+    /// Leases the server that a request is bound to, unless it has tried that.
+    pub fn pick_bound(&self, bound: &Bound, tried: &mut Tried) -> BoundPick {
+        let Some(index) = self.place_of(bound).filter(|index| !tried.contains(*index)) else {
+            return BoundPick::Gone;
+        };
+        let member = &self.members[index];
+        let mask = self.ends_sessions_of(&member.server);
+        let max = member.max_connections.map_or(u32::MAX, NonZeroU32::get);
+        match Lease::take(&member.server, index, max, mask) {
+            Some(lease) => {
+                tried.insert(index);
+                BoundPick::Leased(lease)
+            }
+            None if member.server.has_any(mask) => BoundPick::Gone,
+            None => BoundPick::Full,
+        }
+    }
+
+    fn ends_sessions_of(&self, server: &Server) -> Flags {
+        match server.has_any(Flags::UNHEALTHY) && self.failing_open() {
+            true => ENDED,
+            false => ENDED.with(Flags::UNHEALTHY),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::plan::WhenAllUnhealthy;
+    use crate::pool::sample::{self, live, member, pool, set_down};
+    use crate::pool::{Operator, Query};
+    use std::time::Instant;
+
+    const WAIT: Duration = Duration::from_secs(2);
+
+    fn ask(pool: &Pool, index: usize) -> &'static str {
+        let bound = pool.bound_to(index, WAIT).expect("there is one");
+        match pool.pick_bound(&bound, &mut Tried::new()) {
+            BoundPick::Leased(lease) => {
+                assert_eq!(lease.index(), index);
+                "leased"
+            }
+            BoundPick::Full => "full",
+            BoundPick::Gone => "gone",
+        }
+    }
+
+    #[test]
+    fn a_session_stays_with_its_server_while_that_is_up_or_drained() {
+        for balance in sample::every_balance() {
+            let mut plan = pool(balance, "a b c d e");
+            plan.servers[1].drain = true;
+            plan.servers[2].backup = true;
+            plan.servers[4].max_connections = NonZeroU32::new(1);
+            let pool = live(plan);
+            assert_eq!([0, 1, 2, 3, 4].map(|index| ask(&pool, index)), ["leased"; 5]);
+            member(&pool, "a").set_operator(Operator::Drain);
+            assert_eq!(ask(&pool, 0), "leased");
+            member(&pool, "a").set_operator(Operator::Maint);
+            set_down(&pool, "d");
+            assert_eq!([0, 3].map(|index| ask(&pool, index)), ["gone"; 2]);
+            let mut tried = Tried::new();
+            let bound = pool.bound_to(4, WAIT).expect("there is one");
+            let lease = pool.pick_bound(&bound, &mut tried);
+            assert!(matches!(lease, BoundPick::Leased(_)) && ask(&pool, 4) == "full");
+            drop(lease);
+            assert!(matches!(pool.pick_bound(&bound, &mut tried), BoundPick::Gone), "it was tried");
+            member(&pool, "e").leave(Instant::now());
+            assert_eq!(ask(&pool, 4), "gone");
+        }
+    }
+
+    #[test]
+    fn a_pool_that_makes_do_with_servers_that_are_down_keeps_their_sessions() {
+        let mut plan = pool(crate::config::plan::Balance::RoundRobin, "a b");
+        let open = live(plan.clone());
+        plan.when_all_unhealthy = WhenAllUnhealthy::Refuse;
+        let refusing = live(plan);
+        for (pool, all_down) in [(&open, "leased"), (&refusing, "gone")] {
+            set_down(pool, "a");
+            assert_eq!([0, 1].map(|index| ask(pool, index)), ["gone", "leased"]);
+            set_down(pool, "b");
+            assert_eq!([0, 1].map(|index| ask(pool, index)), [all_down; 2]);
+        }
+        member(&open, "a").set_operator(Operator::Maint);
+        assert_eq!([0, 1].map(|index| ask(&open, index)), ["gone", "leased"]);
+    }
+
+    #[test]
+    fn who_is_bound_is_found_wherever_its_server_stands_in_the_next_pool() {
+        let plan =
+            |servers: &str| sample::plan(vec![pool(crate::config::plan::Balance::RoundRobin, servers)]);
+        let (now, empty) = (Instant::now(), crate::snapshot::Snapshot::empty());
+        let (first, _) = empty.evolve(plan("a b c"), now);
+        let (next, _) = first.evolve(plan("c x a"), now);
+        let bound = |index| first.pools()[0].bound_to(index, WAIT).expect("there is one");
+        let places = [0, 1, 2].map(|index| next.pools()[0].place_of(&bound(index)));
+        assert_eq!(places, [Some(2), None, Some(0)]);
+        let lease = next.pools()[0].pick(&Query::default(), &mut Tried::new());
+        assert!(lease.is_ok());
+    }
+}
