@@ -7,14 +7,14 @@ use evenkeel::access_log::{AccessLog, Output, Record, Why};
 use evenkeel::config::plan::{self, Balance, Plan};
 use evenkeel::discover::found::FoundServer;
 use evenkeel::discover::membership::{Membership, SourceReply};
-use evenkeel::pool::{Lease, Pool, Query, Tried};
+use evenkeel::pool::{Lease, Outcome, Pool, Query, Tried, TryResult};
 use evenkeel::route::{RouteRequest, RouteTable};
 use evenkeel::snapshot::Snapshot;
 use evenkeel::units::{Address, Percent, Weight};
 use http::{HeaderMap, Method};
 use std::hint::black_box;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 
 const SIZES: [usize; 3] = [10, 1_000, 10_000];
@@ -25,6 +25,7 @@ fn algorithms() -> Vec<(&'static str, Balance)> {
         ("round_robin", Balance::RoundRobin),
         ("least_connections", Balance::LeastConnections),
         ("random_two", Balance::RandomTwo),
+        ("peak_ewma", Balance::PeakEwma),
         ("consistent_hash", hash(None)),
         ("consistent_hash_bounded", hash(Some(Percent(125)))),
         ("maglev", Balance::Maglev { key: plan::HashKey::Uri }),
@@ -82,12 +83,16 @@ fn pool(balance: Balance, n: usize) -> Arc<Pool> {
 fn query(turn: &mut u64) -> Query {
     *turn = turn.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let number = (*turn ^ *turn >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    Query { key: Some(number), entropy: number.rotate_left(23) }
+    static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
+    Query { key: Some(number), entropy: number.rotate_left(23), now: Some(*NOW) }
 }
 
 fn pick(pool: &Pool, turn: &mut u64) -> Lease {
     pool.pick(&query(turn), &mut Tried::new()).expect("servers are ready")
 }
+
+/// What becomes of a try, for algorithms that learn from it.
+const ANSWER: Outcome = Outcome { result: TryResult::Connected, waited: Some(Duration::from_millis(7)) };
 
 /// A busy pool: one lease is given back and another taken, as in steady traffic, three per server open.
 fn picks(c: &mut Criterion) {
@@ -100,7 +105,7 @@ fn picks(c: &mut Criterion) {
             group.bench_function(BenchmarkId::new("busy", n), |b| {
                 b.iter(|| {
                     let place = (turn >> 7) as usize % leases.len();
-                    drop(leases.swap_remove(place));
+                    leases.swap_remove(place).finish(&ANSWER);
                     leases.push(pick(&pool, &mut turn));
                 });
             });

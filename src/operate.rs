@@ -394,7 +394,7 @@ mod tests {
             server.max_connections = NonZeroU32::new(2);
         }
         let pool = live(plan.clone());
-        let query = Query { key: None, entropy: 1 };
+        let query = Query { key: None, entropy: 1, ..Query::default() };
         let leases: Vec<_> = (0..5).map(|_| pool.pick(&query, &mut Tried::new()).unwrap()).collect();
         let refused = can_spare(&pool, member(&pool, "a")).unwrap_err();
         assert_eq!(

@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::oneshot;
@@ -200,7 +200,8 @@ async fn explain_one(
         alpn: command.alpn,
     };
     let overrides = admin.live.overrides.load();
-    let explained = explain::explain(&admin.live.snapshot(), &overrides, &request, fastrand::u64(..));
+    let explained =
+        explain::explain(&admin.live.snapshot(), &overrides, &request, fastrand::u64(..), Instant::now());
     let report =
         explained.map_err(|why| ApiRefusal::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string()))?;
     Ok(Json(ExplainAnswer { text: explain::render(&report, false), report }))

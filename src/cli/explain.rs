@@ -118,7 +118,7 @@ fn offline(options: &ExplainOptions, file: &Path, method: Method, url: Uri) -> R
         listener: options.listener.clone(),
         alpn: options.alpn.clone(),
     };
-    match explain::explain(&snapshot, &Overrides::default(), &request, fastrand::u64(..)) {
+    match explain::explain(&snapshot, &Overrides::default(), &request, fastrand::u64(..), Instant::now()) {
         Ok(report) if options.json => {
             say(&format!("{:#}\n", serde_json::to_value(&report).unwrap_or_default()));
         }

@@ -418,7 +418,9 @@ fn server_tls(tls: &ServerTls) -> Value {
 
 fn balance(balance: &Balance) -> Value {
     let settings = match balance {
-        Balance::RoundRobin | Balance::LeastConnections | Balance::RandomTwo => return balance.word().into(),
+        Balance::RoundRobin | Balance::LeastConnections | Balance::RandomTwo | Balance::PeakEwma => {
+            return balance.word().into();
+        }
         Balance::ConsistentHash { key, bounded_load } => SectionWriter::new(keys::CONSISTENT_HASH)
             .set("key", hash_key(key))
             .set_or_null("bounded_load", bounded_load.as_ref().map(text))

@@ -252,7 +252,7 @@ pub(super) const POOL: &[Key] = &[
     key(
         "balance",
         KeyKind::Either(
-            "`round_robin`, `least_connections`, `random_two`, `consistent_hash` or `maglev`",
+            "`round_robin`, `least_connections`, `random_two`, `peak_ewma`, `consistent_hash` or `maglev`",
             BALANCE,
         ),
         "least_connections",

@@ -467,6 +467,7 @@ pub enum Balance {
     RoundRobin,
     LeastConnections,
     RandomTwo,
+    PeakEwma,
     ConsistentHash { key: HashKey, bounded_load: Option<Percent> },
     Maglev { key: HashKey },
 }
@@ -478,6 +479,7 @@ impl Balance {
             Self::RoundRobin => "round_robin",
             Self::LeastConnections => "least_connections",
             Self::RandomTwo => "random_two",
+            Self::PeakEwma => "peak_ewma",
             Self::ConsistentHash { .. } => "consistent_hash",
             Self::Maglev { .. } => "maglev",
         }
@@ -487,7 +489,7 @@ impl Balance {
     pub fn hash_key(&self) -> Option<&HashKey> {
         match self {
             Self::ConsistentHash { key, .. } | Self::Maglev { key } => Some(key),
-            Self::RoundRobin | Self::LeastConnections | Self::RandomTwo => None,
+            Self::RoundRobin | Self::LeastConnections | Self::RandomTwo | Self::PeakEwma => None,
         }
     }
 }

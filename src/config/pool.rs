@@ -145,6 +145,7 @@ fn balance(section: &Section<'_>) -> Option<Balance> {
         ("round_robin", Balance::RoundRobin),
         ("least_connections", Balance::LeastConnections),
         ("random_two", Balance::RandomTwo),
+        ("peak_ewma", Balance::PeakEwma),
         ("consistent_hash", by_address),
         ("maglev", Balance::Maglev { key: HashKey::ClientIp }),
     ];

@@ -20,6 +20,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A request that somebody asks about.
 #[derive(Clone, Debug)]
@@ -52,7 +53,7 @@ pub enum Unexplained {
     NoHost { url: String },
 }
 
-/// What becomes of a request now. `entropy` is the chance that it would bring.
+/// What becomes of a request then. `entropy` is the chance that it would bring.
 ///
 /// # Errors
 /// It is not clear which listener it would come in by.
@@ -61,6 +62,7 @@ pub fn explain(
     overrides: &Overrides,
     request: &ExplainRequest,
     entropy: u64,
+    now: Instant,
 ) -> Result<Explanation, Unexplained> {
     let listener = find_listener(snapshot, request)?;
     let asked = RequestParts::new(request)?;
@@ -89,6 +91,7 @@ pub fn explain(
         rule: String::new(),
         then: Vec::new(),
     };
+    let query = Query { entropy, now: Some(now), ..Query::default() };
     let pool = match &listener.target {
         ListenerTarget::RedirectToHttps => {
             report.redirect = Some(format!("https://{}{}", asked.name(), asked.path_and_query));
@@ -104,7 +107,7 @@ pub fn explain(
         }
     };
     match pool {
-        Some(pool) => choose(&mut report, pool, overrides, listener.plan.protocol, &asked, request, entropy),
+        Some(pool) => choose(&mut report, pool, overrides, listener.plan.protocol, &asked, request, query),
         None => report.rule = "no rule matches: the answer is 404".to_owned(),
     }
     Ok(report)
@@ -278,7 +281,7 @@ fn choose(
     protocol: Protocol,
     asked: &RequestParts<'_>,
     request: &ExplainRequest,
-    entropy: u64,
+    query: Query,
 ) {
     let client = request.client.to_string();
     let key = pool.hash_key().map(|wanted| match protocol {
@@ -303,7 +306,7 @@ fn choose(
         }
     });
     let PickExplanation { considered, winner, failing_open, rule, then } =
-        pool.explain(&Query { key, entropy });
+        pool.explain(&Query { key, ..query });
     let server = |index: usize| ExplainedServer {
         name: pool.members[index].server.name().to_string(),
         address: pool.members[index].server.address().to_string(),

@@ -46,7 +46,7 @@ fn asked(
 }
 
 fn told(request: &ExplainRequest) -> Explanation {
-    explain(&snapshot(), &Overrides::default(), request, 7).expect("it is clear")
+    explain(&snapshot(), &Overrides::default(), request, 7, Instant::now()).expect("it is clear")
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn the_url_decides_by_which_listener_it_comes_in() {
     assert_eq!(report.key.as_deref(), Some("client address 192.0.2.7"));
     let refused = |url: &str, listener: Option<&str>| {
         let request = asked("GET", url, listener, &[]);
-        explain(&snapshot(), &Overrides::default(), &request, 7).unwrap_err().to_string()
+        explain(&snapshot(), &Overrides::default(), &request, 7, Instant::now()).unwrap_err().to_string()
     };
     assert!(refused("https://shop.example/", None).contains("no listener takes https requests"));
     assert!(refused("http://shop.example:9/", None).contains("--listener: web, shop, other"));
@@ -132,7 +132,7 @@ fn a_tls_clients_protocols_choose_where_only_its_hello_is_read() {
             alpn: alpn.iter().map(|name| (*name).to_owned()).collect(),
             ..asked("GET", url, None, &[])
         };
-        explain(&snapshot, &Overrides::default(), &request, 7)
+        explain(&snapshot, &Overrides::default(), &request, 7, Instant::now())
     };
     let misfit = |alpn: &[&str]| told(alpn, "https://x/").expect("it is clear").rules[0].misfit.clone();
     assert_eq!(misfit(&["http/1.1", "h2"]), None);
@@ -154,7 +154,8 @@ fn a_pool_that_fails_open_says_why() {
     let pool = &snapshot.pools()[0];
     let rule = crate::pool::HealthThresholds::from(pool.plan.health.as_ref().expect("it is probed"));
     pool.members[0].server.observe(false, &rule, Instant::now());
-    let report = explain(&snapshot, &Overrides::default(), &asked("GET", "http://x/", None, &[]), 7);
+    let report =
+        explain(&snapshot, &Overrides::default(), &asked("GET", "http://x/", None, &[]), 7, Instant::now());
     let report = report.expect("it is clear");
     assert!(report.failing_open);
     let because = report.failing_open_because.as_deref();
@@ -169,7 +170,7 @@ fn the_urls_host_is_a_field_for_rules_and_keys() {
     let (plan, _) = crate::config::parse(text).expect("a good configuration");
     let snapshot = Snapshot::empty().evolve(plan, Instant::now()).0;
     let request = asked("GET", "http://shop.example/", None, &[]);
-    let report = explain(&snapshot, &Overrides::default(), &request, 7).expect("it is clear");
+    let report = explain(&snapshot, &Overrides::default(), &request, 7, Instant::now()).expect("it is clear");
     assert!(report.rules[0].matched);
     assert_eq!(report.key.as_deref(), Some("field host \"shop.example\""));
 }

@@ -3,7 +3,7 @@
 use super::slot::Flags;
 use super::{Lease, Pool, Server, Tried};
 use std::num::NonZeroU32;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A server that a request belongs to, and how long it is worth waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Pool {
     }
 
     /// Leases the server that a request is bound to, unless it has tried that.
-    pub fn pick_bound(&self, bound: &Bound, tried: &mut Tried) -> BoundPick {
+    pub fn pick_bound(&self, bound: &Bound, tried: &mut Tried, now: Instant) -> BoundPick {
         let Some(index) = self.place_of(bound).filter(|index| !tried.contains(*index)) else {
             return BoundPick::Gone;
         };
@@ -70,7 +70,7 @@ impl Pool {
         match Lease::take(&member.server, index, max, mask) {
             Some(lease) => {
                 tried.insert(index);
-                BoundPick::Leased(lease)
+                BoundPick::Leased(self.taught(lease, Some(now)))
             }
             None if member.server.has_any(mask) => BoundPick::Gone,
             None => BoundPick::Full,
@@ -91,13 +91,12 @@ mod tests {
     use crate::config::plan::WhenAllUnhealthy;
     use crate::pool::sample::{self, live, member, pool, set_down};
     use crate::pool::{Operator, Query};
-    use std::time::Instant;
 
     const WAIT: Duration = Duration::from_secs(2);
 
     fn ask(pool: &Pool, index: usize) -> &'static str {
         let bound = pool.bound_to(index, WAIT).expect("there is one");
-        match pool.pick_bound(&bound, &mut Tried::new()) {
+        match pool.pick_bound(&bound, &mut Tried::new(), Instant::now()) {
             BoundPick::Leased(lease) => {
                 assert_eq!(lease.index(), index);
                 "leased"
@@ -123,10 +122,13 @@ mod tests {
             assert_eq!([0, 3].map(|index| ask(&pool, index)), ["gone"; 2]);
             let mut tried = Tried::new();
             let bound = pool.bound_to(4, WAIT).expect("there is one");
-            let lease = pool.pick_bound(&bound, &mut tried);
+            let lease = pool.pick_bound(&bound, &mut tried, Instant::now());
             assert!(matches!(lease, BoundPick::Leased(_)) && ask(&pool, 4) == "full");
             drop(lease);
-            assert!(matches!(pool.pick_bound(&bound, &mut tried), BoundPick::Gone), "it was tried");
+            assert!(
+                matches!(pool.pick_bound(&bound, &mut tried, Instant::now()), BoundPick::Gone),
+                "it was tried"
+            );
             member(&pool, "e").leave(Instant::now());
             assert_eq!(ask(&pool, 4), "gone");
         }

@@ -1,10 +1,13 @@
 //! What an algorithm sees of a pool, and what it is asked: nothing else decides a choice.
 
+use super::learned::Learned;
+use super::member::Member;
 use super::slot::{Flags, in_flight};
 use super::slot_table::{LoadTotals, LowestLoad, SlotTable};
 use super::tried::{SAME_LOAD, Tried};
 use std::any::Any;
 use std::fmt::Debug;
+use std::time::Instant;
 
 /// A way of choosing. Pure: the same candidates, query and cursor give the same answer.
 ///
@@ -38,20 +41,23 @@ pub struct Query {
     pub key: Option<u64>,
     /// Chance, drawn by the caller.
     pub entropy: u64,
+    /// When; for algorithms that learn, whose knowledge grows old.
+    pub now: Option<Instant>,
 }
 
 /// A pool's servers as one request may choose among them.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidates<'a> {
     slots: &'a SlotTable,
+    members: &'a [Member],
     tried: &'a Tried,
     /// A server with one of these flags is out.
     mask: Flags,
 }
 
 impl<'a> Candidates<'a> {
-    pub(super) fn new(slots: &'a SlotTable, tried: &'a Tried, mask: Flags) -> Self {
-        Self { slots, tried, mask }
+    pub(super) fn new(slots: &'a SlotTable, members: &'a [Member], tried: &'a Tried, mask: Flags) -> Self {
+        Self { slots, members, tried, mask }
     }
 
     /// All servers of the pool, eligible or not; indexes run below it.
@@ -83,6 +89,11 @@ impl<'a> Candidates<'a> {
 
     pub fn weight(&self, index: usize) -> u32 {
         self.slots.weight(index)
+    }
+
+    /// What its tries have taught.
+    pub fn learned(&self, index: usize) -> &Learned {
+        self.members[index].server.learned()
     }
 
     /// Whether this request may be sent there and nothing is in flight there: no load can be lower.

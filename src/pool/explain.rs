@@ -1,6 +1,6 @@
 //! Why a pool would choose whom it would choose now. The choice is made by the code that serves, and nothing is taken.
 
-use super::choose::{Candidates, Query};
+use super::choose::Query;
 use super::slot::Flags;
 use super::tried::Tried;
 use super::{HealthState, Membership, NoServer, Operator, Pool};
@@ -50,7 +50,7 @@ impl Pool {
         let mut tried = Tried::new();
         let look = |tried: &mut Tried| {
             self.by_standard(tried, |mask, tried| {
-                let among = Candidates::new(&self.slots, tried, mask);
+                let among = self.among(tried, mask);
                 self.selector.look(&among, query).map(|index| (index, mask))
             })
         };
@@ -66,7 +66,7 @@ impl Pool {
         let otherwise = if is_open { Flags::NOT_READY } else { strict };
         let mask = first.as_ref().map_or(otherwise, |(_, mask)| *mask);
         let none_tried = Tried::new();
-        let among = Candidates::new(&self.slots, &none_tried, mask);
+        let among = self.among(&none_tried, mask);
         let reasons = first.as_ref().ok().map(|(index, _)| self.selector.reasons(&among, query, *index));
         let score = |index: usize| reasons.as_ref().and_then(|reasons| reasons.scores[index].clone());
         let considered = (0..self.members.len())
@@ -150,7 +150,7 @@ mod tests {
                 }
                 let mut leases = Vec::new();
                 for entropy in &queries {
-                    let query = Query { key: Some(*entropy), entropy: *entropy };
+                    let query = Query { key: Some(*entropy), entropy: *entropy, ..Query::default() };
                     let choice = pool.explain(&query);
                     prop_assert_eq!(&pool.explain(&query), &choice);
                     let picked = pool.pick(&query, &mut Tried::new());

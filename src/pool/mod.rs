@@ -2,8 +2,11 @@
 
 pub mod bound;
 pub mod choose;
+mod deadline;
 pub mod explain;
 pub mod health;
+pub mod learned;
+mod member;
 pub mod outcome;
 pub mod queue;
 pub mod retry;
@@ -19,6 +22,7 @@ pub mod tries;
 pub use bound::{Bound, BoundPick};
 pub use choose::{Candidates, Query, Reasons, Selector};
 pub use health::{Health, HealthState, HealthThresholds, Transition};
+pub use member::Member;
 pub use outcome::{Outcome, TryResult, TryVerdict};
 pub use queue::{Queue, QueueResult, Refusal};
 pub use retry::RetryBudget;
@@ -29,27 +33,15 @@ pub use tries::{Attempt, NextTry, Patience, Tries};
 
 use crate::config::plan::{self, Name};
 use crate::origination::SharedOrigination;
-use crate::units::Weight;
 use slot::{Flags, SlotBlock};
 use slot_table::SlotTable;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The atomics of `slot`, named in one place so that a test can put loom's in theirs.
 mod sync {
     pub(super) use std::sync::atomic::{AtomicU64, Ordering};
-}
-
-/// A server as one snapshot's pool has it.
-#[derive(Clone, Debug)]
-pub struct Member {
-    pub server: Arc<Server>,
-    pub weight: Weight,
-    pub max_connections: Option<NonZeroU32>,
-    /// Drained by the configuration (the operator's drain is the server's own).
-    pub drain: bool,
-    /// Used only while no other one is.
-    pub backup: bool,
 }
 
 /// Why no server can take the request.
@@ -95,6 +87,8 @@ pub struct Pool {
     slots: SlotTable,
     selector: Arc<dyn Selector>,
     has_backup: bool,
+    /// Whether its algorithm goes by what becomes of tries.
+    learns: bool,
 }
 
 /// What bars a server while something healthy is left.
@@ -128,6 +122,7 @@ impl Pool {
             })
             .collect();
         let origination = SharedOrigination::default();
+        let learns = plan.balance == plan::Balance::PeakEwma;
         Self {
             name: plan.name.clone(),
             plan,
@@ -139,13 +134,20 @@ impl Pool {
             slots,
             selector,
             has_backup,
+            learns,
         }
     }
 
     /// Chooses a server and counts the request against it. The server is marked as tried: within one
     /// request none is chosen twice.
     pub fn pick(&self, query: &Query, tried: &mut Tried) -> Result<Lease, NoServer> {
-        self.by_standard(tried, |mask, tried| self.attempt(mask, query, tried))
+        let lease = self.by_standard(tried, |mask, tried| self.attempt(mask, query, tried))?;
+        Ok(self.taught(lease, query.now))
+    }
+
+    /// The same lease, whose end teaches something of its server if the pool's algorithm goes by that.
+    fn taught(&self, lease: Lease, now: Option<Instant>) -> Lease {
+        if self.learns { lease.taught(now) } else { lease }
     }
 
     /// Makes an attempt among healthy servers, and among all ready ones if none is healthy and the pool wants that.
@@ -241,8 +243,9 @@ impl Pool {
     pub fn home(&self, key: u64) -> Option<&Arc<Server>> {
         let tried = Tried::new();
         // Whether a server leaves or joins is what a preview is about, so only the operator's word counts.
-        let among = Candidates::new(&self.slots, &tried, Flags::DRAIN.with(Flags::MAINT).with(Flags::BACKUP));
-        let index = self.selector.select(&among, &Query { key: Some(key), entropy: key })?;
+        let among = self.among(&tried, Flags::DRAIN.with(Flags::MAINT).with(Flags::BACKUP));
+        let index =
+            self.selector.select(&among, &Query { key: Some(key), entropy: key, ..Query::default() })?;
         Some(&self.members[index].server)
     }
 
@@ -256,16 +259,20 @@ impl Pool {
         self.slots.blocks()
     }
 
+    fn among<'a>(&'a self, tried: &'a Tried, mask: Flags) -> Candidates<'a> {
+        Candidates::new(&self.slots, &self.members, tried, mask)
+    }
+
     fn attempt(&self, mask: Flags, query: &Query, tried: &mut Tried) -> Option<Lease> {
         for _ in 0..ATTEMPTS {
-            let index = self.selector.select(&Candidates::new(&self.slots, tried, mask), query)?;
+            let index = self.selector.select(&self.among(tried, mask), query)?;
             if let Some(lease) = self.lease(index, mask, tried) {
                 return Some(lease);
             }
         }
         // Others were quicker every time: take whatever lets us in.
         (0..self.members.len()).find_map(|index| {
-            let eligible = Candidates::new(&self.slots, tried, mask).is_eligible(index);
+            let eligible = self.among(tried, mask).is_eligible(index);
             eligible.then(|| self.lease(index, mask, tried)).flatten()
         })
     }
@@ -297,7 +304,6 @@ mod tests {
     use super::*;
     use crate::config::plan::{Balance, WhenAllUnhealthy};
     use proptest::prelude::*;
-    use std::time::Instant;
 
     fn pick(pool: &Pool) -> Result<Lease, NoServer> {
         pool.pick(&Query::default(), &mut Tried::new())
@@ -323,7 +329,7 @@ mod tests {
         for balance in sample::every_balance() {
             let pool = live(pool(balance, "a b=3 c d e f g h i j k=9"));
             let mut tried = Tried::new();
-            let query = Query { key: Some(7), entropy: 7 };
+            let query = Query { key: Some(7), entropy: 7, ..Query::default() };
             let mut indexes: Vec<_> =
                 (0..11).map(|_| pool.pick(&query, &mut tried).expect("one is left").index()).collect();
             indexes.sort_unstable();
@@ -370,7 +376,7 @@ mod tests {
             plan.servers.iter_mut().for_each(|server| server.max_connections = NonZeroU32::new(2));
             let pool = live(plan);
             let names = |n: usize| -> std::collections::BTreeSet<String> {
-                let query = |entropy| Query { key: Some(entropy), entropy };
+                let query = |entropy| Query { key: Some(entropy), entropy, ..Query::default() };
                 let key = |n: usize| (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 let pick = |n| pool.pick(&query(key(n)), &mut Tried::new()).expect("one is ready");
                 (0..n).map(|n| pick(n).server().name().to_string()).collect()
@@ -386,7 +392,7 @@ mod tests {
             assert_eq!(names(64), set("c d"));
             assert!(!pool.failing_open());
             let mut tried = Tried::new();
-            let query = Query { key: Some(1), entropy: 1 };
+            let query = Query { key: Some(1), entropy: 1, ..Query::default() };
             for _ in 0..2 {
                 assert!(pool.pick(&query, &mut tried).is_ok());
             }
@@ -464,7 +470,7 @@ mod tests {
                 let pool = &pool;
                 scope.spawn(move || {
                     for turn in 0..2_000 {
-                        let query = Query { key: None, entropy: turn * 8 + thread };
+                        let query = Query { key: None, entropy: turn * 8 + thread, ..Query::default() };
                         if let Ok(lease) = pool.pick(&query, &mut Tried::new()) {
                             assert!((1..=2).contains(&lease.server().in_flight()));
                         }
@@ -490,7 +496,7 @@ mod tests {
                 for step in &steps {
                     match step {
                         Some(which) if !leases.is_empty() => drop(leases.swap_remove(which.index(leases.len()))),
-                        _ => leases.extend(pool.pick(&Query { key: None, entropy: 3 }, &mut Tried::new())),
+                        _ => leases.extend(pool.pick(&Query { key: None, entropy: 3, ..Query::default() }, &mut Tried::new())),
                     }
                     for (index, member) in pool.members.iter().enumerate() {
                         let out = leases.iter().filter(|lease| lease.index() == index).count();

@@ -73,11 +73,12 @@ pub(crate) fn hash_ring(bounded_load: Option<u32>) -> Balance {
     Balance::ConsistentHash { key: HashKey::Uri, bounded_load: bounded_load.map(Percent) }
 }
 
-pub(crate) fn every_balance() -> [Balance; 6] {
+pub(crate) fn every_balance() -> [Balance; 7] {
     [
         Balance::RoundRobin,
         Balance::LeastConnections,
         Balance::RandomTwo,
+        Balance::PeakEwma,
         hash_ring(None),
         hash_ring(Some(125)),
         Balance::Maglev { key: HashKey::Uri },

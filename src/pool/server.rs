@@ -1,14 +1,16 @@
 //! A server and the leases on it. It outlives reloads: whatever must not be forgotten lives here.
 
+use super::deadline::Deadline;
 use super::health::{Health, HealthState, HealthThresholds, Transition};
+use super::learned::Learned;
 use super::outcome::{Outcome, TryCounts, TryVerdict};
 use super::slot::{Flags, Slot};
 use super::slot_table::{OwnedSlot, SlotAllocator};
 use crate::config::plan::Name;
 use crate::units::Address;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What the operator wants of a server, beside what the configuration says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -76,6 +78,7 @@ pub struct Server {
     /// Responses whose head has come.
     pub answers: AtomicU64,
     tries: TryCounts,
+    learned: Learned,
 }
 
 #[derive(Debug)]
@@ -110,6 +113,7 @@ impl Server {
             prefers_http1: AtomicBool::new(false),
             answers: AtomicU64::new(0),
             tries: TryCounts::default(),
+            learned: Learned::new(now),
         }
     }
 
@@ -150,6 +154,11 @@ impl Server {
     /// Its leases that have ended.
     pub fn tries(&self) -> &TryCounts {
         &self.tries
+    }
+
+    /// What algorithms go by that learn.
+    pub fn learned(&self) -> &Learned {
+        &self.learned
     }
 
     pub fn state(&self) -> ServerState {
@@ -301,38 +310,6 @@ fn flags_of(health: HealthState) -> Flags {
     }
 }
 
-/// An instant that many may read while one sets it.
-#[derive(Debug)]
-struct Deadline {
-    origin: Instant,
-    /// Nanoseconds after `origin`.
-    nanos: AtomicU64,
-}
-
-impl Deadline {
-    const NEVER: u64 = u64::MAX;
-
-    fn never(origin: Instant) -> Self {
-        Self { origin, nanos: AtomicU64::new(Self::NEVER) }
-    }
-
-    fn set(&self, at: Option<Instant>) {
-        let nanos = at.map_or(Self::NEVER, |at| nanos(at.saturating_duration_since(self.origin)));
-        self.nanos.store(nanos, Ordering::Release);
-    }
-
-    fn is_over(&self, now: Instant) -> bool {
-        match self.nanos.load(Ordering::Acquire) {
-            Self::NEVER => false,
-            deadline => nanos(now.saturating_duration_since(self.origin)) >= deadline,
-        }
-    }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX - 1)
-}
-
 /// One request or connection counted against a server. It gives itself back when dropped, on every
 /// path: end, abort, timeout, retry, panic. `finish` says what the server made of it; without, that stays unknown.
 #[must_use = "a lease that is dropped is given back"]
@@ -341,17 +318,33 @@ pub struct Lease {
     server: Arc<Server>,
     index: u32,
     is_finished: bool,
+    /// When it was taken, if something is learned of its end.
+    taught_from: Option<Instant>,
 }
 
 impl Lease {
     /// A lease on a server with fewer than `max` out and no flag of `mask`.
     pub(super) fn take(server: &Arc<Server>, index: usize, max: u32, mask: Flags) -> Option<Self> {
         let index = u32::try_from(index).expect("a pool has far fewer servers");
-        server.slot().acquire(max, mask).then(|| Self { server: server.clone(), index, is_finished: false })
+        server.slot().acquire(max, mask).then(|| Self {
+            server: server.clone(),
+            index,
+            is_finished: false,
+            taught_from: None,
+        })
+    }
+
+    /// The same where its end teaches something of the server.
+    pub(super) fn taught(mut self, now: Option<Instant>) -> Self {
+        self.taught_from = now;
+        self
     }
 
     /// Gives it back with what has become of it.
     pub fn finish(mut self, outcome: &Outcome) {
+        if let Some(began) = self.taught_from {
+            self.server.learned.note(outcome, began);
+        }
         self.server.tries.count(outcome.result.verdict());
         self.is_finished = true;
     }
@@ -417,6 +410,7 @@ mod tests {
     use crate::pool::sample::{live, member, pool, set_down};
     use crate::pool::{Query, Tried, TryResult};
     use std::num::NonZeroU32;
+    use std::time::Duration;
 
     const ONCE: HealthThresholds = HealthThresholds { rise: NonZeroU32::MIN, fall: NonZeroU32::MIN };
 

@@ -396,7 +396,7 @@ mod tests {
                 let leases: Vec<u64> =
                     pool.members.iter().map(|member| u64::from(member.server.in_flight())).collect();
                 let weight = |index: usize| u64::from(pool.members[index].weight.get());
-                match pool.pick(&Query { key: None, entropy }, &mut tried) {
+                match pool.pick(&Query { key: None, entropy, ..Query::default() }, &mut tried) {
                     Err(_) => prop_assert!(eligible.is_empty()),
                     Ok(lease) => {
                         prop_assert!(eligible.contains(&lease.index()));

@@ -156,9 +156,9 @@ impl Tries {
         if self.is_behind_others() {
             return Err(NoServer::AllFull);
         }
-        let (lease, tried) = match self.pick_bound(&self.tried.clone())? {
+        let (lease, tried) = match self.pick_bound(&self.tried.clone(), now)? {
             Some(picked) => picked,
-            None => self.pick(&self.tried, self.avoided.as_deref())?,
+            None => self.pick(&self.tried, self.avoided.as_deref(), now)?,
         };
         self.tried_before = std::mem::replace(&mut self.tried, tried);
         Ok(attempt.begin(lease, now))
@@ -212,9 +212,9 @@ impl Tries {
         if may_wait && self.is_behind_others() {
             return NextTry::Waits;
         }
-        let picked = match self.pick_bound(&before) {
+        let picked = match self.pick_bound(&before, now) {
             Ok(Some(picked)) => Ok(picked),
-            Ok(None) => self.pick(&before, self.avoided_again().as_ref()),
+            Ok(None) => self.pick(&before, self.avoided_again().as_ref(), now),
             Err(none) => Err(none),
         };
         let (lease, tried) = match picked {
@@ -264,10 +264,10 @@ impl Tries {
     ///
     /// # Errors
     /// It is full, and may be waited for.
-    fn pick_bound(&mut self, tried: &Tried) -> Result<Option<(Lease, Tried)>, NoServer> {
+    fn pick_bound(&mut self, tried: &Tried, now: Instant) -> Result<Option<(Lease, Tried)>, NoServer> {
         let Some(bound) = self.bound else { return Ok(None) };
         let mut tried = tried.clone();
-        match self.pool.pick_bound(&bound, &mut tried) {
+        match self.pool.pick_bound(&bound, &mut tried, now) {
             BoundPick::Leased(lease) => return Ok(Some((lease, tried))),
             BoundPick::Full if self.may_wait() && !bound.wait().is_zero() => return Err(NoServer::AllFull),
             BoundPick::Full | BoundPick::Gone => self.bound = None,
@@ -285,18 +285,19 @@ impl Tries {
     }
 
     /// A server that is not among `tried`, and what is tried with it; one of those avoided only if there is no other.
-    fn pick(&self, tried: &Tried, avoided: Option<&Tried>) -> Result<(Lease, Tried), NoServer> {
+    fn pick(&self, tried: &Tried, avoided: Option<&Tried>, now: Instant) -> Result<(Lease, Tried), NoServer> {
+        let query = Query { now: Some(now), ..self.query };
         if let Some(avoided) = avoided {
             let mut passed_over = avoided.clone();
             tried.indexes().for_each(|index| passed_over.insert(index));
-            if let Ok(lease) = self.pool.pick(&self.query, &mut passed_over) {
+            if let Ok(lease) = self.pool.pick(&query, &mut passed_over) {
                 let mut tried = tried.clone();
                 tried.insert(lease.index());
                 return Ok((lease, tried));
             }
         }
         let mut tried = tried.clone();
-        self.pool.pick(&self.query, &mut tried).map(|lease| (lease, tried))
+        self.pool.pick(&query, &mut tried).map(|lease| (lease, tried))
     }
 }
 

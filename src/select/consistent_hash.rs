@@ -210,7 +210,7 @@ mod tests {
     }
 
     fn home(pool: &Pool, key: u64) -> Name {
-        let lease = pool.pick(&Query { key: Some(key), entropy: 0 }, &mut Tried::new());
+        let lease = pool.pick(&Query { key: Some(key), entropy: 0, ..Query::default() }, &mut Tried::new());
         lease.expect("a server is ready").server().name().clone()
     }
 
@@ -276,7 +276,8 @@ mod tests {
     #[test]
     fn one_hot_key_stays_within_the_bound() {
         let pool = live(pool(hash_ring(Some(125)), "a b c d"));
-        let pick = |_| pool.pick(&Query { key: Some(key(1)), entropy: 0 }, &mut Tried::new());
+        let pick =
+            |_| pool.pick(&Query { key: Some(key(1)), entropy: 0, ..Query::default() }, &mut Tried::new());
         let open: Vec<Lease> = (0..400).map(pick).collect::<Result<_, _>>().expect("all are ready");
         let fullest = pool.members.iter().map(|member| member.server.in_flight()).max();
         assert_eq!(fullest, Some(125), "{} open, 100 is the mean", open.len());

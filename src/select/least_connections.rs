@@ -114,7 +114,7 @@ mod tests {
         open.retain(|lease| ![50, 150].contains(&lease.index()));
         let mut shares = [0; 2];
         for turn in 0..200u64 {
-            let query = Query { key: None, entropy: super::super::mix(turn) };
+            let query = Query { key: None, entropy: super::super::mix(turn), ..Query::default() };
             let lease = pool.pick(&query, &mut Tried::new()).expect("two are at rest");
             shares[lease.index() / 100] += 1;
             assert!([50, 150].contains(&lease.index()));

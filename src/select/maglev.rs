@@ -169,7 +169,7 @@ mod tests {
 
     fn homes(pool: &Pool) -> Vec<Name> {
         let pick = |number: u64| {
-            let query = Query { key: Some(hash(&number.to_le_bytes())), entropy: 0 };
+            let query = Query { key: Some(hash(&number.to_le_bytes())), entropy: 0, ..Query::default() };
             pool.pick(&query, &mut Tried::new()).expect("a server is ready").server().name().clone()
         };
         (0..KEYS).map(pick).collect()
@@ -246,7 +246,7 @@ mod tests {
         let pool = of(&names(2_000));
         pool.members[1..].iter().for_each(|member| member.server.set_operator(Operator::Drain));
         assert!((0..50).all(|key| {
-            let query = Query { key: Some(hash(&[key])), entropy: 0 };
+            let query = Query { key: Some(hash(&[key])), entropy: 0, ..Query::default() };
             pool.pick(&query, &mut Tried::new()).is_ok_and(|lease| lease.index() == 0)
         }));
     }

@@ -1,9 +1,11 @@
 //! The algorithms, one file each. To add one: a file with its build, behaviour and tests, and a line in `build`.
 
 pub mod consistent_hash;
+mod draw;
 pub mod key;
 pub mod least_connections;
 pub mod maglev;
+pub mod peak_ewma;
 pub mod random_two;
 pub mod round_robin;
 
@@ -29,6 +31,7 @@ pub fn build(pool: &plan::PoolPlan, previous: Option<&Pool>) -> Arc<dyn Selector
         Balance::RoundRobin => Arc::new(round_robin::RoundRobin::new(&weights(pool))),
         Balance::LeastConnections => Arc::new(least_connections::LeastConnections::new(&weights(pool))),
         Balance::RandomTwo => Arc::new(random_two::RandomTwo::new(&weights(pool))),
+        Balance::PeakEwma => Arc::new(peak_ewma::PeakEwma::new(&weights(pool))),
         Balance::ConsistentHash { bounded_load, .. } => {
             // The ring does not mind the order of the servers, nor a new key or bound.
             let previous = previous.and_then(<dyn Any>::downcast_ref);

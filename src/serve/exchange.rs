@@ -235,7 +235,8 @@ impl Exchange {
         Ok(Dispatch {
             route,
             routed,
-            tries: Tries::new(Arc::clone(pool), Query { key, entropy }).waiting_as(priority),
+            tries: Tries::new(Arc::clone(pool), Query { key, entropy, ..Query::default() })
+                .waiting_as(priority),
             attempt: Attempt::default(),
             outcome: Outcome::default(),
         })

@@ -13,7 +13,11 @@ use std::time::{Duration, Instant};
 
 /// What is asked of a pool for a client whose connection or session is balanced as a whole.
 pub(super) fn query_of_client(pool: &Pool, client: &str) -> Query {
-    Query { key: pool.hash_key().map(|_| hash(client.as_bytes())), entropy: fastrand::u64(..) }
+    Query {
+        key: pool.hash_key().map(|_| hash(client.as_bytes())),
+        entropy: fastrand::u64(..),
+        ..Query::default()
+    }
 }
 
 /// Leases a server for the first try. Where it waits for that, the whole is to be over by `due`.

@@ -113,12 +113,13 @@ fn weight(rng: &mut Rng) -> Weight {
 
 fn balance(rng: &mut Rng) -> Balance {
     let key = plan::HashKey::ClientIp;
-    match rng.u8(..6) {
+    match rng.u8(..7) {
         0 => Balance::RoundRobin,
         1 => Balance::LeastConnections,
         2 => Balance::RandomTwo,
         3 => Balance::ConsistentHash { key, bounded_load: None },
         4 => Balance::Maglev { key },
+        5 => Balance::PeakEwma,
         _ => Balance::ConsistentHash { key, bounded_load: Some(Percent(rng.u32(100..200))) },
     }
 }

@@ -85,7 +85,8 @@ impl World {
     /// One that comes while every usable server is full, or while others wait.
     fn wait(&mut self) {
         let pool = self.any_pool();
-        let query = Query { key: Some(self.rng.u64(..6) << 61), entropy: self.rng.u64(..) };
+        let query =
+            Query { key: Some(self.rng.u64(..6) << 61), entropy: self.rng.u64(..), ..Query::default() };
         let full = View::new(&pool, &self.models);
         let is_full = full.usable().0.iter().all(|index| !full.has_room(*index));
         let Some(settings) = &pool.plan.queue else { return };
@@ -214,7 +215,8 @@ impl World {
             n if n > 0 && self.rng.u8(..4) == 0 => self.pinned.swap_remove(self.rng.usize(..n)),
             _ => self.any_pool(),
         };
-        let query = Query { key: Some(self.rng.u64(..6) << 61), entropy: self.rng.u64(..) };
+        let query =
+            Query { key: Some(self.rng.u64(..6) << 61), entropy: self.rng.u64(..), ..Query::default() };
         let mut tried = Tried::new();
         let mut before: Vec<usize> = Vec::new();
         for _ in 0..self.rng.usize(1..4) {
@@ -273,7 +275,7 @@ impl World {
                 let others = eligible.iter().map(|index| (name(*index), view.weight(*index))).collect();
                 self.judge_home(key, name(index), others);
             }
-            Balance::RoundRobin | Balance::RandomTwo | Balance::Maglev { .. } => {}
+            Balance::RoundRobin | Balance::RandomTwo | Balance::PeakEwma | Balance::Maglev { .. } => {}
         }
     }
 

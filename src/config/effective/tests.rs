@@ -505,12 +505,13 @@ fn pool(choices: &mut Choices) -> String {
             .one(&["proxy_protocol: null", "proxy_protocol: v2", "protocol: h2", "protocol: auto"])
             .to_owned(),
     );
-    maybe(&mut lines, choices, "balance", |choices| match choices.below(7) {
+    maybe(&mut lines, choices, "balance", |choices| match choices.below(8) {
         0 => format!("{{ consistent_hash: {} }}", section(simple(keys::CONSISTENT_HASH, &[], choices))),
         1 => "round_robin".to_owned(),
         2 => "random_two".to_owned(),
         3 => "consistent_hash".to_owned(),
         4 => "maglev".to_owned(),
+        6 => "peak_ewma".to_owned(),
         5 => "{ maglev: {} }".to_owned(),
         _ => "least_connections".to_owned(),
     });

@@ -282,9 +282,9 @@ impl Waiters {
         let Some(pool) = self.pool.upgrade() else { return };
         let Some(settings) = &pool.plan.queue else {
             // The configuration has nobody wait any more.
-            return self.answer_all(|waiter| match waiter.pick_bound(&pool) {
+            return self.answer_all(|waiter| match waiter.pick_bound(&pool, now) {
                 Ok(granted) => Ok(granted),
-                Err(_) => waiter.pick(&pool).map_err(Refusal::from),
+                Err(_) => waiter.pick(&pool, now).map_err(Refusal::from),
             });
         };
         let rules = LineRules { order: settings.order, timeout: settings.timeout };
@@ -294,8 +294,8 @@ impl Waiters {
                 return Offer::Declined;
             }
             let picked = match lane {
-                Lane::AnyServer => waiter.pick(&pool),
-                Lane::Server(_) => match waiter.pick_bound(&pool) {
+                Lane::AnyServer => waiter.pick(&pool, now),
+                Lane::Server(_) => match waiter.pick_bound(&pool, now) {
                     Ok(granted) => Ok(granted),
                     Err(offer) => return offer,
                 },
@@ -331,17 +331,17 @@ impl Waiter {
         self.answer.as_ref().is_none_or(oneshot::Sender::is_canceled)
     }
 
-    fn pick(&self, pool: &Arc<Pool>) -> Result<Granted, NoServer> {
+    fn pick(&self, pool: &Arc<Pool>, now: Instant) -> Result<Granted, NoServer> {
         let tried = pool.tried(&self.tried);
-        let lease = pool.pick(&self.query, &mut tried.clone())?;
+        let lease = pool.pick(&Query { now: Some(now), ..self.query }, &mut tried.clone())?;
         Ok(Granted { pool: Arc::clone(pool), lease, tried })
     }
 
     /// The server that it is bound to; if not now, what becomes of it.
-    fn pick_bound(&self, pool: &Arc<Pool>) -> Result<Granted, Offer> {
+    fn pick_bound(&self, pool: &Arc<Pool>, now: Instant) -> Result<Granted, Offer> {
         let tried = pool.tried(&self.tried);
         let Some(bound) = &self.bound else { return Err(Offer::Unbound) };
-        match pool.pick_bound(bound, &mut tried.clone()) {
+        match pool.pick_bound(bound, &mut tried.clone(), now) {
             BoundPick::Leased(lease) => Ok(Granted { pool: Arc::clone(pool), lease, tried }),
             BoundPick::Full => Err(Offer::Exhausted),
             BoundPick::Gone => Err(Offer::Unbound),

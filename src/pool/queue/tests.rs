@@ -344,7 +344,7 @@ fn leases_on_many_threads_strand_nobody() {
                 let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
                 let work = async {
                     let request = |number: u64| async move {
-                        let query = Query { key: None, entropy: number };
+                        let query = Query { key: None, entropy: number, ..Query::default() };
                         let lease = match pool.pick(&query, &mut Tried::new()) {
                             Ok(lease) if queue.waiting() == 0 => lease,
                             first => {
