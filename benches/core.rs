@@ -54,6 +54,7 @@ fn pool_plan(balance: Balance, n: usize, mixed_weights: bool) -> plan::PoolPlan 
         when_all_unhealthy: plan::WhenAllUnhealthy::UseAll,
         max_connections: None,
         queue: None,
+        outlier: None,
         retries: plan::Retries {
             max: 1,
             budget: Percent(20),
@@ -84,7 +85,7 @@ fn query(turn: &mut u64) -> Query {
     *turn = turn.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let number = (*turn ^ *turn >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
-    Query { key: Some(number), entropy: number.rotate_left(23), now: Some(*NOW) }
+    Query { key: Some(number), entropy: number.rotate_left(23), now: Some(*NOW), may_be_repeated: true }
 }
 
 fn pick(pool: &Pool, turn: &mut u64) -> Lease {

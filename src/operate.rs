@@ -243,7 +243,9 @@ pub fn can_spare(pool: &Pool, server: &Server) -> Result<(), CannotSpare> {
         let state = member.server.state();
         !member.drain && state.admin == Operator::Ready && state.membership == Membership::Present
     };
-    let is_healthy = |member: &crate::pool::Member| member.server.state().health == HealthState::Up;
+    let is_healthy = |member: &crate::pool::Member| {
+        member.server.state().health == HealthState::Up && !member.server.is_ejected()
+    };
     let others =
         || pool.members.iter().filter(|member| member.server.id() != server.id() && is_ready(member));
     let Some(own) = pool.members.iter().find(|member| member.server.id() == server.id()) else {

@@ -8,7 +8,7 @@ mod step;
 pub use delta::{Changes, Delta, ProbeTask};
 
 use crate::config::plan::{self, Name, Plan};
-use crate::pool::{Pool, Queue, Server};
+use crate::pool::{OutlierSignals, Pool, Queue, Server};
 use crate::route;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,6 +61,8 @@ pub struct Snapshot {
     retiring: Vec<Arc<Server>>,
     /// Of pools that went and have servers that are still busy.
     parted_queues: Vec<(Name, Arc<Queue>)>,
+    /// What goes on in all pools, through all snapshots.
+    outliers: Arc<OutlierSignals>,
     next_server: u32,
     next_listener: u32,
 }
@@ -95,6 +97,7 @@ impl Snapshot {
             routes: Vec::new(),
             retiring: Vec::new(),
             parted_queues: Vec::new(),
+            outliers: Arc::default(),
             next_server: 0,
             next_listener: 0,
         }
@@ -139,6 +142,11 @@ impl Snapshot {
 
     pub fn pool(&self, name: &str) -> Option<&Arc<Pool>> {
         self.pools.iter().find(|pool| &*pool.name == name)
+    }
+
+    /// Who is to look at servers, and whether some are being tried out.
+    pub fn outliers(&self) -> &Arc<OutlierSignals> {
+        &self.outliers
     }
 
     /// Servers that are no longer configured but may still have leases out.

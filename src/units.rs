@@ -59,6 +59,45 @@ impl fmt::Display for Percent {
     }
 }
 
+/// How many times as much, `5x` or `2.5x`; what range makes sense is for its user to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Factor {
+    tenths: u32,
+}
+
+impl Factor {
+    /// As a number to multiply by.
+    pub fn get(self) -> f64 {
+        f64::from(self.tenths) / 10.0
+    }
+}
+
+impl FromStr for Factor {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let tenths = text.strip_suffix('x').and_then(|number| {
+            let (whole, tenth) = number.split_once('.').unwrap_or((number, "0"));
+            let is_number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+            let is_good = is_number(whole) && is_number(tenth) && tenth.len() == 1;
+            let whole: u32 = whole.parse().ok().filter(|_| is_good)?;
+            whole.checked_mul(10)?.checked_add(tenth.parse().ok()?)
+        });
+        tenths
+            .map(|tenths| Self { tenths })
+            .ok_or_else(|| format!("`{text}` is not a factor; write it like `5x` or `2.5x`"))
+    }
+}
+
+impl fmt::Display for Factor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.tenths % 10 {
+            0 => write!(f, "{}x", self.tenths / 10),
+            tenth => write!(f, "{}.{tenth}x", self.tenths / 10),
+        }
+    }
+}
+
 /// Where something listens: an IP address with a port, or a unix socket's path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Address {

@@ -2,8 +2,8 @@
 
 use super::Admin;
 use crate::api::status::{
-    AdminState as Administrative, ListenerStatus, PoolStatus, PredecessorStatus, ProcessStatus,
-    ReportedState, ServerStatus, SourceStatus, Status,
+    AdminState as Administrative, EjectionStatus, ListenerStatus, PoolStatus, PredecessorStatus,
+    ProcessStatus, ReportedState, ServerStatus, SourceStatus, Status,
 };
 use crate::api::to_millisecond;
 use crate::config::plan::{Name, Protocol};
@@ -125,7 +125,7 @@ fn of_server(
     ServerStatus {
         name: server.name().to_string(),
         address: server.address().to_string(),
-        state: deciding(state, member.drain),
+        state: deciding(server, member.drain),
         health: health(state.health),
         since: now.wall_of(server.since()),
         probed: pool.plan.health.is_some() && state.admin != Operator::Maint,
@@ -139,16 +139,32 @@ fn of_server(
         weight: member.weight.get(),
         weight_by_operator: said.is_some_and(|word| word.weight.is_some()),
         max_connections: member.max_connections.map(std::num::NonZeroU32::get),
+        ejection: ejection(server, now),
     }
 }
 
-/// The first of the three facts that keeps requests away, or that none does.
-fn deciding(state: pool::ServerState, drained: bool) -> ReportedState {
+fn ejection(server: &pool::Server, now: Now) -> Option<EjectionStatus> {
+    let standing = server.outlier().standing();
+    let ejection = standing.ejection?;
+    Some(EjectionStatus {
+        reason: ejection.reason.label().to_owned(),
+        evidence: ejection.evidence,
+        since: now.wall_of(ejection.since),
+        until: to_millisecond(now.wall + ejection.until.saturating_duration_since(now.instant)),
+        trial: ejection.trial.map(|trial| trial.passed),
+        strikes: standing.strikes,
+    })
+}
+
+/// The first of the facts that keeps requests away, or that none does.
+fn deciding(server: &pool::Server, drained: bool) -> ReportedState {
+    let state = server.state();
     match (state.membership, state.admin) {
         (Membership::Leaving, _) => ReportedState::Leaving,
         (_, Operator::Maint) => ReportedState::Maint,
         (_, Operator::Drain) => ReportedState::Drain,
         _ if drained => ReportedState::Drain,
+        _ if state.health == HealthState::Up && server.is_ejected() => ReportedState::Ejected,
         _ => health(state.health),
     }
 }

@@ -9,6 +9,8 @@ use time::OffsetDateTime;
 pub enum EventKind {
     /// Probes changed their mind about a server.
     Health,
+    /// A server that does worse than the others was ejected, is tried out, or is back.
+    Ejection,
     /// An operator changed a server's state or weight.
     Operator,
     /// A server joined or left its pool, or was gone for good.
@@ -24,8 +26,9 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Health,
+        Self::Ejection,
         Self::Operator,
         Self::Membership,
         Self::Discovery,
@@ -38,6 +41,7 @@ impl EventKind {
     pub fn word(self) -> &'static str {
         match self {
             Self::Health => "health",
+            Self::Ejection => "ejection",
             Self::Operator => "operator",
             Self::Membership => "membership",
             Self::Discovery => "discovery",
@@ -77,7 +81,7 @@ pub struct Event {
     pub from: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
-    /// Who: `probe`, `reload`, `signal`, `discovery`, or an operator's name.
+    /// Who: `probe`, `outlier`, `reload`, `signal`, `discovery`, or an operator's name.
     pub actor: String,
     pub cause: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

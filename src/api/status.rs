@@ -114,7 +114,7 @@ pub struct SourceStatus {
 pub struct ServerStatus {
     pub name: String,
     pub address: String,
-    /// What decides: `leaving`, `maint`, `drain`, `down`, `probing` or `up`, the first that holds.
+    /// What decides: `leaving`, `maint`, `drain`, `down`, `probing`, `ejected` or `up`, the first that holds.
     pub state: ReportedState,
     /// What probes say: `up`, `down` or `probing`.
     pub health: ReportedState,
@@ -133,6 +133,39 @@ pub struct ServerStatus {
     /// Set when an operator's weight is in force instead of the configuration's.
     pub weight_by_operator: bool,
     pub max_connections: Option<u32>,
+    /// Why it is left out though its probes pass, if it is.
+    #[serde(default)]
+    pub ejection: Option<EjectionStatus>,
+}
+
+/// A server that did worse with real traffic than the others of its pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EjectionStatus {
+    /// `consecutive_errors`, `worse_by`, `slower_than` or `trial`.
+    pub reason: String,
+    /// What was seen.
+    pub evidence: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    /// From then on requests try it out, one at a time.
+    #[serde(with = "time::serde::rfc3339")]
+    pub until: OffsetDateTime,
+    /// Requests that tried it out and went well, once it is being tried out.
+    pub trial: Option<u64>,
+    /// Ejections that are not lived down yet; each doubles the time of the next.
+    pub strikes: u32,
+}
+
+impl EjectionStatus {
+    /// `ejected for 12s more (consecutive_errors): 5 tries in a row failed; …`
+    pub fn told(&self, now: OffsetDateTime) -> String {
+        let left = (self.until - now).whole_seconds().max(0).unsigned_abs();
+        let until = match self.trial {
+            None => format!("ejected for {} more", crate::text::span(std::time::Duration::from_secs(left))),
+            Some(passed) => format!("ejected, and tried out: {passed} of 3 requests went well"),
+        };
+        format!("{until} ({}): {}", self.reason, self.evidence)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -140,6 +173,7 @@ pub struct ServerStatus {
 pub enum ReportedState {
     Up,
     Probing,
+    Ejected,
     Down,
     Drain,
     Maint,
@@ -151,6 +185,7 @@ impl ReportedState {
         match self {
             Self::Up => "up",
             Self::Probing => "probing",
+            Self::Ejected => "ejected",
             Self::Down => "down",
             Self::Drain => "drain",
             Self::Maint => "maint",
@@ -182,6 +217,9 @@ impl ServerStatus {
     pub fn since_when(&self) -> OffsetDateTime {
         match &self.admin.by_operator {
             Some(said) if said.state == self.state => said.at,
+            _ if self.state == ReportedState::Ejected => {
+                self.ejection.as_ref().map_or(self.since, |ejection| ejection.since)
+            }
             _ => self.since,
         }
     }

@@ -140,8 +140,12 @@ mod tests {
     fn a_pipe_is_read_to_its_end_and_one_without_an_end_is_refused() {
         let directory = std::env::temp_dir().join(format!("evenkeel-cli-file-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
-        let fifo = directory.join("fifo");
-        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+        let pipe = |name| {
+            let path = directory.join(name);
+            rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+            path
+        };
+        let fifo = pipe("fifo");
         let refused = |within| read_in_time(&fifo, within).unwrap_err().to_string();
         let late = "it has not come to its end within 20ms; name a file, or a pipe whose writer ends";
         // Nobody writes.
@@ -151,6 +155,8 @@ mod tests {
         writer.write_all(b"listeners:").unwrap();
         assert_eq!(refused(Duration::from_millis(20)), late);
         drop(writer);
+        // Another one: those who were refused may still read the first, and would have what is written.
+        let fifo = pipe("other");
         let path = fifo.clone();
         let writing = std::thread::spawn(move || std::fs::write(path, "pools:"));
         assert_eq!(read_in_time(&fifo, WITHIN).unwrap(), b"pools:");

@@ -37,6 +37,9 @@ pub(super) struct ReturnOptions {
     /// The server, like app/app3.
     #[arg(value_name = "POOL/SERVER")]
     target: Target,
+    /// Even if it is ejected because it does worse than the others; its earlier ejections are forgotten.
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     to: To,
 }
@@ -94,7 +97,8 @@ pub(super) fn remove(options: &RemovalOptions, state: ReportedState) -> Result<E
 }
 
 pub(super) fn ready(options: &ReturnOptions) -> Result<ExitCode, RequestFailed> {
-    let operated = send(&options.target, &options.to, "/state", &json!({ "state": "ready" }))?;
+    let operated =
+        send(&options.target, &options.to, "/state", &json!({ "state": "ready", "force": options.force }))?;
     tell(&options.target, &options.to, &operated);
     Ok(ExitCode::SUCCESS)
 }

@@ -31,9 +31,11 @@ impl Paint {
         match state {
             ReportedState::Up => Self::Good,
             ReportedState::Down => Self::Bad,
-            ReportedState::Probing | ReportedState::Drain | ReportedState::Maint | ReportedState::Leaving => {
-                Self::Caution
-            }
+            ReportedState::Probing
+            | ReportedState::Ejected
+            | ReportedState::Drain
+            | ReportedState::Maint
+            | ReportedState::Leaving => Self::Caution,
         }
     }
 }

@@ -10,8 +10,9 @@ use super::listener::{
 use super::plan::{
     AccessLogPlan, AcmePlan, AdminPlan, Balance, Certificate, ClientCa, DnsPlan, EventsPlan, ExternalAccount,
     HashKey, HealthPlan, HostPattern, Http2Plan, HttpProbe, ListenerLimits, ListenerPlan, ListenerTimeouts,
-    Log, Match, PathPattern, Plan, PoolPlan, PoolTimeouts, ProbePlan, ProcessPlan, Protocol, QueuePlan,
-    Retries, RoutesPlan, RulePlan, ServerPlan, ServerTls, SourceKind, SourcePlan, TargetPlan, Tls, UdpProbe,
+    Log, Match, OutlierPlan, PathPattern, Plan, PoolPlan, PoolTimeouts, ProbePlan, ProcessPlan, Protocol,
+    QueuePlan, Retries, RoutesPlan, RulePlan, ServerPlan, ServerTls, SourceKind, SourcePlan, TargetPlan, Tls,
+    UdpProbe,
 };
 use super::tree::Scalar;
 use super::{acme, discover, health, names, pool, process, route, tls};
@@ -385,6 +386,7 @@ fn pool(pool: &PoolPlan) -> Value {
         .set("when_all_unhealthy", word(&pool::WHEN_ALL_UNHEALTHY, &pool.when_all_unhealthy))
         .set_or_null("max_connections", pool.max_connections.map(u32::from))
         .set_or_null("queue", pool.queue.as_ref().map(queue))
+        .set_or_null("outlier", pool.outlier.as_ref().map(outlier))
         .set("retries", retries(&pool.retries))
         .set("timeouts", pool_timeouts(&pool.timeouts))
         .set("drain_timeout", duration(pool.drain_timeout))
@@ -402,6 +404,18 @@ fn queue(queue: &QueuePlan) -> Value {
         .set("max", queue.max.get())
         .set("timeout", duration(queue.timeout))
         .set("order", word(&pool::QUEUE_ORDERS, &queue.order))
+        .end()
+}
+
+fn outlier(outlier: &OutlierPlan) -> Value {
+    SectionWriter::new(keys::OUTLIER)
+        .set_or_null("consecutive_errors", outlier.consecutive_errors.map(u32::from))
+        .set_or_null("worse_by", outlier.worse_by.as_ref().map(text))
+        .set_or_null("slower_than", outlier.slower_than.as_ref().map(text))
+        .set("window", duration(outlier.window))
+        .set("base_ejection", duration(outlier.base_ejection))
+        .set("max_ejection", duration(outlier.max_ejection))
+        .set("max_ejected", text(&outlier.max_ejected))
         .end()
 }
 

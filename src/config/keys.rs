@@ -263,6 +263,7 @@ pub(super) const POOL: &[Key] = &[
     key("when_all_unhealthy", KeyKind::Choice(&["use_all", "refuse"]), "use_all"),
     nullable("max_connections", KeyKind::Count(1, 1_000_000), "null"),
     nullable("queue", KeyKind::Section(QUEUE), "{}"),
+    nullable("outlier", KeyKind::Section(OUTLIER), "null"),
     key("retries", KeyKind::Section(RETRIES), "{}"),
     key("timeouts", KeyKind::Section(POOL_TIMEOUTS), "{}"),
     key("drain_timeout", KeyKind::Duration(Duration::ZERO, DAY), "60s"),
@@ -275,6 +276,16 @@ pub(super) const QUEUE: &[Key] = &[
     key("max", KeyKind::Count(1, 1_000_000), "1000"),
     key("timeout", KeyKind::Duration(MS, HOUR), "5s"),
     key("order", KeyKind::Choice(&["adaptive", "fifo"]), "adaptive"),
+];
+
+pub(super) const OUTLIER: &[Key] = &[
+    nullable("consecutive_errors", KeyKind::Count(1, 60), "5"),
+    nullable("worse_by", KeyKind::Percent(1, 99), "5%"),
+    nullable("slower_than", KeyKind::Text("a factor from 1.1x to 1000x, like `5x`"), "null"),
+    key("window", KeyKind::Duration(SECOND, Duration::from_secs(300)), "10s"),
+    key("base_ejection", KeyKind::Duration(Duration::from_millis(100), HOUR), "30s"),
+    key("max_ejection", KeyKind::Duration(Duration::from_millis(100), DAY), "300s"),
+    key("max_ejected", KeyKind::Percent(1, 99), "50%"),
 ];
 
 pub(super) const SERVER_TLS: &[Key] = &[

@@ -16,6 +16,7 @@ pub mod keys;
 mod known;
 mod listener;
 mod names;
+mod outlier;
 mod place;
 pub mod plan;
 mod pool;

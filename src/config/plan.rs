@@ -1,7 +1,7 @@
 //! The plan: a configuration that was checked, with every default filled in and every reference
 //! resolved. Nothing downstream of this file ever asks "is it set?" or "does it exist?".
 
-use crate::units::{Address, Percent, Weight};
+use crate::units::{Address, Factor, Percent, Weight};
 use http::{HeaderName, Method};
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -411,6 +411,8 @@ pub struct PoolPlan {
     pub max_connections: Option<NonZeroU32>,
     /// `None` refuses what finds every usable server full.
     pub queue: Option<QueuePlan>,
+    /// `None` ejects nobody.
+    pub outlier: Option<OutlierPlan>,
     pub retries: Retries,
     pub timeouts: PoolTimeouts,
     /// How long in-flight requests of a down or removed server may still run.
@@ -626,6 +628,24 @@ pub enum QueueOrder {
     /// The oldest first, until it has waited for a tenth of `timeout`; then the newest first until nobody waits.
     Adaptive,
     Fifo,
+}
+
+/// When a server that does worse than the others is ejected, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutlierPlan {
+    /// Tries in a row that failed, while the others do better.
+    pub consecutive_errors: Option<NonZeroU32>,
+    /// By so much its share of errors is above that of the others.
+    pub worse_by: Option<Percent>,
+    /// By so much its median time to the first byte is above that of the others.
+    pub slower_than: Option<Factor>,
+    /// What is looked at for the latter two.
+    pub window: Duration,
+    /// The first ejection's length; each further one doubles it.
+    pub base_ejection: Duration,
+    pub max_ejection: Duration,
+    /// Servers that are down or ejected at most, for another to be ejected.
+    pub max_ejected: Percent,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use super::discover;
 use super::health::health;
 use super::keys;
 use super::names::{Once, check_section_name, word};
+use super::outlier;
 use super::place::At;
 use super::plan::{
     AddressFamily, Balance, DnsSourcePlan, HashKey, HealthPlan, Name, PROBES_AT_ONCE, PoolPlan, PoolTimeouts,
@@ -102,6 +103,13 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<PoolPlan> {
         Some(at) if at.is_null() => Some(None),
         _ => section.section("queue", queue).map(Some),
     };
+    let outlier = match section.get("outlier") {
+        Some(at) if !at.is_null() => section.section("outlier", outlier::outlier).map(Some),
+        _ => Some(None),
+    };
+    if let (Some(at), Some(Some(outlier))) = (section.get("outlier"), &outlier) {
+        outlier::warn_of_few(at, outlier, &servers, !sources.is_empty());
+    }
     let retries = section.section("retries", retries);
     let timeouts = section.section("timeouts", timeouts);
     if let (Some(at), Some(Some(queue)), Some(timeouts)) = (section.get("queue"), &queue, &timeouts) {
@@ -130,6 +138,7 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<PoolPlan> {
         when_all_unhealthy,
         max_connections,
         queue: queue?,
+        outlier: outlier?,
         retries: retries?,
         timeouts: timeouts?,
         drain_timeout,

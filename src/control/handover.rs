@@ -9,14 +9,15 @@ use crate::api::receipt::Guarding;
 use crate::api::{Event, Receipt, to_millisecond};
 use crate::config::plan::Name;
 use crate::operate::Overrides;
-use crate::pool::{Health, HealthState};
+use crate::pool::outlier::{Ejection, Reason, Standing};
+use crate::pool::{Health, HealthState, Server};
 use crate::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use tracing::{info, warn};
 
@@ -58,6 +59,51 @@ struct KnownState {
     health: String,
     #[serde(with = "time::serde::rfc3339")]
     since: OffsetDateTime,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ejection: Option<KnownEjection>,
+}
+
+/// What is known of a server that is ejected.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct KnownEjection {
+    reason: String,
+    evidence: String,
+    #[serde(with = "time::serde::rfc3339")]
+    since: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    until: OffsetDateTime,
+    strikes: u32,
+}
+
+impl KnownEjection {
+    fn of(server: &Server, instant: Instant, wall: OffsetDateTime) -> Option<Self> {
+        let standing = server.outlier().standing();
+        let ejection = standing.ejection?;
+        Some(Self {
+            reason: ejection.reason.label().to_owned(),
+            evidence: ejection.evidence,
+            since: to_millisecond(wall - instant.saturating_duration_since(ejection.since)),
+            until: to_millisecond(wall + ejection.until.saturating_duration_since(instant)),
+            strikes: standing.strikes,
+        })
+    }
+
+    /// As it goes on here; `None` for a reason that is not known.
+    fn recall(&self, instant: Instant, wall: OffsetDateTime) -> Option<Standing> {
+        let then = |at: OffsetDateTime| {
+            let ago = Duration::try_from(wall - at).unwrap_or_default();
+            instant.checked_sub(ago).unwrap_or(instant)
+        };
+        let ejection = Ejection {
+            reason: Reason::from_label(&self.reason)?,
+            evidence: self.evidence.clone(),
+            since: then(self.since),
+            began: then(self.since),
+            until: instant + Duration::try_from(self.until - wall).unwrap_or_default(),
+            trial: None,
+        };
+        Some(Standing { strikes: self.strikes, since: instant, ejection: Some(ejection) })
+    }
 }
 
 impl Handover {
@@ -90,12 +136,13 @@ impl Control {
     pub(super) fn handover(&mut self) -> io::Result<File> {
         let snapshot = self.live.snapshot();
         let (instant, wall) = (Instant::now(), OffsetDateTime::now_utc());
-        let known = |server: &crate::pool::Server| KnownState {
+        let known = |server: &Server| KnownState {
             pool: server.pool().to_string(),
             server: server.name().to_string(),
             address: server.address().to_string(),
             health: health_word(server.state().health).to_owned(),
             since: to_millisecond(wall - instant.saturating_duration_since(server.since())),
+            ejection: KnownEjection::of(server, instant, wall),
         };
         let members = snapshot.pools().iter().flat_map(|pool| &pool.members);
         let wanted = crate::events::EventFilter { limit: Some(EVENTS), ..Default::default() };
@@ -179,7 +226,8 @@ impl Control {
                     name: known.server.into(),
                     address: known.address,
                 };
-                (server, KnownHealth { health: known.health, since: known.since })
+                let KnownState { health, since, ejection, .. } = known;
+                (server, KnownHealth { health, since, ejection })
             })
             .collect();
     }
@@ -192,7 +240,9 @@ impl Control {
         }
         let (instant, wall) = (Instant::now(), OffsetDateTime::now_utc());
         let mut n_known = 0;
-        for pool in next.pools().iter().filter(|pool| pool.plan.health.is_some()) {
+        for pool in
+            next.pools().iter().filter(|pool| pool.plan.health.is_some() || pool.plan.outlier.is_some())
+        {
             for member in &pool.members {
                 let server = &member.server;
                 let identity = KnownServer {
@@ -200,13 +250,20 @@ impl Control {
                     name: server.name().clone(),
                     address: server.address().to_string(),
                 };
-                let Some(KnownHealth { health, since }) = known.get(&identity) else { continue };
+                let Some(KnownHealth { health, since, ejection }) = known.get(&identity) else { continue };
+                let ejection = ejection.as_ref().filter(|_| pool.plan.outlier.is_some());
+                if let Some(standing) = ejection.and_then(|ejection| ejection.recall(instant, wall)) {
+                    server.eject_again(standing);
+                }
+                if pool.plan.health.is_none() {
+                    continue;
+                }
                 let health = match health.as_str() {
                     "up" => HealthState::Up,
                     "down" => HealthState::Down,
                     _ => continue,
                 };
-                let ago = std::time::Duration::try_from(wall - *since).unwrap_or_default();
+                let ago = Duration::try_from(wall - *since).unwrap_or_default();
                 server.probe_anew(Health::new(health), instant.checked_sub(ago).unwrap_or(instant));
                 n_known += 1;
             }
@@ -230,4 +287,5 @@ pub(super) struct KnownServer {
 pub(super) struct KnownHealth {
     health: String,
     since: OffsetDateTime,
+    ejection: Option<KnownEjection>,
 }

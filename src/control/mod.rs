@@ -5,6 +5,7 @@
 mod aside;
 mod certificates;
 mod discovering;
+mod ejecting;
 mod ending;
 mod event_log;
 mod files;
@@ -54,6 +55,7 @@ use crate::probe::ProbeFailure;
 use crate::tls::{Expiry, ManagedCertificate};
 use crate::units::Address;
 use discovering::{Discovering, FoundMembers};
+use ejecting::{Ejecting, asked_for_look};
 use guarding::GuardWatch;
 use handover::KnownServers;
 use operate::health_word;
@@ -230,6 +232,7 @@ pub(crate) struct Control {
     ordered: mpsc::UnboundedReceiver<ManagedCertificate>,
     /// Servers that are down or leaving and may have requests past their deadline.
     closing: Vec<ClosingServer>,
+    ejecting: Ejecting,
     /// Pools that send to unhealthy servers for want of healthy ones.
     failing_open: HashSet<Name>,
     /// Sockets that are open but not accepted on until the first probes are in.
@@ -301,6 +304,7 @@ impl Control {
             turned,
             on_turn,
             closing: Vec::new(),
+            ejecting: Ejecting::default(),
             failing_open: HashSet::new(),
             held_back: Some(Vec::new()),
             inherited: Inherited::default(),
@@ -332,6 +336,7 @@ impl Control {
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut looked = 0;
+        let outliers = Arc::clone(self.live.snapshot().outliers());
         loop {
             tokio::select! {
                 biased;
@@ -378,6 +383,7 @@ impl Control {
                     self.turn(turned);
                     looked = 0;
                 }
+                () = asked_for_look(&outliers, self.ejecting.next_look()) => self.look_for_outliers(),
                 Some(managed) = self.ordered.recv() => self.put_certificate_in_force(managed),
                 _ = seconds.tick() => {
                     self.live.take_second();
@@ -388,6 +394,7 @@ impl Control {
                     self.show_life();
                     self.reap();
                     self.look_at_watched();
+                    self.look_for_outliers_due();
                     self.change_members_due();
                     self.begin_upgrade();
                     // A while after each turn is enough, and counting all servers each time is not cheap.

@@ -106,6 +106,14 @@ impl Control {
                     can_spare(pool, &member.server)?;
                 }
                 self.set_operator(pool, &member.server, operator, &command.actor);
+                if operator == Operator::Ready && member.server.is_ejected() {
+                    match command.force {
+                        true => self.bring_back(&member.server, &command.actor),
+                        false => done.notes.push(
+                            "it stays ejected, for it did worse than the others; `ready --force` brings it back".to_owned(),
+                        ),
+                    }
+                }
                 if operator == Operator::Ready && member.drain {
                     done.notes.push(format!(
                         "it stays drained by the configuration; remove `drain: true` of pools.{}.servers.{} and reload",

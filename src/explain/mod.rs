@@ -345,12 +345,27 @@ fn choose(
                 Exclusion::DrainConfigured => "drain by the configuration".to_owned(),
                 Exclusion::Down => "down: its probes fail".to_owned(),
                 Exclusion::Probing => "no probe has passed yet".to_owned(),
+                Exclusion::Ejected => ejected(&member.server),
                 Exclusion::Backup => "stands by: others work (backup)".to_owned(),
                 Exclusion::Full(limit) => format!("full: {limit} in flight (max_connections)"),
             }),
             chosen: winner == Ok(index),
         });
     report.candidates = candidates.collect();
+}
+
+/// `ejected (worse_by): 9 of 24 tries failed within 10s; …`
+fn ejected(server: &crate::pool::Server) -> String {
+    let Some(ejection) = server.outlier().standing().ejection else { return "ejected".to_owned() };
+    let state = match ejection.trial {
+        Some(trial) => format!(
+            "ejected, and tried out: {} of {} requests went well",
+            trial.passed,
+            crate::pool::outlier::trial::SUCCESSES
+        ),
+        None => "ejected".to_owned(),
+    };
+    format!("{state} ({}): {}", ejection.reason.label(), ejection.evidence)
 }
 
 /// How one waits that comes by this protocol; a datagram never does.

@@ -54,6 +54,7 @@ impl MetricsPage<'_> {
         families.extend(self.metrics.discovery.families());
         families.extend(self.pools());
         families.extend(self.servers());
+        families.extend(super::outlier::families(self.snapshot));
         families.extend(self.server_connections());
         families.extend(super::admin::families(self.metrics, self.events, self.events_lost));
         families.extend(self.process());
@@ -177,6 +178,7 @@ impl MetricsPage<'_> {
                 ("up", counts.up),
                 ("down", counts.down),
                 ("probing", counts.probing),
+                ("ejected", counts.ejected),
                 ("drain", counts.drain),
                 ("maint", counts.maint),
             ] {
@@ -225,7 +227,7 @@ impl MetricsPage<'_> {
         let mut up = Family::gauge("evenkeel_server_up", "1 while the server's health is up.");
         let mut state = Family::gauge(
             "evenkeel_server_state",
-            "1 for the state a server is in: up, down, probing, drain, maint or leaving.",
+            "1 for the state a server is in: up, down, probing, ejected, drain, maint or leaving.",
         );
         let mut weight = Family::gauge("evenkeel_server_weight", "The server's weight.");
         let mut limit = Family::gauge(
@@ -369,6 +371,7 @@ fn state_name(server: &Server, drained: bool) -> &'static str {
         _ if drained => "drain",
         (.., HealthState::Down) => "down",
         (.., HealthState::Probing) => "probing",
+        (.., HealthState::Up) if server.is_ejected() => "ejected",
         (.., HealthState::Up) => "up",
     }
 }

@@ -70,7 +70,7 @@ impl Pool {
         match Lease::take(&member.server, index, max, mask) {
             Some(lease) => {
                 tried.insert(index);
-                BoundPick::Leased(self.taught(lease, Some(now)))
+                BoundPick::Leased(self.taught(lease.watched(self.watched, None), Some(now)))
             }
             None if member.server.has_any(mask) => BoundPick::Gone,
             None => BoundPick::Full,

@@ -43,6 +43,8 @@ pub struct Query {
     pub entropy: u64,
     /// When; for algorithms that learn, whose knowledge grows old.
     pub now: Option<Instant>,
+    /// Whether it may be sent once more if it fails, and is at hand for that.
+    pub may_be_repeated: bool,
 }
 
 /// A pool's servers as one request may choose among them.

@@ -4,6 +4,7 @@ use super::choose::Query;
 use super::slot::Flags;
 use super::tried::Tried;
 use super::{HealthState, Membership, NoServer, Operator, Pool};
+use super::{PROBED, STRICT};
 use std::num::NonZeroU32;
 
 /// Why a server cannot be chosen.
@@ -17,6 +18,8 @@ pub enum Exclusion {
     DrainConfigured,
     Down,
     Probing,
+    /// It does worse than the others, or is being tried out after it did.
+    Ejected,
     Full(u32),
     /// It stands by, and others work.
     Backup,
@@ -55,15 +58,11 @@ impl Pool {
             })
         };
         let first = look(&mut tried);
-        // Where all are full, they are full of what comes when no server is healthy.
-        let is_open = self.failing_open();
-        let strict = match Flags::NOT_READY.with(Flags::UNHEALTHY) {
-            strict if self.has_backup && self.any_usable(strict.with(Flags::BACKUP)) => {
-                strict.with(Flags::BACKUP)
-            }
-            strict => strict,
-        };
-        let otherwise = if is_open { Flags::NOT_READY } else { strict };
+        // Where all are full, they are full of those that there are to choose from.
+        let without_backup = STRICT.with(Flags::BACKUP);
+        let levels = [without_backup, STRICT, PROBED].into_iter().skip(usize::from(!self.has_backup));
+        let level = levels.into_iter().find(|mask| self.any_usable(*mask));
+        let otherwise = level.unwrap_or(if self.failing_open() { Flags::NOT_READY } else { STRICT });
         let mask = first.as_ref().map_or(otherwise, |(_, mask)| *mask);
         let none_tried = Tried::new();
         let among = self.among(&none_tried, mask);
@@ -113,6 +112,7 @@ impl Pool {
             _ if member.drain => Some(Exclusion::DrainConfigured),
             (.., HealthState::Down) if mask.has_any(Flags::DOWN) => Some(Exclusion::Down),
             (.., HealthState::Probing) if mask.has_any(Flags::PROBING) => Some(Exclusion::Probing),
+            _ if mask.has_any(Flags::EJECTED) && member.server.is_ejected() => Some(Exclusion::Ejected),
             _ if member.backup && mask.has_any(Flags::BACKUP) => Some(Exclusion::Backup),
             _ if member.server.in_flight() >= limit => Some(Exclusion::Full(limit)),
             _ => None,

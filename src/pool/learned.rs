@@ -98,8 +98,14 @@ impl Learned {
 /// client's, but for 429, by which a server keeps clients away.
 fn succeeded(result: TryResult) -> Option<bool> {
     match result {
-        TryResult::Answered { status: 429 | 500.. } => Some(false),
-        TryResult::Answered { status: 400.. } => None,
+        TryResult::Answered { grpc_status: Some(status), .. } => match status {
+            0 => Some(true),
+            // UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
+            2 | 4 | 8 | 13 | 14 | 15 => Some(false),
+            _ => None,
+        },
+        TryResult::Answered { status: 429 | 500.., .. } => Some(false),
+        TryResult::Answered { status: 400.., .. } => None,
         TryResult::Answered { .. } | TryResult::Connected => Some(true),
         TryResult::ConnectFailed | TryResult::TimedOut | TryResult::Reset => Some(false),
         TryResult::NotServersFault | TryResult::Unknown => None,
@@ -179,7 +185,7 @@ mod tests {
         }
     }
 
-    const OK: TryResult = TryResult::Answered { status: 200 };
+    const OK: TryResult = TryResult::answered(200);
 
     #[test]
     fn a_peak_counts_at_once_and_fades() {
@@ -202,7 +208,7 @@ mod tests {
         server.ends(1_000, TryResult::Reset, 1);
         assert_eq!(server.cost_ms(1_000), None);
         server.ends(2_000, OK, 50);
-        for failure in [TryResult::ConnectFailed, TryResult::Answered { status: 503 }] {
+        for failure in [TryResult::ConnectFailed, TryResult::answered(503)] {
             server.ends(12_000, failure, 1);
             server.check(12_000, 50.0);
         }
@@ -216,10 +222,10 @@ mod tests {
     fn success_is_the_share_of_late() {
         let server = Server::new();
         assert_eq!(server.learned.success(), 1.0);
-        server.ends(1_000, TryResult::Answered { status: 404 }, 1);
+        server.ends(1_000, TryResult::answered(404), 1);
         assert_eq!(server.learned.success(), 1.0, "that is its client's");
         (0..2_000u64).for_each(|n| {
-            let result = if n % 4 == 0 { TryResult::Answered { status: 500 } } else { OK };
+            let result = if n % 4 == 0 { TryResult::answered(500) } else { OK };
             server.ends(40_000 + n * 40, result, 1);
         });
         assert!((server.learned.success() - 0.75).abs() < 0.06, "{}", server.learned.success());

@@ -8,6 +8,7 @@ pub mod health;
 pub mod learned;
 mod member;
 pub mod outcome;
+pub mod outlier;
 pub mod queue;
 pub mod retry;
 #[cfg(test)]
@@ -18,12 +19,14 @@ pub mod slot_table;
 pub mod stats;
 pub mod tried;
 pub mod tries;
+pub mod wilson;
 
 pub use bound::{Bound, BoundPick};
 pub use choose::{Candidates, Query, Reasons, Selector};
 pub use health::{Health, HealthState, HealthThresholds, Transition};
 pub use member::Member;
 pub use outcome::{Outcome, TryResult, TryVerdict};
+pub use outlier::{OutlierSignals, OutlierWatch};
 pub use queue::{Queue, QueueResult, Refusal};
 pub use retry::RetryBudget;
 pub use server::{InFlightElsewhere, Lease, Membership, Operator, Server, ServerState};
@@ -33,6 +36,7 @@ pub use tries::{Attempt, NextTry, Patience, Tries};
 
 use crate::config::plan::{self, Name};
 use crate::origination::SharedOrigination;
+use outlier::{TrialResult, Watched};
 use slot::{Flags, SlotBlock};
 use slot_table::SlotTable;
 use std::num::NonZeroU32;
@@ -65,6 +69,7 @@ pub struct Counts {
     pub up: usize,
     pub down: usize,
     pub probing: usize,
+    pub ejected: usize,
     /// By the configuration or the operator, whatever the health.
     pub drain: usize,
     pub maint: usize,
@@ -89,10 +94,16 @@ pub struct Pool {
     has_backup: bool,
     /// Whether its algorithm goes by what becomes of tries.
     learns: bool,
+    /// What is noted of tries, where servers are judged by them.
+    watched: Option<Watched>,
+    outliers: Arc<OutlierSignals>,
 }
 
 /// What bars a server while something healthy is left.
 const STRICT: Flags = Flags::NOT_READY.with(Flags::UNHEALTHY);
+
+/// What bars it while something is left that probes call healthy, however it does.
+const PROBED: Flags = Flags::NOT_READY.with(Flags::DOWN).with(Flags::PROBING);
 
 /// How often a choice is made again because the chosen server changed between look and lease.
 const ATTEMPTS: usize = 4;
@@ -106,6 +117,7 @@ impl Pool {
         stats: Arc<PoolStats>,
         budget: Arc<RetryBudget>,
         queue: Arc<Queue>,
+        outliers: Arc<OutlierSignals>,
     ) -> Self {
         let slots = SlotTable::new(plan.servers.iter().zip(servers.iter().map(|server| server.owned_slot())));
         let has_backup = plan.servers.iter().any(|server| server.backup);
@@ -123,6 +135,7 @@ impl Pool {
             .collect();
         let origination = SharedOrigination::default();
         let learns = plan.balance == plan::Balance::PeakEwma;
+        let watched = plan.outlier.as_ref().map(outlier::judge::watched);
         Self {
             name: plan.name.clone(),
             plan,
@@ -135,12 +148,20 @@ impl Pool {
             selector,
             has_backup,
             learns,
+            watched,
+            outliers,
         }
     }
 
     /// Chooses a server and counts the request against it. The server is marked as tried: within one
     /// request none is chosen twice.
     pub fn pick(&self, query: &Query, tried: &mut Tried) -> Result<Lease, NoServer> {
+        if self.watched.is_some()
+            && self.outliers.has_trials()
+            && let Some(lease) = self.try_out(query, tried)
+        {
+            return Ok(self.taught(lease, query.now));
+        }
         let lease = self.by_standard(tried, |mask, tried| self.attempt(mask, query, tried))?;
         Ok(self.taught(lease, query.now))
     }
@@ -148,6 +169,31 @@ impl Pool {
     /// The same lease, whose end teaches something of its server if the pool's algorithm goes by that.
     fn taught(&self, lease: Lease, now: Option<Instant>) -> Lease {
         if self.learns { lease.taught(now) } else { lease }
+    }
+
+    /// Leases a server that was ejected and is being tried out, if it is this request's turn.
+    fn try_out(&self, query: &Query, tried: &mut Tried) -> Option<Lease> {
+        (0..self.members.len()).find_map(|index| {
+            let outlier = self.members[index].server.outlier();
+            let may =
+                outlier.trial.is_free() && self.slots.is_usable(index, PROBED) && !tried.contains(index);
+            if !may || !self.is_at_home(index, query, tried) {
+                return None;
+            }
+            let ticket = outlier.trial.take(query.may_be_repeated)?;
+            let Some(lease) = self.lease(index, PROBED, tried) else {
+                outlier.trial.end(ticket, TrialResult::Inconclusive);
+                return None;
+            };
+            Some(lease.watched(self.watched, Some(ticket)))
+        })
+    }
+
+    /// Whether a request may go to this server at all as far as its key is concerned: another server may not know its
+    /// session.
+    fn is_at_home(&self, index: usize, query: &Query, tried: &Tried) -> bool {
+        let home = || self.selector.look(&self.among(tried, PROBED), query);
+        self.hash_key().is_none() || home() == Some(index)
     }
 
     /// Makes an attempt among healthy servers, and among all ready ones if none is healthy and the pool wants that.
@@ -171,11 +217,14 @@ impl Pool {
                 return Err(NoServer::AllFull);
             }
         }
-        if let Some(made) = attempt(STRICT, tried) {
-            return Ok(made);
-        }
-        if self.any_usable(STRICT) {
-            return Err(self.full_or_tried(STRICT, tried));
+        // Better one that does worse than others than none.
+        for mask in [STRICT, PROBED] {
+            if let Some(made) = attempt(mask, tried) {
+                return Ok(made);
+            }
+            if self.any_usable(mask) {
+                return Err(self.full_or_tried(mask, tried));
+            }
         }
         if !self.any_usable(Flags::NOT_READY) {
             return Err(NoServer::NoneReady);
@@ -191,7 +240,7 @@ impl Pool {
     /// Whether nothing ready is healthy and requests go to every ready server all the same.
     pub fn failing_open(&self) -> bool {
         self.plan.when_all_unhealthy == plan::WhenAllUnhealthy::UseAll
-            && !self.any_usable(STRICT)
+            && !self.any_usable(PROBED)
             && self.any_usable(Flags::NOT_READY)
     }
 
@@ -224,6 +273,7 @@ impl Pool {
                 (Operator::Maint, _) => &mut counts.maint,
                 (Operator::Drain, _) => &mut counts.drain,
                 _ if member.drain || state.membership == Membership::Leaving => &mut counts.drain,
+                (Operator::Ready, HealthState::Up) if member.server.is_ejected() => &mut counts.ejected,
                 (Operator::Ready, HealthState::Up) => &mut counts.up,
                 (Operator::Ready, HealthState::Down) => &mut counts.down,
                 (Operator::Ready, HealthState::Probing) => &mut counts.probing,
@@ -282,7 +332,7 @@ impl Pool {
         let max = member.max_connections.map_or(u32::MAX, NonZeroU32::get);
         let lease = Lease::take(&member.server, index, max, mask)?;
         tried.insert(index);
-        Some(lease)
+        Some(lease.watched(self.watched, None))
     }
 
     fn any_usable(&self, mask: Flags) -> bool {

@@ -20,8 +20,8 @@ pub enum TryResult {
     Unknown,
     /// A connection, or a UDP session, was passed on to the server.
     Connected,
-    /// The head of a response with this status came.
-    Answered { status: u16 },
+    /// The head of a response with this status came; of a gRPC call also what it ended with, once that is known.
+    Answered { status: u16, grpc_status: Option<u8> },
     /// No connection could be opened, or not secured.
     ConnectFailed,
     /// The server let a limit pass.
@@ -54,6 +54,11 @@ impl Outcome {
 }
 
 impl TryResult {
+    /// What is known by a response's head.
+    pub const fn answered(status: u16) -> Self {
+        Self::Answered { status, grpc_status: None }
+    }
+
     /// Whether the server took the try. What a status says of it, its answers' judge knows.
     pub fn verdict(self) -> TryVerdict {
         match self {

@@ -33,6 +33,7 @@ pub(crate) fn pool(balance: Balance, servers: &str) -> plan::PoolPlan {
         when_all_unhealthy: WhenAllUnhealthy::UseAll,
         max_connections: None,
         queue: None,
+        outlier: None,
         retries: plan::Retries {
             max: 1,
             budget: Percent(20),

@@ -4,6 +4,7 @@ use super::deadline::Deadline;
 use super::health::{Health, HealthState, HealthThresholds, Transition};
 use super::learned::Learned;
 use super::outcome::{Outcome, TryCounts, TryVerdict};
+use super::outlier::{OutlierSignals, OutlierState, Standing, Watched};
 use super::slot::{Flags, Slot};
 use super::slot_table::{OwnedSlot, SlotAllocator};
 use crate::config::plan::Name;
@@ -54,6 +55,8 @@ pub struct SharedByServers {
     pub allocator: SlotAllocator,
     /// Who waits for room.
     pub queue: Arc<dyn RoomListener>,
+    /// Who judges them by their work.
+    pub outliers: Arc<OutlierSignals>,
 }
 
 /// One member of a pool, known by pool and name.
@@ -79,6 +82,8 @@ pub struct Server {
     pub answers: AtomicU64,
     tries: TryCounts,
     learned: Learned,
+    /// How it does beside the others.
+    outlier: OutlierState,
 }
 
 #[derive(Debug)]
@@ -114,6 +119,7 @@ impl Server {
             answers: AtomicU64::new(0),
             tries: TryCounts::default(),
             learned: Learned::new(now),
+            outlier: OutlierState::new(&shared.outliers, now),
         }
     }
 
@@ -159,6 +165,27 @@ impl Server {
     /// What algorithms go by that learn.
     pub fn learned(&self) -> &Learned {
         &self.learned
+    }
+
+    /// How it does beside the others.
+    pub fn outlier(&self) -> &OutlierState {
+        &self.outlier
+    }
+
+    /// Whether it is left out because it does worse than the others.
+    pub fn is_ejected(&self) -> bool {
+        self.slot().flags().has_any(Flags::EJECTED)
+    }
+
+    /// It was ejected already in the process before this one.
+    pub fn eject_again(&self, standing: Standing) {
+        let is_ejected = standing.ejection.is_some();
+        self.outlier.set_standing(standing);
+        self.set_ejected(is_ejected);
+    }
+
+    pub(super) fn set_ejected(&self, is_ejected: bool) {
+        self.change(Flags::EJECTED, if is_ejected { Flags::EJECTED } else { Flags::NONE });
     }
 
     pub fn state(&self) -> ServerState {
@@ -320,6 +347,10 @@ pub struct Lease {
     is_finished: bool,
     /// When it was taken, if something is learned of its end.
     taught_from: Option<Instant>,
+    /// What is noted of it; `None` is nothing, or nothing more.
+    watched: Option<Watched>,
+    /// The turn that it has in trying the server out.
+    trial: Option<u64>,
 }
 
 impl Lease {
@@ -331,6 +362,8 @@ impl Lease {
             index,
             is_finished: false,
             taught_from: None,
+            watched: None,
+            trial: None,
         })
     }
 
@@ -340,13 +373,32 @@ impl Lease {
         self
     }
 
+    /// The same where its outcome is noted, or also tries the server out by this turn.
+    pub(super) fn watched(mut self, watched: Option<Watched>, trial: Option<u64>) -> Self {
+        (self.watched, self.trial) = (watched, trial);
+        self
+    }
+
     /// Gives it back with what has become of it.
     pub fn finish(mut self, outcome: &Outcome) {
-        if let Some(began) = self.taught_from {
-            self.server.learned.note(outcome, began);
-        }
+        self.judge(outcome);
         self.server.tries.count(outcome.result.verdict());
         self.is_finished = true;
+    }
+
+    /// Has the server judged by what is known by now; what comes later is not held against it.
+    pub fn judge(&mut self, outcome: &Outcome) {
+        if let Some(began) = self.taught_from.take() {
+            self.server.learned.note(outcome, began);
+        }
+        if let Some(watched) = self.watched.take() {
+            self.server.outlier.judge(outcome, watched, self.trial.take());
+        }
+    }
+
+    /// However it ends, it says nothing of the server.
+    pub fn is_no_evidence(&mut self) {
+        self.judge(&Outcome::default());
     }
 
     pub fn server(&self) -> &Arc<Server> {
@@ -362,6 +414,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if !self.is_finished {
+            self.is_no_evidence();
             self.server.tries.count(TryVerdict::Unknown);
         }
         self.server.release();
@@ -439,7 +492,7 @@ mod tests {
         let pool = live(pool(Balance::RoundRobin, "a"));
         let lease = || pool.pick(&Query::default(), &mut Tried::new()).expect("a is ready");
         for result in [
-            TryResult::Answered { status: 500 },
+            TryResult::answered(500),
             TryResult::Connected,
             TryResult::Reset,
             TryResult::TimedOut,

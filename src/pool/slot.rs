@@ -32,7 +32,7 @@ impl Flags {
     pub const MAINT: Self = Self(1 << 4);
     /// It is no longer in the configuration.
     pub const LEAVING: Self = Self(1 << 5);
-    /// Its answers to real traffic speak against it (kept free for passive checks).
+    /// It does worse with real traffic than the others.
     pub const EJECTED: Self = Self(1 << 6);
 
     /// The configuration has it stand by.

@@ -45,6 +45,20 @@ impl Attempt {
         }
     }
 
+    /// Has the server judged by what is known by now; what comes later is not held against it.
+    pub fn judge(&mut self, outcome: &Outcome) {
+        if let Some(lease) = &mut self.lease {
+            lease.judge(outcome);
+        }
+    }
+
+    /// However it ends, it says nothing of the server.
+    pub fn is_no_evidence(&mut self) {
+        if let Some(lease) = &mut self.lease {
+            lease.is_no_evidence();
+        }
+    }
+
     fn begin(&mut self, lease: Lease, now: Instant) -> &Arc<Server> {
         self.number += 1;
         self.started = Some(now);

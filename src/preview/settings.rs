@@ -172,6 +172,16 @@ pub(super) fn listener(plan: &Plan, listener: &plan::ListenerPlan) -> Settings {
     settings
 }
 
+fn outlier(outlier: &plan::OutlierPlan, settings: &mut Settings) {
+    settings.set_some("outlier.consecutive_errors", outlier.consecutive_errors);
+    settings.set_some("outlier.worse_by", outlier.worse_by);
+    settings.set_some("outlier.slower_than", outlier.slower_than);
+    settings.set("outlier.window", span(outlier.window));
+    settings.set("outlier.base_ejection", span(outlier.base_ejection));
+    settings.set("outlier.max_ejection", span(outlier.max_ejection));
+    settings.set("outlier.max_ejected", outlier.max_ejected);
+}
+
 /// Everything of a pool but its servers.
 pub(super) fn pool(pool: &plan::PoolPlan) -> Settings {
     let mut settings = Settings::default();
@@ -200,6 +210,9 @@ pub(super) fn pool(pool: &plan::PoolPlan) -> Settings {
             settings.set("queue.timeout", span(queue.timeout));
             settings.set("queue.order", word(queue.order));
         }
+    }
+    if let Some(outlier) = &pool.outlier {
+        self::outlier(outlier, &mut settings);
     }
     settings.set("retries.max", pool.retries.max);
     settings.set("retries.budget", pool.retries.budget);

@@ -173,6 +173,7 @@ pools:
     balance: { consistent_hash: { bounded_load: 125% } }
     servers: [{ address: 127.0.0.1:1, max_connections: 5 }]
     health: { http: { path: /, host: h, expect_body: b }, port: 81 }
+    outlier: { slower_than: 5x }
     proxy_protocol: v1
     tls: { server_name: app.internal, ca: ca.pem, cert: a.pem, key: a.key }
     discover: { dns: \"app.internal:80\" }

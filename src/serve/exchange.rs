@@ -13,7 +13,7 @@ use crate::pool::{Attempt, Outcome, Pool, Query, RetryReason, Server, Tries, Try
 use crate::route;
 use crate::select::key;
 use crate::snapshot::{Listener, ListenerTarget};
-use crate::wire::request::RequestView;
+use crate::wire::request::{RequestBody, RequestView};
 use crate::wire::response_head::WEBSOCKET;
 use http::{Method, header};
 use std::sync::Arc;
@@ -42,9 +42,13 @@ impl Dispatch {
         Outcome::of(result).after(self.attempt.elapsed(Instant::now()))
     }
 
-    /// Gives the lease back, with what has become of the try.
-    fn end_try(&mut self) {
-        self.attempt.end(&std::mem::take(&mut self.outcome));
+    /// Gives the lease back, with what has become of the try; of a gRPC call with what it ended with.
+    fn end_try(&mut self, call_status: Option<u8>) {
+        let mut outcome = std::mem::take(&mut self.outcome);
+        if let TryResult::Answered { grpc_status, .. } = &mut outcome.result {
+            *grpc_status = call_status;
+        }
+        self.attempt.end(&outcome);
     }
 }
 
@@ -197,7 +201,7 @@ impl Exchange {
     /// Ends the lease: the server has nothing more to do for this request.
     pub(super) fn give_back(&mut self) {
         if let Some(dispatch) = &mut self.dispatch {
-            dispatch.end_try();
+            dispatch.end_try(self.grpc_status);
         }
         self.state.watch.lease_ended();
     }
@@ -231,12 +235,16 @@ impl Exchange {
                 (&found.rule.pool, Some(found.rule.name.clone()), Routed::Rule(found.place))
             }
         };
-        let key = pool.hash_key().map(|key| key::of(key, &parts(request), self.client()));
+        let query = Query {
+            key: pool.hash_key().map(|key| key::of(key, &parts(request), self.client())),
+            entropy,
+            may_be_repeated: is_idempotent(request.method) && request.body == RequestBody::Empty,
+            ..Query::default()
+        };
         Ok(Dispatch {
             route,
             routed,
-            tries: Tries::new(Arc::clone(pool), Query { key, entropy, ..Query::default() })
-                .waiting_as(priority),
+            tries: Tries::new(Arc::clone(pool), query).waiting_as(priority),
             attempt: Attempt::default(),
             outcome: Outcome::default(),
         })
@@ -289,7 +297,7 @@ impl Exchange {
     pub(super) fn answered(&mut self, status: u16, keepalive_hint: Option<u32>) {
         self.first_byte.get_or_insert_with(|| self.started.elapsed());
         let Some(dispatch) = &mut self.dispatch else { return };
-        dispatch.outcome(TryResult::Answered { status });
+        dispatch.outcome(TryResult::answered(status));
         if let Some(server) = dispatch.attempt.server() {
             server.answers.fetch_add(1, Relaxed);
             if let Some(hint) = keepalive_hint {
@@ -299,6 +307,13 @@ impl Exchange {
         self.state.answered.store(true, Relaxed);
         self.state.watch.no_deadline();
         self.state.watch.quiet(dispatch.tries.pool().plan.timeouts.stream_idle, Why::StreamIdle);
+    }
+
+    /// Has the server judged by its response's head: its body may take hours. What a gRPC call has come to is known at its end.
+    pub(super) fn judge(&mut self) {
+        if let Some(Dispatch { attempt, outcome, .. }) = &mut self.dispatch {
+            attempt.judge(outcome);
+        }
     }
 
     /// Of the request: which side is to move next.
@@ -375,7 +390,7 @@ impl Exchange {
 
     /// After a response with this status to a request that may be repeated: where it is sent again.
     pub(super) async fn status_is_retried(&mut self, status: u16) -> Option<LeasedServer> {
-        self.again(RetryReason::of_status(status)?, TryResult::Answered { status }).await.ok().flatten()
+        self.again(RetryReason::of_status(status)?, TryResult::answered(status)).await.ok().flatten()
     }
 
     /// Gives the lease back, counts, and writes the record.
@@ -391,7 +406,7 @@ impl Exchange {
         let mut place = RequestPlace::of_listener(state.client.listener);
         let mut tries = 0;
         if let Some(dispatch) = dispatch {
-            dispatch.end_try();
+            dispatch.end_try(self.grpc_status);
             dispatch.tries.pool().stats.request_duration.record(duration);
             if let Some(status) = self.grpc_status {
                 dispatch.tries.pool().stats.count_grpc(status);

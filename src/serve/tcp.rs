@@ -9,7 +9,7 @@ use crate::client_hello::Hello;
 use crate::control::Live;
 use crate::edge::{ConnectionTask, RawConnection, RawRelay, ServeRaw, Socket, Watched};
 use crate::metrics::Routed;
-use crate::pool::{Outcome, Pool, RetryReason, Tries};
+use crate::pool::{Outcome, Pool, RetryReason, Tries, TryResult};
 use crate::proxy_header::{self, ProxyHeader};
 use crate::snapshot::ListenerTarget;
 use std::future::poll_fn;
@@ -160,6 +160,8 @@ async fn connect(
         let error = match connected {
             Ok(socket) => {
                 passthrough.connect = Some(took);
+                // What goes on over it is no business of ours.
+                passthrough.attempt.judge(&Outcome::of(TryResult::Connected).after(took));
                 return Ok(socket);
             }
             Err(error) => error,

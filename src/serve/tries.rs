@@ -16,6 +16,8 @@ pub(super) fn query_of_client(pool: &Pool, client: &str) -> Query {
     Query {
         key: pool.hash_key().map(|_| hash(client.as_bytes())),
         entropy: fastrand::u64(..),
+        // No server has seen anything of it when its connection fails.
+        may_be_repeated: true,
         ..Query::default()
     }
 }

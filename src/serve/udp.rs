@@ -64,6 +64,8 @@ fn open(
     let mut server = Arc::clone(tries.begin(&mut passthrough.attempt, Instant::now())?);
     loop {
         let Address::Inet(address) = *server.address() else { return Err(Why::Internal) };
+        // Nobody knows whether what is sent there arrives.
+        passthrough.attempt.is_no_evidence();
         let error = match udp::connect(address) {
             Ok(socket) => return Ok((socket, server.id(), address)),
             Err(error) => error,

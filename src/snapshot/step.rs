@@ -4,7 +4,7 @@ use super::{Changes, Delta, Listener, ListenerTarget, ProbeTask, Snapshot, targe
 use crate::config::plan::{self, Name, Plan};
 use crate::pool::server::SharedByServers;
 use crate::pool::slot_table::SlotAllocator;
-use crate::pool::{Health, Pool, Queue, Server};
+use crate::pool::{Health, OutlierSignals, Pool, Queue, Server};
 use crate::units::Address;
 use crate::{route, select};
 use std::collections::HashMap;
@@ -35,6 +35,7 @@ pub(super) fn evolve(previous: &Snapshot, plan: Plan, now: Instant) -> (Snapshot
         routes,
         retiring,
         parted_queues,
+        outliers: step.outliers,
         next_server: step.next_server,
         next_listener,
     };
@@ -95,6 +96,7 @@ pub(super) fn evolve_pool(
         routes,
         retiring,
         parted_queues,
+        outliers: step.outliers,
         next_server: step.next_server,
         next_listener: previous.next_listener,
     };
@@ -131,6 +133,7 @@ struct Step {
     retired: HashMap<ServerIdentity, Arc<Server>>,
     /// Of pools that went and have servers that are still busy.
     parted_queues: Vec<(Name, Arc<Queue>)>,
+    outliers: Arc<OutlierSignals>,
     delta: Delta,
 }
 
@@ -146,6 +149,7 @@ impl Step {
                 .map(|server| (identity(server), server.clone()))
                 .collect(),
             parted_queues: previous.parted_queues.clone(),
+            outliers: Arc::clone(&previous.outliers),
             delta: Delta::default(),
         }
     }
@@ -194,7 +198,8 @@ impl Step {
             .collect();
         let queue = self.queue(previous, &planned.name);
         let allocator = SlotAllocator::new(previous.map_or(&[], Pool::blocks));
-        let mut shared = SharedByServers { allocator, queue: queue.clone() };
+        let outliers = Arc::clone(&self.outliers);
+        let mut shared = SharedByServers { allocator, queue: queue.clone(), outliers: outliers.clone() };
         let servers = planned
             .servers
             .iter()
@@ -221,7 +226,7 @@ impl Step {
         let selector = select::build(planned, previous);
         let (stats, budget) =
             previous.map_or_else(Default::default, |pool| (pool.stats.clone(), pool.budget.clone()));
-        let mut pool = Pool::new(planned.clone(), servers, selector, stats, budget, queue);
+        let mut pool = Pool::new(planned.clone(), servers, selector, stats, budget, queue, outliers);
         if let Some(previous) = previous {
             pool.origination = previous.origination.clone();
         }

@@ -252,6 +252,7 @@ fn badness(state: ReportedState) -> f64 {
         ReportedState::Leaving => 2.0,
         ReportedState::Drain => 3.0,
         ReportedState::Maint => 4.0,
+        ReportedState::Ejected => 4.5,
         ReportedState::Down => 5.0,
     }
 }

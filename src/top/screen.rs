@@ -74,9 +74,11 @@ fn tone(state: ReportedState) -> Tone {
     match state {
         ReportedState::Up => Tone::Good,
         ReportedState::Down => Tone::Bad,
-        ReportedState::Probing | ReportedState::Drain | ReportedState::Maint | ReportedState::Leaving => {
-            Tone::Caution
-        }
+        ReportedState::Probing
+        | ReportedState::Ejected
+        | ReportedState::Drain
+        | ReportedState::Maint
+        | ReportedState::Leaving => Tone::Caution,
     }
 }
 
@@ -269,6 +271,7 @@ impl Top {
         if server.weight_by_operator {
             parts.push("weight by an operator".to_owned());
         }
+        parts.extend(server.ejection.iter().map(|ejection| ejection.told(now)));
         if let Some(failure) = server.last_failure.as_ref().filter(|_| server.state != ReportedState::Maint) {
             parts.push(format!("last probe: {failure}"));
         }

@@ -22,6 +22,7 @@ mod leases;
 mod limits;
 mod openapi;
 mod operate;
+mod outlier;
 mod page;
 mod plan;
 mod probe;

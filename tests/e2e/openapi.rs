@@ -61,6 +61,7 @@ fn shop(app1: &App, app2: &App, dead: &Refusing) -> String {
 routes:
   shop:
     - {{ name: static, match: {{ path: /static/* }}, pool: cache }}
+    - {{ name: mixed, match: {{ path: /mixed/* }}, pool: mixed }}
     - {{ name: rest, pool: app }}
 pools:
   app:
@@ -72,6 +73,10 @@ pools:
   cache:
     balance: {{ consistent_hash: {{ key: path }} }}
     servers: [{{ name: c1, address: {one} }}, {{ name: c2, address: {two} }}, {{ name: c3, address: {two} }}, \"localhost:{port}\"]
+  mixed:
+    balance: round_robin
+    servers: [{{ name: m1, address: {one} }}, {{ name: m2, address: {three} }}]
+    outlier: {{ base_ejection: 100ms }}
 ",
         one = app1.address,
         port = app1.address.port(),
@@ -196,6 +201,13 @@ fn look(api: &Api<'_>) {
         let history = api.ask("GET /history", "", 200);
         let points = history["pools"]["app"]["points"].as_array().cloned().unwrap_or_default();
         points.iter().any(|point| point["requests"].as_u64() > Some(0))
+    });
+    wait_until("a server is ejected, and tried out", || {
+        (0..20).for_each(|_| drop(client.get("/mixed/")));
+        let status = api.ask("GET /status", "", 200);
+        let pools = status["pools"].as_array().cloned().unwrap_or_default();
+        let mixed = pools.iter().find(|pool| pool["name"] == "mixed").cloned().unwrap_or_default();
+        mixed["servers"][1]["ejection"]["trial"].is_number()
     });
     wait_until("the dead server is down", || {
         api.ask("GET /status", "", 200)["pools"][0]["servers"][2]["state"] == "down"

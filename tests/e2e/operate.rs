@@ -498,7 +498,7 @@ fn a_command_says_how_to_reach_a_process_that_it_cannot_find() {
     assert!(err.contains("drain the server"), "{err}");
     let (code, err) = run(&["events", "--kind", "helth"]);
     assert_eq!(code, Some(2));
-    assert!(err.contains("health, operator"), "{err}");
+    assert!(err.contains("health, ejection, operator"), "{err}");
 }
 
 /// Two app servers of which the second can be told to fail all but its probes.

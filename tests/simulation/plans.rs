@@ -63,6 +63,7 @@ fn pool(rng: &mut Rng, index: usize) -> plan::PoolPlan {
         when_all_unhealthy: when_all_unhealthy(rng),
         max_connections: None,
         queue: queue(rng),
+        outlier: None,
         retries: plan::Retries {
             max: 2,
             budget: Percent(20),

@@ -173,7 +173,7 @@ impl World {
             let view = View::new(pool, &self.models);
             assert_eq!(pool.failing_open(), view.usable().1, "{} failing open", pool.name);
             let counts = pool.counts();
-            let all = counts.up + counts.down + counts.probing + counts.drain + counts.maint;
+            let all = counts.up + counts.down + counts.probing + counts.ejected + counts.drain + counts.maint;
             assert_eq!(all, pool.members.len());
             let ready = (0..pool.members.len()).filter(|index| view.is_ready(*index)).count();
             assert_eq!(counts.up + counts.down + counts.probing, ready);

@@ -505,6 +505,12 @@ fn pool(choices: &mut Choices) -> String {
             .one(&["proxy_protocol: null", "proxy_protocol: v2", "protocol: h2", "protocol: auto"])
             .to_owned(),
     );
+    maybe(&mut lines, choices, "outlier", |choices| {
+        let mut lines = simple(keys::OUTLIER, &["max_ejection"], choices);
+        lines.push("max_ejection: 24h".to_owned());
+        maybe(&mut lines, choices, "slower_than", |choices| choices.one(&["null", "5x", "1.1x"]).to_owned());
+        section(lines)
+    });
     maybe(&mut lines, choices, "balance", |choices| match choices.below(8) {
         0 => format!("{{ consistent_hash: {} }}", section(simple(keys::CONSISTENT_HASH, &[], choices))),
         1 => "round_robin".to_owned(),

@@ -235,7 +235,7 @@ proptest! {
             }
             prop_assert!(request.1.number() <= max + 1);
             tried += u64::from(request.1.number());
-            request.1.end(&Outcome::of(TryResult::Answered { status: 200 }));
+            request.1.end(&Outcome::of(TryResult::answered(200)));
         }
         prop_assert!(charged <= RetryBudget::START, "nobody has paid in");
         let of = |verdict| pool.members.iter().map(|member| member.server.tries().of(verdict)).sum::<u64>();

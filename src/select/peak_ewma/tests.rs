@@ -14,7 +14,7 @@ struct Behaviour {
 }
 
 fn serves(ms: u64) -> Behaviour {
-    Behaviour { takes: Duration::from_millis(ms), result: TryResult::Answered { status: 200 } }
+    Behaviour { takes: Duration::from_millis(ms), result: TryResult::answered(200) }
 }
 
 /// So many clients, each of which sends its next request when it has the answer: each server's share of all of them.
@@ -64,7 +64,7 @@ fn a_slow_server_among_many_is_seldom_drawn_against_a_slower_one() {
 #[test]
 fn who_fails_at_once_does_not_look_quick() {
     let reset = Behaviour { takes: Duration::from_millis(1), result: TryResult::Reset };
-    let error = Behaviour { result: TryResult::Answered { status: 500 }, ..reset };
+    let error = Behaviour { result: TryResult::answered(500), ..reset };
     for broken in [reset, error] {
         let share = shares(Balance::PeakEwma, &[broken, serves(10), serves(10)], 12, 300)[0];
         assert!(share < 0.01, "{share}");
@@ -87,7 +87,7 @@ fn known(takes_ms: &[(&str, u64)]) -> (std::sync::Arc<Pool>, Instant) {
     let now = Instant::now();
     for (name, takes) in takes_ms.iter().filter(|(_, takes)| *takes > 0) {
         let name = name.split('=').next().expect("a name");
-        let outcome = Outcome::of(TryResult::Answered { status: 200 }).after(Duration::from_millis(*takes));
+        let outcome = Outcome::of(TryResult::answered(200)).after(Duration::from_millis(*takes));
         member(&pool, name).learned().note(&outcome, now);
     }
     (pool, now + Duration::from_millis(100))

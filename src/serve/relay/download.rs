@@ -84,6 +84,9 @@ impl<C: ClientSide> Relay<'_, C> {
             }
         };
         self.status = start.status;
+        if !self.is_grpc {
+            self.exchange.judge();
+        }
         self.limit(self.call_due);
         // Until it has no more to do.
         let mut server = Some(server);

@@ -1,0 +1,154 @@
+//! Whether a server does so much worse than the others that it is better left out. Comparing is all there is: where
+//! everybody fails, nobody is an outlier, so neither a broken database nor a hostile client empties a pool.
+
+use super::record::{Share, Watched};
+use crate::config::plan::OutlierPlan;
+use crate::pool::wilson;
+use crate::units::Percent;
+use std::time::Duration;
+
+/// Standard deviations for a run of failures beside the others' last tries: 95 %.
+const Z_RUN: f64 = 1.96;
+/// A run that is as unlikely at the others' share of failures is no chance.
+const BY_CHANCE: f64 = 1e-5;
+/// Standard deviations for shares: 99 %, for they are looked at again and again. At 95 % a pool that fails as a whole would lose
+/// a server by chance every few minutes (`where_all_fail_alike_nobody_is_ejected`).
+const Z_SHARE: f64 = 2.58;
+/// Fewer tries than this say nothing of a share or a median.
+const ENOUGH: u64 = 20;
+
+/// For what a server is ejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    ConsecutiveErrors,
+    WorseBy,
+    SlowerThan,
+    /// What tried it out has failed.
+    Trial,
+}
+
+impl Reason {
+    pub const ALL: [Self; 4] = [Self::ConsecutiveErrors, Self::WorseBy, Self::SlowerThan, Self::Trial];
+
+    /// The `reason` label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::ConsecutiveErrors => "consecutive_errors",
+            Self::WorseBy => "worse_by",
+            Self::SlowerThan => "slower_than",
+            Self::Trial => "trial",
+        }
+    }
+
+    pub fn from_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.label() == label)
+    }
+}
+
+/// What was seen of one server, or of several together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Tries in a row that found it unavailable.
+    pub run: u32,
+    /// The last tries, as many as `consecutive_errors`, and those of them that found it unavailable.
+    pub unavailable: Share,
+    /// The last tries, and those of them that failed in whatever way.
+    pub recent: Share,
+    /// The same within the window.
+    pub window: Share,
+}
+
+impl Seen {
+    /// These servers together.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            run: 0,
+            unavailable: self.unavailable.plus(other.unavailable),
+            recent: self.recent.plus(other.recent),
+            window: self.window.plus(other.window),
+        }
+    }
+
+    /// Of those together the others.
+    pub fn minus(self, own: Self) -> Self {
+        Self {
+            run: 0,
+            unavailable: self.unavailable.minus(own.unavailable),
+            recent: self.recent.minus(own.recent),
+            window: self.window.minus(own.window),
+        }
+    }
+}
+
+/// What to note of servers' tries under these settings.
+pub fn watched(plan: &OutlierPlan) -> Watched {
+    let run = plan.consecutive_errors.map_or(u32::MAX, u32::from);
+    Watched { run, shares: plan.worse_by.is_some(), times: plan.slower_than.is_some() }
+}
+
+/// How many servers of `count` may be down or ejected for one of them to be ejected: the share, at least one, and never all.
+pub fn allowance(count: usize, max_ejected: Percent) -> usize {
+    let share = usize::try_from(max_ejected.of(count as u64)).unwrap_or(usize::MAX);
+    if count < 2 { 0 } else { share.clamp(1, count - 1) }
+}
+
+/// What speaks for ejecting a server, in words as well.
+pub fn reason(own: &Seen, others: &Seen, plan: &OutlierPlan) -> Option<(Reason, String)> {
+    // What it did before it fell silent is no news.
+    if own.window.of == 0 {
+        return None;
+    }
+    by_run(own, others, plan).or_else(|| by_share(own, others, plan))
+}
+
+fn by_run(own: &Seen, others: &Seen, plan: &OutlierPlan) -> Option<(Reason, String)> {
+    let enough = plan.consecutive_errors?.get();
+    let run = u64::from(own.run);
+    // Whoever fails since a moment ago has others beside him that fail as well, if it is not he.
+    let is_alone = lower(Share { failed: run, of: run }, Z_RUN) > upper(others.unavailable, Z_RUN);
+    // And a run that the others' share would make one day is nobody's fault.
+    let is_worse = own.run >= enough && is_alone && upper(others.recent, Z_RUN).powf(run as f64) < BY_CHANCE;
+    let Share { failed, of } = others.unavailable;
+    let told = || format!("{run} tries in a row failed; of the others' last {of} {failed} did");
+    is_worse.then(|| (Reason::ConsecutiveErrors, told()))
+}
+
+fn by_share(own: &Seen, others: &Seen, plan: &OutlierPlan) -> Option<(Reason, String)> {
+    let worse_by = f64::from(plan.worse_by?.0) / 100.0;
+    let is_worse = |own: Share, others: Share| {
+        own.of >= ENOUGH && lower(own, Z_SHARE) > upper(others, Z_SHARE) + worse_by
+    };
+    let told = |own: Share, others: Share, when: &str| {
+        let text = format!(
+            "{} of {} tries failed{when}; of the others' {} {} did",
+            own.failed, own.of, others.of, others.failed
+        );
+        (Reason::WorseBy, text)
+    };
+    if is_worse(own.window, others.window) {
+        return Some(told(own.window, others.window, &format!(" within {:?}", plan.window)));
+    }
+    // A busy server has turned long before its window shows it.
+    is_worse(own.recent, others.recent).then(|| told(own.recent, others.recent, ", the last ones"))
+}
+
+fn lower(share: Share, z: f64) -> f64 {
+    wilson::bounds(share.failed, share.of, z).0
+}
+
+fn upper(share: Share, z: f64) -> f64 {
+    wilson::bounds(share.failed, share.of, z).1
+}
+
+/// One server's median time to the first byte beside the others', each of so many tries.
+pub fn is_slow(own: (Duration, u64), others: (Duration, u64), plan: &OutlierPlan) -> bool {
+    let is_slower =
+        |factor: crate::units::Factor| own.0.as_secs_f64() > others.0.as_secs_f64() * factor.get();
+    own.1 >= ENOUGH && others.1 >= ENOUGH && plan.slower_than.is_some_and(is_slower)
+}
+
+/// How long an ejection lasts after so many before it, give or take a tenth by `chance`, 0 to 1.
+pub fn duration(plan: &OutlierPlan, strikes: u32, chance: f64) -> Duration {
+    let doubled = plan.base_ejection.saturating_mul(1u32.checked_shl(strikes).unwrap_or(u32::MAX));
+    doubled.min(plan.max_ejection).mul_f64(0.9 + 0.2 * chance.clamp(0.0, 1.0))
+}

@@ -1,0 +1,320 @@
+//! Pools under load on a virtual clock, from seeds.
+
+use super::judge::{Reason, allowance};
+use super::watch::{OutlierChange, OutlierWatch};
+use crate::config::plan::{Balance, OutlierPlan};
+use crate::pool::sample::{live, member, pool, set_down};
+use crate::pool::{HealthThresholds, Lease, NoServer, Outcome, Pool, Query, Tried, TryResult};
+use crate::units::Percent;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+fn settings() -> OutlierPlan {
+    OutlierPlan {
+        consecutive_errors: NonZeroU32::new(5),
+        worse_by: Some(Percent(5)),
+        slower_than: None,
+        window: Duration::from_secs(10),
+        base_ejection: Duration::from_secs(30),
+        max_ejection: Duration::from_secs(300),
+        max_ejected: Percent(50),
+    }
+}
+
+/// A pool under load.
+struct Load {
+    pool: Arc<Pool>,
+    plan: OutlierPlan,
+    watch: OutlierWatch,
+    now: Instant,
+    looked: Instant,
+    chance: u64,
+    /// Time between two requests.
+    pause: Duration,
+    changes: Vec<OutlierChange>,
+}
+
+impl Load {
+    fn new(servers: &str, plan: OutlierPlan, rate: u64, seed: u64) -> Self {
+        let mut wanted = pool(Balance::RoundRobin, servers);
+        wanted.outlier = Some(plan);
+        let now = Instant::now();
+        Self {
+            pool: live(wanted),
+            plan,
+            watch: OutlierWatch::default(),
+            now,
+            looked: now,
+            chance: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            pause: Duration::from_secs(1) / u32::try_from(rate).expect("a small rate"),
+            changes: Vec::new(),
+        }
+    }
+
+    /// 0 to 1.
+    fn chance(&mut self) -> f64 {
+        self.chance ^= self.chance << 13;
+        self.chance ^= self.chance >> 7;
+        self.chance ^= self.chance << 17;
+        (self.chance >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn look(&mut self) {
+        self.looked = self.now;
+        let changes = self.watch.look(&self.pool, &self.plan, self.now, &mut || 0.5);
+        self.changes.extend(changes);
+    }
+
+    /// Time goes on, with a look when it is time for one.
+    fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        while self.now < until {
+            let step = Duration::from_millis(250).saturating_sub(self.now - self.looked);
+            self.now = until.min(self.now + step.max(Duration::from_nanos(1)));
+            if self.now - self.looked >= Duration::from_millis(250) {
+                self.look();
+            }
+        }
+    }
+
+    fn lease(&self, may_be_repeated: bool) -> Result<Lease, NoServer> {
+        self.pool.pick(&Query { may_be_repeated, ..Query::default() }, &mut Tried::new())
+    }
+
+    /// One request, whose server fails by its share; who it was.
+    fn request(&mut self, share_of: impl Fn(&str) -> f64) -> String {
+        self.pass(self.pause);
+        let lease = self.lease(true).expect("one is ready");
+        let name = lease.server().name().to_string();
+        let status = if self.chance() < share_of(&name) { 503 } else { 200 };
+        lease.finish(&Outcome::of(TryResult::answered(status)));
+        if self.now - self.looked >= Duration::from_millis(20) && is_suspected(&self.pool) {
+            self.look();
+        }
+        name
+    }
+
+    fn is_ejected(&self, name: &str) -> bool {
+        member(&self.pool, name).is_ejected()
+    }
+
+    fn ejected(&self) -> Vec<(String, Reason)> {
+        let of = |change: &OutlierChange| match change {
+            OutlierChange::Ejected { server, ejection, .. } => {
+                Some((server.name().to_string(), ejection.reason))
+            }
+            _ => None,
+        };
+        self.changes.iter().filter_map(of).collect()
+    }
+
+    /// How many requests it takes from when this server begins to fail by this share until it is ejected; counted are its own.
+    fn until_ejected(mut self, name: &str, share: f64, most: usize) -> usize {
+        (0..200).for_each(|_| drop(self.request(|_| 0.0)));
+        self.pass(Duration::from_secs(1));
+        (0..200).for_each(|_| drop(self.request(|_| 0.0)));
+        let mut own = 0;
+        while !self.is_ejected(name) && own < most {
+            own += usize::from(self.request(|other| if other == name { share } else { 0.0 }) == name);
+        }
+        own
+    }
+}
+
+/// As control has it: a suspicion is followed by a look.
+fn is_suspected(pool: &Pool) -> bool {
+    use futures_util::FutureExt;
+    pool.outliers.suspected().now_or_never().is_some()
+}
+
+fn median(mut of: Vec<usize>) -> usize {
+    of.sort_unstable();
+    of[of.len() / 2]
+}
+
+#[test]
+fn who_fails_more_than_the_others_is_ejected_soon() {
+    for (share, least, most) in [(1.0, 4, 6), (0.5, 10, 40), (0.3, 15, 60), (0.15, 30, 200)] {
+        for rate in [20, 200, 2_000] {
+            let load = |seed| Load::new("a b c d", settings(), rate, seed);
+            let needed = median((1..40).map(|seed| load(seed).until_ejected("b", share, 2_000)).collect());
+            assert!((least..=most).contains(&needed), "{share} at {rate}/s: {needed}");
+        }
+    }
+}
+
+#[test]
+fn where_all_fail_alike_nobody_is_ejected() {
+    for rate in [8, 80, 800] {
+        for seed in 1..=3 {
+            let mut load = Load::new("a b c d", settings(), rate, seed);
+            (0..40_000).for_each(|_| drop(load.request(|_| 0.3)));
+            assert_eq!(load.ejected(), [], "{rate}/s, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn where_all_begin_to_fail_at_once_nobody_is_ejected() {
+    for seed in 1..=20 {
+        let mut load = Load::new("a b c d", settings(), 400, seed);
+        (0..4_000).for_each(|_| drop(load.request(|_| 0.0)));
+        (0..4_000).for_each(|_| drop(load.request(|_| 1.0)));
+        assert_eq!(load.ejected(), [], "seed {seed}");
+    }
+}
+
+#[test]
+fn some_are_always_left() {
+    assert_eq!([0, 1, 2, 3, 4, 5, 10].map(|of| allowance(of, Percent(50))), [0, 0, 1, 1, 2, 2, 5]);
+    assert_eq!([2, 3, 4].map(|of| allowance(of, Percent(99))), [1, 2, 3]);
+    assert_eq!(allowance(4, Percent(1)), 1);
+    for (servers, ejected) in [("a", 0), ("a b", 1), ("a b c", 1), ("a b c d", 2)] {
+        let mut load = Load::new(servers, settings(), 200, 7);
+        (0..400).for_each(|_| drop(load.request(|_| 0.0)));
+        (0..3_000).for_each(|_| {
+            drop(load.request(|name| if name == "a" && servers.len() > 1 { 0.0 } else { 1.0 }))
+        });
+        let out = load.pool.members.iter().filter(|member| member.server.is_ejected()).count();
+        assert_eq!(out, ejected, "{servers}");
+        let told = |change: &OutlierChange| matches!(change, OutlierChange::Prevented { .. });
+        let expected = usize::from(servers.len() > 3) * (servers.split(' ').count() - 1 - ejected);
+        assert_eq!(
+            load.changes.iter().filter(|change| told(change)).count(),
+            expected,
+            "{servers}: each is told of once"
+        );
+    }
+}
+
+#[test]
+fn a_server_that_is_down_counts_among_those_that_are_out() {
+    let mut load = Load::new("a b c d", settings(), 200, 7);
+    ["c", "d"].iter().for_each(|name| set_down(&load.pool, name));
+    (0..400).for_each(|_| drop(load.request(|_| 0.0)));
+    (0..1_000).for_each(|_| drop(load.request(|name| f64::from(u8::from(name == "b")))));
+    assert_eq!(load.ejected(), []);
+    assert!(
+        matches!(load.changes[..], [OutlierChange::Prevented { allowed: 2, of: 4, .. }]),
+        "{:?}",
+        load.changes
+    );
+}
+
+/// Has b ejected.
+fn with_b_ejected(plan: OutlierPlan) -> Load {
+    let mut load = Load::new("a b c d", plan, 200, 3);
+    (0..400).for_each(|_| drop(load.request(|_| 0.0)));
+    while !load.is_ejected("b") {
+        load.request(|name| f64::from(u8::from(name == "b")));
+    }
+    load.changes.clear();
+    load
+}
+
+#[test]
+fn it_comes_back_by_three_requests_that_go_well_one_at_a_time() {
+    let mut load = with_b_ejected(settings());
+    let once = HealthThresholds { rise: NonZeroU32::MIN, fall: NonZeroU32::MIN };
+    member(&load.pool, "b").observe(true, &once, load.now);
+    assert!(load.is_ejected("b"), "a probe that passes is no reason");
+    load.pass(Duration::from_secs(29));
+    (0..20).for_each(|_| assert_ne!(load.request(|_| 0.0), "b"));
+    load.pass(Duration::from_secs(2));
+    assert!(matches!(load.changes[..], [OutlierChange::OnTrial { .. }]), "{:?}", load.changes);
+    assert_ne!(
+        load.lease(false).expect("others are ready").server().name().as_ref(),
+        "b",
+        "it may not be repeated"
+    );
+    let first = load.lease(true).expect("it is tried out");
+    assert_eq!(first.server().name().as_ref(), "b");
+    (0..9).for_each(|_| assert_ne!(load.request(|_| 0.0), "b", "one at a time"));
+    first.finish(&Outcome::of(TryResult::answered(200)));
+    assert_eq!([(); 2].map(|()| load.request(|_| 0.0)), ["b", "b"]);
+    load.look();
+    assert!(!load.is_ejected("b"));
+    assert!(
+        matches!(load.changes[..], [_, OutlierChange::Back { by_trial: true, .. }]),
+        "{:?}",
+        load.changes
+    );
+}
+
+#[test]
+fn each_ejection_that_is_not_lived_down_is_twice_as_long() {
+    let mut load = with_b_ejected(settings());
+    let left = |load: &Load| {
+        let ejection = member(&load.pool, "b").outlier().standing().ejection.expect("it is ejected");
+        ejection.until.saturating_duration_since(ejection.began).as_secs()
+    };
+    for seconds in [30, 60, 120, 240, 300, 300] {
+        assert_eq!(left(&load), seconds);
+        load.pass(Duration::from_secs(seconds + 1));
+        assert_eq!(load.request(|name| f64::from(u8::from(name == "b"))), "b", "it is tried out");
+        load.look();
+        assert!(load.is_ejected("b"), "and failed");
+    }
+    load.pass(Duration::from_secs(301));
+    assert_eq!([(); 3].map(|()| load.request(|_| 0.0)), ["b", "b", "b"]);
+    load.look();
+    let strikes = |load: &Load| member(&load.pool, "b").outlier().standing().strikes;
+    assert_eq!(strikes(&load), 7);
+    load.pass(Duration::from_secs(91));
+    assert_eq!(strikes(&load), 4, "one for each 30 s that it serves well");
+}
+
+#[test]
+fn any_request_tries_it_out_where_none_comes_that_may_be_repeated() {
+    let mut load = with_b_ejected(settings());
+    load.pass(Duration::from_secs(31));
+    assert_ne!(load.lease(false).expect("others are ready").server().name().as_ref(), "b");
+    load.pass(Duration::from_secs(10));
+    assert_eq!(load.lease(false).expect("it is tried out").server().name().as_ref(), "b");
+}
+
+#[test]
+fn a_pool_whose_others_go_down_is_served_by_those_that_were_ejected() {
+    let mut load = with_b_ejected(settings());
+    ["a", "c", "d"].iter().for_each(|name| set_down(&load.pool, name));
+    assert!(!load.pool.failing_open(), "b works");
+    assert_eq!(load.request(|_| 0.0), "b", "at once");
+    load.look();
+    assert!(!load.is_ejected("b"));
+    assert!(matches!(load.changes[..], [OutlierChange::Back { by_trial: false, .. }]), "{:?}", load.changes);
+}
+
+#[test]
+fn who_is_slower_than_the_others_twice_in_a_row_is_ejected() {
+    let plan = OutlierPlan {
+        slower_than: Some("5x".parse().expect("a factor")),
+        window: Duration::from_secs(2),
+        ..settings()
+    };
+    let mut load = Load::new("a b c d", plan, 200, 3);
+    let serve = |load: &mut Load, times: u64, slow: u64| {
+        for _ in 0..times {
+            load.pass(load.pause);
+            let lease = load.lease(true).expect("one is ready");
+            let ms = if lease.server().name().as_ref() == "b" { slow } else { 10 };
+            let outcome = Outcome::of(TryResult::answered(200));
+            lease.finish(&outcome.after(Duration::from_millis(ms)));
+        }
+    };
+    serve(&mut load, 2_000, 40);
+    assert_eq!(load.ejected(), [], "four times as slow");
+    serve(&mut load, 500, 200);
+    serve(&mut load, 500, 10);
+    assert_eq!(load.ejected(), [], "once");
+    serve(&mut load, 1_600, 200);
+    assert_eq!(load.ejected(), [("b".to_owned(), Reason::SlowerThan)]);
+}
+
+#[test]
+fn one_that_was_ejected_is_back_when_its_pool_ejects_nobody_any_more() {
+    let load = with_b_ejected(settings());
+    let changes = OutlierWatch::release_all(&load.pool, load.now);
+    assert!(matches!(changes[..], [OutlierChange::Back { by_trial: false, .. }]));
+    assert!(!load.is_ejected("b"));
+}

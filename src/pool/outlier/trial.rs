@@ -1,0 +1,190 @@
+//! How a server that was ejected comes back: by requests that try it out, one at a time.
+
+use super::record::Mark;
+use crate::pool::outcome::TryResult;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// So many that go well bring it back.
+pub const SUCCESSES: u64 = 3;
+
+/// Whether there is a trial, and what it has come to.
+#[derive(Debug, Default)]
+pub struct Trial(AtomicU64);
+
+/// What one request of a trial has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrialResult {
+    Passed,
+    Failed,
+    /// Nothing that says anything of the server.
+    Inconclusive,
+}
+
+/// How far a trial is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrialProgress {
+    /// There is none.
+    Closed,
+    /// So many have passed.
+    Open(u64),
+    Passed,
+    Failed,
+}
+
+const OPEN: u64 = 1;
+const BUSY: u64 = 1 << 1;
+/// Any request will do, not only one that may be repeated.
+const ANY: u64 = 1 << 2;
+const FAILED: u64 = 1 << 3;
+const ONE_PASSED: u64 = 1 << 4;
+/// Each trial has a number, so that what is left of the last one says nothing of the next.
+const ONE_TRIAL: u64 = 1 << 8;
+
+impl Trial {
+    /// Begins one.
+    pub fn open(&self) {
+        self.update(|word| OPEN | ((word / ONE_TRIAL + 1) * ONE_TRIAL));
+    }
+
+    pub fn close(&self) {
+        self.update(|word| word / ONE_TRIAL * ONE_TRIAL);
+    }
+
+    /// From now on any request is one of it.
+    pub fn open_to_any(&self) {
+        self.update(|word| if word & OPEN != 0 { word | ANY } else { word });
+    }
+
+    pub fn progress(&self) -> TrialProgress {
+        match self.0.load(Relaxed) {
+            word if word & OPEN == 0 => TrialProgress::Closed,
+            word if word & FAILED != 0 => TrialProgress::Failed,
+            word => match passed(word) {
+                SUCCESSES.. => TrialProgress::Passed,
+                passed => TrialProgress::Open(passed),
+            },
+        }
+    }
+
+    /// Takes the turn of a request that may be repeated, or of any other; a ticket for its end if there is one to take.
+    pub fn take(&self, may_be_repeated: bool) -> Option<u64> {
+        let is_free = |word: u64| {
+            let has_turn = word & (OPEN | BUSY | FAILED) == OPEN && passed(word) < SUCCESSES;
+            has_turn && (may_be_repeated || word & ANY != 0)
+        };
+        let taken = self.0.fetch_update(Relaxed, Relaxed, |word| is_free(word).then_some(word | BUSY));
+        taken.ok().map(|word| word / ONE_TRIAL)
+    }
+
+    /// Whether `take` would find a turn.
+    pub fn is_free(&self) -> bool {
+        self.0.load(Relaxed) & (OPEN | BUSY | FAILED) == OPEN
+    }
+
+    /// The request with this ticket is over. True if that decides the trial.
+    pub fn end(&self, ticket: u64, result: TrialResult) -> bool {
+        let after = |word: u64| {
+            let word = word & !BUSY;
+            match result {
+                TrialResult::Passed => word + ONE_PASSED,
+                TrialResult::Failed => word | FAILED,
+                TrialResult::Inconclusive => word,
+            }
+        };
+        let is_same = |word: u64| word / ONE_TRIAL == ticket && word & OPEN != 0;
+        let ended = self.0.fetch_update(Relaxed, Relaxed, |word| is_same(word).then(|| after(word)));
+        ended.is_ok_and(|word| {
+            let word = after(word);
+            word & FAILED != 0 || passed(word) >= SUCCESSES
+        })
+    }
+
+    fn update(&self, next: impl Fn(u64) -> u64) {
+        let _ = self.0.fetch_update(Relaxed, Relaxed, |word| Some(next(word)));
+    }
+}
+
+fn passed(word: u64) -> u64 {
+    word % ONE_TRIAL / ONE_PASSED
+}
+
+/// What trials have come to, request by request.
+#[derive(Debug, Default)]
+pub struct TrialCounts([AtomicU64; 3]);
+
+impl TrialCounts {
+    pub fn count(&self, result: TrialResult) {
+        self.0[result as usize].fetch_add(1, Relaxed);
+    }
+
+    pub fn of(&self, result: TrialResult) -> u64 {
+        self.0[result as usize].load(Relaxed)
+    }
+}
+
+impl TrialResult {
+    /// What a try that tried a server out says of it.
+    pub fn of(result: TryResult) -> Self {
+        match Mark::of(result) {
+            Some(Mark::Good) => Self::Passed,
+            Some(Mark::Error | Mark::Unavailable) => Self::Failed,
+            None => Self::Inconclusive,
+        }
+    }
+
+    pub const ALL: [Self; 3] = [Self::Passed, Self::Failed, Self::Inconclusive];
+
+    /// The `result` label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Inconclusive => "inconclusive",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_request_at_a_time_and_three_that_go_well() {
+        let trial = Trial::default();
+        assert_eq!((trial.take(true), trial.progress()), (None, TrialProgress::Closed));
+        trial.open();
+        for passed in 1..=SUCCESSES {
+            assert_eq!(trial.take(false), None, "only what may be repeated, at first");
+            let ticket = trial.take(true).expect("it is free");
+            assert_eq!(trial.take(true), None, "one at a time");
+            assert_eq!(trial.end(ticket, TrialResult::Passed), passed == SUCCESSES);
+        }
+        assert_eq!((trial.progress(), trial.take(true)), (TrialProgress::Passed, None));
+    }
+
+    #[test]
+    fn one_that_fails_ends_it_and_one_that_says_nothing_does_not() {
+        let trial = Trial::default();
+        trial.open();
+        trial.open_to_any();
+        let ticket = trial.take(false).expect("anything will do");
+        assert!(!trial.end(ticket, TrialResult::Inconclusive));
+        assert_eq!(trial.progress(), TrialProgress::Open(0));
+        let ticket = trial.take(true).expect("it is free again");
+        assert!(trial.end(ticket, TrialResult::Failed));
+        assert_eq!((trial.progress(), trial.take(true)), (TrialProgress::Failed, None));
+    }
+
+    #[test]
+    fn what_is_left_of_a_trial_says_nothing_of_the_next() {
+        let trial = Trial::default();
+        trial.open();
+        let late = trial.take(true).expect("it is free");
+        trial.close();
+        assert!(!trial.end(late, TrialResult::Failed));
+        trial.open();
+        assert!(!trial.end(late, TrialResult::Failed));
+        assert_eq!(trial.progress(), TrialProgress::Open(0));
+        assert!(trial.take(true).is_some());
+    }
+}

@@ -1,0 +1,351 @@
+//! Looks at a pool's servers from time to time, and says what has changed.
+
+use super::judge::{self, Reason, Seen};
+use super::record::{Share, TIME_STEPS, Times, median};
+use super::standing::{Ejection, TrialState};
+use super::trial::TrialProgress;
+use crate::config::plan::OutlierPlan;
+use crate::pool::{HealthState, Member, Membership, Operator, Pool, Server};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// After so long without a request that may be repeated, any request tries a server out.
+const PICKY: Duration = Duration::from_secs(10);
+/// A window is this many steps long, and a step more by the time it moves on.
+const STEPS: u32 = 10;
+
+/// What has become of a server.
+#[derive(Clone, Debug)]
+pub enum OutlierChange {
+    Ejected {
+        server: Arc<Server>,
+        ejection: Ejection,
+        strikes: u32,
+    },
+    /// It should be, but too few others are left: so many of so many may be down or ejected, and are.
+    Prevented {
+        server: Arc<Server>,
+        reason: Reason,
+        evidence: String,
+        allowed: usize,
+        of: usize,
+    },
+    /// It is tried out from now on.
+    OnTrial {
+        server: Arc<Server>,
+    },
+    /// It is back, by its trial or for another reason.
+    Back {
+        server: Arc<Server>,
+        why: &'static str,
+        by_trial: bool,
+    },
+}
+
+/// What was noted of one pool's servers.
+#[derive(Debug, Default)]
+pub struct OutlierWatch {
+    servers: HashMap<u32, Observed>,
+    /// Times to the first byte are compared window by window.
+    window_began: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Observed {
+    /// All tries, as they had been counted at these times; the oldest is at least a window ago, once there was one.
+    marks: VecDeque<(Instant, Share)>,
+    /// Times to the first byte when this window began.
+    times: Option<Box<Times>>,
+    /// It was slow in the last window, and what that was told from.
+    slow: Option<String>,
+    /// The windows in a row that it was slow in.
+    slow_windows: u32,
+    /// It was told that it is not ejected only for want of others.
+    is_prevented: bool,
+}
+
+impl OutlierWatch {
+    /// Looks at all servers of a pool whose settings are these. `chance` is 0 to 1.
+    pub fn look(
+        &mut self,
+        pool: &Pool,
+        plan: &OutlierPlan,
+        now: Instant,
+        chance: &mut dyn FnMut() -> f64,
+    ) -> Vec<OutlierChange> {
+        self.servers.retain(|id, _| pool.members.iter().any(|member| member.server.id() == *id));
+        let mut changes = Vec::new();
+        for member in &pool.members {
+            self.note(&member.server, plan, now);
+            self.advance(&member.server, plan, now, chance, &mut changes);
+        }
+        self.compare_times(pool, plan, now);
+        self.eject(pool, plan, now, chance, &mut changes);
+        release_the_last(pool, now, &mut changes);
+        changes
+    }
+
+    /// Brings all servers of a pool back that has no such settings any more.
+    pub fn release_all(pool: &Pool, now: Instant) -> Vec<OutlierChange> {
+        let ejected = pool.members.iter().filter(|member| member.server.is_ejected());
+        ejected.filter_map(|member| back(&member.server, now, "the pool ejects nobody any more")).collect()
+    }
+
+    /// Notes how much was counted of a server.
+    fn note(&mut self, server: &Arc<Server>, plan: &OutlierPlan, now: Instant) {
+        let observed = self.servers.entry(server.id()).or_default();
+        let step = plan.window / STEPS;
+        if observed.marks.back().is_none_or(|(at, _)| now.saturating_duration_since(*at) >= step) {
+            observed.marks.push_back((now, server.outlier().record.total()));
+        }
+        let is_past = |at: Instant| now.saturating_duration_since(at) >= plan.window;
+        while observed.marks.get(1).is_some_and(|(at, _)| is_past(*at)) {
+            observed.marks.pop_front();
+        }
+    }
+
+    /// What time and its trial make of a server.
+    fn advance(
+        &mut self,
+        server: &Arc<Server>,
+        plan: &OutlierPlan,
+        now: Instant,
+        chance: &mut dyn FnMut() -> f64,
+        changes: &mut Vec<OutlierChange>,
+    ) {
+        let mut standing = server.outlier().standing();
+        let Some(ejection) = &mut standing.ejection else {
+            // A time as long as the first ejection, served well, is one strike lived down.
+            if standing.strikes > 0 && now.saturating_duration_since(standing.since) >= plan.base_ejection {
+                standing.strikes -= 1;
+                standing.since = now;
+                server.outlier().set_standing(standing);
+            }
+            return;
+        };
+        let Some(trial) = &mut ejection.trial else {
+            if now >= ejection.until {
+                ejection.trial = Some(TrialState { moved: now, passed: 0 });
+                server.outlier().set_standing(standing);
+                server.outlier().open_trial();
+                changes.push(OutlierChange::OnTrial { server: Arc::clone(server) });
+            }
+            return;
+        };
+        match server.outlier().trial.progress() {
+            TrialProgress::Passed => {
+                let three = "three requests in a row that tried it out went well";
+                changes.extend(back(server, now, three).map(OutlierChange::by_trial));
+            }
+            TrialProgress::Failed => {
+                let evidence = "a request that tried it out failed".to_owned();
+                changes.push(self.eject_one(server, plan, (Reason::Trial, evidence), now, chance()));
+            }
+            TrialProgress::Open(passed) if passed != trial.passed => {
+                *trial = TrialState { moved: now, passed };
+                server.outlier().set_standing(standing);
+            }
+            TrialProgress::Open(_) if now.saturating_duration_since(trial.moved) >= PICKY => {
+                server.outlier().trial.open_to_any();
+            }
+            TrialProgress::Open(_) => {}
+            // It was opened by a process before this one.
+            TrialProgress::Closed => server.outlier().open_trial(),
+        }
+    }
+
+    /// At the end of each window: who was slow beside the others.
+    fn compare_times(&mut self, pool: &Pool, plan: &OutlierPlan, now: Instant) {
+        if plan.slower_than.is_none() {
+            self.window_began = None;
+            return;
+        }
+        let began = *self.window_began.get_or_insert(now);
+        let is_first = began == now;
+        if !is_first && now.saturating_duration_since(began) < plan.window {
+            return;
+        }
+        self.window_began = Some(now);
+        let mut all = [0; TIME_STEPS];
+        let mut own = Vec::new();
+        for member in pool.members.iter().filter(|member| serves(member)) {
+            let Some(observed) = self.servers.get_mut(&member.server.id()) else { continue };
+            let times = member.server.outlier().record.all_times().unwrap_or([0; TIME_STEPS]);
+            let before = observed.times.replace(Box::new(times));
+            let Some(before) = before.filter(|_| !is_first) else { continue };
+            let within: Times = std::array::from_fn(|step| times[step].saturating_sub(before[step]));
+            all.iter_mut().zip(within).for_each(|(sum, count)| *sum += count);
+            own.push((member.server.id(), within));
+        }
+        for (id, own) in own {
+            let others: Times = std::array::from_fn(|step| all[step] - own[step]);
+            let observed = self.servers.entry(id).or_default();
+            observed.slow = told_slow(&own, &others, plan);
+            observed.slow_windows = observed.slow.as_ref().map_or(0, |_| observed.slow_windows + 1);
+        }
+    }
+
+    /// Ejects those that there is reason to, the worst first, as far as enough others are left.
+    fn eject(
+        &mut self,
+        pool: &Pool,
+        plan: &OutlierPlan,
+        now: Instant,
+        chance: &mut dyn FnMut() -> f64,
+        changes: &mut Vec<OutlierChange>,
+    ) {
+        loop {
+            let serving: Vec<(&Member, Seen)> = pool
+                .members
+                .iter()
+                .filter(|member| serves(member))
+                .map(|member| (member, self.seen(&member.server, plan, now)))
+                .collect();
+            let all = serving.iter().filter(|(_, seen)| seen.window.of > 0);
+            let all = all.fold(Seen::default(), |sum, (_, seen)| sum.plus(*seen));
+            let mut outliers: Vec<_> = serving
+                .iter()
+                .filter_map(|(member, seen)| {
+                    let told = judge::reason(seen, &all.minus(*seen), plan);
+                    Some((member, seen, told.or_else(|| self.slow(member.server.id()))?))
+                })
+                .collect();
+            outliers.sort_by(|(_, a, _), (_, b, _)| share(b).total_cmp(&share(a)));
+            for (member, ..) in &serving {
+                member.server.outlier().record.looked_at();
+                let is_outlier =
+                    outliers.iter().any(|(outlier, ..)| Arc::ptr_eq(&outlier.server, &member.server));
+                if let Some(observed) = self.servers.get_mut(&member.server.id()) {
+                    observed.is_prevented &= is_outlier;
+                }
+            }
+            let counted = pool.members.iter().filter(|member| counts(member));
+            let (of, used) =
+                counted.fold((0, 0), |(of, used), member| (of + 1, used + usize::from(!serves(member))));
+            let allowed = judge::allowance(of, plan.max_ejected);
+            if used < allowed && serving.len() > 1 {
+                let Some((member, _, told)) = outliers.into_iter().next() else { return };
+                let server = Arc::clone(&member.server);
+                let change = self.eject_one(&server, plan, told, now, chance());
+                changes.push(change);
+                continue;
+            }
+            for (member, _, (reason, evidence)) in outliers {
+                let Some(observed) = self.servers.get_mut(&member.server.id()) else { continue };
+                if !std::mem::replace(&mut observed.is_prevented, true) {
+                    let server = Arc::clone(&member.server);
+                    server.outlier().count_prevented();
+                    changes.push(OutlierChange::Prevented { server, reason, evidence, allowed, of });
+                }
+            }
+            return;
+        }
+    }
+
+    fn slow(&self, id: u32) -> Option<(Reason, String)> {
+        let observed = self.servers.get(&id).filter(|observed| observed.slow_windows >= 2)?;
+        Some((Reason::SlowerThan, observed.slow.clone()?))
+    }
+
+    fn seen(&self, server: &Server, plan: &OutlierPlan, now: Instant) -> Seen {
+        let record = &server.outlier().record;
+        let total = record.total();
+        let observed = self.servers.get(&server.id());
+        // The newest mark that is a window old; before that the first one.
+        let is_past = |at: Instant| now.saturating_duration_since(at) >= plan.window;
+        let marks = observed.into_iter().flat_map(|observed| &observed.marks);
+        let first = observed.and_then(|observed| observed.marks.front());
+        let mark = marks.take_while(|(at, _)| is_past(*at)).last().or(first);
+        Seen {
+            run: record.run(),
+            unavailable: record.unavailable(plan.consecutive_errors.map_or(0, u32::from)),
+            recent: record.recent(),
+            window: mark.map_or(Share::default(), |(_, before)| total.minus(*before)),
+        }
+    }
+
+    fn eject_one(
+        &mut self,
+        server: &Arc<Server>,
+        plan: &OutlierPlan,
+        (reason, evidence): (Reason, String),
+        now: Instant,
+        chance: f64,
+    ) -> OutlierChange {
+        let mut standing = server.outlier().standing();
+        let until = now + judge::duration(plan, standing.strikes, chance);
+        standing.strikes += 1;
+        let since = standing.ejection.as_ref().map_or(now, |ejection| ejection.since);
+        let ejection = Ejection { reason, evidence, since, began: now, until, trial: None };
+        standing.ejection = Some(ejection.clone());
+        let strikes = standing.strikes;
+        server.outlier().set_standing(standing);
+        server.outlier().close_trial();
+        server.outlier().record.forget();
+        server.set_ejected(true);
+        // What it did before is no reason to eject it once it is back.
+        self.servers.remove(&server.id());
+        server.outlier().count_ejection(reason);
+        OutlierChange::Ejected { server: Arc::clone(server), ejection, strikes }
+    }
+}
+
+impl OutlierChange {
+    fn by_trial(self) -> Self {
+        match self {
+            Self::Back { server, why, .. } => Self::Back { server, why, by_trial: true },
+            other => other,
+        }
+    }
+}
+
+/// Brings a server back, if it is ejected.
+pub fn back(server: &Arc<Server>, now: Instant, why: &'static str) -> Option<OutlierChange> {
+    let mut standing = server.outlier().standing();
+    standing.ejection.take()?;
+    standing.since = now;
+    server.outlier().set_standing(standing);
+    server.outlier().close_trial();
+    server.outlier().record.forget();
+    server.set_ejected(false);
+    Some(OutlierChange::Back { server: Arc::clone(server), why, by_trial: false })
+}
+
+/// A pool whose last server that was not ejected has gone down is served by the others again.
+fn release_the_last(pool: &Pool, now: Instant, changes: &mut Vec<OutlierChange>) {
+    if pool.members.iter().any(serves) {
+        return;
+    }
+    let works = |member: &&Member| counts(member) && member.server.state().health == HealthState::Up;
+    let since = |member: &&Member| member.server.outlier().standing().ejection.map(|ejection| ejection.since);
+    let longest =
+        pool.members.iter().filter(works).filter(|member| since(member).is_some()).min_by_key(since);
+    let why = "no other server that works is left";
+    changes.extend(longest.and_then(|member| back(&member.server, now, why)));
+}
+
+/// Whether a server is one of those that there are to choose from: nobody has taken it out of use.
+fn counts(member: &Member) -> bool {
+    let state = member.server.state();
+    state.membership == Membership::Present && state.admin == Operator::Ready && !member.drain
+}
+
+/// Whether it works and is not ejected.
+fn serves(member: &Member) -> bool {
+    counts(member) && member.server.state().health == HealthState::Up && !member.server.is_ejected()
+}
+
+fn share(seen: &Seen) -> f64 {
+    let of = |share: Share| share.failed as f64 / share.of.max(1) as f64;
+    of(seen.window).max(of(seen.recent))
+}
+
+fn told_slow(own: &Times, others: &Times, plan: &OutlierPlan) -> Option<String> {
+    let figures = |times: &Times| Some((median(times)?, times.iter().sum()));
+    let (own, others) = (figures(own)?, figures(others)?);
+    let told = || {
+        format!("a median of {:?} to the first byte, twice in a row; the others' is {:?}", own.0, others.0)
+    };
+    judge::is_slow(own, others, plan).then(told)
+}
