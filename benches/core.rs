@@ -55,6 +55,7 @@ fn pool_plan(balance: Balance, n: usize, mixed_weights: bool) -> plan::PoolPlan 
         max_connections: None,
         queue: None,
         outlier: None,
+        sticky: None,
         retries: plan::Retries {
             max: 1,
             budget: Percent(20),
@@ -335,6 +336,7 @@ fn log_record(c: &mut Criterion) {
             duration: Some(Duration::from_micros(12_345)),
             connect: None,
             queued: None,
+            sticky: None,
             first_byte: Some(Duration::from_micros(11_000)),
             tries: 1,
             tls: None,

@@ -35,6 +35,7 @@ mod serve;
 mod server;
 pub mod snapshot;
 pub mod sticky;
+mod sticky_files;
 pub mod text;
 mod tls;
 mod token;

@@ -3,6 +3,7 @@
 use crate::api::status::{OperatorOverride, ReportedState};
 use crate::config::plan::{self, Name, Plan, WhenAllUnhealthy};
 use crate::pool::{HealthState, Membership, Operator, Pool, Server};
+use crate::sticky::Secret;
 use crate::units::Weight;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -65,6 +66,9 @@ struct OverrideLine {
 struct File {
     version: u32,
     servers: Vec<OverrideLine>,
+    /// Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sticky_key: Option<String>,
 }
 
 /// The only format so far. (Files of earlier programs have addresses as well, which say nothing.)
@@ -180,8 +184,8 @@ impl Overrides {
         Self(all)
     }
 
-    /// As the state file has it.
-    pub fn to_json(&self) -> String {
+    /// As the state file has it, with the key beside.
+    pub fn to_json(&self, sticky_key: Option<&Secret>) -> String {
         let line = |((pool, server), word): (&OverrideKey, &ServerOverride)| OverrideLine {
             pool: pool.clone(),
             server: server.clone(),
@@ -189,21 +193,15 @@ impl Overrides {
             weight: word.weight.map(Weight::get),
             absent_since: word.absent_since,
         };
-        let file = File { version: VERSION, servers: self.0.iter().map(line).collect() };
+        let servers = self.0.iter().map(line).collect();
+        let sticky_key = sticky_key.map(|key| key.text().to_owned());
+        let file = File { version: VERSION, servers, sticky_key };
         serde_json::to_string_pretty(&file).map(|text| text + "\n").unwrap_or_default()
     }
 
-    /// Reads a state file.
-    ///
-    /// # Errors
-    /// What is wrong with it; a damaged file is nobody's word.
-    pub fn from_json(text: &str) -> Result<Self, String> {
-        let file: File = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        if file.version != VERSION {
-            return Err(format!("it has version {}, and this program reads version {VERSION}", file.version));
-        }
+    fn of_lines(lines: Vec<OverrideLine>) -> Result<Self, String> {
         let mut overrides = BTreeMap::new();
-        for line in file.servers {
+        for line in lines {
             let weight = match line.weight {
                 None => None,
                 Some(weight) => Some(Weight::new(weight.into()).ok_or_else(|| {
@@ -216,6 +214,30 @@ impl Overrides {
             }
         }
         Ok(Self(overrides))
+    }
+}
+
+/// What a process leaves in its state file.
+#[derive(Debug, Default)]
+pub struct KeptState {
+    pub overrides: Overrides,
+    /// What sticky cookies are signed by.
+    pub sticky_key: Option<Secret>,
+}
+
+impl KeptState {
+    /// Reads a state file.
+    ///
+    /// # Errors
+    /// What is wrong with it; a damaged file is nobody's word.
+    pub fn from_json(text: &str) -> Result<Self, String> {
+        let file: File = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if file.version != VERSION {
+            return Err(format!("it has version {}, and this program reads version {VERSION}", file.version));
+        }
+        let key = |text: &String| Secret::new(text).ok_or("sticky_key is no key");
+        let sticky_key = file.sticky_key.as_ref().map(key).transpose()?;
+        Ok(Self { overrides: Overrides::of_lines(file.servers)?, sticky_key })
     }
 }
 
@@ -302,21 +324,35 @@ mod tests {
         overrides.set_weight(member(&pool, "b"), Weight::new(7));
         overrides.set_operator(member(&pool, "c"), Operator::Maint, "bob", at());
         overrides.set_operator(member(&pool, "c"), Operator::Ready, "bob", at());
-        let back = Overrides::from_json(&overrides.to_json()).unwrap();
+        let back = read(&overrides.to_json(None)).unwrap();
         assert_eq!(back, overrides);
         let states = ["a", "b", "c"].map(|name| back.operator(member(&pool, name)));
         assert_eq!(states, [Operator::Drain, Operator::Maint, Operator::Ready]);
         assert_eq!(back.of(member(&pool, "c")), None, "ready is nothing to remember");
     }
 
+    fn read(text: &str) -> Result<Overrides, String> {
+        KeptState::from_json(text).map(|kept| kept.overrides)
+    }
+
+    #[test]
+    fn the_key_of_cookies_is_kept_beside_what_operators_have_said() {
+        let key = Secret::new(&"k".repeat(32)).expect("a key");
+        let text = Overrides::default().to_json(Some(&key));
+        let kept = KeptState::from_json(&text).expect("it is whole");
+        assert_eq!(kept.sticky_key.as_ref().map(Secret::text), Some(key.text()));
+        assert!(!Overrides::default().to_json(None).contains("sticky_key"));
+        assert!(KeptState::from_json(&text.replace("kkk", "k k")).is_err());
+    }
+
     #[test]
     fn a_damaged_state_file_is_refused() {
         for text in ["", "{", "[]", r#"{"version":2,"servers":[]}"#, r#"{"version":1}"#] {
-            assert!(Overrides::from_json(text).is_err(), "{text}");
+            assert!(read(text).is_err(), "{text}");
         }
         let heavy =
             r#"{"version":1,"servers":[{"pool":"p","server":"s","address":"1.2.3.4:5","weight":999}]}"#;
-        assert_eq!(Overrides::from_json(heavy).unwrap_err(), "p/s: weight 999 is out of range");
+        assert_eq!(read(heavy).unwrap_err(), "p/s: weight 999 is out of range");
     }
 
     #[test]
@@ -361,7 +397,7 @@ mod tests {
         let hours = |hours: u64| at() + Duration::from_secs(hours * 3600);
         let gone = overrides.noting_presence(&with("b"), hours(1)).expect("it is noted");
         assert_eq!(gone.noting_presence(&with("b"), hours(20)), None, "nothing new");
-        let stored = Overrides::from_json(&gone.to_json()).unwrap();
+        let stored = read(&gone.to_json(None)).unwrap();
         assert_eq!(stored, gone);
         let reloaded = |at, servers| {
             let mut plan = crate::snapshot::Snapshot::empty().plan.as_ref().clone();

@@ -204,6 +204,7 @@ fn the_table_has_the_rooms_we_think_it_has() {
         "files",
         "log",
         "token",
+        "sticky_files",
         "memory",
         "tls",
         "discover",

@@ -36,6 +36,8 @@ pub struct Record<'a> {
     /// Whether and how it has waited for a server with room.
     pub queued: Option<Queued>,
     pub tries: u32,
+    /// What has become of its client's bond with a server, where clients have one.
+    pub sticky: Option<&'a str>,
     pub tls: Option<&'a str>,
     /// The subject of the client's certificate.
     pub client_cert: Option<&'a str>,
@@ -91,6 +93,9 @@ impl Record<'_> {
             number(b",\"queue_position\":", queued.position.into(), line);
         }
         number(b",\"tries\":", self.tries.into(), line);
+        if self.sticky.is_some() {
+            text(b",\"sticky\":", self.sticky, line);
+        }
         text(b",\"tls\":", self.tls, line);
         text(b",\"client_cert\":", self.client_cert, line);
         if let Some(status) = self.grpc_status {
@@ -288,6 +293,7 @@ pub(super) mod tests {
             connect: None,
             first_byte: Some(Duration::from_micros(1000)),
             queued: None,
+            sticky: None,
             tries: 1,
             tls: None,
             client_cert: None,

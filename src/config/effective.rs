@@ -11,11 +11,11 @@ use super::plan::{
     AccessLogPlan, AcmePlan, AdminPlan, Balance, Certificate, ClientCa, DnsPlan, EventsPlan, ExternalAccount,
     HashKey, HealthPlan, HostPattern, Http2Plan, HttpProbe, ListenerLimits, ListenerPlan, ListenerTimeouts,
     Log, Match, OutlierPlan, PathPattern, Plan, PoolPlan, PoolTimeouts, ProbePlan, ProcessPlan, Protocol,
-    QueuePlan, Retries, RoutesPlan, RulePlan, ServerPlan, ServerTls, SourceKind, SourcePlan, TargetPlan, Tls,
-    UdpProbe,
+    QueuePlan, Retries, RoutesPlan, RulePlan, ServerPlan, ServerTls, SourceKind, SourcePlan, StickyPlan,
+    TargetPlan, Tls, UdpProbe,
 };
 use super::tree::Scalar;
-use super::{acme, discover, health, names, pool, process, route, tls};
+use super::{acme, discover, health, names, pool, process, route, sticky, tls};
 use serde_yaml::{Mapping, Value};
 use std::fmt::Display;
 use std::path::Path;
@@ -387,6 +387,7 @@ fn pool(pool: &PoolPlan) -> Value {
         .set_or_null("max_connections", pool.max_connections.map(u32::from))
         .set_or_null("queue", pool.queue.as_ref().map(queue))
         .set_or_null("outlier", pool.outlier.as_ref().map(outlier))
+        .set_or_null("sticky", pool.sticky.as_ref().map(sticky))
         .set("retries", retries(&pool.retries))
         .set("timeouts", pool_timeouts(&pool.timeouts))
         .set("drain_timeout", duration(pool.drain_timeout))
@@ -396,6 +397,20 @@ fn pool(pool: &PoolPlan) -> Value {
         )
         .set_or_null("tls", pool.tls.as_ref().map(server_tls))
         .set("protocol", word(&pool::SERVER_PROTOCOLS, &pool.protocol))
+        .end()
+}
+
+fn sticky(sticky: &StickyPlan) -> Value {
+    SectionWriter::new(keys::STICKY)
+        .set("cookie", text(&sticky.cookie))
+        .set("mode", word(&sticky::STICKY_MODES, &sticky.mode))
+        .set("wait", duration(sticky.wait))
+        .set_or_null("max_age", sticky.max_age.map(duration))
+        .set_or_null("max_life", sticky.max_life.map(duration))
+        .set_or_null("key_file", sticky.key_file.as_deref().map(path))
+        .set("same_site", word(&sticky::SAME_SITES, &sticky.same_site))
+        .set_or_null("domain", sticky.domain.as_ref().map(text))
+        .set("path", text(&sticky.path))
         .end()
 }
 

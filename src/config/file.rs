@@ -13,6 +13,7 @@ use super::problem::Fault;
 use super::process::{access_log, admin, events, log, process};
 use super::route::routes;
 use super::section::Section;
+use super::sticky;
 use crate::units::Address;
 use std::sync::Arc;
 
@@ -52,6 +53,8 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
     acme::check(&file, acme.as_ref(), &planned_listeners);
     // In a broken file what looks unused is mostly what a broken line meant.
     if root.errors() == 0 {
+        let at = pools.iter().flatten().map(|(name, at)| (*name, *at));
+        sticky::check(at, &planned_pools, (&planned_listeners, &planned_routes), admin.as_ref());
         warn_of_unused(&pools, &pool_names, "no listener and no rule sends requests to this pool");
         warn_of_unused(&routes, &route_names, "no listener uses these routes");
     }

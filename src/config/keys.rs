@@ -264,6 +264,7 @@ pub(super) const POOL: &[Key] = &[
     nullable("max_connections", KeyKind::Count(1, 1_000_000), "null"),
     nullable("queue", KeyKind::Section(QUEUE), "{}"),
     nullable("outlier", KeyKind::Section(OUTLIER), "null"),
+    nullable("sticky", KeyKind::Section(STICKY), "null"),
     key("retries", KeyKind::Section(RETRIES), "{}"),
     key("timeouts", KeyKind::Section(POOL_TIMEOUTS), "{}"),
     key("drain_timeout", KeyKind::Duration(Duration::ZERO, DAY), "60s"),
@@ -287,6 +288,21 @@ pub(super) const OUTLIER: &[Key] = &[
     key("max_ejection", KeyKind::Duration(Duration::from_millis(100), DAY), "300s"),
     key("max_ejected", KeyKind::Percent(1, 99), "50%"),
 ];
+
+pub(super) const STICKY: &[Key] = &[
+    given("cookie", KeyKind::Text("the name of a cookie")),
+    key("mode", KeyKind::Choice(&["insert", "suffix"]), "insert"),
+    key("wait", KeyKind::Duration(Duration::ZERO, HOUR), "2s"),
+    nullable("max_age", KeyKind::Duration(SECOND, LONGEST_COOKIE), "null"),
+    nullable("max_life", KeyKind::Duration(MINUTE, LONGEST_COOKIE), "null"),
+    nullable("key_file", KeyKind::Text("the path of a file: a key on each line, the first signs"), "null"),
+    key("same_site", KeyKind::Choice(&["lax", "strict", "none"]), "lax"),
+    nullable("domain", KeyKind::Text("a host name, like `shop.example`"), "null"),
+    key("path", KeyKind::Text("a path, like `/shop`"), "/"),
+];
+
+/// Browsers keep none longer.
+const LONGEST_COOKIE: Duration = DAY.saturating_mul(400);
 
 pub(super) const SERVER_TLS: &[Key] = &[
     nullable("server_name", KeyKind::Text("a host name, without scheme and port"), "null"),

@@ -64,6 +64,15 @@ impl<'a> Known<'a> {
 /// A connection that is not HTTP has nothing to hash but its client's address.
 pub(super) fn refuse_request_keys(at: &At<'_>, pools: &[&PoolPlan], protocol: &str) {
     for pool in pools {
+        if pool.sticky.is_some() {
+            at.refuse(Fault::new(
+                format!(
+                    "the pool {} is `sticky`, by cookies of HTTP, which `protocol: {protocol}` does not read",
+                    quoted(&pool.name)
+                ),
+                "use `consistent_hash: { key: client_ip }` there, or another pool here",
+            ));
+        }
         if pool.balance.hash_key().is_some_and(|key| *key != HashKey::ClientIp) {
             at.refuse(Fault::new(
                 format!(

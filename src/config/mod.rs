@@ -27,6 +27,7 @@ mod route;
 pub mod schema;
 mod section;
 mod servers_file;
+mod sticky;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -82,6 +82,12 @@ impl<'a> At<'a> {
         matches!(&self.node.value, Value::Map(entries) if entries.iter().any(|entry| entry.key == name))
     }
 
+    /// What is written for a key of a section.
+    pub(super) fn below(&self, name: &str) -> Option<At<'_>> {
+        let Value::Map(entries) = &self.node.value else { return None };
+        entries.iter().find(|entry| entry.key == name).map(|entry| self.child(entry))
+    }
+
     pub(super) fn is_scalar(&self) -> bool {
         matches!(&self.node.value, Value::Scalar(_))
     }

@@ -1,6 +1,7 @@
 //! The plan: a configuration that was checked, with every default filled in and every reference
 //! resolved. Nothing downstream of this file ever asks "is it set?" or "does it exist?".
 
+use crate::sticky::StickyKeys;
 use crate::units::{Address, Factor, Percent, Weight};
 use http::{HeaderName, Method};
 use ipnet::IpNet;
@@ -413,6 +414,8 @@ pub struct PoolPlan {
     pub queue: Option<QueuePlan>,
     /// `None` ejects nobody.
     pub outlier: Option<OutlierPlan>,
+    /// `None` binds no client to a server.
+    pub sticky: Option<StickyPlan>,
     pub retries: Retries,
     pub timeouts: PoolTimeouts,
     /// How long in-flight requests of a down or removed server may still run.
@@ -646,6 +649,41 @@ pub struct OutlierPlan {
     pub max_ejection: Duration,
     /// Servers that are down or ejected at most, for another to be ejected.
     pub max_ejected: Percent,
+}
+
+/// How clients stay with the server that has their session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StickyPlan {
+    pub cookie: Name,
+    pub mode: StickyMode,
+    /// How long a request waits for its client's server while that is full.
+    pub wait: Duration,
+    /// How long browsers keep the cookie; `None` is until they are closed.
+    pub max_age: Option<Duration>,
+    /// After how long a client is given a server anew.
+    pub max_life: Option<Duration>,
+    /// Holds the keys; `None` is one of this process, which its state file keeps.
+    pub key_file: Option<PathBuf>,
+    pub same_site: SameSite,
+    pub domain: Option<String>,
+    pub path: String,
+    /// Filled in from `key_file`, or by whoever knows the process's own, before a plan is put in force.
+    pub keys: StickyKeys,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StickyMode {
+    /// A cookie of ours.
+    Insert,
+    /// Behind the value of the application's.
+    Suffix,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSite {
+    Lax,
+    Strict,
+    None,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,8 +13,9 @@ use super::plan::{
     SourcePlan, WhenAllUnhealthy,
 };
 use super::problem::{Fault, quoted};
-use super::route::header_name;
+use super::route::{cookie_name, header_name};
 use super::section::{Section, choose};
+use super::sticky::sticky;
 use super::tls;
 use super::tree::Scalar;
 use super::udp::refuse_unprobed;
@@ -110,6 +111,13 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<PoolPlan> {
     if let (Some(at), Some(Some(outlier))) = (section.get("outlier"), &outlier) {
         outlier::warn_of_few(at, outlier, &servers, !sources.is_empty());
     }
+    let sticky = match section.get("sticky") {
+        Some(at) if !at.is_null() => {
+            let queue = queue.as_ref().and_then(Option::as_ref);
+            section.section("sticky", |section| sticky(&section, queue)).flatten().map(Some)
+        }
+        _ => Some(None),
+    };
     let retries = section.section("retries", retries);
     let timeouts = section.section("timeouts", timeouts);
     if let (Some(at), Some(Some(queue)), Some(timeouts)) = (section.get("queue"), &queue, &timeouts) {
@@ -139,6 +147,7 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<PoolPlan> {
         max_connections,
         queue: queue?,
         outlier: outlier?,
+        sticky: sticky?,
         retries: retries?,
         timeouts: timeouts?,
         drain_timeout,
@@ -205,17 +214,6 @@ fn hash_key(section: &Section<'_>) -> Option<HashKey> {
         }
         header.or(cookie).or(query)
     })?
-}
-
-/// RFC 6265 section 4.1.1: a cookie's name is a token, as a header's is.
-fn cookie_name(scalar: &Scalar<'_>) -> Result<String, Fault> {
-    match header_name(&scalar.text) {
-        Ok(_) => Ok(scalar.text.to_string()),
-        Err(_) => Err(Fault::new(
-            format!("{} is not the name of a cookie", quoted(&scalar.text)),
-            "use letters, digits, `-` and `_`",
-        )),
-    }
 }
 
 /// Those with addresses, and where the others come from.

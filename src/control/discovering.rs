@@ -1,7 +1,7 @@
 //! One task for each source: ask, judge, report, wait. What control has of each is the set that is in force.
 
 use super::found_sets::{BeginsWith, FoundSet};
-use super::{Control, ControlMessage, LedgerEntry, Live};
+use super::{Control, ControlMessage, LedgerEntry, Live, sticky_key};
 use crate::api::EventKind;
 use crate::config::plan::{DnsPlan, Name, Plan, SourcePlan};
 use crate::discover::found::FoundServer;
@@ -351,6 +351,7 @@ impl Control {
     pub(super) fn planned(&self) -> Option<Plan> {
         let mut plan = self.loaded.as_ref()?.plan.clone();
         self.live.found.fill(&mut plan);
+        sticky_key::fill(&mut plan, self.live.sticky_key.load().as_deref());
         Some(plan)
     }
 

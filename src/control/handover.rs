@@ -8,7 +8,7 @@ use super::{Control, ControlMessage};
 use crate::api::receipt::Guarding;
 use crate::api::{Event, Receipt, to_millisecond};
 use crate::config::plan::Name;
-use crate::operate::Overrides;
+use crate::operate::KeptState;
 use crate::pool::outlier::{Ejection, Reason, Standing};
 use crate::pool::{Health, HealthState, Server};
 use crate::snapshot::Snapshot;
@@ -154,7 +154,7 @@ impl Control {
         let handover = Handover {
             generation: snapshot.generation,
             servers: members.map(|member| known(&member.server)).collect(),
-            operators: self.live.overrides.load().to_json(),
+            operators: self.live.overrides.load().to_json(self.live.sticky_key.load().as_deref()),
             found: StoredSets::of(self.live.found.all()),
             events: match snapshot.plan.events.path {
                 Some(_) => Vec::new(),
@@ -176,7 +176,7 @@ impl Control {
     pub(super) fn rest(&self) -> Handover {
         let (events, next_event) = self.live.event_log.hand_over(self.told_events);
         Handover {
-            operators: self.live.overrides.load().to_json(),
+            operators: self.live.overrides.load().to_json(None),
             events,
             next_event,
             last_reload: self.live.last_reload.load().as_deref().cloned(),
@@ -192,8 +192,8 @@ impl Control {
         if !rest.guards.is_empty() {
             self.live.guards.store(Arc::new(rest.guards));
         }
-        match Overrides::from_json(&rest.operators) {
-            Ok(overrides) => self.say_again(&overrides),
+        match KeptState::from_json(&rest.operators) {
+            Ok(kept) => self.say_again(&kept.overrides),
             Err(error) => {
                 warn!(error, "what operators said meanwhile to the process before this one is lost")
             }
@@ -208,8 +208,8 @@ impl Control {
     /// Goes on from where the process before us was.
     pub(crate) fn go_on_from(&mut self, handover: Handover) {
         self.live.put_in_force(Arc::new(Snapshot::after(handover.generation)));
-        match Overrides::from_json(&handover.operators) {
-            Ok(overrides) => self.live.overrides.store(Arc::new(overrides)),
+        match KeptState::from_json(&handover.operators) {
+            Ok(kept) => self.recall_state(kept),
             Err(error) => warn!(error, "what operators said to the process before this one is lost"),
         }
         self.live.found.recall(handover.found.recall());

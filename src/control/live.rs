@@ -14,6 +14,7 @@ use crate::history::History;
 use crate::metrics::{GrowingTotals, Metrics, SourceSeries};
 use crate::operate::Overrides;
 use crate::snapshot::Snapshot;
+use crate::sticky::Secret;
 use crate::token::Token;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -33,6 +34,8 @@ pub(crate) struct Live {
     pub(crate) event_log: EventLog,
     /// What operators have said of servers.
     pub(crate) overrides: ArcSwap<Overrides>,
+    /// What sticky cookies are signed by where no file has a key; `None` as long as there are none.
+    pub(crate) sticky_key: ArcSwapOption<Secret>,
     /// What requests to the API over TCP must show to change something.
     pub(crate) token: ArcSwapOption<Token>,
     pub(crate) last_reload: ArcSwapOption<Receipt>,
@@ -71,6 +74,7 @@ impl Live {
             challenges: Arc::default(),
             event_log: EventLog::default(),
             overrides: ArcSwap::default(),
+            sticky_key: ArcSwapOption::empty(),
             token: ArcSwapOption::empty(),
             last_reload: ArcSwapOption::empty(),
             started: OffsetDateTime::now_utc(),

@@ -26,6 +26,7 @@ mod reload;
 mod service;
 mod starting;
 mod state_file;
+mod sticky_key;
 mod stored_sets;
 mod succession;
 mod upgrade;
@@ -322,7 +323,8 @@ impl Control {
             reading: None,
             reload_again: None,
             readers: Arc::default(),
-            state_file: StateFile::start(0o644).ok(),
+            // It may have the key of sticky cookies.
+            state_file: StateFile::start(0o600).ok(),
             // What names lead to is nobody else's business.
             servers_file: StateFile::start(0o600).ok().map(Arc::new),
             servers_unsaved: false,

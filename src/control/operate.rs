@@ -7,7 +7,7 @@ use crate::api::EventKind;
 use crate::config::DEFAULT_STATE_FILE;
 use crate::config::plan::{self, Plan};
 use crate::files;
-use crate::operate::{CannotSpare, Overrides, can_spare};
+use crate::operate::{CannotSpare, KeptState, Overrides, can_spare};
 use crate::pool::{Health, HealthState, Operator, Pool, Server};
 use crate::snapshot::{ProbeTask, Snapshot};
 use crate::units::Weight;
@@ -245,14 +245,14 @@ impl Control {
         let Some(path) = path.map(Path::to_owned) else { return Ok(()) };
         let file = path.clone();
         let read = match aside(FILES_WITHIN, move || state_of(&file)).await {
-            Ok(Ok(Some(text))) => Overrides::from_json(&text).map(Some),
+            Ok(Ok(Some(text))) => KeptState::from_json(&text).map(Some),
             Ok(Ok(None)) => Ok(None),
             Ok(Err(error)) => Err(error.to_string()),
             Err(why) => Err(why.to_string()),
         };
         match read {
             Ok(None) => {}
-            Ok(Some(overrides)) => self.live.overrides.store(Arc::new(overrides)),
+            Ok(Some(kept)) => self.recall_state(kept),
             Err(error) if *path != *Path::new(DEFAULT_STATE_FILE) => return Err(error),
             Err(error) => {
                 self.live.metrics.state_file_failed();
@@ -262,12 +262,18 @@ impl Control {
         Ok(())
     }
 
+    /// Goes on from what an earlier process has left.
+    pub(super) fn recall_state(&self, kept: KeptState) {
+        self.live.overrides.store(Arc::new(kept.overrides));
+        self.live.sticky_key.store(kept.sticky_key.map(Arc::new));
+    }
+
     /// Has the state file written. What is in force stays in force if that fails, and the operator hears of it.
     fn save_overrides(&self) -> impl Future<Output = Option<String>> + use<> {
         let live = Arc::clone(&self.live);
         let plan = Arc::clone(&live.snapshot().plan);
         let writing = plan.admin.state_file.as_ref().map(|path| {
-            let text = live.overrides.load().to_json();
+            let text = live.overrides.load().to_json(live.sticky_key.load().as_deref());
             self.state_file.as_ref().map(|file| file.replace(path, text))
         });
         async move {

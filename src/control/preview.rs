@@ -4,7 +4,7 @@
 use super::aside::{FILES_WITHIN, aside};
 use super::reading::{LoadedConfiguration, ReloadRefused, Source, load};
 use super::ready::originations;
-use super::{Live, milliseconds};
+use super::{Live, milliseconds, sticky_key};
 use crate::config::plan::{PoolPlan, SourcePlan};
 use crate::discover::once;
 use crate::origination::SharedOrigination;
@@ -82,6 +82,7 @@ fn compare(live: &Live, draft: &PreviewRequest) -> Result<(ReloadPreview, Vec<Pr
         live.found.fill(&mut plan);
         waits
     };
+    sticky_key::fill(&mut plan, live.sticky_key.load().as_deref());
     let in_force = live.snapshot();
     let overrides = live.overrides.load();
     let (_, ended) = overrides.kept_by(&plan, OffsetDateTime::now_utc());

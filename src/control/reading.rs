@@ -9,6 +9,7 @@ use crate::acme::{self, Material as AcmeMaterial};
 use crate::config::plan::{Name, Plan};
 use crate::config::{self, Problems};
 use crate::files;
+use crate::sticky_files;
 use crate::tls::{self, ManagedCertificate};
 use crate::token::{Token, TokenError};
 use crate::units::Address;
@@ -63,6 +64,10 @@ pub(crate) enum ReloadRefused {
     Tls { listener: Name, error: tokio_rustls::rustls::Error },
     #[error("pools.{pool}.tls: cannot be set up: {error}")]
     ServerTls { pool: Name, error: rustls::Error },
+    #[error(
+        "no key for sticky cookies can be made: the machine has no randomness; name a file with one: `key_file`"
+    )]
+    NoRandomness,
     #[error("access_log.path: {path}: cannot be opened: {error}")]
     AccessLog { path: String, error: io::Error },
     #[error("events.path: {path}: cannot be used: {error}")]
@@ -105,10 +110,11 @@ pub(crate) fn load(source: &Source) -> Result<LoadedConfiguration, ReloadRefused
         };
         problems.iter().map(line).collect::<Vec<_>>()
     };
-    let (plan, mut problems) =
+    let (mut plan, mut problems) =
         config::parse(&text).map_err(|problems| ReloadRefused::Problems(lines(&problems).join("\n")))?;
     let (files, faults) = tls::read(&plan, &text, SystemTime::now());
     faults.into_iter().for_each(|fault| problems.push(fault));
+    sticky_files::read(&mut plan, &text).into_iter().for_each(|fault| problems.push(fault));
     let acme = acme::read(&plan, &text).unwrap_or_else(|faults| {
         faults.into_iter().for_each(|fault| problems.push(fault));
         None

@@ -2,7 +2,7 @@
 
 use super::certificates::acme_names;
 use super::reading::{LoadedConfiguration, OpenedFiles, ReloadRefused};
-use super::{Control, FileBudget, LedgerEntry, ListenKey};
+use super::{Control, FileBudget, LedgerEntry, ListenKey, sticky_key};
 use crate::acme;
 use crate::api::EventKind;
 use crate::config::plan::Name;
@@ -12,6 +12,7 @@ use crate::origination::{Origination, OriginationMaterial};
 use crate::pool::Pool;
 use crate::preview;
 use crate::snapshot::{Delta, Listener, Snapshot};
+use crate::sticky::Secret;
 use crate::tls::{self, ManagedCertificate, Termination};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub(super) struct Ready {
     warnings: Vec<String>,
     overrides: Overrides,
     ended: Vec<String>,
+    sticky_key: Option<Arc<Secret>>,
     managed: HashMap<Name, ManagedCertificate>,
     acme: Option<acme::Material>,
     /// In the order of the listeners.
@@ -77,6 +79,13 @@ impl Control {
         waits.iter().for_each(|warning| warn!("{warning}"));
         warnings.extend(waits);
         self.live.found.fill(&mut plan);
+        let sticky_key = match self.live.sticky_key.load_full() {
+            None if sticky_key::is_needed(&plan) => {
+                Some(Arc::new(sticky_key::make().ok_or(ReloadRefused::NoRandomness)?))
+            }
+            known => known,
+        };
+        sticky_key::fill(&mut plan, sticky_key.as_deref());
         let (overrides, ended) = self.live.overrides.load().kept_by(&plan, OffsetDateTime::now_utc());
         let ended = ended.names();
         overrides.weigh(&mut plan);
@@ -100,6 +109,7 @@ impl Control {
             warnings,
             overrides,
             ended,
+            sticky_key,
             managed,
             acme,
             terminations,
@@ -164,7 +174,9 @@ impl Ready {
     /// Does the rest, which cannot fail.
     fn commit(self, control: &mut Control) -> AppliedReload {
         let Self { read, current, next, delta, warnings, overrides, ended, .. } = self;
-        let Self { managed, acme, terminations, originations, sockets, inherited, opened, .. } = self;
+        let Self {
+            managed, acme, terminations, originations, sockets, inherited, opened, sticky_key, ..
+        } = self;
         let OpenedFiles { token, access_log, journal, recalled } = opened;
         control.live.event_log.keep(next.plan.events.keep);
         control.live.event_log.recall(recalled);
@@ -207,7 +219,9 @@ impl Ready {
         control.servers_unsaved |= next.plan.pools.iter().any(|pool| !pool.sources.is_empty());
         control.probing.forget(|pool| next.pool(pool).is_some());
         control.follow_operators(&next);
-        if !ended.is_empty() {
+        let is_new_key = sticky_key.is_some() && control.live.sticky_key.load().is_none();
+        control.live.sticky_key.store(sticky_key);
+        if !ended.is_empty() || is_new_key {
             control.save_overrides_later();
         }
         if !control.is_starting() {

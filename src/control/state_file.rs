@@ -1,8 +1,9 @@
 //! Writes what operators have said, and what sources have named, to files, on a thread of its own: a disk that hangs must not keep anybody from
 //! saying more.
 
+use std::fs::Permissions;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -84,6 +85,8 @@ fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     new.push(".new");
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(mode).open(&new)?;
+    // One that was left behind may have been made for others to read.
+    file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&new, path)

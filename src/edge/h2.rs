@@ -407,6 +407,7 @@ fn refuse(mut stream: Stream, refusal: Refusal, client: &Client, observer: &dyn 
     let facts = ResponseFacts {
         request: Some(RequestView::of_parts(head, false)),
         hsts: hsts.as_deref(),
+        sticky: None,
         date: date.as_str(),
     };
     let own_head = response.head();

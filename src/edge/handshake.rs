@@ -8,7 +8,7 @@ use super::listener_state::ListenerState;
 use super::plain_socket::PlainSocket;
 use super::preface;
 use super::raw::{RawConnection, ServeRaw};
-use super::request_state::{Client, RequestState};
+use super::request_state::{Client, ConnectionServers, RequestState};
 use super::socket::Socket;
 use super::tls_handshake::{self, CompletedHandshake};
 use super::watch::{Watch, Watched};
@@ -189,7 +189,8 @@ impl<S: Serve> ConnectionAcceptor<S> {
         let ip = source.map(|source| source.ip().to_canonical());
         let text = ip.map_or_else(|| "unix".to_owned(), |ip| ip.to_string());
         let listener_state = Arc::clone(&self.listener_state);
-        Client { listener: self.listener_state.id, listener_state, ip, text, tls: None, identity: None }
+        let (tls, identity, servers) = (None, None, ConnectionServers::default());
+        Client { listener: self.listener_state.id, listener_state, ip, text, tls, identity, servers }
     }
 
     /// `None` when the client has too many connections open already.

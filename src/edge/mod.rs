@@ -46,7 +46,7 @@ pub(crate) use order::{Accept, WorkerCommand};
 pub(crate) use raw::{RawConnection, ServeRaw};
 pub(crate) use reach::{Unreached, reach};
 pub(crate) use relay::{Duplex, RawRelay};
-pub(crate) use request_state::{Client, RequestState};
+pub(crate) use request_state::{Client, ConnectionServers, RequestState};
 pub(crate) use socket::Socket;
 pub(crate) use watch::Watched;
 pub(crate) use worker::Workers;

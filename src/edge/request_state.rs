@@ -2,10 +2,11 @@
 
 use super::listener_state::ListenerState;
 use super::watch::Watched;
+use crate::config::plan::Name;
 use crate::tls::ClientIdentity;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Who is at the other end; written once, shared by everything that serves the connection.
 #[derive(Debug)]
@@ -21,6 +22,33 @@ pub(crate) struct Client {
     pub(crate) tls: Option<&'static str>,
     /// Who it is by its certificate, if it has shown one.
     pub(crate) identity: Option<Arc<ClientIdentity>>,
+    /// The servers that its first requests went to.
+    pub(crate) servers: ConnectionServers,
+}
+
+/// The servers that a connection's first requests went to, by their pools: further ones follow, where clients are bound to
+/// theirs.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionServers(Mutex<Vec<(Name, u32)>>);
+
+impl ConnectionServers {
+    /// By its id.
+    pub(crate) fn of(&self, pool: &Name) -> Option<u32> {
+        self.all().iter().find(|(known, _)| known == pool).map(|(_, server)| *server)
+    }
+
+    pub(crate) fn set(&self, pool: &Name, server: u32) {
+        let mut all = self.all();
+        match all.iter_mut().find(|(known, _)| known == pool) {
+            Some((_, known)) => *known = server,
+            None => all.push((Name::clone(pool), server)),
+        }
+    }
+
+    /// All requests of a connection are served by its own core, so nobody is ever waited for.
+    fn all(&self) -> MutexGuard<'_, Vec<(Name, u32)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Client {

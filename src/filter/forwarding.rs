@@ -122,8 +122,20 @@ fn client_element<'a>(elements: &[Element<'a>], trusted: &[IpNet]) -> Option<Ele
 }
 
 /// A unix socket's peer is on this machine, where only the operator can connect: its word is taken.
-pub(super) fn is_trusted(peer: Option<IpAddr>, trusted: &[IpNet]) -> bool {
+pub(crate) fn is_trusted(peer: Option<IpAddr>, trusted: &[IpNet]) -> bool {
     peer.is_none_or(|peer| trusted.iter().any(|network| network.contains(&peer)))
+}
+
+/// Whether the client came by TLS, as servers are told: by the word of a trusted proxy, if there is one.
+pub(crate) fn is_secure(peer: &Peer<'_>, trusted: &[IpNet], fields: FieldList<'_>) -> bool {
+    if !is_trusted(peer.ip, trusted) {
+        return peer.is_secure;
+    }
+    let said = fields.text(&X_FORWARDED_PROTO.name).map(str::to_owned);
+    match said.or_else(|| Before::new(fields, true, trusted).proto) {
+        Some(proto) => proto.eq_ignore_ascii_case("https"),
+        None => peer.is_secure,
+    }
 }
 
 /// The other end of a connection.

@@ -10,13 +10,16 @@ mod forwarded;
 pub(crate) mod forwarding;
 pub(crate) mod hop_by_hop;
 mod hsts;
+pub(crate) mod sticky;
 
+use crate::config::plan::StickyPlan;
 use crate::wire::edit::Edits;
 use crate::wire::request::RequestView;
 use crate::wire::response_head::ResponseView;
 use forwarding::Peer;
 use ipnet::IpNet;
 use std::time::Duration;
+use sticky::StickyCookie;
 
 /// What a request's filters know beside its head.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +29,8 @@ pub(crate) struct RequestFacts<'a> {
     pub(crate) request_id: &'a str,
     /// Of a gRPC call with a deadline: how long its client still waits.
     pub(crate) call_left: Option<Duration>,
+    /// How clients are bound to servers, where they are.
+    pub(crate) sticky: Option<&'a StickyPlan>,
 }
 
 /// What a response's filters know beside its head.
@@ -36,6 +41,8 @@ pub(crate) struct ResponseFacts<'a> {
     pub(crate) request: Option<RequestView<'a>>,
     /// What is said of TLS, where the client came by it.
     pub(crate) hsts: Option<&'a str>,
+    /// What binds the client to the server that answers, if it is to be told.
+    pub(crate) sticky: Option<&'a StickyCookie>,
     /// The time, as Date has it.
     pub(crate) date: &'a str,
 }
@@ -55,6 +62,7 @@ static FILTERS: &[&dyn Filter] = &[
     &hop_by_hop::HopByHop,
     &forwarding::Forwarding,
     &call_deadline::CallDeadline,
+    &sticky::Sticky,
     &hsts::Hsts,
     &date::Date,
     #[cfg(debug_assertions)]

@@ -19,7 +19,7 @@ fn stranger() -> Peer<'static> {
 }
 
 fn facts() -> RequestFacts<'static> {
-    RequestFacts { peer: stranger(), trusted_proxies: &[], request_id: "r-1", call_left: None }
+    RequestFacts { peer: stranger(), trusted_proxies: &[], request_id: "r-1", call_left: None, sticky: None }
 }
 
 fn sent(view: &RequestView<'_>) -> String {
@@ -75,6 +75,7 @@ fn got(text: &str, hsts: Option<&str>) -> String {
     let facts = ResponseFacts {
         request: Some(RequestView::from(&asked)),
         hsts,
+        sticky: None,
         date: "Thu, 01 Jan 1970 00:00:00 GMT",
     };
     let view = form.view(text.as_bytes(), &fields);
@@ -258,7 +259,7 @@ proptest! {
         let facts = ResponseFacts {
             request: Some(RequestView::from(&asked)),
             hsts: Some("max-age=1"),
-            date: "Thu, 01 Jan 1970 00:00:00 GMT",
+            sticky: None, date: "Thu, 01 Jan 1970 00:00:00 GMT",
         };
         let view = ResponseView::of_map(StatusCode::OK, &map, BodyKind::Empty);
         let terms = Http1Terms { is_http_11: true, framing: Framing::Length, may_go_on: true };

@@ -5,7 +5,7 @@ use super::listener::ListenerReading;
 use super::{Metrics, RequestLabels, lock};
 use crate::access_log::Why;
 use crate::pool::stats::RetryReason;
-use crate::pool::{HealthState, Member, Membership, Operator, QueueResult, Server};
+use crate::pool::{HealthState, Member, Membership, Operator, QueueResult, Server, StickyResult};
 use crate::snapshot::Snapshot;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -167,6 +167,10 @@ impl MetricsPage<'_> {
             "evenkeel_pool_queue_total",
             "How waiting has ended: served, full (it never began), shed, timeout, left or no_server.",
         );
+        let mut sticky = Family::counter(
+            "evenkeel_sticky_total",
+            "Requests of sticky pools by what became of their client's bond: new, kept, waited, moved or none.",
+        );
         for pool in self.snapshot.pools() {
             let name = &*pool.name;
             let labels = [("pool", name)];
@@ -200,6 +204,12 @@ impl MetricsPage<'_> {
                     queue_total.add(&[("pool", name), ("result", result.label())], count as f64);
                 }
             }
+            for result in StickyResult::ALL {
+                let count = pool.stats.sticky(result);
+                if pool.plan.sticky.is_some() || count > 0 {
+                    sticky.add(&[("pool", name), ("result", result.label())], count as f64);
+                }
+            }
             for reason in RetryReason::ALL {
                 let count = pool.stats.retries(reason);
                 if count > 0 {
@@ -213,7 +223,7 @@ impl MetricsPage<'_> {
         for (pool, waits) in lock(&self.metrics.probe_waits).iter() {
             probe_wait.add_histogram(&[("pool", pool)], waits);
         }
-        let of_queues = [queue_length, queue_wait, queue_total];
+        let of_queues = [queue_length, queue_wait, queue_total, sticky];
         [duration, first_byte, probe_duration, probe_wait, servers, fail_open, grpc, retries]
             .into_iter()
             .chain(of_queues)

@@ -2,6 +2,11 @@
 
 use super::slot::Flags;
 use super::{Lease, Pool, Server, Tried};
+use crate::config::plan::StickyMode;
+use crate::fields::Fields;
+use crate::sticky::{Binding, StickyTable};
+use crate::{cookie, sticky};
+use http::header;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
@@ -37,7 +42,46 @@ impl Bound {
     }
 }
 
+/// Cookies of one name that a request is read for; each costs a look at its signature.
+const MOST_COOKIES: usize = 8;
+
 impl Pool {
+    /// What the cookies of a request say of its client's server: the first that is ours and whose server is there, else the
+    /// first that is ours.
+    pub fn binding(&self, fields: &impl Fields) -> Option<Binding> {
+        let (plan, table) = (self.plan.sticky.as_ref()?, self.sticky.as_ref()?);
+        let values = cookie::values(fields.all(&header::COOKIE), &plan.cookie).map(cookie::unquoted);
+        let tokens = values.filter_map(|value| match plan.mode {
+            StickyMode::Insert => Some(value),
+            StickyMode::Suffix => sticky::split_suffix(value).map(|(_, token)| token),
+        });
+        let mut first = None;
+        for binding in tokens.take(MOST_COOKIES).filter_map(|token| table.find(token)) {
+            if binding.server.is_some() {
+                return Some(binding);
+            }
+            first = first.or(Some(binding));
+        }
+        first
+    }
+
+    /// Whether a client is to be given a server anew by this minute, whatever its cookie says.
+    pub fn is_over(&self, binding: &Binding, minute: u32) -> bool {
+        let max_life = self.plan.sticky.as_ref().and_then(|sticky| sticky.max_life);
+        max_life.is_some_and(|most| u64::from(minute.saturating_sub(binding.minute)) * 60 >= most.as_secs())
+    }
+
+    /// The cookies of this pool's servers, if it has any.
+    pub fn sticky_table(&self) -> Option<&StickyTable> {
+        self.sticky.as_ref()
+    }
+
+    /// A request's tie to the server with this id, as its pool wants to wait for it.
+    pub fn bound_to_server(&self, id: u32) -> Option<Bound> {
+        let index = self.members.iter().position(|member| member.server.id() == id)?;
+        self.bound_to(index, self.plan.sticky.as_ref()?.wait)
+    }
+
     /// A request's tie to the server at this place.
     pub fn bound_to(&self, index: usize, wait: Duration) -> Option<Bound> {
         let id = self.members.get(index)?.server.id();

@@ -30,12 +30,13 @@ pub use outlier::{OutlierSignals, OutlierWatch};
 pub use queue::{Queue, QueueResult, Refusal};
 pub use retry::RetryBudget;
 pub use server::{InFlightElsewhere, Lease, Membership, Operator, Server, ServerState};
-pub use stats::{Histogram, PoolStats, RetryReason};
+pub use stats::{Histogram, PoolStats, RetryReason, StickyResult};
 pub use tried::Tried;
 pub use tries::{Attempt, NextTry, Patience, Tries};
 
 use crate::config::plan::{self, Name};
 use crate::origination::SharedOrigination;
+use crate::sticky::StickyTable;
 use outlier::{TrialResult, Watched};
 use slot::{Flags, SlotBlock};
 use slot_table::SlotTable;
@@ -89,6 +90,8 @@ pub struct Pool {
     pub queue: Arc<Queue>,
     /// How connections to its servers are secured.
     pub origination: SharedOrigination,
+    /// Which server cookies mean, if clients are bound to theirs.
+    sticky: Option<StickyTable>,
     slots: SlotTable,
     selector: Arc<dyn Selector>,
     has_backup: bool,
@@ -120,6 +123,9 @@ impl Pool {
         outliers: Arc<OutlierSignals>,
     ) -> Self {
         let slots = SlotTable::new(plan.servers.iter().zip(servers.iter().map(|server| server.owned_slot())));
+        let sticky = plan.sticky.as_ref().map(|sticky| {
+            StickyTable::new(&sticky.keys, &plan.name, plan.servers.iter().map(|server| &*server.name))
+        });
         let has_backup = plan.servers.iter().any(|server| server.backup);
         let members = plan
             .servers
@@ -144,6 +150,7 @@ impl Pool {
             budget,
             queue,
             origination,
+            sticky,
             slots,
             selector,
             has_backup,

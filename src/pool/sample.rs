@@ -34,6 +34,7 @@ pub(crate) fn pool(balance: Balance, servers: &str) -> plan::PoolPlan {
         max_connections: None,
         queue: None,
         outlier: None,
+        sticky: None,
         retries: plan::Retries {
             max: 1,
             budget: Percent(20),

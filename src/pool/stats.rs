@@ -110,6 +110,36 @@ impl RetryReason {
     }
 }
 
+/// What has become of a client's bond with its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StickyResult {
+    /// It has none yet, and is bound to the server that has answered.
+    New,
+    /// Its server has served it.
+    Kept,
+    /// The same, once that had room.
+    Waited,
+    /// Another one had to.
+    Moved,
+    /// It is bound to none.
+    None,
+}
+
+impl StickyResult {
+    pub const ALL: [Self; 5] = [Self::New, Self::Kept, Self::Waited, Self::Moved, Self::None];
+
+    /// The `result` label, and what the log calls it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Kept => "kept",
+            Self::Waited => "waited",
+            Self::Moved => "moved",
+            Self::None => "none",
+        }
+    }
+}
+
 /// One pool's figures; carried from snapshot to snapshot by the pool's name.
 #[derive(Debug, Default)]
 pub struct PoolStats {
@@ -119,6 +149,7 @@ pub struct PoolStats {
     /// Those after a connection that failed, of exchanges that had begun before the generation in force.
     earlier_connect_retries: AtomicU64,
     grpc: [AtomicU64; GRPC_STATUSES.len()],
+    sticky: [AtomicU64; StickyResult::ALL.len()],
 }
 
 /// gRPC's status codes by their numbers; what is none of them counts as the last.
@@ -144,6 +175,14 @@ pub const GRPC_STATUSES: [&str; 18] = [
 ];
 
 impl PoolStats {
+    pub fn count_sticky(&self, result: StickyResult) {
+        self.sticky[result as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn sticky(&self, result: StickyResult) -> u64 {
+        self.sticky[result as usize].load(Ordering::Relaxed)
+    }
+
     /// A gRPC call ended with this status.
     pub fn count_grpc(&self, status: u8) {
         let place = usize::from(status).min(GRPC_STATUSES.len() - 1);

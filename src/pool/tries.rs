@@ -28,6 +28,11 @@ impl Attempt {
         self.server.as_ref()
     }
 
+    /// The place of its server in the pool of the tries that it is one of, as long as it has the work.
+    pub fn place(&self) -> Option<usize> {
+        self.lease.as_ref().map(Lease::index)
+    }
+
     /// How many tries there were, with this one.
     pub fn number(&self) -> u32 {
         self.number

@@ -214,6 +214,9 @@ pub(super) fn pool(pool: &plan::PoolPlan) -> Settings {
     if let Some(outlier) = &pool.outlier {
         self::outlier(outlier, &mut settings);
     }
+    if let Some(sticky) = &pool.sticky {
+        self::sticky(sticky, &mut settings);
+    }
     settings.set("retries.max", pool.retries.max);
     settings.set("retries.budget", pool.retries.budget);
     let on = &pool.retries.on;
@@ -244,6 +247,20 @@ pub(super) fn pool(pool: &plan::PoolPlan) -> Settings {
         self::source(source, &mut settings);
     }
     settings
+}
+
+fn sticky(sticky: &plan::StickyPlan, settings: &mut Settings) {
+    settings.set("sticky.cookie", &sticky.cookie);
+    settings.set("sticky.mode", word(sticky.mode));
+    settings.set("sticky.wait", span(sticky.wait));
+    settings.set_some("sticky.max_age", sticky.max_age.map(span));
+    settings.set_some("sticky.max_life", sticky.max_life.map(span));
+    settings.set_some("sticky.key_file", sticky.key_file.as_ref().map(|file| file.display()));
+    // Their ids, which tell nothing of the keys.
+    settings.set_some("sticky.keys", list(sticky.keys.each().iter().map(|key| key.name())));
+    settings.set("sticky.same_site", word(sticky.same_site));
+    settings.set_some("sticky.domain", sticky.domain.as_ref());
+    settings.set("sticky.path", &sticky.path);
 }
 
 fn source(source: &plan::SourcePlan, settings: &mut Settings) {

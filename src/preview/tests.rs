@@ -175,6 +175,7 @@ pools:
     health: { http: { path: /, host: h, expect_body: b }, port: 81 }
     outlier: { slower_than: 5x }
     proxy_protocol: v1
+    sticky: { cookie: EK, max_age: 1d, max_life: 1h, key_file: k, domain: a.example }
     tls: { server_name: app.internal, ca: ca.pem, cert: a.pem, key: a.key }
     discover: { dns: \"app.internal:80\" }
 ";

@@ -82,6 +82,7 @@ fn of_pool(old: Option<&pool::Pool>, new: &pool::Pool, told: &PoolPreview) -> Ve
         (Some(_), None) => warnings.push("clients no longer stay with their server".to_owned()),
         _ => {}
     }
+    warnings.extend(of_sessions(old, new).map(str::to_owned));
     if let (Some(before), Some(after)) = (capacity(old), capacity(new))
         && after < before
     {
@@ -115,6 +116,24 @@ fn of_pool(old: Option<&pool::Pool>, new: &pool::Pool, told: &PoolPreview) -> Ve
         ));
     }
     warnings
+}
+
+/// How clients lose the servers that they are bound to.
+fn of_sessions(old: &pool::Pool, new: &pool::Pool) -> Option<&'static str> {
+    let before = old.plan.sticky.as_ref()?;
+    let Some(after) = &new.plan.sticky else { return Some("clients are bound to their servers no longer") };
+    if before.cookie != after.cookie || before.mode != after.mode {
+        return Some("cookies that clients have are of no use any more: they are bound to servers anew");
+    }
+    // Without keys nothing was read that would tell.
+    let (known, keys) = (before.keys.each(), after.keys.each());
+    let is_gone = |key: &&crate::sticky::Secret| keys.iter().all(|other| other.name() != key.name());
+    match known.iter().find(is_gone) {
+        Some(_) if !keys.is_empty() => {
+            Some("a key is gone: clients whose cookies it has signed are bound to servers anew")
+        }
+        _ => None,
+    }
 }
 
 /// What all usable servers can take at once; `None` is without limit.

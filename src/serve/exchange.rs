@@ -1,20 +1,24 @@
 //! One request from its head to its record: which snapshot it sees, where it went, why it ended.
 
+use super::session::Session;
 use super::tries;
 use crate::access_log::{Queued, Record, Why};
 use crate::config::plan::{Name, Priority};
 use crate::control::Live;
-use crate::edge::RequestState;
+use crate::edge::{ConnectionServers, RequestState};
 use crate::fields::{FieldList, tokens};
 use crate::filter::forwarding;
+use crate::filter::sticky::StickyCookie;
 use crate::host;
 use crate::metrics::{RequestNames, RequestOutcome, RequestPlace, Routed};
-use crate::pool::{Attempt, Outcome, Pool, Query, RetryReason, Server, Tries, TryResult, TryVerdict};
+use crate::pool::{
+    Attempt, Outcome, Pool, Query, RetryReason, Server, StickyResult, Tries, TryResult, TryVerdict,
+};
 use crate::route;
 use crate::select::key;
 use crate::snapshot::{Listener, ListenerTarget};
 use crate::wire::request::{RequestBody, RequestView};
-use crate::wire::response_head::WEBSOCKET;
+use crate::wire::response_head::{ResponseView, WEBSOCKET};
 use http::{Method, header};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -28,6 +32,8 @@ pub(super) struct Dispatch {
     routed: Routed,
     tries: Tries,
     attempt: Attempt,
+    /// Where clients are bound to servers.
+    session: Option<Session>,
     /// What has become of the present try so far.
     outcome: Outcome,
 }
@@ -191,10 +197,17 @@ impl Exchange {
         call_due: Option<Instant>,
     ) -> Result<LeasedServer, Why> {
         let found = self.route(request, entropy)?;
-        let Dispatch { tries, attempt, .. } = self.dispatch.insert(found);
+        let Dispatch { tries, attempt, session, .. } = self.dispatch.insert(found);
         let due = self.started + tries.pool().plan.timeouts.request;
         let due = call_due.map_or(due, |call_due| call_due.min(due));
         let server = tries::begin(tries, attempt, &self.state.watch, &mut self.queued, Some(due)).await?;
+        if let Some(session) = session {
+            session.leased(
+                tries.pool(),
+                &server,
+                self.listener.as_ref().and_then(|listener| own(&self.state, listener)),
+            );
+        }
         Ok(LeasedServer { pool: Arc::clone(tries.pool()), server })
     }
 
@@ -241,11 +254,18 @@ impl Exchange {
             may_be_repeated: is_idempotent(request.method) && request.body == RequestBody::Empty,
             ..Query::default()
         };
+        let mut tries = Tries::new(Arc::clone(pool), query).waiting_as(priority);
+        let session = pool.plan.sticky.as_ref().map(|_| Session::of(pool, request.fields, self.time));
+        let bound = session.as_ref().and_then(|session| session.bound(pool, own(&self.state, listener)));
+        if let Some(bound) = bound {
+            tries = tries.bound_to(bound);
+        }
         Ok(Dispatch {
             route,
             routed,
-            tries: Tries::new(Arc::clone(pool), query).waiting_as(priority),
+            tries,
             attempt: Attempt::default(),
+            session,
             outcome: Outcome::default(),
         })
     }
@@ -285,6 +305,19 @@ impl Exchange {
         let snapshot = self.live.snapshot();
         (self.generation, self.edition) = (snapshot.generation, snapshot.edition);
         self.listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).cloned();
+    }
+
+    /// What the client is told of its server with this response.
+    pub(super) fn sticky_cookie(
+        &mut self,
+        request: &RequestView<'_>,
+        response: &ResponseView<'_>,
+    ) -> Option<StickyCookie> {
+        let Dispatch { tries, attempt, session, .. } = self.dispatch.as_mut()?;
+        let session = session.as_mut()?;
+        let trusted = &self.listener.as_ref()?.plan.trusted_proxies;
+        let is_secure = forwarding::is_secure(&super::peer(&self.state.client), trusted, request.fields);
+        session.cookie(tries.pool(), attempt.place()?, (response, request), is_secure)
     }
 
     /// A connection to the server was opened for this request.
@@ -350,13 +383,20 @@ impl Exchange {
     async fn again(&mut self, reason: RetryReason, result: TryResult) -> Result<Option<LeasedServer>, Why> {
         let Some(dispatch) = &mut self.dispatch else { return Ok(None) };
         dispatch.outcome(result);
-        let Dispatch { tries, attempt, outcome, .. } = dispatch;
+        let Dispatch { tries, attempt, outcome, session, .. } = dispatch;
         let watch = &self.state.watch;
         let Some(server) = tries::again(tries, attempt, watch, &mut self.queued, reason, outcome).await?
         else {
             return Ok(None);
         };
         *outcome = Outcome::default();
+        if let Some(session) = session {
+            session.leased(
+                tries.pool(),
+                &server,
+                self.listener.as_ref().and_then(|listener| own(&self.state, listener)),
+            );
+        }
         Ok(Some(LeasedServer { pool: Arc::clone(tries.pool()), server }))
     }
 
@@ -404,7 +444,7 @@ impl Exchange {
         let dispatch = self.dispatch.as_mut();
         let (mut route, mut pool, mut server) = (None, None, None);
         let mut place = RequestPlace::of_listener(state.client.listener);
-        let mut tries = 0;
+        let (mut tries, mut sticky) = (0, None);
         if let Some(dispatch) = dispatch {
             dispatch.end_try(self.grpc_status);
             dispatch.tries.pool().stats.request_duration.record(duration);
@@ -420,6 +460,11 @@ impl Exchange {
             place.routed = dispatch.routed;
             place.server = server.map(|server| server.id());
             tries = dispatch.attempt.number();
+            let server = dispatch.attempt.server().map(|server| &**server);
+            sticky = dispatch.session.as_ref().map(|session| session.result(server, self.queued.is_some()));
+            if let Some(result) = sticky {
+                dispatch.tries.pool().stats.count_sticky(result);
+            }
         }
         let listener = &state.client.listener_state.name;
         let names = RequestNames { listener, route, pool, server: server.map(|server| &**server) };
@@ -462,6 +507,7 @@ impl Exchange {
             first_byte: self.first_byte,
             queued: self.queued,
             tries,
+            sticky: sticky.map(StickyResult::label),
             tls: state.client.tls,
             client_cert: state.client.identity.as_ref().map(|identity| &*identity.subject),
             grpc_status: self.grpc_status,
@@ -486,6 +532,12 @@ impl Exchange {
         self.fail(why);
         true
     }
+}
+
+/// The servers of a connection that is one client's own, as those of trusted proxies are not.
+fn own<'a>(state: &'a RequestState, listener: &Listener) -> Option<&'a ConnectionServers> {
+    let is_shared = forwarding::is_trusted(state.client.ip, &listener.plan.trusted_proxies);
+    (!is_shared).then_some(&state.client.servers)
 }
 
 /// What routes look at.

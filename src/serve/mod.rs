@@ -12,6 +12,7 @@ mod piece;
 mod refused;
 mod relay;
 mod server;
+mod session;
 mod shared;
 mod tcp;
 mod tries;

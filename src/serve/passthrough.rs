@@ -121,6 +121,7 @@ impl<S: Series> Passthrough<S> {
             connect: self.connect,
             first_byte: None,
             queued: self.queued,
+            sticky: None,
             tries: self.attempt.number(),
             tls: None,
             client_cert: None,

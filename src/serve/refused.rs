@@ -114,6 +114,7 @@ fn nothing_but(client: &Client, rejection: Rejection, generation: u64) -> Record
         connect: None,
         first_byte: None,
         queued: None,
+        sticky: None,
         tries: 0,
         tls: client.tls,
         client_cert: client.identity.as_ref().map(|identity| &*identity.subject),

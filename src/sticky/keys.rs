@@ -78,6 +78,11 @@ impl Secret {
         &self.text
     }
 
+    /// What it may be called by; it tells nothing of the key.
+    pub fn name(&self) -> String {
+        data_encoding::HEXLOWER.encode(&self.id)
+    }
+
     pub(super) fn id(&self) -> KeyId {
         self.id
     }

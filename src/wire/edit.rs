@@ -21,12 +21,14 @@ impl FieldName {
     }
 }
 
+type AddedField<'a> = (&'a FieldName, Cow<'a, [u8]>);
+
 /// Edits of one head.
 #[derive(Debug, Default)]
 pub(crate) struct Edits<'a> {
     /// A bit for each of the head's own fields that go.
     removed: SmallVec<[u64; 4]>,
-    added: SmallVec<[(&'a FieldName, Cow<'a, str>); 8]>,
+    added: SmallVec<[AddedField<'a>; 8]>,
 }
 
 impl<'a> Edits<'a> {
@@ -51,13 +53,24 @@ impl<'a> Edits<'a> {
     /// Adds a field. A value that no field may have (RFC 9110 section 5.5) is left out, and the field with it.
     pub(crate) fn add(&mut self, name: &'a FieldName, value: impl Into<Cow<'a, str>>) {
         let value = value.into();
-        if is_value(&value) {
+        if is_value(value.as_bytes()) {
             self.add_judged(name, value);
         }
     }
 
     /// The same for a value that was looked at where it came from, or that is our own writing.
     pub(crate) fn add_judged(&mut self, name: &'a FieldName, value: impl Into<Cow<'a, str>>) {
+        self.add_bytes(
+            name,
+            match value.into() {
+                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+            },
+        );
+    }
+
+    /// The same for what may be no text, as a stranger's value that was changed in part.
+    pub(crate) fn add_bytes(&mut self, name: &'a FieldName, value: impl Into<Cow<'a, [u8]>>) {
         let value = value.into();
         debug_assert!(is_value(&value), "{name:?}: {value:?}");
         self.added.push((name, value));
@@ -94,7 +107,7 @@ impl<'a> Edits<'a> {
     /// Writes the added fields.
     pub(crate) fn write_added(&self, out: &mut Vec<u8>) {
         for (name, value) in &self.added {
-            write_field(name.title.as_bytes(), value.as_bytes(), out);
+            write_field(name.title.as_bytes(), value, out);
         }
     }
 
@@ -102,7 +115,7 @@ impl<'a> Edits<'a> {
     pub(crate) fn append_added(&self, map: &mut HeaderMap) {
         for (name, value) in &self.added {
             // It has been looked at.
-            if let Ok(value) = HeaderValue::try_from(&**value) {
+            if let Ok(value) = HeaderValue::from_bytes(value) {
                 map.append(&name.name, value);
             }
         }
@@ -110,8 +123,8 @@ impl<'a> Edits<'a> {
 }
 
 /// Whether a field may have this value.
-fn is_value(value: &str) -> bool {
-    value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..))
+fn is_value(value: &[u8]) -> bool {
+    value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..))
 }
 
 /// Writes a field as it came, or one of a map with the capitals that it usually has in HTTP/1.1.

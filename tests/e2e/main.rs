@@ -36,6 +36,7 @@ mod serve_http;
 mod serve_tcp;
 mod serve_udp;
 mod signals;
+mod sticky;
 mod succession;
 #[path = "../support/mod.rs"]
 mod support;

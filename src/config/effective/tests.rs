@@ -365,9 +365,13 @@ fn configuration(choices: &mut Choices) -> String {
             choices.one(&["", "certificates: [{ cert: a.pem, key: b.pem }],"])
         ));
     }
+    // Those that are not HTTP read no cookies.
+    let may_be_sticky = listeners.iter().all(|listener| {
+        !["protocol: tcp", "protocol: tls_passthrough"].iter().any(|protocol| listener.contains(protocol))
+    });
     file_lines.push(format!("listeners: {}", section(listeners)));
     let mut pools: Vec<_> =
-        pool_names.iter().map(|name| format!("{}: {}", quote(name), pool(choices))).collect();
+        pool_names.iter().map(|name| format!("{}: {}", quote(name), pool(may_be_sticky, choices))).collect();
     pools.push("plain: { servers: ['10.0.0.1:53'] }".to_owned());
     file_lines.push(format!("pools: {}", section(pools)));
     file_lines.join("\n")
@@ -498,7 +502,7 @@ fn discover(choices: &mut Choices) -> String {
     section(lines)
 }
 
-fn pool(choices: &mut Choices) -> String {
+fn pool(may_be_sticky: bool, choices: &mut Choices) -> String {
     let mut lines = simple(keys::POOL, &["protocol", "proxy_protocol"], choices);
     lines.push(
         choices
@@ -543,6 +547,19 @@ fn pool(choices: &mut Choices) -> String {
     lines.push(format!("servers: [{}]", servers.join(", ")));
     maybe(&mut lines, choices, "discover", discover);
     maybe(&mut lines, choices, "health", health);
+    let sticky = |choices: &mut Choices| {
+        // None of the listeners need have TLS.
+        let mut lines = simple(keys::STICKY, &["same_site", "path"], choices);
+        lines.push(choices.one(&["cookie: EK", "cookie: 'null'", "cookie: $1"]).to_owned());
+        maybe(&mut lines, choices, "same_site", |choices| choices.one(&["lax", "strict"]).to_owned());
+        maybe(&mut lines, choices, "key_file", file);
+        maybe(&mut lines, choices, "domain", |choices| choices.one(&["null", "Shop.example"]).to_owned());
+        maybe(&mut lines, choices, "path", |choices| choices.one(&["/", "'/a#b'"]).to_owned());
+        section(lines)
+    };
+    if may_be_sticky {
+        maybe(&mut lines, choices, "sticky", sticky);
+    }
     maybe(&mut lines, choices, "retries", |choices| {
         let mut lines = simple(keys::RETRIES, &[], choices);
         maybe(&mut lines, choices, "on", |choices| {

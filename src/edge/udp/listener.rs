@@ -6,7 +6,7 @@ use super::socket::{self, ReceivedDatagrams};
 use crate::access_log::Why;
 use crate::edge::connection_limit::ConnectionLimit;
 use crate::edge::listener_state::ListenerState;
-use crate::edge::request_state::Client;
+use crate::edge::request_state::{Client, ConnectionServers};
 use crate::edge::watch::{Watch, Watched};
 use crate::metrics::Dropped;
 use std::collections::HashMap;
@@ -244,6 +244,7 @@ impl DatagramListener {
             text: ip.to_string(),
             tls: None,
             identity: None,
+            servers: ConnectionServers::default(),
         };
         let new = NewSession { client: Arc::new(client), watch, peer, front: Arc::clone(&self.socket) };
         let (session, carried) = opening.service.open_session(new).ok_or(Dropped::NoServer)?;

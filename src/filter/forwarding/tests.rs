@@ -37,7 +37,8 @@ fn tell_map(headers: &mut HeaderMap, peer: Peer<'_>) {
     request.headers = headers.clone();
     let trusted = networks();
     let request = RequestView::of_parts(&request, false);
-    let facts = RequestFacts { peer, trusted_proxies: &trusted, request_id: "r-1", call_left: None };
+    let facts =
+        RequestFacts { peer, trusted_proxies: &trusted, request_id: "r-1", call_left: None, sticky: None };
     let mut edits = Edits::default();
     Forwarding.request(&request, &facts, &mut edits);
     headers.clear();

@@ -4,6 +4,7 @@ use super::Relay;
 use crate::access_log::Why;
 use crate::edge::HttpDate;
 use crate::fields::Field;
+use crate::filter::sticky::StickyCookie;
 use crate::filter::{self, ResponseFacts, hop_by_hop};
 use crate::metrics::RequestOutcome;
 use crate::serve::client::ClientSide;
@@ -130,14 +131,19 @@ impl<C: ClientSide> Relay<'_, C> {
         drill(&head);
         // An answer without a body says it here.
         self.exchange.grpc_status = grpc::status(head.fields);
-        Ok(self.begin_with(&head)?)
+        let sticky = self.exchange.sticky_cookie(&self.request, &head);
+        Ok(self.begin_with(&head, sticky.as_ref())?)
     }
 
     /// Hands the client a head, as filters have it.
-    pub(super) fn begin_with(&mut self, head: &ResponseView<'_>) -> Result<(), Why> {
+    pub(super) fn begin_with(
+        &mut self,
+        head: &ResponseView<'_>,
+        sticky: Option<&StickyCookie>,
+    ) -> Result<(), Why> {
         let date = HttpDate::of(SystemTime::now());
-        let facts =
-            ResponseFacts { request: Some(self.request), hsts: self.exchange.hsts(), date: date.as_str() };
+        let (request, hsts) = (Some(self.request), self.exchange.hsts());
+        let facts = ResponseFacts { request, hsts, sticky, date: date.as_str() };
         self.client.begin(head, &filter::response(head, &facts))
     }
 
@@ -153,7 +159,7 @@ impl<C: ClientSide> Relay<'_, C> {
         if self.interim_bytes > MOST_INTERIM {
             return Err(Failure::malformed("interim responses of more than 64 KiB"));
         }
-        let facts = ResponseFacts { request: Some(self.request), hsts: None, date: "" };
+        let facts = ResponseFacts { request: Some(self.request), hsts: None, sticky: None, date: "" };
         self.client.interim(&head, &filter::response(&head, &facts));
         Ok(())
     }

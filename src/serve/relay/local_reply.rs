@@ -50,7 +50,7 @@ impl<C: ClientSide> Relay<'_, C> {
         self.status = response.status.as_u16();
         self.exchange.grpc_status = response.grpc_status;
         let is_over = response.body.is_empty() || self.request.method == Method::HEAD;
-        let begun = self.begin_with(&response.head()).and_then(|()| self.client.commit(is_over));
+        let begun = self.begin_with(&response.head(), None).and_then(|()| self.client.commit(is_over));
         if begun.is_err() {
             return;
         }

@@ -1,0 +1,171 @@
+//! Sticky sessions: the cookie that binds a client to its server, and what is said of it.
+
+use super::discover::host_name;
+use super::place::At;
+use super::plan::{
+    AdminPlan, ListenerPlan, PoolPlan, Protocol, QueuePlan, RoutesPlan, SameSite, StickyMode, StickyPlan,
+    TargetPlan,
+};
+use super::problem::{Fault, quoted};
+use super::process::file_path;
+use super::route::cookie_name;
+use super::section::Section;
+use super::tree::Scalar;
+use crate::sticky::StickyKeys;
+use std::time::Duration;
+
+pub(super) const STICKY_MODES: [(&str, StickyMode); 2] =
+    [("insert", StickyMode::Insert), ("suffix", StickyMode::Suffix)];
+
+pub(super) const SAME_SITES: [(&str, SameSite); 3] =
+    [("lax", SameSite::Lax), ("strict", SameSite::Strict), ("none", SameSite::None)];
+
+/// What a cookie of ours says, which an application's says itself.
+const OF_OUR_COOKIE: [&str; 4] = ["max_age", "same_site", "domain", "path"];
+
+/// Reads `sticky` of a pool; `queue` is the pool's.
+pub(super) fn sticky(section: &Section<'_>, queue: Option<&QueuePlan>) -> Option<StickyPlan> {
+    let cookie = section.required("cookie", cookie_name);
+    let plan = StickyPlan {
+        cookie: cookie.as_deref().unwrap_or_default().into(),
+        mode: section.choice("mode", &STICKY_MODES),
+        wait: section.duration("wait"),
+        max_age: section.nullable_duration("max_age"),
+        max_life: section.nullable_duration("max_life"),
+        key_file: section.nullable("key_file", file_path),
+        same_site: section.choice("same_site", &SAME_SITES),
+        domain: section.nullable("domain", domain),
+        path: section.value("path", path),
+        keys: StickyKeys::default(),
+    };
+    if plan.mode == StickyMode::Suffix {
+        for at in OF_OUR_COOKIE.iter().filter_map(|name| section.get(name)).filter(|at| !at.is_null()) {
+            at.warn(Fault::new(
+                "is for a cookie of ours, and with `mode: suffix` the application's has its own",
+                "remove it, or use `mode: insert`",
+            ));
+        }
+    } else if plan.cookie.starts_with("__Host-") && (plan.domain.is_some() || plan.path != "/") {
+        section.get("cookie").unwrap_or(section.at).refuse(Fault::new(
+            "a cookie whose name begins with `__Host-` is refused by browsers if it has a domain, or another path than `/`",
+            "remove `domain` and `path`, or choose another name",
+        ));
+    }
+    if let (Some(max_age), Some(max_life)) = (plan.max_age, plan.max_life)
+        && max_life > max_age
+        && let Some(at) = section.get("max_life")
+    {
+        at.warn(Fault::new(
+            format!("is never reached: browsers forget the cookie after {max_age:?} (`max_age`)"),
+            "remove it, or make it shorter than `max_age`",
+        ));
+    }
+    if let Some(at) = section.get("wait") {
+        warn_of_wait(at, plan.wait, queue);
+    }
+    cookie.map(|_| plan)
+}
+
+fn warn_of_wait(at: At<'_>, wait: Duration, queue: Option<&QueuePlan>) {
+    match queue {
+        _ if wait.is_zero() => {}
+        None => at.warn(Fault::new(
+            "nobody waits here, for the pool has `queue: null`: a client whose server is full goes to another at once",
+            "remove it, or give the pool a queue",
+        )),
+        Some(queue) if wait > queue.timeout => at.warn(Fault::new(
+            format!("is longer than anybody waits: {:?} (`queue.timeout`)", queue.timeout),
+            "shorten it, or lengthen `timeout` of the queue",
+        )),
+        Some(_) => {}
+    }
+}
+
+/// RFC 6265 section 4.1.1: any characters but those that end it.
+fn path(scalar: &Scalar<'_>) -> Result<String, Fault> {
+    let text = &*scalar.text;
+    match text.starts_with('/') && text.bytes().all(|byte| matches!(byte, b'!'..=b'~') && byte != b';') {
+        true => Ok(text.to_owned()),
+        false => Err(Fault::new(
+            format!("{} is not the path of a cookie", quoted(text)),
+            "write `/`, or a path like `/shop`",
+        )),
+    }
+}
+
+fn domain(scalar: &Scalar<'_>) -> Result<String, Fault> {
+    host_name(scalar).map(|host| host.to_string())
+}
+
+/// What only the whole file tells.
+pub(super) fn check<'a>(
+    pools: impl Iterator<Item = (&'a str, At<'a>)>,
+    planned: &[PoolPlan],
+    (listeners, routes): (&[ListenerPlan], &[RoutesPlan]),
+    admin: Option<&AdminPlan>,
+) {
+    let mut seen: Vec<(&PoolPlan, &StickyPlan)> = Vec::new();
+    for (name, at) in pools {
+        let Some(index) = planned.iter().position(|pool| *pool.name == *name) else { continue };
+        let pool = &planned[index];
+        let (Some(sticky), Some(at)) = (&pool.sticky, at.below("sticky")) else { continue };
+        let is_secure = listeners.iter().any(|listener| {
+            let may_be = listener.tls.is_some() || !listener.trusted_proxies.is_empty();
+            listener.protocol == Protocol::Http && may_be && leads_to(listener, routes, index)
+        });
+        if !is_secure && sticky.mode == StickyMode::Insert {
+            refuse_unsecured(&at, sticky);
+        }
+        if let Some((other, _)) = seen.iter().find(|(_, other)| meet(other, sticky)) {
+            at.warn(Fault::new(
+                format!(
+                    "the pool {} has the same cookie: clients that use both lose their servers each time",
+                    quoted(&other.name)
+                ),
+                "give each a cookie with a name of its own, or paths that are apart",
+            ));
+        }
+        if sticky.key_file.is_none() && admin.is_some_and(|admin| admin.state_file.is_none()) {
+            at.warn(Fault::new(
+                "clients lose their servers with each restart: the key is in no file",
+                "add `key_file`, or give `admin` a `state_file`",
+            ));
+        }
+        seen.push((pool, sticky));
+    }
+}
+
+/// What browsers take over TLS only.
+fn refuse_unsecured(at: &At<'_>, sticky: &StickyPlan) {
+    const HELP: &str = "give a listener that leads here `tls`, or `trusted_proxies` that end TLS before it";
+    if sticky.same_site == SameSite::None {
+        at.below("same_site").unwrap_or(*at).refuse_key(Fault::new(
+            "browsers refuse a cookie with `same_site: none` without TLS, and no listener of this pool has any",
+            HELP,
+        ));
+    }
+    if sticky.cookie.starts_with("__Host-") || sticky.cookie.starts_with("__Secure-") {
+        at.below("cookie").unwrap_or(*at).refuse_key(Fault::new(
+            "browsers refuse a cookie of such a name without TLS, and no listener of this pool has any",
+            HELP,
+        ));
+    }
+}
+
+fn leads_to(listener: &ListenerPlan, routes: &[RoutesPlan], pool: usize) -> bool {
+    match listener.target {
+        TargetPlan::Pool(target) => target == pool,
+        TargetPlan::Routes(routes_index) => {
+            routes.get(routes_index).is_some_and(|routes| routes.rules.iter().any(|rule| rule.pool == pool))
+        }
+        TargetPlan::RedirectToHttps => false,
+    }
+}
+
+/// Whether browsers take one for the other, or send both.
+fn meet(one: &StickyPlan, other: &StickyPlan) -> bool {
+    let is_below = |path: &str, other: &str| path.starts_with(other);
+    one.cookie == other.cookie
+        && one.domain == other.domain
+        && (is_below(&one.path, &other.path) || is_below(&other.path, &one.path))
+}
