@@ -54,6 +54,7 @@ fn pool_plan(balance: Balance, n: usize, mixed_weights: bool) -> plan::PoolPlan 
         when_all_unhealthy: plan::WhenAllUnhealthy::UseAll,
         max_connections: None,
         queue: None,
+        slow_start: None,
         outlier: None,
         sticky: None,
         retries: plan::Retries {

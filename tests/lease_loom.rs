@@ -68,7 +68,7 @@ fn owners_do_not_clear_each_others_flags() {
         slot.change(Flags::UNHEALTHY, Flags::DOWN);
         slot.change(Flags::UNHEALTHY, Flags::NONE);
     };
-    let operator = |slot: &Slot| slot.change(Flags::DRAIN.with(Flags::MAINT), Flags::MAINT);
+    let operator = |slot: &Slot| _ = slot.change(Flags::DRAIN.with(Flags::MAINT), Flags::MAINT);
     check(probe, operator, |slot| assert_eq!(slot.flags(), Flags::TAKEN.with(Flags::MAINT)));
 }
 

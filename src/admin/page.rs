@@ -231,6 +231,9 @@ fn of_server(server: &ServerStatus, points: &[Point], now: OffsetDateTime) -> St
     } else if server.admin.by_configuration {
         notes[0] = "by the configuration".to_owned();
     }
+    if let Some(share) = server.ramp {
+        notes.push(format!("coming back: {share}% of picks"));
+    }
     notes.extend(server.ejection.iter().map(|ejection| ejection.told(now)));
     if let Some(failure) = server.last_failure.as_ref().filter(|_| server.state != ReportedState::Maint) {
         notes.push(format!("last probe: {failure}"));

@@ -9,7 +9,7 @@ use crate::api::to_millisecond;
 use crate::config::plan::{Name, Protocol};
 use crate::metrics::SourceState;
 use crate::operate::Overrides;
-use crate::pool::{self, HealthState, Member, Membership, Operator};
+use crate::pool::{self, HealthState, Membership, Operator};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use time::OffsetDateTime;
@@ -93,7 +93,7 @@ fn of_pool(admin: &Admin, pool: &pool::Pool, overrides: &Overrides, now: Now) ->
         in_flight: pool.members.iter().map(|member| member.server.in_flight()).sum(),
         waiting: pool.queue.waiting(),
         figures: admin.live.pool_history().figures(&*pool.name),
-        servers: pool.members.iter().map(|member| of_server(admin, pool, member, overrides, now)).collect(),
+        servers: (0..pool.members.len()).map(|index| of_server(admin, pool, index, overrides, now)).collect(),
         sources: admin.live.metrics.discovery.of_pool(&pool.name).into_iter().map(of_source).collect(),
     }
 }
@@ -115,10 +115,11 @@ fn of_source((source, state): (Name, SourceState)) -> SourceStatus {
 fn of_server(
     admin: &Admin,
     pool: &pool::Pool,
-    member: &Member,
+    index: usize,
     overrides: &Overrides,
     now: Now,
 ) -> ServerStatus {
+    let member = &pool.members[index];
     let server = &member.server;
     let said = overrides.of(server);
     let state = server.state();
@@ -139,6 +140,7 @@ fn of_server(
         weight: member.weight.get(),
         weight_by_operator: said.is_some_and(|word| word.weight.is_some()),
         max_connections: member.max_connections.map(std::num::NonZeroU32::get),
+        ramp: pool.ramp_percent(index, now.instant),
         ejection: ejection(server, now),
     }
 }

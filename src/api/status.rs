@@ -133,6 +133,9 @@ pub struct ServerStatus {
     /// Set when an operator's weight is in force instead of the configuration's.
     pub weight_by_operator: bool,
     pub max_connections: Option<u32>,
+    /// It is coming back: the share of picks that it takes part in, in percent.
+    #[serde(default)]
+    pub ramp: Option<u32>,
     /// Why it is left out though its probes pass, if it is.
     #[serde(default)]
     pub ejection: Option<EjectionStatus>,

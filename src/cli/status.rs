@@ -177,6 +177,9 @@ fn notes(server: &ServerStatus, now: OffsetDateTime) -> Vec<String> {
     if let Some(said) = &server.admin.by_operator {
         notes.push(format!("{} by {}, {} ago", said.state.word(), said.actor, ago(said.at, now)));
     }
+    if let Some(share) = server.ramp {
+        notes.push(format!("coming back: takes part in {share}% of picks"));
+    }
     if server.admin.by_configuration {
         notes.push("drain by the configuration".to_owned());
     }

@@ -11,8 +11,8 @@ use super::plan::{
     AccessLogPlan, AcmePlan, AdminPlan, Balance, Certificate, ClientCa, DnsPlan, EventsPlan, ExternalAccount,
     HashKey, HealthPlan, HostPattern, Http2Plan, HttpProbe, ListenerLimits, ListenerPlan, ListenerTimeouts,
     Log, Match, OutlierPlan, PathPattern, Plan, PoolPlan, PoolTimeouts, ProbePlan, ProcessPlan, Protocol,
-    QueuePlan, Retries, RoutesPlan, RulePlan, ServerPlan, ServerTls, SourceKind, SourcePlan, StickyPlan,
-    TargetPlan, Tls, UdpProbe,
+    QueuePlan, Retries, RoutesPlan, RulePlan, ServerPlan, ServerTls, SlowStart, SourceKind, SourcePlan,
+    StickyPlan, TargetPlan, Tls, UdpProbe,
 };
 use super::tree::Scalar;
 use super::{acme, discover, health, names, pool, process, route, sticky, tls};
@@ -386,6 +386,7 @@ fn pool(pool: &PoolPlan) -> Value {
         .set("when_all_unhealthy", word(&pool::WHEN_ALL_UNHEALTHY, &pool.when_all_unhealthy))
         .set_or_null("max_connections", pool.max_connections.map(u32::from))
         .set_or_null("queue", pool.queue.as_ref().map(queue))
+        .set("slow_start", pool.slow_start.as_ref().map_or_else(|| duration(Duration::ZERO), slow_start))
         .set_or_null("outlier", pool.outlier.as_ref().map(outlier))
         .set_or_null("sticky", pool.sticky.as_ref().map(sticky))
         .set("retries", retries(&pool.retries))
@@ -432,6 +433,10 @@ fn outlier(outlier: &OutlierPlan) -> Value {
         .set("max_ejection", duration(outlier.max_ejection))
         .set("max_ejected", text(&outlier.max_ejected))
         .end()
+}
+
+fn slow_start(ramp: &SlowStart) -> Value {
+    SectionWriter::new(keys::SLOW_START).set("over", duration(ramp.over)).set("from", text(&ramp.from)).end()
 }
 
 fn server_tls(tls: &ServerTls) -> Value {

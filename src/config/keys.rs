@@ -263,6 +263,7 @@ pub(super) const POOL: &[Key] = &[
     key("when_all_unhealthy", KeyKind::Choice(&["use_all", "refuse"]), "use_all"),
     nullable("max_connections", KeyKind::Count(1, 1_000_000), "null"),
     nullable("queue", KeyKind::Section(QUEUE), "{}"),
+    key("slow_start", KeyKind::Either("a duration up to 1h, like `30s`", SLOW_START), "0s"),
     nullable("outlier", KeyKind::Section(OUTLIER), "null"),
     nullable("sticky", KeyKind::Section(STICKY), "null"),
     key("retries", KeyKind::Section(RETRIES), "{}"),
@@ -303,6 +304,12 @@ pub(super) const STICKY: &[Key] = &[
 
 /// Browsers keep none longer.
 const LONGEST_COOKIE: Duration = DAY.saturating_mul(400);
+
+pub(super) const SLOW_START: &[Key] =
+    &[key("over", KeyKind::Duration(MS, HOUR), "30s"), key("from", KeyKind::Percent(1, 100), "10%")];
+
+/// In one word it may be none.
+pub(super) const SLOW_START_SHORT: KeyKind = KeyKind::Duration(Duration::ZERO, HOUR);
 
 pub(super) const SERVER_TLS: &[Key] = &[
     nullable("server_name", KeyKind::Text("a host name, without scheme and port"), "null"),

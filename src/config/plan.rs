@@ -412,6 +412,8 @@ pub struct PoolPlan {
     pub max_connections: Option<NonZeroU32>,
     /// `None` refuses what finds every usable server full.
     pub queue: Option<QueuePlan>,
+    /// `None` gives servers that come back, and new ones, their full share at once.
+    pub slow_start: Option<SlowStart>,
     /// `None` ejects nobody.
     pub outlier: Option<OutlierPlan>,
     /// `None` binds no client to a server.
@@ -624,6 +626,15 @@ pub struct QueuePlan {
     pub max: NonZeroU32,
     pub timeout: Duration,
     pub order: QueueOrder,
+}
+
+/// How servers that come back, and new ones, get to their full share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowStart {
+    /// Never zero.
+    pub over: Duration,
+    /// What they begin with.
+    pub from: Percent,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

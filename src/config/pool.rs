@@ -10,16 +10,16 @@ use super::place::At;
 use super::plan::{
     AddressFamily, Balance, DnsSourcePlan, HashKey, HealthPlan, Name, PROBES_AT_ONCE, PoolPlan, PoolTimeouts,
     ProxyVersion, QueueOrder, QueuePlan, Retries, RetryOn, ServerPlan, ServerProtocol, ServerTemplate,
-    SourcePlan, WhenAllUnhealthy,
+    SlowStart, SourcePlan, WhenAllUnhealthy,
 };
 use super::problem::{Fault, quoted};
 use super::route::{cookie_name, header_name};
-use super::section::{Section, choose};
+use super::section::{Section, choose, duration};
 use super::sticky::sticky;
 use super::tls;
 use super::tree::Scalar;
 use super::udp::refuse_unprobed;
-use crate::units::{Address, Weight};
+use crate::units::{Address, Percent, Weight};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,6 +104,7 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<PoolPlan> {
         Some(at) if at.is_null() => Some(None),
         _ => section.section("queue", queue).map(Some),
     };
+    let slow_start = slow_start(section);
     let outlier = match section.get("outlier") {
         Some(at) if !at.is_null() => section.section("outlier", outlier::outlier).map(Some),
         _ => Some(None),
@@ -146,6 +147,7 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<PoolPlan> {
         when_all_unhealthy,
         max_connections,
         queue: queue?,
+        slow_start: slow_start?,
         outlier: outlier?,
         sticky: sticky?,
         retries: retries?,
@@ -335,6 +337,16 @@ fn weight(scalar: &Scalar<'_>) -> Result<Weight, Fault> {
         let drain = if number == 0 { ", or `drain: true` to stop new requests" } else { "" };
         Fault::new(format!("{number} is out of range"), format!("{range}{drain}"))
     })
+}
+
+/// `None` where it is not readable.
+fn slow_start(section: &Section<'_>) -> Option<Option<SlowStart>> {
+    let of = |over: Duration, from| Some(SlowStart { over, from }).filter(|_| !over.is_zero());
+    if section.get("slow_start").is_none_or(|at| at.is_scalar()) {
+        let over = section.value("slow_start", |scalar| duration(scalar, &keys::SLOW_START_SHORT));
+        return Some(of(over, Percent(10)));
+    }
+    section.section("slow_start", |ramp| of(ramp.duration("over"), ramp.percent("from")))
 }
 
 fn queue(section: Section<'_>) -> QueuePlan {

@@ -270,7 +270,7 @@ pub(super) fn out_of_range(scalar: &Scalar<'_>, range: &KeyKind) -> Fault {
     Fault::new(format!("{} is out of range", quoted(&scalar.text).trim_matches('`')), format!("use {range}"))
 }
 
-fn duration(scalar: &Scalar<'_>, kind: &KeyKind) -> Result<Duration, Fault> {
+pub(super) fn duration(scalar: &Scalar<'_>, kind: &KeyKind) -> Result<Duration, Fault> {
     let KeyKind::Duration(least, most) = kind else { unreachable!("the key is a duration in the table") };
     let duration = units::duration(&scalar.text).map_err(Fault::from)?;
     if (least..=most).contains(&&duration) { Ok(duration) } else { Err(out_of_range(scalar, kind)) }

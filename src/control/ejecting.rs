@@ -70,11 +70,15 @@ impl Control {
         let mut standing = server.outlier().standing();
         standing.strikes = 0;
         server.outlier().set_standing(standing);
+        self.look_at_ramps();
         self.tell_of(&change, actor);
     }
 
     fn tell(&self, changes: &[OutlierChange]) {
         changes.iter().for_each(|change| self.tell_of(change, "outlier"));
+        if !changes.is_empty() {
+            self.look_at_ramps();
+        }
     }
 
     fn tell_of(&self, change: &OutlierChange, actor: &str) {

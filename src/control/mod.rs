@@ -19,6 +19,7 @@ mod operate;
 mod predecessor;
 mod preview;
 mod probing;
+mod ramping;
 mod reading;
 mod ready;
 mod receipt;
@@ -389,6 +390,7 @@ impl Control {
                 Some(managed) = self.ordered.recv() => self.put_certificate_in_force(managed),
                 _ = seconds.tick() => {
                     self.live.take_second();
+                    self.look_at_ramps();
                     self.save_servers();
                     self.show_status();
                 }
@@ -431,6 +433,7 @@ impl Control {
                 .of(server.pool(), server.name())
                 .change(health_word(from), health_word(to))
         });
+        self.look_at_ramps();
         self.keep_closing(turned.server);
     }
 

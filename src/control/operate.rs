@@ -138,6 +138,7 @@ impl Control {
             in_flight = server.in_flight(), "operator state changed");
         let entry = LedgerEntry::new(EventKind::Operator, actor, format!("{} in flight", server.in_flight()));
         self.live.record(entry.of(server.pool(), server.name()).change(word(before), word(operator)));
+        self.look_at_ramps();
         self.look_for_failing_open();
     }
 

@@ -233,6 +233,7 @@ impl Ready {
         control.live.metrics.reload_succeeded(SystemTime::now());
         control.inherited = inherited;
         control.inherited.close_rest();
+        control.look_at_ramps();
         control.look_for_failing_open();
         let settings = preview::changed_settings(&current.plan, &next.plan);
         AppliedReload { delta, warnings, settings, ended }

@@ -337,7 +337,12 @@ fn choose(
                 HealthState::Probing => "probing",
             }
             .to_owned(),
-            score: considered.score,
+            score: match considered.ramp {
+                Some(share) => {
+                    considered.score.map(|score| format!("{score}, coming back: {share}% of picks"))
+                }
+                None => considered.score,
+            },
             out: considered.out.map(|out| match out {
                 Exclusion::Leaving => "leaving: the configuration no longer has it".to_owned(),
                 Exclusion::Maint => said("maint", overrides, &member.server),
@@ -345,6 +350,9 @@ fn choose(
                 Exclusion::DrainConfigured => "drain by the configuration".to_owned(),
                 Exclusion::Down => "down: its probes fail".to_owned(),
                 Exclusion::Probing => "no probe has passed yet".to_owned(),
+                Exclusion::Ramping(share) => {
+                    format!("coming back: takes part in {share}% of picks, and not in this one")
+                }
                 Exclusion::Ejected => ejected(&member.server),
                 Exclusion::Backup => "stands by: others work (backup)".to_owned(),
                 Exclusion::Full(limit) => format!("full: {limit} in flight (max_connections)"),

@@ -23,6 +23,8 @@ pub enum Exclusion {
     Full(u32),
     /// It stands by, and others work.
     Backup,
+    /// It is coming back, and this pick is not of its share, in percent.
+    Ramping(u32),
 }
 
 /// One server as the choice sees it.
@@ -30,6 +32,8 @@ pub enum Exclusion {
 pub struct ConsideredServer {
     pub out: Option<Exclusion>,
     pub in_flight: u32,
+    /// It is coming back: the share of picks that it takes part in, in percent.
+    pub ramp: Option<u32>,
     /// What speaks for it, in the algorithm's own terms.
     pub score: Option<String>,
 }
@@ -53,8 +57,8 @@ impl Pool {
         let mut tried = Tried::new();
         let look = |tried: &mut Tried| {
             self.by_standard(tried, |mask, tried| {
-                let among = self.among(tried, mask);
-                self.selector.look(&among, query).map(|index| (index, mask))
+                let look = |passed_over: &Tried| self.selector.look(&self.among(passed_over, mask), query);
+                self.past_ramps(query, tried, look).map(|index| (index, mask))
             })
         };
         let first = look(&mut tried);
@@ -68,10 +72,16 @@ impl Pool {
         let among = self.among(&none_tried, mask);
         let reasons = first.as_ref().ok().map(|(index, _)| self.selector.reasons(&among, query, *index));
         let score = |index: usize| reasons.as_ref().and_then(|reasons| reasons.scores[index].clone());
+        let is_winner = |index: usize| first.as_ref().is_ok_and(|(winner, _)| *winner == index);
+        let ramp = |index: usize| self.ramp_percent(index, query.now?);
         let considered = (0..self.members.len())
             .map(|index| ConsideredServer {
-                out: self.out(index, mask),
+                out: self.out(index, mask).or_else(|| {
+                    let is_passed_over = !is_winner(index) && self.is_held_back(index, query);
+                    ramp(index).filter(|_| is_passed_over).map(Exclusion::Ramping)
+                }),
                 in_flight: self.members[index].server.in_flight(),
+                ramp: ramp(index),
                 score: score(index),
             })
             .collect();

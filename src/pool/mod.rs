@@ -10,12 +10,14 @@ mod member;
 pub mod outcome;
 pub mod outlier;
 pub mod queue;
+mod ramp;
 pub mod retry;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod server;
 pub mod slot;
 pub mod slot_table;
+mod slow_start;
 pub mod stats;
 pub mod tried;
 pub mod tries;
@@ -188,10 +190,11 @@ impl Pool {
                 return None;
             }
             let ticket = outlier.trial.take(query.may_be_repeated)?;
-            let Some(lease) = self.lease(index, PROBED, tried) else {
+            let Some(lease) = self.lease(index, PROBED) else {
                 outlier.trial.end(ticket, TrialResult::Inconclusive);
                 return None;
             };
+            tried.insert(index);
             Some(lease.watched(self.watched, Some(ticket)))
         })
     }
@@ -321,25 +324,29 @@ impl Pool {
     }
 
     fn attempt(&self, mask: Flags, query: &Query, tried: &mut Tried) -> Option<Lease> {
+        let lease = self.past_ramps(query, tried, |passed_over| self.lease_past(mask, query, passed_over))?;
+        tried.insert(lease.index());
+        Some(lease)
+    }
+
+    fn lease_past(&self, mask: Flags, query: &Query, passed_over: &Tried) -> Option<Lease> {
         for _ in 0..ATTEMPTS {
-            let index = self.selector.select(&self.among(tried, mask), query)?;
-            if let Some(lease) = self.lease(index, mask, tried) {
+            let index = self.selector.select(&self.among(passed_over, mask), query)?;
+            if let Some(lease) = self.lease(index, mask) {
                 return Some(lease);
             }
         }
         // Others were quicker every time: take whatever lets us in.
         (0..self.members.len()).find_map(|index| {
-            let eligible = self.among(tried, mask).is_eligible(index);
-            eligible.then(|| self.lease(index, mask, tried)).flatten()
+            let eligible = self.among(passed_over, mask).is_eligible(index);
+            eligible.then(|| self.lease(index, mask)).flatten()
         })
     }
 
-    fn lease(&self, index: usize, mask: Flags, tried: &mut Tried) -> Option<Lease> {
+    fn lease(&self, index: usize, mask: Flags) -> Option<Lease> {
         let member = &self.members[index];
         let max = member.max_connections.map_or(u32::MAX, NonZeroU32::get);
-        let lease = Lease::take(&member.server, index, max, mask)?;
-        tried.insert(index);
-        Some(lease.watched(self.watched, None))
+        Some(Lease::take(&member.server, index, max, mask)?.watched(self.watched, None))
     }
 
     fn any_usable(&self, mask: Flags) -> bool {

@@ -33,6 +33,7 @@ pub(crate) fn pool(balance: Balance, servers: &str) -> plan::PoolPlan {
         when_all_unhealthy: WhenAllUnhealthy::UseAll,
         max_connections: None,
         queue: None,
+        slow_start: None,
         outlier: None,
         sticky: None,
         retries: plan::Retries {

@@ -5,9 +5,10 @@ use super::health::{Health, HealthState, HealthThresholds, Transition};
 use super::learned::Learned;
 use super::outcome::{Outcome, TryCounts, TryVerdict};
 use super::outlier::{OutlierSignals, OutlierState, Standing, Watched};
+use super::ramp::Ramp;
 use super::slot::{Flags, Slot};
 use super::slot_table::{OwnedSlot, SlotAllocator};
-use crate::config::plan::Name;
+use crate::config::plan::{Name, SlowStart};
 use crate::units::Address;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -82,6 +83,7 @@ pub struct Server {
     pub answers: AtomicU64,
     tries: TryCounts,
     learned: Learned,
+    ramp: Ramp,
     /// How it does beside the others.
     outlier: OutlierState,
 }
@@ -119,6 +121,7 @@ impl Server {
             answers: AtomicU64::new(0),
             tries: TryCounts::default(),
             learned: Learned::new(now),
+            ramp: Ramp::new(now),
             outlier: OutlierState::new(&shared.outliers, now),
         }
     }
@@ -185,6 +188,9 @@ impl Server {
     }
 
     pub(super) fn set_ejected(&self, is_ejected: bool) {
+        if is_ejected {
+            self.ramp.is_due();
+        }
         self.change(Flags::EJECTED, if is_ejected { Flags::EJECTED } else { Flags::NONE });
     }
 
@@ -249,9 +255,34 @@ impl Server {
         let raise = match operator {
             Operator::Ready => Flags::NONE,
             Operator::Drain => Flags::DRAIN,
-            Operator::Maint => Flags::MAINT,
+            Operator::Maint => {
+                self.ramp.is_due();
+                Flags::MAINT
+            }
         };
         self.change(Flags::DRAIN.with(Flags::MAINT), raise);
+    }
+
+    /// It is new in a pool that has served before.
+    pub fn join(&self, now: Instant) {
+        self.ramp.is_due();
+        self.begin_ramp_if_due(now);
+    }
+
+    /// Begins slowly if it is of use again, or for the first time in a pool that has served before.
+    pub(super) fn begin_ramp_if_due(&self, now: Instant) {
+        let is_of_use = !self.slot().flags().has_any(Flags::UNHEALTHY.with(Flags::NOT_READY));
+        if is_of_use && self.ramp.begin_if_due(now) {
+            self.slot.set_ramping(true);
+        }
+    }
+
+    pub(super) fn end_ramp(&self) {
+        self.slot.set_ramping(false);
+    }
+
+    pub(super) fn ramp_share(&self, slow_start: &SlowStart, now: Instant) -> f64 {
+        self.ramp.share(slow_start.over, f64::from(slow_start.from.0) / 100.0, now)
     }
 
     /// Until when requests in flight may run on while the server is down or in maintenance; `None` is without end.
@@ -320,7 +351,13 @@ impl Server {
     fn turn(&self, tracked: &mut Tracked, transition: Transition, now: Instant) {
         tracked.since = now;
         self.down_deadline.set(None);
-        self.change(Flags::DOWN.with(Flags::PROBING), flags_of(transition.to));
+        if transition.to == HealthState::Down {
+            self.ramp.is_due();
+        }
+        self.slot().change(Flags::DOWN.with(Flags::PROBING), flags_of(transition.to));
+        // Before anybody who waits is sent there.
+        self.begin_ramp_if_due(now);
+        self.queue.freed();
     }
 
     fn tracked(&self) -> MutexGuard<'_, Tracked> {

@@ -40,6 +40,9 @@ impl Flags {
     /// Its source did not name it last, and it is not yet let go: it may be gone.
     pub const MISSING: Self = Self(1 << 8);
 
+    /// It is coming back, or new: it takes part in a share of picks only.
+    pub const RAMPING: Self = Self(1 << 9);
+
     /// Not to be used, whatever its health.
     pub const NOT_READY: Self = Self::DRAIN.with(Self::MAINT).with(Self::LEAVING);
     /// Not to be used unless nothing healthy is left.
@@ -106,13 +109,13 @@ impl Slot {
         debug_assert!(in_flight(before) > 0, "a lease was given back twice");
     }
 
-    /// Lowers and raises flags in one step; the count stays as it is.
-    pub fn change(&self, lower: Flags, raise: Flags) {
+    /// Lowers and raises flags in one step; the count stays as it is. What they were before.
+    pub fn change(&self, lower: Flags, raise: Flags) -> Flags {
         let mut word = self.word();
         loop {
             let next = word & !lower.in_word() | raise.in_word();
             match self.0.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return,
+                Ok(before) => return Flags::of_word(before),
                 Err(now) => word = now,
             }
         }
@@ -149,15 +152,33 @@ pub const fn in_flight(word: u64) -> u32 {
 #[derive(Debug)]
 pub struct SlotBlock {
     slots: [Slot; SLOTS],
+    /// How many of them are `RAMPING`.
+    ramps: AtomicU64,
 }
 
 impl SlotBlock {
     pub fn new() -> Self {
-        Self { slots: std::array::from_fn(|_| Slot::free()) }
+        Self { slots: std::array::from_fn(|_| Slot::free()), ramps: AtomicU64::new(0) }
     }
 
     pub fn slots(&self) -> &[Slot; SLOTS] {
         &self.slots
+    }
+
+    pub fn has_ramps(&self) -> bool {
+        self.ramps.load(Ordering::Relaxed) > 0
+    }
+
+    /// Raises or lowers `RAMPING` of one of them.
+    pub fn set_ramping(&self, slot: usize, is_ramping: bool) {
+        let (lower, raise) =
+            if is_ramping { (Flags::NONE, Flags::RAMPING) } else { (Flags::RAMPING, Flags::NONE) };
+        let was_ramping = self.slots[slot].change(lower, raise).has_any(Flags::RAMPING);
+        match (was_ramping, is_ramping) {
+            (false, true) => _ = self.ramps.fetch_add(1, Ordering::Relaxed),
+            (true, false) => _ = self.ramps.fetch_sub(1, Ordering::Relaxed),
+            _ => {}
+        }
     }
 
     /// Takes the first free slot and says which; `None` if all belong to servers.

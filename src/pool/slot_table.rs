@@ -19,10 +19,15 @@ impl OwnedSlot {
     pub fn slot(&self) -> &Slot {
         &self.block.slots()[self.offset]
     }
+
+    pub fn set_ramping(&self, is_ramping: bool) {
+        self.block.set_ramping(self.offset, is_ramping);
+    }
 }
 
 impl Drop for OwnedSlot {
     fn drop(&mut self) {
+        self.set_ramping(false);
         self.slot().vacate();
     }
 }
@@ -151,6 +156,11 @@ impl SlotTable {
     /// Whether some server has a limit.
     pub(super) fn any_limit(&self) -> bool {
         self.any_limit
+    }
+
+    /// Whether some server is coming back.
+    pub(super) fn has_ramps(&self) -> bool {
+        self.blocks.iter().any(|block| block.has_ramps())
     }
 
     pub fn blocks(&self) -> &[Arc<SlotBlock>] {

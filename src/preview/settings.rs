@@ -217,6 +217,13 @@ pub(super) fn pool(pool: &plan::PoolPlan) -> Settings {
     if let Some(sticky) = &pool.sticky {
         self::sticky(sticky, &mut settings);
     }
+    match &pool.slow_start {
+        None => settings.set("slow_start", "0s"),
+        Some(ramp) => {
+            settings.set("slow_start.over", span(ramp.over));
+            settings.set("slow_start.from", ramp.from);
+        }
+    }
     settings.set("retries.max", pool.retries.max);
     settings.set("retries.budget", pool.retries.budget);
     let on = &pool.retries.on;

@@ -171,6 +171,7 @@ listeners:
 pools:
   app:
     balance: { consistent_hash: { bounded_load: 125% } }
+    slow_start: 30s
     servers: [{ address: 127.0.0.1:1, max_connections: 5 }]
     health: { http: { path: /, host: h, expect_body: b }, port: 81 }
     outlier: { slower_than: 5x }

@@ -71,6 +71,8 @@ pub struct Delta {
     pub(super) leaving: Vec<(Arc<Server>, Duration)>,
     /// Servers that are to stand by, or no longer.
     pub(super) backups: Vec<(Arc<Server>, bool)>,
+    /// Servers that are new in pools that had others before.
+    pub(super) joined: Vec<Arc<Server>>,
     pub(super) rejoining: Vec<Arc<Server>>,
     pub(super) recounted: Vec<Arc<Server>>,
     pub(super) unprobed: Vec<Arc<Server>>,
@@ -108,6 +110,9 @@ impl Delta {
         }
         for server in &self.unprobed {
             server.assume_up(now);
+        }
+        for server in &self.joined {
+            server.join(now);
         }
         for (server, drain_timeout) in &self.leaving {
             server.leave(now + *drain_timeout);

@@ -212,7 +212,13 @@ impl Step {
                         before.remove(&*wanted.name);
                         self.keep(pool, index, planned, wanted)
                     }
-                    None => self.add(planned, wanted, &mut shared),
+                    None => {
+                        let server = self.add(planned, wanted, &mut shared);
+                        if previous.is_some_and(|pool| !pool.members.is_empty()) {
+                            self.delta.joined.push(server.clone());
+                        }
+                        server
+                    }
                 }
             })
             .collect();

@@ -113,7 +113,10 @@ impl Column {
     /// What it says of a server.
     pub(super) fn of_server(self, server: &ServerStatus, now: OffsetDateTime) -> String {
         match self {
-            Self::State => server.state.word().to_owned(),
+            Self::State => match server.ramp {
+                Some(share) => format!("{} {share}%", server.state.word()),
+                None => server.state.word().to_owned(),
+            },
             Self::Health => if server.probed { server.health.word() } else { "-" }.to_owned(),
             Self::For => ago(server.since_when(), now),
             Self::InFlight => match server.max_connections {

@@ -29,6 +29,7 @@ fn server(name: &str, state: ReportedState, in_flight: u32, figures: Figures) ->
         figures,
         weight: 100,
         weight_by_operator: false,
+        ramp: None,
         ejection: None,
         max_connections: None,
     }

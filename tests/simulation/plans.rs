@@ -63,6 +63,7 @@ fn pool(rng: &mut Rng, index: usize) -> plan::PoolPlan {
         when_all_unhealthy: when_all_unhealthy(rng),
         max_connections: None,
         queue: queue(rng),
+        slow_start: None,
         outlier: None,
         sticky: None,
         retries: plan::Retries {

@@ -547,6 +547,11 @@ fn pool(may_be_sticky: bool, choices: &mut Choices) -> String {
     lines.push(format!("servers: [{}]", servers.join(", ")));
     maybe(&mut lines, choices, "discover", discover);
     maybe(&mut lines, choices, "health", health);
+    maybe(&mut lines, choices, "slow_start", |choices| match choices.below(3) {
+        0 => section(simple(keys::SLOW_START, &[], choices)),
+        1 => "0s".to_owned(),
+        _ => "45s".to_owned(),
+    });
     let sticky = |choices: &mut Choices| {
         // None of the listeners need have TLS.
         let mut lines = simple(keys::STICKY, &["same_site", "path"], choices);
