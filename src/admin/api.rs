@@ -15,6 +15,7 @@ use crate::history::Point;
 use crate::pool::{Operator, Pool};
 use crate::preview::{self, ReloadPreview};
 use crate::probe;
+use crate::sticky;
 use crate::units::Weight;
 use axum::body::Bytes;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -27,7 +28,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::oneshot;
@@ -198,6 +199,7 @@ async fn explain_one(
         client: command.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         listener: command.listener,
         alpn: command.alpn,
+        minute: sticky::minute(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
     };
     let overrides = admin.live.overrides.load();
     let explained =

@@ -7,6 +7,7 @@ use crate::explain::{self, ExplainRequest};
 use crate::operate::Overrides;
 use crate::snapshot::Snapshot;
 use crate::text::fold;
+use crate::{sticky, sticky_files};
 use clap::Args;
 use http::{HeaderName, HeaderValue, Method, Uri};
 use serde::Deserialize;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 #[derive(Debug, Args)]
 pub(super) struct ExplainOptions {
@@ -105,6 +106,8 @@ fn live(options: &ExplainOptions, method: &Method, url: &Uri) -> Result<(), Exit
 fn offline(options: &ExplainOptions, file: &Path, method: Method, url: Uri) -> Result<(), ExitCode> {
     let (mut plan, _) = file::plan(file, options.json, |_, _| Vec::new())?;
     let notes = file::discover(&mut plan, options.discover)?;
+    // Without its key a cookie is nobody's.
+    let _ = sticky_files::read(&mut plan, "");
     let now = Instant::now();
     let (snapshot, _) = Snapshot::empty().evolve(plan, now);
     for member in snapshot.pools().iter().flat_map(|pool| &pool.members) {
@@ -117,6 +120,7 @@ fn offline(options: &ExplainOptions, file: &Path, method: Method, url: Uri) -> R
         client: options.client,
         listener: options.listener.clone(),
         alpn: options.alpn.clone(),
+        minute: sticky::minute(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
     };
     match explain::explain(&snapshot, &Overrides::default(), &request, fastrand::u64(..), Instant::now()) {
         Ok(report) if options.json => {

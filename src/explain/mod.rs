@@ -3,6 +3,7 @@
 
 mod render;
 mod report;
+mod session;
 
 pub use render::render;
 pub use report::{Candidate, ExplainedListener, ExplainedRule, ExplainedServer, Explanation};
@@ -17,6 +18,7 @@ use crate::select::key::{self, Parts};
 use crate::snapshot::{self, ListenerTarget, Snapshot};
 use crate::units::Address;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use session::ExplainedSession;
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,6 +36,8 @@ pub struct ExplainRequest {
     pub listener: Option<String>,
     /// The protocols that a TLS client offers, for listeners that look no further.
     pub alpn: Vec<String>,
+    /// When it comes, in minutes since 1970.
+    pub minute: u32,
 }
 
 /// Why nothing can be explained.
@@ -84,6 +88,7 @@ pub fn explain(
         sources: Vec::new(),
         key: None,
         hash: None,
+        sticky: None,
         failing_open: false,
         failing_open_because: None,
         candidates: Vec::new(),
@@ -305,8 +310,19 @@ fn choose(
             crate::select::hash(client.as_bytes())
         }
     });
-    let PickExplanation { considered, winner, failing_open, rule, then } =
-        pool.explain(&Query { key, ..query });
+    let query = Query { key, ..query };
+    let session = session::of(pool, &asked.headers, request.minute);
+    let mut told = match session.as_ref().and_then(|session| session.place) {
+        None => pool.explain(&query),
+        Some(place) => pool.explain_bound(&query, place),
+    };
+    if let Some(ExplainedSession { place, said }) = session {
+        if place.is_some() {
+            told.rule = said.clone();
+        }
+        report.sticky = Some(said);
+    }
+    let PickExplanation { considered, winner, failing_open, rule, then } = told;
     let server = |index: usize| ExplainedServer {
         name: pool.members[index].server.name().to_string(),
         address: pool.members[index].server.address().to_string(),

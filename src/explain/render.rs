@@ -28,6 +28,9 @@ pub fn render(report: &Explanation, in_color: bool) -> String {
         if let Some(hash) = &report.hash {
             text += &format!("hash      {hash}\n");
         }
+        if let Some(sticky) = &report.sticky {
+            text += &format!("sticky    {sticky}\n");
+        }
         if report.failing_open {
             let loud = "NO HEALTHY SERVER: every server that nobody drains is used";
             let because = report.failing_open_because.as_deref().unwrap_or_default();

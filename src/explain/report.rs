@@ -23,6 +23,9 @@ pub struct Explanation {
     pub key: Option<String>,
     /// The key's hash, by which the ring or the table is entered, in hexadecimal digits.
     pub hash: Option<String>,
+    /// What binds the client to a server, for sticky pools.
+    #[serde(default)]
+    pub sticky: Option<String>,
     /// No server is healthy, and all that nobody drains are used.
     pub failing_open: bool,
     /// Which servers are unhealthy and by what rule, if it is so.

@@ -42,6 +42,7 @@ fn asked(
         client: "192.0.2.7".parse().unwrap(),
         listener: listener.map(str::to_owned),
         alpn: Vec::new(),
+        minute: 29_000_000,
     }
 }
 
@@ -173,4 +174,48 @@ fn the_urls_host_is_a_field_for_rules_and_keys() {
     let report = explain(&snapshot, &Overrides::default(), &request, 7, Instant::now()).expect("it is clear");
     assert!(report.rules[0].matched);
     assert_eq!(report.key.as_deref(), Some("field host \"shop.example\""));
+}
+
+#[test]
+fn what_binds_a_client_to_a_server_is_told() {
+    const TEXT: &str = "\
+listeners: { web: { address: 0.0.0.0:80, pool: app } }
+pools:
+  app:
+    servers: [{ name: a, address: 10.0.0.1:80, max_connections: 1 }, { name: b, address: 10.0.0.2:80, max_connections: 1 }]
+    sticky: { cookie: EK, max_life: 1d }
+";
+    let (mut plan, _) = crate::config::parse(TEXT).expect("a good configuration");
+    let key = crate::sticky::Secret::new(&"k".repeat(32)).expect("a key");
+    if let Some(sticky) = &mut Arc::make_mut(&mut plan.pools[0]).sticky {
+        sticky.keys = key.into();
+    }
+    let (snapshot, _) = Snapshot::empty().evolve(plan, Instant::now());
+    let pool = &snapshot.pools()[0];
+    let told = |cookie: &str, minute: u32| {
+        let request = asked("GET", "http://shop.example/", None, &[("cookie", cookie)]);
+        let request = ExplainRequest { minute, ..request };
+        let told =
+            explain(&snapshot, &Overrides::default(), &request, 7, Instant::now()).expect("it is clear");
+        (told.sticky.expect("the pool is sticky"), told.winner.map(|winner| winner.name))
+    };
+    let table = pool.sticky_table().expect("the pool is sticky");
+    let cookie = format!("EK={}", table.issue(1, 1000).expect("there is a key"));
+    let (b, any) = (Some("b".to_owned()), Some("a".to_owned()));
+    assert_eq!(told(&cookie, 1000), ("cookie EK means b".to_owned(), b.clone()));
+    assert_eq!(told(&cookie, 1090), ("cookie EK means b, for 90 minutes".to_owned(), b.clone()));
+    assert_eq!(told(&cookie, 1000 + 24 * 60).0, "cookie EK means b, and is older than `max_life`");
+    let bound = "no cookie EK: the client is bound to the server that answers";
+    assert_eq!(told("a=1", 1000), (bound.to_owned(), any));
+    assert_eq!(told("EK=b", 1000).0, "cookie EK is none of ours, or of a key that is gone: as none");
+    pool.members[1].server.set_operator(crate::pool::Operator::Drain);
+    assert_eq!(told(&cookie, 1000).1, b, "who is drained keeps its clients");
+    let bound = pool.bound_to(1, std::time::Duration::ZERO).expect("there is one");
+    let lease = pool.pick_bound(&bound, &mut crate::pool::Tried::new(), Instant::now());
+    let full = "cookie EK means b; that is full: it waits up to 2s, then any will do";
+    assert_eq!(told(&cookie, 1000), (full.to_owned(), b));
+    drop(lease);
+    pool.members[1].server.set_operator(crate::pool::Operator::Maint);
+    let (said, winner) = told(&cookie, 1000);
+    assert_eq!((&*said, winner.as_deref()), ("cookie EK means b, which is of no use now", Some("a")));
 }

@@ -1,13 +1,12 @@
 //! The server that a request is bound to, because its client has a session there.
 
 use super::slot::Flags;
-use super::{Lease, Pool, Server, Tried};
+use super::{Lease, PROBED, Pool, STRICT, Server, Tried};
 use crate::config::plan::StickyMode;
 use crate::fields::Fields;
 use crate::sticky::{Binding, StickyTable};
 use crate::{cookie, sticky};
 use http::header;
-use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 /// A server that a request belongs to, and how long it is worth waiting for.
@@ -108,23 +107,32 @@ impl Pool {
         let Some(index) = self.place_of(bound).filter(|index| !tried.contains(*index)) else {
             return BoundPick::Gone;
         };
-        let member = &self.members[index];
-        let mask = self.ends_sessions_of(&member.server);
-        let max = member.max_connections.map_or(u32::MAX, NonZeroU32::get);
-        match Lease::take(&member.server, index, max, mask) {
+        let server = &self.members[index].server;
+        let mask = self.ends_sessions_of(server);
+        match self.lease(index, mask) {
             Some(lease) => {
                 tried.insert(index);
-                BoundPick::Leased(self.taught(lease.watched(self.watched, None), Some(now)))
+                BoundPick::Leased(self.taught(lease, Some(now)))
             }
-            None if member.server.has_any(mask) => BoundPick::Gone,
+            None if server.has_any(mask) => BoundPick::Gone,
             None => BoundPick::Full,
         }
     }
 
+    /// Whether the server at this place has room for one more.
+    pub fn has_room(&self, index: usize) -> bool {
+        let member = &self.members[index];
+        member.max_connections.is_none_or(|most| member.server.in_flight() < most.get())
+    }
+
     fn ends_sessions_of(&self, server: &Server) -> Flags {
-        match server.has_any(Flags::UNHEALTHY) && self.failing_open() {
-            true => ENDED,
-            false => ENDED.with(Flags::UNHEALTHY),
+        match () {
+            () if !server.has_any(Flags::UNHEALTHY) || self.any_usable(STRICT) => {
+                ENDED.with(Flags::UNHEALTHY)
+            }
+            () if self.any_usable(PROBED) => ENDED.with(Flags::DOWN).with(Flags::PROBING),
+            () if self.failing_open() => ENDED,
+            () => ENDED.with(Flags::UNHEALTHY),
         }
     }
 }
@@ -135,6 +143,7 @@ mod tests {
     use crate::config::plan::WhenAllUnhealthy;
     use crate::pool::sample::{self, live, member, pool, set_down};
     use crate::pool::{Operator, Query};
+    use std::num::NonZeroU32;
 
     const WAIT: Duration = Duration::from_secs(2);
 
@@ -192,6 +201,15 @@ mod tests {
         }
         member(&open, "a").set_operator(Operator::Maint);
         assert_eq!([0, 1].map(|index| ask(&open, index)), ["gone", "leased"]);
+    }
+
+    #[test]
+    fn an_ejected_server_keeps_its_sessions_only_if_there_is_no_better_one() {
+        let pool = live(pool(crate::config::plan::Balance::RoundRobin, "a b"));
+        member(&pool, "a").set_ejected(true);
+        assert_eq!([0, 1].map(|index| ask(&pool, index)), ["gone", "leased"]);
+        set_down(&pool, "b");
+        assert_eq!([0, 1].map(|index| ask(&pool, index)), ["leased", "gone"], "it serves again");
     }
 
     #[test]

@@ -54,7 +54,23 @@ pub struct PickExplanation {
 impl Pool {
     /// What `pick` would do with this query now. It changes nothing.
     pub fn explain(&self, query: &Query) -> PickExplanation {
+        self.explain_after(query, None)
+    }
+
+    /// The same of a request that would go to the server at this place first, as its client has a session there.
+    pub fn explain_bound(&self, query: &Query, place: usize) -> PickExplanation {
+        let mut told = self.explain_after(query, Some(place));
+        told.then = told.winner.into_iter().chain(told.then).collect();
+        told.then.truncate(self.plan.retries.max as usize);
+        told.winner = Ok(place);
+        told.considered.iter_mut().for_each(|considered| considered.score = None);
+        told.considered[place].out = None;
+        told
+    }
+
+    fn explain_after(&self, query: &Query, first: Option<usize>) -> PickExplanation {
         let mut tried = Tried::new();
+        first.into_iter().for_each(|index| tried.insert(index));
         let look = |tried: &mut Tried| {
             self.by_standard(tried, |mask, tried| {
                 let look = |passed_over: &Tried| self.selector.look(&self.among(passed_over, mask), query);

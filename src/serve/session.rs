@@ -5,7 +5,7 @@ use crate::edge::ConnectionServers;
 use crate::fields::FieldList;
 use crate::filter::sticky::{self, StickyCookie};
 use crate::pool::{Bound, Pool, Server, StickyResult};
-use crate::sticky::Binding;
+use crate::sticky::{Binding, minute};
 use crate::wire::request::RequestView;
 use crate::wire::response_head::ResponseView;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -28,8 +28,8 @@ impl Session {
         let binding = pool.binding(&fields);
         let place = binding.and_then(|binding| binding.server);
         let server = place.map(|place| pool.members[place].server.id());
-        let minutes = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 60;
-        Self { binding, server, now: u32::try_from(minutes).unwrap_or(u32::MAX), is_given: false }
+        let now = minute(now.duration_since(UNIX_EPOCH).unwrap_or_default());
+        Self { binding, server, now, is_given: false }
     }
 
     /// The server that the request is to go to. One without a cookie follows its connection's first, if that is a

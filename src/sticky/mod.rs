@@ -1,9 +1,16 @@
 //! Sticky sessions: what a cookie says of the server that its client is bound to, and the secrets by which nobody else can
 //! say it.
 
+use std::time::Duration;
+
 pub mod keys;
 pub mod table;
 pub mod token;
+
+/// So long after the beginning of 1970, in whole minutes.
+pub fn minute(since_1970: Duration) -> u32 {
+    u32::try_from(since_1970.as_secs() / 60).unwrap_or(u32::MAX)
+}
 
 /// Between an application's value and ours.
 pub const SUFFIX_MARK: u8 = b'~';

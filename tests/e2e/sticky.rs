@@ -559,3 +559,21 @@ fn a_server_that_leaves_the_configuration_and_comes_back_has_its_clients_again()
     all_stay(&balancer, &sessions, "it is back");
     wait_for_result(&balancer, "kept", 14.0);
 }
+
+#[test]
+fn who_is_explained_is_who_a_cookie_means() {
+    let apps = servers(|_, _| None);
+    let balancer = Balancer::start(&plain(&addresses(&apps), "", STICKY));
+    let url = format!("http://{}/", balancer.address("web"));
+    let explain = |cookie: &str| {
+        let field = format!("Cookie: {cookie}");
+        balancer.command_json(&["explain", &url, "--listener", "web", "-H", &field])
+    };
+    for session in sessions(&balancer) {
+        let told = explain(&session.cookie);
+        assert_eq!(told["winner"]["name"], session.server, "{told}");
+        assert_eq!(told["sticky"], format!("cookie EK means {}", session.server));
+        assert_eq!(ask(&balancer, &session.cookie).text(), session.server);
+    }
+    assert!(explain("EK=forged")["sticky"].as_str().is_some_and(|said| said.contains("none of ours")));
+}
