@@ -55,6 +55,7 @@ fn pool_plan(balance: Balance, n: usize, mixed_weights: bool) -> plan::PoolPlan 
         max_connections: None,
         queue: None,
         slow_start: None,
+        fallback: None,
         outlier: None,
         sticky: None,
         retries: plan::Retries {
@@ -324,6 +325,7 @@ fn log_record(c: &mut Criterion) {
             listener: "shop",
             route: Some("shop/1"),
             pool: Some("app"),
+            fallback_from: None,
             server: Some("app1"),
             method: Some("GET"),
             host: Some("shop.example"),

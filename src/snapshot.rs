@@ -33,8 +33,11 @@ pub struct Listener {
 }
 
 impl ListenerTarget {
-    fn has_h2(&self) -> bool {
-        let speaks_h2 = |pool: &Pool| pool.plan.protocol != plan::ServerProtocol::Http1;
+    /// `pools` are all there are, for `fallback` to lead to.
+    fn has_h2(&self, pools: &[Arc<Pool>]) -> bool {
+        let is_h2 = |pool: &Pool| pool.plan.protocol != plan::ServerProtocol::Http1;
+        let speaks_h2 =
+            |pool: &Pool| is_h2(pool) || pool.plan.fallback.is_some() && pools.iter().any(|pool| is_h2(pool));
         match self {
             Self::Pool(pool) => speaks_h2(pool),
             Self::Routes(table) => table.rules.iter().any(|rule| speaks_h2(&rule.pool)),
@@ -147,6 +150,21 @@ impl Snapshot {
     /// Who is to look at servers, and whether some are being tried out.
     pub fn outliers(&self) -> &Arc<OutlierSignals> {
         &self.outliers
+    }
+
+    /// The pool that serves what is sent to this one: itself or, while it has nothing usable, the first of its fallbacks that
+    /// has something.
+    pub fn serving<'a>(&'a self, pool: &'a Arc<Pool>) -> &'a Arc<Pool> {
+        let mut next = pool;
+        // A way is no longer than there are pools.
+        for _ in &self.pools {
+            if next.has_usable() {
+                return next;
+            }
+            let Some(fallback) = next.plan.fallback.as_ref().and_then(|name| self.pool(name)) else { break };
+            next = fallback;
+        }
+        if next.has_usable() { next } else { pool }
     }
 
     /// Servers that are no longer configured but may still have leases out.

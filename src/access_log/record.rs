@@ -17,6 +17,8 @@ pub struct Record<'a> {
     pub listener: &'a str,
     pub route: Option<&'a str>,
     pub pool: Option<&'a str>,
+    /// The pool that it was sent to, where that had nothing usable and another serves for it.
+    pub fallback_from: Option<&'a str>,
     pub server: Option<&'a str>,
     pub method: Option<&'a str>,
     pub host: Option<&'a str>,
@@ -75,6 +77,9 @@ impl Record<'_> {
         text(b",\"listener\":", Some(self.listener), line);
         text(b",\"route\":", self.route, line);
         text(b",\"pool\":", self.pool, line);
+        if self.fallback_from.is_some() {
+            text(b",\"fallback_from\":", self.fallback_from, line);
+        }
         text(b",\"server\":", self.server, line);
         text(b",\"method\":", self.method, line);
         text(b",\"host\":", self.host, line);
@@ -279,6 +284,7 @@ pub(super) mod tests {
             listener: "shop",
             route: Some("shop/1"),
             pool: Some("app"),
+            fallback_from: None,
             server: Some("app1"),
             method: Some("GET"),
             host: Some("shop.example"),

@@ -388,6 +388,7 @@ fn pool(pool: &PoolPlan) -> Value {
         .set_or_null("queue", pool.queue.as_ref().map(queue))
         .set("slow_start", pool.slow_start.as_ref().map_or_else(|| duration(Duration::ZERO), slow_start))
         .set_or_null("outlier", pool.outlier.as_ref().map(outlier))
+        .set_or_null("fallback", pool.fallback.as_deref())
         .set_or_null("sticky", pool.sticky.as_ref().map(sticky))
         .set("retries", retries(&pool.retries))
         .set("timeouts", pool_timeouts(&pool.timeouts))

@@ -2,6 +2,7 @@
 
 use super::acme;
 use super::discover;
+use super::fallback;
 use super::keys;
 use super::known::Known;
 use super::listener::listener;
@@ -38,7 +39,8 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
     let route_names = Names::new("routes", names(&routes));
     let pool_names = Names::new("pool", names(&pools));
 
-    let planned_pools = read_pools(&pools);
+    let planned_pools = read_pools(&pools, &pool_names);
+    fallback::check(pools.iter().flatten().map(|(name, at)| (*name, *at)), &planned_pools);
     let planned_routes = read_routes(&routes, &pool_names);
     // Line 0 is the default, which stands nowhere.
     let line = file.get("admin").map_or(0, |at| at.line());
@@ -98,8 +100,8 @@ fn names<'a>(named: &Named<'a>) -> Option<Vec<&'a str>> {
     named.as_ref().map(|named| named.iter().map(|(name, _)| *name).collect())
 }
 
-fn read_pools(pools: &Named<'_>) -> Vec<PoolPlan> {
-    let read = |(name, at): &(&str, At<'_>)| pool(name, &at.section(keys::POOL)?);
+fn read_pools(pools: &Named<'_>, names: &Names<'_>) -> Vec<PoolPlan> {
+    let read = |(name, at): &(&str, At<'_>)| pool(name, &at.section(keys::POOL)?, names);
     pools.iter().flatten().filter_map(read).collect()
 }
 

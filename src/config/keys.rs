@@ -265,6 +265,7 @@ pub(super) const POOL: &[Key] = &[
     nullable("queue", KeyKind::Section(QUEUE), "{}"),
     key("slow_start", KeyKind::Either("a duration up to 1h, like `30s`", SLOW_START), "0s"),
     nullable("outlier", KeyKind::Section(OUTLIER), "null"),
+    nullable("fallback", KeyKind::Text("the name of a pool"), "null"),
     nullable("sticky", KeyKind::Section(STICKY), "null"),
     key("retries", KeyKind::Section(RETRIES), "{}"),
     key("timeouts", KeyKind::Section(POOL_TIMEOUTS), "{}"),

@@ -47,7 +47,7 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// The pools that a listener's connections may go to.
+    /// The pools that a listener's connections may go to, by way of others' `fallback` too.
     pub(super) fn behind(&self, entry: TargetPlan) -> Vec<&'a PoolPlan> {
         let mut pools: Vec<&PoolPlan> = match entry {
             TargetPlan::Pool(pool) => self.pool(pool).into_iter().collect(),
@@ -56,6 +56,14 @@ impl<'a> Known<'a> {
                 self.rules(entry).iter().filter_map(|rule| self.pool(rule.pool)).collect()
             }
         };
+        let mut reached = 0;
+        while let Some(pool) = pools.get(reached) {
+            let fallback = pool.fallback.as_ref().and_then(|name| self.pools.get(&**name));
+            pools.extend(
+                fallback.filter(|fallback| pools.iter().all(|known| !std::ptr::eq(*known, **fallback))),
+            );
+            reached += 1;
+        }
         pools.dedup_by(|one, other| std::ptr::eq(*one, *other));
         pools
     }

@@ -8,6 +8,7 @@ mod acme;
 mod address;
 mod discover;
 mod effective;
+mod fallback;
 mod file;
 #[doc(hidden)]
 pub mod fuzzed;

@@ -414,6 +414,8 @@ pub struct PoolPlan {
     pub queue: Option<QueuePlan>,
     /// `None` gives servers that come back, and new ones, their full share at once.
     pub slow_start: Option<SlowStart>,
+    /// The pool that is used while this one has nothing usable. They lead in no circle.
+    pub fallback: Option<Name>,
     /// `None` ejects nobody.
     pub outlier: Option<OutlierPlan>,
     /// `None` binds no client to a server.

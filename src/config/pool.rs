@@ -4,7 +4,7 @@ use super::address;
 use super::discover;
 use super::health::health;
 use super::keys;
-use super::names::{Once, check_section_name, word};
+use super::names::{Names, Once, check_section_name, word};
 use super::outlier;
 use super::place::At;
 use super::plan::{
@@ -51,7 +51,7 @@ pub(super) const PROXY_VERSIONS: [(&str, ProxyVersion); 2] =
 pub(super) const SERVER_PROTOCOLS: [(&str, ServerProtocol); 3] =
     [("http1", ServerProtocol::Http1), ("h2", ServerProtocol::H2), ("auto", ServerProtocol::Auto)];
 
-pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<PoolPlan> {
+pub(super) fn pool(name: &str, section: &Section<'_>, names: &Names<'_>) -> Option<PoolPlan> {
     check_section_name(name, &section.at);
     let balance = balance(section);
     let max_connections = section.nullable_count("max_connections");
@@ -105,6 +105,7 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<PoolPlan> {
         _ => section.section("queue", queue).map(Some),
     };
     let slow_start = slow_start(section);
+    let fallback = section.nullable("fallback", |scalar| names.resolve(scalar));
     let outlier = match section.get("outlier") {
         Some(at) if !at.is_null() => section.section("outlier", outlier::outlier).map(Some),
         _ => Some(None),
@@ -148,6 +149,7 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Option<PoolPlan> {
         max_connections,
         queue: queue?,
         slow_start: slow_start?,
+        fallback: fallback.and_then(|index| names.name(index)).map(Name::from),
         outlier: outlier?,
         sticky: sticky?,
         retries: retries?,

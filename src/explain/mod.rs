@@ -84,6 +84,7 @@ pub fn explain(
         rules: Vec::new(),
         redirect: None,
         pool: None,
+        fallback_from: None,
         algorithm: None,
         sources: Vec::new(),
         key: None,
@@ -111,7 +112,11 @@ pub fn explain(
             found.map(|rule| &rule.pool)
         }
     };
-    match pool {
+    let serving = pool.map(|pool| snapshot.serving(pool));
+    if let (Some(pool), Some(serving)) = (pool, serving) {
+        report.fallback_from = (!Arc::ptr_eq(pool, serving)).then(|| pool.name.to_string());
+    }
+    match serving {
         Some(pool) => choose(&mut report, pool, overrides, listener.plan.protocol, &asked, request, query),
         None => report.rule = "no rule matches: the answer is 404".to_owned(),
     }

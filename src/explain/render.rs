@@ -19,6 +19,10 @@ pub fn render(report: &Explanation, in_color: bool) -> String {
     }
     if let Some(pool) = &report.pool {
         text += &format!("pool      {pool}, {}\n", report.algorithm.as_deref().unwrap_or_default());
+        if let Some(from) = &report.fallback_from {
+            let loud = format!("the fallback of {from}, which has nothing usable");
+            text += &format!("          {}\n", Paint::Caution.on(&loud, in_color));
+        }
         for source in &report.sources {
             text += &format!("servers   from {source}\n");
         }

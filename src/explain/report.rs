@@ -15,6 +15,9 @@ pub struct Explanation {
     /// Where the client is sent instead of being served.
     pub redirect: Option<String>,
     pub pool: Option<String>,
+    /// The pool that it is sent to, where that has nothing usable and another serves for it.
+    #[serde(default)]
+    pub fallback_from: Option<String>,
     pub algorithm: Option<String>,
     /// Where servers of the pool come from that are not listed.
     #[serde(default)]

@@ -167,6 +167,10 @@ impl MetricsPage<'_> {
             "evenkeel_pool_queue_total",
             "How waiting has ended: served, full (it never began), shed, timeout, left or no_server.",
         );
+        let mut fallbacks = Family::counter(
+            "evenkeel_pool_fallback_total",
+            "Requests, connections and sessions that another pool served, as this one had nothing usable.",
+        );
         let mut sticky = Family::counter(
             "evenkeel_sticky_total",
             "Requests of sticky pools by what became of their client's bond: new, kept, waited, moved or none.",
@@ -210,6 +214,10 @@ impl MetricsPage<'_> {
                     sticky.add(&[("pool", name), ("result", result.label())], count as f64);
                 }
             }
+            if let Some(fallback) = &pool.plan.fallback {
+                let labels = [("pool", name), ("fallback", &**fallback)];
+                fallbacks.add(&labels, pool.stats.fallbacks() as f64);
+            }
             for reason in RetryReason::ALL {
                 let count = pool.stats.retries(reason);
                 if count > 0 {
@@ -223,7 +231,7 @@ impl MetricsPage<'_> {
         for (pool, waits) in lock(&self.metrics.probe_waits).iter() {
             probe_wait.add_histogram(&[("pool", pool)], waits);
         }
-        let of_queues = [queue_length, queue_wait, queue_total, sticky];
+        let of_queues = [queue_length, queue_wait, queue_total, sticky, fallbacks];
         [duration, first_byte, probe_duration, probe_wait, servers, fail_open, grpc, retries]
             .into_iter()
             .chain(of_queues)

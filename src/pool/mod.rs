@@ -247,6 +247,11 @@ impl Pool {
         }
     }
 
+    /// Whether some server would be used now, be it full or not.
+    pub fn has_usable(&self) -> bool {
+        self.any_usable(PROBED) || self.failing_open()
+    }
+
     /// Whether nothing ready is healthy and requests go to every ready server all the same.
     pub fn failing_open(&self) -> bool {
         self.plan.when_all_unhealthy == plan::WhenAllUnhealthy::UseAll

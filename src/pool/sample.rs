@@ -34,6 +34,7 @@ pub(crate) fn pool(balance: Balance, servers: &str) -> plan::PoolPlan {
         max_connections: None,
         queue: None,
         slow_start: None,
+        fallback: None,
         outlier: None,
         sticky: None,
         retries: plan::Retries {

@@ -150,6 +150,7 @@ pub struct PoolStats {
     earlier_connect_retries: AtomicU64,
     grpc: [AtomicU64; GRPC_STATUSES.len()],
     sticky: [AtomicU64; StickyResult::ALL.len()],
+    fallbacks: AtomicU64,
 }
 
 /// gRPC's status codes by their numbers; what is none of them counts as the last.
@@ -175,6 +176,15 @@ pub const GRPC_STATUSES: [&str; 18] = [
 ];
 
 impl PoolStats {
+    /// Another pool serves what was sent to this one.
+    pub fn count_fallback(&self) {
+        self.fallbacks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn fallbacks(&self) -> u64 {
+        self.fallbacks.load(Ordering::Relaxed)
+    }
+
     pub fn count_sticky(&self, result: StickyResult) {
         self.sticky[result as usize].fetch_add(1, Ordering::Relaxed);
     }

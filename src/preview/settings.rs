@@ -217,6 +217,7 @@ pub(super) fn pool(pool: &plan::PoolPlan) -> Settings {
     if let Some(sticky) = &pool.sticky {
         self::sticky(sticky, &mut settings);
     }
+    settings.set_some("fallback", pool.fallback.as_ref());
     match &pool.slow_start {
         None => settings.set("slow_start", "0s"),
         Some(ramp) => {

@@ -172,6 +172,7 @@ pools:
   app:
     balance: { consistent_hash: { bounded_load: 125% } }
     slow_start: 30s
+    fallback: spare
     servers: [{ address: 127.0.0.1:1, max_connections: 5 }]
     health: { http: { path: /, host: h, expect_body: b }, port: 81 }
     outlier: { slower_than: 5x }
@@ -179,6 +180,7 @@ pools:
     sticky: { cookie: EK, max_age: 1d, max_life: 1h, key_file: k, domain: a.example }
     tls: { server_name: app.internal, ca: ca.pem, cert: a.pem, key: a.key }
     discover: { dns: \"app.internal:80\" }
+  spare: { servers: [127.0.0.1:2] }
 ";
     let snapshot = snapshot(text);
     let told: Vec<String> = [

@@ -31,6 +31,8 @@ pub(super) struct Dispatch {
     pub(super) route: Option<Name>,
     routed: Routed,
     tries: Tries,
+    /// The pool that it was sent to, if that is another than serves.
+    fallback_from: Option<Name>,
     attempt: Attempt,
     /// Where clients are bound to servers.
     session: Option<Session>,
@@ -183,10 +185,18 @@ impl Exchange {
             Err(why) if !why.is_of_queue() && self.state.watch.interrupted().is_none() && self.renew() => {
                 self.lease(request, entropy, call_due).await
             }
+            // It went while this one waited, or just now.
+            Err(Why::AllUnhealthy | Why::NoneReady | Why::NoServers) if self.has_fallback() => {
+                self.lease(request, entropy, call_due).await
+            }
             leased => leased,
         }?;
         leased.pool.budget.deposit(leased.pool.plan.retries.budget);
         Ok(leased)
+    }
+
+    fn has_fallback(&self) -> bool {
+        self.pool().is_some_and(|pool| pool.plan.fallback.is_some())
     }
 
     /// Finds the pool for a request, and leases a server of it.
@@ -248,15 +258,16 @@ impl Exchange {
                 (&found.rule.pool, Some(found.rule.name.clone()), Routed::Rule(found.place))
             }
         };
+        let (pool, fallback_from) = tries::or_fallback(&self.live, pool);
         let query = Query {
             key: pool.hash_key().map(|key| key::of(key, &parts(request), self.client())),
             entropy,
             may_be_repeated: is_idempotent(request.method) && request.body == RequestBody::Empty,
             ..Query::default()
         };
-        let mut tries = Tries::new(Arc::clone(pool), query).waiting_as(priority);
-        let session = pool.plan.sticky.as_ref().map(|_| Session::of(pool, request.fields, self.time));
-        let bound = session.as_ref().and_then(|session| session.bound(pool, own(&self.state, listener)));
+        let mut tries = Tries::new(Arc::clone(&pool), query).waiting_as(priority);
+        let session = pool.plan.sticky.as_ref().map(|_| Session::of(&pool, request.fields, self.time));
+        let bound = session.as_ref().and_then(|session| session.bound(&pool, own(&self.state, listener)));
         if let Some(bound) = bound {
             tries = tries.bound_to(bound);
         }
@@ -264,6 +275,7 @@ impl Exchange {
             route,
             routed,
             tries,
+            fallback_from,
             attempt: Attempt::default(),
             session,
             outcome: Outcome::default(),
@@ -443,6 +455,7 @@ impl Exchange {
         let duration = self.started.elapsed();
         let dispatch = self.dispatch.as_mut();
         let (mut route, mut pool, mut server) = (None, None, None);
+        let mut fallback_from = None;
         let mut place = RequestPlace::of_listener(state.client.listener);
         let (mut tries, mut sticky) = (0, None);
         if let Some(dispatch) = dispatch {
@@ -456,6 +469,7 @@ impl Exchange {
             }
             route = dispatch.route.as_ref();
             pool = Some(&dispatch.tries.pool().name);
+            fallback_from = dispatch.fallback_from.as_deref();
             server = dispatch.attempt.server();
             place.routed = dispatch.routed;
             place.server = server.map(|server| server.id());
@@ -492,6 +506,7 @@ impl Exchange {
             listener,
             route: route.map(|name| &**name),
             pool: pool.map(|name| &**name),
+            fallback_from,
             server: server.map(|server| &**server.name()),
             method: request.map(|request| request.method.as_str()),
             host: request.map(|request| request.host.unwrap_or_default()),

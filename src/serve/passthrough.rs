@@ -24,6 +24,8 @@ pub(super) struct Passthrough<S: Series = TcpSeries> {
     pub(super) route: Option<Name>,
     pub(super) routed: Routed,
     pub(super) pool: Option<Name>,
+    /// The pool that it was sent to, if that is another.
+    pub(super) fallback_from: Option<Name>,
     /// As the rule has it.
     pub(super) priority: Priority,
     pub(super) attempt: Attempt,
@@ -50,6 +52,7 @@ impl<S: Series> Passthrough<S> {
             route: None,
             routed: Routed::Nowhere,
             pool: None,
+            fallback_from: None,
             priority: Priority::default(),
             attempt: Attempt::default(),
             protocol: S::PROTOCOL,
@@ -107,6 +110,7 @@ impl<S: Series> Passthrough<S> {
             listener: &self.client.listener_state.name,
             route: self.route.as_deref(),
             pool: self.pool.as_deref(),
+            fallback_from: self.fallback_from.as_deref(),
             server: self.attempt.server().map(|server| &**server.name()),
             method: None,
             host: self.name.as_deref(),

@@ -100,6 +100,7 @@ fn nothing_but(client: &Client, rejection: Rejection, generation: u64) -> Record
         listener: &client.listener_state.name,
         route: None,
         pool: None,
+        fallback_from: None,
         server: None,
         method: None,
         host: None,

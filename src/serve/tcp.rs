@@ -123,8 +123,9 @@ fn find_pool(live: &Live, passthrough: &mut Passthrough, hello: Option<Hello>) -
     };
     passthrough.route = route;
     passthrough.routed = routed;
-    passthrough.pool = Some(pool.name.clone());
-    Ok(Arc::clone(pool))
+    let (pool, fallback_from) = tries::or_fallback(live, pool);
+    (passthrough.pool, passthrough.fallback_from) = (Some(pool.name.clone()), fallback_from);
+    Ok(pool)
 }
 
 /// Opens a connection to one server after the other, as the pool allows. None has seen a byte, so none of this

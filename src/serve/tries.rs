@@ -2,6 +2,8 @@
 //! it is, and here it waits where every usable server is full.
 
 use crate::access_log::{Queued, Why};
+use crate::config::plan::Name;
+use crate::control::Live;
 use crate::edge::Watched;
 use crate::pool::queue::{Answer, QueuePlace};
 use crate::pool::{
@@ -20,6 +22,19 @@ pub(super) fn query_of_client(pool: &Pool, client: &str) -> Query {
         may_be_repeated: true,
         ..Query::default()
     }
+}
+
+/// The pool that serves what is sent to this one, and this one's name if it is another.
+pub(super) fn or_fallback(live: &Live, pool: &Arc<Pool>) -> (Arc<Pool>, Option<Name>) {
+    if pool.plan.fallback.is_some() && !pool.has_usable() {
+        let snapshot = live.snapshot();
+        let serving = snapshot.serving(pool);
+        if !Arc::ptr_eq(serving, pool) {
+            pool.stats.count_fallback();
+            return (Arc::clone(serving), Some(pool.name.clone()));
+        }
+    }
+    (Arc::clone(pool), None)
 }
 
 /// Leases a server for the first try. Where it waits for that, the whole is to be over by `due`.

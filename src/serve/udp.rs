@@ -2,7 +2,7 @@
 
 use super::passthrough::Passthrough;
 use super::tcp::RawService;
-use super::tries::query_of_client;
+use super::tries::{or_fallback, query_of_client};
 use crate::access_log::Why;
 use crate::control::Live;
 use crate::dial::own_resource;
@@ -49,9 +49,10 @@ fn destination(live: &Live, passthrough: &mut Passthrough<UdpSeries>) -> Result<
     let id = passthrough.client.listener;
     let listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).ok_or(Why::Shutdown)?;
     let ListenerTarget::Pool(pool) = &listener.target else { return Err(Why::NoRoute) };
-    passthrough.pool = Some(pool.name.clone());
+    let (pool, fallback_from) = or_fallback(live, pool);
+    (passthrough.pool, passthrough.fallback_from) = (Some(pool.name.clone()), fallback_from);
     passthrough.routed = Routed::Pool;
-    Ok(Arc::clone(pool))
+    Ok(pool)
 }
 
 /// Opens a socket to a server that is leased, to the next one if there is no way to it. A datagram waits for nothing.

@@ -423,7 +423,7 @@ impl Step {
                     plan::TargetPlan::Routes(table) => ListenerTarget::Routes(routes[table].clone()),
                     plan::TargetPlan::RedirectToHttps => ListenerTarget::RedirectToHttps,
                 };
-                let has_h2 = entry.has_h2();
+                let has_h2 = entry.has_h2(pools);
                 Arc::new(Listener { id, plan: (**wanted).clone(), target: entry, has_h2 })
             })
             .collect();

@@ -524,3 +524,28 @@ fn assert_shared(before: &Snapshot, after: &Snapshot, place: usize) {
         assert_eq!(Arc::ptr_eq(before, after), index != place);
     }
 }
+
+#[test]
+fn a_pool_without_anything_usable_is_served_by_the_first_fallback_that_has() {
+    let named = |name: &str, fallback: Option<&str>| plan::PoolPlan {
+        name: name.into(),
+        fallback: fallback.map(plan::Name::from),
+        when_all_unhealthy: plan::WhenAllUnhealthy::Refuse,
+        ..pool(Balance::RoundRobin, "s")
+    };
+    let pools = vec![named("a", Some("b")), named("b", Some("c")), named("c", None), named("alone", None)];
+    let now = Instant::now();
+    let (snapshot, delta) = Snapshot::empty().evolve(plan(pools), now);
+    delta.settle(now, Instant::now);
+    let pool = |name: &str| snapshot.pool(name).expect("it is configured");
+    let serving =
+        || ["a", "b", "c", "alone"].map(|name| snapshot.serving(pool(name)).name.to_string()).join(" ");
+    assert_eq!(serving(), "a b c alone");
+    set_down(pool("a"), "s");
+    assert_eq!(serving(), "b b c alone");
+    member(pool("b"), "s").set_operator(crate::pool::Operator::Maint);
+    set_down(pool("alone"), "s");
+    assert_eq!(serving(), "c c c alone");
+    set_down(pool("c"), "s");
+    assert_eq!(serving(), "a b c alone", "where none can it is the pool's own fault");
+}

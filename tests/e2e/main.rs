@@ -7,6 +7,7 @@ mod cli;
 mod client_fin;
 mod discover;
 mod explain;
+mod fallback;
 mod files;
 mod filters;
 mod framing;

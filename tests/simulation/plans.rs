@@ -64,6 +64,7 @@ fn pool(rng: &mut Rng, index: usize) -> plan::PoolPlan {
         max_connections: None,
         queue: queue(rng),
         slow_start: None,
+        fallback: None,
         outlier: None,
         sticky: None,
         retries: plan::Retries {
