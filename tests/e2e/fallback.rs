@@ -68,7 +68,7 @@ fn who_waits_for_a_pool_that_goes_is_served_by_the_fallback() {
     let balancer =
         Balancer::start(&text("", [busy.address, spare.address, spare.address], ", max_connections: 1"));
     let mut first = balancer.client();
-    first.send("GET /first HTTP/1.1\r\nHost: a\r\n\r\n");
+    first.send("GET /held HTTP/1.1\r\nHost: a\r\n\r\n");
     balancer.wait_for_metric("evenkeel_server_in_flight", &[("pool", "app")], 1.0);
     let mut second: Client = balancer.client();
     second.send("GET /second HTTP/1.1\r\nHost: a\r\n\r\n");
