@@ -70,9 +70,24 @@ fn ask(options: &DiscoverOptions) -> Result<ExitCode, ExitCode> {
 async fn answers(plan: &Plan, pool: &PoolPlan) -> Vec<(String, SourceAnswer)> {
     let mut answers = Vec::new();
     for source in &pool.sources {
-        answers.push((source.label(), discover::build(source, &plan.dns).ask().await));
+        let answer = discover::build(source, &plan.dns).ask().await.bounded();
+        answers.push((source.label(), within(answer, source.rules.max_servers)));
     }
     answers
+}
+
+/// A set of more servers than a source may name is refused whole.
+fn within(answer: SourceAnswer, most: u32) -> SourceAnswer {
+    match servers(&answer).len() {
+        named if named > most as usize => {
+            let problem =
+                format!("it names {named} servers, and `max_servers` is {most}: the set is refused");
+            let mut steps = answer.steps;
+            steps.push(problem.clone());
+            SourceAnswer::failed(problem, steps)
+        }
+        _ => answer,
+    }
 }
 
 fn servers(answer: &SourceAnswer) -> &[FoundServer] {

@@ -131,7 +131,7 @@ impl Defaults {
 /// A pool's `discover`.
 pub(super) fn discover(section: Section<'_>) -> Option<SourcePlan> {
     let dns = dns_source(&section).map(SourceKind::Dns);
-    let service = section.given("dns_srv", host_name).map(SourceKind::DnsSrv);
+    let service = section.given("dns_srv", service_name).map(SourceKind::DnsSrv);
     let file = section.given("file", file_path).map(SourceKind::File);
     let http = match section.get("http") {
         Some(at) if !at.is_null() => section.section("http", http_source).flatten(),
@@ -165,7 +165,34 @@ pub(super) fn discover(section: Section<'_>) -> Option<SourcePlan> {
         },
         max_servers: section.count("max_servers"),
     };
+    if let (Some(at), Some(_), WhenEmpty::Keep) =
+        (section.get("keep_stale"), rules.keep_stale, rules.when_empty)
+    {
+        at.warn(Fault::new(
+            "does nothing: with `when_empty: keep` servers stay however long the source says nothing",
+            "write `when_empty: remove` as well, or remove it",
+        ));
+    }
     Some(SourcePlan { kind: kind?, rules, start_wait, template: ServerTemplate::default(), is_entry: false })
+}
+
+/// `_http._tcp.app.internal`
+fn service_name(scalar: &Scalar<'_>) -> Result<Name, Fault> {
+    let example = "write it like `_http._tcp.app.internal`";
+    if scalar.text.contains(':') {
+        let text = format!("{} has a port, and SRV records say which", quoted(&scalar.text));
+        return Err(Fault::new(text, example));
+    }
+    let name = host_name(scalar)?;
+    let mut labels = name.split('.');
+    let is_service = labels.by_ref().take(2).filter(|label| label.starts_with('_')).count() == 2;
+    match is_service && labels.next().is_some() {
+        true => Ok(name),
+        false => Err(Fault::new(
+            format!("{} is not the name of a service (RFC 2782)", quoted(&scalar.text)),
+            example,
+        )),
+    }
 }
 
 fn keep_stale(scalar: &Scalar<'_>) -> Result<Option<Duration>, Fault> {
@@ -208,6 +235,17 @@ fn http_source(section: Section<'_>) -> Option<HttpSourcePlan> {
     let (interval, timeout) = (section.duration("interval"), section.duration("timeout"));
     let (ca, token_file) = (section.nullable("ca", file_path), section.nullable("token_file", file_path));
     let url = url?;
+    if let (Some(at), true) = (section.get("ca"), url.starts_with("http:"))
+        && ca.is_some()
+    {
+        at.warn(Fault::new("is for `https`, and this URL is not", "use an `https` URL, or remove it"));
+    }
+    if let (Some(at), true) = (section.get("timeout"), timeout > interval) {
+        at.warn(Fault::new(
+            format!("an answer may take {timeout:?}, longer than the {interval:?} between two questions"),
+            "shorten it, or lengthen `interval`",
+        ));
+    }
     if let (Some(at), true) = (section.get("token_file"), url.starts_with("http:"))
         && token_file.is_some()
     {
@@ -279,7 +317,9 @@ pub(super) fn host_name(scalar: &Scalar<'_>) -> Result<Name, Fault> {
 /// Underscores are no part of hosts' names by the book, and in wide use.
 pub(super) fn is_host_name(name: &str) -> bool {
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(fits);
+    let is_bounded = |label: &str| !label.starts_with('-') && !label.ends_with('-');
+    let is_label =
+        |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(fits) && is_bounded(label);
     // What ends in a number is an address that was mistyped.
     let last_is_number =
         |name: &str| name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));

@@ -432,6 +432,11 @@ pub struct PoolPlan {
 }
 
 impl PoolPlan {
+    /// Whether servers have to prove to be the hosts whose names have led to them.
+    pub fn is_secured_by_host(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.server_name.is_none())
+    }
+
     /// Whether an `http` probe asks by HTTP/2, as requests go. What is at a port of its own may be another thing.
     pub fn is_probed_by_h2(&self) -> bool {
         self.protocol == ServerProtocol::H2

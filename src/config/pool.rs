@@ -59,7 +59,16 @@ pub(super) fn pool(name: &str, section: &Section<'_>, names: &Names<'_>) -> Opti
     if let Some(at) = section.get("discover")
         && !at.is_null()
     {
-        sources.extend(section.section("discover", discover::discover).flatten());
+        let discovered = section.section("discover", discover::discover).flatten();
+        if let Some(discovered) = &discovered
+            && sources.iter().any(|source| source.label() == discovered.label())
+        {
+            at.refuse_key(Fault::new(
+                format!("{} is among `servers` as well", discovered.label()),
+                "remove one of the two: every address of the name is a server",
+            ));
+        }
+        sources.extend(discovered);
     }
     for server in &mut servers {
         server.max_connections = server.max_connections.or(max_connections);
@@ -226,9 +235,10 @@ fn servers(section: &Section<'_>) -> (Vec<ServerPlan>, Vec<SourcePlan>) {
     let (mut servers, mut sources) = (Vec::new(), Vec::new());
     let Some(at) = section.get("servers") else {
         if !is_discovered {
-            section
-                .at
-                .refuse_key(Fault::new("has no servers", "add `servers`, like `servers: [10.0.0.11:8080]`"));
+            section.at.refuse_key(Fault::new(
+                "has no servers",
+                "add `servers`, like `servers: [10.0.0.11:8080]`, or `discover`",
+            ));
         }
         return (servers, sources);
     };
@@ -324,7 +334,26 @@ fn place(scalar: &Scalar<'_>) -> Result<Place, Fault> {
         let (name, port) = discover::host_with_port(scalar)?;
         return Ok(Place::Host(DnsSourcePlan { name, port, family: AddressFamily::Any }));
     }
-    Ok(Place::Address((*scalar.text).into(), address::to_connect(scalar)?))
+    let address = address::to_connect(scalar).map_err(|fault| neither(&scalar.text).unwrap_or(fault))?;
+    Ok(Place::Address((*scalar.text).into(), address))
+}
+
+/// What is wrong with a text that may have been meant as a host name.
+fn neither(text: &str) -> Option<Fault> {
+    if text.starts_with("http://") || text.starts_with("https://") {
+        let message = format!("{} is a URL, and servers have addresses", quoted(text));
+        return Some(Fault::new(
+            message,
+            "write it like `app.internal:8080`; for `https` give the pool `tls: {}`",
+        ));
+    }
+    let may_be_name = text.contains(':') && !text.contains(['[', '/']) && text.parse::<Address>().is_err();
+    may_be_name.then(|| {
+        Fault::new(
+            format!("{} is neither an address nor a host name with a port", quoted(text)),
+            "write it like `10.0.0.11:8080`, `app.internal:8080` or `unix:/run/app.sock`",
+        )
+    })
 }
 
 fn weight(scalar: &Scalar<'_>) -> Result<Weight, Fault> {

@@ -4,7 +4,7 @@ use super::found_sets::{BeginsWith, FoundSet};
 use super::{Control, ControlMessage, LedgerEntry, Live, sticky_key};
 use crate::api::EventKind;
 use crate::config::plan::{DnsPlan, Name, Plan, SourcePlan};
-use crate::discover::found::FoundServer;
+use crate::discover::found::{self, FoundServer};
 use crate::discover::membership::{AdoptedFrom, Held, Membership, SourceReply};
 use crate::discover::schedule::RefreshSchedule;
 use crate::discover::{self, DiscoverySource, SourceAnswer};
@@ -75,9 +75,14 @@ impl Discovering {
 
     /// Has the sources of a plan asked, and those that are gone no longer.
     pub(super) fn follow(&mut self, plan: &Plan) {
-        let (mut next, mut sets) = (HashMap::new(), HashMap::new());
-        for pool in plan.pools.iter().filter(|pool| !pool.sources.is_empty()) {
+        let (mut next, mut sets, mut listed) = (HashMap::new(), HashMap::new(), HashMap::new());
+        for pool in &plan.pools {
             let begins = self.live.found.begin_with(pool);
+            listed
+                .insert(pool.name.clone(), found::listed(pool, begins.iter().map(|begins| &begins.servers)));
+            if pool.sources.is_empty() {
+                continue;
+            }
             let mut before = self.by_pool.remove(&pool.name).unwrap_or_default();
             let (mut sources, mut found) = (Vec::new(), Vec::new());
             for (source, begins) in pool.sources.iter().zip(begins) {
@@ -100,7 +105,7 @@ impl Discovering {
             next.insert(pool.name.clone(), sources);
             sets.insert(pool.name.clone(), found);
         }
-        self.live.found.replace(sets);
+        self.live.found.replace(sets, listed);
         for gone in std::mem::replace(&mut self.by_pool, next).into_values().flatten() {
             gone.task.cancel();
         }
@@ -264,7 +269,7 @@ impl SourceTask {
 
     /// Judges an answer, reports what it changes, and says after what time to ask again.
     fn take(&mut self, answer: SourceAnswer) -> Duration {
-        let SourceAnswer { reply, validity, summary, problem, .. } = answer;
+        let SourceAnswer { reply, validity, summary, problem, .. } = answer.bounded();
         let (now, wall) = (Instant::now(), OffsetDateTime::now_utc());
         let result = match &reply {
             SourceReply::Failed => QueryResult::Failed,
@@ -290,6 +295,7 @@ impl SourceTask {
             state.next_query = Some(wall + after);
             (state.servers, state.missing) = (servers, missing);
         });
+        self.live.found.confirm(&self.pool, self.id, self.membership.answered());
         self.tell(was_up, is_up, verdict.held, &summary);
         if let Some(set) = verdict.set {
             self.series.changed();
@@ -328,7 +334,7 @@ impl SourceTask {
             if is_up {
                 info!(%pool, source, summary, "the source answers again");
             } else {
-                warn!(%pool, source, summary, servers, "the source says nothing of use; the servers it has named stay");
+                warn!(%pool, source, summary, servers, "the source says nothing of use; the servers it has named stay as long as keep_stale says");
             }
             record(from, to, format!("{source}: {summary}; {} in force", text::servers(servers)));
         }

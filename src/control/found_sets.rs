@@ -3,6 +3,7 @@
 use crate::config::plan::{Name, Plan, PoolPlan, SourcePlan};
 use crate::discover::found::{self, FoundServer};
 use crate::discover::membership::AdoptedFrom;
+use crate::text;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub(crate) struct FoundSets {
     by_pool: Mutex<HashMap<Name, Vec<FoundSet>>>,
+    /// Servers of pools in force that no source has named: a source that takes their place begins with them.
+    listed: Mutex<HashMap<Name, Vec<FoundServer>>>,
     /// What an earlier process knew, until this one has begun to ask.
     recalled: Mutex<RecalledSets>,
 }
@@ -22,7 +25,7 @@ pub(super) struct FoundSet {
     pub(super) id: u64,
     pub(super) plan: Arc<SourcePlan>,
     pub(super) servers: Vec<FoundServer>,
-    /// When the source said so.
+    /// When the source last said so.
     pub(super) since: Instant,
 }
 
@@ -69,32 +72,38 @@ impl FoundSets {
         found::fill(pool, &begins);
     }
 
-    /// What each of a pool's sources begins with: what is in force of the same one, or else of one that is no longer
-    /// configured.
+    /// What each of a pool's sources begins with: what is in force of the same one. One that is new takes the place of whatever
+    /// named servers before and does no longer, so it begins with all of those: whose they are its first answer says.
     pub(super) fn begin_with(&self, pool: &PoolPlan) -> Vec<BeginsWith> {
         let (known, recalled) = (self.lock(), self.recalled.lock().unwrap_or_else(PoisonError::into_inner));
         let known = known.get(&pool.name).map_or(&[][..], Vec::as_slice);
         let same = |source: &SourcePlan| known.iter().find(|known| known.plan.label() == source.label());
-        let kept: HashSet<u64> = pool.sources.iter().filter_map(|source| Some(same(source)?.id)).collect();
-        let mut orphans = known.iter().filter(|known| !kept.contains(&known.id));
-        let mut begin = |source: &Arc<SourcePlan>| {
-            let (found, from) = match same(source) {
-                Some(same) => (Some(same), AdoptedFrom::SameSource),
-                None => (orphans.next(), AdoptedFrom::OtherSource),
-            };
-            if found.is_none()
-                && let Some(RecalledSet { servers, age }) =
-                    recalled.get(&(pool.name.clone(), source.label())).cloned()
+        let begin = |source: &Arc<SourcePlan>| {
+            if let Some(same) = same(source) {
+                let (servers, age) = (same.servers.clone(), same.since.elapsed());
+                return BeginsWith { servers, from: AdoptedFrom::SameSource, age };
+            }
+            if let Some(RecalledSet { servers, age }) =
+                recalled.get(&(pool.name.clone(), source.label())).cloned()
             {
                 return BeginsWith { servers, from: AdoptedFrom::SameSource, age };
             }
-            BeginsWith {
-                servers: found.map(|found| found.servers.clone()).unwrap_or_default(),
-                from,
-                age: found.map_or(Duration::ZERO, |found| found.since.elapsed()),
-            }
+            let servers = self.orphans(pool, known);
+            BeginsWith { servers, from: AdoptedFrom::OtherSource, age: Duration::ZERO }
         };
-        pool.sources.iter().map(&mut begin).collect()
+        pool.sources.iter().map(begin).collect()
+    }
+
+    /// Servers in force that neither the list nor a source of this pool names as far as is known.
+    fn orphans(&self, pool: &PoolPlan, known: &[FoundSet]) -> Vec<FoundServer> {
+        let is_kept = |set: &FoundSet| pool.sources.iter().any(|source| source.label() == set.plan.label());
+        let listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = known.iter().filter(|set| !is_kept(set)).flat_map(|set| &set.servers);
+        let mut taken: HashSet<&Name> = pool.servers.iter().map(|server| &server.name).collect();
+        let of_kept = known.iter().filter(|set| is_kept(set)).flat_map(|set| &set.servers);
+        taken.extend(of_kept.map(|server| &server.name));
+        let all = gone.chain(listed.get(&pool.name).into_iter().flatten());
+        all.filter(|server| taken.insert(&server.name)).cloned().collect()
     }
 
     /// Whom a source has named, by which a pool begins.
@@ -103,9 +112,14 @@ impl FoundSets {
         place.map(|place| self.begin_with(pool).swap_remove(place).servers).unwrap_or_default()
     }
 
-    /// The sets of the sources that are asked now, and of no others.
-    pub(super) fn replace(&self, sets: HashMap<Name, Vec<FoundSet>>) {
+    /// The sets of the sources that are asked now, and of no others; and the servers in force that are listed.
+    pub(super) fn replace(
+        &self,
+        sets: HashMap<Name, Vec<FoundSet>>,
+        listed: HashMap<Name, Vec<FoundServer>>,
+    ) {
         *self.lock() = sets;
+        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = listed;
         self.recall(RecalledSets::new());
     }
 
@@ -126,9 +140,10 @@ impl FoundSets {
             for (source, begins) in pool.sources.iter().zip(self.begin_with(pool)) {
                 if begins.from == AdoptedFrom::OtherSource && !begins.servers.is_empty() {
                     warnings.push(format!(
-                        "pools.{}: {} servers of its source before stay until {} has answered",
+                        "pools.{}: {} of before {} until {} has answered",
                         pool.name,
-                        begins.servers.len(),
+                        text::servers(begins.servers.len()),
+                        if begins.servers.len() == 1 { "stays" } else { "stay" },
                         source.label()
                     ));
                 }
@@ -151,6 +166,30 @@ impl FoundSets {
         let (before, after) = (known.servers.len(), servers.len());
         (known.servers, known.since) = (servers, now);
         Some((before, after, known.plan.label()))
+    }
+
+    /// A source has said once more what is in force.
+    pub(super) fn confirm(&self, pool: &Name, id: u64, at: Instant) {
+        let mut known = self.lock();
+        if let Some(known) = known.get_mut(pool).and_then(|sets| sets.iter_mut().find(|known| known.id == id))
+        {
+            known.since = at;
+        }
+    }
+
+    /// Whether what was written down then is too old to go by after a restart: a set that is good for a time only must not
+    /// look older than it is by much of that.
+    pub(super) fn is_outdated(&self, written: Instant) -> bool {
+        let is_newer = |set: &FoundSet| {
+            let keep_stale = set.plan.rules.keep_stale;
+            keep_stale.is_some_and(|keep| set.since.saturating_duration_since(written) > keep / 10)
+        };
+        self.lock().values().flatten().any(is_newer)
+    }
+
+    /// Whether a source has said anything since that is good for a time only.
+    pub(super) fn is_newer(&self, written: Instant) -> bool {
+        self.lock().values().flatten().any(|set| set.plan.rules.keep_stale.is_some() && set.since > written)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Name, Vec<FoundSet>>> {
@@ -190,7 +229,7 @@ mod tests {
         };
         let sets = plan.pools[0].sources.iter().zip(sets).enumerate().map(set).collect();
         let known = FoundSets::default();
-        known.replace(HashMap::from([(Name::from("app"), sets)]));
+        known.replace(HashMap::from([(Name::from("app"), sets)]), HashMap::new());
         known
     }
 
@@ -234,5 +273,39 @@ mod tests {
         let known = known("{ discover: { dns: 'a.internal:80' } }", &[&[1, 2]]);
         check(&known, "{ discover: { dns: 'b.internal:80' } }", "10.0.0.1:80=100 10.0.0.2:80=100");
         check(&known, "{ servers: ['b.internal:80', 'a.internal:80'] }", "10.0.0.1:80=100 10.0.0.2:80=100");
+    }
+
+    #[test]
+    fn sources_that_become_one_leave_all_their_servers_to_it() {
+        let known = known("{ servers: ['a.internal:80', 'b.internal:80'] }", &[&[1, 2], &[3]]);
+        let all = "10.0.0.1:80=100 10.0.0.2:80=100 10.0.0.3:80=100";
+        check(&known, "{ discover: { dns: 'c.internal:80' } }", all);
+        check(
+            &known,
+            "{ servers: ['10.0.0.3:80', 'c.internal:80'] }",
+            "10.0.0.3:80=100 10.0.0.1:80=100 10.0.0.2:80=100",
+        );
+    }
+
+    #[test]
+    fn a_source_in_place_of_a_list_begins_with_what_was_listed() {
+        let known = FoundSets::default();
+        known.replace(HashMap::new(), HashMap::from([(Name::from("app"), vec![found(1), found(2)])]));
+        check(&known, "{ servers: ['app.internal:80'] }", "10.0.0.1:80=100 10.0.0.2:80=100");
+        check(&known, "{ servers: ['10.0.0.2:80', 'app.internal:80'] }", "10.0.0.2:80=100 10.0.0.1:80=100");
+        check(&known, "{ servers: ['10.0.0.2:80'] }", "10.0.0.2:80=100");
+        let warnings = known.warnings(&plan("{ servers: ['app.internal:80'] }"));
+        assert_eq!(warnings, ["pools.app: 2 servers of before stay until dns:app.internal:80 has answered"]);
+    }
+
+    #[test]
+    fn what_is_good_for_a_time_is_written_down_before_it_looks_old() {
+        let pool = "{ discover: { dns: 'a.internal:80', keep_stale: 100s, when_empty: remove } }";
+        let known = known(pool, &[&[1]]);
+        let now = Instant::now();
+        known.confirm(&"app".into(), 0, now + Duration::from_secs(9));
+        assert!(!known.is_outdated(now));
+        known.confirm(&"app".into(), 0, now + Duration::from_secs(11));
+        assert!(known.is_outdated(now));
     }
 }

@@ -273,6 +273,8 @@ pub(crate) struct Control {
     servers_file: Option<Arc<StateFile>>,
     /// It has changed since.
     servers_unsaved: bool,
+    /// When it was last written.
+    servers_written: Instant,
 }
 
 impl Control {
@@ -329,6 +331,7 @@ impl Control {
             // What names lead to is nobody else's business.
             servers_file: StateFile::start(0o600).ok().map(Arc::new),
             servers_unsaved: false,
+            servers_written: Instant::now(),
         }
     }
 

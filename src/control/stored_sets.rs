@@ -168,7 +168,7 @@ impl Control {
     pub(super) fn save_servers_at_end(&mut self) {
         let Some(file) = self.servers_file.take() else { return };
         let path = self.live.snapshot().plan.admin.state_file.as_deref().map(path_beside);
-        if let Some(path) = path.filter(|_| self.servers_unsaved && self.successor.is_none()) {
+        if let Some(path) = path.filter(|_| self.has_unsaved_servers() && self.successor.is_none()) {
             drop(file.replace(&path, StoredSets::of(self.live.found.all()).to_json()));
         }
         if !file.close() {
@@ -176,12 +176,17 @@ impl Control {
         }
     }
 
+    fn has_unsaved_servers(&self) -> bool {
+        self.servers_unsaved || self.live.found.is_newer(self.servers_written)
+    }
+
     /// Has the file written, if something has changed since. Control itself writes nothing down: a thousand sources take
     /// their time.
     pub(super) fn save_servers(&mut self) {
-        if !std::mem::take(&mut self.servers_unsaved) {
+        if !std::mem::take(&mut self.servers_unsaved) && !self.live.found.is_outdated(self.servers_written) {
             return;
         }
+        self.servers_written = Instant::now();
         let Some(path) = self.live.snapshot().plan.admin.state_file.as_deref().map(path_beside) else {
             return;
         };

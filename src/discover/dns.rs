@@ -48,6 +48,11 @@ impl DnsSource {
         addresses.into_iter().map(server).collect()
     }
 
+    /// Whether the machine itself has a word for it. `localhost` is nobody else's (RFC 6761).
+    fn is_own(&self) -> bool {
+        self.reads_hosts || resolver::is_loopback(&self.settings.name)
+    }
+
     /// The machine's own word for a name, if it has one.
     async fn by_own_names(&self) -> Option<SourceAnswer> {
         let mut addresses = resolver::own_addresses(&self.settings.name).await;
@@ -136,7 +141,7 @@ impl DnsSource {
 #[async_trait]
 impl DiscoverySource for DnsSource {
     async fn ask(&mut self) -> SourceAnswer {
-        if self.reads_hosts
+        if self.is_own()
             && let Some(answer) = self.by_own_names().await
         {
             return answer;
@@ -159,7 +164,7 @@ impl DiscoverySource for DnsSource {
     }
 }
 
-fn family(address: &IpAddr) -> RecordKind {
+pub(super) fn family(address: &IpAddr) -> RecordKind {
     if address.is_ipv4() { RecordKind::Ipv4 } else { RecordKind::Ipv6 }
 }
 

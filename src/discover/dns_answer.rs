@@ -139,8 +139,10 @@ impl DnsQuestion {
         let questions = Message::read_queries(&mut decoder, usize::from(header.counts.queries)).ok();
         match questions.as_deref() {
             Some([asked]) if self.is_asked_by(asked) => {}
-            // A server that cannot read a question may leave it out; a code that says so changes nothing.
-            Some([]) if metadata.response_code != ResponseCode::NoError => {}
+            // A server that cannot read a question may leave it out; a code that says so changes nothing. That there is no such
+            // name is said of a name.
+            Some([]) if !matches!(metadata.response_code, ResponseCode::NoError | ResponseCode::NXDomain) => {
+            }
             _ => return None,
         }
         if metadata.truncation {

@@ -1,10 +1,10 @@
 //! A service's instances: SRV records, whose targets are looked up, and each of whose addresses is a server.
 
-use super::dns::said;
+use super::dns::{family, said};
 use super::dns_answer::{DnsAnswer, DnsRecord, RecordKind, ServiceRecord};
 use super::found::FoundServer;
 use super::membership::SourceReply;
-use super::resolver;
+use super::resolver::{self, LookupResult};
 use super::schedule::Validity;
 use super::source::{DiscoverySource, SourceAnswer, counted};
 use crate::config::plan::{DnsPlan, Name};
@@ -24,43 +24,44 @@ const NOWHERE: &str = ".";
 pub(super) struct SrvSource {
     name: Name,
     dns: DnsPlan,
-    /// The last addresses of each target, for when one of them cannot be had.
+    /// The last addresses of each target, for when one of them, or one family of it, cannot be had.
     last: BTreeMap<String, Vec<IpAddr>>,
+    /// What each server was called: an address keeps its name, however many others its target gets or loses.
+    names: BTreeMap<(String, SocketAddr), Name>,
 }
 
 /// What became of one target.
 struct TargetAnswer {
     target: String,
-    addresses: Result<(Vec<IpAddr>, Duration), String>,
+    addresses: TargetAddresses,
+}
+
+/// What is known of a target's addresses by family.
+#[derive(Debug, Default)]
+struct TargetAddresses {
+    found: Vec<IpAddr>,
+    least: Option<Duration>,
+    /// Families that could not be had, and why.
+    failed: Vec<(RecordKind, String)>,
 }
 
 impl SrvSource {
     pub(super) fn new(name: Name, dns: DnsPlan) -> Self {
-        Self { name, dns, last: BTreeMap::new() }
+        Self { name, dns, last: BTreeMap::new(), names: BTreeMap::new() }
     }
 
     async fn look_up(&self, target: String) -> TargetAnswer {
-        let lookup = resolver::look_up(&self.dns, &target, &[RecordKind::Ipv4, RecordKind::Ipv6]).await;
-        let addresses = lookup.and_then(|lookup| {
-            let (mut addresses, mut least, mut why) = (Vec::new(), Duration::MAX, None);
-            for result in &lookup.results {
-                match result {
-                    Ok(DnsAnswer::Records { records, ttl }) => {
-                        least = least.min(*ttl);
-                        addresses.extend(records.iter().filter_map(|record| match record {
-                            DnsRecord::Address(address) => Some(*address),
-                            DnsRecord::Service(_) => None,
-                        }));
-                    }
-                    Ok(_) => {}
-                    Err(failure) => why = Some(failure.to_string()),
-                }
+        let kinds = [RecordKind::Ipv4, RecordKind::Ipv6];
+        let mut addresses = TargetAddresses::default();
+        match resolver::look_up(&self.dns, &target, &kinds).await {
+            Err(why) => addresses.failed.extend(kinds.map(|kind| (kind, why.clone()))),
+            Ok(lookup) => {
+                kinds
+                    .into_iter()
+                    .zip(&lookup.results)
+                    .for_each(|(kind, result)| addresses.take(kind, result));
             }
-            match (addresses.is_empty(), why) {
-                (false, _) => Ok((addresses, least)),
-                (true, why) => Err(why.unwrap_or_else(|| "it has no address".to_owned())),
-            }
-        });
+        }
         TargetAnswer { target, addresses }
     }
 
@@ -75,21 +76,21 @@ impl SrvSource {
     ) -> SourceAnswer {
         let (mut least, mut problem, mut known) = (ttl, None, BTreeMap::new());
         for TargetAnswer { target, addresses } in told {
-            match addresses {
-                Ok((addresses, ttl)) => {
-                    steps.push(format!("{target}: {}", counted(addresses.len(), "address", "addresses")));
-                    least = least.min(ttl);
-                    known.insert(target, addresses);
-                }
-                Err(why) => {
-                    steps.push(format!("{target}: {why}"));
-                    problem = Some(format!("{target}: {why}"));
-                    known.extend(self.last.remove_entry(&target));
-                }
+            let before = self.last.remove(&target).unwrap_or_default();
+            let kept = addresses.kept_of(&before);
+            let said = addresses.said();
+            steps.push(format!("{target}: {said}"));
+            if !addresses.failed.is_empty() || addresses.found.is_empty() {
+                problem = Some(format!("{target}: {said}"));
             }
+            least = addresses.least.map_or(least, |ttl| least.min(ttl));
+            let mut all = addresses.found;
+            all.extend(kept);
+            known.insert(target, all);
         }
         self.last = known;
-        let servers = servers(records, &self.last);
+        let servers = servers(records, &self.last, &self.names);
+        self.names = servers.iter().filter_map(named).collect();
         if servers.is_empty()
             && let Some(problem) = problem
         {
@@ -102,21 +103,73 @@ impl SrvSource {
     }
 }
 
+impl TargetAddresses {
+    fn take(&mut self, kind: RecordKind, result: &LookupResult) {
+        match result {
+            Ok(DnsAnswer::Records { records, ttl }) => {
+                self.least = Some(self.least.map_or(*ttl, |least| least.min(*ttl)));
+                self.found.extend(records.iter().filter_map(|record| match record {
+                    DnsRecord::Address(address) => Some(*address),
+                    DnsRecord::Service(_) => None,
+                }));
+            }
+            Ok(_) => {}
+            Err(failure) => self.failed.push((kind, failure.to_string())),
+        }
+    }
+
+    /// Of what was there before, what stays because its family could not be had; all of it where there is no address at all.
+    fn kept_of(&self, before: &[IpAddr]) -> Vec<IpAddr> {
+        let has_failed = |address: &&IpAddr| self.failed.iter().any(|(kind, _)| *kind == family(address));
+        let is_nothing = self.found.is_empty() && self.failed.is_empty();
+        let kept = before.iter().filter(|address| is_nothing || has_failed(address));
+        kept.filter(|address| !self.found.contains(address)).copied().collect()
+    }
+
+    fn said(&self) -> String {
+        let count = match self.found.len() {
+            0 if self.failed.is_empty() => "it has no address".to_owned(),
+            count => counted(count, "address", "addresses"),
+        };
+        let failed = self.failed.iter().map(|(kind, why)| format!("; {}: {why}", kind.word()));
+        count + &failed.collect::<String>()
+    }
+}
+
+/// What a server was called, by target and address.
+fn named(server: &FoundServer) -> Option<((String, SocketAddr), Name)> {
+    match (&server.host, &server.address) {
+        (Some(host), Address::Inet(address)) => Some(((host.to_string(), *address), server.name.clone())),
+        _ => None,
+    }
+}
+
 /// A server for each address of each record. The least priority serves, and the others stand by.
-fn servers(records: &[ServiceRecord], addresses: &BTreeMap<String, Vec<IpAddr>>) -> Vec<FoundServer> {
+fn servers(
+    records: &[ServiceRecord],
+    addresses: &BTreeMap<String, Vec<IpAddr>>,
+    names: &BTreeMap<(String, SocketAddr), Name>,
+) -> Vec<FoundServer> {
     let first = records.iter().map(|record| record.priority).min();
     let weights = weights(records);
     let mut servers = Vec::new();
     for (record, weight) in records.iter().zip(weights) {
         let of_target = addresses.get(&record.target).map_or(&[][..], Vec::as_slice);
         for address in of_target {
-            let target = format!("{}:{}", record.target, record.port);
-            let name = if of_target.len() == 1 { target } else { format!("{target}@{address}") };
+            let address = SocketAddr::new(*address, record.port);
+            // Machines do not change theirs because others come or go: operators' words would be another's.
+            let name = names.get(&(record.target.clone(), address)).cloned().unwrap_or_else(|| {
+                let target = format!("{}:{}", record.target, record.port);
+                match of_target.len() {
+                    1 => target.into(),
+                    _ => format!("{target}@{}", address.ip()).into(),
+                }
+            });
             servers.push(FoundServer {
                 weight: Some(weight),
                 backup: Some(record.priority) != first,
                 host: Some(record.target.as_str().into()),
-                ..FoundServer::new(name.into(), Address::Inet(SocketAddr::new(*address, record.port)))
+                ..FoundServer::new(name, Address::Inet(address))
             });
         }
     }
@@ -194,6 +247,7 @@ impl DiscoverySource for SrvSource {
     }
 
     fn recall(&mut self, servers: &[FoundServer]) {
+        self.names = servers.iter().filter_map(named).collect();
         for server in servers {
             if let (Some(host), Address::Inet(address)) = (&server.host, &server.address) {
                 let known = self.last.entry(host.to_string()).or_default();
@@ -226,7 +280,7 @@ mod tests {
             ("b.internal", &["10.0.0.2", "::3"]),
             ("c.internal", &["10.0.0.4"]),
         ]);
-        let servers = servers(&records, &known);
+        let servers = servers(&records, &known, &BTreeMap::new());
         let said: Vec<_> = servers
             .iter()
             .map(|server| {
@@ -263,12 +317,18 @@ mod tests {
         let mut source = SrvSource::new("_http._tcp.app.internal".into(), DnsPlan::default());
         let records = [record(1, 0, "a.internal"), record(1, 0, "b.internal")];
         let second = Duration::from_secs(1);
-        let good = |target: &str, address: &str| TargetAnswer {
+        let failed = |kinds: &[RecordKind]| kinds.iter().map(|kind| (*kind, "SERVFAIL".to_owned())).collect();
+        let both = [RecordKind::Ipv4, RecordKind::Ipv6];
+        let answer = |target: &str, found: &[&str], kinds: &[RecordKind]| TargetAnswer {
             target: target.to_owned(),
-            addresses: Ok((vec![address.parse().unwrap()], 9 * second)),
+            addresses: TargetAddresses {
+                found: found.iter().map(|address| address.parse().unwrap()).collect(),
+                least: (!found.is_empty()).then_some(9 * second),
+                failed: failed(kinds),
+            },
         };
-        let bad =
-            |target: &str| TargetAnswer { target: target.to_owned(), addresses: Err("SERVFAIL".into()) };
+        let good = |target: &str, address: &str| answer(target, &[address], &[]);
+        let bad = |target: &str| answer(target, &[], &both);
         let mut told = |told: Vec<TargetAnswer>| {
             let answer = source.put_together(&records, 5 * second, told, "", Vec::new());
             let names = match answer.reply {
@@ -280,9 +340,37 @@ mod tests {
             (names.join(" "), answer.validity)
         };
         assert_eq!(told(vec![bad("a.internal"), bad("b.internal")]), ("failed".to_owned(), Validity::Failed));
-        let both = told(vec![good("a.internal", "10.0.0.1"), good("b.internal", "10.0.0.2")]);
-        assert_eq!(both, ("10.0.0.1:80 10.0.0.2:80".to_owned(), Validity::Ttl(5 * second)));
+        let all = told(vec![good("a.internal", "10.0.0.1"), good("b.internal", "10.0.0.2")]);
+        assert_eq!(all, ("10.0.0.1:80 10.0.0.2:80".to_owned(), Validity::Ttl(5 * second)));
         let half = told(vec![bad("a.internal"), good("b.internal", "10.0.0.3")]);
         assert_eq!(half, ("10.0.0.1:80 10.0.0.3:80".to_owned(), Validity::Ttl(5 * second)));
+        told(vec![good("a.internal", "10.0.0.1"), answer("b.internal", &["10.0.0.3", "::3"], &[])]);
+        let one_family = answer("b.internal", &["10.0.0.3"], &[RecordKind::Ipv6]);
+        let half = told(vec![good("a.internal", "10.0.0.1"), one_family]);
+        assert_eq!(half.0, "10.0.0.1:80 10.0.0.3:80 [::3]:80", "a family that cannot be had stays");
+    }
+
+    #[test]
+    fn a_server_keeps_its_name_whoever_comes_and_goes_beside_it() {
+        let mut source = SrvSource::new("_http._tcp.app.internal".into(), DnsPlan::default());
+        let records = [record(1, 0, "a.internal")];
+        let mut names = |found: &[&str]| {
+            let addresses = TargetAddresses {
+                found: found.iter().map(|address| address.parse().unwrap()).collect(),
+                ..TargetAddresses::default()
+            };
+            let told = vec![TargetAnswer { target: "a.internal".to_owned(), addresses }];
+            match source.put_together(&records, Duration::MAX, told, "", Vec::new()).reply {
+                SourceReply::Servers(servers) => {
+                    servers.iter().map(|server| server.name.to_string()).collect()
+                }
+                SourceReply::Failed => vec!["failed".to_owned()],
+            }
+        };
+        let (alone, second) = ("a.internal:80".to_owned(), "a.internal:80@10.0.0.2".to_owned());
+        assert_eq!(names(&["10.0.0.1"]), std::slice::from_ref(&alone));
+        assert_eq!(names(&["10.0.0.1", "10.0.0.2"]), [alone.clone(), second.clone()]);
+        assert_eq!(names(&["10.0.0.2"]), [second]);
+        assert_eq!(names(&["10.0.0.3"]), [alone]);
     }
 }

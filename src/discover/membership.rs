@@ -72,7 +72,8 @@ pub struct Membership {
     members: Vec<KnownMember>,
     /// When the source last said something that could be used; until then when it was first asked.
     answered: Instant,
-    large_since: Option<Instant>,
+    /// The last answer has left many out.
+    is_large: bool,
     is_of_other_source: bool,
 }
 
@@ -91,7 +92,7 @@ struct Absence {
 
 impl Membership {
     pub fn new(rules: DiscoveryRules, now: Instant) -> Self {
-        Self { rules, members: Vec::new(), answered: now, large_since: None, is_of_other_source: false }
+        Self { rules, members: Vec::new(), answered: now, is_large: false, is_of_other_source: false }
     }
 
     /// Begins with a set that is in force already; `age` is how long ago its source said it.
@@ -108,6 +109,11 @@ impl Membership {
 
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
+    }
+
+    /// When the source last said something that could be used; before that, when what it began with was said.
+    pub fn answered(&self) -> Instant {
+        self.answered
     }
 
     /// Sorted by name.
@@ -142,7 +148,7 @@ impl Membership {
         sort(&mut named);
         let is_first_of_source = std::mem::take(&mut self.is_of_other_source);
         if !is_first_of_source && self.says_the_same(&named) {
-            self.large_since = None;
+            self.is_large = false;
             return Verdict::default();
         }
         let before = std::mem::take(&mut self.members);
@@ -171,32 +177,27 @@ impl Membership {
                 .all(|(member, named)| member.absence.is_none() && member.server == *named)
     }
 
-    /// Removes who has been missing for long enough; says what holds that back.
+    /// Removes who has been missing for long enough; says what holds that back. Where many are missing together, each must have
+    /// been for a while: another answer has left it out as well.
     fn let_go(&mut self, members: &mut Vec<KnownMember>, n_before: usize, now: Instant) -> Option<Held> {
         let n_missing = members.iter().filter(|member| member.absence.is_some()).count();
         let most = self.rules.large_change.map_or(u64::MAX, |share| share.of(n_before as u64));
-        let is_large = n_missing as u64 > most;
-        let large_since = is_large.then(|| self.large_since.unwrap_or(now));
-        self.large_since = large_since;
-        let may_go = large_since.is_none_or(|since| now.duration_since(since) >= LARGE_CHANGE_AFTER);
-        let is_due = |member: &KnownMember| {
-            member.absence.is_some_and(|absence| absence.is_certain(self.rules.leave_after, now))
-        };
-        if !may_go {
-            return members.iter().any(is_due).then_some(Held::LargeChange);
-        }
-        members.retain(|member| !is_due(member));
-        None
+        self.is_large = n_missing as u64 > most;
+        let is_certain = |absence: Absence| absence.is_certain(self.rules.leave_after, now);
+        let is_held = |absence: Absence| self.is_large && !absence.is_confirmed(LARGE_CHANGE_AFTER, now);
+        let is_due = |member: &KnownMember| member.absence.is_some_and(is_certain);
+        let holds = |member: &KnownMember| is_due(member) && member.absence.is_some_and(is_held);
+        let held = members.iter().any(holds).then_some(Held::LargeChange);
+        members.retain(|member| !is_due(member) || holds(member));
+        held
     }
 
     fn ask_within(&self, now: Instant) -> Option<Duration> {
-        let certain_at = |member: &KnownMember| Some(member.absence?.since + self.rules.leave_after);
-        let certain = self.members.iter().filter_map(certain_at).min()?;
         // Before a large change may be made, asking is in vain.
-        let at = match self.large_since {
-            Some(since) => certain.max(since + LARGE_CHANGE_AFTER),
-            None => certain,
-        };
+        let least = if self.is_large { LARGE_CHANGE_AFTER } else { Duration::ZERO };
+        let certain_at =
+            |member: &KnownMember| Some(member.absence?.since + self.rules.leave_after.max(least));
+        let at = self.members.iter().filter_map(certain_at).min()?;
         Some(at.saturating_duration_since(now))
     }
 
@@ -208,7 +209,7 @@ impl Membership {
         let left = self.rules.keep_stale.map(|keep| keep.saturating_sub(now.duration_since(self.answered)));
         if left == Some(Duration::ZERO) && self.rules.when_empty == WhenEmpty::Remove {
             self.members.clear();
-            self.large_since = None;
+            self.is_large = false;
             return Verdict { set: Some(Vec::new()), ..Verdict::default() };
         }
         let ask_within = left.filter(|left| !left.is_zero());
@@ -233,7 +234,12 @@ impl KnownMember {
 impl Absence {
     /// One answer can be wrong, or older than the one before it.
     fn is_certain(self, leave_after: Duration, now: Instant) -> bool {
-        leave_after.is_zero() || self.answers >= 2 && now.duration_since(self.since) >= leave_after
+        leave_after.is_zero() || self.is_confirmed(leave_after, now)
+    }
+
+    /// Whether another answer has said it so long after the first.
+    fn is_confirmed(self, after: Duration, now: Instant) -> bool {
+        self.answers >= 2 && now.duration_since(self.since) >= after
     }
 }
 

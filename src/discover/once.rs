@@ -29,7 +29,7 @@ pub(crate) async fn ask_all(plan: &Plan, asked: &[AskedSource]) -> Vec<AskedSour
                 .await
                 .unwrap_or_else(|_| SourceAnswer::failed(format!("no answer within {WITHIN:?}"), Vec::new())),
         };
-        AskedSource { pool: pool.name.clone(), source: Arc::clone(source), answer }
+        AskedSource { pool: pool.name.clone(), source: Arc::clone(source), answer: answer.bounded() }
     };
     join_all(sources.map(ask)).await
 }

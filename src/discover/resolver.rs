@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
@@ -60,19 +61,66 @@ pub(super) async fn look_up(dns: &DnsPlan, name: &str, kinds: &[RecordKind]) -> 
         Some(resolvers) => resolvers.clone(),
         None => system_resolvers().await?,
     };
-    let mut passed_over = Vec::new();
-    let mut last = None;
-    for resolver in resolvers {
+    let mut asked: Vec<(SocketAddr, Vec<LookupResult>)> = Vec::new();
+    for resolver in SILENT.last(resolvers) {
         let asking = kinds.iter().map(|kind| ask(resolver, name, *kind, dns.timeout));
         let results = join_all(asking).await;
-        if results.iter().any(Result::is_ok) {
-            return Ok(Lookup { resolver, results, passed_over });
+        SILENT.note(resolver, results.iter().all(|result| matches!(result, Err(LookupFailure::Late(_)))));
+        if is_of_use(&results) {
+            return Ok(Lookup { resolver, results, passed_over: asked.iter().map(passed_over).collect() });
         }
-        let why = results.iter().find_map(|result| result.clone().err()).unwrap_or(LookupFailure::Name);
-        passed_over.extend(last.replace((resolver, results, why)).map(|(resolver, _, why)| (resolver, why)));
+        asked.push((resolver, results));
     }
-    let (resolver, results, _) = last.ok_or_else(|| format!("{RESOLV_CONF} names no resolver"))?;
-    Ok(Lookup { resolver, results, passed_over })
+    // None is of use: the one that says at least something, or else the last.
+    let says_something = |(_, results): &(SocketAddr, Vec<LookupResult>)| results.iter().any(Result::is_ok);
+    let last = asked.len().checked_sub(1).ok_or_else(|| format!("{RESOLV_CONF} names no resolver"))?;
+    let (resolver, results) = asked.remove(asked.iter().position(says_something).unwrap_or(last));
+    Ok(Lookup { resolver, results, passed_over: asked.iter().map(passed_over).collect() })
+}
+
+/// Whether an answer has records, or says of every kind that there are none. That there are none of one kind says nothing while
+/// the other kind cannot be had.
+fn is_of_use(results: &[LookupResult]) -> bool {
+    let has_records = |result: &LookupResult| matches!(result, Ok(DnsAnswer::Records { .. }));
+    results.iter().all(Result::is_ok) || results.iter().any(has_records)
+}
+
+fn passed_over((resolver, results): &(SocketAddr, Vec<LookupResult>)) -> (SocketAddr, LookupFailure) {
+    let why = results.iter().find_map(|result| result.clone().err());
+    (*resolver, why.unwrap_or(LookupFailure::Name))
+}
+
+/// Resolvers that have let a question go by in silence: those are asked last for a while, or each look-up would wait for them
+/// anew.
+static SILENT: SilentResolvers = SilentResolvers(Mutex::new(Vec::new()));
+
+/// For how long it is remembered.
+const SILENT_FOR: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+struct SilentResolvers(Mutex<Vec<(SocketAddr, Instant)>>);
+
+impl SilentResolvers {
+    /// The same resolvers, those last that were silent.
+    fn last(&self, mut resolvers: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        let silent = self.lock();
+        resolvers.sort_by_key(|resolver| silent.iter().any(|(known, _)| known == resolver));
+        resolvers
+    }
+
+    fn note(&self, resolver: SocketAddr, is_silent: bool) {
+        let mut silent = self.lock();
+        silent.retain(|(known, at)| *known != resolver && at.elapsed() < SILENT_FOR);
+        if is_silent {
+            silent.push((resolver, Instant::now()));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(SocketAddr, Instant)>> {
+        let mut silent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        silent.retain(|(_, at)| at.elapsed() < SILENT_FOR);
+        silent
+    }
 }
 
 /// A record set, or that there is none; everything else is a failure.
@@ -182,6 +230,29 @@ async fn read(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_an_answer_is_of_use_if_it_has_records() {
+        let records = || Ok(DnsAnswer::Records { records: Vec::new(), ttl: Duration::ZERO });
+        let none = || Ok(DnsAnswer::Empty { is_unknown_name: false, ttl: None });
+        let fails = || Err(LookupFailure::from(DnsFailure::Code(2)));
+        assert!(
+            is_of_use(&[records(), fails()])
+                && is_of_use(&[none(), none()])
+                && is_of_use(&[records(), none()])
+        );
+        assert!(!is_of_use(&[none(), fails()]) && !is_of_use(&[fails(), fails()]));
+    }
+
+    #[test]
+    fn who_was_silent_is_asked_last_until_it_answers() {
+        let silent = SilentResolvers(Mutex::default());
+        let [one, two] = ["10.0.0.1:53", "10.0.0.2:53"].map(|text| text.parse::<SocketAddr>().unwrap());
+        silent.note(one, true);
+        assert_eq!(silent.last(vec![one, two]), [two, one]);
+        silent.note(one, false);
+        assert_eq!(silent.last(vec![one, two]), [one, two]);
+    }
 
     #[test]
     fn the_machines_resolvers_are_read() {

@@ -45,6 +45,24 @@ impl SourceAnswer {
             steps,
         }
     }
+
+    /// The same where no text is longer than people read: what a source says of itself has no bound.
+    pub fn bounded(mut self) -> Self {
+        let texts = [Some(&mut self.summary), self.problem.as_mut()].into_iter().flatten();
+        texts.chain(&mut self.steps).for_each(bound);
+        self
+    }
+}
+
+/// As long as a text may be.
+const LONGEST: usize = 2048;
+
+fn bound(text: &mut String) {
+    if text.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
 }
 
 /// `4 servers`

@@ -10,6 +10,7 @@ use super::slot::{Flags, Slot};
 use super::slot_table::{OwnedSlot, SlotAllocator};
 use crate::config::plan::{Name, SlowStart};
 use crate::units::Address;
+use arc_swap::ArcSwapOption;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -67,7 +68,7 @@ pub struct Server {
     pool: Name,
     name: Name,
     address: Address,
-    host: Option<Name>,
+    host: ArcSwapOption<Name>,
     slot: OwnedSlot,
     /// Who waits for room in its pool.
     queue: Arc<dyn RoomListener>,
@@ -110,7 +111,7 @@ impl Server {
             pool,
             name,
             address,
-            host: None,
+            host: ArcSwapOption::empty(),
             slot: shared.allocator.claim(flags_of(health.state())),
             queue: Arc::clone(&shared.queue),
             health: Mutex::new(Tracked { health, since: now }),
@@ -129,12 +130,18 @@ impl Server {
     /// The same server as one that a host name has led to.
     #[must_use]
     pub fn found_by(self, host: Option<Name>) -> Self {
-        Self { host, ..self }
+        self.set_host(host);
+        self
     }
 
     /// The host name that has led to its address, if one has.
-    pub fn host(&self) -> Option<&Name> {
-        self.host.as_ref()
+    pub fn host(&self) -> Option<Name> {
+        self.host.load().as_deref().cloned()
+    }
+
+    /// Another name leads to it now, or none.
+    pub fn set_host(&self, host: Option<Name>) {
+        self.host.store(host.map(Arc::new));
     }
 
     /// Unique for the life of the process; never used again for another server.

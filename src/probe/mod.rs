@@ -160,7 +160,7 @@ impl ProbeTarget {
         if let (Address::Inet(address), Some(port)) = (&mut address, port) {
             address.set_port(port);
         }
-        Self { address, host: server.host().cloned() }
+        Self { address, host: server.host() }
     }
 
     /// What a URL would have: the name, or else the address, with the port.

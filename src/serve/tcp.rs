@@ -149,7 +149,7 @@ async fn connect(
         let secured = pool.origination.load_full().map(|origination| {
             (
                 Arc::clone(&origination.raw),
-                origination.server_name(server.address(), server.host().map(|host| &**host)),
+                origination.server_name(server.address(), server.host().as_deref()),
             )
         });
         // Before TLS it goes in plain text; otherwise it goes with the client's first bytes.

@@ -73,6 +73,8 @@ pub struct Delta {
     pub(super) backups: Vec<(Arc<Server>, bool)>,
     /// Servers that are new in pools that had others before.
     pub(super) joined: Vec<Arc<Server>>,
+    /// Servers that another host name leads to, or none.
+    pub(super) hosts: Vec<(Arc<Server>, Option<Name>)>,
     pub(super) rejoining: Vec<Arc<Server>>,
     pub(super) recounted: Vec<Arc<Server>>,
     pub(super) unprobed: Vec<Arc<Server>>,
@@ -104,6 +106,9 @@ impl Delta {
         }
         for (server, is_backup) in &self.backups {
             server.set_backup(*is_backup);
+        }
+        for (server, host) in &self.hosts {
+            server.set_host(host.clone());
         }
         for server in &self.recounted {
             server.reset_counts();

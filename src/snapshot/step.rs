@@ -103,18 +103,18 @@ pub(super) fn evolve_pool(
     (snapshot, step.delta)
 }
 
-/// Pool, name and address, and whom it must prove to be where a host name has led to it: what makes a server the same one.
+/// Pool, name and address: what makes a server the same one.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct ServerIdentity {
     pool: Name,
     name: Name,
     address: Address,
-    host: Option<Name>,
 }
 
-/// Of two with one name in one pool.
-fn is_same(server: &Server, wanted: &plan::ServerPlan) -> bool {
-    *server.address() == wanted.address && server.host() == wanted.host.as_ref()
+/// Of two with one name in one pool. Where it has to prove to be the host that has led to it, that counts as well.
+fn is_same(server: &Server, planned: &plan::PoolPlan, wanted: &plan::ServerPlan) -> bool {
+    *server.address() == wanted.address
+        && (!planned.is_secured_by_host() || server.host().as_ref() == wanted.host.as_ref())
 }
 
 fn identity(server: &Server) -> ServerIdentity {
@@ -122,7 +122,6 @@ fn identity(server: &Server) -> ServerIdentity {
         pool: server.pool().clone(),
         name: server.name().clone(),
         address: server.address().clone(),
-        host: server.host().cloned(),
     }
 }
 
@@ -130,7 +129,7 @@ struct Step {
     now: Instant,
     next_server: u32,
     /// Servers that went in earlier steps and still have leases out.
-    retired: HashMap<ServerIdentity, Arc<Server>>,
+    retired: HashMap<ServerIdentity, Vec<Arc<Server>>>,
     /// Of pools that went and have servers that are still busy.
     parted_queues: Vec<(Name, Arc<Queue>)>,
     outliers: Arc<OutlierSignals>,
@@ -139,15 +138,14 @@ struct Step {
 
 impl Step {
     fn from(previous: &Snapshot, now: Instant) -> Self {
+        let mut retired: HashMap<_, Vec<_>> = HashMap::new();
+        for server in previous.retiring.iter().filter(|server| server.in_flight() > 0) {
+            retired.entry(identity(server)).or_default().push(Arc::clone(server));
+        }
         Self {
             now,
             next_server: previous.next_server,
-            retired: previous
-                .retiring
-                .iter()
-                .filter(|server| server.in_flight() > 0)
-                .map(|server| (identity(server), server.clone()))
-                .collect(),
+            retired,
             parted_queues: previous.parted_queues.clone(),
             outliers: Arc::clone(&previous.outliers),
             delta: Delta::default(),
@@ -156,7 +154,7 @@ impl Step {
 
     /// Servers of earlier snapshots that are still busy, and those that go now.
     fn retiring(&mut self) -> Vec<Arc<Server>> {
-        let still_leaving = std::mem::take(&mut self.retired).into_values();
+        let still_leaving = std::mem::take(&mut self.retired).into_values().flatten();
         still_leaving.chain(self.delta.servers.removed.iter().cloned()).collect()
     }
 
@@ -206,7 +204,7 @@ impl Step {
             .map(|wanted| {
                 let same = previous
                     .and_then(|pool| before.get(&*wanted.name).map(|index| (pool, *index)))
-                    .filter(|(pool, index)| is_same(&pool.members[*index].server, wanted));
+                    .filter(|(pool, index)| is_same(&pool.members[*index].server, planned, wanted));
                 match same {
                     Some((pool, index)) => {
                         before.remove(&*wanted.name);
@@ -263,6 +261,9 @@ impl Step {
         if pool.plan.servers[index].backup != wanted.backup {
             self.delta.backups.push((server.clone(), wanted.backup));
         }
+        if pool.plan.servers[index].host != wanted.host {
+            self.delta.hosts.push((server.clone(), wanted.host.clone()));
+        }
         match (&pool.plan.health, &planned.health) {
             (None, None) => {}
             (Some(_), None) => {
@@ -299,14 +300,9 @@ impl Step {
         wanted: &plan::ServerPlan,
         shared: &mut SharedByServers,
     ) -> Arc<Server> {
-        let identity = ServerIdentity {
-            pool: planned.name.clone(),
-            name: wanted.name.clone(),
-            address: wanted.address.clone(),
-            host: wanted.host.clone(),
-        };
-        let server = match self.retired.remove(&identity) {
+        let server = match self.returning(planned, wanted) {
             Some(server) => {
+                self.delta.hosts.push((server.clone(), wanted.host.clone()));
                 self.delta.rejoining.push(server.clone());
                 self.delta.backups.push((server.clone(), wanted.backup));
                 match planned.health {
@@ -335,6 +331,18 @@ impl Step {
         self.delta.servers.added.push(server.clone());
         self.probe(&server, planned);
         server
+    }
+
+    /// One that went and is still busy.
+    fn returning(&mut self, planned: &plan::PoolPlan, wanted: &plan::ServerPlan) -> Option<Arc<Server>> {
+        let identity = ServerIdentity {
+            pool: planned.name.clone(),
+            name: wanted.name.clone(),
+            address: wanted.address.clone(),
+        };
+        let gone = self.retired.get_mut(&identity)?;
+        let place = gone.iter().position(|server| is_same(server, planned, wanted))?;
+        Some(gone.swap_remove(place))
     }
 
     fn remove(&mut self, server: &Arc<Server>, plan: &plan::PoolPlan, drain_timeout: Duration) {

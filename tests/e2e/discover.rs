@@ -233,6 +233,81 @@ fn a_reload_keeps_servers_and_waits_for_no_source() {
 }
 
 #[test]
+fn a_name_in_place_of_a_list_begins_with_the_servers_that_were_listed() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
+    dns.say("app.internal", Says::Silence, 0);
+    let listed = configuration(&dns, &apps, "servers: ['127.0.0.2:PORT', '127.0.0.3:PORT']");
+    let balancer = Balancer::start(&listed);
+    let since = pool(&balancer)["servers"][0]["since"].clone();
+    let named = configuration(&dns, &apps, QUICK);
+    balancer.write(&named);
+    let (_, out, _) = balancer.command(&["plan"]);
+    assert!(out.contains("2 servers of before stay until dns:app.internal") && !out.contains("503"), "{out}");
+    assert_eq!(balancer.reload(&named), Reloaded::Taken);
+    assert_eq!(answering(&balancer, 8), names(&["127.0.0.2", "127.0.0.3"]), "nobody has said anything else");
+    dns.lead("app.internal", &["127.0.0.2"]);
+    wait_until("the first answer says whose they are", || servers(&balancer) == names(&["127.0.0.2"]));
+    assert_eq!(pool(&balancer)["servers"][0]["since"], since, "the same server as before");
+}
+
+#[test]
+fn connections_go_on_when_another_name_leads_to_their_server() {
+    let dns = DnsServer::new();
+    let echo = tcp::Server::echo("db ");
+    dns.lead("db.internal", &["127.0.0.1"]);
+    dns.lead("new.internal", &["127.0.0.1"]);
+    let text = |servers: &str| {
+        format!(
+            "{}listeners: {{ web: {{ address: '127.0.0.1:0', protocol: tcp, pool: db }} }}\n\
+             pools: {{ db: {{ servers: [{}], drain_timeout: 0s }} }}\n",
+            dns.section(),
+            servers.replace("PORT", &echo.address.port().to_string())
+        )
+    };
+    let balancer = Balancer::start(&text("'db.internal:PORT'"));
+    let mut client = tcp::connect(balancer.address("web"));
+    assert_eq!(tcp::bytes(&mut client, 3), b"db ");
+    for servers in ["'new.internal:PORT'", "'127.0.0.1:PORT'", "'db.internal:PORT'"] {
+        let queries = dns.queries();
+        assert_eq!(balancer.reload(&text(servers)), Reloaded::Taken);
+        let is_named = servers.contains("internal");
+        wait_until("the name is asked for", || !is_named || dns.queries() >= queries + 4);
+        client.write_all(b"x").expect("it is still open");
+        assert_eq!(tcp::bytes(&mut client, 1), b"x", "{servers}");
+    }
+}
+
+#[test]
+fn how_old_a_set_is_counts_from_the_last_answer() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2"]));
+    dns.lead("app.internal", &["127.0.0.2"]);
+    let directory = std::env::temp_dir().join(format!("evenkeel-stale-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("it can be made");
+    let source =
+        "discover: { dns: 'app.internal:PORT', when_empty: remove, keep_stale: 3s, leave_after: LEAVE }";
+    let text =
+        |leave: &str| lasting(&configuration(&dns, &apps, &source.replace("LEAVE", leave)), &directory);
+    let mut balancer = Balancer::start(&text("1s"));
+    assert_eq!(answering(&balancer, 2), names(&["127.0.0.2"]));
+    // It says the same for longer than that.
+    let begun = Instant::now();
+    wait_until("the source has said it again", || begun.elapsed() > Duration::from_secs(4));
+    dns.say("app.internal", Says::Code(ResponseCode::ServFail), 0);
+    assert_eq!(balancer.reload(&text("2s")), Reloaded::Taken);
+    wait_until("it fails", || self::source(&balancer)["up"] == false);
+    assert_eq!(servers(&balancer), names(&["127.0.0.2"]), "what it said a moment ago");
+    dns.lead("app.internal", &["127.0.0.2"]);
+    wait_until("it answers again", || self::source(&balancer)["up"] == true);
+    balancer.signal(Signal::TERM);
+    balancer.wait_for_exit();
+    dns.say("app.internal", Says::Code(ResponseCode::ServFail), 0);
+    let balancer = Balancer::start(&text("2s"));
+    assert_eq!(answering(&balancer, 2), names(&["127.0.0.2"]), "a restart is no reason");
+    wait_until("it is stale after its time", || servers(&balancer).is_empty());
+    let _ = std::fs::remove_dir_all(directory);
+}
+
+#[test]
 fn servers_that_a_name_leads_to_are_probed_by_it() {
     let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
     dns.lead("app.internal", &["127.0.0.2"]);
@@ -589,7 +664,10 @@ fn a_plan_can_ask_the_sources() {
     .expect("it can be written");
     let fresh = fresh.to_str().expect("it is UTF-8");
     let (_, out, _) = balancer.command(&["plan", fresh]);
-    assert!(out.contains("stay until") && !out.contains("127.0.0.3"), "a reload waits for nobody\n{out}");
+    assert!(
+        out.contains("until dns:new.internal") && !out.contains("127.0.0.3"),
+        "a reload waits for nobody\n{out}"
+    );
     let (code, out, err) = balancer.command(&["plan", fresh, "--discover"]);
     assert!(code == Some(3) && out.contains("127.0.0.3"), "{out}{err}");
     dns.say("new.internal", Says::Code(ResponseCode::ServFail), 0);

@@ -86,6 +86,12 @@ fn a_large_change_needs_a_second_answer_later() {
         "a b c",
         &[("0 a", ". (large_change)"), ("2 a b c", "."), ("7 a", ". (large_change)"), ("12 a", "a")],
     );
+    // Whom only the second answer leaves out stays.
+    check(
+        DiscoveryRules { large_change: Some(Percent(50)), ..file() },
+        "a b c d e f g h",
+        &[("0 e f g", ". (large_change)"), ("6 a b c", "a b c e f g (large_change)"), ("11 a b c", "a b c")],
+    );
     check(dns(), "a b c", &[("0 d e f", "a b c d e f"), ("10 d e f", "d e f")]);
 }
 

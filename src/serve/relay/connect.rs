@@ -163,7 +163,7 @@ impl<C: ClientSide> Relay<'_, C> {
                 Wanted::Http2 => &origination.h2,
                 Wanted::Either => &origination.auto,
             };
-            (Arc::clone(config), origination.server_name(server.address(), server.host().map(|host| &**host)))
+            (Arc::clone(config), origination.server_name(server.address(), server.host().as_deref()))
         });
         // HTTP/2 shares connections, so that leases bound them.
         let limit = match spec.wanted {
