@@ -234,6 +234,9 @@ fn of_server(server: &ServerStatus, points: &[Point], now: OffsetDateTime) -> St
     if let Some(share) = server.ramp {
         notes.push(format!("coming back: {share}% of picks"));
     }
+    if server.missing {
+        notes.push(ServerStatus::MISSING.to_owned());
+    }
     notes.extend(server.ejection.iter().map(|ejection| ejection.told(now)));
     if let Some(failure) = server.last_failure.as_ref().filter(|_| server.state != ReportedState::Maint) {
         notes.push(format!("last probe: {failure}"));

@@ -141,6 +141,7 @@ fn of_server(
         weight_by_operator: said.is_some_and(|word| word.weight.is_some()),
         max_connections: member.max_connections.map(std::num::NonZeroU32::get),
         ramp: pool.ramp_percent(index, now.instant),
+        missing: server.is_missing(),
         ejection: ejection(server, now),
     }
 }

@@ -136,6 +136,9 @@ pub struct ServerStatus {
     /// It is coming back: the share of picks that it takes part in, in percent.
     #[serde(default)]
     pub ramp: Option<u32>,
+    /// Its source did not name it last, and it is not yet let go.
+    #[serde(default)]
+    pub missing: bool,
     /// Why it is left out though its probes pass, if it is.
     #[serde(default)]
     pub ejection: Option<EjectionStatus>,
@@ -216,6 +219,9 @@ pub struct OperatorOverride {
 }
 
 impl ServerStatus {
+    /// What is said of a server that is `missing`.
+    pub const MISSING: &str = "its source's last answer leaves it out";
+
     /// Since when it is in the state that decides.
     pub fn since_when(&self) -> OffsetDateTime {
         match &self.admin.by_operator {

@@ -186,6 +186,9 @@ fn notes(server: &ServerStatus, now: OffsetDateTime) -> Vec<String> {
     if server.weight_by_operator {
         notes.push("* weight by an operator".to_owned());
     }
+    if server.missing {
+        notes.push(ServerStatus::MISSING.to_owned());
+    }
     notes.extend(server.ejection.iter().map(|ejection| ejection.told(now)));
     if let Some(failure) = &server.last_failure
         && server.state != ReportedState::Maint

@@ -95,12 +95,16 @@ impl DnsSource {
             .iter()
             .map(|(resolver, why)| format!("asked {resolver} about {name}: {why}"))
             .collect();
-        let (mut validity, mut problem, mut is_empty) = (None, None, true);
+        let (mut validity, mut problems, mut is_empty) = (None, Vec::new(), true);
+        let is_unknown = lookup
+            .results
+            .iter()
+            .any(|result| matches!(result, Ok(DnsAnswer::Empty { is_unknown_name: true, .. })));
         for ((kind, last), result) in self.last.iter_mut().zip(&lookup.results) {
             let step = format!("{} of {name}: {}", kind.word(), said(result));
             steps.push(format!("asked {} for {step}", lookup.resolver));
             match result {
-                Err(_) => problem = Some(format!("{}: {step}", lookup.resolver)),
+                Err(_) => problems.push(step),
                 Ok(DnsAnswer::Records { records, ttl }) => {
                     *last = records.iter().filter_map(address).collect();
                     is_empty = false;
@@ -116,6 +120,7 @@ impl DnsSource {
                 Ok(_) => {}
             }
         }
+        let problem = (!problems.is_empty()).then(|| format!("{}: {}", lookup.resolver, problems.join(", ")));
         let addresses: Vec<IpAddr> = self.last.iter().flat_map(|(_, last)| last).copied().collect();
         // Half an answer that names nobody does not say that there is nobody.
         let says_nothing = addresses.is_empty() && problem.is_some();
@@ -124,6 +129,7 @@ impl DnsSource {
         };
         let validity = if problem.is_some() { validity.in_part() } else { validity };
         let summary = match (is_empty, &validity) {
+            (true, _) if is_unknown => format!("{}: no such name", lookup.resolver),
             (true, _) => format!("{}: no address", lookup.resolver),
             (false, Validity::Ttl(ttl)) => {
                 let count = counted(addresses.len(), "address", "addresses");

@@ -271,6 +271,9 @@ impl Top {
         if server.weight_by_operator {
             parts.push("weight by an operator".to_owned());
         }
+        if server.missing {
+            parts.push(ServerStatus::MISSING.to_owned());
+        }
         parts.extend(server.ejection.iter().map(|ejection| ejection.told(now)));
         if let Some(failure) = server.last_failure.as_ref().filter(|_| server.state != ReportedState::Maint) {
             parts.push(format!("last probe: {failure}"));

@@ -30,6 +30,7 @@ fn server(name: &str, state: ReportedState, in_flight: u32, figures: Figures) ->
         weight: 100,
         weight_by_operator: false,
         ramp: None,
+        missing: false,
         ejection: None,
         max_connections: None,
     }

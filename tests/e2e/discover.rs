@@ -167,6 +167,10 @@ fn a_request_that_meets_a_server_no_longer_named_goes_on_to_one_that_is() {
     assert_eq!(answering(&balancer, 8), names(&all));
     dns.lead("app.internal", &["127.0.0.3"]);
     wait_until("three to be missing", || source(&balancer)["missing"] == 3);
+    let listed = self::pool(&balancer)["servers"].as_array().expect("a list").clone();
+    assert_eq!(listed.iter().filter(|server| server["missing"] == true).count(), 3);
+    let (_, told, _) = balancer.command(&["status"]);
+    assert_eq!(told.matches("last answer leaves it out").count(), 3, "{told}");
     apps.apps.retain(|app| app.address.ip().to_string() == "127.0.0.3");
     let mut client = balancer.client();
     for _ in 0..24 {
