@@ -122,7 +122,7 @@ pub(super) fn check<'a>(
                     "the pool {} has the same cookie: clients that use both lose their servers each time",
                     quoted(&other.name)
                 ),
-                "give each a cookie with a name of its own, or paths that are apart",
+                "give each a cookie with a name of its own",
             ));
         }
         if sticky.key_file.is_none() && admin.is_some_and(|admin| admin.state_file.is_none()) {
@@ -162,10 +162,9 @@ fn leads_to(listener: &ListenerPlan, routes: &[RoutesPlan], pool: usize) -> bool
     }
 }
 
-/// Whether browsers take one for the other, or send both.
+/// Whether browsers take one for the other (RFC 6265 section 5.3). Of several that they send each pool knows its own.
 fn meet(one: &StickyPlan, other: &StickyPlan) -> bool {
-    let is_below = |path: &str, other: &str| path.starts_with(other);
-    one.cookie == other.cookie
-        && one.domain == other.domain
-        && (is_below(&one.path, &other.path) || is_below(&other.path, &one.path))
+    one.mode == StickyMode::Insert
+        && other.mode == StickyMode::Insert
+        && (&one.cookie, &one.domain, &one.path) == (&other.cookie, &other.domain, &other.path)
 }

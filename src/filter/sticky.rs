@@ -185,3 +185,125 @@ pub(crate) fn field(plan: &StickyPlan, token: &str, is_secure: bool) -> String {
     }
     field
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::request_head::sample_head;
+    use crate::wire::response_head::BodyKind;
+    use http::{HeaderMap, HeaderValue};
+
+    const TOKEN: &str = "AUp-6uDJ-AeOtQRbejsQblgB0TYzAbqBQMDr3MRiMxfpPhp_vgH-l4k";
+
+    fn fields(fields: &[(&'static str, &[u8])]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(*name, HeaderValue::from_bytes(value).expect("a value"));
+        }
+        map
+    }
+
+    /// What a server gets of the Cookie fields with these values.
+    fn for_server(mode: StickyMode, cookies: &[&[u8]]) -> Vec<Vec<u8>> {
+        let plan = StickyPlan { mode, ..plan() };
+        let cookies: Vec<_> = cookies.iter().map(|value| ("cookie", *value)).collect();
+        let map = fields(&cookies);
+        let asked = sample_head("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut edits = Edits::default();
+        let request = RequestView { fields: FieldList::Map(&map), ..RequestView::from(&asked) };
+        let facts = RequestFacts {
+            peer: super::super::Peer { ip: None, text: "unix", is_secure: false, identity: None },
+            trusted_proxies: &[],
+            request_id: "",
+            call_left: None,
+            sticky: Some(&plan),
+        };
+        Sticky.request(&request, &facts, &mut edits);
+        let mut left = HeaderMap::new();
+        edits.staying(request.fields).for_each(|field| field.append_to(&mut left));
+        edits.append_added(&mut left);
+        left.get_all("cookie").iter().map(|value| value.as_bytes().to_vec()).collect()
+    }
+
+    fn plan() -> StickyPlan {
+        StickyPlan {
+            cookie: "EK".into(),
+            mode: StickyMode::Insert,
+            wait: std::time::Duration::ZERO,
+            max_age: None,
+            max_life: None,
+            key_file: None,
+            same_site: SameSite::Lax,
+            domain: None,
+            path: "/".to_owned(),
+            keys: crate::sticky::StickyKeys::default(),
+        }
+    }
+
+    #[test]
+    fn servers_see_nothing_of_it_whatever_else_there_is() {
+        let insert = |cookies: &[&[u8]]| for_server(StickyMode::Insert, cookies);
+        assert_eq!(insert(&[b"a=1", b"EK=x; EK=y", b"b=\xff; EK=z"]), [&b"a=1"[..], b"b=\xff"]);
+        let suffixed = format!("{TOKEN}; EK=\"b~{TOKEN}\"; EK=c~{}", &TOKEN[1..]);
+        let suffix = for_server(StickyMode::Suffix, &[format!("EK=a~{suffixed}").as_bytes()]);
+        let left = format!("EK=a; EK=\"b\"; EK=c~{}", &TOKEN[1..]);
+        assert_eq!(suffix, [left.into_bytes()], "what has not the form of ours is the application's");
+    }
+
+    #[test]
+    fn the_field_has_what_the_configuration_says() {
+        let written = |plan: &StickyPlan, is_secure| field(plan, "T", is_secure);
+        assert_eq!(written(&plan(), false), "EK=T; Path=/; HttpOnly; SameSite=Lax");
+        let all = StickyPlan {
+            max_age: Some(std::time::Duration::from_secs(60)),
+            domain: Some("shop.example".to_owned()),
+            path: "/shop".to_owned(),
+            same_site: SameSite::None,
+            ..plan()
+        };
+        let text = "EK=T; Path=/shop; Max-Age=60; Domain=shop.example; HttpOnly; Secure; SameSite=None";
+        assert_eq!(written(&all, true), text);
+        assert!(!written(&all, false).contains("SameSite"), "browsers would refuse it");
+    }
+
+    #[test]
+    fn what_caches_may_give_to_others_is_known() {
+        let may_keep = |method: &str, asked: &str, said: &[(&'static str, &str)]| {
+            let head = sample_head(&format!("{method} / HTTP/1.1\r\nHost: a\r\n{asked}\r\n"));
+            let said: Vec<_> = said.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+            let map = fields(&said);
+            let response = ResponseView {
+                status: 200,
+                reason: "",
+                body: BodyKind::UntilClose,
+                is_chunked: false,
+                fields: FieldList::Map(&map),
+            };
+            !may_carry(&response, &RequestView::from(&head), "EK")
+        };
+        let secret = "Authorization: Basic eA==\r\n";
+        for (method, asked, said, is_kept) in [
+            ("GET", "", &[][..], false),
+            ("GET", "", &[("cache-control", "max-age=5")], true),
+            ("HEAD", "", &[("cache-control", "Max-Age=\"5\"")], true),
+            ("POST", "", &[("cache-control", "max-age=5")], false),
+            ("GET", secret, &[("cache-control", "max-age=5")], false),
+            ("GET", secret, &[("cache-control", "public")], true),
+            ("GET", secret, &[("cache-control", "s-maxage=5")], true),
+            ("GET", "", &[("cache-control", "s-maxage=0")], false),
+            ("GET", "", &[("cache-control", "private"), ("expires", "Thu, 01 Jan 2099 00:00:00 GMT")], false),
+            ("GET", "", &[("cache-control", "private=\"x\", max-age=5")], true),
+            (
+                "GET",
+                "",
+                &[("cache-control", "max-age=0"), ("expires", "Thu, 01 Jan 2099 00:00:00 GMT")],
+                false,
+            ),
+            ("GET", "", &[("cache-control", "no-store"), ("surrogate-control", "max-age=5")], true),
+            ("GET", "", &[("cdn-cache-control", "no-store")], false),
+            ("GET", "", &[("set-cookie", "EK=1")], true),
+        ] {
+            assert_eq!(may_keep(method, asked, said), is_kept, "{method} {asked:?} {said:?}");
+        }
+    }
+}

@@ -279,6 +279,12 @@ impl Tries {
         attempt.begin(lease, now)
     }
 
+    /// Whether it has a place in the line until the server that it is bound to has room.
+    fn may_wait_for(&self, bound: &Bound) -> bool {
+        let settings = self.pool.plan.queue.as_ref().filter(|_| self.may_wait() && !bound.wait().is_zero());
+        settings.is_some_and(|queue| self.pool.queue.waiting() < queue.max.get() as usize)
+    }
+
     /// The server that it is bound to, if that can be had; `None` if it goes anywhere.
     ///
     /// # Errors
@@ -288,7 +294,7 @@ impl Tries {
         let mut tried = tried.clone();
         match self.pool.pick_bound(&bound, &mut tried, now) {
             BoundPick::Leased(lease) => return Ok(Some((lease, tried))),
-            BoundPick::Full if self.may_wait() && !bound.wait().is_zero() => return Err(NoServer::AllFull),
+            BoundPick::Full if self.may_wait_for(&bound) => return Err(NoServer::AllFull),
             BoundPick::Full | BoundPick::Gone => self.bound = None,
         }
         Ok(None)

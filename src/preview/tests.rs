@@ -239,3 +239,39 @@ pools:
         }
     });
 }
+
+#[test]
+fn what_unbinds_clients_is_told() {
+    let keys = |lines: &str| {
+        let lines: Vec<_> = lines.split(' ').map(|line| line.repeat(32)).collect();
+        crate::sticky::StickyKeys::parse(&lines.join("\n")).expect("good keys")
+    };
+    let with = |sticky: &str, lines: &str| {
+        let (mut plan, _) = parse(&file("a b", sticky)).expect("a good configuration");
+        if let Some(sticky) = &mut std::sync::Arc::make_mut(&mut plan.pools[0]).sticky {
+            sticky.keys = keys(lines);
+        }
+        plan
+    };
+    let sticky = "    sticky: { cookie: EK, key_file: k }\n";
+    let in_force = Snapshot::empty().evolve(with(sticky, "o"), Instant::now()).0;
+    for (next, warning) in [
+        (with(sticky, "o n"), None),
+        (with(sticky, "n o"), None),
+        (
+            with(sticky, "n"),
+            Some("a key is gone: clients whose cookies it has signed are bound to servers anew"),
+        ),
+        (with("", "o"), Some("clients are bound to their servers no longer")),
+        (
+            with("    sticky: { cookie: EL, key_file: k }\n", "o"),
+            Some("cookies that clients have are of no use any more: they are bound to servers anew"),
+        ),
+    ] {
+        let (next, delta) = in_force.evolve(next, Instant::now());
+        let told = report(&in_force, &next, &delta, 0);
+        let warning: Vec<_> = warning.into_iter().map(|warning| format!("pools.app: {warning}")).collect();
+        assert_eq!(told.warnings, warning);
+        assert!(told.changes, "another key is another setting");
+    }
+}

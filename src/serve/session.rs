@@ -37,7 +37,7 @@ impl Session {
     pub(super) fn bound(&self, pool: &Pool, connection: Option<&ConnectionServers>) -> Option<Bound> {
         match self.binding {
             Some(binding) if pool.is_over(&binding, self.now) => None,
-            Some(_) => pool.bound_to_server(self.server?),
+            Some(binding) => pool.bound_to(binding.server?, pool.plan.sticky.as_ref()?.wait),
             None => pool.bound_to_server(connection?.of(&pool.name)?),
         }
     }

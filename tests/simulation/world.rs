@@ -18,14 +18,21 @@ use std::time::{Duration, Instant};
 /// By server id: how it is probed, and its drain timeout.
 type Probes = HashMap<u32, (HealthPlan, Duration)>;
 
+/// One that waits.
+struct Waiting {
+    pool: Name,
+    place: QueuePlace,
+    /// The only server that it waits for, by its id.
+    bound: Option<u32>,
+}
+
 pub(crate) struct World {
     rng: Rng,
     now: Instant,
     snapshot: Snapshot,
     models: Models,
     leases: Vec<Lease>,
-    /// Those that wait, and in which pool.
-    waiting: Vec<(Name, QueuePlace)>,
+    waiting: Vec<Waiting>,
     /// What runs.
     probes: Probes,
     /// Pools of earlier snapshots that a request still holds.
@@ -91,13 +98,21 @@ impl World {
         let is_full = full.usable().0.iter().all(|index| !full.has_room(*index));
         let Some(settings) = &pool.plan.queue else { return };
         let priority = Priority::ALL[self.rng.usize(..3)];
-        let terms = WaitTerms { query, priority, arrived: self.now, tried: Box::default(), bound: None };
-        let before = pool.queue.waiting();
+        let bound = match self.rng.u8(..3) {
+            0 => pool.bound_to(self.rng.usize(..pool.members.len()), Duration::from_secs(2)),
+            _ => None,
+        };
+        let (before, for_any) = (pool.queue.waiting(), pool.queue.waiting_for_any());
+        let terms = WaitTerms { query, priority, arrived: self.now, tried: Box::default(), bound };
         match pool.queue.enter(terms, settings, self.now) {
-            Ok(place) => self.waiting.push((pool.name.clone(), place)),
+            Ok(place) => {
+                let bound = bound.map(|bound| bound.server());
+                self.waiting.push(Waiting { pool: pool.name.clone(), place, bound });
+            }
             Err(refusal) => {
                 assert_eq!(refusal, Refusal::QueueFull);
-                assert!(is_full && before >= settings.max.get() as usize, "{}: refused", pool.name);
+                assert!(is_full || for_any == 0, "{}: refused", pool.name);
+                assert!(before >= settings.max.get() as usize, "{}: refused", pool.name);
             }
         }
     }
@@ -107,7 +122,14 @@ impl World {
         if self.waiting.is_empty() {
             return;
         }
-        let (_, place) = self.waiting.swap_remove(self.rng.usize(..self.waiting.len()));
+        let index = self.rng.usize(..self.waiting.len());
+        if self.rng.u8(..3) == 0 {
+            // Any server will do.
+            let waiting = &mut self.waiting[index];
+            waiting.bound = None;
+            return waiting.place.unbind();
+        }
+        let Waiting { place, .. } = self.waiting.swap_remove(index);
         if self.rng.bool() {
             return drop(place);
         }
@@ -124,9 +146,14 @@ impl World {
     /// Takes what those that waited were given.
     fn collect(&mut self) {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        for (pool, mut place) in std::mem::take(&mut self.waiting) {
-            match Pin::new(&mut place).poll(&mut cx) {
-                Poll::Pending => self.waiting.push((pool, place)),
+        for mut waiting in std::mem::take(&mut self.waiting) {
+            match Pin::new(&mut waiting.place).poll(&mut cx) {
+                Poll::Pending => {
+                    let pool = self.snapshot.pool(&waiting.pool);
+                    let has_server = |id: &u32| pool.is_some_and(|pool| server_of(pool, *id).is_some());
+                    waiting.bound = waiting.bound.filter(has_server);
+                    self.waiting.push(waiting);
+                }
                 Poll::Ready(Ok(granted)) => self.serve(granted.lease),
                 Poll::Ready(Err(_)) => {}
             }
@@ -136,17 +163,27 @@ impl World {
     /// Nobody waits beside a server that would take it, or for a pool that never will.
     pub(crate) fn check_waiting(&self) {
         for pool in self.snapshot.pools() {
-            let here = self.waiting.iter().filter(|(name, _)| *name == pool.name).count();
-            assert_eq!(pool.queue.waiting(), here, "{} has others in its line", pool.name);
+            let here: Vec<_> = self.waiting.iter().filter(|waiting| waiting.pool == pool.name).collect();
+            assert_eq!(pool.queue.waiting(), here.len(), "{} has others in its line", pool.name);
             let view = View::new(pool, &self.models);
+            for id in here.iter().filter_map(|waiting| waiting.bound) {
+                let index = server_of(pool, id).expect("who has none is bound no longer");
+                assert!(!view.has_room(index), "{}: one waits beside {index}, which is its own", pool.name);
+            }
+            let here = here.iter().filter(|waiting| waiting.bound.is_none()).count();
+            assert_eq!(pool.queue.waiting_for_any(), here, "{} has others in its line", pool.name);
             let (usable, _) = view.usable();
             let room: Vec<_> = usable.iter().filter(|index| view.has_room(**index)).collect();
             assert!(here == 0 || room.is_empty(), "{}: {here} wait beside {room:?}", pool.name);
             assert!(here == 0 || !usable.is_empty(), "{}: {here} wait for nothing", pool.name);
-            assert!(here == 0 || pool.plan.queue.is_some(), "{}: {here} wait without a queue", pool.name);
+            let all = pool.queue.waiting();
+            assert!(all == 0 || pool.plan.queue.is_some(), "{}: {all} wait without a queue", pool.name);
         }
         let known = |name: &Name| self.snapshot.pool(name).is_some();
-        assert!(self.waiting.iter().all(|(name, _)| known(name)), "somebody waits for a pool that is gone");
+        assert!(
+            self.waiting.iter().all(|waiting| known(&waiting.pool)),
+            "somebody waits for a pool that is gone"
+        );
     }
 
     /// What must hold at any time.
@@ -419,4 +456,9 @@ impl World {
             }
         }
     }
+}
+
+/// The place of a server that keeps those who have sessions there.
+fn server_of(pool: &Pool, id: u32) -> Option<usize> {
+    pool.members.iter().position(|member| member.server.id() == id && pool.keeps_sessions_of(&member.server))
 }

@@ -179,7 +179,7 @@ fn a_full_server_is_waited_for_by_those_who_have_sessions_there() {
     let mut plan = pool(Balance::RoundRobin, "a b");
     plan.servers[0].max_connections = NonZeroU32::new(1);
     plan.queue = Some(QueuePlan {
-        max: NonZeroU32::MIN,
+        max: NonZeroU32::new(2).expect("it is not zero"),
         timeout: Duration::from_secs(5),
         order: QueueOrder::Adaptive,
     });
@@ -196,6 +196,16 @@ fn a_full_server_is_waited_for_by_those_who_have_sessions_there() {
     let mut other =
         (Tries::new(Arc::clone(&pool), Query::default()).waiting_as(Priority::Normal), Attempt::default());
     assert!(other.0.begin(&mut other.1, Instant::now()).is_ok());
+    let mut third = bound(&pool);
+    third.0 = third.0.waiting_as(Priority::Normal);
+    assert_eq!(third.0.begin(&mut third.1, Instant::now()).map(drop), Err(NoServer::AllFull));
+    let _place = third.0.enter(Instant::now()).expect("there is room in the line");
+    let mut late = bound(&pool);
+    late.0 = late.0.waiting_as(Priority::Normal);
+    late.0
+        .begin(&mut late.1, Instant::now())
+        .expect("a full line is no reason to be refused where others have room");
+    assert_eq!(server(&late), "b");
     let mut impatient = bound(&pool);
     impatient.0.begin(&mut impatient.1, Instant::now()).expect("what may not wait goes elsewhere");
     assert_eq!(server(&impatient), "b");
