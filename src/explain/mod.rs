@@ -112,7 +112,11 @@ pub fn explain(
             found.map(|rule| &rule.pool)
         }
     };
-    let serving = pool.map(|pool| snapshot.serving(pool));
+    // A pool that takes nobody new may keep whom it has.
+    let keeps = |pool: &Pool| {
+        session::of(pool, &asked.headers, request.minute).is_some_and(|session| session.place.is_some())
+    };
+    let serving = pool.map(|pool| if keeps(pool) { pool } else { snapshot.serving(pool) });
     if let (Some(pool), Some(serving)) = (pool, serving) {
         report.fallback_from = (!Arc::ptr_eq(pool, serving)).then(|| pool.name.to_string());
     }

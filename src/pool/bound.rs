@@ -102,6 +102,11 @@ impl Pool {
         !server.has_any(self.ends_sessions_of(server))
     }
 
+    /// Whether a request that is bound to this server goes there, whatever becomes of new clients.
+    pub fn keeps(&self, bound: &Bound) -> bool {
+        self.place_of(bound).is_some_and(|place| self.keeps_sessions_of(&self.members[place].server))
+    }
+
     /// Leases the server that a request is bound to, unless it has tried that.
     pub fn pick_bound(&self, bound: &Bound, tried: &mut Tried, now: Instant) -> BoundPick {
         let Some(index) = self.place_of(bound).filter(|index| !tried.contains(*index)) else {

@@ -12,7 +12,7 @@ use crate::filter::sticky::StickyCookie;
 use crate::host;
 use crate::metrics::{RequestNames, RequestOutcome, RequestPlace, Routed};
 use crate::pool::{
-    Attempt, Outcome, Pool, Query, RetryReason, Server, StickyResult, Tries, TryResult, TryVerdict,
+    Attempt, Bound, Outcome, Pool, Query, RetryReason, Server, StickyResult, Tries, TryResult, TryVerdict,
 };
 use crate::route;
 use crate::select::key;
@@ -258,7 +258,15 @@ impl Exchange {
                 (&found.rule.pool, Some(found.rule.name.clone()), Routed::Rule(found.place))
             }
         };
-        let (pool, fallback_from) = tries::or_fallback(&self.live, pool);
+        let (mut session, mut bound) = self.session(pool, request, listener);
+        let (pool, fallback_from) = match bound {
+            // A pool that takes nobody new may keep whom it has.
+            Some(bound) if pool.keeps(&bound) => (Arc::clone(pool), None),
+            _ => tries::or_fallback(&self.live, pool),
+        };
+        if fallback_from.is_some() {
+            (session, bound) = self.session(&pool, request, listener);
+        }
         let query = Query {
             key: pool.hash_key().map(|key| key::of(key, &parts(request), self.client())),
             entropy,
@@ -266,8 +274,6 @@ impl Exchange {
             ..Query::default()
         };
         let mut tries = Tries::new(Arc::clone(&pool), query).waiting_as(priority);
-        let session = pool.plan.sticky.as_ref().map(|_| Session::of(&pool, request.fields, self.time));
-        let bound = session.as_ref().and_then(|session| session.bound(&pool, own(&self.state, listener)));
         if let Some(bound) = bound {
             tries = tries.bound_to(bound);
         }
@@ -280,6 +286,18 @@ impl Exchange {
             session,
             outcome: Outcome::default(),
         })
+    }
+
+    /// The request's bond with a server of this pool, and which that is, if clients have one there.
+    fn session(
+        &self,
+        pool: &Pool,
+        request: &RequestView<'_>,
+        listener: &Listener,
+    ) -> (Option<Session>, Option<Bound>) {
+        let session = pool.plan.sticky.as_ref().map(|_| Session::of(pool, request.fields, self.time));
+        let bound = session.as_ref().and_then(|session| session.bound(pool, own(&self.state, listener)));
+        (session, bound)
     }
 
     /// The protocols that a request asks to switch to and may, as Upgrade has them.

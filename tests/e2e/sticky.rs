@@ -577,3 +577,31 @@ fn who_is_explained_is_who_a_cookie_means() {
     }
     assert!(explain("EK=forged")["sticky"].as_str().is_some_and(|said| said.contains("none of ours")));
 }
+
+#[test]
+fn a_drained_pool_keeps_its_clients_though_another_serves_new_ones() {
+    let apps = servers(|_, _| None);
+    let address = |index: usize| apps[index].address;
+    let text = format!(
+        "listeners:\n  web: {{ address: 127.0.0.1:0, pool: blue }}\npools:\n\
+         \x20 blue: {{ servers: [{{ name: s1, address: {} }}], {STICKY}, fallback: green }}\n\
+         \x20 green: {{ servers: [{{ name: s2, address: {} }}], sticky: {{ cookie: GREEN }} }}\n",
+        address(0),
+        address(1)
+    );
+    let balancer = Balancer::start(&text);
+    let cookie = set_cookie(&balancer.get("/")).expect("a cookie");
+    assert_eq!(balancer.command(&["drain", "blue/s1", "--force"]).0, Some(0));
+    let new = balancer.get("/");
+    assert_eq!(new.text(), "s2");
+    assert!(set_cookie(&new).is_some_and(|cookie| cookie.starts_with("GREEN=")));
+    assert_eq!(ask(&balancer, &cookie).text(), "s1");
+    let url = format!("http://{}/", balancer.address("web"));
+    let told =
+        balancer.command_json(&["explain", &url, "--listener", "web", "-H", &format!("Cookie: {cookie}")]);
+    assert_eq!(told["winner"]["name"], "s1", "{told}");
+    assert_eq!(balancer.command(&["maint", "blue/s1", "--force"]).0, Some(0));
+    assert_eq!(ask(&balancer, &cookie).text(), "s2");
+    assert_eq!(balancer.command(&["ready", "blue/s1"]).0, Some(0));
+    assert_eq!(ask(&balancer, &cookie).text(), "s1", "its cookie was not taken away");
+}
