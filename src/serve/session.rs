@@ -92,3 +92,119 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::plan::{Balance, SameSite, StickyPlan};
+    use crate::pool::sample;
+    use crate::sticky::{Secret, StickyKeys};
+    use crate::wire::request_head::sample_head;
+    use crate::wire::response_head::BodyKind;
+    use http::{HeaderMap, HeaderValue};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    const DAY: u32 = 24 * 60;
+
+    /// A pool whose clients are given a server anew after a day.
+    fn pool(keys: &[&str]) -> Arc<Pool> {
+        let lines: Vec<_> = keys.iter().map(|key| key.repeat(Secret::SHORTEST)).collect();
+        let mut plan = sample::pool(Balance::RoundRobin, "a b");
+        plan.sticky = Some(StickyPlan {
+            cookie: "EK".into(),
+            mode: StickyMode::Insert,
+            wait: Duration::from_secs(2),
+            max_age: None,
+            max_life: Some(Duration::from_secs(u64::from(DAY) * 60)),
+            key_file: None,
+            same_site: SameSite::Lax,
+            domain: None,
+            path: "/".to_owned(),
+            keys: StickyKeys::parse(&lines.join("\n")).expect("good keys"),
+        });
+        sample::live(plan)
+    }
+
+    /// A request with this cookie, so many minutes after 1970.
+    fn session(pool: &Pool, cookie: &str, minute: u32) -> Session {
+        let mut fields = HeaderMap::new();
+        fields.insert("cookie", HeaderValue::from_str(cookie).expect("a value"));
+        let now = UNIX_EPOCH + Duration::from_secs(u64::from(minute) * 60);
+        Session::of(pool, FieldList::Map(&fields), now)
+    }
+
+    fn issued(pool: &Pool, place: usize, minute: u32) -> String {
+        let token = pool.sticky_table().and_then(|table| table.issue(place, minute));
+        format!("EK={}", token.expect("there is a key"))
+    }
+
+    /// What a client is told when the server at this place has answered with 200.
+    fn told(session: &mut Session, pool: &Pool, place: usize) -> Option<String> {
+        let asked = sample_head("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let fields = HeaderMap::new();
+        let response = ResponseView {
+            status: 200,
+            reason: "",
+            body: BodyKind::UntilClose,
+            is_chunked: false,
+            fields: FieldList::Map(&fields),
+        };
+        match session.cookie(pool, place, (&response, &RequestView::from(&asked)), false)? {
+            StickyCookie::Insert(field) => field.split(';').next().map(str::to_owned),
+            StickyCookie::Suffix { .. } => None,
+        }
+    }
+
+    #[test]
+    fn a_client_is_given_a_server_anew_after_its_time() {
+        let pool = pool(&["k"]);
+        let cookie = issued(&pool, 1, 1000);
+        let bound = |minute| session(&pool, &cookie, minute).bound(&pool, None).map(|bound| bound.server());
+        let b = pool.members[1].server.id();
+        assert_eq!([0, 1000, 999 + DAY, 1000 + DAY].map(bound), [Some(b), Some(b), Some(b), None]);
+        for (minute, place, cookie_is, result) in [
+            (1000 + DAY - 1, 1, None, StickyResult::Kept),
+            (1000 + DAY, 1, Some(issued(&pool, 1, 1000 + DAY)), StickyResult::Kept),
+            (1000 + DAY, 0, Some(issued(&pool, 0, 1000 + DAY)), StickyResult::Moved),
+            (1000, 0, Some(issued(&pool, 0, 1000)), StickyResult::Moved),
+        ] {
+            let mut session = session(&pool, &cookie, minute);
+            assert_eq!(told(&mut session, &pool, place), cookie_is, "{minute} {place}");
+            assert_eq!(session.result(Some(&pool.members[place].server), false), result);
+        }
+    }
+
+    #[test]
+    fn a_cookie_by_a_new_key_binds_no_longer_than_the_old_one() {
+        let (old, new) = (pool(&["o"]), pool(&["n", "o"]));
+        let mut session = session(&new, &issued(&old, 1, 1000), 1500);
+        assert_eq!(told(&mut session, &new, 1), Some(issued(&new, 1, 1000)));
+        assert_eq!(session.result(Some(&new.members[1].server), true), StickyResult::Waited);
+    }
+
+    #[test]
+    fn who_has_no_cookie_follows_its_connection() {
+        let pool = pool(&["k"]);
+        let connection = ConnectionServers::default();
+        let first = session(&pool, "a=1", 1000);
+        assert_eq!(first.bound(&pool, Some(&connection)), None);
+        assert_eq!(
+            first.result(Some(&pool.members[0].server), false),
+            StickyResult::None,
+            "it was told nothing"
+        );
+        first.leased(&pool, &pool.members[1].server, Some(&connection));
+        let next = session(&pool, "a=1", 1000);
+        let bound = next.bound(&pool, Some(&connection)).map(|bound| bound.server());
+        assert_eq!(bound, Some(pool.members[1].server.id()));
+        assert_eq!(next.bound(&pool, None), None, "of a connection that many share");
+        // Whose cookie says another server goes there, and leads nobody with it.
+        let other = session(&pool, &issued(&pool, 0, 1000), 1000);
+        let bound = other.bound(&pool, Some(&connection)).map(|bound| bound.server());
+        assert_eq!(bound, Some(pool.members[0].server.id()));
+        other.leased(&pool, &pool.members[0].server, Some(&connection));
+        assert_eq!(connection.of(&pool.name), Some(pool.members[1].server.id()));
+        assert_eq!(other.result(None, false), StickyResult::None);
+    }
+}
