@@ -21,6 +21,8 @@ const SIZES: [usize; 3] = [10, 1_000, 10_000];
 
 fn algorithms() -> Vec<(&'static str, Balance)> {
     let hash = |bounded_load| Balance::ConsistentHash { key: plan::HashKey::Uri, bounded_load };
+    let window = NonZeroU32::new(200).expect("not zero");
+    let by_success = plan::SuccessRatePlan { window, explore: Percent(5), outcome: None };
     vec![
         ("round_robin", Balance::RoundRobin),
         ("least_connections", Balance::LeastConnections),
@@ -28,6 +30,7 @@ fn algorithms() -> Vec<(&'static str, Balance)> {
         ("peak_ewma", Balance::PeakEwma),
         ("consistent_hash", hash(None)),
         ("consistent_hash_bounded", hash(Some(Percent(125)))),
+        ("success_rate", Balance::SuccessRate(by_success)),
         ("maglev", Balance::Maglev { key: plan::HashKey::Uri }),
     ]
 }
@@ -96,7 +99,8 @@ fn pick(pool: &Pool, turn: &mut u64) -> Lease {
 }
 
 /// What becomes of a try, for algorithms that learn from it.
-const ANSWER: Outcome = Outcome { result: TryResult::Connected, waited: Some(Duration::from_millis(7)) };
+const ANSWER: Outcome =
+    Outcome { result: TryResult::Connected, waited: Some(Duration::from_millis(7)), declared: None };
 
 /// A busy pool: one lease is given back and another taken, as in steady traffic, three per server open.
 fn picks(c: &mut Criterion) {

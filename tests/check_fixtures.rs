@@ -88,8 +88,8 @@ fn every_file_in_conf_is_good_and_warns_of_nothing() {
 fn a_good_file_is_summed_up_in_one_line() {
     for (file, summary) in [
         ("conf/minimal.yaml", "1 listener, 1 pool, 2 servers"),
-        ("conf/evenkeel.yaml", "6 listeners, 11 pools, 12 servers, 4 sources"),
-        ("conf/shop.yaml", "2 listeners, 3 pools, 9 servers"),
+        ("conf/evenkeel.yaml", "6 listeners, 14 pools, 18 servers, 4 sources"),
+        ("conf/shop.yaml", "3 listeners, 4 pools, 12 servers"),
         ("conf/tcp.yaml", "3 listeners, 4 pools, 9 servers"),
     ] {
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("readable");

@@ -210,11 +210,17 @@ fn whole(section: &str, example: &str) -> String {
         "routes.NAME[].match" => {
             format!("{listeners}routes:\n  shop:\n    - pool: app\n{}{pools}", indented(6))
         }
-        "pools.NAME.balance.consistent_hash" | "pools.NAME.balance.maglev" => {
+        "pools.NAME.balance.consistent_hash"
+        | "pools.NAME.balance.maglev"
+        | "pools.NAME.balance.success_rate" => {
             format!("{listeners}pools:\n  app:\n    servers: [10.0.0.1:80]\n    balance:\n{}", indented(6))
         }
         "pools.NAME.balance.consistent_hash.key" => {
             let above = "    balance:\n      consistent_hash:\n";
+            format!("{listeners}pools:\n  app:\n    servers: [10.0.0.1:80]\n{above}{}", indented(8))
+        }
+        "pools.NAME.balance.success_rate.outcome" => {
+            let above = "    balance:\n      success_rate:\n";
             format!("{listeners}pools:\n  app:\n    servers: [10.0.0.1:80]\n{above}{}", indented(8))
         }
         "pools.NAME.balance.maglev.key" => {

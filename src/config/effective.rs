@@ -10,9 +10,9 @@ use super::listener::{
 use super::plan::{
     AccessLogPlan, AcmePlan, AdminPlan, Balance, Certificate, ClientCa, DnsPlan, EventsPlan, ExternalAccount,
     HashKey, HealthPlan, HostPattern, Http2Plan, HttpProbe, ListenerLimits, ListenerPlan, ListenerTimeouts,
-    Log, Match, OutlierPlan, PathPattern, Plan, PoolPlan, PoolTimeouts, ProbePlan, ProcessPlan, Protocol,
-    QueuePlan, Retries, RoutesPlan, RulePlan, ServerPlan, ServerTls, SlowStart, SourceKind, SourcePlan,
-    StickyPlan, TargetPlan, Tls, UdpProbe,
+    Log, Match, OutcomeHeader, OutlierPlan, PathPattern, Plan, PoolPlan, PoolTimeouts, ProbePlan,
+    ProcessPlan, Protocol, QueuePlan, Retries, RoutesPlan, RulePlan, ServerPlan, ServerTls, SlowStart,
+    SourceKind, SourcePlan, StickyPlan, TargetPlan, Tls, UdpProbe,
 };
 use super::tree::Scalar;
 use super::{acme, discover, health, names, pool, process, route, sticky, tls};
@@ -461,9 +461,22 @@ fn balance(balance: &Balance) -> Value {
             .set_or_null("bounded_load", bounded_load.as_ref().map(text))
             .end(),
         Balance::Maglev { key } => SectionWriter::new(keys::MAGLEV).set("key", hash_key(key)).end(),
+        Balance::SuccessRate(plan) => SectionWriter::new(keys::SUCCESS_RATE)
+            .set("window", plan.window.get())
+            .set("explore", text(&plan.explore))
+            .set_or_null("outcome", plan.outcome.as_ref().map(outcome_header))
+            .end(),
     };
     let others = keys::BALANCE.iter().map(|key| key.name).collect::<Vec<_>>();
     SectionWriter::new(keys::BALANCE).leave_out(&others).set(balance.word(), settings).end()
+}
+
+fn outcome_header(outcome: &OutcomeHeader) -> Value {
+    SectionWriter::new(keys::OUTCOME)
+        .set("header", outcome.name.as_str())
+        .set("success", texts(&outcome.success))
+        .set("failure", texts(&outcome.failure))
+        .end()
 }
 
 fn hash_key(key: &HashKey) -> Value {

@@ -252,7 +252,7 @@ pub(super) const POOL: &[Key] = &[
     key(
         "balance",
         KeyKind::Either(
-            "`round_robin`, `least_connections`, `random_two`, `peak_ewma`, `consistent_hash` or `maglev`",
+            "`round_robin`, `least_connections`, `random_two`, `peak_ewma`, `consistent_hash`, `maglev` or `success_rate`",
             BALANCE,
         ),
         "least_connections",
@@ -320,8 +320,11 @@ pub(super) const SERVER_TLS: &[Key] = &[
     key("verify", KeyKind::Flag, "true"),
 ];
 
-pub(super) const BALANCE: &[Key] =
-    &[given("consistent_hash", KeyKind::Section(CONSISTENT_HASH)), given("maglev", KeyKind::Section(MAGLEV))];
+pub(super) const BALANCE: &[Key] = &[
+    given("consistent_hash", KeyKind::Section(CONSISTENT_HASH)),
+    given("maglev", KeyKind::Section(MAGLEV)),
+    given("success_rate", KeyKind::Section(SUCCESS_RATE)),
+];
 
 pub(super) const CONSISTENT_HASH: &[Key] = &[
     key("key", KeyKind::Either("`client_ip`, `path` or `uri`", HASH_KEY), "client_ip"),
@@ -330,6 +333,18 @@ pub(super) const CONSISTENT_HASH: &[Key] = &[
 
 pub(super) const MAGLEV: &[Key] =
     &[key("key", KeyKind::Either("`client_ip`, `path` or `uri`", HASH_KEY), "client_ip")];
+
+pub(super) const SUCCESS_RATE: &[Key] = &[
+    key("window", KeyKind::Count(20, 1000), "200"),
+    key("explore", KeyKind::Percent(1, 50), "5%"),
+    nullable("outcome", KeyKind::Section(OUTCOME), "null"),
+];
+
+pub(super) const OUTCOME: &[Key] = &[
+    given("header", KeyKind::Text("the name of a header field")),
+    key("success", KeyKind::List("values of the field"), "[]"),
+    key("failure", KeyKind::List("values of the field"), "[]"),
+];
 
 pub(super) const HASH_KEY: &[Key] = &[
     given("header", KeyKind::Text("the name of a header field")),

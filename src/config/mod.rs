@@ -29,6 +29,7 @@ pub mod schema;
 mod section;
 mod servers_file;
 mod sticky;
+mod success_rate;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -484,6 +484,39 @@ pub enum Balance {
     PeakEwma,
     ConsistentHash { key: HashKey, bounded_load: Option<Percent> },
     Maglev { key: HashKey },
+    SuccessRate(SuccessRatePlan),
+}
+
+/// Servers that succeed less often than the best are used less.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SuccessRatePlan {
+    /// So many outcomes of each server are looked at.
+    pub window: NonZeroU32,
+    /// The share of picks that those have together that are provably worse than the best.
+    pub explore: Percent,
+    /// What says whether an answer is a success; `None` is its status.
+    pub outcome: Option<OutcomeHeader>,
+}
+
+/// A field of responses that says how it went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutcomeHeader {
+    pub name: HeaderName,
+    /// The values that say success, and those that say failure. Without them the status decides.
+    pub success: Vec<String>,
+    pub failure: Vec<String>,
+}
+
+impl OutcomeHeader {
+    /// What a value of the field says.
+    pub fn says(&self, value: &[u8]) -> Option<bool> {
+        let is_among = |values: &[String]| values.iter().any(|listed| listed.as_bytes() == value);
+        match (is_among(&self.success), is_among(&self.failure)) {
+            (true, _) => Some(true),
+            (_, true) => Some(false),
+            _ => None,
+        }
+    }
 }
 
 impl Balance {
@@ -496,6 +529,7 @@ impl Balance {
             Self::PeakEwma => "peak_ewma",
             Self::ConsistentHash { .. } => "consistent_hash",
             Self::Maglev { .. } => "maglev",
+            Self::SuccessRate(_) => "success_rate",
         }
     }
 
@@ -503,7 +537,11 @@ impl Balance {
     pub fn hash_key(&self) -> Option<&HashKey> {
         match self {
             Self::ConsistentHash { key, .. } | Self::Maglev { key } => Some(key),
-            Self::RoundRobin | Self::LeastConnections | Self::RandomTwo | Self::PeakEwma => None,
+            Self::RoundRobin
+            | Self::LeastConnections
+            | Self::RandomTwo
+            | Self::PeakEwma
+            | Self::SuccessRate(_) => None,
         }
     }
 }

@@ -16,6 +16,7 @@ use super::problem::{Fault, quoted};
 use super::route::{cookie_name, header_name};
 use super::section::{Section, choose, duration};
 use super::sticky::sticky;
+use super::success_rate;
 use super::tls;
 use super::tree::Scalar;
 use super::udp::refuse_unprobed;
@@ -179,12 +180,13 @@ fn balance(section: &Section<'_>) -> Option<Balance> {
         ("peak_ewma", Balance::PeakEwma),
         ("consistent_hash", by_address),
         ("maglev", Balance::Maglev { key: HashKey::ClientIp }),
+        ("success_rate", Balance::SuccessRate(success_rate::DEFAULT)),
     ];
     if section.get("balance").is_none_or(|at| at.is_scalar()) {
         return Some(section.value("balance", |scalar| choose(scalar, &words)));
     }
     section.section("balance", |balance| {
-        let ways = ["consistent_hash", "maglev"];
+        let ways = ["consistent_hash", "maglev", "success_rate"];
         let written: Vec<_> = ways.into_iter().filter(|way| balance.get(way).is_some()).collect();
         if balance.is_empty() || written.len() > 1 {
             balance.at.refuse_key(Fault::new(
@@ -197,6 +199,9 @@ fn balance(section: &Section<'_>) -> Option<Balance> {
             ));
         }
         match written.first() {
+            Some(&"success_rate") => {
+                balance.section("success_rate", |rate| success_rate::read(&rate).map(Balance::SuccessRate))?
+            }
             Some(&"maglev") => {
                 balance.section("maglev", |table| Some(Balance::Maglev { key: hash_key(&table)? }))?
             }

@@ -29,6 +29,7 @@ mod starting;
 mod state_file;
 mod sticky_key;
 mod stored_sets;
+mod succeeding;
 mod succession;
 mod upgrade;
 
@@ -52,6 +53,7 @@ use crate::config::plan::{Name, Transport};
 use crate::edge::{ConnectionLimit, Inherited, ListenerState, SocketFile, WorkerCommand, Workers};
 use crate::metrics::ListenerReading;
 use crate::pool::Operator;
+use crate::pool::success_watch::SuccessWatch;
 use crate::pool::{HealthState, Membership, Server};
 use crate::probe::ProbeFailure;
 use crate::tls::{Expiry, ManagedCertificate};
@@ -235,6 +237,8 @@ pub(crate) struct Control {
     /// Servers that are down or leaving and may have requests past their deadline.
     closing: Vec<ClosingServer>,
     ejecting: Ejecting,
+    /// Of pools that balance by success.
+    succeeding: HashMap<Name, SuccessWatch>,
     /// Pools that send to unhealthy servers for want of healthy ones.
     failing_open: HashSet<Name>,
     /// Sockets that are open but not accepted on until the first probes are in.
@@ -309,6 +313,7 @@ impl Control {
             on_turn,
             closing: Vec::new(),
             ejecting: Ejecting::default(),
+            succeeding: HashMap::new(),
             failing_open: HashSet::new(),
             held_back: Some(Vec::new()),
             inherited: Inherited::default(),
@@ -394,6 +399,7 @@ impl Control {
                 _ = seconds.tick() => {
                     self.live.take_second();
                     self.look_at_ramps();
+                    self.look_at_successes();
                     self.save_servers();
                     self.show_status();
                 }

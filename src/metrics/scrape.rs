@@ -4,13 +4,15 @@ use super::family::Family;
 use super::listener::ListenerReading;
 use super::{Metrics, RequestLabels, lock};
 use crate::access_log::Why;
+use crate::config::plan::Balance;
 use crate::pool::stats::RetryReason;
-use crate::pool::{HealthState, Member, Membership, Operator, QueueResult, Server, StickyResult};
+use crate::pool::{HealthState, Member, Membership, Operator, Pool, QueueResult, Server, StickyResult};
 use crate::snapshot::Snapshot;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, TextEncoder};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Connections to servers, over all pools.
@@ -54,6 +56,7 @@ impl MetricsPage<'_> {
         families.extend(self.metrics.discovery.families());
         families.extend(self.pools());
         families.extend(self.servers());
+        families.extend(self.successes());
         families.extend(super::outlier::families(self.snapshot));
         families.extend(self.server_connections());
         families.extend(super::admin::families(self.metrics, self.events, self.events_lost));
@@ -308,6 +311,30 @@ impl MetricsPage<'_> {
             .into_iter()
             .filter_map(Family::finish)
             .collect()
+    }
+
+    /// Of pools that balance by success, what the last look has come to.
+    fn successes(&self) -> Vec<MetricFamily> {
+        let mut ratio = Family::gauge(
+            "evenkeel_server_success_ratio",
+            "Between which bounds the share of a server's successes lies, of pools that balance by it.",
+        );
+        let mut share = Family::gauge(
+            "evenkeel_server_share",
+            "The share of its pool's picks that a server has by that.",
+        );
+        let by_success = |pool: &&Arc<Pool>| matches!(pool.plan.balance, Balance::SuccessRate(_));
+        for pool in self.snapshot.pools().iter().filter(by_success) {
+            for member in &pool.members {
+                let labels = [("pool", &*pool.name), ("server", &**member.server.name())];
+                let standing = member.server.success().standing();
+                for (bound, value) in [("lower", standing.low), ("upper", standing.high)] {
+                    ratio.add(&[labels[0], labels[1], ("bound", bound)], f64::from(value));
+                }
+                share.add(&labels, f64::from(standing.share));
+            }
+        }
+        [ratio, share].into_iter().filter_map(Family::finish).collect()
     }
 
     fn server_connections(&self) -> Vec<MetricFamily> {

@@ -4,6 +4,7 @@ use super::learned::Learned;
 use super::member::Member;
 use super::slot::{Flags, in_flight};
 use super::slot_table::{LoadTotals, LowestLoad, SlotTable};
+use super::success::SuccessRecord;
 use super::tried::{SAME_LOAD, Tried};
 use std::any::Any;
 use std::fmt::Debug;
@@ -91,6 +92,11 @@ impl<'a> Candidates<'a> {
 
     pub fn weight(&self, index: usize) -> u32 {
         self.slots.weight(index)
+    }
+
+    /// How its tries have ended.
+    pub fn success(&self, index: usize) -> &SuccessRecord {
+        self.members[index].server.success()
     }
 
     /// What its tries have taught.

@@ -36,7 +36,7 @@ impl Learned {
     /// Takes note of a try that began then.
     pub fn note(&self, outcome: &Outcome, began: Instant) {
         let at = self.ms(began + outcome.waited.unwrap_or_default());
-        let success = succeeded(outcome.result);
+        let success = outcome.success();
         if let Some(is_success) = success {
             self.served(is_success, at);
         }
@@ -91,24 +91,6 @@ impl Learned {
 
     fn ms(&self, at: Instant) -> u32 {
         at.saturating_duration_since(self.origin).as_millis() as u32
-    }
-}
-
-/// Whether a try was served, as far as that can be told by its result; `None` says nothing of the server. A 4xx is the
-/// client's, but for 429, by which a server keeps clients away.
-fn succeeded(result: TryResult) -> Option<bool> {
-    match result {
-        TryResult::Answered { grpc_status: Some(status), .. } => match status {
-            0 => Some(true),
-            // UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
-            2 | 4 | 8 | 13 | 14 | 15 => Some(false),
-            _ => None,
-        },
-        TryResult::Answered { status: 429 | 500.., .. } => Some(false),
-        TryResult::Answered { status: 400.., .. } => None,
-        TryResult::Answered { .. } | TryResult::Connected => Some(true),
-        TryResult::ConnectFailed | TryResult::TimedOut | TryResult::Reset => Some(false),
-        TryResult::NotServersFault | TryResult::Unknown => None,
     }
 }
 

@@ -19,6 +19,8 @@ pub mod slot;
 pub mod slot_table;
 mod slow_start;
 pub mod stats;
+pub mod success;
+pub mod success_watch;
 pub mod tried;
 pub mod tries;
 pub mod wilson;
@@ -142,7 +144,7 @@ impl Pool {
             })
             .collect();
         let origination = SharedOrigination::default();
-        let learns = plan.balance == plan::Balance::PeakEwma;
+        let learns = matches!(plan.balance, plan::Balance::PeakEwma | plan::Balance::SuccessRate(_));
         let watched = plan.outlier.as_ref().map(outlier::judge::watched);
         Self {
             name: plan.name.clone(),

@@ -10,6 +10,8 @@ pub struct Outcome {
     /// How long the server was waited for: until the connection stood where bytes are passed on as they are, until the
     /// response's head was there, or until patience ended. `None` where nothing came and nobody waited.
     pub waited: Option<Duration>,
+    /// Whether it is a success by what the pool's `outcome` goes by, where the answer says it.
+    pub declared: Option<bool>,
 }
 
 /// What has become of a try.
@@ -44,7 +46,7 @@ pub enum TryVerdict {
 impl Outcome {
     /// An end that nothing was waited for.
     pub fn of(result: TryResult) -> Self {
-        Self { result, waited: None }
+        Self { result, waited: None, declared: None }
     }
 
     /// The same after so long.

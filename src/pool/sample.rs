@@ -77,12 +77,17 @@ pub(crate) fn hash_ring(bounded_load: Option<u32>) -> Balance {
     Balance::ConsistentHash { key: HashKey::Uri, bounded_load: bounded_load.map(Percent) }
 }
 
-pub(crate) fn every_balance() -> [Balance; 7] {
+pub(crate) fn every_balance() -> [Balance; 8] {
     [
         Balance::RoundRobin,
         Balance::LeastConnections,
         Balance::RandomTwo,
         Balance::PeakEwma,
+        Balance::SuccessRate(plan::SuccessRatePlan {
+            window: NonZeroU32::new(200).expect("not zero"),
+            explore: Percent(5),
+            outcome: None,
+        }),
         hash_ring(None),
         hash_ring(Some(125)),
         Balance::Maglev { key: HashKey::Uri },

@@ -8,6 +8,7 @@ use super::outlier::{OutlierSignals, OutlierState, Standing, Watched};
 use super::ramp::Ramp;
 use super::slot::{Flags, Slot};
 use super::slot_table::{OwnedSlot, SlotAllocator};
+use super::success::SuccessRecord;
 use crate::config::plan::{Name, SlowStart};
 use crate::units::Address;
 use arc_swap::ArcSwapOption;
@@ -84,6 +85,7 @@ pub struct Server {
     pub answers: AtomicU64,
     tries: TryCounts,
     learned: Learned,
+    success: SuccessRecord,
     ramp: Ramp,
     /// How it does beside the others.
     outlier: OutlierState,
@@ -122,6 +124,7 @@ impl Server {
             answers: AtomicU64::new(0),
             tries: TryCounts::default(),
             learned: Learned::new(now),
+            success: SuccessRecord::default(),
             ramp: Ramp::new(now),
             outlier: OutlierState::new(&shared.outliers, now),
         }
@@ -170,6 +173,11 @@ impl Server {
     /// Its leases that have ended.
     pub fn tries(&self) -> &TryCounts {
         &self.tries
+    }
+
+    /// How its tries have ended, of pools that go by it.
+    pub fn success(&self) -> &SuccessRecord {
+        &self.success
     }
 
     /// What algorithms go by that learn.
@@ -434,6 +442,7 @@ impl Lease {
     pub fn judge(&mut self, outcome: &Outcome) {
         if let Some(began) = self.taught_from.take() {
             self.server.learned.note(outcome, began);
+            self.server.success.note(outcome);
         }
         if let Some(watched) = self.watched.take() {
             self.server.outlier.judge(outcome, watched, self.trial.take());

@@ -195,6 +195,16 @@ pub(super) fn pool(pool: &plan::PoolPlan) -> Settings {
             settings.set("balance", "maglev");
             settings.set("balance.maglev.key", hash_key(key));
         }
+        Balance::SuccessRate(plan) => {
+            settings.set("balance", "success_rate");
+            settings.set("balance.success_rate.window", plan.window);
+            settings.set("balance.success_rate.explore", plan.explore);
+            if let Some(outcome) = &plan.outcome {
+                settings.set("balance.success_rate.outcome.header", &outcome.name);
+                settings.set_some("balance.success_rate.outcome.success", list(&outcome.success));
+                settings.set_some("balance.success_rate.outcome.failure", list(&outcome.failure));
+            }
+        }
         other => settings.set("balance", word(other)),
     }
     match &pool.health {

@@ -195,8 +195,9 @@ pools:
     .map(|change| change.key)
     .collect();
     // Other forms of what is told: other probes, `pool` beside `routes`, parts that a value shows together.
-    const OTHERWISE: [&str; 17] = [
+    const OTHERWISE: [&str; 18] = [
         "balance.maglev",
+        "balance.success_rate",
         "discover.dns_srv",
         "discover.file",
         "discover.http",

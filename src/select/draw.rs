@@ -90,10 +90,10 @@ impl WeightedDraw {
 }
 
 /// SplitMix64: many draws from the one number a request brings.
-struct Chance(u64);
+pub(super) struct Chance(pub(super) u64);
 
 impl Chance {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(super::GOLDEN);
         super::mix(self.0)
     }

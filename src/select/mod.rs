@@ -8,6 +8,7 @@ pub mod maglev;
 pub mod peak_ewma;
 pub mod random_two;
 pub mod round_robin;
+pub mod success_rate;
 
 pub use crate::pool::choose::{Candidates, Query, Reasons, Selector};
 pub use consistent_hash::hash;
@@ -32,6 +33,7 @@ pub fn build(pool: &plan::PoolPlan, previous: Option<&Pool>) -> Arc<dyn Selector
         Balance::LeastConnections => Arc::new(least_connections::LeastConnections::new(&weights(pool))),
         Balance::RandomTwo => Arc::new(random_two::RandomTwo::new(&weights(pool))),
         Balance::PeakEwma => Arc::new(peak_ewma::PeakEwma::new(&weights(pool))),
+        Balance::SuccessRate(plan) => Arc::new(success_rate::SuccessRate::new(plan.explore)),
         Balance::ConsistentHash { bounded_load, .. } => {
             // The ring does not mind the order of the servers, nor a new key or bound.
             let previous = previous.and_then(<dyn Any>::downcast_ref);

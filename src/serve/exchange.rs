@@ -3,7 +3,7 @@
 use super::session::Session;
 use super::tries;
 use crate::access_log::{Queued, Record, Why};
-use crate::config::plan::{Name, Priority};
+use crate::config::plan::{Balance, Name, Priority};
 use crate::control::Live;
 use crate::edge::{ConnectionServers, RequestState};
 use crate::fields::{FieldList, tokens};
@@ -354,6 +354,16 @@ impl Exchange {
     pub(super) fn connected(&mut self) {
         let now = Instant::now();
         self.connect = self.dispatch.as_ref().map(|dispatch| dispatch.attempt.elapsed(now));
+    }
+
+    /// What a response's fields say of its success, where the pool has a word for it.
+    pub(super) fn declared(&mut self, fields: FieldList<'_>) {
+        let Some(dispatch) = &mut self.dispatch else { return };
+        if let Balance::SuccessRate(plan) = &dispatch.tries.pool().plan.balance
+            && let Some(header) = &plan.outcome
+        {
+            dispatch.outcome.declared = fields.first(&header.name).and_then(|value| header.says(value));
+        }
     }
 
     /// The head of a response with this status has come, with the server's word on how many seconds it keeps a connection.

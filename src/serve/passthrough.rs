@@ -100,7 +100,7 @@ impl<S: Series> Passthrough<S> {
         let is_earlier = self.is_earlier(why);
         series.ended(&PassthroughOutcome { why, passed: self.passed, is_earlier });
         let served = self.connect.is_some() || self.passed.to_client > 0;
-        self.attempt.end(&Outcome { result: result(why, served), waited: self.connect });
+        self.attempt.end(&Outcome { waited: self.connect, ..Outcome::of(result(why, served)) });
         if !self.live.access_log.is_on() {
             return;
         }

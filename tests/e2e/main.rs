@@ -38,6 +38,7 @@ mod serve_tcp;
 mod serve_udp;
 mod signals;
 mod sticky;
+mod success_rate;
 mod succession;
 #[path = "../support/mod.rs"]
 mod support;

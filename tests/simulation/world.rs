@@ -312,7 +312,11 @@ impl World {
                 let others = eligible.iter().map(|index| (name(*index), view.weight(*index))).collect();
                 self.judge_home(key, name(index), others);
             }
-            Balance::RoundRobin | Balance::RandomTwo | Balance::PeakEwma | Balance::Maglev { .. } => {}
+            Balance::RoundRobin
+            | Balance::RandomTwo
+            | Balance::PeakEwma
+            | Balance::SuccessRate(_)
+            | Balance::Maglev { .. } => {}
         }
     }
 

@@ -57,6 +57,8 @@ fn every_key_and_every_default_is_written() {
          pools: { p: { servers: ['127.0.0.1:1'], balance: { maglev: { key: { cookie: x } } } } }",
         "listeners: { a: { address: '127.0.0.1:1', pool: p } }\n\
          pools: { p: { servers: ['127.0.0.1:1'], balance: { maglev: { key: { query: x } } } } }",
+        "listeners: { a: { address: '127.0.0.1:1', pool: p } }\n\
+         pools: { p: { servers: ['127.0.0.1:1'], balance: { success_rate: { outcome: { header: x, success: [y] } } } } }",
         "listeners: { a: { address: '127.0.0.1:1', pool: p } }\npools: { p: { discover: { dns_srv: _a._tcp.b } } }",
         "listeners: { a: { address: '127.0.0.1:1', pool: p } }\npools: { p: { discover: { file: f } } }",
         "listeners: { a: { address: '127.0.0.1:1', pool: p } }\npools: { p: { discover: { http: { url: http://a/ } } } }",
@@ -515,13 +517,20 @@ fn pool(may_be_sticky: bool, choices: &mut Choices) -> String {
         maybe(&mut lines, choices, "slower_than", |choices| choices.one(&["null", "5x", "1.1x"]).to_owned());
         section(lines)
     });
-    maybe(&mut lines, choices, "balance", |choices| match choices.below(8) {
+    maybe(&mut lines, choices, "balance", |choices| match choices.below(10) {
         0 => format!("{{ consistent_hash: {} }}", section(simple(keys::CONSISTENT_HASH, &[], choices))),
         1 => "round_robin".to_owned(),
         2 => "random_two".to_owned(),
         3 => "consistent_hash".to_owned(),
         4 => "maglev".to_owned(),
         6 => "peak_ewma".to_owned(),
+        7 => "success_rate".to_owned(),
+        8 => {
+            let mut lines = simple(keys::SUCCESS_RATE, &[], choices);
+            let outcome = "{ header: x-result, success: ['1', a b], failure: ['null'] }";
+            maybe(&mut lines, choices, "outcome", |_| outcome.to_owned());
+            format!("{{ success_rate: {} }}", section(lines))
+        }
         5 => "{ maglev: {} }".to_owned(),
         _ => "least_connections".to_owned(),
     });

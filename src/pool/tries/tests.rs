@@ -6,7 +6,7 @@ use crate::units::Percent;
 use proptest::prelude::*;
 use std::num::NonZeroU32;
 
-const FAILED: Outcome = Outcome { result: TryResult::Reset, waited: None };
+const FAILED: Outcome = Outcome { result: TryResult::Reset, waited: None, declared: None };
 
 fn with_retries(servers: &str, max: u32, budget: u32) -> Arc<Pool> {
     let mut plan = pool(Balance::RoundRobin, servers);

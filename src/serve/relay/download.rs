@@ -131,6 +131,7 @@ impl<C: ClientSide> Relay<'_, C> {
         drill(&head);
         // An answer without a body says it here.
         self.exchange.grpc_status = grpc::status(head.fields);
+        self.exchange.declared(head.fields);
         let sticky = self.exchange.sticky_cookie(&self.request, &head);
         Ok(self.begin_with(&head, sticky.as_ref())?)
     }

@@ -1,0 +1,212 @@
+//! Which servers of a pool succeed provably less often than its best: decided once a second from what their tries have come
+//! to, never for a request.
+
+use super::success::SuccessStanding;
+use super::{HealthState, Member, Membership, Operator, Pool, wilson};
+use crate::config::plan::SuccessRatePlan;
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// 99 % of what is normally distributed lies within so many standard deviations.
+const Z: f64 = 2.58;
+
+/// Beside the whole window so many outcomes are looked at, for a server that fails all of a sudden.
+const SUDDEN: u64 = 20;
+
+/// With fewer nothing is said of a server.
+const FEWEST: u64 = 10;
+
+/// So many outcomes, since it was found to be worse, bring a server back if their mean is as good.
+const TO_RETURN: u64 = 30;
+
+/// How far below the best's mean is as good.
+const AS_GOOD: f64 = 0.02;
+
+/// Nothing older is looked at.
+const OLDEST: Duration = Duration::from_secs(3600);
+
+/// What one pool's servers have come to.
+#[derive(Debug, Default)]
+pub struct SuccessWatch {
+    servers: HashMap<u32, History>,
+}
+
+/// A server that is found to be worse than the best now, or no longer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SuccessChange {
+    /// Its place in the pool.
+    pub index: usize,
+    pub standing: SuccessStanding,
+}
+
+#[derive(Debug, Default)]
+struct History {
+    /// What was counted by the last look, good and bad.
+    counted: (u64, u64),
+    /// The newest last; never more than the window needs.
+    looks: VecDeque<Look>,
+    /// Outcomes in all of them.
+    n: f64,
+    worse_since: Option<Instant>,
+}
+
+/// What came between two looks.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    at: Instant,
+    tally: Tally,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Tally {
+    good: f64,
+    n: f64,
+}
+
+impl Tally {
+    fn bounds(self) -> (f64, f64) {
+        wilson::bounds(self.good.round() as u64, self.n.round() as u64, Z)
+    }
+
+    fn mean(self) -> f64 {
+        if self.n > 0.0 { self.good / self.n } else { 1.0 }
+    }
+
+    fn has(self, n: u64) -> bool {
+        self.n.round() as u64 >= n
+    }
+}
+
+impl History {
+    fn take(&mut self, (good, bad): (u64, u64), window: u64, now: Instant) {
+        let (new_good, new_bad) = (good.saturating_sub(self.counted.0), bad.saturating_sub(self.counted.1));
+        self.counted = (good, bad);
+        if new_good + new_bad > 0 {
+            let tally = Tally { good: new_good as f64, n: (new_good + new_bad) as f64 };
+            self.looks.push_back(Look { at: now, tally });
+            self.n += tally.n;
+        }
+        while let Some(first) = self.looks.front() {
+            let is_old = now.saturating_duration_since(first.at) > OLDEST;
+            if !is_old && self.n - first.tally.n < window as f64 {
+                break;
+            }
+            self.n -= first.tally.n;
+            self.looks.pop_front();
+        }
+    }
+
+    /// The last so many outcomes after `since`. Of what came between two looks nobody knows the order, so a part of it counts
+    /// as the whole.
+    fn last(&self, n: u64, since: Option<Instant>) -> Tally {
+        let mut tally = Tally::default();
+        for look in self.looks.iter().rev().take_while(|look| since.is_none_or(|since| look.at > since)) {
+            let part = ((n as f64 - tally.n) / look.tally.n).clamp(0.0, 1.0);
+            tally.good += look.tally.good * part;
+            tally.n += look.tally.n * part;
+            if tally.n >= n as f64 {
+                break;
+            }
+        }
+        tally
+    }
+}
+
+impl SuccessWatch {
+    /// Looks at what has come since the last look, and tells the servers what is made of it.
+    pub fn look(&mut self, pool: &Pool, plan: &SuccessRatePlan, now: Instant) -> Vec<SuccessChange> {
+        let window = u64::from(plan.window.get());
+        self.servers.retain(|id, _| pool.members.iter().any(|member| member.server.id() == *id));
+        for member in &pool.members {
+            let counts = member.server.success().counts();
+            let history = self.servers.entry(member.server.id()).or_insert_with(|| History {
+                // What came before anybody looked has no time.
+                counted: counts,
+                ..History::default()
+            });
+            history.take(counts, window, now);
+        }
+        let history = |member: &Member| &self.servers[&member.server.id()];
+        let tallies: Vec<Tally> =
+            pool.members.iter().map(|member| history(member).last(window, None)).collect();
+        let judged = tallies.iter().filter(|tally| tally.has(FEWEST));
+        let best = judged.max_by(|one, other| one.bounds().0.total_cmp(&other.bounds().0)).copied();
+        let mut worse: Vec<bool> = pool
+            .members
+            .iter()
+            .zip(&tallies)
+            .map(|(member, tally)| best.is_some_and(|best| is_worse(history(member), *tally, best, window)))
+            .collect();
+        // Where nobody does well it is none of them: they may all ask one other.
+        if pool.members.iter().zip(&worse).all(|(member, worse)| *worse || !serves(member)) {
+            worse.fill(false);
+        }
+        let shares = shares(pool, &worse, f64::from(plan.explore.0) / 100.0);
+        let mut changes = Vec::new();
+        for (index, member) in pool.members.iter().enumerate() {
+            let (low, high) = tallies[index].bounds();
+            let standing = SuccessStanding {
+                n: tallies[index].n.round() as u64,
+                mean: tallies[index].mean() as f32,
+                low: low as f32,
+                high: high as f32,
+                is_worse: worse[index],
+                share: shares[index] as f32,
+            };
+            let record = member.server.success();
+            if record.is_worse() != worse[index] {
+                let history = self.servers.get_mut(&member.server.id()).expect("it was just looked at");
+                history.worse_since = worse[index].then_some(now);
+                changes.push(SuccessChange { index, standing });
+            }
+            record.set_standing(&standing);
+        }
+        changes
+    }
+}
+
+/// Whether a server is provably worse than the best; one that was stays so until it has shown that it is as good.
+fn is_worse(history: &History, tally: Tally, best: Tally, window: u64) -> bool {
+    let sudden = history.last(SUDDEN, None);
+    let is_below = |tally: Tally| tally.has(FEWEST) && tally.bounds().1 < best.bounds().0;
+    match history.worse_since {
+        None => is_below(sudden) || is_below(tally),
+        Some(since) => {
+            let later = history.last(window, Some(since));
+            !(later.has(TO_RETURN) && later.mean() >= best.mean() - AS_GOOD)
+        }
+    }
+}
+
+fn serves(member: &Member) -> bool {
+    let state = member.server.state();
+    !member.drain
+        && !member.backup
+        && !member.server.is_ejected()
+        && (state.health, state.admin, state.membership)
+            == (HealthState::Up, Operator::Ready, Membership::Present)
+}
+
+/// Each server's share of picks: by weight, but for `explore`, which those that are worse share by weight.
+fn shares(pool: &Pool, worse: &[bool], explore: f64) -> Vec<f64> {
+    let weight = |member: &Member| if serves(member) { f64::from(member.weight.get()) } else { 0.0 };
+    let sum = |wanted: bool| {
+        let those = pool.members.iter().zip(worse).filter(|(_, worse)| **worse == wanted);
+        those.map(|(member, _)| weight(member)).sum::<f64>()
+    };
+    let (good, bad) = (sum(false), sum(true));
+    let for_worse = match (good > 0.0, bad > 0.0) {
+        (true, true) => explore,
+        (false, true) => 1.0,
+        _ => 0.0,
+    };
+    let share = |(member, worse): (&Member, &bool)| match worse {
+        true if bad > 0.0 => for_worse * weight(member) / bad,
+        false if good > 0.0 => (1.0 - for_worse) * weight(member) / good,
+        _ => 0.0,
+    };
+    pool.members.iter().zip(worse).map(share).collect()
+}
+
+#[cfg(test)]
+mod tests;
