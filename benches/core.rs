@@ -64,7 +64,8 @@ fn pool_plan(balance: Balance, n: usize, mixed_weights: bool) -> plan::PoolPlan 
         retries: plan::Retries {
             max: 1,
             budget: Percent(20),
-            on: plan::RetryOn { connect: true, reset: true, statuses: vec![502, 503, 504] },
+            on: plan::RetryOn { connect: true, reset: true, timeout: false, statuses: vec![502, 503, 504] },
+            per_try: None,
         },
         timeouts: plan::PoolTimeouts {
             connect: Duration::from_secs(3),

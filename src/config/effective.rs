@@ -629,12 +629,13 @@ fn text_or_hex(bytes: &[u8]) -> (Option<&str>, Option<String>) {
 
 fn retries(retries: &Retries) -> Value {
     let on = &retries.on;
-    let words = [(on.connect, "connect"), (on.reset, "reset")];
+    let words = [(on.connect, "connect"), (on.reset, "reset"), (on.timeout, "timeout")];
     let words = words.into_iter().filter(|(is_on, _)| *is_on).map(|(_, word)| Value::from(word));
     SectionWriter::new(keys::RETRIES)
         .set("max", retries.max)
         .set("budget", text(&retries.budget))
         .set("on", words.chain(on.statuses.iter().map(|status| Value::from(*status))).collect::<Vec<_>>())
+        .set_or_null("per_try", retries.per_try.map(duration))
         .end()
 }
 

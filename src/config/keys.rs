@@ -447,9 +447,10 @@ pub(super) const RETRIES: &[Key] = &[
     key("budget", KeyKind::Percent(0, 100), "20%"),
     key(
         "on",
-        KeyKind::List("any of `connect`, `reset`, `502`, `503`, `504`"),
+        KeyKind::List("any of `connect`, `reset`, `timeout`, `502`, `503`, `504`"),
         "[connect, reset, 502, 503, 504]",
     ),
+    nullable("per_try", KeyKind::Duration(MS, DAY), "null"),
 ];
 
 pub(super) const POOL_TIMEOUTS: &[Key] = &[

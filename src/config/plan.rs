@@ -835,6 +835,8 @@ pub struct Retries {
     /// Retries may be at most this share of requests.
     pub budget: Percent,
     pub on: RetryOn,
+    /// How long a try may take until its response's head, while there may be another one.
+    pub per_try: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -843,6 +845,8 @@ pub struct RetryOn {
     pub connect: bool,
     /// Reset or closed before a response head: idempotent methods only.
     pub reset: bool,
+    /// No response's head in time: idempotent methods only.
+    pub timeout: bool,
     /// Of 502, 503 and 504: idempotent methods only.
     pub statuses: Vec<u16>,
 }

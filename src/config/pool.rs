@@ -419,12 +419,26 @@ fn warn_of_idle_queue(at: At<'_>, queue: &QueuePlan, is_limited: bool, timeouts:
 }
 
 fn retries(section: Section<'_>) -> Retries {
-    let mut on = RetryOn { connect: false, reset: false, statuses: Vec::new() };
+    let mut on = RetryOn { connect: false, reset: false, timeout: false, statuses: Vec::new() };
     match section.get("on") {
-        None => on = RetryOn { connect: true, reset: true, statuses: vec![502, 503, 504] },
+        None => on = RetryOn { connect: true, reset: true, timeout: false, statuses: vec![502, 503, 504] },
         Some(at) => at.items().into_iter().flatten().for_each(|item| retry_on(&item, &mut on)),
     }
-    Retries { max: section.count("max"), budget: section.percent("budget"), on }
+    let retries = Retries {
+        max: section.count("max"),
+        budget: section.percent("budget"),
+        on,
+        per_try: section.nullable_duration("per_try"),
+    };
+    if let (Some(at), Some(_)) = (section.get("per_try"), retries.per_try)
+        && (!retries.on.timeout || retries.max == 0 || retries.budget.0 == 0)
+    {
+        at.warn(Fault::new(
+            "cuts no try, for none would follow it",
+            "add `timeout` to `on`, with a `max` and a `budget` of at least 1",
+        ));
+    }
+    retries
 }
 
 fn retry_on(item: &At<'_>, on: &mut RetryOn) {
@@ -432,21 +446,25 @@ fn retry_on(item: &At<'_>, on: &mut RetryOn) {
     enum Cause {
         Connect,
         Reset,
+        Timeout,
         Status(u16),
     }
     let words = [
         ("connect", Cause::Connect),
         ("reset", Cause::Reset),
+        ("timeout", Cause::Timeout),
         ("502", Cause::Status(502)),
         ("503", Cause::Status(503)),
         ("504", Cause::Status(504)),
     ];
-    let cause =
-        item.scalar(&"one of `connect`, `reset`, `502`, `503` and `504`", |scalar| choose(scalar, &words));
+    let cause = item.scalar(&"one of `connect`, `reset`, `timeout`, `502`, `503` and `504`", |scalar| {
+        choose(scalar, &words)
+    });
     let repeated = match cause {
         None => false,
         Some(Cause::Connect) => std::mem::replace(&mut on.connect, true),
         Some(Cause::Reset) => std::mem::replace(&mut on.reset, true),
+        Some(Cause::Timeout) => std::mem::replace(&mut on.timeout, true),
         Some(Cause::Status(status)) => {
             let repeated = on.statuses.contains(&status);
             if !repeated {

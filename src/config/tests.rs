@@ -56,7 +56,10 @@ fn six_lines_are_a_whole_configuration() {
     let health = pool.health.as_ref().expect("named");
     assert_eq!((health.interval, health.jitter), (Duration::from_secs(2), Percent(10)));
     assert!(matches!(&health.probe, ProbePlan::Http(http) if http.path == "/healthz"));
-    assert_eq!(pool.retries.on, RetryOn { connect: true, reset: true, statuses: vec![502, 503, 504] });
+    assert_eq!(
+        pool.retries.on,
+        RetryOn { connect: true, reset: true, timeout: false, statuses: vec![502, 503, 504] }
+    );
 }
 
 #[test]

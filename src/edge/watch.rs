@@ -137,6 +137,11 @@ impl Watch {
         }
     }
 
+    /// Goes on after an interruption for this reason, if it is that which stands.
+    pub(crate) fn resume_after(&self, why: Why) -> bool {
+        self.interrupted.compare_exchange(why as u8, NOT_INTERRUPTED, Relaxed, Relaxed).is_ok()
+    }
+
     pub(crate) fn interrupted(&self) -> Option<Why> {
         match self.interrupted.load(Relaxed) {
             NOT_INTERRUPTED => None,
@@ -283,6 +288,18 @@ pub(crate) fn shrink() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_interrupted_goes_on_after_that_reason_and_no_other() {
+        let watch = Watched::new(Watch::new(1));
+        watch.interrupt(Why::ResponseHeaderTimeout);
+        watch.interrupt(Why::Drained);
+        assert!(!watch.resume_after(Why::RequestTimeout));
+        assert!(watch.resume_after(Why::ResponseHeaderTimeout));
+        assert_eq!(watch.interrupted(), None);
+        watch.interrupt(Why::Drained);
+        assert!(!watch.resume_after(Why::ResponseHeaderTimeout));
+    }
 
     #[test]
     fn a_deadline_interrupts_once_with_its_reason() {

@@ -254,6 +254,11 @@ impl Pool {
         self.any_usable(PROBED) || self.failing_open()
     }
 
+    /// Whether a server that may be used was not tried yet.
+    pub(super) fn has_untried(&self, tried: &Tried) -> bool {
+        self.any_usable(STRICT) && self.full_or_tried(STRICT, tried) == NoServer::AllFull
+    }
+
     /// Whether nothing ready is healthy and requests go to every ready server all the same.
     pub fn failing_open(&self) -> bool {
         self.plan.when_all_unhealthy == plan::WhenAllUnhealthy::UseAll

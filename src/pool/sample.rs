@@ -40,7 +40,8 @@ pub(crate) fn pool(balance: Balance, servers: &str) -> plan::PoolPlan {
         retries: plan::Retries {
             max: 1,
             budget: Percent(20),
-            on: plan::RetryOn { connect: true, reset: true, statuses: vec![502, 503, 504] },
+            on: plan::RetryOn { connect: true, reset: true, timeout: false, statuses: vec![502, 503, 504] },
+            per_try: None,
         },
         timeouts: plan::PoolTimeouts {
             connect: Duration::from_secs(3),

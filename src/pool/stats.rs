@@ -62,14 +62,23 @@ pub enum RetryReason {
     Reset,
     /// A kept connection that the server had closed.
     Stale,
+    /// No response's head in time.
+    Timeout,
     BadGateway,
     Unavailable,
     GatewayTimeout,
 }
 
 impl RetryReason {
-    pub const ALL: [Self; 6] =
-        [Self::Connect, Self::Reset, Self::Stale, Self::BadGateway, Self::Unavailable, Self::GatewayTimeout];
+    pub const ALL: [Self; 7] = [
+        Self::Connect,
+        Self::Reset,
+        Self::Stale,
+        Self::Timeout,
+        Self::BadGateway,
+        Self::Unavailable,
+        Self::GatewayTimeout,
+    ];
 
     /// The reason that stands for a response status, if it is one that can be retried.
     pub fn of_status(status: u16) -> Option<Self> {
@@ -91,6 +100,7 @@ impl RetryReason {
         match self {
             Self::Connect => on.connect,
             Self::Reset | Self::Stale => on.reset,
+            Self::Timeout => on.timeout,
             Self::BadGateway => on.statuses.contains(&502),
             Self::Unavailable => on.statuses.contains(&503),
             Self::GatewayTimeout => on.statuses.contains(&504),
@@ -103,6 +113,7 @@ impl RetryReason {
             Self::Connect => "connect",
             Self::Reset => "reset",
             Self::Stale => "stale",
+            Self::Timeout => "timeout",
             Self::BadGateway => "502",
             Self::Unavailable => "503",
             Self::GatewayTimeout => "504",
@@ -245,7 +256,10 @@ mod tests {
         stats.count_retry(RetryReason::Reset);
         stats.count_retry(RetryReason::of_status(504).expect("504 can be retried"));
         let counts = RetryReason::ALL.map(|reason| (reason.label(), stats.retries(reason)));
-        assert_eq!(counts, [("connect", 0), ("reset", 1), ("stale", 0), ("502", 0), ("503", 0), ("504", 1)]);
+        assert_eq!(
+            counts,
+            [("connect", 0), ("reset", 1), ("stale", 0), ("timeout", 0), ("502", 0), ("503", 0), ("504", 1)]
+        );
         assert_eq!(RetryReason::of_status(500), None);
     }
 }

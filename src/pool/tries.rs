@@ -206,7 +206,7 @@ impl Tries {
         let at_its_server = self
             .bound
             .is_some_and(|bound| attempt.server.as_ref().is_some_and(|server| server.id() == bound.server()));
-        if at_its_server && reason.is_of_status() {
+        if at_its_server && (reason.is_of_status() || reason == RetryReason::Timeout) {
             // Elsewhere its client is a stranger: that page would be no better.
             return NextTry::None;
         }
@@ -250,6 +250,16 @@ impl Tries {
         self.pool.stats.count_retry(reason);
         attempt.end(outcome);
         NextTry::At(attempt.begin(lease, now))
+    }
+
+    /// How long the present try may take until its response's head, where another one would follow: the request may be sent
+    /// again, and there is a server that it was not sent to. The last try has all the time that there is.
+    pub fn patience(&self, attempt: &Attempt) -> Option<Duration> {
+        let retries = &self.pool.plan.retries;
+        let per_try = retries.per_try.filter(|_| retries.on.timeout && attempt.number <= retries.max)?;
+        let is_paid_for = retries.budget.0 > 0 && !self.pool.budget.is_spent();
+        let is_free = self.bound.is_none() && self.pool.has_untried(&self.tried);
+        (is_paid_for && is_free).then_some(per_try)
     }
 
     /// Waits in the pool's queue, after every usable server was full; a place there, and for how long it may be kept. No

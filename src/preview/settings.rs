@@ -238,10 +238,11 @@ pub(super) fn pool(pool: &plan::PoolPlan) -> Settings {
     settings.set("retries.max", pool.retries.max);
     settings.set("retries.budget", pool.retries.budget);
     let on = &pool.retries.on;
-    let words = [(on.connect, "connect"), (on.reset, "reset")];
+    let words = [(on.connect, "connect"), (on.reset, "reset"), (on.timeout, "timeout")];
     let words = words.iter().filter(|(is_on, _)| *is_on).map(|(_, word)| (*word).to_owned());
     let on = list(words.chain(on.statuses.iter().map(u16::to_string)));
     settings.set("retries.on", on.unwrap_or_else(|| "[]".to_owned()));
+    settings.set_some("retries.per_try", pool.retries.per_try.map(span));
     let timeouts = &pool.timeouts;
     settings.set("timeouts.connect", span(timeouts.connect));
     settings.set("timeouts.response_header", span(timeouts.response_header));

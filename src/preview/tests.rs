@@ -176,6 +176,7 @@ pools:
     servers: [{ address: 127.0.0.1:1, max_connections: 5 }]
     health: { http: { path: /, host: h, expect_body: b }, port: 81 }
     outlier: { slower_than: 5x }
+    retries: { on: [timeout], per_try: 1s }
     proxy_protocol: v1
     sticky: { cookie: EK, max_age: 1d, max_life: 1h, key_file: k, domain: a.example }
     tls: { server_name: app.internal, ca: ca.pem, cert: a.pem, key: a.key }

@@ -401,10 +401,11 @@ impl Exchange {
 
     /// The request is with the server: the response's head is due within the pool's limits, and by `due` if nothing else
     /// was said before.
-    pub(super) fn expect_head(&mut self, due: Instant) {
-        let Some(response_header) = self.pool().map(|pool| pool.plan.timeouts.response_header) else {
-            return;
-        };
+    pub(super) fn expect_head(&mut self, due: Instant, may_be_repeated: bool) {
+        let Some(Dispatch { tries, attempt, .. }) = &self.dispatch else { return };
+        let response_header = tries.pool().plan.timeouts.response_header;
+        let per_try = may_be_repeated.then(|| tries.patience(attempt)).flatten();
+        let response_header = per_try.map_or(response_header, |per_try| per_try.min(response_header));
         let due = *self.due.get_or_insert(due);
         let (within, why) = remaining(Some(due), response_header);
         self.state.watch.may_be_quiet();
@@ -461,6 +462,19 @@ impl Exchange {
         };
         // What a server has seen does not wait.
         self.again(reason, result).await.ok().flatten()
+    }
+
+    /// After a request that may be repeated had no response's head in time: where it is sent again. The watch, which that has
+    /// interrupted, goes on then.
+    pub(super) async fn timed_out(&mut self, why: Why) -> Option<LeasedServer> {
+        if !self.state.watch.resume_after(why) {
+            return None;
+        }
+        let next = self.again(RetryReason::Timeout, TryResult::TimedOut).await.ok().flatten();
+        if next.is_none() {
+            self.state.watch.interrupt(why);
+        }
+        next
     }
 
     /// Whether a connection that was used before will not do.

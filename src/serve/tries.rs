@@ -87,7 +87,17 @@ pub(super) async fn again(
         }
     };
     watch.leased_to(server.id());
+    // The second try goes at once; where more are needed, those of many requests are not to come together.
+    if let Some(most) = pause_before(attempt.number()) {
+        watch.heed(tokio::time::sleep(most.mul_f64(fastrand::f64()))).await?;
+    }
     Ok(Some(server))
+}
+
+/// How long the try of this number waits at most: "full jitter" of 25 ms, twice as much each time, up to 250 ms.
+fn pause_before(number: u32) -> Option<Duration> {
+    let doublings = number.checked_sub(3)?;
+    Some(Duration::from_millis(25).saturating_mul(1 << doublings.min(10)).min(Duration::from_millis(250)))
 }
 
 /// Waits for a server with room. In a box, as what is rare.
@@ -124,5 +134,16 @@ async fn answer(mut place: QueuePlace, patience: Patience, waited_before: Durati
     match tokio::time::timeout(any, &mut place).await {
         Ok(answer) => answer,
         Err(_) => place.time_out(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pause_before;
+
+    #[test]
+    fn the_second_try_goes_at_once_and_later_ones_spread() {
+        let most = [1, 2, 3, 4, 5, 6, 7, 99].map(|number| pause_before(number).map(|most| most.as_millis()));
+        assert_eq!(most, [None, None, Some(25), Some(50), Some(100), Some(200), Some(250), Some(250)]);
     }
 }

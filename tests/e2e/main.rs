@@ -32,6 +32,7 @@ mod proxy_protocol;
 mod queue;
 mod relay_http;
 mod reload;
+mod retries;
 mod schema;
 mod serve_http;
 mod serve_tcp;

@@ -70,7 +70,8 @@ fn pool(rng: &mut Rng, index: usize) -> plan::PoolPlan {
         retries: plan::Retries {
             max: 2,
             budget: Percent(20),
-            on: plan::RetryOn { connect: true, reset: true, statuses: Vec::new() },
+            on: plan::RetryOn { connect: true, reset: true, timeout: false, statuses: Vec::new() },
+            per_try: None,
         },
         timeouts: plan::PoolTimeouts {
             connect: Duration::from_secs(3),

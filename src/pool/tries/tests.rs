@@ -60,7 +60,7 @@ fn a_failed_try_is_followed_by_one_at_a_server_that_is_not_missing() {
 #[test]
 fn what_is_not_to_be_retried_is_not() {
     let mut plan = pool(Balance::RoundRobin, "a b c");
-    plan.retries.on = RetryOn { connect: true, reset: false, statuses: vec![502, 504] };
+    plan.retries.on = RetryOn { connect: true, reset: false, timeout: false, statuses: vec![502, 504] };
     let pool = live(plan);
     for (reason, is_retried) in [
         (RetryReason::Connect, true),

@@ -162,7 +162,14 @@ impl<'a, C: ClientSide> Relay<'a, C> {
                         begun.side.retire_if_silent();
                     }
                     drop(begun);
-                    if may_be_sent_again && let Some(next) = self.exchange.send_again(is_stale).await {
+                    let next = match failure.why {
+                        Why::ResponseHeaderTimeout if self.can_be_repeated() => {
+                            self.exchange.timed_out(failure.why).await
+                        }
+                        _ if may_be_sent_again => self.exchange.send_again(is_stale).await,
+                        _ => None,
+                    };
+                    if let Some(next) = next {
                         leased = next;
                         self.rewind();
                         continue;
@@ -212,7 +219,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
     }
 
     /// RFC 9110 section 9.2.2: only what does no harm twice, and only with its body still at hand.
-    fn can_be_repeated(&self) -> bool {
+    pub(super) fn can_be_repeated(&self) -> bool {
         is_idempotent(self.request.method) && self.body.is_repeatable
     }
 

@@ -158,7 +158,8 @@ impl<C: ClientSide> Relay<'_, C> {
         }
         let Some(request) = self.exchange.pool().map(|pool| pool.plan.timeouts.request) else { return };
         let due = Instant::now() + request;
-        self.exchange.expect_head(self.call_due.map_or(due, |call_due| call_due.min(due)));
+        let may_be_repeated = self.can_be_repeated();
+        self.exchange.expect_head(self.call_due.map_or(due, |call_due| call_due.min(due)), may_be_repeated);
     }
 }
 
