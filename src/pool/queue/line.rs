@@ -1,8 +1,8 @@
 //! The order in which those that wait are served. Pure: time is an argument.
 
 use crate::config::plan::{Priority, QueueOrder};
-use smallvec::SmallVec;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,7 @@ struct Round {
     /// There is nothing for those who go anywhere.
     is_exhausted: bool,
     /// Servers that are full.
-    full: SmallVec<[u32; 8]>,
+    full: BTreeSet<u32>,
 }
 
 /// How a line is served, as the configuration has it.
@@ -241,10 +241,19 @@ impl<W> Class<W> {
     /// One round; how many wait no longer.
     fn serve(&mut self, round: &mut Round, offer: &mut impl FnMut(&mut W, Lane) -> Offer) -> usize {
         let (mut served, mut passed, mut all_passed) = (0, None, false);
-        while let Some(lane) = self.next_lane(round, all_passed) {
+        let mut fronts = self.bound_fronts(round);
+        loop {
+            let any = self.waiting.first_key_value().filter(|_| !round.is_exhausted && !all_passed);
+            let any = any.map(|(ticket, _)| (*ticket, Lane::AnyServer));
+            let bound = fronts.peek().map(|Reverse(front)| *front);
+            // The lane that has the oldest in front, of those that there may be something for.
+            let Some((_, lane)) = any.into_iter().chain(bound).min() else { break };
             let next = match lane {
                 Lane::AnyServer => self.next(passed),
-                Lane::Server(server) => self.bound.get_mut(&server).and_then(|waiting| oldest(waiting)),
+                Lane::Server(server) => {
+                    fronts.pop();
+                    self.bound.get_mut(&server).and_then(|waiting| oldest(waiting))
+                }
             };
             let Some((ticket, waiter)) = next else {
                 all_passed = true;
@@ -254,11 +263,12 @@ impl<W> Class<W> {
                 (Offer::Taken, _) => {
                     self.remove(&ticket);
                     served += 1;
+                    fronts.extend(self.front(lane));
                 }
                 (Offer::Declined, Lane::AnyServer) => passed = Some(ticket),
                 (Offer::Exhausted | Offer::Unbound, Lane::AnyServer) => round.is_exhausted = true,
                 // Whoever is about to leave has its lane served when it does.
-                (Offer::Exhausted | Offer::Declined, Lane::Server(server)) => round.full.push(server),
+                (Offer::Exhausted | Offer::Declined, Lane::Server(server)) => _ = round.full.insert(server),
                 (Offer::Unbound, Lane::Server(server)) => {
                     self.waiting.extend(self.bound.remove(&server).unwrap_or_default());
                     // Some of them may belong before who was passed.
@@ -270,15 +280,17 @@ impl<W> Class<W> {
         served
     }
 
-    /// The lane that has the oldest in front, of those that there may be something for.
-    fn next_lane(&self, round: &Round, all_passed: bool) -> Option<Lane> {
-        let any = self.waiting.first_key_value().filter(|_| !round.is_exhausted && !all_passed);
-        let any = any.map(|(ticket, _)| (ticket, Lane::AnyServer));
-        let bound = self.bound.iter().filter(|(server, _)| !round.full.contains(server));
-        let bound = bound.filter_map(|(server, waiting)| {
-            waiting.first_key_value().map(|(ticket, _)| (ticket, Lane::Server(*server)))
-        });
-        bound.chain(any).min().map(|(_, lane)| lane)
+    /// The fronts of the lanes of one server each, but of those that are full.
+    fn bound_fronts(&self, round: &Round) -> BinaryHeap<Reverse<(Ticket, Lane)>> {
+        let servers = self.bound.keys().filter(|server| !round.full.contains(server));
+        servers.filter_map(|server| self.front(Lane::Server(*server))).collect()
+    }
+
+    /// Who is first in a lane of one server.
+    fn front(&self, lane: Lane) -> Option<Reverse<(Ticket, Lane)>> {
+        let Lane::Server(server) = lane else { return None };
+        let (ticket, _) = self.bound.get(&server)?.first_key_value()?;
+        Some(Reverse((*ticket, lane)))
     }
 
     /// Whose turn it is after one that was passed.

@@ -259,3 +259,15 @@ proptest! {
         prop_assert!(line.is_empty());
     }
 }
+
+#[test]
+fn a_round_asks_once_for_each_server_that_is_full() {
+    let waiters: Vec<_> = (0..80).map(|number| (number, Lane::Server(number % 40))).collect();
+    let (mut line, _) = lanes(Instant::now(), &waiters);
+    let mut asked = 0;
+    line.serve(rules(QueueOrder::Fifo), Instant::now(), |_, _| {
+        asked += 1;
+        Offer::Exhausted
+    });
+    assert_eq!((asked, line.len()), (40, 80));
+}
