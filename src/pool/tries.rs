@@ -280,6 +280,8 @@ impl Tries {
     pub fn take<'a>(&mut self, granted: Granted, attempt: &'a mut Attempt, now: Instant) -> &'a Arc<Server> {
         let Granted { pool, lease, tried } = granted;
         (self.pool, self.avoided) = (pool, None);
+        // Whoever has waited for its own server in vain belongs to none.
+        self.bound = self.bound.filter(|bound| bound.server() == lease.server().id());
         self.tried = tried.clone();
         self.tried.insert(lease.index());
         self.tried_before = tried;

@@ -206,6 +206,11 @@ fn a_full_server_is_waited_for_by_those_who_have_sessions_there() {
         .begin(&mut late.1, Instant::now())
         .expect("a full line is no reason to be refused where others have room");
     assert_eq!(server(&late), "b");
+    let tried = Tried::new();
+    let lease = pool.pick(&Query::default(), &mut tried.clone()).expect("b has room");
+    let granted = Granted { pool: Arc::clone(&pool), lease, tried };
+    third.0.take(granted, &mut third.1, Instant::now());
+    assert_eq!(third.0.bound, None, "it has waited in vain");
     let mut impatient = bound(&pool);
     impatient.0.begin(&mut impatient.1, Instant::now()).expect("what may not wait goes elsewhere");
     assert_eq!(server(&impatient), "b");
