@@ -19,6 +19,9 @@ use tracing::{debug, error, info, warn};
 /// How long after a probe that came to grief the next one begins, at least: whatever it met is there again.
 const AFTER_FAULT: Duration = Duration::from_secs(1);
 
+/// A refused connection brings the next probe forward, but no nearer to the last one.
+const NO_SOONER: Duration = Duration::from_secs(1);
+
 /// A change of a server's health, with its evidence.
 #[derive(Debug)]
 pub(crate) struct HealthChange {
@@ -109,14 +112,22 @@ impl Task {
         self.once_or_never().await;
         drop(first);
         // From here on each server keeps its own time.
-        tokio::time::sleep(health.interval.mul_f64(fastrand::f64())).await;
+        self.rest(health.interval.mul_f64(fastrand::f64())).await;
         loop {
             let pause = match self.once_or_never().await {
                 true => jittered(health, fastrand::f64()),
                 false => jittered(health, fastrand::f64()).max(AFTER_FAULT),
             };
-            tokio::time::sleep(pause).await;
+            self.rest(pause).await;
         }
+    }
+
+    /// Until the next probe is due, or wanted before.
+    async fn rest(&self, pause: Duration) {
+        let no_sooner = pause.min(NO_SOONER);
+        tokio::time::sleep(no_sooner).await;
+        let wanted = self.task.server.early_probe().wanted();
+        let _ = tokio::time::timeout(pause - no_sooner, wanted).await;
     }
 
     /// Probes once; whether that went well, whatever the result. A fault of ours must not end a server's probing for good.
@@ -139,6 +150,7 @@ impl Task {
         let Ok(_permit) = self.permits.acquire().await else { return };
         let server = &self.task.server;
         self.live.metrics.probe_waits(server.pool()).record(due.elapsed());
+        server.early_probe().begin();
         let target = ProbeTarget::new(server, self.task.health.port);
         let started = Instant::now();
         let result = probe::run(&*self.probe, &target, self.task.health.timeout, &Steps::default()).await;

@@ -3,6 +3,7 @@
 pub mod bound;
 pub mod choose;
 mod deadline;
+pub mod early_probe;
 pub mod explain;
 pub mod health;
 pub mod learned;

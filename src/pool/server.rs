@@ -1,9 +1,10 @@
 //! A server and the leases on it. It outlives reloads: whatever must not be forgotten lives here.
 
 use super::deadline::Deadline;
+use super::early_probe::EarlyProbe;
 use super::health::{Health, HealthState, HealthThresholds, Transition};
 use super::learned::Learned;
-use super::outcome::{Outcome, TryCounts, TryVerdict};
+use super::outcome::{Outcome, TryCounts, TryResult, TryVerdict};
 use super::outlier::{OutlierSignals, OutlierState, Standing, Watched};
 use super::ramp::Ramp;
 use super::slot::{Flags, Slot};
@@ -87,6 +88,8 @@ pub struct Server {
     learned: Learned,
     success: SuccessRecord,
     ramp: Ramp,
+    /// Whether its next probe is wanted before its time.
+    early_probe: EarlyProbe,
     /// How it does beside the others.
     outlier: OutlierState,
 }
@@ -126,6 +129,7 @@ impl Server {
             learned: Learned::new(now),
             success: SuccessRecord::default(),
             ramp: Ramp::new(now),
+            early_probe: EarlyProbe::default(),
             outlier: OutlierState::new(&shared.outliers, now),
         }
     }
@@ -183,6 +187,11 @@ impl Server {
     /// What algorithms go by that learn.
     pub fn learned(&self) -> &Learned {
         &self.learned
+    }
+
+    /// Whether its next probe is wanted before its time.
+    pub fn early_probe(&self) -> &EarlyProbe {
+        &self.early_probe
     }
 
     /// How it does beside the others.
@@ -434,6 +443,9 @@ impl Lease {
     /// Gives it back with what has become of it.
     pub fn finish(mut self, outcome: &Outcome) {
         self.judge(outcome);
+        if outcome.result == TryResult::ConnectFailed {
+            self.server.early_probe.want();
+        }
         self.server.tries.count(outcome.result.verdict());
         self.is_finished = true;
     }
@@ -514,7 +526,7 @@ mod tests {
     use super::*;
     use crate::config::plan::Balance;
     use crate::pool::sample::{live, member, pool, set_down};
-    use crate::pool::{Query, Tried, TryResult};
+    use crate::pool::{Query, Tried};
     use std::num::NonZeroU32;
     use std::time::Duration;
 

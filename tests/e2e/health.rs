@@ -48,6 +48,21 @@ fn turns(balancer: &Balancer, server: &str, expected: &str) {
 }
 
 #[test]
+fn a_refused_connection_brings_the_next_probe_forward() {
+    let (good, gone) = (Patient::new("good"), Patient::new("gone"));
+    let pool = "balance: round_robin, health: { http: /healthz, interval: 1h, fall: 1 }";
+    let balancer = Balancer::start(&plain(&[good.app.address, gone.app.address], "", pool));
+    turns(&balancer, "s2", "up");
+    drop(gone);
+    let mut client = balancer.client();
+    wait_until("it is found down", || {
+        assert_eq!(client.get("/").text(), "good", "tried elsewhere");
+        state(&balancer, "s2") == "down"
+    });
+    assert!(balancer.metric("evenkeel_probes_total", &[("server", "s2"), ("result", "connect")]) >= 1.0);
+}
+
+#[test]
 fn a_server_turns_after_as_many_results_in_a_row_as_it_says() {
     // Passes and failures, then a probe without an answer, so that nothing changes any more.
     for (probes, fall, rise, expected, to_down) in [
