@@ -15,6 +15,7 @@ pub(crate) struct Model {
     pub(crate) server: Weak<Server>,
     pub(crate) state: ServerState,
     pub(crate) in_flight: u32,
+    pub(crate) is_ejected: bool,
     /// Probe results since the state or the probe changed.
     results: Vec<bool>,
     /// When what is in flight must end: while down, and while leaving.
@@ -33,6 +34,7 @@ impl Model {
             server: Arc::downgrade(server),
             state,
             in_flight: 0,
+            is_ejected: false,
             results: Vec::new(),
             down_until: None,
             leave_at: None,
@@ -95,6 +97,11 @@ impl<'a> View<'a> {
     pub(crate) fn usable(&self) -> (Vec<usize>, bool) {
         let ready = self.indexes(|index| self.is_ready(index));
         let healthy: Vec<usize> = ready.iter().copied().filter(|index| self.is_up(*index)).collect();
+        let best: Vec<usize> =
+            healthy.iter().copied().filter(|index| !self.models[*index].is_ejected).collect();
+        if !best.is_empty() {
+            return (best, false);
+        }
         if !healthy.is_empty() || self.pool.plan.when_all_unhealthy == plan::WhenAllUnhealthy::Refuse {
             return (healthy, false);
         }

@@ -3,6 +3,7 @@
 use crate::model::{Model, Models, View};
 use crate::plans;
 use evenkeel::config::plan::{Balance, HealthPlan, Name, Plan, Priority};
+use evenkeel::pool::outlier::{Ejection, Reason, Standing, back};
 use evenkeel::pool::queue::{QueuePlace, WaitTerms};
 use evenkeel::pool::{
     HealthState, HealthThresholds, Lease, Membership, NoServer, Operator, Pool, Query, Refusal, Tried,
@@ -70,7 +71,11 @@ impl World {
             20..23 => self.wait(),
             23 => self.leave(),
             12..16 => self.probe(),
-            16 => self.operate(),
+            16 => match self.rng.u8(..3) {
+                0 => self.eject(),
+                1 => self.bring_back(),
+                _ => self.operate(),
+            },
             17 => {
                 let pool = self.any_pool();
                 self.pinned.push(pool);
@@ -213,7 +218,7 @@ impl World {
             let all = counts.up + counts.down + counts.probing + counts.ejected + counts.drain + counts.maint;
             assert_eq!(all, pool.members.len());
             let ready = (0..pool.members.len()).filter(|index| view.is_ready(*index)).count();
-            assert_eq!(counts.up + counts.down + counts.probing, ready);
+            assert_eq!(counts.up + counts.down + counts.probing + counts.ejected, ready);
         }
     }
 
@@ -358,6 +363,31 @@ impl World {
                 model.down_until = Some(self.now + *drain_timeout);
                 server.set_close_at(model.down_until);
             }
+        }
+    }
+
+    /// One is ejected, whether or not others are left.
+    fn eject(&mut self) {
+        let pool = self.any_pool();
+        let server = &pool.members[self.rng.usize(..pool.members.len())].server;
+        let ejection = Ejection {
+            reason: Reason::WorseBy,
+            evidence: String::new(),
+            since: self.now,
+            began: self.now,
+            until: self.now + Duration::from_secs(30),
+            trial: None,
+        };
+        server.eject_again(Standing { strikes: 1, since: self.now, ejection: Some(ejection) });
+        self.models.get_mut(&server.id()).expect("modelled").is_ejected = true;
+    }
+
+    /// All of a pool that are ejected are back.
+    fn bring_back(&mut self) {
+        for member in &self.any_pool().members {
+            let change = back(&member.server, self.now, "it does well");
+            let model = self.models.get_mut(&member.server.id()).expect("modelled");
+            assert_eq!(change.is_some(), std::mem::take(&mut model.is_ejected));
         }
     }
 
