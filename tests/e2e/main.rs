@@ -39,6 +39,7 @@ mod serve_tcp;
 mod serve_udp;
 mod signals;
 mod sticky;
+mod stranded;
 mod success_rate;
 mod succession;
 #[path = "../support/mod.rs"]
