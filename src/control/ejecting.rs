@@ -4,7 +4,7 @@ use super::{Control, LedgerEntry};
 use crate::api::EventKind;
 use crate::config::plan::Name;
 use crate::pool::outlier::{OutlierChange, OutlierWatch, back};
-use crate::pool::{OutlierSignals, Server};
+use crate::pool::{OutlierSignals, Pool, Server};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,12 +49,14 @@ impl Control {
         let now = Instant::now();
         self.ejecting.looked = Some(now);
         let snapshot = self.live.snapshot();
-        let ejects = |name: &Name| snapshot.pool(name).is_some_and(|pool| pool.plan.outlier.is_some());
-        let before = self.ejecting.pools.len();
-        self.ejecting.pools.retain(|name, _| ejects(name));
-        if self.ejecting.pools.len() < before {
-            let without = snapshot.pools().iter().filter(|pool| pool.plan.outlier.is_none());
-            without.for_each(|pool| self.tell(&OutlierWatch::release_all(pool, now)));
+        // Pools that eject no more have everybody back; of those that are gone nobody is left.
+        self.ejecting.pools.retain(|name, _| snapshot.pool(name).is_some());
+        let ceases =
+            |pool: &&Arc<Pool>| pool.plan.outlier.is_none() && self.ejecting.pools.contains_key(&pool.name);
+        let ceasing: Vec<_> = snapshot.pools().iter().filter(ceases).cloned().collect();
+        for pool in ceasing {
+            self.ejecting.pools.remove(&pool.name);
+            self.tell(&OutlierWatch::release_all(&pool, now));
         }
         for pool in snapshot.pools() {
             let Some(plan) = &pool.plan.outlier else { continue };
