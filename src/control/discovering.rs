@@ -4,7 +4,7 @@ use super::found_sets::{BeginsWith, FoundSet};
 use super::{Control, ControlMessage, LedgerEntry, Live, sticky_key};
 use crate::api::EventKind;
 use crate::config::plan::{DnsPlan, Name, Plan, SourcePlan};
-use crate::discover::found::{self, FoundServer};
+use crate::discover::found::FoundServer;
 use crate::discover::membership::{AdoptedFrom, Held, Membership, SourceReply};
 use crate::discover::schedule::RefreshSchedule;
 use crate::discover::{self, DiscoverySource, SourceAnswer};
@@ -78,8 +78,8 @@ impl Discovering {
         let (mut next, mut sets, mut listed) = (HashMap::new(), HashMap::new(), HashMap::new());
         for pool in &plan.pools {
             let begins = self.live.found.begin_with(pool);
-            listed
-                .insert(pool.name.clone(), found::listed(pool, begins.iter().map(|begins| &begins.servers)));
+            let own = pool.servers.iter().cloned().map(FoundServer::from);
+            listed.insert(pool.name.clone(), own.collect());
             if pool.sources.is_empty() {
                 continue;
             }

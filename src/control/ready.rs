@@ -215,7 +215,10 @@ impl Ready {
             let origination = next.pool(task.server.pool()).map(|pool| Arc::clone(&pool.origination));
             control.probing.start(task.clone(), origination.unwrap_or_default());
         }
-        control.discovering.follow(&next.plan);
+        // As the configuration has it: whom sources have named is theirs to say.
+        if let Some(loaded) = &control.loaded {
+            control.discovering.follow(&loaded.plan);
+        }
         control.servers_unsaved |= next.plan.pools.iter().any(|pool| !pool.sources.is_empty());
         control.probing.forget(|pool| next.pool(pool).is_some());
         control.follow_operators(&next);

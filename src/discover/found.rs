@@ -47,13 +47,6 @@ impl FoundServer {
     }
 }
 
-/// The servers of a filled pool that none of these sets names.
-pub fn listed<'a>(pool: &PoolPlan, sets: impl Iterator<Item = &'a Vec<FoundServer>>) -> Vec<FoundServer> {
-    let found: HashSet<&Name> = sets.flatten().map(|server| &server.name).collect();
-    let listed = pool.servers.iter().filter(|server| !found.contains(&server.name));
-    listed.cloned().map(FoundServer::from).collect()
-}
-
 /// Adds what each of a pool's sources has named. A name that is taken stays whose it was.
 pub fn fill(pool: &mut PoolPlan, sets: &[Vec<FoundServer>]) {
     let mut taken: HashSet<Name> = pool.servers.iter().map(|server| server.name.clone()).collect();

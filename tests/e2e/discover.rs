@@ -249,9 +249,30 @@ fn a_name_in_place_of_a_list_begins_with_the_servers_that_were_listed() {
     assert!(out.contains("2 servers of before stay until dns:app.internal") && !out.contains("503"), "{out}");
     assert_eq!(balancer.reload(&named), Reloaded::Taken);
     assert_eq!(answering(&balancer, 8), names(&["127.0.0.2", "127.0.0.3"]), "nobody has said anything else");
+    assert_eq!(source(&balancer)["servers"], 2);
+    assert_eq!(balancer.reload(&format!("{named}# the same\n")), Reloaded::Taken);
+    assert_eq!(answering(&balancer, 8), names(&["127.0.0.2", "127.0.0.3"]), "whatever is reloaded meanwhile");
     dns.lead("app.internal", &["127.0.0.2"]);
     wait_until("the first answer says whose they are", || servers(&balancer) == names(&["127.0.0.2"]));
     assert_eq!(pool(&balancer)["servers"][0]["since"], since, "the same server as before");
+    // Whoever is gone stays gone: another source that is new begins with nobody.
+    dns.say("more.internal", Says::Silence, 0);
+    let more = named.replace("discover:", &format!("servers: ['more.internal:{}'], discover:", apps.port));
+    assert_eq!(balancer.reload(&more), Reloaded::Taken);
+    assert_eq!(servers(&balancer), names(&["127.0.0.2"]));
+}
+
+#[test]
+fn servers_of_a_list_that_a_name_has_replaced_go_over_with_an_upgrade() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
+    dns.say("app.internal", Says::Silence, 0);
+    let listed = configuration(&dns, &apps, "servers: ['127.0.0.2:PORT', '127.0.0.3:PORT']");
+    let balancer = Balancer::start(&listed);
+    assert_eq!(balancer.reload(&configuration(&dns, &apps, QUICK)), Reloaded::Taken);
+    balancer.signal(Signal::USR2);
+    let next = Next::of(&balancer);
+    assert_eq!(answering(&balancer, 8), names(&["127.0.0.2", "127.0.0.3"]));
+    next.end();
 }
 
 #[test]
