@@ -313,11 +313,12 @@ impl SourceTask {
         self.marks_missing = are_some;
         let snapshot = self.live.snapshot();
         let Some(pool) = snapshot.pool(&self.pool) else { return };
+        let others = self.live.found.named_by_others(&self.pool, self.id);
         let known: HashMap<_, _> =
             self.membership.absences().map(|(found, is_missing)| (&found.name, is_missing)).collect();
         for member in &pool.members {
             if let Some(is_missing) = known.get(member.server.name()) {
-                member.server.set_missing(*is_missing);
+                member.server.set_missing(*is_missing && !others.contains(member.server.name()));
             }
         }
     }

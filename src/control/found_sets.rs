@@ -168,6 +168,14 @@ impl FoundSets {
         Some((before, after, known.plan.label()))
     }
 
+    /// Servers of a pool that are there by another's word than this source's: the list's, or another source's.
+    pub(super) fn named_by_others(&self, pool: &Name, id: u64) -> HashSet<Name> {
+        let (known, listed) = (self.lock(), self.listed.lock().unwrap_or_else(PoisonError::into_inner));
+        let others = known.get(pool).into_iter().flatten().filter(|set| set.id != id);
+        let found = others.flat_map(|set| &set.servers).chain(listed.get(pool).into_iter().flatten());
+        found.map(|server| server.name.clone()).collect()
+    }
+
     /// A source has said once more what is in force.
     pub(super) fn confirm(&self, pool: &Name, id: u64, at: Instant) {
         let mut known = self.lock();

@@ -263,6 +263,20 @@ fn a_name_in_place_of_a_list_begins_with_the_servers_that_were_listed() {
 }
 
 #[test]
+fn a_server_that_another_source_names_is_not_missing() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
+    dns.lead("a.internal", &["127.0.0.2", "127.0.0.3"]);
+    dns.lead("b.internal", &["127.0.0.2", "127.0.0.3"]);
+    let balancer =
+        Balancer::start(&configuration(&dns, &apps, "servers: ['a.internal:PORT', 'b.internal:PORT']"));
+    wait_until("both have answered", || servers(&balancer) == names(&["127.0.0.2", "127.0.0.3"]));
+    dns.lead("b.internal", &["127.0.0.2"]);
+    wait_until("one source leaves it out", || pool(&balancer)["sources"][1]["missing"] == 1);
+    let listed = pool(&balancer)["servers"].as_array().expect("a list").clone();
+    assert!(listed.iter().all(|server| server["missing"] == false), "{listed:?}");
+}
+
+#[test]
 fn servers_of_a_list_that_a_name_has_replaced_go_over_with_an_upgrade() {
     let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
     dns.say("app.internal", Says::Silence, 0);
