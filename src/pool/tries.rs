@@ -175,7 +175,11 @@ impl Tries {
         if self.is_behind_others() {
             return Err(NoServer::AllFull);
         }
-        let (lease, tried) = match self.pick_bound(&self.tried.clone(), now)? {
+        let at_its_server = match self.bound {
+            Some(_) => self.pick_bound(&self.tried.clone(), now)?,
+            None => None,
+        };
+        let (lease, tried) = match at_its_server {
             Some(picked) => picked,
             None => self.pick(&self.tried, self.avoided.as_deref(), now)?,
         };

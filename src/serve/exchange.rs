@@ -273,7 +273,7 @@ impl Exchange {
             may_be_repeated: is_idempotent(request.method) && request.body == RequestBody::Empty,
             ..Query::default()
         };
-        let mut tries = Tries::new(Arc::clone(&pool), query).waiting_as(priority);
+        let mut tries = Tries::new(pool, query).waiting_as(priority);
         if let Some(bound) = bound {
             tries = tries.bound_to(bound);
         }

@@ -8,6 +8,7 @@ use crate::edge::Watched;
 use crate::pool::queue::{Answer, QueuePlace};
 use crate::pool::{
     Attempt, NextTry, NoServer, Outcome, Patience, Pool, Query, Refusal, RetryReason, Server, Tries,
+    TryResult,
 };
 use crate::select::consistent_hash::hash;
 use std::sync::Arc;
@@ -89,7 +90,9 @@ pub(super) async fn again(
     watch.leased_to(server.id());
     // The second try goes at once; where more are needed, those of many requests are not to come together.
     if let Some(most) = pause_before(attempt.number()) {
-        watch.heed(tokio::time::sleep(most.mul_f64(fastrand::f64()))).await?;
+        let paused = watch.heed(tokio::time::sleep(most.mul_f64(fastrand::f64()))).await;
+        // It never had the request: what the one before has done is not held against it.
+        paused.inspect_err(|_| attempt.end(&Outcome::of(TryResult::NotServersFault)))?;
     }
     Ok(Some(server))
 }
@@ -139,7 +142,30 @@ async fn answer(mut place: QueuePlace, patience: Patience, waited_before: Durati
 
 #[cfg(test)]
 mod tests {
-    use super::pause_before;
+    use super::*;
+    use crate::config::plan::Balance;
+    use crate::edge::Watch;
+    use crate::pool::TryVerdict;
+    use crate::pool::sample;
+
+    #[tokio::test]
+    async fn a_server_whose_try_never_began_is_not_blamed_for_the_one_before() {
+        let mut plan = sample::pool(Balance::RoundRobin, "a b c");
+        plan.retries.max = 5;
+        let pool = sample::live(plan);
+        let (watch, failed) = (Watched::new(Watch::new(1)), Outcome::of(TryResult::ConnectFailed));
+        let (mut tries, mut attempt) = (Tries::new(Arc::clone(&pool), Query::default()), Attempt::default());
+        begin(&mut tries, &mut attempt, &watch, &mut None, None).await.expect("a server is ready");
+        let mut again =
+            async || again(&mut tries, &mut attempt, &watch, &mut None, RetryReason::Connect, &failed).await;
+        assert!(again().await.is_ok_and(|server| server.is_some()), "the second goes at once");
+        watch.interrupt(Why::Drained);
+        assert_eq!(again().await.err(), Some(Why::Drained));
+        attempt.end(&failed);
+        let count =
+            |verdict| pool.members.iter().map(|member| member.server.tries().of(verdict)).sum::<u64>();
+        assert_eq!((count(TryVerdict::Failed), count(TryVerdict::Neutral)), (2, 1));
+    }
 
     #[test]
     fn the_second_try_goes_at_once_and_later_ones_spread() {
