@@ -114,10 +114,10 @@ impl Pool {
         };
         let server = &self.members[index].server;
         let mask = self.ends_sessions_of(server);
-        match self.lease(index, mask) {
+        match self.lease(index, mask, Some(now)) {
             Some(lease) => {
                 tried.insert(index);
-                BoundPick::Leased(self.taught(lease, Some(now)))
+                BoundPick::Leased(lease)
             }
             None if server.has_any(mask) => BoundPick::Gone,
             None => BoundPick::Full,

@@ -1,10 +1,10 @@
 //! Why a pool would choose whom it would choose now. The choice is made by the code that serves, and nothing is taken.
 
+use super::STRICT;
 use super::choose::Query;
 use super::slot::Flags;
 use super::tried::Tried;
 use super::{HealthState, Membership, NoServer, Operator, Pool};
-use super::{PROBED, STRICT};
 use std::num::NonZeroU32;
 
 /// Why a server cannot be chosen.
@@ -79,9 +79,7 @@ impl Pool {
         };
         let first = look(&mut tried);
         // Where all are full, they are full of those that there are to choose from.
-        let without_backup = STRICT.with(Flags::BACKUP);
-        let levels = [without_backup, STRICT, PROBED].into_iter().skip(usize::from(!self.has_backup));
-        let level = levels.into_iter().find(|mask| self.any_usable(*mask));
+        let level = self.standards().iter().copied().find(|mask| self.any_usable(*mask));
         let otherwise = level.unwrap_or(if self.failing_open() { Flags::NOT_READY } else { STRICT });
         let mask = first.as_ref().map_or(otherwise, |(_, mask)| *mask);
         let none_tried = Tried::new();

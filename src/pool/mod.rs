@@ -34,7 +34,7 @@ pub use outcome::{Outcome, TryResult, TryVerdict};
 pub use outlier::{OutlierSignals, OutlierWatch};
 pub use queue::{Queue, QueueResult, Refusal};
 pub use retry::RetryBudget;
-pub use server::{InFlightElsewhere, Lease, Membership, Operator, Server, ServerState};
+pub use server::{InFlightElsewhere, Lease, Lessons, Membership, Operator, Server, ServerState};
 pub use stats::{Histogram, PoolStats, RetryReason, StickyResult};
 pub use tried::Tried;
 pub use tries::{Attempt, NextTry, Patience, Tries};
@@ -172,15 +172,9 @@ impl Pool {
             && self.outliers.has_trials()
             && let Some(lease) = self.try_out(query, tried)
         {
-            return Ok(self.taught(lease, query.now));
+            return Ok(lease);
         }
-        let lease = self.by_standard(tried, |mask, tried| self.attempt(mask, query, tried))?;
-        Ok(self.taught(lease, query.now))
-    }
-
-    /// The same lease, whose end teaches something of its server if the pool's algorithm goes by that.
-    fn taught(&self, lease: Lease, now: Option<Instant>) -> Lease {
-        if self.learns { lease.taught(now) } else { lease }
+        self.by_standard(tried, |mask, tried| self.attempt(mask, query, tried))
     }
 
     /// Leases a server that was ejected and is being tried out, if it is this request's turn.
@@ -193,12 +187,12 @@ impl Pool {
                 return None;
             }
             let ticket = outlier.trial.take(query.may_be_repeated)?;
-            let Some(lease) = self.lease(index, PROBED) else {
+            let Some(lease) = self.lease(index, PROBED, query.now) else {
                 outlier.trial.end(ticket, TrialResult::Inconclusive);
                 return None;
             };
             tried.insert(index);
-            Some(lease.watched(self.watched, Some(ticket)))
+            Some(lease.trying_out(ticket))
         })
     }
 
@@ -218,25 +212,16 @@ impl Pool {
         if self.members.is_empty() {
             return Err(NoServer::NoServers);
         }
-        let without_backup = STRICT.with(Flags::BACKUP);
-        if self.has_backup {
-            if let Some(made) = attempt(without_backup, tried) {
+        for mask in self.standards() {
+            if let Some(made) = attempt(*mask, tried) {
                 return Ok(made);
             }
-            // Those that stand by are for when the others do not work, not for when they are busy.
-            if self.any_usable(without_backup)
-                && self.full_or_tried(without_backup, tried) == NoServer::AllFull
-            {
-                return Err(NoServer::AllFull);
-            }
-        }
-        // Better one that does worse than others than none.
-        for mask in [STRICT, PROBED] {
-            if let Some(made) = attempt(mask, tried) {
-                return Ok(made);
-            }
-            if self.any_usable(mask) {
-                return Err(self.full_or_tried(mask, tried));
+            if self.any_usable(*mask) {
+                match self.full_or_tried(*mask, tried) {
+                    // Those that stand by are for when the others do not work, not for when they are busy.
+                    NoServer::AllTried if mask.has_any(Flags::BACKUP) => {}
+                    none => return Err(none),
+                }
             }
         }
         if !self.any_usable(Flags::NOT_READY) {
@@ -248,6 +233,12 @@ impl Pool {
                 attempt(Flags::NOT_READY, tried).ok_or_else(|| self.full_or_tried(Flags::NOT_READY, tried))
             }
         }
+    }
+
+    /// What bars servers, the highest standard first: better one that does worse than others than none.
+    fn standards(&self) -> &'static [Flags] {
+        const STANDARDS: [Flags; 3] = [STRICT.with(Flags::BACKUP), STRICT, PROBED];
+        &STANDARDS[usize::from(!self.has_backup)..]
     }
 
     /// Whether some server would be used now, be it full or not.
@@ -345,21 +336,22 @@ impl Pool {
     fn lease_past(&self, mask: Flags, query: &Query, passed_over: &Tried) -> Option<Lease> {
         for _ in 0..ATTEMPTS {
             let index = self.selector.select(&self.among(passed_over, mask), query)?;
-            if let Some(lease) = self.lease(index, mask) {
+            if let Some(lease) = self.lease(index, mask, query.now) {
                 return Some(lease);
             }
         }
         // Others were quicker every time: take whatever lets us in.
         (0..self.members.len()).find_map(|index| {
             let eligible = self.among(passed_over, mask).is_eligible(index);
-            eligible.then(|| self.lease(index, mask)).flatten()
+            eligible.then(|| self.lease(index, mask, query.now)).flatten()
         })
     }
 
-    fn lease(&self, index: usize, mask: Flags) -> Option<Lease> {
+    fn lease(&self, index: usize, mask: Flags, now: Option<Instant>) -> Option<Lease> {
         let member = &self.members[index];
         let max = member.max_connections.map_or(u32::MAX, NonZeroU32::get);
-        Some(Lease::take(&member.server, index, max, mask)?.watched(self.watched, None))
+        let lessons = Lessons { taught_from: now.filter(|_| self.learns), watched: self.watched };
+        Lease::take(&member.server, index, max, mask, lessons)
     }
 
     fn any_usable(&self, mask: Flags) -> bool {

@@ -406,37 +406,42 @@ pub struct Lease {
     server: Arc<Server>,
     index: u32,
     is_finished: bool,
-    /// When it was taken, if something is learned of its end.
-    taught_from: Option<Instant>,
-    /// What is noted of it; `None` is nothing, or nothing more.
-    watched: Option<Watched>,
+    lessons: Lessons,
     /// The turn that it has in trying the server out.
     trial: Option<u64>,
 }
 
+/// What is to be learned of the end of a lease: mostly nothing, or nothing more.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lessons {
+    /// By the pool's algorithm, which goes by how long it takes from here.
+    pub taught_from: Option<Instant>,
+    /// By whoever judges servers by their work.
+    pub watched: Option<Watched>,
+}
+
 impl Lease {
     /// A lease on a server with fewer than `max` out and no flag of `mask`.
-    pub(super) fn take(server: &Arc<Server>, index: usize, max: u32, mask: Flags) -> Option<Self> {
+    pub(super) fn take(
+        server: &Arc<Server>,
+        index: usize,
+        max: u32,
+        mask: Flags,
+        lessons: Lessons,
+    ) -> Option<Self> {
         let index = u32::try_from(index).expect("a pool has far fewer servers");
         server.slot().acquire(max, mask).then(|| Self {
             server: server.clone(),
             index,
             is_finished: false,
-            taught_from: None,
-            watched: None,
+            lessons,
             trial: None,
         })
     }
 
-    /// The same where its end teaches something of the server.
-    pub(super) fn taught(mut self, now: Option<Instant>) -> Self {
-        self.taught_from = now;
-        self
-    }
-
-    /// The same where its outcome is noted, or also tries the server out by this turn.
-    pub(super) fn watched(mut self, watched: Option<Watched>, trial: Option<u64>) -> Self {
-        (self.watched, self.trial) = (watched, trial);
+    /// The same where it tries the server out by this turn.
+    pub(super) fn trying_out(mut self, turn: u64) -> Self {
+        self.trial = Some(turn);
         self
     }
 
@@ -452,11 +457,12 @@ impl Lease {
 
     /// Has the server judged by what is known by now; what comes later is not held against it.
     pub fn judge(&mut self, outcome: &Outcome) {
-        if let Some(began) = self.taught_from.take() {
+        let Lessons { taught_from, watched } = std::mem::take(&mut self.lessons);
+        if let Some(began) = taught_from {
             self.server.learned.note(outcome, began);
             self.server.success.note(outcome);
         }
-        if let Some(watched) = self.watched.take() {
+        if let Some(watched) = watched {
             self.server.outlier.judge(outcome, watched, self.trial.take());
         }
     }

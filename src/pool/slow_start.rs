@@ -24,6 +24,9 @@ impl Pool {
         tried: &Tried,
         attempt: impl Fn(&Tried) -> Option<T>,
     ) -> Option<T> {
+        if self.plan.slow_start.is_none() {
+            return attempt(tried);
+        }
         let Some(held) = self.held_back(query) else { return attempt(tried) };
         let past = |held| attempt(&tried.clone().with_held_back(held));
         past(held.by_share).or_else(|| past(held.by_limit))

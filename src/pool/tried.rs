@@ -36,8 +36,14 @@ impl IndexSet {
 #[derive(Clone, Debug, Default)]
 pub struct Tried {
     first: [u32; Tried::INLINE],
-    n_first: usize,
-    more: Vec<u32>,
+    n_first: u32,
+    /// What few requests have, so that the others carry little.
+    rest: Option<Box<Rest>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Rest {
+    tried: Vec<u32>,
     /// Not tried, and passed over all the same.
     held_back: IndexSet,
 }
@@ -50,38 +56,88 @@ impl Tried {
     }
 
     pub fn len(&self) -> usize {
-        self.n_first + self.more.len()
+        self.n_first as usize + self.rest.as_ref().map_or(0, |rest| rest.tried.len())
     }
 
     pub fn is_empty(&self) -> bool {
-        self.n_first == 0 && self.held_back.is_empty()
+        self.n_first == 0 && self.rest.as_ref().is_none_or(|rest| rest.held_back.is_empty())
     }
 
     pub fn contains(&self, index: usize) -> bool {
-        self.first[..self.n_first].iter().chain(&self.more).any(|tried| *tried as usize == index)
-            || self.held_back.contains(index)
+        self.tried().any(|tried| tried == index) || self.is_held_back(index)
     }
 
     /// Those that are held back too, once each.
     pub fn indexes(&self) -> impl Iterator<Item = usize> + '_ {
-        let tried = self.first[..self.n_first].iter().chain(&self.more).map(|index| *index as usize);
-        tried.filter(|index| !self.held_back.contains(*index)).chain(self.held_back.iter())
+        let held_back = self.rest.iter().flat_map(|rest| rest.held_back.iter());
+        held_back.chain(self.tried().filter(|index| !self.is_held_back(*index)))
     }
 
     /// The same where these are passed over as well.
     #[must_use]
-    pub fn with_held_back(self, held_back: IndexSet) -> Self {
-        Self { held_back, ..self }
+    pub fn with_held_back(mut self, held_back: IndexSet) -> Self {
+        self.rest.get_or_insert_default().held_back = held_back;
+        self
     }
 
     /// Has the server passed over.
     pub fn insert(&mut self, index: usize) {
         let index = u32::try_from(index).expect("a pool has far fewer servers");
-        if let Some(place) = self.first.get_mut(self.n_first) {
+        if let Some(place) = self.first.get_mut(self.n_first as usize) {
             *place = index;
             self.n_first += 1;
         } else {
-            self.more.push(index);
+            self.rest.get_or_insert_default().tried.push(index);
         }
+    }
+
+    /// The last one was not tried after all.
+    pub fn forget_last(&mut self) {
+        let last_of_many = self.rest.as_mut().and_then(|rest| rest.tried.pop());
+        if last_of_many.is_none() {
+            self.n_first = self.n_first.saturating_sub(1);
+        }
+    }
+
+    fn tried(&self) -> impl Iterator<Item = usize> + '_ {
+        let more = self.rest.as_ref().map_or(&[][..], |rest| &rest.tried);
+        self.first[..self.n_first as usize].iter().chain(more).map(|index| *index as usize)
+    }
+
+    fn is_held_back(&self, index: usize) -> bool {
+        self.rest.as_ref().is_some_and(|rest| rest.held_back.contains(index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_of_few_and_of_many_can_be_forgotten() {
+        for n in 1..2 * Tried::INLINE {
+            let mut tried = Tried::new();
+            (0..n).for_each(|index| tried.insert(index));
+            tried.forget_last();
+            assert_eq!((tried.len(), tried.contains(n - 1)), (n - 1, false));
+            assert!((0..n - 1).all(|index| tried.contains(index)));
+            tried.insert(n);
+            assert_eq!(tried.indexes().collect::<Vec<_>>(), (0..n - 1).chain([n]).collect::<Vec<_>>());
+        }
+        let mut none = Tried::new();
+        none.forget_last();
+        assert!(none.is_empty());
+    }
+
+    #[test]
+    fn what_is_held_back_is_passed_over_and_listed_once() {
+        let mut held = IndexSet::default();
+        [1, 70].into_iter().for_each(|index| held.insert(index));
+        let mut tried = Tried::new().with_held_back(held);
+        assert!(!tried.is_empty() && tried.contains(70) && !tried.contains(2));
+        [1, 2].into_iter().for_each(|index| tried.insert(index));
+        assert_eq!(tried.indexes().collect::<Vec<_>>(), [1, 70, 2]);
+        assert!(tried.with_held_back(IndexSet::default()).contains(1), "it was tried too");
+        assert!(Tried::new().with_held_back(IndexSet::default()).is_empty());
     }
 }

@@ -78,9 +78,8 @@ impl Attempt {
 pub struct Tries {
     pool: Arc<Pool>,
     query: Query,
+    /// In order: the present try is the last.
     tried: Tried,
-    /// What was tried before the present try.
-    tried_before: Tried,
     /// The server that its client has a session at.
     bound: Option<Bound>,
     /// Passed over while others are left.
@@ -113,12 +112,10 @@ pub enum NextTry<'a> {
 
 impl Tries {
     pub fn new(pool: Arc<Pool>, query: Query) -> Self {
-        let (tried, tried_before) = (Tried::new(), Tried::new());
         Self {
             pool,
             query,
-            tried,
-            tried_before,
+            tried: Tried::new(),
             bound: None,
             avoided: None,
             was_stale: false,
@@ -175,15 +172,11 @@ impl Tries {
         if self.is_behind_others() {
             return Err(NoServer::AllFull);
         }
-        let at_its_server = match self.bound {
-            Some(_) => self.pick_bound(&self.tried.clone(), now)?,
-            None => None,
+        self.query.now = Some(now);
+        let lease = match self.pick_bound(now)? {
+            Some(lease) => lease,
+            None => pick(&self.pool, &self.query, &mut self.tried, self.avoided.as_deref())?,
         };
-        let (lease, tried) = match at_its_server {
-            Some(picked) => picked,
-            None => self.pick(&self.tried, self.avoided.as_deref(), now)?,
-        };
-        self.tried_before = std::mem::replace(&mut self.tried, tried);
         Ok(attempt.begin(lease, now))
     }
 
@@ -217,40 +210,40 @@ impl Tries {
         if is_charged && (retries.budget.0 == 0 || self.pool.budget.is_spent()) {
             return NextTry::None;
         }
-        let before = match reason == RetryReason::Stale {
-            true => {
-                // The server closed an idle connection just as we wrote to it (RFC 9112 section 9.3.1):
-                // no fault of its own, so it may be chosen again, and must not be full of ourselves then.
-                self.was_stale = true;
-                attempt.end(outcome);
-                self.tried_before.clone()
-            }
-            false => {
-                self.bound = self.bound.filter(|_| !at_its_server);
-                self.tried.clone()
-            }
-        };
+        if reason == RetryReason::Stale {
+            // The server closed an idle connection just as we wrote to it (RFC 9112 section 9.3.1):
+            // no fault of its own, so it may be chosen again, and must not be full of ourselves then.
+            self.was_stale = true;
+            self.tried.forget_last();
+            attempt.end(outcome);
+        } else {
+            self.bound = self.bound.filter(|_| !at_its_server);
+        }
         // What no server has seen waits; of what one has seen, this may be the answer.
         let may_wait = !is_charged && self.may_wait();
         if may_wait && self.is_behind_others() {
             return NextTry::Waits;
         }
-        let picked = match self.pick_bound(&before, now) {
-            Ok(Some(picked)) => Ok(picked),
-            Ok(None) => self.pick(&before, self.avoided_again().as_ref(), now),
+        self.query.now = Some(now);
+        let picked = match self.pick_bound(now) {
+            Ok(Some(lease)) => Ok(lease),
+            Ok(None) => {
+                let avoided = self.avoided_again();
+                pick(&self.pool, &self.query, &mut self.tried, avoided.as_ref())
+            }
             Err(none) => Err(none),
         };
-        let (lease, tried) = match picked {
-            Ok(picked) => picked,
+        let lease = match picked {
+            Ok(lease) => lease,
             Err(NoServer::AllFull) if may_wait => return NextTry::Waits,
             Err(_) => return NextTry::None,
         };
         // It is paid for only when there is a server to send it to.
         if is_charged && !self.pool.budget.withdraw() {
+            self.tried.forget_last();
             lease.finish(&Outcome::of(TryResult::NotServersFault));
             return NextTry::None;
         }
-        (self.tried_before, self.tried) = (before, tried);
         self.pool.stats.count_retry(reason);
         attempt.end(outcome);
         NextTry::At(attempt.begin(lease, now))
@@ -286,9 +279,8 @@ impl Tries {
         (self.pool, self.avoided) = (pool, None);
         // Whoever has waited for its own server in vain belongs to none.
         self.bound = self.bound.filter(|bound| bound.server() == lease.server().id());
-        self.tried = tried.clone();
+        self.tried = tried;
         self.tried.insert(lease.index());
-        self.tried_before = tried;
         if attempt.number > 0 {
             self.pool.stats.count_retry(RetryReason::Connect);
         }
@@ -305,11 +297,10 @@ impl Tries {
     ///
     /// # Errors
     /// It is full, and may be waited for.
-    fn pick_bound(&mut self, tried: &Tried, now: Instant) -> Result<Option<(Lease, Tried)>, NoServer> {
+    fn pick_bound(&mut self, now: Instant) -> Result<Option<Lease>, NoServer> {
         let Some(bound) = self.bound else { return Ok(None) };
-        let mut tried = tried.clone();
-        match self.pool.pick_bound(&bound, &mut tried, now) {
-            BoundPick::Leased(lease) => return Ok(Some((lease, tried))),
+        match self.pool.pick_bound(&bound, &mut self.tried, now) {
+            BoundPick::Leased(lease) => return Ok(Some(lease)),
             BoundPick::Full if self.may_wait_for(&bound) => return Err(NoServer::AllFull),
             BoundPick::Full | BoundPick::Gone => self.bound = None,
         }
@@ -318,28 +309,25 @@ impl Tries {
 
     /// After a failure, also the servers that sources no longer name: what has failed may be gone with them.
     fn avoided_again(&self) -> Option<Tried> {
-        let mut avoided = self.avoided.as_deref().cloned().unwrap_or_else(Tried::new);
+        let mut avoided = self.avoided.as_deref().cloned().unwrap_or_default();
         let members = self.pool.members.iter().enumerate();
         let missing = members.filter(|(_, member)| member.server.is_missing());
         missing.for_each(|(index, _)| avoided.insert(index));
         Some(avoided).filter(|avoided| !avoided.is_empty())
     }
+}
 
-    /// A server that is not among `tried`, and what is tried with it; one of those avoided only if there is no other.
-    fn pick(&self, tried: &Tried, avoided: Option<&Tried>, now: Instant) -> Result<(Lease, Tried), NoServer> {
-        let query = Query { now: Some(now), ..self.query };
-        if let Some(avoided) = avoided {
-            let mut passed_over = avoided.clone();
-            tried.indexes().for_each(|index| passed_over.insert(index));
-            if let Ok(lease) = self.pool.pick(&query, &mut passed_over) {
-                let mut tried = tried.clone();
-                tried.insert(lease.index());
-                return Ok((lease, tried));
-            }
+/// A server that is not among those tried, which it is then; one of those avoided only if there is no other.
+fn pick(pool: &Pool, query: &Query, tried: &mut Tried, avoided: Option<&Tried>) -> Result<Lease, NoServer> {
+    if let Some(avoided) = avoided {
+        let mut passed_over = avoided.clone();
+        tried.indexes().for_each(|index| passed_over.insert(index));
+        if let Ok(lease) = pool.pick(query, &mut passed_over) {
+            tried.insert(lease.index());
+            return Ok(lease);
         }
-        let mut tried = tried.clone();
-        self.pool.pick(&query, &mut tried).map(|lease| (lease, tried))
     }
+    pool.pick(query, tried)
 }
 
 #[cfg(test)]

@@ -78,7 +78,8 @@ pub(crate) struct Exchange {
     pub(super) state: Arc<RequestState>,
     /// None where a reload has removed it, and for a tunnel, which needs none.
     pub(super) listener: Option<Arc<Listener>>,
-    pub(super) dispatch: Option<Dispatch>,
+    /// In a box, as the rest of it is moved before that is known.
+    pub(super) dispatch: Option<Box<Dispatch>>,
     pub(super) started: Instant,
     time: SystemTime,
     /// The real client's address, where it is not the peer's.
@@ -141,7 +142,7 @@ impl Exchange {
         if self.why == Why::Ok {
             self.why = why;
         }
-        let is_under_way = |dispatch: &&mut Dispatch| dispatch.attempt.is_under_way();
+        let is_under_way = |dispatch: &&mut Box<Dispatch>| dispatch.attempt.is_under_way();
         if let Some(dispatch) = self.dispatch.as_mut().filter(is_under_way) {
             let is_answered = dispatch.outcome.result.verdict() == TryVerdict::Served;
             if !is_answered || why.result().verdict() == TryVerdict::Failed {
@@ -207,7 +208,7 @@ impl Exchange {
         call_due: Option<Instant>,
     ) -> Result<LeasedServer, Why> {
         let found = self.route(request, entropy)?;
-        let Dispatch { tries, attempt, session, .. } = self.dispatch.insert(found);
+        let Dispatch { tries, attempt, session, .. } = &mut **self.dispatch.insert(found);
         let due = self.started + tries.pool().plan.timeouts.request;
         let due = call_due.map_or(due, |call_due| call_due.min(due));
         let server = tries::begin(tries, attempt, &self.state.watch, &mut self.queued, Some(due)).await?;
@@ -230,7 +231,7 @@ impl Exchange {
     }
 
     /// Finds the pool for a request.
-    fn route(&mut self, request: &RequestView<'_>, entropy: u64) -> Result<Dispatch, Why> {
+    fn route(&mut self, request: &RequestView<'_>, entropy: u64) -> Result<Box<Dispatch>, Why> {
         // Before any route, for whoever is behind them does not know of our orders; only tokens that are ours.
         if let Some(proof) = self.live.challenges.answer(request.path)
             && matches!(*request.method, Method::GET | Method::HEAD)
@@ -277,7 +278,7 @@ impl Exchange {
         if let Some(bound) = bound {
             tries = tries.bound_to(bound);
         }
-        Ok(Dispatch {
+        Ok(Box::new(Dispatch {
             route,
             routed,
             tries,
@@ -285,7 +286,7 @@ impl Exchange {
             attempt: Attempt::default(),
             session,
             outcome: Outcome::default(),
-        })
+        }))
     }
 
     /// The request's bond with a server of this pool, and which that is, if clients have one there.
@@ -343,7 +344,7 @@ impl Exchange {
         request: &RequestView<'_>,
         response: &ResponseView<'_>,
     ) -> Option<StickyCookie> {
-        let Dispatch { tries, attempt, session, .. } = self.dispatch.as_mut()?;
+        let Dispatch { tries, attempt, session, .. } = self.dispatch.as_deref_mut()?;
         let session = session.as_mut()?;
         let trusted = &self.listener.as_ref()?.plan.trusted_proxies;
         let is_secure = forwarding::is_secure(&super::peer(&self.state.client), trusted, request.fields);
@@ -384,7 +385,7 @@ impl Exchange {
 
     /// Has the server judged by its response's head: its body may take hours. What a gRPC call has come to is known at its end.
     pub(super) fn judge(&mut self) {
-        if let Some(Dispatch { attempt, outcome, .. }) = &mut self.dispatch {
+        if let Some(Dispatch { attempt, outcome, .. }) = self.dispatch.as_deref_mut() {
             attempt.judge(outcome);
         }
     }
@@ -402,7 +403,7 @@ impl Exchange {
     /// The request is with the server: the response's head is due within the pool's limits, and by `due` if nothing else
     /// was said before.
     pub(super) fn expect_head(&mut self, due: Instant, may_be_repeated: bool) {
-        let Some(Dispatch { tries, attempt, .. }) = &self.dispatch else { return };
+        let Some(Dispatch { tries, attempt, .. }) = self.dispatch.as_deref() else { return };
         let response_header = tries.pool().plan.timeouts.response_header;
         let per_try = may_be_repeated.then(|| tries.patience(attempt)).flatten();
         let response_header = per_try.map_or(response_header, |per_try| per_try.min(response_header));
@@ -422,7 +423,7 @@ impl Exchange {
     /// Leases a server for one try more, if the pool's settings allow that and there is one: without (`None`), what this try
     /// brought is the answer.
     async fn again(&mut self, reason: RetryReason, result: TryResult) -> Result<Option<LeasedServer>, Why> {
-        let Some(dispatch) = &mut self.dispatch else { return Ok(None) };
+        let Some(dispatch) = self.dispatch.as_deref_mut() else { return Ok(None) };
         dispatch.outcome(result);
         let Dispatch { tries, attempt, outcome, session, .. } = dispatch;
         let watch = &self.state.watch;

@@ -23,7 +23,7 @@ use crate::pool::Pool;
 use crate::wire::request::RequestView;
 use http::Version;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
@@ -115,8 +115,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
     }
 
     async fn serve(&mut self) {
-        let admitted = self.exchange.admit(&self.request, self.call_due);
-        let mut leased = match unless_left(&mut self.client, admitted).await {
+        let mut leased = match self.admit().await {
             Ok(leased) => leased,
             Err(why) => return self.reply(why).await,
         };
@@ -128,7 +127,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
                     if self.state.watch.interrupted().is_some() {
                         return self.reply(why).await;
                     }
-                    let next = self.exchange.connect_failed(why);
+                    let next = Box::pin(self.exchange.connect_failed(why));
                     match unless_left(&mut self.client, next).await {
                         Ok(Some(next)) => leased = next,
                         Ok(None) => return self.reply(why).await,
@@ -179,6 +178,12 @@ impl<'a, C: ClientSide> Relay<'a, C> {
                 }
             }
         }
+    }
+
+    /// Decides where the request goes, and waits for a server if it must.
+    async fn admit(&mut self) -> Result<LeasedServer, Why> {
+        let admitted = pin!(self.exchange.admit(&self.request, self.call_due));
+        unless_left(&mut self.client, admitted).await
     }
 
     /// Sets the first limits, now that it is known where the request goes.
@@ -250,10 +255,9 @@ impl<'a, C: ClientSide> Relay<'a, C> {
 /// Does what may take long, unless the client leaves meanwhile.
 async fn unless_left<T>(
     client: &mut impl ClientSide,
-    work: impl Future<Output = Result<T, Why>>,
+    mut work: impl Future<Output = Result<T, Why>> + Unpin,
 ) -> Result<T, Why> {
-    let mut work = pin!(work);
-    poll_fn(|cx| match work.as_mut().poll(cx) {
+    poll_fn(|cx| match Pin::new(&mut work).poll(cx) {
         Poll::Pending => client.poll_left_waiting(cx).map(|()| Err(Why::ClientAborted)),
         done => done,
     })
