@@ -329,6 +329,7 @@ impl Pool {
 
     fn attempt(&self, mask: Flags, query: &Query, tried: &mut Tried) -> Option<Lease> {
         let lease = self.past_ramps(query, tried, |passed_over| self.lease_past(mask, query, passed_over))?;
+        self.save_for_ramps(query, mask, lease.index());
         tried.insert(lease.index());
         Some(lease)
     }

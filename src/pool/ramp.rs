@@ -1,8 +1,13 @@
 //! Slow start: how far a server is on its way back to its full share.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::xxh3_64;
+
+/// One pick, in the unit of `saved`.
+const PICK: i64 = 1 << 24;
+/// So much is saved for a server that is not chosen although it might be. Less would cost it its share where others are as good.
+const MOST_SAVED: i64 = 8 * PICK;
 
 /// One server's ramp, if it has one: since when, and whether the next time that it is of use begins one.
 #[derive(Debug)]
@@ -11,11 +16,13 @@ pub(super) struct Ramp {
     /// Nanoseconds after `origin`.
     began: AtomicU64,
     is_due: AtomicBool,
+    /// Each pick of the pool brings its part, each that it gets takes one away.
+    saved: AtomicI64,
 }
 
 impl Ramp {
     pub(super) fn new(origin: Instant) -> Self {
-        Self { origin, began: AtomicU64::new(0), is_due: AtomicBool::new(false) }
+        Self { origin, began: AtomicU64::new(0), is_due: AtomicBool::new(false), saved: AtomicI64::new(0) }
     }
 
     /// It was of no use, or is new in its pool: once it is of use it begins slowly.
@@ -30,6 +37,7 @@ impl Ramp {
         }
         let began = now.saturating_duration_since(self.origin).as_nanos();
         self.began.store(u64::try_from(began).unwrap_or(u64::MAX), Relaxed);
+        self.saved.store(0, Relaxed);
         self.is_due.store(false, Relaxed);
         true
     }
@@ -40,11 +48,32 @@ impl Ramp {
         let passed = now.saturating_duration_since(began).as_secs_f64() / over.as_secs_f64();
         (from + (1.0 - from) * passed).min(1.0)
     }
+
+    /// Whether a pick is saved for it.
+    pub(super) fn has_pick(&self) -> bool {
+        self.saved.load(Relaxed) >= PICK
+    }
+
+    /// A pick of the pool brings this part of one.
+    pub(super) fn save(&self, part: f64) {
+        self.settle(((part * PICK as f64) as i64).min(PICK));
+    }
+
+    /// It was chosen; it may owe one if that was for want of others.
+    pub(super) fn spend(&self) {
+        self.settle(-PICK);
+    }
+
+    fn settle(&self, change: i64) {
+        let settled = |saved: i64| Some((saved + change).clamp(-PICK, MOST_SAVED));
+        // It always has a new value.
+        _ = self.saved.fetch_update(Relaxed, Relaxed, settled);
+    }
 }
 
-/// Whether a server with this share takes part in a pick of this chance: whoever does at one share does at every higher one,
-/// and each server in picks of its own.
-pub(super) fn takes_part(server: &str, chance: u64, share: f64) -> bool {
-    let drawn = xxh3_64(&(chance ^ xxh3_64(server.as_bytes())).to_le_bytes());
+/// Whether a server with this share takes part in picks for this key: whoever does at one share does at every higher one,
+/// and each server with keys of its own.
+pub(super) fn takes_part(server: &str, key: u64, share: f64) -> bool {
+    let drawn = xxh3_64(&(key ^ xxh3_64(server.as_bytes())).to_le_bytes());
     (drawn as f64) < share * 2f64.powi(64)
 }

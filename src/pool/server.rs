@@ -301,6 +301,10 @@ impl Server {
         }
     }
 
+    pub(super) fn ramp(&self) -> &Ramp {
+        &self.ramp
+    }
+
     pub(super) fn end_ramp(&self) {
         self.slot.set_ramping(false);
     }

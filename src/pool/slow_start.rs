@@ -38,7 +38,6 @@ impl Pool {
         if !self.slots.has_ramps() {
             return None;
         }
-        let chance = query.key.unwrap_or(query.entropy);
         let (mut by_share, mut by_limit) = (IndexSet::default(), IndexSet::default());
         for (index, member) in self.ramping() {
             let share = member.server.ramp_share(slow_start, now);
@@ -48,11 +47,34 @@ impl Pool {
             }) {
                 by_limit.insert(index);
                 by_share.insert(index);
-            } else if !takes_part(member.server.name(), chance, share) {
+                continue;
+            }
+            let takes_part = match self.hash_key().and(query.key) {
+                Some(key) => takes_part(member.server.name(), key, share),
+                None => member.server.ramp().has_pick(),
+            };
+            if !takes_part {
                 by_share.insert(index);
             }
         }
         Some(HeldBack { by_share, by_limit })
+    }
+
+    /// Saves for each server that is coming back its share of this pick by weight, whoever was chosen. An algorithm that goes by load
+    /// would otherwise choose such a server whenever it may, as it is the one with the least to do.
+    pub(super) fn save_for_ramps(&self, query: &Query, mask: Flags, chosen: usize) {
+        let (Some(slow_start), Some(now)) = (&self.plan.slow_start, query.now) else { return };
+        if !self.slots.has_ramps() || self.hash_key().is_some() {
+            return;
+        }
+        let all = self.slots.totals(mask, &Tried::new()).weights.max(1) as f64;
+        for (index, member) in self.ramping() {
+            let ramp = member.server.ramp();
+            ramp.save(member.server.ramp_share(slow_start, now) * f64::from(member.weight.get()) / all);
+            if index == chosen {
+                ramp.spend();
+            }
+        }
     }
 
     /// Whether a pick passes a server over, as its share is too small for this one or it has in flight what it may.
