@@ -167,6 +167,7 @@ impl EjectionStatus {
     pub fn told(&self, now: OffsetDateTime) -> String {
         let left = (self.until - now).whole_seconds().max(0).unsigned_abs();
         let until = match self.trial {
+            None if left == 0 => "ejected until it is tried out".to_owned(),
             None => format!("ejected for {} more", crate::text::span(std::time::Duration::from_secs(left))),
             Some(passed) => format!("ejected, and tried out: {passed} of 3 requests went well"),
         };

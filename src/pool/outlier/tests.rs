@@ -1,8 +1,9 @@
 //! Pools under load on a virtual clock, from seeds.
 
 use super::judge::{Reason, allowance};
+use super::standing::{Ejection, Standing};
 use super::watch::{OutlierChange, OutlierWatch};
-use crate::config::plan::{Balance, OutlierPlan};
+use crate::config::plan::{Balance, OutlierPlan, PoolPlan};
 use crate::pool::sample::{live, member, pool, set_down};
 use crate::pool::{HealthThresholds, Lease, NoServer, Outcome, Pool, Query, Tried, TryResult};
 use crate::units::Percent;
@@ -37,7 +38,10 @@ struct Load {
 
 impl Load {
     fn new(servers: &str, plan: OutlierPlan, rate: u64, seed: u64) -> Self {
-        let mut wanted = pool(Balance::RoundRobin, servers);
+        Self::of(pool(Balance::RoundRobin, servers), plan, rate, seed)
+    }
+
+    fn of(mut wanted: PoolPlan, plan: OutlierPlan, rate: u64, seed: u64) -> Self {
         wanted.outlier = Some(plan);
         let now = Instant::now();
         Self {
@@ -272,6 +276,37 @@ fn any_request_tries_it_out_where_none_comes_that_may_be_repeated() {
     assert_ne!(load.lease(false).expect("others are ready").server().name().as_ref(), "b");
     load.pass(Duration::from_secs(10));
     assert_eq!(load.lease(false).expect("it is tried out").server().name().as_ref(), "b");
+}
+
+#[test]
+fn one_that_stands_by_is_tried_out_only_while_no_other_server_is_used() {
+    let mut wanted = pool(Balance::RoundRobin, "a b c");
+    wanted.servers[1..].iter_mut().for_each(|server| server.backup = true);
+    let mut load = Load::of(wanted, settings(), 100, 1);
+    let now = load.now;
+    let (reason, evidence) = (Reason::WorseBy, String::new());
+    let ejection = Ejection { reason, evidence, since: now, began: now, until: now, trial: None };
+    member(&load.pool, "b").eject_again(Standing { strikes: 1, since: now, ejection: Some(ejection) });
+    let once = HealthThresholds { rise: NonZeroU32::MIN, fall: NonZeroU32::MIN };
+    let served = |load: &mut Load| [(); 30].map(|()| load.request(|_| 0.0)).concat();
+    load.pass(Duration::from_secs(20));
+    assert_eq!(served(&mut load), "a".repeat(30));
+    assert!(!load.pool.outliers.has_trials() && load.changes.is_empty());
+
+    set_down(&load.pool, "a");
+    load.look();
+    assert!(matches!(load.changes[..], [OutlierChange::OnTrial { .. }]), "{:?}", load.changes);
+    assert_eq!(load.request(|_| 0.0), "b", "it is tried out");
+    member(&load.pool, "a").observe(true, &once, load.now);
+    load.look();
+    assert_eq!(served(&mut load), "a".repeat(30));
+    assert!(load.is_ejected("b") && !load.pool.outliers.has_trials());
+
+    set_down(&load.pool, "a");
+    load.look();
+    assert_eq!([(); 3].map(|()| load.request(|_| 0.0)), ["b"; 3], "anew");
+    load.look();
+    assert!(!load.is_ejected("b"));
 }
 
 #[test]

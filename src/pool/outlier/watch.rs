@@ -76,9 +76,11 @@ impl OutlierWatch {
     ) -> Vec<OutlierChange> {
         self.servers.retain(|id, _| pool.members.iter().any(|member| member.server.id() == *id));
         let mut changes = Vec::new();
+        let others_serve = pool.members.iter().any(|member| !member.backup && serves(member));
         for member in &pool.members {
             self.note(&member.server, plan, now);
-            self.advance(&member.server, plan, now, chance, &mut changes);
+            let is_wanted = !member.backup || !others_serve;
+            self.advance(&member.server, plan, is_wanted, now, chance, &mut changes);
         }
         self.compare_times(pool, plan, now);
         self.eject(pool, plan, now, chance, &mut changes);
@@ -105,11 +107,12 @@ impl OutlierWatch {
         }
     }
 
-    /// What time and its trial make of a server.
+    /// What time and its trial make of a server. One that is not wanted, as it stands by, is not tried out meanwhile.
     fn advance(
         &mut self,
         server: &Arc<Server>,
         plan: &OutlierPlan,
+        is_wanted: bool,
         now: Instant,
         chance: &mut dyn FnMut() -> f64,
         changes: &mut Vec<OutlierChange>,
@@ -125,7 +128,7 @@ impl OutlierWatch {
             return;
         };
         let Some(trial) = &mut ejection.trial else {
-            if now >= ejection.until {
+            if is_wanted && now >= ejection.until {
                 ejection.trial = Some(TrialState { moved: now, passed: 0 });
                 server.outlier().set_standing(standing);
                 server.outlier().open_trial();
@@ -141,6 +144,11 @@ impl OutlierWatch {
             TrialProgress::Failed => {
                 let evidence = "a request that tried it out failed".to_owned();
                 changes.push(self.eject_one(server, plan, (Reason::Trial, evidence), now, chance()));
+            }
+            TrialProgress::Open(_) | TrialProgress::Closed if !is_wanted => {
+                ejection.trial = None;
+                server.outlier().set_standing(standing);
+                server.outlier().close_trial();
             }
             TrialProgress::Open(passed) if passed != trial.passed => {
                 *trial = TrialState { moved: now, passed };
