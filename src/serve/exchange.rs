@@ -38,6 +38,8 @@ pub(super) struct Dispatch {
     session: Option<Session>,
     /// What has become of the present try so far.
     outcome: Outcome,
+    /// How long the present try may take after all, where another one is to follow before.
+    at_most: Option<Instant>,
 }
 
 impl Dispatch {
@@ -65,6 +67,15 @@ impl Dispatch {
 pub(super) struct LeasedServer {
     pub(super) pool: Arc<Pool>,
     pub(super) server: Arc<Server>,
+}
+
+/// What follows a try that had no response's head in time.
+#[derive(Debug)]
+pub(super) enum AfterTimeout {
+    SentAgain(LeasedServer),
+    /// It was cut for a server that is not to be had any more.
+    GoesOn,
+    IsOver,
 }
 
 /// One request.
@@ -286,6 +297,7 @@ impl Exchange {
             attempt: Attempt::default(),
             session,
             outcome: Outcome::default(),
+            at_most: None,
         }))
     }
 
@@ -403,12 +415,13 @@ impl Exchange {
     /// The request is with the server: the response's head is due within the pool's limits, and by `due` if nothing else
     /// was said before.
     pub(super) fn expect_head(&mut self, due: Instant, may_be_repeated: bool) {
-        let Some(Dispatch { tries, attempt, .. }) = self.dispatch.as_deref() else { return };
+        let Some(Dispatch { tries, attempt, at_most, .. }) = self.dispatch.as_deref_mut() else { return };
         let response_header = tries.pool().plan.timeouts.response_header;
         let per_try = may_be_repeated.then(|| tries.patience(attempt)).flatten();
-        let response_header = per_try.map_or(response_header, |per_try| per_try.min(response_header));
+        let per_try = per_try.filter(|per_try| *per_try < response_header);
+        *at_most = per_try.map(|_| Instant::now() + response_header);
         let due = *self.due.get_or_insert(due);
-        let (within, why) = remaining(Some(due), response_header);
+        let (within, why) = remaining(Some(due), per_try.unwrap_or(response_header));
         self.state.watch.may_be_quiet();
         self.state.watch.deadline(within, why);
     }
@@ -465,17 +478,28 @@ impl Exchange {
         self.again(reason, result).await.ok().flatten()
     }
 
-    /// After a request that may be repeated had no response's head in time: where it is sent again. The watch, which that has
-    /// interrupted, goes on then.
-    pub(super) async fn timed_out(&mut self, why: Why) -> Option<LeasedServer> {
+    /// After a request that may be repeated had no response's head in time. The watch, which that has interrupted, goes on
+    /// unless this is the end.
+    pub(super) async fn timed_out(&mut self, why: Why) -> AfterTimeout {
         if !self.state.watch.resume_after(why) {
-            return None;
+            return AfterTimeout::IsOver;
         }
-        let next = self.again(RetryReason::Timeout, TryResult::TimedOut).await.ok().flatten();
-        if next.is_none() {
-            self.state.watch.interrupt(why);
+        if let Ok(Some(next)) = self.again(RetryReason::Timeout, TryResult::TimedOut).await {
+            return AfterTimeout::SentAgain(next);
         }
-        next
+        let Some(dispatch) = self.dispatch.as_deref_mut() else { return AfterTimeout::IsOver };
+        match dispatch.at_most.take() {
+            Some(at_most) if self.state.watch.interrupted().is_none() => {
+                dispatch.outcome = Outcome::default();
+                let (within, why) = remaining(self.due, at_most.saturating_duration_since(Instant::now()));
+                self.state.watch.deadline(within, why);
+                AfterTimeout::GoesOn
+            }
+            _ => {
+                self.state.watch.interrupt(why);
+                AfterTimeout::IsOver
+            }
+        }
     }
 
     /// Whether a connection that was used before will not do.

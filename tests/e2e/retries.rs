@@ -56,6 +56,23 @@ fn what_may_not_be_repeated_and_the_last_try_have_all_their_time() {
 }
 
 #[test]
+fn a_try_that_is_cut_for_a_server_that_has_gone_goes_on() {
+    let latch = Latch::default();
+    let (hangs, good) = (hanging(&latch), App::saying("good"));
+    let pool = "balance: round_robin, retries: { on: [timeout], per_try: 3s }";
+    let balancer = Balancer::start(&plain(&[hangs.address, good.address], "", pool));
+    let mut client = balancer.client();
+    client.send("GET /cut HTTP/1.1\r\nHost: a\r\n\r\n");
+    wait_until("the request is with the first server", || hangs.hits() == 1);
+    let begun = Instant::now();
+    assert_eq!(balancer.command(&["maint", "app/s2"]).0, Some(0));
+    wait_until("more than a try's time is over", || begun.elapsed() > Duration::from_millis(3300));
+    latch.open();
+    assert_eq!(client.response().text(), "late");
+    assert_eq!((balancer.outcome("/cut"), good.hits()), ((200, "ok".to_owned()), 0));
+}
+
+#[test]
 fn a_response_that_does_not_come_is_told_as_before_where_there_is_no_other_server() {
     let latch = Latch::default();
     let hangs = hanging(&latch);

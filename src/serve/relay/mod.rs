@@ -13,7 +13,7 @@ mod tunnel;
 mod upload;
 
 use super::client::ClientSide;
-use super::exchange::{Exchange, LeasedServer, is_idempotent};
+use super::exchange::{AfterTimeout, Exchange, LeasedServer, is_idempotent};
 use super::server::ServerSide;
 use super::{grpc, keepalive};
 use crate::access_log::Why;
@@ -120,7 +120,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
             Err(why) => return self.reply(why).await,
         };
         self.prepare(&leased.pool);
-        loop {
+        'tries: loop {
             let mut begun = match self.connect(&leased).await {
                 Ok(begun) => begun,
                 Err(why) => {
@@ -136,47 +136,53 @@ impl<'a, C: ClientSide> Relay<'a, C> {
                     continue;
                 }
             };
-            match poll_fn(|cx| self.poll_head(cx, &mut begun.side)).await {
-                Ok(start) => {
-                    if self.can_be_repeated()
-                        && let Some(next) = self.exchange.status_is_retried(start.status).await
-                    {
-                        leased = next;
-                        self.rewind();
-                        continue;
-                    }
-                    return match start.status {
-                        101 => Box::pin(self.tunnel(begun.side, start, leased)).await,
-                        _ => self.pass_on(begun.side, start, &leased).await,
-                    };
-                }
-                Err(failure) => {
-                    let may_be_sent_again = match failure.why {
-                        Why::ServerReset if failure.is_untouched => self.body.is_repeatable,
-                        Why::ServerReset => self.can_be_repeated(),
-                        _ => false,
-                    };
-                    let is_stale = begun.is_reused || failure.is_untouched;
-                    if matches!(failure.why, Why::ResponseHeaderTimeout | Why::RequestTimeout) {
-                        begun.side.retire_if_silent();
-                    }
-                    drop(begun);
-                    let next = match failure.why {
-                        Why::ResponseHeaderTimeout if self.can_be_repeated() => {
-                            self.exchange.timed_out(failure.why).await
+            let failure = loop {
+                match poll_fn(|cx| self.poll_head(cx, &mut begun.side)).await {
+                    Ok(start) => {
+                        if self.can_be_repeated()
+                            && let Some(next) = self.exchange.status_is_retried(start.status).await
+                        {
+                            leased = next;
+                            self.rewind();
+                            continue 'tries;
                         }
-                        _ if may_be_sent_again => self.exchange.send_again(is_stale).await,
-                        _ => None,
-                    };
-                    if let Some(next) = next {
-                        leased = next;
-                        self.rewind();
-                        continue;
+                        return match start.status {
+                            101 => Box::pin(self.tunnel(begun.side, start, leased)).await,
+                            _ => self.pass_on(begun.side, start, &leased).await,
+                        };
                     }
-                    self.exchange.detail = failure.detail.or(self.exchange.detail);
-                    return self.reply(failure.why).await;
+                    Err(failure) if failure.why == Why::ResponseHeaderTimeout && self.can_be_repeated() => {
+                        match self.exchange.timed_out(failure.why).await {
+                            AfterTimeout::SentAgain(next) => {
+                                begun.side.retire_if_silent();
+                                leased = next;
+                                self.rewind();
+                                continue 'tries;
+                            }
+                            AfterTimeout::GoesOn => {}
+                            AfterTimeout::IsOver => break failure,
+                        }
+                    }
+                    Err(failure) => break failure,
                 }
+            };
+            let may_be_sent_again = match failure.why {
+                Why::ServerReset if failure.is_untouched => self.body.is_repeatable,
+                Why::ServerReset => self.can_be_repeated(),
+                _ => false,
+            };
+            let is_stale = begun.is_reused || failure.is_untouched;
+            if matches!(failure.why, Why::ResponseHeaderTimeout | Why::RequestTimeout) {
+                begun.side.retire_if_silent();
             }
+            drop(begun);
+            if may_be_sent_again && let Some(next) = self.exchange.send_again(is_stale).await {
+                leased = next;
+                self.rewind();
+                continue;
+            }
+            self.exchange.detail = failure.detail.or(self.exchange.detail);
+            return self.reply(failure.why).await;
         }
     }
 
