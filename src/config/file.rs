@@ -12,7 +12,7 @@ use super::plan::{ListenerPlan, Plan, PoolPlan, RoutesPlan, Transport};
 use super::pool::pool;
 use super::problem::Fault;
 use super::process::{access_log, admin, events, log, process};
-use super::route::routes;
+use super::route::{routes, warn_of_idle_priorities};
 use super::section::Section;
 use super::sticky;
 use crate::units::Address;
@@ -57,6 +57,9 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
     if root.errors() == 0 {
         let at = pools.iter().flatten().map(|(name, at)| (*name, *at));
         sticky::check(at, &planned_pools, (&planned_listeners, &planned_routes), admin.as_ref());
+        for ((_, at), routes) in routes.iter().flatten().zip(&planned_routes) {
+            warn_of_idle_priorities(at, routes, &planned_pools);
+        }
         warn_of_unused(&pools, &pool_names, "no listener and no rule sends requests to this pool");
         warn_of_unused(&routes, &route_names, "no listener uses these routes");
     }

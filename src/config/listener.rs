@@ -11,7 +11,7 @@ use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::tls;
 use super::tree::Scalar;
-use super::udp::{refuse_stream_keys, refuse_stream_pools, refuse_unix_listener};
+use super::udp::{refuse_stream_keys, refuse_stream_pools, refuse_unix_listener, warn_of_unteachable_pools};
 use crate::units::Address;
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -200,6 +200,7 @@ fn check_entry(section: &Section<'_>, entry: Option<TargetPlan>, foreign: Option
     }
     if foreign == Some("udp") {
         refuse_stream_pools(&at, &pools);
+        warn_of_unteachable_pools(&at, &pools);
     }
     for rule in known.rules(entry) {
         refuse_foreign_match(&at, rule, foreign);

@@ -2,7 +2,7 @@
 
 use super::names::{Names, Once, check_section_name, word};
 use super::place::At;
-use super::plan::{HeaderMatch, HostPattern, Match, PathPattern, Priority, RoutesPlan, RulePlan};
+use super::plan::{HeaderMatch, HostPattern, Match, PathPattern, PoolPlan, Priority, RoutesPlan, RulePlan};
 use super::problem::{Fault, nearest, quoted};
 use super::section::Section;
 use super::tree::Scalar;
@@ -39,6 +39,28 @@ pub(super) fn routes(
         }
     }
     Some(RoutesPlan { name: name.into(), rules: rules.into_iter().map(|(rule, _)| rule).collect() })
+}
+
+/// Reports rules that let some wait before others where nobody ever waits.
+pub(super) fn warn_of_idle_priorities(at: &At<'_>, routes: &RoutesPlan, pools: &[PoolPlan]) {
+    let is_idle = |rule: &RulePlan| {
+        let pool = pools.get(rule.pool);
+        rule.priority != Priority::Normal && pool.is_some_and(|pool| !ever_waits(pool))
+    };
+    let items = at.items().into_iter().flatten();
+    for (_, item) in routes.rules.iter().zip(items).filter(|(rule, _)| is_idle(rule)) {
+        item.below("priority").unwrap_or(item).warn(Fault::new(
+            "nobody ever waits for a server of this pool",
+            "give the pool a `queue` and `max_connections`, or remove it",
+        ));
+    }
+}
+
+/// Whether the pool, or what serves in its place, may have anybody wait.
+fn ever_waits(pool: &PoolPlan) -> bool {
+    let limits = pool.servers.iter().map(|server| server.max_connections);
+    let mut limits = limits.chain(pool.sources.iter().map(|source| source.template.max_connections));
+    pool.fallback.is_some() || pool.queue.is_some() && limits.any(|limit| limit.is_some())
 }
 
 fn rule(

@@ -233,6 +233,51 @@ fn a_queue_that_does_nothing_is_warned_of() {
 }
 
 #[test]
+fn a_priority_where_nobody_ever_waits_is_warned_of() {
+    for (priority, pool, is_idle) in [
+        ("low", "servers: [10.0.0.1:80]", true),
+        ("high", "servers: [10.0.0.1:80], max_connections: 10, queue: null", true),
+        ("normal", "servers: [10.0.0.1:80]", false),
+        ("low", "servers: [10.0.0.1:80], max_connections: 10", false),
+        ("low", "servers: [{ address: 10.0.0.1:80, max_connections: 1 }]", false),
+        ("low", "servers: [app.internal.:80], max_connections: 10", false),
+        ("low", "servers: [10.0.0.1:80], when_all_unhealthy: refuse, fallback: other", false),
+    ] {
+        let text = format!(
+            "listeners: {{ web: {{ address: 127.0.0.1:80, routes: all }} }}\n\
+             routes: {{ all: [{{ pool: other, match: {{ path: /other }} }}, {{ pool: app, priority: {priority} }}] }}\n\
+             pools:\n  app: {{ {pool} }}\n  other: {{ servers: [10.0.0.2:80] }}\n"
+        );
+        let (_, warnings) = parse(&text).unwrap_or_else(|_| panic!("{text}"));
+        let said = warnings.render("test.yaml", &text, false);
+        assert_eq!(said.contains("nobody ever waits for a server of this pool"), is_idle, "{text}{said}");
+        assert_eq!(is_idle, !said.is_empty(), "{text}{said}");
+    }
+}
+
+#[test]
+fn a_pool_that_learns_nothing_from_datagrams_is_warned_of() {
+    for (pool, warning) in [
+        ("balance: peak_ewma", Some("`balance: peak_ewma` of the pool `app`")),
+        ("balance: { success_rate: {} }", Some("`balance: success_rate` of the pool `app`")),
+        ("outlier: {}", Some("`outlier` of the pool `app`")),
+        ("balance: round_robin", None),
+    ] {
+        for protocol in ["udp", "tcp"] {
+            let text = format!(
+                "listeners: {{ web: {{ address: 127.0.0.1:80, protocol: {protocol}, pool: app }} }}\n\
+                 pools: {{ app: {{ servers: [10.0.0.1:80, 10.0.0.2:80], {pool} }} }}\n"
+            );
+            let (_, warnings) = parse(&text).unwrap_or_else(|_| panic!("{text}"));
+            let said = warnings.render("test.yaml", &text, false);
+            let warning = warning.filter(|_| protocol == "udp");
+            assert_eq!(warning.is_some(), said.contains("which datagrams do not tell"), "{text}{said}");
+            assert!(warning.is_none_or(|warning| said.contains(warning)), "{text}{said}");
+        }
+    }
+}
+
+#[test]
 fn a_pools_limit_is_that_of_each_server_without_one() {
     let text = "listeners: { web: { address: 127.0.0.1:80, pool: app } }\n\
                 pools:\n  app:\n    max_connections: 10\n    servers:\n    - 10.0.0.1:80\n\

@@ -1,7 +1,7 @@
 //! What is particular to datagrams: the addresses they cannot have, and the `udp` probe.
 
 use super::place::At;
-use super::plan::{PoolPlan, ProbePlan, ServerPlan, UdpProbe};
+use super::plan::{Balance, PoolPlan, ProbePlan, ServerPlan, UdpProbe};
 use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::tree::Scalar;
@@ -40,6 +40,25 @@ pub(super) fn refuse_stream_pools(at: &At<'_>, pools: &[&PoolPlan]) {
             format!("the pool {} sends PROXY headers, which datagrams do not have", quoted(&pool.name)),
             "use a pool without `proxy_protocol`",
         ));
+    }
+}
+
+/// Reports pools that go by how tries end, which datagrams do not tell.
+pub(super) fn warn_of_unteachable_pools(at: &At<'_>, pools: &[&PoolPlan]) {
+    const OTHER: &str = "use a pool with another `balance`, like `round_robin`";
+    for pool in pools {
+        let by_balance = match pool.balance {
+            Balance::PeakEwma => Some(("balance: peak_ewma", OTHER)),
+            Balance::SuccessRate(_) => Some(("balance: success_rate", OTHER)),
+            _ => None,
+        };
+        let by_outlier = pool.outlier.map(|_| ("outlier", "use a pool without `outlier`"));
+        for (key, help) in [by_balance, by_outlier].into_iter().flatten() {
+            let pool = quoted(&pool.name);
+            let message =
+                format!("`{key}` of the pool {pool} goes by how servers answer, which datagrams do not tell");
+            at.warn(Fault::new(message, help));
+        }
     }
 }
 
