@@ -34,6 +34,11 @@ pub struct ServerOverride {
 pub const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 
 impl ServerOverride {
+    /// Since when nobody names the server that it is about, if nobody does.
+    pub fn absent_since(&self) -> Option<OffsetDateTime> {
+        self.absent_since
+    }
+
     fn says_nothing(&self) -> bool {
         self.state.is_none() && self.weight.is_none()
     }
@@ -103,6 +108,35 @@ impl Overrides {
         self.change(server, |word| word.weight = weight);
     }
 
+    /// What is said of servers of a pool that are not among those that `is_there` knows.
+    pub fn of_absent(&self, pool: &str, is_there: impl Fn(&str) -> bool) -> Vec<(&str, &ServerOverride)> {
+        let absent = self.of_pool(pool).filter(|(server, _)| !is_there(server));
+        absent.collect()
+    }
+
+    /// By the servers' names.
+    fn of_pool(&self, pool: &str) -> impl Iterator<Item = (&str, &ServerOverride)> {
+        let of_pool = self.0.range((pool.to_owned(), String::new())..);
+        let of_pool = of_pool.take_while(move |((name, _), _)| *name == pool);
+        of_pool.map(|((_, server), word)| (&**server, word))
+    }
+
+    /// Forgets one thing that was said of a server, which need not be there. `None` if it was not said.
+    pub fn take_back<T>(
+        &mut self,
+        pool: &str,
+        server: &str,
+        what: impl FnOnce(&mut ServerOverride) -> Option<T>,
+    ) -> Option<T> {
+        let identity = (pool.to_owned(), server.to_owned());
+        let word = self.0.get_mut(&identity)?;
+        let said = what(word);
+        if word.says_nothing() {
+            self.0.remove(&identity);
+        }
+        said
+    }
+
     fn change(&mut self, server: &Server, change: impl FnOnce(&mut ServerOverride)) {
         let identity = identity(server);
         let word = self.0.entry(identity.clone()).or_default();
@@ -133,9 +167,7 @@ impl Overrides {
 
     /// By the servers' names.
     fn weights_in(&self, pool: &str) -> HashMap<&str, Weight> {
-        let of_pool = self.0.range((pool.to_owned(), String::new())..);
-        let of_pool = of_pool.take_while(|((name, _), _)| *name == pool);
-        of_pool.filter_map(|((_, server), word)| Some((&**server, word.weight?))).collect()
+        self.of_pool(pool).filter_map(|(server, word)| Some((server, word.weight?))).collect()
     }
 
     /// What is left of it with this plan, and what goes with its servers. Servers that sources may name again are

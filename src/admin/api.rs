@@ -360,7 +360,8 @@ struct WeightBody {
 /// The server afterwards, and what the operator may not expect.
 #[derive(Debug, Serialize)]
 struct OperateAnswer {
-    server: status::ServerStatus,
+    /// None if no source names it now, and what was said of it is forgotten.
+    server: Option<status::ServerStatus>,
     notes: Vec<String>,
 }
 
@@ -410,7 +411,7 @@ async fn operate(
         OperatorCommand { pool: pool.clone(), server: server.clone(), operation, force, actor, answer };
     match ask(admin, ControlMessage::Operate(command), outcome).await? {
         Ok(done) => {
-            let server = find_server(admin, &pool, &server)?;
+            let server = find_server(admin, &pool, &server).ok();
             Ok(Json(OperateAnswer { server, notes: done.notes }))
         }
         // With the names that there are.

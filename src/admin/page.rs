@@ -184,6 +184,10 @@ fn of_pool(
     }
     text += "</tbody></table></div>\n";
     pool.sources.iter().for_each(|source| text += &of_source(source, now));
+    for absent in &pool.absent {
+        let (name, told) = (Escaped(&absent.name), absent.told(now));
+        text += &format!("<p class=\"source\">{name}: {}</p>\n", Escaped(&told));
+    }
     text + "</section>\n"
 }
 

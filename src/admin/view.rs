@@ -2,14 +2,15 @@
 
 use super::Admin;
 use crate::api::status::{
-    AdminState as Administrative, EjectionStatus, ListenerStatus, PoolStatus, PredecessorStatus,
-    ProcessStatus, ReportedState, ServerStatus, SourceStatus, Status,
+    AbsentServer, AdminState as Administrative, EjectionStatus, ListenerStatus, PoolStatus,
+    PredecessorStatus, ProcessStatus, ReportedState, ServerStatus, SourceStatus, Status,
 };
 use crate::api::to_millisecond;
 use crate::config::plan::{Name, Protocol};
 use crate::metrics::SourceState;
-use crate::operate::Overrides;
+use crate::operate::{Overrides, REMEMBERED, ServerOverride};
 use crate::pool::{self, HealthState, Membership, Operator};
+use crate::units::Weight;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use time::OffsetDateTime;
@@ -95,7 +96,24 @@ fn of_pool(admin: &Admin, pool: &pool::Pool, overrides: &Overrides, now: Now) ->
         figures: admin.live.pool_history().figures(&*pool.name),
         servers: (0..pool.members.len()).map(|index| of_server(admin, pool, index, overrides, now)).collect(),
         sources: admin.live.metrics.discovery.of_pool(&pool.name).into_iter().map(of_source).collect(),
+        absent: absent(pool, overrides),
     }
+}
+
+/// Of whom operators have said something though no source names them now.
+fn absent(pool: &pool::Pool, overrides: &Overrides) -> Vec<AbsentServer> {
+    let is_there = |name: &str| pool.members.iter().any(|member| **member.server.name() == *name);
+    let of = |(name, word): (&str, &ServerOverride)| {
+        let since = word.absent_since()?;
+        Some(AbsentServer {
+            name: name.to_owned(),
+            since: to_millisecond(since),
+            until: to_millisecond(since + REMEMBERED),
+            by_operator: word.state.clone(),
+            weight: word.weight.map(Weight::get),
+        })
+    };
+    overrides.of_absent(&pool.name, is_there).into_iter().filter_map(of).collect()
 }
 
 fn of_source((source, state): (Name, SourceState)) -> SourceStatus {

@@ -3,6 +3,7 @@
 use super::Receipt;
 use super::receipt::Guarding;
 use crate::history::Figures;
+use crate::text;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -84,6 +85,36 @@ pub struct PoolStatus {
     /// Where further servers come from.
     #[serde(default)]
     pub sources: Vec<SourceStatus>,
+    /// Servers that no source names now, and of which operators have said what counts should one name them again.
+    #[serde(default)]
+    pub absent: Vec<AbsentServer>,
+}
+
+/// What is remembered of a server that is not there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AbsentServer {
+    pub name: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    /// Then it is forgotten.
+    #[serde(with = "time::serde::rfc3339")]
+    pub until: OffsetDateTime,
+    pub by_operator: Option<OperatorOverride>,
+    pub weight: Option<u16>,
+}
+
+impl AbsentServer {
+    /// `no source has named it for 5m; should one do so again: maint by alice (9m ago), weight 50`
+    pub fn told(&self, now: OffsetDateTime) -> String {
+        let state = |said: &OperatorOverride| {
+            format!("{} by {} ({} ago)", said.state.word(), said.actor, text::ago(said.at, now))
+        };
+        let state = self.by_operator.as_ref().map(state);
+        let said: Vec<_> =
+            state.into_iter().chain(self.weight.map(|weight| format!("weight {weight}"))).collect();
+        let since = text::ago(self.since, now);
+        format!("no source has named it for {since}; should one do so again: {}", said.join(", "))
+    }
 }
 
 /// A source of a pool's servers, as it was last asked.
@@ -168,7 +199,7 @@ impl EjectionStatus {
         let left = (self.until - now).whole_seconds().max(0).unsigned_abs();
         let until = match self.trial {
             None if left == 0 => "ejected until it is tried out".to_owned(),
-            None => format!("ejected for {} more", crate::text::span(std::time::Duration::from_secs(left))),
+            None => format!("ejected for {} more", text::span(std::time::Duration::from_secs(left))),
             Some(passed) => format!("ejected, and tried out: {passed} of 3 requests went well"),
         };
         format!("{until} ({}): {}", self.reason, self.evidence)

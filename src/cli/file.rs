@@ -2,7 +2,7 @@
 
 use super::{complain, say};
 use crate::config::{self, Plan, Problem};
-use crate::discover::once;
+use crate::discover::{self, once};
 use crate::{acme, files, sticky_files, tls};
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -75,7 +75,13 @@ pub(super) fn read_or_hint(file: &Path, command: &str) -> Result<(String, String
 
 /// What is wrong with the files that a plan names.
 pub(super) fn beside(plan: &Plan, text: &str) -> Vec<Problem> {
-    [tls::check(plan, text), acme::check(plan, text), sticky_files::check(plan, text)].concat()
+    [
+        tls::check(plan, text),
+        acme::check(plan, text),
+        sticky_files::check(plan, text),
+        discover::files::check(plan, text),
+    ]
+    .concat()
 }
 
 /// Adds to a plan the servers that its sources name, if they are to be asked. What is not known is what is to be told.

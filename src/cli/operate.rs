@@ -71,7 +71,8 @@ struct To {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Operated {
-    pub(super) server: ServerStatus,
+    /// None if there is no such server now.
+    pub(super) server: Option<ServerStatus>,
     pub(super) notes: Vec<String>,
 }
 
@@ -89,8 +90,8 @@ fn weight(text: &str) -> Result<WeightArgument, String> {
 pub(super) fn remove(options: &RemovalOptions, state: ReportedState) -> Result<ExitCode, RequestFailed> {
     let body = json!({ "state": state.word(), "force": options.force });
     let operated = send(&options.target, &options.to, "/state", &body)?;
-    if options.wait {
-        return wait(options, &operated);
+    if let (true, Some(server)) = (options.wait, &operated.server) {
+        return wait(options, server.clone(), &operated.notes);
     }
     tell(&options.target, &options.to, &operated);
     Ok(ExitCode::SUCCESS)
@@ -115,6 +116,7 @@ fn send(target: &Target, to: &To, what: &str, body: &Value) -> Result<Operated, 
 
 fn tell(target: &Target, to: &To, operated: &Operated) {
     let Operated { server, notes } = operated;
+    let Some(server) = server else { return say_notes(target, notes) };
     if to.json {
         let value = serde_json::to_value(server).unwrap_or_default();
         say(&format!("{value:#}\n"));
@@ -122,13 +124,19 @@ fn tell(target: &Target, to: &To, operated: &Operated) {
         let state = Paint::of(server.state).on(server.state.word(), in_color());
         say(&format!("{target}: {state}, {} in flight, weight {}\n", server.in_flight, server.weight));
     }
-    for note in notes {
-        complain(&format!("{target}: {note}"));
-    }
+    say_notes(target, notes);
+}
+
+fn say_notes(target: &Target, notes: &[String]) {
+    notes.iter().for_each(|note| complain(&format!("{target}: {note}")));
 }
 
 /// Shows what is left on the server until nothing is.
-fn wait(options: &RemovalOptions, operated: &Operated) -> Result<ExitCode, RequestFailed> {
+fn wait(
+    options: &RemovalOptions,
+    mut server: ServerStatus,
+    notes: &[String],
+) -> Result<ExitCode, RequestFailed> {
     let (target, to) = (&options.target, &options.to);
     let since = Instant::now();
     let mut shown = None;
@@ -148,8 +156,7 @@ fn wait(options: &RemovalOptions, operated: &Operated) -> Result<ExitCode, Reque
             writeln!(error, "{}", line(server))
         };
     };
-    progress(&operated.server);
-    let mut server = operated.server.clone();
+    progress(&server);
     while server.in_flight > 0 && since.elapsed() < options.timeout {
         std::thread::sleep(Duration::from_millis(200));
         server = to.reach.get(&target.path(""))?;
@@ -159,7 +166,7 @@ fn wait(options: &RemovalOptions, operated: &Operated) -> Result<ExitCode, Reque
         let _ = write!(std::io::stderr(), "\r\x1b[K");
     }
     let is_empty = server.in_flight == 0;
-    tell(target, to, &Operated { server, notes: operated.notes.clone() });
+    tell(target, to, &Operated { server: Some(server), notes: notes.to_vec() });
     if !is_empty {
         complain(&format!("{target}: not empty after {:?}; it stays as it is", options.timeout));
         return Ok(ExitCode::FAILURE);

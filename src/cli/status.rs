@@ -128,6 +128,9 @@ fn render_pool(pool: &PoolStatus, now: OffsetDateTime, in_color: bool) -> String
     for source in &pool.sources {
         text += &render_source(source, now, in_color);
     }
+    for absent in &pool.absent {
+        text += &fold(&format!("  {}: {}\n", absent.name, absent.told(now)));
+    }
     text
 }
 

@@ -213,7 +213,7 @@ async fn operate(reach: ProcessAddress, command: StateCommand, tell: UnboundedSe
     let outcome = match reach.exchange(Method::PUT, &target.path("/state"), Some(body), CHANGE_WITHIN).await {
         Err(error) => CommandOutcome::Failed(reach.unreached(&error)),
         Ok(answer) => match reach.read::<Operated>(&answer) {
-            Ok(Operated { server, notes }) => CommandOutcome::Done { server: Box::new(server), notes },
+            Ok(Operated { server, notes }) => CommandOutcome::Done { server: server.map(Box::new), notes },
             // A conflict that force does not help against says something else.
             Err(error)
                 if answer.status == StatusCode::CONFLICT

@@ -29,7 +29,13 @@ const DNS_PORT: u16 = 53;
 pub(super) fn dns(section: Section<'_>) -> DnsPlan {
     let resolvers = match section.get("resolvers") {
         Some(at) if !at.is_scalar() => Some(resolvers(at)),
-        _ => section.value("resolvers", |scalar| choose(scalar, &[("system", None)])),
+        _ => section.value("resolvers", |scalar| match resolver(scalar) {
+            Ok(resolver) => Err(Fault::new(
+                format!("{resolver} is one address, not a list"),
+                format!("write `[{}]`", scalar.text),
+            )),
+            Err(_) => choose(scalar, &[("system", None)]),
+        }),
     };
     let (min_refresh, max_refresh) = (section.duration("min_refresh"), section.duration("max_refresh"));
     if min_refresh > max_refresh {
@@ -134,6 +140,13 @@ pub(super) fn discover(section: Section<'_>) -> Option<SourcePlan> {
     let service = section.given("dns_srv", service_name).map(SourceKind::DnsSrv);
     let file = section.given("file", file_path).map(SourceKind::File);
     let http = match section.get("http") {
+        Some(at) if at.is_scalar() && !at.is_null() => {
+            at.refuse(Fault::new(
+                "is the address alone",
+                "write it like `{ url: https://inventory.internal/app.json }`",
+            ));
+            None
+        }
         Some(at) if !at.is_null() => section.section("http", http_source).flatten(),
         _ => None,
     };
@@ -240,10 +253,16 @@ fn http_source(section: Section<'_>) -> Option<HttpSourcePlan> {
     {
         at.warn(Fault::new("is for `https`, and this URL is not", "use an `https` URL, or remove it"));
     }
-    if let (Some(at), true) = (section.get("timeout"), timeout > interval) {
+    let host = url.parse::<Uri>().ok().and_then(|url| url.host().map(str::to_ascii_lowercase));
+    if let (Some(at), Some(host)) = (section.get("url"), host)
+        && is_host_name(&host)
+    {
+        at.warn_of_one_label(&host);
+    }
+    if let (Some(at), true) = (section.get("timeout").or(section.get("interval")), timeout > interval) {
         at.warn(Fault::new(
             format!("an answer may take {timeout:?}, longer than the {interval:?} between two questions"),
-            "shorten it, or lengthen `interval`",
+            "shorten `timeout`, or lengthen `interval`",
         ));
     }
     if let (Some(at), true) = (section.get("token_file"), url.starts_with("http:"))

@@ -242,14 +242,17 @@ fn servers(section: &Section<'_>) -> (Vec<ServerPlan>, Vec<SourcePlan>) {
         if !is_discovered {
             section.at.refuse_key(Fault::new(
                 "has no servers",
-                "add `servers`, like `servers: [10.0.0.11:8080]`, or `discover`",
+                "add `servers`, like `servers: [10.0.0.11:8080]`, or `discover`, like `discover: { dns: app.internal:8080 }`",
             ));
         }
         return (servers, sources);
     };
     let Some(items) = at.items() else { return (servers, sources) };
     if items.len() == 0 && !is_discovered {
-        at.refuse_key(Fault::new("is empty", "write at least one server, like `[10.0.0.11:8080]`"));
+        at.refuse_key(Fault::new(
+            "is empty",
+            "write at least one server, like `[10.0.0.11:8080]`, or remove it and write `discover`",
+        ));
     }
     let (mut taken, mut looked_up) = (Once::default(), Once::default());
     for item in items {

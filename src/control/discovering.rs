@@ -133,11 +133,14 @@ impl Discovering {
             source.recall(&begins.servers);
         }
         let n_servers = begins.servers.len();
+        let said_at =
+            (begins.from == AdoptedFrom::SameSource).then(|| OffsetDateTime::now_utc() - begins.age);
         membership.adopt(begins.servers, begins.from, begins.age, now);
         series.set_state(|state| {
             state.servers = n_servers;
             if state.is_up.is_none() && n_servers > 0 {
                 state.held = Some(Held::Stale);
+                state.last_success = said_at;
             }
         });
         let task = SourceTask {
@@ -269,7 +272,7 @@ impl SourceTask {
 
     /// Judges an answer, reports what it changes, and says after what time to ask again.
     fn take(&mut self, answer: SourceAnswer) -> Duration {
-        let SourceAnswer { reply, validity, summary, problem, .. } = answer.bounded();
+        let SourceAnswer { reply, validity, summary, mut problem, .. } = answer.bounded();
         let (now, wall) = (Instant::now(), OffsetDateTime::now_utc());
         let result = match &reply {
             SourceReply::Failed => QueryResult::Failed,
@@ -277,9 +280,15 @@ impl SourceTask {
             SourceReply::Servers(_) => QueryResult::Success,
         };
         self.series.count(result);
-        let verdict = self.membership.observe(reply, now);
+        let verdict = match problem {
+            None => self.membership.observe(reply, now),
+            Some(_) => self.membership.observe_part(reply, now),
+        };
         let mut after = self.schedule.next(validity, fastrand::u64(..));
         after = verdict.ask_within.map_or(after, |within| within.min(after)).max(BETWEEN_QUERIES);
+        if verdict.held == Some(Held::TooMany) {
+            problem = Some(self.membership.too_many(&summary));
+        }
         let is_up = result != QueryResult::Failed && verdict.held != Some(Held::TooMany);
         let was_up = self.series.state().is_up;
         let (servers, missing) = (self.membership.len(), self.membership.n_missing());

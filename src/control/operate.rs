@@ -91,14 +91,26 @@ impl Control {
         if self.is_relieved {
             return Err(OperationRefused::Relieved);
         }
+        let (done, is_said) = self.put_in_force(command)?;
+        let saving = self.save_overrides();
+        Ok((done, async move { saving.await.filter(|_| is_said) }))
+    }
+
+    /// What was done, and whether there is anything to be remembered of it.
+    fn put_in_force(&mut self, command: &OperatorCommand) -> Result<(OperationDone, bool), OperationRefused> {
         let snapshot = self.live.snapshot();
         let pool =
             snapshot.pool(&command.pool).ok_or_else(|| OperationRefused::NoPool(command.pool.clone()))?;
         let member = pool.members.iter().find(|member| **member.server.name() == *command.server);
-        let member = member.ok_or_else(|| OperationRefused::NoServer {
-            pool: command.pool.clone(),
-            server: command.server.clone(),
-        })?;
+        let Some(member) = member else {
+            return match self.take_back(command) {
+                Some(done) => Ok((done, false)),
+                None => Err(OperationRefused::NoServer {
+                    pool: command.pool.clone(),
+                    server: command.server.clone(),
+                }),
+            };
+        };
         let mut done = OperationDone::default();
         match command.operation {
             Operation::State(operator) => {
@@ -123,9 +135,34 @@ impl Control {
             }
             Operation::Weight(weight) => self.set_weight(&member.server, weight, &command.actor),
         }
-        let is_said = self.live.overrides.load().of(&member.server).is_some();
-        let saving = self.save_overrides();
-        Ok((done, async move { saving.await.filter(|_| is_said) }))
+        Ok((done, self.live.overrides.load().of(&member.server).is_some()))
+    }
+
+    /// Forgets what was said of a server that no source names now; `None` if nothing was, or if something is to be said anew.
+    fn take_back(&self, command: &OperatorCommand) -> Option<OperationDone> {
+        let mut overrides = Overrides::clone(&self.live.overrides.load());
+        let (pool, server) = (&*command.pool, &*command.server);
+        let before = match command.operation {
+            Operation::State(Operator::Ready) => {
+                overrides.take_back(pool, server, |word| word.state.take())?.state.word().to_owned()
+            }
+            Operation::Weight(None) => {
+                format!("weight {}", overrides.take_back(pool, server, |word| word.weight.take())?.get())
+            }
+            Operation::State(_) | Operation::Weight(_) => return None,
+        };
+        self.live.overrides.store(Arc::new(overrides));
+        info!(
+            pool,
+            server,
+            was = before,
+            actor = command.actor,
+            "what was said of an absent server is forgotten"
+        );
+        let entry = LedgerEntry::new(EventKind::Operator, &command.actor, "no source names it now");
+        self.live.record(entry.of(pool, server).change(&before, "nothing said"));
+        let note = format!("no source names it now; that it is to be {before} is forgotten");
+        Some(OperationDone { notes: vec![note] })
     }
 
     fn set_operator(&mut self, pool: &Pool, server: &Arc<Server>, operator: Operator, actor: &str) {

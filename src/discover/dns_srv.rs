@@ -7,13 +7,14 @@ use super::membership::SourceReply;
 use super::resolver::{self, LookupResult};
 use super::schedule::Validity;
 use super::source::{DiscoverySource, SourceAnswer, counted};
+use super::srv_names::{NamedTarget, ServerNames};
 use crate::config::plan::{DnsPlan, Name};
 use crate::units::{Address, Weight};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Targets looked up at once.
 const AT_ONCE: usize = 32;
@@ -26,8 +27,7 @@ pub(super) struct SrvSource {
     dns: DnsPlan,
     /// The last addresses of each target, for when one of them, or one family of it, cannot be had.
     last: BTreeMap<String, Vec<IpAddr>>,
-    /// What each server was called: an address keeps its name, however many others its target gets or loses.
-    names: BTreeMap<(String, SocketAddr), Name>,
+    names: ServerNames,
 }
 
 /// What became of one target.
@@ -47,7 +47,7 @@ struct TargetAddresses {
 
 impl SrvSource {
     pub(super) fn new(name: Name, dns: DnsPlan) -> Self {
-        Self { name, dns, last: BTreeMap::new(), names: BTreeMap::new() }
+        Self { name, dns, last: BTreeMap::new(), names: ServerNames::default() }
     }
 
     async fn look_up(&self, target: String) -> TargetAnswer {
@@ -73,8 +73,10 @@ impl SrvSource {
         told: Vec<TargetAnswer>,
         summary: &str,
         mut steps: Vec<String>,
+        now: Instant,
     ) -> SourceAnswer {
         let (mut least, mut problem, mut known) = (ttl, None, BTreeMap::new());
+        let can_be_had = told.is_empty() || told.iter().any(|told| !told.addresses.cannot_be_had());
         for TargetAnswer { target, addresses } in told {
             let before = self.last.remove(&target).unwrap_or_default();
             let kept = addresses.kept_of(&before);
@@ -89,9 +91,11 @@ impl SrvSource {
             known.insert(target, all);
         }
         self.last = known;
-        let servers = servers(records, &self.last, &self.names);
-        self.names = servers.iter().filter_map(named).collect();
-        if servers.is_empty()
+        let services = services(records, &self.last);
+        self.names.assign(&services.iter().map(|service| service.to_be_named()).collect::<Vec<_>>(), now);
+        let servers = servers(&services, &self.names);
+        // Whoever stays though no target can be had is there by an earlier answer.
+        if (servers.is_empty() || !can_be_had)
             && let Some(problem) = problem
         {
             return SourceAnswer::failed(problem, steps);
@@ -126,6 +130,11 @@ impl TargetAddresses {
         kept.filter(|address| !self.found.contains(address)).copied().collect()
     }
 
+    /// Nothing is known of it now.
+    fn cannot_be_had(&self) -> bool {
+        self.found.is_empty() && !self.failed.is_empty()
+    }
+
     fn said(&self) -> String {
         let count = match self.found.len() {
             0 if self.failed.is_empty() => "it has no address".to_owned(),
@@ -136,40 +145,48 @@ impl TargetAddresses {
     }
 }
 
-/// What a server was called, by target and address.
-fn named(server: &FoundServer) -> Option<((String, SocketAddr), Name)> {
-    match (&server.host, &server.address) {
-        (Some(host), Address::Inet(address)) => Some(((host.to_string(), *address), server.name.clone())),
-        _ => None,
+/// A record with what it leads to.
+struct Service<'a> {
+    record: &'a ServiceRecord,
+    weight: Weight,
+    /// Another record is to be used before it.
+    stands_by: bool,
+    addresses: &'a [IpAddr],
+}
+
+impl Service<'_> {
+    fn to_be_named(&self) -> NamedTarget<'_> {
+        NamedTarget { target: &self.record.target, port: self.record.port, addresses: self.addresses }
     }
 }
 
-/// A server for each address of each record. The least priority serves, and the others stand by.
-fn servers(
-    records: &[ServiceRecord],
-    addresses: &BTreeMap<String, Vec<IpAddr>>,
-    names: &BTreeMap<(String, SocketAddr), Name>,
-) -> Vec<FoundServer> {
+/// The least priority serves, and the others stand by.
+fn services<'a>(
+    records: &'a [ServiceRecord],
+    addresses: &'a BTreeMap<String, Vec<IpAddr>>,
+) -> Vec<Service<'a>> {
     let first = records.iter().map(|record| record.priority).min();
-    let weights = weights(records);
+    let service = |(record, weight): (&'a ServiceRecord, Weight)| Service {
+        record,
+        weight,
+        stands_by: Some(record.priority) != first,
+        addresses: addresses.get(&record.target).map_or(&[], Vec::as_slice),
+    };
+    records.iter().zip(weights(records)).map(service).collect()
+}
+
+/// A server for each address of each record.
+fn servers(services: &[Service], names: &ServerNames) -> Vec<FoundServer> {
     let mut servers = Vec::new();
-    for (record, weight) in records.iter().zip(weights) {
-        let of_target = addresses.get(&record.target).map_or(&[][..], Vec::as_slice);
-        for address in of_target {
+    for Service { record, weight, stands_by, addresses } in services {
+        for address in *addresses {
             let address = SocketAddr::new(*address, record.port);
-            // Machines do not change theirs because others come or go: operators' words would be another's.
-            let name = names.get(&(record.target.clone(), address)).cloned().unwrap_or_else(|| {
-                let target = format!("{}:{}", record.target, record.port);
-                match of_target.len() {
-                    1 => target.into(),
-                    _ => format!("{target}@{}", address.ip()).into(),
-                }
-            });
+            let name = names.of(&record.target, address).cloned();
             servers.push(FoundServer {
-                weight: Some(weight),
-                backup: Some(record.priority) != first,
+                weight: Some(*weight),
+                backup: *stands_by,
                 host: Some(record.target.as_str().into()),
-                ..FoundServer::new(name, Address::Inet(address))
+                ..FoundServer::new(name.unwrap_or_else(|| address.to_string().into()), Address::Inet(address))
             });
         }
     }
@@ -243,13 +260,13 @@ impl DiscoverySource for SrvSource {
         targets.dedup();
         let asking = targets.into_iter().map(|target| self.look_up(target));
         let told: Vec<_> = futures_util::stream::iter(asking).buffer_unordered(AT_ONCE).collect().await;
-        self.put_together(&services, ttl, told, &summary, steps)
+        self.put_together(&services, ttl, told, &summary, steps, Instant::now())
     }
 
     fn recall(&mut self, servers: &[FoundServer]) {
-        self.names = servers.iter().filter_map(named).collect();
         for server in servers {
             if let (Some(host), Address::Inet(address)) = (&server.host, &server.address) {
+                self.names.recall(host, *address, server.name.clone());
                 let known = self.last.entry(host.to_string()).or_default();
                 if !known.contains(&address.ip()) {
                     known.push(address.ip());
@@ -280,7 +297,10 @@ mod tests {
             ("b.internal", &["10.0.0.2", "::3"]),
             ("c.internal", &["10.0.0.4"]),
         ]);
-        let servers = servers(&records, &known, &BTreeMap::new());
+        let services = services(&records, &known);
+        let mut names = ServerNames::default();
+        names.assign(&services.iter().map(Service::to_be_named).collect::<Vec<_>>(), Instant::now());
+        let servers = servers(&services, &names);
         let said: Vec<_> = servers
             .iter()
             .map(|server| {
@@ -330,7 +350,7 @@ mod tests {
         let good = |target: &str, address: &str| answer(target, &[address], &[]);
         let bad = |target: &str| answer(target, &[], &both);
         let mut told = |told: Vec<TargetAnswer>| {
-            let answer = source.put_together(&records, 5 * second, told, "", Vec::new());
+            let answer = source.put_together(&records, 5 * second, told, "", Vec::new(), Instant::now());
             let names = match answer.reply {
                 SourceReply::Servers(servers) => {
                     servers.iter().map(|server| server.address.to_string()).collect()
@@ -344,33 +364,17 @@ mod tests {
         assert_eq!(all, ("10.0.0.1:80 10.0.0.2:80".to_owned(), Validity::Ttl(5 * second)));
         let half = told(vec![bad("a.internal"), good("b.internal", "10.0.0.3")]);
         assert_eq!(half, ("10.0.0.1:80 10.0.0.3:80".to_owned(), Validity::Ttl(5 * second)));
+        let nothing = told(vec![bad("a.internal"), bad("b.internal")]);
+        assert_eq!(
+            nothing,
+            ("failed".to_owned(), Validity::Failed),
+            "`keep_stale` counts from the last answer"
+        );
+        let again = told(vec![bad("a.internal"), good("b.internal", "10.0.0.3")]);
+        assert_eq!(again.0, "10.0.0.1:80 10.0.0.3:80", "what they had is remembered");
         told(vec![good("a.internal", "10.0.0.1"), answer("b.internal", &["10.0.0.3", "::3"], &[])]);
         let one_family = answer("b.internal", &["10.0.0.3"], &[RecordKind::Ipv6]);
         let half = told(vec![good("a.internal", "10.0.0.1"), one_family]);
         assert_eq!(half.0, "10.0.0.1:80 10.0.0.3:80 [::3]:80", "a family that cannot be had stays");
-    }
-
-    #[test]
-    fn a_server_keeps_its_name_whoever_comes_and_goes_beside_it() {
-        let mut source = SrvSource::new("_http._tcp.app.internal".into(), DnsPlan::default());
-        let records = [record(1, 0, "a.internal")];
-        let mut names = |found: &[&str]| {
-            let addresses = TargetAddresses {
-                found: found.iter().map(|address| address.parse().unwrap()).collect(),
-                ..TargetAddresses::default()
-            };
-            let told = vec![TargetAnswer { target: "a.internal".to_owned(), addresses }];
-            match source.put_together(&records, Duration::MAX, told, "", Vec::new()).reply {
-                SourceReply::Servers(servers) => {
-                    servers.iter().map(|server| server.name.to_string()).collect()
-                }
-                SourceReply::Failed => vec!["failed".to_owned()],
-            }
-        };
-        let (alone, second) = ("a.internal:80".to_owned(), "a.internal:80@10.0.0.2".to_owned());
-        assert_eq!(names(&["10.0.0.1"]), std::slice::from_ref(&alone));
-        assert_eq!(names(&["10.0.0.1", "10.0.0.2"]), [alone.clone(), second.clone()]);
-        assert_eq!(names(&["10.0.0.2"]), [second]);
-        assert_eq!(names(&["10.0.0.3"]), [alone]);
     }
 }

@@ -1,6 +1,7 @@
-//! A file of servers, read again when its directory says that something has changed there, and now and then in any case:
+//! A file of servers, read again when something has changed on the way to it, and now and then in any case:
 //! network file systems do not tell.
 
+use super::file_watch::{FileWatch, NewWatch, watch_anew};
 use super::found::FoundServer;
 use super::membership::SourceReply;
 use super::schedule::Validity;
@@ -8,53 +9,31 @@ use super::source::{DiscoverySource, SourceAnswer, counted};
 use crate::config::{self, Problem, Problems};
 use crate::files;
 use async_trait::async_trait;
-use futures_util::StreamExt;
-use inotify::{EventStream, Inotify, WatchMask};
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// How often it is looked at though nothing is heard of it.
 const POLL: Duration = Duration::from_secs(10);
 /// How long the disk may take.
 const WITHIN: Duration = Duration::from_secs(20);
-/// What is put in its place in several steps (a ConfigMap's `..data`) is looked at once they are done.
-const SETTLED: Duration = Duration::from_millis(20);
 /// What a source says is shown, and not kept without bound.
 const SHOWN_PROBLEMS: usize = 8;
 
-/// However much goes on there, it is looked at after so long.
-const SETTLED_AT_LAST: Duration = Duration::from_millis(500);
-
 pub(super) struct FileSource {
     path: PathBuf,
-    /// None where the kernel has none for us, or there is no directory yet.
-    watch: Option<Watch>,
+    /// None where the kernel has none for us.
+    watch: Option<FileWatch>,
     /// A look that the disk has not ended yet.
     looking: Option<JoinHandle<Look>>,
-}
-
-/// Hears of whatever happens in these directories.
-struct Watch {
-    directories: Vec<WatchedDirectory>,
-    events: EventStream<[u8; 4096]>,
-}
-
-/// A directory, and which one it is: another one may be put in its place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct WatchedDirectory {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
 }
 
 /// What a look at the disk has brought.
 struct Look {
     text: io::Result<String>,
-    /// Where another watch is needed: of these directories, or why there is none.
-    watch: Option<io::Result<(Vec<WatchedDirectory>, Inotify)>>,
+    /// Where another watch is needed: that one, or why there is none.
+    watch: Option<io::Result<NewWatch>>,
 }
 
 impl std::fmt::Debug for FileSource {
@@ -71,7 +50,7 @@ impl FileSource {
     /// Reads the file, on a thread that a disk may hang.
     async fn look(&mut self) -> io::Result<Look> {
         let path = self.path.clone();
-        let watched = self.watch.as_ref().map(|watch| watch.directories.clone());
+        let watched = self.watch.as_ref().map(|watch| watch.directories().to_vec());
         let looking = self.looking.get_or_insert_with(|| {
             tokio::task::spawn_blocking(move || {
                 // First, so that nothing is missed between.
@@ -88,52 +67,11 @@ impl FileSource {
     }
 
     /// Listens to what a look has found to be worth it.
-    fn listen(&mut self, watch: io::Result<(Vec<WatchedDirectory>, Inotify)>) -> io::Result<()> {
+    fn listen(&mut self, watch: io::Result<NewWatch>) -> io::Result<()> {
         self.watch = None;
-        let (directories, inotify) = watch?;
-        self.watch = Some(Watch { directories, events: inotify.into_event_stream([0; 4096])? });
+        self.watch = Some(watch?.listen()?);
         Ok(())
     }
-}
-
-/// Another watch, where the directories are not the ones that are watched. A watch of the file itself would end when it is
-/// replaced.
-fn watch_anew(
-    path: &Path,
-    watched: Option<&[WatchedDirectory]>,
-) -> io::Result<Option<(Vec<WatchedDirectory>, Inotify)>> {
-    let directories = directories_of(path)?;
-    if watched == Some(&directories) {
-        return Ok(None);
-    }
-    let inotify = Inotify::init()?;
-    let mask = WatchMask::CLOSE_WRITE
-        | WatchMask::MOVED_TO
-        | WatchMask::MOVED_FROM
-        | WatchMask::CREATE
-        | WatchMask::DELETE
-        | WatchMask::DELETE_SELF
-        | WatchMask::MOVE_SELF
-        | WatchMask::ONLYDIR;
-    for directory in &directories {
-        inotify.watches().add(&directory.path, mask)?;
-    }
-    Ok(Some((directories, inotify)))
-}
-
-/// The file's directory, and those of each symbolic link that leads there: what they lead to may be another one next time.
-fn directories_of(path: &Path) -> io::Result<Vec<WatchedDirectory>> {
-    let or_here =
-        |parent: &Path| if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() };
-    let own = or_here(path.parent().unwrap_or(Path::new("")));
-    let is_link = |path: &&Path| path.symlink_metadata().is_ok_and(|found| found.is_symlink());
-    let links = own.ancestors().filter(is_link).filter_map(Path::parent).map(or_here);
-    let mut directories = Vec::new();
-    for path in std::iter::once(own.clone()).chain(links) {
-        let found = path.metadata()?;
-        directories.push(WatchedDirectory { path, device: found.dev(), inode: found.ino() });
-    }
-    Ok(directories)
 }
 
 #[async_trait]
@@ -175,25 +113,10 @@ impl DiscoverySource for FileSource {
 
     async fn changed(&mut self) {
         let Some(watch) = &mut self.watch else { return std::future::pending().await };
-        let mut ends_watch = ends(watch.events.next().await);
-        // All that happens together is one change.
-        let latest = Instant::now() + SETTLED_AT_LAST;
-        while !ends_watch && Instant::now() < latest {
-            match tokio::time::timeout(SETTLED, watch.events.next()).await {
-                Ok(event) => ends_watch = ends(event),
-                Err(_) => return,
-            }
-        }
-        if ends_watch {
+        if !watch.changed().await {
             self.watch = None;
         }
     }
-}
-
-/// Whether nothing more is heard of a directory after this: it is gone, or another one is in its place.
-fn ends(event: Option<io::Result<inotify::EventOwned>>) -> bool {
-    let over = inotify::EventMask::IGNORED | inotify::EventMask::MOVE_SELF | inotify::EventMask::DELETE_SELF;
-    !matches!(event, Some(Ok(event)) if !event.mask.intersects(over))
 }
 
 /// The first of the problems with their lines and carets.
@@ -281,5 +204,15 @@ mod tests {
         assert_eq!(after_change(&mut source).await, Ok(2));
         std::fs::write(directory.0.join("v2/app.yaml"), "[10.0.0.3:80]").unwrap();
         assert_eq!(after_change(&mut source).await, Ok(1), "it is heard where it is now");
+        std::fs::rename(directory.0.join("v2"), directory.0.join("v3")).unwrap();
+        assert!(after_change(&mut source).await.is_err(), "it leads nowhere");
+        std::fs::rename(directory.0.join("v3"), directory.0.join("v2")).unwrap();
+        assert_eq!(after_change(&mut source).await, Ok(1), "it is heard of what is put back");
+
+        link("v1/app.yaml", "servers.yaml");
+        let mut source = FileSource::new(directory.0.join("servers.yaml"));
+        assert_eq!(said(&source.ask().await), Ok(1));
+        std::fs::write(directory.0.join("v1/app.yaml"), "[10.0.0.1:80, 10.0.0.2:80]").unwrap();
+        assert_eq!(after_change(&mut source).await, Ok(2), "it is heard where a link leads");
     }
 }

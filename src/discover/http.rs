@@ -40,7 +40,7 @@ pub(super) struct HttpSource {
 enum HttpSourceError {
     #[error("it is no URL that can be asked")]
     Url,
-    #[error("{0}: {1}")]
+    #[error("{0} {1}")]
     File(String, String),
     #[error("{0}")]
     Connect(#[from] ConnectFailure),
@@ -82,9 +82,11 @@ impl HttpSource {
         steps.push(format!("connected to {host} at {address}"));
         let response = if is_secured {
             let wrong = |error: String| HttpSourceError::Tls(error);
-            let name = ServerName::try_from(host).map_err(|error| wrong(error.to_string()))?;
+            let name =
+                ServerName::try_from(host).map_err(|error| wrong(format!("cannot be read: {error}")))?;
             let tls = TlsConnector::from(self.client_config().await?);
-            let wire = tls.connect(name, wire).await.map_err(|error| wrong(error.to_string()))?;
+            let wire =
+                tls.connect(name, wire).await.map_err(|error| wrong(format!("cannot be read: {error}")))?;
             exchange(wire, request).await?
         } else {
             exchange(wire, request).await?
@@ -100,8 +102,10 @@ impl HttpSource {
         let body = Limited::new(body, LONGEST).collect().await;
         let body = body.map_err(|error| HttpSourceError::Body(error.to_string()))?.to_bytes();
         let text = files::text(body.to_vec()).map_err(|error| HttpSourceError::Json(error.to_string()))?;
-        let json: Result<serde::de::IgnoredAny, _> = serde_json::from_str(&text);
-        json.map_err(|error| HttpSourceError::Json(error.to_string()))?;
+        let json: Result<serde_json::Value, _> = serde_json::from_str(&text);
+        let json = json.map_err(|error| HttpSourceError::Json(error.to_string()))?;
+        // Of JSON's ways to write a character YAML lacks the one in two halves.
+        let text = if text.contains("\\u") { json.to_string() } else { text };
         let servers = config::parse_servers(&text)
             .map_err(|problems| HttpSourceError::Problems(shown(&self.settings.url, &text, &problems)))?;
         let servers: Vec<_> = servers.into_iter().map(FoundServer::from).collect();
@@ -127,10 +131,10 @@ impl HttpSource {
         if let Some(path) = &self.settings.token_file {
             let wrong = |why: String| HttpSourceError::File(path.display().to_string(), why);
             // It may have been renewed since.
-            let token = read(path).await.map_err(|error| wrong(error.to_string()))?;
+            let token = read(path).await.map_err(|error| wrong(format!("cannot be read: {error}")))?;
             let token = String::from_utf8_lossy(&token).trim().to_owned();
             let value = HeaderValue::try_from(format!("Bearer {token}"));
-            let mut value = value.map_err(|_| wrong("it is no token".to_owned()))?;
+            let mut value = value.map_err(|_| wrong("is no token".to_owned()))?;
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);
         }
@@ -138,26 +142,34 @@ impl HttpSource {
     }
 
     async fn client_config(&self) -> Result<Arc<ClientConfig>, HttpSourceError> {
-        let mut roots = RootCertStore::empty();
-        match &self.settings.ca {
+        let roots = match &self.settings.ca {
             Some(path) => {
                 let wrong = |why: String| HttpSourceError::File(path.display().to_string(), why);
-                let bytes = read(path).await.map_err(|error| wrong(error.to_string()))?;
-                let found = pem::certificates(&bytes).map_err(|_| wrong("it is no PEM".to_owned()))?;
-                if let (0, _) = roots.add_parsable_certificates(found) {
-                    return Err(wrong("there is no certificate in it".to_owned()));
-                }
+                let bytes = read(path).await.map_err(|error| wrong(format!("cannot be read: {error}")))?;
+                authorities(&bytes).map_err(wrong)?
             }
             None => {
                 let native = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
+                let mut roots = RootCertStore::empty();
                 roots.add_parsable_certificates(native.map(|native| native.certs).unwrap_or_default());
+                roots
             }
-        }
+        };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| HttpSourceError::Tls(error.to_string()))?;
         Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+    }
+}
+
+/// Whom to believe, by a file's contents.
+pub(super) fn authorities(bytes: &[u8]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let found = pem::certificates(bytes).map_err(|_| "is no PEM".to_owned())?;
+    match roots.add_parsable_certificates(found) {
+        (0, _) => Err("has no certificate in it".to_owned()),
+        _ => Ok(roots),
     }
 }
 

@@ -168,6 +168,20 @@ impl Membership {
         }
     }
 
+    /// The same of a reply that a part of the source has said nothing to. Whom another source had named may be in that part, and
+    /// stays until a whole one.
+    pub fn observe_part(&mut self, reply: SourceReply, now: Instant) -> Verdict {
+        let SourceReply::Servers(mut named) = reply else { return self.observe(reply, now) };
+        if self.is_of_other_source {
+            let others = self.servers().filter(|known| named.iter().all(|server| server.name != known.name));
+            named.extend(others.cloned().collect::<Vec<_>>());
+        }
+        let is_of_other_source = self.is_of_other_source;
+        let verdict = self.observe(SourceReply::Servers(named), now);
+        self.is_of_other_source = is_of_other_source;
+        verdict
+    }
+
     fn says_the_same(&self, named: &[FoundServer]) -> bool {
         self.members.len() == named.len()
             && self
@@ -199,6 +213,14 @@ impl Membership {
             |member: &KnownMember| Some(member.absence?.since + self.rules.leave_after.max(least));
         let at = self.members.iter().filter_map(certain_at).min()?;
         Some(at.saturating_duration_since(now))
+    }
+
+    /// What is to be said of an answer that names more servers than may be.
+    pub fn too_many(&self, summary: &str) -> String {
+        format!(
+            "{summary}: more than `max_servers: {}` allows, and nothing of it is used",
+            self.rules.max_servers
+        )
     }
 
     /// The source says nothing of use.

@@ -6,6 +6,8 @@ mod dns;
 pub mod dns_answer;
 mod dns_srv;
 mod file;
+mod file_watch;
+pub(crate) mod files;
 pub mod found;
 mod http;
 pub mod membership;
@@ -13,6 +15,7 @@ pub(crate) mod once;
 mod resolver;
 pub mod schedule;
 mod source;
+mod srv_names;
 
 pub use source::{DiscoverySource, SourceAnswer};
 

@@ -74,7 +74,8 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq)]
 pub enum CommandOutcome {
     Done {
-        server: Box<ServerStatus>,
+        /// None if it has left meanwhile.
+        server: Option<Box<ServerStatus>>,
         notes: Vec<String>,
     },
     /// The rest of the pool could not carry its load; it can be had by force.
@@ -162,15 +163,14 @@ impl Top {
         let Mode::Working(command) = std::mem::replace(&mut self.mode, Mode::Look) else { return };
         match outcome {
             CommandOutcome::Done { server, notes } => {
-                let said = format!(
-                    "{}/{}: {}, {} in flight",
-                    command.pool,
-                    command.server,
-                    server.state.word(),
-                    server.in_flight
-                );
+                let target = format!("{}/{}", command.pool, command.server);
+                let said = server.as_ref().map_or(target.clone(), |server| {
+                    format!("{target}: {}, {} in flight", server.state.word(), server.in_flight)
+                });
                 self.notice = Some(Notice::Good([vec![said], notes].concat().join("; ")));
-                self.replace(&command, *server);
+                if let Some(server) = server {
+                    self.replace(&command, *server);
+                }
             }
             CommandOutcome::CannotSpare(error) => self.mode = Mode::Refused(command, error.message),
             CommandOutcome::Failed(why) => self.notice = Some(Notice::Bad(why)),

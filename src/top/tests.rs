@@ -47,6 +47,7 @@ fn pool(name: &str, servers: Vec<ServerStatus>) -> PoolStatus {
         figures: figures(120.0, 80.0, 0.002),
         servers,
         sources: Vec::new(),
+        absent: Vec::new(),
     }
 }
 
@@ -124,7 +125,7 @@ fn selected(top: &Top) -> &str {
 
 fn drained(name: &str) -> CommandOutcome {
     let server = Box::new(server(name, ReportedState::Drain, 2, Figures::default()));
-    CommandOutcome::Done { server, notes: vec!["a note".to_owned()] }
+    CommandOutcome::Done { server: Some(server), notes: vec!["a note".to_owned()] }
 }
 
 #[test]

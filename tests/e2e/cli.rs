@@ -113,6 +113,29 @@ fn check_of_what_cannot_be_read_is_1() {
 }
 
 #[test]
+fn check_looks_at_the_files_that_sources_name() {
+    let (directory, file) = with_file("");
+    let path = |name: &str| directory.0.join(name).display().to_string();
+    std::fs::write(path("list.yaml"), "- 10.0.0.1:80\n- app\n").expect("writable");
+    std::fs::write(path("ca.pem"), "no PEM").expect("writable");
+    let http = format!("url: https://a.internal/, ca: {}, token_file: {}", path("ca.pem"), path("token"));
+    let text = format!(
+        "listeners: {{ web: {{ address: 127.0.0.1:0, pool: a }} }}\n\
+         pools:\n  a: {{ discover: {{ file: {} }} }}\n  b: {{ discover: {{ http: {{ {http} }} }} }}\n",
+        path("list.yaml")
+    );
+    std::fs::write(&file, text).expect("writable");
+    let (code, out, _) = run(&["check", &file]);
+    assert_eq!(code, Some(0), "none of it keeps anybody from starting: {out}");
+    for said in
+        ["list.yaml is no list of servers: line 2: `app` has no port", "ca.pem ", "token cannot be read"]
+    {
+        assert!(out.contains(said), "{said}: {out}");
+    }
+    assert!(out.contains(":3:26: pools.a.discover.file: "), "{out}");
+}
+
+#[test]
 fn run_without_a_usable_file_is_1_and_says_why() {
     let (code, _, err) = run(&["run", "-c", "/no/such/file.yaml"]);
     assert_eq!(code, Some(1));

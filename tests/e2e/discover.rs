@@ -517,6 +517,7 @@ fn a_start_without_the_source_goes_on_with_what_it_had_named() {
     assert_eq!(answering(&balancer, 4), names(&["127.0.0.2"]), "and what operators have said holds");
     assert_eq!(servers(&balancer), names(&["127.0.0.2", "127.0.0.3"]));
     assert_eq!(source(&balancer)["held"], "stale");
+    assert!(source(&balancer)["last_success"].is_string(), "when it was last said is known");
     dns.lead("app.internal", &["127.0.0.3"]);
     wait_until("it is asked again", || servers(&balancer) == names(&["127.0.0.3"]));
     let _ = std::fs::remove_dir_all(directory);
@@ -543,6 +544,72 @@ fn what_operators_have_said_outlives_a_flap() {
         assert_eq!(state.expect("it is there")["state"], "maint");
         assert_eq!(answering(&balancer, 4), names(&["127.0.0.2"]));
     }
+}
+
+#[test]
+fn what_was_said_of_an_absent_server_is_shown_and_can_be_taken_back() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
+    dns.lead("app.internal", &["127.0.0.2", "127.0.0.3"]);
+    let balancer = Balancer::start(&configuration(&dns, &apps, QUICK));
+    let server = format!("app/127.0.0.3:{}", apps.port);
+    assert_eq!(balancer.command(&["maint", &server]).0, Some(0));
+    dns.lead("app.internal", &["127.0.0.2"]);
+    wait_until("it is gone", || servers(&balancer) == names(&["127.0.0.2"]));
+    // Long lines are folded.
+    let told = || balancer.command(&["status"]).1.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(told().contains("should one do so again: maint by "), "{}", told());
+    let mut browser = client::Client::connect(balancer.admin_address());
+    browser.send(format!("GET /page HTTP/1.1\r\nHost: {}\r\n\r\n", balancer.admin_address()));
+    let page = browser.response().text();
+    assert!(page.contains("should one do so again: maint by "), "{page}");
+    assert_ne!(balancer.command(&["drain", &server]).0, Some(0), "nothing new is said of who is not there");
+    let (code, _, said) = balancer.command(&["ready", &server]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("no source names it now"), "{said}");
+    assert!(!told().contains("should one do so"), "{}", told());
+    dns.lead("app.internal", &["127.0.0.2", "127.0.0.3"]);
+    wait_until("it is back", || servers(&balancer).len() == 2);
+    assert_eq!(answering(&balancer, 8), names(&["127.0.0.2", "127.0.0.3"]));
+}
+
+#[test]
+fn a_services_server_that_returns_is_the_one_that_operators_have_spoken_of() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
+    let port = apps.port;
+    dns.say("_http._tcp.app.internal", Says::Services(vec![(1, 1, port, "app.internal")]), 0);
+    dns.lead("app.internal", &["127.0.0.2"]);
+    let pool = "discover: { dns_srv: _http._tcp.app.internal, leave_after: 0s, large_change: null }";
+    let balancer = Balancer::start(&configuration(&dns, &apps, pool));
+    dns.lead("app.internal", &["127.0.0.2", "127.0.0.3"]);
+    wait_until("another has joined", || self::pool(&balancer)["up"] == 2);
+    assert_eq!(balancer.command(&["maint", &format!("app/app.internal:{port}")]).0, Some(0));
+    dns.lead("app.internal", &["127.0.0.3"]);
+    wait_until("it is gone", || source(&balancer)["servers"] == 1);
+    dns.lead("app.internal", &["127.0.0.2", "127.0.0.3"]);
+    wait_until("it is back", || source(&balancer)["servers"] == 2);
+    assert_eq!(answering(&balancer, 8), names(&["127.0.0.3"]));
+    for target in ["app.internal", "_http._tcp.app.internal"] {
+        dns.say(target, Says::Code(ResponseCode::ServFail), 0);
+        wait_until("nothing can be had", || source(&balancer)["held"] == "stale");
+        assert_eq!(source(&balancer)["up"], false, "{target}");
+    }
+}
+
+#[test]
+fn an_answer_with_too_many_servers_says_how_many_there_may_be() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
+    dns.lead("app.internal", &["127.0.0.2"]);
+    let balancer = Balancer::start(&configuration(
+        &dns,
+        &apps,
+        &QUICK.replace("leave_after", "max_servers: 1, leave_after"),
+    ));
+    dns.lead("app.internal", &["127.0.0.2", "127.0.0.3"]);
+    wait_until("it is refused", || source(&balancer)["held"] == "too_many");
+    let source = source(&balancer);
+    let problem = source["problem"].as_str().expect("a text");
+    assert!(problem.contains("2 addresses") && problem.contains("max_servers: 1"), "{problem}");
+    assert_eq!((&source["servers"], &source["up"]), (&Value::from(1), &Value::from(false)));
 }
 
 #[test]

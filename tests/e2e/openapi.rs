@@ -10,6 +10,7 @@ use crate::support::{documented, wait_until};
 use contract::Contract;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -52,8 +53,8 @@ fn head(request: &str, fields: &str, body: &str) -> String {
     )
 }
 
-/// Everything at once: routes, a redirect, probes that pass and one that fails, a pool that hashes.
-fn shop(app1: &App, app2: &App, dead: &Refusing) -> String {
+/// Everything at once: routes, a redirect, probes that pass and one that fails, a pool that hashes, a list of servers.
+fn shop(app1: &App, app2: &App, dead: &Refusing, list: &Path) -> String {
     format!(
         "listeners:
   shop: {{ address: 127.0.0.1:0, routes: shop }}
@@ -77,7 +78,9 @@ pools:
     balance: round_robin
     servers: [{{ name: m1, address: {one} }}, {{ name: m2, address: {three} }}]
     outlier: {{ base_ejection: 100ms }}
+  listed: {{ discover: {{ file: {list} }} }}
 ",
+        list = list.display(),
         one = app1.address,
         port = app1.address.port(),
         two = app2.address,
@@ -170,12 +173,16 @@ fn answers_keep_to_the_file_and_show_all_that_it_has() {
         say(stream, "app2")
     });
     let dead = Refusing::new();
-    let text = shop(&app1, &app2, &dead);
+    let directory = Directory::new();
+    let list = directory.0.join("servers.yaml");
+    std::fs::write(&list, format!("[{{ name: l1, address: {} }}]", app1.address)).expect("writable");
+    let text = shop(&app1, &app2, &dead, &list);
     let balancer = Balancer::start(&text);
     let api = Api { contract: &contract, balancer: &balancer };
 
     look(&api);
     operate(&api);
+    operate_absent(&api, &list);
     ask(&api, &text);
     reload(&api, &text);
     over_tcp(&api);
@@ -241,6 +248,23 @@ fn operate(api: &Api<'_>) {
     api.ask("GET /events", "", 200);
     api.ask("PUT /pools/app/servers/app2/state", r#"{"state": "ready"}"#, 200);
     api.ask("PUT /pools/app/servers/app2/weight", r#"{"weight": null}"#, 200);
+}
+
+/// What was said of a server is remembered when it goes, and can be taken back.
+fn operate_absent(api: &Api<'_>, list: &Path) {
+    api.ask("PUT /pools/listed/servers/l1/state", r#"{"state": "maint", "force": true}"#, 200);
+    api.ask("PUT /pools/listed/servers/l1/weight", r#"{"weight": 50}"#, 200);
+    std::fs::write(list, "[]").expect("writable");
+    wait_until("it has left", || {
+        let pool = api.ask("GET /pools/listed", "", 200);
+        pool["absent"][0]["by_operator"]["state"] == "maint" && pool["absent"][0]["weight"] == 50
+    });
+    api.ask("PUT /pools/listed/servers/l1/state", r#"{"state": "drain"}"#, 404);
+    let taken_back = api.ask("PUT /pools/listed/servers/l1/state", r#"{"state": "ready"}"#, 200);
+    assert_eq!(taken_back["server"], Value::Null);
+    api.ask("PUT /pools/listed/servers/l1/weight", r#"{"weight": null}"#, 200);
+    assert_eq!(api.ask("GET /pools/listed", "", 200)["absent"], json!([]));
+    api.ask("PUT /pools/listed/servers/l1/weight", r#"{"weight": null}"#, 404);
 }
 
 fn ask(api: &Api<'_>, text: &str) {

@@ -141,6 +141,23 @@ fn another_sources_set_gives_way_to_the_first_answer() {
 }
 
 #[test]
+fn half_an_answer_takes_nobodys_place() {
+    let start = Instant::now();
+    let mut membership = Membership::new(dns(), start);
+    membership.adopt(set("a b c"), AdoptedFrom::OtherSource, Duration::ZERO, start);
+    let part = |membership: &mut Membership, servers: &str| {
+        said(&membership.observe_part(SourceReply::Servers(set(servers)), start))
+    };
+    assert_eq!(part(&mut membership, "a d"), "a b c d", "b and c may be in the other half");
+    assert_eq!(part(&mut membership, "a d"), ".");
+    assert_eq!(said(&membership.observe_part(SourceReply::Failed, start)), ". (stale)");
+    assert_eq!(said(&membership.observe(SourceReply::Servers(set("a d")), start)), "a d");
+    let left_out = membership.observe_part(SourceReply::Servers(set("d")), start);
+    assert_eq!(said(&left_out), ".", "of its own it has kept what could not be asked");
+    assert_eq!(membership.n_missing(), 1);
+}
+
+#[test]
 fn it_says_when_asking_again_could_let_servers_go() {
     let start = Instant::now();
     let mut membership = Membership::new(dns(), start);
