@@ -241,14 +241,18 @@ class Table:
 
     def text(self):
         head = ["measure (median)"] + self.names + ["evenkeel ÷ HAProxy", "evenkeel ÷ Envoy"]
-        rows = [head] + self.rows
-        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+        return "\n".join(markdown([head] + self.rows))
 
-        def line(row):
-            return "| " + " | ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))) + " |"
 
-        rule = "|" + "|".join(("-" * (w + 2)) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
-        return "\n".join([line(head), rule] + [line(row) for row in self.rows])
+def markdown(rows):
+    """Lines of a table; the first row is its head, the first column words."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+
+    def line(row):
+        return "| " + " | ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))) + " |"
+
+    rule = "|" + "|".join(("-" * (w + 2)) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
+    return [line(rows[0]), rule, *map(line, rows[1:])]
 
 
 def ratio_of(figures, peer):
