@@ -79,8 +79,8 @@ impl Pool {
         };
         let first = look(&mut tried);
         // Where all are full, they are full of those that there are to choose from.
-        let level = self.standards().iter().copied().find(|mask| self.any_usable(*mask));
-        let otherwise = level.unwrap_or(if self.failing_open() { Flags::NOT_READY } else { STRICT });
+        let level = self.standards.iter().copied().find(|mask| self.any_usable(*mask));
+        let otherwise = level.unwrap_or(STRICT);
         let mask = first.as_ref().map_or(otherwise, |(_, mask)| *mask);
         let none_tried = Tried::new();
         let among = self.among(&none_tried, mask);

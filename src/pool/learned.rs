@@ -28,14 +28,23 @@ pub struct Learned {
     success: Timed,
 }
 
+/// A moment in the time of one server's figures: milliseconds, which begin anew after 49 days.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LearnedTime(u32);
+
 impl Learned {
     pub(super) fn new(origin: Instant) -> Self {
         Self { origin, cost: Timed::default(), success: Timed::default() }
     }
 
+    /// This moment, as a try remembers when it began.
+    pub fn time(&self, now: Instant) -> LearnedTime {
+        LearnedTime(self.ms(now))
+    }
+
     /// Takes note of a try that began then.
-    pub fn note(&self, outcome: &Outcome, began: Instant) {
-        let at = self.ms(began + outcome.waited.unwrap_or_default());
+    pub fn note(&self, outcome: &Outcome, LearnedTime(began): LearnedTime) {
+        let at = began.wrapping_add(outcome.waited.unwrap_or_default().as_millis() as u32);
         let success = outcome.success();
         if let Some(is_success) = success {
             self.served(is_success, at);
@@ -154,7 +163,7 @@ mod tests {
         fn ends(&self, at_ms: u64, result: TryResult, took_ms: u64) {
             let took = Duration::from_millis(took_ms);
             let began = self.origin + Duration::from_millis(at_ms - took_ms);
-            self.learned.note(&Outcome::of(result).after(took), began);
+            self.learned.note(&Outcome::of(result).after(took), self.learned.time(began));
         }
 
         fn cost_ms(&self, at_ms: u64) -> Option<f32> {

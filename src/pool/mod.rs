@@ -99,7 +99,8 @@ pub struct Pool {
     sticky: Option<StickyTable>,
     slots: SlotTable,
     selector: Arc<dyn Selector>,
-    has_backup: bool,
+    /// What bars servers from a choice, the highest standard first.
+    standards: &'static [Flags],
     /// Whether its algorithm goes by what becomes of tries.
     learns: bool,
     /// What is noted of tries, where servers are judged by them.
@@ -112,6 +113,17 @@ const STRICT: Flags = Flags::NOT_READY.with(Flags::UNHEALTHY);
 
 /// What bars it while something is left that probes call healthy, however it does.
 const PROBED: Flags = Flags::NOT_READY.with(Flags::DOWN).with(Flags::PROBING);
+
+/// Each is for when nothing that meets the one before works: better a server that does worse than others than none.
+const STANDARDS: [Flags; 4] = [STRICT.with(Flags::BACKUP), STRICT, PROBED, Flags::NOT_READY];
+
+/// Those that a pool goes by: without servers that stand by the first two are one, and not every pool makes do with
+/// servers that are not healthy.
+fn standards(plan: &plan::PoolPlan) -> &'static [Flags] {
+    let has_backup = plan.servers.iter().any(|server| server.backup);
+    let uses_all = plan.when_all_unhealthy == plan::WhenAllUnhealthy::UseAll;
+    &STANDARDS[usize::from(!has_backup)..if uses_all { 4 } else { 3 }]
+}
 
 /// How often a choice is made again because the chosen server changed between look and lease.
 const ATTEMPTS: usize = 4;
@@ -131,7 +143,7 @@ impl Pool {
         let sticky = plan.sticky.as_ref().map(|sticky| {
             StickyTable::new(&sticky.keys, &plan.name, plan.servers.iter().map(|server| &*server.name))
         });
-        let has_backup = plan.servers.iter().any(|server| server.backup);
+        let standards = standards(&plan);
         let members = plan
             .servers
             .iter()
@@ -158,7 +170,7 @@ impl Pool {
             sticky,
             slots,
             selector,
-            has_backup,
+            standards,
             learns,
             watched,
             outliers,
@@ -186,13 +198,13 @@ impl Pool {
             if !may || !self.is_at_home(index, query, tried) {
                 return None;
             }
-            let ticket = outlier.trial.take(query.may_be_repeated)?;
+            let turn = outlier.trial.take(query.may_be_repeated)?;
             let Some(lease) = self.lease(index, PROBED, query.now) else {
-                outlier.trial.end(ticket, TrialResult::Inconclusive);
+                outlier.trial.end(turn, TrialResult::Inconclusive);
                 return None;
             };
             tried.insert(index);
-            Some(lease.trying_out(ticket))
+            Some(lease.trying_out(turn))
         })
     }
 
@@ -212,7 +224,7 @@ impl Pool {
         if self.members.is_empty() {
             return Err(NoServer::NoServers);
         }
-        for mask in self.standards() {
+        for mask in self.standards {
             if let Some(made) = attempt(*mask, tried) {
                 return Ok(made);
             }
@@ -224,21 +236,7 @@ impl Pool {
                 }
             }
         }
-        if !self.any_usable(Flags::NOT_READY) {
-            return Err(NoServer::NoneReady);
-        }
-        match self.plan.when_all_unhealthy {
-            plan::WhenAllUnhealthy::Refuse => Err(NoServer::AllUnhealthy),
-            plan::WhenAllUnhealthy::UseAll => {
-                attempt(Flags::NOT_READY, tried).ok_or_else(|| self.full_or_tried(Flags::NOT_READY, tried))
-            }
-        }
-    }
-
-    /// What bars servers, the highest standard first: better one that does worse than others than none.
-    fn standards(&self) -> &'static [Flags] {
-        const STANDARDS: [Flags; 3] = [STRICT.with(Flags::BACKUP), STRICT, PROBED];
-        &STANDARDS[usize::from(!self.has_backup)..]
+        Err(if self.any_usable(Flags::NOT_READY) { NoServer::AllUnhealthy } else { NoServer::NoneReady })
     }
 
     /// Whether some server would be used now, be it full or not.
@@ -351,7 +349,8 @@ impl Pool {
     fn lease(&self, index: usize, mask: Flags, now: Option<Instant>) -> Option<Lease> {
         let member = &self.members[index];
         let max = member.max_connections.map_or(u32::MAX, NonZeroU32::get);
-        let lessons = Lessons { taught_from: now.filter(|_| self.learns), watched: self.watched };
+        let taught_from = now.filter(|_| self.learns).map(|now| member.server.learned().time(now));
+        let lessons = Lessons { taught_from, watched: self.watched };
         Lease::take(&member.server, index, max, mask, lessons)
     }
 

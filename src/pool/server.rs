@@ -3,9 +3,9 @@
 use super::deadline::Deadline;
 use super::early_probe::EarlyProbe;
 use super::health::{Health, HealthState, HealthThresholds, Transition};
-use super::learned::Learned;
+use super::learned::{Learned, LearnedTime};
 use super::outcome::{Outcome, TryCounts, TryResult, TryVerdict};
-use super::outlier::{OutlierSignals, OutlierState, Standing, Watched};
+use super::outlier::{OutlierSignals, OutlierState, Standing, TrialTurn, Watched};
 use super::ramp::Ramp;
 use super::slot::{Flags, Slot};
 use super::slot_table::{OwnedSlot, SlotAllocator};
@@ -412,14 +412,14 @@ pub struct Lease {
     is_finished: bool,
     lessons: Lessons,
     /// The turn that it has in trying the server out.
-    trial: Option<u64>,
+    trial: Option<TrialTurn>,
 }
 
 /// What is to be learned of the end of a lease: mostly nothing, or nothing more.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lessons {
     /// By the pool's algorithm, which goes by how long it takes from here.
-    pub taught_from: Option<Instant>,
+    pub taught_from: Option<LearnedTime>,
     /// By whoever judges servers by their work.
     pub watched: Option<Watched>,
 }
@@ -444,7 +444,7 @@ impl Lease {
     }
 
     /// The same where it tries the server out by this turn.
-    pub(super) fn trying_out(mut self, turn: u64) -> Self {
+    pub(super) fn trying_out(mut self, turn: TrialTurn) -> Self {
         self.trial = Some(turn);
         self
     }
@@ -460,6 +460,7 @@ impl Lease {
     }
 
     /// Has the server judged by what is known by now; what comes later is not held against it.
+    #[inline]
     pub fn judge(&mut self, outcome: &Outcome) {
         let Lessons { taught_from, watched } = std::mem::take(&mut self.lessons);
         if let Some(began) = taught_from {

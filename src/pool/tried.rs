@@ -81,6 +81,7 @@ impl Tried {
     }
 
     /// Has the server passed over.
+    #[inline]
     pub fn insert(&mut self, index: usize) {
         let index = u32::try_from(index).expect("a pool has far fewer servers");
         if let Some(place) = self.first.get_mut(self.n_first as usize) {

@@ -4,7 +4,7 @@ use super::judge::Reason;
 use super::record::{TryRecord, Watched};
 use super::signals::{OpenTrial, OutlierSignals};
 use super::standing::Standing;
-use super::trial::{Trial, TrialCounts, TrialResult};
+use super::trial::{Trial, TrialCounts, TrialResult, TrialTurn};
 use crate::pool::outcome::Outcome;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -58,11 +58,11 @@ impl OutlierState {
     }
 
     /// Takes note of a try, and of what it says where it tried the server out.
-    pub fn judge(&self, outcome: &Outcome, watched: Watched, ticket: Option<u64>) {
-        let is_decided = ticket.is_some_and(|ticket| {
+    pub fn judge(&self, outcome: &Outcome, watched: Watched, turn: Option<TrialTurn>) {
+        let is_decided = turn.is_some_and(|turn| {
             let result = TrialResult::of(outcome.result);
             self.trials.count(result);
-            self.trial.end(ticket, result)
+            self.trial.end(turn, result)
         });
         if self.record.note(outcome, watched) || is_decided {
             self.signals.suspect();

@@ -16,7 +16,7 @@ pub use member::OutlierState;
 pub use record::{TryRecord, Watched};
 pub use signals::{OpenTrial, OutlierSignals};
 pub use standing::{Ejection, Standing, TrialState};
-pub use trial::{Trial, TrialCounts, TrialResult};
+pub use trial::{Trial, TrialCounts, TrialResult, TrialTurn};
 pub use watch::{OutlierChange, OutlierWatch, back};
 
 #[cfg(test)]

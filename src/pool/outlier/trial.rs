@@ -2,6 +2,7 @@
 
 use super::record::Mark;
 use crate::pool::outcome::TryResult;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// So many that go well bring it back.
@@ -10,6 +11,10 @@ pub const SUCCESSES: u64 = 3;
 /// Whether there is a trial, and what it has come to.
 #[derive(Debug, Default)]
 pub struct Trial(AtomicU64);
+
+/// A request's turn in a trial, by the trial's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrialTurn(NonZeroU32);
 
 /// What one request of a trial has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +45,11 @@ const ONE_PASSED: u64 = 1 << 4;
 /// Each trial has a number, so that what is left of the last one says nothing of the next.
 const ONE_TRIAL: u64 = 1 << 8;
 
+/// The number of a trial that was opened.
+fn number(word: u64) -> Option<TrialTurn> {
+    NonZeroU32::new((word / ONE_TRIAL) as u32).map(TrialTurn)
+}
+
 impl Trial {
     /// Begins one.
     pub fn open(&self) {
@@ -66,14 +76,14 @@ impl Trial {
         }
     }
 
-    /// Takes the turn of a request that may be repeated, or of any other; a ticket for its end if there is one to take.
-    pub fn take(&self, may_be_repeated: bool) -> Option<u64> {
+    /// Takes the turn of a request that may be repeated, or of any other; if there is one to take.
+    pub fn take(&self, may_be_repeated: bool) -> Option<TrialTurn> {
         let is_free = |word: u64| {
             let has_turn = word & (OPEN | BUSY | FAILED) == OPEN && passed(word) < SUCCESSES;
             has_turn && (may_be_repeated || word & ANY != 0)
         };
         let taken = self.0.fetch_update(Relaxed, Relaxed, |word| is_free(word).then_some(word | BUSY));
-        taken.ok().map(|word| word / ONE_TRIAL)
+        number(taken.ok()?)
     }
 
     /// Whether `take` would find a turn.
@@ -81,8 +91,8 @@ impl Trial {
         self.0.load(Relaxed) & (OPEN | BUSY | FAILED) == OPEN
     }
 
-    /// The request with this ticket is over. True if that decides the trial.
-    pub fn end(&self, ticket: u64, result: TrialResult) -> bool {
+    /// The request that had this turn is over. True if that decides the trial.
+    pub fn end(&self, turn: TrialTurn, result: TrialResult) -> bool {
         let after = |word: u64| {
             let word = word & !BUSY;
             match result {
@@ -91,7 +101,7 @@ impl Trial {
                 TrialResult::Inconclusive => word,
             }
         };
-        let is_same = |word: u64| word / ONE_TRIAL == ticket && word & OPEN != 0;
+        let is_same = |word: u64| number(word) == Some(turn) && word & OPEN != 0;
         let ended = self.0.fetch_update(Relaxed, Relaxed, |word| is_same(word).then(|| after(word)));
         ended.is_ok_and(|word| {
             let word = after(word);
@@ -155,9 +165,9 @@ mod tests {
         trial.open();
         for passed in 1..=SUCCESSES {
             assert_eq!(trial.take(false), None, "only what may be repeated, at first");
-            let ticket = trial.take(true).expect("it is free");
+            let turn = trial.take(true).expect("it is free");
             assert_eq!(trial.take(true), None, "one at a time");
-            assert_eq!(trial.end(ticket, TrialResult::Passed), passed == SUCCESSES);
+            assert_eq!(trial.end(turn, TrialResult::Passed), passed == SUCCESSES);
         }
         assert_eq!((trial.progress(), trial.take(true)), (TrialProgress::Passed, None));
     }
@@ -167,11 +177,11 @@ mod tests {
         let trial = Trial::default();
         trial.open();
         trial.open_to_any();
-        let ticket = trial.take(false).expect("anything will do");
-        assert!(!trial.end(ticket, TrialResult::Inconclusive));
+        let turn = trial.take(false).expect("anything will do");
+        assert!(!trial.end(turn, TrialResult::Inconclusive));
         assert_eq!(trial.progress(), TrialProgress::Open(0));
-        let ticket = trial.take(true).expect("it is free again");
-        assert!(trial.end(ticket, TrialResult::Failed));
+        let turn = trial.take(true).expect("it is free again");
+        assert!(trial.end(turn, TrialResult::Failed));
         assert_eq!((trial.progress(), trial.take(true)), (TrialProgress::Failed, None));
     }
 

@@ -88,7 +88,8 @@ fn known(takes_ms: &[(&str, u64)]) -> (std::sync::Arc<Pool>, Instant) {
     for (name, takes) in takes_ms.iter().filter(|(_, takes)| *takes > 0) {
         let name = name.split('=').next().expect("a name");
         let outcome = Outcome::of(TryResult::answered(200)).after(Duration::from_millis(*takes));
-        member(&pool, name).learned().note(&outcome, now);
+        let learned = member(&pool, name).learned();
+        learned.note(&outcome, learned.time(now));
     }
     (pool, now + Duration::from_millis(100))
 }
@@ -127,7 +128,8 @@ fn what_was_learned_outlives_a_reload() {
     let snapshot = crate::snapshot::Snapshot::empty();
     let (first, _) = snapshot.evolve(crate::pool::sample::plan(vec![plan.clone()]), now);
     let outcome = Outcome::of(TryResult::Connected).after(Duration::from_millis(7));
-    first.pools()[0].members[0].server.learned().note(&outcome, now);
+    let learned = first.pools()[0].members[0].server.learned();
+    learned.note(&outcome, learned.time(now));
     plan.retries.max = 3;
     plan.servers.reverse();
     let (second, _) = first.evolve(crate::pool::sample::plan(vec![plan]), now);
