@@ -183,6 +183,9 @@ fn of_pool(
         text += &of_server(server, servers.get(&*server.name).map_or(&[], Vec::as_slice), now);
     }
     text += "</tbody></table></div>\n";
+    if let Some(sticky) = &pool.sticky {
+        let _ = writeln!(text, "<p class=\"source\">{}</p>", Escaped(&sticky.told()));
+    }
     pool.sources.iter().for_each(|source| text += &of_source(source, now));
     for absent in &pool.absent {
         let (name, told) = (Escaped(&absent.name), absent.told(now));

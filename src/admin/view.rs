@@ -3,13 +3,13 @@
 use super::Admin;
 use crate::api::status::{
     AbsentServer, AdminState as Administrative, EjectionStatus, ListenerStatus, PoolStatus,
-    PredecessorStatus, ProcessStatus, ReportedState, ServerStatus, SourceStatus, Status,
+    PredecessorStatus, ProcessStatus, ReportedState, ServerStatus, SourceStatus, Status, StickyStatus,
 };
 use crate::api::to_millisecond;
-use crate::config::plan::{Name, Protocol};
+use crate::config::plan::{Name, Protocol, StickyPlan};
 use crate::metrics::SourceState;
 use crate::operate::{Overrides, REMEMBERED, ServerOverride};
-use crate::pool::{self, HealthState, Membership, Operator};
+use crate::pool::{self, HealthState, Membership, Operator, PoolStats, StickyResult};
 use crate::units::Weight;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -93,6 +93,7 @@ fn of_pool(admin: &Admin, pool: &pool::Pool, overrides: &Overrides, now: Now) ->
         up: pool.counts().up,
         in_flight: pool.members.iter().map(|member| member.server.in_flight()).sum(),
         waiting: pool.queue.waiting(),
+        sticky: pool.plan.sticky.as_ref().map(|sticky| of_sticky(sticky, &pool.stats)),
         figures: admin.live.pool_history().figures(&*pool.name),
         servers: (0..pool.members.len()).map(|index| of_server(admin, pool, index, overrides, now)).collect(),
         sources: admin.live.metrics.discovery.of_pool(&pool.name).into_iter().map(of_source).collect(),
@@ -114,6 +115,15 @@ fn absent(pool: &pool::Pool, overrides: &Overrides) -> Vec<AbsentServer> {
         })
     };
     overrides.of_absent(&pool.name, is_there).into_iter().filter_map(of).collect()
+}
+
+fn of_sticky(plan: &StickyPlan, stats: &PoolStats) -> StickyStatus {
+    let count = |result: StickyResult| (result.label().to_owned(), stats.sticky(result));
+    StickyStatus {
+        cookie: plan.cookie.to_string(),
+        mode: plan.mode.word().to_owned(),
+        results: StickyResult::ALL.into_iter().map(count).collect(),
+    }
 }
 
 fn of_source((source, state): (Name, SourceState)) -> SourceStatus {

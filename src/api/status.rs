@@ -5,6 +5,7 @@ use super::receipt::Guarding;
 use crate::history::Figures;
 use crate::text;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
 /// Everything an operator looks at first.
@@ -79,6 +80,9 @@ pub struct PoolStatus {
     /// Requests and connections that wait for a server with room.
     #[serde(default)]
     pub waiting: usize,
+    /// How clients are bound to servers, where they are.
+    #[serde(default)]
+    pub sticky: Option<StickyStatus>,
     /// Of the last ten seconds.
     pub figures: Figures,
     pub servers: Vec<ServerStatus>,
@@ -114,6 +118,26 @@ impl AbsentServer {
             state.into_iter().chain(self.weight.map(|weight| format!("weight {weight}"))).collect();
         let since = text::ago(self.since, now);
         format!("no source has named it for {since}; should one do so again: {}", said.join(", "))
+    }
+}
+
+/// How a pool's clients are bound to servers, and what has become of their requests since the start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StickyStatus {
+    pub cookie: String,
+    /// `insert` or `suffix`.
+    pub mode: String,
+    /// Requests by result: `new`, `kept`, `waited`, `moved` and `none`.
+    pub results: BTreeMap<String, u64>,
+}
+
+impl StickyStatus {
+    /// `sticky by EK (insert): 40 kept, 3 new`
+    pub fn told(&self) -> String {
+        let counts = self.results.iter().filter(|(_, count)| **count > 0);
+        let counts: Vec<_> = counts.map(|(result, count)| format!("{count} {result}")).collect();
+        let counts = if counts.is_empty() { "no request yet".to_owned() } else { counts.join(", ") };
+        format!("sticky by {} ({}): {counts}", self.cookie, self.mode)
     }
 }
 

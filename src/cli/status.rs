@@ -125,6 +125,9 @@ fn render_pool(pool: &PoolStatus, now: OffsetDateTime, in_color: bool) -> String
     if !pool.servers.is_empty() || pool.sources.is_empty() {
         text += &table.render(2, in_color);
     }
+    if let Some(sticky) = &pool.sticky {
+        text += &format!("  {}\n", sticky.told());
+    }
     for source in &pool.sources {
         text += &render_source(source, now, in_color);
     }

@@ -735,6 +735,16 @@ pub enum StickyMode {
     Suffix,
 }
 
+impl StickyMode {
+    /// As the configuration has it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Insert => "insert",
+            Self::Suffix => "suffix",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SameSite {
     Lax,

@@ -15,7 +15,7 @@ use crate::sticky::StickyKeys;
 use std::time::Duration;
 
 pub(super) const STICKY_MODES: [(&str, StickyMode); 2] =
-    [("insert", StickyMode::Insert), ("suffix", StickyMode::Suffix)];
+    [(StickyMode::Insert.word(), StickyMode::Insert), (StickyMode::Suffix.word(), StickyMode::Suffix)];
 
 pub(super) const SAME_SITES: [(&str, SameSite); 3] =
     [("lax", SameSite::Lax), ("strict", SameSite::Strict), ("none", SameSite::None)];

@@ -278,6 +278,8 @@ impl Top {
         if let Some(failure) = server.last_failure.as_ref().filter(|_| server.state != ReportedState::Maint) {
             parts.push(format!("last probe: {failure}"));
         }
+        let its_pool = self.status.pools.iter().find(|known| known.name == *pool);
+        parts.extend(its_pool.and_then(|pool| Some(pool.sticky.as_ref()?.told())));
         let lines = wrapped(&parts.join("; "), width);
         lines.into_iter().map(|line| (Tone::Plain, line)).collect()
     }

@@ -1,7 +1,7 @@
 //! What keys do and what is seen, on a screen in memory.
 
 use super::*;
-use crate::api::status::{AdminState, OperatorOverride, PoolStatus, ProcessStatus};
+use crate::api::status::{AdminState, OperatorOverride, PoolStatus, ProcessStatus, StickyStatus};
 use crate::history::Figures;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -44,6 +44,7 @@ fn pool(name: &str, servers: Vec<ServerStatus>) -> PoolStatus {
         up: servers.iter().filter(|server| server.state == ReportedState::Up).count(),
         in_flight: servers.iter().map(|server| server.in_flight).sum(),
         waiting: 0,
+        sticky: None,
         figures: figures(120.0, 80.0, 0.002),
         servers,
         sources: Vec::new(),
@@ -144,6 +145,17 @@ no reload since the start
     assert_eq!(lines[..9].join("\n"), expected);
     assert_eq!(lines[21], "app/app1 at 10.0.0.4:8080; health up for 1h 3m");
     assert_eq!(lines[23], "q quit  j/k select  s/S sort  / filter  d drain  m maint  r ready  ? help");
+}
+
+#[test]
+fn a_server_of_a_sticky_pool_says_what_becomes_of_clients() {
+    let mut status = status();
+    let results = [("kept", 40), ("moved", 2), ("new", 3), ("none", 0), ("waited", 0)];
+    let results = results.into_iter().map(|(result, count)| (result.to_owned(), count)).collect();
+    status.pools[0].sticky =
+        Some(StickyStatus { cookie: "EK".to_owned(), mode: "insert".to_owned(), results });
+    let screen = seen(&mut Top::new(status, Instant::now()), 100, 24, Instant::now()).join("\n");
+    assert!(screen.contains("sticky by EK (insert): 40 kept, 2 moved, 3 new"), "{screen}");
 }
 
 #[test]

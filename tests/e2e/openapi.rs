@@ -73,6 +73,7 @@ pools:
       - {{ name: app3, address: {three} }}
   cache:
     balance: {{ consistent_hash: {{ key: path }} }}
+    sticky: {{ cookie: EK }}
     servers: [{{ name: c1, address: {one} }}, {{ name: c2, address: {two} }}, {{ name: c3, address: {two} }}, \"localhost:{port}\"]
   mixed:
     balance: round_robin

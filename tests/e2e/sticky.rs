@@ -109,6 +109,8 @@ fn a_client_stays_with_the_server_that_its_cookie_means() {
     wait_for_result(&balancer, "new", 1.0);
     let record = balancer.record_where("one that was kept", |record| record["sticky"] == "kept");
     assert_eq!(record["server"], first.text());
+    let (_, status, _) = balancer.command(&["status"]);
+    assert!(status.contains("  sticky by EK (insert): 4 kept, 1 new\n"), "{status}");
 }
 
 #[test]
