@@ -9,6 +9,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import textwrap
 import time
 import venv
 from pathlib import Path
@@ -242,6 +243,11 @@ class Table:
     def text(self):
         head = ["measure (median)"] + self.names + ["evenkeel ÷ HAProxy", "evenkeel ÷ Envoy"]
         return "\n".join(markdown([head] + self.rows))
+
+
+def paragraph(*sentences):
+    """Lines of a text of this width."""
+    return textwrap.wrap(" ".join(sentences), 130)
 
 
 def markdown(rows):
