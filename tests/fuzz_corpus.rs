@@ -69,6 +69,11 @@ fn chunked_bodies() {
 }
 
 #[test]
+fn cookies() {
+    each("cookie", properties::of_cookies);
+}
+
+#[test]
 fn http2_frames() {
     each("frames", properties::of_frames);
 }

@@ -5,6 +5,7 @@
 
 mod chunks;
 mod config;
+mod cookie;
 mod dns;
 mod first_bytes;
 mod frames;
@@ -15,6 +16,7 @@ mod response;
 
 pub(crate) use chunks::of_a_chunked_body;
 pub(crate) use config::{of_a_configuration, of_yaml};
+pub(crate) use cookie::of_cookies;
 pub(crate) use dns::of_a_dns_answer;
 pub(crate) use first_bytes::{of_a_client_hello, of_a_proxy_header};
 pub(crate) use frames::of_frames;
