@@ -83,7 +83,17 @@ fn the_dashboard_has_its_rows_and_asks_the_chosen_source() {
         .filter(|panel| panel["type"] == "row")
         .filter_map(|row| row["title"].as_str())
         .collect();
-    let expected = ["Traffic", "Errors", "Latency", "Servers", "Probes", "TLS", "Reloads", "Process"];
+    let expected = [
+        "Traffic",
+        "Errors",
+        "Latency",
+        "Servers",
+        "Queues, ejections and sessions",
+        "Probes",
+        "TLS",
+        "Reloads",
+        "Process",
+    ];
     assert_eq!(rows, expected);
     for panel in panels.iter().filter(|panel| panel["type"] != "row") {
         assert_eq!(panel["datasource"]["uid"], "${datasource}", "{}", panel["title"]);
