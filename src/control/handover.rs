@@ -2,22 +2,21 @@
 //! operators have said, and the ledger. It comes as JSON on standard input; a process that cannot read it finds out
 //! for itself.
 
-use super::operate::health_word;
+use super::known_state::{Clocks, KnownState, ServerIdentity};
 use super::stored_sets::StoredSets;
 use super::{Control, ControlMessage};
 use crate::api::receipt::Guarding;
-use crate::api::{Event, Receipt, to_millisecond};
-use crate::config::plan::Name;
+use crate::api::{Event, Receipt};
+use crate::config::plan::Balance;
 use crate::operate::KeptState;
-use crate::pool::outlier::{Ejection, Reason, Standing};
-use crate::pool::{Health, HealthState, Server};
+use crate::pool::{Member, Pool};
 use crate::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use time::OffsetDateTime;
 use tracing::{info, warn};
 
@@ -49,63 +48,6 @@ pub(crate) struct Handover {
     pub(super) reopen_logs: bool,
 }
 
-/// What is known of a server.
-#[derive(Debug, Serialize, Deserialize)]
-struct KnownState {
-    pool: String,
-    server: String,
-    address: String,
-    /// `up`, `down` or `probing`.
-    health: String,
-    #[serde(with = "time::serde::rfc3339")]
-    since: OffsetDateTime,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    ejection: Option<KnownEjection>,
-}
-
-/// What is known of a server that is ejected.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct KnownEjection {
-    reason: String,
-    evidence: String,
-    #[serde(with = "time::serde::rfc3339")]
-    since: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339")]
-    until: OffsetDateTime,
-    strikes: u32,
-}
-
-impl KnownEjection {
-    fn of(server: &Server, instant: Instant, wall: OffsetDateTime) -> Option<Self> {
-        let standing = server.outlier().standing();
-        let ejection = standing.ejection?;
-        Some(Self {
-            reason: ejection.reason.label().to_owned(),
-            evidence: ejection.evidence,
-            since: to_millisecond(wall - instant.saturating_duration_since(ejection.since)),
-            until: to_millisecond(wall + ejection.until.saturating_duration_since(instant)),
-            strikes: standing.strikes,
-        })
-    }
-
-    /// As it goes on here; `None` for a reason that is not known.
-    fn recall(&self, instant: Instant, wall: OffsetDateTime) -> Option<Standing> {
-        let then = |at: OffsetDateTime| {
-            let ago = Duration::try_from(wall - at).unwrap_or_default();
-            instant.checked_sub(ago).unwrap_or(instant)
-        };
-        let ejection = Ejection {
-            reason: Reason::from_label(&self.reason)?,
-            evidence: self.evidence.clone(),
-            since: then(self.since),
-            began: then(self.since),
-            until: instant + Duration::try_from(self.until - wall).unwrap_or_default(),
-            trial: None,
-        };
-        Some(Standing { strikes: self.strikes, since: instant, ejection: Some(ejection) })
-    }
-}
-
 impl Handover {
     /// Whether a guard has taken this file back: an upgrade must not bring it again.
     pub(crate) fn has_taken_back(&self, fingerprint: &str) -> bool {
@@ -135,16 +77,12 @@ impl Control {
     /// A file to read the handover from, at its beginning.
     pub(super) fn handover(&mut self) -> io::Result<File> {
         let snapshot = self.live.snapshot();
-        let (instant, wall) = (Instant::now(), OffsetDateTime::now_utc());
-        let known = |server: &Server| KnownState {
-            pool: server.pool().to_string(),
-            server: server.name().to_string(),
-            address: server.address().to_string(),
-            health: health_word(server.state().health).to_owned(),
-            since: to_millisecond(wall - instant.saturating_duration_since(server.since())),
-            ejection: KnownEjection::of(server, instant, wall),
+        let clocks = Clocks { instant: Instant::now(), wall: OffsetDateTime::now_utc() };
+        let of_pool = |pool: &Pool| {
+            let watch = self.succeeding.get(&pool.name);
+            let known = |member: &Member| KnownState::of(&member.server, watch, clocks);
+            pool.members.iter().map(known).collect::<Vec<_>>()
         };
-        let members = snapshot.pools().iter().flat_map(|pool| &pool.members);
         let wanted = crate::events::EventFilter { limit: Some(EVENTS), ..Default::default() };
         // Through its file the ledger goes on by itself, but for what the disk has not got when the next process reads it.
         self.told_events = match snapshot.plan.events.path {
@@ -153,7 +91,7 @@ impl Control {
         };
         let handover = Handover {
             generation: snapshot.generation,
-            servers: members.map(|member| known(&member.server)).collect(),
+            servers: snapshot.pools().iter().flat_map(|pool| of_pool(pool)).collect(),
             operators: self.live.overrides.load().to_json(self.live.sticky_key.load().as_deref()),
             found: StoredSets::of(self.live.found.all()),
             events: match snapshot.plan.events.path {
@@ -217,55 +155,26 @@ impl Control {
         self.live.guards.store(Arc::new(handover.guards));
         self.taken_back = handover.taken_back;
         self.live.event_log.go_on(handover.events);
-        self.known = handover
-            .servers
-            .into_iter()
-            .map(|known| {
-                let server = KnownServer {
-                    pool: known.pool.into(),
-                    name: known.server.into(),
-                    address: known.address,
-                };
-                let KnownState { health, since, ejection, .. } = known;
-                (server, KnownHealth { health, since, ejection })
-            })
-            .collect();
+        self.known = handover.servers.into_iter().map(|known| (known.identity(), known)).collect();
     }
 
-    /// Gives servers the health that the process before us knew of.
-    pub(super) fn remember_health(&mut self, next: &Snapshot) {
+    /// Gives servers what the process before us knew of them.
+    pub(super) fn remember_servers(&mut self, next: &Snapshot) {
         let known = std::mem::take(&mut self.known);
         if known.is_empty() {
             return;
         }
-        let (instant, wall) = (Instant::now(), OffsetDateTime::now_utc());
+        let clocks = Clocks { instant: Instant::now(), wall: OffsetDateTime::now_utc() };
         let mut n_known = 0;
-        for pool in
-            next.pools().iter().filter(|pool| pool.plan.health.is_some() || pool.plan.outlier.is_some())
-        {
+        for pool in next.pools() {
+            let mut watch = match pool.plan.balance {
+                Balance::SuccessRate(_) => Some(self.succeeding.entry(pool.name.clone()).or_default()),
+                _ => None,
+            };
             for member in &pool.members {
-                let server = &member.server;
-                let identity = KnownServer {
-                    pool: server.pool().clone(),
-                    name: server.name().clone(),
-                    address: server.address().to_string(),
-                };
-                let Some(KnownHealth { health, since, ejection }) = known.get(&identity) else { continue };
-                let ejection = ejection.as_ref().filter(|_| pool.plan.outlier.is_some());
-                if let Some(standing) = ejection.and_then(|ejection| ejection.recall(instant, wall)) {
-                    server.eject_again(standing);
+                if let Some(known) = known.get(&ServerIdentity::of(&member.server)) {
+                    n_known += usize::from(known.recall(pool, &member.server, watch.as_deref_mut(), clocks));
                 }
-                if pool.plan.health.is_none() {
-                    continue;
-                }
-                let health = match health.as_str() {
-                    "up" => HealthState::Up,
-                    "down" => HealthState::Down,
-                    _ => continue,
-                };
-                let ago = Duration::try_from(wall - *since).unwrap_or_default();
-                server.probe_anew(Health::new(health), instant.checked_sub(ago).unwrap_or(instant));
-                n_known += 1;
             }
         }
         info!(servers = n_known, "health known from the process before this one");
@@ -273,19 +182,4 @@ impl Control {
 }
 
 /// What the process before us knew of servers.
-pub(super) type KnownServers = HashMap<KnownServer, KnownHealth>;
-
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct KnownServer {
-    pool: Name,
-    name: Name,
-    address: String,
-}
-
-/// A state of health, and since when.
-#[derive(Debug)]
-pub(super) struct KnownHealth {
-    health: String,
-    since: OffsetDateTime,
-    ejection: Option<KnownEjection>,
-}
+pub(super) type KnownServers = HashMap<ServerIdentity, KnownState>;

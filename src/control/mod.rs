@@ -12,6 +12,7 @@ mod files;
 mod found_sets;
 mod guarding;
 mod handover;
+mod known_state;
 mod launch;
 mod listening;
 mod live;

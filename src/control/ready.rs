@@ -198,7 +198,7 @@ impl Ready {
             control.probing.stop(*server);
         }
         delta.settle(Instant::now(), Instant::now);
-        control.remember_health(&next);
+        control.remember_servers(&next);
         control.live.overrides.store(Arc::new(overrides));
         if let Some(output) = access_log {
             control.live.access_log.configure(output);

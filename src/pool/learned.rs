@@ -28,6 +28,20 @@ pub struct Learned {
     success: Timed,
 }
 
+/// Something that was learned so long ago.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figure {
+    pub value: f32,
+    pub age: Duration,
+}
+
+/// What is known of a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LearnedFigures {
+    pub cost: Option<Figure>,
+    pub success: Option<Figure>,
+}
+
 /// A moment in the time of one server's figures: milliseconds, which begin anew after 49 days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LearnedTime(u32);
@@ -96,6 +110,23 @@ impl Learned {
     /// Of its tries the share that were served, a tenth at least.
     pub fn success(&self) -> f32 {
         self.success.get().map_or(1.0, |known| known.value).max(LEAST_SUCCESS)
+    }
+
+    /// All that is known, for who goes on with it.
+    pub fn figures(&self, now: Instant) -> LearnedFigures {
+        let figure = |known: TimedValue| {
+            let age = self.ms(now).wrapping_sub(known.ms);
+            Figure { value: known.value, age: Duration::from_millis(u64::from(age)) }
+        };
+        LearnedFigures { cost: self.cost.get().map(figure), success: self.success.get().map(figure) }
+    }
+
+    /// Goes on with what was known elsewhere.
+    pub fn recall(&self, figures: &LearnedFigures, now: Instant) {
+        let at = |figure: &Figure| self.ms(now).wrapping_sub(figure.age.as_millis() as u32);
+        let set = |known: &Timed, figure: &Figure| known.change(|_| Some(figure.value), at(figure));
+        figures.cost.iter().for_each(|cost| set(&self.cost, cost));
+        figures.success.iter().for_each(|success| set(&self.success, success));
     }
 
     fn ms(&self, at: Instant) -> u32 {
@@ -177,6 +208,20 @@ mod tests {
     }
 
     const OK: TryResult = TryResult::answered(200);
+
+    #[test]
+    fn what_was_known_elsewhere_fades_as_it_would_have_there() {
+        let (before, after) = (Server::new(), Server::new());
+        before.ends(900, TryResult::Reset, 0);
+        before.ends(1_000, OK, 100);
+        let figures = before.learned.figures(before.origin + Duration::from_secs(3));
+        assert_eq!(figures.cost.map(|cost| cost.age), Some(Duration::from_secs(2)));
+        after.learned.recall(&figures, after.origin + Duration::from_millis(5));
+        after.check(5, 100.0 * (-0.2f32).exp());
+        after.check(1_005, 100.0 * (-0.3f32).exp());
+        assert_eq!(after.learned.success(), before.learned.success());
+        assert!(after.learned.success() < 1.0);
+    }
 
     #[test]
     fn a_peak_counts_at_once_and_fades() {

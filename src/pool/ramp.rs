@@ -1,6 +1,6 @@
 //! Slow start: how far a server is on its way back to its full share.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -13,8 +13,8 @@ const MOST_SAVED: i64 = 8 * PICK;
 #[derive(Debug)]
 pub(super) struct Ramp {
     origin: Instant,
-    /// Nanoseconds after `origin`.
-    began: AtomicU64,
+    /// Nanoseconds after `origin`, or before it if another process saw it begin.
+    began: AtomicI64,
     is_due: AtomicBool,
     /// Each pick of the pool brings its part, each that it gets takes one away.
     saved: AtomicI64,
@@ -22,7 +22,7 @@ pub(super) struct Ramp {
 
 impl Ramp {
     pub(super) fn new(origin: Instant) -> Self {
-        Self { origin, began: AtomicU64::new(0), is_due: AtomicBool::new(false), saved: AtomicI64::new(0) }
+        Self { origin, began: AtomicI64::new(0), is_due: AtomicBool::new(false), saved: AtomicI64::new(0) }
     }
 
     /// It was of no use, or is new in its pool: once it is of use it begins slowly.
@@ -35,18 +35,32 @@ impl Ramp {
         if !self.is_due.load(Relaxed) {
             return false;
         }
-        let began = now.saturating_duration_since(self.origin).as_nanos();
-        self.began.store(u64::try_from(began).unwrap_or(u64::MAX), Relaxed);
+        self.began.store(self.nanos(now), Relaxed);
         self.saved.store(0, Relaxed);
         self.is_due.store(false, Relaxed);
         true
     }
 
+    /// It has begun so long ago.
+    pub(super) fn go_on(&self, now: Instant, age: Duration) {
+        let age = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
+        self.began.store(self.nanos(now).saturating_sub(age), Relaxed);
+    }
+
+    /// How long ago it began.
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        let age = self.nanos(now).saturating_sub(self.began.load(Relaxed));
+        Duration::from_nanos(u64::try_from(age).unwrap_or(0))
+    }
+
     /// The share of picks that it takes part in by then, of a ramp that begins with `from` and lasts for `over`.
     pub(super) fn share(&self, over: Duration, from: f64, now: Instant) -> f64 {
-        let began = self.origin + Duration::from_nanos(self.began.load(Relaxed));
-        let passed = now.saturating_duration_since(began).as_secs_f64() / over.as_secs_f64();
+        let passed = self.age(now).as_secs_f64() / over.as_secs_f64();
         (from + (1.0 - from) * passed).min(1.0)
+    }
+
+    fn nanos(&self, at: Instant) -> i64 {
+        i64::try_from(at.saturating_duration_since(self.origin).as_nanos()).unwrap_or(i64::MAX)
     }
 
     /// Whether a pick is saved for it.

@@ -15,7 +15,7 @@ use crate::units::Address;
 use arc_swap::ArcSwapOption;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What the operator wants of a server, beside what the configuration says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -303,6 +303,17 @@ impl Server {
 
     pub(super) fn ramp(&self) -> &Ramp {
         &self.ramp
+    }
+
+    /// How long ago it began to come back, if it has not its full share yet.
+    pub fn ramp_age(&self, now: Instant) -> Option<Duration> {
+        self.has_any(Flags::RAMPING).then(|| self.ramp.age(now))
+    }
+
+    /// It goes on coming back from where it was in the process before this one.
+    pub fn ramp_on(&self, age: Duration, now: Instant) {
+        self.ramp.go_on(now, age);
+        self.slot.set_ramping(true);
     }
 
     pub(super) fn end_ramp(&self) {

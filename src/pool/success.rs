@@ -32,7 +32,8 @@ pub struct SuccessStanding {
 }
 
 impl SuccessRecord {
-    pub(super) fn note(&self, outcome: &Outcome) {
+    /// Takes note of a try.
+    pub fn note(&self, outcome: &Outcome) {
         match outcome.success() {
             Some(true) => _ = self.good.fetch_add(1, Relaxed),
             Some(false) => _ = self.bad.fetch_add(1, Relaxed),

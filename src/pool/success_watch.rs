@@ -2,7 +2,7 @@
 //! to, never for a request.
 
 use super::success::SuccessStanding;
-use super::{HealthState, Member, Membership, Operator, Pool, wilson};
+use super::{HealthState, Member, Membership, Operator, Pool, Server, wilson};
 use crate::config::plan::SuccessRatePlan;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -112,7 +112,38 @@ impl History {
     }
 }
 
+/// What is known of one server: when it was looked at, how many were good then, of how many.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KnownOutcomes {
+    pub looks: Vec<(Instant, f64, f64)>,
+    /// It is provably worse than the best since then.
+    pub worse_since: Option<Instant>,
+}
+
 impl SuccessWatch {
+    /// What there is to go on with of the server with this id, once it was looked at.
+    pub fn known(&self, id: u32) -> Option<KnownOutcomes> {
+        let history = self.servers.get(&id)?;
+        let looks = history.looks.iter().map(|look| (look.at, look.tally.good, look.tally.n)).collect();
+        Some(KnownOutcomes { looks, worse_since: history.worse_since })
+    }
+
+    /// Goes on with what was known of this server before anybody looked.
+    pub fn recall(&mut self, server: &Server, known: &KnownOutcomes) {
+        let look =
+            |(at, good, n): &(Instant, f64, f64)| Look { at: *at, tally: Tally { good: *good, n: *n } };
+        let looks: VecDeque<_> = known.looks.iter().map(look).collect();
+        let history = History {
+            counted: server.success().counts(),
+            n: looks.iter().map(|look| look.tally.n).sum(),
+            looks,
+            worse_since: known.worse_since,
+        };
+        self.servers.insert(server.id(), history);
+        let is_worse = known.worse_since.is_some();
+        server.success().set_standing(&SuccessStanding { is_worse, ..SuccessStanding::default() });
+    }
+
     /// Looks at what has come since the last look, and tells the servers what is made of it.
     pub fn look(&mut self, pool: &Pool, plan: &SuccessRatePlan, now: Instant) -> Vec<SuccessChange> {
         let window = u64::from(plan.window.get());

@@ -232,3 +232,18 @@ fn the_upgrade_command_says_why_there_is_no_new_process() {
     assert!(err.contains("it ended with exit status: 1") && err.contains("goes on"), "{err}");
     assert_eq!(balancer.get("/").status, 200);
 }
+
+#[test]
+fn an_upgrade_keeps_how_far_a_server_has_come_back() {
+    let (one, two) = (App::saying("one"), App::saying("two"));
+    let pool = "slow_start: { over: 1h, from: 10% }";
+    let balancer = Balancer::start(&plain(&[one.address, two.address, one.address, two.address], "", pool));
+    let ramp = || balancer.command_json(&["status"])["pools"][0]["servers"][1]["ramp"].clone();
+    assert_eq!(balancer.command(&["maint", "app/s2"]).0, Some(0));
+    assert_eq!(balancer.command(&["ready", "app/s2"]).0, Some(0));
+    wait_until("it comes back slowly", || ramp() == 10);
+    balancer.signal(Signal::USR2);
+    let next = Next::of(&balancer);
+    wait_until("it goes on", || ramp() == 10);
+    next.end();
+}

@@ -249,3 +249,14 @@ fn explain_says_who_is_coming_back_and_who_is_chosen() {
     // Until a pick is saved for it.
     assert!((140..180).contains(&held_back), "{held_back}");
 }
+
+#[test]
+fn a_server_goes_on_coming_back_where_another_process_saw_it() {
+    let (pool, now) = (live(slow(Balance::RoundRobin, "a b c")), Instant::now());
+    let after = |seconds| now + Duration::from_secs(seconds);
+    member(&pool, "b").ramp_on(Duration::from_secs(15), now);
+    assert_eq!([0, 5].map(|at| pool.ramp_percent(1, after(at))), [Some(55), Some(70)]);
+    assert_eq!(member(&pool, "b").ramp_age(after(5)), Some(Duration::from_secs(20)));
+    assert_eq!((pool.settle_ramps(after(14)), member(&pool, "b").ramp_age(now).is_some()), (0, true));
+    assert_eq!((pool.settle_ramps(after(16)), member(&pool, "b").ramp_age(now)), (0, None));
+}

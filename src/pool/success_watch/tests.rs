@@ -147,3 +147,23 @@ fn picks_follow_the_shares() {
     let lease = gateways.pool.pick(&Query::default(), &mut Tried::new());
     assert_eq!(lease.expect("b is up").index(), 1, "better a worse one than none");
 }
+
+#[test]
+fn who_goes_on_with_what_was_known_finds_nothing_new_in_it() {
+    let mut before = Gateways::new("a b");
+    (0..60).for_each(|_| _ = before.second(&[("a", 1.0), ("b", 0.0)]));
+    assert!(before.standing("b").is_worse);
+    let mut after = Gateways::new("a b");
+    for name in ["a", "b"] {
+        let known = before.watch.known(member(&before.pool, name).id()).expect("it was looked at");
+        after.watch.recall(member(&after.pool, name), &known);
+    }
+    assert!(after.standing("b").is_worse, "at once");
+    after.now = before.now;
+    assert_eq!(after.look(), []);
+    assert_eq!(after.standing("b"), before.standing("b"));
+    let back = |gateways: &mut Gateways| {
+        (0..300).find(|_| !gateways.second(&[("a", 1.0), ("b", 1.0)]).is_empty()).expect("it does well")
+    };
+    assert_eq!(back(&mut after), back(&mut before), "as if nothing had been");
+}
