@@ -1,0 +1,216 @@
+//! Where a request goes: the rule and the pool by its head, its client's bond with a server, and the first server that is leased
+//! for it.
+
+use super::Exchange;
+
+/// Where a request goes.
+#[derive(Debug)]
+pub(super) struct Dispatch {
+    /// The rule that led there; none when the listener names its pool.
+    pub(super) route: Option<Name>,
+    routed: Routed,
+    tries: Tries,
+    /// The pool that it was sent to, if that is another than serves.
+    fallback_from: Option<Name>,
+    attempt: Attempt,
+    /// Where clients are bound to servers.
+    session: Option<Session>,
+    /// What has become of the present try so far.
+    outcome: Outcome,
+    /// How long the present try may take after all, where another one is to follow before.
+    at_most: Option<Instant>,
+}
+
+impl Dispatch {
+    /// So the present try ends, unless more becomes of it.
+    fn outcome(&mut self, result: TryResult) {
+        self.outcome = self.as_outcome(result);
+    }
+
+    fn as_outcome(&self, result: TryResult) -> Outcome {
+        Outcome::of(result).after(self.attempt.elapsed(Instant::now()))
+    }
+
+    /// Gives the lease back, with what has become of the try; of a gRPC call with what it ended with.
+    fn end_try(&mut self, call_status: Option<u8>) {
+        let mut outcome = std::mem::take(&mut self.outcome);
+        if let TryResult::Answered { grpc_status, .. } = &mut outcome.result {
+            *grpc_status = call_status;
+        }
+        self.attempt.end(&outcome);
+    }
+}
+
+/// Where one try goes.
+#[derive(Debug)]
+pub(super) struct LeasedServer {
+    pub(super) pool: Arc<Pool>,
+    pub(super) server: Arc<Server>,
+}
+
+impl Exchange {
+    /// Decides where a request goes, and leases a server for it.
+    /// That may take until a server has room; the whole exchange is to be over by `call_due`.
+    pub(super) async fn admit(
+        &mut self,
+        request: &RequestView<'_>,
+        call_due: Option<Instant>,
+    ) -> Result<LeasedServer, Why> {
+        let Some(listener) = &self.listener else { return Err(Why::Shutdown) };
+        let entropy = fastrand::u64(..);
+        let id = u128::from(fastrand::u64(..)) << 64 | u128::from(entropy);
+        self.request_id = Some(forwarding::request_id(request.fields, id));
+        let (peer, trusted) = (self.state.client.ip, &listener.plan.trusted_proxies);
+        self.client = forwarding::real_client(peer, trusted, request.fields).map(|client| client.to_string());
+        if request.length().is_some_and(|length| length > listener.plan.limits.request_body) {
+            return Err(Why::BodyTooLarge);
+        }
+        let leased = match self.lease(request, entropy, call_due).await {
+            // Who has waited in vain does not begin again.
+            Err(why) if !why.is_of_queue() && self.state.watch.interrupted().is_none() && self.renew() => {
+                self.lease(request, entropy, call_due).await
+            }
+            // It went while this one waited, or just now.
+            Err(Why::AllUnhealthy | Why::NoneReady | Why::NoServers) if self.has_fallback() => {
+                self.lease(request, entropy, call_due).await
+            }
+            leased => leased,
+        }?;
+        leased.pool.budget.deposit(leased.pool.plan.retries.budget);
+        Ok(leased)
+    }
+
+    fn has_fallback(&self) -> bool {
+        self.pool().is_some_and(|pool| pool.plan.fallback.is_some())
+    }
+
+    /// Finds the pool for a request, and leases a server of it.
+    async fn lease(
+        &mut self,
+        request: &RequestView<'_>,
+        entropy: u64,
+        call_due: Option<Instant>,
+    ) -> Result<LeasedServer, Why> {
+        let found = self.route(request, entropy)?;
+        let Dispatch { tries, attempt, session, .. } = &mut **self.dispatch.insert(found);
+        let due = self.started + tries.pool().plan.timeouts.request;
+        let due = call_due.map_or(due, |call_due| call_due.min(due));
+        let server = tries::begin(tries, attempt, &self.state.watch, &mut self.queued, Some(due)).await?;
+        if let Some(session) = session {
+            session.leased(
+                tries.pool(),
+                &server,
+                self.listener.as_ref().and_then(|listener| own(&self.state, listener)),
+            );
+        }
+        Ok(LeasedServer { pool: Arc::clone(tries.pool()), server })
+    }
+
+    /// Finds the pool for a request.
+    fn route(&mut self, request: &RequestView<'_>, entropy: u64) -> Result<Box<Dispatch>, Why> {
+        // Before any route, for whoever is behind them does not know of our orders; only tokens that are ours.
+        if let Some(proof) = self.live.challenges.answer(request.path)
+            && matches!(*request.method, Method::GET | Method::HEAD)
+        {
+            self.proof = Some(proof);
+            return Err(Why::AcmeChallenge);
+        }
+        let listener = self.listener.as_ref().ok_or(Why::Shutdown)?;
+        let mut priority = Priority::default();
+        let (pool, route, routed) = match &listener.target {
+            ListenerTarget::Pool(pool) => (pool, None, Routed::Pool),
+            ListenerTarget::RedirectToHttps => {
+                self.location = Some(
+                    secure_location(request.host.unwrap_or_default(), request.path_and_query)
+                        .ok_or(Why::Malformed)?,
+                );
+                return Err(Why::Redirect);
+            }
+            ListenerTarget::Routes(table) => {
+                let found = table.find(&for_route(request)).ok_or(Why::NoRoute)?;
+                if request.fields.has(&header::UPGRADE) {
+                    self.upgrades = found.rule.upgrades.clone();
+                }
+                priority = found.rule.priority;
+                (&found.rule.pool, Some(found.rule.name.clone()), Routed::Rule(found.place))
+            }
+        };
+        let (mut session, mut bound) = self.session(pool, request, listener);
+        let (pool, fallback_from) = match bound {
+            // A pool that takes nobody new may keep whom it has.
+            Some(bound) if pool.keeps(&bound) => (Arc::clone(pool), None),
+            _ => tries::or_fallback(&self.live, pool),
+        };
+        if fallback_from.is_some() {
+            (session, bound) = self.session(&pool, request, listener);
+        }
+        let query = Query {
+            key: pool.hash_key().map(|key| key::of(key, &parts(request), self.client())),
+            entropy,
+            may_be_repeated: is_idempotent(request.method) && request.body == RequestBody::Empty,
+            ..Query::default()
+        };
+        let mut tries = Tries::new(pool, query).waiting_as(priority);
+        if let Some(bound) = bound {
+            tries = tries.bound_to(bound);
+        }
+        Ok(Box::new(Dispatch {
+            route,
+            routed,
+            tries,
+            fallback_from,
+            attempt: Attempt::default(),
+            session,
+            outcome: Outcome::default(),
+            at_most: None,
+        }))
+    }
+
+    /// The request's bond with a server of this pool, and which that is, if clients have one there.
+    fn session(
+        &self,
+        pool: &Pool,
+        request: &RequestView<'_>,
+        listener: &Listener,
+    ) -> (Option<Session>, Option<Bound>) {
+        let session = pool.plan.sticky.as_ref().map(|_| Session::of(pool, request.fields, self.time));
+        let bound = session.as_ref().and_then(|session| session.bound(pool, own(&self.state, listener)));
+        (session, bound)
+    }
+}
+
+/// The servers of a connection that is one client's own, as those of trusted proxies are not.
+fn own<'a>(state: &'a RequestState, listener: &Listener) -> Option<&'a ConnectionServers> {
+    let is_shared = forwarding::is_trusted(state.client.ip, &listener.plan.trusted_proxies);
+    (!is_shared).then_some(&state.client.servers)
+}
+
+/// What routes look at.
+fn for_route<'a>(request: &'a RequestView<'a>) -> route::RouteRequest<'a, FieldList<'a>> {
+    route::RouteRequest {
+        host: request.host.unwrap_or_default(),
+        path: request.path,
+        method: request.method,
+        headers: &request.fields,
+    }
+}
+
+/// What may be hashed.
+fn parts<'a>(request: &'a RequestView<'a>) -> key::Parts<'a, FieldList<'a>> {
+    key::Parts {
+        path: request.path,
+        path_and_query: request.path_and_query,
+        query: request.query,
+        fields: &request.fields,
+    }
+}
+
+/// The same place over TLS, on its usual port. A request without a host is for no place that could be named.
+fn secure_location(host: &str, path_and_query: &str) -> Option<String> {
+    let host = host::without_port(host);
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~[]:".contains(&byte);
+    // `*` of OPTIONS is no path.
+    let path = if path_and_query.starts_with('/') { path_and_query } else { "/" };
+    let is_good = !host.is_empty() && host.bytes().all(is_host);
+    is_good.then(|| format!("https://{host}{path}"))
+}

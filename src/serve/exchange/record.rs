@@ -1,0 +1,108 @@
+//! What is counted and written of an exchange that is over.
+
+use super::Exchange;
+
+impl Exchange {
+    /// Gives the lease back, counts, and writes the record.
+    pub(super) fn record(&mut self, status: u16, request: Option<&RequestView<'_>>, bytes: (u64, u64)) {
+        if std::mem::replace(&mut self.recorded, true) {
+            return;
+        }
+        let state = &self.state;
+        state.watch.lease_ended();
+        let duration = self.started.elapsed();
+        let dispatch = self.dispatch.as_mut();
+        let (mut route, mut pool, mut server) = (None, None, None);
+        let mut fallback_from = None;
+        let mut place = RequestPlace::of_listener(state.client.listener);
+        let (mut tries, mut sticky) = (0, None);
+        if let Some(dispatch) = dispatch {
+            dispatch.end_try(self.grpc_status);
+            dispatch.tries.pool().stats.request_duration.record(duration);
+            if let Some(status) = self.grpc_status {
+                dispatch.tries.pool().stats.count_grpc(status);
+            }
+            if let Some(first_byte) = self.first_byte {
+                dispatch.tries.pool().stats.time_to_first_byte.record(first_byte);
+            }
+            route = dispatch.route.as_ref();
+            pool = Some(&dispatch.tries.pool().name);
+            fallback_from = dispatch.fallback_from.as_deref();
+            server = dispatch.attempt.server();
+            place.routed = dispatch.routed;
+            place.server = server.map(|server| server.id());
+            tries = dispatch.attempt.number();
+            let server = dispatch.attempt.server().map(|server| &**server);
+            sticky = dispatch.session.as_ref().map(|session| session.result(server, self.queued.is_some()));
+            if let Some(result) = sticky {
+                dispatch.tries.pool().stats.count_sticky(result);
+            }
+        }
+        let listener = &state.client.listener_state.name;
+        let names = RequestNames { listener, route, pool, server: server.map(|server| &**server) };
+        let answered = self.first_byte.is_some();
+        // A gRPC client is told of an error of ours by a status of its own, under 200; it counts as what it stands for.
+        let is_own_error = self.grpc_status.is_some() && !answered && !self.why.is_as_wanted();
+        let outcome = RequestOutcome {
+            status: if is_own_error { self.why.status() } else { status },
+            why: self.why,
+            grpc_status: self.grpc_status,
+            answered,
+            stalled: self.has_stalled,
+            took: duration,
+            is_earlier: self.live.metrics.is_earlier(self.generation, self.why),
+        };
+        self.live.metrics.request(self.edition, place, &outcome, &names);
+        if !self.live.access_log.is_on() {
+            return;
+        }
+        let text = |name| request.and_then(|request| request.fields.first(name)).map(String::from_utf8_lossy);
+        let (user_agent, referer) = (text(&header::USER_AGENT), text(&header::REFERER));
+        self.live.access_log.record(&Record {
+            time: self.time,
+            client: self.client.as_deref().unwrap_or(&state.client.text),
+            listener,
+            route: route.map(|name| &**name),
+            pool: pool.map(|name| &**name),
+            fallback_from,
+            server: server.map(|server| &**server.name()),
+            method: request.map(|request| request.method.as_str()),
+            host: request.map(|request| request.host.unwrap_or_default()),
+            path: request.map(|request| request.path_and_query),
+            protocol: request.map(RequestView::protocol),
+            status,
+            why: self.why,
+            detail: self.detail,
+            bytes_in: bytes.0,
+            bytes_out: bytes.1,
+            duration: Some(duration),
+            connect: self.connect,
+            first_byte: self.first_byte,
+            queued: self.queued,
+            tries,
+            sticky: sticky.map(StickyResult::label),
+            tls: state.client.tls,
+            client_cert: state.client.identity.as_ref().map(|identity| &*identity.subject),
+            grpc_status: self.grpc_status,
+            request_id: self.request_id.as_deref(),
+            generation: self.generation,
+            cache: None,
+            user_agent: user_agent.as_deref(),
+            referer: referer.as_deref(),
+        });
+    }
+
+    /// Whether the exchange ends here without a record, and if so, why.
+    pub(super) fn broke_off(&mut self) -> bool {
+        if self.recorded {
+            return false;
+        }
+        let why = match self.state.watch.interrupted() {
+            Some(why) => why,
+            None if std::thread::panicking() => Why::Internal,
+            None => Why::ClientAborted,
+        };
+        self.fail(why);
+        true
+    }
+}
