@@ -1,29 +1,46 @@
 //! Where a request goes: the rule and the pool by its head, its client's bond with a server, and the first server that is leased
 //! for it.
 
-use super::Exchange;
+use super::{Exchange, is_idempotent};
+use crate::access_log::Why;
+use crate::config::plan::{Name, Priority};
+use crate::edge::{ConnectionServers, RequestState};
+use crate::fields::FieldList;
+use crate::filter::forwarding;
+use crate::host;
+use crate::metrics::Routed;
+use crate::pool::{Attempt, Bound, Outcome, Pool, Query, Server, Tries, TryResult};
+use crate::route;
+use crate::select::key;
+use crate::serve::session::Session;
+use crate::serve::tries;
+use crate::snapshot::{Listener, ListenerTarget};
+use crate::wire::request::{RequestBody, RequestView};
+use http::{Method, header};
+use std::sync::Arc;
+use std::time::Instant;
 
 /// Where a request goes.
 #[derive(Debug)]
 pub(super) struct Dispatch {
     /// The rule that led there; none when the listener names its pool.
     pub(super) route: Option<Name>,
-    routed: Routed,
-    tries: Tries,
+    pub(super) routed: Routed,
+    pub(super) tries: Tries,
     /// The pool that it was sent to, if that is another than serves.
-    fallback_from: Option<Name>,
-    attempt: Attempt,
+    pub(super) fallback_from: Option<Name>,
+    pub(super) attempt: Attempt,
     /// Where clients are bound to servers.
-    session: Option<Session>,
+    pub(super) session: Option<Session>,
     /// What has become of the present try so far.
-    outcome: Outcome,
+    pub(super) outcome: Outcome,
     /// How long the present try may take after all, where another one is to follow before.
-    at_most: Option<Instant>,
+    pub(super) at_most: Option<Instant>,
 }
 
 impl Dispatch {
     /// So the present try ends, unless more becomes of it.
-    fn outcome(&mut self, result: TryResult) {
+    pub(super) fn outcome(&mut self, result: TryResult) {
         self.outcome = self.as_outcome(result);
     }
 
@@ -32,7 +49,7 @@ impl Dispatch {
     }
 
     /// Gives the lease back, with what has become of the try; of a gRPC call with what it ended with.
-    fn end_try(&mut self, call_status: Option<u8>) {
+    pub(super) fn end_try(&mut self, call_status: Option<u8>) {
         let mut outcome = std::mem::take(&mut self.outcome);
         if let TryResult::Answered { grpc_status, .. } = &mut outcome.result {
             *grpc_status = call_status;
@@ -43,15 +60,15 @@ impl Dispatch {
 
 /// Where one try goes.
 #[derive(Debug)]
-pub(super) struct LeasedServer {
-    pub(super) pool: Arc<Pool>,
-    pub(super) server: Arc<Server>,
+pub(in crate::serve) struct LeasedServer {
+    pub(in crate::serve) pool: Arc<Pool>,
+    pub(in crate::serve) server: Arc<Server>,
 }
 
 impl Exchange {
     /// Decides where a request goes, and leases a server for it.
     /// That may take until a server has room; the whole exchange is to be over by `call_due`.
-    pub(super) async fn admit(
+    pub(in crate::serve) async fn admit(
         &mut self,
         request: &RequestView<'_>,
         call_due: Option<Instant>,
@@ -180,7 +197,7 @@ impl Exchange {
 }
 
 /// The servers of a connection that is one client's own, as those of trusted proxies are not.
-fn own<'a>(state: &'a RequestState, listener: &Listener) -> Option<&'a ConnectionServers> {
+pub(super) fn own<'a>(state: &'a RequestState, listener: &Listener) -> Option<&'a ConnectionServers> {
     let is_shared = forwarding::is_trusted(state.client.ip, &listener.plan.trusted_proxies);
     (!is_shared).then_some(&state.client.servers)
 }

@@ -1,24 +1,23 @@
 //! One request from its head to its record: which snapshot it sees, where it went, why it ended.
 
-use super::session::Session;
+mod dispatch;
+mod record;
+
+pub(super) use dispatch::LeasedServer;
+
 use super::tries;
-use crate::access_log::{Queued, Record, Why};
-use crate::config::plan::{Balance, Name, Priority};
+use crate::access_log::{Queued, Why};
+use crate::config::plan::Balance;
 use crate::control::Live;
-use crate::edge::{ConnectionServers, RequestState};
+use crate::edge::RequestState;
 use crate::fields::{FieldList, tokens};
 use crate::filter::forwarding;
 use crate::filter::sticky::StickyCookie;
-use crate::host;
-use crate::metrics::{RequestNames, RequestOutcome, RequestPlace, Routed};
-use crate::pool::{
-    Attempt, Bound, Outcome, Pool, Query, RetryReason, Server, StickyResult, Tries, TryResult, TryVerdict,
-};
-use crate::route;
-use crate::select::key;
-use crate::snapshot::{Listener, ListenerTarget};
-use crate::wire::request::{RequestBody, RequestView};
+use crate::pool::{Outcome, Pool, RetryReason, TryResult, TryVerdict};
+use crate::snapshot::Listener;
+use crate::wire::request::RequestView;
 use crate::wire::response_head::{ResponseView, WEBSOCKET};
+use dispatch::{Dispatch, own};
 use http::{Method, header};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -45,7 +44,7 @@ pub(crate) struct Exchange {
     /// None where a reload has removed it, and for a tunnel, which needs none.
     pub(super) listener: Option<Arc<Listener>>,
     /// In a box, as the rest of it is moved before that is known.
-    pub(super) dispatch: Option<Box<Dispatch>>,
+    dispatch: Option<Box<Dispatch>>,
     pub(super) started: Instant,
     time: SystemTime,
     /// The real client's address, where it is not the peer's.

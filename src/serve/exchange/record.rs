@@ -1,10 +1,20 @@
 //! What is counted and written of an exchange that is over.
 
 use super::Exchange;
+use crate::access_log::{Record, Why};
+use crate::metrics::{RequestNames, RequestOutcome, RequestPlace};
+use crate::pool::StickyResult;
+use crate::wire::request::RequestView;
+use http::header;
 
 impl Exchange {
     /// Gives the lease back, counts, and writes the record.
-    pub(super) fn record(&mut self, status: u16, request: Option<&RequestView<'_>>, bytes: (u64, u64)) {
+    pub(in crate::serve) fn record(
+        &mut self,
+        status: u16,
+        request: Option<&RequestView<'_>>,
+        bytes: (u64, u64),
+    ) {
         if std::mem::replace(&mut self.recorded, true) {
             return;
         }
@@ -93,7 +103,7 @@ impl Exchange {
     }
 
     /// Whether the exchange ends here without a record, and if so, why.
-    pub(super) fn broke_off(&mut self) -> bool {
+    pub(in crate::serve) fn broke_off(&mut self) -> bool {
         if self.recorded {
             return false;
         }
