@@ -24,11 +24,11 @@ class Server:
     """Its service time grows with how many requests it has."""
 
     def __init__(self):
-        self.at_once, self.done, self.in_vain = 0, 0, 0
+        self.at_once, self.done, self.in_vain, self.slow = 0, 0, 0, 1.0
 
     def asked(self, _path, connection):
         self.at_once += 1
-        takes = SERVICE * max(1.0, self.at_once / PLACES) ** STEEPNESS
+        takes = SERVICE * self.slow * max(1.0, self.at_once / PLACES) ** STEEPNESS
         asyncio.get_running_loop().call_later(takes, self.finish, connection)
 
     def finish(self, connection):
@@ -50,6 +50,10 @@ class Servers:
     def counts(self):
         """What they have done, and of that for clients that had gone."""
         return sum(server.done for server in self.all), sum(server.in_vain for server in self.all)
+
+    def slow_down(self, factor):
+        for server in self.all:
+            server.slow = factor
 
     def stop(self):
         for listener in self.listeners:
