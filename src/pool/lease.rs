@@ -6,6 +6,7 @@ use super::outlier::{TrialTurn, Watched};
 use super::server::Server;
 use super::slot::Flags;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// One request or connection counted against a server. It gives itself back when dropped, on every
 /// path: end, abort, timeout, retry, panic. `finish` says what the server made of it; without, that stays unknown.
@@ -15,37 +16,39 @@ pub struct Lease {
     server: Arc<Server>,
     index: u32,
     is_finished: bool,
-    lessons: Lessons,
+    /// When it was taken, if the pool's algorithm goes by what becomes of it.
+    taught_from: Option<LearnedTime>,
+    /// What is noted of it by whoever judges servers by their work; `None` is nothing, or nothing more.
+    watched: Option<Watched>,
     /// The turn that it has in trying the server out.
     trial: Option<TrialTurn>,
 }
 
-/// What is to be learned of the end of a lease: mostly nothing, or nothing more.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Lessons {
-    /// By the pool's algorithm, which goes by how long it takes from here.
-    pub taught_from: Option<LearnedTime>,
-    /// By whoever judges servers by their work.
-    pub watched: Option<Watched>,
-}
-
 impl Lease {
     /// A lease on a server with fewer than `max` out and no flag of `mask`.
+    #[inline]
     pub(super) fn take(
         server: &Arc<Server>,
         index: usize,
         max: u32,
         mask: Flags,
-        lessons: Lessons,
+        watched: Option<Watched>,
     ) -> Option<Self> {
         let index = u32::try_from(index).expect("a pool has far fewer servers");
         server.slot().acquire(max, mask).then(|| Self {
             server: server.clone(),
             index,
             is_finished: false,
-            lessons,
+            taught_from: None,
+            watched,
             trial: None,
         })
+    }
+
+    /// The same where its end teaches the pool's algorithm something of the server.
+    pub(super) fn taught(mut self, now: Instant) -> Self {
+        self.taught_from = Some(self.server.learned().time(now));
+        self
     }
 
     /// The same where it tries the server out by this turn.
@@ -66,18 +69,17 @@ impl Lease {
 
     /// Has the server judged by what is known by now; what comes later is not held against it.
     pub fn judge(&mut self, outcome: &Outcome) {
-        if self.lessons.taught_from.is_some() || self.lessons.watched.is_some() {
+        if self.taught_from.is_some() || self.watched.is_some() {
             self.teach(outcome);
         }
     }
 
     fn teach(&mut self, outcome: &Outcome) {
-        let Lessons { taught_from, watched } = std::mem::take(&mut self.lessons);
-        if let Some(began) = taught_from {
+        if let Some(began) = self.taught_from.take() {
             self.server.learned().note(outcome, began);
             self.server.success().note(outcome);
         }
-        if let Some(watched) = watched {
+        if let Some(watched) = self.watched.take() {
             self.server.outlier().judge(outcome, watched, self.trial.take());
         }
     }

@@ -30,7 +30,7 @@ pub mod wilson;
 pub use bound::{Bound, BoundPick};
 pub use choose::{Candidates, Query, Reasons, Selector};
 pub use health::{Health, HealthState, HealthThresholds, Transition};
-pub use lease::{InFlightElsewhere, Lease, Lessons};
+pub use lease::{InFlightElsewhere, Lease};
 pub use member::Member;
 pub use outcome::{Outcome, TryResult, TryVerdict};
 pub use outlier::{OutlierSignals, OutlierWatch};
@@ -348,12 +348,15 @@ impl Pool {
         })
     }
 
+    #[inline]
     fn lease(&self, index: usize, mask: Flags, now: Option<Instant>) -> Option<Lease> {
         let member = &self.members[index];
         let max = member.max_connections.map_or(u32::MAX, NonZeroU32::get);
-        let taught_from = now.filter(|_| self.learns).map(|now| member.server.learned().time(now));
-        let lessons = Lessons { taught_from, watched: self.watched };
-        Lease::take(&member.server, index, max, mask, lessons)
+        let lease = Lease::take(&member.server, index, max, mask, self.watched)?;
+        Some(match now {
+            Some(now) if self.learns => lease.taught(now),
+            _ => lease,
+        })
     }
 
     fn any_usable(&self, mask: Flags) -> bool {

@@ -341,7 +341,7 @@ fn lower(a: f64, b: f64) -> f64 {
 mod tests {
     use crate::config::plan::Balance;
     use crate::pool::sample::{live, plan, pool};
-    use crate::pool::{Lease, Lessons, Query, Tried};
+    use crate::pool::{Lease, Query, Tried};
     use crate::snapshot::Snapshot;
     use proptest::prelude::*;
     use std::num::NonZeroU32;
@@ -391,7 +391,7 @@ mod tests {
             let take = |(index, (_, limit, leases, _)): (usize, &(u32, u32, u32, bool))| {
                 let leases = if *limit == 0 { *leases } else { *leases.min(limit) };
                 let server = &pool.members[index].server;
-                let lease = || Lease::take(server, index, u32::MAX, super::Flags::NONE, Lessons::default());
+                let lease = || Lease::take(server, index, u32::MAX, super::Flags::NONE, None);
                 (0..leases).map(|_| lease()).collect()
             };
             let _leases: Vec<Vec<Option<Lease>>> = servers.iter().enumerate().map(take).collect();
