@@ -1,6 +1,7 @@
 //! The way from a command to the running process: one request over the admin socket, or over TCP.
 
 use super::complain;
+use super::file;
 use crate::api::{ApiError, ErrorBody};
 use crate::config::DEFAULT_SOCKET;
 use clap::Args;
@@ -193,7 +194,7 @@ impl ProcessAddress {
             request = request.header("x-operator", operator);
         }
         if let Some(file) = &self.token_file {
-            let token = std::fs::read_to_string(file).map_err(|error| {
+            let token = file::read_text(file).map_err(|error| {
                 io::Error::new(error.kind(), format!("--token-file {}: {error}", file.display()))
             })?;
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.trim_end()));

@@ -26,13 +26,18 @@ impl From<FileRefused> for ExitCode {
 /// The file's name for messages, and its text.
 pub(super) fn read(file: &Path) -> Result<(String, String), FileRefused> {
     let name = file.display().to_string();
-    match read_in_time(file, WITHIN).and_then(files::text) {
+    match read_text(file) {
         Ok(text) => Ok((name, text)),
         Err(error) => {
             complain(&format!("{name}: cannot be read: {error}"));
             Err(FileRefused)
         }
     }
+}
+
+/// What a file or a pipe holds, within bounds of time and size.
+pub(super) fn read_text(file: &Path) -> io::Result<String> {
+    read_in_time(file, WITHIN).and_then(files::text)
 }
 
 /// What a file holds, or a pipe brings to its end (`<(…)`, `/dev/stdin`); whoever types has all the time.

@@ -120,7 +120,8 @@ impl DnsSource {
                 Ok(_) => {}
             }
         }
-        let problem = (!problems.is_empty()).then(|| format!("{}: {}", lookup.resolver, problems.join(", ")));
+        let problem = (!problems.is_empty())
+            .then(|| format!("{}: {}{}", lookup.resolver, problems.join(", "), lookup.in_vain()));
         let addresses: Vec<IpAddr> = self.last.iter().flat_map(|(_, last)| last).copied().collect();
         // Half an answer that names nobody does not say that there is nobody.
         let says_nothing = addresses.is_empty() && problem.is_some();
@@ -200,6 +201,7 @@ pub(super) fn said(result: &LookupResult) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::resolver::LookupFailure;
     use super::*;
     use crate::discover::dns_answer::DnsFailure;
 
@@ -234,6 +236,18 @@ mod tests {
             }
         };
         assert_eq!((said.as_str(), answer.validity), (expected, validity));
+    }
+
+    #[test]
+    fn who_was_asked_in_vain_before_is_told() {
+        let passed_over = vec![("10.0.0.1:53".parse().unwrap(), LookupFailure::Late(Duration::from_secs(1)))];
+        let lookup =
+            Lookup { resolver: "10.0.0.2:53".parse().unwrap(), results: vec![fails(), fails()], passed_over };
+        let problem = source().put_together(&lookup).problem.unwrap();
+        assert!(
+            problem.starts_with("10.0.0.2:53: ") && problem.ends_with("; 10.0.0.1:53: no answer within 1s"),
+            "{problem}"
+        );
     }
 
     #[test]

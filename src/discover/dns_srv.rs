@@ -233,7 +233,7 @@ impl DiscoverySource for SrvSource {
         let summary = format!("{}: {}", lookup.resolver, said(result));
         steps.push(format!("asked {} for SRV of {name}: {}", lookup.resolver, said(result)));
         let (records, ttl) = match result {
-            Err(_) => return SourceAnswer::failed(summary, steps),
+            Err(_) => return SourceAnswer::failed(summary + &lookup.in_vain(), steps),
             Ok(DnsAnswer::Records { records, ttl }) => (records, *ttl),
             Ok(_) => {
                 let ttl = match result {

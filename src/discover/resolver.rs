@@ -52,6 +52,13 @@ pub(super) struct Lookup {
     pub(super) passed_over: Vec<(SocketAddr, LookupFailure)>,
 }
 
+impl Lookup {
+    /// What those said that were asked in vain before; nothing if nobody was.
+    pub(super) fn in_vain(&self) -> String {
+        self.passed_over.iter().map(|(resolver, why)| format!("; {resolver}: {why}")).collect()
+    }
+}
+
 /// Asks about one name.
 ///
 /// # Errors

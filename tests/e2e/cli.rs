@@ -113,6 +113,13 @@ fn check_of_what_cannot_be_read_is_1() {
 }
 
 #[test]
+fn a_token_is_read_within_bounds() {
+    let (code, _, err) = run(&["status", "--address", "127.0.0.1:9", "--token-file", "/dev/zero"]);
+    assert_ne!(code, Some(0));
+    assert!(err.contains("--token-file /dev/zero: ") && err.contains("MiB"), "{err}");
+}
+
+#[test]
 fn check_looks_at_the_files_that_sources_name() {
     let (directory, file) = with_file("");
     let path = |name: &str| directory.0.join(name).display().to_string();
