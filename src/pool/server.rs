@@ -71,9 +71,7 @@ pub struct Server {
     name: Name,
     address: Address,
     host: ArcSwapOption<Name>,
-    slot: OwnedSlot,
-    /// Who waits for room in its pool.
-    queue: Arc<dyn RoomListener>,
+    account: LeaseAccount,
     health: Mutex<Tracked>,
     down_deadline: Deadline,
     leave_deadline: Deadline,
@@ -84,14 +82,23 @@ pub struct Server {
     pub prefers_http1: AtomicBool,
     /// Responses whose head has come.
     pub answers: AtomicU64,
-    tries: TryCounts,
     learned: Learned,
     success: SuccessRecord,
     ramp: Ramp,
     /// Whether its next probe is wanted before its time.
     early_probe: EarlyProbe,
-    /// How it does beside the others.
-    outlier: OutlierState,
+    /// How it does beside the others. Apart, as most pools judge nobody: servers that are chosen lie the closer together.
+    outlier: Box<OutlierState>,
+}
+
+/// What every lease touches, in one cache line.
+#[derive(Debug)]
+#[repr(align(64))]
+struct LeaseAccount {
+    slot: OwnedSlot,
+    /// Who waits for room in its pool.
+    queue: Arc<dyn RoomListener>,
+    tries: TryCounts,
 }
 
 #[derive(Debug)]
@@ -117,20 +124,22 @@ impl Server {
             name,
             address,
             host: ArcSwapOption::empty(),
-            slot: shared.allocator.claim(flags_of(health.state())),
-            queue: Arc::clone(&shared.queue),
+            account: LeaseAccount {
+                slot: shared.allocator.claim(flags_of(health.state())),
+                queue: Arc::clone(&shared.queue),
+                tries: TryCounts::default(),
+            },
             health: Mutex::new(Tracked { health, since: now }),
             down_deadline: Deadline::never(now),
             leave_deadline: Deadline::never(now),
             keepalive_hint: AtomicU32::new(0),
             prefers_http1: AtomicBool::new(false),
             answers: AtomicU64::new(0),
-            tries: TryCounts::default(),
             learned: Learned::new(now),
             success: SuccessRecord::default(),
             ramp: Ramp::new(now),
             early_probe: EarlyProbe::default(),
-            outlier: OutlierState::new(&shared.outliers, now),
+            outlier: Box::new(OutlierState::new(&shared.outliers, now)),
         }
     }
 
@@ -176,7 +185,7 @@ impl Server {
 
     /// Its leases that have ended.
     pub fn tries(&self) -> &TryCounts {
-        &self.tries
+        &self.account.tries
     }
 
     /// How its tries have ended, of pools that go by it.
@@ -297,7 +306,7 @@ impl Server {
     pub(super) fn begin_ramp_if_due(&self, now: Instant) {
         let is_of_use = !self.slot().flags().has_any(Flags::UNHEALTHY.with(Flags::NOT_READY));
         if is_of_use && self.ramp.begin_if_due(now) {
-            self.slot.set_ramping(true);
+            self.account.slot.set_ramping(true);
         }
     }
 
@@ -313,11 +322,11 @@ impl Server {
     /// It goes on coming back from where it was in the process before this one.
     pub fn ramp_on(&self, age: Duration, now: Instant) {
         self.ramp.go_on(now, age);
-        self.slot.set_ramping(true);
+        self.account.slot.set_ramping(true);
     }
 
     pub(super) fn end_ramp(&self) {
-        self.slot.set_ramping(false);
+        self.account.slot.set_ramping(false);
     }
 
     pub(super) fn ramp_share(&self, slow_start: &SlowStart, now: Instant) -> f64 {
@@ -369,22 +378,22 @@ impl Server {
     }
 
     pub(super) fn owned_slot(&self) -> &OwnedSlot {
-        &self.slot
+        &self.account.slot
     }
 
     pub(super) fn slot(&self) -> &Slot {
-        self.slot.slot()
+        self.account.slot.slot()
     }
 
     /// Whoever waits may be sent here now, or nowhere any more.
     fn change(&self, lower: Flags, raise: Flags) {
         self.slot().change(lower, raise);
-        self.queue.freed();
+        self.account.queue.freed();
     }
 
     pub(super) fn release(&self) {
         self.slot().release();
-        self.queue.freed();
+        self.account.queue.freed();
     }
 
     fn turn(&self, tracked: &mut Tracked, transition: Transition, now: Instant) {
@@ -396,7 +405,7 @@ impl Server {
         self.slot().change(Flags::DOWN.with(Flags::PROBING), flags_of(transition.to));
         // Before anybody who waits is sent there.
         self.begin_ramp_if_due(now);
-        self.queue.freed();
+        self.account.queue.freed();
     }
 
     fn tracked(&self) -> MutexGuard<'_, Tracked> {

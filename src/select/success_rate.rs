@@ -58,6 +58,9 @@ fn by_weight(among: &Candidates<'_>, is_worse: bool, drawn: u64) -> Option<usize
         false => 0,
     };
     let total = (0..among.len()).map(weight).sum::<u64>();
+    if total == 0 {
+        return None;
+    }
     let mut left = part(drawn, total);
     let mut last = None;
     for (index, weight) in
