@@ -414,6 +414,11 @@ async fn operate(
             let server = find_server(admin, &pool, &server).ok();
             Ok(Json(OperateAnswer { server, notes: done.notes }))
         }
+        Err(OperationRefused::NoServer { .. }) if is_remembered(admin, &pool, &server) => {
+            let error = format!("no source names {server} of pool {pool} now");
+            Err(ApiRefusal::new(StatusCode::NOT_FOUND, error)
+                .help("what is said of it can be taken back: `ready`, `weight … default`"))
+        }
         // With the names that there are.
         Err(OperationRefused::NoPool(_) | OperationRefused::NoServer { .. }) => {
             match find_server(admin, &pool, &server) {
@@ -429,6 +434,11 @@ async fn operate(
                 .help("use --force (`\"force\": true`) to do it all the same"))
         }
     }
+}
+
+/// Whether operators have said something of a server that is not there.
+fn is_remembered(admin: &Admin, pool: &str, server: &str) -> bool {
+    admin.live.overrides.load().of_absent(pool, |_| false).iter().any(|(name, _)| *name == server)
 }
 
 /// A probe that changes nothing; but it makes this process connect, which is not for everybody who may read.

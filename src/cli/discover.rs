@@ -70,7 +70,8 @@ fn ask(options: &DiscoverOptions) -> Result<ExitCode, ExitCode> {
 async fn answers(plan: &Plan, pool: &PoolPlan) -> Vec<(String, SourceAnswer)> {
     let mut answers = Vec::new();
     for source in &pool.sources {
-        let answer = discover::build(source, &plan.dns).ask().await.bounded();
+        let answer =
+            discover::build(source, &plan.dns, discover::SharedNames::default()).ask().await.bounded();
         answers.push((source.label(), within(answer, source.rules.max_servers)));
     }
     answers

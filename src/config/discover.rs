@@ -30,11 +30,15 @@ pub(super) fn dns(section: Section<'_>) -> DnsPlan {
     let resolvers = match section.get("resolvers") {
         Some(at) if !at.is_scalar() => Some(resolvers(at)),
         _ => section.value("resolvers", |scalar| match resolver(scalar) {
-            Ok(resolver) => Err(Fault::new(
-                format!("{resolver} is one address, not a list"),
-                format!("write `[{}]`", scalar.text),
+            Ok(_) => Err(Fault::new(
+                format!("{} is one address, and not a list", quoted(&scalar.text)),
+                format!("write `[\"{}\"]`", scalar.text),
             )),
-            Err(_) => choose(scalar, &[("system", None)]),
+            Err(_) if scalar.text == "system" => Ok(None),
+            Err(_) => Err(Fault::new(
+                format!("{} is not `system`", quoted(&scalar.text)),
+                "write `system`, or a list of addresses, like `[10.0.0.2]`",
+            )),
         }),
     };
     let (min_refresh, max_refresh) = (section.duration("min_refresh"), section.duration("max_refresh"));
@@ -278,7 +282,11 @@ fn url(scalar: &Scalar<'_>) -> Result<String, Fault> {
     let bad = || Fault::new(format!("{} is not a URL", quoted(&scalar.text)), example);
     let url: Uri = scalar.text.parse().map_err(|_| bad())?;
     let is_web = matches!(url.scheme_str(), Some("http" | "https"));
-    if !is_web || url.host().is_none_or(str::is_empty) {
+    let is_host = |host: &str| {
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        address.is_ok() || is_host_name(host.strip_suffix('.').unwrap_or(host))
+    };
+    if !is_web || !url.host().is_some_and(is_host) {
         return Err(bad());
     }
     if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {

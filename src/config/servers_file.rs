@@ -11,6 +11,7 @@ use super::problem::{Fault, Problems, quoted};
 use super::tree::Scalar;
 use super::yaml;
 use crate::units::Weight;
+use std::borrow::Cow;
 use std::cell::RefCell;
 
 /// Reads such a list, which says of every server where it is. Each problem has its place in `text`.
@@ -19,7 +20,8 @@ use std::cell::RefCell;
 /// All that is wrong; nothing is used of a list that is not right.
 pub fn parse_servers(text: &str) -> Result<Vec<ServerPlan>, Problems> {
     let found = RefCell::new(Problems::default());
-    let root = yaml::read(text, &found);
+    let text = with_whole_characters(text);
+    let root = yaml::read(&text, &found);
     let servers = root.and_then(|root| servers(At::root(&root, &found)));
     let mut problems = found.into_inner();
     problems.sort();
@@ -27,6 +29,44 @@ pub fn parse_servers(text: &str) -> Result<Vec<ServerPlan>, Problems> {
         Some(servers) if !problems.has_errors() => Ok(servers),
         _ => Err(problems),
     }
+}
+
+/// JSON may write a character in two halves (RFC 8259 section 7), and YAML does not know that.
+fn with_whole_characters(text: &str) -> Cow<'_, str> {
+    let is_json = text.trim_start().starts_with(['[', '{']);
+    if !is_json || !text.contains("\\u") {
+        return Cow::Borrowed(text);
+    }
+    let (mut whole, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        whole.push_str(before);
+        let character = [half(escape), escape.get(6..).and_then(half)];
+        let [taken, left] = match character {
+            [Some(high), Some(low)] => match char::decode_utf16([high, low]).next() {
+                Some(Ok(character)) if character.len_utf16() == 2 => {
+                    whole.push(character);
+                    ["", &escape[12..]]
+                }
+                _ => [&escape[..6], &escape[6..]],
+            },
+            // The mark, and what it is for: that may be another mark.
+            _ => {
+                let end = escape.char_indices().nth(2).map_or(escape.len(), |(end, _)| end);
+                [&escape[..end], &escape[end..]]
+            }
+        };
+        whole.push_str(taken);
+        rest = left;
+    }
+    whole.push_str(rest);
+    Cow::Owned(whole)
+}
+
+/// What `\uXXXX` at the beginning says.
+fn half(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())?
 }
 
 fn servers(at: At<'_>) -> Option<Vec<ServerPlan>> {
@@ -40,7 +80,13 @@ fn servers(at: At<'_>) -> Option<Vec<ServerPlan>> {
     for item in at.items()? {
         let before = servers.len();
         if item.has_key("targets") {
-            servers.extend(group(item).unwrap_or_default());
+            // Registries list a target twice, which says nothing else.
+            let targets = group(item).unwrap_or_default();
+            for target in targets {
+                if !servers.contains(&target) {
+                    servers.push(target);
+                }
+            }
         } else {
             match entry(item) {
                 Some(Entry::Server(server)) => servers.push(server),
@@ -95,6 +141,7 @@ fn group(at: At<'_>) -> Option<Vec<ServerPlan>> {
         });
     }
     match (&mut servers[..], name) {
+        ([], _) => {}
         ([only], Some(name)) => only.name = name.into(),
         (_, Some(_)) => targets.refuse_key(Fault::new(
             "has not one target, and the label `name` is for one",
@@ -153,6 +200,33 @@ mod tests {
             &["10.0.0.1:80=10.0.0.1:80 7", "[::1]:80=[::1]:80 7", "c=10.0.0.3:80 100 drain"],
         );
         check("[]", &[]);
+        check(
+            r#"[{"targets": [], "labels": {"name": "x"}}, {"targets": ["10.0.0.1:80"]}]"#,
+            &["10.0.0.1:80=10.0.0.1:80 100"],
+        );
+        check(
+            r#"[{"targets": ["10.0.0.1:80", "10.0.0.1:80"]}, {"targets": ["10.0.0.1:80"]}]"#,
+            &["10.0.0.1:80=10.0.0.1:80 100"],
+        );
+    }
+
+    #[test]
+    fn characters_are_written_as_json_has_them() {
+        for label in [
+            r"\ud83d\ude00",
+            r"\uD83D\uDE00 \u007f",
+            r"\ufffe",
+            r"a\\ud83d",
+            r"\n\ud83d\ude00\t",
+            "\u{1f600}",
+        ] {
+            let text = format!(r#"[{{"targets": ["10.0.0.1:80"], "labels": {{"__meta": "{label}"}}}}]"#);
+            check(&text, &["10.0.0.1:80=10.0.0.1:80 100"]);
+        }
+        let named = r#"[{"targets": ["10.0.0.1:80"], "labels": {"name": "a\ud83d\ude00\u0062"}}]"#;
+        check(named, &["a\u{1f600}b=10.0.0.1:80 100"]);
+        let half = r#"[{"targets": ["10.0.0.1:80"], "labels": {"name": "\ud83d"}}]"#;
+        assert!(parse_servers(half).is_err());
     }
 
     #[test]

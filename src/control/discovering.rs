@@ -7,7 +7,7 @@ use crate::config::plan::{DnsPlan, Name, Plan, SourcePlan};
 use crate::discover::found::FoundServer;
 use crate::discover::membership::{AdoptedFrom, Held, Membership, SourceReply};
 use crate::discover::schedule::RefreshSchedule;
-use crate::discover::{self, DiscoverySource, SourceAnswer};
+use crate::discover::{self, DiscoverySource, SharedNames, SourceAnswer};
 use crate::metrics::{QueryResult, SourceSeries};
 use crate::text;
 use futures_util::FutureExt;
@@ -55,6 +55,7 @@ struct RunningSource {
     id: u64,
     plan: Arc<SourcePlan>,
     dns: DnsPlan,
+    names: SharedNames,
     task: CancellationToken,
 }
 
@@ -90,13 +91,19 @@ impl Discovering {
                     id: 0,
                     plan: Arc::clone(source),
                     servers: begins.servers.clone(),
+                    from: begins.from,
                     since: Instant::now().checked_sub(begins.age).unwrap_or_else(Instant::now),
                 };
                 let same =
                     before.iter().position(|running| running.plan == *source && running.dns == plan.dns);
                 let running = match same {
                     Some(place) => before.swap_remove(place),
-                    None => self.start(&pool.name, source, &plan.dns, begins),
+                    None => {
+                        let asked_before =
+                            before.iter().find(|running| running.plan.label() == source.label());
+                        let names = asked_before.map(|running| running.names.clone()).unwrap_or_default();
+                        self.start(&pool.name, source, &plan.dns, begins, names)
+                    }
                 };
                 found.push(FoundSet { id: running.id, ..set });
                 sources.push(running);
@@ -123,12 +130,13 @@ impl Discovering {
         plan: &Arc<SourcePlan>,
         dns: &DnsPlan,
         begins: BeginsWith,
+        names: SharedNames,
     ) -> RunningSource {
         let (id, now, token) = (self.next, Instant::now(), CancellationToken::new());
         self.next += 1;
         let series = self.live.metrics.discovery.source(pool, &plan.label().into());
         let mut membership = Membership::new(plan.rules.clone(), now);
-        let mut source = discover::build(plan, dns);
+        let mut source = discover::build(plan, dns, names.clone());
         if begins.from == AdoptedFrom::SameSource {
             source.recall(&begins.servers);
         }
@@ -166,7 +174,7 @@ impl Discovering {
                 () = task.run(first) => {}
             }
         });
-        RunningSource { id, plan: Arc::clone(plan), dns: dns.clone(), task: token }
+        RunningSource { id, plan: Arc::clone(plan), dns: dns.clone(), names, task: token }
     }
 
     /// Waits until each source that no server is known of has been asked.
@@ -304,7 +312,7 @@ impl SourceTask {
             state.next_query = Some(wall + after);
             (state.servers, state.missing) = (servers, missing);
         });
-        self.live.found.confirm(&self.pool, self.id, self.membership.answered());
+        self.live.found.confirm(&self.pool, self.id, self.membership.answered(), self.membership.from());
         self.tell(was_up, is_up, verdict.held, &summary);
         if let Some(set) = verdict.set {
             self.series.changed();

@@ -25,6 +25,8 @@ pub(super) struct FoundSet {
     pub(super) id: u64,
     pub(super) plan: Arc<SourcePlan>,
     pub(super) servers: Vec<FoundServer>,
+    /// Whether some are there because another source had named them, until this one has answered.
+    pub(super) from: AdoptedFrom,
     /// When the source last said so.
     pub(super) since: Instant,
 }
@@ -33,6 +35,7 @@ pub(super) struct FoundSet {
 #[derive(Clone, Debug)]
 pub(super) struct RecalledSet {
     pub(super) servers: Vec<FoundServer>,
+    pub(super) from: AdoptedFrom,
     pub(super) age: Duration,
 }
 
@@ -81,12 +84,12 @@ impl FoundSets {
         let begin = |source: &Arc<SourcePlan>| {
             if let Some(same) = same(source) {
                 let (servers, age) = (same.servers.clone(), same.since.elapsed());
-                return BeginsWith { servers, from: AdoptedFrom::SameSource, age };
+                return BeginsWith { servers, from: same.from, age };
             }
-            if let Some(RecalledSet { servers, age }) =
+            if let Some(RecalledSet { servers, from, age }) =
                 recalled.get(&(pool.name.clone(), source.label())).cloned()
             {
-                return BeginsWith { servers, from: AdoptedFrom::SameSource, age };
+                return BeginsWith { servers, from, age };
             }
             let servers = self.orphans(pool, known);
             BeginsWith { servers, from: AdoptedFrom::OtherSource, age: Duration::ZERO }
@@ -177,11 +180,11 @@ impl FoundSets {
     }
 
     /// A source has said once more what is in force.
-    pub(super) fn confirm(&self, pool: &Name, id: u64, at: Instant) {
+    pub(super) fn confirm(&self, pool: &Name, id: u64, at: Instant, from: AdoptedFrom) {
         let mut known = self.lock();
         if let Some(known) = known.get_mut(pool).and_then(|sets| sets.iter_mut().find(|known| known.id == id))
         {
-            known.since = at;
+            (known.since, known.from) = (at, from);
         }
     }
 
@@ -233,6 +236,7 @@ mod tests {
             id: id as u64,
             plan: Arc::clone(source),
             servers: set.iter().map(|last| found(*last)).collect(),
+            from: AdoptedFrom::SameSource,
             since: Instant::now(),
         };
         let sets = plan.pools[0].sources.iter().zip(sets).enumerate().map(set).collect();
@@ -311,9 +315,9 @@ mod tests {
         let pool = "{ discover: { dns: 'a.internal:80', keep_stale: 100s, when_empty: remove } }";
         let known = known(pool, &[&[1]]);
         let now = Instant::now();
-        known.confirm(&"app".into(), 0, now + Duration::from_secs(9));
+        known.confirm(&"app".into(), 0, now + Duration::from_secs(9), AdoptedFrom::SameSource);
         assert!(!known.is_outdated(now));
-        known.confirm(&"app".into(), 0, now + Duration::from_secs(11));
+        known.confirm(&"app".into(), 0, now + Duration::from_secs(11), AdoptedFrom::SameSource);
         assert!(known.is_outdated(now));
     }
 }

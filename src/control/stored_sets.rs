@@ -7,6 +7,7 @@ use super::found_sets::{FoundSet, RecalledSet, RecalledSets};
 use crate::api::to_millisecond;
 use crate::config::plan::Name;
 use crate::discover::found::FoundServer;
+use crate::discover::membership::AdoptedFrom;
 use crate::files;
 use crate::units::Weight;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,9 @@ struct StoredSet {
     /// When it said so.
     #[serde(with = "time::serde::rfc3339")]
     at: OffsetDateTime,
+    /// Whether another source had named some of them, and this one has not answered in whole.
+    #[serde(default, skip_serializing_if = "is_false")]
+    of_other_source: bool,
     servers: Vec<StoredServer>,
 }
 
@@ -70,6 +74,7 @@ impl StoredSets {
                     pool: pool.to_string(),
                     source: set.plan.label(),
                     at: to_millisecond(wall - instant.saturating_duration_since(set.since)),
+                    of_other_source: set.from == AdoptedFrom::OtherSource,
                     servers: set.servers.iter().map(StoredServer::from).collect(),
                 });
             }
@@ -103,7 +108,11 @@ impl StoredSets {
         let set = |stored: StoredSet| {
             let servers = stored.servers.into_iter().filter_map(StoredServer::recall).collect();
             let age = Duration::try_from(now - stored.at).unwrap_or_default();
-            ((stored.pool.into(), stored.source), RecalledSet { servers, age })
+            let from = match stored.of_other_source {
+                true => AdoptedFrom::OtherSource,
+                false => AdoptedFrom::SameSource,
+            };
+            ((stored.pool.into(), stored.source), RecalledSet { servers, from, age })
         };
         self.sources.into_iter().map(set).collect()
     }
@@ -221,12 +230,13 @@ mod tests {
                 pool: "app".to_owned(),
                 source: "dns:app.internal:80".to_owned(),
                 at: OffsetDateTime::now_utc() - Duration::from_secs(60),
+                of_other_source: true,
                 servers: vec![StoredServer::from(&server), StoredServer::from(&plain)],
             }],
         };
         let recalled = StoredSets::from_json(&stored.to_json()).unwrap().recall();
         let set = &recalled[&("app".into(), "dns:app.internal:80".to_owned())];
-        assert_eq!(set.servers, [server, plain]);
+        assert_eq!((&set.servers[..], set.from), (&[server, plain][..], AdoptedFrom::OtherSource));
         assert!((60..70).contains(&set.age.as_secs()), "{:?}", set.age);
     }
 

@@ -100,7 +100,8 @@ impl DnsSource {
             .results
             .iter()
             .any(|result| matches!(result, Ok(DnsAnswer::Empty { is_unknown_name: true, .. })));
-        for ((kind, last), result) in self.last.iter_mut().zip(&lookup.results) {
+        let mut next = self.last.clone();
+        for ((kind, last), result) in next.iter_mut().zip(&lookup.results) {
             let step = format!("{} of {name}: {}", kind.word(), said(result));
             steps.push(format!("asked {} for {step}", lookup.resolver));
             match result {
@@ -122,12 +123,14 @@ impl DnsSource {
         }
         let problem = (!problems.is_empty())
             .then(|| format!("{}: {}{}", lookup.resolver, problems.join(", "), lookup.in_vain()));
-        let addresses: Vec<IpAddr> = self.last.iter().flat_map(|(_, last)| last).copied().collect();
+        let addresses: Vec<IpAddr> = next.iter().flat_map(|(_, last)| last).copied().collect();
         // Half an answer that names nobody does not say that there is nobody.
         let says_nothing = addresses.is_empty() && problem.is_some();
         let Some(validity) = validity.filter(|_| !says_nothing) else {
             return SourceAnswer::failed(problem.unwrap_or_else(|| "no answer".to_owned()), steps);
         };
+        // Only now: of an answer that is of no use nothing is to be remembered.
+        self.last = next;
         let validity = if problem.is_some() { validity.in_part() } else { validity };
         let summary = match (is_empty, &validity) {
             (true, _) if is_unknown => format!("{}: no such name", lookup.resolver),
@@ -267,6 +270,9 @@ mod tests {
         check(&mut source, [none(), records(&["::2"], 7)], "[::2]:80", seconds(7));
         check(&mut source, [none(), none()], "", nothing);
         check(&mut source, [fails(), none()], "failed", Validity::Failed);
+        check(&mut source, [records(&["10.0.0.5"], 7), none()], "10.0.0.5:80", seconds(7));
+        check(&mut source, [none(), fails()], "failed", Validity::Failed);
+        check(&mut source, [fails(), records(&["::5"], 7)], "10.0.0.5:80 [::5]:80", seconds(7));
         source.recall(&source.servers(["10.0.0.9".parse().unwrap()]));
         check(&mut source, [fails(), none()], "10.0.0.9:80", nothing);
     }

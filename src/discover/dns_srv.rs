@@ -7,7 +7,7 @@ use super::membership::SourceReply;
 use super::resolver::{self, LookupResult};
 use super::schedule::Validity;
 use super::source::{DiscoverySource, SourceAnswer, counted};
-use super::srv_names::{NamedTarget, ServerNames};
+use super::srv_names::{NamedTarget, ServerNames, SharedNames};
 use crate::config::plan::{DnsPlan, Name};
 use crate::units::{Address, Weight};
 use async_trait::async_trait;
@@ -27,7 +27,7 @@ pub(super) struct SrvSource {
     dns: DnsPlan,
     /// The last addresses of each target, for when one of them, or one family of it, cannot be had.
     last: BTreeMap<String, Vec<IpAddr>>,
-    names: ServerNames,
+    names: SharedNames,
 }
 
 /// What became of one target.
@@ -46,8 +46,8 @@ struct TargetAddresses {
 }
 
 impl SrvSource {
-    pub(super) fn new(name: Name, dns: DnsPlan) -> Self {
-        Self { name, dns, last: BTreeMap::new(), names: ServerNames::default() }
+    pub(super) fn new(name: Name, dns: DnsPlan, names: SharedNames) -> Self {
+        Self { name, dns, last: BTreeMap::new(), names }
     }
 
     async fn look_up(&self, target: String) -> TargetAnswer {
@@ -92,8 +92,12 @@ impl SrvSource {
         }
         self.last = known;
         let services = services(records, &self.last);
-        self.names.assign(&services.iter().map(|service| service.to_be_named()).collect::<Vec<_>>(), now);
-        let servers = servers(&services, &self.names);
+        let to_be_named: Vec<_> = services.iter().map(Service::to_be_named).collect();
+        let servers = {
+            let mut names = self.names.lock();
+            names.assign(&to_be_named, now);
+            servers(&services, &names)
+        };
         // Whoever stays though no target can be had is there by an earlier answer.
         if (servers.is_empty() || !can_be_had)
             && let Some(problem) = problem
@@ -122,11 +126,10 @@ impl TargetAddresses {
         }
     }
 
-    /// Of what was there before, what stays because its family could not be had; all of it where there is no address at all.
+    /// Of what was there before, what stays because its family could not be had; all of it where no address is known now.
     fn kept_of(&self, before: &[IpAddr]) -> Vec<IpAddr> {
         let has_failed = |address: &&IpAddr| self.failed.iter().any(|(kind, _)| *kind == family(address));
-        let is_nothing = self.found.is_empty() && self.failed.is_empty();
-        let kept = before.iter().filter(|address| is_nothing || has_failed(address));
+        let kept = before.iter().filter(|address| self.found.is_empty() || has_failed(address));
         kept.filter(|address| !self.found.contains(address)).copied().collect()
     }
 
@@ -266,7 +269,7 @@ impl DiscoverySource for SrvSource {
     fn recall(&mut self, servers: &[FoundServer]) {
         for server in servers {
             if let (Some(host), Address::Inet(address)) = (&server.host, &server.address) {
-                self.names.recall(host, *address, server.name.clone());
+                self.names.lock().recall(host, *address, server.name.clone());
                 let known = self.last.entry(host.to_string()).or_default();
                 if !known.contains(&address.ip()) {
                     known.push(address.ip());
@@ -334,7 +337,8 @@ mod tests {
 
     #[test]
     fn a_target_that_cannot_be_had_keeps_its_addresses() {
-        let mut source = SrvSource::new("_http._tcp.app.internal".into(), DnsPlan::default());
+        let mut source =
+            SrvSource::new("_http._tcp.app.internal".into(), DnsPlan::default(), SharedNames::default());
         let records = [record(1, 0, "a.internal"), record(1, 0, "b.internal")];
         let second = Duration::from_secs(1);
         let failed = |kinds: &[RecordKind]| kinds.iter().map(|kind| (*kind, "SERVFAIL".to_owned())).collect();
@@ -364,6 +368,9 @@ mod tests {
         assert_eq!(all, ("10.0.0.1:80 10.0.0.2:80".to_owned(), Validity::Ttl(5 * second)));
         let half = told(vec![bad("a.internal"), good("b.internal", "10.0.0.3")]);
         assert_eq!(half, ("10.0.0.1:80 10.0.0.3:80".to_owned(), Validity::Ttl(5 * second)));
+        let no_address = answer("b.internal", &[], &[RecordKind::Ipv6]);
+        let half = told(vec![good("a.internal", "10.0.0.1"), no_address]);
+        assert_eq!(half.0, "10.0.0.1:80 10.0.0.3:80", "that one family has none says nothing of the other");
         let nothing = told(vec![bad("a.internal"), bad("b.internal")]);
         assert_eq!(
             nothing,

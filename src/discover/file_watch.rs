@@ -147,19 +147,18 @@ fn directories_of(path: &Path) -> io::Result<Vec<WatchedDirectory>> {
         match next.symlink_metadata() {
             Ok(found) if found.is_symlink() => {
                 n_links += 1;
-                if n_links > MOST_LINKS {
-                    return Err(io::Error::from(rustix::io::Errno::LOOP));
-                }
                 note(&mut directories, &at, &step)?;
+                if n_links > MOST_LINKS {
+                    break;
+                }
                 push(&mut left, &next.read_link()?);
             }
-            Ok(_) if !left.is_empty() => at = next,
-            Ok(_) => note(&mut directories, &at, &step)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(found) if found.is_dir() && !left.is_empty() => at = next,
+            // The file itself, or what keeps the way from going on.
+            _ => {
                 note(&mut directories, &at, &step)?;
                 break;
             }
-            Err(error) => return Err(error),
         }
     }
     Ok(directories)
@@ -176,6 +175,7 @@ fn note(directories: &mut Vec<WatchedDirectory>, path: &Path, name: &OsStr) -> i
     let (device, inode) = (found.dev(), found.ino());
     let same = directories.iter_mut().find(|known| (known.device, known.inode) == (device, inode));
     match same {
+        Some(known) if known.names.iter().any(|known| known == name) => {}
         Some(known) => known.names.push(name.to_owned()),
         None => {
             let names = vec![name.to_owned()];
@@ -238,8 +238,8 @@ mod tests {
         symlink("gone/app.yaml", at("to-nothing")).unwrap();
         assert_eq!(scene.way("to-nothing"), [": to-nothing gone"]);
         symlink("round", at("round")).unwrap();
-        assert!(directories_of(&at("round")).is_err(), "it leads to itself");
-        assert!(directories_of(&at("a/v1/app.yaml/below")).is_err(), "a file is no directory");
+        assert_eq!(scene.way("round"), [": round"], "it leads to itself");
+        assert_eq!(scene.way("a/v1/app.yaml/below"), ["a/v1: app.yaml"], "a file is no directory");
     }
 
     #[test]

@@ -102,12 +102,12 @@ impl HttpSource {
         let body = Limited::new(body, LONGEST).collect().await;
         let body = body.map_err(|error| HttpSourceError::Body(error.to_string()))?.to_bytes();
         let text = files::text(body.to_vec()).map_err(|error| HttpSourceError::Json(error.to_string()))?;
-        let json: Result<serde_json::Value, _> = serde_json::from_str(&text);
-        let json = json.map_err(|error| HttpSourceError::Json(error.to_string()))?;
-        // Of JSON's ways to write a character YAML lacks the one in two halves.
-        let text = if text.contains("\\u") { json.to_string() } else { text };
-        let servers = config::parse_servers(&text)
-            .map_err(|problems| HttpSourceError::Problems(shown(&self.settings.url, &text, &problems)))?;
+        // Some write a byte order mark before it (RFC 8259 section 8.1).
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let json: Result<serde::de::IgnoredAny, _> = serde_json::from_str(text);
+        json.map_err(|error| HttpSourceError::Json(error.to_string()))?;
+        let servers = config::parse_servers(text)
+            .map_err(|problems| HttpSourceError::Problems(shown(&self.settings.url, text, &problems)))?;
         let servers: Vec<_> = servers.into_iter().map(FoundServer::from).collect();
         let tag = parts.headers.get(header::ETAG).cloned();
         self.last = tag.map(|tag| (tag, servers.clone()));
@@ -196,6 +196,9 @@ impl DiscoverySource for HttpSource {
         let url = self.settings.url.clone();
         let answered = tokio::time::timeout(within, self.get(&mut steps)).await;
         let servers = match answered {
+            Err(_) if steps.is_empty() => Err(format!(
+                "no answer within {within:?}, in which its name was looked up or a connection opened"
+            )),
             Err(_) => Err(format!("no answer within {within:?}")),
             Ok(Err(error)) => Err(error.to_string()),
             Ok(Ok(HttpAnswer::Servers(servers))) => Ok((servers, "")),

@@ -116,6 +116,14 @@ impl Membership {
         self.answered
     }
 
+    /// Whether the set is still what another source has named.
+    pub fn from(&self) -> AdoptedFrom {
+        match self.is_of_other_source {
+            true => AdoptedFrom::OtherSource,
+            false => AdoptedFrom::SameSource,
+        }
+    }
+
     /// Sorted by name.
     pub fn servers(&self) -> impl Iterator<Item = &FoundServer> {
         self.members.iter().map(|member| &member.server)
@@ -138,6 +146,8 @@ impl Membership {
             SourceReply::Servers(named) => named,
         };
         if named.len() > self.rules.max_servers as usize {
+            // It is there, and has not said that anybody is gone.
+            self.answered = now;
             return Verdict { held: Some(Held::TooMany), ..Verdict::default() };
         }
         self.answered = now;

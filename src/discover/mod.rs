@@ -18,16 +18,17 @@ mod source;
 mod srv_names;
 
 pub use source::{DiscoverySource, SourceAnswer};
+pub use srv_names::SharedNames;
 
 use crate::config::plan::{DnsPlan, SourceKind, SourcePlan};
 
-/// The source that the configuration wants.
-pub fn build(source: &SourcePlan, dns: &DnsPlan) -> Box<dyn DiscoverySource> {
+/// The source that the configuration wants. `names` is what its servers have been called so far.
+pub fn build(source: &SourcePlan, dns: &DnsPlan, names: SharedNames) -> Box<dyn DiscoverySource> {
     match &source.kind {
         SourceKind::Dns(settings) => {
             Box::new(dns::DnsSource::new(settings.clone(), dns.clone(), source.is_entry))
         }
-        SourceKind::DnsSrv(name) => Box::new(dns_srv::SrvSource::new(name.clone(), dns.clone())),
+        SourceKind::DnsSrv(name) => Box::new(dns_srv::SrvSource::new(name.clone(), dns.clone(), names)),
         SourceKind::File(path) => Box::new(file::FileSource::new(path.clone())),
         SourceKind::Http(settings) => Box::new(http::HttpSource::new(settings.clone(), dns.clone())),
     }

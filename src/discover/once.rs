@@ -1,5 +1,6 @@
 //! Asks all sources of a plan once, for those who want to know what would be and change nothing.
 
+use super::SharedNames;
 use super::found::{self, FoundServer};
 use super::membership::SourceReply;
 use super::source::SourceAnswer;
@@ -25,9 +26,13 @@ pub(crate) async fn ask_all(plan: &Plan, asked: &[AskedSource]) -> Vec<AskedSour
     let ask = async |(pool, source): (&Arc<PoolPlan>, &Arc<SourcePlan>)| {
         let answer = match of(asked, pool, source) {
             Some(answer) => answer.clone(),
-            None => tokio::time::timeout(WITHIN, super::build(source, &plan.dns).ask())
-                .await
-                .unwrap_or_else(|_| SourceAnswer::failed(format!("no answer within {WITHIN:?}"), Vec::new())),
+            None => {
+                tokio::time::timeout(WITHIN, super::build(source, &plan.dns, SharedNames::default()).ask())
+                    .await
+                    .unwrap_or_else(|_| {
+                        SourceAnswer::failed(format!("no answer within {WITHIN:?}"), Vec::new())
+                    })
+            }
         };
         AskedSource { pool: pool.name.clone(), source: Arc::clone(source), answer: answer.bounded() }
     };

@@ -70,9 +70,10 @@ pub(super) async fn look_up(dns: &DnsPlan, name: &str, kinds: &[RecordKind]) -> 
     };
     let mut asked: Vec<(SocketAddr, Vec<LookupResult>)> = Vec::new();
     for resolver in SILENT.last(resolvers) {
+        let asked_now = AskedResolver { resolver, since: Instant::now(), has_ended: false };
         let asking = kinds.iter().map(|kind| ask(resolver, name, *kind, dns.timeout));
         let results = join_all(asking).await;
-        SILENT.note(resolver, results.iter().all(|result| matches!(result, Err(LookupFailure::Late(_)))));
+        asked_now.end(&results);
         if is_of_use(&results) {
             return Ok(Lookup { resolver, results, passed_over: asked.iter().map(passed_over).collect() });
         }
@@ -100,6 +101,33 @@ fn passed_over((resolver, results): &(SocketAddr, Vec<LookupResult>)) -> (Socket
 /// Resolvers that have let a question go by in silence: those are asked last for a while, or each look-up would wait for them
 /// anew.
 static SILENT: SilentResolvers = SilentResolvers(Mutex::new(Vec::new()));
+
+/// A resolver that is being asked. Whoever asks may not wait for its end.
+#[derive(Debug)]
+struct AskedResolver {
+    resolver: SocketAddr,
+    since: Instant,
+    has_ended: bool,
+}
+
+/// Nobody gives a resolver up sooner because it is silent.
+const SILENT_AFTER: Duration = Duration::from_millis(200);
+
+impl AskedResolver {
+    fn end(mut self, results: &[LookupResult]) {
+        self.has_ended = true;
+        SILENT
+            .note(self.resolver, results.iter().all(|result| matches!(result, Err(LookupFailure::Late(_)))));
+    }
+}
+
+impl Drop for AskedResolver {
+    fn drop(&mut self) {
+        if !self.has_ended && self.since.elapsed() >= SILENT_AFTER {
+            SILENT.note(self.resolver, true);
+        }
+    }
+}
 
 /// For how long it is remembered.
 const SILENT_FOR: Duration = Duration::from_secs(30);

@@ -4,12 +4,23 @@
 use crate::config::plan::Name;
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// For how long the name of a server is remembered that is gone; as long as what operators have said of it.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// As many of those that are gone.
 const MOST_GONE: usize = 10_000;
+
+/// What one source's servers are called, for whoever asks it: another task does once its rules have changed.
+#[derive(Clone, Debug, Default)]
+pub struct SharedNames(Arc<Mutex<ServerNames>>);
+
+impl SharedNames {
+    pub(super) fn lock(&self) -> MutexGuard<'_, ServerNames> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// By target and address.
 #[derive(Debug, Default)]

@@ -237,6 +237,24 @@ fn a_reload_keeps_servers_and_waits_for_no_source() {
 }
 
 #[test]
+fn half_a_first_answer_takes_nobodys_place_whatever_is_reloaded() {
+    let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
+    let listed = configuration(&dns, &apps, "servers: ['127.0.0.2:PORT']");
+    dns.say("app.internal", Says::OneFamily(parsed(&["127.0.0.3"])), 0);
+    let balancer = Balancer::start(&listed);
+    let both = names(&["127.0.0.2", "127.0.0.3"]);
+    for rules in ["large_change: null", "large_change: 90%", "large_change: 80%"] {
+        let named = configuration(&dns, &apps, &QUICK.replace("large_change: null", rules));
+        assert_eq!(balancer.reload(&named), Reloaded::Taken);
+        let queries = dns.queries();
+        wait_until("it has been asked", || dns.queries() > queries + 6 && servers(&balancer).len() == 2);
+        assert_eq!(servers(&balancer), both, "the other half may have it");
+    }
+    dns.lead("app.internal", &["127.0.0.3"]);
+    wait_until("both halves have answered", || servers(&balancer) == names(&["127.0.0.3"]));
+}
+
+#[test]
 fn a_name_in_place_of_a_list_begins_with_the_servers_that_were_listed() {
     let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
     dns.say("app.internal", Says::Silence, 0);
@@ -562,7 +580,9 @@ fn what_was_said_of_an_absent_server_is_shown_and_can_be_taken_back() {
     browser.send(format!("GET /page HTTP/1.1\r\nHost: {}\r\n\r\n", balancer.admin_address()));
     let page = browser.response().text();
     assert!(page.contains("should one do so again: maint by "), "{page}");
-    assert_ne!(balancer.command(&["drain", &server]).0, Some(0), "nothing new is said of who is not there");
+    let (code, _, said) = balancer.command(&["drain", &server]);
+    assert_ne!(code, Some(0), "nothing new is said of who is not there");
+    assert!(said.contains("no source names 127.0.0.3:") && said.contains("taken back"), "{said}");
     let (code, _, said) = balancer.command(&["ready", &server]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("no source names it now"), "{said}");
@@ -585,6 +605,9 @@ fn a_services_server_that_returns_is_the_one_that_operators_have_spoken_of() {
     assert_eq!(balancer.command(&["maint", &format!("app/app.internal:{port}")]).0, Some(0));
     dns.lead("app.internal", &["127.0.0.3"]);
     wait_until("it is gone", || source(&balancer)["servers"] == 1);
+    // The rules are others, and so is the task that asks.
+    let rules = configuration(&dns, &apps, &pool.replace("large_change: null", "large_change: 90%"));
+    assert_eq!(balancer.reload(&rules), Reloaded::Taken);
     dns.lead("app.internal", &["127.0.0.2", "127.0.0.3"]);
     wait_until("it is back", || source(&balancer)["servers"] == 2);
     assert_eq!(answering(&balancer, 8), names(&["127.0.0.3"]));

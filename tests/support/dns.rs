@@ -17,6 +17,8 @@ pub(crate) enum Says {
     /// Priority, weight, port and target.
     Services(Vec<(u16, u16, u16, &'static str)>),
     Code(ResponseCode),
+    /// These, and of the family that none of them is of that it cannot be had.
+    OneFamily(Vec<IpAddr>),
     /// Nothing at all.
     Silence,
     /// The first address by UDP, with the word that there are more, and the whole by TCP.
@@ -163,6 +165,12 @@ impl Zone {
             Says::Silence => return Vec::new(),
             Says::Code(code) => response.metadata.response_code = code,
             Says::Addresses(addresses) => response.answers = of_type(&addresses),
+            Says::OneFamily(addresses) => {
+                response.answers = of_type(&addresses);
+                if response.answers.is_empty() {
+                    response.metadata.response_code = ResponseCode::ServFail;
+                }
+            }
             Says::Services(services) if query.query_type == RecordType::SRV => {
                 let service = |(priority, weight, port, target): &(u16, u16, u16, &str)| {
                     let target = Name::from_ascii(format!("{}.", target.trim_end_matches('.')));
