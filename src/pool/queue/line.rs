@@ -1,6 +1,9 @@
 //! The order in which those that wait are served. Pure: time is an argument.
 
+mod shares;
+
 use crate::config::plan::{Priority, QueueOrder};
+use shares::{Share, Shares};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::ops::Bound;
@@ -47,10 +50,13 @@ struct Class<W> {
     /// For any server.
     waiting: Waiting<W>,
     /// Until nobody does: those at its front have waited for so long that their clients will have left before their turn.
-    newest_first: bool,
-    /// For one server each, by its id; none is empty. The oldest come first, as their wait is short.
+    newest_first: Option<Shares>,
+    /// For one server each, by its id; none is empty.
     bound: BTreeMap<u32, Waiting<W>>,
 }
+
+/// A lane's claim to the next turn; the least has it. Without shares it is the oldest's.
+type Claim = (Share, Ticket, Lane);
 
 /// One round in which those that wait are offered what there is.
 #[derive(Debug, Default)]
@@ -129,8 +135,11 @@ impl<W> Line<W> {
         let ticket = Ticket { arrived, number: self.number, priority, lane };
         self.number += 1;
         let class = &mut self.classes[priority as usize];
-        let before_it = if lane == Lane::AnyServer && class.newest_first { 0 } else { class.len(lane) };
+        let before_it = if class.newest_first.is_some() { 0 } else { class.len(lane) };
         class.lane(lane).insert(ticket, waiter);
+        if let Some(shares) = &mut class.newest_first {
+            shares.arrived(lane);
+        }
         self.len += 1;
         let higher = self.classes[..priority as usize].iter().map(|class| class.len(lane));
         Ok(Entered { ticket, position: higher.sum::<usize>() + before_it + 1, shed })
@@ -162,7 +171,8 @@ impl<W> Line<W> {
     }
 
     /// Offers each its turn, in order, until there is nothing for anybody. Of those who go anywhere and those who wait for one
-    /// server each, whoever has the oldest in front is next.
+    /// server each, whoever has the oldest in front is next; where the newest come first, the lane of which the smallest part was
+    /// served.
     pub fn serve(&mut self, rules: LineRules, now: Instant, mut offer: impl FnMut(&mut W, Lane) -> Offer) {
         let mut round = Round::default();
         let has_bound = self.classes.iter().any(|class| !class.bound.is_empty());
@@ -189,17 +199,23 @@ impl<W> Line<W> {
 
 impl<W> Default for Class<W> {
     fn default() -> Self {
-        Self { waiting: BTreeMap::new(), newest_first: false, bound: BTreeMap::new() }
+        Self { waiting: BTreeMap::new(), newest_first: None, bound: BTreeMap::new() }
     }
 }
 
 impl<W> Class<W> {
     fn choose_order(&mut self, rules: LineRules, now: Instant) {
         let Some((oldest, _)) = self.waiting.first_key_value() else { return };
-        let waited = now.saturating_duration_since(oldest.arrived);
+        let is_slow = now.saturating_duration_since(oldest.arrived) >= rules.timeout / 10;
         match rules.order {
-            QueueOrder::Fifo => self.newest_first = false,
-            QueueOrder::Adaptive => self.newest_first |= waited >= rules.timeout / 10,
+            QueueOrder::Fifo => self.newest_first = None,
+            QueueOrder::Adaptive if is_slow && self.newest_first.is_none() => {
+                let waiting = std::iter::once(&self.waiting).chain(self.bound.values());
+                let mut shares = Shares::default();
+                waiting.flat_map(BTreeMap::keys).for_each(|ticket| shares.arrived(ticket.lane));
+                self.newest_first = Some(shares);
+            }
+            QueueOrder::Adaptive => {}
         }
     }
 
@@ -243,16 +259,17 @@ impl<W> Class<W> {
         let (mut served, mut passed, mut all_passed) = (0, None, false);
         let mut fronts = self.bound_fronts(round);
         loop {
-            let any = self.waiting.first_key_value().filter(|_| !round.is_exhausted && !all_passed);
-            let any = any.map(|(ticket, _)| (*ticket, Lane::AnyServer));
-            let bound = fronts.peek().map(|Reverse(front)| *front);
-            // The lane that has the oldest in front, of those that there may be something for.
-            let Some((_, lane)) = any.into_iter().chain(bound).min() else { break };
+            let any = Some(Lane::AnyServer).filter(|_| !round.is_exhausted && !all_passed);
+            let any = any.and_then(|any| self.claim(any));
+            let bound = fronts.peek().map(|Reverse(claim)| *claim);
+            // Of those that there may be something for.
+            let Some((_, ticket, lane)) = any.into_iter().chain(bound).min() else { break };
             let next = match lane {
                 Lane::AnyServer => self.next(passed),
                 Lane::Server(server) => {
                     fronts.pop();
-                    self.bound.get_mut(&server).and_then(|waiting| oldest(waiting))
+                    let waiter = self.bound.get_mut(&server).and_then(|waiting| waiting.get_mut(&ticket));
+                    waiter.map(|waiter| (ticket, waiter))
                 }
             };
             let Some((ticket, waiter)) = next else {
@@ -261,9 +278,12 @@ impl<W> Class<W> {
             };
             match (offer(waiter, lane), lane) {
                 (Offer::Taken, _) => {
+                    if let Some(shares) = &mut self.newest_first {
+                        shares.served(ticket.lane);
+                    }
                     self.remove(&ticket);
                     served += 1;
-                    fronts.extend(self.front(lane));
+                    fronts.extend(self.bound_front(lane));
                 }
                 (Offer::Declined, Lane::AnyServer) => passed = Some(ticket),
                 (Offer::Exhausted | Offer::Unbound, Lane::AnyServer) => round.is_exhausted = true,
@@ -280,39 +300,46 @@ impl<W> Class<W> {
         served
     }
 
-    /// The fronts of the lanes of one server each, but of those that are full.
-    fn bound_fronts(&self, round: &Round) -> BinaryHeap<Reverse<(Ticket, Lane)>> {
+    /// The claims of the lanes of one server each, but of those that are full.
+    fn bound_fronts(&self, round: &Round) -> BinaryHeap<Reverse<Claim>> {
         let servers = self.bound.keys().filter(|server| !round.full.contains(server));
-        servers.filter_map(|server| self.front(Lane::Server(*server))).collect()
+        servers.filter_map(|server| self.bound_front(Lane::Server(*server))).collect()
     }
 
-    /// Who is first in a lane of one server.
-    fn front(&self, lane: Lane) -> Option<Reverse<(Ticket, Lane)>> {
-        let Lane::Server(server) = lane else { return None };
-        let (ticket, _) = self.bound.get(&server)?.first_key_value()?;
-        Some(Reverse((*ticket, lane)))
+    fn bound_front(&self, lane: Lane) -> Option<Reverse<Claim>> {
+        Some(lane).filter(|lane| *lane != Lane::AnyServer).and_then(|lane| self.claim(lane)).map(Reverse)
+    }
+
+    /// Of whoever is first in a lane.
+    fn claim(&self, lane: Lane) -> Option<Claim> {
+        let waiting = match lane {
+            Lane::AnyServer => &self.waiting,
+            Lane::Server(server) => self.bound.get(&server)?,
+        };
+        let (share, first) = match &self.newest_first {
+            None => (Share::default(), waiting.first_key_value()),
+            Some(shares) => (shares.of_lane(lane), waiting.last_key_value()),
+        };
+        first.map(|(ticket, _)| (share, *ticket, lane))
     }
 
     /// Whose turn it is after one that was passed.
     fn next(&mut self, passed: Option<Ticket>) -> Option<(Ticket, &mut W)> {
-        let mut rest = match (passed, self.newest_first) {
+        let newest_first = self.newest_first.is_some();
+        let mut rest = match (passed, newest_first) {
             (None, _) => self.waiting.range_mut::<Ticket, _>(..),
             (Some(passed), false) => self.waiting.range_mut((Bound::Excluded(passed), Bound::Unbounded)),
             (Some(passed), true) => self.waiting.range_mut(..passed),
         };
-        let next = if self.newest_first { rest.next_back() } else { rest.next() };
+        let next = if newest_first { rest.next_back() } else { rest.next() };
         next.map(|(ticket, waiter)| (*ticket, waiter))
     }
 
     fn end_if_empty(&mut self) {
         if self.waiting.is_empty() {
-            self.newest_first = false;
+            self.newest_first = None;
         }
     }
-}
-
-fn oldest<W>(waiting: &mut Waiting<W>) -> Option<(Ticket, &mut W)> {
-    waiting.iter_mut().next().map(|(ticket, waiter)| (*ticket, waiter))
 }
 
 #[cfg(test)]

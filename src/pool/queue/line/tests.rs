@@ -271,3 +271,71 @@ fn a_round_asks_once_for_each_server_that_is_full() {
     });
     assert_eq!((asked, line.len()), (40, 80));
 }
+
+/// A pool in overload: its servers have two places each and are done with a request after a tenth of a second.
+struct Overload {
+    servers: u32,
+    /// One in so many is bound to a server.
+    bound_one_in: u64,
+}
+
+impl Overload {
+    const LASTS: u64 = 15_000;
+
+    /// What parts of those that are bound and of those that are not have a server within a second, by a clock of milliseconds.
+    fn served_in_time(&self, seed: u64) -> [f64; 2] {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (begun, mut line) = (Instant::now(), Line::default());
+        let at = |millis| begun + Duration::from_millis(millis);
+        let mut places = vec![[0; 2]; self.servers as usize];
+        // Those that wait: when they came, and where.
+        let mut inside: BTreeMap<u32, (u64, Ticket)> = BTreeMap::new();
+        let (mut came, mut in_time, mut load, mut number) = ([0.0; 2], [0.0; 2], 0.0, 0);
+        for now in 0..Self::LASTS {
+            load += f64::from(self.servers) * 0.02 * 1.2;
+            while load >= 1.0 {
+                load -= 1.0;
+                let is_bound = random.u64(..self.bound_one_in) == 0;
+                let lane = if is_bound { Lane::Server(random.u32(..self.servers)) } else { ANY };
+                let entered = line.enter(number, (Normal, lane), at(now), 1_000_000).expect("there is room");
+                inside.insert(number, (now, entered.ticket));
+                came[usize::from(lane == ANY)] += 1.0;
+                number += 1;
+            }
+            inside
+                .values()
+                .filter(|(arrived, _)| arrived + 2_000 == now)
+                .for_each(|(_, ticket)| line.unbind(ticket));
+            inside.retain(|_, (arrived, ticket)| *arrived + 5_000 > now || line.leave(ticket).is_none());
+            line.serve(rules(QueueOrder::Adaptive), at(now), |waiter, lane| {
+                let places = match lane {
+                    Lane::Server(server) => &mut places[server as usize..=server as usize],
+                    Lane::AnyServer => &mut places[..],
+                };
+                let Some(place) = places.iter_mut().flatten().find(|busy_until| **busy_until <= now) else {
+                    return Offer::Exhausted;
+                };
+                *place = now + 100;
+                let (arrived, ticket) = inside.remove(waiter).expect("it waits");
+                in_time[usize::from(ticket.lane == ANY)] += f64::from(u8::from(now - arrived <= 1_000));
+                Offer::Taken
+            });
+        }
+        [in_time[0] / came[0], in_time[1] / came[1]]
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn in_overload_those_who_are_bound_are_served_as_others_are(
+        servers in 2u32..16,
+        bound_one_in in 2u64..6,
+        seed: u64,
+    ) {
+        let [bound, others] = Overload { servers, bound_one_in }.served_in_time(seed);
+        prop_assert!(bound.min(others) > 0.7, "{bound} of those who are bound, {others} of the others");
+        prop_assert!((bound - others).abs() < 0.1, "{bound} of those who are bound, {others} of the others");
+    }
+}
