@@ -113,8 +113,16 @@ class Dns:
         """The stand-in, in the place of dnsmasq."""
         await self.stop()
         loop = asyncio.get_running_loop()
-        _, self.stand_in = await loop.create_datagram_endpoint(
-            lambda: DnsStandIn(mode, address), local_addr=("127.0.0.1", self.port))
+        end = time.monotonic() + 10
+        while not self.stand_in:
+            try:
+                _, self.stand_in = await loop.create_datagram_endpoint(
+                    lambda: DnsStandIn(mode, address), local_addr=("127.0.0.1", self.port))
+            except OSError:
+                # dnsmasq has a process for each client that asks by TCP, which ends a little after it.
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(0.02)
 
     async def code(self, name):
         """What a client hears: the response's code, "truncated", or None for silence."""
