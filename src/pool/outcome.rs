@@ -7,8 +7,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     pub result: TryResult,
-    /// How long the server was waited for: until the connection stood where bytes are passed on as they are, until the
-    /// response's head was there, or until patience ended. `None` where nothing came and nobody waited.
+    /// How long the server was waited for, but for what was its client's time: until the connection stood where bytes are passed on
+    /// as they are, until the response's head was there, or until patience ended. `None` where nothing came and nobody waited.
     pub waited: Option<Duration>,
     /// Whether it is a success by what the pool's `outcome` goes by, where the answer says it.
     pub declared: Option<bool>,

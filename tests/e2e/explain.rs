@@ -105,3 +105,21 @@ fn a_file_is_explained_without_a_process() {
         assert!(code != Some(0) && err.contains(complaint), "{arguments:?}: {err}");
     }
 }
+
+#[test]
+fn an_upload_that_its_client_is_slow_with_is_no_cost_of_its_server() {
+    let app = App::saying("a");
+    let balancer = Balancer::start(&plain(&[app.address], "", "balance: peak_ewma"));
+    let mut client = balancer.client();
+    client.send("POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na");
+    balancer.wait_for_in_flight(1.0);
+    // The client's slowness.
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    client.send("b");
+    assert_eq!(client.response().status, 200);
+    let explained = balancer.command_json(&["explain", "GET", "http://a/"]);
+    let score = explained["candidates"][0]["score"].as_str().unwrap_or_default();
+    let cost =
+        score.split_once(": ").and_then(|(_, cost)| cost.split_once(" ms")).map(|(cost, _)| cost.parse());
+    assert!(matches!(cost, Some(Ok(0.0..700.0))), "{explained}");
+}

@@ -32,6 +32,9 @@ pub(super) struct Dispatch {
     pub(super) attempt: Attempt,
     /// Where clients are bound to servers.
     pub(super) session: Option<Session>,
+    /// When the present try's server last had all that the client has sent so far, where that was not at once: what comes
+    /// before is not the server's time.
+    pub(super) passed_on: Option<Instant>,
     /// What has become of the present try so far.
     pub(super) outcome: Outcome,
     /// How long the present try may take after all, where another one is to follow before.
@@ -45,7 +48,12 @@ impl Dispatch {
     }
 
     fn as_outcome(&self, result: TryResult) -> Outcome {
-        Outcome::of(result).after(self.attempt.elapsed(Instant::now()))
+        let now = Instant::now();
+        let waited = match self.passed_on {
+            Some(passed_on) => now.saturating_duration_since(passed_on),
+            None => self.attempt.elapsed(now),
+        };
+        Outcome::of(result).after(waited)
     }
 
     /// Gives the lease back, with what has become of the try; of a gRPC call with what it ended with.
@@ -178,6 +186,7 @@ impl Exchange {
             fallback_from,
             attempt: Attempt::default(),
             session,
+            passed_on: None,
             outcome: Outcome::default(),
             at_most: None,
         }))

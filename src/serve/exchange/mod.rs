@@ -237,10 +237,20 @@ impl Exchange {
         }
     }
 
-    /// The request is with the server: the response's head is due within the pool's limits, and by `due` if nothing else
+    /// The server has all that the client has sent so far of its request; more is to come.
+    pub(super) fn passed_on(&mut self) {
+        if let Some(dispatch) = &mut self.dispatch {
+            dispatch.passed_on = Some(Instant::now());
+        }
+    }
+
+    /// The request is with the server now: the response's head is due within the pool's limits, and by `due` if nothing else
     /// was said before.
-    pub(super) fn expect_head(&mut self, due: Instant, may_be_repeated: bool) {
-        let Some(Dispatch { tries, attempt, at_most, .. }) = self.dispatch.as_deref_mut() else { return };
+    pub(super) fn expect_head(&mut self, now: Instant, due: Instant, may_be_repeated: bool) {
+        let Some(Dispatch { tries, attempt, at_most, passed_on, .. }) = self.dispatch.as_deref_mut() else {
+            return;
+        };
+        *passed_on = passed_on.map(|_| now);
         let response_header = tries.pool().plan.timeouts.response_header;
         let per_try = may_be_repeated.then(|| tries.patience(attempt)).flatten();
         let per_try = per_try.filter(|per_try| *per_try < response_header);
@@ -263,13 +273,14 @@ impl Exchange {
     async fn again(&mut self, reason: RetryReason, result: TryResult) -> Result<Option<LeasedServer>, Why> {
         let Some(dispatch) = self.dispatch.as_deref_mut() else { return Ok(None) };
         dispatch.outcome(result);
-        let Dispatch { tries, attempt, outcome, session, .. } = dispatch;
+        let Dispatch { tries, attempt, outcome, session, passed_on, .. } = dispatch;
         let watch = &self.state.watch;
         let Some(server) = tries::again(tries, attempt, watch, &mut self.queued, reason, outcome).await?
         else {
             return Ok(None);
         };
         *outcome = Outcome::default();
+        *passed_on = None;
         if let Some(session) = session {
             session.leased(
                 tries.pool(),

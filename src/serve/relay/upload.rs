@@ -85,6 +85,7 @@ impl<C: ClientSide> Relay<'_, C> {
             return Ok(());
         }
         let limit = self.exchange.listener.as_ref().map_or(0, |listener| listener.plan.limits.request_body);
+        let mut has_moved = false;
         loop {
             // What is here of the body goes out with the head.
             let mut waits_for_client = false;
@@ -115,6 +116,7 @@ impl<C: ClientSide> Relay<'_, C> {
             let flushed = server.poll_flush(cx);
             if server.taken() != before {
                 self.state.watch.touch();
+                has_moved = true;
             }
             match flushed {
                 Poll::Ready(Ok(())) if self.is_put => {
@@ -123,6 +125,9 @@ impl<C: ClientSide> Relay<'_, C> {
                     return Ok(());
                 }
                 Poll::Ready(Ok(())) if waits_for_client => {
+                    if has_moved && self.status == 0 {
+                        self.exchange.passed_on();
+                    }
                     self.waits_for(false);
                     return Ok(());
                 }
@@ -157,9 +162,11 @@ impl<C: ClientSide> Relay<'_, C> {
             return;
         }
         let Some(request) = self.exchange.pool().map(|pool| pool.plan.timeouts.request) else { return };
-        let due = Instant::now() + request;
+        let now = Instant::now();
+        let due = now + request;
         let may_be_repeated = self.can_be_repeated();
-        self.exchange.expect_head(self.call_due.map_or(due, |call_due| call_due.min(due)), may_be_repeated);
+        let due = self.call_due.map_or(due, |call_due| call_due.min(due));
+        self.exchange.expect_head(now, due, may_be_repeated);
     }
 }
 
