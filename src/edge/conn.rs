@@ -5,6 +5,7 @@
 
 mod codec;
 
+use super::hang_up::{ClientClose, HangUpWatch};
 use super::judged_frames::JudgedFrames;
 use super::request_state::RequestState;
 use super::socket::Socket;
@@ -38,15 +39,6 @@ pub(crate) enum RequestFraming {
     Open,
 }
 
-/// How a client goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ClientClose {
-    /// It sends nothing more (FIN); it may still read.
-    Fin,
-    /// It is gone (RST).
-    Reset,
-}
-
 /// A client's connection.
 #[derive(Debug)]
 pub(crate) struct Conn {
@@ -57,6 +49,8 @@ pub(crate) struct Conn {
     at: usize,
     /// The client has sent its FIN.
     has_finished: bool,
+    /// While more has come than is read ahead.
+    hang_up: HangUpWatch,
     framing: RequestFraming,
     chunk_data: u64,
     /// Written and not yet sent.
@@ -78,6 +72,7 @@ impl Conn {
             arrived: Vec::new(),
             at: 0,
             has_finished: false,
+            hang_up: HangUpWatch::default(),
             framing: RequestFraming::Open,
             chunk_data: 0,
             leaving: Vec::new(),
@@ -179,7 +174,7 @@ impl Conn {
     pub(crate) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<ClientClose> {
         while !self.has_finished {
             if self.arrived.len() - self.at >= AHEAD {
-                return Poll::Pending;
+                return self.hang_up.poll(cx, &self.socket);
             }
             match ready!(self.poll_arrive(cx)) {
                 Ok(1..) => {}

@@ -206,6 +206,33 @@ fn who_leaves_is_out_of_the_line_and_reaches_no_server() {
 }
 
 #[test]
+fn who_leaves_behind_a_body_that_nobody_reads_yet_is_out_of_the_line() {
+    let turns = Turns::new();
+    let balancer = Balancer::start(&text(&[turns.app.address], ""));
+    let mut first = ask(&balancer, "/first");
+    balancer.wait_for_in_flight(1.0);
+    let post = |path: &str, length: usize| {
+        let mut client = balancer.client();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+        client.send(head + &"x".repeat(length));
+        wait_for_line(&balancer, 1.0);
+        client
+    };
+    let leaving = post("/fin", 100_000);
+    leaving.finish_sending();
+    wait_for_line(&balancer, 0.0);
+    post("/reset", 200_000).reset();
+    wait_for_line(&balancer, 0.0);
+    for path in ["/fin", "/reset"] {
+        assert_eq!(balancer.outcome(path), (499, "client_aborted".to_owned()), "{path}");
+    }
+    turns.let_one();
+    assert_eq!(first.response().status, 200);
+    balancer.wait_for_in_flight(0.0);
+    assert_eq!((turns.paths(), ended(&balancer, "left")), (vec!["/first".to_owned()], 2.0));
+}
+
+#[test]
 fn a_client_that_only_says_no_more_waits_on_where_that_is_allowed() {
     let turns = Turns::new();
     let text = text(&[turns.app.address], "").replace("routes: r }", "routes: r, client_fin: serve }");
