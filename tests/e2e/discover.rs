@@ -480,6 +480,24 @@ fn servers_follow_a_web_server() {
 }
 
 #[test]
+fn a_silent_resolver_is_asked_last_though_nobody_waits_for_its_end() {
+    let (silent, dns, apps) = (DnsServer::new(), DnsServer::new(), Apps::on(&["127.0.0.2"]));
+    silent.say("inventory.internal", Says::Silence, 0);
+    dns.lead("inventory.internal", &["127.0.0.1"]);
+    let found = format!("[{{\"targets\": [\"127.0.0.2:{}\"]}}]", apps.port);
+    let list = App::new(move |_, stream| say(stream, &found));
+    // Less than the resolver may take.
+    let url = format!("http://inventory.internal:{}/", list.address.port());
+    let pool = format!("discover: {{ http: {{ url: '{url}', interval: 1s, timeout: 900ms }} }}");
+    let both = format!("['{}', '{}'], timeout: 10s", silent.address, dns.address);
+    let text = configuration(&dns, &apps, &pool);
+    let text = text.replace(&format!("['{}']", dns.address), &both).replace(", timeout: 500ms", "");
+    let balancer = Balancer::start(&text);
+    wait_until("the other one is asked first", || source(&balancer)["servers"] == 1);
+    assert_eq!(answering(&balancer, 2), names(&["127.0.0.2"]));
+}
+
+#[test]
 fn a_services_first_priority_serves_and_the_others_stand_by() {
     let (dns, apps) = (DnsServer::new(), Apps::on(&["127.0.0.2", "127.0.0.3"]));
     dns.lead("a.internal", &["127.0.0.2"]);
