@@ -107,9 +107,12 @@ impl Learned {
         Some((known.value * weight).max(LEAST_COST))
     }
 
-    /// Of its tries the share that were served, a tenth at least.
-    pub fn success(&self) -> f32 {
-        self.success.get().map_or(1.0, |known| known.value).max(LEAST_SUCCESS)
+    /// Of its tries the share that were served as far as is known by then, a tenth at least. What it has failed fades as time goes
+    /// by: nobody would find out that a server serves again that gets no requests.
+    pub fn success(&self, now: Option<Instant>) -> f32 {
+        let Some(known) = self.success.get() else { return 1.0 };
+        let weight = now.map_or(1.0, |now| weight(known.ms, self.ms(now)));
+        (1.0 - (1.0 - known.value) * weight).max(LEAST_SUCCESS)
     }
 
     /// All that is known, for who goes on with it.
@@ -219,8 +222,8 @@ mod tests {
         after.learned.recall(&figures, after.origin + Duration::from_millis(5));
         after.check(5, 100.0 * (-0.2f32).exp());
         after.check(1_005, 100.0 * (-0.3f32).exp());
-        assert_eq!(after.learned.success(), before.learned.success());
-        assert!(after.learned.success() < 1.0);
+        assert_eq!(after.learned.success(None), before.learned.success(None));
+        assert!(after.learned.success(None) < 1.0);
     }
 
     #[test]
@@ -257,16 +260,18 @@ mod tests {
     #[test]
     fn success_is_the_share_of_late() {
         let server = Server::new();
-        assert_eq!(server.learned.success(), 1.0);
+        let success = |at_ms| server.learned.success(Some(server.origin + Duration::from_millis(at_ms)));
+        assert_eq!(success(0), 1.0);
         server.ends(1_000, TryResult::answered(404), 1);
-        assert_eq!(server.learned.success(), 1.0, "that is its client's");
+        assert_eq!(success(1_000), 1.0, "that is its client's");
         (0..2_000u64).for_each(|n| {
             let result = if n % 4 == 0 { TryResult::answered(500) } else { OK };
             server.ends(40_000 + n * 40, result, 1);
         });
-        assert!((server.learned.success() - 0.75).abs() < 0.06, "{}", server.learned.success());
+        assert!((success(120_000) - 0.75).abs() < 0.06, "{}", success(120_000));
         (0..2_000u64).for_each(|n| server.ends(200_000 + n * 40, TryResult::Reset, 1));
-        assert_eq!(server.learned.success(), LEAST_SUCCESS);
+        assert_eq!(success(280_000), LEAST_SUCCESS);
+        assert!(success(290_000) > 0.6 && success(340_000) > 0.99, "it fades: {}", success(290_000));
     }
 
     #[test]

@@ -112,6 +112,14 @@ pub(crate) fn member<'a>(pool: &'a Pool, name: &str) -> &'a Arc<Server> {
     &member.expect("a member of this name").server
 }
 
+/// Brings a server up by a probe that passes.
+pub(crate) fn set_up(pool: &Pool, name: &str) {
+    let once = NonZeroU32::MIN;
+    let transition =
+        member(pool, name).observe(true, &HealthThresholds { rise: once, fall: once }, Instant::now());
+    assert_eq!(transition.map(|transition| transition.to), Some(HealthState::Up));
+}
+
 /// Takes a server down by a failed probe.
 pub(crate) fn set_down(pool: &Pool, name: &str) {
     let once = NonZeroU32::MIN;

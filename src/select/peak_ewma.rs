@@ -63,7 +63,7 @@ impl Selector for PeakEwma {
                 "score {:.4}: {:.1} ms{known}, {:.0}% served{drawn}",
                 scores.of(index) * 1000.0 * 100.0,
                 scores.cost(index) * 1000.0,
-                among.learned(index).success() * 100.0
+                among.learned(index).success(query.now) * 100.0
             )
         };
         let rule = match among.len() > EXACT {
@@ -89,7 +89,7 @@ struct Scores<'a> {
 
 impl Scores<'_> {
     fn of(&mut self, index: usize) -> f32 {
-        let success = self.among.learned(index).success();
+        let success = self.among.learned(index).success(self.query.now);
         let busy = (self.among.in_flight(index) + 1) as f32;
         self.cost(index) * busy / (self.among.weight(index) as f32 * success * success)
     }

@@ -200,7 +200,12 @@ impl TryRecord {
 
     /// Of the last 63 tries those that failed in whatever way.
     pub fn recent(&self) -> Share {
-        self.failed.last(Recent::FULL)
+        self.recent_of(Recent::FULL)
+    }
+
+    /// The same of so many.
+    pub fn recent_of(&self, of: u32) -> Share {
+        self.failed.last(of)
     }
 
     /// All tries since the start.

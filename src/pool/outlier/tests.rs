@@ -4,7 +4,7 @@ use super::judge::{Reason, allowance};
 use super::standing::{Ejection, Standing};
 use super::watch::{OutlierChange, OutlierWatch};
 use crate::config::plan::{Balance, OutlierPlan, PoolPlan};
-use crate::pool::sample::{live, member, pool, set_down};
+use crate::pool::sample::{live, member, pool, set_down, set_up};
 use crate::pool::{HealthThresholds, Lease, NoServer, Outcome, Pool, Query, Tried, TryResult};
 use crate::units::Percent;
 use std::num::NonZeroU32;
@@ -167,6 +167,31 @@ fn where_all_begin_to_fail_at_once_nobody_is_ejected() {
         (0..4_000).for_each(|_| drop(load.request(|_| 1.0)));
         assert_eq!(load.ejected(), [], "seed {seed}");
     }
+}
+
+#[test]
+fn servers_that_come_back_one_after_the_other_are_not_compared_by_how_they_failed() {
+    let mut load = Load::new("a b c d", settings(), 40, 5);
+    (0..400).for_each(|_| drop(load.request(|_| 0.0)));
+    (0..120).for_each(|_| drop(load.request(|_| 1.0)));
+    ["a", "b", "c", "d"].iter().for_each(|name| set_down(&load.pool, name));
+    load.pass(Duration::from_secs(1));
+    for name in ["a", "b", "c", "d"] {
+        set_up(&load.pool, name);
+        (0..60).for_each(|_| drop(load.request(|_| 0.0)));
+    }
+    assert_eq!(load.ejected(), []);
+}
+
+#[test]
+fn a_trial_while_all_fail_makes_no_ejection_longer() {
+    let mut load = with_b_ejected(settings());
+    for _ in 0..400 {
+        load.request(|_| 1.0);
+        load.pass(Duration::from_millis(500));
+    }
+    assert_eq!(member(&load.pool, "b").outlier().standing().strikes, 1);
+    assert!(load.ejected().len() > 3, "it was tried out again and again: {:?}", load.ejected());
 }
 
 #[test]

@@ -15,6 +15,9 @@ const PICKY: Duration = Duration::from_secs(10);
 /// A window is this many steps long, and a step more by the time it moves on.
 const STEPS: u32 = 10;
 
+/// So many of the others' last tries say whether they fail as well.
+const LATELY: u32 = 20;
+
 /// What has become of a server.
 #[derive(Clone, Debug)]
 pub enum OutlierChange {
@@ -78,9 +81,15 @@ impl OutlierWatch {
         let mut changes = Vec::new();
         let others_serve = pool.members.iter().any(|member| !member.backup && serves(member));
         for member in &pool.members {
+            if member.server.state().health != HealthState::Up {
+                // Once its probes pass again, it is not to be compared by how it failed with others that have come back sooner.
+                member.server.outlier().record.forget();
+                self.servers.remove(&member.server.id());
+            }
             self.note(&member.server, plan, now);
             let is_wanted = !member.backup || !others_serve;
-            self.advance(&member.server, plan, is_wanted, now, chance, &mut changes);
+            let others_fail = most_fail(pool, &member.server);
+            self.advance(&member.server, plan, is_wanted, others_fail, now, chance, &mut changes);
         }
         self.compare_times(pool, plan, now);
         self.eject(pool, plan, now, chance, &mut changes);
@@ -107,12 +116,15 @@ impl OutlierWatch {
         }
     }
 
-    /// What time and its trial make of a server. One that is not wanted, as it stands by, is not tried out meanwhile.
+    /// What time and its trial make of a server. One that is not wanted, as it stands by, is not tried out meanwhile; one that
+    /// fails as most others do is not the worse for it.
+    #[expect(clippy::too_many_arguments, reason = "time and chance are given")]
     fn advance(
         &mut self,
         server: &Arc<Server>,
         plan: &OutlierPlan,
         is_wanted: bool,
+        others_fail: bool,
         now: Instant,
         chance: &mut dyn FnMut() -> f64,
         changes: &mut Vec<OutlierChange>,
@@ -142,6 +154,10 @@ impl OutlierWatch {
                 changes.extend(back(server, now, three).map(OutlierChange::by_trial));
             }
             TrialProgress::Failed => {
+                if others_fail {
+                    standing.strikes = standing.strikes.saturating_sub(1);
+                    server.outlier().set_standing(standing);
+                }
                 let evidence = "a request that tried it out failed".to_owned();
                 changes.push(self.eject_one(server, plan, (Reason::Trial, evidence), now, chance()));
             }
@@ -251,6 +267,17 @@ impl OutlierWatch {
         }
     }
 
+    /// A server's tries within the last so long, or a step more.
+    fn since(&self, server: &Server, now: Instant, long: Duration) -> Share {
+        let observed = self.servers.get(&server.id());
+        let marks = observed.into_iter().flat_map(|observed| &observed.marks);
+        let is_past = |at: Instant| now.saturating_duration_since(at) >= long;
+        let first = observed.and_then(|observed| observed.marks.front());
+        // The newest mark that is old enough; before that the first one.
+        let mark = marks.take_while(|(at, _)| is_past(*at)).last().or(first);
+        mark.map_or(Share::default(), |(_, before)| server.outlier().record.total().minus(*before))
+    }
+
     fn slow(&self, id: u32) -> Option<(Reason, String)> {
         let observed = self.servers.get(&id).filter(|observed| observed.slow_windows >= 2)?;
         Some((Reason::SlowerThan, observed.slow.clone()?))
@@ -258,18 +285,11 @@ impl OutlierWatch {
 
     fn seen(&self, server: &Server, plan: &OutlierPlan, now: Instant) -> Seen {
         let record = &server.outlier().record;
-        let total = record.total();
-        let observed = self.servers.get(&server.id());
-        // The newest mark that is a window old; before that the first one.
-        let is_past = |at: Instant| now.saturating_duration_since(at) >= plan.window;
-        let marks = observed.into_iter().flat_map(|observed| &observed.marks);
-        let first = observed.and_then(|observed| observed.marks.front());
-        let mark = marks.take_while(|(at, _)| is_past(*at)).last().or(first);
         Seen {
             run: record.run(),
             unavailable: record.unavailable(plan.consecutive_errors.map_or(0, u32::from)),
             recent: record.recent(),
-            window: mark.map_or(Share::default(), |(_, before)| total.minus(*before)),
+            window: self.since(server, now, plan.window),
         }
     }
 
@@ -331,6 +351,14 @@ fn release_the_last(pool: &Pool, now: Instant, changes: &mut Vec<OutlierChange>)
         pool.members.iter().filter(works).filter(|member| since(member).is_some()).min_by_key(since);
     let why = "no other server that works is left";
     changes.extend(longest.and_then(|member| back(&member.server, now, why)));
+}
+
+/// Whether of the others' last tries most have failed, or none of the others serves.
+fn most_fail(pool: &Pool, server: &Arc<Server>) -> bool {
+    let others = pool.members.iter().filter(|member| serves(member) && !Arc::ptr_eq(&member.server, server));
+    let all = others
+        .fold(Share::default(), |sum, member| sum.plus(member.server.outlier().record.recent_of(LATELY)));
+    all.failed * 2 >= all.of
 }
 
 /// Whether a server is one of those that there are to choose from: nobody has taken it out of use.
