@@ -1,7 +1,7 @@
 //! Whether a server does so much worse than the others that it is better left out. Comparing is all there is: where
 //! everybody fails, nobody is an outlier, so neither a broken database nor a hostile client empties a pool.
 
-use super::record::{Share, Watched};
+use super::record::{FailureShare, Watched};
 use crate::config::plan::OutlierPlan;
 use crate::pool::wilson;
 use crate::units::Percent;
@@ -51,11 +51,11 @@ pub struct Seen {
     /// Tries in a row that found it unavailable.
     pub run: u32,
     /// The last tries, as many as `consecutive_errors`, and those of them that found it unavailable.
-    pub unavailable: Share,
+    pub unavailable: FailureShare,
     /// The last tries, and those of them that failed in whatever way.
-    pub recent: Share,
+    pub recent: FailureShare,
     /// The same within the window.
-    pub window: Share,
+    pub window: FailureShare,
 }
 
 impl Seen {
@@ -105,20 +105,20 @@ fn by_run(own: &Seen, others: &Seen, plan: &OutlierPlan) -> Option<(Reason, Stri
     let enough = plan.consecutive_errors?.get();
     let run = u64::from(own.run);
     // Whoever fails since a moment ago has others beside him that fail as well, if it is not he.
-    let is_alone = lower(Share { failed: run, of: run }, Z_RUN) > upper(others.unavailable, Z_RUN);
+    let is_alone = lower(FailureShare { failed: run, of: run }, Z_RUN) > upper(others.unavailable, Z_RUN);
     // And a run that the others' share would make one day is nobody's fault.
     let is_worse = own.run >= enough && is_alone && upper(others.recent, Z_RUN).powf(run as f64) < BY_CHANCE;
-    let Share { failed, of } = others.unavailable;
+    let FailureShare { failed, of } = others.unavailable;
     let told = || format!("{run} tries in a row failed; of the others' last {of} {failed} did");
     is_worse.then(|| (Reason::ConsecutiveErrors, told()))
 }
 
 fn by_share(own: &Seen, others: &Seen, plan: &OutlierPlan) -> Option<(Reason, String)> {
     let worse_by = f64::from(plan.worse_by?.0) / 100.0;
-    let is_worse = |own: Share, others: Share| {
+    let is_worse = |own: FailureShare, others: FailureShare| {
         own.of >= ENOUGH && lower(own, Z_SHARE) > upper(others, Z_SHARE) + worse_by
     };
-    let told = |own: Share, others: Share, when: &str| {
+    let told = |own: FailureShare, others: FailureShare, when: &str| {
         let text = format!(
             "{} of {} tries failed{when}; of the others' {} {} did",
             own.failed, own.of, others.of, others.failed
@@ -132,11 +132,11 @@ fn by_share(own: &Seen, others: &Seen, plan: &OutlierPlan) -> Option<(Reason, St
     is_worse(own.recent, others.recent).then(|| told(own.recent, others.recent, ", the last ones"))
 }
 
-fn lower(share: Share, z: f64) -> f64 {
+fn lower(share: FailureShare, z: f64) -> f64 {
     wilson::bounds(share.failed, share.of, z).0
 }
 
-fn upper(share: Share, z: f64) -> f64 {
+fn upper(share: FailureShare, z: f64) -> f64 {
     wilson::bounds(share.failed, share.of, z).1
 }
 

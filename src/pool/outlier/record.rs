@@ -38,12 +38,12 @@ impl Mark {
 
 /// Tries, and those of them that failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Share {
+pub struct FailureShare {
     pub failed: u64,
     pub of: u64,
 }
 
-impl Share {
+impl FailureShare {
     pub fn plus(self, other: Self) -> Self {
         Self { failed: self.failed + other.failed, of: self.of + other.of }
     }
@@ -88,10 +88,10 @@ impl Recent {
     }
 
     /// Of the last `of` at most.
-    fn last(&self, of: u32) -> Share {
+    fn last(&self, of: u32) -> FailureShare {
         let seen = self.0.load(Relaxed);
         let of = of.min(Self::count_of(seen));
-        Share { failed: u64::from((seen & ((1 << of) - 1)).count_ones()), of: u64::from(of) }
+        FailureShare { failed: u64::from((seen & ((1 << of) - 1)).count_ones()), of: u64::from(of) }
     }
 
     fn forget(&self) {
@@ -194,23 +194,23 @@ impl TryRecord {
     }
 
     /// Of the last `of` tries those that found it unavailable.
-    pub fn unavailable(&self, of: u32) -> Share {
+    pub fn unavailable(&self, of: u32) -> FailureShare {
         self.unavailable.last(of)
     }
 
     /// Of the last 63 tries those that failed in whatever way.
-    pub fn recent(&self) -> Share {
+    pub fn recent(&self) -> FailureShare {
         self.recent_of(Recent::FULL)
     }
 
     /// The same of so many.
-    pub fn recent_of(&self, of: u32) -> Share {
+    pub fn recent_of(&self, of: u32) -> FailureShare {
         self.failed.last(of)
     }
 
     /// All tries since the start.
-    pub fn total(&self) -> Share {
-        Share { failed: self.errors.load(Relaxed), of: self.judged.load(Relaxed) }
+    pub fn total(&self) -> FailureShare {
+        FailureShare { failed: self.errors.load(Relaxed), of: self.judged.load(Relaxed) }
     }
 
     /// All times to the first byte since the start; `None` if none was noted.
@@ -281,10 +281,10 @@ mod tests {
         record.looked_at();
         assert!(!note(200) && !note(503));
         assert_eq!(record.run(), 1);
-        assert_eq!(record.unavailable(4), Share { failed: 3, of: 4 });
+        assert_eq!(record.unavailable(4), FailureShare { failed: 3, of: 4 });
         record.forget();
-        assert_eq!((record.run(), record.recent()), (0, Share::default()));
-        assert_eq!(record.total(), Share { failed: 8, of: 9 });
+        assert_eq!((record.run(), record.recent()), (0, FailureShare::default()));
+        assert_eq!(record.total(), FailureShare { failed: 8, of: 9 });
     }
 
     #[test]
@@ -310,7 +310,7 @@ mod tests {
                 prop_assert_eq!(recent.note(*failed) as usize, run);
             }
             let last = || tries.iter().rev().take(63).take(of as usize);
-            let expected = Share {
+            let expected = FailureShare {
                 failed: last().filter(|failed| **failed).count() as u64,
                 of: last().count() as u64,
             };

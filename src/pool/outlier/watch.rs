@@ -1,7 +1,7 @@
 //! Looks at a pool's servers from time to time, and says what has changed.
 
 use super::judge::{self, Reason, Seen};
-use super::record::{Share, TIME_STEPS, Times, median};
+use super::record::{FailureShare, TIME_STEPS, Times, median};
 use super::standing::{Ejection, TrialState};
 use super::trial::TrialProgress;
 use crate::config::plan::OutlierPlan;
@@ -57,7 +57,7 @@ pub struct OutlierWatch {
 #[derive(Debug, Default)]
 struct Observed {
     /// All tries, as they had been counted at these times; the oldest is at least a window ago, once there was one.
-    marks: VecDeque<(Instant, Share)>,
+    marks: VecDeque<(Instant, FailureShare)>,
     /// Times to the first byte when this window began.
     times: Option<Box<Times>>,
     /// It was slow in the last window, and what that was told from.
@@ -79,7 +79,6 @@ impl OutlierWatch {
     ) -> Vec<OutlierChange> {
         self.servers.retain(|id, _| pool.members.iter().any(|member| member.server.id() == *id));
         let mut changes = Vec::new();
-        let others_serve = pool.members.iter().any(|member| !member.backup && serves(member));
         for member in &pool.members {
             if member.server.state().health != HealthState::Up {
                 // Once its probes pass again, it is not to be compared by how it failed with others that have come back sooner.
@@ -87,9 +86,7 @@ impl OutlierWatch {
                 self.servers.remove(&member.server.id());
             }
             self.note(&member.server, plan, now);
-            let is_wanted = !member.backup || !others_serve;
-            let others_fail = most_fail(pool, &member.server);
-            self.advance(&member.server, plan, is_wanted, others_fail, now, chance, &mut changes);
+            self.advance(pool, member, plan, now, chance, &mut changes);
         }
         self.compare_times(pool, plan, now);
         self.eject(pool, plan, now, chance, &mut changes);
@@ -118,17 +115,16 @@ impl OutlierWatch {
 
     /// What time and its trial make of a server. One that is not wanted, as it stands by, is not tried out meanwhile; one that
     /// fails as most others do is not the worse for it.
-    #[expect(clippy::too_many_arguments, reason = "time and chance are given")]
     fn advance(
         &mut self,
-        server: &Arc<Server>,
+        pool: &Pool,
+        member: &Member,
         plan: &OutlierPlan,
-        is_wanted: bool,
-        others_fail: bool,
         now: Instant,
         chance: &mut dyn FnMut() -> f64,
         changes: &mut Vec<OutlierChange>,
     ) {
+        let server = &member.server;
         let mut standing = server.outlier().standing();
         let Some(ejection) = &mut standing.ejection else {
             // A time as long as the first ejection, served well, is one strike lived down.
@@ -139,6 +135,7 @@ impl OutlierWatch {
             }
             return;
         };
+        let is_wanted = !member.backup || !pool.members.iter().any(|other| !other.backup && serves(other));
         let Some(trial) = &mut ejection.trial else {
             if is_wanted && now >= ejection.until {
                 ejection.trial = Some(TrialState { moved: now, passed: 0 });
@@ -154,7 +151,7 @@ impl OutlierWatch {
                 changes.extend(back(server, now, three).map(OutlierChange::by_trial));
             }
             TrialProgress::Failed => {
-                if others_fail {
+                if most_fail(pool, server) {
                     standing.strikes = standing.strikes.saturating_sub(1);
                     server.outlier().set_standing(standing);
                 }
@@ -268,14 +265,14 @@ impl OutlierWatch {
     }
 
     /// A server's tries within the last so long, or a step more.
-    fn since(&self, server: &Server, now: Instant, long: Duration) -> Share {
+    fn since(&self, server: &Server, now: Instant, long: Duration) -> FailureShare {
         let observed = self.servers.get(&server.id());
         let marks = observed.into_iter().flat_map(|observed| &observed.marks);
         let is_past = |at: Instant| now.saturating_duration_since(at) >= long;
         let first = observed.and_then(|observed| observed.marks.front());
         // The newest mark that is old enough; before that the first one.
         let mark = marks.take_while(|(at, _)| is_past(*at)).last().or(first);
-        mark.map_or(Share::default(), |(_, before)| server.outlier().record.total().minus(*before))
+        mark.map_or(FailureShare::default(), |(_, before)| server.outlier().record.total().minus(*before))
     }
 
     fn slow(&self, id: u32) -> Option<(Reason, String)> {
@@ -356,8 +353,9 @@ fn release_the_last(pool: &Pool, now: Instant, changes: &mut Vec<OutlierChange>)
 /// Whether of the others' last tries most have failed, or none of the others serves.
 fn most_fail(pool: &Pool, server: &Arc<Server>) -> bool {
     let others = pool.members.iter().filter(|member| serves(member) && !Arc::ptr_eq(&member.server, server));
-    let all = others
-        .fold(Share::default(), |sum, member| sum.plus(member.server.outlier().record.recent_of(LATELY)));
+    let all = others.fold(FailureShare::default(), |sum, member| {
+        sum.plus(member.server.outlier().record.recent_of(LATELY))
+    });
     all.failed * 2 >= all.of
 }
 
@@ -373,7 +371,7 @@ fn serves(member: &Member) -> bool {
 }
 
 fn share(seen: &Seen) -> f64 {
-    let of = |share: Share| share.failed as f64 / share.of.max(1) as f64;
+    let of = |share: FailureShare| share.failed as f64 / share.of.max(1) as f64;
     of(seen.window).max(of(seen.recent))
 }
 

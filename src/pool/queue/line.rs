@@ -3,7 +3,7 @@
 mod shares;
 
 use crate::config::plan::{Priority, QueueOrder};
-use shares::{Share, Shares};
+use shares::{ServedShare, Shares};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::ops::Bound;
@@ -56,7 +56,7 @@ struct Class<W> {
 }
 
 /// A lane's claim to the next turn; the least has it. Without shares it is the oldest's.
-type Claim = (Share, Ticket, Lane);
+type Claim = (ServedShare, Ticket, Lane);
 
 /// One round in which those that wait are offered what there is.
 #[derive(Debug, Default)]
@@ -317,7 +317,7 @@ impl<W> Class<W> {
             Lane::Server(server) => self.bound.get(&server)?,
         };
         let (share, first) = match &self.newest_first {
-            None => (Share::default(), waiting.first_key_value()),
+            None => (ServedShare::default(), waiting.first_key_value()),
             Some(shares) => (shares.of_lane(lane), waiting.last_key_value()),
         };
         first.map(|(ticket, _)| (share, *ticket, lane))

@@ -23,7 +23,7 @@ struct Counts {
 
 /// The part of those that came that was served, in millionths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Share(u32);
+pub(super) struct ServedShare(u32);
 
 impl Shares {
     pub(super) fn arrived(&mut self, lane: Lane) {
@@ -39,9 +39,9 @@ impl Shares {
         self.lanes.entry(lane).or_default().served += 1.0;
     }
 
-    pub(super) fn of_lane(&self, lane: Lane) -> Share {
+    pub(super) fn of_lane(&self, lane: Lane) -> ServedShare {
         let Counts { arrived, served } = self.lanes.get(&lane).copied().unwrap_or_default();
-        Share((served / arrived.max(f64::MIN_POSITIVE) * 1e6) as u32)
+        ServedShare((served / arrived.max(f64::MIN_POSITIVE) * 1e6) as u32)
     }
 }
 
