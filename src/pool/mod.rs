@@ -191,6 +191,17 @@ impl Pool {
         self.by_standard(tried, |mask, tried| self.attempt(mask, query, tried))
     }
 
+    /// The same for what no server has seen, after connections that could not be opened: when every other server was
+    /// tried, one that was ejected and passes its probes is better than none.
+    pub(super) fn pick_unseen(&self, query: &Query, tried: &mut Tried) -> Result<Lease, NoServer> {
+        match self.pick(query, tried) {
+            Err(NoServer::AllTried) => {
+                self.attempt(PROBED, query, tried).ok_or_else(|| self.full_or_tried(PROBED, tried))
+            }
+            picked => picked,
+        }
+    }
+
     /// Leases a server that was ejected and is being tried out, if it is this request's turn.
     fn try_out(&self, query: &Query, tried: &mut Tried) -> Option<Lease> {
         (0..self.members.len()).find_map(|index| {

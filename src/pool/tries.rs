@@ -229,7 +229,12 @@ impl Tries {
             Ok(Some(lease)) => Ok(lease),
             Ok(None) => {
                 let avoided = self.avoided_again();
-                pick(&self.pool, &self.query, &mut self.tried, avoided.as_ref())
+                match pick(&self.pool, &self.query, &mut self.tried, avoided.as_ref()) {
+                    Err(NoServer::AllTried) if !is_charged => {
+                        self.pool.pick_unseen(&self.query, &mut self.tried)
+                    }
+                    picked => picked,
+                }
             }
             Err(none) => Err(none),
         };

@@ -333,7 +333,8 @@ impl Waiter {
 
     fn pick(&self, pool: &Arc<Pool>, now: Instant) -> Result<Granted, NoServer> {
         let tried = pool.tried(&self.tried);
-        let lease = pool.pick(&Query { now: Some(now), ..self.query }, &mut tried.clone())?;
+        // Nobody waits whom a server has seen.
+        let lease = pool.pick_unseen(&Query { now: Some(now), ..self.query }, &mut tried.clone())?;
         Ok(Granted { pool: Arc::clone(pool), lease, tried })
     }
 

@@ -3,6 +3,7 @@ use crate::config::plan::{Balance, QueueOrder, QueuePlan, RetryOn};
 use crate::pool::sample::{live, member, pool, set_down};
 use crate::pool::{RetryBudget, TryVerdict};
 use crate::units::Percent;
+use futures_util::FutureExt;
 use proptest::prelude::*;
 use std::num::NonZeroU32;
 
@@ -55,6 +56,51 @@ fn a_failed_try_is_followed_by_one_at_a_server_that_is_not_missing() {
     pool.members[0].server.set_missing(true);
     pool.members[4].server.set_missing(true);
     assert!(again(&mut begun(&pool), RetryReason::Connect), "a missing one is better than none");
+}
+
+#[test]
+fn an_ejected_server_is_the_last_choice_after_connections_that_could_not_be_opened() {
+    let pool = with_retries("a b c d", 9, 20);
+    ["a", "d"].iter().for_each(|name| member(&pool, name).set_ejected(true));
+    set_down(&pool, "d");
+    for _ in 0..4 {
+        let mut request = begun(&pool);
+        let mut seen = vec![server(&request).to_owned()];
+        while again(&mut request, RetryReason::Connect) {
+            seen.push(server(&request).to_owned());
+        }
+        assert_eq!(seen[2..], ["a"], "{seen:?}: the others first, and never one that is down");
+    }
+    let mut seen = begun(&pool);
+    assert!(again(&mut seen, RetryReason::Unavailable));
+    assert!(!again(&mut seen, RetryReason::Unavailable), "an answer is better than another one's failure");
+}
+
+#[test]
+fn an_ejected_server_that_is_full_is_waited_for_when_all_others_were_tried() {
+    let mut plan = pool(Balance::RoundRobin, "a b");
+    plan.servers[0].max_connections = NonZeroU32::new(1);
+    plan.queue = Some(QueuePlan {
+        max: NonZeroU32::new(2).expect("it is not zero"),
+        timeout: Duration::from_secs(5),
+        order: QueueOrder::Adaptive,
+    });
+    let pool = live(plan);
+    let now = Instant::now();
+    let (mut busy, mut at_a) = bound(&pool);
+    busy.begin(&mut at_a, now).expect("a has room");
+    member(&pool, "a").set_ejected(true);
+    let mut request =
+        (Tries::new(Arc::clone(&pool), Query::default()).waiting_as(Priority::Normal), Attempt::default());
+    request.0.begin(&mut request.1, now).expect("b is ready");
+    let refused = Outcome::of(TryResult::ConnectFailed);
+    assert!(matches!(request.0.again(&mut request.1, RetryReason::Connect, &refused, now), NextTry::Waits));
+    request.1.end(&refused);
+    let (place, _) = request.0.enter(now).expect("there is room in the line");
+    at_a.end(&Outcome::of(TryResult::answered(200)));
+    let granted = place.now_or_never().expect("it is answered").expect("a has room");
+    request.0.take(granted, &mut request.1, now);
+    assert_eq!(server(&request), "a");
 }
 
 #[test]
