@@ -23,6 +23,8 @@ pub mod host;
 pub mod log;
 pub mod memory;
 pub mod metrics;
+mod network_files;
+pub mod networks;
 pub mod operate;
 pub mod origination;
 pub mod pool;

@@ -85,6 +85,7 @@ impl Snapshot {
             events: plan::EventsPlan { path: None, keep: 0 },
             acme: None,
             dns: plan::DnsPlan::default(),
+            networks: Vec::new(),
             listeners: Vec::new(),
             routes: Vec::new(),
             pools: Vec::new(),

@@ -114,7 +114,8 @@ fn faults_of_file(text: &str) -> Vec<String> {
                 faults.push(format!("{path}.{}: not shown", key.name));
             }
             let sections =
-                matches!(key.kind, KeyKind::Section(_) | KeyKind::NamedLists(_)) || key.name == "access_log";
+                matches!(key.kind, KeyKind::Section(_) | KeyKind::NamedLists(_) | KeyKind::NamedListsOr(..))
+                    || key.name == "access_log";
             if let Some(default) = key.default.filter(|_| !sections) {
                 let default: Value = serde_yaml::from_str(default).expect("valid YAML");
                 if !shown.contains(&&default) {

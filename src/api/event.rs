@@ -17,6 +17,8 @@ pub enum EventKind {
     Membership,
     /// A source of servers failed, answered again or was held back, or had a pool's servers changed.
     Discovery,
+    /// A list of networks could not be read again, or was.
+    Networks,
     /// A configuration was taken over, refused or taken back.
     Reload,
     /// A pool began or ceased to send to unhealthy servers for want of healthy ones.
@@ -26,12 +28,13 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Health,
         Self::Ejection,
         Self::Operator,
         Self::Membership,
         Self::Discovery,
+        Self::Networks,
         Self::Reload,
         Self::FailOpen,
         Self::Process,
@@ -45,6 +48,7 @@ impl EventKind {
             Self::Operator => "operator",
             Self::Membership => "membership",
             Self::Discovery => "discovery",
+            Self::Networks => "networks",
             Self::Reload => "reload",
             Self::FailOpen => "fail_open",
             Self::Process => "process",

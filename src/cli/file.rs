@@ -3,7 +3,7 @@
 use super::{complain, say};
 use crate::config::{self, Plan, Problem};
 use crate::discover::{self, once};
-use crate::{acme, files, sticky_files, tls};
+use crate::{acme, files, network_files, sticky_files, tls};
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
@@ -84,6 +84,7 @@ pub(super) fn beside(plan: &Plan, text: &str) -> Vec<Problem> {
         tls::check(plan, text),
         acme::check(plan, text),
         sticky_files::check(plan, text),
+        network_files::check(plan, text),
         discover::files::check(plan, text),
     ]
     .concat()

@@ -16,6 +16,7 @@ use super::plan::{
 };
 use super::tree::Scalar;
 use super::{acme, discover, health, names, pool, process, route, sticky, tls};
+use crate::networks::{NamedNetworks, Networks, NetworksSource};
 use serde_yaml::{Mapping, Value};
 use std::fmt::Display;
 use std::path::Path;
@@ -160,6 +161,7 @@ fn file(plan: &Plan) -> Value {
         .set("events", events(&plan.events))
         .set("dns", dns(&plan.dns))
         .set_or_null("acme", plan.acme.as_ref().map(acme))
+        .set("networks", named(plan.networks.iter().map(|one| (&*one.name, networks(one)))))
         .set("listeners", named(plan.listeners.iter().map(|one| (&*one.name, listener(plan, one)))))
         .set("routes", named(plan.routes.iter().map(|one| (&*one.name, routes(plan, one)))))
         .set("pools", named(plan.pools.iter().map(|one| (&*one.name, pool(one)))))
@@ -244,7 +246,9 @@ fn listener(plan: &Plan, listener: &ListenerPlan) -> Value {
         [one] => (Some(text(one)), None),
         several => (None, Some(texts(several))),
     };
-    let proxies = |proxies| SectionWriter::new(keys::PROXY_PROTOCOL).set("from", texts(proxies)).end();
+    let proxies = |proxies: &Networks| {
+        SectionWriter::new(keys::PROXY_PROTOCOL).set("from", texts(proxies.items())).end()
+    };
     SectionWriter::new(keys::LISTENER)
         .set_if_any("address", one)
         .set_if_any("addresses", several)
@@ -254,7 +258,7 @@ fn listener(plan: &Plan, listener: &ListenerPlan) -> Value {
         .set("redirect_to_https", listener.target == TargetPlan::RedirectToHttps)
         .set_or_null("tls", listener.tls.as_ref().map(tls))
         .set_or_null("proxy_protocol", Some(&listener.proxies).filter(|all| !all.is_empty()).map(proxies))
-        .set("trusted_proxies", texts(&listener.trusted_proxies))
+        .set("trusted_proxies", texts(listener.trusted_proxies.items()))
         .set("client_fin", word(&CLIENT_FINS, &listener.client_fin))
         .set("http2", http2(&listener.http2))
         .set("limits", limits(&listener.limits, is_http))
@@ -262,6 +266,13 @@ fn listener(plan: &Plan, listener: &ListenerPlan) -> Value {
         .leave_out(if is_http { &[] } else { &FOR_HTTP })
         .leave_out(if is_udp { &FOR_STREAMS } else { &[] })
         .end()
+}
+
+fn networks(named: &NamedNetworks) -> Value {
+    match &named.source {
+        NetworksSource::Listed(networks) => texts(networks),
+        NetworksSource::File(file) => SectionWriter::new(keys::NETWORKS).set("file", path(file)).end(),
+    }
 }
 
 fn tls(tls: &Tls) -> Value {

@@ -7,6 +7,7 @@ use super::keys;
 use super::known::Known;
 use super::listener::listener;
 use super::names::{Names, Once};
+use super::networks::NamedLists;
 use super::place::At;
 use super::plan::{ListenerPlan, Plan, PoolPlan, RoutesPlan, Transport};
 use super::pool::pool;
@@ -39,6 +40,10 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
     let route_names = Names::new("routes", names(&routes));
     let pool_names = Names::new("pool", names(&pools));
 
+    let networks_at = file.get("networks");
+    let networks = networks_at.as_ref().map_or(Some(Vec::new()), named);
+    let named_lists = NamedLists::read(networks.as_deref());
+
     let planned_pools = read_pools(&pools, &pool_names);
     fallback::check(pools.iter().flatten().map(|(name, at)| (*name, *at)), &planned_pools);
     let planned_routes = read_routes(&routes, &pool_names);
@@ -50,7 +55,7 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
         .flatten()
         .map(|address| (address, line))
         .collect();
-    let known = Known::new(&pool_names, &route_names, &planned_pools, &planned_routes);
+    let known = Known::new(&pool_names, &route_names, &named_lists, &planned_pools, &planned_routes);
     let planned_listeners = read_listeners(&listeners, &known, taken);
     acme::check(&file, acme.as_ref(), &planned_listeners);
     // In a broken file what looks unused is mostly what a broken line meant.
@@ -62,6 +67,7 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
         }
         warn_of_unused(&pools, &pool_names, "no listener and no rule sends requests to this pool");
         warn_of_unused(&routes, &route_names, "no listener uses these routes");
+        warn_of_unused(&networks, named_lists.names(), "nothing names these networks");
     }
     Some(Plan {
         process: process?,
@@ -71,6 +77,7 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
         events: events?,
         acme,
         dns: dns?,
+        networks: named_lists.into_plan(),
         listeners: shared(planned_listeners),
         routes: shared(planned_routes),
         pools: shared(planned_pools),

@@ -31,6 +31,8 @@ pub enum KeyKind {
     Section(&'static [Key]),
     /// A section under a name that the operator chooses.
     Named(&'static [Key]),
+    /// Under a name that the operator chooses a list of such texts, or a section.
+    NamedListsOr(&'static str, &'static [Key]),
     /// A list of sections under a name that the operator chooses.
     NamedLists(&'static [Key]),
     /// A list of sections.
@@ -74,6 +76,7 @@ pub const FILE: &[Key] = &[
     key("events", KeyKind::Section(EVENTS), "{}"),
     nullable("acme", KeyKind::Section(ACME), "null"),
     key("dns", KeyKind::Section(DNS), "{}"),
+    key("networks", KeyKind::NamedListsOr("networks or IP addresses", NETWORKS), "{}"),
     given("listeners", KeyKind::Named(LISTENER)),
     key("routes", KeyKind::NamedLists(RULE), "{}"),
     given("pools", KeyKind::Named(POOL)),
@@ -144,6 +147,13 @@ pub(super) const DNS: &[Key] = &[
     key("max_refresh", KeyKind::Duration(SECOND, DAY), "60s"),
 ];
 
+pub(super) const NETWORKS: &[Key] =
+    &[given("file", KeyKind::Text("the path of a file: a network or an IP address on each line"))];
+
+/// What every list of networks takes.
+const NETWORK_LIST: KeyKind =
+    KeyKind::List("networks, like `10.0.0.0/8`, IP addresses, or names under `networks`");
+
 pub(super) const LISTENER: &[Key] = &[
     given(
         "address",
@@ -156,7 +166,7 @@ pub(super) const LISTENER: &[Key] = &[
     key("redirect_to_https", KeyKind::Flag, "false"),
     nullable("tls", KeyKind::Section(TLS), "null"),
     nullable("proxy_protocol", KeyKind::Section(PROXY_PROTOCOL), "null"),
-    key("trusted_proxies", KeyKind::List("networks, like `10.0.0.0/8`, or IP addresses"), "[]"),
+    key("trusted_proxies", NETWORK_LIST, "[]"),
     key("client_fin", KeyKind::Choice(&["cancel", "serve", "close"]), "cancel"),
     key("http2", KeyKind::Section(HTTP2), "{}"),
     key("limits", KeyKind::Section(LIMITS), "{}"),
@@ -200,8 +210,7 @@ pub(super) const HSTS: &[Key] = &[
 
 pub(super) const HSTS_MAX_AGE: KeyKind = KeyKind::Duration(Duration::ZERO, DAY.saturating_mul(3650));
 
-pub(super) const PROXY_PROTOCOL: &[Key] =
-    &[given("from", KeyKind::List("networks, like `10.0.0.0/8`, or IP addresses"))];
+pub(super) const PROXY_PROTOCOL: &[Key] = &[given("from", NETWORK_LIST)];
 
 pub(super) const HTTP2: &[Key] = &[
     key("max_concurrent_streams", KeyKind::Count(1, 10_000), "128"),
@@ -467,7 +476,7 @@ impl KeyKind {
     fn below(&self) -> Option<(&'static str, &'static [Key])> {
         match self {
             Self::Section(keys) | Self::Either(_, keys) => Some(("", keys)),
-            Self::Named(keys) => Some((".NAME", keys)),
+            Self::Named(keys) | Self::NamedListsOr(_, keys) => Some((".NAME", keys)),
             Self::NamedLists(keys) => Some((".NAME[]", keys)),
             Self::Sections(keys) | Self::ListOfEither(_, keys) => Some(("[]", keys)),
             _ => None,
@@ -509,6 +518,7 @@ impl fmt::Display for KeyKind {
             Self::Texts(what) => write!(f, "names with a text each: {what}"),
             Self::Section(_) => f.write_str("a section"),
             Self::Named(_) => f.write_str("names with a section each"),
+            Self::NamedListsOr(what, _) => write!(f, "names with a list each ({what}), or with a section"),
             Self::NamedLists(_) => f.write_str("names with a list of sections each"),
             Self::Sections(_) => f.write_str("a list of sections"),
             Self::Either(short, _) => write!(f, "{short}, or a section"),

@@ -2,6 +2,7 @@
 //! a listener that is not HTTP.
 
 use super::names::Names;
+use super::networks::NamedLists;
 use super::place::At;
 use super::plan::{HashKey, PoolPlan, RoutesPlan, RulePlan, TargetPlan};
 use super::problem::{Fault, quoted};
@@ -11,6 +12,7 @@ use std::collections::HashMap;
 pub(super) struct Known<'a> {
     pub(super) pool_names: &'a Names<'a>,
     pub(super) route_names: &'a Names<'a>,
+    pub(super) networks: &'a NamedLists<'a>,
     pools: HashMap<&'a str, &'a PoolPlan>,
     routes: HashMap<&'a str, &'a RoutesPlan>,
 }
@@ -19,12 +21,14 @@ impl<'a> Known<'a> {
     pub(super) fn new(
         pool_names: &'a Names<'a>,
         route_names: &'a Names<'a>,
+        networks: &'a NamedLists<'a>,
         pools: &'a [PoolPlan],
         routes: &'a [RoutesPlan],
     ) -> Self {
         Self {
             pool_names,
             route_names,
+            networks,
             pools: pools.iter().map(|pool| (&*pool.name, pool)).collect(),
             routes: routes.iter().map(|routes| (&*routes.name, routes)).collect(),
         }

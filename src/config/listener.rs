@@ -3,18 +3,17 @@
 use super::address;
 use super::known::{Known, refuse_foreign_match, refuse_request_keys};
 use super::names::{Once, check_section_name};
+use super::networks::NamedLists;
 use super::place::At;
 use super::plan::{
     ClientFin, Http2Plan, ListenerLimits, ListenerPlan, ListenerTimeouts, Protocol, TargetPlan, Transport,
 };
-use super::problem::{Fault, quoted};
+use super::problem::Fault;
 use super::section::Section;
 use super::tls;
-use super::tree::Scalar;
 use super::udp::{refuse_stream_keys, refuse_stream_pools, refuse_unix_listener, warn_of_unteachable_pools};
+use crate::networks::Networks;
 use crate::units::Address;
-use ipnet::IpNet;
-use std::net::IpAddr;
 
 /// What a connection's window begins with, and the most it can have (RFC 9113 sections 6.9.1 and 6.9.2).
 const LEAST_WINDOW: u64 = 64 << 10;
@@ -65,14 +64,17 @@ pub(super) fn listener(
     let entry = entry(section, protocol, known);
     check_entry(section, entry, foreign, known);
     let proxies = match section.get("proxy_protocol") {
-        Some(at) if !at.is_null() => section.section("proxy_protocol", proxies),
-        _ => Some(Vec::new()),
+        Some(at) if !at.is_null() => {
+            section.section("proxy_protocol", |section| proxies(&section, known.networks))
+        }
+        _ => Some(Networks::default()),
     };
     let tls = match section.get("tls") {
         Some(at) if !at.is_null() => section.section("tls", tls::tls).map(Some),
         _ => Some(None),
     };
-    let trusted_proxies = section.get("trusted_proxies").map(|at| networks(&at)).unwrap_or_default();
+    let trusted_proxies =
+        section.get("trusted_proxies").map(|at| known.networks.list(&at)).unwrap_or_default();
     let client_fin = section.choice("client_fin", &CLIENT_FINS);
     let http2 = section.section("http2", http2);
     let limits = section.section("limits", |section| limits(&section, foreign));
@@ -207,48 +209,20 @@ fn check_entry(section: &Section<'_>, entry: Option<TargetPlan>, foreign: Option
     }
 }
 
-fn proxies(section: Section<'_>) -> Vec<IpNet> {
+fn proxies(section: &Section<'_>, known: &NamedLists<'_>) -> Networks {
     let Some(at) = section.get("from") else {
         section.at.refuse_key(Fault::new(
             "names no proxies",
             "add `from`, like `from: [10.0.0.0/8]`: the networks that send PROXY headers",
         ));
-        return Vec::new();
+        return Networks::default();
     };
     let errors = at.errors();
-    let networks = networks(&at);
+    let networks = known.list(&at);
     if networks.is_empty() && at.errors() == errors {
         at.refuse_key(Fault::new("is empty", "write at least one network, like `[10.0.0.0/8]`"));
     }
     networks
-}
-
-fn networks(at: &At<'_>) -> Vec<IpNet> {
-    let read = |item: At<'_>| item.scalar(&"a network like `10.0.0.0/8`", network);
-    at.items().map(|items| items.filter_map(read).collect()).unwrap_or_default()
-}
-
-fn network(scalar: &Scalar<'_>) -> Result<IpNet, Fault> {
-    if let Ok(address) = scalar.text.parse::<IpAddr>() {
-        return Ok(address.into());
-    }
-    let network: IpNet = scalar.text.parse().map_err(|_| {
-        Fault::new(
-            format!("{} is not a network", quoted(&scalar.text)),
-            "write it like `10.0.0.0/8` or `2001:db8::/32`",
-        )
-    })?;
-    if network != network.trunc() {
-        return Err(Fault::new(
-            format!("{network} has bits set beyond its prefix"),
-            format!(
-                "write `{}` for the network or `{}` for the one address",
-                network.trunc(),
-                network.addr()
-            ),
-        ));
-    }
-    Ok(network)
 }
 
 fn http2(section: Section<'_>) -> Http2Plan {

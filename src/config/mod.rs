@@ -17,6 +17,7 @@ pub mod keys;
 mod known;
 mod listener;
 mod names;
+mod networks;
 mod outlier;
 mod place;
 pub mod plan;

@@ -27,9 +27,10 @@ impl<'a> Names<'a> {
 
     /// The index that a reference means.
     pub(super) fn resolve(&self, reference: &Scalar<'_>) -> Result<usize, Fault> {
-        let Some(indexes) = &self.indexes else { return Ok(0) };
-        if let Some(&index) = indexes.get(&*reference.text) {
-            self.used.borrow_mut()[index] = true;
+        if self.indexes.is_none() {
+            return Ok(0);
+        }
+        if let Some(index) = self.find(&reference.text) {
             return Ok(index);
         }
         let verb = if self.kind == "pool" { "is" } else { "are" };
@@ -42,6 +43,18 @@ impl<'a> Names<'a> {
             Some(name) => Fault { message: format!("{message}, did you mean `{name}`?"), help: None },
             None => Fault::new(message, self.known()),
         })
+    }
+
+    /// The index that a text means, if it is a name at all.
+    pub(super) fn find(&self, text: &str) -> Option<usize> {
+        let index = *self.indexes.as_ref()?.get(text)?;
+        self.used.borrow_mut()[index] = true;
+        Some(index)
+    }
+
+    /// In the order of the file.
+    pub(super) fn all(&self) -> &[&'a str] {
+        &self.names
     }
 
     fn known(&self) -> String {

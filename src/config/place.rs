@@ -88,6 +88,10 @@ impl<'a> At<'a> {
         entries.iter().find(|entry| entry.key == name).map(|entry| self.child(entry))
     }
 
+    pub(super) fn is_section(&self) -> bool {
+        matches!(&self.node.value, Value::Map(_))
+    }
+
     pub(super) fn is_scalar(&self) -> bool {
         matches!(&self.node.value, Value::Scalar(_))
     }

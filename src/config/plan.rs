@@ -1,10 +1,10 @@
 //! The plan: a configuration that was checked, with every default filled in and every reference
 //! resolved. Nothing downstream of this file ever asks "is it set?" or "does it exist?".
 
+use crate::networks::{NamedNetworks, Networks};
 use crate::sticky::StickyKeys;
 use crate::units::{Address, Factor, Percent, Weight};
 use http::{HeaderName, Method};
-use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
@@ -28,6 +28,8 @@ pub struct Plan {
     pub acme: Option<AcmePlan>,
     /// How host names are looked up.
     pub dns: DnsPlan,
+    /// Those that have a name.
+    pub networks: Vec<Arc<NamedNetworks>>,
     /// Shared, as these are: a plan in which one pool is another has all else in common with the one before.
     pub listeners: Vec<Arc<ListenerPlan>>,
     pub routes: Vec<Arc<RoutesPlan>>,
@@ -182,9 +184,9 @@ pub struct ListenerPlan {
     /// `None` is plain text, or TLS that ends at the server.
     pub tls: Option<Tls>,
     /// Proxies that begin each connection with a PROXY header, which says who the client is; empty is none.
-    pub proxies: Vec<IpNet>,
+    pub proxies: Networks,
     /// Clients whose forwarding headers are believed and appended to.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Networks,
     pub client_fin: ClientFin,
     pub http2: Http2Plan,
     pub limits: ListenerLimits,

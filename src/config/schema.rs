@@ -64,6 +64,10 @@ fn value(kind: &KeyKind) -> Value {
         KeyKind::Texts(what) => json!({ "type": "object", "additionalProperties": word(what) }),
         KeyKind::Section(keys) => section(keys),
         KeyKind::Named(keys) => json!({ "type": "object", "additionalProperties": section(keys) }),
+        KeyKind::NamedListsOr(what, keys) => {
+            let list = json!({ "type": "array", "items": word(what) });
+            json!({ "type": "object", "additionalProperties": { "anyOf": [list, section(keys)] } })
+        }
         KeyKind::NamedLists(keys) => {
             json!({ "type": "object", "additionalProperties": { "type": "array", "items": section(keys) } })
         }

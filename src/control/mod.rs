@@ -16,6 +16,7 @@ mod known_state;
 mod launch;
 mod listening;
 mod live;
+mod networks;
 mod operate;
 mod predecessor;
 mod preview;
@@ -63,6 +64,7 @@ use discovering::{Discovering, FoundMembers};
 use ejecting::{Ejecting, asked_for_look};
 use guarding::GuardWatch;
 use handover::KnownServers;
+use networks::NetworkPolling;
 use operate::health_word;
 use predecessor::{FinishingPredecessor, PredecessorMessage};
 use probing::Probing;
@@ -230,6 +232,7 @@ pub(crate) struct Control {
     turned: mpsc::UnboundedReceiver<HealthChange>,
     on_turn: Option<OnHealthChange>,
     discovering: Discovering,
+    network_polling: NetworkPolling,
     certificates: CertificateManager,
     /// Certificates that authorities gave for configured names, as far as there are any.
     managed: HashMap<Name, ManagedCertificate>,
@@ -300,6 +303,7 @@ impl Control {
             ordered,
             probing: Probing::new(Arc::clone(&live), reports),
             discovering: Discovering::new(Arc::clone(&live), changes.clone()),
+            network_polling: NetworkPolling::default(),
             loaded: None,
             watch: None,
             live,

@@ -9,6 +9,7 @@ use crate::acme::{self, Material as AcmeMaterial};
 use crate::config::plan::{Name, Plan};
 use crate::config::{self, Problems};
 use crate::files;
+use crate::network_files;
 use crate::sticky_files;
 use crate::tls::{self, ManagedCertificate};
 use crate::token::{Token, TokenError};
@@ -115,6 +116,7 @@ pub(crate) fn load(source: &Source) -> Result<LoadedConfiguration, ReloadRefused
     let (files, faults) = tls::read(&plan, &text, SystemTime::now());
     faults.into_iter().for_each(|fault| problems.push(fault));
     sticky_files::read(&mut plan, &text).into_iter().for_each(|fault| problems.push(fault));
+    network_files::read(&plan, &text).into_iter().for_each(|fault| problems.push(fault));
     let acme = acme::read(&plan, &text).unwrap_or_else(|faults| {
         faults.into_iter().for_each(|fault| problems.push(fault));
         None

@@ -75,7 +75,7 @@ impl<S: Serve> ConnectionAcceptor<S> {
         let plan = self.listener_state.plan.load();
         let is_proxy = peer.is_some_and(|peer| {
             let ip = peer.ip().to_canonical();
-            plan.proxies.iter().any(|network| network.contains(&ip))
+            plan.proxies.contains(ip)
         });
         let first = Vec::new();
         let accepted =

@@ -10,11 +10,11 @@
 use super::forwarded::{self, Element, address};
 use super::{Filter, RequestFacts};
 use crate::fields::FieldList;
+use crate::networks::Networks;
 use crate::tls::ClientIdentity;
 use crate::wire::edit::{Edits, FieldName};
 use crate::wire::request::RequestView;
 use http::{HeaderMap, HeaderName, header};
-use ipnet::IpNet;
 use std::borrow::Cow;
 use std::net::IpAddr;
 
@@ -86,7 +86,7 @@ impl Filter for Forwarding {
 
 /// The client as seen through trusted proxies: the last address of X-Forwarded-For, or of Forwarded where that is all
 /// there is, that is not one of theirs. `None` when the peer itself is the client.
-pub(crate) fn real_client(peer: Option<IpAddr>, trusted: &[IpNet], fields: FieldList<'_>) -> Option<IpAddr> {
+pub(crate) fn real_client(peer: Option<IpAddr>, trusted: &Networks, fields: FieldList<'_>) -> Option<IpAddr> {
     if !is_trusted(peer, trusted) {
         return None;
     }
@@ -100,7 +100,7 @@ pub(crate) fn real_client(peer: Option<IpAddr>, trusted: &[IpNet], fields: Field
         for part in value.rsplit(',') {
             let Some(address) = address(part.trim()) else { return client };
             client = Some(address);
-            if !trusted.iter().any(|network| network.contains(&address)) {
+            if !trusted.contains(address) {
                 return client;
             }
         }
@@ -109,12 +109,12 @@ pub(crate) fn real_client(peer: Option<IpAddr>, trusted: &[IpNet], fields: Field
 }
 
 /// What the proxy says that the client came to: the last element that is not about one of ours.
-fn client_element<'a>(elements: &[Element<'a>], trusted: &[IpNet]) -> Option<Element<'a>> {
+fn client_element<'a>(elements: &[Element<'a>], trusted: &Networks) -> Option<Element<'a>> {
     let mut found = None;
     for element in elements.iter().rev() {
         let Some(client) = element.client else { return found };
         found = Some(*element);
-        if !trusted.iter().any(|network| network.contains(&client)) {
+        if !trusted.contains(client) {
             return found;
         }
     }
@@ -122,12 +122,12 @@ fn client_element<'a>(elements: &[Element<'a>], trusted: &[IpNet]) -> Option<Ele
 }
 
 /// A unix socket's peer is on this machine, where only the operator can connect: its word is taken.
-pub(crate) fn is_trusted(peer: Option<IpAddr>, trusted: &[IpNet]) -> bool {
-    peer.is_none_or(|peer| trusted.iter().any(|network| network.contains(&peer)))
+pub(crate) fn is_trusted(peer: Option<IpAddr>, trusted: &Networks) -> bool {
+    peer.is_none_or(|peer| trusted.contains(peer))
 }
 
 /// Whether the client came by TLS, as servers are told: by the word of a trusted proxy, if there is one.
-pub(crate) fn is_secure(peer: &Peer<'_>, trusted: &[IpNet], fields: FieldList<'_>) -> bool {
+pub(crate) fn is_secure(peer: &Peer<'_>, trusted: &Networks, fields: FieldList<'_>) -> bool {
     if !is_trusted(peer.ip, trusted) {
         return peer.is_secure;
     }
@@ -223,7 +223,7 @@ struct Before {
 }
 
 impl Before {
-    fn new(fields: FieldList<'_>, is_believed: bool, trusted: &[IpNet]) -> Self {
+    fn new(fields: FieldList<'_>, is_believed: bool, trusted: &Networks) -> Self {
         if !is_believed {
             return Self::default();
         }

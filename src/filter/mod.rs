@@ -13,11 +13,11 @@ mod hsts;
 pub(crate) mod sticky;
 
 use crate::config::plan::StickyPlan;
+use crate::networks::Networks;
 use crate::wire::edit::Edits;
 use crate::wire::request::RequestView;
 use crate::wire::response_head::ResponseView;
 use forwarding::Peer;
-use ipnet::IpNet;
 use std::time::Duration;
 use sticky::StickyCookie;
 
@@ -25,7 +25,7 @@ use sticky::StickyCookie;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestFacts<'a> {
     pub(crate) peer: Peer<'a>,
-    pub(crate) trusted_proxies: &'a [IpNet],
+    pub(crate) trusted_proxies: &'a Networks,
     pub(crate) request_id: &'a str,
     /// Of a gRPC call with a deadline: how long its client still waits.
     pub(crate) call_left: Option<Duration>,

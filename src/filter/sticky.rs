@@ -189,6 +189,7 @@ pub(crate) fn field(plan: &StickyPlan, token: &str, is_secure: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::networks::Networks;
     use crate::wire::request_head::sample_head;
     use crate::wire::response_head::BodyKind;
     use http::{HeaderMap, HeaderValue};
@@ -213,7 +214,7 @@ mod tests {
         let request = RequestView { fields: FieldList::Map(&map), ..RequestView::from(&asked) };
         let facts = RequestFacts {
             peer: super::super::Peer { ip: None, text: "unix", is_secure: false, identity: None },
-            trusted_proxies: &[],
+            trusted_proxies: Networks::NONE,
             request_id: "",
             call_left: None,
             sticky: Some(&plan),

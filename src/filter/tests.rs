@@ -19,7 +19,13 @@ fn stranger() -> Peer<'static> {
 }
 
 fn facts() -> RequestFacts<'static> {
-    RequestFacts { peer: stranger(), trusted_proxies: &[], request_id: "r-1", call_left: None, sticky: None }
+    RequestFacts {
+        peer: stranger(),
+        trusted_proxies: Networks::NONE,
+        request_id: "r-1",
+        call_left: None,
+        sticky: None,
+    }
 }
 
 fn sent(view: &RequestView<'_>) -> String {

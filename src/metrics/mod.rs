@@ -11,6 +11,7 @@ mod earlier;
 mod family;
 mod http2;
 mod listener;
+mod networks;
 mod outlier;
 mod scrape;
 mod tcp;

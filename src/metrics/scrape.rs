@@ -54,6 +54,7 @@ impl MetricsPage<'_> {
         families.extend(super::listener::families(self.listeners));
         families.extend(self.metrics.acme.families());
         families.extend(self.metrics.discovery.families());
+        families.extend(super::networks::families(&self.snapshot.plan.networks));
         families.extend(self.pools());
         families.extend(self.servers());
         families.extend(self.successes());

@@ -5,6 +5,7 @@ use crate::config::plan::{
     self, AccessLogPlan, Balance, HashKey, HealthPlan, HostPattern, PathPattern, Plan, Priority, ProbePlan,
     TargetPlan,
 };
+use crate::networks::NetworksSource;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
@@ -95,6 +96,15 @@ pub(super) fn process(plan: &Plan) -> Settings {
     settings.set("dns.timeout", span(plan.dns.timeout));
     settings.set("dns.min_refresh", span(plan.dns.min_refresh));
     settings.set("dns.max_refresh", span(plan.dns.max_refresh));
+    for named in &plan.networks {
+        let key = format!("networks.{}", named.name);
+        match &named.source {
+            NetworksSource::Listed(networks) => {
+                settings.set(&key, list(networks).unwrap_or_else(|| "[]".to_owned()));
+            }
+            NetworksSource::File(file) => settings.set(&format!("{key}.file"), file.display()),
+        }
+    }
     settings.set_some("events.path", path(&plan.events.path));
     settings.set("events.keep", plan.events.keep);
     if let Some(acme) = &plan.acme {
@@ -126,8 +136,8 @@ pub(super) fn listener(plan: &Plan, listener: &plan::ListenerPlan) -> Settings {
         TargetPlan::Routes(routes) => settings.set("routes", &plan.routes[routes].name),
         TargetPlan::RedirectToHttps => settings.set("redirect_to_https", true),
     }
-    settings.set_some("proxy_protocol.from", list(&listener.proxies));
-    settings.set_some("trusted_proxies", list(&listener.trusted_proxies));
+    settings.set_some("proxy_protocol.from", list(listener.proxies.items()));
+    settings.set_some("trusted_proxies", list(listener.trusted_proxies.items()));
     if listener.protocol == plan::Protocol::Http {
         settings.set("client_fin", word(listener.client_fin));
     }

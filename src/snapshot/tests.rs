@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::plan::{Balance, Initial};
+use crate::networks::Networks;
 use crate::pool::sample::{address, every_balance, hash_ring, health, member, plan, pool, set_down};
 use crate::pool::{HealthState, HealthThresholds, Lease, Membership, Operator, Query, Tried};
 use proptest::prelude::*;
@@ -226,8 +227,8 @@ fn listener(name: &str, entry: plan::TargetPlan) -> plan::ListenerPlan {
         addresses: vec![address(1)],
         target: entry,
         tls: None,
-        proxies: Vec::new(),
-        trusted_proxies: Vec::new(),
+        proxies: Networks::default(),
+        trusted_proxies: Networks::default(),
         client_fin: plan::ClientFin::Cancel,
         http2: plan::Http2Plan {
             max_concurrent_streams: 128,

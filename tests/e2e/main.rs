@@ -21,6 +21,7 @@ mod health;
 mod http_1_0;
 mod leases;
 mod limits;
+mod networks;
 mod openapi;
 mod operate;
 mod outlier;

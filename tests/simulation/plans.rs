@@ -189,8 +189,8 @@ fn relisten(rng: &mut Rng, plan: &mut Plan) {
                 false => plan::TargetPlan::Pool(rng.usize(..n)),
             },
             tls: None,
-            proxies: Vec::new(),
-            trusted_proxies: Vec::new(),
+            proxies: evenkeel::networks::Networks::default(),
+            trusted_proxies: evenkeel::networks::Networks::default(),
             client_fin: plan::ClientFin::Cancel,
             http2: plan::Http2Plan {
                 max_concurrent_streams: 128,

@@ -90,7 +90,7 @@ fn names(keys: &'static [Key], value: &Value, path: &str, found: &mut BTreeSet<S
             KeyKind::Sections(keys) | KeyKind::ListOfEither(_, keys) => {
                 items(below).iter().for_each(|item| names(keys, item, &format!("{path}[]"), found));
             }
-            KeyKind::Named(keys) => {
+            KeyKind::Named(keys) | KeyKind::NamedListsOr(_, keys) => {
                 values(below).iter().for_each(|item| names(keys, item, &format!("{path}.NAME"), found));
             }
             KeyKind::NamedLists(keys) => values(below)
@@ -328,6 +328,9 @@ fn configuration(choices: &mut Choices) -> String {
         });
         section(lines)
     });
+    let office = choices.one(&["[]", "[10.0.0.0/8, '::1']"]).to_owned();
+    let bad = file(choices);
+    file_lines.push(format!("networks: {{ office: {office}, b.d: {{ file: {bad} }}, unused: [192.0.2.1] }}"));
     let has_acme = choices.maybe();
     if has_acme {
         let mut lines = simple(keys::ACME, &["accept_terms", "challenge"], choices);
@@ -410,7 +413,7 @@ fn listener(index: usize, pools: &[&str], choices: &mut Choices) -> String {
             limits.extend(["handshakes", "request_headers", "request_body"]);
             timeouts.extend(["request_header", "request_body", "idle", "tls_handshake"]);
             maybe(&mut lines, choices, "trusted_proxies", |choices| {
-                choices.one(&["[]", "['::1', 10.1.0.0/16]"]).to_owned()
+                choices.one(&["[]", "['::1', 10.1.0.0/16, office, 'b.d']"]).to_owned()
             });
             maybe(&mut lines, choices, "http2", http2);
             if !redirects {

@@ -1,8 +1,8 @@
 use super::*;
 use http::{HeaderValue, Request};
 
-fn networks() -> Vec<IpNet> {
-    vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()]
+fn networks() -> Networks {
+    ["10.0.0.0/8", "2001:db8::/32"].into_iter().map(|network| network.parse().unwrap()).collect()
 }
 
 fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {

@@ -5,6 +5,7 @@ use crate::access_log::Why;
 use crate::config::plan::ServerProtocol;
 use crate::edge::{Addresses, Socket};
 use crate::filter::{self, RequestFacts};
+use crate::networks::Networks;
 use crate::origination::Origination;
 use crate::proxy_header::{self, ProxyHeader};
 use crate::serve::client::ClientSide;
@@ -239,10 +240,10 @@ impl<C: ClientSide> Relay<'_, C> {
 
     /// What filters know of the request beside its head.
     fn facts(&self) -> RequestFacts<'_> {
-        let trusted = self.exchange.listener.as_ref().map(|listener| &*listener.plan.trusted_proxies);
+        let trusted = self.exchange.listener.as_ref().map(|listener| &listener.plan.trusted_proxies);
         RequestFacts {
             peer: peer(&self.state.client),
-            trusted_proxies: trusted.unwrap_or_default(),
+            trusted_proxies: trusted.unwrap_or(Networks::NONE),
             request_id: self.exchange.request_id.as_deref().unwrap_or_default(),
             call_left: self.call_due.map(|due| due.saturating_duration_since(Instant::now())),
             sticky: self.exchange.pool().and_then(|pool| pool.plan.sticky.as_ref()),
