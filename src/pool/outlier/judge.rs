@@ -11,6 +11,8 @@ use std::time::Duration;
 const Z_RUN: f64 = 1.96;
 /// A run that is as unlikely at the others' share of failures is no chance.
 const BY_CHANCE: f64 = 1e-5;
+/// Standard deviations for the others' share since a run began, of which little is known as yet: 68 %.
+const Z_SINCE: f64 = 1.0;
 /// Standard deviations for shares: 99 %, for they are looked at again and again. At 95 % a pool that fails as a whole would lose
 /// a server by chance every few minutes (`where_all_fail_alike_nobody_is_ejected`).
 const Z_SHARE: f64 = 2.58;
@@ -92,31 +94,39 @@ pub fn allowance(count: usize, max_ejected: Percent) -> usize {
     if count < 2 { 0 } else { share.clamp(1, count - 1) }
 }
 
-/// What speaks for ejecting a server, in words as well.
-pub fn reason(own: &Seen, others: &Seen, plan: &OutlierPlan) -> Option<(Reason, String)> {
+/// What speaks for ejecting a server, in words as well. `since` is what the others have done since it began to fail.
+pub fn reason(
+    own: &Seen,
+    others: &Seen,
+    since: FailureShare,
+    plan: &OutlierPlan,
+) -> Option<(Reason, String)> {
     // What it did before it fell silent is no news.
     if own.window.of == 0 {
         return None;
     }
-    by_run(own, others, plan).or_else(|| by_share(own, others, plan))
+    by_run(own, others, since, plan).or_else(|| by_share(own, others, since, plan))
 }
 
-fn by_run(own: &Seen, others: &Seen, plan: &OutlierPlan) -> Option<(Reason, String)> {
+fn by_run(own: &Seen, others: &Seen, since: FailureShare, plan: &OutlierPlan) -> Option<(Reason, String)> {
     let enough = plan.consecutive_errors?.get();
     let run = u64::from(own.run);
     // Whoever fails since a moment ago has others beside him that fail as well, if it is not he.
     let is_alone = lower(FailureShare { failed: run, of: run }, Z_RUN) > upper(others.unavailable, Z_RUN);
     // And a run that the others' share would make one day is nobody's fault.
-    let is_worse = own.run >= enough && is_alone && upper(others.recent, Z_RUN).powf(run as f64) < BY_CHANCE;
+    let is_no_chance = |share, z| upper(share, z).powf(run as f64) < BY_CHANCE;
+    let is_worse =
+        own.run >= enough && is_alone && is_no_chance(others.recent, Z_RUN) && is_no_chance(since, Z_SINCE);
     let FailureShare { failed, of } = others.unavailable;
     let told = || format!("{run} tries in a row failed; of the others' last {of} {failed} did");
     is_worse.then(|| (Reason::ConsecutiveErrors, told()))
 }
 
-fn by_share(own: &Seen, others: &Seen, plan: &OutlierPlan) -> Option<(Reason, String)> {
+fn by_share(own: &Seen, others: &Seen, since: FailureShare, plan: &OutlierPlan) -> Option<(Reason, String)> {
     let worse_by = f64::from(plan.worse_by?.0) / 100.0;
     let is_worse = |own: FailureShare, others: FailureShare| {
-        own.of >= ENOUGH && lower(own, Z_SHARE) > upper(others, Z_SHARE) + worse_by
+        let (own_least, most) = (lower(own, Z_SHARE), |share| upper(share, Z_SHARE));
+        own.of >= ENOUGH && own_least > most(others) + worse_by && own_least > most(since)
     };
     let told = |own: FailureShare, others: FailureShare, when: &str| {
         let text = format!(

@@ -5,6 +5,7 @@
 
 pub mod judge;
 mod member;
+mod onset;
 pub mod record;
 pub mod signals;
 pub mod standing;

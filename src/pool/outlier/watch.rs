@@ -1,6 +1,7 @@
 //! Looks at a pool's servers from time to time, and says what has changed.
 
 use super::judge::{self, Reason, Seen};
+use super::onset::{Onset, is_failing};
 use super::record::{FailureShare, TIME_STEPS, Times, median};
 use super::standing::{Ejection, TrialState};
 use super::trial::TrialProgress;
@@ -14,6 +15,9 @@ use std::time::{Duration, Instant};
 const PICKY: Duration = Duration::from_secs(10);
 /// A window is this many steps long, and a step more by the time it moves on.
 const STEPS: u32 = 10;
+
+/// Such a part of a window the others have to show that they do not fail, where they have little to do.
+const WAIT: u32 = 5;
 
 /// So many of the others' last tries say whether they fail as well.
 const LATELY: u32 = 20;
@@ -64,6 +68,8 @@ struct Observed {
     slow: Option<String>,
     /// The windows in a row that it was slow in.
     slow_windows: u32,
+    /// Since when it fails.
+    onset: Option<Onset>,
     /// It was told that it is not ejected only for want of others.
     is_prevented: bool,
 }
@@ -88,6 +94,7 @@ impl OutlierWatch {
             self.note(&member.server, plan, now);
             self.advance(pool, member, plan, now, chance, &mut changes);
         }
+        self.note_onsets(pool, now);
         self.compare_times(pool, plan, now);
         self.eject(pool, plan, now, chance, &mut changes);
         release_the_last(pool, now, &mut changes);
@@ -111,6 +118,30 @@ impl OutlierWatch {
         while observed.marks.get(1).is_some_and(|(at, _)| is_past(*at)) {
             observed.marks.pop_front();
         }
+    }
+
+    /// Notes who begins to fail, and what the others have done by then.
+    fn note_onsets(&mut self, pool: &Pool, now: Instant) {
+        let all = total(pool);
+        for server in pool.members.iter().map(|member| &member.server) {
+            let Some(observed) = self.servers.get_mut(&server.id()) else { continue };
+            let record = &server.outlier().record;
+            let is_failing = is_failing(record, observed.onset.is_some());
+            let onset = observed.onset.unwrap_or_else(|| Onset::new(now, all.minus(record.total())));
+            observed.onset = is_failing.then_some(onset);
+        }
+    }
+
+    /// What the others have done since a server fails; `None` while that is too little to tell them apart from it.
+    fn others_since(
+        &self,
+        server: &Server,
+        all: FailureShare,
+        plan: &OutlierPlan,
+        now: Instant,
+    ) -> Option<FailureShare> {
+        let onset = self.servers.get(&server.id())?.onset?;
+        onset.since(all.minus(server.outlier().record.total()), now, plan.window / WAIT)
     }
 
     /// What time and its trial make of a server. One that is not wanted, as it stands by, is not tried out meanwhile; one that
@@ -223,12 +254,16 @@ impl OutlierWatch {
                 .filter(|member| serves(member))
                 .map(|member| (member, self.seen(&member.server, plan, now)))
                 .collect();
+            let ever = total(pool);
             let all = serving.iter().filter(|(_, seen)| seen.window.of > 0);
             let all = all.fold(Seen::default(), |sum, (_, seen)| sum.plus(*seen));
             let mut outliers: Vec<_> = serving
                 .iter()
                 .filter_map(|(member, seen)| {
-                    let told = judge::reason(seen, &all.minus(*seen), plan);
+                    let others = all.minus(*seen);
+                    let told = self
+                        .others_since(&member.server, ever, plan, now)
+                        .and_then(|since| judge::reason(seen, &others, since, plan));
                     Some((member, seen, told.or_else(|| self.slow(member.server.id()))?))
                 })
                 .collect();
@@ -348,6 +383,12 @@ fn release_the_last(pool: &Pool, now: Instant, changes: &mut Vec<OutlierChange>)
         pool.members.iter().filter(works).filter(|member| since(member).is_some()).min_by_key(since);
     let why = "no other server that works is left";
     changes.extend(longest.and_then(|member| back(&member.server, now, why)));
+}
+
+/// All tries of all servers.
+fn total(pool: &Pool) -> FailureShare {
+    let totals = pool.members.iter().map(|member| member.server.outlier().record.total());
+    totals.fold(FailureShare::default(), FailureShare::plus)
 }
 
 /// Whether of the others' last tries most have failed, or none of the others serves.
