@@ -136,7 +136,7 @@ fn routes(c: &mut Criterion) {
                 path: Some(plan::PathPattern::Prefix("/static/".into())),
                 ..plan::Match::default()
             },
-            pool: pool.clone(),
+            target: evenkeel::route::RuleTarget::Pool(pool.clone()),
             upgrades: None,
             priority: plan::Priority::Normal,
         };
@@ -154,7 +154,7 @@ fn routes(c: &mut Criterion) {
                 path: Some(plan::PathPattern::Prefix(format!("/section{index}/"))),
                 ..plan::Match::default()
             },
-            pool: pool.clone(),
+            target: evenkeel::route::RuleTarget::Pool(pool.clone()),
             upgrades: None,
             priority: plan::Priority::Normal,
         };
@@ -207,9 +207,11 @@ fn one_pool(c: &mut Criterion) {
             host: Some(plan::HostPattern::Exact(format!("shop{index}.example"))),
             ..plan::Match::default()
         },
-        pool: index,
+        target: plan::RuleTargetPlan::Pool(index),
         upgrades: None,
         priority: plan::Priority::Normal,
+        policy: None,
+        own_policy: plan::policy::PolicyPlan::default(),
     };
     let mut plan = plan(named(0));
     plan.pools = (0..200).map(|index| named(index).into()).collect();
@@ -338,6 +340,7 @@ fn log_record(c: &mut Criterion) {
             protocol: Some("HTTP/1.1"),
             status: 200,
             why: Why::Ok,
+            action: None,
             detail: None,
             bytes_in: 0,
             bytes_out: 5120,

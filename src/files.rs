@@ -30,6 +30,14 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     open(path).and_then(bounded)
 }
 
+/// The same of one that is kept in memory.
+///
+/// # Errors
+/// As of [`open`]; it is longer than that.
+pub fn read_up_to(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
+    open(path).and_then(|file| bounded_by(file, longest))
+}
+
 /// The same as text.
 ///
 /// # Errors
@@ -64,10 +72,19 @@ pub fn text(bytes: Vec<u8>) -> io::Result<String> {
 /// # Errors
 /// Of the reader; there is more than [`LONGEST`].
 pub fn bounded(reader: impl Read) -> io::Result<Vec<u8>> {
+    bounded_by(reader, LONGEST)
+}
+
+fn bounded_by(reader: impl Read, longest: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    reader.take(LONGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LONGEST {
-        return Err(io::Error::other(format!("it is longer than {} MiB", LONGEST >> 20)));
+    reader.take(longest + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > longest {
+        let longest = if longest < 1 << 20 {
+            format!("{} KiB", longest >> 10)
+        } else {
+            format!("{} MiB", longest >> 20)
+        };
+        return Err(io::Error::other(format!("it is longer than {longest}")));
     }
     Ok(bytes)
 }

@@ -1,6 +1,7 @@
 //! From a request's head to the rule that serves it.
 
 use crate::client_hello::Hello;
+use crate::config::plan::policy::{Redirect, Respond};
 use crate::config::plan::{HeaderMatch, HostPattern, Match, Name, PathPattern, Priority};
 use crate::fields::Fields;
 use crate::host::Spelling;
@@ -26,11 +27,33 @@ pub struct RouteRule {
     /// The `route` label of metrics and logs.
     pub name: Name,
     pub matcher: Match,
-    pub pool: Arc<Pool>,
+    pub target: RuleTarget,
     /// What a connection may switch to; `None` is WebSocket alone.
     pub upgrades: Option<Arc<[String]>>,
     /// Who is served first of those that wait for the pool.
     pub priority: Priority,
+}
+
+impl RouteRule {
+    /// The pool that its requests go to, if it has one.
+    pub fn pool(&self) -> Option<&Arc<Pool>> {
+        match &self.target {
+            RuleTarget::Pool(pool) => Some(pool),
+            RuleTarget::Redirect(_) | RuleTarget::Respond(_) => None,
+        }
+    }
+
+    fn leads_to(&self, wanted: &Arc<Pool>) -> bool {
+        self.pool().is_some_and(|pool| Arc::ptr_eq(pool, wanted))
+    }
+}
+
+/// What becomes of a rule's requests.
+#[derive(Clone, Debug)]
+pub enum RuleTarget {
+    Pool(Arc<Pool>),
+    Redirect(Arc<Redirect>),
+    Respond(Arc<Respond>),
 }
 
 /// A rule that matches, and its place in its table.
@@ -69,14 +92,14 @@ impl RouteTable {
 
     /// Whether some of its rules lead to this very pool.
     pub fn leads_to(&self, pool: &Arc<Pool>) -> bool {
-        self.rules.iter().any(|rule| Arc::ptr_eq(&rule.pool, pool))
+        self.rules.iter().any(|rule| rule.leads_to(pool))
     }
 
     /// The same with `new` where `old` is.
     pub fn with_pool(&self, old: &Arc<Pool>, new: &Arc<Pool>) -> Self {
         let mut table = self.clone();
-        for rule in table.rules.iter_mut().filter(|rule| Arc::ptr_eq(&rule.pool, old)) {
-            rule.pool = Arc::clone(new);
+        for rule in table.rules.iter_mut().filter(|rule| rule.leads_to(old)) {
+            rule.target = RuleTarget::Pool(Arc::clone(new));
         }
         table
     }
@@ -217,7 +240,7 @@ mod tests {
         let rule = |(index, matcher): (usize, Match)| RouteRule {
             name: (index + 1).to_string().into(),
             matcher,
-            pool: pool.clone(),
+            target: RuleTarget::Pool(pool.clone()),
             upgrades: None,
             priority: Priority::Normal,
         };

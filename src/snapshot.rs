@@ -8,6 +8,7 @@ mod step;
 pub use delta::{Changes, Delta, ProbeTask};
 
 use crate::config::plan::{self, Name, Plan};
+use crate::policy::Policy;
 use crate::pool::{OutlierSignals, Pool, Queue, Server};
 use crate::route;
 use std::sync::Arc;
@@ -30,6 +31,26 @@ pub struct Listener {
     pub target: ListenerTarget,
     /// Whether some of its requests go, or may go, to servers by HTTP/2.
     pub has_h2: bool,
+    pub policies: Arc<ListenerPolicies>,
+}
+
+/// What holds for a listener's requests beside where they go.
+#[derive(Debug, Default)]
+pub struct ListenerPolicies {
+    /// For those of no rule.
+    pub own: Option<Policy>,
+    /// For those of each rule, in the order of its routes.
+    pub rules: Box<[Option<Policy>]>,
+}
+
+impl Listener {
+    /// What holds for the requests of the rule at this place, or of no rule.
+    pub fn policy(&self, place: Option<u32>) -> Option<&Policy> {
+        match place {
+            None => self.policies.own.as_ref(),
+            Some(place) => self.policies.rules.get(place as usize)?.as_ref(),
+        }
+    }
 }
 
 impl ListenerTarget {
@@ -40,7 +61,9 @@ impl ListenerTarget {
             |pool: &Pool| is_h2(pool) || pool.plan.fallback.is_some() && pools.iter().any(|pool| is_h2(pool));
         match self {
             Self::Pool(pool) => speaks_h2(pool),
-            Self::Routes(table) => table.rules.iter().any(|rule| speaks_h2(&rule.pool)),
+            Self::Routes(table) => {
+                table.rules.iter().filter_map(|rule| rule.pool()).any(|pool| speaks_h2(pool))
+            }
             Self::RedirectToHttps => false,
         }
     }
@@ -87,6 +110,7 @@ impl Snapshot {
             dns: plan::DnsPlan::default(),
             networks: Vec::new(),
             listeners: Vec::new(),
+            policies: Vec::new(),
             routes: Vec::new(),
             pools: Vec::new(),
         };

@@ -113,9 +113,10 @@ fn faults_of_file(text: &str) -> Vec<String> {
             if shown.is_empty() {
                 faults.push(format!("{path}.{}: not shown", key.name));
             }
-            let sections =
-                matches!(key.kind, KeyKind::Section(_) | KeyKind::NamedLists(_) | KeyKind::NamedListsOr(..))
-                    || key.name == "access_log";
+            let sections = matches!(
+                key.kind,
+                KeyKind::Section(_) | KeyKind::Named(_) | KeyKind::NamedLists(_) | KeyKind::NamedListsOr(..)
+            ) || key.name == "access_log";
             if let Some(default) = key.default.filter(|_| !sections) {
                 let default: Value = serde_yaml::from_str(default).expect("valid YAML");
                 if !shown.contains(&&default) {
@@ -203,11 +204,13 @@ fn whole(section: &str, example: &str) -> String {
     let indented =
         |by: usize| -> String { example.lines().map(|line| format!("{}{line}\n", " ".repeat(by))).collect() };
     match section {
-        "The file" => example.to_owned(),
+        "The file" | "policies.NAME" => example.to_owned(),
         "listeners.NAME" => format!("{example}{routes}{pools}"),
         "pools.NAME" => format!("{listeners}{example}"),
         "pools.NAME.servers[]" => format!("{listeners}pools:\n  app:\n{}", indented(4)),
-        "routes.NAME[]" => format!("{listeners}{example}{pools}"),
+        "routes.NAME[]" | "routes.NAME[].redirect" | "routes.NAME[].respond" => {
+            format!("{listeners}{example}{pools}")
+        }
         "routes.NAME[].match" => {
             format!("{listeners}routes:\n  shop:\n    - pool: app\n{}{pools}", indented(6))
         }

@@ -4,9 +4,11 @@
 //! go through a bounded queue to one writer thread. When the disk or the pipe behind it cannot
 //! keep up, the queue is full and lines are dropped and counted: `evenkeel_access_log_dropped_total`.
 
+mod action;
 mod record;
 mod why;
 
+pub use action::Action;
 pub use record::{Queued, Record};
 pub use why::Why;
 

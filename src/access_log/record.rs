@@ -27,6 +27,8 @@ pub struct Record<'a> {
     pub protocol: Option<&'a str>,
     pub status: u16,
     pub why: Why,
+    /// What a policy did with it.
+    pub action: Option<&'a str>,
     /// What exactly was wrong, where `why` leaves it open.
     pub detail: Option<&'a str>,
     /// Body bytes, both ways.
@@ -87,6 +89,9 @@ impl Record<'_> {
         text(b",\"protocol\":", self.protocol, line);
         number(b",\"status\":", self.status.into(), line);
         text(b",\"why\":", Some(self.why.as_str()), line);
+        if self.action.is_some() {
+            text(b",\"action\":", self.action, line);
+        }
         text(b",\"detail\":", self.detail, line);
         number(b",\"bytes_in\":", self.bytes_in, line);
         number(b",\"bytes_out\":", self.bytes_out, line);
@@ -292,6 +297,7 @@ pub(super) mod tests {
             protocol: Some("HTTP/1.1"),
             status: 200,
             why: Why::Ok,
+            action: None,
             detail: None,
             bytes_in: 0,
             bytes_out: 512,

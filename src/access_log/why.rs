@@ -63,6 +63,8 @@ reasons! {
     /// The client was sent to ask again over TLS.
     // Unlike 301 its status keeps the method and the body.
     Redirect: "redirect", 308, AsWanted, NotServersFault;
+    /// The rule has an answer of our own.
+    Respond: "respond", 200, AsWanted, NotServersFault;
     /// An authority asked whether a name is ours, and was answered.
     AcmeChallenge: "acme_challenge", 200, AsWanted, NotServersFault;
     /// No route matches.
@@ -141,6 +143,11 @@ impl Why {
     /// Whether the client got what the configuration has for it.
     pub fn is_as_wanted(self) -> bool {
         self.kind() == Kind::AsWanted
+    }
+
+    /// Whether that is an answer of our own.
+    pub fn is_own_answer(self) -> bool {
+        self.is_as_wanted() && self != Self::Ok
     }
 
     /// Whether the servers, or the lack of them, are to blame.

@@ -2,7 +2,12 @@
 //!
 //! Keys stand in the order of their table, and each is either written or left out by name: a new one cannot be forgotten.
 
-use super::keys::{self, Key, spell, spell_size};
+mod policy;
+mod writer;
+
+pub(crate) use policy::policy;
+
+use super::keys::{self, spell, spell_size};
 use super::listener::{
     CLIENT_FINS, FOR_HTTP, FOR_STREAMS, LIMITS_FOR_HTTP, PROTOCOLS, TIMEOUTS_FOR_HTTP, TIMEOUTS_FOR_SILENCE,
     TIMEOUTS_FOR_STREAMS,
@@ -11,16 +16,18 @@ use super::plan::{
     AccessLogPlan, AcmePlan, AdminPlan, Balance, Certificate, ClientCa, DnsPlan, EventsPlan, ExternalAccount,
     HashKey, HealthPlan, HostPattern, Http2Plan, HttpProbe, ListenerLimits, ListenerPlan, ListenerTimeouts,
     Log, Match, OutcomeHeader, OutlierPlan, PathPattern, Plan, PoolPlan, PoolTimeouts, ProbePlan,
-    ProcessPlan, Protocol, QueuePlan, Retries, RoutesPlan, RulePlan, ServerPlan, ServerTls, SlowStart,
-    SourceKind, SourcePlan, StickyPlan, TargetPlan, Tls, UdpProbe,
+    ProcessPlan, Protocol, QueuePlan, Retries, RoutesPlan, RulePlan, RuleTargetPlan, ServerPlan, ServerTls,
+    SlowStart, SourceKind, SourcePlan, StickyPlan, TargetPlan, Tls, UdpProbe,
 };
 use super::tree::Scalar;
 use super::{acme, discover, health, names, pool, process, route, sticky, tls};
 use crate::networks::{NamedNetworks, Networks, NetworksSource};
-use serde_yaml::{Mapping, Value};
+use policy::say;
+use serde_yaml::Value;
 use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
+use writer::SectionWriter;
 
 /// The text of the file.
 pub fn write(plan: &Plan) -> String {
@@ -61,64 +68,6 @@ fn escape(text: &str) -> String {
         _ => format!("\\U{:08x}", u32::from(c)),
     };
     format!("\"{}\"", text.chars().map(character).collect::<String>())
-}
-
-/// A section that is being written.
-struct SectionWriter {
-    keys: &'static [Key],
-    values: Vec<Written>,
-}
-
-/// What becomes of one key.
-#[derive(Clone)]
-enum Written {
-    NotYet,
-    LeftOut,
-    As(Value),
-}
-
-impl SectionWriter {
-    fn new(keys: &'static [Key]) -> Self {
-        Self { keys, values: vec![Written::NotYet; keys.len()] }
-    }
-
-    fn set(mut self, name: &str, value: impl Into<Value>) -> Self {
-        *self.place(name) = Written::As(value.into());
-        self
-    }
-
-    fn set_or_null(self, name: &str, value: Option<impl Into<Value>>) -> Self {
-        self.set(name, value.map_or(Value::Null, Into::into))
-    }
-
-    /// A key that is left out where there is nothing to write, as `null` is refused there.
-    fn set_if_any(mut self, name: &str, value: Option<impl Into<Value>>) -> Self {
-        *self.place(name) = value.map_or(Written::LeftOut, |value| Written::As(value.into()));
-        self
-    }
-
-    /// Keys that the others rule out.
-    fn leave_out(mut self, names: &[&str]) -> Self {
-        names.iter().for_each(|name| *self.place(name) = Written::LeftOut);
-        self
-    }
-
-    fn place(&mut self, name: &str) -> &mut Written {
-        let index = self.keys.iter().position(|key| key.name == name);
-        &mut self.values[index.expect("only keys of the table are written")]
-    }
-
-    fn end(self) -> Value {
-        let mut section = Mapping::new();
-        for (key, value) in self.keys.iter().zip(self.values) {
-            match value {
-                Written::As(value) => _ = section.insert(key.name.into(), value),
-                Written::LeftOut => {}
-                Written::NotYet => debug_assert!(false, "`{}` is never written", key.name),
-            }
-        }
-        section.into()
-    }
 }
 
 /// One of a table's words.
@@ -163,6 +112,7 @@ fn file(plan: &Plan) -> Value {
         .set_or_null("acme", plan.acme.as_ref().map(acme))
         .set("networks", named(plan.networks.iter().map(|one| (&*one.name, networks(one)))))
         .set("listeners", named(plan.listeners.iter().map(|one| (&*one.name, listener(plan, one)))))
+        .set("policies", named(plan.policies.iter().map(|one| (&*one.name, policy(&one.policy)))))
         .set("routes", named(plan.routes.iter().map(|one| (&*one.name, routes(plan, one)))))
         .set("pools", named(plan.pools.iter().map(|one| (&*one.name, pool(one)))))
         .end()
@@ -259,6 +209,7 @@ fn listener(plan: &Plan, listener: &ListenerPlan) -> Value {
         .set_or_null("tls", listener.tls.as_ref().map(tls))
         .set_or_null("proxy_protocol", Some(&listener.proxies).filter(|all| !all.is_empty()).map(proxies))
         .set("trusted_proxies", texts(listener.trusted_proxies.items()))
+        .set_or_null("policy", listener.policy.map(|policy| &*plan.policies[policy].name))
         .set("client_fin", word(&CLIENT_FINS, &listener.client_fin))
         .set("http2", http2(&listener.http2))
         .set("limits", limits(&listener.limits, is_http))
@@ -350,13 +301,21 @@ fn routes(plan: &Plan, routes: &RoutesPlan) -> Value {
 
 fn rule(plan: &Plan, rule: &RulePlan) -> Value {
     let upgrades = rule.upgrades.as_ref().map_or_else(|| texts(["websocket"]), texts);
-    SectionWriter::new(keys::RULE)
+    let (redirect, respond) = match &rule.target {
+        RuleTargetPlan::Pool(_) => (None, None),
+        RuleTargetPlan::Redirect(redirect) => (Some(policy::redirect(redirect)), None),
+        RuleTargetPlan::Respond(respond) => (None, Some(policy::respond(respond))),
+    };
+    let written = SectionWriter::new(keys::RULE)
         .set_if_any("name", written_name(&rule.name))
         .set("match", matcher(&rule.matcher))
-        .set("pool", &*plan.pools[rule.pool].name)
+        .set_if_any("pool", rule.pool().map(|pool| &*plan.pools[pool].name))
+        .set_or_null("redirect", redirect)
+        .set_or_null("respond", respond)
         .set("upgrades", upgrades)
         .set("priority", word(&route::PRIORITIES, &rule.priority))
-        .end()
+        .set_or_null("policy", rule.policy.map(|policy| &*plan.policies[policy].name));
+    say(&rule.own_policy, written).end()
 }
 
 /// A name, unless it is one that only comes about by default: those can be longer than what can be written, and of other

@@ -9,13 +9,14 @@ use super::listener::listener;
 use super::names::{Names, Once};
 use super::networks::NamedLists;
 use super::place::At;
+use super::plan::policy::NamedPolicy;
 use super::plan::{ListenerPlan, Plan, PoolPlan, RoutesPlan, Transport};
 use super::pool::pool;
 use super::problem::Fault;
 use super::process::{access_log, admin, events, log, process};
 use super::route::{routes, warn_of_idle_priorities};
 use super::section::Section;
-use super::sticky;
+use super::{policy, sticky};
 use crate::units::Address;
 use std::sync::Arc;
 
@@ -34,6 +35,9 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
     let dns = file.section("dns", discover::dns);
 
     let places = (file.get("listeners"), file.get("routes"), file.get("pools"));
+    let policies_at = file.get("policies");
+    let policies = policies_at.as_ref().map_or(Some(Vec::new()), named);
+    let policy_names = Names::new("policy", names(&policies));
     let listeners = needed(&file, "listeners", places.0.as_ref(), "web: { address: 0.0.0.0:80, pool: app }");
     let routes = places.1.as_ref().map_or(Some(Vec::new()), named);
     let pools = needed(&file, "pools", places.2.as_ref(), "app: { servers: [10.0.0.11:8080] }");
@@ -46,7 +50,8 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
 
     let planned_pools = read_pools(&pools, &pool_names);
     fallback::check(pools.iter().flatten().map(|(name, at)| (*name, *at)), &planned_pools);
-    let planned_routes = read_routes(&routes, &pool_names);
+    let planned_policies = read_policies(&policies);
+    let planned_routes = read_routes(&routes, (&pool_names, &policy_names));
     // Line 0 is the default, which stands nowhere.
     let line = file.get("admin").map_or(0, |at| at.line());
     let taken: Vec<_> = admin
@@ -55,7 +60,8 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
         .flatten()
         .map(|address| (address, line))
         .collect();
-    let known = Known::new(&pool_names, &route_names, &named_lists, &planned_pools, &planned_routes);
+    let names = (&pool_names, &route_names, &policy_names);
+    let known = Known::new(names, &named_lists, &planned_pools, &planned_routes);
     let planned_listeners = read_listeners(&listeners, &known, taken);
     acme::check(&file, acme.as_ref(), &planned_listeners);
     // In a broken file what looks unused is mostly what a broken line meant.
@@ -68,6 +74,7 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
         warn_of_unused(&pools, &pool_names, "no listener and no rule sends requests to this pool");
         warn_of_unused(&routes, &route_names, "no listener uses these routes");
         warn_of_unused(&networks, named_lists.names(), "nothing names these networks");
+        warn_of_unused(&policies, &policy_names, "no listener and no rule has this policy");
     }
     Some(Plan {
         process: process?,
@@ -79,6 +86,7 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
         dns: dns?,
         networks: named_lists.into_plan(),
         listeners: shared(planned_listeners),
+        policies: shared(planned_policies),
         routes: shared(planned_routes),
         pools: shared(planned_pools),
     })
@@ -115,9 +123,14 @@ fn read_pools(pools: &Named<'_>, names: &Names<'_>) -> Vec<PoolPlan> {
     pools.iter().flatten().filter_map(read).collect()
 }
 
-fn read_routes(lists: &Named<'_>, pools: &Names<'_>) -> Vec<RoutesPlan> {
+fn read_policies(policies: &Named<'_>) -> Vec<NamedPolicy> {
+    let read = |(name, at): &(&str, At<'_>)| Some(policy::named(name, &at.section(keys::POLICY)?));
+    policies.iter().flatten().filter_map(read).collect()
+}
+
+fn read_routes(lists: &Named<'_>, known: (&Names<'_>, &Names<'_>)) -> Vec<RoutesPlan> {
     let mut taken = Once::default();
-    lists.iter().flatten().filter_map(|(name, at)| routes(name, at, pools, &mut taken)).collect()
+    lists.iter().flatten().filter_map(|(name, at)| routes(name, at, known, &mut taken)).collect()
 }
 
 fn read_listeners(

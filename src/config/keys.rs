@@ -1,71 +1,15 @@
 //! Every key of the configuration with its kind, range and default. The reader takes its defaults and
 //! ranges from this table and knows no key that is not in it, so what is documented is what happens.
 
-use std::fmt;
+mod kind;
+mod policy;
+
+pub use kind::{Key, KeyKind};
+pub(super) use kind::{spell, spell_size};
+pub(super) use policy::*;
+
+use kind::{DAY, HOUR, MINUTE, MS, SECOND, given, key, nullable};
 use std::time::Duration;
-
-/// One key of a section.
-#[derive(Debug)]
-pub struct Key {
-    pub name: &'static str,
-    pub kind: KeyKind,
-    /// As it would be written; `None` when the key must be given, or when one of several must.
-    pub default: Option<&'static str>,
-    /// `null` switches it off.
-    pub nullable: bool,
-}
-
-/// What a key takes.
-#[derive(Debug)]
-pub enum KeyKind {
-    Duration(Duration, Duration),
-    Size(u64, u64),
-    Count(u64, u64),
-    Percent(u32, u32),
-    Flag,
-    Choice(&'static [&'static str]),
-    /// A text; the words say which.
-    Text(&'static str),
-    /// A list of such texts.
-    List(&'static str),
-    Section(&'static [Key]),
-    /// A section under a name that the operator chooses.
-    Named(&'static [Key]),
-    /// Under a name that the operator chooses a list of such texts, or a section.
-    NamedListsOr(&'static str, &'static [Key]),
-    /// A list of sections under a name that the operator chooses.
-    NamedLists(&'static [Key]),
-    /// A list of sections.
-    Sections(&'static [Key]),
-    /// A section, or a short form in one word.
-    Either(&'static str, &'static [Key]),
-    /// A list of sections, or of short forms in one word.
-    ListOfEither(&'static str, &'static [Key]),
-    /// One word, or a list of texts.
-    WordOrList(&'static str, &'static str),
-    /// Names that the operator chooses, with a text each.
-    Texts(&'static str),
-}
-
-const fn key(name: &'static str, kind: KeyKind, default: &'static str) -> Key {
-    Key { name, kind, default: Some(default), nullable: false }
-}
-
-/// A key that `null` switches off.
-const fn nullable(name: &'static str, kind: KeyKind, default: &'static str) -> Key {
-    Key { name, kind, default: Some(default), nullable: true }
-}
-
-/// A key without a default.
-const fn given(name: &'static str, kind: KeyKind) -> Key {
-    Key { name, kind, default: None, nullable: false }
-}
-
-const MS: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(86_400);
 
 /// The top level of the file.
 pub const FILE: &[Key] = &[
@@ -78,6 +22,7 @@ pub const FILE: &[Key] = &[
     key("dns", KeyKind::Section(DNS), "{}"),
     key("networks", KeyKind::NamedListsOr("networks or IP addresses", NETWORKS), "{}"),
     given("listeners", KeyKind::Named(LISTENER)),
+    key("policies", KeyKind::Named(POLICY), "{}"),
     key("routes", KeyKind::NamedLists(RULE), "{}"),
     given("pools", KeyKind::Named(POOL)),
 ];
@@ -167,6 +112,7 @@ pub(super) const LISTENER: &[Key] = &[
     nullable("tls", KeyKind::Section(TLS), "null"),
     nullable("proxy_protocol", KeyKind::Section(PROXY_PROTOCOL), "null"),
     key("trusted_proxies", NETWORK_LIST, "[]"),
+    nullable("policy", KeyKind::Text("the name of a policy"), "null"),
     key("client_fin", KeyKind::Choice(&["cancel", "serve", "close"]), "cancel"),
     key("http2", KeyKind::Section(HTTP2), "{}"),
     key("limits", KeyKind::Section(LIMITS), "{}"),
@@ -237,16 +183,22 @@ pub(super) const LISTENER_TIMEOUTS: &[Key] = &[
     key("tls_handshake", KeyKind::Duration(MS, HOUR), "5s"),
 ];
 
-pub(super) const RULE: &[Key] = &[
+/// A rule, with what a policy may say.
+pub(super) const RULE: &[Key] = &kind::joined::<{ OF_RULE.len() + POLICY.len() }>(OF_RULE, POLICY);
+
+pub(super) const OF_RULE: &[Key] = &[
     given("name", KeyKind::Text("a text without spaces")),
     key("match", KeyKind::Section(MATCH), "{}"),
     given("pool", KeyKind::Text("the name of a pool")),
+    nullable("redirect", KeyKind::Either("where to, like `https://{host}/new{path}`", REDIRECT), "null"),
+    nullable("respond", KeyKind::Section(RESPOND), "null"),
     key(
         "upgrades",
         KeyKind::List("protocols that a connection may switch to, like `websocket` or `SPDY/3.1`"),
         "[websocket]",
     ),
     key("priority", KeyKind::Choice(&["high", "normal", "low"]), "normal"),
+    nullable("policy", KeyKind::Text("the name of a policy"), "null"),
 ];
 
 pub(super) const MATCH: &[Key] = &[
@@ -471,83 +423,17 @@ pub(super) const POOL_TIMEOUTS: &[Key] = &[
     key("keepalive", KeyKind::Duration(MS, DAY), "30s"),
 ];
 
-impl KeyKind {
-    /// The keys below, and what stands between the key's own name and theirs.
-    fn below(&self) -> Option<(&'static str, &'static [Key])> {
-        match self {
-            Self::Section(keys) | Self::Either(_, keys) => Some(("", keys)),
-            Self::Named(keys) | Self::NamedListsOr(_, keys) => Some((".NAME", keys)),
-            Self::NamedLists(keys) => Some((".NAME[]", keys)),
-            Self::Sections(keys) | Self::ListOfEither(_, keys) => Some(("[]", keys)),
-            _ => None,
-        }
-    }
-}
-
 /// Calls `visit` for every section with its path, the top level (an empty path) first.
 pub fn each_section(visit: &mut impl FnMut(&str, &'static [Key])) {
     fn walk(path: &str, keys: &'static [Key], visit: &mut impl FnMut(&str, &'static [Key])) {
         visit(path, keys);
         for key in keys {
             let Some((between, below)) = key.kind.below() else { continue };
+            // What a rule has of a policy is told of once.
+            let below = if path.is_empty() && key.name == "routes" { OF_RULE } else { below };
             let dot = if path.is_empty() { "" } else { "." };
             walk(&format!("{path}{dot}{}{between}", key.name), below, visit);
         }
     }
     walk("", FILE, visit);
-}
-
-impl fmt::Display for KeyKind {
-    /// The range as messages and the reference print it: `10ms to 1h`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Duration(least, most) => write!(f, "{} to {}", spell(*least), spell(*most)),
-            Self::Size(least, most) => write!(f, "{} to {}", spell_size(*least), spell_size(*most)),
-            Self::Count(least, most) => write!(f, "{least} to {most}"),
-            Self::Percent(least, most) => write!(f, "{least}% to {most}%"),
-            Self::Flag => f.write_str("`true` or `false`"),
-            Self::Choice([only]) => write!(f, "`{only}`"),
-            Self::Choice(names) => {
-                let (last, others) = names.split_last().expect("a choice has names");
-                let others: Vec<_> = others.iter().map(|name| format!("`{name}`")).collect();
-                write!(f, "{} or `{last}`", others.join(", "))
-            }
-            Self::Text(what) => f.write_str(what),
-            Self::List(what) => write!(f, "a list: {what}"),
-            Self::WordOrList(word, what) => write!(f, "`{word}`, or a list: {what}"),
-            Self::Texts(what) => write!(f, "names with a text each: {what}"),
-            Self::Section(_) => f.write_str("a section"),
-            Self::Named(_) => f.write_str("names with a section each"),
-            Self::NamedListsOr(what, _) => write!(f, "names with a list each ({what}), or with a section"),
-            Self::NamedLists(_) => f.write_str("names with a list of sections each"),
-            Self::Sections(_) => f.write_str("a list of sections"),
-            Self::Either(short, _) => write!(f, "{short}, or a section"),
-            Self::ListOfEither(short, _) => write!(f, "a list; each item is {short} or a section"),
-        }
-    }
-}
-
-/// The shortest way to write a duration.
-pub(super) fn spell(duration: Duration) -> String {
-    let ms = duration.as_millis();
-    match ms {
-        0 => "0s".to_owned(),
-        _ if ms > DAY.as_millis() && ms.is_multiple_of(DAY.as_millis()) => {
-            format!("{}d", ms / DAY.as_millis())
-        }
-        _ if ms.is_multiple_of(3_600_000) => format!("{}h", ms / 3_600_000),
-        _ if ms > 60_000 && ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),
-        _ if ms.is_multiple_of(1_000) => format!("{}s", ms / 1_000),
-        _ => format!("{ms}ms"),
-    }
-}
-
-/// The shortest way to write a size.
-pub(super) fn spell_size(bytes: u64) -> String {
-    match bytes {
-        _ if bytes.is_multiple_of(1 << 30) => format!("{}GiB", bytes >> 30),
-        _ if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
-        _ if bytes.is_multiple_of(1 << 10) => format!("{}KiB", bytes >> 10),
-        _ => format!("{bytes}B"),
-    }
 }

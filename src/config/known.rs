@@ -13,14 +13,14 @@ pub(super) struct Known<'a> {
     pub(super) pool_names: &'a Names<'a>,
     pub(super) route_names: &'a Names<'a>,
     pub(super) networks: &'a NamedLists<'a>,
+    pub(super) policy_names: &'a Names<'a>,
     pools: HashMap<&'a str, &'a PoolPlan>,
     routes: HashMap<&'a str, &'a RoutesPlan>,
 }
 
 impl<'a> Known<'a> {
     pub(super) fn new(
-        pool_names: &'a Names<'a>,
-        route_names: &'a Names<'a>,
+        (pool_names, route_names, policy_names): (&'a Names<'a>, &'a Names<'a>, &'a Names<'a>),
         networks: &'a NamedLists<'a>,
         pools: &'a [PoolPlan],
         routes: &'a [RoutesPlan],
@@ -29,6 +29,7 @@ impl<'a> Known<'a> {
             pool_names,
             route_names,
             networks,
+            policy_names,
             pools: pools.iter().map(|pool| (&*pool.name, pool)).collect(),
             routes: routes.iter().map(|routes| (&*routes.name, routes)).collect(),
         }
@@ -57,7 +58,7 @@ impl<'a> Known<'a> {
             TargetPlan::Pool(pool) => self.pool(pool).into_iter().collect(),
             TargetPlan::RedirectToHttps => Vec::new(),
             TargetPlan::Routes(_) => {
-                self.rules(entry).iter().filter_map(|rule| self.pool(rule.pool)).collect()
+                self.rules(entry).iter().filter_map(|rule| self.pool(rule.pool()?)).collect()
             }
         };
         let mut reached = 0;
@@ -114,6 +115,15 @@ pub(super) fn refuse_foreign_match(at: &At<'_>, rule: &RulePlan, foreign: Option
                 quoted(&rule.name)
             ),
             "remove them there: `protocol: tls_passthrough` passes everything on",
+        ));
+    }
+    if let Some(protocol) = foreign.filter(|_| rule.policy.is_some() || !rule.own_policy.is_silent()) {
+        at.refuse(Fault::new(
+            format!(
+                "the rule {} has a policy about HTTP, and this listener speaks `{protocol}`",
+                quoted(&rule.name)
+            ),
+            "remove it there: `protocol: tls_passthrough` passes everything on",
         ));
     }
     for (key, _) in hidden.into_iter().filter(|(_, is_hidden)| *is_hidden) {

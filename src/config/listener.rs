@@ -10,8 +10,8 @@ use super::plan::{
 };
 use super::problem::Fault;
 use super::section::Section;
-use super::tls;
 use super::udp::{refuse_stream_keys, refuse_stream_pools, refuse_unix_listener, warn_of_unteachable_pools};
+use super::{policy, tls};
 use crate::networks::Networks;
 use crate::units::Address;
 
@@ -30,7 +30,8 @@ pub(super) const CLIENT_FINS: [(&str, ClientFin); 3] =
     [("cancel", ClientFin::Cancel), ("serve", ClientFin::Serve), ("close", ClientFin::Close)];
 
 /// What only a listener for HTTP has.
-pub(super) const FOR_HTTP: [&str; 5] = ["redirect_to_https", "tls", "trusted_proxies", "client_fin", "http2"];
+pub(super) const FOR_HTTP: [&str; 6] =
+    ["redirect_to_https", "tls", "trusted_proxies", "policy", "client_fin", "http2"];
 pub(super) const LIMITS_FOR_HTTP: [&str; 3] = ["handshakes", "request_headers", "request_body"];
 pub(super) const TIMEOUTS_FOR_HTTP: [&str; 2] = ["request_header", "request_body"];
 /// Of HTTP's idle connections, and of UDP, whose sessions end by silence.
@@ -75,6 +76,7 @@ pub(super) fn listener(
     };
     let trusted_proxies =
         section.get("trusted_proxies").map(|at| known.networks.list(&at)).unwrap_or_default();
+    let policy = policy::reference(section, known.policy_names);
     let client_fin = section.choice("client_fin", &CLIENT_FINS);
     let http2 = section.section("http2", http2);
     let limits = section.section("limits", |section| limits(&section, foreign));
@@ -87,6 +89,7 @@ pub(super) fn listener(
         tls: tls?,
         proxies: proxies?,
         trusted_proxies,
+        policy,
         client_fin,
         http2: http2?,
         limits: limits?,

@@ -6,9 +6,9 @@ use super::tree::Scalar;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
-/// The pools or routes of a file by name, and whether anything refers to them.
+/// The pools, policies or routes of a file by name, and whether anything refers to them.
 pub(super) struct Names<'a> {
-    /// What they are: `pool`, `routes`.
+    /// What they are: `pool`, `policy`, `routes`.
     kind: &'static str,
     /// `None` when the section itself is missing or wrong: a reference is then not worth a second problem.
     indexes: Option<HashMap<&'a str, usize>>,
@@ -33,7 +33,7 @@ impl<'a> Names<'a> {
         if let Some(index) = self.find(&reference.text) {
             return Ok(index);
         }
-        let verb = if self.kind == "pool" { "is" } else { "are" };
+        let verb = if self.kind == "routes" { "are" } else { "is" };
         let message = format!("no {} {verb} named {}", self.kind, quoted(&reference.text));
         // Each hint compares with many names; a file that is wrong everywhere gets as many as anyone reads.
         const MOST_HINTS: usize = 100;
@@ -59,7 +59,11 @@ impl<'a> Names<'a> {
 
     fn known(&self) -> String {
         const MOST: usize = 8;
-        let section = if self.kind == "pool" { "pools" } else { self.kind };
+        let section = match self.kind {
+            "pool" => "pools",
+            "policy" => "policies",
+            kind => kind,
+        };
         if self.names.is_empty() {
             return format!("add it under `{section}`");
         }

@@ -1,10 +1,13 @@
 //! The plan: a configuration that was checked, with every default filled in and every reference
 //! resolved. Nothing downstream of this file ever asks "is it set?" or "does it exist?".
 
+pub mod policy;
+
 use crate::networks::{NamedNetworks, Networks};
 use crate::sticky::StickyKeys;
 use crate::units::{Address, Factor, Percent, Weight};
 use http::{HeaderName, Method};
+use policy::{NamedPolicy, PolicyPlan, Redirect, Respond};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
@@ -32,6 +35,7 @@ pub struct Plan {
     pub networks: Vec<Arc<NamedNetworks>>,
     /// Shared, as these are: a plan in which one pool is another has all else in common with the one before.
     pub listeners: Vec<Arc<ListenerPlan>>,
+    pub policies: Vec<Arc<NamedPolicy>>,
     pub routes: Vec<Arc<RoutesPlan>>,
     pub pools: Vec<Arc<PoolPlan>>,
 }
@@ -187,6 +191,8 @@ pub struct ListenerPlan {
     pub proxies: Networks,
     /// Clients whose forwarding headers are believed and appended to.
     pub trusted_proxies: Networks,
+    /// Indexes `Plan::policies`: what holds for all of its requests, as far as rules say nothing else.
+    pub policy: Option<usize>,
     pub client_fin: ClientFin,
     pub http2: Http2Plan,
     pub limits: ListenerLimits,
@@ -332,11 +338,35 @@ pub struct RulePlan {
     /// The `route` label of metrics and logs: the rule's own `name`, or `ROUTES/INDEX` from 1.
     pub name: Name,
     pub matcher: Match,
-    /// Indexes `Plan::pools`.
-    pub pool: usize,
+    pub target: RuleTargetPlan,
     /// What a connection may switch to; `None` is WebSocket alone.
     pub upgrades: Option<Vec<String>>,
     pub priority: Priority,
+    /// Indexes `Plan::policies`.
+    pub policy: Option<usize>,
+    /// What it says itself, above the policy that it names.
+    pub own_policy: PolicyPlan,
+}
+
+impl RulePlan {
+    /// The pool that its requests go to, by its place in `Plan::pools`.
+    pub fn pool(&self) -> Option<usize> {
+        match self.target {
+            RuleTargetPlan::Pool(pool) => Some(pool),
+            RuleTargetPlan::Redirect(_) | RuleTargetPlan::Respond(_) => None,
+        }
+    }
+}
+
+/// What becomes of a rule's requests.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RuleTargetPlan {
+    /// Indexes `Plan::pools`.
+    Pool(usize),
+    /// Clients are sent elsewhere.
+    Redirect(Arc<Redirect>),
+    /// Clients have an answer of our own.
+    Respond(Arc<Respond>),
 }
 
 /// Who is served first of those that wait for a pool.

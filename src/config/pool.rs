@@ -2,6 +2,7 @@
 
 use super::address;
 use super::discover;
+use super::field_name::{cookie_name, header_name};
 use super::health::health;
 use super::keys;
 use super::names::{Names, Once, check_section_name, word};
@@ -13,7 +14,6 @@ use super::plan::{
     SlowStart, SourcePlan, WhenAllUnhealthy,
 };
 use super::problem::{Fault, quoted};
-use super::route::{cookie_name, header_name};
 use super::section::{Section, choose, duration};
 use super::sticky::sticky;
 use super::success_rate;

@@ -1,13 +1,14 @@
 //! Routes: which requests a rule matches, and rules that can never match because of one before them.
 
+use super::field_name::header_name;
 use super::names::{Names, Once, check_section_name, word};
 use super::place::At;
 use super::plan::{HeaderMatch, HostPattern, Match, PathPattern, PoolPlan, Priority, RoutesPlan, RulePlan};
 use super::problem::{Fault, nearest, quoted};
 use super::section::Section;
 use super::tree::Scalar;
-use super::{keys, plan::Name};
-use http::{HeaderName, HeaderValue, Method};
+use super::{keys, plan::Name, policy, rule_target};
+use http::{HeaderValue, Method};
 
 /// What a connection may switch to if nothing is said.
 const WEBSOCKET: &str = "websocket";
@@ -19,7 +20,7 @@ pub(super) const PRIORITIES: [(&str, Priority); 3] =
 pub(super) fn routes(
     name: &str,
     at: &At<'_>,
-    pools: &Names<'_>,
+    (pools, policies): (&Names<'_>, &Names<'_>),
     taken: &mut Once<Name>,
 ) -> Option<RoutesPlan> {
     check_section_name(name, at);
@@ -31,7 +32,7 @@ pub(super) fn routes(
     for (index, item) in items.enumerate() {
         let errors = item.errors();
         let Some(section) = item.section(keys::RULE) else { continue };
-        let rule = rule(name, index, &section, pools, taken);
+        let rule = rule(name, index, &section, (pools, policies), taken);
         // What a broken rule would match is not known.
         if let Some(rule) = rule.filter(|_| section.at.errors() == errors) {
             warn_if_covered(&rule, &rules, &section.at);
@@ -44,7 +45,7 @@ pub(super) fn routes(
 /// Reports rules that let some wait before others where nobody ever waits.
 pub(super) fn warn_of_idle_priorities(at: &At<'_>, routes: &RoutesPlan, pools: &[PoolPlan]) {
     let is_idle = |rule: &RulePlan| {
-        let pool = pools.get(rule.pool);
+        let pool = rule.pool().and_then(|pool| pools.get(pool));
         rule.priority != Priority::Normal && pool.is_some_and(|pool| !ever_waits(pool))
     };
     let items = at.items().into_iter().flatten();
@@ -67,7 +68,7 @@ fn rule(
     routes: &str,
     index: usize,
     section: &Section<'_>,
-    pools: &Names<'_>,
+    (pools, policies): (&Names<'_>, &Names<'_>),
     taken: &mut Once<Name>,
 ) -> Option<RulePlan> {
     let name: Name = match section.given("name", word) {
@@ -82,11 +83,13 @@ fn rule(
         ));
     }
     let matcher = section.section("match", matcher);
-    let pool = section.required("pool", |scalar| pools.resolve(scalar));
+    let target = rule_target::target(section, matcher.as_ref().unwrap_or(&Match::default()), pools);
     let upgrades = section.get("upgrades").map(|at| upgrades(&at));
     let upgrades = upgrades.filter(|upgrades| upgrades[..] != [WEBSOCKET]);
     let priority = section.choice("priority", &PRIORITIES);
-    Some(RulePlan { name, matcher: matcher?, pool: pool?, upgrades, priority })
+    let policy = policy::reference(section, policies);
+    let own_policy = policy::policy(section);
+    Some(RulePlan { name, matcher: matcher?, target: target?, upgrades, priority, policy, own_policy })
 }
 
 fn matcher(section: Section<'_>) -> Match {
@@ -244,26 +247,6 @@ fn headers(at: &At<'_>) -> Vec<HeaderMatch> {
         }
     }
     headers
-}
-
-/// RFC 6265 section 4.1.1: a cookie's name is a token, as a header's is.
-pub(super) fn cookie_name(scalar: &Scalar<'_>) -> Result<String, Fault> {
-    match header_name(&scalar.text) {
-        Ok(_) => Ok(scalar.text.to_string()),
-        Err(_) => Err(Fault::new(
-            format!("{} is not the name of a cookie", quoted(&scalar.text)),
-            "use letters, digits, `-` and `_`",
-        )),
-    }
-}
-
-pub(super) fn header_name(name: &str) -> Result<HeaderName, Fault> {
-    HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
-        Fault::new(
-            format!("{} is not the name of a header field", quoted(name)),
-            "use letters, digits and `-`, like `X-Tier`",
-        )
-    })
 }
 
 fn header_value(scalar: &Scalar<'_>) -> Result<Option<String>, Fault> {

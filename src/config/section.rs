@@ -16,13 +16,13 @@ pub(super) struct Section<'a> {
     pub(super) at: At<'a>,
     keys: &'static [Key],
     entries: &'a [TreeEntry<'a>],
-    read: Cell<u32>,
+    read: Cell<u64>,
 }
 
 impl Drop for Section<'_> {
     fn drop(&mut self) {
         // A key that is accepted and then ignored would be worse than one that is refused.
-        let all = (1u32 << self.keys.len()) - 1;
+        let all = (1u64 << self.keys.len()) - 1;
         debug_assert!(
             std::thread::panicking() || self.read.get() == all,
             "{}: some key is never read",

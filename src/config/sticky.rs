@@ -1,6 +1,7 @@
 //! Sticky sessions: the cookie that binds a client to its server, and what is said of it.
 
 use super::discover::host_name;
+use super::field_name::cookie_name;
 use super::place::At;
 use super::plan::{
     AdminPlan, ListenerPlan, PoolPlan, Protocol, QueuePlan, RoutesPlan, SameSite, StickyMode, StickyPlan,
@@ -8,7 +9,6 @@ use super::plan::{
 };
 use super::problem::{Fault, quoted};
 use super::process::file_path;
-use super::route::cookie_name;
 use super::section::Section;
 use super::tree::Scalar;
 use crate::sticky::StickyKeys;
@@ -155,9 +155,9 @@ fn refuse_unsecured(at: &At<'_>, sticky: &StickyPlan) {
 fn leads_to(listener: &ListenerPlan, routes: &[RoutesPlan], pool: usize) -> bool {
     match listener.target {
         TargetPlan::Pool(target) => target == pool,
-        TargetPlan::Routes(routes_index) => {
-            routes.get(routes_index).is_some_and(|routes| routes.rules.iter().any(|rule| rule.pool == pool))
-        }
+        TargetPlan::Routes(routes_index) => routes
+            .get(routes_index)
+            .is_some_and(|routes| routes.rules.iter().any(|rule| rule.pool() == Some(pool))),
         TargetPlan::RedirectToHttps => false,
     }
 }

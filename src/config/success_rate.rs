@@ -1,8 +1,8 @@
 //! Balancing by success: how much is looked at, and what a success is.
 
+use super::field_name::header_name;
 use super::plan::{OutcomeHeader, SuccessRatePlan};
 use super::problem::{Fault, quoted};
-use super::route::header_name;
 use super::section::Section;
 use crate::units::Percent;
 use std::num::NonZeroU32;

@@ -85,7 +85,7 @@ fn the_shop_routes_by_host_then_by_path() {
     let rules = &plan.routes[0].rules;
     assert_eq!(rules[0].matcher.host, Some(HostPattern::Exact("secure.shop.example".into())));
     assert_eq!(rules[1].matcher.path, Some(PathPattern::Prefix("/static/".into())));
-    let pools: Vec<_> = rules.iter().map(|rule| &*plan.pools[rule.pool].name).collect();
+    let pools: Vec<_> = rules.iter().map(|rule| &*plan.pools[rule.pool().unwrap()].name).collect();
     assert_eq!(pools, ["checkout", "static", "static", "app", "app"]);
     assert_eq!((&*rules[3].name, rules[3].priority), ("search", Priority::Low));
     assert_eq!(&*rules[4].name, "app");

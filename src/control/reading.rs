@@ -9,11 +9,10 @@ use crate::acme::{self, Material as AcmeMaterial};
 use crate::config::plan::{Name, Plan};
 use crate::config::{self, Problems};
 use crate::files;
-use crate::network_files;
-use crate::sticky_files;
 use crate::tls::{self, ManagedCertificate};
 use crate::token::{Token, TokenError};
 use crate::units::Address;
+use crate::{network_files, page_files, sticky_files};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -117,6 +116,7 @@ pub(crate) fn load(source: &Source) -> Result<LoadedConfiguration, ReloadRefused
     faults.into_iter().for_each(|fault| problems.push(fault));
     sticky_files::read(&mut plan, &text).into_iter().for_each(|fault| problems.push(fault));
     network_files::read(&plan, &text).into_iter().for_each(|fault| problems.push(fault));
+    page_files::read(&mut plan, &text).into_iter().for_each(|fault| problems.push(fault));
     let acme = acme::read(&plan, &text).unwrap_or_else(|faults| {
         faults.into_iter().for_each(|fault| problems.push(fault));
         None

@@ -174,7 +174,7 @@ fn refusal_answer(status: u16, client: &Client) -> Vec<u8> {
     let response = local_reply::with_status(status, None, None);
     let hsts = client.hsts();
     let date = HttpDate::of(SystemTime::now());
-    let facts = ResponseFacts { request: None, hsts: hsts.as_deref(), sticky: None, date: date.as_str() };
+    let facts = ResponseFacts { hsts: hsts.as_deref(), date: date.as_str(), ..ResponseFacts::default() };
     let head = response.head();
     let terms = Http1Terms { is_http_11: true, framing: Framing::Length, may_go_on: false };
     let mut answer = Vec::with_capacity(512);

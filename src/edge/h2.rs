@@ -407,8 +407,8 @@ fn refuse(mut stream: Stream, refusal: Refusal, client: &Client, observer: &dyn 
     let facts = ResponseFacts {
         request: Some(RequestView::of_parts(head, false)),
         hsts: hsts.as_deref(),
-        sticky: None,
         date: date.as_str(),
+        ..ResponseFacts::default()
     };
     let own_head = response.head();
     let Some(answer) = http2(&own_head, &filter::response(&own_head, &facts)) else { return };

@@ -1,12 +1,13 @@
 //! Why a request goes where it goes: the route, every server with what speaks for or against it, and the winner. The very
 //! code that serves makes the choice; here it is only asked and put into words.
 
+mod policy;
 mod render;
 mod report;
 mod session;
 
 pub use render::render;
-pub use report::{Candidate, ExplainedListener, ExplainedRule, ExplainedServer, Explanation};
+pub use report::{Candidate, ExplainedListener, ExplainedPhase, ExplainedRule, ExplainedServer, Explanation};
 
 use crate::client_hello::Hello;
 use crate::config::plan::{HashKey, HostPattern, Match, PathPattern, Protocol, QueuePlan};
@@ -83,6 +84,8 @@ pub fn explain(
         routes: None,
         rules: Vec::new(),
         redirect: None,
+        respond: None,
+        policy: Vec::new(),
         pool: None,
         fallback_from: None,
         algorithm: None,
@@ -104,26 +107,40 @@ pub fn explain(
             report.rule = "the listener sends every request to HTTPS".to_owned();
             return Ok(report);
         }
-        ListenerTarget::Pool(pool) => Some(pool),
+        ListenerTarget::Pool(pool) => {
+            policy::tell(&mut report, listener.policy(None), &asked, request);
+            pool
+        }
         ListenerTarget::Routes(table) => {
             let (rules, found) = follow(table, listener.plan.protocol, &asked);
             report.routes = Some(table.name.to_string());
             report.rules = rules;
-            found.map(|rule| &rule.pool)
+            match found {
+                None => {
+                    policy::tell(&mut report, listener.policy(None), &asked, request);
+                    report.rule = "no rule matches: the answer is 404".to_owned();
+                    return Ok(report);
+                }
+                Some(found) => {
+                    policy::tell(&mut report, listener.policy(Some(found.place)), &asked, request);
+                    match found.rule.pool() {
+                        Some(pool) => pool,
+                        None => {
+                            policy::answer(&mut report, found.rule, &asked, request);
+                            return Ok(report);
+                        }
+                    }
+                }
+            }
         }
     };
     // A pool that takes nobody new may keep whom it has.
     let keeps = |pool: &Pool| {
         session::of(pool, &asked.headers, request.minute).is_some_and(|session| session.place.is_some())
     };
-    let serving = pool.map(|pool| if keeps(pool) { pool } else { snapshot.serving(pool) });
-    if let (Some(pool), Some(serving)) = (pool, serving) {
-        report.fallback_from = (!Arc::ptr_eq(pool, serving)).then(|| pool.name.to_string());
-    }
-    match serving {
-        Some(pool) => choose(&mut report, pool, overrides, listener.plan.protocol, &asked, request, query),
-        None => report.rule = "no rule matches: the answer is 404".to_owned(),
-    }
+    let serving = if keeps(pool) { pool } else { snapshot.serving(pool) };
+    report.fallback_from = (!Arc::ptr_eq(pool, serving)).then(|| pool.name.to_string());
+    choose(&mut report, serving, overrides, listener.plan.protocol, &asked, request, query);
     Ok(report)
 }
 
@@ -219,7 +236,7 @@ fn follow<'a>(
     table: &'a route::RouteTable,
     protocol: Protocol,
     asked: &RequestParts<'_>,
-) -> (Vec<ExplainedRule>, Option<&'a route::RouteRule>) {
+) -> (Vec<ExplainedRule>, Option<route::RouteMatch<'a>>) {
     let for_route = route::RouteRequest {
         host: &asked.host,
         path: asked.path,
@@ -238,11 +255,12 @@ fn follow<'a>(
     let rules =
         table.rules.iter().zip(misfits).take(seen).enumerate().map(|(at, (rule, misfit))| ExplainedRule {
             name: rule.name.to_string(),
-            pool: rule.pool.name.to_string(),
+            pool: rule.pool().map(|pool| pool.name.to_string()),
+            target: policy::target(rule),
             matched: Some(at) == place,
             misfit: misfit.map(|misfit| in_words(&rule.matcher, misfit, asked)),
         });
-    (rules.collect(), found.map(|found| found.rule))
+    (rules.collect(), found)
 }
 
 /// `the path /cart is not below /static/`

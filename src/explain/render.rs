@@ -14,8 +14,17 @@ pub fn render(report: &Explanation, in_color: bool) -> String {
         text += &format!("routes    {routes}\n");
         report.rules.iter().for_each(|rule| text += &told(rule, in_color));
     }
+    for (index, phase) in report.policy.iter().enumerate() {
+        let label = if index == 0 { "policy" } else { "" };
+        let line = format!("{}: {}", phase.phase, phase.does);
+        let line = if phase.decides { Paint::Good.on(&line, in_color) } else { line };
+        text += &format!("{label:<9} {line}\n");
+    }
     if let Some(redirect) = &report.redirect {
         text += &format!("redirect  {redirect}\n");
+    }
+    if let Some(respond) = &report.respond {
+        text += &format!("respond   {respond}\n");
     }
     if let Some(pool) = &report.pool {
         text += &format!("pool      {pool}, {}\n", report.algorithm.as_deref().unwrap_or_default());
@@ -48,7 +57,9 @@ pub fn render(report: &Explanation, in_color: bool) -> String {
             let name = Paint::Good.on(&winner.name, in_color);
             text += &format!("winner    {name} ({})\n          {}\n", winner.address, report.rule);
         }
-        None if report.redirect.is_some() => text += &format!("          {}\n", report.rule),
+        None if report.redirect.is_some() || report.respond.is_some() => {
+            text += &format!("          {}\n", report.rule)
+        }
         None => text += &(Paint::Bad.on(&format!("no server {}", report.rule), in_color) + "\n"),
     }
     if !report.then.is_empty() {
@@ -59,14 +70,14 @@ pub fn render(report: &Explanation, in_color: bool) -> String {
 }
 
 fn told(rule: &ExplainedRule, in_color: bool) -> String {
-    let (name, pool) = (&rule.name, &rule.pool);
+    let (name, target) = (&rule.name, &rule.target);
     match &rule.misfit {
         None if rule.matched => {
-            format!("  {}\n", Paint::Good.on(&format!("> {name} -> {pool}: matches"), in_color))
+            format!("  {}\n", Paint::Good.on(&format!("> {name} -> {target}: matches"), in_color))
         }
         misfit => {
             let misfit = misfit.as_deref().unwrap_or_default();
-            format!("    {}\n", Paint::Faint.on(&format!("{name} -> {pool}: {misfit}"), in_color))
+            format!("    {}\n", Paint::Faint.on(&format!("{name} -> {target}: {misfit}"), in_color))
         }
     }
 }

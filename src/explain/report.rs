@@ -14,6 +14,12 @@ pub struct Explanation {
     pub rules: Vec<ExplainedRule>,
     /// Where the client is sent instead of being served.
     pub redirect: Option<String>,
+    /// The answer that the client gets instead of a server's.
+    #[serde(default)]
+    pub respond: Option<String>,
+    /// What its policy does with the request, in the order in which it happens.
+    #[serde(default)]
+    pub policy: Vec<ExplainedPhase>,
     pub pool: Option<String>,
     /// The pool that it is sent to, where that has nothing usable and another serves for it.
     #[serde(default)]
@@ -52,10 +58,24 @@ pub struct ExplainedListener {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExplainedRule {
     pub name: String,
-    pub pool: String,
+    /// Where it leads, if that is a pool.
+    pub pool: Option<String>,
+    /// Where it leads, in words: a pool's name, a redirect, an answer.
+    #[serde(default)]
+    pub target: String,
     pub matched: bool,
     /// The first thing that does not fit.
     pub misfit: Option<String>,
+}
+
+/// One phase of a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedPhase {
+    /// The policy's key.
+    pub phase: String,
+    pub does: String,
+    /// It ends here.
+    pub decides: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

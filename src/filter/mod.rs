@@ -6,6 +6,7 @@ mod call_deadline;
 mod date;
 #[cfg(debug_assertions)]
 mod drill;
+mod field_rules;
 mod forwarded;
 pub(crate) mod forwarding;
 pub(crate) mod hop_by_hop;
@@ -14,6 +15,7 @@ pub(crate) mod sticky;
 
 use crate::config::plan::StickyPlan;
 use crate::networks::Networks;
+use crate::policy::{Policy, Variables};
 use crate::wire::edit::Edits;
 use crate::wire::request::RequestView;
 use crate::wire::response_head::ResponseView;
@@ -31,10 +33,28 @@ pub(crate) struct RequestFacts<'a> {
     pub(crate) call_left: Option<Duration>,
     /// How clients are bound to servers, where they are.
     pub(crate) sticky: Option<&'a StickyPlan>,
+    pub(crate) policy: Option<&'a Policy>,
+    pub(crate) variables: Variables<'a>,
+}
+
+#[cfg(test)]
+impl<'a> RequestFacts<'a> {
+    /// Of a request that nothing else is known of.
+    fn of(peer: Peer<'a>, trusted_proxies: &'a Networks, request_id: &'a str) -> Self {
+        Self {
+            peer,
+            trusted_proxies,
+            request_id,
+            call_left: None,
+            sticky: None,
+            policy: None,
+            variables: Variables::default(),
+        }
+    }
 }
 
 /// What a response's filters know beside its head.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ResponseFacts<'a> {
     /// What it answers, if that could be read.
     #[cfg_attr(not(debug_assertions), allow(dead_code))]
@@ -45,6 +65,8 @@ pub(crate) struct ResponseFacts<'a> {
     pub(crate) sticky: Option<&'a StickyCookie>,
     /// The time, as Date has it.
     pub(crate) date: &'a str,
+    pub(crate) policy: Option<&'a Policy>,
+    pub(crate) variables: Variables<'a>,
 }
 
 /// A policy on heads.
@@ -65,6 +87,8 @@ static FILTERS: &[&dyn Filter] = &[
     &sticky::Sticky,
     &hsts::Hsts,
     &date::Date,
+    // What operators say stands.
+    &field_rules::FieldRules,
     #[cfg(debug_assertions)]
     &drill::Drill,
 ];

@@ -212,13 +212,8 @@ mod tests {
         let asked = sample_head("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         let mut edits = Edits::default();
         let request = RequestView { fields: FieldList::Map(&map), ..RequestView::from(&asked) };
-        let facts = RequestFacts {
-            peer: super::super::Peer { ip: None, text: "unix", is_secure: false, identity: None },
-            trusted_proxies: Networks::NONE,
-            request_id: "",
-            call_left: None,
-            sticky: Some(&plan),
-        };
+        let peer = super::super::Peer { ip: None, text: "unix", is_secure: false, identity: None };
+        let facts = RequestFacts { sticky: Some(&plan), ..RequestFacts::of(peer, Networks::NONE, "") };
         Sticky.request(&request, &facts, &mut edits);
         let mut left = HeaderMap::new();
         edits.staying(request.fields).for_each(|field| field.append_to(&mut left));

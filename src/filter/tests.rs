@@ -19,13 +19,7 @@ fn stranger() -> Peer<'static> {
 }
 
 fn facts() -> RequestFacts<'static> {
-    RequestFacts {
-        peer: stranger(),
-        trusted_proxies: Networks::NONE,
-        request_id: "r-1",
-        call_left: None,
-        sticky: None,
-    }
+    RequestFacts::of(stranger(), Networks::NONE, "r-1")
 }
 
 fn sent(view: &RequestView<'_>) -> String {
@@ -81,8 +75,8 @@ fn got(text: &str, hsts: Option<&str>) -> String {
     let facts = ResponseFacts {
         request: Some(RequestView::from(&asked)),
         hsts,
-        sticky: None,
         date: "Thu, 01 Jan 1970 00:00:00 GMT",
+        ..ResponseFacts::default()
     };
     let view = form.view(text.as_bytes(), &fields);
     let framing = Framing::of(&view, false, true);
@@ -265,7 +259,8 @@ proptest! {
         let facts = ResponseFacts {
             request: Some(RequestView::from(&asked)),
             hsts: Some("max-age=1"),
-            sticky: None, date: "Thu, 01 Jan 1970 00:00:00 GMT",
+            date: "Thu, 01 Jan 1970 00:00:00 GMT",
+            ..ResponseFacts::default()
         };
         let view = ResponseView::of_map(StatusCode::OK, &map, BodyKind::Empty);
         let terms = Http1Terms { is_http_11: true, framing: Framing::Length, may_go_on: true };

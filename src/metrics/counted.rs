@@ -216,6 +216,8 @@ mod tests {
             stalled: false,
             took: Duration::from_millis(1),
             is_earlier: false,
+            action: None,
+            dropped_fields: 0,
         };
         for _ in 0..times {
             metrics.request(snapshot.edition, place, &outcome, &names);

@@ -28,7 +28,7 @@ pub use tcp::TcpSeries;
 pub use tls::{Handshake, HandshakeReading, Handshakes};
 pub use udp::{DropReading, Dropped, Drops, UdpSeries};
 
-use crate::access_log::Why;
+use crate::access_log::{Action, Why};
 use crate::config::plan::Name;
 use crate::history::Ended;
 use crate::pool::stats::Histogram;
@@ -83,6 +83,8 @@ struct RequestSeries {
     /// Those that failed, as [`RequestOutcome::failed`] has it.
     failed: AtomicU64,
     earlier: earlier::EarlierEnded,
+    actions: [AtomicU64; Action::ALL.len()],
+    dropped_fields: AtomicU64,
 }
 
 impl Default for RequestSeries {
@@ -93,6 +95,8 @@ impl Default for RequestSeries {
             ended: std::array::from_fn(|_| AtomicU64::new(0)),
             failed: AtomicU64::new(0),
             earlier: Default::default(),
+            actions: Default::default(),
+            dropped_fields: AtomicU64::new(0),
         }
     }
 }
@@ -116,6 +120,12 @@ impl RequestSeries {
             });
         }
         self.count_why(outcome.why);
+        if let Some(action) = outcome.action {
+            self.actions[action as usize].fetch_add(1, Relaxed);
+        }
+        if outcome.dropped_fields > 0 {
+            self.dropped_fields.fetch_add(outcome.dropped_fields.into(), Relaxed);
+        }
     }
 
     fn count_why(&self, why: Why) {
@@ -207,6 +217,10 @@ pub struct RequestOutcome {
     pub took: Duration,
     /// [`Metrics::is_earlier`].
     pub is_earlier: bool,
+    /// What a policy did with it.
+    pub action: Option<Action>,
+    /// Fields that a policy has and whose values no field may have.
+    pub dropped_fields: u32,
 }
 
 impl RequestOutcome {
@@ -217,7 +231,7 @@ impl RequestOutcome {
     /// HTTP status), a response that was cut short, or none for longer than the client would wait.
     pub fn failed(&self) -> bool {
         let gave_up = self.why == Why::ClientAborted && !self.answered && self.took >= Self::PATIENCE;
-        self.status >= 500
+        self.status >= 500 && !self.why.is_own_answer()
             || gave_up
             || self.stalled
             || self.why.is_of_servers()

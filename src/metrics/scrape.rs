@@ -3,7 +3,7 @@
 use super::family::Family;
 use super::listener::ListenerReading;
 use super::{Metrics, RequestLabels, lock};
-use crate::access_log::Why;
+use crate::access_log::{Action, Why};
 use crate::config::plan::Balance;
 use crate::pool::stats::RetryReason;
 use crate::pool::{HealthState, Member, Membership, Operator, Pool, QueueResult, Server, StickyResult};
@@ -12,6 +12,7 @@ use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, TextEncoder};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -80,7 +81,13 @@ impl MetricsPage<'_> {
             "evenkeel_http_failures_total",
             "Requests that did not end in a complete response of a server, by the access log's `why`.",
         );
+        let (mut actions, mut dropped) = (BTreeMap::new(), BTreeMap::new());
         for (labels, series) in lock(&self.metrics.requests).iter() {
+            let of_route = labels.route.as_deref().unwrap_or("").to_owned();
+            for (action, count) in Action::ALL.into_iter().zip(&series.actions) {
+                *actions.entry((of_route.clone(), action.label())).or_insert(0) += count.load(Relaxed);
+            }
+            *dropped.entry(of_route).or_insert(0) += series.dropped_fields.load(Relaxed);
             let RequestLabels { listener, route, pool, server } = labels;
             let [route, pool] = [route, pool].map(|name| name.as_deref().unwrap_or(""));
             let server = server.as_ref().map_or("", |(_, name)| name);
@@ -100,7 +107,21 @@ impl MetricsPage<'_> {
                 add(&mut failures, Some(("why", why.as_str())), count);
             }
         }
-        [requests, failed, failures].into_iter().filter_map(Family::finish).collect()
+        let mut generated = Family::counter(
+            "evenkeel_responses_generated_total",
+            "Responses that a rule's policy made instead of a server, by what it did.",
+        );
+        for ((route, kind), count) in actions.iter().filter(|(_, count)| **count > 0) {
+            generated.add(&[("route", route), ("kind", kind)], *count as f64);
+        }
+        let mut fields = Family::counter(
+            "evenkeel_fields_dropped_total",
+            "Fields that a policy has and that were left out, since no field may have such a value.",
+        );
+        for (route, count) in dropped.iter().filter(|(_, count)| **count > 0) {
+            fields.add(&[("route", route)], *count as f64);
+        }
+        [requests, failed, failures, generated, fields].into_iter().filter_map(Family::finish).collect()
     }
 
     fn connections(&self) -> Vec<MetricFamily> {

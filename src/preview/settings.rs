@@ -1,11 +1,14 @@
 //! A plan's settings as an operator writes them: each key with its value, so that two plans can be compared.
 
 use super::report::KeyChange;
+use crate::config::plan::policy::Page;
 use crate::config::plan::{
     self, AccessLogPlan, Balance, HashKey, HealthPlan, HostPattern, PathPattern, Plan, Priority, ProbePlan,
-    TargetPlan,
+    RuleTargetPlan, TargetPlan,
 };
+use crate::config::write_policy;
 use crate::networks::NetworksSource;
+use serde_yaml::Value;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
@@ -105,6 +108,10 @@ pub(super) fn process(plan: &Plan) -> Settings {
             NetworksSource::File(file) => settings.set(&format!("{key}.file"), file.display()),
         }
     }
+    for named in &plan.policies {
+        let said = flat(&format!("policies.{}", named.name), &write_policy(&named.policy));
+        said.iter().for_each(|(key, value)| settings.set(key, value));
+    }
     settings.set_some("events.path", path(&plan.events.path));
     settings.set("events.keep", plan.events.keep);
     if let Some(acme) = &plan.acme {
@@ -138,6 +145,7 @@ pub(super) fn listener(plan: &Plan, listener: &plan::ListenerPlan) -> Settings {
     }
     settings.set_some("proxy_protocol.from", list(listener.proxies.items()));
     settings.set_some("trusted_proxies", list(listener.trusted_proxies.items()));
+    settings.set_some("policy", listener.policy.map(|policy| &plan.policies[policy].name));
     if listener.protocol == plan::Protocol::Http {
         settings.set("client_fin", word(listener.client_fin));
     }
@@ -417,7 +425,53 @@ pub(super) fn rule(plan: &Plan, rule: &plan::RulePlan) -> String {
         Priority::Normal => String::new(),
         other => format!(" (priority: {})", other.label()),
     };
-    format!("{} -> {}{upgrades}{priority}", parts.join(" "), plan.pools[rule.pool].name)
+    let named = rule.policy.map(|policy| format!(" (policy: {})", plan.policies[policy].name));
+    let own = flat("", &write_policy(&rule.own_policy));
+    let own = own.into_iter().map(|(key, value)| format!(" ({key}: {value})")).collect::<String>();
+    let target = match &rule.target {
+        RuleTargetPlan::Pool(pool) => plan.pools[*pool].name.to_string(),
+        RuleTargetPlan::Redirect(redirect) => {
+            format!("redirect {} {}", redirect.status, redirect.to.source())
+        }
+        RuleTargetPlan::Respond(respond) => format!("respond {}{}", respond.status, page(&respond.page)),
+    };
+    format!("{} -> {target}{upgrades}{priority}{}{own}", parts.join(" "), named.unwrap_or_default())
+}
+
+fn page(page: &Page) -> String {
+    match page {
+        Page::Status => String::new(),
+        Page::Text(text) => format!(" {:?}", text.chars().take(40).collect::<String>()),
+        Page::File(file) => format!(" {} ({} bytes)", file.path.display(), file.content.len()),
+    }
+}
+
+/// Each single value of a section with the way to it: `set.X-Tier`.
+fn flat(path: &str, value: &Value) -> Vec<(String, String)> {
+    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    match value {
+        Value::Mapping(section) => section
+            .iter()
+            .flat_map(|(name, value)| flat(&below(name.as_str().unwrap_or_default()), value))
+            .collect(),
+        Value::Sequence(items) if items.iter().any(Value::is_mapping) => items
+            .iter()
+            .enumerate()
+            .flat_map(|(index, item)| flat(&format!("{path}[{index}]"), item))
+            .collect(),
+        Value::Sequence(items) => {
+            list(items.iter().map(shown)).map(|all| (path.to_owned(), all)).into_iter().collect()
+        }
+        single => vec![(path.to_owned(), shown(single))],
+    }
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.escape_debug().to_string(),
+        Value::Null => "null".to_owned(),
+        other => serde_yaml::to_string(other).unwrap_or_default().trim_end().to_owned(),
+    }
 }
 
 pub(super) fn host(pattern: &HostPattern) -> String {

@@ -165,9 +165,11 @@ listeners:
       hsts: 1d }
     proxy_protocol: { from: [10.0.0.0/8] }
     trusted_proxies: [10.0.0.0/8]
+    policy: all
     http2: { max_age: 1h, max_requests: 9 }
     limits: { connections_per_client: 5 }
   plain: { address: 127.0.0.1:80, redirect_to_https: true }
+policies: { all: {} }
 pools:
   app:
     balance: { consistent_hash: { bounded_load: 125% } }
@@ -224,7 +226,10 @@ pools:
                 None => (format!("{section}."), !section.is_empty() && !section.contains("[]")),
             },
         };
-        if !is_ours || section.starts_with("routes") || section.ends_with("hsts") {
+        if !is_ours
+            || ["routes", "policies", "networks"].iter().any(|other| section.starts_with(other))
+            || section.ends_with("hsts")
+        {
             return;
         }
         for key in keys {

@@ -118,6 +118,7 @@ impl<S: Series> Passthrough<S> {
             protocol: Some(self.protocol),
             status: why.status(),
             why,
+            action: None,
             detail: self.detail,
             bytes_in: self.passed.to_server,
             bytes_out: self.passed.to_client,

@@ -27,6 +27,8 @@ impl EdgeObserver for Reporter {
                 stalled: false,
                 took: Duration::ZERO,
                 is_earlier: false,
+                action: None,
+                dropped_fields: 0,
             };
             live.metrics.request(snapshot.edition, place, &outcome, &names);
         } else {
@@ -108,6 +110,7 @@ fn nothing_but(client: &Client, rejection: Rejection, generation: u64) -> Record
         protocol: None,
         status: rejection.status,
         why: rejection.why,
+        action: None,
         detail: rejection.detail,
         bytes_in: 0,
         bytes_out: 0,

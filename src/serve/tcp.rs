@@ -108,9 +108,9 @@ fn find_pool(live: &Live, passthrough: &mut Passthrough, hello: Option<Hello>) -
         (ListenerTarget::Pool(pool), _) => Some((pool, None, Routed::Pool)),
         (ListenerTarget::Routes(table), Some(hello)) => {
             let found = table.find_tls(hello);
-            found.map(|found| {
+            found.and_then(|found| {
                 passthrough.priority = found.rule.priority;
-                (&found.rule.pool, Some(found.rule.name.clone()), Routed::Rule(found.place))
+                Some((found.rule.pool()?, Some(found.rule.name.clone()), Routed::Rule(found.place)))
             })
         }
         // A reload has made another kind of listener of it since.

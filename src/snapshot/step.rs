@@ -1,7 +1,8 @@
 //! The step from one snapshot to the next: match by name what is there with what is wanted.
 
-use super::{Changes, Delta, Listener, ListenerTarget, ProbeTask, Snapshot, target};
+use super::{Changes, Delta, Listener, ListenerPolicies, ListenerTarget, ProbeTask, Snapshot, target};
 use crate::config::plan::{self, Name, Plan};
+use crate::policy::Policy;
 use crate::pool::server::SharedByServers;
 use crate::pool::slot_table::SlotAllocator;
 use crate::pool::{Health, OutlierSignals, Pool, Queue, Server};
@@ -75,8 +76,9 @@ pub(super) fn evolve_pool(
         };
         let Some(target) = target else { continue };
         step.delta.listeners.kept.push(listener.plan.name.clone());
-        let Listener { id, plan, has_h2, .. } = &**listener;
-        *listener = Arc::new(Listener { id: *id, plan: plan.clone(), target, has_h2: *has_h2 });
+        let Listener { id, plan, has_h2, policies, .. } = &**listener;
+        let policies = Arc::clone(policies);
+        *listener = Arc::new(Listener { id: *id, plan: plan.clone(), target, has_h2: *has_h2, policies });
     }
 
     let mut plan = Plan::clone(&previous.plan);
@@ -376,7 +378,9 @@ impl Step {
                                 && old.matcher == new.matcher
                                 && old.upgrades == new.upgrades
                                 && old.priority == new.priority
-                                && previous.plan.pools[old.pool].name == plan.pools[new.pool].name
+                                && old.own_policy == new.own_policy
+                                && policy(&previous.plan, old.policy) == policy(plan, new.policy)
+                                && is_same_target((&previous.plan, &old.target), (plan, &new.target))
                         })
                 });
                 sort_in(&mut self.delta.routes, &routes.name, same);
@@ -385,7 +389,13 @@ impl Step {
                     matcher: rule.matcher.clone(),
                     upgrades: rule.upgrades.as_deref().map(Arc::from),
                     priority: rule.priority,
-                    pool: pools[rule.pool].clone(),
+                    target: match &rule.target {
+                        plan::RuleTargetPlan::Pool(pool) => route::RuleTarget::Pool(pools[*pool].clone()),
+                        plan::RuleTargetPlan::Redirect(redirect) => {
+                            route::RuleTarget::Redirect(redirect.clone())
+                        }
+                        plan::RuleTargetPlan::Respond(respond) => route::RuleTarget::Respond(respond.clone()),
+                    },
                 });
                 Arc::new(route::RouteTable::new(routes.name.clone(), rules.collect()))
             })
@@ -411,8 +421,10 @@ impl Step {
             .map(|wanted| {
                 let old = before.remove(&*wanted.name);
                 let same = old.map(|old| {
-                    let as_before = plan::ListenerPlan { target: old.plan.target, ..(**wanted).clone() };
+                    let plan::ListenerPlan { target: led_to, policy, .. } = old.plan;
+                    let as_before = plan::ListenerPlan { target: led_to, policy, ..(**wanted).clone() };
                     as_before == old.plan
+                        && self::policy(&previous.plan, policy) == self::policy(plan, wanted.policy)
                         && target(&previous.plan, old.plan.target) == target(plan, wanted.target)
                 });
                 sort_in(&mut self.delta.listeners, &wanted.name, same);
@@ -432,12 +444,44 @@ impl Step {
                     plan::TargetPlan::RedirectToHttps => ListenerTarget::RedirectToHttps,
                 };
                 let has_h2 = entry.has_h2(pools);
-                Arc::new(Listener { id, plan: (**wanted).clone(), target: entry, has_h2 })
+                let policies = Arc::new(policies(plan, wanted));
+                Arc::new(Listener { id, plan: (**wanted).clone(), target: entry, has_h2, policies })
             })
             .collect();
         let gone = previous.listeners.iter().filter(|listener| before.contains_key(&*listener.plan.name));
         self.delta.listeners.removed = gone.map(|listener| listener.plan.name.clone()).collect();
         (listeners, next_id)
+    }
+}
+
+/// The policy that a plan has at this place.
+fn policy(plan: &Plan, place: Option<usize>) -> Option<&plan::policy::NamedPolicy> {
+    place.map(|place| &*plan.policies[place])
+}
+
+/// What holds for the requests that come in by a listener.
+fn policies(plan: &Plan, listener: &plan::ListenerPlan) -> ListenerPolicies {
+    let of_listener = policy(plan, listener.policy).map(|named| &named.policy);
+    let of_rule = |rule: &plan::RulePlan| {
+        let named = policy(plan, rule.policy).map(|named| &named.policy);
+        Policy::of(of_listener.into_iter().chain(named).chain([&rule.own_policy]))
+    };
+    ListenerPolicies {
+        own: Policy::of(of_listener),
+        rules: match listener.target {
+            plan::TargetPlan::Routes(routes) => plan.routes[routes].rules.iter().map(of_rule).collect(),
+            plan::TargetPlan::Pool(_) | plan::TargetPlan::RedirectToHttps => Box::default(),
+        },
+    }
+}
+
+/// The target of a rule, as far as reloads tell them apart: pools are known by their names.
+fn is_same_target(old: (&Plan, &plan::RuleTargetPlan), new: (&Plan, &plan::RuleTargetPlan)) -> bool {
+    match (old.1, new.1) {
+        (plan::RuleTargetPlan::Pool(before), plan::RuleTargetPlan::Pool(after)) => {
+            old.0.pools[*before].name == new.0.pools[*after].name
+        }
+        (before, after) => before == after,
     }
 }
 

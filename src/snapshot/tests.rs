@@ -229,6 +229,7 @@ fn listener(name: &str, entry: plan::TargetPlan) -> plan::ListenerPlan {
         tls: None,
         proxies: Networks::default(),
         trusted_proxies: Networks::default(),
+        policy: None,
         client_fin: plan::ClientFin::Cancel,
         http2: plan::Http2Plan {
             max_concurrent_streams: 128,
@@ -261,9 +262,11 @@ fn listeners_and_routes_are_known_by_name_and_judged_by_where_they_lead() {
         rules: vec![plan::RulePlan {
             name: "1".into(),
             matcher: plan::Match::default(),
-            pool,
+            target: plan::RuleTargetPlan::Pool(pool),
             upgrades: None,
             priority: plan::Priority::Normal,
+            policy: None,
+            own_policy: plan::policy::PolicyPlan::default(),
         }],
     };
     let mut first = plan(vec![named("app"), named("static")]);
@@ -302,7 +305,9 @@ fn listeners_and_routes_are_known_by_name_and_judged_by_where_they_lead() {
     assert!(!before.values().any(|id| *id == after["extra"]));
     assert!(process.snapshot.listener(before["web"]).is_none());
     let shop = process.snapshot.listener(before["shop"]).expect("it was kept");
-    assert!(matches!(&shop.target, ListenerTarget::Routes(table) if *table.rules[0].pool.name == *"app"));
+    assert!(
+        matches!(&shop.target, ListenerTarget::Routes(table) if *table.rules[0].pool().unwrap().name == *"app")
+    );
 }
 
 #[test]
@@ -384,9 +389,11 @@ proptest! {
         let rule = |name: &str, pool| plan::RulePlan {
             name: name.into(),
             matcher: plan::Match::default(),
-            pool,
+            target: plan::RuleTargetPlan::Pool(pool),
             upgrades: None,
             priority: plan::Priority::Normal,
+            policy: None,
+            own_policy: plan::policy::PolicyPlan::default(),
         };
         let routes = |name: &str, rules| Arc::new(plan::RoutesPlan { name: name.into(), rules });
         first.routes = vec![
@@ -461,7 +468,9 @@ fn assert_same(whole: &Snapshot, one: &Snapshot) {
     }
     for snapshot in [whole, one] {
         let is_ours = |pool: &Arc<Pool>| snapshot.pools.iter().any(|known| Arc::ptr_eq(known, pool));
-        assert!(snapshot.routes.iter().flat_map(|table| &table.rules).all(|rule| is_ours(&rule.pool)));
+        assert!(
+            snapshot.routes.iter().flat_map(|table| &table.rules).all(|rule| rule.pool().is_none_or(is_ours))
+        );
         for (listener, planned) in snapshot.listeners.iter().zip(&snapshot.plan.listeners) {
             match (&listener.target, planned.target) {
                 (ListenerTarget::Pool(pool), plan::TargetPlan::Pool(place)) => {

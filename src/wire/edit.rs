@@ -19,6 +19,11 @@ impl FieldName {
     pub(crate) const fn new(name: HeaderName, title: &'static str) -> Self {
         Self { name, title: Cow::Borrowed(title) }
     }
+
+    /// One that is known when the program runs.
+    pub(crate) fn named(name: HeaderName, title: String) -> Self {
+        Self { name, title: Cow::Owned(title) }
+    }
 }
 
 type AddedField<'a> = (&'a FieldName, Cow<'a, [u8]>);
@@ -29,6 +34,8 @@ pub(crate) struct Edits<'a> {
     /// A bit for each of the head's own fields that go.
     removed: SmallVec<[u64; 4]>,
     added: SmallVec<[AddedField<'a>; 8]>,
+    /// Fields that were left out, since no field may have such a value.
+    dropped: u32,
 }
 
 impl<'a> Edits<'a> {
@@ -74,6 +81,19 @@ impl<'a> Edits<'a> {
         let value = value.into();
         debug_assert!(is_value(&value), "{name:?}: {value:?}");
         self.added.push((name, value));
+    }
+
+    /// The same for a value that strangers have a part in; one that no field may have is counted.
+    pub(crate) fn add_stranger(&mut self, name: &'a FieldName, value: Cow<'a, [u8]>) {
+        match is_value(&value) {
+            true => self.added.push((name, value)),
+            false => self.dropped += 1,
+        }
+    }
+
+    /// How many fields were left out so.
+    pub(crate) fn dropped(&self) -> u32 {
+        self.dropped
     }
 
     /// Puts a field in place of all of its name.

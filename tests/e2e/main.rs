@@ -27,6 +27,7 @@ mod operate;
 mod outlier;
 mod page;
 mod plan;
+mod policy;
 mod probe;
 mod probes_of_layer_4;
 mod proxy_protocol;

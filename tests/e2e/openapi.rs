@@ -61,7 +61,9 @@ fn shop(app1: &App, app2: &App, dead: &Refusing, list: &Path) -> String {
   old: {{ address: 127.0.0.1:0, redirect_to_https: true }}
 routes:
   shop:
-    - {{ name: static, match: {{ path: /static/* }}, pool: cache }}
+    - {{ name: static, match: {{ path: /static/* }}, pool: cache, response_headers: {{ set: {{ X-Cache: \"no\" }} }} }}
+    - {{ name: moved, match: {{ path: /moved }}, redirect: /static/ }}
+    - {{ name: gone, match: {{ path: /gone }}, respond: {{ status: 410 }} }}
     - {{ name: mixed, match: {{ path: /mixed/* }}, pool: mixed }}
     - {{ name: rest, pool: app }}
 pools:
@@ -297,7 +299,12 @@ fn ask(api: &Api<'_>, text: &str) {
 
     let example = api.contract.operation("POST /explain").example();
     api.ask("POST /explain", &example, 200);
-    for (url, listener) in [("http://shop.example/static/a.css", "shop"), ("http://shop.example/", "old")] {
+    for (url, listener) in [
+        ("http://shop.example/static/a.css", "shop"),
+        ("http://shop.example/moved", "shop"),
+        ("http://shop.example/gone", "shop"),
+        ("http://shop.example/", "old"),
+    ] {
         api.ask("POST /explain", &json!({ "url": url, "listener": listener }).to_string(), 200);
     }
     api.ask("POST /explain", r#"{"url": "https://shop.example/"}"#, 422);

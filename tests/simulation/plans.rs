@@ -168,9 +168,11 @@ fn relisten(rng: &mut Rng, plan: &mut Plan) {
             .map(|index| plan::RulePlan {
                 name: format!("shop/{}", index + 1).into(),
                 matcher: plan::Match::default(),
-                pool: rng.usize(..n),
+                target: plan::RuleTargetPlan::Pool(rng.usize(..n)),
                 upgrades: None,
                 priority: plan::Priority::Normal,
+                policy: None,
+                own_policy: plan::policy::PolicyPlan::default(),
             })
             .collect(),
     };
@@ -191,6 +193,7 @@ fn relisten(rng: &mut Rng, plan: &mut Plan) {
             tls: None,
             proxies: evenkeel::networks::Networks::default(),
             trusted_proxies: evenkeel::networks::Networks::default(),
+            policy: None,
             client_fin: plan::ClientFin::Cancel,
             http2: plan::Http2Plan {
                 max_concurrent_streams: 128,

@@ -135,6 +135,12 @@ impl<S: Wire> Client<S> {
         self.try_response().expect("a response")
     }
 
+    /// The response to a request with this method.
+    #[track_caller]
+    pub(crate) fn response_to(&mut self, method: &str) -> Response {
+        if method == "HEAD" { self.response_to_head() } else { self.response() }
+    }
+
     #[track_caller]
     pub(crate) fn response_to_head(&mut self) -> Response {
         self.head().expect("a response")

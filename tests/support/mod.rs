@@ -14,6 +14,7 @@ pub(crate) mod tcp;
 pub(crate) mod terminal;
 pub(crate) mod tls;
 pub(crate) mod udp;
+pub(crate) mod ways;
 
 use std::time::{Duration, Instant};
 

@@ -125,6 +125,10 @@ impl Speaker {
         self
     }
 
+    pub(crate) fn config(&self) -> ClientConfig {
+        self.0.clone()
+    }
+
     /// Connects and shakes hands; `name` may be an address, which is not sent.
     pub(crate) fn connect(&self, address: SocketAddr, name: &str) -> std::io::Result<TlsStream> {
         let socket = TcpStream::connect(address)?;

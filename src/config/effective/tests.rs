@@ -1,5 +1,7 @@
 //! What is written means what it was made of, for whatever can be configured.
 
+mod policy;
+
 use super::write;
 use crate::config::keys::{self, Key, KeyKind, each_section};
 use crate::config::{Plan, parse};
@@ -60,6 +62,10 @@ fn every_key_and_every_default_is_written() {
         "listeners: { a: { address: '127.0.0.1:1', pool: p } }\n\
          pools: { p: { servers: ['127.0.0.1:1'], balance: { success_rate: { outcome: { header: x, success: [y] } } } } }",
         "listeners: { a: { address: '127.0.0.1:1', pool: p } }\npools: { p: { discover: { dns_srv: _a._tcp.b } } }",
+        "listeners: { a: { address: '127.0.0.1:1', routes: r } }\n\
+         routes: { r: [{ redirect: /a }, { respond: { file: a } }, { respond: { body: a } }] }\n\
+         policies: { a: { request_headers: { set: { x: y } }, response_headers: { set: { x: y } } } }\n\
+         pools: { p: { servers: ['127.0.0.1:1'] } }",
         "listeners: { a: { address: '127.0.0.1:1', pool: p } }\npools: { p: { discover: { file: f } } }",
         "listeners: { a: { address: '127.0.0.1:1', pool: p } }\npools: { p: { discover: { http: { url: http://a/ } } } }",
     ];
@@ -68,6 +74,13 @@ fn every_key_and_every_default_is_written() {
         let file: Value = serde_yaml::from_str(&written(&plan(text))).expect("it is YAML");
         names(keys::FILE, &file, "", &mut found);
     }
+    // What a rule has of a policy is told of once.
+    let of_policy = |name: &String| {
+        name.strip_prefix("routes.NAME[]").is_some_and(|rest| {
+            keys::POLICY.iter().any(|key| rest[1..].split(['/', '.']).next() == Some(key.name))
+        })
+    };
+    found.retain(|name| !of_policy(name));
     let mut known = BTreeSet::new();
     each_section(&mut |path, keys| known.extend(keys.iter().map(|key| format!("{path}/{}", key.name))));
     assert_eq!(found, known);
@@ -346,6 +359,9 @@ fn configuration(choices: &mut Choices) -> String {
     }
     let n_pools = 1 + choices.below(3);
     let pool_names = choices.names(n_pools);
+    let policies = [("\"null\"", policy::policy(choices)), ("plain", policy::policy(choices))];
+    let policies = policies.map(|(name, lines)| format!("{name}: {}", section(lines)));
+    file_lines.push(format!("policies: {{ {} }}", policies.join(", ")));
     let rules = {
         let n_rules = 1 + choices.below(3);
         let rules: Vec<_> = (0..n_rules).map(|index| rule(index, &pool_names, choices)).collect();
@@ -412,6 +428,7 @@ fn listener(index: usize, pools: &[&str], choices: &mut Choices) -> String {
             lines.extend(simple(keys::LISTENER, &["protocol", "redirect_to_https"], choices));
             limits.extend(["handshakes", "request_headers", "request_body"]);
             timeouts.extend(["request_header", "request_body", "idle", "tls_handshake"]);
+            maybe(&mut lines, choices, "policy", |choices| choices.one(&["'null'", "null"]).to_owned());
             maybe(&mut lines, choices, "trusted_proxies", |choices| {
                 choices.one(&["[]", "['::1', 10.1.0.0/16, office, 'b.d']"]).to_owned()
             });
@@ -460,7 +477,12 @@ fn tls(choices: &mut Choices) -> String {
 }
 
 fn rule(index: usize, pools: &[&str], choices: &mut Choices) -> String {
-    let mut lines = vec![format!("pool: {}", quote(choices.one(pools)))];
+    let mut lines = vec![match choices.below(3) {
+        2 => policy::target(choices),
+        _ => format!("pool: {}", quote(choices.one(pools))),
+    }];
+    maybe(&mut lines, choices, "policy", |choices| choices.one(&["'null'", "plain", "null"]).to_owned());
+    lines.extend(policy::policy(choices));
     maybe(&mut lines, choices, "name", |choices| quote(&format!("{}{index}", choices.word())));
     maybe(&mut lines, choices, "upgrades", |choices| {
         choices.one(&["[]", "[websocket]", "['null', SPDY/3.1]"]).to_owned()

@@ -37,8 +37,7 @@ fn tell_map(headers: &mut HeaderMap, peer: Peer<'_>) {
     request.headers = headers.clone();
     let trusted = networks();
     let request = RequestView::of_parts(&request, false);
-    let facts =
-        RequestFacts { peer, trusted_proxies: &trusted, request_id: "r-1", call_left: None, sticky: None };
+    let facts = RequestFacts::of(peer, &trusted, "r-1");
     let mut edits = Edits::default();
     Forwarding.request(&request, &facts, &mut edits);
     headers.clear();

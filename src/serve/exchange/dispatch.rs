@@ -2,20 +2,23 @@
 //! for it.
 
 use super::{Exchange, is_idempotent};
-use crate::access_log::Why;
+use crate::access_log::{Action, Why};
 use crate::config::plan::{Name, Priority};
 use crate::edge::{ConnectionServers, RequestState};
 use crate::fields::FieldList;
 use crate::filter::forwarding;
 use crate::host;
 use crate::metrics::Routed;
+use crate::policy;
 use crate::pool::{Attempt, Bound, Outcome, Pool, Query, Server, Tries, TryResult};
-use crate::route;
+use crate::route::{self, RuleTarget};
 use crate::select::key;
 use crate::serve::session::Session;
 use crate::serve::tries;
 use crate::snapshot::{Listener, ListenerTarget};
+use crate::wire::local_reply::{self, LocalReply};
 use crate::wire::request::{RequestBody, RequestView};
+use bytes::Bytes;
 use http::{Method, header};
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,9 +26,6 @@ use std::time::Instant;
 /// Where a request goes.
 #[derive(Debug)]
 pub(super) struct Dispatch {
-    /// The rule that led there; none when the listener names its pool.
-    pub(super) route: Option<Name>,
-    pub(super) routed: Routed,
     pub(super) tries: Tries,
     /// The pool that it was sent to, if that is another than serves.
     pub(super) fallback_from: Option<Name>,
@@ -137,27 +137,44 @@ impl Exchange {
         if let Some(proof) = self.live.challenges.answer(request.path)
             && matches!(*request.method, Method::GET | Method::HEAD)
         {
-            self.proof = Some(proof);
+            let proof = Bytes::copy_from_slice(proof.as_bytes());
+            self.reply = Some(Box::new(local_reply::with_status(200, None, Some(proof))));
             return Err(Why::AcmeChallenge);
         }
         let listener = self.listener.as_ref().ok_or(Why::Shutdown)?;
         let mut priority = Priority::default();
-        let (pool, route, routed) = match &listener.target {
-            ListenerTarget::Pool(pool) => (pool, None, Routed::Pool),
+        let pool = match &listener.target {
+            ListenerTarget::Pool(pool) => {
+                self.routed = Routed::Pool;
+                pool
+            }
             ListenerTarget::RedirectToHttps => {
-                self.location = Some(
-                    secure_location(request.host.unwrap_or_default(), request.path_and_query)
-                        .ok_or(Why::Malformed)?,
-                );
+                let location = secure_location(request.host.unwrap_or_default(), request.path_and_query)
+                    .ok_or(Why::Malformed)?;
+                let reply = local_reply::with_status(Why::Redirect.status(), Some(&location), None);
+                self.reply = Some(Box::new(reply));
                 return Err(Why::Redirect);
             }
             ListenerTarget::Routes(table) => {
                 let found = table.find(&for_route(request)).ok_or(Why::NoRoute)?;
+                self.routed = Routed::Rule(found.place);
                 if request.fields.has(&header::UPGRADE) {
                     self.upgrades = found.rule.upgrades.clone();
                 }
                 priority = found.rule.priority;
-                (&found.rule.pool, Some(found.rule.name.clone()), Routed::Rule(found.place))
+                match &found.rule.target {
+                    RuleTarget::Pool(pool) => pool,
+                    target => {
+                        let (why, reply) = self.answer_of_rule(target, request, listener);
+                        self.reply = reply.map(Box::new);
+                        self.action = match target {
+                            RuleTarget::Redirect(_) => Some(Action::Redirect),
+                            RuleTarget::Respond(_) => Some(Action::Respond),
+                            RuleTarget::Pool(_) => None,
+                        };
+                        return Err(why);
+                    }
+                }
             }
         };
         let (mut session, mut bound) = self.session(pool, request, listener);
@@ -180,8 +197,6 @@ impl Exchange {
             tries = tries.bound_to(bound);
         }
         Ok(Box::new(Dispatch {
-            route,
-            routed,
             tries,
             fallback_from,
             attempt: Attempt::default(),
@@ -190,6 +205,24 @@ impl Exchange {
             outcome: Outcome::default(),
             at_most: None,
         }))
+    }
+
+    /// The answer of a rule that leads to no pool.
+    fn answer_of_rule(
+        &self,
+        target: &RuleTarget,
+        request: &RequestView<'_>,
+        listener: &Listener,
+    ) -> (Why, Option<LocalReply>) {
+        let variables = self.all_variables(request, listener);
+        match target {
+            RuleTarget::Redirect(redirect) => match policy::redirect(redirect, request.method, &variables) {
+                None => (Why::Malformed, None),
+                reply => (Why::Redirect, reply),
+            },
+            RuleTarget::Respond(respond) => (Why::Respond, Some(policy::respond(respond, &variables))),
+            RuleTarget::Pool(_) => (Why::Internal, None),
+        }
     }
 
     /// The request's bond with a server of this pool, and which that is, if clients have one there.

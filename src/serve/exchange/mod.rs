@@ -6,15 +6,18 @@ mod record;
 pub(super) use dispatch::LeasedServer;
 
 use super::tries;
-use crate::access_log::{Queued, Why};
-use crate::config::plan::Balance;
+use crate::access_log::{Action, Queued, Why};
+use crate::config::plan::{Balance, Name};
 use crate::control::Live;
 use crate::edge::RequestState;
 use crate::fields::{FieldList, tokens};
 use crate::filter::forwarding;
 use crate::filter::sticky::StickyCookie;
+use crate::metrics::Routed;
+use crate::policy::{Policy, Variables};
 use crate::pool::{Outcome, Pool, RetryReason, TryResult, TryVerdict};
-use crate::snapshot::Listener;
+use crate::snapshot::{Listener, ListenerTarget};
+use crate::wire::local_reply::LocalReply;
 use crate::wire::request::RequestView;
 use crate::wire::response_head::{ResponseView, WEBSOCKET};
 use dispatch::{Dispatch, own};
@@ -63,10 +66,14 @@ pub(crate) struct Exchange {
     pub(super) grpc_status: Option<u8>,
     /// What the rule lets its connection switch to, if that is asked for and not as usual.
     upgrades: Option<Arc<[String]>>,
-    /// Where the client is sent instead.
-    pub(super) location: Option<String>,
-    /// What an authority that asks is answered with.
-    pub(super) proof: Option<Arc<str>>,
+    /// How far it has come in its listener.
+    routed: Routed,
+    /// What its policy did with it.
+    pub(super) action: Option<Action>,
+    /// Fields that its policy has and whose values no field may have.
+    pub(super) dropped_fields: u32,
+    /// What the client is answered instead of what servers would.
+    pub(super) reply: Option<Box<LocalReply>>,
     recorded: bool,
 }
 
@@ -94,8 +101,10 @@ impl Exchange {
             has_stalled: false,
             grpc_status: None,
             upgrades: None,
-            location: None,
-            proof: None,
+            routed: Routed::Nowhere,
+            action: None,
+            dropped_fields: 0,
+            reply: None,
             recorded: false,
         };
         exchange.find_listener();
@@ -128,6 +137,38 @@ impl Exchange {
 
     pub(super) fn pool(&self) -> Option<&Arc<Pool>> {
         self.dispatch.as_ref().map(|dispatch| dispatch.tries.pool())
+    }
+
+    /// What holds for it beside where it goes.
+    pub(super) fn policy(&self) -> Option<&Policy> {
+        let place = match self.routed {
+            Routed::Rule(place) => Some(place),
+            Routed::Nowhere | Routed::Pool => None,
+        };
+        self.listener.as_ref()?.policy(place)
+    }
+
+    /// What a policy's texts may have in them, where there is a policy.
+    pub(super) fn variables<'a>(&'a self, request: &RequestView<'a>) -> Variables<'a> {
+        match (&self.listener, self.policy()) {
+            (Some(listener), Some(_)) => self.all_variables(request, listener),
+            _ => Variables::default(),
+        }
+    }
+
+    fn all_variables<'a>(&'a self, request: &RequestView<'a>, listener: &'a Listener) -> Variables<'a> {
+        let trusted = &listener.plan.trusted_proxies;
+        let server = self.dispatch.as_ref().and_then(|dispatch| dispatch.attempt.server());
+        Variables {
+            request: Some(*request),
+            client: self.client(),
+            is_secure: forwarding::is_secure(&super::peer(&self.state.client), trusted, request.fields),
+            route: route_name(Some(listener), self.routed).map_or("", |name| name),
+            pool: self.pool().map_or("", |pool| &pool.name),
+            server: server.map_or("", |server| server.name()),
+            request_id: self.request_id.as_deref().unwrap_or_default(),
+            country: "",
+        }
     }
 
     /// Ends the lease: the server has nothing more to do for this request.
@@ -346,6 +387,16 @@ impl Exchange {
     /// After a response with this status to a request that may be repeated: where it is sent again.
     pub(super) async fn status_is_retried(&mut self, status: u16) -> Option<LeasedServer> {
         self.again(RetryReason::of_status(status)?, TryResult::answered(status)).await.ok().flatten()
+    }
+}
+
+/// The name of the rule that was met, if one was.
+fn route_name(listener: Option<&Listener>, routed: Routed) -> Option<&Name> {
+    match (routed, &listener?.target) {
+        (Routed::Rule(place), ListenerTarget::Routes(table)) => {
+            table.rules.get(place as usize).map(|rule| &rule.name)
+        }
+        _ => None,
     }
 }
 

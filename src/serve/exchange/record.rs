@@ -1,7 +1,7 @@
 //! What is counted and written of an exchange that is over.
 
-use super::Exchange;
-use crate::access_log::{Record, Why};
+use super::{Exchange, route_name};
+use crate::access_log::{Action, Record, Why};
 use crate::metrics::{RequestNames, RequestOutcome, RequestPlace};
 use crate::pool::StickyResult;
 use crate::wire::request::RequestView;
@@ -22,9 +22,11 @@ impl Exchange {
         state.watch.lease_ended();
         let duration = self.started.elapsed();
         let dispatch = self.dispatch.as_mut();
-        let (mut route, mut pool, mut server) = (None, None, None);
+        let route = route_name(self.listener.as_deref(), self.routed);
+        let (mut pool, mut server) = (None, None);
         let mut fallback_from = None;
-        let mut place = RequestPlace::of_listener(state.client.listener);
+        let mut place =
+            RequestPlace { routed: self.routed, ..RequestPlace::of_listener(state.client.listener) };
         let (mut tries, mut sticky) = (0, None);
         if let Some(dispatch) = dispatch {
             dispatch.end_try(self.grpc_status);
@@ -35,11 +37,9 @@ impl Exchange {
             if let Some(first_byte) = self.first_byte {
                 dispatch.tries.pool().stats.time_to_first_byte.record(first_byte);
             }
-            route = dispatch.route.as_ref();
             pool = Some(&dispatch.tries.pool().name);
             fallback_from = dispatch.fallback_from.as_deref();
             server = dispatch.attempt.server();
-            place.routed = dispatch.routed;
             place.server = server.map(|server| server.id());
             tries = dispatch.attempt.number();
             let server = dispatch.attempt.server().map(|server| &**server);
@@ -61,6 +61,8 @@ impl Exchange {
             stalled: self.has_stalled,
             took: duration,
             is_earlier: self.live.metrics.is_earlier(self.generation, self.why),
+            action: self.action,
+            dropped_fields: self.dropped_fields,
         };
         self.live.metrics.request(self.edition, place, &outcome, &names);
         if !self.live.access_log.is_on() {
@@ -82,6 +84,7 @@ impl Exchange {
             protocol: request.map(RequestView::protocol),
             status,
             why: self.why,
+            action: self.action.map(Action::label),
             detail: self.detail,
             bytes_in: bytes.0,
             bytes_out: bytes.1,

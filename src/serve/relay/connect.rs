@@ -185,7 +185,7 @@ impl<C: ClientSide> Relay<'_, C> {
         Ok(socket)
     }
 
-    fn begin_http1(&self, socket: Socket, leased: &LeasedServer, spec: &ConnectionSpec) -> ServerSide {
+    fn begin_http1(&mut self, socket: Socket, leased: &LeasedServer, spec: &ConnectionSpec) -> ServerSide {
         let is_last = spec.proxy_header.is_some();
         let sending = RequestTerms {
             is_head_request: *self.request.method == Method::HEAD,
@@ -202,7 +202,7 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// The head that the leased server gets, as filters have it.
-    fn http1_head(&self, leased: &LeasedServer, is_last: bool) -> Vec<u8> {
+    fn http1_head(&mut self, leased: &LeasedServer, is_last: bool) -> Vec<u8> {
         let mut edits = filter::request(&self.request, &self.facts());
         if let Some(upgrade) = self.upgrade.as_deref() {
             edits.add(&CONNECTION, "Upgrade");
@@ -212,6 +212,9 @@ impl<C: ClientSide> Relay<'_, C> {
         }
         let mut head = Vec::with_capacity(1024);
         request::write_http1(&self.request, &edits, &self.own_host(leased), &mut head);
+        let dropped = edits.dropped();
+        drop(edits);
+        self.exchange.dropped_fields += dropped;
         head
     }
 
@@ -233,9 +236,13 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// The same in HTTP/2's form.
-    fn http2_head(&self, leased: &LeasedServer, is_secured: bool) -> Option<Request<()>> {
+    fn http2_head(&mut self, leased: &LeasedServer, is_secured: bool) -> Option<Request<()>> {
         let edits = filter::request(&self.request, &self.facts());
-        request::http2(&self.request, &edits, &self.own_host(leased), is_secured)
+        let head = request::http2(&self.request, &edits, &self.own_host(leased), is_secured);
+        let dropped = edits.dropped();
+        drop(edits);
+        self.exchange.dropped_fields += dropped;
+        head
     }
 
     /// What filters know of the request beside its head.
@@ -247,6 +254,8 @@ impl<C: ClientSide> Relay<'_, C> {
             request_id: self.exchange.request_id.as_deref().unwrap_or_default(),
             call_left: self.call_due.map(|due| due.saturating_duration_since(Instant::now())),
             sticky: self.exchange.pool().and_then(|pool| pool.plan.sticky.as_ref()),
+            policy: self.exchange.policy(),
+            variables: self.exchange.variables(&self.request),
         }
     }
 

@@ -144,8 +144,20 @@ impl<C: ClientSide> Relay<'_, C> {
     ) -> Result<(), Why> {
         let date = HttpDate::of(SystemTime::now());
         let (request, hsts) = (Some(self.request), self.exchange.hsts());
-        let facts = ResponseFacts { request, hsts, sticky, date: date.as_str() };
-        self.client.begin(head, &filter::response(head, &facts))
+        let facts = ResponseFacts {
+            request,
+            hsts,
+            sticky,
+            date: date.as_str(),
+            policy: self.exchange.policy(),
+            variables: self.exchange.variables(&self.request),
+        };
+        let edits = filter::response(head, &facts);
+        let dropped = edits.dropped();
+        let begun = self.client.begin(head, &edits);
+        drop(edits);
+        self.exchange.dropped_fields += dropped;
+        begun
     }
 
     /// Hands the client an interim response, as filters have it.
@@ -160,7 +172,7 @@ impl<C: ClientSide> Relay<'_, C> {
         if self.interim_bytes > MOST_INTERIM {
             return Err(Failure::malformed("interim responses of more than 64 KiB"));
         }
-        let facts = ResponseFacts { request: Some(self.request), hsts: None, sticky: None, date: "" };
+        let facts = ResponseFacts { request: Some(self.request), ..ResponseFacts::default() };
         self.client.interim(&head, &filter::response(&head, &facts));
         Ok(())
     }

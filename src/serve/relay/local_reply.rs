@@ -6,7 +6,6 @@ use crate::serve::client::ClientSide;
 use crate::serve::grpc;
 use crate::serve::piece::Piece;
 use crate::wire::local_reply::{self, LocalReply};
-use bytes::Bytes;
 use http::Method;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -40,7 +39,10 @@ impl<C: ClientSide> Relay<'_, C> {
         }
         self.state.answered.store(true, Relaxed);
         self.client.refuse_body();
-        let mut response = self.local_reply(why);
+        let mut response = match self.exchange.reply.take() {
+            Some(reply) => *reply,
+            None => self.local_reply(why),
+        };
         if why.is_of_queue()
             && let Some(pool) = self.exchange.pool()
         {
@@ -65,20 +67,15 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     fn local_reply(&self, why: Why) -> LocalReply {
-        let exchange = &self.exchange;
-        let (location, proof) = (exchange.location.as_deref(), exchange.proof.as_deref());
-        if location.is_none() && proof.is_none() {
-            // Whoever makes a call reads no other answer.
-            let kind = match self.is_grpc {
-                true => Some("application/grpc"),
-                false => grpc::web_call(self.request.fields),
-            };
-            if let Some(kind) = kind {
-                return grpc::local_reply(why, kind, self.is_given_up(why));
-            }
+        // Whoever makes a call reads no other answer.
+        let kind = match self.is_grpc {
+            true => Some("application/grpc"),
+            false => grpc::web_call(self.request.fields),
+        };
+        match kind {
+            Some(kind) => grpc::local_reply(why, kind, self.is_given_up(why)),
+            None => local_reply::with_status(why.status(), None, None),
         }
-        let body = proof.map(|proof| Bytes::copy_from_slice(proof.as_bytes()));
-        local_reply::with_status(why.status(), location, body)
     }
 
     /// Whether the client has taken everything.

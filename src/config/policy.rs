@@ -1,0 +1,162 @@
+//! Policies: what is done with requests beside sending them to a pool, in a section of their own or in a rule.
+
+use super::field_name::header_name;
+use super::names::{Names, Once, check_section_name};
+use super::place::At;
+use super::plan::policy::{FieldChange, FieldRule, FieldRules, NamedPolicy, PolicyPlan};
+use super::problem::{Fault, nearest, quoted};
+use super::section::Section;
+use super::tree::Scalar;
+use crate::template::{Template, TemplateError, Variable};
+use http::header::HeaderName;
+
+/// Reads a policy with a name of its own.
+pub(super) fn named(name: &str, section: &Section<'_>) -> NamedPolicy {
+    check_section_name(name, &section.at);
+    NamedPolicy { name: name.into(), policy: policy(section) }
+}
+
+/// Reads what a section says of a policy, which may say other things as well.
+pub(super) fn policy(section: &Section<'_>) -> PolicyPlan {
+    PolicyPlan {
+        request_headers: field_rules(section, "request_headers", &FRAMING_OF_REQUESTS),
+        response_headers: field_rules(section, "response_headers", &FRAMING),
+    }
+}
+
+/// The policy that a listener or a rule names.
+pub(super) fn reference(section: &Section<'_>, policies: &Names<'_>) -> Option<usize> {
+    section.nullable("policy", |scalar| policies.resolve(scalar))
+}
+
+/// Fields that say where a message ends or what becomes of its connection (RFC 9110 sections 7.6.1 and 8.6): they are the
+/// writers', who know which version of HTTP it leaves by.
+pub(super) const FRAMING: [&str; 8] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+/// `Host` is a part of the target (RFC 9112 section 3.2).
+const FRAMING_OF_REQUESTS: [&str; 9] = [
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn field_rules(section: &Section<'_>, name: &str, framing: &[&str]) -> FieldRules {
+    match section.get(name) {
+        Some(at) if at.is_null() => FieldRules { forgets: true, rules: Vec::new() },
+        Some(_) => section.section(name, |section| rules(&section, framing)).unwrap_or_default(),
+        None => FieldRules::default(),
+    }
+}
+
+fn rules(section: &Section<'_>, framing: &[&str]) -> FieldRules {
+    let mut reader = RuleReader { framing, rules: Vec::new(), taken: Once::default() };
+    reader.read_named(section, "set", FieldChange::Set);
+    reader.read_named(section, "add", FieldChange::Add);
+    reader.read_named(section, "default", FieldChange::Default);
+    let at = section.get("remove");
+    for item in at.iter().filter_map(At::items).flatten() {
+        if let Some(title) = item.scalar(&"the name of a field", |scalar| Ok(scalar.text.to_string())) {
+            reader.add(&item, &title, Some(FieldChange::Remove));
+        }
+    }
+    FieldRules { forgets: false, rules: reader.rules }
+}
+
+/// Fields with their values, as an answer of our own has them.
+pub(super) fn set_rules(section: &Section<'_>, key: &str, framing: &[&str]) -> Vec<FieldRule> {
+    let mut reader = RuleReader { framing, rules: Vec::new(), taken: Once::default() };
+    reader.read_named(section, key, FieldChange::Set);
+    reader.rules
+}
+
+/// Reads rules about fields, one for each name.
+struct RuleReader<'a> {
+    framing: &'a [&'a str],
+    rules: Vec<FieldRule>,
+    taken: Once<HeaderName>,
+}
+
+impl RuleReader<'_> {
+    /// Reads names with their values.
+    fn read_named(&mut self, section: &Section<'_>, key: &str, change: fn(Template) -> FieldChange) {
+        let at = section.get(key);
+        for (title, at) in at.iter().filter_map(At::names).flatten() {
+            match at.is_null() {
+                true => self.add(&at, title, Some(FieldChange::Nothing)),
+                false => self.add(&at, title, at.scalar(&"the field's value", field_value).map(change)),
+            }
+        }
+    }
+
+    fn add(&mut self, at: &At<'_>, title: &str, change: Option<FieldChange>) {
+        let name = match judged(title, self.framing) {
+            Ok(name) => name,
+            Err(fault) => return at.refuse_key(fault),
+        };
+        if let Some(line) = self.taken.seen(name.clone(), at.line()) {
+            return at.refuse_key(Fault::new(
+                format!("another rule is about the field `{name}`"),
+                format!("see line {line}; each field has one rule"),
+            ));
+        }
+        self.rules.extend(change.map(|change| FieldRule { name, title: title.to_owned(), change }));
+    }
+}
+
+fn judged(title: &str, framing: &[&str]) -> Result<HeaderName, Fault> {
+    let name = header_name(title)?;
+    match framing.contains(&name.as_str()) {
+        false => Ok(name),
+        true if name == http::header::HOST => Err(Fault::new(
+            "`Host` is where the request goes, not one of its fields",
+            "use `rewrite: { host: NAME }`",
+        )),
+        true => Err(Fault::new(
+            format!("the field `{name}` is about one connection, whose other side it would mislead"),
+            "remove it: evenkeel writes what each side needs",
+        )),
+    }
+}
+
+fn field_value(scalar: &Scalar<'_>) -> Result<Template, Fault> {
+    let template = template(scalar)?;
+    match scalar.text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        true if scalar.text.trim() == scalar.text => Ok(template),
+        _ => Err(Fault::new(
+            format!("{} is not the value of a header field", quoted(&scalar.text)),
+            "use visible ASCII characters without spaces at either end",
+        )),
+    }
+}
+
+/// A text with variables.
+pub(super) fn template(scalar: &Scalar<'_>) -> Result<Template, Fault> {
+    Template::parse(&scalar.text).map_err(|error| {
+        let help = match &error {
+            TemplateError::Unclosed => "write `{{` for a brace, or a variable like `{host}`".to_owned(),
+            TemplateError::Unknown(name) => match nearest(name, Variable::known()) {
+                Some(name) => format!("did you mean `{{{name}}}`? Write `{{{{` for a brace"),
+                None => format!("known: {}; write `{{{{` for a brace", known()),
+            },
+        };
+        Fault::new(error.to_string(), help)
+    })
+}
+
+fn known() -> String {
+    Variable::known().map(|name| format!("{{{name}}}")).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,109 @@
+//! What a rule's policy makes of a request.
+
+use super::report::{ExplainedPhase, Explanation};
+use super::{ExplainRequest, RequestParts};
+use crate::config::plan::policy::FieldChange;
+use crate::policy::{self, FieldEdit, Policy, Variables};
+use crate::route::{RouteRule, RuleTarget};
+use crate::template::Template;
+use crate::wire::request::RequestView;
+use http::{HeaderMap, Request, Uri, request};
+
+/// Where a rule leads, in words.
+pub(super) fn target(rule: &RouteRule) -> String {
+    match &rule.target {
+        RuleTarget::Pool(pool) => pool.name.to_string(),
+        RuleTarget::Redirect(redirect) => format!("redirect to {}", redirect.to.source()),
+        RuleTarget::Respond(respond) => format!("respond {}", respond.status),
+    }
+}
+
+/// The answer of a rule that leads to no pool.
+pub(super) fn answer(
+    report: &mut Explanation,
+    rule: &RouteRule,
+    asked: &RequestParts<'_>,
+    request: &ExplainRequest,
+) {
+    let (head, client) = (head(asked), request.client.to_string());
+    let variables = variables(&head, &client, request, &rule.name);
+    match &rule.target {
+        RuleTarget::Redirect(redirect) => match policy::redirect(redirect, asked.method, &variables) {
+            Some(reply) => {
+                let location = reply.fields.get("location").and_then(|place| place.to_str().ok());
+                report.redirect = location.map(str::to_owned);
+                report.rule = format!("the rule {} answers with {}", rule.name, reply.status.as_u16());
+            }
+            None => report.rule = "what it would be sent to is no URL: the answer is 400".to_owned(),
+        },
+        RuleTarget::Respond(respond) => {
+            report.respond = Some(format!("{}", respond.status));
+            report.rule = format!("the rule {} has an answer of its own", rule.name);
+        }
+        RuleTarget::Pool(_) => {}
+    }
+}
+
+/// What a policy does with the request before a server has it, and with the response after.
+pub(super) fn tell(
+    report: &mut Explanation,
+    policy: Option<&Policy>,
+    asked: &RequestParts<'_>,
+    request: &ExplainRequest,
+) {
+    let Some(policy) = policy else { return };
+    let (head, client) = (head(asked), request.client.to_string());
+    let rule = report.rules.iter().find(|rule| rule.matched).map(|rule| rule.name.clone());
+    let variables = variables(&head, &client, request, rule.as_deref().unwrap_or_default());
+    report.policy.extend(fields("request_headers", &policy.request_fields, &variables));
+    // What the server and its response bring is not known before.
+    report.policy.extend(fields("response_headers", &policy.response_fields, &variables));
+}
+
+fn head(asked: &RequestParts<'_>) -> request::Parts {
+    let mut head = Request::new(()).into_parts().0;
+    head.method = asked.method.clone();
+    head.uri = Uri::try_from(asked.path_and_query).unwrap_or_default();
+    head.headers = HeaderMap::clone(&asked.headers);
+    head
+}
+
+fn variables<'a>(
+    head: &'a request::Parts,
+    client: &'a str,
+    request: &ExplainRequest,
+    route: &'a str,
+) -> Variables<'a> {
+    Variables {
+        request: Some(RequestView::of_parts(head, false)),
+        client,
+        is_secure: request.url.scheme_str() == Some("https"),
+        route,
+        ..Variables::default()
+    }
+}
+
+fn fields<'a>(
+    phase: &'a str,
+    edits: &'a [FieldEdit],
+    variables: &'a Variables<'a>,
+) -> impl Iterator<Item = ExplainedPhase> + 'a {
+    edits.iter().map(move |edit| {
+        let name = edit.name.name.as_str();
+        let does = match &edit.change {
+            FieldChange::Set(value) => format!("sets {name}: {}", shown(value, variables)),
+            FieldChange::Add(value) => format!("adds {name}: {}", shown(value, variables)),
+            FieldChange::Default(value) => format!("{name}: {} if it is missing", shown(value, variables)),
+            FieldChange::Remove | FieldChange::Nothing => format!("removes {name}"),
+        };
+        ExplainedPhase { phase: phase.to_owned(), does, decides: false }
+    })
+}
+
+/// A text with its values as far as they are known, or else as it is written.
+fn shown(value: &Template, variables: &Variables<'_>) -> String {
+    match String::from_utf8_lossy(&value.render(variables)).into_owned() {
+        nothing if nothing.is_empty() => value.source().to_owned(),
+        text => text,
+    }
+}

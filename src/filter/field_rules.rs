@@ -1,0 +1,69 @@
+//! Fields as a policy has them: set, added, given where they are missing, taken out.
+
+use super::{Filter, RequestFacts, ResponseFacts};
+use crate::config::plan::policy::FieldChange;
+use crate::fields::FieldList;
+use crate::policy::{FieldEdit, Variables};
+use crate::template::Template;
+use crate::wire::edit::Edits;
+use crate::wire::request::RequestView;
+use crate::wire::response_head::ResponseView;
+use std::borrow::Cow;
+
+#[derive(Debug)]
+pub(super) struct FieldRules;
+
+impl Filter for FieldRules {
+    fn request<'a>(&self, request: &RequestView<'a>, facts: &RequestFacts<'a>, edits: &mut Edits<'a>) {
+        if let Some(policy) = facts.policy {
+            apply(&policy.request_fields, request.fields, &facts.variables, edits);
+        }
+    }
+
+    fn response<'a>(&self, response: &ResponseView<'a>, facts: &ResponseFacts<'a>, edits: &mut Edits<'a>) {
+        if let Some(policy) = facts.policy
+            && !response.is_interim()
+        {
+            apply(&policy.response_fields, response.fields, &facts.variables, edits);
+        }
+    }
+}
+
+fn apply<'a>(
+    rules: &'a [FieldEdit],
+    fields: FieldList<'a>,
+    variables: &Variables<'_>,
+    edits: &mut Edits<'a>,
+) {
+    for FieldEdit { name, change } in rules {
+        match change {
+            FieldChange::Set(value) => {
+                edits.remove(fields, &name.name);
+                add(name, value, variables, edits);
+            }
+            FieldChange::Add(value) => add(name, value, variables, edits),
+            FieldChange::Default(value) => {
+                if !edits.leaves(fields, &name.name) {
+                    add(name, value, variables, edits);
+                }
+            }
+            FieldChange::Remove => edits.remove(fields, &name.name),
+            FieldChange::Nothing => {}
+        }
+    }
+}
+
+/// A field whose variables have no value is not there.
+fn add<'a>(
+    name: &'a crate::wire::edit::FieldName,
+    value: &'a Template,
+    variables: &Variables<'_>,
+    edits: &mut Edits<'a>,
+) {
+    let value = match value.render(variables) {
+        Cow::Owned(rendered) if rendered.trim_ascii().is_empty() => return,
+        Cow::Owned(rendered) => Cow::Owned(rendered.trim_ascii().to_vec()),
+        constant => constant,
+    };
+    edits.add_stranger(name, value);
+}

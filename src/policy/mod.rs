@@ -1,0 +1,46 @@
+//! What is done with a request beside sending it to a pool: a policy as its layers make it, ready for requests.
+
+mod redirect;
+mod respond;
+mod variables;
+
+pub(crate) use redirect::redirect;
+pub(crate) use respond::respond;
+pub(crate) use variables::Variables;
+
+use crate::config::plan::policy::{FieldChange, FieldRule, FieldRules, PolicyPlan};
+use crate::wire::edit::FieldName;
+
+/// What holds for the requests of one rule of one listener.
+#[derive(Debug)]
+pub struct Policy {
+    pub(crate) request_fields: Box<[FieldEdit]>,
+    pub(crate) response_fields: Box<[FieldEdit]>,
+}
+
+/// What happens to the fields of one name.
+#[derive(Debug)]
+pub(crate) struct FieldEdit {
+    pub(crate) name: FieldName,
+    pub(crate) change: FieldChange,
+}
+
+impl Policy {
+    /// The policy of these layers, later ones above those before; `None` if they say nothing.
+    pub fn of<'a>(layers: impl IntoIterator<Item = &'a PolicyPlan>) -> Option<Self> {
+        let said = layers.into_iter().fold(PolicyPlan::default(), |below, layer| layer.after(&below));
+        let policy = || Self {
+            request_fields: edits(&said.request_headers),
+            response_fields: edits(&said.response_headers),
+        };
+        (!said.is_silent()).then(policy)
+    }
+}
+
+fn edits(rules: &FieldRules) -> Box<[FieldEdit]> {
+    let edit = |rule: &FieldRule| FieldEdit {
+        name: FieldName::named(rule.name.clone(), rule.title.clone()),
+        change: rule.change.clone(),
+    };
+    rules.rules.iter().map(edit).collect()
+}

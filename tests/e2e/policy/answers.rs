@@ -1,0 +1,92 @@
+//! Rules that lead to no pool: clients are sent elsewhere, or have an answer of our own.
+
+use crate::support::app::App;
+use crate::support::ways::{Asked, Way, Ways};
+
+fn shop(app: &App, rules: &str) -> Ways {
+    let rest = format!(
+        "policies: {{ all: {{ response_headers: {{ set: {{ X-Mark: \"1\" }} }} }} }}\n\
+         routes:\n  shop:\n{rules}\n    - {{ match: {{ path: /app }}, pool: app }}\n\
+         pools: {{ app: {{ servers: ['{}'] }} }}\n",
+        app.address
+    );
+    Ways::start("routes: shop, policy: all", &rest)
+}
+
+#[test]
+fn a_redirect_sends_clients_where_it_says() {
+    let app = App::saying("hello");
+    let shop = shop(
+        &app,
+        r#"    - { name: old, match: { host: shop.example, path: /old/* }, redirect: { to: "https://{host}/new{path}", status: 301 } }
+    - { match: { path: /bare }, redirect: /there }
+    - { match: { path: /lost }, redirect: { to: /found, keep_query: false, status: 303 } }
+    - { match: { path: /up/* }, redirect: "{scheme}://www.shop.example{path}" }"#,
+    );
+    for (method, target, status, location) in [
+        ("GET", "/old/a?x=1", 301, "https://shop.example/new/old/a?x=1"),
+        ("HEAD", "/old/a", 301, "https://shop.example/new/old/a"),
+        ("POST", "/old/a", 308, "https://shop.example/new/old/a"),
+        ("GET", "/bare?q", 308, "/there?q"),
+        ("POST", "/lost?q", 303, "/found"),
+        ("GET", "/up/x", 308, "SCHEME://www.shop.example/up/x"),
+    ] {
+        shop.each(Asked { method, ..Asked::get(target) }, |way, response| {
+            let location = location.replace("SCHEME", way.scheme());
+            let told = (response.status, response.field("location"), response.field("x-mark"));
+            assert_eq!(told, (status, location, "1".to_owned()), "{method} {target} {way:?}");
+        });
+    }
+    assert_eq!(app.hits(), 0, "nothing of it is for servers");
+    let record = shop.balancer.record("/old/a?x=1");
+    assert_eq!(
+        (&record["why"], &record["route"], &record["pool"]),
+        (&"redirect".into(), &"old".into(), &().into())
+    );
+    let sent =
+        shop.balancer.metric("evenkeel_responses_generated_total", &[("route", "old"), ("kind", "redirect")]);
+    assert_eq!(sent, (3 * Way::ALL.len()) as f64);
+}
+
+#[test]
+fn a_rule_may_have_an_answer_of_its_own() {
+    let app = App::saying("hello");
+    let directory = crate::support::balancer::Directory::new();
+    let page = directory.0.join("closed.html");
+    std::fs::write(&page, "<h1>closed</h1>").expect("it can be written");
+    let shop = shop(
+        &app,
+        &format!(
+            r#"    - {{ match: {{ path: /robots.txt }}, respond: {{ body: "User-agent: *\n", headers: {{ X-Robots-Tag: "{{host}}" }} }} }}
+    - {{ name: git, match: {{ path: /.git/* }}, respond: {{ status: 404 }} }}
+    - {{ match: {{ path: /empty }}, respond: {{ status: 204 }} }}
+    - {{ match: {{ path: /closed }}, respond: {{ status: 410, file: {} }} }}"#,
+            page.display()
+        ),
+    );
+    for (target, status, kind, body) in [
+        ("/robots.txt", 200, "text/plain", "User-agent: *\n"),
+        ("/.git/config", 404, "text/plain", "404 Not Found\n"),
+        ("/empty", 204, "", ""),
+        ("/closed", 410, "text/html; charset=utf-8", "<h1>closed</h1>"),
+    ] {
+        shop.each(Asked::get(target), |way, response| {
+            let told = (response.status, response.field("content-type"), response.text());
+            assert_eq!(told, (status, kind.to_owned(), body.to_owned()), "{target} {way:?}");
+            assert_eq!(response.field("x-mark"), "1", "{target} {way:?}");
+        });
+        let head = Asked { method: "HEAD", ..Asked::get(target) };
+        shop.each(head, |way, response| {
+            assert_eq!((response.status, response.text()), (status, String::new()), "{target} {way:?}");
+        });
+    }
+    assert_eq!(shop.ask(Way::H2, Asked::get("/robots.txt")).field("x-robots-tag"), "shop.example");
+    assert_eq!(shop.balancer.outcome("/.git/config"), (404, "respond".to_owned()));
+    assert_eq!(app.hits(), 0);
+    // A body that is not read keeps no connection from serving the next request.
+    let mut client = shop.balancer.client();
+    client.send("POST /closed HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 3\r\n\r\nabc");
+    assert_eq!(client.response().status, 410);
+    client.send("GET /app HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+    assert_eq!(client.response().text(), "hello");
+}

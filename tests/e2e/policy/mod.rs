@@ -1,0 +1,4 @@
+//! What policies do with requests, the same by each version of HTTP.
+
+mod answers;
+mod fields;
