@@ -100,8 +100,12 @@ fn pick(pool: &Pool, turn: &mut u64) -> Lease {
 }
 
 /// What becomes of a try, for algorithms that learn from it.
-const ANSWER: Outcome =
-    Outcome { result: TryResult::Connected, waited: Some(Duration::from_millis(7)), declared: None };
+const ANSWER: Outcome = Outcome {
+    result: TryResult::Connected,
+    waited: Some(Duration::from_millis(7)),
+    declared: None,
+    source: None,
+};
 
 /// A busy pool: one lease is given back and another taken, as in steady traffic, three per server open.
 fn picks(c: &mut Criterion) {

@@ -20,6 +20,7 @@ pub mod server;
 pub mod slot;
 pub mod slot_table;
 mod slow_start;
+pub mod source;
 pub mod stats;
 pub mod success;
 pub mod success_watch;
@@ -37,6 +38,7 @@ pub use outlier::{OutlierSignals, OutlierWatch};
 pub use queue::{Queue, QueueResult, Refusal};
 pub use retry::RetryBudget;
 pub use server::{Membership, Operator, Server, ServerState};
+pub use source::Source;
 pub use stats::{Histogram, PoolStats, RetryReason, StickyResult};
 pub use tried::Tried;
 pub use tries::{Attempt, NextTry, Patience, Tries};
@@ -306,6 +308,11 @@ impl Pool {
             *place += 1;
         }
         counts
+    }
+
+    /// Whether it judges servers by tries and binds clients to them, so that it matters whose tries fail.
+    pub fn judges_by_source(&self) -> bool {
+        self.watched.is_some() && (self.sticky.is_some() || self.hash_key().is_some())
     }
 
     /// What of a request is hashed for `Query::key`; `None` if this pool does not hash.

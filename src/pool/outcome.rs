@@ -1,5 +1,6 @@
 //! What a server made of one try: what whoever judges servers by their work goes by.
 
+use super::source::Source;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ pub struct Outcome {
     pub waited: Option<Duration>,
     /// Whether it is a success by what the pool's `outcome` goes by, where the answer says it.
     pub declared: Option<bool>,
+    /// Whose try it was, where that matters.
+    pub source: Option<Source>,
 }
 
 /// What has become of a try.
@@ -46,7 +49,7 @@ pub enum TryVerdict {
 impl Outcome {
     /// An end that nothing was waited for.
     pub fn of(result: TryResult) -> Self {
-        Self { result, waited: None, declared: None }
+        Self { result, waited: None, declared: None, source: None }
     }
 
     /// The same after so long.

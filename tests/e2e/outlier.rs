@@ -10,6 +10,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 /// Says its name, or answers with a status that can be set.
 struct Moody {
@@ -115,6 +116,34 @@ fn an_operator_brings_a_server_back_and_a_reload_does_not() {
     let without = without + &other;
     assert!(matches!(balancer.reload(&without), Reloaded::Taken));
     wait_until("nobody is ejected without `outlier`", || server(&balancer, 1)["state"] == "up");
+}
+
+#[test]
+fn a_server_is_ejected_for_what_several_of_its_clients_meet_and_not_for_one() {
+    let (a, b) = (moody("a"), moody("b"));
+    let addresses = [a.app.address, b.app.address];
+    let pool =
+        "balance: consistent_hash, retries: { max: 0 }, outlier: { base_ejection: 1h, max_ejection: 1h }";
+    let balancer = Balancer::start(&plain(&addresses, "trusted_proxies: [127.0.0.0/8]", pool));
+    let mut connection = balancer.client();
+    let mut ask = |client: u8| {
+        connection.send(format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.{client}\r\n\r\n"));
+        connection.response().text()
+    };
+    let all: Vec<(u8, String)> = (1..=40).map(|client| (client, ask(client))).collect();
+    let of_b = all.iter().find(|(_, server)| server == "b").expect("b has clients").0;
+    let others: Vec<u8> = all.iter().filter(|(_, server)| server == "a").map(|(client, _)| *client).collect();
+    b.status.store(500, SeqCst);
+    let end = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < end {
+        ask(of_b);
+        others.iter().take(3).for_each(|other| drop(ask(*other)));
+    }
+    assert_eq!(server(&balancer, 1)["state"], "up", "one client alone");
+    wait_until("it is ejected", || {
+        (1..=40).for_each(|client| drop(ask(client)));
+        server(&balancer, 1)["state"] == "ejected"
+    });
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! What one server keeps of how it does beside the others.
 
 use super::judge::Reason;
-use super::record::{TryRecord, Watched};
+use super::record::{Mark, TryRecord, Watched};
 use super::signals::{OpenTrial, OutlierSignals};
 use super::standing::Standing;
 use super::trial::{Trial, TrialCounts, TrialResult, TrialTurn};
-use crate::pool::outcome::Outcome;
+use crate::pool::outcome::{Outcome, TryResult};
+use crate::pool::source::FailingSources;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -16,6 +17,7 @@ pub struct OutlierState {
     pub record: TryRecord,
     pub trial: Trial,
     pub trials: TrialCounts,
+    failing: FailingSources,
     standing: Mutex<Standing>,
     open_trial: Mutex<Option<OpenTrial>>,
     ejections: [AtomicU64; Reason::ALL.len()],
@@ -30,6 +32,7 @@ impl OutlierState {
             record: TryRecord::default(),
             trial: Trial::default(),
             trials: TrialCounts::default(),
+            failing: FailingSources::default(),
             standing: Mutex::new(Standing::new(now)),
             open_trial: Mutex::default(),
             ejections: Default::default(),
@@ -59,6 +62,10 @@ impl OutlierState {
 
     /// Takes note of a try, and of what it says where it tried the server out.
     pub fn judge(&self, outcome: &Outcome, watched: Watched, turn: Option<TrialTurn>) {
+        let outcome = match self.is_more_of_the_same(outcome) {
+            true => &Outcome::of(TryResult::NotServersFault),
+            false => outcome,
+        };
         let is_decided = turn.is_some_and(|turn| {
             let result = TrialResult::of(outcome.result);
             self.trials.count(result);
@@ -67,6 +74,14 @@ impl OutlierState {
         if self.record.note(outcome, watched) || is_decided {
             self.signals.suspect();
         }
+    }
+
+    /// Whether a failure is one that its client may have brought about, and has before.
+    fn is_more_of_the_same(&self, outcome: &Outcome) -> bool {
+        let has_failed = !matches!(Mark::of(outcome.result), None | Some(Mark::Good));
+        // No request keeps a connection from being opened.
+        let may_be_its_doing = has_failed && outcome.result != TryResult::ConnectFailed;
+        may_be_its_doing && outcome.source.is_some_and(|source| self.failing.knows(source))
     }
 
     pub fn count_ejection(&self, reason: Reason) {

@@ -4,8 +4,9 @@ use super::judge::{Reason, allowance};
 use super::standing::{Ejection, Standing};
 use super::watch::{OutlierChange, OutlierWatch};
 use crate::config::plan::{Balance, OutlierPlan, PoolPlan};
-use crate::pool::sample::{live, member, pool, set_down, set_up};
-use crate::pool::{HealthThresholds, Lease, NoServer, Outcome, Pool, Query, Tried, TryResult};
+use crate::pool::sample::{hash_ring, live, member, pool, set_down, set_up};
+use crate::pool::{HealthThresholds, Lease, NoServer, Outcome, Pool, Query, Source, Tried, TryResult};
+use crate::select::consistent_hash::hash;
 use crate::units::Percent;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -212,6 +213,32 @@ fn where_all_fail_alike_nobody_is_ejected() {
             assert_eq!(load.ejected(), [], "{rate}/s, seed {seed}");
         }
     }
+}
+
+/// Requests of 500 clients in a pool that hashes, and as many of one; who of them all fails.
+fn with_one_client(fails: impl Fn(u64, &str) -> bool) -> Load {
+    let mut load = Load::of(pool(hash_ring(None), "a b c d"), settings(), 200, 5);
+    for request in 0..4_000u64 {
+        load.pass(load.pause);
+        let client = if request % 2 == 0 { 1 } else { 2 + (load.chance() * 500.0) as u64 };
+        let key = hash(&client.to_be_bytes());
+        let query = Query { key: Some(key), may_be_repeated: true, ..Query::default() };
+        let lease = load.pool.pick(&query, &mut Tried::new()).expect("one is ready");
+        let status = if fails(client, lease.server().name()) { 500 } else { 200 };
+        let source = Some(Source::new(key, None));
+        lease.finish(&Outcome { source, ..Outcome::of(TryResult::answered(status)) });
+        if load.now - load.looked >= Duration::from_millis(20) && is_suspected(&load.pool) {
+            load.look();
+        }
+    }
+    load
+}
+
+#[test]
+fn one_client_alone_has_no_server_ejected() {
+    assert_eq!(with_one_client(|client, _| client == 1).ejected(), []);
+    let ejected = with_one_client(|_, server| server == "b").ejected();
+    assert_eq!(ejected.first(), Some(&("b".to_owned(), Reason::WorseBy)), "{ejected:?}");
 }
 
 #[test]

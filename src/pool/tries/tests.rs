@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 use std::num::NonZeroU32;
 
-const FAILED: Outcome = Outcome { result: TryResult::Reset, waited: None, declared: None };
+const FAILED: Outcome = Outcome { result: TryResult::Reset, waited: None, declared: None, source: None };
 
 fn with_retries(servers: &str, max: u32, budget: u32) -> Arc<Pool> {
     let mut plan = pool(Balance::RoundRobin, servers);

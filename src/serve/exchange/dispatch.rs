@@ -3,15 +3,17 @@
 
 use super::{Exchange, is_idempotent};
 use crate::access_log::{Action, Why};
-use crate::config::plan::{Name, Priority};
+use crate::config::plan::{HashKey, Name, Priority};
 use crate::edge::{ConnectionServers, RequestState};
 use crate::fields::FieldList;
 use crate::filter::forwarding;
 use crate::host;
 use crate::metrics::Routed;
 use crate::policy;
-use crate::pool::{Attempt, Bound, Outcome, Pool, Query, Server, Tries, TryResult};
+use crate::pool::source::network_of;
+use crate::pool::{Attempt, Bound, Outcome, Pool, Query, Server, Source, Tries, TryResult};
 use crate::route::{self, RuleTarget};
+use crate::select::consistent_hash::hash;
 use crate::select::key;
 use crate::serve::session::Session;
 use crate::serve::tries;
@@ -35,6 +37,8 @@ pub(super) struct Dispatch {
     /// When the present try's server last had all that the client has sent so far, where that was not at once: what comes
     /// before is not the server's time.
     pub(super) passed_on: Option<Instant>,
+    /// Whose request it is, where its servers are judged by that.
+    source: Option<Source>,
     /// What has become of the present try so far.
     pub(super) outcome: Outcome,
     /// How long the present try may take after all, where another one is to follow before.
@@ -53,7 +57,7 @@ impl Dispatch {
             Some(passed_on) => now.saturating_duration_since(passed_on),
             None => self.attempt.elapsed(now),
         };
-        Outcome::of(result).after(waited)
+        Outcome { source: self.source, ..Outcome::of(result).after(waited) }
     }
 
     /// Gives the lease back, with what has become of the try; of a gRPC call with what it ended with.
@@ -192,6 +196,7 @@ impl Exchange {
             may_be_repeated: is_idempotent(request.method) && request.body == RequestBody::Empty,
             ..Query::default()
         };
+        let source = self.source(&pool, &query, listener);
         let mut tries = Tries::new(pool, query).waiting_as(priority);
         if let Some(bound) = bound {
             tries = tries.bound_to(bound);
@@ -202,6 +207,7 @@ impl Exchange {
             attempt: Attempt::default(),
             session,
             passed_on: None,
+            source,
             outcome: Outcome::default(),
             at_most: None,
         }))
@@ -223,6 +229,19 @@ impl Exchange {
             RuleTarget::Respond(respond) => (Why::Respond, Some(policy::respond(respond, &variables))),
             RuleTarget::Pool(_) => (Why::Internal, None),
         }
+    }
+
+    /// Whose request it is, if its pool wants to know, and it is not one of somebody whom a proxy does not name.
+    fn source(&self, pool: &Pool, query: &Query, listener: &Listener) -> Option<Source> {
+        if !pool.judges_by_source() {
+            return None;
+        }
+        let client = match &self.client {
+            Some(client) => client.parse().ok(),
+            None => self.state.client.ip.filter(|_| own(&self.state, listener).is_some()),
+        };
+        let key = query.key.filter(|_| pool.hash_key() != Some(&HashKey::ClientIp));
+        Some(Source::new(hash(&network_of(client?)), key))
     }
 
     /// The request's bond with a server of this pool, and which that is, if clients have one there.
