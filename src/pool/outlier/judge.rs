@@ -1,7 +1,7 @@
 //! Whether a server does so much worse than the others that it is better left out. Comparing is all there is: where
 //! everybody fails, nobody is an outlier, so neither a broken database nor a hostile client empties a pool.
 
-use super::record::{FailureShare, Watched};
+use super::record::{FailureShare, Times, Watched, longer_than, median};
 use crate::config::plan::OutlierPlan;
 use crate::pool::wilson;
 use crate::units::Percent;
@@ -150,11 +150,16 @@ fn upper(share: FailureShare, z: f64) -> f64 {
     wilson::bounds(share.failed, share.of, z).1
 }
 
-/// One server's median time to the first byte beside the others', each of so many tries.
-pub fn is_slow(own: (Duration, u64), others: (Duration, u64), plan: &OutlierPlan) -> bool {
-    let is_slower =
-        |factor: crate::units::Factor| own.0.as_secs_f64() > others.0.as_secs_f64() * factor.get();
-    own.1 >= ENOUGH && others.1 >= ENOUGH && plan.slower_than.is_some_and(is_slower)
+/// Fewer of a server's times to the first byte decide nothing, however long they are.
+pub const FEWEST_TIMES: u64 = 7;
+
+/// Whether one server's median time to the first byte is that much above the others': so many of its times are longer than that
+/// limit that most of all it would serve must be. Whoever is very slow serves few.
+pub fn is_slow(own: &Times, others: &Times, plan: &OutlierPlan) -> bool {
+    let (Some(factor), Some(others_median)) = (plan.slower_than, median(others)) else { return false };
+    let longer = longer_than(own, others_median.mul_f64(factor.get()));
+    let longer = FailureShare { failed: longer, of: own.iter().sum() };
+    longer.of >= FEWEST_TIMES && others.iter().sum::<u64>() >= ENOUGH && lower(longer, Z_SHARE) > 0.5
 }
 
 /// How long an ejection lasts after so many before it, give or take a tenth by `chance`, 0 to 1.

@@ -131,6 +131,11 @@ pub fn median(times: &Times) -> Option<Duration> {
     step.filter(|_| total > 0).map(time_of)
 }
 
+/// How many of these times are longer than that, by the middle of their steps.
+pub fn longer_than(times: &Times, than: Duration) -> u64 {
+    times.iter().enumerate().filter(|(step, _)| time_of(*step) > than).map(|(_, count)| count).sum()
+}
+
 /// What is noted of a server's tries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Watched {

@@ -453,6 +453,46 @@ fn who_is_slower_than_the_others_twice_in_a_row_is_ejected() {
     assert_eq!(load.ejected(), [("b".to_owned(), Reason::SlowerThan)]);
 }
 
+/// A pool that goes by load, whose servers take as long as `time_of` says of a server and a chance.
+fn with_times(rate: u64, seconds: u64, time_of: impl Fn(&str, f64) -> u64) -> Load {
+    let plan = OutlierPlan { slower_than: Some("5x".parse().expect("a factor")), ..settings() };
+    let mut load = Load::of(pool(Balance::LeastConnections, "a b c d"), plan, rate, 9);
+    let mut busy: Vec<(Instant, Duration, Lease)> = Vec::new();
+    for _ in 0..rate * seconds {
+        load.pass(load.pause);
+        let now = load.now;
+        for (_, time, lease) in busy.extract_if(.., |(end, ..)| *end <= now) {
+            lease.finish(&Outcome::of(TryResult::answered(200)).after(time));
+        }
+        let query = Query { entropy: load.chance().to_bits(), may_be_repeated: true, ..Query::default() };
+        let lease = load.pool.pick(&query, &mut Tried::new()).expect("one is ready");
+        let chance = load.chance();
+        let time = Duration::from_millis(time_of(lease.server().name(), chance));
+        busy.push((now + time, time, lease));
+    }
+    load
+}
+
+#[test]
+fn one_that_is_so_slow_that_it_serves_little_is_ejected_too() {
+    for (rate, slow) in [(100, 3_000), (100, 8_000), (20, 2_000)] {
+        let load = with_times(rate, 200, |server, _| if server == "b" { slow } else { 20 });
+        assert_eq!(
+            load.ejected().first(),
+            Some(&("b".to_owned(), Reason::SlowerThan)),
+            "{slow} ms at {rate}/s"
+        );
+    }
+}
+
+#[test]
+fn where_some_requests_take_long_everywhere_nobody_is_slow() {
+    for rate in [2, 10, 100] {
+        let load = with_times(rate, 20_000 / rate, |_, chance| if chance < 0.3 { 400 } else { 20 });
+        assert_eq!(load.ejected(), [], "{rate}/s");
+    }
+}
+
 #[test]
 fn one_that_was_ejected_is_back_when_its_pool_ejects_nobody_any_more() {
     let load = with_b_ejected(settings());

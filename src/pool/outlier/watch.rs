@@ -19,6 +19,9 @@ const STEPS: u32 = 10;
 /// Such a part of a window the others have to show that they do not fail, where they have little to do.
 const WAIT: u32 = 5;
 
+/// So many windows together may have a server's few times to the first byte; what came before is no news.
+const MOST_SPARSE: u32 = 9;
+
 /// So many of the others' last tries say whether they fail as well.
 const LATELY: u32 = 20;
 
@@ -62,8 +65,10 @@ pub struct OutlierWatch {
 struct Observed {
     /// All tries, as they had been counted at these times; the oldest is at least a window ago, once there was one.
     marks: VecDeque<(Instant, FailureShare)>,
-    /// Times to the first byte when this window began.
+    /// Times to the first byte when this window began, or the first of those that it takes to have some.
     times: Option<Box<Times>>,
+    /// So many windows together had too few of them.
+    sparse_windows: u32,
     /// It was slow in the last window, and what that was told from.
     slow: Option<String>,
     /// The windows in a row that it was slow in.
@@ -72,6 +77,25 @@ struct Observed {
     onset: Option<Onset>,
     /// It was told that it is not ejected only for want of others.
     is_prevented: bool,
+}
+
+impl Observed {
+    /// What has come to these times since its window began; the next one begins, unless this had too few.
+    fn times_within(&mut self, times: Times, is_first: bool) -> Option<Times> {
+        let Some(before) = self.times.as_deref().filter(|_| !is_first) else {
+            self.times = Some(Box::new(times));
+            return None;
+        };
+        let within: Times = std::array::from_fn(|step| times[step].saturating_sub(before[step]));
+        let has_few = within.iter().sum::<u64>() < judge::FEWEST_TIMES;
+        if has_few && self.sparse_windows < MOST_SPARSE {
+            self.sparse_windows += 1;
+        } else {
+            self.sparse_windows = 0;
+            self.times = Some(Box::new(times));
+        }
+        Some(within)
+    }
 }
 
 impl OutlierWatch {
@@ -224,12 +248,11 @@ impl OutlierWatch {
         for member in pool.members.iter().filter(|member| serves(member)) {
             let Some(observed) = self.servers.get_mut(&member.server.id()) else { continue };
             let times = member.server.outlier().record.all_times().unwrap_or([0; TIME_STEPS]);
-            let before = observed.times.replace(Box::new(times));
-            let Some(before) = before.filter(|_| !is_first) else { continue };
-            let within: Times = std::array::from_fn(|step| times[step].saturating_sub(before[step]));
+            let Some(within) = observed.times_within(times, is_first) else { continue };
             all.iter_mut().zip(within).for_each(|(sum, count)| *sum += count);
             own.push((member.server.id(), within));
         }
+        own.retain(|(_, within)| within.iter().sum::<u64>() >= judge::FEWEST_TIMES);
         for (id, own) in own {
             let others: Times = std::array::from_fn(|step| all[step] - own[step]);
             let observed = self.servers.entry(id).or_default();
@@ -417,10 +440,9 @@ fn share(seen: &Seen) -> f64 {
 }
 
 fn told_slow(own: &Times, others: &Times, plan: &OutlierPlan) -> Option<String> {
-    let figures = |times: &Times| Some((median(times)?, times.iter().sum()));
-    let (own, others) = (figures(own)?, figures(others)?);
-    let told = || {
-        format!("a median of {:?} to the first byte, twice in a row; the others' is {:?}", own.0, others.0)
-    };
-    judge::is_slow(own, others, plan).then(told)
+    if !judge::is_slow(own, others, plan) {
+        return None;
+    }
+    let (own, others) = (median(own)?, median(others)?);
+    Some(format!("a median of {own:?} to the first byte, twice in a row; the others' is {others:?}"))
 }
