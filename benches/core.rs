@@ -147,8 +147,14 @@ fn routes(c: &mut Criterion) {
         let table = RouteTable::new("shop".into(), (0..n).map(rule).collect());
         let host = format!("Shop{}.example:443", n - 1);
         let headers = HeaderMap::new();
-        let request =
-            RouteRequest { host: &host, path: "/static/app.css", method: &Method::GET, headers: &headers };
+        let request = RouteRequest {
+            host: &host,
+            path: "/static/app.css",
+            query: "",
+            method: &Method::GET,
+            headers: &headers,
+            client: None,
+        };
         group.bench_function(BenchmarkId::new("last_host", n), |b| {
             b.iter(|| table.find(black_box(&request)).expect("the last rule matches"));
         });

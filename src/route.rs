@@ -1,13 +1,20 @@
 //! From a request's head to the rule that serves it.
 
+mod matching;
+pub mod normal_path;
+
+pub use matching::Misfit;
+
 use crate::client_hello::Hello;
 use crate::config::plan::policy::{Redirect, Respond};
-use crate::config::plan::{HeaderMatch, HostPattern, Match, Name, PathPattern, Priority};
+use crate::config::plan::{HostPattern, Match, Name, Priority};
 use crate::fields::Fields;
 use crate::host::Spelling;
 use crate::pool::Pool;
 use http::Method;
+use matching::{fits_host, misfit, misfit_tls};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What of a request decides its route.
@@ -17,8 +24,12 @@ pub struct RouteRequest<'a, F> {
     pub host: &'a str,
     /// Without the query.
     pub path: &'a str,
+    /// Without its question mark.
+    pub query: &'a str,
     pub method: &'a Method,
     pub headers: &'a F,
+    /// The real client; `None` is one behind a unix socket.
+    pub client: Option<IpAddr>,
 }
 
 /// One rule of a table.
@@ -43,6 +54,11 @@ impl RouteRule {
         }
     }
 
+    /// Whether it keeps clients out by its answer: whoever is kept out by one spelling of a path is by every other.
+    fn refuses(&self) -> bool {
+        matches!(&self.target, RuleTarget::Respond(respond) if respond.status >= 400)
+    }
+
     fn leads_to(&self, wanted: &Arc<Pool>) -> bool {
         self.pool().is_some_and(|pool| Arc::ptr_eq(pool, wanted))
     }
@@ -61,6 +77,15 @@ pub enum RuleTarget {
 pub struct RouteMatch<'a> {
     pub place: u32,
     pub rule: &'a RouteRule,
+}
+
+/// The rules that a request meets.
+#[derive(Clone, Copy, Debug)]
+pub struct RulesMet<'a> {
+    /// Where it goes.
+    pub found: RouteMatch<'a>,
+    /// Who must let it pass, too: the rule of what servers may take its path for.
+    pub taken_for: Option<RouteMatch<'a>>,
 }
 
 /// A named list of rules; the first that matches wins.
@@ -106,12 +131,29 @@ impl RouteTable {
 
     /// The first rule that matches.
     pub fn find<F: Fields>(&self, request: &RouteRequest<'_, F>) -> Option<RouteMatch<'_>> {
-        self.first(request.host, |matcher| matches(matcher, request))
+        self.first(request.host, |matcher| misfit(matcher, request).is_none())
+    }
+
+    /// The rule that a request meets. If some rules keep clients out, the path that servers may take its path for counts as well.
+    pub fn meet<F: Fields>(&self, request: &RouteRequest<'_, F>, keep_out: bool) -> Option<RulesMet<'_>> {
+        let found = self.find(request)?;
+        let other = match keep_out {
+            true => normal_path::normal(request.path).and_then(|path| {
+                let other = self.find(&RouteRequest { path: &path, ..*request })?;
+                (other.place != found.place).then_some(other)
+            }),
+            false => None,
+        };
+        Some(match other {
+            Some(other) if other.rule.refuses() => RulesMet { found: other, taken_for: None },
+            taken_for => RulesMet { found, taken_for },
+        })
     }
 
     /// The first rule that matches a TLS client's hello. One that asks for no name matches rules for any host.
-    pub fn find_tls(&self, hello: &Hello) -> Option<RouteMatch<'_>> {
-        self.first(hello.name.as_deref().unwrap_or_default(), |matcher| misfit_tls(matcher, hello).is_none())
+    pub fn find_tls(&self, hello: &Hello, client: Option<IpAddr>) -> Option<RouteMatch<'_>> {
+        let fits = |matcher: &Match| misfit_tls(matcher, hello, client).is_none();
+        self.first(hello.name.as_deref().unwrap_or_default(), fits)
     }
 
     /// What of each rule does not fit a request, in order; for whoever wants to know why, not for requests.
@@ -120,8 +162,9 @@ impl RouteTable {
     }
 
     /// The same for a TLS client's hello.
-    pub fn misfits_tls(&self, hello: &Hello) -> Vec<Option<Misfit>> {
-        self.judged(hello.name.as_deref().unwrap_or_default(), |matcher| misfit_tls(matcher, hello))
+    pub fn misfits_tls(&self, hello: &Hello, client: Option<IpAddr>) -> Vec<Option<Misfit>> {
+        let misfit = |matcher: &Match| misfit_tls(matcher, hello, client);
+        self.judged(hello.name.as_deref().unwrap_or_default(), misfit)
     }
 
     fn judged(&self, host: &str, misfit: impl Fn(&Match) -> Option<Misfit>) -> Vec<Option<Misfit>> {
@@ -151,223 +194,5 @@ impl RouteTable {
     }
 }
 
-/// Whether everything but the host is as asked.
-fn matches<F: Fields>(matcher: &Match, request: &RouteRequest<'_, F>) -> bool {
-    misfit(matcher, request).is_none()
-}
-
-/// The first thing of a rule that a request does not fit; the places are those of the rule's own lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Misfit {
-    Host,
-    Path,
-    Method,
-    Header(usize),
-    Alpn,
-}
-
-/// What of everything but the host is not as asked.
-fn misfit<F: Fields>(matcher: &Match, request: &RouteRequest<'_, F>) -> Option<Misfit> {
-    let path = matcher.path.as_ref().is_none_or(|pattern| match pattern {
-        PathPattern::Exact(path) => request.path == path,
-        PathPattern::Prefix(prefix) => {
-            request.path.starts_with(prefix.as_str()) || prefix.strip_suffix('/') == Some(request.path)
-        }
-    });
-    if !path {
-        return Some(Misfit::Path);
-    }
-    if !matcher.methods.is_empty() && !matcher.methods.contains(request.method) {
-        return Some(Misfit::Method);
-    }
-    let is_missing = |wanted: &HeaderMatch| match &wanted.value {
-        None => request.headers.first(&wanted.name).is_none(),
-        Some(value) => !request.headers.all(&wanted.name).any(|have| have == value.as_bytes()),
-    };
-    matcher.headers.iter().position(is_missing).map(Misfit::Header)
-}
-
-fn misfit_tls(matcher: &Match, hello: &Hello) -> Option<Misfit> {
-    let offers = |protocol: &String| hello.alpn.iter().any(|offered| offered == protocol.as_bytes());
-    (!matcher.alpn.is_empty() && !matcher.alpn.iter().any(offers)).then_some(Misfit::Alpn)
-}
-
-fn fits_host(matcher: &Match, host: &str) -> bool {
-    let mut spelling = Spelling::default();
-    let host = spelling.of(host);
-    match &matcher.host {
-        None => true,
-        Some(HostPattern::Exact(wanted)) => wanted == host,
-        Some(HostPattern::Suffix(suffix)) => {
-            host.strip_suffix(suffix.as_str()).is_some_and(|name| !name.is_empty())
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::plan::Balance;
-    use crate::pool::sample::{live, pool};
-    use http::HeaderMap;
-
-    /// A rule such as `GET shop.example /static/*`, any part of which may be `-`.
-    fn matcher(text: &str) -> Match {
-        let parts: Vec<&str> = text.split(' ').collect();
-        let host = |host: &str| match host.strip_prefix('*') {
-            Some(suffix) => HostPattern::Suffix(suffix.into()),
-            None => HostPattern::Exact(host.into()),
-        };
-        let path = |path: &str| match path.strip_suffix('*') {
-            Some(prefix) => PathPattern::Prefix(prefix.into()),
-            None => PathPattern::Exact(path.into()),
-        };
-        Match {
-            methods: parts[0]
-                .split('|')
-                .filter(|part| *part != "-")
-                .map(|part| part.parse().unwrap())
-                .collect(),
-            host: Some(parts[1]).filter(|part| *part != "-").map(host),
-            path: Some(parts[2]).filter(|part| *part != "-").map(path),
-            headers: Vec::new(),
-            alpn: Vec::new(),
-        }
-    }
-
-    fn table(matchers: impl IntoIterator<Item = Match>) -> RouteTable {
-        let pool = live(pool(Balance::RoundRobin, "a"));
-        let rule = |(index, matcher): (usize, Match)| RouteRule {
-            name: (index + 1).to_string().into(),
-            matcher,
-            target: RuleTarget::Pool(pool.clone()),
-            upgrades: None,
-            priority: Priority::Normal,
-        };
-        RouteTable::new("shop".into(), matchers.into_iter().enumerate().map(rule).collect())
-    }
-
-    /// The number of the rule that a request such as `GET shop.example /` meets, from 1; 0 is none.
-    fn check(rules: &[&str], request: &str, expected: usize) {
-        let parts: Vec<&str> = request.split(' ').collect();
-        let (method, headers) = (parts[0].parse().unwrap(), HeaderMap::new());
-        let request = RouteRequest { method: &method, host: parts[1], path: parts[2], headers: &headers };
-        let table = table(rules.iter().copied().map(matcher));
-        let found = table.find(&request).map_or(0, |found| found.rule.name.parse().unwrap());
-        // Whoever asks why is told the same.
-        let told = table.misfits(&request).iter().position(Option::is_none).map_or(0, |place| place + 1);
-        assert_eq!(told, found, "{parts:?} among {rules:?}");
-        assert_eq!(found, expected, "{parts:?} among {rules:?}");
-    }
-
-    #[test]
-    fn the_first_rule_that_matches_wins_whatever_it_asks_for() {
-        let rules = [
-            "- secure.example /pay/*",
-            "- *.example /static/*",
-            "GET|HEAD - /status",
-            "- secure.example -",
-            "- *.eu.example -",
-            "- *.example -",
-            "POST - -",
-        ];
-        check(&rules, "GET secure.example /pay/card", 1);
-        check(&rules, "GET secure.example /static/app.css", 2);
-        check(&rules, "GET secure.example /status", 3);
-        check(&rules, "POST secure.example /status", 4);
-        check(&rules, "GET shop.eu.example /", 5);
-        check(&rules, "GET eu.example /", 6);
-        check(&rules, "POST example /", 7);
-        check(&rules, "GET example /", 0);
-    }
-
-    #[test]
-    fn a_host_matches_without_regard_to_case_port_and_final_dot() {
-        for same in ["shop.example", "SHOP.Example", "shop.example:8443", "shop.example.", "shop.example.:80"]
-        {
-            check(&["- shop.example -"], &format!("GET {same} /"), 1);
-        }
-        for other in ["shop.example.org", "www.shop.example", "xshop.example", "shop.example..", ":80", "."] {
-            check(&["- shop.example -"], &format!("GET {other} /"), 0);
-        }
-        check(&["- [::1] -"], "GET [::1]:8080 /", 1);
-        check(&["- [2001:db8::1] -"], "GET [2001:DB8:0::0:1] /", 1);
-        check(&["- shop.example -", "- - -"], &format!("GET {}.example /", "x".repeat(300)), 2);
-    }
-
-    #[test]
-    fn a_wildcard_asks_for_one_label_or_more() {
-        for (host, expected) in
-            [("www.shop.example", 1), ("a.b.shop.example:80", 1), ("shop.example", 0), (".shop.example", 0)]
-        {
-            check(&["- *.shop.example -"], &format!("GET {host} /"), expected);
-        }
-    }
-
-    #[test]
-    fn a_prefix_ends_at_a_slash() {
-        for (path, expected) in
-            [("/static", 1), ("/static/", 1), ("/static/a/b", 1), ("/staticx", 0), ("/stati", 0), ("/", 0)]
-        {
-            check(&["- - /static/*"], &format!("GET h {path}"), expected);
-        }
-        check(&["- - /*"], "GET h /anything", 1);
-        check(&["- - /login"], "GET h /login/", 0);
-    }
-
-    #[test]
-    fn a_tls_client_is_routed_by_what_its_hello_shows() {
-        let alpn = |matcher: Match, alpn: &[&str]| Match {
-            alpn: alpn.iter().map(|protocol| (*protocol).to_owned()).collect(),
-            ..matcher
-        };
-        let rules = [
-            alpn(matcher("- db.example -"), &["postgresql", "mysql"]),
-            matcher("- db.example -"),
-            matcher("- *.example -"),
-            alpn(matcher("- - -"), &["h2"]),
-        ];
-        let table = table(rules);
-        let meets = |name: Option<&str>, alpn: &[&str]| {
-            let alpn = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-            let hello = Hello { name: name.map(str::to_owned), alpn };
-            table.find_tls(&hello).map_or(0, |found| found.rule.name.parse().unwrap())
-        };
-        for (name, alpn, expected) in [
-            (Some("DB.example"), &["h2", "mysql"][..], 1),
-            (Some("db.example."), &["h2"], 2),
-            (Some("www.example"), &[], 3),
-            (Some("example"), &["h2"], 4),
-            (None, &["http/1.1", "h2"], 4),
-            (None, &["http/1.1"], 0),
-            (None, &[], 0),
-        ] {
-            assert_eq!(meets(name, alpn), expected, "{name:?} {alpn:?}");
-        }
-    }
-
-    #[test]
-    fn every_header_asked_for_must_be_there() {
-        let header = |name: &'static str, value: Option<&str>| HeaderMatch {
-            name: http::HeaderName::from_static(name),
-            value: value.map(Into::into),
-        };
-        let both = Match {
-            headers: vec![header("x-beta", None), header("x-tier", Some("gold"))],
-            ..Match::default()
-        };
-        let table = table([both]);
-        let meets = |fields: &[(&'static str, &'static str)]| {
-            let mut headers = HeaderMap::new();
-            for (name, value) in fields {
-                headers.append(*name, http::HeaderValue::from_static(value));
-            }
-            table
-                .find(&RouteRequest { host: "h", path: "/", method: &Method::GET, headers: &headers })
-                .is_some()
-        };
-        assert!(meets(&[("x-beta", ""), ("x-tier", "silver"), ("x-tier", "gold")]));
-        assert!(!meets(&[("x-beta", "1"), ("x-tier", "Gold")]));
-        assert!(!meets(&[("x-tier", "gold")]));
-    }
-}
+mod tests;

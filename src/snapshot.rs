@@ -41,6 +41,8 @@ pub struct ListenerPolicies {
     pub own: Option<Policy>,
     /// For those of each rule, in the order of its routes.
     pub rules: Box<[Option<Policy>]>,
+    /// Some rules keep clients out: those are held against what servers may take a path for, too.
+    pub keep_out: bool,
 }
 
 impl Listener {

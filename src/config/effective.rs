@@ -17,7 +17,7 @@ use super::plan::{
     HashKey, HealthPlan, HostPattern, Http2Plan, HttpProbe, ListenerLimits, ListenerPlan, ListenerTimeouts,
     Log, Match, OutcomeHeader, OutlierPlan, PathPattern, Plan, PoolPlan, PoolTimeouts, ProbePlan,
     ProcessPlan, Protocol, QueuePlan, Retries, RoutesPlan, RulePlan, RuleTargetPlan, ServerPlan, ServerTls,
-    SlowStart, SourceKind, SourcePlan, StickyPlan, TargetPlan, Tls, UdpProbe,
+    SlowStart, SourceKind, SourcePlan, StickyPlan, TargetPlan, Tls, UdpProbe, ValueMatch,
 };
 use super::tree::Scalar;
 use super::{acme, discover, health, names, pool, process, route, sticky, tls};
@@ -325,6 +325,15 @@ fn written_name(name: &str) -> Option<&str> {
 }
 
 fn matcher(matcher: &Match) -> Value {
+    let below = |matcher: &Match| conditions(SectionWriter::new(keys::MATCH_BELOW), matcher).end();
+    conditions(SectionWriter::new(keys::MATCH), matcher)
+        .set_or_null("not", matcher.not.as_deref().map(below))
+        .set("any", matcher.any.iter().map(below).collect::<Vec<_>>())
+        .set("alpn", texts(&matcher.alpn))
+        .end()
+}
+
+fn conditions(section: SectionWriter, matcher: &Match) -> SectionWriter {
     let host = |host: &HostPattern| match host {
         HostPattern::Exact(host) => host.clone(),
         HostPattern::Suffix(suffix) => format!("*{suffix}"),
@@ -335,13 +344,19 @@ fn matcher(matcher: &Match) -> Value {
     };
     let headers = matcher.headers.iter();
     let headers = headers.map(|header| (header.name.as_str(), header.value.as_deref().unwrap_or("*").into()));
-    SectionWriter::new(keys::MATCH)
+    section
         .set_or_null("host", matcher.host.as_ref().map(host))
         .set_or_null("path", matcher.path.as_ref().map(path))
+        .set_or_null("path_regex", matcher.path_regex.as_ref().map(|regex| regex.0.as_str()))
         .set("methods", texts(&matcher.methods))
         .set("headers", named(headers))
-        .set("alpn", texts(&matcher.alpn))
-        .end()
+        .set("query", values(&matcher.query))
+        .set("cookies", values(&matcher.cookies))
+        .set("client", texts(matcher.client.items()))
+}
+
+fn values(values: &[ValueMatch]) -> Value {
+    named(values.iter().map(|one| (&*one.name, one.value.as_deref().unwrap_or("*").into())))
 }
 
 fn pool(pool: &PoolPlan) -> Value {

@@ -14,7 +14,7 @@ use super::plan::{ListenerPlan, Plan, PoolPlan, RoutesPlan, Transport};
 use super::pool::pool;
 use super::problem::Fault;
 use super::process::{access_log, admin, events, log, process};
-use super::route::{routes, warn_of_idle_priorities};
+use super::route::{RuleNames, routes, warn_of_idle_priorities};
 use super::section::Section;
 use super::{policy, sticky};
 use crate::units::Address;
@@ -51,7 +51,13 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
     let planned_pools = read_pools(&pools, &pool_names);
     fallback::check(pools.iter().flatten().map(|(name, at)| (*name, *at)), &planned_pools);
     let planned_policies = read_policies(&policies);
-    let planned_routes = read_routes(&routes, (&pool_names, &policy_names));
+    let rule_names = RuleNames {
+        pools: &pool_names,
+        policies: &policy_names,
+        networks: &named_lists,
+        planned_policies: &planned_policies,
+    };
+    let planned_routes = read_routes(&routes, &rule_names);
     // Line 0 is the default, which stands nowhere.
     let line = file.get("admin").map_or(0, |at| at.line());
     let taken: Vec<_> = admin
@@ -128,7 +134,7 @@ fn read_policies(policies: &Named<'_>) -> Vec<NamedPolicy> {
     policies.iter().flatten().filter_map(read).collect()
 }
 
-fn read_routes(lists: &Named<'_>, known: (&Names<'_>, &Names<'_>)) -> Vec<RoutesPlan> {
+fn read_routes(lists: &Named<'_>, known: &RuleNames<'_>) -> Vec<RoutesPlan> {
     let mut taken = Once::default();
     lists.iter().flatten().filter_map(|(name, at)| routes(name, at, known, &mut taken)).collect()
 }

@@ -201,12 +201,25 @@ pub(super) const OF_RULE: &[Key] = &[
     nullable("policy", KeyKind::Text("the name of a policy"), "null"),
 ];
 
-pub(super) const MATCH: &[Key] = &[
+/// What a rule matches, with what may stand below `not` and `any`.
+pub(super) const MATCH: &[Key] =
+    &kind::joined::<{ MATCH_BELOW.len() + OF_MATCH.len() }>(MATCH_BELOW, OF_MATCH);
+
+const OF_MATCH: &[Key] = &[
+    nullable("not", KeyKind::Section(MATCH_BELOW), "null"),
+    key("any", KeyKind::Sections(MATCH_BELOW), "[]"),
+    key("alpn", KeyKind::List("protocols that TLS clients offer, like `h2` or `http/1.1`"), "[]"),
+];
+
+pub(super) const MATCH_BELOW: &[Key] = &[
     nullable("host", KeyKind::Text("a host name, or `\"*.shop.example\"` for every name below it"), "null"),
     nullable("path", KeyKind::Text("`/exact`, or `/prefix/*` for everything below it"), "null"),
+    nullable("path_regex", KeyKind::Text("a regular expression, like `^/item/(?P<id>[0-9]+)$`"), "null"),
     key("methods", KeyKind::List("HTTP methods in capitals, like `GET`"), "[]"),
     key("headers", KeyKind::Texts("the field's exact value, or `\"*\"` for any"), "{}"),
-    key("alpn", KeyKind::List("protocols that TLS clients offer, like `h2` or `http/1.1`"), "[]"),
+    key("query", KeyKind::Texts("the parameter's exact value, or `\"*\"` for any"), "{}"),
+    key("cookies", KeyKind::Texts("the cookie's exact value, or `\"*\"` for any"), "{}"),
+    key("client", NETWORK_LIST, "[]"),
 ];
 
 pub(super) const POOL: &[Key] = &[
@@ -431,6 +444,10 @@ pub fn each_section(visit: &mut impl FnMut(&str, &'static [Key])) {
             let Some((between, below)) = key.kind.below() else { continue };
             // What a rule has of a policy is told of once.
             let below = if path.is_empty() && key.name == "routes" { OF_RULE } else { below };
+            // These have the keys of the section that they stand in.
+            if path.ends_with(".match") && matches!(key.name, "not" | "any") {
+                continue;
+            }
             let dot = if path.is_empty() { "" } else { "." };
             walk(&format!("{path}{dot}{}{between}", key.name), below, visit);
         }

@@ -104,6 +104,11 @@ pub(super) fn refuse_foreign_match(at: &At<'_>, rule: &RulePlan, foreign: Option
     let matcher = &rule.matcher;
     let hidden = [
         ("path", foreign.is_some() && matcher.path.is_some()),
+        ("path_regex", foreign.is_some() && matcher.path_regex.is_some()),
+        ("query", foreign.is_some() && !matcher.query.is_empty()),
+        ("cookies", foreign.is_some() && !matcher.cookies.is_empty()),
+        ("not", foreign.is_some() && matcher.not.is_some()),
+        ("any", foreign.is_some() && !matcher.any.is_empty()),
         ("methods", foreign.is_some() && !matcher.methods.is_empty()),
         ("headers", foreign.is_some() && !matcher.headers.is_empty()),
         ("alpn", foreign.is_none() && !matcher.alpn.is_empty()),
@@ -134,7 +139,7 @@ pub(super) fn refuse_foreign_match(at: &At<'_>, rule: &RulePlan, foreign: Option
                 quoted(&rule.name)
             ),
             match foreign {
-                Some(_) => "match by `host` (the TLS server name) and `alpn` there",
+                Some(_) => "match by `host` (the TLS server name), `client` and `alpn` there",
                 None => "remove it there, or use `protocol: tls_passthrough` here",
             },
         ));

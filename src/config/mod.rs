@@ -17,6 +17,7 @@ mod health;
 pub mod keys;
 mod known;
 mod listener;
+mod matcher;
 mod names;
 mod networks;
 mod outlier;

@@ -1,7 +1,10 @@
 //! The plan: a configuration that was checked, with every default filled in and every reference
 //! resolved. Nothing downstream of this file ever asks "is it set?" or "does it exist?".
 
+mod matcher;
 pub mod policy;
+
+pub use matcher::{HeaderMatch, HostPattern, Match, PathPattern, PathRegex, ValueMatch};
 
 use crate::networks::{NamedNetworks, Networks};
 use crate::sticky::StickyKeys;
@@ -390,41 +393,6 @@ impl Priority {
             Self::Low => "low",
         }
     }
-}
-
-/// What a request must have; an empty match is every request.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Match {
-    pub host: Option<HostPattern>,
-    pub path: Option<PathPattern>,
-    /// Empty is every method.
-    pub methods: Vec<Method>,
-    /// All of them must hold.
-    pub headers: Vec<HeaderMatch>,
-    /// Any of them, of those that a TLS client offers; empty is whatever it offers.
-    pub alpn: Vec<String>,
-}
-
-/// A host name, lower case, without port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HostPattern {
-    Exact(String),
-    /// `*.shop.example` is kept as `.shop.example`; it matches one label or more, never the apex.
-    Suffix(String),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PathPattern {
-    Exact(String),
-    /// `/static/*` is kept as `/static/`; it also matches `/static` itself.
-    Prefix(String),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeaderMatch {
-    pub name: HeaderName,
-    /// `None` (written `"*"`) asks only that the field is there.
-    pub value: Option<String>,
 }
 
 /// Servers that serve the same thing.

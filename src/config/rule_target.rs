@@ -1,7 +1,7 @@
 //! What becomes of a rule's requests: a pool has them, or clients get an answer of our own.
 
 use super::names::Names;
-use super::plan::policy::{Page, PageFile, Redirect, Respond};
+use super::plan::policy::{FieldRule, Page, PageFile, Redirect, Respond};
 use super::plan::{Match, PathPattern, RuleTargetPlan};
 use super::policy::{FRAMING, set_rules, template};
 use super::problem::{Fault, quoted};
@@ -42,6 +42,16 @@ pub(super) fn target(section: &Section<'_>, matcher: &Match, pools: &Names<'_>) 
         return Some(RuleTargetPlan::Respond(Arc::new(respond)));
     }
     pool.map(RuleTargetPlan::Pool)
+}
+
+/// The texts with variables that a target has.
+pub(super) fn templates(target: &RuleTargetPlan) -> impl Iterator<Item = &Template> {
+    let (to, fields) = match target {
+        RuleTargetPlan::Pool(_) => (None, &[][..]),
+        RuleTargetPlan::Redirect(redirect) => (Some(&redirect.to), &[][..]),
+        RuleTargetPlan::Respond(respond) => (None, &respond.fields[..]),
+    };
+    to.into_iter().chain(fields.iter().filter_map(FieldRule::value))
 }
 
 fn redirect(section: &Section<'_>) -> Option<Redirect> {

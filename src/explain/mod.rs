@@ -10,7 +10,7 @@ pub use render::render;
 pub use report::{Candidate, ExplainedListener, ExplainedPhase, ExplainedRule, ExplainedServer, Explanation};
 
 use crate::client_hello::Hello;
-use crate::config::plan::{HashKey, HostPattern, Match, PathPattern, Protocol, QueuePlan};
+use crate::config::plan::{HashKey, HostPattern, Match, PathPattern, Protocol, QueuePlan, ValueMatch};
 use crate::operate::Overrides;
 use crate::pool::explain::{Exclusion, PickExplanation};
 use crate::pool::{HealthState, NoServer, Pool, Query};
@@ -108,21 +108,22 @@ pub fn explain(
             return Ok(report);
         }
         ListenerTarget::Pool(pool) => {
-            policy::tell(&mut report, listener.policy(None), &asked, request);
+            policy::tell(&mut report, (listener.policy(None), None), &asked, request);
             pool
         }
         ListenerTarget::Routes(table) => {
-            let (rules, found) = follow(table, listener.plan.protocol, &asked);
+            let (rules, found) = follow(table, listener, &asked, request.client);
             report.routes = Some(table.name.to_string());
             report.rules = rules;
             match found {
                 None => {
-                    policy::tell(&mut report, listener.policy(None), &asked, request);
+                    policy::tell(&mut report, (listener.policy(None), None), &asked, request);
                     report.rule = "no rule matches: the answer is 404".to_owned();
                     return Ok(report);
                 }
                 Some(found) => {
-                    policy::tell(&mut report, listener.policy(Some(found.place)), &asked, request);
+                    let policy = listener.policy(Some(found.place));
+                    policy::tell(&mut report, (policy, Some(found.rule)), &asked, request);
                     match found.rule.pool() {
                         Some(pool) => pool,
                         None => {
@@ -234,21 +235,27 @@ fn find_listener<'a>(
 /// The rule that serves, by the code that serves; and of each rule before it, what does not fit.
 fn follow<'a>(
     table: &'a route::RouteTable,
-    protocol: Protocol,
+    listener: &snapshot::Listener,
     asked: &RequestParts<'_>,
+    client: IpAddr,
 ) -> (Vec<ExplainedRule>, Option<route::RouteMatch<'a>>) {
     let for_route = route::RouteRequest {
         host: &asked.host,
         path: asked.path,
+        query: asked.query,
         method: asked.method,
         headers: &*asked.headers,
+        client: Some(client),
     };
-    let (found, misfits) = match protocol {
+    let (found, misfits) = match listener.plan.protocol {
         Protocol::TlsPassthrough => {
             let hello = asked.hello();
-            (table.find_tls(&hello), table.misfits_tls(&hello))
+            (table.find_tls(&hello, Some(client)), table.misfits_tls(&hello, Some(client)))
         }
-        _ => (table.find(&for_route), table.misfits(&for_route)),
+        _ => {
+            let met = table.meet(&for_route, listener.policies.keep_out);
+            (met.map(|met| met.found), table.misfits(&for_route))
+        }
     };
     let place = found.map(|found| found.place as usize);
     let seen = place.map_or(table.rules.len(), |place| place + 1);
@@ -258,13 +265,13 @@ fn follow<'a>(
             pool: rule.pool().map(|pool| pool.name.to_string()),
             target: policy::target(rule),
             matched: Some(at) == place,
-            misfit: misfit.map(|misfit| in_words(&rule.matcher, misfit, asked)),
+            misfit: misfit.map(|misfit| in_words(&rule.matcher, misfit, asked, client)),
         });
     (rules.collect(), found)
 }
 
 /// `the path /cart is not below /static/`
-fn in_words(matcher: &Match, misfit: Misfit, asked: &RequestParts<'_>) -> String {
+fn in_words(matcher: &Match, misfit: Misfit, asked: &RequestParts<'_>, client: IpAddr) -> String {
     match misfit {
         Misfit::Host => {
             let wanted = match &matcher.host {
@@ -299,10 +306,27 @@ fn in_words(matcher: &Match, misfit: Misfit, asked: &RequestParts<'_>) -> String
             },
             None => "a field".to_owned(),
         },
+        Misfit::PathRegex => {
+            let wanted = matcher.path_regex.as_ref().map_or("", |regex| regex.0.as_str());
+            format!("path {} does not match {wanted}", asked.path)
+        }
+        Misfit::Query(place) => value_in_words("query parameter", matcher.query.get(place)),
+        Misfit::Cookie(place) => value_in_words("cookie", matcher.cookies.get(place)),
+        Misfit::Client => format!("client {client} is in none of its networks"),
+        Misfit::Not => "it is what `not` has".to_owned(),
+        Misfit::Any => "it is none of what `any` has".to_owned(),
         Misfit::Alpn => match asked.alpn {
             [] => format!("no ALPN is offered, and it asks for {}", matcher.alpn.join(" or ")),
             offered => format!("ALPN {} is not {}", offered.join(", "), matcher.alpn.join(" or ")),
         },
+    }
+}
+
+fn value_in_words(kind: &str, wanted: Option<&ValueMatch>) -> String {
+    match wanted {
+        None => kind.to_owned(),
+        Some(ValueMatch { name, value: None }) => format!("there is no {kind} {name}"),
+        Some(ValueMatch { name, value: Some(value) }) => format!("{kind} {name} is not {value:?}"),
     }
 }
 

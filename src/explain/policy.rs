@@ -26,7 +26,7 @@ pub(super) fn answer(
     request: &ExplainRequest,
 ) {
     let (head, client) = (head(asked), request.client.to_string());
-    let variables = variables(&head, &client, request, &rule.name);
+    let variables = variables(&head, &client, request, Some(rule));
     match &rule.target {
         RuleTarget::Redirect(redirect) => match policy::redirect(redirect, asked.method, &variables) {
             Some(reply) => {
@@ -47,14 +47,13 @@ pub(super) fn answer(
 /// What a policy does with the request before a server has it, and with the response after.
 pub(super) fn tell(
     report: &mut Explanation,
-    policy: Option<&Policy>,
+    (policy, rule): (Option<&Policy>, Option<&RouteRule>),
     asked: &RequestParts<'_>,
     request: &ExplainRequest,
 ) {
     let Some(policy) = policy else { return };
     let (head, client) = (head(asked), request.client.to_string());
-    let rule = report.rules.iter().find(|rule| rule.matched).map(|rule| rule.name.clone());
-    let variables = variables(&head, &client, request, rule.as_deref().unwrap_or_default());
+    let variables = variables(&head, &client, request, rule);
     report.policy.extend(fields("request_headers", &policy.request_fields, &variables));
     // What the server and its response bring is not known before.
     report.policy.extend(fields("response_headers", &policy.response_fields, &variables));
@@ -72,13 +71,14 @@ fn variables<'a>(
     head: &'a request::Parts,
     client: &'a str,
     request: &ExplainRequest,
-    route: &'a str,
+    rule: Option<&'a RouteRule>,
 ) -> Variables<'a> {
     Variables {
         request: Some(RequestView::of_parts(head, false)),
         client,
         is_secure: request.url.scheme_str() == Some("https"),
-        route,
+        route: rule.map_or("", |rule| &rule.name),
+        path_regex: rule.and_then(|rule| rule.matcher.path_regex.as_ref()),
         ..Variables::default()
     }
 }

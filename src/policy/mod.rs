@@ -37,6 +37,13 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// Whether it keeps some requests from a server.
+    pub fn keeps_out(&self) -> bool {
+        false
+    }
+}
+
 fn edits(rules: &FieldRules) -> Box<[FieldEdit]> {
     let edit = |rule: &FieldRule| FieldEdit {
         name: FieldName::named(rule.name.clone(), rule.title.clone()),

@@ -1,7 +1,7 @@
 //! Answers that an operator has written.
 
 use super::Variables;
-use crate::config::plan::policy::{FieldChange, Page, Respond};
+use crate::config::plan::policy::{Page, Respond};
 use crate::wire::local_reply::{self, LocalReply};
 use bytes::Bytes;
 use http::{HeaderValue, header};
@@ -24,10 +24,7 @@ pub(crate) fn respond(respond: &Respond, variables: &Variables<'_>) -> LocalRepl
         reply.fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     }
     for field in &respond.fields {
-        let (FieldChange::Set(value) | FieldChange::Add(value) | FieldChange::Default(value)) = &field.change
-        else {
-            continue;
-        };
+        let Some(value) = field.value() else { continue };
         if let Ok(value) = HeaderValue::from_bytes(&value.render(variables)) {
             reply.fields.insert(&field.name, value);
         }

@@ -1,5 +1,6 @@
 //! What variables stand for in a request.
 
+use crate::config::plan::PathRegex;
 use crate::cookie;
 use crate::host;
 use crate::template::{Values, Variable};
@@ -19,6 +20,8 @@ pub(crate) struct Variables<'a> {
     pub(crate) server: &'a str,
     pub(crate) request_id: &'a str,
     pub(crate) country: &'a str,
+    /// Of the rule that it met.
+    pub(crate) path_regex: Option<&'a PathRegex>,
 }
 
 impl Values for Variables<'_> {
@@ -32,9 +35,18 @@ impl Values for Variables<'_> {
             Variable::Country => self.country,
             Variable::Scheme if self.is_secure => "https",
             Variable::Scheme => "http",
+            Variable::Capture(name) => return self.capture(name, out),
             of_request => return self.request.iter().for_each(|request| write(request, of_request, out)),
         };
         out.extend_from_slice(text.as_bytes());
+    }
+}
+
+impl Variables<'_> {
+    fn capture(&self, name: &str, out: &mut Vec<u8>) {
+        let Some((request, regex)) = self.request.zip(self.path_regex) else { return };
+        let group = regex.0.captures(request.path).and_then(|captures| captures.name(name));
+        out.extend_from_slice(group.map_or("", |group| group.as_str()).as_bytes());
     }
 }
 

@@ -3,8 +3,8 @@
 use super::report::KeyChange;
 use crate::config::plan::policy::Page;
 use crate::config::plan::{
-    self, AccessLogPlan, Balance, HashKey, HealthPlan, HostPattern, PathPattern, Plan, Priority, ProbePlan,
-    RuleTargetPlan, TargetPlan,
+    self, AccessLogPlan, Balance, HashKey, HealthPlan, HostPattern, Match, PathPattern, Plan, Priority,
+    ProbePlan, RuleTargetPlan, TargetPlan, ValueMatch,
 };
 use crate::config::write_policy;
 use crate::networks::NetworksSource;
@@ -400,23 +400,7 @@ pub(super) fn server(server: &plan::ServerPlan) -> Settings {
 
 /// `GET,HEAD *.shop.example /static/* x-beta: 1 -> static`
 pub(super) fn rule(plan: &Plan, rule: &plan::RulePlan) -> String {
-    let matcher = &rule.matcher;
-    let mut parts = Vec::new();
-    if !matcher.methods.is_empty() {
-        parts.push(matcher.methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(","));
-    }
-    parts.extend(matcher.host.as_ref().map(host));
-    parts.extend(matcher.path.as_ref().map(path));
-    parts.extend(
-        matcher
-            .headers
-            .iter()
-            .map(|header| format!("{}: {}", header.name, header.value.as_deref().unwrap_or("*"))),
-    );
-    parts.extend(list(&matcher.alpn).map(|alpn| format!("alpn {alpn}")));
-    if parts.is_empty() {
-        parts.push("everything".to_owned());
-    }
+    let parts = matched(&rule.matcher);
     let upgrades = match &rule.upgrades {
         None => String::new(),
         Some(upgrades) => format!(" (upgrades: {})", list(upgrades).as_deref().unwrap_or("none")),
@@ -436,6 +420,38 @@ pub(super) fn rule(plan: &Plan, rule: &plan::RulePlan) -> String {
         RuleTargetPlan::Respond(respond) => format!("respond {}{}", respond.status, page(&respond.page)),
     };
     format!("{} -> {target}{upgrades}{priority}{}{own}", parts.join(" "), named.unwrap_or_default())
+}
+
+/// What a rule matches, in words.
+fn matched(matcher: &Match) -> Vec<String> {
+    let mut parts = Vec::new();
+    if !matcher.methods.is_empty() {
+        parts.push(matcher.methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(","));
+    }
+    parts.extend(matcher.host.as_ref().map(host));
+    parts.extend(matcher.path.as_ref().map(path));
+    parts.extend(
+        matcher
+            .headers
+            .iter()
+            .map(|header| format!("{}: {}", header.name, header.value.as_deref().unwrap_or("*"))),
+    );
+    parts.extend(matcher.path_regex.as_ref().map(|regex| format!("~{}", regex.0.as_str())));
+    let values = |kind: &'static str, values: &[ValueMatch]| {
+        let one = |one: &ValueMatch| format!("{kind} {}={}", one.name, one.value.as_deref().unwrap_or("*"));
+        values.iter().map(one).collect::<Vec<_>>()
+    };
+    parts.extend(values("query", &matcher.query));
+    parts.extend(values("cookie", &matcher.cookies));
+    parts.extend(list(matcher.client.items()).map(|client| format!("client {client}")));
+    parts.extend(matcher.not.as_ref().map(|below| format!("not ({})", matched(below).join(" "))));
+    let any: Vec<_> = matcher.any.iter().map(|below| matched(below).join(" ")).collect();
+    parts.extend((!any.is_empty()).then(|| format!("any of ({})", any.join(") ("))));
+    parts.extend(list(&matcher.alpn).map(|alpn| format!("alpn {alpn}")));
+    if parts.is_empty() {
+        parts.push("everything".to_owned());
+    }
+    parts
 }
 
 fn page(page: &Page) -> String {

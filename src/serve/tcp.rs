@@ -107,7 +107,7 @@ fn find_pool(live: &Live, passthrough: &mut Passthrough, hello: Option<Hello>) -
     let found = match (&listener.target, &hello) {
         (ListenerTarget::Pool(pool), _) => Some((pool, None, Routed::Pool)),
         (ListenerTarget::Routes(table), Some(hello)) => {
-            let found = table.find_tls(hello);
+            let found = table.find_tls(hello, passthrough.client.ip);
             found.and_then(|found| {
                 passthrough.priority = found.rule.priority;
                 Some((found.rule.pool()?, Some(found.rule.name.clone()), Routed::Rule(found.place)))

@@ -466,13 +466,17 @@ fn policies(plan: &Plan, listener: &plan::ListenerPlan) -> ListenerPolicies {
         let named = policy(plan, rule.policy).map(|named| &named.policy);
         Policy::of(of_listener.into_iter().chain(named).chain([&rule.own_policy]))
     };
-    ListenerPolicies {
-        own: Policy::of(of_listener),
-        rules: match listener.target {
-            plan::TargetPlan::Routes(routes) => plan.routes[routes].rules.iter().map(of_rule).collect(),
-            plan::TargetPlan::Pool(_) | plan::TargetPlan::RedirectToHttps => Box::default(),
-        },
-    }
+    let planned = match listener.target {
+        plan::TargetPlan::Routes(routes) => plan.routes[routes].rules.as_slice(),
+        plan::TargetPlan::Pool(_) | plan::TargetPlan::RedirectToHttps => &[],
+    };
+    let rules: Box<[_]> = planned.iter().map(of_rule).collect();
+    let refuses = |rule: &plan::RulePlan| match &rule.target {
+        plan::RuleTargetPlan::Respond(respond) => respond.status >= 400,
+        plan::RuleTargetPlan::Pool(_) | plan::RuleTargetPlan::Redirect(_) => false,
+    };
+    let keep_out = planned.iter().any(refuses) || rules.iter().flatten().any(Policy::keeps_out);
+    ListenerPolicies { own: Policy::of(of_listener), rules, keep_out }
 }
 
 /// The target of a rule, as far as reloads tell them apart: pools are known by their names.

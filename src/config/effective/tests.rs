@@ -77,7 +77,8 @@ fn every_key_and_every_default_is_written() {
     // What a rule has of a policy is told of once.
     let of_policy = |name: &String| {
         name.strip_prefix("routes.NAME[]").is_some_and(|rest| {
-            keys::POLICY.iter().any(|key| rest[1..].split(['/', '.']).next() == Some(key.name))
+            let below_match = rest.starts_with(".match.not/") || rest.starts_with(".match.any[]/");
+            below_match || keys::POLICY.iter().any(|key| rest[1..].split(['/', '.']).next() == Some(key.name))
         })
     };
     found.retain(|name| !of_policy(name));
@@ -496,6 +497,24 @@ fn rule(index: usize, pools: &[&str], choices: &mut Choices) -> String {
             choices.one(&["/", "/*", "/a", "'/a:b/*'", "null"]).to_owned()
         });
         maybe(&mut lines, choices, "methods", |choices| choices.one(&["[]", "[GET, 'M-X']"]).to_owned());
+        maybe(&mut lines, choices, "path_regex", |choices| {
+            choices.one(&["'^/a(?P<b>[0-9]+)$'", "null"]).to_owned()
+        });
+        maybe(&mut lines, choices, "query", |choices| {
+            choices.one(&["{}", "{ a: b, 'null': \"*\" }"]).to_owned()
+        });
+        maybe(&mut lines, choices, "cookies", |choices| {
+            choices.one(&["{}", "{ sid: \"*\", '~': '~' }"]).to_owned()
+        });
+        maybe(&mut lines, choices, "client", |choices| {
+            choices.one(&["[]", "[10.0.0.0/8, '::1']"]).to_owned()
+        });
+        maybe(&mut lines, choices, "not", |choices| {
+            choices.one(&["{ path: /a, client: [10.0.0.1] }", "null", "{}"]).to_owned()
+        });
+        maybe(&mut lines, choices, "any", |choices| {
+            choices.one(&["[{ host: a.example }, { methods: [GET], query: { a: b } }]", "[]"]).to_owned()
+        });
         maybe(&mut lines, choices, "headers", |choices| {
             let long = format!("x-{}", "a".repeat(choices.below(300)));
             let value: String = choices.text().chars().filter(char::is_ascii_graphic).collect();

@@ -39,10 +39,7 @@ impl PolicyPlan {
     /// All texts with variables.
     pub fn templates(&self) -> impl Iterator<Item = &Template> {
         let rules = self.request_headers.rules.iter().chain(&self.response_headers.rules);
-        rules.filter_map(|rule| match &rule.change {
-            FieldChange::Set(value) | FieldChange::Add(value) | FieldChange::Default(value) => Some(value),
-            FieldChange::Remove | FieldChange::Nothing => None,
-        })
+        rules.filter_map(FieldRule::value)
     }
 }
 
@@ -69,6 +66,16 @@ pub struct FieldRule {
     /// With the capitals that it was written with.
     pub title: String,
     pub change: FieldChange,
+}
+
+impl FieldRule {
+    /// What it gives the field.
+    pub fn value(&self) -> Option<&Template> {
+        match &self.change {
+            FieldChange::Set(value) | FieldChange::Add(value) | FieldChange::Default(value) => Some(value),
+            FieldChange::Remove | FieldChange::Nothing => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

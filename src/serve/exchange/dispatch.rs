@@ -22,6 +22,7 @@ use crate::wire::local_reply::{self, LocalReply};
 use crate::wire::request::{RequestBody, RequestView};
 use bytes::Bytes;
 use http::{Method, header};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -90,7 +91,9 @@ impl Exchange {
         let id = u128::from(fastrand::u64(..)) << 64 | u128::from(entropy);
         self.request_id = Some(forwarding::request_id(request.fields, id));
         let (peer, trusted) = (self.state.client.ip, &listener.plan.trusted_proxies);
-        self.client = forwarding::real_client(peer, trusted, request.fields).map(|client| client.to_string());
+        let client = forwarding::real_client(peer, trusted, request.fields);
+        self.client = client.map(|client| client.to_string());
+        self.client_address = client.or(peer);
         if request.length().is_some_and(|length| length > listener.plan.limits.request_body) {
             return Err(Why::BodyTooLarge);
         }
@@ -160,7 +163,10 @@ impl Exchange {
                 return Err(Why::Redirect);
             }
             ListenerTarget::Routes(table) => {
-                let found = table.find(&for_route(request)).ok_or(Why::NoRoute)?;
+                let asked = for_route(request, self.client_address);
+                let met = table.meet(&asked, listener.policies.keep_out).ok_or(Why::NoRoute)?;
+                self.taken_for = met.taken_for.map(|other| other.place);
+                let found = met.found;
                 self.routed = Routed::Rule(found.place);
                 if request.fields.has(&header::UPGRADE) {
                     self.upgrades = found.rule.upgrades.clone();
@@ -264,12 +270,17 @@ pub(super) fn own<'a>(state: &'a RequestState, listener: &Listener) -> Option<&'
 }
 
 /// What routes look at.
-fn for_route<'a>(request: &'a RequestView<'a>) -> route::RouteRequest<'a, FieldList<'a>> {
+fn for_route<'a>(
+    request: &'a RequestView<'a>,
+    client: Option<IpAddr>,
+) -> route::RouteRequest<'a, FieldList<'a>> {
     route::RouteRequest {
         host: request.host.unwrap_or_default(),
         path: request.path,
+        query: request.query,
         method: request.method,
         headers: &request.fields,
+        client,
     }
 }
 

@@ -7,7 +7,7 @@ pub(super) use dispatch::LeasedServer;
 
 use super::tries;
 use crate::access_log::{Action, Queued, Why};
-use crate::config::plan::{Balance, Name};
+use crate::config::plan::{Balance, Name, PathRegex};
 use crate::control::Live;
 use crate::edge::RequestState;
 use crate::fields::{FieldList, tokens};
@@ -22,6 +22,7 @@ use crate::wire::request::RequestView;
 use crate::wire::response_head::{ResponseView, WEBSOCKET};
 use dispatch::{Dispatch, own};
 use http::{Method, header};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
@@ -52,6 +53,8 @@ pub(crate) struct Exchange {
     time: SystemTime,
     /// The real client's address, where it is not the peer's.
     pub(super) client: Option<String>,
+    /// The real client's; `None` is one behind a unix socket.
+    pub(super) client_address: Option<IpAddr>,
     pub(super) request_id: Option<String>,
     pub(super) connect: Option<Duration>,
     pub(super) first_byte: Option<Duration>,
@@ -68,6 +71,8 @@ pub(crate) struct Exchange {
     upgrades: Option<Arc<[String]>>,
     /// How far it has come in its listener.
     routed: Routed,
+    /// The rule of the path that servers may take its path for, where that is another and some rules keep clients out.
+    taken_for: Option<u32>,
     /// What its policy did with it.
     pub(super) action: Option<Action>,
     /// Fields that its policy has and whose values no field may have.
@@ -91,6 +96,7 @@ impl Exchange {
             started: Instant::now(),
             time: SystemTime::now(),
             client: None,
+            client_address: None,
             request_id: None,
             connect: None,
             first_byte: None,
@@ -102,6 +108,7 @@ impl Exchange {
             grpc_status: None,
             upgrades: None,
             routed: Routed::Nowhere,
+            taken_for: None,
             action: None,
             dropped_fields: 0,
             reply: None,
@@ -168,6 +175,17 @@ impl Exchange {
             server: server.map_or("", |server| server.name()),
             request_id: self.request_id.as_deref().unwrap_or_default(),
             country: "",
+            path_regex: self.path_regex(listener),
+        }
+    }
+
+    /// What the rule that it met looks for in paths.
+    fn path_regex<'a>(&self, listener: &'a Listener) -> Option<&'a PathRegex> {
+        match (self.routed, &listener.target) {
+            (Routed::Rule(place), ListenerTarget::Routes(table)) => {
+                table.rules.get(place as usize)?.matcher.path_regex.as_ref()
+            }
+            _ => None,
         }
     }
 

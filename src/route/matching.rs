@@ -1,0 +1,114 @@
+//! Whether a request is one that a rule asks for, and if not, what does not fit.
+
+use super::RouteRequest;
+use crate::client_hello::Hello;
+use crate::config::plan::{HeaderMatch, HostPattern, Match, PathPattern, ValueMatch};
+use crate::cookie;
+use crate::fields::Fields;
+use crate::host::Spelling;
+use crate::networks::Networks;
+use http::header;
+use percent_encoding::percent_decode_str;
+use std::net::IpAddr;
+
+/// The first thing of a rule that a request does not fit; the places are those of the rule's own lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misfit {
+    Host,
+    Path,
+    PathRegex,
+    Method,
+    Header(usize),
+    Query(usize),
+    Cookie(usize),
+    Client,
+    /// It is what it must not be.
+    Not,
+    /// It is none of those that it must be one of.
+    Any,
+    Alpn,
+}
+
+/// What of everything but the host is not as asked.
+pub(super) fn misfit<F: Fields>(matcher: &Match, request: &RouteRequest<'_, F>) -> Option<Misfit> {
+    let path = matcher.path.as_ref().is_none_or(|pattern| match pattern {
+        PathPattern::Exact(path) => request.path == path,
+        PathPattern::Prefix(prefix) => {
+            request.path.starts_with(prefix.as_str()) || prefix.strip_suffix('/') == Some(request.path)
+        }
+    });
+    if !path {
+        return Some(Misfit::Path);
+    }
+    if !matcher.methods.is_empty() && !matcher.methods.contains(request.method) {
+        return Some(Misfit::Method);
+    }
+    let is_missing = |wanted: &HeaderMatch| match &wanted.value {
+        None => request.headers.first(&wanted.name).is_none(),
+        Some(value) => !request.headers.all(&wanted.name).any(|have| have == value.as_bytes()),
+    };
+    if let Some(place) = matcher.headers.iter().position(is_missing) {
+        return Some(Misfit::Header(place));
+    }
+    // Most rules ask for nothing of the rest, and it costs more.
+    if matcher.path_regex.as_ref().is_some_and(|regex| !regex.0.is_match(request.path)) {
+        return Some(Misfit::PathRegex);
+    }
+    if let Some(place) = matcher.query.iter().position(|wanted| !has_parameter(request.query, wanted)) {
+        return Some(Misfit::Query(place));
+    }
+    let has_cookie = |wanted: &ValueMatch| {
+        let mut values =
+            cookie::values(request.headers.all(&header::COOKIE), &wanted.name).map(cookie::unquoted);
+        match &wanted.value {
+            None => values.next().is_some(),
+            Some(value) => values.any(|have| have == value.as_bytes()),
+        }
+    };
+    if let Some(place) = matcher.cookies.iter().position(|wanted| !has_cookie(wanted)) {
+        return Some(Misfit::Cookie(place));
+    }
+    if !fits_client(&matcher.client, request.client) {
+        return Some(Misfit::Client);
+    }
+    let fits = |below: &Match| fits_host(below, request.host) && misfit(below, request).is_none();
+    if matcher.not.as_deref().is_some_and(fits) {
+        return Some(Misfit::Not);
+    }
+    (!matcher.any.is_empty() && !matcher.any.iter().any(fits)).then_some(Misfit::Any)
+}
+
+/// The same of a TLS client's hello, which shows nothing but its name and its protocols.
+pub(super) fn misfit_tls(matcher: &Match, hello: &Hello, client: Option<IpAddr>) -> Option<Misfit> {
+    if !fits_client(&matcher.client, client) {
+        return Some(Misfit::Client);
+    }
+    let offers = |protocol: &String| hello.alpn.iter().any(|offered| offered == protocol.as_bytes());
+    (!matcher.alpn.is_empty() && !matcher.alpn.iter().any(offers)).then_some(Misfit::Alpn)
+}
+
+pub(super) fn fits_host(matcher: &Match, host: &str) -> bool {
+    let mut spelling = Spelling::default();
+    let host = spelling.of(host);
+    match &matcher.host {
+        None => true,
+        Some(HostPattern::Exact(wanted)) => wanted == host,
+        Some(HostPattern::Suffix(suffix)) => {
+            host.strip_suffix(suffix.as_str()).is_some_and(|name| !name.is_empty())
+        }
+    }
+}
+
+/// A client without an address, behind a unix socket, is in no network.
+fn fits_client(networks: &Networks, client: Option<IpAddr>) -> bool {
+    networks.is_empty() || client.is_some_and(|client| networks.contains(client))
+}
+
+/// Spellings that mean the same are the same (RFC 3986 section 6.2.2.2).
+fn has_parameter(query: &str, wanted: &ValueMatch) -> bool {
+    query.split('&').any(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        percent_decode_str(name).eq(percent_decode_str(&wanted.name))
+            && wanted.value.as_ref().is_none_or(|wanted| percent_decode_str(value).eq(wanted.bytes()))
+    })
+}
