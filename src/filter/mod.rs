@@ -13,7 +13,7 @@ pub(crate) mod hop_by_hop;
 mod hsts;
 pub(crate) mod sticky;
 
-use crate::config::plan::StickyPlan;
+use crate::config::plan::{Name, StickyMode};
 use crate::networks::Networks;
 use crate::policy::{Policy, Variables};
 use crate::wire::edit::Edits;
@@ -31,8 +31,8 @@ pub(crate) struct RequestFacts<'a> {
     pub(crate) request_id: &'a str,
     /// Of a gRPC call with a deadline: how long its client still waits.
     pub(crate) call_left: Option<Duration>,
-    /// How clients are bound to servers, where they are.
-    pub(crate) sticky: Option<&'a StickyPlan>,
+    /// The cookies that bind clients to servers, of whichever pool they may come.
+    pub(crate) sticky: &'a [(Name, StickyMode)],
     pub(crate) policy: Option<&'a Policy>,
     pub(crate) variables: Variables<'a>,
 }
@@ -46,7 +46,7 @@ impl<'a> RequestFacts<'a> {
             trusted_proxies,
             request_id,
             call_left: None,
-            sticky: None,
+            sticky: &[],
             policy: None,
             variables: Variables::default(),
         }

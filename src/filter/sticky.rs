@@ -1,7 +1,7 @@
 //! Cookies that bind clients to servers: servers do not see them, and clients are given them where nobody else can be.
 
 use super::{Filter, RequestFacts, ResponseFacts};
-use crate::config::plan::{SameSite, StickyMode, StickyPlan};
+use crate::config::plan::{Name, SameSite, StickyMode, StickyPlan};
 use crate::cookie::{self, CookieEdit};
 use crate::fields::{FieldList, tokens};
 use crate::sticky;
@@ -20,7 +20,7 @@ pub(crate) enum StickyCookie {
     /// A field of ours.
     Insert(String),
     /// Behind the value that the application gives the cookie of this name.
-    Suffix { cookie: crate::config::plan::Name, token: String },
+    Suffix { cookie: Name, token: String },
 }
 
 #[derive(Debug)]
@@ -28,10 +28,17 @@ pub(super) struct Sticky;
 
 impl Filter for Sticky {
     fn request<'a>(&self, request: &RequestView<'a>, facts: &RequestFacts<'a>, edits: &mut Edits<'a>) {
-        let Some(plan) = facts.sticky else { return };
+        if facts.sticky.is_empty() {
+            return;
+        }
         for (index, field) in request.fields.each().enumerate().filter(|(_, field)| field.is("cookie")) {
-            let edited = cookie::edited(field.value(), &plan.cookie, |value| for_server(plan.mode, value));
-            if let Some(edited) = edited {
+            let mut left = Cow::Borrowed(field.value());
+            for (name, mode) in facts.sticky {
+                if let Some(edited) = cookie::edited(&left, name, |value| for_server(*mode, value)) {
+                    left = Cow::Owned(edited);
+                }
+            }
+            if let Cow::Owned(edited) = left {
                 edits.remove_at(index);
                 if !edited.is_empty() {
                     edits.add_bytes(&COOKIE, edited);
@@ -206,14 +213,18 @@ mod tests {
 
     /// What a server gets of the Cookie fields with these values.
     fn for_server(mode: StickyMode, cookies: &[&[u8]]) -> Vec<Vec<u8>> {
-        let plan = StickyPlan { mode, ..plan() };
+        for_server_of(&[("EK".into(), mode)], cookies)
+    }
+
+    /// The same of all these cookies.
+    fn for_server_of(sticky: &[(Name, StickyMode)], cookies: &[&[u8]]) -> Vec<Vec<u8>> {
         let cookies: Vec<_> = cookies.iter().map(|value| ("cookie", *value)).collect();
         let map = fields(&cookies);
         let asked = sample_head("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         let mut edits = Edits::default();
         let request = RequestView { fields: FieldList::Map(&map), ..RequestView::from(&asked) };
         let peer = super::super::Peer { ip: None, text: "unix", is_secure: false, identity: None };
-        let facts = RequestFacts { sticky: Some(&plan), ..RequestFacts::of(peer, Networks::NONE, "") };
+        let facts = RequestFacts { sticky, ..RequestFacts::of(peer, Networks::NONE, "") };
         Sticky.request(&request, &facts, &mut edits);
         let mut left = HeaderMap::new();
         edits.staying(request.fields).for_each(|field| field.append_to(&mut left));
@@ -244,6 +255,13 @@ mod tests {
         let suffix = for_server(StickyMode::Suffix, &[format!("EK=a~{suffixed}").as_bytes()]);
         let left = format!("EK=a; EK=\"b\"; EK=c~{}", &TOKEN[1..]);
         assert_eq!(suffix, [left.into_bytes()], "what has not the form of ours is the application's");
+    }
+
+    #[test]
+    fn cookies_of_several_pools_are_taken_out() {
+        let sticky = [("EK".into(), StickyMode::Insert), ("SID".into(), StickyMode::Suffix)];
+        let left = for_server_of(&sticky, &[format!("EK=x; a=1; SID=s~{TOKEN}").as_bytes(), b"EK=y"]);
+        assert_eq!(left, [b"a=1; SID=s"]);
     }
 
     #[test]

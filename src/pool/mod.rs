@@ -101,6 +101,8 @@ pub struct Pool {
     pub origination: SharedOrigination,
     /// Which server cookies mean, if clients are bound to theirs.
     sticky: Option<StickyTable>,
+    /// The cookies of ours that its requests may carry: its own, and those of pools that serve in its place, or in whose place it does.
+    pub cookies: Arc<[(Name, plan::StickyMode)]>,
     slots: SlotTable,
     selector: Arc<dyn Selector>,
     /// What bars servers from a choice, the highest standard first.
@@ -172,6 +174,7 @@ impl Pool {
             queue,
             origination,
             sticky,
+            cookies: Arc::default(),
             slots,
             selector,
             standards,

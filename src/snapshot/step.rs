@@ -53,7 +53,7 @@ pub(super) fn evolve_pool(
     let before = &previous.pools[place];
     let planned = plan::PoolPlan { servers, ..before.plan.clone() };
     sort_in(&mut step.delta.pools, &before.name, Some(before.plan == planned));
-    let pool = step.pool(Some(before), &planned);
+    let pool = step.pool(Some(before), &planned, Arc::clone(&before.cookies));
 
     let mut routes = previous.routes.clone();
     for table in routes.iter_mut().filter(|table| table.leads_to(before)) {
@@ -103,6 +103,30 @@ pub(super) fn evolve_pool(
         next_listener: previous.next_listener,
     };
     (snapshot, step.delta)
+}
+
+/// The sticky cookies of a pool and of all that `fallback` leads to or from, once each.
+fn family_cookies(plan: &Plan, pool: &plan::PoolPlan) -> Arc<[(Name, plan::StickyMode)]> {
+    let leads = |from: &plan::PoolPlan, to: &Name| from.fallback.as_ref() == Some(to);
+    let mut family = vec![pool];
+    let mut seen = 0;
+    while let Some(one) = family.get(seen).copied() {
+        seen += 1;
+        for other in &plan.pools {
+            let is_next = leads(one, &other.name) || leads(other, &one.name);
+            if is_next && !family.iter().any(|known| known.name == other.name) {
+                family.push(other);
+            }
+        }
+    }
+    let mut cookies: Vec<(Name, plan::StickyMode)> = Vec::new();
+    for sticky in family.iter().filter_map(|pool| pool.sticky.as_ref()) {
+        let cookie = (sticky.cookie.clone(), sticky.mode);
+        if !cookies.contains(&cookie) {
+            cookies.push(cookie);
+        }
+    }
+    cookies.into()
 }
 
 /// Pool, name and address: what makes a server the same one.
@@ -176,7 +200,7 @@ impl Step {
             .map(|planned| {
                 let previous = before.remove(&*planned.name).map(|pool| &**pool);
                 sort_in(&mut self.delta.pools, &planned.name, previous.map(|pool| pool.plan == **planned));
-                self.pool(previous, planned)
+                self.pool(previous, planned, family_cookies(plan, planned))
             })
             .collect();
         for pool in previous.pools.iter().filter(|pool| before.contains_key(&*pool.name)) {
@@ -190,7 +214,12 @@ impl Step {
         pools
     }
 
-    fn pool(&mut self, previous: Option<&Pool>, planned: &plan::PoolPlan) -> Arc<Pool> {
+    fn pool(
+        &mut self,
+        previous: Option<&Pool>,
+        planned: &plan::PoolPlan,
+        cookies: Arc<[(Name, plan::StickyMode)]>,
+    ) -> Arc<Pool> {
         let mut before: HashMap<&str, usize> = previous
             .iter()
             .flat_map(|pool| pool.members.iter().enumerate())
@@ -233,6 +262,7 @@ impl Step {
         let (stats, budget) =
             previous.map_or_else(Default::default, |pool| (pool.stats.clone(), pool.budget.clone()));
         let mut pool = Pool::new(planned.clone(), servers, selector, stats, budget, queue, outliers);
+        pool.cookies = cookies;
         if let Some(previous) = previous {
             pool.origination = previous.origination.clone();
         }

@@ -607,3 +607,28 @@ fn a_drained_pool_keeps_its_clients_though_another_serves_new_ones() {
     assert_eq!(balancer.command(&["ready", "blue/s1"]).0, Some(0));
     assert_eq!(ask(&balancer, &cookie).text(), "s1", "its cookie was not taken away");
 }
+
+#[test]
+fn servers_of_a_fallback_see_no_cookie_of_the_pool_that_they_serve_for() {
+    let seen = |request: &Request, stream: &mut TcpStream| {
+        let cookies = request.field("cookie");
+        Some(say(stream, &format!("[{cookies}]")))
+    };
+    let apps = servers(seen);
+    let pool = |index: usize, more: &str| {
+        format!("{{ servers: [{{ name: s, address: {} }}]{more} }}", apps[index].address)
+    };
+    let text = format!(
+        "listeners: {{ web: {{ address: 127.0.0.1:0, pool: blue }} }}\npools:\n  blue: {}\n  green: {}\n  last: {}\n",
+        pool(0, ", sticky: { cookie: EK }, fallback: green"),
+        pool(1, ", sticky: { cookie: GREEN }, fallback: last"),
+        pool(2, "")
+    );
+    let balancer = Balancer::start(&text);
+    let cookies = "EK=e; a=1; GREEN=g";
+    assert_eq!(ask(&balancer, cookies).text(), "[a=1]");
+    assert_eq!(balancer.command(&["maint", "blue/s", "--force"]).0, Some(0));
+    assert_eq!(ask(&balancer, cookies).text(), "[a=1]");
+    assert_eq!(balancer.command(&["maint", "green/s", "--force"]).0, Some(0));
+    assert_eq!(ask(&balancer, cookies).text(), "[a=1]");
+}

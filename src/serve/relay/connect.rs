@@ -253,7 +253,7 @@ impl<C: ClientSide> Relay<'_, C> {
             trusted_proxies: trusted.unwrap_or(Networks::NONE),
             request_id: self.exchange.request_id.as_deref().unwrap_or_default(),
             call_left: self.call_due.map(|due| due.saturating_duration_since(Instant::now())),
-            sticky: self.exchange.pool().and_then(|pool| pool.plan.sticky.as_ref()),
+            sticky: self.exchange.pool().map_or(&[], |pool| &pool.cookies),
             policy: self.exchange.policy(),
             variables: self.exchange.variables(&self.request),
         }
