@@ -1,6 +1,7 @@
 //! One request from its head to its record: which snapshot it sees, where it went, why it ended.
 
 mod dispatch;
+mod phases;
 mod record;
 
 pub(super) use dispatch::LeasedServer;

@@ -115,6 +115,9 @@ impl<'a, C: ClientSide> Relay<'a, C> {
     }
 
     async fn serve(&mut self) {
+        if let Err(why) = self.exchange.decide(&self.request) {
+            return self.reply(why).await;
+        }
         let mut leased = match self.admit().await {
             Ok(leased) => leased,
             Err(why) => return self.reply(why).await,
@@ -186,7 +189,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
         }
     }
 
-    /// Decides where the request goes, and waits for a server if it must.
+    /// Leases a server, and waits for one if it must.
     async fn admit(&mut self) -> Result<LeasedServer, Why> {
         let admitted = pin!(self.exchange.admit(&self.request, self.call_due));
         unless_left(&mut self.client, admitted).await
