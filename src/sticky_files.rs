@@ -36,14 +36,21 @@ fn fill(plan: &mut Plan, text: &str, absent: Severity) -> Vec<Problem> {
                     path: format!("pools.{}.sticky.key_file", pool.name),
                     spot: spot.into_iter().next().unwrap_or_default(),
                     message: format!("{} {what}", file.display()),
-                    help: Some(
-                        "write a key on its first line, as `openssl rand -hex 32` makes one".to_owned(),
-                    ),
+                    help: Some(help(is_absence, absent).to_owned()),
                 });
             }
         }
     }
     problems
+}
+
+fn help(is_absence: bool, absent: Severity) -> &'static str {
+    match (is_absence, absent) {
+        (true, Severity::Warning) => {
+            "keys may be absent where a configuration is checked; where it runs, a reload is refused without this file"
+        }
+        _ => "write a key on its first line, as `openssl rand -hex 32` makes one",
+    }
 }
 
 struct KeyFileFault {

@@ -232,7 +232,7 @@ fn figures(figures: &Figures) -> String {
 }
 
 fn of_server(server: &ServerStatus, points: &[Point], now: OffsetDateTime) -> String {
-    let mut notes = vec![format!("for {}", ago(server.since, now))];
+    let mut notes = vec![format!("for {}", ago(server.since_when(), now))];
     if let Some(said) = &server.admin.by_operator {
         notes[0] = format!("by {}, {} ago", said.actor, ago(said.at, now));
     } else if server.admin.by_configuration {
@@ -345,6 +345,21 @@ mod tests {
     fn names_stand_for_themselves() {
         let text = Escaped("<script>alert('\"&\"')</script>").to_string();
         assert_eq!(text, "&lt;script&gt;alert(&#39;&quot;&amp;&quot;&#39;)&lt;/script&gt;");
+    }
+
+    #[test]
+    fn a_server_is_ejected_since_it_is_and_not_since_its_probes_pass() {
+        let server = serde_json::json!({
+            "name": "b", "address": "10.0.0.1:80", "state": "ejected", "health": "up", "since": "2026-01-31T09:00:00Z",
+            "probed": true, "last_failure": null, "admin": { "by_configuration": false, "by_operator": null },
+            "in_flight": 0, "weight": 100, "weight_by_operator": false, "max_connections": null,
+            "figures": { "requests_per_second": 0.0, "error_ratio": 0.0, "p50_ms": null, "p99_ms": null },
+            "ejection": { "reason": "worse_by", "evidence": "e", "since": "2026-01-31T11:59:48Z",
+                          "until": "2026-01-31T12:00:18Z", "trial": null, "strikes": 1 },
+        });
+        let server: ServerStatus = serde_json::from_value(server).expect("a server");
+        let row = of_server(&server, &[], time::macros::datetime!(2026-01-31 12:00 UTC));
+        assert!(row.contains("<small>for 12 s; ejected for 18s more"), "{row}");
     }
 
     #[test]

@@ -100,7 +100,8 @@ pub fn explain(
         rule: String::new(),
         then: Vec::new(),
     };
-    let query = Query { entropy, now: Some(now), ..Query::default() };
+    let may_be_repeated = request.method.is_idempotent();
+    let query = Query { entropy, now: Some(now), may_be_repeated, ..Query::default() };
     let pool = match &listener.target {
         ListenerTarget::RedirectToHttps => {
             report.redirect = Some(format!("https://{}{}", asked.name(), asked.path_and_query));

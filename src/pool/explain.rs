@@ -1,10 +1,10 @@
 //! Why a pool would choose whom it would choose now. The choice is made by the code that serves, and nothing is taken.
 
-use super::STRICT;
 use super::choose::Query;
 use super::slot::Flags;
 use super::tried::Tried;
 use super::{HealthState, Membership, NoServer, Operator, Pool};
+use super::{PROBED, STRICT};
 use std::num::NonZeroU32;
 
 /// Why a server cannot be chosen.
@@ -51,6 +51,8 @@ pub struct PickExplanation {
     pub then: Vec<usize>,
 }
 
+const TRYING_OUT: &str = "it was ejected and is tried out by one request at a time, of those that may be repeated: this is the next";
+
 impl Pool {
     /// What `pick` would do with this query now. It changes nothing.
     pub fn explain(&self, query: &Query) -> PickExplanation {
@@ -77,20 +79,33 @@ impl Pool {
                 self.past_ramps(query, tried, look).map(|index| (index, mask))
             })
         };
-        let first = look(&mut tried);
+        let on_trial = match first {
+            None if self.may_have_trials() => {
+                (0..self.members.len()).find(|index| self.may_try_out(*index, query, &tried))
+            }
+            _ => None,
+        };
+        let first = match on_trial {
+            Some(index) => Ok((index, PROBED)),
+            None => look(&mut tried),
+        };
         // Where all are full, they are full of those that there are to choose from.
         let level = self.standards.iter().copied().find(|mask| self.any_usable(*mask));
         let otherwise = level.unwrap_or(STRICT);
-        let mask = first.as_ref().map_or(otherwise, |(_, mask)| *mask);
+        let mask = match &first {
+            Ok((_, mask)) if on_trial.is_none() => *mask,
+            _ => otherwise,
+        };
         let none_tried = Tried::new();
         let among = self.among(&none_tried, mask);
-        let reasons = first.as_ref().ok().map(|(index, _)| self.selector.reasons(&among, query, *index));
+        let chosen = first.as_ref().ok().filter(|_| on_trial.is_none());
+        let reasons = chosen.map(|(index, _)| self.selector.reasons(&among, query, *index));
         let score = |index: usize| reasons.as_ref().and_then(|reasons| reasons.scores[index].clone());
         let is_winner = |index: usize| first.as_ref().is_ok_and(|(winner, _)| *winner == index);
         let ramp = |index: usize| self.ramp_percent(index, query.now?);
         let considered = (0..self.members.len())
             .map(|index| ConsideredServer {
-                out: self.out(index, mask).or_else(|| {
+                out: self.out(index, mask).filter(|_| on_trial != Some(index)).or_else(|| {
                     let is_passed_over = !is_winner(index) && self.is_held_back(index, query);
                     ramp(index).filter(|_| is_passed_over).map(Exclusion::Ramping)
                 }),
@@ -118,6 +133,7 @@ impl Pool {
             failing_open: mask == Flags::NOT_READY,
             rule: match (&first, reasons) {
                 (Err(none), _) => none.to_string(),
+                (Ok(_), _) if on_trial.is_some() => TRYING_OUT.to_owned(),
                 (Ok(_), reasons) => reasons.map(|reasons| reasons.rule).unwrap_or_default(),
             },
             winner: first.map(|(index, _)| index),
@@ -202,6 +218,24 @@ mod tests {
         pool.members[0].server.set_missing(true);
         pool.members[2].server.set_missing(true);
         assert_eq!(pool.explain(&Query::default()).then.len(), 1, "a missing one is better than none");
+    }
+
+    #[test]
+    fn who_is_tried_out_is_told_where_it_is_the_requests_turn() {
+        let mut plan = pool(crate::config::plan::Balance::RoundRobin, "a b");
+        plan.outlier = Some(sample::outlier());
+        let pool = live(plan);
+        member(&pool, "b").set_ejected(true);
+        let asked = |may_be_repeated| Query { may_be_repeated, ..Query::default() };
+        assert_eq!(pool.explain(&asked(true)).winner, Ok(0), "its time is not over");
+        member(&pool, "b").outlier().open_trial();
+        let told = pool.explain(&asked(true));
+        assert_eq!((told.winner, told.considered[1].out, told.then.as_slice()), (Ok(1), None, &[0][..]));
+        assert!(told.rule.contains("tried out"), "{}", told.rule);
+        assert_eq!(pool.explain(&asked(false)).winner, Ok(0), "it may not be repeated");
+        let lease = pool.pick(&asked(true), &mut Tried::new()).expect("it is b's turn");
+        assert_eq!(lease.index(), 1);
+        assert_eq!(pool.explain(&asked(true)).winner, Ok(0), "one at a time");
     }
 
     #[test]

@@ -187,8 +187,7 @@ impl Pool {
     /// Chooses a server and counts the request against it. The server is marked as tried: within one
     /// request none is chosen twice.
     pub fn pick(&self, query: &Query, tried: &mut Tried) -> Result<Lease, NoServer> {
-        if self.watched.is_some()
-            && self.outliers.has_trials()
+        if self.may_have_trials()
             && let Some(lease) = self.try_out(query, tried)
         {
             return Ok(lease);
@@ -210,12 +209,10 @@ impl Pool {
     /// Leases a server that was ejected and is being tried out, if it is this request's turn.
     fn try_out(&self, query: &Query, tried: &mut Tried) -> Option<Lease> {
         (0..self.members.len()).find_map(|index| {
-            let outlier = self.members[index].server.outlier();
-            let may =
-                outlier.trial.is_free() && self.slots.is_usable(index, PROBED) && !tried.contains(index);
-            if !may || !self.is_at_home(index, query, tried) {
+            if !self.may_try_out(index, query, tried) {
                 return None;
             }
+            let outlier = self.members[index].server.outlier();
             let turn = outlier.trial.take(query.may_be_repeated)?;
             let Some(lease) = self.lease(index, PROBED, query.now) else {
                 outlier.trial.end(turn, TrialResult::Inconclusive);
@@ -224,6 +221,19 @@ impl Pool {
             tried.insert(index);
             Some(lease.trying_out(turn))
         })
+    }
+
+    fn may_have_trials(&self) -> bool {
+        self.watched.is_some() && self.outliers.has_trials()
+    }
+
+    /// Whether a server is being tried out and this request may be the next that does.
+    fn may_try_out(&self, index: usize, query: &Query, tried: &Tried) -> bool {
+        self.members[index].server.outlier().trial.is_free_for(query.may_be_repeated)
+            && self.slots.is_usable(index, PROBED)
+            && self.has_room(index)
+            && !tried.contains(index)
+            && self.is_at_home(index, query, tried)
     }
 
     /// Whether a request may go to this server at all as far as its key is concerned: another server may not know its

@@ -60,6 +60,19 @@ pub(crate) fn address(host: u8) -> Address {
     Address::Inet(([10, 0, 0, host], 8080).into())
 }
 
+/// What `outlier: {}` stands for.
+pub(crate) fn outlier() -> plan::OutlierPlan {
+    plan::OutlierPlan {
+        consecutive_errors: NonZeroU32::new(5),
+        worse_by: Some(Percent(5)),
+        slower_than: None,
+        window: Duration::from_secs(10),
+        base_ejection: Duration::from_secs(30),
+        max_ejection: Duration::from_secs(300),
+        max_ejected: Percent(50),
+    }
+}
+
 /// Rise 2, fall 3.
 pub(crate) fn health(initial: Initial) -> plan::HealthPlan {
     plan::HealthPlan {

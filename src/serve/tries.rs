@@ -115,10 +115,24 @@ async fn wait(
     let (place, patience) = tries.enter(began)?;
     let here = u32::try_from(place.position()).unwrap_or(u32::MAX);
     let position = queued.map_or(here, |queued| queued.position);
-    *queued = Some(Queued { waited: waited_before, position });
+    let wait = Wait { began, before: waited_before, position, queued };
     let answer = watch.heed(answer(place, patience, waited_before)).await;
-    *queued = Some(Queued { waited: waited_before + began.elapsed(), position });
+    drop(wait);
     Ok(Arc::clone(tries.take(answer??, attempt, Instant::now())))
+}
+
+/// Notes how long a wait has taken when it ends, be it that its client has left.
+struct Wait<'a> {
+    began: Instant,
+    before: Duration,
+    position: u32,
+    queued: &'a mut Option<Queued>,
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        *self.queued = Some(Queued { waited: self.before + self.began.elapsed(), position: self.position });
+    }
 }
 
 /// What becomes of a place that is kept for so long, less what was waited before.

@@ -272,11 +272,18 @@ impl Top {
             Some(said) => {
                 Notice::Good(format!("{pool}/{server} is in {} already, by {}", state.word(), said.actor))
             }
+            None if self.is_ejected(&pool, &server) => Notice::Good(format!(
+                "{pool}/{server} is ejected: back by `evenkeel ready {pool}/{server} --force`"
+            )),
             None => Notice::Good(format!("{pool}/{server}: no operator keeps it out")),
         });
         if !has_it {
             self.mode = Mode::Confirm(StateCommand { pool, server, state, force: false });
         }
+    }
+
+    fn is_ejected(&self, pool: &str, server: &str) -> bool {
+        self.server(pool, server).is_some_and(|server| server.state == ReportedState::Ejected)
     }
 
     fn send(&mut self, command: StateCommand) -> Action {

@@ -249,6 +249,12 @@ fn what_has_no_effect_is_said_instead_of_asked() {
     let mut top = Top::new(status(), Instant::now());
     press(&mut top, "r");
     assert!(screen(&mut top).contains("app/app1: no operator keeps it out"));
+    let mut ejected = status();
+    ejected.pools[0].servers[0].state = ReportedState::Ejected;
+    let mut of_ejected = Top::new(ejected, Instant::now());
+    press(&mut of_ejected, "r");
+    let text = screen(&mut of_ejected);
+    assert!(text.contains("app/app1 is ejected") && text.contains("ready app/app1 --force"), "{text}");
     press(&mut top, "jjd");
     assert!(screen(&mut top).contains("app/app333 is in drain already, by alice"));
     press(&mut top, "r");

@@ -198,6 +198,8 @@ fn who_leaves_is_out_of_the_line_and_reaches_no_server() {
     wait_for_line(&balancer, 0.0);
     for path in ["/fin", "/reset", "/stream", "/body"] {
         assert_eq!(balancer.outcome(path), (499, "client_aborted".to_owned()), "{path}");
+        let record = balancer.record(path);
+        assert!(record["queue_ms"].as_f64() > Some(0.0), "{record}");
     }
     turns.let_one();
     assert_eq!(first.response().status, 200);

@@ -275,6 +275,18 @@ fn nodes_with_one_key_file_agree_and_a_new_key_moves_nobody() {
 }
 
 #[test]
+fn a_check_says_what_an_absent_key_file_would_mean() {
+    let directory = Directory::new();
+    let file = directory.0.join("evenkeel.yaml");
+    let text = "listeners: { web: { address: 127.0.0.1:0, pool: app } }\npools:\n\
+                \x20 app: { servers: [127.0.0.1:1], sticky: { cookie: EK, key_file: /nowhere/keys } }\n";
+    std::fs::write(&file, text).expect("it is ours");
+    let checked = crate::support::balancer::evenkeel().arg("check").arg(&file).output().expect("it runs");
+    let told = String::from_utf8_lossy(&[checked.stdout, checked.stderr].concat()).into_owned();
+    assert!(checked.status.success() && told.contains("a reload is refused without this file"), "{told}");
+}
+
+#[test]
 fn a_full_server_is_waited_for_and_then_any_will_do() {
     let latch = Latch::default();
     let held = latch.clone();

@@ -4,25 +4,13 @@ use super::judge::{Reason, allowance};
 use super::standing::{Ejection, Standing};
 use super::watch::{OutlierChange, OutlierWatch};
 use crate::config::plan::{Balance, OutlierPlan, PoolPlan};
-use crate::pool::sample::{hash_ring, live, member, pool, set_down, set_up};
+use crate::pool::sample::{hash_ring, live, member, outlier, pool, set_down, set_up};
 use crate::pool::{HealthThresholds, Lease, NoServer, Outcome, Pool, Query, Source, Tried, TryResult};
 use crate::select::consistent_hash::hash;
 use crate::units::Percent;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-fn settings() -> OutlierPlan {
-    OutlierPlan {
-        consecutive_errors: NonZeroU32::new(5),
-        worse_by: Some(Percent(5)),
-        slower_than: None,
-        window: Duration::from_secs(10),
-        base_ejection: Duration::from_secs(30),
-        max_ejection: Duration::from_secs(300),
-        max_ejected: Percent(50),
-    }
-}
 
 /// A pool under load.
 struct Load {
@@ -142,7 +130,7 @@ fn median(mut of: Vec<usize>) -> usize {
 fn who_fails_more_than_the_others_is_ejected_soon() {
     for (share, least, most) in [(1.0, 4, 8), (0.5, 10, 40), (0.3, 15, 60), (0.15, 30, 200)] {
         for rate in [20, 200, 2_000] {
-            let load = |seed| Load::new("a b c d", settings(), rate, seed);
+            let load = |seed| Load::new("a b c d", outlier(), rate, seed);
             let needed = median((1..40).map(|seed| load(seed).until_ejected("b", share, 2_000)).collect());
             // The others must have shown since that they do better: two looks, 20 ms apart.
             let most = most + rate as usize / 200;
@@ -169,7 +157,7 @@ fn where_all_begin_to_fail_the_busiest_is_not_ejected_for_showing_it_first() {
         (200, 0.5),
     ] {
         let ejects = |seed: &u64| {
-            let mut load = Load::new(UNEVEN, settings(), rate, *seed);
+            let mut load = Load::new(UNEVEN, outlier(), rate, *seed);
             (0..4_000).for_each(|_| drop(load.request(|_| 0.0)));
             (0..4_000).for_each(|_| drop(load.request(|_| share)));
             !load.ejected().is_empty()
@@ -184,7 +172,7 @@ fn where_all_begin_to_fail_the_busiest_is_not_ejected_for_showing_it_first() {
 fn the_busiest_is_ejected_soon_if_the_others_do_better() {
     for rate in [20, 200, 2_000] {
         for (share, most) in [(1.0, 60), (0.5, 180), (0.3, 320)] {
-            let load = |seed| Load::new(UNEVEN, settings(), rate, seed);
+            let load = |seed| Load::new(UNEVEN, outlier(), rate, seed);
             let needed = median((1..20).map(|seed| load(seed).until_ejected("a", share, 2_000)).collect());
             let most = most + rate as usize / 20;
             assert!((5..=most).contains(&needed), "{share} at {rate}/s: {needed}");
@@ -195,7 +183,7 @@ fn the_busiest_is_ejected_soon_if_the_others_do_better() {
 #[test]
 fn servers_that_fail_at_once_are_ejected_soon_if_others_do_better() {
     for (rate, seed) in [(20, 1), (200, 2), (2_000, 3)] {
-        let mut load = Load::new("a b c d e", settings(), rate, seed);
+        let mut load = Load::new("a b c d e", outlier(), rate, seed);
         (0..1_000).for_each(|_| drop(load.request(|_| 0.0)));
         let fails = |name: &str| f64::from(u8::from(["b", "d"].contains(&name)));
         let most = 80 + rate / 10;
@@ -208,7 +196,7 @@ fn servers_that_fail_at_once_are_ejected_soon_if_others_do_better() {
 fn where_all_fail_alike_nobody_is_ejected() {
     for rate in [8, 80, 800] {
         for seed in 1..=3 {
-            let mut load = Load::new("a b c d", settings(), rate, seed);
+            let mut load = Load::new("a b c d", outlier(), rate, seed);
             (0..40_000).for_each(|_| drop(load.request(|_| 0.3)));
             assert_eq!(load.ejected(), [], "{rate}/s, seed {seed}");
         }
@@ -217,7 +205,7 @@ fn where_all_fail_alike_nobody_is_ejected() {
 
 /// Requests of 500 clients in a pool that hashes, and as many of one; who of them all fails.
 fn with_one_client(fails: impl Fn(u64, &str) -> bool) -> Load {
-    let mut load = Load::of(pool(hash_ring(None), "a b c d"), settings(), 200, 5);
+    let mut load = Load::of(pool(hash_ring(None), "a b c d"), outlier(), 200, 5);
     for request in 0..4_000u64 {
         load.pass(load.pause);
         let client = if request % 2 == 0 { 1 } else { 2 + (load.chance() * 500.0) as u64 };
@@ -244,7 +232,7 @@ fn one_client_alone_has_no_server_ejected() {
 #[test]
 fn where_all_begin_to_fail_at_once_nobody_is_ejected() {
     for seed in 1..=20 {
-        let mut load = Load::new("a b c d", settings(), 400, seed);
+        let mut load = Load::new("a b c d", outlier(), 400, seed);
         (0..4_000).for_each(|_| drop(load.request(|_| 0.0)));
         (0..4_000).for_each(|_| drop(load.request(|_| 1.0)));
         assert_eq!(load.ejected(), [], "seed {seed}");
@@ -253,7 +241,7 @@ fn where_all_begin_to_fail_at_once_nobody_is_ejected() {
 
 #[test]
 fn servers_that_come_back_one_after_the_other_are_not_compared_by_how_they_failed() {
-    let mut load = Load::new("a b c d", settings(), 40, 5);
+    let mut load = Load::new("a b c d", outlier(), 40, 5);
     (0..400).for_each(|_| drop(load.request(|_| 0.0)));
     (0..120).for_each(|_| drop(load.request(|_| 1.0)));
     ["a", "b", "c", "d"].iter().for_each(|name| set_down(&load.pool, name));
@@ -267,7 +255,7 @@ fn servers_that_come_back_one_after_the_other_are_not_compared_by_how_they_faile
 
 #[test]
 fn a_trial_while_all_fail_makes_no_ejection_longer() {
-    let mut load = with_b_ejected(settings());
+    let mut load = with_b_ejected(outlier());
     for _ in 0..400 {
         load.request(|_| 1.0);
         load.pass(Duration::from_millis(500));
@@ -282,7 +270,7 @@ fn some_are_always_left() {
     assert_eq!([2, 3, 4].map(|of| allowance(of, Percent(99))), [1, 2, 3]);
     assert_eq!(allowance(4, Percent(1)), 1);
     for (servers, ejected) in [("a", 0), ("a b", 1), ("a b c", 1), ("a b c d", 2)] {
-        let mut load = Load::new(servers, settings(), 200, 7);
+        let mut load = Load::new(servers, outlier(), 200, 7);
         (0..400).for_each(|_| drop(load.request(|_| 0.0)));
         (0..3_000).for_each(|_| {
             drop(load.request(|name| if name == "a" && servers.len() > 1 { 0.0 } else { 1.0 }))
@@ -301,7 +289,7 @@ fn some_are_always_left() {
 
 #[test]
 fn a_server_that_is_down_counts_among_those_that_are_out() {
-    let mut load = Load::new("a b c d", settings(), 200, 7);
+    let mut load = Load::new("a b c d", outlier(), 200, 7);
     ["c", "d"].iter().for_each(|name| set_down(&load.pool, name));
     (0..400).for_each(|_| drop(load.request(|_| 0.0)));
     (0..1_000).for_each(|_| drop(load.request(|name| f64::from(u8::from(name == "b")))));
@@ -326,7 +314,7 @@ fn with_b_ejected(plan: OutlierPlan) -> Load {
 
 #[test]
 fn it_comes_back_by_three_requests_that_go_well_one_at_a_time() {
-    let mut load = with_b_ejected(settings());
+    let mut load = with_b_ejected(outlier());
     let once = HealthThresholds { rise: NonZeroU32::MIN, fall: NonZeroU32::MIN };
     member(&load.pool, "b").observe(true, &once, load.now);
     assert!(load.is_ejected("b"), "a probe that passes is no reason");
@@ -355,7 +343,7 @@ fn it_comes_back_by_three_requests_that_go_well_one_at_a_time() {
 
 #[test]
 fn each_ejection_that_is_not_lived_down_is_twice_as_long() {
-    let mut load = with_b_ejected(settings());
+    let mut load = with_b_ejected(outlier());
     let left = |load: &Load| {
         let ejection = member(&load.pool, "b").outlier().standing().ejection.expect("it is ejected");
         ejection.until.saturating_duration_since(ejection.began).as_secs()
@@ -378,7 +366,7 @@ fn each_ejection_that_is_not_lived_down_is_twice_as_long() {
 
 #[test]
 fn any_request_tries_it_out_where_none_comes_that_may_be_repeated() {
-    let mut load = with_b_ejected(settings());
+    let mut load = with_b_ejected(outlier());
     load.pass(Duration::from_secs(31));
     assert_ne!(load.lease(false).expect("others are ready").server().name().as_ref(), "b");
     load.pass(Duration::from_secs(10));
@@ -389,7 +377,7 @@ fn any_request_tries_it_out_where_none_comes_that_may_be_repeated() {
 fn one_that_stands_by_is_tried_out_only_while_no_other_server_is_used() {
     let mut wanted = pool(Balance::RoundRobin, "a b c");
     wanted.servers[1..].iter_mut().for_each(|server| server.backup = true);
-    let mut load = Load::of(wanted, settings(), 100, 1);
+    let mut load = Load::of(wanted, outlier(), 100, 1);
     let now = load.now;
     let (reason, evidence) = (Reason::WorseBy, String::new());
     let ejection = Ejection { reason, evidence, since: now, began: now, until: now, trial: None };
@@ -418,7 +406,7 @@ fn one_that_stands_by_is_tried_out_only_while_no_other_server_is_used() {
 
 #[test]
 fn a_pool_whose_others_go_down_is_served_by_those_that_were_ejected() {
-    let mut load = with_b_ejected(settings());
+    let mut load = with_b_ejected(outlier());
     ["a", "c", "d"].iter().for_each(|name| set_down(&load.pool, name));
     assert!(!load.pool.failing_open(), "b works");
     assert_eq!(load.request(|_| 0.0), "b", "at once");
@@ -432,7 +420,7 @@ fn who_is_slower_than_the_others_twice_in_a_row_is_ejected() {
     let plan = OutlierPlan {
         slower_than: Some("5x".parse().expect("a factor")),
         window: Duration::from_secs(2),
-        ..settings()
+        ..outlier()
     };
     let mut load = Load::new("a b c d", plan, 200, 3);
     let serve = |load: &mut Load, times: u64, slow: u64| {
@@ -455,7 +443,7 @@ fn who_is_slower_than_the_others_twice_in_a_row_is_ejected() {
 
 /// A pool that goes by load, whose servers take as long as `time_of` says of a server and a chance.
 fn with_times(rate: u64, seconds: u64, time_of: impl Fn(&str, f64) -> u64) -> Load {
-    let plan = OutlierPlan { slower_than: Some("5x".parse().expect("a factor")), ..settings() };
+    let plan = OutlierPlan { slower_than: Some("5x".parse().expect("a factor")), ..outlier() };
     let mut load = Load::of(pool(Balance::LeastConnections, "a b c d"), plan, rate, 9);
     let mut busy: Vec<(Instant, Duration, Lease)> = Vec::new();
     for _ in 0..rate * seconds {
@@ -495,7 +483,7 @@ fn where_some_requests_take_long_everywhere_nobody_is_slow() {
 
 #[test]
 fn one_that_was_ejected_is_back_when_its_pool_ejects_nobody_any_more() {
-    let load = with_b_ejected(settings());
+    let load = with_b_ejected(outlier());
     let changes = OutlierWatch::release_all(&load.pool, load.now);
     assert!(matches!(changes[..], [OutlierChange::Back { by_trial: false, .. }]));
     assert!(!load.is_ejected("b"));

@@ -78,17 +78,13 @@ impl Trial {
 
     /// Takes the turn of a request that may be repeated, or of any other; if there is one to take.
     pub fn take(&self, may_be_repeated: bool) -> Option<TrialTurn> {
-        let is_free = |word: u64| {
-            let has_turn = word & (OPEN | BUSY | FAILED) == OPEN && passed(word) < SUCCESSES;
-            has_turn && (may_be_repeated || word & ANY != 0)
-        };
-        let taken = self.0.fetch_update(Relaxed, Relaxed, |word| is_free(word).then_some(word | BUSY));
-        number(taken.ok()?)
+        let take = |word: u64| is_free_for(word, may_be_repeated).then_some(word | BUSY);
+        number(self.0.fetch_update(Relaxed, Relaxed, take).ok()?)
     }
 
     /// Whether `take` would find a turn.
-    pub fn is_free(&self) -> bool {
-        self.0.load(Relaxed) & (OPEN | BUSY | FAILED) == OPEN
+    pub fn is_free_for(&self, may_be_repeated: bool) -> bool {
+        is_free_for(self.0.load(Relaxed), may_be_repeated)
     }
 
     /// The request that had this turn is over. True if that decides the trial.
@@ -112,6 +108,11 @@ impl Trial {
     fn update(&self, next: impl Fn(u64) -> u64) {
         let _ = self.0.fetch_update(Relaxed, Relaxed, |word| Some(next(word)));
     }
+}
+
+fn is_free_for(word: u64, may_be_repeated: bool) -> bool {
+    let has_turn = word & (OPEN | BUSY | FAILED) == OPEN && passed(word) < SUCCESSES;
+    has_turn && (may_be_repeated || word & ANY != 0)
 }
 
 fn passed(word: u64) -> u64 {
