@@ -20,6 +20,7 @@ mod filter;
 pub mod guard;
 pub mod history;
 pub mod host;
+pub mod limit;
 pub mod log;
 pub mod memory;
 pub mod metrics;

@@ -170,6 +170,7 @@ fn the_table_has_the_rooms_we_think_it_has() {
         "text",
         "cookie",
         "sticky",
+        "limit",
         "networks",
         "template",
         "config::plan",

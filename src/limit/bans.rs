@@ -1,0 +1,100 @@
+//! Who is banned until when. That requests are refused is in a table of rates, which has room for all; a list beside it, for
+//! people, is bounded.
+
+use super::RateTable;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Bans that are listed at most.
+const MOST_LISTED: usize = 10_000;
+
+/// One ban.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ban {
+    /// The client, as much of its address as is its own.
+    pub client: IpAddr,
+    pub until: Instant,
+    /// Who or what has banned it.
+    pub by: String,
+}
+
+/// Bans in force.
+#[derive(Debug, Default)]
+pub struct Bans {
+    /// How many there may be: while there are none requests look no further.
+    count: AtomicUsize,
+    list: Mutex<BTreeMap<IpAddr, Ban>>,
+}
+
+impl Bans {
+    fn list(&self) -> MutexGuard<'_, BTreeMap<IpAddr, Ban>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bans a client, whose key is this. False if it was banned already, until no sooner.
+    pub fn ban(&self, table: &RateTable, key: u64, ban: Ban, now: Instant) -> bool {
+        if table.debt(key, now) >= ban.until.saturating_duration_since(now) {
+            return false;
+        }
+        self.count.fetch_add(1, Relaxed);
+        table.put(key, ban.until, now);
+        let mut list = self.list();
+        if list.len() >= MOST_LISTED && !list.contains_key(&ban.client) {
+            list.retain(|_, ban| ban.until > now);
+        }
+        if list.len() < MOST_LISTED || list.contains_key(&ban.client) {
+            list.insert(ban.client, ban);
+        }
+        true
+    }
+
+    /// Ends a client's ban; false if there is none.
+    pub fn unban(&self, table: &RateTable, key: u64, client: IpAddr, now: Instant) -> bool {
+        let was_banned = table.debt(key, now) > Duration::ZERO;
+        table.forgive(key);
+        self.list().remove(&client);
+        was_banned
+    }
+
+    /// How long a client is banned yet.
+    pub fn left(&self, table: &RateTable, key: impl FnOnce() -> u64, now: Instant) -> Option<Duration> {
+        if self.count.load(Relaxed) == 0 {
+            return None;
+        }
+        Some(table.debt(key(), now)).filter(|left| *left > Duration::ZERO)
+    }
+
+    /// Those that are listed, by client. What is over is forgotten.
+    pub fn listed(&self, now: Instant) -> Vec<Ban> {
+        let mut list = self.list();
+        list.retain(|_, ban| ban.until > now);
+        list.values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ban_lasts_until_it_is_over_or_ended() {
+        let now = Instant::now();
+        let (table, bans) = (RateTable::new(64, now), Bans::default());
+        let client: IpAddr = "192.0.2.7".parse().unwrap();
+        let ban = |seconds| Ban { client, until: now + Duration::from_secs(seconds), by: "rule".to_owned() };
+        let left =
+            |seconds| bans.left(&table, || 7, now + Duration::from_secs(seconds)).map(|left| left.as_secs());
+        assert_eq!(left(0), None);
+        assert!(bans.ban(&table, 7, ban(60), now));
+        assert!(!bans.ban(&table, 7, ban(30), now), "a shorter one changes nothing");
+        assert_eq!((left(10), left(60)), (Some(50), None));
+        assert!(bans.ban(&table, 7, ban(90), now));
+        assert_eq!(left(60), Some(30));
+        assert_eq!(bans.listed(now).len(), 1);
+        assert!(bans.unban(&table, 7, client, now) && !bans.unban(&table, 7, client, now));
+        assert_eq!((left(1), bans.listed(now).len()), (None, 0));
+    }
+}

@@ -1,0 +1,13 @@
+//! How much one client may have: rates, requests at once, and bans. All in tables of a fixed size that no flood of clients
+//! makes larger, by atomics alone.
+
+mod bans;
+mod concurrency;
+mod key;
+mod rate;
+mod slots;
+
+pub use bans::{Ban, Bans};
+pub use concurrency::{ConcurrencyPermit, ConcurrencyTable};
+pub use key::{ClientPrefix, KeyHasher, LimitSecret};
+pub use rate::{Rate, RateTable, RateVerdict, seconds_up};
