@@ -3,10 +3,11 @@
 
 use super::{Admin, view};
 use crate::api::receipt::GuardState;
-use crate::api::status::{PoolStatus, ReportedState, ServerStatus, SourceStatus, Status};
+use crate::api::status::{EjectionCeiling, PoolStatus, ReportedState, ServerStatus, SourceStatus, Status};
 use crate::api::{Event, ReloadOutcome};
 use crate::events::EventFilter;
 use crate::history::{Figures, Point};
+use crate::pool::outlier::told_allowance;
 use crate::text;
 use axum::extract::State as Extract;
 use axum::http::header;
@@ -133,6 +134,11 @@ fn head(status: &Status) -> String {
             pool.name
         ));
     }
+    for pool in &status.pools {
+        if let Some(other) = &pool.served_by {
+            alarm(&format!("Nothing of pool {} can be used: pool {other} serves in its place.", pool.name));
+        }
+    }
     if process.draining {
         alarm("This process is stopping: it finishes what it has and takes nothing new.");
     }
@@ -183,6 +189,9 @@ fn of_pool(
         text += &of_server(server, servers.get(&*server.name).map_or(&[], Vec::as_slice), now);
     }
     text += "</tbody></table></div>\n";
+    if let Some(EjectionCeiling { most, of }) = pool.may_be_out {
+        let _ = writeln!(text, "<p class=\"source\">outlier: {}</p>", told_allowance(most, of));
+    }
     if let Some(sticky) = &pool.sticky {
         let _ = writeln!(text, "<p class=\"source\">{}</p>", Escaped(&sticky.told()));
     }
@@ -237,6 +246,9 @@ fn of_server(server: &ServerStatus, points: &[Point], now: OffsetDateTime) -> St
         notes[0] = format!("by {}, {} ago", said.actor, ago(said.at, now));
     } else if server.admin.by_configuration {
         notes[0] = "by the configuration".to_owned();
+    }
+    if server.backup {
+        notes.push(ServerStatus::BACKUP.to_owned());
     }
     if let Some(share) = server.ramp {
         notes.push(format!("coming back: {share}% of picks"));

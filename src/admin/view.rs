@@ -2,7 +2,7 @@
 
 use super::Admin;
 use crate::api::status::{
-    AbsentServer, AdminState as Administrative, EjectionStatus, ListenerStatus, PoolStatus,
+    AbsentServer, AdminState as Administrative, EjectionCeiling, EjectionStatus, ListenerStatus, PoolStatus,
     PredecessorStatus, ProcessStatus, ReportedState, ServerStatus, SourceStatus, Status, StickyStatus,
 };
 use crate::api::to_millisecond;
@@ -93,12 +93,23 @@ fn of_pool(admin: &Admin, pool: &pool::Pool, overrides: &Overrides, now: Now) ->
         up: pool.counts().up,
         in_flight: pool.members.iter().map(|member| member.server.in_flight()).sum(),
         waiting: pool.queue.waiting(),
+        served_by: served_by(admin, pool),
+        may_be_out: pool.plan.outlier.as_ref().map(|outlier| {
+            let (most, of) = pool::outlier::ceiling(pool, outlier);
+            EjectionCeiling { most, of }
+        }),
         sticky: pool.plan.sticky.as_ref().map(|sticky| of_sticky(sticky, &pool.stats)),
         figures: admin.live.pool_history().figures(&*pool.name),
         servers: (0..pool.members.len()).map(|index| of_server(admin, pool, index, overrides, now)).collect(),
         sources: admin.live.metrics.discovery.of_pool(&pool.name).into_iter().map(of_source).collect(),
         absent: absent(pool, overrides),
     }
+}
+
+fn served_by(admin: &Admin, pool: &pool::Pool) -> Option<String> {
+    let snapshot = admin.live.snapshot();
+    let serving = snapshot.serving(snapshot.pool(&pool.name)?);
+    (serving.name != pool.name).then(|| serving.name.to_string())
 }
 
 /// Of whom operators have said something though no source names them now.
@@ -168,6 +179,7 @@ fn of_server(
         weight: member.weight.get(),
         weight_by_operator: said.is_some_and(|word| word.weight.is_some()),
         max_connections: member.max_connections.map(std::num::NonZeroU32::get),
+        backup: member.backup,
         ramp: pool.ramp_percent(index, now.instant),
         missing: server.is_missing(),
         ejection: ejection(server, now),

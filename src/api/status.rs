@@ -80,6 +80,12 @@ pub struct PoolStatus {
     /// Requests and connections that wait for a server with room.
     #[serde(default)]
     pub waiting: usize,
+    /// The pool that serves in its place now, as nothing of its own can be used (`fallback`).
+    #[serde(default)]
+    pub served_by: Option<String>,
+    /// How many of its servers may be left out, where they are.
+    #[serde(default)]
+    pub may_be_out: Option<EjectionCeiling>,
     /// How clients are bound to servers, where they are.
     #[serde(default)]
     pub sticky: Option<StickyStatus>,
@@ -92,6 +98,14 @@ pub struct PoolStatus {
     /// Servers that no source names now, and of which operators have said what counts should one name them again.
     #[serde(default)]
     pub absent: Vec<AbsentServer>,
+}
+
+/// For one server to be ejected, so many of so many may be down or ejected with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EjectionCeiling {
+    pub most: usize,
+    /// Those that nobody has taken out of use.
+    pub of: usize,
 }
 
 /// What is remembered of a server that is not there.
@@ -188,6 +202,9 @@ pub struct ServerStatus {
     /// Set when an operator's weight is in force instead of the configuration's.
     pub weight_by_operator: bool,
     pub max_connections: Option<u32>,
+    /// It serves only while none of the others can.
+    #[serde(default)]
+    pub backup: bool,
     /// It is coming back: the share of picks that it takes part in, in percent.
     #[serde(default)]
     pub ramp: Option<u32>,
@@ -275,6 +292,8 @@ pub struct OperatorOverride {
 }
 
 impl ServerStatus {
+    /// What is said of a backup.
+    pub const BACKUP: &str = "backup: serves while none of the others is up";
     /// What is said of a server that is `missing`.
     pub const MISSING: &str = "its source's last answer leaves it out";
 

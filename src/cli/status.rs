@@ -5,8 +5,9 @@ use super::say;
 use super::table::{Align, TextTable, in_color};
 use crate::api::ReloadOutcome;
 use crate::api::receipt::GuardState;
-use crate::api::status::{PoolStatus, ReportedState, ServerStatus, SourceStatus, Status};
+use crate::api::status::{EjectionCeiling, PoolStatus, ReportedState, ServerStatus, SourceStatus, Status};
 use crate::history::Figures;
+use crate::pool::outlier::told_allowance;
 use crate::text::{Paint, ago, fold, servers};
 use clap::Args;
 use std::process::ExitCode;
@@ -101,6 +102,10 @@ fn render_pool(pool: &PoolStatus, now: OffsetDateTime, in_color: bool) -> String
         let loud = "  NO HEALTHY SERVER: requests go to every server that is not drained\n";
         text += &Paint::Bad.on(loud, in_color);
     }
+    if let Some(other) = &pool.served_by {
+        text += &Paint::Caution
+            .on(&format!("  nothing of it can be used: pool {other} serves in its place\n"), in_color);
+    }
     let mut table = TextTable::new(&[
         ("SERVER", Align::Left),
         ("ADDRESS", Align::Left),
@@ -124,6 +129,9 @@ fn render_pool(pool: &PoolStatus, now: OffsetDateTime, in_color: bool) -> String
     }
     if !pool.servers.is_empty() || pool.sources.is_empty() {
         text += &table.render(2, in_color);
+    }
+    if let Some(EjectionCeiling { most, of }) = pool.may_be_out {
+        text += &format!("  outlier: {}\n", told_allowance(most, of));
     }
     if let Some(sticky) = &pool.sticky {
         text += &format!("  {}\n", sticky.told());
@@ -182,6 +190,9 @@ fn notes(server: &ServerStatus, now: OffsetDateTime) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(said) = &server.admin.by_operator {
         notes.push(format!("{} by {}, {} ago", said.state.word(), said.actor, ago(said.at, now)));
+    }
+    if server.backup {
+        notes.push(ServerStatus::BACKUP.to_owned());
     }
     if let Some(share) = server.ramp {
         notes.push(format!("coming back: takes part in {share}% of picks"));

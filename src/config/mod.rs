@@ -53,6 +53,7 @@ pub const DEFAULT_SOCKET: &str = "/run/evenkeel/admin.sock";
 /// Where operators' words are kept.
 pub const DEFAULT_STATE_FILE: &str = "/var/lib/evenkeel/state.json";
 
+use crate::pool::outlier::{allowance, told_allowance};
 use serde_json::json;
 use std::cell::RefCell;
 
@@ -112,7 +113,7 @@ pub fn check_further(
     let errors = problems.iter().count() - warnings + problems.left_out();
     let warned = if warnings > 0 { format!(", {}", counted(warnings, "warning")) } else { String::new() };
     report += &match &plan {
-        Some(plan) => format!("{file_name}: ok: {}{warned}\n", summary(plan)),
+        Some(plan) => format!("{file_name}: ok: {}{warned}\n{}", summary(plan), ceilings(plan)),
         None => format!("{file_name}: refused: {}{warned}\n", counted(errors, "error")),
     };
     (report, ok)
@@ -126,6 +127,22 @@ fn summary(plan: &Plan) -> String {
         vec![(plan.listeners.len(), "listener"), (plan.pools.len(), "pool"), (servers, "server")];
     counts.extend((sources > 0).then_some((sources, "source")));
     counts.into_iter().map(|(count, what)| counted(count, what)).collect::<Vec<_>>().join(", ")
+}
+
+/// How many servers each pool may do without, a line for each that ejects; where they are not all known, only the share is.
+fn ceilings(plan: &Plan) -> String {
+    let told = |pool: &plan::PoolPlan| {
+        let most = pool.outlier?.max_ejected;
+        let of = pool.servers.iter().filter(|server| !server.drain).count();
+        Some(match pool.sources.is_empty() {
+            true => format!("  pools.{}.outlier: {}\n", pool.name, told_allowance(allowance(of, most), of)),
+            false => format!(
+                "  pools.{}.outlier: of those that are found {most} may be down or ejected\n",
+                pool.name
+            ),
+        })
+    };
+    plan.pools.iter().filter_map(|pool| told(pool)).collect()
 }
 
 fn counted(count: usize, what: &str) -> String {

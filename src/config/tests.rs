@@ -302,3 +302,20 @@ fn a_round_of_probes_that_takes_longer_than_the_interval_is_warned_of() {
         assert_eq!(said.contains("probing them all takes"), warns, "{timeout}: {said}");
     }
 }
+
+#[test]
+fn a_check_says_how_many_servers_may_be_left_out() {
+    let text = "listeners: { a: { address: 127.0.0.1:1, pool: p } }\npools:\n\
+                \x20 p: { servers: [10.0.0.1:1, 10.0.0.2:1, 10.0.0.3:1], outlier: {} }\n\
+                \x20 q: { servers: [10.0.0.1:1] }\n\
+                \x20 r: { discover: { dns: \"r.internal:80\" }, outlier: { max_ejected: 30% } }\n";
+    let (told, is_good) = super::check("f", text, false, false);
+    assert!(is_good, "{told}");
+    assert!(
+        told.ends_with(
+            "  pools.p.outlier: at most 1 of 3 may be down or ejected for one to be ejected\n\
+             \x20 pools.r.outlier: of those that are found 30% may be down or ejected\n"
+        ),
+        "{told}"
+    );
+}

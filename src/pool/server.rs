@@ -220,7 +220,7 @@ impl Server {
         self.set_ejected(is_ejected);
     }
 
-    pub(super) fn set_ejected(&self, is_ejected: bool) {
+    pub(crate) fn set_ejected(&self, is_ejected: bool) {
         if is_ejected {
             self.ramp.is_due();
         }

@@ -2,6 +2,7 @@
 //! asks the very selectors that serve.
 
 mod churn;
+mod notes;
 mod render;
 pub mod report;
 mod settings;
@@ -226,6 +227,7 @@ impl Pools<'_> {
         PoolPreview {
             name: name.to_owned(),
             keys,
+            notes: new.map_or_else(Vec::new, |new| notes::of(old.map(|old| &**old), new)),
             servers: Sorted {
                 added: servers_of(&added),
                 removed: servers_of(&removed),

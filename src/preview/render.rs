@@ -93,6 +93,7 @@ impl PreviewText {
     fn pool(&mut self, mark: char, pool: &PoolPreview) {
         self.line(2, &format!("{mark} {}", pool.name));
         pool.keys.iter().for_each(|change| self.change(6, change));
+        pool.notes.iter().for_each(|note| self.line(6, note));
         let servers = &pool.servers;
         for (list, mark) in [(&servers.removed, '-'), (&servers.added, '+'), (&servers.changed, '~')] {
             for server in list.iter().take(SHOWN) {

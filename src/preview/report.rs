@@ -73,6 +73,8 @@ pub struct RoutesPreview {
 pub struct PoolPreview {
     pub name: String,
     pub keys: Vec<KeyChange>,
+    /// What that means for those who wait, who come back and who are ejected.
+    pub notes: Vec<String>,
     pub servers: Sorted<ServerPreview>,
     pub health: HealthPreview,
     /// Of a pool that hashes the same part of requests before and after.

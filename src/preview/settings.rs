@@ -232,7 +232,7 @@ pub(super) fn pool(pool: &plan::PoolPlan) -> Settings {
     settings.set("when_all_unhealthy", word(pool.when_all_unhealthy));
     settings.set_some("max_connections", pool.max_connections);
     match &pool.queue {
-        None => settings.set("queue", "null"),
+        None => {}
         Some(queue) => {
             settings.set("queue.max", queue.max);
             settings.set("queue.timeout", span(queue.timeout));
@@ -247,7 +247,7 @@ pub(super) fn pool(pool: &plan::PoolPlan) -> Settings {
     }
     settings.set_some("fallback", pool.fallback.as_ref());
     match &pool.slow_start {
-        None => settings.set("slow_start", "0s"),
+        None => settings.set("slow_start.over", "0s"),
         Some(ramp) => {
             settings.set("slow_start.over", span(ramp.over));
             settings.set("slow_start.from", ramp.from);

@@ -248,6 +248,30 @@ pools:
 }
 
 #[test]
+fn what_becomes_of_those_who_wait_come_back_or_are_ejected_is_told() {
+    let all = "    queue: { max: 5 }\n    slow_start: 30s\n    outlier: {}\n";
+    let in_force = snapshot(&file("a b c d", all));
+    in_force.pools()[0].members[1].server.set_ejected(true);
+    let notes = |servers: &str, pool: &str| {
+        let told = after(&in_force, &file(servers, pool));
+        let shown = render(&told);
+        told.pools.changed[0].notes.iter().for_each(|note| assert!(shown.contains(&note[..40]), "{shown}"));
+        (told.pools.changed[0].notes.join("; "), shown)
+    };
+    let (told, shown) = notes("a b c d", "    queue: null\n");
+    for part in
+        ["nobody waits any more", "get their full share at once", "nobody is ejected any more: b serve"]
+    {
+        assert!(told.contains(part), "{told}");
+    }
+    assert!(!shown.contains("null -> null") && shown.contains("slow_start.over: 30s -> 0s"), "{shown}");
+    let (told, _) = notes("a b", all);
+    assert_eq!(told, "outlier: at most 1 of 2 may be down or ejected for one to be ejected; before, 2 of 4");
+    let (told, _) = notes("a b c d=50", all);
+    assert_eq!(told, "");
+}
+
+#[test]
 fn what_unbinds_clients_is_told() {
     let keys = |lines: &str| {
         let lines: Vec<_> = lines.split(' ').map(|line| line.repeat(32)).collect();

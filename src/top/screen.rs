@@ -359,11 +359,19 @@ fn help() -> Lines {
 
 fn title(row: &Row<'_>, is_flat: bool) -> String {
     match row {
-        Row::Pool(pool) => pool.name.clone(),
-        Row::Server(pool, server) if is_flat => format!("{}/{}", pool.name, server.name),
-        Row::Server(_, server) => format!("  {}", server.name),
+        Row::Pool(pool) => match &pool.served_by {
+            Some(other) => format!("{} -> {other}", pool.name),
+            None => pool.name.clone(),
+        },
+        Row::Server(pool, server) if is_flat => format!("{}{}/{}", mark(server, ""), pool.name, server.name),
+        Row::Server(_, server) => format!("{}{}", mark(server, "  "), server.name),
         Row::Source(source) => format!("  {}", source.source),
     }
+}
+
+/// Where a name stands alone there is little room for more.
+fn mark(server: &ServerStatus, otherwise: &'static str) -> &'static str {
+    if server.backup { "b " } else { otherwise }
 }
 
 fn tone_of(column: Column, row: &Row<'_>) -> Tone {

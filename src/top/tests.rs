@@ -31,6 +31,7 @@ fn server(name: &str, state: ReportedState, in_flight: u32, figures: Figures) ->
         weight_by_operator: false,
         ramp: None,
         missing: false,
+        backup: false,
         ejection: None,
         max_connections: None,
     }
@@ -44,6 +45,8 @@ fn pool(name: &str, servers: Vec<ServerStatus>) -> PoolStatus {
         up: servers.iter().filter(|server| server.state == ReportedState::Up).count(),
         in_flight: servers.iter().map(|server| server.in_flight).sum(),
         waiting: 0,
+        served_by: None,
+        may_be_out: None,
         sticky: None,
         figures: figures(120.0, 80.0, 0.002),
         servers,
@@ -261,6 +264,15 @@ fn what_has_no_effect_is_said_instead_of_asked() {
     assert!(screen(&mut top).contains("ready app/app333? The drain by alice ends. It gets requests again."));
     press(&mut top, "n/none\nd");
     assert!(screen(&mut top).contains("no server is selected"));
+}
+
+#[test]
+fn backups_and_the_pool_that_serves_in_place_of_another_are_marked() {
+    let mut with_backup = status();
+    with_backup.pools[0].servers[1].backup = true;
+    with_backup.pools[0].served_by = Some("cache".to_owned());
+    let text = screen(&mut Top::new(with_backup, Instant::now()));
+    assert!(text.contains("  b app22  ") && text.contains("app -> cache"), "{text}");
 }
 
 #[test]

@@ -38,6 +38,14 @@ fn requests_go_to_the_fallback_while_a_pool_has_nothing_usable() {
     let record = balancer.record("/second");
     assert_eq!((&record["pool"], &record["fallback_from"]), (&"spare".into(), &"app".into()), "{record}");
     assert!(balancer.record("/first").get("fallback_from").is_none());
+    let status = balancer.command_json(&["status"]);
+    let served_by = |pool: &str| {
+        let pools = status["pools"].as_array().expect("a list");
+        pools.iter().find(|told| told["name"] == pool).expect("it is there")["served_by"].clone()
+    };
+    assert_eq!([served_by("app"), served_by("spare")], ["spare".into(), serde_json::Value::Null]);
+    let (_, told, _) = balancer.command(&["status"]);
+    assert!(told.contains("pool spare serves in its place"), "{told}");
     let labels = [("pool", "app"), ("fallback", "spare")];
     assert_eq!(balancer.metric("evenkeel_pool_fallback_total", &labels), 1.0);
 

@@ -94,6 +94,11 @@ pub fn allowance(count: usize, max_ejected: Percent) -> usize {
     if count < 2 { 0 } else { share.clamp(1, count - 1) }
 }
 
+/// How many of so many may be down or ejected, in words.
+pub fn told_allowance(allowed: usize, of: usize) -> String {
+    format!("at most {allowed} of {of} may be down or ejected for one to be ejected")
+}
+
 /// What speaks for ejecting a server, in words as well. `since` is what the others have done since it began to fail.
 pub fn reason(
     own: &Seen,

@@ -12,13 +12,13 @@ pub mod standing;
 pub mod trial;
 mod watch;
 
-pub use judge::{Reason, allowance};
+pub use judge::{Reason, allowance, told_allowance};
 pub use member::OutlierState;
 pub use record::{TryRecord, Watched};
 pub use signals::{OpenTrial, OutlierSignals};
 pub use standing::{Ejection, Standing, TrialState};
 pub use trial::{Trial, TrialCounts, TrialResult, TrialTurn};
-pub use watch::{OutlierChange, OutlierWatch, back};
+pub use watch::{OutlierChange, OutlierWatch, back, ceiling};
 
 #[cfg(test)]
 mod tests;

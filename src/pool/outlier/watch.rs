@@ -299,10 +299,8 @@ impl OutlierWatch {
                     observed.is_prevented &= is_outlier;
                 }
             }
-            let counted = pool.members.iter().filter(|member| counts(member));
-            let (of, used) =
-                counted.fold((0, 0), |(of, used), member| (of + 1, used + usize::from(!serves(member))));
-            let allowed = judge::allowance(of, plan.max_ejected);
+            let (allowed, of) = ceiling(pool, plan);
+            let used = pool.members.iter().filter(|member| counts(member) && !serves(member)).count();
             if used < allowed && serving.len() > 1 {
                 let Some((member, _, told)) = outliers.into_iter().next() else { return };
                 let server = Arc::clone(&member.server);
@@ -421,6 +419,12 @@ fn most_fail(pool: &Pool, server: &Arc<Server>) -> bool {
         sum.plus(member.server.outlier().record.recent_of(LATELY))
     });
     all.failed * 2 >= all.of
+}
+
+/// How many of how many servers may be down or ejected for one of them to be ejected: of those that nobody has taken out of use.
+pub fn ceiling(pool: &Pool, plan: &OutlierPlan) -> (usize, usize) {
+    let of = pool.members.iter().filter(|member| counts(member)).count();
+    (judge::allowance(of, plan.max_ejected), of)
 }
 
 /// Whether a server is one of those that there are to choose from: nobody has taken it out of use.
