@@ -202,11 +202,21 @@ fn is_worse(history: &History, tally: Tally, best: Tally, window: u64) -> bool {
     let is_below = |tally: Tally| tally.has(FEWEST) && tally.bounds().1 < best.bounds().0;
     match history.worse_since {
         None => is_below(sudden) || is_below(tally),
-        Some(since) => {
-            let later = history.last(window, Some(since));
-            !(later.has(TO_RETURN) && later.mean() >= best.mean() - AS_GOOD)
-        }
+        Some(since) => !is_as_good_again(history, since, best, window),
     }
+}
+
+/// Whether a server that was found to be worse at that time has had enough outcomes since that are as good as the best's: all of
+/// them, or the last ones if they are provably better than those before, as it has been mended meanwhile.
+fn is_as_good_again(history: &History, since: Instant, best: Tally, window: u64) -> bool {
+    let all = history.last(window, Some(since));
+    let lengths = std::iter::successors(Some(TO_RETURN), |n| Some(n * 2)).take_while(|n| *n < window);
+    lengths.chain([window]).any(|n| {
+        let last = history.last(n, Some(since));
+        let before = Tally { good: all.good - last.good, n: all.n - last.n };
+        let is_mended = !before.has(1) || last.bounds().0 > before.bounds().1;
+        last.has(TO_RETURN) && last.mean() >= best.mean() - AS_GOOD && is_mended
+    })
 }
 
 fn serves(member: &Member) -> bool {

@@ -105,6 +105,35 @@ fn a_server_that_is_worse_has_the_explored_share_and_comes_back_when_it_is_as_go
 }
 
 #[test]
+fn a_server_that_is_mended_is_back_soon_however_long_it_failed() {
+    for fails in [0, 5, 20, 60, 150, 400] {
+        for share in [0.0, 0.5] {
+            let mut gateways = Gateways::seeded("a b", fails + 7);
+            (0..200).for_each(|_| _ = gateways.second(&[("a", 1.0), ("b", 1.0)]));
+            while !gateways.standing("b").is_worse {
+                gateways.second(&[("a", 1.0), ("b", share)]);
+            }
+            (0..fails).for_each(|_| _ = gateways.second(&[("a", 1.0), ("b", share)]));
+            let needed = (1..400).find(|_| !gateways.second(&[("a", 1.0), ("b", 1.0)]).is_empty());
+            let needed = needed.expect("it does well");
+            assert!((25..=60).contains(&needed), "after {fails} at {share}: {needed}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_goes_on_to_do_worse_is_seldom_back_by_chance() {
+    let mut gateways = Gateways::new("a b");
+    (0..200).for_each(|_| _ = gateways.second(&[("a", 0.95), ("b", 0.95)]));
+    let served = (0..6_000).filter(|_| {
+        gateways.second(&[("a", 0.95), ("b", 0.8)]);
+        !gateways.standing("b").is_worse
+    });
+    let served = served.count();
+    assert!(served < 900, "{served} of 6,000 seconds not taken for worse");
+}
+
+#[test]
 fn where_all_fail_nobody_is_worse() {
     let mut gateways = Gateways::new("a b c");
     (0..200).for_each(|_| _ = gateways.second(&[("a", 1.0), ("b", 1.0), ("c", 1.0)]));
