@@ -204,7 +204,7 @@ pools:
     let (b, any) = (Some("b".to_owned()), Some("a".to_owned()));
     assert_eq!(told(&cookie, 1000), ("cookie EK means b".to_owned(), b.clone()));
     assert_eq!(told(&cookie, 1090), ("cookie EK means b, for 90 minutes".to_owned(), b.clone()));
-    assert_eq!(told(&cookie, 1000 + 24 * 60).0, "cookie EK means b, and is older than `max_life`");
+    assert_eq!(told(&cookie, 1001 + 24 * 60).0, "cookie EK means b, and is older than `max_life`");
     let bound = "no cookie EK: the client is bound to the server that answers";
     assert_eq!(told("a=1", 1000), (bound.to_owned(), any));
     assert_eq!(told("EK=b", 1000).0, "cookie EK is none of ours, or of a key that is gone: as none");

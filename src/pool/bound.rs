@@ -67,7 +67,9 @@ impl Pool {
     /// Whether a client is to be given a server anew by this minute, whatever its cookie says.
     pub fn is_over(&self, binding: &Binding, minute: u32) -> bool {
         let max_life = self.plan.sticky.as_ref().and_then(|sticky| sticky.max_life);
-        max_life.is_some_and(|most| u64::from(minute.saturating_sub(binding.minute)) * 60 >= most.as_secs())
+        // It was bound within its minute, perhaps at the end.
+        let at_least = u64::from(minute.saturating_sub(binding.minute)).saturating_sub(1) * 60;
+        max_life.is_some_and(|most| at_least >= most.as_secs())
     }
 
     /// The cookies of this pool's servers, if it has any.

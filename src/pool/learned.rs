@@ -107,6 +107,13 @@ impl Learned {
         Some((known.value * weight).max(LEAST_COST))
     }
 
+    /// What is left by then of what is believed of a server that has not answered yet: it fades like what is known of others, or
+    /// nobody would find out how quick it is. A try that fails says that it is no quicker.
+    pub fn belief(&self, now: Option<Instant>) -> f32 {
+        let since = self.success.get().map_or(0, |tried| tried.ms);
+        now.map_or(1.0, |now| weight(since, self.ms(now)))
+    }
+
     /// Of its tries the share that were served as far as is known by then, a tenth at least. What it has failed fades as time goes
     /// by: nobody would find out that a server serves again that gets no requests.
     pub fn success(&self, now: Option<Instant>) -> f32 {

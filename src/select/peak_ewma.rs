@@ -98,7 +98,16 @@ impl Scores<'_> {
     fn cost(&mut self, index: usize) -> f32 {
         match self.among.learned(index).cost(self.query.now) {
             Some(cost) => cost,
-            None => *self.usual.get_or_insert_with(|| median(self.among, self.query)),
+            None => self.believed(index),
+        }
+    }
+
+    /// Of a server that is new: what the others cost as a rule. As time goes by it is to be tried, by one request and not by all.
+    fn believed(&mut self, index: usize) -> f32 {
+        let usual = *self.usual.get_or_insert_with(|| median(self.among, self.query));
+        match self.among.in_flight(index) {
+            0 => usual * self.among.learned(index).belief(self.query.now),
+            _ => usual,
         }
     }
 }

@@ -162,11 +162,11 @@ mod tests {
         let cookie = issued(&pool, 1, 1000);
         let bound = |minute| session(&pool, &cookie, minute).bound(&pool, None).map(|bound| bound.server());
         let b = pool.members[1].server.id();
-        assert_eq!([0, 1000, 999 + DAY, 1000 + DAY].map(bound), [Some(b), Some(b), Some(b), None]);
+        assert_eq!([0, 1000, 1000 + DAY, 1001 + DAY].map(bound), [Some(b), Some(b), Some(b), None]);
         for (minute, place, cookie_is, result) in [
-            (1000 + DAY - 1, 1, None, StickyResult::Kept),
-            (1000 + DAY, 1, Some(issued(&pool, 1, 1000 + DAY)), StickyResult::Kept),
-            (1000 + DAY, 0, Some(issued(&pool, 0, 1000 + DAY)), StickyResult::Moved),
+            (1000 + DAY, 1, None, StickyResult::Kept),
+            (1001 + DAY, 1, Some(issued(&pool, 1, 1001 + DAY)), StickyResult::Kept),
+            (1001 + DAY, 0, Some(issued(&pool, 0, 1001 + DAY)), StickyResult::Moved),
             (1000, 0, Some(issued(&pool, 0, 1000)), StickyResult::Moved),
         ] {
             let mut session = session(&pool, &cookie, minute);

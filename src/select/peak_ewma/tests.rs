@@ -114,11 +114,35 @@ fn of_a_new_server_the_median_is_believed() {
     let (pool, now) = known(&[("slow", 90), ("new", 0), ("quick", 10), ("middling", 30)]);
     let told = pool.explain(&Query { now: Some(now), ..Query::default() });
     let score = |index: usize| told.considered[index].score.clone().expect("it may be used");
-    assert!(score(1).contains("29.8 ms (the median: it is new), 100% served"), "{}", score(1));
+    assert!(score(1).contains("29.5 ms (the median: it is new), 100% served"), "{}", score(1));
     assert!(score(2).starts_with("score 9.9"), "{}", score(2));
     assert_eq!(told.winner, Ok(2));
     let order: Vec<_> = (0..6).map(|turn| pick(&pool, now, turn).server().name().to_string()).collect();
     assert!(order.iter().all(|name| name == "quick"));
+}
+
+#[test]
+fn a_new_server_is_tried_though_others_are_quick_and_there_is_one_request_at_a_time() {
+    let four = [serves(5), serves(40), serves(40), serves(2)];
+    let (pool, mut now) = known(&[("quick", 5), ("slow", 40), ("slower", 60), ("new", 0)]);
+    let mut counts = [0u32; 4];
+    for turn in 0..4_000 {
+        let lease = pick(&pool, now, super::super::mix(turn));
+        let behaviour = four[lease.index()];
+        counts[lease.index()] += 1;
+        now += behaviour.takes;
+        lease.finish(&Outcome::of(behaviour.result).after(behaviour.takes));
+    }
+    assert!(counts[3] > 1_000, "{counts:?}");
+}
+
+#[test]
+fn many_requests_at_once_do_not_all_try_a_server_that_is_new() {
+    let (pool, now) = known(&[("quick", 5), ("other", 8), ("new", 0)]);
+    let later = now + Duration::from_secs(8);
+    let leases: Vec<Lease> = (0..30).map(|turn| pick(&pool, later, turn)).collect();
+    let of_new = leases.iter().filter(|lease| lease.index() == 2).count();
+    assert!((1..=12).contains(&of_new), "{of_new}");
 }
 
 #[test]
