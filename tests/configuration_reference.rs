@@ -208,6 +208,7 @@ fn whole(section: &str, example: &str) -> String {
         "listeners.NAME" => format!("{example}{routes}{pools}"),
         "pools.NAME" => format!("{listeners}{example}"),
         "pools.NAME.servers[]" => format!("{listeners}pools:\n  app:\n{}", indented(4)),
+        _ if section.starts_with("policies.NAME.") => format!("{listeners}{example}{pools}"),
         "routes.NAME[]" | "routes.NAME[].redirect" | "routes.NAME[].respond" => {
             format!("{listeners}{example}{pools}")
         }

@@ -65,6 +65,12 @@ reasons! {
     Redirect: "redirect", 308, AsWanted, NotServersFault;
     /// The rule has an answer of our own.
     Respond: "respond", 200, AsWanted, NotServersFault;
+    /// The rule is in maintenance.
+    Maintenance: "maintenance", 503, AsWanted, NotServersFault;
+    /// A browser asked whether pages of another origin may read responses.
+    CorsPreflight: "cors_preflight", 204, AsWanted, NotServersFault;
+    /// The rule's `fault` made it fail on purpose.
+    Fault: "fault", 500, AsWanted, NotServersFault;
     /// An authority asked whether a name is ours, and was answered.
     AcmeChallenge: "acme_challenge", 200, AsWanted, NotServersFault;
     /// No route matches.

@@ -50,7 +50,7 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
 
     let planned_pools = read_pools(&pools, &pool_names);
     fallback::check(pools.iter().flatten().map(|(name, at)| (*name, *at)), &planned_pools);
-    let planned_policies = read_policies(&policies);
+    let planned_policies = read_policies(&policies, &named_lists);
     let rule_names = RuleNames {
         pools: &pool_names,
         policies: &policy_names,
@@ -129,8 +129,8 @@ fn read_pools(pools: &Named<'_>, names: &Names<'_>) -> Vec<PoolPlan> {
     pools.iter().flatten().filter_map(read).collect()
 }
 
-fn read_policies(policies: &Named<'_>) -> Vec<NamedPolicy> {
-    let read = |(name, at): &(&str, At<'_>)| Some(policy::named(name, &at.section(keys::POLICY)?));
+fn read_policies(policies: &Named<'_>, networks: &NamedLists<'_>) -> Vec<NamedPolicy> {
+    let read = |(name, at): &(&str, At<'_>)| Some(policy::named(name, &at.section(keys::POLICY)?, networks));
     policies.iter().flatten().filter_map(read).collect()
 }
 

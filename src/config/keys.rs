@@ -8,7 +8,7 @@ pub use kind::{Key, KeyKind};
 pub(super) use kind::{spell, spell_size};
 pub(super) use policy::*;
 
-use kind::{DAY, HOUR, MINUTE, MS, SECOND, given, key, nullable};
+use kind::{DAY, HOUR, MINUTE, MS, NETWORK_LIST, SECOND, given, key, nullable};
 use std::time::Duration;
 
 /// The top level of the file.
@@ -94,10 +94,6 @@ pub(super) const DNS: &[Key] = &[
 
 pub(super) const NETWORKS: &[Key] =
     &[given("file", KeyKind::Text("the path of a file: a network or an IP address on each line"))];
-
-/// What every list of networks takes.
-const NETWORK_LIST: KeyKind =
-    KeyKind::List("networks, like `10.0.0.0/8`, IP addresses, or names under `networks`");
 
 pub(super) const LISTENER: &[Key] = &[
     given(
@@ -442,6 +438,9 @@ pub fn each_section(visit: &mut impl FnMut(&str, &'static [Key])) {
         visit(path, keys);
         for key in keys {
             let Some((between, below)) = key.kind.below() else { continue };
+            if let KeyKind::NamedBeside(_, own) = key.kind {
+                visit(&format!("{path}.{}", key.name), own);
+            }
             // What a rule has of a policy is told of once.
             let below = if path.is_empty() && key.name == "routes" { OF_RULE } else { below };
             // These have the keys of the section that they stand in.

@@ -10,7 +10,7 @@ use super::problem::{Fault, nearest, quoted};
 use super::section::Section;
 use super::tree::Scalar;
 use http::{HeaderValue, Method};
-use regex::RegexBuilder;
+use regex::{Regex, RegexBuilder};
 
 /// Reads what a rule matches.
 pub(super) fn matcher(section: &Section<'_>, networks: &NamedLists<'_>) -> Match {
@@ -44,9 +44,13 @@ fn conditions(section: &Section<'_>, networks: &NamedLists<'_>) -> Match {
 const LARGEST_REGEX: usize = 1 << 20;
 
 fn path_regex(scalar: &Scalar<'_>) -> Result<PathRegex, Fault> {
+    regex(scalar).map(PathRegex)
+}
+
+pub(super) fn regex(scalar: &Scalar<'_>) -> Result<Regex, Fault> {
     let built =
         RegexBuilder::new(&scalar.text).size_limit(LARGEST_REGEX).dfa_size_limit(LARGEST_REGEX).build();
-    built.map(PathRegex).map_err(|error| match error {
+    built.map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => {
             Fault::new("takes more than 1 MiB when it is compiled", "ask for less, or for fewer repetitions")
         }
@@ -157,7 +161,7 @@ fn methods(at: &At<'_>) -> Vec<Method> {
     items.filter_map(|item| item.scalar(&"a method like `GET`", method)).collect()
 }
 
-fn method(scalar: &Scalar<'_>) -> Result<Method, Fault> {
+pub(super) fn method(scalar: &Scalar<'_>) -> Result<Method, Fault> {
     const USUAL: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"];
     let text = &*scalar.text;
     let capitals =

@@ -11,6 +11,7 @@ mod effective;
 mod fallback;
 mod field_name;
 mod file;
+mod filters;
 #[doc(hidden)]
 pub mod fuzzed;
 mod health;
@@ -37,6 +38,7 @@ mod sticky;
 mod success_rate;
 #[cfg(test)]
 mod tests;
+mod text;
 mod tls;
 mod tree;
 mod udp;
@@ -75,6 +77,12 @@ pub fn locate<const N: usize>(text: &str, all: &[[&str; N]]) -> Vec<Spot> {
     let root = yaml::read(text, &RefCell::default());
     let spot = |steps: &[&str; N]| root.as_ref().map(|root| tree::locate(root, steps)).unwrap_or_default();
     all.iter().map(spot).collect()
+}
+
+/// The same of one value.
+pub fn locate_one(text: &str, steps: &[&str]) -> Spot {
+    let root = yaml::read(text, &RefCell::default());
+    root.as_ref().map(|root| tree::locate(root, steps)).unwrap_or_default()
 }
 
 /// What `evenkeel check` prints for a file, and whether the file is good. Warnings do not make it bad.

@@ -1,26 +1,37 @@
 //! Policies: what is done with requests beside sending them to a pool, in a section of their own or in a rule.
 
 use super::field_name::header_name;
+use super::filters::{self, said};
 use super::names::{Names, Once, check_section_name};
+use super::networks::NamedLists;
 use super::place::At;
 use super::plan::policy::{FieldChange, FieldRule, FieldRules, NamedPolicy, PolicyPlan};
-use super::problem::{Fault, nearest, quoted};
+use super::problem::{Fault, quoted};
 use super::section::Section;
+use super::text::template;
 use super::tree::Scalar;
-use crate::template::{Template, TemplateError, Variable};
+use crate::template::Template;
 use http::header::HeaderName;
 
 /// Reads a policy with a name of its own.
-pub(super) fn named(name: &str, section: &Section<'_>) -> NamedPolicy {
+pub(super) fn named(name: &str, section: &Section<'_>, networks: &NamedLists<'_>) -> NamedPolicy {
     check_section_name(name, &section.at);
-    NamedPolicy { name: name.into(), policy: policy(section) }
+    NamedPolicy { name: name.into(), policy: policy(section, networks) }
 }
 
 /// Reads what a section says of a policy, which may say other things as well.
-pub(super) fn policy(section: &Section<'_>) -> PolicyPlan {
+pub(super) fn policy(section: &Section<'_>, networks: &NamedLists<'_>) -> PolicyPlan {
     PolicyPlan {
         request_headers: field_rules(section, "request_headers", &FRAMING_OF_REQUESTS),
         response_headers: field_rules(section, "response_headers", &FRAMING),
+        rewrite: said(section, "rewrite", filters::rewrite),
+        canonical: said(section, "canonical", filters::canonical),
+        maintenance: said(section, "maintenance", |section| filters::maintenance(section, networks)),
+        errors: filters::errors(section),
+        cors: said(section, "cors", filters::cors),
+        security_headers: filters::security_headers(section),
+        fault: said(section, "fault", filters::fault),
+        early_hints: said(section, "early_hints", filters::early_hints),
     }
 }
 
@@ -141,22 +152,4 @@ fn field_value(scalar: &Scalar<'_>) -> Result<Template, Fault> {
             "use visible ASCII characters without spaces at either end",
         )),
     }
-}
-
-/// A text with variables.
-pub(super) fn template(scalar: &Scalar<'_>) -> Result<Template, Fault> {
-    Template::parse(&scalar.text).map_err(|error| {
-        let help = match &error {
-            TemplateError::Unclosed => "write `{{` for a brace, or a variable like `{host}`".to_owned(),
-            TemplateError::Unknown(name) => match nearest(name, Variable::known()) {
-                Some(name) => format!("did you mean `{{{name}}}`? Write `{{{{` for a brace"),
-                None => format!("known: {}; write `{{{{` for a brace", known()),
-            },
-        };
-        Fault::new(error.to_string(), help)
-    })
-}
-
-fn known() -> String {
-    Variable::known().map(|name| format!("{{{name}}}")).collect::<Vec<_>>().join(" ")
 }

@@ -116,7 +116,7 @@ fn rule(
     let upgrades = upgrades.filter(|upgrades| upgrades[..] != [WEBSOCKET]);
     let priority = section.choice("priority", &PRIORITIES);
     let policy = policy::reference(section, names.policies);
-    let own_policy = policy::policy(section);
+    let own_policy = policy::policy(section, names.networks);
     if let (Some(matcher), Some(target)) = (&matcher, &target) {
         let named = policy.and_then(|place| names.planned_policies.get(place)).map(|named| &named.policy);
         let said = [Some(&own_policy), named];

@@ -3,9 +3,10 @@
 use super::names::Names;
 use super::plan::policy::{FieldRule, Page, PageFile, Redirect, Respond};
 use super::plan::{Match, PathPattern, RuleTargetPlan};
-use super::policy::{FRAMING, set_rules, template};
+use super::policy::{FRAMING, set_rules};
 use super::problem::{Fault, quoted};
 use super::section::Section;
+use super::text::template;
 use super::tree::Scalar;
 use crate::template::{Template, Variable};
 use bytes::Bytes;

@@ -68,6 +68,11 @@ fn value(kind: &KeyKind) -> Value {
             let list = json!({ "type": "array", "items": word(what) });
             json!({ "type": "object", "additionalProperties": { "anyOf": [list, section(keys)] } })
         }
+        KeyKind::NamedBeside(named, own) => {
+            let mut both = section(own);
+            merge(&mut both, json!({ "additionalProperties": section(named) }));
+            both
+        }
         KeyKind::NamedLists(keys) => {
             json!({ "type": "object", "additionalProperties": { "type": "array", "items": section(keys) } })
         }

@@ -140,6 +140,11 @@ pub fn explain(
     let keeps = |pool: &Pool| {
         session::of(pool, &asked.headers, request.minute).is_some_and(|session| session.place.is_some())
     };
+    if let Some(decided) = report.policy.iter().find(|phase| phase.decides) {
+        report.rule = format!("`{}` of its policy answers", decided.phase);
+        report.respond = Some(decided.does.clone());
+        return Ok(report);
+    }
     let serving = if keeps(pool) { pool } else { snapshot.serving(pool) };
     report.fallback_from = (!Arc::ptr_eq(pool, serving)).then(|| pool.name.to_string());
     choose(&mut report, serving, overrides, listener.plan.protocol, &asked, request, query);

@@ -54,9 +54,50 @@ pub(super) fn tell(
     let Some(policy) = policy else { return };
     let (head, client) = (head(asked), request.client.to_string());
     let variables = variables(&head, &client, request, rule);
+    report.policy.extend(phases(policy, request, &variables));
     report.policy.extend(fields("request_headers", &policy.request_fields, &variables));
     // What the server and its response bring is not known before.
     report.policy.extend(fields("response_headers", &policy.response_fields, &variables));
+}
+
+/// The phases before the request's fields, in their order, as far as this request is one for them.
+fn phases(policy: &Policy, request: &ExplainRequest, variables: &Variables<'_>) -> Vec<ExplainedPhase> {
+    let plan = &policy.plan;
+    let mut phases = Vec::new();
+    let mut add = |phase: &str, does: String, decides: bool| {
+        phases.push(ExplainedPhase { phase: phase.to_owned(), does, decides });
+    };
+    let Some(asked) = variables.request else { return phases };
+    if let Some(reply) = plan.cors.get().and_then(|cors| policy::preflight(cors, &asked)) {
+        add("cors", format!("answers the preflight with {}", reply.status.as_u16()), true);
+    }
+    if let Some(maintenance) = plan.maintenance.get().filter(|maintenance| maintenance.enabled) {
+        match maintenance.except.contains(request.client) {
+            true => add("maintenance", format!("lets {} in (`except`)", request.client), false),
+            false => add("maintenance", "answers with 503".to_owned(), true),
+        }
+    }
+    if let Some(reply) = plan.canonical.get().and_then(|canonical| policy::canonical(canonical, variables)) {
+        let location = reply.fields.get("location").and_then(|place| place.to_str().ok()).unwrap_or_default();
+        add("canonical", format!("sends to {location} with {}", reply.status.as_u16()), true);
+    }
+    if let Some(fault) = plan.fault.get()
+        && fault.only_with.as_ref().is_none_or(|name| asked.fields.has(name))
+    {
+        let delay = if fault.delay.is_zero() { String::new() } else { format!(", after {:?}", fault.delay) };
+        let does = match fault.status {
+            Some(status) => format!("answers {} of requests with {status}{delay}", fault.share),
+            None => format!("holds {} of requests{delay}", fault.share),
+        };
+        add("fault", does, false);
+    }
+    if let Some(rewrite) = plan.rewrite.get() {
+        let rewritten = policy::rewrite(rewrite, &asked, variables);
+        let target = rewritten.path_and_query.as_deref().unwrap_or(asked.path_and_query);
+        let host = rewritten.host.as_ref().map_or_else(String::new, |host| format!(" at {host}"));
+        add("rewrite", format!("the server gets {target}{host}"), false);
+    }
+    phases
 }
 
 fn head(asked: &RequestParts<'_>) -> request::Parts {

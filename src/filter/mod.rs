@@ -3,6 +3,7 @@
 //! `wire` do it for every version of HTTP.
 
 mod call_deadline;
+mod cors;
 mod date;
 #[cfg(debug_assertions)]
 mod drill;
@@ -11,6 +12,7 @@ mod forwarded;
 pub(crate) mod forwarding;
 pub(crate) mod hop_by_hop;
 mod hsts;
+mod security_headers;
 pub(crate) mod sticky;
 
 use crate::config::plan::{Name, StickyMode};
@@ -87,6 +89,8 @@ static FILTERS: &[&dyn Filter] = &[
     &sticky::Sticky,
     &hsts::Hsts,
     &date::Date,
+    &security_headers::SecurityHeaders,
+    &cors::Cors,
     // What operators say stands.
     &field_rules::FieldRules,
     #[cfg(debug_assertions)]

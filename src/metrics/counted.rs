@@ -217,6 +217,7 @@ mod tests {
             took: Duration::from_millis(1),
             is_earlier: false,
             action: None,
+            has_fault: false,
             dropped_fields: 0,
         };
         for _ in 0..times {

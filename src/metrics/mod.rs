@@ -84,6 +84,7 @@ struct RequestSeries {
     failed: AtomicU64,
     earlier: earlier::EarlierEnded,
     actions: [AtomicU64; Action::ALL.len()],
+    faults: AtomicU64,
     dropped_fields: AtomicU64,
 }
 
@@ -96,6 +97,7 @@ impl Default for RequestSeries {
             failed: AtomicU64::new(0),
             earlier: Default::default(),
             actions: Default::default(),
+            faults: AtomicU64::new(0),
             dropped_fields: AtomicU64::new(0),
         }
     }
@@ -122,6 +124,9 @@ impl RequestSeries {
         self.count_why(outcome.why);
         if let Some(action) = outcome.action {
             self.actions[action as usize].fetch_add(1, Relaxed);
+        }
+        if outcome.has_fault {
+            self.faults.fetch_add(1, Relaxed);
         }
         if outcome.dropped_fields > 0 {
             self.dropped_fields.fetch_add(outcome.dropped_fields.into(), Relaxed);
@@ -219,6 +224,8 @@ pub struct RequestOutcome {
     pub is_earlier: bool,
     /// What a policy did with it.
     pub action: Option<Action>,
+    /// A policy's `fault` was made, a delay or an error.
+    pub has_fault: bool,
     /// Fields that a policy has and whose values no field may have.
     pub dropped_fields: u32,
 }

@@ -1,11 +1,19 @@
 //! What is done with a request beside sending it to a pool: a policy as its layers make it, ready for requests.
 
+mod canonical;
+mod cors;
+mod error_page;
 mod redirect;
 mod respond;
+mod rewrite;
 mod variables;
 
+pub(crate) use canonical::canonical;
+pub(crate) use cors::preflight;
+pub(crate) use error_page::{give_file, give_page};
 pub(crate) use redirect::redirect;
 pub(crate) use respond::respond;
+pub(crate) use rewrite::{Rewritten, rewrite};
 pub(crate) use variables::Variables;
 
 use crate::config::plan::policy::{FieldChange, FieldRule, FieldRules, PolicyPlan};
@@ -16,6 +24,7 @@ use crate::wire::edit::FieldName;
 pub struct Policy {
     pub(crate) request_fields: Box<[FieldEdit]>,
     pub(crate) response_fields: Box<[FieldEdit]>,
+    pub(crate) plan: PolicyPlan,
 }
 
 /// What happens to the fields of one name.
@@ -29,11 +38,13 @@ impl Policy {
     /// The policy of these layers, later ones above those before; `None` if they say nothing.
     pub fn of<'a>(layers: impl IntoIterator<Item = &'a PolicyPlan>) -> Option<Self> {
         let said = layers.into_iter().fold(PolicyPlan::default(), |below, layer| layer.after(&below));
+        let is_silent = said.is_silent();
         let policy = || Self {
             request_fields: edits(&said.request_headers),
             response_fields: edits(&said.response_headers),
+            plan: said,
         };
-        (!said.is_silent()).then(policy)
+        (!is_silent).then(policy)
     }
 }
 

@@ -28,6 +28,7 @@ impl EdgeObserver for Reporter {
                 took: Duration::ZERO,
                 is_earlier: false,
                 action: None,
+                has_fault: false,
                 dropped_fields: 0,
             };
             live.metrics.request(snapshot.edition, place, &outcome, &names);

@@ -24,13 +24,11 @@ impl LocalReply {
     }
 
     /// Says after how many seconds to ask again: to a gRPC client in its own field (gRFC A6, "Pushback").
-    #[must_use]
-    pub(crate) fn ask_again_after(mut self, seconds: u32) -> Self {
+    pub(crate) fn ask_again_after(&mut self, seconds: u32) {
         match self.grpc_status {
             None => self.fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds)),
             Some(_) => self.fields.insert(&GRPC_RETRY_PUSHBACK, HeaderValue::from(u64::from(seconds) * 1000)),
         };
-        self
     }
 }
 
@@ -80,8 +78,11 @@ mod tests {
             (redirect.status.as_u16(), &redirect.fields["location"]),
             (308, &HeaderValue::from_static("https://a/"))
         );
-        assert_eq!(with_status(503, None, None).ask_again_after(7).fields["retry-after"], "7");
-        let call = LocalReply { grpc_status: Some(14), ..with_status(200, None, None) }.ask_again_after(7);
+        let mut again = with_status(503, None, None);
+        again.ask_again_after(7);
+        assert_eq!(again.fields["retry-after"], "7");
+        let mut call = LocalReply { grpc_status: Some(14), ..with_status(200, None, None) };
+        call.ask_again_after(7);
         assert_eq!(call.fields["grpc-retry-pushback-ms"], "7000");
         let proof = with_status(200, None, Some(Bytes::from_static(b"proof")));
         assert_eq!(

@@ -1,10 +1,13 @@
 //! Policies as they are written: only what each says itself.
 
-use super::super::keys;
-use super::super::plan::policy::{FieldChange, FieldRule, FieldRules, Page, PolicyPlan, Redirect, Respond};
-use super::super::rule_target;
+use super::super::plan::policy::{
+    Canonical, Cors, EarlyHints, ErrorPages, Fault, FieldChange, FieldRule, FieldRules, Maintenance,
+    OriginPattern, Page, PolicyPlan, Redirect, Respond, Rewrite, Said, Wanted,
+};
+use super::super::{filters, keys, rule_target};
 use super::writer::SectionWriter;
-use super::{named, path, texts, word};
+use super::{duration, named, path, text, texts, word};
+use crate::template::Template;
 use serde_yaml::Value;
 
 /// A policy's section.
@@ -17,6 +20,94 @@ pub(super) fn say(policy: &PolicyPlan, section: SectionWriter) -> SectionWriter 
     section
         .set_if_any("request_headers", field_rules(&policy.request_headers))
         .set_if_any("response_headers", field_rules(&policy.response_headers))
+        .set_if_any("rewrite", said(&policy.rewrite, rewrite))
+        .set_if_any("canonical", said(&policy.canonical, canonical))
+        .set_if_any("maintenance", said(&policy.maintenance, maintenance))
+        .set_if_any("errors", said(&policy.errors, errors))
+        .set_if_any("cors", said(&policy.cors, cors))
+        .set_if_any(
+            "security_headers",
+            said(&policy.security_headers, |one| word(&filters::SECURITY_HEADERS, one)),
+        )
+        .set_if_any("fault", said(&policy.fault, fault))
+        .set_if_any("early_hints", said(&policy.early_hints, early_hints))
+}
+
+fn said<T>(said: &Said<T>, write: impl Fn(&T) -> Value) -> Option<Value> {
+    match said {
+        Said::Nothing => None,
+        Said::Off => Some(Value::Null),
+        Said::This(this) => Some(write(this)),
+    }
+}
+
+fn rewrite(rewrite: &Rewrite) -> Value {
+    SectionWriter::new(keys::REWRITE)
+        .set_or_null("strip_prefix", rewrite.strip_prefix.as_deref())
+        .set_or_null("add_prefix", rewrite.add_prefix.as_deref())
+        .set_or_null("regex", rewrite.regex.as_ref().map(|regex| regex.as_str()))
+        .set_or_null("to", rewrite.to.as_ref().map(Template::source))
+        .set_or_null("host", rewrite.host.as_ref().map(Template::source))
+        .end()
+}
+
+fn canonical(canonical: &Canonical) -> Value {
+    let wanted = |wanted: Option<Wanted>| wanted.map(|wanted| word(&filters::WANTED, &wanted));
+    SectionWriter::new(keys::CANONICAL)
+        .set("https", canonical.https)
+        .set_or_null("www", wanted(canonical.www))
+        .set_or_null("trailing_slash", wanted(canonical.trailing_slash))
+        .end()
+}
+
+fn maintenance(maintenance: &Maintenance) -> Value {
+    SectionWriter::new(keys::MAINTENANCE)
+        .set("enabled", maintenance.enabled)
+        .set_or_null("file", maintenance.file.as_ref().map(|file| path(&file.path)))
+        .set("retry_after", duration(maintenance.retry_after))
+        .set("except", texts(maintenance.except.items()))
+        .end()
+}
+
+fn errors(errors: &ErrorPages) -> Value {
+    let mut section = serde_yaml::Mapping::new();
+    for page in &errors.pages {
+        let files = SectionWriter::new(keys::ERROR_PAGE)
+            .set_or_null("html", page.html.as_ref().map(|file| path(&file.path)))
+            .set_or_null("json", page.json.as_ref().map(|file| path(&file.path)))
+            .end();
+        section.insert(page.label().into(), files);
+    }
+    section.insert("intercept".into(), errors.intercept.iter().map(|status| Value::from(*status)).collect());
+    section.into()
+}
+
+fn cors(cors: &Cors) -> Value {
+    let origin = |origin: &OriginPattern| match origin {
+        OriginPattern::Any => "*".to_owned(),
+        OriginPattern::Exact(origin) => origin.clone(),
+        OriginPattern::Below(before, behind) => format!("{before}*{behind}"),
+    };
+    SectionWriter::new(keys::CORS)
+        .set("origins", texts(cors.origins.iter().map(origin)))
+        .set("methods", texts(&cors.methods))
+        .set("headers", cors.headers.as_ref().map_or_else(|| texts(["*"]), texts))
+        .set("credentials", cors.credentials)
+        .set("max_age", duration(cors.max_age))
+        .end()
+}
+
+fn fault(fault: &Fault) -> Value {
+    SectionWriter::new(keys::FAULT)
+        .set("share", text(&fault.share))
+        .set("delay", duration(fault.delay))
+        .set_or_null("status", fault.status)
+        .set_or_null("only_with", fault.only_with.as_ref().map(|name| name.as_str()))
+        .end()
+}
+
+fn early_hints(early_hints: &EarlyHints) -> Value {
+    SectionWriter::new(keys::EARLY_HINTS).set("pass", early_hints.pass).end()
 }
 
 /// A rule's `redirect`.

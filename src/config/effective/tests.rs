@@ -104,6 +104,14 @@ fn names(keys: &'static [Key], value: &Value, path: &str, found: &mut BTreeSet<S
             KeyKind::Sections(keys) | KeyKind::ListOfEither(_, keys) => {
                 items(below).iter().for_each(|item| names(keys, item, &format!("{path}[]"), found));
             }
+            KeyKind::NamedBeside(keys, own) => {
+                for (name, below) in below.as_mapping().unwrap_or(&Mapping::new()) {
+                    match own.iter().find(|key| Some(key.name) == name.as_str()) {
+                        Some(key) => _ = found.insert(format!("{path}/{}", key.name)),
+                        None => names(keys, below, &format!("{path}.NAME"), found),
+                    }
+                }
+            }
             KeyKind::Named(keys) | KeyKind::NamedListsOr(_, keys) => {
                 values(below).iter().for_each(|item| names(keys, item, &format!("{path}.NAME"), found));
             }

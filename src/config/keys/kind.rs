@@ -34,6 +34,8 @@ pub enum KeyKind {
     NamedListsOr(&'static str, &'static [Key]),
     /// A list of sections under a name that the operator chooses.
     NamedLists(&'static [Key]),
+    /// Sections under names that the operator chooses, beside keys of the section itself.
+    NamedBeside(&'static [Key], &'static [Key]),
     /// A list of sections.
     Sections(&'static [Key]),
     /// A section, or a short form in one word.
@@ -60,6 +62,10 @@ pub(super) const fn given(name: &'static str, kind: KeyKind) -> Key {
     Key { name, kind, default: None, nullable: false }
 }
 
+/// Lists of networks, wherever they stand.
+pub(super) const NETWORK_LIST: KeyKind =
+    KeyKind::List("networks, like `10.0.0.0/8`, IP addresses, or names under `networks`");
+
 /// Two tables as one.
 pub(super) const fn joined<const N: usize>(one: &[Key], other: &[Key]) -> [Key; N] {
     let mut all = [given("", KeyKind::Flag); N];
@@ -82,7 +88,9 @@ impl KeyKind {
     pub(super) fn below(&self) -> Option<(&'static str, &'static [Key])> {
         match self {
             Self::Section(keys) | Self::Either(_, keys) => Some(("", keys)),
-            Self::Named(keys) | Self::NamedListsOr(_, keys) => Some((".NAME", keys)),
+            Self::Named(keys) | Self::NamedListsOr(_, keys) | Self::NamedBeside(keys, _) => {
+                Some((".NAME", keys))
+            }
             Self::NamedLists(keys) => Some((".NAME[]", keys)),
             Self::Sections(keys) | Self::ListOfEither(_, keys) => Some(("[]", keys)),
             _ => None,
@@ -113,6 +121,7 @@ impl fmt::Display for KeyKind {
             Self::Named(_) => f.write_str("names with a section each"),
             Self::NamedListsOr(what, _) => write!(f, "names with a list each ({what}), or with a section"),
             Self::NamedLists(_) => f.write_str("names with a list of sections each"),
+            Self::NamedBeside(..) => f.write_str("a section, and in it names with a section each"),
             Self::Sections(_) => f.write_str("a list of sections"),
             Self::Either(short, _) => write!(f, "{short}, or a section"),
             Self::ListOfEither(short, _) => write!(f, "a list; each item is {short} or a section"),

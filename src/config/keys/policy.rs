@@ -1,11 +1,70 @@
 //! What a policy may say. All of it may stand in a rule as well.
 
-use super::kind::{Key, KeyKind, given, key, nullable};
+use super::kind::{DAY, Key, KeyKind, MINUTE, NETWORK_LIST, SECOND, given, key, nullable};
+use std::time::Duration;
 
 pub(in crate::config) const POLICY: &[Key] = &[
     nullable("request_headers", KeyKind::Section(FIELD_RULES), "{}"),
     nullable("response_headers", KeyKind::Section(FIELD_RULES), "{}"),
+    nullable("rewrite", KeyKind::Section(REWRITE), "null"),
+    nullable("canonical", KeyKind::Section(CANONICAL), "null"),
+    nullable("maintenance", KeyKind::Section(MAINTENANCE), "null"),
+    nullable("errors", KeyKind::NamedBeside(ERROR_PAGE, ERRORS), "null"),
+    nullable("cors", KeyKind::Section(CORS), "null"),
+    nullable("security_headers", KeyKind::Choice(&["standard"]), "null"),
+    nullable("fault", KeyKind::Section(FAULT), "null"),
+    nullable("early_hints", KeyKind::Section(EARLY_HINTS), "{}"),
 ];
+
+pub(in crate::config) const REWRITE: &[Key] = &[
+    nullable("strip_prefix", KeyKind::Text("a path, like `/api`"), "null"),
+    nullable("add_prefix", KeyKind::Text("a path, like `/v1`"), "null"),
+    nullable("regex", KeyKind::Text("a regular expression, like `^/item/(?P<id>[0-9]+)$`"), "null"),
+    nullable("to", KeyKind::Text("a path, which may have variables, like `/shop/{path.id}`"), "null"),
+    nullable("host", KeyKind::Text("a host, which may have variables, like `shop.internal`"), "null"),
+];
+
+pub(in crate::config) const CANONICAL: &[Key] = &[
+    key("https", KeyKind::Flag, "false"),
+    nullable("www", KeyKind::Choice(&["add", "remove"]), "null"),
+    nullable("trailing_slash", KeyKind::Choice(&["add", "remove"]), "null"),
+];
+
+pub(in crate::config) const MAINTENANCE: &[Key] = &[
+    key("enabled", KeyKind::Flag, "false"),
+    nullable("file", KeyKind::Text("the path of a file, which is read with the configuration"), "null"),
+    key("retry_after", KeyKind::Duration(SECOND, DAY), "5m"),
+    key("except", NETWORK_LIST, "[]"),
+];
+
+/// What stands beside the statuses.
+pub(in crate::config) const ERRORS: &[Key] =
+    &[key("intercept", KeyKind::List("statuses of servers, like `502`"), "[]")];
+
+pub(in crate::config) const ERROR_PAGE: &[Key] = &[
+    nullable("html", KeyKind::Text("the path of a file, which is read with the configuration"), "null"),
+    nullable("json", KeyKind::Text("the path of a file, which is read with the configuration"), "null"),
+];
+
+pub(in crate::config) const CORS: &[Key] = &[
+    given(
+        "origins",
+        KeyKind::List("origins, like `https://shop.example`, `https://*.shop.example` or `\"*\"`"),
+    ),
+    key("methods", KeyKind::List("HTTP methods in capitals"), "[GET]"),
+    key("headers", KeyKind::List("names of fields that requests may have, or `\"*\"`"), "[]"),
+    key("credentials", KeyKind::Flag, "false"),
+    key("max_age", KeyKind::Duration(Duration::ZERO, DAY), "10m"),
+];
+
+pub(in crate::config) const FAULT: &[Key] = &[
+    key("share", KeyKind::Percent(1, 100), "1%"),
+    key("delay", KeyKind::Duration(Duration::ZERO, MINUTE), "0s"),
+    nullable("status", KeyKind::Count(400, 599), "null"),
+    nullable("only_with", KeyKind::Text("the name of a field"), "X-Fault"),
+];
+
+pub(in crate::config) const EARLY_HINTS: &[Key] = &[key("pass", KeyKind::Flag, "true")];
 
 pub(in crate::config) const FIELD_RULES: &[Key] = &[
     key("set", KeyKind::Texts("the value, which may have variables like `{client}`"), "{}"),

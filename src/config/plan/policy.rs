@@ -1,10 +1,16 @@
 //! What is done with requests beside sending them to a pool, as it is written: by a policy of its own name, or by a rule.
 
 use super::Name;
+use crate::networks::Networks;
 use crate::template::Template;
+use crate::units::Percent;
 use bytes::Bytes;
-use http::HeaderName;
+use http::{HeaderName, Method};
+use regex::Regex;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A policy that listeners and rules name.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +25,42 @@ pub struct NamedPolicy {
 pub struct PolicyPlan {
     pub request_headers: FieldRules,
     pub response_headers: FieldRules,
+    pub rewrite: Said<Rewrite>,
+    pub canonical: Said<Canonical>,
+    pub maintenance: Said<Maintenance>,
+    pub errors: Said<ErrorPages>,
+    pub cors: Said<Cors>,
+    pub security_headers: Said<SecurityHeaders>,
+    pub fault: Said<Fault>,
+    pub early_hints: Said<EarlyHints>,
+}
+
+/// What one place says of a key.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Said<T> {
+    #[default]
+    Nothing,
+    /// Written as `null`.
+    Off,
+    This(Arc<T>),
+}
+
+impl<T> Said<T> {
+    fn after(&self, before: &Self) -> Self {
+        match (self, before) {
+            (Self::Nothing, Self::This(before)) => Self::This(Arc::clone(before)),
+            (Self::Nothing | Self::Off, _) => Self::Nothing,
+            (Self::This(this), _) => Self::This(Arc::clone(this)),
+        }
+    }
+
+    /// What is said, if it is anything but that nothing is to be done.
+    pub fn get(&self) -> Option<&T> {
+        match self {
+            Self::This(this) => Some(this),
+            Self::Nothing | Self::Off => None,
+        }
+    }
 }
 
 impl PolicyPlan {
@@ -33,13 +75,29 @@ impl PolicyPlan {
         Self {
             request_headers: self.request_headers.after(&before.request_headers),
             response_headers: self.response_headers.after(&before.response_headers),
+            rewrite: self.rewrite.after(&before.rewrite),
+            canonical: self.canonical.after(&before.canonical),
+            maintenance: self.maintenance.after(&before.maintenance),
+            errors: self.errors.after(&before.errors),
+            cors: self.cors.after(&before.cors),
+            security_headers: self.security_headers.after(&before.security_headers),
+            fault: self.fault.after(&before.fault),
+            early_hints: self.early_hints.after(&before.early_hints),
         }
     }
 
     /// All texts with variables.
     pub fn templates(&self) -> impl Iterator<Item = &Template> {
         let rules = self.request_headers.rules.iter().chain(&self.response_headers.rules);
-        rules.filter_map(FieldRule::value)
+        let rewrite = self.rewrite.get().into_iter().flat_map(|rewrite| [&rewrite.to, &rewrite.host]);
+        rules.filter_map(FieldRule::value).chain(rewrite.flatten())
+    }
+
+    /// The files whose texts its answers have.
+    pub fn pages(&self) -> impl Iterator<Item = &PageFile> {
+        let maintenance = self.maintenance.get().and_then(|maintenance| maintenance.file.as_ref());
+        let errors = self.errors.get().into_iter().flat_map(|errors| &errors.pages);
+        maintenance.into_iter().chain(errors.flat_map(|page| page.html.iter().chain(&page.json)))
     }
 }
 
@@ -123,4 +181,122 @@ pub enum Page {
 pub struct PageFile {
     pub path: PathBuf,
     pub content: Bytes,
+}
+
+/// What a server gets in place of the path and the host that the client asked for.
+#[derive(Clone, Debug)]
+pub struct Rewrite {
+    /// Cut from the path's beginning where a segment ends behind it; without a slash at its end.
+    pub strip_prefix: Option<String>,
+    pub add_prefix: Option<String>,
+    /// What the path must match for `to` to take its place.
+    pub regex: Option<Regex>,
+    /// The whole path, with a query or without.
+    pub to: Option<Template>,
+    pub host: Option<Template>,
+}
+
+impl PartialEq for Rewrite {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |rewrite: &Self| {
+            let regex = rewrite.regex.as_ref().map(|regex| regex.as_str().to_owned());
+            let texts = (rewrite.to.clone(), rewrite.host.clone());
+            (rewrite.strip_prefix.clone(), rewrite.add_prefix.clone(), regex, texts)
+        };
+        parts(self) == parts(other)
+    }
+}
+
+/// The one form of a URL; clients that ask for another are sent there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Canonical {
+    pub https: bool,
+    pub www: Option<Wanted>,
+    pub trailing_slash: Option<Wanted>,
+}
+
+/// Whether a part of a URL is to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    Add,
+    Remove,
+}
+
+/// Clients are told to come back later.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Maintenance {
+    /// As long as no operator says otherwise.
+    pub enabled: bool,
+    pub file: Option<PageFile>,
+    pub retry_after: Duration,
+    /// Clients that are served all the same.
+    pub except: Networks,
+}
+
+/// Pages in place of a status in words.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ErrorPages {
+    pub pages: Vec<ErrorPage>,
+    /// Statuses of servers' responses that get a page, too.
+    pub intercept: Vec<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ErrorPage {
+    pub statuses: RangeInclusive<u16>,
+    pub html: Option<PageFile>,
+    pub json: Option<PageFile>,
+}
+
+impl ErrorPage {
+    /// `502-504`, as it is written.
+    pub fn label(&self) -> String {
+        match (self.statuses.start(), self.statuses.end()) {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first}-{last}"),
+        }
+    }
+}
+
+/// Which pages of other origins may read responses (the Fetch standard, "CORS protocol").
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cors {
+    pub origins: Vec<OriginPattern>,
+    pub methods: Vec<Method>,
+    /// Beside those that need no leave; `None` (written `["*"]`) is any.
+    pub headers: Option<Vec<HeaderName>>,
+    pub credentials: bool,
+    pub max_age: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OriginPattern {
+    Any,
+    /// `https://shop.example`
+    Exact(String),
+    /// `https://*.shop.example`, in two parts around the `*`.
+    Below(String, String),
+}
+
+/// Fields that keep browsers from guessing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecurityHeaders {
+    Standard,
+}
+
+/// Trouble made on purpose.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fault {
+    pub share: Percent,
+    pub delay: Duration,
+    /// `None` only delays.
+    pub status: Option<u16>,
+    /// Only requests that have this field; `None` is all.
+    pub only_with: Option<HeaderName>,
+}
+
+/// Interim responses (RFC 8297).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EarlyHints {
+    pub pass: bool,
 }

@@ -76,6 +76,10 @@ pub(crate) struct Exchange {
     taken_for: Option<u32>,
     /// What its policy did with it.
     pub(super) action: Option<Action>,
+    /// How long it is held before it goes on.
+    pub(super) delay: Option<Duration>,
+    /// Its policy has made a fault of it.
+    has_fault: bool,
     /// Fields that its policy has and whose values no field may have.
     pub(super) dropped_fields: u32,
     /// What the client is answered instead of what servers would.
@@ -111,6 +115,8 @@ impl Exchange {
             routed: Routed::Nowhere,
             taken_for: None,
             action: None,
+            delay: None,
+            has_fault: false,
             dropped_fields: 0,
             reply: None,
             recorded: false,

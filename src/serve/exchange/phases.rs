@@ -7,7 +7,7 @@ use crate::fields::FieldList;
 use crate::filter::forwarding;
 use crate::host;
 use crate::metrics::Routed;
-use crate::policy;
+use crate::policy::{self, Rewritten};
 use crate::route::{RouteRequest, RuleTarget};
 use crate::snapshot::{Listener, ListenerTarget};
 use crate::wire::local_reply::{self, LocalReply};
@@ -71,7 +71,103 @@ impl Exchange {
 
     /// Goes through what its policy has for it.
     fn pass_phases(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
-        self.answer_unless_served(request)
+        if self.policy().is_none() {
+            return self.answer_unless_served(request);
+        }
+        self.answer_preflight(request)?;
+        self.keep_out_for_maintenance()?;
+        self.send_to_canonical(request)?;
+        self.answer_unless_served(request)?;
+        self.make_fault(request)
+    }
+
+    fn answer_preflight(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
+        let cors = self.policy().and_then(|policy| policy.plan.cors.get());
+        match cors.and_then(|cors| policy::preflight(cors, request)) {
+            Some(reply) => {
+                self.action = Some(Action::CorsPreflight);
+                self.answer(Why::CorsPreflight, reply)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn keep_out_for_maintenance(&mut self) -> Result<(), Why> {
+        let Some(maintenance) = self.policy().and_then(|policy| policy.plan.maintenance.get()) else {
+            return Ok(());
+        };
+        let is_let_in = self.client_address.is_some_and(|client| maintenance.except.contains(client));
+        if !maintenance.enabled || is_let_in {
+            return Ok(());
+        }
+        self.action = Some(Action::Maintenance);
+        Err(Why::Maintenance)
+    }
+
+    fn send_to_canonical(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
+        let canonical = self.policy().and_then(|policy| policy.plan.canonical.get());
+        match canonical.and_then(|canonical| policy::canonical(canonical, &self.variables(request))) {
+            Some(reply) => {
+                self.action = Some(Action::Canonical);
+                self.answer(Why::Redirect, reply)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Holds some requests, and fails some, on purpose.
+    fn make_fault(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
+        let Some(fault) = self.policy().and_then(|policy| policy.plan.fault.get()) else { return Ok(()) };
+        let is_meant = fault.only_with.as_ref().is_none_or(|name| request.fields.has(name));
+        if !is_meant || fastrand::u32(..100) >= fault.share.0 {
+            return Ok(());
+        }
+        let (delay, status) = (fault.delay, fault.status);
+        self.has_fault = true;
+        self.delay = Some(delay).filter(|delay| !delay.is_zero());
+        match status {
+            Some(status) => {
+                self.action = Some(Action::Fault);
+                self.answer(Why::Fault, local_reply::with_status(status, None, None))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Gives an answer of our own what its policy has for it beside its status.
+    pub(in crate::serve) fn dress(&mut self, why: Why, reply: &mut LocalReply, request: &RequestView<'_>) {
+        let Some(policy) = self.policy() else { return };
+        let id = self.request_id.as_deref().unwrap_or_default();
+        let maintenance = policy.plan.maintenance.get().filter(|_| why == Why::Maintenance);
+        if let Some(maintenance) = maintenance {
+            let seconds = maintenance.retry_after.as_secs().max(1);
+            reply.ask_again_after(u32::try_from(seconds).unwrap_or(u32::MAX));
+        }
+        // Whoever makes a call reads no page.
+        if reply.grpc_status.is_some() {
+            return;
+        }
+        if let Some(file) = maintenance.and_then(|maintenance| maintenance.file.as_ref()) {
+            return policy::give_file(reply, file, id);
+        }
+        let given = policy.plan.errors.get();
+        if given.is_some_and(|errors| policy::give_page(errors, reply, request.fields, id)) {
+            self.action.get_or_insert(Action::ErrorPage);
+        }
+    }
+
+    /// Whether a server's response with this status gives way to a page.
+    pub(in crate::serve) fn intercepts(&self, status: u16) -> bool {
+        let errors = self.policy().and_then(|policy| policy.plan.errors.get());
+        status >= 400 && errors.is_some_and(|errors| errors.intercept.contains(&status))
+    }
+
+    /// What of the target is another one for its server.
+    pub(in crate::serve) fn rewritten(&self, request: &RequestView<'_>) -> Rewritten {
+        match self.policy().and_then(|policy| policy.plan.rewrite.get()) {
+            Some(rewrite) => policy::rewrite(rewrite, request, &self.variables(request)),
+            None => Rewritten::default(),
+        }
     }
 
     /// Answers a request whose rule leads to no pool.

@@ -62,6 +62,7 @@ impl Exchange {
             took: duration,
             is_earlier: self.live.metrics.is_earlier(self.generation, self.why),
             action: self.action,
+            has_fault: self.has_fault,
             dropped_fields: self.dropped_fields,
         };
         self.live.metrics.request(self.edition, place, &outcome, &names);

@@ -211,7 +211,8 @@ impl<C: ClientSide> Relay<'_, C> {
             edits.add(&CONNECTION, "close");
         }
         let mut head = Vec::with_capacity(1024);
-        request::write_http1(&self.request, &edits, &self.own_host(leased), &mut head);
+        let rewritten = self.exchange.rewritten(&self.request);
+        request::write_http1(&rewritten.applied(&self.request), &edits, &self.own_host(leased), &mut head);
         let dropped = edits.dropped();
         drop(edits);
         self.exchange.dropped_fields += dropped;
@@ -238,7 +239,9 @@ impl<C: ClientSide> Relay<'_, C> {
     /// The same in HTTP/2's form.
     fn http2_head(&mut self, leased: &LeasedServer, is_secured: bool) -> Option<Request<()>> {
         let edits = filter::request(&self.request, &self.facts());
-        let head = request::http2(&self.request, &edits, &self.own_host(leased), is_secured);
+        let rewritten = self.exchange.rewritten(&self.request);
+        let request = rewritten.applied(&self.request);
+        let head = request::http2(&request, &edits, &self.own_host(leased), is_secured);
         let dropped = edits.dropped();
         drop(edits);
         self.exchange.dropped_fields += dropped;

@@ -172,6 +172,11 @@ impl<C: ClientSide> Relay<'_, C> {
         if self.interim_bytes > MOST_INTERIM {
             return Err(Failure::malformed("interim responses of more than 64 KiB"));
         }
+        // RFC 8297.
+        let hints = self.exchange.policy().and_then(|policy| policy.plan.early_hints.get());
+        if head.status == 103 && hints.is_some_and(|hints| !hints.pass) {
+            return Ok(());
+        }
         let facts = ResponseFacts { request: Some(self.request), ..ResponseFacts::default() };
         self.client.interim(&head, &filter::response(&head, &facts));
         Ok(())

@@ -5,6 +5,7 @@ use crate::access_log::Why;
 use crate::serve::client::ClientSide;
 use crate::serve::grpc;
 use crate::serve::piece::Piece;
+use crate::serve::server::ResponseStart;
 use crate::wire::local_reply::{self, LocalReply};
 use http::Method;
 use std::future::poll_fn;
@@ -39,16 +40,41 @@ impl<C: ClientSide> Relay<'_, C> {
         }
         self.state.answered.store(true, Relaxed);
         self.client.refuse_body();
-        let mut response = match self.exchange.reply.take() {
+        let response = match self.exchange.reply.take() {
             Some(reply) => *reply,
-            None => self.local_reply(why),
+            None => {
+                let mut response = self.local_reply(why);
+                if why.is_of_queue()
+                    && let Some(pool) = self.exchange.pool()
+                {
+                    response.ask_again_after(pool.queue.retry_after(Instant::now(), fastrand::u64(..)));
+                }
+                self.exchange.dress(why, &mut response, &self.request);
+                response
+            }
         };
-        if why.is_of_queue()
-            && let Some(pool) = self.exchange.pool()
-        {
-            let seconds = pool.queue.retry_after(Instant::now(), fastrand::u64(..));
-            response = response.ask_again_after(seconds);
-        }
+        self.send(response).await;
+    }
+
+    /// Has a page in place of a server's response, with its status.
+    pub(super) fn intercept(
+        &mut self,
+        start: ResponseStart,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            self.exchange.answered(start.status, start.hint);
+            self.exchange.judge();
+            self.exchange.give_back();
+            self.state.watch.no_deadline();
+            self.state.watch.may_be_quiet();
+            self.client.refuse_body();
+            let mut response = local_reply::with_status(start.status, None, None);
+            self.exchange.dress(Why::Ok, &mut response, &self.request);
+            self.send(response).await;
+        })
+    }
+
+    async fn send(&mut self, response: LocalReply) {
         self.status = response.status.as_u16();
         self.exchange.grpc_status = response.grpc_status;
         let is_over = response.body.is_empty() || self.request.method == Method::HEAD;

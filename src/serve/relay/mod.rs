@@ -26,7 +26,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use upload::RepeatableBody;
 
 /// A try that has begun.
@@ -115,7 +115,13 @@ impl<'a, C: ClientSide> Relay<'a, C> {
     }
 
     async fn serve(&mut self) {
-        if let Err(why) = self.exchange.decide(&self.request) {
+        let decided = self.exchange.decide(&self.request);
+        if let Some(delay) = self.exchange.delay.take()
+            && let Err(why) = Box::pin(self.hold(delay)).await
+        {
+            return self.reply(why).await;
+        }
+        if let Err(why) = decided {
             return self.reply(why).await;
         }
         let mut leased = match self.admit().await {
@@ -148,6 +154,10 @@ impl<'a, C: ClientSide> Relay<'a, C> {
                             leased = next;
                             self.rewind();
                             continue 'tries;
+                        }
+                        if !self.is_grpc && self.exchange.intercepts(start.status) {
+                            drop(begun);
+                            return self.intercept(start).await;
                         }
                         return match start.status {
                             101 => Box::pin(self.tunnel(begun.side, start, leased)).await,
@@ -187,6 +197,15 @@ impl<'a, C: ClientSide> Relay<'a, C> {
             self.exchange.detail = failure.detail.or(self.exchange.detail);
             return self.reply(failure.why).await;
         }
+    }
+
+    /// Lets the request wait, unless its client leaves.
+    async fn hold(&mut self, delay: Duration) -> Result<(), Why> {
+        let waited = pin!(async {
+            tokio::time::sleep(delay).await;
+            Ok(())
+        });
+        unless_left(&mut self.client, waited).await
     }
 
     /// Leases a server, and waits for one if it must.

@@ -2,4 +2,5 @@
 
 mod answers;
 mod fields;
+mod filters;
 mod matchers;

@@ -11,8 +11,41 @@ pub(super) fn policy(choices: &mut Choices) -> Vec<String> {
             _ => field_rules(choices),
         });
     }
+    for (key, values) in VALUES {
+        maybe(&mut lines, choices, key, |choices| choices.one(values).to_owned());
+    }
     lines
 }
+
+/// Of each of the other keys, each form that it may have.
+const VALUES: [(&str, &[&str]); 8] = [
+    (
+        "rewrite",
+        &[
+            "{ strip_prefix: /api/, add_prefix: '/a~', host: '{host}:81' }",
+            "{ regex: '^/a(?P<b>.)$', to: '/x{query}' }",
+            "{}",
+            "null",
+        ],
+    ),
+    ("canonical", &["{ https: true, www: add, trailing_slash: remove }", "{}", "null"]),
+    (
+        "maintenance",
+        &["{ enabled: true, file: 'a b', retry_after: 90s, except: [10.0.0.0/8] }", "{}", "null"],
+    ),
+    ("errors", &["{ '502-504': { html: a, json: 'b c' }, '404': {}, intercept: [502, 404] }", "{}", "null"]),
+    (
+        "cors",
+        &[
+            "{ origins: ['https://a.example', 'https://*.b.example'], methods: [PUT], headers: [X-A], credentials: true, max_age: 0s }",
+            "{ origins: [\"*\"], headers: [\"*\"] }",
+            "null",
+        ],
+    ),
+    ("security_headers", &["standard", "null"]),
+    ("fault", &["{ share: 5%, delay: 1500ms, status: 503, only_with: null }", "{ status: 500 }", "null"]),
+    ("early_hints", &["{ pass: false }", "{}", "null"]),
+];
 
 fn field_rules(choices: &mut Choices) -> String {
     let mut lines = Vec::new();

@@ -1,0 +1,146 @@
+//! Another path and another host for servers than the client has asked for.
+
+use super::Variables;
+use crate::config::plan::PathRegex;
+use crate::config::plan::policy::Rewrite;
+use crate::wire::request::RequestView;
+use std::fmt::Write;
+
+/// What of a request's target is another one for its server.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rewritten {
+    pub(crate) path_and_query: Option<String>,
+    pub(crate) host: Option<String>,
+}
+
+impl Rewritten {
+    /// The request as its server gets it.
+    pub(crate) fn applied<'a>(&'a self, request: &RequestView<'a>) -> RequestView<'a> {
+        let mut request = *request;
+        if let Some(target) = &self.path_and_query {
+            request.path_and_query = target;
+        }
+        if let Some(host) = &self.host {
+            // It outranks the field then, which is made anew.
+            (request.host, request.is_absolute) = (Some(host.as_str()), true);
+        }
+        request
+    }
+}
+
+pub(crate) fn rewrite(rewrite: &Rewrite, request: &RequestView<'_>, variables: &Variables<'_>) -> Rewritten {
+    Rewritten {
+        path_and_query: target(rewrite, request, variables),
+        host: rewrite.host.as_ref().and_then(|host| {
+            let host = String::from_utf8(host.render(variables).into_owned()).ok()?;
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+            (!host.is_empty() && host.bytes().all(fits)).then_some(host)
+        }),
+    }
+}
+
+fn target(rewrite: &Rewrite, request: &RequestView<'_>, variables: &Variables<'_>) -> Option<String> {
+    if !request.path.starts_with('/') {
+        // `*` of OPTIONS is no path.
+        return None;
+    }
+    if let Some(to) = &rewrite.to {
+        // Groups of this expression, or else of the one that the rule matches by.
+        let own = rewrite.regex.clone().map(PathRegex);
+        if own.as_ref().is_some_and(|regex| !regex.0.is_match(request.path)) {
+            return None;
+        }
+        let variables = Variables { path_regex: own.as_ref().or(variables.path_regex), ..*variables };
+        let to = escaped(&to.render(&variables));
+        return Some(with_query(to, request.query));
+    }
+    let mut path = request.path;
+    if let Some(prefix) = &rewrite.strip_prefix
+        && let Some(rest) = path.strip_prefix(prefix.as_str())
+        && (rest.is_empty() || rest.starts_with('/'))
+    {
+        path = if rest.is_empty() { "/" } else { rest };
+    }
+    let path = format!("{}{path}", rewrite.add_prefix.as_deref().unwrap_or_default());
+    (path != request.path).then(|| with_query(path, request.query))
+}
+
+fn with_query(path: String, query: &str) -> String {
+    match query {
+        "" => path,
+        _ if path.contains('?') => format!("{path}&{query}"),
+        query => format!("{path}?{query}"),
+    }
+}
+
+/// A target has visible ASCII characters alone; what else variables bring is percent-encoded (RFC 3986 section 2.1).
+fn escaped(target: &[u8]) -> String {
+    let mut out = String::with_capacity(target.len());
+    if target.first() != Some(&b'/') {
+        out.push('/');
+    }
+    for byte in target {
+        match byte {
+            b'!'..=b'~' if *byte != b'#' => out.push(char::from(*byte)),
+            // Writing to memory cannot fail.
+            byte => _ = write!(out, "%{byte:02X}"),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::Template;
+    use crate::wire::request_head::sample_head;
+    use regex::Regex;
+
+    fn rewritten(plan: Rewrite, target: &str) -> String {
+        let head = sample_head(&format!("GET {target} HTTP/1.1\r\nHost: a\r\nX-Odd: a b#c\r\n\r\n"));
+        let request = RequestView::from(&head);
+        let variables = Variables { request: Some(request), ..Variables::default() };
+        let rewritten = rewrite(&plan, &request, &variables);
+        rewritten.applied(&request).path_and_query.to_owned()
+    }
+
+    fn plan() -> Rewrite {
+        Rewrite { strip_prefix: None, add_prefix: None, regex: None, to: None, host: None }
+    }
+
+    #[test]
+    fn a_prefix_is_cut_where_a_segment_ends_and_nowhere_else() {
+        let strip = || Rewrite { strip_prefix: Some("/api".into()), ..plan() };
+        for (target, got) in [
+            ("/api/x?y=1", "/x?y=1"),
+            ("/api", "/"),
+            ("/api?y", "/?y"),
+            ("/api/", "/"),
+            ("/apis", "/apis"),
+            ("/x/api", "/x/api"),
+            ("/api/%2e%2e/x", "/%2e%2e/x"),
+            ("/%61pi/x", "/%61pi/x"),
+        ] {
+            assert_eq!(rewritten(strip(), target), got);
+        }
+        let both = Rewrite { add_prefix: Some("/v1".into()), ..strip() };
+        assert_eq!(rewritten(both, "/api/x"), "/v1/x");
+    }
+
+    #[test]
+    fn an_expression_and_variables_make_another_path() {
+        let item = |to: &str| Rewrite {
+            regex: Some(Regex::new("^/item/(?P<id>[0-9]+)").expect("a regex")),
+            to: Some(Template::parse(to).expect("a template")),
+            ..plan()
+        };
+        for (to, target, got) in [
+            ("/shop/{path.id}", "/item/42?x=1", "/shop/42?x=1"),
+            ("/shop?id={path.id}", "/item/42?x=1", "/shop?id=42&x=1"),
+            ("/shop/{path.id}", "/items", "/items"),
+            ("/{header.X-Odd}", "/item/1", "/a%20b%23c"),
+        ] {
+            assert_eq!(rewritten(item(to), target), got);
+        }
+    }
+}
