@@ -351,6 +351,7 @@ fn log_record(c: &mut Criterion) {
             status: 200,
             why: Why::Ok,
             action: None,
+            limit: None,
             detail: None,
             bytes_in: 0,
             bytes_out: 5120,

@@ -8,6 +8,7 @@ mod step;
 pub use delta::{Changes, Delta, ProbeTask};
 
 use crate::config::plan::{self, Name, Plan};
+use crate::limit::ClientPrefix;
 use crate::policy::Policy;
 use crate::pool::{OutlierSignals, Pool, Queue, Server};
 use crate::route;
@@ -103,6 +104,9 @@ impl Snapshot {
                 threads: None,
                 max_connections: 20_000,
                 shutdown_timeout: Duration::from_secs(60),
+                client_prefix: ClientPrefix::default(),
+                limit_keys: 1_000_000,
+                max_tarpits: 1000,
             },
             admin: plan::AdminPlan { socket: None, address: None, token_file: None, state_file: None },
             log: plan::Log { level: plan::LogLevel::Info, format: plan::LogFormat::Text },

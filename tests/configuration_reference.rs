@@ -104,7 +104,7 @@ fn faults_of_file(text: &str) -> Vec<String> {
     let mut faults = Vec::new();
     for (path, keys) in sections() {
         // One of three, of which a comment shows the others.
-        if path.ends_with("consistent_hash.key") || path.ends_with("maglev.key") {
+        if path.ends_with("consistent_hash.key") || path.ends_with("maglev.key") || path.ends_with(".per") {
             continue;
         }
         for key in keys {
@@ -204,7 +204,7 @@ fn whole(section: &str, example: &str) -> String {
     let indented =
         |by: usize| -> String { example.lines().map(|line| format!("{}{line}\n", " ".repeat(by))).collect() };
     match section {
-        "The file" | "policies.NAME" => example.to_owned(),
+        "The file" | "policies.NAME" | "policies.NAME.rate_limit[]" => example.to_owned(),
         "listeners.NAME" => format!("{example}{routes}{pools}"),
         "pools.NAME" => format!("{listeners}{example}"),
         "pools.NAME.servers[]" => format!("{listeners}pools:\n  app:\n{}", indented(4)),

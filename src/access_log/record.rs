@@ -30,6 +30,8 @@ pub struct Record<'a> {
     /// What a policy did with it.
     pub action: Option<&'a str>,
     /// What exactly was wrong, where `why` leaves it open.
+    /// The limit that has refused it, held it back or would have.
+    pub limit: Option<&'a str>,
     pub detail: Option<&'a str>,
     /// Body bytes, both ways.
     pub bytes_in: u64,
@@ -92,6 +94,7 @@ impl Record<'_> {
         if self.action.is_some() {
             text(b",\"action\":", self.action, line);
         }
+        text(b",\"limit\":", self.limit, line);
         text(b",\"detail\":", self.detail, line);
         number(b",\"bytes_in\":", self.bytes_in, line);
         number(b",\"bytes_out\":", self.bytes_out, line);
@@ -298,6 +301,7 @@ pub(super) mod tests {
             status: 200,
             why: Why::Ok,
             action: None,
+            limit: None,
             detail: None,
             bytes_in: 0,
             bytes_out: 512,

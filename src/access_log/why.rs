@@ -135,6 +135,14 @@ reasons! {
     HeadersTooLarge: "headers_too_large", 431, Other, NotServersFault;
     /// The listener's `limits.request_body` is exceeded.
     BodyTooLarge: "body_too_large", 413, Other, NotServersFault;
+    /// A rate, or the number of requests at once, is beyond what a policy allows.
+    RateLimited: "rate_limited", 429, Other, NotServersFault;
+    /// The client may not ask.
+    Denied: "denied", 403, Other, NotServersFault;
+    /// The client is banned.
+    Banned: "banned", 403, Other, NotServersFault;
+    /// The client may not ask, and was let wait.
+    Tarpit: "tarpit", 403, Other, NotServersFault;
     /// The listener's `limits.connections_per_client` is reached.
     ClientLimit: "client_limit", 503, Other, NotServersFault;
     /// Evenkeel has no file, port or memory left for a connection to a server.

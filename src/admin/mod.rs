@@ -84,6 +84,7 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, &'static str) {
 async fn metrics(State(admin): State<Admin>) -> Response {
     let servers = &admin.live.server_connections;
     let page = MetricsPage {
+        limiter: admin.live.limiter.get(),
         server_connections: ServerConnections {
             open: servers.in_use(),
             limit: servers.limit(),

@@ -2,6 +2,7 @@
 //!
 //! Keys stand in the order of their table, and each is either written or left out by name: a new one cannot be forgotten.
 
+mod limits;
 mod policy;
 mod writer;
 
@@ -21,6 +22,7 @@ use super::plan::{
 };
 use super::tree::Scalar;
 use super::{acme, discover, health, names, pool, process, route, sticky, tls};
+use crate::limit::ClientPrefix;
 use crate::networks::{NamedNetworks, Networks, NetworksSource};
 use policy::say;
 use serde_yaml::Value;
@@ -120,10 +122,15 @@ fn file(plan: &Plan) -> Value {
 
 fn process(process: &ProcessPlan) -> Value {
     let threads = process.threads.map_or_else(|| "auto".into(), Value::from);
+    let ClientPrefix { v4, v6 } = process.client_prefix;
+    let prefix = SectionWriter::new(keys::CLIENT_PREFIX).set("v4", v4).set("v6", v6).end();
     SectionWriter::new(keys::PROCESS)
         .set("threads", threads)
         .set("max_connections", process.max_connections)
         .set("shutdown_timeout", duration(process.shutdown_timeout))
+        .set("client_prefix", prefix)
+        .set("limit_keys", process.limit_keys)
+        .set("max_tarpits", process.max_tarpits)
         .end()
 }
 

@@ -2,10 +2,12 @@
 //! ranges from this table and knows no key that is not in it, so what is documented is what happens.
 
 mod kind;
+mod limits;
 mod policy;
 
 pub use kind::{Key, KeyKind};
 pub(super) use kind::{spell, spell_size};
+pub(super) use limits::*;
 pub(super) use policy::*;
 
 use kind::{DAY, HOUR, MINUTE, MS, NETWORK_LIST, SECOND, given, key, nullable};
@@ -31,7 +33,13 @@ pub(super) const PROCESS: &[Key] = &[
     key("threads", KeyKind::Text("`auto` (one per core) or 1 to 256"), "auto"),
     key("max_connections", KeyKind::Count(1, 1_000_000), "20000"),
     key("shutdown_timeout", KeyKind::Duration(MS, DAY), "60s"),
+    key("client_prefix", KeyKind::Section(CLIENT_PREFIX), "{}"),
+    key("limit_keys", KeyKind::Count(1000, 100_000_000), "1000000"),
+    key("max_tarpits", KeyKind::Count(0, 1_000_000), "1000"),
 ];
+
+pub(super) const CLIENT_PREFIX: &[Key] =
+    &[key("v4", KeyKind::Count(8, 32), "32"), key("v6", KeyKind::Count(16, 128), "64")];
 
 pub(super) const ADMIN: &[Key] = &[
     nullable("socket", KeyKind::Text("the path of a unix socket"), "/run/evenkeel/admin.sock"),

@@ -17,6 +17,7 @@ pub mod fuzzed;
 mod health;
 pub mod keys;
 mod known;
+mod limits;
 mod listener;
 mod matcher;
 mod names;

@@ -1,11 +1,14 @@
 //! The plan: a configuration that was checked, with every default filled in and every reference
 //! resolved. Nothing downstream of this file ever asks "is it set?" or "does it exist?".
 
+pub mod limits;
 mod matcher;
 pub mod policy;
+mod said;
 
 pub use matcher::{HeaderMatch, HostPattern, Match, PathPattern, PathRegex, ValueMatch};
 
+use crate::limit::ClientPrefix;
 use crate::networks::{NamedNetworks, Networks};
 use crate::sticky::StickyKeys;
 use crate::units::{Address, Factor, Percent, Weight};
@@ -43,9 +46,24 @@ pub struct Plan {
     pub pools: Vec<Arc<PoolPlan>>,
 }
 
+impl Plan {
+    /// Whether anybody's requests are counted or kept out.
+    pub fn has_limits(&self) -> bool {
+        let of_policies = self.policies.iter().map(|named| &named.policy);
+        let of_rules = self.routes.iter().flat_map(|routes| &routes.rules).map(|rule| &rule.own_policy);
+        of_policies.chain(of_rules).any(|policy| policy.limits != limits::LimitsPlan::default())
+    }
+}
+
 /// Limits of the whole process.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProcessPlan {
+    /// How much of an address stands for a client of limits.
+    pub client_prefix: ClientPrefix,
+    /// Clients that limits remember at once.
+    pub limit_keys: u32,
+    /// Requests that are held back at once to be refused.
+    pub max_tarpits: u32,
     /// Worker threads, one accept loop each; `None` is one per core.
     pub threads: Option<usize>,
     /// Client connections over all listeners; more wait in the kernel's queue.

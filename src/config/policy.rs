@@ -2,9 +2,11 @@
 
 use super::field_name::header_name;
 use super::filters::{self, said};
+use super::limits;
 use super::names::{Names, Once, check_section_name};
 use super::networks::NamedLists;
 use super::place::At;
+use super::plan::limits::LimitOwner;
 use super::plan::policy::{FieldChange, FieldRule, FieldRules, NamedPolicy, PolicyPlan};
 use super::problem::{Fault, quoted};
 use super::section::Section;
@@ -16,12 +18,15 @@ use http::header::HeaderName;
 /// Reads a policy with a name of its own.
 pub(super) fn named(name: &str, section: &Section<'_>, networks: &NamedLists<'_>) -> NamedPolicy {
     check_section_name(name, &section.at);
-    NamedPolicy { name: name.into(), policy: policy(section, networks) }
+    let owner = LimitOwner::Policy(name.into());
+    NamedPolicy { name: name.into(), policy: policy(section, networks, &owner) }
 }
 
 /// Reads what a section says of a policy, which may say other things as well.
-pub(super) fn policy(section: &Section<'_>, networks: &NamedLists<'_>) -> PolicyPlan {
+/// `owner` is where that is.
+pub(super) fn policy(section: &Section<'_>, networks: &NamedLists<'_>, owner: &LimitOwner) -> PolicyPlan {
     PolicyPlan {
+        limits: limits::limits(section, networks, owner),
         request_headers: field_rules(section, "request_headers", &FRAMING_OF_REQUESTS),
         response_headers: field_rules(section, "response_headers", &FRAMING),
         rewrite: said(section, "rewrite", filters::rewrite),

@@ -8,6 +8,7 @@ use super::plan::{
 use super::problem::{Fault, quoted};
 use super::section::{Section, out_of_range};
 use super::tree::Scalar;
+use crate::limit::ClientPrefix;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -16,7 +17,15 @@ pub(super) fn process(section: Section<'_>) -> ProcessPlan {
         threads: section.value("threads", threads),
         max_connections: section.count("max_connections"),
         shutdown_timeout: section.duration("shutdown_timeout"),
+        client_prefix: section.section("client_prefix", |prefix| client_prefix(&prefix)).unwrap_or_default(),
+        limit_keys: section.count("limit_keys"),
+        max_tarpits: section.count("max_tarpits"),
     }
+}
+
+fn client_prefix(section: &Section<'_>) -> ClientPrefix {
+    let length = |name| u8::try_from(section.count(name)).expect("the table's range ends at 128");
+    ClientPrefix { v4: length("v4"), v6: length("v6") }
 }
 
 fn threads(scalar: &Scalar<'_>) -> Result<Option<usize>, Fault> {

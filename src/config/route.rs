@@ -4,6 +4,7 @@ use super::matcher;
 use super::names::{Names, Once, check_section_name, word};
 use super::networks::NamedLists;
 use super::place::At;
+use super::plan::limits::LimitOwner;
 use super::plan::policy::{NamedPolicy, PolicyPlan};
 use super::plan::{Match, PoolPlan, Priority, RoutesPlan, RulePlan};
 use super::problem::{Fault, quoted};
@@ -116,7 +117,7 @@ fn rule(
     let upgrades = upgrades.filter(|upgrades| upgrades[..] != [WEBSOCKET]);
     let priority = section.choice("priority", &PRIORITIES);
     let policy = policy::reference(section, names.policies);
-    let own_policy = policy::policy(section, names.networks);
+    let own_policy = policy::policy(section, names.networks, &LimitOwner::Rule(name.clone()));
     if let (Some(matcher), Some(target)) = (&matcher, &target) {
         let named = policy.and_then(|place| names.planned_policies.get(place)).map(|named| &named.policy);
         let said = [Some(&own_policy), named];

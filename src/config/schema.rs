@@ -78,6 +78,10 @@ fn value(kind: &KeyKind) -> Value {
         }
         KeyKind::Sections(keys) => json!({ "type": "array", "items": section(keys) }),
         KeyKind::Either(short, keys) => json!({ "anyOf": [word(short), section(keys)] }),
+        KeyKind::EitherOrList(short, keys) => {
+            let one = json!({ "anyOf": [word(short), section(keys)] });
+            json!({ "anyOf": [one, { "type": "array", "items": one }] })
+        }
         KeyKind::ListOfEither(short, keys) => {
             json!({ "type": "array", "items": { "anyOf": [word(short), section(keys)] } })
         }

@@ -11,6 +11,7 @@ use crate::api::receipt::Guarding;
 use crate::config::plan::Name;
 use crate::edge::{ConnectionLimit, ServerLimits};
 use crate::history::History;
+use crate::limit::{LimitSecret, Limiter};
 use crate::metrics::{GrowingTotals, Metrics, SourceSeries};
 use crate::operate::Overrides;
 use crate::snapshot::Snapshot;
@@ -18,7 +19,7 @@ use crate::sticky::Secret;
 use crate::token::Token;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 use time::OffsetDateTime;
 
@@ -61,6 +62,8 @@ pub(crate) struct Live {
     pub(crate) found: FoundSets,
     /// Sources that the process is not ready without, and until when.
     pub(super) awaited: ArcSwap<Vec<(Instant, Arc<SourceSeries>)>>,
+    /// What limits count, once there are any.
+    pub(crate) limiter: OnceLock<Limiter>,
     accepting: AtomicBool,
     draining: AtomicBool,
 }
@@ -90,6 +93,7 @@ impl Live {
             servers: Mutex::default(),
             found: FoundSets::default(),
             awaited: ArcSwap::default(),
+            limiter: OnceLock::new(),
             accepting: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         })
@@ -98,6 +102,17 @@ impl Live {
     /// The snapshot in force; a request keeps it from its start to its end.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// Has limits counted from now on, by so many clients.
+    pub(super) fn begin_limits(&self, keys: u32) {
+        self.limiter.get_or_init(|| Limiter::new(LimitSecret::new(), keys as usize, Instant::now()));
+    }
+
+    /// What limits count.
+    pub(crate) fn limiter(&self) -> &Limiter {
+        let keys = || self.snapshot.load().plan.process.limit_keys as usize;
+        self.limiter.get_or_init(|| Limiter::new(LimitSecret::new(), keys(), Instant::now()))
     }
 
     pub(super) fn put_in_force(&self, snapshot: Arc<Snapshot>) {

@@ -189,6 +189,9 @@ impl Ready {
         }
         control.loaded = Some(read);
         control.live.token.store(token.map(Arc::new));
+        if next.plan.has_limits() {
+            control.live.begin_limits(next.plan.process.limit_keys);
+        }
         control.live.put_in_force(Arc::clone(&next));
         for (pool, origination) in next.pools().iter().zip(originations) {
             pool.origination.store(origination);
@@ -260,6 +263,7 @@ pub(super) fn originations(
 fn warn_of_restart(current: &Snapshot, next: &Snapshot) -> Vec<String> {
     let (old, new) = (&current.plan, &next.plan);
     let waits = [
+        ("process.limit_keys", old.process.limit_keys != new.process.limit_keys && old.has_limits()),
         ("process.threads", old.process.threads != new.process.threads),
         ("admin", old.admin != new.admin),
         ("log", old.log != new.log),

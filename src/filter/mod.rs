@@ -12,12 +12,13 @@ mod forwarded;
 pub(crate) mod forwarding;
 pub(crate) mod hop_by_hop;
 mod hsts;
+mod rate_limit;
 mod security_headers;
 pub(crate) mod sticky;
 
 use crate::config::plan::{Name, StickyMode};
 use crate::networks::Networks;
-use crate::policy::{Policy, Variables};
+use crate::policy::{Policy, RateLimitFields, Variables};
 use crate::wire::edit::Edits;
 use crate::wire::request::RequestView;
 use crate::wire::response_head::ResponseView;
@@ -65,6 +66,8 @@ pub(crate) struct ResponseFacts<'a> {
     pub(crate) hsts: Option<&'a str>,
     /// What binds the client to the server that answers, if it is to be told.
     pub(crate) sticky: Option<&'a StickyCookie>,
+    /// What is said of limits.
+    pub(crate) rate_limit: Option<&'a RateLimitFields>,
     /// The time, as Date has it.
     pub(crate) date: &'a str,
     pub(crate) policy: Option<&'a Policy>,
@@ -91,6 +94,7 @@ static FILTERS: &[&dyn Filter] = &[
     &date::Date,
     &security_headers::SecurityHeaders,
     &cors::Cors,
+    &rate_limit::RateLimit,
     // What operators say stands.
     &field_rules::FieldRules,
     #[cfg(debug_assertions)]

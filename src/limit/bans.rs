@@ -1,7 +1,7 @@
 //! Who is banned until when. That requests are refused is in a table of rates, which has room for all; a list beside it, for
 //! people, is bounded.
 
-use super::RateTable;
+use super::{ClientPrefix, KeyHasher, LimitSecret, RateTable};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -14,6 +14,8 @@ const MOST_LISTED: usize = 10_000;
 /// One ban.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ban {
+    /// The limit that it is of, by its number; or everywhere.
+    pub scope: u64,
     /// The client, as much of its address as is its own.
     pub client: IpAddr,
     pub until: Instant,
@@ -21,16 +23,26 @@ pub struct Ban {
     pub by: String,
 }
 
+impl Ban {
+    /// Of no limit's own.
+    pub const EVERYWHERE: u64 = 0;
+
+    /// What a client's ban is found by.
+    pub fn key(secret: &LimitSecret, scope: u64, client: IpAddr, prefix: ClientPrefix) -> u64 {
+        KeyHasher::new(secret, scope).client(Some(client), prefix).finish()
+    }
+}
+
 /// Bans in force.
 #[derive(Debug, Default)]
 pub struct Bans {
     /// How many there may be: while there are none requests look no further.
     count: AtomicUsize,
-    list: Mutex<BTreeMap<IpAddr, Ban>>,
+    list: Mutex<BTreeMap<(IpAddr, u64), Ban>>,
 }
 
 impl Bans {
-    fn list(&self) -> MutexGuard<'_, BTreeMap<IpAddr, Ban>> {
+    fn list(&self) -> MutexGuard<'_, BTreeMap<(IpAddr, u64), Ban>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -42,20 +54,21 @@ impl Bans {
         self.count.fetch_add(1, Relaxed);
         table.put(key, ban.until, now);
         let mut list = self.list();
-        if list.len() >= MOST_LISTED && !list.contains_key(&ban.client) {
+        let place = (ban.client, ban.scope);
+        if list.len() >= MOST_LISTED && !list.contains_key(&place) {
             list.retain(|_, ban| ban.until > now);
         }
-        if list.len() < MOST_LISTED || list.contains_key(&ban.client) {
-            list.insert(ban.client, ban);
+        if list.len() < MOST_LISTED || list.contains_key(&place) {
+            list.insert(place, ban);
         }
         true
     }
 
     /// Ends a client's ban; false if there is none.
-    pub fn unban(&self, table: &RateTable, key: u64, client: IpAddr, now: Instant) -> bool {
+    pub fn unban(&self, table: &RateTable, key: u64, (client, scope): (IpAddr, u64), now: Instant) -> bool {
         let was_banned = table.debt(key, now) > Duration::ZERO;
         table.forgive(key);
-        self.list().remove(&client);
+        self.list().remove(&(client, scope));
         was_banned
     }
 
@@ -84,7 +97,12 @@ mod tests {
         let now = Instant::now();
         let (table, bans) = (RateTable::new(64, now), Bans::default());
         let client: IpAddr = "192.0.2.7".parse().unwrap();
-        let ban = |seconds| Ban { client, until: now + Duration::from_secs(seconds), by: "rule".to_owned() };
+        let ban = |seconds| Ban {
+            client,
+            scope: 1,
+            until: now + Duration::from_secs(seconds),
+            by: "rule".to_owned(),
+        };
         let left =
             |seconds| bans.left(&table, || 7, now + Duration::from_secs(seconds)).map(|left| left.as_secs());
         assert_eq!(left(0), None);
@@ -94,7 +112,7 @@ mod tests {
         assert!(bans.ban(&table, 7, ban(90), now));
         assert_eq!(left(60), Some(30));
         assert_eq!(bans.listed(now).len(), 1);
-        assert!(bans.unban(&table, 7, client, now) && !bans.unban(&table, 7, client, now));
+        assert!(bans.unban(&table, 7, (client, 1), now) && !bans.unban(&table, 7, (client, 1), now));
         assert_eq!((left(1), bans.listed(now).len()), (None, 0));
     }
 }

@@ -14,6 +14,13 @@ pub struct ClientPrefix {
     pub v6: u8,
 }
 
+impl Default for ClientPrefix {
+    /// An address, and what a site or a home has of IPv6 (RFC 6177).
+    fn default() -> Self {
+        Self { v4: 32, v6: 64 }
+    }
+}
+
 impl ClientPrefix {
     /// The address with what is not the client's own set to zero.
     pub fn of(self, address: IpAddr) -> IpAddr {

@@ -4,10 +4,12 @@
 mod bans;
 mod concurrency;
 mod key;
+mod limiter;
 mod rate;
 mod slots;
 
 pub use bans::{Ban, Bans};
 pub use concurrency::{ConcurrencyPermit, ConcurrencyTable};
 pub use key::{ClientPrefix, KeyHasher, LimitSecret};
+pub use limiter::{Limiter, TarpitPermit};
 pub use rate::{Rate, RateTable, RateVerdict, seconds_up};

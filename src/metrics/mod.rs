@@ -10,6 +10,7 @@ mod discovery;
 mod earlier;
 mod family;
 mod http2;
+mod limits;
 mod listener;
 mod networks;
 mod outlier;
@@ -22,6 +23,7 @@ pub use acme::{AcmeMetrics, AcmeResult};
 pub use counted::{GrowingTotals, SeriesTotals, spread};
 pub use discovery::{DiscoveryMetrics, QueryResult, SourceSeries, SourceState};
 pub use http2::{AbuseReading, Abuses};
+pub use limits::{LimitAction, LimitMetrics};
 pub use listener::ListenerReading;
 pub use scrape::{MetricsPage, ServerConnections};
 pub use tcp::TcpSeries;
@@ -58,6 +60,7 @@ pub struct Metrics {
     reloads: Reloads,
     pub acme: Arc<AcmeMetrics>,
     pub discovery: DiscoveryMetrics,
+    pub limits: LimitMetrics,
     panics: AtomicU64,
     failed_upgrades: AtomicU64,
     failed_state_files: AtomicU64,

@@ -5,6 +5,7 @@ use super::listener::ListenerReading;
 use super::{Metrics, RequestLabels, lock};
 use crate::access_log::{Action, Why};
 use crate::config::plan::Balance;
+use crate::limit::Limiter;
 use crate::pool::stats::RetryReason;
 use crate::pool::{HealthState, Member, Membership, Operator, Pool, QueueResult, Server, StickyResult};
 use crate::snapshot::Snapshot;
@@ -31,6 +32,7 @@ pub struct ServerConnections {
 pub struct MetricsPage<'a> {
     pub metrics: &'a Metrics,
     pub snapshot: &'a Snapshot,
+    pub limiter: Option<&'a Limiter>,
     pub listeners: &'a [ListenerReading],
     pub access_log_dropped: u64,
     pub server_connections: ServerConnections,
@@ -55,6 +57,7 @@ impl MetricsPage<'_> {
         families.extend(super::listener::families(self.listeners));
         families.extend(self.metrics.acme.families());
         families.extend(self.metrics.discovery.families());
+        families.extend(self.metrics.limits.families(self.limiter));
         families.extend(super::networks::families(&self.snapshot.plan.networks));
         families.extend(self.pools());
         families.extend(self.servers());

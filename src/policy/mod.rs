@@ -3,6 +3,7 @@
 mod canonical;
 mod cors;
 mod error_page;
+mod limits;
 mod redirect;
 mod respond;
 mod rewrite;
@@ -11,6 +12,8 @@ mod variables;
 pub(crate) use canonical::canonical;
 pub(crate) use cors::preflight;
 pub(crate) use error_page::{give_file, give_page};
+pub(crate) use limits::{LimitSubject, RateLimitFields, denied};
+pub use limits::{Limits, RateLimit};
 pub(crate) use redirect::redirect;
 pub(crate) use respond::respond;
 pub(crate) use rewrite::{Rewritten, rewrite};
@@ -22,6 +25,7 @@ use crate::wire::edit::FieldName;
 /// What holds for the requests of one rule of one listener.
 #[derive(Debug)]
 pub struct Policy {
+    pub limits: Option<Limits>,
     pub(crate) request_fields: Box<[FieldEdit]>,
     pub(crate) response_fields: Box<[FieldEdit]>,
     pub(crate) plan: PolicyPlan,
@@ -40,6 +44,7 @@ impl Policy {
         let said = layers.into_iter().fold(PolicyPlan::default(), |below, layer| layer.after(&below));
         let is_silent = said.is_silent();
         let policy = || Self {
+            limits: Limits::of(&said.limits),
             request_fields: edits(&said.request_headers),
             response_fields: edits(&said.response_headers),
             plan: said,
@@ -51,7 +56,7 @@ impl Policy {
 impl Policy {
     /// Whether it keeps some requests from a server.
     pub fn keeps_out(&self) -> bool {
-        false
+        self.limits.as_ref().is_some_and(|limits| limits.access.is_some() || limits.ban.is_some())
     }
 }
 

@@ -80,6 +80,10 @@ pub(super) fn process(plan: &Plan) -> Settings {
     settings.set("process.threads", threads);
     settings.set("process.max_connections", plan.process.max_connections);
     settings.set("process.shutdown_timeout", span(plan.process.shutdown_timeout));
+    settings.set("process.client_prefix.v4", plan.process.client_prefix.v4);
+    settings.set("process.client_prefix.v6", plan.process.client_prefix.v6);
+    settings.set("process.limit_keys", plan.process.limit_keys);
+    settings.set("process.max_tarpits", plan.process.max_tarpits);
     let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
     settings.set_some("admin.socket", path(&plan.admin.socket));
     settings.set_some("admin.address", plan.admin.address);

@@ -35,7 +35,7 @@ pub fn find<'a, F: Fields>(key: &'a HashKey, parts: &Parts<'a, F>) -> Option<&'a
 }
 
 /// The value as it is written in the URL; two spellings of one value are two keys.
-fn query<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
+pub fn query<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
     query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).map(str::as_bytes)
 }
 

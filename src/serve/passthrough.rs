@@ -119,6 +119,7 @@ impl<S: Series> Passthrough<S> {
             status: why.status(),
             why,
             action: None,
+            limit: None,
             detail: self.detail,
             bytes_in: self.passed.to_server,
             bytes_out: self.passed.to_client,

@@ -5,6 +5,7 @@ use super::super::plan::policy::{
     OriginPattern, Page, PolicyPlan, Redirect, Respond, Rewrite, Said, Wanted,
 };
 use super::super::{filters, keys, rule_target};
+use super::limits;
 use super::writer::SectionWriter;
 use super::{duration, named, path, text, texts, word};
 use crate::template::Template;
@@ -17,7 +18,7 @@ pub(crate) fn policy(policy: &PolicyPlan) -> Value {
 
 /// Adds what a policy says to a section that may have its keys.
 pub(super) fn say(policy: &PolicyPlan, section: SectionWriter) -> SectionWriter {
-    section
+    limits::say(&policy.limits, section)
         .set_if_any("request_headers", field_rules(&policy.request_headers))
         .set_if_any("response_headers", field_rules(&policy.response_headers))
         .set_if_any("rewrite", said(&policy.rewrite, rewrite))

@@ -78,7 +78,8 @@ fn every_key_and_every_default_is_written() {
     let of_policy = |name: &String| {
         name.strip_prefix("routes.NAME[]").is_some_and(|rest| {
             let below_match = rest.starts_with(".match.not/") || rest.starts_with(".match.any[]/");
-            below_match || keys::POLICY.iter().any(|key| rest[1..].split(['/', '.']).next() == Some(key.name))
+            below_match
+                || keys::POLICY.iter().any(|key| rest[1..].split(['/', '.', '[']).next() == Some(key.name))
         })
     };
     found.retain(|name| !of_policy(name));
@@ -101,6 +102,10 @@ fn names(keys: &'static [Key], value: &Value, path: &str, found: &mut BTreeSet<S
         };
         match key.kind {
             KeyKind::Section(keys) | KeyKind::Either(_, keys) => names(keys, below, &path, found),
+            KeyKind::EitherOrList(_, keys) => {
+                names(keys, below, &path, found);
+                items(below).iter().for_each(|item| names(keys, item, &path, found));
+            }
             KeyKind::Sections(keys) | KeyKind::ListOfEither(_, keys) => {
                 items(below).iter().for_each(|item| names(keys, item, &format!("{path}[]"), found));
             }

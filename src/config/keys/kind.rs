@@ -42,6 +42,8 @@ pub enum KeyKind {
     Either(&'static str, &'static [Key]),
     /// A list of sections, or of short forms in one word.
     ListOfEither(&'static str, &'static [Key]),
+    /// One word, a section, or a list of such.
+    EitherOrList(&'static str, &'static [Key]),
     /// One word, or a list of texts.
     WordOrList(&'static str, &'static str),
     /// Names that the operator chooses, with a text each.
@@ -87,7 +89,7 @@ impl KeyKind {
     /// The keys below, and what stands between the key's own name and theirs.
     pub(super) fn below(&self) -> Option<(&'static str, &'static [Key])> {
         match self {
-            Self::Section(keys) | Self::Either(_, keys) => Some(("", keys)),
+            Self::Section(keys) | Self::Either(_, keys) | Self::EitherOrList(_, keys) => Some(("", keys)),
             Self::Named(keys) | Self::NamedListsOr(_, keys) | Self::NamedBeside(keys, _) => {
                 Some((".NAME", keys))
             }
@@ -124,6 +126,7 @@ impl fmt::Display for KeyKind {
             Self::NamedBeside(..) => f.write_str("a section, and in it names with a section each"),
             Self::Sections(_) => f.write_str("a list of sections"),
             Self::Either(short, _) => write!(f, "{short}, or a section"),
+            Self::EitherOrList(short, _) => write!(f, "{short}, a section, or a list of them"),
             Self::ListOfEither(short, _) => write!(f, "a list; each item is {short} or a section"),
         }
     }

@@ -1,9 +1,14 @@
 //! What a policy may say. All of it may stand in a rule as well.
 
 use super::kind::{DAY, Key, KeyKind, MINUTE, NETWORK_LIST, SECOND, given, key, nullable};
+use super::limits::{ACCESS, BAN, CONCURRENCY, RATE_LIMIT};
 use std::time::Duration;
 
 pub(in crate::config) const POLICY: &[Key] = &[
+    nullable("access", KeyKind::Section(ACCESS), "null"),
+    nullable("rate_limit", KeyKind::Sections(RATE_LIMIT), "null"),
+    nullable("concurrency", KeyKind::Section(CONCURRENCY), "null"),
+    nullable("ban", KeyKind::Section(BAN), "null"),
     nullable("request_headers", KeyKind::Section(FIELD_RULES), "{}"),
     nullable("response_headers", KeyKind::Section(FIELD_RULES), "{}"),
     nullable("rewrite", KeyKind::Section(REWRITE), "null"),

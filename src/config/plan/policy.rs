@@ -1,6 +1,8 @@
 //! What is done with requests beside sending them to a pool, as it is written: by a policy of its own name, or by a rule.
 
 use super::Name;
+use super::limits::LimitsPlan;
+pub use super::said::Said;
 use crate::networks::Networks;
 use crate::template::Template;
 use crate::units::Percent;
@@ -9,7 +11,6 @@ use http::{HeaderName, Method};
 use regex::Regex;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A policy that listeners and rules name.
@@ -23,6 +24,7 @@ pub struct NamedPolicy {
 /// itself: a later key replaces an earlier one, and rules about fields replace each other field by field.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PolicyPlan {
+    pub limits: LimitsPlan,
     pub request_headers: FieldRules,
     pub response_headers: FieldRules,
     pub rewrite: Said<Rewrite>,
@@ -35,34 +37,6 @@ pub struct PolicyPlan {
     pub early_hints: Said<EarlyHints>,
 }
 
-/// What one place says of a key.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Said<T> {
-    #[default]
-    Nothing,
-    /// Written as `null`.
-    Off,
-    This(Arc<T>),
-}
-
-impl<T> Said<T> {
-    fn after(&self, before: &Self) -> Self {
-        match (self, before) {
-            (Self::Nothing, Self::This(before)) => Self::This(Arc::clone(before)),
-            (Self::Nothing | Self::Off, _) => Self::Nothing,
-            (Self::This(this), _) => Self::This(Arc::clone(this)),
-        }
-    }
-
-    /// What is said, if it is anything but that nothing is to be done.
-    pub fn get(&self) -> Option<&T> {
-        match self {
-            Self::This(this) => Some(this),
-            Self::Nothing | Self::Off => None,
-        }
-    }
-}
-
 impl PolicyPlan {
     /// Whether nothing is said at all.
     pub fn is_silent(&self) -> bool {
@@ -73,6 +47,7 @@ impl PolicyPlan {
     #[must_use]
     pub fn after(&self, before: &Self) -> Self {
         Self {
+            limits: self.limits.after(&before.limits),
             request_headers: self.request_headers.after(&before.request_headers),
             response_headers: self.response_headers.after(&before.response_headers),
             rewrite: self.rewrite.after(&before.rewrite),

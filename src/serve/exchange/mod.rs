@@ -1,6 +1,7 @@
 //! One request from its head to its record: which snapshot it sees, where it went, why it ended.
 
 mod dispatch;
+mod limits;
 mod phases;
 mod record;
 
@@ -14,6 +15,7 @@ use crate::edge::RequestState;
 use crate::fields::{FieldList, tokens};
 use crate::filter::forwarding;
 use crate::filter::sticky::StickyCookie;
+use crate::limit::ClientPrefix;
 use crate::metrics::Routed;
 use crate::policy::{Policy, Variables};
 use crate::pool::{Outcome, Pool, RetryReason, TryResult, TryVerdict};
@@ -84,6 +86,10 @@ pub(crate) struct Exchange {
     pub(super) dropped_fields: u32,
     /// What the client is answered instead of what servers would.
     pub(super) reply: Option<Box<LocalReply>>,
+    /// What limits have made of it.
+    pub(super) limits: Option<Box<limits::LimitState>>,
+    /// How much of an address stands for a client.
+    client_prefix: ClientPrefix,
     recorded: bool,
 }
 
@@ -119,6 +125,8 @@ impl Exchange {
             has_fault: false,
             dropped_fields: 0,
             reply: None,
+            limits: None,
+            client_prefix: ClientPrefix::default(),
             recorded: false,
         };
         exchange.find_listener();
@@ -238,6 +246,7 @@ impl Exchange {
         let id = self.state.client.listener;
         let snapshot = self.live.snapshot();
         (self.generation, self.edition) = (snapshot.generation, snapshot.edition);
+        self.client_prefix = snapshot.plan.process.client_prefix;
         self.listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).cloned();
     }
 

@@ -21,6 +21,7 @@ impl Exchange {
     pub(in crate::serve) fn decide(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
         self.identify(request)?;
         self.find_rule(request)?;
+        self.keep_out(request)?;
         self.pass_phases(request)
     }
 
@@ -75,6 +76,7 @@ impl Exchange {
             return self.answer_unless_served(request);
         }
         self.answer_preflight(request)?;
+        self.limit(request)?;
         self.keep_out_for_maintenance()?;
         self.send_to_canonical(request)?;
         self.answer_unless_served(request)?;

@@ -86,6 +86,7 @@ impl Exchange {
             status,
             why: self.why,
             action: self.action.map(Action::label),
+            limit: self.limits.as_ref().and_then(|limits| limits.name()),
             detail: self.detail,
             bytes_in: bytes.0,
             bytes_out: bytes.1,

@@ -142,6 +142,7 @@ impl<C: ClientSide> Relay<'_, C> {
         head: &ResponseView<'_>,
         sticky: Option<&StickyCookie>,
     ) -> Result<(), Why> {
+        self.exchange.charge(head.status);
         let date = HttpDate::of(SystemTime::now());
         let (request, hsts) = (Some(self.request), self.exchange.hsts());
         let facts = ResponseFacts {
@@ -149,6 +150,7 @@ impl<C: ClientSide> Relay<'_, C> {
             hsts,
             sticky,
             date: date.as_str(),
+            rate_limit: self.exchange.rate_limit_fields(),
             policy: self.exchange.policy(),
             variables: self.exchange.variables(&self.request),
         };

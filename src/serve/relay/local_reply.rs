@@ -2,6 +2,7 @@
 
 use super::Relay;
 use crate::access_log::Why;
+use crate::limit::TarpitPermit;
 use crate::serve::client::ClientSide;
 use crate::serve::grpc;
 use crate::serve::piece::Piece;
@@ -9,7 +10,7 @@ use crate::serve::server::ResponseStart;
 use crate::wire::local_reply::{self, LocalReply};
 use http::Method;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -38,9 +39,19 @@ impl<C: ClientSide> Relay<'_, C> {
         if why == Why::ClientAborted {
             return self.client.cut();
         }
+        if let Some(state) = self.exchange.limits.as_deref_mut() {
+            if state.closes {
+                return self.client.cut();
+            }
+            if let Some((within, permit)) = state.tarpit.take()
+                && !self.hold_in_tarpit(within, permit).await
+            {
+                return self.client.cut();
+            }
+        }
         self.state.answered.store(true, Relaxed);
         self.client.refuse_body();
-        let response = match self.exchange.reply.take() {
+        let mut response = match self.exchange.reply.take() {
             Some(reply) => *reply,
             None => {
                 let mut response = self.local_reply(why);
@@ -53,6 +64,9 @@ impl<C: ClientSide> Relay<'_, C> {
                 response
             }
         };
+        if let Some(seconds) = self.exchange.retry_after() {
+            response.ask_again_after(u32::try_from(seconds).unwrap_or(u32::MAX));
+        }
         self.send(response).await;
     }
 
@@ -90,6 +104,17 @@ impl<C: ClientSide> Relay<'_, C> {
             self.client.cut();
         }
         self.bytes_out = self.client.sent();
+    }
+
+    /// Lets a client wait that is refused anyway; false if it has left.
+    async fn hold_in_tarpit(&mut self, within: Duration, permit: TarpitPermit) -> bool {
+        let _permit = permit;
+        let mut wait = pin!(tokio::time::sleep(within));
+        poll_fn(|cx| match wait.as_mut().poll(cx) {
+            Poll::Pending => self.client.poll_left_waiting(cx).map(|()| false),
+            Poll::Ready(()) => Poll::Ready(true),
+        })
+        .await
     }
 
     fn local_reply(&self, why: Why) -> LocalReply {

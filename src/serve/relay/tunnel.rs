@@ -18,6 +18,7 @@ impl<C: ClientSide> Relay<'_, C> {
         }
         self.status = start.status;
         self.exchange.answered(start.status, None);
+        self.exchange.tunnel_begins();
         self.exchange.judge();
         let watch = &self.state.watch;
         watch.quiet(leased.pool.plan.timeouts.tunnel_idle, Why::TunnelIdle);

@@ -3,4 +3,5 @@
 mod answers;
 mod fields;
 mod filters;
+mod limits;
 mod matchers;

@@ -4,7 +4,7 @@ use super::{Choices, maybe, section};
 
 /// What a policy says.
 pub(super) fn policy(choices: &mut Choices) -> Vec<String> {
-    let mut lines = Vec::new();
+    let mut lines = limits(choices);
     for key in ["request_headers", "response_headers"] {
         maybe(&mut lines, choices, key, |choices| match choices.below(4) {
             3 => "null".to_owned(),
@@ -46,6 +46,63 @@ const VALUES: [(&str, &[&str]); 8] = [
     ("fault", &["{ share: 5%, delay: 1500ms, status: 503, only_with: null }", "{ status: 500 }", "null"]),
     ("early_hints", &["{ pass: false }", "{}", "null"]),
 ];
+/// Who may ask, and how often.
+fn limits(choices: &mut Choices) -> Vec<String> {
+    let mut lines = Vec::new();
+    maybe(&mut lines, choices, "access", |choices| match choices.below(4) {
+        3 => "null".to_owned(),
+        _ => {
+            let answer = choices.one(&["{ tarpit: 1500ms }", "close", "404"]);
+            format!("{{ allow: [office], deny: ['b.d', 192.0.2.0/24], answer: {answer} }}")
+        }
+    });
+    maybe(&mut lines, choices, "rate_limit", |choices| match choices.below(4) {
+        3 => choices.one(&["null", "[]"]).to_owned(),
+        _ => format!("[{}, {{ per: route, count: {{ status: [401, '500-599'] }} }}]", rate_limit(choices)),
+    });
+    maybe(&mut lines, choices, "concurrency", |choices| match choices.below(4) {
+        3 => "null".to_owned(),
+        _ => {
+            let tunnels = choices.one(&["true", "false"]).to_owned();
+            format!(
+                "{{ per: {}, requests: {}, tunnels: {tunnels} }}",
+                per(choices),
+                choices.within(1, 1_000_000)
+            )
+        }
+    });
+    maybe(&mut lines, choices, "ban", |choices| {
+        let after = choices.one(&["1/1s", "1000000/1d", "20/90s"]);
+        format!("{{ after: {after}, status: ['500-599', 401], for: 1h, except: [office] }}")
+    });
+    lines
+}
+
+fn per(choices: &mut Choices) -> String {
+    choices
+        .one(&[
+            "[client, route, { header: X-Key }, { cookie: id }, { query: q }]",
+            "client",
+            "{ header: x-key }",
+            "{ cookie: id }",
+            "{ query: '~' }",
+        ])
+        .to_owned()
+}
+
+fn rate_limit(choices: &mut Choices) -> String {
+    let over = choices.one(&["{ delay: 1s }", "reject", "log"]);
+    let count = match over {
+        "{ delay: 1s }" => "all",
+        _ => choices.one(&["{ status: [401, '500-599'] }", "all"]),
+    };
+    let (requests, burst) = (choices.one(&["1/h", "100/m", "1000000/s"]), choices.one(&["null", "7"]));
+    let fields = choices.one(&["true", "false"]);
+    format!(
+        "{{ per: {}, requests: {requests}, burst: {burst}, count: {count}, over: {over}, except: [office], fields: {fields} }}",
+        per(choices)
+    )
+}
 
 fn field_rules(choices: &mut Choices) -> String {
     let mut lines = Vec::new();

@@ -1,0 +1,197 @@
+//! The limits of a policy, ready for requests: who may ask at all, how often, and how much at once.
+
+use crate::config::plan::Name;
+use crate::config::plan::limits::{
+    AccessPlan, BanPlan, ConcurrencyPlan, LimitOver, LimitOwner, LimitPer, LimitsPlan, Owned, RateLimitPlan,
+};
+use crate::cookie;
+use crate::limit::{ClientPrefix, KeyHasher, LimitSecret, RateVerdict, seconds_up};
+use crate::select::key;
+use crate::wire::request::RequestView;
+use http::header;
+use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What a policy has of limits.
+#[derive(Debug)]
+pub struct Limits {
+    pub(crate) access: Option<Arc<AccessPlan>>,
+    pub rates: Box<[RateLimit]>,
+    pub concurrency: Option<ConcurrencyLimit>,
+    pub ban: Option<BanRule>,
+}
+
+/// A rate with what it is known by.
+#[derive(Debug)]
+pub struct RateLimit {
+    pub id: LimitId,
+    pub plan: RateLimitPlan,
+}
+
+#[derive(Debug)]
+pub struct ConcurrencyLimit {
+    pub id: LimitId,
+    pub plan: ConcurrencyPlan,
+}
+
+#[derive(Debug)]
+pub struct BanRule {
+    pub id: LimitId,
+    pub plan: BanPlan,
+}
+
+/// What makes a limit itself: where it is written, and what it counts how. As long as these stay, debts outlive reloads.
+#[derive(Clone, Debug)]
+pub struct LimitId {
+    /// For people: `shop[1]`.
+    pub name: Name,
+    pub number: u64,
+}
+
+impl LimitId {
+    fn new(owner: &LimitOwner, what: &str, place: usize, counts: impl Hash) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (owner, what, place, counts).hash(&mut hasher);
+        let owner = owner.name();
+        let name = match what {
+            "rate" => format!("{owner}[{}]", place + 1),
+            what => format!("{owner}.{what}"),
+        };
+        Self { name: name.into(), number: hasher.finish() }
+    }
+}
+
+/// Whose request it is, as far as limits count apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LimitSubject<'a> {
+    pub(crate) client: Option<IpAddr>,
+    pub(crate) prefix: ClientPrefix,
+    pub(crate) route: &'a str,
+    pub(crate) request: &'a RequestView<'a>,
+}
+
+impl LimitSubject<'_> {
+    pub(crate) fn key(&self, secret: &LimitSecret, id: &LimitId, per: &[LimitPer]) -> u64 {
+        let fields = self.request.fields;
+        let start = KeyHasher::new(secret, id.number);
+        let add = |key: KeyHasher, per: &LimitPer| match per {
+            LimitPer::Client => key.client(self.client, self.prefix),
+            LimitPer::Route => key.text(Some(self.route.as_bytes())),
+            LimitPer::Header(name) => key.text(fields.first(name)),
+            LimitPer::Cookie(name) => key.text(cookie::values(fields.all(&header::COOKIE), name).next()),
+            LimitPer::Query(name) => key.text(key::query(self.request.query, name)),
+        };
+        per.iter().fold(start, add).finish()
+    }
+}
+
+impl Limits {
+    /// The limits that are said; `None` if none are.
+    pub(super) fn of(said: &LimitsPlan) -> Option<Self> {
+        let rates = said.rate_limit.get().map(rates).unwrap_or_default();
+        let concurrency = said.concurrency.get().map(|Owned { owner, part }| ConcurrencyLimit {
+            id: LimitId::new(owner, "concurrency", 0, &part.per),
+            plan: part.clone(),
+        });
+        let ban = said.ban.get().map(|Owned { owner, part }| BanRule {
+            id: LimitId::new(owner, "ban", 0, (part.after, &part.statuses)),
+            plan: part.clone(),
+        });
+        let access = said.access.shared();
+        let is_any = access.is_some() || !rates.is_empty() || concurrency.is_some() || ban.is_some();
+        is_any.then_some(Self { access, rates, concurrency, ban })
+    }
+}
+
+fn rates(Owned { owner, part }: &Owned<Vec<RateLimitPlan>>) -> Box<[RateLimit]> {
+    let one = |(place, plan): (usize, &RateLimitPlan)| RateLimit {
+        id: LimitId::new(owner, "rate", place, (&plan.per, plan.rate)),
+        plan: plan.clone(),
+    };
+    part.iter().enumerate().map(one).collect()
+}
+
+/// Why somebody may not ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AccessDenied {
+    /// Not among those who may.
+    Allow,
+    /// Among those who may not.
+    Deny,
+}
+
+impl AccessDenied {
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// Why this client may not ask, if it may not. Who comes by a unix socket is on this machine, where only the operator can connect.
+pub(crate) fn denied(access: &AccessPlan, client: Option<IpAddr>) -> Option<AccessDenied> {
+    let client = client?;
+    if access.deny.contains(client) {
+        return Some(AccessDenied::Deny);
+    }
+    (!access.allow.is_empty() && !access.allow.contains(client)).then_some(AccessDenied::Allow)
+}
+
+/// What responses say of limits (draft-ietf-httpapi-ratelimit-headers).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RateLimitFields {
+    pub(crate) policy: String,
+    pub(crate) left: String,
+}
+
+impl RateLimitFields {
+    pub(crate) fn add(&mut self, limit: &RateLimit, verdict: &RateVerdict) {
+        let (left, reset) = match verdict {
+            RateVerdict::Passes { left, reset, .. } => (*left, *reset),
+            RateVerdict::Over { retry_after } => (0, *retry_after),
+        };
+        if !self.policy.is_empty() {
+            self.policy.push_str(", ");
+            self.left.push_str(", ");
+        }
+        let (name, rate) = (&limit.id.name, limit.plan.rate);
+        let _ = write!(self.policy, "\"{name}\";q={};w={}", rate.requests, rate.per.as_secs());
+        let _ = write!(self.left, "\"{name}\";r={left};t={}", seconds_up(reset));
+    }
+}
+
+impl RateLimit {
+    /// Whether it only tells.
+    pub(crate) fn is_dry(&self) -> bool {
+        self.plan.over == LimitOver::Log
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_denied_is_so_whoever_else_may() {
+        let list = |networks: &[&str]| networks.iter().map(|network| network.parse().unwrap()).collect();
+        for (allow, deny, client, reason) in [
+            (&[][..], &[][..], "192.0.2.1", None),
+            (&["10.0.0.0/8"], &[], "10.1.1.1", None),
+            (&["10.0.0.0/8"], &[], "192.0.2.1", Some(AccessDenied::Allow)),
+            (&[], &["192.0.2.0/24"], "192.0.2.1", Some(AccessDenied::Deny)),
+            (&[], &["192.0.2.0/24"], "10.1.1.1", None),
+            (&["10.0.0.0/8"], &["10.1.0.0/16"], "10.1.1.1", Some(AccessDenied::Deny)),
+        ] {
+            let access = AccessPlan { allow: list(allow), deny: list(deny), answer: Default::default() };
+            assert_eq!(
+                denied(&access, Some(client.parse().unwrap())),
+                reason,
+                "{client} of {allow:?} {deny:?}"
+            );
+            assert_eq!(denied(&access, None), None);
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Who may ask, how often and how much at once: what is looked at before a rule's other phases, and what is counted once the
+//! status is known.
+
+use super::Exchange;
+use crate::access_log::Why;
+use crate::config::plan::Name;
+use crate::config::plan::limits::{AccessAnswer, LimitCount, LimitOver};
+use crate::limit::{Ban, ConcurrencyPermit, KeyHasher, Limiter, RateVerdict, TarpitPermit, seconds_up};
+use crate::metrics::LimitAction;
+use crate::policy::{self, LimitSubject, Limits, RateLimit, RateLimitFields};
+use crate::wire::local_reply;
+use crate::wire::request::RequestView;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+use tracing::info;
+
+/// What limits have made of a request.
+#[derive(Debug, Default)]
+pub(in crate::serve) struct LimitState {
+    permit: Option<ConcurrencyPermit>,
+    /// Places of rates that cost by the status, and the keys that pay.
+    counted: Vec<(usize, u64)>,
+    /// The one that has refused it, held it back or would have.
+    limit: Option<Name>,
+    fields: Option<Box<RateLimitFields>>,
+    /// How long it is held back before it is passed on.
+    wait: Duration,
+    retry_after: Option<u64>,
+    /// The connection ends instead of an answer.
+    pub(in crate::serve) closes: bool,
+    /// It is held back for so long before it is refused.
+    pub(in crate::serve) tarpit: Option<(Duration, TarpitPermit)>,
+}
+
+impl LimitState {
+    /// The limit that has refused the request, held it back or would have.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.limit.as_deref()
+    }
+}
+
+impl Exchange {
+    /// Refuses those who are banned or may not ask at all.
+    pub(super) fn keep_out(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
+        if self.live.limiter.get().is_none() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let refused = self.limits_met().find_map(|limits| {
+            let answer = limits.access.as_ref().map_or_else(AccessAnswer::default, |access| access.answer);
+            let denied = || policy::denied(limits.access.as_ref()?, self.client_address);
+            match self.ban_left(limits, now) {
+                Some(left) => Some((Why::Banned, answer, Some(left), "banned")),
+                None => denied().map(|reason| (Why::Denied, answer, None, reason.label())),
+            }
+        });
+        let refused = refused.or_else(|| {
+            let left = self.banned_everywhere(now)?;
+            Some((Why::Banned, AccessAnswer::default(), Some(left), "banned"))
+        });
+        let Some((why, answer, left, reason)) = refused else { return Ok(()) };
+        self.live.metrics.limits.denied(&self.state.client.listener_state.name, reason);
+        self.refuse(why, answer, left, request)
+    }
+
+    fn refuse(
+        &mut self,
+        why: Why,
+        answer: AccessAnswer,
+        left: Option<Duration>,
+        request: &RequestView<'_>,
+    ) -> Result<(), Why> {
+        let state = self.limits.get_or_insert_default();
+        state.retry_after = left.map(seconds_up);
+        match answer {
+            AccessAnswer::Close => state.closes = true,
+            AccessAnswer::Tarpit(within) => {
+                let most = self.live.snapshot().plan.process.max_tarpits;
+                state.tarpit = self.live.limiter().tarpit(most).map(|permit| (within, permit));
+                if state.tarpit.is_some() {
+                    return Err(Why::Tarpit);
+                }
+            }
+            AccessAnswer::Status(status) => {
+                // A call is told in its own words.
+                let is_call = crate::serve::grpc::is_call(request.fields);
+                if status != why.status() && !is_call {
+                    self.reply = Some(Box::new(local_reply::with_status(status, None, None)));
+                }
+            }
+        }
+        Err(why)
+    }
+
+    /// The limits of the rule that it meets, and of the one that a server may take its path for.
+    fn limits_met(&self) -> impl Iterator<Item = &Limits> {
+        let other = self.taken_for.and_then(|place| self.listener.as_ref()?.policy(Some(place)));
+        self.policy().into_iter().chain(other).filter_map(|policy| policy.limits.as_ref())
+    }
+
+    fn ban_left(&self, limits: &Limits, now: Instant) -> Option<Duration> {
+        let ban = limits.ban.as_ref()?;
+        let client = self.client_address?;
+        let limiter = self.live.limiter();
+        limiter.bans.left(&limiter.rates, || self.ban_key(limiter, ban.id.number, client), now)
+    }
+
+    /// By an operator.
+    fn banned_everywhere(&self, now: Instant) -> Option<Duration> {
+        let client = self.client_address?;
+        let limiter = self.live.limiter();
+        limiter.bans.left(&limiter.rates, || self.ban_key(limiter, Ban::EVERYWHERE, client), now)
+    }
+
+    fn ban_key(&self, limiter: &Limiter, scope: u64, client: IpAddr) -> u64 {
+        Ban::key(&limiter.secret, scope, client, self.client_prefix)
+    }
+
+    /// Counts a request against its rates and among those that its client has at once.
+    pub(super) fn limit(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
+        let Some(limits) = self.policy().and_then(|policy| policy.limits.as_ref()) else { return Ok(()) };
+        if limits.rates.is_empty() && limits.concurrency.is_none() {
+            return Ok(());
+        }
+        let mut state = self.limits_of(limits, request);
+        let refused = std::mem::take(&mut state.is_refused);
+        if let Some(known) = &self.limits {
+            // A later turn, after a reload: what it has paid it has paid.
+            state.state.wait = state.state.wait.max(known.wait);
+        }
+        self.limits = Some(Box::new(state.state));
+        if refused { Err(Why::RateLimited) } else { Ok(()) }
+    }
+
+    fn limits_of(&self, limits: &Limits, request: &RequestView<'_>) -> Judged {
+        let (limiter, now) = (self.live.limiter(), Instant::now());
+        let route = super::route_name(self.listener.as_deref(), self.routed).map_or("", |name| name);
+        let subject =
+            LimitSubject { client: self.client_address, prefix: self.client_prefix, route, request };
+        let mut judged = Judged::default();
+        if let Some(limit) = &limits.concurrency {
+            let key = subject.key(&limiter.secret, &limit.id, &limit.plan.per);
+            judged.state.permit = limiter.concurrency.enter(key, limit.plan.requests);
+            if judged.state.permit.is_none() {
+                self.count_limited(route, &limit.id.name, LimitAction::Reject);
+                judged.state.limit = Some(limit.id.name.clone());
+                judged.state.retry_after = Some(1);
+                judged.is_refused = true;
+                return judged;
+            }
+        }
+        let is_excepted =
+            |limit: &&RateLimit| self.client_address.is_some_and(|client| limit.plan.except.contains(client));
+        let counting = limits.rates.iter().enumerate().filter(|(_, limit)| !is_excepted(limit));
+        let counting: smallvec::SmallVec<[_; 4]> = counting
+            .map(|(place, limit)| (place, limit, subject.key(&limiter.secret, &limit.id, &limit.plan.per)))
+            .collect();
+        // Who is refused by one pays none.
+        let looks_first = counting.len() > 1;
+        let refused = counting.iter().find_map(|(_, limit, key)| {
+            let is_look = looks_first || limit.plan.count != LimitCount::All;
+            let may_wait = matches!(limit.plan.over, LimitOver::Delay(_));
+            let verdict = is_look.then(|| limiter.rates.look(*key, limit.plan.rate, now))?;
+            (matches!(verdict, RateVerdict::Over { .. }) && !may_wait && !limit.is_dry())
+                .then_some((*limit, verdict))
+        });
+        if let Some((limit, verdict)) = refused {
+            self.note(&mut judged, limit, verdict, route);
+            return judged;
+        }
+        for (place, limit, key) in counting {
+            let rate = limit.plan.rate;
+            let verdict = match (&limit.plan.count, limit.plan.over) {
+                (LimitCount::Statuses(_), _) => {
+                    judged.state.counted.push((place, key));
+                    limiter.rates.look(key, rate, now)
+                }
+                (LimitCount::All, LimitOver::Delay(longest)) => {
+                    limiter.rates.take_delayed(key, rate, longest, now)
+                }
+                (LimitCount::All, _) => limiter.rates.take(key, rate, now),
+            };
+            self.note(&mut judged, limit, verdict, route);
+            if judged.is_refused {
+                break;
+            }
+        }
+        judged
+    }
+
+    /// What a limit's verdict makes of a request.
+    fn note(&self, judged: &mut Judged, limit: &RateLimit, verdict: RateVerdict, route: &str) {
+        let state = &mut judged.state;
+        if limit.plan.fields {
+            state.fields.get_or_insert_default().add(limit, &verdict);
+        }
+        let action = match verdict {
+            RateVerdict::Passes { wait, .. } if wait.is_zero() => return,
+            RateVerdict::Passes { wait, .. } => {
+                state.wait = state.wait.max(wait);
+                LimitAction::Delay
+            }
+            RateVerdict::Over { .. } if limit.is_dry() => LimitAction::Log,
+            RateVerdict::Over { retry_after } => {
+                state.retry_after = Some(seconds_up(retry_after));
+                judged.is_refused = true;
+                LimitAction::Reject
+            }
+        };
+        state.limit = Some(limit.id.name.clone());
+        self.count_limited(route, &limit.id.name, action);
+    }
+
+    fn count_limited(&self, route: &str, limit: &Name, action: LimitAction) {
+        self.live.metrics.limits.limited(self.edition, (route, limit), action);
+    }
+
+    /// Holds a request back for as long as its rate has it.
+    pub(super) async fn hold_back(&mut self) {
+        let wait = self.limits.as_mut().map(|state| std::mem::take(&mut state.wait));
+        if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// What its response says of limits.
+    pub(in crate::serve) fn rate_limit_fields(&self) -> Option<&RateLimitFields> {
+        self.limits.as_ref()?.fields.as_deref()
+    }
+
+    /// After how many seconds it may come again, if it was refused for what is over by then.
+    pub(in crate::serve) fn retry_after(&self) -> Option<u64> {
+        self.limits.as_ref()?.retry_after
+    }
+
+    /// Counts what costs by its status, and bans whoever has had too many of a kind.
+    pub(in crate::serve) fn charge(&mut self, status: u16) {
+        let is_of =
+            |statuses: &[std::ops::RangeInclusive<u16>]| statuses.iter().any(|range| range.contains(&status));
+        let Some(limits) = self.policy().and_then(|policy| policy.limits.as_ref()) else { return };
+        let (limiter, now) = (self.live.limiter(), Instant::now());
+        for (place, key) in self.limits.iter().flat_map(|state| &state.counted) {
+            let Some(limit) = limits.rates.get(*place) else { continue };
+            if let LimitCount::Statuses(statuses) = &limit.plan.count
+                && is_of(statuses)
+            {
+                limiter.rates.charge(*key, limit.plan.rate, now);
+            }
+        }
+        let (Some(rule), Some(client)) = (&limits.ban, self.client_address) else { return };
+        let is_kept_out = matches!(self.why, Why::Banned | Why::Tarpit);
+        if is_kept_out || !is_of(&rule.plan.statuses) || rule.plan.except.contains(client) {
+            return;
+        }
+        // Not the key of the ban itself.
+        let count = KeyHasher::new(&limiter.secret, rule.id.number).text(Some(b"count"));
+        let count = count.client(Some(client), self.client_prefix).finish();
+        if !limiter.rates.charge(count, rule.plan.after, now) {
+            return;
+        }
+        limiter.rates.forgive(count);
+        let client = self.client_prefix.of(client);
+        let ban =
+            Ban { client, scope: rule.id.number, until: now + rule.plan.lasts, by: rule.id.name.to_string() };
+        let key = self.ban_key(limiter, rule.id.number, client);
+        if limiter.bans.ban(&limiter.rates, key, ban, now) {
+            info!(%client, by = %rule.id.name, seconds = rule.plan.lasts.as_secs(), "client banned");
+        }
+    }
+
+    /// The connection has switched to another protocol: it is one request no more.
+    pub(in crate::serve) fn tunnel_begins(&mut self) {
+        let limit = self.policy().and_then(|policy| policy.limits.as_ref()?.concurrency.as_ref());
+        let counts = limit.is_some_and(|limit| limit.plan.tunnels);
+        if let Some(state) = self.limits.as_mut().filter(|_| !counts) {
+            state.permit = None;
+        }
+    }
+}
+
+#[derive(Default)]
+struct Judged {
+    state: LimitState,
+    is_refused: bool,
+}

@@ -1,0 +1,201 @@
+//! Who may ask, how often and how much at once: the same by every way of HTTP.
+
+use crate::support::app::{App, Latch, say};
+use crate::support::wait_until;
+use crate::support::ways::{Asked, Way, Ways};
+use std::time::{Duration, Instant};
+
+/// A listener whose own policy this is.
+fn limited(app: &App, policy: &str) -> Ways {
+    let rest = format!(
+        "networks: {{ here: [127.0.0.0/8], elsewhere: [192.0.2.0/24] }}\n\
+         policies: {{ all: {{ {policy}, response_headers: {{ set: {{ X-Mark: \"1\" }} }} }} }}\n\
+         pools: {{ app: {{ servers: ['{}'] }} }}\n",
+        app.address
+    );
+    Ways::start("pool: app, policy: all", &rest)
+}
+
+/// The statuses of so many requests, one after the other.
+fn statuses(ways: &Ways, way: Way, asked: Asked<'_>, n: usize) -> Vec<u16> {
+    (0..n).map(|_| ways.ask(way, asked).status).collect()
+}
+
+#[test]
+fn a_rate_lets_in_a_burst_and_says_when_to_come_again() {
+    for way in Way::ALL {
+        let app = App::saying("hello");
+        let ways = limited(&app, "rate_limit: [{ requests: 1/h, burst: 2, fields: true }]");
+        let first = ways.ask(way, Asked::get("/"));
+        assert_eq!(
+            (first.status, first.field("ratelimit-policy")),
+            (200, "\"all[1]\";q=1;w=3600".to_owned())
+        );
+        assert_eq!(first.field("ratelimit"), "\"all[1]\";r=1;t=3600", "{way:?}");
+        assert_eq!(ways.ask(way, Asked::get("/")).status, 200);
+        for _ in 0..3 {
+            let refused = ways.ask(way, Asked::get("/over"));
+            let seconds: u64 = refused.field("retry-after").parse().expect("whole seconds");
+            assert!(refused.status == 429 && (3590..=3600).contains(&seconds), "{way:?} {seconds}");
+            assert_eq!(refused.field("x-mark"), "1", "{way:?}");
+        }
+        assert_eq!(app.hits(), 2, "{way:?}");
+        let record = ways.balancer.record("/over");
+        assert_eq!((&record["why"], &record["limit"]), (&"rate_limited".into(), &"all[1]".into()), "{way:?}");
+        let labels = [("route", ""), ("limit", "all[1]"), ("action", "reject")];
+        assert_eq!(ways.balancer.metric("evenkeel_rate_limited_total", &labels), 3.0, "{way:?}");
+        assert_eq!(ways.balancer.metric("evenkeel_limit_keys", &[]), 1.0, "{way:?}");
+    }
+}
+
+#[test]
+fn what_is_counted_apart_has_a_count_of_its_own() {
+    let app = App::saying("hello");
+    let ways = limited(
+        &app,
+        "rate_limit: [{ per: [{ header: X-Key }, { query: k }, { cookie: id }], requests: 1/h }]",
+    );
+    for way in Way::ALL {
+        let word = format!("{way:?}");
+        let fields = [("X-Key", word.as_str()), ("Cookie", "id=1")];
+        for (target, fields, expected) in [
+            ("/?k=1", &fields[..], [200, 429]),
+            ("/?k=2", &fields[..], [200, 429]),
+            ("/?k=1", &fields[..], [429, 429]),
+            ("/?k=1", &[("X-Key", word.as_str()), ("Cookie", "id=2")][..], [200, 429]),
+        ] {
+            let asked = Asked { fields, ..Asked::get(target) };
+            assert_eq!(statuses(&ways, way, asked, 2), expected, "{way:?} {target}");
+        }
+    }
+}
+
+#[test]
+fn only_answers_that_cost_use_up_a_limit_by_status() {
+    let app = App::new(|request, stream| match request.target.as_str() {
+        "/bad" => crate::support::app::status(stream, "401 Unauthorized", "no"),
+        _ => say(stream, "hello"),
+    });
+    for way in Way::ALL {
+        let ways = limited(&app, "rate_limit: [{ requests: 2/h, burst: 2, count: { status: [401] } }]");
+        assert_eq!(statuses(&ways, way, Asked::get("/"), 4), [200; 4], "{way:?}");
+        assert_eq!(statuses(&ways, way, Asked::get("/bad"), 3), [401, 401, 429], "{way:?}");
+        assert_eq!(statuses(&ways, way, Asked::get("/"), 1), [429], "{way:?}");
+    }
+}
+
+#[test]
+fn a_dry_run_tells_and_a_delay_spreads() {
+    let app = App::saying("hello");
+    for way in Way::ALL {
+        let ways = limited(
+            &app,
+            "rate_limit: [{ requests: 1/h, over: log }, { requests: 10/s, burst: 1, over: { delay: 5s } }]",
+        );
+        let since = Instant::now();
+        assert_eq!(statuses(&ways, way, Asked::get("/"), 4), [200; 4], "{way:?}");
+        assert!(since.elapsed() >= Duration::from_millis(290), "{way:?} {:?}", since.elapsed());
+        for (limit, action) in [("all[1]", "log"), ("all[2]", "delay")] {
+            let labels = [("route", ""), ("limit", limit), ("action", action)];
+            assert_eq!(ways.balancer.metric("evenkeel_rate_limited_total", &labels), 3.0, "{way:?} {limit}");
+        }
+    }
+}
+
+#[test]
+fn clients_are_let_in_by_networks() {
+    let app = App::saying("hello");
+    for (access, status, reason) in [
+        ("{ allow: [here] }", 200, ""),
+        ("{ allow: [elsewhere] }", 403, "allow"),
+        ("{ deny: [elsewhere] }", 200, ""),
+        ("{ deny: [127.0.0.1], answer: 404 }", 404, "deny"),
+        ("{ allow: [here], deny: [here] }", 403, "deny"),
+        ("{ deny: [here], answer: { tarpit: 50ms } }", 403, "deny"),
+    ] {
+        let ways = limited(&app, &format!("access: {access}"));
+        for way in Way::ALL {
+            let response = ways.ask(way, Asked::get("/"));
+            assert_eq!(
+                (response.status, response.field("x-mark")),
+                (status, "1".to_owned()),
+                "{way:?} {access}"
+            );
+        }
+        if !reason.is_empty() {
+            let labels = [("listener", "web"), ("reason", reason)];
+            assert!(ways.balancer.metric("evenkeel_access_denied_total", &labels) >= 1.0, "{access}");
+        }
+    }
+    assert_eq!(app.hits(), 2 * Way::ALL.len());
+}
+
+#[test]
+fn a_path_is_kept_shut_by_whatever_spelling() {
+    let app = App::saying("hello");
+    let rest = format!(
+        "routes:\n  shop:\n    - {{ match: {{ path: /admin/* }}, access: {{ deny: [127.0.0.0/8] }}, pool: app }}\n    - pool: app\n\
+         pools: {{ app: {{ servers: ['{}'] }} }}\n",
+        app.address
+    );
+    let ways = Ways::start("routes: shop", &rest);
+    for target in ["/admin", "/admin/x", "/a/../admin", "//admin", "/%61dmin/", "/./admin/x"] {
+        ways.each(Asked::get(target), |way, response| assert_eq!(response.status, 403, "{target} {way:?}"));
+    }
+    assert_eq!(app.hits(), 0);
+    assert_eq!(ways.ask(Way::H2, Asked::get("/administrator")).status, 200);
+}
+
+#[test]
+fn no_client_has_more_at_once_than_it_may() {
+    let latch = Latch::default();
+    let app = App::holding("held", &latch);
+    let ways = limited(&app, "concurrency: { requests: 1 }");
+    let mut first = ways.balancer.client();
+    first.send("GET /held HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+    wait_until("it is with the server", || app.hits() == 1);
+    for way in Way::ALL {
+        assert_eq!(ways.ask(way, Asked::get("/")).status, 429, "{way:?}");
+    }
+    latch.open();
+    assert_eq!(first.response().status, 200);
+    for way in Way::ALL {
+        wait_until("its place is free", || ways.ask(way, Asked::get("/")).status == 200);
+    }
+}
+
+#[test]
+fn who_has_had_too_many_bad_answers_is_kept_out() {
+    let app = App::new(|request, stream| match request.target.as_str() {
+        "/bad" => crate::support::app::status(stream, "401 Unauthorized", "no"),
+        _ => say(stream, "hello"),
+    });
+    for way in Way::ALL {
+        let ways = limited(&app, "ban: { after: 3/1h, for: 10m }");
+        assert_eq!(statuses(&ways, way, Asked::get("/bad"), 2), [401, 401], "{way:?}");
+        assert_eq!(statuses(&ways, way, Asked::get("/"), 1), [200], "{way:?}");
+        assert_eq!(statuses(&ways, way, Asked::get("/bad"), 1), [401], "{way:?}");
+        let refused = ways.ask(way, Asked::get("/"));
+        let seconds: u64 = refused.field("retry-after").parse().expect("whole seconds");
+        assert!(refused.status == 403 && (590..=600).contains(&seconds), "{way:?} {seconds}");
+        assert_eq!(ways.balancer.metric("evenkeel_bans", &[]), 1.0);
+    }
+}
+
+#[test]
+fn debts_outlive_reloads_while_their_limit_stays() {
+    let app = App::saying("hello");
+    let text = |requests: &str| {
+        format!(
+            "policies: {{ all: {{ rate_limit: [{{ requests: {requests} }}] }} }}\n{}",
+            crate::support::balancer::plain(&[app.address], "policy: all", "")
+        )
+    };
+    let balancer = crate::support::balancer::Balancer::start(&text("1/h"));
+    assert_eq!(balancer.get("/").status, 200);
+    assert_eq!(balancer.get("/").status, 429);
+    balancer.reload(&text("1/h").replace("policy: all", "policy: all, client_fin: serve"));
+    assert_eq!(balancer.get("/").status, 429, "the same limit");
+    balancer.reload(&text("2/h"));
+    assert_eq!(balancer.get("/").status, 200, "another rate begins anew");
+}
