@@ -78,22 +78,30 @@ fn every_file_in_conf_is_good_and_warns_of_nothing() {
         }
         let text = fs::read_to_string(&path).expect("readable");
         let (said, ok) = evenkeel::config::check(&file_name(&path), &text, false, false);
-        assert!(ok && said.lines().count() == 1, "{said}");
+        // Beside its one line only what its `outlier` comes to.
+        let notes =
+            said.lines().skip(1).all(|line| line.starts_with("  pools.") && line.contains(".outlier: "));
+        assert!(ok && notes && said.lines().next().is_some_and(|line| line.contains(": ok: ")), "{said}");
         files += 1;
     }
     assert!(files >= 4, "only {files} files");
 }
 
 #[test]
-fn a_good_file_is_summed_up_in_one_line() {
-    for (file, summary) in [
-        ("conf/minimal.yaml", "1 listener, 1 pool, 2 servers"),
-        ("conf/evenkeel.yaml", "6 listeners, 14 pools, 18 servers, 4 sources"),
-        ("conf/shop.yaml", "3 listeners, 4 pools, 12 servers"),
-        ("conf/tcp.yaml", "3 listeners, 4 pools, 9 servers"),
+fn a_good_file_is_summed_up_in_one_line_and_one_for_each_outlier() {
+    let of = |pool: &str, allowed: u32, count: u32| {
+        format!(
+            "  pools.{pool}.outlier: at most {allowed} of {count} may be down or ejected for one to be ejected\n"
+        )
+    };
+    for (file, summary, notes) in [
+        ("conf/minimal.yaml", "1 listener, 1 pool, 2 servers", String::new()),
+        ("conf/evenkeel.yaml", "6 listeners, 14 pools, 18 servers, 4 sources", of("app", 1, 2)),
+        ("conf/shop.yaml", "3 listeners, 4 pools, 12 servers", of("app", 2, 4)),
+        ("conf/tcp.yaml", "3 listeners, 4 pools, 9 servers", String::new()),
     ] {
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("readable");
         let (said, ok) = evenkeel::config::check(file, &text, false, false);
-        assert_eq!((said, ok), (format!("{file}: ok: {summary}\n"), true));
+        assert_eq!((said, ok), (format!("{file}: ok: {summary}\n{notes}"), true));
     }
 }

@@ -7,7 +7,7 @@ use super::names::{Names, Once, check_section_name};
 use super::networks::NamedLists;
 use super::place::At;
 use super::plan::limits::LimitOwner;
-use super::plan::policy::{FieldChange, FieldRule, FieldRules, NamedPolicy, PolicyPlan};
+use super::plan::policy::{Buffer, FieldChange, FieldRule, FieldRules, NamedPolicy, PolicyPlan};
 use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::text::template;
@@ -37,6 +37,7 @@ pub(super) fn policy(section: &Section<'_>, networks: &NamedLists<'_>, owner: &L
         security_headers: filters::security_headers(section),
         fault: said(section, "fault", filters::fault),
         early_hints: said(section, "early_hints", filters::early_hints),
+        buffer: said(section, "buffer", |section| Some(Buffer { request: section.size("request") })),
     }
 }
 

@@ -1,13 +1,13 @@
 //! Policies as they are written: only what each says itself.
 
 use super::super::plan::policy::{
-    Canonical, Cors, EarlyHints, ErrorPages, Fault, FieldChange, FieldRule, FieldRules, Maintenance,
+    Buffer, Canonical, Cors, EarlyHints, ErrorPages, Fault, FieldChange, FieldRule, FieldRules, Maintenance,
     OriginPattern, Page, PolicyPlan, Redirect, Respond, Rewrite, Said, Wanted,
 };
 use super::super::{filters, keys, rule_target};
 use super::limits;
 use super::writer::SectionWriter;
-use super::{duration, named, path, text, texts, word};
+use super::{duration, named, path, size, text, texts, word};
 use crate::template::Template;
 use serde_yaml::Value;
 
@@ -32,6 +32,7 @@ pub(super) fn say(policy: &PolicyPlan, section: SectionWriter) -> SectionWriter 
         )
         .set_if_any("fault", said(&policy.fault, fault))
         .set_if_any("early_hints", said(&policy.early_hints, early_hints))
+        .set_if_any("buffer", said(&policy.buffer, buffer))
 }
 
 fn said<T>(said: &Said<T>, write: impl Fn(&T) -> Value) -> Option<Value> {
@@ -105,6 +106,10 @@ fn fault(fault: &Fault) -> Value {
         .set_or_null("status", fault.status)
         .set_or_null("only_with", fault.only_with.as_ref().map(|name| name.as_str()))
         .end()
+}
+
+fn buffer(buffer: &Buffer) -> Value {
+    SectionWriter::new(keys::BUFFER).set("request", size(buffer.request)).end()
 }
 
 fn early_hints(early_hints: &EarlyHints) -> Value {

@@ -19,7 +19,10 @@ pub(in crate::config) const POLICY: &[Key] = &[
     nullable("security_headers", KeyKind::Choice(&["standard"]), "null"),
     nullable("fault", KeyKind::Section(FAULT), "null"),
     nullable("early_hints", KeyKind::Section(EARLY_HINTS), "{}"),
+    nullable("buffer", KeyKind::Section(BUFFER), "{}"),
 ];
+
+pub(in crate::config) const BUFFER: &[Key] = &[key("request", KeyKind::Size(0, 64 << 20), "0B")];
 
 pub(in crate::config) const REWRITE: &[Key] = &[
     nullable("strip_prefix", KeyKind::Text("a path, like `/api`"), "null"),

@@ -35,6 +35,7 @@ pub struct PolicyPlan {
     pub security_headers: Said<SecurityHeaders>,
     pub fault: Said<Fault>,
     pub early_hints: Said<EarlyHints>,
+    pub buffer: Said<Buffer>,
 }
 
 impl PolicyPlan {
@@ -58,6 +59,7 @@ impl PolicyPlan {
             security_headers: self.security_headers.after(&before.security_headers),
             fault: self.fault.after(&before.fault),
             early_hints: self.early_hints.after(&before.early_hints),
+            buffer: self.buffer.after(&before.buffer),
         }
     }
 
@@ -274,4 +276,11 @@ pub struct Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EarlyHints {
     pub pass: bool,
+}
+
+/// Bodies that are read before a server is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    /// Bytes of each; what is longer goes on as it comes from there.
+    pub request: u64,
 }

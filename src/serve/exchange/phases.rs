@@ -164,6 +164,12 @@ impl Exchange {
         status >= 400 && errors.is_some_and(|errors| errors.intercept.contains(&status))
     }
 
+    /// How much of a body is read before a server is asked for.
+    pub(in crate::serve) fn holds_uploads(&self) -> Option<u64> {
+        let most = self.policy()?.plan.buffer.get()?.request;
+        (most > 0).then_some(most)
+    }
+
     /// What of the target is another one for its server.
     pub(in crate::serve) fn rewritten(&self, request: &RequestView<'_>) -> Rewritten {
         match self.policy().and_then(|policy| policy.plan.rewrite.get()) {

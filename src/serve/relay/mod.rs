@@ -87,7 +87,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
         Self {
             state,
             addresses,
-            body: RepeatableBody::new(false, !client.has_body()),
+            body: RepeatableBody::new(!client.has_body()),
             client,
             request,
             exchange,
@@ -122,6 +122,12 @@ impl<'a, C: ClientSide> Relay<'a, C> {
             return self.reply(why).await;
         }
         if let Err(why) = decided {
+            return self.reply(why).await;
+        }
+        if self.client.has_body()
+            && let Some(most) = self.exchange.holds_uploads()
+            && let Err(why) = Box::pin(self.hold_upload(most)).await
+        {
             return self.reply(why).await;
         }
         let mut leased = match self.admit().await {
@@ -220,10 +226,11 @@ impl<'a, C: ClientSide> Relay<'a, C> {
         if pool.plan.protocol != ServerProtocol::H2 {
             self.upgrade = self.exchange.upgrade(&self.request);
         }
-        self.keeps_chunks = is_http1;
+        // Of what was read before its chunks are gone.
+        self.keeps_chunks = is_http1 && !self.body.is_held();
         let has_body = self.client.has_body();
         // A server that speaks HTTP/2 may say that it has not touched a request, whatever the method.
-        self.body = RepeatableBody::new(is_idempotent(self.request.method) || !is_http1, !has_body);
+        self.body.begin(is_idempotent(self.request.method) || !is_http1);
         if has_body {
             // A call's deadline counts from its beginning, `timeouts.request` once the body is there.
             self.exchange.upload_waits(false);

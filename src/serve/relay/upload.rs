@@ -2,11 +2,17 @@
 
 use super::Relay;
 use crate::access_log::Why;
+use crate::fields::has_token;
 use crate::filter::{forwarding, hop_by_hop};
 use crate::serve::client::ClientSide;
 use crate::serve::piece::Piece;
 use crate::serve::server::ServerSide;
+use crate::wire::edit::Edits;
+use crate::wire::response_head::{BodyKind, ResponseView};
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use std::future::poll_fn;
+use std::sync::LazyLock;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -28,8 +34,39 @@ pub(super) struct RepeatableBody {
 }
 
 impl RepeatableBody {
-    pub(super) fn new(is_repeatable: bool, is_over: bool) -> Self {
-        Self { kept: Vec::new(), kept_bytes: 0, sent: 0, is_repeatable, is_over }
+    pub(super) fn new(is_over: bool) -> Self {
+        Self { kept: Vec::new(), kept_bytes: 0, sent: 0, is_repeatable: false, is_over }
+    }
+
+    /// The request may be sent again, or not; what was read before anybody got it is there in either case.
+    pub(super) fn begin(&mut self, may_be_repeated: bool) {
+        self.is_repeatable = may_be_repeated && self.kept_bytes <= REPEATABLE;
+    }
+
+    /// Whether some of it was read before its server was asked for.
+    pub(super) fn is_held(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
+    /// Reads it before anybody gets it: to its end, or until so much of it is held.
+    pub(super) fn poll_hold(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut impl ClientSide,
+        (most, limit): (u64, u64),
+    ) -> Poll<Result<bool, Why>> {
+        while !self.is_over && (self.kept_bytes as u64) < most {
+            let Some(piece) = ready!(client.poll_body(cx, false))? else {
+                self.is_over = true;
+                break;
+            };
+            if client.received() > limit {
+                return Poll::Ready(Err(Why::BodyTooLarge));
+            }
+            self.kept_bytes += piece.data().len();
+            self.kept.push(piece.into_bytes());
+        }
+        Poll::Ready(Ok(self.is_over))
     }
 
     /// The next of it for the present try; `None` is its end.
@@ -78,7 +115,34 @@ impl RepeatableBody {
     }
 }
 
+/// That the body may come (RFC 9110 section 15.2.1).
+static CONTINUE: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+
 impl<C: ClientSide> Relay<'_, C> {
+    /// Reads the body before a server is asked for, up to so much of it: a slow client then holds a buffer, and no server.
+    pub(super) async fn hold_upload(&mut self, most: u64) -> Result<(), Why> {
+        let Some(listener) = &self.exchange.listener else { return Err(Why::Shutdown) };
+        let limit = listener.plan.limits.request_body;
+        self.state.watch.quiet(listener.plan.timeouts.request_body, Why::RequestBodyTimeout);
+        if has_token(self.request.fields.all(&header::EXPECT), "100-continue") {
+            let head = ResponseView::of_map(StatusCode::CONTINUE, &CONTINUE, BodyKind::Empty);
+            self.client.interim(&head, &Edits::default());
+        }
+        let held = poll_fn(|cx| {
+            self.state.watch.heed_now(cx)?;
+            ready!(self.client.poll_flush(cx))?;
+            let before = self.client.received();
+            let held = self.body.poll_hold(cx, &mut self.client, (most, limit));
+            if self.client.received() != before {
+                self.state.watch.touch();
+            }
+            held
+        });
+        let held = held.await.map_err(|why| self.state.watch.interrupted().unwrap_or(why));
+        self.state.watch.may_be_quiet();
+        held.map(|_| ())
+    }
+
     /// Moves as much of the request as moves now.
     pub(super) fn upload(&mut self, cx: &mut Context<'_>, server: &mut ServerSide) -> Result<(), Why> {
         if self.is_uploaded || self.is_refused {

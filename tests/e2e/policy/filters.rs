@@ -282,3 +282,42 @@ fn explain_tells_each_phase_and_which_one_decides() {
     let told = explain("http://shop.example/old?z");
     assert!(told.contains("redirect  /new?from=shop.example&z"), "{told}");
 }
+
+#[test]
+fn an_upload_is_held_until_it_is_whole_and_no_longer_than_it_may_be() {
+    let app = App::new(|request, stream| crate::support::app::say(stream, &request.body.len().to_string()));
+    let shop = shop(
+        &app,
+        "    - { match: { path: /held }, buffer: { request: 64KiB }, pool: app }\n    \
+         - { match: { path: /some }, buffer: { request: 1KiB }, pool: app }",
+    );
+    let body = vec![b'x'; 50_000];
+    for target in ["/held", "/some", "/none"] {
+        let asked = Asked { method: "POST", body: &body, ..Asked::get(target) };
+        shop.each(asked, |way, response| assert_eq!(response.text(), "50000", "{target} {way:?}"));
+    }
+    let hits = app.hits();
+    for (head, end) in [
+        ("Content-Length: 10\r\n\r\nhello", "world"),
+        ("Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "5\r\nworld\r\n0\r\n\r\n"),
+    ] {
+        let mut client = shop.balancer.client();
+        client.send(format!("POST /held HTTP/1.1\r\nHost: a\r\n{head}"));
+        // The server hears of it when all is there: meanwhile others are served, and nothing is leased.
+        assert_eq!(shop.balancer.get("/none").text(), "0");
+        assert_eq!(shop.balancer.metric("evenkeel_server_in_flight", &[]), 0.0);
+        client.send(end);
+        assert_eq!(client.response().text(), "10");
+    }
+    assert_eq!(app.hits(), hits + 4);
+    let mut client = shop.balancer.client();
+    client.send("POST /held HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    assert_eq!(client.response().status, 100);
+    client.send("ok");
+    let mut response = client.response();
+    // The server may say so, too.
+    while response.status == 100 {
+        response = client.response();
+    }
+    assert_eq!(response.text(), "2");
+}

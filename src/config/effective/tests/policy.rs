@@ -18,7 +18,7 @@ pub(super) fn policy(choices: &mut Choices) -> Vec<String> {
 }
 
 /// Of each of the other keys, each form that it may have.
-const VALUES: [(&str, &[&str]); 8] = [
+const VALUES: [(&str, &[&str]); 9] = [
     (
         "rewrite",
         &[
@@ -45,6 +45,7 @@ const VALUES: [(&str, &[&str]); 8] = [
     ("security_headers", &["standard", "null"]),
     ("fault", &["{ share: 5%, delay: 1500ms, status: 503, only_with: null }", "{ status: 500 }", "null"]),
     ("early_hints", &["{ pass: false }", "{}", "null"]),
+    ("buffer", &["{ request: 64KiB }", "{}", "null"]),
 ];
 /// Who may ask, and how often.
 fn limits(choices: &mut Choices) -> Vec<String> {

@@ -100,10 +100,17 @@ fn read(body: &mut RepeatableBody, client: &mut Scripted, limit: u64) -> Result<
     }
 }
 
+/// Of a request that may be sent again.
+fn repeatable() -> RepeatableBody {
+    let mut body = RepeatableBody::new(false);
+    body.begin(true);
+    body
+}
+
 #[test]
 fn a_small_body_can_be_sent_again() {
     let mut client = Scripted::sending(&[b"ab", b"", b"c"]);
-    let mut body = RepeatableBody::new(true, false);
+    let mut body = repeatable();
     assert_eq!(read(&mut body, &mut client, 3), Ok(b"abc".to_vec()));
     body.rewind();
     assert_eq!(read(&mut body, &mut client, 3), Ok(b"abc".to_vec()));
@@ -114,7 +121,7 @@ fn a_small_body_can_be_sent_again() {
 fn what_is_larger_is_not_kept() {
     let large = vec![b'x'; REPEATABLE];
     let mut client = Scripted::sending(&[b"ab", &large, b"c"]);
-    let mut body = RepeatableBody::new(true, false);
+    let mut body = repeatable();
     assert_eq!(read(&mut body, &mut client, u64::MAX).map(|all| all.len()), Ok(REPEATABLE + 3));
     assert!(!body.is_repeatable && body.kept.is_empty());
 }
@@ -122,5 +129,5 @@ fn what_is_larger_is_not_kept() {
 #[test]
 fn the_limit_counts_all_of_it() {
     let mut client = Scripted::sending(&[b"ab", b"c"]);
-    assert_eq!(read(&mut RepeatableBody::new(true, false), &mut client, 2), Err(Why::BodyTooLarge));
+    assert_eq!(read(&mut repeatable(), &mut client, 2), Err(Why::BodyTooLarge));
 }
