@@ -131,7 +131,9 @@ reasons! {
     RequestHeaderTimeout: "request_header_timeout", 408, Other, NotServersFault;
     /// The listener's `timeouts.request_body` passed.
     RequestBodyTimeout: "request_body_timeout", 408, Other, NotServersFault;
-    /// The listener's `limits.request_headers` is exceeded.
+    /// The listener's `limits.uri` is exceeded.
+    UriTooLong: "uri_too_long", 414, Other, NotServersFault;
+    /// The listener's `limits.request_headers`, `header_count` or `header_line` is exceeded.
     HeadersTooLarge: "headers_too_large", 431, Other, NotServersFault;
     /// The listener's `limits.request_body` is exceeded.
     BodyTooLarge: "body_too_large", 413, Other, NotServersFault;

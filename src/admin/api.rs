@@ -2,7 +2,7 @@
 
 use super::access::Actor;
 use super::answer::{ApiRefusal, PathNames};
-use super::{Admin, view};
+use super::{Admin, limits, view};
 use crate::api::{ApiError, EventList, ProbeReport, Receipt, ReloadOutcome, Status, status};
 use crate::control::{
     self, ControlMessage, Guard, Operation, OperationRefused, OperatorCommand, PreviewRequest, ReloadRequest,
@@ -21,7 +21,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use axum::{Extension, Json, Router};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -37,6 +37,10 @@ pub(super) fn router() -> Router<Admin> {
     Router::new()
         .route("/status", get(status_of_all))
         .route("/events", get(events))
+        .route("/bans", get(limits::bans))
+        .route("/bans/{client}", put(limits::ban))
+        .route("/bans/{client}", delete(limits::unban))
+        .route("/limits", get(limits::limits))
         .route("/history", get(history))
         .route("/explain", post(explain_one))
         .route("/plan", post(plan))

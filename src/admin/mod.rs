@@ -5,6 +5,7 @@ mod access;
 mod answer;
 mod api;
 mod connections;
+mod limits;
 mod page;
 mod unparsed;
 mod view;

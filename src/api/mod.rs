@@ -2,6 +2,7 @@
 //! say what the other does not know.
 
 pub mod event;
+pub mod limits;
 mod missing;
 pub mod probe;
 pub mod receipt;

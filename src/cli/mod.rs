@@ -7,6 +7,7 @@ mod events;
 mod explain;
 mod file;
 mod generate;
+mod limits;
 mod operate;
 mod plan;
 mod probe;
@@ -108,6 +109,18 @@ enum Command {
     /// Show what became of servers, pools and the configuration, when, and why.
     #[command(after_help = "Example: evenkeel events app/app3 --since 2h")]
     Events(events::EventsOptions),
+    /// Show which clients are banned, for how long, and by what.
+    #[command(after_help = "Example: evenkeel bans")]
+    Bans(limits::LookOptions),
+    /// Keep a client out of all HTTP listeners for a while.
+    #[command(after_help = "Example: evenkeel ban 192.0.2.7 --for 1h")]
+    Ban(limits::BanOptions),
+    /// End the bans of a client, an operator's and those by limits.
+    #[command(after_help = "Example: evenkeel unban 192.0.2.7")]
+    Unban(limits::UnbanOptions),
+    /// Show which clients ask more than they may, those with the deepest debt first.
+    #[command(after_help = "Example: evenkeel limits")]
+    Limits(limits::LookOptions),
     /// Explain why a request goes where it goes: routes, every server, and the winner.
     #[command(
         after_help = "Examples:\n  evenkeel explain GET https://shop.example/cart -H 'Cookie: session=s1'\n  evenkeel explain https://shop.example/ -c new.yaml"
@@ -163,6 +176,10 @@ pub fn main() -> ExitCode {
         Command::Ready(options) => done(operate::ready(&options)),
         Command::Weight(options) => done(operate::weigh(&options)),
         Command::Events(options) => done(events::run(&options)),
+        Command::Bans(options) => done(limits::bans(&options)),
+        Command::Ban(options) => done(limits::ban(&options)),
+        Command::Unban(options) => done(limits::unban(&options)),
+        Command::Limits(options) => done(limits::limits(&options)),
         Command::Explain(options) => explain::run(&options),
         Command::Probe(options) => probe::run(&options),
         Command::Discover(options) => discover::run(&options),

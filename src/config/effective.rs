@@ -10,8 +10,8 @@ pub(crate) use policy::policy;
 
 use super::keys::{self, spell, spell_size};
 use super::listener::{
-    CLIENT_FINS, FOR_HTTP, FOR_STREAMS, LIMITS_FOR_HTTP, PROTOCOLS, TIMEOUTS_FOR_HTTP, TIMEOUTS_FOR_SILENCE,
-    TIMEOUTS_FOR_STREAMS,
+    CLIENT_FINS, ENCODED_SLASHES, FOR_HTTP, FOR_STREAMS, LIMITS_FOR_HTTP, PROTOCOLS, TIMEOUTS_FOR_HTTP,
+    TIMEOUTS_FOR_SILENCE, TIMEOUTS_FOR_STREAMS,
 };
 use super::plan::{
     AccessLogPlan, AcmePlan, AdminPlan, Balance, Certificate, ClientCa, DnsPlan, EventsPlan, ExternalAccount,
@@ -286,6 +286,10 @@ fn limits(limits: &ListenerLimits, is_http: bool) -> Value {
         .set_or_null("handshakes", limits.handshakes.map(u32::from))
         .set("request_headers", size(limits.request_headers))
         .set("request_body", size(limits.request_body))
+        .set("uri", size(limits.uri))
+        .set("header_count", limits.header_count)
+        .set("header_line", size(limits.header_line))
+        .set("encoded_slash", word(&ENCODED_SLASHES, &limits.encoded_slash))
         .leave_out(if is_http { &[] } else { &LIMITS_FOR_HTTP })
         .end()
 }

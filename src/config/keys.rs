@@ -178,6 +178,10 @@ pub(super) const LIMITS: &[Key] = &[
     nullable("handshakes", KeyKind::Count(1, 1_000_000), "2000"),
     key("request_headers", KeyKind::Size(1 << 10, 256 << 10), "32KiB"),
     key("request_body", KeyKind::Size(1, 1 << 40), "100MiB"),
+    key("uri", KeyKind::Size(64, 256 << 10), "8KiB"),
+    key("header_count", KeyKind::Count(1, 256), "100"),
+    key("header_line", KeyKind::Size(64, 256 << 10), "16KiB"),
+    key("encoded_slash", KeyKind::Choice(&["keep", "refuse"]), "keep"),
 ];
 
 pub(super) const LISTENER_TIMEOUTS: &[Key] = &[

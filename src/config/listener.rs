@@ -6,7 +6,8 @@ use super::names::{Once, check_section_name};
 use super::networks::NamedLists;
 use super::place::At;
 use super::plan::{
-    ClientFin, Http2Plan, ListenerLimits, ListenerPlan, ListenerTimeouts, Protocol, TargetPlan, Transport,
+    ClientFin, EncodedSlash, Http2Plan, ListenerLimits, ListenerPlan, ListenerTimeouts, Protocol, TargetPlan,
+    Transport,
 };
 use super::problem::Fault;
 use super::section::Section;
@@ -32,7 +33,10 @@ pub(super) const CLIENT_FINS: [(&str, ClientFin); 3] =
 /// What only a listener for HTTP has.
 pub(super) const FOR_HTTP: [&str; 6] =
     ["redirect_to_https", "tls", "trusted_proxies", "policy", "client_fin", "http2"];
-pub(super) const LIMITS_FOR_HTTP: [&str; 3] = ["handshakes", "request_headers", "request_body"];
+pub(super) const LIMITS_FOR_HTTP: [&str; 7] =
+    ["handshakes", "request_headers", "request_body", "uri", "header_count", "header_line", "encoded_slash"];
+pub(super) const ENCODED_SLASHES: [(&str, EncodedSlash); 2] =
+    [("keep", EncodedSlash::Keep), ("refuse", EncodedSlash::Refuse)];
 pub(super) const TIMEOUTS_FOR_HTTP: [&str; 2] = ["request_header", "request_body"];
 /// Of HTTP's idle connections, and of UDP, whose sessions end by silence.
 pub(super) const TIMEOUTS_FOR_SILENCE: [&str; 1] = ["idle"];
@@ -261,6 +265,10 @@ fn limits(section: &Section<'_>, foreign: Option<&str>) -> ListenerLimits {
         handshakes: section.nullable_count("handshakes"),
         request_headers: section.size("request_headers"),
         request_body: section.size("request_body"),
+        uri: section.size("uri"),
+        header_count: section.count("header_count"),
+        header_line: section.size("header_line"),
+        encoded_slash: section.choice("encoded_slash", &ENCODED_SLASHES),
     }
 }
 

@@ -333,6 +333,21 @@ pub struct ListenerLimits {
     pub request_headers: u64,
     /// Bytes of a request's body; beyond it 413.
     pub request_body: u64,
+    /// Bytes of a request's path and query; beyond it 414.
+    pub uri: u64,
+    /// Fields of a request's head; beyond it 431.
+    pub header_count: u32,
+    /// Bytes of one field, name and value; beyond it 431.
+    pub header_line: u64,
+    pub encoded_slash: EncodedSlash,
+}
+
+/// What becomes of a path with `%2F` or `%5C` in it, which servers may take for a slash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncodedSlash {
+    Keep,
+    /// 400.
+    Refuse,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! All that the process counts for limits.
 
-use super::{Bans, ConcurrencyTable, LimitSecret, RateTable};
+use super::{Bans, ConcurrencyTable, Debtors, LimitSecret, RateTable};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Instant;
@@ -12,6 +12,7 @@ pub struct Limiter {
     pub rates: RateTable,
     pub concurrency: Arc<ConcurrencyTable>,
     pub bans: Bans,
+    pub debtors: Debtors,
     tarpits: Arc<AtomicU32>,
 }
 
@@ -25,6 +26,7 @@ impl Limiter {
             rates: RateTable::new(keys, now),
             concurrency: ConcurrencyTable::new(keys / RATES_FOR_ONE_UNDER_WAY),
             bans: Bans::default(),
+            debtors: Debtors::default(),
             tarpits: Arc::default(),
         }
     }

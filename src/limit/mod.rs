@@ -3,6 +3,7 @@
 
 mod bans;
 mod concurrency;
+mod debtors;
 mod key;
 mod limiter;
 mod rate;
@@ -10,6 +11,7 @@ mod slots;
 
 pub use bans::{Ban, Bans};
 pub use concurrency::{ConcurrencyPermit, ConcurrencyTable};
+pub use debtors::{Debtor, Debtors};
 pub use key::{ClientPrefix, KeyHasher, LimitSecret};
 pub use limiter::{Limiter, TarpitPermit};
 pub use rate::{Rate, RateTable, RateVerdict, seconds_up};

@@ -185,6 +185,10 @@ pub(super) fn listener(plan: &Plan, listener: &plan::ListenerPlan) -> Settings {
     settings.set_some("limits.connections_per_client", limits.connections_per_client);
     settings.set_some("limits.handshakes", limits.handshakes);
     settings.set("limits.request_headers", size(limits.request_headers));
+    settings.set("limits.uri", size(limits.uri));
+    settings.set("limits.header_count", limits.header_count);
+    settings.set("limits.header_line", size(limits.header_line));
+    settings.set("limits.encoded_slash", word(limits.encoded_slash));
     settings.set("limits.request_body", size(limits.request_body));
     let timeouts = &listener.timeouts;
     settings.set("timeouts.request_header", span(timeouts.request_header));

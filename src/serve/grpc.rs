@@ -65,7 +65,7 @@ pub(super) const DEADLINE_EXCEEDED: u8 = 4;
 /// An HTTP status in gRPC's words, as its document "HTTP to gRPC Status Code Mapping" has it.
 pub(super) fn status_for(status: u16) -> u8 {
     match status {
-        400 | 431 => 13,
+        400 | 414 | 431 => 13,
         401 => 16,
         403 => 7,
         404 => 12,

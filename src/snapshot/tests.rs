@@ -244,6 +244,10 @@ fn listener(name: &str, entry: plan::TargetPlan) -> plan::ListenerPlan {
             connections_per_client: None,
             request_headers: 32 << 10,
             request_body: 1 << 20,
+            uri: 8 << 10,
+            header_count: 100,
+            header_line: 16 << 10,
+            encoded_slash: plan::EncodedSlash::Keep,
         },
         timeouts: plan::ListenerTimeouts {
             request_header: minute,

@@ -63,6 +63,7 @@ routes:
   shop:
     - {{ name: static, match: {{ path: /static/* }}, pool: cache, response_headers: {{ set: {{ X-Cache: \"no\" }} }} }}
     - {{ name: moved, match: {{ path: /moved }}, redirect: /static/ }}
+    - {{ name: limited, match: {{ path: /limited }}, respond: {{ status: 200 }}, rate_limit: [{{ requests: 1/h }}] }}
     - {{ name: gone, match: {{ path: /gone }}, respond: {{ status: 410 }} }}
     - {{ name: mixed, match: {{ path: /mixed/* }}, pool: mixed }}
     - {{ name: rest, pool: app }}
@@ -95,7 +96,11 @@ pools:
 fn the_file_has_the_paths_that_the_code_has_and_no_other() {
     let contract = Contract::read();
     let told = contract.operations().into_iter().map(|operation| {
-        let path = operation.template.replace("{pool}", "POOL").replace("{server}", "SERVER");
+        let path = operation
+            .template
+            .replace("{pool}", "POOL")
+            .replace("{server}", "SERVER")
+            .replace("{client}", "CLIENT");
         (operation.method, path)
     });
     let (mut told, mut served): (Vec<_>, _) = (told.collect(), documented());
@@ -185,6 +190,7 @@ fn answers_keep_to_the_file_and_show_all_that_it_has() {
 
     look(&api);
     operate(&api);
+    limit(&api);
     operate_absent(&api, &list);
     ask(&api, &text);
     reload(&api, &text);
@@ -235,6 +241,20 @@ fn look(api: &Api<'_>) {
         let example = example.as_str().map_or_else(|| example.to_string(), str::to_owned);
         api.ask(&format!("GET /events?{name}={example}"), "", 200);
     }
+}
+
+fn limit(api: &Api<'_>) {
+    let request = "PUT /bans/192.0.2.7";
+    api.ask(request, &api.contract.operation(request).example(), 200);
+    api.ask(request, "nonsense", 400);
+    api.ask(request, r#"{"seconds": 0}"#, 400);
+    api.ask("PUT /bans/nobody", r#"{"seconds": 1}"#, 400);
+    assert_eq!(api.ask("GET /bans", "", 200)["bans"][0]["client"], "192.0.2.7");
+    assert_eq!(api.ask("DELETE /bans/192.0.2.7", "", 200)["ended"], 1);
+    api.ask("DELETE /bans/nobody", "", 400);
+    let mut client = Client::connect(api.balancer.address("shop"));
+    (0..2).for_each(|_| drop(client.get("/limited")));
+    assert_eq!(api.ask("GET /limits", "", 200)["top"][0]["limit"], "limited[1]");
 }
 
 fn operate(api: &Api<'_>) {

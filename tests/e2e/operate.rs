@@ -609,7 +609,7 @@ fn every_path_is_documented_and_every_documented_path_is_there() {
     let routes = include_str!("../../src/admin/api.rs").lines().filter_map(|line| {
         let (path, rest) = line.trim().strip_prefix(".route(\"")?.split_once("\", ")?;
         let method = rest.split('(').next()?.to_uppercase();
-        let path = path.replace("{pool}", "POOL").replace("{server}", "SERVER");
+        let path = path.replace("{pool}", "POOL").replace("{server}", "SERVER").replace("{client}", "CLIENT");
         Some((method, format!("/api/v1{path}")))
     });
     let mut routes: Vec<_> = routes.collect();
@@ -630,12 +630,13 @@ fn every_path_is_documented_and_every_documented_path_is_there() {
     let balancer = Balancer::start(&format!("{admin}{}", plain(&addresses(&apps), "", "")));
     let host = format!("Host: {}", balancer.admin_address());
     for (method, path) in documented.iter().filter(|(_, path)| !path.ends_with("upgrade")) {
-        let path = path.replace("POOL", "app").replace("SERVER", "s1");
+        let path = path.replace("POOL", "app").replace("SERVER", "s1").replace("CLIENT", "192.0.2.7");
         let body = match path.rsplit('/').next() {
             Some("state") => r#"{"state": "drain"}"#,
             Some("weight") => r#"{"weight": 7}"#,
             Some("explain") => r#"{"url": "http://x/", "listener": "web"}"#,
             Some("plan") => "{}",
+            Some("192.0.2.7") => r#"{"seconds": 60}"#,
             _ => "",
         };
         let head = format!(
@@ -644,7 +645,7 @@ fn every_path_is_documented_and_every_documented_path_is_there() {
         let response = over_tcp(&balancer, &head, body);
         assert_eq!(response.status, 200, "{method} {path}: {}", response.text());
         serde_json::from_str::<Value>(&response.text()).expect("answers are JSON");
-        let other = head.replacen(method.as_str(), "DELETE", 1);
+        let other = head.replacen(method.as_str(), "PATCH", 1);
         let refused = over_tcp(&balancer, &other, "");
         assert_eq!(refused.status, 405, "{path}");
         let error: Value = serde_json::from_str(&refused.text()).expect("errors are JSON");

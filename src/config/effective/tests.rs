@@ -441,6 +441,7 @@ fn listener(index: usize, pools: &[&str], choices: &mut Choices) -> String {
         "http" => {
             lines.extend(simple(keys::LISTENER, &["protocol", "redirect_to_https"], choices));
             limits.extend(["handshakes", "request_headers", "request_body"]);
+            limits.extend(["uri", "header_count", "header_line", "encoded_slash"]);
             timeouts.extend(["request_header", "request_body", "idle", "tls_handshake"]);
             maybe(&mut lines, choices, "policy", |choices| choices.one(&["'null'", "null"]).to_owned());
             maybe(&mut lines, choices, "trusted_proxies", |choices| {

@@ -5,7 +5,9 @@ use super::Exchange;
 use crate::access_log::Why;
 use crate::config::plan::Name;
 use crate::config::plan::limits::{AccessAnswer, LimitCount, LimitOver};
-use crate::limit::{Ban, ConcurrencyPermit, KeyHasher, Limiter, RateVerdict, TarpitPermit, seconds_up};
+use crate::limit::{
+    Ban, ConcurrencyPermit, Debtor, KeyHasher, Limiter, RateVerdict, TarpitPermit, seconds_up,
+};
 use crate::metrics::LimitAction;
 use crate::policy::{self, LimitSubject, Limits, RateLimit, RateLimitFields};
 use crate::wire::local_reply;
@@ -162,10 +164,10 @@ impl Exchange {
             let may_wait = matches!(limit.plan.over, LimitOver::Delay(_));
             let verdict = is_look.then(|| limiter.rates.look(*key, limit.plan.rate, now))?;
             (matches!(verdict, RateVerdict::Over { .. }) && !may_wait && !limit.is_dry())
-                .then_some((*limit, verdict))
+                .then_some((*limit, *key, verdict))
         });
-        if let Some((limit, verdict)) = refused {
-            self.note(&mut judged, limit, verdict, route);
+        if let Some((limit, key, verdict)) = refused {
+            self.note(&mut judged, (limit, key), verdict, route);
             return judged;
         }
         for (place, limit, key) in counting {
@@ -180,7 +182,7 @@ impl Exchange {
                 }
                 (LimitCount::All, _) => limiter.rates.take(key, rate, now),
             };
-            self.note(&mut judged, limit, verdict, route);
+            self.note(&mut judged, (limit, key), verdict, route);
             if judged.is_refused {
                 break;
             }
@@ -189,7 +191,7 @@ impl Exchange {
     }
 
     /// What a limit's verdict makes of a request.
-    fn note(&self, judged: &mut Judged, limit: &RateLimit, verdict: RateVerdict, route: &str) {
+    fn note(&self, judged: &mut Judged, (limit, key): (&RateLimit, u64), verdict: RateVerdict, route: &str) {
         let state = &mut judged.state;
         if limit.plan.fields {
             state.fields.get_or_insert_default().add(limit, &verdict);
@@ -208,6 +210,8 @@ impl Exchange {
             }
         };
         state.limit = Some(limit.id.name.clone());
+        let debtor = || Debtor { limit: limit.id.name.to_string(), client: self.client_address };
+        self.live.limiter().debtors.note(key, debtor);
         self.count_limited(route, &limit.id.name, action);
     }
 

@@ -3,7 +3,8 @@
 
 use super::Exchange;
 use crate::access_log::{Action, Why};
-use crate::fields::FieldList;
+use crate::config::plan::EncodedSlash;
+use crate::fields::{Field, FieldList};
 use crate::filter::forwarding;
 use crate::host;
 use crate::metrics::Routed;
@@ -20,9 +21,30 @@ impl Exchange {
     /// Finds out whose request it is and which rule it meets, and has the rule's policy say whether it goes on.
     pub(in crate::serve) fn decide(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
         self.identify(request)?;
+        self.judge_shape(request)?;
         self.find_rule(request)?;
         self.keep_out(request)?;
         self.pass_phases(request)
+    }
+
+    /// Refuses heads of a shape that the listener does not have. Each is HTTP as it should be, or it would not have come here.
+    fn judge_shape(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
+        let Some(listener) = &self.listener else { return Err(Why::Shutdown) };
+        let limits = &listener.plan.limits;
+        let size = |field: Field<'_>| field.name_length() + field.value().len();
+        let (why, detail) = if request.path_and_query.len() as u64 > limits.uri {
+            (Why::UriTooLong, "the path and the query are longer than limits.uri")
+        } else if request.fields.count() > limits.header_count as usize {
+            (Why::HeadersTooLarge, "more fields than limits.header_count")
+        } else if request.fields.each().any(|field| size(field) as u64 > limits.header_line) {
+            (Why::HeadersTooLarge, "a field longer than limits.header_line")
+        } else if limits.encoded_slash == EncodedSlash::Refuse && has_encoded_slash(request.path) {
+            (Why::Malformed, "a path with an encoded slash, which limits.encoded_slash refuses")
+        } else {
+            return Ok(());
+        };
+        self.detail = Some(detail);
+        Err(why)
     }
 
     fn identify(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
@@ -214,6 +236,12 @@ impl Exchange {
         self.reply = Some(Box::new(reply));
         Err(why)
     }
+}
+
+/// `%2F`, or `%5C`: a backslash, which some servers take for a slash.
+fn has_encoded_slash(path: &str) -> bool {
+    let is_slash = |code: &[u8]| code.eq_ignore_ascii_case(b"%2f") || code.eq_ignore_ascii_case(b"%5c");
+    path.as_bytes().windows(3).any(is_slash)
 }
 
 /// What routes look at.

@@ -35,6 +35,7 @@ impl Operation<'_> {
     /// `PUT /pools/app/servers/app2/state`: with the file's examples of names, without the base of the path.
     pub(crate) fn request(&self) -> String {
         let path = self.template.replace("{pool}", "app").replace("{server}", "app2");
+        let path = path.replace("{client}", "192.0.2.7");
         format!("{} {}", self.method, path.trim_start_matches(BASE))
     }
 

@@ -147,6 +147,47 @@ fn a_path_is_kept_shut_by_whatever_spelling() {
 }
 
 #[test]
+fn heads_have_the_shape_that_their_listener_has() {
+    let app = App::saying("hello");
+    let rest = format!("pools: {{ app: {{ servers: ['{}'] }} }}\n", app.address);
+    let limits = "limits: { uri: 100B, header_count: 10, header_line: 200B, encoded_slash: refuse }";
+    let ways = Ways::start(&format!("pool: app, {limits}"), &rest);
+    let (long, value) = (format!("/?{}", "x".repeat(100)), "v".repeat(200));
+    let names: Vec<_> = (0..12).map(|n| format!("X-{n}")).collect();
+    let many: Vec<_> = names.iter().map(|name| (name.as_str(), "1")).collect();
+    for (target, fields, status) in [
+        ("/a", &[][..], 200),
+        (long.as_str(), &[], 414),
+        ("/a", &[("X-Long", value.as_str())], 431),
+        ("/a", &many[..], 431),
+        ("/a%2Fb", &[], 400),
+        ("/a%5cb", &[], 400),
+        ("/a?b=%2F", &[], 200),
+    ] {
+        let asked = Asked { fields, ..Asked::get(target) };
+        ways.each(asked, |way, response| assert_eq!(response.status, status, "{target} {way:?}"));
+    }
+    let why = ways.balancer.record("/a%5cb");
+    assert_eq!(why["why"], "malformed");
+}
+
+#[test]
+fn operators_ban_and_unban() {
+    let app = App::saying("hello");
+    let ways = limited(&app, "rate_limit: [{ requests: 1/h }]");
+    assert_eq!(statuses(&ways, Way::Http11, Asked::get("/"), 2), [200, 429]);
+    assert!(ways.balancer.command(&["limits"]).1.contains("all[1]"));
+    assert_eq!(ways.balancer.command(&["ban", "127.0.0.1", "--for", "1h"]).0, Some(0));
+    for way in Way::ALL {
+        assert_eq!(ways.ask(way, Asked::get("/")).status, 403, "{way:?}");
+    }
+    assert!(ways.balancer.command(&["bans"]).1.contains("127.0.0.1"));
+    assert!(ways.balancer.command(&["unban", "127.0.0.1"]).1.contains("may ask again"));
+    assert_eq!(ways.ask(Way::Http11, Asked::get("/")).status, 429);
+    assert!(ways.balancer.command(&["bans"]).1.contains("nobody"));
+}
+
+#[test]
 fn no_client_has_more_at_once_than_it_may() {
     let latch = Latch::default();
     let app = App::holding("held", &latch);
