@@ -4,16 +4,19 @@
 
 mod aside;
 mod certificates;
+mod closing;
 mod discovering;
 mod ejecting;
 mod ending;
 mod event_log;
+mod failing_open;
 mod files;
 mod found_sets;
 mod guarding;
 mod handover;
 mod known_state;
 mod launch;
+mod listener_states;
 mod listening;
 mod live;
 mod networks;
@@ -40,6 +43,7 @@ pub(crate) use files::FileBudget;
 pub(crate) use guarding::Guard;
 pub(crate) use handover::Handover;
 pub(crate) use launch::{launch, remember_program};
+pub(crate) use listener_states::ListenerStates;
 pub(crate) use live::Live;
 pub(crate) use operate::{Operation, OperationRefused, OperatorCommand};
 pub(crate) use predecessor::{Predecessor, TakeoverRefused};
@@ -48,18 +52,15 @@ pub(crate) use probing::HealthChange;
 pub(crate) use reading::{ReadConfiguration, Source, read_first};
 pub(crate) use succession::RemainingWork;
 
-use crate::access_log::Why;
 use crate::acme::CertificateManager;
 use crate::api::{EventKind, Evidence, Receipt};
 use crate::config::plan::{Name, Transport};
-use crate::edge::{ConnectionLimit, Inherited, ListenerState, SocketFile, WorkerCommand, Workers};
-use crate::metrics::ListenerReading;
-use crate::pool::Operator;
+use crate::edge::{ConnectionLimit, Inherited, ListenerState, SocketFile, Workers};
 use crate::pool::success_watch::SuccessWatch;
-use crate::pool::{HealthState, Membership, Server};
 use crate::probe::ProbeFailure;
-use crate::tls::{Expiry, ManagedCertificate};
+use crate::tls::ManagedCertificate;
 use crate::units::Address;
+use closing::ClosingServer;
 use discovering::{Discovering, FoundMembers};
 use ejecting::{Ejecting, asked_for_look};
 use guarding::GuardWatch;
@@ -73,13 +74,12 @@ use service::ServiceManager;
 use state_file::StateFile;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use succession::Successor;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::warn;
 use upgrade::{NextProcess, PendingSuccessor};
 
 /// How often servers past their drain deadline are looked for, while there are any.
@@ -158,59 +158,6 @@ pub(crate) struct AdminSocket {
     /// Has what accepts on it here end, and its connections after their request.
     pub(crate) closing: CancellationToken,
     pub(crate) file: Option<SocketFile>,
-}
-
-/// The listeners' live sides, where the admin endpoint can read them.
-#[derive(Debug, Default)]
-pub(crate) struct ListenerStates(Mutex<Vec<Arc<ListenerState>>>);
-
-impl ListenerStates {
-    pub(crate) fn readings(&self) -> Vec<ListenerReading> {
-        let listener_states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let expiry = |expiry: &Expiry| (expiry.certificate.clone(), expiry.at);
-        let reading = |listener_state: &Arc<ListenerState>| ListenerReading {
-            name: listener_state.name.clone(),
-            open: listener_state.connection_limit.in_use(),
-            accepted: listener_state.accepted.load(Relaxed),
-            refused: listener_state.refused.load(Relaxed),
-            waits: listener_state.connection_limit.waits(),
-            dropped: listener_state.drops.read(),
-            handshakes: listener_state.handshakes.read(),
-            handshake_waits: listener_state.handshake_limit.waits(),
-            abuse: listener_state.abuse.read(),
-            certificates: listener_state
-                .tls
-                .load()
-                .iter()
-                .flat_map(|tls| tls.expiries.iter())
-                .map(expiry)
-                .collect(),
-            staples: listener_state
-                .tls
-                .load()
-                .iter()
-                .flat_map(|tls| tls.staples.iter())
-                .map(expiry)
-                .collect(),
-        };
-        listener_states.iter().map(reading).collect()
-    }
-
-    fn all(&self) -> Vec<Arc<ListenerState>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set(&self, listener_states: Vec<Arc<ListenerState>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = listener_states;
-    }
-}
-
-/// A server that may have requests past its deadline.
-#[derive(Debug)]
-struct ClosingServer {
-    server: Arc<Server>,
-    /// Who has removed it, if it is that.
-    by: &'static str,
 }
 
 /// The control task's state.
@@ -449,95 +396,6 @@ impl Control {
         });
         self.look_at_ramps();
         self.keep_closing(turned.server);
-    }
-
-    /// Looks after what a server still has, once: one that has turned may be removed too.
-    fn keep_closing(&mut self, server: Arc<Server>) {
-        if !self.closing.iter().any(|closing| Arc::ptr_eq(&closing.server, &server)) {
-            self.closing.push(ClosingServer { server, by: "reload" });
-        }
-    }
-
-    /// The same for one that was removed, and by whom.
-    fn keep_leaving(&mut self, server: &Arc<Server>, by: &'static str) {
-        self.closing.retain(|closing| !Arc::ptr_eq(&closing.server, server));
-        self.closing.push(ClosingServer { server: Arc::clone(server), by });
-    }
-
-    /// Cuts what still runs on servers past their deadline.
-    fn reap(&mut self) {
-        self.lingering.retain(|_, bound| Arc::strong_count(&bound.held) > 1);
-        if self.closing.is_empty() {
-            return;
-        }
-        let now = Instant::now();
-        let mut gone = false;
-        let (workers, failing_open, live) = (&self.workers, &self.failing_open, &self.live);
-        let before = &self.before;
-        self.closing.retain(|closing| {
-            let server = &closing.server;
-            let (state, in_flight) = (server.state(), server.in_flight());
-            let leaving = state.membership == Membership::Leaving;
-            if in_flight == 0 {
-                gone |= leaving;
-                if leaving {
-                    live.record(
-                        LedgerEntry::new(EventKind::Membership, closing.by, "nothing is in flight any more")
-                            .of(server.pool(), server.name())
-                            .change("leaving", "gone"),
-                    );
-                }
-                return false;
-            }
-            // Failing open, a down server is in use on purpose.
-            let is_used = state.admin != Operator::Maint && failing_open.contains(server.pool());
-            // What the process before us has there is not ours to close.
-            let has_own = before.as_ref().is_none_or(|before| before.has_on(server.id()) < in_flight);
-            if has_own && server.must_close(now) && (leaving || !is_used) {
-                let (server_id, why) = (server.id(), Why::Drained);
-                info!(pool = %server.pool(), server = %server.name(), in_flight,
-                    "drain timeout passed; closing what is left");
-                workers.tell_all(|| WorkerCommand::CloseLeased { server: server_id, why });
-            }
-            leaving || state.health != HealthState::Up || state.admin == Operator::Maint
-        });
-        if gone {
-            self.live.metrics.forget(&self.live.snapshot());
-        }
-    }
-
-    fn look_for_failing_open(&mut self) {
-        let now = Instant::now();
-        let snapshot = self.live.snapshot();
-        self.failing_open.retain(|name| snapshot.pool(name).is_some());
-        for pool in snapshot.pools() {
-            // While some have not had their first result, there is nothing to be alarmed about.
-            let fails = pool.failing_open() && pool.counts().probing == 0;
-            if fails && self.failing_open.insert(pool.name.clone()) {
-                error!(pool = %pool.name, "no healthy server left: sending to all that are not drained");
-                let cause = "no healthy server is left: requests go to every server that is not drained";
-                self.live.record(
-                    LedgerEntry::new(EventKind::FailOpen, "probe", cause)
-                        .of_pool(&pool.name)
-                        .change("off", "on"),
-                );
-            } else if !fails && self.failing_open.remove(&pool.name) {
-                info!(pool = %pool.name, "a healthy server is back: no longer sending to unhealthy ones");
-                let cause = "a healthy server is back";
-                self.live.record(
-                    LedgerEntry::new(EventKind::FailOpen, "probe", cause)
-                        .of_pool(&pool.name)
-                        .change("on", "off"),
-                );
-                // What the others were given meanwhile has its full time to finish.
-                for member in &pool.members {
-                    if member.server.state().health != HealthState::Up {
-                        member.server.set_close_at(Some(now + pool.plan.drain_timeout));
-                        self.keep_closing(Arc::clone(&member.server));
-                    }
-                }
-            }
-        }
     }
 
     fn notify(states: &[sd_notify::NotifyState<'_>]) {
