@@ -18,7 +18,7 @@ pub(super) struct Cors;
 
 impl Filter for Cors {
     fn response<'a>(&self, response: &ResponseView<'a>, facts: &ResponseFacts<'a>, edits: &mut Edits<'a>) {
-        let Some(cors) = facts.policy.and_then(|policy| policy.plan.cors.get()) else { return };
+        let Some(cors) = facts.policy.and_then(|applied| applied.policy.plan.cors.get()) else { return };
         if response.is_interim() {
             return;
         }

@@ -3,7 +3,7 @@
 use super::{Filter, RequestFacts, ResponseFacts};
 use crate::config::plan::policy::FieldChange;
 use crate::fields::FieldList;
-use crate::policy::{FieldEdit, Variables};
+use crate::policy::{AppliedPolicy, FieldEdit, Variables};
 use crate::template::Template;
 use crate::wire::edit::Edits;
 use crate::wire::request::RequestView;
@@ -15,16 +15,16 @@ pub(super) struct FieldRules;
 
 impl Filter for FieldRules {
     fn request<'a>(&self, request: &RequestView<'a>, facts: &RequestFacts<'a>, edits: &mut Edits<'a>) {
-        if let Some(policy) = facts.policy {
-            apply(&policy.request_fields, request.fields, &facts.variables, edits);
+        if let Some(AppliedPolicy { policy, variables }) = &facts.policy {
+            apply(&policy.request_fields, request.fields, variables, edits);
         }
     }
 
     fn response<'a>(&self, response: &ResponseView<'a>, facts: &ResponseFacts<'a>, edits: &mut Edits<'a>) {
-        if let Some(policy) = facts.policy
+        if let Some(AppliedPolicy { policy, variables }) = &facts.policy
             && !response.is_interim()
         {
-            apply(&policy.response_fields, response.fields, &facts.variables, edits);
+            apply(&policy.response_fields, response.fields, variables, edits);
         }
     }
 }

@@ -18,7 +18,7 @@ pub(crate) mod sticky;
 
 use crate::config::plan::{Name, StickyMode};
 use crate::networks::Networks;
-use crate::policy::{Policy, RateLimitFields, Variables};
+use crate::policy::{AppliedPolicy, RateLimitFields};
 use crate::wire::edit::Edits;
 use crate::wire::request::RequestView;
 use crate::wire::response_head::ResponseView;
@@ -36,23 +36,14 @@ pub(crate) struct RequestFacts<'a> {
     pub(crate) call_left: Option<Duration>,
     /// The cookies that bind clients to servers, of whichever pool they may come.
     pub(crate) sticky: &'a [(Name, StickyMode)],
-    pub(crate) policy: Option<&'a Policy>,
-    pub(crate) variables: Variables<'a>,
+    pub(crate) policy: Option<AppliedPolicy<'a>>,
 }
 
 #[cfg(test)]
 impl<'a> RequestFacts<'a> {
     /// Of a request that nothing else is known of.
     fn of(peer: Peer<'a>, trusted_proxies: &'a Networks, request_id: &'a str) -> Self {
-        Self {
-            peer,
-            trusted_proxies,
-            request_id,
-            call_left: None,
-            sticky: &[],
-            policy: None,
-            variables: Variables::default(),
-        }
+        Self { peer, trusted_proxies, request_id, call_left: None, sticky: &[], policy: None }
     }
 }
 
@@ -70,8 +61,7 @@ pub(crate) struct ResponseFacts<'a> {
     pub(crate) rate_limit: Option<&'a RateLimitFields>,
     /// The time, as Date has it.
     pub(crate) date: &'a str,
-    pub(crate) policy: Option<&'a Policy>,
-    pub(crate) variables: Variables<'a>,
+    pub(crate) policy: Option<AppliedPolicy<'a>>,
 }
 
 /// A policy on heads.
@@ -92,19 +82,21 @@ static FILTERS: &[&dyn Filter] = &[
     &sticky::Sticky,
     &hsts::Hsts,
     &date::Date,
-    &security_headers::SecurityHeaders,
-    &cors::Cors,
-    &rate_limit::RateLimit,
-    // What operators say stands.
-    &field_rules::FieldRules,
     #[cfg(debug_assertions)]
     &drill::Drill,
 ];
+
+/// Those that do nothing without a policy, in their order; what operators say of fields stands.
+static POLICY_FILTERS: &[&dyn Filter] =
+    &[&security_headers::SecurityHeaders, &cors::Cors, &rate_limit::RateLimit, &field_rules::FieldRules];
 
 /// What a server gets of a request otherwise than it came.
 pub(crate) fn request<'a>(request: &RequestView<'a>, facts: &RequestFacts<'a>) -> Edits<'a> {
     let mut edits = Edits::default();
     FILTERS.iter().for_each(|filter| filter.request(request, facts, &mut edits));
+    if facts.policy.is_some() {
+        POLICY_FILTERS.iter().for_each(|filter| filter.request(request, facts, &mut edits));
+    }
     edits
 }
 
@@ -112,6 +104,9 @@ pub(crate) fn request<'a>(request: &RequestView<'a>, facts: &RequestFacts<'a>) -
 pub(crate) fn response<'a>(response: &ResponseView<'a>, facts: &ResponseFacts<'a>) -> Edits<'a> {
     let mut edits = Edits::default();
     FILTERS.iter().for_each(|filter| filter.response(response, facts, &mut edits));
+    if facts.policy.is_some() {
+        POLICY_FILTERS.iter().for_each(|filter| filter.response(response, facts, &mut edits));
+    }
     edits
 }
 

@@ -19,7 +19,7 @@ pub(super) struct SecurityHeaders;
 
 impl Filter for SecurityHeaders {
     fn response<'a>(&self, response: &ResponseView<'a>, facts: &ResponseFacts<'a>, edits: &mut Edits<'a>) {
-        let chosen = facts.policy.and_then(|policy| policy.plan.security_headers.get());
+        let chosen = facts.policy.and_then(|applied| applied.policy.plan.security_headers.get());
         if chosen != Some(&Kind::Standard) || response.is_interim() {
             return;
         }

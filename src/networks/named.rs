@@ -156,7 +156,13 @@ impl Networks {
         &self.items
     }
 
+    #[inline]
     pub fn contains(&self, address: IpAddr) -> bool {
+        // As most lists are.
+        !self.items.is_empty() && self.has(address)
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
         self.fixed.contains(address) || self.files.iter().any(|file| file.contains(address))
     }
 }

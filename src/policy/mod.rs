@@ -31,6 +31,13 @@ pub struct Policy {
     pub(crate) plan: PolicyPlan,
 }
 
+/// A policy, and the request that it is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AppliedPolicy<'a> {
+    pub(crate) policy: &'a Policy,
+    pub(crate) variables: Variables<'a>,
+}
+
 /// What happens to the fields of one name.
 #[derive(Debug)]
 pub(crate) struct FieldEdit {

@@ -17,7 +17,7 @@ use crate::filter::forwarding;
 use crate::filter::sticky::StickyCookie;
 use crate::limit::ClientPrefix;
 use crate::metrics::Routed;
-use crate::policy::{Policy, Variables};
+use crate::policy::{AppliedPolicy, Policy, Variables};
 use crate::pool::{Outcome, Pool, RetryReason, TryResult, TryVerdict};
 use crate::snapshot::{Listener, ListenerTarget};
 use crate::wire::local_reply::LocalReply;
@@ -176,6 +176,12 @@ impl Exchange {
             (Some(listener), Some(_)) => self.all_variables(request, listener),
             _ => Variables::default(),
         }
+    }
+
+    /// What holds for it, where a policy does, with what the policy's texts may have in them.
+    pub(super) fn applied_policy<'a>(&'a self, request: &RequestView<'a>) -> Option<AppliedPolicy<'a>> {
+        let policy = self.policy()?;
+        Some(AppliedPolicy { policy, variables: self.variables(request) })
     }
 
     fn all_variables<'a>(&'a self, request: &RequestView<'a>, listener: &'a Listener) -> Variables<'a> {

@@ -257,8 +257,7 @@ impl<C: ClientSide> Relay<'_, C> {
             request_id: self.exchange.request_id.as_deref().unwrap_or_default(),
             call_left: self.call_due.map(|due| due.saturating_duration_since(Instant::now())),
             sticky: self.exchange.pool().map_or(&[], |pool| &pool.cookies),
-            policy: self.exchange.policy(),
-            variables: self.exchange.variables(&self.request),
+            policy: self.exchange.applied_policy(&self.request),
         }
     }
 

@@ -151,8 +151,7 @@ impl<C: ClientSide> Relay<'_, C> {
             sticky,
             date: date.as_str(),
             rate_limit: self.exchange.rate_limit_fields(),
-            policy: self.exchange.policy(),
-            variables: self.exchange.variables(&self.request),
+            policy: self.exchange.applied_policy(&self.request),
         };
         let edits = filter::response(head, &facts);
         let dropped = edits.dropped();
