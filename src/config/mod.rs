@@ -122,7 +122,9 @@ pub fn check_further(
     let errors = problems.iter().count() - warnings + problems.left_out();
     let warned = if warnings > 0 { format!(", {}", counted(warnings, "warning")) } else { String::new() };
     report += &match &plan {
-        Some(plan) => format!("{file_name}: ok: {}{warned}\n{}", summary(plan), ceilings(plan)),
+        Some(plan) => {
+            format!("{file_name}: ok: {}{warned}\n{}", summary(plan), ceilings(plan) + &countings(plan))
+        }
         None => format!("{file_name}: refused: {}{warned}\n", counted(errors, "error")),
     };
     (report, ok)
@@ -152,6 +154,29 @@ fn ceilings(plan: &Plan) -> String {
         })
     };
     plan.pools.iter().filter_map(|pool| told(pool)).collect()
+}
+
+/// Where clients are counted one by one though no proxy is named: right where they connect themselves.
+fn countings(plan: &Plan) -> String {
+    let by_client = |policy: &plan::policy::PolicyPlan| policy.limits.is_by_client();
+    let counts = |listener: &plan::ListenerPlan| {
+        let named = |place: Option<usize>| place.is_some_and(|place| by_client(&plan.policies[place].policy));
+        let rules = match listener.target {
+            plan::TargetPlan::Routes(routes) => plan.routes[routes].rules.as_slice(),
+            _ => &[],
+        };
+        named(listener.policy) || rules.iter().any(|rule| named(rule.policy) || by_client(&rule.own_policy))
+    };
+    let told = |listener: &plan::ListenerPlan| {
+        format!(
+            "  listeners.{}: clients are those who connect: behind a proxy, name it in `trusted_proxies`\n",
+            listener.name
+        )
+    };
+    let unnamed = plan.listeners.iter().filter(|listener| {
+        listener.trusted_proxies.is_empty() && listener.proxies.is_empty() && counts(listener)
+    });
+    unnamed.map(|listener| told(listener)).collect()
 }
 
 fn counted(count: usize, what: &str) -> String {

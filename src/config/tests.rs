@@ -304,6 +304,27 @@ fn a_round_of_probes_that_takes_longer_than_the_interval_is_warned_of() {
 }
 
 #[test]
+fn a_check_says_where_clients_are_counted_without_a_proxy() {
+    for (listener, rule, is_told) in [
+        ("", "", false),
+        ("policy: slow", "", true),
+        ("", "rate_limit: [{}]", true),
+        ("", "rate_limit: [{ per: route }]", false),
+        ("", "policy: slow", true),
+        ("trusted_proxies: [10.0.0.0/8], policy: slow", "", false),
+        ("proxy_protocol: { from: [10.0.0.0/8] }", "ban: {}", false),
+    ] {
+        let text = format!(
+            "policies: {{ slow: {{ concurrency: {{}} }} }}\nlisteners: {{ a: {{ address: 127.0.0.1:1, routes: r, {listener} }} }}\n\
+             routes: {{ r: [{{ pool: p, {rule} }}] }}\npools: {{ p: {{ servers: [10.0.0.1:1] }} }}\n"
+        );
+        let (told, is_good) = super::check("f", &text, false, false);
+        assert!(is_good, "{told}");
+        assert_eq!(told.contains("  listeners.a: clients are those who connect"), is_told, "{told}");
+    }
+}
+
+#[test]
 fn a_check_says_how_many_servers_may_be_left_out() {
     let text = "listeners: { a: { address: 127.0.0.1:1, pool: p } }\npools:\n\
                 \x20 p: { servers: [10.0.0.1:1, 10.0.0.2:1, 10.0.0.3:1], outlier: {} }\n\

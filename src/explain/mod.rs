@@ -1,6 +1,7 @@
 //! Why a request goes where it goes: the route, every server with what speaks for or against it, and the winner. The very
 //! code that serves makes the choice; here it is only asked and put into words.
 
+mod limits;
 mod policy;
 mod render;
 mod report;

@@ -1,5 +1,6 @@
 //! What a rule's policy makes of a request.
 
+use super::limits;
 use super::report::{ExplainedPhase, Explanation};
 use super::{ExplainRequest, RequestParts};
 use crate::config::plan::policy::FieldChange;
@@ -63,7 +64,8 @@ pub(super) fn tell(
 /// The phases before the request's fields, in their order, as far as this request is one for them.
 fn phases(policy: &Policy, request: &ExplainRequest, variables: &Variables<'_>) -> Vec<ExplainedPhase> {
     let plan = &policy.plan;
-    let mut phases = Vec::new();
+    let limits = policy.limits.as_ref();
+    let mut phases = limits.map(|limits| limits::phases(limits, request.client)).unwrap_or_default();
     let mut add = |phase: &str, does: String, decides: bool| {
         phases.push(ExplainedPhase { phase: phase.to_owned(), does, decides });
     };
