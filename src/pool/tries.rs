@@ -156,6 +156,9 @@ impl Tries {
         if may_be_stale && !self.was_stale { RetryReason::Stale } else { RetryReason::Reset }
     }
 
+    /// How soon a server that has closed an idle connection says so: it has the request for no longer than that takes.
+    pub const STALE_WITHIN: Duration = Duration::from_millis(100);
+
     /// Whether every server being full is no end: it can `enter` the queue.
     pub fn may_wait(&self) -> bool {
         self.priority.is_some() && self.pool.plan.queue.is_some()
@@ -210,9 +213,11 @@ impl Tries {
         if is_charged && (retries.budget.0 == 0 || self.pool.budget.is_spent()) {
             return NextTry::None;
         }
+        let stale_at = attempt.place().filter(|_| reason == RetryReason::Stale);
         if reason == RetryReason::Stale {
-            // The server closed an idle connection just as we wrote to it (RFC 9112 section 9.3.1):
-            // no fault of its own, so it may be chosen again, and must not be full of ourselves then.
+            // The server closed an idle connection just as we wrote to it (RFC 9112 section 9.3.1): no fault of its own, so
+            // it may be chosen again, and must not be full of ourselves then. But one that has died looks the same, so
+            // others come first.
             self.was_stale = true;
             self.tried.forget_last();
             attempt.end(outcome);
@@ -228,7 +233,10 @@ impl Tries {
         let picked = match self.pick_bound(now) {
             Ok(Some(lease)) => Ok(lease),
             Ok(None) => {
-                let avoided = self.avoided_again();
+                let mut avoided = self.avoided_again();
+                if let Some(place) = stale_at {
+                    avoided.get_or_insert_default().insert(place);
+                }
                 match pick(&self.pool, &self.query, &mut self.tried, avoided.as_ref()) {
                     Err(NoServer::AllTried) if !is_charged => {
                         self.pool.pick_unseen(&self.query, &mut self.tried)

@@ -163,6 +163,23 @@ fn a_stale_connection_lets_the_same_server_be_chosen_once_though_it_is_full() {
 }
 
 #[test]
+fn a_stale_connection_has_another_server_tried_first() {
+    let pool = with_retries("a b c", 1, 20);
+    for _ in 0..6 {
+        let mut request = begun(&pool);
+        let first = server(&request).to_owned();
+        assert!(again(&mut request, RetryReason::Stale));
+        // Its own may have died, which looks the same.
+        assert_ne!(server(&request), first);
+        request.1.end(&Outcome::default());
+    }
+    ["b", "c"].iter().for_each(|name| set_down(&pool, name));
+    let mut request = begun(&pool);
+    assert!(again(&mut request, RetryReason::Stale));
+    assert_eq!(server(&request), "a", "there is no other");
+}
+
+#[test]
 fn who_is_avoided_is_chosen_when_nobody_else_is_left() {
     let pool = with_retries("a b c", 9, 20);
     let ids = ["a", "b"].map(|name| member(&pool, name).id());

@@ -18,7 +18,7 @@ use crate::filter::sticky::StickyCookie;
 use crate::limit::ClientPrefix;
 use crate::metrics::Routed;
 use crate::policy::{AppliedPolicy, Policy, Variables};
-use crate::pool::{Outcome, Pool, RetryReason, TryResult, TryVerdict};
+use crate::pool::{Outcome, Pool, RetryReason, Tries, TryResult, TryVerdict};
 use crate::snapshot::{Listener, ListenerTarget};
 use crate::wire::local_reply::LocalReply;
 use crate::wire::request::RequestView;
@@ -384,9 +384,12 @@ impl Exchange {
         Ok(next)
     }
 
-    /// After a reset before any response to a request that may be repeated: where it is sent again.
-    pub(super) async fn send_again(&mut self, is_stale: bool) -> Option<LeasedServer> {
-        let reason = self.dispatch.as_ref()?.tries.reason_after_reset(is_stale);
+    /// After a reset before any response to a request that may be repeated: where it is sent again. A connection that was used
+    /// before may have been closed while it was idle, unless the server has had the request for long.
+    pub(super) async fn send_again(&mut self, is_reused: bool, is_untouched: bool) -> Option<LeasedServer> {
+        let dispatch = self.dispatch.as_ref()?;
+        let is_soon = dispatch.attempt.elapsed(Instant::now()) < Tries::STALE_WITHIN;
+        let reason = dispatch.tries.reason_after_reset(is_untouched || is_reused && is_soon);
         let result = match reason {
             RetryReason::Stale => TryResult::NotServersFault,
             _ => TryResult::Reset,

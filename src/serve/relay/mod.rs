@@ -190,12 +190,12 @@ impl<'a, C: ClientSide> Relay<'a, C> {
                 Why::ServerReset => self.can_be_repeated(),
                 _ => false,
             };
-            let is_stale = begun.is_reused || failure.is_untouched;
+            let is_reused = begun.is_reused;
             if matches!(failure.why, Why::ResponseHeaderTimeout | Why::RequestTimeout) {
                 begun.side.retire_if_silent();
             }
             drop(begun);
-            if may_be_sent_again && let Some(next) = self.exchange.send_again(is_stale).await {
+            if may_be_sent_again && let Some(next) = self.exchange.send_again(is_reused, failure.is_untouched).await {
                 leased = next;
                 self.rewind();
                 continue;
