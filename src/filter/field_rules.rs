@@ -15,13 +15,13 @@ pub(super) struct FieldRules;
 
 impl Filter for FieldRules {
     fn request<'a>(&self, request: &RequestView<'a>, facts: &RequestFacts<'a>, edits: &mut Edits<'a>) {
-        if let Some(AppliedPolicy { policy, variables }) = &facts.policy {
+        if let Some(AppliedPolicy { policy, variables }) = facts.policy {
             apply(&policy.request_fields, request.fields, variables, edits);
         }
     }
 
     fn response<'a>(&self, response: &ResponseView<'a>, facts: &ResponseFacts<'a>, edits: &mut Edits<'a>) {
-        if let Some(AppliedPolicy { policy, variables }) = &facts.policy
+        if let Some(AppliedPolicy { policy, variables }) = facts.policy
             && !response.is_interim()
         {
             apply(&policy.response_fields, response.fields, variables, edits);

@@ -36,7 +36,7 @@ pub(crate) struct RequestFacts<'a> {
     pub(crate) call_left: Option<Duration>,
     /// The cookies that bind clients to servers, of whichever pool they may come.
     pub(crate) sticky: &'a [(Name, StickyMode)],
-    pub(crate) policy: Option<AppliedPolicy<'a>>,
+    pub(crate) policy: Option<&'a AppliedPolicy<'a>>,
 }
 
 #[cfg(test)]
@@ -61,7 +61,7 @@ pub(crate) struct ResponseFacts<'a> {
     pub(crate) rate_limit: Option<&'a RateLimitFields>,
     /// The time, as Date has it.
     pub(crate) date: &'a str,
-    pub(crate) policy: Option<AppliedPolicy<'a>>,
+    pub(crate) policy: Option<&'a AppliedPolicy<'a>>,
 }
 
 /// A policy on heads.

@@ -7,6 +7,7 @@ use crate::edge::{Addresses, Socket};
 use crate::filter::{self, RequestFacts};
 use crate::networks::Networks;
 use crate::origination::Origination;
+use crate::policy::AppliedPolicy;
 use crate::proxy_header::{self, ProxyHeader};
 use crate::serve::client::ClientSide;
 use crate::serve::dial::{ServerLimit, dial};
@@ -203,7 +204,8 @@ impl<C: ClientSide> Relay<'_, C> {
 
     /// The head that the leased server gets, as filters have it.
     fn http1_head(&mut self, leased: &LeasedServer, is_last: bool) -> Vec<u8> {
-        let mut edits = filter::request(&self.request, &self.facts());
+        let applied = self.exchange.applied_policy(&self.request);
+        let mut edits = filter::request(&self.request, &self.facts(applied.as_ref()));
         if let Some(upgrade) = self.upgrade.as_deref() {
             edits.add(&CONNECTION, "Upgrade");
             edits.add(&UPGRADE, upgrade);
@@ -238,7 +240,8 @@ impl<C: ClientSide> Relay<'_, C> {
 
     /// The same in HTTP/2's form.
     fn http2_head(&mut self, leased: &LeasedServer, is_secured: bool) -> Option<Request<()>> {
-        let edits = filter::request(&self.request, &self.facts());
+        let applied = self.exchange.applied_policy(&self.request);
+        let edits = filter::request(&self.request, &self.facts(applied.as_ref()));
         let rewritten = self.exchange.rewritten(&self.request);
         let request = rewritten.applied(&self.request);
         let head = request::http2(&request, &edits, &self.own_host(leased), is_secured);
@@ -249,7 +252,7 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// What filters know of the request beside its head.
-    fn facts(&self) -> RequestFacts<'_> {
+    fn facts<'f>(&'f self, policy: Option<&'f AppliedPolicy<'f>>) -> RequestFacts<'f> {
         let trusted = self.exchange.listener.as_ref().map(|listener| &listener.plan.trusted_proxies);
         RequestFacts {
             peer: peer(&self.state.client),
@@ -257,7 +260,7 @@ impl<C: ClientSide> Relay<'_, C> {
             request_id: self.exchange.request_id.as_deref().unwrap_or_default(),
             call_left: self.call_due.map(|due| due.saturating_duration_since(Instant::now())),
             sticky: self.exchange.pool().map_or(&[], |pool| &pool.cookies),
-            policy: self.exchange.applied_policy(&self.request),
+            policy,
         }
     }
 

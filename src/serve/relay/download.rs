@@ -145,13 +145,14 @@ impl<C: ClientSide> Relay<'_, C> {
         self.exchange.charge(head.status);
         let date = HttpDate::of(SystemTime::now());
         let (request, hsts) = (Some(self.request), self.exchange.hsts());
+        let applied = self.exchange.applied_policy(&self.request);
         let facts = ResponseFacts {
             request,
             hsts,
             sticky,
             date: date.as_str(),
             rate_limit: self.exchange.rate_limit_fields(),
-            policy: self.exchange.applied_policy(&self.request),
+            policy: applied.as_ref(),
         };
         let edits = filter::response(head, &facts);
         let dropped = edits.dropped();

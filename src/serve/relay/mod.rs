@@ -195,7 +195,9 @@ impl<'a, C: ClientSide> Relay<'a, C> {
                 begun.side.retire_if_silent();
             }
             drop(begun);
-            if may_be_sent_again && let Some(next) = self.exchange.send_again(is_reused, failure.is_untouched).await {
+            if may_be_sent_again
+                && let Some(next) = self.exchange.send_again(is_reused, failure.is_untouched).await
+            {
                 leased = next;
                 self.rewind();
                 continue;
