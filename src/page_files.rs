@@ -1,6 +1,6 @@
 //! Reads the files whose text answers of our own have for a body.
 
-use crate::config::plan::policy::{Page, PageFile, PolicyPlan, Respond, Said};
+use crate::config::plan::policy::{Inheritable, Page, PageFile, PolicyPlan, Respond};
 use crate::config::plan::{Plan, RuleTargetPlan};
 use crate::config::{self, Problem, Severity};
 use crate::files;
@@ -68,10 +68,10 @@ fn with_pages(
             *named = read;
         }
     };
-    if let Said::This(maintenance) = &mut policy.maintenance {
+    if let Inheritable::Set(maintenance) = &mut policy.maintenance {
         fill(&mut Arc::make_mut(maintenance).file, &["maintenance", "file"]);
     }
-    if let Said::This(errors) = &mut policy.errors {
+    if let Inheritable::Set(errors) = &mut policy.errors {
         for page in &mut Arc::make_mut(errors).pages {
             let label = page.label();
             fill(&mut page.html, &["errors", &label, "html"]);

@@ -85,7 +85,8 @@ pub(super) fn unban(options: &UnbanOptions) -> Result<ExitCode, RequestFailed> {
 pub(super) fn limits(options: &LookOptions) -> Result<ExitCode, RequestFailed> {
     let report: LimitReport = options.reach.get("/api/v1/limits")?;
     print(options.json, &report, || {
-        let mut text = format!("{} clients in debt or banned\n", report.keys);
+        let clients = if report.keys == 1 { "client" } else { "clients" };
+        let mut text = format!("{} {clients} in debt or banned\n", report.keys);
         for debtor in &report.top {
             let debt = span(Duration::from_millis(debtor.debt_ms));
             text += &format!("{}  {debt}  {}\n", Paint::Strong.on(&debtor.client, in_color()), debtor.limit);

@@ -6,8 +6,8 @@ use super::matcher::{method, regex};
 use super::networks::NamedLists;
 use super::place::At;
 use super::plan::policy::{
-    Canonical, Cors, EarlyHints, ErrorPage, ErrorPages, Fault as FaultPlan, Maintenance, OriginPattern,
-    PageFile, Rewrite, Said, SecurityHeaders, Wanted,
+    Canonical, Cors, EarlyHints, ErrorPage, ErrorPages, Fault as FaultPlan, Inheritable, Maintenance,
+    OriginPattern, PageFile, Rewrite, SecurityHeaders, Wanted,
 };
 use super::problem::{Fault, quoted};
 use super::process::file_path;
@@ -18,22 +18,6 @@ use crate::template::Template;
 use bytes::Bytes;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-
-/// What is said of a key that is a section.
-pub(super) fn said<T>(
-    section: &Section<'_>,
-    name: &str,
-    read: impl FnOnce(&Section<'_>) -> Option<T>,
-) -> Said<T> {
-    match section.get(name) {
-        None => Said::Nothing,
-        Some(at) if at.is_null() => Said::Off,
-        Some(_) => {
-            let read = section.section(name, |section| read(&section)).flatten();
-            read.map_or(Said::Nothing, |this| Said::This(Arc::new(this)))
-        }
-    }
-}
 
 pub(super) fn rewrite(section: &Section<'_>) -> Option<Rewrite> {
     let rewrite = Rewrite {
@@ -120,10 +104,10 @@ fn page_file(scalar: &Scalar<'_>) -> Result<PageFile, Fault> {
 }
 
 /// Pages by their statuses, beside what is intercepted.
-pub(super) fn errors(section: &Section<'_>) -> Said<ErrorPages> {
-    let Some(at) = section.get("errors") else { return Said::Nothing };
+pub(super) fn errors(section: &Section<'_>) -> Inheritable<ErrorPages> {
+    let Some(at) = section.get("errors") else { return Inheritable::Inherited };
     if at.is_null() {
-        return Said::Off;
+        return Inheritable::Off;
     }
     let (mut pages, mut intercept) = (Vec::new(), Vec::new());
     for (name, at) in at.names().into_iter().flatten() {
@@ -148,7 +132,7 @@ pub(super) fn errors(section: &Section<'_>) -> Said<ErrorPages> {
             format!("add one, like `\"{status}\": {{ html: /etc/evenkeel/{status}.html }}`"),
         ));
     }
-    Said::This(Arc::new(ErrorPages { pages, intercept }))
+    Inheritable::Set(Arc::new(ErrorPages { pages, intercept }))
 }
 
 fn intercepted(scalar: &Scalar<'_>) -> Result<u16, Fault> {
@@ -245,14 +229,14 @@ fn origin(scalar: &Scalar<'_>) -> Result<OriginPattern, Fault> {
 
 pub(super) const SECURITY_HEADERS: [(&str, SecurityHeaders); 1] = [("standard", SecurityHeaders::Standard)];
 
-pub(super) fn security_headers(section: &Section<'_>) -> Said<SecurityHeaders> {
+pub(super) fn security_headers(section: &Section<'_>) -> Inheritable<SecurityHeaders> {
     match section.get("security_headers") {
-        None => Said::Nothing,
-        Some(at) if at.is_null() => Said::Off,
+        None => Inheritable::Inherited,
+        Some(at) if at.is_null() => Inheritable::Off,
         Some(_) => {
             let chosen = section
                 .nullable("security_headers", |scalar| super::section::choose(scalar, &SECURITY_HEADERS));
-            chosen.map_or(Said::Nothing, |chosen| Said::This(Arc::new(chosen)))
+            chosen.map_or(Inheritable::Inherited, |chosen| Inheritable::Set(Arc::new(chosen)))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Who may ask, and how often: access, rates, requests at once and bans.
 
 use super::field_name::{cookie_name, header_name};
+use super::inheritable::inheritable;
 use super::keys;
 use super::names::word;
 use super::networks::NamedLists;
@@ -9,7 +10,7 @@ use super::plan::limits::{
     AccessAnswer, AccessPlan, BanPlan, ConcurrencyPlan, LimitCount, LimitOver, LimitOwner, LimitPer,
     LimitsPlan, Owned, RateLimitPlan,
 };
-use super::plan::policy::Said;
+use super::plan::policy::Inheritable;
 use super::problem::{Fault, quoted};
 use super::section::{Section, choose};
 use super::tree::Scalar;
@@ -25,22 +26,10 @@ use std::time::Duration;
 pub(super) fn limits(section: &Section<'_>, networks: &NamedLists<'_>, owner: &LimitOwner) -> LimitsPlan {
     let reader = LimitReader { networks, owner };
     LimitsPlan {
-        access: said(section, "access", |access| reader.access(&access)),
+        access: inheritable(section, "access", |access| reader.access(access)),
         rate_limit: reader.rates(section),
-        concurrency: said(section, "concurrency", |limit| reader.owned(concurrency(&limit))),
-        ban: said(section, "ban", |ban| reader.owned(reader.ban(&ban))),
-    }
-}
-
-/// What is said of a key that is a section, or `null`.
-fn said<T>(section: &Section<'_>, name: &str, read: impl FnOnce(Section<'_>) -> Option<T>) -> Said<T> {
-    match section.get(name) {
-        None => Said::Nothing,
-        Some(at) if at.is_null() => Said::Off,
-        Some(_) => {
-            let this = section.section(name, read).flatten();
-            this.map_or(Said::Nothing, |this| Said::This(Arc::new(this)))
-        }
+        concurrency: inheritable(section, "concurrency", |limit| reader.owned(concurrency(limit))),
+        ban: inheritable(section, "ban", |ban| reader.owned(reader.ban(ban))),
     }
 }
 
@@ -63,14 +52,14 @@ impl LimitReader<'_> {
         Some(AccessPlan { allow, deny, answer: answer(section)? })
     }
 
-    fn rates(&self, section: &Section<'_>) -> Said<Owned<Vec<RateLimitPlan>>> {
-        let Some(at) = section.get("rate_limit") else { return Said::Nothing };
+    fn rates(&self, section: &Section<'_>) -> Inheritable<Owned<Vec<RateLimitPlan>>> {
+        let Some(at) = section.get("rate_limit") else { return Inheritable::Inherited };
         if at.is_null() {
-            return Said::Off;
+            return Inheritable::Off;
         }
         let read = |item: At<'_>| self.rate(&item.section(keys::RATE_LIMIT)?);
         let part = at.items().map(|items| items.filter_map(read).collect());
-        self.owned(part).map_or(Said::Nothing, |this| Said::This(Arc::new(this)))
+        self.owned(part).map_or(Inheritable::Inherited, |this| Inheritable::Set(Arc::new(this)))
     }
 
     fn rate(&self, section: &Section<'_>) -> Option<RateLimitPlan> {

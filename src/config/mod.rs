@@ -15,6 +15,7 @@ mod filters;
 #[doc(hidden)]
 pub mod fuzzed;
 mod health;
+mod inheritable;
 pub mod keys;
 mod known;
 mod limits;

@@ -1,10 +1,10 @@
 //! The plan: a configuration that was checked, with every default filled in and every reference
 //! resolved. Nothing downstream of this file ever asks "is it set?" or "does it exist?".
 
+mod inheritable;
 pub mod limits;
 mod matcher;
 pub mod policy;
-mod said;
 
 pub use matcher::{HeaderMatch, HostPattern, Match, PathPattern, PathRegex, ValueMatch};
 

@@ -1,7 +1,8 @@
 //! Policies: what is done with requests beside sending them to a pool, in a section of their own or in a rule.
 
 use super::field_name::header_name;
-use super::filters::{self, said};
+use super::filters;
+use super::inheritable::inheritable;
 use super::limits;
 use super::names::{Names, Once, check_section_name};
 use super::networks::NamedLists;
@@ -27,17 +28,17 @@ pub(super) fn named(name: &str, section: &Section<'_>, networks: &NamedLists<'_>
 pub(super) fn policy(section: &Section<'_>, networks: &NamedLists<'_>, owner: &LimitOwner) -> PolicyPlan {
     PolicyPlan {
         limits: limits::limits(section, networks, owner),
-        request_headers: field_rules(section, "request_headers", &FRAMING_OF_REQUESTS),
-        response_headers: field_rules(section, "response_headers", &FRAMING),
-        rewrite: said(section, "rewrite", filters::rewrite),
-        canonical: said(section, "canonical", filters::canonical),
-        maintenance: said(section, "maintenance", |section| filters::maintenance(section, networks)),
+        request_headers: field_rules(section, "request_headers", FieldsOf::Requests),
+        response_headers: field_rules(section, "response_headers", FieldsOf::Responses),
+        rewrite: inheritable(section, "rewrite", filters::rewrite),
+        canonical: inheritable(section, "canonical", filters::canonical),
+        maintenance: inheritable(section, "maintenance", |section| filters::maintenance(section, networks)),
         errors: filters::errors(section),
-        cors: said(section, "cors", filters::cors),
+        cors: inheritable(section, "cors", filters::cors),
         security_headers: filters::security_headers(section),
-        fault: said(section, "fault", filters::fault),
-        early_hints: said(section, "early_hints", filters::early_hints),
-        buffer: said(section, "buffer", |section| Some(Buffer { request: section.size("request") })),
+        fault: inheritable(section, "fault", filters::fault),
+        early_hints: inheritable(section, "early_hints", filters::early_hints),
+        buffer: inheritable(section, "buffer", |section| Some(Buffer { request: section.size("request") })),
     }
 }
 
@@ -48,7 +49,7 @@ pub(super) fn reference(section: &Section<'_>, policies: &Names<'_>) -> Option<u
 
 /// Fields that say where a message ends or what becomes of its connection (RFC 9110 sections 7.6.1 and 8.6): they are the
 /// writers', who know which version of HTTP it leaves by.
-pub(super) const FRAMING: [&str; 8] = [
+const FRAMING: [&str; 8] = [
     "connection",
     "content-length",
     "keep-alive",
@@ -58,29 +59,23 @@ pub(super) const FRAMING: [&str; 8] = [
     "transfer-encoding",
     "upgrade",
 ];
-/// `Host` is a part of the target (RFC 9112 section 3.2).
-const FRAMING_OF_REQUESTS: [&str; 9] = [
-    "connection",
-    "content-length",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+/// Which fields a section is about.
+#[derive(Clone, Copy)]
+enum FieldsOf {
+    Requests,
+    Responses,
+}
 
-fn field_rules(section: &Section<'_>, name: &str, framing: &[&str]) -> FieldRules {
+fn field_rules(section: &Section<'_>, name: &str, of: FieldsOf) -> FieldRules {
     match section.get(name) {
         Some(at) if at.is_null() => FieldRules { forgets: true, rules: Vec::new() },
-        Some(_) => section.section(name, |section| rules(&section, framing)).unwrap_or_default(),
+        Some(_) => section.section(name, |section| rules(&section, of)).unwrap_or_default(),
         None => FieldRules::default(),
     }
 }
 
-fn rules(section: &Section<'_>, framing: &[&str]) -> FieldRules {
-    let mut reader = RuleReader { framing, rules: Vec::new(), taken: Once::default() };
+fn rules(section: &Section<'_>, of: FieldsOf) -> FieldRules {
+    let mut reader = RuleReader { of, rules: Vec::new(), taken: Once::default() };
     reader.read_named(section, "set", FieldChange::Set);
     reader.read_named(section, "add", FieldChange::Add);
     reader.read_named(section, "default", FieldChange::Default);
@@ -94,20 +89,20 @@ fn rules(section: &Section<'_>, framing: &[&str]) -> FieldRules {
 }
 
 /// Fields with their values, as an answer of our own has them.
-pub(super) fn set_rules(section: &Section<'_>, key: &str, framing: &[&str]) -> Vec<FieldRule> {
-    let mut reader = RuleReader { framing, rules: Vec::new(), taken: Once::default() };
+pub(super) fn set_rules(section: &Section<'_>, key: &str) -> Vec<FieldRule> {
+    let mut reader = RuleReader { of: FieldsOf::Responses, rules: Vec::new(), taken: Once::default() };
     reader.read_named(section, key, FieldChange::Set);
     reader.rules
 }
 
 /// Reads rules about fields, one for each name.
-struct RuleReader<'a> {
-    framing: &'a [&'a str],
+struct RuleReader {
+    of: FieldsOf,
     rules: Vec<FieldRule>,
     taken: Once<HeaderName>,
 }
 
-impl RuleReader<'_> {
+impl RuleReader {
     /// Reads names with their values.
     fn read_named(&mut self, section: &Section<'_>, key: &str, change: fn(Template) -> FieldChange) {
         let at = section.get(key);
@@ -120,7 +115,7 @@ impl RuleReader<'_> {
     }
 
     fn add(&mut self, at: &At<'_>, title: &str, change: Option<FieldChange>) {
-        let name = match judged(title, self.framing) {
+        let name = match judged(title, self.of) {
             Ok(name) => name,
             Err(fault) => return at.refuse_key(fault),
         };
@@ -134,14 +129,15 @@ impl RuleReader<'_> {
     }
 }
 
-fn judged(title: &str, framing: &[&str]) -> Result<HeaderName, Fault> {
+fn judged(title: &str, of: FieldsOf) -> Result<HeaderName, Fault> {
     let name = header_name(title)?;
-    match framing.contains(&name.as_str()) {
-        false => Ok(name),
-        true if name == http::header::HOST => Err(Fault::new(
+    match FRAMING.contains(&name.as_str()) {
+        // RFC 9112 section 3.2.
+        false if name == http::header::HOST && matches!(of, FieldsOf::Requests) => Err(Fault::new(
             "`Host` is where the request goes, not one of its fields",
             "use `rewrite: { host: NAME }`",
         )),
+        false => Ok(name),
         true => Err(Fault::new(
             format!("the field `{name}` is about one connection, whose other side it would mislead"),
             "remove it: evenkeel writes what each side needs",

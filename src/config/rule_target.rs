@@ -3,7 +3,7 @@
 use super::names::Names;
 use super::plan::policy::{FieldRule, Page, PageFile, Redirect, Respond};
 use super::plan::{Match, PathPattern, RuleTargetPlan};
-use super::policy::{FRAMING, set_rules};
+use super::policy::set_rules;
 use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::text::template;
@@ -163,6 +163,6 @@ fn respond(section: &Section<'_>) -> Respond {
     {
         at.refuse_key(Fault::new(format!("a response with status {status} has no body"), "remove it"));
     }
-    let fields = set_rules(section, "headers", &FRAMING);
+    let fields = set_rules(section, "headers");
     Respond { status, page, fields }
 }

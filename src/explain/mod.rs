@@ -15,7 +15,7 @@ use crate::config::plan::{HashKey, HostPattern, Match, PathPattern, Protocol, Qu
 use crate::operate::Overrides;
 use crate::pool::explain::{Exclusion, PickExplanation};
 use crate::pool::{HealthState, NoServer, Pool, Query};
-use crate::route::{self, Misfit};
+use crate::route::{self, Misfit, RulesMet};
 use crate::select::key::{self, Parts};
 use crate::snapshot::{self, ListenerTarget, Snapshot};
 use crate::units::Address;
@@ -114,20 +114,29 @@ pub fn explain(
             pool
         }
         ListenerTarget::Routes(table) => {
-            let (rules, found) = follow(table, listener, &asked, request.client);
+            let (rules, met) = follow(table, listener, &asked, request.client);
             report.routes = Some(table.name.to_string());
             report.rules = rules;
-            match found {
+            match met {
                 None => {
                     policy::tell(&mut report, (listener.policy(None), None), &asked, request);
                     report.rule = "no rule matches: the answer is 404".to_owned();
                     return Ok(report);
                 }
-                Some(found) => {
+                Some(RulesMet { found, taken_for }) => {
+                    if let Some(other) = taken_for {
+                        policy::tell_other(
+                            &mut report,
+                            listener.policy(Some(other.place)),
+                            other.rule,
+                            request,
+                        );
+                    }
                     let policy = listener.policy(Some(found.place));
                     policy::tell(&mut report, (policy, Some(found.rule)), &asked, request);
                     match found.rule.pool() {
                         Some(pool) => pool,
+                        None if report.is_decided() => return Ok(report),
                         None => {
                             policy::answer(&mut report, found.rule, &asked, request);
                             return Ok(report);
@@ -141,9 +150,7 @@ pub fn explain(
     let keeps = |pool: &Pool| {
         session::of(pool, &asked.headers, request.minute).is_some_and(|session| session.place.is_some())
     };
-    if let Some(decided) = report.policy.iter().find(|phase| phase.decides) {
-        report.rule = format!("`{}` of its policy answers", decided.phase);
-        report.respond = Some(decided.does.clone());
+    if report.is_decided() {
         return Ok(report);
     }
     let serving = if keeps(pool) { pool } else { snapshot.serving(pool) };
@@ -245,7 +252,7 @@ fn follow<'a>(
     listener: &snapshot::Listener,
     asked: &RequestParts<'_>,
     client: IpAddr,
-) -> (Vec<ExplainedRule>, Option<route::RouteMatch<'a>>) {
+) -> (Vec<ExplainedRule>, Option<RulesMet<'a>>) {
     let for_route = route::RouteRequest {
         host: &asked.host,
         path: asked.path,
@@ -254,17 +261,16 @@ fn follow<'a>(
         headers: &*asked.headers,
         client: Some(client),
     };
-    let (found, misfits) = match listener.plan.protocol {
+    let (met, misfits) = match listener.plan.protocol {
         Protocol::TlsPassthrough => {
             let hello = asked.hello();
-            (table.find_tls(&hello, Some(client)), table.misfits_tls(&hello, Some(client)))
+            let found = table.find_tls(&hello, Some(client));
+            let met = found.map(|found| RulesMet { found, taken_for: None });
+            (met, table.misfits_tls(&hello, Some(client)))
         }
-        _ => {
-            let met = table.meet(&for_route, listener.policies.keep_out);
-            (met.map(|met| met.found), table.misfits(&for_route))
-        }
+        _ => (table.meet(&for_route, listener.policies.keep_out), table.misfits(&for_route)),
     };
-    let place = found.map(|found| found.place as usize);
+    let place = met.map(|met| met.found.place as usize);
     let seen = place.map_or(table.rules.len(), |place| place + 1);
     let rules =
         table.rules.iter().zip(misfits).take(seen).enumerate().map(|(at, (rule, misfit))| ExplainedRule {
@@ -272,9 +278,12 @@ fn follow<'a>(
             pool: rule.pool().map(|pool| pool.name.to_string()),
             target: policy::target(rule),
             matched: Some(at) == place,
-            misfit: misfit.map(|misfit| in_words(&rule.matcher, misfit, asked, client)),
+            misfit: misfit
+                // A path may be taken for another that does fit.
+                .filter(|_| Some(at) != place)
+                .map(|misfit| in_words(&rule.matcher, misfit, asked, client)),
         });
-    (rules.collect(), found)
+    (rules.collect(), met)
 }
 
 /// `the path /cart is not below /static/`

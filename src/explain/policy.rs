@@ -61,6 +61,21 @@ pub(super) fn tell(
     report.policy.extend(fields("response_headers", &policy.response_fields, &variables));
 }
 
+/// What the rule's limits do that servers may take the request's path for.
+pub(super) fn tell_other(
+    report: &mut Explanation,
+    policy: Option<&Policy>,
+    rule: &RouteRule,
+    request: &ExplainRequest,
+) {
+    let limits = policy.and_then(|policy| policy.limits.as_ref());
+    let phases = limits.map(|limits| limits::phases(limits, request.client)).unwrap_or_default();
+    report.policy.extend(phases.into_iter().map(|phase| {
+        let does = format!("{} (by the rule {}, which its path may be taken for)", phase.does, rule.name);
+        ExplainedPhase { does, ..phase }
+    }));
+}
+
 /// The phases before the request's fields, in their order, as far as this request is one for them.
 fn phases(policy: &Policy, request: &ExplainRequest, variables: &Variables<'_>) -> Vec<ExplainedPhase> {
     let plan = &policy.plan;

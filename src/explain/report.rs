@@ -49,6 +49,16 @@ pub struct Explanation {
     pub then: Vec<ExplainedServer>,
 }
 
+impl Explanation {
+    /// Whether a phase of a policy ends the request; it is told as the answer then.
+    pub(super) fn is_decided(&mut self) -> bool {
+        let Some(decided) = self.policy.iter().find(|phase| phase.decides) else { return false };
+        self.rule = format!("`{}` of its policy answers", decided.phase);
+        self.respond = Some(decided.does.clone());
+        true
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExplainedListener {
     pub name: String,

@@ -12,8 +12,8 @@ mod variables;
 pub(crate) use canonical::canonical;
 pub(crate) use cors::preflight;
 pub(crate) use error_page::{give_file, give_page};
+pub use limits::{BanRule, Limits, RateLimit};
 pub(crate) use limits::{LimitSubject, RateLimitFields, denied};
-pub use limits::{Limits, RateLimit};
 pub(crate) use redirect::redirect;
 pub(crate) use respond::respond;
 pub(crate) use rewrite::{Rewritten, rewrite};
@@ -58,12 +58,10 @@ impl Policy {
         };
         (!is_silent).then(policy)
     }
-}
 
-impl Policy {
     /// Whether it keeps some requests from a server.
     pub fn keeps_out(&self) -> bool {
-        self.limits.as_ref().is_some_and(|limits| limits.access.is_some() || limits.ban.is_some())
+        self.limits.is_some()
     }
 }
 

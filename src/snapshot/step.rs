@@ -409,7 +409,7 @@ impl Step {
                                 && old.upgrades == new.upgrades
                                 && old.priority == new.priority
                                 && old.own_policy == new.own_policy
-                                && policy(&previous.plan, old.policy) == policy(plan, new.policy)
+                                && policy_name(&previous.plan, old.policy) == policy_name(plan, new.policy)
                                 && is_same_target((&previous.plan, &old.target), (plan, &new.target))
                         })
                 });
@@ -454,7 +454,7 @@ impl Step {
                     let plan::ListenerPlan { target: led_to, policy, .. } = old.plan;
                     let as_before = plan::ListenerPlan { target: led_to, policy, ..(**wanted).clone() };
                     as_before == old.plan
-                        && self::policy(&previous.plan, policy) == self::policy(plan, wanted.policy)
+                        && policy_name(&previous.plan, policy) == policy_name(plan, wanted.policy)
                         && target(&previous.plan, old.plan.target) == target(plan, wanted.target)
                 });
                 sort_in(&mut self.delta.listeners, &wanted.name, same);
@@ -487,6 +487,11 @@ impl Step {
 /// The policy that a plan has at this place.
 fn policy(plan: &Plan, place: Option<usize>) -> Option<&plan::policy::NamedPolicy> {
     place.map(|place| &*plan.policies[place])
+}
+
+/// Its name: what a policy says is told by itself where plans differ.
+fn policy_name(plan: &Plan, place: Option<usize>) -> Option<&Name> {
+    policy(plan, place).map(|named| &named.name)
 }
 
 /// What holds for the requests that come in by a listener.

@@ -4,7 +4,6 @@ use super::super::plan::limits::{
     AccessAnswer, AccessPlan, BanPlan, ConcurrencyPlan, LimitCount, LimitOver, LimitPer, LimitsPlan,
     RateLimitPlan,
 };
-use super::super::plan::policy::Said;
 use super::super::{keys, limits};
 use super::writer::SectionWriter;
 use super::{duration, text, texts, word};
@@ -16,18 +15,10 @@ use std::ops::RangeInclusive;
 pub(super) fn say(limits: &LimitsPlan, section: SectionWriter) -> SectionWriter {
     let rates = |limits: &[RateLimitPlan]| limits.iter().map(rate_limit).collect::<Vec<_>>().into();
     section
-        .set_if_any("access", said(&limits.access, access))
-        .set_if_any("rate_limit", said(&limits.rate_limit, |owned| rates(&owned.part)))
-        .set_if_any("concurrency", said(&limits.concurrency, |owned| concurrency(&owned.part)))
-        .set_if_any("ban", said(&limits.ban, |owned| ban(&owned.part)))
-}
-
-fn said<T>(said: &Said<T>, write: impl Fn(&T) -> Value) -> Option<Value> {
-    match said {
-        Said::Nothing => None,
-        Said::Off => Some(Value::Null),
-        Said::This(this) => Some(write(this)),
-    }
+        .set_inheritable("access", &limits.access, access)
+        .set_inheritable("rate_limit", &limits.rate_limit, |owned| rates(&owned.part))
+        .set_inheritable("concurrency", &limits.concurrency, |owned| concurrency(&owned.part))
+        .set_inheritable("ban", &limits.ban, |owned| ban(&owned.part))
 }
 
 fn access(access: &AccessPlan) -> Value {

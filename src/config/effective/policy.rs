@@ -2,7 +2,7 @@
 
 use super::super::plan::policy::{
     Buffer, Canonical, Cors, EarlyHints, ErrorPages, Fault, FieldChange, FieldRule, FieldRules, Maintenance,
-    OriginPattern, Page, PolicyPlan, Redirect, Respond, Rewrite, Said, Wanted,
+    OriginPattern, Page, PolicyPlan, Redirect, Respond, Rewrite, Wanted,
 };
 use super::super::{filters, keys, rule_target};
 use super::limits;
@@ -21,26 +21,17 @@ pub(super) fn say(policy: &PolicyPlan, section: SectionWriter) -> SectionWriter 
     limits::say(&policy.limits, section)
         .set_if_any("request_headers", field_rules(&policy.request_headers))
         .set_if_any("response_headers", field_rules(&policy.response_headers))
-        .set_if_any("rewrite", said(&policy.rewrite, rewrite))
-        .set_if_any("canonical", said(&policy.canonical, canonical))
-        .set_if_any("maintenance", said(&policy.maintenance, maintenance))
-        .set_if_any("errors", said(&policy.errors, errors))
-        .set_if_any("cors", said(&policy.cors, cors))
-        .set_if_any(
-            "security_headers",
-            said(&policy.security_headers, |one| word(&filters::SECURITY_HEADERS, one)),
-        )
-        .set_if_any("fault", said(&policy.fault, fault))
-        .set_if_any("early_hints", said(&policy.early_hints, early_hints))
-        .set_if_any("buffer", said(&policy.buffer, buffer))
-}
-
-fn said<T>(said: &Said<T>, write: impl Fn(&T) -> Value) -> Option<Value> {
-    match said {
-        Said::Nothing => None,
-        Said::Off => Some(Value::Null),
-        Said::This(this) => Some(write(this)),
-    }
+        .set_inheritable("rewrite", &policy.rewrite, rewrite)
+        .set_inheritable("canonical", &policy.canonical, canonical)
+        .set_inheritable("maintenance", &policy.maintenance, maintenance)
+        .set_inheritable("errors", &policy.errors, errors)
+        .set_inheritable("cors", &policy.cors, cors)
+        .set_inheritable("security_headers", &policy.security_headers, |one| {
+            word(&filters::SECURITY_HEADERS, one)
+        })
+        .set_inheritable("fault", &policy.fault, fault)
+        .set_inheritable("early_hints", &policy.early_hints, early_hints)
+        .set_inheritable("buffer", &policy.buffer, buffer)
 }
 
 fn rewrite(rewrite: &Rewrite) -> Value {

@@ -1,6 +1,7 @@
 //! A section of a file that is being written.
 
 use super::super::keys::Key;
+use super::super::plan::policy::Inheritable;
 use serde_yaml::{Mapping, Value};
 
 /// A section that is being written.
@@ -35,6 +36,23 @@ impl SectionWriter {
     pub(super) fn set_if_any(mut self, name: &str, value: Option<impl Into<Value>>) -> Self {
         *self.place(name) = value.map_or(Written::LeftOut, |value| Written::As(value.into()));
         self
+    }
+
+    /// A key that is left out where another place speaks of it.
+    pub(super) fn set_inheritable<T>(
+        self,
+        name: &str,
+        value: &Inheritable<T>,
+        write: impl Fn(&T) -> Value,
+    ) -> Self {
+        self.set_if_any(
+            name,
+            match value {
+                Inheritable::Inherited => None,
+                Inheritable::Off => Some(Value::Null),
+                Inheritable::Set(this) => Some(write(this)),
+            },
+        )
     }
 
     /// Keys that the others rule out.

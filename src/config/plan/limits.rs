@@ -1,7 +1,7 @@
 //! Who may ask, and how often: access, rates, requests at once and bans, as they are written.
 
 use super::Name;
-use super::said::Said;
+use super::inheritable::Inheritable;
 use crate::limit::Rate;
 use crate::networks::Networks;
 use http::HeaderName;
@@ -12,10 +12,10 @@ use std::time::Duration;
 /// What one place says of limits.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LimitsPlan {
-    pub access: Said<AccessPlan>,
-    pub rate_limit: Said<RateLimitsPlan>,
-    pub concurrency: Said<Owned<ConcurrencyPlan>>,
-    pub ban: Said<Owned<BanPlan>>,
+    pub access: Inheritable<AccessPlan>,
+    pub rate_limit: Inheritable<RateLimitsPlan>,
+    pub concurrency: Inheritable<Owned<ConcurrencyPlan>>,
+    pub ban: Inheritable<Owned<BanPlan>>,
 }
 
 impl LimitsPlan {

@@ -1,8 +1,8 @@
 //! What is done with requests beside sending them to a pool, as it is written: by a policy of its own name, or by a rule.
 
 use super::Name;
+pub use super::inheritable::Inheritable;
 use super::limits::LimitsPlan;
-pub use super::said::Said;
 use crate::networks::Networks;
 use crate::template::Template;
 use crate::units::Percent;
@@ -27,15 +27,15 @@ pub struct PolicyPlan {
     pub limits: LimitsPlan,
     pub request_headers: FieldRules,
     pub response_headers: FieldRules,
-    pub rewrite: Said<Rewrite>,
-    pub canonical: Said<Canonical>,
-    pub maintenance: Said<Maintenance>,
-    pub errors: Said<ErrorPages>,
-    pub cors: Said<Cors>,
-    pub security_headers: Said<SecurityHeaders>,
-    pub fault: Said<Fault>,
-    pub early_hints: Said<EarlyHints>,
-    pub buffer: Said<Buffer>,
+    pub rewrite: Inheritable<Rewrite>,
+    pub canonical: Inheritable<Canonical>,
+    pub maintenance: Inheritable<Maintenance>,
+    pub errors: Inheritable<ErrorPages>,
+    pub cors: Inheritable<Cors>,
+    pub security_headers: Inheritable<SecurityHeaders>,
+    pub fault: Inheritable<Fault>,
+    pub early_hints: Inheritable<EarlyHints>,
+    pub buffer: Inheritable<Buffer>,
 }
 
 impl PolicyPlan {

@@ -79,7 +79,7 @@ impl Exchange {
         request: &RequestView<'_>,
         call_due: Option<Instant>,
     ) -> Result<LeasedServer, Why> {
-        self.hold_back().await;
+        self.hold_back().await?;
         let entropy = fastrand::u64(..);
         let leased = match self.lease(request, entropy, call_due).await {
             // Who has waited in vain does not begin again.

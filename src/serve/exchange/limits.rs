@@ -9,9 +9,10 @@ use crate::limit::{
     Ban, ConcurrencyPermit, Debtor, KeyHasher, Limiter, RateVerdict, TarpitPermit, seconds_up,
 };
 use crate::metrics::LimitAction;
-use crate::policy::{self, LimitSubject, Limits, RateLimit, RateLimitFields};
+use crate::policy::{self, BanRule, LimitSubject, Limits, RateLimit, RateLimitFields};
 use crate::wire::local_reply;
 use crate::wire::request::RequestView;
+use smallvec::SmallVec;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use tracing::info;
@@ -19,9 +20,10 @@ use tracing::info;
 /// What limits have made of a request.
 #[derive(Debug, Default)]
 pub(in crate::serve) struct LimitState {
-    permit: Option<ConcurrencyPermit>,
-    /// Places of rates that cost by the status, and the keys that pay.
-    counted: Vec<(usize, u64)>,
+    /// By the numbers of what they are of.
+    permits: SmallVec<[(u64, ConcurrencyPermit); 2]>,
+    /// Rates that cost by the status, by their numbers, and the keys that pay.
+    counted: Vec<(u64, u64)>,
     /// The one that has refused it, held it back or would have.
     limit: Option<Name>,
     fields: Option<Box<RateLimitFields>>,
@@ -120,11 +122,10 @@ impl Exchange {
 
     /// Counts a request against its rates and among those that its client has at once.
     pub(super) fn limit(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
-        let Some(limits) = self.policy().and_then(|policy| policy.limits.as_ref()) else { return Ok(()) };
-        if limits.rates.is_empty() && limits.concurrency.is_none() {
+        if self.limits_met().all(|limits| limits.rates.is_empty() && limits.concurrency.is_none()) {
             return Ok(());
         }
-        let mut state = self.limits_of(limits, request);
+        let mut state = self.judge_by_limits(request);
         let refused = std::mem::take(&mut state.is_refused);
         if let Some(known) = &self.limits {
             // A later turn, after a reload: what it has paid it has paid.
@@ -134,16 +135,21 @@ impl Exchange {
         if refused { Err(Why::RateLimited) } else { Ok(()) }
     }
 
-    fn limits_of(&self, limits: &Limits, request: &RequestView<'_>) -> Judged {
+    fn judge_by_limits(&self, request: &RequestView<'_>) -> Judged {
         let (limiter, now) = (self.live.limiter(), Instant::now());
         let route = super::route_name(self.listener.as_deref(), self.routed).map_or("", |name| name);
         let subject =
             LimitSubject { client: self.client_address, prefix: self.client_prefix, route, request };
         let mut judged = Judged::default();
-        if let Some(limit) = &limits.concurrency {
+        for limit in self.limits_met().filter_map(|limits| limits.concurrency.as_ref()) {
+            // Both rules may have it from one policy.
+            if judged.state.permits.iter().any(|(number, _)| *number == limit.id.number) {
+                continue;
+            }
             let key = subject.key(&limiter.secret, &limit.id, &limit.plan.per);
-            judged.state.permit = limiter.concurrency.enter(key, limit.plan.requests);
-            if judged.state.permit.is_none() {
+            if let Some(permit) = limiter.concurrency.enter(key, limit.plan.requests) {
+                judged.state.permits.push((limit.id.number, permit));
+            } else {
                 self.count_limited(route, &limit.id.name, LimitAction::Reject);
                 judged.state.limit = Some(limit.id.name.clone());
                 judged.state.retry_after = Some(1);
@@ -153,13 +159,15 @@ impl Exchange {
         }
         let is_excepted =
             |limit: &&RateLimit| self.client_address.is_some_and(|client| limit.plan.except.contains(client));
-        let counting = limits.rates.iter().enumerate().filter(|(_, limit)| !is_excepted(limit));
-        let counting: smallvec::SmallVec<[_; 4]> = counting
-            .map(|(place, limit)| (place, limit, subject.key(&limiter.secret, &limit.id, &limit.plan.per)))
-            .collect();
+        let mut counting: SmallVec<[(&RateLimit, u64); 4]> = SmallVec::new();
+        for limit in self.limits_met().flat_map(|limits| &limits.rates).filter(|limit| !is_excepted(limit)) {
+            if counting.iter().all(|(known, _)| known.id.number != limit.id.number) {
+                counting.push((limit, subject.key(&limiter.secret, &limit.id, &limit.plan.per)));
+            }
+        }
         // Who is refused by one pays none.
         let looks_first = counting.len() > 1;
-        let refused = counting.iter().find_map(|(_, limit, key)| {
+        let refused = counting.iter().find_map(|(limit, key)| {
             let is_look = looks_first || limit.plan.count != LimitCount::All;
             let may_wait = matches!(limit.plan.over, LimitOver::Delay(_));
             let verdict = is_look.then(|| limiter.rates.look(*key, limit.plan.rate, now))?;
@@ -170,11 +178,11 @@ impl Exchange {
             self.note(&mut judged, (limit, key), verdict, route);
             return judged;
         }
-        for (place, limit, key) in counting {
+        for (limit, key) in counting {
             let rate = limit.plan.rate;
             let verdict = match (&limit.plan.count, limit.plan.over) {
                 (LimitCount::Statuses(_), _) => {
-                    judged.state.counted.push((place, key));
+                    judged.state.counted.push((limit.id.number, key));
                     limiter.rates.look(key, rate, now)
                 }
                 (LimitCount::All, LimitOver::Delay(longest)) => {
@@ -220,10 +228,11 @@ impl Exchange {
     }
 
     /// Holds a request back for as long as its rate has it.
-    pub(super) async fn hold_back(&mut self) {
+    pub(super) async fn hold_back(&mut self) -> Result<(), Why> {
         let wait = self.limits.as_mut().map(|state| std::mem::take(&mut state.wait));
-        if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
-            tokio::time::sleep(wait).await;
+        match wait.filter(|wait| !wait.is_zero()) {
+            Some(wait) => self.state.watch.heed(tokio::time::sleep(wait)).await,
+            None => Ok(()),
         }
     }
 
@@ -241,19 +250,35 @@ impl Exchange {
     pub(in crate::serve) fn charge(&mut self, status: u16) {
         let is_of =
             |statuses: &[std::ops::RangeInclusive<u16>]| statuses.iter().any(|range| range.contains(&status));
-        let Some(limits) = self.policy().and_then(|policy| policy.limits.as_ref()) else { return };
+        if self.limits_met().next().is_none() {
+            return;
+        }
         let (limiter, now) = (self.live.limiter(), Instant::now());
-        for (place, key) in self.limits.iter().flat_map(|state| &state.counted) {
-            let Some(limit) = limits.rates.get(*place) else { continue };
+        for (number, key) in self.limits.iter().flat_map(|state| &state.counted) {
+            let mut rates = self.limits_met().flat_map(|limits| &limits.rates);
+            let Some(limit) = rates.find(|limit| limit.id.number == *number) else { continue };
             if let LimitCount::Statuses(statuses) = &limit.plan.count
                 && is_of(statuses)
             {
                 limiter.rates.charge(*key, limit.plan.rate, now);
             }
         }
-        let (Some(rule), Some(client)) = (&limits.ban, self.client_address) else { return };
+        let Some(client) = self.client_address else { return };
+        let mut bans: SmallVec<[&BanRule; 2]> = SmallVec::new();
+        for rule in self.limits_met().filter_map(|limits| limits.ban.as_ref()) {
+            if bans.iter().all(|known| known.id.number != rule.id.number) {
+                bans.push(rule);
+            }
+        }
+        bans.into_iter().for_each(|rule| self.count_for_ban(rule, client, status, now));
+    }
+
+    /// Bans a client that has had too many responses of a kind.
+    fn count_for_ban(&self, rule: &BanRule, client: IpAddr, status: u16, now: Instant) {
+        let limiter = self.live.limiter();
         let is_kept_out = matches!(self.why, Why::Banned | Why::Tarpit);
-        if is_kept_out || !is_of(&rule.plan.statuses) || rule.plan.except.contains(client) {
+        let is_meant = rule.plan.statuses.iter().any(|range| range.contains(&status));
+        if is_kept_out || !is_meant || rule.plan.except.contains(client) {
             return;
         }
         // Not the key of the ban itself.
@@ -274,10 +299,11 @@ impl Exchange {
 
     /// The connection has switched to another protocol: it is one request no more.
     pub(in crate::serve) fn tunnel_begins(&mut self) {
-        let limit = self.policy().and_then(|policy| policy.limits.as_ref()?.concurrency.as_ref());
-        let counts = limit.is_some_and(|limit| limit.plan.tunnels);
-        if let Some(state) = self.limits.as_mut().filter(|_| !counts) {
-            state.permit = None;
+        let limits = self.limits_met().filter_map(|limits| limits.concurrency.as_ref());
+        let counting: SmallVec<[u64; 2]> =
+            limits.filter(|limit| limit.plan.tunnels).map(|limit| limit.id.number).collect();
+        if let Some(state) = &mut self.limits {
+            state.permits.retain(|(number, _)| counting.contains(number));
         }
     }
 }

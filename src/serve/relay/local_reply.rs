@@ -4,15 +4,17 @@ use super::Relay;
 use crate::access_log::Why;
 use crate::limit::TarpitPermit;
 use crate::serve::client::ClientSide;
+use crate::serve::exchange::LeasedServer;
 use crate::serve::grpc;
+use crate::serve::keepalive;
 use crate::serve::piece::Piece;
-use crate::serve::server::ResponseStart;
+use crate::serve::server::{Part, ResponseStart, ServerSide};
 use crate::wire::local_reply::{self, LocalReply};
 use http::Method;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// How long a client has to take an answer of ours.
@@ -71,13 +73,16 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// Has a page in place of a server's response, with its status.
-    pub(super) fn intercept(
-        &mut self,
+    pub(super) fn intercept<'a>(
+        &'a mut self,
+        server: ServerSide,
         start: ResponseStart,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        leased: &'a LeasedServer,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(async move {
             self.exchange.answered(start.status, start.hint);
             self.exchange.judge();
+            keep_if_whole(server, start, leased);
             self.exchange.give_back();
             self.state.watch.no_deadline();
             self.state.watch.may_be_quiet();
@@ -109,12 +114,7 @@ impl<C: ClientSide> Relay<'_, C> {
     /// Lets a client wait that is refused anyway; false if it has left.
     async fn hold_in_tarpit(&mut self, within: Duration, permit: TarpitPermit) -> bool {
         let _permit = permit;
-        let mut wait = pin!(tokio::time::sleep(within));
-        poll_fn(|cx| match wait.as_mut().poll(cx) {
-            Poll::Pending => self.client.poll_left_waiting(cx).map(|()| false),
-            Poll::Ready(()) => Poll::Ready(true),
-        })
-        .await
+        self.hold(within).await.is_ok()
     }
 
     fn local_reply(&self, why: Why) -> LocalReply {
@@ -137,5 +137,26 @@ impl<C: ClientSide> Relay<'_, C> {
         }
         let flushed = tokio::time::timeout(LINGER, poll_fn(|cx| self.client.poll_flush(cx))).await;
         matches!(flushed, Ok(Ok(())))
+    }
+}
+
+/// Keeps the connection of a response that nobody wants, if all of it has come; errors are short, and come along with their heads.
+fn keep_if_whole(mut server: ServerSide, start: ResponseStart, leased: &LeasedServer) {
+    /// More is not read for that.
+    const MOST: usize = 64 * 1024;
+    let mut cx = Context::from_waker(Waker::noop());
+    let (mut is_over, mut read) = (start.is_over, 0);
+    while !is_over && read < MOST {
+        match server.poll_part(&mut cx, false) {
+            Poll::Ready(Ok(Part::Data { piece, is_last, .. })) => {
+                read += piece.data().len();
+                is_over = is_last;
+            }
+            Poll::Ready(Ok(Part::End(_))) => is_over = true,
+            Poll::Ready(Err(_)) | Poll::Pending => return,
+        }
+    }
+    if is_over {
+        server.done(keepalive(&leased.pool.plan.timeouts, &leased.server));
     }
 }

@@ -162,8 +162,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
                             continue 'tries;
                         }
                         if !self.is_grpc && self.exchange.intercepts(start.status) {
-                            drop(begun);
-                            return self.intercept(start).await;
+                            return self.intercept(begun.side, start, &leased).await;
                         }
                         return match start.status {
                             101 => Box::pin(self.tunnel(begun.side, start, leased)).await,
@@ -207,12 +206,9 @@ impl<'a, C: ClientSide> Relay<'a, C> {
         }
     }
 
-    /// Lets the request wait, unless its client leaves.
-    async fn hold(&mut self, delay: Duration) -> Result<(), Why> {
-        let waited = pin!(async {
-            tokio::time::sleep(delay).await;
-            Ok(())
-        });
+    /// Lets the request wait, unless its client leaves or it is to end.
+    pub(super) async fn hold(&mut self, delay: Duration) -> Result<(), Why> {
+        let waited = pin!(self.state.watch.heed(tokio::time::sleep(delay)));
         unless_left(&mut self.client, waited).await
     }
 

@@ -133,6 +133,7 @@ fn a_reload_changes_them_for_the_next_request() {
     let (_, plan, _) =
         shop.balancer.command(&["plan", shop.balancer.path("next.yaml").to_str().expect("text")]);
     assert!(plan.contains("policies.all.response_headers.set.X-Mark: one -> two"), "{plan}");
+    assert!(plan.contains("listeners: 2 kept") && plan.contains("routes: 1 kept"), "{plan}");
     assert_eq!(shop.balancer.reload(&next), Reloaded::Taken);
     assert_eq!(shop.ask(Way::H2, Asked::get("/")).field("x-mark"), "two");
 }

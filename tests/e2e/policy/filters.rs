@@ -135,6 +135,12 @@ fn errors_have_the_page_that_the_client_likes() {
             assert_eq!((response.status, response.text().as_str()), (status, body), "{target} {way:?}");
         });
     }
+    // What is intercepted costs no connection.
+    let connections = app.connections();
+    for _ in 0..5 {
+        assert_eq!(shop.ask(Way::Http11, Asked::get("/broken")).status, 502);
+    }
+    assert_eq!(app.connections(), connections);
     let record = shop.balancer.record("/broken");
     assert_eq!(
         (&record["status"], &record["why"], &record["action"]),
@@ -144,7 +150,7 @@ fn errors_have_the_page_that_the_client_likes() {
     let pages = shop
         .balancer
         .metric("evenkeel_responses_generated_total", &[("route", "all"), ("kind", "error_page")]);
-    assert_eq!(pages, (3 * Way::ALL.len()) as f64);
+    assert_eq!(pages, (3 * Way::ALL.len() + 5) as f64);
 }
 
 #[test]
@@ -265,7 +271,9 @@ fn explain_tells_each_phase_and_which_one_decides() {
         &app,
         r#"    - { match: { path: /shut }, maintenance: { enabled: true }, pool: app }
     - { match: { path: /api/* }, rewrite: { strip_prefix: /api }, fault: { delay: 1s, only_with: null }, request_headers: { set: { X-A: "{client}" } }, pool: app }
-    - { match: { path: /old }, redirect: "/new?from={host}" }"#,
+    - { match: { path: /old }, redirect: "/new?from={host}" }
+    - { match: { path: /gone }, maintenance: { enabled: true }, redirect: /elsewhere }
+    - { match: { path: /.git/* }, respond: { status: 404 } }"#,
     );
     let explain = |url: &str| shop.balancer.command(&["explain", "GET", url]).1;
     let told = explain("http://shop.example/shut");
@@ -279,6 +287,13 @@ fn explain_tells_each_phase_and_which_one_decides() {
     ] {
         assert!(told.contains(said), "{told}");
     }
+    let told = explain("http://shop.example/gone");
+    assert!(
+        told.contains("maintenance: answers with 503") && !told.contains("redirect  /elsewhere"),
+        "{told}"
+    );
+    let told = explain("http://shop.example//.git/config");
+    assert!(told.contains("> shop/5 -> respond 404: matches") && told.contains("respond   404"), "{told}");
     let told = explain("http://shop.example/old?z");
     assert!(told.contains("redirect  /new?from=shop.example&z"), "{told}");
 }

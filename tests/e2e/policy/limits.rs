@@ -143,6 +143,11 @@ fn a_path_is_kept_shut_by_whatever_spelling() {
         ways.each(Asked::get(target), |way, response| assert_eq!(response.status, 403, "{target} {way:?}"));
     }
     assert_eq!(app.hits(), 0);
+    for target in ["/admin", "//admin"] {
+        let url = format!("http://shop.example{target}");
+        let (_, told, _) = ways.balancer.command(&["explain", "GET", &url]);
+        assert!(told.contains("policy    access: ") && !told.contains("winner"), "{told}");
+    }
     assert_eq!(ways.ask(Way::H2, Asked::get("/administrator")).status, 200);
 }
 
@@ -239,4 +244,26 @@ fn debts_outlive_reloads_while_their_limit_stays() {
     assert_eq!(balancer.get("/").status, 429, "the same limit");
     balancer.reload(&text("2/h"));
     assert_eq!(balancer.get("/").status, 200, "another rate begins anew");
+}
+
+#[test]
+fn a_rate_counts_whatever_spelling_its_path_has() {
+    let app = App::new(|_, stream| crate::support::app::status(stream, "401 Unauthorized", "no"));
+    let rest = format!(
+        "policies: {{ all: {{ rate_limit: [{{ requests: 1000/h, burst: 1000 }}] }} }}\n\
+         routes:\n  shop:\n    - {{ name: login, match: {{ path: /login }}, rate_limit: [{{ requests: 1/h, burst: 2 }}], pool: app }}\n    \
+         - {{ name: reset, match: {{ path: /reset }}, rate_limit: [{{ requests: 1/h, burst: 2, count: {{ status: [401] }} }}], pool: app }}\n    \
+         - {{ name: rest, pool: app }}\n\
+         pools: {{ app: {{ servers: ['{}'] }} }}\n",
+        app.address
+    );
+    let ways = Ways::start("routes: shop, policy: all", &rest);
+    for path in ["login", "reset"] {
+        let spellings =
+            [format!("/{path}"), format!("//{path}"), format!("/x/../{path}"), format!("/{path};x")];
+        let told: Vec<_> =
+            spellings.iter().map(|target| ways.ask(Way::H2, Asked::get(target)).status).collect();
+        assert_eq!(told, [401, 401, 429, 429], "{path}");
+        assert_eq!(ways.ask(Way::H2, Asked::get(&format!("/{path}s"))).status, 401);
+    }
 }
