@@ -84,14 +84,18 @@ impl LimitReader<'_> {
             ));
         }
         let (requests, per) = requests;
+        let rate = Rate::new(requests, per, burst);
+        // All is read before anything that is wrong ends it.
+        let (per, except, fields) =
+            (limit_per(section), self.list(section, "except"), section.flag("fields"));
         Some(RateLimitPlan {
-            per: limit_per(section)?,
-            rate: Rate::new(requests, per, burst),
+            per: per?,
+            rate,
             has_default_burst: burst.is_none(),
             count: count?,
             over: over??,
-            except: self.list(section, "except"),
-            fields: section.flag("fields"),
+            except,
+            fields,
         })
     }
 
@@ -110,7 +114,8 @@ const PERS: [(&str, LimitPer); 2] = [("client", LimitPer::Client), ("route", Lim
 
 fn concurrency(section: &Section<'_>) -> Option<ConcurrencyPlan> {
     let requests = section.at_least_one("requests");
-    Some(ConcurrencyPlan { per: limit_per(section)?, requests, tunnels: section.flag("tunnels") })
+    let (per, tunnels) = (limit_per(section), section.flag("tunnels"));
+    Some(ConcurrencyPlan { per: per?, requests, tunnels })
 }
 
 /// What a limit counts apart: a word, a section, or a list of them.

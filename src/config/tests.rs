@@ -2,7 +2,7 @@
 //! however odd brings it down.
 
 use super::plan::*;
-use super::{Problems, parse};
+use super::{Problems, Severity, parse};
 use crate::units::{Percent, Weight};
 use proptest::prelude::*;
 use std::num::NonZeroU32;
@@ -196,6 +196,32 @@ proptest! {
             characters.splice(from..to, insert.chars());
         }
         render(&characters.into_iter().collect::<String>());
+    }
+}
+
+/// A section is read to its end whatever is wrong in it, so that one pass finds everything; debug builds hold that.
+#[test]
+fn what_is_broken_in_a_policy_hides_nothing_else_of_it() {
+    for (key, broken) in [
+        ("rate_limit", "[{ per: { }, requests: 1/s, except: [nowhere] }]"),
+        ("rate_limit", "[{ per: [client, { header: a, cookie: b }], except: [nowhere] }]"),
+        ("rate_limit", "[{ count: { status: [] }, over: { delay: x }, except: [nowhere] }]"),
+        ("concurrency", "{ per: nobody, tunnels: nowhere }"),
+        ("access", "{ answer: { tarpit: x }, deny: [nowhere] }"),
+        ("ban", "{ after: x, except: [nowhere] }"),
+        ("cors", "{ origins: [x], max_age: nowhere }"),
+        ("errors", "{ \"404\": { html: [], json: [nowhere] }, intercept: [x] }"),
+        ("rewrite", "{ regex: \"(\", host: \"no where\" }"),
+        ("maintenance", "{ enabled: x, except: [nowhere] }"),
+        ("fault", "{ share: x, only_with: \"no where\" }"),
+    ] {
+        let text = format!(
+            "policies: {{ all: {{ {key}: {broken} }} }}\n\
+             listeners: {{ web: {{ address: '127.0.0.1:1', pool: p, policy: all }} }}\npools: {{ p: {{ servers: ['127.0.0.1:1'] }} }}"
+        );
+        let problems = parse(&text).expect_err(broken);
+        let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+        assert!(errors.count() >= 2, "{broken}: {}", problems.render("test.yaml", &text, false));
     }
 }
 
