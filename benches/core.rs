@@ -222,6 +222,7 @@ fn one_pool(c: &mut Criterion) {
         priority: plan::Priority::Normal,
         policy: None,
         own_policy: plan::policy::PolicyPlan::default(),
+        maintenance: None,
     };
     let mut plan = plan(named(0));
     plan.pools = (0..200).map(|index| named(index).into()).collect();

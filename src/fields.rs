@@ -143,6 +143,16 @@ impl<'a> FieldList<'a> {
         }
     }
 
+    /// Whether the name and the value of any are longer than so many bytes together.
+    pub fn has_longer_than(self, most: u64) -> bool {
+        let is_longer = |field: Field<'_>| (field.name_length() + field.value().len()) as u64 > most;
+        match self {
+            // As nearly all heads are: none of its fields can be longer than all of it.
+            Self::Raw { bytes, .. } if bytes.len() as u64 <= most => false,
+            Self::Raw { .. } | Self::Map(_) => self.each().any(is_longer),
+        }
+    }
+
     /// The values of a field, in the order they came.
     pub fn all<'n>(self, name: &'n HeaderName) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a, 'n> {
         match self {

@@ -1,4 +1,9 @@
-//! What operators have said of servers, beside what the configuration says; and whether a pool can do without one.
+//! What operators have said of servers and routes, beside what the configuration says; and whether a pool can do without a
+//! server.
+
+mod maintenance;
+
+pub use maintenance::RouteOverride;
 
 use crate::api::status::{OperatorOverride, ReportedState};
 use crate::config::plan::{self, Name, Plan, WhenAllUnhealthy};
@@ -15,9 +20,13 @@ use time::OffsetDateTime;
 /// the name.
 type OverrideKey = (String, String);
 
-/// What operators have said, by server.
+/// What operators have said.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Overrides(BTreeMap<OverrideKey, ServerOverride>);
+pub struct Overrides {
+    servers: BTreeMap<OverrideKey, ServerOverride>,
+    /// By the name of a section of routes, or of one rule.
+    routes: BTreeMap<String, RouteOverride>,
+}
 
 /// What operators have said of one server.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -71,6 +80,8 @@ struct OverrideLine {
 struct File {
     version: u32,
     servers: Vec<OverrideLine>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    routes: BTreeMap<String, RouteOverride>,
     /// Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sticky_key: Option<String>,
@@ -81,7 +92,7 @@ const VERSION: u32 = 1;
 
 impl Overrides {
     pub fn of(&self, server: &Server) -> Option<&ServerOverride> {
-        self.0.get(&identity(server))
+        self.servers.get(&identity(server))
     }
 
     /// The state that operators want of a server.
@@ -116,7 +127,7 @@ impl Overrides {
 
     /// By the servers' names.
     fn of_pool(&self, pool: &str) -> impl Iterator<Item = (&str, &ServerOverride)> {
-        let of_pool = self.0.range((pool.to_owned(), String::new())..);
+        let of_pool = self.servers.range((pool.to_owned(), String::new())..);
         let of_pool = of_pool.take_while(move |((name, _), _)| *name == pool);
         of_pool.map(|((_, server), word)| (&**server, word))
     }
@@ -129,25 +140,26 @@ impl Overrides {
         what: impl FnOnce(&mut ServerOverride) -> Option<T>,
     ) -> Option<T> {
         let identity = (pool.to_owned(), server.to_owned());
-        let word = self.0.get_mut(&identity)?;
+        let word = self.servers.get_mut(&identity)?;
         let said = what(word);
         if word.says_nothing() {
-            self.0.remove(&identity);
+            self.servers.remove(&identity);
         }
         said
     }
 
     fn change(&mut self, server: &Server, change: impl FnOnce(&mut ServerOverride)) {
         let identity = identity(server);
-        let word = self.0.entry(identity.clone()).or_default();
+        let word = self.servers.entry(identity.clone()).or_default();
         change(word);
         if word.says_nothing() {
-            self.0.remove(&identity);
+            self.servers.remove(&identity);
         }
     }
 
-    /// Puts operators' weights in the place of the plan's.
-    pub fn weigh(&self, plan: &mut Plan) {
+    /// Puts what operators have said in the place of what the plan says.
+    pub fn apply_to(&self, plan: &mut Plan) {
+        self.maintain(plan);
         for pool in &mut plan.pools {
             let weights = self.weights_in(&pool.name);
             let of = |server: &plan::ServerPlan| weights.get(&*server.name).copied().unwrap_or(server.weight);
@@ -176,7 +188,7 @@ impl Overrides {
         let pools: HashMap<&str, &plan::PoolPlan> =
             plan.pools.iter().map(|pool| (&*pool.name, &**pool)).collect();
         let (mut kept, mut gone) = (Self::default(), Self::default());
-        for (identity, word) in &self.0 {
+        for (identity, word) in &self.servers {
             let (pool, server) = identity;
             let mut word = word.clone();
             let is_kept = pools.get(&**pool).is_some_and(|pool| {
@@ -185,35 +197,41 @@ impl Overrides {
                 (is_there || may_return) && word.is_remembered(is_there, now)
             });
             let into = if is_kept { &mut kept } else { &mut gone };
-            into.0.insert(identity.clone(), word);
+            into.servers.insert(identity.clone(), word);
+        }
+        for (name, word) in &self.routes {
+            let into = if maintenance::has_route(plan, name) { &mut kept } else { &mut gone };
+            into.routes.insert(name.clone(), word.clone());
         }
         (kept, gone)
     }
 
     /// The same of one pool whose servers have changed; `None` if nothing is said of any.
     pub fn noting_presence(&self, pool: &plan::PoolPlan, now: OffsetDateTime) -> Option<Self> {
-        let own: Vec<&OverrideKey> = self.0.keys().filter(|(name, _)| **name == *pool.name).collect();
+        let own: Vec<&OverrideKey> = self.servers.keys().filter(|(name, _)| **name == *pool.name).collect();
         if own.is_empty() {
             return None;
         }
         let there: HashSet<&str> = pool.servers.iter().map(|server| &*server.name).collect();
         let mut noted = self.clone();
-        noted.0.retain(|(name, server), word| {
+        noted.servers.retain(|(name, server), word| {
             **name != *pool.name || word.is_remembered(there.contains(&**server), now)
         });
         (noted != *self).then_some(noted)
     }
 
-    /// The servers that it is about, as `pool/server`.
+    /// The servers that it is about, as `pool/server`, and the routes.
     pub fn names(&self) -> Vec<String> {
-        self.0.keys().map(|(pool, server)| format!("{pool}/{server}")).collect()
+        let servers = self.servers.keys().map(|(pool, server)| format!("{pool}/{server}"));
+        servers.chain(self.routes.keys().map(|name| format!("route {name}"))).collect()
     }
 
-    /// These, and of servers that they say nothing of what `others` say.
+    /// These, and of servers and routes that they say nothing of what `others` say.
     pub fn or(&self, others: &Self) -> Self {
-        let mut all = others.0.clone();
-        all.extend(self.0.clone());
-        Self(all)
+        let mut all = others.clone();
+        all.servers.extend(self.servers.clone());
+        all.routes.extend(self.routes.clone());
+        all
     }
 
     /// As the state file has it, with the key beside.
@@ -225,14 +243,14 @@ impl Overrides {
             weight: word.weight.map(Weight::get),
             absent_since: word.absent_since,
         };
-        let servers = self.0.iter().map(line).collect();
+        let servers = self.servers.iter().map(line).collect();
         let sticky_key = sticky_key.map(|key| key.text().to_owned());
-        let file = File { version: VERSION, servers, sticky_key };
+        let file = File { version: VERSION, servers, routes: self.routes.clone(), sticky_key };
         serde_json::to_string_pretty(&file).map(|text| text + "\n").unwrap_or_default()
     }
 
-    fn of_lines(lines: Vec<OverrideLine>) -> Result<Self, String> {
-        let mut overrides = BTreeMap::new();
+    fn of_lines(lines: Vec<OverrideLine>, routes: BTreeMap<String, RouteOverride>) -> Result<Self, String> {
+        let mut servers = BTreeMap::new();
         for line in lines {
             let weight = match line.weight {
                 None => None,
@@ -242,10 +260,10 @@ impl Overrides {
             };
             let word = ServerOverride { state: line.said, weight, absent_since: line.absent_since };
             if !word.says_nothing() {
-                overrides.insert((line.pool, line.server), word);
+                servers.insert((line.pool, line.server), word);
             }
         }
-        Ok(Self(overrides))
+        Ok(Self { servers, routes })
     }
 }
 
@@ -269,7 +287,7 @@ impl KeptState {
         }
         let key = |text: &String| Secret::new(text).ok_or("sticky_key is no key");
         let sticky_key = file.sticky_key.as_ref().map(key).transpose()?;
-        Ok(Self { overrides: Overrides::of_lines(file.servers)?, sticky_key })
+        Ok(Self { overrides: Overrides::of_lines(file.servers, file.routes)?, sticky_key })
     }
 }
 
@@ -336,152 +354,4 @@ pub fn can_spare(pool: &Pool, server: &Server) -> Result<(), CannotSpare> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::plan::Balance;
-    use crate::pool::sample::{live, member, pool, set_down};
-    use crate::pool::{Query, Tried};
-    use std::num::NonZeroU32;
-
-    fn at() -> OffsetDateTime {
-        OffsetDateTime::from_unix_timestamp(1_000_000).unwrap()
-    }
-
-    #[test]
-    fn the_state_file_brings_back_what_was_said() {
-        let pool = live(pool(Balance::RoundRobin, "a b c"));
-        let mut overrides = Overrides::default();
-        overrides.set_operator(member(&pool, "a"), Operator::Drain, "alice", at());
-        overrides.set_operator(member(&pool, "b"), Operator::Maint, "bob", at());
-        overrides.set_weight(member(&pool, "b"), Weight::new(7));
-        overrides.set_operator(member(&pool, "c"), Operator::Maint, "bob", at());
-        overrides.set_operator(member(&pool, "c"), Operator::Ready, "bob", at());
-        let back = read(&overrides.to_json(None)).unwrap();
-        assert_eq!(back, overrides);
-        let states = ["a", "b", "c"].map(|name| back.operator(member(&pool, name)));
-        assert_eq!(states, [Operator::Drain, Operator::Maint, Operator::Ready]);
-        assert_eq!(back.of(member(&pool, "c")), None, "ready is nothing to remember");
-    }
-
-    fn read(text: &str) -> Result<Overrides, String> {
-        KeptState::from_json(text).map(|kept| kept.overrides)
-    }
-
-    #[test]
-    fn the_key_of_cookies_is_kept_beside_what_operators_have_said() {
-        let key = Secret::new(&"k".repeat(32)).expect("a key");
-        let text = Overrides::default().to_json(Some(&key));
-        let kept = KeptState::from_json(&text).expect("it is whole");
-        assert_eq!(kept.sticky_key.as_ref().map(Secret::text), Some(key.text()));
-        assert!(!Overrides::default().to_json(None).contains("sticky_key"));
-        assert!(KeptState::from_json(&text.replace("kkk", "k k")).is_err());
-    }
-
-    #[test]
-    fn a_damaged_state_file_is_refused() {
-        for text in ["", "{", "[]", r#"{"version":2,"servers":[]}"#, r#"{"version":1}"#] {
-            assert!(read(text).is_err(), "{text}");
-        }
-        let heavy =
-            r#"{"version":1,"servers":[{"pool":"p","server":"s","address":"1.2.3.4:5","weight":999}]}"#;
-        assert_eq!(read(heavy).unwrap_err(), "p/s: weight 999 is out of range");
-    }
-
-    #[test]
-    fn what_was_said_of_a_server_ends_with_it() {
-        let before = live(pool(Balance::RoundRobin, "a b"));
-        let mut overrides = Overrides::default();
-        overrides.set_operator(member(&before, "a"), Operator::Drain, "alice", at());
-        overrides.set_weight(member(&before, "b"), Weight::new(7));
-        let mut plan = crate::snapshot::Snapshot::empty().plan.as_ref().clone();
-        plan.pools = vec![pool(Balance::RoundRobin, "b c").into()];
-        let (kept, gone) = overrides.kept_by(&plan, at());
-        assert_eq!(gone.names(), [format!("{}/a", before.name)]);
-        assert_eq!(kept.or(&gone), overrides);
-        kept.weigh(&mut plan);
-        let weights: Vec<_> = plan.pools[0].servers.iter().map(|server| server.weight.get()).collect();
-        assert_eq!(weights[0], 7);
-        assert_ne!(weights[1], 7);
-    }
-
-    #[test]
-    fn what_was_said_of_a_server_survives_a_day_without_its_source_naming_it() {
-        let before = live(pool(Balance::RoundRobin, "a b"));
-        let mut overrides = Overrides::default();
-        overrides.set_operator(member(&before, "a"), Operator::Maint, "alice", at());
-        let source = plan::SourcePlan {
-            kind: plan::SourceKind::DnsSrv("app.internal".into()),
-            rules: plan::DiscoveryRules {
-                when_empty: plan::WhenEmpty::Keep,
-                keep_stale: None,
-                leave_after: Duration::ZERO,
-                large_change: None,
-                max_servers: 9,
-            },
-            start_wait: Duration::ZERO,
-            template: plan::ServerTemplate::default(),
-            is_entry: false,
-        };
-        let with = |servers| plan::PoolPlan {
-            sources: vec![Arc::new(source.clone())],
-            ..pool(Balance::RoundRobin, servers)
-        };
-        let hours = |hours: u64| at() + Duration::from_secs(hours * 3600);
-        let gone = overrides.noting_presence(&with("b"), hours(1)).expect("it is noted");
-        assert_eq!(gone.noting_presence(&with("b"), hours(20)), None, "nothing new");
-        let stored = read(&gone.to_json(None)).unwrap();
-        assert_eq!(stored, gone);
-        let reloaded = |at, servers| {
-            let mut plan = crate::snapshot::Snapshot::empty().plan.as_ref().clone();
-            plan.pools = vec![with(servers).into()];
-            stored.kept_by(&plan, at).0.operator(member(&before, "a"))
-        };
-        assert_eq!(reloaded(hours(24), "b"), Operator::Maint);
-        assert_eq!(reloaded(hours(26), "b"), Operator::Ready);
-        assert_eq!(reloaded(hours(26), "a b"), Operator::Maint, "it is there again");
-        let back = gone.noting_presence(&with("a b"), hours(3)).expect("it is noted");
-        assert_eq!(back, overrides);
-        assert_eq!(gone.noting_presence(&with("b"), hours(26)), Some(Overrides::default()));
-    }
-
-    #[test]
-    fn the_last_one_that_works_cannot_be_spared() {
-        let pool = live(pool(Balance::RoundRobin, "a b"));
-        let (a, b) = (member(&pool, "a"), member(&pool, "b"));
-        assert_eq!(can_spare(&pool, a), Ok(()));
-        set_down(&pool, "b");
-        assert!(matches!(can_spare(&pool, a), Err(CannotSpare::LastHealthy { .. })));
-        assert_eq!(can_spare(&pool, b), Ok(()), "a server that is down is no loss");
-        b.set_operator(Operator::Maint);
-        assert!(matches!(can_spare(&pool, a), Err(CannotSpare::Last { .. })));
-        assert_eq!(can_spare(&pool, b), Ok(()), "it takes nothing already");
-    }
-
-    #[test]
-    fn a_server_cannot_be_spared_if_the_rest_has_no_room_for_what_is_in_flight() {
-        let mut plan = pool(Balance::RoundRobin, "a b c");
-        for server in &mut plan.servers {
-            server.max_connections = NonZeroU32::new(2);
-        }
-        let pool = live(plan.clone());
-        let query = Query { key: None, entropy: 1, ..Query::default() };
-        let leases: Vec<_> = (0..5).map(|_| pool.pick(&query, &mut Tried::new()).unwrap()).collect();
-        let refused = can_spare(&pool, member(&pool, "a")).unwrap_err();
-        assert_eq!(
-            refused,
-            CannotSpare::TooLittleRoom {
-                pool: pool.name.clone(),
-                server: "a".into(),
-                in_flight: 5,
-                servers: 2,
-                room: 4
-            }
-        );
-        drop(leases);
-        assert_eq!(can_spare(&pool, member(&pool, "a")), Ok(()));
-        plan.servers[1].max_connections = None;
-        let pool = live(plan);
-        let _leases: Vec<_> = (0..9).map(|_| pool.pick(&query, &mut Tried::new()).unwrap()).collect();
-        assert_eq!(can_spare(&pool, member(&pool, "a")), Ok(()), "b takes any number");
-    }
-}
+mod tests;

@@ -56,6 +56,35 @@ impl Listener {
     }
 }
 
+/// Whether a listener's rule is in maintenance.
+#[derive(Clone, Copy, Debug)]
+pub struct RuleMaintenance<'a> {
+    pub listener: &'a Name,
+    /// The rule and its section; `None` for requests of no rule.
+    pub route: Option<(&'a Name, &'a Name)>,
+    pub is_enabled: bool,
+}
+
+impl Listener {
+    /// Its rules, and its requests of no rule.
+    fn maintenance(&self) -> Vec<RuleMaintenance<'_>> {
+        let of = |place: Option<u32>, route| {
+            let policy = self.policy(place);
+            let maintenance = policy.and_then(|policy| policy.plan.maintenance.get());
+            let is_enabled = maintenance.is_some_and(|maintenance| maintenance.enabled);
+            RuleMaintenance { listener: &self.plan.name, route, is_enabled }
+        };
+        match &self.target {
+            ListenerTarget::Pool(_) => vec![of(None, None)],
+            ListenerTarget::Routes(table) => {
+                let rules = (0u32..).zip(&table.rules);
+                rules.map(|(place, rule)| of(Some(place), Some((&table.name, &rule.name)))).collect()
+            }
+            ListenerTarget::RedirectToHttps => Vec::new(),
+        }
+    }
+}
+
 impl ListenerTarget {
     /// `pools` are all there are, for `fallback` to lead to.
     fn has_h2(&self, pools: &[Arc<Pool>]) -> bool {
@@ -162,6 +191,11 @@ impl Snapshot {
     /// In the order of the plan.
     pub fn listeners(&self) -> &[Arc<Listener>] {
         &self.listeners
+    }
+
+    /// Of all that listeners have for requests.
+    pub fn maintenance(&self) -> impl Iterator<Item = RuleMaintenance<'_>> {
+        self.listeners.iter().flat_map(|listener| listener.maintenance())
     }
 
     /// In the order of the plan.

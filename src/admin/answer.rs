@@ -1,12 +1,15 @@
 //! Refusals, as every client of the API gets them: JSON that says what is wrong and what would work.
 
+use super::Admin;
 use crate::api::{ApiError, ErrorBody};
+use crate::control::ControlMessage;
 use axum::Json;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
 
 /// An answer that is not a success.
 #[derive(Debug)]
@@ -70,4 +73,15 @@ pub(super) async fn nothing_here(uri: Uri) -> ApiRefusal {
 pub(super) async fn not_this_method(method: Method, uri: Uri) -> ApiRefusal {
     ApiRefusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}", uri.path()))
         .help("docs/api.md says which method each path takes")
+}
+
+/// Puts a change into control's inbox and waits for what comes of it.
+pub(super) async fn ask<T>(
+    admin: &Admin,
+    change: ControlMessage,
+    outcome: oneshot::Receiver<T>,
+) -> Result<T, ApiRefusal> {
+    let stopping = |_: ()| ApiRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping");
+    admin.changes.send(change).map_err(|_| stopping(()))?;
+    outcome.await.map_err(|_| stopping(()))
 }

@@ -1,8 +1,8 @@
 //! The API's paths. docs/api.md has a row for each and docs/openapi.yaml every field; tests hold them against each other.
 
 use super::access::Actor;
-use super::answer::{ApiRefusal, PathNames};
-use super::{Admin, limits, view};
+use super::answer::{ApiRefusal, PathNames, ask};
+use super::{Admin, limits, maintenance, view};
 use crate::api::{ApiError, EventList, ProbeReport, Receipt, ReloadOutcome, Status, status};
 use crate::control::{
     self, ControlMessage, Guard, Operation, OperationRefused, OperatorCommand, PreviewRequest, ReloadRequest,
@@ -41,6 +41,8 @@ pub(super) fn router() -> Router<Admin> {
         .route("/bans/{client}", put(limits::ban))
         .route("/bans/{client}", delete(limits::unban))
         .route("/limits", get(limits::limits))
+        .route("/maintenance", get(maintenance::list))
+        .route("/maintenance/{route}", put(maintenance::change))
         .route("/history", get(history))
         .route("/explain", post(explain_one))
         .route("/plan", post(plan))
@@ -324,17 +326,6 @@ async fn reload(
         _ => StatusCode::OK,
     };
     Ok((status, Json(Receipt::clone(&receipt))))
-}
-
-/// Puts a change into control's inbox and waits for what comes of it.
-async fn ask<T>(
-    admin: &Admin,
-    change: ControlMessage,
-    outcome: oneshot::Receiver<T>,
-) -> Result<T, ApiRefusal> {
-    let stopping = |_: ()| ApiRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping");
-    admin.changes.send(change).map_err(|_| stopping(()))?;
-    outcome.await.map_err(|_| stopping(()))
 }
 
 /// The body of a change of state.

@@ -3,7 +3,7 @@
 use super::Admin;
 use super::access::Actor;
 use super::answer::{ApiRefusal, PathNames};
-use crate::api::limits::{BanList, EndedBans, LimitReport, ListedBan, ListedDebtor};
+use crate::api::limits::{BanList, EndedBans, LimitCounts, LimitReport, ListedBan, ListedDebtor};
 use crate::api::{EventKind, to_millisecond};
 use crate::control::LedgerEntry;
 use crate::limit::Ban;
@@ -110,6 +110,12 @@ pub(super) async fn unban(
         admin.live.record(LedgerEntry::new(EventKind::Operator, &actor, cause));
     }
     Ok(Json(EndedBans { ended }))
+}
+
+/// Whom limits keep from asking now.
+pub(super) fn counts(admin: &Admin) -> Option<LimitCounts> {
+    let (limiter, now) = (admin.live.limiter.get()?, Instant::now());
+    Some(LimitCounts { banned: limiter.bans.listed(now).len(), tarpits: limiter.tarpits() })
 }
 
 pub(super) async fn limits(State(admin): State<Admin>) -> Json<LimitReport> {

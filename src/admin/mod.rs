@@ -6,6 +6,7 @@ mod answer;
 mod api;
 mod connections;
 mod limits;
+mod maintenance;
 mod page;
 mod unparsed;
 mod view;

@@ -139,6 +139,9 @@ fn head(status: &Status) -> String {
             alarm(&format!("Nothing of pool {} can be used: pool {other} serves in its place.", pool.name));
         }
     }
+    for rule in &status.maintenance {
+        alarm(&format!("{}.", rule.told(process.now)));
+    }
     if process.draining {
         alarm("This process is stopping: it finishes what it has and takes nothing new.");
     }
@@ -154,6 +157,9 @@ fn head(status: &Status) -> String {
             "<p class=\"note\">Generation {} is watched for {left} more.</p>",
             guard.generation
         );
+    }
+    if let Some(told) = status.limits.and_then(|limits| limits.told()) {
+        let _ = writeln!(text, "<p class=\"note\">{told}.</p>");
     }
     text
 }

@@ -1,6 +1,6 @@
 //! What the process is like right now, read off the snapshot and the counters.
 
-use super::Admin;
+use super::{Admin, limits, maintenance};
 use crate::api::status::{
     AbsentServer, AdminState as Administrative, EjectionCeiling, EjectionStatus, ListenerStatus, PoolStatus,
     PredecessorStatus, ProcessStatus, ReportedState, ServerStatus, SourceStatus, Status, StickyStatus,
@@ -55,6 +55,8 @@ pub(super) fn status(admin: &Admin) -> Status {
         earlier_guards: guards.get(1..).unwrap_or_default().to_vec(),
         listeners,
         pools: snapshot.pools().iter().map(|pool| of_pool(admin, pool, &overrides, now)).collect(),
+        maintenance: maintenance::status(admin),
+        limits: limits::counts(admin),
     }
 }
 

@@ -29,6 +29,29 @@ pub struct EndedBans {
     pub ended: usize,
 }
 
+/// Whom limits keep from asking now. (How many are in debt is in `LimitReport`: counting them takes a while.)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitCounts {
+    /// Bans that are listed.
+    pub banned: usize,
+    /// Requests that are held back to be refused.
+    pub tarpits: u32,
+}
+
+impl LimitCounts {
+    /// `2 clients banned, 1 request held back to be refused`; none if there is nothing to tell.
+    pub fn told(&self) -> Option<String> {
+        let count = |n: usize, one: &str, rest: &str| {
+            (n > 0).then(|| format!("{n} {one}{} {rest}", if n == 1 { "" } else { "s" }))
+        };
+        let tarpits = usize::try_from(self.tarpits).unwrap_or(usize::MAX);
+        let told =
+            [count(self.banned, "client", "banned"), count(tarpits, "request", "held back to be refused")];
+        let told: Vec<_> = told.into_iter().flatten().collect();
+        (!told.is_empty()).then(|| told.join(", "))
+    }
+}
+
 /// What limits count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitReport {

@@ -13,6 +13,11 @@ impl ApiError {
         let message = format!("pool {pool} has no server {name}");
         Self { message, help: Some(among("its servers", name, servers)) }
     }
+
+    /// There is no section of routes and no rule of this name among these.
+    pub fn no_route<'a>(name: &str, routes: impl Iterator<Item = &'a str>) -> Self {
+        Self { message: format!("there is no route {name}"), help: Some(among("routes", name, routes)) }
+    }
 }
 
 /// The nearest name, or all of them.

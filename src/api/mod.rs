@@ -3,6 +3,7 @@
 
 pub mod event;
 pub mod limits;
+pub mod maintenance;
 mod missing;
 pub mod probe;
 pub mod receipt;

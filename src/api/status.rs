@@ -1,6 +1,8 @@
 //! The process, its listeners, pools and servers at one moment.
 
 use super::Receipt;
+use super::limits::LimitCounts;
+use super::maintenance::MaintenanceStatus;
 use super::receipt::Guarding;
 use crate::history::Figures;
 use crate::text;
@@ -21,6 +23,12 @@ pub struct Status {
     pub earlier_guards: Vec<Guarding>,
     pub listeners: Vec<ListenerStatus>,
     pub pools: Vec<PoolStatus>,
+    /// Rules that answer for their pools, and those of which an operator has said that they do not.
+    #[serde(default)]
+    pub maintenance: Vec<MaintenanceStatus>,
+    /// What limits have to do; none if nothing was ever counted.
+    #[serde(default)]
+    pub limits: Option<LimitCounts>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

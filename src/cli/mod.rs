@@ -8,6 +8,7 @@ mod explain;
 mod file;
 mod generate;
 mod limits;
+mod maintenance;
 mod operate;
 mod plan;
 mod probe;
@@ -106,6 +107,13 @@ enum Command {
     /// Give a server another weight, until it is given back or the server leaves the configuration.
     #[command(after_help = "Example: evenkeel weight app/app3 50")]
     Weight(operate::WeightOptions),
+    /// Take routes out of service and bring them back; their requests are answered with 503, and probes go on.
+    ///
+    /// An operator's word counts above the configuration's `maintenance.enabled`, over reloads, upgrades and restarts.
+    #[command(
+        after_help = "Examples:\n  evenkeel maintenance\n  evenkeel maintenance shop on\n  evenkeel maintenance shop/1 off"
+    )]
+    Maintenance(maintenance::MaintenanceOptions),
     /// Show what became of servers, pools and the configuration, when, and why.
     #[command(after_help = "Example: evenkeel events app/app3 --since 2h")]
     Events(events::EventsOptions),
@@ -175,6 +183,7 @@ pub fn main() -> ExitCode {
         Command::Maint(options) => done(operate::remove(&options, ReportedState::Maint)),
         Command::Ready(options) => done(operate::ready(&options)),
         Command::Weight(options) => done(operate::weigh(&options)),
+        Command::Maintenance(options) => done(maintenance::run(&options)),
         Command::Events(options) => done(events::run(&options)),
         Command::Bans(options) => done(limits::bans(&options)),
         Command::Ban(options) => done(limits::ban(&options)),

@@ -77,6 +77,12 @@ fn render(status: &Status, in_color: bool) -> String {
         text += &Paint::Caution
             .on(&format!("generation {} is watched for {left} more\n", guard.generation), in_color);
     }
+    for rule in &status.maintenance {
+        text += &Paint::Caution.on(&fold(&format!("{}\n", rule.told(process.now))), in_color);
+    }
+    if let Some(told) = status.limits.and_then(|limits| limits.told()) {
+        text += &format!("{told}\n");
+    }
     for pool in &status.pools {
         text += "\n";
         text += &render_pool(pool, process.now, in_color);

@@ -47,6 +47,17 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// What is said for a rule's requests, later ones above those before: by the listener that they come in by, by the policy
+    /// that the rule names, and by the rule.
+    pub fn layers<'a>(
+        &'a self,
+        listener: Option<&ListenerPlan>,
+        rule: &'a RulePlan,
+    ) -> impl Iterator<Item = &'a PolicyPlan> {
+        let named = [listener.and_then(|listener| listener.policy), rule.policy].into_iter().flatten();
+        named.map(|place| &self.policies[place].policy).chain([&rule.own_policy])
+    }
+
     /// Whether anybody's requests are counted or kept out.
     pub fn has_limits(&self) -> bool {
         let of_policies = self.policies.iter().map(|named| &named.policy);
@@ -382,6 +393,8 @@ pub struct RulePlan {
     pub policy: Option<usize>,
     /// What it says itself, above the policy that it names.
     pub own_policy: PolicyPlan,
+    /// What an operator says of its maintenance; no file has it.
+    pub maintenance: Option<bool>,
 }
 
 impl RulePlan {

@@ -124,7 +124,16 @@ fn rule(
         let templates = said.into_iter().flatten().flat_map(PolicyPlan::templates);
         refuse_unknown_groups(&section.at, matcher, templates.chain(rule_target::templates(target)));
     }
-    Some(RulePlan { name, matcher: matcher?, target: target?, upgrades, priority, policy, own_policy })
+    Some(RulePlan {
+        name,
+        matcher: matcher?,
+        target: target?,
+        upgrades,
+        priority,
+        policy,
+        own_policy,
+        maintenance: None,
+    })
 }
 
 /// RFC 9110 section 7.8: `name` or `name/version`.

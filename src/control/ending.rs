@@ -60,7 +60,7 @@ impl Control {
                     Some(ControlMessage::Before(heard)) => self.hear_before(heard),
                     // Whoever asked hears that nobody will answer.
                     Some(
-                        ControlMessage::Operate(_) | ControlMessage::Members(_) | ControlMessage::Drain | ControlMessage::Next(_) | ControlMessage::Relieve(_) | ControlMessage::Read(_),
+                        ControlMessage::Operate(_) | ControlMessage::Maintain(_) | ControlMessage::Members(_) | ControlMessage::Drain | ControlMessage::Next(_) | ControlMessage::Relieve(_) | ControlMessage::Read(_),
                     ) => {}
                 },
                 Some(turned) = self.turned.recv() => self.turn(turned),

@@ -19,6 +19,7 @@ mod launch;
 mod listener_states;
 mod listening;
 mod live;
+mod maintaining;
 mod networks;
 mod operate;
 mod predecessor;
@@ -45,6 +46,7 @@ pub(crate) use handover::Handover;
 pub(crate) use launch::{launch, remember_program};
 pub(crate) use listener_states::ListenerStates;
 pub(crate) use live::Live;
+pub(crate) use maintaining::{MaintenanceCommand, MaintenanceRefused};
 pub(crate) use operate::{Operation, OperationRefused, OperatorCommand};
 pub(crate) use predecessor::{Predecessor, TakeoverRefused};
 pub(crate) use preview::{PreviewRequest, preview};
@@ -93,6 +95,8 @@ pub(crate) enum ControlMessage {
     Read(Box<Result<ReadConfiguration, ReloadRefused>>),
     /// What an operator wants of a server.
     Operate(OperatorCommand),
+    /// What an operator wants of a route.
+    Maintain(MaintenanceCommand),
     /// A source has named other servers.
     Members(FoundMembers),
     /// Open log files anew, after they were rotated away.
@@ -325,6 +329,7 @@ impl Control {
                         ControlMessage::Reload(_) => {}
                         ControlMessage::Read(read) => self.go_on_with(*read),
                         ControlMessage::Operate(command) => self.operate(command),
+                        ControlMessage::Maintain(command) => self.maintain(command),
                         ControlMessage::Members(found) => {
                             self.take_members(found);
                             looked = 0;

@@ -210,7 +210,7 @@ impl Control {
         if overrides == **self.live.overrides.load() {
             return;
         }
-        overrides.weigh(&mut plan);
+        overrides.apply_to(&mut plan);
         self.live.overrides.store(Arc::new(overrides));
         self.revise(plan);
         self.follow_operators(&self.live.snapshot());
@@ -230,7 +230,7 @@ impl Control {
         let mut overrides = Overrides::clone(&self.live.overrides.load());
         overrides.set_weight(server, weight);
         let Some(mut plan) = self.planned() else { return };
-        overrides.weigh(&mut plan);
+        overrides.apply_to(&mut plan);
         self.live.overrides.store(Arc::new(overrides));
         let of = |plan: &Plan| {
             let pool = plan.pools.iter().find(|pool| pool.name == *server.pool());
@@ -248,8 +248,8 @@ impl Control {
         self.live.record(entry.change(&format!("weight {from}"), &format!("weight {to}")));
     }
 
-    /// Puts a plan in force that differs in servers' weights only.
-    fn revise(&mut self, plan: Plan) {
+    /// Puts a plan in force that differs in what operators have said only.
+    pub(super) fn revise(&mut self, plan: Plan) {
         let current = self.live.snapshot();
         let (next, delta) = current.evolve(plan, Instant::now());
         self.live.put_in_force(Arc::new(next.still(current.generation)));
@@ -307,7 +307,7 @@ impl Control {
     }
 
     /// Has the state file written. What is in force stays in force if that fails, and the operator hears of it.
-    fn save_overrides(&self) -> impl Future<Output = Option<String>> + use<> {
+    pub(super) fn save_overrides(&self) -> impl Future<Output = Option<String>> + use<> {
         let live = Arc::clone(&self.live);
         let plan = Arc::clone(&live.snapshot().plan);
         let writing = plan.admin.state_file.as_ref().map(|path| {

@@ -86,7 +86,7 @@ fn compare(live: &Live, draft: &PreviewRequest) -> Result<(ReloadPreview, Vec<Pr
     let in_force = live.snapshot();
     let overrides = live.overrides.load();
     let (_, ended) = overrides.kept_by(&plan, OffsetDateTime::now_utc());
-    overrides.weigh(&mut plan);
+    overrides.apply_to(&mut plan);
     let now = Instant::now();
     let (next, delta) = in_force.evolve(plan, now);
     let originations = originations(&next, files.pools)?;

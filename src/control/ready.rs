@@ -88,7 +88,7 @@ impl Control {
         sticky_key::fill(&mut plan, sticky_key.as_deref());
         let (overrides, ended) = self.live.overrides.load().kept_by(&plan, OffsetDateTime::now_utc());
         let ended = ended.names();
-        overrides.weigh(&mut plan);
+        overrides.apply_to(&mut plan);
         let (next, delta) = current.evolve(plan, Instant::now());
         // What cannot be read for once is no reason to have none.
         for name in acme_names(&next).filter_map(|name| self.managed.get_key_value(name)) {

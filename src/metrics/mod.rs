@@ -12,6 +12,7 @@ mod family;
 mod http2;
 mod limits;
 mod listener;
+mod maintenance;
 mod networks;
 mod outlier;
 mod scrape;

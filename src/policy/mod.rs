@@ -19,8 +19,9 @@ pub(crate) use respond::respond;
 pub(crate) use rewrite::{Rewritten, rewrite};
 pub(crate) use variables::Variables;
 
-use crate::config::plan::policy::{FieldChange, FieldRule, FieldRules, PolicyPlan};
+use crate::config::plan::policy::{FieldChange, FieldRule, FieldRules, Inheritable, Maintenance, PolicyPlan};
 use crate::wire::edit::FieldName;
+use std::sync::Arc;
 
 /// What holds for the requests of one rule of one listener.
 #[derive(Debug)]
@@ -46,9 +47,17 @@ pub(crate) struct FieldEdit {
 }
 
 impl Policy {
-    /// The policy of these layers, later ones above those before; `None` if they say nothing.
-    pub fn of<'a>(layers: impl IntoIterator<Item = &'a PolicyPlan>) -> Option<Self> {
-        let said = layers.into_iter().fold(PolicyPlan::default(), |below, layer| layer.after(&below));
+    /// The policy of these layers, later ones above those before, and of what an operator says of maintenance above all;
+    /// `None` if they say nothing.
+    pub fn of<'a>(
+        layers: impl IntoIterator<Item = &'a PolicyPlan>,
+        maintenance: Option<bool>,
+    ) -> Option<Self> {
+        let mut said = layers.into_iter().fold(PolicyPlan::default(), |below, layer| layer.after(&below));
+        if let Some(enabled) = maintenance {
+            let planned = said.maintenance.get().cloned().unwrap_or_default();
+            said.maintenance = Inheritable::Set(Arc::new(Maintenance { enabled, ..planned }));
+        }
         let is_silent = said.is_silent();
         let policy = || Self {
             limits: Limits::of(&said.limits),

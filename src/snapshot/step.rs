@@ -409,6 +409,7 @@ impl Step {
                                 && old.upgrades == new.upgrades
                                 && old.priority == new.priority
                                 && old.own_policy == new.own_policy
+                                && old.maintenance == new.maintenance
                                 && policy_name(&previous.plan, old.policy) == policy_name(plan, new.policy)
                                 && is_same_target((&previous.plan, &old.target), (plan, &new.target))
                         })
@@ -497,10 +498,7 @@ fn policy_name(plan: &Plan, place: Option<usize>) -> Option<&Name> {
 /// What holds for the requests that come in by a listener.
 fn policies(plan: &Plan, listener: &plan::ListenerPlan) -> ListenerPolicies {
     let of_listener = policy(plan, listener.policy).map(|named| &named.policy);
-    let of_rule = |rule: &plan::RulePlan| {
-        let named = policy(plan, rule.policy).map(|named| &named.policy);
-        Policy::of(of_listener.into_iter().chain(named).chain([&rule.own_policy]))
-    };
+    let of_rule = |rule: &plan::RulePlan| Policy::of(plan.layers(Some(listener), rule), rule.maintenance);
     let planned = match listener.target {
         plan::TargetPlan::Routes(routes) => plan.routes[routes].rules.as_slice(),
         plan::TargetPlan::Pool(_) | plan::TargetPlan::RedirectToHttps => &[],
@@ -511,7 +509,7 @@ fn policies(plan: &Plan, listener: &plan::ListenerPlan) -> ListenerPolicies {
         plan::RuleTargetPlan::Pool(_) | plan::RuleTargetPlan::Redirect(_) => false,
     };
     let keep_out = planned.iter().any(refuses) || rules.iter().flatten().any(Policy::keeps_out);
-    ListenerPolicies { own: Policy::of(of_listener), rules, keep_out }
+    ListenerPolicies { own: Policy::of(of_listener, None), rules, keep_out }
 }
 
 /// The target of a rule, as far as reloads tell them apart: pools are known by their names.

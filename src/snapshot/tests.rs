@@ -271,6 +271,7 @@ fn listeners_and_routes_are_known_by_name_and_judged_by_where_they_lead() {
             priority: plan::Priority::Normal,
             policy: None,
             own_policy: plan::policy::PolicyPlan::default(),
+            maintenance: None,
         }],
     };
     let mut first = plan(vec![named("app"), named("static")]);
@@ -398,6 +399,7 @@ proptest! {
             priority: plan::Priority::Normal,
             policy: None,
             own_policy: plan::policy::PolicyPlan::default(),
+            maintenance: None,
         };
         let routes = |name: &str, rules| Arc::new(plan::RoutesPlan { name: name.into(), rules });
         first.routes = vec![

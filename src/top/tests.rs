@@ -75,6 +75,8 @@ fn status() -> Status {
         guard: None,
         earlier_guards: Vec::new(),
         listeners: Vec::new(),
+        maintenance: Vec::new(),
+        limits: None,
         pools: vec![
             pool(
                 "app",

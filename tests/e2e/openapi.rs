@@ -100,7 +100,8 @@ fn the_file_has_the_paths_that_the_code_has_and_no_other() {
             .template
             .replace("{pool}", "POOL")
             .replace("{server}", "SERVER")
-            .replace("{client}", "CLIENT");
+            .replace("{client}", "CLIENT")
+            .replace("{route}", "ROUTE");
         (operation.method, path)
     });
     let (mut told, mut served): (Vec<_>, _) = (told.collect(), documented());
@@ -191,6 +192,7 @@ fn answers_keep_to_the_file_and_show_all_that_it_has() {
     look(&api);
     operate(&api);
     limit(&api);
+    maintain(&api);
     operate_absent(&api, &list);
     ask(&api, &text);
     reload(&api, &text);
@@ -255,6 +257,19 @@ fn limit(api: &Api<'_>) {
     let mut client = Client::connect(api.balancer.address("shop"));
     (0..2).for_each(|_| drop(client.get("/limited")));
     assert_eq!(api.ask("GET /limits", "", 200)["top"][0]["limit"], "limited[1]");
+}
+
+fn maintain(api: &Api<'_>) {
+    let request = "PUT /maintenance/shop";
+    let changed = api.ask(request, &api.contract.operation(request).example(), 200);
+    assert_eq!(changed["rules"][0], "static");
+    let listed = &api.ask("GET /maintenance", "", 200)["maintenance"][0];
+    assert_eq!((&listed["route"], &listed["enabled"]), (&json!("static"), &json!(true)));
+    api.ask("GET /status", "", 200);
+    api.ask(request, "nonsense", 400);
+    api.ask("PUT /maintenance/%ff", r#"{"enabled": true}"#, 400);
+    api.ask("PUT /maintenance/nobody", r#"{"enabled": true}"#, 404);
+    api.ask(request, r#"{"enabled": false}"#, 200);
 }
 
 fn operate(api: &Api<'_>) {

@@ -609,7 +609,11 @@ fn every_path_is_documented_and_every_documented_path_is_there() {
     let routes = include_str!("../../src/admin/api.rs").lines().filter_map(|line| {
         let (path, rest) = line.trim().strip_prefix(".route(\"")?.split_once("\", ")?;
         let method = rest.split('(').next()?.to_uppercase();
-        let path = path.replace("{pool}", "POOL").replace("{server}", "SERVER").replace("{client}", "CLIENT");
+        let path = path
+            .replace("{pool}", "POOL")
+            .replace("{server}", "SERVER")
+            .replace("{client}", "CLIENT")
+            .replace("{route}", "ROUTE");
         Some((method, format!("/api/v1{path}")))
     });
     let mut routes: Vec<_> = routes.collect();
@@ -627,15 +631,23 @@ fn every_path_is_documented_and_every_documented_path_is_there() {
         "admin: {{ address: 127.0.0.1:0, socket: null, state_file: null, token_file: {} }}\n",
         file.display()
     );
-    let balancer = Balancer::start(&format!("{admin}{}", plain(&addresses(&apps), "", "")));
+    let balancer = Balancer::start(&format!(
+        "{admin}routes: {{ shop: [{{ pool: app }}] }}\n{}",
+        plain(&addresses(&apps), "", "")
+    ));
     let host = format!("Host: {}", balancer.admin_address());
     for (method, path) in documented.iter().filter(|(_, path)| !path.ends_with("upgrade")) {
-        let path = path.replace("POOL", "app").replace("SERVER", "s1").replace("CLIENT", "192.0.2.7");
+        let path = path
+            .replace("POOL", "app")
+            .replace("SERVER", "s1")
+            .replace("CLIENT", "192.0.2.7")
+            .replace("ROUTE", "shop");
         let body = match path.rsplit('/').next() {
             Some("state") => r#"{"state": "drain"}"#,
             Some("weight") => r#"{"weight": 7}"#,
             Some("explain") => r#"{"url": "http://x/", "listener": "web"}"#,
             Some("plan") => "{}",
+            Some("shop") => r#"{"enabled": false}"#,
             Some("192.0.2.7") => r#"{"seconds": 60}"#,
             _ => "",
         };

@@ -27,7 +27,8 @@ fn reloads_drains_ejections_and_recoveries_strand_nobody() {
         )
     };
     let balancer = Balancer::start(&text(1));
-    let ejections = || -> f64 { balancer.series("evenkeel_ejections_total", &[("server", "moody")]).iter().sum() };
+    let ejections =
+        || -> f64 { balancer.series("evenkeel_ejections_total", &[("server", "moody")]).iter().sum() };
     let address = balancer.address("web");
     let (is_over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let clients: Vec<_> = (0..CLIENTS)

@@ -173,6 +173,7 @@ fn relisten(rng: &mut Rng, plan: &mut Plan) {
                 priority: plan::Priority::Normal,
                 policy: None,
                 own_policy: plan::policy::PolicyPlan::default(),
+                maintenance: None,
             })
             .collect(),
     };

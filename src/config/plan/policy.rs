@@ -210,6 +210,18 @@ pub struct Maintenance {
     pub except: Networks,
 }
 
+impl Default for Maintenance {
+    /// As an empty section has it.
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            file: None,
+            retry_after: Duration::from_secs(300),
+            except: Networks::default(),
+        }
+    }
+}
+
 /// Pages in place of a status in words.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ErrorPages {

@@ -4,7 +4,7 @@
 use super::Exchange;
 use crate::access_log::{Action, Why};
 use crate::config::plan::EncodedSlash;
-use crate::fields::{Field, FieldList};
+use crate::fields::FieldList;
 use crate::filter::forwarding;
 use crate::host;
 use crate::metrics::Routed;
@@ -31,12 +31,11 @@ impl Exchange {
     fn judge_shape(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
         let Some(listener) = &self.listener else { return Err(Why::Shutdown) };
         let limits = &listener.plan.limits;
-        let size = |field: Field<'_>| field.name_length() + field.value().len();
         let (why, detail) = if request.path_and_query.len() as u64 > limits.uri {
             (Why::UriTooLong, "the path and the query are longer than limits.uri")
         } else if request.fields.count() > limits.header_count as usize {
             (Why::HeadersTooLarge, "more fields than limits.header_count")
-        } else if request.fields.each().any(|field| size(field) as u64 > limits.header_line) {
+        } else if request.fields.has_longer_than(limits.header_line) {
             (Why::HeadersTooLarge, "a field longer than limits.header_line")
         } else if limits.encoded_slash == EncodedSlash::Refuse && has_encoded_slash(request.path) {
             (Why::Malformed, "a path with an encoded slash, which limits.encoded_slash refuses")

@@ -4,4 +4,5 @@ mod answers;
 mod fields;
 mod filters;
 mod limits;
+mod maintenance;
 mod matchers;
