@@ -11,7 +11,7 @@ use std::time::Duration;
 const Z_RUN: f64 = 1.96;
 /// A run that is as unlikely at the others' share of failures is no chance.
 const BY_CHANCE: f64 = 1e-5;
-/// Standard deviations for the others' share since a run began, of which little is known as yet: 68 %.
+/// Standard deviations for the others' share since a run began, or at its time, of which little is known as yet: 68 %.
 const Z_SINCE: f64 = 1.0;
 /// Standard deviations for shares: 99 %, for they are looked at again and again. At 95 % a pool that fails as a whole would lose
 /// a server by chance every few minutes (`where_all_fail_alike_nobody_is_ejected`).
@@ -82,6 +82,15 @@ impl Seen {
     }
 }
 
+/// What the others did while a server had the tries that it is judged by: the last ones of its run, of those that are remembered
+/// and of the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meanwhile {
+    pub run: FailureShare,
+    pub recent: FailureShare,
+    pub window: FailureShare,
+}
+
 /// What to note of servers' tries under these settings.
 pub fn watched(plan: &OutlierPlan) -> Watched {
     let run = plan.consecutive_errors.map_or(u32::MAX, u32::from);
@@ -104,34 +113,51 @@ pub fn reason(
     own: &Seen,
     others: &Seen,
     since: FailureShare,
+    meanwhile: &Meanwhile,
     plan: &OutlierPlan,
 ) -> Option<(Reason, String)> {
     // What it did before it fell silent is no news.
     if own.window.of == 0 {
         return None;
     }
-    by_run(own, others, since, plan).or_else(|| by_share(own, others, since, plan))
+    by_run(own, others, [since, meanwhile.run], plan)
+        .or_else(|| by_share(own, others, since, meanwhile, plan))
 }
 
-fn by_run(own: &Seen, others: &Seen, since: FailureShare, plan: &OutlierPlan) -> Option<(Reason, String)> {
+/// `then` is what the others did at its time.
+fn by_run(
+    own: &Seen,
+    others: &Seen,
+    then: [FailureShare; 2],
+    plan: &OutlierPlan,
+) -> Option<(Reason, String)> {
     let enough = plan.consecutive_errors?.get();
     let run = u64::from(own.run);
     // Whoever fails since a moment ago has others beside him that fail as well, if it is not he.
     let is_alone = lower(FailureShare { failed: run, of: run }, Z_RUN) > upper(others.unavailable, Z_RUN);
     // And a run that the others' share would make one day is nobody's fault.
     let is_no_chance = |share, z| upper(share, z).powf(run as f64) < BY_CHANCE;
-    let is_worse =
-        own.run >= enough && is_alone && is_no_chance(others.recent, Z_RUN) && is_no_chance(since, Z_SINCE);
+    let is_worse = own.run >= enough
+        && is_alone
+        && is_no_chance(others.recent, Z_RUN)
+        && then.iter().all(|then| is_no_chance(*then, Z_SINCE));
     let FailureShare { failed, of } = others.unavailable;
     let told = || format!("{run} tries in a row failed; of the others' last {of} {failed} did");
     is_worse.then(|| (Reason::ConsecutiveErrors, told()))
 }
 
-fn by_share(own: &Seen, others: &Seen, since: FailureShare, plan: &OutlierPlan) -> Option<(Reason, String)> {
+fn by_share(
+    own: &Seen,
+    others: &Seen,
+    since: FailureShare,
+    meanwhile: &Meanwhile,
+    plan: &OutlierPlan,
+) -> Option<(Reason, String)> {
     let worse_by = f64::from(plan.worse_by?.0) / 100.0;
-    let is_worse = |own: FailureShare, others: FailureShare| {
+    let is_worse = |own: FailureShare, others: FailureShare, meanwhile: FailureShare| {
         let (own_least, most) = (lower(own, Z_SHARE), |share| upper(share, Z_SHARE));
-        own.of >= ENOUGH && own_least > most(others) + worse_by && own_least > most(since)
+        let is_alone = own_least > most(since) && own_least > upper(meanwhile, Z_SINCE);
+        own.of >= ENOUGH && own_least > most(others) + worse_by && is_alone
     };
     let told = |own: FailureShare, others: FailureShare, when: &str| {
         let text = format!(
@@ -140,11 +166,12 @@ fn by_share(own: &Seen, others: &Seen, since: FailureShare, plan: &OutlierPlan) 
         );
         (Reason::WorseBy, text)
     };
-    if is_worse(own.window, others.window) {
+    if is_worse(own.window, others.window, meanwhile.window) {
         return Some(told(own.window, others.window, &format!(" within {:?}", plan.window)));
     }
     // A busy server has turned long before its window shows it.
-    is_worse(own.recent, others.recent).then(|| told(own.recent, others.recent, ", the last ones"))
+    is_worse(own.recent, others.recent, meanwhile.recent)
+        .then(|| told(own.recent, others.recent, ", the last ones"))
 }
 
 fn lower(share: FailureShare, z: f64) -> f64 {

@@ -8,6 +8,7 @@ mod member;
 mod onset;
 pub mod record;
 pub mod signals;
+mod slices;
 pub mod standing;
 pub mod trial;
 mod watch;

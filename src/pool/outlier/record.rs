@@ -203,12 +203,7 @@ impl TryRecord {
         self.unavailable.last(of)
     }
 
-    /// Of the last 63 tries those that failed in whatever way.
-    pub fn recent(&self) -> FailureShare {
-        self.recent_of(Recent::FULL)
-    }
-
-    /// The same of so many.
+    /// Of the last `of` tries, 63 at most, those that failed in whatever way.
     pub fn recent_of(&self, of: u32) -> FailureShare {
         self.failed.last(of)
     }
@@ -288,7 +283,7 @@ mod tests {
         assert_eq!(record.run(), 1);
         assert_eq!(record.unavailable(4), FailureShare { failed: 3, of: 4 });
         record.forget();
-        assert_eq!((record.run(), record.recent()), (0, FailureShare::default()));
+        assert_eq!((record.run(), record.recent_of(63)), (0, FailureShare::default()));
         assert_eq!(record.total(), FailureShare { failed: 8, of: 9 });
     }
 

@@ -12,6 +12,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+mod outages;
+
 /// A pool under load.
 struct Load {
     pool: Arc<Pool>,

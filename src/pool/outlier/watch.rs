@@ -1,21 +1,19 @@
 //! Looks at a pool's servers from time to time, and says what has changed.
 
-use super::judge::{self, Reason, Seen};
+use super::judge::{self, Meanwhile, Reason, Seen};
 use super::onset::{Onset, is_failing};
 use super::record::{FailureShare, TIME_STEPS, Times, median};
+use super::slices::Slices;
 use super::standing::{Ejection, TrialState};
 use super::trial::TrialProgress;
 use crate::config::plan::OutlierPlan;
 use crate::pool::{HealthState, Member, Membership, Operator, Pool, Server};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// After so long without a request that may be repeated, any request tries a server out.
 const PICKY: Duration = Duration::from_secs(10);
-/// A window is this many steps long, and a step more by the time it moves on.
-const STEPS: u32 = 10;
-
 /// Such a part of a window the others have to show that they do not fail, where they have little to do.
 const WAIT: u32 = 5;
 
@@ -57,14 +55,13 @@ pub enum OutlierChange {
 #[derive(Debug, Default)]
 pub struct OutlierWatch {
     servers: HashMap<u32, Observed>,
+    slices: Slices,
     /// Times to the first byte are compared window by window.
     window_began: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
 struct Observed {
-    /// All tries, as they had been counted at these times; the oldest is at least a window ago, once there was one.
-    marks: VecDeque<(Instant, FailureShare)>,
     /// Times to the first byte when this window began, or the first of those that it takes to have some.
     times: Option<Box<Times>>,
     /// So many windows together had too few of them.
@@ -108,14 +105,14 @@ impl OutlierWatch {
         chance: &mut dyn FnMut() -> f64,
     ) -> Vec<OutlierChange> {
         self.servers.retain(|id, _| pool.members.iter().any(|member| member.server.id() == *id));
+        self.note(pool, plan, now);
         let mut changes = Vec::new();
         for member in &pool.members {
             if member.server.state().health != HealthState::Up {
                 // Once its probes pass again, it is not to be compared by how it failed with others that have come back sooner.
                 member.server.outlier().record.forget();
-                self.servers.remove(&member.server.id());
+                self.forget(&member.server);
             }
-            self.note(&member.server, plan, now);
             self.advance(pool, member, plan, now, chance, &mut changes);
         }
         self.note_onsets(pool, now);
@@ -131,17 +128,17 @@ impl OutlierWatch {
         ejected.filter_map(|member| back(&member.server, now, "the pool ejects nobody any more")).collect()
     }
 
-    /// Notes how much was counted of a server.
-    fn note(&mut self, server: &Arc<Server>, plan: &OutlierPlan, now: Instant) {
-        let observed = self.servers.entry(server.id()).or_default();
-        let step = plan.window / STEPS;
-        if observed.marks.back().is_none_or(|(at, _)| now.saturating_duration_since(*at) >= step) {
-            observed.marks.push_back((now, server.outlier().record.total()));
-        }
-        let is_past = |at: Instant| now.saturating_duration_since(at) >= plan.window;
-        while observed.marks.get(1).is_some_and(|(at, _)| is_past(*at)) {
-            observed.marks.pop_front();
-        }
+    /// Notes how much was counted of each server.
+    fn note(&mut self, pool: &Pool, plan: &OutlierPlan, now: Instant) {
+        let servers = pool.members.iter().map(|member| &member.server);
+        let totals: Vec<_> = servers.map(|server| (server.id(), server.outlier().record.total())).collect();
+        self.slices.note(&totals, plan.window, now);
+        totals.iter().for_each(|(id, _)| _ = self.servers.entry(*id).or_default());
+    }
+
+    fn forget(&mut self, server: &Server) {
+        self.servers.insert(server.id(), Observed::default());
+        self.slices.forget(server.id());
     }
 
     /// Notes who begins to fail, and what the others have done by then.
@@ -284,9 +281,9 @@ impl OutlierWatch {
                 .iter()
                 .filter_map(|(member, seen)| {
                     let others = all.minus(*seen);
-                    let told = self
-                        .others_since(&member.server, ever, plan, now)
-                        .and_then(|since| judge::reason(seen, &others, since, plan));
+                    let told = self.others_since(&member.server, ever, plan, now).and_then(|since| {
+                        judge::reason(seen, &others, since, &self.meanwhile(&member.server, seen), plan)
+                    });
                     Some((member, seen, told.or_else(|| self.slow(member.server.id()))?))
                 })
                 .collect();
@@ -320,15 +317,14 @@ impl OutlierWatch {
         }
     }
 
-    /// A server's tries within the last so long, or a step more.
-    fn since(&self, server: &Server, now: Instant, long: Duration) -> FailureShare {
-        let observed = self.servers.get(&server.id());
-        let marks = observed.into_iter().flat_map(|observed| &observed.marks);
-        let is_past = |at: Instant| now.saturating_duration_since(at) >= long;
-        let first = observed.and_then(|observed| observed.marks.front());
-        // The newest mark that is old enough; before that the first one.
-        let mark = marks.take_while(|(at, _)| is_past(*at)).last().or(first);
-        mark.map_or(FailureShare::default(), |(_, before)| server.outlier().record.total().minus(*before))
+    /// What the others did while a server had those tries that it is judged by.
+    fn meanwhile(&self, server: &Server, seen: &Seen) -> Meanwhile {
+        let others = |tries| self.slices.others_meanwhile(server.id(), tries);
+        Meanwhile {
+            run: others(u64::from(seen.run)),
+            recent: others(seen.recent.of),
+            window: others(seen.window.of),
+        }
     }
 
     fn slow(&self, id: u32) -> Option<(Reason, String)> {
@@ -338,11 +334,13 @@ impl OutlierWatch {
 
     fn seen(&self, server: &Server, plan: &OutlierPlan, now: Instant) -> Seen {
         let record = &server.outlier().record;
+        // What is so old that nobody knows what the others did then is no news.
+        let known = u32::try_from(self.slices.known(server.id())).unwrap_or(u32::MAX);
         Seen {
-            run: record.run(),
+            run: record.run().min(known),
             unavailable: record.unavailable(plan.consecutive_errors.map_or(0, u32::from)),
-            recent: record.recent(),
-            window: self.since(server, now, plan.window),
+            recent: record.recent_of(known),
+            window: self.slices.within(server.id(), plan.window, now),
         }
     }
 
@@ -366,7 +364,7 @@ impl OutlierWatch {
         server.outlier().record.forget();
         server.set_ejected(true);
         // What it did before is no reason to eject it once it is back.
-        self.servers.remove(&server.id());
+        self.forget(server);
         server.outlier().count_ejection(reason);
         OutlierChange::Ejected { server: Arc::clone(server), ejection, strikes }
     }
