@@ -68,6 +68,10 @@ impl Tally {
         wilson::bounds(self.good.round() as u64, self.n.round() as u64, Z)
     }
 
+    fn times(self, part: f64) -> Self {
+        Self { good: self.good * part, n: self.n * part }
+    }
+
     fn mean(self) -> f64 {
         if self.n > 0.0 { self.good / self.n } else { 1.0 }
     }
@@ -96,19 +100,51 @@ impl History {
         }
     }
 
+    /// Only the last so many outcomes are looked at from now on.
+    fn keep_last(&mut self, n: u64) {
+        let mut left = n as f64;
+        self.looks = self
+            .looks
+            .iter()
+            .rev()
+            .map_while(|look| {
+                let part = (left / look.tally.n).clamp(0.0, 1.0);
+                left -= look.tally.n * part;
+                (part > 0.0).then(|| Look { at: look.at, tally: look.tally.times(part) })
+            })
+            .collect();
+        self.looks.make_contiguous().reverse();
+        self.n = self.looks.iter().map(|look| look.tally.n).sum();
+    }
+
     /// The last so many outcomes after `since`. Of what came between two looks nobody knows the order, so a part of it counts
     /// as the whole.
     fn last(&self, n: u64, since: Option<Instant>) -> Tally {
         let mut tally = Tally::default();
         for look in self.looks.iter().rev().take_while(|look| since.is_none_or(|since| look.at > since)) {
-            let part = ((n as f64 - tally.n) / look.tally.n).clamp(0.0, 1.0);
-            tally.good += look.tally.good * part;
-            tally.n += look.tally.n * part;
+            let part = look.tally.times(((n as f64 - tally.n) / look.tally.n).clamp(0.0, 1.0));
+            tally = Tally { good: tally.good + part.good, n: tally.n + part.n };
             if tally.n >= n as f64 {
                 break;
             }
         }
         tally
+    }
+
+    /// Of a server that was found to be worse, how many outcomes since are as good as the best's, if they are enough: all of them,
+    /// or the last ones if they are provably better than those before, as it has been mended meanwhile.
+    fn as_good_again(&self, best: Tally, window: u64) -> Option<u64> {
+        let since = Some(self.worse_since?);
+        let all = self.last(window, since);
+        let lengths = std::iter::successors(Some(TO_RETURN), |n| Some(n * 2)).take_while(|n| *n < window);
+        let is_as_good = |n: &u64| {
+            let last = self.last(*n, since);
+            let before = Tally { good: all.good - last.good, n: all.n - last.n };
+            let is_mended = !before.has(1) || last.bounds().0 > before.bounds().1;
+            last.has(TO_RETURN) && last.mean() >= best.mean() - AS_GOOD && is_mended
+        };
+        let n = lengths.chain([window]).filter(is_as_good).last()?;
+        Some(n.min(self.last(n, since).n.round() as u64))
     }
 }
 
@@ -187,6 +223,9 @@ impl SuccessWatch {
             let record = member.server.success();
             if record.is_worse() != worse[index] {
                 let history = self.servers.get_mut(&member.server.id()).expect("it was just looked at");
+                let as_good = best.and_then(|best| history.as_good_again(best, window));
+                // What it did before it was mended is no reason to take it for worse once more.
+                as_good.into_iter().for_each(|n| history.keep_last(n));
                 history.worse_since = worse[index].then_some(now);
                 changes.push(SuccessChange { index, standing });
             }
@@ -202,21 +241,8 @@ fn is_worse(history: &History, tally: Tally, best: Tally, window: u64) -> bool {
     let is_below = |tally: Tally| tally.has(FEWEST) && tally.bounds().1 < best.bounds().0;
     match history.worse_since {
         None => is_below(sudden) || is_below(tally),
-        Some(since) => !is_as_good_again(history, since, best, window),
+        Some(_) => history.as_good_again(best, window).is_none(),
     }
-}
-
-/// Whether a server that was found to be worse at that time has had enough outcomes since that are as good as the best's: all of
-/// them, or the last ones if they are provably better than those before, as it has been mended meanwhile.
-fn is_as_good_again(history: &History, since: Instant, best: Tally, window: u64) -> bool {
-    let all = history.last(window, Some(since));
-    let lengths = std::iter::successors(Some(TO_RETURN), |n| Some(n * 2)).take_while(|n| *n < window);
-    lengths.chain([window]).any(|n| {
-        let last = history.last(n, Some(since));
-        let before = Tally { good: all.good - last.good, n: all.n - last.n };
-        let is_mended = !before.has(1) || last.bounds().0 > before.bounds().1;
-        last.has(TO_RETURN) && last.mean() >= best.mean() - AS_GOOD && is_mended
-    })
 }
 
 fn serves(member: &Member) -> bool {
