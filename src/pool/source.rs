@@ -1,5 +1,5 @@
-//! Whose requests a server fails. Where clients are bound to servers, by a cookie or a hash, one of them alone may meet all the
-//! failures of a server, and be their cause: a page that always fails, asked for again and again, must not empty a pool.
+//! Whose requests a server fails, and whose it takes long for. Where clients are bound to servers, by a cookie or a hash, one of them alone may meet all the
+//! failures of a server, and be their cause: a page that always fails, or takes long, asked for again and again, must not empty a pool.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -34,15 +34,15 @@ fn tag(hash: u64) -> u32 {
     hash as u32 | 1
 }
 
-/// Whose requests have failed last: the last two clients, and the last two keys. Nothing is noted of those that go well.
+/// Whose requests have failed last, or had their time taken: the last two clients, and the last two keys.
 #[derive(Debug, Default)]
-pub struct FailingSources {
+pub struct LastSources {
     clients: LastTwo,
     keys: LastTwo,
 }
 
-impl FailingSources {
-    /// Whether a failure from there is more of the same: its client, or its key, was one of the last two that failed.
+impl LastSources {
+    /// Whether what comes from there is more of the same: its client, or its key, was one of the last two.
     pub fn knows(&self, source: Source) -> bool {
         let knows_client = self.clients.remember(source.client);
         let knows_key = source.key.is_some_and(|key| self.keys.remember(key));
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn it_takes_three_to_be_heard_again_and_again() {
         let heard = |clients: &[u64]| {
-            let failing = FailingSources::default();
+            let failing = LastSources::default();
             clients.iter().filter(|client| !failing.knows(Source::new(**client << 8, None))).count()
         };
         assert_eq!(heard(&[1; 100]), 1);
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn one_key_that_all_clients_ask_for_is_one() {
-        let failing = FailingSources::default();
+        let failing = LastSources::default();
         let heard = (0..100).filter(|client| !failing.knows(Source::new(client << 8, Some(7)))).count();
         assert_eq!(heard, 1);
     }

@@ -6,7 +6,7 @@ use super::signals::{OpenTrial, OutlierSignals};
 use super::standing::Standing;
 use super::trial::{Trial, TrialCounts, TrialResult, TrialTurn};
 use crate::pool::outcome::{Outcome, TryResult};
-use crate::pool::source::FailingSources;
+use crate::pool::source::LastSources;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -17,7 +17,8 @@ pub struct OutlierState {
     pub record: TryRecord,
     pub trial: Trial,
     pub trials: TrialCounts,
-    failing: FailingSources,
+    failing: LastSources,
+    timed: LastSources,
     standing: Mutex<Standing>,
     open_trial: Mutex<Option<OpenTrial>>,
     ejections: [AtomicU64; Reason::ALL.len()],
@@ -32,7 +33,8 @@ impl OutlierState {
             record: TryRecord::default(),
             trial: Trial::default(),
             trials: TrialCounts::default(),
-            failing: FailingSources::default(),
+            failing: LastSources::default(),
+            timed: LastSources::default(),
             standing: Mutex::new(Standing::new(now)),
             open_trial: Mutex::default(),
             ejections: Default::default(),
@@ -62,9 +64,10 @@ impl OutlierState {
 
     /// Takes note of a try, and of what it says where it tried the server out.
     pub fn judge(&self, outcome: &Outcome, watched: Watched, turn: Option<TrialTurn>) {
-        let outcome = match self.is_more_of_the_same(outcome) {
-            true => &Outcome::of(TryResult::NotServersFault),
-            false => outcome,
+        let outcome = &match outcome {
+            _ if self.fails_the_same(outcome) => Outcome::of(TryResult::NotServersFault),
+            _ if watched.times && self.times_the_same(outcome) => Outcome { waited: None, ..*outcome },
+            _ => *outcome,
         };
         let is_decided = turn.is_some_and(|turn| {
             let result = TrialResult::of(outcome.result);
@@ -76,8 +79,14 @@ impl OutlierState {
         }
     }
 
+    /// Whether it took as long as its client may have seen to, whose time was taken before.
+    fn times_the_same(&self, outcome: &Outcome) -> bool {
+        let has_time = outcome.waited.is_some() && Mark::of(outcome.result) == Some(Mark::Good);
+        has_time && outcome.source.is_some_and(|source| self.timed.knows(source))
+    }
+
     /// Whether a failure is one that its client may have brought about, and has before.
-    fn is_more_of_the_same(&self, outcome: &Outcome) -> bool {
+    fn fails_the_same(&self, outcome: &Outcome) -> bool {
         let has_failed = !matches!(Mark::of(outcome.result), None | Some(Mark::Good));
         // No request keeps a connection from being opened.
         let may_be_its_doing = has_failed && outcome.result != TryResult::ConnectFailed;

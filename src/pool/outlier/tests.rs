@@ -205,18 +205,21 @@ fn where_all_fail_alike_nobody_is_ejected() {
     }
 }
 
-/// Requests of 500 clients in a pool that hashes, and as many of one; who of them all fails.
-fn with_one_client(fails: impl Fn(u64, &str) -> bool) -> Load {
-    let mut load = Load::of(pool(hash_ring(None), "a b c d"), outlier(), 200, 5);
-    for request in 0..4_000u64 {
+/// Requests of 500 clients in a pool that hashes, and as many of one; whose fail, and how many milliseconds they take.
+fn with_one_client(fails: impl Fn(u64, &str) -> bool, millis: impl Fn(u64, &str) -> u64) -> Load {
+    let plan = OutlierPlan { slower_than: Some("5x".parse().expect("a factor")), ..outlier() };
+    let mut load = Load::of(pool(hash_ring(None), "a b c d"), plan, 200, 5);
+    for request in 0..8_000u64 {
         load.pass(load.pause);
         let client = if request % 2 == 0 { 1 } else { 2 + (load.chance() * 500.0) as u64 };
         let key = hash(&client.to_be_bytes());
         let query = Query { key: Some(key), may_be_repeated: true, ..Query::default() };
         let lease = load.pool.pick(&query, &mut Tried::new()).expect("one is ready");
-        let status = if fails(client, lease.server().name()) { 500 } else { 200 };
+        let server = lease.server().name();
+        let status = if fails(client, server) { 500 } else { 200 };
+        let waited = Some(Duration::from_millis(millis(client, server)));
         let source = Some(Source::new(key, None));
-        lease.finish(&Outcome { source, ..Outcome::of(TryResult::answered(status)) });
+        lease.finish(&Outcome { source, waited, ..Outcome::of(TryResult::answered(status)) });
         if load.now - load.looked >= Duration::from_millis(20) && is_suspected(&load.pool) {
             load.look();
         }
@@ -226,9 +229,17 @@ fn with_one_client(fails: impl Fn(u64, &str) -> bool) -> Load {
 
 #[test]
 fn one_client_alone_has_no_server_ejected() {
-    assert_eq!(with_one_client(|client, _| client == 1).ejected(), []);
-    let ejected = with_one_client(|_, server| server == "b").ejected();
+    assert_eq!(with_one_client(|client, _| client == 1, |_, _| 10).ejected(), []);
+    let ejected = with_one_client(|_, server| server == "b", |_, _| 10).ejected();
     assert_eq!(ejected.first(), Some(&("b".to_owned(), Reason::WorseBy)), "{ejected:?}");
+}
+
+#[test]
+fn one_client_alone_makes_no_server_slow() {
+    let slow = |is_slow: bool| if is_slow { 400 } else { 10 };
+    assert_eq!(with_one_client(|_, _| false, |client, _| slow(client == 1)).ejected(), []);
+    let ejected = with_one_client(|_, _| false, |_, server| slow(server == "b")).ejected();
+    assert_eq!(ejected.first(), Some(&("b".to_owned(), Reason::SlowerThan)), "{ejected:?}");
 }
 
 #[test]
