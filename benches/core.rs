@@ -356,6 +356,8 @@ fn log_record(c: &mut Criterion) {
             detail: None,
             bytes_in: 0,
             bytes_out: 5120,
+            encoding: None,
+            bytes_plain: None,
             duration: Some(Duration::from_micros(12_345)),
             connect: None,
             queued: None,

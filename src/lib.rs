@@ -6,6 +6,7 @@ mod admin;
 pub mod api;
 pub mod cli;
 pub mod client_hello;
+pub mod compress;
 pub mod config;
 mod control;
 pub mod cookie;

@@ -136,6 +136,7 @@ impl Snapshot {
                 client_prefix: ClientPrefix::default(),
                 limit_keys: 1_000_000,
                 max_tarpits: 1000,
+                compressors: 256,
             },
             admin: plan::AdminPlan { socket: None, address: None, token_file: None, state_file: None },
             log: plan::Log { level: plan::LogLevel::Info, format: plan::LogFormat::Text },

@@ -189,6 +189,7 @@ fn the_table_has_the_rooms_we_think_it_has() {
         "proxy_header",
         "websocket",
         "wire",
+        "compress",
         "policy",
         "config",
         "snapshot",

@@ -78,10 +78,12 @@ fn every_file_in_conf_is_good_and_warns_of_nothing() {
         }
         let text = fs::read_to_string(&path).expect("readable");
         let (said, ok) = evenkeel::config::check(&file_name(&path), &text, false, false);
-        // Beside its one line only what its `outlier` comes to, and where clients are counted without a proxy.
+        // Beside its one line only what its `outlier` comes to, where clients are counted without a proxy, and which pages with
+        // sessions are compressed.
         let is_note = |line: &str| {
             line.starts_with("  pools.") && line.contains(".outlier: ")
                 || line.starts_with("  listeners.") && line.ends_with("name it in `trusted_proxies`")
+                || line.starts_with("  rule ") && line.ends_with("(BREACH)")
         };
         let notes = said.lines().skip(1).all(is_note);
         assert!(ok && notes && said.lines().next().is_some_and(|line| line.contains(": ok: ")), "{said}");
@@ -99,9 +101,14 @@ fn a_good_file_is_summed_up_in_one_line_and_one_for_each_outlier() {
     };
     let counting =
         "  listeners.shop: clients are those who connect: behind a proxy, name it in `trusted_proxies`\n";
+    let sessions = "  rule web/14: clients with sessions get compressed pages: none may have both a secret and what its URL says (BREACH)\n";
     for (file, summary, notes) in [
         ("conf/minimal.yaml", "1 listener, 1 pool, 2 servers", String::new()),
-        ("conf/evenkeel.yaml", "6 listeners, 14 pools, 18 servers, 4 sources", of("app", 1, 2) + counting),
+        (
+            "conf/evenkeel.yaml",
+            "6 listeners, 14 pools, 18 servers, 4 sources",
+            of("app", 1, 2) + counting + sessions,
+        ),
         ("conf/shop.yaml", "3 listeners, 4 pools, 12 servers", of("app", 2, 4)),
         ("conf/tcp.yaml", "3 listeners, 4 pools, 9 servers", String::new()),
     ] {

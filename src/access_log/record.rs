@@ -36,6 +36,9 @@ pub struct Record<'a> {
     /// Body bytes, both ways.
     pub bytes_in: u64,
     pub bytes_out: u64,
+    /// How the response was compressed, and how many bytes its body had before.
+    pub encoding: Option<&'a str>,
+    pub bytes_plain: Option<u64>,
     pub duration: Option<Duration>,
     pub connect: Option<Duration>,
     pub first_byte: Option<Duration>,
@@ -98,6 +101,10 @@ impl Record<'_> {
         text(b",\"detail\":", self.detail, line);
         number(b",\"bytes_in\":", self.bytes_in, line);
         number(b",\"bytes_out\":", self.bytes_out, line);
+        if let Some(plain) = self.bytes_plain {
+            text(b",\"encoding\":", self.encoding, line);
+            number(b",\"bytes_plain\":", plain, line);
+        }
         milliseconds(b",\"duration_ms\":", self.duration, line);
         milliseconds(b",\"connect_ms\":", self.connect, line);
         milliseconds(b",\"first_byte_ms\":", self.first_byte, line);
@@ -305,6 +312,8 @@ pub(super) mod tests {
             detail: None,
             bytes_in: 0,
             bytes_out: 512,
+            encoding: None,
+            bytes_plain: None,
             duration: Some(Duration::from_micros(1234)),
             connect: None,
             first_byte: Some(Duration::from_micros(1000)),

@@ -131,6 +131,7 @@ fn process(process: &ProcessPlan) -> Value {
         .set("client_prefix", prefix)
         .set("limit_keys", process.limit_keys)
         .set("max_tarpits", process.max_tarpits)
+        .set("compressors", process.compressors)
         .end()
 }
 

@@ -36,6 +36,7 @@ pub(super) const PROCESS: &[Key] = &[
     key("client_prefix", KeyKind::Section(CLIENT_PREFIX), "{}"),
     key("limit_keys", KeyKind::Count(1000, 100_000_000), "1000000"),
     key("max_tarpits", KeyKind::Count(0, 1_000_000), "1000"),
+    key("compressors", KeyKind::Count(0, 1_000_000), "256"),
 ];
 
 pub(super) const CLIENT_PREFIX: &[Key] =

@@ -6,6 +6,7 @@
 
 mod acme;
 mod address;
+mod compress;
 mod discover;
 mod effective;
 mod fallback;
@@ -124,7 +125,11 @@ pub fn check_further(
     let warned = if warnings > 0 { format!(", {}", counted(warnings, "warning")) } else { String::new() };
     report += &match &plan {
         Some(plan) => {
-            format!("{file_name}: ok: {}{warned}\n{}", summary(plan), ceilings(plan) + &countings(plan))
+            format!(
+                "{file_name}: ok: {}{warned}\n{}",
+                summary(plan),
+                ceilings(plan) + &countings(plan) + &compress::notes(plan)
+            )
         }
         None => format!("{file_name}: refused: {}{warned}\n", counted(errors, "error")),
     };

@@ -1,6 +1,7 @@
 //! The plan: a configuration that was checked, with every default filled in and every reference
 //! resolved. Nothing downstream of this file ever asks "is it set?" or "does it exist?".
 
+pub mod compress;
 mod inheritable;
 pub mod limits;
 mod matcher;
@@ -75,6 +76,8 @@ pub struct ProcessPlan {
     pub limit_keys: u32,
     /// Requests that are held back at once to be refused.
     pub max_tarpits: u32,
+    /// Responses that each core compresses at once.
+    pub compressors: u32,
     /// Worker threads, one accept loop each; `None` is one per core.
     pub threads: Option<usize>,
     /// Client connections over all listeners; more wait in the kernel's queue.

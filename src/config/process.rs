@@ -20,6 +20,7 @@ pub(super) fn process(section: Section<'_>) -> ProcessPlan {
         client_prefix: section.section("client_prefix", |prefix| client_prefix(&prefix)).unwrap_or_default(),
         limit_keys: section.count("limit_keys"),
         max_tarpits: section.count("max_tarpits"),
+        compressors: section.count("compressors"),
     }
 }
 

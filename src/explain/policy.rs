@@ -3,12 +3,13 @@
 use super::limits;
 use super::report::{ExplainedPhase, Explanation};
 use super::{ExplainRequest, RequestParts};
+use crate::compress::acceptable;
 use crate::config::plan::policy::FieldChange;
 use crate::policy::{self, FieldEdit, Policy, Variables};
 use crate::route::{RouteRule, RuleTarget};
 use crate::template::Template;
 use crate::wire::request::RequestView;
-use http::{HeaderMap, Request, Uri, request};
+use http::{HeaderMap, Request, Uri, header, request};
 
 /// Where a rule leads, in words.
 pub(super) fn target(rule: &RouteRule) -> String {
@@ -59,6 +60,19 @@ pub(super) fn tell(
     report.policy.extend(fields("request_headers", &policy.request_fields, &variables));
     // What the server and its response bring is not known before.
     report.policy.extend(fields("response_headers", &policy.response_fields, &variables));
+    report.policy.extend(compression(policy, &RequestView::of_parts(&head, false)));
+}
+
+/// What becomes of responses that may be compressed, for whoever asks so.
+fn compression(policy: &Policy, request: &RequestView<'_>) -> Option<ExplainedPhase> {
+    let plan = policy.plan.compress.get()?;
+    let types: Vec<_> = plan.types.iter().map(ToString::to_string).collect();
+    let with = match acceptable(&plan.encodings, request.fields).first() {
+        _ if request.fields.has(&header::RANGE) => "nothing: the request is for a part".to_owned(),
+        Some(encoding) => format!("{} with {}", types.join(", "), encoding.label()),
+        None => "nothing: the client takes no coding that is listed (Accept-Encoding)".to_owned(),
+    };
+    Some(ExplainedPhase { phase: "compress".to_owned(), does: format!("compresses {with}"), decides: false })
 }
 
 /// What the rule's limits do that servers may take the request's path for.

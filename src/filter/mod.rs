@@ -3,6 +3,7 @@
 //! `wire` do it for every version of HTTP.
 
 mod call_deadline;
+pub(crate) mod compress;
 mod cors;
 mod date;
 #[cfg(debug_assertions)]
@@ -87,8 +88,13 @@ static FILTERS: &[&dyn Filter] = &[
 ];
 
 /// Those that do nothing without a policy, in their order; what operators say of fields stands.
-static POLICY_FILTERS: &[&dyn Filter] =
-    &[&security_headers::SecurityHeaders, &cors::Cors, &rate_limit::RateLimit, &field_rules::FieldRules];
+static POLICY_FILTERS: &[&dyn Filter] = &[
+    &security_headers::SecurityHeaders,
+    &cors::Cors,
+    &rate_limit::RateLimit,
+    &field_rules::FieldRules,
+    &compress::Compress,
+];
 
 /// What a server gets of a request otherwise than it came.
 pub(crate) fn request<'a>(request: &RequestView<'a>, facts: &RequestFacts<'a>) -> Edits<'a> {

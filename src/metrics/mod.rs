@@ -5,6 +5,7 @@
 
 mod acme;
 mod admin;
+mod compression;
 mod counted;
 mod discovery;
 mod earlier;
@@ -21,6 +22,7 @@ mod tls;
 mod udp;
 
 pub use acme::{AcmeMetrics, AcmeResult};
+pub use compression::CompressionMetrics;
 pub use counted::{GrowingTotals, SeriesTotals, spread};
 pub use discovery::{DiscoveryMetrics, QueryResult, SourceSeries, SourceState};
 pub use http2::{AbuseReading, Abuses};
@@ -62,6 +64,7 @@ pub struct Metrics {
     pub acme: Arc<AcmeMetrics>,
     pub discovery: DiscoveryMetrics,
     pub limits: LimitMetrics,
+    pub compression: CompressionMetrics,
     panics: AtomicU64,
     failed_upgrades: AtomicU64,
     failed_state_files: AtomicU64,

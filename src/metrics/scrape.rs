@@ -59,6 +59,7 @@ impl MetricsPage<'_> {
         families.extend(self.metrics.discovery.families());
         families.extend(self.metrics.limits.families(self.limiter));
         families.extend(super::maintenance::families(self.snapshot));
+        families.extend(self.metrics.compression.families());
         families.extend(super::networks::families(&self.snapshot.plan.networks));
         families.extend(self.pools());
         families.extend(self.servers());

@@ -84,6 +84,7 @@ pub(super) fn process(plan: &Plan) -> Settings {
     settings.set("process.client_prefix.v6", plan.process.client_prefix.v6);
     settings.set("process.limit_keys", plan.process.limit_keys);
     settings.set("process.max_tarpits", plan.process.max_tarpits);
+    settings.set("process.compressors", plan.process.compressors);
     let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
     settings.set_some("admin.socket", path(&plan.admin.socket));
     settings.set_some("admin.address", plan.admin.address);

@@ -2,6 +2,7 @@
 //! server's (`client`, `server`, `relay`), what is not HTTP from socket to socket (`tcp`, `udp`).
 
 mod client;
+mod compressors;
 mod dial;
 mod exchange;
 pub(crate) mod fuzzed;
@@ -16,6 +17,7 @@ mod session;
 mod shared;
 mod tcp;
 mod tries;
+mod turns;
 mod udp;
 
 pub(crate) use refused::Reporter;

@@ -123,6 +123,8 @@ impl<S: Series> Passthrough<S> {
             detail: self.detail,
             bytes_in: self.passed.to_server,
             bytes_out: self.passed.to_client,
+            encoding: None,
+            bytes_plain: None,
             duration: Some(self.started.elapsed()),
             connect: self.connect,
             first_byte: None,

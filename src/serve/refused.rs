@@ -116,6 +116,8 @@ fn nothing_but(client: &Client, rejection: Rejection, generation: u64) -> Record
         detail: rejection.detail,
         bytes_in: 0,
         bytes_out: 0,
+        encoding: None,
+        bytes_plain: None,
         duration: None,
         connect: None,
         first_byte: None,

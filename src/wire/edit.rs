@@ -119,6 +119,17 @@ impl<'a> Edits<'a> {
         fields.each().enumerate().filter(|(index, _)| !self.is_removed(*index)).map(|(_, field)| field)
     }
 
+    /// The values of the fields of this name that leave with the head.
+    pub(crate) fn leaving<'e>(
+        &'e self,
+        fields: FieldList<'e>,
+        name: &'e HeaderName,
+    ) -> impl Iterator<Item = &'e [u8]> {
+        let added = self.added.iter().filter(move |(added, _)| added.name == *name);
+        let staying = self.staying(fields).filter(move |field| field.is(name.as_str()));
+        staying.map(Field::value).chain(added.map(|(_, value)| &**value))
+    }
+
     /// How many fields were added.
     pub(crate) fn added_count(&self) -> usize {
         self.added.len()
@@ -223,6 +234,9 @@ mod tests {
         edits.remove(list, &MARK.name);
         edits.add(&DATE, "today");
         assert!(!edits.leaves(list, &MARK.name) && edits.leaves(list, &header::DATE));
+        let leaving = |name| edits.leaving(list, name).collect::<Vec<_>>();
+        assert_eq!((leaving(&header::DATE), leaving(&MARK.name)), (vec![&b"today"[..]], vec![]));
+        assert_eq!(leaving(&header::ETAG), [b"a"]);
     }
 
     #[test]

@@ -98,6 +98,8 @@ pub(crate) enum BodyKind {
     Streamed,
     /// What comes before the connection ends.
     UntilClose,
+    /// Other bytes than its fields speak of, however many: what frames them is for the side that they go to.
+    Recoded,
 }
 
 /// A response's head, whichever form it has.
@@ -152,8 +154,8 @@ impl Framing {
             BodyKind::Streamed if !head.is_chunked && head.fields.has(&header::CONTENT_LENGTH) => {
                 Self::Length
             }
-            BodyKind::Streamed if is_http_11 => Self::Chunked,
-            BodyKind::Streamed | BodyKind::UntilClose => Self::UntilClose,
+            BodyKind::Streamed | BodyKind::Recoded if is_http_11 => Self::Chunked,
+            BodyKind::Streamed | BodyKind::Recoded | BodyKind::UntilClose => Self::UntilClose,
         }
     }
 }

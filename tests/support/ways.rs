@@ -154,9 +154,12 @@ async fn exchange(
         body.send_data(asked.body.to_vec().into(), true).expect("there is room");
     }
     let (head, mut body) = response.await.expect("a response").into_parts();
-    let mut read = Vec::new();
+    let (mut read, mut complete) = (Vec::new(), true);
     while let Some(data) = body.data().await {
-        let data = data.expect("the body goes on");
+        let Ok(data) = data else {
+            complete = false;
+            break;
+        };
         let _ = body.flow_control().release_capacity(data.len());
         read.extend_from_slice(&data);
     }
@@ -167,6 +170,6 @@ async fn exchange(
         status: head.status.as_u16(),
         fields: head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
         body: read,
-        complete: true,
+        complete,
     }
 }

@@ -1,5 +1,6 @@
 //! Policies as they are written: only what each says itself.
 
+use super::super::plan::compress::{CompressPlan, Encoding};
 use super::super::plan::policy::{
     Buffer, Canonical, Cors, EarlyHints, ErrorPages, Fault, FieldChange, FieldRule, FieldRules, Maintenance,
     OriginPattern, Page, PolicyPlan, Redirect, Respond, Rewrite, Wanted,
@@ -32,6 +33,22 @@ pub(super) fn say(policy: &PolicyPlan, section: SectionWriter) -> SectionWriter 
         .set_inheritable("fault", &policy.fault, fault)
         .set_inheritable("early_hints", &policy.early_hints, early_hints)
         .set_inheritable("buffer", &policy.buffer, buffer)
+        .set_inheritable("compress", &policy.compress, compress)
+}
+
+fn compress(compress: &CompressPlan) -> Value {
+    let level = SectionWriter::new(keys::COMPRESS_LEVEL)
+        .set("gzip", compress.level.gzip)
+        .set("br", compress.level.br)
+        .set("zstd", compress.level.zstd)
+        .end();
+    SectionWriter::new(keys::COMPRESS)
+        .set("encodings", texts(compress.encodings.iter().map(|encoding| Encoding::label(*encoding))))
+        .set("min", size(compress.min))
+        .set("types", texts(&compress.types))
+        .set("level", level)
+        .set("streams", compress.streams)
+        .end()
 }
 
 fn rewrite(rewrite: &Rewrite) -> Value {

@@ -20,9 +20,33 @@ pub(in crate::config) const POLICY: &[Key] = &[
     nullable("fault", KeyKind::Section(FAULT), "null"),
     nullable("early_hints", KeyKind::Section(EARLY_HINTS), "{}"),
     nullable("buffer", KeyKind::Section(BUFFER), "{}"),
+    nullable("compress", KeyKind::Section(COMPRESS), "null"),
 ];
 
 pub(in crate::config) const BUFFER: &[Key] = &[key("request", KeyKind::Size(0, 64 << 20), "0B")];
+
+pub(in crate::config) const COMPRESS: &[Key] = &[
+    key(
+        "encodings",
+        KeyKind::List("`zstd`, `br` and `gzip`, in the order of preference"),
+        "[zstd, br, gzip]",
+    ),
+    key("min", KeyKind::Size(0, 1 << 30), "1KiB"),
+    key(
+        "types",
+        KeyKind::List("media types, like `text/html` or `text/*`"),
+        "[text/*, application/json, application/javascript, application/xml, image/svg+xml]",
+    ),
+    key("level", KeyKind::Section(COMPRESS_LEVEL), "{}"),
+    key("streams", KeyKind::Flag, "false"),
+];
+
+/// As hard as a response may be worked on that somebody waits for; beyond its sixth level Brotli takes 9 MiB and more for each.
+pub(in crate::config) const COMPRESS_LEVEL: &[Key] = &[
+    key("gzip", KeyKind::Count(1, 9), "4"),
+    key("br", KeyKind::Count(1, 6), "4"),
+    key("zstd", KeyKind::Count(1, 12), "3"),
+];
 
 pub(in crate::config) const REWRITE: &[Key] = &[
     nullable("strip_prefix", KeyKind::Text("a path, like `/api`"), "null"),

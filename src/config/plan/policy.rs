@@ -1,6 +1,7 @@
 //! What is done with requests beside sending them to a pool, as it is written: by a policy of its own name, or by a rule.
 
 use super::Name;
+use super::compress::CompressPlan;
 pub use super::inheritable::Inheritable;
 use super::limits::LimitsPlan;
 use crate::networks::Networks;
@@ -36,6 +37,7 @@ pub struct PolicyPlan {
     pub fault: Inheritable<Fault>,
     pub early_hints: Inheritable<EarlyHints>,
     pub buffer: Inheritable<Buffer>,
+    pub compress: Inheritable<CompressPlan>,
 }
 
 impl PolicyPlan {
@@ -60,6 +62,7 @@ impl PolicyPlan {
             fault: self.fault.after(&before.fault),
             early_hints: self.early_hints.after(&before.early_hints),
             buffer: self.buffer.after(&before.buffer),
+            compress: self.compress.after(&before.compress),
         }
     }
 

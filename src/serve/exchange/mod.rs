@@ -9,6 +9,7 @@ pub(super) use dispatch::LeasedServer;
 
 use super::tries;
 use crate::access_log::{Action, Queued, Why};
+use crate::config::plan::compress::Encoding;
 use crate::config::plan::{Balance, Name, PathRegex};
 use crate::control::Live;
 use crate::edge::RequestState;
@@ -37,6 +38,14 @@ pub(super) enum AfterTimeout {
     /// It was cut for a server that is not to be had any more.
     GoesOn,
     IsOver,
+}
+
+/// A response that is compressed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Compressed {
+    pub(super) encoding: Encoding,
+    /// Bytes of its body before.
+    pub(super) plain: u64,
 }
 
 /// One request.
@@ -84,6 +93,8 @@ pub(crate) struct Exchange {
     has_fault: bool,
     /// Fields that its policy has and whose values no field may have.
     pub(super) dropped_fields: u32,
+    /// How the response is compressed, and how much of it was.
+    pub(super) compressed: Option<Compressed>,
     /// What the client is answered instead of what servers would.
     pub(super) reply: Option<Box<LocalReply>>,
     /// What limits have made of it.
@@ -124,6 +135,7 @@ impl Exchange {
             delay: None,
             has_fault: false,
             dropped_fields: 0,
+            compressed: None,
             reply: None,
             limits: None,
             client_prefix: ClientPrefix::default(),

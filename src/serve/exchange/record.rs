@@ -66,6 +66,9 @@ impl Exchange {
             dropped_fields: self.dropped_fields,
         };
         self.live.metrics.request(self.edition, place, &outcome, &names);
+        if let Some(compressed) = self.compressed {
+            self.live.metrics.compression.compressed(compressed.encoding, compressed.plain, bytes.1);
+        }
         if !self.live.access_log.is_on() {
             return;
         }
@@ -90,6 +93,8 @@ impl Exchange {
             detail: self.detail,
             bytes_in: bytes.0,
             bytes_out: bytes.1,
+            encoding: self.compressed.map(|compressed| compressed.encoding.label()),
+            bytes_plain: self.compressed.map(|compressed| compressed.plain),
             duration: Some(duration),
             connect: self.connect,
             first_byte: self.first_byte,

@@ -1,6 +1,7 @@
 //! The response's way: its head and its body, from the server to the client.
 
 use super::Relay;
+use super::compress::{self, Chosen};
 use crate::access_log::Why;
 use crate::edge::HttpDate;
 use crate::fields::Field;
@@ -154,11 +155,22 @@ impl<C: ClientSide> Relay<'_, C> {
             rate_limit: self.exchange.rate_limit_fields(),
             policy: applied.as_ref(),
         };
-        let edits = filter::response(head, &facts);
+        let mut edits = filter::response(head, &facts);
         let dropped = edits.dropped();
-        let begun = self.client.begin(head, &edits);
+        let compress = applied.as_ref().and_then(|applied| applied.policy.plan.compress.get());
+        let is_compressed = compress.is_some();
+        let chosen = compress.map_or(Chosen::Plain, |plan| {
+            compress::choose(&self.exchange, plan, &self.request, head, &mut edits)
+        });
+        let begun = match chosen {
+            Chosen::Plain => self.client.begin(head, &edits),
+            Chosen::HeadOnly | Chosen::Compressed(_) => self.client.begin(&compress::recoded(head), &edits),
+        };
         drop(edits);
         self.exchange.dropped_fields += dropped;
+        if is_compressed {
+            self.compress(chosen);
+        }
         begun
     }
 
@@ -202,7 +214,7 @@ impl<C: ClientSide> Relay<'_, C> {
 
     /// Whether the response's chunks go on as they are.
     fn keeps_chunks_of(&self, start: ResponseStart) -> bool {
-        start.is_chunked && self.client.takes_chunks()
+        start.is_chunked && self.client.takes_chunks() && self.compression.is_none()
     }
 
     /// Moves the response's body to its end.
@@ -230,10 +242,14 @@ impl<C: ClientSide> Relay<'_, C> {
                 self.state.watch.touch();
             }
             ready!(flushed).map_err(|why| self.state.watch.interrupted().unwrap_or(why))?;
+            if self.compression.is_some() && ready!(self.poll_compress(cx))? {
+                continue;
+            }
             let Some(sending) = server else { return Poll::Ready(Ok(())) };
             match sending.poll_part(cx, keeps_chunks) {
                 Poll::Ready(Ok(part)) => self.pass_part(part, server, leased)?,
                 Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                Poll::Pending if self.give_out()? => {}
                 Poll::Pending => break,
             }
         }
@@ -262,7 +278,10 @@ impl<C: ClientSide> Relay<'_, C> {
                 if is_last {
                     self.release(server, leased);
                 }
-                self.client.send(piece, length, is_last);
+                match &mut self.compression {
+                    None => self.client.send(piece, length, is_last),
+                    Some(compression) => compression.put(piece, is_last),
+                }
             }
             Part::End(mut trailers) => {
                 if let Some(trailers) = &mut trailers {
@@ -271,7 +290,10 @@ impl<C: ClientSide> Relay<'_, C> {
                     self.exchange.grpc_status = status.or(self.exchange.grpc_status);
                 }
                 self.release(server, leased);
-                self.client.end(trailers)?;
+                match &mut self.compression {
+                    None => self.client.end(trailers)?,
+                    Some(compression) => compression.end(trailers),
+                }
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ use http::Method;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 /// How long a client has to take an answer of ours.
@@ -103,7 +103,11 @@ impl<C: ClientSide> Relay<'_, C> {
         }
         if !is_over {
             let length = response.body.len() as u64;
-            self.client.send(Piece::Bytes(response.body), length, true);
+            let body = Piece::Bytes(response.body);
+            match &mut self.compression {
+                None => self.client.send(body, length, true),
+                Some(compression) => compression.put(body, true),
+            }
         }
         if !self.flush_own().await {
             self.client.cut();
@@ -132,11 +136,20 @@ impl<C: ClientSide> Relay<'_, C> {
     /// Whether the client has taken everything.
     async fn flush_own(&mut self) -> bool {
         // Most have room for it at once, and need no timer.
-        if let Poll::Ready(flushed) = poll_fn(|cx| Poll::Ready(self.client.poll_flush(cx))).await {
+        if let Poll::Ready(flushed) = poll_fn(|cx| Poll::Ready(self.poll_own(cx))).await {
             return flushed.is_ok();
         }
-        let flushed = tokio::time::timeout(LINGER, poll_fn(|cx| self.client.poll_flush(cx))).await;
+        let flushed = tokio::time::timeout(LINGER, poll_fn(|cx| self.poll_own(cx))).await;
         matches!(flushed, Ok(Ok(())))
+    }
+
+    fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Why>> {
+        loop {
+            ready!(self.client.poll_flush(cx))?;
+            if !ready!(self.poll_compress(cx))? {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }
 

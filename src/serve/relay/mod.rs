@@ -6,6 +6,7 @@
 //! connection. Here heads go from bytes to bytes where both sides speak HTTP/1, one future drives both directions, buffers
 //! are held only while there are bytes in them, and connections to servers are the core's own.
 
+mod compress;
 mod connect;
 mod download;
 mod local_reply;
@@ -21,6 +22,7 @@ use crate::config::plan::ServerProtocol;
 use crate::edge::{Addresses, RequestState};
 use crate::pool::Pool;
 use crate::wire::request::RequestView;
+use compress::Compression;
 use http::Version;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -60,6 +62,8 @@ pub(super) struct Relay<'a, C: ClientSide> {
     is_grpc: bool,
     /// When a gRPC client gives its call up.
     call_due: Option<Instant>,
+    /// What compresses the response's body.
+    compression: Option<Box<Compression>>,
     /// The next of the response is up to the server, and not to a client that does not read.
     waits_for_part: bool,
     /// Interim responses so far.
@@ -99,6 +103,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
             waits_for_server: false,
             is_grpc,
             call_due,
+            compression: None,
             waits_for_part: false,
             interims: 0,
             interim_bytes: 0,

@@ -18,7 +18,7 @@ pub(super) fn policy(choices: &mut Choices) -> Vec<String> {
 }
 
 /// Of each of the other keys, each form that it may have.
-const VALUES: [(&str, &[&str]); 9] = [
+const VALUES: [(&str, &[&str]); 10] = [
     (
         "rewrite",
         &[
@@ -46,6 +46,14 @@ const VALUES: [(&str, &[&str]); 9] = [
     ("fault", &["{ share: 5%, delay: 1500ms, status: 503, only_with: null }", "{ status: 500 }", "null"]),
     ("early_hints", &["{ pass: false }", "{}", "null"]),
     ("buffer", &["{ request: 64KiB }", "{}", "null"]),
+    (
+        "compress",
+        &[
+            "{ encodings: [gzip, zstd], min: 0B, types: [Text/HTML, application/*], level: { gzip: 9, br: 6, zstd: 12 }, streams: true }",
+            "{}",
+            "null",
+        ],
+    ),
 ];
 /// Who may ask, and how often.
 fn limits(choices: &mut Choices) -> Vec<String> {

@@ -1,0 +1,211 @@
+//! A response's body on its way through an encoder, in turns: a core has others to serve as well.
+
+use super::Relay;
+use crate::access_log::Why;
+use crate::compress::{self, SkipReason, Verdict, acceptable};
+use crate::config::plan::compress::CompressPlan;
+use crate::filter::compress::{encode, vary};
+use crate::serve::client::ClientSide;
+use crate::serve::compressors::Compressor;
+use crate::serve::exchange::{Compressed, Exchange};
+use crate::serve::piece::Piece;
+use crate::serve::turns::{Place, poll_turn};
+use crate::wire::edit::Edits;
+use crate::wire::request::RequestView;
+use crate::wire::response_head::{BodyKind, ResponseView};
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use std::cell::RefCell;
+use std::task::{Context, Poll, ready};
+
+/// What is compressed in a turn, at most.
+const TURN: usize = 16 * 1024;
+
+thread_local! {
+    /// Where encoders write to, so that what waits for a client is as large as it must be and no larger.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What becomes of a response.
+pub(super) enum Chosen {
+    /// It stays as it is.
+    Plain,
+    /// Its head speaks of compressed bytes, and there are none.
+    HeadOnly,
+    Compressed(Box<Compression>),
+}
+
+/// A body that is being compressed.
+#[derive(Debug)]
+pub(super) struct Compression {
+    /// Until it has given out all: others are waiting for one.
+    compressor: Option<Compressor>,
+    /// Has come, and is not compressed yet.
+    input: Option<Piece>,
+    /// Nothing comes behind that but trailers.
+    is_ending: bool,
+    trailers: Option<HeaderMap>,
+    /// The encoder may have something that the client has not.
+    holds: bool,
+    /// What comes is given out at once, for each is an event that somebody waits for.
+    has_events: bool,
+    /// It has had a turn.
+    has_begun: bool,
+    /// Where it waits for the next.
+    place: Option<Place>,
+    /// The encoder has given out all.
+    is_over: bool,
+}
+
+/// Decides on a response by its head as it leaves, and edits that.
+pub(super) fn choose<'a>(
+    exchange: &Exchange,
+    plan: &CompressPlan,
+    request: &RequestView<'_>,
+    head: &ResponseView<'a>,
+    edits: &mut Edits<'a>,
+) -> Chosen {
+    let skip = |reason| {
+        exchange.live.metrics.compression.skipped(reason);
+        Chosen::Plain
+    };
+    match compress::judge(plan, request, head, edits) {
+        Verdict::Bodiless => return Chosen::Plain,
+        Verdict::Never(reason) => return skip(reason),
+        Verdict::Eligible => vary(head, edits),
+    }
+    let encodings = acceptable(&plan.encodings, request.fields);
+    let Some(best) = encodings.first() else { return skip(SkipReason::NotAccepted) };
+    if *request.method == Method::HEAD {
+        encode(head, edits, *best);
+        return Chosen::HeadOnly;
+    }
+    let most = exchange.live.snapshot().plan.process.compressors;
+    let Some(compressor) = Compressor::take(&encodings, plan, most) else { return skip(SkipReason::Busy) };
+    let has_events = compress::has_events(head, edits);
+    encode(head, edits, compressor.encoding());
+    Chosen::Compressed(Box::new(Compression {
+        compressor: Some(compressor),
+        input: None,
+        is_ending: false,
+        trailers: None,
+        holds: false,
+        has_events,
+        has_begun: false,
+        place: None,
+        is_over: false,
+    }))
+}
+
+/// The head of a body that is compressed.
+pub(super) fn recoded<'a>(head: &ResponseView<'a>) -> ResponseView<'a> {
+    ResponseView { body: BodyKind::Recoded, is_chunked: false, ..*head }
+}
+
+impl Compression {
+    /// Takes the next of the body, when all before was compressed.
+    pub(super) fn put(&mut self, piece: Piece, is_last: bool) {
+        debug_assert!(self.input.is_none() && !self.is_ending);
+        self.input = Some(piece).filter(|piece| !piece.is_empty());
+        self.is_ending = is_last;
+    }
+
+    /// Nothing more comes. Trailers with a digest are of bytes that nobody gets.
+    pub(super) fn end(&mut self, mut trailers: Option<HeaderMap>) {
+        if let Some(trailers) = &mut trailers {
+            compress::DIGESTS.iter().for_each(|digest| _ = trailers.remove(digest));
+        }
+        (self.is_ending, self.trailers) = (true, trailers);
+    }
+
+    /// Has the encoder do something, and returns what comes of that.
+    fn encode(
+        &mut self,
+        work: impl FnOnce(&mut crate::compress::Encoder, &mut Vec<u8>) -> Option<()>,
+    ) -> Result<Bytes, Why> {
+        let encoder = self.compressor.as_mut().and_then(Compressor::encoder).ok_or(Why::Internal)?;
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.clear();
+            work(encoder, scratch).ok_or(Why::Internal)?;
+            Ok(Bytes::copy_from_slice(scratch))
+        })
+    }
+}
+
+impl<C: ClientSide> Relay<'_, C> {
+    /// Compresses what has come. Ready when that has brought something for the client (true), which takes it before the next call,
+    /// or when there is nothing more to do before more comes.
+    pub(super) fn poll_compress(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Why>> {
+        let Some(compression) = self.compression.as_deref_mut() else { return Poll::Ready(Ok(false)) };
+        if compression.is_over {
+            // Whoever reads trailers has the last byte before them.
+            let trailers = compression.trailers.take();
+            let has_trailers = trailers.is_some();
+            return Poll::Ready(
+                trailers.map_or(Ok(()), |trailers| self.client.end(Some(trailers))).map(|()| has_trailers),
+            );
+        }
+        if compression.input.is_none() && !compression.is_ending {
+            return Poll::Ready(Ok(false));
+        }
+        ready!(poll_turn(cx, &mut compression.place, !compression.has_begun));
+        compression.has_begun = true;
+        let (taken, ends) = match &compression.input {
+            Some(piece) => {
+                let length = piece.data().len();
+                (length.min(TURN), length <= TURN && compression.is_ending)
+            }
+            None => (0, true),
+        };
+        let piece = compression.input.take();
+        let gives_out = compression.has_events && !ends;
+        let came = compression.encode(|encoder, out| {
+            if let Some(piece) = &piece {
+                encoder.put(&piece.data()[..taken], out)?;
+            }
+            match () {
+                () if ends => encoder.finish(out),
+                () if gives_out => encoder.flush(out),
+                () => Some(()),
+            }
+        })?;
+        compression.holds = !gives_out;
+        compression.is_over = ends;
+        compression.compressor.take_if(|_| ends);
+        compression.input = piece.and_then(|mut piece| {
+            piece.consume(taken);
+            (!piece.is_empty()).then_some(piece)
+        });
+        if let Some(compressed) = &mut self.exchange.compressed {
+            compressed.plain += taken as u64;
+        }
+        let is_last = ends && compression.trailers.is_none();
+        let length = came.len() as u64;
+        self.client.send(Piece::Bytes(came), length, is_last);
+        Poll::Ready(Ok(true))
+    }
+
+    /// Gives out what the encoder has, as nothing more comes for now; false if it has nothing.
+    pub(super) fn give_out(&mut self) -> Result<bool, Why> {
+        let Some(compression) = self.compression.as_deref_mut().filter(|compression| compression.holds)
+        else {
+            return Ok(false);
+        };
+        compression.holds = false;
+        let came = compression.encode(crate::compress::Encoder::flush)?;
+        let length = came.len() as u64;
+        self.client.send(Piece::Bytes(came), length, false);
+        Ok(true)
+    }
+
+    /// How the response is compressed that has begun.
+    pub(super) fn compress(&mut self, chosen: Chosen) {
+        self.compression = match chosen {
+            Chosen::Plain | Chosen::HeadOnly => None,
+            Chosen::Compressed(compression) => Some(compression),
+        };
+        let compression = self.compression.as_deref();
+        let encoding = compression.and_then(|one| one.compressor.as_ref()).map(Compressor::encoding);
+        self.exchange.compressed = encoding.map(|encoding| Compressed { encoding, plain: 0 });
+    }
+}
