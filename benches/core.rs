@@ -7,6 +7,7 @@ use evenkeel::access_log::{AccessLog, Output, Record, Why};
 use evenkeel::config::plan::{self, Balance, Plan};
 use evenkeel::discover::found::FoundServer;
 use evenkeel::discover::membership::{Membership, SourceReply};
+use evenkeel::geo::Location;
 use evenkeel::pool::{Lease, Outcome, Pool, Query, Tried, TryResult};
 use evenkeel::route::{RouteRequest, RouteTable};
 use evenkeel::snapshot::Snapshot;
@@ -154,6 +155,7 @@ fn routes(c: &mut Criterion) {
             method: &Method::GET,
             headers: &headers,
             client: None,
+            location: Location::default(),
         };
         group.bench_function(BenchmarkId::new("last_host", n), |b| {
             b.iter(|| table.find(black_box(&request)).expect("the last rule matches"));
@@ -352,6 +354,7 @@ fn log_record(c: &mut Criterion) {
             status: 200,
             why: Why::Ok,
             action: None,
+            location: None,
             limit: None,
             detail: None,
             bytes_in: 0,

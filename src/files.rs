@@ -3,8 +3,9 @@
 
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat};
 use std::fs::{File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// A configuration of ten thousand servers has a megabyte.
@@ -44,6 +45,18 @@ pub fn read_up_to(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
 /// As of [`read`]; it is no UTF-8.
 pub fn read_text(path: &Path) -> io::Result<String> {
     text(read(path)?)
+}
+
+/// Another number for each change of a file.
+///
+/// # Errors
+/// Of the file system.
+pub fn version(file: &Path) -> io::Result<u64> {
+    let found = file.metadata()?;
+    let mut hasher = DefaultHasher::new();
+    let times = (found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec());
+    (found.dev(), found.ino(), found.size(), times).hash(&mut hasher);
+    Ok(hasher.finish())
 }
 
 /// Bytes as text.

@@ -18,6 +18,8 @@ pub mod explain;
 pub mod fields;
 pub mod files;
 mod filter;
+pub mod geo;
+mod geo_files;
 pub mod guard;
 pub mod history;
 pub mod host;

@@ -4,9 +4,7 @@ use crate::config::plan::Plan;
 use crate::config::{self, Problem, Severity};
 use crate::files;
 use crate::networks::{NamedNetworks, NetworkList, read_list};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Fills in the lists of a plan, and says what is wrong with their files. `text` is what the plan was read from.
@@ -71,18 +69,9 @@ pub(crate) fn read_file(file: &Path) -> Result<NetworkList, ListFileFault> {
         ),
     };
     // Before it is read, so that a change meanwhile is one the next time.
-    let version = version(file).map_err(unreadable)?;
+    let version = files::version(file).map_err(unreadable)?;
     let bytes = files::read(file).map_err(unreadable)?;
     let wrong = |fault| ListFileFault { is_absence: false, what: format!("{}, {fault}", file.display()) };
     let (set, n_networks) = read_list(&bytes).map_err(wrong)?;
     Ok(NetworkList { set, n_networks, version })
-}
-
-/// Another one for each change of a file.
-pub(crate) fn version(file: &Path) -> io::Result<u64> {
-    let found = file.metadata()?;
-    let mut hasher = DefaultHasher::new();
-    let times = (found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec());
-    (found.dev(), found.ino(), found.size(), times).hash(&mut hasher);
-    Ok(hasher.finish())
 }

@@ -9,6 +9,7 @@ use crate::client_hello::Hello;
 use crate::config::plan::policy::{Redirect, Respond};
 use crate::config::plan::{HostPattern, Match, Name, Priority};
 use crate::fields::Fields;
+use crate::geo::Location;
 use crate::host::Spelling;
 use crate::pool::Pool;
 use http::Method;
@@ -30,6 +31,8 @@ pub struct RouteRequest<'a, F> {
     pub headers: &'a F,
     /// The real client; `None` is one behind a unix socket.
     pub client: Option<IpAddr>,
+    /// Where that is.
+    pub location: Location,
 }
 
 /// One rule of a table.
@@ -151,7 +154,7 @@ impl RouteTable {
     }
 
     /// The first rule that matches a TLS client's hello. One that asks for no name matches rules for any host.
-    pub fn find_tls(&self, hello: &Hello, client: Option<IpAddr>) -> Option<RouteMatch<'_>> {
+    pub fn find_tls(&self, hello: &Hello, client: (Option<IpAddr>, Location)) -> Option<RouteMatch<'_>> {
         let fits = |matcher: &Match| misfit_tls(matcher, hello, client).is_none();
         self.first(hello.name.as_deref().unwrap_or_default(), fits)
     }
@@ -162,7 +165,7 @@ impl RouteTable {
     }
 
     /// The same for a TLS client's hello.
-    pub fn misfits_tls(&self, hello: &Hello, client: Option<IpAddr>) -> Vec<Option<Misfit>> {
+    pub fn misfits_tls(&self, hello: &Hello, client: (Option<IpAddr>, Location)) -> Vec<Option<Misfit>> {
         let misfit = |matcher: &Match| misfit_tls(matcher, hello, client);
         self.judged(hello.name.as_deref().unwrap_or_default(), misfit)
     }

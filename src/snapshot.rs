@@ -8,6 +8,7 @@ mod step;
 pub use delta::{Changes, Delta, ProbeTask};
 
 use crate::config::plan::{self, Name, Plan};
+use crate::geo::Geo;
 use crate::limit::ClientPrefix;
 use crate::policy::Policy;
 use crate::pool::{OutlierSignals, Pool, Queue, Server};
@@ -33,6 +34,8 @@ pub struct Listener {
     /// Whether some of its requests go, or may go, to servers by HTTP/2.
     pub has_h2: bool,
     pub policies: Arc<ListenerPolicies>,
+    /// What says where its clients are, if anything does.
+    pub geo: Option<Arc<Geo>>,
 }
 
 /// What holds for a listener's requests beside where they go.
@@ -145,6 +148,7 @@ impl Snapshot {
             acme: None,
             dns: plan::DnsPlan::default(),
             networks: Vec::new(),
+            geo: Arc::default(),
             listeners: Vec::new(),
             policies: Vec::new(),
             routes: Vec::new(),

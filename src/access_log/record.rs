@@ -1,6 +1,7 @@
 //! What is written of one exchange, and its two renderings.
 
 use super::Why;
+use crate::geo::{Asn, Country, Location};
 use std::cell::RefCell;
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -29,9 +30,11 @@ pub struct Record<'a> {
     pub why: Why,
     /// What a policy did with it.
     pub action: Option<&'a str>,
-    /// What exactly was wrong, where `why` leaves it open.
+    /// Where the client is; `None` where no database is there to say so.
+    pub location: Option<Location>,
     /// The limit that has refused it, held it back or would have.
     pub limit: Option<&'a str>,
+    /// What exactly was wrong, where `why` leaves it open.
     pub detail: Option<&'a str>,
     /// Body bytes, both ways.
     pub bytes_in: u64,
@@ -96,6 +99,13 @@ impl Record<'_> {
         text(b",\"why\":", Some(self.why.as_str()), line);
         if self.action.is_some() {
             text(b",\"action\":", self.action, line);
+        }
+        if let Some(location) = &self.location {
+            text(b",\"country\":", location.country.as_ref().map(Country::as_str), line);
+            match location.asn {
+                Some(Asn(number)) => self::number(b",\"asn\":", number.into(), line),
+                None => line.extend_from_slice(b",\"asn\":null"),
+            }
         }
         text(b",\"limit\":", self.limit, line);
         text(b",\"detail\":", self.detail, line);
@@ -308,6 +318,7 @@ pub(super) mod tests {
             status: 200,
             why: Why::Ok,
             action: None,
+            location: None,
             limit: None,
             detail: None,
             bytes_in: 0,

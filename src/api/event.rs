@@ -19,6 +19,8 @@ pub enum EventKind {
     Discovery,
     /// A list of networks could not be read again, or was.
     Networks,
+    /// A database of where clients are could not be read again, or was.
+    Geo,
     /// A configuration was taken over, refused or taken back.
     Reload,
     /// A pool began or ceased to send to unhealthy servers for want of healthy ones.
@@ -28,13 +30,14 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Health,
         Self::Ejection,
         Self::Operator,
         Self::Membership,
         Self::Discovery,
         Self::Networks,
+        Self::Geo,
         Self::Reload,
         Self::FailOpen,
         Self::Process,
@@ -49,6 +52,7 @@ impl EventKind {
             Self::Membership => "membership",
             Self::Discovery => "discovery",
             Self::Networks => "networks",
+            Self::Geo => "geo",
             Self::Reload => "reload",
             Self::FailOpen => "fail_open",
             Self::Process => "process",

@@ -7,7 +7,7 @@ use crate::explain::{self, ExplainRequest};
 use crate::operate::Overrides;
 use crate::snapshot::Snapshot;
 use crate::text::fold;
-use crate::{sticky, sticky_files};
+use crate::{geo_files, network_files, sticky, sticky_files};
 use clap::Args;
 use http::{HeaderName, HeaderValue, Method, Uri};
 use serde::Deserialize;
@@ -108,6 +108,8 @@ fn offline(options: &ExplainOptions, file: &Path, method: Method, url: Uri) -> R
     let notes = file::discover(&mut plan, options.discover)?;
     // Without its key a cookie is nobody's.
     let _ = sticky_files::read(&mut plan, "");
+    // Nor is a client in a list or a country.
+    let _ = (network_files::read(&plan, ""), geo_files::read(&plan, ""));
     let now = Instant::now();
     let (snapshot, _) = Snapshot::empty().evolve(plan, now);
     for member in snapshot.pools().iter().flat_map(|pool| &pool.members) {

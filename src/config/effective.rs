@@ -22,12 +22,14 @@ use super::plan::{
 };
 use super::tree::Scalar;
 use super::{acme, discover, health, names, pool, process, route, sticky, tls};
+use crate::geo::{Geo, GeoDatabase};
 use crate::limit::ClientPrefix;
 use crate::networks::{NamedNetworks, Networks, NetworksSource};
 use policy::say;
 use serde_yaml::Value;
 use std::fmt::Display;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use writer::SectionWriter;
 
@@ -112,6 +114,7 @@ fn file(plan: &Plan) -> Value {
         .set("events", events(&plan.events))
         .set("dns", dns(&plan.dns))
         .set_or_null("acme", plan.acme.as_ref().map(acme))
+        .set("geo", geo(&plan.geo))
         .set("networks", named(plan.networks.iter().map(|one| (&*one.name, networks(one)))))
         .set("listeners", named(plan.listeners.iter().map(|one| (&*one.name, listener(plan, one)))))
         .set("policies", named(plan.policies.iter().map(|one| (&*one.name, policy(&one.policy)))))
@@ -224,6 +227,14 @@ fn listener(plan: &Plan, listener: &ListenerPlan) -> Value {
         .set("timeouts", listener_timeouts(&listener.timeouts, is_http, is_udp))
         .leave_out(if is_http { &[] } else { &FOR_HTTP })
         .leave_out(if is_udp { &FOR_STREAMS } else { &[] })
+        .end()
+}
+
+fn geo(geo: &Geo) -> Value {
+    let file = |database: &Option<Arc<GeoDatabase>>| database.as_ref().map(|database| path(&database.file));
+    SectionWriter::new(keys::GEO)
+        .set_or_null("country", file(&geo.country))
+        .set_or_null("asn", file(&geo.asn))
         .end()
 }
 
@@ -365,6 +376,8 @@ fn conditions(section: SectionWriter, matcher: &Match) -> SectionWriter {
         .set("query", values(&matcher.query))
         .set("cookies", values(&matcher.cookies))
         .set("client", texts(matcher.client.items()))
+        .set("country", texts(&matcher.country))
+        .set("asn", texts(&matcher.asn))
 }
 
 fn values(values: &[ValueMatch]) -> Value {

@@ -3,6 +3,7 @@
 use super::acme;
 use super::discover;
 use super::fallback;
+use super::geo::{self, GeoReader};
 use super::keys;
 use super::known::Known;
 use super::listener::listener;
@@ -46,7 +47,9 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
 
     let networks_at = file.get("networks");
     let networks = networks_at.as_ref().map_or(Some(Vec::new()), named);
-    let named_lists = NamedLists::read(networks.as_deref());
+    let geo = file.section("geo", |section| geo::geo(&section)).unwrap_or_default();
+    let reader = GeoReader { has_country: geo.country.is_some(), has_asn: geo.asn.is_some() };
+    let named_lists = NamedLists::read(networks.as_deref(), reader);
 
     let planned_pools = read_pools(&pools, &pool_names);
     fallback::check(pools.iter().flatten().map(|(name, at)| (*name, *at)), &planned_pools);
@@ -91,6 +94,7 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
         acme,
         dns: dns?,
         networks: named_lists.into_plan(),
+        geo: Arc::new(geo),
         listeners: shared(planned_listeners),
         policies: shared(planned_policies),
         routes: shared(planned_routes),

@@ -10,7 +10,7 @@ pub(super) use kind::{spell, spell_size};
 pub(super) use limits::*;
 pub(super) use policy::*;
 
-use kind::{DAY, HOUR, MINUTE, MS, NETWORK_LIST, SECOND, given, key, nullable};
+use kind::{ASNS, COUNTRIES, DAY, HOUR, MINUTE, MS, NETWORK_LIST, SECOND, given, key, nullable};
 use std::time::Duration;
 
 /// The top level of the file.
@@ -23,10 +23,16 @@ pub const FILE: &[Key] = &[
     nullable("acme", KeyKind::Section(ACME), "null"),
     key("dns", KeyKind::Section(DNS), "{}"),
     key("networks", KeyKind::NamedListsOr("networks or IP addresses", NETWORKS), "{}"),
+    key("geo", KeyKind::Section(GEO), "{}"),
     given("listeners", KeyKind::Named(LISTENER)),
     key("policies", KeyKind::Named(POLICY), "{}"),
     key("routes", KeyKind::NamedLists(RULE), "{}"),
     given("pools", KeyKind::Named(POOL)),
+];
+
+pub(super) const GEO: &[Key] = &[
+    nullable("country", KeyKind::Text("the path of an `.mmdb` file"), "null"),
+    nullable("asn", KeyKind::Text("the path of an `.mmdb` file"), "null"),
 ];
 
 pub(super) const PROCESS: &[Key] = &[
@@ -229,6 +235,8 @@ pub(super) const MATCH_BELOW: &[Key] = &[
     key("query", KeyKind::Texts("the parameter's exact value, or `\"*\"` for any"), "{}"),
     key("cookies", KeyKind::Texts("the cookie's exact value, or `\"*\"` for any"), "{}"),
     key("client", NETWORK_LIST, "[]"),
+    key("country", COUNTRIES, "[]"),
+    key("asn", ASNS, "[]"),
 ];
 
 pub(super) const POOL: &[Key] = &[

@@ -139,7 +139,9 @@ pub(super) fn refuse_foreign_match(at: &At<'_>, rule: &RulePlan, foreign: Option
                 quoted(&rule.name)
             ),
             match foreign {
-                Some(_) => "match by `host` (the TLS server name), `client` and `alpn` there",
+                Some(_) => {
+                    "match by `host` (the TLS server name), `client`, `country`, `asn` and `alpn` there"
+                }
                 None => "remove it there, or use `protocol: tls_passthrough` here",
             },
         ));

@@ -49,7 +49,11 @@ impl LimitReader<'_> {
 
     fn access(&self, section: &Section<'_>) -> Option<AccessPlan> {
         let (allow, deny) = (self.list(section, "allow"), self.list(section, "deny"));
-        Some(AccessPlan { allow, deny, answer: answer(section)? })
+        let geo = self.networks.geo;
+        let countries = section.section("countries", |lists| geo.allow_deny(&lists));
+        let asns = section.section("asns", |lists| geo.allow_deny(&lists));
+        let answer = answer(section);
+        Some(AccessPlan { allow, deny, countries: countries?, asns: asns?, answer: answer? })
     }
 
     fn rates(&self, section: &Section<'_>) -> Inheritable<Owned<Vec<RateLimitPlan>>> {

@@ -36,6 +36,8 @@ fn conditions(section: &Section<'_>, networks: &NamedLists<'_>) -> Match {
         query: section.get("query").map(|at| values(&at, parameter_name)).unwrap_or_default(),
         cookies: section.get("cookies").map(|at| values(&at, cookie_name)).unwrap_or_default(),
         client: section.get("client").map(|at| networks.list(&at)).unwrap_or_default(),
+        country: networks.geo.of(section, "country"),
+        asn: networks.geo.of(section, "asn"),
         ..Match::default()
     }
 }
@@ -265,6 +267,8 @@ pub(super) fn covers(early: &Match, late: &Match) -> bool {
     // Of these no more is known than whether they are the same.
     let others = (early.path_regex.is_none() || early.path_regex == late.path_regex)
         && (early.client.is_empty() || early.client == late.client)
+        && (early.country.is_empty() || early.country == late.country)
+        && (early.asn.is_empty() || early.asn == late.asn)
         && (early.not.is_none() || early.not == late.not)
         && (early.any.is_empty() || early.any == late.any);
     let alpn = early.alpn.is_empty()

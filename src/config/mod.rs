@@ -15,6 +15,7 @@ mod file;
 mod filters;
 #[doc(hidden)]
 pub mod fuzzed;
+mod geo;
 mod health;
 mod inheritable;
 pub mod keys;

@@ -1,5 +1,6 @@
 //! Networks under names, and lists of networks, addresses and such names, wherever the file has them.
 
+use super::geo::GeoReader;
 use super::keys;
 use super::names::{Names, check_section_name};
 use super::place::At;
@@ -16,18 +17,20 @@ pub(super) struct NamedLists<'a> {
     names: Names<'a>,
     /// Those that are good.
     known: HashMap<&'a str, Arc<NamedNetworks>>,
+    /// Lists of where clients are.
+    pub(super) geo: GeoReader,
 }
 
 impl<'a> NamedLists<'a> {
     /// Reads the section; one that is wrong has been reported.
-    pub(super) fn read(sections: Option<&[(&'a str, At<'_>)]>) -> Self {
+    pub(super) fn read(sections: Option<&[(&'a str, At<'_>)]>, geo: GeoReader) -> Self {
         let names = sections.map(|sections| sections.iter().map(|(name, _)| *name).collect());
         let one = |(name, at): &(&'a str, At<'_>)| {
             let source = source(name, at)?;
             Some((*name, Arc::new(NamedNetworks::new((*name).into(), source))))
         };
         let known = sections.into_iter().flatten().filter_map(one).collect();
-        Self { names: Names::new("networks", names), known }
+        Self { names: Names::new("networks", names), known, geo }
     }
 
     /// In the order of the file.

@@ -9,6 +9,7 @@ pub mod policy;
 
 pub use matcher::{HeaderMatch, HostPattern, Match, PathPattern, PathRegex, ValueMatch};
 
+use crate::geo::Geo;
 use crate::limit::ClientPrefix;
 use crate::networks::{NamedNetworks, Networks};
 use crate::sticky::StickyKeys;
@@ -40,6 +41,8 @@ pub struct Plan {
     pub dns: DnsPlan,
     /// Those that have a name.
     pub networks: Vec<Arc<NamedNetworks>>,
+    /// Which databases say where clients are.
+    pub geo: Arc<Geo>,
     /// Shared, as these are: a plan in which one pool is another has all else in common with the one before.
     pub listeners: Vec<Arc<ListenerPlan>>,
     pub policies: Vec<Arc<NamedPolicy>>,

@@ -27,7 +27,7 @@ pub(super) fn named(name: &str, section: &Section<'_>, networks: &NamedLists<'_>
 /// Reads what a section says of a policy, which may say other things as well.
 /// `owner` is where that is.
 pub(super) fn policy(section: &Section<'_>, networks: &NamedLists<'_>, owner: &LimitOwner) -> PolicyPlan {
-    PolicyPlan {
+    let policy = PolicyPlan {
         limits: limits::limits(section, networks, owner),
         request_headers: field_rules(section, "request_headers", FieldsOf::Requests),
         response_headers: field_rules(section, "response_headers", FieldsOf::Responses),
@@ -41,7 +41,9 @@ pub(super) fn policy(section: &Section<'_>, networks: &NamedLists<'_>, owner: &L
         early_hints: inheritable(section, "early_hints", filters::early_hints),
         buffer: inheritable(section, "buffer", |section| Some(Buffer { request: section.size("request") })),
         compress: inheritable(section, "compress", compress),
-    }
+    };
+    networks.geo.check(&section.at, policy.templates());
+    policy
 }
 
 /// The policy that a listener or a rule names.

@@ -122,6 +122,7 @@ fn rule(
         let named = policy.and_then(|place| names.planned_policies.get(place)).map(|named| &named.policy);
         let said = [Some(&own_policy), named];
         let templates = said.into_iter().flatten().flat_map(PolicyPlan::templates);
+        names.networks.geo.check(&section.at, rule_target::templates(target));
         refuse_unknown_groups(&section.at, matcher, templates.chain(rule_target::templates(target)));
     }
     Some(RulePlan {

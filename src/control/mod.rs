@@ -11,6 +11,7 @@ mod ending;
 mod event_log;
 mod failing_open;
 mod files;
+mod following;
 mod found_sets;
 mod guarding;
 mod handover;
@@ -20,7 +21,6 @@ mod listener_states;
 mod listening;
 mod live;
 mod maintaining;
-mod networks;
 mod operate;
 mod predecessor;
 mod preview;
@@ -65,9 +65,9 @@ use crate::units::Address;
 use closing::ClosingServer;
 use discovering::{Discovering, FoundMembers};
 use ejecting::{Ejecting, asked_for_look};
+use following::FileFollowing;
 use guarding::GuardWatch;
 use handover::KnownServers;
-use networks::NetworkPolling;
 use operate::health_word;
 use predecessor::{FinishingPredecessor, PredecessorMessage};
 use probing::Probing;
@@ -183,7 +183,7 @@ pub(crate) struct Control {
     turned: mpsc::UnboundedReceiver<HealthChange>,
     on_turn: Option<OnHealthChange>,
     discovering: Discovering,
-    network_polling: NetworkPolling,
+    file_following: FileFollowing,
     certificates: CertificateManager,
     /// Certificates that authorities gave for configured names, as far as there are any.
     managed: HashMap<Name, ManagedCertificate>,
@@ -254,7 +254,7 @@ impl Control {
             ordered,
             probing: Probing::new(Arc::clone(&live), reports),
             discovering: Discovering::new(Arc::clone(&live), changes.clone()),
-            network_polling: NetworkPolling::default(),
+            file_following: FileFollowing::default(),
             loaded: None,
             watch: None,
             live,

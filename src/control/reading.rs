@@ -12,7 +12,7 @@ use crate::files;
 use crate::tls::{self, ManagedCertificate};
 use crate::token::{Token, TokenError};
 use crate::units::Address;
-use crate::{network_files, page_files, sticky_files};
+use crate::{geo_files, network_files, page_files, sticky_files};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -116,6 +116,7 @@ pub(crate) fn load(source: &Source) -> Result<LoadedConfiguration, ReloadRefused
     faults.into_iter().for_each(|fault| problems.push(fault));
     sticky_files::read(&mut plan, &text).into_iter().for_each(|fault| problems.push(fault));
     network_files::read(&plan, &text).into_iter().for_each(|fault| problems.push(fault));
+    geo_files::read(&plan, &text).into_iter().for_each(|fault| problems.push(fault));
     page_files::read(&mut plan, &text).into_iter().for_each(|fault| problems.push(fault));
     let acme = acme::read(&plan, &text).unwrap_or_else(|faults| {
         faults.into_iter().for_each(|fault| problems.push(fault));

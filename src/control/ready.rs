@@ -222,7 +222,7 @@ impl Ready {
         if let Some(loaded) = &control.loaded {
             control.discovering.follow(&loaded.plan);
         }
-        control.network_polling.follow(&next.plan.networks, &control.live);
+        control.file_following.follow(&next.plan, &control.live);
         control.servers_unsaved |= next.plan.pools.iter().any(|pool| !pool.sources.is_empty());
         control.probing.forget(|pool| next.pool(pool).is_some());
         control.follow_operators(&next);

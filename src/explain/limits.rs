@@ -2,10 +2,11 @@
 
 use super::report::ExplainedPhase;
 use crate::config::plan::limits::{AccessAnswer, LimitCount, LimitOver, LimitPer};
+use crate::geo::Location;
 use crate::policy::{self, Limits};
 use std::net::IpAddr;
 
-pub(super) fn phases(limits: &Limits, client: IpAddr) -> Vec<ExplainedPhase> {
+pub(super) fn phases(limits: &Limits, (client, location): (IpAddr, Location)) -> Vec<ExplainedPhase> {
     let mut phases = Vec::new();
     let mut add = |phase: &str, does: String, decides: bool| {
         phases.push(ExplainedPhase { phase: phase.to_owned(), does, decides });
@@ -19,7 +20,7 @@ pub(super) fn phases(limits: &Limits, client: IpAddr) -> Vec<ExplainedPhase> {
         add("ban", does, false);
     }
     if let Some(access) = &limits.access {
-        match policy::denied(access, Some(client)) {
+        match policy::denied(access, Some(client), location) {
             None => add("access", format!("lets {client} in"), false),
             Some(reason) => {
                 let answer = match access.answer {

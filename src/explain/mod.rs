@@ -2,6 +2,7 @@
 //! code that serves makes the choice; here it is only asked and put into words.
 
 mod limits;
+mod misfit;
 mod policy;
 mod render;
 mod report;
@@ -11,11 +12,12 @@ pub use render::render;
 pub use report::{Candidate, ExplainedListener, ExplainedPhase, ExplainedRule, ExplainedServer, Explanation};
 
 use crate::client_hello::Hello;
-use crate::config::plan::{HashKey, HostPattern, Match, PathPattern, Protocol, QueuePlan, ValueMatch};
+use crate::config::plan::{HashKey, Protocol, QueuePlan};
+use crate::geo::Location;
 use crate::operate::Overrides;
 use crate::pool::explain::{Exclusion, PickExplanation};
 use crate::pool::{HealthState, NoServer, Pool, Query};
-use crate::route::{self, Misfit, RulesMet};
+use crate::route::{self, RulesMet};
 use crate::select::key::{self, Parts};
 use crate::snapshot::{self, ListenerTarget, Snapshot};
 use crate::units::Address;
@@ -71,7 +73,8 @@ pub fn explain(
     now: Instant,
 ) -> Result<Explanation, Unexplained> {
     let listener = find_listener(snapshot, request)?;
-    let asked = RequestParts::new(request)?;
+    let location = snapshot.plan.geo.locate(Some(request.client));
+    let asked = RequestParts::new(request, location)?;
     if !request.alpn.is_empty() && listener.plan.protocol != Protocol::TlsPassthrough {
         return Err(Unexplained::NoAlpn { listener: listener.plan.name.to_string() });
     }
@@ -84,6 +87,8 @@ pub fn explain(
         },
         routes: None,
         rules: Vec::new(),
+        country: location.country.map(|country| country.to_string()),
+        asn: location.asn.map(|asn| asn.0),
         redirect: None,
         respond: None,
         policy: Vec::new(),
@@ -129,7 +134,7 @@ pub fn explain(
                             &mut report,
                             listener.policy(Some(other.place)),
                             other.rule,
-                            request,
+                            (request.client, location),
                         );
                     }
                     let policy = listener.policy(Some(found.place));
@@ -168,10 +173,12 @@ struct RequestParts<'a> {
     query: &'a str,
     headers: Cow<'a, HeaderMap>,
     alpn: &'a [String],
+    /// Where the client is.
+    location: Location,
 }
 
 impl<'a> RequestParts<'a> {
-    fn new(request: &'a ExplainRequest) -> Result<Self, Unexplained> {
+    fn new(request: &'a ExplainRequest, location: Location) -> Result<Self, Unexplained> {
         let given = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let host = given.or(request.url.authority().map(|authority| authority.as_str()));
         let host = host.ok_or_else(|| Unexplained::NoHost { url: request.url.to_string() })?.to_owned();
@@ -191,6 +198,7 @@ impl<'a> RequestParts<'a> {
             query: url.query().unwrap_or_default(),
             headers,
             alpn: &request.alpn,
+            location,
         })
     }
 
@@ -260,13 +268,14 @@ fn follow<'a>(
         method: asked.method,
         headers: &*asked.headers,
         client: Some(client),
+        location: asked.location,
     };
     let (met, misfits) = match listener.plan.protocol {
         Protocol::TlsPassthrough => {
             let hello = asked.hello();
-            let found = table.find_tls(&hello, Some(client));
+            let found = table.find_tls(&hello, (Some(client), asked.location));
             let met = found.map(|found| RulesMet { found, taken_for: None });
-            (met, table.misfits_tls(&hello, Some(client)))
+            (met, table.misfits_tls(&hello, (Some(client), asked.location)))
         }
         _ => (table.meet(&for_route, listener.policies.keep_out), table.misfits(&for_route)),
     };
@@ -281,69 +290,9 @@ fn follow<'a>(
             misfit: misfit
                 // A path may be taken for another that does fit.
                 .filter(|_| Some(at) != place)
-                .map(|misfit| in_words(&rule.matcher, misfit, asked, client)),
+                .map(|misfit| misfit::in_words(&rule.matcher, misfit, asked, client)),
         });
     (rules.collect(), met)
-}
-
-/// `the path /cart is not below /static/`
-fn in_words(matcher: &Match, misfit: Misfit, asked: &RequestParts<'_>, client: IpAddr) -> String {
-    match misfit {
-        Misfit::Host => {
-            let wanted = match &matcher.host {
-                Some(HostPattern::Exact(host)) => host.clone(),
-                Some(HostPattern::Suffix(suffix)) => format!("*{suffix}"),
-                None => String::new(),
-            };
-            format!("host {} is not {wanted}", asked.name())
-        }
-        Misfit::Path => {
-            let wanted = match &matcher.path {
-                Some(PathPattern::Exact(path)) => path.clone(),
-                Some(PathPattern::Prefix(prefix)) => format!("{prefix}*"),
-                None => String::new(),
-            };
-            format!("path {} is not {wanted}", asked.path)
-        }
-        Misfit::Method => {
-            let wanted: Vec<_> = matcher.methods.iter().map(Method::as_str).collect();
-            format!("method {} is not {}", asked.method, wanted.join(" or "))
-        }
-        Misfit::Header(place) => match matcher.headers.get(place) {
-            Some(wanted) => match &wanted.value {
-                None => format!("there is no field {}", wanted.name),
-                Some(value) => match asked.headers.get(&wanted.name) {
-                    None => format!("there is no field {}", wanted.name),
-                    Some(have) => {
-                        let have = String::from_utf8_lossy(have.as_bytes());
-                        format!("field {} is {have:?}, not {value:?}", wanted.name)
-                    }
-                },
-            },
-            None => "a field".to_owned(),
-        },
-        Misfit::PathRegex => {
-            let wanted = matcher.path_regex.as_ref().map_or("", |regex| regex.0.as_str());
-            format!("path {} does not match {wanted}", asked.path)
-        }
-        Misfit::Query(place) => value_in_words("query parameter", matcher.query.get(place)),
-        Misfit::Cookie(place) => value_in_words("cookie", matcher.cookies.get(place)),
-        Misfit::Client => format!("client {client} is in none of its networks"),
-        Misfit::Not => "it is what `not` has".to_owned(),
-        Misfit::Any => "it is none of what `any` has".to_owned(),
-        Misfit::Alpn => match asked.alpn {
-            [] => format!("no ALPN is offered, and it asks for {}", matcher.alpn.join(" or ")),
-            offered => format!("ALPN {} is not {}", offered.join(", "), matcher.alpn.join(" or ")),
-        },
-    }
-}
-
-fn value_in_words(kind: &str, wanted: Option<&ValueMatch>) -> String {
-    match wanted {
-        None => kind.to_owned(),
-        Some(ValueMatch { name, value: None }) => format!("there is no {kind} {name}"),
-        Some(ValueMatch { name, value: Some(value) }) => format!("{kind} {name} is not {value:?}"),
-    }
 }
 
 fn choose(

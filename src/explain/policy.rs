@@ -5,11 +5,13 @@ use super::report::{ExplainedPhase, Explanation};
 use super::{ExplainRequest, RequestParts};
 use crate::compress::acceptable;
 use crate::config::plan::policy::FieldChange;
+use crate::geo::{Country, Location};
 use crate::policy::{self, FieldEdit, Policy, Variables};
 use crate::route::{RouteRule, RuleTarget};
 use crate::template::Template;
 use crate::wire::request::RequestView;
 use http::{HeaderMap, Request, Uri, header, request};
+use std::net::IpAddr;
 
 /// Where a rule leads, in words.
 pub(super) fn target(rule: &RouteRule) -> String {
@@ -28,7 +30,7 @@ pub(super) fn answer(
     request: &ExplainRequest,
 ) {
     let (head, client) = (head(asked), request.client.to_string());
-    let variables = variables(&head, &client, request, Some(rule));
+    let variables = variables((&head, asked), &client, request, Some(rule));
     match &rule.target {
         RuleTarget::Redirect(redirect) => match policy::redirect(redirect, asked.method, &variables) {
             Some(reply) => {
@@ -55,8 +57,8 @@ pub(super) fn tell(
 ) {
     let Some(policy) = policy else { return };
     let (head, client) = (head(asked), request.client.to_string());
-    let variables = variables(&head, &client, request, rule);
-    report.policy.extend(phases(policy, request, &variables));
+    let variables = variables((&head, asked), &client, request, rule);
+    report.policy.extend(phases(policy, (request.client, asked.location), &variables));
     report.policy.extend(fields("request_headers", &policy.request_fields, &variables));
     // What the server and its response bring is not known before.
     report.policy.extend(fields("response_headers", &policy.response_fields, &variables));
@@ -80,10 +82,10 @@ pub(super) fn tell_other(
     report: &mut Explanation,
     policy: Option<&Policy>,
     rule: &RouteRule,
-    request: &ExplainRequest,
+    client: (IpAddr, Location),
 ) {
     let limits = policy.and_then(|policy| policy.limits.as_ref());
-    let phases = limits.map(|limits| limits::phases(limits, request.client)).unwrap_or_default();
+    let phases = limits.map(|limits| limits::phases(limits, client)).unwrap_or_default();
     report.policy.extend(phases.into_iter().map(|phase| {
         let does = format!("{} (by the rule {}, which its path may be taken for)", phase.does, rule.name);
         ExplainedPhase { does, ..phase }
@@ -91,10 +93,10 @@ pub(super) fn tell_other(
 }
 
 /// The phases before the request's fields, in their order, as far as this request is one for them.
-fn phases(policy: &Policy, request: &ExplainRequest, variables: &Variables<'_>) -> Vec<ExplainedPhase> {
+fn phases(policy: &Policy, client: (IpAddr, Location), variables: &Variables<'_>) -> Vec<ExplainedPhase> {
     let plan = &policy.plan;
     let limits = policy.limits.as_ref();
-    let mut phases = limits.map(|limits| limits::phases(limits, request.client)).unwrap_or_default();
+    let mut phases = limits.map(|limits| limits::phases(limits, client)).unwrap_or_default();
     let mut add = |phase: &str, does: String, decides: bool| {
         phases.push(ExplainedPhase { phase: phase.to_owned(), does, decides });
     };
@@ -103,8 +105,8 @@ fn phases(policy: &Policy, request: &ExplainRequest, variables: &Variables<'_>) 
         add("cors", format!("answers the preflight with {}", reply.status.as_u16()), true);
     }
     if let Some(maintenance) = plan.maintenance.get().filter(|maintenance| maintenance.enabled) {
-        match maintenance.except.contains(request.client) {
-            true => add("maintenance", format!("lets {} in (`except`)", request.client), false),
+        match maintenance.except.contains(client.0) {
+            true => add("maintenance", format!("lets {} in (`except`)", client.0), false),
             false => add("maintenance", "answers with 503".to_owned(), true),
         }
     }
@@ -140,7 +142,7 @@ fn head(asked: &RequestParts<'_>) -> request::Parts {
 }
 
 fn variables<'a>(
-    head: &'a request::Parts,
+    (head, asked): (&'a request::Parts, &'a RequestParts<'_>),
     client: &'a str,
     request: &ExplainRequest,
     rule: Option<&'a RouteRule>,
@@ -150,6 +152,7 @@ fn variables<'a>(
         client,
         is_secure: request.url.scheme_str() == Some("https"),
         route: rule.map_or("", |rule| &rule.name),
+        country: asked.location.country.as_ref().map_or("", Country::as_str),
         path_regex: rule.and_then(|rule| rule.matcher.path_regex.as_ref()),
         ..Variables::default()
     }

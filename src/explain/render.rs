@@ -20,6 +20,11 @@ pub fn render(report: &Explanation, in_color: bool) -> String {
         let line = if phase.decides { Paint::Good.on(&line, in_color) } else { line };
         text += &format!("{label:<9} {line}\n");
     }
+    if report.country.is_some() || report.asn.is_some() {
+        let country = report.country.as_deref().unwrap_or("no known country");
+        let asn = report.asn.map_or_else(String::new, |asn| format!(", AS{asn}"));
+        text += &format!("client    in {country}{asn}\n");
+    }
     if let Some(redirect) = &report.redirect {
         text += &format!("redirect  {redirect}\n");
     }

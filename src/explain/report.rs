@@ -12,6 +12,11 @@ pub struct Explanation {
     pub routes: Option<String>,
     /// Its rules up to the one that matched.
     pub rules: Vec<ExplainedRule>,
+    /// Where the client is, by the databases that there are.
+    #[serde(default)]
+    pub country: Option<String>,
+    #[serde(default)]
+    pub asn: Option<u32>,
     /// Where the client is sent instead of being served.
     pub redirect: Option<String>,
     /// The answer that the client gets instead of a server's.

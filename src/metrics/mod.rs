@@ -10,6 +10,7 @@ mod counted;
 mod discovery;
 mod earlier;
 mod family;
+mod geo;
 mod http2;
 mod limits;
 mod listener;

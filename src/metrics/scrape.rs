@@ -61,6 +61,7 @@ impl MetricsPage<'_> {
         families.extend(super::maintenance::families(self.snapshot));
         families.extend(self.metrics.compression.families());
         families.extend(super::networks::families(&self.snapshot.plan.networks));
+        families.extend(super::geo::families(&self.snapshot.plan.geo));
         families.extend(self.pools());
         families.extend(self.servers());
         families.extend(self.successes());

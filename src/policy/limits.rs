@@ -5,6 +5,7 @@ use crate::config::plan::limits::{
     AccessPlan, BanPlan, ConcurrencyPlan, LimitOver, LimitOwner, LimitPer, LimitsPlan, Owned, RateLimitPlan,
 };
 use crate::cookie;
+use crate::geo::Location;
 use crate::limit::{ClientPrefix, KeyHasher, LimitSecret, RateVerdict, seconds_up};
 use crate::select::key;
 use crate::wire::request::RequestView;
@@ -120,6 +121,9 @@ pub(crate) enum AccessDenied {
     Allow,
     /// Among those who may not.
     Deny,
+    /// By the country, or the autonomous system, that it is in.
+    Country,
+    Asn,
 }
 
 impl AccessDenied {
@@ -127,17 +131,42 @@ impl AccessDenied {
         match self {
             Self::Allow => "allow",
             Self::Deny => "deny",
+            Self::Country => "country",
+            Self::Asn => "asn",
         }
     }
 }
 
 /// Why this client may not ask, if it may not. Who comes by a unix socket is on this machine, where only the operator can connect.
-pub(crate) fn denied(access: &AccessPlan, client: Option<IpAddr>) -> Option<AccessDenied> {
-    let client = client?;
-    if access.deny.contains(client) {
-        return Some(AccessDenied::Deny);
+/// Where a client is nowhere, no list has it.
+pub(crate) fn denied(
+    access: &AccessPlan,
+    client: Option<IpAddr>,
+    location: Location,
+) -> Option<AccessDenied> {
+    fn has<T: PartialEq>(list: &[T], location: Option<T>) -> bool {
+        location.is_some_and(|location| list.contains(&location))
     }
-    (!access.allow.is_empty() && !access.allow.contains(client)).then_some(AccessDenied::Allow)
+    let client = client?;
+    let AccessPlan { allow, deny, countries, asns, .. } = access;
+    if deny.contains(client) {
+        Some(AccessDenied::Deny)
+    } else if has(&countries.deny, location.country) {
+        Some(AccessDenied::Country)
+    } else if has(&asns.deny, location.asn) {
+        Some(AccessDenied::Asn)
+    } else {
+        let is_let_in = allow.contains(client)
+            || has(&countries.allow, location.country)
+            || has(&asns.allow, location.asn);
+        let is_open = allow.is_empty() && countries.allow.is_empty() && asns.allow.is_empty();
+        match is_let_in || is_open {
+            true => None,
+            false if !allow.is_empty() => Some(AccessDenied::Allow),
+            false if !countries.allow.is_empty() => Some(AccessDenied::Country),
+            false => Some(AccessDenied::Asn),
+        }
+    }
 }
 
 /// What responses say of limits (draft-ietf-httpapi-ratelimit-headers).
@@ -173,6 +202,7 @@ impl RateLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geo::AllowDeny;
 
     #[test]
     fn who_is_denied_is_so_whoever_else_may() {
@@ -185,13 +215,49 @@ mod tests {
             (&[], &["192.0.2.0/24"], "10.1.1.1", None),
             (&["10.0.0.0/8"], &["10.1.0.0/16"], "10.1.1.1", Some(AccessDenied::Deny)),
         ] {
-            let access = AccessPlan { allow: list(allow), deny: list(deny), answer: Default::default() };
+            let access = AccessPlan { allow: list(allow), deny: list(deny), ..AccessPlan::default() };
+            let client = client.parse().ok();
             assert_eq!(
-                denied(&access, Some(client.parse().unwrap())),
+                denied(&access, client, Location::default()),
                 reason,
-                "{client} of {allow:?} {deny:?}"
+                "{client:?} of {allow:?} {deny:?}"
             );
-            assert_eq!(denied(&access, None), None);
+            assert_eq!(denied(&access, None, Location::default()), None);
+        }
+    }
+
+    #[test]
+    fn who_is_nowhere_is_in_no_list_of_places() {
+        use AccessDenied::{Allow, Asn, Country};
+        let countries = |codes: &str| codes.split_whitespace().map(|code| code.parse().unwrap()).collect();
+        let asns = |numbers: &[u32]| numbers.iter().map(|number| crate::geo::Asn(*number)).collect();
+        let location = |country: &str, asn: u32| Location {
+            country: country.parse().ok(),
+            asn: (asn > 0).then_some(crate::geo::Asn(asn)),
+        };
+        let none: &[u32] = &[];
+        for (allow, (let_in, kept_out), (asns_in, asns_out), at, reason) in [
+            ("", ("DE AT", ""), (none, none), location("AT", 0), None),
+            ("", ("DE AT", ""), (none, none), location("FR", 0), Some(Country)),
+            ("", ("DE AT", ""), (none, none), location("", 0), Some(Country)),
+            ("", ("", "XX"), (none, none), location("", 0), None),
+            ("", ("", "XX"), (none, none), location("XX", 0), Some(Country)),
+            ("", ("XX", "XX"), (none, none), location("XX", 0), Some(Country)),
+            ("", ("", ""), (none, &[7]), location("DE", 7), Some(Asn)),
+            ("", ("", ""), (&[7], none), location("DE", 8), Some(Asn)),
+            ("", ("DE", ""), (&[7], none), location("FR", 7), None),
+            ("10.0.0.0/8", ("DE", ""), (none, none), location("DE", 0), None),
+            ("192.0.2.0/24", ("DE", ""), (none, none), location("FR", 0), None),
+            ("10.0.0.0/8", ("DE", ""), (none, none), location("FR", 0), Some(Allow)),
+        ] {
+            let access = AccessPlan {
+                allow: allow.split_whitespace().map(|network| network.parse().unwrap()).collect(),
+                countries: AllowDeny { allow: countries(let_in), deny: countries(kept_out) },
+                asns: AllowDeny { allow: asns(asns_in), deny: asns(asns_out) },
+                ..AccessPlan::default()
+            };
+            let told = denied(&access, "192.0.2.1".parse().ok(), at);
+            assert_eq!(told, reason, "{allow} {let_in}/{kept_out} {asns_in:?}/{asns_out:?} {at:?}");
         }
     }
 }

@@ -104,6 +104,9 @@ pub(super) fn process(plan: &Plan) -> Settings {
     settings.set("dns.timeout", span(plan.dns.timeout));
     settings.set("dns.min_refresh", span(plan.dns.min_refresh));
     settings.set("dns.max_refresh", span(plan.dns.max_refresh));
+    for database in plan.geo.databases() {
+        settings.set(&format!("geo.{}", database.kind.key()), database.file.display());
+    }
     for named in &plan.networks {
         let key = format!("networks.{}", named.name);
         match &named.source {

@@ -5,6 +5,7 @@ use crate::client_hello::Hello;
 use crate::config::plan::{HeaderMatch, HostPattern, Match, PathPattern, ValueMatch};
 use crate::cookie;
 use crate::fields::Fields;
+use crate::geo::Location;
 use crate::host::Spelling;
 use crate::networks::Networks;
 use http::header;
@@ -22,6 +23,8 @@ pub enum Misfit {
     Query(usize),
     Cookie(usize),
     Client,
+    Country,
+    Asn,
     /// It is what it must not be.
     Not,
     /// It is none of those that it must be one of.
@@ -68,8 +71,8 @@ pub(super) fn misfit<F: Fields>(matcher: &Match, request: &RouteRequest<'_, F>) 
     if let Some(place) = matcher.cookies.iter().position(|wanted| !has_cookie(wanted)) {
         return Some(Misfit::Cookie(place));
     }
-    if !fits_client(&matcher.client, request.client) {
-        return Some(Misfit::Client);
+    if let Some(misfit) = misfit_client(matcher, (request.client, request.location)) {
+        return Some(misfit);
     }
     let fits = |below: &Match| fits_host(below, request.host) && misfit(below, request).is_none();
     if matcher.not.as_deref().is_some_and(fits) {
@@ -79,9 +82,13 @@ pub(super) fn misfit<F: Fields>(matcher: &Match, request: &RouteRequest<'_, F>) 
 }
 
 /// The same of a TLS client's hello, which shows nothing but its name and its protocols.
-pub(super) fn misfit_tls(matcher: &Match, hello: &Hello, client: Option<IpAddr>) -> Option<Misfit> {
-    if !fits_client(&matcher.client, client) {
-        return Some(Misfit::Client);
+pub(super) fn misfit_tls(
+    matcher: &Match,
+    hello: &Hello,
+    client: (Option<IpAddr>, Location),
+) -> Option<Misfit> {
+    if let Some(misfit) = misfit_client(matcher, client) {
+        return Some(misfit);
     }
     let offers = |protocol: &String| hello.alpn.iter().any(|offered| offered == protocol.as_bytes());
     (!matcher.alpn.is_empty() && !matcher.alpn.iter().any(offers)).then_some(Misfit::Alpn)
@@ -96,6 +103,20 @@ pub(super) fn fits_host(matcher: &Match, host: &str) -> bool {
         Some(HostPattern::Suffix(suffix)) => {
             host.strip_suffix(suffix.as_str()).is_some_and(|name| !name.is_empty())
         }
+    }
+}
+
+/// What of a client and where it is does not fit; who is nowhere is in none of those that are asked for.
+fn misfit_client(matcher: &Match, (client, location): (Option<IpAddr>, Location)) -> Option<Misfit> {
+    fn fits<T: PartialEq>(asked: &[T], have: Option<T>) -> bool {
+        asked.is_empty() || have.is_some_and(|have| asked.contains(&have))
+    }
+    if !fits_client(&matcher.client, client) {
+        Some(Misfit::Client)
+    } else if !fits(&matcher.country, location.country) {
+        Some(Misfit::Country)
+    } else {
+        (!fits(&matcher.asn, location.asn)).then_some(Misfit::Asn)
     }
 }
 

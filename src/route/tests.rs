@@ -39,8 +39,15 @@ fn check(rules: &[&str], request: &str, expected: usize) {
     let parts: Vec<&str> = request.split(' ').collect();
     let (method, headers) = (parts[0].parse().unwrap(), HeaderMap::new());
     let (path, query) = parts[2].split_once('?').unwrap_or((parts[2], ""));
-    let request =
-        RouteRequest { method: &method, host: parts[1], path, query, headers: &headers, client: None };
+    let request = RouteRequest {
+        method: &method,
+        host: parts[1],
+        path,
+        query,
+        headers: &headers,
+        client: None,
+        location: Location::default(),
+    };
     let table = table(rules.iter().copied().map(matcher));
     let found = table.find(&request).map_or(0, |found| found.rule.name.parse().unwrap());
     // Whoever asks why is told the same.
@@ -119,7 +126,9 @@ fn a_tls_client_is_routed_by_what_its_hello_shows() {
     let meets = |name: Option<&str>, alpn: &[&str]| {
         let alpn = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let hello = Hello { name: name.map(str::to_owned), alpn };
-        table.find_tls(&hello, None).map_or(0, |found| found.rule.name.parse().unwrap())
+        table
+            .find_tls(&hello, (None, Location::default()))
+            .map_or(0, |found| found.rule.name.parse().unwrap())
     };
     for (name, alpn, expected) in [
         (Some("DB.example"), &["h2", "mysql"][..], 1),
@@ -156,6 +165,7 @@ fn every_header_asked_for_must_be_there() {
                 method: &Method::GET,
                 headers: &headers,
                 client: None,
+                location: Location::default(),
             })
             .is_some()
     };

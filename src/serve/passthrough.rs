@@ -4,6 +4,7 @@ use crate::access_log::{Queued, Record, Why};
 use crate::config::plan::{Name, Priority};
 use crate::control::Live;
 use crate::edge::Client;
+use crate::geo::Location;
 use crate::metrics::{
     BytesPassed, PassthroughOutcome, RequestNames, RequestPlace, Routed, Series, TcpSeries,
 };
@@ -18,6 +19,8 @@ pub(super) struct Passthrough<S: Series = TcpSeries> {
     live: Arc<Live>,
     pub(super) client: Arc<Client>,
     pub(super) generation: u64,
+    /// Where the client is, if there is a database that may know.
+    pub(super) location: Option<Location>,
     /// The snapshot's own number.
     pub(super) edition: u64,
     /// The rule that led to the pool.
@@ -48,6 +51,7 @@ impl<S: Series> Passthrough<S> {
             live: Arc::clone(live),
             client: Arc::clone(client),
             generation: 0,
+            location: None,
             edition: 0,
             route: None,
             routed: Routed::Nowhere,
@@ -119,6 +123,7 @@ impl<S: Series> Passthrough<S> {
             status: why.status(),
             why,
             action: None,
+            location: self.location,
             limit: None,
             detail: self.detail,
             bytes_in: self.passed.to_server,

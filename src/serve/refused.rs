@@ -112,6 +112,7 @@ fn nothing_but(client: &Client, rejection: Rejection, generation: u64) -> Record
         status: rejection.status,
         why: rejection.why,
         action: None,
+        location: None,
         limit: None,
         detail: rejection.detail,
         bytes_in: 0,

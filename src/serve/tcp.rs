@@ -104,10 +104,12 @@ fn find_pool(live: &Live, passthrough: &mut Passthrough, hello: Option<Hello>) -
     (passthrough.generation, passthrough.edition) = (snapshot.generation, snapshot.edition);
     let id = passthrough.client.listener;
     let listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).ok_or(Why::Shutdown)?;
+    passthrough.location = listener.geo.as_ref().map(|geo| geo.locate(passthrough.client.ip));
     let found = match (&listener.target, &hello) {
         (ListenerTarget::Pool(pool), _) => Some((pool, None, Routed::Pool)),
         (ListenerTarget::Routes(table), Some(hello)) => {
-            let found = table.find_tls(hello, passthrough.client.ip);
+            let found =
+                table.find_tls(hello, (passthrough.client.ip, passthrough.location.unwrap_or_default()));
             found.and_then(|found| {
                 passthrough.priority = found.rule.priority;
                 Some((found.rule.pool()?, Some(found.rule.name.clone()), Routed::Rule(found.place)))

@@ -76,9 +76,10 @@ pub(super) fn evolve_pool(
         };
         let Some(target) = target else { continue };
         step.delta.listeners.kept.push(listener.plan.name.clone());
-        let Listener { id, plan, has_h2, policies, .. } = &**listener;
-        let policies = Arc::clone(policies);
-        *listener = Arc::new(Listener { id: *id, plan: plan.clone(), target, has_h2: *has_h2, policies });
+        let Listener { id, plan, has_h2, policies, geo, .. } = &**listener;
+        let (policies, geo) = (Arc::clone(policies), geo.clone());
+        *listener =
+            Arc::new(Listener { id: *id, plan: plan.clone(), target, has_h2: *has_h2, policies, geo });
     }
 
     let mut plan = Plan::clone(&previous.plan);
@@ -476,7 +477,8 @@ impl Step {
                 };
                 let has_h2 = entry.has_h2(pools);
                 let policies = Arc::new(policies(plan, wanted));
-                Arc::new(Listener { id, plan: (**wanted).clone(), target: entry, has_h2, policies })
+                let geo = (!plan.geo.is_empty()).then(|| Arc::clone(&plan.geo));
+                Arc::new(Listener { id, plan: (**wanted).clone(), target: entry, has_h2, policies, geo })
             })
             .collect();
         let gone = previous.listeners.iter().filter(|listener| before.contains_key(&*listener.plan.name));

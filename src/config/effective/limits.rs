@@ -7,8 +7,10 @@ use super::super::plan::limits::{
 use super::super::{keys, limits};
 use super::writer::SectionWriter;
 use super::{duration, text, texts, word};
+use crate::geo::AllowDeny;
 use crate::limit::Rate;
 use serde_yaml::Value;
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 /// Adds what is said of limits to a section that may have their keys.
@@ -19,6 +21,10 @@ pub(super) fn say(limits: &LimitsPlan, section: SectionWriter) -> SectionWriter 
         .set_inheritable("rate_limit", &limits.rate_limit, |owned| rates(&owned.part))
         .set_inheritable("concurrency", &limits.concurrency, |owned| concurrency(&owned.part))
         .set_inheritable("ban", &limits.ban, |owned| ban(&owned.part))
+}
+
+fn allow_deny<T: Display>(keys: &'static [keys::Key], lists: &AllowDeny<T>) -> Value {
+    SectionWriter::new(keys).set("allow", texts(&lists.allow)).set("deny", texts(&lists.deny)).end()
 }
 
 fn access(access: &AccessPlan) -> Value {
@@ -32,6 +38,8 @@ fn access(access: &AccessPlan) -> Value {
     SectionWriter::new(keys::ACCESS)
         .set("allow", texts(access.allow.items()))
         .set("deny", texts(access.deny.items()))
+        .set("countries", allow_deny(keys::COUNTRY_LISTS, &access.countries))
+        .set("asns", allow_deny(keys::ASN_LISTS, &access.asns))
         .set("answer", answer)
         .end()
 }

@@ -357,6 +357,7 @@ fn configuration(choices: &mut Choices) -> String {
     });
     let office = choices.one(&["[]", "[10.0.0.0/8, '::1']"]).to_owned();
     let bad = file(choices);
+    file_lines.push("geo: { country: 'a b', asn: /x.mmdb }".to_owned());
     file_lines.push(format!("networks: {{ office: {office}, b.d: {{ file: {bad} }}, unused: [192.0.2.1] }}"));
     let has_acme = choices.maybe();
     if has_acme {
@@ -523,6 +524,8 @@ fn rule(index: usize, pools: &[&str], choices: &mut Choices) -> String {
         maybe(&mut lines, choices, "client", |choices| {
             choices.one(&["[]", "[10.0.0.0/8, '::1']"]).to_owned()
         });
+        maybe(&mut lines, choices, "country", |choices| choices.one(&["[]", "[DE, no]"]).to_owned());
+        maybe(&mut lines, choices, "asn", |choices| choices.one(&["[]", "[64500, AS1]"]).to_owned());
         maybe(&mut lines, choices, "not", |choices| {
             choices.one(&["{ path: /a, client: [10.0.0.1] }", "null", "{}"]).to_owned()
         });

@@ -64,6 +64,10 @@ pub(super) const fn given(name: &'static str, kind: KeyKind) -> Key {
     Key { name, kind, default: None, nullable: false }
 }
 
+/// Lists of countries and of autonomous systems.
+pub(super) const COUNTRIES: KeyKind = KeyKind::List("countries by their two letters, like `DE`");
+pub(super) const ASNS: KeyKind = KeyKind::List("numbers of autonomous systems, like `64500`");
+
 /// Lists of networks, wherever they stand.
 pub(super) const NETWORK_LIST: KeyKind =
     KeyKind::List("networks, like `10.0.0.0/8`, IP addresses, or names under `networks`");

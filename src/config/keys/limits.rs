@@ -1,7 +1,6 @@
 //! Who may ask, and how often.
 
-use super::NETWORK_LIST;
-use super::kind::{DAY, Key, KeyKind, MS, SECOND, given, key, nullable};
+use super::kind::{ASNS, COUNTRIES, DAY, Key, KeyKind, MS, NETWORK_LIST, SECOND, given, key, nullable};
 
 /// What a limit counts apart, in one word.
 const PER: &str = "`client` or `route`";
@@ -34,9 +33,16 @@ pub(in crate::config) const CONCURRENCY: &[Key] = &[
     key("tunnels", KeyKind::Flag, "false"),
 ];
 
+pub(in crate::config) const COUNTRY_LISTS: &[Key] =
+    &[key("allow", COUNTRIES, "[]"), key("deny", COUNTRIES, "[]")];
+
+pub(in crate::config) const ASN_LISTS: &[Key] = &[key("allow", ASNS, "[]"), key("deny", ASNS, "[]")];
+
 pub(in crate::config) const ACCESS: &[Key] = &[
     key("allow", NETWORK_LIST, "[]"),
     key("deny", NETWORK_LIST, "[]"),
+    key("countries", KeyKind::Section(COUNTRY_LISTS), "{}"),
+    key("asns", KeyKind::Section(ASN_LISTS), "{}"),
     key("answer", KeyKind::Either("a status from 400 to 499, or `close`", ACCESS_ANSWER), "403"),
 ];
 

@@ -2,6 +2,7 @@
 
 use super::Name;
 use super::inheritable::Inheritable;
+use crate::geo::{AllowDeny, Asn, Country};
 use crate::limit::Rate;
 use crate::networks::Networks;
 use http::HeaderName;
@@ -116,12 +117,13 @@ pub struct ConcurrencyPlan {
     pub tunnels: bool,
 }
 
-/// Who may ask at all.
-#[derive(Clone, Debug, PartialEq)]
+/// Who may ask at all. Whoever is denied by any list is; where there is any list of those who may, one of them has to have a client.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct AccessPlan {
-    /// Empty is everybody.
     pub allow: Networks,
     pub deny: Networks,
+    pub countries: AllowDeny<Country>,
+    pub asns: AllowDeny<Asn>,
     pub answer: AccessAnswer,
 }
 

@@ -1,5 +1,6 @@
 //! What a request must have for a rule.
 
+use crate::geo::{Asn, Country};
 use crate::networks::Networks;
 use http::{HeaderName, Method};
 use regex::Regex;
@@ -20,6 +21,9 @@ pub struct Match {
     pub cookies: Vec<ValueMatch>,
     /// Empty is every client.
     pub client: Networks,
+    /// Empty is everywhere; else a client is in one of them, by what the databases know.
+    pub country: Vec<Country>,
+    pub asn: Vec<Asn>,
     /// What a request must not have, all of it at once.
     pub not: Option<Box<Match>>,
     /// Of which one must hold; empty asks for nothing.

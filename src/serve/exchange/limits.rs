@@ -52,7 +52,13 @@ impl Exchange {
         let now = Instant::now();
         let refused = self.limits_met().find_map(|limits| {
             let answer = limits.access.as_ref().map_or_else(AccessAnswer::default, |access| access.answer);
-            let denied = || policy::denied(limits.access.as_ref()?, self.client_address);
+            let denied = || {
+                policy::denied(
+                    limits.access.as_ref()?,
+                    self.client_address,
+                    self.location.unwrap_or_default(),
+                )
+            };
             match self.ban_left(limits, now) {
                 Some(left) => Some((Why::Banned, answer, Some(left), "banned")),
                 None => denied().map(|reason| (Why::Denied, answer, None, reason.label())),

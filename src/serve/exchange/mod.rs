@@ -16,6 +16,7 @@ use crate::edge::RequestState;
 use crate::fields::{FieldList, tokens};
 use crate::filter::forwarding;
 use crate::filter::sticky::StickyCookie;
+use crate::geo::{Country, Location};
 use crate::limit::ClientPrefix;
 use crate::metrics::Routed;
 use crate::policy::{AppliedPolicy, Policy, Variables};
@@ -67,6 +68,8 @@ pub(crate) struct Exchange {
     pub(super) client: Option<String>,
     /// The real client's; `None` is one behind a unix socket.
     pub(super) client_address: Option<IpAddr>,
+    /// Where that is, if there is a database that may know.
+    pub(super) location: Option<Location>,
     pub(super) request_id: Option<String>,
     pub(super) connect: Option<Duration>,
     pub(super) first_byte: Option<Duration>,
@@ -119,6 +122,7 @@ impl Exchange {
             time: SystemTime::now(),
             client: None,
             client_address: None,
+            location: None,
             request_id: None,
             connect: None,
             first_byte: None,
@@ -207,9 +211,14 @@ impl Exchange {
             pool: self.pool().map_or("", |pool| &pool.name),
             server: server.map_or("", |server| server.name()),
             request_id: self.request_id.as_deref().unwrap_or_default(),
-            country: "",
+            country: self.country(),
             path_regex: self.path_regex(listener),
         }
+    }
+
+    fn country(&self) -> &str {
+        let country = self.location.as_ref().and_then(|location| location.country.as_ref());
+        country.map_or("", Country::as_str)
     }
 
     /// What the rule that it met looks for in paths.

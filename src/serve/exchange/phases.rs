@@ -6,6 +6,7 @@ use crate::access_log::{Action, Why};
 use crate::config::plan::EncodedSlash;
 use crate::fields::FieldList;
 use crate::filter::forwarding;
+use crate::geo::Location;
 use crate::host;
 use crate::metrics::Routed;
 use crate::policy::{self, Rewritten};
@@ -54,6 +55,7 @@ impl Exchange {
         let client = forwarding::real_client(peer, trusted, request.fields);
         self.client = client.map(|client| client.to_string());
         self.client_address = client.or(peer);
+        self.location = listener.geo.as_ref().map(|geo| geo.locate(self.client_address));
         match request.length().is_some_and(|length| length > listener.plan.limits.request_body) {
             true => Err(Why::BodyTooLarge),
             false => Ok(()),
@@ -79,7 +81,7 @@ impl Exchange {
                 return self.answer(Why::Redirect, reply);
             }
             ListenerTarget::Routes(table) => {
-                let asked = for_route(request, self.client_address);
+                let asked = for_route(request, (self.client_address, self.location.unwrap_or_default()));
                 let met = table.meet(&asked, listener.policies.keep_out).ok_or(Why::NoRoute)?;
                 self.taken_for = met.taken_for.map(|other| other.place);
                 self.routed = Routed::Rule(met.found.place);
@@ -244,7 +246,10 @@ fn has_encoded_slash(path: &str) -> bool {
 }
 
 /// What routes look at.
-fn for_route<'a>(request: &'a RequestView<'a>, client: Option<IpAddr>) -> RouteRequest<'a, FieldList<'a>> {
+fn for_route<'a>(
+    request: &'a RequestView<'a>,
+    (client, location): (Option<IpAddr>, Location),
+) -> RouteRequest<'a, FieldList<'a>> {
     RouteRequest {
         host: request.host.unwrap_or_default(),
         path: request.path,
@@ -252,6 +257,7 @@ fn for_route<'a>(request: &'a RequestView<'a>, client: Option<IpAddr>) -> RouteR
         method: request.method,
         headers: &request.fields,
         client,
+        location,
     }
 }
 

@@ -89,6 +89,7 @@ impl Exchange {
             status,
             why: self.why,
             action: self.action.map(Action::label),
+            location: self.location,
             limit: self.limits.as_ref().and_then(|limits| limits.name()),
             detail: self.detail,
             bytes_in: bytes.0,

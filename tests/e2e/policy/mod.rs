@@ -4,6 +4,7 @@ mod answers;
 mod compress;
 mod fields;
 mod filters;
+mod geo;
 mod limits;
 mod maintenance;
 mod matchers;

@@ -62,7 +62,10 @@ fn limits(choices: &mut Choices) -> Vec<String> {
         3 => "null".to_owned(),
         _ => {
             let answer = choices.one(&["{ tarpit: 1500ms }", "close", "404"]);
-            format!("{{ allow: [office], deny: ['b.d', 192.0.2.0/24], answer: {answer} }}")
+            let countries = choices.one(&["{ allow: [DE, no] }", "{ deny: [XX] }", "{}"]);
+            format!(
+                "{{ allow: [office], deny: ['b.d', 192.0.2.0/24], countries: {countries}, asns: {{ deny: [7] }}, answer: {answer} }}"
+            )
         }
     });
     maybe(&mut lines, choices, "rate_limit", |choices| match choices.below(4) {
