@@ -145,7 +145,7 @@ reasons! {
     Banned: "banned", 403, Other, NotServersFault;
     /// The client may not ask, and was let wait.
     Tarpit: "tarpit", 403, Other, NotServersFault;
-    /// The listener's `limits.connections_per_client` is reached.
+    /// The listener's `limits.connections_per_client` or `new_connections_per_client` is reached.
     ClientLimit: "client_limit", 503, Other, NotServersFault;
     /// Evenkeel has no file, port or memory left for a connection to a server.
     OwnResources: "own_resources", 503, Other, NotServersFault;

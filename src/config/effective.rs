@@ -8,6 +8,7 @@ mod writer;
 
 pub(crate) use policy::policy;
 
+use self::limits::rate;
 use super::keys::{self, spell, spell_size};
 use super::listener::{
     CLIENT_FINS, ENCODED_SLASHES, FOR_HTTP, FOR_STREAMS, LIMITS_FOR_HTTP, PROTOCOLS, TIMEOUTS_FOR_HTTP,
@@ -295,6 +296,7 @@ fn limits(limits: &ListenerLimits, is_http: bool) -> Value {
     SectionWriter::new(keys::LIMITS)
         .set_or_null("connections", limits.connections.map(u32::from))
         .set_or_null("connections_per_client", limits.connections_per_client.map(u32::from))
+        .set_or_null("new_connections_per_client", limits.new_connections.map(|limit| rate(limit.rate)))
         .set_or_null("handshakes", limits.handshakes.map(u32::from))
         .set("request_headers", size(limits.request_headers))
         .set("request_body", size(limits.request_body))

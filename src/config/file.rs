@@ -70,7 +70,8 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
         .map(|address| (address, line))
         .collect();
     let names = (&pool_names, &route_names, &policy_names);
-    let known = Known::new(names, &named_lists, &planned_pools, &planned_routes);
+    let prefix = process.as_ref().map(|process| process.client_prefix).unwrap_or_default();
+    let known = Known::new(names, (&named_lists, prefix), &planned_pools, &planned_routes);
     let planned_listeners = read_listeners(&listeners, &known, taken);
     acme::check(&file, acme.as_ref(), &planned_listeners);
     // In a broken file what looks unused is mostly what a broken line meant.

@@ -182,6 +182,7 @@ pub(super) const MOST_CONNECTION_WINDOW: u64 = 1 << 30;
 pub(super) const LIMITS: &[Key] = &[
     nullable("connections", KeyKind::Count(1, 1_000_000), "10000"),
     nullable("connections_per_client", KeyKind::Count(1, 1_000_000), "null"),
+    nullable("new_connections_per_client", KeyKind::Text("a rate, like `50/s`, `100/m` or `1000/h`"), "null"),
     nullable("handshakes", KeyKind::Count(1, 1_000_000), "2000"),
     key("request_headers", KeyKind::Size(1 << 10, 256 << 10), "32KiB"),
     key("request_body", KeyKind::Size(1, 1 << 40), "100MiB"),

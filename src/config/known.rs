@@ -6,6 +6,7 @@ use super::networks::NamedLists;
 use super::place::At;
 use super::plan::{HashKey, PoolPlan, RoutesPlan, RulePlan, TargetPlan};
 use super::problem::{Fault, quoted};
+use crate::limit::ClientPrefix;
 use std::collections::HashMap;
 
 /// The pools and routes that were read, by the index that a reference resolves to.
@@ -14,6 +15,8 @@ pub(super) struct Known<'a> {
     pub(super) route_names: &'a Names<'a>,
     pub(super) networks: &'a NamedLists<'a>,
     pub(super) policy_names: &'a Names<'a>,
+    /// How much of an address stands for a client.
+    pub(super) client_prefix: ClientPrefix,
     pools: HashMap<&'a str, &'a PoolPlan>,
     routes: HashMap<&'a str, &'a RoutesPlan>,
 }
@@ -21,7 +24,7 @@ pub(super) struct Known<'a> {
 impl<'a> Known<'a> {
     pub(super) fn new(
         (pool_names, route_names, policy_names): (&'a Names<'a>, &'a Names<'a>, &'a Names<'a>),
-        networks: &'a NamedLists<'a>,
+        (networks, client_prefix): (&'a NamedLists<'a>, ClientPrefix),
         pools: &'a [PoolPlan],
         routes: &'a [RoutesPlan],
     ) -> Self {
@@ -30,6 +33,7 @@ impl<'a> Known<'a> {
             route_names,
             networks,
             policy_names,
+            client_prefix,
             pools: pools.iter().map(|pool| (&*pool.name, pool)).collect(),
             routes: routes.iter().map(|routes| (&*routes.name, routes)).collect(),
         }

@@ -205,7 +205,7 @@ fn number(text: &str) -> Option<NonZeroU32> {
 }
 
 /// Reads `50/s`, `100/m` or `1000/h`.
-fn rate(scalar: &Scalar<'_>) -> Result<(NonZeroU32, Duration), Fault> {
+pub(super) fn rate(scalar: &Scalar<'_>) -> Result<(NonZeroU32, Duration), Fault> {
     let parts = scalar.text.split_once('/').map(|(requests, unit)| (number(requests.trim()), unit.trim()));
     let seconds = |unit| match unit {
         "s" => Some(1),

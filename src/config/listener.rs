@@ -2,17 +2,19 @@
 
 use super::address;
 use super::known::{Known, refuse_foreign_match, refuse_request_keys};
+use super::limits::rate;
 use super::names::{Once, check_section_name};
 use super::networks::NamedLists;
 use super::place::At;
 use super::plan::{
-    ClientFin, EncodedSlash, Http2Plan, ListenerLimits, ListenerPlan, ListenerTimeouts, Protocol, TargetPlan,
-    Transport,
+    ClientFin, EncodedSlash, Http2Plan, ListenerLimits, ListenerPlan, ListenerTimeouts, NewConnectionLimit,
+    Protocol, TargetPlan, Transport,
 };
 use super::problem::Fault;
 use super::section::Section;
 use super::udp::{refuse_stream_keys, refuse_stream_pools, refuse_unix_listener, warn_of_unteachable_pools};
 use super::{policy, tls};
+use crate::limit::{ClientPrefix, Rate};
 use crate::networks::Networks;
 use crate::units::Address;
 
@@ -83,7 +85,7 @@ pub(super) fn listener(
     let policy = policy::reference(section, known.policy_names);
     let client_fin = section.choice("client_fin", &CLIENT_FINS);
     let http2 = section.section("http2", http2);
-    let limits = section.section("limits", |section| limits(&section, foreign));
+    let limits = section.section("limits", |section| limits(&section, foreign, known.client_prefix));
     let timeouts = section.section("timeouts", |section| timeouts(&section, foreign));
     Some(ListenerPlan {
         name: name.into(),
@@ -255,13 +257,16 @@ fn http2(section: Section<'_>) -> Http2Plan {
     }
 }
 
-fn limits(section: &Section<'_>, foreign: Option<&str>) -> ListenerLimits {
+fn limits(section: &Section<'_>, foreign: Option<&str>, prefix: ClientPrefix) -> ListenerLimits {
     if let Some(protocol) = foreign {
         section.refuse_foreign(&LIMITS_FOR_HTTP, protocol);
     }
+    let new_connections = section.nullable("new_connections_per_client", rate);
     ListenerLimits {
         connections: section.nullable_count("connections"),
         connections_per_client: section.nullable_count("connections_per_client"),
+        new_connections: new_connections
+            .map(|(connections, per)| NewConnectionLimit { rate: Rate::new(connections, per, None), prefix }),
         handshakes: section.nullable_count("handshakes"),
         request_headers: section.size("request_headers"),
         request_body: section.size("request_body"),

@@ -10,7 +10,7 @@ pub mod policy;
 pub use matcher::{HeaderMatch, HostPattern, Match, PathPattern, PathRegex, ValueMatch};
 
 use crate::geo::Geo;
-use crate::limit::ClientPrefix;
+use crate::limit::{ClientPrefix, Rate};
 use crate::networks::{NamedNetworks, Networks};
 use crate::sticky::StickyKeys;
 use crate::units::{Address, Factor, Percent, Weight};
@@ -337,6 +337,14 @@ pub struct Http2Plan {
     pub max_requests: Option<NonZeroU32>,
 }
 
+/// How fast one client may open connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewConnectionLimit {
+    pub rate: Rate,
+    /// `process.client_prefix`.
+    pub prefix: ClientPrefix,
+}
+
 /// Limits of one listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerLimits {
@@ -344,6 +352,8 @@ pub struct ListenerLimits {
     pub connections: Option<NonZeroU32>,
     /// Connections open at once from one client address; beyond it new ones are closed at once.
     pub connections_per_client: Option<NonZeroU32>,
+    /// How fast one client address may open them; beyond it new ones are closed at once.
+    pub new_connections: Option<NewConnectionLimit>,
     /// TLS handshakes under way at once; beyond it they wait for their turn.
     pub handshakes: Option<NonZeroU32>,
     /// Bytes of a request's head (request line and fields); beyond it 431.

@@ -23,6 +23,7 @@ use pingora::server::ShutdownWatch;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 use tokio_util::task::TaskTracker;
 
 /// Takes one listener's connections in, on one core.
@@ -193,21 +194,22 @@ impl<S: Serve> ConnectionAcceptor<S> {
         Client { listener: self.listener_state.id, listener_state, ip, text, tls, identity, servers }
     }
 
-    /// `None` when the client has too many connections open already.
+    /// `None` when the client has too many connections open already, or opens them too fast.
     fn admit(&self, accepted: &AcceptedConnection) -> Option<Option<ClientPermit>> {
         let ip = accepted.source.map(|source| source.ip().to_canonical());
-        let limit = self.listener_state.plan.load().limits.connections_per_client;
-        let (Some(ip), Some(limit)) = (ip, limit) else { return Some(None) };
-        let permit = self.listener_state.clients.acquire(ip, limit.get());
-        if permit.is_none() {
-            self.listener_state.refused.fetch_add(1, Relaxed);
-            // Nobody answers an HTTP client here.
-            let why = Why::ClientLimit;
-            let status =
-                if self.listener_state.plan.load().protocol == Protocol::Http { 0 } else { why.status() };
-            self.observer.turned_away(&self.client(accepted.source), Rejection { status, why, detail: None });
+        let Some(ip) = ip else { return Some(None) };
+        match self.listener_state.admit(ip, Instant::now()) {
+            Ok(permit) => Some(permit),
+            Err(limit) => {
+                self.listener_state.refused.fetch_add(1, Relaxed);
+                // Nobody answers an HTTP client here.
+                let (why, detail) = (Why::ClientLimit, Some(limit));
+                let status =
+                    if self.listener_state.plan.load().protocol == Protocol::Http { 0 } else { why.status() };
+                self.observer.turned_away(&self.client(accepted.source), Rejection { status, why, detail });
+                None
+            }
         }
-        permit.map(Some)
     }
 
     /// Begins to serve.

@@ -1,15 +1,18 @@
 //! The live side of a listener: its limits, its counters, and who is inside. It outlives reloads,
 //! as long as the listener keeps its name.
 
-use super::connection_limit::{Clients, ConnectionLimit};
+use super::arrivals::Arrivals;
+use super::connection_limit::{ClientPermit, Clients, ConnectionLimit};
 use super::handshake_limit::HandshakeLimit;
 use crate::config::plan;
 use crate::metrics::{Abuses, Drops, Handshakes};
 use crate::tls::Termination;
 use arc_swap::{ArcSwap, ArcSwapOption};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 /// The live side of a listener.
 #[derive(Debug)]
@@ -27,8 +30,9 @@ pub(crate) struct ListenerState {
     pub(crate) abuse: Abuses,
     pub(crate) connection_limit: Arc<ConnectionLimit>,
     pub(crate) clients: Arc<Clients>,
+    pub(crate) arrivals: Arrivals,
     pub(crate) accepted: AtomicU64,
-    /// Connections closed because their client had too many.
+    /// Connections closed because their client had too many, or opened them too fast.
     pub(crate) refused: AtomicU64,
     /// Datagrams that were not passed on.
     pub(crate) drops: Drops,
@@ -47,6 +51,7 @@ impl ListenerState {
             name: plan.name.clone(),
             connection_limit: ConnectionLimit::new(limit(&plan)),
             clients: Arc::default(),
+            arrivals: Arrivals::default(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             drops: Drops::default(),
@@ -61,6 +66,18 @@ impl ListenerState {
         self.connection_limit.set_limit(limit(&plan));
         self.handshake_limit.set_limit(plan.limits.handshakes);
         self.plan.store(Arc::new(plan));
+    }
+
+    /// Whether a client may open another connection: so soon, and beside those that it has.
+    pub(crate) fn admit(&self, client: IpAddr, now: Instant) -> Result<Option<ClientPermit>, &'static str> {
+        let plan = self.plan.load();
+        let limits = &plan.limits;
+        if limits.new_connections.is_some_and(|limit| !self.arrivals.admit(client, limit, now)) {
+            return Err("limits.new_connections_per_client");
+        }
+        let limit = limits.connections_per_client.map(NonZeroU32::get);
+        let permit = limit.map(|limit| self.clients.acquire(client, limit));
+        permit.map_or(Ok(None), |permit| permit.map(Some).ok_or("limits.connections_per_client"))
     }
 
     pub(crate) fn close(&self) {

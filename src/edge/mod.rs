@@ -4,6 +4,7 @@
 //! Pingora's own listeners are fixed once started, keep 86 KiB per idle connection and have no total
 //! deadline for a head; so the accept loop is ours.
 
+mod arrivals;
 mod bound;
 mod buffer;
 mod conn;

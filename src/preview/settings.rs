@@ -3,8 +3,8 @@
 use super::report::KeyChange;
 use crate::config::plan::policy::Page;
 use crate::config::plan::{
-    self, AccessLogPlan, Balance, HashKey, HealthPlan, HostPattern, Match, PathPattern, Plan, Priority,
-    ProbePlan, RuleTargetPlan, TargetPlan, ValueMatch,
+    self, AccessLogPlan, Balance, HashKey, HealthPlan, HostPattern, Match, NewConnectionLimit, PathPattern,
+    Plan, Priority, ProbePlan, RuleTargetPlan, TargetPlan, ValueMatch,
 };
 use crate::config::write_policy;
 use crate::networks::NetworksSource;
@@ -187,6 +187,8 @@ pub(super) fn listener(plan: &Plan, listener: &plan::ListenerPlan) -> Settings {
     let limits = &listener.limits;
     settings.set_some("limits.connections", limits.connections);
     settings.set_some("limits.connections_per_client", limits.connections_per_client);
+    let rate = |limit: NewConnectionLimit| format!("{} in {}", limit.rate.requests, span(limit.rate.per));
+    settings.set_some("limits.new_connections_per_client", limits.new_connections.map(rate));
     settings.set_some("limits.handshakes", limits.handshakes);
     settings.set("limits.request_headers", size(limits.request_headers));
     settings.set("limits.uri", size(limits.uri));

@@ -242,6 +242,7 @@ fn listener(name: &str, entry: plan::TargetPlan) -> plan::ListenerPlan {
             handshakes: None,
             connections: None,
             connections_per_client: None,
+            new_connections: None,
             request_headers: 32 << 10,
             request_body: 1 << 20,
             uri: 8 << 10,

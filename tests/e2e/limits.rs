@@ -320,6 +320,23 @@ fn beyond_a_clients_limit_its_connections_are_closed() {
 }
 
 #[test]
+fn a_client_that_opens_connections_too_fast_has_them_closed() {
+    let app = App::saying("hello");
+    let limits = "limits: { new_connections_per_client: 2/h }";
+    let balancer = Balancer::start(&plain(&[app.address], limits, ""));
+    // In a burst as many as come in a second, so one.
+    let mut one = balancer.client();
+    assert_eq!(one.get("/").status, 200);
+    assert!(balancer.client().is_closed());
+    assert_eq!(one.get("/").status, 200, "what is open goes on");
+    let record = balancer.record_where("who was refused", |record| record["why"] == "client_limit");
+    assert_eq!(record["detail"], "limits.new_connections_per_client");
+    balancer.wait_for_metric("evenkeel_connections_refused_total", &[("listener", "web")], 1.0);
+    assert_eq!(balancer.reload(&plain(&[app.address], "", "")), Reloaded::Taken);
+    assert_eq!(balancer.client().get("/").status, 200);
+}
+
+#[test]
 fn ipv6_and_unix_sockets_are_listened_on() {
     let app = App::saying("hello");
     let text = format!(

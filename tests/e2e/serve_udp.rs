@@ -219,6 +219,19 @@ fn what_is_left_on_a_removed_server_goes_elsewhere_at_the_drain_timeout() {
 }
 
 #[test]
+fn a_client_that_opens_sessions_too_fast_has_its_datagrams_dropped() {
+    let server = Server::echo("x");
+    let text = udp(&[server.address], "limits: { new_connections_per_client: 1/h }", "");
+    let balancer = Balancer::start(&text);
+    let (first, second) = (Client::new(balancer.address("web")), Client::new(balancer.address("web")));
+    assert_eq!(first.ask(b"?"), b"x");
+    second.tell(b"?");
+    wait_until("a datagram is dropped", || dropped(&balancer, "client_limit") >= 1.0);
+    assert_eq!(first.ask(b"!"), b"x", "what is open goes on");
+    Client::from([127, 0, 0, 9], balancer.address("web")).ask(b"?");
+}
+
+#[test]
 fn limits_drop_what_would_open_a_session_and_count_it() {
     let server = Server::echo("");
     let cases = [

@@ -207,6 +207,7 @@ fn relisten(rng: &mut Rng, plan: &mut Plan) {
                 handshakes: None,
                 connections: None,
                 connections_per_client: None,
+                new_connections: None,
                 request_headers: 32 << 10,
                 request_body: 1 << 20,
                 uri: 8 << 10,

@@ -85,7 +85,7 @@ fn ban(ban: &BanPlan) -> Value {
         .end()
 }
 
-fn rate(rate: Rate) -> String {
+pub(in crate::config) fn rate(rate: Rate) -> String {
     let unit = match rate.per.as_secs() {
         1 => "s",
         60 => "m",

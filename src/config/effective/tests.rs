@@ -436,7 +436,7 @@ fn listener(index: usize, pools: &[&str], choices: &mut Choices) -> String {
         "udp" => "pool: plain".to_owned(),
         _ => pool,
     });
-    let mut limits = vec!["connections", "connections_per_client"];
+    let mut limits = vec!["connections", "connections_per_client", "new_connections_per_client"];
     let mut timeouts = Vec::new();
     match protocol {
         "http" => {

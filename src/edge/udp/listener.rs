@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::time::Instant;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
@@ -225,14 +226,10 @@ impl DatagramListener {
         let plan = listener_state.plan.load();
         let ip = peer.address.ip().to_canonical();
         let place = listener_state.connection_limit.try_acquire().ok_or(Dropped::ListenerLimit)?;
-        let limit = plan.limits.connections_per_client;
-        let client_permit = match limit.map(|limit| listener_state.clients.acquire(ip, limit.get())) {
-            Some(None) => {
-                debug!(listener = %listener_state.name, client = %ip, "too many sessions of one client");
-                return Err(Dropped::ClientLimit);
-            }
-            permit => permit.flatten(),
-        };
+        let client_permit = listener_state.admit(ip, Instant::now()).map_err(|limit| {
+            debug!(listener = %listener_state.name, client = %ip, limit, "too many sessions of one client");
+            Dropped::ClientLimit
+        })?;
         let permits =
             (place, opening.connection_limit.try_acquire().ok_or(Dropped::ProcessLimit)?, client_permit);
         let watch = Watched::new(Watch::new(listener_state.id));
