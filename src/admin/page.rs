@@ -253,9 +253,7 @@ fn of_server(server: &ServerStatus, points: &[Point], now: OffsetDateTime) -> St
     } else if server.admin.by_configuration {
         notes[0] = "by the configuration".to_owned();
     }
-    if server.backup {
-        notes.push(ServerStatus::BACKUP.to_owned());
-    }
+    notes.extend(server.told_backup().map(str::to_owned));
     if let Some(share) = server.ramp {
         notes.push(format!("coming back: {share}% of picks"));
     }

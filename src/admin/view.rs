@@ -182,6 +182,7 @@ fn of_server(
         weight_by_operator: said.is_some_and(|word| word.weight.is_some()),
         max_connections: member.max_connections.map(std::num::NonZeroU32::get),
         backup: member.backup,
+        stands_in: member.backup && !member.server.is_ejected() && pool.backups_serve(),
         ramp: pool.ramp_percent(index, now.instant),
         missing: server.is_missing(),
         ejection: ejection(server, now),

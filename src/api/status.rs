@@ -213,6 +213,9 @@ pub struct ServerStatus {
     /// It serves only while none of the others can.
     #[serde(default)]
     pub backup: bool,
+    /// It is one, and serves.
+    #[serde(default)]
+    pub stands_in: bool,
     /// It is coming back: the share of picks that it takes part in, in percent.
     #[serde(default)]
     pub ramp: Option<u32>,
@@ -300,10 +303,17 @@ pub struct OperatorOverride {
 }
 
 impl ServerStatus {
-    /// What is said of a backup.
-    pub const BACKUP: &str = "backup: serves while none of the others is up";
     /// What is said of a server that is `missing`.
     pub const MISSING: &str = "its source's last answer leaves it out";
+
+    /// What is said of a backup.
+    pub fn told_backup(&self) -> Option<&'static str> {
+        match (self.backup, self.stands_in) {
+            (false, _) => None,
+            (true, false) => Some("backup: serves while none of the others is up"),
+            (true, true) => Some("backup: serves now, for none of the others is up"),
+        }
+    }
 
     /// Since when it is in the state that decides.
     pub fn since_when(&self) -> OffsetDateTime {

@@ -197,9 +197,7 @@ fn notes(server: &ServerStatus, now: OffsetDateTime) -> Vec<String> {
     if let Some(said) = &server.admin.by_operator {
         notes.push(format!("{} by {}, {} ago", said.state.word(), said.actor, ago(said.at, now)));
     }
-    if server.backup {
-        notes.push(ServerStatus::BACKUP.to_owned());
-    }
+    notes.extend(server.told_backup().map(str::to_owned));
     if let Some(share) = server.ramp {
         notes.push(format!("coming back: takes part in {share}% of picks"));
     }

@@ -9,24 +9,29 @@ mod report;
 mod session;
 
 pub use render::render;
-pub use report::{Candidate, ExplainedListener, ExplainedPhase, ExplainedRule, ExplainedServer, Explanation};
+pub use report::{
+    Candidate, ExplainedEjection, ExplainedListener, ExplainedPhase, ExplainedRule, ExplainedServer,
+    Explanation,
+};
 
 use crate::client_hello::Hello;
 use crate::config::plan::{HashKey, Protocol, QueuePlan};
 use crate::geo::Location;
 use crate::operate::Overrides;
 use crate::pool::explain::{Exclusion, PickExplanation};
-use crate::pool::{HealthState, NoServer, Pool, Query};
+use crate::pool::outlier::trial::SUCCESSES;
+use crate::pool::{HealthState, NoServer, Pool, Query, Server};
 use crate::route::{self, RulesMet};
 use crate::select::key::{self, Parts};
 use crate::snapshot::{self, ListenerTarget, Snapshot};
+use crate::text;
 use crate::units::Address;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use session::ExplainedSession;
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A request that somebody asks about.
 #[derive(Clone, Debug)]
@@ -327,6 +332,7 @@ fn choose(
         }
     });
     let query = Query { key, ..query };
+    let now = query.now.expect("who explains says when");
     let session = session::of(pool, &asked.headers, request.minute);
     let mut told = match session.as_ref().and_then(|session| session.place) {
         None => pool.explain(&query),
@@ -369,12 +375,7 @@ fn choose(
                 HealthState::Probing => "probing",
             }
             .to_owned(),
-            score: match considered.ramp {
-                Some(share) => {
-                    considered.score.map(|score| format!("{score}, coming back: {share}% of picks"))
-                }
-                None => considered.score,
-            },
+            score: scored(considered.score, considered.ramp, member.backup),
             out: considered.out.map(|out| match out {
                 Exclusion::Leaving => "leaving: the configuration no longer has it".to_owned(),
                 Exclusion::Maint => said("maint", overrides, &member.server),
@@ -385,27 +386,47 @@ fn choose(
                 Exclusion::Ramping(share) => {
                     format!("coming back: takes part in {share}% of picks, and not in this one")
                 }
-                Exclusion::Ejected => ejected(&member.server),
+                Exclusion::Ejected => ejected(pool, &member.server, now),
                 Exclusion::Backup => "stands by: others work (backup)".to_owned(),
                 Exclusion::Full(limit) => format!("full: {limit} in flight (max_connections)"),
             }),
+            backup: member.backup,
+            ejection: ejection(&member.server, now),
             chosen: winner == Ok(index),
         });
     report.candidates = candidates.collect();
 }
 
-/// `ejected (worse_by): 9 of 24 tries failed within 10s; …`
-fn ejected(server: &crate::pool::Server) -> String {
-    let Some(ejection) = server.outlier().standing().ejection else { return "ejected".to_owned() };
-    let state = match ejection.trial {
-        Some(trial) => format!(
-            "ejected, and tried out: {} of {} requests went well",
-            trial.passed,
-            crate::pool::outlier::trial::SUCCESSES
-        ),
-        None => "ejected".to_owned(),
+/// `0 in flight, serves in the others' place (backup), coming back: 40% of picks`
+fn scored(score: Option<String>, ramp: Option<u32>, is_backup: bool) -> Option<String> {
+    let stands_in = is_backup.then_some("serves, for none of the others works (backup)".to_owned());
+    let ramps = ramp.map(|share| format!("coming back: {share}% of picks"));
+    score.map(|score| [Some(score), stands_in, ramps].into_iter().flatten().collect::<Vec<_>>().join(", "))
+}
+
+fn ejection(server: &Server, now: Instant) -> Option<ExplainedEjection> {
+    let ejection = server.outlier().standing().ejection?;
+    Some(ExplainedEjection {
+        reason: ejection.reason.label().to_owned(),
+        evidence: ejection.evidence,
+        seconds_left: ejection.until.saturating_duration_since(now).as_secs_f64().ceil() as u64,
+        trial: ejection.trial.map(|trial| trial.passed),
+    })
+}
+
+/// `ejected for 12s more (worse_by): 9 of 24 tries failed within 10s; …`
+fn ejected(pool: &Pool, server: &Server, now: Instant) -> String {
+    let Some(ejection) = ejection(server, now) else { return "ejected".to_owned() };
+    let by_whom = match pool.sticky_table() {
+        Some(_) => ", by requests whose clients are bound to no other server",
+        None => "",
     };
-    format!("{state} ({}): {}", ejection.reason.label(), ejection.evidence)
+    let state = match ejection.trial {
+        Some(passed) => format!("ejected, and tried out{by_whom}: {passed} of {SUCCESSES} went well"),
+        None if ejection.seconds_left == 0 => "ejected until it is tried out".to_owned(),
+        None => format!("ejected for {} more", text::span(Duration::from_secs(ejection.seconds_left))),
+    };
+    format!("{state} ({}): {}", ejection.reason, ejection.evidence)
 }
 
 /// How one waits that comes by this protocol; a datagram never does.

@@ -99,6 +99,19 @@ pub struct ExplainedServer {
     pub address: String,
 }
 
+/// A server that did worse with real traffic than the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedEjection {
+    /// `consecutive_errors`, `worse_by`, `slower_than` or `trial`.
+    pub reason: String,
+    /// What was seen.
+    pub evidence: String,
+    /// From then on requests try it out; 0 if they do, or will at once.
+    pub seconds_left: u64,
+    /// Requests that tried it out and went well, once it is being tried out.
+    pub trial: Option<u64>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
     #[serde(flatten)]
@@ -112,5 +125,11 @@ pub struct Candidate {
     pub score: Option<String>,
     /// Why it cannot be chosen.
     pub out: Option<String>,
+    /// It stands by.
+    #[serde(default)]
+    pub backup: bool,
+    /// Why it is left out though its probes pass, if it is.
+    #[serde(default)]
+    pub ejection: Option<ExplainedEjection>,
     pub chosen: bool,
 }

@@ -177,6 +177,74 @@ fn the_urls_host_is_a_field_for_rules_and_keys() {
 }
 
 #[test]
+fn an_ejection_is_told_with_the_time_that_is_left() {
+    let sticky = SHOP.replacen(
+        "pools:\n  app: { servers",
+        "pools:\n  app: { outlier: {}, sticky: { cookie: EK }, servers",
+        1,
+    );
+    for (text, by_whom) in
+        [(SHOP, ""), (&*sticky, ", by requests whose clients are bound to no other server")]
+    {
+        let (plan, _) = crate::config::parse(text).expect("a good configuration");
+        let now = Instant::now();
+        let (snapshot, _) = Snapshot::empty().evolve(plan, now);
+        let b = &snapshot.pools()[0].members[1].server;
+        let until = now + Duration::from_secs(12);
+        let (reason, evidence) = (crate::pool::outlier::Reason::WorseBy, "9 of 24 tries failed".to_owned());
+        let ejection =
+            crate::pool::outlier::Ejection { reason, evidence, since: now, began: now, until, trial: None };
+        let mut standing = b.outlier().standing();
+        standing.ejection = Some(ejection.clone());
+        b.outlier().set_standing(standing.clone());
+        b.set_ejected(true);
+        let told = |now: Instant| {
+            let request = asked("GET", "http://shop.example:8081/", None, &[]);
+            let told = explain(&snapshot, &Overrides::default(), &request, 7, now).expect("it is clear");
+            let candidate = told.candidates[1].clone();
+            (candidate.ejection.expect("it is ejected").seconds_left, candidate.out.expect("it is out"))
+        };
+        assert_eq!(told(now), (12, "ejected for 12s more (worse_by): 9 of 24 tries failed".to_owned()));
+        let trial = crate::pool::outlier::TrialState { moved: until, passed: 2 };
+        standing.ejection = Some(crate::pool::outlier::Ejection { trial: Some(trial), ..ejection });
+        b.outlier().set_standing(standing);
+        let expected =
+            format!("ejected, and tried out{by_whom}: 2 of 3 went well (worse_by): 9 of 24 tries failed");
+        assert_eq!(told(until), (0, expected));
+    }
+}
+
+#[test]
+fn a_backup_that_serves_is_told_from_one_that_stands_by() {
+    let text = SHOP.replacen(
+        "{ name: b, address: 10.0.0.2:80, weight: 50 }",
+        "{ name: b, address: 10.0.0.2:80, backup: true }",
+        1,
+    );
+    let (plan, _) = crate::config::parse(&text).expect("a good configuration");
+    let (snapshot, _) = Snapshot::empty().evolve(plan, Instant::now());
+    let pool = &snapshot.pools()[0];
+    let told = || {
+        let request = asked("GET", "http://shop.example:8081/", None, &[]);
+        let told =
+            explain(&snapshot, &Overrides::default(), &request, 7, Instant::now()).expect("it is clear");
+        let b = told.candidates[1].clone();
+        (b.backup, b.out, b.score, pool.backups_serve())
+    };
+    let stands_by = "stands by: others work (backup)".to_owned();
+    assert_eq!(told(), (true, Some(stands_by), None, false));
+    crate::pool::sample::set_down(pool, "a");
+    let (is_backup, out, score, serves) = told();
+    assert_eq!((is_backup, out, serves), (true, None, true));
+    assert!(
+        score
+            .as_deref()
+            .is_some_and(|score| score.ends_with("serves, for none of the others works (backup)")),
+        "{score:?}"
+    );
+}
+
+#[test]
 fn what_binds_a_client_to_a_server_is_told() {
     const TEXT: &str = "\
 listeners: { web: { address: 0.0.0.0:80, pool: app } }

@@ -272,6 +272,11 @@ impl Pool {
         self.any_usable(PROBED) || self.failing_open()
     }
 
+    /// Whether servers that stand by serve now, for no other works.
+    pub fn backups_serve(&self) -> bool {
+        self.standards[0].has_any(Flags::BACKUP) && !self.any_usable(self.standards[0]) && self.has_usable()
+    }
+
     /// Whether a server that may be used was not tried yet.
     pub(super) fn has_untried(&self, tried: &Tried) -> bool {
         self.any_usable(STRICT) && self.full_or_tried(STRICT, tried) == NoServer::AllFull

@@ -227,7 +227,7 @@ pools:
             },
         };
         if !is_ours
-            || ["routes", "policies", "networks"].iter().any(|other| section.starts_with(other))
+            || ["routes", "policies", "networks", "geo"].iter().any(|other| section.starts_with(other))
             || section.ends_with("hsts")
         {
             return;
@@ -269,6 +269,18 @@ fn what_becomes_of_those_who_wait_come_back_or_are_ejected_is_told() {
     assert_eq!(told, "outlier: at most 1 of 2 may be down or ejected for one to be ejected; before, 2 of 4");
     let (told, _) = notes("a b c d=50", all);
     assert_eq!(told, "");
+    let (told, _) = notes("a b c d", &all.replace("outlier: {}", "outlier: { base_ejection: 1m }"));
+    let durations = "ejections last 1m and, one after the other, up to 5m from the next one on; who is ejected now keeps its time";
+    assert_eq!(told, durations);
+    in_force.pools()[0].members[2].server.set_ejected(true);
+    let (told, _) = notes("a b c d", &all.replace("outlier: {}", "outlier: { max_ejected: 25% }"));
+    assert!(
+        told.ends_with("before, 2 of 4; 2 are ejected now, and stay so until they have been tried out"),
+        "{told}"
+    );
+    let none = snapshot(&file("a b", "    queue: null\n"));
+    let told = after(&none, &file("a b", "    queue: {}\n"));
+    assert!(told.pools.changed[0].notes[0].starts_with("who finds every server full waits, up to 5s"));
 }
 
 #[test]

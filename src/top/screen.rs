@@ -371,7 +371,11 @@ fn title(row: &Row<'_>, is_flat: bool) -> String {
 
 /// Where a name stands alone there is little room for more.
 fn mark(server: &ServerStatus, otherwise: &'static str) -> &'static str {
-    if server.backup { "b " } else { otherwise }
+    match (server.backup, server.stands_in) {
+        (false, _) => otherwise,
+        (true, false) => "b ",
+        (true, true) => "B ",
+    }
 }
 
 fn tone_of(column: Column, row: &Row<'_>) -> Tone {

@@ -31,6 +31,7 @@ fn server(name: &str, state: ReportedState, in_flight: u32, figures: Figures) ->
         weight_by_operator: false,
         ramp: None,
         missing: false,
+        stands_in: false,
         backup: false,
         ejection: None,
         max_connections: None,

@@ -220,13 +220,21 @@ fn look(api: &Api<'_>) {
         let points = history["pools"]["app"]["points"].as_array().cloned().unwrap_or_default();
         points.iter().any(|point| point["requests"].as_u64() > Some(0))
     });
-    wait_until("a server is ejected, and tried out", || {
-        (0..20).for_each(|_| drop(client.get("/mixed/")));
+    let ejection = || {
         let status = api.ask("GET /status", "", 200);
         let pools = status["pools"].as_array().cloned().unwrap_or_default();
         let mixed = pools.iter().find(|pool| pool["name"] == "mixed").cloned().unwrap_or_default();
-        mixed["servers"][1]["ejection"]["trial"].is_number()
+        mixed["servers"][1]["ejection"].clone()
+    };
+    wait_until("a server is ejected", || {
+        (0..20).for_each(|_| drop(client.get("/mixed/")));
+        ejection().is_object()
     });
+    // Nobody asks for it meanwhile.
+    wait_until("it is to be tried out", || ejection()["trial"].is_number());
+    let question = json!({ "url": "http://shop.example/mixed/", "listener": "shop" });
+    let told = api.ask("POST /explain", &question.to_string(), 200);
+    assert!(told["report"]["candidates"][1]["ejection"]["trial"].is_number(), "{told:#}");
     wait_until("the dead server is down", || {
         api.ask("GET /status", "", 200)["pools"][0]["servers"][2]["state"] == "down"
     });
