@@ -77,7 +77,7 @@ fn a_file_is_explained_without_a_process() {
     let directory = Directory::new();
     let file = directory.0.join("shop.yaml");
     let text = "listeners:\n  shop: { address: 0.0.0.0:80, routes: shop }\nroutes:\n  shop:\n    \
-                - { name: static, match: { path: /static/* }, pool: app }\n    - { name: rest, pool: app }\n\
+                - { name: static, match: { path: /static/* }, compress: { types: [text/*] }, pool: app }\n    - { name: rest, pool: app }\n\
                 pools:\n  app: { servers: [10.0.0.1:80, 10.0.0.2:80] }\n";
     std::fs::write(&file, text).expect("writable");
     let run = |arguments: &[&str]| {
@@ -95,6 +95,16 @@ fn a_file_is_explained_without_a_process() {
     assert_eq!(code, Some(0));
     let report: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!(report["rules"][0]["matched"], true);
+    for (accept, does) in [
+        ("gzip, br", "compresses text/* with br"),
+        ("deflate", "compresses nothing: the client takes no coding that is listed (Accept-Encoding)"),
+    ] {
+        let accept = format!("Accept-Encoding: {accept}");
+        let (_, out, err) = run(&["http://a/static/a.css", "-c", &file, "-H", &accept, "--json"]);
+        let report: Value = serde_json::from_str(&out).expect("JSON");
+        let told = &report["policy"][0];
+        assert_eq!((&told["phase"], &told["does"]), (&"compress".into(), &does.into()), "{accept} {err}");
+    }
     for (arguments, complaint) in [
         (&["shop.example/cart", "-c", &file][..], "write it like `evenkeel explain GET https://"),
         (&["http://x/", "-H", "nonsense", "-c", &file], "write it like 'X-Beta: yes'"),

@@ -344,6 +344,38 @@ fn a_responses_trailers_frame_and_route_nothing() {
 }
 
 #[test]
+fn trailers_come_behind_a_compressed_body_but_not_a_digest_of_the_plain_one() {
+    let address = by_hand(|stream, id, _| {
+        let head = h2::block(&[(":status", "200"), ("content-type", "text/html")]);
+        let _ = stream.write_all(&h2::frame(h2::HEADERS, 0x4, id, &head));
+        let _ = stream.write_all(&h2::frame(h2::DATA, 0, id, &[b'a'; 10_000]));
+        let trailers = h2::block(&[("content-digest", "sha-256=:x:"), ("x-sum", "1")]);
+        let _ = stream.write_all(&h2::frame(h2::HEADERS, 0x5, id, &trailers));
+    });
+    let policy = "policies: { all: { compress: {} } }\n";
+    let text = plain(&[address], "policy: all", "protocol: h2");
+    let balancer = Balancer::start(&(text + policy));
+    let mut client = Connection::new(balancer.address("web"));
+    let mut fields = vec![(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/")];
+    fields.push(("accept-encoding", "gzip"));
+    client.fields(1, &fields, true);
+    let (mut body, mut last) = (Vec::new(), Vec::new());
+    while let Some(frame) = client.next() {
+        match frame.kind {
+            h2::DATA => body.extend_from_slice(&frame.payload),
+            _ => last = frame.payload.clone(),
+        }
+        if frame.ends_stream() {
+            break;
+        }
+    }
+    let mut plain = Vec::new();
+    flate2::read::GzDecoder::new(&body[..]).read_to_end(&mut plain).expect("gzip");
+    assert_eq!(plain, [b'a'; 10_000]);
+    assert!(!last.is_empty() && last.len() <= 9, "{last:?}");
+}
+
+#[test]
 fn a_call_that_does_not_say_how_it_ended_has_failed() {
     let address = by_hand(|stream, id, _| {
         let fields = [(":status", "200"), ("content-type", "application/grpc")];

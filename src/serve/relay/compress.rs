@@ -2,7 +2,7 @@
 
 use super::Relay;
 use crate::access_log::Why;
-use crate::compress::{self, SkipReason, Verdict, acceptable};
+use crate::compress::{self, Encoder, SkipReason, Verdict, acceptable};
 use crate::config::plan::compress::CompressPlan;
 use crate::filter::compress::{encode, vary};
 use crate::serve::client::ClientSide;
@@ -51,8 +51,12 @@ pub(super) struct Compression {
     has_events: bool,
     /// It has had a turn.
     has_begun: bool,
+    /// Bytes that it may still take in that.
+    left: usize,
     /// Where it waits for the next.
     place: Option<Place>,
+    /// For the client.
+    waiting: Vec<u8>,
     /// The encoder has given out all.
     is_over: bool,
 }
@@ -92,7 +96,9 @@ pub(super) fn choose<'a>(
         holds: false,
         has_events,
         has_begun: false,
+        left: 0,
         place: None,
+        waiting: Vec::new(),
         is_over: false,
     }))
 }
@@ -118,16 +124,42 @@ impl Compression {
         (self.is_ending, self.trailers) = (true, trailers);
     }
 
-    /// Has the encoder do something, and returns what comes of that.
-    fn encode(
-        &mut self,
-        work: impl FnOnce(&mut crate::compress::Encoder, &mut Vec<u8>) -> Option<()>,
-    ) -> Result<Bytes, Why> {
+    /// Compresses as much of what has come as is left of the turn, and returns how much that was.
+    fn work(&mut self) -> Result<u64, Why> {
+        let mut piece = self.input.take();
+        let came = piece.as_ref().map_or(0, |piece| piece.data().len());
+        let taken = came.min(self.left);
+        let is_all = taken == came;
+        let (ends, gives_out) = (is_all && self.is_ending, is_all && self.has_events);
+        self.encode(|encoder, out| {
+            if let Some(piece) = &piece {
+                encoder.put(&piece.data()[..taken], out)?;
+            }
+            match (ends, gives_out) {
+                (true, _) => encoder.finish(out),
+                (false, true) => encoder.flush(out),
+                (false, false) => Some(()),
+            }
+        })?;
+        if let Some(piece) = &mut piece {
+            piece.consume(taken);
+        }
+        self.input = piece.filter(|piece| !piece.is_empty());
+        self.left -= taken;
+        self.holds = !gives_out;
+        self.is_over = ends;
+        self.compressor.take_if(|_| ends);
+        Ok(taken as u64)
+    }
+
+    /// Has the encoder do something; what comes of that waits for the client.
+    fn encode(&mut self, work: impl FnOnce(&mut Encoder, &mut Vec<u8>) -> Option<()>) -> Result<(), Why> {
         let encoder = self.compressor.as_mut().and_then(Compressor::encoder).ok_or(Why::Internal)?;
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();
             work(encoder, scratch).ok_or(Why::Internal)?;
-            Ok(Bytes::copy_from_slice(scratch))
+            self.waiting.extend_from_slice(scratch);
+            Ok(())
         })
     }
 }
@@ -148,40 +180,22 @@ impl<C: ClientSide> Relay<'_, C> {
         if compression.input.is_none() && !compression.is_ending {
             return Poll::Ready(Ok(false));
         }
-        ready!(poll_turn(cx, &mut compression.place, !compression.has_begun));
-        compression.has_begun = true;
-        let (taken, ends) = match &compression.input {
-            Some(piece) => {
-                let length = piece.data().len();
-                (length.min(TURN), length <= TURN && compression.is_ending)
+        // All of a piece before the client takes any of that: what waits for a slow one is small then, and no buffer of the core's.
+        loop {
+            if compression.left == 0 {
+                ready!(poll_turn(cx, &mut compression.place, !compression.has_begun));
+                (compression.left, compression.has_begun) = (TURN, true);
             }
-            None => (0, true),
-        };
-        let piece = compression.input.take();
-        let gives_out = compression.has_events && !ends;
-        let came = compression.encode(|encoder, out| {
-            if let Some(piece) = &piece {
-                encoder.put(&piece.data()[..taken], out)?;
+            let taken = compression.work()?;
+            if let Some(compressed) = &mut self.exchange.compressed {
+                compressed.plain += taken;
             }
-            match () {
-                () if ends => encoder.finish(out),
-                () if gives_out => encoder.flush(out),
-                () => Some(()),
+            if compression.input.is_none() {
+                break;
             }
-        })?;
-        compression.holds = !gives_out;
-        compression.is_over = ends;
-        compression.compressor.take_if(|_| ends);
-        compression.input = piece.and_then(|mut piece| {
-            piece.consume(taken);
-            (!piece.is_empty()).then_some(piece)
-        });
-        if let Some(compressed) = &mut self.exchange.compressed {
-            compressed.plain += taken as u64;
         }
-        let is_last = ends && compression.trailers.is_none();
-        let length = came.len() as u64;
-        self.client.send(Piece::Bytes(came), length, is_last);
+        let is_last = compression.is_over && compression.trailers.is_none();
+        self.send_compressed(is_last);
         Poll::Ready(Ok(true))
     }
 
@@ -192,10 +206,17 @@ impl<C: ClientSide> Relay<'_, C> {
             return Ok(false);
         };
         compression.holds = false;
-        let came = compression.encode(crate::compress::Encoder::flush)?;
-        let length = came.len() as u64;
-        self.client.send(Piece::Bytes(came), length, false);
+        compression.encode(Encoder::flush)?;
+        self.send_compressed(false);
         Ok(true)
+    }
+
+    fn send_compressed(&mut self, is_last: bool) {
+        let Some(compression) = self.compression.as_deref_mut() else { return };
+        compression.waiting.shrink_to_fit();
+        let waiting = Bytes::from(std::mem::take(&mut compression.waiting));
+        let length = waiting.len() as u64;
+        self.client.send(Piece::Bytes(waiting), length, is_last);
     }
 
     /// How the response is compressed that has begun.
