@@ -185,7 +185,7 @@ impl Why {
 impl From<NoServer> for Why {
     fn from(none: NoServer) -> Self {
         match none {
-            NoServer::AllUnhealthy => Self::AllUnhealthy,
+            NoServer::AllUnhealthy | NoServer::Unproven => Self::AllUnhealthy,
             // A first try meets the latter only when a server has come back while the others were counted.
             NoServer::AllFull | NoServer::AllTried => Self::AllFull,
             NoServer::NoneReady => Self::NoneReady,

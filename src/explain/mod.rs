@@ -360,7 +360,9 @@ fn choose(
     report.rule = match (winner, queue_of(pool, protocol)) {
         (Ok(_), Some(queue)) if pool.queue.waiting_for_any() > 0 => format!("{}; {rule}", waits(pool, queue)),
         (Ok(_), _) => rule,
-        (Err(NoServer::AllFull), Some(queue)) => format!("{rule}: {}", waits(pool, queue)),
+        (Err(NoServer::AllFull | NoServer::Unproven), Some(queue)) => {
+            format!("{rule}: {}", waits(pool, queue))
+        }
         (Err(_), _) => format!("{rule}: the answer is 503"),
     };
     let candidates =

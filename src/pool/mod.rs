@@ -63,6 +63,9 @@ mod sync {
 pub enum NoServer {
     #[error("every ready server is down, and the pool refuses then")]
     AllUnhealthy,
+    /// Some are new, and may be up any moment.
+    #[error("no probe has passed yet, and the pool refuses then")]
+    Unproven,
     #[error("every server is at its max_connections")]
     AllFull,
     #[error("every server was tried")]
@@ -264,7 +267,11 @@ impl Pool {
                 }
             }
         }
-        Err(if self.any_usable(Flags::NOT_READY) { NoServer::AllUnhealthy } else { NoServer::NoneReady })
+        Err(match () {
+            () if self.any_usable(Flags::NOT_READY.with(Flags::DOWN)) => NoServer::Unproven,
+            () if self.any_usable(Flags::NOT_READY) => NoServer::AllUnhealthy,
+            () => NoServer::NoneReady,
+        })
     }
 
     /// Whether some server would be used now, be it full or not.

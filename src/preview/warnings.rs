@@ -69,6 +69,9 @@ fn of_pool(old: Option<&pool::Pool>, new: &pool::Pool, told: &PoolPreview) -> Ve
             (None, _) => "and none of them is probed",
             (Some(health), _) if health.initial == plan::Initial::Up => "and all are taken to be up unproven",
             (_, WhenAllUnhealthy::UseAll) => "so requests go to servers that no probe has passed yet",
+            (_, WhenAllUnhealthy::Refuse) if new.plan.queue.is_some() => {
+                "so requests wait until a probe has passed"
+            }
             (_, WhenAllUnhealthy::Refuse) => "so requests are answered with 503 until a probe has passed",
         };
         warnings.push(format!("all servers are replaced at once, {until}"));

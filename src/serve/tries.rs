@@ -48,7 +48,7 @@ pub(super) async fn begin(
 ) -> Result<Arc<Server>, Why> {
     let server = match tries.begin(attempt, Instant::now()) {
         Ok(server) => Arc::clone(server),
-        Err(NoServer::AllFull) if tries.may_wait() => {
+        Err(NoServer::AllFull | NoServer::Unproven) if tries.may_wait() => {
             if let Some(due) = due {
                 watch.deadline(due.saturating_duration_since(Instant::now()), Why::RequestTimeout);
             }

@@ -119,11 +119,12 @@ impl Delta {
         for server in &self.joined {
             server.join(now);
         }
-        for (server, drain_timeout) in &self.leaving {
-            server.leave(now + *drain_timeout);
-        }
         for pool in &self.rebuilt {
             pool.queue.serve_by(pool, clock);
+        }
+        // Nobody who waits asks for these any more.
+        for (server, drain_timeout) in &self.leaving {
+            server.leave(now + *drain_timeout);
         }
         for queue in &self.closed {
             queue.close();

@@ -327,6 +327,32 @@ fn whatever_makes_room_serves_the_line_at_once() {
 }
 
 #[test]
+fn a_reload_that_replaces_all_servers_has_requests_wait_for_the_first_probe() {
+    let (held, proven) = (Latch::default(), Latch::default());
+    let old = holding("old", &held);
+    let is_proven = proven.clone();
+    let new = App::new(move |request, stream| {
+        if request.target == "/healthz" {
+            is_proven.wait();
+        }
+        say(stream, "new")
+    });
+    let settings = "when_all_unhealthy: refuse, health: { http: /healthz, interval: 50ms, timeout: 10s }, queue: { timeout: 1h }, timeouts: { request: 2h }";
+    let balancer = Balancer::start(&text(&[old.address], &settings.replace("http: /healthz", "tcp: {}")));
+    let mut first = ask(&balancer, "/first");
+    balancer.wait_for_in_flight(1.0);
+    let mut waiting = ask(&balancer, "/waiting");
+    wait_for_line(&balancer, 1.0);
+    assert_eq!(balancer.reload(&text(&[new.address], settings)), Reloaded::Taken);
+    let mut later = ask(&balancer, "/later");
+    wait_for_line(&balancer, 2.0);
+    proven.open();
+    assert_eq!((waiting.response().text(), later.response().text()), ("new".into(), "new".into()));
+    held.open();
+    assert_eq!(first.response().text(), "old");
+}
+
+#[test]
 fn those_that_wait_for_nothing_are_told_at_once() {
     let latch = Latch::default();
     let app = holding("a", &latch);

@@ -307,8 +307,8 @@ impl Waiters {
                     Offer::Taken
                 }
                 // Who has tried none may go wherever there is room.
-                Err(NoServer::AllFull) if waiter.tried.is_empty() => Offer::Exhausted,
-                Err(NoServer::AllFull) => Offer::Declined,
+                Err(NoServer::AllFull | NoServer::Unproven) if waiter.tried.is_empty() => Offer::Exhausted,
+                Err(NoServer::AllFull | NoServer::Unproven) => Offer::Declined,
                 Err(none) => {
                     waiter.answer(Err(none.into()));
                     Offer::Taken

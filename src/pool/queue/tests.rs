@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::plan::{Balance, PoolPlan, QueueOrder};
+use crate::config::plan::{Balance, Initial, PoolPlan, QueueOrder, WhenAllUnhealthy};
 use crate::pool::sample::{self, member, pool, set_down};
 use crate::pool::{HealthThresholds, InFlightElsewhere, Operator};
 use crate::snapshot::Snapshot;
@@ -286,6 +286,31 @@ fn nobody_waits_for_servers_that_take_nothing_any_more() {
         assert_eq!(answer, Some(Err(Refusal::None(NoServer::NoneReady))));
         assert_eq!((queue.waiting(), counted(&queue)), (0, [0, 0, 0, 0, 0, 1]));
     }
+}
+
+#[test]
+fn who_waits_while_all_servers_are_replaced_waits_until_a_probe_has_passed() {
+    let fresh = |servers: &str| PoolPlan {
+        health: Some(sample::health(Initial::Probing)),
+        when_all_unhealthy: WhenAllUnhealthy::Refuse,
+        ..limited(servers, 1)
+    };
+    let mut live = Live::new(limited("a", 1));
+    let _leases = live.fill();
+    let mut before = live.enter();
+    live.reload(vec![fresh("b c")]);
+    assert!(look(&mut before).is_none());
+    assert_eq!(live.lease().err(), Some(NoServer::Unproven), "it may wait as well");
+    let mut after = live.enter();
+    assert!(look(&mut after).is_none());
+    sample::set_down(&live.pool(), "b");
+    assert!(look(&mut before).is_none(), "the other one may be up yet");
+    sample::set_up(&live.pool(), "c");
+    let served = server_of(look(&mut before));
+    assert_eq!(served.0, "c");
+    sample::set_down(&live.pool(), "c");
+    let answer = look(&mut after).map(|answer| answer.map(drop));
+    assert_eq!(answer, Some(Err(Refusal::None(NoServer::AllUnhealthy))));
 }
 
 #[test]
