@@ -6,8 +6,8 @@ use super::matcher::{method, regex};
 use super::networks::NamedLists;
 use super::place::At;
 use super::plan::policy::{
-    Canonical, Cors, EarlyHints, ErrorPage, ErrorPages, Fault as FaultPlan, Inheritable, Maintenance,
-    OriginPattern, PageFile, Rewrite, SecurityHeaders, Wanted,
+    Bandwidth, BandwidthPer, Canonical, Cors, EarlyHints, ErrorPage, ErrorPages, Fault as FaultPlan,
+    Inheritable, Maintenance, OriginPattern, PageFile, Rewrite, SecurityHeaders, Wanted,
 };
 use super::problem::{Fault, quoted};
 use super::process::file_path;
@@ -15,6 +15,7 @@ use super::section::Section;
 use super::text::template;
 use super::tree::Scalar;
 use crate::template::Template;
+use crate::units;
 use bytes::Bytes;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -255,6 +256,27 @@ pub(super) fn fault(section: &Section<'_>) -> Option<FaultPlan> {
         section.at.warn(Fault::new("every request has this fault", "add `only_with`, or a smaller `share`"));
     }
     Some(fault)
+}
+
+pub(super) const BANDWIDTH_PERS: [(&str, BandwidthPer); 2] =
+    [("response", BandwidthPer::Response), ("client", BandwidthPer::Client)];
+
+pub(super) fn bandwidth(section: &Section<'_>) -> Bandwidth {
+    Bandwidth {
+        per: section.choice("per", &BANDWIDTH_PERS),
+        rate: section.value("rate", bytes_in_a_second),
+        after: section.size("after"),
+    }
+}
+
+fn bytes_in_a_second(scalar: &Scalar<'_>) -> Result<u64, Fault> {
+    let bytes = scalar.text.strip_suffix("/s").and_then(|size| units::size(size.trim_end()).ok());
+    bytes.filter(|bytes| (1 << 10..=1 << 40).contains(bytes)).ok_or_else(|| {
+        Fault::new(
+            format!("{} is not a rate of bytes", quoted(&scalar.text)),
+            "write 1KiB/s to 1024GiB/s, like `1MiB/s`",
+        )
+    })
 }
 
 pub(super) fn early_hints(section: &Section<'_>) -> Option<EarlyHints> {

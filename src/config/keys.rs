@@ -5,8 +5,9 @@ mod kind;
 mod limits;
 mod policy;
 
+pub(super) use kind::spell;
+pub(crate) use kind::spell_size;
 pub use kind::{Key, KeyKind};
-pub(super) use kind::{spell, spell_size};
 pub(super) use limits::*;
 pub(super) use policy::*;
 

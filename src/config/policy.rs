@@ -8,7 +8,7 @@ use super::limits;
 use super::names::{Names, Once, check_section_name};
 use super::networks::NamedLists;
 use super::place::At;
-use super::plan::limits::LimitOwner;
+use super::plan::limits::{LimitOwner, Owned};
 use super::plan::policy::{Buffer, FieldChange, FieldRule, FieldRules, NamedPolicy, PolicyPlan};
 use super::problem::{Fault, quoted};
 use super::section::Section;
@@ -41,6 +41,9 @@ pub(super) fn policy(section: &Section<'_>, networks: &NamedLists<'_>, owner: &L
         early_hints: inheritable(section, "early_hints", filters::early_hints),
         buffer: inheritable(section, "buffer", |section| Some(Buffer { request: section.size("request") })),
         compress: inheritable(section, "compress", compress),
+        bandwidth: inheritable(section, "bandwidth", |section| {
+            Some(Owned { owner: owner.clone(), part: filters::bandwidth(section) })
+        }),
     };
     networks.geo.check(&section.at, policy.templates());
     policy

@@ -4,7 +4,8 @@ use super::limits;
 use super::report::{ExplainedPhase, Explanation};
 use super::{ExplainRequest, RequestParts};
 use crate::compress::acceptable;
-use crate::config::plan::policy::FieldChange;
+use crate::config::keys::spell_size;
+use crate::config::plan::policy::{Bandwidth, BandwidthPer, FieldChange};
 use crate::geo::{Country, Location};
 use crate::policy::{self, FieldEdit, Policy, Variables};
 use crate::route::{RouteRule, RuleTarget};
@@ -62,7 +63,18 @@ pub(super) fn tell(
     report.policy.extend(fields("request_headers", &policy.request_fields, &variables));
     // What the server and its response bring is not known before.
     report.policy.extend(fields("response_headers", &policy.response_fields, &variables));
+    report.policy.extend(policy.bandwidth.as_ref().map(|(_, plan)| bandwidth(plan)));
     report.policy.extend(compression(policy, &RequestView::of_parts(&head, false)));
+}
+
+fn bandwidth(plan: &Bandwidth) -> ExplainedPhase {
+    let per = match plan.per {
+        BandwidthPer::Response => "each response",
+        BandwidthPer::Client => "all that a client has together",
+    };
+    let (rate, after) = (spell_size(plan.rate), spell_size(plan.after));
+    let does = format!("lets {per} leave with {rate} a second, after {after} of each");
+    ExplainedPhase { phase: "bandwidth".to_owned(), does, decides: false }
 }
 
 /// What becomes of responses that may be compressed, for whoever asks so.

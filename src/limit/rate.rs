@@ -108,6 +108,19 @@ impl RateTable {
         self.table.update(key, |until| until <= clock, pay).1
     }
 
+    /// Has a key owe so much more, whatever it owes; how long all of it lasts.
+    pub fn owe(&self, key: u64, more: Duration, now: Instant) -> Duration {
+        if more.is_zero() {
+            return self.debt(key, now);
+        }
+        let clock = self.clock(now);
+        let pay = |until: u64| {
+            let to = until.max(clock).saturating_add(ticks(more));
+            Change { to: Some(to), result: duration(to - clock) }
+        };
+        self.table.update(key, |until| until <= clock, pay).1
+    }
+
     /// Forgets a key's debt.
     pub fn forgive(&self, key: u64) {
         let forgive = |until| Change { to: (until > 0).then_some(0), result: () };

@@ -218,6 +218,7 @@ mod tests {
             is_earlier: false,
             action: None,
             has_fault: false,
+            is_paced: false,
             dropped_fields: 0,
         };
         for _ in 0..times {

@@ -93,6 +93,7 @@ struct RequestSeries {
     earlier: earlier::EarlierEnded,
     actions: [AtomicU64; Action::ALL.len()],
     faults: AtomicU64,
+    paced: AtomicU64,
     dropped_fields: AtomicU64,
 }
 
@@ -106,6 +107,7 @@ impl Default for RequestSeries {
             earlier: Default::default(),
             actions: Default::default(),
             faults: AtomicU64::new(0),
+            paced: AtomicU64::new(0),
             dropped_fields: AtomicU64::new(0),
         }
     }
@@ -135,6 +137,9 @@ impl RequestSeries {
         }
         if outcome.has_fault {
             self.faults.fetch_add(1, Relaxed);
+        }
+        if outcome.is_paced {
+            self.paced.fetch_add(1, Relaxed);
         }
         if outcome.dropped_fields > 0 {
             self.dropped_fields.fetch_add(outcome.dropped_fields.into(), Relaxed);
@@ -234,6 +239,8 @@ pub struct RequestOutcome {
     pub action: Option<Action>,
     /// A policy's `fault` was made, a delay or an error.
     pub has_fault: bool,
+    /// A policy's `bandwidth` has held the response back.
+    pub is_paced: bool,
     /// Fields that a policy has and whose values no field may have.
     pub dropped_fields: u32,
 }

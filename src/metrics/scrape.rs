@@ -87,13 +87,15 @@ impl MetricsPage<'_> {
             "evenkeel_http_failures_total",
             "Requests that did not end in a complete response of a server, by the access log's `why`.",
         );
-        let (mut actions, mut dropped, mut faults) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (mut actions, mut dropped) = (BTreeMap::new(), BTreeMap::new());
+        let (mut faults, mut paced) = (BTreeMap::new(), BTreeMap::new());
         for (labels, series) in lock(&self.metrics.requests).iter() {
             let of_route = labels.route.as_deref().unwrap_or("").to_owned();
             for (action, count) in Action::ALL.into_iter().zip(&series.actions) {
                 *actions.entry((of_route.clone(), action.label())).or_insert(0) += count.load(Relaxed);
             }
             *faults.entry(of_route.clone()).or_insert(0) += series.faults.load(Relaxed);
+            *paced.entry(of_route.clone()).or_insert(0) += series.paced.load(Relaxed);
             *dropped.entry(of_route).or_insert(0) += series.dropped_fields.load(Relaxed);
             let RequestLabels { listener, route, pool, server } = labels;
             let [route, pool] = [route, pool].map(|name| name.as_deref().unwrap_or(""));
@@ -135,7 +137,17 @@ impl MetricsPage<'_> {
         for (route, count) in faults.iter().filter(|(_, count)| **count > 0) {
             made.add(&[("route", route)], *count as f64);
         }
-        [requests, failed, failures, generated, fields, made].into_iter().filter_map(Family::finish).collect()
+        let mut held = Family::counter(
+            "evenkeel_bandwidth_paced_total",
+            "Responses that were held back, as a policy's `bandwidth` has it.",
+        );
+        for (route, count) in paced.iter().filter(|(_, count)| **count > 0) {
+            held.add(&[("route", route)], *count as f64);
+        }
+        [requests, failed, failures, generated, fields, made, held]
+            .into_iter()
+            .filter_map(Family::finish)
+            .collect()
     }
 
     fn connections(&self) -> Vec<MetricFamily> {

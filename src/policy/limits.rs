@@ -52,7 +52,7 @@ pub struct LimitId {
 }
 
 impl LimitId {
-    fn new(owner: &LimitOwner, what: &str, place: usize, counts: impl Hash) -> Self {
+    pub(super) fn new(owner: &LimitOwner, what: &str, place: usize, counts: impl Hash) -> Self {
         let mut hasher = DefaultHasher::new();
         (owner, what, place, counts).hash(&mut hasher);
         let owner = owner.name();

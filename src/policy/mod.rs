@@ -1,5 +1,6 @@
 //! What is done with a request beside sending it to a pool: a policy as its layers make it, ready for requests.
 
+mod bandwidth;
 mod canonical;
 mod cors;
 mod error_page;
@@ -9,9 +10,11 @@ mod respond;
 mod rewrite;
 mod variables;
 
+pub(crate) use bandwidth::Pace;
 pub(crate) use canonical::canonical;
 pub(crate) use cors::preflight;
 pub(crate) use error_page::{give_file, give_page};
+use limits::LimitId;
 pub use limits::{BanRule, Limits, RateLimit};
 pub(crate) use limits::{LimitSubject, RateLimitFields, denied};
 pub(crate) use redirect::redirect;
@@ -19,7 +22,10 @@ pub(crate) use respond::respond;
 pub(crate) use rewrite::{Rewritten, rewrite};
 pub(crate) use variables::Variables;
 
-use crate::config::plan::policy::{FieldChange, FieldRule, FieldRules, Inheritable, Maintenance, PolicyPlan};
+use crate::config::plan::limits::Owned;
+use crate::config::plan::policy::{
+    Bandwidth, FieldChange, FieldRule, FieldRules, Inheritable, Maintenance, PolicyPlan,
+};
 use crate::wire::edit::FieldName;
 use std::sync::Arc;
 
@@ -27,6 +33,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Policy {
     pub limits: Option<Limits>,
+    /// How fast responses leave, and the number of the count that clients have there.
+    pub(crate) bandwidth: Option<(u64, Bandwidth)>,
     pub(crate) request_fields: Box<[FieldEdit]>,
     pub(crate) response_fields: Box<[FieldEdit]>,
     pub(crate) plan: PolicyPlan,
@@ -61,6 +69,9 @@ impl Policy {
         let is_silent = said.is_silent();
         let policy = || Self {
             limits: Limits::of(&said.limits),
+            bandwidth: said.bandwidth.get().map(|Owned { owner, part }| {
+                (LimitId::new(owner, "bandwidth", 0, part.rate).number, part.clone())
+            }),
             request_fields: edits(&said.request_headers),
             response_fields: edits(&said.response_headers),
             plan: said,

@@ -1,6 +1,7 @@
 //! A plan's settings as an operator writes them: each key with its value, so that two plans can be compared.
 
 use super::report::KeyChange;
+use crate::config::keys::spell_size;
 use crate::config::plan::policy::Page;
 use crate::config::plan::{
     self, AccessLogPlan, Balance, HashKey, HealthPlan, HostPattern, Match, NewConnectionLimit, PathPattern,
@@ -45,14 +46,6 @@ impl Settings {
 pub(super) fn span(duration: Duration) -> String {
     let ms = duration.as_millis();
     if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
-}
-
-fn size(bytes: u64) -> String {
-    match bytes {
-        _ if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
-        _ if bytes.is_multiple_of(1 << 10) => format!("{}KiB", bytes >> 10),
-        _ => format!("{bytes}B"),
-    }
 }
 
 /// `[a, b]`; `None` for none.
@@ -180,8 +173,8 @@ pub(super) fn listener(plan: &Plan, listener: &plan::ListenerPlan) -> Settings {
     }
     let http2 = &listener.http2;
     settings.set("http2.max_concurrent_streams", http2.max_concurrent_streams);
-    settings.set("http2.stream_window", size(http2.stream_window));
-    settings.set("http2.connection_window", size(http2.connection_window));
+    settings.set("http2.stream_window", spell_size(http2.stream_window));
+    settings.set("http2.connection_window", spell_size(http2.connection_window));
     settings.set_some("http2.max_age", http2.max_age.map(span));
     settings.set_some("http2.max_requests", http2.max_requests);
     let limits = &listener.limits;
@@ -190,12 +183,12 @@ pub(super) fn listener(plan: &Plan, listener: &plan::ListenerPlan) -> Settings {
     let rate = |limit: NewConnectionLimit| format!("{} in {}", limit.rate.requests, span(limit.rate.per));
     settings.set_some("limits.new_connections_per_client", limits.new_connections.map(rate));
     settings.set_some("limits.handshakes", limits.handshakes);
-    settings.set("limits.request_headers", size(limits.request_headers));
-    settings.set("limits.uri", size(limits.uri));
+    settings.set("limits.request_headers", spell_size(limits.request_headers));
+    settings.set("limits.uri", spell_size(limits.uri));
     settings.set("limits.header_count", limits.header_count);
-    settings.set("limits.header_line", size(limits.header_line));
+    settings.set("limits.header_line", spell_size(limits.header_line));
     settings.set("limits.encoded_slash", word(limits.encoded_slash));
-    settings.set("limits.request_body", size(limits.request_body));
+    settings.set("limits.request_body", spell_size(limits.request_body));
     let timeouts = &listener.timeouts;
     settings.set("timeouts.request_header", span(timeouts.request_header));
     settings.set("timeouts.request_body", span(timeouts.request_body));

@@ -155,6 +155,7 @@ fn every_key_of_listeners_pools_and_servers_is_told() {
     let text = "\
 admin: { token_file: t }
 events: { path: e.jsonl }
+geo: { country: c.mmdb, asn: a.mmdb }
 acme: { directory: \"https://ca.example/dir\", accept_terms: true, contact: [\"mailto:a@b.example\"], ca: ca.pem,
   external_account: { key_id: k, hmac_key_file: f } }
 listeners:
@@ -167,7 +168,7 @@ listeners:
     trusted_proxies: [10.0.0.0/8]
     policy: all
     http2: { max_age: 1h, max_requests: 9 }
-    limits: { connections_per_client: 5 }
+    limits: { connections_per_client: 5, new_connections_per_client: 9/m }
   plain: { address: 127.0.0.1:80, redirect_to_https: true }
 policies: { all: {} }
 pools:

@@ -29,6 +29,7 @@ impl EdgeObserver for Reporter {
                 is_earlier: false,
                 action: None,
                 has_fault: false,
+                is_paced: false,
                 dropped_fields: 0,
             };
             live.metrics.request(snapshot.edition, place, &outcome, &names);

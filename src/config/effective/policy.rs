@@ -2,8 +2,8 @@
 
 use super::super::plan::compress::{CompressPlan, Encoding};
 use super::super::plan::policy::{
-    Buffer, Canonical, Cors, EarlyHints, ErrorPages, Fault, FieldChange, FieldRule, FieldRules, Maintenance,
-    OriginPattern, Page, PolicyPlan, Redirect, Respond, Rewrite, Wanted,
+    Bandwidth, Buffer, Canonical, Cors, EarlyHints, ErrorPages, Fault, FieldChange, FieldRule, FieldRules,
+    Maintenance, OriginPattern, Page, PolicyPlan, Redirect, Respond, Rewrite, Wanted,
 };
 use super::super::{filters, keys, rule_target};
 use super::limits;
@@ -34,6 +34,15 @@ pub(super) fn say(policy: &PolicyPlan, section: SectionWriter) -> SectionWriter 
         .set_inheritable("early_hints", &policy.early_hints, early_hints)
         .set_inheritable("buffer", &policy.buffer, buffer)
         .set_inheritable("compress", &policy.compress, compress)
+        .set_inheritable("bandwidth", &policy.bandwidth, |bandwidth| self::bandwidth(&bandwidth.part))
+}
+
+fn bandwidth(bandwidth: &Bandwidth) -> Value {
+    SectionWriter::new(keys::BANDWIDTH)
+        .set("per", word(&filters::BANDWIDTH_PERS, &bandwidth.per))
+        .set("rate", format!("{}/s", keys::spell_size(bandwidth.rate)))
+        .set("after", size(bandwidth.after))
+        .end()
 }
 
 fn compress(compress: &CompressPlan) -> Value {

@@ -152,7 +152,7 @@ pub(in crate::config) fn spell(duration: Duration) -> String {
 }
 
 /// The shortest way to write a size.
-pub(in crate::config) fn spell_size(bytes: u64) -> String {
+pub(crate) fn spell_size(bytes: u64) -> String {
     match bytes {
         0 => "0B".to_owned(),
         _ if bytes.is_multiple_of(1 << 30) => format!("{}GiB", bytes >> 30),

@@ -21,6 +21,13 @@ pub(in crate::config) const POLICY: &[Key] = &[
     nullable("early_hints", KeyKind::Section(EARLY_HINTS), "{}"),
     nullable("buffer", KeyKind::Section(BUFFER), "{}"),
     nullable("compress", KeyKind::Section(COMPRESS), "null"),
+    nullable("bandwidth", KeyKind::Section(BANDWIDTH), "null"),
+];
+
+pub(in crate::config) const BANDWIDTH: &[Key] = &[
+    key("per", KeyKind::Choice(&["response", "client"]), "response"),
+    key("rate", KeyKind::Text("bytes in a second, like `1MiB/s`"), "1MiB/s"),
+    key("after", KeyKind::Size(0, 1 << 40), "10MiB"),
 ];
 
 pub(in crate::config) const BUFFER: &[Key] = &[key("request", KeyKind::Size(0, 64 << 20), "0B")];

@@ -3,7 +3,7 @@
 use super::Name;
 use super::compress::CompressPlan;
 pub use super::inheritable::Inheritable;
-use super::limits::LimitsPlan;
+use super::limits::{LimitsPlan, Owned};
 use crate::networks::Networks;
 use crate::template::Template;
 use crate::units::Percent;
@@ -38,6 +38,7 @@ pub struct PolicyPlan {
     pub early_hints: Inheritable<EarlyHints>,
     pub buffer: Inheritable<Buffer>,
     pub compress: Inheritable<CompressPlan>,
+    pub bandwidth: Inheritable<Owned<Bandwidth>>,
 }
 
 impl PolicyPlan {
@@ -63,6 +64,7 @@ impl PolicyPlan {
             early_hints: self.early_hints.after(&before.early_hints),
             buffer: self.buffer.after(&before.buffer),
             compress: self.compress.after(&before.compress),
+            bandwidth: self.bandwidth.after(&before.bandwidth),
         }
     }
 
@@ -291,6 +293,24 @@ pub struct Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EarlyHints {
     pub pass: bool,
+}
+
+/// How fast responses leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bandwidth {
+    pub per: BandwidthPer,
+    /// Bytes in a second.
+    pub rate: u64,
+    /// Of each response, which cost nothing.
+    pub after: u64,
+}
+
+/// What a rate of bytes is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BandwidthPer {
+    Response,
+    /// All that a client has at once, together.
+    Client,
 }
 
 /// Bodies that are read before a server is asked for.

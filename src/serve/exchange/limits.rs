@@ -9,7 +9,7 @@ use crate::limit::{
     Ban, ConcurrencyPermit, Debtor, KeyHasher, Limiter, RateVerdict, TarpitPermit, seconds_up,
 };
 use crate::metrics::LimitAction;
-use crate::policy::{self, BanRule, LimitSubject, Limits, RateLimit, RateLimitFields};
+use crate::policy::{self, BanRule, LimitSubject, Limits, Pace, RateLimit, RateLimitFields};
 use crate::wire::local_reply;
 use crate::wire::request::RequestView;
 use smallvec::SmallVec;
@@ -301,6 +301,16 @@ impl Exchange {
         if limiter.bans.ban(&limiter.rates, key, ban, now) {
             info!(%client, by = %rule.id.name, seconds = rule.plan.lasts.as_secs(), "client banned");
         }
+    }
+
+    /// How fast its response may leave, if that is not as fast as it comes.
+    pub(in crate::serve) fn pace(&self) -> Option<Pace> {
+        let (number, plan) = self.policy()?.bandwidth.as_ref()?;
+        let client = || {
+            let key = KeyHasher::new(&self.live.limiter().secret, *number);
+            key.client(self.client_address, self.client_prefix).finish()
+        };
+        Some(Pace::new(plan, client))
     }
 
     /// The connection has switched to another protocol: it is one request no more.

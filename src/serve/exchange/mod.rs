@@ -94,6 +94,8 @@ pub(crate) struct Exchange {
     pub(super) delay: Option<Duration>,
     /// Its policy has made a fault of it.
     has_fault: bool,
+    /// Its response was held back.
+    pub(super) is_paced: bool,
     /// Fields that its policy has and whose values no field may have.
     pub(super) dropped_fields: u32,
     /// How the response is compressed, and how much of it was.
@@ -138,6 +140,7 @@ impl Exchange {
             action: None,
             delay: None,
             has_fault: false,
+            is_paced: false,
             dropped_fields: 0,
             compressed: None,
             reply: None,

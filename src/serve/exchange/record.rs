@@ -63,6 +63,7 @@ impl Exchange {
             is_earlier: self.live.metrics.is_earlier(self.generation, self.why),
             action: self.action,
             has_fault: self.has_fault,
+            is_paced: self.is_paced,
             dropped_fields: self.dropped_fields,
         };
         self.live.metrics.request(self.edition, place, &outcome, &names);

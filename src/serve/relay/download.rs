@@ -86,6 +86,9 @@ impl<C: ClientSide> Relay<'_, C> {
             }
         };
         self.status = start.status;
+        if !start.is_over {
+            self.pace();
+        }
         if !self.is_grpc {
             self.exchange.judge();
         }
@@ -95,7 +98,8 @@ impl<C: ClientSide> Relay<'_, C> {
         if start.is_over {
             self.release(&mut server, leased);
         }
-        let begun = self.client.commit(start.is_over).map_err(Failure::from);
+        let waited = self.wait_for_others().await;
+        let begun = waited.and_then(|()| self.client.commit(start.is_over)).map_err(Failure::from);
         let passed = match begun
             .and_then(|()| first.map_or(Ok(()), |first| self.pass_part(first, &mut server, leased)))
         {
@@ -242,6 +246,11 @@ impl<C: ClientSide> Relay<'_, C> {
                 self.state.watch.touch();
             }
             ready!(flushed).map_err(|why| self.state.watch.interrupted().unwrap_or(why))?;
+            if server.is_none() && self.compression.is_none() {
+                self.pay();
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_pace(cx));
             if self.compression.is_some() && ready!(self.poll_compress(cx))? {
                 continue;
             }

@@ -6,6 +6,7 @@
 //! connection. Here heads go from bytes to bytes where both sides speak HTTP/1, one future drives both directions, buffers
 //! are held only while there are bytes in them, and connections to servers are the core's own.
 
+mod bandwidth;
 mod compress;
 mod connect;
 mod download;
@@ -22,6 +23,7 @@ use crate::config::plan::ServerProtocol;
 use crate::edge::{Addresses, RequestState};
 use crate::pool::Pool;
 use crate::wire::request::RequestView;
+use bandwidth::Pacing;
 use compress::Compression;
 use http::Version;
 use std::future::poll_fn;
@@ -64,6 +66,8 @@ pub(super) struct Relay<'a, C: ClientSide> {
     call_due: Option<Instant>,
     /// What compresses the response's body.
     compression: Option<Box<Compression>>,
+    /// What holds it back.
+    pacing: Option<Box<Pacing>>,
     /// The next of the response is up to the server, and not to a client that does not read.
     waits_for_part: bool,
     /// Interim responses so far.
@@ -104,6 +108,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
             is_grpc,
             call_due,
             compression: None,
+            pacing: None,
             waits_for_part: false,
             interims: 0,
             interim_bytes: 0,

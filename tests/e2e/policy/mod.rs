@@ -1,6 +1,7 @@
 //! What policies do with requests, the same by each version of HTTP.
 
 mod answers;
+mod bandwidth;
 mod compress;
 mod fields;
 mod filters;

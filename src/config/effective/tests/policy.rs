@@ -18,7 +18,7 @@ pub(super) fn policy(choices: &mut Choices) -> Vec<String> {
 }
 
 /// Of each of the other keys, each form that it may have.
-const VALUES: [(&str, &[&str]); 10] = [
+const VALUES: [(&str, &[&str]); 11] = [
     (
         "rewrite",
         &[
@@ -43,6 +43,7 @@ const VALUES: [(&str, &[&str]); 10] = [
         ],
     ),
     ("security_headers", &["standard", "null"]),
+    ("bandwidth", &["{ per: client, rate: 3 MiB/s, after: 1500B }", "{ rate: 1KiB/s }", "{}", "null"]),
     ("fault", &["{ share: 5%, delay: 1500ms, status: 503, only_with: null }", "{ status: 500 }", "null"]),
     ("early_hints", &["{ pass: false }", "{}", "null"]),
     ("buffer", &["{ request: 64KiB }", "{}", "null"]),

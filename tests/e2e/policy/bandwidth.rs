@@ -1,0 +1,82 @@
+//! How fast responses leave.
+
+use crate::support::app::{App, say, send};
+use crate::support::ways::{Asked, Ways};
+use std::time::{Duration, Instant};
+
+/// Answers with so many bytes as the path says, after a length or in chunks.
+fn downloads() -> App {
+    App::new(|request, stream| {
+        let size: usize = request.target.rsplit('/').next().and_then(|size| size.parse().ok()).unwrap_or(0);
+        let body = "x".repeat(size);
+        match request.target.contains("chunked") {
+            true => send(
+                stream,
+                &format!(
+                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{size:x}\r\n{body}\r\n0\r\n\r\n"
+                ),
+            ),
+            false => say(stream, &body),
+        }
+    })
+}
+
+fn shop(app: &App, bandwidth: &str) -> Ways {
+    let rest = format!(
+        "routes:\n  shop:\n    - {{ match: {{ path: /slow/* }}, bandwidth: {bandwidth}, pool: app }}\n    - {{ pool: app }}\n\
+         pools: {{ app: {{ servers: [{}] }} }}\n",
+        app.address
+    );
+    Ways::start("routes: shop", &rest)
+}
+
+#[test]
+fn a_response_leaves_no_faster_than_it_may() {
+    let app = downloads();
+    let shop = shop(&app, "{ rate: 200KiB/s, after: 50KiB }");
+    for target in ["/slow/150000", "/slow/chunked/150000"] {
+        shop.each(Asked::get(target), |way, response| {
+            assert_eq!((response.status, response.text().len()), (200, 150_000), "{target} {way:?}");
+        });
+    }
+    let paced = |route| shop.balancer.metric("evenkeel_bandwidth_paced_total", &[("route", route)]);
+    let began = Instant::now();
+    shop.each(Asked::get("/slow/150000"), |_, _| ());
+    // A lower bound, which no machine can be too slow for: 100,000 bytes beyond, less the last piece, at 204,800 a second.
+    assert!(began.elapsed() >= Duration::from_millis(150), "{:?}", began.elapsed());
+    assert!(paced("shop/1") >= 3.0, "each way was held back");
+    shop.each(Asked::get("/fast/150000"), |_, response| assert_eq!(response.text().len(), 150_000));
+    shop.each(Asked::get("/slow/50000"), |_, response| assert_eq!(response.text().len(), 50_000));
+    assert_eq!(shop.balancer.series("evenkeel_bandwidth_paced_total", &[("route", "shop/2")]), [0.0; 0]);
+    let told = shop.balancer.command(&["explain", "http://shop.example/slow/1"]).1;
+    assert!(told.contains("200KiB a second, after 50KiB"), "{told}");
+}
+
+#[test]
+fn all_that_a_client_has_leaves_together_no_faster_than_it_may() {
+    let app = downloads();
+    let shop = shop(&app, "{ per: client, rate: 200KiB/s, after: 0B }");
+    let client = || crate::support::client::Client::connect(shop.balancer.address("web"));
+    // Lower bounds, which no machine can be too slow for.
+    let began = Instant::now();
+    let mut one = client();
+    for _ in 0..4 {
+        assert_eq!(one.get("/slow/50000").text().len(), 50_000);
+    }
+    assert!(
+        began.elapsed() >= Duration::from_millis(600),
+        "three wait for 50,000 bytes each: {:?}",
+        began.elapsed()
+    );
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| assert_eq!(client().get("/slow/150000").text().len(), 150_000));
+        }
+    });
+    assert!(
+        began.elapsed() >= Duration::from_millis(1000),
+        "all but their first pieces: {:?}",
+        began.elapsed()
+    );
+}
