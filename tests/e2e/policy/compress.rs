@@ -76,7 +76,10 @@ fn serve(request: &Request, stream: &mut TcpStream) -> Then {
                 framed.extend_from_slice(chunk);
                 framed.extend_from_slice(b"\r\n");
             }
-            framed.extend_from_slice(b"0\r\n\r\n");
+            // A response to HEAD has no chunks, the last one neither.
+            if !body.is_empty() {
+                framed.extend_from_slice(b"0\r\n\r\n");
+            }
             with_head(stream, &format!("{head}\r\nTransfer-Encoding: chunked"), &framed)
         }
         "/close" => {
