@@ -5,7 +5,7 @@
 
 mod codec;
 
-use super::hang_up::{ClientClose, HangUpWatch};
+use super::hang_up::{ClientClose, HangUpWatch, close_of};
 use super::judged_frames::JudgedFrames;
 use super::request_state::RequestState;
 use super::socket::Socket;
@@ -189,6 +189,11 @@ impl Conn {
             }
         }
         Poll::Ready(ClientClose::Fin)
+    }
+
+    /// How the client has gone by now, though nothing has told us yet.
+    pub(crate) fn close_by_now(&self) -> Option<ClientClose> {
+        close_of(&self.socket)
     }
 
     /// Writes as much of both as the socket takes, one after the other.

@@ -39,7 +39,8 @@ impl HangUpWatch {
     }
 }
 
-fn close_of(socket: &impl AsFd) -> Option<ClientClose> {
+/// How a client has gone by now, whatever of it is not read yet.
+pub(crate) fn close_of(socket: &impl AsFd) -> Option<ClientClose> {
     let mut asked = [PollFd::new(socket, PollFlags::RDHUP)];
     poll(&mut asked, Some(&Timespec::default())).ok()?;
     let told = asked[0].revents();

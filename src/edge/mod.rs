@@ -41,7 +41,7 @@ pub(crate) use conn::Conn;
 pub(crate) use connection_limit::{ConnectionLimit, ConnectionPermit, ServerLimits, ServerPermits};
 pub(crate) use date::HttpDate;
 pub(crate) use h2::Stream;
-pub(crate) use hang_up::ClientClose;
+pub(crate) use hang_up::{ClientClose, close_of};
 pub(crate) use inherited::{BEFORE, Inherited};
 pub(crate) use listen::{bind, bind_beside_own};
 pub(crate) use listener_state::ListenerState;

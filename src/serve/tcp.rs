@@ -7,7 +7,9 @@ use super::tries;
 use crate::access_log::Why;
 use crate::client_hello::Hello;
 use crate::control::Live;
-use crate::edge::{ConnectionTask, RawConnection, RawRelay, ServeRaw, Socket, Watched};
+use crate::edge::{
+    ClientClose, ConnectionTask, RawConnection, RawRelay, ServeRaw, Socket, Watched, close_of,
+};
 use crate::metrics::Routed;
 use crate::pool::{Outcome, Pool, RetryReason, Tries, TryResult};
 use crate::proxy_header::{self, ProxyHeader};
@@ -203,11 +205,26 @@ impl WaitingClient<'_> {
     /// Does what may take long, unless the client leaves meanwhile.
     async fn unless_left<T>(&mut self, work: impl Future<Output = Result<T, Why>>) -> Result<T, Why> {
         let mut work = pin!(work);
+        let mut has_waited = false;
         poll_fn(|cx| match work.as_mut().poll(cx) {
-            Poll::Pending => self.poll_left(cx).map(|()| Err(Why::ClientAborted)),
+            Poll::Pending => {
+                has_waited = true;
+                self.poll_left(cx).map(|()| Err(Why::ClientAborted))
+            }
+            // Its turn may come just after it has left.
+            Poll::Ready(Ok(_)) if has_waited && self.has_left(cx) => Poll::Ready(Err(Why::ClientAborted)),
             done => done,
         })
         .await
+    }
+
+    /// Whether it has, though nothing has told us yet.
+    fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
+        match close_of(&*self.socket) {
+            // What it has said before may be there to be read.
+            Some(ClientClose::Fin) => self.poll_left(cx).is_ready(),
+            close => close.is_some(),
+        }
     }
 
     /// Ready when it has left: by a reset, or by an end before it has said anything. One that has may await its answer

@@ -208,6 +208,25 @@ fn who_leaves_is_out_of_the_line_and_reaches_no_server() {
 }
 
 #[test]
+fn whose_turn_comes_just_after_he_left_reaches_no_server() {
+    let turns = Turns::new();
+    let balancer = Balancer::start(&text(&[turns.app.address], "queue: { max: 1000, order: fifo }"));
+    for round in 0..30 {
+        let mut first = ask(&balancer, &format!("/first/{round}"));
+        balancer.wait_for_in_flight(1.0);
+        let leaving: Vec<_> = (0..20).map(|_| ask(&balancer, "/left")).collect();
+        wait_for_line(&balancer, 20.0);
+        leaving.iter().for_each(Client::finish_sending);
+        turns.let_one();
+        assert_eq!(first.response().status, 200);
+        wait_for_line(&balancer, 0.0);
+        balancer.wait_for_in_flight(0.0);
+    }
+    let paths = turns.paths();
+    assert_eq!(paths.iter().filter(|path| *path == "/left").count(), 0);
+}
+
+#[test]
 fn who_leaves_behind_a_body_that_nobody_reads_yet_is_out_of_the_line() {
     let turns = Turns::new();
     let balancer = Balancer::start(&text(&[turns.app.address], ""));

@@ -239,6 +239,13 @@ impl ClientSide for Http1<'_> {
         }
     }
 
+    fn has_left_waiting(&mut self, _: &mut Context<'_>) -> bool {
+        match self.conn.close_by_now() {
+            Some(ClientClose::Fin) => self.client_fin != ClientFin::Serve,
+            close => close.is_some(),
+        }
+    }
+
     fn cut(&mut self) {
         self.is_whole = false;
         if self.has_begun && self.framing == Framing::UntilClose {

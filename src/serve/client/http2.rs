@@ -185,6 +185,10 @@ impl ClientSide for Http2 {
         self.poll_left(cx)
     }
 
+    fn has_left_waiting(&mut self, cx: &mut Context<'_>) -> bool {
+        self.poll_left(cx).is_ready()
+    }
+
     fn cut(&mut self) {
         match &mut self.response {
             Some(response) => response.send_reset(Reason::INTERNAL_ERROR),

@@ -65,6 +65,9 @@ pub(super) trait ClientSide: Send {
     /// The same while the request waits and nothing of its body was asked for: what comes meanwhile is kept, up to a bound.
     fn poll_left_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// Whether it has given up while the request waited, though nothing has told us yet. Costs a system call.
+    fn has_left_waiting(&mut self, cx: &mut Context<'_>) -> bool;
+
     /// Ends the response so that it does not look whole.
     fn cut(&mut self);
 

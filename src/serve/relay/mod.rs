@@ -300,8 +300,16 @@ async fn unless_left<T>(
     client: &mut impl ClientSide,
     mut work: impl Future<Output = Result<T, Why>> + Unpin,
 ) -> Result<T, Why> {
+    let mut has_waited = false;
     poll_fn(|cx| match Pin::new(&mut work).poll(cx) {
-        Poll::Pending => client.poll_left_waiting(cx).map(|()| Err(Why::ClientAborted)),
+        Poll::Pending => {
+            has_waited = true;
+            client.poll_left_waiting(cx).map(|()| Err(Why::ClientAborted))
+        }
+        // Its turn may come just after it has left.
+        Poll::Ready(Ok(_)) if has_waited && client.has_left_waiting(cx) => {
+            Poll::Ready(Err(Why::ClientAborted))
+        }
         done => done,
     })
     .await

@@ -78,6 +78,10 @@ impl ClientSide for Scripted {
         Poll::Pending
     }
 
+    fn has_left_waiting(&mut self, _: &mut Context<'_>) -> bool {
+        false
+    }
+
     fn cut(&mut self) {}
 
     fn switch(&mut self) -> Option<(&mut Conn, Vec<u8>)> {
