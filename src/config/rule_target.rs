@@ -129,6 +129,13 @@ fn loops(redirect: &Redirect, matcher: &Match) -> Option<Fault> {
         None => "/x".to_owned(),
     };
     let to = redirect.to.source();
+    let loses_query = !redirect.keep_query && !to.contains(['?', '{']);
+    // What the rule asks for beside the path, and the next request may not have: that it has it cannot be told from here.
+    let asks_more =
+        matcher.not.is_some() || !matcher.any.is_empty() || loses_query && !matcher.query.is_empty();
+    if asks_more {
+        return None;
+    }
     let to = to.strip_prefix("{scheme}://{host}").unwrap_or(to).replace("{path}", &sample);
     let to = to.split(['?', '#']).next().unwrap_or_default();
     let again = to.starts_with('/')
@@ -138,7 +145,8 @@ fn loops(redirect: &Redirect, matcher: &Match) -> Option<Fault> {
                 to.starts_with(prefix.as_str()) || prefix.strip_suffix('/') == Some(to)
             }
             None => true,
-        };
+        }
+        && matcher.path_regex.as_ref().is_none_or(|regex| regex.0.is_match(to));
     again.then(|| Fault::new("leads to where this rule applies again", "clients would go round in a circle"))
 }
 

@@ -9,3 +9,4 @@ mod geo;
 mod limits;
 mod maintenance;
 mod matchers;
+mod recipes;

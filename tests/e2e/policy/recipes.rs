@@ -1,0 +1,187 @@
+//! The files of conf/ for kinds of sites, run: what they let through, keep out, rewrite and limit.
+
+use crate::support::app::{App, say};
+use crate::support::balancer::Balancer;
+use crate::support::client::{Client, Response};
+use regex::Regex;
+use std::path::Path;
+
+/// A file of conf/ with this app in place of all servers, and no TLS: the test tells what a proxy in front would.
+fn start(name: &str, app: &App) -> Balancer {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf").join(name);
+    let mut text = std::fs::read_to_string(file).expect("it is there");
+    let here = app.address.to_string();
+    for (what, with) in [
+        (r"(?m)^acme: .*\n", ""),
+        (r"(?m)^ +tls: .*\n", ""),
+        (r"(?m)^  http: .*\n", ""),
+        (r"0\.0\.0\.0:\d+", "127.0.0.1:0"),
+        (r"10\.0\.[1-9]\.\d+:\d+", &here),
+        (r"(?m)^    trusted_proxies: .*\n", ""),
+        (r"(?m)^    routes: (\w+)\n", "    routes: $1\n    trusted_proxies: [127.0.0.1]\n"),
+    ] {
+        text = Regex::new(what).expect("it is one").replace_all(&text, with).into_owned();
+    }
+    Balancer::start(&text)
+}
+
+struct Visitor {
+    connection: Client,
+    host: &'static str,
+}
+
+impl Visitor {
+    fn of(balancer: &Balancer, listener: &str, host: &'static str) -> Self {
+        Self { connection: Client::connect(balancer.address(listener)), host }
+    }
+
+    /// A request of this client: `POST /wp-login.php`, with further fields.
+    fn ask(&mut self, client: &str, request: &str, fields: &str) -> Response {
+        let host = self.host;
+        let length = if request.starts_with("POST") { "Content-Length: 0\r\n" } else { "" };
+        self.connection.send(format!(
+            "{request} HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-For: {client}\r\nX-Forwarded-Proto: https\r\n{length}{fields}\r\n"
+        ));
+        self.connection.response()
+    }
+
+    #[track_caller]
+    fn gets(&mut self, client: &str, request: &str, status: u16) -> Response {
+        let response = self.ask(client, request, "");
+        assert_eq!(response.status, status, "{request} of {client}");
+        response
+    }
+}
+
+/// Says what it was asked for.
+fn app() -> App {
+    App::new(|request, stream| say(stream, &request.target))
+}
+
+#[test]
+fn a_wordpress_site_shows_its_pages_and_nothing_else() {
+    let (app, office, stranger) = (app(), "192.0.2.7", "198.51.100.1");
+    let balancer = start("wordpress.yaml", &app);
+    let mut visitor = Visitor::of(&balancer, "web", "blog.example");
+    for request in ["GET /", "GET /2026/a-post/?page=2", "GET /wp-admin/admin-ajax.php", "GET /wp-login.php"]
+    {
+        visitor.gets(stranger, request, 200);
+    }
+    for (at, request) in [
+        "GET /xmlrpc.php",
+        "GET /.git/config",
+        "GET /wp-config.php.bak",
+        "GET /wp-content/uploads/2026/shell.PHP",
+        "GET /wp-content/uploads/../uploads/x.php",
+        "GET /%2egit/config",
+        "GET /wp-admin/users.php",
+        "GET //wp-admin/users.php",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        visitor.gets(&format!("198.51.100.{}", 10 + at), request, 403);
+    }
+    visitor.gets(office, "GET /wp-admin/users.php", 200);
+    assert_eq!(visitor.gets(stranger, "GET /?author=1", 302).field("location"), "/");
+    let style = visitor.gets(stranger, "GET /wp-includes/a.css", 200);
+    assert_eq!(style.field("cache-control"), "public, max-age=604800");
+    assert_eq!(style.field("x-content-type-options"), "nosniff");
+    let logins: Vec<u16> =
+        (0..7).map(|_| visitor.ask("198.51.100.9", "POST /wp-login.php", "").status).collect();
+    assert_eq!(logins, [200, 200, 200, 200, 200, 429, 429]);
+    let mut www = Visitor::of(&balancer, "web", "www.blog.example");
+    assert_eq!(www.gets(stranger, "GET /a", 301).field("location"), "https://blog.example/a");
+    // Who looks for what is not there.
+    let prober = "203.0.113.66";
+    (0..50).for_each(|_| drop(visitor.gets(prober, "GET /.env", 403)));
+    assert_eq!(balancer.command(&["bans"]).1.lines().count(), 1);
+    visitor.gets(prober, "GET /", 403);
+    visitor.gets(stranger, "GET /", 200);
+}
+
+#[test]
+fn an_api_counts_by_key_and_tells_pages_what_they_may() {
+    let (app, office, stranger) = (app(), "192.0.2.7", "198.51.100.1");
+    let balancer = start("api.yaml", &app);
+    let mut visitor = Visitor::of(&balancer, "api", "api.example");
+    assert_eq!(visitor.gets(stranger, "GET /v2/items?x=1", 200).text(), "/items?x=1");
+    visitor.gets(stranger, "GET /internal/metrics", 403);
+    visitor.gets(stranger, "GET /v2/..%2finternal/metrics", 400);
+    visitor.gets(office, "GET /internal/metrics", 200);
+    let nothing = visitor.gets(stranger, "GET /v3/items", 404);
+    assert_eq!(nothing.field("content-type"), "application/problem+json");
+    assert!(nothing.text().contains("\"status\": 404"));
+    let old = visitor.gets(stranger, "GET /v1/items", 200);
+    assert_eq!((old.text(), old.field("deprecation")), ("/v1/items".to_owned(), "true".to_owned()));
+    assert_eq!(app.last().field("x-api-version"), "1");
+
+    let page = "Origin: https://m.shop.example\r\n";
+    let preflight =
+        format!("{page}Access-Control-Request-Method: PUT\r\nAccess-Control-Request-Headers: x-api-key\r\n");
+    let told = visitor.ask(stranger, "OPTIONS /v2/items", &preflight);
+    assert_eq!(
+        (told.status, told.field("access-control-allow-origin")),
+        (204, "https://m.shop.example".to_owned())
+    );
+    let foreign = visitor.ask(stranger, "GET /v2/items", "Origin: https://evil.example\r\n");
+    assert_eq!((foreign.status, foreign.field("access-control-allow-origin")), (200, String::new()));
+
+    // By the key, whoever has it; without one by the client.
+    let keyed = visitor.ask("198.51.100.2", "GET /v2/items", "X-Api-Key: k1\r\n");
+    assert!(keyed.field("ratelimit").contains(";r=299;"), "{}", keyed.field("ratelimit"));
+    let again = visitor.ask("198.51.100.3", "GET /v2/items", "X-Api-Key: k1\r\n");
+    assert!(again.field("ratelimit").contains(";r=29"), "{}", again.field("ratelimit"));
+    let asked: Vec<u16> = (0..21).map(|_| visitor.ask("198.51.100.4", "GET /v2/items", "").status).collect();
+    assert_eq!((asked[..20].to_vec(), asked[20]), (vec![200; 20], 429));
+    let other = visitor.ask("198.51.100.5", "GET /v2/items", page);
+    assert_eq!(
+        (other.status, other.field("access-control-allow-origin")),
+        (200, "https://m.shop.example".to_owned())
+    );
+}
+
+#[test]
+fn a_magento_shop_serves_files_by_their_real_paths_and_hides_its_admin() {
+    let (app, office, stranger) = (app(), "192.0.2.7", "198.51.100.1");
+    let balancer = start("magento.yaml", &app);
+    let mut visitor = Visitor::of(&balancer, "web", "www.shop.example");
+    let file = visitor.gets(stranger, "GET /static/version1700000000/frontend/a.js", 200);
+    assert_eq!(file.text(), "/static/frontend/a.js");
+    assert_eq!(file.field("cache-control"), "public, max-age=31536000, immutable");
+    let media = visitor.gets(stranger, "GET /media/catalog/a.jpg", 200);
+    assert_eq!(media.field("cache-control"), "public, max-age=86400");
+    for (at, request) in [
+        "GET /.git/config",
+        "GET /app/etc/env.php",
+        "GET /var/log/system.log",
+        "GET /static/../app/etc/env.php",
+        "GET //setup/",
+        "GET /back_office/admin/dashboard",
+        "GET /%62ack_office/admin/dashboard",
+        "GET /media/../back_office/admin/dashboard",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        visitor.gets(&format!("198.51.100.{}", 10 + at), request, 403);
+    }
+    visitor.gets(office, "GET /back_office/admin/dashboard", 200);
+    for request in ["GET /", "GET /checkout/cart/", "GET /catalogsearch/result/?q=a", "POST /graphql"] {
+        visitor.gets(stranger, request, 200);
+    }
+    let tries = |visitor: &mut Visitor, client: &str, request: &str, n: usize| {
+        (0..n).filter(|_| visitor.ask(client, request, "").status == 200).count()
+    };
+    assert_eq!(tries(&mut visitor, "198.51.100.30", "POST /customer/account/loginPost/", 8), 5);
+    let card = "POST /rest/default/V1/guest-carts/abc/payment-information";
+    assert_eq!(tries(&mut visitor, "198.51.100.31", card, 8), 6);
+    let mut bare = Visitor::of(&balancer, "web", "shop.example");
+    assert_eq!(bare.gets(stranger, "GET /a?b", 301).field("location"), "https://www.shop.example/a?b");
+
+    assert_eq!(balancer.command(&["maintenance", "shop", "on"]).0, Some(0));
+    visitor.gets(stranger, "GET /", 503);
+    visitor.gets(office, "GET /", 200);
+    assert_eq!(balancer.command(&["maintenance", "shop", "off"]).0, Some(0));
+    visitor.gets(stranger, "GET /", 200);
+}
