@@ -5,6 +5,7 @@ use super::arrivals::Arrivals;
 use super::connection_limit::{ClientPermit, Clients, ConnectionLimit};
 use super::handshake_limit::HandshakeLimit;
 use crate::config::plan;
+use crate::limit::SoleClient;
 use crate::metrics::{Abuses, Drops, Handshakes};
 use crate::tls::Termination;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -31,6 +32,8 @@ pub(crate) struct ListenerState {
     pub(crate) connection_limit: Arc<ConnectionLimit>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) arrivals: Arrivals,
+    /// Of those whom limits count one by one.
+    pub(crate) sole_client: SoleClient,
     pub(crate) accepted: AtomicU64,
     /// Connections closed because their client had too many, or opened them too fast.
     pub(crate) refused: AtomicU64,
@@ -52,6 +55,7 @@ impl ListenerState {
             connection_limit: ConnectionLimit::new(limit(&plan)),
             clients: Arc::default(),
             arrivals: Arrivals::default(),
+            sole_client: SoleClient::default(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             drops: Drops::default(),

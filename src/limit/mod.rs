@@ -8,6 +8,7 @@ mod key;
 mod limiter;
 mod rate;
 mod slots;
+mod sole_client;
 
 pub use bans::{Ban, Bans};
 pub use concurrency::{ConcurrencyPermit, ConcurrencyTable};
@@ -15,3 +16,4 @@ pub use debtors::{Debtor, Debtors};
 pub use key::{ClientPrefix, KeyHasher, LimitSecret};
 pub use limiter::{Limiter, TarpitPermit};
 pub use rate::{Rate, RateTable, RateVerdict, seconds_up};
+pub use sole_client::SoleClient;

@@ -2,6 +2,7 @@
 //! asks the very selectors that serve.
 
 mod churn;
+mod limits;
 mod notes;
 mod render;
 pub mod report;

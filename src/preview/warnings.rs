@@ -1,5 +1,6 @@
 //! What a reload does that whoever wrote it may not expect.
 
+use super::limits;
 use super::report::{PoolPreview, ReloadPreview};
 use super::settings::hash_key;
 use crate::config::plan::{self, WhenAllUnhealthy};
@@ -13,6 +14,7 @@ pub(super) fn of(in_force: &Snapshot, next: &Snapshot, report: &ReloadPreview) -
     let mut warnings: Vec<_> =
         report.at_next_start.iter().map(|key| format!("{key} takes effect at the next start only")).collect();
     warnings.extend(overlapping(in_force, next));
+    warnings.extend(limits::anew(in_force, next));
     for told in report.pools.changed.iter().chain(&report.pools.added) {
         if let Some(new) = next.pool(&told.name) {
             let old = in_force.pool(&told.name).map(|old| &**old);

@@ -15,7 +15,7 @@ use crate::wire::request::RequestView;
 use smallvec::SmallVec;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
-use tracing::info;
+use tracing::{info, warn};
 
 /// What limits have made of a request.
 #[derive(Debug, Default)]
@@ -131,6 +131,7 @@ impl Exchange {
         if self.limits_met().all(|limits| limits.rates.is_empty() && limits.concurrency.is_none()) {
             return Ok(());
         }
+        self.warn_of_sole_client();
         let mut state = self.judge_by_limits(request);
         let refused = std::mem::take(&mut state.is_refused);
         if let Some(known) = &self.limits {
@@ -139,6 +140,18 @@ impl Exchange {
         }
         self.limits = Some(Box::new(state.state));
         if refused { Err(Why::RateLimited) } else { Ok(()) }
+    }
+
+    /// Where clients are counted one by one and all have one address, they stand behind a proxy that should be named.
+    fn warn_of_sole_client(&self) {
+        let Some((listener, client)) = self.listener.as_ref().zip(self.client_address) else { return };
+        let trusts_nobody = listener.plan.trusted_proxies.is_empty() && listener.plan.proxies.is_empty();
+        if trusts_nobody && self.state.client.listener_state.sole_client.note(client) {
+            warn!(
+                listener = %listener.plan.name, %client,
+                "all requests that limits count come from one address: behind a proxy, name it in trusted_proxies"
+            );
+        }
     }
 
     fn judge_by_limits(&self, request: &RequestView<'_>) -> Judged {

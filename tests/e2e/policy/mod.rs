@@ -10,3 +10,4 @@ mod limits;
 mod maintenance;
 mod matchers;
 mod recipes;
+mod reloads;
