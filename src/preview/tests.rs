@@ -118,7 +118,9 @@ fn what_may_surprise_is_warned_of() {
     warns(&old, &old.replace("weight: 100", "drain: true"), "every server is drained");
     warns(&old, &file("c d", HASH), "all servers are replaced at once, and none of them is probed");
     let probed = "    health: { http: / }\n    when_all_unhealthy: refuse\n";
-    warns(&file("a b", probed), &file("c d", probed), "503 until a probe has passed");
+    warns(&file("a b", probed), &file("c d", probed), "so requests wait until a probe has passed");
+    let unqueued = format!("{probed}    queue: null\n");
+    warns(&file("a b", &unqueued), &file("c d", &unqueued), "503 until a probe has passed");
     warns(&old, &old.replace("header: X-Key", "cookie: sid"), "from {header: x-key} to {cookie: sid}");
     // A server's points follow from its own weight, so a common factor is not without effect.
     warns(&file("a b c=50", HASH), &file("a=50 b=50 c=25", HASH), "though only 0.0% must");
