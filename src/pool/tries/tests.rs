@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::plan::{Balance, QueueOrder, QueuePlan, RetryOn};
-use crate::pool::sample::{live, member, pool, set_down};
+use crate::pool::sample::{live, member, outlier, pool, set_down};
 use crate::pool::{RetryBudget, TryVerdict};
 use crate::units::Percent;
 use futures_util::FutureExt;
@@ -235,6 +235,25 @@ fn who_has_a_session_is_sent_elsewhere_only_if_its_server_has_not_answered() {
     let mut request = bound(&pool);
     request.0.begin(&mut request.1, Instant::now()).expect("a is up");
     assert!(again(&mut request, RetryReason::Connect) && again(&mut request, RetryReason::Unavailable));
+}
+
+#[test]
+fn who_has_a_session_at_an_ejected_server_may_be_the_one_that_tries_it_out() {
+    let mut plan = pool(Balance::RoundRobin, "a b");
+    plan.outlier = Some(outlier());
+    let pool = live(plan);
+    member(&pool, "a").set_ejected(true);
+    let ask = || {
+        let bound = pool.bound_to(0, Duration::from_secs(2)).expect("there is one");
+        let query = Query { may_be_repeated: true, ..Query::default() };
+        let mut asked = (Tries::new(Arc::clone(&pool), query).bound_to(bound), Attempt::default());
+        asked.0.begin(&mut asked.1, Instant::now()).expect("one is ready");
+        asked
+    };
+    assert_eq!(server(&ask()), "b", "its time is not over");
+    member(&pool, "a").outlier().open_trial();
+    let first = ask();
+    assert_eq!((server(&first), server(&ask())), ("a", "b"), "one at a time");
 }
 
 #[test]
