@@ -129,8 +129,10 @@ pub fn explain(
             report.rules = rules;
             match met {
                 None => {
-                    policy::tell(&mut report, (listener.policy(None), None), &asked, request);
-                    report.rule = "no rule matches: the answer is 404".to_owned();
+                    policy::tell_unmatched(&mut report, listener.policy(None), &asked, request);
+                    if !report.is_decided() {
+                        report.rule = "no rule matches: the answer is 404".to_owned();
+                    }
                     return Ok(report);
                 }
                 Some(RulesMet { found, taken_for }) => {

@@ -89,6 +89,22 @@ fn compression(policy: &Policy, request: &RequestView<'_>) -> Option<ExplainedPh
     Some(ExplainedPhase { phase: "compress".to_owned(), does: format!("compresses {with}"), decides: false })
 }
 
+/// What a listener's policy does with a request that no rule matches: it has the limits and the response's fields.
+pub(super) fn tell_unmatched(
+    report: &mut Explanation,
+    policy: Option<&Policy>,
+    asked: &RequestParts<'_>,
+    request: &ExplainRequest,
+) {
+    let Some(policy) = policy else { return };
+    let (head, client) = (head(asked), request.client.to_string());
+    let variables = variables((&head, asked), &client, request, None);
+    let limits = policy.limits.as_ref();
+    let phases = limits.map(|limits| limits::phases(limits, (request.client, asked.location)));
+    report.policy.extend(phases.unwrap_or_default());
+    report.policy.extend(fields("response_headers", &policy.response_fields, &variables));
+}
+
 /// What the rule's limits do that servers may take the request's path for.
 pub(super) fn tell_other(
     report: &mut Explanation,

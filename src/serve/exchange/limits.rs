@@ -8,7 +8,7 @@ use crate::config::plan::limits::{AccessAnswer, LimitCount, LimitOver};
 use crate::limit::{
     Ban, ConcurrencyPermit, Debtor, KeyHasher, Limiter, RateVerdict, TarpitPermit, seconds_up,
 };
-use crate::metrics::LimitAction;
+use crate::metrics::{LimitAction, Routed};
 use crate::policy::{self, BanRule, LimitSubject, Limits, Pace, RateLimit, RateLimitFields};
 use crate::wire::local_reply;
 use crate::wire::request::RequestView;
@@ -104,8 +104,16 @@ impl Exchange {
 
     /// The limits of the rule that it meets, and of the one that a server may take its path for.
     fn limits_met(&self) -> impl Iterator<Item = &Limits> {
-        let other = self.taken_for.and_then(|place| self.listener.as_ref()?.policy(Some(place)));
-        self.policy().into_iter().chain(other).filter_map(|policy| policy.limits.as_ref())
+        self.limits_by_rule().map(|(_, limits)| limits)
+    }
+
+    /// The same with what each rule is, for those that count by it.
+    fn limits_by_rule(&self) -> impl Iterator<Item = (Routed, &Limits)> {
+        let other = self
+            .taken_for
+            .and_then(|place| Some((Routed::Rule(place), self.listener.as_ref()?.policy(Some(place))?)));
+        let own = self.policy().map(|policy| (self.routed, policy));
+        own.into_iter().chain(other).filter_map(|(rule, policy)| Some((rule, policy.limits.as_ref()?)))
     }
 
     fn ban_left(&self, limits: &Limits, now: Instant) -> Option<Duration> {
@@ -156,16 +164,22 @@ impl Exchange {
 
     fn judge_by_limits(&self, request: &RequestView<'_>) -> Judged {
         let (limiter, now) = (self.live.limiter(), Instant::now());
-        let route = super::route_name(self.listener.as_deref(), self.routed).map_or("", |name| name);
-        let subject =
-            LimitSubject { client: self.client_address, prefix: self.client_prefix, route, request };
+        let route_of = |rule| super::route_name(self.listener.as_deref(), rule).map_or("", |name| &**name);
+        let route = route_of(self.routed);
+        let subject = |rule| LimitSubject {
+            client: self.client_address,
+            prefix: self.client_prefix,
+            route: route_of(rule),
+            request,
+        };
         let mut judged = Judged::default();
-        for limit in self.limits_met().filter_map(|limits| limits.concurrency.as_ref()) {
+        for (rule, limits) in self.limits_by_rule() {
+            let Some(limit) = &limits.concurrency else { continue };
             // Both rules may have it from one policy.
             if judged.state.permits.iter().any(|(number, _)| *number == limit.id.number) {
                 continue;
             }
-            let key = subject.key(&limiter.secret, &limit.id, &limit.plan.per);
+            let key = subject(rule).key(&limiter.secret, &limit.id, &limit.plan.per);
             if let Some(permit) = limiter.concurrency.enter(key, limit.plan.requests) {
                 judged.state.permits.push((limit.id.number, permit));
             } else {
@@ -179,9 +193,13 @@ impl Exchange {
         let is_excepted =
             |limit: &&RateLimit| self.client_address.is_some_and(|client| limit.plan.except.contains(client));
         let mut counting: SmallVec<[(&RateLimit, u64); 4]> = SmallVec::new();
-        for limit in self.limits_met().flat_map(|limits| &limits.rates).filter(|limit| !is_excepted(limit)) {
-            if counting.iter().all(|(known, _)| known.id.number != limit.id.number) {
-                counting.push((limit, subject.key(&limiter.secret, &limit.id, &limit.plan.per)));
+        for (rule, limits) in self.limits_by_rule() {
+            for limit in limits.rates.iter().filter(|limit| !is_excepted(limit)) {
+                let key = subject(rule).key(&limiter.secret, &limit.id, &limit.plan.per);
+                // Both rules may have it from one policy, and count it apart only if it is by rule.
+                if counting.iter().all(|(known, of)| known.id.number != limit.id.number || *of != key) {
+                    counting.push((limit, key));
+                }
             }
         }
         // Who is refused by one pays none.

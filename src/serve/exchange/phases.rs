@@ -23,7 +23,16 @@ impl Exchange {
     pub(in crate::serve) fn decide(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
         self.identify(request)?;
         self.judge_shape(request)?;
-        self.find_rule(request)?;
+        match self.find_rule(request) {
+            Ok(()) => {}
+            // Whoever may not ask is not told what there is not, and such requests count as all others.
+            Err(Why::NoRoute) => {
+                self.keep_out(request)?;
+                self.limit(request)?;
+                return Err(Why::NoRoute);
+            }
+            answered => return answered,
+        }
         self.keep_out(request)?;
         self.pass_phases(request)
     }

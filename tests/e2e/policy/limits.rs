@@ -267,3 +267,43 @@ fn a_rate_counts_whatever_spelling_its_path_has() {
         assert_eq!(ways.ask(Way::H2, Asked::get(&format!("/{path}s"))).status, 401);
     }
 }
+
+#[test]
+fn a_rate_by_route_counts_a_path_for_the_route_that_it_may_be_taken_for() {
+    let app = App::saying("hello");
+    let rest = format!(
+        "policies: {{ all: {{ rate_limit: [{{ per: route, requests: 1/h, burst: 2 }}] }} }}\n\
+         routes:\n  shop:\n    - {{ name: login, match: {{ path: /login }}, pool: app }}\n    - {{ name: rest, pool: app }}\n\
+         pools: {{ app: {{ servers: ['{}'] }} }}\n",
+        app.address
+    );
+    let ways = Ways::start("routes: shop, policy: all", &rest);
+    let ask = |target: &str| ways.ask(Way::H2, Asked::get(target)).status;
+    // By both routes, since its server may take it for either.
+    assert_eq!(["//login", "/login", "/login", "/a", "/b"].map(ask), [200, 200, 429, 200, 429]);
+}
+
+#[test]
+fn what_no_rule_matches_is_kept_from_strangers_and_counted_too() {
+    let app = App::saying("hello");
+    let rest = |policy: &str| {
+        format!(
+            "policies: {{ all: {{ {policy} }} }}\n\
+             routes: {{ shop: [{{ match: {{ path: /a }}, pool: app }}] }}\npools: {{ app: {{ servers: ['{}'] }} }}\n",
+            app.address
+        )
+    };
+    let shut = Ways::start("routes: shop, policy: all", &rest("access: { deny: [127.0.0.0/8] }"));
+    shut.each(Asked::get("/none"), |way, response| assert_eq!(response.status, 403, "{way:?}"));
+    let told = shut.balancer.command(&["explain", "http://shop.example/none", "--listener", "web"]).1;
+    assert!(told.contains("keeps 127.0.0.1 out") && !told.contains("404"), "{told}");
+    for way in Way::ALL {
+        let limited =
+            Ways::start("routes: shop, policy: all", &rest("rate_limit: [{ requests: 1/h, burst: 2 }]"));
+        assert_eq!(statuses(&limited, way, Asked::get("/none"), 3), [404, 404, 429], "{way:?}");
+    }
+    let banning =
+        Ways::start("routes: shop, policy: all", &rest("ban: { after: 2/1m, status: [404], for: 1h }"));
+    assert_eq!(statuses(&banning, Way::Http11, Asked::get("/none"), 3), [404, 404, 403]);
+    assert_eq!(banning.ask(Way::Http11, Asked::get("/a")).status, 403);
+}
