@@ -43,7 +43,7 @@ impl Encoder {
     /// of them were found to grow, rounded up.
     pub(crate) const fn memory(encoding: Encoding, level: u8) -> usize {
         match (encoding, level) {
-            (Encoding::Gzip, _) => 512 * 1024,
+            (Encoding::Gzip, _) => 576 * 1024,
             (Encoding::Zstd, _) => 1088 * 1024,
             (Encoding::Br, ..5) => 2304 * 1024,
             (Encoding::Br, _) => 4608 * 1024,
