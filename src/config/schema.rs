@@ -30,10 +30,20 @@ fn section(keys: &[Key]) -> Value {
     // Of several keys without a default one may do, which the table does not say; a single one must be there.
     let given: Vec<_> = keys.iter().filter(|key| key.default.is_none()).map(|key| key.name).collect();
     if let [only] = given[..] {
-        merge(&mut section, json!({ "required": [only] }));
+        let instead = INSTEAD.iter().find(|(key, _)| *key == only).map(|(_, other)| other);
+        merge(
+            &mut section,
+            match instead {
+                Some(other) => json!({ "anyOf": [{ "required": [only] }, { "required": [other] }] }),
+                None => json!({ "required": [only] }),
+            },
+        );
     }
     section
 }
+
+/// A key without a default, and the one with a default that does as well.
+const INSTEAD: [(&str, &str); 1] = [("certificates", "acme")];
 
 fn property(key: &Key) -> Value {
     let mut property = value(&key.kind);

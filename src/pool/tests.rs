@@ -126,7 +126,7 @@ fn an_unknown_server_is_not_used_before_its_first_pass() {
     let rule = HealthThresholds::from(plan.health.as_ref().expect("just set"));
     let pool = live(plan);
     assert_eq!(pool.counts().probing, 2);
-    assert_eq!(pick(&pool).map(drop), Err(NoServer::AllUnhealthy));
+    assert_eq!(pick(&pool).map(drop), Err(NoServer::Unproven));
     member(&pool, "b").observe(true, &rule, Instant::now());
     assert_eq!(pick(&pool).expect("b has passed").index(), 1);
 }

@@ -113,6 +113,11 @@ impl<'a> View<'a> {
         !self.pool.members[index].drain && self.models[index].is_ready()
     }
 
+    /// Whether it would be used if its first probe had passed.
+    pub(crate) fn is_unproven(&self, index: usize) -> bool {
+        self.is_ready(index) && self.models[index].state.health == HealthState::Probing
+    }
+
     pub(crate) fn has_room(&self, index: usize) -> bool {
         let limit = self.pool.members[index].max_connections;
         limit.is_none_or(|limit| self.models[index].in_flight < limit.get())

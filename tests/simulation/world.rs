@@ -180,7 +180,8 @@ impl World {
             let (usable, _) = view.usable();
             let room: Vec<_> = usable.iter().filter(|index| view.has_room(**index)).collect();
             assert!(here == 0 || room.is_empty(), "{}: {here} wait beside {room:?}", pool.name);
-            assert!(here == 0 || !usable.is_empty(), "{}: {here} wait for nothing", pool.name);
+            let may_be_up = (0..pool.members.len()).any(|index| view.is_unproven(index));
+            assert!(here == 0 || may_be_up || !usable.is_empty(), "{}: {here} wait for nothing", pool.name);
             let all = pool.queue.waiting();
             assert!(all == 0 || pool.plan.queue.is_some(), "{}: {all} wait without a queue", pool.name);
         }
@@ -224,12 +225,20 @@ impl World {
 
     /// All requests end and nothing is configured any more: nothing may be left.
     pub(crate) fn end(mut self) {
-        // Whoever is served as others end is served at once, and ends too.
+        // Whoever is served as others end is served at once, and ends too; or once a probe has said of a new server what it is.
+        let mut rounds = 0..1000;
         while !self.leases.is_empty() || !self.waiting.is_empty() {
+            assert!(rounds.next().is_some(), "nobody serves those that wait");
+            self.probe();
             self.leases.clear();
             self.models.values_mut().for_each(|model| model.in_flight = 0);
             self.collect();
-            assert!(self.waiting.is_empty() || !self.leases.is_empty(), "nobody serves those that wait");
+            let waits_for_probe = self.snapshot.pools().iter().any(|pool| {
+                let view = View::new(pool, &self.models);
+                (0..pool.members.len()).any(|index| view.is_unproven(index))
+            });
+            let is_served = self.waiting.is_empty() || !self.leases.is_empty();
+            assert!(is_served || waits_for_probe, "nobody serves those that wait");
         }
         self.leases.clear();
         for model in self.models.values_mut() {
@@ -282,6 +291,7 @@ impl World {
                 let expected = match () {
                     () if !untried.is_empty() => NoServer::AllFull,
                     () if !usable.is_empty() => NoServer::AllTried,
+                    () if (0..pool.members.len()).any(|index| view.is_unproven(index)) => NoServer::Unproven,
                     () if (0..pool.members.len()).any(|index| view.is_ready(index)) => NoServer::AllUnhealthy,
                     () => NoServer::NoneReady,
                 };
