@@ -96,8 +96,7 @@ static POLICY_FILTERS: &[&dyn Filter] = &[
     &compress::Compress,
 ];
 
-/// What a server gets of a request otherwise than it came. Inlined, as the edits are made where they stay then: they are large.
-#[inline(always)]
+/// What a server gets of a request otherwise than it came.
 pub(crate) fn request<'a>(request: &RequestView<'a>, facts: &RequestFacts<'a>) -> Edits<'a> {
     let mut edits = Edits::default();
     FILTERS.iter().for_each(|filter| filter.request(request, facts, &mut edits));
@@ -107,8 +106,7 @@ pub(crate) fn request<'a>(request: &RequestView<'a>, facts: &RequestFacts<'a>) -
     edits
 }
 
-/// What a client gets of a response otherwise than it came. Inlined for the same reason.
-#[inline(always)]
+/// What a client gets of a response otherwise than it came.
 pub(crate) fn response<'a>(response: &ResponseView<'a>, facts: &ResponseFacts<'a>) -> Edits<'a> {
     let mut edits = Edits::default();
     FILTERS.iter().for_each(|filter| filter.response(response, facts, &mut edits));
