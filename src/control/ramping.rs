@@ -8,7 +8,12 @@ impl Control {
     pub(super) fn look_at_ramps(&self) {
         let now = Instant::now();
         for pool in self.live.snapshot().pools() {
+            let ramps = pool.has_ramps();
             let suspended = pool.settle_ramps(now);
+            if ramps {
+                // Their limits have grown, and no lease may end to tell those who wait.
+                pool.queue.serve_again();
+            }
             if suspended > 0 && pool.plan.slow_start.is_some() {
                 warn!(pool = %pool.name, servers = suspended,
                     "slow start suspended: more than half of the weight that is up would ramp");

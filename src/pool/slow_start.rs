@@ -94,6 +94,11 @@ impl Pool {
         (is_ramping && share < 1.0).then_some((share * 100.0) as u32)
     }
 
+    /// Whether some servers get to their full share slowly now.
+    pub fn has_ramps(&self) -> bool {
+        self.slots.has_ramps()
+    }
+
     /// Begins ramps that are due and ends those that are over, and all of them if more than half of the weight that is up
     /// would ramp, as then there is nobody to spare them: how many those were.
     pub fn settle_ramps(&self, now: Instant) -> usize {

@@ -501,3 +501,23 @@ fn an_idle_connection_on_another_core_does_not_hold_a_servers_only_worker() {
         assert_eq!(client.get(&format!("/again/{n}")).status, 200, "{n}");
     }
 }
+
+#[test]
+fn those_who_wait_are_served_as_a_ramp_raises_a_limit() {
+    let latch = Latch::default();
+    let (one, two) = (App::holding("one", &latch), App::holding("two", &latch));
+    let balancer = Balancer::start(&format!(
+        "listeners: {{ web: {{ address: 127.0.0.1:0, pool: app }} }}\npools:\n  app:\n    queue: {{ timeout: 60s }}\n    \
+         slow_start: {{ over: 2s, from: 10% }}\n    servers:\n      - {{ name: one, address: {}, max_connections: 1 }}\n      \
+         - {{ name: two, address: {}, max_connections: 4 }}\n",
+        one.address, two.address
+    ));
+    assert_eq!(balancer.command(&["maint", "app/two"]).0, Some(0));
+    assert_eq!(balancer.command(&["ready", "app/two"]).0, Some(0));
+    let mut clients: Vec<_> = (0..5).map(|_| balancer.client()).collect();
+    clients.iter_mut().for_each(|client| client.send("GET /held HTTP/1.1\r\nHost: x\r\n\r\n"));
+    // No request ends, and no other comes.
+    balancer.wait_for_in_flight(5.0);
+    latch.open();
+    clients.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
+}

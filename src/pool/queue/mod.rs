@@ -224,6 +224,11 @@ impl Queue {
         self.serve_with(Arc::downgrade(pool), Some(clock));
     }
 
+    /// There may be more room than there was.
+    pub fn serve_again(&self) {
+        self.freed();
+    }
+
     /// The pool is gone, and no other of its name is there: whoever waits, or comes from now on, is told.
     pub fn close(&self) {
         self.serve_with(Weak::new(), None);
