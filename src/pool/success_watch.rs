@@ -1,6 +1,7 @@
 //! Which servers of a pool succeed provably less often than its best: decided once a second from what their tries have come
 //! to, never for a request.
 
+use super::meanwhile::Standardized;
 use super::success::SuccessStanding;
 use super::{HealthState, Member, Membership, Operator, Pool, Server, wilson};
 use crate::config::plan::SuccessRatePlan;
@@ -9,6 +10,9 @@ use std::time::{Duration, Instant};
 
 /// 99 % of what is normally distributed lies within so many standard deviations.
 const Z: f64 = 2.58;
+
+/// The same of what two did at the same times, by which it is only to be told whether both suffered: 68 %.
+const Z_THEN: f64 = 1.0;
 
 /// Beside the whole window so many outcomes are looked at, for a server that fails all of a sudden.
 const SUDDEN: u64 = 20;
@@ -29,6 +33,8 @@ const OLDEST: Duration = Duration::from_secs(3600);
 #[derive(Debug, Default)]
 pub struct SuccessWatch {
     servers: HashMap<u32, History>,
+    /// As it was at the last look.
+    window: u64,
 }
 
 /// A server that is found to be worse than the best now, or no longer.
@@ -43,10 +49,8 @@ pub struct SuccessChange {
 struct History {
     /// What was counted by the last look, good and bad.
     counted: (u64, u64),
-    /// The newest last; never more than the window needs.
+    /// The newest last; as far back as the window of any server of the pool, for what all did at one time is held together.
     looks: VecDeque<Look>,
-    /// Outcomes in all of them.
-    n: f64,
     worse_since: Option<Instant>,
 }
 
@@ -65,7 +69,15 @@ struct Tally {
 
 impl Tally {
     fn bounds(self) -> (f64, f64) {
-        wilson::bounds(self.good.round() as u64, self.n.round() as u64, Z)
+        self.bounds_at(Z)
+    }
+
+    fn bounds_at(self, z: f64) -> (f64, f64) {
+        wilson::bounds(self.good.round() as u64, self.n.round() as u64, z)
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self { good: self.good + other.good, n: self.n + other.n }
     }
 
     fn times(self, part: f64) -> Self {
@@ -82,20 +94,28 @@ impl Tally {
 }
 
 impl History {
-    fn take(&mut self, (good, bad): (u64, u64), window: u64, now: Instant) {
+    fn take(&mut self, (good, bad): (u64, u64), now: Instant) {
         let (new_good, new_bad) = (good.saturating_sub(self.counted.0), bad.saturating_sub(self.counted.1));
         self.counted = (good, bad);
         if new_good + new_bad > 0 {
             let tally = Tally { good: new_good as f64, n: (new_good + new_bad) as f64 };
             self.looks.push_back(Look { at: now, tally });
-            self.n += tally.n;
         }
-        while let Some(first) = self.looks.front() {
-            let is_old = now.saturating_duration_since(first.at) > OLDEST;
-            if !is_old && self.n - first.tally.n < window as f64 {
-                break;
-            }
-            self.n -= first.tally.n;
+    }
+
+    /// The looks that have the last so many outcomes, the newest first.
+    fn newest(&self, n: u64) -> impl Iterator<Item = &Look> {
+        let mut left = n as f64;
+        self.looks.iter().rev().take_while(move |look| {
+            let is_needed = left > 0.0;
+            left -= look.tally.n;
+            is_needed
+        })
+    }
+
+    /// Forgets what came before.
+    fn keep_since(&mut self, since: Instant) {
+        while self.looks.front().is_some_and(|look| look.at < since) {
             self.looks.pop_front();
         }
     }
@@ -114,7 +134,29 @@ impl History {
             })
             .collect();
         self.looks.make_contiguous().reverse();
-        self.n = self.looks.iter().map(|look| look.tally.n).sum();
+    }
+
+    /// The last so many outcomes, as far as the other had some as well, and what the other's came to at the same times.
+    fn beside(&self, other: &Self, n: u64) -> (Tally, Tally) {
+        let (mut left, mut others) = (n as f64, other.looks.iter().rev().peekable());
+        let (mut all, mut standardized) = (Tally::default(), Standardized::default());
+        let (mut own, mut theirs) = (Tally::default(), Tally::default());
+        for look in self.newest(n) {
+            let part = look.tally.times((left / look.tally.n).clamp(0.0, 1.0));
+            left -= part.n;
+            own = own.plus(part);
+            while let Some(other) = others.next_if(|other| other.at >= look.at) {
+                theirs = theirs.plus(other.tally);
+            }
+            // Where the other had none, those before tell.
+            if theirs.n > 0.0 {
+                standardized.add(own.n, theirs.good, theirs.n);
+                all = all.plus(own);
+                (own, theirs) = (Tally::default(), Tally::default());
+            }
+        }
+        let (share, of) = standardized.share().unwrap_or_default();
+        (all, Tally { good: share * of, n: of })
     }
 
     /// The last so many outcomes after `since`. Of what came between two looks nobody knows the order, so a part of it counts
@@ -123,7 +165,7 @@ impl History {
         let mut tally = Tally::default();
         for look in self.looks.iter().rev().take_while(|look| since.is_none_or(|since| look.at > since)) {
             let part = look.tally.times(((n as f64 - tally.n) / look.tally.n).clamp(0.0, 1.0));
-            tally = Tally { good: tally.good + part.good, n: tally.n + part.n };
+            tally = tally.plus(part);
             if tally.n >= n as f64 {
                 break;
             }
@@ -160,7 +202,9 @@ impl SuccessWatch {
     /// What there is to go on with of the server with this id, once it was looked at.
     pub fn known(&self, id: u32) -> Option<KnownOutcomes> {
         let history = self.servers.get(&id)?;
-        let looks = history.looks.iter().map(|look| (look.at, look.tally.good, look.tally.n)).collect();
+        let looks = history.newest(self.window).map(|look| (look.at, look.tally.good, look.tally.n));
+        let mut looks: Vec<_> = looks.collect();
+        looks.reverse();
         Some(KnownOutcomes { looks, worse_since: history.worse_since })
     }
 
@@ -169,20 +213,24 @@ impl SuccessWatch {
         let look =
             |(at, good, n): &(Instant, f64, f64)| Look { at: *at, tally: Tally { good: *good, n: *n } };
         let looks: VecDeque<_> = known.looks.iter().map(look).collect();
-        let history = History {
-            counted: server.success().counts(),
-            n: looks.iter().map(|look| look.tally.n).sum(),
-            looks,
-            worse_since: known.worse_since,
-        };
+        let history = History { counted: server.success().counts(), looks, worse_since: known.worse_since };
         self.servers.insert(server.id(), history);
         let is_worse = known.worse_since.is_some();
         server.success().set_standing(&SuccessStanding { is_worse, ..SuccessStanding::default() });
     }
 
+    /// Keeps what the windows of all servers need, within bounds.
+    fn forget_old(&mut self, now: Instant) {
+        let begins = |history: &History| Some(history.newest(self.window).last()?.at);
+        let oldest = self.servers.values().filter_map(begins).min();
+        let Some(oldest) = oldest.max(now.checked_sub(OLDEST)) else { return };
+        self.servers.values_mut().for_each(|history| history.keep_since(oldest));
+    }
+
     /// Looks at what has come since the last look, and tells the servers what is made of it.
     pub fn look(&mut self, pool: &Pool, plan: &SuccessRatePlan, now: Instant) -> Vec<SuccessChange> {
         let window = u64::from(plan.window.get());
+        self.window = window;
         self.servers.retain(|id, _| pool.members.iter().any(|member| member.server.id() == *id));
         for member in &pool.members {
             let counts = member.server.success().counts();
@@ -191,18 +239,25 @@ impl SuccessWatch {
                 counted: counts,
                 ..History::default()
             });
-            history.take(counts, window, now);
+            history.take(counts, now);
         }
+        self.forget_old(now);
         let history = |member: &Member| &self.servers[&member.server.id()];
         let tallies: Vec<Tally> =
             pool.members.iter().map(|member| history(member).last(window, None)).collect();
-        let judged = tallies.iter().filter(|tally| tally.has(FEWEST));
-        let best = judged.max_by(|one, other| one.bounds().0.total_cmp(&other.bounds().0)).copied();
+        let judged = tallies.iter().enumerate().filter(|(_, tally)| tally.has(FEWEST));
+        let lowest = |(_, tally): &(usize, &Tally)| tally.bounds().0;
+        let best = judged.max_by(|one, other| lowest(one).total_cmp(&lowest(other)));
+        let best_history = best.map(|(index, _)| history(&pool.members[index]));
+        let best = best.map(|(_, tally)| *tally);
         let mut worse: Vec<bool> = pool
             .members
             .iter()
             .zip(&tallies)
-            .map(|(member, tally)| best.is_some_and(|best| is_worse(history(member), *tally, best, window)))
+            .map(|(member, tally)| {
+                let best = best.zip(best_history);
+                best.is_some_and(|best| is_worse(history(member), *tally, best, window))
+            })
             .collect();
         // Where nobody does well it is none of them: they may all ask one other.
         if pool.members.iter().zip(&worse).all(|(member, worse)| *worse || !serves(member)) {
@@ -235,12 +290,19 @@ impl SuccessWatch {
     }
 }
 
-/// Whether a server is provably worse than the best; one that was stays so until it has shown that it is as good.
-fn is_worse(history: &History, tally: Tally, best: Tally, window: u64) -> bool {
-    let sudden = history.last(SUDDEN, None);
+/// Whether a server is provably worse than the best, in its own time and at the same times; one that was stays so until it has shown that it is as good.
+fn is_worse(history: &History, tally: Tally, (best, best_history): (Tally, &History), window: u64) -> bool {
     let is_below = |tally: Tally| tally.has(FEWEST) && tally.bounds().1 < best.bounds().0;
+    // What both suffered at one time is no difference between them.
+    let is_then_too = |n: u64| {
+        let (own, theirs) = history.beside(best_history, n);
+        own.has(FEWEST) && own.bounds_at(Z_THEN).1 < theirs.bounds_at(Z_THEN).0
+    };
     match history.worse_since {
-        None => is_below(sudden) || is_below(tally),
+        None => {
+            let is_sudden = is_below(history.last(SUDDEN, None)) && is_then_too(SUDDEN);
+            is_sudden || is_below(tally) && is_then_too(window)
+        }
         Some(_) => history.as_good_again(best, window).is_none(),
     }
 }

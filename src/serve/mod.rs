@@ -16,8 +16,8 @@ mod server;
 mod session;
 mod shared;
 mod tcp;
+mod time_slices;
 mod tries;
-mod turns;
 mod udp;
 
 pub(crate) use refused::Reporter;

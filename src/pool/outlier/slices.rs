@@ -2,6 +2,7 @@
 //! Of an outage that all had, whoever has served much since shows little, and whoever has not shows nothing else.
 
 use super::record::FailureShare;
+use crate::pool::meanwhile::Standardized;
 use crate::pool::wilson;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -102,11 +103,11 @@ impl Slices {
     }
 
     /// What the others did while a server had its last so many tries: their share of failures in each slice counts as much as
-    /// the server's tries there, and all together as much as they tell. (Direct standardization, and Kish's effective size.)
+    /// the server's tries there, and all together as much as they tell.
     pub(super) fn others_meanwhile(&self, server: u32, tries: u64) -> FailureShare {
         let mut left = tries;
         let (mut own, mut others) = (0, FailureShare::default());
-        let (mut weight, mut failed, mut spread) = (0.0, 0.0, 0.0);
+        let mut standardized = Standardized::default();
         for slice in self.slices.iter().rev() {
             if left == 0 {
                 break;
@@ -118,18 +119,12 @@ impl Slices {
             others = others.plus(slice.all.minus(mine));
             // Where the others had none, those of the slice before tell.
             if others.of > 0 {
-                let (own_tries, of) = (own as f64, others.of as f64);
-                weight += own_tries;
-                failed += own_tries * others.failed as f64 / of;
-                spread += own_tries * own_tries / of;
+                standardized.add(own as f64, others.failed as f64, others.of as f64);
                 (own, others) = (0, FailureShare::default());
             }
         }
-        if weight == 0.0 {
-            return FailureShare::default();
-        }
-        let of = weight * weight / spread;
-        FailureShare { failed: (failed / weight * of).round() as u64, of: of.round() as u64 }
+        let Some((share, of)) = standardized.share() else { return FailureShare::default() };
+        FailureShare { failed: (share * of).round() as u64, of: of.round() as u64 }
     }
 }
 

@@ -219,3 +219,45 @@ fn who_goes_on_with_what_was_known_finds_nothing_new_in_it() {
     };
     assert_eq!(back(&mut after), back(&mut before), "as if nothing had been");
 }
+
+/// How many runs of those see a server that is like the others taken for worse, after all have failed for so many seconds at once.
+/// Requests go where the shares have them.
+fn lost_after_outage(servers: usize, per_second: usize, outage: usize, base: f64, runs: u64) -> usize {
+    let names = ["a", "b", "c", "d"];
+    let lost = |seed: &u64| {
+        let mut gateways = Gateways::seeded(&names[..servers].join(" "), *seed << 32);
+        let mut pick = fastrand::Rng::with_seed(*seed);
+        (0..60 + outage + 90).any(|second| {
+            let likely = if (60..60 + outage).contains(&second) { 0.0 } else { 1.0 - base };
+            for _ in 0..per_second {
+                let mut left = pick.f64();
+                let chosen = names[..servers].iter().find(|name| {
+                    left -= f64::from(gateways.standing(name).share);
+                    left < 0.0
+                });
+                gateways.tries(chosen.unwrap_or(&names[0]), likely);
+            }
+            gateways.look();
+            second >= 60 && names[..servers].iter().any(|name| gateways.standing(name).is_worse)
+        })
+    };
+    (1..=runs).filter(lost).count()
+}
+
+#[test]
+fn an_outage_of_all_makes_none_of_them_worse() {
+    let (mut lost, mut by_chance) = (Vec::new(), 0);
+    for servers in [2, 3] {
+        for per_second in [7, 20, 100] {
+            for (outage, base) in [(3, 0.0), (4, 0.05), (10, 0.0), (10, 0.03)] {
+                let n = lost_after_outage(servers, per_second, outage, base, 10);
+                lost.push((servers, per_second, outage, base, n));
+                by_chance += lost_after_outage(servers, per_second, 0, base, 10);
+            }
+        }
+    }
+    let sum: usize = lost.iter().map(|(.., n)| n).sum();
+    assert!(lost.iter().all(|(_, _, _, base, n)| *base > 0.0 || *n == 0), "none is bad but then: {lost:?}");
+    // Some are by chance, as without an outage.
+    assert!(sum <= by_chance + 5, "{sum} of {}, {by_chance} without an outage: {lost:?}", lost.len() * 10);
+}

@@ -4,9 +4,7 @@ use super::Relay;
 use crate::access_log::Why;
 use crate::policy::Pace;
 use crate::serve::client::ClientSide;
-use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
@@ -36,13 +34,18 @@ impl<C: ClientSide> Relay<'_, C> {
         }
     }
 
-    /// Waits before the response begins while others of its client are still owing.
+    /// Waits before the response begins while others of its client are still owing, unless the client leaves.
     pub(super) async fn wait_for_others(&mut self) -> Result<(), Why> {
-        if self.pacing.as_ref().is_none_or(|pacing| pacing.pace.shared.is_none()) {
-            return Ok(());
+        let Some(key) = self.pacing.as_ref().and_then(|pacing| pacing.pace.shared) else { return Ok(()) };
+        loop {
+            let debt = self.exchange.live.limiter().rates.debt(key, Instant::now());
+            if debt.is_zero() {
+                return Ok(());
+            }
+            self.exchange.is_paced = true;
+            self.hold(debt.min(NAP)).await?;
+            self.state.watch.touch();
         }
-        let state = Arc::clone(&self.state);
-        state.watch.heed(poll_fn(|cx| self.poll_pace(cx))).await
     }
 
     /// Ready when more may be sent.

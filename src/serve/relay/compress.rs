@@ -1,4 +1,4 @@
-//! A response's body on its way through an encoder, in turns: a core has others to serve as well.
+//! A response's body on its way through an encoder, in time slices: a core has others to serve as well.
 
 use super::Relay;
 use crate::access_log::Why;
@@ -9,7 +9,7 @@ use crate::serve::client::ClientSide;
 use crate::serve::compressors::Compressor;
 use crate::serve::exchange::{Compressed, Exchange};
 use crate::serve::piece::Piece;
-use crate::serve::turns::{Place, poll_turn};
+use crate::serve::time_slices::{Place, poll_time_slice};
 use crate::wire::edit::Edits;
 use crate::wire::request::RequestView;
 use crate::wire::response_head::{BodyKind, ResponseView};
@@ -18,8 +18,8 @@ use http::{HeaderMap, Method};
 use std::cell::RefCell;
 use std::task::{Context, Poll, ready};
 
-/// What is compressed in a turn, at most.
-const TURN: usize = 16 * 1024;
+/// What is compressed in a time slice, at most.
+const SLICE: usize = 16 * 1024;
 
 thread_local! {
     /// Where encoders write to, so that what waits for a client is as large as it must be and no larger.
@@ -49,7 +49,7 @@ pub(super) struct Compression {
     holds: bool,
     /// What comes is given out at once, for each is an event that somebody waits for.
     has_events: bool,
-    /// It has had a turn.
+    /// It has had a slice.
     has_begun: bool,
     /// Bytes that it may still take in that.
     left: usize,
@@ -124,7 +124,7 @@ impl Compression {
         (self.is_ending, self.trailers) = (true, trailers);
     }
 
-    /// Compresses as much of what has come as is left of the turn, and returns how much that was.
+    /// Compresses as much of what has come as is left of the slice, and returns how much that was.
     fn work(&mut self) -> Result<u64, Why> {
         let mut piece = self.input.take();
         let came = piece.as_ref().map_or(0, |piece| piece.data().len());
@@ -183,8 +183,8 @@ impl<C: ClientSide> Relay<'_, C> {
         // All of a piece before the client takes any of that: what waits for a slow one is small then, and no buffer of the core's.
         loop {
             if compression.left == 0 {
-                ready!(poll_turn(cx, &mut compression.place, !compression.has_begun));
-                (compression.left, compression.has_begun) = (TURN, true);
+                ready!(poll_time_slice(cx, &mut compression.place, !compression.has_begun));
+                (compression.left, compression.has_begun) = (SLICE, true);
             }
             let taken = compression.work()?;
             if let Some(compressed) = &mut self.exchange.compressed {

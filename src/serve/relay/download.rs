@@ -250,7 +250,10 @@ impl<C: ClientSide> Relay<'_, C> {
                 self.pay();
                 return Poll::Ready(Ok(()));
             }
-            ready!(self.poll_pace(cx));
+            if self.poll_pace(cx).is_pending() {
+                ready!(self.client.poll_left(cx));
+                return Poll::Ready(Err(Why::ClientAborted.into()));
+            }
             if self.compression.is_some() && ready!(self.poll_compress(cx))? {
                 continue;
             }

@@ -1,12 +1,12 @@
-//! Whose turn it is to work on a core. What takes a core long is done in turns, with a look at sockets between any two of them, so
-//! that whoever has little to ask waits for one turn at most; whoever begins goes before those who have had turns.
+//! Time slices of a core (cooperative scheduling). What takes a core long is done in slices, with a look at sockets between any two of
+//! them, so that whoever has little to ask waits for one slice at most; whoever begins goes before those who have had some.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
 #[derive(Default)]
-struct Turns {
+struct TimeSlices {
     /// There was one since the core has last looked at its sockets, or it is kept for somebody.
     is_taken: bool,
     /// For whoever waits there at this place.
@@ -32,10 +32,10 @@ pub(super) struct Place {
 }
 
 thread_local! {
-    static TURNS: RefCell<Turns> = RefCell::default();
+    static TIME_SLICES: RefCell<TimeSlices> = RefCell::default();
 }
 
-impl Turns {
+impl TimeSlices {
     fn line(&mut self, begins: bool) -> &mut Line {
         if begins { &mut self.beginning } else { &mut self.going_on }
     }
@@ -50,7 +50,7 @@ impl Turns {
         place.number > self.line(place.begins).left
     }
 
-    /// Keeps the turn for who is next.
+    /// Keeps the slice for who is next.
     fn pass_on(&mut self) -> Option<Waker> {
         for begins in [true, false] {
             let line = self.line(begins);
@@ -65,18 +65,18 @@ impl Turns {
     }
 }
 
-/// Ready when it is the caller's turn, whose `place` is where it has waited until then.
-pub(super) fn poll_turn(cx: &mut Context<'_>, place: &mut Option<Place>, begins: bool) -> Poll<()> {
-    TURNS.with_borrow_mut(|turns| {
-        if place.is_some() && turns.reserved == *place {
-            turns.reserved = None;
-        } else if turns.is_taken {
-            if !place.is_some_and(|place| turns.is_waiting(place)) {
-                *place = Some(turns.enter(begins, cx.waker()));
+/// Ready when it is the caller's time, whose `place` is where it has waited until then.
+pub(super) fn poll_time_slice(cx: &mut Context<'_>, place: &mut Option<Place>, begins: bool) -> Poll<()> {
+    TIME_SLICES.with_borrow_mut(|slices| {
+        if place.is_some() && slices.reserved == *place {
+            slices.reserved = None;
+        } else if slices.is_taken {
+            if !place.is_some_and(|place| slices.is_waiting(place)) {
+                *place = Some(slices.enter(begins, cx.waker()));
             }
             return Poll::Pending;
         } else {
-            turns.is_taken = true;
+            slices.is_taken = true;
             tokio::spawn(pass_on());
         }
         *place = None;
@@ -84,12 +84,12 @@ pub(super) fn poll_turn(cx: &mut Context<'_>, place: &mut Option<Place>, begins:
     })
 }
 
-/// Passes the turn on until nobody waits. If whoever it was kept for has left meanwhile, nobody has that one.
+/// Passes the slice on until nobody waits. If whoever it was kept for has left meanwhile, nobody has that one.
 async fn pass_on() {
     loop {
         // Until the core has looked at its sockets and done what that brings.
         tokio::task::yield_now().await;
-        match TURNS.with_borrow_mut(Turns::pass_on) {
+        match TIME_SLICES.with_borrow_mut(TimeSlices::pass_on) {
             Some(next) => next.wake(),
             None => return,
         }
@@ -103,16 +103,16 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     #[test]
-    fn turns_go_round_and_whoever_begins_is_next() {
+    fn slices_go_round_and_whoever_begins_is_next() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let seen = Arc::new(Mutex::new(Vec::new()));
         runtime.block_on(async {
-            let work = |name: &'static str, begins: bool, turns: usize| {
+            let work = |name: &'static str, begins: bool, slices: usize| {
                 let seen = Arc::clone(&seen);
                 tokio::spawn(async move {
                     let mut place = None;
-                    for _ in 0..turns {
-                        poll_fn(|cx| poll_turn(cx, &mut place, begins)).await;
+                    for _ in 0..slices {
+                        poll_fn(|cx| poll_time_slice(cx, &mut place, begins)).await;
                         seen.lock().expect("nobody has panicked").push(name);
                     }
                 })
@@ -129,19 +129,19 @@ mod tests {
     fn who_has_left_holds_up_nobody() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
-            assert!(poll_fn(|cx| Poll::Ready(poll_turn(cx, &mut None, true))).await.is_ready());
+            assert!(poll_fn(|cx| Poll::Ready(poll_time_slice(cx, &mut None, true))).await.is_ready());
             let mut place = None;
             for _ in 0..3 {
-                assert!(poll_fn(|cx| Poll::Ready(poll_turn(cx, &mut place, true))).await.is_pending());
+                assert!(poll_fn(|cx| Poll::Ready(poll_time_slice(cx, &mut place, true))).await.is_pending());
             }
             assert_eq!(
-                TURNS.with_borrow(|turns| turns.beginning.waiting.len()),
+                TIME_SLICES.with_borrow(|slices| slices.beginning.waiting.len()),
                 1,
                 "once, however often it asks"
             );
-            // It does not come, and the next one has its turn all the same.
+            // It does not come, and the next one has its slice all the same.
             let mut place = None;
-            tokio::spawn(async move { poll_fn(|cx| poll_turn(cx, &mut place, false)).await })
+            tokio::spawn(async move { poll_fn(|cx| poll_time_slice(cx, &mut place, false)).await })
                 .await
                 .expect("it ends");
         });
