@@ -15,6 +15,7 @@ pub(super) struct MaintenanceOptions {
     #[arg(requires = "switch")]
     route: Option<String>,
     /// Whether its requests are answered with 503 instead of being served.
+    #[arg(value_name = "on|off")]
     switch: Option<Switch>,
     #[command(flatten)]
     reach: ProcessAddress,

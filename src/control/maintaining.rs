@@ -40,8 +40,10 @@ impl Control {
         match self.put_in_maintenance(&command) {
             Ok(mut done) => {
                 let saving = self.save_overrides();
+                let is_said = self.live.overrides.load().is_said_of(&command.route);
                 drop(tokio::spawn(async move {
-                    done.notes.extend(saving.await);
+                    // Of what the file says anyway nothing is lost.
+                    done.notes.extend(saving.await.filter(|_| is_said));
                     // Whoever asked may have gone.
                     let _ = command.answer.send(Ok(done));
                 }));

@@ -59,6 +59,11 @@ impl Overrides {
         rules.iter().map(|(_, rule)| rule.name.to_string()).collect()
     }
 
+    /// Whether anything is remembered of this name.
+    pub fn is_said_of(&self, name: &str) -> bool {
+        self.routes.contains_key(name)
+    }
+
     /// What was said that counts for a rule.
     pub fn of_rule(&self, routes: &str, rule: &str) -> Option<&RouteOverride> {
         self.routes.get(rule).or_else(|| self.routes.get(routes))

@@ -86,6 +86,8 @@ impl Seen {
 /// and of the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meanwhile {
+    /// Since it began to fail.
+    pub since: FailureShare,
     pub run: FailureShare,
     pub recent: FailureShare,
     pub window: FailureShare,
@@ -108,11 +110,10 @@ pub fn told_allowance(allowed: usize, of: usize) -> String {
     format!("at most {allowed} of {of} may be down or ejected for one to be ejected")
 }
 
-/// What speaks for ejecting a server, in words as well. `since` is what the others have done since it began to fail.
+/// What speaks for ejecting a server, in words as well; `meanwhile` is of the others.
 pub fn reason(
     own: &Seen,
     others: &Seen,
-    since: FailureShare,
     meanwhile: &Meanwhile,
     plan: &OutlierPlan,
 ) -> Option<(Reason, String)> {
@@ -120,17 +121,10 @@ pub fn reason(
     if own.window.of == 0 {
         return None;
     }
-    by_run(own, others, [since, meanwhile.run], plan)
-        .or_else(|| by_share(own, others, since, meanwhile, plan))
+    by_run(own, others, meanwhile, plan).or_else(|| by_share(own, others, meanwhile, plan))
 }
 
-/// `then` is what the others did at its time.
-fn by_run(
-    own: &Seen,
-    others: &Seen,
-    then: [FailureShare; 2],
-    plan: &OutlierPlan,
-) -> Option<(Reason, String)> {
+fn by_run(own: &Seen, others: &Seen, meanwhile: &Meanwhile, plan: &OutlierPlan) -> Option<(Reason, String)> {
     let enough = plan.consecutive_errors?.get();
     let run = u64::from(own.run);
     // Whoever fails since a moment ago has others beside him that fail as well, if it is not he.
@@ -140,7 +134,7 @@ fn by_run(
     let is_worse = own.run >= enough
         && is_alone
         && is_no_chance(others.recent, Z_RUN)
-        && then.iter().all(|then| is_no_chance(*then, Z_SINCE));
+        && [meanwhile.since, meanwhile.run].iter().all(|then| is_no_chance(*then, Z_SINCE));
     let FailureShare { failed, of } = others.unavailable;
     let told = || format!("{run} tries in a row failed; of the others' last {of} {failed} did");
     is_worse.then(|| (Reason::ConsecutiveErrors, told()))
@@ -149,14 +143,13 @@ fn by_run(
 fn by_share(
     own: &Seen,
     others: &Seen,
-    since: FailureShare,
     meanwhile: &Meanwhile,
     plan: &OutlierPlan,
 ) -> Option<(Reason, String)> {
     let worse_by = f64::from(plan.worse_by?.0) / 100.0;
-    let is_worse = |own: FailureShare, others: FailureShare, meanwhile: FailureShare| {
+    let is_worse = |own: FailureShare, others: FailureShare, then: FailureShare| {
         let (own_least, most) = (lower(own, Z_SHARE), |share| upper(share, Z_SHARE));
-        let is_alone = own_least > most(since) && own_least > upper(meanwhile, Z_SINCE);
+        let is_alone = own_least > most(meanwhile.since) && own_least > upper(then, Z_SINCE);
         own.of >= ENOUGH && own_least > most(others) + worse_by && is_alone
     };
     let told = |own: FailureShare, others: FailureShare, when: &str| {

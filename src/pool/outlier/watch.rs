@@ -282,7 +282,8 @@ impl OutlierWatch {
                 .filter_map(|(member, seen)| {
                     let others = all.minus(*seen);
                     let told = self.others_since(&member.server, ever, plan, now).and_then(|since| {
-                        judge::reason(seen, &others, since, &self.meanwhile(&member.server, seen), plan)
+                        let meanwhile = self.meanwhile(&member.server, seen, since);
+                        judge::reason(seen, &others, &meanwhile, plan)
                     });
                     Some((member, seen, told.or_else(|| self.slow(member.server.id()))?))
                 })
@@ -318,9 +319,10 @@ impl OutlierWatch {
     }
 
     /// What the others did while a server had those tries that it is judged by.
-    fn meanwhile(&self, server: &Server, seen: &Seen) -> Meanwhile {
+    fn meanwhile(&self, server: &Server, seen: &Seen, since: FailureShare) -> Meanwhile {
         let others = |tries| self.slices.others_meanwhile(server.id(), tries);
         Meanwhile {
+            since,
             run: others(u64::from(seen.run)),
             recent: others(seen.recent.of),
             window: others(seen.window.of),

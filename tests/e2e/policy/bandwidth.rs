@@ -1,6 +1,8 @@
 //! How fast responses leave.
 
 use crate::support::app::{App, say, send};
+use crate::support::client::Client;
+use crate::support::wait_until;
 use crate::support::ways::{Asked, Ways};
 use std::time::{Duration, Instant};
 
@@ -56,7 +58,7 @@ fn a_response_leaves_no_faster_than_it_may() {
 fn all_that_a_client_has_leaves_together_no_faster_than_it_may() {
     let app = downloads();
     let shop = shop(&app, "{ per: client, rate: 200KiB/s, after: 0B }");
-    let client = || crate::support::client::Client::connect(shop.balancer.address("web"));
+    let client = || Client::connect(shop.balancer.address("web"));
     // Lower bounds, which no machine can be too slow for.
     let began = Instant::now();
     let mut one = client();
@@ -79,4 +81,25 @@ fn all_that_a_client_has_leaves_together_no_faster_than_it_may() {
         "all but their first pieces: {:?}",
         began.elapsed()
     );
+}
+
+#[test]
+fn a_client_that_leaves_while_its_response_is_held_back_is_let_go() {
+    for per in ["response", "client"] {
+        let app = downloads();
+        let shop = shop(&app, &format!("{{ per: {per}, rate: 1KiB/s, after: 0B }}"));
+        let ask = || {
+            let mut client = Client::connect(shop.balancer.address("web"));
+            client.send("GET /slow/5000000 HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+            client
+        };
+        // Its first piece takes a minute to pay for, and of a client's next response nothing comes before.
+        let mut first = ask();
+        assert_eq!(first.bytes(1000).len(), 1000, "it has begun");
+        let clients = [first, ask()];
+        wait_until("the other one is under way", || app.hits() == 2);
+        // A FIN would say nothing: who half-closes may still read.
+        clients.into_iter().for_each(Client::reset);
+        shop.balancer.wait_for_in_flight(0.0);
+    }
 }
