@@ -33,8 +33,8 @@ const OLDEST: Duration = Duration::from_secs(3600);
 #[derive(Debug, Default)]
 pub struct SuccessWatch {
     servers: HashMap<u32, History>,
-    /// As it was at the last look.
-    window: u64,
+    /// As it was at the last look, if there was one.
+    window: Option<u64>,
 }
 
 /// A server that is found to be worse than the best now, or no longer.
@@ -202,8 +202,9 @@ impl SuccessWatch {
     /// What there is to go on with of the server with this id, once it was looked at.
     pub fn known(&self, id: u32) -> Option<KnownOutcomes> {
         let history = self.servers.get(&id)?;
-        let looks = history.newest(self.window).map(|look| (look.at, look.tally.good, look.tally.n));
-        let mut looks: Vec<_> = looks.collect();
+        // Before the first look, what was recalled is all there is.
+        let looks = history.newest(self.window.unwrap_or(u64::MAX));
+        let mut looks: Vec<_> = looks.map(|look| (look.at, look.tally.good, look.tally.n)).collect();
         looks.reverse();
         Some(KnownOutcomes { looks, worse_since: history.worse_since })
     }
@@ -220,8 +221,8 @@ impl SuccessWatch {
     }
 
     /// Keeps what the windows of all servers need, within bounds.
-    fn forget_old(&mut self, now: Instant) {
-        let begins = |history: &History| Some(history.newest(self.window).last()?.at);
+    fn forget_old(&mut self, window: u64, now: Instant) {
+        let begins = |history: &History| Some(history.newest(window).last()?.at);
         let oldest = self.servers.values().filter_map(begins).min();
         let Some(oldest) = oldest.max(now.checked_sub(OLDEST)) else { return };
         self.servers.values_mut().for_each(|history| history.keep_since(oldest));
@@ -230,7 +231,7 @@ impl SuccessWatch {
     /// Looks at what has come since the last look, and tells the servers what is made of it.
     pub fn look(&mut self, pool: &Pool, plan: &SuccessRatePlan, now: Instant) -> Vec<SuccessChange> {
         let window = u64::from(plan.window.get());
-        self.window = window;
+        self.window = Some(window);
         self.servers.retain(|id, _| pool.members.iter().any(|member| member.server.id() == *id));
         for member in &pool.members {
             let counts = member.server.success().counts();
@@ -241,7 +242,7 @@ impl SuccessWatch {
             });
             history.take(counts, now);
         }
-        self.forget_old(now);
+        self.forget_old(window, now);
         let history = |member: &Member| &self.servers[&member.server.id()];
         let tallies: Vec<Tally> =
             pool.members.iter().map(|member| history(member).last(window, None)).collect();
