@@ -2,12 +2,14 @@
 //! operators have said, and the ledger. It comes as JSON on standard input; a process that cannot read it finds out
 //! for itself.
 
+use super::known_limits::KnownLimits;
 use super::known_state::{Clocks, KnownState, ServerIdentity};
 use super::stored_sets::StoredSets;
 use super::{Control, ControlMessage};
 use crate::api::receipt::Guarding;
 use crate::api::{Event, Receipt};
 use crate::config::plan::Balance;
+use crate::limit::LimitSecret;
 use crate::operate::KeptState;
 use crate::pool::{Member, Pool};
 use crate::snapshot::Snapshot;
@@ -33,6 +35,10 @@ pub(crate) struct Handover {
     servers: Vec<KnownState>,
     /// As the state file has it.
     operators: String,
+    /// What the keys of `limits` are hashed with: said at the start.
+    limit_secret: Option<[u64; 2]>,
+    /// What clients owe: said at the end.
+    limits: Option<KnownLimits>,
     /// What sources have named.
     found: StoredSets,
     events: Vec<Event>,
@@ -93,6 +99,7 @@ impl Control {
             generation: snapshot.generation,
             servers: snapshot.pools().iter().flat_map(|pool| of_pool(pool)).collect(),
             operators: self.live.overrides.load().to_json(self.live.sticky_key.load().as_deref()),
+            limit_secret: self.live.limit_secret.get().map(|secret| secret.words()),
             found: StoredSets::of(self.live.found.all()),
             events: match snapshot.plan.events.path {
                 Some(_) => Vec::new(),
@@ -115,6 +122,7 @@ impl Control {
         let (events, next_event) = self.live.event_log.hand_over(self.told_events);
         Handover {
             operators: self.live.overrides.load().to_json(None),
+            limits: self.live.limiter.get().map(|limiter| KnownLimits::of(limiter, Instant::now())),
             events,
             next_event,
             last_reload: self.live.last_reload.load().as_deref().cloned(),
@@ -129,6 +137,12 @@ impl Control {
         self.live.last_reload.store(rest.last_reload.map(Arc::new));
         if !rest.guards.is_empty() {
             self.live.guards.store(Arc::new(rest.guards));
+        }
+        // No table is made for what nothing counts.
+        if let Some(limits) = rest.limits
+            && (self.live.limiter.get().is_some() || limits.has_bans())
+        {
+            limits.recall(self.live.limiter());
         }
         match KeptState::from_json(&rest.operators) {
             Ok(kept) => self.say_again(&kept.overrides),
@@ -149,6 +163,9 @@ impl Control {
         match KeptState::from_json(&handover.operators) {
             Ok(kept) => self.recall_state(kept),
             Err(error) => warn!(error, "what operators said to the process before this one is lost"),
+        }
+        if let Some(words) = handover.limit_secret {
+            self.live.limit_secret.get_or_init(|| LimitSecret::from_words(words));
         }
         self.live.found.recall(handover.found.recall());
         self.live.last_reload.store(handover.last_reload.map(Arc::new));

@@ -62,6 +62,8 @@ pub(crate) struct Live {
     pub(crate) found: FoundSets,
     /// Sources that the process is not ready without, and until when.
     pub(super) awaited: ArcSwap<Vec<(Instant, Arc<SourceSeries>)>>,
+    /// What their keys are hashed with.
+    pub(super) limit_secret: OnceLock<LimitSecret>,
     /// What limits count, once there are any.
     pub(crate) limiter: OnceLock<Limiter>,
     accepting: AtomicBool,
@@ -93,6 +95,7 @@ impl Live {
             servers: Mutex::default(),
             found: FoundSets::default(),
             awaited: ArcSwap::default(),
+            limit_secret: OnceLock::new(),
             limiter: OnceLock::new(),
             accepting: AtomicBool::new(false),
             draining: AtomicBool::new(false),
@@ -106,13 +109,17 @@ impl Live {
 
     /// Has limits counted from now on, by so many clients.
     pub(super) fn begin_limits(&self, keys: u32) {
-        self.limiter.get_or_init(|| Limiter::new(LimitSecret::new(), keys as usize, Instant::now()));
+        self.limiter.get_or_init(|| self.new_limiter(keys));
+    }
+
+    fn new_limiter(&self, keys: u32) -> Limiter {
+        let secret = self.limit_secret.get_or_init(LimitSecret::new);
+        Limiter::new(*secret, keys as usize, Instant::now())
     }
 
     /// What limits count.
     pub(crate) fn limiter(&self) -> &Limiter {
-        let keys = || self.snapshot.load().plan.process.limit_keys as usize;
-        self.limiter.get_or_init(|| Limiter::new(LimitSecret::new(), keys(), Instant::now()))
+        self.limiter.get_or_init(|| self.new_limiter(self.snapshot.load().plan.process.limit_keys))
     }
 
     pub(super) fn put_in_force(&self, snapshot: Arc<Snapshot>) {

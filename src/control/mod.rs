@@ -15,6 +15,7 @@ mod following;
 mod found_sets;
 mod guarding;
 mod handover;
+mod known_limits;
 mod known_state;
 mod launch;
 mod listener_states;

@@ -80,6 +80,18 @@ impl Bans {
         Some(table.debt(key(), now)).filter(|left| *left > Duration::ZERO)
     }
 
+    /// How many there may be.
+    pub fn count(&self) -> usize {
+        self.count.load(Relaxed)
+    }
+
+    /// Goes on with those of another process, whose debts are in the table: so many, of which these were listed.
+    pub fn recall(&self, count: usize, listed: impl IntoIterator<Item = Ban>) {
+        self.count.fetch_add(count, Relaxed);
+        let listed = listed.into_iter().take(MOST_LISTED);
+        self.list().extend(listed.map(|ban| ((ban.client, ban.scope), ban)));
+    }
+
     /// Those that are listed, by client. What is over is forgotten.
     pub fn listed(&self, now: Instant) -> Vec<Ban> {
         let mut list = self.list();

@@ -1,11 +1,38 @@
-//! Whose a limit's count is: a hash of the limit and of what it counts by. The secret is this process's own, so that nobody
-//! can choose clients whose counts fall together.
+//! Whose a limit's count is: a hash of the limit and of what it counts by. The secret is this process's own and that of those
+//! that take over from it, so that nobody can choose clients whose counts fall together.
 
-use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
+use siphasher::sip::SipHasher13;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What keys are hashed with (SipHash, keyed).
-pub type LimitSecret = RandomState;
+/// What keys are hashed with (SipHash-1-3), the same by every version.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct LimitSecret([u64; 2]);
+
+impl LimitSecret {
+    /// One that nobody knows.
+    #[expect(clippy::new_without_default, reason = "no two are equal")]
+    pub fn new() -> Self {
+        // Of what the system gives the hash tables of this process.
+        Self([0, 1].map(|n| RandomState::new().hash_one(n)))
+    }
+
+    /// The one that another process has had.
+    pub fn from_words(words: [u64; 2]) -> Self {
+        Self(words)
+    }
+
+    pub fn words(self) -> [u64; 2] {
+        self.0
+    }
+}
+
+impl fmt::Debug for LimitSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LimitSecret(..)")
+    }
+}
 
 /// How much of an address stands for a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,12 +66,12 @@ impl ClientPrefix {
 
 /// A key that is being made.
 #[derive(Debug)]
-pub struct KeyHasher(DefaultHasher);
+pub struct KeyHasher(SipHasher13);
 
 impl KeyHasher {
     /// Of a limit, by what makes it itself.
     pub fn new(secret: &LimitSecret, limit: u64) -> Self {
-        let mut hasher = secret.build_hasher();
+        let mut hasher = SipHasher13::new_with_keys(secret.0[0], secret.0[1]);
         hasher.write_u64(limit);
         Self(hasher)
     }
@@ -63,7 +90,9 @@ impl KeyHasher {
     /// By a text of the request, or by having none.
     #[must_use]
     pub fn text(mut self, text: Option<&[u8]>) -> Self {
-        text.hash(&mut self.0);
+        // What has a length is told from what is absent, and two texts in a row from another two.
+        self.0.write_u64(text.map_or(u64::MAX, |text| text.len() as u64));
+        self.0.write(text.unwrap_or_default());
         self
     }
 
@@ -90,6 +119,19 @@ mod tests {
             let prefix = ClientPrefix { v4: prefix.0, v6: prefix.1 };
             assert_eq!(prefix.of(address.parse().unwrap()).to_string(), client, "{address}");
         }
+    }
+
+    #[test]
+    fn a_process_that_has_anothers_secret_has_its_keys() {
+        let (secret, client) = (LimitSecret::new(), "2001:db8::1".parse().unwrap());
+        let key = |secret| {
+            let key = KeyHasher::new(&secret, 1).client(Some(client), ClientPrefix::default());
+            key.text(Some(b"a")).text(None).finish()
+        };
+        assert_eq!(key(LimitSecret::from_words(secret.words())), key(secret));
+        assert_ne!(key(LimitSecret::new()), key(secret));
+        // Debts are handed from one version to the next by these.
+        assert_eq!(key(LimitSecret::from_words([1, 2])), 1_261_096_439_649_794_181);
     }
 
     #[test]

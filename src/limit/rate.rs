@@ -141,6 +141,18 @@ impl RateTable {
         self.table.put(key, self.clock(until), |until| until <= clock)
     }
 
+    /// Who is in debt, and for how long yet.
+    pub fn debts(&self, now: Instant) -> impl Iterator<Item = (u64, Duration)> {
+        let clock = self.clock(now);
+        let debts = self.table.all().filter(move |(_, until)| *until > clock);
+        debts.map(move |(key, until)| (key, duration(until - clock)))
+    }
+
+    /// Has a key owe at least so much; false if there is no room.
+    pub fn recall(&self, key: u64, debt: Duration, now: Instant) -> bool {
+        self.debt(key, now) >= debt || self.put(key, now + debt, now)
+    }
+
     /// How many keys are in debt.
     pub fn in_debt(&self, now: Instant) -> usize {
         let clock = self.clock(now);

@@ -82,6 +82,15 @@ impl SlotTable {
         self.shared.load(Ordering::Relaxed)
     }
 
+    /// All keys with their numbers, as they are found.
+    pub(super) fn all(&self) -> impl Iterator<Item = (u64, u64)> {
+        let places = self.sets.iter().flat_map(|set| set.keys.iter().zip(&set.words));
+        places.filter_map(|(key, word)| {
+            let (key, word) = (key.load(Ordering::Acquire), word.load(Ordering::Acquire));
+            (word & !MOST == tag(key)).then_some((key, number(word)))
+        })
+    }
+
     /// How many numbers there are that do not count as absent.
     pub(super) fn count(&self, is_absent: impl Fn(u64) -> bool) -> usize {
         let words = self.sets.iter().flat_map(|set| &set.words);

@@ -1,8 +1,10 @@
 //! Who may ask, how often and how much at once: the same by every way of HTTP.
 
 use crate::support::app::{App, Latch, say};
+use crate::support::balancer::Next;
 use crate::support::wait_until;
 use crate::support::ways::{Asked, Way, Ways};
+use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
 /// A listener whose own policy this is.
@@ -192,6 +194,24 @@ fn operators_ban_and_unban() {
     assert!(ways.balancer.command(&["unban", "127.0.0.1"]).1.contains("may ask again"));
     assert_eq!(ways.ask(Way::Http11, Asked::get("/")).status, 429);
     assert!(ways.balancer.command(&["bans"]).1.contains("nobody"));
+}
+
+#[test]
+fn an_upgrade_gives_nobody_a_fresh_burst_and_ends_no_ban() {
+    let app = App::saying("hello");
+    let mut ways =
+        limited(&app, "rate_limit: [{ requests: 1/h }], ban: { after: 2/1h, status: [429], for: 1h }");
+    assert_eq!(statuses(&ways, Way::Http11, Asked::get("/"), 3), [200, 429, 429]);
+    assert_eq!(ways.balancer.command(&["ban", "192.0.2.7", "--for", "1h"]).0, Some(0));
+    ways.balancer.signal(Signal::USR2);
+    let next = Next::of(&ways.balancer);
+    assert_eq!(ways.balancer.wait_for_exit().code(), Some(0));
+    assert_eq!(statuses(&ways, Way::Http11, Asked::get("/"), 1), [403], "it is banned for the 429");
+    let listed = ways.balancer.command(&["bans"]).1;
+    assert!(listed.contains("192.0.2.7") && listed.contains("127.0.0.1"), "{listed}");
+    assert!(ways.balancer.command(&["unban", "127.0.0.1"]).1.contains("may ask again"));
+    assert_eq!(statuses(&ways, Way::Http11, Asked::get("/"), 1), [429], "it owes what it owed");
+    next.end();
 }
 
 #[test]
