@@ -125,6 +125,8 @@ pub enum FieldList<'a> {
 }
 
 impl<'a> FieldList<'a> {
+    pub(crate) const NONE: FieldList<'static> = FieldList::Raw { bytes: &[], fields: &[] };
+
     /// The fields in the order they came, or in the map's; it is the same each time.
     pub fn each(self) -> impl Iterator<Item = Field<'a>> {
         match self {

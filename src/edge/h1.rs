@@ -2,14 +2,10 @@
 //! its head, have it served, and so on.
 
 use super::conn::{Conn, RequestFraming};
-use super::date::HttpDate;
 use super::listener_state::ListenerState;
-use super::request_state::Client;
 use super::{AfterRequest, EdgeObserver, Rejection, Serve, h2};
 use crate::access_log::Why;
-use crate::filter::{self, ResponseFacts};
 use crate::wire::chunked::Chunks;
-use crate::wire::local_reply;
 use crate::wire::request_head::{
     self as head, Head, Refusal, RequestBodyLength, RequestHeadForm, RequestHeadVerdict,
 };
@@ -19,7 +15,8 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 
 /// After a refusal the client may still be sending: closing at once would reset the connection
 /// and take our answer with it. So we read on, this long and this much.
@@ -58,7 +55,7 @@ pub(crate) async fn serve_connection<S: Serve>(
             Arrival::Refused(refusal, why) => {
                 let rejection = Rejection { status: refusal.status, why, detail: Some(refusal.detail) };
                 observer.refused(&state.client, conn.pending(), rejection);
-                return Box::pin(refuse(conn, refusal.status)).await;
+                return Box::pin(refuse(conn, refusal.status, &*observer)).await;
             }
         };
         state.watch.no_deadline();
@@ -70,7 +67,7 @@ pub(crate) async fn serve_connection<S: Serve>(
             {
                 conn.rest()
             }
-            AfterRequest::LingeringClose => return Box::pin(close_lingering(conn)).await,
+            AfterRequest::LingeringClose => return Box::pin(close_lingering(conn, b"")).await,
             AfterRequest::KeepAlive | AfterRequest::Close => {
                 return Box::pin(leave(conn, &listener_state)).await;
             }
@@ -155,32 +152,17 @@ const NO_HTTP2: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
                           \0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01";
 
 /// Answers with a status of our own and parts.
-async fn refuse(mut conn: Box<Conn>, status: u16) {
+async fn refuse(conn: Box<Conn>, status: u16, observer: &dyn EdgeObserver) {
     if conn.socket().speaks_h2() || head::is_of_no_http(conn.pending()) {
-        if conn.socket_mut().try_write(NO_HTTP2).is_ok() {
-            close_lingering(conn).await;
-        }
-        return;
+        return close_lingering(conn, NO_HTTP2).await;
     }
-    let answer = refusal_answer(status, &conn.state.client);
-    // It fits any send buffer; a client that does not even take that has no use for it.
-    if conn.socket_mut().try_write(&answer).is_ok() {
-        close_lingering(conn).await;
-    }
-}
-
-/// An answer of our own to a request that may not have been read.
-fn refusal_answer(status: u16, client: &Client) -> Vec<u8> {
-    let response = local_reply::with_status(status, None, None);
-    let hsts = client.hsts();
-    let date = HttpDate::of(SystemTime::now());
-    let facts = ResponseFacts { hsts: hsts.as_deref(), date: date.as_str(), ..ResponseFacts::default() };
-    let head = response.head();
-    let terms = Http1Terms { is_http_11: true, framing: Framing::Length, may_go_on: false };
     let mut answer = Vec::with_capacity(512);
-    write_http1(&head, &filter::response(&head, &facts), terms, &mut answer);
-    answer.extend_from_slice(&response.body);
-    answer
+    observer.answer(&conn.state.client, status, None, &mut |head, edits, body| {
+        let terms = Http1Terms { is_http_11: true, framing: Framing::Length, may_go_on: false };
+        write_http1(head, edits, terms, &mut answer);
+        answer.extend_from_slice(body);
+    });
+    close_lingering(conn, &answer).await;
 }
 
 /// Ends a connection that has its answer. The kernel goes on sending what it was given, for as long as the client takes
@@ -200,9 +182,12 @@ async fn leave(mut conn: Box<Conn>, listener_state: &ListenerState) {
     .await;
 }
 
-/// Parts in a way that lets the client read what was written.
-async fn close_lingering(mut conn: Box<Conn>) {
+/// Has a last word, and parts in a way that lets the client read it.
+async fn close_lingering(mut conn: Box<Conn>, last: &[u8]) {
     let _ = tokio::time::timeout(LINGER, async {
+        if conn.socket_mut().write_all(last).await.is_err() {
+            return;
+        }
         let flushed = poll_fn(|cx| conn.socket_mut().poll_flush(cx)).await;
         if flushed.is_err() || conn.socket_mut().shutdown_write().is_err() {
             return;

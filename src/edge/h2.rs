@@ -5,7 +5,6 @@
 //! streams are gone already (CVE-2023-44487), and what is to be done when the judge of frames has had enough.
 
 use super::conn::{Conn, RequestFraming};
-use super::date::HttpDate;
 use super::judged_frames::JudgedFrames;
 use super::listener_state::ListenerState;
 use super::request_state::{Client, RequestState};
@@ -13,11 +12,9 @@ use super::watch::{self, Watch, Watched};
 use super::{Addresses, EdgeObserver, Rejection, Serve};
 use crate::access_log::Why;
 use crate::config::plan;
-use crate::filter::{self, ResponseFacts};
 use crate::wire::abuse::Abuse;
 use crate::wire::http2_frames::Tally;
 use crate::wire::http2_head;
-use crate::wire::local_reply;
 use crate::wire::request::RequestView;
 use crate::wire::request_head::Refusal;
 use crate::wire::response_head::http2;
@@ -33,7 +30,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -400,23 +397,16 @@ fn refuse(mut stream: Stream, refusal: Refusal, client: &Client, observer: &dyn 
     let head = &stream.head;
     let line = format!("{} {} HTTP/2.0", head.method, http2_head::target(&head.uri));
     observer.refused(client, line.as_bytes(), Rejection { status, why, detail: Some(detail) });
-    let response = local_reply::with_status(status, None, None);
-    let is_head = head.method == Method::HEAD;
-    let hsts = client.hsts();
-    let date = HttpDate::of(SystemTime::now());
-    let facts = ResponseFacts {
-        request: Some(RequestView::of_parts(head, false)),
-        hsts: hsts.as_deref(),
-        date: date.as_str(),
-        ..ResponseFacts::default()
-    };
-    let own_head = response.head();
-    let Some(answer) = http2(&own_head, &filter::response(&own_head, &facts)) else { return };
+    let (is_head, mut answer) = (head.method == Method::HEAD, None);
+    observer.answer(client, status, Some(RequestView::of_parts(head, false)), &mut |head, edits, body| {
+        answer = http2(head, edits).zip(Some(body.clone()));
+    });
+    let Some((answer, content)) = answer else { return };
     // A client that has gone meanwhile needs no answer.
     if let Ok(mut body) = stream.respond.send_response(answer, is_head)
         && !is_head
     {
-        let _ = body.send_data(response.body, true);
+        let _ = body.send_data(content, true);
     }
 }
 

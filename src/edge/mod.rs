@@ -57,7 +57,11 @@ pub(crate) use watch::Watched;
 pub(crate) use worker::Workers;
 
 use crate::access_log::Why;
+use crate::wire::edit::Edits;
+use crate::wire::request::RequestView;
 use crate::wire::request_head::Head;
+use crate::wire::response_head::ResponseView;
+use bytes::Bytes;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -106,10 +110,21 @@ pub(crate) struct Rejection {
     pub(crate) detail: Option<&'static str>,
 }
 
-/// Hears of what the edge decides on its own, to log and count it.
+/// Writes an answer of our own: its head, what changes of that, its body.
+pub(crate) type WriteAnswer<'a> = dyn FnMut(&ResponseView<'_>, &Edits<'_>, &Bytes) + 'a;
+
+/// Hears of what the edge decides on its own, to log and count it, and says what clients are told then.
 pub(crate) trait EdgeObserver: Send + Sync {
     /// A request was refused; `head` is what had arrived of it.
     fn refused(&self, client: &Client, head: &[u8], rejection: Rejection);
+    /// What its client is answered; `request` is what it has asked for, as far as that could be read.
+    fn answer(
+        &self,
+        client: &Client,
+        status: u16,
+        request: Option<RequestView<'_>>,
+        write: &mut WriteAnswer<'_>,
+    );
     /// A connection ended before its protocol began.
     fn turned_away(&self, client: &Client, rejection: Rejection);
     /// Called on every core at every tick.

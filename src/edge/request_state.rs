@@ -53,7 +53,7 @@ impl ConnectionServers {
 
 impl Client {
     /// What answers say in Strict-Transport-Security, over TLS only (RFC 6797 section 7.2).
-    pub(super) fn hsts(&self) -> Option<String> {
+    pub(crate) fn hsts(&self) -> Option<String> {
         self.tls?;
         self.listener_state.plan.load().tls.as_ref()?.hsts.clone()
     }

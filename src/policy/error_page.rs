@@ -14,7 +14,7 @@ pub(crate) fn give_page(
     request_id: &str,
 ) -> bool {
     let status = reply.status.as_u16();
-    let Some(page) = errors.pages.iter().find(|page| page.statuses.contains(&status)) else { return false };
+    let Some(page) = errors.page(status) else { return false };
     let is_json_liked = quality(fields, "application", "json") > quality(fields, "text", "html");
     let (file, is_json) = match (&page.html, &page.json) {
         (Some(_), Some(json)) if is_json_liked => (json, true),

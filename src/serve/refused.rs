@@ -1,11 +1,18 @@
-//! Logs and counts what the edge refused before it was served: malformed heads, heads that took too
-//! long, connections that did not begin as they must. As much of the request is shown as can be read.
+//! Logs, counts and answers what the edge refused before it was served: malformed heads, heads that took too
+//! long, connections that did not begin as they must. As much of the request is shown as can be read. The listener's own
+//! policy holds for the answers.
 
-use crate::access_log::Record;
+use crate::access_log::{Action, Record};
 use crate::config::plan::Protocol;
 use crate::control::Live;
-use crate::edge::{Client, EdgeObserver, Rejection};
+use crate::edge::{Client, EdgeObserver, HttpDate, Rejection, WriteAnswer};
+use crate::fields::FieldList;
+use crate::filter::{self, ResponseFacts};
 use crate::metrics::{BytesPassed, PassthroughOutcome, RequestNames, RequestOutcome, RequestPlace, Series};
+use crate::policy::{self, AppliedPolicy, Policy, Variables};
+use crate::snapshot::Snapshot;
+use crate::wire::local_reply;
+use crate::wire::request::RequestView;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +25,9 @@ impl EdgeObserver for Reporter {
         let snapshot = live.snapshot();
         let place = RequestPlace::of_listener(client.listener);
         let names = RequestNames::of_listener(&client.listener_state.name);
+        let errors = policy_of(&snapshot, client).and_then(|policy| policy.plan.errors.get());
+        let has_page = errors.is_some_and(|errors| errors.page(rejection.status).is_some());
+        let action = has_page.then_some(Action::ErrorPage);
         if rejection.status > 0 {
             let outcome = RequestOutcome {
                 status: rejection.status,
@@ -27,7 +37,7 @@ impl EdgeObserver for Reporter {
                 stalled: false,
                 took: Duration::ZERO,
                 is_earlier: false,
-                action: None,
+                action,
                 has_fault: false,
                 is_paced: false,
                 dropped_fields: 0,
@@ -51,8 +61,43 @@ impl EdgeObserver for Reporter {
             method,
             path,
             protocol,
+            action: action.map(Action::label),
             ..nothing_but(client, rejection, generation)
         });
+    }
+
+    fn answer(
+        &self,
+        client: &Client,
+        status: u16,
+        request: Option<RequestView<'_>>,
+        write: &mut WriteAnswer<'_>,
+    ) {
+        let snapshot = self.0.snapshot();
+        let policy = policy_of(&snapshot, client);
+        let mut reply = local_reply::with_status(status, None, None);
+        if let Some(errors) = policy.and_then(|policy| policy.plan.errors.get()) {
+            let fields = request.map_or(FieldList::NONE, |request| request.fields);
+            policy::give_page(errors, &mut reply, fields, "");
+        }
+        // Who it is behind a proxy cannot be told.
+        let variables = Variables {
+            request,
+            client: &client.text,
+            is_secure: client.tls.is_some(),
+            ..Variables::default()
+        };
+        let policy = policy.map(|policy| AppliedPolicy { policy, variables });
+        let (hsts, date) = (client.hsts(), HttpDate::of(SystemTime::now()));
+        let facts = ResponseFacts {
+            request,
+            hsts: hsts.as_deref(),
+            date: date.as_str(),
+            policy: policy.as_ref(),
+            ..ResponseFacts::default()
+        };
+        let head = reply.head();
+        write(&head, &filter::response(&head, &facts), &reply.body);
     }
 
     fn turned_away(&self, client: &Client, rejection: Rejection) {
@@ -84,6 +129,12 @@ impl EdgeObserver for Reporter {
         super::kept::sweep();
         super::shared::sweep();
     }
+}
+
+/// What holds for a listener's requests whatever they ask for.
+fn policy_of<'a>(snapshot: &'a Snapshot, client: &Client) -> Option<&'a Policy> {
+    let listener = snapshot.listener(client.listener).or_else(|| snapshot.parting_listener(client.listener));
+    listener?.policy(None)
 }
 
 /// What the log calls connections that the listener passes on as they are; HTTP has names of its own.

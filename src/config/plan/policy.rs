@@ -235,6 +235,12 @@ pub struct ErrorPages {
     pub intercept: Vec<u16>,
 }
 
+impl ErrorPages {
+    pub fn page(&self, status: u16) -> Option<&ErrorPage> {
+        self.pages.iter().find(|page| page.statuses.contains(&status))
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct ErrorPage {
     pub statuses: RangeInclusive<u16>,

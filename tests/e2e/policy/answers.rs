@@ -1,6 +1,7 @@
 //! Rules that lead to no pool: clients are sent elsewhere, or have an answer of our own.
 
 use crate::support::app::App;
+use crate::support::balancer::Directory;
 use crate::support::ways::{Asked, Way, Ways};
 
 fn shop(app: &App, rules: &str) -> Ways {
@@ -89,4 +90,33 @@ fn a_rule_may_have_an_answer_of_its_own() {
     assert_eq!(client.response().status, 410);
     client.send("GET /app HTTP/1.1\r\nHost: shop.example\r\n\r\n");
     assert_eq!(client.response().text(), "hello");
+}
+
+#[test]
+fn what_is_refused_by_its_head_is_answered_as_the_listeners_policy_has_it() {
+    let (app, directory) = (App::saying("hello"), Directory::new());
+    // More than a socket takes at once.
+    let page = format!("<h1>{{status}}</h1>{}", "-".repeat(200 << 10));
+    std::fs::write(directory.0.join("4xx.html"), &page).expect("it can be written");
+    let rest = format!(
+        "policies: {{ all: {{ response_headers: {{ set: {{ X-Mark: \"{{client}}\" }} }}, security_headers: standard, \
+         errors: {{ \"400-499\": {{ html: '{}' }} }} }} }}\n\
+         pools: {{ app: {{ servers: ['{}'] }} }}\n",
+        directory.0.join("4xx.html").display(),
+        app.address
+    );
+    let ways = Ways::start("pool: app, policy: all, limits: { request_headers: 4KiB }", &rest);
+    let long = "x".repeat(5000);
+    let fields = [("X-Long", long.as_str())];
+    ways.each(Asked { fields: &fields, ..Asked::get("/long") }, |way, response| {
+        let told = (response.status, response.field("x-mark"), response.field("x-content-type-options"));
+        assert_eq!(told, (431, "127.0.0.1".to_owned(), "nosniff".to_owned()), "{way:?}");
+        assert_eq!(response.text(), page.replace("{status}", "431"), "{way:?}");
+    });
+    let record = ways.balancer.record("/long");
+    assert_eq!((&record["why"], &record["action"]), (&"headers_too_large".into(), &"error_page".into()));
+    let pages =
+        ways.balancer.metric("evenkeel_responses_generated_total", &[("route", ""), ("kind", "error_page")]);
+    assert_eq!(pages, Way::ALL.len() as f64);
+    assert_eq!(app.hits(), 0);
 }
