@@ -19,18 +19,23 @@ def cluster(ports, **settings):
 
 def start(balancer, routes, app, filters=(), threads=2):
     """Starts it for a contestant. `app` is its cluster; `filters` are HTTP filters before the router."""
+    return balancer.stage.start("envoy", command(balancer.dir, balancer.port, routes, [app], filters, threads))
+
+
+def command(directory, port, routes, clusters=(), filters=(), threads=2, **settings):
+    """Writes its configuration; `settings` are the connection manager's own."""
     router = {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{HTTP}.http.router.v3.Router"}}
     manager = {
         "@type": f"{HTTP}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "web",
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
         "http_filters": [*filters, router],
+        **settings,
     }
     listener = {
-        "name": "web", "address": address(balancer.port),
+        "name": "web", "address": address(port),
         "filter_chains": [{"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}],
     }
-    conf = balancer.dir / "envoy.json"
-    conf.write_text(json.dumps({"static_resources": {"listeners": [listener], "clusters": [app]}}))
-    argv = [str(envoy_program()), "-c", str(conf), "--disable-hot-restart", "--concurrency", str(threads), "-l", "error"]
-    return balancer.stage.start("envoy", argv)
+    conf = directory / "envoy.json"
+    conf.write_text(json.dumps({"static_resources": {"listeners": [listener], "clusters": list(clusters)}}))
+    return [str(envoy_program()), "-c", str(conf), "--disable-hot-restart", "--concurrency", str(threads), "-l", "error"]
