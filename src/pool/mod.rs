@@ -8,6 +8,7 @@ pub mod explain;
 pub mod health;
 pub mod learned;
 mod lease;
+mod likelihood;
 mod meanwhile;
 mod member;
 pub mod outcome;

@@ -3,20 +3,25 @@
 
 use super::record::{FailureShare, Times, Watched, longer_than, median};
 use crate::config::plan::OutlierPlan;
-use crate::pool::wilson;
+use crate::pool::{likelihood, wilson};
 use crate::units::Percent;
 use std::time::Duration;
 
 /// Standard deviations for a run of failures beside the others' last tries: 95 %.
 const Z_RUN: f64 = 1.96;
-/// A run that is as unlikely at the others' share of failures is no chance.
-const BY_CHANCE: f64 = 1e-5;
+/// A run that is as unlikely at the others' share of failures is no chance. There are many runs: what comes about once in 100,000
+/// tries has some pool lose a server every day (`where_all_fail_alike_nobody_is_ejected`).
+const BY_CHANCE: f64 = 1e-7;
+/// The likelihood ratio of shares that are too far apart for chance: the square of 5.5 standard deviations, once in 50,000,000 times, for
+/// servers are looked at again and again.
+const NO_CHANCE: f64 = 30.25;
 /// Standard deviations for the others' share since a run began, or at its time, of which little is known as yet: 68 %.
 const Z_SINCE: f64 = 1.0;
-/// Standard deviations for shares: 99 %, for they are looked at again and again. At 95 % a pool that fails as a whole would lose
-/// a server by chance every few minutes (`where_all_fail_alike_nobody_is_ejected`).
+/// Standard deviations for how far shares are apart at least: 99 %. That they are apart at all must be surer than that (`NO_CHANCE`).
 const Z_SHARE: f64 = 2.58;
-/// Fewer tries than this say nothing of a share or a median.
+/// Fewer tries than this say nothing of a share.
+const FEWEST_TRIES: u64 = 10;
+/// Fewer times of the others than this say nothing of a median.
 const ENOUGH: u64 = 20;
 
 /// For what a server is ejected.
@@ -150,7 +155,8 @@ fn by_share(
     let is_worse = |own: FailureShare, others: FailureShare, then: FailureShare| {
         let (own_least, most) = (lower(own, Z_SHARE), |share| upper(share, Z_SHARE));
         let is_alone = own_least > most(meanwhile.since) && own_least > upper(then, Z_SINCE);
-        own.of >= ENOUGH && own_least > most(others) + worse_by && is_alone
+        let is_no_chance = likelihood::ratio((own.failed, own.of), (others.failed, others.of)) > NO_CHANCE;
+        own.of >= FEWEST_TRIES && own_least > most(others) + worse_by && is_no_chance && is_alone
     };
     let told = |own: FailureShare, others: FailureShare, when: &str| {
         let text = format!(
