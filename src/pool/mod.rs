@@ -40,7 +40,7 @@ pub use outlier::{OutlierSignals, OutlierWatch};
 pub use queue::{Queue, QueueResult, Refusal};
 pub use retry::RetryBudget;
 pub use server::{Membership, Operator, Server, ServerState};
-pub use source::Source;
+pub use source::{JudgedBy, Source};
 pub use stats::{Histogram, PoolStats, RetryReason, StickyResult};
 pub use tried::Tried;
 pub use tries::{Attempt, NextTry, Patience, Tries};
@@ -337,9 +337,14 @@ impl Pool {
         counts
     }
 
-    /// Whether it judges servers by tries and binds clients to them, so that it matters whose tries fail.
-    pub fn judges_by_source(&self) -> bool {
-        self.watched.is_some() && (self.sticky.is_some() || self.hash_key().is_some())
+    /// What has to be known of a try's source, if servers are judged by tries: those that fail may all be one client's, and meet one
+    /// server, where clients are bound to servers, where requests gather at the quickest, or by the order that they come in.
+    pub fn judged_by(&self) -> Option<JudgedBy> {
+        self.watched?;
+        Some(match self.sticky.is_some() || self.hash_key().is_some() {
+            true => JudgedBy::Client,
+            false => JudgedBy::ClientAndPage,
+        })
     }
 
     /// What of a request is hashed for `Query::key`; `None` if this pool does not hash.

@@ -120,6 +120,7 @@ impl Server {
     ) -> Self {
         Self {
             id,
+            outlier: Box::new(OutlierState::new(id, &pool, &shared.outliers, now)),
             pool,
             name,
             address,
@@ -139,7 +140,6 @@ impl Server {
             success: SuccessRecord::default(),
             ramp: Ramp::new(now),
             early_probe: EarlyProbe::default(),
-            outlier: Box::new(OutlierState::new(&shared.outliers, now)),
         }
     }
 

@@ -1,12 +1,15 @@
 //! What one server keeps of how it does beside the others.
 
 use super::judge::Reason;
+use super::pages::Page;
 use super::record::{Mark, TryRecord, Watched};
 use super::signals::{OpenTrial, OutlierSignals};
 use super::standing::Standing;
 use super::trial::{Trial, TrialCounts, TrialResult, TrialTurn};
+use crate::config::plan::Name;
 use crate::pool::outcome::{Outcome, TryResult};
 use crate::pool::source::LastSources;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -14,6 +17,9 @@ use std::time::Instant;
 /// One server's part.
 #[derive(Debug)]
 pub struct OutlierState {
+    server: u32,
+    /// Its pool, among pools.
+    pool: u32,
     pub record: TryRecord,
     pub trial: Trial,
     pub trials: TrialCounts,
@@ -28,8 +34,11 @@ pub struct OutlierState {
 }
 
 impl OutlierState {
-    pub fn new(signals: &Arc<OutlierSignals>, now: Instant) -> Self {
+    /// That of the server with this number, of this pool.
+    pub fn new(server: u32, pool: &Name, signals: &Arc<OutlierSignals>, now: Instant) -> Self {
         Self {
+            server,
+            pool: BuildHasherDefault::<DefaultHasher>::default().hash_one(pool) as u32,
             record: TryRecord::default(),
             trial: Trial::default(),
             trials: TrialCounts::default(),
@@ -79,18 +88,31 @@ impl OutlierState {
         }
     }
 
-    /// Whether it took as long as its client may have seen to, whose time was taken before.
+    /// Whether it took as long as its client may have seen to, whose time was taken before. Where any server may serve it, one
+    /// client's times are as good as another's.
     fn times_the_same(&self, outcome: &Outcome) -> bool {
         let has_time = outcome.waited.is_some() && Mark::of(outcome.result) == Some(Mark::Good);
-        has_time && outcome.source.is_some_and(|source| self.timed.knows(source))
+        let bound = outcome.source.filter(|source| source.page().is_none());
+        has_time && bound.is_some_and(|source| self.timed.knows(source))
     }
 
-    /// Whether a failure is one that its client may have brought about, and has before.
+    /// Whether a failure is one that its client may have brought about, and has before, and that no other server gives the lie to.
     fn fails_the_same(&self, outcome: &Outcome) -> bool {
-        let has_failed = !matches!(Mark::of(outcome.result), None | Some(Mark::Good));
-        // No request keeps a connection from being opened.
-        let may_be_its_doing = has_failed && outcome.result != TryResult::ConnectFailed;
-        may_be_its_doing && outcome.source.is_some_and(|source| self.failing.knows(source))
+        let Some(source) = outcome.source else { return false };
+        let page = source.page().map(|page| Page::new(page, self.pool));
+        match (outcome.result, Mark::of(outcome.result)) {
+            // No request keeps a connection from being opened.
+            (TryResult::ConnectFailed, _) | (_, None) => false,
+            (_, Some(Mark::Good)) => {
+                page.iter().for_each(|page| self.signals.pages.served(*page, self.server));
+                false
+            }
+            (_, Some(Mark::Error | Mark::Unavailable)) => {
+                let is_known = self.failing.knows(source);
+                let is_alone = page.is_some_and(|page| self.signals.pages.failed(page, self.server));
+                is_known && !is_alone
+            }
+        }
     }
 
     pub fn count_ejection(&self, reason: Reason) {

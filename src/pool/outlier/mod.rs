@@ -6,6 +6,7 @@
 pub mod judge;
 mod member;
 mod onset;
+mod pages;
 pub mod record;
 pub mod signals;
 mod slices;

@@ -1,5 +1,6 @@
 //! What the ends of tries, and picks, have to know of outliers without asking anybody.
 
+use super::pages::ServedPages;
 use atomic_waker::AtomicWaker;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ pub struct OutlierSignals {
     waker: AtomicWaker,
     /// Servers that are being tried out.
     trials: AtomicUsize,
+    /// Who has served what of late, of pools that bind no clients to servers.
+    pub(super) pages: ServedPages,
 }
 
 impl OutlierSignals {

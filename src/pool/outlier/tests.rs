@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 mod chance;
 mod outages;
+mod scene;
+mod sources;
 
 /// A pool under load.
 struct Load {

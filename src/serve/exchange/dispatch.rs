@@ -9,7 +9,7 @@ use crate::fields::FieldList;
 use crate::filter::forwarding;
 use crate::metrics::Routed;
 use crate::pool::source::network_of;
-use crate::pool::{Attempt, Bound, Outcome, Pool, Query, Server, Source, Tries, TryResult};
+use crate::pool::{Attempt, Bound, JudgedBy, Outcome, Pool, Query, Server, Source, Tries, TryResult};
 use crate::select::consistent_hash::hash;
 use crate::select::key;
 use crate::serve::session::Session;
@@ -150,7 +150,7 @@ impl Exchange {
             may_be_repeated: is_idempotent(request.method) && request.body == RequestBody::Empty,
             ..Query::default()
         };
-        let source = self.source(&pool, &query, listener);
+        let source = self.source(&pool, &query, request, listener);
         let mut tries = Tries::new(pool, query).waiting_as(priority);
         if let Some(bound) = bound {
             tries = tries.bound_to(bound);
@@ -168,16 +168,27 @@ impl Exchange {
     }
 
     /// Whose request it is, if its pool wants to know, and it is not one of somebody whom a proxy does not name.
-    fn source(&self, pool: &Pool, query: &Query, listener: &Listener) -> Option<Source> {
-        if !pool.judges_by_source() {
-            return None;
-        }
+    fn source(
+        &self,
+        pool: &Pool,
+        query: &Query,
+        request: &RequestView<'_>,
+        listener: &Listener,
+    ) -> Option<Source> {
+        let judged_by = pool.judged_by()?;
         let client = match &self.client {
             Some(client) => client.parse().ok(),
             None => self.state.client.ip.filter(|_| own(&self.state, listener).is_some()),
         };
         let key = query.key.filter(|_| pool.hash_key() != Some(&HashKey::ClientIp));
-        Some(Source::new(hash(&network_of(client?)), key))
+        let source = Source::new(hash(&network_of(client?)), key);
+        Some(match judged_by {
+            JudgedBy::Client => source,
+            JudgedBy::ClientAndPage => {
+                let method = hash(request.method.as_str().as_bytes());
+                source.asking_for(hash(request.path.as_bytes()) ^ method.rotate_left(8))
+            }
+        })
     }
 
     /// The request's bond with a server of this pool, and which that is, if clients have one there.

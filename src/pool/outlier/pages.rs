@@ -1,0 +1,102 @@
+//! By which servers clients were served what they ask for of late: whoever fails it meanwhile is alone in that. A word for each
+//! that is remembered, changed without a lock where a try ends; the next one with the same place in the table takes its word.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// So many are remembered, of all pools together.
+const PLACES: usize = 1024;
+
+/// A client and what it asks for, in its pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Page(u32);
+
+/// The last two servers that have served each. In a word: the page in the upper half, and a server in each quarter of the lower.
+#[derive(Debug)]
+pub(super) struct ServedPages(Box<[AtomicU64]>);
+
+/// Of a server's number so much as is remembered; 0 is none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Mark(u16);
+
+impl Mark {
+    const NONE: Self = Self(0);
+
+    fn of(server: u32) -> Self {
+        Self((server % u32::from(u16::MAX)) as u16 + 1)
+    }
+}
+
+impl Page {
+    /// `page` is that of a request's source, `pool` tells pools apart.
+    pub(super) fn new(page: u32, pool: u32) -> Self {
+        Self((page ^ pool).max(1))
+    }
+
+    fn word(self, newer: Mark, older: Mark) -> u64 {
+        u64::from(self.0) << 32 | u64::from(newer.0) << 16 | u64::from(older.0)
+    }
+
+    /// Those that have served it, by the word at its place.
+    fn served_by(self, word: u64) -> [Mark; 2] {
+        match (word >> 32) as u32 == self.0 {
+            true => [Mark((word >> 16) as u16), Mark(word as u16)],
+            false => [Mark::NONE; 2],
+        }
+    }
+}
+
+impl Default for ServedPages {
+    fn default() -> Self {
+        Self((0..PLACES).map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl ServedPages {
+    /// This server has served it.
+    pub(super) fn served(&self, page: Page, server: u32) {
+        let (place, mark) = (self.place(page), Mark::of(server));
+        let [newer, older] = page.served_by(place.load(Relaxed));
+        if ![newer, older].contains(&mark) {
+            place.store(page.word(mark, newer), Relaxed);
+        }
+    }
+
+    /// This server has failed it. Whether another has served it since one did so last: each that serves speaks against one failure.
+    pub(super) fn failed(&self, page: Page, server: u32) -> bool {
+        let place = self.place(page);
+        let served_by = page.served_by(place.load(Relaxed));
+        if served_by != [Mark::NONE; 2] {
+            place.store(0, Relaxed);
+        }
+        served_by.iter().any(|mark| ![Mark::NONE, Mark::of(server)].contains(mark))
+    }
+
+    fn place(&self, Page(page): Page) -> &AtomicU64 {
+        &self.0[page as usize % PLACES]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_serves_speaks_against_one_failure_of_another() {
+        let (pages, page) = (ServedPages::default(), Page::new(7, 1));
+        assert!(!pages.failed(page, 1), "nobody has served it");
+        pages.served(page, 1);
+        assert!(!pages.failed(page, 1), "nobody else has");
+        pages.served(page, 2);
+        pages.served(page, 1);
+        assert!(pages.failed(page, 1) && !pages.failed(page, 1));
+    }
+
+    #[test]
+    fn what_others_ask_for_and_what_other_pools_serve_says_nothing() {
+        let pages = ServedPages::default();
+        for other in [Page::new(8, 1), Page::new(7, 2), Page::new(7 + PLACES as u32, 1)] {
+            pages.served(other, 2);
+            assert!(!pages.failed(Page::new(7, 1), 1), "{other:?}");
+        }
+    }
+}
