@@ -94,7 +94,7 @@ fn of_pool(admin: &Admin, pool: &pool::Pool, overrides: &Overrides, now: Now) ->
         failing_open: pool.failing_open(),
         up: pool.counts().up,
         in_flight: pool.members.iter().map(|member| member.server.in_flight()).sum(),
-        waiting: pool.queue.waiting(),
+        waiting: pool.queue.waiting() + waiting_before(admin, pool),
         served_by: served_by(admin, pool),
         may_be_out: pool.plan.outlier.as_ref().map(|outlier| {
             let (most, of) = pool::outlier::ceiling(pool, outlier);
@@ -106,6 +106,11 @@ fn of_pool(admin: &Admin, pool: &pool::Pool, overrides: &Overrides, now: Now) ->
         sources: admin.live.metrics.discovery.of_pool(&pool.name).into_iter().map(of_source).collect(),
         absent: absent(pool, overrides),
     }
+}
+
+/// Who waits in the process before this one.
+fn waiting_before(admin: &Admin, pool: &pool::Pool) -> usize {
+    admin.live.before.load().as_deref().map_or(0, |left| left.waiting(&pool.name))
 }
 
 fn served_by(admin: &Admin, pool: &pool::Pool) -> Option<String> {

@@ -10,6 +10,7 @@ use crate::files;
 use crate::operate::{CannotSpare, KeptState, Overrides, can_spare};
 use crate::pool::{Health, HealthState, Operator, Pool, Server};
 use crate::snapshot::{ProbeTask, Snapshot};
+use crate::text::span;
 use crate::units::Weight;
 use std::io;
 use std::path::Path;
@@ -121,9 +122,7 @@ impl Control {
                 if operator == Operator::Ready && member.server.is_ejected() {
                     match command.force {
                         true => self.bring_back(&member.server, &command.actor),
-                        false => done.notes.push(
-                            "it stays ejected, for it did worse than the others; `ready --force` brings it back".to_owned(),
-                        ),
+                        false => done.notes.extend(told_ejection(&member.server, Instant::now())),
                     }
                 }
                 if operator == Operator::Ready && member.drain {
@@ -364,4 +363,17 @@ pub(super) fn health_word(health: HealthState) -> &'static str {
         HealthState::Down => "down",
         HealthState::Probing => "probing",
     }
+}
+/// What an operator is told who says that an ejected server is ready.
+fn told_ejection(server: &Server, now: Instant) -> Option<String> {
+    let ejection = server.outlier().standing().ejection?;
+    let left = ejection.until.saturating_duration_since(now);
+    let until = match left.is_zero() {
+        true => "the time of its ejection is over, and requests try it out now".to_owned(),
+        false => format!(
+            "it stays ejected for {}, for it did worse than the others, and is tried out then",
+            span(left)
+        ),
+    };
+    Some(format!("{until}; `ready --force` brings it back at once"))
 }

@@ -213,6 +213,12 @@ impl Control {
                 .filter(|server| server.in_flight() > 0)
                 .map(left)
                 .collect(),
+            waiting: snapshot
+                .pools()
+                .iter()
+                .map(|pool| (pool.name.to_string(), pool.queue.waiting()))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
         }
     }
 }

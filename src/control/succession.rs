@@ -49,6 +49,9 @@ pub(crate) struct RemainingWork {
     pub(super) connections: BTreeMap<String, u32>,
     /// Servers with something in flight.
     pub(super) servers: Vec<RemainingOnServer>,
+    /// Who waits for a server with room, by pool.
+    #[serde(default)]
+    pub(super) waiting: BTreeMap<String, usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +76,11 @@ impl RemainingWork {
     /// In flight to servers.
     pub(crate) fn in_flight(&self) -> u32 {
         self.servers.iter().map(|server| server.in_flight).sum()
+    }
+
+    /// Who waits for a server of this pool.
+    pub(crate) fn waiting(&self, pool: &str) -> usize {
+        self.waiting.get(pool).copied().unwrap_or_default()
     }
 }
 

@@ -103,7 +103,7 @@ fn an_operator_brings_a_server_back_and_a_reload_does_not() {
     b.status.store(200, SeqCst);
     let target = format!("app/{}", ejected["name"].as_str().expect("a name"));
     let (_, _, said) = balancer.command(&["ready", &target]);
-    assert!(said.contains("ready --force"), "{said}");
+    assert!(said.contains("it stays ejected for") && said.contains("ready --force"), "{said}");
     assert_eq!(server(&balancer, 1)["state"], "ejected");
     let (code, ..) = balancer.command(&["ready", &target, "--force"]);
     assert_eq!((code, server(&balancer, 1)["state"].as_str()), (Some(0), Some("up")));
@@ -144,6 +144,19 @@ fn a_server_is_ejected_for_what_several_of_its_clients_meet_and_not_for_one() {
         (1..=40).for_each(|client| drop(ask(client)));
         server(&balancer, 1)["state"] == "ejected"
     });
+}
+
+#[test]
+fn an_operator_is_told_that_an_ejected_server_is_tried_out() {
+    let (a, b) = (moody("a"), moody("b"));
+    let balancer = Balancer::start(&text(&[&a, &b], "{ base_ejection: 100ms }"));
+    answers(&balancer, 90);
+    b.status.store(503, SeqCst);
+    let ejected = until_ejected(&balancer, 1);
+    wait_until("it is tried out", || !server(&balancer, 1)["ejection"]["trial"].is_null());
+    let target = format!("app/{}", ejected["name"].as_str().expect("a name"));
+    let (_, _, said) = balancer.command(&["ready", &target]);
+    assert!(said.contains("requests try it out now") && !said.contains("stays ejected"), "{said}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Requests and connections that wait for a server with room: who is next, who leaves, and who is told what.
 
 use crate::support::app::{App, Latch, say};
-use crate::support::balancer::{Balancer, Reloaded, outcome};
+use crate::support::balancer::{Balancer, Next, Reloaded, outcome};
 use crate::support::client::Client;
 use crate::support::tcp::{self, Server};
 use crate::support::{h2, wait_until};
@@ -113,6 +113,25 @@ fn requests_wait_for_room_and_are_served_by_class() {
     assert_eq!(balancer.metric("evenkeel_pool_queue_wait_seconds_count", &[("pool", "app")]), 4.0);
     assert_eq!(balancer.metric("evenkeel_server_limit", &[("server", "s1")]), 1.0);
     wait_for_line(&balancer, 0.0);
+}
+
+#[test]
+fn who_waits_in_the_process_before_an_upgrade_is_counted() {
+    let turns = Turns::new();
+    let balancer = Balancer::start(&text(&[turns.app.address], "queue: { timeout: 60s }"));
+    let mut clients = vec![ask(&balancer, "/first")];
+    balancer.wait_for_in_flight(1.0);
+    clients.push(ask(&balancer, "/second"));
+    wait_for_line(&balancer, 1.0);
+    assert_eq!(balancer.command(&["upgrade"]).0, Some(0));
+    let next = Next::of(&balancer);
+    wait_until("the old process tells who waits there", || {
+        balancer.command_json(&["status"])["pools"][0]["waiting"] == 1
+    });
+    (0..2).for_each(|_| turns.let_one());
+    assert!(clients.iter_mut().all(|client| client.response().status == 200));
+    wait_until("nobody waits any more", || balancer.command_json(&["status"])["pools"][0]["waiting"] == 0);
+    next.end();
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod chance;
 mod outages;
 mod scene;
 mod sources;
+mod trials;
 
 /// A pool under load.
 struct Load {

@@ -33,7 +33,10 @@ pub enum TrialProgress {
     /// So many have passed.
     Open(u64),
     Passed,
-    Failed,
+    /// One has failed, while so many quarters of one would still have to pass.
+    Failed {
+        missing: u64,
+    },
 }
 
 const OPEN: u64 = 1;
@@ -42,8 +45,26 @@ const BUSY: u64 = 1 << 1;
 const ANY: u64 = 1 << 2;
 const FAILED: u64 = 1 << 3;
 const ONE_PASSED: u64 = 1 << 4;
+/// A quarter of one that has to pass beyond `SUCCESSES`, for what has failed.
+const ONE_OWED: u64 = 1 << 10;
 /// Each trial has a number, so that what is left of the last one says nothing of the next.
-const ONE_TRIAL: u64 = 1 << 8;
+const ONE_TRIAL: u64 = 1 << 18;
+const MOST_PASSED: u64 = ONE_OWED / ONE_PASSED - 1;
+const MOST_OWED: u64 = ONE_TRIAL / ONE_OWED - 1;
+const QUARTERS: u64 = 4;
+
+/// A server that is so many quarters short of passing is more likely by twenty to one to fail more than the others.
+const MOST_MISSING: u64 = 7 * QUARTERS;
+
+/// How many quarters of one must pass for one that has failed where so large a share of the others' tries fails, on top of what is
+/// missing; `None` if nothing makes up for it. (Wald's sequential test of the others' share against one that leaves half of what
+/// they serve: by each that passes the former is twice as likely, by each that fails so many doublings less.)
+pub fn owed_for_one(missing: u64, others_share: f64) -> Option<u64> {
+    let failing = f64::midpoint(1.0, others_share);
+    let doublings = (failing / others_share).log2();
+    let owed = (doublings * QUARTERS as f64).round().max(1.0) as u64;
+    (others_share > 0.0 && missing + owed <= MOST_MISSING).then_some(owed)
+}
 
 /// The number of a trial that was opened.
 fn number(word: u64) -> Option<TrialTurn> {
@@ -68,12 +89,17 @@ impl Trial {
     pub fn progress(&self) -> TrialProgress {
         match self.0.load(Relaxed) {
             word if word & OPEN == 0 => TrialProgress::Closed,
-            word if word & FAILED != 0 => TrialProgress::Failed,
-            word => match passed(word) {
-                SUCCESSES.. => TrialProgress::Passed,
-                passed => TrialProgress::Open(passed),
-            },
+            word if word & FAILED != 0 => TrialProgress::Failed { missing: missing(word) },
+            word if missing(word) == 0 => TrialProgress::Passed,
+            word => TrialProgress::Open(passed(word)),
         }
+    }
+
+    /// What has failed is made up for by so many quarters more that pass. False if that is too long a trial.
+    pub fn go_on(&self, owed: u64) -> bool {
+        let may = |word: u64| word & FAILED != 0 && word % ONE_TRIAL / ONE_OWED + owed <= MOST_OWED;
+        let with = |word: u64| may(word).then_some((word & !FAILED) + owed * ONE_OWED);
+        self.0.fetch_update(Relaxed, Relaxed, with).is_ok()
     }
 
     /// Takes the turn of a request that may be repeated, or of any other; if there is one to take.
@@ -92,7 +118,8 @@ impl Trial {
         let after = |word: u64| {
             let word = word & !BUSY;
             match result {
-                TrialResult::Passed => word + ONE_PASSED,
+                TrialResult::Passed if passed(word) < MOST_PASSED => word + ONE_PASSED,
+                TrialResult::Passed => word,
                 TrialResult::Failed => word | FAILED,
                 TrialResult::Inconclusive => word,
             }
@@ -101,7 +128,7 @@ impl Trial {
         let ended = self.0.fetch_update(Relaxed, Relaxed, |word| is_same(word).then(|| after(word)));
         ended.is_ok_and(|word| {
             let word = after(word);
-            word & FAILED != 0 || passed(word) >= SUCCESSES
+            word & FAILED != 0 || missing(word) == 0
         })
     }
 
@@ -111,12 +138,17 @@ impl Trial {
 }
 
 fn is_free_for(word: u64, may_be_repeated: bool) -> bool {
-    let has_turn = word & (OPEN | BUSY | FAILED) == OPEN && passed(word) < SUCCESSES;
+    let has_turn = word & (OPEN | BUSY | FAILED) == OPEN && missing(word) > 0;
     has_turn && (may_be_repeated || word & ANY != 0)
 }
 
 fn passed(word: u64) -> u64 {
-    word % ONE_TRIAL / ONE_PASSED
+    word % ONE_OWED / ONE_PASSED
+}
+
+/// In quarters of one.
+fn missing(word: u64) -> u64 {
+    (SUCCESSES * QUARTERS + word % ONE_TRIAL / ONE_OWED).saturating_sub(passed(word) * QUARTERS)
 }
 
 /// What trials have come to, request by request.
@@ -183,7 +215,32 @@ mod tests {
         assert_eq!(trial.progress(), TrialProgress::Open(0));
         let turn = trial.take(true).expect("it is free again");
         assert!(trial.end(turn, TrialResult::Failed));
-        assert_eq!((trial.progress(), trial.take(true)), (TrialProgress::Failed, None));
+        assert_eq!(
+            (trial.progress(), trial.take(true)),
+            (TrialProgress::Failed { missing: 3 * QUARTERS }, None)
+        );
+    }
+
+    #[test]
+    fn what_has_failed_may_be_made_up_for() {
+        let trial = Trial::default();
+        let end = |result| trial.end(trial.take(true).expect("it is free"), result);
+        trial.open();
+        assert!(!end(TrialResult::Passed) && end(TrialResult::Failed));
+        assert_eq!(trial.progress(), TrialProgress::Failed { missing: 2 * QUARTERS });
+        assert!(trial.go_on(3) && !trial.go_on(3));
+        assert_eq!(trial.progress(), TrialProgress::Open(1));
+        assert!(!end(TrialResult::Passed) && !end(TrialResult::Passed) && end(TrialResult::Passed));
+        assert_eq!((trial.progress(), trial.take(true)), (TrialProgress::Passed, None));
+        trial.open();
+        assert_eq!(trial.progress(), TrialProgress::Open(0), "the next one begins anew");
+    }
+
+    #[test]
+    fn the_seldomer_others_fail_the_more_makes_up_for_one_that_does() {
+        let owed = [0.0, 0.01, 0.03, 0.1, 0.3, 0.5, 1.0].map(|share| owed_for_one(3 * QUARTERS, share));
+        assert_eq!(owed, [None, None, Some(16), Some(10), Some(4), Some(2), Some(1)]);
+        assert_eq!([24, 25].map(|missing| owed_for_one(missing, 0.3)), [Some(4), None]);
     }
 
     #[test]

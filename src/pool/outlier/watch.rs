@@ -5,7 +5,7 @@ use super::onset::{Onset, is_failing};
 use super::record::{FailureShare, TIME_STEPS, Times, median};
 use super::slices::Slices;
 use super::standing::{Ejection, TrialState};
-use super::trial::TrialProgress;
+use super::trial::{TrialProgress, owed_for_one};
 use crate::config::plan::OutlierPlan;
 use crate::pool::{HealthState, Member, Membership, Operator, Pool, Server};
 use std::collections::HashMap;
@@ -165,8 +165,8 @@ impl OutlierWatch {
         onset.since(all.minus(server.outlier().record.total()), now, plan.window / WAIT)
     }
 
-    /// What time and its trial make of a server. One that is not wanted, as it stands by, is not tried out meanwhile; one that
-    /// fails as most others do is not the worse for it.
+    /// What time and its trial make of a server. One that is not wanted, as it stands by, is down or was taken out of use, is not
+    /// tried out meanwhile; one that fails as the others do is not the worse for it.
     fn advance(
         &mut self,
         pool: &Pool,
@@ -187,7 +187,9 @@ impl OutlierWatch {
             }
             return;
         };
-        let is_wanted = !member.backup || !pool.members.iter().any(|other| !other.backup && serves(other));
+        let is_in_use = counts(member) && server.state().health == HealthState::Up;
+        let stands_by = member.backup && pool.members.iter().any(|other| !other.backup && serves(other));
+        let is_wanted = is_in_use && !stands_by;
         let Some(trial) = &mut ejection.trial else {
             if is_wanted && now >= ejection.until {
                 ejection.trial = Some(TrialState { moved: now, passed: 0 });
@@ -202,8 +204,17 @@ impl OutlierWatch {
                 let three = "three requests in a row that tried it out went well";
                 changes.extend(back(server, now, three).map(OutlierChange::by_trial));
             }
-            TrialProgress::Failed => {
-                if most_fail(pool, server) {
+            TrialProgress::Failed { missing } => {
+                let [others, longer] = [LATELY, u32::MAX].map(|tries| others_lately(pool, server, tries));
+                // A few tell of an outage sooner, many tell of a share more surely.
+                let share = [others, longer].into_iter().filter_map(share_of).reduce(f64::max);
+                let owed = share.and_then(|share| owed_for_one(missing, share));
+                if owed.is_some_and(|owed| server.outlier().trial.go_on(owed)) {
+                    trial.moved = now;
+                    server.outlier().set_standing(standing);
+                    return;
+                }
+                if others.failed * 2 >= others.of {
                     standing.strikes = standing.strikes.saturating_sub(1);
                     server.outlier().set_standing(standing);
                 }
@@ -412,13 +423,12 @@ fn total(pool: &Pool) -> FailureShare {
     totals.fold(FailureShare::default(), FailureShare::plus)
 }
 
-/// Whether of the others' last tries most have failed, or none of the others serves.
-fn most_fail(pool: &Pool, server: &Arc<Server>) -> bool {
+/// What each of the others' last so many tries have come to; of none if none of them serves.
+fn others_lately(pool: &Pool, server: &Arc<Server>, tries: u32) -> FailureShare {
     let others = pool.members.iter().filter(|member| serves(member) && !Arc::ptr_eq(&member.server, server));
-    let all = others.fold(FailureShare::default(), |sum, member| {
-        sum.plus(member.server.outlier().record.recent_of(LATELY))
-    });
-    all.failed * 2 >= all.of
+    others.fold(FailureShare::default(), |sum, member| {
+        sum.plus(member.server.outlier().record.recent_of(tries))
+    })
 }
 
 /// How many of how many servers may be down or ejected for one of them to be ejected: of those that nobody has taken out of use.
@@ -439,8 +449,11 @@ fn serves(member: &Member) -> bool {
 }
 
 fn share(seen: &Seen) -> f64 {
-    let of = |share: FailureShare| share.failed as f64 / share.of.max(1) as f64;
-    of(seen.window).max(of(seen.recent))
+    [seen.window, seen.recent].into_iter().filter_map(share_of).fold(0.0, f64::max)
+}
+
+fn share_of(share: FailureShare) -> Option<f64> {
+    (share.of > 0).then(|| share.failed as f64 / share.of as f64)
 }
 
 fn told_slow(own: &Times, others: &Times, plan: &OutlierPlan) -> Option<String> {
