@@ -147,6 +147,7 @@ impl Snapshot {
             events: plan::EventsPlan { path: None, keep: 0 },
             acme: None,
             dns: plan::DnsPlan::default(),
+            cache: plan::cache::StorePlan { memory: 0, max_object: 0 },
             networks: Vec::new(),
             geo: Arc::default(),
             listeners: Vec::new(),

@@ -191,6 +191,8 @@ fn the_table_has_the_rooms_we_think_it_has() {
         "websocket",
         "wire",
         "compress",
+        "cache",
+        "store",
         "policy",
         "config",
         "snapshot",

@@ -5,10 +5,12 @@
 //! keep up, the queue is full and lines are dropped and counted: `evenkeel_access_log_dropped_total`.
 
 mod action;
+mod cache_result;
 mod record;
 mod why;
 
 pub use action::Action;
+pub use cache_result::{CacheRecord, CacheResult};
 pub use record::{Queued, Record};
 pub use why::Why;
 

@@ -1,6 +1,6 @@
 //! What is written of one exchange, and its two renderings.
 
-use super::Why;
+use super::{CacheRecord, Why};
 use crate::geo::{Asn, Country, Location};
 use std::cell::RefCell;
 use std::io::Write;
@@ -57,7 +57,8 @@ pub struct Record<'a> {
     pub grpc_status: Option<u8>,
     pub request_id: Option<&'a str>,
     pub generation: u64,
-    pub cache: Option<&'a str>,
+    /// What the cache has done.
+    pub cache: Option<CacheRecord>,
     pub user_agent: Option<&'a str>,
     pub referer: Option<&'a str>,
 }
@@ -133,7 +134,15 @@ impl Record<'_> {
         }
         text(b",\"request_id\":", self.request_id, line);
         number(b",\"generation\":", self.generation, line);
-        text(b",\"cache\":", self.cache, line);
+        text(b",\"cache\":", self.cache.map(|cache| cache.result.label()), line);
+        if let Some(CacheRecord { age, reason, .. }) = self.cache {
+            if let Some(age) = age {
+                number(b",\"cache_age_s\":", age, line);
+            }
+            if reason.is_some() {
+                text(b",\"cache_reason\":", reason, line);
+            }
+        }
         text(b",\"user_agent\":", self.user_agent, line);
         text(b",\"referer\":", self.referer, line);
         line.extend_from_slice(b"}\n");

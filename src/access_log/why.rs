@@ -73,6 +73,8 @@ reasons! {
     Fault: "fault", 500, AsWanted, NotServersFault;
     /// An authority asked whether a name is ours, and was answered.
     AcmeChallenge: "acme_challenge", 200, AsWanted, NotServersFault;
+    /// The client wants what is kept, and nothing is.
+    OnlyIfCached: "only_if_cached", 504, AsWanted, NotServersFault;
     /// No route matches.
     NoRoute: "no_route", 404, Other, NotServersFault;
     /// The pool's servers are all unhealthy and the pool refuses then.

@@ -87,6 +87,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     let servers = &admin.live.server_connections;
     let page = MetricsPage {
         limiter: admin.live.limiter.get(),
+        store: admin.live.store().map(|store| store.in_use()),
         server_connections: ServerConnections {
             open: servers.in_use(),
             limit: servers.limit(),

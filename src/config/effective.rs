@@ -2,6 +2,7 @@
 //!
 //! Keys stand in the order of their table, and each is either written or left out by name: a new one cannot be forgotten.
 
+mod cache;
 mod health;
 mod limits;
 mod listener;
@@ -104,6 +105,7 @@ fn file(plan: &Plan) -> Value {
         .set("access_log", process::access_log(plan.access_log.as_ref()))
         .set("events", process::events(&plan.events))
         .set("dns", process::dns(&plan.dns))
+        .set("cache", cache::store(&plan.cache))
         .set_or_null("acme", plan.acme.as_ref().map(process::acme))
         .set("geo", geo(&plan.geo))
         .set("networks", named(plan.networks.iter().map(|one| (&*one.name, networks(one)))))

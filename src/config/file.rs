@@ -17,7 +17,7 @@ use super::problem::Fault;
 use super::process::{access_log, admin, events, log, process};
 use super::route::{RuleNames, routes, warn_of_idle_priorities};
 use super::section::Section;
-use super::{policy, sticky};
+use super::{cache, policy, sticky};
 use crate::units::Address;
 use std::sync::Arc;
 
@@ -34,6 +34,7 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
     let events = file.section("events", events);
     let acme = acme::acme(&file);
     let dns = file.section("dns", discover::dns);
+    let cache = file.section("cache", |section| cache::store(&section));
 
     let places = (file.get("listeners"), file.get("routes"), file.get("pools"));
     let policies_at = file.get("policies");
@@ -94,6 +95,7 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
         events: events?,
         acme,
         dns: dns?,
+        cache: cache?,
         networks: named_lists.into_plan(),
         geo: Arc::new(geo),
         listeners: shared(planned_listeners),

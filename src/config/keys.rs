@@ -1,10 +1,12 @@
 //! Every key of the configuration with its kind, range and default. The reader takes its defaults and
 //! ranges from this table and knows no key that is not in it, so what is documented is what happens.
 
+mod cache;
 mod kind;
 mod limits;
 mod policy;
 
+pub(super) use cache::*;
 pub(super) use kind::spell;
 pub(crate) use kind::spell_size;
 pub use kind::{Key, KeyKind};
@@ -23,6 +25,7 @@ pub const FILE: &[Key] = &[
     key("events", KeyKind::Section(EVENTS), "{}"),
     nullable("acme", KeyKind::Section(ACME), "null"),
     key("dns", KeyKind::Section(DNS), "{}"),
+    key("cache", KeyKind::Section(STORE), "{}"),
     key("networks", KeyKind::NamedListsOr("networks or IP addresses", NETWORKS), "{}"),
     key("geo", KeyKind::Section(GEO), "{}"),
     given("listeners", KeyKind::Named(LISTENER)),

@@ -130,7 +130,7 @@ fn host(scalar: &Scalar<'_>) -> Result<HostPattern, Fault> {
     })
 }
 
-fn path(scalar: &Scalar<'_>) -> Result<PathPattern, Fault> {
+pub(super) fn path(scalar: &Scalar<'_>) -> Result<PathPattern, Fault> {
     let text = &*scalar.text;
     let prefix = text.strip_suffix("/*");
     let fixed = prefix.unwrap_or(text);

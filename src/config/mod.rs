@@ -6,6 +6,7 @@
 
 mod acme;
 mod address;
+mod cache;
 mod compress;
 mod discover;
 mod effective;

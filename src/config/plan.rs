@@ -1,6 +1,7 @@
 //! The plan: a configuration that was checked, with every default filled in and every reference
 //! resolved. Nothing downstream of this file ever asks "is it set?" or "does it exist?".
 
+pub mod cache;
 pub mod compress;
 mod health;
 mod inheritable;
@@ -57,6 +58,8 @@ pub struct Plan {
     pub acme: Option<AcmePlan>,
     /// How host names are looked up.
     pub dns: DnsPlan,
+    /// Where responses are kept.
+    pub cache: cache::StorePlan,
     /// Those that have a name.
     pub networks: Vec<Arc<NamedNetworks>>,
     /// Which databases say where clients are.
@@ -78,6 +81,13 @@ impl Plan {
     ) -> impl Iterator<Item = &'a PolicyPlan> {
         let named = [listener.and_then(|listener| listener.policy), rule.policy].into_iter().flatten();
         named.map(|place| &self.policies[place].policy).chain([&rule.own_policy])
+    }
+
+    /// Whether any responses are kept.
+    pub fn has_cache(&self) -> bool {
+        let of_policies = self.policies.iter().map(|named| &named.policy);
+        let of_rules = self.routes.iter().flat_map(|routes| &routes.rules).map(|rule| &rule.own_policy);
+        self.cache.memory > 0 && of_policies.chain(of_rules).any(|policy| policy.cache.get().is_some())
     }
 
     /// Whether anybody's requests are counted or kept out.

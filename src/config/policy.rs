@@ -1,5 +1,6 @@
 //! Policies: what is done with requests beside sending them to a pool, in a section of their own or in a rule.
 
+use super::cache::cache;
 use super::compress::compress;
 use super::field_name::header_name;
 use super::filters;
@@ -40,6 +41,7 @@ pub(super) fn policy(section: &Section<'_>, networks: &NamedLists<'_>, owner: &L
         fault: inheritable(section, "fault", filters::fault),
         early_hints: inheritable(section, "early_hints", filters::early_hints),
         buffer: inheritable(section, "buffer", |section| Some(Buffer { request: section.size("request") })),
+        cache: inheritable(section, "cache", cache),
         compress: inheritable(section, "compress", compress),
         bandwidth: inheritable(section, "bandwidth", |section| {
             Some(Owned { owner: owner.clone(), part: filters::bandwidth(section) })

@@ -8,7 +8,7 @@ use crate::access_log::AccessLog;
 use crate::acme::ChallengeStore;
 use crate::api::Receipt;
 use crate::api::receipt::Guarding;
-use crate::config::plan::Name;
+use crate::config::plan::{Name, Plan};
 use crate::edge::{ConnectionLimit, ServerLimits};
 use crate::history::History;
 use crate::limit::{LimitSecret, Limiter};
@@ -16,6 +16,7 @@ use crate::metrics::{GrowingTotals, Metrics, SourceSeries};
 use crate::operate::Overrides;
 use crate::snapshot::Snapshot;
 use crate::sticky::Secret;
+use crate::store::Store;
 use crate::token::Token;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -66,6 +67,8 @@ pub(crate) struct Live {
     pub(super) limit_secret: OnceLock<LimitSecret>,
     /// What limits count, once there are any.
     pub(crate) limiter: OnceLock<Limiter>,
+    /// What is kept of responses, where some rule has any kept.
+    store: ArcSwapOption<Store>,
     accepting: AtomicBool,
     draining: AtomicBool,
 }
@@ -97,6 +100,7 @@ impl Live {
             awaited: ArcSwap::default(),
             limit_secret: OnceLock::new(),
             limiter: OnceLock::new(),
+            store: ArcSwapOption::empty(),
             accepting: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         })
@@ -122,7 +126,23 @@ impl Live {
         self.limiter.get_or_init(|| self.new_limiter(self.snapshot.load().plan.process.limit_keys))
     }
 
+    /// What is kept of responses.
+    pub(crate) fn store(&self) -> Option<Arc<Store>> {
+        self.store.load_full()
+    }
+
+    /// Has responses kept as this plan has it; what is kept stays where it can.
+    fn fit_store(&self, plan: &Plan) {
+        let (memory, max_object) = (plan.cache.memory, plan.cache.max_object);
+        match &*self.store.load() {
+            _ if !plan.has_cache() => self.store.store(None),
+            Some(store) => store.resize(memory, max_object),
+            None => self.store.store(Some(Arc::new(Store::new(memory, max_object)))),
+        }
+    }
+
     pub(super) fn put_in_force(&self, snapshot: Arc<Snapshot>) {
+        self.fit_store(&snapshot.plan);
         self.metrics.generation_in_force(snapshot.generation);
         self.snapshot.store(snapshot);
     }

@@ -3,8 +3,10 @@
 use super::limits;
 use super::report::{ExplainedPhase, Explanation};
 use super::{ExplainRequest, RequestParts};
+use crate::cache::{self, Bypassed};
 use crate::compress::acceptable;
 use crate::config::keys::spell_size;
+use crate::config::plan::cache::CachePlan;
 use crate::config::plan::policy::{Bandwidth, BandwidthPer, FieldChange};
 use crate::geo::{Country, Location};
 use crate::policy::{self, FieldEdit, Policy, Variables};
@@ -152,6 +154,9 @@ fn phases(policy: &Policy, client: (IpAddr, Location), variables: &Variables<'_>
         };
         add("fault", does, false);
     }
+    if let Some(cache) = plan.cache.get() {
+        add("cache", self::cache(cache, &asked), false);
+    }
     if let Some(rewrite) = plan.rewrite.get() {
         let rewritten = policy::rewrite(rewrite, &asked, variables);
         let target = rewritten.path_and_query.as_deref().unwrap_or(asked.path_and_query);
@@ -159,6 +164,29 @@ fn phases(policy: &Policy, client: (IpAddr, Location), variables: &Variables<'_>
         add("rewrite", format!("the server gets {target}{host}"), false);
     }
     phases
+}
+
+/// What a rule with a cache does with a request.
+fn cache(plan: &CachePlan, asked: &RequestView<'_>) -> String {
+    let bypassed = match plan.key.methods.contains(asked.method) {
+        false => Some(Bypassed::Method),
+        true => cache::bypasses(plan, asked.path, asked.fields),
+    };
+    if let Some(bypassed) = bypassed {
+        return format!("goes past the cache ({})", bypassed.label());
+    }
+    let query = match cache::query(&plan.key, asked.query) {
+        query if query.is_empty() => String::new(),
+        query => format!("?{query}"),
+    };
+    let host = if plan.key.host { asked.host.unwrap_or_default() } else { "" };
+    let fields = plan.key.headers.iter().map(ToString::to_string);
+    let cookies = plan.key.cookies.iter().map(|name| format!("cookie {name}"));
+    let more: String = fields.chain(cookies).map(|part| format!(", {part}")).collect();
+    format!(
+        "is answered by what is kept for {host}{}{query}{more}, or else what comes may be kept",
+        asked.path
+    )
 }
 
 fn head(asked: &RequestParts<'_>) -> request::Parts {

@@ -2,6 +2,7 @@
 //! before a client gets it. One file for each, and one line in [`FILTERS`]; they say what changes as edits, and the writers in
 //! `wire` do it for every version of HTTP.
 
+pub(crate) mod cache;
 mod call_deadline;
 pub(crate) mod compress;
 mod cors;
@@ -23,6 +24,7 @@ use crate::policy::{AppliedPolicy, RateLimitFields};
 use crate::wire::edit::Edits;
 use crate::wire::request::RequestView;
 use crate::wire::response_head::ResponseView;
+use cache::{CacheFields, Validators};
 use forwarding::Peer;
 use std::time::Duration;
 use sticky::StickyCookie;
@@ -37,6 +39,8 @@ pub(crate) struct RequestFacts<'a> {
     pub(crate) call_left: Option<Duration>,
     /// The cookies that bind clients to servers, of whichever pool they may come.
     pub(crate) sticky: &'a [(Name, StickyMode)],
+    /// Of one whose response is to be kept.
+    pub(crate) validators: Option<&'a Validators>,
     pub(crate) policy: Option<&'a AppliedPolicy<'a>>,
 }
 
@@ -44,7 +48,15 @@ pub(crate) struct RequestFacts<'a> {
 impl<'a> RequestFacts<'a> {
     /// Of a request that nothing else is known of.
     fn of(peer: Peer<'a>, trusted_proxies: &'a Networks, request_id: &'a str) -> Self {
-        Self { peer, trusted_proxies, request_id, call_left: None, sticky: &[], policy: None }
+        Self {
+            peer,
+            trusted_proxies,
+            request_id,
+            call_left: None,
+            sticky: &[],
+            validators: None,
+            policy: None,
+        }
     }
 }
 
@@ -62,6 +74,8 @@ pub(crate) struct ResponseFacts<'a> {
     pub(crate) rate_limit: Option<&'a RateLimitFields>,
     /// The time, as Date has it.
     pub(crate) date: &'a str,
+    /// What is said of the cache.
+    pub(crate) cache: Option<&'a CacheFields>,
     pub(crate) policy: Option<&'a AppliedPolicy<'a>>,
 }
 
@@ -89,6 +103,7 @@ static FILTERS: &[&dyn Filter] = &[
 
 /// Those that do nothing without a policy, in their order; what operators say of fields stands.
 static POLICY_FILTERS: &[&dyn Filter] = &[
+    &cache::Cache,
     &security_headers::SecurityHeaders,
     &cors::Cors,
     &rate_limit::RateLimit,
@@ -103,6 +118,13 @@ pub(crate) fn request<'a>(request: &RequestView<'a>, facts: &RequestFacts<'a>) -
     if facts.policy.is_some() {
         POLICY_FILTERS.iter().for_each(|filter| filter.request(request, facts, &mut edits));
     }
+    edits
+}
+
+/// What of a response is about its connection and no part of it for anybody else.
+pub(crate) fn connection<'a>(response: &ResponseView<'a>) -> Edits<'a> {
+    let mut edits = Edits::default();
+    hop_by_hop::HopByHop.response(response, &ResponseFacts::default(), &mut edits);
     edits
 }
 

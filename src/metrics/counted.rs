@@ -217,6 +217,7 @@ mod tests {
             took: Duration::from_millis(1),
             is_earlier: false,
             action: None,
+            cache: None,
             has_fault: false,
             is_paced: false,
             dropped_fields: 0,

@@ -5,6 +5,7 @@
 
 mod acme;
 mod admin;
+mod cache;
 mod compression;
 mod counted;
 mod discovery;
@@ -34,7 +35,7 @@ pub use tcp::TcpSeries;
 pub use tls::{Handshake, HandshakeReading, Handshakes};
 pub use udp::{DropReading, Dropped, Drops, UdpSeries};
 
-use crate::access_log::{Action, Why};
+use crate::access_log::{Action, CacheResult, Why};
 use crate::config::plan::Name;
 use crate::history::Ended;
 use crate::pool::stats::Histogram;
@@ -92,6 +93,7 @@ struct RequestSeries {
     failed: AtomicU64,
     earlier: earlier::EarlierEnded,
     actions: [AtomicU64; Action::ALL.len()],
+    cache: [AtomicU64; CacheResult::ALL.len()],
     faults: AtomicU64,
     paced: AtomicU64,
     dropped_fields: AtomicU64,
@@ -106,6 +108,7 @@ impl Default for RequestSeries {
             failed: AtomicU64::new(0),
             earlier: Default::default(),
             actions: Default::default(),
+            cache: Default::default(),
             faults: AtomicU64::new(0),
             paced: AtomicU64::new(0),
             dropped_fields: AtomicU64::new(0),
@@ -132,6 +135,9 @@ impl RequestSeries {
             });
         }
         self.count_why(outcome.why);
+        if let Some(result) = outcome.cache {
+            self.cache[result as usize].fetch_add(1, Relaxed);
+        }
         if let Some(action) = outcome.action {
             self.actions[action as usize].fetch_add(1, Relaxed);
         }
@@ -243,6 +249,8 @@ pub struct RequestOutcome {
     pub is_paced: bool,
     /// Fields that a policy has and whose values no field may have.
     pub dropped_fields: u32,
+    /// What the cache has done.
+    pub cache: Option<CacheResult>,
 }
 
 impl RequestOutcome {

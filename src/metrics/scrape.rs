@@ -9,6 +9,7 @@ use crate::limit::Limiter;
 use crate::pool::stats::RetryReason;
 use crate::pool::{HealthState, Member, Membership, Operator, Pool, QueueResult, Server, StickyResult};
 use crate::snapshot::Snapshot;
+use crate::store::StoreUse;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
@@ -33,6 +34,8 @@ pub struct MetricsPage<'a> {
     pub metrics: &'a Metrics,
     pub snapshot: &'a Snapshot,
     pub limiter: Option<&'a Limiter>,
+    /// What is in the cache, if there is one.
+    pub store: Option<StoreUse>,
     pub listeners: &'a [ListenerReading],
     pub access_log_dropped: u64,
     pub server_connections: ServerConnections,
@@ -60,6 +63,7 @@ impl MetricsPage<'_> {
         families.extend(self.metrics.limits.families(self.limiter));
         families.extend(super::maintenance::families(self.snapshot));
         families.extend(self.metrics.compression.families());
+        families.extend(super::cache::families(self.metrics, self.store));
         families.extend(super::networks::families(&self.snapshot.plan.networks));
         families.extend(super::geo::families(&self.snapshot.plan.geo));
         families.extend(self.pools());

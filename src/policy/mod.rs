@@ -27,6 +27,7 @@ use crate::config::plan::policy::{
 };
 use crate::wire::edit::FieldName;
 use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// What holds for the requests of one rule of one listener.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub struct Policy {
     pub(crate) bandwidth: Option<(u64, Bandwidth)>,
     pub(crate) request_fields: Box<[FieldEdit]>,
     pub(crate) response_fields: Box<[FieldEdit]>,
+    /// What tells its requests from others' that ask for the same, as far as servers can tell them.
+    pub(crate) cache_scope: u64,
     pub(crate) plan: PolicyPlan,
 }
 
@@ -73,6 +76,7 @@ impl Policy {
             }),
             request_fields: edits(&said.request_headers),
             response_fields: edits(&said.response_headers),
+            cache_scope: scope(&said),
             plan: said,
         };
         (!is_silent).then(policy)
@@ -82,6 +86,11 @@ impl Policy {
     pub fn keeps_out(&self) -> bool {
         self.limits.is_some()
     }
+}
+
+/// A number for what is changed of requests.
+fn scope(said: &PolicyPlan) -> u64 {
+    xxh3_64(format!("{:?}\n{:?}", said.request_headers, said.rewrite).as_bytes())
 }
 
 fn edits(rules: &FieldRules) -> Box<[FieldEdit]> {

@@ -2,7 +2,7 @@
 
 use super::RouteRequest;
 use crate::client_hello::Hello;
-use crate::config::plan::{HeaderMatch, HostPattern, Match, PathPattern, ValueMatch};
+use crate::config::plan::{HeaderMatch, HostPattern, Match, ValueMatch};
 use crate::cookie;
 use crate::fields::Fields;
 use crate::geo::Location;
@@ -34,12 +34,7 @@ pub enum Misfit {
 
 /// What of everything but the host is not as asked.
 pub(super) fn misfit<F: Fields>(matcher: &Match, request: &RouteRequest<'_, F>) -> Option<Misfit> {
-    let path = matcher.path.as_ref().is_none_or(|pattern| match pattern {
-        PathPattern::Exact(path) => request.path == path,
-        PathPattern::Prefix(prefix) => {
-            request.path.starts_with(prefix.as_str()) || prefix.strip_suffix('/') == Some(request.path)
-        }
-    });
+    let path = matcher.path.as_ref().is_none_or(|pattern| pattern.matches(request.path));
     if !path {
         return Some(Misfit::Path);
     }

@@ -41,6 +41,7 @@ impl EdgeObserver for Reporter {
                 has_fault: false,
                 is_paced: false,
                 dropped_fields: 0,
+                cache: None,
             };
             live.metrics.request(snapshot.edition, place, &outcome, &names);
         } else {

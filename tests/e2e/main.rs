@@ -3,6 +3,7 @@
 
 mod acme;
 mod auto_out;
+mod cache;
 mod cli;
 mod client_fin;
 mod discover;

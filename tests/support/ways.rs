@@ -39,7 +39,7 @@ pub(crate) struct Ways {
 }
 
 /// A request to be asked each way.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked<'a> {
     pub(crate) method: &'a str,
     pub(crate) host: &'a str,

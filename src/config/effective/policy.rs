@@ -6,6 +6,7 @@ use super::super::plan::policy::{
     Maintenance, OriginPattern, Page, PolicyPlan, Redirect, Respond, Rewrite, Wanted,
 };
 use super::super::{filters, keys, rule_target};
+use super::cache::cache;
 use super::limits;
 use super::writer::SectionWriter;
 use super::{duration, named, path, size, text, texts, word};
@@ -33,6 +34,7 @@ pub(super) fn say(policy: &PolicyPlan, section: SectionWriter) -> SectionWriter 
         .set_inheritable("fault", &policy.fault, fault)
         .set_inheritable("early_hints", &policy.early_hints, early_hints)
         .set_inheritable("buffer", &policy.buffer, buffer)
+        .set_inheritable("cache", &policy.cache, cache)
         .set_inheritable("compress", &policy.compress, compress)
         .set_inheritable("bandwidth", &policy.bandwidth, |bandwidth| self::bandwidth(&bandwidth.part))
 }

@@ -1,5 +1,6 @@
 //! What a policy may say. All of it may stand in a rule as well.
 
+use super::cache::CACHE;
 use super::kind::{DAY, Key, KeyKind, MINUTE, NETWORK_LIST, SECOND, given, key, nullable};
 use super::limits::{ACCESS, BAN, CONCURRENCY, RATE_LIMIT};
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub(in crate::config) const POLICY: &[Key] = &[
     nullable("fault", KeyKind::Section(FAULT), "null"),
     nullable("early_hints", KeyKind::Section(EARLY_HINTS), "{}"),
     nullable("buffer", KeyKind::Section(BUFFER), "{}"),
+    nullable("cache", KeyKind::Section(CACHE), "null"),
     nullable("compress", KeyKind::Section(COMPRESS), "null"),
     nullable("bandwidth", KeyKind::Section(BANDWIDTH), "null"),
 ];

@@ -47,6 +47,17 @@ pub enum PathPattern {
     Prefix(String),
 }
 
+impl PathPattern {
+    pub fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => path == exact,
+            Self::Prefix(prefix) => {
+                path.starts_with(prefix.as_str()) || prefix.strip_suffix('/') == Some(path)
+            }
+        }
+    }
+}
+
 /// A regular expression, which takes time in proportion to what it reads.
 #[derive(Clone, Debug)]
 pub struct PathRegex(pub Regex);

@@ -1,6 +1,7 @@
 //! What is done with requests beside sending them to a pool, as it is written: by a policy of its own name, or by a rule.
 
 use super::Name;
+use super::cache::CachePlan;
 use super::compress::CompressPlan;
 pub use super::inheritable::Inheritable;
 use super::limits::{LimitsPlan, Owned};
@@ -37,6 +38,7 @@ pub struct PolicyPlan {
     pub fault: Inheritable<Fault>,
     pub early_hints: Inheritable<EarlyHints>,
     pub buffer: Inheritable<Buffer>,
+    pub cache: Inheritable<CachePlan>,
     pub compress: Inheritable<CompressPlan>,
     pub bandwidth: Inheritable<Owned<Bandwidth>>,
 }
@@ -63,6 +65,7 @@ impl PolicyPlan {
             fault: self.fault.after(&before.fault),
             early_hints: self.early_hints.after(&before.early_hints),
             buffer: self.buffer.after(&before.buffer),
+            cache: self.cache.after(&before.cache),
             compress: self.compress.after(&before.compress),
             bandwidth: self.bandwidth.after(&before.bandwidth),
         }

@@ -3,18 +3,17 @@
 
 use super::{Exchange, is_idempotent};
 use crate::access_log::Why;
-use crate::config::plan::{HashKey, Name, Priority};
+use crate::config::plan::{HashKey, Name};
 use crate::edge::{ConnectionServers, RequestState};
 use crate::fields::FieldList;
 use crate::filter::forwarding;
-use crate::metrics::Routed;
 use crate::pool::source::network_of;
 use crate::pool::{Attempt, Bound, JudgedBy, Outcome, Pool, Query, Server, Source, Tries, TryResult};
 use crate::select::consistent_hash::hash;
 use crate::select::key;
 use crate::serve::session::Session;
 use crate::serve::tries;
-use crate::snapshot::{Listener, ListenerTarget};
+use crate::snapshot::Listener;
 use crate::wire::request::{RequestBody, RequestView};
 use std::sync::Arc;
 use std::time::Instant;
@@ -127,14 +126,7 @@ impl Exchange {
     /// What is to be leased for it.
     fn to_dispatch(&self, request: &RequestView<'_>, entropy: u64) -> Result<Box<Dispatch>, Why> {
         let listener = self.listener.as_ref().ok_or(Why::Shutdown)?;
-        let (pool, priority) = match (&listener.target, self.routed) {
-            (ListenerTarget::Pool(pool), _) => (pool, Priority::default()),
-            (ListenerTarget::Routes(table), Routed::Rule(place)) => {
-                let rule = table.rules.get(place as usize).ok_or(Why::Internal)?;
-                (rule.pool().ok_or(Why::Internal)?, rule.priority)
-            }
-            (ListenerTarget::Routes(_) | ListenerTarget::RedirectToHttps, _) => return Err(Why::NoRoute),
-        };
+        let (pool, priority) = self.routed_pool()?;
         let (mut session, mut bound) = self.session(pool, request, listener);
         let (pool, fallback_from) = match bound {
             // A pool that takes nobody new may keep whom it has.

@@ -1,14 +1,16 @@
 //! One request from its head to its record: which snapshot it sees, where it went, why it ended.
 
+mod cache;
 mod dispatch;
 mod limits;
 mod phases;
 mod record;
 
+pub(super) use cache::{RuleCache, moment};
 pub(super) use dispatch::LeasedServer;
 
 use super::tries;
-use crate::access_log::{Action, Queued, Why};
+use crate::access_log::{Action, CacheRecord, Queued, Why};
 use crate::config::plan::compress::Encoding;
 use crate::config::plan::{Balance, Name, PathRegex};
 use crate::control::Live;
@@ -106,6 +108,8 @@ pub(crate) struct Exchange {
     pub(super) limits: Option<Box<limits::LimitState>>,
     /// How much of an address stands for a client.
     client_prefix: ClientPrefix,
+    /// What the cache has done for it.
+    pub(super) cached: Option<CacheRecord>,
     recorded: bool,
 }
 
@@ -146,6 +150,7 @@ impl Exchange {
             reply: None,
             limits: None,
             client_prefix: ClientPrefix::default(),
+            cached: None,
             recorded: false,
         };
         exchange.find_listener();

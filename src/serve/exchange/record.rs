@@ -65,6 +65,7 @@ impl Exchange {
             has_fault: self.has_fault,
             is_paced: self.is_paced,
             dropped_fields: self.dropped_fields,
+            cache: self.cached.map(|cached| cached.result),
         };
         self.live.metrics.request(self.edition, place, &outcome, &names);
         if let Some(compressed) = self.compressed {
@@ -108,7 +109,7 @@ impl Exchange {
             grpc_status: self.grpc_status,
             request_id: self.request_id.as_deref(),
             generation: self.generation,
-            cache: None,
+            cache: self.cached,
             user_agent: user_agent.as_deref(),
             referer: referer.as_deref(),
         });

@@ -7,7 +7,7 @@ use crate::edge::{Addresses, Socket};
 use crate::filter::{self, RequestFacts};
 use crate::networks::Networks;
 use crate::origination::Origination;
-use crate::policy::AppliedPolicy;
+use crate::policy::{AppliedPolicy, Rewritten};
 use crate::proxy_header::{self, ProxyHeader};
 use crate::serve::client::ClientSide;
 use crate::serve::dial::{ServerLimit, dial};
@@ -15,7 +15,7 @@ use crate::serve::exchange::LeasedServer;
 use crate::serve::server::{Failure, Http1, Http2, RequestTerms, ServerSide};
 use crate::serve::{keepalive, kept, own_host, peer, shared};
 use crate::wire::edit::FieldName;
-use crate::wire::request::{self, RequestBody};
+use crate::wire::request::{self, RequestBody, RequestView};
 use http::{Method, Request, header};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -214,7 +214,8 @@ impl<C: ClientSide> Relay<'_, C> {
         }
         let mut head = Vec::with_capacity(1024);
         let rewritten = self.exchange.rewritten(&self.request);
-        request::write_http1(&rewritten.applied(&self.request), &edits, &self.own_host(leased), &mut head);
+        let request = self.sent(&rewritten);
+        request::write_http1(&request, &edits, &self.own_host(leased), &mut head);
         let dropped = edits.dropped();
         drop(edits);
         self.exchange.dropped_fields += dropped;
@@ -243,7 +244,7 @@ impl<C: ClientSide> Relay<'_, C> {
         let applied = self.exchange.applied_policy(&self.request);
         let edits = filter::request(&self.request, &self.facts(applied.as_ref()));
         let rewritten = self.exchange.rewritten(&self.request);
-        let request = rewritten.applied(&self.request);
+        let request = self.sent(&rewritten);
         let head = request::http2(&request, &edits, &self.own_host(leased), is_secured);
         let dropped = edits.dropped();
         drop(edits);
@@ -251,8 +252,14 @@ impl<C: ClientSide> Relay<'_, C> {
         head
     }
 
+    /// The request as its server gets it, but for its fields.
+    fn sent<'f>(&'f self, rewritten: &'f Rewritten) -> RequestView<'f> {
+        let request = rewritten.applied(&self.request);
+        RequestView { path_and_query: self.cached_target().unwrap_or(request.path_and_query), ..request }
+    }
+
     /// What filters know of the request beside its head.
-    fn facts<'f>(&'f self, policy: Option<&'f AppliedPolicy<'f>>) -> RequestFacts<'f> {
+    pub(super) fn facts<'f>(&'f self, policy: Option<&'f AppliedPolicy<'f>>) -> RequestFacts<'f> {
         let trusted = self.exchange.listener.as_ref().map(|listener| &listener.plan.trusted_proxies);
         RequestFacts {
             peer: peer(&self.state.client),
@@ -260,6 +267,7 @@ impl<C: ClientSide> Relay<'_, C> {
             request_id: self.exchange.request_id.as_deref().unwrap_or_default(),
             call_left: self.call_due.map(|due| due.saturating_duration_since(Instant::now())),
             sticky: self.exchange.pool().map_or(&[], |pool| &pool.cookies),
+            validators: self.caching.as_ref().and_then(|caching| caching.validators.as_ref()),
             policy,
         }
     }

@@ -85,17 +85,29 @@ impl<C: ClientSide> Relay<'_, C> {
                 return self.reply(failure.why).await;
             }
         };
-        self.status = start.status;
-        if !start.is_over {
-            self.pace();
-        }
         if !self.is_grpc {
             self.exchange.judge();
         }
         self.limit(self.call_due);
+        self.deliver(server, first, start, Some(leased)).await;
+    }
+
+    /// Has the client get a response whose head it was given.
+    pub(super) async fn deliver(
+        &mut self,
+        server: ServerSide,
+        first: Option<Part>,
+        start: ResponseStart,
+        leased: Option<&LeasedServer>,
+    ) {
+        self.status = start.status;
+        if !start.is_over {
+            self.pace();
+        }
         // Until it has no more to do.
         let mut server = Some(server);
         if start.is_over {
+            self.kept();
             self.release(&mut server, leased);
         }
         let waited = self.wait_for_others().await;
@@ -111,6 +123,10 @@ impl<C: ClientSide> Relay<'_, C> {
             tokio::task::yield_now().await;
         }
         self.bytes_out = self.client.sent();
+        if passed.as_ref().is_err_and(|failure| failure.why == Why::ClientAborted) && self.is_filling() {
+            // Others will ask for it.
+            self.keep_rest(&mut server, leased).await;
+        }
         self.state.watch.may_be_quiet();
         self.state.watch.no_deadline();
         if let Err(failure) = passed {
@@ -138,6 +154,7 @@ impl<C: ClientSide> Relay<'_, C> {
         self.exchange.grpc_status = grpc::status(head.fields);
         self.exchange.declared(head.fields);
         let sticky = self.exchange.sticky_cookie(&self.request, &head);
+        self.takes_chunks_apart = head.is_chunked && self.is_filling();
         Ok(self.begin_with(&head, sticky.as_ref())?)
     }
 
@@ -156,6 +173,7 @@ impl<C: ClientSide> Relay<'_, C> {
             hsts,
             sticky,
             date: date.as_str(),
+            cache: Some(&self.cache_fields),
             rate_limit: self.exchange.rate_limit_fields(),
             policy: applied.as_ref(),
         };
@@ -167,8 +185,10 @@ impl<C: ClientSide> Relay<'_, C> {
             compress::choose(&self.exchange, plan, &self.request, head, &mut edits)
         });
         let begun = match chosen {
-            Chosen::Plain => self.client.begin(head, &edits),
-            Chosen::HeadOnly | Chosen::Compressed(_) => self.client.begin(&compress::recoded(head), &edits),
+            Chosen::Plain if !self.takes_chunks_apart => self.client.begin(head, &edits),
+            Chosen::Plain | Chosen::HeadOnly | Chosen::Compressed(_) => {
+                self.client.begin(&compress::recoded(head), &edits)
+            }
         };
         drop(edits);
         self.exchange.dropped_fields += dropped;
@@ -218,7 +238,10 @@ impl<C: ClientSide> Relay<'_, C> {
 
     /// Whether the response's chunks go on as they are.
     fn keeps_chunks_of(&self, start: ResponseStart) -> bool {
-        start.is_chunked && self.client.takes_chunks() && self.compression.is_none()
+        start.is_chunked
+            && self.client.takes_chunks()
+            && self.compression.is_none()
+            && !self.takes_chunks_apart
     }
 
     /// Moves the response's body to its end.
@@ -227,7 +250,7 @@ impl<C: ClientSide> Relay<'_, C> {
         cx: &mut Context<'_>,
         server: &mut Option<ServerSide>,
         start: ResponseStart,
-        leased: &LeasedServer,
+        leased: Option<&LeasedServer>,
     ) -> Poll<Result<(), Failure>> {
         let keeps_chunks = self.keeps_chunks_of(start);
         if let Err(why) = self.state.watch.heed_now(cx) {
@@ -279,7 +302,7 @@ impl<C: ClientSide> Relay<'_, C> {
         &mut self,
         part: Part,
         server: &mut Option<ServerSide>,
-        leased: &LeasedServer,
+        leased: Option<&LeasedServer>,
     ) -> Result<(), Failure> {
         match part {
             Part::Data { piece, length, is_last } => {
@@ -287,7 +310,9 @@ impl<C: ClientSide> Relay<'_, C> {
                 if !piece.is_empty() {
                     self.state.watch.touch();
                 }
+                self.keep(piece.data());
                 if is_last {
+                    self.kept();
                     self.release(server, leased);
                 }
                 match &mut self.compression {
@@ -301,6 +326,7 @@ impl<C: ClientSide> Relay<'_, C> {
                     let status = grpc::status(crate::fields::FieldList::Map(trailers));
                     self.exchange.grpc_status = status.or(self.exchange.grpc_status);
                 }
+                self.kept();
                 self.release(server, leased);
                 match &mut self.compression {
                     None => self.client.end(trailers)?,

@@ -154,7 +154,7 @@ impl<C: ClientSide> Relay<'_, C> {
 }
 
 /// Keeps the connection of a response that nobody wants, if all of it has come; errors are short, and come along with their heads.
-fn keep_if_whole(mut server: ServerSide, start: ResponseStart, leased: &LeasedServer) {
+pub(super) fn keep_if_whole(mut server: ServerSide, start: ResponseStart, leased: &LeasedServer) {
     /// More is not read for that.
     const MOST: usize = 64 * 1024;
     let mut cx = Context::from_waker(Waker::noop());

@@ -7,9 +7,12 @@
 //! are held only while there are bytes in them, and connections to servers are the core's own.
 
 mod bandwidth;
+mod cache;
+mod caching;
 mod compress;
 mod connect;
 mod download;
+mod fill;
 mod local_reply;
 mod tunnel;
 mod upload;
@@ -21,11 +24,15 @@ use super::{grpc, keepalive};
 use crate::access_log::Why;
 use crate::config::plan::ServerProtocol;
 use crate::edge::{Addresses, RequestState};
+use crate::filter::cache::CacheFields;
 use crate::pool::Pool;
 use crate::wire::request::RequestView;
 use bandwidth::Pacing;
+use caching::Caching;
 use compress::Compression;
+use fill::Answer;
 use http::Version;
+use local_reply::keep_if_whole;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -68,6 +75,12 @@ pub(super) struct Relay<'a, C: ClientSide> {
     compression: Option<Box<Compression>>,
     /// What holds it back.
     pacing: Option<Box<Pacing>>,
+    /// What the cache has to do with it.
+    caching: Option<Box<Caching>>,
+    /// What the client is told of that.
+    cache_fields: CacheFields,
+    /// The response's chunks are taken apart, for their data is kept.
+    takes_chunks_apart: bool,
     /// The next of the response is up to the server, and not to a client that does not read.
     waits_for_part: bool,
     /// Interim responses so far.
@@ -109,6 +122,9 @@ impl<'a, C: ClientSide> Relay<'a, C> {
             call_due,
             compression: None,
             pacing: None,
+            caching: None,
+            cache_fields: CacheFields::default(),
+            takes_chunks_apart: false,
             waits_for_part: false,
             interims: 0,
             interim_bytes: 0,
@@ -134,6 +150,11 @@ impl<'a, C: ClientSide> Relay<'a, C> {
         if let Err(why) = decided {
             return self.reply(why).await;
         }
+        if let Some(rule) = self.exchange.cache()
+            && Box::pin(self.serve_from_store(rule)).await
+        {
+            return;
+        }
         if self.client.has_body()
             && let Some(most) = self.exchange.holds_uploads()
             && let Err(why) = Box::pin(self.hold_upload(most)).await
@@ -142,7 +163,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
         }
         let mut leased = match self.admit().await {
             Ok(leased) => leased,
-            Err(why) => return self.reply(why).await,
+            Err(why) => return Box::pin(self.fail(why)).await,
         };
         self.prepare(&leased.pool);
         'tries: loop {
@@ -150,13 +171,13 @@ impl<'a, C: ClientSide> Relay<'a, C> {
                 Ok(begun) => begun,
                 Err(why) => {
                     if self.state.watch.interrupted().is_some() {
-                        return self.reply(why).await;
+                        return Box::pin(self.fail(why)).await;
                     }
                     let next = Box::pin(self.exchange.connect_failed(why));
                     match unless_left(&mut self.client, next).await {
                         Ok(Some(next)) => leased = next,
-                        Ok(None) => return self.reply(why).await,
-                        Err(why) => return self.reply(why).await,
+                        Ok(None) => return Box::pin(self.fail(why)).await,
+                        Err(why) => return Box::pin(self.fail(why)).await,
                     }
                     continue;
                 }
@@ -170,6 +191,24 @@ impl<'a, C: ClientSide> Relay<'a, C> {
                             leased = next;
                             self.rewind();
                             continue 'tries;
+                        }
+                        let answer = match begun.side.head() {
+                            Some(head) if start.status != 101 => self.judge_answer(&head),
+                            _ => Answer::PassOn,
+                        };
+                        match answer {
+                            Answer::PassOn => {}
+                            Answer::PassWhole => {
+                                return Box::pin(self.serve_when_whole(begun.side, start, &leased)).await;
+                            }
+                            Answer::Stored(kept) => {
+                                return Box::pin(self.serve_instead(begun.side, start, &leased, *kept)).await;
+                            }
+                            Answer::Again => {
+                                keep_if_whole(begun.side, start, &leased);
+                                self.rewind();
+                                continue 'tries;
+                            }
                         }
                         if !self.is_grpc && self.exchange.intercepts(start.status) {
                             return self.intercept(begun.side, start, &leased).await;
@@ -212,7 +251,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
                 continue;
             }
             self.exchange.detail = failure.detail.or(self.exchange.detail);
-            return self.reply(failure.why).await;
+            return Box::pin(self.fail(failure.why)).await;
         }
     }
 
@@ -273,8 +312,8 @@ impl<'a, C: ClientSide> Relay<'a, C> {
 
     /// The server has no more to do: its lease ends and its connection is free before the client has the last
     /// byte, so that the client's next request finds both.
-    fn release(&mut self, server: &mut Option<ServerSide>, leased: &LeasedServer) {
-        if let Some(server) = server.take() {
+    fn release(&mut self, server: &mut Option<ServerSide>, leased: Option<&LeasedServer>) {
+        if let (Some(server), Some(leased)) = (server.take(), leased) {
             server.done(keepalive(&leased.pool.plan.timeouts, &leased.server));
         }
         // Whatever the client still sends of its request has no taker.

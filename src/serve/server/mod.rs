@@ -2,9 +2,11 @@
 
 mod http1;
 mod http2;
+mod stored;
 
 pub(super) use http1::{Http1, RequestTerms};
 pub(super) use http2::Http2;
+pub(super) use stored::Stored;
 
 use super::piece::Piece;
 use crate::access_log::Why;
@@ -67,6 +69,8 @@ impl From<Why> for Failure {
 pub(super) enum ServerSide {
     Http1(Box<Http1>),
     Http2(Box<Http2>),
+    /// No server: what is kept of one.
+    Stored(Box<Stored>),
 }
 
 impl ServerSide {
@@ -75,6 +79,7 @@ impl ServerSide {
         match self {
             Self::Http1(server) => server.has_room(),
             Self::Http2(server) => server.has_room(),
+            Self::Stored(_) => false,
         }
     }
 
@@ -83,6 +88,7 @@ impl ServerSide {
         match self {
             Self::Http1(server) => server.put(piece),
             Self::Http2(server) => server.put(piece),
+            Self::Stored(_) => {}
         }
     }
 
@@ -92,6 +98,7 @@ impl ServerSide {
             // They may be dropped where nobody has said that they are understood (RFC 9110 section 6.5.1).
             Self::Http1(server) => server.finish(),
             Self::Http2(server) => server.finish(trailers),
+            Self::Stored(_) => {}
         }
     }
 
@@ -100,6 +107,7 @@ impl ServerSide {
         match self {
             Self::Http1(server) => server.poll_flush(cx),
             Self::Http2(server) => server.poll_flush(cx),
+            Self::Stored(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -108,6 +116,7 @@ impl ServerSide {
         match self {
             Self::Http1(server) => server.taken(),
             Self::Http2(server) => server.taken(),
+            Self::Stored(_) => 0,
         }
     }
 
@@ -123,6 +132,7 @@ impl ServerSide {
         match self {
             Self::Http1(server) => server.poll_head(cx),
             Self::Http2(server) => server.poll_head(cx),
+            Self::Stored(server) => Poll::Ready(Ok(server.start(false))),
         }
     }
 
@@ -131,6 +141,7 @@ impl ServerSide {
         match self {
             Self::Http1(server) => server.head(),
             Self::Http2(server) => server.head(),
+            Self::Stored(server) => Some(server.head()),
         }
     }
 
@@ -139,6 +150,7 @@ impl ServerSide {
         match self {
             Self::Http1(server) => server.has_length(),
             Self::Http2(server) => server.has_length(),
+            Self::Stored(_) => true,
         }
     }
 
@@ -151,6 +163,7 @@ impl ServerSide {
         match self {
             Self::Http1(server) => server.poll_part(cx, keeps_chunks),
             Self::Http2(server) => server.poll_part(cx),
+            Self::Stored(server) => Poll::Ready(server.part()),
         }
     }
 

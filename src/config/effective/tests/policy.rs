@@ -18,7 +18,7 @@ pub(super) fn policy(choices: &mut Choices) -> Vec<String> {
 }
 
 /// Of each of the other keys, each form that it may have.
-const VALUES: [(&str, &[&str]); 11] = [
+const VALUES: [(&str, &[&str]); 12] = [
     (
         "rewrite",
         &[
@@ -47,6 +47,17 @@ const VALUES: [(&str, &[&str]); 11] = [
     ("fault", &["{ share: 5%, delay: 1500ms, status: 503, only_with: null }", "{ status: 500 }", "null"]),
     ("early_hints", &["{ pass: false }", "{}", "null"]),
     ("buffer", &["{ request: 64KiB }", "{}", "null"]),
+    (
+        "cache",
+        &[
+            "{ ttl: 90s, ttl_by_status: { '404': 10s, '301': 1h }, force_ttl: 1500ms, heuristic: 10%, stale_while_revalidate: 1m, stale_if_error: 1d, obey_client: true, targeted: [X-A, CDN-Cache-Control], drop_set_cookie: true, status_field: false }",
+            "{ key: { host: false, query: [page, 'a~'], ignore_query: [], sort_query: false, headers: [Store], cookies: [X-Magento-Vary], methods: [GET] }, bypass: { cookies: [sid], headers: [X-No], paths: [/checkout/*, /a] }, targeted: [] }",
+            "{ key: { query: all, ignore_query: [a*] } }",
+            "{ key: { query: [] } }",
+            "{}",
+            "null",
+        ],
+    ),
     (
         "compress",
         &[

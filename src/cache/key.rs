@@ -1,0 +1,143 @@
+//! What tells one stored response from another before their variants do. What is not in a key is not sent to a server either,
+//! as far as the query goes: what everybody gets must not be made for one.
+
+use crate::config::plan::cache::{CachePlan, KeyPlan, QueryKey};
+use crate::cookie;
+use crate::fields::{FieldList, Fields};
+use http::header;
+use std::borrow::Cow;
+
+/// What a key is made of beside what the plan names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keyed<'a> {
+    /// Whose responses they are: what leads to the same pool by the same changes.
+    pub(crate) scope: u64,
+    pub(crate) is_secure: bool,
+    pub(crate) host: &'a str,
+    /// Where a server is asked for another.
+    pub(crate) other_host: Option<&'a str>,
+    pub(crate) path: &'a str,
+    /// As `query` has left it.
+    pub(crate) query: &'a str,
+    pub(crate) fields: FieldList<'a>,
+}
+
+/// The key of a request; its parts are told apart by their lengths, whatever is in them.
+pub(crate) fn key(plan: &KeyPlan, keyed: &Keyed<'_>) -> Vec<u8> {
+    let mut key = Vec::with_capacity(64 + keyed.path.len() + keyed.query.len());
+    key.extend_from_slice(&keyed.scope.to_le_bytes());
+    key.push(u8::from(keyed.is_secure));
+    let host = if plan.host { folded_host(keyed.host, keyed.is_secure) } else { String::new() };
+    push(host.as_bytes(), &mut key);
+    push(keyed.other_host.unwrap_or_default().as_bytes(), &mut key);
+    push(keyed.path.as_bytes(), &mut key);
+    push(keyed.query.as_bytes(), &mut key);
+    for name in &plan.headers {
+        let lines: Vec<_> = Fields::all(&keyed.fields, name).collect();
+        key.push(u8::from(!lines.is_empty()));
+        push(&lines.join(&b','), &mut key);
+    }
+    for name in &plan.cookies {
+        let mut values = cookie::values(Fields::all(&keyed.fields, &header::COOKIE), name);
+        let value = values.next();
+        key.push(u8::from(value.is_some()));
+        push(value.unwrap_or_default(), &mut key);
+    }
+    key
+}
+
+fn push(part: &[u8], key: &mut Vec<u8>) {
+    key.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
+    key.extend_from_slice(part);
+}
+
+/// In lower case and without the scheme's own port.
+pub(crate) fn folded_host(host: &str, is_secure: bool) -> String {
+    let own = if is_secure { ":443" } else { ":80" };
+    host.strip_suffix(own).unwrap_or(host).to_ascii_lowercase()
+}
+
+/// What of a query makes a difference.
+pub(crate) fn query<'a>(plan: &KeyPlan, query: &'a str) -> Cow<'a, str> {
+    if query.is_empty() {
+        return Cow::Borrowed(query);
+    }
+    let name = |parameter: &str| parameter.split_once('=').map_or(parameter, |(name, _)| name).to_owned();
+    let is_ignored = |parameter: &&str| {
+        let name = name(parameter);
+        let is_named = match &plan.query {
+            QueryKey::All => true,
+            QueryKey::Some(names) => names.contains(&name),
+        };
+        !is_named || plan.ignore_query.iter().any(|pattern| matches(pattern, &name))
+    };
+    let mut kept: Vec<_> = query.split('&').filter(|parameter| !is_ignored(parameter)).collect();
+    if plan.sort_query {
+        // Those of one name keep their order, which may mean something.
+        kept.sort_by_key(|parameter| name(parameter));
+    }
+    let joined = kept.join("&");
+    if joined == query { Cow::Borrowed(query) } else { Cow::Owned(joined) }
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => pattern == name,
+    }
+}
+
+/// Why a request is not for the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bypassed {
+    Method,
+    Cookie,
+    Header,
+    Path,
+    /// It has a body, which no key has.
+    Body,
+    /// It depends on a state of the resource that only its server knows (RFC 9110 section 13.1).
+    Condition,
+    /// It asks to switch protocols.
+    Upgrade,
+    /// `no-store`, where clients are obeyed.
+    Client,
+}
+
+impl Bypassed {
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Cookie => "bypass.cookies",
+            Self::Header => "bypass.headers",
+            Self::Path => "bypass.paths",
+            Self::Body => "request body",
+            Self::Condition => "condition",
+            Self::Upgrade => "upgrade",
+            Self::Client => "client",
+        }
+    }
+}
+
+/// Whether the operator keeps a request from the cache.
+pub(crate) fn bypasses(plan: &CachePlan, path: &str, fields: FieldList<'_>) -> Option<Bypassed> {
+    let bypass = &plan.bypass;
+    if bypass.paths.iter().any(|pattern| pattern.matches(path)) {
+        return Some(Bypassed::Path);
+    }
+    if bypass.headers.iter().any(|name| fields.has(name)) {
+        return Some(Bypassed::Header);
+    }
+    if fields.has(&header::COOKIE)
+        && bypass
+            .cookies
+            .iter()
+            .any(|name| cookie::values(fields.all(&header::COOKIE), name).next().is_some())
+    {
+        return Some(Bypassed::Cookie);
+    }
+    if fields.has(&header::IF_MATCH) || fields.has(&header::IF_UNMODIFIED_SINCE) {
+        return Some(Bypassed::Condition);
+    }
+    None
+}

@@ -1,0 +1,30 @@
+//! The rules of caches that many clients share (RFC 9111): what may be kept, for whom and how long it may be used, and what is
+//! said of it. What time it is comes as an argument.
+
+mod conditional;
+mod date;
+mod directives;
+mod freshness;
+mod key;
+mod range;
+mod reuse;
+mod status;
+mod storing;
+mod targeted;
+mod update;
+mod vary;
+
+pub(crate) use conditional::{is_not_modified, range_applies};
+pub(crate) use date::Moment;
+pub(crate) use directives::Directives;
+pub(crate) use freshness::Exchanged;
+pub(crate) use key::{Bypassed, Keyed, bypasses, folded_host, key, query};
+pub(crate) use range::{Parts, content_range, multipart, parts, slice};
+pub(crate) use reuse::Reuse;
+pub(crate) use status::{CacheStatus, Forwarded};
+pub(crate) use storing::{NotStored, Terms, judge};
+pub(crate) use update::{is_about, kept, not_modified, updated};
+pub(crate) use vary::Vary;
+
+#[cfg(test)]
+mod tests;

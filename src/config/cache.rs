@@ -1,0 +1,177 @@
+//! What is kept of servers' responses: where, and what a policy says of it.
+
+use super::field_name::{cookie_name, header_name};
+use super::keys;
+use super::matcher::path;
+use super::names::Once;
+use super::place::At;
+use super::plan::cache::{Bypass, CachePlan, KeyPlan, QueryKey, StorePlan};
+use super::problem::{Fault, quoted};
+use super::section::Section;
+use super::tree::Scalar;
+use crate::units;
+use http::{HeaderName, Method, header};
+use std::time::Duration;
+
+/// The share of `memory` that a response may have.
+const SHARE: u64 = 8;
+
+pub(super) fn store(section: &Section<'_>) -> StorePlan {
+    let plan = StorePlan { memory: section.size("memory"), max_object: section.size("max_object") };
+    let at = section.get("max_object");
+    if let Some(at) = at.filter(|_| plan.memory > 0 && plan.max_object > plan.memory / SHARE) {
+        at.warn(Fault::new(
+            format!(
+                "no response has more than an eighth of `memory`, {}",
+                keys::spell_size(plan.memory / SHARE)
+            ),
+            "give the cache more memory, or let it keep smaller responses",
+        ));
+    }
+    plan
+}
+
+pub(super) fn cache(section: &Section<'_>) -> Option<CachePlan> {
+    let plan = CachePlan {
+        ttl: section.nullable_duration("ttl"),
+        ttl_by_status: ttl_by_status(section),
+        force_ttl: section.nullable_duration("force_ttl"),
+        heuristic: section.nullable_percent("heuristic"),
+        stale_while_revalidate: section.duration("stale_while_revalidate"),
+        stale_if_error: section.duration("stale_if_error"),
+        obey_client: section.flag("obey_client"),
+        targeted: match section.get("targeted") {
+            Some(at) => fields(&at),
+            None => vec![HeaderName::from_static("cdn-cache-control")],
+        },
+        key: section.section("key", |section| key(&section))?,
+        bypass: section.section("bypass", |section| bypass(&section)).unwrap_or_default(),
+        drop_set_cookie: section.flag("drop_set_cookie"),
+        status_field: section.flag("status_field"),
+    };
+    if let Some(at) = section.get("force_ttl").filter(|_| plan.force_ttl.is_some()) {
+        at.warn(Fault::new(
+            "keeps responses that say `no-store` or `private`, too",
+            "be sure that none of this rule's is for one client alone, or use `ttl`",
+        ));
+    }
+    Some(plan)
+}
+
+fn ttl_by_status(section: &Section<'_>) -> Vec<(u16, Duration)> {
+    let at = section.get("ttl_by_status");
+    let mut read = Vec::new();
+    for (name, at) in at.iter().filter_map(At::names).flatten() {
+        let status =
+            name.parse().ok().filter(|status| (200..600).contains(status) && !matches!(status, 206 | 304));
+        let ttl =
+            at.scalar(&"a duration like `10s`", |scalar| units::duration(&scalar.text).map_err(Fault::from));
+        match (status, ttl) {
+            (Some(status), Some(ttl)) => read.push((status, ttl)),
+            (None, _) => at.refuse_key(Fault::new(
+                format!("{} is not a status that can be kept", quoted(name)),
+                "write it like `\"404\"`, from 200 to 599; 206 and 304 are parts of other responses",
+            )),
+            (Some(_), None) => {}
+        }
+    }
+    read
+}
+
+fn key(section: &Section<'_>) -> KeyPlan {
+    KeyPlan {
+        host: section.flag("host"),
+        query: query(section),
+        ignore_query: match section.get("ignore_query") {
+            Some(at) => texts(&at),
+            None => ["utm_*", "gclid", "fbclid"].map(str::to_owned).to_vec(),
+        },
+        sort_query: section.flag("sort_query"),
+        headers: section.get("headers").map(|at| fields(&at)).unwrap_or_default(),
+        cookies: section.get("cookies").map(|at| cookies(&at)).unwrap_or_default(),
+        methods: methods(section),
+    }
+}
+
+fn query(section: &Section<'_>) -> QueryKey {
+    match section.get("query") {
+        Some(at) if at.is_scalar() && !at.is_null() => {
+            at.scalar(&"`all`, or a list of parameters", |scalar| match &*scalar.text {
+                "all" => Ok(()),
+                other => Err(Fault::new(
+                    format!("{} is not known here", quoted(other)),
+                    "write `all`, or a list of the parameters that make a difference",
+                )),
+            });
+            QueryKey::All
+        }
+        Some(at) => QueryKey::Some(texts(&at)),
+        None => QueryKey::All,
+    }
+}
+
+fn methods(section: &Section<'_>) -> Vec<Method> {
+    let Some(at) = section.get("methods") else { return vec![Method::GET, Method::HEAD] };
+    let (mut read, mut taken) = (Vec::new(), Once::default());
+    for item in at.items().into_iter().flatten() {
+        let Some(method) = item.scalar(&"`GET` or `HEAD`", known_method) else { continue };
+        match taken.seen(method.clone(), item.line()) {
+            Some(line) => item.refuse(Fault::new(
+                format!("{method} is listed twice"),
+                format!("remove it here or in line {line}"),
+            )),
+            None => read.push(method),
+        }
+    }
+    if !read.contains(&Method::GET) {
+        at.refuse(Fault::new("has no `GET`, whose responses are what is kept", "add `GET`"));
+    }
+    read
+}
+
+fn known_method(scalar: &Scalar<'_>) -> Result<Method, Fault> {
+    match &*scalar.text {
+        "GET" => Ok(Method::GET),
+        "HEAD" => Ok(Method::HEAD),
+        other => Err(Fault::new(
+            format!("responses to {} are not kept", quoted(other)),
+            "use `GET` and `HEAD`; other methods go to a server each time",
+        )),
+    }
+}
+
+fn bypass(section: &Section<'_>) -> Bypass {
+    let paths = section.get("paths");
+    let items = paths.iter().filter_map(At::items).flatten();
+    Bypass {
+        cookies: section.get("cookies").map(|at| cookies(&at)).unwrap_or_default(),
+        headers: section.get("headers").map(|at| fields(&at)).unwrap_or_default(),
+        paths: items.filter_map(|item| item.scalar(&"a path like `/checkout/*`", path)).collect(),
+    }
+}
+
+fn fields(at: &At<'_>) -> Vec<HeaderName> {
+    let name = |scalar: &Scalar<'_>| match header_name(&scalar.text)? {
+        header::COOKIE => Err(Fault::new(
+            "`Cookie` has all of a client's cookies, so that each client has responses of its own",
+            "name the cookies that make a difference under `cookies`",
+        )),
+        name => Ok(name),
+    };
+    let items = at.items().into_iter().flatten();
+    items.filter_map(|item| item.scalar(&"the name of a field", name)).collect()
+}
+
+fn cookies(at: &At<'_>) -> Vec<String> {
+    let items = at.items().into_iter().flatten();
+    items.filter_map(|item| item.scalar(&"the name of a cookie", cookie_name)).collect()
+}
+
+fn texts(at: &At<'_>) -> Vec<String> {
+    let text = |scalar: &Scalar<'_>| match scalar.text.is_empty() {
+        false => Ok(scalar.text.to_string()),
+        true => Err(Fault::new("is empty", "write a name, or leave it out")),
+    };
+    let items = at.items().into_iter().flatten();
+    items.filter_map(|item| item.scalar(&"a name", text)).collect()
+}

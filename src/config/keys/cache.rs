@@ -1,0 +1,46 @@
+//! Where responses are kept, and what a policy says of it.
+
+use super::kind::{Key, KeyKind, key, nullable};
+use std::time::Duration;
+
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+pub(in crate::config) const STORE: &[Key] = &[
+    key("memory", KeyKind::Size(0, 1 << 44), "256MiB"),
+    key("max_object", KeyKind::Size(1 << 10, 1 << 34), "16MiB"),
+];
+
+pub(in crate::config) const CACHE: &[Key] = &[
+    nullable("ttl", KeyKind::Duration(Duration::ZERO, YEAR), "null"),
+    key("ttl_by_status", KeyKind::Texts("statuses, each with a duration like `10s`"), "{}"),
+    nullable("force_ttl", KeyKind::Duration(Duration::ZERO, YEAR), "null"),
+    nullable("heuristic", KeyKind::Percent(1, 100), "null"),
+    key("stale_while_revalidate", KeyKind::Duration(Duration::ZERO, YEAR), "0s"),
+    key("stale_if_error", KeyKind::Duration(Duration::ZERO, YEAR), "0s"),
+    key("obey_client", KeyKind::Flag, "false"),
+    key("targeted", KeyKind::List("names of fields like `CDN-Cache-Control`"), "[CDN-Cache-Control]"),
+    key("key", KeyKind::Section(CACHE_KEY), "{}"),
+    key("bypass", KeyKind::Section(CACHE_BYPASS), "{}"),
+    key("drop_set_cookie", KeyKind::Flag, "false"),
+    key("status_field", KeyKind::Flag, "true"),
+];
+
+pub(in crate::config) const CACHE_KEY: &[Key] = &[
+    key("host", KeyKind::Flag, "true"),
+    key("query", KeyKind::WordOrList("all", "names of parameters"), "all"),
+    key(
+        "ignore_query",
+        KeyKind::List("names of parameters; one that ends with `*` is a beginning"),
+        "[utm_*, gclid, fbclid]",
+    ),
+    key("sort_query", KeyKind::Flag, "true"),
+    key("headers", KeyKind::List("names of fields"), "[]"),
+    key("cookies", KeyKind::List("names of cookies"), "[]"),
+    key("methods", KeyKind::List("`GET`, and `HEAD` beside it"), "[GET, HEAD]"),
+];
+
+pub(in crate::config) const CACHE_BYPASS: &[Key] = &[
+    key("cookies", KeyKind::List("names of cookies"), "[]"),
+    key("headers", KeyKind::List("names of fields"), "[]"),
+    key("paths", KeyKind::List("paths, like `/checkout/*`"), "[]"),
+];

@@ -1,0 +1,74 @@
+//! What is kept of servers' responses, and for how long.
+
+use super::PathPattern;
+use crate::units::Percent;
+use http::HeaderName;
+use std::time::Duration;
+
+/// Where responses are kept, for all rules together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StorePlan {
+    /// Bytes of memory, all that belongs to a response counted in; 0 keeps nothing.
+    pub memory: u64,
+    /// Bytes of a response's body that is kept, at most.
+    pub max_object: u64,
+}
+
+/// What one policy says of the responses to its requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CachePlan {
+    /// How long responses are fresh that say nothing of it; `None` keeps none of them.
+    pub ttl: Option<Duration>,
+    /// The same for some statuses.
+    pub ttl_by_status: Vec<(u16, Duration)>,
+    /// How long they are fresh whatever they say.
+    pub force_ttl: Option<Duration>,
+    /// The share of the time since their last change, for responses that say nothing else.
+    pub heuristic: Option<Percent>,
+    /// How long responses that say nothing of it are used beyond their time while others are fetched.
+    pub stale_while_revalidate: Duration,
+    /// The same while servers fail.
+    pub stale_if_error: Duration,
+    /// Whether requests may say what they want.
+    pub obey_client: bool,
+    /// Fields that go before Cache-Control, in their order (RFC 9213).
+    pub targeted: Vec<HeaderName>,
+    pub key: KeyPlan,
+    pub bypass: Bypass,
+    /// Responses are kept without their Set-Cookie; else those that have one are not kept.
+    pub drop_set_cookie: bool,
+    /// Whether responses say what the cache has done (RFC 9211).
+    pub status_field: bool,
+}
+
+/// What tells one response from another, beside its URL's path and its scheme.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyPlan {
+    pub host: bool,
+    pub query: QueryKey,
+    /// Parameters that make no difference; one that ends with `*` is a beginning.
+    pub ignore_query: Vec<String>,
+    /// The order of parameters makes no difference.
+    pub sort_query: bool,
+    pub headers: Vec<HeaderName>,
+    pub cookies: Vec<String>,
+    pub methods: Vec<http::Method>,
+}
+
+/// Which parameters of a query make a difference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueryKey {
+    All,
+    /// Only these.
+    Some(Vec<String>),
+}
+
+/// Requests that are not for the cache.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Bypass {
+    /// With one of these cookies.
+    pub cookies: Vec<String>,
+    /// With one of these fields.
+    pub headers: Vec<HeaderName>,
+    pub paths: Vec<PathPattern>,
+}

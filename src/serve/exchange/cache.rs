@@ -1,0 +1,154 @@
+//! What an exchange knows of the cache: whether its rule has one, and what was done.
+
+use super::Exchange;
+use crate::access_log::{CacheRecord, Why};
+use crate::cache::{Moment, folded_host, query};
+use crate::config::plan::Priority;
+use crate::config::plan::cache::{CachePlan, KeyPlan, QueryKey};
+use crate::filter::forwarding;
+use crate::metrics::Routed;
+use crate::pool::Pool;
+use crate::snapshot::ListenerTarget;
+use crate::store::Store;
+use crate::wire::request::RequestView;
+use http::Method;
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{SystemTime, UNIX_EPOCH};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// What a rule's responses are kept by.
+#[derive(Debug)]
+pub(in crate::serve) struct RuleCache {
+    pub(in crate::serve) store: Arc<Store>,
+    pub(in crate::serve) plan: Arc<CachePlan>,
+    /// What leads to the same pool by the same changes.
+    pub(in crate::serve) scope: u64,
+}
+
+/// How URLs are told apart where no rule says so.
+static USUAL: LazyLock<KeyPlan> = LazyLock::new(|| KeyPlan {
+    host: true,
+    query: QueryKey::All,
+    ignore_query: Vec::new(),
+    sort_query: true,
+    headers: Vec::new(),
+    cookies: Vec::new(),
+    methods: vec![Method::GET],
+});
+
+/// The time by the clock on the wall.
+pub(in crate::serve) fn moment() -> Moment {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Moment(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl Exchange {
+    /// What its rule's responses are kept by, if they are.
+    pub(in crate::serve) fn cache(&self) -> Option<RuleCache> {
+        let policy = self.policy()?;
+        let plan = policy.plan.cache.shared()?;
+        let store = self.live.store()?;
+        let (pool, _) = self.routed_pool().ok()?;
+        Some(RuleCache { store, plan, scope: xxh3_64_with_seed(pool.name.as_bytes(), policy.cache_scope) })
+    }
+
+    /// The pool that its rule leads to.
+    pub(super) fn routed_pool(&self) -> Result<(&Arc<Pool>, Priority), Why> {
+        let listener = self.listener.as_ref().ok_or(Why::Shutdown)?;
+        match (&listener.target, self.routed) {
+            (ListenerTarget::Pool(pool), _) => Ok((pool, Priority::default())),
+            (ListenerTarget::Routes(table), Routed::Rule(place)) => {
+                let rule = table.rules.get(place as usize).ok_or(Why::Internal)?;
+                Ok((rule.pool().ok_or(Why::Internal)?, rule.priority))
+            }
+            (ListenerTarget::Routes(_) | ListenerTarget::RedirectToHttps, _) => Err(Why::NoRoute),
+        }
+    }
+
+    /// A number for a URL on this host, by which changes are known to be of it.
+    pub(in crate::serve) fn url(&self, (host, is_secure): (&str, bool), target: &str) -> u64 {
+        let plan = self.policy().and_then(|policy| policy.plan.cache.get()).map_or(&*USUAL, |plan| &plan.key);
+        let (path, own_query) = target.split_once('?').unwrap_or((target, ""));
+        let url = format!("{}\n{path}\n{}", folded_host(host, is_secure), query(plan, own_query));
+        xxh3_64_with_seed(url.as_bytes(), 0)
+    }
+
+    /// Whether its client came by TLS, as servers are told.
+    pub(in crate::serve) fn is_secure(&self, request: &RequestView<'_>) -> bool {
+        let Some(listener) = &self.listener else { return false };
+        let client = crate::serve::peer(&self.state.client);
+        forwarding::is_secure(&client, &listener.plan.trusted_proxies, request.fields)
+    }
+
+    /// A response that is kept is about to leave.
+    pub(in crate::serve) fn answered_by_store(&mut self, record: CacheRecord) {
+        self.cached = Some(record);
+        self.first_byte.get_or_insert_with(|| self.started.elapsed());
+        self.state.answered.store(true, Relaxed);
+        self.state.watch.no_deadline();
+        if let Ok((pool, _)) = self.routed_pool() {
+            self.state.watch.quiet(pool.plan.timeouts.stream_idle, Why::StreamIdle);
+        }
+    }
+
+    /// A try has failed; its request has another answer.
+    pub(in crate::serve) fn try_failed(&mut self, why: Why) {
+        if let Some(dispatch) =
+            self.dispatch.as_deref_mut().filter(|dispatch| dispatch.attempt.is_under_way())
+        {
+            dispatch.outcome(why.result());
+        }
+        self.give_back();
+    }
+
+    /// Has what lies behind its URL asked about anew, as a response says that it has changed (RFC 9111 section 4.4).
+    pub(in crate::serve) fn invalidate(&self, request: &RequestView<'_>, locations: &[&[u8]]) {
+        let Some(store) = self.live.store() else { return };
+        let host = request.host.unwrap_or_default();
+        let is_secure = self.is_secure(request);
+        let own = [request.path_and_query].into_iter();
+        let others = locations.iter().filter_map(|location| same_origin(location, host, is_secure));
+        own.chain(others).for_each(|target| store.epochs.change(self.url((host, is_secure), target)));
+    }
+}
+
+/// The path and query of a reference, if that leads to this host by the same scheme.
+fn same_origin<'a>(location: &'a [u8], host: &str, is_secure: bool) -> Option<&'a str> {
+    let location = std::str::from_utf8(location).ok()?;
+    let location = location.split('#').next().unwrap_or_default();
+    let scheme = if is_secure { "https:" } else { "http:" };
+    let rest = match location.get(..scheme.len()) {
+        Some(beginning) if beginning.eq_ignore_ascii_case(scheme) => &location[scheme.len()..],
+        _ => location,
+    };
+    let Some(rest) = rest.strip_prefix("//") else { return rest.starts_with('/').then_some(rest) };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let is_same = folded_host(&rest[..end], is_secure) == folded_host(host, is_secure);
+    is_same.then(|| if end == rest.len() { "/" } else { &rest[end..] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_leads_to_this_host_or_elsewhere() {
+        for (location, target) in [
+            ("/a?b#c", Some("/a?b")),
+            ("http://A.example:80/a", Some("/a")),
+            ("HTTP://a.example", Some("/")),
+            ("//a.example/b", Some("/b")),
+            ("//b.example/b", None),
+            ("https://a.example/a", None),
+            ("http://a.example:81/a", None),
+            ("a", None),
+            ("mailto:a@b", None),
+            ("", None),
+        ] {
+            assert_eq!(same_origin(location.as_bytes(), "a.example", false), target, "{location}");
+        }
+        assert_eq!(same_origin(b"https://a.example:443/", "A.example", true), Some("/"));
+    }
+}

@@ -1,0 +1,261 @@
+//! The cache's part in an exchange before a server is asked: whether the request is for it, and what it has for the client.
+
+use super::Relay;
+use super::caching::Caching;
+use crate::access_log::{CacheRecord, CacheResult, Why};
+use crate::cache::{self, Bypassed, CacheStatus, Directives, Forwarded, Keyed, Moment, Parts, Reuse, Vary};
+use crate::config::plan::cache::CachePlan;
+use crate::filter;
+use crate::filter::cache::{CacheFields, Validators};
+use crate::serve::client::ClientSide;
+use crate::serve::exchange::{RuleCache, moment};
+use crate::serve::server::{ServerSide, Stored};
+use crate::store::{Store, StoredResponse};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use std::sync::Arc;
+
+impl<C: ClientSide> Relay<'_, C> {
+    /// Serves the request from what is kept, if it can; else notes what is to be done with its response.
+    pub(super) async fn serve_from_store(&mut self, rule: RuleCache) -> bool {
+        let RuleCache { store, plan, scope } = rule;
+        let client = Directives::parse(self.request.fields.all(&header::CACHE_CONTROL));
+        if let Some(bypassed) = self.bypassed(&plan, &client) {
+            self.bypass(bypassed, plan.status_field);
+            return false;
+        }
+        let now = moment();
+        let (key, target, url) = self.key(&plan, scope);
+        let slot = store.find(&key);
+        let stored = slot.as_ref().and_then(|slot| slot.variant(&mut |vary| self.selected(vary)).cloned());
+        let has_variants = slot.is_some();
+        let is_authorized = self.request.fields.has(&header::AUTHORIZATION);
+        let stored = stored.filter(|stored| stored.terms.is_for_authorized || !is_authorized);
+        let obeyed = Some(&client).filter(|_| plan.obey_client);
+        let forwarded = match &stored {
+            None if has_variants => Forwarded::VaryMiss,
+            None => Forwarded::UriMiss,
+            Some(stored) => match self.reuse(&store, stored, obeyed, now) {
+                Reuse::Fresh => {
+                    let stored = Arc::clone(stored);
+                    let status = CacheStatus { left: Some(stored.terms.left(now)), ..CacheStatus::default() };
+                    self.serve_stored(&stored, status, (CacheResult::Hit, plan.status_field)).await;
+                    return true;
+                }
+                _ if stored.terms.reuse(None, now) == Reuse::Fresh => Forwarded::Request,
+                Reuse::StaleWhileRevalidate | Reuse::Validate => Forwarded::Stale,
+            },
+        };
+        if client.only_if_cached {
+            self.exchange.cached = Some(CacheResult::Miss.into());
+            self.reply(Why::OnlyIfCached).await;
+            return true;
+        }
+        self.exchange.cached = Some(CacheResult::Miss.into());
+        let is_fill = *self.request.method == Method::GET;
+        let validators = is_fill.then(|| stored.as_deref().map(validators_of).unwrap_or_default());
+        self.caching = Some(Box::new(Caching {
+            status: CacheStatus { forwarded: Some(forwarded), ..CacheStatus::default() },
+            asked: now,
+            epoch: store.epochs.now(),
+            store,
+            plan,
+            key,
+            target,
+            url,
+            validators,
+            stored,
+            filling: None,
+        }));
+        false
+    }
+
+    /// Notes that a request is not for the cache.
+    fn bypass(&mut self, bypassed: Bypassed, says_so: bool) {
+        let reason = Some(bypassed.label());
+        self.exchange.cached = Some(CacheRecord { reason, ..CacheResult::Bypass.into() });
+        if says_so {
+            let forwarded = match bypassed {
+                Bypassed::Method => Forwarded::Method,
+                _ => Forwarded::Bypass,
+            };
+            self.cache_fields.status =
+                Some(CacheStatus { forwarded: Some(forwarded), ..CacheStatus::default() }.text());
+        }
+    }
+
+    /// Why the request is not for the cache, if it is not.
+    fn bypassed(&self, plan: &CachePlan, client: &Directives) -> Option<Bypassed> {
+        if !plan.key.methods.contains(self.request.method) {
+            return Some(Bypassed::Method);
+        }
+        if self.client.has_body() {
+            return Some(Bypassed::Body);
+        }
+        if self.request.fields.has(&header::UPGRADE) {
+            return Some(Bypassed::Upgrade);
+        }
+        if plan.obey_client && client.no_store {
+            return Some(Bypassed::Client);
+        }
+        cache::bypasses(plan, self.request.path, self.request.fields)
+    }
+
+    /// What a stored response is good for, as far as nothing has changed behind it.
+    fn reuse(
+        &self,
+        store: &Store,
+        stored: &StoredResponse,
+        client: Option<&Directives>,
+        now: Moment,
+    ) -> Reuse {
+        match store.epochs.has_changed(stored.url, stored.epoch) {
+            true => Reuse::Validate,
+            false => stored.terms.reuse(client, now),
+        }
+    }
+
+    /// The request's key, the target that servers get with it, and the number of its URL.
+    fn key(&self, plan: &CachePlan, scope: u64) -> (Vec<u8>, Option<String>, u64) {
+        let host = self.request.host.unwrap_or_default();
+        let is_secure = self.exchange.is_secure(&self.request);
+        let rewritten = self.exchange.rewritten(&self.request);
+        let sent = rewritten.applied(&self.request);
+        let (path, own_query) = sent.path_and_query.split_once('?').unwrap_or((sent.path_and_query, ""));
+        let query = cache::query(&plan.key, own_query);
+        let keyed = Keyed {
+            scope,
+            is_secure,
+            host,
+            other_host: rewritten.host.as_deref(),
+            path,
+            query: &query,
+            fields: self.request.fields,
+        };
+        let target = (*query != *own_query).then(|| match query.is_empty() {
+            true => path.to_owned(),
+            false => format!("{path}?{query}"),
+        });
+        (
+            cache::key(&plan.key, &keyed),
+            target,
+            self.exchange.url((host, is_secure), self.request.path_and_query),
+        )
+    }
+
+    /// What the request has of what a response varies by, as its server sees it.
+    pub(super) fn selected(&self, vary: &Vary) -> Vec<u8> {
+        let policy = self.exchange.policy();
+        let is_changed = |name: &HeaderName| {
+            let name = name.as_str();
+            let is_own =
+                ["x-", "forwarded", "client-", "cookie", "via"].iter().any(|own| name.starts_with(own));
+            is_own || policy.is_some_and(|policy| !policy.request_fields.is_empty())
+        };
+        if !vary.0.iter().any(is_changed) {
+            return vary.select(|name| self.request.fields.all(name).collect::<Vec<_>>().into_iter());
+        }
+        let applied = self.exchange.applied_policy(&self.request);
+        let edits = filter::request(&self.request, &self.facts(applied.as_ref()));
+        vary.select(|name| edits.leaving(self.request.fields, name).collect::<Vec<_>>().into_iter())
+    }
+
+    /// What a server gets in place of the request's own target.
+    pub(super) fn cached_target(&self) -> Option<&str> {
+        self.caching.as_ref()?.target.as_deref()
+    }
+
+    /// Serves what is kept: whole, in parts, or that the client has it already.
+    pub(super) async fn serve_stored(
+        &mut self,
+        stored: &Arc<StoredResponse>,
+        status: CacheStatus,
+        (result, says_so): (CacheResult, bool),
+    ) {
+        let age = stored.terms.age(moment()) / 1000;
+        let reason = status.detail;
+        self.exchange.answered_by_store(CacheRecord { result, age: Some(age), reason });
+        self.cache_fields = CacheFields { age: Some(age), status: says_so.then(|| status.text()) };
+        let side = self.asked_of(stored);
+        self.client.refuse_body();
+        self.pass_stored(side).await;
+    }
+
+    /// What of a stored response the request asks for.
+    fn asked_of(&self, stored: &Arc<StoredResponse>) -> Stored {
+        let fields = self.request.fields;
+        if !matches!(stored.status.as_u16(), 200 | 203) {
+            return Stored::whole(stored);
+        }
+        if cache::is_not_modified(&fields, &stored.fields) {
+            let fields = cache::not_modified(&stored.fields);
+            return Stored::made(StatusCode::NOT_MODIFIED, fields, Vec::new());
+        }
+        let range = fields.first(&header::RANGE).filter(|_| {
+            *self.request.method == Method::GET
+                && stored.status == StatusCode::OK
+                && cache::range_applies(&fields, &stored.fields)
+        });
+        match range.map(|range| cache::parts(range, stored.length)) {
+            None | Some(Parts::Whole) => Stored::whole(stored),
+            Some(Parts::One(part)) => {
+                let range = cache::content_range(&part, stored.length);
+                partial(&stored.fields, Some(&range), cache::slice(&stored.body, &part))
+            }
+            Some(Parts::Several(parts)) => {
+                let boundary = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+                let content_type =
+                    stored.fields.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+                let body = cache::multipart(&stored.body, &parts, content_type, &boundary);
+                let mut head = stored.fields.clone();
+                set(&mut head, header::CONTENT_TYPE, &format!("multipart/byteranges; boundary={boundary}"));
+                partial(&head, None, body)
+            }
+            Some(Parts::Unsatisfiable) => {
+                let mut head = cache::not_modified(&stored.fields);
+                set(&mut head, header::CONTENT_RANGE, &format!("bytes */{}", stored.length));
+                set(&mut head, header::CONTENT_LENGTH, "0");
+                Stored::made(StatusCode::RANGE_NOT_SATISFIABLE, head, Vec::new())
+            }
+        }
+    }
+
+    /// Passes on what is kept, as if it came from a server.
+    async fn pass_stored(&mut self, side: Stored) {
+        let start = side.start(*self.request.method == Method::HEAD);
+        let server = ServerSide::Stored(Box::new(side));
+        let begun = match server.head() {
+            Some(head) => self.begin_with(&head, None),
+            None => Err(Why::Internal),
+        };
+        if let Err(why) = begun {
+            self.exchange.fail(why);
+            return self.client.cut();
+        }
+        self.is_uploaded = true;
+        self.deliver(server, None, start, None).await;
+    }
+}
+
+/// What a server is asked about a stored response.
+fn validators_of(stored: &StoredResponse) -> Validators {
+    let field = |name| stored.fields.get(name).cloned();
+    Validators { etag: field(header::ETAG), last_modified: field(header::LAST_MODIFIED) }
+}
+
+/// A 206 of a stored response with this head.
+fn partial(head: &HeaderMap, range: Option<&str>, body: Vec<Bytes>) -> Stored {
+    let mut head = head.clone();
+    let length: usize = body.iter().map(Bytes::len).sum();
+    set(&mut head, header::CONTENT_LENGTH, &length.to_string());
+    if let Some(range) = range {
+        set(&mut head, header::CONTENT_RANGE, range);
+    }
+    Stored::made(StatusCode::PARTIAL_CONTENT, head, body)
+}
+
+fn set(head: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        head.insert(name, value);
+    }
+}

@@ -1,0 +1,45 @@
+//! What the cache has to do with a request, from its look-up to its end.
+
+use crate::cache::{CacheStatus, Moment, Terms};
+use crate::config::plan::cache::CachePlan;
+use crate::filter::cache::Validators;
+use crate::store::{BodyWriter, Store, StoredResponse};
+use http::{HeaderMap, StatusCode};
+use std::sync::Arc;
+
+/// What the cache has to do with a request that is for it.
+#[derive(Debug)]
+pub(super) struct Caching {
+    pub(super) store: Arc<Store>,
+    pub(super) plan: Arc<CachePlan>,
+    pub(super) key: Vec<u8>,
+    /// What servers get in place of the request's own target.
+    pub(super) target: Option<String>,
+    pub(super) url: u64,
+    /// Of a request whose response is to be kept.
+    pub(super) validators: Option<Validators>,
+    /// What is kept and its server is asked about.
+    pub(super) stored: Option<Arc<StoredResponse>>,
+    pub(super) status: CacheStatus,
+    /// When its server was asked, and what had changed by then.
+    pub(super) asked: Moment,
+    pub(super) epoch: u64,
+    /// The response, as it comes.
+    pub(super) filling: Option<Filling>,
+}
+
+impl Caching {
+    /// Has the request go as it came: its response is not for the store.
+    pub(super) fn pass(&mut self) {
+        (self.validators, self.filling, self.stored) = (None, None, None);
+    }
+}
+
+/// A response that is being kept.
+#[derive(Debug)]
+pub(super) struct Filling {
+    pub(super) status: StatusCode,
+    pub(super) fields: HeaderMap,
+    pub(super) terms: Terms,
+    pub(super) body: BodyWriter,
+}

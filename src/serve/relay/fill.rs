@@ -1,0 +1,293 @@
+//! The cache's part in an exchange once a server has answered: what the response does to what is kept, and whether it is kept
+//! itself, while it goes on to the client.
+
+use super::Relay;
+use super::caching::{Caching, Filling};
+use super::local_reply::keep_if_whole;
+use crate::access_log::{CacheRecord, CacheResult, Why};
+use crate::cache::{self, CacheStatus, Exchanged, NotStored, Terms};
+use crate::edge::HttpDate;
+use crate::filter;
+use crate::serve::client::ClientSide;
+use crate::serve::exchange::{LeasedServer, moment};
+use crate::serve::server::{Failure, Part, ResponseStart, ServerSide};
+use crate::store::StoredResponse;
+use crate::wire::response_head::ResponseView;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::SystemTime;
+
+/// What becomes of a response that has begun.
+#[derive(Debug)]
+pub(super) enum Answer {
+    PassOn,
+    /// The client gets what is made of all of it.
+    PassWhole,
+    /// What is kept goes to the client in its place.
+    Stored(Box<(Arc<StoredResponse>, CacheStatus, CacheResult)>),
+    /// It says nothing of what was asked: the request goes again, as it came or without conditions.
+    Again,
+}
+
+impl<C: ClientSide> Relay<'_, C> {
+    /// Holds a response's head against what is kept.
+    pub(super) fn judge_answer(&mut self, head: &ResponseView<'_>) -> Answer {
+        let is_change = !matches!(
+            *self.request.method,
+            Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::CONNECT
+        );
+        if is_change {
+            // RFC 9111 section 4.4.
+            if (200..400).contains(&head.status) {
+                let named = [header::LOCATION, header::CONTENT_LOCATION];
+                let locations: Vec<_> = named.iter().filter_map(|name| head.fields.first(name)).collect();
+                self.exchange.invalidate(&self.request, &locations);
+            }
+            return Answer::PassOn;
+        }
+        let Some(mut caching) = self.caching.take() else { return Answer::PassOn };
+        let answer = match caching.validators {
+            Some(_) => self.judge_fill(&mut caching, head),
+            None => Answer::PassOn,
+        };
+        if caching.plan.status_field {
+            self.cache_fields.status = Some(caching.status.text());
+        }
+        self.caching = Some(caching);
+        answer
+    }
+
+    fn judge_fill(&mut self, caching: &mut Caching, head: &ResponseView<'_>) -> Answer {
+        let received = moment();
+        let edits = filter::connection(head);
+        let fields = cache::kept(edits.staying(head.fields));
+        let is_authorized = self.request.fields.has(&header::AUTHORIZATION);
+        let exchanged = Exchanged { asked: caching.asked, received };
+        let failed = matches!(head.status, 500 | 502 | 503 | 504);
+        match caching.stored.take() {
+            Some(stored) if head.status == 304 => {
+                if !cache::is_about(head.fields, &stored.fields) {
+                    // Of a variant that is not kept.
+                    caching.validators = Some(filter::cache::Validators::default());
+                    return Answer::Again;
+                }
+                let mut fields = cache::updated(&stored.fields, &fields);
+                let judged =
+                    cache::judge(&caching.plan, is_authorized, (stored.status.as_u16(), &fields), exchanged);
+                let terms = match &judged {
+                    Ok(terms) => terms.clone(),
+                    Err(_) => stored.terms.clone(),
+                };
+                leave_out(&mut fields, &terms);
+                date(&mut fields);
+                let selected = self.selected(&terms.vary).into();
+                let (epoch, url) = (caching.epoch, caching.url);
+                let (status, body, length) = (stored.status, Arc::clone(&stored.body), stored.length);
+                let fresh =
+                    Arc::new(StoredResponse { status, fields, body, length, terms, selected, epoch, url });
+                caching.store.remove(&caching.key, &stored);
+                if judged.is_ok() {
+                    caching.store.put(&caching.key, Arc::clone(&fresh));
+                }
+                let status = CacheStatus {
+                    forwarded_status: Some(304),
+                    is_stored: judged.is_ok(),
+                    left: Some(fresh.terms.left(received)),
+                    ..caching.status
+                };
+                return Answer::Stored(Box::new((fresh, status, CacheResult::Revalidated)));
+            }
+            Some(stored) if failed && stored.terms.is_good_on_error(received) => {
+                let status = CacheStatus { forwarded_status: Some(head.status), ..caching.status };
+                return Answer::Stored(Box::new((stored, status, CacheResult::Stale)));
+            }
+            // What is kept is not what is there any more.
+            Some(stored) if !failed => caching.store.remove(&caching.key, &stored),
+            _ => {}
+        }
+        match self.begin_fill(caching, head, fields, exchanged) {
+            Ok(filling) => {
+                caching.status.is_stored = true;
+                let waits = self.waits_for_whole(head, &filling) && !self.exchange.intercepts(head.status);
+                caching.filling = Some(filling);
+                if waits { Answer::PassWhole } else { Answer::PassOn }
+            }
+            Err(reason) => {
+                caching.status.detail = Some(reason.label());
+                let result = CacheResult::Uncacheable;
+                self.exchange.cached = Some(CacheRecord { reason: Some(reason.label()), ..result.into() });
+                caching.pass();
+                // Who asked for a part is not given all that there is.
+                let is_part = self.request.fields.has(&header::RANGE) && head.status == 200;
+                if is_part { Answer::Again } else { Answer::PassOn }
+            }
+        }
+    }
+
+    fn begin_fill(
+        &self,
+        caching: &Caching,
+        head: &ResponseView<'_>,
+        mut fields: HeaderMap,
+        exchanged: Exchanged,
+    ) -> Result<Filling, NotStored> {
+        let is_authorized = self.request.fields.has(&header::AUTHORIZATION);
+        let terms = cache::judge(&caching.plan, is_authorized, (head.status, &fields), exchanged)?;
+        let length = head.fields.text(&header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+        if length.is_some_and(|length| length > caching.store.most()) {
+            return Err(NotStored::TooLarge);
+        }
+        leave_out(&mut fields, &terms);
+        date(&mut fields);
+        let status = StatusCode::from_u16(head.status).map_err(|_| NotStored::Status)?;
+        Ok(Filling { status, fields, terms, body: caching.store.writer(length) })
+    }
+
+    /// Whether the response is being kept.
+    pub(super) fn is_filling(&self) -> bool {
+        self.caching.as_ref().is_some_and(|caching| caching.filling.is_some())
+    }
+
+    /// Whether the client is to have something that is made of the whole: a part of it, or that it has it already.
+    fn waits_for_whole(&self, head: &ResponseView<'_>, filling: &Filling) -> bool {
+        let fields = self.request.fields;
+        let has_length = head.fields.has(&header::CONTENT_LENGTH);
+        let is_asked = || fields.has(&header::RANGE) || cache::is_not_modified(&fields, &filling.fields);
+        head.status == 200 && has_length && is_asked()
+    }
+
+    /// Keeps what has come of the body, too. What there is no room for is not kept.
+    pub(super) fn keep(&mut self, data: &[u8]) {
+        let Some(caching) = &mut self.caching else { return };
+        let Some(filling) = &mut caching.filling else { return };
+        if filling.body.push(data).is_err() {
+            caching.filling = None;
+        }
+    }
+
+    /// All of the response has come: it is kept from now on.
+    pub(super) fn kept(&mut self) -> Option<Arc<StoredResponse>> {
+        let caching = self.caching.as_mut()?;
+        let Filling { status, mut fields, terms, body } = caching.filling.take()?;
+        let length = body.length();
+        if status == StatusCode::NO_CONTENT {
+            fields.remove(header::CONTENT_LENGTH);
+        } else {
+            fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        let (epoch, url) = (caching.epoch, caching.url);
+        let selected = self.selected(&terms.vary).into();
+        let body = body.finish();
+        let stored = Arc::new(StoredResponse { status, fields, body, length, terms, selected, epoch, url });
+        let caching = self.caching.as_ref()?;
+        caching.store.put(&caching.key, Arc::clone(&stored));
+        Some(stored)
+    }
+
+    /// Keeps the rest of a response, which is not for the client as it comes.
+    pub(super) async fn keep_rest(
+        &mut self,
+        server: &mut Option<ServerSide>,
+        leased: Option<&LeasedServer>,
+    ) -> Option<Arc<StoredResponse>> {
+        let kept: Result<_, Failure> = poll_fn(|cx| {
+            loop {
+                self.state.watch.heed_now(cx)?;
+                let (Some(sending), true) = (server.as_mut(), self.is_filling()) else {
+                    return Poll::Ready(Ok(None));
+                };
+                let part = ready!(sending.poll_part(cx, false))?;
+                self.state.watch.touch();
+                let is_over = match part {
+                    Part::Data { piece, is_last, .. } => {
+                        self.keep(piece.data());
+                        is_last
+                    }
+                    Part::End(_) => true,
+                };
+                if is_over {
+                    self.release(server, leased);
+                    return Poll::Ready(Ok(self.kept()));
+                }
+            }
+        })
+        .await;
+        kept.ok().flatten()
+    }
+
+    /// Reads all of a response, keeps it, and serves what was asked for of it.
+    pub(super) async fn serve_when_whole(
+        &mut self,
+        server: ServerSide,
+        start: ResponseStart,
+        leased: &LeasedServer,
+    ) {
+        self.exchange.answered(start.status, start.hint);
+        self.exchange.judge();
+        let told = self.caching.as_ref().map(|caching| (caching.status, caching.plan.status_field));
+        let mut server = Some(server);
+        let stored = self.keep_rest(&mut server, Some(leased)).await;
+        drop(server);
+        match (stored, told) {
+            (Some(stored), Some((status, says_so))) => {
+                self.serve_stored(&stored, status, (CacheResult::Miss, says_so)).await;
+            }
+            _ => {
+                self.exchange.first_byte = None;
+                self.reply(Why::ServerReset).await;
+            }
+        }
+    }
+
+    /// Serves what is kept in place of a server's response.
+    pub(super) async fn serve_instead(
+        &mut self,
+        server: ServerSide,
+        start: ResponseStart,
+        leased: &LeasedServer,
+        (stored, status, result): (Arc<StoredResponse>, CacheStatus, CacheResult),
+    ) {
+        self.exchange.answered(start.status, start.hint);
+        self.exchange.judge();
+        keep_if_whole(server, start, leased);
+        self.exchange.give_back();
+        let says_so = self.caching.as_ref().is_some_and(|caching| caching.plan.status_field);
+        self.serve_stored(&stored, status, (result, says_so)).await;
+    }
+
+    /// Answers a request that no server has answered: with what is kept, if that is good enough.
+    pub(super) async fn fail(&mut self, why: Why) {
+        let stale = self.caching.as_mut().and_then(|caching| {
+            let stored = caching.stored.take()?;
+            let is_good = why.is_of_servers() && stored.terms.is_good_on_error(moment());
+            is_good.then_some((stored, caching.status, caching.plan.status_field))
+        });
+        let Some((stored, status, says_so)) = stale else { return self.reply(why).await };
+        self.exchange.try_failed(why);
+        if let Some(interrupted) = self.state.watch.interrupted()
+            && !self.state.watch.resume_after(why)
+        {
+            return self.reply(interrupted).await;
+        }
+        let status = CacheStatus { detail: Some(why.as_str()), ..status };
+        self.serve_stored(&stored, status, (CacheResult::Stale, says_so)).await;
+    }
+}
+
+/// Takes out what is not kept with the rest.
+fn leave_out(fields: &mut HeaderMap, terms: &Terms) {
+    for name in &terms.without {
+        fields.remove(name.as_str());
+    }
+}
+
+/// Dates a head that has no date (RFC 9110 section 6.6.1).
+fn date(fields: &mut HeaderMap) {
+    if !fields.contains_key(header::DATE)
+        && let Ok(date) = HeaderValue::from_str(HttpDate::of(SystemTime::now()).as_str())
+    {
+        fields.insert(header::DATE, date);
+    }
+}

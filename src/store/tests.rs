@@ -1,0 +1,97 @@
+use super::*;
+use crate::cache::{Moment, Terms, Vary};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, StatusCode};
+
+/// One that is for requests with this in a field.
+fn response(selected: &str, body: usize) -> Arc<StoredResponse> {
+    let name = HeaderName::from_static("foo");
+    Arc::new(StoredResponse {
+        status: StatusCode::OK,
+        fields: HeaderMap::new(),
+        body: Arc::from([Bytes::from(vec![b'x'; body])]),
+        length: body as u64,
+        terms: Terms { vary: Vary(vec![name]), ..Terms::for_tests(Moment(0), 60) },
+        selected: selected.as_bytes().into(),
+        epoch: 0,
+        url: 0,
+    })
+}
+
+fn found(store: &Store, key: &str, selected: &str) -> Option<u64> {
+    let slot = store.find(key.as_bytes())?;
+    slot.variant(&mut |_| selected.as_bytes().to_vec()).map(|variant| variant.length)
+}
+
+#[test]
+fn each_variant_is_found_by_its_own_requests() {
+    let store = Store::new(8 << 20, 1 << 20);
+    store.put(b"k", response("a", 1));
+    store.put(b"k", response("b", 2));
+    store.put(b"k", response("a", 3));
+    let of = |selected| found(&store, "k", selected);
+    assert_eq!([of("a"), of("b"), of("c"), found(&store, "l", "a")], [Some(3), Some(2), None, None]);
+    let slot = store.find(b"k").expect("it is kept");
+    let first = slot.variant(&mut |_| b"a".to_vec()).expect("it is there");
+    store.remove(b"k", first);
+    assert_eq!([of("a"), of("b")], [None, Some(2)]);
+}
+
+#[test]
+fn beyond_32_variants_the_oldest_goes() {
+    let store = Store::new(8 << 20, 1 << 20);
+    for n in 0..33 {
+        store.put(b"k", response(&n.to_string(), n));
+    }
+    let of = |n: usize| found(&store, "k", &n.to_string());
+    assert_eq!([of(0), of(1), of(32)], [None, Some(1), Some(32)]);
+}
+
+#[test]
+fn the_memory_is_never_exceeded_whatever_comes() {
+    let store = Store::new(8 << 20, 1 << 20);
+    let mut size = 7_usize;
+    for n in 0..20_000_u32 {
+        size = size.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let size = (size >> 40) % 100_000;
+        let most = store.most();
+        store.put(n.to_string().as_bytes(), response("", size.min(usize::try_from(most).unwrap_or(0))));
+        assert!(store.in_use().bytes <= 8 << 20, "{n}: {:?}", store.in_use());
+    }
+    let StoreUse { bytes, objects, evictions, .. } = store.in_use();
+    assert!(bytes > 5 << 20 && objects > 50 && evictions > 15_000, "{bytes} {objects} {evictions}");
+    store.resize(4 << 20, 1 << 20);
+    assert!(store.in_use().bytes <= 4 << 20, "{:?}", store.in_use());
+    assert_eq!(store.most(), 512 << 10);
+}
+
+#[test]
+fn what_is_on_its_way_has_its_own_room_and_gives_it_back() {
+    use crate::cache::NotStored;
+    let store = Store::new(8 << 20, 1 << 20);
+    let megabyte = vec![b'x'; 1 << 20];
+    let mut one = store.writer(None);
+    assert_eq!(one.push(&megabyte[1..]), Ok(()));
+    assert_eq!(one.push(b"xx"), Err(NotStored::TooLarge));
+    let mut other = store.writer(Some(3));
+    assert_eq!(other.push(b"x"), Ok(()));
+    assert_eq!(other.push(b"x"), Err(NotStored::NoRoom));
+    assert_eq!(store.in_use().filling, 1 << 20);
+    drop(one);
+    assert_eq!(other.push(b"yz"), Ok(()));
+    assert_eq!(other.length(), 3);
+    assert_eq!(other.finish().concat(), b"xyz");
+    assert_eq!(store.in_use().filling, 0);
+}
+
+#[test]
+fn a_body_is_the_same_however_it_comes() {
+    let store = Store::new(64 << 20, 8 << 20);
+    let whole: Vec<u8> = (0..3_000_001_u32).map(|n| n as u8).collect();
+    for (length, step) in [(None, 1 << 14), (Some(3_000_001), 1 << 20), (None, 3 << 20), (Some(5), 100_003)] {
+        let mut writer = store.writer(length);
+        whole.chunks(step).for_each(|part| writer.push(part).expect("there is room"));
+        let body = writer.finish();
+        assert!(body.concat() == whole && body.len() == 3, "{length:?} {step}: {}", body.len());
+    }
+}

@@ -1,0 +1,55 @@
+//! Changes that pass through have what is kept asked about.
+
+use super::{app, with_rules};
+use crate::support::ways::{Asked, Way};
+
+#[test]
+fn what_has_changed_is_asked_for_anew() {
+    let page = "/with/cache-control:max-age=60&x:1";
+    let ok = "/done/with/location:/with/cache-control:max-age=60%26x:1";
+    for (method, target, is_asked) in [
+        ("POST", page, true),
+        ("PUT", page, true),
+        ("DELETE", page, true),
+        ("M-SEARCH", page, true),
+        ("OPTIONS", page, false),
+        ("POST", "/with/cache-control:max-age=60&x:2", false),
+        ("POST", "/with/status:500+Oh", false),
+        ("POST", ok, false),
+    ] {
+        let app = app();
+        // Whichever rule it is that takes the change.
+        let shop = with_rules(
+            &app,
+            "    - { name: pages, match: { methods: [GET, HEAD] }, cache: {}, pool: app }\n    - { name: rest, pool: app }\n",
+        );
+        for way in [Way::Http11, Way::H2] {
+            assert_eq!(shop.ask(way, Asked::get(page)).text(), "answer 1");
+        }
+        shop.ask(Way::H2, Asked { method, body: b"x", ..Asked::get(target) });
+        let body = if is_asked { "answer 3" } else { "answer 1" };
+        for way in [Way::Http11, Way::H2] {
+            assert_eq!(shop.ask(way, Asked::get(page)).text(), body, "{method} {target}");
+        }
+    }
+}
+
+#[test]
+fn a_change_that_fails_changes_nothing_and_one_that_names_another_changes_that() {
+    for (answer, is_asked) in [
+        ("status:500+Oh", false),
+        ("status:404+Gone", false),
+        ("status:303+Other&location:/page", true),
+        ("location:http://shop.example/page", true),
+        ("content-location:/page", true),
+        ("location:http://other.example/page", false),
+    ] {
+        let app = app();
+        let shop = with_rules(&app, "    - { name: all, cache: { ttl: 1h }, pool: app }\n");
+        assert_eq!(shop.ask(Way::Http11, Asked::get("/page")).text(), "answer 1");
+        let target = format!("/form/with/{answer}");
+        shop.ask(Way::Http11, Asked { method: "POST", body: b"x", ..Asked::get(&target) });
+        let body = if is_asked { "answer 3" } else { "answer 1" };
+        assert_eq!(shop.ask(Way::Http11, Asked::get("/page")).text(), body, "{answer}");
+    }
+}

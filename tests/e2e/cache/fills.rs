@@ -1,0 +1,162 @@
+//! Responses on their way into the cache.
+
+use super::{get, shop};
+use crate::support::app::{App, Latch, Then, send};
+use crate::support::balancer::Balancer;
+use crate::support::wait_for;
+use crate::support::ways::{Asked, Way, Ways};
+use std::io::Write;
+
+const LENGTH: usize = 300_000;
+
+fn body() -> String {
+    (0..LENGTH).map(|n| char::from(b'a' + (n % 26) as u8)).collect()
+}
+
+#[test]
+fn a_body_is_kept_whichever_way_it_comes() {
+    let app = App::new(|request, stream| {
+        let (head, body) = ("HTTP/1.1 200 OK\r\nCache-Control: max-age=60", body());
+        match request.target.as_str() {
+            "/chunked" => {
+                let chunks: String = body
+                    .as_bytes()
+                    .chunks(70_000)
+                    .map(|chunk| format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk)))
+                    .collect();
+                send(
+                    stream,
+                    &format!(
+                        "{head}\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n{chunks}0\r\nX-Sum: 1\r\n\r\n"
+                    ),
+                )
+            }
+            "/close" => {
+                send(stream, &format!("{head}\r\nConnection: close\r\n\r\n{body}"));
+                Then::Close
+            }
+            "/empty" => send(stream, &format!("{head}\r\nContent-Length: 0\r\n\r\n")),
+            "/none" => send(stream, "HTTP/1.1 204 No Content\r\nCache-Control: max-age=60\r\n\r\n"),
+            _ => send(stream, &format!("{head}\r\nContent-Length: {LENGTH}\r\n\r\n{body}")),
+        }
+    });
+    let shop = shop(&app, "{}");
+    let body = body();
+    for target in ["/length", "/chunked", "/close", "/empty", "/none"] {
+        let is_empty = matches!(target, "/empty" | "/none");
+        for first in Way::ALL {
+            // Each way fills once, by a host of its own.
+            let host = format!("{first:?}.example").to_lowercase();
+            let asked = Asked { host: &host, ..Asked::get(target) };
+            let before = app.hits();
+            let filled = shop.ask(first, asked);
+            assert!(
+                filled.complete && filled.text() == if is_empty { "" } else { &body },
+                "{target} {first:?}"
+            );
+            let is_same_scheme = |way: &Way| way.scheme() == first.scheme();
+            for way in Way::ALL.into_iter().filter(is_same_scheme) {
+                let hit = shop.ask(way, asked);
+                assert!(hit.complete && hit.body == filled.body, "{target} {first:?} {way:?}");
+                let length = if target == "/none" { String::new() } else { filled.body.len().to_string() };
+                assert_eq!(hit.field("content-length"), length, "{target} {first:?} {way:?}");
+            }
+            assert_eq!(app.hits(), before + 1, "{target} {first:?}");
+        }
+    }
+    wait_for("room for others", || {
+        (shop.balancer.metric("evenkeel_cache_filling_bytes", &[]) == 0.0).then_some(())
+    });
+}
+
+#[test]
+fn what_breaks_off_is_not_kept_and_nobody_is_told_that_it_is_whole() {
+    for head in ["Content-Length: 100", "Transfer-Encoding: chunked"] {
+        let app = App::new(move |_, stream| {
+            send(
+                stream,
+                &format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n{head}\r\n\r\n5\r\nhello\r\n"),
+            );
+            Then::Reset
+        });
+        let shop = shop(&app, "{ stale_if_error: 1h }");
+        for (n, way) in Way::ALL.into_iter().enumerate() {
+            if way != Way::Http10 || head.starts_with("Content") {
+                let response = shop.ask(way, Asked::get("/"));
+                assert!(!response.complete || response.status == 502, "{head} {way:?}: {response:?}");
+            } else {
+                shop.ask(way, Asked::get("/"));
+            }
+            assert_eq!(app.hits(), n + 1, "{head} {way:?}");
+        }
+        assert_eq!(shop.balancer.metric("evenkeel_cache_objects", &[("tier", "memory")]), 0.0);
+        // Nor is a part made of what there is.
+        let part = shop.ask(Way::Http11, get("/", &[("range", "bytes=0-1")]));
+        assert_ne!(part.status, 206, "{head}");
+    }
+}
+
+#[test]
+fn what_is_too_long_is_passed_on_alone() {
+    let app = App::new(|request, stream| {
+        let (head, body) = ("HTTP/1.1 200 OK\r\nCache-Control: max-age=60", body());
+        match request.target.as_str() {
+            "/close" => {
+                send(stream, &format!("{head}\r\nConnection: close\r\n\r\n{body}"));
+                Then::Close
+            }
+            _ => send(stream, &format!("{head}\r\nContent-Length: {LENGTH}\r\n\r\n{body}")),
+        }
+    });
+    let rest = format!(
+        "cache: {{ memory: 4MiB, max_object: 200KiB }}\nroutes:\n  shop: [{{ name: all, cache: {{}}, pool: app }}]\n\
+         pools:\n  app: {{ servers: ['{}'] }}\n",
+        app.address
+    );
+    let shop = Ways::start("routes: shop", &rest);
+    for target in ["/length", "/close"] {
+        for way in Way::ALL {
+            let before = app.hits();
+            let response = shop.ask(way, Asked::get(target));
+            assert!(response.complete && response.text() == body(), "{target} {way:?}");
+            assert_eq!(app.hits(), before + 1, "{target} {way:?}");
+        }
+    }
+    let record = shop.balancer.record("/length");
+    assert_eq!((&record["cache"], &record["cache_reason"]), (&"uncacheable".into(), &"max_object".into()));
+    assert_eq!(shop.balancer.metric("evenkeel_cache_bytes", &[("tier", "memory")]), 0.0);
+}
+
+#[test]
+fn a_client_that_leaves_does_not_end_what_others_will_ask_for() {
+    let latch = Latch::default();
+    let held = latch.clone();
+    let app = App::new(move |_, stream| {
+        let body = body();
+        let _ = write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: {LENGTH}\r\n\r\n{}",
+            &body[..1000]
+        );
+        held.wait();
+        send(stream, &body[1000..])
+    });
+    let balancer = Balancer::start(&format!(
+        "listeners: {{ web: {{ address: 127.0.0.1:0, routes: shop }} }}\nroutes: {{ shop: [{{ cache: {{}}, pool: app }}] }}\n\
+         pools: {{ app: {{ servers: ['{}'] }} }}\n",
+        app.address
+    ));
+    let mut client = balancer.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.head().map(|head| head.status), Some(200));
+    client.bytes(100);
+    client.reset();
+    latch.open();
+    balancer.wait_for_metric("evenkeel_cache_objects", &[("tier", "memory")], 1.0);
+    let mut client = balancer.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(client.response().text() == body());
+    assert_eq!(app.hits(), 1);
+    let record = balancer.record_where("the one who left", |record| record["why"] == "client_aborted");
+    assert_eq!(record["cache"], "miss");
+}

@@ -1,0 +1,257 @@
+//! What is kept, for whom, and what is not.
+
+use super::{app, get, sections, shop, with_rules};
+use crate::support::balancer::Reloaded;
+use crate::support::ways::{Asked, Way};
+
+const FRESH: &str = "/with/cache-control:max-age=60&x-a:1";
+
+#[test]
+fn what_is_kept_is_served_to_everybody_by_every_version_of_http() {
+    let app = app();
+    let shop = shop(&app, "{}");
+    for first in [Way::Http10, Way::Http11Tls] {
+        let miss = shop.ask(first, Asked::get(FRESH));
+        assert_eq!(miss.field("cache-status"), "evenkeel; fwd=uri-miss; stored");
+        assert_eq!(miss.field("age"), "");
+    }
+    shop.each(Asked::get(FRESH), |way, response| {
+        // Each scheme has its own.
+        let body = if matches!(way, Way::Http11Tls | Way::H2Tls) { "answer 2" } else { "answer 1" };
+        assert_eq!(
+            (response.status, response.text(), response.complete),
+            (200, body.to_owned(), true),
+            "{way:?}"
+        );
+        assert_eq!(
+            (response.field("x-a"), response.field("content-length")),
+            ("1".into(), "8".into()),
+            "{way:?}"
+        );
+        assert!(response.field("cache-status").starts_with("evenkeel; hit; ttl="), "{way:?}");
+        let age: u64 = response.field("age").parse().expect("a number");
+        assert!(age < 30 && !response.field("date").is_empty(), "{way:?}");
+    });
+    shop.each(Asked { method: "HEAD", ..Asked::get(FRESH) }, |way, response| {
+        assert_eq!(
+            (response.status, response.text(), response.field("content-length")),
+            (200, String::new(), "8".into()),
+            "{way:?}"
+        );
+    });
+    assert_eq!(app.hits(), 2);
+    let balancer = &shop.balancer;
+    let counted =
+        |result| balancer.metric("evenkeel_cache_requests_total", &[("route", "all"), ("result", result)]);
+    assert_eq!((counted("miss"), counted("hit")), (2.0, 10.0));
+    assert_eq!(balancer.metric("evenkeel_cache_objects", &[("tier", "memory")]), 2.0);
+    assert!(balancer.metric("evenkeel_cache_bytes", &[("tier", "memory")]) > 100.0);
+    let record = balancer.record_where("a hit", |record| record["cache"] == "hit");
+    assert!(record["cache_age_s"].as_u64().is_some() && record["server"].is_null(), "{record}");
+    // A connection goes on behind it.
+    let mut client = balancer.client();
+    for _ in 0..3 {
+        client.send(format!("GET {FRESH} HTTP/1.1\r\nHost: shop.example\r\n\r\n"));
+        assert_eq!(client.response().text(), "answer 1");
+    }
+}
+
+#[test]
+fn what_is_for_one_client_alone_is_asked_for_each_time() {
+    let app = app();
+    let shop = shop(&app, "{}");
+    for (fields, asked, reason) in [
+        ("x:1", &[][..], "no lifetime"),
+        ("cache-control:no-store,max-age=60", &[], "no-store"),
+        ("cache-control:private,max-age=60", &[], "private"),
+        ("cache-control:max-age=60&set-cookie:a=b", &[], "set-cookie"),
+        ("cache-control:max-age=60&vary:*", &[], "vary"),
+        ("cache-control:max-age=60", &[("authorization", "Basic x")], "authorization"),
+        ("cache-control:max-age=60&cdn-cache-control:no-store", &[], "no-store"),
+        ("cache-control:max-age=0", &[], "expired"),
+        ("cache-control:max-age=60&age:60", &[], "expired"),
+    ] {
+        let target = format!("/with/{fields}");
+        for way in [Way::Http11, Way::H2, Way::Http11] {
+            let before = app.hits();
+            let response = shop.ask(way, get(&target, asked));
+            assert_eq!(app.hits(), before + 1, "{fields}");
+            let status = response.field("cache-status");
+            assert_eq!(status, format!("evenkeel; fwd=uri-miss; detail=\"{reason}\""), "{fields}");
+        }
+        let record = shop.balancer.record_where("it", |record| record["path"] == target.as_str());
+        assert_eq!(
+            (&record["cache"], &record["cache_reason"]),
+            (&"uncacheable".into(), &reason.into()),
+            "{fields}"
+        );
+    }
+    // Who says who it is gets nothing that was made for others, unless that may be.
+    for (control, hits) in [("max-age=60", 2), ("max-age=60,public", 1)] {
+        let target = format!("/with/cache-control:{control}&x:2");
+        let before = app.hits();
+        shop.ask(Way::Http11, Asked::get(&target));
+        shop.ask(Way::Http11, get(&target, &[("authorization", "Basic x")]));
+        assert_eq!(app.hits() - before, hits, "{control}");
+    }
+}
+
+#[test]
+fn requests_that_are_not_for_the_cache_go_to_servers_as_they_came() {
+    let app = app();
+    let cache = "{ bypass: { cookies: [sid], headers: [X-No], paths: [/admin/*] }, key: { methods: [GET] } }";
+    let shop = shop(&app, cache);
+    let target = format!("{FRESH}?b=1&utm_a=2&a=3");
+    shop.ask(Way::Http11, Asked::get(&target));
+    assert_eq!(app.last().target, format!("{FRESH}?a=3&b=1"), "what is not in the key does not go along");
+    let admin = format!("/admin{FRESH}");
+    for (asked, reason) in [
+        (get(&target, &[("cookie", "a=1; sid=2")]), "bypass.cookies"),
+        (get(&target, &[("x-no", "")]), "bypass.headers"),
+        (get(&admin, &[]), "bypass.paths"),
+        (Asked { method: "HEAD", ..Asked::get(&target) }, "method"),
+        (Asked { body: b"x", ..Asked::get(&target) }, "request body"),
+        (get(&target, &[("if-match", "\"a\"")]), "condition"),
+    ] {
+        for way in [Way::Http11, Way::H2] {
+            let before = app.hits();
+            let response = shop.ask(way, asked);
+            assert_eq!(
+                (app.hits(), app.last().target.as_str()),
+                (before + 1, asked.target),
+                "{reason} {way:?}"
+            );
+            let forwarded = if reason == "method" { "method" } else { "bypass" };
+            assert_eq!(response.field("cache-status"), format!("evenkeel; fwd={forwarded}"), "{reason}");
+        }
+        shop.balancer.record_where(reason, |record| record["cache_reason"] == reason);
+    }
+    let before = app.hits();
+    shop.ask(Way::Http11, Asked::get(&format!("{FRESH}?a=3&gclid=z&b=1")));
+    shop.ask(Way::Http11, get(&target, &[("cookie", "sid2=1")]));
+    assert_eq!(app.hits(), before, "these are");
+}
+
+#[test]
+fn what_makes_a_difference_has_responses_of_its_own() {
+    let app = app();
+    let cache = "{ key: { query: [page], headers: [Store], cookies: [group] } }";
+    let shop = shop(&app, cache);
+    let vary = "/with/cache-control:max-age=60&vary:Foo,Accept-Encoding";
+    let others: &[(Asked<'_>, &str)] = &[
+        (get(FRESH, &[]), "answer 1"),
+        (get(FRESH, &[("store", "de")]), "answer 2"),
+        (get(FRESH, &[("store", "")]), "answer 3"),
+        (get(FRESH, &[("cookie", "group=a; sid=1")]), "answer 4"),
+        (get(FRESH, &[("cookie", "group=b")]), "answer 5"),
+        (Asked { host: "other.example", ..Asked::get(FRESH) }, "answer 6"),
+        (get("/with/cache-control:max-age=60&x-a:1?page=2", &[]), "answer 7"),
+        (get("/With/with/cache-control:max-age=60&x-a:1", &[]), "answer 8"),
+        (get(vary, &[("foo", "1, 2"), ("accept-encoding", "gzip, br")]), "answer 9"),
+        (get(vary, &[("foo", "1"), ("accept-encoding", "gzip, br")]), "answer 10"),
+        (get(vary, &[("accept-encoding", "gzip, br")]), "answer 11"),
+        (get(vary, &[("foo", "1, 2")]), "answer 12"),
+    ];
+    for round in 0..2 {
+        for (asked, body) in others {
+            assert_eq!(shop.ask(Way::Http11, *asked).text(), *body, "round {round}: {asked:?}");
+        }
+    }
+    let same: &[(Asked<'_>, &str)] = &[
+        (get(FRESH, &[("cookie", "sid=2; group=a")]), "answer 4"),
+        (Asked { host: "SHOP.example:80", ..Asked::get(FRESH) }, "answer 1"),
+        (get("/with/cache-control:max-age=60&x-a:1?x=1&page=2&y", &[]), "answer 7"),
+        (get(vary, &[("accept-encoding", "br;q=0.5,gzip"), ("foo", "1"), ("foo", "2")]), "answer 9"),
+    ];
+    for (asked, body) in same {
+        assert_eq!(shop.ask(Way::H2, *asked).text(), *body, "{asked:?}");
+    }
+    let miss = shop.ask(Way::Http11, get(vary, &[("foo", "7")]));
+    assert_eq!(miss.field("cache-status"), "evenkeel; fwd=vary-miss; stored");
+}
+
+#[test]
+fn rules_that_send_servers_something_else_have_responses_of_their_own() {
+    let app = app();
+    let rules = "    - { name: staff, match: { headers: { X-Staff: \"*\" } }, cache: {}, request_headers: { set: { X-Tier: staff } }, pool: app }\n\
+                 \x20   - { name: old, match: { headers: { X-Old: \"*\" } }, cache: {}, rewrite: { host: old.example }, pool: app }\n\
+                 \x20   - { name: same, match: { headers: { X-Same: \"*\" } }, cache: { status_field: false }, pool: app }\n\
+                 \x20   - { name: all, cache: {}, pool: app }\n";
+    let shop = with_rules(&app, rules);
+    for (fields, body) in [
+        (&[][..], "answer 1"),
+        (&[("x-staff", "1")], "answer 2"),
+        (&[("x-old", "1")], "answer 3"),
+        (&[("x-same", "1")], "answer 1"),
+        (&[("x-staff", "1")], "answer 2"),
+    ] {
+        let response = shop.ask(Way::Http11, get(FRESH, fields));
+        assert_eq!(response.text(), body, "{fields:?}");
+        assert_eq!(response.field("cache-status").is_empty(), fields == [("x-same", "1")], "{fields:?}");
+    }
+    // What a rule's fields make a server vary by is what the server gets, not what clients send.
+    let vary = "/with/cache-control:max-age=60&vary:X-Tier";
+    let answers: Vec<_> = ["a", "b"]
+        .map(|tier| shop.ask(Way::Http11, get(vary, &[("x-staff", "1"), ("x-tier", tier)])).text())
+        .into();
+    assert_eq!(answers, ["answer 4", "answer 4"]);
+}
+
+#[test]
+fn the_configuration_says_how_long_where_responses_do_not() {
+    let app = app();
+    let rules = "    - { name: forced, match: { path: /forced/* }, cache: { force_ttl: 1h, drop_set_cookie: true }, pool: app }\n\
+                 \x20   - { name: all, cache: { ttl: 1h, ttl_by_status: { '404': 1h } }, pool: app }\n";
+    let shop = with_rules(&app, rules);
+    for (target, hits) in [
+        ("/with/x:1", 1),
+        ("/with/status:404+Not+Found", 1),
+        ("/with/status:500+Internal+Server+Error", 3),
+        ("/with/cache-control:no-store", 3),
+        ("/forced/with/cache-control:no-store&set-cookie:a=b", 1),
+    ] {
+        let before = app.hits();
+        let responses = [0; 3].map(|_| shop.ask(Way::Http11, Asked::get(target)));
+        assert_eq!(app.hits() - before, hits, "{target}");
+        // Whoever has caused it gets it; what is kept has it not.
+        let cookies = responses.map(|response| response.field("set-cookie"));
+        let first = if target.starts_with("/forced") { "a=b" } else { "" };
+        assert_eq!(cookies, [first, "", ""], "{target}");
+    }
+}
+
+#[test]
+fn a_reload_keeps_what_is_kept_and_may_end_it() {
+    let app = app();
+    let rules = "    - { name: all, cache: {}, pool: app }\n";
+    let shop = with_rules(&app, rules);
+    let body = || shop.ask(Way::Http11, Asked::get(FRESH)).text();
+    assert_eq!([body(), body()], ["answer 1", "answer 1"]);
+    let reload = |more: &str, rules: &str| {
+        let text = shop.configuration("routes: shop", &format!("{more}{}", sections(&app, rules)));
+        assert_eq!(shop.balancer.reload(&text), Reloaded::Taken, "{more}");
+    };
+    reload("cache: { memory: 64MiB }\n", "    - { name: renamed, cache: { ttl: 1s }, pool: app }\n");
+    assert_eq!(body(), "answer 1");
+    reload("cache: { memory: 0B }\n", rules);
+    assert_eq!([body(), body()], ["answer 2", "answer 3"]);
+    reload("", rules);
+    assert_eq!([body(), body()], ["answer 4", "answer 4"]);
+}
+
+#[test]
+fn what_is_compressed_is_compressed_from_what_is_kept() {
+    let app = app();
+    let shop = with_rules(&app, "    - { name: all, cache: {}, compress: { min: 0B }, pool: app }\n");
+    let target = "/with/cache-control:max-age=60&content-type:text/plain&etag:%22x%22";
+    for accept in ["gzip", "br", "identity", "gzip"] {
+        shop.each(get(target, &[("accept-encoding", accept)]), |way, response| {
+            let encoding = response.field("content-encoding");
+            assert_eq!(encoding, if accept == "identity" { "" } else { accept }, "{way:?} {accept}");
+            assert!(response.complete, "{way:?} {accept}");
+        });
+    }
+    assert_eq!(app.hits(), 2, "one for each scheme");
+    let weak = [("accept-encoding", "gzip"), ("if-none-match", "W/\"x\"")];
+    shop.each(get(target, &weak), |way, response| assert_eq!(response.status, 304, "{way:?}"));
+}
