@@ -11,6 +11,8 @@ pub enum CacheResult {
     Stale,
     /// It had what its server says is still good.
     Revalidated,
+    /// Another request has fetched it meanwhile.
+    Coalesced,
     /// The request was not for it.
     Bypass,
     /// The response is not to be kept.
@@ -18,8 +20,15 @@ pub enum CacheResult {
 }
 
 impl CacheResult {
-    pub const ALL: [Self; 6] =
-        [Self::Hit, Self::Miss, Self::Stale, Self::Revalidated, Self::Bypass, Self::Uncacheable];
+    pub const ALL: [Self; 7] = [
+        Self::Hit,
+        Self::Miss,
+        Self::Stale,
+        Self::Revalidated,
+        Self::Coalesced,
+        Self::Bypass,
+        Self::Uncacheable,
+    ];
 
     pub fn label(self) -> &'static str {
         match self {
@@ -27,6 +36,7 @@ impl CacheResult {
             Self::Miss => "miss",
             Self::Stale => "stale",
             Self::Revalidated => "revalidated",
+            Self::Coalesced => "coalesced",
             Self::Bypass => "bypass",
             Self::Uncacheable => "uncacheable",
         }

@@ -1,5 +1,7 @@
 //! Times in fields (RFC 9110 section 5.6.7), and the times that are reckoned with.
 
+use std::time::Duration;
+
 /// A time, in milliseconds since 1970. Who has a clock says what time it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(pub(crate) u64);
@@ -8,6 +10,10 @@ impl Moment {
     /// Milliseconds from another one to this; none if that is later.
     pub(crate) fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
+    }
+
+    pub(crate) fn after(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
     }
 }
 

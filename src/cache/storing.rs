@@ -67,6 +67,8 @@ pub(crate) enum NotStored {
     Expired,
     TooLarge,
     NoRoom,
+    /// It was asked for too seldom.
+    TooFewUses,
 }
 
 impl NotStored {
@@ -84,7 +86,15 @@ impl NotStored {
             Self::Expired => "expired",
             Self::TooLarge => "max_object",
             Self::NoRoom => "memory",
+            Self::TooFewUses => "min_uses",
         }
+    }
+}
+
+impl NotStored {
+    /// Whether the next response will hardly be another: not so if it was for the request, or for want of room.
+    pub(crate) fn lasts(self) -> bool {
+        !matches!(self, Self::Authorization | Self::Status | Self::NoRoom | Self::TooFewUses)
     }
 }
 

@@ -28,6 +28,9 @@ fn plan() -> CachePlan {
         },
         bypass: Bypass::default(),
         drop_set_cookie: false,
+        coalesce: Duration::ZERO,
+        uncacheable_for: Duration::ZERO,
+        min_uses: 1,
         status_field: true,
     }
 }

@@ -47,6 +47,9 @@ pub(super) fn cache(section: &Section<'_>) -> Option<CachePlan> {
         key: section.section("key", |section| key(&section))?,
         bypass: section.section("bypass", |section| bypass(&section)).unwrap_or_default(),
         drop_set_cookie: section.flag("drop_set_cookie"),
+        coalesce: section.duration("coalesce"),
+        uncacheable_for: section.duration("uncacheable_for"),
+        min_uses: section.count("min_uses"),
         status_field: section.flag("status_field"),
     };
     if let Some(at) = section.get("force_ttl").filter(|_| plan.force_ttl.is_some()) {

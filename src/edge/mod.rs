@@ -51,9 +51,7 @@ pub(crate) use reach::{Unreached, reach};
 pub(crate) use relay::{Duplex, RawRelay};
 pub(crate) use request_state::{Client, ConnectionServers, RequestState};
 pub(crate) use socket::Socket;
-#[cfg(test)]
-pub(crate) use watch::Watch;
-pub(crate) use watch::Watched;
+pub(crate) use watch::{Watch, Watched};
 pub(crate) use worker::Workers;
 
 use crate::access_log::Why;

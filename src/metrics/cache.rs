@@ -28,7 +28,7 @@ pub(super) fn families(metrics: &Metrics, store: Option<StoreUse>) -> Vec<Metric
         requests.add(&[("route", route), ("result", result)], *count as f64);
     }
     let mut families = vec![requests];
-    if let Some(StoreUse { bytes, filling, objects, evictions }) = store {
+    if let Some(StoreUse { bytes, filling, objects, evictions, fetches }) = store {
         let tier = [("tier", "memory")];
         let mut held = Family::gauge(
             "evenkeel_cache_bytes",
@@ -40,14 +40,22 @@ pub(super) fn families(metrics: &Metrics, store: Option<StoreUse>) -> Vec<Metric
             "Bytes of them that are on their way into the cache.",
         );
         on_the_way.add(&[], filling as f64);
-        let mut keys = Family::gauge("evenkeel_cache_objects", "Keys that responses are kept under.");
+        let mut keys = Family::gauge(
+            "evenkeel_cache_objects",
+            "Keys that responses are kept under, or that it is known of that none is.",
+        );
         keys.add(&tier, objects as f64);
         let mut gone = Family::counter(
             "evenkeel_cache_evictions_total",
             "Responses that had to go because there was no room for all.",
         );
         gone.add(&tier, evictions as f64);
-        families.extend([held, on_the_way, keys, gone]);
+        let mut fills = Family::gauge(
+            "evenkeel_cache_fills",
+            "Fetches under way that others wait for, or would wait for.",
+        );
+        fills.add(&[], fetches as f64);
+        families.extend([held, on_the_way, keys, gone, fills]);
     }
     families.into_iter().filter_map(Family::finish).collect()
 }

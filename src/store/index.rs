@@ -2,6 +2,7 @@
 //! look-up, shared by all who look.
 
 use super::stored::StoredResponse;
+use crate::cache::{Moment, NotStored};
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 use std::hash::BuildHasher;
@@ -24,6 +25,18 @@ const WRITERS: usize = 64;
 pub(crate) struct Slot {
     /// The oldest first.
     pub(crate) variants: Vec<Arc<StoredResponse>>,
+    /// What came last was not kept.
+    pub(crate) mark: Option<Mark>,
+    /// Requests for what was not there.
+    pub(super) uses: u32,
+}
+
+/// That a response was not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) reason: NotStored,
+    /// As long the next will hardly be another.
+    pub(crate) until: Moment,
 }
 
 impl Slot {
@@ -37,17 +50,17 @@ impl Slot {
         variants.push(response);
         let surplus = variants.len().saturating_sub(MOST_VARIANTS);
         variants.drain(..surplus);
-        Self { variants }
+        Self { variants, mark: None, uses: self.uses }
     }
 
     /// The same without a response.
     pub(super) fn without(&self, response: &Arc<StoredResponse>) -> Self {
         let others = self.variants.iter().filter(|other| !Arc::ptr_eq(other, response));
-        Self { variants: others.map(Arc::clone).collect() }
+        Self { variants: others.map(Arc::clone).collect(), ..self.clone() }
     }
 
     fn is_empty(&self) -> bool {
-        self.variants.is_empty()
+        self.variants.is_empty() && self.mark.is_none() && self.uses == 0
     }
 }
 

@@ -3,17 +3,20 @@
 
 mod body;
 mod epochs;
+mod fetches;
 mod index;
 mod stored;
 
 pub(crate) use body::BodyWriter;
+pub(crate) use fetches::{Fetched, Fetching, Part as FetchPart};
 pub(crate) use stored::StoredResponse;
 
-use crate::cache::Vary;
+use crate::cache::{Moment, NotStored, Vary};
 use body::Room;
 use epochs::Epochs;
+use fetches::Fetches;
 use index::Index;
-pub(crate) use index::Slot;
+pub(crate) use index::{Mark, Slot};
 use std::sync::Arc;
 
 /// The share of the memory that is for responses on their way.
@@ -24,6 +27,7 @@ const ON_THE_WAY: u64 = 8;
 pub(crate) struct Store {
     index: Index,
     pub(crate) epochs: Epochs,
+    fetches: Arc<Fetches>,
     room: Arc<Room>,
 }
 
@@ -37,6 +41,8 @@ pub struct StoreUse {
     /// Keys.
     pub objects: u64,
     pub evictions: u64,
+    /// Fetches under way.
+    pub fetches: u64,
 }
 
 impl Store {
@@ -46,6 +52,7 @@ impl Store {
         Self {
             index: Index::new(memory - filling, max_object.min(filling)),
             epochs: Epochs::default(),
+            fetches: Arc::default(),
             room: Arc::new(Room::new(filling, max_object.min(filling))),
         }
     }
@@ -82,6 +89,26 @@ impl Store {
         self.index.change(key, |slot| slot.without(response));
     }
 
+    /// Notes that what lies under a key is not kept, and until when nobody is to wait for it.
+    pub(crate) fn mark(&self, key: &[u8], reason: NotStored, until: Moment) {
+        self.index.change(key, |slot| Slot { mark: Some(Mark { reason, until }), ..slot.clone() });
+    }
+
+    /// Counts a request for what is not kept; how many there were.
+    pub(crate) fn count_use(&self, key: &[u8]) -> u32 {
+        let mut uses = 0;
+        self.index.change(key, |slot| {
+            uses = slot.uses.saturating_add(1);
+            Slot { uses, ..slot.clone() }
+        });
+        uses
+    }
+
+    /// Begins to fetch what lies under a key, or to wait for whoever does.
+    pub(crate) fn join(&self, key: &[u8]) -> FetchPart {
+        self.fetches.join(key)
+    }
+
     /// What is in it now.
     pub(crate) fn in_use(&self) -> StoreUse {
         let filling = self.room.taken();
@@ -90,6 +117,7 @@ impl Store {
             filling,
             objects: self.index.objects(),
             evictions: self.index.evictions(),
+            fetches: self.fetches.count(),
         }
     }
 }

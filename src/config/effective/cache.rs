@@ -49,6 +49,9 @@ pub(super) fn cache(cache: &CachePlan) -> Value {
         .set("key", key)
         .set("bypass", bypass)
         .set("drop_set_cookie", cache.drop_set_cookie)
+        .set("coalesce", duration(cache.coalesce))
+        .set("uncacheable_for", duration(cache.uncacheable_for))
+        .set("min_uses", cache.min_uses)
         .set("status_field", cache.status_field)
         .end()
 }

@@ -1,6 +1,6 @@
 //! Where responses are kept, and what a policy says of it.
 
-use super::kind::{Key, KeyKind, key, nullable};
+use super::kind::{DAY, Key, KeyKind, MINUTE, key, nullable};
 use std::time::Duration;
 
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
@@ -22,6 +22,9 @@ pub(in crate::config) const CACHE: &[Key] = &[
     key("key", KeyKind::Section(CACHE_KEY), "{}"),
     key("bypass", KeyKind::Section(CACHE_BYPASS), "{}"),
     key("drop_set_cookie", KeyKind::Flag, "false"),
+    key("coalesce", KeyKind::Duration(Duration::ZERO, MINUTE), "5s"),
+    key("uncacheable_for", KeyKind::Duration(Duration::ZERO, DAY), "120s"),
+    key("min_uses", KeyKind::Count(1, 1000), "1"),
     key("status_field", KeyKind::Flag, "true"),
 ];
 

@@ -37,6 +37,12 @@ pub struct CachePlan {
     pub bypass: Bypass,
     /// Responses are kept without their Set-Cookie; else those that have one are not kept.
     pub drop_set_cookie: bool,
+    /// How long a request waits for another that fetches the same; none does if that is zero.
+    pub coalesce: Duration,
+    /// How long nobody waits for a response like one that was not kept.
+    pub uncacheable_for: Duration,
+    /// Requests for a response before it is kept.
+    pub min_uses: u32,
     /// Whether responses say what the cache has done (RFC 9211).
     pub status_field: bool,
 }

@@ -1,8 +1,10 @@
 //! The client's side of an exchange: where the request's body comes from and the response goes to.
 
+mod background;
 mod http1;
 mod http2;
 
+pub(super) use background::Background;
 pub(super) use http1::Http1;
 pub(super) use http2::Http2;
 

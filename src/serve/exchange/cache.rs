@@ -93,6 +93,14 @@ impl Exchange {
         }
     }
 
+    /// Begins what is fetched for the cache alone: whose request it is and which rule it meets was decided for another, and
+    /// nobody is told of its end.
+    pub(in crate::serve) fn decide_for_store(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
+        self.recorded = true;
+        self.identify(request)?;
+        self.find_rule(request)
+    }
+
     /// A try has failed; its request has another answer.
     pub(in crate::serve) fn try_failed(&mut self, why: Why) {
         if let Some(dispatch) =

@@ -56,7 +56,7 @@ impl Exchange {
         Err(why)
     }
 
-    fn identify(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
+    pub(super) fn identify(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
         let Some(listener) = &self.listener else { return Err(Why::Shutdown) };
         let id = u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..));
         self.request_id = Some(forwarding::request_id(request.fields, id));

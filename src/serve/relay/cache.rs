@@ -1,7 +1,7 @@
 //! The cache's part in an exchange before a server is asked: whether the request is for it, and what it has for the client.
 
-use super::Relay;
 use super::caching::Caching;
+use super::{Relay, unless_left};
 use crate::access_log::{CacheRecord, CacheResult, Why};
 use crate::cache::{self, Bypassed, CacheStatus, Directives, Forwarded, Keyed, Moment, Parts, Reuse, Vary};
 use crate::config::plan::cache::CachePlan;
@@ -10,64 +10,208 @@ use crate::filter::cache::{CacheFields, Validators};
 use crate::serve::client::ClientSide;
 use crate::serve::exchange::{RuleCache, moment};
 use crate::serve::server::{ServerSide, Stored};
-use crate::store::{Store, StoredResponse};
+use crate::store::{FetchPart, Fetched, Fetching, Slot, Store, StoredResponse};
 use bytes::Bytes;
+use futures_channel::oneshot;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Instant;
+
+/// What a request looks for in the store.
+struct Lookup {
+    rule: RuleCache,
+    client: Directives,
+    key: Vec<u8>,
+    target: Option<String>,
+    url: u64,
+}
+
+/// What the store has for it.
+enum Found {
+    Good(Arc<StoredResponse>),
+    /// It may go out while another is fetched.
+    Stale(Arc<StoredResponse>),
+    Missing(Missing),
+}
+
+/// What is to be fetched.
+#[derive(Clone)]
+struct Missing {
+    forwarded: Forwarded,
+    /// What is kept, and may hold still.
+    stored: Option<Arc<StoredResponse>>,
+    /// Under which requests for the same find each other; `None` has nobody wait.
+    fetch_key: Option<Vec<u8>>,
+    /// What came last was not kept.
+    is_marked: bool,
+}
+
+/// What has come of waiting for another request.
+enum Waited {
+    For(Fetched),
+    /// It has come to nothing.
+    ForNobody,
+    TooLong,
+}
 
 impl<C: ClientSide> Relay<'_, C> {
     /// Serves the request from what is kept, if it can; else notes what is to be done with its response.
     pub(super) async fn serve_from_store(&mut self, rule: RuleCache) -> bool {
-        let RuleCache { store, plan, scope } = rule;
         let client = Directives::parse(self.request.fields.all(&header::CACHE_CONTROL));
-        if let Some(bypassed) = self.bypassed(&plan, &client) {
-            self.bypass(bypassed, plan.status_field);
+        let says_so = rule.plan.status_field;
+        if let Some(bypassed) = self.bypassed(&rule.plan, &client) {
+            self.bypass(bypassed, says_so);
             return false;
         }
-        let now = moment();
-        let (key, target, url) = self.key(&plan, scope);
-        let slot = store.find(&key);
-        let stored = slot.as_ref().and_then(|slot| slot.variant(&mut |vary| self.selected(vary)).cloned());
-        let has_variants = slot.is_some();
-        let is_authorized = self.request.fields.has(&header::AUTHORIZATION);
-        let stored = stored.filter(|stored| stored.terms.is_for_authorized || !is_authorized);
-        let obeyed = Some(&client).filter(|_| plan.obey_client);
-        let forwarded = match &stored {
-            None if has_variants => Forwarded::VaryMiss,
-            None => Forwarded::UriMiss,
-            Some(stored) => match self.reuse(&store, stored, obeyed, now) {
-                Reuse::Fresh => {
-                    let stored = Arc::clone(stored);
+        let until = Instant::now() + rule.plan.coalesce;
+        let (key, target, url) = self.key(&rule.plan, rule.scope);
+        let lookup = Lookup { rule, client, key, target, url };
+        loop {
+            let now = moment();
+            let missing = match self.find(&lookup, now) {
+                Found::Good(stored) => {
                     let status = CacheStatus { left: Some(stored.terms.left(now)), ..CacheStatus::default() };
-                    self.serve_stored(&stored, status, (CacheResult::Hit, plan.status_field)).await;
+                    self.serve_stored(&stored, status, (CacheResult::Hit, says_so)).await;
                     return true;
                 }
-                _ if stored.terms.reuse(None, now) == Reuse::Fresh => Forwarded::Request,
-                Reuse::StaleWhileRevalidate | Reuse::Validate => Forwarded::Stale,
+                Found::Stale(stored) => {
+                    let status = CacheStatus { left: Some(stored.terms.left(now)), ..CacheStatus::default() };
+                    self.refresh(&lookup, &stored, now);
+                    self.serve_stored(&stored, status, (CacheResult::Stale, says_so)).await;
+                    return true;
+                }
+                Found::Missing(missing) => missing,
+            };
+            self.exchange.cached = Some(CacheResult::Miss.into());
+            if lookup.client.only_if_cached {
+                self.reply(Why::OnlyIfCached).await;
+                return true;
+            }
+            let part = match &missing.fetch_key {
+                Some(key) if Instant::now() < until => Some(lookup.rule.store.join(key)),
+                _ => None,
+            };
+            let receiver = match part {
+                Some(FetchPart::Waits(receiver)) => receiver,
+                Some(FetchPart::Fetches(fetching)) => {
+                    self.caching =
+                        Some(Box::new(caching(lookup, missing, Some(fetching), self.request.method)));
+                    return false;
+                }
+                None => {
+                    self.caching = Some(Box::new(caching(lookup, missing, None, self.request.method)));
+                    return false;
+                }
+            };
+            match self.wait(receiver, until).await {
+                Ok(Waited::For(Fetched::Stored(stored))) if self.is_for(&lookup, &stored) => {
+                    let status = CacheStatus {
+                        forwarded: Some(missing.forwarded),
+                        is_collapsed: true,
+                        left: Some(stored.terms.left(moment())),
+                        ..CacheStatus::default()
+                    };
+                    self.serve_stored(&stored, status, (CacheResult::Coalesced, says_so)).await;
+                    return true;
+                }
+                // Another variant, or whoever fetched has left: once more.
+                Ok(Waited::For(Fetched::Stored(_)) | Waited::ForNobody) => {}
+                Ok(Waited::For(Fetched::NotStored) | Waited::TooLong) => {
+                    let missing = Missing { fetch_key: None, ..missing };
+                    self.caching = Some(Box::new(caching(lookup, missing, None, self.request.method)));
+                    return false;
+                }
+                Err(why) => {
+                    self.reply(why).await;
+                    return true;
+                }
+            }
+        }
+    }
+
+    /// Waits for what another request fetches, unless the client leaves.
+    async fn wait(&mut self, fetched: oneshot::Receiver<Fetched>, until: Instant) -> Result<Waited, Why> {
+        let waited = pin!(self.state.watch.heed(tokio::time::timeout_at(until.into(), fetched)));
+        Ok(match unless_left(&mut self.client, waited).await? {
+            Ok(Ok(fetched)) => Waited::For(fetched),
+            Ok(Err(_)) => Waited::ForNobody,
+            Err(_) => Waited::TooLong,
+        })
+    }
+
+    /// What the store has for the request at this moment.
+    fn find(&self, lookup: &Lookup, now: Moment) -> Found {
+        let RuleCache { store, plan, .. } = &lookup.rule;
+        let slot = store.find(&lookup.key);
+        let slot = slot.as_deref();
+        let variant = slot.and_then(|slot| slot.variant(&mut |vary| self.selected(vary)));
+        let is_authorized = self.request.fields.has(&header::AUTHORIZATION);
+        let stored = variant.filter(|stored| stored.terms.is_for_authorized || !is_authorized);
+        let client = Some(&lookup.client).filter(|_| plan.obey_client);
+        let has_variants = slot.is_some_and(|slot| !slot.variants.is_empty());
+        let forwarded = match stored {
+            None if has_variants => Forwarded::VaryMiss,
+            None => Forwarded::UriMiss,
+            Some(stored) => match self.reuse(store, stored, client, now) {
+                Reuse::Fresh => return Found::Good(Arc::clone(stored)),
+                Reuse::StaleWhileRevalidate => return Found::Stale(Arc::clone(stored)),
+                Reuse::Validate if stored.terms.reuse(None, now) == Reuse::Fresh => Forwarded::Request,
+                Reuse::Validate => Forwarded::Stale,
             },
         };
-        if client.only_if_cached {
-            self.exchange.cached = Some(CacheResult::Miss.into());
-            self.reply(Why::OnlyIfCached).await;
-            return true;
+        let is_marked = slot.and_then(|slot| slot.mark).is_some_and(|mark| now < mark.until);
+        let may_wait = *self.request.method == Method::GET
+            && !is_marked
+            && !is_authorized
+            && !plan.coalesce.is_zero()
+            && plan.min_uses == 1;
+        Found::Missing(Missing {
+            forwarded,
+            stored: stored.cloned(),
+            fetch_key: may_wait.then(|| self.fetch_key(lookup, slot)),
+            is_marked,
+        })
+    }
+
+    /// The key and, as far as it is known what a response will vary by, that of the request.
+    fn fetch_key(&self, lookup: &Lookup, slot: Option<&Slot>) -> Vec<u8> {
+        let mut key = lookup.key.clone();
+        if let Some(last) = slot.and_then(|slot| slot.variants.last()) {
+            key.extend(self.selected(&last.terms.vary));
         }
-        self.exchange.cached = Some(CacheResult::Miss.into());
-        let is_fill = *self.request.method == Method::GET;
-        let validators = is_fill.then(|| stored.as_deref().map(validators_of).unwrap_or_default());
-        self.caching = Some(Box::new(Caching {
-            status: CacheStatus { forwarded: Some(forwarded), ..CacheStatus::default() },
+        key
+    }
+
+    /// Whether what another request has fetched is for this one, too.
+    fn is_for(&self, lookup: &Lookup, stored: &StoredResponse) -> bool {
+        *stored.selected == *self.selected(&stored.terms.vary)
+            && !lookup.rule.store.epochs.has_changed(stored.url, stored.epoch)
+    }
+
+    /// Has what is kept renewed while it goes out, unless somebody does that already.
+    fn refresh(&self, lookup: &Lookup, stored: &Arc<StoredResponse>, now: Moment) {
+        let slot = lookup.rule.store.find(&lookup.key);
+        let key = self.fetch_key(lookup, slot.as_deref());
+        let FetchPart::Fetches(fetching) = lookup.rule.store.join(&key) else { return };
+        let RuleCache { store, plan, scope } = &lookup.rule;
+        let caching = Caching {
+            store: Arc::clone(store),
+            plan: Arc::clone(plan),
+            key: lookup.key.clone(),
+            target: lookup.target.clone(),
+            url: lookup.url,
+            is_fill: true,
+            is_marked: false,
+            validators: Some(validators_of(stored)),
+            stored: Some(Arc::clone(stored)),
+            status: CacheStatus { forwarded: Some(Forwarded::Stale), ..CacheStatus::default() },
             asked: now,
             epoch: store.epochs.now(),
-            store,
-            plan,
-            key,
-            target,
-            url,
-            validators,
-            stored,
             filling: None,
-        }));
-        false
+            fetching: Some(fetching),
+        };
+        super::refresh::spawn(self, caching, *scope);
     }
 
     /// Notes that a request is not for the cache.
@@ -234,6 +378,32 @@ impl<C: ClientSide> Relay<'_, C> {
         }
         self.is_uploaded = true;
         self.deliver(server, None, start, None).await;
+    }
+}
+
+/// What is done with the response to a request for what is missing.
+fn caching(lookup: Lookup, missing: Missing, fetching: Option<Fetching>, method: &Method) -> Caching {
+    let Lookup { rule: RuleCache { store, plan, .. }, key, target, url, .. } = lookup;
+    let Missing { forwarded, stored, is_marked, .. } = missing;
+    let is_fill = *method == Method::GET;
+    // Who asks for what is hardly kept is served as without a cache, conditions and all.
+    let is_asked = is_fill && (!is_marked || stored.is_some());
+    let validators = is_asked.then(|| stored.as_deref().map(validators_of).unwrap_or_default());
+    Caching {
+        status: CacheStatus { forwarded: Some(forwarded), ..CacheStatus::default() },
+        asked: moment(),
+        epoch: store.epochs.now(),
+        store,
+        plan,
+        key,
+        target,
+        url,
+        is_fill,
+        is_marked,
+        validators,
+        stored,
+        filling: None,
+        fetching,
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::cache::{CacheStatus, Moment, Terms};
 use crate::config::plan::cache::CachePlan;
 use crate::filter::cache::Validators;
-use crate::store::{BodyWriter, Store, StoredResponse};
+use crate::store::{BodyWriter, Fetched, Fetching, Store, StoredResponse};
 use http::{HeaderMap, StatusCode};
 use std::sync::Arc;
 
@@ -16,7 +16,11 @@ pub(super) struct Caching {
     /// What servers get in place of the request's own target.
     pub(super) target: Option<String>,
     pub(super) url: u64,
-    /// Of a request whose response is to be kept.
+    /// Its response may be kept.
+    pub(super) is_fill: bool,
+    /// The one before was not.
+    pub(super) is_marked: bool,
+    /// What its server is asked; without, the request goes on as it came.
     pub(super) validators: Option<Validators>,
     /// What is kept and its server is asked about.
     pub(super) stored: Option<Arc<StoredResponse>>,
@@ -26,12 +30,21 @@ pub(super) struct Caching {
     pub(super) epoch: u64,
     /// The response, as it comes.
     pub(super) filling: Option<Filling>,
+    /// That others may wait for it.
+    pub(super) fetching: Option<Fetching>,
 }
 
 impl Caching {
     /// Has the request go as it came: its response is not for the store.
     pub(super) fn pass(&mut self) {
         (self.validators, self.filling, self.stored) = (None, None, None);
+    }
+
+    /// Tells those who wait, if any do, what has come of it.
+    pub(super) fn tell(&mut self, fetched: &Fetched) {
+        if let Some(fetching) = self.fetching.take() {
+            fetching.end(fetched);
+        }
     }
 }
 

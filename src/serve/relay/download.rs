@@ -38,8 +38,8 @@ impl<C: ClientSide> Relay<'_, C> {
                     if !start.is_interim {
                         // One who leaves as the response comes has left before it every time.
                         return Poll::Ready(match self.client.poll_left(cx) {
-                            Poll::Ready(()) => Err(Why::ClientAborted.into()),
-                            Poll::Pending => Ok(start),
+                            Poll::Ready(()) if !self.is_awaited() => Err(Why::ClientAborted.into()),
+                            Poll::Ready(()) | Poll::Pending => Ok(start),
                         });
                     }
                     self.pass_interim(server)?;
@@ -54,8 +54,8 @@ impl<C: ClientSide> Relay<'_, C> {
             return Poll::Ready(Err(self.state.watch.interrupted().unwrap_or(why).into()));
         }
         match self.client.poll_left(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(Why::ClientAborted.into())),
-            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) if !self.is_awaited() => Poll::Ready(Err(Why::ClientAborted.into())),
+            Poll::Ready(()) | Poll::Pending => Poll::Pending,
         }
     }
 
@@ -76,6 +76,7 @@ impl<C: ClientSide> Relay<'_, C> {
         let first = match first {
             Ok(first) => first,
             Err(failure) => {
+                self.not_kept();
                 self.client.withdraw();
                 self.exchange.detail = failure.detail.or(self.exchange.detail);
                 // The client has none of it.
@@ -130,6 +131,7 @@ impl<C: ClientSide> Relay<'_, C> {
         self.state.watch.may_be_quiet();
         self.state.watch.no_deadline();
         if let Err(failure) = passed {
+            self.not_kept();
             self.exchange.detail = failure.detail.or(self.exchange.detail);
             self.exchange.fail(failure.why);
             drop(server);

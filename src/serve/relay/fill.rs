@@ -11,7 +11,7 @@ use crate::filter;
 use crate::serve::client::ClientSide;
 use crate::serve::exchange::{LeasedServer, moment};
 use crate::serve::server::{Failure, Part, ResponseStart, ServerSide};
-use crate::store::StoredResponse;
+use crate::store::{Fetched, Fetching, StoredResponse};
 use crate::wire::response_head::ResponseView;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use std::future::poll_fn;
@@ -48,9 +48,9 @@ impl<C: ClientSide> Relay<'_, C> {
             return Answer::PassOn;
         }
         let Some(mut caching) = self.caching.take() else { return Answer::PassOn };
-        let answer = match caching.validators {
-            Some(_) => self.judge_fill(&mut caching, head),
-            None => Answer::PassOn,
+        let answer = match caching.is_fill {
+            true => self.judge_fill(&mut caching, head),
+            false => Answer::PassOn,
         };
         if caching.plan.status_field {
             self.cache_fields.status = Some(caching.status.text());
@@ -91,6 +91,10 @@ impl<C: ClientSide> Relay<'_, C> {
                 if judged.is_ok() {
                     caching.store.put(&caching.key, Arc::clone(&fresh));
                 }
+                caching.tell(&match judged {
+                    Ok(_) => Fetched::Stored(Arc::clone(&fresh)),
+                    Err(_) => Fetched::NotStored,
+                });
                 let status = CacheStatus {
                     forwarded_status: Some(304),
                     is_stored: judged.is_ok(),
@@ -100,6 +104,7 @@ impl<C: ClientSide> Relay<'_, C> {
                 return Answer::Stored(Box::new((fresh, status, CacheResult::Revalidated)));
             }
             Some(stored) if failed && stored.terms.is_good_on_error(received) => {
+                caching.tell(&Fetched::Stored(Arc::clone(&stored)));
                 let status = CacheStatus { forwarded_status: Some(head.status), ..caching.status };
                 return Answer::Stored(Box::new((stored, status, CacheResult::Stale)));
             }
@@ -118,9 +123,19 @@ impl<C: ClientSide> Relay<'_, C> {
                 caching.status.detail = Some(reason.label());
                 let result = CacheResult::Uncacheable;
                 self.exchange.cached = Some(CacheRecord { reason: Some(reason.label()), ..result.into() });
-                caching.pass();
+                caching.tell(&Fetched::NotStored);
+                if reason.lasts()
+                    && head.status < 500
+                    && !caching.is_marked
+                    && !caching.plan.uncacheable_for.is_zero()
+                {
+                    let until = received.after(caching.plan.uncacheable_for);
+                    caching.store.mark(&caching.key, reason, until);
+                }
                 // Who asked for a part is not given all that there is.
-                let is_part = self.request.fields.has(&header::RANGE) && head.status == 200;
+                let is_whole = caching.validators.is_some() && head.status == 200;
+                let is_part = is_whole && self.request.fields.has(&header::RANGE);
+                caching.pass();
                 if is_part { Answer::Again } else { Answer::PassOn }
             }
         }
@@ -136,6 +151,9 @@ impl<C: ClientSide> Relay<'_, C> {
         let is_authorized = self.request.fields.has(&header::AUTHORIZATION);
         let terms = cache::judge(&caching.plan, is_authorized, (head.status, &fields), exchanged)?;
         let length = head.fields.text(&header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+        if caching.plan.min_uses > 1 && caching.store.count_use(&caching.key) < caching.plan.min_uses {
+            return Err(NotStored::TooFewUses);
+        }
         if length.is_some_and(|length| length > caching.store.most()) {
             return Err(NotStored::TooLarge);
         }
@@ -143,6 +161,20 @@ impl<C: ClientSide> Relay<'_, C> {
         date(&mut fields);
         let status = StatusCode::from_u16(head.status).map_err(|_| NotStored::Status)?;
         Ok(Filling { status, fields, terms, body: caching.store.writer(length) })
+    }
+
+    /// The response is not kept after all: nobody is to wait for it.
+    pub(super) fn not_kept(&mut self) {
+        if let Some(caching) = &mut self.caching {
+            caching.filling = None;
+            caching.tell(&Fetched::NotStored);
+        }
+    }
+
+    /// Whether others wait for the response.
+    pub(super) fn is_awaited(&self) -> bool {
+        let fetching = self.caching.as_ref().and_then(|caching| caching.fetching.as_ref());
+        fetching.is_some_and(Fetching::is_awaited)
     }
 
     /// Whether the response is being kept.
@@ -164,6 +196,7 @@ impl<C: ClientSide> Relay<'_, C> {
         let Some(filling) = &mut caching.filling else { return };
         if filling.body.push(data).is_err() {
             caching.filling = None;
+            caching.tell(&Fetched::NotStored);
         }
     }
 
@@ -181,8 +214,9 @@ impl<C: ClientSide> Relay<'_, C> {
         let selected = self.selected(&terms.vary).into();
         let body = body.finish();
         let stored = Arc::new(StoredResponse { status, fields, body, length, terms, selected, epoch, url });
-        let caching = self.caching.as_ref()?;
+        let caching = self.caching.as_mut()?;
         caching.store.put(&caching.key, Arc::clone(&stored));
+        caching.tell(&Fetched::Stored(Arc::clone(&stored)));
         Some(stored)
     }
 
@@ -260,9 +294,16 @@ impl<C: ClientSide> Relay<'_, C> {
     /// Answers a request that no server has answered: with what is kept, if that is good enough.
     pub(super) async fn fail(&mut self, why: Why) {
         let stale = self.caching.as_mut().and_then(|caching| {
-            let stored = caching.stored.take()?;
-            let is_good = why.is_of_servers() && stored.terms.is_good_on_error(moment());
-            is_good.then_some((stored, caching.status, caching.plan.status_field))
+            let is_good =
+                |stored: &Arc<StoredResponse>| why.is_of_servers() && stored.terms.is_good_on_error(moment());
+            let stored = caching.stored.take().filter(is_good);
+            // Those who wait would fare no better, unless it is only this client that has left.
+            match &stored {
+                Some(stored) => caching.tell(&Fetched::Stored(Arc::clone(stored))),
+                None if why != Why::ClientAborted => caching.tell(&Fetched::NotStored),
+                None => {}
+            }
+            Some((stored?, caching.status, caching.plan.status_field))
         });
         let Some((stored, status, says_so)) = stale else { return self.reply(why).await };
         self.exchange.try_failed(why);

@@ -14,6 +14,7 @@ mod connect;
 mod download;
 mod fill;
 mod local_reply;
+mod refresh;
 mod tunnel;
 mod upload;
 
@@ -155,6 +156,11 @@ impl<'a, C: ClientSide> Relay<'a, C> {
         {
             return;
         }
+        self.fetch().await;
+    }
+
+    /// Has a server answer the request.
+    pub(super) async fn fetch(&mut self) {
         if self.client.has_body()
             && let Some(most) = self.exchange.holds_uploads()
             && let Err(why) = Box::pin(self.hold_upload(most)).await
@@ -211,6 +217,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
                             }
                         }
                         if !self.is_grpc && self.exchange.intercepts(start.status) {
+                            self.not_kept();
                             return self.intercept(begun.side, start, &leased).await;
                         }
                         return match start.status {
@@ -335,7 +342,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
 }
 
 /// Does what may take long, unless the client leaves meanwhile.
-async fn unless_left<T>(
+pub(super) async fn unless_left<T>(
     client: &mut impl ClientSide,
     mut work: impl Future<Output = Result<T, Why>> + Unpin,
 ) -> Result<T, Why> {

@@ -1,6 +1,7 @@
 //! Responses that are kept, the same by every version of HTTP.
 
 mod changes;
+mod coalescing;
 mod conditions;
 mod fills;
 mod keys;

@@ -1,0 +1,113 @@
+//! Who fetches what, and who waits for that: of requests that would ask a server for the same one does, and the others have what
+//! comes of it.
+
+use super::stored::StoredResponse;
+use futures_channel::oneshot;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+const SHARDS: usize = 64;
+
+type Waiting = Vec<oneshot::Sender<Fetched>>;
+/// Who waits for what.
+type Shard = HashMap<Arc<[u8]>, Waiting>;
+
+/// What has become of a fetch; dropped without a word, it has come to nothing, and somebody else may fetch.
+#[derive(Clone, Debug)]
+pub(crate) enum Fetched {
+    Stored(Arc<StoredResponse>),
+    /// The response is for one alone: nobody is to wait for another.
+    NotStored,
+}
+
+/// What is being fetched.
+#[derive(Debug)]
+pub(super) struct Fetches {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: RandomState,
+}
+
+impl Default for Fetches {
+    fn default() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
+    }
+}
+
+/// A request's part in a fetch.
+#[derive(Debug)]
+pub(crate) enum Part {
+    Fetches(Fetching),
+    Waits(oneshot::Receiver<Fetched>),
+}
+
+impl Fetches {
+    /// Begins to fetch what lies under a key, or to wait for whoever does.
+    pub(super) fn join(self: &Arc<Self>, key: &[u8]) -> Part {
+        let mut shard = self.shard(key);
+        if let Some(waiting) = shard.get_mut(key) {
+            // Those who have left take no room.
+            waiting.retain(|sender| !sender.is_canceled());
+            let (sender, receiver) = oneshot::channel();
+            waiting.push(sender);
+            return Part::Waits(receiver);
+        }
+        let key: Arc<[u8]> = key.into();
+        shard.insert(Arc::clone(&key), Vec::new());
+        Part::Fetches(Fetching { fetches: Arc::clone(self), key: Some(key) })
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> u64 {
+        self.shards.iter().map(|shard| lock(shard).len() as u64).sum()
+    }
+
+    fn shard(&self, key: &[u8]) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[self.hasher.hash_one(key) as usize % SHARDS])
+    }
+
+    fn end(&self, key: &Arc<[u8]>) -> Waiting {
+        match self.shard(key).entry(Arc::clone(key)) {
+            Entry::Occupied(entry) => entry.remove(),
+            Entry::Vacant(_) => Vec::new(),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// That somebody fetches. Those who wait are told when it ends; if that is by being dropped, one of them fetches.
+#[derive(Debug)]
+pub(crate) struct Fetching {
+    fetches: Arc<Fetches>,
+    key: Option<Arc<[u8]>>,
+}
+
+impl Fetching {
+    /// Tells everybody at once.
+    pub(crate) fn end(mut self, fetched: &Fetched) {
+        let Some(key) = self.key.take() else { return };
+        for sender in self.fetches.end(&key) {
+            // Who has left needs no word.
+            let _ = sender.send(fetched.clone());
+        }
+    }
+
+    /// Whether anybody waits.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let Some(key) = &self.key else { return false };
+        let shard = self.fetches.shard(key);
+        shard.get(key).is_some_and(|waiting| waiting.iter().any(|sender| !sender.is_canceled()))
+    }
+}
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            drop(self.fetches.end(&key));
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Requests for the same wait for one that fetches it, and for no longer than need be.
+
+use super::{app, get, shop, with_rules};
+use crate::support::app::{App, Latch, Then, say, send, status};
+use crate::support::balancer::Balancer;
+use crate::support::client::Client;
+use crate::support::wait_for;
+use crate::support::ways::{Asked, Way};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+fn balancer(app: &App, cache: &str) -> Balancer {
+    Balancer::start(&format!(
+        "listeners: {{ web: {{ address: 127.0.0.1:0, routes: shop }} }}\n\
+         routes: {{ shop: [{{ name: all, cache: {cache}, pool: app }}] }}\n\
+         pools: {{ app: {{ servers: ['{}'], retries: {{ max: 0 }} }} }}\n",
+        app.address
+    ))
+}
+
+/// So many clients that have asked for the same.
+fn asking(balancer: &Balancer, n: usize, fields: &str) -> Vec<Client> {
+    let ask = |_| {
+        let mut client = balancer.client();
+        client.send(format!("GET /page HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+        client
+    };
+    (0..n).map(ask).collect()
+}
+
+fn counted(balancer: &Balancer, result: &str) -> f64 {
+    balancer.metric("evenkeel_cache_requests_total", &[("result", result)])
+}
+
+#[test]
+fn one_request_fetches_what_many_wait_for() {
+    for framing in
+        ["Content-Length: 4\r\n\r\npage", "Transfer-Encoding: chunked\r\n\r\n4\r\npage\r\n0\r\n\r\n"]
+    {
+        let latch = Latch::default();
+        let held = latch.clone();
+        let app = App::new(move |_, stream| {
+            held.wait();
+            send(stream, &format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n{framing}"))
+        });
+        let balancer = balancer(&app, "{ coalesce: 60s }");
+        let mut first = asking(&balancer, 1, "");
+        wait_for("the fetch", || (app.hits() == 1).then_some(()));
+        assert_eq!(balancer.metric("evenkeel_cache_fills", &[]), 1.0);
+        let mut others = asking(&balancer, 50, "");
+        // Whoever has left is not missed.
+        for client in others.drain(..10) {
+            client.reset();
+        }
+        balancer.wait_for_metric("evenkeel_http_failures_total", &[("why", "client_aborted")], 10.0);
+        latch.open();
+        for client in first.iter_mut().chain(&mut others) {
+            let response = client.response();
+            assert_eq!((response.status, response.text(), response.complete), (200, "page".to_owned(), true));
+        }
+        assert_eq!(others[0].get("/page").status, 200);
+        assert_eq!(app.hits(), 2, "another host's page is another");
+        assert_eq!(counted(&balancer, "coalesced") + counted(&balancer, "hit"), 40.0);
+        assert_eq!(balancer.metric("evenkeel_cache_fills", &[]), 0.0);
+    }
+}
+
+#[test]
+fn what_is_not_kept_lets_all_go_at_once() {
+    for answer in [
+        "200 OK\r\nCache-Control: private",
+        "500 Oh no\r\nX-A: 1",
+        "200 OK\r\nCache-Control: max-age=60\r\nVary: *",
+    ] {
+        let (latch, asked) = (Latch::default(), Arc::new(AtomicUsize::new(0)));
+        let (held, count) = (latch.clone(), Arc::clone(&asked));
+        let app = App::new(move |_, stream| {
+            // The first waits, and then all others for the last of them.
+            if count.fetch_add(1, SeqCst) == 0 {
+                held.wait();
+            } else {
+                wait_for("all of them", || (count.load(SeqCst) == 21).then_some(()));
+            }
+            send(stream, &format!("HTTP/1.1 {answer}\r\nContent-Length: 4\r\n\r\npage"))
+        });
+        let balancer = balancer(&app, "{ coalesce: 60s }");
+        let mut first = asking(&balancer, 1, "");
+        wait_for("the fetch", || (app.hits() == 1).then_some(()));
+        let mut others = asking(&balancer, 20, "");
+        balancer.wait_for_metric("evenkeel_connections", &[("listener", "web")], 21.0);
+        latch.open();
+        for client in first.iter_mut().chain(&mut others) {
+            assert_eq!(client.response().text(), "page", "{answer}");
+        }
+        assert_eq!(app.hits(), 21, "{answer}");
+    }
+}
+
+#[test]
+fn nobody_waits_for_what_was_not_kept_of_late() {
+    let latch = Latch::default();
+    let held = latch.clone();
+    let app = App::new(move |request, stream| {
+        if request.has("x-wait") {
+            held.wait();
+        }
+        match request.has("if-none-match") {
+            true => send(stream, "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n"),
+            false => send(
+                stream,
+                "HTTP/1.1 200 OK\r\nETag: \"x\"\r\nCache-Control: private\r\nContent-Length: 4\r\n\r\npage",
+            ),
+        }
+    });
+    let balancer = balancer(&app, "{ coalesce: 60s }");
+    assert_eq!(asking(&balancer, 1, "")[0].response().text(), "page");
+    let mut waiting = asking(&balancer, 1, "X-Wait: 1\r\n");
+    wait_for("the fetch", || (app.hits() == 2).then_some(()));
+    assert_eq!(asking(&balancer, 1, "")[0].response().text(), "page", "it waits for nobody");
+    assert_eq!(
+        asking(&balancer, 1, "If-None-Match: \"x\"\r\n")[0].response().status,
+        304,
+        "conditions go along"
+    );
+    latch.open();
+    assert_eq!(waiting[0].response().text(), "page");
+    let record = balancer.record_where("it", |record| record["cache"] == "uncacheable");
+    assert_eq!(record["cache_reason"], "private");
+}
+
+#[test]
+fn who_waits_too_long_or_for_somebody_who_leaves_goes_on() {
+    let (latch, asked) = (Latch::default(), AtomicUsize::new(0));
+    let held = latch.clone();
+    let app = App::new(move |_, stream| {
+        if asked.fetch_add(1, SeqCst) == 0 {
+            held.wait();
+        }
+        send(stream, "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 4\r\n\r\npage")
+    });
+    let balancer = balancer(&app, "{ coalesce: 100ms }");
+    let mut first = asking(&balancer, 1, "");
+    wait_for("the fetch", || (app.hits() == 1).then_some(()));
+    assert_eq!(asking(&balancer, 1, "")[0].response().text(), "page");
+    latch.open();
+    assert_eq!(first[0].response().text(), "page");
+    assert_eq!(app.hits(), 2);
+}
+
+#[test]
+fn a_fetch_goes_on_for_those_who_wait_though_its_client_leaves() {
+    let latch = Latch::default();
+    let held = latch.clone();
+    let app = App::new(move |_, stream| {
+        held.wait();
+        send(stream, "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 4\r\n\r\npage")
+    });
+    let balancer = balancer(&app, "{ coalesce: 60s }");
+    let first = asking(&balancer, 1, "").remove(0);
+    wait_for("the fetch", || (app.hits() == 1).then_some(()));
+    let mut other = asking(&balancer, 1, "").remove(0);
+    balancer.wait_for_metric("evenkeel_connections", &[("listener", "web")], 2.0);
+    wait_for("the other to wait", || {
+        // A third sees that two are there: it waits, and leaves again.
+        (balancer.metric("evenkeel_cache_fills", &[]) == 1.0).then_some(())
+    });
+    first.reset();
+    latch.open();
+    assert_eq!(other.response().text(), "page");
+}
+
+#[test]
+fn variants_are_fetched_each_by_its_own() {
+    let app = app();
+    let shop = shop(&app, "{}");
+    let target = "/with/cache-control:max-age=60&vary:Foo";
+    for (foo, body) in [("1", "answer 1"), ("2", "answer 2"), ("1", "answer 1"), ("2", "answer 2")] {
+        assert_eq!(shop.ask(Way::H2, get(target, &[("foo", foo)])).text(), body);
+    }
+}
+
+#[test]
+fn what_is_asked_for_once_is_not_kept_where_it_takes_more() {
+    let app = app();
+    let shop = with_rules(&app, "    - { name: all, cache: { min_uses: 3 }, pool: app }\n");
+    let target = "/with/cache-control:max-age=60";
+    let bodies = [0; 5].map(|_| shop.ask(Way::Http11, Asked::get(target)).text());
+    assert_eq!(bodies, ["answer 1", "answer 2", "answer 3", "answer 3", "answer 3"]);
+    shop.balancer.record_where("the first", |record| record["cache_reason"] == "min_uses");
+}
+
+#[test]
+fn what_is_stale_goes_out_while_one_request_renews_it() {
+    for control in ["max-age=0, stale-while-revalidate=60", "max-age=0"] {
+        let (latch, asked) = (Latch::default(), AtomicUsize::new(0));
+        let held = latch.clone();
+        let app = App::new(move |request, stream| {
+            let count = asked.fetch_add(1, SeqCst);
+            if count > 0 {
+                held.wait();
+            }
+            let control = if count == 0 { control } else { "max-age=60" };
+            match request.target.as_str() {
+                "/gone" if count > 0 => status(stream, "404 Not Found", "gone"),
+                _ => send(
+                    stream,
+                    &format!(
+                        "HTTP/1.1 200 OK\r\nCache-Control: {control}\r\nETag: \"{count}\"\r\nContent-Length: 6\r\n\r\npage {count}"
+                    ),
+                ),
+            }
+        });
+        let shop = shop(&app, "{ stale_while_revalidate: 60s }");
+        assert_eq!(shop.ask(Way::Http11, Asked::get("/")).text(), "page 0");
+        // Nobody waits, however many come.
+        for way in [Way::Http11, Way::H2, Way::Http10] {
+            let response = shop.ask(way, Asked::get("/"));
+            assert_eq!(response.text(), "page 0", "{way:?}");
+            assert!(response.field("cache-status").starts_with("evenkeel; hit; ttl="), "{way:?}");
+        }
+        wait_for("the one request", || (app.hits() == 2).then_some(()));
+        let asked = app.last();
+        let told = (asked.field("if-none-match"), asked.field("host"), asked.has("x-forwarded-for"));
+        assert_eq!(told, ("\"0\"".to_owned(), "shop.example".to_owned(), true));
+        latch.open();
+        wait_for("what is new", || (shop.ask(Way::Http11, Asked::get("/")).text() == "page 1").then_some(()));
+        assert_eq!(app.hits(), 2, "{control}");
+        let stale = shop.balancer.metric("evenkeel_cache_requests_total", &[("result", "stale")]);
+        assert!(stale >= 3.0, "{stale}");
+    }
+}
+
+#[test]
+fn what_forbids_it_is_not_used_beyond_its_time() {
+    for control in ["max-age=0, must-revalidate", "s-maxage=0", "no-cache", "max-age=0, proxy-revalidate"] {
+        let app = App::new(move |_, stream| {
+            send(
+                stream,
+                &format!(
+                    "HTTP/1.1 200 OK\r\nCache-Control: {control}\r\nETag: \"x\"\r\nContent-Length: 4\r\n\r\npage"
+                ),
+            )
+        });
+        let shop = shop(&app, "{ stale_while_revalidate: 60s }");
+        for n in 1..4 {
+            shop.ask(Way::Http11, Asked::get("/"));
+            assert_eq!(app.hits(), n, "{control}");
+        }
+    }
+}
+
+#[test]
+fn a_renewal_that_fails_leaves_what_is_there() {
+    let asked = AtomicUsize::new(0);
+    let app = App::new(move |_, stream| match asked.fetch_add(1, SeqCst) {
+        0 => send(stream, "HTTP/1.1 200 OK\r\nCache-Control: max-age=0\r\nContent-Length: 4\r\n\r\npage"),
+        1 => Then::Close,
+        2 => status(stream, "503 No", "broken"),
+        _ => say(stream, "new"),
+    });
+    let shop = shop(&app, "{ stale_while_revalidate: 60s }");
+    for hits in 1..4 {
+        assert_eq!(shop.ask(Way::Http11, Asked::get("/")).text(), "page");
+        // The one that it has begun ends before the next may.
+        wait_for("the renewal", || (app.hits() >= hits).then_some(()));
+        wait_for("its end", || (shop.balancer.metric("evenkeel_cache_fills", &[]) == 0.0).then_some(()));
+    }
+}
