@@ -9,6 +9,26 @@ use time::OffsetDateTime;
 use time::format_description::FormatItem;
 use time::macros::format_description;
 
+/// How a field begins. What is written at once costs half of what it costs bit by bit, and a third of a record's fields are null.
+struct Key {
+    /// With a value of null.
+    null: &'static [u8],
+    /// Up to a value in quotes.
+    quoted: &'static [u8],
+    /// Up to any other value.
+    bare: &'static [u8],
+}
+
+macro_rules! key {
+    ($name:literal) => {
+        &Key {
+            null: concat!(",\"", $name, "\":null").as_bytes(),
+            quoted: concat!(",\"", $name, "\":\"").as_bytes(),
+            bare: concat!(",\"", $name, "\":").as_bytes(),
+        }
+    };
+}
+
 /// What is written of one exchange. Absent values are `null` in JSON and `-` in `combined`.
 #[derive(Debug)]
 pub struct Record<'a> {
@@ -84,67 +104,67 @@ impl Record<'_> {
         line.push(b'.');
         fraction(since.subsec_micros().into(), 6, line);
         line.extend_from_slice(b"Z\"");
-        text(b",\"client\":", Some(self.client), line);
-        text(b",\"listener\":", Some(self.listener), line);
-        text(b",\"route\":", self.route, line);
-        text(b",\"pool\":", self.pool, line);
+        text(key!("client"), Some(self.client), line);
+        text(key!("listener"), Some(self.listener), line);
+        text(key!("route"), self.route, line);
+        text(key!("pool"), self.pool, line);
         if self.fallback_from.is_some() {
-            text(b",\"fallback_from\":", self.fallback_from, line);
+            text(key!("fallback_from"), self.fallback_from, line);
         }
-        text(b",\"server\":", self.server, line);
-        text(b",\"method\":", self.method, line);
-        text(b",\"host\":", self.host, line);
-        text(b",\"path\":", self.path, line);
-        text(b",\"protocol\":", self.protocol, line);
+        text(key!("server"), self.server, line);
+        text(key!("method"), self.method, line);
+        text(key!("host"), self.host, line);
+        text(key!("path"), self.path, line);
+        text(key!("protocol"), self.protocol, line);
         number(b",\"status\":", self.status.into(), line);
-        text(b",\"why\":", Some(self.why.as_str()), line);
+        text(key!("why"), Some(self.why.as_str()), line);
         if self.action.is_some() {
-            text(b",\"action\":", self.action, line);
+            text(key!("action"), self.action, line);
         }
         if let Some(location) = &self.location {
-            text(b",\"country\":", location.country.as_ref().map(Country::as_str), line);
+            text(key!("country"), location.country.as_ref().map(Country::as_str), line);
             match location.asn {
                 Some(Asn(number)) => self::number(b",\"asn\":", number.into(), line),
                 None => line.extend_from_slice(b",\"asn\":null"),
             }
         }
-        text(b",\"limit\":", self.limit, line);
-        text(b",\"detail\":", self.detail, line);
+        text(key!("limit"), self.limit, line);
+        text(key!("detail"), self.detail, line);
         number(b",\"bytes_in\":", self.bytes_in, line);
         number(b",\"bytes_out\":", self.bytes_out, line);
         if let Some(plain) = self.bytes_plain {
-            text(b",\"encoding\":", self.encoding, line);
+            text(key!("encoding"), self.encoding, line);
             number(b",\"bytes_plain\":", plain, line);
         }
-        milliseconds(b",\"duration_ms\":", self.duration, line);
-        milliseconds(b",\"connect_ms\":", self.connect, line);
-        milliseconds(b",\"first_byte_ms\":", self.first_byte, line);
+        milliseconds(key!("duration_ms"), self.duration, line);
+        milliseconds(key!("connect_ms"), self.connect, line);
+        milliseconds(key!("first_byte_ms"), self.first_byte, line);
         if let Some(queued) = self.queued {
-            milliseconds(b",\"queue_ms\":", Some(queued.waited), line);
+            milliseconds(key!("queue_ms"), Some(queued.waited), line);
             number(b",\"queue_position\":", queued.position.into(), line);
         }
         number(b",\"tries\":", self.tries.into(), line);
         if self.sticky.is_some() {
-            text(b",\"sticky\":", self.sticky, line);
+            text(key!("sticky"), self.sticky, line);
         }
-        text(b",\"tls\":", self.tls, line);
-        text(b",\"client_cert\":", self.client_cert, line);
+        text(key!("tls"), self.tls, line);
+        text(key!("client_cert"), self.client_cert, line);
         if let Some(status) = self.grpc_status {
             number(b",\"grpc_status\":", status.into(), line);
         }
-        text(b",\"request_id\":", self.request_id, line);
+        text(key!("request_id"), self.request_id, line);
         number(b",\"generation\":", self.generation, line);
-        text(b",\"cache\":", self.cache.map(|cache| cache.result.label()), line);
+        text(key!("cache"), self.cache.map(|cache| cache.result.label()), line);
         if let Some(CacheRecord { age, reason, .. }) = self.cache {
             if let Some(age) = age {
                 number(b",\"cache_age_s\":", age, line);
             }
             if reason.is_some() {
-                text(b",\"cache_reason\":", reason, line);
+                text(key!("cache_reason"), reason, line);
             }
         }
-        text(b",\"user_agent\":", self.user_agent, line);
-        text(b",\"referer\":", self.referer, line);
+        text(key!("user_agent"), self.user_agent, line);
+        text(key!("referer"), self.referer, line);
         line.extend_from_slice(b"}\n");
     }
 
@@ -210,17 +230,15 @@ thread_local! {
         const { RefCell::new(Stamp { second: u64::MAX, rfc3339: [b'0'; 19], combined: String::new() }) };
 }
 
-fn text(key: &[u8], value: Option<&str>, line: &mut Vec<u8>) {
-    line.extend_from_slice(key);
-    match value {
-        None => line.extend_from_slice(b"null"),
-        Some(value) => quoted(value, line),
-    }
+fn text(key: &Key, value: Option<&str>, line: &mut Vec<u8>) {
+    let Some(value) = value else { return line.extend_from_slice(key.null) };
+    line.extend_from_slice(key.quoted);
+    plain_or_escaped(value, line);
+    line.push(b'"');
 }
 
 /// RFC 8259 section 7: quotes, backslashes and control characters are escaped.
-fn quoted(value: &str, line: &mut Vec<u8>) {
-    line.push(b'"');
+fn plain_or_escaped(value: &str, line: &mut Vec<u8>) {
     // Eight bytes at a time, as almost all of them are: each record has some hundred.
     let (words, rest) = value.as_bytes().as_chunks();
     let is_rest_plain = match value.as_bytes().last_chunk() {
@@ -233,7 +251,6 @@ fn quoted(value: &str, line: &mut Vec<u8>) {
     } else {
         escape(value, line);
     }
-    line.push(b'"');
 }
 
 fn is_escaped(byte: &u8) -> bool {
@@ -274,9 +291,9 @@ fn number(key: &[u8], value: u64, line: &mut Vec<u8>) {
 }
 
 /// In milliseconds with three decimals.
-fn milliseconds(key: &[u8], value: Option<Duration>, line: &mut Vec<u8>) {
-    line.extend_from_slice(key);
-    let Some(value) = value else { return line.extend_from_slice(b"null") };
+fn milliseconds(key: &Key, value: Option<Duration>, line: &mut Vec<u8>) {
+    let Some(value) = value else { return line.extend_from_slice(key.null) };
+    line.extend_from_slice(key.bare);
     decimal(value.as_secs().saturating_mul(1000).saturating_add(value.subsec_millis().into()), line);
     line.push(b'.');
     fraction(u64::from(value.subsec_micros()) % 1000, 3, line);
@@ -417,10 +434,10 @@ pub(super) mod tests {
             for before in 0..20 {
                 let value = format!("{}{special}{}", "a".repeat(before), "b".repeat(20 - before));
                 let (mut line, mut slow) = (Vec::new(), Vec::new());
-                quoted(&value, &mut line);
+                text(key!("path"), Some(&value), &mut line);
                 escape(&value, &mut slow);
-                assert_eq!(line, [b"\"".as_slice(), &slow, b"\""].concat());
-                assert_eq!(serde_json::from_slice::<String>(&line).ok(), Some(value));
+                assert_eq!(line, [b",\"path\":\"".as_slice(), &slow, b"\""].concat());
+                assert_eq!(serde_json::from_slice::<String>(&line[8..]).ok(), Some(value));
             }
         }
     }

@@ -33,6 +33,10 @@ impl HttpDate {
     pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("a date is in ASCII")
     }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 fn written(second: u64) -> Option<[u8; 29]> {

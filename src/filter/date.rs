@@ -13,7 +13,7 @@ pub(super) struct Date;
 impl Filter for Date {
     fn response<'a>(&self, response: &ResponseView<'a>, facts: &ResponseFacts<'a>, edits: &mut Edits<'a>) {
         if response.status >= 200 && !edits.leaves(response.fields, &DATE.name) {
-            edits.add_judged(&DATE, facts.date);
+            edits.add_bytes(&DATE, facts.date);
         }
     }
 }

@@ -73,7 +73,7 @@ pub(crate) struct ResponseFacts<'a> {
     /// What is said of limits.
     pub(crate) rate_limit: Option<&'a RateLimitFields>,
     /// The time, as Date has it.
-    pub(crate) date: &'a str,
+    pub(crate) date: &'a [u8],
     /// What is said of the cache.
     pub(crate) cache: Option<&'a CacheFields>,
     pub(crate) policy: Option<&'a AppliedPolicy<'a>>,

@@ -75,7 +75,7 @@ fn got(text: &str, hsts: Option<&str>) -> String {
     let facts = ResponseFacts {
         request: Some(RequestView::from(&asked)),
         hsts,
-        date: "Thu, 01 Jan 1970 00:00:00 GMT",
+        date: b"Thu, 01 Jan 1970 00:00:00 GMT",
         ..ResponseFacts::default()
     };
     let view = form.view(text.as_bytes(), &fields);
@@ -259,7 +259,7 @@ proptest! {
         let facts = ResponseFacts {
             request: Some(RequestView::from(&asked)),
             hsts: Some("max-age=1"),
-            date: "Thu, 01 Jan 1970 00:00:00 GMT",
+            date: b"Thu, 01 Jan 1970 00:00:00 GMT",
             ..ResponseFacts::default()
         };
         let view = ResponseView::of_map(StatusCode::OK, &map, BodyKind::Empty);

@@ -108,7 +108,7 @@ fn with_edits<T>(to: Recipient, then: impl FnOnce(&ResponseFacts<'_>) -> T) -> T
     then(&ResponseFacts {
         request: Some(RequestView::from(&head)),
         hsts: to.hsts,
-        date: "Thu, 01 Jan 1970 00:00:00 GMT",
+        date: b"Thu, 01 Jan 1970 00:00:00 GMT",
         ..ResponseFacts::default()
     })
 }

@@ -93,7 +93,7 @@ impl EdgeObserver for Reporter {
         let facts = ResponseFacts {
             request,
             hsts: hsts.as_deref(),
-            date: date.as_str(),
+            date: date.as_bytes(),
             policy: policy.as_ref(),
             ..ResponseFacts::default()
         };

@@ -174,7 +174,7 @@ impl<C: ClientSide> Relay<'_, C> {
             request,
             hsts,
             sticky,
-            date: date.as_str(),
+            date: date.as_bytes(),
             cache: Some(&self.cache_fields),
             rate_limit: self.exchange.rate_limit_fields(),
             policy: applied.as_ref(),
