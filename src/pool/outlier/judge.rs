@@ -12,9 +12,9 @@ const Z_RUN: f64 = 1.96;
 /// A run that is as unlikely at the others' share of failures is no chance. There are many runs: what comes about once in 100,000
 /// tries has some pool lose a server every day (`where_all_fail_alike_nobody_is_ejected`).
 const BY_CHANCE: f64 = 1e-7;
-/// The likelihood ratio of shares that are too far apart for chance: the square of 5.5 standard deviations, once in 50,000,000 times, for
-/// servers are looked at again and again.
-const NO_CHANCE: f64 = 30.25;
+/// The likelihood ratio of shares that are too far apart for chance: the square of six standard deviations, once in 1,000,000,000 times,
+/// for servers are looked at again and again.
+const NO_CHANCE: f64 = 36.0;
 /// Standard deviations for the others' share since a run began, or at its time, of which little is known as yet: 68 %.
 const Z_SINCE: f64 = 1.0;
 /// Standard deviations for how far shares are apart at least: 99 %. That they are apart at all must be surer than that (`NO_CHANCE`).
