@@ -208,8 +208,9 @@ async fn explain_one(
         minute: sticky::minute(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
     };
     let overrides = admin.live.overrides.load();
+    let known = explain::Known { overrides: &overrides, limiter: admin.live.limiter.get() };
     let explained =
-        explain::explain(&admin.live.snapshot(), &overrides, &request, fastrand::u64(..), Instant::now());
+        explain::explain(&admin.live.snapshot(), known, &request, fastrand::u64(..), Instant::now());
     let report =
         explained.map_err(|why| ApiRefusal::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string()))?;
     Ok(Json(ExplainAnswer { text: explain::render(&report, false), report }))

@@ -58,6 +58,13 @@ fn prefix(scalar: &Scalar<'_>) -> Result<String, Fault> {
 fn target(scalar: &Scalar<'_>) -> Result<Template, Fault> {
     let to = template(scalar)?;
     let text = &*scalar.text;
+    let mut pairs = text.as_bytes().windows(2);
+    if pairs.any(|pair| pair[0] == b'$' && pair[1].is_ascii_digit()) {
+        return Err(Fault::new(
+            format!("{} has a group by its number, which stands for nothing here", quoted(text)),
+            "name the group in `regex`, like `(?P<id>[0-9]+)`, and write `{path.id}`",
+        ));
+    }
     let begins = text.starts_with('/') || text.starts_with("{path}");
     match begins && text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.contains('#') {
         true => Ok(to),

@@ -33,6 +33,15 @@ pub(super) fn limits(section: &Section<'_>, networks: &NamedLists<'_>, owner: &L
     }
 }
 
+/// A word that is not known, where a section may be meant.
+fn or_else(fault: Fault, section: &str) -> Fault {
+    let help = match fault.help {
+        Some(help) => format!("{help}, or a section: `{section}`"),
+        None => format!("a section may stand here, too: `{section}`"),
+    };
+    Fault { help: Some(help), ..fault }
+}
+
 struct LimitReader<'a> {
     networks: &'a NamedLists<'a>,
     owner: &'a LimitOwner,
@@ -53,6 +62,13 @@ impl LimitReader<'_> {
         let countries = section.section("countries", |lists| geo.allow_deny(&lists));
         let asns = section.section("asns", |lists| geo.allow_deny(&lists));
         let answer = answer(section);
+        let is_said = |key: &str| section.get(key).is_some();
+        if !["allow", "deny", "countries", "asns"].iter().any(|key| is_said(key)) {
+            section.at.warn(Fault::new(
+                "says who may ask of nobody: everybody may, whatever is said of it by a listener or a policy below",
+                "repeat the lists here, or write `access: null` if that is meant",
+            ));
+        }
         Some(AccessPlan { allow, deny, countries: countries?, asns: asns?, answer: answer? })
     }
 
@@ -71,13 +87,17 @@ impl LimitReader<'_> {
         let requests = section.value("requests", rate);
         let count = match section.get("count").filter(|at| !at.is_scalar()) {
             Some(_) => section.section("count", |count| statuses(&count, "status")).map(LimitCount::Statuses),
-            None => Some(section.value("count", |scalar| choose(scalar, &COUNTS))),
+            None => Some(section.value("count", |scalar| {
+                choose(scalar, &COUNTS).map_err(|fault| or_else(fault, "{ status: [401, 403] }"))
+            })),
         };
         let over = match section.get("over").filter(|at| !at.is_scalar()) {
             Some(_) => section
                 .section("over", |over| over.given_duration("delay"))
                 .map(|longest| longest.map(LimitOver::Delay)),
-            None => Some(Some(section.value("over", |scalar| choose(scalar, &OVERS)))),
+            None => Some(Some(section.value("over", |scalar| {
+                choose(scalar, &OVERS).map_err(|fault| or_else(fault, "{ delay: 1s }"))
+            }))),
         };
         if let (Some(Some(LimitOver::Delay(_))), Some(LimitCount::Statuses(_)), Some(at)) =
             (&over, &count, section.get("over"))

@@ -152,6 +152,12 @@ pub(super) fn path(scalar: &Scalar<'_>) -> Result<PathPattern, Fault> {
             "match the path alone, percent-encoded as in the request",
         ));
     }
+    if !fixed.is_ascii() {
+        return Err(Fault::new(
+            format!("{} has characters that no path has", quoted(text)),
+            "write them percent-encoded, as they are in requests: `é` is `%C3%A9`",
+        ));
+    }
     Ok(match prefix {
         Some(prefix) => PathPattern::Prefix(format!("{prefix}/")),
         None => PathPattern::Exact(text.to_owned()),

@@ -5,13 +5,14 @@ use super::names::{Names, Once, check_section_name, word};
 use super::networks::NamedLists;
 use super::place::At;
 use super::plan::limits::LimitOwner;
-use super::plan::policy::{NamedPolicy, PolicyPlan};
+use super::plan::policy::NamedPolicy;
 use super::plan::{Match, PoolPlan, Priority, RoutesPlan, RulePlan};
 use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::tree::Scalar;
 use super::{keys, plan::Name, policy, rule_target};
 use crate::template::{Template, Variable};
+use regex::Regex;
 
 /// What a connection may switch to if nothing is said.
 const WEBSOCKET: &str = "websocket";
@@ -28,17 +29,19 @@ pub(super) struct RuleNames<'a> {
 }
 
 /// Reports variables that stand for groups which the rule's expression has not.
-fn refuse_unknown_groups<'t>(at: &At<'_>, matcher: &Match, templates: impl Iterator<Item = &'t Template>) {
-    let has_group = |name: &str| {
-        let regex = matcher.path_regex.as_ref().map(|regex| &regex.0);
-        regex.is_some_and(|regex| regex.capture_names().flatten().any(|group| group == name))
-    };
+fn refuse_unknown_groups<'t>(
+    at: &At<'_>,
+    (key, regex): (&str, Option<&Regex>),
+    templates: impl Iterator<Item = &'t Template>,
+) {
+    let has_group =
+        |name: &str| regex.is_some_and(|regex| regex.capture_names().flatten().any(|group| group == name));
     for variable in templates.flat_map(Template::variables) {
         if let Variable::Capture(name) = variable
             && !has_group(name)
         {
             at.refuse_key(Fault::new(
-                format!("`{{path.{name}}}` stands for nothing: `match.path_regex` has no group of this name"),
+                format!("`{{path.{name}}}` stands for nothing: `{key}` has no group of this name"),
                 format!("name one there, like `^/item/(?P<{name}>[^/]+)`, or use `{{path}}`"),
             ));
         }
@@ -117,13 +120,31 @@ fn rule(
     let upgrades = upgrades.filter(|upgrades| upgrades[..] != [WEBSOCKET]);
     let priority = section.choice("priority", &PRIORITIES);
     let policy = policy::reference(section, names.policies);
-    let own_policy = policy::policy(section, names.networks, &LimitOwner::Rule(name.clone()));
+    let has_own_name = *name != *format!("{routes}/{}", index + 1);
+    let owner = match &matcher {
+        // Without a name of its own, a rule is known by what it matches: its place says another one once rules are added.
+        Some(matcher) if !has_own_name => {
+            LimitOwner::Unnamed { place: name.clone(), matches: matcher.fingerprint().into() }
+        }
+        _ => LimitOwner::Rule(name.clone()),
+    };
+    let own_policy = policy::policy(section, names.networks, &owner);
     if let (Some(matcher), Some(target)) = (&matcher, &target) {
         let named = policy.and_then(|place| names.planned_policies.get(place)).map(|named| &named.policy);
-        let said = [Some(&own_policy), named];
-        let templates = said.into_iter().flatten().flat_map(PolicyPlan::templates);
         names.networks.geo.check(&section.at, rule_target::templates(target));
-        refuse_unknown_groups(&section.at, matcher, templates.chain(rule_target::templates(target)));
+        let of_rule = ("match.path_regex", matcher.path_regex.as_ref().map(|regex| &regex.0));
+        refuse_unknown_groups(&section.at, of_rule, rule_target::templates(target));
+        for policy in [Some(&own_policy), named].into_iter().flatten() {
+            let rewrite = policy.rewrite.get();
+            let own = rewrite.and_then(|rewrite| rewrite.regex.as_ref());
+            let to = rewrite.and_then(|rewrite| rewrite.to.as_ref());
+            let is_rewritten = |template: &&Template| to.is_some_and(|to| std::ptr::eq(*template, to));
+            let others = policy.templates().filter(|template| !is_rewritten(template));
+            refuse_unknown_groups(&section.at, of_rule, others);
+            // `regex` has groups for `to`, and where there is one it alone counts.
+            let of_rewrite = own.map_or(of_rule, |own| ("rewrite.regex", Some(own)));
+            refuse_unknown_groups(&section.at, of_rewrite, to.into_iter());
+        }
     }
     Some(RulePlan {
         name,

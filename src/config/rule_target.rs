@@ -102,8 +102,8 @@ fn location(scalar: &Scalar<'_>) -> Result<Template, Fault> {
 fn authority(text: &str) -> Option<&str> {
     let rest = ["https://", "http://", "{scheme}://"].iter().find_map(|scheme| text.strip_prefix(scheme))?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    // What follows a host without a slash between may become a part of it.
-    let rest = match rest.find("{path") {
+    // A path begins with a slash; what else follows a host may become a part of it.
+    let rest = match rest.find("{path}") {
         Some(at) if at < end => &rest[..at],
         _ => &rest[..end],
     };

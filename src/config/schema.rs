@@ -72,6 +72,10 @@ fn value(kind: &KeyKind) -> Value {
             json!({ "anyOf": [choice(&[only]), { "type": "array", "items": word(what) }] })
         }
         KeyKind::Texts(what) => json!({ "type": "object", "additionalProperties": word(what) }),
+        KeyKind::TextsOrNull(what) => {
+            let text = json!({ "anyOf": [word(what), { "type": "null" }] });
+            json!({ "type": "object", "additionalProperties": text })
+        }
         KeyKind::Section(keys) => section(keys),
         KeyKind::Named(keys) => json!({ "type": "object", "additionalProperties": section(keys) }),
         KeyKind::NamedListsOr(what, keys) => {

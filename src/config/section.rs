@@ -34,13 +34,25 @@ impl Drop for Section<'_> {
 impl<'a> At<'a> {
     /// A section with the keys of a table; every key that is not in it is reported.
     pub(super) fn section(self, keys: &'static [Key]) -> Option<Section<'a>> {
-        self.section_or(&"a section of `key: value` pairs", keys)
+        self.section_or(&SectionOf(keys), keys)
     }
 
     /// As `section`, where `wanted` could stand as well.
     pub(super) fn section_or(&self, wanted: &dyn fmt::Display, keys: &'static [Key]) -> Option<Section<'a>> {
         let entries = self.entries(wanted)?;
         Some(Section::new(*self, keys, entries))
+    }
+}
+
+/// A section with these keys, in words.
+struct SectionOf(&'static [Key]);
+
+impl fmt::Display for SectionOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 3;
+        let names: Vec<_> = self.0.iter().take(SHOWN).map(|key| format!("`{}`", key.name)).collect();
+        let more = if self.0.len() > SHOWN { ", …" } else { "" };
+        write!(f, "a section of `key: value` pairs ({}{more})", names.join(", "))
     }
 }
 

@@ -17,6 +17,7 @@ pub use report::{
 use crate::client_hello::Hello;
 use crate::config::plan::{HashKey, Protocol, QueuePlan};
 use crate::geo::Location;
+use crate::limit::Limiter;
 use crate::operate::Overrides;
 use crate::pool::explain::{Exclusion, PickExplanation};
 use crate::pool::outlier::trial::SUCCESSES;
@@ -27,6 +28,7 @@ use crate::snapshot::{self, ListenerTarget, Snapshot};
 use crate::text;
 use crate::units::Address;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use limits::Counted;
 use session::ExplainedSession;
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -66,20 +68,30 @@ pub enum Unexplained {
     NoHost { url: String },
 }
 
+/// What is known beside the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// What operators have said.
+    pub overrides: &'a Overrides,
+    /// What limits have counted, if any have.
+    pub limiter: Option<&'a Limiter>,
+}
+
 /// What becomes of a request then. `entropy` is the chance that it would bring.
 ///
 /// # Errors
 /// It is not clear which listener it would come in by.
 pub fn explain(
     snapshot: &Snapshot,
-    overrides: &Overrides,
+    Known { overrides, limiter }: Known<'_>,
     request: &ExplainRequest,
     entropy: u64,
     now: Instant,
 ) -> Result<Explanation, Unexplained> {
     let listener = find_listener(snapshot, request)?;
     let location = snapshot.plan.geo.locate(Some(request.client));
-    let asked = RequestParts::new(request, location)?;
+    let counted = Counted { limiter, prefix: snapshot.plan.process.client_prefix, now };
+    let asked = RequestParts::new(request, location, counted)?;
     if !request.alpn.is_empty() && listener.plan.protocol != Protocol::TlsPassthrough {
         return Err(Unexplained::NoAlpn { listener: listener.plan.name.to_string() });
     }
@@ -113,6 +125,16 @@ pub fn explain(
     };
     let may_be_repeated = request.method.is_idempotent();
     let query = Query { entropy, now: Some(now), may_be_repeated, ..Query::default() };
+    if listener.plan.protocol == Protocol::Http {
+        policy::tell_shape(&mut report, &listener.plan.limits, &asked);
+        // Who is only sent to HTTPS is kept out there.
+        if !matches!(listener.target, ListenerTarget::RedirectToHttps) {
+            report.policy.extend(limits::ban_everywhere(&asked, request.client));
+        }
+        if report.is_decided() {
+            return Ok(report);
+        }
+    }
     let pool = match &listener.target {
         ListenerTarget::RedirectToHttps => {
             report.redirect = Some(format!("https://{}{}", asked.name(), asked.path_and_query));
@@ -141,7 +163,8 @@ pub fn explain(
                             &mut report,
                             listener.policy(Some(other.place)),
                             other.rule,
-                            (request.client, location),
+                            &asked,
+                            request,
                         );
                     }
                     let policy = listener.policy(Some(found.place));
@@ -182,10 +205,15 @@ struct RequestParts<'a> {
     alpn: &'a [String],
     /// Where the client is.
     location: Location,
+    counted: Counted<'a>,
 }
 
 impl<'a> RequestParts<'a> {
-    fn new(request: &'a ExplainRequest, location: Location) -> Result<Self, Unexplained> {
+    fn new(
+        request: &'a ExplainRequest,
+        location: Location,
+        counted: Counted<'a>,
+    ) -> Result<Self, Unexplained> {
         let given = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let host = given.or(request.url.authority().map(|authority| authority.as_str()));
         let host = host.ok_or_else(|| Unexplained::NoHost { url: request.url.to_string() })?.to_owned();
@@ -206,6 +234,7 @@ impl<'a> RequestParts<'a> {
             headers,
             alpn: &request.alpn,
             location,
+            counted,
         })
     }
 

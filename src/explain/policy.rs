@@ -6,10 +6,11 @@ use super::{ExplainRequest, RequestParts};
 use crate::cache::{self, Bypassed};
 use crate::compress::acceptable;
 use crate::config::keys::spell_size;
+use crate::config::plan::ListenerLimits;
 use crate::config::plan::cache::CachePlan;
-use crate::config::plan::policy::{Bandwidth, BandwidthPer, FieldChange};
-use crate::geo::{Country, Location};
-use crate::policy::{self, FieldEdit, Policy, Variables};
+use crate::config::plan::policy::{Bandwidth, BandwidthPer, ErrorPage, FieldChange};
+use crate::geo::Country;
+use crate::policy::{self, FieldEdit, Misshapen, Policy, Variables};
 use crate::route::{RouteRule, RuleTarget};
 use crate::template::Template;
 use crate::wire::request::RequestView;
@@ -61,12 +62,39 @@ pub(super) fn tell(
     let Some(policy) = policy else { return };
     let (head, client) = (head(asked), request.client.to_string());
     let variables = variables((&head, asked), &client, request, rule);
-    report.policy.extend(phases(policy, (request.client, asked.location), &variables));
+    report.policy.extend(phases(policy, asked, request.client, &variables));
     report.policy.extend(fields("request_headers", &policy.request_fields, &variables));
     // What the server and its response bring is not known before.
+    report.policy.extend(of_responses(policy, &RequestView::of_parts(&head, false)));
     report.policy.extend(fields("response_headers", &policy.response_fields, &variables));
     report.policy.extend(policy.bandwidth.as_ref().map(|(_, plan)| bandwidth(plan)));
     report.policy.extend(compression(policy, &RequestView::of_parts(&head, false)));
+}
+
+/// What happens on a response's way back, but for its fields.
+fn of_responses(policy: &Policy, request: &RequestView<'_>) -> Vec<ExplainedPhase> {
+    let plan = &policy.plan;
+    let phase = |phase: &str, does: String| ExplainedPhase { phase: phase.to_owned(), does, decides: false };
+    let hints = plan.early_hints.get().filter(|hints| !hints.pass);
+    let hints = hints.map(|_| phase("early_hints", "keeps 103 responses from the client".to_owned()));
+    let errors = plan.errors.get().map(|errors| {
+        let pages: Vec<_> = errors.pages.iter().map(ErrorPage::label).collect();
+        let intercepted: Vec<_> = errors.intercept.iter().map(ToString::to_string).collect();
+        let servers = match intercepted.is_empty() {
+            true => String::new(),
+            false => format!(", the servers' own {} too", intercepted.join(", ")),
+        };
+        phase("errors", format!("has pages for {}{servers}", pages.join(", ")))
+    });
+    let security = plan.security_headers.get();
+    let security = security.map(|_| phase("security_headers", "adds the standard fields".to_owned()));
+    let origin = request.fields.text(&header::ORIGIN);
+    let cors = plan.cors.get().zip(origin).map(|(cors, origin)| {
+        let is_allowed = cors.allows_any() || cors.allows(origin.as_bytes());
+        let does = if is_allowed { "lets" } else { "does not let" };
+        phase("cors", format!("{does} pages of {origin} read the response"))
+    });
+    hints.into_iter().chain(errors).chain(security).chain(cors).collect()
 }
 
 fn bandwidth(plan: &Bandwidth) -> ExplainedPhase {
@@ -101,9 +129,7 @@ pub(super) fn tell_unmatched(
     let Some(policy) = policy else { return };
     let (head, client) = (head(asked), request.client.to_string());
     let variables = variables((&head, asked), &client, request, None);
-    let limits = policy.limits.as_ref();
-    let phases = limits.map(|limits| limits::phases(limits, (request.client, asked.location)));
-    report.policy.extend(phases.unwrap_or_default());
+    report.policy.extend(limits(policy, asked, request.client, &variables));
     report.policy.extend(fields("response_headers", &policy.response_fields, &variables));
 }
 
@@ -112,21 +138,54 @@ pub(super) fn tell_other(
     report: &mut Explanation,
     policy: Option<&Policy>,
     rule: &RouteRule,
-    client: (IpAddr, Location),
+    asked: &RequestParts<'_>,
+    request: &ExplainRequest,
 ) {
-    let limits = policy.and_then(|policy| policy.limits.as_ref());
-    let phases = limits.map(|limits| limits::phases(limits, client)).unwrap_or_default();
-    report.policy.extend(phases.into_iter().map(|phase| {
+    let Some(policy) = policy else { return };
+    let (head, client) = (head(asked), request.client.to_string());
+    let variables = variables((&head, asked), &client, request, Some(rule));
+    let phases = limits(policy, asked, request.client, &variables);
+    let phases = phases.into_iter().chain(maintenance(policy, request.client));
+    report.policy.extend(phases.map(|phase| {
         let does = format!("{} (by the rule {}, which its path may be taken for)", phase.does, rule.name);
         ExplainedPhase { does, ..phase }
     }));
 }
 
+/// That a listener does not take a head of this shape.
+pub(super) fn tell_shape(report: &mut Explanation, limits: &ListenerLimits, asked: &RequestParts<'_>) {
+    let head = head(asked);
+    let has_body = head.headers.contains_key(header::CONTENT_LENGTH);
+    let Some(misshapen) = Misshapen::of(&RequestView::of_parts(&head, has_body), limits) else { return };
+    let status = match misshapen {
+        Misshapen::Body => 413,
+        Misshapen::Uri => 414,
+        Misshapen::FieldCount | Misshapen::FieldLine => 431,
+        Misshapen::EncodedSlash => 400,
+    };
+    let does = format!("{}: {status}", misshapen.detail());
+    report.policy.push(ExplainedPhase { phase: "limits".to_owned(), does, decides: true });
+}
+
+fn limits(
+    policy: &Policy,
+    asked: &RequestParts<'_>,
+    client: IpAddr,
+    variables: &Variables<'_>,
+) -> Vec<ExplainedPhase> {
+    let Some((limits, view)) = policy.limits.as_ref().zip(variables.request) else { return Vec::new() };
+    limits::phases(limits, asked, (client, variables.route, &view))
+}
+
 /// The phases before the request's fields, in their order, as far as this request is one for them.
-fn phases(policy: &Policy, client: (IpAddr, Location), variables: &Variables<'_>) -> Vec<ExplainedPhase> {
+fn phases(
+    policy: &Policy,
+    parts: &RequestParts<'_>,
+    client: IpAddr,
+    variables: &Variables<'_>,
+) -> Vec<ExplainedPhase> {
     let plan = &policy.plan;
-    let limits = policy.limits.as_ref();
-    let mut phases = limits.map(|limits| limits::phases(limits, client)).unwrap_or_default();
+    let mut phases = limits(policy, parts, client, variables);
     let mut add = |phase: &str, does: String, decides: bool| {
         phases.push(ExplainedPhase { phase: phase.to_owned(), does, decides });
     };
@@ -134,11 +193,8 @@ fn phases(policy: &Policy, client: (IpAddr, Location), variables: &Variables<'_>
     if let Some(reply) = plan.cors.get().and_then(|cors| policy::preflight(cors, &asked)) {
         add("cors", format!("answers the preflight with {}", reply.status.as_u16()), true);
     }
-    if let Some(maintenance) = plan.maintenance.get().filter(|maintenance| maintenance.enabled) {
-        match maintenance.except.contains(client.0) {
-            true => add("maintenance", format!("lets {} in (`except`)", client.0), false),
-            false => add("maintenance", "answers with 503".to_owned(), true),
-        }
+    if let Some(phase) = maintenance(policy, client) {
+        add(&phase.phase, phase.does, phase.decides);
     }
     if let Some(reply) = plan.canonical.get().and_then(|canonical| policy::canonical(canonical, variables)) {
         let location = reply.fields.get("location").and_then(|place| place.to_str().ok()).unwrap_or_default();
@@ -152,10 +208,13 @@ fn phases(policy: &Policy, client: (IpAddr, Location), variables: &Variables<'_>
             Some(status) => format!("answers {} of requests with {status}{delay}", fault.share),
             None => format!("holds {} of requests{delay}", fault.share),
         };
-        add("fault", does, false);
+        add("fault", does, fault.status.is_some() && fault.share.0 >= 100);
     }
     if let Some(cache) = plan.cache.get() {
         add("cache", self::cache(cache, &asked), false);
+    }
+    if let Some(buffer) = plan.buffer.get().filter(|buffer| buffer.request > 0) {
+        add("buffer", format!("holds a body until {} of it have come", spell_size(buffer.request)), false);
     }
     if let Some(rewrite) = plan.rewrite.get() {
         let rewritten = policy::rewrite(rewrite, &asked, variables);
@@ -187,6 +246,16 @@ fn cache(plan: &CachePlan, asked: &RequestView<'_>) -> String {
         "is answered by what is kept for {host}{}{query}{more}, or else what comes may be kept",
         asked.path
     )
+}
+
+fn maintenance(policy: &Policy, client: IpAddr) -> Option<ExplainedPhase> {
+    let maintenance = policy.plan.maintenance.get().filter(|maintenance| maintenance.enabled)?;
+    let decides = maintenance.keeps_out(Some(client));
+    let does = match decides {
+        true => "answers with 503".to_owned(),
+        false => format!("lets {client} in (`except`)"),
+    };
+    Some(ExplainedPhase { phase: "maintenance".to_owned(), does, decides })
 }
 
 fn head(asked: &RequestParts<'_>) -> request::Parts {

@@ -1,4 +1,5 @@
 use super::*;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 const SHOP: &str = "\
@@ -20,6 +21,11 @@ pools:
     servers: [{ name: c, address: 10.0.0.3:80 }, { name: d, address: 10.0.0.4:80, drain: true }]
   db: { balance: { consistent_hash: {} }, servers: [10.0.0.5:5432] }
 ";
+
+fn nothing_known() -> Known<'static> {
+    static NOTHING: LazyLock<Overrides> = LazyLock::new(Overrides::default);
+    Known { overrides: &NOTHING, limiter: None }
+}
 
 fn snapshot() -> Snapshot {
     let (plan, _) = crate::config::parse(SHOP).expect("a good configuration");
@@ -47,7 +53,7 @@ fn asked(
 }
 
 fn told(request: &ExplainRequest) -> Explanation {
-    explain(&snapshot(), &Overrides::default(), request, 7, Instant::now()).expect("it is clear")
+    explain(&snapshot(), nothing_known(), request, 7, Instant::now()).expect("it is clear")
 }
 
 #[test]
@@ -112,7 +118,7 @@ fn the_url_decides_by_which_listener_it_comes_in() {
     assert_eq!(report.key.as_deref(), Some("client address 192.0.2.7"));
     let refused = |url: &str, listener: Option<&str>| {
         let request = asked("GET", url, listener, &[]);
-        explain(&snapshot(), &Overrides::default(), &request, 7, Instant::now()).unwrap_err().to_string()
+        explain(&snapshot(), nothing_known(), &request, 7, Instant::now()).unwrap_err().to_string()
     };
     assert!(refused("https://shop.example/", None).contains("no listener takes https requests"));
     assert!(refused("http://shop.example:9/", None).contains("--listener: web, shop, other"));
@@ -133,7 +139,7 @@ fn a_tls_clients_protocols_choose_where_only_its_hello_is_read() {
             alpn: alpn.iter().map(|name| (*name).to_owned()).collect(),
             ..asked("GET", url, None, &[])
         };
-        explain(&snapshot, &Overrides::default(), &request, 7, Instant::now())
+        explain(&snapshot, nothing_known(), &request, 7, Instant::now())
     };
     let misfit = |alpn: &[&str]| told(alpn, "https://x/").expect("it is clear").rules[0].misfit.clone();
     assert_eq!(misfit(&["http/1.1", "h2"]), None);
@@ -156,7 +162,7 @@ fn a_pool_that_fails_open_says_why() {
     let rule = crate::pool::HealthThresholds::from(pool.plan.health.as_ref().expect("it is probed"));
     pool.members[0].server.observe(false, &rule, Instant::now());
     let report =
-        explain(&snapshot, &Overrides::default(), &asked("GET", "http://x/", None, &[]), 7, Instant::now());
+        explain(&snapshot, nothing_known(), &asked("GET", "http://x/", None, &[]), 7, Instant::now());
     let report = report.expect("it is clear");
     assert!(report.failing_open);
     let because = report.failing_open_because.as_deref();
@@ -171,7 +177,7 @@ fn the_urls_host_is_a_field_for_rules_and_keys() {
     let (plan, _) = crate::config::parse(text).expect("a good configuration");
     let snapshot = Snapshot::empty().evolve(plan, Instant::now()).0;
     let request = asked("GET", "http://shop.example/", None, &[]);
-    let report = explain(&snapshot, &Overrides::default(), &request, 7, Instant::now()).expect("it is clear");
+    let report = explain(&snapshot, nothing_known(), &request, 7, Instant::now()).expect("it is clear");
     assert!(report.rules[0].matched);
     assert_eq!(report.key.as_deref(), Some("field host \"shop.example\""));
 }
@@ -200,7 +206,7 @@ fn an_ejection_is_told_with_the_time_that_is_left() {
         b.set_ejected(true);
         let told = |now: Instant| {
             let request = asked("GET", "http://shop.example:8081/", None, &[]);
-            let told = explain(&snapshot, &Overrides::default(), &request, 7, now).expect("it is clear");
+            let told = explain(&snapshot, nothing_known(), &request, 7, now).expect("it is clear");
             let candidate = told.candidates[1].clone();
             (candidate.ejection.expect("it is ejected").seconds_left, candidate.out.expect("it is out"))
         };
@@ -226,8 +232,7 @@ fn a_backup_that_serves_is_told_from_one_that_stands_by() {
     let pool = &snapshot.pools()[0];
     let told = || {
         let request = asked("GET", "http://shop.example:8081/", None, &[]);
-        let told =
-            explain(&snapshot, &Overrides::default(), &request, 7, Instant::now()).expect("it is clear");
+        let told = explain(&snapshot, nothing_known(), &request, 7, Instant::now()).expect("it is clear");
         let b = told.candidates[1].clone();
         (b.backup, b.out, b.score, pool.backups_serve())
     };
@@ -263,8 +268,7 @@ pools:
     let told = |cookie: &str, minute: u32| {
         let request = asked("GET", "http://shop.example/", None, &[("cookie", cookie)]);
         let request = ExplainRequest { minute, ..request };
-        let told =
-            explain(&snapshot, &Overrides::default(), &request, 7, Instant::now()).expect("it is clear");
+        let told = explain(&snapshot, nothing_known(), &request, 7, Instant::now()).expect("it is clear");
         (told.sticky.expect("the pool is sticky"), told.winner.map(|winner| winner.name))
     };
     let table = pool.sticky_table().expect("the pool is sticky");
@@ -286,4 +290,47 @@ pools:
     pool.members[1].server.set_operator(crate::pool::Operator::Maint);
     let (said, winner) = told(&cookie, 1000);
     assert_eq!((&*said, winner.as_deref()), ("cookie EK means b, which is of no use now", Some("a")));
+}
+
+#[test]
+fn who_is_banned_or_owes_too_much_is_told() {
+    let text = "listeners: { web: { address: 127.0.0.1:80, routes: r, limits: { uri: 100B } } }\n\
+                routes: { r: [{ name: cl, match: { path: /cl }, rate_limit: [{ requests: 1/m, burst: 1 }], pool: app }, \
+                { name: mt, match: { path: /mt }, maintenance: { enabled: true }, pool: app }, { name: all, pool: app }] }\n\
+                pools: { app: { servers: [127.0.0.1:1] } }\n";
+    let (plan, _) = crate::config::parse(text).expect("it is good");
+    let now = Instant::now();
+    let (snapshot, _) = Snapshot::empty().evolve(plan, now);
+    let limiter = Limiter::new(crate::limit::LimitSecret::new(), 64, now);
+    let overrides = Overrides::default();
+    let known = Known { overrides: &overrides, limiter: Some(&limiter) };
+    let decided = |url: &str| {
+        let report = explain(&snapshot, known, &asked("GET", url, None, &[]), 7, now).expect("it is clear");
+        report.policy.into_iter().find(|phase| phase.decides).map(|phase| (phase.phase, phase.does))
+    };
+    let rate = |url: &str| decided(url).filter(|(phase, does)| phase == "rate_limit" && does.contains("429"));
+    assert_eq!((rate("http://x/cl"), rate("http://x/%63l")), (None, None));
+
+    let client: IpAddr = "192.0.2.7".parse().unwrap();
+    let policies = &snapshot.listeners()[0].policies.rules;
+    let limit =
+        &policies[0].as_ref().and_then(|policy| policy.limits.as_ref()).expect("it has limits").rates[0];
+    let prefix = crate::limit::ClientPrefix::default();
+    let key =
+        crate::limit::KeyHasher::new(&limiter.secret, limit.id.number).client(Some(client), prefix).finish();
+    limiter.rates.take(key, limit.plan.rate, now);
+    // By another spelling of its path, too.
+    for url in ["http://x/cl", "http://x/%63l", "http://x//cl"] {
+        assert!(rate(url).is_some(), "{url}: {:?}", decided(url));
+    }
+    assert_eq!(decided("http://x//mt").map(|(phase, _)| phase).as_deref(), Some("maintenance"));
+    let long = format!("http://x/{}", "a".repeat(100));
+    assert!(decided(&long).is_some_and(|(_, does)| does.ends_with("limits.uri: 414")));
+    assert_eq!(decided("http://x/"), None);
+
+    use crate::limit::Ban;
+    let until = now + Duration::from_secs(60);
+    let ban = Ban { scope: Ban::EVERYWHERE, client, until, by: "anna".to_owned() };
+    limiter.bans.ban(&limiter.rates, Ban::key(&limiter.secret, Ban::EVERYWHERE, client, prefix), ban, now);
+    assert!(decided("http://x/").is_some_and(|(phase, does)| phase == "ban" && does.contains("192.0.2.7")));
 }

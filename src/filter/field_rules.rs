@@ -3,11 +3,12 @@
 use super::{Filter, RequestFacts, ResponseFacts};
 use crate::config::plan::policy::FieldChange;
 use crate::fields::FieldList;
-use crate::policy::{AppliedPolicy, FieldEdit, Variables};
+use crate::policy::{AppliedPolicy, FieldEdit, Policy, Variables};
 use crate::template::Template;
 use crate::wire::edit::Edits;
 use crate::wire::request::RequestView;
 use crate::wire::response_head::ResponseView;
+use http::{HeaderMap, HeaderName};
 use std::borrow::Cow;
 
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub(super) struct FieldRules;
 impl Filter for FieldRules {
     fn request<'a>(&self, request: &RequestView<'a>, facts: &RequestFacts<'a>, edits: &mut Edits<'a>) {
         if let Some(AppliedPolicy { policy, variables }) = facts.policy {
+            remove_other_spellings(&policy.request_fields, request.fields, edits);
             apply(&policy.request_fields, request.fields, variables, edits);
         }
     }
@@ -26,6 +28,38 @@ impl Filter for FieldRules {
         {
             apply(&policy.response_fields, response.fields, variables, edits);
         }
+    }
+}
+
+/// What a rule sets or takes out goes in every spelling: application servers make one variable of `X-User`, `X_User` and `X.User`, and
+/// a client's would stand beside ours.
+fn remove_other_spellings(rules: &[FieldEdit], fields: FieldList<'_>, edits: &mut Edits<'_>) {
+    for FieldEdit { name, .. } in rules.iter().filter(|rule| rule.replaces()) {
+        let name = name.name.as_str();
+        for (index, field) in fields.each().enumerate() {
+            if field.name_length() == name.len() && !field.is(name) && is_respelt(field.name(), name) {
+                edits.remove_at(index);
+            }
+        }
+    }
+}
+
+/// Whether a name is another spelling of one: marks of other kinds for its own.
+fn is_respelt(spelling: &[u8], name: &str) -> bool {
+    let is_mark = |byte: u8| !byte.is_ascii_alphanumeric();
+    let is_alike = |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || is_mark(*a) && is_mark(*b);
+    spelling.len() == name.len() && spelling.iter().zip(name.as_bytes()).all(is_alike)
+}
+
+/// Takes out of a request's trailers what rules set or take out: some servers join them to the head.
+pub(crate) fn strip_trailers(policy: &Policy, trailers: &mut HeaderMap) {
+    let is_replaced = |name: &&HeaderName| {
+        let mut rules = policy.request_fields.iter().filter(|rule| rule.replaces());
+        rules.any(|rule| is_respelt(name.as_str().as_bytes(), rule.name.name.as_str()))
+    };
+    let replaced: Vec<HeaderName> = trailers.keys().filter(is_replaced).cloned().collect();
+    for name in &replaced {
+        trailers.remove(name);
     }
 }
 

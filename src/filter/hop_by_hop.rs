@@ -12,7 +12,7 @@ use http::{HeaderMap, Version, header};
 pub(super) struct HopByHop;
 
 impl Filter for HopByHop {
-    fn request<'a>(&self, request: &RequestView<'a>, _: &RequestFacts<'a>, edits: &mut Edits<'a>) {
+    fn request<'a>(&self, request: &RequestView<'a>, facts: &RequestFacts<'a>, edits: &mut Edits<'a>) {
         let mut nominates = false;
         request.fields.each().enumerate().for_each(|(index, field)| {
             let goes = match field.name_length() {
@@ -22,8 +22,8 @@ impl Filter for HopByHop {
                         request.version == Version::HTTP_2 && field.value().eq_ignore_ascii_case(b"trailers");
                     field.is("te") && !is_end_to_end
                 }
-                // Nobody waits for a 100 in HTTP/1.0 (section 10.1.1).
-                6 => request.version == Version::HTTP_10 && field.is("expect"),
+                // Nobody waits for a 100 in HTTP/1.0 (section 10.1.1), or who has had it.
+                6 => (request.version == Version::HTTP_10 || facts.is_asked_for) && field.is("expect"),
                 7 => field.is("upgrade"),
                 10 => is_connection(field, &mut nominates) || field.is("keep-alive"),
                 14 => field.is("http2-settings"),

@@ -9,7 +9,7 @@ mod cors;
 mod date;
 #[cfg(debug_assertions)]
 mod drill;
-mod field_rules;
+pub(crate) mod field_rules;
 mod forwarded;
 pub(crate) mod forwarding;
 pub(crate) mod hop_by_hop;
@@ -35,6 +35,8 @@ pub(crate) struct RequestFacts<'a> {
     pub(crate) peer: Peer<'a>,
     pub(crate) trusted_proxies: &'a Networks,
     pub(crate) request_id: &'a str,
+    /// The client was told to go on with its body (RFC 9110 section 10.1.1).
+    pub(crate) is_asked_for: bool,
     /// Of a gRPC call with a deadline: how long its client still waits.
     pub(crate) call_left: Option<Duration>,
     /// The cookies that bind clients to servers, of whichever pool they may come.
@@ -52,6 +54,7 @@ impl<'a> RequestFacts<'a> {
             peer,
             trusted_proxies,
             request_id,
+            is_asked_for: false,
             call_left: None,
             sticky: &[],
             validators: None,

@@ -65,6 +65,17 @@ fn nobody_waits_for_a_100_in_http_1_0() {
     assert!(sent_head("GET /a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n").contains("Expect"));
 }
 
+#[test]
+fn who_was_told_to_go_on_is_not_told_so_again() {
+    let head =
+        sample_head("POST /a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n");
+    let view = RequestView::from(&head);
+    let facts = RequestFacts { is_asked_for: true, ..facts() };
+    let mut out = Vec::new();
+    request::write_http1(&view, &super::request(&view, &facts), "10.0.0.1:80", &mut out);
+    assert!(!String::from_utf8(out).expect("text").contains("Expect"));
+}
+
 /// What an HTTP/1 client gets of such a response, over a connection that may go on.
 fn got(text: &str, hsts: Option<&str>) -> String {
     let to = ResponseTo { upgrade: Some("websocket"), ..ResponseTo::default() };

@@ -36,6 +36,11 @@ impl Rate {
         Self { requests, per, burst: burst.unwrap_or(second), interval }
     }
 
+    /// Between two requests, in the table's own unit: what debts are counted in.
+    pub fn interval(self) -> u64 {
+        self.interval
+    }
+
     /// The most debt that one may have and still be let in.
     fn tolerance(self) -> u64 {
         self.interval.saturating_mul(u64::from(self.burst.get() - 1))
@@ -96,13 +101,11 @@ impl RateTable {
         judge(self.table.look(key, |until| until <= clock), rate, 0, clock)
     }
 
-    /// Has a key pay for what has been let in, as long as that makes a difference. True if it has nothing left now.
+    /// Has a key pay for what has been let in, however much came at once. True if it has nothing left now.
     pub fn charge(&self, key: u64, rate: Rate, now: Instant) -> bool {
         let clock = self.clock(now);
-        // More debt than that of an empty burst would punish for what came at once.
-        let most = clock + rate.tolerance() + rate.interval;
         let pay = |until: u64| {
-            let to = (until.max(clock) + rate.interval).min(most);
+            let to = until.max(clock).saturating_add(rate.interval);
             Change { to: Some(to), result: to > clock + rate.tolerance() }
         };
         self.table.update(key, |until| until <= clock, pay).1

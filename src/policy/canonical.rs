@@ -9,7 +9,7 @@ use http::Method;
 /// The answer that sends a client to the one form of its URL; `None` if it has it already, or there is none.
 pub(crate) fn canonical(canonical: &Canonical, variables: &Variables<'_>) -> Option<LocalReply> {
     let request = variables.request?;
-    let asked = request.host?;
+    let asked = request.host.filter(|host| !host::without_port(host).is_empty())?;
     let host = without_or_with_www(host::without_port(asked), canonical.www);
     let path = with_or_without_slash(request.path, canonical.trailing_slash);
     let to_https = canonical.https && !variables.is_secure;
@@ -42,7 +42,8 @@ fn without_or_with_www(host: &str, wanted: Option<Wanted>) -> String {
     let www = host.get(..4).is_some_and(|begin| begin.eq_ignore_ascii_case("www."));
     match wanted {
         Some(Wanted::Add) if is_name && !www => format!("www.{host}"),
-        Some(Wanted::Remove) if www => host[4..].to_owned(),
+        // `www.example` is a name, of which `example` is none.
+        Some(Wanted::Remove) if www && host[4..].contains('.') => host[4..].to_owned(),
         _ => host.to_owned(),
     }
 }
@@ -97,6 +98,9 @@ mod tests {
             ("shop.example", "/a", "/a/"),
             ("shop.example", "/a.css", "-"),
             ("shop.example", "/", "-"),
+            ("www.", "/a/", "-"),
+            ("www.example", "/a/", "-"),
+            ("", "/a", "-"),
         ] {
             assert_eq!(sent(other.clone(), false, host, target), location, "{host}{target}");
         }

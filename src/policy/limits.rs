@@ -97,7 +97,7 @@ impl Limits {
             plan: part.clone(),
         });
         let ban = said.ban.get().map(|Owned { owner, part }| BanRule {
-            id: LimitId::new(owner, "ban", 0, (part.after, &part.statuses)),
+            id: LimitId::new(owner, "ban", 0, (part.after.interval(), &part.statuses)),
             plan: part.clone(),
         });
         let access = said.access.shared();
@@ -108,7 +108,7 @@ impl Limits {
 
 fn rates(Owned { owner, part }: &Owned<Vec<RateLimitPlan>>) -> Box<[RateLimit]> {
     let one = |(place, plan): (usize, &RateLimitPlan)| RateLimit {
-        id: LimitId::new(owner, "rate", place, (&plan.per, plan.rate)),
+        id: LimitId::new(owner, "rate", place, (&plan.per, plan.rate.interval())),
         plan: plan.clone(),
     };
     part.iter().enumerate().map(one).collect()

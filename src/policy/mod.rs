@@ -8,6 +8,7 @@ mod limits;
 mod redirect;
 mod respond;
 mod rewrite;
+mod shape;
 mod variables;
 
 pub(crate) use bandwidth::Pace;
@@ -19,6 +20,7 @@ pub(crate) use limits::{LimitSubject, RateLimitFields, denied};
 pub(crate) use redirect::redirect;
 pub(crate) use respond::respond;
 pub(crate) use rewrite::{Rewritten, rewrite};
+pub(crate) use shape::Misshapen;
 pub(crate) use variables::Variables;
 
 use crate::config::plan::limits::Owned;
@@ -56,6 +58,13 @@ pub(crate) struct FieldEdit {
     pub(crate) change: FieldChange,
 }
 
+impl FieldEdit {
+    /// Nothing that came under its name goes on.
+    pub(crate) fn replaces(&self) -> bool {
+        matches!(self.change, FieldChange::Set(_) | FieldChange::Remove)
+    }
+}
+
 impl Policy {
     /// The policy of these layers, later ones above those before, and of what an operator says of maintenance above all;
     /// `None` if they say nothing.
@@ -84,7 +93,7 @@ impl Policy {
 
     /// Whether it keeps some requests from a server.
     pub fn keeps_out(&self) -> bool {
-        self.limits.is_some()
+        self.limits.is_some() || self.plan.maintenance.get().is_some_and(|maintenance| maintenance.enabled)
     }
 }
 

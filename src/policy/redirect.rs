@@ -2,6 +2,7 @@
 
 use super::Variables;
 use crate::config::plan::policy::Redirect;
+use crate::template::Variable;
 use crate::wire::local_reply::{self, LocalReply};
 use http::Method;
 
@@ -11,6 +12,11 @@ pub(crate) fn redirect(
     method: &Method,
     variables: &Variables<'_>,
 ) -> Option<LocalReply> {
+    // `*` of OPTIONS is no path (RFC 9110 section 7.1): it would lengthen a host.
+    let has_path = variables.request.is_none_or(|request| request.path.starts_with('/'));
+    if !has_path && redirect.to.variables().any(|variable| *variable == Variable::Path) {
+        return None;
+    }
     let mut location = String::from_utf8(redirect.to.render(variables).into_owned()).ok()?;
     if !location.bytes().all(|byte| byte.is_ascii_graphic()) {
         return None;
@@ -71,6 +77,8 @@ mod tests {
             ("https://a.example/?from=x", "GET /a?x=1", "308 https://a.example/?from=x&x=1"),
             ("/new#top", "GET /a?x=1", "308 /new?x=1#top"),
             ("{path}", "GET //evil.example/", "308 /evil.example/"),
+            ("https://a.example{path}", "OPTIONS *", "none"),
+            ("https://a.example/", "OPTIONS *", "308 https://a.example/"),
             ("/{path}", "GET /\\evil.example/", "none"),
         ] {
             // What the judge of heads lets through is what it lets through.

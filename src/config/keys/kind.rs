@@ -48,6 +48,8 @@ pub enum KeyKind {
     WordOrList(&'static str, &'static str),
     /// Names that the operator chooses, with a text each.
     Texts(&'static str),
+    /// The same where `null` takes one away that was said before.
+    TextsOrNull(&'static str),
 }
 
 pub(super) const fn key(name: &'static str, kind: KeyKind, default: &'static str) -> Key {
@@ -122,7 +124,7 @@ impl fmt::Display for KeyKind {
             Self::Text(what) => f.write_str(what),
             Self::List(what) => write!(f, "a list: {what}"),
             Self::WordOrList(word, what) => write!(f, "`{word}`, or a list: {what}"),
-            Self::Texts(what) => write!(f, "names with a text each: {what}"),
+            Self::Texts(what) | Self::TextsOrNull(what) => write!(f, "names with a text each: {what}"),
             Self::Section(_) => f.write_str("a section"),
             Self::Named(_) => f.write_str("names with a section each"),
             Self::NamedListsOr(what, _) => write!(f, "names with a list each ({what}), or with a section"),

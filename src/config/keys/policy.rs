@@ -108,9 +108,9 @@ pub(in crate::config) const FAULT: &[Key] = &[
 pub(in crate::config) const EARLY_HINTS: &[Key] = &[key("pass", KeyKind::Flag, "true")];
 
 pub(in crate::config) const FIELD_RULES: &[Key] = &[
-    key("set", KeyKind::Texts("the value, which may have variables like `{client}`"), "{}"),
-    key("add", KeyKind::Texts("the value, which may have variables"), "{}"),
-    key("default", KeyKind::Texts("the value, which may have variables"), "{}"),
+    key("set", KeyKind::TextsOrNull("the value, which may have variables like `{client}`"), "{}"),
+    key("add", KeyKind::TextsOrNull("the value, which may have variables"), "{}"),
+    key("default", KeyKind::TextsOrNull("the value, which may have variables"), "{}"),
     key("remove", KeyKind::List("names of fields"), "[]"),
 ];
 

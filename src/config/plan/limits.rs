@@ -6,8 +6,10 @@ use crate::geo::{AllowDeny, Asn, Country};
 use crate::limit::Rate;
 use crate::networks::Networks;
 use http::HeaderName;
+use std::hash::{Hash, Hasher};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What one place says of limits.
@@ -48,16 +50,30 @@ pub struct Owned<T> {
 }
 
 /// Where a limit is written.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LimitOwner {
     Policy(Name),
     Rule(Name),
+    /// A rule that is named by its place, and known again by what it matches.
+    Unnamed {
+        place: Name,
+        matches: Arc<str>,
+    },
+}
+
+impl Hash for LimitOwner {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        std::mem::discriminant(self).hash(hasher);
+        match self {
+            Self::Policy(name) | Self::Rule(name) | Self::Unnamed { matches: name, .. } => name.hash(hasher),
+        }
+    }
 }
 
 impl LimitOwner {
     pub fn name(&self) -> &Name {
         match self {
-            Self::Policy(name) | Self::Rule(name) => name,
+            Self::Policy(name) | Self::Rule(name) | Self::Unnamed { place: name, .. } => name,
         }
     }
 }

@@ -32,6 +32,39 @@ pub struct Match {
     pub alpn: Vec<String>,
 }
 
+impl Match {
+    /// A text that is the same for what asks for the same, written in the same order.
+    pub fn fingerprint(&self) -> String {
+        let Self {
+            host,
+            path,
+            path_regex,
+            methods,
+            headers,
+            query,
+            cookies,
+            client,
+            country,
+            asn,
+            not,
+            any,
+            alpn,
+        } = self;
+        // Lists of networks are told by their names: what their files have may change.
+        let client: Vec<_> = client.items().iter().map(ToString::to_string).collect();
+        let (not, any): (Vec<_>, Vec<_>) =
+            (not.iter().map(|not| not.fingerprint()).collect(), any.iter().map(Self::fingerprint).collect());
+        format!(
+            "{:?}",
+            (
+                (host, path, path_regex, methods, headers, query),
+                (cookies, client, country, asn),
+                (not, any, alpn)
+            )
+        )
+    }
+}
+
 /// A host name, lower case, without port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostPattern {

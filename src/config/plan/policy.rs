@@ -11,6 +11,7 @@ use crate::units::Percent;
 use bytes::Bytes;
 use http::{HeaderName, Method};
 use regex::Regex;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -216,6 +217,13 @@ pub struct Maintenance {
     pub retry_after: Duration,
     /// Clients that are served all the same.
     pub except: Networks,
+}
+
+impl Maintenance {
+    /// Whether a client is not served now.
+    pub fn keeps_out(&self, client: Option<IpAddr>) -> bool {
+        self.enabled && !client.is_some_and(|client| self.except.contains(client))
+    }
 }
 
 impl Default for Maintenance {

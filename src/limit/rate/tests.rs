@@ -62,14 +62,18 @@ fn a_delay_spreads_what_comes_at_once() {
 }
 
 #[test]
-fn what_is_charged_afterwards_counts_as_long_as_it_makes_a_difference() {
+fn what_is_charged_afterwards_is_owed_however_much_came_at_once() {
     let now = Instant::now();
     let table = RateTable::new(64, now);
     let rate = rate(3, Duration::from_secs(60), 3);
     let empties: Vec<_> = (0..5).map(|_| table.charge(7, rate, now)).collect();
     assert_eq!(empties, [false, false, true, true, true]);
     assert!(!passes(table.look(7, rate, now)));
-    assert!(passes(table.look(7, rate, now + Duration::from_secs(21))), "a third of it is over");
+    let later = |seconds| table.look(7, rate, now + Duration::from_secs(seconds));
+    assert!(
+        !passes(later(59)) && passes(later(60)),
+        "five are paid by one every 20 s, but for the two of the burst"
+    );
     table.forgive(7);
     assert!(passes(table.look(7, rate, now)));
 }

@@ -109,11 +109,7 @@ impl Exchange {
 
     /// The same with what each rule is, for those that count by it.
     fn limits_by_rule(&self) -> impl Iterator<Item = (Routed, &Limits)> {
-        let other = self
-            .taken_for
-            .and_then(|place| Some((Routed::Rule(place), self.listener.as_ref()?.policy(Some(place))?)));
-        let own = self.policy().map(|policy| (self.routed, policy));
-        own.into_iter().chain(other).filter_map(|(rule, policy)| Some((rule, policy.limits.as_ref()?)))
+        self.policies_met().filter_map(|(rule, policy)| Some((rule, policy.limits.as_ref()?)))
     }
 
     fn ban_left(&self, limits: &Limits, now: Instant) -> Option<Duration> {

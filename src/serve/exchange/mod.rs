@@ -194,6 +194,14 @@ impl Exchange {
         self.listener.as_ref()?.policy(place)
     }
 
+    /// The policy of its rule, and of the one that a server may take its path for: both must let it pass.
+    fn policies_met(&self) -> impl Iterator<Item = (Routed, &Policy)> {
+        let other = self
+            .taken_for
+            .and_then(|place| Some((Routed::Rule(place), self.listener.as_ref()?.policy(Some(place))?)));
+        self.policy().map(|policy| (self.routed, policy)).into_iter().chain(other)
+    }
+
     /// What a policy's texts may have in them, where there is a policy.
     pub(super) fn variables<'a>(&'a self, request: &RequestView<'a>) -> Variables<'a> {
         match (&self.listener, self.policy()) {

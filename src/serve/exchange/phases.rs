@@ -3,13 +3,13 @@
 
 use super::Exchange;
 use crate::access_log::{Action, Why};
-use crate::config::plan::EncodedSlash;
+use crate::config::plan::policy::Maintenance;
 use crate::fields::FieldList;
 use crate::filter::forwarding;
 use crate::geo::Location;
 use crate::host;
 use crate::metrics::Routed;
-use crate::policy::{self, Rewritten};
+use crate::policy::{self, Misshapen, Rewritten};
 use crate::route::{RouteRequest, RuleTarget};
 use crate::snapshot::{Listener, ListenerTarget};
 use crate::wire::local_reply::{self, LocalReply};
@@ -40,20 +40,14 @@ impl Exchange {
     /// Refuses heads of a shape that the listener does not have. Each is HTTP as it should be, or it would not have come here.
     fn judge_shape(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
         let Some(listener) = &self.listener else { return Err(Why::Shutdown) };
-        let limits = &listener.plan.limits;
-        let (why, detail) = if request.path_and_query.len() as u64 > limits.uri {
-            (Why::UriTooLong, "the path and the query are longer than limits.uri")
-        } else if request.fields.count() > limits.header_count as usize {
-            (Why::HeadersTooLarge, "more fields than limits.header_count")
-        } else if request.fields.has_longer_than(limits.header_line) {
-            (Why::HeadersTooLarge, "a field longer than limits.header_line")
-        } else if limits.encoded_slash == EncodedSlash::Refuse && has_encoded_slash(request.path) {
-            (Why::Malformed, "a path with an encoded slash, which limits.encoded_slash refuses")
-        } else {
-            return Ok(());
-        };
-        self.detail = Some(detail);
-        Err(why)
+        let Some(misshapen) = Misshapen::of(request, &listener.plan.limits) else { return Ok(()) };
+        self.detail = Some(misshapen.detail());
+        Err(match misshapen {
+            Misshapen::Body => Why::BodyTooLarge,
+            Misshapen::Uri => Why::UriTooLong,
+            Misshapen::FieldCount | Misshapen::FieldLine => Why::HeadersTooLarge,
+            Misshapen::EncodedSlash => Why::Malformed,
+        })
     }
 
     pub(super) fn identify(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
@@ -65,10 +59,7 @@ impl Exchange {
         self.client = client.map(|client| client.to_string());
         self.client_address = client.or(peer);
         self.location = listener.geo.as_ref().map(|geo| geo.locate(self.client_address));
-        match request.length().is_some_and(|length| length > listener.plan.limits.request_body) {
-            true => Err(Why::BodyTooLarge),
-            false => Ok(()),
-        }
+        Ok(())
     }
 
     /// Finds the rule that a request meets.
@@ -104,7 +95,7 @@ impl Exchange {
 
     /// Goes through what its policy has for it.
     fn pass_phases(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
-        if self.policy().is_none() {
+        if self.policies_met().next().is_none() {
             return self.answer_unless_served(request);
         }
         self.answer_preflight(request)?;
@@ -127,15 +118,17 @@ impl Exchange {
     }
 
     fn keep_out_for_maintenance(&mut self) -> Result<(), Why> {
-        let Some(maintenance) = self.policy().and_then(|policy| policy.plan.maintenance.get()) else {
-            return Ok(());
-        };
-        let is_let_in = self.client_address.is_some_and(|client| maintenance.except.contains(client));
-        if !maintenance.enabled || is_let_in {
+        if self.maintenance().is_none() {
             return Ok(());
         }
         self.action = Some(Action::Maintenance);
         Err(Why::Maintenance)
+    }
+
+    /// What keeps it out for maintenance: its rule's, or that of the rule which a server may take its path for.
+    fn maintenance(&self) -> Option<&Maintenance> {
+        let mut planned = self.policies_met().filter_map(|(_, policy)| policy.plan.maintenance.get());
+        planned.find(|maintenance| maintenance.keeps_out(self.client_address))
     }
 
     fn send_to_canonical(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
@@ -170,9 +163,8 @@ impl Exchange {
 
     /// Gives an answer of our own what its policy has for it beside its status.
     pub(in crate::serve) fn dress(&mut self, why: Why, reply: &mut LocalReply, request: &RequestView<'_>) {
-        let Some(policy) = self.policy() else { return };
         let id = self.request_id.as_deref().unwrap_or_default();
-        let maintenance = policy.plan.maintenance.get().filter(|_| why == Why::Maintenance);
+        let maintenance = if why == Why::Maintenance { self.maintenance() } else { None };
         if let Some(maintenance) = maintenance {
             let seconds = maintenance.retry_after.as_secs().max(1);
             reply.ask_again_after(u32::try_from(seconds).unwrap_or(u32::MAX));
@@ -184,7 +176,7 @@ impl Exchange {
         if let Some(file) = maintenance.and_then(|maintenance| maintenance.file.as_ref()) {
             return policy::give_file(reply, file, id);
         }
-        let given = policy.plan.errors.get();
+        let given = self.policy().and_then(|policy| policy.plan.errors.get());
         if given.is_some_and(|errors| policy::give_page(errors, reply, request.fields, id)) {
             self.action.get_or_insert(Action::ErrorPage);
         }
@@ -246,12 +238,6 @@ impl Exchange {
         self.reply = Some(Box::new(reply));
         Err(why)
     }
-}
-
-/// `%2F`, or `%5C`: a backslash, which some servers take for a slash.
-fn has_encoded_slash(path: &str) -> bool {
-    let is_slash = |code: &[u8]| code.eq_ignore_ascii_case(b"%2f") || code.eq_ignore_ascii_case(b"%5c");
-    path.as_bytes().windows(3).any(is_slash)
 }
 
 /// What routes look at.

@@ -265,6 +265,7 @@ impl<C: ClientSide> Relay<'_, C> {
             peer: peer(&self.state.client),
             trusted_proxies: trusted.unwrap_or(Networks::NONE),
             request_id: self.exchange.request_id.as_deref().unwrap_or_default(),
+            is_asked_for: self.is_asked_for,
             call_left: self.call_due.map(|due| due.saturating_duration_since(Instant::now())),
             sticky: self.exchange.pool().map_or(&[], |pool| &pool.cookies),
             validators: self.caching.as_ref().and_then(|caching| caching.validators.as_ref()),

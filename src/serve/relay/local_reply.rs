@@ -10,7 +10,7 @@ use crate::serve::keepalive;
 use crate::serve::piece::Piece;
 use crate::serve::server::{Part, ResponseStart, ServerSide};
 use crate::wire::local_reply::{self, LocalReply};
-use http::Method;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
@@ -82,12 +82,14 @@ impl<C: ClientSide> Relay<'_, C> {
         Box::pin(async move {
             self.exchange.answered(start.status, start.hint);
             self.exchange.judge();
+            let kept = kept_fields(&server);
             keep_if_whole(server, start, leased);
             self.exchange.give_back();
             self.state.watch.no_deadline();
             self.state.watch.may_be_quiet();
             self.client.refuse_body();
             let mut response = local_reply::with_status(start.status, None, None);
+            response.fields.extend(kept);
             self.exchange.dress(Why::Ok, &mut response, &self.request);
             self.send(response).await;
         })
@@ -151,6 +153,22 @@ impl<C: ClientSide> Relay<'_, C> {
             }
         }
     }
+}
+
+/// Without which a status says nothing: how to be let in, what else is allowed, when to come again (RFC 9110 sections 15.5.2, 15.5.6
+/// and 10.2.3).
+static OF_STATUS: [HeaderName; 3] = [header::WWW_AUTHENTICATE, header::ALLOW, header::RETRY_AFTER];
+
+/// What a page in place of a server's response has of that.
+fn kept_fields(server: &ServerSide) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    let Some(head) = server.head() else { return kept };
+    for name in &OF_STATUS {
+        for value in head.fields.all(name).filter_map(|value| HeaderValue::from_bytes(value).ok()) {
+            kept.append(name, value);
+        }
+    }
+    kept
 }
 
 /// Keeps the connection of a response that nobody wants, if all of it has come; errors are short, and come along with their heads.

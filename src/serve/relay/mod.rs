@@ -65,6 +65,8 @@ pub(super) struct Relay<'a, C: ClientSide> {
     is_uploaded: bool,
     /// The server takes nothing more of the request; it may have answered.
     is_refused: bool,
+    /// The client was told to go on with its body: nobody else is to tell it so.
+    is_asked_for: bool,
     /// All of the request was put.
     is_put: bool,
     /// The request waits for the server to read, not for the client to write.
@@ -117,6 +119,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
             keeps_chunks: false,
             is_uploaded: false,
             is_refused: false,
+            is_asked_for: false,
             is_put: false,
             waits_for_server: false,
             is_grpc,

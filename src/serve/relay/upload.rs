@@ -3,6 +3,7 @@
 use super::Relay;
 use crate::access_log::Why;
 use crate::fields::has_token;
+use crate::filter::field_rules::strip_trailers;
 use crate::filter::{forwarding, hop_by_hop};
 use crate::serve::client::ClientSide;
 use crate::serve::piece::Piece;
@@ -127,6 +128,7 @@ impl<C: ClientSide> Relay<'_, C> {
         if has_token(self.request.fields.all(&header::EXPECT), "100-continue") {
             let head = ResponseView::of_map(StatusCode::CONTINUE, &CONTINUE, BodyKind::Empty);
             self.client.interim(&head, &Edits::default());
+            self.is_asked_for = true;
         }
         let held = poll_fn(|cx| {
             self.state.watch.heed_now(cx)?;
@@ -166,6 +168,9 @@ impl<C: ClientSide> Relay<'_, C> {
                         let mut trailers = self.client.take_trailers();
                         trailers.iter_mut().for_each(forwarding::strip_trailers);
                         trailers.iter_mut().for_each(hop_by_hop::strip_trailers);
+                        if let Some(policy) = self.exchange.policy() {
+                            trailers.iter_mut().for_each(|trailers| strip_trailers(policy, trailers));
+                        }
                         server.finish(trailers);
                         self.is_put = true;
                     }

@@ -38,6 +38,11 @@ fn a_server_and_a_client_get_the_fields_that_the_policy_has() {
         ("x-list", "one"),
         ("x-given", "theirs"),
         ("x-secret", "1"),
+        // Application servers make one variable of these and the ones above.
+        ("x_who", "nobody"),
+        ("x.where", "nowhere"),
+        ("x_secret", "1"),
+        ("x_list", "another's"),
         ("cookie", "a=1; sid=7"),
     ];
     let asked = Asked { fields: &fields, ..Asked::get("/a?b=c") };
@@ -49,7 +54,10 @@ fn a_server_and_a_client_get_the_fields_that_the_policy_has() {
         assert_eq!(field("x-what"), "GET /a?b=c", "{way:?}");
         assert_eq!(field("x-list"), "one|two", "{way:?}");
         assert_eq!((field("x-tier"), field("x-given")), ("basic".to_owned(), "theirs".to_owned()), "{way:?}");
-        assert!(!seen.has("x-secret"), "{way:?}");
+        for name in ["x-secret", "x_secret", "x_who", "x.where"] {
+            assert!(!seen.has(name), "{name} {way:?}");
+        }
+        assert!(seen.has("x_list"), "what is added stands beside others anyway: {way:?}");
         assert_eq!(response.field("x-served-by"), "s1", "{way:?}");
         assert_eq!(response.field("x-cookie"), "7", "{way:?}");
         assert!(response.fields.iter().all(|(name, _)| name != "x-empty" && name != "server"), "{way:?}");

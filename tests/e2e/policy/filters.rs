@@ -1,6 +1,6 @@
 //! What policies do beside fields, the same by every version of HTTP.
 
-use crate::support::app::{App, status};
+use crate::support::app::{App, send, status};
 use crate::support::balancer::Directory;
 use crate::support::ways::{Asked, Way, Ways};
 use std::time::{Duration, Instant};
@@ -106,6 +106,10 @@ fn errors_have_the_page_that_the_client_likes() {
     let app = App::new(|request, stream| match request.target.as_str() {
         "/teapot" => status(stream, "418 Teapot", "theirs"),
         "/broken" => status(stream, "502 Bad Gateway", "theirs"),
+        "/login" => send(
+            stream,
+            "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"a\"\r\nX-Own: 1\r\nContent-Length: 6\r\n\r\ntheirs",
+        ),
         _ => status(stream, "404 Not Found", "theirs"),
     });
     let directory = Directory::new();
@@ -114,7 +118,7 @@ fn errors_have_the_page_that_the_client_likes() {
     }
     let at = directory.0.display();
     let errors = format!(
-        "errors: {{ \"404\": {{ html: {at}/e.html }}, \"500-599\": {{ html: {at}/e.html, json: {at}/e.json }}, intercept: [404, 502] }}"
+        "errors: {{ \"404\": {{ html: {at}/e.html }}, \"401\": {{ html: {at}/e.html }}, \"500-599\": {{ html: {at}/e.html, json: {at}/e.json }}, intercept: [401, 404, 502] }}"
     );
     let shop = shop(
         &app,
@@ -135,6 +139,12 @@ fn errors_have_the_page_that_the_client_likes() {
             assert_eq!((response.status, response.text().as_str()), (status, body), "{target} {way:?}");
         });
     }
+    // Without it nobody could be let in.
+    shop.each(Asked::get("/login"), |way, response| {
+        let told = (response.status, response.field("www-authenticate"), response.field("x-own"));
+        assert_eq!(told, (401, "Basic realm=\"a\"".to_owned(), String::new()), "{way:?}");
+        assert_eq!(response.text(), "<p>401");
+    });
     // What is intercepted costs no connection.
     let connections = app.connections();
     for _ in 0..5 {
@@ -149,7 +159,7 @@ fn errors_have_the_page_that_the_client_likes() {
     assert_eq!(record["server"], "s1");
     // The last may be counted after its client has it.
     let pages = [("route", "all"), ("kind", "error_page")];
-    let expected = (3 * Way::ALL.len() + 5) as f64;
+    let expected = (4 * Way::ALL.len() + 5) as f64;
     shop.balancer.wait_for_metric("evenkeel_responses_generated_total", &pages, expected);
 }
 

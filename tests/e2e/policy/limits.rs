@@ -329,3 +329,30 @@ fn what_no_rule_matches_is_kept_from_strangers_and_counted_too() {
     assert_eq!(statuses(&banning, Way::Http11, Asked::get("/none"), 3), [404, 404, 403]);
     assert_eq!(banning.ask(Way::Http11, Asked::get("/a")).status, 403);
 }
+
+#[test]
+fn no_spelling_of_a_path_gets_by_a_rate_or_maintenance() {
+    let app = App::saying("hello");
+    let rest = format!(
+        "routes:\n  r:\n    - {{ match: {{ path: /cl/* }}, rate_limit: [{{ requests: 1/h }}], pool: app }}\n    \
+         - {{ match: {{ path: /once/* }}, concurrency: {{ requests: 1 }}, pool: app }}\n    \
+         - {{ match: {{ path: /mt/* }}, maintenance: {{ enabled: true, retry_after: 7s }}, pool: app }}\n    \
+         - {{ pool: app }}\npools: {{ app: {{ servers: ['{}'] }} }}\n",
+        app.address
+    );
+    let ways = Ways::start("routes: r", &rest);
+    assert_eq!(statuses(&ways, Way::Http11, Asked::get("//cl"), 2), [200, 429], "it pays, too");
+    for spelling in ["/cl", "//cl", "/%63l", "/x/../cl", "/cl;x", "/./cl", "/x%2f..%2fcl"] {
+        ways.each(Asked::get(spelling), |way, response| {
+            assert_eq!(response.status, 429, "{spelling} {way:?}")
+        });
+    }
+    for spelling in ["/mt", "//mt", "/mt;x", "/%6dt", "/a/../mt/b"] {
+        ways.each(Asked::get(spelling), |way, response| {
+            let told = (response.status, response.field("retry-after"));
+            assert_eq!(told, (503, "7".to_owned()), "{spelling} {way:?}");
+        });
+    }
+    assert_eq!(app.hits(), 1);
+    assert_eq!(ways.ask(Way::Http11, Asked::get("/else")).status, 200);
+}

@@ -69,6 +69,7 @@ fn a_wordpress_site_shows_its_pages_and_nothing_else() {
     }
     for (at, request) in [
         "GET /xmlrpc.php",
+        "GET /xmlrpc.php/x",
         "GET /.git/config",
         "GET /wp-config.php.bak",
         "GET /wp-content/uploads/2026/shell.PHP",
@@ -87,8 +88,11 @@ fn a_wordpress_site_shows_its_pages_and_nothing_else() {
     let style = visitor.gets(stranger, "GET /wp-includes/a.css", 200);
     assert_eq!(style.field("cache-control"), "public, max-age=604800");
     assert_eq!(style.field("x-content-type-options"), "nosniff");
-    let logins: Vec<u16> =
-        (0..7).map(|_| visitor.ask("198.51.100.9", "POST /wp-login.php", "").status).collect();
+    let logins: Vec<u16> = (0..7)
+        .map(|n| {
+            visitor.ask("198.51.100.9", ["POST /wp-login.php", "POST /wp-login.php/x"][n % 2], "").status
+        })
+        .collect();
     assert_eq!(logins, [200, 200, 200, 200, 200, 429, 429]);
     let mut www = Visitor::of(&balancer, "web", "www.blog.example");
     assert_eq!(www.gets(stranger, "GET /a", 301).field("location"), "https://blog.example/a");
@@ -158,6 +162,8 @@ fn a_magento_shop_serves_files_by_their_real_paths_and_hides_its_admin() {
         "GET /static/../app/etc/env.php",
         "GET //setup/",
         "GET /back_office/admin/dashboard",
+        "GET /index.php/back_office/",
+        "GET /index.php/back_office",
         "GET /%62ack_office/admin/dashboard",
         "GET /media/../back_office/admin/dashboard",
     ]
@@ -174,6 +180,9 @@ fn a_magento_shop_serves_files_by_their_real_paths_and_hides_its_admin() {
         (0..n).filter(|_| visitor.ask(client, request, "").status == 200).count()
     };
     assert_eq!(tries(&mut visitor, "198.51.100.30", "POST /customer/account/loginPost/", 8), 5);
+    let token = "POST /rest/default/V1/integration/customer/token";
+    assert_eq!(tries(&mut visitor, "198.51.100.32", token, 8), 5);
+    assert_eq!(tries(&mut visitor, "198.51.100.33", "POST /index.php/customer/account/loginPost/", 8), 5);
     let card = "POST /rest/default/V1/guest-carts/abc/payment-information";
     assert_eq!(tries(&mut visitor, "198.51.100.31", card, 8), 6);
     let mut bare = Visitor::of(&balancer, "web", "shop.example");
