@@ -7,6 +7,7 @@
 mod acme;
 mod address;
 mod cache;
+mod circles;
 mod compress;
 mod discover;
 mod effective;
