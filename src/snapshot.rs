@@ -147,7 +147,11 @@ impl Snapshot {
             events: plan::EventsPlan { path: None, keep: 0 },
             acme: None,
             dns: plan::DnsPlan::default(),
-            cache: plan::cache::StorePlan { memory: 0, max_object: 0 },
+            cache: plan::cache::StorePlan {
+                memory: 0,
+                max_object: 0,
+                purge_from: crate::networks::Networks::default(),
+            },
             networks: Vec::new(),
             geo: Arc::default(),
             listeners: Vec::new(),

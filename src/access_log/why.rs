@@ -75,6 +75,8 @@ reasons! {
     AcmeChallenge: "acme_challenge", 200, AsWanted, NotServersFault;
     /// The client wants what is kept, and nothing is.
     OnlyIfCached: "only_if_cached", 504, AsWanted, NotServersFault;
+    /// The client has purged what is kept.
+    Purge: "purge", 200, AsWanted, NotServersFault;
     /// No route matches.
     NoRoute: "no_route", 404, Other, NotServersFault;
     /// The pool's servers are all unhealthy and the pool refuses then.

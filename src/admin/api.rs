@@ -2,7 +2,7 @@
 
 use super::access::Actor;
 use super::answer::{ApiRefusal, PathNames, ask};
-use super::{Admin, limits, maintenance, view};
+use super::{Admin, cache, limits, maintenance, view};
 use crate::api::{ApiError, EventList, ProbeReport, Receipt, ReloadOutcome, Status, status};
 use crate::control::{
     self, ControlMessage, Guard, Operation, OperationRefused, OperatorCommand, PreviewRequest, ReloadRequest,
@@ -40,6 +40,7 @@ pub(super) fn router() -> Router<Admin> {
         .route("/bans", get(limits::bans))
         .route("/bans/{client}", put(limits::ban))
         .route("/bans/{client}", delete(limits::unban))
+        .route("/cache/purge", post(cache::purge))
         .route("/limits", get(limits::limits))
         .route("/maintenance", get(maintenance::list))
         .route("/maintenance/{route}", put(maintenance::change))

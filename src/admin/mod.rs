@@ -4,6 +4,7 @@
 mod access;
 mod answer;
 mod api;
+mod cache;
 mod connections;
 mod limits;
 mod maintenance;

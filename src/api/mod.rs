@@ -1,6 +1,7 @@
 //! What the API says, as types: the process writes them as JSON and the commands read them back, so that neither can
 //! say what the other does not know.
 
+pub mod cache;
 pub mod event;
 pub mod limits;
 pub mod maintenance;

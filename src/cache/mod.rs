@@ -10,6 +10,7 @@ mod range;
 mod reuse;
 mod status;
 mod storing;
+mod tags;
 mod targeted;
 mod update;
 mod vary;
@@ -23,6 +24,7 @@ pub(crate) use range::{Parts, content_range, multipart, parts, slice};
 pub(crate) use reuse::Reuse;
 pub(crate) use status::{CacheStatus, Forwarded};
 pub(crate) use storing::{NotStored, Terms, judge};
+pub(crate) use tags::{magento_tags, place, split as split_tags, tag_number, tags_of, url_number};
 pub(crate) use update::{is_about, kept, not_modified, updated};
 pub(crate) use vary::Vary;
 

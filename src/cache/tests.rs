@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::plan::cache::{Bypass, CachePlan, KeyPlan, QueryKey};
+use crate::config::plan::cache::{Bypass, CachePlan, KeyPlan, QueryKey, TagsPlan};
 use crate::fields::FieldList;
 use crate::units::Percent;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -28,6 +28,7 @@ fn plan() -> CachePlan {
         },
         bypass: Bypass::default(),
         drop_set_cookie: false,
+        tags: TagsPlan { fields: Vec::new(), send: false },
         coalesce: Duration::ZERO,
         uncacheable_for: Duration::ZERO,
         min_uses: 1,

@@ -12,6 +12,7 @@ mod maintenance;
 mod operate;
 mod plan;
 mod probe;
+mod purge;
 mod reload;
 mod status;
 mod table;
@@ -129,6 +130,11 @@ enum Command {
     /// Show which clients ask more than they may, those with the deepest debt first.
     #[command(after_help = "Example: evenkeel limits")]
     Limits(limits::LookOptions),
+    /// Have what the cache keeps asked about before it is used again, by URL, tag or prefix.
+    #[command(
+        after_help = "Examples:\n  evenkeel purge https://shop.example/page\n  evenkeel purge --tag cat_p_1 --tag cat_p_2\n  evenkeel purge --prefix shop.example/static/ --hard"
+    )]
+    Purge(purge::PurgeOptions),
     /// Explain why a request goes where it goes: routes, every server, and the winner.
     #[command(
         after_help = "Examples:\n  evenkeel explain GET https://shop.example/cart -H 'Cookie: session=s1'\n  evenkeel explain https://shop.example/ -c new.yaml"
@@ -189,6 +195,7 @@ pub fn main() -> ExitCode {
         Command::Ban(options) => done(limits::ban(&options)),
         Command::Unban(options) => done(limits::unban(&options)),
         Command::Limits(options) => done(limits::limits(&options)),
+        Command::Purge(options) => done(purge::run(&options)),
         Command::Explain(options) => explain::run(&options),
         Command::Probe(options) => probe::run(&options),
         Command::Discover(options) => discover::run(&options),

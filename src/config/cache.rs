@@ -4,8 +4,9 @@ use super::field_name::{cookie_name, header_name};
 use super::keys;
 use super::matcher::path;
 use super::names::Once;
+use super::networks::NamedLists;
 use super::place::At;
-use super::plan::cache::{Bypass, CachePlan, KeyPlan, QueryKey, StorePlan};
+use super::plan::cache::{Bypass, CachePlan, KeyPlan, QueryKey, StorePlan, TagsPlan};
 use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::tree::Scalar;
@@ -16,8 +17,12 @@ use std::time::Duration;
 /// The share of `memory` that a response may have.
 const SHARE: u64 = 8;
 
-pub(super) fn store(section: &Section<'_>) -> StorePlan {
-    let plan = StorePlan { memory: section.size("memory"), max_object: section.size("max_object") };
+pub(super) fn store(section: &Section<'_>, networks: &NamedLists<'_>) -> StorePlan {
+    let plan = StorePlan {
+        memory: section.size("memory"),
+        max_object: section.size("max_object"),
+        purge_from: section.get("purge_from").map(|at| networks.list(&at)).unwrap_or_default(),
+    };
     let at = section.get("max_object");
     if let Some(at) = at.filter(|_| plan.memory > 0 && plan.max_object > plan.memory / SHARE) {
         at.warn(Fault::new(
@@ -47,6 +52,7 @@ pub(super) fn cache(section: &Section<'_>) -> Option<CachePlan> {
         key: section.section("key", |section| key(&section))?,
         bypass: section.section("bypass", |section| bypass(&section)).unwrap_or_default(),
         drop_set_cookie: section.flag("drop_set_cookie"),
+        tags: section.section("tags", |section| tags(&section))?,
         coalesce: section.duration("coalesce"),
         uncacheable_for: section.duration("uncacheable_for"),
         min_uses: section.count("min_uses"),
@@ -140,6 +146,16 @@ fn known_method(scalar: &Scalar<'_>) -> Result<Method, Fault> {
             format!("responses to {} are not kept", quoted(other)),
             "use `GET` and `HEAD`; other methods go to a server each time",
         )),
+    }
+}
+
+fn tags(section: &Section<'_>) -> TagsPlan {
+    TagsPlan {
+        fields: match section.get("fields") {
+            Some(at) => fields(&at),
+            None => ["surrogate-key", "cache-tag", "x-magento-tags"].map(HeaderName::from_static).to_vec(),
+        },
+        send: section.flag("send"),
     }
 }
 

@@ -35,7 +35,6 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
     let events = file.section("events", events);
     let acme = acme::acme(&file);
     let dns = file.section("dns", discover::dns);
-    let cache = file.section("cache", |section| cache::store(&section));
 
     let places = (file.get("listeners"), file.get("routes"), file.get("pools"));
     let policies_at = file.get("policies");
@@ -52,6 +51,7 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
     let geo = file.section("geo", |section| geo::geo(&section)).unwrap_or_default();
     let reader = GeoReader { has_country: geo.country.is_some(), has_asn: geo.asn.is_some() };
     let named_lists = NamedLists::read(networks.as_deref(), reader);
+    let cache = file.section("cache", |section| cache::store(&section, &named_lists));
 
     let planned_pools = read_pools(&pools, &pool_names);
     fallback::check(pools.iter().flatten().map(|(name, at)| (*name, *at)), &planned_pools);

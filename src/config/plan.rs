@@ -83,11 +83,16 @@ impl Plan {
         named.map(|place| &self.policies[place].policy).chain([&rule.own_policy])
     }
 
-    /// Whether any responses are kept.
-    pub fn has_cache(&self) -> bool {
+    /// What rules and policies say of what is kept.
+    pub fn cache_plans(&self) -> impl Iterator<Item = &cache::CachePlan> {
         let of_policies = self.policies.iter().map(|named| &named.policy);
         let of_rules = self.routes.iter().flat_map(|routes| &routes.rules).map(|rule| &rule.own_policy);
-        self.cache.memory > 0 && of_policies.chain(of_rules).any(|policy| policy.cache.get().is_some())
+        of_policies.chain(of_rules).filter_map(|policy| policy.cache.get())
+    }
+
+    /// Whether any responses are kept.
+    pub fn has_cache(&self) -> bool {
+        self.cache.memory > 0 && self.cache_plans().next().is_some()
     }
 
     /// Whether anybody's requests are counted or kept out.

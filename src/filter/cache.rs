@@ -1,10 +1,12 @@
 //! What the cache changes of heads: of requests whose responses are to be kept, and of the responses.
 
 use super::{Filter, RequestFacts, ResponseFacts};
+use crate::config::plan::cache::CachePlan;
 use crate::wire::edit::{Edits, FieldName};
 use crate::wire::request::RequestView;
 use crate::wire::response_head::ResponseView;
 use http::{HeaderName, HeaderValue, header};
+use std::sync::Arc;
 
 static IF_NONE_MATCH: FieldName = FieldName::new(header::IF_NONE_MATCH, "If-None-Match");
 static IF_MODIFIED_SINCE: FieldName = FieldName::new(header::IF_MODIFIED_SINCE, "If-Modified-Since");
@@ -25,6 +27,8 @@ pub(crate) struct CacheFields {
     pub(crate) age: Option<u64>,
     /// What Cache-Status has.
     pub(crate) status: Option<String>,
+    /// Whose tags are for the cache alone.
+    pub(crate) hidden: Option<Arc<CachePlan>>,
 }
 
 #[derive(Debug)]
@@ -47,6 +51,9 @@ impl Filter for Cache {
 
     fn response<'a>(&self, response: &ResponseView<'a>, facts: &ResponseFacts<'a>, edits: &mut Edits<'a>) {
         let Some(fields) = facts.cache else { return };
+        for name in fields.hidden.iter().flat_map(|plan| &plan.tags.fields) {
+            edits.remove(response.fields, name);
+        }
         if let Some(age) = fields.age {
             edits.remove(response.fields, &header::AGE);
             edits.add_judged(&AGE, age.to_string());

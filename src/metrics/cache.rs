@@ -3,7 +3,7 @@
 use super::family::Family;
 use super::{Metrics, lock};
 use crate::access_log::CacheResult;
-use crate::store::StoreUse;
+use crate::store::{Purge, StoreUse};
 use prometheus::proto::MetricFamily;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -28,7 +28,7 @@ pub(super) fn families(metrics: &Metrics, store: Option<StoreUse>) -> Vec<Metric
         requests.add(&[("route", route), ("result", result)], *count as f64);
     }
     let mut families = vec![requests];
-    if let Some(StoreUse { bytes, filling, objects, evictions, fetches }) = store {
+    if let Some(StoreUse { bytes, filling, objects, evictions, fetches, purges }) = store {
         let tier = [("tier", "memory")];
         let mut held = Family::gauge(
             "evenkeel_cache_bytes",
@@ -55,6 +55,14 @@ pub(super) fn families(metrics: &Metrics, store: Option<StoreUse>) -> Vec<Metric
             "Fetches under way that others wait for, or would wait for.",
         );
         fills.add(&[], fetches as f64);
+        let mut purged = Family::counter(
+            "evenkeel_cache_purges_total",
+            "Purges, by what they were of; one of several tags counts each.",
+        );
+        for (kind, count) in Purge::KINDS.into_iter().zip(purges).filter(|(_, count)| *count > 0) {
+            purged.add(&[("kind", kind)], count as f64);
+        }
+        families.push(purged);
         families.extend([held, on_the_way, keys, gone, fills]);
     }
     families.into_iter().filter_map(Family::finish).collect()

@@ -80,6 +80,7 @@ pub(super) fn process(plan: &Plan) -> Settings {
     settings.set("process.compressors", plan.process.compressors);
     settings.set("cache.memory", spell_size(plan.cache.memory));
     settings.set("cache.max_object", spell_size(plan.cache.max_object));
+    settings.set_some("cache.purge_from", list(plan.cache.purge_from.items()));
     let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
     settings.set_some("admin.socket", path(&plan.admin.socket));
     settings.set_some("admin.address", plan.admin.address);

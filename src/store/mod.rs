@@ -5,10 +5,12 @@ mod body;
 mod epochs;
 mod fetches;
 mod index;
+mod purges;
 mod stored;
 
 pub(crate) use body::BodyWriter;
 pub(crate) use fetches::{Fetched, Fetching, Part as FetchPart};
+pub(crate) use purges::{Purge, Purged};
 pub(crate) use stored::StoredResponse;
 
 use crate::cache::{Moment, NotStored, Vary};
@@ -17,6 +19,7 @@ use epochs::Epochs;
 use fetches::Fetches;
 use index::Index;
 pub(crate) use index::{Mark, Slot};
+use purges::Purges;
 use std::sync::Arc;
 
 /// The share of the memory that is for responses on their way.
@@ -27,6 +30,7 @@ const ON_THE_WAY: u64 = 8;
 pub(crate) struct Store {
     index: Index,
     pub(crate) epochs: Epochs,
+    pub(crate) purges: Purges,
     fetches: Arc<Fetches>,
     room: Arc<Room>,
 }
@@ -43,6 +47,8 @@ pub struct StoreUse {
     pub evictions: u64,
     /// Fetches under way.
     pub fetches: u64,
+    /// Purges so far, by URL, tag, prefix, and of all.
+    pub purges: [u64; 4],
 }
 
 impl Store {
@@ -52,6 +58,7 @@ impl Store {
         Self {
             index: Index::new(memory - filling, max_object.min(filling)),
             epochs: Epochs::default(),
+            purges: Purges::default(),
             fetches: Arc::default(),
             room: Arc::new(Room::new(filling, max_object.min(filling))),
         }
@@ -118,6 +125,7 @@ impl Store {
             objects: self.index.objects(),
             evictions: self.index.evictions(),
             fetches: self.fetches.count(),
+            purges: self.purges.counted(),
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::cache::Terms;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// What a response takes beside its bytes: itself, its pointers, its place in the index.
 const OWN: usize = 512;
@@ -28,6 +29,14 @@ pub(crate) struct StoredResponse {
     pub(crate) epoch: u64,
     /// The URL that it was asked by, whatever of it is in the key.
     pub(crate) url: u64,
+    /// Its host and path.
+    pub(crate) place: Box<str>,
+    /// The numbers of its tags.
+    pub(crate) tags: Box<[u64]>,
+    /// What had been purged when it was asked for.
+    pub(crate) purge_epoch: u64,
+    /// What had been when it was last found not to be.
+    pub(crate) unpurged_at: AtomicU64,
 }
 
 impl StoredResponse {
@@ -36,6 +45,7 @@ impl StoredResponse {
         let fields: usize =
             self.fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum();
         let vary: usize = self.terms.vary.0.iter().map(|name| name.as_str().len() + 32).sum();
-        (OWN + fields + vary + self.selected.len() + self.body.len() * CHUNK) as u64 + self.length
+        let names = self.place.len() + self.tags.len() * size_of::<u64>();
+        (OWN + fields + vary + names + self.selected.len() + self.body.len() * CHUNK) as u64 + self.length
     }
 }

@@ -2,6 +2,7 @@ use super::*;
 use crate::cache::{Moment, Terms, Vary};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
+use std::sync::atomic::AtomicU64;
 
 /// One that is for requests with this in a field.
 fn response(selected: &str, body: usize) -> Arc<StoredResponse> {
@@ -15,7 +16,18 @@ fn response(selected: &str, body: usize) -> Arc<StoredResponse> {
         selected: selected.as_bytes().into(),
         epoch: 0,
         url: 0,
+        place: "".into(),
+        tags: Box::default(),
+        purge_epoch: 0,
+        unpurged_at: AtomicU64::new(0),
     })
+}
+
+/// One with this URL, these tags and this place, asked for after so many purges.
+pub(super) fn tagged(url: u64, tags: &[u64], place: &str, purge_epoch: u64) -> StoredResponse {
+    let one = Arc::into_inner(response("", 1)).expect("nobody else has it");
+    let unpurged_at = AtomicU64::new(purge_epoch);
+    StoredResponse { url, tags: tags.into(), place: place.into(), purge_epoch, unpurged_at, ..one }
 }
 
 fn found(store: &Store, key: &str, selected: &str) -> Option<u64> {

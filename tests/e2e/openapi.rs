@@ -63,6 +63,7 @@ routes:
   shop:
     - {{ name: static, match: {{ path: /static/* }}, pool: cache, response_headers: {{ set: {{ X-Cache: \"no\" }} }} }}
     - {{ name: moved, match: {{ path: /moved }}, redirect: /static/ }}
+    - {{ name: kept, match: {{ path: /kept }}, cache: {{}}, pool: app }}
     - {{ name: limited, match: {{ path: /limited }}, respond: {{ status: 200 }}, rate_limit: [{{ requests: 1/h }}] }}
     - {{ name: gone, match: {{ path: /gone }}, respond: {{ status: 410 }} }}
     - {{ name: mixed, match: {{ path: /mixed/* }}, pool: mixed }}
@@ -262,6 +263,10 @@ fn limit(api: &Api<'_>) {
     assert_eq!(api.ask("GET /bans", "", 200)["bans"][0]["client"], "192.0.2.7");
     assert_eq!(api.ask("DELETE /bans/192.0.2.7", "", 200)["ended"], 1);
     api.ask("DELETE /bans/nobody", "", 400);
+    let request = "POST /cache/purge";
+    api.ask(request, &api.contract.operation(request).example(), 200);
+    api.ask(request, r#"{"all": true, "hard": true}"#, 200);
+    api.ask(request, "{}", 400);
     let mut client = Client::connect(api.balancer.address("shop"));
     (0..2).for_each(|_| drop(client.get("/limited")));
     assert_eq!(api.ask("GET /limits", "", 200)["top"][0]["limit"], "limited[1]");

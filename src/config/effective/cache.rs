@@ -11,6 +11,7 @@ pub(super) fn store(store: &StorePlan) -> Value {
     SectionWriter::new(keys::STORE)
         .set("memory", size(store.memory))
         .set("max_object", size(store.max_object))
+        .set("purge_from", texts(store.purge_from.items()))
         .end()
 }
 
@@ -32,6 +33,10 @@ pub(super) fn cache(cache: &CachePlan) -> Value {
         .set("cookies", texts(&cache.key.cookies))
         .set("methods", texts(&cache.key.methods))
         .end();
+    let tags = SectionWriter::new(keys::CACHE_TAGS)
+        .set("fields", texts(&cache.tags.fields))
+        .set("send", cache.tags.send)
+        .end();
     let bypass = SectionWriter::new(keys::CACHE_BYPASS)
         .set("cookies", texts(&cache.bypass.cookies))
         .set("headers", texts(&cache.bypass.headers))
@@ -49,6 +54,7 @@ pub(super) fn cache(cache: &CachePlan) -> Value {
         .set("key", key)
         .set("bypass", bypass)
         .set("drop_set_cookie", cache.drop_set_cookie)
+        .set("tags", tags)
         .set("coalesce", duration(cache.coalesce))
         .set("uncacheable_for", duration(cache.uncacheable_for))
         .set("min_uses", cache.min_uses)

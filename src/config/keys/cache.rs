@@ -1,6 +1,6 @@
 //! Where responses are kept, and what a policy says of it.
 
-use super::kind::{DAY, Key, KeyKind, MINUTE, key, nullable};
+use super::kind::{DAY, Key, KeyKind, MINUTE, NETWORK_LIST, key, nullable};
 use std::time::Duration;
 
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
@@ -8,6 +8,7 @@ const YEAR: Duration = Duration::from_secs(365 * 86_400);
 pub(in crate::config) const STORE: &[Key] = &[
     key("memory", KeyKind::Size(0, 1 << 44), "256MiB"),
     key("max_object", KeyKind::Size(1 << 10, 1 << 34), "16MiB"),
+    key("purge_from", NETWORK_LIST, "[]"),
 ];
 
 pub(in crate::config) const CACHE: &[Key] = &[
@@ -22,6 +23,7 @@ pub(in crate::config) const CACHE: &[Key] = &[
     key("key", KeyKind::Section(CACHE_KEY), "{}"),
     key("bypass", KeyKind::Section(CACHE_BYPASS), "{}"),
     key("drop_set_cookie", KeyKind::Flag, "false"),
+    key("tags", KeyKind::Section(CACHE_TAGS), "{}"),
     key("coalesce", KeyKind::Duration(Duration::ZERO, MINUTE), "5s"),
     key("uncacheable_for", KeyKind::Duration(Duration::ZERO, DAY), "120s"),
     key("min_uses", KeyKind::Count(1, 1000), "1"),
@@ -46,4 +48,9 @@ pub(in crate::config) const CACHE_BYPASS: &[Key] = &[
     key("cookies", KeyKind::List("names of cookies"), "[]"),
     key("headers", KeyKind::List("names of fields"), "[]"),
     key("paths", KeyKind::List("paths, like `/checkout/*`"), "[]"),
+];
+
+pub(in crate::config) const CACHE_TAGS: &[Key] = &[
+    key("fields", KeyKind::List("names of fields"), "[Surrogate-Key, Cache-Tag, X-Magento-Tags]"),
+    key("send", KeyKind::Flag, "false"),
 ];

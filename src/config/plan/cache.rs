@@ -1,6 +1,7 @@
 //! What is kept of servers' responses, and for how long.
 
 use super::PathPattern;
+use crate::networks::Networks;
 use crate::units::Percent;
 use http::HeaderName;
 use std::time::Duration;
@@ -12,6 +13,8 @@ pub struct StorePlan {
     pub memory: u64,
     /// Bytes of a response's body that is kept, at most.
     pub max_object: u64,
+    /// Who may send PURGE.
+    pub purge_from: Networks,
 }
 
 /// What one policy says of the responses to its requests.
@@ -37,6 +40,7 @@ pub struct CachePlan {
     pub bypass: Bypass,
     /// Responses are kept without their Set-Cookie; else those that have one are not kept.
     pub drop_set_cookie: bool,
+    pub tags: TagsPlan,
     /// How long a request waits for another that fetches the same; none does if that is zero.
     pub coalesce: Duration,
     /// How long nobody waits for a response like one that was not kept.
@@ -77,4 +81,13 @@ pub struct Bypass {
     /// With one of these fields.
     pub headers: Vec<HeaderName>,
     pub paths: Vec<PathPattern>,
+}
+
+/// By what several responses are purged together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagsPlan {
+    /// Fields of responses that name tags.
+    pub fields: Vec<HeaderName>,
+    /// Whether clients get them, too.
+    pub send: bool,
 }

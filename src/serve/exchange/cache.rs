@@ -2,7 +2,7 @@
 
 use super::Exchange;
 use crate::access_log::{CacheRecord, Why};
-use crate::cache::{Moment, folded_host, query};
+use crate::cache::{Moment, folded_host, url_number};
 use crate::config::plan::Priority;
 use crate::config::plan::cache::{CachePlan, KeyPlan, QueryKey};
 use crate::filter::forwarding;
@@ -10,6 +10,7 @@ use crate::metrics::Routed;
 use crate::pool::Pool;
 use crate::snapshot::ListenerTarget;
 use crate::store::Store;
+use crate::wire::local_reply;
 use crate::wire::request::RequestView;
 use http::Method;
 use std::sync::Arc;
@@ -70,9 +71,7 @@ impl Exchange {
     /// A number for a URL on this host, by which changes are known to be of it.
     pub(in crate::serve) fn url(&self, (host, is_secure): (&str, bool), target: &str) -> u64 {
         let plan = self.policy().and_then(|policy| policy.plan.cache.get()).map_or(&*USUAL, |plan| &plan.key);
-        let (path, own_query) = target.split_once('?').unwrap_or((target, ""));
-        let url = format!("{}\n{path}\n{}", folded_host(host, is_secure), query(plan, own_query));
-        xxh3_64_with_seed(url.as_bytes(), 0)
+        url_number(plan, (host, is_secure), target)
     }
 
     /// Whether its client came by TLS, as servers are told.
@@ -99,6 +98,17 @@ impl Exchange {
         self.recorded = true;
         self.identify(request)?;
         self.find_rule(request)
+    }
+
+    /// Whether its client may purge what is kept.
+    pub(in crate::serve) fn may_purge(&self) -> bool {
+        let snapshot = self.live.snapshot();
+        self.client_address.is_some_and(|client| snapshot.plan.cache.purge_from.contains(client))
+    }
+
+    /// Has the client answered so, whatever its rule.
+    pub(in crate::serve) fn answer_with(&mut self, status: u16) {
+        self.reply = Some(Box::new(local_reply::with_status(status, None, None)));
     }
 
     /// A try has failed; its request has another answer.

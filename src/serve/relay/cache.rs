@@ -6,11 +6,11 @@ use crate::access_log::{CacheRecord, CacheResult, Why};
 use crate::cache::{self, Bypassed, CacheStatus, Directives, Forwarded, Keyed, Moment, Parts, Reuse, Vary};
 use crate::config::plan::cache::CachePlan;
 use crate::filter;
-use crate::filter::cache::{CacheFields, Validators};
+use crate::filter::cache::Validators;
 use crate::serve::client::ClientSide;
 use crate::serve::exchange::{RuleCache, moment};
 use crate::serve::server::{ServerSide, Stored};
-use crate::store::{FetchPart, Fetched, Fetching, Slot, Store, StoredResponse};
+use crate::store::{FetchPart, Fetched, Fetching, Purged, Slot, Store, StoredResponse};
 use bytes::Bytes;
 use futures_channel::oneshot;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -60,6 +60,11 @@ impl<C: ClientSide> Relay<'_, C> {
     pub(super) async fn serve_from_store(&mut self, rule: RuleCache) -> bool {
         let client = Directives::parse(self.request.fields.all(&header::CACHE_CONTROL));
         let says_so = rule.plan.status_field;
+        self.cache_fields.hidden = (!rule.plan.tags.send).then(|| Arc::clone(&rule.plan));
+        if self.request.method.as_str() == "PURGE" {
+            self.purge(&rule).await;
+            return true;
+        }
         if let Some(bypassed) = self.bypassed(&rule.plan, &client) {
             self.bypass(bypassed, says_so);
             return false;
@@ -95,12 +100,17 @@ impl<C: ClientSide> Relay<'_, C> {
             let receiver = match part {
                 Some(FetchPart::Waits(receiver)) => receiver,
                 Some(FetchPart::Fetches(fetching)) => {
-                    self.caching =
-                        Some(Box::new(caching(lookup, missing, Some(fetching), self.request.method)));
+                    self.caching = Some(Box::new(caching(
+                        lookup,
+                        missing,
+                        Some(fetching),
+                        (self.request.method, self.place()),
+                    )));
                     return false;
                 }
                 None => {
-                    self.caching = Some(Box::new(caching(lookup, missing, None, self.request.method)));
+                    self.caching =
+                        Some(Box::new(caching(lookup, missing, None, (self.request.method, self.place()))));
                     return false;
                 }
             };
@@ -119,7 +129,8 @@ impl<C: ClientSide> Relay<'_, C> {
                 Ok(Waited::For(Fetched::Stored(_)) | Waited::ForNobody) => {}
                 Ok(Waited::For(Fetched::NotStored) | Waited::TooLong) => {
                     let missing = Missing { fetch_key: None, ..missing };
-                    self.caching = Some(Box::new(caching(lookup, missing, None, self.request.method)));
+                    self.caching =
+                        Some(Box::new(caching(lookup, missing, None, (self.request.method, self.place()))));
                     return false;
                 }
                 Err(why) => {
@@ -147,12 +158,19 @@ impl<C: ClientSide> Relay<'_, C> {
         let slot = slot.as_deref();
         let variant = slot.and_then(|slot| slot.variant(&mut |vary| self.selected(vary)));
         let is_authorized = self.request.fields.has(&header::AUTHORIZATION);
-        let stored = variant.filter(|stored| stored.terms.is_for_authorized || !is_authorized);
+        let purged = variant.and_then(|stored| store.purges.judge(stored));
+        if let (Some(stored), Some(Purged::Hard)) = (variant, purged) {
+            store.remove(&lookup.key, stored);
+        }
+        let stored = variant.filter(|stored| {
+            purged != Some(Purged::Hard) && (stored.terms.is_for_authorized || !is_authorized)
+        });
         let client = Some(&lookup.client).filter(|_| plan.obey_client);
         let has_variants = slot.is_some_and(|slot| !slot.variants.is_empty());
         let forwarded = match stored {
             None if has_variants => Forwarded::VaryMiss,
             None => Forwarded::UriMiss,
+            Some(_) if purged.is_some() => Forwarded::Stale,
             Some(stored) => match self.reuse(store, stored, client, now) {
                 Reuse::Fresh => return Found::Good(Arc::clone(stored)),
                 Reuse::StaleWhileRevalidate => return Found::Stale(Arc::clone(stored)),
@@ -187,6 +205,7 @@ impl<C: ClientSide> Relay<'_, C> {
     fn is_for(&self, lookup: &Lookup, stored: &StoredResponse) -> bool {
         *stored.selected == *self.selected(&stored.terms.vary)
             && !lookup.rule.store.epochs.has_changed(stored.url, stored.epoch)
+            && lookup.rule.store.purges.judge(stored).is_none()
     }
 
     /// Has what is kept renewed while it goes out, unless somebody does that already.
@@ -208,6 +227,8 @@ impl<C: ClientSide> Relay<'_, C> {
             status: CacheStatus { forwarded: Some(Forwarded::Stale), ..CacheStatus::default() },
             asked: now,
             epoch: store.epochs.now(),
+            purge_epoch: store.purges.now(),
+            place: self.place(),
             filling: None,
             fetching: Some(fetching),
         };
@@ -257,6 +278,12 @@ impl<C: ClientSide> Relay<'_, C> {
             true => Reuse::Validate,
             false => stored.terms.reuse(client, now),
         }
+    }
+
+    /// Where its URL lies, for those who purge beginnings of URLs.
+    fn place(&self) -> String {
+        let host = self.request.host.unwrap_or_default();
+        cache::place(host, self.exchange.is_secure(&self.request), self.request.path)
     }
 
     /// The request's key, the target that servers get with it, and the number of its URL.
@@ -319,7 +346,8 @@ impl<C: ClientSide> Relay<'_, C> {
         let age = stored.terms.age(moment()) / 1000;
         let reason = status.detail;
         self.exchange.answered_by_store(CacheRecord { result, age: Some(age), reason });
-        self.cache_fields = CacheFields { age: Some(age), status: says_so.then(|| status.text()) };
+        self.cache_fields.age = Some(age);
+        self.cache_fields.status = says_so.then(|| status.text());
         let side = self.asked_of(stored);
         self.client.refuse_body();
         self.pass_stored(side).await;
@@ -382,7 +410,12 @@ impl<C: ClientSide> Relay<'_, C> {
 }
 
 /// What is done with the response to a request for what is missing.
-fn caching(lookup: Lookup, missing: Missing, fetching: Option<Fetching>, method: &Method) -> Caching {
+fn caching(
+    lookup: Lookup,
+    missing: Missing,
+    fetching: Option<Fetching>,
+    (method, place): (&Method, String),
+) -> Caching {
     let Lookup { rule: RuleCache { store, plan, .. }, key, target, url, .. } = lookup;
     let Missing { forwarded, stored, is_marked, .. } = missing;
     let is_fill = *method == Method::GET;
@@ -393,6 +426,8 @@ fn caching(lookup: Lookup, missing: Missing, fetching: Option<Fetching>, method:
         status: CacheStatus { forwarded: Some(forwarded), ..CacheStatus::default() },
         asked: moment(),
         epoch: store.epochs.now(),
+        purge_epoch: store.purges.now(),
+        place,
         store,
         plan,
         key,

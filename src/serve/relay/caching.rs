@@ -4,8 +4,10 @@ use crate::cache::{CacheStatus, Moment, Terms};
 use crate::config::plan::cache::CachePlan;
 use crate::filter::cache::Validators;
 use crate::store::{BodyWriter, Fetched, Fetching, Store, StoredResponse};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// What the cache has to do with a request that is for it.
 #[derive(Debug)]
@@ -28,6 +30,9 @@ pub(super) struct Caching {
     /// When its server was asked, and what had changed by then.
     pub(super) asked: Moment,
     pub(super) epoch: u64,
+    pub(super) purge_epoch: u64,
+    /// Its host and path.
+    pub(super) place: String,
     /// The response, as it comes.
     pub(super) filling: Option<Filling>,
     /// That others may wait for it.
@@ -38,6 +43,30 @@ impl Caching {
     /// Has the request go as it came: its response is not for the store.
     pub(super) fn pass(&mut self) {
         (self.validators, self.filling, self.stored) = (None, None, None);
+    }
+
+    /// A response to its request, as it is kept.
+    pub(super) fn stored_as(
+        &self,
+        status: StatusCode,
+        (fields, terms, tags): (HeaderMap, Terms, Box<[u64]>),
+        (body, length): (Arc<[Bytes]>, u64),
+        selected: Box<[u8]>,
+    ) -> StoredResponse {
+        StoredResponse {
+            status,
+            fields,
+            body,
+            length,
+            terms,
+            selected,
+            epoch: self.epoch,
+            url: self.url,
+            place: self.place.as_str().into(),
+            tags,
+            purge_epoch: self.purge_epoch,
+            unpurged_at: AtomicU64::new(self.purge_epoch),
+        }
     }
 
     /// Tells those who wait, if any do, what has come of it.
@@ -54,5 +83,6 @@ pub(super) struct Filling {
     pub(super) status: StatusCode,
     pub(super) fields: HeaderMap,
     pub(super) terms: Terms,
+    pub(super) tags: Box<[u64]>,
     pub(super) body: BodyWriter,
 }

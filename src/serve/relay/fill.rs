@@ -73,7 +73,8 @@ impl<C: ClientSide> Relay<'_, C> {
                     caching.validators = Some(filter::cache::Validators::default());
                     return Answer::Again;
                 }
-                let mut fields = cache::updated(&stored.fields, &fields);
+                let fresh_fields = fields;
+                let mut fields = cache::updated(&stored.fields, &fresh_fields);
                 let judged =
                     cache::judge(&caching.plan, is_authorized, (stored.status.as_u16(), &fields), exchanged);
                 let terms = match &judged {
@@ -83,10 +84,13 @@ impl<C: ClientSide> Relay<'_, C> {
                 leave_out(&mut fields, &terms);
                 date(&mut fields);
                 let selected = self.selected(&terms.vary).into();
-                let (epoch, url) = (caching.epoch, caching.url);
+                let tags = match cache::tags_of(&caching.plan.tags, &fresh_fields) {
+                    tags if tags.is_empty() => stored.tags.clone(),
+                    tags => tags,
+                };
                 let (status, body, length) = (stored.status, Arc::clone(&stored.body), stored.length);
                 let fresh =
-                    Arc::new(StoredResponse { status, fields, body, length, terms, selected, epoch, url });
+                    Arc::new(caching.stored_as(status, (fields, terms, tags), (body, length), selected));
                 caching.store.remove(&caching.key, &stored);
                 if judged.is_ok() {
                     caching.store.put(&caching.key, Arc::clone(&fresh));
@@ -157,10 +161,11 @@ impl<C: ClientSide> Relay<'_, C> {
         if length.is_some_and(|length| length > caching.store.most()) {
             return Err(NotStored::TooLarge);
         }
+        let tags = cache::tags_of(&caching.plan.tags, &fields);
         leave_out(&mut fields, &terms);
         date(&mut fields);
         let status = StatusCode::from_u16(head.status).map_err(|_| NotStored::Status)?;
-        Ok(Filling { status, fields, terms, body: caching.store.writer(length) })
+        Ok(Filling { status, fields, terms, tags, body: caching.store.writer(length) })
     }
 
     /// The response is not kept after all: nobody is to wait for it.
@@ -203,18 +208,17 @@ impl<C: ClientSide> Relay<'_, C> {
     /// All of the response has come: it is kept from now on.
     pub(super) fn kept(&mut self) -> Option<Arc<StoredResponse>> {
         let caching = self.caching.as_mut()?;
-        let Filling { status, mut fields, terms, body } = caching.filling.take()?;
+        let Filling { status, mut fields, terms, tags, body } = caching.filling.take()?;
         let length = body.length();
         if status == StatusCode::NO_CONTENT {
             fields.remove(header::CONTENT_LENGTH);
         } else {
             fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
-        let (epoch, url) = (caching.epoch, caching.url);
         let selected = self.selected(&terms.vary).into();
         let body = body.finish();
-        let stored = Arc::new(StoredResponse { status, fields, body, length, terms, selected, epoch, url });
         let caching = self.caching.as_mut()?;
+        let stored = Arc::new(caching.stored_as(status, (fields, terms, tags), (body, length), selected));
         caching.store.put(&caching.key, Arc::clone(&stored));
         caching.tell(&Fetched::Stored(Arc::clone(&stored)));
         Some(stored)

@@ -14,6 +14,7 @@ mod connect;
 mod download;
 mod fill;
 mod local_reply;
+mod purge;
 mod refresh;
 mod tunnel;
 mod upload;

@@ -5,6 +5,7 @@ mod coalescing;
 mod conditions;
 mod fills;
 mod keys;
+mod purging;
 mod stale;
 
 use crate::support::app::{App, Request, Then};

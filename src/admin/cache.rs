@@ -1,0 +1,68 @@
+//! Purges what the cache keeps.
+
+use super::Admin;
+use super::access::Actor;
+use super::answer::ApiRefusal;
+use crate::api::cache::{PurgeReceipt, PurgeWish};
+use crate::cache::{place, tag_number, url_number};
+use crate::store::{Purge, Purged};
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::{StatusCode, Uri};
+use axum::{Extension, Json};
+use tracing::info;
+
+pub(super) async fn purge(
+    State(admin): State<Admin>,
+    Extension(Actor(actor)): Extension<Actor>,
+    wish: Result<Json<PurgeWish>, JsonRejection>,
+) -> Result<Json<PurgeReceipt>, ApiRefusal> {
+    let bad = |message: String| ApiRefusal::new(StatusCode::BAD_REQUEST, message);
+    let Json(wish) =
+        wish.map_err(|error| bad(error.body_text()).help(r#"send JSON like {"tags": ["p1"]}"#))?;
+    let Some(store) = admin.live.store() else {
+        let refusal =
+            ApiRefusal::new(StatusCode::CONFLICT, "nothing is kept: no rule has a cache".to_owned());
+        return Err(refusal.help("add `cache: {}` to a rule"));
+    };
+    let snapshot = admin.live.snapshot();
+    let plans: Vec<_> = snapshot.plan.cache_plans().collect();
+    let mut purges = Vec::new();
+    for url in &wish.urls {
+        let parsed = url.parse::<Uri>().ok();
+        let parts = parsed.as_ref().filter(|url| url.scheme().is_some());
+        let parts = parts.and_then(|url| Some((url.authority()?.as_str(), url)));
+        let Some((host, url)) = parts else {
+            return Err(bad(format!("{url:?} is not a URL")).help("write it like https://shop.example/page"));
+        };
+        let target = url.path_and_query().map_or("/", |target| target.as_str());
+        let is_secure = url.scheme_str() == Some("https");
+        // Each rule has its own idea of which URLs are the same.
+        let mut numbers: Vec<_> =
+            plans.iter().map(|plan| url_number(&plan.key, (host, is_secure), target)).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        purges.extend(numbers.into_iter().map(Purge::Url));
+    }
+    purges.extend(wish.tags.iter().map(|tag| Purge::Tag(tag_number(tag.as_bytes()))));
+    let prefixes: Vec<_> = wish.prefixes.iter().map(|prefix| prefix_of(prefix)).collect();
+    purges.extend(prefixes.iter().map(|prefix| Purge::Prefix(prefix)));
+    purges.extend(wish.all.then_some(Purge::All));
+    if purges.is_empty() {
+        return Err(
+            bad("nothing is named to be purged".to_owned()).help("name urls, tags or prefixes, or say all")
+        );
+    }
+    let purged = if wish.hard { Purged::Hard } else { Purged::Soft };
+    purges.iter().for_each(|purge| store.purges.purge(*purge, purged));
+    let named = wish.urls.len() + wish.tags.len() + wish.prefixes.len() + usize::from(wish.all);
+    info!(by = actor, purges = named, hard = wish.hard, "cache purged");
+    Ok(Json(PurgeReceipt { purges: named, hard: wish.hard }))
+}
+
+/// A host with the beginning of a path, with a scheme or without.
+fn prefix_of(text: &str) -> String {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    let end = rest.find('/').unwrap_or(rest.len());
+    place(&rest[..end], scheme == "https", &rest[end..])
+}

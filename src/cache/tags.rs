@@ -1,0 +1,96 @@
+//! By what responses are purged: numbers for tags and URLs. Two that share one are purged together.
+
+use super::key::{folded_host, query};
+use crate::config::plan::cache::{KeyPlan, TagsPlan};
+use crate::fields::Fields;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+/// More than that no response has; those beyond it are not told apart from the last.
+const MOST: usize = 10_000;
+
+/// The tags that a text names, with blanks or commas between them.
+pub(crate) fn split(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| matches!(byte, b',' | b' ' | b'\t')).filter(|tag| !tag.is_empty())
+}
+
+pub(crate) fn tag_number(tag: &[u8]) -> u64 {
+    xxh3_64_with_seed(tag, 1)
+}
+
+/// The numbers of a response's tags.
+pub(crate) fn tags_of(plan: &TagsPlan, fields: &impl Fields) -> Box<[u64]> {
+    let lines = plan.fields.iter().flat_map(|name| fields.all(name));
+    let mut tags: Vec<_> = lines.flat_map(split).take(MOST).map(tag_number).collect();
+    tags.sort_unstable();
+    tags.dedup();
+    tags.into()
+}
+
+/// The number of a URL, whose target is its path with a query or without.
+pub(crate) fn url_number(plan: &KeyPlan, (host, is_secure): (&str, bool), target: &str) -> u64 {
+    let (path, own_query) = target.split_once('?').unwrap_or((target, ""));
+    let place = place(host, is_secure, path);
+    xxh3_64(format!("{place}?{}", query(plan, own_query)).as_bytes())
+}
+
+/// Where a URL lies: its host and its path.
+pub(crate) fn place(host: &str, is_secure: bool, path: &str) -> String {
+    format!("{}{path}", folded_host(host, is_secure))
+}
+
+/// The tags that Magento names in `X-Magento-Tags-Pattern`, which is a regular expression and is never run as one:
+/// `((^|,)cat_p_1(,|$))|((^|,)cat_c_2(,|$))`. `None` is all (`.*`); an error is any other expression.
+pub(crate) fn magento_tags(pattern: &str) -> Result<Option<Vec<&str>>, ()> {
+    if pattern == ".*" {
+        return Ok(None);
+    }
+    let is_tag = |tag: &str| {
+        !tag.is_empty() && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte))
+    };
+    let tag = |part: &'_ str| -> Option<usize> {
+        let rest = part.strip_prefix("((^|,)")?;
+        rest.find("(,|$))").filter(|end| is_tag(&rest[..*end]))
+    };
+    let (mut rest, mut tags) = (pattern, Vec::new());
+    loop {
+        let length = tag(rest).ok_or(())?;
+        let begin = "((^|,)".len();
+        tags.push(&rest[begin..begin + length]);
+        rest = &rest[begin + length + "(,|$))".len()..];
+        match rest.strip_prefix('|') {
+            Some(next) => rest = next,
+            None if rest.is_empty() => return Ok(Some(tags)),
+            None => return Err(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn magentos_expressions_are_lists_of_tags_or_nothing() {
+        for (pattern, tags) in [
+            (".*", Ok(None)),
+            ("((^|,)cat_p_1(,|$))", Ok(Some(vec!["cat_p_1"]))),
+            ("((^|,)cat_p_1(,|$))|((^|,)cms-b.2(,|$))", Ok(Some(vec!["cat_p_1", "cms-b.2"]))),
+            ("", Err(())),
+            ("cat_p_1", Err(())),
+            (".*|((^|,)a(,|$))", Err(())),
+            ("((^|,)a|b(,|$))", Err(())),
+            ("((^|,)(,|$))", Err(())),
+            ("((^|,)a(,|$))|", Err(())),
+            ("((^|,)a(,|$))((^|,)b(,|$))", Err(())),
+        ] {
+            assert_eq!(magento_tags(pattern), tags, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn tags_are_parted_by_commas_and_blanks() {
+        let split = |text: &str| split(text.as_bytes()).map(<[u8]>::len).collect::<Vec<_>>();
+        assert_eq!(split("a, bb\tccc,,d  "), [1, 2, 3, 1]);
+        assert_eq!(split(" , "), [0; 0]);
+    }
+}

@@ -1,0 +1,47 @@
+//! `purge`: what the cache keeps is asked about anew, or gone.
+
+use super::client::{ProcessAddress, RequestFailed};
+use super::say;
+use crate::api::cache::{PurgeReceipt, PurgeWish};
+use clap::Args;
+use http::Method;
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["urls", "tags", "prefixes", "all"]))]
+pub(super) struct PurgeOptions {
+    /// URLs, like https://shop.example/page.
+    #[arg(value_name = "URL")]
+    urls: Vec<String>,
+    /// A tag of responses; several purge what has one of them.
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// A host with the beginning of a path, like shop.example/static/.
+    #[arg(long = "prefix", value_name = "PREFIX")]
+    prefixes: Vec<String>,
+    /// Everything.
+    #[arg(long)]
+    all: bool,
+    /// It is gone at once, and not used if its servers fail.
+    #[arg(long)]
+    hard: bool,
+    #[command(flatten)]
+    reach: ProcessAddress,
+    /// Print it as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(options: &PurgeOptions) -> Result<ExitCode, RequestFailed> {
+    let PurgeOptions { urls, tags, prefixes, all, hard, reach, json } = options;
+    let (urls, tags, prefixes) = (urls.clone(), tags.clone(), prefixes.clone());
+    let wish = PurgeWish { urls, tags, prefixes, all: *all, hard: *hard };
+    let receipt: PurgeReceipt = reach.change(Method::POST, "/api/v1/cache/purge", &json!(wish))?;
+    let from_now = if receipt.hard { "is gone" } else { "is asked about before it is used again" };
+    match json {
+        true => say(&format!("{:#}\n", serde_json::to_value(&receipt).unwrap_or(Value::Null))),
+        false => say(&format!("purged: what was kept {from_now}\n")),
+    }
+    Ok(ExitCode::SUCCESS)
+}

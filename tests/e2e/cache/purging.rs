@@ -1,0 +1,128 @@
+//! What was purged is asked about before it is used again.
+
+use super::{app, get, sections};
+use crate::support::app::{App, Latch, send};
+use crate::support::wait_for;
+use crate::support::ways::{Asked, Way, Ways};
+use serde_json::json;
+
+const TAGGED: &str = "/shop/with/cache-control:max-age=60&surrogate-key:p1+p2&etag:%22x%22";
+
+fn shop(app: &App, store: &str, cache: &str) -> Ways {
+    let rules = format!("    - {{ name: all, cache: {cache}, pool: app }}\n");
+    Ways::start("routes: shop", &format!("cache: {{ {store} }}\n{}", sections(app, &rules)))
+}
+
+#[test]
+fn what_was_purged_is_asked_about_and_nothing_else() {
+    let url = format!("http://shop.example{TAGGED}?b=1&utm_a=2&a=2");
+    for (arguments, is_purged) in [
+        (&["--tag", "p2"][..], true),
+        (&["--tag", "p3", "--tag", "p1"], true),
+        (&["--tag", "p"], false),
+        (&[url.as_str()], true),
+        (&["http://shop.example/shop"], false),
+        (&["--prefix", "shop.example/shop/"], true),
+        (&["--prefix", "http://SHOP.example:80/sh"], true),
+        (&["--prefix", "other.example/"], false),
+        (&["--all"], true),
+    ] {
+        for hard in [false, true] {
+            let app = app();
+            let shop = shop(&app, "memory: 64MiB", "{}");
+            let target = format!("{TAGGED}?a=2&b=1");
+            let ask = || shop.ask(Way::Http11, Asked::get(&target));
+            assert_eq!([ask(), ask()].map(|response| response.text()), ["answer 1", "answer 1"]);
+            assert!(ask().field("surrogate-key").is_empty(), "they are for the cache");
+            let more: &[&str] = if hard { &["--hard"] } else { &[] };
+            let (code, said, _) = shop.balancer.command(&[&["purge"], arguments, more].concat());
+            assert_eq!((code, said.starts_with("purged")), (Some(0), true), "{arguments:?}");
+            let response = ask();
+            // What is asked about still holds; what is gone is fetched.
+            let body = if hard && is_purged { "answer 2" } else { "answer 1" };
+            assert_eq!(response.text(), body, "{arguments:?} {hard}");
+            assert_eq!(app.hits(), if is_purged { 2 } else { 1 }, "{arguments:?} {hard}");
+            assert_eq!(app.last().has("if-none-match"), is_purged && !hard, "{arguments:?} {hard}");
+            ask();
+            assert_eq!(app.hits(), if is_purged { 2 } else { 1 }, "it is good again");
+        }
+    }
+}
+
+#[test]
+fn a_purge_wins_over_what_is_on_its_way() {
+    let latch = Latch::default();
+    let held = latch.clone();
+    let app = App::new(move |request, stream| {
+        if request.has("x-wait") {
+            held.wait();
+        }
+        send(
+            stream,
+            "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nCache-Tag: a,b\r\nContent-Length: 4\r\n\r\npage",
+        )
+    });
+    let shop = shop(&app, "memory: 64MiB", "{ tags: { send: true } }");
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| shop.ask(Way::Http11, get("/", &[("x-wait", "1")])));
+        wait_for("the fetch", || (app.hits() == 1).then_some(()));
+        assert_eq!(shop.balancer.command(&["purge", "--tag", "b"]).0, Some(0));
+        latch.open();
+        let first = first.join().expect("it is answered");
+        assert_eq!((first.text(), first.field("cache-tag")), ("page".to_owned(), "a,b".to_owned()));
+    });
+    for hits in [2, 2] {
+        assert_eq!(shop.ask(Way::Http11, Asked::get("/")).text(), "page");
+        assert_eq!(app.hits(), hits);
+    }
+    assert_eq!(shop.balancer.metric("evenkeel_cache_purges_total", &[("kind", "tag")]), 1.0);
+}
+
+#[test]
+fn clients_that_may_purge_by_a_method_of_its_own() {
+    let magento = "((^|,)p9(,|$))|((^|,)p1(,|$))";
+    for (fields, status, is_purged) in [
+        (&[][..], 200, true),
+        (&[("surrogate-key", "p7 p2")], 200, true),
+        (&[("cache-tag", "p7")], 200, false),
+        (&[("x-magento-tags-pattern", magento)], 200, true),
+        (&[("x-magento-tags-pattern", ".*")], 200, true),
+        (&[("x-magento-tags-pattern", "p.*")], 400, false),
+    ] {
+        for way in [Way::Http11, Way::H2] {
+            let app = app();
+            let shop = shop(&app, "purge_from: [127.0.0.1]", "{}");
+            shop.ask(way, Asked::get(TAGGED));
+            let purged = shop.ask(way, Asked { method: "PURGE", ..get(TAGGED, fields) });
+            assert_eq!((purged.status, app.hits()), (status, 1), "{fields:?} {way:?}");
+            shop.ask(way, Asked::get(TAGGED));
+            assert_eq!(app.hits(), if is_purged { 2 } else { 1 }, "{fields:?} {way:?}");
+            assert_eq!(
+                shop.balancer.record_where("it", |record| record["method"] == "PURGE")["why"],
+                "purge"
+            );
+        }
+    }
+    let app = app();
+    let shop = shop(&app, "purge_from: [192.0.2.0/24]", "{}");
+    shop.ask(Way::Http11, Asked::get(TAGGED));
+    shop.each(Asked { method: "PURGE", ..Asked::get(TAGGED) }, |way, response| {
+        assert_eq!(response.status, 405, "{way:?}");
+    });
+    assert_eq!(shop.ask(Way::Http11, Asked::get(TAGGED)).text(), "answer 1");
+    assert_eq!(app.hits(), 1);
+}
+
+#[test]
+fn what_cannot_be_purged_is_told() {
+    let app = app();
+    let shop = shop(&app, "memory: 64MiB", "{}");
+    assert_eq!(shop.balancer.command(&["purge"]).0, Some(2));
+    let (code, _, told) = shop.balancer.command(&["purge", "page"]);
+    assert!(code == Some(1) && told.contains("is not a URL"), "{told}");
+    let told = shop.balancer.command_json(&["purge", "--all", "--hard"]);
+    assert_eq!(told, json!({ "purges": 1, "hard": true }));
+    let without = Ways::start("routes: shop", &sections(&app, "    - { name: all, pool: app }\n"));
+    let (code, _, told) = without.balancer.command(&["purge", "--all"]);
+    assert!(code == Some(1) && told.contains("no rule has a cache"), "{told}");
+}
