@@ -21,9 +21,7 @@ pub(super) async fn purge(
     let Json(wish) =
         wish.map_err(|error| bad(error.body_text()).help(r#"send JSON like {"tags": ["p1"]}"#))?;
     let Some(store) = admin.live.store() else {
-        let refusal =
-            ApiRefusal::new(StatusCode::CONFLICT, "nothing is kept: no rule has a cache".to_owned());
-        return Err(refusal.help("add `cache: {}` to a rule"));
+        return Err(bad("nothing is kept: no rule has a cache".to_owned()).help("add `cache: {}` to a rule"));
     };
     let snapshot = admin.live.snapshot();
     let plans: Vec<_> = snapshot.plan.cache_plans().collect();

@@ -149,6 +149,10 @@ pub(crate) fn judge(
     if fields.first(&header::SET_COOKIE).is_some() && !without_cookies {
         return Err(NotStored::SetCookie);
     }
+    // Its key is the one that its client had before.
+    if plan.key.cookies.iter().any(|name| fields.all(&header::SET_COOKIE).any(|field| sets(field, name))) {
+        return Err(NotStored::SetCookie);
+    }
     let lifetime = match forced {
         Some(forced) => millis(forced),
         None => lifetime(plan, &control, (status, fields), exchanged.received)?,
@@ -205,6 +209,10 @@ fn lifetime(
         .flatten();
     let default = plan.ttl.filter(|_| has_default(status)).map(millis);
     by_status.or(guessed).or(default).ok_or(NotStored::NoLifetime)
+}
+
+fn sets(field: &[u8], name: &str) -> bool {
+    crate::cookie::set(field, name).is_some()
 }
 
 fn millis(time: std::time::Duration) -> u64 {

@@ -175,6 +175,12 @@ fn what_is_for_one_client_alone_is_not_kept() {
         let judged = judge(&strict, true, (200, &fields), Exchanged { asked: NOW, received: NOW });
         assert_eq!(judged.is_ok_and(|terms| terms.is_for_authorized), is_kept, "{control}");
     }
+    // What sets a cookie of the key was made for a client that had another.
+    let keyed =
+        CachePlan { key: KeyPlan { cookies: vec!["group".to_owned()], ..plan().key }, ..dropping.clone() };
+    let of = |cookie| [("cache-control", "max-age=60"), ("set-cookie", "sid=1"), ("set-cookie", cookie)];
+    check(&keyed, 200, &of("group=a; Path=/"), Err(NotStored::SetCookie));
+    check(&keyed, 200, &of("groups=a"), Ok(60));
     let terms =
         judged(&dropping, 200, &[("cache-control", "max-age=1, no-cache=\"a\"")]).expect("it is kept");
     assert_eq!(terms.without, ["a", "set-cookie"]);

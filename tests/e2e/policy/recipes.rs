@@ -1,9 +1,10 @@
 //! The files of conf/ for kinds of sites, run: what they let through, keep out, rewrite and limit.
 
-use crate::support::app::{App, say};
+use crate::support::app::{App, Request, Then, say, send};
 use crate::support::balancer::Balancer;
 use crate::support::client::{Client, Response};
 use regex::Regex;
+use std::net::TcpStream;
 use std::path::Path;
 
 /// A file of conf/ with this app in place of all servers, and no TLS: the test tells what a proxy in front would.
@@ -193,4 +194,69 @@ fn a_magento_shop_serves_files_by_their_real_paths_and_hides_its_admin() {
     visitor.gets(office, "GET /", 200);
     assert_eq!(balancer.command(&["maintenance", "shop", "off"]).0, Some(0));
     visitor.gets(stranger, "GET /", 200);
+}
+
+/// As Magento answers where its full page cache is Varnish's.
+fn magento(request: &Request, stream: &mut TcpStream) -> Then {
+    let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+    let control = match path.starts_with("/customer") || path.starts_with("/cart") {
+        true => "no-store, private",
+        false => "public, max-age=86400, s-maxage=86400",
+    };
+    let group = if query == "login" { "Set-Cookie: X-Magento-Vary=b; Path=/\r\n" } else { "" };
+    let body = format!("{path} {}", request.field("cookie"));
+    send(
+        stream,
+        &format!(
+            "HTTP/1.1 200 OK\r\nCache-Control: {control}\r\nX-Magento-Tags: cat_p_1,store\r\n\
+             Set-Cookie: PHPSESSID=1\r\n{group}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        ),
+    )
+}
+
+#[test]
+fn magentos_pages_are_kept_for_each_group_of_visitors_until_they_are_purged() {
+    let app = App::new(magento);
+    let balancer = start("magento.yaml", &app);
+    let mut visitor = Visitor::of(&balancer, "web", "www.shop.example");
+    let asked = |path: &str| app.requests().iter().filter(|request| request.target.starts_with(path)).count();
+    for (client, cookie) in [("198.51.100.1", ""), ("198.51.100.2", "Cookie: PHPSESSID=2\r\n")] {
+        let page = visitor.ask(client, "GET /dress?utm_source=x", cookie);
+        assert_eq!(
+            (page.text().as_str(), page.field("cache-control").as_str()),
+            ("/dress ", "no-store"),
+            "{client}"
+        );
+        assert_eq!(page.field("x-magento-tags"), "");
+    }
+    assert_eq!((asked("/dress"), app.last().target.as_str()), (1, "/dress"));
+    // Another group has pages of its own, and one that has just become of it leaves nothing for the one that it was of.
+    let group = "Cookie: X-Magento-Vary=b; PHPSESSID=2\r\n";
+    for _ in 0..2 {
+        let page = visitor.ask("198.51.100.1", "GET /dress", group);
+        assert!(page.text().contains("X-Magento-Vary=b"), "{}", page.text());
+    }
+    assert_eq!(asked("/dress"), 2);
+    for hits in 1..3 {
+        let page = visitor.ask("198.51.100.1", "GET /welcome?login", "");
+        assert!(page.field("set-cookie").contains("X-Magento-Vary=b"));
+        assert_eq!(asked("/welcome"), hits);
+    }
+    for (path, hits) in
+        [("/customer/account", 2), ("/cart", 2), ("/checkout/cart", 2), ("/graphql?query=%7Bstore%7D", 1)]
+    {
+        for _ in 0..2 {
+            visitor.gets("198.51.100.1", &format!("GET {path}"), 200);
+        }
+        assert_eq!(asked(path.split('?').next().unwrap_or_default()), hits, "{path}");
+    }
+    // A price has changed.
+    let pattern = "X-Magento-Tags-Pattern: ((^|,)cat_p_1(,|$))\r\n";
+    assert_eq!(visitor.ask("198.51.100.1", "PURGE /", pattern).status, 405);
+    visitor.gets("198.51.100.1", "GET /dress", 200);
+    assert_eq!(asked("/dress"), 2);
+    assert_eq!(visitor.ask("10.0.1.11", "PURGE /", pattern).status, 200);
+    visitor.gets("198.51.100.1", "GET /dress", 200);
+    assert_eq!(asked("/dress"), 3);
 }
