@@ -337,14 +337,16 @@ impl Pool {
         counts
     }
 
-    /// What has to be known of a try's source, if servers are judged by tries: those that fail may all be one client's, and meet one
-    /// server, where clients are bound to servers, where requests gather at the quickest, or by the order that they come in.
+    /// What has to be known of a try's source, if servers are judged by tries that may all be one client's: where clients are bound
+    /// to servers, and where requests gather at the server that is quickest.
     pub fn judged_by(&self) -> Option<JudgedBy> {
         self.watched?;
-        Some(match self.sticky.is_some() || self.hash_key().is_some() {
-            true => JudgedBy::Client,
-            false => JudgedBy::ClientAndPage,
-        })
+        let is_bound = self.sticky.is_some() || self.hash_key().is_some();
+        match &self.plan.balance {
+            _ if is_bound => Some(JudgedBy::Client),
+            plan::Balance::PeakEwma => Some(JudgedBy::ClientElsewhere),
+            _ => None,
+        }
     }
 
     /// What of a request is hashed for `Query::key`; `None` if this pool does not hash.

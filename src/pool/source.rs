@@ -1,7 +1,7 @@
 //! Whose requests a server fails, and whose it takes long for. Where clients are bound to servers, by a cookie or a hash, one of them alone may meet all the
 //! failures of a server, and be their cause: a page that always fails, or takes long, asked for again and again, must not empty a pool.
-//! Where any server may have a request, one client's may still meet one server, as they gather at the quickest, or as each fifth goes to one
-//! of five; there the others tell, if they have served it the same page (`outlier/pages.rs`).
+//! Where requests gather at the server that is quickest, so do one client's that come at once; there the others tell, if they
+//! have served that client (`outlier/clients.rs`).
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JudgedBy {
     Client,
-    ClientAndPage,
+    ClientElsewhere,
 }
 
 /// Where a request has come from.
@@ -19,24 +19,24 @@ pub struct Source {
     client: u32,
     /// What its server was chosen by, if that is something else.
     key: Option<u32>,
-    /// The client and what it asks for, where any server may serve it.
-    page: Option<u32>,
+    /// Any server may serve its client.
+    is_anywhere: bool,
 }
 
 impl Source {
     /// `hash` is that of the client's network, `key` that of what its server was chosen by.
     pub fn new(hash: u64, key: Option<u64>) -> Self {
-        Self { client: tag(hash), key: key.map(tag), page: None }
+        Self { client: tag(hash), key: key.map(tag), is_anywhere: false }
     }
 
-    /// The same where any server may serve it; `hash` is that of the method and the path that it asks for.
-    pub fn asking_for(self, hash: u64) -> Self {
-        Self { page: Some(tag(hash ^ u64::from(self.client).rotate_left(16))), ..self }
+    /// The same where any server may serve its client.
+    pub fn served_anywhere(self) -> Self {
+        Self { is_anywhere: true, ..self }
     }
 
-    /// The client and what it asks for, where any server may serve it.
-    pub fn page(self) -> Option<u32> {
-        self.page
+    /// The client, where any server may serve it.
+    pub fn anywhere(self) -> Option<u32> {
+        self.is_anywhere.then_some(self.client)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What one server keeps of how it does beside the others.
 
+use super::clients::PoolClient;
 use super::judge::Reason;
-use super::pages::Page;
 use super::record::{Mark, TryRecord, Watched};
 use super::signals::{OpenTrial, OutlierSignals};
 use super::standing::Standing;
@@ -92,24 +92,24 @@ impl OutlierState {
     /// client's times are as good as another's.
     fn times_the_same(&self, outcome: &Outcome) -> bool {
         let has_time = outcome.waited.is_some() && Mark::of(outcome.result) == Some(Mark::Good);
-        let bound = outcome.source.filter(|source| source.page().is_none());
+        let bound = outcome.source.filter(|source| source.anywhere().is_none());
         has_time && bound.is_some_and(|source| self.timed.knows(source))
     }
 
     /// Whether a failure is one that its client may have brought about, and has before, and that no other server gives the lie to.
     fn fails_the_same(&self, outcome: &Outcome) -> bool {
         let Some(source) = outcome.source else { return false };
-        let page = source.page().map(|page| Page::new(page, self.pool));
+        let client = source.anywhere().map(|client| PoolClient::new(client, self.pool));
         match (outcome.result, Mark::of(outcome.result)) {
             // No request keeps a connection from being opened.
             (TryResult::ConnectFailed, _) | (_, None) => false,
             (_, Some(Mark::Good)) => {
-                page.iter().for_each(|page| self.signals.pages.served(*page, self.server));
+                client.iter().for_each(|client| self.signals.clients.served(*client, self.server));
                 false
             }
             (_, Some(Mark::Error | Mark::Unavailable)) => {
                 let is_known = self.failing.knows(source);
-                let is_alone = page.is_some_and(|page| self.signals.pages.failed(page, self.server));
+                let is_alone = client.is_some_and(|client| self.signals.clients.failed(client, self.server));
                 is_known && !is_alone
             }
         }

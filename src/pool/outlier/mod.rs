@@ -3,10 +3,10 @@
 //! Each try notes on its server what became of it (`record`). `OutlierWatch::look` compares (`judge`), ejects, and has servers
 //! come back by requests that try them out (`trial`). A probe that passes brings nobody back: it is no proof of more than itself.
 
+mod clients;
 pub mod judge;
 mod member;
 mod onset;
-mod pages;
 pub mod record;
 pub mod signals;
 mod slices;

@@ -1,6 +1,6 @@
 //! What the ends of tries, and picks, have to know of outliers without asking anybody.
 
-use super::pages::ServedPages;
+use super::clients::ServedClients;
 use atomic_waker::AtomicWaker;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ pub struct OutlierSignals {
     waker: AtomicWaker,
     /// Servers that are being tried out.
     trials: AtomicUsize,
-    /// Who has served what of late, of pools that bind no clients to servers.
-    pub(super) pages: ServedPages,
+    /// Who has served which client of late, of pools whose requests gather at the quickest.
+    pub(super) clients: ServedClients,
 }
 
 impl OutlierSignals {

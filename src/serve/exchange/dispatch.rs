@@ -142,7 +142,7 @@ impl Exchange {
             may_be_repeated: is_idempotent(request.method) && request.body == RequestBody::Empty,
             ..Query::default()
         };
-        let source = self.source(&pool, &query, request, listener);
+        let source = self.source(&pool, &query, listener);
         let mut tries = Tries::new(pool, query).waiting_as(priority);
         if let Some(bound) = bound {
             tries = tries.bound_to(bound);
@@ -160,13 +160,7 @@ impl Exchange {
     }
 
     /// Whose request it is, if its pool wants to know, and it is not one of somebody whom a proxy does not name.
-    fn source(
-        &self,
-        pool: &Pool,
-        query: &Query,
-        request: &RequestView<'_>,
-        listener: &Listener,
-    ) -> Option<Source> {
+    fn source(&self, pool: &Pool, query: &Query, listener: &Listener) -> Option<Source> {
         let judged_by = pool.judged_by()?;
         let client = match &self.client {
             Some(client) => client.parse().ok(),
@@ -176,10 +170,7 @@ impl Exchange {
         let source = Source::new(hash(&network_of(client?)), key);
         Some(match judged_by {
             JudgedBy::Client => source,
-            JudgedBy::ClientAndPage => {
-                let method = hash(request.method.as_str().as_bytes());
-                source.asking_for(hash(request.path.as_bytes()) ^ method.rotate_left(8))
-            }
+            JudgedBy::ClientElsewhere => source.served_anywhere(),
         })
     }
 

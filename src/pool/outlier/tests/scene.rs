@@ -1,4 +1,4 @@
-//! A pool whose servers take their time, with whatever they are chosen by, and whose requests may be known by client and page.
+//! A pool whose servers take their time, with whatever they are chosen by, and whose requests may be known by client.
 
 use super::*;
 use crate::pool::JudgedBy;
@@ -42,54 +42,53 @@ impl Scene {
         self.serve_clients(long, status, share_of, |_| None)
     }
 
-    /// The same with requests whose client and page, if anybody wants to know, follow from a chance of 0 to 1.
+    /// The same with requests whose client, if anybody wants to know, follows from a chance of 0 to 1.
     pub(super) fn serve_clients(
         &mut self,
         long: Duration,
         status: u16,
         share_of: impl Fn(&str) -> f64,
-        asks: impl Fn(f64) -> Option<(u64, u64)>,
+        asks: impl Fn(f64) -> Option<u64>,
     ) -> [usize; 5] {
         let (until, mut served) = (self.load.now + long, [0; 5]);
         while self.load.now < until {
             let pause = self.load.pause.mul_f64(2.0 * self.load.chance());
             self.pass(pause, status, &share_of);
-            let asked = asks(self.load.chance()).and_then(|(client, page)| self.source(client, page));
+            let asked = asks(self.load.chance()).and_then(|client| self.source(client));
             let index = self.request(asked, false, None);
             served[index] += 1;
         }
         served
     }
 
-    /// So many requests of one client for one page, one each `pace`, which fails at once wherever it is asked for; beside the others'.
+    /// So many requests of one client, one each `pace`, which fail at once whoever has them; beside the others'.
     pub(super) fn burst(
         &mut self,
         many: usize,
         pace: Duration,
-        (client, page): (u64, u64),
-        others: impl Fn(f64) -> Option<(u64, u64)>,
+        client: u64,
+        others: impl Fn(f64) -> Option<u64>,
     ) {
         let status = if many.is_multiple_of(8) { 503 } else { 500 };
         for _ in 0..many {
             let next = self.load.now + pace;
             while self.load.now + self.load.pause < next {
                 self.pass(self.load.pause, status, &|_| 0.0);
-                let source = others(self.load.chance()).and_then(|(client, page)| self.source(client, page));
+                let source = others(self.load.chance()).and_then(|client| self.source(client));
                 self.request(source, false, None);
             }
             self.pass(next - self.load.now, status, &|_| 0.0);
-            let source = self.source(client, page);
+            let source = self.source(client);
             self.request(source, true, Some(Duration::from_millis(3)));
         }
     }
 
     /// As a request's source is made where it is dispatched.
-    fn source(&self, client: u64, page: u64) -> Option<Source> {
-        let of = |number: u64| hash(&number.to_be_bytes());
-        let source = Source::new(of(client), None);
+    fn source(&self, client: u64) -> Option<Source> {
+        let source = Source::new(hash(&client.to_be_bytes()), None);
         Some(match self.load.pool.judged_by()? {
             JudgedBy::Client => source,
-            JudgedBy::ClientAndPage => source.asking_for(of(page)),
+            JudgedBy::ClientElsewhere => source.served_anywhere(),
         })
     }
 
