@@ -632,7 +632,7 @@ fn every_path_is_documented_and_every_documented_path_is_there() {
         file.display()
     );
     let balancer = Balancer::start(&format!(
-        "{admin}routes: {{ shop: [{{ pool: app }}] }}\n{}",
+        "{admin}routes: {{ shop: [{{ cache: {{}}, pool: app }}] }}\n{}",
         plain(&addresses(&apps), "", "")
     ));
     let host = format!("Host: {}", balancer.admin_address());
@@ -647,6 +647,7 @@ fn every_path_is_documented_and_every_documented_path_is_there() {
             Some("weight") => r#"{"weight": 7}"#,
             Some("explain") => r#"{"url": "http://x/", "listener": "web"}"#,
             Some("plan") => "{}",
+            Some("purge") => r#"{"all": true}"#,
             Some("shop") => r#"{"enabled": false}"#,
             Some("192.0.2.7") => r#"{"seconds": 60}"#,
             _ => "",
