@@ -2,6 +2,7 @@
 
 use super::{app, get, sections, shop, with_rules};
 use crate::support::balancer::Reloaded;
+use crate::support::wait_until;
 use crate::support::ways::{Asked, Way};
 
 const FRESH: &str = "/with/cache-control:max-age=60&x-a:1";
@@ -43,7 +44,7 @@ fn what_is_kept_is_served_to_everybody_by_every_version_of_http() {
     let balancer = &shop.balancer;
     let counted =
         |result| balancer.metric("evenkeel_cache_requests_total", &[("route", "all"), ("result", result)]);
-    assert_eq!((counted("miss"), counted("hit")), (2.0, 10.0));
+    wait_until("all are counted", || (counted("miss"), counted("hit")) == (2.0, 10.0));
     assert_eq!(balancer.metric("evenkeel_cache_objects", &[("tier", "memory")]), 2.0);
     assert!(balancer.metric("evenkeel_cache_bytes", &[("tier", "memory")]) > 100.0);
     let record = balancer.record_where("a hit", |record| record["cache"] == "hit");
