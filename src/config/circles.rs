@@ -63,32 +63,8 @@ fn sample(matcher: &Match) -> Option<Place> {
 
 /// Whether a rule asks for a host and a path alone.
 fn is_plain(matcher: &Match) -> bool {
-    let Match {
-        host: _,
-        path: _,
-        path_regex,
-        methods,
-        headers,
-        query,
-        cookies,
-        client,
-        country,
-        asn,
-        not,
-        any,
-        alpn,
-    } = matcher;
-    path_regex.is_none()
-        && (methods.is_empty() || methods.contains(&Method::GET))
-        && headers.is_empty()
-        && query.is_empty()
-        && cookies.is_empty()
-        && client.is_empty()
-        && country.is_empty()
-        && asn.is_empty()
-        && not.is_none()
-        && any.is_empty()
-        && alpn.is_empty()
+    let rest = Match { host: None, path: None, methods: Vec::new(), ..matcher.clone() };
+    (matcher.methods.is_empty() || matcher.methods.contains(&Method::GET)) && rest == Match::default()
 }
 
 /// Where a redirect leads from there, if that is to the same listener.

@@ -47,8 +47,10 @@ impl Fetches {
     pub(super) fn join(self: &Arc<Self>, key: &[u8]) -> Part {
         let mut shard = self.shard(key);
         if let Some(waiting) = shard.get_mut(key) {
-            // Those who have left take no room.
-            waiting.retain(|sender| !sender.is_canceled());
+            // Those who have left take no room. Looked for only before more is taken, or each who comes would look at all.
+            if waiting.len() == waiting.capacity() {
+                waiting.retain(|sender| !sender.is_canceled());
+            }
             let (sender, receiver) = oneshot::channel();
             waiting.push(sender);
             return Part::Waits(receiver);
@@ -109,5 +111,26 @@ impl Drop for Fetching {
         if let Some(key) = self.key.take() {
             drop(self.fetches.end(&key));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_fetches_all_others_wait_and_those_who_leave_take_no_room() {
+        let fetches = Arc::new(Fetches::default());
+        let Part::Fetches(fetching) = fetches.join(b"a") else { panic!("nobody else does") };
+        for _ in 0..1000 {
+            assert!(matches!(fetches.join(b"a"), Part::Waits(_)));
+        }
+        assert!(!fetching.is_awaited(), "all have left");
+        assert!(fetches.shard(b"a")[&b"a"[..]].len() < 10);
+        let Part::Waits(mut waits) = fetches.join(b"a") else { panic!("somebody fetches it") };
+        assert!(fetching.is_awaited());
+        fetching.end(&Fetched::NotStored);
+        assert!(matches!(waits.try_recv(), Ok(Some(Fetched::NotStored))));
+        assert!(matches!(fetches.join(b"a"), Part::Fetches(_)), "it has ended");
     }
 }
