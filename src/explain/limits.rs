@@ -1,22 +1,14 @@
 //! What limits make of a request: who may ask, and how much is left where the process says what it has counted.
 
-use super::RequestParts;
+use super::asked::{Counted, RequestParts};
 use super::report::ExplainedPhase;
 use crate::config::plan::limits::{AccessAnswer, LimitCount, LimitOver, LimitPer};
-use crate::limit::{Ban, ClientPrefix, Limiter, RateVerdict};
+use crate::limit::{Ban, RateVerdict};
 use crate::policy::{self, LimitSubject, Limits, RateLimit};
 use crate::text::span;
 use crate::wire::request::RequestView;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
-
-/// What limits have counted until now, where that is known.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Counted<'a> {
-    pub(super) limiter: Option<&'a Limiter>,
-    pub(super) prefix: ClientPrefix,
-    pub(super) now: Instant,
-}
+use std::time::Duration;
 
 impl Counted<'_> {
     /// How long the client is banned yet, by one limit or everywhere.

@@ -1,6 +1,6 @@
 //! What of a rule a request does not fit, in words.
 
-use super::RequestParts;
+use super::asked::RequestParts;
 use crate::config::plan::{HostPattern, Match, PathPattern, ValueMatch};
 use crate::route::Misfit;
 use http::Method;

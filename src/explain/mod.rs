@@ -1,6 +1,7 @@
 //! Why a request goes where it goes: the route, every server with what speaks for or against it, and the winner. The very
 //! code that serves makes the choice; here it is only asked and put into words.
 
+mod asked;
 mod limits;
 mod misfit;
 mod policy;
@@ -14,9 +15,7 @@ pub use report::{
     Explanation,
 };
 
-use crate::client_hello::Hello;
 use crate::config::plan::{HashKey, Protocol, QueuePlan};
-use crate::geo::Location;
 use crate::limit::Limiter;
 use crate::operate::Overrides;
 use crate::pool::explain::{Exclusion, PickExplanation};
@@ -26,11 +25,9 @@ use crate::route::{self, RulesMet};
 use crate::select::key::{self, Parts};
 use crate::snapshot::{self, ListenerTarget, Snapshot};
 use crate::text;
-use crate::units::Address;
-use http::{HeaderMap, HeaderValue, Method, Uri, header};
-use limits::Counted;
+use asked::{Counted, RequestParts, find_listener};
+use http::{HeaderMap, Method, Uri};
 use session::ExplainedSession;
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -192,102 +189,6 @@ pub fn explain(
     report.fallback_from = (!Arc::ptr_eq(pool, serving)).then(|| pool.name.to_string());
     choose(&mut report, serving, overrides, listener.plan.protocol, &asked, request, query);
     Ok(report)
-}
-
-/// A request as routes and keys see it.
-struct RequestParts<'a> {
-    method: &'a Method,
-    host: String,
-    path: &'a str,
-    path_and_query: &'a str,
-    query: &'a str,
-    headers: Cow<'a, HeaderMap>,
-    alpn: &'a [String],
-    /// Where the client is.
-    location: Location,
-    counted: Counted<'a>,
-}
-
-impl<'a> RequestParts<'a> {
-    fn new(
-        request: &'a ExplainRequest,
-        location: Location,
-        counted: Counted<'a>,
-    ) -> Result<Self, Unexplained> {
-        let given = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let host = given.or(request.url.authority().map(|authority| authority.as_str()));
-        let host = host.ok_or_else(|| Unexplained::NoHost { url: request.url.to_string() })?.to_owned();
-        let mut headers = Cow::Borrowed(&request.headers);
-        // A client sends the URL's host as a field, which rules and keys may ask for.
-        if given.is_none()
-            && let Ok(value) = HeaderValue::from_str(&host)
-        {
-            headers.to_mut().insert(header::HOST, value);
-        }
-        let url = &request.url;
-        Ok(Self {
-            method: &request.method,
-            host,
-            path: if url.path().is_empty() { "/" } else { url.path() },
-            path_and_query: url.path_and_query().map_or("/", |target| target.as_str()),
-            query: url.query().unwrap_or_default(),
-            headers,
-            alpn: &request.alpn,
-            location,
-            counted,
-        })
-    }
-
-    /// The host without its port.
-    fn name(&self) -> &str {
-        match self.host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-            _ => &self.host,
-        }
-    }
-
-    fn hello(&self) -> Hello {
-        let alpn = self.alpn.iter().map(|protocol| protocol.clone().into_bytes()).collect();
-        Hello { name: Some(self.name().to_owned()), alpn }
-    }
-}
-
-fn find_listener<'a>(
-    snapshot: &'a Snapshot,
-    request: &ExplainRequest,
-) -> Result<&'a Arc<snapshot::Listener>, Unexplained> {
-    let listeners = snapshot.listeners();
-    let names = |some: &[&Arc<snapshot::Listener>]| {
-        some.iter().map(|listener| listener.plan.name.to_string()).collect::<Vec<_>>().join(", ")
-    };
-    let known = || names(&listeners.iter().collect::<Vec<_>>());
-    if let Some(name) = &request.listener {
-        return listeners
-            .iter()
-            .find(|listener| *listener.plan.name == **name)
-            .ok_or_else(|| Unexplained::NoListener { name: name.clone(), known: known() });
-    }
-    let is_tls = request.url.scheme_str() == Some("https");
-    let fits = |listener: &&Arc<snapshot::Listener>| match listener.plan.protocol {
-        Protocol::Http => listener.plan.tls.is_some() == is_tls,
-        Protocol::TlsPassthrough => is_tls,
-        Protocol::Tcp | Protocol::Udp => false,
-    };
-    let fitting: Vec<_> = listeners.iter().filter(fits).collect();
-    let port = request.url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-    let has_port = |listener: &&&Arc<snapshot::Listener>| {
-        let is_it = |address: &Address| matches!(address, Address::Inet(address) if address.port() == port);
-        listener.plan.addresses.iter().any(is_it)
-    };
-    let by_port: Vec<_> = fitting.iter().filter(has_port).copied().collect();
-    match (by_port.as_slice(), fitting.as_slice()) {
-        ([one], _) | ([], [one]) => Ok(one),
-        ([], []) => {
-            let scheme = request.url.scheme_str().unwrap_or("http").to_owned();
-            Err(Unexplained::NoneFits { scheme, known: known() })
-        }
-        ([], several) | (several, _) => Err(Unexplained::Several { names: names(several) }),
-    }
 }
 
 /// The rule that serves, by the code that serves; and of each rule before it, what does not fit.

@@ -1,8 +1,9 @@
 //! What a rule's policy makes of a request.
 
+use super::ExplainRequest;
+use super::asked::RequestParts;
 use super::limits;
 use super::report::{ExplainedPhase, Explanation};
-use super::{ExplainRequest, RequestParts};
 use crate::cache::{self, Bypassed};
 use crate::compress::acceptable;
 use crate::config::keys::spell_size;
