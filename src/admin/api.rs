@@ -196,6 +196,7 @@ async fn explain_one(
             _ => return Err(bad(format!("{name}: {value} is no field")).help(example)),
         }
     }
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let request = explain::ExplainRequest {
         method: command
             .method
@@ -206,10 +207,12 @@ async fn explain_one(
         client: command.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         listener: command.listener,
         alpn: command.alpn,
-        minute: sticky::minute(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
+        minute: sticky::minute(since),
     };
     let overrides = admin.live.overrides.load();
-    let known = explain::Known { overrides: &overrides, limiter: admin.live.limiter.get() };
+    let store = admin.live.store();
+    let kept = store.as_deref().map(|store| explain::Kept::new(store, since));
+    let known = explain::Known { overrides: &overrides, limiter: admin.live.limiter.get(), kept };
     let explained =
         explain::explain(&admin.live.snapshot(), known, &request, fastrand::u64(..), Instant::now());
     let report =

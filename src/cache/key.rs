@@ -1,11 +1,13 @@
 //! What tells one stored response from another before their variants do. What is not in a key is not sent to a server either,
 //! as far as the query goes: what everybody gets must not be made for one.
 
+use super::directives::Directives;
 use crate::config::plan::cache::{CachePlan, KeyPlan, QueryKey};
 use crate::cookie;
 use crate::fields::{FieldList, Fields};
-use http::header;
+use http::{Method, header};
 use std::borrow::Cow;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// What a key is made of beside what the plan names.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +22,11 @@ pub(crate) struct Keyed<'a> {
     /// As `query` has left it.
     pub(crate) query: &'a str,
     pub(crate) fields: FieldList<'a>,
+}
+
+/// Whose responses lie together: those of one pool, by the same changes.
+pub(crate) fn scope(pool: &str, changes: u64) -> u64 {
+    xxh3_64_with_seed(pool.as_bytes(), changes)
 }
 
 /// The key of a request; its parts are told apart by their lengths, whatever is in them.
@@ -119,8 +126,22 @@ impl Bypassed {
     }
 }
 
-/// Whether the operator keeps a request from the cache.
-pub(crate) fn bypasses(plan: &CachePlan, path: &str, fields: FieldList<'_>) -> Option<Bypassed> {
+/// Whether a request is kept from the cache, by the operator or by what it is; whether it has a body is not asked here.
+pub(crate) fn bypasses(
+    plan: &CachePlan,
+    (method, path): (&Method, &str),
+    fields: FieldList<'_>,
+    client: &Directives,
+) -> Option<Bypassed> {
+    if !plan.key.methods.contains(method) {
+        return Some(Bypassed::Method);
+    }
+    if fields.has(&header::UPGRADE) {
+        return Some(Bypassed::Upgrade);
+    }
+    if plan.obey_client && client.no_store {
+        return Some(Bypassed::Client);
+    }
     let bypass = &plan.bypass;
     if bypass.paths.iter().any(|pattern| pattern.matches(path)) {
         return Some(Bypassed::Path);

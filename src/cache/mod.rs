@@ -19,7 +19,7 @@ pub(crate) use conditional::{is_not_modified, range_applies};
 pub(crate) use date::Moment;
 pub(crate) use directives::Directives;
 pub(crate) use freshness::Exchanged;
-pub(crate) use key::{Bypassed, Keyed, bypasses, folded_host, key, query};
+pub(crate) use key::{Bypassed, Keyed, bypasses, folded_host, key, query, scope};
 pub(crate) use range::{Parts, content_range, multipart, parts, slice};
 pub(crate) use reuse::Reuse;
 pub(crate) use status::{CacheStatus, Forwarded};

@@ -124,7 +124,7 @@ fn offline(options: &ExplainOptions, file: &Path, method: Method, url: Uri) -> R
         alpn: options.alpn.clone(),
         minute: sticky::minute(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
     };
-    let known = explain::Known { overrides: &Overrides::default(), limiter: None };
+    let known = explain::Known { overrides: &Overrides::default(), limiter: None, kept: None };
     match explain::explain(&snapshot, known, &request, fastrand::u64(..), Instant::now()) {
         Ok(report) if options.json => {
             say(&format!("{:#}\n", serde_json::to_value(&report).unwrap_or_default()));

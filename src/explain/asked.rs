@@ -1,6 +1,6 @@
 //! The request that is asked about, as what serves would see it, and the listener that it would come in by.
 
-use super::{ExplainRequest, Unexplained};
+use super::{ExplainRequest, Kept, Unexplained};
 use crate::client_hello::Hello;
 use crate::config::plan::Protocol;
 use crate::geo::Location;
@@ -32,6 +32,8 @@ pub(super) struct RequestParts<'a> {
     /// Where the client is.
     pub(super) location: Location,
     pub(super) counted: Counted<'a>,
+    /// What the cache has, where that is known.
+    pub(super) kept: Option<Kept<'a>>,
 }
 
 impl<'a> RequestParts<'a> {
@@ -39,6 +41,7 @@ impl<'a> RequestParts<'a> {
         request: &'a ExplainRequest,
         location: Location,
         counted: Counted<'a>,
+        kept: Option<Kept<'a>>,
     ) -> Result<Self, Unexplained> {
         let given = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let host = given.or(request.url.authority().map(|authority| authority.as_str()));
@@ -61,6 +64,7 @@ impl<'a> RequestParts<'a> {
             alpn: &request.alpn,
             location,
             counted,
+            kept,
         })
     }
 

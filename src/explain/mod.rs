@@ -2,6 +2,7 @@
 //! code that serves makes the choice; here it is only asked and put into words.
 
 mod asked;
+mod cache;
 mod limits;
 mod misfit;
 mod policy;
@@ -9,10 +10,11 @@ mod render;
 mod report;
 mod session;
 
+pub use cache::Kept;
 pub use render::render;
 pub use report::{
-    Candidate, ExplainedEjection, ExplainedListener, ExplainedPhase, ExplainedRule, ExplainedServer,
-    Explanation,
+    Candidate, ExplainedCache, ExplainedEjection, ExplainedListener, ExplainedPhase, ExplainedRule,
+    ExplainedServer, ExplainedStored, Explanation,
 };
 
 use crate::config::plan::{HashKey, Protocol, QueuePlan};
@@ -72,6 +74,8 @@ pub struct Known<'a> {
     pub overrides: &'a Overrides,
     /// What limits have counted, if any have.
     pub limiter: Option<&'a Limiter>,
+    /// What the cache has, if there is one.
+    pub kept: Option<Kept<'a>>,
 }
 
 /// What becomes of a request then. `entropy` is the chance that it would bring.
@@ -80,7 +84,7 @@ pub struct Known<'a> {
 /// It is not clear which listener it would come in by.
 pub fn explain(
     snapshot: &Snapshot,
-    Known { overrides, limiter }: Known<'_>,
+    Known { overrides, limiter, kept }: Known<'_>,
     request: &ExplainRequest,
     entropy: u64,
     now: Instant,
@@ -88,7 +92,7 @@ pub fn explain(
     let listener = find_listener(snapshot, request)?;
     let location = snapshot.plan.geo.locate(Some(request.client));
     let counted = Counted { limiter, prefix: snapshot.plan.process.client_prefix, now };
-    let asked = RequestParts::new(request, location, counted)?;
+    let asked = RequestParts::new(request, location, counted, kept)?;
     if !request.alpn.is_empty() && listener.plan.protocol != Protocol::TlsPassthrough {
         return Err(Unexplained::NoAlpn { listener: listener.plan.name.to_string() });
     }
@@ -106,6 +110,7 @@ pub fn explain(
         redirect: None,
         respond: None,
         policy: Vec::new(),
+        cache: None,
         pool: None,
         fallback_from: None,
         algorithm: None,
@@ -139,7 +144,7 @@ pub fn explain(
             return Ok(report);
         }
         ListenerTarget::Pool(pool) => {
-            policy::tell(&mut report, (listener.policy(None), None), &asked, request);
+            policy::tell(&mut report, (listener.policy(None), None, Some(pool)), &asked, request);
             pool
         }
         ListenerTarget::Routes(table) => {
@@ -165,7 +170,12 @@ pub fn explain(
                         );
                     }
                     let policy = listener.policy(Some(found.place));
-                    policy::tell(&mut report, (policy, Some(found.rule)), &asked, request);
+                    policy::tell(
+                        &mut report,
+                        (policy, Some(found.rule), found.rule.pool().map(|pool| &**pool)),
+                        &asked,
+                        request,
+                    );
                     match found.rule.pool() {
                         Some(pool) => pool,
                         None if report.is_decided() => return Ok(report),

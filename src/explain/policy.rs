@@ -1,17 +1,15 @@
 //! What a rule's policy makes of a request.
 
-use super::ExplainRequest;
 use super::asked::RequestParts;
-use super::limits;
 use super::report::{ExplainedPhase, Explanation};
-use crate::cache::{self, Bypassed};
+use super::{ExplainRequest, cache, limits};
 use crate::compress::acceptable;
 use crate::config::keys::spell_size;
 use crate::config::plan::ListenerLimits;
-use crate::config::plan::cache::CachePlan;
 use crate::config::plan::policy::{Bandwidth, BandwidthPer, ErrorPage, FieldChange};
 use crate::geo::Country;
 use crate::policy::{self, FieldEdit, Misshapen, Policy, Variables};
+use crate::pool::Pool;
 use crate::route::{RouteRule, RuleTarget};
 use crate::template::Template;
 use crate::wire::request::RequestView;
@@ -56,14 +54,16 @@ pub(super) fn answer(
 /// What a policy does with the request before a server has it, and with the response after.
 pub(super) fn tell(
     report: &mut Explanation,
-    (policy, rule): (Option<&Policy>, Option<&RouteRule>),
+    (policy, rule, pool): (Option<&Policy>, Option<&RouteRule>, Option<&Pool>),
     asked: &RequestParts<'_>,
     request: &ExplainRequest,
 ) {
     let Some(policy) = policy else { return };
     let (head, client) = (head(asked), request.client.to_string());
     let variables = variables((&head, asked), &client, request, rule);
-    report.policy.extend(phases(policy, asked, request.client, &variables));
+    let (cached, told) = cache::explain(policy, pool, &variables, asked.kept).unzip();
+    report.policy.extend(phases(policy, asked, (request.client, &variables), cached));
+    report.cache = told;
     report.policy.extend(fields("request_headers", &policy.request_fields, &variables));
     // What the server and its response bring is not known before.
     report.policy.extend(of_responses(policy, &RequestView::of_parts(&head, false)));
@@ -182,8 +182,8 @@ fn limits(
 fn phases(
     policy: &Policy,
     parts: &RequestParts<'_>,
-    client: IpAddr,
-    variables: &Variables<'_>,
+    (client, variables): (IpAddr, &Variables<'_>),
+    cached: Option<ExplainedPhase>,
 ) -> Vec<ExplainedPhase> {
     let plan = &policy.plan;
     let mut phases = limits(policy, parts, client, variables);
@@ -211,9 +211,10 @@ fn phases(
         };
         add("fault", does, fault.status.is_some() && fault.share.0 >= 100);
     }
-    if let Some(cache) = plan.cache.get() {
-        add("cache", self::cache(cache, &asked), false);
-    }
+    phases.extend(cached);
+    let mut add = |phase: &str, does: String, decides: bool| {
+        phases.push(ExplainedPhase { phase: phase.to_owned(), does, decides });
+    };
     if let Some(buffer) = plan.buffer.get().filter(|buffer| buffer.request > 0) {
         add("buffer", format!("holds a body until {} of it have come", spell_size(buffer.request)), false);
     }
@@ -224,29 +225,6 @@ fn phases(
         add("rewrite", format!("the server gets {target}{host}"), false);
     }
     phases
-}
-
-/// What a rule with a cache does with a request.
-fn cache(plan: &CachePlan, asked: &RequestView<'_>) -> String {
-    let bypassed = match plan.key.methods.contains(asked.method) {
-        false => Some(Bypassed::Method),
-        true => cache::bypasses(plan, asked.path, asked.fields),
-    };
-    if let Some(bypassed) = bypassed {
-        return format!("goes past the cache ({})", bypassed.label());
-    }
-    let query = match cache::query(&plan.key, asked.query) {
-        query if query.is_empty() => String::new(),
-        query => format!("?{query}"),
-    };
-    let host = if plan.key.host { asked.host.unwrap_or_default() } else { "" };
-    let fields = plan.key.headers.iter().map(ToString::to_string);
-    let cookies = plan.key.cookies.iter().map(|name| format!("cookie {name}"));
-    let more: String = fields.chain(cookies).map(|part| format!(", {part}")).collect();
-    format!(
-        "is answered by what is kept for {host}{}{query}{more}, or else what comes may be kept",
-        asked.path
-    )
 }
 
 fn maintenance(policy: &Policy, client: IpAddr) -> Option<ExplainedPhase> {

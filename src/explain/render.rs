@@ -1,6 +1,6 @@
 //! An explanation for people.
 
-use super::report::{Candidate, ExplainedRule, Explanation};
+use super::report::{Candidate, ExplainedCache, ExplainedRule, Explanation};
 use crate::text::{Paint, fold};
 
 /// More servers than this are told in numbers, unless they matter.
@@ -20,6 +20,7 @@ pub fn render(report: &Explanation, in_color: bool) -> String {
         let line = if phase.decides { Paint::Good.on(&line, in_color) } else { line };
         text += &format!("{label:<9} {line}\n");
     }
+    report.cache.iter().for_each(|cache| text += &kept(cache, in_color));
     if report.country.is_some() || report.asn.is_some() {
         let country = report.country.as_deref().unwrap_or("no known country");
         let asn = report.asn.map_or_else(String::new, |asn| format!(", AS{asn}"));
@@ -85,6 +86,41 @@ fn told(rule: &ExplainedRule, in_color: bool) -> String {
             format!("    {}\n", Paint::Faint.on(&format!("{name} -> {target}: {misfit}"), in_color))
         }
     }
+}
+
+/// What is kept under the request's key.
+fn kept(cache: &ExplainedCache, in_color: bool) -> String {
+    /// More of anything are told in numbers.
+    const SHOWN: usize = 8;
+    let more = |all: usize| match all.saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let mut text = String::new();
+    // The one for this request, then the newest.
+    let chosen = cache.stored.iter().filter(|stored| stored.chosen);
+    let others = cache.stored.iter().filter(|stored| !stored.chosen);
+    for (index, stored) in chosen.chain(others).take(SHOWN).enumerate() {
+        let label = if index == 0 { "kept" } else { "" };
+        let mark = if stored.chosen { "> " } else { "  " };
+        let mut line = format!(
+            "{mark}{}, {} bytes, {}s old: {}",
+            stored.status, stored.bytes, stored.age_s, stored.standing
+        );
+        if !stored.varies.is_empty() {
+            line += &format!("; for {}", stored.varies.join(", "));
+        }
+        if !stored.tags.is_empty() {
+            let tags = &stored.tags[..stored.tags.len().min(SHOWN)];
+            line += &format!("; tags {}{}", tags.join(", "), more(stored.tags.len()));
+        }
+        let line = if stored.chosen { Paint::Good.on(&line, in_color) } else { line };
+        text += &format!("{label:<9} {line}\n");
+    }
+    if cache.stored.len() > SHOWN {
+        text += &format!("         {}\n", more(cache.stored.len()));
+    }
+    text
 }
 
 fn candidates(all: &[Candidate], in_color: bool) -> String {

@@ -25,6 +25,9 @@ pub struct Explanation {
     /// What its policy does with the request, in the order in which it happens.
     #[serde(default)]
     pub policy: Vec<ExplainedPhase>,
+    /// What the cache has for it, if its rule has one.
+    #[serde(default)]
+    pub cache: Option<ExplainedCache>,
     pub pool: Option<String>,
     /// The pool that it is sent to, where that has nothing usable and another serves for it.
     #[serde(default)]
@@ -91,6 +94,37 @@ pub struct ExplainedPhase {
     pub does: String,
     /// It ends here.
     pub decides: bool,
+}
+
+/// What the cache has for a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedCache {
+    /// What is looked for: host, path and query, and what else the key has. Empty if nothing is.
+    pub key: String,
+    /// `hit`, `stale`, `validate`, `miss` or `bypass`; `unknown` where no process is asked.
+    pub result: String,
+    /// Why the request is not for the cache, or why the last response was not kept: `no-store`, `bypass.cookies`.
+    pub reason: Option<String>,
+    /// All that is kept under the key, the newest first.
+    pub stored: Vec<ExplainedStored>,
+}
+
+/// A response that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedStored {
+    pub status: u16,
+    /// Of its body.
+    pub bytes: u64,
+    pub age_s: u64,
+    /// Less than nothing once it is stale.
+    pub fresh_for_s: i64,
+    /// The fields that it varies by, with what requests have that it is for.
+    pub varies: Vec<String>,
+    pub tags: Vec<String>,
+    /// What it is good for now.
+    pub standing: String,
+    /// It is the variant for this request.
+    pub chosen: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

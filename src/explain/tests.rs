@@ -24,7 +24,7 @@ pools:
 
 fn nothing_known() -> Known<'static> {
     static NOTHING: LazyLock<Overrides> = LazyLock::new(Overrides::default);
-    Known { overrides: &NOTHING, limiter: None }
+    Known { overrides: &NOTHING, limiter: None, kept: None }
 }
 
 fn snapshot() -> Snapshot {
@@ -303,7 +303,7 @@ fn who_is_banned_or_owes_too_much_is_told() {
     let (snapshot, _) = Snapshot::empty().evolve(plan, now);
     let limiter = Limiter::new(crate::limit::LimitSecret::new(), 64, now);
     let overrides = Overrides::default();
-    let known = Known { overrides: &overrides, limiter: Some(&limiter) };
+    let known = Known { overrides: &overrides, limiter: Some(&limiter), kept: None };
     let decided = |url: &str| {
         let report = explain(&snapshot, known, &asked("GET", url, None, &[]), 7, now).expect("it is clear");
         report.policy.into_iter().find(|phase| phase.decides).map(|phase| (phase.phase, phase.does))

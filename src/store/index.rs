@@ -132,11 +132,15 @@ impl Index {
         self.slots.get(key)
     }
 
+    pub(super) fn peek(&self, key: &[u8]) -> Option<Arc<Slot>> {
+        self.slots.peek(key)
+    }
+
     /// Has something else under a key than is there.
     pub(super) fn change(&self, key: &[u8], change: impl FnOnce(&Slot) -> Slot) {
         let writer = &self.writers[self.hasher.hash_one(key) as usize % WRITERS];
         let _one = writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.slots.peek(key).unwrap_or_default();
+        let before = self.peek(key).unwrap_or_default();
         let slot = change(&before);
         match slot.is_empty() {
             true => _ = self.slots.remove(key),

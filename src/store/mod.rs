@@ -6,11 +6,13 @@ mod epochs;
 mod fetches;
 mod index;
 mod purges;
+mod standing;
 mod stored;
 
 pub(crate) use body::BodyWriter;
 pub(crate) use fetches::{Fetched, Fetching, Part as FetchPart};
 pub(crate) use purges::{Purge, Purged};
+pub(crate) use standing::Standing;
 pub(crate) use stored::StoredResponse;
 
 use crate::cache::{Moment, NotStored, Vary};
@@ -84,6 +86,11 @@ impl Store {
     /// What is kept under a key.
     pub(crate) fn find(&self, key: &[u8]) -> Option<Arc<Slot>> {
         self.index.find(key)
+    }
+
+    /// The same for whoever only looks: it does not count as use.
+    pub(crate) fn peek(&self, key: &[u8]) -> Option<Arc<Slot>> {
+        self.index.peek(key)
     }
 
     /// Keeps a response under a key, in place of its like.

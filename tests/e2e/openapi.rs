@@ -63,7 +63,8 @@ routes:
   shop:
     - {{ name: static, match: {{ path: /static/* }}, pool: cache, response_headers: {{ set: {{ X-Cache: \"no\" }} }} }}
     - {{ name: moved, match: {{ path: /moved }}, redirect: /static/ }}
-    - {{ name: kept, match: {{ path: /kept }}, cache: {{}}, pool: app }}
+    - {{ name: kept, match: {{ path: /kept }}, cache: {{ ttl: 1h }}, pool: app }}
+    - {{ name: passed, match: {{ path: /passed }}, cache: {{}}, pool: app }}
     - {{ name: limited, match: {{ path: /limited }}, respond: {{ status: 200 }}, rate_limit: [{{ requests: 1/h }}] }}
     - {{ name: gone, match: {{ path: /gone }}, respond: {{ status: 410 }} }}
     - {{ name: mixed, match: {{ path: /mixed/* }}, pool: mixed }}
@@ -354,6 +355,16 @@ fn ask(api: &Api<'_>, text: &str) {
         ("http://shop.example/", "old"),
     ] {
         api.ask("POST /explain", &json!({ "url": url, "listener": listener }).to_string(), 200);
+    }
+    let mut client = Client::connect(api.balancer.address("shop"));
+    for (path, result, reason) in [("/kept", "hit", json!(null)), ("/passed", "miss", json!("no lifetime"))] {
+        client.get(path);
+        // What is fetched is kept when all of it has come, which its client need not wait for.
+        wait_until("the cache has judged", || {
+            let question = json!({ "url": format!("http://test{path}"), "listener": "shop" });
+            let told = &api.ask("POST /explain", &question.to_string(), 200)["report"]["cache"];
+            told["result"] == result && told["reason"] == reason
+        });
     }
     api.ask("POST /explain", r#"{"url": "https://shop.example/"}"#, 422);
     api.ask("POST /explain", r#"{"url": "not a URL"}"#, 400);

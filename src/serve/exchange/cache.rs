@@ -2,7 +2,7 @@
 
 use super::Exchange;
 use crate::access_log::{CacheRecord, Why};
-use crate::cache::{Moment, folded_host, url_number};
+use crate::cache::{Moment, folded_host, scope, url_number};
 use crate::config::plan::Priority;
 use crate::config::plan::cache::{CachePlan, KeyPlan, QueryKey};
 use crate::filter::forwarding;
@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// What a rule's responses are kept by.
 #[derive(Debug)]
@@ -52,7 +51,7 @@ impl Exchange {
         let plan = policy.plan.cache.shared()?;
         let store = self.live.store()?;
         let (pool, _) = self.routed_pool().ok()?;
-        Some(RuleCache { store, plan, scope: xxh3_64_with_seed(pool.name.as_bytes(), policy.cache_scope) })
+        Some(RuleCache { store, plan, scope: scope(&pool.name, policy.cache_scope) })
     }
 
     /// The pool that its rule leads to.

@@ -3,14 +3,14 @@
 use super::caching::Caching;
 use super::{Relay, unless_left};
 use crate::access_log::{CacheRecord, CacheResult, Why};
-use crate::cache::{self, Bypassed, CacheStatus, Directives, Forwarded, Keyed, Moment, Parts, Reuse, Vary};
+use crate::cache::{self, Bypassed, CacheStatus, Directives, Forwarded, Keyed, Moment, Parts, Vary};
 use crate::config::plan::cache::CachePlan;
 use crate::filter;
 use crate::filter::cache::Validators;
 use crate::serve::client::ClientSide;
 use crate::serve::exchange::{RuleCache, moment};
 use crate::serve::server::{ServerSide, Stored};
-use crate::store::{FetchPart, Fetched, Fetching, Purged, Slot, Store, StoredResponse};
+use crate::store::{FetchPart, Fetched, Fetching, Purged, Slot, Standing, StoredResponse};
 use bytes::Bytes;
 use futures_channel::oneshot;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -158,25 +158,21 @@ impl<C: ClientSide> Relay<'_, C> {
         let slot = slot.as_deref();
         let variant = slot.and_then(|slot| slot.variant(&mut |vary| self.selected(vary)));
         let is_authorized = self.request.fields.has(&header::AUTHORIZATION);
-        let purged = variant.and_then(|stored| store.purges.judge(stored));
-        if let (Some(stored), Some(Purged::Hard)) = (variant, purged) {
+        let client = Some(&lookup.client).filter(|_| plan.obey_client);
+        let standing = variant.map(|stored| store.standing(stored, client, is_authorized, now));
+        if let (Some(stored), Some(Standing::Purged(Purged::Hard))) = (variant, standing) {
             store.remove(&lookup.key, stored);
         }
-        let stored = variant.filter(|stored| {
-            purged != Some(Purged::Hard) && (stored.terms.is_for_authorized || !is_authorized)
-        });
-        let client = Some(&lookup.client).filter(|_| plan.obey_client);
-        let has_variants = slot.is_some_and(|slot| !slot.variants.is_empty());
-        let forwarded = match stored {
-            None if has_variants => Forwarded::VaryMiss,
-            None => Forwarded::UriMiss,
-            Some(_) if purged.is_some() => Forwarded::Stale,
-            Some(stored) => match self.reuse(store, stored, client, now) {
-                Reuse::Fresh => return Found::Good(Arc::clone(stored)),
-                Reuse::StaleWhileRevalidate => return Found::Stale(Arc::clone(stored)),
-                Reuse::Validate if stored.terms.reuse(None, now) == Reuse::Fresh => Forwarded::Request,
-                Reuse::Validate => Forwarded::Stale,
-            },
+        let (stored, forwarded) = match (variant, standing) {
+            (Some(stored), Some(Standing::Fresh)) => return Found::Good(Arc::clone(stored)),
+            (Some(stored), Some(Standing::StaleWhileRevalidate)) => return Found::Stale(Arc::clone(stored)),
+            (Some(stored), Some(Standing::ClientAsks)) => (Some(stored), Forwarded::Request),
+            (Some(stored), Some(Standing::Stale | Standing::Changed | Standing::Purged(Purged::Soft))) => {
+                (Some(stored), Forwarded::Stale)
+            }
+            (Some(_), _) => (None, Forwarded::VaryMiss),
+            (None, _) if slot.is_some_and(|slot| !slot.variants.is_empty()) => (None, Forwarded::VaryMiss),
+            (None, _) => (None, Forwarded::UriMiss),
         };
         let is_marked = slot.and_then(|slot| slot.mark).is_some_and(|mark| now < mark.until);
         let may_wait = *self.request.method == Method::GET
@@ -251,33 +247,9 @@ impl<C: ClientSide> Relay<'_, C> {
 
     /// Why the request is not for the cache, if it is not.
     fn bypassed(&self, plan: &CachePlan, client: &Directives) -> Option<Bypassed> {
-        if !plan.key.methods.contains(self.request.method) {
-            return Some(Bypassed::Method);
-        }
-        if self.client.has_body() {
-            return Some(Bypassed::Body);
-        }
-        if self.request.fields.has(&header::UPGRADE) {
-            return Some(Bypassed::Upgrade);
-        }
-        if plan.obey_client && client.no_store {
-            return Some(Bypassed::Client);
-        }
-        cache::bypasses(plan, self.request.path, self.request.fields)
-    }
-
-    /// What a stored response is good for, as far as nothing has changed behind it.
-    fn reuse(
-        &self,
-        store: &Store,
-        stored: &StoredResponse,
-        client: Option<&Directives>,
-        now: Moment,
-    ) -> Reuse {
-        match store.epochs.has_changed(stored.url, stored.epoch) {
-            true => Reuse::Validate,
-            false => stored.terms.reuse(client, now),
-        }
+        let asked = (self.request.method, self.request.path);
+        let bypassed = cache::bypasses(plan, asked, self.request.fields, client);
+        bypassed.or_else(|| self.client.has_body().then_some(Bypassed::Body))
     }
 
     /// Where its URL lies, for those who purge beginnings of URLs.

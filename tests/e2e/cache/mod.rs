@@ -3,6 +3,7 @@
 mod changes;
 mod coalescing;
 mod conditions;
+mod explaining;
 mod fills;
 mod keys;
 mod purging;

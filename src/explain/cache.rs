@@ -1,0 +1,200 @@
+//! What the cache makes of a request: whether it is for it at all, what is kept under its key, and what kept the last response
+//! from being stored.
+
+use super::report::{ExplainedCache, ExplainedPhase, ExplainedStored};
+use crate::cache::{self, Directives, Keyed, Moment};
+use crate::config::plan::cache::CachePlan;
+use crate::fields::Fields;
+use crate::policy::{self, Policy, Variables};
+use crate::pool::Pool;
+use crate::store::{Purged, Slot, Standing, Store, StoredResponse};
+use crate::text::span;
+use crate::wire::request::RequestView;
+use http::header;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is kept at a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept<'a> {
+    store: &'a Store,
+    now: Moment,
+}
+
+impl<'a> Kept<'a> {
+    /// `since_1970` is the time by the clock on the wall.
+    pub(crate) fn new(store: &'a Store, since_1970: Duration) -> Self {
+        Self { store, now: Moment(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)) }
+    }
+}
+
+/// What the cache of a policy does, as a phase and as a value; `None` if there is none.
+pub(super) fn explain(
+    policy: &Policy,
+    pool: Option<&Pool>,
+    variables: &Variables<'_>,
+    kept: Option<Kept<'_>>,
+) -> Option<(ExplainedPhase, ExplainedCache)> {
+    let (plan, asked, pool) = (policy.plan.cache.get()?, variables.request?, pool?);
+    let client = Directives::parse(Fields::all(&asked.fields, &header::CACHE_CONTROL));
+    let phase = |does, decides| ExplainedPhase { phase: "cache".to_owned(), does, decides };
+    if let Some(bypassed) = cache::bypasses(plan, (asked.method, asked.path), asked.fields, &client) {
+        let label = bypassed.label();
+        let told = ExplainedCache {
+            key: String::new(),
+            result: "bypass".to_owned(),
+            reason: Some(label.to_owned()),
+            stored: Vec::new(),
+        };
+        return Some((phase(format!("goes past the cache ({label})"), false), told));
+    }
+    let rewritten = plan_target(policy, &asked, variables);
+    let target = rewritten.path_and_query.as_deref().unwrap_or(asked.path_and_query);
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let query = cache::query(&plan.key, query);
+    let key = in_words(plan, &asked, &query);
+    let Some(Kept { store, now }) = kept else {
+        let does = format!("is answered by what is kept for {key}, or else what comes may be kept");
+        let told = ExplainedCache { key, result: "unknown".to_owned(), reason: None, stored: Vec::new() };
+        return Some((phase(does, false), told));
+    };
+    let keyed = Keyed {
+        scope: cache::scope(&pool.name, policy.cache_scope),
+        is_secure: variables.is_secure,
+        host: asked.host.unwrap_or_default(),
+        other_host: rewritten.host.as_deref(),
+        path,
+        query: &query,
+        fields: asked.fields,
+    };
+    let slot = store.peek(&cache::key(&plan.key, &keyed)).unwrap_or_default();
+    let chosen = slot.variant(&mut |vary| {
+        vary.select(|name| Fields::all(&asked.fields, name).collect::<Vec<_>>().into_iter())
+    });
+    let is_authorized = asked.fields.has(&header::AUTHORIZATION);
+    let obeyed = Some(&client).filter(|_| plan.obey_client);
+    let standing = |stored: &StoredResponse| store.standing(stored, obeyed, is_authorized, now);
+    let stored = slot.variants.iter().rev().map(|stored| ExplainedStored {
+        status: stored.status.as_u16(),
+        bytes: stored.length,
+        age_s: stored.terms.age(now) / 1000,
+        fresh_for_s: stored.terms.left(now),
+        varies: varies(&stored.selected),
+        tags: tags(plan, stored),
+        standing: standing_in_words(standing(stored), stored, now),
+        chosen: chosen.is_some_and(|chosen| Arc::ptr_eq(chosen, stored)),
+    });
+    let mut told = ExplainedCache { key, result: String::new(), reason: None, stored: stored.collect() };
+    let (result, does, mut decides) = match chosen.map(|stored| (stored, standing(stored))) {
+        Some((stored, Standing::Fresh)) => ("hit", answers(stored, now, &told.key), true),
+        Some((stored, Standing::StaleWhileRevalidate)) => {
+            ("stale", format!("{}, and fetches it anew meanwhile", answers(stored, now, &told.key)), true)
+        }
+        Some((_, Standing::NotForAuthorized | Standing::Purged(Purged::Hard))) | None => {
+            told.reason = slot.mark.map(|mark| mark.reason.label().to_owned());
+            ("miss", nothing(&slot, &told.key, now), false)
+        }
+        Some((stored, standing)) => {
+            let why = standing_in_words(standing, stored, now);
+            (
+                "validate",
+                format!("asks the server whether what is kept for {} still holds: {why}", told.key),
+                false,
+            )
+        }
+    };
+    let mut does = does;
+    if !decides && client.only_if_cached {
+        does = format!("{does}; the client wants nothing else (only-if-cached): 504");
+        decides = true;
+    }
+    told.result = result.to_owned();
+    Some((phase(does, decides), told))
+}
+
+fn plan_target(policy: &Policy, asked: &RequestView<'_>, variables: &Variables<'_>) -> policy::Rewritten {
+    let rewrite = policy.plan.rewrite.get();
+    rewrite.map(|rewrite| policy::rewrite(rewrite, asked, variables)).unwrap_or_default()
+}
+
+/// `shop.example/page?a=1, store, cookie group`
+fn in_words(plan: &CachePlan, asked: &RequestView<'_>, query: &str) -> String {
+    let query = if query.is_empty() { String::new() } else { format!("?{query}") };
+    let host = if plan.key.host { asked.host.unwrap_or_default() } else { "" };
+    let fields = plan.key.headers.iter().map(ToString::to_string);
+    let cookies = plan.key.cookies.iter().map(|name| format!("cookie {name}"));
+    let more: String = fields.chain(cookies).map(|part| format!(", {part}")).collect();
+    format!("{host}{}{query}{more}", asked.path)
+}
+
+fn answers(stored: &StoredResponse, now: Moment, key: &str) -> String {
+    format!("answers with what is kept for {key} ({})", age(stored, now))
+}
+
+/// `200, 12s old, fresh for another 48s`
+fn age(stored: &StoredResponse, now: Moment) -> String {
+    let age = span(Duration::from_secs(stored.terms.age(now) / 1000));
+    let left = stored.terms.left(now);
+    let spanned = span(Duration::from_secs(left.unsigned_abs()));
+    let fresh =
+        if left > 0 { format!("fresh for another {spanned}") } else { format!("stale for {spanned}") };
+    format!("{}, {age} old, {fresh}", stored.status.as_u16())
+}
+
+/// Why there is nothing for it.
+fn nothing(slot: &Slot, key: &str, now: Moment) -> String {
+    match slot.mark {
+        Some(mark) => {
+            let left = mark.until.since(now);
+            let alone = match left {
+                0 => String::new(),
+                left => format!(
+                    ", and for another {} nobody waits for the next",
+                    span(Duration::from_millis(left))
+                ),
+            };
+            format!("has nothing for {key}: the last response was not kept ({}){alone}", mark.reason.label())
+        }
+        None if slot.variants.is_empty() => format!("has nothing for {key}: what comes may be kept"),
+        None => format!("has only other variants for {key}: what comes may be kept"),
+    }
+}
+
+fn standing_in_words(standing: Standing, stored: &StoredResponse, now: Moment) -> String {
+    let on_error = match stored.terms.is_good_on_error(now) {
+        true => " (used if servers fail)",
+        false => "",
+    };
+    match standing {
+        Standing::Fresh => "fresh".to_owned(),
+        Standing::StaleWhileRevalidate => "stale, used while another is fetched".to_owned(),
+        Standing::Stale if stored.terms.is_always_validated => {
+            format!("no-cache: always asked about{on_error}")
+        }
+        Standing::Stale => format!("stale{on_error}"),
+        Standing::ClientAsks => "fresh, but not enough for the client (Cache-Control)".to_owned(),
+        Standing::Changed => format!("changed by a request since{on_error}"),
+        Standing::Purged(Purged::Soft) => format!("purged{on_error}"),
+        Standing::Purged(Purged::Hard) => "purged, hard".to_owned(),
+        Standing::NotForAuthorized => "not for requests with Authorization".to_owned(),
+    }
+}
+
+/// `accept-encoding: gzip`, for each field that it varies by.
+fn varies(selected: &[u8]) -> Vec<String> {
+    let lines = selected.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let told = lines.map(|line| {
+        let line = String::from_utf8_lossy(line);
+        match line.split_once(':') {
+            Some((name, values)) => format!("{name}: {}", values.trim_end_matches(',').replace(',', ", ")),
+            None => format!("no {}", line.trim_end_matches('-')),
+        }
+    });
+    told.collect()
+}
+
+fn tags(plan: &CachePlan, stored: &StoredResponse) -> Vec<String> {
+    let lines = plan.tags.fields.iter().flat_map(|name| stored.fields.get_all(name));
+    let tags = lines.flat_map(|line| cache::split_tags(line.as_bytes()));
+    tags.map(|tag| String::from_utf8_lossy(tag).into_owned()).collect()
+}

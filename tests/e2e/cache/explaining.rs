@@ -1,0 +1,74 @@
+//! Why a request is answered by what is kept, or is not.
+
+use super::{app, shop};
+use crate::support::ways::{Asked, Way, Ways};
+use serde_json::Value;
+
+fn explained(shop: &Ways, target: &str, more: &[&str]) -> Value {
+    let url = format!("http://shop.example{target}");
+    shop.balancer.command_json(&[&["explain", &url, "--listener", "web"], more].concat())
+}
+
+/// Result, reason, and what the phase says.
+fn in_short(report: &Value) -> (String, String, String) {
+    let phase =
+        report["policy"].as_array().and_then(|phases| phases.iter().find(|phase| phase["phase"] == "cache"));
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let cache = &report["cache"];
+    (text(&cache["result"]), text(&cache["reason"]), text(&phase.expect("there is a cache")["does"]))
+}
+
+#[test]
+fn what_is_kept_is_told_with_its_variants_ages_and_tags() {
+    let app = app();
+    let shop = shop(&app, "{ stale_if_error: 60s, bypass: { cookies: [sid] } }");
+    let target = "/with/cache-control:max-age=60&vary:accept-language&surrogate-key:p1+p2&etag:%22x%22";
+    let (result, _, does) = in_short(&explained(&shop, target, &[]));
+    assert_eq!((&*result, does.contains("has nothing")), ("miss", true), "{does}");
+    for language in ["de", "fr"] {
+        shop.ask(Way::Http11, Asked { fields: &[("accept-language", language)], ..Asked::get(target) });
+    }
+    let report = explained(&shop, target, &["-H", "Accept-Language: de"]);
+    let (result, _, does) = in_short(&report);
+    assert!(result == "hit" && does.contains("fresh for another"), "{does}");
+    assert_eq!(report["winner"], Value::Null, "no server is asked");
+    let stored = report["cache"]["stored"].as_array().expect("a list");
+    let told: Vec<_> = stored.iter().map(|one| (&one["varies"][0], &one["chosen"], &one["tags"])).collect();
+    let tags = serde_json::json!(["p1", "p2"]);
+    assert_eq!(told[0], (&"accept-language: fr".into(), &false.into(), &tags));
+    assert_eq!(told[1], (&"accept-language: de".into(), &true.into(), &tags));
+    // Asking is no use of it, and no request.
+    assert_eq!(app.hits(), 2);
+
+    let (result, _, does) = in_short(&explained(&shop, target, &["-H", "Accept-Language: en"]));
+    assert_eq!((&*result, does.contains("only other variants")), ("miss", true), "{does}");
+    let (result, reason, _) = in_short(&explained(&shop, target, &["-H", "Cookie: sid=1"]));
+    assert_eq!((&*result, &*reason), ("bypass", "bypass.cookies"));
+    assert_eq!(shop.balancer.command(&["purge", "--tag", "p1"]).0, Some(0));
+    let report = explained(&shop, target, &["-H", "Accept-Language: de"]);
+    let (result, _, does) = in_short(&report);
+    assert!(result == "validate" && does.ends_with("purged (used if servers fail)"), "{does}");
+    assert_eq!(report["winner"]["name"], "s1");
+    let only = explained(&shop, target, &["-H", "Cache-Control: only-if-cached"]);
+    assert!(in_short(&only).2.ends_with("504") && only["winner"].is_null());
+}
+
+#[test]
+fn what_forbade_storing_is_told() {
+    let app = app();
+    let shop = shop(&app, "{}");
+    for (target, reason) in [
+        ("/with/cache-control:no-store", "no-store"),
+        ("/with/cache-control:private", "private"),
+        ("/with/cache-control:max-age=9&set-cookie:a=b", "set-cookie"),
+        ("/with/cache-control:max-age=9&vary:*", "vary"),
+        ("/with/x-nothing:said", "no lifetime"),
+    ] {
+        shop.ask(Way::Http11, Asked::get(target));
+        let report = explained(&shop, target, &[]);
+        let (result, said, does) = in_short(&report);
+        assert_eq!((&*result, &*said), ("miss", reason), "{target}");
+        assert!(does.contains(&format!("not kept ({reason})")) && does.contains("nobody waits"), "{does}");
+        assert_eq!(report["winner"]["name"], "s1");
+    }
+}
