@@ -1,6 +1,10 @@
 //! The last minutes of each pool and server: what was counted, second by second, so that rates and latencies can be told
 //! and a reload judged by what was before it.
 
+mod hits;
+
+pub use hits::{CacheHistory, CacheTotals};
+
 use crate::pool::stats::BUCKETS;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};

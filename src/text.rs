@@ -34,6 +34,26 @@ pub fn servers(count: usize) -> String {
     format!("{count} server{}", if count == 1 { "" } else { "s" })
 }
 
+/// `512 B`, `1.5 KiB`, `256 MiB`: three figures, as far as they say something.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let mut scaled = count as f64 / 1024.0;
+    let mut units = UNITS.into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    // What would be rounded to four figures is one of the next unit.
+    while scaled >= 1023.5 {
+        let Some(next) = units.next() else { break };
+        (scaled, unit) = (scaled / 1024.0, next);
+    }
+    match scaled < 99.95 && scaled.fract() != 0.0 {
+        true => format!("{scaled:.1} {unit}"),
+        false => format!("{scaled:.0} {unit}"),
+    }
+}
+
 /// The text with every line that is too long broken between words; what follows begins two columns further than the line
 /// does.
 pub fn fold(text: &str) -> String {
@@ -115,6 +135,23 @@ pub fn span(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_told_by_three_figures() {
+        for (count, told) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1 KiB"),
+            (1536, "1.5 KiB"),
+            (100 << 10, "100 KiB"),
+            ((1 << 20) - 1, "1.0 MiB"),
+            (256 << 20, "256 MiB"),
+            (10_737_418_240, "10 GiB"),
+            (u64::MAX, "16777216 TiB"),
+        ] {
+            assert_eq!(bytes(count), told, "{count}");
+        }
+    }
 
     #[track_caller]
     fn check(text: &str, width: usize, indent: usize, expected: &str) {

@@ -89,6 +89,7 @@ fn the_dashboard_has_its_rows_and_asks_the_chosen_source() {
         "Latency",
         "Servers",
         "Queues, ejections and sessions",
+        "Cache",
         "Probes",
         "TLS",
         "Reloads",

@@ -30,6 +30,11 @@ impl CacheResult {
         Self::Uncacheable,
     ];
 
+    /// Whether no server was asked for the request.
+    pub fn spares_servers(self) -> bool {
+        matches!(self, Self::Hit | Self::Stale | Self::Coalesced)
+    }
+
     pub fn label(self) -> &'static str {
         match self {
             Self::Hit => "hit",

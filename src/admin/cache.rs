@@ -1,9 +1,10 @@
-//! Purges what the cache keeps.
+//! What the cache keeps, and purges of it.
 
 use super::Admin;
 use super::access::Actor;
 use super::answer::ApiRefusal;
-use crate::api::cache::{PurgeReceipt, PurgeWish};
+use crate::access_log::CacheResult;
+use crate::api::cache::{CacheStatus, CacheTier, PurgeReceipt, PurgeWish, RuleCacheStatus};
 use crate::cache::{place, tag_number, url_number};
 use crate::store::{Purge, Purged};
 use axum::extract::State;
@@ -11,6 +12,35 @@ use axum::extract::rejection::JsonRejection;
 use axum::http::{StatusCode, Uri};
 use axum::{Extension, Json};
 use tracing::info;
+
+/// `None` if no rule has a cache.
+pub(super) fn status(admin: &Admin) -> Option<CacheStatus> {
+    let used = admin.live.store()?.in_use();
+    let memory = CacheTier {
+        tier: "memory".to_owned(),
+        bytes: used.bytes,
+        limit: admin.live.snapshot().plan.cache.memory,
+        objects: used.objects,
+        evictions: used.evictions,
+    };
+    let history = admin.live.cache_history();
+    let rules = admin.live.metrics.cache_results().into_iter().map(|(route, counts)| {
+        let (recent, seconds) = history.recent(&route);
+        let results = CacheResult::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0);
+        RuleCacheStatus {
+            results: results.map(|(result, count)| (result.label().to_owned(), count)).collect(),
+            requests_per_second: recent.requests as f64 / seconds.max(1) as f64,
+            hit_ratio: recent.hit_ratio(),
+            route,
+        }
+    });
+    Some(CacheStatus {
+        tiers: vec![memory],
+        fills: used.fetches,
+        purges: used.purges.iter().sum(),
+        rules: rules.collect(),
+    })
+}
 
 pub(super) async fn purge(
     State(admin): State<Admin>,

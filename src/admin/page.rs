@@ -2,6 +2,7 @@
 //! other second; it is the same text, written here, so that nothing is ever put together from names in a browser.
 
 use super::{Admin, view};
+use crate::api::cache::CacheStatus;
 use crate::api::receipt::GuardState;
 use crate::api::status::{EjectionCeiling, PoolStatus, ReportedState, ServerStatus, SourceStatus, Status};
 use crate::api::{Event, ReloadOutcome};
@@ -161,7 +162,37 @@ fn head(status: &Status) -> String {
     if let Some(told) = status.limits.and_then(|limits| limits.told()) {
         let _ = writeln!(text, "<p class=\"note\">{told}.</p>");
     }
+    text += &status.cache.as_ref().map_or_else(String::new, cache);
     text
+}
+
+/// What the cache keeps, and what the rules' share of it is.
+fn cache(cache: &CacheStatus) -> String {
+    let mut text = format!(
+        "<section class=\"cache\"><h2>cache</h2><p class=\"summary\">{}</p>\n",
+        Escaped(&cache.told())
+    );
+    if !cache.rules.is_empty() {
+        text += "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"rules with a cache\"><table><thead><tr>\
+                 <th scope=\"col\">rule</th><th scope=\"col\" class=\"n\">rate/s</th>\
+                 <th scope=\"col\" class=\"n\">hit ratio</th><th scope=\"col\">since the start</th></tr></thead><tbody>\n";
+    }
+    for rule in &cache.rules {
+        let results: Vec<_> =
+            rule.results.iter().map(|(result, count)| format!("{result} {count}")).collect();
+        let _ = writeln!(
+            text,
+            "<tr><td>{}</td><td class=\"n\">{:.0}</td><td class=\"n\">{}</td><td>{}</td></tr>",
+            Escaped(if rule.route.is_empty() { "-" } else { &rule.route }),
+            rule.requests_per_second,
+            rule.hit_ratio.map_or("-".to_owned(), |ratio| format!("{:.0}%", ratio * 100.0)),
+            results.join(", "),
+        );
+    }
+    if !cache.rules.is_empty() {
+        text += "</tbody></table></div>\n";
+    }
+    text + "</section>\n"
 }
 
 fn of_pool(

@@ -1,6 +1,6 @@
 //! What the process is like right now, read off the snapshot and the counters.
 
-use super::{Admin, limits, maintenance};
+use super::{Admin, cache, limits, maintenance};
 use crate::api::status::{
     AbsentServer, AdminState as Administrative, EjectionCeiling, EjectionStatus, ListenerStatus, PoolStatus,
     PredecessorStatus, ProcessStatus, ReportedState, ServerStatus, SourceStatus, Status, StickyStatus,
@@ -57,6 +57,7 @@ pub(super) fn status(admin: &Admin) -> Status {
         pools: snapshot.pools().iter().map(|pool| of_pool(admin, pool, &overrides, now)).collect(),
         maintenance: maintenance::status(admin),
         limits: limits::counts(admin),
+        cache: cache::status(admin),
     }
 }
 

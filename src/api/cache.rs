@@ -1,6 +1,74 @@
-//! What is purged of what the cache keeps.
+//! What the cache keeps, what it spares servers, and what is purged of it.
 
+use crate::text::bytes;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What the cache keeps and what it is good for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CacheStatus {
+    pub tiers: Vec<CacheTier>,
+    /// Fetches under way that others wait for, or would wait for.
+    pub fills: u64,
+    /// Since the start.
+    pub purges: u64,
+    /// In the order of their names; those that nobody asked are missing.
+    pub rules: Vec<RuleCacheStatus>,
+}
+
+/// Where responses are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheTier {
+    /// `memory`.
+    pub tier: String,
+    pub bytes: u64,
+    /// As configured.
+    pub limit: u64,
+    pub objects: u64,
+    /// Responses that had to go for want of room, since the start.
+    pub evictions: u64,
+}
+
+/// What the cache of one rule has done.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RuleCacheStatus {
+    /// Empty for what listeners send to pools by themselves.
+    pub route: String,
+    /// Requests since the start, by what the cache did for them: `hit`, `miss`.
+    pub results: BTreeMap<String, u64>,
+    /// Of the last ten seconds.
+    pub requests_per_second: f64,
+    /// The share of those that no server was asked for, from 0 to 1; none without requests.
+    pub hit_ratio: Option<f64>,
+}
+
+impl CacheStatus {
+    /// `93% of 1200 requests/s from the cache`, `memory 12.0 MiB of 256 MiB`, `830 objects, none evicted`.
+    pub fn facts(&self) -> Vec<String> {
+        let rate: f64 = self.rules.iter().map(|rule| rule.requests_per_second).sum();
+        let served = self.rules.iter().map(|rule| rule.requests_per_second * rule.hit_ratio.unwrap_or(0.0));
+        let share = match rate > 0.0 {
+            true => {
+                format!("{:.0}% of {rate:.0} requests/s from the cache", served.sum::<f64>() / rate * 100.0)
+            }
+            false => "nothing is asked of the cache".to_owned(),
+        };
+        let tiers = self.tiers.iter().flat_map(|tier| {
+            let evicted = match tier.evictions {
+                0 => "none evicted".to_owned(),
+                evictions => format!("{evictions} evicted"),
+            };
+            let used = format!("{} {} of {}", tier.tier, bytes(tier.bytes), bytes(tier.limit));
+            [used, format!("{} objects, {evicted}", tier.objects)]
+        });
+        [share].into_iter().chain(tiers).collect()
+    }
+
+    /// The same as one line.
+    pub fn told(&self) -> String {
+        self.facts().join("; ")
+    }
+}
 
 /// What is wished for: one of these, or several.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

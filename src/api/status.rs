@@ -1,6 +1,7 @@
 //! The process, its listeners, pools and servers at one moment.
 
 use super::Receipt;
+use super::cache::CacheStatus;
 use super::limits::LimitCounts;
 use super::maintenance::MaintenanceStatus;
 use super::receipt::Guarding;
@@ -29,6 +30,9 @@ pub struct Status {
     /// What limits have to do; none if nothing was ever counted.
     #[serde(default)]
     pub limits: Option<LimitCounts>,
+    /// What the cache keeps and spares servers; none if no rule has one.
+    #[serde(default)]
+    pub cache: Option<CacheStatus>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

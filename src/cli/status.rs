@@ -4,6 +4,7 @@ use super::client::{ProcessAddress, RequestFailed};
 use super::say;
 use super::table::{Align, TextTable, in_color};
 use crate::api::ReloadOutcome;
+use crate::api::cache::CacheStatus;
 use crate::api::receipt::GuardState;
 use crate::api::status::{EjectionCeiling, PoolStatus, ReportedState, ServerStatus, SourceStatus, Status};
 use crate::history::Figures;
@@ -83,11 +84,33 @@ fn render(status: &Status, in_color: bool) -> String {
     if let Some(told) = status.limits.and_then(|limits| limits.told()) {
         text += &format!("{told}\n");
     }
+    if let Some(cache) = &status.cache {
+        text += &fold(&format!("{}\n", cache.told()));
+        text += &rules_of(cache).render(2, in_color);
+    }
     for pool in &status.pools {
         text += "\n";
         text += &render_pool(pool, process.now, in_color);
     }
     text
+}
+
+/// What the caches of rules do.
+fn rules_of(cache: &CacheStatus) -> TextTable {
+    let columns = [("RULE", Align::Left), ("REQ/S", Align::Right), ("HIT RATIO", Align::Right)];
+    let mut table = TextTable::new(&[&columns[..], &[("SINCE THE START", Align::Left)]].concat());
+    for rule in &cache.rules {
+        let results: Vec<_> =
+            rule.results.iter().map(|(result, count)| format!("{result} {count}")).collect();
+        let cells = vec![
+            if rule.route.is_empty() { "-".to_owned() } else { rule.route.clone() },
+            format!("{:.0}", rule.requests_per_second),
+            rule.hit_ratio.map_or("-".to_owned(), |ratio| format!("{:.0}%", ratio * 100.0)),
+            results.join(", "),
+        ];
+        table.row(cells, None, Vec::new());
+    }
+    table
 }
 
 fn render_pool(pool: &PoolStatus, now: OffsetDateTime, in_color: bool) -> String {

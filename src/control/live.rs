@@ -10,7 +10,7 @@ use crate::api::Receipt;
 use crate::api::receipt::Guarding;
 use crate::config::plan::{Name, Plan};
 use crate::edge::{ConnectionLimit, ServerLimits};
-use crate::history::History;
+use crate::history::{CacheHistory, History};
 use crate::limit::{LimitSecret, Limiter};
 use crate::metrics::{GrowingTotals, Metrics, SourceSeries};
 use crate::operate::Overrides;
@@ -59,6 +59,8 @@ pub(crate) struct Live {
     pools: Mutex<History<Name>>,
     /// By id.
     servers: Mutex<History<u32>>,
+    /// The same of what rules' caches have answered.
+    cached: Mutex<CacheHistory>,
     /// What sources have named of pools' servers.
     pub(crate) found: FoundSets,
     /// Sources that the process is not ready without, and until when.
@@ -96,6 +98,7 @@ impl Live {
             sums: Mutex::default(),
             pools: Mutex::default(),
             servers: Mutex::default(),
+            cached: Mutex::default(),
             found: FoundSets::default(),
             awaited: ArcSwap::default(),
             limit_secret: OnceLock::new(),
@@ -157,12 +160,18 @@ impl Live {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The last seconds of what rules' caches have answered.
+    pub(crate) fn cache_history(&self) -> MutexGuard<'_, CacheHistory> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Adds a second to them.
     pub(super) fn take_second(&self) {
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         let sums = sums.add(self.metrics.tally(&self.snapshot.load()));
         self.pool_history().record(sums.pools.clone());
         self.server_history().record(sums.servers.clone());
+        self.cache_history().record(self.metrics.cache_totals());
     }
 
     /// Writes an event into the ledger.

@@ -62,7 +62,14 @@ impl Explanation {
     pub(super) fn is_decided(&mut self) -> bool {
         let Some(decided) = self.policy.iter().find(|phase| phase.decides) else { return false };
         self.rule = format!("`{}` of its policy answers", decided.phase);
-        self.respond = Some(decided.does.clone());
+        self.respond = Some(match &self.cache {
+            // What is kept is told above.
+            Some(cache) if decided.phase == "cache" => match &*cache.result {
+                "hit" | "stale" => format!("what is kept ({})", cache.result),
+                _ => "504".to_owned(),
+            },
+            _ => decided.does.clone(),
+        });
         true
     }
 }

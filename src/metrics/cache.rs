@@ -3,29 +3,49 @@
 use super::family::Family;
 use super::{Metrics, lock};
 use crate::access_log::CacheResult;
+use crate::history::CacheTotals;
 use crate::store::{Purge, StoreUse};
 use prometheus::proto::MetricFamily;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering::Relaxed;
+
+impl Metrics {
+    /// What the cache has done for requests, by rule, in the order of `CacheResult::ALL`.
+    pub(crate) fn cache_results(&self) -> BTreeMap<String, [u64; CacheResult::ALL.len()]> {
+        let mut counts = BTreeMap::new();
+        for (labels, series) in lock(&self.requests).iter() {
+            let counted = series.cache.each_ref().map(|count| count.load(Relaxed));
+            if counted.iter().any(|count| *count > 0) {
+                let route = labels.route.as_deref().unwrap_or_default().to_owned();
+                let sums = counts.entry(route).or_insert([0; CacheResult::ALL.len()]);
+                sums.iter_mut().zip(counted).for_each(|(sum, count)| *sum += count);
+            }
+        }
+        counts
+    }
+
+    /// The same in short.
+    pub(crate) fn cache_totals(&self) -> HashMap<String, CacheTotals> {
+        let totals = self.cache_results().into_iter().map(|(route, counts)| {
+            let spared =
+                CacheResult::ALL.into_iter().zip(counts).filter(|(result, _)| result.spares_servers());
+            let served = spared.map(|(_, count)| count).sum();
+            (route, CacheTotals { requests: counts.iter().sum(), served })
+        });
+        totals.collect()
+    }
+}
 
 /// `store` is what is in it, if there is one.
 pub(super) fn families(metrics: &Metrics, store: Option<StoreUse>) -> Vec<MetricFamily> {
-    let mut counts = BTreeMap::new();
-    for (labels, series) in lock(&metrics.requests).iter() {
-        let route = labels.route.as_deref().unwrap_or("");
-        for (result, count) in CacheResult::ALL.into_iter().zip(&series.cache) {
-            let count = count.load(Relaxed);
-            if count > 0 {
-                *counts.entry((route.to_owned(), result.label())).or_insert(0) += count;
-            }
-        }
-    }
     let mut requests = Family::counter(
         "evenkeel_cache_requests_total",
         "Requests of rules whose responses are kept, by what the cache has done.",
     );
-    for ((route, result), count) in &counts {
-        requests.add(&[("route", route), ("result", result)], *count as f64);
+    for (route, counts) in metrics.cache_results() {
+        for (result, count) in CacheResult::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
+            requests.add(&[("route", &route), ("result", result.label())], count as f64);
+        }
     }
     let mut families = vec![requests];
     if let Some(StoreUse { bytes, filling, objects, evictions, fetches, purges }) = store {

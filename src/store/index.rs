@@ -77,13 +77,22 @@ impl Weighter<Arc<[u8]>, Arc<Slot>> for Weight {
 #[derive(Clone, Debug, Default)]
 struct Evictions(Arc<AtomicU64>);
 
-impl Lifecycle<Arc<[u8]>, Arc<Slot>> for Evictions {
-    /// What goes, to be dropped when the lock is open again.
-    type RequestState = Vec<Arc<Slot>>;
+/// What goes in one change, to be dropped when the lock is open again.
+#[derive(Debug, Default)]
+struct Gone {
+    /// What another takes the place of; that is no eviction.
+    replaced: Option<Arc<Slot>>,
+    slots: Vec<Arc<Slot>>,
+}
 
-    fn on_evict(&self, gone: &mut Self::RequestState, _: Arc<[u8]>, slot: Arc<Slot>) {
-        self.0.fetch_add(slot.variants.len() as u64, Relaxed);
-        gone.push(slot);
+impl Lifecycle<Arc<[u8]>, Arc<Slot>> for Evictions {
+    type RequestState = Gone;
+
+    fn on_evict(&self, gone: &mut Gone, _: Arc<[u8]>, slot: Arc<Slot>) {
+        if !gone.replaced.as_ref().is_some_and(|replaced| Arc::ptr_eq(replaced, &slot)) {
+            self.0.fetch_add(slot.variants.len() as u64, Relaxed);
+        }
+        gone.slots.push(slot);
     }
 }
 
@@ -144,7 +153,10 @@ impl Index {
         let slot = change(&before);
         match slot.is_empty() {
             true => _ = self.slots.remove(key),
-            false => self.slots.insert(key.into(), Arc::new(slot)),
+            false => {
+                let mut gone = Gone { replaced: Some(before), slots: Vec::new() };
+                self.slots.insert_with_lifecycle(key.into(), Arc::new(slot), &mut gone);
+            }
         }
     }
 

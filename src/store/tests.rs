@@ -47,6 +47,7 @@ fn each_variant_is_found_by_its_own_requests() {
     let first = slot.variant(&mut |_| b"a".to_vec()).expect("it is there");
     store.remove(b"k", first);
     assert_eq!([of("a"), of("b")], [None, Some(2)]);
+    assert_eq!(store.in_use().evictions, 0, "nothing had to go for want of room");
 }
 
 #[test]

@@ -156,6 +156,9 @@ impl Top {
         } else if process.upgrading {
             lines.push((Tone::Caution, "upgrading: waiting for the next process to be ready".to_owned()));
         }
+        if let Some(cache) = &self.status.cache {
+            lines.push((Tone::Plain, fitting(&cache.facts(), width)));
+        }
         if self.order != SortOrder::File || !self.filter.is_empty() {
             lines.push((Tone::Faint, self.choice(width)));
         }

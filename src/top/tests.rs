@@ -1,6 +1,7 @@
 //! What keys do and what is seen, on a screen in memory.
 
 use super::*;
+use crate::api::cache::{CacheStatus, CacheTier, RuleCacheStatus};
 use crate::api::status::{AdminState, OperatorOverride, PoolStatus, ProcessStatus, StickyStatus};
 use crate::history::Figures;
 use ratatui::Terminal;
@@ -78,6 +79,7 @@ fn status() -> Status {
         listeners: Vec::new(),
         maintenance: Vec::new(),
         limits: None,
+        cache: None,
         pools: vec![
             pool(
                 "app",
@@ -162,6 +164,29 @@ fn a_server_of_a_sticky_pool_says_what_becomes_of_clients() {
         Some(StickyStatus { cookie: "EK".to_owned(), mode: "insert".to_owned(), results });
     let screen = seen(&mut Top::new(status, Instant::now()), 100, 24, Instant::now()).join("\n");
     assert!(screen.contains("sticky by EK (insert): 40 kept, 2 moved, 3 new"), "{screen}");
+}
+
+#[test]
+fn what_the_cache_spares_servers_is_told_above_them() {
+    let mut status = status();
+    let rule = |route: &str, requests_per_second, hit_ratio| RuleCacheStatus {
+        route: route.to_owned(),
+        requests_per_second,
+        hit_ratio,
+        ..RuleCacheStatus::default()
+    };
+    let memory = CacheTier {
+        tier: "memory".to_owned(),
+        bytes: 12 << 20,
+        limit: 256 << 20,
+        objects: 830,
+        evictions: 4,
+    };
+    let rules = vec![rule("shop", 90.0, Some(0.9)), rule("api", 10.0, Some(0.5)), rule("idle", 0.0, None)];
+    status.cache = Some(CacheStatus { tiers: vec![memory], rules, ..CacheStatus::default() });
+    let screen = seen(&mut Top::new(status, Instant::now()), 100, 24, Instant::now()).join("\n");
+    let expected = "86% of 100 requests/s from the cache  memory 12 MiB of 256 MiB  830 objects, 4 evicted";
+    assert!(screen.contains(expected), "{screen}");
 }
 
 #[test]

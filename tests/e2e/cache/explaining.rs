@@ -1,6 +1,8 @@
 //! Why a request is answered by what is kept, or is not.
 
-use super::{app, shop};
+use super::{app, sections, shop};
+use crate::support::client::Client;
+use crate::support::wait_for;
 use crate::support::ways::{Asked, Way, Ways};
 use serde_json::Value;
 
@@ -71,4 +73,32 @@ fn what_forbade_storing_is_told() {
         assert!(does.contains(&format!("not kept ({reason})")) && does.contains("nobody waits"), "{does}");
         assert_eq!(report["winner"]["name"], "s1");
     }
+}
+
+#[test]
+fn what_the_cache_spares_servers_is_told_everywhere() {
+    let app = app();
+    let shop = shop(&app, "{}");
+    let target = "/with/cache-control:max-age=60";
+    let status = wait_for("the hit ratio of the last seconds", || {
+        shop.ask(Way::Http11, Asked::get(target));
+        let status = shop.balancer.command_json(&["status"]);
+        let ratio = status["cache"]["rules"][0]["hit_ratio"].as_f64();
+        ratio.is_some_and(|ratio| ratio > 0.5).then_some(status)
+    });
+    let (cache, rule) = (&status["cache"], &status["cache"]["rules"][0]);
+    assert_eq!((&rule["route"], &rule["results"]["miss"]), (&"all".into(), &1.into()));
+    let memory = &cache["tiers"][0];
+    assert_eq!((&memory["tier"], &memory["limit"]), (&"memory".into(), &(256_u64 << 20).into()));
+    assert!(memory["bytes"].as_u64() > Some(500) && memory["objects"] == 1, "{memory}");
+    let (_, told, _) = shop.balancer.command(&["status"]);
+    let admin = shop.balancer.admin_address();
+    let mut client = Client::connect(admin);
+    client.send(format!("GET /page HTTP/1.1\r\nHost: {admin}\r\n\r\n"));
+    let page = client.response().text();
+    for text in [told, page] {
+        assert!(text.contains("from the cache; memory") && text.contains("miss 1"), "{text}");
+    }
+    let without = Ways::start("routes: shop", &sections(&app, "    - { name: all, pool: app }\n"));
+    assert_eq!(without.balancer.command_json(&["status"])["cache"], Value::Null);
 }
