@@ -13,6 +13,7 @@ mod control;
 pub mod cookie;
 mod dial;
 pub mod discover;
+mod disk;
 mod edge;
 pub mod events;
 pub mod explain;

@@ -149,6 +149,7 @@ impl Snapshot {
             dns: plan::DnsPlan::default(),
             cache: plan::cache::StorePlan {
                 memory: 0,
+                disk: None,
                 max_object: 0,
                 purge_from: crate::networks::Networks::default(),
             },

@@ -6,12 +6,13 @@ use super::answer::ApiRefusal;
 use crate::access_log::CacheResult;
 use crate::api::cache::{CacheStatus, CacheTier, PurgeReceipt, PurgeWish, RuleCacheStatus};
 use crate::cache::{place, tag_number, url_number};
+use crate::disk;
 use crate::store::{Purge, Purged};
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::{StatusCode, Uri};
 use axum::{Extension, Json};
-use tracing::info;
+use tracing::{info, warn};
 
 /// `None` if no rule has a cache.
 pub(super) fn status(admin: &Admin) -> Option<CacheStatus> {
@@ -82,8 +83,13 @@ pub(super) async fn purge(
         );
     }
     let purged = if wish.hard { Purged::Hard } else { Purged::Soft };
-    purges.iter().for_each(|purge| store.purges.purge(*purge, purged));
+    let noted = disk::purge(&store, admin.live.disk().as_ref(), &purges, purged);
     let named = wish.urls.len() + wish.tags.len() + wish.prefixes.len() + usize::from(wish.all);
+    if let Some(noted) = noted
+        && tokio::time::timeout(disk::NOTED_WITHIN, noted).await.is_err()
+    {
+        warn!("the cache's disk has not noted a purge yet, which is in force");
+    }
     info!(by = actor, purges = named, hard = wish.hard, "cache purged");
     Ok(Json(PurgeReceipt { purges: named, hard: wish.hard }))
 }

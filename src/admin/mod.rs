@@ -89,6 +89,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     let page = MetricsPage {
         limiter: admin.live.limiter.get(),
         store: admin.live.store().map(|store| store.in_use()),
+        disk: admin.live.disk().map(|disk| disk.in_use()),
         server_connections: ServerConnections {
             open: servers.in_use(),
             limit: servers.limit(),

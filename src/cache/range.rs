@@ -90,14 +90,14 @@ pub(crate) fn slice(body: &[Bytes], part: &Range<u64>) -> Vec<Bytes> {
     slices
 }
 
-/// A body of several parts (section 14.6), between which stands `boundary`.
-pub(crate) fn multipart(
-    body: &[Bytes],
+/// A body of several parts (section 14.6) of one of this length, between which stands `boundary`. `slice` gives a part's bytes, or where
+/// they are.
+pub(crate) fn multipart<P: From<Bytes>>(
+    length: u64,
     parts: &[Range<u64>],
-    content_type: &[u8],
-    boundary: &str,
-) -> Vec<Bytes> {
-    let length = body.iter().map(|chunk| chunk.len() as u64).sum();
+    (content_type, boundary): (&[u8], &str),
+    slice: impl Fn(&Range<u64>) -> Vec<P>,
+) -> Vec<P> {
     let mut pieces = Vec::new();
     for part in parts {
         let mut head = format!("\r\n--{boundary}\r\n").into_bytes();
@@ -107,10 +107,10 @@ pub(crate) fn multipart(
             head.extend_from_slice(b"\r\n");
         }
         head.extend_from_slice(format!("Content-Range: {}\r\n\r\n", content_range(part, length)).as_bytes());
-        pieces.push(Bytes::from(head));
-        pieces.extend(slice(body, part));
+        pieces.push(Bytes::from(head).into());
+        pieces.extend(slice(part));
     }
-    pieces.push(Bytes::from(format!("\r\n--{boundary}--\r\n")));
+    pieces.push(Bytes::from(format!("\r\n--{boundary}--\r\n")).into());
     pieces
 }
 
@@ -159,7 +159,7 @@ mod tests {
                 );
             }
         }
-        let pieces = multipart(&body, &[0..1, 6..8], b"text/plain", "=b=").concat();
+        let pieces = multipart(8, &[0..1, 6..8], (b"text/plain", "=b="), |part| slice(&body, part)).concat();
         assert_eq!(
             String::from_utf8(pieces).expect("text"),
             "\r\n--=b=\r\nContent-Type: text/plain\r\nContent-Range: bytes 0-0/8\r\n\r\na\

@@ -6,20 +6,24 @@ use super::matcher::path;
 use super::names::Once;
 use super::networks::NamedLists;
 use super::place::At;
-use super::plan::cache::{Bypass, CachePlan, KeyPlan, QueryKey, StorePlan, TagsPlan};
+use super::plan::cache::{Bypass, CachePlan, DiskPlan, KeyPlan, QueryKey, StorePlan, TagsPlan};
 use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::tree::Scalar;
 use crate::units;
 use http::{HeaderName, Method, header};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The share of `memory` that a response may have.
 const SHARE: u64 = 8;
+/// The share of a disk that a response may have.
+const DISK_SHARE: u64 = 4;
 
 pub(super) fn store(section: &Section<'_>, networks: &NamedLists<'_>) -> StorePlan {
     let plan = StorePlan {
         memory: section.size("memory"),
+        disk: disk_plan(section),
         max_object: section.size("max_object"),
         purge_from: section.get("purge_from").map(|at| networks.list(&at)).unwrap_or_default(),
     };
@@ -33,7 +37,57 @@ pub(super) fn store(section: &Section<'_>, networks: &NamedLists<'_>) -> StorePl
             "give the cache more memory, or let it keep smaller responses",
         ));
     }
+    if let Some(disk) = &plan.disk {
+        warn_of_disk(section, &plan, disk);
+    }
     plan
+}
+
+fn disk_plan(section: &Section<'_>) -> Option<DiskPlan> {
+    section.get("disk").filter(|at| !at.is_null())?;
+    let read = |section: Section<'_>| {
+        let (size, min_object) = (section.size("size"), section.size("min_object"));
+        Some(DiskPlan { path: section.required("path", folder_path)?, size, min_object })
+    };
+    section.section("disk", read).flatten()
+}
+
+fn folder_path(scalar: &Scalar<'_>) -> Result<PathBuf, Fault> {
+    let path = Path::new(&*scalar.text);
+    match path.parent() {
+        // Without a doubled or a last slash, so that one folder has one name.
+        Some(_) if !scalar.text.is_empty() => Ok(path.components().collect()),
+        _ => Err(Fault::new(
+            format!("{} is no folder for the cache alone", quoted(&scalar.text)),
+            "write the path of one that nothing else uses, like `/var/cache/evenkeel`",
+        )),
+    }
+}
+
+fn warn_of_disk(section: &Section<'_>, plan: &StorePlan, disk: &DiskPlan) {
+    let Some(at) = section.get("disk") else { return };
+    let most = plan.max_object.min(disk.size / DISK_SHARE);
+    if most < plan.max_object {
+        at.warn(Fault::new(
+            format!("no response has more than a quarter of the disk's `size`, {}", keys::spell_size(most)),
+            "give the disk more, or let the cache keep smaller responses",
+        ));
+    }
+    if disk.min_object > most {
+        at.warn(Fault::new(
+            format!(
+                "nothing is ever on the disk: no response is as long as {}",
+                keys::spell_size(disk.min_object)
+            ),
+            "lower `min_object`",
+        ));
+    }
+    if disk.size < plan.memory {
+        at.warn(Fault::new(
+            format!("has less room than memory has, {}", keys::spell_size(plan.memory)),
+            "give the disk more than `memory`, or leave it out",
+        ));
+    }
 }
 
 pub(super) fn cache(section: &Section<'_>) -> Option<CachePlan> {

@@ -92,7 +92,7 @@ impl Plan {
 
     /// Whether any responses are kept.
     pub fn has_cache(&self) -> bool {
-        self.cache.memory > 0 && self.cache_plans().next().is_some()
+        (self.cache.memory > 0 || self.cache.disk.is_some()) && self.cache_plans().next().is_some()
     }
 
     /// Whether anybody's requests are counted or kept out.

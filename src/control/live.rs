@@ -9,6 +9,7 @@ use crate::acme::ChallengeStore;
 use crate::api::Receipt;
 use crate::api::receipt::Guarding;
 use crate::config::plan::{Name, Plan};
+use crate::disk::{DiskTier, Leaving};
 use crate::edge::{ConnectionLimit, ServerLimits};
 use crate::history::{CacheHistory, History};
 use crate::limit::{LimitSecret, Limiter};
@@ -16,12 +17,12 @@ use crate::metrics::{GrowingTotals, Metrics, SourceSeries};
 use crate::operate::Overrides;
 use crate::snapshot::Snapshot;
 use crate::sticky::Secret;
-use crate::store::Store;
+use crate::store::{Store, StoreSize};
 use crate::token::Token;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 
 /// The process's shared state.
@@ -71,6 +72,8 @@ pub(crate) struct Live {
     pub(crate) limiter: OnceLock<Limiter>,
     /// What is kept of responses, where some rule has any kept.
     store: ArcSwapOption<Store>,
+    /// What of it outlives the process.
+    disk: ArcSwapOption<DiskTier>,
     accepting: AtomicBool,
     draining: AtomicBool,
 }
@@ -104,6 +107,7 @@ impl Live {
             limit_secret: OnceLock::new(),
             limiter: OnceLock::new(),
             store: ArcSwapOption::empty(),
+            disk: ArcSwapOption::empty(),
             accepting: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         })
@@ -136,14 +140,57 @@ impl Live {
 
     /// Has responses kept as this plan has it; what is kept stays where it can.
     fn fit_store(&self, plan: &Plan) {
-        let (memory, max_object) = (plan.cache.memory, plan.cache.max_object);
+        let size = StoreSize { memory: plan.cache.memory, max_object: plan.cache.max_object };
         match &*self.store.load() {
             _ if !plan.has_cache() => self.store.store(None),
-            Some(store) => store.resize(memory, max_object),
-            None => self.store.store(Some(Arc::new(Store::new(memory, max_object)))),
+            Some(store) => store.resize(size),
+            // Later than whatever a process before this one has counted.
+            None => self.store.store(Some(Arc::new(Store::new(size, first_epoch())))),
+        }
+        self.fit_disk(plan);
+    }
+
+    /// Has responses kept on the plan's disk. One that is left is not to be used again: nobody notes there what is purged.
+    fn fit_disk(&self, plan: &Plan) {
+        let (disk, memory) = (self.disk.load(), plan.cache.memory);
+        let store = self.store.load();
+        let wanted = store.as_ref().and_then(|store| Some((store, plan.cache.disk.as_ref()?)));
+        match (&*disk, wanted) {
+            (Some(disk), Some((_, wanted))) if disk.path() == wanted.path => disk.resize(wanted, memory),
+            (before, wanted) => {
+                if let Some(disk) = before {
+                    disk.release(Leaving::Forget);
+                }
+                self.disk.store(wanted.map(|(store, wanted)| DiskTier::start(wanted, store, memory)));
+            }
         }
     }
 
+    /// Tries a disk again that has failed.
+    pub(super) fn try_disk_again(&self, plan: &Plan) {
+        let disk = self.disk.load();
+        let (store, wanted) = (self.store.load(), &plan.cache.disk);
+        if let (Some(failed), Some(store), Some(wanted)) = (&*disk, &*store, wanted)
+            && failed.is_off()
+        {
+            failed.release(Leaving::Keep);
+            self.disk.store(Some(DiskTier::start(wanted, store, plan.cache.memory)));
+        }
+    }
+
+    /// What is kept of responses on a disk.
+    pub(crate) fn disk(&self) -> Option<Arc<DiskTier>> {
+        self.disk.load_full()
+    }
+
+    /// Leaves the disk to the next process.
+    pub(super) fn release_disk(&self) {
+        if let Some(disk) = &*self.disk.load() {
+            disk.release(Leaving::Keep);
+        }
+    }
+
+    /// Puts a snapshot in force.
     pub(super) fn put_in_force(&self, snapshot: Arc<Snapshot>) {
         self.fit_store(&snapshot.plan);
         self.metrics.generation_in_force(snapshot.generation);
@@ -202,4 +249,10 @@ impl Live {
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
     }
+}
+
+/// A count that is greater than those of processes before this one: they do not count a million times in a millisecond.
+fn first_epoch() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(0) << 20
 }

@@ -8,6 +8,7 @@ use crate::access_log::Output;
 use crate::acme::{self, Material as AcmeMaterial};
 use crate::config::plan::{Name, Plan};
 use crate::config::{self, Problems};
+use crate::disk;
 use crate::files;
 use crate::tls::{self, ManagedCertificate};
 use crate::token::{Token, TokenError};
@@ -118,6 +119,7 @@ pub(crate) fn load(source: &Source) -> Result<LoadedConfiguration, ReloadRefused
     network_files::read(&plan, &text).into_iter().for_each(|fault| problems.push(fault));
     geo_files::read(&plan, &text).into_iter().for_each(|fault| problems.push(fault));
     page_files::read(&mut plan, &text).into_iter().for_each(|fault| problems.push(fault));
+    disk::check(&plan, &text).into_iter().for_each(|warning| problems.push(warning));
     let acme = acme::read(&plan, &text).unwrap_or_else(|faults| {
         faults.into_iter().for_each(|fault| problems.push(fault));
         None

@@ -192,6 +192,7 @@ impl Ready {
         if next.plan.has_limits() {
             control.live.begin_limits(next.plan.process.limit_keys);
         }
+        control.live.try_disk_again(&next.plan);
         control.live.put_in_force(Arc::clone(&next));
         for (pool, origination) in next.pools().iter().zip(originations) {
             pool.origination.store(origination);

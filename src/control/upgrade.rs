@@ -159,6 +159,7 @@ impl Control {
         self.live.event_log.pass_on_to(&successor.events());
         successor.tell(self.left());
         self.successor = Some(successor);
+        self.live.release_disk();
         self.workers.tell_all(|| WorkerCommand::LeaveDatagrams);
         for beside in self.admin_sockets.drain(..) {
             beside.closing.cancel();

@@ -3,6 +3,7 @@
 use super::family::Family;
 use super::{Metrics, lock};
 use crate::access_log::CacheResult;
+use crate::disk::{DiskFault, DiskUse};
 use crate::history::CacheTotals;
 use crate::store::{Purge, StoreUse};
 use prometheus::proto::MetricFamily;
@@ -36,8 +37,12 @@ impl Metrics {
     }
 }
 
-/// `store` is what is in it, if there is one.
-pub(super) fn families(metrics: &Metrics, store: Option<StoreUse>) -> Vec<MetricFamily> {
+/// `store` is what is in it, if there is one, and `disk` what is on its disk.
+pub(super) fn families(
+    metrics: &Metrics,
+    store: Option<StoreUse>,
+    disk: Option<DiskUse>,
+) -> Vec<MetricFamily> {
     let mut requests = Family::counter(
         "evenkeel_cache_requests_total",
         "Requests of rules whose responses are kept, by what the cache has done.",
@@ -62,7 +67,7 @@ pub(super) fn families(metrics: &Metrics, store: Option<StoreUse>) -> Vec<Metric
         on_the_way.add(&[], filling as f64);
         let mut keys = Family::gauge(
             "evenkeel_cache_objects",
-            "Keys that responses are kept under, or that it is known of that none is.",
+            "Keys in memory that responses are kept under, or that it is known of that none is, and responses on the disk.",
         );
         keys.add(&tier, objects as f64);
         let mut gone = Family::counter(
@@ -70,6 +75,12 @@ pub(super) fn families(metrics: &Metrics, store: Option<StoreUse>) -> Vec<Metric
             "Responses that had to go because there was no room for all.",
         );
         gone.add(&tier, evictions as f64);
+        if let Some(DiskUse { bytes, objects, evictions, .. }) = disk {
+            let tier = [("tier", "disk")];
+            held.add(&tier, bytes as f64);
+            keys.add(&tier, objects as f64);
+            gone.add(&tier, evictions as f64);
+        }
         let mut fills = Family::gauge(
             "evenkeel_cache_fills",
             "Fetches under way that others wait for, or would wait for.",
@@ -85,5 +96,30 @@ pub(super) fn families(metrics: &Metrics, store: Option<StoreUse>) -> Vec<Metric
         families.push(purged);
         families.extend([held, on_the_way, keys, gone, fills]);
     }
+    families.extend(disk.map(of_disk).into_iter().flatten());
     families.into_iter().filter_map(Family::finish).collect()
+}
+
+/// How the disk does.
+fn of_disk(disk: DiskUse) -> [Family; 3] {
+    let mut up = Family::gauge(
+        "evenkeel_cache_disk_up",
+        "Whether the cache's disk is in use: 0 while it is looked through, and once it has failed.",
+    );
+    up.add(&[], f64::from(u8::from(disk.is_up)));
+    let mut errors = Family::counter(
+        "evenkeel_cache_disk_errors_total",
+        "What has failed on the cache's disk: to open its folder, to read, to write, or what was read was broken.",
+    );
+    for (doing, count) in DiskFault::LABELS.into_iter().zip(disk.errors) {
+        errors.add(&[("doing", doing)], count as f64);
+    }
+    let mut skipped = Family::counter(
+        "evenkeel_cache_disk_skipped_total",
+        "Responses that were not read from the disk or not written to it because too many waited for that.",
+    );
+    for (doing, count) in ["read", "write"].into_iter().zip(disk.skipped) {
+        skipped.add(&[("doing", doing)], count as f64);
+    }
+    [up, errors, skipped]
 }

@@ -5,6 +5,7 @@ use super::listener::ListenerReading;
 use super::{Metrics, RequestLabels, lock};
 use crate::access_log::{Action, Why};
 use crate::config::plan::Balance;
+use crate::disk::DiskUse;
 use crate::limit::Limiter;
 use crate::pool::stats::RetryReason;
 use crate::pool::{HealthState, Member, Membership, Operator, Pool, QueueResult, Server, StickyResult};
@@ -36,6 +37,8 @@ pub struct MetricsPage<'a> {
     pub limiter: Option<&'a Limiter>,
     /// What is in the cache, if there is one.
     pub store: Option<StoreUse>,
+    /// What is on its disk.
+    pub disk: Option<DiskUse>,
     pub listeners: &'a [ListenerReading],
     pub access_log_dropped: u64,
     pub server_connections: ServerConnections,
@@ -63,7 +66,7 @@ impl MetricsPage<'_> {
         families.extend(self.metrics.limits.families(self.limiter));
         families.extend(super::maintenance::families(self.snapshot));
         families.extend(self.metrics.compression.families());
-        families.extend(super::cache::families(self.metrics, self.store));
+        families.extend(super::cache::families(self.metrics, self.store, self.disk));
         families.extend(super::networks::families(&self.snapshot.plan.networks));
         families.extend(super::geo::families(&self.snapshot.plan.geo));
         families.extend(self.pools());

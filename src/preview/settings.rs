@@ -79,6 +79,11 @@ pub(super) fn process(plan: &Plan) -> Settings {
     settings.set("process.max_tarpits", plan.process.max_tarpits);
     settings.set("process.compressors", plan.process.compressors);
     settings.set("cache.memory", spell_size(plan.cache.memory));
+    if let Some(disk) = &plan.cache.disk {
+        settings.set("cache.disk.path", disk.path.display());
+        settings.set("cache.disk.size", spell_size(disk.size));
+        settings.set("cache.disk.min_object", spell_size(disk.min_object));
+    }
     settings.set("cache.max_object", spell_size(plan.cache.max_object));
     settings.set_some("cache.purge_from", list(plan.cache.purge_from.items()));
     let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());

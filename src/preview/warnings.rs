@@ -15,6 +15,7 @@ pub(super) fn of(in_force: &Snapshot, next: &Snapshot, report: &ReloadPreview) -
         report.at_next_start.iter().map(|key| format!("{key} takes effect at the next start only")).collect();
     warnings.extend(overlapping(in_force, next));
     warnings.extend(limits::anew(in_force, next));
+    warnings.extend(left_disk(in_force, next));
     for told in report.pools.changed.iter().chain(&report.pools.added) {
         if let Some(new) = next.pool(&told.name) {
             let old = in_force.pool(&told.name).map(|old| &**old);
@@ -24,6 +25,22 @@ pub(super) fn of(in_force: &Snapshot, next: &Snapshot, report: &ReloadPreview) -
         }
     }
     warnings
+}
+
+/// A cache's disk that is not told any more what is purged.
+fn left_disk(in_force: &Snapshot, next: &Snapshot) -> Option<String> {
+    let path = |snapshot: &Snapshot| {
+        let has_cache = snapshot.plan.has_cache();
+        snapshot.plan.cache.disk.as_ref().filter(|_| has_cache).map(|disk| disk.path.clone())
+    };
+    let before = path(in_force)?;
+    let what = match path(next) {
+        Some(after) if after == before => return None,
+        Some(_) => "the cache's disk begins with nothing",
+        None => "the cache has no disk any more",
+    };
+    let folder = before.display();
+    Some(format!("{what}, and what lies in {folder} is not used again: nobody notes there what is purged"))
 }
 
 /// Addresses that take the place of others that they overlap.

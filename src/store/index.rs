@@ -42,15 +42,30 @@ pub(crate) struct Mark {
 impl Slot {
     /// The same with a response in place of those that are for the same requests.
     pub(super) fn with(&self, response: Arc<StoredResponse>) -> Self {
-        let is_same = |other: &&Arc<StoredResponse>| {
-            other.terms.vary == response.terms.vary && other.selected == response.selected
-        };
-        let mut variants: Vec<_> =
-            self.variants.iter().filter(|other| !is_same(other)).map(Arc::clone).collect();
+        let mut variants = self.unlike(&response);
         variants.push(response);
         let surplus = variants.len().saturating_sub(MOST_VARIANTS);
         variants.drain(..surplus);
         Self { variants, mark: None, uses: self.uses }
+    }
+
+    /// The same with what was kept elsewhere, unless another has come meanwhile. It is older than those that are here.
+    pub(super) fn with_older(&self, response: Arc<StoredResponse>) -> Self {
+        let mut slot = self.clone();
+        if slot.variants.len() < MOST_VARIANTS && slot.variants.iter().all(|other| !other.is_like(&response))
+        {
+            slot.variants.insert(0, response);
+        }
+        slot
+    }
+
+    /// The same without those that are for the same requests, and without a mark: what came last is kept elsewhere.
+    pub(super) fn without_like(&self, response: &StoredResponse) -> Self {
+        Self { variants: self.unlike(response), mark: None, uses: self.uses }
+    }
+
+    fn unlike(&self, response: &StoredResponse) -> Vec<Arc<StoredResponse>> {
+        self.variants.iter().filter(|other| !other.is_like(response)).map(Arc::clone).collect()
     }
 
     /// The same without a response.

@@ -10,27 +10,63 @@ mod standing;
 mod stored;
 
 pub(crate) use body::BodyWriter;
+pub(crate) use epochs::Epochs;
 pub(crate) use fetches::{Fetched, Fetching, Part as FetchPart};
-pub(crate) use purges::{Purge, Purged};
+pub(crate) use purges::{OwnedPurge, Purge, PurgeRecord, Purged, Purges};
 pub(crate) use standing::Standing;
-pub(crate) use stored::StoredResponse;
+pub(crate) use stored::{BodySource, StoredBody, StoredResponse};
 
 use crate::cache::{Moment, NotStored, Vary};
 use body::Room;
-use epochs::Epochs;
 use fetches::Fetches;
 use index::Index;
 pub(crate) use index::{Mark, Slot};
-use purges::Purges;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The share of the memory that is for responses on their way.
 const ON_THE_WAY: u64 = 8;
+/// Without memory for responses as many of the longest may be on their way.
+const LONGEST_ON_THE_WAY: u64 = 4;
+/// And so many bytes are for what is known of keys.
+const KEYS: u64 = 1 << 20;
+
+/// How large a store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StoreSize {
+    /// For all that is kept; with none responses are kept elsewhere only.
+    pub(crate) memory: u64,
+    /// For one body.
+    pub(crate) max_object: u64,
+}
+
+impl StoreSize {
+    /// For bodies on their way.
+    fn filling(self) -> u64 {
+        match self.memory {
+            0 => self.max_object.saturating_mul(LONGEST_ON_THE_WAY),
+            memory => memory / ON_THE_WAY,
+        }
+    }
+
+    fn index(self) -> u64 {
+        match self.memory {
+            0 => KEYS,
+            memory => memory - self.filling(),
+        }
+    }
+
+    fn most(self) -> u64 {
+        self.max_object.min(self.filling())
+    }
+}
 
 /// The store.
 #[derive(Debug)]
 pub(crate) struct Store {
     index: Index,
+    /// Whether responses are kept here.
+    keeps: AtomicBool,
     pub(crate) epochs: Epochs,
     pub(crate) purges: Purges,
     fetches: Arc<Fetches>,
@@ -54,23 +90,23 @@ pub struct StoreUse {
 }
 
 impl Store {
-    /// One with so many bytes of memory, for bodies of so many.
-    pub(crate) fn new(memory: u64, max_object: u64) -> Self {
-        let filling = memory / ON_THE_WAY;
+    /// One of this size. Counts of purges and changes go on from `epoch`, which is to be greater than any before.
+    pub(crate) fn new(size: StoreSize, epoch: u64) -> Self {
         Self {
-            index: Index::new(memory - filling, max_object.min(filling)),
-            epochs: Epochs::default(),
-            purges: Purges::default(),
+            index: Index::new(size.index(), size.most()),
+            keeps: AtomicBool::new(size.memory > 0),
+            epochs: Epochs::after(epoch),
+            purges: Purges::after(epoch),
             fetches: Arc::default(),
-            room: Arc::new(Room::new(filling, max_object.min(filling))),
+            room: Arc::new(Room::new(size.filling(), size.most())),
         }
     }
 
     /// Has it keep to another size from now on.
-    pub(crate) fn resize(&self, memory: u64, max_object: u64) {
-        let filling = memory / ON_THE_WAY;
-        self.room.resize(filling, max_object.min(filling));
-        self.index.resize(memory - filling);
+    pub(crate) fn resize(&self, size: StoreSize) {
+        self.keeps.store(size.memory > 0, Relaxed);
+        self.room.resize(size.filling(), size.most());
+        self.index.resize(size.index());
     }
 
     /// Bytes that a body may have.
@@ -93,9 +129,29 @@ impl Store {
         self.index.peek(key)
     }
 
-    /// Keeps a response under a key, in place of its like.
+    /// Keeps a response under a key, in place of its like; one that is not for memory only has those gone.
     pub(crate) fn put(&self, key: &[u8], response: Arc<StoredResponse>) {
-        self.index.change(key, |slot| slot.with(response));
+        match self.is_for_memory(&response) {
+            true => self.index.change(key, |slot| slot.with(response)),
+            false if self.index.find(key).is_some() => {
+                self.index.change(key, |slot| slot.without_like(&response))
+            }
+            false => {}
+        }
+    }
+
+    /// Keeps what was kept elsewhere, unless another has come meanwhile or `is_gone`.
+    pub(crate) fn recall(&self, key: &[u8], response: Arc<StoredResponse>, is_gone: impl FnOnce() -> bool) {
+        if self.is_for_memory(&response) {
+            self.index.change(key, |slot| match is_gone() {
+                false => slot.with_older(response),
+                true => slot.clone(),
+            });
+        }
+    }
+
+    fn is_for_memory(&self, response: &StoredResponse) -> bool {
+        self.keeps.load(Relaxed) && matches!(response.body, StoredBody::Memory(_))
     }
 
     /// Drops a response.

@@ -36,6 +36,34 @@ impl Purge<'_> {
     }
 }
 
+/// The same, to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum OwnedPurge {
+    Url(u64),
+    Tag(u64),
+    Prefix(Box<str>),
+    All,
+}
+
+impl From<Purge<'_>> for OwnedPurge {
+    fn from(purge: Purge<'_>) -> Self {
+        match purge {
+            Purge::Url(url) => Self::Url(url),
+            Purge::Tag(tag) => Self::Tag(tag),
+            Purge::Prefix(prefix) => Self::Prefix(prefix.into()),
+            Purge::All => Self::All,
+        }
+    }
+}
+
+/// A purge that was, as it outlives the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PurgeRecord {
+    pub(crate) what: OwnedPurge,
+    pub(crate) purged: Purged,
+    pub(crate) epoch: u64,
+}
+
 /// What a purge has made of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purged {
@@ -56,6 +84,11 @@ impl PurgeMark {
     fn with(self, other: Option<Self>) -> Self {
         let is_hard = self.purged == Purged::Hard || other.is_some_and(|other| other.purged == Purged::Hard);
         Self { purged: if is_hard { Purged::Hard } else { Purged::Soft }, ..self }
+    }
+
+    /// Both, whichever was the later.
+    fn join(&mut self, other: Self) {
+        *self = Self { epoch: self.epoch.max(other.epoch), ..self.with(Some(other)) };
     }
 }
 
@@ -87,7 +120,13 @@ impl Purges {
         self.counted.each_ref().map(|count| count.load(Relaxed))
     }
 
-    pub(crate) fn purge(&self, what: Purge<'_>, purged: Purged) {
+    /// A log that goes on from this count.
+    pub(super) fn after(count: u64) -> Self {
+        Self { count: AtomicU64::new(count), ..Self::default() }
+    }
+
+    /// Purges, and says at which count.
+    pub(crate) fn purge(&self, what: Purge<'_>, purged: Purged) -> u64 {
         self.counted[what.kind()].fetch_add(1, Relaxed);
         let mut log = self.log.write().unwrap_or_else(PoisonError::into_inner);
         let epoch = self.count.load(Relaxed) + 1;
@@ -107,10 +146,43 @@ impl Purges {
             },
             Purge::All => log.raise(mark),
         }
-        if log.urls.len() + log.tags.len() > MOST || log.prefixes.len() > MOST_PREFIXES {
-            log.raise(mark);
-        }
+        log.fit(mark);
         self.count.store(epoch, Release);
+        epoch
+    }
+
+    /// Takes over what was purged before, by this process or another.
+    pub(crate) fn recall(&self, records: impl Iterator<Item = PurgeRecord>) {
+        let mut log = self.log.write().unwrap_or_else(PoisonError::into_inner);
+        for PurgeRecord { what, purged, epoch } in records {
+            let old = PurgeMark { epoch, purged };
+            match what {
+                OwnedPurge::Url(url) => log.urls.entry(url).or_insert(old).join(old),
+                OwnedPurge::Tag(tag) => log.tags.entry(tag).or_insert(old).join(old),
+                OwnedPurge::Prefix(prefix) => {
+                    match log.prefixes.iter_mut().find(|(known, _)| *known == prefix) {
+                        Some((_, known)) => known.join(old),
+                        None => log.prefixes.push((prefix, old)),
+                    }
+                }
+                OwnedPurge::All => log.floor.get_or_insert(old).join(old),
+            }
+            log.fit(old);
+        }
+    }
+
+    /// All that is known of purges.
+    pub(crate) fn records(&self) -> Vec<PurgeRecord> {
+        let log = self.read();
+        let record = |what, mark: &PurgeMark| PurgeRecord { what, purged: mark.purged, epoch: mark.epoch };
+        let urls = log.urls.iter().map(|(url, mark)| record(OwnedPurge::Url(*url), mark));
+        let tags = log.tags.iter().map(|(tag, mark)| record(OwnedPurge::Tag(*tag), mark));
+        let prefixes = log.prefixes.iter().map(|(prefix, mark)| {
+            let prefix: &str = prefix;
+            record(OwnedPurge::Prefix(prefix.into()), mark)
+        });
+        let floor = log.floor.iter().map(|mark| record(OwnedPurge::All, mark));
+        floor.chain(urls).chain(tags).chain(prefixes).collect()
     }
 
     /// What purges have made of a response.
@@ -132,6 +204,15 @@ impl Purges {
 }
 
 impl Log {
+    /// Raises the floor where there are more than are told apart.
+    fn fit(&mut self, mark: PurgeMark) {
+        if self.urls.len() + self.tags.len() > MOST || self.prefixes.len() > MOST_PREFIXES {
+            let all = self.urls.values().chain(self.tags.values()).chain(&self.floor);
+            let newest = all.map(|mark| mark.epoch).max().unwrap_or(0).max(mark.epoch);
+            self.raise(PurgeMark { epoch: newest, ..mark });
+        }
+    }
+
     /// Forgets what stands behind a floor.
     fn raise(&mut self, mark: PurgeMark) {
         let all =

@@ -2,7 +2,9 @@
 
 use crate::cache::Terms;
 use bytes::Bytes;
+use futures_channel::oneshot;
 use http::{HeaderMap, StatusCode};
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -13,13 +15,27 @@ const FIELD: usize = 128;
 /// What a piece of a body takes beside its bytes.
 const CHUNK: usize = 96;
 
+/// Where a body lies.
+#[derive(Clone, Debug)]
+pub(crate) enum StoredBody {
+    Memory(Arc<[Bytes]>),
+    /// It is read piece by piece as it is sent.
+    Elsewhere(Arc<dyn BodySource>),
+}
+
+/// A body that is not in memory.
+pub(crate) trait BodySource: Debug + Send + Sync {
+    /// Has what stands from this place on read, as much as is read at once; nothing comes of it if that cannot be.
+    fn read(&self, from: u64) -> oneshot::Receiver<Bytes>;
+}
+
 /// A response.
 #[derive(Debug)]
 pub(crate) struct StoredResponse {
     pub(crate) status: StatusCode,
     /// Without what is about one connection.
     pub(crate) fields: HeaderMap,
-    pub(crate) body: Arc<[Bytes]>,
+    pub(crate) body: StoredBody,
     /// Bytes of the body.
     pub(crate) length: u64,
     pub(crate) terms: Terms,
@@ -46,6 +62,15 @@ impl StoredResponse {
             self.fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum();
         let vary: usize = self.terms.vary.0.iter().map(|name| name.as_str().len() + 32).sum();
         let names = self.place.len() + self.tags.len() * size_of::<u64>();
-        (OWN + fields + vary + names + self.selected.len() + self.body.len() * CHUNK) as u64 + self.length
+        let (chunks, bytes) = match &self.body {
+            StoredBody::Memory(chunks) => (chunks.len(), self.length),
+            StoredBody::Elsewhere(_) => (1, 0),
+        };
+        (OWN + fields + vary + names + self.selected.len() + chunks * CHUNK) as u64 + bytes
+    }
+
+    /// Whether another is for the same requests.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.terms.vary == other.terms.vary && self.selected == other.selected
     }
 }

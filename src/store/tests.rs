@@ -10,7 +10,7 @@ fn response(selected: &str, body: usize) -> Arc<StoredResponse> {
     Arc::new(StoredResponse {
         status: StatusCode::OK,
         fields: HeaderMap::new(),
-        body: Arc::from([Bytes::from(vec![b'x'; body])]),
+        body: StoredBody::Memory(Arc::from([Bytes::from(vec![b'x'; body])])),
         length: body as u64,
         terms: Terms { vary: Vary(vec![name]), ..Terms::for_tests(Moment(0), 60) },
         selected: selected.as_bytes().into(),
@@ -21,6 +21,11 @@ fn response(selected: &str, body: usize) -> Arc<StoredResponse> {
         purge_epoch: 0,
         unpurged_at: AtomicU64::new(0),
     })
+}
+
+/// One of so many MiB.
+fn store(memory: u64, max_object: u64) -> Store {
+    Store::new(StoreSize { memory: memory << 20, max_object: max_object << 20 }, 0)
 }
 
 /// One with this URL, these tags and this place, asked for after so many purges.
@@ -37,7 +42,7 @@ fn found(store: &Store, key: &str, selected: &str) -> Option<u64> {
 
 #[test]
 fn each_variant_is_found_by_its_own_requests() {
-    let store = Store::new(8 << 20, 1 << 20);
+    let store = store(8, 1);
     store.put(b"k", response("a", 1));
     store.put(b"k", response("b", 2));
     store.put(b"k", response("a", 3));
@@ -52,7 +57,7 @@ fn each_variant_is_found_by_its_own_requests() {
 
 #[test]
 fn beyond_32_variants_the_oldest_goes() {
-    let store = Store::new(8 << 20, 1 << 20);
+    let store = store(8, 1);
     for n in 0..33 {
         store.put(b"k", response(&n.to_string(), n));
     }
@@ -62,7 +67,7 @@ fn beyond_32_variants_the_oldest_goes() {
 
 #[test]
 fn the_memory_is_never_exceeded_whatever_comes() {
-    let store = Store::new(8 << 20, 1 << 20);
+    let store = store(8, 1);
     let mut size = 7_usize;
     for n in 0..20_000_u32 {
         size = size.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -73,7 +78,7 @@ fn the_memory_is_never_exceeded_whatever_comes() {
     }
     let StoreUse { bytes, objects, evictions, .. } = store.in_use();
     assert!(bytes > 5 << 20 && objects > 50 && evictions > 15_000, "{bytes} {objects} {evictions}");
-    store.resize(4 << 20, 1 << 20);
+    store.resize(StoreSize { memory: 4 << 20, max_object: 1 << 20 });
     assert!(store.in_use().bytes <= 4 << 20, "{:?}", store.in_use());
     assert_eq!(store.most(), 512 << 10);
 }
@@ -81,7 +86,7 @@ fn the_memory_is_never_exceeded_whatever_comes() {
 #[test]
 fn what_is_on_its_way_has_its_own_room_and_gives_it_back() {
     use crate::cache::NotStored;
-    let store = Store::new(8 << 20, 1 << 20);
+    let store = store(8, 1);
     let megabyte = vec![b'x'; 1 << 20];
     let mut one = store.writer(None);
     assert_eq!(one.push(&megabyte[1..]), Ok(()));
@@ -99,7 +104,7 @@ fn what_is_on_its_way_has_its_own_room_and_gives_it_back() {
 
 #[test]
 fn a_body_is_the_same_however_it_comes() {
-    let store = Store::new(64 << 20, 8 << 20);
+    let store = store(64, 8);
     let whole: Vec<u8> = (0..3_000_001_u32).map(|n| n as u8).collect();
     for (length, step) in [(None, 1 << 14), (Some(3_000_001), 1 << 20), (None, 3 << 20), (Some(5), 100_003)] {
         let mut writer = store.writer(length);

@@ -2,7 +2,7 @@
 
 use super::super::keys;
 use super::super::plan::PathPattern;
-use super::super::plan::cache::{CachePlan, QueryKey, StorePlan};
+use super::super::plan::cache::{CachePlan, DiskPlan, QueryKey, StorePlan};
 use super::writer::SectionWriter;
 use super::{duration, named, size, texts};
 use serde_yaml::Value;
@@ -10,8 +10,17 @@ use serde_yaml::Value;
 pub(super) fn store(store: &StorePlan) -> Value {
     SectionWriter::new(keys::STORE)
         .set("memory", size(store.memory))
+        .set_or_null("disk", store.disk.as_ref().map(disk))
         .set("max_object", size(store.max_object))
         .set("purge_from", texts(store.purge_from.items()))
+        .end()
+}
+
+fn disk(disk: &DiskPlan) -> Value {
+    SectionWriter::new(keys::DISK)
+        .set("path", disk.path.display().to_string())
+        .set("size", size(disk.size))
+        .set("min_object", size(disk.min_object))
         .end()
 }
 

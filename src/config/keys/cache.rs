@@ -1,14 +1,21 @@
 //! Where responses are kept, and what a policy says of it.
 
-use super::kind::{DAY, Key, KeyKind, MINUTE, NETWORK_LIST, key, nullable};
+use super::kind::{DAY, Key, KeyKind, MINUTE, NETWORK_LIST, given, key, nullable};
 use std::time::Duration;
 
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 pub(in crate::config) const STORE: &[Key] = &[
     key("memory", KeyKind::Size(0, 1 << 44), "256MiB"),
+    nullable("disk", KeyKind::Section(DISK), "null"),
     key("max_object", KeyKind::Size(1 << 10, 1 << 34), "16MiB"),
     key("purge_from", NETWORK_LIST, "[]"),
+];
+
+pub(in crate::config) const DISK: &[Key] = &[
+    given("path", KeyKind::Text("the path of a folder, like `/var/cache/evenkeel`")),
+    key("size", KeyKind::Size(1 << 20, 1 << 50), "10GiB"),
+    key("min_object", KeyKind::Size(0, 1 << 34), "16KiB"),
 ];
 
 pub(in crate::config) const CACHE: &[Key] = &[

@@ -4,6 +4,7 @@ use super::PathPattern;
 use crate::networks::Networks;
 use crate::units::Percent;
 use http::HeaderName;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where responses are kept, for all rules together.
@@ -11,10 +12,23 @@ use std::time::Duration;
 pub struct StorePlan {
     /// Bytes of memory, all that belongs to a response counted in; 0 keeps nothing.
     pub memory: u64,
+    /// What outlives the process; `None` keeps all in memory.
+    pub disk: Option<DiskPlan>,
     /// Bytes of a response's body that is kept, at most.
     pub max_object: u64,
     /// Who may send PURGE.
     pub purge_from: Networks,
+}
+
+/// A disk that responses are kept on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskPlan {
+    /// A folder, which is this process's alone.
+    pub path: PathBuf,
+    /// Bytes that they may take there.
+    pub size: u64,
+    /// Responses with a shorter body stay in memory alone.
+    pub min_object: u64,
 }
 
 /// What one policy says of the responses to its requests.

@@ -5,6 +5,7 @@ use crate::access_log::{CacheRecord, Why};
 use crate::cache::{Moment, folded_host, scope, url_number};
 use crate::config::plan::Priority;
 use crate::config::plan::cache::{CachePlan, KeyPlan, QueryKey};
+use crate::disk::DiskTier;
 use crate::filter::forwarding;
 use crate::metrics::Routed;
 use crate::pool::Pool;
@@ -22,6 +23,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[derive(Debug)]
 pub(in crate::serve) struct RuleCache {
     pub(in crate::serve) store: Arc<Store>,
+    pub(in crate::serve) disk: Option<Arc<DiskTier>>,
     pub(in crate::serve) plan: Arc<CachePlan>,
     /// What leads to the same pool by the same changes.
     pub(in crate::serve) scope: u64,
@@ -51,7 +53,8 @@ impl Exchange {
         let plan = policy.plan.cache.shared()?;
         let store = self.live.store()?;
         let (pool, _) = self.routed_pool().ok()?;
-        Some(RuleCache { store, plan, scope: scope(&pool.name, policy.cache_scope) })
+        let disk = self.live.disk();
+        Some(RuleCache { store, disk, plan, scope: scope(&pool.name, policy.cache_scope) })
     }
 
     /// The pool that its rule leads to.
@@ -127,7 +130,14 @@ impl Exchange {
         let is_secure = self.is_secure(request);
         let own = [request.path_and_query].into_iter();
         let others = locations.iter().filter_map(|location| same_origin(location, host, is_secure));
-        own.chain(others).for_each(|target| store.epochs.change(self.url((host, is_secure), target)));
+        let disk = self.live.disk();
+        for target in own.chain(others) {
+            let url = self.url((host, is_secure), target);
+            let epoch = store.epochs.change(url);
+            if let Some(disk) = &disk {
+                disk.note_change(url, epoch);
+            }
+        }
     }
 }
 

@@ -5,18 +5,23 @@ use super::{Relay, unless_left};
 use crate::access_log::{CacheRecord, CacheResult, Why};
 use crate::cache::{self, Bypassed, CacheStatus, Directives, Forwarded, Keyed, Moment, Parts, Vary};
 use crate::config::plan::cache::CachePlan;
+use crate::disk::Look;
 use crate::filter;
 use crate::filter::cache::Validators;
 use crate::serve::client::ClientSide;
 use crate::serve::exchange::{RuleCache, moment};
-use crate::serve::server::{ServerSide, Stored};
+use crate::serve::server::{ServerSide, Stored, StoredPiece};
 use crate::store::{FetchPart, Fetched, Fetching, Purged, Slot, Standing, StoredResponse};
-use bytes::Bytes;
 use futures_channel::oneshot;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// As long a disk is waited for before a server is asked.
+const DISK_PATIENCE: Duration = Duration::from_millis(500);
+/// Variants of which it may have to be found out first whom they are for.
+const MOST_LOOKS: usize = 40;
 
 /// What a request looks for in the store.
 struct Lookup {
@@ -73,8 +78,15 @@ impl<C: ClientSide> Relay<'_, C> {
         let (key, target, url) = self.key(&rule.plan, rule.scope);
         let lookup = Lookup { rule, client, key, target, url };
         loop {
+            let recalled = match self.recall(&lookup).await {
+                Ok(recalled) => recalled,
+                Err(why) => {
+                    self.reply(why).await;
+                    return true;
+                }
+            };
             let now = moment();
-            let missing = match self.find(&lookup, now) {
+            let missing = match self.find(&lookup, recalled.as_ref(), now) {
                 Found::Good(stored) => {
                     let status = CacheStatus { left: Some(stored.terms.left(now)), ..CacheStatus::default() };
                     self.serve_stored(&stored, status, (CacheResult::Hit, says_so)).await;
@@ -151,16 +163,49 @@ impl<C: ClientSide> Relay<'_, C> {
         })
     }
 
-    /// What the store has for the request at this moment.
-    fn find(&self, lookup: &Lookup, now: Moment) -> Found {
-        let RuleCache { store, plan, .. } = &lookup.rule;
+    /// What the disk has for the request, if memory has nothing and the disk does not take too long.
+    async fn recall(&mut self, lookup: &Lookup) -> Result<Option<Arc<StoredResponse>>, Why> {
+        let RuleCache { store, disk: Some(disk), .. } = &lookup.rule else { return Ok(None) };
+        let until = Instant::now() + DISK_PATIENCE;
+        let selecting = &mut |vary: &Vary| self.selected(vary);
+        if store.find(&lookup.key).is_some_and(|slot| slot.variant(selecting).is_some()) {
+            return Ok(None);
+        }
+        for _ in 0..MOST_LOOKS {
+            let receiver = match disk.look(&lookup.key, &mut |vary| self.selected(vary)) {
+                Look::Nothing => return Ok(None),
+                Look::Here(response) => return Ok(Some(response)),
+                Look::Reads(receiver) => receiver,
+            };
+            let waited = pin!(self.state.watch.heed(tokio::time::timeout_at(until.into(), receiver)));
+            let loaded = match unless_left(&mut self.client, waited).await? {
+                Ok(Ok(loaded)) => loaded,
+                // It cannot be read: there may be another.
+                Ok(Err(_)) => continue,
+                Err(_) => return Ok(None),
+            };
+            // What it is for may not have been known before.
+            if *loaded.response.selected == *self.selected(&loaded.response.terms.vary) {
+                store.recall(&lookup.key, Arc::clone(&loaded.response), || loaded.is_gone());
+                return Ok(Some(loaded.response));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the store has for the request at this moment, or the disk had just now.
+    fn find(&self, lookup: &Lookup, recalled: Option<&Arc<StoredResponse>>, now: Moment) -> Found {
+        let RuleCache { store, disk, plan, .. } = &lookup.rule;
         let slot = store.find(&lookup.key);
         let slot = slot.as_deref();
-        let variant = slot.and_then(|slot| slot.variant(&mut |vary| self.selected(vary)));
+        let variant = slot.and_then(|slot| slot.variant(&mut |vary| self.selected(vary))).or(recalled);
         let is_authorized = self.request.fields.has(&header::AUTHORIZATION);
         let client = Some(&lookup.client).filter(|_| plan.obey_client);
         let standing = variant.map(|stored| store.standing(stored, client, is_authorized, now));
         if let (Some(stored), Some(Standing::Purged(Purged::Hard))) = (variant, standing) {
+            if let Some(disk) = disk {
+                disk.remove(&lookup.key, stored);
+            }
             store.remove(&lookup.key, stored);
         }
         let (stored, forwarded) = match (variant, standing) {
@@ -209,9 +254,10 @@ impl<C: ClientSide> Relay<'_, C> {
         let slot = lookup.rule.store.find(&lookup.key);
         let key = self.fetch_key(lookup, slot.as_deref());
         let FetchPart::Fetches(fetching) = lookup.rule.store.join(&key) else { return };
-        let RuleCache { store, plan, scope } = &lookup.rule;
+        let RuleCache { store, disk, plan, scope } = &lookup.rule;
         let caching = Caching {
             store: Arc::clone(store),
+            disk: disk.clone(),
             plan: Arc::clone(plan),
             key: lookup.key.clone(),
             target: lookup.target.clone(),
@@ -344,13 +390,15 @@ impl<C: ClientSide> Relay<'_, C> {
             None | Some(Parts::Whole) => Stored::whole(stored),
             Some(Parts::One(part)) => {
                 let range = cache::content_range(&part, stored.length);
-                partial(&stored.fields, Some(&range), cache::slice(&stored.body, &part))
+                partial(&stored.fields, Some(&range), StoredPiece::of(stored, &part))
             }
             Some(Parts::Several(parts)) => {
                 let boundary = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
                 let content_type =
                     stored.fields.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-                let body = cache::multipart(&stored.body, &parts, content_type, &boundary);
+                let body = cache::multipart(stored.length, &parts, (content_type, &boundary), |part| {
+                    StoredPiece::of(stored, part)
+                });
                 let mut head = stored.fields.clone();
                 set(&mut head, header::CONTENT_TYPE, &format!("multipart/byteranges; boundary={boundary}"));
                 partial(&head, None, body)
@@ -388,7 +436,7 @@ fn caching(
     fetching: Option<Fetching>,
     (method, place): (&Method, String),
 ) -> Caching {
-    let Lookup { rule: RuleCache { store, plan, .. }, key, target, url, .. } = lookup;
+    let Lookup { rule: RuleCache { store, disk, plan, .. }, key, target, url, .. } = lookup;
     let Missing { forwarded, stored, is_marked, .. } = missing;
     let is_fill = *method == Method::GET;
     // Who asks for what is hardly kept is served as without a cache, conditions and all.
@@ -401,6 +449,7 @@ fn caching(
         purge_epoch: store.purges.now(),
         place,
         store,
+        disk,
         plan,
         key,
         target,
@@ -421,9 +470,9 @@ fn validators_of(stored: &StoredResponse) -> Validators {
 }
 
 /// A 206 of a stored response with this head.
-fn partial(head: &HeaderMap, range: Option<&str>, body: Vec<Bytes>) -> Stored {
+fn partial(head: &HeaderMap, range: Option<&str>, body: Vec<StoredPiece>) -> Stored {
     let mut head = head.clone();
-    let length: usize = body.iter().map(Bytes::len).sum();
+    let length: u64 = body.iter().map(StoredPiece::length).sum();
     set(&mut head, header::CONTENT_LENGTH, &length.to_string());
     if let Some(range) = range {
         set(&mut head, header::CONTENT_RANGE, range);

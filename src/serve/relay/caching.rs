@@ -2,9 +2,9 @@
 
 use crate::cache::{CacheStatus, Moment, Terms};
 use crate::config::plan::cache::CachePlan;
+use crate::disk::DiskTier;
 use crate::filter::cache::Validators;
-use crate::store::{BodyWriter, Fetched, Fetching, Store, StoredResponse};
-use bytes::Bytes;
+use crate::store::{BodyWriter, Fetched, Fetching, Store, StoredBody, StoredResponse};
 use http::{HeaderMap, StatusCode};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicU64;
 #[derive(Debug)]
 pub(super) struct Caching {
     pub(super) store: Arc<Store>,
+    pub(super) disk: Option<Arc<DiskTier>>,
     pub(super) plan: Arc<CachePlan>,
     pub(super) key: Vec<u8>,
     /// What servers get in place of the request's own target.
@@ -50,7 +51,7 @@ impl Caching {
         &self,
         status: StatusCode,
         (fields, terms, tags): (HeaderMap, Terms, Box<[u64]>),
-        (body, length): (Arc<[Bytes]>, u64),
+        (body, length): (StoredBody, u64),
         selected: Box<[u8]>,
     ) -> StoredResponse {
         StoredResponse {
@@ -67,6 +68,36 @@ impl Caching {
             purge_epoch: self.purge_epoch,
             unpurged_at: AtomicU64::new(self.purge_epoch),
         }
+    }
+
+    /// Keeps a response, in memory and on the disk.
+    pub(super) fn put(&self, response: &Arc<StoredResponse>) {
+        self.store.put(&self.key, Arc::clone(response));
+        if let Some(disk) = &self.disk {
+            disk.keep(&self.key, response);
+        }
+    }
+
+    /// Keeps what is the same as before but for its head.
+    pub(super) fn renew(&self, before: &Arc<StoredResponse>, fresh: &Arc<StoredResponse>) {
+        self.store.remove(&self.key, before);
+        self.store.put(&self.key, Arc::clone(fresh));
+        let Some(disk) = &self.disk else { return };
+        match before.is_like(fresh) {
+            true => disk.renew(&self.key, fresh),
+            false => {
+                disk.remove(&self.key, before);
+                disk.keep(&self.key, fresh);
+            }
+        }
+    }
+
+    /// Keeps a response no more.
+    pub(super) fn remove(&self, response: &Arc<StoredResponse>) {
+        if let Some(disk) = &self.disk {
+            disk.remove(&self.key, response);
+        }
+        self.store.remove(&self.key, response);
     }
 
     /// Tells those who wait, if any do, what has come of it.

@@ -11,7 +11,7 @@ use crate::filter;
 use crate::serve::client::ClientSide;
 use crate::serve::exchange::{LeasedServer, moment};
 use crate::serve::server::{Failure, Part, ResponseStart, ServerSide};
-use crate::store::{Fetched, Fetching, StoredResponse};
+use crate::store::{Fetched, Fetching, StoredBody, StoredResponse};
 use crate::wire::response_head::ResponseView;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use std::future::poll_fn;
@@ -88,12 +88,12 @@ impl<C: ClientSide> Relay<'_, C> {
                     tags if tags.is_empty() => stored.tags.clone(),
                     tags => tags,
                 };
-                let (status, body, length) = (stored.status, Arc::clone(&stored.body), stored.length);
+                let (status, body, length) = (stored.status, stored.body.clone(), stored.length);
                 let fresh =
                     Arc::new(caching.stored_as(status, (fields, terms, tags), (body, length), selected));
-                caching.store.remove(&caching.key, &stored);
-                if judged.is_ok() {
-                    caching.store.put(&caching.key, Arc::clone(&fresh));
+                match &judged {
+                    Ok(_) => caching.renew(&stored, &fresh),
+                    Err(_) => caching.remove(&stored),
                 }
                 caching.tell(&match judged {
                     Ok(_) => Fetched::Stored(Arc::clone(&fresh)),
@@ -113,7 +113,7 @@ impl<C: ClientSide> Relay<'_, C> {
                 return Answer::Stored(Box::new((stored, status, CacheResult::Stale)));
             }
             // What is kept is not what is there any more.
-            Some(stored) if !failed => caching.store.remove(&caching.key, &stored),
+            Some(stored) if !failed => caching.remove(&stored),
             _ => {}
         }
         match self.begin_fill(caching, head, fields, exchanged) {
@@ -216,10 +216,10 @@ impl<C: ClientSide> Relay<'_, C> {
             fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
         let selected = self.selected(&terms.vary).into();
-        let body = body.finish();
+        let body = StoredBody::Memory(body.finish());
         let caching = self.caching.as_mut()?;
         let stored = Arc::new(caching.stored_as(status, (fields, terms, tags), (body, length), selected));
-        caching.store.put(&caching.key, Arc::clone(&stored));
+        caching.put(&stored);
         caching.tell(&Fetched::Stored(Arc::clone(&stored)));
         Some(stored)
     }

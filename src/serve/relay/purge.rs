@@ -3,6 +3,7 @@
 use super::Relay;
 use crate::access_log::Why;
 use crate::cache;
+use crate::disk;
 use crate::serve::client::ClientSide;
 use crate::serve::exchange::RuleCache;
 use crate::store::{Purge, Purged};
@@ -20,15 +21,15 @@ impl<C: ClientSide> Relay<'_, C> {
             self.exchange.answer_with(405);
             return self.reply(Why::Denied).await;
         }
-        let purges = &rule.store.purges;
-        let purge_tag = |tag: &[u8]| purges.purge(Purge::Tag(cache::tag_number(tag)), Purged::Soft);
+        let mut purges = Vec::new();
+        let tag = |tag: &[u8]| Purge::Tag(cache::tag_number(tag));
         let is_good = match self.request.fields.text(&MAGENTO).map(cache::magento_tags) {
             Some(Ok(Some(tags))) => {
-                tags.iter().for_each(|tag| purge_tag(tag.as_bytes()));
+                purges.extend(tags.iter().map(|name| tag(name.as_bytes())));
                 true
             }
             Some(Ok(None)) => {
-                purges.purge(Purge::All, Purged::Soft);
+                purges.push(Purge::All);
                 true
             }
             Some(Err(())) => false,
@@ -39,12 +40,16 @@ impl<C: ClientSide> Relay<'_, C> {
                     let host = self.request.host.unwrap_or_default();
                     let is_secure = self.exchange.is_secure(&self.request);
                     let url = self.exchange.url((host, is_secure), self.request.path_and_query);
-                    purges.purge(Purge::Url(url), Purged::Soft);
+                    purges.push(Purge::Url(url));
                 }
-                tags.for_each(purge_tag);
+                purges.extend(tags.map(tag));
                 true
             }
         };
+        if let Some(noted) = disk::purge(&rule.store, rule.disk.as_ref(), &purges, Purged::Soft) {
+            // It is in force; whether a disk that takes its time has noted it is in the log.
+            let _ = tokio::time::timeout(disk::NOTED_WITHIN, noted).await;
+        }
         self.exchange.answer_with(if is_good { 200 } else { 400 });
         self.reply(Why::Purge).await;
     }

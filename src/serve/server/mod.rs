@@ -6,7 +6,7 @@ mod stored;
 
 pub(super) use http1::{Http1, RequestTerms};
 pub(super) use http2::Http2;
-pub(super) use stored::Stored;
+pub(super) use stored::{Stored, StoredPiece};
 
 use super::piece::Piece;
 use crate::access_log::Why;
@@ -163,7 +163,7 @@ impl ServerSide {
         match self {
             Self::Http1(server) => server.poll_part(cx, keeps_chunks),
             Self::Http2(server) => server.poll_part(cx),
-            Self::Stored(server) => Poll::Ready(server.part()),
+            Self::Stored(server) => server.poll_part(cx),
         }
     }
 

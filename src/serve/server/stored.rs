@@ -1,21 +1,29 @@
-//! What is kept in place of a server: a response whose body lies in memory.
+//! What is kept in place of a server: a response whose body lies in memory, or is read from a disk as the client takes it.
 
 use super::{Failure, Part, ResponseStart};
+use crate::access_log::Why;
+use crate::cache;
 use crate::serve::piece::Piece;
-use crate::store::StoredResponse;
+use crate::store::{BodySource, StoredBody, StoredResponse};
 use crate::wire::response_head::{BodyKind, ResponseView};
 use bytes::Bytes;
+use futures_channel::oneshot;
 use http::{HeaderMap, StatusCode};
+use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 /// One response on its way to one client.
 #[derive(Debug)]
 pub(in crate::serve) struct Stored {
     status: StatusCode,
     fields: StoredFields,
-    body: StoredBody,
+    body: KeptBody,
     /// Pieces of the body that have gone.
     gone: usize,
+    /// What is being read.
+    reading: Option<oneshot::Receiver<Bytes>>,
 }
 
 #[derive(Debug)]
@@ -27,39 +35,77 @@ enum StoredFields {
 }
 
 #[derive(Debug)]
-enum StoredBody {
+enum KeptBody {
     Kept(Arc<[Bytes]>),
-    Own(Vec<Bytes>),
+    Own(Vec<StoredPiece>),
+}
+
+/// Bytes of a body, or where they are.
+#[derive(Clone, Debug)]
+pub(in crate::serve) enum StoredPiece {
+    Here(Bytes),
+    Elsewhere(Arc<dyn BodySource>, Range<u64>),
+}
+
+impl From<Bytes> for StoredPiece {
+    fn from(bytes: Bytes) -> Self {
+        Self::Here(bytes)
+    }
+}
+
+impl StoredPiece {
+    /// The bytes of a response's body between these places.
+    pub(in crate::serve) fn of(response: &StoredResponse, part: &Range<u64>) -> Vec<Self> {
+        match &response.body {
+            StoredBody::Memory(body) => cache::slice(body, part).into_iter().map(Self::Here).collect(),
+            StoredBody::Elsewhere(_) if part.is_empty() => Vec::new(),
+            StoredBody::Elsewhere(source) => vec![Self::Elsewhere(Arc::clone(source), part.clone())],
+        }
+    }
+
+    pub(in crate::serve) fn length(&self) -> u64 {
+        match self {
+            Self::Here(bytes) => bytes.len() as u64,
+            Self::Elsewhere(_, part) => part.end - part.start,
+        }
+    }
 }
 
 impl Stored {
     /// All of a response.
     pub(in crate::serve) fn whole(kept: &Arc<StoredResponse>) -> Self {
+        let body = match &kept.body {
+            StoredBody::Memory(body) => KeptBody::Kept(Arc::clone(body)),
+            StoredBody::Elsewhere(_) => KeptBody::Own(StoredPiece::of(kept, &(0..kept.length))),
+        };
         Self {
             status: kept.status,
             fields: StoredFields::Kept(Arc::clone(kept)),
-            body: StoredBody::Kept(Arc::clone(&kept.body)),
+            body,
             gone: 0,
+            reading: None,
         }
     }
 
     /// Another response that is made of one.
-    pub(in crate::serve) fn made(status: StatusCode, fields: HeaderMap, body: Vec<Bytes>) -> Self {
-        Self { status, fields: StoredFields::Own(fields), body: StoredBody::Own(body), gone: 0 }
+    pub(in crate::serve) fn made(status: StatusCode, fields: HeaderMap, body: Vec<StoredPiece>) -> Self {
+        Self { status, fields: StoredFields::Own(fields), body: KeptBody::Own(body), gone: 0, reading: None }
     }
 
-    fn pieces(&self) -> &[Bytes] {
-        match &self.body {
-            StoredBody::Kept(pieces) => pieces,
-            StoredBody::Own(pieces) => pieces,
-        }
+    /// Pieces that have not gone.
+    fn left(&self) -> usize {
+        let all = match &self.body {
+            KeptBody::Kept(pieces) => pieces.len(),
+            KeptBody::Own(pieces) => pieces.len(),
+        };
+        all - self.gone
     }
 
     pub(in crate::serve) fn start(&self, is_head_request: bool) -> ResponseStart {
         ResponseStart {
             status: self.status.as_u16(),
             is_interim: false,
-            is_over: is_head_request || self.pieces().is_empty(),
+            is_over: is_head_request || self.left() == 0,
             is_websocket: false,
             is_chunked: false,
             hint: None,
@@ -71,17 +117,35 @@ impl Stored {
             StoredFields::Kept(kept) => &kept.fields,
             StoredFields::Own(fields) => fields,
         };
-        let body = if self.pieces().is_empty() { BodyKind::Empty } else { BodyKind::Length };
+        let body = if self.left() == 0 { BodyKind::Empty } else { BodyKind::Length };
         ResponseView::of_map(self.status, fields, body)
     }
 
     /// The next piece, which is not copied.
-    pub(super) fn part(&mut self) -> Result<Part, Failure> {
-        let pieces = self.pieces();
-        let Some(piece) = pieces.get(self.gone) else { return Ok(Part::End(None)) };
-        let (length, is_last) = (piece.len() as u64, self.gone + 1 == pieces.len());
-        let piece = Piece::Bytes(piece.clone());
-        self.gone += 1;
-        Ok(Part::Data { piece, length, is_last })
+    pub(super) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, Failure>> {
+        let left = self.left();
+        if left == 0 {
+            return Poll::Ready(Ok(Part::End(None)));
+        }
+        let (bytes, is_done) = match &mut self.body {
+            KeptBody::Kept(pieces) => (pieces[self.gone].clone(), true),
+            KeptBody::Own(pieces) => match &mut pieces[self.gone] {
+                StoredPiece::Here(bytes) => (bytes.clone(), true),
+                StoredPiece::Elsewhere(source, part) => {
+                    let reading = self.reading.get_or_insert_with(|| source.read(part.start));
+                    let read = ready!(Pin::new(reading).poll(cx));
+                    self.reading = None;
+                    // Its client is told that there should be more.
+                    let Ok(mut bytes) = read else { return Poll::Ready(Err(Why::Internal.into())) };
+                    let wanted = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
+                    bytes.truncate(wanted);
+                    part.start += bytes.len() as u64;
+                    (bytes, part.start == part.end)
+                }
+            },
+        };
+        self.gone += usize::from(is_done);
+        let (length, is_last) = (bytes.len() as u64, is_done && left == 1);
+        Poll::Ready(Ok(Part::Data { piece: Piece::Bytes(bytes), length, is_last }))
     }
 }

@@ -3,6 +3,7 @@
 mod changes;
 mod coalescing;
 mod conditions;
+mod disk;
 mod explaining;
 mod fills;
 mod keys;

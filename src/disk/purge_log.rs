@@ -1,0 +1,151 @@
+//! Notes what is purged and changed, so that what lies on the disk does not come back after a restart. Who purges waits until the disk has it;
+//! several purges are written at once.
+
+use super::record::{self, Record};
+use super::{DiskFault, DiskTier, State};
+use crate::store::{Epochs, OwnedPurge, Purge, PurgeRecord, Purged, Store};
+use futures_channel::oneshot;
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// As long who purges waits for that.
+pub(crate) const NOTED_WITHIN: Duration = Duration::from_secs(2);
+/// Beyond so many the log is written anew, with those that still count.
+const MOST_RECORDS: usize = 300_000;
+
+/// The log.
+#[derive(Debug, Default)]
+pub(super) struct PurgeLog {
+    pending: Mutex<Pending>,
+    file: Mutex<LogFile>,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    records: Vec<Record>,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+/// The log's file, once the folder is ours.
+#[derive(Debug, Default)]
+struct LogFile {
+    file: Option<File>,
+    records: usize,
+    bytes: u64,
+}
+
+impl PurgeLog {
+    /// Notes nothing more.
+    pub(super) fn close(&self) {
+        self.lock_file().file = None;
+    }
+
+    fn lock_file(&self) -> MutexGuard<'_, LogFile> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl DiskTier {
+    /// Notes purges that are in force. What comes says when they are on the disk.
+    pub(crate) fn note_purges(
+        self: &Arc<Self>,
+        purges: impl Iterator<Item = (OwnedPurge, u64)>,
+        purged: Purged,
+    ) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        let record = |(what, epoch)| Record::Purge(PurgeRecord { what, purged, epoch });
+        let mut pending = self.log.lock_pending();
+        pending.records.extend(purges.map(record));
+        pending.waiting.push(sender);
+        drop(pending);
+        self.write_pending();
+        receiver
+    }
+
+    /// What lies behind a URL has changed, at this count: notes it, if anything lies on the disk that this is about.
+    pub(crate) fn note_change(self: &Arc<Self>, url: u64, epoch: u64) {
+        let place = Epochs::place_of(url);
+        if self.places.take(place) {
+            self.log.lock_pending().records.push(Record::Change { place, epoch });
+            self.write_pending();
+        }
+    }
+
+    fn write_pending(self: &Arc<Self>) {
+        let tier = Arc::clone(self);
+        self.threads.tidy(move || {
+            if let Err(error) = tier.write_log() {
+                tier.fail(DiskFault::Write, &error);
+                if tier.state() != State::Released {
+                    tier.forget();
+                }
+            }
+        });
+    }
+
+    fn write_log(&self) -> io::Result<()> {
+        let mut log = self.log.lock_file();
+        let Pending { records, waiting } = std::mem::take(&mut *self.log.lock_pending());
+        // What comes before the folder is ours is in the log that is written then.
+        if let (Some(file), false) = (log.file.as_mut(), records.is_empty()) {
+            let mut bytes = Vec::new();
+            records.iter().for_each(|record| record.append_to(&mut bytes));
+            file.write_all(&bytes)?;
+            if !waiting.is_empty() {
+                file.sync_data()?;
+            }
+            log.records += records.len();
+            log.bytes += bytes.len() as u64;
+            self.index.take_found(bytes.len() as u64);
+            if log.records > MOST_RECORDS {
+                self.rewrite(&mut log)?;
+            }
+        }
+        if log.file.is_none() && self.is_off() {
+            self.forget();
+        }
+        drop(log);
+        waiting.into_iter().for_each(|sender| _ = sender.send(()));
+        self.shrink();
+        Ok(())
+    }
+
+    /// Writes the log anew, with all that is known.
+    pub(super) fn begin_log(&self) -> io::Result<()> {
+        self.rewrite(&mut self.log.lock_file())
+    }
+
+    fn rewrite(&self, log: &mut LogFile) -> io::Result<()> {
+        let mut bytes = record::beginning();
+        let purges = self.store.purges.records().into_iter().map(Record::Purge);
+        let changes = self.store.epochs.records().map(|(place, epoch)| Record::Change { place, epoch });
+        let mut records = 0;
+        for record in purges.chain(changes) {
+            record.append_to(&mut bytes);
+            records += 1;
+        }
+        self.folder.replace_log(&bytes)?;
+        self.index.give_back(log.bytes);
+        self.index.take_found(bytes.len() as u64);
+        *log = LogFile { file: Some(self.folder.append_to_log()?), records, bytes: bytes.len() as u64 };
+        Ok(())
+    }
+}
+
+/// Has what a store keeps purged, on its disk too. What comes says when that has it noted.
+pub(crate) fn purge(
+    store: &Store,
+    disk: Option<&Arc<DiskTier>>,
+    purges: &[Purge<'_>],
+    purged: Purged,
+) -> Option<oneshot::Receiver<()>> {
+    let done: Vec<_> =
+        purges.iter().map(|purge| (OwnedPurge::from(*purge), store.purges.purge(*purge, purged))).collect();
+    Some(disk?.note_purges(done.into_iter(), purged))
+}

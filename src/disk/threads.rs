@@ -1,0 +1,160 @@
+//! The disk's own threads, for no core's thread may wait for a disk. What readers ask for goes first; what is to be written waits in a
+//! line of a fixed length, and what finds it full is not written.
+
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+const THREADS: usize = 4;
+/// Of those the ones that may write at once: readers find another.
+const WRITERS: usize = 2;
+/// Who would be the next to wait for the disk asks a server instead.
+const MOST_READS: usize = 1024;
+const MOST_WRITES: usize = 256;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// What waits for a thread.
+#[derive(Default)]
+struct Queue {
+    reads: VecDeque<Job>,
+    writes: VecDeque<Job>,
+    writing: usize,
+    /// Bytes in memory of what waits to be written.
+    bytes: u64,
+    takes_writes: bool,
+    is_over: bool,
+}
+
+/// The threads.
+#[derive(Default)]
+pub(super) struct Threads {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    /// Nobody writes any more.
+    written: Condvar,
+}
+
+impl std::fmt::Debug for Threads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Threads").finish_non_exhaustive()
+    }
+}
+
+impl Threads {
+    /// Starts them.
+    ///
+    /// # Errors
+    /// There can be no more threads.
+    pub(super) fn start() -> io::Result<Arc<Self>> {
+        let threads = Arc::new(Self::default());
+        threads.lock().takes_writes = true;
+        for number in 0..THREADS {
+            let own = Arc::clone(&threads);
+            thread::Builder::new()
+                .name(format!("cache-disk-{number}"))
+                .spawn(move || own.work(number == 0))?;
+        }
+        Ok(threads)
+    }
+
+    /// Has something read, unless too many wait.
+    pub(super) fn read(&self, job: impl FnOnce() + Send + 'static) -> bool {
+        let mut queue = self.lock();
+        if queue.reads.len() >= MOST_READS {
+            return false;
+        }
+        self.push_read(&mut queue, Box::new(job));
+        true
+    }
+
+    /// Has the next piece read of what is on its way to a client, who asks for one at a time.
+    pub(super) fn read_on(&self, job: impl FnOnce() + Send + 'static) {
+        self.push_read(&mut self.lock(), Box::new(job));
+    }
+
+    fn push_read(&self, queue: &mut Queue, job: Job) {
+        queue.reads.push_back(job);
+        self.changed.notify_one();
+    }
+
+    /// Has something written that has so many bytes in memory, unless too much waits.
+    pub(super) fn write(&self, bytes: u64, most: u64, job: impl FnOnce() + Send + 'static) -> bool {
+        let mut queue = self.lock();
+        let is_full = queue.writes.len() >= MOST_WRITES || queue.bytes + bytes > most && queue.bytes > 0;
+        if is_full || !queue.takes_writes {
+            return false;
+        }
+        queue.bytes += bytes;
+        queue.writes.push_back(Box::new(job));
+        self.changed.notify_one();
+        true
+    }
+
+    /// What waited to be written has been.
+    pub(super) fn wrote(&self, bytes: u64) {
+        self.lock().bytes -= bytes;
+    }
+
+    /// Has something small done that must not be left out.
+    pub(super) fn tidy(&self, job: impl FnOnce() + Send + 'static) {
+        let mut queue = self.lock();
+        queue.writes.push_back(Box::new(job));
+        self.changed.notify_one();
+    }
+
+    /// Whether nothing waits and nobody writes.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        let queue = self.lock();
+        queue.writes.is_empty() && queue.reads.is_empty() && queue.writing == 0
+    }
+
+    /// Takes nothing more to write, and waits until nobody writes.
+    pub(super) fn stop_writing(&self) {
+        let mut queue = self.lock();
+        queue.takes_writes = false;
+        while !queue.writes.is_empty() || queue.writing > 0 {
+            queue = self.written.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Ends them when they have done what they are at.
+    pub(super) fn end(&self) {
+        self.lock().is_over = true;
+        self.changed.notify_all();
+    }
+
+    fn work(&self, writes_first: bool) {
+        let mut queue = self.lock();
+        loop {
+            if queue.is_over {
+                return;
+            }
+            let may_write = queue.writing < WRITERS && !queue.writes.is_empty();
+            let is_write = may_write && (writes_first || queue.reads.is_empty());
+            let job = if is_write { queue.writes.pop_front() } else { queue.reads.pop_front() };
+            let Some(job) = job else {
+                queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            queue.writing += usize::from(is_write);
+            drop(queue);
+            if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                tracing::error!("a job of the cache's disk has panicked; it goes on without");
+            }
+            queue = self.lock();
+            if is_write {
+                queue.writing -= 1;
+                self.changed.notify_one();
+                self.written.notify_all();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
