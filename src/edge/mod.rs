@@ -51,7 +51,7 @@ pub(crate) use reach::{Unreached, reach};
 pub(crate) use relay::{Duplex, RawRelay};
 pub(crate) use request_state::{Client, ConnectionServers, RequestState};
 pub(crate) use socket::Socket;
-pub(crate) use watch::{Watch, Watched};
+pub(crate) use watch::{Watch, Watched, last_tick};
 pub(crate) use worker::Workers;
 
 use crate::access_log::Why;

@@ -35,6 +35,11 @@ pub(super) fn now() -> u64 {
     NOW.get()
 }
 
+/// The same as a moment: for what may be early by a tick, and must not be late.
+pub(crate) fn last_tick() -> Instant {
+    *EPOCH + Duration::from_millis(now())
+}
+
 fn millis(duration: Duration) -> u64 {
     duration.as_millis().try_into().unwrap_or(NEVER)
 }
@@ -76,6 +81,12 @@ impl Watch {
     pub(crate) fn deadline(&self, within: Duration, why: Why) {
         self.at_deadline.store(why as u8, Relaxed);
         self.deadline.store(now().saturating_add(millis(within)), Relaxed);
+    }
+
+    /// The same at a moment that is known.
+    pub(crate) fn deadline_at(&self, due: Instant, why: Why) {
+        self.at_deadline.store(why as u8, Relaxed);
+        self.deadline.store(millis(due.saturating_duration_since(*EPOCH)), Relaxed);
     }
 
     pub(crate) fn no_deadline(&self) {
@@ -310,6 +321,16 @@ mod tests {
         watch.look(now() + 100);
         assert_eq!(watch.interrupted(), Some(Why::RequestTimeout));
         watch.interrupt(Why::Shutdown);
+        assert_eq!(watch.interrupted(), Some(Why::RequestTimeout));
+    }
+
+    #[test]
+    fn a_deadline_at_a_moment_is_none_before_it() {
+        let watch = Watched::new(Watch::new(1));
+        watch.deadline_at(*EPOCH + Duration::from_millis(7_100), Why::RequestTimeout);
+        watch.look(7_099);
+        assert_eq!(watch.interrupted(), None);
+        watch.look(7_100);
         assert_eq!(watch.interrupted(), Some(Why::RequestTimeout));
     }
 

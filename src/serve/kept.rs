@@ -1,7 +1,7 @@
 //! Connections to servers that wait for their next request. Each core keeps its own, so there is nothing to
 //! lock and the newest, whose state is still in the cache, is used first.
 
-use crate::edge::Socket;
+use crate::edge::{Socket, last_tick};
 use foldhash::fast::FixedState;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -44,7 +44,7 @@ pub(super) fn put(key: ConnectionKey, socket: Socket, within: Duration) {
     if socket.is_waited_for() {
         return;
     }
-    KEPT.with_borrow_mut(|kept| kept.put(key, socket, Instant::now() + within));
+    KEPT.with_borrow_mut(|kept| kept.put(key, socket, last_tick() + within));
 }
 
 /// Closes what is too old, and what its server has closed. Cheap to call often.

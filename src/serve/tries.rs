@@ -50,7 +50,7 @@ pub(super) async fn begin(
         Ok(server) => Arc::clone(server),
         Err(NoServer::AllFull | NoServer::Unproven) if tries.may_wait() => {
             if let Some(due) = due {
-                watch.deadline(due.saturating_duration_since(Instant::now()), Why::RequestTimeout);
+                watch.deadline_at(due, Why::RequestTimeout);
             }
             let waited = Box::pin(wait(tries, attempt, watch, queued)).await;
             // It was the wait's; what comes now has limits of its own.

@@ -41,16 +41,16 @@ pub(super) struct Dispatch {
 impl Dispatch {
     /// So the present try ends, unless more becomes of it.
     pub(super) fn outcome(&mut self, result: TryResult) {
-        self.outcome = self.as_outcome(result);
+        self.outcome_at(Instant::now(), result);
     }
 
-    fn as_outcome(&self, result: TryResult) -> Outcome {
-        let now = Instant::now();
+    /// The same of what has become of it just now.
+    pub(super) fn outcome_at(&mut self, now: Instant, result: TryResult) {
         let waited = match self.passed_on {
             Some(passed_on) => now.saturating_duration_since(passed_on),
             None => self.attempt.elapsed(now),
         };
-        Outcome { source: self.source, ..Outcome::of(result).after(waited) }
+        self.outcome = Outcome { source: self.source, ..Outcome::of(result).after(waited) };
     }
 
     /// Gives the lease back, with what has become of the try; of a gRPC call with what it ended with.

@@ -12,9 +12,9 @@ pub(super) use dispatch::LeasedServer;
 use super::tries;
 use crate::access_log::{Action, CacheRecord, Queued, Why};
 use crate::config::plan::compress::Encoding;
-use crate::config::plan::{Balance, Name, PathRegex};
+use crate::config::plan::{Balance, Name, PathRegex, PoolTimeouts};
 use crate::control::Live;
-use crate::edge::RequestState;
+use crate::edge::{RequestState, last_tick};
 use crate::fields::{FieldList, tokens};
 use crate::filter::forwarding;
 use crate::filter::sticky::StickyCookie;
@@ -306,6 +306,12 @@ impl Exchange {
         session.cookie(tries.pool(), attempt.place()?, (response, request), is_secure)
     }
 
+    /// The time by the clock on the wall when the response's head came, or now where none has.
+    pub(super) fn response_time(&self) -> SystemTime {
+        let came = self.first_byte.and_then(|after| self.time.checked_add(after));
+        came.unwrap_or_else(SystemTime::now)
+    }
+
     /// A connection to the server was opened for this request.
     pub(super) fn connected(&mut self) {
         let now = Instant::now();
@@ -324,9 +330,10 @@ impl Exchange {
 
     /// The head of a response with this status has come, with the server's word on how many seconds it keeps a connection.
     pub(super) fn answered(&mut self, status: u16, keepalive_hint: Option<u32>) {
-        self.first_byte.get_or_insert_with(|| self.started.elapsed());
+        let now = Instant::now();
+        self.first_byte.get_or_insert_with(|| now.saturating_duration_since(self.started));
         let Some(dispatch) = &mut self.dispatch else { return };
-        dispatch.outcome(TryResult::answered(status));
+        dispatch.outcome_at(now, TryResult::answered(status));
         if let Some(server) = dispatch.attempt.server() {
             server.answers.fetch_add(1, Relaxed);
             if let Some(hint) = keepalive_hint {
@@ -362,27 +369,31 @@ impl Exchange {
         }
     }
 
-    /// The request is with the server now: the response's head is due within the pool's limits, and by `due` if nothing else
-    /// was said before.
-    pub(super) fn expect_head(&mut self, now: Instant, due: Instant, may_be_repeated: bool) {
+    /// The request is with the server now: the response's head is due within the pool's limits, and by `call_due` if nothing
+    /// else was said before.
+    pub(super) fn expect_head(&mut self, call_due: Option<Instant>, may_be_repeated: bool) {
         let Some(Dispatch { tries, attempt, at_most, passed_on, .. }) = self.dispatch.as_deref_mut() else {
             return;
         };
-        *passed_on = passed_on.map(|_| now);
-        let response_header = tries.pool().plan.timeouts.response_header;
+        *passed_on = passed_on.map(|_| Instant::now());
+        let PoolTimeouts { request, response_header, .. } = tries.pool().plan.timeouts;
         let per_try = may_be_repeated.then(|| tries.patience(attempt)).flatten();
         let per_try = per_try.filter(|per_try| *per_try < response_header);
-        *at_most = per_try.map(|_| Instant::now() + response_header);
-        let due = *self.due.get_or_insert(due);
-        let (within, why) = remaining(Some(due), per_try.unwrap_or(response_header));
+        let now = last_tick();
+        *at_most = per_try.map(|_| now + response_header);
+        let due = *self.due.get_or_insert_with(|| {
+            let due = Instant::now() + request;
+            call_due.map_or(due, |call_due| call_due.min(due))
+        });
+        let (at, why) = earlier(Some(due), now + per_try.unwrap_or(response_header));
         self.state.watch.may_be_quiet();
-        self.state.watch.deadline(within, why);
+        self.state.watch.deadline_at(at, why);
     }
 
     /// The next try begins: how long the last server might take is not its limit.
     pub(super) fn begin_again(&self) {
         if let Some(due) = self.due {
-            self.state.watch.deadline(due.saturating_duration_since(Instant::now()), Why::RequestTimeout);
+            self.state.watch.deadline_at(due, Why::RequestTimeout);
         }
     }
 
@@ -448,8 +459,8 @@ impl Exchange {
         match dispatch.at_most.take() {
             Some(at_most) if self.state.watch.interrupted().is_none() => {
                 dispatch.outcome = Outcome::default();
-                let (within, why) = remaining(self.due, at_most.saturating_duration_since(Instant::now()));
-                self.state.watch.deadline(within, why);
+                let (at, why) = earlier(self.due, at_most);
+                self.state.watch.deadline_at(at, why);
                 AfterTimeout::GoesOn
             }
             _ => {
@@ -480,11 +491,11 @@ fn route_name(listener: Option<&Listener>, routed: Routed) -> Option<&Name> {
     }
 }
 
-/// How long the response's head may take now, and what it is called when it takes longer.
-pub(super) fn remaining(due: Option<Instant>, limit: Duration) -> (Duration, Why) {
-    match due.map(|due| due.saturating_duration_since(Instant::now())) {
-        Some(left) if left < limit => (left, Why::RequestTimeout),
-        _ => (limit, Why::ResponseHeaderTimeout),
+/// When the response's head is due at last, and what it is called when it comes later.
+fn earlier(due: Option<Instant>, at_most: Instant) -> (Instant, Why) {
+    match due {
+        Some(due) if due < at_most => (due, Why::RequestTimeout),
+        _ => (at_most, Why::ResponseHeaderTimeout),
     }
 }
 

@@ -15,7 +15,6 @@ use crate::serve::server::{Failure, Part, ResponseStart, ServerSide};
 use crate::wire::response_head::ResponseView;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
-use std::time::SystemTime;
 
 /// As many interim responses bring a client nothing more.
 const MOST_INTERIMS: u32 = 64;
@@ -167,7 +166,7 @@ impl<C: ClientSide> Relay<'_, C> {
         sticky: Option<&StickyCookie>,
     ) -> Result<(), Why> {
         self.exchange.charge(head.status);
-        let date = HttpDate::of(SystemTime::now());
+        let date = HttpDate::of(self.exchange.response_time());
         let (request, hsts) = (Some(self.request), self.exchange.hsts());
         let applied = self.exchange.applied_policy(&self.request);
         let facts = ResponseFacts {

@@ -303,7 +303,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
     /// The exchange is to be over by then.
     fn limit(&self, due: Option<Instant>) {
         if let Some(due) = due {
-            self.state.watch.deadline(due.saturating_duration_since(Instant::now()), Why::RequestTimeout);
+            self.state.watch.deadline_at(due, Why::RequestTimeout);
         }
     }
 

@@ -15,7 +15,6 @@ use http::{HeaderMap, StatusCode, header};
 use std::future::poll_fn;
 use std::sync::LazyLock;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 /// As much of a body is kept as may have to be sent again.
 const REPEATABLE: usize = 64 * 1024;
@@ -230,12 +229,8 @@ impl<C: ClientSide> Relay<'_, C> {
         if self.status != 0 {
             return;
         }
-        let Some(request) = self.exchange.pool().map(|pool| pool.plan.timeouts.request) else { return };
-        let now = Instant::now();
-        let due = now + request;
         let may_be_repeated = self.can_be_repeated();
-        let due = self.call_due.map_or(due, |call_due| call_due.min(due));
-        self.exchange.expect_head(now, due, may_be_repeated);
+        self.exchange.expect_head(self.call_due, may_be_repeated);
     }
 }
 
