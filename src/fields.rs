@@ -2,6 +2,7 @@
 
 use either::Either;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use std::ops::Range;
 
 /// Looks fields up by name.
 pub trait Fields {
@@ -111,9 +112,13 @@ pub struct FieldSpan {
 }
 
 impl FieldSpan {
-    /// From the name's beginning to the value's end.
-    pub fn line(self, bytes: &[u8]) -> &[u8] {
-        Span { start: self.name.start, end: self.value.end }.in_bytes(bytes)
+    /// Where all of its line lies with its end, if that is as lines are written: one space before the value, and none behind it.
+    pub fn usual_line(self, bytes: &[u8]) -> Option<Range<usize>> {
+        let Self { name, value } = self;
+        let is_usual = value.start == name.end + 2
+            && bytes[name.end as usize..].starts_with(b": ")
+            && bytes[value.end as usize..].starts_with(b"\r\n");
+        is_usual.then_some(name.start as usize..value.end as usize + 2)
     }
 }
 

@@ -283,8 +283,10 @@ pub(crate) fn request_id(fields: FieldList<'_>, entropy: u128) -> String {
     if let Some(id) = fields.text(&X_REQUEST_ID.name).filter(usable) {
         return id.to_owned();
     }
-    let digit = |at| b"0123456789abcdef"[(entropy >> (4 * at)) as usize & 15];
-    let digits: [u8; 32] = std::array::from_fn(digit);
+    let mut digits = [0; 32];
+    for (two, byte) in digits.as_chunks_mut().0.iter_mut().zip(entropy.to_le_bytes()) {
+        *two = [byte & 15, byte >> 4].map(|digit| b"0123456789abcdef"[usize::from(digit)]);
+    }
     std::str::from_utf8(&digits).expect("digits are ASCII").to_owned()
 }
 

@@ -288,7 +288,7 @@ mod tests {
             let map = fields(&said);
             let response = ResponseView {
                 status: 200,
-                reason: "",
+                reason: b"",
                 body: BodyKind::UntilClose,
                 is_chunked: false,
                 fields: FieldList::Map(&map),

@@ -145,7 +145,7 @@ mod tests {
         let fields = HeaderMap::new();
         let response = ResponseView {
             status: 200,
-            reason: "",
+            reason: b"",
             body: BodyKind::UntilClose,
             is_chunked: false,
             fields: FieldList::Map(&fields),

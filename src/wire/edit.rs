@@ -130,6 +130,38 @@ impl<'a> Edits<'a> {
         staying.map(Field::value).chain(added.map(|(_, value)| &**value))
     }
 
+    /// Writes the head's own fields that leave with it, but those that are left out. Fields of HTTP/1 leave as they came, and
+    /// those that lie one behind the other by one copy; others with the capitals that they usually have.
+    pub(super) fn write_staying<'f>(
+        &self,
+        fields: FieldList<'f>,
+        out: &mut Vec<u8>,
+        mut is_left_out: impl FnMut(Field<'f>) -> bool,
+    ) {
+        let FieldList::Raw { bytes, fields: spans } = fields else {
+            return self
+                .staying(fields)
+                .filter(|field| !is_left_out(*field))
+                .for_each(|field| write(field, out));
+        };
+        let mut lines = 0..0;
+        for (index, at) in spans.iter().enumerate() {
+            let field = Field::Raw { bytes, at: *at };
+            if self.is_removed(index) || is_left_out(field) {
+                continue;
+            }
+            match at.usual_line(bytes) {
+                Some(line) if line.start == lines.end => lines.end = line.end,
+                Some(line) => out.extend_from_slice(&bytes[std::mem::replace(&mut lines, line)]),
+                None => {
+                    out.extend_from_slice(&bytes[std::mem::take(&mut lines)]);
+                    write(field, out);
+                }
+            }
+        }
+        out.extend_from_slice(&bytes[lines]);
+    }
+
     /// How many fields were added.
     pub(crate) fn added_count(&self) -> usize {
         self.added.len()
@@ -159,20 +191,9 @@ fn is_value(value: &[u8]) -> bool {
 }
 
 /// Writes a field as it came, or one of a map with the capitals that it usually has in HTTP/1.1.
-pub(super) fn write(field: Field<'_>, out: &mut Vec<u8>) {
+fn write(field: Field<'_>, out: &mut Vec<u8>) {
     match field {
-        Field::Raw { bytes, at } => {
-            let line = at.line(bytes);
-            // Most lie there as they are to be written.
-            if line.len() == at.name.length() + 2 + at.value.length()
-                && line[at.name.length()..].starts_with(b": ")
-            {
-                out.extend_from_slice(line);
-                out.extend_from_slice(b"\r\n");
-            } else {
-                write_field(field.name(), field.value(), out);
-            }
-        }
+        Field::Raw { .. } => write_field(field.name(), field.value(), out),
         Field::Parsed { name, value } => {
             title::write(name.as_str(), out);
             for part in [b": ", value.as_bytes(), b"\r\n"] {
@@ -192,6 +213,7 @@ pub(super) fn write_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::request_head::sample_head;
     use http::header;
 
     static DATE: FieldName = FieldName::new(header::DATE, "Date");
@@ -207,7 +229,7 @@ mod tests {
 
     fn written(map: &HeaderMap, edits: &Edits<'_>) -> String {
         let mut out = Vec::new();
-        edits.staying(FieldList::Map(map)).for_each(|field| write(field, &mut out));
+        edits.write_staying(FieldList::Map(map), &mut out, |_| false);
         edits.write_added(&mut out);
         String::from_utf8(out).expect("text")
     }
@@ -223,6 +245,31 @@ mod tests {
         assert_eq!(written(&map, &edits), "Etag: a\r\nX-Mark: 4\r\nDate: today\r\n");
         edits.remove(FieldList::Map(&map), &MARK.name);
         assert_eq!(written(&map, &edits), "Etag: a\r\nDate: today\r\n");
+    }
+
+    #[test]
+    fn fields_leave_as_they_came_whichever_stay() {
+        let head = sample_head(
+            "GET / HTTP/1.1\r\nHost: a\r\nB:2\r\nC: 3 \r\nd: 4\r\nE:\r\nF:  6\r\nG: 7\r\nH: 8\r\n\r\n",
+        );
+        let lines = ["Host: a", "B: 2", "C: 3", "d: 4", "E: ", "F: 6", "G: 7", "H: 8"]
+            .map(|line| format!("{line}\r\n"));
+        for staying in 0_u32..1 << lines.len() {
+            let stays = |index: usize| staying & 1 << index != 0;
+            let expected: String = (0..lines.len()).filter(|at| stays(*at)).map(|at| &*lines[at]).collect();
+            let mut edits = Edits::default();
+            (0..lines.len()).filter(|at| !stays(*at)).for_each(|at| edits.remove_at(at));
+            let mut out = Vec::new();
+            edits.write_staying(head.fields(), &mut out, |_| false);
+            assert_eq!(str::from_utf8(&out), Ok(&*expected));
+            // Whoever writes may leave them out as well.
+            let (mut out, mut at) = (Vec::new(), 0);
+            Edits::default().write_staying(head.fields(), &mut out, |_| {
+                at += 1;
+                !stays(at - 1)
+            });
+            assert_eq!(str::from_utf8(&out), Ok(&*expected));
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A request's head in whichever form it has, and as its server gets it.
 
-use super::edit::{Edits, write, write_field};
+use super::edit::{Edits, write_field};
 use super::request_head::{self, Head};
 use crate::fields::{FieldList, has_token};
 use http::request::Parts;
@@ -136,14 +136,14 @@ pub(crate) fn write_http1(head: &RequestView<'_>, edits: &Edits<'_>, own_host: &
         write_field(b"Host", head.host.unwrap_or(own_host).as_bytes(), out);
     }
     let mut has_length = false;
-    edits.staying(head.fields).for_each(|field| {
-        match field.name_length() {
-            2 if field.is("te") => return,
-            4 if head.is_absolute && field.is("host") => return,
-            14 => has_length |= field.is("content-length"),
-            _ => {}
+    edits.write_staying(head.fields, out, |field| match field.name_length() {
+        2 => field.is("te"),
+        4 => head.is_absolute && field.is("host"),
+        14 => {
+            has_length |= field.is("content-length");
+            false
         }
-        write(field, out);
+        _ => false,
     });
     edits.write_added(out);
     match head.body {

@@ -10,7 +10,6 @@ use crate::host;
 use http::{Method, header};
 use httparse::{Header, ParserConfig, Request, Status};
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
 /// More fields than any honest request has.
 pub(crate) const MAX_FIELDS: usize = 256;
@@ -58,7 +57,13 @@ pub(crate) struct RequestHeadForm {
     pub(crate) body: RequestBodyLength,
     is_http_11: bool,
     method: Span,
-    target: Span,
+    /// Of an absolute target; empty for one that is none.
+    authority: Span,
+    /// The target without that.
+    path: Span,
+    /// The Host field's value.
+    host: Option<Span>,
+    has_connection: bool,
     fields: Vec<FieldSpan>,
 }
 
@@ -68,46 +73,36 @@ pub(crate) struct Head {
     bytes: Vec<u8>,
     form: RequestHeadForm,
     pub(crate) method: Method,
-    /// Where the authority and the path lie in the target.
-    authority: Range<usize>,
-    path: Range<usize>,
 }
 
 impl Head {
     /// `bytes` are those that `form` was found in, without what follows the head.
     pub(crate) fn new(bytes: Vec<u8>, form: RequestHeadForm) -> Self {
         let method = Method::from_bytes(form.method.in_bytes(&bytes)).unwrap_or_default();
-        let target = std::str::from_utf8(form.target.in_bytes(&bytes)).unwrap_or_default();
-        let authority = authority_of(target).map_or(0..0, |authority| {
-            let start = authority.as_ptr().addr() - target.as_ptr().addr();
-            start..start + authority.len()
-        });
-        let path = authority.end..target.len();
-        Self { bytes, form, method, authority, path }
+        Self { bytes, form, method }
     }
 
-    /// The target as it came.
-    fn target(&self) -> &str {
-        // The judge lets visible ASCII pass only.
-        std::str::from_utf8(self.form.target.in_bytes(&self.bytes)).unwrap_or_default()
+    /// A part of it of which the judge lets visible ASCII pass only.
+    fn text(&self, part: Span) -> &str {
+        std::str::from_utf8(part.in_bytes(&self.bytes)).unwrap_or_default()
     }
 
     /// What the request is for: an absolute target's authority, else the Host field, which HTTP/1.0 may lack.
     pub(crate) fn host(&self) -> Option<&str> {
-        match self.authority.is_empty() {
-            false => Some(&self.target()[self.authority.clone()]),
-            true => self.fields().text(&header::HOST),
+        match self.is_absolute() {
+            true => Some(self.text(self.form.authority)),
+            false => self.form.host.map(|host| self.text(host)),
         }
     }
 
     /// Whether the target names the host, which then outranks the Host field (RFC 9112 section 3.2.2).
     pub(crate) fn is_absolute(&self) -> bool {
-        !self.authority.is_empty()
+        self.form.authority.length() > 0
     }
 
     /// The target in origin-form; it may lack its slash (`?q`) or be empty, if it came absolute.
     pub(crate) fn path_and_query(&self) -> &str {
-        match &self.target()[self.path.clone()] {
+        match self.text(self.form.path) {
             "" => "/",
             path => path,
         }
@@ -129,7 +124,7 @@ impl Head {
     /// Whether the client sends nothing more on this connection (RFC 9112 sections 9.3 and 9.6).
     pub(crate) fn is_last(&self) -> bool {
         let fields = self.fields();
-        let says = |option| has_token(fields.all(&header::CONNECTION), option);
+        let says = |option| self.form.has_connection && has_token(fields.all(&header::CONNECTION), option);
         says("close") || !self.is_http_11() && !says("keep-alive")
     }
 }
@@ -205,7 +200,8 @@ pub(crate) fn judge(bytes: &[u8], limit: usize) -> RequestHeadVerdict {
     if let Some(refusal) = judge_target(method, target) {
         return RequestHeadVerdict::Refused(refusal);
     }
-    match authority_of(target) {
+    let authority = authority_of(target);
+    match authority {
         // RFC 9110 section 4.2.1.
         Some("") => return refuse(400, "target has no host"),
         Some(authority) if !is_host(authority.as_bytes()) => {
@@ -213,7 +209,7 @@ pub(crate) fn judge(bytes: &[u8], limit: usize) -> RequestHeadVerdict {
         }
         _ => {}
     }
-    if let Some(authority) = authority_of(target)
+    if let Some(authority) = authority
         && let Some(host) = request.headers.iter().find(|field| is(field, "host"))
         && !std::str::from_utf8(host.value)
             .is_ok_and(|host| host::is_same(authority, host, scheme_of(target)))
@@ -221,19 +217,29 @@ pub(crate) fn judge(bytes: &[u8], limit: usize) -> RequestHeadVerdict {
         // The target would count (RFC 9112 section 3.2.2), but who wrote both may mean either.
         return refuse(400, "target and Host disagree");
     }
-    let body = match judge_fields(request.headers, http_11) {
-        Ok(body) => body,
+    let seen = match judge_fields(request.headers, http_11) {
+        Ok(seen) => seen,
         Err(refusal) => return RequestHeadVerdict::Refused(refusal),
     };
     let span = |part: &[u8]| Span::of(part, bytes);
     let field =
         |field: &Header<'_>| FieldSpan { name: span(field.name.as_bytes()), value: span(field.value) };
+    let (authority, path) = match authority {
+        Some(authority) => {
+            let path = authority.as_ptr().addr() + authority.len() - target.as_ptr().addr();
+            (span(authority.as_bytes()), &target[path..])
+        }
+        None => (Span::default(), target),
+    };
     RequestHeadVerdict::Complete(RequestHeadForm {
         length,
-        body,
+        body: seen.body,
         is_http_11: http_11,
         method: span(method.as_bytes()),
-        target: span(target.as_bytes()),
+        authority,
+        path: span(path.as_bytes()),
+        host: seen.host.map(span),
+        has_connection: seen.has_connection,
         fields: request.headers.iter().map(field).collect(),
     })
 }
@@ -272,20 +278,30 @@ fn is(field: &Header<'_>, name: &str) -> bool {
     is_name(field.name.as_bytes(), name.as_bytes())
 }
 
+/// What a request's fields say of how it is read.
+struct Seen<'a> {
+    body: RequestBodyLength,
+    host: Option<&'a [u8]>,
+    has_connection: bool,
+}
+
 /// RFC 9112 sections 3.2 (Host) and 6 (message body length).
-fn judge_fields(fields: &[Header<'_>], http_11: bool) -> Result<RequestBodyLength, Refusal> {
+fn judge_fields<'a>(fields: &[Header<'a>], http_11: bool) -> Result<Seen<'a>, Refusal> {
     let bad = |detail| Err(Refusal { status: 400, detail });
     let (mut hosts, mut length, mut chunked, mut options) = (0, None, false, 0);
+    let (mut host, mut has_connection) = (None, false);
     for field in fields {
         let value = field.value;
         match field.name.len() {
             4 if is(field, "host") => {
                 hosts += 1;
+                host = Some(value);
                 if !is_host(value) {
                     return bad("Host is not a host");
                 }
             }
             10 if is(field, "connection") => {
+                has_connection = true;
                 options += count_members(value);
                 if options > MOST_OPTIONS {
                     return bad("too many connection options");
@@ -325,7 +341,9 @@ fn judge_fields(fields: &[Header<'_>], http_11: bool) -> Result<RequestBodyLengt
     if chunked && !http_11 {
         return bad("Transfer-Encoding in HTTP/1.0");
     }
-    Ok(if chunked { RequestBodyLength::Chunked } else { RequestBodyLength::Length(length.unwrap_or(0)) })
+    let body =
+        if chunked { RequestBodyLength::Chunked } else { RequestBodyLength::Length(length.unwrap_or(0)) };
+    Ok(Seen { body, host, has_connection })
 }
 
 /// RFC 9110 section 7.2: `uri-host [ ":" port ]`; an empty one is allowed.

@@ -1,7 +1,7 @@
 //! A server's response head: judged as strictly as a client's request, and written as a client gets it.
 
 use super::chunked::Chunks;
-use super::edit::{Edits, write, write_field};
+use super::edit::{Edits, write_field};
 use crate::fields::{FieldList, FieldSpan, MOST_OPTIONS, Span, count_members, has_token, is_name, tokens};
 use http::{HeaderMap, Response, StatusCode, header};
 use httparse::{Error, Header, ParserConfig, Status};
@@ -55,7 +55,7 @@ impl ResponseHeadForm {
     pub(crate) fn view<'a>(&self, bytes: &'a [u8], fields: &'a [FieldSpan]) -> ResponseView<'a> {
         ResponseView {
             status: self.status,
-            reason: std::str::from_utf8(self.reason.in_bytes(bytes)).unwrap_or_default(),
+            reason: self.reason.in_bytes(bytes),
             body: match self.body {
                 ResponseBodyEnd::Length(0) => BodyKind::Empty,
                 ResponseBodyEnd::Length(_) => BodyKind::Length,
@@ -107,7 +107,7 @@ pub(crate) enum BodyKind {
 pub(crate) struct ResponseView<'a> {
     pub(crate) status: u16,
     /// As the server has it; empty if it has none.
-    pub(crate) reason: &'a str,
+    pub(crate) reason: &'a [u8],
     pub(crate) body: BodyKind,
     /// Its fields speak of chunks.
     pub(crate) is_chunked: bool,
@@ -117,7 +117,7 @@ pub(crate) struct ResponseView<'a> {
 impl<'a> ResponseView<'a> {
     /// One in http's map, which has no chunks.
     pub(crate) fn of_map(status: StatusCode, fields: &'a HeaderMap, body: BodyKind) -> Self {
-        Self { status: status.as_u16(), reason: "", body, is_chunked: false, fields: FieldList::Map(fields) }
+        Self { status: status.as_u16(), reason: b"", body, is_chunked: false, fields: FieldList::Map(fields) }
     }
 
     pub(crate) fn is_interim(&self) -> bool {
@@ -206,32 +206,31 @@ pub(crate) fn write_http1(head: &ResponseView<'_>, edits: &Edits<'_>, terms: Htt
     let Http1Terms { is_http_11, framing, may_go_on } = terms;
     let status = head.status;
     let reason = match (head.reason, StatusCode::from_u16(status)) {
-        ("", Ok(status)) if matches!(head.fields, FieldList::Map(_)) => {
-            status.canonical_reason().unwrap_or_default()
+        (b"", Ok(status)) if matches!(head.fields, FieldList::Map(_)) => {
+            status.canonical_reason().unwrap_or_default().as_bytes()
         }
         (reason, _) => reason,
     };
     let digits = [status / 100, status / 10 % 10, status % 10].map(|digit| b'0' + digit as u8);
-    for part in [b"HTTP/1.1 ", &digits[..], b" ", reason.as_bytes(), b"\r\n"] {
+    for part in [b"HTTP/1.1 ", &digits[..], b" ", reason, b"\r\n"] {
         out.extend_from_slice(part);
     }
     // HTTP/1.0 gets their data without the framing (RFC 9112 section 6.1).
     let keeps_chunks = head.is_chunked && is_http_11 && !head.is_unframed() && status != 304;
     let (mut has_length, mut has_upgrade) = (false, false);
-    edits.staying(head.fields).for_each(|field| {
-        match field.name_length() {
-            7 => has_upgrade |= field.is("upgrade"),
-            14 if field.is("content-length") => {
-                // Where both are given, chunks are what counts (RFC 9112 section 6.3).
-                if head.is_unframed() || head.is_chunked {
-                    return;
-                }
-                has_length = true;
-            }
-            17 if !keeps_chunks && field.is("transfer-encoding") => return,
-            _ => {}
+    // Where both are given, chunks are what counts (RFC 9112 section 6.3).
+    let keeps_length = !head.is_unframed() && !head.is_chunked;
+    edits.write_staying(head.fields, out, |field| match field.name_length() {
+        7 => {
+            has_upgrade |= field.is("upgrade");
+            false
         }
-        write(field, out);
+        14 if field.is("content-length") => {
+            has_length = keeps_length;
+            !keeps_length
+        }
+        17 => !keeps_chunks && field.is("transfer-encoding"),
+        _ => false,
     });
     edits.write_added(out);
     match framing {

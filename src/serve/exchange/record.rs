@@ -2,10 +2,31 @@
 
 use super::{Exchange, route_name};
 use crate::access_log::{Action, Record, Why};
+use crate::fields::{Field, FieldList};
 use crate::metrics::{RequestNames, RequestOutcome, RequestPlace};
 use crate::pool::StickyResult;
 use crate::wire::request::RequestView;
 use http::header;
+use std::borrow::Cow;
+
+/// What a client says of itself and of the page before, found in one go.
+fn said_of_itself(fields: FieldList<'_>) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
+    let (mut user_agent, mut referer) = (None, None);
+    fields.each().for_each(|field| match field.name_length() {
+        10 if user_agent.is_none() && field.is(header::USER_AGENT.as_str()) => user_agent = Some(field),
+        7 if referer.is_none() && field.is(header::REFERER.as_str()) => referer = Some(field),
+        _ => {}
+    });
+    (user_agent.map(Field::value).map(text), referer.map(Field::value).map(text))
+}
+
+/// Bytes as text. Nearly all are, which is found out many at a time; where text ends is looked for byte by byte.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(bytes),
+    }
+}
 
 impl Exchange {
     /// Gives the lease back, counts, and writes the record.
@@ -74,8 +95,7 @@ impl Exchange {
         if !self.live.access_log.is_on() {
             return;
         }
-        let text = |name| request.and_then(|request| request.fields.first(name)).map(String::from_utf8_lossy);
-        let (user_agent, referer) = (text(&header::USER_AGENT), text(&header::REFERER));
+        let (user_agent, referer) = request.map_or((None, None), |request| said_of_itself(request.fields));
         self.live.access_log.record(&Record {
             time: self.time,
             client: self.client.as_deref().unwrap_or(&state.client.text),
@@ -127,5 +147,22 @@ impl Exchange {
         };
         self.fail(why);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderMap, HeaderValue};
+
+    #[test]
+    fn what_a_client_says_of_itself_is_its_first_word_as_text() {
+        let mut map = HeaderMap::new();
+        for (name, value) in [("user-agent", &b"a\xff"[..]), ("referer", b"/b"), ("user-agent", b"c")] {
+            map.append(name, HeaderValue::from_bytes(value).expect("a value"));
+        }
+        let said = said_of_itself(FieldList::Map(&map));
+        assert_eq!(said, (Some("a\u{fffd}".into()), Some("/b".into())));
+        assert_eq!(said_of_itself(FieldList::NONE), (None, None));
     }
 }
