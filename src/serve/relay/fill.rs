@@ -32,13 +32,22 @@ pub(super) enum Answer {
 }
 
 impl<C: ClientSide> Relay<'_, C> {
-    /// Holds a response's head against what is kept.
-    pub(super) fn judge_answer(&mut self, head: &ResponseView<'_>) -> Answer {
-        let is_change = !matches!(
+    /// Whether its response may have to do with what is kept.
+    pub(super) fn concerns_store(&self) -> bool {
+        self.caching.is_some() || self.is_change()
+    }
+
+    /// Whether it may change what is there.
+    fn is_change(&self) -> bool {
+        !matches!(
             *self.request.method,
             Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::CONNECT
-        );
-        if is_change {
+        )
+    }
+
+    /// Holds a response's head against what is kept.
+    pub(super) fn judge_answer(&mut self, head: &ResponseView<'_>) -> Answer {
+        if self.is_change() {
             // RFC 9111 section 4.4.
             if (200..400).contains(&head.status) {
                 let named = [header::LOCATION, header::CONTENT_LOCATION];

@@ -202,7 +202,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
                             self.rewind();
                             continue 'tries;
                         }
-                        let answer = match begun.side.head() {
+                        let answer = match self.concerns_store().then(|| begun.side.head()).flatten() {
                             Some(head) if start.status != 101 => self.judge_answer(&head),
                             _ => Answer::PassOn,
                         };
