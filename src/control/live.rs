@@ -19,7 +19,7 @@ use crate::snapshot::Snapshot;
 use crate::sticky::Secret;
 use crate::store::{Store, StoreSize};
 use crate::token::Token;
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -116,6 +116,11 @@ impl Live {
     /// The snapshot in force; a request keeps it from its start to its end.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// The same for a look that is over at once: it is not counted, so no core writes where all others do.
+    pub(crate) fn glance(&self) -> Guard<Arc<Snapshot>> {
+        self.snapshot.load()
     }
 
     /// Has limits counted from now on, by so many clients.

@@ -75,22 +75,42 @@ pub(crate) async fn serve_connection<S: Serve>(
     }
 }
 
+/// What a request's head has to keep to.
+struct HeadTerms {
+    /// Bytes of it at most.
+    limit: usize,
+    within: Duration,
+    /// How long it is waited for.
+    idle: Duration,
+}
+
+impl HeadTerms {
+    /// Those in force. They are copied: a count of who has the plan would be written to by all cores.
+    fn of(listener_state: &ListenerState) -> Self {
+        let plan = listener_state.plan.load();
+        Self {
+            limit: usize::try_from(plan.limits.request_headers).unwrap_or(usize::MAX),
+            within: plan.timeouts.request_header,
+            idle: plan.timeouts.idle,
+        }
+    }
+}
+
 async fn next_request(conn: &mut Conn, listener_state: &ListenerState) -> Arrival {
-    let mut plan = listener_state.plan.load_full();
+    let mut terms = HeadTerms::of(listener_state);
     let mut fresh = !conn.pending().is_empty();
     if fresh {
-        conn.state.watch.rouse(plan.timeouts.request_header);
+        conn.state.watch.rouse(terms.within);
     } else if conn.state.taken.load(Relaxed) {
-        conn.state.watch.rest(plan.timeouts.idle);
+        conn.state.watch.rest(terms.idle);
         if listener_state.is_closing() {
             return Arrival::Gone;
         }
     }
     loop {
-        let limit = usize::try_from(plan.limits.request_headers).unwrap_or(usize::MAX);
         // Only a line's end can complete a head, so a trickle is not parsed at every byte.
         if fresh {
-            match head::judge(conn.pending(), limit) {
+            match head::judge(conn.pending(), terms.limit) {
                 RequestHeadVerdict::Partial => {}
                 RequestHeadVerdict::H2 => return Arrival::H2,
                 RequestHeadVerdict::Complete(form) => return Arrival::Request(form),
@@ -106,13 +126,14 @@ async fn next_request(conn: &mut Conn, listener_state: &ListenerState) -> Arriva
             Ok(n) => {
                 if before == 0 {
                     // There may have been a reload while it waited.
-                    plan = listener_state.plan.load_full();
-                    conn.state.watch.rouse(plan.timeouts.request_header);
+                    terms = HeadTerms::of(listener_state);
+                    conn.state.watch.rouse(terms.within);
                 }
                 let pending = conn.pending();
                 // No request begins with bytes like a TLS client's, which would wait for an answer.
                 let is_alien = before == 0 && !pending[0].is_ascii_graphic();
-                fresh = pending[pending.len() - n..].contains(&b'\n') || pending.len() >= limit || is_alien;
+                fresh =
+                    pending[pending.len() - n..].contains(&b'\n') || pending.len() >= terms.limit || is_alien;
             }
             Err(why) if why == Why::RequestHeaderTimeout && before > 0 => {
                 let refusal = Refusal { status: why.status(), detail: "head incomplete" };

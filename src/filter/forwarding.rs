@@ -178,7 +178,7 @@ fn word(name: &[u8]) -> Word {
     const LONGEST: usize = 64;
     // Almost every field of every request ends here.
     match name {
-        [b'c' | b'C' | b'f' | b'F', ..] => {}
+        [b'c' | b'C', b'l' | b'L', ..] | [b'f' | b'F', b'o' | b'O', ..] => {}
         [b'x' | b'X', mark, b'f' | b'F' | b'r' | b'R' | b'c' | b'C', ..] if !mark.is_ascii_alphanumeric() => {
         }
         _ => return Word::Anybodys,

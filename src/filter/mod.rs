@@ -115,6 +115,8 @@ static POLICY_FILTERS: &[&dyn Filter] = &[
 ];
 
 /// What a server gets of a request otherwise than it came.
+// Made where its caller has it, for edits are long to move; the same below.
+#[inline]
 pub(crate) fn request<'a>(request: &RequestView<'a>, facts: &RequestFacts<'a>) -> Edits<'a> {
     let mut edits = Edits::default();
     FILTERS.iter().for_each(|filter| filter.request(request, facts, &mut edits));
@@ -132,6 +134,7 @@ pub(crate) fn connection<'a>(response: &ResponseView<'a>) -> Edits<'a> {
 }
 
 /// What a client gets of a response otherwise than it came.
+#[inline]
 pub(crate) fn response<'a>(response: &ResponseView<'a>, facts: &ResponseFacts<'a>) -> Edits<'a> {
     let mut edits = Edits::default();
     FILTERS.iter().for_each(|filter| filter.response(response, facts, &mut edits));

@@ -147,16 +147,20 @@ impl Exchange {
         if let Some(bound) = bound {
             tries = tries.bound_to(bound);
         }
-        Ok(Box::new(Dispatch {
-            tries,
-            fallback_from,
-            attempt: Attempt::default(),
-            session,
-            passed_on: None,
-            source,
-            outcome: Outcome::default(),
-            at_most: None,
-        }))
+        // Made there, for it is long to move.
+        Ok(Box::write(
+            Box::new_uninit(),
+            Dispatch {
+                tries,
+                fallback_from,
+                attempt: Attempt::default(),
+                session,
+                passed_on: None,
+                source,
+                outcome: Outcome::default(),
+                at_most: None,
+            },
+        ))
     }
 
     /// Whose request it is, if its pool wants to know, and it is not one of somebody whom a proxy does not name.

@@ -115,6 +115,8 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     /// The exchange of a request that has come in with this state.
+    // Made where it is to be, for it is long to move.
+    #[inline]
     pub(super) fn begin(live: &Arc<Live>, state: &Arc<RequestState>) -> Self {
         state.taken.store(true, Relaxed);
         let mut exchange = Self {
@@ -287,7 +289,7 @@ impl Exchange {
     /// removed still counts.
     fn find_listener(&mut self) {
         let id = self.state.client.listener;
-        let snapshot = self.live.snapshot();
+        let snapshot = self.live.glance();
         (self.generation, self.edition) = (snapshot.generation, snapshot.edition);
         self.client_prefix = snapshot.plan.process.client_prefix;
         self.listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).cloned();

@@ -199,7 +199,8 @@ impl<C: ClientSide> Relay<'_, C> {
             is_last,
         };
         let head = self.http1_head(leased, is_last);
-        ServerSide::Http1(Box::new(Http1::new(socket, spec.key, sending, head)))
+        // Made there, for it is long to move.
+        ServerSide::Http1(Box::write(Box::new_uninit(), Http1::new(socket, spec.key, sending, head)))
     }
 
     /// The head that the leased server gets, as filters have it.

@@ -97,6 +97,8 @@ pub(super) struct Relay<'a, C: ClientSide> {
 }
 
 impl<'a, C: ClientSide> Relay<'a, C> {
+    // Made where it is to be, for it is long to move.
+    #[inline]
     pub(super) fn new(
         exchange: Exchange,
         state: Arc<RequestState>,

@@ -47,6 +47,7 @@ pub(in crate::serve) struct Http1 {
 
 impl Http1 {
     /// Begins an exchange with the request's head.
+    #[inline]
     pub(in crate::serve) fn new(
         socket: Socket,
         key: kept::ConnectionKey,
