@@ -48,9 +48,10 @@ impl Spelling {
 
 /// A host and its port, as they are written; an empty port is none.
 fn split(authority: &str) -> (&str, Option<&str>) {
-    let end = match authority.starts_with('[') {
-        true => authority.find(']').map_or(authority.len(), |bracket| bracket + 1),
-        false => authority.find(':').unwrap_or(authority.len()),
+    let bytes = authority.as_bytes();
+    let end = match bytes.first() {
+        Some(b'[') => memchr::memchr(b']', bytes).map_or(bytes.len(), |bracket| bracket + 1),
+        _ => memchr::memchr(b':', bytes).unwrap_or(bytes.len()),
     };
     let (host, port) = authority.split_at(end);
     (host, port.strip_prefix(':').filter(|port| !port.is_empty()))

@@ -50,11 +50,16 @@ impl<'a> Edits<'a> {
 
     /// Takes out all fields of this name: the head's own, and those that an edit before has added.
     pub(crate) fn remove(&mut self, fields: FieldList<'_>, name: &HeaderName) {
-        let is_named = |(_, field): &(usize, Field<'_>)| field.is(name.as_str());
-        for (index, _) in fields.each().enumerate().filter(is_named) {
-            self.remove_at(index);
+        // Folded, as in `leaves`.
+        let text = name.as_str();
+        fields.each().enumerate().for_each(|(index, field)| {
+            if field.is(text) {
+                self.remove_at(index);
+            }
+        });
+        if self.added.iter().any(|(added, _)| added.name == *name) {
+            self.added.retain(|(added, _)| added.name != *name);
         }
-        self.added.retain(|(added, _)| added.name != *name);
     }
 
     /// Adds a field. A value that no field may have (RFC 9110 section 5.5) is left out, and the field with it.

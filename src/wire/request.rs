@@ -101,7 +101,10 @@ impl<'a> RequestView<'a> {
 impl<'a> From<&'a Head> for RequestView<'a> {
     fn from(head: &'a Head) -> Self {
         let path_and_query = head.path_and_query();
-        let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+        let (path, query) = match memchr::memchr(b'?', path_and_query.as_bytes()) {
+            Some(mark) => (&path_and_query[..mark], &path_and_query[mark + 1..]),
+            None => (path_and_query, ""),
+        };
         Self {
             method: &head.method,
             host: head.host(),
