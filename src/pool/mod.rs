@@ -338,13 +338,13 @@ impl Pool {
     }
 
     /// What has to be known of a try's source, if servers are judged by tries that may all be one client's: where clients are bound
-    /// to servers, and where requests gather at the server that is quickest.
+    /// to servers, where requests gather at the server that is quickest, and where turns may have each of a client's go to one server.
     pub fn judged_by(&self) -> Option<JudgedBy> {
         self.watched?;
         let is_bound = self.sticky.is_some() || self.hash_key().is_some();
         match &self.plan.balance {
             _ if is_bound => Some(JudgedBy::Client),
-            plan::Balance::PeakEwma => Some(JudgedBy::ClientElsewhere),
+            plan::Balance::PeakEwma | plan::Balance::RoundRobin => Some(JudgedBy::ClientElsewhere),
             _ => None,
         }
     }

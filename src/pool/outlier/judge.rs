@@ -20,7 +20,7 @@ const Z_SINCE: f64 = 1.0;
 /// Standard deviations for how far shares are apart at least: 99 %. That they are apart at all must be surer than that (`NO_CHANCE`).
 const Z_SHARE: f64 = 2.58;
 /// Fewer tries than this say nothing of a share.
-const FEWEST_TRIES: u64 = 10;
+const FEWEST_TRIES: u64 = 20;
 /// Fewer times of the others than this say nothing of a median.
 const ENOUGH: u64 = 20;
 

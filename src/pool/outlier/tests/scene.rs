@@ -61,6 +61,13 @@ impl Scene {
         served
     }
 
+    /// One request of this client after so long, which fails or not; who has it.
+    pub(super) fn one(&mut self, pause: Duration, client: Option<u64>, fails: bool) -> usize {
+        self.pass(pause, 500, &|_| 0.0);
+        let source = client.and_then(|client| self.source(client));
+        self.request(source, fails, None)
+    }
+
     /// So many requests of one client, one each `pace`, which fail at once whoever has them; beside the others'.
     pub(super) fn burst(
         &mut self,

@@ -27,6 +27,25 @@ fn bursts_of_what_fails_for_one_client_have_no_server_ejected_by_peak_ewma() {
     }
 }
 
+#[test]
+fn a_page_that_fails_for_one_client_each_time_one_server_has_its_turn_has_nobody_ejected() {
+    for rate in [20, 200, 2_000] {
+        let mut scene = Scene::new(Balance::RoundRobin, "a b c d e", rate, [5; 5], 1);
+        scene.serve_clients(Duration::from_secs(11), 200, |_| 0.0, many_clients);
+        let pause = scene.load.pause;
+        let mut failed_at = [0; 5];
+        for _ in 0..400 {
+            failed_at[scene.one(pause, Some(7), true)] += 1;
+            for client in 0..4 {
+                scene.one(pause, Some(1_000 + client), false);
+            }
+        }
+        failed_at.sort_unstable();
+        assert_eq!(failed_at, [0, 0, 0, 0, 400], "one server has had them all");
+        assert_eq!(scene.load.ejected(), [], "{rate}");
+    }
+}
+
 /// Of the server's own how many it takes from its first failure until it is ejected, by the clients that ask.
 fn until_ejected(mut scene: Scene, share: f64, asks: impl Fn(f64) -> Option<u64> + Copy) -> usize {
     scene.serve_clients(Duration::from_secs(5), 200, |_| 0.0, asks);
