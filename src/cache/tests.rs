@@ -7,7 +7,7 @@ use http_cache_semantics::{CacheOptions, CachePolicy};
 use proptest::prelude::*;
 use std::time::{Duration, UNIX_EPOCH};
 
-fn plan() -> CachePlan {
+pub(super) fn plan() -> CachePlan {
     CachePlan {
         ttl: None,
         ttl_by_status: Vec::new(),

@@ -97,9 +97,11 @@ impl Policy {
     }
 }
 
-/// A number for what is changed of requests.
+/// A number for what is changed of requests, and for which of their parts are in keys: the values alone would not say whose they
+/// are. (What of a query counts shows in it.)
 fn scope(said: &PolicyPlan) -> u64 {
-    xxh3_64(format!("{:?}\n{:?}", said.request_headers, said.rewrite).as_bytes())
+    let parts = said.cache.get().map(|plan| (plan.key.host, &plan.key.headers, &plan.key.cookies));
+    xxh3_64(format!("{:?}\n{:?}\n{parts:?}", said.request_headers, said.rewrite).as_bytes())
 }
 
 fn edits(rules: &FieldRules) -> Box<[FieldEdit]> {

@@ -1,6 +1,7 @@
 //! What a reload will change, told before it does. It reads the very `Delta` that a reload carries out, and
 //! asks the very selectors that serve.
 
+mod cached;
 mod churn;
 mod limits;
 mod notes;
@@ -11,6 +12,7 @@ mod settings;
 mod tests;
 mod warnings;
 
+pub(crate) use cached::cached;
 pub use render::render;
 pub use report::ReloadPreview;
 
@@ -105,6 +107,7 @@ fn report_at_rest(
             changed: delta.pools.changed.iter().map(|name| pools.pool(name)).collect(),
             kept: as_names(&delta.pools.kept),
         },
+        cache: None,
         probes: Vec::new(),
         warnings: Vec::new(),
     };

@@ -1,6 +1,8 @@
 //! A report as text, for a terminal of 80 columns.
 
-use super::report::{Churn, HealthPreview, KeyChange, PoolPreview, ReloadPreview, ServerPreview};
+use super::report::{
+    CachePreview, Churn, HealthPreview, KeyChange, PoolPreview, ReloadPreview, ServerPreview,
+};
 use crate::text::{WIDTH, wrap};
 
 /// Names and servers of one kind that are shown before "and 12 more".
@@ -52,6 +54,15 @@ pub fn render(report: &ReloadPreview) -> String {
     page.head("pools", [pools.added.len(), pools.removed.len(), pools.changed.len()], pools.kept.len());
     for (list, mark) in [(&pools.removed, '-'), (&pools.added, '+'), (&pools.changed, '~')] {
         list.iter().for_each(|pool| page.pool(mark, pool));
+    }
+    if let Some(CachePreview { responses, unreachable }) = report.cache.filter(|cache| cache.unreachable > 0)
+    {
+        let share = unreachable as f64 / responses as f64 * 100.0;
+        let told = format!(
+            "cache: {share:.0}% of what is kept ({unreachable} of {responses} responses) will be found by no request \
+             any more; servers are asked for it anew"
+        );
+        page.line(0, &told);
     }
     if !report.probes.is_empty() {
         let passed = report.probes.iter().filter(|probed| probed.passed).count();

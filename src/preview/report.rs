@@ -14,6 +14,8 @@ pub struct ReloadPreview {
     pub listeners: Sorted<ListenerPreview>,
     pub routes: Sorted<RoutesPreview>,
     pub pools: Sorted<PoolPreview>,
+    /// What becomes of what the process keeps of responses; `null` of files, and where nothing is kept.
+    pub cache: Option<CachePreview>,
     /// What changed probes say of the servers now, if they were asked to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<PreviewedProbe>,
@@ -32,6 +34,13 @@ pub struct PreviewedProbe {
     pub passed: bool,
     pub failure: Option<String>,
     pub took_ms: f64,
+}
+
+/// Responses that are kept, and those of them that no request will find any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct CachePreview {
+    pub responses: u64,
+    pub unreachable: u64,
 }
 
 /// Things of one kind by what becomes of them.

@@ -160,6 +160,10 @@ impl Index {
         self.slots.peek(key)
     }
 
+    pub(super) fn each(&self, mut each: impl FnMut(&[u8], &Slot)) {
+        self.slots.iter().for_each(|(key, slot)| each(&key, &slot));
+    }
+
     /// Has something else under a key than is there.
     pub(super) fn change(&self, key: &[u8], change: impl FnOnce(&Slot) -> Slot) {
         let writer = &self.writers[self.hasher.hash_one(key) as usize % WRITERS];

@@ -129,6 +129,15 @@ impl Store {
         self.index.peek(key)
     }
 
+    /// Goes over all keys that responses are kept under, with the number of those.
+    pub(crate) fn each_key(&self, mut each: impl FnMut(&[u8], u64)) {
+        self.index.each(|key, slot| {
+            if !slot.variants.is_empty() {
+                each(key, slot.variants.len() as u64);
+            }
+        });
+    }
+
     /// Keeps a response under a key, in place of its like; one that is not for memory only has those gone.
     pub(crate) fn put(&self, key: &[u8], response: Arc<StoredResponse>) {
         match self.is_for_memory(&response) {

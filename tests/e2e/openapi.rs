@@ -216,6 +216,7 @@ fn answers_keep_to_the_file_and_show_all_that_it_has() {
 
 fn look(api: &Api<'_>) {
     let mut client = Client::connect(api.balancer.address("shop"));
+    client.get("/kept");
     wait_until("a second with requests is in the history", || {
         client.get("/cart");
         let history = api.ask("GET /history", "", 200);

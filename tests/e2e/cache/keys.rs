@@ -199,6 +199,60 @@ fn rules_that_send_servers_something_else_have_responses_of_their_own() {
 }
 
 #[test]
+fn rules_with_other_parts_in_their_keys_have_responses_of_their_own() {
+    let app = app();
+    let cache = |part: &str| format!("cache: {{ key: {{ {part} }} }}, pool: app");
+    let rules = format!(
+        "    - {{ match: {{ headers: {{ X-Rule: a }} }}, {} }}\n    - {{ match: {{ headers: {{ X-Rule: b }} }}, {} }}\n    - {{ {} }}\n",
+        cache("headers: [Store]"),
+        cache("headers: [Lang]"),
+        cache("cookies: [lang]")
+    );
+    let shop = with_rules(&app, &rules);
+    // The same value by three names.
+    for (fields, body) in [
+        (&[("x-rule", "a"), ("store", "de")][..], "answer 1"),
+        (&[("x-rule", "b"), ("lang", "de")], "answer 2"),
+        (&[("cookie", "lang=de")], "answer 3"),
+        (&[("x-rule", "a"), ("store", "de")], "answer 1"),
+    ] {
+        assert_eq!(shop.ask(Way::Http11, get(FRESH, fields)).text(), body, "{fields:?}");
+    }
+}
+
+#[test]
+fn a_plan_says_what_of_the_cache_is_found_no_more() {
+    let app = app();
+    let text = |cache: &str, pool: &str| {
+        let rules = format!("    - {{ name: all, cache: {cache}, pool: {pool} }}\n");
+        sections(&app, &rules).replace("pools:\n  app:", &format!("pools:\n  {pool}:"))
+    };
+    let shop = shop(&app, "{}");
+    for query in ["?a=1", "?a=1&b=2", "?b=2", ""] {
+        shop.ask(Way::Http11, Asked::get(&format!("{FRESH}{query}")));
+    }
+    for (cache, pool, unreachable) in [
+        ("{ ttl: 9s }", "app", 0),
+        ("{ key: { ignore_query: [b] } }", "app", 2),
+        ("{ key: { query: [] } }", "app", 3),
+        ("{ key: { cookies: [group] } }", "app", 4),
+        ("{ key: { host: false } }", "app", 4),
+        ("{}", "other", 4),
+    ] {
+        let new = shop.configuration("routes: shop", &text(cache, pool));
+        let file = shop.balancer.path("new.yaml");
+        std::fs::write(&file, new).expect("it can be written");
+        let file = file.display().to_string();
+        let (_, told, _) = shop.balancer.command(&["plan", &file, "--json"]);
+        let told: serde_json::Value = serde_json::from_str(&told).expect("it is JSON");
+        let expected = serde_json::json!({ "responses": 4, "unreachable": unreachable });
+        assert_eq!(told["cache"], expected, "{cache} {pool}");
+        let (_, told, _) = shop.balancer.command(&["plan", &file]);
+        assert_eq!(told.contains("will be found by no request"), unreachable > 0, "{told}");
+    }
+}
+
+#[test]
 fn the_configuration_says_how_long_where_responses_do_not() {
     let app = app();
     let rules = "    - { name: forced, match: { path: /forced/* }, cache: { force_ttl: 1h, drop_set_cookie: true }, pool: app }\n\
