@@ -127,6 +127,7 @@ pub(super) async fn limits(State(admin): State<Admin>) -> Json<LimitReport> {
     let top = top.map(|(debtor, debt)| ListedDebtor {
         limit: debtor.limit,
         client: debtor.client.map_or_else(|| "unix".to_owned(), |client| client.to_string()),
+        counted_by: debtor.counted_by,
         debt_ms: u64::try_from(debt.as_millis()).unwrap_or(u64::MAX),
     });
     let shared = limiter.rates.shared() + limiter.concurrency.shared();

@@ -66,8 +66,11 @@ pub struct LimitReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListedDebtor {
     pub limit: String,
-    /// Whose request it was.
+    /// Whose request it was, as much of the address as is the client's own.
     pub client: String,
+    /// What the limit tells apart: `client`, `value of x-api-key`.
+    #[serde(default)]
+    pub counted_by: String,
     /// Until nothing of it is left.
     pub debt_ms: u64,
 }

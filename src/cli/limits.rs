@@ -89,7 +89,13 @@ pub(super) fn limits(options: &LookOptions) -> Result<ExitCode, RequestFailed> {
         let mut text = format!("{} {clients} in debt or banned\n", report.keys);
         for debtor in &report.top {
             let debt = span(Duration::from_millis(debtor.debt_ms));
-            text += &format!("{}  {debt}  {}\n", Paint::Strong.on(&debtor.client, in_color()), debtor.limit);
+            // Who it is is told by the client's address where the limit counts by that.
+            let by = match &*debtor.counted_by {
+                "" | "client" => String::new(),
+                by => format!(", by {by}"),
+            };
+            text +=
+                &format!("{}  {debt}  {}{by}\n", Paint::Strong.on(&debtor.client, in_color()), debtor.limit);
         }
         text
     });

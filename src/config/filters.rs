@@ -117,7 +117,7 @@ pub(super) fn errors(section: &Section<'_>) -> Inheritable<ErrorPages> {
     if at.is_null() {
         return Inheritable::Off;
     }
-    let (mut pages, mut intercept) = (Vec::new(), Vec::new());
+    let (mut pages, mut intercept, mut bare) = (Vec::new(), Vec::new(), Vec::new());
     for (name, at) in at.names().into_iter().flatten() {
         if name == keys::ERRORS[0].name {
             let items = at.items().into_iter().flatten();
@@ -125,10 +125,16 @@ pub(super) fn errors(section: &Section<'_>) -> Inheritable<ErrorPages> {
             continue;
         }
         match statuses(name) {
-            Ok(statuses) => pages.extend(at.section(keys::ERROR_PAGE).map(|section| ErrorPage {
-                statuses,
-                html: section.nullable("html", page_file),
-                json: section.nullable("json", page_file),
+            Ok(statuses) => pages.extend(at.section(keys::ERROR_PAGE).map(|section| {
+                let page = ErrorPage {
+                    statuses,
+                    html: section.nullable("html", page_file),
+                    json: section.nullable("json", page_file),
+                };
+                if section.get("html").is_none() && section.get("json").is_none() {
+                    bare.push((page.statuses.clone(), at));
+                }
+                page
             })),
             Err(fault) => at.refuse_key(fault),
         }
@@ -138,6 +144,15 @@ pub(super) fn errors(section: &Section<'_>) -> Inheritable<ErrorPages> {
         at.refuse_key(Fault::new(
             format!("`intercept` has {status}, for which there is no page"),
             format!("add one, like `\"{status}\": {{ html: /etc/evenkeel/{status}.html }}`"),
+        ));
+    }
+    // Where servers' own pages are kept from clients, our text in their place may be what is wanted.
+    let is_bare =
+        |(statuses, _): &&(RangeInclusive<u16>, At<'_>)| !intercept.iter().any(|one| statuses.contains(one));
+    for (_, at) in bare.iter().filter(is_bare) {
+        at.warn(Fault::new(
+            "has no page, so clients get evenkeel's own text",
+            "name a file, like `{ html: /etc/evenkeel/error.html }`, or leave it out",
         ));
     }
     Inheritable::Set(Arc::new(ErrorPages { pages, intercept }))

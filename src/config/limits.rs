@@ -148,7 +148,14 @@ fn limit_per(section: &Section<'_>) -> Option<Vec<LimitPer>> {
     if at.is_scalar() || at.is_section() {
         return one_per(&at).map(|one| vec![one]);
     }
-    let all: Vec<_> = at.items()?.map(|item| one_per(&item)).collect();
+    let mut all: Vec<Option<LimitPer>> = Vec::new();
+    for item in at.items()? {
+        let one = one_per(&item);
+        if one.is_some() && all.contains(&one) {
+            item.refuse(Fault::new("is listed twice", "remove one"));
+        }
+        all.push(one);
+    }
     if all.is_empty() {
         at.refuse_key(Fault::new("is empty", "write `client`, or a list like `[client, { header: X-Key }]`"));
     }

@@ -14,7 +14,17 @@ use regex::{Regex, RegexBuilder};
 
 /// Reads what a rule matches.
 pub(super) fn matcher(section: &Section<'_>, networks: &NamedLists<'_>) -> Match {
-    let below = |at: At<'_>| at.section(keys::MATCH_BELOW).map(|section| conditions(&section, networks));
+    let below = |at: At<'_>| {
+        let (errors, below) = (at.errors(), conditions(&at.section(keys::MATCH_BELOW)?, networks));
+        // What has no condition fits every request; what is wrong in it has been told.
+        if at.errors() == errors && below == Match::default() {
+            at.refuse(Fault::new(
+                "has no condition",
+                "write one, like `{ path: /admin/* }`, or leave it out",
+            ));
+        }
+        Some(below)
+    };
     let not = section.get("not").filter(|at| !at.is_null());
     let any = section.get("any");
     Match {

@@ -5,7 +5,7 @@ use super::names::{Names, Once, check_section_name, word};
 use super::networks::NamedLists;
 use super::place::At;
 use super::plan::limits::LimitOwner;
-use super::plan::policy::NamedPolicy;
+use super::plan::policy::{NamedPolicy, PolicyPlan, Wanted};
 use super::plan::{Match, PoolPlan, Priority, RoutesPlan, RulePlan};
 use super::problem::{Fault, quoted};
 use super::section::Section;
@@ -129,6 +129,9 @@ fn rule(
         _ => LimitOwner::Rule(name.clone()),
     };
     let own_policy = policy::policy(section, names.networks, &owner);
+    if let Some(matcher) = &matcher {
+        warn_of_any_host(section, matcher, &own_policy);
+    }
     if let (Some(matcher), Some(target)) = (&matcher, &target) {
         let named = policy.and_then(|place| names.planned_policies.get(place)).map(|named| &named.policy);
         names.networks.geo.check(&section.at, rule_target::templates(target));
@@ -182,6 +185,17 @@ fn upgrades(at: &At<'_>) -> Vec<String> {
         }
     };
     items.filter_map(|item| item.scalar(&"a protocol like `websocket`", protocol)).collect()
+}
+
+/// Names that clients make up would be led to others that nobody has.
+fn warn_of_any_host(section: &Section<'_>, matcher: &Match, policy: &PolicyPlan) {
+    let adds_www = policy.canonical.get().is_some_and(|canonical| canonical.www == Some(Wanted::Add));
+    if let Some(at) = section.get("canonical").filter(|_| adds_www && !matcher.asks_for_host()) {
+        at.warn(Fault::new(
+            "`www: add` holds for every host that clients name, those of other sites too (`api.shop.example`)",
+            "give the rule the hosts that have a `www.`, like `match: { host: shop.example }`",
+        ));
+    }
 }
 
 /// Comparing each rule with all before it is quadratic; a list this long is generated, not read.

@@ -2,7 +2,7 @@
 
 use super::asked::{Counted, RequestParts};
 use super::report::ExplainedPhase;
-use crate::config::plan::limits::{AccessAnswer, LimitCount, LimitOver, LimitPer};
+use crate::config::plan::limits::{AccessAnswer, LimitCount, LimitOver};
 use crate::limit::{Ban, RateVerdict};
 use crate::policy::{self, LimitSubject, Limits, RateLimit};
 use crate::text::span;
@@ -68,7 +68,7 @@ pub(super) fn phases(
     if let Some(limit) = &limits.concurrency {
         add(
             "concurrency",
-            format!("{} at once for each {}", limit.plan.requests, told(&limit.plan.per)),
+            format!("{} at once for each {}", limit.plan.requests, policy::counted_by(&limit.plan.per)),
             false,
         );
     }
@@ -101,7 +101,7 @@ fn rate(limit: &RateLimit, counted: Counted<'_>, subject: &LimitSubject<'_>) -> 
         limit.id.name,
         rate.requests,
         rate.per,
-        told(&plan.per),
+        policy::counted_by(&plan.per),
         rate.burst
     );
     let verdict = counted.limiter.map(|limiter| {
@@ -118,15 +118,4 @@ fn rate(limit: &RateLimit, counted: Counted<'_>, subject: &LimitSubject<'_>) -> 
             (format!("{does}. It is one too many: 429, for another {}", span(retry_after)), true)
         }
     }
-}
-
-fn told(per: &[LimitPer]) -> String {
-    let one = |per: &LimitPer| match per {
-        LimitPer::Client => "client".to_owned(),
-        LimitPer::Route => "route".to_owned(),
-        LimitPer::Header(name) => format!("value of {name}"),
-        LimitPer::Cookie(name) => format!("cookie {name}"),
-        LimitPer::Query(name) => format!("value of ?{name}="),
-    };
-    per.iter().map(one).collect::<Vec<_>>().join(" and ")
 }

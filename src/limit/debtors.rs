@@ -12,7 +12,10 @@ const MOST: usize = 1_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Debtor {
     pub limit: String,
+    /// The client, as much of its address as is its own.
     pub client: Option<IpAddr>,
+    /// What the limit tells apart.
+    pub counted_by: String,
 }
 
 /// Debtors by key.

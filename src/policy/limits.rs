@@ -187,7 +187,14 @@ impl RateLimitFields {
             self.left.push_str(", ");
         }
         let (name, rate) = (&limit.id.name, limit.plan.rate);
-        let _ = write!(self.policy, "\"{name}\";q={};w={}", rate.requests, rate.per.as_secs());
+        // A burst of more than the rate's own requests is a quota, too, for as long as it takes to have it again.
+        let (quota, window) = match rate.burst > rate.requests {
+            true => {
+                (rate.burst, rate.per.mul_f64(f64::from(rate.burst.get()) / f64::from(rate.requests.get())))
+            }
+            false => (rate.requests, rate.per),
+        };
+        let _ = write!(self.policy, "\"{name}\";q={quota};w={}", seconds_up(window));
         let _ = write!(self.left, "\"{name}\";r={left};t={}", seconds_up(reset));
     }
 }
@@ -199,10 +206,52 @@ impl RateLimit {
     }
 }
 
+/// What a limit tells apart: `client and value of x-api-key`.
+pub(crate) fn counted_by(per: &[LimitPer]) -> String {
+    let one = |per: &LimitPer| match per {
+        LimitPer::Client => "client".to_owned(),
+        LimitPer::Route => "route".to_owned(),
+        LimitPer::Header(name) => format!("value of {name}"),
+        LimitPer::Cookie(name) => format!("cookie {name}"),
+        LimitPer::Query(name) => format!("value of ?{name}="),
+    };
+    per.iter().map(one).collect::<Vec<_>>().join(" and ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::geo::AllowDeny;
+
+    #[test]
+    fn what_is_said_to_be_left_is_part_of_the_quota() {
+        use crate::config::plan::limits::LimitCount;
+        use crate::limit::Rate;
+        use std::num::NonZeroU32;
+        use std::time::Duration;
+        let count = |n| NonZeroU32::new(n).expect("not 0");
+        let limit = |burst: Option<u32>| RateLimit {
+            id: LimitId { name: "shop[1]".into(), number: 1 },
+            plan: RateLimitPlan {
+                rate: Rate::new(count(5), Duration::from_secs(60), burst.map(count)),
+                per: vec![LimitPer::Client],
+                has_default_burst: burst.is_none(),
+                count: LimitCount::All,
+                over: LimitOver::Reject,
+                fields: true,
+                except: crate::networks::Networks::default(),
+            },
+        };
+        for (burst, left, quota) in
+            [(None, 0, "q=5;w=60"), (Some(5), 4, "q=5;w=60"), (Some(10), 9, "q=10;w=120")]
+        {
+            let mut fields = RateLimitFields::default();
+            let passes = RateVerdict::Passes { wait: Duration::ZERO, left, reset: Duration::from_secs(12) };
+            fields.add(&limit(burst), &passes);
+            assert_eq!(fields.policy, format!("\"shop[1]\";{quota}"));
+            assert_eq!(fields.left, format!("\"shop[1]\";r={left};t=12"));
+        }
+    }
 
     #[test]
     fn who_is_denied_is_so_whoever_else_may() {

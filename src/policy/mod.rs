@@ -16,7 +16,7 @@ pub(crate) use canonical::canonical;
 pub(crate) use cors::preflight;
 pub(crate) use error_page::{give_file, give_page};
 pub use limits::{BanRule, LimitId, Limits, RateLimit};
-pub(crate) use limits::{LimitSubject, RateLimitFields, denied};
+pub(crate) use limits::{LimitSubject, RateLimitFields, counted_by, denied};
 pub(crate) use redirect::redirect;
 pub(crate) use respond::respond;
 pub(crate) use rewrite::{Rewritten, rewrite};

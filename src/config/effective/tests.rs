@@ -528,7 +528,7 @@ fn rule(index: usize, pools: &[&str], choices: &mut Choices) -> String {
         maybe(&mut lines, choices, "country", |choices| choices.one(&["[]", "[DE, no]"]).to_owned());
         maybe(&mut lines, choices, "asn", |choices| choices.one(&["[]", "[64500, AS1]"]).to_owned());
         maybe(&mut lines, choices, "not", |choices| {
-            choices.one(&["{ path: /a, client: [10.0.0.1] }", "null", "{}"]).to_owned()
+            choices.one(&["{ path: /a, client: [10.0.0.1] }", "null", "{ methods: [PUT] }"]).to_owned()
         });
         maybe(&mut lines, choices, "any", |choices| {
             choices.one(&["[{ host: a.example }, { methods: [GET], query: { a: b } }]", "[]"]).to_owned()

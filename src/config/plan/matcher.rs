@@ -33,6 +33,11 @@ pub struct Match {
 }
 
 impl Match {
+    /// Whether only requests for some hosts fit.
+    pub fn asks_for_host(&self) -> bool {
+        self.host.is_some() || !self.any.is_empty() && self.any.iter().all(|one| one.host.is_some())
+    }
+
     /// A text that is the same for what asks for the same, written in the same order.
     pub fn fingerprint(&self) -> String {
         let Self {

@@ -251,7 +251,13 @@ impl Exchange {
             }
         };
         state.limit = Some(limit.id.name.clone());
-        let debtor = || Debtor { limit: limit.id.name.to_string(), client: self.client_address };
+        let debtor = || Debtor {
+            limit: limit.id.name.to_string(),
+            client: self
+                .client_address
+                .map(|client| self.live.snapshot().plan.process.client_prefix.of(client)),
+            counted_by: policy::counted_by(&limit.plan.per),
+        };
         self.live.limiter().debtors.note(key, debtor);
         self.count_limited(route, &limit.id.name, action);
     }

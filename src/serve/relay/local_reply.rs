@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 /// How long a client has to take an answer of ours.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// What records have in place of a status where the client is told nothing; nginx's word for it.
+const CLOSED: u16 = 444;
+
 impl<C: ClientSide> Relay<'_, C> {
     /// Whether the client has given its call up by now, if this is the reason for its end.
     pub(super) fn is_given_up(&self, why: Why) -> bool {
@@ -43,6 +46,7 @@ impl<C: ClientSide> Relay<'_, C> {
         }
         if let Some(state) = self.exchange.limits.as_deref_mut() {
             if state.closes {
+                self.status = CLOSED;
                 return self.client.cut();
             }
             if let Some((within, permit)) = state.tarpit.take()

@@ -31,7 +31,7 @@ fn a_rate_lets_in_a_burst_and_says_when_to_come_again() {
         let first = ways.ask(way, Asked::get("/"));
         assert_eq!(
             (first.status, first.field("ratelimit-policy")),
-            (200, "\"all[1]\";q=1;w=3600".to_owned())
+            (200, "\"all[1]\";q=2;w=7200".to_owned())
         );
         assert_eq!(first.field("ratelimit"), "\"all[1]\";r=1;t=3600", "{way:?}");
         assert_eq!(ways.ask(way, Asked::get("/")).status, 200);
@@ -132,6 +132,28 @@ fn clients_are_let_in_by_networks() {
         }
     }
     assert_eq!(app.hits(), 2 * Way::ALL.len());
+}
+
+#[test]
+fn whoever_is_told_nothing_is_logged_as_such() {
+    let app = App::saying("hello");
+    let ways = limited(&app, "access: { deny: [here], answer: close }");
+    let mut client = ways.balancer.client();
+    client.send("GET /quiet HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+    assert_eq!(client.read_to_end().0, "", "not a byte");
+    let record = ways.balancer.record("/quiet");
+    assert_eq!((&record["status"], &record["why"]), (&444.into(), &"denied".into()));
+    assert_eq!(app.hits(), 0);
+}
+
+#[test]
+fn who_is_in_debt_is_told_with_what_is_counted_by() {
+    let app = App::saying("hello");
+    let ways = limited(&app, "rate_limit: [{ requests: 1/h, per: [client, { header: X-Key }] }]");
+    let keyed = Asked { fields: &[("x-key", "secret")], ..Asked::get("/") };
+    assert_eq!(statuses(&ways, Way::Http11, keyed, 2), [200, 429]);
+    let (_, told, _) = ways.balancer.command(&["limits"]);
+    assert!(told.contains("all[1], by client and value of x-key") && !told.contains("secret"), "{told}");
 }
 
 #[test]

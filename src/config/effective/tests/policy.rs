@@ -28,7 +28,7 @@ const VALUES: [(&str, &[&str]); 12] = [
             "null",
         ],
     ),
-    ("canonical", &["{ https: true, www: add, trailing_slash: remove }", "{}", "null"]),
+    ("canonical", &["{ https: true, www: remove, trailing_slash: add }", "{}", "null"]),
     (
         "maintenance",
         &["{ enabled: true, file: 'a b', retry_after: 90s, except: [10.0.0.0/8] }", "{}", "null"],
