@@ -16,6 +16,7 @@ use crate::pool::{Operator, Pool};
 use crate::preview::{self, ReloadPreview};
 use crate::probe;
 use crate::sticky;
+use crate::store::Selecting;
 use crate::units::Weight;
 use axum::body::Bytes;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -211,7 +212,11 @@ async fn explain_one(
     };
     let overrides = admin.live.overrides.load();
     let store = admin.live.store();
-    let kept = store.as_deref().map(|store| explain::Kept::new(store, since));
+    let disk = admin.live.disk();
+    let on_disk = |key: &[u8], selecting: &mut Selecting<'_>| {
+        disk.as_ref().is_some_and(|disk| disk.may_have(key, selecting))
+    };
+    let kept = store.as_deref().map(|store| explain::Kept::new(store, &on_disk, since));
     let known = explain::Known { overrides: &overrides, limiter: admin.live.limiter.get(), kept };
     let explained =
         explain::explain(&admin.live.snapshot(), known, &request, fastrand::u64(..), Instant::now());

@@ -24,6 +24,14 @@ pub(super) fn status(admin: &Admin) -> Option<CacheStatus> {
         objects: used.objects,
         evictions: used.evictions,
     };
+    let size = admin.live.snapshot().plan.cache.disk.as_ref().map_or(0, |disk| disk.size);
+    let disk = admin.live.disk().map(|disk| disk.in_use()).map(|used| CacheTier {
+        tier: if used.is_up { "disk" } else { "disk (off)" }.to_owned(),
+        bytes: used.bytes,
+        limit: size,
+        objects: used.objects,
+        evictions: used.evictions,
+    });
     let history = admin.live.cache_history();
     let rules = admin.live.metrics.cache_results().into_iter().map(|(route, counts)| {
         let (recent, seconds) = history.recent(&route);
@@ -36,7 +44,7 @@ pub(super) fn status(admin: &Admin) -> Option<CacheStatus> {
         }
     });
     Some(CacheStatus {
-        tiers: vec![memory],
+        tiers: [memory].into_iter().chain(disk).collect(),
         fills: used.fetches,
         purges: used.purges.iter().sum(),
         rules: rules.collect(),

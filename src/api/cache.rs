@@ -19,7 +19,7 @@ pub struct CacheStatus {
 /// Where responses are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheTier {
-    /// `memory`.
+    /// `memory`, `disk`, or `disk (off)` while that takes no part.
     pub tier: String,
     pub bytes: u64,
     /// As configured.

@@ -75,15 +75,7 @@ impl DiskTier {
         if !self.is_ready() {
             return Look::Nothing;
         }
-        let mut is_for = |entry: &Arc<Entry>| {
-            entry
-                .selects()
-                .is_none_or(|selects| format::selected_hash(&selecting(&selects.vary)) == selects.selected)
-        };
-        let Some(entry) = self.index.find(format::key_hash(key)).into_iter().find(|entry| is_for(entry))
-        else {
-            return Look::Nothing;
-        };
+        let Some(entry) = self.find(key, selecting) else { return Look::Nothing };
         if let Some(response) = entry.being_written() {
             return Look::Here(response);
         }
@@ -102,6 +94,20 @@ impl DiskTier {
         }
         self.skipped[0].fetch_add(1, Relaxed);
         Look::Nothing
+    }
+
+    /// Whether something may lie there for such a request; it is not read.
+    pub(crate) fn may_have(&self, key: &[u8], selecting: &mut Selecting<'_>) -> bool {
+        self.is_ready() && self.find(key, selecting).is_some()
+    }
+
+    fn find(&self, key: &[u8], selecting: &mut Selecting<'_>) -> Option<Arc<Entry>> {
+        let mut is_for = |entry: &Arc<Entry>| {
+            entry
+                .selects()
+                .is_none_or(|selects| format::selected_hash(&selecting(&selects.vary)) == selects.selected)
+        };
+        self.index.find(format::key_hash(key)).into_iter().find(|entry| is_for(entry))
     }
 
     fn load(self: &Arc<Self>, entry: &Arc<Entry>, key: &[u8]) -> Option<StoredResponse> {

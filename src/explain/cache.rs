@@ -2,29 +2,40 @@
 //! from being stored.
 
 use super::report::{ExplainedCache, ExplainedPhase, ExplainedStored};
-use crate::cache::{self, Directives, Keyed, Moment};
+use crate::cache::{self, Directives, Keyed, Moment, Vary};
 use crate::config::plan::cache::CachePlan;
 use crate::fields::Fields;
 use crate::policy::{self, Policy, Variables};
 use crate::pool::Pool;
-use crate::store::{Purged, Slot, Standing, Store, StoredResponse};
+use crate::store::{Purged, Selecting, Slot, Standing, Store, StoredResponse};
 use crate::text::span;
 use crate::wire::request::RequestView;
 use http::header;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Whether a disk may have something under a key, for a request that has this of what responses vary by.
+pub(crate) type OnDisk<'a> = dyn Fn(&[u8], &mut Selecting<'_>) -> bool + 'a;
+
 /// What is kept at a moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Kept<'a> {
     store: &'a Store,
+    on_disk: &'a OnDisk<'a>,
     now: Moment,
+}
+
+impl fmt::Debug for Kept<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").field("store", self.store).field("now", &self.now).finish_non_exhaustive()
+    }
 }
 
 impl<'a> Kept<'a> {
     /// `since_1970` is the time by the clock on the wall.
-    pub(crate) fn new(store: &'a Store, since_1970: Duration) -> Self {
-        Self { store, now: Moment(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)) }
+    pub(crate) fn new(store: &'a Store, on_disk: &'a OnDisk<'a>, since_1970: Duration) -> Self {
+        Self { store, on_disk, now: Moment(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)) }
     }
 }
 
@@ -53,7 +64,7 @@ pub(super) fn explain(
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let query = cache::query(&plan.key, query);
     let key = in_words(plan, &asked, &query);
-    let Some(Kept { store, now }) = kept else {
+    let Some(Kept { store, on_disk, now }) = kept else {
         let does = format!("is answered by what is kept for {key}, or else what comes may be kept");
         let told = ExplainedCache { key, result: "unknown".to_owned(), reason: None, stored: Vec::new() };
         return Some((phase(does, false), told));
@@ -67,10 +78,11 @@ pub(super) fn explain(
         query: &query,
         fields: asked.fields,
     };
-    let slot = store.peek(&cache::key(&plan.key, &keyed)).unwrap_or_default();
-    let chosen = slot.variant(&mut |vary| {
-        vary.select(|name| Fields::all(&asked.fields, name).collect::<Vec<_>>().into_iter())
-    });
+    let looked_for = cache::key(&plan.key, &keyed);
+    let slot = store.peek(&looked_for).unwrap_or_default();
+    let mut selected =
+        |vary: &Vary| vary.select(|name| Fields::all(&asked.fields, name).collect::<Vec<_>>().into_iter());
+    let chosen = slot.variant(&mut selected);
     let is_authorized = asked.fields.has(&header::AUTHORIZATION);
     let obeyed = Some(&client).filter(|_| plan.obey_client);
     let standing = |stored: &StoredResponse| store.standing(stored, obeyed, is_authorized, now);
@@ -89,6 +101,9 @@ pub(super) fn explain(
         Some((stored, Standing::Fresh)) => ("hit", answers(stored, now, &told.key), true),
         Some((stored, Standing::StaleWhileRevalidate)) => {
             ("stale", format!("{}, and fetches it anew meanwhile", answers(stored, now, &told.key)), true)
+        }
+        None if on_disk(&looked_for, &mut selected) => {
+            ("disk", format!("looks on its disk, which has something for {}", told.key), false)
         }
         Some((_, Standing::NotForAuthorized | Standing::Purged(Purged::Hard))) | None => {
             told.reason = slot.mark.map(|mark| mark.reason.label().to_owned());

@@ -108,7 +108,7 @@ pub struct ExplainedPhase {
 pub struct ExplainedCache {
     /// What is looked for: host, path and query, and what else the key has. Empty if nothing is.
     pub key: String,
-    /// `hit`, `stale`, `validate`, `miss` or `bypass`; `unknown` where no process is asked.
+    /// `hit`, `stale`, `validate`, `disk`, `miss` or `bypass`; `unknown` where no process is asked.
     pub result: String,
     /// Why the request is not for the cache, or why the last response was not kept: `no-store`, `bypass.cookies`.
     pub reason: Option<String>,

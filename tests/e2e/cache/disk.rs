@@ -115,6 +115,14 @@ fn a_restart_begins_with_what_was_kept_before_by_every_way() {
     let shop = Ways::start("routes: shop", &sections(&app, &at(&folder, "size: 64MiB")));
     shop.balancer.wait_for_metric("evenkeel_cache_disk_up", &[], 1.0);
     assert_eq!(shop.balancer.metric("evenkeel_cache_objects", &[("tier", "memory")]), 0.0);
+    for (target, result) in [("/c/1000000", "disk"), ("/small/16383", "miss")] {
+        let url = format!("http://shop.example{target}");
+        let told = shop.balancer.command_json(&["explain", &url, "--listener", "web"]);
+        assert_eq!(told["cache"]["result"], result, "{target}");
+    }
+    let tiers = shop.balancer.command_json(&["status"])["cache"]["tiers"].clone();
+    assert_eq!((&tiers[1]["tier"], &tiers[1]["limit"]), (&"disk".into(), &(64 << 20).into()), "{tiers}");
+    assert_eq!(tiers[1]["bytes"].as_f64(), Some(kept), "{tiers}");
     for way in Way::ALL {
         for target in targets {
             let whole = ask(&shop, way, target, &[]);
