@@ -134,7 +134,7 @@ struct Session<S> {
     addresses: Addresses,
     passing: Arc<JudgedFrames>,
     goaway: ShutdownWatch,
-    /// One for each request; they end with the connection.
+    /// One for each request. They end with the connection, but for what others wait for.
     tasks: JoinSet<()>,
     max_tasks: usize,
     /// For exchanges, as many as streams may be open.
@@ -222,7 +222,11 @@ impl<S: Serve> Session<S> {
                     }
                     self.close(h2, Reason::NO_ERROR);
                 }
-                Event::Over => return self.tell_end(),
+                Event::Over => {
+                    // Each finds out by itself that its client has left, and one that fetches what others wait for goes on.
+                    self.tasks.detach_all();
+                    return self.tell_end();
+                }
             }
         }
     }

@@ -1,14 +1,19 @@
-//! A body on its way into the store. All such together have room of their own, which is part of the store's memory.
+//! A body on its way into the store. All such together have room of their own, which is part of the store's memory. Whoever waits for
+//! it can have what has come of it as it comes.
 
+use super::stored::BodySource;
 use crate::cache::NotStored;
 use bytes::{Bytes, BytesMut};
-use std::sync::Arc;
+use futures_channel::oneshot;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// As much of a body lies in one piece.
 const CHUNK: usize = 1 << 20;
 /// What a body begins with whose length nobody has said.
 const FIRST: usize = 16 << 10;
+/// What is copied at once of what has not become a whole chunk, for those who read meanwhile.
+const COPIED: usize = 64 << 10;
 
 /// The room for bodies on their way.
 #[derive(Debug)]
@@ -44,39 +49,60 @@ impl Room {
     }
 }
 
-/// A body that is being collected. What it has of the room it gives back.
-#[derive(Debug)]
-pub(crate) struct BodyWriter {
-    room: Arc<Room>,
-    taken: u64,
+/// What has come of a body, for whoever reads it meanwhile.
+#[derive(Debug, Default)]
+struct Growing(Mutex<Grown>);
+
+#[derive(Debug, Default)]
+struct Grown {
     chunks: Vec<Bytes>,
     tail: BytesMut,
     length: u64,
+    /// Who waits for what comes from this place on.
+    waiting: Vec<(u64, oneshot::Sender<Bytes>)>,
+    /// It is whole.
+    whole: Option<Arc<[Bytes]>>,
+    /// It never will be.
+    is_broken: bool,
 }
 
-impl BodyWriter {
-    pub(super) fn new(room: &Arc<Room>, length: Option<u64>) -> Self {
-        let first = length.map_or(FIRST, |length| usize::try_from(length).unwrap_or(CHUNK).min(CHUNK));
-        Self {
-            room: Arc::clone(room),
-            taken: 0,
-            chunks: Vec::new(),
-            tail: BytesMut::with_capacity(first),
-            length: 0,
+impl Growing {
+    fn lock(&self) -> MutexGuard<'_, Grown> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl BodySource for Growing {
+    fn read(&self, from: u64) -> oneshot::Receiver<Bytes> {
+        let (sender, receiver) = oneshot::channel();
+        let mut grown = self.lock();
+        match grown.from(from) {
+            Some(bytes) => _ = sender.send(bytes),
+            // Dropped, it says that no more comes.
+            None if grown.is_broken || grown.whole.is_some() => {}
+            None => grown.waiting.push((from, sender)),
+        }
+        receiver
+    }
+}
+
+impl Grown {
+    /// What is there from this place on, as much as lies in one piece.
+    fn from(&self, from: u64) -> Option<Bytes> {
+        let chunks = self.whole.as_deref().unwrap_or(&self.chunks);
+        let (place, within) = (usize::try_from(from).ok()? / CHUNK, usize::try_from(from).ok()? % CHUNK);
+        match chunks.get(place) {
+            Some(chunk) => Some(chunk.slice(within.min(chunk.len())..)).filter(|bytes| !bytes.is_empty()),
+            None if place == chunks.len() && !self.is_broken => {
+                let rest = self.tail.get(within..).filter(|rest| !rest.is_empty())?;
+                Some(Bytes::copy_from_slice(&rest[..rest.len().min(COPIED)]))
+            }
+            None => None,
         }
     }
 
-    /// Adds what has come, if there is room.
-    pub(crate) fn push(&mut self, mut data: &[u8]) -> Result<(), NotStored> {
-        let bytes = data.len() as u64;
-        if self.length + bytes > self.room.most() {
-            return Err(NotStored::TooLarge);
-        }
-        if !self.room.take(bytes) {
-            return Err(NotStored::NoRoom);
-        }
-        self.taken += bytes;
-        self.length += bytes;
+    fn push(&mut self, mut data: &[u8]) {
+        self.length += data.len() as u64;
         while !data.is_empty() {
             if self.tail.len() == CHUNK {
                 self.chunks.push(std::mem::take(&mut self.tail).freeze());
@@ -85,27 +111,87 @@ impl BodyWriter {
             self.tail.extend_from_slice(now);
             data = later;
         }
+        for (from, sender) in std::mem::take(&mut self.waiting) {
+            match self.from(from) {
+                Some(bytes) => _ = sender.send(bytes),
+                None => self.waiting.push((from, sender)),
+            }
+        }
+    }
+}
+
+/// A body that is being collected. What it has of the room it gives back.
+#[derive(Debug)]
+pub(crate) struct BodyWriter {
+    room: Arc<Room>,
+    /// Of the room.
+    taken: u64,
+    length: u64,
+    body: Arc<Growing>,
+}
+
+impl BodyWriter {
+    pub(super) fn new(room: &Arc<Room>, length: Option<u64>) -> Self {
+        let first = length.map_or(FIRST, |length| usize::try_from(length).unwrap_or(CHUNK).min(CHUNK));
+        let body = Growing::default();
+        body.lock().tail.reserve(first);
+        Self { room: Arc::clone(room), taken: 0, length: 0, body: Arc::new(body) }
+    }
+
+    /// Adds what has come, if there is room.
+    pub(crate) fn push(&mut self, data: &[u8]) -> Result<(), NotStored> {
+        let bytes = data.len() as u64;
+        if self.length + bytes > self.room.most() {
+            return Err(NotStored::TooLarge);
+        }
+        if !self.claim(self.length + bytes) {
+            return Err(NotStored::NoRoom);
+        }
+        self.length += bytes;
+        self.body.lock().push(data);
         Ok(())
+    }
+
+    /// Takes the room for so many bytes in all, if there is as much.
+    pub(crate) fn claim(&mut self, length: u64) -> bool {
+        let more = length.saturating_sub(self.taken);
+        let has_room = more == 0 || self.room.take(more);
+        self.taken += if has_room { more } else { 0 };
+        has_room
     }
 
     pub(crate) fn length(&self) -> u64 {
         self.length
     }
 
+    /// The body as it comes, for those who do not wait for all of it.
+    pub(crate) fn source(&self) -> Arc<dyn BodySource> {
+        Arc::clone(&self.body) as Arc<dyn BodySource>
+    }
+
     /// All that has come, in as much memory as it needs.
-    pub(crate) fn finish(mut self) -> Arc<[Bytes]> {
-        let mut chunks = std::mem::take(&mut self.chunks);
-        let tail = std::mem::take(&mut self.tail);
+    pub(crate) fn finish(self) -> Arc<[Bytes]> {
+        let mut grown = self.body.lock();
+        let mut chunks = std::mem::take(&mut grown.chunks);
+        let tail = std::mem::take(&mut grown.tail);
         if !tail.is_empty() {
             let is_loose = tail.capacity() - tail.len() > tail.len() / 16;
             chunks.push(if is_loose { Bytes::copy_from_slice(&tail) } else { tail.freeze() });
         }
-        chunks.into()
+        let whole: Arc<[Bytes]> = chunks.into();
+        grown.whole = Some(Arc::clone(&whole));
+        drop(grown);
+        whole
     }
 }
 
 impl Drop for BodyWriter {
     fn drop(&mut self) {
         self.room.taken.fetch_sub(self.taken, Relaxed);
+        let mut grown = self.body.lock();
+        if grown.whole.is_none() {
+            // Those who read it are told that it ends here, and not that it is whole.
+            *grown = Grown { is_broken: true, ..Grown::default() };
+        }
     }
 }

@@ -11,8 +11,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const SHARDS: usize = 64;
 
 type Waiting = Vec<oneshot::Sender<Fetched>>;
-/// Who waits for what.
-type Shard = HashMap<Arc<[u8]>, Waiting>;
+/// Who waits for what, by its key.
+type Shard = HashMap<Arc<[u8]>, Fetch>;
+
+/// What is being fetched under a key.
+#[derive(Debug, Default)]
+struct Fetch {
+    waiting: Waiting,
+    /// It has begun to come, and whoever comes can have it as it comes.
+    coming: Option<Arc<StoredResponse>>,
+}
 
 /// What has become of a fetch; dropped without a word, it has come to nothing, and somebody else may fetch.
 #[derive(Clone, Debug)]
@@ -40,13 +48,18 @@ impl Default for Fetches {
 pub(crate) enum Part {
     Fetches(Fetching),
     Waits(oneshot::Receiver<Fetched>),
+    /// It has begun to come.
+    Follows(Arc<StoredResponse>),
 }
 
 impl Fetches {
     /// Begins to fetch what lies under a key, or to wait for whoever does.
     pub(super) fn join(self: &Arc<Self>, key: &[u8]) -> Part {
         let mut shard = self.shard(key);
-        if let Some(waiting) = shard.get_mut(key) {
+        if let Some(Fetch { waiting, coming }) = shard.get_mut(key) {
+            if let Some(coming) = coming {
+                return Part::Follows(Arc::clone(coming));
+            }
             // Those who have left take no room. Looked for only before more is taken, or each who comes would look at all.
             if waiting.len() == waiting.capacity() {
                 waiting.retain(|sender| !sender.is_canceled());
@@ -56,7 +69,7 @@ impl Fetches {
             return Part::Waits(receiver);
         }
         let key: Arc<[u8]> = key.into();
-        shard.insert(Arc::clone(&key), Vec::new());
+        shard.insert(Arc::clone(&key), Fetch::default());
         Part::Fetches(Fetching { fetches: Arc::clone(self), key: Some(key) })
     }
 
@@ -71,7 +84,7 @@ impl Fetches {
 
     fn end(&self, key: &Arc<[u8]>) -> Waiting {
         match self.shard(key).entry(Arc::clone(key)) {
-            Entry::Occupied(entry) => entry.remove(),
+            Entry::Occupied(entry) => entry.remove().waiting,
             Entry::Vacant(_) => Vec::new(),
         }
     }
@@ -89,6 +102,19 @@ pub(crate) struct Fetching {
 }
 
 impl Fetching {
+    /// Has those who wait, and those who come, have it as it comes.
+    pub(crate) fn begin(&self, response: Arc<StoredResponse>) {
+        let Some(key) = &self.key else { return };
+        let mut shard = self.fetches.shard(key);
+        let Some(fetch) = shard.get_mut(key) else { return };
+        fetch.coming = Some(Arc::clone(&response));
+        let waiting = std::mem::take(&mut fetch.waiting);
+        drop(shard);
+        for sender in waiting {
+            let _ = sender.send(Fetched::Stored(Arc::clone(&response)));
+        }
+    }
+
     /// Tells everybody at once.
     pub(crate) fn end(mut self, fetched: &Fetched) {
         let Some(key) = self.key.take() else { return };
@@ -102,7 +128,7 @@ impl Fetching {
     pub(crate) fn is_awaited(&self) -> bool {
         let Some(key) = &self.key else { return false };
         let shard = self.fetches.shard(key);
-        shard.get(key).is_some_and(|waiting| waiting.iter().any(|sender| !sender.is_canceled()))
+        shard.get(key).is_some_and(|fetch| fetch.waiting.iter().any(|sender| !sender.is_canceled()))
     }
 }
 
@@ -116,6 +142,7 @@ impl Drop for Fetching {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::tagged;
     use super::*;
 
     #[test]
@@ -126,11 +153,17 @@ mod tests {
             assert!(matches!(fetches.join(b"a"), Part::Waits(_)));
         }
         assert!(!fetching.is_awaited(), "all have left");
-        assert!(fetches.shard(b"a")[&b"a"[..]].len() < 10);
+        assert!(fetches.shard(b"a")[&b"a"[..]].waiting.len() < 10);
         let Part::Waits(mut waits) = fetches.join(b"a") else { panic!("somebody fetches it") };
         assert!(fetching.is_awaited());
         fetching.end(&Fetched::NotStored);
         assert!(matches!(waits.try_recv(), Ok(Some(Fetched::NotStored))));
-        assert!(matches!(fetches.join(b"a"), Part::Fetches(_)), "it has ended");
+        let Part::Fetches(fetching) = fetches.join(b"a") else { panic!("it has ended") };
+        let Part::Waits(mut waits) = fetches.join(b"a") else { panic!("somebody fetches it") };
+        fetching.begin(Arc::new(tagged(1, &[], "a", 0)));
+        assert!(matches!(waits.try_recv(), Ok(Some(Fetched::Stored(_)))));
+        assert!(matches!(fetches.join(b"a"), Part::Follows(_)));
+        drop(fetching);
+        assert!(matches!(fetches.join(b"a"), Part::Fetches(_)));
     }
 }

@@ -5,7 +5,6 @@ use super::{Relay, unless_left};
 use crate::access_log::{CacheRecord, CacheResult, Why};
 use crate::cache::{self, Bypassed, CacheStatus, Directives, Forwarded, Keyed, Moment, Parts, Vary};
 use crate::config::plan::cache::CachePlan;
-use crate::disk::Look;
 use crate::filter;
 use crate::filter::cache::Validators;
 use crate::serve::client::ClientSide;
@@ -16,18 +15,13 @@ use futures_channel::oneshot;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// As long a disk is waited for before a server is asked.
-const DISK_PATIENCE: Duration = Duration::from_millis(500);
-/// Variants of which it may have to be found out first whom they are for.
-const MOST_LOOKS: usize = 40;
+use std::time::Instant;
 
 /// What a request looks for in the store.
-struct Lookup {
-    rule: RuleCache,
+pub(super) struct Lookup {
+    pub(super) rule: RuleCache,
     client: Directives,
-    key: Vec<u8>,
+    pub(super) key: Vec<u8>,
     target: Option<String>,
     url: u64,
 }
@@ -77,6 +71,8 @@ impl<C: ClientSide> Relay<'_, C> {
         let until = Instant::now() + rule.plan.coalesce;
         let (key, target, url) = self.key(&rule.plan, rule.scope);
         let lookup = Lookup { rule, client, key, target, url };
+        // What comes for others who have asked for the same URL, if it is not for this one.
+        let mut other: Option<Arc<StoredResponse>> = None;
         loop {
             let recalled = match self.recall(&lookup).await {
                 Ok(recalled) => recalled,
@@ -106,11 +102,22 @@ impl<C: ClientSide> Relay<'_, C> {
                 return true;
             }
             let part = match &missing.fetch_key {
-                Some(key) if Instant::now() < until => Some(lookup.rule.store.join(key)),
+                Some(key) if Instant::now() < until => {
+                    let own = other.as_ref().map(|other| self.variant_key(&lookup, &other.terms.vary));
+                    Some(lookup.rule.store.join(own.as_ref().unwrap_or(key)))
+                }
                 _ => None,
             };
             let receiver = match part {
                 Some(FetchPart::Waits(receiver)) => receiver,
+                Some(FetchPart::Follows(coming)) if self.is_for(&lookup, &coming) => {
+                    self.serve_fetched(&coming, missing.forwarded, says_so).await;
+                    return true;
+                }
+                Some(FetchPart::Follows(coming)) if other.is_none() => {
+                    other = Some(coming);
+                    continue;
+                }
                 Some(FetchPart::Fetches(fetching)) => {
                     self.caching = Some(Box::new(caching(
                         lookup,
@@ -120,7 +127,7 @@ impl<C: ClientSide> Relay<'_, C> {
                     )));
                     return false;
                 }
-                None => {
+                Some(FetchPart::Follows(_)) | None => {
                     self.caching =
                         Some(Box::new(caching(lookup, missing, None, (self.request.method, self.place()))));
                     return false;
@@ -128,13 +135,7 @@ impl<C: ClientSide> Relay<'_, C> {
             };
             match self.wait(receiver, until).await {
                 Ok(Waited::For(Fetched::Stored(stored))) if self.is_for(&lookup, &stored) => {
-                    let status = CacheStatus {
-                        forwarded: Some(missing.forwarded),
-                        is_collapsed: true,
-                        left: Some(stored.terms.left(moment())),
-                        ..CacheStatus::default()
-                    };
-                    self.serve_stored(&stored, status, (CacheResult::Coalesced, says_so)).await;
+                    self.serve_fetched(&stored, missing.forwarded, says_so).await;
                     return true;
                 }
                 // Another variant, or whoever fetched has left: once more.
@@ -161,36 +162,6 @@ impl<C: ClientSide> Relay<'_, C> {
             Ok(Err(_)) => Waited::ForNobody,
             Err(_) => Waited::TooLong,
         })
-    }
-
-    /// What the disk has for the request, if memory has nothing and the disk does not take too long.
-    async fn recall(&mut self, lookup: &Lookup) -> Result<Option<Arc<StoredResponse>>, Why> {
-        let RuleCache { store, disk: Some(disk), .. } = &lookup.rule else { return Ok(None) };
-        let until = Instant::now() + DISK_PATIENCE;
-        let selecting = &mut |vary: &Vary| self.selected(vary);
-        if store.find(&lookup.key).is_some_and(|slot| slot.variant(selecting).is_some()) {
-            return Ok(None);
-        }
-        for _ in 0..MOST_LOOKS {
-            let receiver = match disk.look(&lookup.key, &mut |vary| self.selected(vary)) {
-                Look::Nothing => return Ok(None),
-                Look::Here(response) => return Ok(Some(response)),
-                Look::Reads(receiver) => receiver,
-            };
-            let waited = pin!(self.state.watch.heed(tokio::time::timeout_at(until.into(), receiver)));
-            let loaded = match unless_left(&mut self.client, waited).await? {
-                Ok(Ok(loaded)) => loaded,
-                // It cannot be read: there may be another.
-                Ok(Err(_)) => continue,
-                Err(_) => return Ok(None),
-            };
-            // What it is for may not have been known before.
-            if *loaded.response.selected == *self.selected(&loaded.response.terms.vary) {
-                store.recall(&lookup.key, Arc::clone(&loaded.response), || loaded.is_gone());
-                return Ok(Some(loaded.response));
-            }
-        }
-        Ok(None)
     }
 
     /// What the store has for the request at this moment, or the disk had just now.
@@ -233,12 +204,28 @@ impl<C: ClientSide> Relay<'_, C> {
         })
     }
 
+    /// Serves what another request has fetched, or fetches.
+    async fn serve_fetched(&mut self, fetched: &Arc<StoredResponse>, forwarded: Forwarded, says_so: bool) {
+        let status = CacheStatus {
+            forwarded: Some(forwarded),
+            is_collapsed: true,
+            left: Some(fetched.terms.left(moment())),
+            ..CacheStatus::default()
+        };
+        self.serve_stored(fetched, status, (CacheResult::Coalesced, says_so)).await;
+    }
+
     /// The key and, as far as it is known what a response will vary by, that of the request.
     fn fetch_key(&self, lookup: &Lookup, slot: Option<&Slot>) -> Vec<u8> {
-        let mut key = lookup.key.clone();
-        if let Some(last) = slot.and_then(|slot| slot.variants.last()) {
-            key.extend(self.selected(&last.terms.vary));
+        match slot.and_then(|slot| slot.variants.last()) {
+            Some(last) => self.variant_key(lookup, &last.terms.vary),
+            None => lookup.key.clone(),
         }
+    }
+
+    fn variant_key(&self, lookup: &Lookup, vary: &Vary) -> Vec<u8> {
+        let mut key = lookup.key.clone();
+        key.extend(self.selected(vary));
         key
     }
 

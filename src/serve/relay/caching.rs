@@ -116,4 +116,6 @@ pub(super) struct Filling {
     pub(super) terms: Terms,
     pub(super) tags: Box<[u64]>,
     pub(super) body: BodyWriter,
+    /// Of the body, if its server has said it.
+    pub(super) length: Option<u64>,
 }

@@ -89,6 +89,7 @@ impl<C: ClientSide> Relay<'_, C> {
             self.exchange.judge();
         }
         self.limit(self.call_due);
+        let server = self.share_rest(server, first.as_ref());
         self.deliver(server, first, start, Some(leased)).await;
     }
 
@@ -125,11 +126,13 @@ impl<C: ClientSide> Relay<'_, C> {
         self.bytes_out = self.client.sent();
         if passed.as_ref().is_err_and(|failure| failure.why == Why::ClientAborted) && self.is_filling() {
             // Others will ask for it.
+            server = self.feeding.take().or(server);
             self.keep_rest(&mut server, leased).await;
         }
         self.state.watch.may_be_quiet();
         self.state.watch.no_deadline();
         if let Err(failure) = passed {
+            self.feeding = None;
             self.not_kept();
             self.exchange.detail = failure.detail.or(self.exchange.detail);
             self.exchange.fail(failure.why);
@@ -259,6 +262,7 @@ impl<C: ClientSide> Relay<'_, C> {
             return Poll::Ready(Err(why.into()));
         }
         self.waits_for_part = false;
+        self.feed(cx, leased);
         if let Some(server) = server {
             self.upload(cx, server)?;
         }
@@ -270,6 +274,9 @@ impl<C: ClientSide> Relay<'_, C> {
                 self.state.watch.touch();
             }
             ready!(flushed).map_err(|why| self.state.watch.interrupted().unwrap_or(why))?;
+            if let Some(failure) = self.broken_off.take() {
+                return Poll::Ready(Err(failure));
+            }
             if server.is_none() && self.compression.is_none() {
                 self.pay();
                 return Poll::Ready(Ok(()));
@@ -298,6 +305,13 @@ impl<C: ClientSide> Relay<'_, C> {
         Poll::Ready(Err(Why::ClientAborted.into()))
     }
 
+    /// All of the response has come, unless it comes by another way.
+    fn finish_keeping(&mut self) {
+        if !self.is_fed {
+            self.kept();
+        }
+    }
+
     /// Takes what came of the response's body.
     fn pass_part(
         &mut self,
@@ -311,9 +325,11 @@ impl<C: ClientSide> Relay<'_, C> {
                 if !piece.is_empty() {
                     self.state.watch.touch();
                 }
-                self.keep(piece.data());
+                if !self.is_fed {
+                    self.keep(piece.data());
+                }
                 if is_last {
-                    self.kept();
+                    self.finish_keeping();
                     self.release(server, leased);
                 }
                 match &mut self.compression {
@@ -327,7 +343,7 @@ impl<C: ClientSide> Relay<'_, C> {
                     let status = grpc::status(crate::fields::FieldList::Map(trailers));
                     self.exchange.grpc_status = status.or(self.exchange.grpc_status);
                 }
-                self.kept();
+                self.finish_keeping();
                 self.release(server, leased);
                 match &mut self.compression {
                     None => self.client.end(trailers)?,

@@ -174,7 +174,7 @@ impl<C: ClientSide> Relay<'_, C> {
         leave_out(&mut fields, &terms);
         date(&mut fields);
         let status = StatusCode::from_u16(head.status).map_err(|_| NotStored::Status)?;
-        Ok(Filling { status, fields, terms, tags, body: caching.store.writer(length) })
+        Ok(Filling { status, fields, terms, tags, body: caching.store.writer(length), length })
     }
 
     /// The response is not kept after all: nobody is to wait for it.
@@ -217,7 +217,7 @@ impl<C: ClientSide> Relay<'_, C> {
     /// All of the response has come: it is kept from now on.
     pub(super) fn kept(&mut self) -> Option<Arc<StoredResponse>> {
         let caching = self.caching.as_mut()?;
-        let Filling { status, mut fields, terms, tags, body } = caching.filling.take()?;
+        let Filling { status, mut fields, terms, tags, body, .. } = caching.filling.take()?;
         let length = body.length();
         if status == StatusCode::NO_CONTENT {
             fields.remove(header::CONTENT_LENGTH);
@@ -275,6 +275,7 @@ impl<C: ClientSide> Relay<'_, C> {
         self.exchange.judge();
         let told = self.caching.as_ref().map(|caching| (caching.status, caching.plan.status_field));
         let mut server = Some(server);
+        self.share();
         let stored = self.keep_rest(&mut server, Some(leased)).await;
         drop(server);
         match (stored, told) {

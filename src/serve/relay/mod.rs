@@ -15,13 +15,15 @@ mod download;
 mod fill;
 mod local_reply;
 mod purge;
+mod recall;
 mod refresh;
+mod share;
 mod tunnel;
 mod upload;
 
 use super::client::ClientSide;
 use super::exchange::{AfterTimeout, Exchange, LeasedServer, is_idempotent};
-use super::server::ServerSide;
+use super::server::{Failure, ServerSide};
 use super::{grpc, keepalive};
 use crate::access_log::Why;
 use crate::config::plan::ServerProtocol;
@@ -81,6 +83,11 @@ pub(super) struct Relay<'a, C: ClientSide> {
     pacing: Option<Box<Pacing>>,
     /// What the cache has to do with it.
     caching: Option<Box<Caching>>,
+    /// The server whose response is kept as it comes, however slowly the client takes it: that is served from what is kept already.
+    feeding: Option<ServerSide>,
+    is_fed: bool,
+    /// Why no more comes that way.
+    broken_off: Option<Failure>,
     /// What the client is told of that.
     cache_fields: CacheFields,
     /// The response's chunks are taken apart, for their data is kept.
@@ -130,6 +137,9 @@ impl<'a, C: ClientSide> Relay<'a, C> {
             compression: None,
             pacing: None,
             caching: None,
+            feeding: None,
+            is_fed: false,
+            broken_off: None,
             cache_fields: CacheFields::default(),
             takes_chunks_apart: false,
             waits_for_part: false,

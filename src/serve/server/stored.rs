@@ -92,6 +92,12 @@ impl Stored {
         Self { status, fields: StoredFields::Own(fields), body: KeptBody::Own(body), gone: 0, reading: None }
     }
 
+    /// What is left of a response whose head the client has, as it comes.
+    pub(in crate::serve) fn rest(source: Arc<dyn BodySource>, part: Range<u64>) -> Self {
+        let pieces = if part.is_empty() { Vec::new() } else { vec![StoredPiece::Elsewhere(source, part)] };
+        Self::made(StatusCode::OK, HeaderMap::new(), pieces)
+    }
+
     /// Pieces that have not gone.
     fn left(&self) -> usize {
         let all = match &self.body {

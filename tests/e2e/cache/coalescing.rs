@@ -6,8 +6,11 @@ use crate::support::balancer::Balancer;
 use crate::support::client::Client;
 use crate::support::ways::{Asked, Way};
 use crate::support::{wait_for, wait_until};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
 fn balancer(app: &App, cache: &str) -> Balancer {
     Balancer::start(&format!(
@@ -266,4 +269,108 @@ fn a_renewal_that_fails_leaves_what_is_there() {
         wait_for("the renewal", || (app.hits() >= hits).then_some(()));
         wait_for("its end", || (shop.balancer.metric("evenkeel_cache_fills", &[]) == 0.0).then_some(()));
     }
+}
+
+/// What a client has read so far of its response to a request for `/page`.
+struct Reading(TcpStream, Vec<u8>);
+
+impl Reading {
+    fn begin(balancer: &Balancer, fields: &str) -> Self {
+        let mut stream = TcpStream::connect(balancer.address("web")).expect("the listener takes connections");
+        write!(stream, "GET /page HTTP/1.1\r\nHost: a\r\n{fields}Connection: close\r\n\r\n")
+            .expect("it is sent");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket takes its options");
+        Self(stream, Vec::new())
+    }
+
+    fn has(&self, text: &str) -> bool {
+        self.1.windows(text.len()).any(|window| window == text.as_bytes())
+    }
+
+    #[track_caller]
+    fn until(&mut self, text: &str) {
+        let mut piece = [0; 4096];
+        while !self.has(text) {
+            let read = self.0.read(&mut piece).expect("more comes");
+            assert!(read > 0, "it ends before {text:?}");
+            self.1.extend_from_slice(&piece[..read]);
+        }
+    }
+
+    /// Reads to the end, and says how many bytes the body has.
+    fn rest(mut self) -> usize {
+        let _ = self.0.read_to_end(&mut self.1);
+        let end = self.1.windows(4).position(|window| window == b"\r\n\r\n").expect("there is a head");
+        self.1.len() - end - 4
+    }
+}
+
+/// An app whose page begins, and goes on once a latch is open.
+fn halves(latch: &Latch, then: impl Fn(&mut TcpStream) -> Then + Send + Sync + 'static) -> App {
+    let held = latch.clone();
+    App::new(move |_, stream| {
+        let head = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nVary: X-Kind\r\nContent-Length: 100000";
+        send(stream, &format!("{head}\r\n\r\nbegin{}half", "x".repeat(49_991)));
+        held.wait();
+        then(stream)
+    })
+}
+
+#[test]
+fn what_has_said_its_length_goes_to_all_who_wait_as_it_comes() {
+    let latch = Latch::default();
+    let app = halves(&latch, |stream| send(stream, &format!("{}end", "y".repeat(49_997))));
+    let balancer = balancer(&app, "{ coalesce: 60s }");
+    let mut all: Vec<_> = (0..5).map(|_| Reading::begin(&balancer, "")).collect();
+    all.iter_mut().for_each(|client| client.until("half"));
+    // Nor do those wait who come only now.
+    all.extend((0..5).map(|_| Reading::begin(&balancer, "")));
+    all.iter_mut().for_each(|client| client.until("half"));
+    assert!(all.iter().all(|client| !client.has("yyyy")));
+    // What it varies by is another request's: one of those fetches for the others of its kind.
+    let mut others: Vec<_> = (0..5).map(|_| Reading::begin(&balancer, "X-Kind: b\r\n")).collect();
+    others.iter_mut().for_each(|client| client.until("half"));
+    assert_eq!(app.hits(), 2);
+    latch.open();
+    for mut client in all.into_iter().chain(others) {
+        client.until("end");
+        assert_eq!(client.rest(), 100_000);
+    }
+    assert_eq!(app.hits(), 2);
+    wait_until("all are counted", || counted(&balancer, "coalesced") == 13.0);
+}
+
+#[test]
+fn a_server_that_dies_in_the_middle_has_told_nobody_that_it_was_whole() {
+    let latch = Latch::default();
+    let app = halves(&latch, |_| Then::Reset);
+    let balancer = balancer(&app, "{ coalesce: 60s, stale_if_error: 1h }");
+    let mut all: Vec<_> = (0..5).map(|_| Reading::begin(&balancer, "")).collect();
+    all.iter_mut().for_each(|client| client.until("half"));
+    assert_eq!(app.hits(), 1);
+    latch.open();
+    all.into_iter().for_each(|client| assert!(client.rest() < 100_000));
+    balancer.wait_for_metric("evenkeel_cache_fills", &[], 0.0);
+    balancer.wait_for_metric("evenkeel_cache_filling_bytes", &[], 0.0);
+    let again = Reading::begin(&balancer, "").rest();
+    assert!(again < 100_000 && app.hits() == 2, "{again}");
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_up_nobody_else() {
+    const LENGTH: usize = 8 << 20;
+    let app = App::new(|_, stream| {
+        let head =
+            format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: {LENGTH}\r\n\r\n");
+        send(stream, &(head + &"x".repeat(LENGTH)))
+    });
+    let balancer = balancer(&app, "{ coalesce: 60s }");
+    let mut first = Reading::begin(&balancer, "");
+    first.until("xxxx");
+    // It reads no more, and what it has is far from all.
+    for _ in 0..2 {
+        assert_eq!(Reading::begin(&balancer, "").rest(), LENGTH);
+    }
+    assert_eq!(app.hits(), 1);
+    assert_eq!(first.rest(), LENGTH);
 }

@@ -3,6 +3,7 @@
 use super::{get, shop};
 use crate::support::app::{App, Latch, Then, send};
 use crate::support::balancer::Balancer;
+use crate::support::h2::{Connection, DATA};
 use crate::support::wait_for;
 use crate::support::ways::{Asked, Way, Ways};
 use std::io::Write;
@@ -152,12 +153,21 @@ fn a_client_that_leaves_does_not_end_what_others_will_ask_for() {
     assert_eq!(client.head().map(|head| head.status), Some(200));
     client.bytes(100);
     client.reset();
+    // Another by HTTP/2, whose connection ends.
+    let mut connection = Connection::new(balancer.address("web"));
+    connection.request(1, "GET", "/2", true);
+    while connection.next().expect("its response").kind != DATA {}
+    drop(connection);
+    // The other's is held until what it fetches is there.
+    balancer.wait_for_metric("evenkeel_connections", &[("listener", "web")], 1.0);
     latch.open();
-    balancer.wait_for_metric("evenkeel_cache_objects", &[("tier", "memory")], 1.0);
-    let mut client = balancer.client();
-    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert!(client.response().text() == body());
-    assert_eq!(app.hits(), 1);
+    balancer.wait_for_metric("evenkeel_cache_objects", &[("tier", "memory")], 2.0);
+    for (host, target) in [("a", "/"), ("test", "/2")] {
+        let mut client = balancer.client();
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert!(client.response().text() == body());
+    }
+    assert_eq!(app.hits(), 2);
     let record = balancer.record_where("the one who left", |record| record["why"] == "client_aborted");
     assert_eq!(record["cache"], "miss");
 }
