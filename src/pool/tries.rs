@@ -85,6 +85,9 @@ pub struct Tries {
     /// Passed over while others are left.
     avoided: Option<Box<Tried>>,
     was_stale: bool,
+    /// What a stale connection had brought to the server that its client has a session at went there once more: no other has seen
+    /// it, so that is no try of those that a pool allows.
+    was_repeated_there: bool,
     /// Who waits when every server is full, and in which class.
     priority: Option<Priority>,
     /// When a server was first asked for.
@@ -119,6 +122,7 @@ impl Tries {
             bound: None,
             avoided: None,
             was_stale: false,
+            was_repeated_there: false,
             priority: None,
             arrived: None,
         }
@@ -200,7 +204,7 @@ impl Tries {
         let is_charged = reason != RetryReason::Connect;
         // What we lack ourselves no other server has.
         let is_ours = !is_charged && outcome.result == TryResult::NotServersFault;
-        if is_ours || attempt.number > retries.max || !reason.is_among(&retries.on) {
+        if is_ours || !self.may_follow(attempt) || !reason.is_among(&retries.on) {
             return NextTry::None;
         }
         let at_its_server = self
@@ -251,22 +255,31 @@ impl Tries {
             Err(NoServer::AllFull) if may_wait => return NextTry::Waits,
             Err(_) => return NextTry::None,
         };
+        let is_there_again = stale_at == Some(lease.index()) && at_its_server;
         // It is paid for only when there is a server to send it to.
         if is_charged && !self.pool.budget.withdraw() {
             self.tried.forget_last();
             lease.finish(&Outcome::of(TryResult::NotServersFault));
             return NextTry::None;
         }
+        self.was_repeated_there |= is_there_again;
         self.pool.stats.count_retry(reason);
         attempt.end(outcome);
         NextTry::At(attempt.begin(lease, now))
+    }
+
+    /// Whether the pool allows one try more than there were.
+    fn may_follow(&self, attempt: &Attempt) -> bool {
+        let max = self.pool.plan.retries.max;
+        // Who wants nothing sent twice has nothing sent twice.
+        attempt.number <= max + u32::from(self.was_repeated_there && max > 0)
     }
 
     /// How long the present try may take until its response's head, where another one would follow: the request may be sent
     /// again, and there is a server that it was not sent to. The last try has all the time that there is.
     pub fn patience(&self, attempt: &Attempt) -> Option<Duration> {
         let retries = &self.pool.plan.retries;
-        let per_try = retries.per_try.filter(|_| retries.on.timeout && attempt.number <= retries.max)?;
+        let per_try = retries.per_try.filter(|_| retries.on.timeout && self.may_follow(attempt))?;
         let is_paid_for = retries.budget.0 > 0 && !self.pool.budget.is_spent();
         let is_free = self.bound.is_none() && self.pool.has_untried(&self.tried);
         (is_paid_for && is_free).then_some(per_try)

@@ -238,6 +238,28 @@ fn who_has_a_session_is_sent_elsewhere_only_if_its_server_has_not_answered() {
 }
 
 #[test]
+fn who_has_a_session_at_a_server_that_has_died_on_it_is_served_by_another() {
+    // Its kept connection is reset, which may be for its age; the one try that there is must not be lost by that.
+    for after in [RetryReason::Connect, RetryReason::Reset] {
+        let pool = with_retries("a b c", 1, 100);
+        let mut request = bound(&pool);
+        request.0.begin(&mut request.1, Instant::now()).expect("a is up");
+        assert!(again(&mut request, RetryReason::Stale));
+        assert_eq!(server(&request), "a", "its page is there alone");
+        assert!(again(&mut request, after), "{after:?}");
+        assert_ne!(server(&request), "a", "{after:?}");
+        assert!(!again(&mut request, after), "one try elsewhere, as for everybody");
+    }
+    let never = with_retries("a b", 0, 100);
+    let mut request = bound(&never);
+    request.0.begin(&mut request.1, Instant::now()).expect("a is up");
+    assert!(!again(&mut request, RetryReason::Stale), "nothing is sent twice");
+    let others = with_retries("a b c", 1, 100);
+    let mut request = begun(&others);
+    assert!(again(&mut request, RetryReason::Stale) && !again(&mut request, RetryReason::Connect));
+}
+
+#[test]
 fn who_has_a_session_at_an_ejected_server_may_be_the_one_that_tries_it_out() {
     let mut plan = pool(Balance::RoundRobin, "a b");
     plan.outlier = Some(outlier());
