@@ -435,6 +435,7 @@ impl Control {
             self.probing.stop(*server);
         }
         delta.settle(Instant::now(), Instant::now);
+        self.live.review_idle();
         self.look_at_ramps();
         for task in delta.probes_started.iter().filter(|task| Control::is_probed_now(task)) {
             let origination = next.pool(name).map(|pool| Arc::clone(&pool.origination));

@@ -20,7 +20,7 @@ use crate::sticky::Secret;
 use crate::store::{Store, StoreSize};
 use crate::token::Token;
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
@@ -76,6 +76,8 @@ pub(crate) struct Live {
     disk: ArcSwapOption<DiskTier>,
     accepting: AtomicBool,
     draining: AtomicBool,
+    /// How often something has changed for connections that rest.
+    idle_review: AtomicU64,
 }
 
 impl Live {
@@ -110,6 +112,7 @@ impl Live {
             disk: ArcSwapOption::empty(),
             accepting: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            idle_review: AtomicU64::new(0),
         })
     }
 
@@ -248,6 +251,18 @@ impl Live {
 
     pub(super) fn start_draining(&self) {
         self.draining.store(true, Relaxed);
+        self.review_idle();
+    }
+
+    /// Has each core look at once whether the connections to servers that rest there may go on to: some server has left,
+    /// is in maintenance or has another limit, or the process ends.
+    pub(super) fn review_idle(&self) {
+        self.idle_review.fetch_add(1, Release);
+    }
+
+    /// How often that was asked for.
+    pub(crate) fn idle_review(&self) -> u64 {
+        self.idle_review.load(Acquire)
     }
 
     /// The process is stopping: not ready for new traffic.

@@ -195,6 +195,7 @@ impl Control {
             self.keep_closing(Arc::clone(server));
         }
         server.set_operator(operator);
+        self.live.review_idle();
         if before == Operator::Maint
             && let Some(task) = ProbeTask::new(server, &pool.plan)
         {
@@ -253,6 +254,7 @@ impl Control {
         let (next, delta) = current.evolve(plan, Instant::now());
         self.live.put_in_force(Arc::new(next.still(current.generation)));
         delta.settle(Instant::now(), Instant::now);
+        self.live.review_idle();
     }
 
     /// The same where it differs in one pool's servers.
@@ -262,6 +264,7 @@ impl Control {
         let Some((next, delta)) = evolved else { return };
         self.live.put_in_force(Arc::new(next.still(current.generation)));
         delta.settle(Instant::now(), Instant::now);
+        self.live.review_idle();
     }
 
     /// Takes note of which servers of a pool there are, for what operators have said of those that are not.

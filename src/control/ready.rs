@@ -202,6 +202,7 @@ impl Ready {
             control.probing.stop(*server);
         }
         delta.settle(Instant::now(), Instant::now);
+        control.live.review_idle();
         control.remember_servers(&next);
         control.live.overrides.store(Arc::new(overrides));
         if let Some(output) = access_log {

@@ -102,6 +102,11 @@ impl Drop for Waiting<'_> {
 pub(crate) struct ConnectionPermit(Arc<ConnectionLimit>);
 
 impl ConnectionPermit {
+    /// How many are inside, this one included.
+    pub(crate) fn in_use(&self) -> u32 {
+        self.0.in_use()
+    }
+
     /// How many wait to go in.
     pub(crate) fn waiting(&self) -> u32 {
         self.0.waiting()

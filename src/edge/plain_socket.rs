@@ -70,8 +70,16 @@ impl PlainSocket {
 
     /// How many wait for a place among its server's connections.
     pub(super) fn waited_for(&self) -> u32 {
-        let permit = self.permits.as_ref().and_then(|permits| permits.server.as_ref());
-        permit.map_or(0, ConnectionPermit::waiting)
+        self.server_permit().map_or(0, ConnectionPermit::waiting)
+    }
+
+    /// How many connections its server has, where that had a limit as it was opened.
+    pub(super) fn open_at_server(&self) -> Option<u32> {
+        self.server_permit().map(ConnectionPermit::in_use)
+    }
+
+    fn server_permit(&self) -> Option<&ConnectionPermit> {
+        self.permits.as_ref()?.server.as_ref()
     }
 
     pub(super) fn fd(&self) -> RawFd {

@@ -48,6 +48,11 @@ impl Socket {
         self.wire().waited_for()
     }
 
+    /// How many connections its server has, where that had a limit as it was opened.
+    pub(crate) fn open_at_server(&self) -> Option<u32> {
+        self.wire().open_at_server()
+    }
+
     /// Whether the two ends have agreed on HTTP/2 (ALPN).
     pub(crate) fn speaks_h2(&self) -> bool {
         match self {

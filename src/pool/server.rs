@@ -13,7 +13,8 @@ use super::success::SuccessRecord;
 use crate::config::plan::{Name, SlowStart};
 use crate::units::Address;
 use arc_swap::ArcSwapOption;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -77,6 +78,8 @@ pub struct Server {
     leave_deadline: Deadline,
     /// Seconds for which the server keeps an idle connection, as its `Keep-Alive` header says; 0 is unknown.
     pub keepalive_hint: AtomicU32,
+    /// How many connections it may have open; 0 is as many as come.
+    max_connections: AtomicU32,
     /// Whether it has last agreed on HTTP/1.1 where it could have had HTTP/2 (`protocol: auto`). Only a guess at what it
     /// will agree on next.
     pub prefers_http1: AtomicBool,
@@ -134,6 +137,7 @@ impl Server {
             down_deadline: Deadline::never(now),
             leave_deadline: Deadline::never(now),
             keepalive_hint: AtomicU32::new(0),
+            max_connections: AtomicU32::new(0),
             prefers_http1: AtomicBool::new(false),
             answers: AtomicU64::new(0),
             learned: Learned::new(now),
@@ -346,6 +350,22 @@ impl Server {
             || flags.has_any(Flags::LEAVING) && self.leave_deadline.is_over(now)
     }
 
+    /// How many connections it may have open, from now on.
+    pub fn set_max_connections(&self, most: Option<NonZeroU32>) {
+        self.max_connections.store(most.map_or(0, NonZeroU32::get), Relaxed);
+    }
+
+    /// Whether connections to it may wait for another request: it is not in maintenance, nor has it left.
+    pub fn keeps_idle(&self) -> bool {
+        !self.slot().flags().has_any(Flags::MAINT.with(Flags::LEAVING))
+    }
+
+    /// The same of one of so many that are open there; of one that was opened without a limit nobody knows.
+    pub fn has_room_for_idle(&self, open: Option<u32>) -> bool {
+        let most = self.max_connections.load(Relaxed);
+        self.keeps_idle() && (most == 0 || open.is_some_and(|open| open <= most))
+    }
+
     /// Whether it stands by: used only while no other one is.
     pub fn set_backup(&self, is_backup: bool) {
         self.change(Flags::BACKUP, if is_backup { Flags::BACKUP } else { Flags::NONE });
@@ -427,7 +447,6 @@ mod tests {
     use super::*;
     use crate::config::plan::Balance;
     use crate::pool::sample::{live, member, pool, set_down};
-    use std::num::NonZeroU32;
 
     const ONCE: HealthThresholds = HealthThresholds { rise: NonZeroU32::MIN, fall: NonZeroU32::MIN };
 
@@ -449,6 +468,28 @@ mod tests {
         server.rejoin();
         server.set_operator(Operator::Ready);
         assert_eq!(server.state(), state(HealthState::Down, Operator::Ready, Membership::Present));
+    }
+
+    #[test]
+    fn connections_rest_at_a_server_that_is_there_and_within_its_limit() {
+        let pool = live(pool(Balance::RoundRobin, "a"));
+        let server = member(&pool, "a");
+        let open = [None, Some(2), Some(3)];
+        let rests = || open.map(|open| server.has_room_for_idle(open));
+        assert_eq!(rests(), [true; 3]);
+        server.set_max_connections(NonZeroU32::new(2));
+        assert_eq!(rests(), [false, true, false]);
+        server.set_max_connections(None);
+
+        for operator in [Operator::Drain, Operator::Maint] {
+            server.set_operator(operator);
+            assert_eq!(rests(), [operator == Operator::Drain; 3]);
+        }
+        server.set_operator(Operator::Ready);
+        server.leave(Instant::now());
+        assert_eq!((rests(), server.keeps_idle()), ([false; 3], false));
+        server.rejoin();
+        assert_eq!(rests(), [true; 3]);
     }
 
     #[test]

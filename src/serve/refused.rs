@@ -127,8 +127,8 @@ impl EdgeObserver for Reporter {
     fn tick(&self) {
         self.0.access_log.flush();
         super::dial::give_way(&self.0);
-        super::kept::sweep();
-        super::shared::sweep();
+        super::kept::sweep(&self.0);
+        super::shared::sweep(&self.0);
     }
 }
 

@@ -2,7 +2,9 @@
 //! uses at a time (`kept`).
 
 use super::kept::ConnectionKey;
+use crate::control::Live;
 use crate::edge::Socket;
+use crate::pool::Server;
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 use h2::client::{Builder, SendRequest};
@@ -11,8 +13,8 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -45,12 +47,15 @@ struct Shared {
     /// Those that are being opened: whoever needs one too waits for what becomes of it.
     opening: HashMap<ConnectionKey, watch::Receiver<Option<bool>>, FixedState>,
     next_sweep: Option<Instant>,
+    /// What had changed for them when they were last looked through.
+    reviewed: u64,
 }
 
 struct Connection {
     requests: SendRequest<Bytes>,
     state: Arc<State>,
     until: Instant,
+    server: Weak<Server>,
 }
 
 #[derive(Debug, Default)]
@@ -198,7 +203,7 @@ pub(super) async fn is_opened(mut opening: watch::Receiver<Option<bool>>) -> boo
 /// Shares a connection whose server speaks HTTP/2, and takes the first place on it.
 pub(super) async fn open(
     socket: Socket,
-    key: ConnectionKey,
+    (key, server): (ConnectionKey, &Arc<Server>),
     keepalive: Duration,
     opening: Option<Opening>,
 ) -> Result<StreamPermit, h2::Error> {
@@ -221,7 +226,12 @@ pub(super) async fn open(
     });
     SHARED.with_borrow_mut(|shared| {
         let until = Instant::now() + keepalive;
-        shared.connections.entry(key).or_default().push(Connection { requests, state, until });
+        shared.connections.entry(key).or_default().push(Connection {
+            requests,
+            state,
+            until,
+            server: Arc::downgrade(server),
+        });
     });
     if let Some(mut opening) = opening {
         opening.is_open = true;
@@ -269,17 +279,23 @@ impl AsyncWrite for Wire {
     }
 }
 
-/// Lets go of what is too old, and of what its server has closed. Cheap to call often.
-pub(super) fn sweep() {
+/// Lets go of what is too old, of what its server has closed, and of what is idle at a server that is of no use any more or
+/// while the process ends. Cheap to call often.
+pub(super) fn sweep(live: &Live) {
+    let review = live.idle_review();
     SHARED.with_borrow_mut(|shared| {
         let now = Instant::now();
-        if shared.next_sweep.is_some_and(|next| now < next) {
+        if review == shared.reviewed && shared.next_sweep.is_some_and(|next| now < next) {
             return;
         }
         shared.next_sweep = Some(now + SWEEP);
+        shared.reviewed = review;
+        let is_draining = live.is_draining();
         shared.connections.retain(|_, connections| {
-            connections.retain(|Connection { state, until, .. }| {
-                !state.is_retired.load(Relaxed) && (state.streams.load(Relaxed) > 0 || now < *until)
+            connections.retain(|Connection { state, until, server, .. }| {
+                let may_rest = || !is_draining && server.upgrade().is_some_and(|server| server.keeps_idle());
+                let is_busy = state.streams.load(Relaxed) > 0;
+                !state.is_retired.load(Relaxed) && (is_busy || now < *until && may_rest())
             });
             !connections.is_empty()
         });

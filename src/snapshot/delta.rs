@@ -119,6 +119,9 @@ impl Delta {
         for server in &self.joined {
             server.join(now);
         }
+        for member in self.rebuilt.iter().flat_map(|pool| &pool.members) {
+            member.server.set_max_connections(member.max_connections);
+        }
         for pool in &self.rebuilt {
             pool.queue.serve_by(pool, clock);
         }

@@ -20,6 +20,7 @@ mod h2_out;
 mod hanging_files;
 mod health;
 mod http_1_0;
+mod idle_connections;
 mod leases;
 mod limits;
 mod networks;

@@ -47,6 +47,8 @@ struct Shared {
     answer: Answer,
     requests: Mutex<Vec<Request>>,
     connections: AtomicUsize,
+    /// Of them.
+    ended: AtomicUsize,
     open: Mutex<Vec<TcpStream>>,
     stopped: AtomicBool,
 }
@@ -73,6 +75,7 @@ impl App {
             answer: Box::new(answer),
             requests: Mutex::default(),
             connections: AtomicUsize::new(0),
+            ended: AtomicUsize::new(0),
             open: Mutex::default(),
             stopped: AtomicBool::new(false),
         });
@@ -85,7 +88,10 @@ impl App {
                 let Ok(stream) = stream else { continue };
                 let number = accepting.connections.fetch_add(1, SeqCst) + 1;
                 let shared = Arc::clone(&accepting);
-                std::thread::spawn(move || shared.serve(stream, number));
+                std::thread::spawn(move || {
+                    shared.serve(stream, number);
+                    shared.ended.fetch_add(1, SeqCst);
+                });
             }
         });
         Self { address, shared }
@@ -130,6 +136,12 @@ impl App {
 
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(SeqCst)
+    }
+
+    /// Connections that are open now.
+    pub(crate) fn open_connections(&self) -> usize {
+        let ended = self.shared.ended.load(SeqCst);
+        self.connections() - ended
     }
 
     /// Closes every connection that is open now.
@@ -267,6 +279,11 @@ impl Latch {
     pub(crate) fn open(&self) {
         *self.0.0.lock().expect("no test thread panics with it") = true;
         self.0.1.notify_all();
+    }
+
+    /// Holds whoever comes from now on.
+    pub(crate) fn close(&self) {
+        *self.0.0.lock().expect("no test thread panics with it") = false;
     }
 
     /// Waits until it is open, or until a test has surely failed.

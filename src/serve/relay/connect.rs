@@ -84,7 +84,7 @@ impl<C: ClientSide> Relay<'_, C> {
             leased.server.prefers_http1.store(!is_h2, Relaxed);
         }
         let side = if is_h2 {
-            let permit = shared::open(socket, spec.key, spec.keepalive, opening).await;
+            let permit = shared::open(socket, (spec.key, &leased.server), spec.keepalive, opening).await;
             let permit = permit.map_err(|_| Why::ConnectFailed)?;
             self.begin_http2(permit, leased, spec)?
         } else {

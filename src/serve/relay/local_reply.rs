@@ -192,6 +192,6 @@ pub(super) fn keep_if_whole(mut server: ServerSide, start: ResponseStart, leased
         }
     }
     if is_over {
-        server.done(keepalive(&leased.pool.plan.timeouts, &leased.server));
+        server.done(&leased.server, keepalive(&leased.pool.plan.timeouts, &leased.server));
     }
 }

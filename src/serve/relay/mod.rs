@@ -337,7 +337,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
     /// byte, so that the client's next request finds both.
     fn release(&mut self, server: &mut Option<ServerSide>, leased: Option<&LeasedServer>) {
         if let (Some(server), Some(leased)) = (server.take(), leased) {
-            server.done(keepalive(&leased.pool.plan.timeouts, &leased.server));
+            server.done(&leased.server, keepalive(&leased.pool.plan.timeouts, &leased.server));
         }
         // Whatever the client still sends of its request has no taker.
         self.is_refused = true;

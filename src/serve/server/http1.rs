@@ -3,11 +3,13 @@
 use super::{Failure, Part, ResponseStart};
 use crate::access_log::Why;
 use crate::edge::{Buffer, Socket};
+use crate::pool::Server;
 use crate::serve::kept;
 use crate::serve::piece::{Outgoing, Piece};
 use crate::wire::response_head::{
     FieldSpans, ResponseBodyEnd, ResponseHeadForm, ResponseHeadVerdict, ResponseTo, ResponseView, judge,
 };
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -216,11 +218,11 @@ impl Http1 {
     }
 
     /// The exchange is over: the connection may serve another one, within this time.
-    pub(super) fn done(mut self: Box<Self>, keepalive: Duration) {
+    pub(super) fn done(mut self: Box<Self>, at: &Arc<Server>, keepalive: Duration) {
         self.leave_head();
         let is_whole = self.is_uploaded && self.rest.is_none();
         if self.keeps && is_whole && !self.sending.is_last {
-            kept::put(self.key, self.socket, keepalive);
+            kept::put(self.key, at, self.socket, keepalive);
         }
     }
 

@@ -10,8 +10,10 @@ pub(super) use stored::{Stored, StoredPiece};
 
 use super::piece::Piece;
 use crate::access_log::Why;
+use crate::pool::Server;
 use crate::wire::response_head::ResponseView;
 use http::HeaderMap;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -168,9 +170,9 @@ impl ServerSide {
     }
 
     /// The response is whole: the connection is for others, who may come within this time.
-    pub(super) fn done(self, keepalive: Duration) {
+    pub(super) fn done(self, at: &Arc<Server>, keepalive: Duration) {
         if let Self::Http1(server) = self {
-            server.done(keepalive);
+            server.done(at, keepalive);
         }
     }
 
