@@ -12,12 +12,9 @@ pub(crate) fn is_not_modified(request: &impl Fields, stored: &HeaderMap) -> bool
         let own = stored.get(header::ETAG).map(|tag| opaque(tag.as_bytes()));
         return tags.any(|tag| tag == b"*" || Some(opaque(tag)) == own);
     }
-    let since = request.first(&header::IF_MODIFIED_SINCE).and_then(date::parse);
+    let Some(since) = request.first(&header::IF_MODIFIED_SINCE).and_then(date::parse) else { return false };
     let changed = stored.get(header::LAST_MODIFIED).or_else(|| stored.get(header::DATE));
-    match (since, changed.and_then(|changed| date::parse(changed.as_bytes()))) {
-        (Some(since), Some(changed)) => changed <= since,
-        _ => false,
-    }
+    changed.and_then(|changed| date::parse(changed.as_bytes())).is_some_and(|changed| changed <= since)
 }
 
 /// What of an entity tag is compared weakly (RFC 9110 section 8.8.3.2).

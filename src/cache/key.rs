@@ -69,22 +69,28 @@ pub(crate) fn query<'a>(plan: &KeyPlan, query: &'a str) -> Cow<'a, str> {
     if query.is_empty() {
         return Cow::Borrowed(query);
     }
-    let name = |parameter: &str| parameter.split_once('=').map_or(parameter, |(name, _)| name).to_owned();
     let is_ignored = |parameter: &&str| {
-        let name = name(parameter);
+        let name = name_of(parameter);
         let is_named = match &plan.query {
             QueryKey::All => true,
-            QueryKey::Some(names) => names.contains(&name),
+            QueryKey::Some(names) => names.iter().any(|one| one == name),
         };
-        !is_named || plan.ignore_query.iter().any(|pattern| matches(pattern, &name))
+        !is_named || plan.ignore_query.iter().any(|pattern| matches(pattern, name))
     };
+    if !query.contains('&') {
+        return Cow::Borrowed(if is_ignored(&query) { "" } else { query });
+    }
     let mut kept: Vec<_> = query.split('&').filter(|parameter| !is_ignored(parameter)).collect();
     if plan.sort_query {
         // Those of one name keep their order, which may mean something.
-        kept.sort_by_key(|parameter| name(parameter));
+        kept.sort_by_key(|parameter| name_of(parameter));
     }
     let joined = kept.join("&");
     if joined == query { Cow::Borrowed(query) } else { Cow::Owned(joined) }
+}
+
+fn name_of(parameter: &str) -> &str {
+    parameter.split_once('=').map_or(parameter, |(name, _)| name)
 }
 
 fn matches(pattern: &str, name: &str) -> bool {

@@ -23,7 +23,6 @@ pub(super) struct Lookup {
     client: Directives,
     pub(super) key: Vec<u8>,
     target: Option<String>,
-    url: u64,
 }
 
 /// What the store has for it.
@@ -69,8 +68,8 @@ impl<C: ClientSide> Relay<'_, C> {
             return false;
         }
         let until = Instant::now() + rule.plan.coalesce;
-        let (key, target, url) = self.key(&rule.plan, rule.scope);
-        let lookup = Lookup { rule, client, key, target, url };
+        let (key, target) = self.key(&rule.plan, rule.scope);
+        let lookup = Lookup { rule, client, key, target };
         // What comes for others who have asked for the same URL, if it is not for this one.
         let mut other: Option<Arc<StoredResponse>> = None;
         loop {
@@ -123,13 +122,17 @@ impl<C: ClientSide> Relay<'_, C> {
                         lookup,
                         missing,
                         Some(fetching),
-                        (self.request.method, self.place()),
+                        (self.request.method, self.url(), self.place()),
                     )));
                     return false;
                 }
                 Some(FetchPart::Follows(_)) | None => {
-                    self.caching =
-                        Some(Box::new(caching(lookup, missing, None, (self.request.method, self.place()))));
+                    self.caching = Some(Box::new(caching(
+                        lookup,
+                        missing,
+                        None,
+                        (self.request.method, self.url(), self.place()),
+                    )));
                     return false;
                 }
             };
@@ -142,8 +145,12 @@ impl<C: ClientSide> Relay<'_, C> {
                 Ok(Waited::For(Fetched::Stored(_)) | Waited::ForNobody) => {}
                 Ok(Waited::For(Fetched::NotStored) | Waited::TooLong) => {
                     let missing = Missing { fetch_key: None, ..missing };
-                    self.caching =
-                        Some(Box::new(caching(lookup, missing, None, (self.request.method, self.place()))));
+                    self.caching = Some(Box::new(caching(
+                        lookup,
+                        missing,
+                        None,
+                        (self.request.method, self.url(), self.place()),
+                    )));
                     return false;
                 }
                 Err(why) => {
@@ -248,7 +255,7 @@ impl<C: ClientSide> Relay<'_, C> {
             plan: Arc::clone(plan),
             key: lookup.key.clone(),
             target: lookup.target.clone(),
-            url: lookup.url,
+            url: self.url(),
             is_fill: true,
             is_marked: false,
             validators: Some(validators_of(stored)),
@@ -291,8 +298,14 @@ impl<C: ClientSide> Relay<'_, C> {
         cache::place(host, self.exchange.is_secure(&self.request), self.request.path)
     }
 
-    /// The request's key, the target that servers get with it, and the number of its URL.
-    fn key(&self, plan: &CachePlan, scope: u64) -> (Vec<u8>, Option<String>, u64) {
+    /// The number of its URL, which a hit needs not.
+    fn url(&self) -> u64 {
+        let host = self.request.host.unwrap_or_default();
+        self.exchange.url((host, self.exchange.is_secure(&self.request)), self.request.path_and_query)
+    }
+
+    /// The request's key, and the target that servers get with it.
+    fn key(&self, plan: &CachePlan, scope: u64) -> (Vec<u8>, Option<String>) {
         let host = self.request.host.unwrap_or_default();
         let is_secure = self.exchange.is_secure(&self.request);
         let rewritten = self.exchange.rewritten(&self.request);
@@ -312,11 +325,7 @@ impl<C: ClientSide> Relay<'_, C> {
             true => path.to_owned(),
             false => format!("{path}?{query}"),
         });
-        (
-            cache::key(&plan.key, &keyed),
-            target,
-            self.exchange.url((host, is_secure), self.request.path_and_query),
-        )
+        (cache::key(&plan.key, &keyed), target)
     }
 
     /// What the request has of what a response varies by, as its server sees it.
@@ -421,9 +430,9 @@ fn caching(
     lookup: Lookup,
     missing: Missing,
     fetching: Option<Fetching>,
-    (method, place): (&Method, String),
+    (method, url, place): (&Method, u64, String),
 ) -> Caching {
-    let Lookup { rule: RuleCache { store, disk, plan, .. }, key, target, url, .. } = lookup;
+    let Lookup { rule: RuleCache { store, disk, plan, .. }, key, target, .. } = lookup;
     let Missing { forwarded, stored, is_marked, .. } = missing;
     let is_fill = *method == Method::GET;
     // Who asks for what is hardly kept is served as without a cache, conditions and all.
