@@ -88,7 +88,8 @@ fn what_rests_beyond_a_lowered_limit_is_closed() {
     rest(&balancer, &[&app], &latch, 8);
     assert_eq!(app.open_connections(), 8);
     assert_eq!(balancer.reload(&limited("2")), Reloaded::Taken);
-    wait_for_open(&app, 2);
+    // Two cores that look at once may each close one for the same place.
+    wait_until("no more than the limit are open", || app.open_connections() <= 2);
     // Those that are in use are closed as they come back.
     assert_eq!(balancer.reload(&limited("null")), Reloaded::Taken);
     let mut clients: Vec<_> = (0..6).map(|_| hold(&balancer)).collect();
