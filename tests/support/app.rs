@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// A request as it came, body decoded.
@@ -57,6 +58,7 @@ struct Shared {
 pub(crate) struct App {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
+    accepting: Option<JoinHandle<()>>,
 }
 
 impl App {
@@ -79,22 +81,22 @@ impl App {
             open: Mutex::default(),
             stopped: AtomicBool::new(false),
         });
-        let accepting = Arc::clone(&shared);
-        std::thread::spawn(move || {
+        let all = Arc::clone(&shared);
+        let accepting = std::thread::spawn(move || {
             for stream in listener.incoming() {
-                if accepting.stopped.load(SeqCst) {
+                if all.stopped.load(SeqCst) {
                     return;
                 }
                 let Ok(stream) = stream else { continue };
-                let number = accepting.connections.fetch_add(1, SeqCst) + 1;
-                let shared = Arc::clone(&accepting);
+                let number = all.connections.fetch_add(1, SeqCst) + 1;
+                let shared = Arc::clone(&all);
                 std::thread::spawn(move || {
                     shared.serve(stream, number);
                     shared.ended.fetch_add(1, SeqCst);
                 });
             }
         });
-        Self { address, shared }
+        Self { address, shared, accepting: Some(accepting) }
     }
 
     /// Answers each request with 200 and this body.
@@ -155,7 +157,11 @@ impl App {
 impl Drop for App {
     fn drop(&mut self) {
         self.shared.stopped.store(true, SeqCst);
-        let _ = TcpStream::connect(self.address);
+        let woken = TcpStream::connect(self.address);
+        // Its listener is closed then: nobody's connection is taken by the kernel to be reset.
+        if let (Ok(_), Some(accepting)) = (woken, self.accepting.take()) {
+            let _ = accepting.join();
+        }
         self.close_connections();
     }
 }

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// A server that does with each connection what a test says; ends when dropped.
@@ -13,19 +14,21 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     accepted: Arc<AtomicUsize>,
     stopped: Arc<AtomicBool>,
+    accepting: Option<JoinHandle<()>>,
 }
 
 impl Server {
     pub(crate) fn new(handle: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("the kernel has a port");
-        let server = Self {
+        let mut server = Self {
             address: listener.local_addr().expect("a bound socket has an address"),
             accepted: Arc::default(),
             stopped: Arc::default(),
+            accepting: None,
         };
         let (accepted, stopped) = (Arc::clone(&server.accepted), Arc::clone(&server.stopped));
         let handle = Arc::new(handle);
-        std::thread::spawn(move || {
+        server.accepting = Some(std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stopped.load(SeqCst) {
                     return;
@@ -36,7 +39,7 @@ impl Server {
                 let handle = Arc::clone(&handle);
                 std::thread::spawn(move || handle(stream));
             }
-        });
+        }));
         server
     }
 
@@ -63,7 +66,11 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stopped.store(true, SeqCst);
-        let _ = TcpStream::connect(self.address);
+        let woken = TcpStream::connect(self.address);
+        // Its listener is closed then: nobody's connection is taken by the kernel to be reset.
+        if let (Ok(_), Some(accepting)) = (woken, self.accepting.take()) {
+            let _ = accepting.join();
+        }
     }
 }
 
