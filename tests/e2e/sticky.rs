@@ -94,7 +94,11 @@ fn a_client_stays_with_the_server_that_its_cookie_means() {
     let first = balancer.get("/");
     let set = first.field("set-cookie");
     assert!(set.ends_with("; Path=/; HttpOnly; SameSite=Lax") && set.starts_with("EK="), "{set}");
-    assert!(!set.contains("s1") && !set.contains("127"), "it names nobody: {set}");
+    // Of letters by chance some are a server's name now and then, but not all the time.
+    let others = [(); 4].map(|()| balancer.get("/").field("set-cookie"));
+    for name in NAMES.iter().chain(&["127"]) {
+        assert!(!others.iter().all(|set| set.contains(name)), "it names nobody: {others:?}");
+    }
     let cookie = pair(&set);
     for cookies in [cookie.clone(), format!("a=1; {cookie}; b=\"2\""), format!("EK=x; {cookie}")] {
         let response = ask(&balancer, &cookies);
@@ -106,11 +110,11 @@ fn a_client_stays_with_the_server_that_its_cookie_means() {
     let _ = ask(&balancer, &format!("a=1; {cookie}; b=2"));
     assert_eq!(last(server).as_deref(), Some("a=1; b=2"));
     wait_for_result(&balancer, "kept", 4.0);
-    wait_for_result(&balancer, "new", 1.0);
+    wait_for_result(&balancer, "new", 5.0);
     let record = balancer.record_where("one that was kept", |record| record["sticky"] == "kept");
     assert_eq!(record["server"], first.text());
     let (_, status, _) = balancer.command(&["status"]);
-    assert!(status.contains("  sticky by EK (insert): 4 kept, 1 new\n"), "{status}");
+    assert!(status.contains("  sticky by EK (insert): 4 kept, 5 new\n"), "{status}");
 }
 
 #[test]
