@@ -59,7 +59,8 @@ impl CacheStatus {
                 evictions => format!("{evictions} evicted"),
             };
             let used = format!("{} {} of {}", tier.tier, bytes(tier.bytes), bytes(tier.limit));
-            [used, format!("{} objects, {evicted}", tier.objects)]
+            let objects = if tier.objects == 1 { "object" } else { "objects" };
+            [used, format!("{} {objects}, {evicted}", tier.objects)]
         });
         [share].into_iter().chain(tiers).collect()
     }

@@ -116,7 +116,7 @@ impl DiskTier {
     pub(crate) fn start(plan: &DiskPlan, store: &Arc<Store>, memory: u64) -> Arc<Self> {
         let (threads, failed) = match Threads::start() {
             Ok(threads) => (threads, None),
-            Err(error) => (Arc::default(), Some(error)),
+            Err(error) => (Threads::none(), Some(error)),
         };
         let tier = Arc::new(Self {
             folder: Folder::new(&plan.path),
@@ -138,7 +138,9 @@ impl DiskTier {
         let own = Arc::clone(&tier);
         let started = thread::Builder::new().name("cache-disk-open".to_owned()).spawn(move || own.open());
         if let Some(error) = failed.or(started.err()) {
-            tier.fail(DiskFault::Open, &error);
+            tier.turn_off(DiskFault::Open, &error);
+            // Nobody is there to note what is purged from now on.
+            tier.forget();
         }
         tier
     }
@@ -233,10 +235,14 @@ impl DiskTier {
 
     /// The disk has failed: it is in use no more, until a reload tries again.
     fn fail(&self, fault: DiskFault, error: &io::Error) {
-        self.count(fault);
-        if is_passing(error) {
-            return;
+        match is_passing(error) {
+            true => self.count(fault),
+            false => self.turn_off(fault, error),
         }
+    }
+
+    fn turn_off(&self, fault: DiskFault, error: &io::Error) {
+        self.count(fault);
         if self.turn(State::Ready, State::Off) || self.turn(State::Opening, State::Off) {
             error!(
                 path = %self.path().display(), %error, doing = DiskFault::LABELS[fault as usize],

@@ -28,6 +28,12 @@ struct Pending {
     waiting: Vec<oneshot::Sender<()>>,
 }
 
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.waiting.is_empty()
+    }
+}
+
 /// The log's file, once the folder is ours.
 #[derive(Debug, Default)]
 struct LogFile {
@@ -61,10 +67,14 @@ impl DiskTier {
         let (sender, receiver) = oneshot::channel();
         let record = |(what, epoch)| Record::Purge(PurgeRecord { what, purged, epoch });
         let mut pending = self.log.lock_pending();
+        // Who has come before has it written with theirs, be the disk as slow as it may.
+        let is_first = pending.is_empty();
         pending.records.extend(purges.map(record));
         pending.waiting.push(sender);
         drop(pending);
-        self.write_pending();
+        if is_first {
+            self.write_pending();
+        }
         receiver
     }
 
@@ -72,8 +82,13 @@ impl DiskTier {
     pub(crate) fn note_change(self: &Arc<Self>, url: u64, epoch: u64) {
         let place = Epochs::place_of(url);
         if self.places.take(place) {
-            self.log.lock_pending().records.push(Record::Change { place, epoch });
-            self.write_pending();
+            let mut pending = self.log.lock_pending();
+            let is_first = pending.is_empty();
+            pending.records.push(Record::Change { place, epoch });
+            drop(pending);
+            if is_first {
+                self.write_pending();
+            }
         }
     }
 

@@ -44,6 +44,13 @@ impl std::fmt::Debug for Threads {
 }
 
 impl Threads {
+    /// None, who do nothing of what they are asked.
+    pub(super) fn none() -> Arc<Self> {
+        let threads = Arc::new(Self::default());
+        threads.end();
+        threads
+    }
+
     /// Starts them.
     ///
     /// # Errors
@@ -53,9 +60,9 @@ impl Threads {
         threads.lock().takes_writes = true;
         for number in 0..THREADS {
             let own = Arc::clone(&threads);
-            thread::Builder::new()
-                .name(format!("cache-disk-{number}"))
-                .spawn(move || own.work(number == 0))?;
+            let name = format!("cache-disk-{number}");
+            let started = thread::Builder::new().name(name).spawn(move || own.work(number == 0));
+            started.inspect_err(|_| threads.end())?;
         }
         Ok(threads)
     }
@@ -101,6 +108,9 @@ impl Threads {
     /// Has something small done that must not be left out.
     pub(super) fn tidy(&self, job: impl FnOnce() + Send + 'static) {
         let mut queue = self.lock();
+        if queue.is_over {
+            return;
+        }
         queue.writes.push_back(Box::new(job));
         self.changed.notify_one();
     }
@@ -116,7 +126,7 @@ impl Threads {
     pub(super) fn stop_writing(&self) {
         let mut queue = self.lock();
         queue.takes_writes = false;
-        while !queue.writes.is_empty() || queue.writing > 0 {
+        while !queue.is_over && (!queue.writes.is_empty() || queue.writing > 0) {
             queue = self.written.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }

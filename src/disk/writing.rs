@@ -17,6 +17,18 @@ const SHARE: u64 = 4;
 /// What is good for less time, in milliseconds, stays in memory alone: it would be written again and again.
 const BRIEF: u64 = 5000;
 
+/// Bytes in memory that wait to be written.
+struct Waited<'a> {
+    tier: &'a DiskTier,
+    bytes: u64,
+}
+
+impl Drop for Waited<'_> {
+    fn drop(&mut self) {
+        self.tier.threads.wrote(self.bytes);
+    }
+}
+
 impl DiskTier {
     /// Keeps a response under a key, in place of its like; one that is not for the disk only has those gone.
     pub(crate) fn keep(self: &Arc<Self>, key: &[u8], response: &Arc<StoredResponse>) {
@@ -35,11 +47,12 @@ impl DiskTier {
             (Arc::clone(self), Arc::clone(&entry), Arc::clone(body), response.length);
         let key = key.to_vec();
         let write = move || {
+            // Whatever becomes of it, others have its room then.
+            let _waited = Waited { tier: &tier, bytes: length };
             if !own.is_dead() {
                 tier.write(&own, &key, &body);
             }
             drop(body);
-            tier.threads.wrote(length);
         };
         if !self.threads.write(length, self.waiting.load(Relaxed), write) {
             self.skipped[1].fetch_add(1, Relaxed);
@@ -130,7 +143,6 @@ impl DiskTier {
             if !tier.write_head(&entry, &key, &response) {
                 tier.keep(&key, &response);
             }
-            tier.threads.wrote(0);
         };
         if !self.threads.write(0, u64::MAX, renew) {
             self.skipped[1].fetch_add(1, Relaxed);

@@ -111,9 +111,15 @@ impl Grown {
             self.tail.extend_from_slice(now);
             data = later;
         }
+        // Most wait for the same: what is copied is so once for all of them.
+        let mut last: Option<(u64, Bytes)> = None;
         for (from, sender) in std::mem::take(&mut self.waiting) {
-            match self.from(from) {
-                Some(bytes) => _ = sender.send(bytes),
+            let known = last.as_ref().filter(|(place, _)| *place == from).map(|(_, bytes)| bytes.clone());
+            match known.or_else(|| self.from(from)) {
+                Some(bytes) => {
+                    last = Some((from, bytes.clone()));
+                    let _ = sender.send(bytes);
+                }
                 None => self.waiting.push((from, sender)),
             }
         }

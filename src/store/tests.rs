@@ -113,3 +113,15 @@ fn a_body_is_the_same_however_it_comes() {
         assert!(body.concat() == whole && body.len() == 3, "{length:?} {step}: {}", body.len());
     }
 }
+
+#[test]
+fn those_who_wait_for_the_same_bytes_have_one_copy_of_them() {
+    let store = Store::new(StoreSize { memory: 8 << 20, max_object: 1 << 20 }, 0);
+    let mut writer = store.writer(Some(6));
+    let source = writer.source();
+    let mut waiting = [0, 0, 2, 0].map(|from| source.read(from));
+    writer.push(b"abc").expect("there is room");
+    let came = waiting.each_mut().map(|one| one.try_recv().expect("it goes on").expect("it has come"));
+    assert_eq!(came.each_ref().map(|bytes| &bytes[..]), [&b"abc"[..], b"abc", b"c", b"abc"]);
+    assert_eq!(came[0].as_ptr(), came[1].as_ptr());
+}
