@@ -201,6 +201,15 @@ class Reloads:
             raise Broken(f"{len(bad)} of {len(answers)} requests to pool lone fail: {bad[:3]}")
         return len(bad)
 
+    async def guarded(self, span):
+        """`reload --guard`; once more if all that was in its way is an upgrade's window (docs/operations.md)."""
+        said = await self.balancer.command("reload", "--guard", span, patience=40)
+        if said.code == 1 and "an upgrade is under way" in said.err and self.upgrading:
+            while self.upgrading:
+                await asyncio.sleep(0.05)
+            said = await self.balancer.command("reload", "--guard", span, patience=40)
+        return said
+
     async def guard(self, chance, how):
         """A guarded reload: of a file that breaks a pool, in one of several ways, it must be taken back, and of another kept."""
         await self.lone(60, must_be_good=True)
@@ -223,8 +232,7 @@ class Reloads:
             servers[0]["weight"] = 50
         self.scene.about_to_reload(conf)
         self.balancer.write(yaml(conf) + "\n")
-        watching = asyncio.create_task(self.balancer.command(
-            "reload", "--guard", "2s" if how in ("kept", "replaced") else "5s", patience=40))
+        watching = asyncio.create_task(self.guarded("2s" if how in ("kept", "replaced") else "5s"))
         try:
             if how == "replaced":
                 await asyncio.sleep(0.5)
