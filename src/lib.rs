@@ -39,6 +39,7 @@ pub mod pool;
 pub mod preview;
 pub mod probe;
 pub mod proxy_header;
+mod purge_nodes;
 pub mod route;
 pub mod select;
 mod serve;

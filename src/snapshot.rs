@@ -152,6 +152,7 @@ impl Snapshot {
                 disk: None,
                 max_object: 0,
                 purge_from: crate::networks::Networks::default(),
+                purge_nodes: Vec::new(),
             },
             networks: Vec::new(),
             geo: Arc::default(),

@@ -36,6 +36,11 @@ impl Token {
         }
     }
 
+    /// As it is shown to others; it has printable characters only.
+    pub(crate) fn shown(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
     /// Compares in a time that tells nothing of where they differ, nor how long the secret is.
     pub(crate) fn is(&self, shown: &[u8]) -> bool {
         let [own, shown] = [&*self.0, shown].map(|bytes| digest(&SHA256, bytes));

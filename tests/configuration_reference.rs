@@ -116,7 +116,8 @@ fn faults_of_file(text: &str) -> Vec<String> {
             let sections = matches!(
                 key.kind,
                 KeyKind::Section(_) | KeyKind::Named(_) | KeyKind::NamedLists(_) | KeyKind::NamedListsOr(..)
-            ) || key.name == "access_log";
+            )                // There is one place for it, which shows what may stand in it.
+                || matches!(key.name, "access_log" | "purge_nodes");
             if let Some(default) = key.default.filter(|_| !sections) {
                 let default: Value = serde_yaml::from_str(default).expect("valid YAML");
                 if !shown.contains(&&default) {

@@ -48,6 +48,7 @@ pub(super) fn status(admin: &Admin) -> Option<CacheStatus> {
         fills: used.fetches,
         purges: used.purges.iter().sum(),
         rules: rules.collect(),
+        nodes: admin.live.purge_nodes.status(),
     })
 }
 
@@ -59,7 +60,12 @@ pub(super) async fn purge(
     let bad = |message: String| ApiRefusal::new(StatusCode::BAD_REQUEST, message);
     let Json(wish) =
         wish.map_err(|error| bad(error.body_text()).help(r#"send JSON like {"tags": ["p1"]}"#))?;
+    let named = wish.urls.len() + wish.tags.len() + wish.prefixes.len() + usize::from(wish.all);
     let Some(store) = admin.live.store() else {
+        if wish.passed_on {
+            // Nothing is kept here that could be out of date.
+            return Ok(Json(PurgeReceipt { purges: named, hard: wish.hard, nodes: Vec::new() }));
+        }
         return Err(bad("nothing is kept: no rule has a cache".to_owned()).help("add `cache: {}` to a rule"));
     };
     let snapshot = admin.live.snapshot();
@@ -92,14 +98,23 @@ pub(super) async fn purge(
     }
     let purged = if wish.hard { Purged::Hard } else { Purged::Soft };
     let noted = disk::purge(&store, admin.live.disk().as_ref(), &purges, purged);
-    let named = wish.urls.len() + wish.tags.len() + wish.prefixes.len() + usize::from(wish.all);
-    if let Some(noted) = noted
-        && tokio::time::timeout(disk::NOTED_WITHIN, noted).await.is_err()
-    {
-        warn!("the cache's disk has not noted a purge yet, which is in force");
-    }
     info!(by = actor, purges = named, hard = wish.hard, "cache purged");
-    Ok(Json(PurgeReceipt { purges: named, hard: wish.hard }))
+    let passed_on = (!wish.passed_on).then(|| admin.live.purge_nodes.pass_on(&wish));
+    let noting = async {
+        if let Some(noted) = noted
+            && tokio::time::timeout(disk::NOTED_WITHIN, noted).await.is_err()
+        {
+            warn!("the cache's disk has not noted a purge yet, which is in force");
+        }
+    };
+    let confirming = async {
+        match passed_on {
+            Some(passed_on) => passed_on.receipts().await,
+            None => Vec::new(),
+        }
+    };
+    let ((), nodes) = tokio::join!(noting, confirming);
+    Ok(Json(PurgeReceipt { purges: named, hard: wish.hard, nodes }))
 }
 
 /// A host with the beginning of a path, with a scheme or without.

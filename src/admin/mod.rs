@@ -90,6 +90,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         limiter: admin.live.limiter.get(),
         store: admin.live.store().map(|store| store.in_use()),
         disk: admin.live.disk().map(|disk| disk.in_use()),
+        purge_nodes: admin.live.purge_nodes.status(),
         server_connections: ServerConnections {
             open: servers.in_use(),
             limit: servers.limit(),

@@ -3,6 +3,7 @@
 use crate::text::bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use time::OffsetDateTime;
 
 /// What the cache keeps and what it is good for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -14,6 +15,25 @@ pub struct CacheStatus {
     pub purges: u64,
     /// In the order of their names; those that nobody asked are missing.
     pub rules: Vec<RuleCacheStatus>,
+    /// Other nodes that are told what is purged.
+    #[serde(default)]
+    pub nodes: Vec<PurgeNodeStatus>,
+}
+
+/// What another node knows of what was purged here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PurgeNodeStatus {
+    /// The address of its admin endpoint.
+    pub node: String,
+    /// What it has still to be told: URLs, tags and prefixes, and one for all.
+    pub missing: usize,
+    /// Since when it has not confirmed anything, if it has not.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub failing_since: Option<OffsetDateTime>,
+    /// Why it has not, the last time.
+    pub why: Option<String>,
+    /// Requests that it has not confirmed, since the start.
+    pub failures: u64,
 }
 
 /// Where responses are kept.
@@ -62,7 +82,12 @@ impl CacheStatus {
             let objects = if tier.objects == 1 { "object" } else { "objects" };
             [used, format!("{} {objects}, {evicted}", tier.objects)]
         });
-        [share].into_iter().chain(tiers).collect()
+        let behind = self.nodes.iter().filter_map(|node| {
+            let why = node.why.as_ref()?;
+            let purges = if node.missing == 1 { "purge" } else { "purges" };
+            Some(format!("{} LACKS {} {purges}: {why}", node.node, node.missing))
+        });
+        [share].into_iter().chain(tiers).chain(behind).collect()
     }
 
     /// The same as one line.
@@ -85,6 +110,13 @@ pub struct PurgeWish {
     pub all: bool,
     /// It is gone, rather than asked about.
     pub hard: bool,
+    /// Another node has passed it on: it goes no further, and is done where nothing is kept.
+    #[serde(skip_serializing_if = "is_false")]
+    pub passed_on: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// What was done.
@@ -93,4 +125,18 @@ pub struct PurgeReceipt {
     /// URLs, tags and prefixes, or one for all.
     pub purges: usize,
     pub hard: bool,
+    /// Other nodes that were told, in the order of `cache.purge_nodes`.
+    #[serde(default)]
+    pub nodes: Vec<NodeReceipt>,
+}
+
+/// What has become of a purge on another node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeReceipt {
+    /// The address of its admin endpoint.
+    pub node: String,
+    /// It is in force there.
+    pub confirmed: bool,
+    /// Why it is not known to be.
+    pub why: Option<String>,
 }

@@ -25,12 +25,14 @@ pub enum EventKind {
     Reload,
     /// A pool began or ceased to send to unhealthy servers for want of healthy ones.
     FailOpen,
+    /// Another node has not confirmed what was purged here, or has.
+    Cache,
     /// The process started, stopped, or handed over to another.
     Process,
 }
 
 impl EventKind {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Health,
         Self::Ejection,
         Self::Operator,
@@ -40,6 +42,7 @@ impl EventKind {
         Self::Geo,
         Self::Reload,
         Self::FailOpen,
+        Self::Cache,
         Self::Process,
     ];
 
@@ -55,6 +58,7 @@ impl EventKind {
             Self::Geo => "geo",
             Self::Reload => "reload",
             Self::FailOpen => "fail_open",
+            Self::Cache => "cache",
             Self::Process => "process",
         }
     }

@@ -21,7 +21,7 @@ pub(super) struct EventsOptions {
     /// Only what happened within this time, like 2h.
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     since: Option<Duration>,
-    /// Only this kind: health, ejection, operator, membership, discovery, networks, geo, reload, fail_open or process.
+    /// Only this kind: health, ejection, operator, membership, discovery, networks, geo, reload, fail_open, cache or process.
     #[arg(long)]
     kind: Option<EventKind>,
     /// The newest so many.

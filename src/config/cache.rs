@@ -6,8 +6,10 @@ use super::matcher::path;
 use super::names::Once;
 use super::networks::NamedLists;
 use super::place::At;
+use super::plan::AdminPlan;
 use super::plan::cache::{Bypass, CachePlan, DiskPlan, KeyPlan, QueryKey, StorePlan, TagsPlan};
 use super::problem::{Fault, quoted};
+use super::purge_nodes::purge_nodes;
 use super::section::Section;
 use super::tree::Scalar;
 use crate::units;
@@ -20,12 +22,17 @@ const SHARE: u64 = 8;
 /// The share of a disk that a response may have.
 const DISK_SHARE: u64 = 4;
 
-pub(super) fn store(section: &Section<'_>, networks: &NamedLists<'_>) -> StorePlan {
+pub(super) fn store(
+    section: &Section<'_>,
+    networks: &NamedLists<'_>,
+    admin: Option<&AdminPlan>,
+) -> StorePlan {
     let plan = StorePlan {
         memory: section.size("memory"),
         disk: disk_plan(section),
         max_object: section.size("max_object"),
         purge_from: section.get("purge_from").map(|at| networks.list(&at)).unwrap_or_default(),
+        purge_nodes: section.get("purge_nodes").map(|at| purge_nodes(&at, admin)).unwrap_or_default(),
     };
     let at = section.get("max_object");
     if let Some(at) = at.filter(|_| plan.memory > 0 && plan.max_object > plan.memory / SHARE) {

@@ -51,7 +51,7 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
     let geo = file.section("geo", |section| geo::geo(&section)).unwrap_or_default();
     let reader = GeoReader { has_country: geo.country.is_some(), has_asn: geo.asn.is_some() };
     let named_lists = NamedLists::read(networks.as_deref(), reader);
-    let cache = file.section("cache", |section| cache::store(&section, &named_lists));
+    let cache = file.section("cache", |section| cache::store(&section, &named_lists, admin.as_ref()));
 
     let planned_pools = read_pools(&pools, &pool_names);
     fallback::check(pools.iter().flatten().map(|(name, at)| (*name, *at)), &planned_pools);

@@ -34,6 +34,7 @@ mod policy;
 mod pool;
 pub mod problem;
 mod process;
+mod purge_nodes;
 mod render;
 mod route;
 mod rule_target;

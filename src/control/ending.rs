@@ -89,6 +89,7 @@ impl Control {
             warn!("the state file's disk takes nothing; what operators said last may be lost");
         }
         self.save_servers_at_end();
+        self.passing_on.take_leave();
         if let Some(successor) = self.successor.take() {
             successor.close().await;
         }

@@ -15,6 +15,7 @@ use crate::history::{CacheHistory, History};
 use crate::limit::{LimitSecret, Limiter};
 use crate::metrics::{GrowingTotals, Metrics, SourceSeries};
 use crate::operate::Overrides;
+use crate::purge_nodes::PurgeNodes;
 use crate::snapshot::Snapshot;
 use crate::sticky::Secret;
 use crate::store::{Store, StoreSize};
@@ -72,6 +73,8 @@ pub(crate) struct Live {
     pub(crate) limiter: OnceLock<Limiter>,
     /// What is kept of responses, where some rule has any kept.
     store: ArcSwapOption<Store>,
+    /// Other nodes that are told what is purged of it.
+    pub(crate) purge_nodes: PurgeNodes,
     /// What of it outlives the process.
     disk: ArcSwapOption<DiskTier>,
     accepting: AtomicBool,
@@ -109,6 +112,7 @@ impl Live {
             limit_secret: OnceLock::new(),
             limiter: OnceLock::new(),
             store: ArcSwapOption::empty(),
+            purge_nodes: PurgeNodes::default(),
             disk: ArcSwapOption::empty(),
             accepting: AtomicBool::new(false),
             draining: AtomicBool::new(false),

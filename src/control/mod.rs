@@ -23,6 +23,7 @@ mod listening;
 mod live;
 mod maintaining;
 mod operate;
+mod passing_on;
 mod predecessor;
 mod preview;
 mod probing;
@@ -70,6 +71,7 @@ use following::FileFollowing;
 use guarding::GuardWatch;
 use handover::KnownServers;
 use operate::health_word;
+use passing_on::PassingOn;
 use predecessor::{FinishingPredecessor, PredecessorMessage};
 use probing::Probing;
 use reading::{LoadedConfiguration, ReadInProgress, ReloadRefused};
@@ -185,6 +187,7 @@ pub(crate) struct Control {
     on_turn: Option<OnHealthChange>,
     discovering: Discovering,
     file_following: FileFollowing,
+    passing_on: PassingOn,
     certificates: CertificateManager,
     /// Certificates that authorities gave for configured names, as far as there are any.
     managed: HashMap<Name, ManagedCertificate>,
@@ -256,6 +259,7 @@ impl Control {
             probing: Probing::new(Arc::clone(&live), reports),
             discovering: Discovering::new(Arc::clone(&live), changes.clone()),
             file_following: FileFollowing::default(),
+            passing_on: PassingOn::default(),
             loaded: None,
             watch: None,
             live,

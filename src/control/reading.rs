@@ -79,8 +79,8 @@ pub(crate) enum ReloadRefused {
         "{0}: cannot be read: the files of an earlier reload are still waited for; is a file system away?"
     )]
     StillReading(String),
-    #[error("admin.token_file: {path}: {error}")]
-    Token { path: String, error: TokenError },
+    #[error("{key}: {path}: {error}")]
+    Token { key: String, path: String, error: TokenError },
 }
 
 /// A configuration that was read, with the files that it names.
@@ -136,6 +136,8 @@ pub(crate) fn load(source: &Source) -> Result<LoadedConfiguration, ReloadRefused
 #[derive(Debug, Default)]
 pub(crate) struct OpenedFiles {
     pub(super) token: Option<Token>,
+    /// What other nodes want to be shown, as far as that is another one; in their order.
+    pub(super) purge_tokens: Vec<Option<Token>>,
     pub(super) access_log: Option<AccessLogOutput>,
     pub(super) journal: Option<Option<Journal>>,
     /// What an earlier process has written into the ledger's file.
@@ -173,7 +175,13 @@ fn open(next: &Plan, current: &Plan) -> Result<OpenedFiles, ReloadRefused> {
         next.events.path.as_ref().map(open).transpose()
     };
     let journal = (next.events.path != current.events.path).then(journal).transpose()?;
-    Ok(OpenedFiles { token: read_token(next)?, access_log, journal, recalled: Vec::new() })
+    let token = read_token("admin.token_file", next.admin.token_file.as_deref())?;
+    let nodes = next.cache.purge_nodes.iter().enumerate();
+    let purge_tokens = nodes.map(|(place, node)| {
+        read_token(&format!("cache.purge_nodes[{place}].token_file"), node.token_file.as_deref())
+    });
+    let purge_tokens = purge_tokens.collect::<Result<_, _>>()?;
+    Ok(OpenedFiles { token, purge_tokens, access_log, journal, recalled: Vec::new() })
 }
 
 /// Files that are being read.
@@ -287,12 +295,13 @@ fn open_access_log(plan: &Plan) -> Result<AccessLogOutput, ReloadRefused> {
     }
 }
 
-/// What changes over TCP must show.
-fn read_token(plan: &Plan) -> Result<Option<Token>, ReloadRefused> {
-    let read = |path: &PathBuf| {
-        Token::read(path).map_err(|error| ReloadRefused::Token { path: path.display().to_string(), error })
+/// What changes over TCP must show, here or elsewhere.
+fn read_token(key: &str, path: Option<&Path>) -> Result<Option<Token>, ReloadRefused> {
+    let refused = |path: &Path, error| {
+        let (key, path) = (key.to_owned(), path.display().to_string());
+        ReloadRefused::Token { key, path, error }
     };
-    plan.admin.token_file.as_ref().map(read).transpose()
+    path.map(|path| Token::read(path).map_err(|error| refused(path, error))).transpose()
 }
 
 /// As `sha256sum` prints it.

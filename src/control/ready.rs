@@ -177,7 +177,7 @@ impl Ready {
         let Self {
             managed, acme, terminations, originations, sockets, inherited, opened, sticky_key, ..
         } = self;
-        let OpenedFiles { token, access_log, journal, recalled } = opened;
+        let OpenedFiles { token, purge_tokens, access_log, journal, recalled } = opened;
         control.live.event_log.keep(next.plan.events.keep);
         control.live.event_log.recall(recalled);
         if let Some(journal) = journal {
@@ -188,7 +188,9 @@ impl Ready {
             server.set_operator(overrides.operator(server));
         }
         control.loaded = Some(read);
-        control.live.token.store(token.map(Arc::new));
+        let token = token.map(Arc::new);
+        control.passing_on.follow(&next.plan, purge_tokens, token.as_ref(), &control.live);
+        control.live.token.store(token);
         if next.plan.has_limits() {
             control.live.begin_limits(next.plan.process.limit_keys);
         }

@@ -3,6 +3,7 @@
 use super::family::Family;
 use super::{Metrics, lock};
 use crate::access_log::CacheResult;
+use crate::api::cache::PurgeNodeStatus;
 use crate::disk::{DiskFault, DiskUse};
 use crate::history::CacheTotals;
 use crate::store::{Purge, StoreUse};
@@ -37,11 +38,12 @@ impl Metrics {
     }
 }
 
-/// `store` is what is in it, if there is one, and `disk` what is on its disk.
+/// `store` is what is in it, if there is one, `disk` what is on its disk, and `nodes` are those that are told what is purged.
 pub(super) fn families(
     metrics: &Metrics,
     store: Option<StoreUse>,
     disk: Option<DiskUse>,
+    nodes: &[PurgeNodeStatus],
 ) -> Vec<MetricFamily> {
     let mut requests = Family::counter(
         "evenkeel_cache_requests_total",
@@ -97,7 +99,26 @@ pub(super) fn families(
         families.extend([held, on_the_way, keys, gone, fills]);
     }
     families.extend(disk.map(of_disk).into_iter().flatten());
+    families.extend(of_nodes(nodes));
     families.into_iter().filter_map(Family::finish).collect()
+}
+
+/// Whether other nodes know what was purged.
+fn of_nodes(nodes: &[PurgeNodeStatus]) -> [Family; 2] {
+    let mut failures = Family::counter(
+        "evenkeel_cache_purge_node_failures_total",
+        "Requests by which another node was to be told what is purged, and which it has not confirmed.",
+    );
+    let mut behind = Family::gauge(
+        "evenkeel_cache_purge_node_behind",
+        "1 while a node has not confirmed what was purged, and may send what is no longer right.",
+    );
+    for node in nodes {
+        let labels = [("node", &*node.node)];
+        failures.add(&labels, node.failures as f64);
+        behind.add(&labels, f64::from(u8::from(node.failing_since.is_some())));
+    }
+    [failures, behind]
 }
 
 /// How the disk does.

@@ -4,6 +4,7 @@ use super::family::Family;
 use super::listener::ListenerReading;
 use super::{Metrics, RequestLabels, lock};
 use crate::access_log::{Action, Why};
+use crate::api::cache::PurgeNodeStatus;
 use crate::config::plan::Balance;
 use crate::disk::DiskUse;
 use crate::limit::Limiter;
@@ -39,6 +40,8 @@ pub struct MetricsPage<'a> {
     pub store: Option<StoreUse>,
     /// What is on its disk.
     pub disk: Option<DiskUse>,
+    /// Other nodes that are told what is purged of it.
+    pub purge_nodes: Vec<PurgeNodeStatus>,
     pub listeners: &'a [ListenerReading],
     pub access_log_dropped: u64,
     pub server_connections: ServerConnections,
@@ -66,7 +69,7 @@ impl MetricsPage<'_> {
         families.extend(self.metrics.limits.families(self.limiter));
         families.extend(super::maintenance::families(self.snapshot));
         families.extend(self.metrics.compression.families());
-        families.extend(super::cache::families(self.metrics, self.store, self.disk));
+        families.extend(super::cache::families(self.metrics, self.store, self.disk, &self.purge_nodes));
         families.extend(super::networks::families(&self.snapshot.plan.networks));
         families.extend(super::geo::families(&self.snapshot.plan.geo));
         families.extend(self.pools());

@@ -2,6 +2,7 @@
 
 use super::report::KeyChange;
 use crate::config::keys::spell_size;
+use crate::config::plan::cache::PurgeNodePlan;
 use crate::config::plan::policy::Page;
 use crate::config::plan::{
     self, AccessLogPlan, Balance, HashKey, HealthPlan, HostPattern, Match, NewConnectionLimit, PathPattern,
@@ -86,6 +87,11 @@ pub(super) fn process(plan: &Plan) -> Settings {
     }
     settings.set("cache.max_object", spell_size(plan.cache.max_object));
     settings.set_some("cache.purge_from", list(plan.cache.purge_from.items()));
+    let node = |node: &PurgeNodePlan| match &node.token_file {
+        Some(file) => format!("{{ address: {}, token_file: {} }}", node.address, file.display()),
+        None => node.address.to_string(),
+    };
+    settings.set_some("cache.purge_nodes", list(plan.cache.purge_nodes.iter().map(node)));
     let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
     settings.set_some("admin.socket", path(&plan.admin.socket));
     settings.set_some("admin.address", plan.admin.address);

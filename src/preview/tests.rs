@@ -158,7 +158,7 @@ fn every_key_of_listeners_pools_and_servers_is_told() {
 admin: { token_file: t }
 events: { path: e.jsonl }
 geo: { country: c.mmdb, asn: a.mmdb }
-cache: { purge_from: [10.0.0.0/8], disk: { path: /d } }
+cache: { purge_from: [10.0.0.0/8], purge_nodes: [10.0.0.2:9900], disk: { path: /d } }
 acme: { directory: \"https://ca.example/dir\", accept_terms: true, contact: [\"mailto:a@b.example\"], ca: ca.pem,
   external_account: { key_id: k, hmac_key_file: f } }
 listeners:

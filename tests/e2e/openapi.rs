@@ -188,6 +188,8 @@ fn answers_keep_to_the_file_and_show_all_that_it_has() {
     let list = directory.0.join("servers.yaml");
     std::fs::write(&list, format!("[{{ name: l1, address: {} }}]", app1.address)).expect("writable");
     let text = shop(&app1, &app2, &dead, &list);
+    let text =
+        format!("cache: {{ purge_nodes: [unix:{}] }}\n{text}", directory.0.join("nobody.sock").display());
     let balancer = Balancer::start(&text);
     let api = Api { contract: &contract, balancer: &balancer };
 
@@ -267,7 +269,9 @@ fn limit(api: &Api<'_>) {
     api.ask("DELETE /bans/nobody", "", 400);
     let request = "POST /cache/purge";
     api.ask(request, &api.contract.operation(request).example(), 200);
-    api.ask(request, r#"{"all": true, "hard": true}"#, 200);
+    let purged = api.ask(request, r#"{"all": true, "hard": true}"#, 200);
+    assert_eq!(purged["nodes"][0]["confirmed"], false);
+    assert!(api.ask("GET /status", "", 200)["cache"]["nodes"][0]["failing_since"].is_string());
     api.ask(request, "{}", 400);
     let mut client = Client::connect(api.balancer.address("shop"));
     (0..2).for_each(|_| drop(client.get("/limited")));

@@ -2,9 +2,9 @@
 
 use super::super::keys;
 use super::super::plan::PathPattern;
-use super::super::plan::cache::{CachePlan, DiskPlan, QueryKey, StorePlan};
+use super::super::plan::cache::{CachePlan, DiskPlan, PurgeNodePlan, QueryKey, StorePlan};
 use super::writer::SectionWriter;
-use super::{duration, named, size, texts};
+use super::{duration, named, path, size, text, texts};
 use serde_yaml::Value;
 
 pub(super) fn store(store: &StorePlan) -> Value {
@@ -13,6 +13,7 @@ pub(super) fn store(store: &StorePlan) -> Value {
         .set_or_null("disk", store.disk.as_ref().map(disk))
         .set("max_object", size(store.max_object))
         .set("purge_from", texts(store.purge_from.items()))
+        .set("purge_nodes", Value::Sequence(store.purge_nodes.iter().map(purge_node).collect()))
         .end()
 }
 
@@ -21,6 +22,13 @@ fn disk(disk: &DiskPlan) -> Value {
         .set("path", disk.path.display().to_string())
         .set("size", size(disk.size))
         .set("min_object", size(disk.min_object))
+        .end()
+}
+
+fn purge_node(node: &PurgeNodePlan) -> Value {
+    SectionWriter::new(keys::PURGE_NODE)
+        .set("address", text(&node.address))
+        .set_or_null("token_file", node.token_file.as_deref().map(path))
         .end()
 }
 

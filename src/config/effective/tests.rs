@@ -67,7 +67,7 @@ fn every_key_and_every_default_is_written() {
          policies: { a: { request_headers: { set: { x: y } }, response_headers: { set: { x: y } } } }\n\
          pools: { p: { servers: ['127.0.0.1:1'] } }",
         "listeners: { a: { address: '127.0.0.1:1', pool: p } }\npools: { p: { discover: { file: f } } }\n\
-         cache: { disk: { path: /d } }",
+         cache: { disk: { path: /d }, purge_nodes: ['10.0.0.2:9900'] }",
         "listeners: { a: { address: '127.0.0.1:1', pool: p } }\npools: { p: { discover: { http: { url: http://a/ } } } }",
     ];
     let mut found = BTreeSet::new();

@@ -10,6 +10,17 @@ pub(in crate::config) const STORE: &[Key] = &[
     nullable("disk", KeyKind::Section(DISK), "null"),
     key("max_object", KeyKind::Size(1 << 10, 1 << 34), "16MiB"),
     key("purge_from", NETWORK_LIST, "[]"),
+    key("purge_nodes", KeyKind::ListOfEither("an address like `10.0.0.2:9900`", PURGE_NODE), "[]"),
+];
+
+pub(in crate::config) const PURGE_NODE: &[Key] = &[
+    given(
+        "address",
+        KeyKind::Text(
+            "a node's admin endpoint: an IP address with a port, like `10.0.0.2:9900`, or `unix:/path`",
+        ),
+    ),
+    nullable("token_file", KeyKind::Text("the path of a file"), "null"),
 ];
 
 pub(in crate::config) const DISK: &[Key] = &[

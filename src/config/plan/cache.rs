@@ -2,7 +2,7 @@
 
 use super::PathPattern;
 use crate::networks::Networks;
-use crate::units::Percent;
+use crate::units::{Address, Percent};
 use http::HeaderName;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +18,17 @@ pub struct StorePlan {
     pub max_object: u64,
     /// Who may send PURGE.
     pub purge_from: Networks,
+    /// Which other nodes are told what is purged here.
+    pub purge_nodes: Vec<PurgeNodePlan>,
+}
+
+/// Another node that has a cache of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurgeNodePlan {
+    /// Its admin endpoint.
+    pub address: Address,
+    /// Holds what it wants to be shown over TCP; `None` is this process's own token.
+    pub token_file: Option<PathBuf>,
 }
 
 /// A disk that responses are kept on.

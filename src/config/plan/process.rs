@@ -1,6 +1,7 @@
 //! The process itself: how it is reached, what it logs, its limits, its authority for certificates and its resolver.
 
 use crate::limit::ClientPrefix;
+use crate::units::Address;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,6 +36,20 @@ pub struct AdminPlan {
     pub token_file: Option<PathBuf>,
     /// Where operators' states outlive a restart.
     pub state_file: Option<PathBuf>,
+}
+
+impl AdminPlan {
+    /// Whether this is one of its own entrances.
+    pub fn is_at(&self, address: &Address) -> bool {
+        match address {
+            Address::Unix(path) => self.socket.as_ref() == Some(path),
+            Address::Inet(other) => self.address.is_some_and(|own| {
+                // Every address of this machine is its loopback address, too.
+                let is_here = own.ip().is_unspecified() && other.ip().is_loopback();
+                own == *other || is_here && own.port() == other.port()
+            }),
+        }
+    }
 }
 
 /// The health ledger: what became of servers, pools and the configuration.

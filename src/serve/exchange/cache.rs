@@ -2,6 +2,7 @@
 
 use super::Exchange;
 use crate::access_log::{CacheRecord, Why};
+use crate::api::cache::{PurgeReceipt, PurgeWish};
 use crate::cache::{Moment, folded_host, scope, url_number};
 use crate::config::plan::Priority;
 use crate::config::plan::cache::{CachePlan, KeyPlan, QueryKey};
@@ -9,11 +10,12 @@ use crate::disk::DiskTier;
 use crate::filter::forwarding;
 use crate::metrics::Routed;
 use crate::pool::Pool;
+use crate::purge_nodes::PassedOn;
 use crate::snapshot::ListenerTarget;
 use crate::store::Store;
 use crate::wire::local_reply;
 use crate::wire::request::RequestView;
-use http::Method;
+use http::{HeaderValue, Method, header};
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::Ordering::Relaxed;
@@ -111,6 +113,20 @@ impl Exchange {
     /// Has the client answered so, whatever its rule.
     pub(in crate::serve) fn answer_with(&mut self, status: u16) {
         self.reply = Some(Box::new(local_reply::with_status(status, None, None)));
+    }
+
+    /// Has other nodes told of what was purged here.
+    pub(in crate::serve) fn pass_on(&self, wish: &PurgeWish) -> PassedOn {
+        self.live.purge_nodes.pass_on(wish)
+    }
+
+    /// Has who has purged told of it, in JSON.
+    pub(in crate::serve) fn answer_purge(&mut self, receipt: &PurgeReceipt) {
+        let mut body = serde_json::to_vec(receipt).unwrap_or_default();
+        body.push(b'\n');
+        let mut reply = local_reply::with_status(200, None, Some(body.into()));
+        reply.fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self.reply = Some(Box::new(reply));
     }
 
     /// A try has failed; its request has another answer.

@@ -1,7 +1,8 @@
-//! PURGE: a client that may has what is kept purged, by its URL or by tags.
+//! PURGE: a client that may has what is kept purged, by its URL or by tags, here and on other nodes.
 
 use super::Relay;
 use crate::access_log::Why;
+use crate::api::cache::{PurgeReceipt, PurgeWish};
 use crate::cache;
 use crate::disk;
 use crate::serve::client::ClientSide;
@@ -21,36 +22,48 @@ impl<C: ClientSide> Relay<'_, C> {
             self.exchange.answer_with(405);
             return self.reply(Why::Denied).await;
         }
-        let mut purges = Vec::new();
-        let tag = |tag: &[u8]| Purge::Tag(cache::tag_number(tag));
-        let is_good = match self.request.fields.text(&MAGENTO).map(cache::magento_tags) {
-            Some(Ok(Some(tags))) => {
-                purges.extend(tags.iter().map(|name| tag(name.as_bytes())));
-                true
-            }
-            Some(Ok(None)) => {
-                purges.push(Purge::All);
-                true
-            }
-            Some(Err(())) => false,
-            None => {
-                let lines = TAGS.iter().flat_map(|name| self.request.fields.all(name));
-                let mut tags = lines.flat_map(cache::split_tags).peekable();
-                if tags.peek().is_none() {
-                    let host = self.request.host.unwrap_or_default();
-                    let is_secure = self.exchange.is_secure(&self.request);
-                    let url = self.exchange.url((host, is_secure), self.request.path_and_query);
-                    purges.push(Purge::Url(url));
-                }
-                purges.extend(tags.map(tag));
-                true
+        let Some(wish) = self.purge_wish() else {
+            self.exchange.answer_with(400);
+            return self.reply(Why::Purge).await;
+        };
+        let tags = wish.tags.iter().map(|tag| Purge::Tag(cache::tag_number(tag.as_bytes())));
+        let url = (!wish.urls.is_empty()).then(|| {
+            let host = self.request.host.unwrap_or_default();
+            let is_secure = self.exchange.is_secure(&self.request);
+            Purge::Url(self.exchange.url((host, is_secure), self.request.path_and_query))
+        });
+        let purges: Vec<_> = url.into_iter().chain(tags).chain(wish.all.then_some(Purge::All)).collect();
+        let noted = disk::purge(&rule.store, rule.disk.as_ref(), &purges, Purged::Soft);
+        let passed_on = self.exchange.pass_on(&wish);
+        let noting = async {
+            if let Some(noted) = noted {
+                // It is in force; whether a disk that takes its time has noted it is in the log.
+                let _ = tokio::time::timeout(disk::NOTED_WITHIN, noted).await;
             }
         };
-        if let Some(noted) = disk::purge(&rule.store, rule.disk.as_ref(), &purges, Purged::Soft) {
-            // It is in force; whether a disk that takes its time has noted it is in the log.
-            let _ = tokio::time::timeout(disk::NOTED_WITHIN, noted).await;
-        }
-        self.exchange.answer_with(if is_good { 200 } else { 400 });
+        let ((), nodes) = tokio::join!(noting, passed_on.receipts());
+        self.exchange.answer_purge(&PurgeReceipt { purges: purges.len(), hard: false, nodes });
         self.reply(Why::Purge).await;
+    }
+
+    /// What it asks for, as other nodes understand it; nothing if it cannot be read.
+    fn purge_wish(&self) -> Option<PurgeWish> {
+        let fields = self.request.fields;
+        let of_tags = |tags: Vec<String>| PurgeWish { tags, ..PurgeWish::default() };
+        if let Some(pattern) = fields.text(&MAGENTO) {
+            return Some(match cache::magento_tags(pattern).ok()? {
+                Some(tags) => of_tags(tags.into_iter().map(str::to_owned).collect()),
+                None => PurgeWish { all: true, ..PurgeWish::default() },
+            });
+        }
+        let lines = TAGS.iter().flat_map(|name| fields.all(name));
+        let tags = lines.flat_map(cache::split_tags).map(|tag| std::str::from_utf8(tag).map(str::to_owned));
+        let tags: Vec<_> = tags.collect::<Result<_, _>>().ok()?;
+        if !tags.is_empty() {
+            return Some(of_tags(tags));
+        }
+        let scheme = if self.exchange.is_secure(&self.request) { "https" } else { "http" };
+        let (host, target) = (self.request.host.unwrap_or_default(), self.request.path_and_query);
+        Some(PurgeWish { urls: vec![format!("{scheme}://{host}{target}")], ..PurgeWish::default() })
     }
 }

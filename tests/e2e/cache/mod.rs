@@ -7,6 +7,7 @@ mod disk;
 mod explaining;
 mod fills;
 mod keys;
+mod nodes;
 mod purging;
 mod stale;
 

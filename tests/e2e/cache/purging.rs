@@ -121,7 +121,7 @@ fn what_cannot_be_purged_is_told() {
     let (code, _, told) = shop.balancer.command(&["purge", "page"]);
     assert!(code == Some(1) && told.contains("is not a URL"), "{told}");
     let told = shop.balancer.command_json(&["purge", "--all", "--hard"]);
-    assert_eq!(told, json!({ "purges": 1, "hard": true }));
+    assert_eq!(told, json!({ "purges": 1, "hard": true, "nodes": [] }));
     let without = Ways::start("routes: shop", &sections(&app, "    - { name: all, pool: app }\n"));
     let (code, _, told) = without.balancer.command(&["purge", "--all"]);
     assert!(code == Some(1) && told.contains("no rule has a cache"), "{told}");
