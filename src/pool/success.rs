@@ -56,7 +56,7 @@ impl SuccessRecord {
         SuccessStanding { n: self.n.load(Relaxed), mean, low, high, is_worse: self.is_worse(), share }
     }
 
-    pub(super) fn set_standing(&self, standing: &SuccessStanding) {
+    pub(crate) fn set_standing(&self, standing: &SuccessStanding) {
         self.is_worse.store(standing.is_worse, Relaxed);
         self.n.store(standing.n, Relaxed);
         self.bounds.store(together(standing.low, standing.high), Relaxed);

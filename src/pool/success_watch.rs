@@ -18,7 +18,7 @@ const Z_THEN: f64 = 1.0;
 const SUDDEN: u64 = 20;
 
 /// With fewer nothing is said of a server.
-const FEWEST: u64 = 10;
+pub(crate) const FEWEST: u32 = 10;
 
 /// So many outcomes, since it was found to be worse, bring a server back if their mean is as good.
 const TO_RETURN: u64 = 30;
@@ -246,7 +246,7 @@ impl SuccessWatch {
         let history = |member: &Member| &self.servers[&member.server.id()];
         let tallies: Vec<Tally> =
             pool.members.iter().map(|member| history(member).last(window, None)).collect();
-        let judged = tallies.iter().enumerate().filter(|(_, tally)| tally.has(FEWEST));
+        let judged = tallies.iter().enumerate().filter(|(_, tally)| tally.has(FEWEST.into()));
         let lowest = |(_, tally): &(usize, &Tally)| tally.bounds().0;
         let best = judged.max_by(|one, other| lowest(one).total_cmp(&lowest(other)));
         let best_history = best.map(|(index, _)| history(&pool.members[index]));
@@ -293,11 +293,11 @@ impl SuccessWatch {
 
 /// Whether a server is provably worse than the best, in its own time and at the same times; one that was stays so until it has shown that it is as good.
 fn is_worse(history: &History, tally: Tally, (best, best_history): (Tally, &History), window: u64) -> bool {
-    let is_below = |tally: Tally| tally.has(FEWEST) && tally.bounds().1 < best.bounds().0;
+    let is_below = |tally: Tally| tally.has(FEWEST.into()) && tally.bounds().1 < best.bounds().0;
     // What both suffered at one time is no difference between them.
     let is_then_too = |n: u64| {
         let (own, theirs) = history.beside(best_history, n);
-        own.has(FEWEST) && own.bounds_at(Z_THEN).1 < theirs.bounds_at(Z_THEN).0
+        own.has(FEWEST.into()) && own.bounds_at(Z_THEN).1 < theirs.bounds_at(Z_THEN).0
     };
     match history.worse_since {
         None => {

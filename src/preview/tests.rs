@@ -2,6 +2,7 @@
 
 use super::{ReloadPreview, render, report, settings};
 use crate::config::{keys, parse};
+use crate::pool::success::SuccessStanding;
 use crate::pool::{Query, Tried};
 use crate::snapshot::Snapshot;
 use std::time::Instant;
@@ -17,12 +18,17 @@ fn after(in_force: &Snapshot, text: &str) -> ReloadPreview {
     report(in_force, &next, &delta, 20_000)
 }
 
-/// A file with one pool of these servers, such as `a b=50`, and these further keys.
+/// A file with one pool of these servers, such as `a b=50 c/8` (by weight, and with the most that it takes at once), and these
+/// further keys.
 fn file(servers: &str, pool: &str) -> String {
     let server = |text: &str| {
+        let (text, limit) = match text.split_once('/') {
+            Some((text, limit)) => (text, format!(", max_connections: {limit}")),
+            None => (text, String::new()),
+        };
         let (name, weight) = text.split_once('=').unwrap_or((text, "100"));
         let port = 9000 + u16::from(name.as_bytes()[0]);
-        format!("{{ name: {name}, address: 127.0.0.1:{port}, weight: {weight} }}")
+        format!("{{ name: {name}, address: 127.0.0.1:{port}, weight: {weight}{limit} }}")
     };
     let servers: Vec<_> = servers.split(' ').map(server).collect();
     format!(
@@ -285,6 +291,86 @@ fn what_becomes_of_those_who_wait_come_back_or_are_ejected_is_told() {
     let none = snapshot(&file("a b", "    queue: null\n"));
     let told = after(&none, &file("a b", "    queue: {}\n"));
     assert!(told.pools.changed[0].notes[0].starts_with("who finds every server full waits, up to 5s"));
+}
+
+#[test]
+fn what_becomes_of_what_is_known_of_servers_and_of_who_joins_is_told() {
+    let rate = |keys: &str| format!("    balance: {{ success_rate: {{ {keys} }} }}\n");
+    let paid = rate("window: 100, outcome: { header: X-Paid, success: [yes], failure: [no] }");
+    let (hundred, ewma) = (rate("window: 100"), "    balance: peak_ewma\n");
+    let (sticky, slow) = ("    sticky: { cookie: EK, max_life: 1d }\n", "    slow_start: 30s\n");
+    for ((servers, keys), (next_servers, next_keys), told) in [
+        (
+            ("a b", ""),
+            ("a b", &*hundred),
+            "how often servers succeed is counted from now on; none is worse than another before 10 outcomes say so",
+        ),
+        (
+            ("a b", &hundred),
+            ("a b", &rate("window: 50")),
+            "only the last 50 outcomes of each server count from now on; before, 100",
+        ),
+        (
+            ("a b", &hundred),
+            ("a b", &rate("window: 200")),
+            "the last 200 outcomes of each server count from now on, of which 100 are known at most",
+        ),
+        (
+            ("a b", &hundred),
+            ("a b", &paid),
+            "what is a success is another thing from now on: up to 100 outcomes of each server were counted by what it was \
+             before, until others have taken their place",
+        ),
+        (("a b", &hundred), ("a b", &rate("window: 100, explore: 5%")), ""),
+        (
+            ("a b", &hundred),
+            ("a b", ""),
+            "how often servers succeed has no say any more, and is forgotten: those that were worse (b) serve like the others at once",
+        ),
+        (("a b", ""), ("a b", ewma), "how long servers take is learned from now on"),
+        (("a b", ewma), ("a b", ""), "how long servers take has no say any more"),
+        (("a b", ewma), ("a b", ewma), ""),
+        (
+            ("a b", sticky),
+            ("a c", sticky),
+            "clients that are bound to b are bound to others with their next request",
+        ),
+        (("a b", sticky), ("a b", &sticky.replace("1d", "2d")), ""),
+        (
+            ("a b", sticky),
+            ("a b", &sticky.replace("1d", "2h")),
+            "clients that have been bound for 2h or longer are bound to servers anew with their next request",
+        ),
+        (
+            ("a b", slow),
+            ("a b c d", slow),
+            "slow_start: c, d take 10% of their share once they are up, and all of it 30s later",
+        ),
+        (
+            ("a b", "    queue: { timeout: 5s }\n"),
+            ("a b", "    queue: { timeout: 2s }\n"),
+            "who comes from now on waits up to 2s; who waits already, up to 5s as before",
+        ),
+        (
+            ("a b c", "    queue: null\n"),
+            ("a/8 b/8 c", "    queue: null\n"),
+            "a, b had no limit and take 8 at once from now on; who finds every server full is answered with 503",
+        ),
+        (
+            ("a b c", ""),
+            ("a/8 b/9 c", ""),
+            "a, b had no limit and take 8, 9 at once from now on; who finds every server full waits, up to 5s",
+        ),
+    ] {
+        let in_force = snapshot(&file(servers, keys));
+        if keys.contains("success_rate") {
+            let worse = SuccessStanding { is_worse: true, ..SuccessStanding::default() };
+            in_force.pools()[0].members[1].server.success().set_standing(&worse);
+        }
+        let preview = after(&in_force, &file(next_servers, next_keys));
+        let notes = preview.pools.changed.first().map_or_else(String::new, |pool| pool.notes.join("; "));
+        assert_eq!(notes, told, "{next_servers} {next_keys:?} after {servers} {keys:?}");
+    }
 }
 
 #[test]
