@@ -152,7 +152,7 @@ impl Live {
 
     /// Has responses kept as this plan has it; what is kept stays where it can.
     fn fit_store(&self, plan: &Plan) {
-        let size = StoreSize { memory: plan.cache.memory, max_object: plan.cache.max_object };
+        let size = StoreSize::of(&plan.cache);
         match &*self.store.load() {
             _ if !plan.has_cache() => self.store.store(None),
             Some(store) => store.resize(size),

@@ -21,7 +21,7 @@ pub(crate) use purge_log::{NOTED_WITHIN, purge};
 pub(crate) use reading::Look;
 
 use crate::config::plan::cache::DiskPlan;
-use crate::store::Store;
+use crate::store::{self, Store};
 use entry::Entry;
 use folder::Folder;
 use index::Index;
@@ -35,10 +35,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use threads::Threads;
 use tracing::{error, warn};
-
-/// What waits to be written has no more than this share of the cache's memory, or so many bytes if that is more.
-const WAITING: u64 = 16;
-const LEAST_WAITING: u64 = 1 << 20;
 
 /// What the tier is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +154,7 @@ impl DiskTier {
         self.index.resize(plan.size);
         self.min_object.store(plan.min_object, Relaxed);
         self.is_sole.store(memory == 0, Relaxed);
-        self.waiting.store((memory / WAITING).max(LEAST_WAITING), Relaxed);
+        self.waiting.store(store::for_disk(memory), Relaxed);
     }
 
     pub(crate) fn path(&self) -> &Path {

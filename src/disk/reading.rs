@@ -5,7 +5,7 @@ use super::entry::{Entry, Selects};
 use super::format::{self, FIXED, FileHead, Fixed, PIECE, Unreadable};
 use super::{DiskFault, DiskTier};
 use crate::cache::Moment;
-use crate::store::{BodySource, Selecting, StoredBody, StoredResponse};
+use crate::store::{BodySource, CHUNK, Selecting, StoredBody, StoredResponse};
 use bytes::{Bytes, BytesMut};
 use futures_channel::oneshot;
 use std::fs::File;
@@ -148,17 +148,12 @@ impl DiskTier {
         }
         pin.entry.is_for(Selects::of(&response));
         if fixed.body <= WHOLE {
-            let mut pieces = Vec::new();
-            if fixed.body > 0 {
-                let mut body = BytesMut::zeroed(usize::try_from(fixed.body).unwrap_or_default());
-                file.read_exact_at(&mut body, fixed.body_at())?;
-                let is_good = |(place, (bytes, sum)): (usize, (&[u8], &u64))| {
-                    format::is_piece(fixed.key, place as u64, bytes, *sum)
-                };
-                if !body.chunks(PIECE as usize).zip(&sums).enumerate().all(is_good) {
-                    return Err(Unreadable::Broken.into());
-                }
-                pieces.push(body.freeze());
+            // As they would lie in memory if they had come from a server.
+            let mut pieces =
+                Vec::with_capacity(usize::try_from(fixed.body).unwrap_or_default().div_ceil(CHUNK));
+            for place in 0..fixed.body.div_ceil(PIECE) {
+                let piece = read_piece(&file, &fixed, &sums, place)?;
+                pieces.extend(piece.chunks(CHUNK).map(Bytes::copy_from_slice));
             }
             response.body = StoredBody::Memory(pieces.into());
             return Ok(response);
@@ -262,6 +257,10 @@ impl BodySource for SharedBody {
             }
         });
         receiver
+    }
+
+    fn is_in_memory(&self) -> bool {
+        false
     }
 }
 

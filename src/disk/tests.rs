@@ -38,7 +38,7 @@ impl Drop for Place {
 }
 
 fn store(epoch: u64) -> Arc<Store> {
-    Arc::new(Store::new(StoreSize { memory: 64 << 20, max_object: 4 << 20 }, epoch))
+    Arc::new(Store::new(StoreSize { memory: 64 << 20, max_object: 4 << 20, has_disk: true }, epoch))
 }
 
 #[track_caller]

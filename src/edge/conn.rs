@@ -14,7 +14,7 @@ use crate::wire::chunked::Chunks;
 use pingora::protocols::SocketDigest;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use std::cell::RefCell;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
@@ -199,6 +199,17 @@ impl Conn {
     /// Writes as much of both as the socket takes, one after the other.
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, both: [&[u8]; 2]) -> Poll<io::Result<usize>> {
         let n = ready!(self.socket.poll_send(cx, both))?;
+        self.wrote(n)?;
+        Poll::Ready(Ok(n))
+    }
+
+    /// The same of several.
+    pub(crate) fn poll_send_slices(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let n = ready!(self.socket.poll_write_parts(cx, slices))?;
         self.wrote(n)?;
         Poll::Ready(Ok(n))
     }

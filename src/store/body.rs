@@ -8,12 +8,10 @@ use futures_channel::oneshot;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// As much of a body lies in one piece.
-const CHUNK: usize = 1 << 20;
-/// What a body begins with whose length nobody has said.
-const FIRST: usize = 16 << 10;
-/// What is copied at once of what has not become a whole chunk, for those who read meanwhile.
-const COPIED: usize = 64 << 10;
+/// As much of a body lies in one piece, but for the last. Of larger ones, and of many sizes, the allocator has more memory lie idle
+/// between those that have gone (`tests/acceptance/cache-bounds`): up to 1.9 times what is kept with pieces of 1 MiB, 1.46 with
+/// 256 KiB, 1.16 with 64 KiB, 1.0 with these.
+pub(crate) const CHUNK: usize = 16 << 10;
 
 /// The room for bodies on their way.
 #[derive(Debug)]
@@ -58,6 +56,8 @@ struct Grown {
     chunks: Vec<Bytes>,
     tail: BytesMut,
     length: u64,
+    /// As long it is said to become.
+    expected: Option<u64>,
     /// Who waits for what comes from this place on.
     waiting: Vec<(u64, oneshot::Sender<Bytes>)>,
     /// It is whole.
@@ -84,6 +84,10 @@ impl BodySource for Growing {
         }
         receiver
     }
+
+    fn is_in_memory(&self) -> bool {
+        true
+    }
 }
 
 impl Grown {
@@ -95,20 +99,26 @@ impl Grown {
             Some(chunk) => Some(chunk.slice(within.min(chunk.len())..)).filter(|bytes| !bytes.is_empty()),
             None if place == chunks.len() && !self.is_broken => {
                 let rest = self.tail.get(within..).filter(|rest| !rest.is_empty())?;
-                Some(Bytes::copy_from_slice(&rest[..rest.len().min(COPIED)]))
+                Some(Bytes::copy_from_slice(rest))
             }
             None => None,
         }
     }
 
     fn push(&mut self, mut data: &[u8]) {
-        self.length += data.len() as u64;
         while !data.is_empty() {
             if self.tail.len() == CHUNK {
                 self.chunks.push(std::mem::take(&mut self.tail).freeze());
             }
+            if self.tail.is_empty() {
+                let left = self.expected.and_then(|expected| expected.checked_sub(self.length));
+                self.tail.reserve(
+                    left.and_then(|left| usize::try_from(left).ok()).map_or(CHUNK, |left| left.min(CHUNK)),
+                );
+            }
             let (now, later) = data.split_at(data.len().min(CHUNK - self.tail.len()));
             self.tail.extend_from_slice(now);
+            self.length += now.len() as u64;
             data = later;
         }
         // Most wait for the same: what is copied is so once for all of them.
@@ -138,9 +148,8 @@ pub(crate) struct BodyWriter {
 
 impl BodyWriter {
     pub(super) fn new(room: &Arc<Room>, length: Option<u64>) -> Self {
-        let first = length.map_or(FIRST, |length| usize::try_from(length).unwrap_or(CHUNK).min(CHUNK));
         let body = Growing::default();
-        body.lock().tail.reserve(first);
+        body.lock().expected = length;
         Self { room: Arc::clone(room), taken: 0, length: 0, body: Arc::new(body) }
     }
 

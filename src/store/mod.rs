@@ -9,7 +9,7 @@ mod purges;
 mod standing;
 mod stored;
 
-pub(crate) use body::BodyWriter;
+pub(crate) use body::{BodyWriter, CHUNK};
 pub(crate) use epochs::Epochs;
 pub(crate) use fetches::{Fetched, Fetching, Part as FetchPart};
 pub(crate) use purges::{OwnedPurge, Purge, PurgeRecord, Purged, Purges};
@@ -17,6 +17,7 @@ pub(crate) use standing::Standing;
 pub(crate) use stored::{BodySource, StoredBody, StoredResponse};
 
 use crate::cache::{Moment, NotStored, Vary};
+use crate::config::plan::cache::StorePlan;
 use body::Room;
 use fetches::Fetches;
 use index::Index;
@@ -31,6 +32,11 @@ const LONGEST_ON_THE_WAY: u64 = 4;
 /// And so many bytes are for what is known of keys.
 const KEYS: u64 = 1 << 20;
 
+/// The share of the memory that is for what waits to be written to a disk.
+const FOR_DISK: u64 = 16;
+/// And so many bytes at least.
+const LEAST_FOR_DISK: u64 = 1 << 20;
+
 /// How large a store is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StoreSize {
@@ -38,9 +44,20 @@ pub(crate) struct StoreSize {
     pub(crate) memory: u64,
     /// For one body.
     pub(crate) max_object: u64,
+    /// It is written to a disk, too.
+    pub(crate) has_disk: bool,
+}
+
+/// Bytes of a memory of this size that are for what waits to be written to a disk.
+pub(crate) fn for_disk(memory: u64) -> u64 {
+    (memory / FOR_DISK).max(LEAST_FOR_DISK)
 }
 
 impl StoreSize {
+    pub(crate) fn of(plan: &StorePlan) -> Self {
+        Self { memory: plan.memory, max_object: plan.max_object, has_disk: plan.disk.is_some() }
+    }
+
     /// For bodies on their way.
     fn filling(self) -> u64 {
         match self.memory {
@@ -52,6 +69,7 @@ impl StoreSize {
     fn index(self) -> u64 {
         match self.memory {
             0 => KEYS,
+            memory if self.has_disk => memory - self.filling() - memory / FOR_DISK,
             memory => memory - self.filling(),
         }
     }

@@ -13,7 +13,15 @@ const OWN: usize = 512;
 /// What a field of a head takes beside its name and its value.
 const FIELD: usize = 128;
 /// What a piece of a body takes beside its bytes.
-const CHUNK: usize = 96;
+const PIECE: u64 = 96;
+
+/// What an allocation of so many bytes takes: the allocator has four sizes between a power of two and the next.
+fn allocated(bytes: u64) -> u64 {
+    match bytes.checked_sub(1).and_then(u64::checked_ilog2) {
+        Some(bits @ 2..) => bytes.next_multiple_of(1 << (bits - 2)),
+        _ => bytes,
+    }
+}
 
 /// Where a body lies.
 #[derive(Clone, Debug)]
@@ -27,6 +35,9 @@ pub(crate) enum StoredBody {
 pub(crate) trait BodySource: Debug + Send + Sync {
     /// Has what stands from this place on read, as much as is read at once; nothing comes of it if that cannot be.
     fn read(&self, from: u64) -> oneshot::Receiver<Bytes>;
+
+    /// Whether what is read lies in memory in any case, so that much of it may be held at once.
+    fn is_in_memory(&self) -> bool;
 }
 
 /// A response.
@@ -62,15 +73,44 @@ impl StoredResponse {
             self.fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum();
         let vary: usize = self.terms.vary.0.iter().map(|name| name.as_str().len() + 32).sum();
         let names = self.place.len() + self.tags.len() * size_of::<u64>();
-        let (chunks, bytes) = match &self.body {
-            StoredBody::Memory(chunks) => (chunks.len(), self.length),
-            StoredBody::Elsewhere(_) => (1, 0),
+        let body = match &self.body {
+            StoredBody::Memory(pieces) => {
+                pieces.iter().map(|piece| PIECE + allocated(piece.len() as u64)).sum()
+            }
+            StoredBody::Elsewhere(_) => PIECE,
         };
-        (OWN + fields + vary + names + self.selected.len() + chunks * CHUNK) as u64 + bytes
+        (OWN + fields + vary + names + self.selected.len()) as u64 + body
     }
 
     /// Whether another is for the same requests.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         self.terms.vary == other.terms.vary && self.selected == other.selected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::allocated;
+
+    #[test]
+    fn what_is_allocated_is_a_quarter_more_at_most() {
+        for (bytes, taken) in [
+            (0, 0),
+            (1, 1),
+            (5, 5),
+            (8, 8),
+            (9, 10),
+            (17, 20),
+            (100, 112),
+            (16_384, 16_384),
+            (16_385, 20_480),
+            (20_481, 24_576),
+        ] {
+            assert_eq!(allocated(bytes), taken, "{bytes}");
+        }
+        for bytes in 8..100_000 {
+            let taken = allocated(bytes);
+            assert!(taken >= bytes && taken <= bytes + bytes / 4 + 1, "{bytes}: {taken}");
+        }
     }
 }

@@ -4,12 +4,13 @@ use super::ClientSide;
 use crate::access_log::Why;
 use crate::config::plan::ClientFin;
 use crate::edge::{AfterRequest, Buffer, ClientClose, Conn};
-use crate::serve::piece::{Outgoing, Piece};
+use crate::serve::piece::{MOST_SLICES, Outgoing, Piece};
 use crate::wire::chunked::Chunks;
 use crate::wire::edit::Edits;
 use crate::wire::request_head::{Head, RequestBodyLength};
 use crate::wire::response_head::{Framing, Http1Terms, ResponseView, write_http1};
 use http::{HeaderMap, Method};
+use std::io::IoSlice;
 use std::task::{Context, Poll, ready};
 
 /// Bytes of a body that nobody wants that are read rather than closing the connection.
@@ -181,7 +182,7 @@ impl ClientSide for Http1<'_> {
                 self.sent += length;
             }
             Framing::Length | Framing::Chunked | Framing::UntilClose => {
-                self.out.piece = Some(piece);
+                self.out.push(piece);
                 self.sent += length;
             }
         }
@@ -199,11 +200,21 @@ impl ClientSide for Http1<'_> {
         Ok(())
     }
 
+    fn takes_more(&self) -> bool {
+        !self.rechunks && self.out.takes_more()
+    }
+
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Why>> {
         while !self.out.is_empty() {
-            let Ok(n) = ready!(self.conn.poll_send(cx, self.out.parts())) else {
-                return Poll::Ready(Err(Why::ClientAborted));
+            let sent = match self.out.is_gathered() {
+                false => self.conn.poll_send(cx, self.out.parts()),
+                true => {
+                    let mut slices = [IoSlice::new(&[]); MOST_SLICES];
+                    let n = self.out.slices(&mut slices);
+                    self.conn.poll_send_slices(cx, &slices[..n])
+                }
             };
+            let Ok(n) = ready!(sent) else { return Poll::Ready(Err(Why::ClientAborted)) };
             self.out.take(n);
         }
         self.head_at = 0;

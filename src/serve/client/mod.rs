@@ -49,11 +49,16 @@ pub(super) trait ClientSide: Send {
     fn commit(&mut self, is_over: bool) -> Result<(), Why>;
 
     /// Takes the next of the response's body, `length` bytes without their framing, to be sent when there is room. Asked
-    /// only when everything before it was sent, but for the head.
+    /// only when everything before it was sent, but for the head, or while it `takes_more`.
     fn send(&mut self, piece: Piece, length: u64, is_last: bool);
 
     /// Ends the response.
     fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), Why>;
+
+    /// Whether what is there of a body already may be put behind what waits to be sent.
+    fn takes_more(&self) -> bool {
+        false
+    }
 
     /// Ready when everything was sent.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Why>>;

@@ -411,7 +411,7 @@ impl<C: ClientSide> Relay<'_, C> {
     /// Passes on what is kept, as if it came from a server.
     async fn pass_stored(&mut self, side: Stored) {
         let start = side.start(*self.request.method == Method::HEAD);
-        let server = ServerSide::Stored(Box::new(side));
+        let mut server = ServerSide::Stored(Box::new(side));
         let begun = match server.head() {
             Some(head) => self.begin_with(&head, None),
             None => Err(Why::Internal),
@@ -421,7 +421,15 @@ impl<C: ClientSide> Relay<'_, C> {
             return self.client.cut();
         }
         self.is_uploaded = true;
-        self.deliver(server, None, start, None).await;
+        // Head and body leave by one system call.
+        match self.first_part(&mut server, start).await {
+            Ok(first) => self.deliver(server, first, start, None).await,
+            Err(failure) => {
+                self.client.withdraw();
+                self.exchange.detail = failure.detail.or(self.exchange.detail);
+                self.reply(failure.why).await;
+            }
+        }
     }
 }
 

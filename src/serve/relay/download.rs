@@ -225,7 +225,7 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// What is there of the response's body behind its head.
-    async fn first_part(
+    pub(super) async fn first_part(
         &self,
         server: &mut ServerSide,
         start: ResponseStart,
@@ -267,13 +267,11 @@ impl<C: ClientSide> Relay<'_, C> {
             self.upload(cx, server)?;
         }
         loop {
-            // Nothing more is read while the client has not taken what was.
-            let before = self.client.sent();
-            let flushed = self.client.poll_flush(cx);
-            if self.client.sent() != before {
-                self.state.watch.touch();
+            // Nothing more is read while the client has not taken what was, unless it costs nothing to hold.
+            let gathers = self.broken_off.is_none() && self.gathers(server.as_ref());
+            if !gathers {
+                ready!(self.poll_sent(cx))?;
             }
-            ready!(flushed).map_err(|why| self.state.watch.interrupted().unwrap_or(why))?;
             if let Some(failure) = self.broken_off.take() {
                 return Poll::Ready(Err(failure));
             }
@@ -291,9 +289,19 @@ impl<C: ClientSide> Relay<'_, C> {
             let Some(sending) = server else { return Poll::Ready(Ok(())) };
             match sending.poll_part(cx, keeps_chunks) {
                 Poll::Ready(Ok(part)) => self.pass_part(part, server, leased)?,
-                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                Poll::Ready(Err(failure)) => {
+                    if gathers {
+                        ready!(self.poll_sent(cx))?;
+                    }
+                    return Poll::Ready(Err(failure));
+                }
                 Poll::Pending if self.give_out()? => {}
-                Poll::Pending => break,
+                Poll::Pending => {
+                    if gathers {
+                        ready!(self.poll_sent(cx))?;
+                    }
+                    break;
+                }
             }
         }
         // A server may also wait for what its client still sends.
@@ -303,6 +311,24 @@ impl<C: ClientSide> Relay<'_, C> {
         self.exchange.has_stalled =
             is_late && self.waits_for_part && server.as_ref().is_some_and(ServerSide::has_length);
         Poll::Ready(Err(Why::ClientAborted.into()))
+    }
+
+    /// Whether more of what is kept in memory may be put behind what waits to be sent.
+    fn gathers(&self, server: Option<&ServerSide>) -> bool {
+        server.is_some_and(ServerSide::is_in_memory)
+            && self.compression.is_none()
+            && self.pacing.is_none()
+            && self.client.takes_more()
+    }
+
+    /// Ready when the client has taken everything.
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let before = self.client.sent();
+        let flushed = self.client.poll_flush(cx);
+        if self.client.sent() != before {
+            self.state.watch.touch();
+        }
+        flushed.map_err(|why| self.state.watch.interrupted().unwrap_or(why).into())
     }
 
     /// All of the response has come, unless it comes by another way.

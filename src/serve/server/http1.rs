@@ -72,7 +72,7 @@ impl Http1 {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.out.piece.is_none() && self.out.waiting() < WAITING
+        !self.out.has_piece() && self.out.waiting() < WAITING
     }
 
     pub(super) fn put(&mut self, piece: Piece) {
@@ -88,7 +88,7 @@ impl Http1 {
             }
             // Gathered, so that what is wrong with a frame that has come too is found before any of this is sent.
             Piece::Bytes(bytes) => self.out.bytes.extend_from_slice(&bytes),
-            Piece::Buffer(_) => self.out.piece = Some(piece),
+            Piece::Buffer(_) => self.out.push(piece),
         }
     }
 

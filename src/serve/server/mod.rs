@@ -156,6 +156,11 @@ impl ServerSide {
         }
     }
 
+    /// Whether what comes next is kept in memory.
+    pub(super) fn is_in_memory(&self) -> bool {
+        matches!(self, Self::Stored(server) if server.is_in_memory())
+    }
+
     /// The next of the response's body. Chunks come as they are if `keeps_chunks`, or else their data.
     pub(super) fn poll_part(
         &mut self,

@@ -127,6 +127,17 @@ impl Stored {
         ResponseView::of_map(self.status, fields, body)
     }
 
+    /// Whether the next piece lies in memory, so that it may be held while others before it are on their way.
+    pub(super) fn is_in_memory(&self) -> bool {
+        match &self.body {
+            KeptBody::Kept(_) => true,
+            KeptBody::Own(pieces) => pieces.get(self.gone).is_some_and(|piece| match piece {
+                StoredPiece::Here(_) => true,
+                StoredPiece::Elsewhere(source, _) => source.is_in_memory(),
+            }),
+        }
+    }
+
     /// The next piece, which is not copied.
     pub(super) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, Failure>> {
         let left = self.left();

@@ -6,7 +6,7 @@ use crate::support::balancer::Balancer;
 use crate::support::h2::{Connection, DATA};
 use crate::support::wait_for;
 use crate::support::ways::{Asked, Way, Ways};
-use std::io::Write;
+use std::io::{Read, Write};
 
 const LENGTH: usize = 300_000;
 
@@ -68,6 +68,25 @@ fn a_body_is_kept_whichever_way_it_comes() {
     wait_for("room for others", || {
         (shop.balancer.metric("evenkeel_cache_filling_bytes", &[]) == 0.0).then_some(())
     });
+}
+
+/// A client that reads as soon as there is something reads all of a small response at once, where head and body leave by one system
+/// call.
+#[test]
+fn a_hit_leaves_whole() {
+    let app = App::new(|_, stream| {
+        send(stream, "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 5\r\n\r\nhello")
+    });
+    let shop = shop(&app, "{}");
+    shop.ask(Way::Http11, Asked::get("/"));
+    let mut client = std::net::TcpStream::connect(shop.balancer.address("web")).expect("a connection");
+    let mut buffer = [0; 4096];
+    for turn in 0..200 {
+        client.write_all(b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n").expect("a request");
+        let n = client.read(&mut buffer).expect("a response");
+        let response = String::from_utf8_lossy(&buffer[..n]);
+        assert!(response.contains("; hit; ") && response.ends_with("\r\n\r\nhello"), "{turn}: {response}");
+    }
 }
 
 #[test]
