@@ -1,6 +1,7 @@
 //! What tells one stored response from another before their variants do. What is not in a key is not sent to a server either,
 //! as far as the query goes: what everybody gets must not be made for one.
 
+use super::device::Device;
 use super::directives::Directives;
 use crate::config::plan::cache::{CachePlan, KeyPlan, QueryKey};
 use crate::cookie;
@@ -49,6 +50,9 @@ pub(crate) fn key(plan: &KeyPlan, keyed: &Keyed<'_>) -> Vec<u8> {
         let value = values.next();
         key.push(u8::from(value.is_some()));
         push(value.unwrap_or_default(), &mut key);
+    }
+    if plan.device {
+        push(Device::of(keyed.fields).label().as_bytes(), &mut key);
     }
     key
 }

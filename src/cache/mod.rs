@@ -3,6 +3,7 @@
 
 mod conditional;
 mod date;
+mod device;
 mod directives;
 mod freshness;
 mod key;
@@ -18,6 +19,7 @@ mod vary;
 
 pub(crate) use conditional::{is_not_modified, range_applies};
 pub(crate) use date::Moment;
+pub(crate) use device::{Device, X_DEVICE};
 pub(crate) use directives::Directives;
 pub(crate) use freshness::Exchanged;
 pub(crate) use key::{Bypassed, Keyed, bypasses, folded_host, key, query, scope};

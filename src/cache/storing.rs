@@ -1,6 +1,7 @@
 //! Whether a response may be kept, and on which terms (RFC 9111 sections 3 and 4.2).
 
 use super::date::Moment;
+use super::device::X_DEVICE;
 use super::freshness::{CacheControl, Exchanged, guessed, initial_age};
 use super::vary::{Vary, vary_of};
 use crate::config::plan::cache::CachePlan;
@@ -143,7 +144,11 @@ pub(crate) fn judge(
     if is_authorized && !is_for_authorized {
         return Err(NotStored::Authorization);
     }
-    let Some(vary) = vary_of(fields) else { return Err(NotStored::VaryStar) };
+    let Some(mut vary) = vary_of(fields) else { return Err(NotStored::VaryStar) };
+    if plan.key.device {
+        // The key has it already.
+        vary.0.retain(|name| name != X_DEVICE);
+    }
     let without_cookies =
         plan.drop_set_cookie || said.without.iter().any(|name| name == header::SET_COOKIE.as_str());
     if fields.first(&header::SET_COOKIE).is_some() && !without_cookies {

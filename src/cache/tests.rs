@@ -24,6 +24,7 @@ pub(super) fn plan() -> CachePlan {
             sort_query: true,
             headers: Vec::new(),
             cookies: Vec::new(),
+            device: false,
             methods: vec![http::Method::GET],
         },
         bypass: Bypass::default(),
@@ -292,7 +293,13 @@ fn a_key_is_another_where_a_part_of_it_is() {
     keys.sort();
     keys.dedup();
     assert_eq!(keys.len(), others.len() + 1);
-    let hostless = KeyPlan { host: false, ..plan };
+    let hostless = KeyPlan { host: false, ..plan.clone() };
+    let devices = KeyPlan { device: true, ..plan };
+    let of = |agent: &str| {
+        let fields = map(&[("user-agent", agent)]);
+        key(&devices, &Keyed { fields: FieldList::Map(&fields), ..keyed })
+    };
+    assert!(of("iPhone") == of("iPod") && of("iPhone") != of("iPad") && of("") == of("curl/8.5.0"));
     assert_eq!(key(&hostless, &keyed), key(&hostless, &Keyed { host: "b.example", ..keyed }));
 }
 

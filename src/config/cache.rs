@@ -3,7 +3,7 @@
 use super::field_name::{cookie_name, header_name};
 use super::keys;
 use super::matcher::path;
-use super::names::Once;
+use super::names::each_once;
 use super::networks::NamedLists;
 use super::place::At;
 use super::plan::AdminPlan;
@@ -12,6 +12,7 @@ use super::problem::{Fault, quoted};
 use super::purge_nodes::purge_nodes;
 use super::section::Section;
 use super::tree::Scalar;
+use crate::cache::X_DEVICE;
 use crate::units;
 use http::{HeaderName, Method, header};
 use std::path::{Path, PathBuf};
@@ -149,7 +150,7 @@ fn ttl_by_status(section: &Section<'_>) -> Vec<(u16, Duration)> {
 }
 
 fn key(section: &Section<'_>) -> KeyPlan {
-    KeyPlan {
+    let plan = KeyPlan {
         host: section.flag("host"),
         query: query(section),
         ignore_query: match section.get("ignore_query") {
@@ -159,7 +160,29 @@ fn key(section: &Section<'_>) -> KeyPlan {
         sort_query: section.flag("sort_query"),
         headers: section.get("headers").map(|at| fields(&at)).unwrap_or_default(),
         cookies: section.get("cookies").map(|at| cookies(&at)).unwrap_or_default(),
+        device: section.flag("device"),
         methods: methods(section),
+    };
+    let at = section.get("headers");
+    let items = at.as_ref().and_then(At::items).filter(|items| items.len() == plan.headers.len());
+    for (name, item) in plan.headers.iter().zip(items.into_iter().flatten()) {
+        judge_device_field(name, &item, plan.device);
+    }
+    plan
+}
+
+/// Fields that say what asks are better told apart by kinds.
+fn judge_device_field(name: &HeaderName, at: &At<'_>, has_device: bool) {
+    if has_device && *name == X_DEVICE {
+        at.refuse(Fault::new(
+            "a client could send any, and `device: true` has what evenkeel says in the key already",
+            "remove it here",
+        ));
+    } else if *name == header::USER_AGENT {
+        at.warn(Fault::new(
+            "each version of each browser has responses of its own, so that hardly any is used twice",
+            "use `device: true`, which tells phones, tablets, desktops and bots apart",
+        ));
     }
 }
 
@@ -182,17 +205,7 @@ fn query(section: &Section<'_>) -> QueryKey {
 
 fn methods(section: &Section<'_>) -> Vec<Method> {
     let Some(at) = section.get("methods") else { return vec![Method::GET, Method::HEAD] };
-    let (mut read, mut taken) = (Vec::new(), Once::default());
-    for item in at.items().into_iter().flatten() {
-        let Some(method) = item.scalar(&"`GET` or `HEAD`", known_method) else { continue };
-        match taken.seen(method.clone(), item.line()) {
-            Some(line) => item.refuse(Fault::new(
-                format!("{method} is listed twice"),
-                format!("remove it here or in line {line}"),
-            )),
-            None => read.push(method),
-        }
-    }
+    let read = each_once(&at, |item| item.scalar(&"`GET` or `HEAD`", known_method));
     if !read.contains(&Method::GET) {
         at.refuse(Fault::new("has no `GET`, whose responses are what is kept", "add `GET`"));
     }
@@ -221,12 +234,11 @@ fn tags(section: &Section<'_>) -> TagsPlan {
 }
 
 fn bypass(section: &Section<'_>) -> Bypass {
-    let paths = section.get("paths");
-    let items = paths.iter().filter_map(At::items).flatten();
+    let one = |item: &At<'_>| item.scalar(&"a path like `/checkout/*`", path);
     Bypass {
         cookies: section.get("cookies").map(|at| cookies(&at)).unwrap_or_default(),
         headers: section.get("headers").map(|at| fields(&at)).unwrap_or_default(),
-        paths: items.filter_map(|item| item.scalar(&"a path like `/checkout/*`", path)).collect(),
+        paths: section.get("paths").map(|at| each_once(&at, one)).unwrap_or_default(),
     }
 }
 
@@ -238,13 +250,11 @@ fn fields(at: &At<'_>) -> Vec<HeaderName> {
         )),
         name => Ok(name),
     };
-    let items = at.items().into_iter().flatten();
-    items.filter_map(|item| item.scalar(&"the name of a field", name)).collect()
+    each_once(at, |item| item.scalar(&"the name of a field", name))
 }
 
 fn cookies(at: &At<'_>) -> Vec<String> {
-    let items = at.items().into_iter().flatten();
-    items.filter_map(|item| item.scalar(&"the name of a cookie", cookie_name)).collect()
+    each_once(at, |item| item.scalar(&"the name of a cookie", cookie_name))
 }
 
 fn texts(at: &At<'_>) -> Vec<String> {
@@ -252,6 +262,5 @@ fn texts(at: &At<'_>) -> Vec<String> {
         false => Ok(scalar.text.to_string()),
         true => Err(Fault::new("is empty", "write a name, or leave it out")),
     };
-    let items = at.items().into_iter().flatten();
-    items.filter_map(|item| item.scalar(&"a name", text)).collect()
+    each_once(at, |item| item.scalar(&"a name", text))
 }

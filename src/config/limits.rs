@@ -3,7 +3,7 @@
 use super::field_name::{cookie_name, header_name};
 use super::inheritable::inheritable;
 use super::keys;
-use super::names::word;
+use super::names::{each_once, word};
 use super::networks::NamedLists;
 use super::place::At;
 use super::plan::limits::{
@@ -148,18 +148,10 @@ fn limit_per(section: &Section<'_>) -> Option<Vec<LimitPer>> {
     if at.is_scalar() || at.is_section() {
         return one_per(&at).map(|one| vec![one]);
     }
-    let mut all: Vec<Option<LimitPer>> = Vec::new();
-    for item in at.items()? {
-        let one = one_per(&item);
-        if one.is_some() && all.contains(&one) {
-            item.refuse(Fault::new("is listed twice", "remove one"));
-        }
-        all.push(one);
-    }
-    if all.is_empty() {
+    if at.items()?.len() == 0 {
         at.refuse_key(Fault::new("is empty", "write `client`, or a list like `[client, { header: X-Key }]`"));
     }
-    all.into_iter().collect()
+    Some(each_once(&at, one_per))
 }
 
 fn one_per(at: &At<'_>) -> Option<LimitPer> {

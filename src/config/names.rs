@@ -109,6 +109,19 @@ impl<T: std::hash::Hash + Eq> Once<T> {
     }
 }
 
+/// Reads the items of a list that each stand there once; a second one is refused and left out.
+pub(super) fn each_once<T: PartialEq>(at: &At<'_>, read: impl Fn(&At<'_>) -> Option<T>) -> Vec<T> {
+    let mut all: Vec<T> = Vec::new();
+    for item in at.items().into_iter().flatten() {
+        let Some(one) = read(&item) else { continue };
+        match all.contains(&one) {
+            true => item.refuse(Fault::new("is listed twice", "remove one")),
+            false => all.push(one),
+        }
+    }
+    all
+}
+
 const LONGEST: usize = 100;
 
 /// Listeners, routes and pools: their names are metric labels and appear in `POOL/SERVER`.

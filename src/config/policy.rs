@@ -15,6 +15,7 @@ use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::text::template;
 use super::tree::Scalar;
+use crate::cache::X_DEVICE;
 use crate::template::Template;
 use http::header::HeaderName;
 
@@ -48,7 +49,21 @@ pub(super) fn policy(section: &Section<'_>, networks: &NamedLists<'_>, owner: &L
         }),
     };
     networks.geo.check(&section.at, policy.templates());
+    warn_of_other_device(section, &policy);
     policy
+}
+
+/// What servers are told of devices is what their responses are kept by.
+fn warn_of_other_device(section: &Section<'_>, policy: &PolicyPlan) {
+    let is_told = policy.cache.get().is_some_and(|cache| cache.key.device);
+    let is_other = |rule: &FieldRule| rule.name == X_DEVICE && rule.change != FieldChange::Nothing;
+    let at = section.get("request_headers");
+    if let Some(at) = at.filter(|_| is_told && policy.request_headers.rules.iter().any(is_other)) {
+        at.warn(Fault::new(
+            "changes `X-Device`, by which `cache.key.device` keeps what servers make of it",
+            "remove the rule about it, or `device: true`",
+        ));
+    }
 }
 
 /// The policy that a listener or a rule names.

@@ -2,7 +2,7 @@
 //! from being stored.
 
 use super::report::{ExplainedCache, ExplainedPhase, ExplainedStored};
-use crate::cache::{self, Directives, Keyed, Moment, Vary};
+use crate::cache::{self, Device, Directives, Keyed, Moment, Vary};
 use crate::config::plan::cache::CachePlan;
 use crate::fields::Fields;
 use crate::policy::{self, Policy, Variables};
@@ -57,7 +57,11 @@ pub(super) fn explain(
             reason: Some(label.to_owned()),
             stored: Vec::new(),
         };
-        return Some((phase(format!("goes past the cache ({label})"), false), told));
+        let device = match plan.key.device {
+            true => format!(", and tells the server that a {} asks", Device::of(asked.fields).label()),
+            false => String::new(),
+        };
+        return Some((phase(format!("goes past the cache ({label}){device}"), false), told));
     }
     let rewritten = plan_target(policy, &asked, variables);
     let target = rewritten.path_and_query.as_deref().unwrap_or(asked.path_and_query);
@@ -132,13 +136,14 @@ fn plan_target(policy: &Policy, asked: &RequestView<'_>, variables: &Variables<'
     rewrite.map(|rewrite| policy::rewrite(rewrite, asked, variables)).unwrap_or_default()
 }
 
-/// `shop.example/page?a=1, store, cookie group`
+/// `shop.example/page?a=1, store, cookie group, device phone`
 fn in_words(plan: &CachePlan, asked: &RequestView<'_>, query: &str) -> String {
     let query = if query.is_empty() { String::new() } else { format!("?{query}") };
     let host = if plan.key.host { asked.host.unwrap_or_default() } else { "" };
     let fields = plan.key.headers.iter().map(ToString::to_string);
     let cookies = plan.key.cookies.iter().map(|name| format!("cookie {name}"));
-    let more: String = fields.chain(cookies).map(|part| format!(", {part}")).collect();
+    let device = plan.key.device.then(|| format!("device {}", Device::of(asked.fields).label()));
+    let more: String = fields.chain(cookies).chain(device).map(|part| format!(", {part}")).collect();
     format!("{host}{}{query}{more}", asked.path)
 }
 

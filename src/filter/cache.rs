@@ -1,16 +1,22 @@
 //! What the cache changes of heads: of requests whose responses are to be kept, and of the responses.
 
+use super::field_rules::is_respelt;
 use super::{Filter, RequestFacts, ResponseFacts};
+use crate::cache::{Device, X_DEVICE};
 use crate::config::plan::cache::CachePlan;
+use crate::fields::{has_token, tokens};
+use crate::policy::{AppliedPolicy, Policy};
 use crate::wire::edit::{Edits, FieldName};
 use crate::wire::request::RequestView;
 use crate::wire::response_head::ResponseView;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use std::sync::Arc;
 
 static IF_NONE_MATCH: FieldName = FieldName::new(header::IF_NONE_MATCH, "If-None-Match");
 static IF_MODIFIED_SINCE: FieldName = FieldName::new(header::IF_MODIFIED_SINCE, "If-Modified-Since");
 static AGE: FieldName = FieldName::new(header::AGE, "Age");
+static DEVICE: FieldName = FieldName::new(HeaderName::from_static(X_DEVICE), "X-Device");
+static VARY: FieldName = FieldName::new(header::VARY, "Vary");
 static CACHE_STATUS: FieldName = FieldName::new(HeaderName::from_static("cache-status"), "Cache-Status");
 
 /// What a server is asked about what is kept of it already.
@@ -35,8 +41,17 @@ pub(crate) struct CacheFields {
 pub(super) struct Cache;
 
 impl Filter for Cache {
-    /// What is to be kept is asked for whole, and on no conditions but those of the cache.
+    /// What is to be kept is asked for whole, and on no conditions but those of the cache. Which device asks is our word, whether
+    /// the request is for the cache or not.
     fn request<'a>(&self, request: &RequestView<'a>, facts: &RequestFacts<'a>, edits: &mut Edits<'a>) {
+        if facts.policy.is_some_and(tells_device) {
+            for (index, field) in request.fields.each().enumerate() {
+                if field.name_length() == X_DEVICE.len() && is_respelt(field.name(), X_DEVICE) {
+                    edits.remove_at(index);
+                }
+            }
+            edits.add_judged(&DEVICE, Device::of(request.fields).label());
+        }
         let Some(validators) = facts.validators else { return };
         for name in [&header::IF_NONE_MATCH, &header::IF_MODIFIED_SINCE, &header::IF_RANGE, &header::RANGE] {
             edits.remove(request.fields, name);
@@ -50,6 +65,9 @@ impl Filter for Cache {
     }
 
     fn response<'a>(&self, response: &ResponseView<'a>, facts: &ResponseFacts<'a>, edits: &mut Edits<'a>) {
+        if facts.policy.is_some_and(tells_device) {
+            hide_device(response, edits);
+        }
         let Some(fields) = facts.cache else { return };
         for name in fields.hidden.iter().flat_map(|plan| &plan.tags.fields) {
             edits.remove(response.fields, name);
@@ -62,5 +80,42 @@ impl Filter for Cache {
         if let Some(status) = &fields.status {
             edits.add_judged(&CACHE_STATUS, status.as_str());
         }
+    }
+}
+
+/// Whether servers are told which device asks.
+fn tells_device(applied: &AppliedPolicy<'_>) -> bool {
+    has_device(applied.policy)
+}
+
+fn has_device(policy: &Policy) -> bool {
+    policy.plan.cache.get().is_some_and(|plan| plan.key.device)
+}
+
+/// Takes what was said to a server out of what it says of that: clients have sent no such field.
+fn hide_device<'a>(response: &ResponseView<'a>, edits: &mut Edits<'a>) {
+    edits.remove(response.fields, &DEVICE.name);
+    if !has_token(edits.leaving(response.fields, &header::VARY), X_DEVICE) {
+        return;
+    }
+    let others: Vec<_> = tokens(edits.leaving(response.fields, &header::VARY))
+        .filter(|token| !token.eq_ignore_ascii_case(X_DEVICE.as_bytes()))
+        .map(<[u8]>::to_vec)
+        .collect();
+    edits.remove(response.fields, &header::VARY);
+    if !others.is_empty() {
+        edits.add_bytes(&VARY, others.join(&b", "[..]));
+    }
+}
+
+/// Takes out of a request's trailers what is said in its head: some servers join them.
+pub(crate) fn strip_trailers(policy: &Policy, trailers: &mut HeaderMap) {
+    if !has_device(policy) {
+        return;
+    }
+    let is_told = |name: &&HeaderName| is_respelt(name.as_str().as_bytes(), X_DEVICE);
+    let told: Vec<HeaderName> = trailers.keys().filter(is_told).cloned().collect();
+    for name in &told {
+        trailers.remove(name);
     }
 }

@@ -45,7 +45,7 @@ fn remove_other_spellings(rules: &[FieldEdit], fields: FieldList<'_>, edits: &mu
 }
 
 /// Whether a name is another spelling of one: marks of other kinds for its own.
-fn is_respelt(spelling: &[u8], name: &str) -> bool {
+pub(super) fn is_respelt(spelling: &[u8], name: &str) -> bool {
     let is_mark = |byte: u8| !byte.is_ascii_alphanumeric();
     let is_alike = |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || is_mark(*a) && is_mark(*b);
     spelling.len() == name.len() && spelling.iter().zip(name.as_bytes()).all(is_alike)

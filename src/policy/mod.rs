@@ -101,7 +101,8 @@ impl Policy {
 /// are. (What of a query counts shows in it.)
 fn scope(said: &PolicyPlan) -> u64 {
     let parts = said.cache.get().map(|plan| (plan.key.host, &plan.key.headers, &plan.key.cookies));
-    xxh3_64(format!("{:?}\n{:?}\n{parts:?}", said.request_headers, said.rewrite).as_bytes())
+    let device = if said.cache.get().is_some_and(|plan| plan.key.device) { "device" } else { "" };
+    xxh3_64(format!("{:?}\n{:?}\n{parts:?}{device}", said.request_headers, said.rewrite).as_bytes())
 }
 
 fn edits(rules: &FieldRules) -> Box<[FieldEdit]> {

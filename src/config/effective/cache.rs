@@ -48,6 +48,7 @@ pub(super) fn cache(cache: &CachePlan) -> Value {
         .set("sort_query", cache.key.sort_query)
         .set("headers", texts(&cache.key.headers))
         .set("cookies", texts(&cache.key.cookies))
+        .set("device", cache.key.device)
         .set("methods", texts(&cache.key.methods))
         .end();
     let tags = SectionWriter::new(keys::CACHE_TAGS)

@@ -59,6 +59,7 @@ pub(in crate::config) const CACHE_KEY: &[Key] = &[
     key("sort_query", KeyKind::Flag, "true"),
     key("headers", KeyKind::List("names of fields"), "[]"),
     key("cookies", KeyKind::List("names of cookies"), "[]"),
+    key("device", KeyKind::Flag, "false"),
     key("methods", KeyKind::List("`GET`, and `HEAD` beside it"), "[GET, HEAD]"),
 ];
 

@@ -87,6 +87,8 @@ pub struct KeyPlan {
     pub sort_query: bool,
     pub headers: Vec<HeaderName>,
     pub cookies: Vec<String>,
+    /// Phones, tablets, desktops and bots have responses of their own; servers are told which of them asks.
+    pub device: bool,
     pub methods: Vec<http::Method>,
 }
 

@@ -39,6 +39,7 @@ static USUAL: LazyLock<KeyPlan> = LazyLock::new(|| KeyPlan {
     sort_query: true,
     headers: Vec::new(),
     cookies: Vec::new(),
+    device: false,
     methods: vec![Method::GET],
 });
 

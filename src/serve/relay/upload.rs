@@ -3,8 +3,7 @@
 use super::Relay;
 use crate::access_log::Why;
 use crate::fields::has_token;
-use crate::filter::field_rules::strip_trailers;
-use crate::filter::{forwarding, hop_by_hop};
+use crate::filter::{cache, field_rules, forwarding, hop_by_hop};
 use crate::serve::client::ClientSide;
 use crate::serve::piece::Piece;
 use crate::serve::server::ServerSide;
@@ -168,7 +167,10 @@ impl<C: ClientSide> Relay<'_, C> {
                         trailers.iter_mut().for_each(forwarding::strip_trailers);
                         trailers.iter_mut().for_each(hop_by_hop::strip_trailers);
                         if let Some(policy) = self.exchange.policy() {
-                            trailers.iter_mut().for_each(|trailers| strip_trailers(policy, trailers));
+                            trailers.iter_mut().for_each(|trailers| cache::strip_trailers(policy, trailers));
+                            trailers
+                                .iter_mut()
+                                .for_each(|trailers| field_rules::strip_trailers(policy, trailers));
                         }
                         server.finish(trailers);
                         self.is_put = true;

@@ -237,6 +237,7 @@ fn a_plan_says_what_of_the_cache_is_found_no_more() {
         ("{ key: { query: [] } }", "app", 3),
         ("{ key: { cookies: [group] } }", "app", 4),
         ("{ key: { host: false } }", "app", 4),
+        ("{ key: { device: true } }", "app", 4),
         ("{}", "other", 4),
     ] {
         let new = shop.configuration("routes: shop", &text(cache, pool));

@@ -3,6 +3,7 @@
 mod changes;
 mod coalescing;
 mod conditions;
+mod devices;
 mod disk;
 mod explaining;
 mod fills;
