@@ -19,7 +19,10 @@ pub(crate) fn of_a_request_head(bytes: &[u8]) {
             for cut in cuts(head.length) {
                 assert_eq!(request_head(&bytes[..cut], LIMIT), Judged::Partial, "its first {cut} bytes");
             }
-            assert_eq!(request_head(bytes, head.length - 1), Judged::Refused("head too large"));
+            assert_eq!(
+                request_head(bytes, head.length - 1),
+                Judged::Refused("a head longer than limits.request_headers")
+            );
             is_read_the_same(&bytes[..head.length], head);
         }
         Judged::Partial => assert!(bytes.len() < LIMIT),

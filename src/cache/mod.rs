@@ -28,7 +28,7 @@ pub(crate) use reachable::Reachable;
 pub(crate) use reuse::Reuse;
 pub(crate) use status::{CacheStatus, Forwarded};
 pub(crate) use storing::{NotStored, Terms, judge};
-pub(crate) use tags::{magento_tags, place, split as split_tags, tag_number, tags_of, url_number};
+pub(crate) use tags::{ANY_TAG, magento_tags, place, split as split_tags, tag_number, tags_of, url_number};
 pub(crate) use update::{is_about, kept, not_modified, updated};
 pub(crate) use vary::Vary;
 

@@ -5,8 +5,11 @@ use crate::config::plan::cache::{KeyPlan, TagsPlan};
 use crate::fields::Fields;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-/// More than that no response has; those beyond it are not told apart from the last.
+/// So many tags of a response are told apart; one with more is purged by any tag.
 const MOST: usize = 10_000;
+
+/// In place of the numbers of more tags than are told apart.
+pub(crate) const ANY_TAG: u64 = 0;
 
 /// The tags that a text names, with blanks or commas between them.
 pub(crate) fn split(text: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -20,10 +23,17 @@ pub(crate) fn tag_number(tag: &[u8]) -> u64 {
 /// The numbers of a response's tags.
 pub(crate) fn tags_of(plan: &TagsPlan, fields: &impl Fields) -> Box<[u64]> {
     let lines = plan.fields.iter().flat_map(|name| fields.all(name));
-    let mut tags: Vec<_> = lines.flat_map(split).take(MOST).map(tag_number).collect();
-    tags.sort_unstable();
-    tags.dedup();
-    tags.into()
+    numbers_of(lines.flat_map(split))
+}
+
+fn numbers_of<'a>(tags: impl Iterator<Item = &'a [u8]>) -> Box<[u64]> {
+    let mut numbers: Vec<_> = tags.map(tag_number).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    if numbers.len() > MOST {
+        return [ANY_TAG].into();
+    }
+    numbers.into()
 }
 
 /// The number of a URL, whose target is its path with a query or without.
@@ -85,6 +95,18 @@ mod tests {
         ] {
             assert_eq!(magento_tags(pattern), tags, "{pattern}");
         }
+    }
+
+    #[test]
+    fn of_too_many_tags_each_stands_for_all() {
+        let names = |count: usize| (0..count).map(|n| format!("cat_p_{n}")).collect::<Vec<_>>();
+        let numbers = |names: &[String]| numbers_of(names.iter().map(String::as_bytes));
+        let (most, more) = (names(MOST), names(MOST + 1));
+        assert_eq!(numbers(&most).len(), MOST);
+        assert!(numbers(&most).contains(&tag_number(b"cat_p_9999")), "the last of them counts");
+        assert_eq!(*numbers(&[most.clone(), most].concat()), *numbers(&names(MOST)), "once each");
+        assert_eq!(*numbers(&more), [ANY_TAG]);
+        assert!(numbers(&[]).is_empty());
     }
 
     #[test]

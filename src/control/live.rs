@@ -10,7 +10,7 @@ use crate::api::Receipt;
 use crate::api::receipt::Guarding;
 use crate::config::plan::{Name, Plan};
 use crate::disk::{DiskTier, Leaving};
-use crate::edge::{ConnectionLimit, ServerLimits};
+use crate::edge::{ConnectionLimit, LongHeads, ServerLimits};
 use crate::history::{CacheHistory, History};
 use crate::limit::{LimitSecret, Limiter};
 use crate::metrics::{GrowingTotals, Metrics, SourceSeries};
@@ -73,6 +73,8 @@ pub(crate) struct Live {
     pub(crate) limiter: OnceLock<Limiter>,
     /// What is kept of responses, where some rule has any kept.
     store: ArcSwapOption<Store>,
+    /// Requests that purge it and are long.
+    pub(crate) long_heads: LongHeads,
     /// Other nodes that are told what is purged of it.
     pub(crate) purge_nodes: PurgeNodes,
     /// What of it outlives the process.
@@ -112,6 +114,7 @@ impl Live {
             limit_secret: OnceLock::new(),
             limiter: OnceLock::new(),
             store: ArcSwapOption::empty(),
+            long_heads: LongHeads::default(),
             purge_nodes: PurgeNodes::default(),
             disk: ArcSwapOption::empty(),
             accepting: AtomicBool::new(false),

@@ -50,6 +50,19 @@ impl Buffer {
         self.data().len() == self.bytes.len()
     }
 
+    /// Has room for more, up to `most` bytes in all; false if it has as many already. It is not lent again then.
+    pub(crate) fn grow(&mut self, most: usize) -> bool {
+        let size = self.bytes.len();
+        if size >= most {
+            return false;
+        }
+        let mut bytes = vec![0; (2 * size).min(most)].into_boxed_slice();
+        let end = self.data().len();
+        bytes[..end].copy_from_slice(self.data());
+        *self = Self { bytes, start: 0, end };
+        true
+    }
+
     /// The first `n` bytes are done with.
     pub(crate) fn consume(&mut self, n: usize) {
         self.start += n;
@@ -87,7 +100,7 @@ impl Drop for Buffer {
         // A thread that is ending has no list any more.
         let _ = FREE.try_with(|free| {
             let mut free = free.borrow_mut();
-            if free.len() < SPARE {
+            if free.len() < SPARE && bytes.len() == SIZE {
                 free.push(bytes);
             }
         });
@@ -106,6 +119,30 @@ mod tests {
         assert_eq!(Buffer::take().bytes.as_ptr(), place);
         drop((0..2 * SPARE).map(|_| Buffer::take()).collect::<Vec<_>>());
         assert_eq!(FREE.with_borrow(Vec::len), SPARE);
+    }
+
+    #[test]
+    fn a_buffer_that_has_grown_has_what_it_had_and_is_not_lent_again() {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut buffer = Buffer::take();
+        let mut fill = |buffer: &mut Buffer, byte| {
+            let read = buffer.fill(&mut cx, |_, buf| {
+                let n = buf.remaining();
+                buf.put_slice(&vec![byte; n]);
+                Poll::Ready(Ok(()))
+            });
+            assert!(read.is_ready());
+        };
+        fill(&mut buffer, 1);
+        buffer.consume(1);
+        let most = 3 * SIZE;
+        let sizes: Vec<_> = std::iter::from_fn(|| buffer.grow(most).then_some(buffer.bytes.len())).collect();
+        assert_eq!(sizes, [2 * SIZE, most]);
+        fill(&mut buffer, 2);
+        assert_eq!((buffer.data().len(), buffer.is_full()), (most, true));
+        assert!(buffer.data()[..SIZE - 1].iter().all(|byte| *byte == 1) && buffer.data()[SIZE - 1] == 2);
+        drop(buffer);
+        assert!(FREE.with_borrow(|free| free.iter().all(|bytes| bytes.len() == SIZE)));
     }
 
     #[test]

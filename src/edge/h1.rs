@@ -3,11 +3,14 @@
 
 use super::conn::{Conn, RequestFraming};
 use super::listener_state::ListenerState;
-use super::{AfterRequest, EdgeObserver, Rejection, Serve, h2};
+use super::long_heads::begins_as_purge;
+use super::{AfterRequest, EdgeObserver, LongHeadOf, LongHeadPermit, NoLongHead, Rejection, Serve, h2};
 use crate::access_log::Why;
+use crate::wire::LONGEST_HEAD;
 use crate::wire::chunked::Chunks;
 use crate::wire::request_head::{
-    self as head, Head, Refusal, RequestBodyLength, RequestHeadForm, RequestHeadVerdict,
+    self as head, Head, Refusal, RequestBodyLength, RequestHeadForm, RequestHeadVerdict, TOO_LONG,
+    TOO_LONG_FOR_PURGE, TOO_MANY_LONG,
 };
 use crate::wire::response_head::{Framing, Http1Terms, write_http1};
 use pingora::server::ShutdownWatch;
@@ -25,7 +28,8 @@ const LINGER_BYTES: usize = 256 * 1024;
 
 /// What a connection brings next.
 enum Arrival {
-    Request(RequestHeadForm),
+    /// With what lets its head be longer than others, if it is.
+    Request(RequestHeadForm, Option<LongHeadPermit>),
     H2,
     /// Nothing more.
     Gone,
@@ -45,8 +49,8 @@ pub(crate) async fn serve_connection<S: Serve>(
     // A new connection has as long for its first head as a request has.
     state.watch.rouse(listener_state.plan.load().timeouts.request_header);
     loop {
-        let form = match next_request(&mut conn, &listener_state).await {
-            Arrival::Request(form) => form,
+        let (form, long) = match next_request(&mut conn, &listener_state, &*observer).await {
+            Arrival::Request(form, long) => (form, long),
             // In a box too: it is much larger than a connection at rest.
             Arrival::H2 => {
                 return Box::pin(h2::serve_connection(conn, listener_state, service, observer, goaway)).await;
@@ -60,8 +64,15 @@ pub(crate) async fn serve_connection<S: Serve>(
         };
         state.watch.no_deadline();
         state.renew();
+        if long.is_some() {
+            state.has_long_head.store(true, Relaxed);
+        }
         // In a box, so that a connection at rest has no room for it; made there, for it is long to move.
-        match Box::into_pin(Box::write(Box::new_uninit(), serve_h1(&mut conn, form, &*service))).await {
+        let after = Box::into_pin(Box::write(Box::new_uninit(), serve_h1(&mut conn, form, &*service))).await;
+        if long.is_some() {
+            state.has_long_head.store(false, Relaxed);
+        }
+        match after {
             AfterRequest::KeepAlive
                 if state.watch.interrupted().is_none() && !listener_state.is_closing() =>
             {
@@ -96,8 +107,13 @@ impl HeadTerms {
     }
 }
 
-async fn next_request(conn: &mut Conn, listener_state: &ListenerState) -> Arrival {
+async fn next_request(
+    conn: &mut Conn,
+    listener_state: &ListenerState,
+    observer: &dyn EdgeObserver,
+) -> Arrival {
     let mut terms = HeadTerms::of(listener_state);
+    let mut long = None;
     let mut fresh = !conn.pending().is_empty();
     if fresh {
         conn.state.watch.rouse(terms.within);
@@ -113,7 +129,26 @@ async fn next_request(conn: &mut Conn, listener_state: &ListenerState) -> Arriva
             match head::judge(conn.pending(), terms.limit) {
                 RequestHeadVerdict::Partial => {}
                 RequestHeadVerdict::H2 => return Arrival::H2,
-                RequestHeadVerdict::Complete(form) => return Arrival::Request(form),
+                RequestHeadVerdict::Complete(form) => return Arrival::Request(form, long),
+                RequestHeadVerdict::Refused(TOO_LONG)
+                    if long.is_none() && begins_as_purge(conn.pending()) && terms.limit < LONGEST_HEAD =>
+                {
+                    match observer.long_head(&conn.state.client, LongHeadOf::Request) {
+                        Ok(permit) => {
+                            (long, terms.limit) = (Some(permit), LONGEST_HEAD);
+                            continue;
+                        }
+                        Err(NoLongHead::TooMany) => {
+                            return Arrival::Refused(TOO_MANY_LONG, Why::HeadersTooLarge);
+                        }
+                        Err(NoLongHead::NotTheirs) => {
+                            return Arrival::Refused(TOO_LONG, Why::HeadersTooLarge);
+                        }
+                    }
+                }
+                RequestHeadVerdict::Refused(TOO_LONG) if long.is_some() => {
+                    return Arrival::Refused(TOO_LONG_FOR_PURGE, Why::HeadersTooLarge);
+                }
                 RequestHeadVerdict::Refused(refusal) => {
                     let why = if refusal.status == 431 { Why::HeadersTooLarge } else { Why::Malformed };
                     return Arrival::Refused(refusal, why);

@@ -9,14 +9,15 @@ use super::judged_frames::JudgedFrames;
 use super::listener_state::ListenerState;
 use super::request_state::{Client, RequestState};
 use super::watch::{self, Watch, Watched};
-use super::{Addresses, EdgeObserver, Rejection, Serve};
+use super::{Addresses, EdgeObserver, LongHeadOf, LongHeadPermit, NoLongHead, Rejection, Serve};
 use crate::access_log::Why;
 use crate::config::plan;
+use crate::wire::LONGEST_HEAD;
 use crate::wire::abuse::Abuse;
 use crate::wire::http2_frames::Tally;
 use crate::wire::http2_head;
 use crate::wire::request::RequestView;
-use crate::wire::request_head::Refusal;
+use crate::wire::request_head::{Refusal, TOO_LONG, TOO_LONG_FOR_PURGE, TOO_MANY_LONG};
 use crate::wire::response_head::http2;
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
@@ -29,6 +30,7 @@ use pingora::server::ShutdownWatch;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -45,6 +47,8 @@ const TASKS_FOR_EACH_STREAM: usize = 4;
 const SEND_BUFFER: usize = 64 * 1024;
 /// So many times `limits.request_headers` are read of a head, to answer 431.
 const READ_FOR_431: u64 = 4;
+/// As much is read of one by a client that may purge.
+const READ_OF_PURGE: u64 = 2 * LONGEST_HEAD as u64;
 /// Streams reset because of errors in a connection's life. The codec counts no other way.
 const ERRORS: usize = 4096;
 /// How much smaller than 256 bytes each, in all, DATA frames may be that no exchange has read yet: 4,000 messages of
@@ -74,6 +78,7 @@ pub(super) async fn serve_connection<S: Serve>(
     conn.show(Arc::clone(&passing));
     let client = Arc::clone(&conn.state.client);
     let streams = plan.http2.max_concurrent_streams as usize;
+    let long_heads = observer.long_head(&client, LongHeadOf::Connection).ok();
     let session = Session {
         max_tasks: streams.saturating_mul(TASKS_FOR_EACH_STREAM),
         room: Arc::new(Semaphore::new(streams)),
@@ -92,6 +97,7 @@ pub(super) async fn serve_connection<S: Serve>(
         }),
         pace: Watched::new(Watch::new(listener_state.id)),
         requests_left: plan.http2.max_requests.map_or(u32::MAX, |most| most.get()),
+        long_heads,
         idle_since: watch::now(),
         accepted: 0,
         told: Tally::default(),
@@ -142,6 +148,8 @@ struct Session<S> {
     pace: Watched,
     age: Option<Watched>,
     requests_left: u32,
+    /// Its codec reads heads of PURGE that are longer than others may be.
+    long_heads: Option<LongHeadPermit>,
     idle_since: u64,
     /// Requests that the codec has handed out.
     accepted: u64,
@@ -157,12 +165,16 @@ impl<S: Serve> Session<S> {
         let http2 = &self.plan.http2;
         // The table's ranges keep them below 2^31.
         let size = |bytes: u64| u32::try_from(bytes).unwrap_or(i32::MAX as u32);
+        let mut read = self.plan.limits.request_headers.saturating_mul(READ_FOR_431);
+        if self.long_heads.is_some() {
+            read = read.max(READ_OF_PURGE);
+        }
         let mut options = default_h2_options();
         options
             .max_concurrent_streams(http2.max_concurrent_streams)
             // Those beyond the limit are answered here: the codec's own 431 says nothing of TLS, is followed by an error
             // while a body is still to come, and has no record that tells what was asked for.
-            .max_header_list_size(size(self.plan.limits.request_headers.saturating_mul(READ_FOR_431)))
+            .max_header_list_size(size(read))
             .initial_window_size(size(http2.stream_window))
             .initial_connection_window_size(size(http2.connection_window))
             .max_send_buffer_size(SEND_BUFFER)
@@ -352,7 +364,7 @@ impl<S: Serve> Session<S> {
             // Only fields that are too large are answered and not reset.
             match n < errors {
                 true => self.refused(0, Why::Malformed, "refused by the HTTP/2 codec"),
-                false => self.refused(431, Why::HeadersTooLarge, "fields too large"),
+                false => self.refused(431, Why::HeadersTooLarge, TOO_LONG.detail),
             }
         }
     }
@@ -361,7 +373,8 @@ impl<S: Serve> Session<S> {
         let (client, service, addresses) =
             (Arc::clone(&self.client), Arc::clone(&self.service), self.addresses);
         let (room, observer) = (Arc::clone(&self.room), Arc::clone(&self.observer));
-        let limit = usize::try_from(self.plan.limits.request_headers).unwrap_or(usize::MAX);
+        let mut limit = usize::try_from(self.plan.limits.request_headers).unwrap_or(usize::MAX);
+        let reads_long = self.long_heads.is_some();
         self.tasks.spawn(async move {
             // There is room, but for exchanges that go on after their streams were reset.
             let room = match room.clone().try_acquire_owned() {
@@ -376,6 +389,17 @@ impl<S: Serve> Session<S> {
                 },
             };
             let head = &mut stream.head;
+            let mut long = None;
+            if reads_long && is_long_purge(head, limit) {
+                match observer.long_head(&client, LongHeadOf::Request) {
+                    Ok(permit) => (long, limit) = (Some(permit), LONGEST_HEAD),
+                    Err(NoLongHead::TooMany) => return refuse(stream, TOO_MANY_LONG, &client, &*observer),
+                    Err(NoLongHead::NotTheirs) => {}
+                }
+            }
+            if long.is_some() && http2_head::size(&head.uri, &head.headers) > limit {
+                return refuse(stream, TOO_LONG_FOR_PURGE, &client, &*observer);
+            }
             if let Some(refusal) = http2_head::judge(&head.method, &head.uri, &head.headers, limit) {
                 return refuse(stream, refusal, &client, &*observer);
             }
@@ -388,10 +412,18 @@ impl<S: Serve> Session<S> {
             }
             let state =
                 Arc::new(RequestState::new(client.clone(), Watched::new(Watch::new(client.listener))));
+            state.has_long_head.store(long.is_some(), Relaxed);
             service.serve_stream(state, stream, addresses).await;
-            drop(room);
+            drop((room, long));
         });
     }
+}
+
+/// Whether it is a PURGE with a head beyond what other requests may have.
+fn is_long_purge(head: &Parts, limit: usize) -> bool {
+    limit < LONGEST_HEAD
+        && head.method.as_str() == "PURGE"
+        && http2_head::size(&head.uri, &head.headers) > limit
 }
 
 /// Answers a request that must not go on.

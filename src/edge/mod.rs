@@ -20,6 +20,7 @@ mod judged_frames;
 mod lingering_close;
 mod listen;
 mod listener_state;
+mod long_heads;
 mod order;
 mod pipes;
 mod plain_socket;
@@ -45,6 +46,7 @@ pub(crate) use hang_up::{ClientClose, close_of};
 pub(crate) use inherited::{BEFORE, Inherited};
 pub(crate) use listen::{bind, bind_beside_own};
 pub(crate) use listener_state::ListenerState;
+pub(crate) use long_heads::{LongHeadOf, LongHeadPermit, LongHeads, NoLongHead};
 pub(crate) use order::{Accept, WorkerCommand};
 pub(crate) use raw::{RawConnection, ServeRaw};
 pub(crate) use reach::{Unreached, reach};
@@ -123,6 +125,11 @@ pub(crate) trait EdgeObserver: Send + Sync {
         request: Option<RequestView<'_>>,
         write: &mut WriteAnswer<'_>,
     );
+    /// Lets a client have a longer head than its listener lets others have, if it may purge.
+    ///
+    /// # Errors
+    /// It may not, or too many have one.
+    fn long_head(&self, client: &Client, of: LongHeadOf) -> Result<LongHeadPermit, NoLongHead>;
     /// A connection ended before its protocol began.
     fn turned_away(&self, client: &Client, rejection: Rejection);
     /// Called on every core at every tick.

@@ -68,11 +68,14 @@ pub(crate) struct RequestState {
     pub(crate) answered: AtomicBool,
     /// A request was taken over; what ends before that is logged by the edge.
     pub(crate) taken: AtomicBool,
+    /// Its head is longer than others of its listener may be, as that of a PURGE is that may purge; no server gets it.
+    pub(crate) has_long_head: AtomicBool,
 }
 
 impl RequestState {
     pub(crate) fn new(client: Arc<Client>, watch: Watched) -> Self {
-        Self { client, watch, answered: AtomicBool::new(false), taken: AtomicBool::new(false) }
+        let flag = || AtomicBool::new(false);
+        Self { client, watch, answered: flag(), taken: flag(), has_long_head: flag() }
     }
 
     /// Forgets the exchange before.

@@ -5,7 +5,9 @@
 use crate::access_log::{Action, Record};
 use crate::config::plan::Protocol;
 use crate::control::Live;
-use crate::edge::{Client, EdgeObserver, HttpDate, Rejection, WriteAnswer};
+use crate::edge::{
+    Client, EdgeObserver, HttpDate, LongHeadOf, LongHeadPermit, NoLongHead, Rejection, WriteAnswer,
+};
 use crate::fields::FieldList;
 use crate::filter::{self, ResponseFacts};
 use crate::metrics::{BytesPassed, PassthroughOutcome, RequestNames, RequestOutcome, RequestPlace, Series};
@@ -99,6 +101,14 @@ impl EdgeObserver for Reporter {
         };
         let head = reply.head();
         write(&head, &filter::response(&head, &facts), &reply.body);
+    }
+
+    fn long_head(&self, client: &Client, of: LongHeadOf) -> Result<LongHeadPermit, NoLongHead> {
+        let snapshot = self.0.glance();
+        match client.ip.is_some_and(|client| snapshot.plan.cache.purge_from.contains(client)) {
+            true => self.0.long_heads.permit(of),
+            false => Err(NoLongHead::NotTheirs),
+        }
     }
 
     fn turned_away(&self, client: &Client, rejection: Rejection) {

@@ -2,6 +2,7 @@
 //! looks it up only when it is older than the newest purge, so that a purge takes as long whether it is of one response or of all.
 
 use super::stored::StoredResponse;
+use crate::cache::ANY_TAG;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
@@ -96,6 +97,8 @@ impl PurgeMark {
 struct Log {
     urls: HashMap<u64, PurgeMark>,
     tags: HashMap<u64, PurgeMark>,
+    /// The newest of them, for responses of which it is not known which they have.
+    any_tag: Option<PurgeMark>,
     prefixes: Vec<(Box<str>, PurgeMark)>,
     /// All that is older.
     floor: Option<PurgeMark>,
@@ -139,6 +142,7 @@ impl Purges {
             Purge::Tag(tag) => {
                 let before = log.tags.get(&tag).copied();
                 log.tags.insert(tag, mark.with(before));
+                log.any_tag = Some(mark.with(log.any_tag));
             }
             Purge::Prefix(prefix) => match log.prefixes.iter_mut().find(|(known, _)| **known == *prefix) {
                 Some((_, known)) => *known = mark.with(Some(*known)),
@@ -158,7 +162,10 @@ impl Purges {
             let old = PurgeMark { epoch, purged };
             match what {
                 OwnedPurge::Url(url) => log.urls.entry(url).or_insert(old).join(old),
-                OwnedPurge::Tag(tag) => log.tags.entry(tag).or_insert(old).join(old),
+                OwnedPurge::Tag(tag) => {
+                    log.tags.entry(tag).or_insert(old).join(old);
+                    log.any_tag.get_or_insert(old).join(old);
+                }
                 OwnedPurge::Prefix(prefix) => {
                     match log.prefixes.iter_mut().find(|(known, _)| *known == prefix) {
                         Some((_, known)) => known.join(old),
@@ -222,7 +229,8 @@ impl Log {
     }
 
     fn judge(&self, stored: &StoredResponse) -> Option<Purged> {
-        let tags = stored.tags.iter().filter_map(|tag| self.tags.get(tag));
+        let any_tag = self.any_tag.iter().filter(|_| *stored.tags == [ANY_TAG]);
+        let tags = stored.tags.iter().filter_map(|tag| self.tags.get(tag)).chain(any_tag);
         let prefixes = self.prefixes.iter().filter(|(prefix, _)| stored.place.starts_with(&**prefix));
         let marks = self.floor.iter().chain(self.urls.get(&stored.url)).chain(tags);
         let marks = marks.chain(prefixes.map(|(_, mark)| mark));
@@ -265,6 +273,20 @@ mod tests {
         assert!(others.iter().all(|other| of(other).is_some()));
         assert_eq!(of(&tagged(1, &[7], "a", purges.now())), None);
         assert_eq!(purges.counted(), [1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn a_response_with_too_many_tags_is_purged_by_any() {
+        let purges = Purges::default();
+        let stored = || tagged(1, &[ANY_TAG], "a", purges.now());
+        let old = stored();
+        purges.purge(Purge::Url(2), Purged::Hard);
+        assert_eq!(purges.judge(&old), None);
+        purges.purge(Purge::Tag(7), Purged::Soft);
+        assert_eq!((purges.judge(&old), purges.judge(&stored())), (Some(Purged::Soft), None));
+        let again = Purges::default();
+        again.recall(purges.records().into_iter());
+        assert_eq!(again.read().judge(&old), Some(Purged::Soft));
     }
 
     #[test]

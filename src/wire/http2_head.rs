@@ -5,16 +5,21 @@
 //! capitals, line breaks and NUL in values, fields that are about the connection, pseudo-fields that are missing,
 //! repeated, unknown or out of place. This is about the rest, and answers with a status. Pure, as `head` is.
 
-use super::request_head::{MAX_FIELDS, Refusal, is_host, judge_target};
+use super::request_head::{MAX_FIELDS, Refusal, TOO_LONG, is_host, judge_target};
 use crate::fields::list_size;
 use crate::host;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 
+/// Bytes of a head, as HTTP/2 counts.
+pub(crate) fn size(uri: &Uri, fields: &HeaderMap) -> usize {
+    list_size(fields) + target(uri).len()
+}
+
 /// Why such a head must not go on; `limit` bounds it as HTTP/2 counts.
 pub(crate) fn judge(method: &Method, uri: &Uri, fields: &HeaderMap, limit: usize) -> Option<Refusal> {
     let bad = |detail| Some(Refusal { status: 400, detail });
-    if list_size(fields) + target(uri).len() > limit {
-        return Some(Refusal { status: 431, detail: "fields too large" });
+    if size(uri, fields) > limit {
+        return Some(TOO_LONG);
     }
     if let Some(refusal) = judge_target(method.as_str(), target(uri)) {
         return Some(refusal);

@@ -12,3 +12,8 @@ pub(crate) mod request;
 pub(crate) mod request_head;
 pub(crate) mod response_head;
 mod title;
+
+/// Bytes that a head has at most: a response's, and a request's that names what is to be purged. Those of other requests are bounded by
+/// their listener (`limits.request_headers`). Tags of Magento's pages have more than 64 KiB
+/// (<https://github.com/magento/magento2/issues/6401>).
+pub(crate) const LONGEST_HEAD: usize = 256 << 10;

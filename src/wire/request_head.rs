@@ -152,6 +152,16 @@ pub(crate) struct Refusal {
     pub(crate) detail: &'static str,
 }
 
+/// Of a head beyond its limit.
+pub(crate) const TOO_LONG: Refusal =
+    Refusal { status: 431, detail: "a head longer than limits.request_headers" };
+/// Of a PURGE's beyond its own.
+pub(crate) const TOO_LONG_FOR_PURGE: Refusal =
+    Refusal { status: 431, detail: "a PURGE's head longer than 256 KiB; name fewer tags, or use the API" };
+/// Of one beyond its listener's, as so many others are just now.
+pub(crate) const TOO_MANY_LONG: Refusal =
+    Refusal { status: 431, detail: "too many PURGE requests with heads longer than limits.request_headers" };
+
 const fn refuse(status: u16, detail: &'static str) -> RequestHeadVerdict {
     RequestHeadVerdict::Refused(Refusal { status, detail })
 }
@@ -181,9 +191,9 @@ pub(crate) fn judge(bytes: &[u8], limit: usize) -> RequestHeadVerdict {
     let mut request = Request::new(&mut []);
     let parsed = ParserConfig::default().parse_request_with_uninit_headers(&mut request, bytes, &mut fields);
     let length = match parsed {
-        Ok(Status::Complete(length)) if length > limit => return refuse(431, "head too large"),
+        Ok(Status::Complete(length)) if length > limit => return RequestHeadVerdict::Refused(TOO_LONG),
         Ok(Status::Complete(length)) => length,
-        Ok(Status::Partial) if bytes.len() >= limit => return refuse(431, "head too large"),
+        Ok(Status::Partial) if bytes.len() >= limit => return RequestHeadVerdict::Refused(TOO_LONG),
         Ok(Status::Partial) => return RequestHeadVerdict::Partial,
         Err(httparse::Error::TooManyHeaders) => return refuse(431, "too many fields"),
         Err(httparse::Error::Version) if names_a_version(bytes) => {

@@ -111,6 +111,8 @@ pub(crate) struct Exchange {
     /// What the cache has done for it.
     pub(super) cached: Option<CacheRecord>,
     recorded: bool,
+    /// Its head is longer than its listener lets others be: it may purge, and no server gets it.
+    pub(super) has_long_head: bool,
 }
 
 impl Exchange {
@@ -154,6 +156,7 @@ impl Exchange {
             client_prefix: ClientPrefix::default(),
             cached: None,
             recorded: false,
+            has_long_head: state.has_long_head.load(Relaxed),
         };
         exchange.find_listener();
         exchange

@@ -3,6 +3,7 @@
 
 use super::Exchange;
 use crate::access_log::{Action, Why};
+use crate::config::plan::ListenerLimits;
 use crate::config::plan::policy::Maintenance;
 use crate::fields::FieldList;
 use crate::filter::forwarding;
@@ -12,6 +13,7 @@ use crate::metrics::Routed;
 use crate::policy::{self, Misshapen, Rewritten};
 use crate::route::{RouteRequest, RuleTarget};
 use crate::snapshot::{Listener, ListenerTarget};
+use crate::wire::LONGEST_HEAD;
 use crate::wire::local_reply::{self, LocalReply};
 use crate::wire::request::RequestView;
 use bytes::Bytes;
@@ -40,7 +42,15 @@ impl Exchange {
     /// Refuses heads of a shape that the listener does not have. Each is HTTP as it should be, or it would not have come here.
     fn judge_shape(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
         let Some(listener) = &self.listener else { return Err(Why::Shutdown) };
-        let Some(misshapen) = Misshapen::of(request, &listener.plan.limits) else { return Ok(()) };
+        let limits = &listener.plan.limits;
+        let mut misshapen = Misshapen::of(request, limits);
+        if misshapen == Some(Misshapen::FieldLine) && request.method.as_str() == "PURGE" && self.may_purge() {
+            // What it names is for the cache alone.
+            self.has_long_head = true;
+            let limits = ListenerLimits { header_line: LONGEST_HEAD as u64, ..limits.clone() };
+            misshapen = Misshapen::of(request, &limits);
+        }
+        let Some(misshapen) = misshapen else { return Ok(()) };
         self.detail = Some(misshapen.detail());
         Err(match misshapen {
             Misshapen::Body => Why::BodyTooLarge,

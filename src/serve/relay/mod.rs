@@ -172,6 +172,10 @@ impl<'a, C: ClientSide> Relay<'a, C> {
         {
             return;
         }
+        if self.exchange.has_long_head {
+            self.exchange.detail = Some("a PURGE with a long head by a rule that has no cache");
+            return self.reply(Why::HeadersTooLarge).await;
+        }
         self.fetch().await;
     }
 

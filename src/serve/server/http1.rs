@@ -1,11 +1,12 @@
 //! A server that speaks HTTP/1.1.
 
-use super::{Failure, Part, ResponseStart};
+use super::{Failure, Part, ResponseStart, TOO_LONG};
 use crate::access_log::Why;
 use crate::edge::{Buffer, Socket};
 use crate::pool::Server;
 use crate::serve::kept;
 use crate::serve::piece::{Outgoing, Piece};
+use crate::wire::LONGEST_HEAD;
 use crate::wire::response_head::{
     FieldSpans, ResponseBodyEnd, ResponseHeadForm, ResponseHeadVerdict, ResponseTo, ResponseView, judge,
 };
@@ -39,6 +40,8 @@ pub(in crate::serve) struct Http1 {
     is_uploaded: bool,
     /// Of the response, and not yet passed on.
     buffer: Option<Buffer>,
+    /// So many bytes of that are not yet a head.
+    judged: usize,
     /// The head that `buffer` begins with.
     head: Option<ResponseHeadForm>,
     /// Of that head.
@@ -64,6 +67,7 @@ impl Http1 {
             taken: 0,
             is_uploaded: false,
             buffer: None,
+            judged: 0,
             head: None,
             fields: FieldSpans::new(),
             rest: None,
@@ -123,12 +127,18 @@ impl Http1 {
         self.leave_head();
         loop {
             let mut buffer = self.buffer.take().unwrap_or_else(Buffer::take);
+            // Only a line's end can complete a head, so one that comes bit by bit is not read anew at every bit.
+            let is_judged = self.judged > 0 && memchr::memchr(b'\n', &buffer.data()[self.judged..]).is_none();
             if !buffer.is_empty() {
                 let to = ResponseTo {
                     is_head_request: self.sending.is_head_request,
                     upgrade: self.sending.upgrade.as_deref(),
                 };
-                match judge(buffer.data(), to, &mut self.fields) {
+                let verdict = match is_judged {
+                    true => ResponseHeadVerdict::Partial,
+                    false => judge(buffer.data(), to, &mut self.fields),
+                };
+                match verdict {
                     ResponseHeadVerdict::Complete(form) => {
                         let is_over = form.body == ResponseBodyEnd::Length(0);
                         let start = ResponseStart {
@@ -147,16 +157,18 @@ impl Http1 {
                             // What came beyond the response's end spoils the connection.
                             self.keeps = false;
                         }
-                        (self.buffer, self.head) = (Some(buffer), Some(form));
+                        (self.buffer, self.head, self.judged) = (Some(buffer), Some(form), 0);
                         return Poll::Ready(Ok(start));
                     }
                     ResponseHeadVerdict::Refused(detail) => {
                         return Poll::Ready(Err(Failure::malformed(detail)));
                     }
-                    ResponseHeadVerdict::Partial if buffer.is_full() => {
-                        return Poll::Ready(Err(Failure::malformed("response head too large")));
+                    ResponseHeadVerdict::Partial => {
+                        self.judged = buffer.data().len();
+                        if buffer.is_full() && !buffer.grow(LONGEST_HEAD) {
+                            return Poll::Ready(Err(Failure::malformed(TOO_LONG)));
+                        }
                     }
-                    ResponseHeadVerdict::Partial => {}
                 }
             }
             let read = buffer.fill(cx, |cx, buf| self.socket.poll_read(cx, buf));

@@ -1,10 +1,11 @@
 //! A server that speaks HTTP/2.
 
-use super::{Failure, Part, ResponseStart};
+use super::{Failure, Part, ResponseStart, TOO_LONG};
 use crate::access_log::Why;
 use crate::fields::list_size;
 use crate::serve::piece::Piece;
 use crate::serve::shared::StreamPermit;
+use crate::wire::LONGEST_HEAD;
 use crate::wire::response_head::{BodyKind, ResponseView};
 use bytes::Bytes;
 use h2::client::ResponseFuture;
@@ -13,8 +14,8 @@ use http::{HeaderMap, Request, StatusCode, header};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-/// All fields of a response's head or trailers: as much as of one over HTTP/1.1.
-const FIELDS: usize = 64 * 1024;
+/// All fields of a response's trailers.
+const TRAILERS: usize = 64 * 1024;
 
 /// One exchange: a stream of a connection that others have streams on.
 #[derive(Debug)]
@@ -121,8 +122,8 @@ impl Http2 {
         fields: HeaderMap,
         is_over: bool,
     ) -> Result<ResponseStart, Failure> {
-        if list_size(&fields) > FIELDS {
-            return Err(Failure::malformed("response head too large"));
+        if list_size(&fields) > LONGEST_HEAD {
+            return Err(Failure::malformed(TOO_LONG));
         }
         if status == StatusCode::SWITCHING_PROTOCOLS {
             // There is none in HTTP/2 (RFC 9113 section 8.6).
@@ -162,7 +163,7 @@ impl Http2 {
             Some(Err(error)) => Poll::Ready(Err(failure(&error))),
             None => {
                 let trailers = ready!(body.poll_trailers(cx)).map_err(|error| failure(&error))?;
-                if trailers.as_ref().is_some_and(|trailers| list_size(trailers) > FIELDS) {
+                if trailers.as_ref().is_some_and(|trailers| list_size(trailers) > TRAILERS) {
                     return Poll::Ready(Err(Failure::malformed("trailers too large")));
                 }
                 Poll::Ready(Ok(Part::End(trailers)))

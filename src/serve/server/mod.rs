@@ -17,6 +17,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+/// Of a head beyond [`crate::wire::LONGEST_HEAD`].
+const TOO_LONG: &str = "response head longer than 256 KiB";
+
 /// A head that a server has sent, in short.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ResponseStart {

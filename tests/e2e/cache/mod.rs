@@ -7,6 +7,7 @@ mod devices;
 mod disk;
 mod explaining;
 mod fills;
+mod heads;
 mod keys;
 mod nodes;
 mod purging;
