@@ -271,6 +271,7 @@ fn read(fixed: &Fixed, bytes: &[u8]) -> Option<FileHead> {
         fields,
         body: StoredBody::Memory(Arc::from([])),
         length: fixed.body,
+        coded: Arc::default(),
         terms,
         selected: reader.text()?.into(),
         epoch,

@@ -86,6 +86,7 @@ fn response(number: u64, length: usize, selected: &str) -> Arc<StoredResponse> {
         status: StatusCode::OK,
         fields,
         length: length as u64,
+        coded: Arc::default(),
         body: StoredBody::Memory(if length == 0 { Arc::from([]) } else { Arc::from([body]) }),
         terms: Terms { vary, without: vec!["x".to_owned()], ..Terms::for_tests(Moment(7), 60) },
         selected: selected.as_bytes().into(),

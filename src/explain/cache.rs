@@ -93,6 +93,7 @@ pub(super) fn explain(
     let stored = slot.variants.iter().rev().map(|stored| ExplainedStored {
         status: stored.status.as_u16(),
         bytes: stored.length,
+        compressed: compressed(stored),
         age_s: stored.terms.age(now) / 1000,
         fresh_for_s: stored.terms.left(now),
         varies: varies(&stored.selected),
@@ -198,6 +199,11 @@ fn standing_in_words(standing: Standing, stored: &StoredResponse, now: Moment) -
         Standing::Purged(Purged::Hard) => "purged, hard".to_owned(),
         Standing::NotForAuthorized => "not for requests with Authorization".to_owned(),
     }
+}
+
+/// `br: 3127 bytes`, for each coding that it is kept in.
+fn compressed(stored: &StoredResponse) -> Vec<String> {
+    stored.coded.each().map(|(encoding, bytes)| format!("{}: {bytes} bytes", encoding.label())).collect()
 }
 
 /// `accept-encoding: gzip`, for each field that it varies by.

@@ -110,6 +110,9 @@ fn kept(cache: &ExplainedCache, in_color: bool) -> String {
         if !stored.varies.is_empty() {
             line += &format!("; for {}", stored.varies.join(", "));
         }
+        if !stored.compressed.is_empty() {
+            line += &format!("; compressed {}", stored.compressed.join(", "));
+        }
         if !stored.tags.is_empty() {
             let tags = &stored.tags[..stored.tags.len().min(SHOWN)];
             line += &format!("; tags {}{}", tags.join(", "), more(stored.tags.len()));

@@ -122,6 +122,8 @@ pub struct ExplainedStored {
     pub status: u16,
     /// Of its body.
     pub bytes: u64,
+    /// The codings that it is kept in as well: `br: 3127 bytes`.
+    pub compressed: Vec<String>,
     pub age_s: u64,
     /// Less than nothing once it is stale.
     pub fresh_for_s: i64,

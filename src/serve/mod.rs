@@ -10,6 +10,7 @@ mod grpc;
 mod kept;
 mod passthrough;
 mod piece;
+mod recoding;
 mod refused;
 mod relay;
 mod server;

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Variants of one key; beyond it the oldest goes.
 const MOST_VARIANTS: usize = 32;
 /// What a key takes beside its bytes.
-const OWN: u64 = 256;
+pub(super) const OWN: u64 = 256;
 /// A response is small beside the shard that it lies in.
 const SHARE: u64 = 4;
 const MOST_SHARDS: u64 = 256;
@@ -29,6 +29,8 @@ pub(crate) struct Slot {
     pub(crate) mark: Option<Mark>,
     /// Requests for what was not there.
     pub(super) uses: u32,
+    /// Bytes that its variants took when it was put here. What they take may change only together with this.
+    pub(super) weight: u64,
 }
 
 /// That a response was not kept.
@@ -46,7 +48,7 @@ impl Slot {
         variants.push(response);
         let surplus = variants.len().saturating_sub(MOST_VARIANTS);
         variants.drain(..surplus);
-        Self { variants, mark: None, uses: self.uses }
+        Self { variants, mark: None, ..self.clone() }
     }
 
     /// The same with what was kept elsewhere, unless another has come meanwhile. It is older than those that are here.
@@ -61,7 +63,7 @@ impl Slot {
 
     /// The same without those that are for the same requests, and without a mark: what came last is kept elsewhere.
     pub(super) fn without_like(&self, response: &StoredResponse) -> Self {
-        Self { variants: self.unlike(response), mark: None, uses: self.uses }
+        Self { variants: self.unlike(response), mark: None, ..self.clone() }
     }
 
     fn unlike(&self, response: &StoredResponse) -> Vec<Arc<StoredResponse>> {
@@ -84,7 +86,7 @@ struct Weight;
 
 impl Weighter<Arc<[u8]>, Arc<Slot>> for Weight {
     fn weight(&self, key: &Arc<[u8]>, slot: &Arc<Slot>) -> u64 {
-        OWN + key.len() as u64 + slot.variants.iter().map(|variant| variant.weight()).sum::<u64>()
+        OWN + key.len() as u64 + slot.weight
     }
 }
 
@@ -169,7 +171,8 @@ impl Index {
         let writer = &self.writers[self.hasher.hash_one(key) as usize % WRITERS];
         let _one = writer.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.peek(key).unwrap_or_default();
-        let slot = change(&before);
+        let mut slot = change(&before);
+        slot.weight = slot.variants.iter().map(|variant| variant.weight()).sum();
         match slot.is_empty() {
             true => _ = self.slots.remove(key),
             false => {

@@ -2,14 +2,18 @@
 //! counted in, and so is what is still on its way into it.
 
 mod body;
+mod coded;
 mod epochs;
 mod fetches;
 mod index;
 mod purges;
 mod standing;
 mod stored;
+mod weight;
 
 pub(crate) use body::{BodyWriter, CHUNK};
+pub use coded::CodedResult;
+pub(crate) use coded::{Coded, CodedBody};
 pub(crate) use epochs::Epochs;
 pub(crate) use fetches::{Fetched, Fetching, Part as FetchPart};
 pub(crate) use purges::{OwnedPurge, Purge, PurgeRecord, Purged, Purges};
@@ -18,6 +22,7 @@ pub(crate) use stored::{BodySource, StoredBody, StoredResponse};
 
 use crate::cache::{Moment, NotStored, Vary};
 use crate::config::plan::cache::StorePlan;
+use crate::config::plan::compress::Encoding;
 use body::Room;
 use fetches::Fetches;
 use index::Index;
@@ -184,6 +189,32 @@ impl Store {
     /// Drops a response.
     pub(crate) fn remove(&self, key: &[u8], response: &Arc<StoredResponse>) {
         self.index.change(key, |slot| slot.without(response));
+    }
+
+    /// Keeps a response in place of one that it is the same as but for its head: what was compressed of that is so of this.
+    pub(crate) fn renew(&self, key: &[u8], before: &Arc<StoredResponse>, fresh: Arc<StoredResponse>) {
+        match self.is_for_memory(&fresh) {
+            true => self.index.change(key, |slot| slot.without(before).with(fresh)),
+            false => self.index.change(key, |slot| slot.without(before).without_like(&fresh)),
+        }
+    }
+
+    /// Keeps a compressed form of what lies under a key, if that still does; whether it does.
+    pub(crate) fn keep_coded(
+        &self,
+        key: &[u8],
+        (coded, encoding): (&Arc<Coded>, Encoding),
+        body: CodedBody,
+    ) -> bool {
+        let mut is_there = false;
+        self.index.change(key, |slot| {
+            is_there = slot.variants.iter().any(|variant| Arc::ptr_eq(&variant.coded, coded));
+            if is_there {
+                coded.keep(encoding, body);
+            }
+            slot.clone()
+        });
+        is_there
     }
 
     /// Notes that what lies under a key is not kept, and until when nobody is to wait for it.

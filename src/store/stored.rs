@@ -1,5 +1,7 @@
 //! One response that is kept.
 
+use super::coded::Coded;
+use super::weight::{PIECE, pieces};
 use crate::cache::Terms;
 use bytes::Bytes;
 use futures_channel::oneshot;
@@ -9,20 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 /// What a response takes beside its bytes: itself, its pointers, its place in the index.
-const OWN: usize = 512;
+const OWN: usize = 512 + size_of::<Coded>();
 /// What a field of a head takes beside its name and its value.
 const FIELD: usize = 128;
-/// What a piece of a body takes beside its bytes.
-const PIECE: u64 = 96;
-
-/// What an allocation of so many bytes takes: the allocator has four sizes between a power of two and the next.
-fn allocated(bytes: u64) -> u64 {
-    match bytes.checked_sub(1).and_then(u64::checked_ilog2) {
-        Some(bits @ 2..) => bytes.next_multiple_of(1 << (bits - 2)),
-        _ => bytes,
-    }
-}
-
 /// Where a body lies.
 #[derive(Clone, Debug)]
 pub(crate) enum StoredBody {
@@ -49,6 +40,8 @@ pub(crate) struct StoredResponse {
     pub(crate) body: StoredBody,
     /// Bytes of the body.
     pub(crate) length: u64,
+    /// The same body, compressed.
+    pub(crate) coded: Arc<Coded>,
     pub(crate) terms: Terms,
     /// What requests have that it is for.
     pub(crate) selected: Box<[u8]>,
@@ -74,43 +67,14 @@ impl StoredResponse {
         let vary: usize = self.terms.vary.0.iter().map(|name| name.as_str().len() + 32).sum();
         let names = self.place.len() + self.tags.len() * size_of::<u64>();
         let body = match &self.body {
-            StoredBody::Memory(pieces) => {
-                pieces.iter().map(|piece| PIECE + allocated(piece.len() as u64)).sum()
-            }
+            StoredBody::Memory(body) => pieces(body),
             StoredBody::Elsewhere(_) => PIECE,
         };
-        (OWN + fields + vary + names + self.selected.len()) as u64 + body
+        (OWN + fields + vary + names + self.selected.len()) as u64 + body + self.coded.weight()
     }
 
     /// Whether another is for the same requests.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         self.terms.vary == other.terms.vary && self.selected == other.selected
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::allocated;
-
-    #[test]
-    fn what_is_allocated_is_a_quarter_more_at_most() {
-        for (bytes, taken) in [
-            (0, 0),
-            (1, 1),
-            (5, 5),
-            (8, 8),
-            (9, 10),
-            (17, 20),
-            (100, 112),
-            (16_384, 16_384),
-            (16_385, 20_480),
-            (20_481, 24_576),
-        ] {
-            assert_eq!(allocated(bytes), taken, "{bytes}");
-        }
-        for bytes in 8..100_000 {
-            let taken = allocated(bytes);
-            assert!(taken >= bytes && taken <= bytes + bytes / 4 + 1, "{bytes}: {taken}");
-        }
     }
 }

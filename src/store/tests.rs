@@ -12,6 +12,7 @@ fn response(selected: &str, body: usize) -> Arc<StoredResponse> {
         fields: HeaderMap::new(),
         body: StoredBody::Memory(Arc::from([Bytes::from(vec![b'x'; body])])),
         length: body as u64,
+        coded: Arc::default(),
         terms: Terms { vary: Vary(vec![name]), ..Terms::for_tests(Moment(0), 60) },
         selected: selected.as_bytes().into(),
         epoch: 0,
@@ -128,4 +129,125 @@ fn those_who_wait_for_the_same_bytes_have_one_copy_of_them() {
     let came = waiting.each_mut().map(|one| one.try_recv().expect("it goes on").expect("it has come"));
     assert_eq!(came.each_ref().map(|bytes| &bytes[..]), [&b"abc"[..], b"abc", b"c", b"abc"]);
     assert_eq!(came[0].as_ptr(), came[1].as_ptr());
+}
+
+mod accounting {
+    use super::*;
+    use crate::config::plan::compress::Encoding;
+    use proptest::prelude::*;
+
+    /// What is done to a store of few keys.
+    #[derive(Clone, Debug)]
+    enum Act {
+        Put(u8, u8, u16),
+        Remove(u8),
+        /// Its server says that the first under a key still holds.
+        Renew(u8),
+        Recall(u8, u8, u16),
+        /// The first under a key is compressed.
+        Code(u8, Encoding, u16),
+        /// The same of one that has gone meanwhile.
+        CodeLate(u8),
+        Mark(u8),
+        Resize(bool),
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        let key = 0..12_u8;
+        let encoding = prop_oneof![Just(Encoding::Gzip), Just(Encoding::Br), Just(Encoding::Zstd)];
+        prop_oneof![
+            6 => (key.clone(), 0..3_u8, any::<u16>()).prop_map(|(key, of, body)| Act::Put(key, of, body)),
+            1 => key.clone().prop_map(Act::Remove),
+            2 => key.clone().prop_map(Act::Renew),
+            1 => (key.clone(), 0..3_u8, any::<u16>()).prop_map(|(key, of, body)| Act::Recall(key, of, body)),
+            6 => (key.clone(), encoding, any::<u16>()).prop_map(|(key, as_, body)| Act::Code(key, as_, body)),
+            1 => key.clone().prop_map(Act::CodeLate),
+            1 => key.prop_map(Act::Mark),
+            1 => any::<bool>().prop_map(Act::Resize),
+        ]
+    }
+
+    fn body(length: u16) -> CodedBody {
+        CodedBody { pieces: Arc::from([Bytes::from(vec![b'x'; length.into()])]), length: length.into() }
+    }
+
+    fn first(store: &Store, key: u8) -> Option<Arc<StoredResponse>> {
+        store.peek(&[key])?.variants.first().map(Arc::clone)
+    }
+
+    fn small(is_smaller: bool) -> StoreSize {
+        StoreSize { memory: if is_smaller { 1 << 19 } else { 1 << 20 }, max_object: 1 << 16, has_disk: false }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_counted_is_what_is_there(acts in prop::collection::vec(act(), 1..200)) {
+            let store = Store::new(small(false), 0);
+            let mut most = 1 << 20;
+            for act in acts {
+                match act {
+                    Act::Put(key, of, body) => store.put(&[key], response(&of.to_string(), body.into())),
+                    Act::Recall(key, of, body) => {
+                        store.recall(&[key], response(&of.to_string(), body.into()), || false);
+                    }
+                    Act::Remove(key) => {
+                        if let Some(one) = first(&store, key) {
+                            store.remove(&[key], &one);
+                            prop_assert!(!store.keep_coded(&[key], (&one.coded, Encoding::Br), body(9)));
+                        }
+                    }
+                    Act::Renew(key) => {
+                        if let Some(one) = first(&store, key) {
+                            let fresh = response(std::str::from_utf8(&one.selected).expect("text"), 0);
+                            let fresh = Arc::into_inner(fresh).expect("nobody else has it");
+                            let (body, length) = (one.body.clone(), one.length);
+                            let coded = Arc::clone(&one.coded);
+                            store.renew(&[key], &one, Arc::new(StoredResponse { body, length, coded, ..fresh }));
+                        }
+                    }
+                    Act::Code(key, encoding, length) => {
+                        if let Some(one) = first(&store, key) {
+                            prop_assert!(store.keep_coded(&[key], (&one.coded, encoding), body(length)));
+                        }
+                    }
+                    Act::CodeLate(key) => {
+                        let coded = Arc::default();
+                        prop_assert!(!store.keep_coded(&[key], (&coded, Encoding::Gzip), body(9)));
+                    }
+                    Act::Mark(key) => store.mark(&[key], NotStored::NoStore, Moment(1)),
+                    Act::Resize(is_smaller) => {
+                        most = small(is_smaller).memory;
+                        store.resize(small(is_smaller));
+                    }
+                }
+                let mut there = 0;
+                store.index.each(|key, slot| {
+                    let variants: u64 = slot.variants.iter().map(|variant| variant.weight()).sum();
+                    there += index::OWN + key.len() as u64 + variants;
+                });
+                prop_assert_eq!(store.in_use().bytes, there);
+                prop_assert!(there <= most, "{} of {}", there, most);
+            }
+        }
+    }
+
+    #[test]
+    fn a_compressed_form_goes_with_its_response_and_stays_when_that_is_renewed() {
+        let store = Store::new(small(false), 0);
+        store.put(b"k", response("a", 100));
+        let one = store.peek(b"k").expect("it is kept").variants[0].clone();
+        let plain = store.in_use().bytes;
+        assert!(store.keep_coded(b"k", (&one.coded, Encoding::Br), body(40)));
+        assert!(store.in_use().bytes > plain + 40);
+        let fresh = Arc::into_inner(response("a", 100)).expect("nobody else has it");
+        let renewed = Arc::new(StoredResponse { coded: Arc::clone(&one.coded), ..fresh });
+        store.renew(b"k", &one, Arc::clone(&renewed));
+        let there = store.peek(b"k").expect("it is kept").variants.clone();
+        assert_eq!((there.len(), there[0].coded.body(Encoding::Br).map(|body| body.length)), (1, Some(40)));
+        store.put(b"k", response("a", 100));
+        assert_eq!(store.in_use().bytes, plain);
+        store.put(b"k", Arc::clone(&renewed));
+        store.remove(b"k", &renewed);
+        assert_eq!((store.in_use().bytes, store.in_use().evictions), (0, 0));
+    }
 }

@@ -100,6 +100,8 @@ pub(crate) enum BodyKind {
     UntilClose,
     /// Other bytes than its fields speak of, however many: what frames them is for the side that they go to.
     Recoded,
+    /// The same, so many.
+    RecodedLength(u64),
 }
 
 /// A response's head, whichever form it has.
@@ -150,7 +152,7 @@ impl Framing {
     pub(crate) fn of(head: &ResponseView<'_>, is_head_request: bool, is_http_11: bool) -> Self {
         match head.body {
             _ if head.is_bodiless(is_head_request) => Self::Bodiless,
-            BodyKind::Empty | BodyKind::Length => Self::Length,
+            BodyKind::Empty | BodyKind::Length | BodyKind::RecodedLength(_) => Self::Length,
             BodyKind::Streamed if !head.is_chunked && head.fields.has(&header::CONTENT_LENGTH) => {
                 Self::Length
             }
@@ -234,7 +236,13 @@ pub(crate) fn write_http1(head: &ResponseView<'_>, edits: &Edits<'_>, terms: Htt
     });
     edits.write_added(out);
     match framing {
-        Framing::Length if !has_length => out.extend_from_slice(b"Content-Length: 0\r\n"),
+        Framing::Length if !has_length => {
+            let length = match head.body {
+                BodyKind::RecodedLength(length) => length,
+                _ => 0,
+            };
+            out.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
+        }
         Framing::Chunked if !head.is_chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         _ => {}
     }
@@ -266,6 +274,9 @@ pub(crate) fn http2(head: &ResponseView<'_>, edits: &Edits<'_>) -> Option<Respon
         }
     }
     edits.append_added(fields);
+    if let BodyKind::RecodedLength(length) = head.body {
+        fields.insert(header::CONTENT_LENGTH, length.into());
+    }
     Some(response)
 }
 

@@ -49,6 +49,8 @@ pub(super) struct Compressed {
     pub(super) encoding: Encoding,
     /// Bytes of its body before.
     pub(super) plain: u64,
+    /// It was so already.
+    pub(super) is_kept: bool,
 }
 
 /// One request.

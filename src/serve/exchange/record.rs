@@ -1,6 +1,6 @@
 //! What is counted and written of an exchange that is over.
 
-use super::{Exchange, route_name};
+use super::{Compressed, Exchange, route_name};
 use crate::access_log::{Action, Record, Why};
 use crate::fields::{Field, FieldList};
 use crate::metrics::{RequestNames, RequestOutcome, RequestPlace};
@@ -89,8 +89,11 @@ impl Exchange {
             cache: self.cached.map(|cached| cached.result),
         };
         self.live.metrics.request(self.edition, place, &outcome, &names);
-        if let Some(compressed) = self.compressed {
-            self.live.metrics.compression.compressed(compressed.encoding, compressed.plain, bytes.1);
+        if let Some(Compressed { encoding, plain, is_kept }) = self.compressed {
+            match is_kept {
+                true => self.live.metrics.compression.reused(encoding),
+                false => self.live.metrics.compression.compressed(encoding, plain, bytes.1),
+            }
         }
         if !self.live.access_log.is_on() {
             return;

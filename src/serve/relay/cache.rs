@@ -3,16 +3,15 @@
 use super::caching::Caching;
 use super::{Relay, unless_left};
 use crate::access_log::{CacheRecord, CacheResult, Why};
-use crate::cache::{self, Bypassed, CacheStatus, Directives, Forwarded, Keyed, Moment, Parts, Vary};
+use crate::cache::{self, Bypassed, CacheStatus, Directives, Forwarded, Keyed, Moment, Vary};
 use crate::config::plan::cache::CachePlan;
 use crate::filter;
 use crate::filter::cache::Validators;
 use crate::serve::client::ClientSide;
 use crate::serve::exchange::{RuleCache, moment};
-use crate::serve::server::{ServerSide, Stored, StoredPiece};
 use crate::store::{FetchPart, Fetched, Fetching, Purged, Slot, Standing, StoredResponse};
 use futures_channel::oneshot;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, Method, header};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -305,7 +304,7 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// The request's key, and the target that servers get with it.
-    fn key(&self, plan: &CachePlan, scope: u64) -> (Vec<u8>, Option<String>) {
+    pub(super) fn key(&self, plan: &CachePlan, scope: u64) -> (Vec<u8>, Option<String>) {
         let host = self.request.host.unwrap_or_default();
         let is_secure = self.exchange.is_secure(&self.request);
         let rewritten = self.exchange.rewritten(&self.request);
@@ -349,88 +348,6 @@ impl<C: ClientSide> Relay<'_, C> {
     pub(super) fn cached_target(&self) -> Option<&str> {
         self.caching.as_ref()?.target.as_deref()
     }
-
-    /// Serves what is kept: whole, in parts, or that the client has it already.
-    pub(super) async fn serve_stored(
-        &mut self,
-        stored: &Arc<StoredResponse>,
-        status: CacheStatus,
-        (result, says_so): (CacheResult, bool),
-    ) {
-        let age = stored.terms.age(moment()) / 1000;
-        let reason = status.detail;
-        self.exchange.answered_by_store(CacheRecord { result, age: Some(age), reason });
-        self.cache_fields.age = Some(age);
-        self.cache_fields.status = says_so.then(|| status.text());
-        let side = self.asked_of(stored);
-        self.client.refuse_body();
-        self.pass_stored(side).await;
-    }
-
-    /// What of a stored response the request asks for.
-    fn asked_of(&self, stored: &Arc<StoredResponse>) -> Stored {
-        let fields = self.request.fields;
-        if !matches!(stored.status.as_u16(), 200 | 203) {
-            return Stored::whole(stored);
-        }
-        if cache::is_not_modified(&fields, &stored.fields) {
-            let fields = cache::not_modified(&stored.fields);
-            return Stored::made(StatusCode::NOT_MODIFIED, fields, Vec::new());
-        }
-        let range = fields.first(&header::RANGE).filter(|_| {
-            *self.request.method == Method::GET
-                && stored.status == StatusCode::OK
-                && cache::range_applies(&fields, &stored.fields)
-        });
-        match range.map(|range| cache::parts(range, stored.length)) {
-            None | Some(Parts::Whole) => Stored::whole(stored),
-            Some(Parts::One(part)) => {
-                let range = cache::content_range(&part, stored.length);
-                partial(&stored.fields, Some(&range), StoredPiece::of(stored, &part))
-            }
-            Some(Parts::Several(parts)) => {
-                let boundary = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-                let content_type =
-                    stored.fields.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-                let body = cache::multipart(stored.length, &parts, (content_type, &boundary), |part| {
-                    StoredPiece::of(stored, part)
-                });
-                let mut head = stored.fields.clone();
-                set(&mut head, header::CONTENT_TYPE, &format!("multipart/byteranges; boundary={boundary}"));
-                partial(&head, None, body)
-            }
-            Some(Parts::Unsatisfiable) => {
-                let mut head = cache::not_modified(&stored.fields);
-                set(&mut head, header::CONTENT_RANGE, &format!("bytes */{}", stored.length));
-                set(&mut head, header::CONTENT_LENGTH, "0");
-                Stored::made(StatusCode::RANGE_NOT_SATISFIABLE, head, Vec::new())
-            }
-        }
-    }
-
-    /// Passes on what is kept, as if it came from a server.
-    async fn pass_stored(&mut self, side: Stored) {
-        let start = side.start(*self.request.method == Method::HEAD);
-        let mut server = ServerSide::Stored(Box::new(side));
-        let begun = match server.head() {
-            Some(head) => self.begin_with(&head, None),
-            None => Err(Why::Internal),
-        };
-        if let Err(why) = begun {
-            self.exchange.fail(why);
-            return self.client.cut();
-        }
-        self.is_uploaded = true;
-        // Head and body leave by one system call.
-        match self.first_part(&mut server, start).await {
-            Ok(first) => self.deliver(server, first, start, None).await,
-            Err(failure) => {
-                self.client.withdraw();
-                self.exchange.detail = failure.detail.or(self.exchange.detail);
-                self.reply(failure.why).await;
-            }
-        }
-    }
 }
 
 /// What is done with the response to a request for what is missing.
@@ -471,21 +388,4 @@ fn caching(
 fn validators_of(stored: &StoredResponse) -> Validators {
     let field = |name| stored.fields.get(name).cloned();
     Validators { etag: field(header::ETAG), last_modified: field(header::LAST_MODIFIED) }
-}
-
-/// A 206 of a stored response with this head.
-fn partial(head: &HeaderMap, range: Option<&str>, body: Vec<StoredPiece>) -> Stored {
-    let mut head = head.clone();
-    let length: u64 = body.iter().map(StoredPiece::length).sum();
-    set(&mut head, header::CONTENT_LENGTH, &length.to_string());
-    if let Some(range) = range {
-        set(&mut head, header::CONTENT_RANGE, range);
-    }
-    Stored::made(StatusCode::PARTIAL_CONTENT, head, body)
-}
-
-fn set(head: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        head.insert(name, value);
-    }
 }

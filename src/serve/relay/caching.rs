@@ -59,6 +59,7 @@ impl Caching {
             fields,
             body,
             length,
+            coded: Arc::default(),
             terms,
             selected,
             epoch: self.epoch,
@@ -80,8 +81,7 @@ impl Caching {
 
     /// Keeps what is the same as before but for its head.
     pub(super) fn renew(&self, before: &Arc<StoredResponse>, fresh: &Arc<StoredResponse>) {
-        self.store.remove(&self.key, before);
-        self.store.put(&self.key, Arc::clone(fresh));
+        self.store.renew(&self.key, before, Arc::clone(fresh));
         let Some(disk) = &self.disk else { return };
         match before.is_like(fresh) {
             true => disk.renew(&self.key, fresh),

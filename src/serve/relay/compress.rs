@@ -3,19 +3,23 @@
 use super::Relay;
 use crate::access_log::Why;
 use crate::compress::{self, Encoder, SkipReason, Verdict, acceptable};
-use crate::config::plan::compress::CompressPlan;
+use crate::config::plan::compress::{CompressPlan, Encoding};
 use crate::filter::compress::{encode, vary};
 use crate::serve::client::ClientSide;
 use crate::serve::compressors::Compressor;
 use crate::serve::exchange::{Compressed, Exchange};
 use crate::serve::piece::Piece;
+use crate::serve::recoding::Job;
+use crate::serve::server::Stored;
 use crate::serve::time_slices::{Place, poll_time_slice};
+use crate::store::{CodedBody, StoredResponse};
 use crate::wire::edit::Edits;
 use crate::wire::request::RequestView;
 use crate::wire::response_head::{BodyKind, ResponseView};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 /// What is compressed in a time slice, at most.
@@ -33,6 +37,8 @@ pub(super) enum Chosen {
     /// Its head speaks of compressed bytes, and there are none.
     HeadOnly,
     Compressed(Box<Compression>),
+    /// It is kept so.
+    Kept(Encoding, CodedBody),
 }
 
 /// A body that is being compressed.
@@ -61,12 +67,12 @@ pub(super) struct Compression {
     is_over: bool,
 }
 
-/// Decides on a response by its head as it leaves, and edits that.
+/// Decides on a response by its head as it leaves, and edits that; `kept` is one that lies in memory.
 pub(super) fn choose<'a>(
     exchange: &Exchange,
     plan: &CompressPlan,
     request: &RequestView<'_>,
-    head: &ResponseView<'a>,
+    (head, kept): (&ResponseView<'a>, Option<&Arc<StoredResponse>>),
     edits: &mut Edits<'a>,
 ) -> Chosen {
     let skip = |reason| {
@@ -85,6 +91,10 @@ pub(super) fn choose<'a>(
         return Chosen::HeadOnly;
     }
     let most = exchange.live.snapshot().plan.process.compressors;
+    if let Some(body) = kept.filter(|_| most > 0).and_then(|kept| kept.coded.body(*best)) {
+        encode(head, edits, *best);
+        return Chosen::Kept(*best, body.clone());
+    }
     let Some(compressor) = Compressor::take(&encodings, plan, most) else { return skip(SkipReason::Busy) };
     let has_events = compress::has_events(head, edits);
     encode(head, edits, compressor.encoding());
@@ -103,9 +113,10 @@ pub(super) fn choose<'a>(
     }))
 }
 
-/// The head of a body that is compressed.
-pub(super) fn recoded<'a>(head: &ResponseView<'a>) -> ResponseView<'a> {
-    ResponseView { body: BodyKind::Recoded, is_chunked: false, ..*head }
+/// The head of a body that is compressed, of which it may be known how long it is then.
+pub(super) fn recoded<'a>(head: &ResponseView<'a>, length: Option<u64>) -> ResponseView<'a> {
+    let body = length.map_or(BodyKind::Recoded, BodyKind::RecodedLength);
+    ResponseView { body, is_chunked: false, ..*head }
 }
 
 impl Compression {
@@ -219,14 +230,41 @@ impl<C: ClientSide> Relay<'_, C> {
         self.client.send(Piece::Bytes(waiting), length, is_last);
     }
 
-    /// How the response is compressed that has begun.
-    pub(super) fn compress(&mut self, chosen: Chosen) {
-        self.compression = match chosen {
-            Chosen::Plain | Chosen::HeadOnly => None,
-            Chosen::Compressed(compression) => Some(compression),
+    /// How the response is compressed that has begun. What comes is its body, if that is kept so.
+    pub(super) fn compress(
+        &mut self,
+        chosen: Chosen,
+        kept: Option<&Arc<StoredResponse>>,
+    ) -> Option<CodedBody> {
+        let (compression, encoding) = match chosen {
+            Chosen::Plain | Chosen::HeadOnly => (None, None),
+            Chosen::Compressed(compression) => {
+                let encoding = compression.compressor.as_ref().map(Compressor::encoding);
+                (Some(compression), encoding)
+            }
+            Chosen::Kept(encoding, body) => {
+                let plain = kept.map_or(0, |kept| kept.length);
+                (self.compression, self.exchange.compressed) =
+                    (None, Some(Compressed { encoding, plain, is_kept: true }));
+                return Some(body);
+            }
         };
-        let compression = self.compression.as_deref();
-        let encoding = compression.and_then(|one| one.compressor.as_ref()).map(Compressor::encoding);
-        self.exchange.compressed = encoding.map(|encoding| Compressed { encoding, plain: 0 });
+        self.compression = compression;
+        self.exchange.compressed = encoding.map(|encoding| Compressed { encoding, plain: 0, is_kept: false });
+        if let (Some(encoding), Some(kept)) = (encoding, kept)
+            && kept.coded.is_due(encoding)
+            && let Some(rule) = self.exchange.cache()
+        {
+            let (live, response) = (Arc::clone(&self.exchange.live), Arc::clone(kept));
+            let key = self.key(&rule.plan, rule.scope).0;
+            Job { live, store: rule.store, key, response, encoding }.begin();
+        }
+        None
+    }
+
+    /// What is kept in memory of a response that is served as it is kept, if its rule compresses any.
+    pub(super) fn kept_for_coding(&self, side: &Stored) -> Option<Arc<StoredResponse>> {
+        let compress = self.exchange.policy()?.plan.compress.get();
+        compress.and_then(|_| side.kept()).map(Arc::clone)
     }
 }

@@ -12,8 +12,10 @@ use crate::serve::client::ClientSide;
 use crate::serve::exchange::LeasedServer;
 use crate::serve::grpc;
 use crate::serve::server::{Failure, Part, ResponseStart, ServerSide};
+use crate::store::{CodedBody, StoredResponse};
 use crate::wire::response_head::ResponseView;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 /// As many interim responses bring a client nothing more.
@@ -168,6 +170,16 @@ impl<C: ClientSide> Relay<'_, C> {
         head: &ResponseView<'_>,
         sticky: Option<&StickyCookie>,
     ) -> Result<(), Why> {
+        self.begin_kept(head, sticky, None).map(drop)
+    }
+
+    /// The same for one that lies in memory as it is. What comes is its body, if that goes in a form that is kept, too.
+    pub(super) fn begin_kept(
+        &mut self,
+        head: &ResponseView<'_>,
+        sticky: Option<&StickyCookie>,
+        kept: Option<&Arc<StoredResponse>>,
+    ) -> Result<Option<CodedBody>, Why> {
         self.exchange.charge(head.status);
         let date = HttpDate::of(self.exchange.response_time());
         let (request, hsts) = (Some(self.request), self.exchange.hsts());
@@ -186,20 +198,19 @@ impl<C: ClientSide> Relay<'_, C> {
         let compress = applied.as_ref().and_then(|applied| applied.policy.plan.compress.get());
         let is_compressed = compress.is_some();
         let chosen = compress.map_or(Chosen::Plain, |plan| {
-            compress::choose(&self.exchange, plan, &self.request, head, &mut edits)
+            compress::choose(&self.exchange, plan, &self.request, (head, kept), &mut edits)
         });
-        let begun = match chosen {
+        let begun = match &chosen {
             Chosen::Plain if !self.takes_chunks_apart => self.client.begin(head, &edits),
             Chosen::Plain | Chosen::HeadOnly | Chosen::Compressed(_) => {
-                self.client.begin(&compress::recoded(head), &edits)
+                self.client.begin(&compress::recoded(head, None), &edits)
             }
+            Chosen::Kept(_, body) => self.client.begin(&compress::recoded(head, Some(body.length)), &edits),
         };
         drop(edits);
         self.exchange.dropped_fields += dropped;
-        if is_compressed {
-            self.compress(chosen);
-        }
-        begun
+        let coded = if is_compressed { self.compress(chosen, kept) } else { None };
+        begun.map(|()| coded)
     }
 
     /// Hands the client an interim response, as filters have it.

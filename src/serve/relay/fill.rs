@@ -98,8 +98,9 @@ impl<C: ClientSide> Relay<'_, C> {
                     tags => tags,
                 };
                 let (status, body, length) = (stored.status, stored.body.clone(), stored.length);
-                let fresh =
-                    Arc::new(caching.stored_as(status, (fields, terms, tags), (body, length), selected));
+                let fresh = caching.stored_as(status, (fields, terms, tags), (body, length), selected);
+                // Its bytes are the same.
+                let fresh = Arc::new(StoredResponse { coded: Arc::clone(&stored.coded), ..fresh });
                 match &judged {
                     Ok(_) => caching.renew(&stored, &fresh),
                     Err(_) => caching.remove(&stored),

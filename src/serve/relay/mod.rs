@@ -13,6 +13,7 @@ mod compress;
 mod connect;
 mod download;
 mod fill;
+mod kept;
 mod local_reply;
 mod purge;
 mod recall;

@@ -4,7 +4,7 @@ use super::{Failure, Part, ResponseStart};
 use crate::access_log::Why;
 use crate::cache;
 use crate::serve::piece::Piece;
-use crate::store::{BodySource, StoredBody, StoredResponse};
+use crate::store::{BodySource, CodedBody, StoredBody, StoredResponse};
 use crate::wire::response_head::{BodyKind, ResponseView};
 use bytes::Bytes;
 use futures_channel::oneshot;
@@ -98,6 +98,21 @@ impl Stored {
         Self::made(StatusCode::OK, HeaderMap::new(), pieces)
     }
 
+    /// The response, if this is all of one that lies in memory.
+    pub(in crate::serve) fn kept(&self) -> Option<&Arc<StoredResponse>> {
+        match (&self.fields, &self.body) {
+            (StoredFields::Kept(kept), KeptBody::Kept(_)) => Some(kept),
+            _ => None,
+        }
+    }
+
+    /// Has the body in another form, if there is one, behind a head that was edited for that.
+    pub(in crate::serve) fn recode(&mut self, coded: Option<CodedBody>) {
+        if let Some(coded) = coded {
+            self.body = KeptBody::Kept(coded.pieces);
+        }
+    }
+
     /// Pieces that have not gone.
     fn left(&self) -> usize {
         let all = match &self.body {
@@ -118,7 +133,7 @@ impl Stored {
         }
     }
 
-    pub(super) fn head(&self) -> ResponseView<'_> {
+    pub(in crate::serve) fn head(&self) -> ResponseView<'_> {
         let fields = match &self.fields {
             StoredFields::Kept(kept) => &kept.fields,
             StoredFields::Own(fields) => fields,

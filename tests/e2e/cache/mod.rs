@@ -2,6 +2,7 @@
 
 mod changes;
 mod coalescing;
+mod coded;
 mod conditions;
 mod devices;
 mod disk;

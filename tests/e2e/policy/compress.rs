@@ -23,7 +23,7 @@ fn shop(app: &App, compress: &str, rules: &str) -> Ways {
 
 /// What a body is in plain bytes.
 #[track_caller]
-fn decoded(response: &Response) -> Vec<u8> {
+pub(crate) fn decoded(response: &Response) -> Vec<u8> {
     let mut out = Vec::new();
     let body = &response.body[..];
     match response.field("content-encoding").as_str() {

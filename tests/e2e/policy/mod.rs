@@ -2,7 +2,7 @@
 
 mod answers;
 mod bandwidth;
-mod compress;
+pub(crate) mod compress;
 mod fields;
 mod filters;
 mod geo;
