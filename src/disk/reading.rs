@@ -5,7 +5,7 @@ use super::entry::{Entry, Selects};
 use super::format::{self, FIXED, FileHead, Fixed, PIECE, Unreadable};
 use super::{DiskFault, DiskTier};
 use crate::cache::Moment;
-use crate::store::{BodySource, CHUNK, Selecting, StoredBody, StoredResponse};
+use crate::store::{BodySource, Selecting, StoredBody, StoredResponse};
 use bytes::{Bytes, BytesMut};
 use futures_channel::oneshot;
 use std::fs::File;
@@ -148,12 +148,10 @@ impl DiskTier {
         }
         pin.entry.is_for(Selects::of(&response));
         if fixed.body <= WHOLE {
-            // As they would lie in memory if they had come from a server.
-            let mut pieces =
-                Vec::with_capacity(usize::try_from(fixed.body).unwrap_or_default().div_ceil(CHUNK));
+            let mut pieces = Vec::new();
             for place in 0..fixed.body.div_ceil(PIECE) {
                 let piece = read_piece(&file, &fixed, &sums, place)?;
-                pieces.extend(piece.chunks(CHUNK).map(Bytes::copy_from_slice));
+                pieces.extend(self.store.blocks.copy(&piece));
             }
             response.body = StoredBody::Memory(pieces.into());
             return Ok(response);

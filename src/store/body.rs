@@ -1,17 +1,13 @@
 //! A body on its way into the store. All such together have room of their own, which is part of the store's memory. Whoever waits for
 //! it can have what has come of it as it comes.
 
+use super::blocks::{BLOCK, Block, Blocks};
 use super::stored::BodySource;
 use crate::cache::NotStored;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_channel::oneshot;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// As much of a body lies in one piece, but for the last. Of larger ones, and of many sizes, the allocator has more memory lie idle
-/// between those that have gone (`tests/acceptance/cache-bounds`): up to 1.9 times what is kept with pieces of 1 MiB, 1.46 with
-/// 256 KiB, 1.16 with 64 KiB, 1.0 with these.
-pub(crate) const CHUNK: usize = 16 << 10;
 
 /// The room for bodies on their way.
 #[derive(Debug)]
@@ -53,8 +49,9 @@ struct Growing(Mutex<Grown>);
 
 #[derive(Debug, Default)]
 struct Grown {
+    /// Each of them a whole block.
     chunks: Vec<Bytes>,
-    tail: BytesMut,
+    tail: Block,
     length: u64,
     /// As long it is said to become.
     expected: Option<u64>,
@@ -94,31 +91,39 @@ impl Grown {
     /// What is there from this place on, as much as lies in one piece.
     fn from(&self, from: u64) -> Option<Bytes> {
         let chunks = self.whole.as_deref().unwrap_or(&self.chunks);
-        let (place, within) = (usize::try_from(from).ok()? / CHUNK, usize::try_from(from).ok()? % CHUNK);
+        let from = usize::try_from(from).ok()?;
+        let (place, within) = (from / BLOCK, from % BLOCK);
         match chunks.get(place) {
             Some(chunk) => Some(chunk.slice(within.min(chunk.len())..)).filter(|bytes| !bytes.is_empty()),
             None if place == chunks.len() && !self.is_broken => {
-                let rest = self.tail.get(within..).filter(|rest| !rest.is_empty())?;
+                let rest = self.tail.data().get(within..).filter(|rest| !rest.is_empty())?;
                 Some(Bytes::copy_from_slice(rest))
             }
             None => None,
         }
     }
 
-    fn push(&mut self, mut data: &[u8]) {
+    fn next_tail(&mut self, blocks: &Arc<Blocks>) {
+        let left = self.expected.and_then(|expected| expected.checked_sub(self.length));
+        let left = left.and_then(|left| usize::try_from(left).ok()).filter(|left| *left > 0);
+        let full = std::mem::take(&mut self.tail);
+        if full.data().len() == BLOCK {
+            self.chunks.push(full.freeze());
+            self.tail = blocks.take(left);
+            return;
+        }
+        // More has come than was said: each piece but the last is a whole block all the same.
+        self.tail = blocks.take(if full.data().is_empty() { left } else { None });
+        self.tail.push(full.data());
+    }
+
+    fn push(&mut self, mut data: &[u8], blocks: &Arc<Blocks>) {
         while !data.is_empty() {
-            if self.tail.len() == CHUNK {
-                self.chunks.push(std::mem::take(&mut self.tail).freeze());
+            if self.tail.is_full() {
+                self.next_tail(blocks);
             }
-            if self.tail.is_empty() {
-                let left = self.expected.and_then(|expected| expected.checked_sub(self.length));
-                self.tail.reserve(
-                    left.and_then(|left| usize::try_from(left).ok()).map_or(CHUNK, |left| left.min(CHUNK)),
-                );
-            }
-            let (now, later) = data.split_at(data.len().min(CHUNK - self.tail.len()));
-            self.tail.extend_from_slice(now);
-            self.length += now.len() as u64;
+            let later = self.tail.push(data);
+            self.length += (data.len() - later.len()) as u64;
             data = later;
         }
         // Most wait for the same: what is copied is so once for all of them.
@@ -140,6 +145,7 @@ impl Grown {
 #[derive(Debug)]
 pub(crate) struct BodyWriter {
     room: Arc<Room>,
+    blocks: Arc<Blocks>,
     /// Of the room.
     taken: u64,
     length: u64,
@@ -147,10 +153,10 @@ pub(crate) struct BodyWriter {
 }
 
 impl BodyWriter {
-    pub(super) fn new(room: &Arc<Room>, length: Option<u64>) -> Self {
+    pub(super) fn new(room: &Arc<Room>, blocks: &Arc<Blocks>, length: Option<u64>) -> Self {
         let body = Growing::default();
         body.lock().expected = length;
-        Self { room: Arc::clone(room), taken: 0, length: 0, body: Arc::new(body) }
+        Self { room: Arc::clone(room), blocks: Arc::clone(blocks), taken: 0, length: 0, body: Arc::new(body) }
     }
 
     /// Adds what has come, if there is room.
@@ -163,7 +169,7 @@ impl BodyWriter {
             return Err(NotStored::NoRoom);
         }
         self.length += bytes;
-        self.body.lock().push(data);
+        self.body.lock().push(data, &self.blocks);
         Ok(())
     }
 
@@ -189,9 +195,8 @@ impl BodyWriter {
         let mut grown = self.body.lock();
         let mut chunks = std::mem::take(&mut grown.chunks);
         let tail = std::mem::take(&mut grown.tail);
-        if !tail.is_empty() {
-            let is_loose = tail.capacity() - tail.len() > tail.len() / 16;
-            chunks.push(if is_loose { Bytes::copy_from_slice(&tail) } else { tail.freeze() });
+        if !tail.data().is_empty() {
+            chunks.push(tail.freeze());
         }
         let whole: Arc<[Bytes]> = chunks.into();
         grown.whole = Some(Arc::clone(&whole));

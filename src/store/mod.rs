@@ -1,6 +1,7 @@
 //! Responses that are kept in memory, found by their keys. It is bounded by bytes, everything that belongs to a response
 //! counted in, and so is what is still on its way into it.
 
+mod blocks;
 mod body;
 mod coded;
 mod epochs;
@@ -11,7 +12,8 @@ mod standing;
 mod stored;
 mod weight;
 
-pub(crate) use body::{BodyWriter, CHUNK};
+pub(crate) use blocks::Blocks;
+pub(crate) use body::BodyWriter;
 pub use coded::CodedResult;
 pub(crate) use coded::{Coded, CodedBody};
 pub(crate) use epochs::Epochs;
@@ -94,6 +96,7 @@ pub(crate) struct Store {
     pub(crate) purges: Purges,
     fetches: Arc<Fetches>,
     room: Arc<Room>,
+    pub(crate) blocks: Arc<Blocks>,
 }
 
 /// What is in it.
@@ -122,6 +125,7 @@ impl Store {
             purges: Purges::after(epoch),
             fetches: Arc::default(),
             room: Arc::new(Room::new(size.filling(), size.most())),
+            blocks: Blocks::new(size.memory),
         }
     }
 
@@ -129,6 +133,7 @@ impl Store {
     pub(crate) fn resize(&self, size: StoreSize) {
         self.keeps.store(size.memory > 0, Relaxed);
         self.room.resize(size.filling(), size.most());
+        self.blocks.resize(size.memory);
         self.index.resize(size.index());
     }
 
@@ -139,7 +144,7 @@ impl Store {
 
     /// A writer for a body of so many bytes, if that is known.
     pub(crate) fn writer(&self, length: Option<u64>) -> BodyWriter {
-        BodyWriter::new(&self.room, length)
+        BodyWriter::new(&self.room, &self.blocks, length)
     }
 
     /// What is kept under a key.

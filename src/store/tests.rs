@@ -112,7 +112,7 @@ fn a_body_is_the_same_however_it_comes() {
         whole.chunks(step).for_each(|part| writer.push(part).expect("there is room"));
         let body = writer.finish();
         assert!(
-            body.concat() == whole && body.len() == 3_000_001_usize.div_ceil(CHUNK),
+            body.concat() == whole && body.len() == 3_000_001_usize.div_ceil(blocks::BLOCK),
             "{length:?} {step}: {}",
             body.len()
         );
