@@ -2,6 +2,7 @@
 //! is; a look-up that finds it there has one of the disk's own threads read it, and nobody waits for a disk that hangs. A disk that fails
 //! takes no part until the next reload; requests do not notice.
 
+mod advice;
 mod check;
 mod entry;
 mod folder;
@@ -28,7 +29,7 @@ use index::Index;
 use places::Places;
 use purge_log::PurgeLog;
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -240,8 +241,12 @@ impl DiskTier {
     fn turn_off(&self, fault: DiskFault, error: &io::Error) {
         self.count(fault);
         if self.turn(State::Ready, State::Off) || self.turn(State::Opening, State::Off) {
+            // Of one that has failed otherwise it might not come back.
+            let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+            let room = is_full.then(|| self.folder.room().ok()).flatten();
             error!(
                 path = %self.path().display(), %error, doing = DiskFault::LABELS[fault as usize],
+                help = advice::advice(error, room, self.index.size()),
                 "the cache's disk has failed: nothing is kept on it or read from it until the next reload"
             );
         }

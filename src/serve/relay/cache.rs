@@ -1,6 +1,7 @@
 //! The cache's part in an exchange before a server is asked: whether the request is for it, and what it has for the client.
 
 use super::caching::Caching;
+use super::recall::Recalled;
 use super::{Relay, unless_left};
 use crate::access_log::{CacheRecord, CacheResult, Why};
 use crate::cache::{self, Bypassed, CacheStatus, Directives, Forwarded, Keyed, Moment, Vary};
@@ -72,15 +73,26 @@ impl<C: ClientSide> Relay<'_, C> {
         // What comes for others who have asked for the same URL, if it is not for this one.
         let mut other: Option<Arc<StoredResponse>> = None;
         loop {
-            let recalled = match self.recall(&lookup).await {
-                Ok(recalled) => recalled,
-                Err(why) => {
-                    self.reply(why).await;
-                    return true;
-                }
-            };
+            let mut slot = lookup.rule.store.find(&lookup.key);
+            let mut variant = self.variant(slot.as_deref());
+            if variant.is_none()
+                && let Some(disk) = &lookup.rule.disk
+            {
+                variant = match self.recall(disk, &lookup).await {
+                    Ok(Recalled::Nothing) => None,
+                    Ok(Recalled::Waited(recalled)) => {
+                        // Another may have come meanwhile.
+                        slot = lookup.rule.store.find(&lookup.key);
+                        self.variant(slot.as_deref()).or(recalled)
+                    }
+                    Err(why) => {
+                        self.reply(why).await;
+                        return true;
+                    }
+                };
+            }
             let now = moment();
-            let missing = match self.find(&lookup, recalled.as_ref(), now) {
+            let missing = match self.find(&lookup, (slot.as_deref(), variant), now) {
                 Found::Good(stored) => {
                     let status = CacheStatus { left: Some(stored.terms.left(now)), ..CacheStatus::default() };
                     self.serve_stored(&stored, status, (CacheResult::Hit, says_so)).await;
@@ -170,24 +182,31 @@ impl<C: ClientSide> Relay<'_, C> {
         })
     }
 
-    /// What the store has for the request at this moment, or the disk had just now.
-    fn find(&self, lookup: &Lookup, recalled: Option<&Arc<StoredResponse>>, now: Moment) -> Found {
+    /// Of what lies under its key what is for the request.
+    fn variant(&self, slot: Option<&Slot>) -> Option<Arc<StoredResponse>> {
+        slot?.variant(&mut |vary| self.selected(vary)).map(Arc::clone)
+    }
+
+    /// What is made of what lies under the request's key, and of what of it is for the request, at this moment.
+    fn find(
+        &self,
+        lookup: &Lookup,
+        (slot, variant): (Option<&Slot>, Option<Arc<StoredResponse>>),
+        now: Moment,
+    ) -> Found {
         let RuleCache { store, disk, plan, .. } = &lookup.rule;
-        let slot = store.find(&lookup.key);
-        let slot = slot.as_deref();
-        let variant = slot.and_then(|slot| slot.variant(&mut |vary| self.selected(vary))).or(recalled);
         let is_authorized = self.request.fields.has(&header::AUTHORIZATION);
         let client = Some(&lookup.client).filter(|_| plan.obey_client);
-        let standing = variant.map(|stored| store.standing(stored, client, is_authorized, now));
-        if let (Some(stored), Some(Standing::Purged(Purged::Hard))) = (variant, standing) {
+        let standing = variant.as_ref().map(|stored| store.standing(stored, client, is_authorized, now));
+        if let (Some(stored), Some(Standing::Purged(Purged::Hard))) = (&variant, standing) {
             if let Some(disk) = disk {
                 disk.remove(&lookup.key, stored);
             }
             store.remove(&lookup.key, stored);
         }
         let (stored, forwarded) = match (variant, standing) {
-            (Some(stored), Some(Standing::Fresh)) => return Found::Good(Arc::clone(stored)),
-            (Some(stored), Some(Standing::StaleWhileRevalidate)) => return Found::Stale(Arc::clone(stored)),
+            (Some(stored), Some(Standing::Fresh)) => return Found::Good(stored),
+            (Some(stored), Some(Standing::StaleWhileRevalidate)) => return Found::Stale(stored),
             (Some(stored), Some(Standing::ClientAsks)) => (Some(stored), Forwarded::Request),
             (Some(stored), Some(Standing::Stale | Standing::Changed | Standing::Purged(Purged::Soft))) => {
                 (Some(stored), Forwarded::Stale)
@@ -204,7 +223,7 @@ impl<C: ClientSide> Relay<'_, C> {
             && plan.min_uses == 1;
         Found::Missing(Missing {
             forwarded,
-            stored: stored.cloned(),
+            stored,
             fetch_key: may_wait.then(|| self.fetch_key(lookup, slot)),
             is_marked,
         })

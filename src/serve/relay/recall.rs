@@ -3,10 +3,8 @@
 use super::cache::Lookup;
 use super::{Relay, unless_left};
 use crate::access_log::Why;
-use crate::cache::Vary;
-use crate::disk::Look;
+use crate::disk::{DiskTier, Look};
 use crate::serve::client::ClientSide;
-use crate::serve::exchange::RuleCache;
 use crate::store::StoredResponse;
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,19 +15,23 @@ const DISK_PATIENCE: Duration = Duration::from_millis(500);
 /// Variants of which it may have to be found out first whom they are for.
 const MOST_LOOKS: usize = 40;
 
+/// What has come of asking the disk.
+pub(super) enum Recalled {
+    /// It has nothing, which was known at once.
+    Nothing,
+    /// What it has, if anything; others have gone on meanwhile.
+    Waited(Option<Arc<StoredResponse>>),
+}
+
 impl<C: ClientSide> Relay<'_, C> {
-    /// What the disk has for the request, if memory has nothing and the disk does not take too long.
-    pub(super) async fn recall(&mut self, lookup: &Lookup) -> Result<Option<Arc<StoredResponse>>, Why> {
-        let RuleCache { store, disk: Some(disk), .. } = &lookup.rule else { return Ok(None) };
+    /// What the disk has for the request, where memory has nothing, if it does not take too long.
+    pub(super) async fn recall(&mut self, disk: &Arc<DiskTier>, lookup: &Lookup) -> Result<Recalled, Why> {
         let until = Instant::now() + DISK_PATIENCE;
-        let selecting = &mut |vary: &Vary| self.selected(vary);
-        if store.find(&lookup.key).is_some_and(|slot| slot.variant(selecting).is_some()) {
-            return Ok(None);
-        }
-        for _ in 0..MOST_LOOKS {
+        for looked in 0..MOST_LOOKS {
             let receiver = match disk.look(&lookup.key, &mut |vary| self.selected(vary)) {
-                Look::Nothing => return Ok(None),
-                Look::Here(response) => return Ok(Some(response)),
+                Look::Nothing if looked == 0 => return Ok(Recalled::Nothing),
+                Look::Nothing => break,
+                Look::Here(response) => return Ok(Recalled::Waited(Some(response))),
                 Look::Reads(receiver) => receiver,
             };
             let waited = pin!(self.state.watch.heed(tokio::time::timeout_at(until.into(), receiver)));
@@ -37,14 +39,15 @@ impl<C: ClientSide> Relay<'_, C> {
                 Ok(Ok(loaded)) => loaded,
                 // It cannot be read: there may be another.
                 Ok(Err(_)) => continue,
-                Err(_) => return Ok(None),
+                Err(_) => break,
             };
             // What it is for may not have been known before.
             if *loaded.response.selected == *self.selected(&loaded.response.terms.vary) {
+                let store = &lookup.rule.store;
                 store.recall(&lookup.key, Arc::clone(&loaded.response), || loaded.is_gone());
-                return Ok(Some(loaded.response));
+                return Ok(Recalled::Waited(Some(loaded.response)));
             }
         }
-        Ok(None)
+        Ok(Recalled::Waited(None))
     }
 }
