@@ -36,7 +36,9 @@ pub(super) fn store(
         purge_nodes: section.get("purge_nodes").map(|at| purge_nodes(&at, admin)).unwrap_or_default(),
     };
     let at = section.get("max_object");
-    if let Some(at) = at.filter(|_| plan.memory > 0 && plan.max_object > plan.memory / SHARE) {
+    let has_room = plan.memory == 0 || plan.max_object <= plan.memory / SHARE;
+    // What is longer goes to the disk, where there is one.
+    if let Some(at) = at.filter(|_| !has_room && plan.disk.is_none()) {
         at.warn(Fault::new(
             format!(
                 "no response has more than an eighth of `memory`, {}",

@@ -97,14 +97,31 @@ impl Folder {
         (id, key): (u64, u128),
         write: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> io::Result<()> {
-        let path = self.file(id, key);
-        let unfinished = path.with_extension(&UNFINISHED[1..]);
-        let written = self.create(id, &unfinished).and_then(|mut file| write(&mut file));
-        let done = written.and_then(|()| fs::rename(&unfinished, &path));
+        let written = self.begin(id, key).and_then(|mut file| write(&mut file));
+        let done = written.and_then(|()| self.finish(id, key));
         if done.is_err() {
-            let _ = fs::remove_file(&unfinished);
+            self.discard(id, key);
         }
         done
+    }
+
+    fn unfinished(&self, id: u64, key: u128) -> PathBuf {
+        self.file(id, key).with_extension(&UNFINISHED[1..])
+    }
+
+    /// A file under its other name.
+    pub(super) fn begin(&self, id: u64, key: u128) -> io::Result<File> {
+        self.create(id, &self.unfinished(id, key))
+    }
+
+    /// Puts it in its place.
+    pub(super) fn finish(&self, id: u64, key: u128) -> io::Result<()> {
+        fs::rename(self.unfinished(id, key), self.file(id, key))
+    }
+
+    /// Removes what is not in its place.
+    pub(super) fn discard(&self, id: u64, key: u128) {
+        let _ = fs::remove_file(self.unfinished(id, key));
     }
 
     fn create(&self, id: u64, path: &Path) -> io::Result<File> {

@@ -108,7 +108,12 @@ impl Fixed {
 
 /// What stands before the body of a response in its file.
 pub(super) fn begin(key: &[u8], response: &StoredResponse, pieces: &[Bytes]) -> Option<Vec<u8>> {
-    let head = head(key, response, &sums(key_hash(key), pieces));
+    begin_with(key, response, &sums(key_hash(key), pieces))
+}
+
+/// The same with its pieces' checksums; it is as long whatever they are.
+pub(super) fn begin_with(key: &[u8], response: &StoredResponse, sums: &[u64]) -> Option<Vec<u8>> {
+    let head = head(key, response, sums);
     let room = u32::try_from((head.len() + SPARE).next_multiple_of(ALIGNED)).ok()?;
     block(key, response.length, &head, room)
 }
@@ -168,7 +173,12 @@ fn seed(key: u128, place: u64) -> u64 {
 
 /// Whether this is the piece that stood there.
 pub(super) fn is_piece(key: u128, place: u64, bytes: &[u8], sum: u64) -> bool {
-    xxh3_64_with_seed(bytes, seed(key, place)) == sum
+    piece_sum(key, place, bytes) == sum
+}
+
+/// The checksum of a piece, by itself.
+pub(super) fn piece_sum(key: u128, place: u64, bytes: &[u8]) -> u64 {
+    xxh3_64_with_seed(bytes, seed(key, place))
 }
 
 fn head(key: &[u8], response: &StoredResponse, sums: &[u64]) -> Vec<u8> {

@@ -14,12 +14,14 @@ mod places;
 mod purge_log;
 mod reading;
 mod record;
+mod streaming;
 mod threads;
 mod writing;
 
 pub(crate) use check::check;
 pub(crate) use purge_log::{NOTED_WITHIN, purge};
 pub(crate) use reading::Look;
+pub(crate) use streaming::DiskWriter;
 
 use crate::config::plan::cache::DiskPlan;
 use crate::store::{self, Store};

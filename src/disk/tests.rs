@@ -9,16 +9,16 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// A folder of its own.
-struct Place(PathBuf);
+pub(super) struct Place(PathBuf);
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!("evenkeel-disk-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
         Self(std::env::temp_dir().join(name))
     }
 
-    fn files(&self) -> Vec<PathBuf> {
+    pub(super) fn files(&self) -> Vec<PathBuf> {
         let folder =
             |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten().map(|file| file.path());
         folder(self.0.join("objects")).flat_map(folder).collect()
@@ -37,7 +37,7 @@ impl Drop for Place {
     }
 }
 
-fn store(epoch: u64) -> Arc<Store> {
+pub(super) fn store(epoch: u64) -> Arc<Store> {
     Arc::new(Store::new(StoreSize { memory: 64 << 20, max_object: 4 << 20, has_disk: true }, epoch))
 }
 
@@ -50,7 +50,7 @@ fn wait(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-fn start(place: &Place, store: &Arc<Store>, size: u64) -> Arc<DiskTier> {
+pub(super) fn start(place: &Place, store: &Arc<Store>, size: u64) -> Arc<DiskTier> {
     let plan = DiskPlan { path: place.0.clone(), size, min_object: 100 };
     let tier = DiskTier::start(&plan, store, 64 << 20);
     wait("the disk", || tier.is_ready());
@@ -58,13 +58,13 @@ fn start(place: &Place, store: &Arc<Store>, size: u64) -> Arc<DiskTier> {
 }
 
 /// Gives the folder up, as the end of a process does.
-fn end(tier: Arc<DiskTier>) {
+pub(super) fn end(tier: Arc<DiskTier>) {
     tier.release(Leaving::Keep);
     wait("the folder's lock", || tier.lock.lock().expect("nobody panics").is_none());
 }
 
 /// Bytes that are others for each number.
-fn body(number: u64, length: usize) -> Bytes {
+pub(super) fn body(number: u64, length: usize) -> Bytes {
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -75,7 +75,7 @@ fn body(number: u64, length: usize) -> Bytes {
     (0..length).map(|_| next()).collect()
 }
 
-fn response(number: u64, length: usize, selected: &str) -> Arc<StoredResponse> {
+pub(super) fn response(number: u64, length: usize, selected: &str) -> Arc<StoredResponse> {
     let mut fields = HeaderMap::new();
     fields.append("etag", HeaderValue::from_str(&format!("\"{number}\"")).expect("a value"));
     fields.append("set-cookie", HeaderValue::from_static("a=1"));
@@ -106,7 +106,7 @@ fn asked_now(store: &Store, response: Arc<StoredResponse>) -> Arc<StoredResponse
     Arc::new(StoredResponse { epoch, purge_epoch, unpurged_at: AtomicU64::new(purge_epoch), ..one })
 }
 
-fn whole(response: &StoredResponse) -> Option<Vec<u8>> {
+pub(super) fn whole(response: &StoredResponse) -> Option<Vec<u8>> {
     match &response.body {
         StoredBody::Memory(body) => Some(body.concat()),
         StoredBody::Elsewhere(source) => read_all(&**source, response.length),
@@ -132,7 +132,7 @@ fn futures_executor<T>(mut receiver: futures_channel::oneshot::Receiver<T>) -> O
 }
 
 /// What the disk has for a request with this in the field that responses vary by.
-fn found(tier: &Arc<DiskTier>, key: &str, selected: &str) -> Option<Arc<StoredResponse>> {
+pub(super) fn found(tier: &Arc<DiskTier>, key: &str, selected: &str) -> Option<Arc<StoredResponse>> {
     for _ in 0..10 {
         match tier
             .look(key.as_bytes(), &mut |vary| if vary.0.is_empty() { Vec::new() } else { selected.into() })
@@ -150,7 +150,7 @@ fn found(tier: &Arc<DiskTier>, key: &str, selected: &str) -> Option<Arc<StoredRe
     None
 }
 
-fn written(tier: &Arc<DiskTier>, objects: u64) {
+pub(super) fn written(tier: &Arc<DiskTier>, objects: u64) {
     wait("the writes", || {
         let (sender, receiver) = std::sync::mpsc::channel();
         tier.threads.tidy(move || _ = sender.send(()));

@@ -18,9 +18,9 @@ const SHARE: u64 = 4;
 const BRIEF: u64 = 5000;
 
 /// Bytes in memory that wait to be written.
-struct Waited<'a> {
-    tier: &'a DiskTier,
-    bytes: u64,
+pub(super) struct Waited<'a> {
+    pub(super) tier: &'a DiskTier,
+    pub(super) bytes: u64,
 }
 
 impl Drop for Waited<'_> {
@@ -60,7 +60,7 @@ impl DiskTier {
         }
     }
 
-    fn is_worth(&self, response: &StoredResponse) -> bool {
+    pub(super) fn is_worth(&self, response: &StoredResponse) -> bool {
         let terms = &response.terms;
         let stale = terms.stale_if_error.max(terms.stale_while_revalidate);
         let is_brief = terms.lifetime.saturating_add(stale) < terms.initial_age.saturating_add(BRIEF)
@@ -107,7 +107,7 @@ impl DiskTier {
     }
 
     /// Of what was found on the disk nobody may have read yet for whom it is: what this response takes the place of goes.
-    fn remove_unread_like(&self, entry: &Arc<Entry>) {
+    pub(super) fn remove_unread_like(&self, entry: &Arc<Entry>) {
         let Some(selects) = entry.selects() else { return };
         let unread = self.index.find(entry.key).into_iter().filter(|other| other.selects().is_none());
         for other in unread {

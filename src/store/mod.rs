@@ -187,6 +187,13 @@ impl Store {
         }
     }
 
+    /// Drops what is for the same requests as a response that is kept elsewhere.
+    pub(crate) fn remove_like(&self, key: &[u8], response: &StoredResponse) {
+        if self.index.peek(key).is_some() {
+            self.index.change(key, |slot| slot.without_like(response));
+        }
+    }
+
     fn is_for_memory(&self, response: &StoredResponse) -> bool {
         self.keeps.load(Relaxed) && matches!(response.body, StoredBody::Memory(_))
     }

@@ -78,7 +78,7 @@ impl<C: ClientSide> Relay<'_, C> {
             if variant.is_none()
                 && let Some(disk) = &lookup.rule.disk
             {
-                variant = match self.recall(disk, &lookup).await {
+                variant = match self.recall(disk, (&lookup.rule.store, &lookup.key)).await {
                     Ok(Recalled::Nothing) => None,
                     Ok(Recalled::Waited(recalled)) => {
                         // Another may have come meanwhile.

@@ -1,13 +1,20 @@
 //! What the cache has to do with a request, from its look-up to its end.
 
-use crate::cache::{CacheStatus, Moment, Terms};
+use crate::cache::{CacheStatus, Moment, NotStored, Terms};
 use crate::config::plan::cache::CachePlan;
-use crate::disk::DiskTier;
+use crate::disk::{DiskTier, DiskWriter};
 use crate::filter::cache::Validators;
 use crate::store::{BodyWriter, Fetched, Fetching, Store, StoredBody, StoredResponse};
 use http::{HeaderMap, StatusCode};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::Sleep;
+
+/// As long a disk is waited for before a request goes on without it.
+pub(super) const DISK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What the cache has to do with a request that is for it.
 #[derive(Debug)]
@@ -110,7 +117,52 @@ impl Caching {
 
 /// A response that is being kept.
 #[derive(Debug)]
-pub(super) struct Filling {
+pub(super) enum Filling {
+    Memory(MemoryFill),
+    /// It is too long for memory.
+    Disk(DiskFill),
+}
+
+impl Filling {
+    /// Adds what has come of the body.
+    ///
+    /// # Errors
+    /// There is no room for it: it is not kept.
+    pub(super) fn push(&mut self, data: &[u8]) -> Result<(), NotStored> {
+        match self {
+            Self::Memory(fill) => fill.body.push(data),
+            Self::Disk(fill) => fill.writer.push(data),
+        }
+    }
+}
+
+/// One that goes to the disk.
+#[derive(Debug)]
+pub(super) struct DiskFill {
+    pub(super) writer: DiskWriter,
+    /// Until when the disk is waited for, which is behind.
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+impl DiskFill {
+    pub(super) fn new(writer: DiskWriter) -> Self {
+        Self { writer, patience: None }
+    }
+
+    /// Ready when it may be given more (true), or when the disk was waited for in vain.
+    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.writer.poll_ready(cx).is_ready() {
+            self.patience = None;
+            return Poll::Ready(true);
+        }
+        let wait = || Box::pin(tokio::time::sleep(DISK_PATIENCE));
+        self.patience.get_or_insert_with(wait).as_mut().poll(cx).map(|()| false)
+    }
+}
+
+/// One that comes into memory.
+#[derive(Debug)]
+pub(super) struct MemoryFill {
     pub(super) status: StatusCode,
     pub(super) fields: HeaderMap,
     pub(super) terms: Terms,

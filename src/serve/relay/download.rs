@@ -290,7 +290,7 @@ impl<C: ClientSide> Relay<'_, C> {
                 self.pay();
                 return Poll::Ready(Ok(()));
             }
-            if self.poll_pace(cx).is_pending() {
+            if self.poll_pace(cx).is_pending() || self.poll_keeping(cx).is_pending() {
                 ready!(self.client.poll_left(cx));
                 return Poll::Ready(Err(Why::ClientAborted.into()));
             }

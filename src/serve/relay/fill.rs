@@ -2,7 +2,7 @@
 //! itself, while it goes on to the client.
 
 use super::Relay;
-use super::caching::{Caching, Filling};
+use super::caching::{Caching, DiskFill, Filling, MemoryFill};
 use super::local_reply::keep_if_whole;
 use crate::access_log::{CacheRecord, CacheResult, Why};
 use crate::cache::{self, CacheStatus, Exchanged, NotStored, Terms};
@@ -16,7 +16,7 @@ use crate::wire::response_head::ResponseView;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
 /// What becomes of a response that has begun.
@@ -129,7 +129,12 @@ impl<C: ClientSide> Relay<'_, C> {
         match self.begin_fill(caching, head, fields, exchanged) {
             Ok(filling) => {
                 caching.status.is_stored = true;
-                let waits = self.waits_for_whole(head, &filling) && !self.exchange.intercepts(head.status);
+                let waits = match &filling {
+                    Filling::Memory(fill) => {
+                        self.waits_for_whole(head, &fill.fields) && !self.exchange.intercepts(head.status)
+                    }
+                    Filling::Disk(_) => false,
+                };
                 caching.filling = Some(filling);
                 if waits { Answer::PassWhole } else { Answer::PassOn }
             }
@@ -168,14 +173,37 @@ impl<C: ClientSide> Relay<'_, C> {
         if caching.plan.min_uses > 1 && caching.store.count_use(&caching.key) < caching.plan.min_uses {
             return Err(NotStored::TooFewUses);
         }
-        if length.is_some_and(|length| length > caching.store.most()) {
-            return Err(NotStored::TooLarge);
-        }
         let tags = cache::tags_of(&caching.plan.tags, &fields);
         leave_out(&mut fields, &terms);
         date(&mut fields);
         let status = StatusCode::from_u16(head.status).map_err(|_| NotStored::Status)?;
-        Ok(Filling { status, fields, terms, tags, body: caching.store.writer(length), length })
+        match length.filter(|length| *length > caching.store.most()) {
+            Some(length) => self.begin_on_disk(caching, head, length, (status, fields, terms, tags)),
+            None => {
+                let body = caching.store.writer(length);
+                Ok(Filling::Memory(MemoryFill { status, fields, terms, tags, body, length }))
+            }
+        }
+    }
+
+    /// Begins to keep what is too long for memory, if the disk takes it. Nobody waits until it is there: whoever asks for a part, or whether
+    /// it is the same still, is served as without a cache.
+    fn begin_on_disk(
+        &self,
+        caching: &Caching,
+        head: &ResponseView<'_>,
+        length: u64,
+        (status, fields, terms, tags): (StatusCode, HeaderMap, Terms, Box<[u64]>),
+    ) -> Result<Filling, NotStored> {
+        let most = self.exchange.live.snapshot().plan.cache.max_object;
+        let is_for_whole = !self.request.fields.has(&header::RANGE) && !self.waits_for_whole(head, &fields);
+        let disk = caching.disk.as_ref().filter(|_| is_for_whole && length <= most);
+        let Some(disk) = disk else { return Err(NotStored::TooLarge) };
+        let selected = self.selected(&terms.vary).into();
+        let body = (StoredBody::Memory(Arc::from([])), length);
+        let response = caching.stored_as(status, (fields, terms, tags), body, selected);
+        let writer = disk.begin(&caching.key, response).ok_or(NotStored::TooLarge)?;
+        Ok(Filling::Disk(DiskFill::new(writer)))
     }
 
     /// The response is not kept after all: nobody is to wait for it.
@@ -198,18 +226,31 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// Whether the client is to have something that is made of the whole: a part of it, or that it has it already.
-    fn waits_for_whole(&self, head: &ResponseView<'_>, filling: &Filling) -> bool {
+    fn waits_for_whole(&self, head: &ResponseView<'_>, kept: &HeaderMap) -> bool {
         let fields = self.request.fields;
         let has_length = head.fields.has(&header::CONTENT_LENGTH);
-        let is_asked = || fields.has(&header::RANGE) || cache::is_not_modified(&fields, &filling.fields);
+        let is_asked = || fields.has(&header::RANGE) || cache::is_not_modified(&fields, kept);
         head.status == 200 && has_length && is_asked()
+    }
+
+    /// Waits for the disk that the response is kept on, and not for long: then it is not kept.
+    pub(super) fn poll_keeping(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(caching) = &mut self.caching else { return Poll::Ready(()) };
+        let Some(Filling::Disk(fill)) = &mut caching.filling else { return Poll::Ready(()) };
+        if !ready!(fill.poll_ready(cx)) {
+            if let Some(Filling::Disk(fill)) = caching.filling.take() {
+                fill.writer.give_up();
+            }
+            self.not_kept();
+        }
+        Poll::Ready(())
     }
 
     /// Keeps what has come of the body, too. What there is no room for is not kept.
     pub(super) fn keep(&mut self, data: &[u8]) {
         let Some(caching) = &mut self.caching else { return };
         let Some(filling) = &mut caching.filling else { return };
-        if filling.body.push(data).is_err() {
+        if filling.push(data).is_err() {
             caching.filling = None;
             caching.tell(&Fetched::NotStored);
         }
@@ -218,7 +259,15 @@ impl<C: ClientSide> Relay<'_, C> {
     /// All of the response has come: it is kept from now on.
     pub(super) fn kept(&mut self) -> Option<Arc<StoredResponse>> {
         let caching = self.caching.as_mut()?;
-        let Filling { status, mut fields, terms, tags, body, .. } = caching.filling.take()?;
+        let MemoryFill { status, mut fields, terms, tags, body, .. } = match caching.filling.take()? {
+            Filling::Memory(fill) => fill,
+            Filling::Disk(DiskFill { writer, .. }) => {
+                // Those who wait look again when it can be found.
+                let fetching = caching.fetching.take();
+                writer.finish(move || drop(fetching));
+                return None;
+            }
+        };
         let length = body.length();
         if status == StatusCode::NO_CONTENT {
             fields.remove(header::CONTENT_LENGTH);
@@ -243,6 +292,7 @@ impl<C: ClientSide> Relay<'_, C> {
         let kept: Result<_, Failure> = poll_fn(|cx| {
             loop {
                 self.state.watch.heed_now(cx)?;
+                ready!(self.poll_keeping(cx));
                 let (Some(sending), true) = (server.as_mut(), self.is_filling()) else {
                     return Poll::Ready(Ok(None));
                 };

@@ -1,17 +1,15 @@
 //! What the cache's disk has for a request, where memory has nothing.
 
-use super::cache::Lookup;
+use super::caching::DISK_PATIENCE;
 use super::{Relay, unless_left};
 use crate::access_log::Why;
 use crate::disk::{DiskTier, Look};
 use crate::serve::client::ClientSide;
-use crate::store::StoredResponse;
+use crate::store::{Store, StoredResponse};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// As long a disk is waited for before a server is asked.
-const DISK_PATIENCE: Duration = Duration::from_millis(500);
 /// Variants of which it may have to be found out first whom they are for.
 const MOST_LOOKS: usize = 40;
 
@@ -25,10 +23,14 @@ pub(super) enum Recalled {
 
 impl<C: ClientSide> Relay<'_, C> {
     /// What the disk has for the request, where memory has nothing, if it does not take too long.
-    pub(super) async fn recall(&mut self, disk: &Arc<DiskTier>, lookup: &Lookup) -> Result<Recalled, Why> {
+    pub(super) async fn recall(
+        &mut self,
+        disk: &Arc<DiskTier>,
+        (store, key): (&Store, &[u8]),
+    ) -> Result<Recalled, Why> {
         let until = Instant::now() + DISK_PATIENCE;
         for looked in 0..MOST_LOOKS {
-            let receiver = match disk.look(&lookup.key, &mut |vary| self.selected(vary)) {
+            let receiver = match disk.look(key, &mut |vary| self.selected(vary)) {
                 Look::Nothing if looked == 0 => return Ok(Recalled::Nothing),
                 Look::Nothing => break,
                 Look::Here(response) => return Ok(Recalled::Waited(Some(response))),
@@ -43,8 +45,7 @@ impl<C: ClientSide> Relay<'_, C> {
             };
             // What it is for may not have been known before.
             if *loaded.response.selected == *self.selected(&loaded.response.terms.vary) {
-                let store = &lookup.rule.store;
-                store.recall(&lookup.key, Arc::clone(&loaded.response), || loaded.is_gone());
+                store.recall(key, Arc::clone(&loaded.response), || loaded.is_gone());
                 return Ok(Recalled::Waited(Some(loaded.response)));
             }
         }

@@ -2,6 +2,7 @@
 //! has it from where it is kept, as they do.
 
 use super::Relay;
+use super::caching::Filling;
 use crate::serve::client::ClientSide;
 use crate::serve::exchange::LeasedServer;
 use crate::serve::server::{Part, ServerSide, Stored};
@@ -16,7 +17,7 @@ impl<C: ClientSide> Relay<'_, C> {
     pub(super) fn share(&mut self) -> Option<(Arc<dyn BodySource>, u64)> {
         let caching = self.caching.as_mut()?;
         caching.fetching.as_ref()?;
-        let filling = caching.filling.as_mut()?;
+        let Filling::Memory(filling) = caching.filling.as_mut()? else { return None };
         let length = filling.length.filter(|length| *length > filling.body.length())?;
         if !filling.body.claim(length) {
             return None;

@@ -10,6 +10,7 @@ mod explaining;
 mod fills;
 mod heads;
 mod keys;
+mod long;
 mod nodes;
 mod purging;
 mod stale;

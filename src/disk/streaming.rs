@@ -1,0 +1,420 @@
+//! Writes a response as it comes whose body is too long for memory: a part at a time, in whichever order the threads come to them, and its
+//! head last, which has their checksums. Nobody finds it before all of it is there under its name.
+
+use super::entry::{Entry, Selects, on_disk};
+use super::format::{self, PIECE};
+use super::writing::Waited;
+use super::{DiskFault, DiskTier, State};
+use crate::cache::NotStored;
+use crate::store::{BodyWriter, StoredResponse};
+use bytes::{Bytes, BytesMut};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// What is written at once: whole pieces, so that each has its checksum by itself.
+const PART: usize = 4 * PIECE as usize;
+/// As many of one body wait or are being written before its server waits for the disk.
+const MOST_PARTS: usize = 2;
+
+type Done = Box<dyn FnOnce() + Send>;
+
+/// A body on its way to the disk. Dropped, it leaves nothing there.
+#[derive(Debug)]
+pub(crate) struct DiskWriter {
+    writing: Arc<Writing>,
+    part: BytesMut,
+    /// Bytes that were taken for parts.
+    given: u64,
+    is_ended: bool,
+    /// Of what is on its way into the cache: the room for a part.
+    _room: BodyWriter,
+}
+
+/// What is written.
+#[derive(Debug)]
+struct Writing {
+    tier: Arc<DiskTier>,
+    id: u64,
+    key: Box<[u8]>,
+    hash: u128,
+    /// With its length, and without its body.
+    response: StoredResponse,
+    /// Bytes before the body.
+    body_at: u64,
+    /// For the disk's threads alone: who makes it waits for the disk.
+    file: Mutex<Option<Arc<File>>>,
+    progress: Mutex<Progress>,
+}
+
+#[derive(Default)]
+struct Progress {
+    sums: Vec<u64>,
+    /// Parts that wait or are being written.
+    parts: usize,
+    is_broken: bool,
+    end: Option<End>,
+    /// Who waits until there are fewer.
+    waker: Option<Waker>,
+}
+
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Progress").field("parts", &self.parts).finish_non_exhaustive()
+    }
+}
+
+/// That no more parts come.
+enum End {
+    /// All have, and somebody is to be told when they are written.
+    Whole(Done),
+    GivenUp,
+}
+
+impl DiskTier {
+    /// Begins to write a response under a key as its body comes, which is as long as it says; not if it is not for the disk.
+    pub(crate) fn begin(self: &Arc<Self>, key: &[u8], response: StoredResponse) -> Option<DiskWriter> {
+        if !self.is_ready() || !self.is_worth(&response) {
+            return None;
+        }
+        let mut room = self.store.writer(Some(0));
+        if !room.claim(PART as u64) {
+            self.skipped[1].fetch_add(1, Relaxed);
+            return None;
+        }
+        // Of the length that it will have.
+        let sums = vec![0; usize::try_from(response.length.div_ceil(PIECE)).ok()?];
+        let body_at = format::begin_with(key, &response, &sums)?.len() as u64;
+        let writing = Writing {
+            tier: Arc::clone(self),
+            id: self.next_id.fetch_add(1, Relaxed),
+            key: key.into(),
+            hash: format::key_hash(key),
+            response,
+            body_at,
+            file: Mutex::default(),
+            progress: Mutex::new(Progress { sums, ..Progress::default() }),
+        };
+        let (writing, part) = (Arc::new(writing), BytesMut::with_capacity(PART));
+        Some(DiskWriter { writing, part, given: 0, is_ended: false, _room: room })
+    }
+}
+
+impl DiskWriter {
+    /// Adds what has come.
+    ///
+    /// # Errors
+    /// The disk has failed or too much waits for it: it is no use to go on.
+    pub(crate) fn push(&mut self, mut data: &[u8]) -> Result<(), NotStored> {
+        while !data.is_empty() {
+            let (now, later) = data.split_at(data.len().min(PART - self.part.len()));
+            self.part.extend_from_slice(now);
+            data = later;
+            if self.part.len() == PART {
+                self.give(None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ready when it may be given more; else the disk is behind.
+    pub(crate) fn poll_ready(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut progress = self.writing.lock();
+        if progress.parts < MOST_PARTS || progress.is_broken {
+            return Poll::Ready(());
+        }
+        progress.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// The disk was waited for as long as it may be: nothing more comes.
+    pub(crate) fn give_up(self) {
+        self.writing.tier.skipped[1].fetch_add(1, Relaxed);
+    }
+
+    /// All has come. `done` is called when it can be found on the disk, and dropped if it comes to nothing.
+    pub(crate) fn finish(mut self, done: impl FnOnce() + Send + 'static) {
+        if self.given + self.part.len() as u64 != self.writing.response.length {
+            return;
+        }
+        self.is_ended = self.give(Some(End::Whole(Box::new(done)))).is_ok();
+    }
+
+    /// Has a part written, if not too much waits; the last one says so.
+    fn give(&mut self, end: Option<End>) -> Result<(), NotStored> {
+        let (part, from) = (self.part.split().freeze(), self.given);
+        self.part.reserve(PART);
+        self.given += part.len() as u64;
+        let writing = Arc::clone(&self.writing);
+        {
+            let mut progress = writing.lock();
+            if progress.is_broken {
+                return Err(NotStored::NoRoom);
+            }
+            progress.parts += 1;
+            progress.end = end;
+        }
+        let (tier, length) = (Arc::clone(&writing.tier), part.len() as u64);
+        let own = Arc::clone(&writing);
+        let write = move || {
+            let _waited = Waited { tier: &own.tier, bytes: length };
+            own.write(&part, from);
+        };
+        if tier.threads.write(length, tier.waiting.load(Relaxed), write) {
+            return Ok(());
+        }
+        tier.skipped[1].fetch_add(1, Relaxed);
+        let mut progress = writing.lock();
+        progress.parts -= 1;
+        progress.is_broken = true;
+        Err(NotStored::NoRoom)
+    }
+}
+
+impl Drop for DiskWriter {
+    fn drop(&mut self) {
+        if self.is_ended {
+            return;
+        }
+        let mut progress = self.writing.lock();
+        // Whoever writes the last part ends it.
+        progress.end = Some(End::GivenUp);
+        if progress.parts == 0 {
+            drop(progress);
+            let writing = Arc::clone(&self.writing);
+            self.writing.tier.threads.tidy(move || writing.discard());
+        }
+    }
+}
+
+impl Writing {
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_file(&self) -> MutexGuard<'_, Option<Arc<File>>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a part, and ends it all if it was the last.
+    fn write(&self, part: &Bytes, from: u64) {
+        let written = self.write_part(part, from);
+        let mut progress = self.lock();
+        progress.parts -= 1;
+        progress.is_broken |= !written;
+        if let Some(waker) = progress.waker.take() {
+            waker.wake();
+        }
+        let is_last = progress.parts == 0;
+        let Some(end) = progress.end.take_if(|_| is_last) else { return };
+        let is_broken = progress.is_broken;
+        drop(progress);
+        match end {
+            End::Whole(done) if !is_broken && self.complete() => done(),
+            End::Whole(_) | End::GivenUp => self.discard(),
+        }
+    }
+
+    fn write_part(&self, part: &Bytes, from: u64) -> bool {
+        if self.lock().is_broken {
+            return false;
+        }
+        let file = match self.file() {
+            Ok(Some(file)) => file,
+            Ok(None) => {
+                self.tier.skipped[1].fetch_add(1, Relaxed);
+                return false;
+            }
+            Err(error) => {
+                self.tier.fail(DiskFault::Write, &error);
+                return false;
+            }
+        };
+        let first = from / PIECE;
+        let pieces = (first..).zip(part.chunks(PIECE as usize));
+        let sums =
+            pieces.map(|(place, piece)| format::piece_sum(self.hash, place, piece)).collect::<Vec<_>>();
+        if let Err(error) = file.write_all_at(part, self.body_at + from) {
+            self.tier.fail(DiskFault::Write, &error);
+            return false;
+        }
+        let mut progress = self.lock();
+        for (place, sum) in (usize::try_from(first).unwrap_or(usize::MAX)..).zip(sums) {
+            if let Some(kept) = progress.sums.get_mut(place) {
+                *kept = sum;
+            }
+        }
+        true
+    }
+
+    /// The file, made with the first part if there is room for all of it. One thread makes it, and others wait for that.
+    fn file(&self) -> io::Result<Option<Arc<File>>> {
+        let mut made = self.lock_file();
+        if let Some(file) = &*made {
+            return Ok(Some(Arc::clone(file)));
+        }
+        if self.lock().is_broken || !self.tier.is_ready() || !self.tier.make_room(self.size()) {
+            return Ok(None);
+        }
+        let file = self.tier.folder.begin(self.id, self.hash);
+        let file = Arc::new(file.inspect_err(|_| self.tier.index.give_back(self.size()))?);
+        Ok(Some(Arc::clone(made.insert(file))))
+    }
+
+    /// Bytes that it takes on the disk.
+    fn size(&self) -> u64 {
+        on_disk(self.body_at + self.response.length)
+    }
+
+    /// Writes its head and puts it where it is found; false if nobody is to find it.
+    fn complete(&self) -> bool {
+        let Self { tier, response, key, .. } = self;
+        // Whoever changes it from here on finds its place noted.
+        tier.places.set(response.url);
+        let is_old = tier.store.epochs.has_changed(response.url, response.epoch)
+            || tier.store.purges.judge(response).is_some();
+        if is_old || !tier.is_ready() {
+            return false;
+        }
+        let (file, sums) = (self.lock_file().clone(), std::mem::take(&mut self.lock().sums));
+        let head = format::begin_with(key, response, &sums).filter(|head| head.len() as u64 == self.body_at);
+        let (Some(file), Some(head)) = (file, head) else { return false };
+        let written = file.write_all_at(&head, 0).and_then(|()| tier.folder.finish(self.id, self.hash));
+        if let Err(error) = written {
+            tier.fail(DiskFault::Write, &error);
+            return false;
+        }
+        let entry = Arc::new(Entry::found(self.id, self.hash, self.body_at + response.length));
+        entry.is_for(Selects::of(response));
+        tier.remove_files(tier.index.add(&entry));
+        tier.index.is_written(&entry);
+        tier.remove_unread_like(&entry);
+        // It has gone into the place of those.
+        tier.store.remove_like(key, response);
+        true
+    }
+
+    /// Leaves nothing of it.
+    fn discard(&self) {
+        // The next process removes what is not finished.
+        let file = self.lock_file().take();
+        if file.is_some() && self.tier.state() != State::Released {
+            self.tier.folder.discard(self.id, self.hash);
+            drop(file);
+            self.tier.index.give_back(self.size());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Place, body, end, found, response, start, store, whole, written};
+    use super::*;
+    use crate::store::{Purge, Purged, Store, StoredBody};
+    use std::sync::mpsc::{Receiver, channel};
+
+    /// A response without its body.
+    fn head(number: u64, length: usize, selected: &str) -> StoredResponse {
+        let one = Arc::into_inner(response(number, length, selected)).expect("nobody else has it");
+        StoredResponse { body: StoredBody::Memory(Arc::from([])), ..one }
+    }
+
+    /// Writes one in parts of this length; what comes says when it is there, or that it will not be.
+    fn write(tier: &Arc<DiskTier>, key: &str, (number, length): (u64, usize), step: usize) -> Receiver<()> {
+        let (sender, receiver) = channel();
+        let mut writer = tier.begin(key.as_bytes(), head(number, length, "")).expect("it is for the disk");
+        body(number, length).chunks(step).for_each(|data| writer.push(data).expect("it goes on"));
+        writer.finish(move || _ = sender.send(()));
+        receiver
+    }
+
+    #[test]
+    fn what_was_written_as_it_came_is_found_by_this_process_and_the_next() {
+        let place = Place::new();
+        let lengths = [1, PART - 1, PART, PART + 1, 3 * PART, 3_000_007];
+        {
+            let store = store(1 << 30);
+            let tier = start(&place, &store, 64 << 20);
+            for (number, length) in (1..).zip(lengths) {
+                let length = length.max(100);
+                for step in [70_001, PART, 7 * PART + 5] {
+                    write(&tier, &format!("k{number}"), (number, length), step)
+                        .recv()
+                        .expect("it is written");
+                    let there = found(&tier, &format!("k{number}"), "").expect("it is found");
+                    assert!(
+                        whole(&there).is_some_and(|bytes| bytes == body(number, length)),
+                        "{length} {step}"
+                    );
+                }
+            }
+            written(&tier, lengths.len() as u64);
+            assert_eq!(place.files().len(), lengths.len(), "each in the place of the one before");
+            assert!(tier.index.taken() >= place.files().len() as u64 * 4096);
+            assert_eq!(store.in_use().filling, 0);
+            end(tier);
+        }
+        let store = store(2 << 30);
+        let tier = start(&place, &store, 64 << 20);
+        for (number, length) in (1..).zip(lengths) {
+            let there = found(&tier, &format!("k{number}"), "").expect("it is found");
+            assert!(whole(&there).is_some_and(|bytes| bytes == body(number, length.max(100))), "{length}");
+            assert_eq!(there.fields, response(number, length.max(100), "").fields);
+        }
+        end(tier);
+    }
+
+    #[test]
+    fn what_does_not_come_to_its_end_leaves_nothing() {
+        let (place, store) = (Place::new(), store(1 << 30));
+        let tier = start(&place, &store, 64 << 20);
+        let without = tier.index.taken();
+        for pushed in [0, 10, PART, 3 * PART + 10] {
+            let length = 4 * PART;
+            let (sender, receiver) = channel();
+            for is_finished in [false, true] {
+                let mut writer = tier.begin(b"k", head(1, length, "")).expect("it is for the disk");
+                writer.push(&body(1, length)[..pushed]).expect("it goes on");
+                let sender = sender.clone();
+                match is_finished {
+                    true => writer.finish(move || _ = sender.send(())),
+                    false => drop(writer),
+                }
+            }
+            drop(sender);
+            assert!(receiver.recv().is_err(), "nobody is told that it is there: {pushed}");
+            written(&tier, 0);
+            assert_eq!(
+                (place.files().len(), tier.index.taken(), store.in_use().filling),
+                (0, without, 0),
+                "{pushed}"
+            );
+        }
+        end(tier);
+    }
+
+    #[test]
+    fn what_was_purged_or_changed_meanwhile_and_what_has_no_room_is_not_there() {
+        let (place, store) = (Place::new(), store(1 << 30));
+        let tier = start(&place, &store, 8 << 20);
+        let without = tier.index.taken();
+        assert!(tier.begin(b"k", head(1, 3 << 20, "")).is_none(), "more than a quarter of the disk");
+        assert!(tier.begin(b"k", head(1, 99, "")).is_none(), "too short for it");
+        let changes: [fn(&Store); 2] =
+            [|store| _ = store.epochs.change(1), |store| _ = store.purges.purge(Purge::Tag(9), Purged::Soft)];
+        for change in changes {
+            let (sender, receiver) = channel();
+            let mut writer = tier.begin(b"k", head(1, 2 * PART, "")).expect("it is for the disk");
+            writer.push(&body(1, 2 * PART)).expect("it goes on");
+            change(&store);
+            writer.finish(move || sender.send(()).expect("the test waits for it"));
+            assert!(receiver.recv().is_err());
+            written(&tier, 0);
+        }
+        assert_eq!((place.files().len(), tier.index.taken()), (0, without));
+        end(tier);
+    }
+}

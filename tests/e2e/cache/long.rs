@@ -1,0 +1,158 @@
+//! What is too long for memory goes to the disk as it comes.
+
+use crate::support::app::{App, Latch, Then, send};
+use crate::support::balancer::{Balancer, Directory};
+use crate::support::client::{Client, Response};
+use std::io::Write;
+
+const LENGTH: usize = 1_500_000;
+
+/// Bytes that say where they are.
+fn body() -> String {
+    (0..LENGTH / 10).map(|n| format!("{n:09}\n")).collect()
+}
+
+/// An app whose `/cut` breaks off, whose `/chunked` does not say how long it is, and whose `/held` waits in the middle.
+fn app(latch: &Latch) -> App {
+    let held = latch.clone();
+    App::new(move |request, stream| {
+        let (body, head) = (body(), "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nETag: \"x\"");
+        if request.field("if-none-match") == "\"x\"" {
+            return send(
+                stream,
+                "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nCache-Control: max-age=600\r\n\r\n",
+            );
+        }
+        match (&*request.target, request.field("range").strip_prefix("bytes=0-")) {
+            (_, Some(end)) => {
+                let end: usize = end.parse().expect("a number");
+                let part = &body[..=end];
+                send(
+                    stream,
+                    &format!(
+                        "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-{end}/{LENGTH}\r\nContent-Length: {}\r\n\r\n{part}",
+                        part.len()
+                    ),
+                )
+            }
+            ("/chunked", _) => send(
+                stream,
+                &format!("{head}\r\nTransfer-Encoding: chunked\r\n\r\n{LENGTH:x}\r\n{body}\r\n0\r\n\r\n"),
+            ),
+            ("/cut", _) => {
+                send(stream, &format!("{head}\r\nContent-Length: {LENGTH}\r\n\r\n{}", &body[..LENGTH - 9]));
+                Then::Close
+            }
+            ("/held", _) => {
+                let _ = write!(stream, "{head}\r\nContent-Length: {LENGTH}\r\n\r\n{}", &body[..LENGTH / 2]);
+                held.wait();
+                send(stream, &body[LENGTH / 2..])
+            }
+            _ => send(stream, &format!("{head}\r\nContent-Length: {LENGTH}\r\n\r\n{body}")),
+        }
+    })
+}
+
+fn text(app: &App, folder: &Directory, cache: &str) -> String {
+    format!(
+        "cache: {{ memory: 2MiB, max_object: 4MiB, disk: {{ path: {}, size: 64MiB }} }}\n\
+         listeners: {{ web: {{ address: 127.0.0.1:0, routes: shop }} }}\n\
+         routes: {{ shop: [{{ name: all, cache: {cache}, pool: app }}] }}\n\
+         pools: {{ app: {{ servers: ['{}'], retries: {{ max: 0 }} }} }}\n",
+        folder.0.join("cache").display(),
+        app.address
+    )
+}
+
+#[track_caller]
+fn start(app: &App, folder: &Directory, cache: &str) -> Balancer {
+    let balancer = Balancer::start(&text(app, folder, cache));
+    balancer.wait_for_metric("evenkeel_cache_disk_up", &[], 1.0);
+    balancer
+}
+
+fn on_disk(balancer: &Balancer, responses: f64) {
+    balancer.wait_for_metric("evenkeel_cache_objects", &[("tier", "disk")], responses);
+}
+
+fn ask(balancer: &Balancer, target: &str, fields: &str) -> Response {
+    let mut client = balancer.client();
+    client.send(format!("GET {target} HTTP/1.1\r\nHost: shop.example\r\n{fields}\r\n"));
+    client.response()
+}
+
+#[test]
+fn what_is_too_long_for_memory_is_on_the_disk_and_served_from_there() {
+    let (folder, latch) = (Directory::new(), Latch::default());
+    let app = app(&latch);
+    let balancer = start(&app, &folder, "{}");
+    let miss = ask(&balancer, "/a", "");
+    assert_eq!(miss.field("cache-status"), "evenkeel; fwd=uri-miss; stored");
+    assert!(miss.complete && miss.text() == body());
+    on_disk(&balancer, 1.0);
+    let taken = balancer.metric("evenkeel_cache_bytes", &[("tier", "disk")]);
+    assert!(taken >= LENGTH as f64 && taken < (LENGTH + 65_536) as f64, "{taken}");
+    for _ in 0..3 {
+        let hit = ask(&balancer, "/a", "");
+        assert!(hit.field("cache-status").starts_with("evenkeel; hit"), "{}", hit.field("cache-status"));
+        assert!(hit.complete && hit.text() == body());
+    }
+    let part = ask(&balancer, "/a", "Range: bytes=700000-1399999\r\n");
+    assert_eq!((part.status, part.text() == body()[700_000..1_400_000]), (206, true));
+    assert_eq!(ask(&balancer, "/a", "If-None-Match: \"x\"\r\n").status, 304);
+    assert_eq!(app.hits(), 1);
+    assert!(balancer.metric("evenkeel_cache_bytes", &[("tier", "memory")]) < 100_000.0);
+    assert_eq!(balancer.metric("evenkeel_cache_filling_bytes", &[]), 0.0);
+    // It holds still, and its head alone is written anew.
+    assert_eq!(balancer.command(&["purge", "http://shop.example/a"]).0, Some(0));
+    let renewed = ask(&balancer, "/a", "");
+    assert!(renewed.field("cache-status").contains("fwd-status=304") && renewed.text() == body());
+    assert!(ask(&balancer, "/a", "").text() == body());
+    assert_eq!(app.hits(), 2);
+    // What is purged is gone.
+    assert_eq!(balancer.command(&["purge", "http://shop.example/a", "--hard"]).0, Some(0));
+    assert!(ask(&balancer, "/a", "").text() == body());
+    assert_eq!(app.hits(), 3);
+}
+
+#[test]
+fn what_does_not_come_whole_or_says_no_length_is_not_there() {
+    let (folder, latch) = (Directory::new(), Latch::default());
+    let app = app(&latch);
+    let balancer = start(&app, &folder, "{}");
+    for _ in 0..2 {
+        assert!(!ask(&balancer, "/cut", "").complete);
+        assert!(ask(&balancer, "/chunked", "").text() == body());
+    }
+    assert_eq!(app.hits(), 4);
+    // A part comes as it is asked for, without all that is before.
+    let part = ask(&balancer, "/part", "Range: bytes=0-9\r\n");
+    assert_eq!((part.status, part.text().as_str()), (206, "000000000\n"));
+    ask(&balancer, "/last", "");
+    on_disk(&balancer, 1.0);
+    let left = std::fs::read_dir(folder.0.join("cache/objects")).expect("it is there").flatten();
+    let files =
+        || left.flat_map(|shelf| std::fs::read_dir(shelf.path()).into_iter().flatten().flatten()).count();
+    assert_eq!(files(), 1, "nothing is left of what broke off");
+}
+
+#[test]
+fn one_fetches_it_and_a_client_that_leaves_does_not_end_that() {
+    let (folder, latch) = (Directory::new(), Latch::default());
+    let app = app(&latch);
+    let balancer = start(&app, &folder, "{ coalesce: 60s }");
+    let mut first = Client::connect(balancer.address("web"));
+    first.send("GET /held HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+    // Who leaves before there is a head to keep ends it.
+    assert_eq!(first.head().map(|head| head.status), Some(200));
+    let mut others: Vec<_> = (0..4).map(|_| balancer.client()).collect();
+    for client in &mut others {
+        client.send("GET /held HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+    }
+    drop(first);
+    latch.open();
+    for client in &mut others {
+        assert!(client.response().text() == body());
+    }
+    assert_eq!(app.hits(), 1);
+}
