@@ -3,9 +3,10 @@
 use super::{LedgerEntry, Live};
 use crate::api::EventKind;
 use crate::config::plan::Plan;
-use crate::purge_nodes::{NodeFailure, PurgeNode, ask, retry_after};
+use crate::purge_nodes::{NodeFailure, Pace, PurgeNode, ask, retry_after};
 use crate::token::Token;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::task::AbortHandle;
 use tracing::{debug, error, info, warn};
 
@@ -65,8 +66,12 @@ fn tell_of_lost(node: &PurgeNode, why: &str) {
 }
 
 async fn keep_told(node: Arc<PurgeNode>, live: Arc<Live>) {
-    let mut failures = 0;
+    let (mut failures, mut pace) = (0, Pace::new(Instant::now()));
     loop {
+        let wait = pace.wait(Instant::now());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
         let batch = node.next().await;
         let Err(failure) = ask(&node, &batch).await else {
             failures = 0;

@@ -2,7 +2,7 @@
 
 use crate::api::cache::PurgeWish;
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes of names that are remembered for a node; with more it is told that all is purged.
 const MOST: usize = 1 << 20;
@@ -94,6 +94,31 @@ impl Names {
     }
 }
 
+/// How often a node is asked while purges go on coming: 100 times at once and then 100 times a second, which several nodes together
+/// may do at the one whose admin address takes 200 requests a second. What comes meanwhile goes along with the next.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    /// By how much requests are ahead of what they may be in the long run.
+    ahead: Duration,
+    at: Instant,
+}
+
+impl Pace {
+    const EVERY: Duration = Duration::from_millis(10);
+    const AT_ONCE: u32 = 100;
+
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { ahead: Duration::ZERO, at: now }
+    }
+
+    /// How long the next request waits, which counts from now on.
+    pub(crate) fn wait(&mut self, now: Instant) -> Duration {
+        self.ahead = self.ahead.saturating_sub(now.saturating_duration_since(self.at)) + Self::EVERY;
+        self.at = now;
+        self.ahead.saturating_sub(Self::EVERY * Self::AT_ONCE)
+    }
+}
+
 /// How long a node is left alone that has failed so many times in a row: doubled each time up to a bound, and off by up to a fifth
 /// (`entropy`), so that nodes do not ask one that comes back all at once.
 pub(crate) fn retry_after(failures: u32, entropy: u64) -> Duration {
@@ -163,6 +188,20 @@ mod tests {
         // One wish that is too long by itself.
         backlog.add(&PurgeWish { tags: vec!["x".repeat(MOST + 1), "y".to_owned()], ..PurgeWish::default() });
         assert_eq!(backlog.take(), [wish("all passed_on")]);
+    }
+
+    #[test]
+    fn a_storm_of_purges_is_told_a_hundred_times_a_second() {
+        let begin = Instant::now();
+        let (mut pace, mut now) = (Pace::new(begin), begin);
+        let mut ask = |times: u32, later: u64| {
+            now += Duration::from_secs(later);
+            let before = now;
+            (0..times).for_each(|_| now += pace.wait(now));
+            (now - before).as_millis()
+        };
+        assert_eq!([ask(100, 0), ask(200, 0), ask(50, 0)], [0, 2000, 500]);
+        assert_eq!([ask(100, 2), ask(1, 0)], [0, 10], "it is rested");
     }
 
     #[test]
