@@ -7,6 +7,11 @@ pub fn values<'a>(fields: impl Iterator<Item = &'a [u8]>, name: &str) -> impl It
     fields.flat_map(pairs).filter_map(move |pair| value_of(pair, name))
 }
 
+/// The names of all cookies in requests' Cookie fields.
+pub fn names<'a>(fields: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
+    fields.flat_map(pairs).filter_map(|pair| Some(&pair[..pair.iter().position(|byte| *byte == b'=')?]))
+}
+
 /// A value without the quotes that it may stand in (section 4.1.1).
 pub fn unquoted(value: &[u8]) -> &[u8] {
     match value {
@@ -75,6 +80,8 @@ mod tests {
         let fields: [&[u8]; 4] = [b"a=1; EK=x;b=2", b"EKS=no; ek=no", b" EK=\"y\" ", b";; EK= ;EK"];
         let found: Vec<_> = values(fields.into_iter(), "EK").map(unquoted).collect();
         assert_eq!(found, [&b"x"[..], b"y", b""]);
+        let all: Vec<_> = names(fields.into_iter()).collect();
+        assert_eq!(all, [&b"a"[..], b"EK", b"b", b"EKS", b"ek", b"EK", b"EK"]);
         for (value, inner) in [("\"", "\""), ("\"\"", ""), ("a\"", "a\""), ("", "")] {
             assert_eq!(unquoted(value.as_bytes()), inner.as_bytes());
         }

@@ -197,6 +197,27 @@ fn every_example_of_the_reference_is_accepted() {
     assert!(checked >= 18, "only {checked} examples");
 }
 
+/// The recipes for kinds of sites, each as a whole file that nothing is to be said of but what the recipe leaves out.
+#[test]
+fn every_recipe_of_the_cache_is_accepted() {
+    let recipes = include_str!("../docs/caching.md").split("```yaml\n").skip(1);
+    let mut checked = 0;
+    for recipe in recipes {
+        let (recipe, _) = recipe.split_once("```").expect("a closed block");
+        let (_, rest) = recipe.split_once("routes:\n  ").expect("rules");
+        let (name, _) = rest.split_once(':').expect("a name");
+        let file = format!(
+            "listeners: {{ web: {{ address: 0.0.0.0:80, routes: {name} }} }}\n{recipe}pools: {{ app: {{ servers: [10.0.0.1:80] }} }}\n"
+        );
+        match evenkeel::config::parse(&file) {
+            Ok((_, problems)) => assert!(problems.is_empty(), "{}", problems.render(name, &file, false)),
+            Err(problems) => panic!("{}", problems.render(name, &file, false)),
+        }
+        checked += 1;
+    }
+    assert!(checked >= 6, "only {checked} recipes");
+}
+
 /// An example of one section, with what else a file needs around it.
 fn whole(section: &str, example: &str) -> String {
     let listeners = "listeners: { web: { address: 0.0.0.0:80, pool: app } }\n";

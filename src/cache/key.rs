@@ -79,7 +79,7 @@ pub(crate) fn query<'a>(plan: &KeyPlan, query: &'a str) -> Cow<'a, str> {
             QueryKey::All => true,
             QueryKey::Some(names) => names.iter().any(|one| one == name),
         };
-        !is_named || plan.ignore_query.iter().any(|pattern| matches(pattern, name))
+        !is_named || plan.ignore_query.iter().any(|pattern| matches(pattern, name.as_bytes()))
     };
     if !query.contains('&') {
         return Cow::Borrowed(if is_ignored(&query) { "" } else { query });
@@ -97,10 +97,11 @@ fn name_of(parameter: &str) -> &str {
     parameter.split_once('=').map_or(parameter, |(name, _)| name)
 }
 
-fn matches(pattern: &str, name: &str) -> bool {
+/// Whether a pattern, which is a beginning if it ends with `*`, stands for a name.
+fn matches(pattern: &str, name: &[u8]) -> bool {
     match pattern.strip_suffix('*') {
-        Some(beginning) => name.starts_with(beginning),
-        None => pattern == name,
+        Some(beginning) => name.starts_with(beginning.as_bytes()),
+        None => pattern.as_bytes() == name,
     }
 }
 
@@ -159,12 +160,8 @@ pub(crate) fn bypasses(
     if bypass.headers.iter().any(|name| fields.has(name)) {
         return Some(Bypassed::Header);
     }
-    if fields.has(&header::COOKIE)
-        && bypass
-            .cookies
-            .iter()
-            .any(|name| cookie::values(fields.all(&header::COOKIE), name).next().is_some())
-    {
+    let is_named = |name: &[u8]| bypass.cookies.iter().any(|pattern| matches(pattern, name));
+    if !bypass.cookies.is_empty() && cookie::names(fields.all(&header::COOKIE)).any(is_named) {
         return Some(Bypassed::Cookie);
     }
     if fields.has(&header::IF_MATCH) || fields.has(&header::IF_UNMODIFIED_SINCE) {

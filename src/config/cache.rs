@@ -161,7 +161,7 @@ fn key(section: &Section<'_>) -> KeyPlan {
         },
         sort_query: section.flag("sort_query"),
         headers: section.get("headers").map(|at| fields(&at)).unwrap_or_default(),
-        cookies: section.get("cookies").map(|at| cookies(&at)).unwrap_or_default(),
+        cookies: section.get("cookies").map(|at| key_cookies(&at)).unwrap_or_default(),
         device: section.flag("device"),
         methods: methods(section),
     };
@@ -257,6 +257,18 @@ fn fields(at: &At<'_>) -> Vec<HeaderName> {
 
 fn cookies(at: &At<'_>) -> Vec<String> {
     each_once(at, |item| item.scalar(&"the name of a cookie", cookie_name))
+}
+
+/// Those whose values are in keys.
+fn key_cookies(at: &At<'_>) -> Vec<String> {
+    let name = |scalar: &Scalar<'_>| match cookie_name(scalar)? {
+        name if name.ends_with('*') => Err(Fault::new(
+            format!("{} stands for several cookies, and a key has one value for each name", quoted(&name)),
+            "write out the whole name; `bypass.cookies` takes beginnings",
+        )),
+        name => Ok(name),
+    };
+    each_once(at, |item| item.scalar(&"the name of a cookie", name))
 }
 
 fn texts(at: &At<'_>) -> Vec<String> {

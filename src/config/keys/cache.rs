@@ -64,7 +64,7 @@ pub(in crate::config) const CACHE_KEY: &[Key] = &[
 ];
 
 pub(in crate::config) const CACHE_BYPASS: &[Key] = &[
-    key("cookies", KeyKind::List("names of cookies"), "[]"),
+    key("cookies", KeyKind::List("names of cookies; one that ends with `*` is a beginning"), "[]"),
     key("headers", KeyKind::List("names of fields"), "[]"),
     key("paths", KeyKind::List("paths, like `/checkout/*`"), "[]"),
 ];

@@ -103,7 +103,7 @@ pub enum QueryKey {
 /// Requests that are not for the cache.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Bypass {
-    /// With one of these cookies.
+    /// With one of these cookies; one that ends with `*` is a beginning.
     pub cookies: Vec<String>,
     /// With one of these fields.
     pub headers: Vec<HeaderName>,

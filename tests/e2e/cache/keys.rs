@@ -100,7 +100,7 @@ fn what_is_for_one_client_alone_is_asked_for_each_time() {
 #[test]
 fn requests_that_are_not_for_the_cache_go_to_servers_as_they_came() {
     let app = app();
-    let cache = "{ bypass: { cookies: [sid], headers: [X-No], paths: [/admin/*] }, key: { methods: [GET] } }";
+    let cache = "{ bypass: { cookies: [sid, wp_in_*], headers: [X-No], paths: [/admin/*] }, key: { methods: [GET] } }";
     let shop = shop(&app, cache);
     let target = format!("{FRESH}?b=1&utm_a=2&a=3");
     shop.ask(Way::Http11, Asked::get(&target));
@@ -108,6 +108,7 @@ fn requests_that_are_not_for_the_cache_go_to_servers_as_they_came() {
     let admin = format!("/admin{FRESH}");
     for (asked, reason) in [
         (get(&target, &[("cookie", "a=1; sid=2")]), "bypass.cookies"),
+        (get(&target, &[("cookie", "a=1; wp_in_7f=")]), "bypass.cookies"),
         (get(&target, &[("x-no", "")]), "bypass.headers"),
         (get(&admin, &[]), "bypass.paths"),
         (Asked { method: "HEAD", ..Asked::get(&target) }, "method"),
@@ -129,7 +130,7 @@ fn requests_that_are_not_for_the_cache_go_to_servers_as_they_came() {
     }
     let before = app.hits();
     shop.ask(Way::Http11, Asked::get(&format!("{FRESH}?a=3&gclid=z&b=1")));
-    shop.ask(Way::Http11, get(&target, &[("cookie", "sid2=1")]));
+    shop.ask(Way::Http11, get(&target, &[("cookie", "sid2=1; wp_in=1; a=wp_in_7")]));
     assert_eq!(app.hits(), before, "these are");
 }
 

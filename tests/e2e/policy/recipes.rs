@@ -260,3 +260,101 @@ fn magentos_pages_are_kept_for_each_group_of_visitors_until_they_are_purged() {
     visitor.gets("198.51.100.1", "GET /dress", 200);
     assert_eq!(asked("/dress"), 3);
 }
+
+/// Says for whom a page was made, and of carts and accounts that they are nobody else's.
+fn wordpress(request: &Request, stream: &mut TcpStream) -> Then {
+    let path = request.target.split('?').next().unwrap_or_default();
+    let control = match path {
+        "/my-account/orders" => "Cache-Control: no-cache, must-revalidate, max-age=0, no-store, private\r\n",
+        _ => "",
+    };
+    let cookie = if path == "/opens-a-session" { "Set-Cookie: wp_woocommerce_session_7=1\r\n" } else { "" };
+    let status = if path == "/nothing" { "404 Not Found" } else { "200 OK" };
+    let body = format!("{} for {}", request.target, request.field("cookie"));
+    send(
+        stream,
+        &format!("HTTP/1.1 {status}\r\n{control}{cookie}Content-Length: {}\r\n\r\n{body}", body.len()),
+    )
+}
+
+#[test]
+fn wordpress_makes_a_page_once_for_all_who_are_nobody() {
+    let app = App::new(wordpress);
+    let balancer = start("wordpress.yaml", &app);
+    let mut visitor = Visitor::of(&balancer, "web", "blog.example");
+    let stranger = "198.51.100.1";
+    let mut asks = |request: &str, fields: &str| {
+        let before = app.hits();
+        visitor.ask(stranger, request, fields);
+        app.hits() - before
+    };
+    assert_eq!(asks("GET /a-post/?utm_source=mail&gclid=7", ""), 1);
+    assert_eq!(app.last().target, "/a-post/");
+    for (request, fields, hits) in [
+        ("GET /a-post/", "", 0),
+        ("GET /a-post/?mc_cid=1", "Cookie: _ga=1; wp-settings-time-1=2\r\n", 0),
+        ("GET /a-post/", "Cookie: _ga=1; wordpress_logged_in_0123abcd=admin\r\n", 1),
+        ("GET /a-post/", "Cookie: comment_author_0123abcd=me\r\n", 1),
+        ("GET /a-post/", "Cookie: wp-postpass_0123abcd=x\r\n", 1),
+        ("GET /a-post/", "Cookie: woocommerce_items_in_cart=1\r\n", 1),
+        ("GET /a-post/", "Cookie: wp_woocommerce_session_0123abcd=x\r\n", 1),
+        ("GET /a-post/", "", 0),
+        ("GET /cart/", "", 1),
+        ("GET /cart/", "", 1),
+        ("GET /checkout/order-pay/7/", "", 1),
+        ("GET /my-account/orders", "", 1),
+        ("GET /opens-a-session", "", 1),
+        ("GET /opens-a-session", "", 1),
+        ("GET /nothing", "", 1),
+        ("GET /nothing", "", 0),
+        ("GET /wp-admin/admin-ajax.php", "", 1),
+        ("GET /wp-admin/admin-ajax.php", "", 1),
+        ("GET /wp-content/themes/a.css", "", 1),
+        ("GET /wp-content/themes/a.css", "Cookie: wordpress_logged_in_0123abcd=admin\r\n", 0),
+        ("PURGE /a-post/", "", 0),
+        ("GET /a-post/", "", 0),
+    ] {
+        assert_eq!(asks(request, fields), hits, "{request} {fields}");
+    }
+    // The plugin, on one of the application's servers.
+    assert_eq!(visitor.ask("10.0.1.11", "PURGE /a-post/", "").status, 200);
+    let before = app.hits();
+    visitor.gets(stranger, "GET /a-post/", 200);
+    assert_eq!(app.hits(), before + 1);
+}
+
+/// A catalogue that everybody may see, and orders that nobody else may.
+fn catalogue(request: &Request, stream: &mut TcpStream) -> Then {
+    let control = match request.target.split('?').next().unwrap_or_default() {
+        "/items" | "/graphql" => "Cache-Control: public, s-maxage=30\r\n",
+        _ => "",
+    };
+    send(stream, &format!("HTTP/1.1 200 OK\r\n{control}Vary: Accept\r\nContent-Length: 2\r\n\r\n{{}}"))
+}
+
+#[test]
+fn an_api_keeps_what_it_says_that_may_be_kept() {
+    let app = App::new(catalogue);
+    let balancer = start("api.yaml", &app);
+    let mut visitor = Visitor::of(&balancer, "api", "api.example");
+    for (request, fields, hits) in [
+        ("GET /v2/items?sort=name&page=1", "", 1),
+        ("GET /v2/items?page=1&sort=name", "", 0),
+        // What is public is so for who says who it is, too.
+        ("GET /v2/items?page=1&sort=name", "Authorization: Bearer x\r\n", 0),
+        ("GET /v2/items?page=1&sort=name", "Accept: text/csv\r\n", 1),
+        ("GET /v2/items?page=1&sort=name", "X-Api-Key: k1\r\n", 1),
+        ("GET /v2/graphql?extensions=%7B%7D", "", 1),
+        ("GET /v2/graphql?extensions=%7B%7D", "", 0),
+        ("GET /v2/orders", "Authorization: Bearer x\r\n", 1),
+        ("GET /v2/orders", "Authorization: Bearer y\r\n", 1),
+        ("GET /v2/orders", "", 1),
+    ] {
+        let before = app.hits();
+        let response = visitor.ask("198.51.100.1", request, fields);
+        assert_eq!((response.status, app.hits() - before), (200, hits), "{request} {fields}");
+        let told = response.field("cache-control");
+        let said = if request.contains("orders") { "no-store" } else { "public, s-maxage=30" };
+        assert_eq!(told, said, "{request}");
+    }
+}

@@ -51,7 +51,7 @@ const VALUES: [(&str, &[&str]); 12] = [
         "cache",
         &[
             "{ ttl: 90s, ttl_by_status: { '404': 10s, '301': 1h }, force_ttl: 1500ms, heuristic: 10%, stale_while_revalidate: 1m, stale_if_error: 1d, obey_client: true, targeted: [X-A, CDN-Cache-Control], drop_set_cookie: true, tags: { fields: [X-Tag], send: true }, coalesce: 0s, uncacheable_for: 90s, min_uses: 3, status_field: false }",
-            "{ key: { host: false, query: [page, 'a~'], ignore_query: [], sort_query: false, headers: [Store], cookies: [X-Magento-Vary], device: true, methods: [GET] }, bypass: { cookies: [sid], headers: [X-No], paths: [/checkout/*, /a] }, targeted: [] }",
+            "{ key: { host: false, query: [page, 'a~'], ignore_query: [], sort_query: false, headers: [Store], cookies: [X-Magento-Vary], device: true, methods: [GET] }, bypass: { cookies: [sid, wp_*], headers: [X-No], paths: [/checkout/*, /a] }, targeted: [] }",
             "{ key: { query: all, ignore_query: [a*] } }",
             "{ key: { query: [] } }",
             "{}",
