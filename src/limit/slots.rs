@@ -3,7 +3,8 @@
 //! place is given to another key. Where a set has none, newcomers share its least number with whoever has it.
 //!
 //! What is there is changed by a compare-and-swap. Only who comes new takes the set's latch, so that no key gets two places; it
-//! is held for some dozen instructions, and who finds it taken for long shares instead of waiting.
+//! is held for some dozen instructions. Who finds it taken for long lets the thread go on that has it, if that has lost its core in
+//! their midst; and shares one place, always the same, if even that does not help.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,8 +16,10 @@ const NUMBER_BITS: u32 = 52;
 /// The largest number that a place can have.
 pub(super) const MOST: u64 = (1 << NUMBER_BITS) - 1;
 
-/// How often the latch is looked at before one shares.
+/// How often the latch is looked at before another thread is let have the core.
 const SPINS: usize = 200;
+/// And how often that is done before one shares.
+const YIELDS: usize = 500;
 
 #[repr(align(128))]
 #[derive(Debug, Default)]
@@ -140,7 +143,8 @@ impl SlotTable {
         is_absent: impl Fn(u64) -> bool,
         change: impl Fn(u64) -> Change<R>,
     ) -> (Changed, R) {
-        for _ in 0..SPINS {
+        let mut patience = Patience::default();
+        loop {
             if let Some((place, before)) = self.find(key) {
                 let Change { to, result } = change(number(before));
                 let Some(to) = to else { return (Changed::Nothing, result) };
@@ -153,16 +157,17 @@ impl SlotTable {
             let Some(to) = to else { return (Changed::Nothing, result) };
             match self.place(key, to, &is_absent) {
                 Placed::At(place) => return (Changed::At(place), result),
-                Placed::NoRoom => break,
-                Placed::Changing => spin_loop(),
+                Placed::NoRoom => return self.share(self.set_of(key), None, change),
+                Placed::Changing if patience.wait() => {}
+                Placed::Changing => return self.share(self.set_of(key), Some(key as usize % PLACES), change),
             }
         }
-        self.share(self.set_of(key), change)
     }
 
     /// Gives a key a number, in place of any that it has; false if there is no room.
     pub(super) fn put(&self, key: u64, to: u64, is_absent: impl Fn(u64) -> bool) -> bool {
-        for _ in 0..SPINS {
+        let mut patience = Patience::default();
+        loop {
             if let Some((place, before)) = self.find(key) {
                 if self.swap(place, before, word(key, to)) {
                     return true;
@@ -172,10 +177,10 @@ impl SlotTable {
             match self.place(key, to, &is_absent) {
                 Placed::At(_) => return true,
                 Placed::NoRoom => return false,
-                Placed::Changing => spin_loop(),
+                Placed::Changing if patience.wait() => {}
+                Placed::Changing => return false,
             }
         }
-        false
     }
 
     /// Changes what is at a place whoever else changes it.
@@ -222,12 +227,13 @@ impl SlotTable {
         Some(Placed::At(place))
     }
 
-    /// Changes the least number of a set that has no room.
-    fn share<R>(&self, set: usize, change: impl Fn(u64) -> Change<R>) -> (Changed, R) {
+    /// Changes the number at a place of a set, or the least of one that has no room.
+    fn share<R>(&self, set: usize, place: Option<usize>, change: impl Fn(u64) -> Change<R>) -> (Changed, R) {
         self.shared.fetch_add(1, Ordering::Relaxed);
         loop {
             let words = self.sets[set].words.iter().map(|word| word.load(Ordering::Acquire)).enumerate();
-            let (index, before) = words.min_by_key(|(_, word)| number(*word)).expect("a set has places");
+            let among = words.filter(|(index, _)| place.is_none_or(|place| place == *index));
+            let (index, before) = among.min_by_key(|(_, word)| number(*word)).expect("a set has places");
             let Change { to, result } = change(number(before));
             let Some(to) = to else { return (Changed::Nothing, result) };
             let place = Place { set, index };
@@ -244,6 +250,22 @@ enum Placed {
     NoRoom,
     /// Somebody else comes new just now, maybe the same.
     Changing,
+}
+
+/// How long somebody has waited for the latch.
+#[derive(Debug, Default)]
+struct Patience(usize);
+
+impl Patience {
+    /// False if it has been long enough.
+    fn wait(&mut self) -> bool {
+        self.0 += 1;
+        match self.0 {
+            ..=SPINS => spin_loop(),
+            _ => std::thread::yield_now(),
+        }
+        self.0 <= SPINS + YIELDS
+    }
 }
 
 #[cfg(test)]
@@ -292,9 +314,20 @@ mod tests {
                 }
             });
             let sum: u64 = (1..=3).filter_map(|key| table.get(key)).sum();
-            // Who did not get the latch has shared.
             assert_eq!(sum, 4 * EACH, "round {round}");
             assert_eq!(table.count(is_none), 3);
         }
+    }
+
+    #[test]
+    fn who_does_not_get_the_latch_shares_one_place_and_not_one_after_the_other() {
+        let table = SlotTable::new(8);
+        table.latches[0].store(true, Ordering::Relaxed);
+        let counts: Vec<u64> = (0..20).map(|_| table.update(5, is_none, add_one).1).collect();
+        assert_eq!(counts, (1..=20).collect::<Vec<_>>());
+        assert!(!table.put(5, 1, is_none));
+        table.latches[0].store(false, Ordering::Relaxed);
+        assert_eq!(table.shared(), 20);
+        assert_eq!(table.update(5, is_none, add_one).1, 1, "it has a place of its own from then on");
     }
 }
