@@ -8,7 +8,7 @@ use crate::serve::exchange::Exchange;
 use crate::wire::request::RequestView;
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
-use http::{Method, Request};
+use http::{Method, Request, header};
 use std::sync::Arc;
 
 /// Fetches what a request would have fetched, if it still meets the same rule and its head has a form in http's map.
@@ -42,5 +42,9 @@ fn owned(request: &RequestView<'_>) -> Option<Parts> {
     let mut head = Request::new(()).into_parts().0;
     (head.method, head.uri, head.version) = (Method::GET, uri, request.version);
     request.fields.each().for_each(|field| field.append_to(&mut head.headers));
+    // It is fetched whole, whatever its client has asked for of it.
+    for name in [&header::RANGE, &header::IF_RANGE, &header::IF_NONE_MATCH, &header::IF_MODIFIED_SINCE] {
+        head.headers.remove(name);
+    }
     Some(head)
 }

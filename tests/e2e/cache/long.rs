@@ -3,6 +3,7 @@
 use crate::support::app::{App, Latch, Then, send};
 use crate::support::balancer::{Balancer, Directory};
 use crate::support::client::{Client, Response};
+use crate::support::wait_until;
 use std::io::Write;
 
 const LENGTH: usize = 1_500_000;
@@ -23,6 +24,9 @@ fn app(latch: &Latch) -> App {
                 "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nCache-Control: max-age=600\r\n\r\n",
             );
         }
+        // It may be used for long, and has nothing by which it could be asked about.
+        let stale = "HTTP/1.1 200 OK\r\nCache-Control: max-age=0, stale-while-revalidate=600";
+        let head = if request.target == "/stale" { stale } else { head };
         match (&*request.target, request.field("range").strip_prefix("bytes=0-")) {
             (_, Some(end)) => {
                 let end: usize = end.parse().expect("a number");
@@ -155,4 +159,22 @@ fn one_fetches_it_and_a_client_that_leaves_does_not_end_that() {
         assert!(client.response().text() == body());
     }
     assert_eq!(app.hits(), 1);
+}
+
+#[test]
+fn what_is_asked_for_in_parts_is_renewed_whole() {
+    let (folder, latch) = (Directory::new(), Latch::default());
+    let app = app(&latch);
+    let balancer = start(&app, &folder, "{}");
+    assert!(ask(&balancer, "/stale", "").text() == body());
+    on_disk(&balancer, 1.0);
+    for fetched in 2..4 {
+        let part = ask(&balancer, "/stale", "Range: bytes=0-9\r\n");
+        assert_eq!((part.status, part.text().as_str()), (206, "000000000\n"));
+        assert!(part.field("cache-status").starts_with("evenkeel; hit"), "{}", part.field("cache-status"));
+        wait_until("it is fetched beside that", || app.hits() == fetched);
+        assert!(!app.last().has("range"));
+        balancer.wait_for_metric("evenkeel_cache_fills", &[], 0.0);
+        on_disk(&balancer, 1.0);
+    }
 }
