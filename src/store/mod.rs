@@ -39,7 +39,8 @@ const LONGEST_ON_THE_WAY: u64 = 4;
 /// And so many bytes are for what is known of keys.
 const KEYS: u64 = 1 << 20;
 
-/// The share of the memory that is for what waits to be written to a disk.
+/// The share of the memory that is for what waits to be written to a disk. As much again is for what is read from it: what its threads
+/// free they have for themselves.
 const FOR_DISK: u64 = 16;
 /// And so many bytes at least.
 const LEAST_FOR_DISK: u64 = 1 << 20;
@@ -76,7 +77,7 @@ impl StoreSize {
     fn index(self) -> u64 {
         match self.memory {
             0 => KEYS,
-            memory if self.has_disk => memory - self.filling() - memory / FOR_DISK,
+            memory if self.has_disk => memory - self.filling() - 2 * (memory / FOR_DISK),
             memory => memory - self.filling(),
         }
     }
