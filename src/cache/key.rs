@@ -6,7 +6,8 @@ use super::directives::Directives;
 use crate::config::plan::cache::{CachePlan, KeyPlan, QueryKey};
 use crate::cookie;
 use crate::fields::{FieldList, Fields};
-use http::{Method, header};
+use crate::route::normal_path::normal;
+use http::{HeaderName, Method, header};
 use std::borrow::Cow;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -40,14 +41,17 @@ pub(crate) fn key(plan: &KeyPlan, keyed: &Keyed<'_>) -> Vec<u8> {
     push(keyed.other_host.unwrap_or_default().as_bytes(), &mut key);
     push(keyed.path.as_bytes(), &mut key);
     push(keyed.query.as_bytes(), &mut key);
+    // What no server gets must make no difference: who said so would choose what others are given.
+    let reaches_servers = |name: &HeaderName| !is_for_connection(keyed.fields, name);
     for name in &plan.headers {
-        let lines: Vec<_> = Fields::all(&keyed.fields, name).collect();
+        let lines: Vec<_> = Fields::all(&keyed.fields, name).take_while(|_| reaches_servers(name)).collect();
         key.push(u8::from(!lines.is_empty()));
         push(&lines.join(&b','), &mut key);
     }
+    let has_cookies = !plan.cookies.is_empty() && reaches_servers(&header::COOKIE);
     for name in &plan.cookies {
         let mut values = cookie::values(Fields::all(&keyed.fields, &header::COOKIE), name);
-        let value = values.next();
+        let value = values.next().filter(|_| has_cookies);
         key.push(u8::from(value.is_some()));
         push(value.unwrap_or_default(), &mut key);
     }
@@ -55,6 +59,12 @@ pub(crate) fn key(plan: &KeyPlan, keyed: &Keyed<'_>) -> Vec<u8> {
         push(Device::of(keyed.fields).label().as_bytes(), &mut key);
     }
     key
+}
+
+/// Whether the client has said that a field is for this connection alone, so that it goes no further (RFC 9110 section 7.6.1).
+fn is_for_connection(fields: FieldList<'_>, name: &HeaderName) -> bool {
+    let is_named = |option: &[u8]| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes());
+    Fields::all(&fields, &header::CONNECTION).any(|line| line.split(|byte| *byte == b',').any(is_named))
 }
 
 fn push(part: &[u8], key: &mut Vec<u8>) {
@@ -154,7 +164,9 @@ pub(crate) fn bypasses(
         return Some(Bypassed::Client);
     }
     let bypass = &plan.bypass;
-    if bypass.paths.iter().any(|pattern| pattern.matches(path)) {
+    let is_listed = |path: &str| bypass.paths.iter().any(|pattern| pattern.matches(path));
+    // Another spelling of it leads to the same page.
+    if !bypass.paths.is_empty() && (is_listed(path) || normal(path).is_some_and(|path| is_listed(&path))) {
         return Some(Bypassed::Path);
     }
     if bypass.headers.iter().any(|name| fields.has(name)) {

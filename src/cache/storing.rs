@@ -51,6 +51,12 @@ impl Terms {
     }
 }
 
+/// Whether a response's status is about the request alone, so that it says nothing of the resource (RFC 9110 section 15.5): that the
+/// client has asked wrongly, for too much or too often. What is kept of the resource is no worse for it.
+pub(crate) fn is_about_request(status: u16) -> bool {
+    matches!(status, 400 | 405..=408 | 411..=414 | 416 | 417 | 421 | 425 | 426 | 428 | 429 | 431)
+}
+
 /// Why a response is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotStored {

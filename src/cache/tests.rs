@@ -1,8 +1,9 @@
 use super::*;
+use crate::config::plan::PathPattern;
 use crate::config::plan::cache::{Bypass, CachePlan, KeyPlan, QueryKey, TagsPlan};
 use crate::fields::FieldList;
 use crate::units::Percent;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_cache_semantics::{CacheOptions, CachePolicy};
 use proptest::prelude::*;
 use std::time::{Duration, UNIX_EPOCH};
@@ -293,6 +294,18 @@ fn a_key_is_another_where_a_part_of_it_is() {
     keys.sort();
     keys.dedup();
     assert_eq!(keys.len(), others.len() + 1);
+    // What is for one connection reaches no server, so it makes no difference (RFC 9110 section 7.6.1).
+    let without =
+        |fields: &[(&str, &str)]| key(&plan, &Keyed { fields: FieldList::Map(&map(fields)), ..keyed });
+    for connection in ["cookie", "close, Cookie ,x"] {
+        assert_eq!(
+            without(&[("store", "de"), ("cookie", "group=a"), ("connection", connection)]),
+            without(&[("store", "de")]),
+            "{connection}"
+        );
+    }
+    assert_eq!(without(&[("store", "de"), ("connection", "Store")]), without(&[]));
+    assert_eq!(without(&[("store", "de"), ("connection", "stores, sto")]), without(&[("store", "de")]));
     let hostless = KeyPlan { host: false, ..plan.clone() };
     let devices = KeyPlan { device: true, ..plan };
     let of = |agent: &str| {
@@ -301,6 +314,27 @@ fn a_key_is_another_where_a_part_of_it_is() {
     };
     assert!(of("iPhone") == of("iPod") && of("iPhone") != of("iPad") && of("") == of("curl/8.5.0"));
     assert_eq!(key(&hostless, &keyed), key(&hostless, &Keyed { host: "b.example", ..keyed }));
+}
+
+#[test]
+fn a_path_that_is_not_for_the_cache_is_not_by_its_other_spellings() {
+    let mut plan = plan();
+    plan.bypass.paths = vec![PathPattern::Prefix("/checkout/".to_owned())];
+    let fields = HeaderMap::new();
+    for (path, is_bypassed) in [
+        ("/checkout/x", true),
+        ("/%63heckout/x", true),
+        ("//checkout/x", true),
+        ("/./checkout/x", true),
+        ("/z/../checkout/x", true),
+        ("/checkout%2Fx", true),
+        ("/checkout/x;y", true),
+        ("/checkouts/x", false),
+        ("/a%20b", false),
+    ] {
+        let bypassed = bypasses(&plan, (&Method::GET, path), FieldList::Map(&fields), &Directives::default());
+        assert_eq!(bypassed, is_bypassed.then_some(Bypassed::Path), "{path}");
+    }
 }
 
 #[test]

@@ -123,7 +123,7 @@ impl<C: ClientSide> Relay<'_, C> {
                 return Answer::Stored(Box::new((stored, status, CacheResult::Stale)));
             }
             // What is kept is not what is there any more.
-            Some(stored) if !failed => caching.remove(&stored),
+            Some(stored) if !failed && !cache::is_about_request(head.status) => caching.remove(&stored),
             _ => {}
         }
         match self.begin_fill(caching, head, fields, exchanged) {
@@ -145,6 +145,7 @@ impl<C: ClientSide> Relay<'_, C> {
                 caching.tell(&Fetched::NotStored);
                 if reason.lasts()
                     && head.status < 500
+                    && !cache::is_about_request(head.status)
                     && !caching.is_marked
                     && !caching.plan.uncacheable_for.is_zero()
                 {

@@ -4,7 +4,7 @@ use super::{answer, app, get, shop};
 use crate::support::app::{App, Then, send, status};
 use crate::support::ways::{Asked, Way};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 #[test]
 fn what_is_over_is_asked_about_and_renewed() {
@@ -105,6 +105,36 @@ fn what_is_over_is_used_while_servers_fail_where_nobody_forbids_it() {
             let expected = if is_used { 200 } else { 502 };
             assert_eq!(response.status, expected, "{control} {way:?}: nobody is there");
         });
+    }
+}
+
+/// A client that has asked wrongly is told so, and nobody else loses what is kept for the day when servers fail.
+#[test]
+fn what_is_kept_is_no_worse_for_a_client_that_asks_wrongly() {
+    for status in ["400 Bad Request", "429 Too Many Requests", "431 Request Header Fields Too Large"] {
+        let has_failed = Arc::new(AtomicBool::new(false));
+        let app = App::new({
+            let has_failed = Arc::clone(&has_failed);
+            move |request, stream| {
+                let head = match (has_failed.load(SeqCst), request.has("x-wrong")) {
+                    (true, _) => "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4".to_owned(),
+                    (false, true) => format!("HTTP/1.1 {status}\r\nContent-Length: 4"),
+                    (false, false) => {
+                        "HTTP/1.1 200 OK\r\nCache-Control: max-age=0\r\nContent-Length: 4".to_owned()
+                    }
+                };
+                send(stream, &format!("{head}\r\n\r\nbody"))
+            }
+        });
+        let shop = shop(&app, "{ stale_if_error: 1h }");
+        assert_eq!(shop.ask(Way::Http11, Asked::get("/")).status, 200);
+        let wrong = shop.ask(Way::Http11, get("/", &[("X-Wrong", "1")]));
+        assert_eq!(wrong.status.to_string(), status[..3], "it has its own answer");
+        has_failed.store(true, SeqCst);
+        for way in [Way::Http10, Way::Http11, Way::H2] {
+            let response = shop.ask(way, Asked::get("/"));
+            assert_eq!((response.status, response.text()), (200, "body".to_owned()), "{status} {way:?}");
+        }
     }
 }
 
