@@ -201,6 +201,10 @@ fn phases(
         let location = reply.fields.get("location").and_then(|place| place.to_str().ok()).unwrap_or_default();
         add("canonical", format!("sends to {location} with {}", reply.status.as_u16()), true);
     }
+    if plan.rewrite.get().is_some_and(|rewrite| policy::leads_astray(rewrite, &asked, variables)) {
+        add("rewrite", format!("{}: 400", policy::ASTRAY), true);
+        return phases;
+    }
     if let Some(fault) = plan.fault.get()
         && fault.only_with.as_ref().is_none_or(|name| asked.fields.has(name))
     {

@@ -19,7 +19,7 @@ pub use limits::{BanRule, LimitId, Limits, RateLimit};
 pub(crate) use limits::{LimitSubject, RateLimitFields, counted_by, denied};
 pub(crate) use redirect::redirect;
 pub(crate) use respond::respond;
-pub(crate) use rewrite::{Rewritten, rewrite};
+pub(crate) use rewrite::{ASTRAY, Rewritten, leads_astray, rewrite};
 pub(crate) use shape::Misshapen;
 pub(crate) use variables::Variables;
 

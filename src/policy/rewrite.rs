@@ -3,8 +3,13 @@
 use super::Variables;
 use crate::config::plan::PathRegex;
 use crate::config::plan::policy::Rewrite;
+use crate::route::normal_path::has_dot_segments;
+use crate::template::Variable;
 use crate::wire::request::RequestView;
 use std::fmt::Write;
+
+/// Why a path that leads astray is refused.
+pub(crate) const ASTRAY: &str = "a path that would have dot segments once it is rewritten";
 
 /// What of a request's target is another one for its server.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -37,6 +42,25 @@ pub(crate) fn rewrite(rewrite: &Rewrite, request: &RequestView<'_>, variables: &
             (!host.is_empty() && host.bytes().all(fits)).then_some(host)
         }),
     }
+}
+
+/// Whether a path would have dot segments once it is rewritten (RFC 3986 section 5.2.4). Rules that keep clients out have seen the
+/// path before, in which the same segments lead elsewhere: behind `/api`, `/api/../admin` is `/../admin`.
+pub(crate) fn leads_astray(rewrite: &Rewrite, request: &RequestView<'_>, variables: &Variables<'_>) -> bool {
+    let may = match &rewrite.to {
+        // Whatever else is in it than the path may bring dots of its own.
+        Some(to) => {
+            let is_of_path = |variable: &Variable| matches!(variable, Variable::Path | Variable::Capture(_));
+            request.path.bytes().any(|byte| matches!(byte, b'.' | b'%' | b'\\'))
+                || !to.variables().all(is_of_path)
+        }
+        // What is left behind a prefix are segments of the path.
+        None => has_dot_segments(request.path),
+    };
+    may && target(rewrite, request, variables).is_some_and(|target| {
+        let path = target.split_once('?').map_or(target.as_str(), |(path, _)| path);
+        has_dot_segments(path)
+    })
 }
 
 fn target(rewrite: &Rewrite, request: &RequestView<'_>, variables: &Variables<'_>) -> Option<String> {
@@ -141,6 +165,56 @@ mod tests {
             ("/{header.X-Odd}", "/item/1", "/a%20b%23c"),
         ] {
             assert_eq!(rewritten(item(to), target), got);
+        }
+    }
+
+    #[test]
+    fn dot_segments_do_not_come_through() {
+        let plans = [
+            ("strip", Rewrite { strip_prefix: Some("/api".into()), ..plan() }),
+            ("add", Rewrite { add_prefix: Some("/v1".into()), ..plan() }),
+            ("both", Rewrite { strip_prefix: Some("/api".into()), add_prefix: Some("/v1".into()), ..plan() }),
+            ("to", with_regex("^/api/(?P<rest>.*)$", "/x/{path.rest}")),
+            ("cut", with_regex("^/api/a(?P<rest>.*)$", "/x/{path.rest}/y")),
+            ("query", with_regex("^/api/(?P<rest>.*)$", "/x?file={path.rest}")),
+            ("field", with_regex("^/api/x", "/{header.X-Way}/x")),
+            ("host", Rewrite { host: Some(Template::parse("b").expect("a template")), ..plan() }),
+        ];
+        for (target, way, astray) in [
+            ("/api/x", "a", &["add"][..0]),
+            ("/api/x.js?../..", "a", &[]),
+            ("/api/.well-known/..a/a../...", "a", &[]),
+            ("/api/caf%C3%A9;v=1//x%2fy", "a", &[]),
+            ("/api/../x", "a", &["strip", "add", "both", "to"]),
+            ("/api/x/.", "a", &["strip", "add", "both", "to"]),
+            ("/api/y/%2e%2e/x", "a", &["strip", "add", "both", "to"]),
+            ("/api/..%2fx", "a", &["strip", "add", "both", "to"]),
+            ("/api/..;/x", "a", &["strip", "add", "both", "to"]),
+            ("/api/..\\x", "a", &["strip", "add", "both", "to"]),
+            ("/api%2f../x", "a", &["add", "both"]),
+            ("/apis/../x", "a", &["add", "both"]),
+            ("/../x", "a", &["add", "both"]),
+            // Of two segments that are none a group may make one.
+            ("/api/a..", "a", &["cut"]),
+            ("/api/a%2e.", "a", &["cut"]),
+            ("/api/x", "..", &["field"]),
+            ("/api/x", "../..", &["field"]),
+            ("/api/x", "?/..", &[]),
+        ] {
+            let head = sample_head(&format!("GET {target} HTTP/1.1\r\nHost: a\r\nX-Way: {way}\r\n\r\n"));
+            let request = RequestView::from(&head);
+            let variables = Variables { request: Some(request), ..Variables::default() };
+            let astray_by = plans.iter().filter(|(_, plan)| leads_astray(plan, &request, &variables));
+            let astray_by: Vec<_> = astray_by.map(|(name, _)| *name).collect();
+            assert_eq!(astray_by, astray, "{target} {way}");
+        }
+    }
+
+    fn with_regex(regex: &str, to: &str) -> Rewrite {
+        Rewrite {
+            regex: Some(Regex::new(regex).expect("a regex")),
+            to: Some(Template::parse(to).expect("a template")),
+            ..plan()
         }
     }
 }

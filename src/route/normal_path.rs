@@ -38,6 +38,19 @@ pub fn normal(path: &str) -> Option<String> {
     (normal != path).then_some(normal)
 }
 
+/// Whether a server that goes as far as `normal` resolves dot segments in a path, however they are spelled: `..`, `%2e%2e`, `..%2f`,
+/// `..;x=1`, `..\\`.
+pub fn has_dot_segments(path: &str) -> bool {
+    if is_plain(path) {
+        return false;
+    }
+    let decoded: Cow<'_, [u8]> = percent_decode_str(path).into();
+    decoded.split(|byte| matches!(byte, b'/' | b'\\')).any(|segment| {
+        let end = segment.iter().position(|byte| *byte == b';').unwrap_or(segment.len());
+        matches!(&segment[..end], b"." | b"..")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +80,44 @@ mod tests {
         ] {
             let normal = normal(path).unwrap_or_else(|| path.to_owned());
             assert_eq!(normal, taken_for, "{path}");
+        }
+    }
+
+    #[test]
+    fn dot_segments_are_found_however_they_are_spelled() {
+        for path in [
+            "/../a",
+            "/a/..",
+            "/./a",
+            "/a/.",
+            "/%2e%2e/a",
+            "/.%2E/a",
+            "/..%2fa",
+            "/..%5ca",
+            "/..\\a",
+            "/..;/a",
+            "/..;x=1/a",
+            "/..%3b/a",
+            "/a//../b",
+            "/a%2f..%2fb",
+        ] {
+            assert!(has_dot_segments(path), "{path}");
+        }
+        let others = [
+            "/",
+            "/a.b",
+            "/.git",
+            "/..a",
+            "/a..",
+            "/...",
+            "/a;..",
+            "//a",
+            "/%61%2fb",
+            "/caf%C3%A9",
+            "/%252e%252e/a",
+        ];
+        for path in others {
+            assert!(!has_dot_segments(path), "{path}");
         }
     }
 

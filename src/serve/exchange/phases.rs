@@ -113,6 +113,7 @@ impl Exchange {
         self.keep_out_for_maintenance()?;
         self.send_to_canonical(request)?;
         self.answer_unless_served(request)?;
+        self.judge_rewrite(request)?;
         self.make_fault(request)
     }
 
@@ -149,6 +150,18 @@ impl Exchange {
                 self.answer(Why::Redirect, reply)
             }
             None => Ok(()),
+        }
+    }
+
+    /// Refuses a path that a rewrite would make lead past the rules that it was held against.
+    fn judge_rewrite(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
+        let rewrite = self.policy().and_then(|policy| policy.plan.rewrite.get());
+        match rewrite.is_some_and(|plan| policy::leads_astray(plan, request, &self.variables(request))) {
+            true => {
+                self.detail = Some(policy::ASTRAY);
+                Err(Why::Malformed)
+            }
+            false => Ok(()),
         }
     }
 

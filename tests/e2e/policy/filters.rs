@@ -43,6 +43,63 @@ fn a_server_gets_another_path_and_another_host() {
 }
 
 #[test]
+fn a_rewrite_leads_nobody_past_the_rules() {
+    let app = App::saying("hello");
+    let shop = shop(
+        &app,
+        r#"    - { match: { path_regex: "(?i)^/(app|admin)/" }, respond: { status: 403 } }
+    - { match: { path: /api/v1/* }, rewrite: { strip_prefix: /api/v1 }, pool: app }
+    - { match: { path: /both/* }, rewrite: { strip_prefix: /both, add_prefix: /v1 }, pool: app }
+    - { match: { path: /add/* }, rewrite: { add_prefix: /v1 }, pool: app }
+    - { match: { path: /own/* }, rewrite: { regex: "^/own/(?P<rest>.*)$", to: "/x/{path.rest}" }, pool: app }
+    - { match: { path: /way/* }, rewrite: { to: "/{header.X-Way}{path}" }, pool: app }
+    - { match: { path: /host/* }, rewrite: { host: "b.internal" }, pool: app }
+    - { match: { path_regex: "^/static/version[0-9]+/(?P<file>.+)$" }, rewrite: { to: "/static/{path.file}" }, pool: app }"#,
+    );
+    let parents =
+        ["../", "%2e%2e/", ".%2E/", "..%2f", "..%5C", "..;/", "..;x=1/", "./../", "/../", "y/../../", "./"];
+    for prefix in ["/static/version17/", "/api/v1/", "/both/", "/own/", "/way/"] {
+        for parent in parents {
+            let target = format!("{prefix}{parent}app/x?y=1");
+            shop.each(Asked::get(&target), |way, response| {
+                // Where its cleaned form is kept out, it is that rule's.
+                assert!([400, 403].contains(&response.status), "{target} {way:?}: {}", response.status);
+            });
+        }
+    }
+    let bad = Asked { fields: &[("x-way", "../app")], ..Asked::get("/way/x") };
+    shop.each(bad, |way, response| assert_eq!(response.status, 400, "{way:?}"));
+    shop.each(Asked::get("/add/a/../x"), |way, response| assert_eq!(response.status, 400, "{way:?}"));
+    assert_eq!(app.hits(), 0);
+    let record = shop.balancer.record("/api/v1/../app/x?y=1");
+    assert_eq!((&record["status"], &record["why"]), (&400.into(), &"malformed".into()));
+    assert_eq!(record["detail"], "a path that would have dot segments once it is rewritten");
+
+    let url = format!("http://{}/api/v1/../app/x", shop.balancer.address("web"));
+    let told = shop.balancer.command_json(&["explain", &url, "--listener", "web"]);
+    let phases = told["policy"].as_array().expect("the policy's phases");
+    let refusal = phases.iter().find(|phase| phase["phase"] == "rewrite").expect("it is told");
+    assert_eq!(refusal["does"], "a path that would have dot segments once it is rewritten: 400");
+    assert_eq!(refusal["decides"], true);
+
+    for (target, got) in [
+        ("/static/version17/a/x.min.js?v=..", "/static/a/x.min.js?v=.."),
+        ("/api/v1/.well-known/..a/a../x", "/.well-known/..a/a../x"),
+        ("/api/v1/group%2Fcaf%C3%A9;v=1//x", "/group%2Fcaf%C3%A9;v=1//x"),
+        ("/api/v1/%252e%252e/x", "/%252e%252e/x"),
+        ("/both/x", "/v1/x"),
+        ("/own/a.b", "/x/a.b"),
+        // What no rewrite changes goes on as it came.
+        ("/host/a/../x", "/host/a/../x"),
+        ("/none/a/%2e%2e/x", "/none/a/%2e%2e/x"),
+    ] {
+        shop.each(Asked::get(target), |way, response| {
+            assert_eq!((response.status, app.last().target.as_str()), (200, got), "{target} {way:?}");
+        });
+    }
+}
+
+#[test]
 fn one_redirect_leads_to_the_one_form_of_a_url() {
     let app = App::saying("hello");
     let shop = shop(
