@@ -35,6 +35,12 @@ pub(super) fn store(
         purge_from: section.get("purge_from").map(|at| networks.list(&at)).unwrap_or_default(),
         purge_nodes: section.get("purge_nodes").map(|at| purge_nodes(&at, admin)).unwrap_or_default(),
     };
+    if let Some(at) = section.get("memory").filter(|_| plan.memory == 0 && plan.disk.is_none()) {
+        at.warn(Fault::new(
+            "nothing is kept, and nobody waits for what another fetches: there is no `disk` either",
+            "give the cache memory or a `disk`, or leave `cache` out of rules and policies",
+        ));
+    }
     let at = section.get("max_object");
     let has_room = plan.memory == 0 || plan.max_object <= plan.memory / SHARE;
     // What is longer goes to the disk, where there is one.
@@ -200,8 +206,20 @@ fn query(section: &Section<'_>) -> QueryKey {
             });
             QueryKey::All
         }
-        Some(at) => QueryKey::Some(texts(&at)),
+        Some(at) => QueryKey::Some(each_once(&at, |item| item.scalar(&"a name", parameter))),
         None => QueryKey::All,
+    }
+}
+
+/// One whose value is in keys.
+fn parameter(scalar: &Scalar<'_>) -> Result<String, Fault> {
+    match &*scalar.text {
+        "" => Err(Fault::new("is empty", "write a name, or leave it out")),
+        name if name.ends_with('*') => Err(Fault::new(
+            format!("{} would be a parameter of just this name", quoted(name)),
+            "write out the names that make a difference; `ignore_query` takes beginnings",
+        )),
+        name => Ok(name.to_owned()),
     }
 }
 

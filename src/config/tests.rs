@@ -366,3 +366,20 @@ fn a_check_says_how_many_servers_may_be_left_out() {
         "{told}"
     );
 }
+
+#[test]
+fn a_cache_that_has_no_place_to_keep_anything_is_warned_of() {
+    for (cache, is_warned) in [
+        ("memory: 0B", true),
+        ("memory: 0B, disk: { path: /var/cache/evenkeel, size: 1GiB }", false),
+        ("memory: 64MiB", false),
+    ] {
+        let text = format!(
+            "cache: {{ {cache} }}\nlisteners: {{ web: {{ address: 127.0.0.1:80, routes: r }} }}\n\
+             routes: {{ r: [{{ cache: {{}}, pool: p }}] }}\npools: {{ p: {{ servers: [10.0.0.1:1] }} }}\n"
+        );
+        let (_, warnings) = parse(&text).expect("a good configuration");
+        let said = warnings.render("test.yaml", &text, false);
+        assert_eq!(said.contains("nothing is kept, and nobody waits"), is_warned, "{cache}: {said}");
+    }
+}
