@@ -44,7 +44,10 @@ pub(crate) fn key(plan: &KeyPlan, keyed: &Keyed<'_>) -> Vec<u8> {
     // What no server gets must make no difference: who said so would choose what others are given.
     let reaches_servers = |name: &HeaderName| !is_for_connection(keyed.fields, name);
     for name in &plan.headers {
-        let lines: Vec<_> = Fields::all(&keyed.fields, name).take_while(|_| reaches_servers(name)).collect();
+        let lines: Vec<_> = match reaches_servers(name) {
+            true => Fields::all(&keyed.fields, name).collect(),
+            false => Vec::new(),
+        };
         key.push(u8::from(!lines.is_empty()));
         push(&lines.join(&b','), &mut key);
     }

@@ -1,12 +1,13 @@
 //! What would have a disk work again that has failed, as far as its error says it.
 
+use super::DiskFault;
 use rustix::io::Errno;
 use std::io::{Error, ErrorKind};
 
 const RELOAD: &str = "then `evenkeel reload`";
 
 /// What to do about an error. `room` are the bytes that there are for us, where that could be found out, and `size` those that there may be.
-pub(super) fn advice(error: &Error, room: Option<u64>, size: u64) -> String {
+pub(super) fn advice(fault: DiskFault, error: &Error, room: Option<u64>, size: u64) -> String {
     let is = |known: Errno| error.raw_os_error() == Some(known.raw_os_error());
     let what = match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
@@ -22,6 +23,9 @@ pub(super) fn advice(error: &Error, room: Option<u64>, size: u64) -> String {
         }
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
             "name a folder of its own under `cache.disk.path`"
+        }
+        ErrorKind::NotFound if matches!(fault, DiskFault::Open) => {
+            "there is no such folder, and none can be made there: name one under `cache.disk.path` whose parent there is"
         }
         ErrorKind::NotFound => "somebody else has removed something there: keep others out of the folder",
         _ if is(Errno::LOOP) => "there is a symbolic link where a file of its own should be: remove it",
@@ -56,8 +60,10 @@ mod tests {
             (Errno::NOENT, None, "keep others out"),
             (Errno::BADF, None, "mend what the error says"),
         ] {
-            let told = advice(&Error::from(errno), room, 64 << 20);
+            let told = advice(DiskFault::Write, &Error::from(errno), room, 64 << 20);
             assert!(told.contains(said) && told.ends_with("then `evenkeel reload`"), "{errno:?}: {told}");
         }
+        let told = advice(DiskFault::Open, &Error::from(Errno::NOENT), None, 64 << 20);
+        assert!(told.starts_with("there is no such folder, and none can be made there"), "{told}");
     }
 }

@@ -248,7 +248,7 @@ impl DiskTier {
             let room = is_full.then(|| self.folder.room().ok()).flatten();
             error!(
                 path = %self.path().display(), %error, doing = DiskFault::LABELS[fault as usize],
-                help = advice::advice(error, room, self.index.size()),
+                help = advice::advice(fault, error, room, self.index.size()),
                 "the cache's disk has failed: nothing is kept on it or read from it until the next reload"
             );
         }

@@ -1,6 +1,6 @@
 //! How many requests a client has at once.
 
-use super::slots::{Change, Changed, Place, SlotTable};
+use super::slots::{Change, Changed, SlotPlace, SlotTable};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub struct ConcurrencyTable(SlotTable);
 #[must_use = "the place comes free when this is dropped"]
 pub struct ConcurrencyPermit {
     table: Arc<ConcurrencyTable>,
-    place: Place,
+    place: SlotPlace,
 }
 
 fn is_none(count: u64) -> bool {

@@ -38,7 +38,7 @@ pub(super) struct SlotTable {
 
 /// A place, as long as its number is none that counts as absent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct SlotPlace {
     set: usize,
     index: usize,
 }
@@ -54,7 +54,7 @@ pub(super) struct Change<R> {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Changed {
     Nothing,
-    At(Place),
+    At(SlotPlace),
 }
 
 fn number(word: u64) -> u64 {
@@ -105,7 +105,7 @@ impl SlotTable {
     }
 
     /// A key's place and word, if it has one.
-    fn find(&self, key: u64) -> Option<(Place, u64)> {
+    fn find(&self, key: u64) -> Option<(SlotPlace, u64)> {
         let set = self.set_of(key);
         let Set { keys, words } = &self.sets[set];
         let places = keys.iter().zip(words).enumerate();
@@ -114,7 +114,7 @@ impl SlotTable {
                 return None;
             }
             let word = word.load(Ordering::Acquire);
-            (word >> NUMBER_BITS == tag(key) >> NUMBER_BITS).then_some((Place { set, index }, word))
+            (word >> NUMBER_BITS == tag(key) >> NUMBER_BITS).then_some((SlotPlace { set, index }, word))
         })
     }
 
@@ -132,7 +132,7 @@ impl SlotTable {
         })
     }
 
-    fn word_at(&self, place: Place) -> &AtomicU64 {
+    fn word_at(&self, place: SlotPlace) -> &AtomicU64 {
         &self.sets[place.set].words[place.index]
     }
 
@@ -184,7 +184,7 @@ impl SlotTable {
     }
 
     /// Changes what is at a place whoever else changes it.
-    pub(super) fn change_at(&self, place: Place, change: impl Fn(u64) -> u64) {
+    pub(super) fn change_at(&self, place: SlotPlace, change: impl Fn(u64) -> u64) {
         let word = self.word_at(place);
         let apply = |before: u64| before & !MOST | change(number(before)).min(MOST);
         let mut before = word.load(Ordering::Acquire);
@@ -195,7 +195,7 @@ impl SlotTable {
         }
     }
 
-    fn swap(&self, place: Place, before: u64, after: u64) -> bool {
+    fn swap(&self, place: SlotPlace, before: u64, after: u64) -> bool {
         self.word_at(place).compare_exchange(before, after, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
@@ -210,7 +210,7 @@ impl SlotTable {
             // It has come meanwhile.
             Some(_) => Placed::Changing,
             None => (0..PLACES)
-                .find_map(|index| self.claim(Place { set, index }, key, to, is_absent))
+                .find_map(|index| self.claim(SlotPlace { set, index }, key, to, is_absent))
                 .unwrap_or(Placed::NoRoom),
         };
         latch.store(false, Ordering::Release);
@@ -218,7 +218,7 @@ impl SlotTable {
     }
 
     /// Under the latch. Who has had the place sees by the word that it is another's, before the key says so.
-    fn claim(&self, place: Place, key: u64, to: u64, is_absent: &impl Fn(u64) -> bool) -> Option<Placed> {
+    fn claim(&self, place: SlotPlace, key: u64, to: u64, is_absent: &impl Fn(u64) -> bool) -> Option<Placed> {
         let before = self.word_at(place).load(Ordering::Acquire);
         if !is_absent(number(before)) || !self.swap(place, before, word(key, to)) {
             return None;
@@ -236,7 +236,7 @@ impl SlotTable {
             let (index, before) = among.min_by_key(|(_, word)| number(*word)).expect("a set has places");
             let Change { to, result } = change(number(before));
             let Some(to) = to else { return (Changed::Nothing, result) };
-            let place = Place { set, index };
+            let place = SlotPlace { set, index };
             if self.swap(place, before, before & !MOST | to.min(MOST)) {
                 return (Changed::At(place), result);
             }
@@ -246,7 +246,7 @@ impl SlotTable {
 
 /// What has become of a key that had no place.
 enum Placed {
-    At(Place),
+    At(SlotPlace),
     NoRoom,
     /// Somebody else comes new just now, maybe the same.
     Changing,
