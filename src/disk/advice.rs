@@ -25,7 +25,7 @@ pub(super) fn advice(fault: DiskFault, error: &Error, room: Option<u64>, size: u
             "name a folder of its own under `cache.disk.path`"
         }
         ErrorKind::NotFound if matches!(fault, DiskFault::Open) => {
-            "there is no such folder, and none can be made there: name one under `cache.disk.path` whose parent there is"
+            "there is no such folder, and none can be made there: name another under `cache.disk.path`"
         }
         ErrorKind::NotFound => "somebody else has removed something there: keep others out of the folder",
         _ if is(Errno::LOOP) => "there is a symbolic link where a file of its own should be: remove it",
