@@ -2,6 +2,7 @@
 //! lock where a try ends and read where a server is chosen. It stays with the server through reloads.
 
 use super::outcome::{Outcome, TryResult};
+use super::silence::Silence;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ pub struct Learned {
     cost: Timed,
     /// The share of tries that were served.
     success: Timed,
+    silence: Silence,
 }
 
 /// Something that was learned so long ago.
@@ -48,7 +50,7 @@ pub struct LearnedTime(u32);
 
 impl Learned {
     pub(super) fn new(origin: Instant) -> Self {
-        Self { origin, cost: Timed::default(), success: Timed::default() }
+        Self { origin, cost: Timed::default(), success: Timed::default(), silence: Silence::default() }
     }
 
     /// This moment, as a try remembers when it began.
@@ -71,6 +73,27 @@ impl Learned {
             (TryResult::Answered { .. } | TryResult::Connected, Some(waited)) => self.took(waited, at),
             _ => {}
         }
+    }
+
+    /// A request is with the server from now on, and its answer is waited for.
+    pub(super) fn waits(&self, now: Instant) {
+        self.silence.begin(self.ms(now));
+    }
+
+    /// It has its answer.
+    pub(super) fn answered(&self, now: Instant) {
+        self.silence.answered(self.ms(now));
+    }
+
+    /// It waits no more without having one.
+    pub(super) fn given_up(&self) {
+        self.silence.given_up();
+    }
+
+    /// For how long the server has answered nothing by then though it has something to answer: at least as long somebody has waited,
+    /// in seconds.
+    pub fn silence(&self, now: Option<Instant>) -> f32 {
+        now.map_or(0.0, |now| self.silence.lasted(self.ms(now)).as_secs_f32())
     }
 
     fn served(&self, is_success: bool, at: u32) {

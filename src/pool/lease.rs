@@ -16,12 +16,21 @@ pub struct Lease {
     server: Arc<Server>,
     index: u32,
     is_finished: bool,
-    /// When it was taken, if the pool's algorithm goes by what becomes of it.
-    taught_from: Option<LearnedTime>,
+    /// What the pool's algorithm is to learn of it, if it goes by what becomes of it.
+    lesson: Option<Lesson>,
     /// What is noted of it by whoever judges servers by their work; `None` is nothing, or nothing more.
     watched: Option<Watched>,
     /// The turn that it has in trying the server out.
     trial: Option<TrialTurn>,
+}
+
+/// A try from which something is learned.
+#[derive(Clone, Copy, Debug)]
+struct Lesson {
+    /// When it began.
+    from: LearnedTime,
+    /// It is counted among those that the server is to answer.
+    is_waited_for: bool,
 }
 
 impl Lease {
@@ -39,7 +48,7 @@ impl Lease {
             server: server.clone(),
             index,
             is_finished: false,
-            taught_from: None,
+            lesson: None,
             watched,
             trial: None,
         })
@@ -47,8 +56,26 @@ impl Lease {
 
     /// The same where its end teaches the pool's algorithm something of the server.
     pub(super) fn taught(mut self, now: Instant) -> Self {
-        self.taught_from = Some(self.server.learned().time(now));
+        self.lesson = Some(Lesson { from: self.server.learned().time(now), is_waited_for: false });
         self
+    }
+
+    /// The server has all of the request, and is to answer from now on.
+    pub fn expects_answer(&mut self, now: Instant) {
+        if let Some(lesson) = &mut self.lesson
+            && !std::mem::replace(&mut lesson.is_waited_for, true)
+        {
+            self.server.learned().waits(now);
+        }
+    }
+
+    /// The head of its response is there; what it comes to may be known much later.
+    pub fn answered(&mut self, now: Instant) {
+        if let Some(lesson) = &mut self.lesson
+            && std::mem::take(&mut lesson.is_waited_for)
+        {
+            self.server.learned().answered(now);
+        }
     }
 
     /// The same where it tries the server out by this turn.
@@ -69,14 +96,17 @@ impl Lease {
 
     /// Has the server judged by what is known by now; what comes later is not held against it.
     pub fn judge(&mut self, outcome: &Outcome) {
-        if self.taught_from.is_some() || self.watched.is_some() {
+        if self.lesson.is_some() || self.watched.is_some() {
             self.teach(outcome);
         }
     }
 
     fn teach(&mut self, outcome: &Outcome) {
-        if let Some(began) = self.taught_from.take() {
-            self.server.learned().note(outcome, began);
+        if let Some(Lesson { from, is_waited_for }) = self.lesson.take() {
+            if is_waited_for {
+                self.server.learned().given_up();
+            }
+            self.server.learned().note(outcome, from);
             self.server.success().note(outcome);
         }
         if let Some(watched) = self.watched.take() {

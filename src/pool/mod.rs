@@ -19,6 +19,7 @@ pub mod retry;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod server;
+mod silence;
 pub mod slot;
 pub mod slot_table;
 mod slow_start;

@@ -57,6 +57,20 @@ impl Attempt {
         }
     }
 
+    /// The server has all of it, and is to answer from now on.
+    pub fn expects_answer(&mut self, now: Instant) {
+        if let Some(lease) = &mut self.lease {
+            lease.expects_answer(now);
+        }
+    }
+
+    /// The head of its response is there.
+    pub fn answered(&mut self, now: Instant) {
+        if let Some(lease) = &mut self.lease {
+            lease.answered(now);
+        }
+    }
+
     /// However it ends, it says nothing of the server.
     pub fn is_no_evidence(&mut self) {
         if let Some(lease) = &mut self.lease {

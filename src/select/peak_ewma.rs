@@ -56,14 +56,18 @@ impl Selector for PeakEwma {
             false => Vec::new(),
         };
         let mut in_words = |index: usize| {
-            let known =
-                if among.learned(index).cost(query.now).is_some() { "" } else { " (the median: it is new)" };
+            let (learned, cost) = (among.learned(index), scores.cost(index));
+            let known = match learned.cost(query.now) {
+                _ if cost <= learned.silence(query.now) => " (it has answered nothing for so long)",
+                Some(_) => "",
+                None => " (the median: it is new)",
+            };
             let drawn = if drawn.contains(&index) { ", drawn" } else { "" };
             format!(
                 "score {:.4}: {:.1} ms{known}, {:.0}% served{drawn}",
                 scores.of(index) * 1000.0 * 100.0,
-                scores.cost(index) * 1000.0,
-                among.learned(index).success(query.now) * 100.0
+                cost * 1000.0,
+                learned.success(query.now) * 100.0
             )
         };
         let rule = match among.len() > EXACT {
@@ -94,12 +98,13 @@ impl Scores<'_> {
         self.cost(index) * busy / (self.among.weight(index) as f32 * success * success)
     }
 
-    /// Seconds to the first byte.
+    /// Seconds to the first byte, which are as many at least as somebody there has waited for one.
     fn cost(&mut self, index: usize) -> f32 {
-        match self.among.learned(index).cost(self.query.now) {
+        let cost = match self.among.learned(index).cost(self.query.now) {
             Some(cost) => cost,
             None => self.believed(index),
-        }
+        };
+        cost.max(self.among.learned(index).silence(self.query.now))
     }
 
     /// Of a server that is new: what the others cost as a rule. As time goes by it is to be tried, by one request and not by all.

@@ -172,9 +172,10 @@ impl TryRecord {
         if mark != Mark::Good {
             self.errors.fetch_add(1, Relaxed);
         }
-        // What has failed says nothing of how fast a server is, and may have been quick about it.
+        // What has failed says nothing of how fast a server is, and may have been quick about it; but who let a limit pass was
+        // no quicker than that.
         if watched.times
-            && mark == Mark::Good
+            && (mark == Mark::Good || outcome.result == TryResult::TimedOut)
             && let Some(waited) = outcome.waited
         {
             self.times()[step_of(waited)].fetch_add(1, Relaxed);
@@ -298,6 +299,9 @@ mod tests {
         }
         let median = record.all_times().and_then(|times| median(&times)).expect("three were noted");
         assert!((9..13).contains(&median.as_millis()), "{median:?}");
+        record.note(&after(Outcome::of(TryResult::TimedOut), 500), WATCHED);
+        let longer = record.all_times().map(|times| longer_than(&times, Duration::from_millis(100)));
+        assert_eq!(longer, Some(2), "who let a limit pass was no quicker");
     }
 
     proptest! {

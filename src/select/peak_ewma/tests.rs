@@ -80,6 +80,47 @@ fn equal_servers_have_equal_shares() {
     }
 }
 
+/// Requests come one each 2 ms and take 10, but for those that one of three servers has after the second that it falls silent in.
+#[test]
+fn a_server_that_falls_silent_gets_hardly_anything_until_it_answers_again() {
+    let pool = live(pool(Balance::PeakEwma, "a b c"));
+    let start = Instant::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    let mut open: Vec<(u64, u64, Lease)> = Vec::new();
+    let [mut silent, mut after] = [0, 0];
+    for ms in (0..200_000).step_by(2) {
+        let is_silent = (1_000..41_000).contains(&ms);
+        for (began, _, mut lease) in
+            open.extract_if(.., |(_, end, lease)| *end <= ms && !(is_silent && lease.index() == 0))
+        {
+            lease.answered(at(ms));
+            lease.finish(&Outcome::of(TryResult::answered(200)).after(Duration::from_millis(ms - began)));
+        }
+        let mut lease = pick(&pool, at(ms), super::super::mix(ms));
+        lease.expects_answer(at(ms));
+        silent += u32::from(is_silent && lease.index() == 0);
+        after += u32::from(ms >= 41_000 && lease.index() == 0);
+        open.push((ms, ms + 10, lease));
+    }
+    assert!(silent < 10, "{silent}");
+    assert!(after > 100, "{after}");
+}
+
+#[test]
+fn who_asks_why_is_told_of_silence() {
+    let (pool, now) = known(&[("a", 10), ("b", 10)]);
+    let mut lease = pick(&pool, now, 0);
+    lease.expects_answer(now);
+    let index = lease.index();
+    let told = || pool.explain(&Query { now: Some(now + Duration::from_millis(700)), ..Query::default() });
+    let score = |told: &crate::pool::explain::PickExplanation| {
+        told.considered[index].score.clone().expect("it may be used")
+    };
+    assert!(score(&told()).contains("700.0 ms (it has answered nothing for so long)"), "{}", score(&told()));
+    lease.answered(now + Duration::from_millis(600));
+    assert!(!score(&told()).contains("nothing"), "{}", score(&told()));
+}
+
 /// A pool whose servers have each answered once, after so long.
 fn known(takes_ms: &[(&str, u64)]) -> (std::sync::Arc<Pool>, Instant) {
     let names: Vec<&str> = takes_ms.iter().map(|(name, _)| *name).collect();

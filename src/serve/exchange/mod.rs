@@ -341,6 +341,7 @@ impl Exchange {
         self.first_byte.get_or_insert_with(|| now.saturating_duration_since(self.started));
         let Some(dispatch) = &mut self.dispatch else { return };
         dispatch.outcome_at(now, TryResult::answered(status));
+        dispatch.attempt.answered(now);
         if let Some(server) = dispatch.attempt.server() {
             server.answers.fetch_add(1, Relaxed);
             if let Some(hint) = keepalive_hint {
@@ -387,6 +388,7 @@ impl Exchange {
         let per_try = may_be_repeated.then(|| tries.patience(attempt)).flatten();
         let per_try = per_try.filter(|per_try| *per_try < response_header);
         let now = last_tick();
+        attempt.expects_answer(now);
         *at_most = per_try.map(|_| now + response_header);
         let due = *self.due.get_or_insert_with(|| {
             let due = Instant::now() + request;
