@@ -169,6 +169,9 @@ impl Control {
         let mut overrides = Overrides::clone(&self.live.overrides.load());
         overrides.set_operator(server, operator, actor, OffsetDateTime::now_utc());
         self.live.overrides.store(Arc::new(overrides));
+        if before == operator {
+            return;
+        }
         self.apply_operator(pool, server, operator);
         info!(pool = %server.pool(), server = %server.name(), from = word(before), to = word(operator), actor,
             in_flight = server.in_flight(), "operator state changed");
