@@ -18,7 +18,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
     );
     let mut trials = Family::counter(
         "evenkeel_trials_total",
-        "Requests that tried an ejected server out, by what they came to: passed, failed or inconclusive.",
+        "Requests that tried an ejected server out, by what they came to: passed, failed, inconclusive or slow.",
     );
     for pool in snapshot.pools().iter().filter(|pool| pool.plan.outlier.is_some()) {
         for member in &pool.members {

@@ -187,10 +187,15 @@ pub const FEWEST_TIMES: u64 = 7;
 /// Whether one server's median time to the first byte is that much above the others': so many of its times are longer than that
 /// limit that most of all it would serve must be. Whoever is very slow serves few.
 pub fn is_slow(own: &Times, others: &Times, plan: &OutlierPlan) -> bool {
-    let (Some(factor), Some(others_median)) = (plan.slower_than, median(others)) else { return false };
-    let longer = longer_than(own, others_median.mul_f64(factor.get()));
+    let Some(limit) = slow_limit(others, plan) else { return false };
+    let longer = longer_than(own, limit);
     let longer = FailureShare { failed: longer, of: own.iter().sum() };
     longer.of >= FEWEST_TIMES && others.iter().sum::<u64>() >= ENOUGH && lower(longer, Z_SHARE) > 0.5
+}
+
+/// Beyond this a time to the first byte is a slow server's, beside these of others.
+pub fn slow_limit(others: &Times, plan: &OutlierPlan) -> Option<Duration> {
+    Some(median(others)?.mul_f64(plan.slower_than?.get()))
 }
 
 /// How long an ejection lasts after so many before it, give or take a tenth by `chance`, 0 to 1.

@@ -12,7 +12,7 @@ use crate::pool::source::LastSources;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One server's part.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct OutlierState {
     pub record: TryRecord,
     pub trial: Trial,
     pub trials: TrialCounts,
+    /// A server that was ejected as it was slow is too slow still beyond so many microseconds; 0 is any other server.
+    slow_limit: AtomicU64,
     failing: LastSources,
     timed: LastSources,
     standing: Mutex<Standing>,
@@ -42,6 +44,7 @@ impl OutlierState {
             record: TryRecord::default(),
             trial: Trial::default(),
             trials: TrialCounts::default(),
+            slow_limit: AtomicU64::new(0),
             failing: LastSources::default(),
             timed: LastSources::default(),
             standing: Mutex::new(Standing::new(now)),
@@ -79,13 +82,30 @@ impl OutlierState {
             _ => *outcome,
         };
         let is_decided = turn.is_some_and(|turn| {
-            let result = TrialResult::of(outcome.result);
+            let result = match TrialResult::of(outcome.result) {
+                TrialResult::Passed if self.is_too_slow(outcome) => TrialResult::Slow,
+                result => result,
+            };
             self.trials.count(result);
             self.trial.end(turn, result)
         });
         if self.record.note(outcome, watched) || is_decided {
             self.signals.suspect();
         }
+    }
+
+    /// What a try may take of a server that is, or was ejected for being, slow.
+    pub(super) fn slow_limit(&self) -> Option<Duration> {
+        Some(self.slow_limit.load(Relaxed)).filter(|limit| *limit > 0).map(Duration::from_micros)
+    }
+
+    pub(super) fn set_slow_limit(&self, limit: Option<Duration>) {
+        let micros = limit.map_or(0, |limit| u64::try_from(limit.as_micros()).unwrap_or(u64::MAX).max(1));
+        self.slow_limit.store(micros, Relaxed);
+    }
+
+    fn is_too_slow(&self, outcome: &Outcome) -> bool {
+        self.slow_limit().zip(outcome.waited).is_some_and(|(limit, waited)| waited > limit)
     }
 
     /// Whether it took as long as its client may have seen to, whose time was taken before. Where any server may serve it, one

@@ -23,6 +23,8 @@ pub enum TrialResult {
     Failed,
     /// Nothing that says anything of the server.
     Inconclusive,
+    /// It went well, and took longer than a server may that was ejected for that.
+    Slow,
 }
 
 /// How far a trial is.
@@ -37,6 +39,8 @@ pub enum TrialProgress {
     Failed {
         missing: u64,
     },
+    /// Two were slow.
+    TooSlow,
 }
 
 const OPEN: u64 = 1;
@@ -44,11 +48,13 @@ const BUSY: u64 = 1 << 1;
 /// Any request will do, not only one that may be repeated.
 const ANY: u64 = 1 << 2;
 const FAILED: u64 = 1 << 3;
-const ONE_PASSED: u64 = 1 << 4;
+/// One was slow; with `FAILED` two were.
+const SLOW: u64 = 1 << 4;
+const ONE_PASSED: u64 = 1 << 5;
 /// A quarter of one that has to pass beyond `SUCCESSES`, for what has failed.
-const ONE_OWED: u64 = 1 << 10;
+const ONE_OWED: u64 = 1 << 12;
 /// Each trial has a number, so that what is left of the last one says nothing of the next.
-const ONE_TRIAL: u64 = 1 << 18;
+const ONE_TRIAL: u64 = 1 << 20;
 const MOST_PASSED: u64 = ONE_OWED / ONE_PASSED - 1;
 const MOST_OWED: u64 = ONE_TRIAL / ONE_OWED - 1;
 const QUARTERS: u64 = 4;
@@ -89,6 +95,7 @@ impl Trial {
     pub fn progress(&self) -> TrialProgress {
         match self.0.load(Relaxed) {
             word if word & OPEN == 0 => TrialProgress::Closed,
+            word if word & (FAILED | SLOW) == FAILED | SLOW => TrialProgress::TooSlow,
             word if word & FAILED != 0 => TrialProgress::Failed { missing: missing(word) },
             word if missing(word) == 0 => TrialProgress::Passed,
             word => TrialProgress::Open(passed(word)),
@@ -120,7 +127,9 @@ impl Trial {
             match result {
                 TrialResult::Passed if passed(word) < MOST_PASSED => word + ONE_PASSED,
                 TrialResult::Passed => word,
-                TrialResult::Failed => word | FAILED,
+                TrialResult::Failed => word & !SLOW | FAILED,
+                TrialResult::Slow if word & SLOW != 0 => word | FAILED,
+                TrialResult::Slow => (word | SLOW) + ONE_PASSED,
                 TrialResult::Inconclusive => word,
             }
         };
@@ -153,7 +162,7 @@ fn missing(word: u64) -> u64 {
 
 /// What trials have come to, request by request.
 #[derive(Debug, Default)]
-pub struct TrialCounts([AtomicU64; 3]);
+pub struct TrialCounts([AtomicU64; TrialResult::ALL.len()]);
 
 impl TrialCounts {
     pub fn count(&self, result: TrialResult) {
@@ -175,7 +184,7 @@ impl TrialResult {
         }
     }
 
-    pub const ALL: [Self; 3] = [Self::Passed, Self::Failed, Self::Inconclusive];
+    pub const ALL: [Self; 4] = [Self::Passed, Self::Failed, Self::Inconclusive, Self::Slow];
 
     /// The `result` label.
     pub fn label(self) -> &'static str {
@@ -183,6 +192,7 @@ impl TrialResult {
             Self::Passed => "passed",
             Self::Failed => "failed",
             Self::Inconclusive => "inconclusive",
+            Self::Slow => "slow",
         }
     }
 }
@@ -241,6 +251,21 @@ mod tests {
         let owed = [0.0, 0.01, 0.03, 0.1, 0.3, 0.5, 1.0].map(|share| owed_for_one(3 * QUARTERS, share));
         assert_eq!(owed, [None, None, Some(16), Some(10), Some(4), Some(2), Some(1)]);
         assert_eq!([24, 25].map(|missing| owed_for_one(missing, 0.3)), [Some(4), None]);
+    }
+
+    #[test]
+    fn one_that_is_slow_is_chance_and_two_are_not() {
+        let trial = Trial::default();
+        let end = |result| trial.end(trial.take(true).expect("it is free"), result);
+        trial.open();
+        assert!(!end(TrialResult::Slow) && !end(TrialResult::Passed) && end(TrialResult::Passed));
+        assert_eq!(trial.progress(), TrialProgress::Passed);
+        trial.open();
+        assert!(!end(TrialResult::Slow) && !end(TrialResult::Passed) && end(TrialResult::Slow));
+        assert_eq!((trial.progress(), trial.take(true)), (TrialProgress::TooSlow, None));
+        trial.open();
+        assert!(!end(TrialResult::Slow) && end(TrialResult::Failed));
+        assert_eq!(trial.progress(), TrialProgress::Failed { missing: 2 * QUARTERS });
     }
 
     #[test]

@@ -221,6 +221,11 @@ impl OutlierWatch {
                 let evidence = "a request that tried it out failed".to_owned();
                 changes.push(self.eject_one(server, plan, (Reason::Trial, evidence), now, chance()));
             }
+            TrialProgress::TooSlow => {
+                let limit = server.outlier().slow_limit().unwrap_or_default();
+                let evidence = format!("two requests that tried it out took longer than {limit:?}");
+                changes.push(self.eject_one(server, plan, (Reason::Trial, evidence), now, chance()));
+            }
             TrialProgress::Open(_) | TrialProgress::Closed if !is_wanted => {
                 ejection.trial = None;
                 server.outlier().set_standing(standing);
@@ -261,11 +266,23 @@ impl OutlierWatch {
             own.push((member.server.id(), within));
         }
         own.retain(|(_, within)| within.iter().sum::<u64>() >= judge::FEWEST_TIMES);
+        let mut slow = Vec::new();
         for (id, own) in own {
             let others: Times = std::array::from_fn(|step| all[step] - own[step]);
             let observed = self.servers.entry(id).or_default();
             observed.slow = told_slow(&own, &others, plan);
+            slow.extend(observed.slow.is_some().then_some((id, judge::slow_limit(&others, plan))));
             observed.slow_windows = observed.slow.as_ref().map_or(0, |_| observed.slow_windows + 1);
+        }
+        for server in pool.members.iter().map(|member| &member.server) {
+            let state = server.outlier();
+            let limit = slow.iter().find(|(id, _)| *id == server.id()).and_then(|(_, limit)| *limit);
+            // What the others take by now is what it is tried out by.
+            let was_slow = || state.slow_limit().is_some() || is_ejected_for(server, Reason::SlowerThan);
+            match server.is_ejected() && was_slow() {
+                true => state.set_slow_limit(judge::slow_limit(&all, plan).or(state.slow_limit())),
+                false => state.set_slow_limit(limit),
+            }
         }
     }
 
@@ -399,9 +416,14 @@ pub fn back(server: &Arc<Server>, now: Instant, why: &'static str) -> Option<Out
     standing.since = now;
     server.outlier().set_standing(standing);
     server.outlier().close_trial();
+    server.outlier().set_slow_limit(None);
     server.outlier().record.forget();
     server.set_ejected(false);
     Some(OutlierChange::Back { server: Arc::clone(server), why, by_trial: false })
+}
+
+fn is_ejected_for(server: &Server, reason: Reason) -> bool {
+    server.outlier().standing().ejection.is_some_and(|ejection| ejection.reason == reason)
 }
 
 /// A pool whose last server that was not ejected has gone down is served by the others again.

@@ -55,3 +55,44 @@ fn nobody_is_tried_out_who_is_out_of_use() {
     load.pass(Duration::from_secs(1));
     assert!(load.is_ejected("b") && !load.pool.outliers.has_trials());
 }
+
+/// Requests for so many seconds, of which b's take as long as `time_of` says of how many it has had by then; the others' take 10 ms.
+fn serve(load: &mut Load, seconds: u64, time_of: impl Fn(u64) -> u64) {
+    let (until, mut had) = (load.now + Duration::from_secs(seconds), 0);
+    while load.now < until {
+        load.pass(load.pause);
+        let lease = load.lease(true).expect("one is ready");
+        let is_b = lease.server().name().as_ref() == "b";
+        had += u64::from(is_b);
+        let ms = if is_b { time_of(had) } else { 10 };
+        lease.finish(&Outcome::of(TryResult::answered(200)).after(Duration::from_millis(ms)));
+    }
+}
+
+#[test]
+fn who_was_slow_is_not_back_before_it_is_as_quick_as_the_others() {
+    let plan = OutlierPlan {
+        slower_than: Some("5x".parse().expect("a factor")),
+        window: Duration::from_secs(2),
+        ..outlier()
+    };
+    let mut load = Load::new("a b c d", plan, 200, 3);
+    serve(&mut load, 10, |_| 200);
+    assert_eq!(load.ejected(), [("b".to_owned(), Reason::SlowerThan)]);
+    serve(&mut load, 600, |_| 200);
+    let (first, later) =
+        load.ejected().split_first().map(|(first, later)| (first.1, later.to_vec())).expect("some");
+    assert_eq!(first, Reason::SlowerThan);
+    assert!(later.len() >= 2 && later.iter().all(|(_, reason)| *reason == Reason::Trial), "{later:?}");
+    let evidence = member(&load.pool, "b").outlier().standing().ejection.map(|ejection| ejection.evidence);
+    let evidence = evidence.expect("it is ejected");
+    assert!(evidence.starts_with("two requests that tried it out took longer than 4"), "{evidence}");
+    assert!(!load.changes.iter().any(|change| matches!(change, OutlierChange::Back { .. })));
+    // One that takes long is chance.
+    serve(&mut load, 400, |had| if had == 2 { 200 } else { 10 });
+    assert!(!load.is_ejected("b"));
+    // Who is ejected for anything else is asked whether it serves.
+    let mut load = with_b_ejected(plan);
+    serve(&mut load, 45, |had| if had < 4 { 200 } else { 10 });
+    assert!(!load.is_ejected("b"));
+}
