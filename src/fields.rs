@@ -244,6 +244,14 @@ fn is_same(token: u64, name: u64) -> bool {
     token | repeated(0x20) == folded && (!has_tilde || exactly())
 }
 
+/// Whether a name is one, or another spelling of it, with marks of other kinds for its own: application servers make one variable of
+/// `X-User`, `X_User` and `X.User`.
+pub fn is_respelt(spelling: &[u8], name: &str) -> bool {
+    let is_mark = |byte: u8| !byte.is_ascii_alphanumeric();
+    let is_alike = |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || is_mark(*a) && is_mark(*b);
+    spelling.len() == name.len() && spelling.iter().zip(name.as_bytes()).all(is_alike)
+}
+
 /// Whether a list of tokens such as `close, upgrade` has this one (RFC 9110 section 5.6.1); their case makes
 /// no difference.
 pub fn has_token<'a>(values: impl Iterator<Item = &'a [u8]>, token: &str) -> bool {

@@ -1,12 +1,16 @@
-//! What tells one stored response from another before their variants do. What is not in a key is not sent to a server either,
-//! as far as the query goes: what everybody gets must not be made for one.
+//! What tells one stored response from another before their variants do. What everybody gets must not be made for one: what is not in
+//! a key is not sent to a server either, as far as the query goes, and what leads an application elsewhere than the request's own host,
+//! scheme and path is in it.
 
 use super::device::Device;
 use super::directives::Directives;
+use super::elsewhere;
+use super::sent::sent;
 use crate::config::plan::cache::{CachePlan, KeyPlan, QueryKey};
 use crate::cookie;
 use crate::fields::{FieldList, Fields};
 use crate::route::normal_path::normal;
+use crate::wire::edit::Edits;
 use http::{HeaderName, Method, header};
 use std::borrow::Cow;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -24,6 +28,8 @@ pub(crate) struct Keyed<'a> {
     /// As `query` has left it.
     pub(crate) query: &'a str,
     pub(crate) fields: FieldList<'a>,
+    /// What proxies before say of its way that is neither the host nor the scheme, as servers get it; empty without such a word.
+    pub(crate) way: &'a [u8],
 }
 
 /// Whose responses lie together: those of one pool, by the same changes.
@@ -31,8 +37,9 @@ pub(crate) fn scope(pool: &str, changes: u64) -> u64 {
     xxh3_64_with_seed(pool.as_bytes(), changes)
 }
 
-/// The key of a request; its parts are told apart by their lengths, whatever is in them.
-pub(crate) fn key(plan: &KeyPlan, keyed: &Keyed<'_>) -> Vec<u8> {
+/// The key of a request; its parts are told apart by their lengths, whatever is in them. `edits` are what servers get otherwise
+/// than it came, where that touches a field that may be in the key.
+pub(crate) fn key(plan: &KeyPlan, keyed: &Keyed<'_>, edits: Option<&Edits<'_>>) -> Vec<u8> {
     let mut key = Vec::with_capacity(64 + keyed.path.len() + keyed.query.len());
     key.extend_from_slice(&keyed.scope.to_le_bytes());
     key.push(u8::from(keyed.is_secure));
@@ -41,36 +48,38 @@ pub(crate) fn key(plan: &KeyPlan, keyed: &Keyed<'_>) -> Vec<u8> {
     push(keyed.other_host.unwrap_or_default().as_bytes(), &mut key);
     push(keyed.path.as_bytes(), &mut key);
     push(keyed.query.as_bytes(), &mut key);
-    // What no server gets must make no difference: who said so would choose what others are given.
-    let reaches_servers = |name: &HeaderName| !is_for_connection(keyed.fields, name);
     for name in &plan.headers {
-        let lines: Vec<_> = match reaches_servers(name) {
-            true => Fields::all(&keyed.fields, name).collect(),
-            false => Vec::new(),
-        };
+        let lines = sent(keyed.fields, edits, name);
         key.push(u8::from(!lines.is_empty()));
         push(&lines.join(&b','), &mut key);
     }
-    let has_cookies = !plan.cookies.is_empty() && reaches_servers(&header::COOKIE);
+    let cookies = match plan.cookies.is_empty() {
+        true => Vec::new(),
+        false => sent(keyed.fields, edits, &header::COOKIE),
+    };
     for name in &plan.cookies {
-        let mut values = cookie::values(Fields::all(&keyed.fields, &header::COOKIE), name);
-        let value = values.next().filter(|_| has_cookies);
+        let value = cookie::values(cookies.iter().copied(), name).next();
         key.push(u8::from(value.is_some()));
         push(value.unwrap_or_default(), &mut key);
     }
     if plan.device {
         push(Device::of(keyed.fields).label().as_bytes(), &mut key);
     }
+    // Each begins with a byte that none of the parts above can begin with.
+    if !keyed.way.is_empty() {
+        key.push(b'w');
+        push(keyed.way, &mut key);
+    }
+    elsewhere::each(keyed.fields, edits, |name, value| {
+        key.push(b'e');
+        push(name.as_bytes(), &mut key);
+        push(value, &mut key);
+    });
     key
 }
 
-/// Whether the client has said that a field is for this connection alone, so that it goes no further (RFC 9110 section 7.6.1).
-fn is_for_connection(fields: FieldList<'_>, name: &HeaderName) -> bool {
-    let is_named = |option: &[u8]| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes());
-    Fields::all(&fields, &header::CONNECTION).any(|line| line.split(|byte| *byte == b',').any(is_named))
-}
-
-fn push(part: &[u8], key: &mut Vec<u8>) {
+/// Adds a part, with its length before it.
+pub(crate) fn push(part: &[u8], key: &mut Vec<u8>) {
     key.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
     key.extend_from_slice(part);
 }

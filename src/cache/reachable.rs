@@ -61,8 +61,9 @@ mod tests {
                 path: "/p?q",
                 query,
                 fields: FieldList::Map(&fields),
+                way: b"",
             };
-            key(&usual, &keyed)
+            key(&usual, &keyed, None)
         };
         let ignores = KeyPlan { ignore_query: vec!["sort".to_owned()], ..plan().key };
         let only = KeyPlan { query: QueryKey::Some(vec!["page".to_owned()]), ..plan().key };

@@ -266,15 +266,16 @@ fn a_key_is_another_where_a_part_of_it_is() {
         path: "/a",
         query: "b",
         fields: FieldList::Map(&fields),
+        way: b"",
     };
-    let base = key(&plan, &keyed);
-    assert_eq!(base, key(&plan, &Keyed { host: "A.Example:80", ..keyed }));
+    let base = key(&plan, &keyed, None);
+    assert_eq!(base, key(&plan, &Keyed { host: "A.Example:80", ..keyed }, None));
     let other_store = map(&[("store", "fr"), ("cookie", "group=a; sid=2")]);
     let other_group = map(&[("store", "de"), ("cookie", "group=b; sid=1")]);
     let no_group = map(&[("store", "de"), ("cookie", "sid=1")]);
     let empty_group = map(&[("store", "de"), ("cookie", "group=")]);
     let same = map(&[("store", "de"), ("cookie", "sid=7; group=a")]);
-    assert_eq!(base, key(&plan, &Keyed { fields: FieldList::Map(&same), ..keyed }));
+    assert_eq!(base, key(&plan, &Keyed { fields: FieldList::Map(&same), ..keyed }, None));
     let others = [
         Keyed { scope: 2, ..keyed },
         Keyed { is_secure: true, ..keyed },
@@ -290,13 +291,13 @@ fn a_key_is_another_where_a_part_of_it_is() {
         Keyed { fields: FieldList::Map(&no_group), ..keyed },
         Keyed { fields: FieldList::Map(&empty_group), ..keyed },
     ];
-    let mut keys: Vec<_> = others.iter().map(|keyed| key(&plan, keyed)).chain([base]).collect();
+    let mut keys: Vec<_> = others.iter().map(|keyed| key(&plan, keyed, None)).chain([base]).collect();
     keys.sort();
     keys.dedup();
     assert_eq!(keys.len(), others.len() + 1);
     // What is for one connection reaches no server, so it makes no difference (RFC 9110 section 7.6.1).
     let without =
-        |fields: &[(&str, &str)]| key(&plan, &Keyed { fields: FieldList::Map(&map(fields)), ..keyed });
+        |fields: &[(&str, &str)]| key(&plan, &Keyed { fields: FieldList::Map(&map(fields)), ..keyed }, None);
     for connection in ["cookie", "close, Cookie ,x"] {
         assert_eq!(
             without(&[("store", "de"), ("cookie", "group=a"), ("connection", connection)]),
@@ -310,10 +311,10 @@ fn a_key_is_another_where_a_part_of_it_is() {
     let devices = KeyPlan { device: true, ..plan };
     let of = |agent: &str| {
         let fields = map(&[("user-agent", agent)]);
-        key(&devices, &Keyed { fields: FieldList::Map(&fields), ..keyed })
+        key(&devices, &Keyed { fields: FieldList::Map(&fields), ..keyed }, None)
     };
     assert!(of("iPhone") == of("iPod") && of("iPhone") != of("iPad") && of("") == of("curl/8.5.0"));
-    assert_eq!(key(&hostless, &keyed), key(&hostless, &Keyed { host: "b.example", ..keyed }));
+    assert_eq!(key(&hostless, &keyed, None), key(&hostless, &Keyed { host: "b.example", ..keyed }, None));
 }
 
 #[test]

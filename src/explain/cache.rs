@@ -81,8 +81,9 @@ pub(super) fn explain(
         path,
         query: &query,
         fields: asked.fields,
+        way: b"",
     };
-    let looked_for = cache::key(&plan.key, &keyed);
+    let looked_for = cache::key(&plan.key, &keyed, None);
     let slot = store.peek(&looked_for).unwrap_or_default();
     let mut selected =
         |vary: &Vary| vary.select(|name| Fields::all(&asked.fields, name).collect::<Vec<_>>().into_iter());

@@ -1,10 +1,9 @@
 //! What the cache changes of heads: of requests whose responses are to be kept, and of the responses.
 
-use super::field_rules::is_respelt;
 use super::{Filter, RequestFacts, ResponseFacts};
 use crate::cache::{Device, X_DEVICE};
 use crate::config::plan::cache::CachePlan;
-use crate::fields::{has_token, tokens};
+use crate::fields::{has_token, is_respelt, tokens};
 use crate::policy::{AppliedPolicy, Policy};
 use crate::wire::edit::{Edits, FieldName};
 use crate::wire::request::RequestView;

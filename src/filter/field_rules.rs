@@ -2,7 +2,7 @@
 
 use super::{Filter, RequestFacts, ResponseFacts};
 use crate::config::plan::policy::FieldChange;
-use crate::fields::FieldList;
+use crate::fields::{FieldList, is_respelt};
 use crate::policy::{AppliedPolicy, FieldEdit, Policy, Variables};
 use crate::template::Template;
 use crate::wire::edit::Edits;
@@ -42,13 +42,6 @@ fn remove_other_spellings(rules: &[FieldEdit], fields: FieldList<'_>, edits: &mu
             }
         }
     }
-}
-
-/// Whether a name is another spelling of one: marks of other kinds for its own.
-pub(super) fn is_respelt(spelling: &[u8], name: &str) -> bool {
-    let is_mark = |byte: u8| !byte.is_ascii_alphanumeric();
-    let is_alike = |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || is_mark(*a) && is_mark(*b);
-    spelling.len() == name.len() && spelling.iter().zip(name.as_bytes()).all(is_alike)
 }
 
 /// Takes out of a request's trailers what rules set or take out: some servers join them to the head.

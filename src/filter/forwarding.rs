@@ -7,6 +7,10 @@
 //! listener, since a server cannot tell by which one a request came. Nor is any word in another spelling: application
 //! servers make one variable of `X-Forwarded-For`, `X_Forwarded_For` and `X.Forwarded.For` (PHP), or of any marks (lighttpd).
 
+mod way;
+
+pub(crate) use way::way;
+
 use super::forwarded::{self, Element, address};
 use super::{Filter, RequestFacts};
 use crate::fields::FieldList;

@@ -5,9 +5,11 @@ use super::recall::Recalled;
 use super::{Relay, unless_left};
 use crate::access_log::{CacheRecord, CacheResult, Why};
 use crate::cache::{self, Bypassed, CacheStatus, Directives, Forwarded, Keyed, Moment, Vary};
-use crate::config::plan::cache::CachePlan;
+use crate::config::plan::cache::{CachePlan, KeyPlan};
+use crate::fields::is_respelt;
 use crate::filter;
 use crate::filter::cache::Validators;
+use crate::filter::forwarding;
 use crate::serve::client::ClientSide;
 use crate::serve::exchange::{RuleCache, moment};
 use crate::store::{FetchPart, Fetched, Fetching, Purged, Slot, Standing, StoredResponse};
@@ -330,6 +332,16 @@ impl<C: ClientSide> Relay<'_, C> {
         let sent = rewritten.applied(&self.request);
         let (path, own_query) = sent.path_and_query.split_once('?').unwrap_or((sent.path_and_query, ""));
         let query = cache::query(&plan.key, own_query);
+        let applied = self.may_key_changed(&plan.key).then(|| self.exchange.applied_policy(&self.request));
+        let edits =
+            applied.as_ref().map(|applied| filter::request(&self.request, &self.facts(applied.as_ref())));
+        let facts = self.facts(None);
+        let way = forwarding::way(
+            &self.request,
+            (&facts.peer, facts.trusted_proxies),
+            (is_secure, plan.key.host),
+            edits.as_ref(),
+        );
         let keyed = Keyed {
             scope,
             is_secure,
@@ -338,23 +350,31 @@ impl<C: ClientSide> Relay<'_, C> {
             path,
             query: &query,
             fields: self.request.fields,
+            way: &way,
         };
         let target = (*query != *own_query).then(|| match query.is_empty() {
             true => path.to_owned(),
             false => format!("{path}?{query}"),
         });
-        (cache::key(&plan.key, &keyed), target)
+        (cache::key(&plan.key, &keyed, edits.as_ref()), target)
+    }
+
+    /// Whether something that may be in a key is another thing for servers than it came.
+    fn may_key_changed(&self, plan: &KeyPlan) -> bool {
+        let is_keyed = |name: &HeaderName| {
+            plan.headers.iter().any(|keyed| is_respelt(keyed.as_str().as_bytes(), name.as_str()))
+                || *name == header::COOKIE && !plan.cookies.is_empty()
+                || cache::leads_elsewhere(name)
+        };
+        let changed = self.exchange.policy().map_or(&[][..], |policy| &policy.request_fields);
+        plan.headers.iter().any(is_ours) || changed.iter().any(|change| is_keyed(&change.name.name))
     }
 
     /// What the request has of what a response varies by, as its server sees it.
     pub(super) fn selected(&self, vary: &Vary) -> Vec<u8> {
         let policy = self.exchange.policy();
-        let is_changed = |name: &HeaderName| {
-            let name = name.as_str();
-            let is_own =
-                ["x-", "forwarded", "client-", "cookie", "via"].iter().any(|own| name.starts_with(own));
-            is_own || policy.is_some_and(|policy| !policy.request_fields.is_empty())
-        };
+        let has_changes = policy.is_some_and(|policy| !policy.request_fields.is_empty());
+        let is_changed = |name: &HeaderName| has_changes || is_ours(name) || *name == header::COOKIE;
         if !vary.0.iter().any(is_changed) {
             return vary.select(|name| self.request.fields.all(name).collect::<Vec<_>>().into_iter());
         }
@@ -367,6 +387,11 @@ impl<C: ClientSide> Relay<'_, C> {
     pub(super) fn cached_target(&self) -> Option<&str> {
         self.caching.as_ref()?.target.as_deref()
     }
+}
+
+/// Whether a field of this name may be another for servers than it came, with no policy's word.
+fn is_ours(name: &HeaderName) -> bool {
+    ["x-", "forwarded", "client-", "via"].iter().any(|own| name.as_str().starts_with(own))
 }
 
 /// What is done with the response to a request for what is missing.

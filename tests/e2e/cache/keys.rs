@@ -3,7 +3,7 @@
 use super::{app, get, sections, shop, with_rules};
 use crate::support::balancer::Reloaded;
 use crate::support::wait_until;
-use crate::support::ways::{Asked, Way};
+use crate::support::ways::{Asked, Way, Ways};
 
 const FRESH: &str = "/with/cache-control:max-age=60&x-a:1";
 
@@ -170,6 +170,91 @@ fn what_makes_a_difference_has_responses_of_its_own() {
     }
     let miss = shop.ask(Way::Http11, get(vary, &[("foo", "7")]));
     assert_eq!(miss.field("cache-status"), "evenkeel; fwd=vary-miss; stored");
+}
+
+#[test]
+fn what_proxies_say_of_host_port_scheme_and_prefix_has_responses_of_its_own() {
+    let app = app();
+    let rules = "    - { name: bare, match: { path: /bare/* }, cache: { key: { host: false } }, request_headers: { remove: [X-Forwarded-Prefix] }, pool: app }\n\
+                 \x20   - { name: all, cache: {}, pool: app }\n";
+    let text = sections(&app, rules);
+    let behind = Ways::start("routes: shop, trusted_proxies: [127.0.0.1]", &text);
+    let bare = format!("/bare{FRESH}");
+    let others: &[(Asked<'_>, &str)] = &[
+        (get(FRESH, &[]), "answer 1"),
+        (get(FRESH, &[("x-forwarded-host", "evil.example")]), "answer 2"),
+        (get(FRESH, &[("x-forwarded-port", "8443")]), "answer 3"),
+        (get(FRESH, &[("x-forwarded-prefix", "/de")]), "answer 4"),
+        (get(FRESH, &[("x-forwarded-prefix", "/fr")]), "answer 5"),
+        (get(FRESH, &[("x-forwarded-proto", "https")]), "answer 6"),
+        (get(FRESH, &[("x-forwarded-proto", "HTTPS,http")]), "answer 7"),
+        (get(FRESH, &[("x-forwarded-ssl", "on")]), "answer 8"),
+        (get(FRESH, &[("x-forwarded-user", "anna")]), "answer 9"),
+        (get(FRESH, &[("forwarded", "for=192.0.2.7;host=evil.example")]), "answer 10"),
+        (get(FRESH, &[("forwarded", "for=192.0.2.7;proto=https")]), "answer 11"),
+        (get(FRESH, &[("forwarded", "host")]), "answer 12"),
+        (get(&bare, &[]), "answer 13"),
+        (get(&bare, &[("x-forwarded-port", "81")]), "answer 14"),
+    ];
+    for round in 0..2 {
+        for (asked, body) in others {
+            assert_eq!(behind.ask(Way::Http11, *asked).text(), *body, "round {round}: {asked:?}");
+        }
+    }
+    let same: &[(Asked<'_>, &str)] = &[
+        (get(FRESH, &[("x-forwarded-for", "192.0.2.7"), ("x-forwarded-server", "edge-1")]), "answer 1"),
+        (get(FRESH, &[("x-forwarded-host", "Shop.example"), ("x-forwarded-proto", "http")]), "answer 1"),
+        (get(FRESH, &[("forwarded", "for=192.0.2.7;proto=http;host=shop.example")]), "answer 1"),
+        (get(FRESH, &[("x-forwarded-for", "192.0.2.8"), ("x-forwarded-prefix", "/de")]), "answer 4"),
+        (get(FRESH, &[("x-forwarded-prefix", "/de"), ("connection", "x-forwarded-prefix")]), "answer 1"),
+        (get(&bare, &[("x-forwarded-prefix", "/de"), ("x-forwarded-host", "evil.example")]), "answer 13"),
+    ];
+    for (asked, body) in same {
+        assert_eq!(behind.ask(Way::Http11, *asked).text(), *body, "{asked:?}");
+    }
+    // Of strangers no server gets such a word.
+    let open = Ways::start("routes: shop", &text);
+    open.ask(Way::Http11, Asked::get(FRESH));
+    let before = app.hits();
+    for (asked, _) in &others[..12] {
+        open.ask(Way::Http11, *asked);
+    }
+    assert_eq!(app.hits(), before);
+}
+
+#[test]
+fn what_anybody_can_lead_an_application_elsewhere_by_has_responses_of_its_own() {
+    let app = app();
+    let shop = shop(&app, "{}");
+    for (field, body) in [
+        (("x-other", "1"), "answer 1"),
+        (("x-original-url", "/admin"), "answer 2"),
+        (("x_original_url", "/admin"), "answer 2"),
+        (("x-rewrite-url", "/admin"), "answer 3"),
+        (("x-host", "evil.example"), "answer 4"),
+        (("x-http-method-override", "POST"), "answer 5"),
+        (("x-other", "2"), "answer 1"),
+    ] {
+        assert_eq!(shop.ask(Way::Http11, get(FRESH, &[field])).text(), body, "{field:?}");
+    }
+}
+
+#[test]
+fn a_field_in_the_key_is_as_servers_get_it() {
+    let app = app();
+    let rules = "    - { name: all, cache: { key: { host: false, headers: [X-Group, X-Forwarded-Host] } }, request_headers: { set: { X-Group: \"{cookie.group}\" } }, pool: app }\n";
+    let shop = with_rules(&app, rules);
+    let other = |asked| Asked { host: "other.example", ..asked };
+    for (asked, body) in [
+        (get(FRESH, &[("cookie", "group=a")]), "answer 1"),
+        (get(FRESH, &[("cookie", "group=b")]), "answer 2"),
+        (get(FRESH, &[("cookie", "group=b"), ("x-group", "a")]), "answer 2"),
+        (other(get(FRESH, &[("cookie", "group=a")])), "answer 3"),
+        (other(get(FRESH, &[("cookie", "group=a"), ("x-forwarded-host", "shop.example")])), "answer 3"),
+        (get(FRESH, &[("cookie", "group=a")]), "answer 1"),
+    ] {
+        assert_eq!(shop.ask(Way::Http11, asked).text(), body, "{asked:?}");
+    }
 }
 
 #[test]
