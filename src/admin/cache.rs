@@ -5,7 +5,7 @@ use super::access::Actor;
 use super::answer::ApiRefusal;
 use crate::access_log::CacheResult;
 use crate::api::cache::{CacheStatus, CacheTier, PurgeReceipt, PurgeWish, RuleCacheStatus};
-use crate::cache::{place, tag_number, url_number};
+use crate::cache::{prefix, tag_number, url_number};
 use crate::disk;
 use crate::store::{Purge, Purged};
 use axum::extract::State;
@@ -88,7 +88,14 @@ pub(super) async fn purge(
         purges.extend(numbers.into_iter().map(Purge::Url));
     }
     purges.extend(wish.tags.iter().map(|tag| Purge::Tag(tag_number(tag.as_bytes()))));
-    let prefixes: Vec<_> = wish.prefixes.iter().map(|prefix| prefix_of(prefix)).collect();
+    // Each rule has its own idea of whose a path is, too.
+    let of_rules = |text| {
+        let (origin, beginning) = parts_of(text);
+        plans.iter().map(move |plan| prefix(&plan.key, origin, beginning))
+    };
+    let mut prefixes: Vec<_> = wish.prefixes.iter().flat_map(|text| of_rules(text)).collect();
+    prefixes.sort_unstable();
+    prefixes.dedup();
     purges.extend(prefixes.iter().map(|prefix| Purge::Prefix(prefix)));
     purges.extend(wish.all.then_some(Purge::All));
     if purges.is_empty() {
@@ -118,8 +125,8 @@ pub(super) async fn purge(
 }
 
 /// A host with the beginning of a path, with a scheme or without.
-fn prefix_of(text: &str) -> String {
+fn parts_of(text: &str) -> ((&str, bool), &str) {
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     let end = rest.find('/').unwrap_or(rest.len());
-    place(&rest[..end], scheme == "https", &rest[end..])
+    ((&rest[..end], scheme == "https"), &rest[end..])
 }

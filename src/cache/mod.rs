@@ -32,7 +32,9 @@ pub(crate) use reuse::Reuse;
 pub(crate) use sent::is_for_connection;
 pub(crate) use status::{CacheStatus, Forwarded};
 pub(crate) use storing::{NotStored, Terms, is_about_request, judge};
-pub(crate) use tags::{ANY_TAG, magento_tags, place, split as split_tags, tag_number, tags_of, url_number};
+pub(crate) use tags::{
+    ANY_TAG, magento_tags, place, prefix, split as split_tags, tag_number, tags_of, url_number,
+};
 pub(crate) use update::{is_about, kept, not_modified, updated};
 pub(crate) use vary::Vary;
 

@@ -131,21 +131,11 @@ impl<C: ClientSide> Relay<'_, C> {
                     continue;
                 }
                 Some(FetchPart::Fetches(fetching)) => {
-                    self.caching = Some(Box::new(caching(
-                        lookup,
-                        missing,
-                        Some(fetching),
-                        (self.request.method, self.url(), self.place()),
-                    )));
+                    self.caching = Some(self.caching_of(lookup, missing, Some(fetching)));
                     return false;
                 }
                 Some(FetchPart::Follows(_)) | None => {
-                    self.caching = Some(Box::new(caching(
-                        lookup,
-                        missing,
-                        None,
-                        (self.request.method, self.url(), self.place()),
-                    )));
+                    self.caching = Some(self.caching_of(lookup, missing, None));
                     return false;
                 }
             };
@@ -158,12 +148,7 @@ impl<C: ClientSide> Relay<'_, C> {
                 Ok(Waited::For(Fetched::Stored(_)) | Waited::ForNobody) => {}
                 Ok(Waited::For(Fetched::NotStored) | Waited::TooLong) => {
                     let missing = Missing { fetch_key: None, ..missing };
-                    self.caching = Some(Box::new(caching(
-                        lookup,
-                        missing,
-                        None,
-                        (self.request.method, self.url(), self.place()),
-                    )));
+                    self.caching = Some(self.caching_of(lookup, missing, None));
                     return false;
                 }
                 Err(why) => {
@@ -284,7 +269,7 @@ impl<C: ClientSide> Relay<'_, C> {
             asked: now,
             epoch: store.epochs.now(),
             purge_epoch: store.purges.now(),
-            place: self.place(),
+            place: self.place(&plan.key),
             filling: None,
             fetching: Some(fetching),
         };
@@ -313,9 +298,9 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// Where its URL lies, for those who purge beginnings of URLs.
-    fn place(&self) -> String {
+    fn place(&self, plan: &KeyPlan) -> String {
         let host = self.request.host.unwrap_or_default();
-        cache::place(host, self.exchange.is_secure(&self.request), self.request.path)
+        cache::place(plan, (host, self.exchange.is_secure(&self.request)), self.request.path)
     }
 
     /// The number of its URL, which a hit needs not.
@@ -383,6 +368,35 @@ impl<C: ClientSide> Relay<'_, C> {
         vary.select(|name| edits.leaving(self.request.fields, name).collect::<Vec<_>>().into_iter())
     }
 
+    /// What is done with the response to a request for what is missing.
+    fn caching_of(&self, lookup: Lookup, missing: Missing, fetching: Option<Fetching>) -> Box<Caching> {
+        let Lookup { rule: RuleCache { store, disk, plan, .. }, key, target, .. } = lookup;
+        let Missing { forwarded, stored, is_marked, .. } = missing;
+        let is_fill = *self.request.method == Method::GET;
+        // Who asks for what is hardly kept is served as without a cache, conditions and all.
+        let is_asked = is_fill && (!is_marked || stored.is_some());
+        let validators = is_asked.then(|| stored.as_deref().map(validators_of).unwrap_or_default());
+        Box::new(Caching {
+            status: CacheStatus { forwarded: Some(forwarded), ..CacheStatus::default() },
+            asked: moment(),
+            epoch: store.epochs.now(),
+            purge_epoch: store.purges.now(),
+            place: self.place(&plan.key),
+            store,
+            disk,
+            plan,
+            key,
+            target,
+            url: self.url(),
+            is_fill,
+            is_marked,
+            validators,
+            stored,
+            filling: None,
+            fetching,
+        })
+    }
+
     /// What a server gets in place of the request's own target.
     pub(super) fn cached_target(&self) -> Option<&str> {
         self.caching.as_ref()?.target.as_deref()
@@ -392,40 +406,6 @@ impl<C: ClientSide> Relay<'_, C> {
 /// Whether a field of this name may be another for servers than it came, with no policy's word.
 fn is_ours(name: &HeaderName) -> bool {
     ["x-", "forwarded", "client-", "via"].iter().any(|own| name.as_str().starts_with(own))
-}
-
-/// What is done with the response to a request for what is missing.
-fn caching(
-    lookup: Lookup,
-    missing: Missing,
-    fetching: Option<Fetching>,
-    (method, url, place): (&Method, u64, String),
-) -> Caching {
-    let Lookup { rule: RuleCache { store, disk, plan, .. }, key, target, .. } = lookup;
-    let Missing { forwarded, stored, is_marked, .. } = missing;
-    let is_fill = *method == Method::GET;
-    // Who asks for what is hardly kept is served as without a cache, conditions and all.
-    let is_asked = is_fill && (!is_marked || stored.is_some());
-    let validators = is_asked.then(|| stored.as_deref().map(validators_of).unwrap_or_default());
-    Caching {
-        status: CacheStatus { forwarded: Some(forwarded), ..CacheStatus::default() },
-        asked: moment(),
-        epoch: store.epochs.now(),
-        purge_epoch: store.purges.now(),
-        place,
-        store,
-        disk,
-        plan,
-        key,
-        target,
-        url,
-        is_fill,
-        is_marked,
-        validators,
-        stored,
-        filling: None,
-        fetching,
-    }
 }
 
 /// What a server is asked about a stored response.

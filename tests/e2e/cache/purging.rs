@@ -50,6 +50,45 @@ fn what_was_purged_is_asked_about_and_nothing_else() {
 }
 
 #[test]
+fn what_all_hosts_share_is_purged_whichever_of_them_is_named() {
+    for (arguments, is_purged) in [
+        (&["http://other.example/shop/with/cache-control:max-age=60"][..], true),
+        (&["https://shop.example/shop/with/cache-control:max-age=60"], true),
+        (&["http://other.example/shop"], false),
+        (&["--prefix", "other.example/shop/"], true),
+        (&["--prefix", "other.example"], true),
+        (&["--prefix", "other.example/own/"], false),
+    ] {
+        let app = app();
+        let rules = "    - { match: { path: /own/* }, cache: {}, pool: app }\n    - { cache: { key: { host: false } }, pool: app }\n";
+        let shop = Ways::start("routes: shop", &sections(&app, rules));
+        let ask = |host, path| {
+            let target = format!("{path}/with/cache-control:max-age=60");
+            shop.ask(Way::Http11, Asked { host, ..Asked::get(&target) }).text()
+        };
+        let answers =
+            [ask("shop.example", "/shop"), ask("third.example", "/shop"), ask("shop.example", "/own")];
+        assert_eq!(answers, ["answer 1", "answer 1", "answer 2"]);
+        let (code, _, _) = shop.balancer.command(&[&["purge", "--hard"], arguments].concat());
+        assert_eq!(code, Some(0), "{arguments:?}");
+        assert_eq!(ask("shop.example", "/own"), "answer 2", "{arguments:?}");
+        let answer = if is_purged { "answer 3" } else { "answer 1" };
+        assert_eq!(ask("third.example", "/shop"), answer, "{arguments:?}");
+    }
+    // A purge by a method of its own, and a change.
+    for method in ["PURGE", "POST"] {
+        let app = app();
+        let shop = shop(&app, "purge_from: [127.0.0.1]", "{ key: { host: false } }");
+        let ask = |method, host| shop.ask(Way::Http11, Asked { method, host, ..Asked::get(TAGGED) });
+        ask("GET", "shop.example");
+        ask(method, "other.example");
+        let before = app.hits();
+        ask("GET", "shop.example");
+        assert_eq!(app.hits(), before + 1, "{method}");
+    }
+}
+
+#[test]
 fn a_purge_wins_over_what_is_on_its_way() {
     let latch = Latch::default();
     let held = latch.clone();
