@@ -23,8 +23,9 @@ pub(crate) fn of_cookies(bytes: &[u8]) {
     for field in bytes.split(|byte| *byte == b'\n') {
         leaves_the_others(field);
         if let Some((value, attributes)) = set(field, NAME) {
-            let whole = [NAME.as_bytes(), b"=", value].concat();
-            assert!(field.trim_ascii_start().starts_with(&whole) && field.ends_with(attributes));
+            let whole = [b"=", value].concat();
+            let behind = field.trim_ascii_start().strip_prefix(NAME.as_bytes()).expect("its name");
+            assert!(behind.trim_ascii_start().starts_with(&whole) && field.ends_with(attributes));
             assert!(attributes.is_empty() || attributes[0] == b';');
         }
     }
@@ -40,7 +41,11 @@ fn is_ours_or_nobodys(table: &StickyTable, token: &[u8]) {
 fn leaves_the_others(field: &[u8]) {
     let others = |field: &[u8]| {
         let pairs = field.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-        let is_other = |pair: &&[u8]| !pair.is_empty() && !pair.starts_with(b"EK=");
+        let is_it = |pair: &[u8]| {
+            let end = pair.iter().position(|byte| *byte == b'=');
+            end.is_some_and(|end| pair[..end].trim_ascii_end() == NAME.as_bytes())
+        };
+        let is_other = |pair: &&[u8]| !pair.is_empty() && !is_it(pair);
         pairs.filter(is_other).map(<[u8]>::to_vec).collect::<Vec<_>>()
     };
     let n = values(std::iter::once(field), NAME).count();

@@ -8,10 +8,10 @@ use super::elsewhere;
 use super::sent::sent;
 use crate::config::plan::cache::{CachePlan, KeyPlan, QueryKey};
 use crate::cookie;
-use crate::fields::{FieldList, Fields};
+use crate::fields::{Field, FieldList, is_respelt};
 use crate::route::normal_path::normal;
 use crate::wire::edit::Edits;
-use http::{HeaderName, Method, header};
+use http::{Method, header};
 use std::borrow::Cow;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -58,9 +58,10 @@ pub(crate) fn key(plan: &KeyPlan, keyed: &Keyed<'_>, edits: Option<&Edits<'_>>) 
         false => sent(keyed.fields, edits, &header::COOKIE),
     };
     for name in &plan.cookies {
-        let value = cookie::values(cookies.iter().copied(), name).next();
-        key.push(u8::from(value.is_some()));
-        push(value.unwrap_or_default(), &mut key);
+        // Of several, some servers take the first and some the last.
+        let values: Vec<_> = cookie::likely_values(cookies.iter().copied(), name).collect();
+        key.push(u8::from(!values.is_empty()));
+        push(&values.join(&b';'), &mut key);
     }
     if plan.device {
         push(Device::of(keyed.fields).label().as_bytes(), &mut key);
@@ -127,6 +128,14 @@ fn matches(pattern: &str, name: &[u8]) -> bool {
     }
 }
 
+/// The same for the name of a cookie, as any server may read it.
+fn is_cookie(pattern: &str, name: &[u8]) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(beginning) => cookie::likely_begins(name, beginning),
+        None => name.len() == pattern.len() && cookie::likely_begins(name, pattern),
+    }
+}
+
 /// Why a request is not for the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bypassed {
@@ -181,10 +190,13 @@ pub(crate) fn bypasses(
     if !bypass.paths.is_empty() && (is_listed(path) || normal(path).is_some_and(|path| is_listed(&path))) {
         return Some(Bypassed::Path);
     }
-    if bypass.headers.iter().any(|name| fields.has(name)) {
+    // Servers make one variable of a field's spellings.
+    let is_named =
+        |field: Field<'_>| bypass.headers.iter().any(|name| is_respelt(field.name(), name.as_str()));
+    if !bypass.headers.is_empty() && fields.each().any(is_named) {
         return Some(Bypassed::Header);
     }
-    let is_named = |name: &[u8]| bypass.cookies.iter().any(|pattern| matches(pattern, name));
+    let is_named = |name: &[u8]| bypass.cookies.iter().any(|pattern| is_cookie(pattern, name));
     if !bypass.cookies.is_empty() && cookie::names(fields.all(&header::COOKIE)).any(is_named) {
         return Some(Bypassed::Cookie);
     }

@@ -29,7 +29,7 @@ pub(crate) use key::{Bypassed, Keyed, bypasses, folded_host, key, push, query, s
 pub(crate) use range::{Parts, content_range, multipart, parts, slice};
 pub(crate) use reachable::Reachable;
 pub(crate) use reuse::Reuse;
-pub(crate) use sent::is_for_connection;
+pub(crate) use sent::{is_for_connection, sent};
 pub(crate) use status::{CacheStatus, Forwarded};
 pub(crate) use storing::{NotStored, Terms, is_about_request, judge};
 pub(crate) use tags::{

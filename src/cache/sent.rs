@@ -1,19 +1,27 @@
 //! What of a request's fields servers get.
 
-use crate::fields::{FieldList, Fields};
+use crate::fields::{Field, FieldList, Fields, is_respelt};
 use crate::wire::edit::Edits;
 use http::{HeaderName, header};
 
-/// A field's values as servers get them. What no server gets must make no difference: who said so would choose what others are given.
-pub(super) fn sent<'f>(
+/// A field's values as servers get them, those in other spellings of its name last. What no server gets must make no difference: who said
+/// so would choose what others are given.
+pub(crate) fn sent<'f>(
     fields: FieldList<'f>,
     edits: Option<&'f Edits<'_>>,
     name: &'f HeaderName,
 ) -> Vec<&'f [u8]> {
+    let is_respelt = |field: &Field<'_>| !field.is(name.as_str()) && is_respelt(field.name(), name.as_str());
+    let is_sent = |field: &Field<'_>| !is_for_connection(fields, field.name());
     match edits {
-        Some(edits) => edits.leaving(fields, name).collect(),
-        None if is_for_connection(fields, name.as_str().as_bytes()) => Vec::new(),
-        None => fields.all(name).collect(),
+        Some(edits) => {
+            let respelt = edits.staying(fields).filter(is_respelt).map(Field::value);
+            edits.leaving(fields, name).chain(respelt).collect()
+        }
+        None => {
+            let own = fields.each().filter(|field| field.is(name.as_str()));
+            own.chain(fields.each().filter(is_respelt)).filter(is_sent).map(Field::value).collect()
+        }
     }
 }
 

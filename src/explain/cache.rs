@@ -85,8 +85,7 @@ pub(super) fn explain(
     };
     let looked_for = cache::key(&plan.key, &keyed, None);
     let slot = store.peek(&looked_for).unwrap_or_default();
-    let mut selected =
-        |vary: &Vary| vary.select(|name| Fields::all(&asked.fields, name).collect::<Vec<_>>().into_iter());
+    let mut selected = |vary: &Vary| vary.select(|name| cache::sent(asked.fields, None, name).into_iter());
     let chosen = slot.variant(&mut selected);
     let is_authorized = asked.fields.has(&header::AUTHORIZATION);
     let obeyed = Some(&client).filter(|_| plan.obey_client);

@@ -18,6 +18,9 @@ static DEVICE: FieldName = FieldName::new(HeaderName::from_static(X_DEVICE), "X-
 static VARY: FieldName = FieldName::new(header::VARY, "Vary");
 static CACHE_STATUS: FieldName = FieldName::new(HeaderName::from_static("cache-status"), "Cache-Status");
 
+/// What a client wants that is not for all.
+const WANTS: [&str; 4] = ["if-none-match", "if-modified-since", "if-range", "range"];
+
 /// What a server is asked about what is kept of it already.
 #[derive(Debug, Default)]
 pub(crate) struct Validators {
@@ -52,8 +55,11 @@ impl Filter for Cache {
             edits.add_judged(&DEVICE, Device::of(request.fields).label());
         }
         let Some(validators) = facts.validators else { return };
-        for name in [&header::IF_NONE_MATCH, &header::IF_MODIFIED_SINCE, &header::IF_RANGE, &header::RANGE] {
-            edits.remove(request.fields, name);
+        for (index, field) in request.fields.each().enumerate() {
+            // In whichever spelling: application servers make one variable of all.
+            if WANTS.iter().any(|name| is_respelt(field.name(), name)) {
+                edits.remove_at(index);
+            }
         }
         if let Some(etag) = &validators.etag {
             edits.add_bytes(&IF_NONE_MATCH, etag.as_bytes());

@@ -361,11 +361,11 @@ impl<C: ClientSide> Relay<'_, C> {
         let has_changes = policy.is_some_and(|policy| !policy.request_fields.is_empty());
         let is_changed = |name: &HeaderName| has_changes || is_ours(name) || *name == header::COOKIE;
         if !vary.0.iter().any(is_changed) {
-            return vary.select(|name| self.request.fields.all(name).collect::<Vec<_>>().into_iter());
+            return vary.select(|name| cache::sent(self.request.fields, None, name).into_iter());
         }
         let applied = self.exchange.applied_policy(&self.request);
         let edits = filter::request(&self.request, &self.facts(applied.as_ref()));
-        vary.select(|name| edits.leaving(self.request.fields, name).collect::<Vec<_>>().into_iter())
+        vary.select(|name| cache::sent(self.request.fields, Some(&edits), name).into_iter())
     }
 
     /// What is done with the response to a request for what is missing.
