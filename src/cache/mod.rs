@@ -36,7 +36,7 @@ pub(crate) use tags::{
     ANY_TAG, magento_tags, place, prefix, split as split_tags, tag_number, tags_of, url_number,
 };
 pub(crate) use update::{is_about, kept, not_modified, updated};
-pub(crate) use vary::Vary;
+pub(crate) use vary::{Vary, reduced};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Which fields of requests tell variants of a response apart (RFC 9111 section 4.1), and what of those makes a difference.
 
 use super::directives::members;
+use crate::compress::weight;
 use crate::fields::Fields;
 use http::{HeaderName, header};
 
@@ -74,24 +75,61 @@ fn folded(member: &[u8]) -> Vec<u8> {
 /// The codings that a client takes of those that servers use; which it likes best makes no difference. What it refuses by name
 /// does.
 fn codings<'a>(lines: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = Vec<u8>> {
-    lines.flat_map(members).filter_map(|member| {
-        let member = folded(member);
-        let (name, weight) = match member.iter().position(|byte| *byte == b';') {
-            Some(at) => (&member[..at], &member[at + 1..]),
-            None => (&member[..], &b""[..]),
+    let is_told = |(_, coding): &(&[u8], Coding)| coding.name != b"identity" || coding.is_refused;
+    let in_key = |(_, coding): (&[u8], Coding)| match coding.is_refused {
+        true => [b"!", coding.name].concat(),
+        false => coding.name.to_vec(),
+    };
+    known(lines).0.into_iter().filter(is_told).map(in_key)
+}
+
+/// What servers get in place of an Accept-Encoding in which there is more than makes a difference, so that nothing is made for one client
+/// that another with the same could not read; `None` if it may go as it came.
+pub(crate) fn reduced<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
+    let (known, has_others) = known(lines);
+    if !has_others {
+        return None;
+    }
+    let members: Vec<_> = known.into_iter().map(|(member, _)| member).collect();
+    // Who takes nothing that is known takes plain bytes.
+    Some(if members.is_empty() { b"identity".to_vec() } else { members.join(&b", "[..]) })
+}
+
+/// What a client says of a coding.
+#[derive(Clone, Copy, Debug)]
+struct Coding {
+    name: &'static [u8],
+    is_refused: bool,
+}
+
+/// The members of which is known what they say, and whether there are others. `*` is not among them beside a coding that is refused and
+/// not known: a server could take that for one of all others.
+fn known<'a>(lines: impl Iterator<Item = &'a [u8]>) -> (Vec<(&'a [u8], Coding)>, bool) {
+    const NAMES: [&[u8]; 7] = [b"gzip", b"br", b"zstd", b"deflate", b"compress", b"identity", b"*"];
+    let (mut known, mut has_others, mut refuses_others) = (Vec::new(), false, false);
+    for member in lines.flat_map(members) {
+        let mut parts = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+        let said = parts.next().unwrap_or_default();
+        let weight = parts.next().map_or(Some(1000), weight).filter(|_| parts.next().is_none());
+        let is_it = |name: &&&[u8]| match said.split_at_checked(2) {
+            // RFC 9110 sections 8.4.1.1 and 8.4.1.3.
+            Some((x, rest)) if x.eq_ignore_ascii_case(b"x-") && matches!(**name, b"gzip" | b"compress") => {
+                rest.eq_ignore_ascii_case(name)
+            }
+            _ => said.eq_ignore_ascii_case(name),
         };
-        let name = name.strip_prefix(b"x-").unwrap_or(name);
-        let is_refused =
-            weight.strip_prefix(b"q=").is_some_and(|q| q.iter().all(|byte| matches!(byte, b'0' | b'.')));
-        let is_used = matches!(name, b"gzip" | b"br" | b"zstd" | b"deflate" | b"compress");
-        match (name, is_refused) {
-            _ if is_used && !is_refused => Some(name.to_vec()),
-            (b"*", false) => Some(b"*".to_vec()),
-            (b"identity", true) | (b"*", true) => Some([b"!", name].concat()),
-            _ if is_used => Some([b"!", name].concat()),
-            _ => None,
+        match (NAMES.iter().find(is_it), weight) {
+            (Some(name), Some(weight)) => known.push((member, Coding { name, is_refused: weight == 0 })),
+            (_, weight) => {
+                has_others = true;
+                refuses_others |= weight == Some(0);
+            }
         }
-    })
+    }
+    if refuses_others {
+        known.retain(|(_, coding)| coding.name != b"*" || coding.is_refused);
+    }
+    (known, has_others)
 }
 
 #[cfg(test)]
@@ -155,9 +193,43 @@ mod tests {
             ("accept-encoding", &["gzip"], &["gzip, identity;q=0.0"], false),
             ("accept-encoding", &["gzip"], &["*"], false),
             ("accept-encoding", &["gzip, *;q=0"], &["gzip"], false),
+            ("accept-encoding", &["*, foo;q=0"], &["*"], false),
+            ("accept-encoding", &["foo"], &["identity"], true),
+            ("accept-encoding", &["foo"], &[], false),
+            ("accept-encoding", &["gzip;q=none"], &["gzip"], false),
+            ("accept-encoding", &["X-GZIP;q=0.000"], &["gzip; q=0"], true),
+            ("accept-encoding", &["x-br"], &["br"], false),
             ("cookie", &["a=1; b=2"], &["a=1;b=2"], false),
         ] {
             check(name, one, other, are_same);
+        }
+    }
+
+    #[test]
+    fn servers_get_of_codings_what_makes_a_difference_and_nothing_else() {
+        for (accepted, sent) in [
+            (&["gzip, br;q=0.5, *;q=0"][..], None),
+            (&[], None),
+            (&[""], None),
+            (&["*"], None),
+            (&["identity"], None),
+            (&["br;q=0"], None),
+            (&["foo"], Some("identity")),
+            (&["gzip, dcb, br;q=0.5", "zstd, dcz"], Some("gzip, br;q=0.5, zstd")),
+            (&["gzip, foo;q=0, *;q=0.1"], Some("gzip")),
+            (&["foo, *;q=0"], Some("*;q=0")),
+            (&["gzip;q=none, deflate;q=1;x"], Some("identity")),
+        ] {
+            let lines = || accepted.iter().map(|line| line.as_bytes());
+            let reduced = reduced(lines());
+            assert_eq!(reduced.as_deref(), sent.map(str::as_bytes), "{accepted:?}");
+            let Some(reduced) = reduced else { continue };
+            let in_key = |lines: &mut dyn Iterator<Item = &[u8]>| {
+                let mut codings: Vec<_> = codings(lines).collect();
+                codings.sort();
+                codings
+            };
+            assert_eq!(in_key(&mut lines()), in_key(&mut [&*reduced].into_iter()), "{accepted:?}");
         }
     }
 }

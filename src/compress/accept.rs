@@ -52,8 +52,8 @@ impl Weights {
     }
 }
 
-/// `q=0.5`.
-fn weight(part: &[u8]) -> Option<Weight> {
+/// `q=0.5`; `None` if it is no weight.
+pub(crate) fn weight(part: &[u8]) -> Option<Weight> {
     let value = part.strip_prefix(b"q=").or_else(|| part.strip_prefix(b"Q="))?;
     let (whole, rest) = value.split_first()?;
     let digits = match rest {

@@ -8,7 +8,7 @@ mod gzip;
 mod verdict;
 mod zstd;
 
-pub(crate) use accept::acceptable;
+pub(crate) use accept::{acceptable, weight};
 pub(crate) use encoder::Encoder;
 pub use verdict::SkipReason;
 pub(crate) use verdict::{DIGESTS, Verdict, has_events, judge};

@@ -1,7 +1,7 @@
 //! What the cache changes of heads: of requests whose responses are to be kept, and of the responses.
 
 use super::{Filter, RequestFacts, ResponseFacts};
-use crate::cache::{Device, X_DEVICE};
+use crate::cache::{self, Device, X_DEVICE};
 use crate::config::plan::cache::CachePlan;
 use crate::fields::{has_token, is_respelt, tokens};
 use crate::policy::{AppliedPolicy, Policy};
@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 static IF_NONE_MATCH: FieldName = FieldName::new(header::IF_NONE_MATCH, "If-None-Match");
 static IF_MODIFIED_SINCE: FieldName = FieldName::new(header::IF_MODIFIED_SINCE, "If-Modified-Since");
+static ACCEPT_ENCODING: FieldName = FieldName::new(header::ACCEPT_ENCODING, "Accept-Encoding");
 static AGE: FieldName = FieldName::new(header::AGE, "Age");
 static DEVICE: FieldName = FieldName::new(HeaderName::from_static(X_DEVICE), "X-Device");
 static VARY: FieldName = FieldName::new(header::VARY, "Vary");
@@ -54,6 +55,9 @@ impl Filter for Cache {
             }
             edits.add_judged(&DEVICE, Device::of(request.fields).label());
         }
+        if facts.is_fill {
+            reduce_codings(request, edits);
+        }
         let Some(validators) = facts.validators else { return };
         for (index, field) in request.fields.each().enumerate() {
             // In whichever spelling: application servers make one variable of all.
@@ -86,6 +90,20 @@ impl Filter for Cache {
             edits.add_judged(&CACHE_STATUS, status.as_str());
         }
     }
+}
+
+/// Has a server know of the codings that a client takes what tells its variants apart, and no more.
+fn reduce_codings<'a>(request: &RequestView<'a>, edits: &mut Edits<'a>) {
+    let name = &ACCEPT_ENCODING.name;
+    let Some(codings) = cache::reduced(cache::sent(request.fields, Some(edits), name).into_iter()) else {
+        return;
+    };
+    for (index, field) in request.fields.each().enumerate() {
+        if is_respelt(field.name(), name.as_str()) {
+            edits.remove_at(index);
+        }
+    }
+    edits.add_bytes(&ACCEPT_ENCODING, codings);
 }
 
 /// Whether servers are told which device asks.

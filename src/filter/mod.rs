@@ -41,7 +41,9 @@ pub(crate) struct RequestFacts<'a> {
     pub(crate) call_left: Option<Duration>,
     /// The cookies that bind clients to servers, of whichever pool they may come.
     pub(crate) sticky: &'a [(Name, StickyMode)],
-    /// Of one whose response is to be kept.
+    /// Its response may be kept.
+    pub(crate) is_fill: bool,
+    /// Of one that is asked for the store's sake.
     pub(crate) validators: Option<&'a Validators>,
     pub(crate) policy: Option<&'a AppliedPolicy<'a>>,
 }
@@ -57,6 +59,7 @@ impl<'a> RequestFacts<'a> {
             is_asked_for: false,
             call_left: None,
             sticky: &[],
+            is_fill: false,
             validators: None,
             policy: None,
         }

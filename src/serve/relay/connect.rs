@@ -269,6 +269,7 @@ impl<C: ClientSide> Relay<'_, C> {
             is_asked_for: self.is_asked_for,
             call_left: self.call_due.map(|due| due.saturating_duration_since(Instant::now())),
             sticky: self.exchange.pool().map_or(&[], |pool| &pool.cookies),
+            is_fill: self.caching.as_ref().is_some_and(|caching| caching.is_fill),
             validators: self.caching.as_ref().and_then(|caching| caching.validators.as_ref()),
             policy,
         }

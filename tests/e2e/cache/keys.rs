@@ -287,6 +287,33 @@ fn what_servers_take_for_a_part_of_the_key_has_responses_of_its_own() {
 }
 
 #[test]
+fn servers_know_of_codings_what_tells_variants_apart() {
+    let app = app();
+    let shop = shop(&app, "{ bypass: { headers: [X-No] } }");
+    let vary = "/with/cache-control:max-age=60&vary:Accept-Encoding";
+    for (accepted, sent, body) in [
+        ("gzip, dcb", "gzip", "answer 1"),
+        ("gzip", "gzip", "answer 1"),
+        ("foo", "identity", "answer 2"),
+        ("identity", "identity", "answer 2"),
+        ("br;q=0, foo", "br;q=0", "answer 3"),
+        ("*, foo;q=0, br", "br", "answer 4"),
+        ("*", "*", "answer 5"),
+    ] {
+        for way in [Way::Http11, Way::H2] {
+            let before = app.hits();
+            let fields = [("accept-encoding", accepted)];
+            assert_eq!(shop.ask(way, get(vary, &fields)).text(), body, "{accepted}");
+            if app.hits() > before {
+                assert_eq!(app.last().field("accept-encoding"), sent, "{accepted}");
+            }
+        }
+    }
+    shop.ask(Way::Http11, get(vary, &[("accept-encoding", "gzip, dcb"), ("x-no", "1")]));
+    assert_eq!(app.last().field("accept-encoding"), "gzip, dcb", "what is not for the cache goes as it came");
+}
+
+#[test]
 fn rules_that_send_servers_something_else_have_responses_of_their_own() {
     let app = app();
     let rules = "    - { name: staff, match: { headers: { X-Staff: \"*\" } }, cache: {}, request_headers: { set: { X-Tier: staff } }, pool: app }\n\
