@@ -8,6 +8,7 @@ use super::{AfterRequest, EdgeObserver, LongHeadOf, LongHeadPermit, NoLongHead, 
 use crate::access_log::Why;
 use crate::wire::LONGEST_HEAD;
 use crate::wire::chunked::Chunks;
+use crate::wire::head_scan::HeadScan;
 use crate::wire::request_head::{
     self as head, Head, Refusal, RequestBodyLength, RequestHeadForm, RequestHeadVerdict, TOO_LONG,
     TOO_LONG_FOR_PURGE, TOO_MANY_LONG,
@@ -114,6 +115,7 @@ async fn next_request(
 ) -> Arrival {
     let mut terms = HeadTerms::of(listener_state);
     let mut long = None;
+    let mut scan = HeadScan::default();
     let mut fresh = !conn.pending().is_empty();
     if fresh {
         conn.state.watch.rouse(terms.within);
@@ -124,7 +126,7 @@ async fn next_request(
         }
     }
     loop {
-        // Only a line's end can complete a head, so a trickle is not parsed at every byte.
+        // A trickle is not parsed at every byte, nor a long head at every line.
         if fresh {
             match head::judge(conn.pending(), terms.limit) {
                 RequestHeadVerdict::Partial => {}
@@ -158,7 +160,7 @@ async fn next_request(
         let before = conn.pending().len();
         match arrive(conn).await {
             Ok(0) => return Arrival::Gone,
-            Ok(n) => {
+            Ok(_) => {
                 if before == 0 {
                     // There may have been a reload while it waited.
                     terms = HeadTerms::of(listener_state);
@@ -167,8 +169,7 @@ async fn next_request(
                 let pending = conn.pending();
                 // No request begins with bytes like a TLS client's, which would wait for an answer.
                 let is_alien = before == 0 && !pending[0].is_ascii_graphic();
-                fresh =
-                    pending[pending.len() - n..].contains(&b'\n') || pending.len() >= terms.limit || is_alien;
+                fresh = scan.is_due(pending) || pending.len() >= terms.limit || is_alien;
             }
             Err(why) if why == Why::RequestHeaderTimeout && before > 0 => {
                 let refusal = Refusal { status: why.status(), detail: "head incomplete" };

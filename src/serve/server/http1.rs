@@ -7,6 +7,7 @@ use crate::pool::Server;
 use crate::serve::kept;
 use crate::serve::piece::{Outgoing, Piece};
 use crate::wire::LONGEST_HEAD;
+use crate::wire::head_scan::HeadScan;
 use crate::wire::response_head::{
     FieldSpans, ResponseBodyEnd, ResponseHeadForm, ResponseHeadVerdict, ResponseTo, ResponseView, judge,
 };
@@ -40,8 +41,8 @@ pub(in crate::serve) struct Http1 {
     is_uploaded: bool,
     /// Of the response, and not yet passed on.
     buffer: Option<Buffer>,
-    /// So many bytes of that are not yet a head.
-    judged: usize,
+    /// How much of that was looked at for a head.
+    scan: HeadScan,
     /// The head that `buffer` begins with.
     head: Option<ResponseHeadForm>,
     /// Of that head.
@@ -67,7 +68,7 @@ impl Http1 {
             taken: 0,
             is_uploaded: false,
             buffer: None,
-            judged: 0,
+            scan: HeadScan::default(),
             head: None,
             fields: FieldSpans::new(),
             rest: None,
@@ -127,16 +128,16 @@ impl Http1 {
         self.leave_head();
         loop {
             let mut buffer = self.buffer.take().unwrap_or_else(Buffer::take);
-            // Only a line's end can complete a head, so one that comes bit by bit is not read anew at every bit.
-            let is_judged = self.judged > 0 && memchr::memchr(b'\n', &buffer.data()[self.judged..]).is_none();
             if !buffer.is_empty() {
                 let to = ResponseTo {
                     is_head_request: self.sending.is_head_request,
                     upgrade: self.sending.upgrade.as_deref(),
                 };
-                let verdict = match is_judged {
-                    true => ResponseHeadVerdict::Partial,
-                    false => judge(buffer.data(), to, &mut self.fields),
+                // One that comes bit by bit is not read anew at every bit.
+                let is_first = self.scan == HeadScan::default();
+                let verdict = match self.scan.is_due(buffer.data()) || is_first {
+                    true => judge(buffer.data(), to, &mut self.fields),
+                    false => ResponseHeadVerdict::Partial,
                 };
                 match verdict {
                     ResponseHeadVerdict::Complete(form) => {
@@ -157,14 +158,13 @@ impl Http1 {
                             // What came beyond the response's end spoils the connection.
                             self.keeps = false;
                         }
-                        (self.buffer, self.head, self.judged) = (Some(buffer), Some(form), 0);
+                        (self.buffer, self.head, self.scan) = (Some(buffer), Some(form), HeadScan::default());
                         return Poll::Ready(Ok(start));
                     }
                     ResponseHeadVerdict::Refused(detail) => {
                         return Poll::Ready(Err(Failure::malformed(detail)));
                     }
                     ResponseHeadVerdict::Partial => {
-                        self.judged = buffer.data().len();
                         if buffer.is_full() && !buffer.grow(LONGEST_HEAD) {
                             return Poll::Ready(Err(Failure::malformed(TOO_LONG)));
                         }
