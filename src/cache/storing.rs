@@ -72,10 +72,32 @@ pub(crate) enum NotStored {
     NoLifetime,
     /// Its time is over, and nothing could tell whether it is still good.
     Expired,
+    /// Longer than `max_object`.
     TooLarge,
+    /// Longer than an eighth of the memory, without a disk.
+    TooLargeForMemory,
+    /// Longer than a quarter of the disk.
+    TooLargeForDisk,
+    /// Too long for memory, and shorter than what the disk is for.
+    TooSmallForDisk,
+    /// Too long for memory, and good for too short a time to be written to a disk.
+    TooBrief,
+    /// Too long for memory, and the client wants a part of it.
+    Ranged,
+    /// Too long for memory, and the client has it already.
+    Conditional,
+    /// There was no room in memory for what is on its way.
     NoRoom,
+    /// The disk is not in use, or has failed meanwhile.
+    DiskOff,
+    /// Too much waited to be written.
+    DiskBehind,
+    /// All that is there is being read.
+    DiskFull,
     /// It was asked for too seldom.
     TooFewUses,
+    /// The client has another page in its place.
+    Intercepted,
 }
 
 impl NotStored {
@@ -92,8 +114,17 @@ impl NotStored {
             Self::NoLifetime => "no lifetime",
             Self::Expired => "expired",
             Self::TooLarge => "max_object",
-            Self::NoRoom => "memory",
+            Self::TooLargeForMemory | Self::NoRoom => "memory",
+            Self::TooLargeForDisk => "disk.size",
+            Self::TooSmallForDisk => "disk.min_object",
+            Self::TooBrief => "brief",
+            Self::Ranged => "range",
+            Self::Conditional => "condition",
+            Self::DiskOff => "disk",
+            Self::DiskBehind => "disk behind",
+            Self::DiskFull => "disk full",
             Self::TooFewUses => "min_uses",
+            Self::Intercepted => "intercept",
         }
     }
 }
@@ -101,7 +132,8 @@ impl NotStored {
 impl NotStored {
     /// Whether the next response will hardly be another: not so if it was for the request, or for want of room.
     pub(crate) fn lasts(self) -> bool {
-        !matches!(self, Self::Authorization | Self::Status | Self::NoRoom | Self::TooFewUses)
+        let passes = matches!(self, Self::NoRoom | Self::DiskBehind | Self::DiskFull | Self::Intercepted);
+        !passes && !matches!(self, Self::Authorization | Self::Status | Self::TooFewUses)
     }
 }
 

@@ -14,6 +14,9 @@ const SHELVES: u64 = 256;
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
+    /// A test has the next files panic.
+    #[cfg(test)]
+    pub(super) panics: std::sync::atomic::AtomicBool,
 }
 
 /// A file that was found.
@@ -26,7 +29,11 @@ pub(super) struct FoundFile {
 
 impl Folder {
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self {
+            path: path.to_owned(),
+            #[cfg(test)]
+            panics: Default::default(),
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -111,6 +118,8 @@ impl Folder {
 
     /// A file under its other name.
     pub(super) fn begin(&self, id: u64, key: u128) -> io::Result<File> {
+        #[cfg(test)]
+        assert!(!self.panics.load(std::sync::atomic::Ordering::Relaxed), "a test's panic");
         self.create(id, &self.unfinished(id, key))
     }
 

@@ -90,6 +90,26 @@ pub(crate) enum Leaving {
     Forget,
 }
 
+/// Bytes that were taken for a file, and are given back unless it comes to be there.
+#[derive(Debug)]
+struct TakenBytes {
+    tier: Arc<DiskTier>,
+    bytes: u64,
+}
+
+impl TakenBytes {
+    /// The file is there: they are given back with it.
+    fn keep(mut self) {
+        self.bytes = 0;
+    }
+}
+
+impl Drop for TakenBytes {
+    fn drop(&mut self) {
+        self.tier.index.give_back(self.bytes);
+    }
+}
+
 /// The tier.
 #[derive(Debug)]
 pub(crate) struct DiskTier {
@@ -276,14 +296,12 @@ impl DiskTier {
     }
 
     /// Takes so many bytes, for which others may have to go.
-    fn make_room(&self, bytes: u64) -> bool {
+    fn make_room(self: &Arc<Self>, bytes: u64) -> Option<TakenBytes> {
         while !self.index.take(bytes) {
-            match self.index.evict() {
-                Some(entry) => self.unlink(&entry),
-                None => return false,
-            }
+            let gone = self.index.evict()?;
+            self.unlink(&gone);
         }
-        true
+        Some(TakenBytes { tier: Arc::clone(self), bytes })
     }
 
     /// Has as many go as there are too many.

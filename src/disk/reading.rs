@@ -5,7 +5,7 @@ use super::entry::{Entry, Selects};
 use super::format::{self, FIXED, FileHead, Fixed, PIECE, Unreadable};
 use super::{DiskFault, DiskTier};
 use crate::cache::Moment;
-use crate::store::{BodySource, Selecting, StoredBody, StoredResponse};
+use crate::store::{BodySource, BrokenOff, Selecting, StoredBody, StoredResponse};
 use bytes::{Bytes, BytesMut};
 use futures_channel::oneshot;
 use std::fs::File;
@@ -19,6 +19,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(super) const WHOLE: u64 = 256 << 10;
 /// Most heads are read with the fixed part.
 const BEGINNING: usize = 4096;
+
+/// What a record says of a body that ends in the middle.
+const NOT_READ: &str = "the rest of it could not be read from the cache's disk";
 
 /// What may lie on the disk for a request.
 #[derive(Debug)]
@@ -259,6 +262,10 @@ impl BodySource for SharedBody {
 
     fn is_in_memory(&self) -> bool {
         false
+    }
+
+    fn broken_off(&self) -> BrokenOff {
+        BrokenOff { why: None, detail: Some(NOT_READ) }
     }
 }
 

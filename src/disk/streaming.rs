@@ -4,7 +4,7 @@
 use super::entry::{Entry, Selects, on_disk};
 use super::format::{self, PIECE};
 use super::writing::Waited;
-use super::{DiskFault, DiskTier, State};
+use super::{DiskFault, DiskTier, State, TakenBytes};
 use crate::cache::NotStored;
 use crate::store::{BodyWriter, StoredResponse};
 use bytes::{Bytes, BytesMut};
@@ -46,8 +46,41 @@ struct Writing {
     /// Bytes before the body.
     body_at: u64,
     /// For the disk's threads alone: who makes it waits for the disk.
-    file: Mutex<Option<Arc<File>>>,
+    file: Mutex<Option<Unfinished>>,
     progress: Mutex<Progress>,
+}
+
+/// The file, under its other name, and the bytes that were taken for it.
+#[derive(Debug)]
+struct Unfinished {
+    file: Arc<File>,
+    taken: TakenBytes,
+}
+
+/// That a part is being written. However that ends, others go on.
+struct WritingPart<'a> {
+    writing: &'a Writing,
+    written: Result<(), NotStored>,
+}
+
+impl Drop for WritingPart<'_> {
+    fn drop(&mut self) {
+        let writing = self.writing;
+        let mut progress = writing.lock();
+        progress.parts -= 1;
+        progress.broken = progress.broken.or(self.written.err());
+        if let Some(waker) = progress.waker.take() {
+            waker.wake();
+        }
+        let is_last = progress.parts == 0;
+        let Some(end) = progress.end.take_if(|_| is_last) else { return };
+        let is_broken = progress.broken.is_some();
+        drop(progress);
+        match end {
+            End::Whole(done) if !is_broken && writing.complete() => done(),
+            End::Whole(_) | End::GivenUp => writing.discard(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -55,7 +88,8 @@ struct Progress {
     sums: Vec<u64>,
     /// Parts that wait or are being written.
     parts: usize,
-    is_broken: bool,
+    /// Why it comes to nothing.
+    broken: Option<NotStored>,
     end: Option<End>,
     /// Who waits until there are fewer.
     waker: Option<Waker>,
@@ -75,19 +109,29 @@ enum End {
 }
 
 impl DiskTier {
-    /// Begins to write a response under a key as its body comes, which is as long as it says; not if it is not for the disk.
-    pub(crate) fn begin(self: &Arc<Self>, key: &[u8], response: StoredResponse) -> Option<DiskWriter> {
-        if !self.is_ready() || !self.is_worth(&response) {
-            return None;
+    /// Begins to write a response under a key as its body comes, which is as long as it says.
+    ///
+    /// # Errors
+    /// It is not for the disk, or there is no room for it.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        key: &[u8],
+        response: StoredResponse,
+    ) -> Result<DiskWriter, NotStored> {
+        if !self.is_ready() {
+            return Err(NotStored::DiskOff);
         }
+        self.judge(&response)?;
         let mut room = self.store.writer(Some(0));
         if !room.claim(PART as u64) {
             self.skipped[1].fetch_add(1, Relaxed);
-            return None;
+            return Err(NotStored::NoRoom);
         }
         // Of the length that it will have.
-        let sums = vec![0; usize::try_from(response.length.div_ceil(PIECE)).ok()?];
-        let body_at = format::begin_with(key, &response, &sums)?.len() as u64;
+        let pieces = usize::try_from(response.length.div_ceil(PIECE));
+        let sums = vec![0; pieces.map_err(|_| NotStored::TooLargeForDisk)?];
+        let beginning = format::begin_with(key, &response, &sums).ok_or(NotStored::TooLargeForDisk)?;
+        let body_at = beginning.len() as u64;
         let writing = Writing {
             tier: Arc::clone(self),
             id: self.next_id.fetch_add(1, Relaxed),
@@ -99,7 +143,7 @@ impl DiskTier {
             progress: Mutex::new(Progress { sums, ..Progress::default() }),
         };
         let (writing, part) = (Arc::new(writing), BytesMut::with_capacity(PART));
-        Some(DiskWriter { writing, part, given: 0, is_ended: false, _room: room })
+        Ok(DiskWriter { writing, part, given: 0, is_ended: false, _room: room })
     }
 }
 
@@ -123,7 +167,7 @@ impl DiskWriter {
     /// Ready when it may be given more; else the disk is behind.
     pub(crate) fn poll_ready(&self, cx: &Context<'_>) -> Poll<()> {
         let mut progress = self.writing.lock();
-        if progress.parts < MOST_PARTS || progress.is_broken {
+        if progress.parts < MOST_PARTS || progress.broken.is_some() {
             return Poll::Ready(());
         }
         progress.waker = Some(cx.waker().clone());
@@ -133,6 +177,11 @@ impl DiskWriter {
     /// The disk was waited for as long as it may be: nothing more comes.
     pub(crate) fn give_up(self) {
         self.writing.tier.skipped[1].fetch_add(1, Relaxed);
+    }
+
+    /// Whether what comes is no longer what is there.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.writing.tier.store.is_outdated(&self.writing.response)
     }
 
     /// All has come. `done` is called when it can be found on the disk, and dropped if it comes to nothing.
@@ -151,8 +200,8 @@ impl DiskWriter {
         let writing = Arc::clone(&self.writing);
         {
             let mut progress = writing.lock();
-            if progress.is_broken {
-                return Err(NotStored::NoRoom);
+            if let Some(reason) = progress.broken {
+                return Err(reason);
             }
             progress.parts += 1;
             progress.end = end;
@@ -169,8 +218,8 @@ impl DiskWriter {
         tier.skipped[1].fetch_add(1, Relaxed);
         let mut progress = writing.lock();
         progress.parts -= 1;
-        progress.is_broken = true;
-        Err(NotStored::NoRoom)
+        progress.broken = Some(NotStored::DiskBehind);
+        Err(NotStored::DiskBehind)
     }
 }
 
@@ -195,42 +244,29 @@ impl Writing {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_file(&self) -> MutexGuard<'_, Option<Arc<File>>> {
+    fn lock_file(&self) -> MutexGuard<'_, Option<Unfinished>> {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes a part, and ends it all if it was the last.
     fn write(&self, part: &Bytes, from: u64) {
-        let written = self.write_part(part, from);
-        let mut progress = self.lock();
-        progress.parts -= 1;
-        progress.is_broken |= !written;
-        if let Some(waker) = progress.waker.take() {
-            waker.wake();
-        }
-        let is_last = progress.parts == 0;
-        let Some(end) = progress.end.take_if(|_| is_last) else { return };
-        let is_broken = progress.is_broken;
-        drop(progress);
-        match end {
-            End::Whole(done) if !is_broken && self.complete() => done(),
-            End::Whole(_) | End::GivenUp => self.discard(),
-        }
+        let mut writing = WritingPart { writing: self, written: Err(NotStored::DiskOff) };
+        writing.written = self.write_part(part, from);
     }
 
-    fn write_part(&self, part: &Bytes, from: u64) -> bool {
-        if self.lock().is_broken {
-            return false;
+    fn write_part(&self, part: &Bytes, from: u64) -> Result<(), NotStored> {
+        if let Some(reason) = self.lock().broken {
+            return Err(reason);
         }
         let file = match self.file() {
             Ok(Some(file)) => file,
             Ok(None) => {
                 self.tier.skipped[1].fetch_add(1, Relaxed);
-                return false;
+                return Err(if self.tier.is_ready() { NotStored::DiskFull } else { NotStored::DiskOff });
             }
             Err(error) => {
                 self.tier.fail(DiskFault::Write, &error);
-                return false;
+                return Err(NotStored::DiskOff);
             }
         };
         let first = from / PIECE;
@@ -239,7 +275,7 @@ impl Writing {
             pieces.map(|(place, piece)| format::piece_sum(self.hash, place, piece)).collect::<Vec<_>>();
         if let Err(error) = file.write_all_at(part, self.body_at + from) {
             self.tier.fail(DiskFault::Write, &error);
-            return false;
+            return Err(NotStored::DiskOff);
         }
         let mut progress = self.lock();
         for (place, sum) in (usize::try_from(first).unwrap_or(usize::MAX)..).zip(sums) {
@@ -247,21 +283,22 @@ impl Writing {
                 *kept = sum;
             }
         }
-        true
+        Ok(())
     }
 
     /// The file, made with the first part if there is room for all of it. One thread makes it, and others wait for that.
     fn file(&self) -> io::Result<Option<Arc<File>>> {
         let mut made = self.lock_file();
-        if let Some(file) = &*made {
-            return Ok(Some(Arc::clone(file)));
+        if let Some(made) = &*made {
+            return Ok(Some(Arc::clone(&made.file)));
         }
-        if self.lock().is_broken || !self.tier.is_ready() || !self.tier.make_room(self.size()) {
+        if self.lock().broken.is_some() || !self.tier.is_ready() {
             return Ok(None);
         }
-        let file = self.tier.folder.begin(self.id, self.hash);
-        let file = Arc::new(file.inspect_err(|_| self.tier.index.give_back(self.size()))?);
-        Ok(Some(Arc::clone(made.insert(file))))
+        let Some(taken) = self.tier.make_room(self.size()) else { return Ok(None) };
+        let file = Arc::new(self.tier.folder.begin(self.id, self.hash)?);
+        *made = Some(Unfinished { file: Arc::clone(&file), taken });
+        Ok(Some(file))
     }
 
     /// Bytes that it takes on the disk.
@@ -274,18 +311,20 @@ impl Writing {
         let Self { tier, response, key, .. } = self;
         // Whoever changes it from here on finds its place noted.
         tier.places.set(response.url);
-        let is_old = tier.store.epochs.has_changed(response.url, response.epoch)
-            || tier.store.purges.judge(response).is_some();
-        if is_old || !tier.is_ready() {
+        if tier.store.is_outdated(response) || !tier.is_ready() {
             return false;
         }
-        let (file, sums) = (self.lock_file().clone(), std::mem::take(&mut self.lock().sums));
+        let file = self.lock_file().as_ref().map(|made| Arc::clone(&made.file));
+        let sums = std::mem::take(&mut self.lock().sums);
         let head = format::begin_with(key, response, &sums).filter(|head| head.len() as u64 == self.body_at);
         let (Some(file), Some(head)) = (file, head) else { return false };
         let written = file.write_all_at(&head, 0).and_then(|()| tier.folder.finish(self.id, self.hash));
         if let Err(error) = written {
             tier.fail(DiskFault::Write, &error);
             return false;
+        }
+        if let Some(made) = self.lock_file().take() {
+            made.taken.keep();
         }
         let entry = Arc::new(Entry::found(self.id, self.hash, self.body_at + response.length));
         entry.is_for(Selects::of(response));
@@ -300,11 +339,9 @@ impl Writing {
     /// Leaves nothing of it.
     fn discard(&self) {
         // The next process removes what is not finished.
-        let file = self.lock_file().take();
-        if file.is_some() && self.tier.state() != State::Released {
+        let made = self.lock_file().take();
+        if made.is_some() && self.tier.state() != State::Released {
             self.tier.folder.discard(self.id, self.hash);
-            drop(file);
-            self.tier.index.give_back(self.size());
         }
     }
 }
@@ -313,6 +350,7 @@ impl Writing {
 mod tests {
     use super::super::tests::{Place, body, end, found, response, start, store, whole, written};
     use super::*;
+    use crate::cache::{Moment, Terms};
     use crate::store::{Purge, Purged, Store, StoredBody};
     use std::sync::mpsc::{Receiver, channel};
 
@@ -401,8 +439,11 @@ mod tests {
         let (place, store) = (Place::new(), store(1 << 30));
         let tier = start(&place, &store, 8 << 20);
         let without = tier.index.taken();
-        assert!(tier.begin(b"k", head(1, 3 << 20, "")).is_none(), "more than a quarter of the disk");
-        assert!(tier.begin(b"k", head(1, 99, "")).is_none(), "too short for it");
+        let begin = |head| tier.begin(b"k", head).err();
+        assert_eq!(begin(head(1, 3 << 20, "")), Some(NotStored::TooLargeForDisk));
+        assert_eq!(begin(head(1, 99, "")), Some(NotStored::TooSmallForDisk));
+        let brief = StoredResponse { terms: Terms::for_tests(Moment(7), 4), ..head(1, 999, "") };
+        assert_eq!(begin(brief), Some(NotStored::TooBrief));
         let changes: [fn(&Store); 2] =
             [|store| _ = store.epochs.change(1), |store| _ = store.purges.purge(Purge::Tag(9), Purged::Soft)];
         for change in changes {
@@ -415,6 +456,31 @@ mod tests {
             written(&tier, 0);
         }
         assert_eq!((place.files().len(), tier.index.taken()), (0, without));
+        end(tier);
+    }
+
+    #[test]
+    fn a_write_that_panics_gives_back_what_it_had_and_others_go_on() {
+        let (place, store) = (Place::new(), store(1 << 30));
+        let tier = start(&place, &store, 64 << 20);
+        let without = tier.index.taken();
+        for length in [PART, 3 * PART + 10] {
+            tier.folder.panics.store(true, Relaxed);
+            let (sender, receiver) = channel();
+            let mut writer = tier.begin(b"k", head(1, length, "")).expect("it is for the disk");
+            let _ = writer.push(&body(1, length));
+            writer.finish(move || _ = sender.send(()));
+            assert!(receiver.recv().is_err(), "nobody is told that it is there");
+            tier.keep(b"short", &response(2, 1000, ""));
+            written(&tier, 0);
+            assert_eq!((tier.index.taken(), store.in_use().filling), (without, 0), "{length}");
+            assert_eq!((place.files().len(), tier.is_ready()), (0, true));
+            tier.folder.panics.store(false, Relaxed);
+            write(&tier, "k", (1, length), 1000).recv().expect("it is written");
+            assert!(found(&tier, "k", "").and_then(|there| whole(&there)).is_some());
+            tier.remove(b"k", &response(1, length, ""));
+            written(&tier, 0);
+        }
         end(tier);
     }
 }

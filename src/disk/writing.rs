@@ -5,6 +5,7 @@ use super::entry::{Entry, Selects, on_disk};
 use super::format;
 use super::reading::read_head;
 use super::{DiskFault, DiskTier};
+use crate::cache::NotStored;
 use crate::store::{StoredBody, StoredResponse};
 use bytes::Bytes;
 use std::io::Write;
@@ -29,6 +30,18 @@ impl Drop for Waited<'_> {
     }
 }
 
+/// What is being written, which nobody is to find if it does not come to be there.
+struct Coming<'a> {
+    tier: &'a DiskTier,
+    entry: &'a Arc<Entry>,
+}
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        let _ = self.tier.index.remove(self.entry);
+    }
+}
+
 impl DiskTier {
     /// Keeps a response under a key, in place of its like; one that is not for the disk only has those gone.
     pub(crate) fn keep(self: &Arc<Self>, key: &[u8], response: &Arc<StoredResponse>) {
@@ -37,7 +50,7 @@ impl DiskTier {
         }
         let hash = format::key_hash(key);
         let StoredBody::Memory(body) = &response.body else { return };
-        if !self.is_worth(response) {
+        if self.judge(response).is_err() {
             return self.remove_files(self.index.remove_like(hash, &Selects::of(response)));
         }
         let entry = Arc::new(Entry::coming(self.next_id.fetch_add(1, Relaxed), hash, response));
@@ -60,50 +73,50 @@ impl DiskTier {
         }
     }
 
-    pub(super) fn is_worth(&self, response: &StoredResponse) -> bool {
+    /// Whether a response is for the disk, or why it is not.
+    pub(super) fn judge(&self, response: &StoredResponse) -> Result<(), NotStored> {
         let terms = &response.terms;
         let stale = terms.stale_if_error.max(terms.stale_while_revalidate);
         let is_brief = terms.lifetime.saturating_add(stale) < terms.initial_age.saturating_add(BRIEF)
             && !terms.is_always_validated;
-        response.length >= self.min_object.load(Relaxed)
-            && format::is_within(response, self.index.size() / SHARE)
-            && (!is_brief || self.is_sole.load(Relaxed))
+        match () {
+            () if response.length < self.min_object.load(Relaxed) => Err(NotStored::TooSmallForDisk),
+            () if !format::is_within(response, self.index.size() / SHARE) => Err(NotStored::TooLargeForDisk),
+            () if is_brief && !self.is_sole.load(Relaxed) => Err(NotStored::TooBrief),
+            () => Ok(()),
+        }
     }
 
-    fn write(&self, entry: &Arc<Entry>, key: &[u8], body: &[Bytes]) {
+    fn write(self: &Arc<Self>, entry: &Arc<Entry>, key: &[u8], body: &[Bytes]) {
         let Some(response) = entry.being_written() else { return };
+        let coming = Coming { tier: self, entry };
         // Whoever changes it from here on finds its place noted.
-        let is_old = self.store.epochs.has_changed(response.url, response.epoch)
-            || self.store.purges.judge(&response).is_some();
+        let is_old = self.store.is_outdated(&response);
         let block = if is_old || !self.is_ready() { None } else { format::begin(key, &response, body) };
-        let Some(block) = block else {
-            let _ = self.index.remove(entry);
-            return;
-        };
+        let Some(block) = block else { return };
         let size = on_disk(block.len() as u64 + response.length);
         drop(response);
-        if size > self.index.size() / SHARE || !self.make_room(size) {
+        let taken = if size > self.index.size() / SHARE { None } else { self.make_room(size) };
+        let Some(taken) = taken else {
             self.skipped[1].fetch_add(1, Relaxed);
-            let _ = self.index.remove(entry);
             return;
-        }
-        entry.takes(size);
+        };
         let written = self.folder.write((entry.id, entry.key), |file| {
             file.write_all(&block)?;
             body.iter().try_for_each(|chunk| file.write_all(chunk))
         });
-        match written {
-            Ok(()) if entry.written() => self.unlink(entry),
-            Ok(()) => {
-                self.index.is_written(entry);
-                self.remove_unread_like(entry);
-            }
-            Err(error) => {
-                self.index.give_back(size);
-                let _ = self.index.remove(entry);
-                self.fail(DiskFault::Write, &error);
-            }
+        if let Err(error) = written {
+            drop((coming, taken));
+            return self.fail(DiskFault::Write, &error);
         }
+        std::mem::forget(coming);
+        entry.takes(size);
+        taken.keep();
+        if entry.written() {
+            return self.unlink(entry);
+        }
+        self.index.is_written(entry);
+        self.remove_unread_like(entry);
     }
 
     /// Of what was found on the disk nobody may have read yet for whom it is: what this response takes the place of goes.
@@ -156,7 +169,13 @@ impl DiskTier {
         }
         let Ok(file) = self.folder.open_to_change(entry.id, entry.key) else { return true };
         let _one = entry.lock_head();
-        let Ok((fixed, head)) = read_head(&file, entry) else { return true };
+        let (fixed, head) = match read_head(&file, entry) {
+            Ok(read) => read,
+            Err(not_read) => {
+                self.not_read(entry, not_read);
+                return true;
+            }
+        };
         let is_same = head.key == key && fixed.body == response.length;
         let block = format::begin_again(key, response, &head.sums, &fixed).filter(|_| is_same);
         let Some(block) = block else {

@@ -2,7 +2,7 @@
 //! it can have what has come of it as it comes.
 
 use super::blocks::{BLOCK, Block, Blocks};
-use super::stored::BodySource;
+use super::stored::{BodySource, BrokenOff};
 use crate::cache::NotStored;
 use bytes::Bytes;
 use futures_channel::oneshot;
@@ -14,22 +14,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(super) struct Room {
     size: AtomicU64,
     taken: AtomicU64,
-    /// Bytes that one may have.
-    most: AtomicU64,
+    /// Bytes that one may have, if there are so many.
+    max_object: AtomicU64,
 }
 
 impl Room {
-    pub(super) fn new(size: u64, most: u64) -> Self {
-        Self { size: AtomicU64::new(size), taken: AtomicU64::new(0), most: AtomicU64::new(most) }
+    pub(super) fn new(size: u64, max_object: u64) -> Self {
+        Self { size: AtomicU64::new(size), taken: AtomicU64::new(0), max_object: AtomicU64::new(max_object) }
     }
 
-    pub(super) fn resize(&self, size: u64, most: u64) {
+    pub(super) fn resize(&self, size: u64, max_object: u64) {
         self.size.store(size, Relaxed);
-        self.most.store(most, Relaxed);
+        self.max_object.store(max_object, Relaxed);
     }
 
-    pub(super) fn most(&self) -> u64 {
-        self.most.load(Relaxed)
+    /// What forbids a body of so many bytes, if anything does.
+    pub(super) fn forbids(&self, length: u64) -> Option<NotStored> {
+        match length {
+            _ if length > self.max_object.load(Relaxed) => Some(NotStored::TooLarge),
+            _ if length > self.size.load(Relaxed) => Some(NotStored::TooLargeForMemory),
+            _ => None,
+        }
     }
 
     pub(super) fn taken(&self) -> u64 {
@@ -60,7 +65,7 @@ struct Grown {
     /// It is whole.
     whole: Option<Arc<[Bytes]>>,
     /// It never will be.
-    is_broken: bool,
+    broken: Option<BrokenOff>,
 }
 
 impl Growing {
@@ -76,7 +81,7 @@ impl BodySource for Growing {
         match grown.from(from) {
             Some(bytes) => _ = sender.send(bytes),
             // Dropped, it says that no more comes.
-            None if grown.is_broken || grown.whole.is_some() => {}
+            None if grown.broken.is_some() || grown.whole.is_some() => {}
             None => grown.waiting.push((from, sender)),
         }
         receiver
@@ -84,6 +89,10 @@ impl BodySource for Growing {
 
     fn is_in_memory(&self) -> bool {
         true
+    }
+
+    fn broken_off(&self) -> BrokenOff {
+        self.lock().broken.unwrap_or_default()
     }
 }
 
@@ -95,7 +104,7 @@ impl Grown {
         let (place, within) = (from / BLOCK, from % BLOCK);
         match chunks.get(place) {
             Some(chunk) => Some(chunk.slice(within.min(chunk.len())..)).filter(|bytes| !bytes.is_empty()),
-            None if place == chunks.len() && !self.is_broken => {
+            None if place == chunks.len() && self.broken.is_none() => {
                 let rest = self.tail.data().get(within..).filter(|rest| !rest.is_empty())?;
                 Some(Bytes::copy_from_slice(rest))
             }
@@ -162,8 +171,11 @@ impl BodyWriter {
     /// Adds what has come, if there is room.
     pub(crate) fn push(&mut self, data: &[u8]) -> Result<(), NotStored> {
         let bytes = data.len() as u64;
-        if self.length + bytes > self.room.most() {
-            return Err(NotStored::TooLarge);
+        // What there is room for already stays, if there is less to be had by now.
+        if self.length + bytes > self.taken
+            && let Some(reason) = self.room.forbids(self.length + bytes)
+        {
+            return Err(reason);
         }
         if !self.claim(self.length + bytes) {
             return Err(NotStored::NoRoom);
@@ -190,6 +202,11 @@ impl BodyWriter {
         Arc::clone(&self.body) as Arc<dyn BodySource>
     }
 
+    /// No more comes, for this reason, which those who read it have as well.
+    pub(crate) fn break_off(self, broken: BrokenOff) {
+        *self.body.lock() = Grown { broken: Some(broken), ..Grown::default() };
+    }
+
     /// All that has come, in as much memory as it needs.
     pub(crate) fn finish(self) -> Arc<[Bytes]> {
         let mut grown = self.body.lock();
@@ -209,9 +226,9 @@ impl Drop for BodyWriter {
     fn drop(&mut self) {
         self.room.taken.fetch_sub(self.taken, Relaxed);
         let mut grown = self.body.lock();
-        if grown.whole.is_none() {
+        if grown.whole.is_none() && grown.broken.is_none() {
             // Those who read it are told that it ends here, and not that it is whole.
-            *grown = Grown { is_broken: true, ..Grown::default() };
+            *grown = Grown { broken: Some(BrokenOff::default()), ..Grown::default() };
         }
     }
 }

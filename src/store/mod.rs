@@ -20,7 +20,7 @@ pub(crate) use epochs::Epochs;
 pub(crate) use fetches::{Fetched, Fetching, Part as FetchPart};
 pub(crate) use purges::{OwnedPurge, Purge, PurgeRecord, Purged, Purges};
 pub(crate) use standing::Standing;
-pub(crate) use stored::{BodySource, StoredBody, StoredResponse};
+pub(crate) use stored::{BodySource, BrokenOff, StoredBody, StoredResponse};
 
 use crate::cache::{Moment, NotStored, Vary};
 use crate::config::plan::cache::StorePlan;
@@ -125,7 +125,7 @@ impl Store {
             epochs: Epochs::after(epoch),
             purges: Purges::after(epoch),
             fetches: Arc::default(),
-            room: Arc::new(Room::new(size.filling(), size.most())),
+            room: Arc::new(Room::new(size.filling(), size.max_object)),
             blocks: Blocks::new(size.memory),
         }
     }
@@ -133,19 +133,24 @@ impl Store {
     /// Has it keep to another size from now on.
     pub(crate) fn resize(&self, size: StoreSize) {
         self.keeps.store(size.memory > 0, Relaxed);
-        self.room.resize(size.filling(), size.most());
+        self.room.resize(size.filling(), size.max_object);
         self.blocks.resize(size.memory);
         self.index.resize(size.index());
     }
 
-    /// Bytes that a body may have.
-    pub(crate) fn most(&self) -> u64 {
-        self.room.most()
+    /// Why a body of so many bytes is not for memory, if it is not.
+    pub(crate) fn forbids(&self, length: u64) -> Option<NotStored> {
+        self.room.forbids(length)
     }
 
     /// A writer for a body of so many bytes, if that is known.
     pub(crate) fn writer(&self, length: Option<u64>) -> BodyWriter {
         BodyWriter::new(&self.room, &self.blocks, length)
+    }
+
+    /// Whether what lies behind a response's URL has changed since it was asked for, or it was purged.
+    pub(crate) fn is_outdated(&self, response: &StoredResponse) -> bool {
+        self.epochs.has_changed(response.url, response.epoch) || self.purges.judge(response).is_some()
     }
 
     /// What is kept under a key.

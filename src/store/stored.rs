@@ -22,6 +22,14 @@ pub(crate) enum StoredBody {
     Elsewhere(Arc<dyn BodySource>),
 }
 
+/// Why no more of a body comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BrokenOff {
+    /// The number of a reason that whoever fetches it has; `None` is a fault of our own.
+    pub(crate) why: Option<u8>,
+    pub(crate) detail: Option<&'static str>,
+}
+
 /// A body that is not in memory.
 pub(crate) trait BodySource: Debug + Send + Sync {
     /// Has what stands from this place on read, as much as is read at once; nothing comes of it if that cannot be.
@@ -29,6 +37,9 @@ pub(crate) trait BodySource: Debug + Send + Sync {
 
     /// Whether what is read lies in memory in any case, so that much of it may be held at once.
     fn is_in_memory(&self) -> bool;
+
+    /// Why nothing came of reading.
+    fn broken_off(&self) -> BrokenOff;
 }
 
 /// A response.

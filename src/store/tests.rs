@@ -73,15 +73,18 @@ fn the_memory_is_never_exceeded_whatever_comes() {
     for n in 0..20_000_u32 {
         size = size.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let size = (size >> 40) % 100_000;
-        let most = store.most();
-        store.put(n.to_string().as_bytes(), response("", size.min(usize::try_from(most).unwrap_or(0))));
+        assert_eq!(store.forbids(size as u64), None);
+        store.put(n.to_string().as_bytes(), response("", size));
         assert!(store.in_use().bytes <= 8 << 20, "{n}: {:?}", store.in_use());
     }
     let StoreUse { bytes, objects, evictions, .. } = store.in_use();
     assert!(bytes > 5 << 20 && objects > 50 && evictions > 15_000, "{bytes} {objects} {evictions}");
     store.resize(StoreSize { memory: 4 << 20, max_object: 1 << 20, has_disk: false });
     assert!(store.in_use().bytes <= 4 << 20, "{:?}", store.in_use());
-    assert_eq!(store.most(), 512 << 10);
+    use crate::cache::NotStored;
+    let forbidden = [512 << 10, (512 << 10) + 1, 1 << 20, (1 << 20) + 1].map(|length| store.forbids(length));
+    let for_memory = Some(NotStored::TooLargeForMemory);
+    assert_eq!(forbidden, [None, for_memory, for_memory, Some(NotStored::TooLarge)]);
 }
 
 #[test]

@@ -243,9 +243,7 @@ impl<C: ClientSide> Relay<'_, C> {
 
     /// Whether what another request has fetched is for this one, too.
     fn is_for(&self, lookup: &Lookup, stored: &StoredResponse) -> bool {
-        *stored.selected == *self.selected(&stored.terms.vary)
-            && !lookup.rule.store.epochs.has_changed(stored.url, stored.epoch)
-            && lookup.rule.store.purges.judge(stored).is_none()
+        *stored.selected == *self.selected(&stored.terms.vary) && !lookup.rule.store.is_outdated(stored)
     }
 
     /// Has what is kept renewed while it goes out, unless somebody does that already.

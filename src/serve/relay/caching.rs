@@ -1,10 +1,13 @@
 //! What the cache has to do with a request, from its look-up to its end.
 
+use crate::access_log::{CacheRecord, CacheResult, Why};
 use crate::cache::{CacheStatus, Moment, NotStored, Terms};
 use crate::config::plan::cache::CachePlan;
 use crate::disk::{DiskTier, DiskWriter};
 use crate::filter::cache::Validators;
-use crate::store::{BodyWriter, Fetched, Fetching, Store, StoredBody, StoredResponse};
+use crate::serve::exchange::moment;
+use crate::serve::server::Failure;
+use crate::store::{BodyWriter, BrokenOff, Fetched, Fetching, Store, StoredBody, StoredResponse};
 use http::{HeaderMap, StatusCode};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -107,10 +110,46 @@ impl Caching {
         self.store.remove(&self.key, response);
     }
 
+    /// Has nobody wait for the next, if that will hardly be kept either.
+    pub(super) fn mark(&self, reason: NotStored) {
+        if reason.lasts() && !self.is_marked && !self.plan.uncacheable_for.is_zero() {
+            self.store.mark(&self.key, reason, moment().after(self.plan.uncacheable_for));
+        }
+    }
+
     /// Tells those who wait, if any do, what has come of it.
     pub(super) fn tell(&mut self, fetched: &Fetched) {
         if let Some(fetching) = self.fetching.take() {
             fetching.end(fetched);
+        }
+    }
+}
+
+/// Why a response that has begun to be kept is not.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unkept {
+    NotStored(NotStored),
+    /// It has not come to its end.
+    BrokenOff(Failure),
+}
+
+impl Unkept {
+    /// What its record says.
+    pub(super) fn record(self) -> CacheRecord {
+        let (result, reason) = match self {
+            Self::NotStored(reason) => (CacheResult::Uncacheable, reason.label()),
+            Self::BrokenOff(failure) => (CacheResult::Miss, failure.why.as_str()),
+        };
+        CacheRecord { reason: Some(reason), ..result.into() }
+    }
+
+    /// What those are told who have it as it comes.
+    pub(super) fn told(self) -> BrokenOff {
+        match self {
+            Self::NotStored(reason) => {
+                BrokenOff { why: Some(Why::OwnResources as u8), detail: Some(reason.label()) }
+            }
+            Self::BrokenOff(failure) => failure.into(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The response's way: its head and its body, from the server to the client.
 
 use super::Relay;
+use super::caching::Unkept;
 use super::compress::{self, Chosen};
 use crate::access_log::Why;
 use crate::edge::HttpDate;
@@ -77,7 +78,7 @@ impl<C: ClientSide> Relay<'_, C> {
         let first = match first {
             Ok(first) => first,
             Err(failure) => {
-                self.not_kept();
+                self.not_kept(Unkept::BrokenOff(failure));
                 self.client.withdraw();
                 self.exchange.detail = failure.detail.or(self.exchange.detail);
                 // The client has none of it.
@@ -129,13 +130,13 @@ impl<C: ClientSide> Relay<'_, C> {
         if passed.as_ref().is_err_and(|failure| failure.why == Why::ClientAborted) && self.is_filling() {
             // Others will ask for it.
             server = self.feeding.take().or(server);
-            self.keep_rest(&mut server, leased).await;
+            let _ = self.keep_rest(&mut server, leased).await;
         }
         self.state.watch.may_be_quiet();
         self.state.watch.no_deadline();
         if let Err(failure) = passed {
             self.feeding = None;
-            self.not_kept();
+            self.not_kept(Unkept::BrokenOff(failure));
             self.exchange.detail = failure.detail.or(self.exchange.detail);
             self.exchange.fail(failure.why);
             drop(server);

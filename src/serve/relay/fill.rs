@@ -2,7 +2,7 @@
 //! itself, while it goes on to the client.
 
 use super::Relay;
-use super::caching::{Caching, DiskFill, Filling, MemoryFill};
+use super::caching::{Caching, DiskFill, Filling, MemoryFill, Unkept};
 use super::local_reply::keep_if_whole;
 use crate::access_log::{CacheRecord, CacheResult, Why};
 use crate::cache::{self, CacheStatus, Exchanged, NotStored, Terms};
@@ -18,6 +18,9 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
+
+/// Of a response that was purged, or changed, as it came.
+const PURGED: CacheRecord = CacheRecord { result: CacheResult::Miss, age: None, reason: Some("purged") };
 
 /// What becomes of a response that has begun.
 #[derive(Debug)]
@@ -128,7 +131,8 @@ impl<C: ClientSide> Relay<'_, C> {
         }
         match self.begin_fill(caching, head, fields, exchanged) {
             Ok(filling) => {
-                caching.status.is_stored = true;
+                caching.status = CacheStatus { is_stored: true, detail: None, ..caching.status };
+                self.exchange.cached = Some(CacheResult::Miss.into());
                 let waits = match &filling {
                     Filling::Memory(fill) => {
                         self.waits_for_whole(head, &fill.fields) && !self.exchange.intercepts(head.status)
@@ -139,18 +143,14 @@ impl<C: ClientSide> Relay<'_, C> {
                 if waits { Answer::PassWhole } else { Answer::PassOn }
             }
             Err(reason) => {
-                caching.status.detail = Some(reason.label());
-                let result = CacheResult::Uncacheable;
-                self.exchange.cached = Some(CacheRecord { reason: Some(reason.label()), ..result.into() });
+                // Of one that was asked for again the first reason holds.
+                if self.exchange.cached.is_none_or(|record| record.reason.is_none()) {
+                    caching.status.detail = Some(reason.label());
+                    self.exchange.cached = Some(Unkept::NotStored(reason).record());
+                }
                 caching.tell(&Fetched::NotStored);
-                if reason.lasts()
-                    && head.status < 500
-                    && !cache::is_about_request(head.status)
-                    && !caching.is_marked
-                    && !caching.plan.uncacheable_for.is_zero()
-                {
-                    let until = received.after(caching.plan.uncacheable_for);
-                    caching.store.mark(&caching.key, reason, until);
+                if head.status < 500 && !cache::is_about_request(head.status) {
+                    caching.mark(reason);
                 }
                 // Who asked for a part is not given all that there is.
                 let is_whole = caching.validators.is_some() && head.status == 200;
@@ -178,10 +178,16 @@ impl<C: ClientSide> Relay<'_, C> {
         leave_out(&mut fields, &terms);
         date(&mut fields);
         let status = StatusCode::from_u16(head.status).map_err(|_| NotStored::Status)?;
-        match length.filter(|length| *length > caching.store.most()) {
+        match length.filter(|length| caching.store.forbids(*length).is_some()) {
             Some(length) => self.begin_on_disk(caching, head, length, (status, fields, terms, tags)),
             None => {
-                let body = caching.store.writer(length);
+                let mut body = caching.store.writer(length);
+                // Nobody could be given a part of what has no room in the middle.
+                if let Some(length) = length.filter(|_| self.waits_for_whole(head, &fields))
+                    && !body.claim(length)
+                {
+                    return Err(NotStored::NoRoom);
+                }
                 Ok(Filling::Memory(MemoryFill { status, fields, terms, tags, body, length }))
             }
         }
@@ -197,21 +203,37 @@ impl<C: ClientSide> Relay<'_, C> {
         (status, fields, terms, tags): (StatusCode, HeaderMap, Terms, Box<[u64]>),
     ) -> Result<Filling, NotStored> {
         let most = self.exchange.live.snapshot().plan.cache.max_object;
-        let is_for_whole = !self.request.fields.has(&header::RANGE) && !self.waits_for_whole(head, &fields);
-        let disk = caching.disk.as_ref().filter(|_| is_for_whole && length <= most);
-        let Some(disk) = disk else { return Err(NotStored::TooLarge) };
+        let disk = match &caching.disk {
+            _ if length > most => return Err(NotStored::TooLarge),
+            None => return Err(NotStored::TooLargeForMemory),
+            Some(_) if self.request.fields.has(&header::RANGE) => return Err(NotStored::Ranged),
+            Some(_) if self.waits_for_whole(head, &fields) => return Err(NotStored::Conditional),
+            Some(disk) => disk,
+        };
         let selected = self.selected(&terms.vary).into();
         let body = (StoredBody::Memory(Arc::from([])), length);
         let response = caching.stored_as(status, (fields, terms, tags), body, selected);
-        let writer = disk.begin(&caching.key, response).ok_or(NotStored::TooLarge)?;
+        let writer = disk.begin(&caching.key, response)?;
         Ok(Filling::Disk(DiskFill::new(writer)))
     }
 
-    /// The response is not kept after all: nobody is to wait for it.
-    pub(super) fn not_kept(&mut self) {
-        if let Some(caching) = &mut self.caching {
-            caching.filling = None;
-            caching.tell(&Fetched::NotStored);
+    /// The response is not kept after all: nobody is to wait for it, and who has it as it comes is told why no more does.
+    pub(super) fn not_kept(&mut self, unkept: Unkept) {
+        let Some(caching) = &mut self.caching else { return };
+        // Before it ends: who comes now does not follow it any more.
+        caching.tell(&Fetched::NotStored);
+        let Some(filling) = caching.filling.take() else { return };
+        self.exchange.cached = Some(unkept.record());
+        caching.status = CacheStatus { is_stored: false, detail: unkept.record().reason, ..caching.status };
+        if caching.plan.status_field {
+            // For a head that has not gone.
+            self.cache_fields.status = Some(caching.status.text());
+        }
+        if let Unkept::NotStored(reason) = unkept {
+            caching.mark(reason);
+        }
+        if let Filling::Memory(fill) = filling {
+            fill.body.break_off(unkept.told());
         }
     }
 
@@ -242,7 +264,7 @@ impl<C: ClientSide> Relay<'_, C> {
             if let Some(Filling::Disk(fill)) = caching.filling.take() {
                 fill.writer.give_up();
             }
-            self.not_kept();
+            self.not_kept(Unkept::NotStored(NotStored::DiskBehind));
         }
         Poll::Ready(())
     }
@@ -251,9 +273,8 @@ impl<C: ClientSide> Relay<'_, C> {
     pub(super) fn keep(&mut self, data: &[u8]) {
         let Some(caching) = &mut self.caching else { return };
         let Some(filling) = &mut caching.filling else { return };
-        if filling.push(data).is_err() {
-            caching.filling = None;
-            caching.tell(&Fetched::NotStored);
+        if let Err(reason) = filling.push(data) {
+            self.not_kept(Unkept::NotStored(reason));
         }
     }
 
@@ -263,6 +284,9 @@ impl<C: ClientSide> Relay<'_, C> {
         let MemoryFill { status, mut fields, terms, tags, body, .. } = match caching.filling.take()? {
             Filling::Memory(fill) => fill,
             Filling::Disk(DiskFill { writer, .. }) => {
+                if writer.is_outdated() {
+                    self.exchange.cached = Some(PURGED);
+                }
                 // Those who wait look again when it can be found.
                 let fetching = caching.fetching.take();
                 writer.finish(move || drop(fetching));
@@ -279,6 +303,9 @@ impl<C: ClientSide> Relay<'_, C> {
         let body = StoredBody::Memory(body.finish());
         let caching = self.caching.as_mut()?;
         let stored = Arc::new(caching.stored_as(status, (fields, terms, tags), (body, length), selected));
+        if caching.store.is_outdated(&stored) {
+            self.exchange.cached = Some(PURGED);
+        }
         caching.put(&stored);
         caching.tell(&Fetched::Stored(Arc::clone(&stored)));
         Some(stored)
@@ -289,7 +316,7 @@ impl<C: ClientSide> Relay<'_, C> {
         &mut self,
         server: &mut Option<ServerSide>,
         leased: Option<&LeasedServer>,
-    ) -> Option<Arc<StoredResponse>> {
+    ) -> Result<Option<Arc<StoredResponse>>, Failure> {
         let kept: Result<_, Failure> = poll_fn(|cx| {
             loop {
                 self.state.watch.heed_now(cx)?;
@@ -313,7 +340,7 @@ impl<C: ClientSide> Relay<'_, C> {
             }
         })
         .await;
-        kept.ok().flatten()
+        kept.inspect_err(|failure| self.not_kept(Unkept::BrokenOff(*failure)))
     }
 
     /// Reads all of a response, keeps it, and serves what was asked for of it.
@@ -331,12 +358,15 @@ impl<C: ClientSide> Relay<'_, C> {
         let stored = self.keep_rest(&mut server, Some(leased)).await;
         drop(server);
         match (stored, told) {
-            (Some(stored), Some((status, says_so))) => {
+            (Ok(Some(stored)), Some((status, says_so))) => {
                 self.serve_stored(&stored, status, (CacheResult::Miss, says_so)).await;
             }
-            _ => {
+            (kept, _) => {
+                // Without a failure it is for want of room.
+                let failure = kept.err().unwrap_or(Why::OwnResources.into());
+                self.exchange.detail = failure.detail.or(self.exchange.detail);
                 self.exchange.first_byte = None;
-                self.reply(Why::ServerReset).await;
+                self.reply(failure.why).await;
             }
         }
     }

@@ -89,6 +89,10 @@ impl<C: ClientSide> Relay<'_, C> {
             Err(failure) => {
                 self.client.withdraw();
                 self.exchange.detail = failure.detail.or(self.exchange.detail);
+                // The client has none of it, and gets an answer that tells of none.
+                self.exchange.first_byte = None;
+                self.exchange.grpc_status = None;
+                (self.cache_fields.age, self.cache_fields.status) = (None, None);
                 self.reply(failure.why).await;
             }
         }

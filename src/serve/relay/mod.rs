@@ -27,13 +27,14 @@ use super::exchange::{AfterTimeout, Exchange, LeasedServer, is_idempotent};
 use super::server::{Failure, ServerSide};
 use super::{grpc, keepalive};
 use crate::access_log::Why;
+use crate::cache::NotStored;
 use crate::config::plan::ServerProtocol;
 use crate::edge::{Addresses, RequestState};
 use crate::filter::cache::CacheFields;
 use crate::pool::Pool;
 use crate::wire::request::RequestView;
 use bandwidth::Pacing;
-use caching::Caching;
+use caching::{Caching, Unkept};
 use compress::Compression;
 use fill::Answer;
 use http::Version;
@@ -238,7 +239,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
                             }
                         }
                         if !self.is_grpc && self.exchange.intercepts(start.status) {
-                            self.not_kept();
+                            self.not_kept(Unkept::NotStored(NotStored::Intercepted));
                             return self.intercept(begun.side, start, &leased).await;
                         }
                         return match start.status {

@@ -2,7 +2,7 @@
 //! has it from where it is kept, as they do.
 
 use super::Relay;
-use super::caching::Filling;
+use super::caching::{Filling, Unkept};
 use crate::serve::client::ClientSide;
 use crate::serve::exchange::LeasedServer;
 use crate::serve::server::{Part, ServerSide, Stored};
@@ -64,7 +64,7 @@ impl<C: ClientSide> Relay<'_, C> {
                 Ok(Part::End(_)) => true,
                 Err(failure) => {
                     (self.feeding, self.broken_off) = (None, Some(failure));
-                    return self.not_kept();
+                    return self.not_kept(Unkept::BrokenOff(failure));
                 }
             };
             if is_over {

@@ -11,6 +11,7 @@ pub(super) use stored::{Stored, StoredPiece};
 use super::piece::Piece;
 use crate::access_log::Why;
 use crate::pool::Server;
+use crate::store::BrokenOff;
 use crate::wire::response_head::ResponseView;
 use http::HeaderMap;
 use std::sync::Arc;
@@ -60,6 +61,12 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn malformed(detail: &'static str) -> Self {
         Self { why: Why::ServerMalformed, detail: Some(detail), is_untouched: false }
+    }
+}
+
+impl From<Failure> for BrokenOff {
+    fn from(failure: Failure) -> Self {
+        Self { why: Some(failure.why as u8), detail: failure.detail }
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Failure, Part, ResponseStart};
 use crate::access_log::Why;
 use crate::cache;
 use crate::serve::piece::Piece;
-use crate::store::{BodySource, CodedBody, StoredBody, StoredResponse};
+use crate::store::{BodySource, BrokenOff, CodedBody, StoredBody, StoredResponse};
 use crate::wire::response_head::{BodyKind, ResponseView};
 use bytes::Bytes;
 use futures_channel::oneshot;
@@ -168,7 +168,7 @@ impl Stored {
                     let read = ready!(Pin::new(reading).poll(cx));
                     self.reading = None;
                     // Its client is told that there should be more.
-                    let Ok(mut bytes) = read else { return Poll::Ready(Err(Why::Internal.into())) };
+                    let Ok(mut bytes) = read else { return Poll::Ready(Err(failure(source.broken_off()))) };
                     let wanted = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
                     bytes.truncate(wanted);
                     part.start += bytes.len() as u64;
@@ -179,5 +179,46 @@ impl Stored {
         self.gone += usize::from(is_done);
         let (length, is_last) = (bytes.len() as u64, is_done && left == 1);
         Poll::Ready(Ok(Part::Data { piece: Piece::Bytes(bytes), length, is_last }))
+    }
+}
+
+/// What a body that has broken off is to whoever has it from where it is kept: what it is to whoever fetches it.
+fn failure(broken: BrokenOff) -> Failure {
+    let why = broken.why.map_or(Why::Internal, Why::from_u8);
+    Failure { detail: broken.detail, ..why.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Store, StoreSize};
+    use std::task::Waker;
+
+    #[test]
+    fn who_follows_what_breaks_off_is_told_what_its_fetcher_is_told() {
+        let store = Store::new(StoreSize { memory: 8 << 20, max_object: 1 << 20, has_disk: false }, 0);
+        let broken = Failure { detail: Some("why"), ..Why::ServerMalformed.into() };
+        for (begun, failure) in
+            [(0, Some(broken)), (2, Some(broken)), (0, None), (2, Some(Why::RequestTimeout.into()))]
+        {
+            let mut writer = store.writer(Some(10));
+            let mut followers: Vec<_> = (0..3).map(|_| Stored::rest(writer.source(), 0..10)).collect();
+            let mut cx = Context::from_waker(Waker::noop());
+            writer.push(&b"ab"[..begun]).expect("there is room");
+            for follower in &mut followers[..2] {
+                let first = follower.poll_part(&mut cx);
+                assert_eq!(matches!(first, Poll::Ready(Ok(Part::Data { length: 2, .. }))), begun > 0);
+                assert!(begun == 0 || follower.poll_part(&mut cx).is_pending());
+            }
+            match failure {
+                Some(failure) => writer.break_off(failure.into()),
+                None => drop(writer),
+            }
+            let expected = failure.unwrap_or(Why::Internal.into());
+            for follower in &mut followers {
+                let Poll::Ready(Err(told)) = follower.poll_part(&mut cx) else { panic!("{expected:?}") };
+                assert_eq!(told, expected);
+            }
+        }
     }
 }

@@ -357,6 +357,40 @@ fn a_server_that_dies_in_the_middle_has_told_nobody_that_it_was_whole() {
 }
 
 #[test]
+fn who_follows_what_breaks_off_before_its_first_byte_is_answered_as_who_fetches_it() {
+    const CLIENTS: usize = 24;
+    let gate = Arc::new(AtomicUsize::new(0));
+    let opened = Arc::clone(&gate);
+    let app = App::new(move |request, stream| {
+        let round: usize = request.field("x-round").parse().expect("a number");
+        wait_for("the gate", || (opened.load(SeqCst) > round).then_some(()));
+        send(stream, "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 1000\r\n\r\n");
+        // As its head is on its way to those who wait: sooner, and later.
+        let until = std::time::Instant::now() + Duration::from_micros(20 * (round as u64 % 15));
+        while std::time::Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        Then::Close
+    });
+    let balancer = balancer(&app, "{ coalesce: 60s }");
+    for round in 0..30 {
+        let mut all = asking(&balancer, CLIENTS, &format!("X-Round: {round}\r\nConnection: close\r\n"));
+        balancer.wait_for_metric("evenkeel_connections", &[("listener", "web")], CLIENTS as f64);
+        gate.store(round + 1, SeqCst);
+        for client in &mut all {
+            let response = client.response();
+            let is_cut = response.status == 200 && !response.complete;
+            assert!(is_cut || response.status == 502, "{round}: {response:?}");
+            assert!(is_cut || response.field("age").is_empty(), "{response:?}");
+        }
+        balancer.wait_for_metric("evenkeel_connections", &[("listener", "web")], 0.0);
+    }
+    let failures = |why| balancer.metric("evenkeel_http_failures_total", &[("why", why)]);
+    wait_until("all are counted", || failures("server_reset") == (30 * CLIENTS) as f64);
+    assert_eq!(failures("internal"), 0.0);
+}
+
+#[test]
 fn a_client_that_does_not_read_holds_up_nobody_else() {
     const LENGTH: usize = 8 << 20;
     let app = App::new(|_, stream| {

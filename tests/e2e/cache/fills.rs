@@ -110,6 +110,11 @@ fn what_breaks_off_is_not_kept_and_nobody_is_told_that_it_is_whole() {
             assert_eq!(app.hits(), n + 1, "{head} {way:?}");
         }
         assert_eq!(shop.balancer.metric("evenkeel_cache_objects", &[("tier", "memory")]), 0.0);
+        // The way that ends with the connection has come whole as far as anybody can tell.
+        let told = shop.balancer.record_where("of what broke off", |record| {
+            record["why"] == "server_reset" || record["why"] == "server_malformed"
+        });
+        assert_eq!((&told["cache"], &told["cache_reason"]), (&"miss".into(), &told["why"]));
         // Nor is a part made of what there is.
         let part = shop.ask(Way::Http11, get("/", &[("range", "bytes=0-1")]));
         assert_ne!(part.status, 206, "{head}");
@@ -142,8 +147,14 @@ fn what_is_too_long_is_passed_on_alone() {
             assert_eq!(app.hits(), before + 1, "{target} {way:?}");
         }
     }
-    let record = shop.balancer.record("/length");
-    assert_eq!((&record["cache"], &record["cache_reason"]), (&"uncacheable".into(), &"max_object".into()));
+    for target in ["/length", "/close"] {
+        let record = shop.balancer.record(target);
+        let told = (&record["cache"], &record["cache_reason"]);
+        assert_eq!(told, (&"uncacheable".into(), &"max_object".into()), "{target}");
+        let url = format!("http://shop.example{target}");
+        let explained = shop.balancer.command_json(&["explain", &url, "--listener", "web"]);
+        assert_eq!(explained["cache"]["reason"], "max_object", "{target}");
+    }
     let bytes = shop.balancer.metric("evenkeel_cache_bytes", &[("tier", "memory")]);
     assert!(bytes < 10_000.0, "{bytes}");
 }

@@ -47,7 +47,7 @@ fn app(latch: &Latch) -> App {
                 send(stream, &format!("{head}\r\nContent-Length: {LENGTH}\r\n\r\n{}", &body[..LENGTH - 9]));
                 Then::Close
             }
-            ("/held", _) => {
+            (target, _) if target.starts_with("/held") => {
                 let _ = write!(stream, "{head}\r\nContent-Length: {LENGTH}\r\n\r\n{}", &body[..LENGTH / 2]);
                 held.wait();
                 send(stream, &body[LENGTH / 2..])
@@ -177,4 +177,72 @@ fn what_is_asked_for_in_parts_is_renewed_whole() {
         balancer.wait_for_metric("evenkeel_cache_fills", &[], 0.0);
         on_disk(&balancer, 1.0);
     }
+}
+
+/// What the log has of the cache's part in a request with this path, and why it ended.
+#[track_caller]
+fn told(balancer: &Balancer, path: &str) -> (String, String, String) {
+    let record = balancer.record(path);
+    let text = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
+    (text("cache"), text("cache_reason"), text("why"))
+}
+
+fn explained(balancer: &Balancer, path: &str) -> String {
+    let url = format!("http://shop.example{path}");
+    let report = balancer.command_json(&["explain", &url, "--listener", "web"]);
+    report["cache"]["reason"].as_str().unwrap_or_default().to_owned()
+}
+
+#[track_caller]
+fn check_told(balancer: &Balancer, path: &str, expected: (&str, &str, &str)) {
+    let (cache, reason, why) = told(balancer, path);
+    assert_eq!((&*cache, &*reason, &*why), expected, "{path}");
+}
+
+#[test]
+fn why_what_is_long_was_not_kept_is_said_as_it_was() {
+    let (folder, latch) = (Directory::new(), Latch::default());
+    let app = app(&latch);
+    let balancer = start(&app, &folder, "{}");
+    ask(&balancer, "/cut", "");
+    check_told(&balancer, "/cut", ("miss", "server_reset", "server_reset"));
+    assert_eq!(explained(&balancer, "/cut"), "", "the next may be kept");
+    ask(&balancer, "/chunked", "");
+    check_told(&balancer, "/chunked", ("uncacheable", "memory", "ok"));
+    assert_eq!(explained(&balancer, "/chunked"), "memory");
+    ask(&balancer, "/part", "Range: bytes=0-9\r\n");
+    check_told(&balancer, "/part", ("uncacheable", "range", "ok"));
+    assert_eq!(explained(&balancer, "/part"), "range");
+    // The room for what is on its way is for one of them.
+    let mut first = balancer.client();
+    first.send("GET /held HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+    assert_eq!(first.head().map(|head| head.status), Some(200));
+    assert!(ask(&balancer, "/second", "").text() == body());
+    check_told(&balancer, "/second", ("uncacheable", "memory", "ok"));
+    assert_eq!(explained(&balancer, "/second"), "", "the next may be kept");
+    assert_eq!(balancer.command(&["purge", "http://shop.example/held"]).0, Some(0));
+    latch.open();
+    assert!(first.bytes(LENGTH) == body().as_bytes());
+    check_told(&balancer, "/held", ("miss", "purged", "ok"));
+    // One whose client has left is kept all the same.
+    let mut leaves = balancer.client();
+    leaves.send("GET /held/2 HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+    assert_eq!(leaves.head().map(|head| head.status), Some(200));
+    leaves.reset();
+    check_told(&balancer, "/held/2", ("miss", "", "client_aborted"));
+    on_disk(&balancer, 1.0);
+    let uncacheable = [("result", "uncacheable")];
+    balancer.wait_for_metric("evenkeel_cache_requests_total", &uncacheable, 3.0);
+}
+
+#[test]
+fn a_disk_that_is_not_in_use_is_why_what_is_long_is_not_kept() {
+    let (folder, latch) = (Directory::new(), Latch::default());
+    std::fs::write(folder.0.join("cache"), b"a file").expect("it can be written");
+    let app = app(&latch);
+    let balancer = Balancer::start(&text(&app, &folder, "{}"));
+    balancer.log.wait_for("the cache's disk has failed");
+    assert!(ask(&balancer, "/a", "").text() == body());
+    check_told(&balancer, "/a", ("uncacheable", "disk", "ok"));
+    assert_eq!(explained(&balancer, "/a"), "disk");
 }
