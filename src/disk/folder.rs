@@ -3,7 +3,7 @@
 use rustix::fs::{FlockOperation, flock, statvfs};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// What a file is called until it is whole.
@@ -54,6 +54,13 @@ impl Folder {
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether this lock is the one that lies there: else somebody has removed the folder or what is in it.
+    pub(super) fn is_own(&self, lock: &File) -> bool {
+        let of = |found: fs::Metadata| (found.dev(), found.ino());
+        let there = fs::symlink_metadata(self.path.join("lock")).map(of);
+        matches!((lock.metadata().map(of), there), (Ok(own), Ok(there)) if own == there)
     }
 
     /// The log of purges.
@@ -136,7 +143,8 @@ impl Folder {
     fn create(&self, id: u64, path: &Path) -> io::Result<File> {
         let create = || open(path, OpenOptions::new().write(true).create(true).truncate(true));
         match create() {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+            // Not below a folder that has gone: another would be begun that nobody has the lock of.
+            Err(error) if error.kind() == ErrorKind::NotFound && self.path.join("lock").exists() => {
                 make(&self.shelf(id))?;
                 create()
             }

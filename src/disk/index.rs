@@ -147,6 +147,20 @@ impl Index {
         entry.die()
     }
 
+    /// Takes all out: their files have gone.
+    pub(super) fn clear(&self) {
+        for shard in &self.shards {
+            let gone = std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner));
+            for entry in gone.into_values().flatten() {
+                self.objects.fetch_sub(1, Relaxed);
+                if entry.die() && entry.unlinked() {
+                    self.give_back(entry.size());
+                }
+            }
+        }
+        self.lock_order().sweep();
+    }
+
     fn leave(&self, entry: &Arc<Entry>) {
         let mut shard = self.shard(entry.key);
         let Some(entries) = shard.get_mut(&entry.key) else { return };

@@ -14,6 +14,7 @@ mod places;
 mod purge_log;
 mod reading;
 mod record;
+mod repeated;
 mod streaming;
 mod threads;
 mod writing;
@@ -30,12 +31,14 @@ use folder::Folder;
 use index::Index;
 use places::Places;
 use purge_log::PurgeLog;
+use repeated::{Repeated, Saying};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
+use std::time::Instant;
 use threads::Threads;
 use tracing::{error, warn};
 
@@ -60,12 +63,24 @@ pub(crate) enum DiskFault {
     Write,
     /// What was read is not what was written.
     Broken,
+    /// Somebody else has removed it.
+    Gone,
 }
 
 impl DiskFault {
     /// As metrics have them.
-    pub(crate) const LABELS: [&'static str; 4] = ["open", "read", "write", "broken"];
+    pub(crate) const LABELS: [&'static str; 5] = ["open", "read", "write", "broken", "gone"];
 }
+
+/// What is amiss with files.
+#[derive(Clone, Copy, Debug)]
+enum Amiss {
+    Broken,
+    Missing,
+}
+
+/// What would keep files from going by themselves.
+const KEEP_OUT: &str = "keep others out of the folder, cleaners of temporary files too; `evenkeel purge --all --hard` empties the cache";
 
 /// What is on the disk, and what became of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,7 +91,7 @@ pub struct DiskUse {
     pub objects: u64,
     pub evictions: u64,
     /// By what has failed.
-    pub errors: [u64; 4],
+    pub errors: [u64; DiskFault::LABELS.len()],
     /// What was not read or not written because too much was to be.
     pub skipped: [u64; 2],
 }
@@ -126,8 +141,10 @@ pub(crate) struct DiskTier {
     places: Places,
     store: Arc<Store>,
     next_id: AtomicU64,
-    errors: [AtomicU64; 4],
+    errors: [AtomicU64; DiskFault::LABELS.len()],
     skipped: [AtomicU64; 2],
+    said: [Mutex<Repeated>; 2],
+    own: Weak<Self>,
 }
 
 impl DiskTier {
@@ -137,7 +154,7 @@ impl DiskTier {
             Ok(threads) => (threads, None),
             Err(error) => (Threads::none(), Some(error)),
         };
-        let tier = Arc::new(Self {
+        let tier = Arc::new_cyclic(|own| Self {
             folder: Folder::new(&plan.path),
             index: Index::new(plan.size),
             threads,
@@ -152,11 +169,11 @@ impl DiskTier {
             next_id: AtomicU64::new(1),
             errors: Default::default(),
             skipped: Default::default(),
+            said: Default::default(),
+            own: Weak::clone(own),
         });
         tier.fit(plan, memory);
-        let own = Arc::clone(&tier);
-        let started = thread::Builder::new().name("cache-disk-open".to_owned()).spawn(move || own.open());
-        if let Some(error) = failed.or(started.err()) {
+        if let Some(error) = failed.or(begin_opening(Arc::clone(&tier)).err()) {
             tier.turn_off(DiskFault::Open, &error);
             // Nobody is there to note what is purged from now on.
             tier.forget();
@@ -248,15 +265,94 @@ impl DiskTier {
         }
     }
 
+    /// A file is not what was written, in this way: it is not used.
+    fn found_broken(&self, (id, key): (u64, u128), what: &'static str) {
+        self.count(DiskFault::Broken);
+        if self.is_to_be_said(Amiss::Broken) {
+            warn!(
+                file = %self.folder.file(id, key).display(), what,
+                help = "nothing of what is wrong in it was served, and it is removed; if there are more, look into the kernel's log for \
+                        errors of the disk, and keep others out of the folder",
+                "a file of the cache's disk is broken"
+            );
+        }
+    }
+
+    /// Whether this is to be said each time that it happens: else it is in the sum that is said later.
+    fn is_to_be_said(&self, amiss: Amiss) -> bool {
+        let now = Instant::now();
+        let said = self.lock_said(amiss).note(now);
+        if let Saying::Later(at) = said {
+            let own = Weak::clone(&self.own);
+            self.threads.at(at, move || {
+                if let Some(tier) = own.upgrade() {
+                    tier.say_sum(amiss);
+                }
+            });
+        }
+        said == Saying::Now
+    }
+
+    fn say_sum(&self, amiss: Amiss) {
+        let count = self.lock_said(amiss).take(Instant::now());
+        let path = self.path().display();
+        match amiss {
+            Amiss::Broken => warn!(%path, count, "more files of the cache's disk are broken"),
+            Amiss::Missing => warn!(%path, count, "somebody else has removed more of the cache's disk"),
+        }
+    }
+
+    fn lock_said(&self, amiss: Amiss) -> MutexGuard<'_, Repeated> {
+        self.said[amiss as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn count(&self, fault: DiskFault) {
         self.errors[fault as usize].fetch_add(1, Relaxed);
     }
 
     /// The disk has failed: it is in use no more, until a reload tries again.
     fn fail(&self, fault: DiskFault, error: &io::Error) {
-        match is_passing(error) {
-            true => self.count(fault),
-            false => self.turn_off(fault, error),
+        match error.kind() {
+            _ if is_passing(error) => self.count(fault),
+            ErrorKind::NotFound if fault != DiskFault::Open => self.found_missing(self.path()),
+            _ => self.turn_off(fault, error),
+        }
+    }
+
+    /// Something is not where it was put. If all of the folder has gone it is begun anew, with nothing.
+    fn found_missing(&self, what: &Path) {
+        self.count(DiskFault::Gone);
+        if !self.is_ready() {
+            return;
+        }
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_lost = lock.as_ref().is_some_and(|lock| !self.folder.is_own(lock));
+        if !is_lost {
+            drop(lock);
+            if self.is_to_be_said(Amiss::Missing) {
+                warn!(
+                    file = %what.display(), help = KEEP_OUT,
+                    "somebody else has removed something of the cache's disk"
+                );
+            }
+            return;
+        }
+        // Whoever finds out next finds it begun.
+        if !self.turn(State::Ready, State::Opening) {
+            return;
+        }
+        *lock = None;
+        drop(lock);
+        error!(
+            path = %self.path().display(), help = KEEP_OUT,
+            "the cache's folder was removed or emptied by somebody else: it is begun anew with nothing"
+        );
+        self.log.close();
+        self.index.clear();
+        if let Some(own) = self.own.upgrade()
+            && let Err(error) = begin_opening(own)
+        {
+            self.turn_off(DiskFault::Open, &error);
         }
     }
 
@@ -313,6 +409,11 @@ impl DiskTier {
             }
         }
     }
+}
+
+/// Has a thread of its own open the folder.
+fn begin_opening(tier: Arc<DiskTier>) -> io::Result<()> {
+    thread::Builder::new().name("cache-disk-open".to_owned()).spawn(move || tier.open()).map(drop)
 }
 
 impl Drop for DiskTier {

@@ -60,6 +60,9 @@ impl DiskTier {
         for file in &found {
             let FoundFile { id, key, length } = *file;
             self.next_id.fetch_max(id + 1, Relaxed);
+            if is_usable && length < FIXED as u64 {
+                self.found_broken((id, key), "it ends too early");
+            }
             if !is_usable || length < FIXED as u64 {
                 self.folder.remove(id, key)?;
                 continue;

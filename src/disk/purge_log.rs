@@ -6,7 +6,8 @@ use super::{DiskFault, DiskTier, State};
 use crate::store::{Epochs, OwnedPurge, Purge, PurgeRecord, Purged, Store};
 use futures_channel::oneshot;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -97,7 +98,8 @@ impl DiskTier {
         self.threads.tidy(move || {
             if let Err(error) = tier.write_log() {
                 tier.fail(DiskFault::Write, &error);
-                if tier.state() != State::Released {
+                // One that is begun anew begins with what was purged.
+                if !matches!(tier.state(), State::Released | State::Opening) {
                     tier.forget();
                 }
             }
@@ -114,6 +116,9 @@ impl DiskTier {
             file.write_all(&bytes)?;
             if !waiting.is_empty() {
                 file.sync_data()?;
+                if file.metadata()?.nlink() == 0 {
+                    return Err(ErrorKind::NotFound.into());
+                }
             }
             log.records += records.len();
             log.bytes += bytes.len() as u64;

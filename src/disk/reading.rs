@@ -50,17 +50,20 @@ impl Loaded {
 /// Why nothing was read.
 #[derive(Debug)]
 pub(super) enum NotRead {
-    /// It has gone.
-    Gone,
-    Unreadable(Unreadable),
+    /// It is of use to nobody.
+    Useless,
+    /// Its file is not there.
+    Missing,
+    /// What is there is not what was written, and in what way.
+    Broken(&'static str),
     Failed(io::Error),
 }
 
 impl From<io::Error> for NotRead {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            ErrorKind::NotFound => Self::Gone,
-            ErrorKind::UnexpectedEof => Self::Unreadable(Unreadable::Broken),
+            ErrorKind::NotFound => Self::Missing,
+            ErrorKind::UnexpectedEof => Self::Broken("it ends too early"),
             _ => Self::Failed(error),
         }
     }
@@ -68,7 +71,10 @@ impl From<io::Error> for NotRead {
 
 impl From<Unreadable> for NotRead {
     fn from(unreadable: Unreadable) -> Self {
-        Self::Unreadable(unreadable)
+        match unreadable {
+            Unreadable::Foreign => Self::Useless,
+            Unreadable::Broken => Self::Broken("its head is not what was written"),
+        }
     }
 }
 
@@ -129,8 +135,11 @@ impl DiskTier {
 
     pub(super) fn not_read(&self, entry: &Arc<Entry>, not_read: NotRead) {
         match not_read {
-            NotRead::Gone | NotRead::Unreadable(Unreadable::Foreign) => {}
-            NotRead::Unreadable(Unreadable::Broken) => self.count(DiskFault::Broken),
+            NotRead::Useless => {}
+            // Who has died was removed by us.
+            NotRead::Missing if entry.is_dead() => return,
+            NotRead::Missing => self.found_missing(&self.folder.file(entry.id, entry.key)),
+            NotRead::Broken(what) => self.found_broken((entry.id, entry.key), what),
             NotRead::Failed(error) => return self.fail(DiskFault::Read, &error),
         }
         if self.index.remove(entry) {
@@ -147,7 +156,7 @@ impl DiskTier {
         let FileHead { key: own, mut response, sums } = head;
         // Another key with the same number, or a clock that was ahead: neither is of use to anybody.
         if own != key || response.terms.received > now() {
-            return Err(NotRead::Gone);
+            return Err(NotRead::Useless);
         }
         pin.entry.is_for(Selects::of(&response));
         if fixed.body <= WHOLE {
@@ -172,8 +181,11 @@ pub(super) fn read_head(file: &File, entry: &Entry) -> Result<(Fixed, FileHead),
     let mut beginning = vec![0; usize::try_from(length).unwrap_or(BEGINNING).min(BEGINNING)];
     file.read_exact_at(&mut beginning, 0)?;
     let fixed = Fixed::parse(&beginning)?;
-    if fixed.length() != length || fixed.key != entry.key {
-        return Err(Unreadable::Broken.into());
+    if fixed.length() != length {
+        return Err(NotRead::Broken("it is not as long as its head says"));
+    }
+    if fixed.key != entry.key {
+        return Err(NotRead::Broken("its head is another file's"));
     }
     let end = FIXED + fixed.head as usize;
     let read = beginning.len().min(end);
@@ -191,7 +203,7 @@ fn read_piece(file: &File, fixed: &Fixed, sums: &[u64], place: u64) -> Result<By
     let sum = usize::try_from(place).ok().and_then(|place| sums.get(place)).ok_or(Unreadable::Broken)?;
     match format::is_piece(fixed.key, place, &piece, *sum) {
         true => Ok(piece.freeze()),
-        false => Err(Unreadable::Broken.into()),
+        false => Err(NotRead::Broken("a piece of its body is not what was written")),
     }
 }
 

@@ -305,7 +305,7 @@ fn what_was_harmed_is_never_served_and_the_rest_is() {
         fs::write(path, bytes).expect("it can be written");
     };
     assert_eq!(after(|place| change(place, &|bytes| bytes.truncate(100_000))), (7, 1));
-    assert_eq!(after(|place| change(place, &|bytes| bytes.truncate(10))), (7, 0));
+    assert_eq!(after(|place| change(place, &|bytes| bytes.truncate(10))), (7, 1));
     assert_eq!(after(|place| change(place, &|bytes| bytes[70] ^= 1)), (7, 1));
     assert_eq!(after(|place| change(place, &|bytes| *bytes.last_mut().expect("some") ^= 1)), (7, 1));
     assert_eq!(after(|place| change(place, &|bytes| bytes[8] = 9)), (7, 0));
@@ -471,7 +471,7 @@ fn a_disk_that_fails_is_in_use_no_more_and_says_so() {
     let plan = DiskPlan { path: place.0.clone(), size: 2 << 20, min_object: 0 };
     let tier = DiskTier::start(&plan, &store(1), 64 << 20);
     wait("the failure", || tier.is_off());
-    assert_eq!(tier.in_use().errors, [1, 0, 0, 0]);
+    assert_eq!(tier.in_use().errors, [1, 0, 0, 0, 0]);
     tier.keep(b"k", &response(1, 1000, ""));
     assert!(found(&tier, "k", "").is_none());
     fs::remove_file(&place.0).expect("it can be removed");
@@ -482,5 +482,106 @@ fn a_disk_that_fails_is_in_use_no_more_and_says_so() {
     tier.keep(b"k", &response(1, 1000, ""));
     wait("the failure", || tier.is_off());
     assert_eq!((tier.in_use().bytes < 8192, tier.in_use().objects, tier.in_use().is_up), (true, 0, false));
+    end(tier);
+}
+
+#[test]
+fn a_folder_that_somebody_removes_is_begun_anew_with_nothing() {
+    type Named<T> = (&'static str, fn(&T));
+    let harms: [Named<Place>; 3] = [
+        ("removed", |place| fs::remove_dir_all(&place.0).expect("it can be removed")),
+        ("emptied", |place| {
+            fs::remove_dir_all(place.0.join("objects")).expect("it can be removed");
+            fs::remove_file(place.0.join("lock")).expect("it can be removed");
+            fs::remove_file(place.0.join("purges")).expect("it can be removed");
+        }),
+        ("moved", |place| {
+            let elsewhere = place.0.with_extension("old");
+            fs::rename(&place.0, &elsewhere).expect("it can be moved");
+            fs::remove_dir_all(&elsewhere).expect("it can be removed");
+        }),
+    ];
+    let finds: [Named<Arc<DiskTier>>; 4] = [
+        ("read", |tier| assert!(found(tier, "k1", "").is_none())),
+        ("write", |tier| tier.keep(b"k9", &response(9, 300_000, ""))),
+        ("long write", |tier| {
+            let one = Arc::into_inner(response(9, 600_000, "")).expect("nobody else has it");
+            let head = StoredResponse { body: StoredBody::Memory(Arc::from([])), ..one };
+            let mut writer = tier.begin(b"k9", head).expect("it is for the disk");
+            let _ = writer.push(&body(9, 600_000));
+            writer.finish(|| ());
+        }),
+        ("purge", |tier| {
+            let purged = tier.store.purges.purge(Purge::Tag(77), Purged::Soft);
+            drop(tier.note_purges([(Purge::Tag(77).into(), purged)].into_iter(), Purged::Soft));
+        }),
+    ];
+    for (harmed, harm) in harms {
+        for (by, find) in finds {
+            let (place, store) = (Place::new(), store(1 << 30));
+            let tier = start(&place, &store, 64 << 20);
+            let without = tier.index.taken();
+            for number in 1..=4 {
+                tier.keep(format!("k{number}").as_bytes(), &response(number, 300_000, ""));
+            }
+            written(&tier, 4);
+            let read = found(&tier, "k2", "").expect("it is there");
+            harm(&place);
+            find(&tier);
+            let told = format!("{harmed}, found by a {by}");
+            wait(&told, || tier.in_use().errors[DiskFault::Gone as usize] >= 1 && tier.is_ready());
+            wait(&told, || tier.threads.is_idle());
+            assert!((1..=4).all(|number| found(&tier, &format!("k{number}"), "").is_none()), "{told}");
+            assert!(
+                whole(&read).is_some_and(|bytes| bytes == body(2, 300_000)),
+                "who reads it goes on: {told}"
+            );
+            drop(read);
+            for number in 11..=14 {
+                tier.keep(format!("k{number}").as_bytes(), &response(number, 300_000, ""));
+            }
+            wait(&told, || tier.threads.is_idle());
+            let is_there = |tier: &Arc<DiskTier>, number| {
+                let there = found(tier, &format!("k{number}"), "").and_then(|there| whole(&there));
+                there.is_some_and(|bytes| bytes == body(number, 300_000))
+            };
+            assert!((11..=14).all(|number| is_there(&tier, number)), "{told}");
+            let each = 303_104..=307_200;
+            let taken = tier.index.taken() - without;
+            assert!(taken >= 4 * each.start() && taken <= 5 * each.end() + 1000, "{taken}: {told}");
+            end(tier);
+            let next = start(&place, &super::tests::store(2 << 30), 64 << 20);
+            assert!((11..=14).all(|number| is_there(&next, number)), "{told}");
+            assert!((1..=4).all(|number| !is_there(&next, number)), "{told}");
+            end(next);
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_anew_is_in_use_no_more() {
+    let (place, store) = (Place::new(), store(1 << 30));
+    let tier = start(&place, &store, 64 << 20);
+    tier.keep(b"k", &response(1, 300_000, ""));
+    written(&tier, 1);
+    fs::remove_dir_all(&place.0).expect("it can be removed");
+    fs::write(&place.0, b"a file").expect("it can be written");
+    assert!(found(&tier, "k", "").is_none());
+    wait("the failure", || tier.is_off());
+    fs::remove_file(&place.0).expect("it can be removed");
+}
+
+#[test]
+fn a_file_that_somebody_removes_is_counted_and_the_others_stay() {
+    let (place, store) = (Place::new(), store(1 << 30));
+    let tier = start(&place, &store, 64 << 20);
+    for number in 1..=3 {
+        tier.keep(format!("k{number}").as_bytes(), &response(number, 300_000, ""));
+    }
+    written(&tier, 3);
+    fs::remove_file(&place.files()[0]).expect("it can be removed");
+    let there = (1..=3).filter(|number| found(&tier, &format!("k{number}"), "").is_some()).count();
+    written(&tier, 2);
+    assert_eq!((there, tier.in_use().errors, tier.is_ready()), (2, [0, 0, 0, 0, 1], true));
     end(tier);
 }

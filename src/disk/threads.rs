@@ -6,6 +6,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 const THREADS: usize = 4;
 /// Of those the ones that may write at once: readers find another.
@@ -26,6 +27,22 @@ struct Queue {
     bytes: u64,
     takes_writes: bool,
     is_over: bool,
+    /// What is to be done at its time.
+    timed: Vec<(Instant, Job)>,
+}
+
+impl Queue {
+    /// What is due; or when the next is.
+    fn due(&mut self) -> Result<Job, Option<Duration>> {
+        if self.timed.is_empty() {
+            return Err(None);
+        }
+        let now = Instant::now();
+        match self.timed.iter().position(|(at, _)| *at <= now) {
+            Some(place) => Ok(self.timed.swap_remove(place).1),
+            None => Err(self.timed.iter().map(|(at, _)| *at - now).min()),
+        }
+    }
 }
 
 /// The threads.
@@ -115,6 +132,12 @@ impl Threads {
         self.changed.notify_one();
     }
 
+    /// Has something small done at this time, unless they end before.
+    pub(super) fn at(&self, at: Instant, job: impl FnOnce() + Send + 'static) {
+        self.lock().timed.push((at, Box::new(job)));
+        self.changed.notify_one();
+    }
+
     /// Whether nothing waits and nobody writes.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
@@ -146,9 +169,17 @@ impl Threads {
             let may_write = queue.writing < WRITERS && !queue.writes.is_empty();
             let is_write = may_write && (writes_first || queue.reads.is_empty());
             let job = if is_write { queue.writes.pop_front() } else { queue.reads.pop_front() };
-            let Some(job) = job else {
-                queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
-                continue;
+            let job = match job.map_or_else(|| queue.due(), Ok) {
+                Ok(job) => job,
+                Err(None) => {
+                    queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
+                Err(Some(within)) => {
+                    let waited = self.changed.wait_timeout(queue, within);
+                    queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+                    continue;
+                }
             };
             queue.writing += usize::from(is_write);
             drop(queue);

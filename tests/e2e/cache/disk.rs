@@ -397,3 +397,76 @@ fn a_reload_tells_of_another_folder_or_size_and_follows_it() {
     assert_eq!(balancer.reload(&text(&app, &at(&kept.0.join("a"), "size: 32MiB"))), Reloaded::Taken);
     wait_until("what is there is of no use", || files(&kept.0.join("a")).is_empty());
 }
+
+#[test]
+fn a_file_that_is_broken_in_the_middle_is_never_whole_to_a_client_and_is_forgotten_and_said() {
+    let (app, kept) = (app(), Directory::new());
+    let folder = kept.0.join("cache");
+    let begin = || {
+        let shop = Ways::start("routes: shop", &sections(&app, &at(&folder, "size: 64MiB")));
+        shop.balancer.wait_for_metric("evenkeel_cache_disk_up", &[], 1.0);
+        shop
+    };
+    let targets: Vec<_> = (0..Way::ALL.len()).map(|n| format!("/{n}/1000000")).collect();
+    let shop = begin();
+    for (way, target) in Way::ALL.into_iter().zip(&targets) {
+        assert!(shop.ask(way, Asked::get(target)).text() == body(target), "{way:?}");
+    }
+    written(&folder, targets.len());
+    stop(shop.balancer);
+    for path in files(&folder) {
+        let mut bytes = fs::read(&path).expect("it is there");
+        let middle = bytes.len() - 300_000;
+        bytes[middle] ^= 1;
+        fs::write(&path, bytes).expect("it can be written");
+    }
+    let (shop, hits) = (begin(), app.hits());
+    for (n, (way, target)) in Way::ALL.into_iter().zip(&targets).enumerate() {
+        let broken = shop.ask(way, Asked::get(target));
+        assert_eq!((broken.status, broken.complete), (200, false), "{way:?}");
+        assert!(broken.body.len() < 1_000_000, "{way:?} {}", broken.body.len());
+        assert!(body(target).as_bytes().starts_with(&broken.body), "{way:?}");
+        let errors = [("doing", "broken")];
+        shop.balancer.wait_for_metric("evenkeel_cache_disk_errors_total", &errors, (n + 1) as f64);
+        assert_eq!(app.hits(), hits + n, "{way:?}");
+        let again = shop.ask(way, Asked::get(target));
+        assert!(again.complete && again.text() == body(target), "{way:?}");
+        assert_eq!(app.hits(), hits + n + 1, "{way:?}");
+    }
+    let said = shop.balancer.log.wait_for("a file of the cache's disk is broken");
+    assert!(
+        said.contains("a piece of its body is not what was written") && said.contains("objects/"),
+        "{said}"
+    );
+    let record = shop.balancer.record_where("of what was broken", |record| record["why"] == "internal");
+    assert_eq!(record["detail"], "the rest of it could not be read from the cache's disk");
+}
+
+#[test]
+fn a_folder_that_somebody_removes_is_noticed_and_begun_anew_and_nobody_is_served_anything_else() {
+    let (app, kept) = (app(), Directory::new());
+    let folder = kept.0.join("cache");
+    let balancer = start(&app, &folder, "size: 64MiB");
+    let gone = || balancer.metric("evenkeel_cache_disk_errors_total", &[("doing", "gone")]);
+    let ask_all = || {
+        for number in 0..20 {
+            let target = format!("/{number}/500000");
+            assert!(balancer.get(&target).text() == body(&target), "{target}");
+        }
+    };
+    ask_all();
+    written(&folder, 20);
+    fs::remove_dir_all(&folder).expect("it can be removed");
+    ask_all();
+    wait_until("it is noticed", || gone() >= 1.0);
+    let said = balancer.log.wait_for("the cache's folder was removed or emptied by somebody else");
+    assert!(said.contains("keep others out of the folder"), "{said}");
+    balancer.wait_for_metric("evenkeel_cache_disk_up", &[], 1.0);
+    assert_eq!(balancer.command_json(&["status"])["cache"]["tiers"][1]["tier"], "disk");
+    ask_all();
+    wait_until("what memory has no room for is there again", || files(&folder).len() > 5);
+    let hits = app.hits();
+    ask_all();
+    assert!(app.hits() < hits + 20, "some are there");
+    assert!(folder.join("lock").exists() && folder.join("purges").exists());
+}
