@@ -48,8 +48,8 @@ fn configuration(dns: &DnsServer, apps: &Apps, pool: &str) -> String {
 
 /// Who answers so many requests.
 fn answering(balancer: &Balancer, n: usize) -> BTreeSet<String> {
-    let mut client = balancer.client();
-    (0..n).map(|_| client.get("/").text()).collect()
+    // A connection each: one that is kept ends with a process that hands over.
+    (0..n).map(|_| balancer.get("/").text()).collect()
 }
 
 fn names(names: &[&str]) -> BTreeSet<String> {

@@ -248,6 +248,7 @@ impl OutlierWatch {
     fn compare_times(&mut self, pool: &Pool, plan: &OutlierPlan, now: Instant) {
         if plan.slower_than.is_none() {
             self.window_began = None;
+            pool.members.iter().for_each(|member| member.server.outlier().set_slow_limit(None));
             return;
         }
         let began = *self.window_began.get_or_insert(now);
