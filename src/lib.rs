@@ -52,6 +52,7 @@ pub mod template;
 pub mod text;
 mod tls;
 mod token;
+mod token_files;
 pub mod top;
 pub mod units;
 pub mod websocket;

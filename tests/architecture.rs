@@ -219,6 +219,7 @@ fn the_table_has_the_rooms_we_think_it_has() {
         "files",
         "log",
         "token",
+        "token_files",
         "purge_nodes",
         "sticky_files",
         "network_files",

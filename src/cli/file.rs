@@ -3,7 +3,7 @@
 use super::{complain, say};
 use crate::config::{self, Plan, Problem};
 use crate::discover::{self, once};
-use crate::{acme, disk, files, geo_files, network_files, page_files, sticky_files, tls};
+use crate::{acme, disk, files, geo_files, network_files, page_files, sticky_files, tls, token_files};
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
@@ -88,6 +88,7 @@ pub(super) fn beside(plan: &Plan, text: &str) -> Vec<Problem> {
         geo_files::check(plan, text),
         page_files::check(plan, text),
         disk::check(plan, text),
+        token_files::check(plan, text),
         discover::files::check(plan, text),
     ]
     .concat()

@@ -13,6 +13,7 @@ use super::purge_nodes::purge_nodes;
 use super::section::Section;
 use super::tree::Scalar;
 use crate::cache::X_DEVICE;
+use crate::networks::{Networks, NetworksItem, NetworksSource};
 use crate::units;
 use http::{HeaderName, Method, header};
 use std::path::{Path, PathBuf};
@@ -35,6 +36,9 @@ pub(super) fn store(
         purge_from: section.get("purge_from").map(|at| networks.list(&at)).unwrap_or_default(),
         purge_nodes: section.get("purge_nodes").map(|at| purge_nodes(&at, admin)).unwrap_or_default(),
     };
+    if let Some(at) = section.get("purge_from") {
+        warn_of_anybody(&at, &plan.purge_from);
+    }
     if let Some(at) = section.get("memory").filter(|_| plan.memory == 0 && plan.disk.is_none()) {
         at.warn(Fault::new(
             "nothing is kept, and nobody waits for what another fetches: there is no `disk` either",
@@ -57,6 +61,24 @@ pub(super) fn store(
         warn_of_disk(section, &plan, disk);
     }
     plan
+}
+
+/// What is open to all is open to whoever would have servers make everything anew.
+fn warn_of_anybody(at: &At<'_>, networks: &Networks) {
+    let is_all = |item: &NetworksItem| match item {
+        NetworksItem::Network(network) => network.prefix_len() == 0,
+        NetworksItem::Named(named) => match &named.source {
+            NetworksSource::Listed(networks) => networks.iter().any(|network| network.prefix_len() == 0),
+            NetworksSource::File(_) => false,
+        },
+    };
+    let items = at.items().into_iter().flatten();
+    for (_, item) in networks.items().iter().zip(items).filter(|(network, _)| is_all(network)) {
+        item.warn(Fault::new(
+            "anybody who reaches a listener may have everything purged, so that servers make it anew",
+            "name those who purge, like `10.0.1.0/24`",
+        ));
+    }
 }
 
 fn disk_plan(section: &Section<'_>) -> Option<DiskPlan> {
@@ -172,9 +194,13 @@ fn key(section: &Section<'_>) -> KeyPlan {
         methods: methods(section),
     };
     let at = section.get("headers");
-    let items = at.as_ref().and_then(At::items).filter(|items| items.len() == plan.headers.len());
-    for (name, item) in plan.headers.iter().zip(items.into_iter().flatten()) {
-        judge_device_field(name, &item, plan.device);
+    let items = at.as_ref().and_then(At::items).into_iter().flatten();
+    for item in items.filter(At::is_scalar) {
+        let name = item.scalar(&"", |scalar| Ok(header_name(&scalar.text).ok()));
+        if let Some(name) = name.flatten() {
+            judge_device_field(&name, &item, plan.device);
+            warn_of_useless_field(&name, &item);
+        }
     }
     plan
 }
@@ -192,6 +218,59 @@ fn judge_device_field(name: &HeaderName, at: &At<'_>, has_device: bool) {
             "use `device: true`, which tells phones, tablets, desktops and bots apart",
         ));
     }
+}
+
+/// Fields that tell no responses apart, or all of them.
+fn warn_of_useless_field(name: &HeaderName, at: &At<'_>) {
+    let (message, help) = match name.as_str() {
+        "authorization" => (
+            "each client has responses of its own, and they are kept only if they say `public`, `must-revalidate` or `s-maxage`",
+            "remove it, for what is not for all is not kept, or send such requests past the cache: `bypass: { headers: [Authorization] }`",
+        ),
+        "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "proxy-authorization"
+        | "te"
+        | "trailer"
+        | "transfer-encoding"
+        | "upgrade"
+        | "http2-settings"
+        | "expect"
+        | "content-length" => (
+            "is about one connection or one message, so it makes no difference to what servers answer",
+            "remove it",
+        ),
+        "if-none-match" | "if-modified-since" | "if-range" | "range" | "if-match" | "if-unmodified-since" => {
+            (
+                "says what a client has already, or wants a part of: servers are asked without it, and what is kept answers it",
+                "remove it",
+            )
+        }
+        "cache-control" | "pragma" => (
+            "has clients choose whose response they get",
+            "remove it, and use `obey_client: true` if clients may ask for everything anew",
+        ),
+        "host" => ("is in the key already, unless `host: false` has it left out", "remove it"),
+        "accept-encoding" | "accept-language" => (
+            "each spelling of what browsers accept has responses of its own, so that few are used twice",
+            "have servers say `Vary` with this name: lists are then the same however they are written",
+        ),
+        "x-forwarded-for"
+        | "x-real-ip"
+        | "forwarded"
+        | "client-cert"
+        | "x-client-cert-subject"
+        | "x-client-cert-fingerprint" => (
+            "each client has responses of its own, so that hardly any is used twice",
+            "remove it, or leave such requests out by `bypass: { headers: [...] }` or a rule without `cache`",
+        ),
+        "x-request-id" | "traceparent" | "tracestate" | "date" => {
+            ("each request has another, so that no response is used twice", "remove it")
+        }
+        _ => return,
+    };
+    at.warn(Fault::new(message, help));
 }
 
 fn query(section: &Section<'_>) -> QueryKey {

@@ -86,6 +86,16 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
             let mut users = planned_listeners.iter().filter(is_used);
             warn_of_circles(at, routes, users.all(|listener| listener.tls.is_some()));
         }
+        let mut of_rules =
+            planned_routes.iter().flat_map(|routes| &routes.rules).map(|rule| &rule.own_policy);
+        let has_cache = planned_policies.iter().any(|named| named.policy.cache.get().is_some())
+            || of_rules.any(|policy| policy.cache.get().is_some());
+        if let Some(at) = file.get("cache").filter(|_| !has_cache) {
+            at.warn(Fault::new(
+                "nothing is kept: no rule and no policy has a `cache`",
+                "add `cache: {}` to the rules whose responses are to be kept, or remove this section",
+            ));
+        }
         warn_of_unused(&pools, &pool_names, "no listener and no rule sends requests to this pool");
         warn_of_unused(&routes, &route_names, "no listener uses these routes");
         warn_of_unused(&networks, named_lists.names(), "nothing names these networks");

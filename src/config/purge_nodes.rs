@@ -67,8 +67,8 @@ mod tests {
     /// The problems of these nodes, each as its path and its beginning.
     fn check(admin: &str, nodes: &str, expected: &[&str]) {
         let text = format!(
-            "admin: {{ {admin} }}\ncache: {{ purge_nodes: [{nodes}] }}\nlisteners: {{ a: {{ address: 127.0.0.1:1, pool: p }} }}\n\
-             pools: {{ p: {{ servers: [127.0.0.1:2] }} }}\n"
+            "admin: {{ {admin} }}\ncache: {{ purge_nodes: [{nodes}] }}\nlisteners: {{ a: {{ address: 127.0.0.1:1, policy: c, pool: p }} }}\n\
+             policies: {{ c: {{ cache: {{}} }} }}\npools: {{ p: {{ servers: [127.0.0.1:2] }} }}\n"
         );
         let problems = match parse(&text) {
             Ok((_, problems)) | Err(problems) => problems,

@@ -6,12 +6,13 @@ use super::networks::NamedLists;
 use super::place::At;
 use super::plan::limits::LimitOwner;
 use super::plan::policy::{NamedPolicy, PolicyPlan, Wanted};
-use super::plan::{Match, PoolPlan, Priority, RoutesPlan, RulePlan};
+use super::plan::{Match, PoolPlan, Priority, RoutesPlan, RulePlan, RuleTargetPlan};
 use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::tree::Scalar;
 use super::{keys, plan::Name, policy, rule_target};
 use crate::template::{Template, Variable};
+use http::Method;
 use regex::Regex;
 
 /// What a connection may switch to if nothing is said.
@@ -132,6 +133,9 @@ fn rule(
     if let Some(matcher) = &matcher {
         warn_of_any_host(section, matcher, &own_policy);
     }
+    if let Some(at) = section.get("cache").filter(|_| own_policy.cache.get().is_some()) {
+        warn_of_idle_cache(&at, matcher.as_ref(), target.as_ref());
+    }
     if let (Some(matcher), Some(target)) = (&matcher, &target) {
         let named = policy.and_then(|place| names.planned_policies.get(place)).map(|named| &named.policy);
         names.networks.geo.check(&section.at, rule_target::templates(target));
@@ -159,6 +163,33 @@ fn rule(
         own_policy,
         maintenance: None,
     })
+}
+
+/// Reports a cache that never has anything to keep.
+fn warn_of_idle_cache(at: &At<'_>, matcher: Option<&Match>, target: Option<&RuleTargetPlan>) {
+    let fault = match target {
+        Some(RuleTargetPlan::Redirect(_) | RuleTargetPlan::Respond(_)) => Fault::new(
+            "this rule answers by itself, and what is kept is what servers have answered",
+            "remove it; browsers keep such answers if `response_headers` sets `Cache-Control`",
+        ),
+        _ => {
+            let methods = matcher.map_or(&[][..], |matcher| &matcher.methods);
+            // A rule for PURGE is how purges come in.
+            let is_kept = |method: &Method| matches!(method.as_str(), "GET" | "HEAD" | "PURGE");
+            if methods.is_empty() || methods.iter().any(is_kept) {
+                return;
+            }
+            let all: Vec<_> = methods.iter().map(Method::as_str).collect();
+            Fault::new(
+                format!(
+                    "nothing is kept: this rule is for {} alone, and responses to GET are what is kept",
+                    all.join(", ")
+                ),
+                "remove it, or add `GET` to `match.methods`",
+            )
+        }
+    };
+    at.warn(fault);
 }
 
 /// RFC 9110 section 7.8: `name` or `name/version`.

@@ -368,6 +368,29 @@ fn a_check_says_how_many_servers_may_be_left_out() {
 }
 
 #[test]
+fn a_cache_that_nobody_uses_is_warned_of() {
+    for (policies, rule, is_warned) in [
+        ("", "", true),
+        ("", "cache: null, ", true),
+        ("", "cache: {}, ", false),
+        ("policies: { pages: { cache: {} } }\n", "policy: pages, ", false),
+    ] {
+        let text = format!(
+            "cache: {{ memory: 64MiB }}\nlisteners: {{ web: {{ address: 127.0.0.1:80, routes: r }} }}\n\
+             {policies}routes: {{ r: [{{ {rule}pool: p }}] }}\npools: {{ p: {{ servers: [10.0.0.1:1] }} }}\n"
+        );
+        let (_, warnings) = parse(&text).expect("a good configuration");
+        let said = warnings.render("test.yaml", &text, false);
+        assert_eq!(
+            said.contains("cache: nothing is kept: no rule and no policy"),
+            is_warned,
+            "{rule}: {said}"
+        );
+        assert_eq!(said.is_empty(), !is_warned, "{said}");
+    }
+}
+
+#[test]
 fn a_cache_that_has_no_place_to_keep_anything_is_warned_of() {
     for (cache, is_warned) in [
         ("memory: 0B", true),
