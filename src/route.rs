@@ -4,6 +4,7 @@ mod matching;
 pub mod normal_path;
 
 pub use matching::Misfit;
+pub(crate) use matching::{may_fit, takes_all};
 
 use crate::client_hello::Hello;
 use crate::config::plan::policy::{Redirect, Respond};

@@ -7,6 +7,7 @@ use crate::access_log::CacheResult;
 use crate::api::cache::{CacheStatus, CacheTier, PurgeReceipt, PurgeWish, RuleCacheStatus};
 use crate::cache::{prefix, tag_number, url_number};
 use crate::disk;
+use crate::explain::unreached;
 use crate::store::{Purge, Purged};
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
@@ -64,9 +65,19 @@ pub(super) async fn purge(
     let Some(store) = admin.live.store() else {
         if wish.passed_on {
             // Nothing is kept here that could be out of date.
-            return Ok(Json(PurgeReceipt { purges: named, hard: wish.hard, nodes: Vec::new() }));
+            return Ok(Json(PurgeReceipt {
+                purges: named,
+                hard: wish.hard,
+                nodes: Vec::new(),
+                unreached: Vec::new(),
+            }));
         }
-        return Err(bad("nothing is kept: no rule has a cache".to_owned()).help("add `cache: {}` to a rule"));
+        let has_plans = admin.live.snapshot().plan.cache_plans().next().is_some();
+        return Err(match has_plans {
+            true => bad("nothing is kept: the cache has neither memory nor a disk".to_owned())
+                .help("give it `cache.memory` or `cache.disk`"),
+            false => bad("nothing is kept: no rule has a cache".to_owned()).help("add `cache: {}` to a rule"),
+        });
     };
     let snapshot = admin.live.snapshot();
     let plans: Vec<_> = snapshot.plan.cache_plans().collect();
@@ -121,7 +132,8 @@ pub(super) async fn purge(
         }
     };
     let ((), nodes) = tokio::join!(noting, confirming);
-    Ok(Json(PurgeReceipt { purges: named, hard: wish.hard, nodes }))
+    let unreached = unreached(&snapshot, &wish);
+    Ok(Json(PurgeReceipt { purges: named, hard: wish.hard, nodes, unreached }))
 }
 
 /// A host with the beginning of a path, with a scheme or without.

@@ -128,6 +128,17 @@ pub struct PurgeReceipt {
     /// Other nodes that were told, in the order of `cache.purge_nodes`.
     #[serde(default)]
     pub nodes: Vec<NodeReceipt>,
+    /// What of it can reach nothing here, whatever is kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreached: Vec<Unreached>,
+}
+
+/// What was purged in vain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unreached {
+    /// The URL, the tag or the prefix, as it was named.
+    pub what: String,
+    pub why: String,
 }
 
 /// What has become of a purge on another node.

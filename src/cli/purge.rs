@@ -42,10 +42,9 @@ pub(super) fn run(options: &PurgeOptions) -> Result<ExitCode, RequestFailed> {
     let (urls, tags, prefixes) = (urls.clone(), tags.clone(), prefixes.clone());
     let wish = PurgeWish { urls, tags, prefixes, all: *all, hard: *hard, passed_on: false };
     let receipt: PurgeReceipt = reach.change(Method::POST, "/api/v1/cache/purge", &json!(wish))?;
-    let from_now = if receipt.hard { "is gone" } else { "is asked about before it is used again" };
     match json {
         true => say(&format!("{:#}\n", serde_json::to_value(&receipt).unwrap_or(Value::Null))),
-        false => say(&format!("purged: what was kept {from_now}\n{}", confirmed(&receipt.nodes))),
+        false => say(&format!("{}{}", done(&receipt), confirmed(&receipt.nodes))),
     }
     let behind: Vec<_> = receipt.nodes.iter().filter(|node| !node.confirmed).collect();
     for node in &behind {
@@ -57,6 +56,18 @@ pub(super) fn run(options: &PurgeOptions) -> Result<ExitCode, RequestFailed> {
     }
     complain("they are asked again until they do, unless they refuse; `evenkeel status` tells");
     Ok(ExitCode::from(NOT_EVERYWHERE))
+}
+
+/// `purged: what was kept is gone`, and what can reach nothing.
+fn done(receipt: &PurgeReceipt) -> String {
+    let from_now = if receipt.hard { "is gone" } else { "is asked about before it is used again" };
+    let purged = match receipt.unreached.len() < receipt.purges {
+        true => format!("purged: what was kept {from_now}\n"),
+        false => "purged nothing here\n".to_owned(),
+    };
+    let in_vain =
+        receipt.unreached.iter().map(|one| fold(&format!("{} can reach nothing: {}\n", one.what, one.why)));
+    purged + &in_vain.collect::<String>()
 }
 
 /// `confirmed by 10.0.0.2:9900, 10.0.0.3:9900`; nothing if nobody has.

@@ -6,11 +6,13 @@ mod cache;
 mod limits;
 mod misfit;
 mod policy;
+mod purges;
 mod render;
 mod report;
 mod session;
 
 pub use cache::Kept;
+pub(crate) use purges::unreached;
 pub use render::render;
 pub use report::{
     Candidate, ExplainedCache, ExplainedEjection, ExplainedListener, ExplainedPhase, ExplainedRule,

@@ -2,13 +2,13 @@
 
 use super::RouteRequest;
 use crate::client_hello::Hello;
-use crate::config::plan::{HeaderMatch, HostPattern, Match, ValueMatch};
+use crate::config::plan::{HeaderMatch, HostPattern, Match, PathPattern, ValueMatch};
 use crate::cookie;
 use crate::fields::Fields;
 use crate::geo::Location;
 use crate::host::Spelling;
 use crate::networks::Networks;
-use http::header;
+use http::{Method, header};
 use percent_encoding::percent_decode_str;
 use std::net::IpAddr;
 
@@ -99,6 +99,35 @@ pub(super) fn fits_host(matcher: &Match, host: &str) -> bool {
             host.strip_suffix(suffix.as_str()).is_some_and(|name| !name.is_empty())
         }
     }
+}
+
+/// Whether some request for a host, or any, and for paths of which one may be the only one fits. What else is asked for, nobody knows.
+pub(crate) fn may_fit(
+    matcher: &Match,
+    host: Option<&str>,
+    path: Option<&str>,
+    fits: &dyn Fn(&PathPattern) -> bool,
+) -> bool {
+    host.is_none_or(|host| fits_host(matcher, host))
+        && matcher.path.as_ref().is_none_or(fits)
+        && path.zip(matcher.path_regex.as_ref()).is_none_or(|(path, regex)| regex.0.is_match(path))
+        && (matcher.any.is_empty() || matcher.any.iter().any(|below| may_fit(below, host, path, fits)))
+}
+
+/// Whether each GET for a host and a path fits.
+pub(crate) fn takes_all(matcher: &Match, host: &str, path: &str) -> bool {
+    let Match { methods, headers, query, cookies, client, country, asn, not, any, alpn, .. } = matcher;
+    let asks_for_nothing_else = headers.is_empty()
+        && query.is_empty()
+        && cookies.is_empty()
+        && client.is_empty()
+        && country.is_empty()
+        && asn.is_empty()
+        && not.is_none()
+        && any.is_empty()
+        && alpn.is_empty()
+        && (methods.is_empty() || methods.contains(&Method::GET));
+    asks_for_nothing_else && may_fit(matcher, Some(host), Some(path), &|pattern| pattern.matches(path))
 }
 
 /// What of a client and where it is does not fit; who is nowhere is in none of those that are asked for.

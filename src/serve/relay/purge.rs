@@ -5,6 +5,7 @@ use crate::access_log::Why;
 use crate::api::cache::{PurgeReceipt, PurgeWish};
 use crate::cache;
 use crate::disk;
+use crate::explain::unreached;
 use crate::serve::client::ClientSide;
 use crate::serve::exchange::RuleCache;
 use crate::store::{Purge, Purged};
@@ -42,7 +43,8 @@ impl<C: ClientSide> Relay<'_, C> {
             }
         };
         let ((), nodes) = tokio::join!(noting, passed_on.receipts());
-        self.exchange.answer_purge(&PurgeReceipt { purges: purges.len(), hard: false, nodes });
+        let unreached = unreached(&self.exchange.live.snapshot(), &wish);
+        self.exchange.answer_purge(&PurgeReceipt { purges: purges.len(), hard: false, nodes, unreached });
         self.reply(Why::Purge).await;
     }
 

@@ -161,6 +161,28 @@ fn what_cannot_be_purged_is_told() {
     assert!(code == Some(1) && told.contains("is not a URL"), "{told}");
     let told = shop.balancer.command_json(&["purge", "--all", "--hard"]);
     assert_eq!(told, json!({ "purges": 1, "hard": true, "nodes": [] }));
+    let rules = "    - { match: { host: shop.example }, cache: {}, pool: app }\n    - { pool: app }\n";
+    let text = format!("cache: {{ purge_from: [127.0.0.1] }}\n{}", sections(&app, rules));
+    let narrow = Ways::start("routes: shop", &text);
+    let (code, told, _) = narrow.balancer.command(&["purge", "http://other.example/a", "--tag", "p1"]);
+    assert_eq!(code, Some(0));
+    assert!(told.starts_with("purged: what was kept"), "{told}");
+    assert!(
+        told.contains("http://other.example/a can reach nothing: no rule with a cache is for the host"),
+        "{told}"
+    );
+    let (code, told, _) = narrow.balancer.command(&["purge", "--tag", "a b"]);
+    assert!(code == Some(0) && told.starts_with("purged nothing here\na b can reach nothing"), "{told}");
+    let told = narrow.balancer.command_json(&["purge", "--prefix", "other.example/x"]);
+    assert_eq!(told["unreached"][0]["what"], "other.example/x");
+    let purged = narrow.ask(Way::Http11, Asked { method: "PURGE", ..Asked::get("/a") });
+    assert_eq!((purged.status, purged.text().contains("unreached")), (200, false));
+    let none = Ways::start("routes: shop", &format!("cache: {{ memory: 0B }}\n{}", sections(&app, rules)));
+    let (code, _, told) = none.balancer.command(&["purge", "--all"]);
+    assert!(code == Some(1) && told.contains("neither memory nor a disk"), "{told}");
+    let tagless = self::shop(&app, "purge_from: [127.0.0.1]", "{ tags: { fields: [] } }");
+    let purged = tagless.ask(Way::Http11, Asked { method: "PURGE", ..get("/a", &[("cache-tag", "p1")]) });
+    assert!(purged.status == 200 && purged.text().contains("no rule reads tags"), "{}", purged.text());
     let without = Ways::start("routes: shop", &sections(&app, "    - { name: all, pool: app }\n"));
     let (code, _, told) = without.balancer.command(&["purge", "--all"]);
     assert!(code == Some(1) && told.contains("no rule has a cache"), "{told}");
