@@ -150,7 +150,7 @@ pools: { app: { servers: [127.0.0.1:1] } }
 
     fn check(text: &str, wish: PurgeWish, expected: &str) {
         let (plan, _) = crate::config::parse(text).unwrap_or_else(|_| panic!("{text}"));
-        let (snapshot, _) = Snapshot::empty().evolve(std::sync::Arc::new(plan), std::time::Instant::now());
+        let (snapshot, _) = Snapshot::empty().evolve(plan, std::time::Instant::now());
         let told = unreached(&snapshot, &wish);
         let whys: Vec<_> = told.iter().map(|unreached| &*unreached.why).collect();
         match expected {

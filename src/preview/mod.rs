@@ -19,7 +19,10 @@ pub use report::ReloadPreview;
 use crate::config::plan;
 use crate::pool;
 use crate::snapshot::{Delta, Snapshot};
-use report::{HealthPreview, KeyChange, ListenerPreview, PoolPreview, RoutesPreview, ServerPreview, Sorted};
+use report::{
+    HealthPreview, KeyChange, ListenerPreview, PoolPreview, RoutesPreview, RulePreview, ServerPreview, Sorted,
+};
+use settings::Settings;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -141,22 +144,65 @@ fn listener(in_force: &Snapshot, next: &Snapshot, name: &str) -> ListenerPreview
     }
 }
 
+/// A rule of one side.
+struct Rule {
+    /// None for one that is known by its place alone.
+    name: Option<String>,
+    text: String,
+    matches: String,
+    settings: Settings,
+}
+
+impl Rule {
+    /// Whether it is this rule with other settings: by its name, or by what it matches.
+    fn is_same(&self, other: &Self) -> bool {
+        match (&self.name, &other.name) {
+            (None, None) => self.matches == other.matches,
+            (own, other) => own == other,
+        }
+    }
+
+    fn changed_to(&self, new: &Self) -> RulePreview {
+        let name = new.name.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
+        RulePreview {
+            rule: format!("{name}{}", new.matches),
+            old: self.text.clone(),
+            new: new.text.clone(),
+            keys: or_others(self.settings.changes_to(&new.settings)),
+        }
+    }
+}
+
 fn routes(in_force: &Snapshot, next: &Snapshot, name: &str) -> RoutesPreview {
-    let rules = |snapshot: &Snapshot| -> Vec<String> {
+    let rules = |snapshot: &Snapshot| -> Vec<Rule> {
         let routes = snapshot.plan.routes.iter().find(|routes| &*routes.name == name);
         let rules = routes.iter().flat_map(|routes| &routes.rules);
-        rules.map(|rule| settings::rule(&snapshot.plan, rule)).collect()
+        let rule = |(place, rule): (usize, &plan::RulePlan)| Rule {
+            name: Some(rule.name.to_string()).filter(|own| *own != format!("{name}/{place}")),
+            text: settings::rule(&snapshot.plan, rule),
+            matches: settings::matches(rule),
+            settings: settings::rule_settings(&snapshot.plan, rule),
+        };
+        (1..).zip(rules).map(rule).collect()
     };
     let (old, new) = (rules(in_force), rules(next));
-    let without = |these: &[String], those: &[String]| -> Vec<String> {
-        these.iter().filter(|rule| !those.contains(rule)).cloned().collect()
+    let has = |these: &[Rule], text: &str| these.iter().any(|rule| rule.text == text);
+    let texts = |these: &[Rule], those: &[Rule], are_in_both: bool| -> Vec<String> {
+        let kept = these.iter().filter(|rule| has(those, &rule.text) == are_in_both);
+        kept.map(|rule| rule.text.clone()).collect()
     };
-    let staying = |these: &[String], those: &[String]| without(these, &without(these, those));
+    let mut added: Vec<_> = new.iter().filter(|rule| !has(&old, &rule.text)).collect();
+    let removed = old.iter().filter(|rule| !has(&new, &rule.text));
+    let changed = removed.filter_map(|before| {
+        let place = added.iter().position(|after| before.is_same(after))?;
+        Some(before.changed_to(added.remove(place)))
+    });
     RoutesPreview {
         name: name.to_owned(),
-        added: without(&new, &old),
-        removed: without(&old, &new),
-        reordered: staying(&old, &new) != staying(&new, &old),
+        changed: changed.collect(),
+        added: texts(&new, &old, false),
+        removed: texts(&old, &new, false),
+        reordered: texts(&old, &new, true) != texts(&new, &old, true),
     }
 }
 

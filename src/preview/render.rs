@@ -41,8 +41,18 @@ pub fn render(report: &ReloadPreview) -> String {
     for (list, mark) in marked {
         for routes in list {
             page.line(2, &format!("{mark} {}", routes.name));
-            routes.removed.iter().for_each(|rule| page.line(6, &format!("- {rule}")));
-            routes.added.iter().for_each(|rule| page.line(6, &format!("+ {rule}")));
+            let (before, after) = (
+                routes.changed.iter().map(|rule| &rule.old).collect::<Vec<_>>(),
+                routes.changed.iter().map(|rule| &rule.new).collect::<Vec<_>>(),
+            );
+            let removed = routes.removed.iter().filter(|rule| !before.contains(rule));
+            removed.for_each(|rule| page.line(6, &format!("- {rule}")));
+            let added = routes.added.iter().filter(|rule| !after.contains(rule));
+            added.for_each(|rule| page.line(6, &format!("+ {rule}")));
+            for rule in &routes.changed {
+                page.line(6, &format!("~ {}", rule.rule));
+                rule.keys.iter().for_each(|change| page.change(8, change));
+            }
             if routes.reordered {
                 page.line(6, "rules that stay are tried in another order");
             } else if mark == '~' && routes.removed.is_empty() && routes.added.is_empty() {

@@ -74,8 +74,21 @@ pub struct RoutesPreview {
     pub name: String,
     pub added: Vec<String>,
     pub removed: Vec<String>,
+    /// Of those, each pair that is one rule, before and after.
+    pub changed: Vec<RulePreview>,
     /// Rules that stay come in another order.
     pub reordered: bool,
+}
+
+/// A rule with other settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RulePreview {
+    /// Its name if it has one of its own, and what it matches.
+    pub rule: String,
+    /// As it stands under `removed` and `added`.
+    pub old: String,
+    pub new: String,
+    pub keys: Vec<KeyChange>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -419,6 +419,33 @@ pub(super) fn server(server: &plan::ServerPlan) -> Settings {
     settings
 }
 
+/// A rule's settings, what it matches and where it leads included.
+pub(super) fn rule_settings(plan: &Plan, rule: &plan::RulePlan) -> Settings {
+    let mut settings = Settings::default();
+    settings.set("match", matches(rule));
+    let (key, target) = match &rule.target {
+        RuleTargetPlan::Pool(pool) => ("pool", plan.pools[*pool].name.to_string()),
+        RuleTargetPlan::Redirect(redirect) => {
+            ("redirect", format!("{} {}", redirect.status, redirect.to.source()))
+        }
+        RuleTargetPlan::Respond(respond) => ("respond", format!("{}{}", respond.status, page(&respond.page))),
+    };
+    settings.set(key, target);
+    if let Some(upgrades) = &rule.upgrades {
+        settings.set("upgrades", list(upgrades).as_deref().unwrap_or("none"));
+    }
+    settings.set("priority", rule.priority.label());
+    settings.set_some("policy", rule.policy.map(|policy| &plan.policies[policy].name));
+    let own = flat("", &write_policy(&rule.own_policy));
+    own.iter().for_each(|(key, value)| settings.set(key, value));
+    settings
+}
+
+/// What a rule matches: `GET /static/*`.
+pub(super) fn matches(rule: &plan::RulePlan) -> String {
+    matched(&rule.matcher).join(" ")
+}
+
 /// `GET,HEAD *.shop.example /static/* x-beta: 1 -> static`
 pub(super) fn rule(plan: &Plan, rule: &plan::RulePlan) -> String {
     let parts = matched(&rule.matcher);

@@ -157,6 +157,33 @@ fn rules_are_compared_by_what_they_say() {
     assert!(after(&old, &text(&format!("{second}{first}{last}"))).routes.changed[0].reordered);
 }
 
+#[test]
+fn of_a_rule_that_changes_only_the_keys_that_do_are_told() {
+    let text = |cache: &str, name: &str, path: &str| {
+        format!(
+            "listeners:\n  web: {{ address: 127.0.0.1:8080, routes: shop }}\nroutes:\n  shop:\n\
+             \x20   - {{ {name}match: {{ path: {path} }}, cache: {cache}, pool: app }}\n    - {{ pool: app }}\n\
+             pools:\n  app: {{ servers: [127.0.0.1:9001] }}\n"
+        )
+    };
+    let old = snapshot(&text("{ ttl: 10s }", "", "/a/*"));
+    let routes = |text: &str| after(&old, text).routes.changed[0].clone();
+    let other = routes(&text("{ ttl: 20s, key: { device: true } }", "", "/a/*"));
+    let keys: Vec<_> = other.changed[0].keys.iter().map(|change| &*change.key).collect();
+    assert_eq!((other.changed.len(), &*other.changed[0].rule), (1, "/a/*"));
+    assert_eq!(keys, ["cache.key.device", "cache.ttl"]);
+    assert_eq!((other.removed.len(), other.added.len()), (1, 1), "programs see both whole");
+    let page = render(&after(&old, &text("{ ttl: 20s }", "", "/a/*")));
+    assert!(page.contains("      ~ /a/*\n        cache.ttl: 10s -> 20s\n"), "{page}");
+    assert!(!page.contains("coalesce"), "{page}");
+    // Without a name of its own it is another rule that matches something else; with one it is the same.
+    assert!(routes(&text("{ ttl: 10s }", "", "/b/*")).changed.is_empty());
+    let named = snapshot(&text("{ ttl: 10s }", "name: pages, ", "/a/*"));
+    let told = after(&named, &text("{ ttl: 10s }", "name: pages, ", "/b/*")).routes.changed[0].clone();
+    assert_eq!(told.changed[0].rule, "pages: /b/*");
+    assert_eq!(told.changed[0].keys[0].key, "match");
+}
+
 /// A key that is added to the configuration and not here would change without being told by name.
 #[test]
 fn every_key_of_listeners_pools_and_servers_is_told() {
