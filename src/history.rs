@@ -130,7 +130,15 @@ pub fn quantile(durations: &Spread, share: f64) -> Option<f64> {
         below += count;
         lower = upper;
     }
-    Some(BUCKETS[BUCKETS.len() - 1] * 1000.0)
+    Some(MOST_TOLD_MS)
+}
+
+/// Milliseconds from which on no more is known of a duration than that it was not shorter.
+pub const MOST_TOLD_MS: f64 = BUCKETS[BUCKETS.len() - 1] * 1000.0;
+
+/// A quantile for people: `98 ms`, `over 30000 ms`.
+pub fn told(ms: f64) -> String {
+    if ms < MOST_TOLD_MS { format!("{ms:.0} ms") } else { format!("over {MOST_TOLD_MS:.0} ms") }
 }
 
 /// One second of one pool or server.
@@ -293,6 +301,7 @@ mod tests {
         assert!((2.5..=5.0).contains(&p50), "{p50}");
         assert!((230.0..=250.0).contains(&p99), "{p99}");
         assert_eq!(quantile(&Spread::default(), 0.5), None);
+        assert_eq!([0.4, 98.0, 29_999.0, 30_000.0].map(told), ["0 ms", "98 ms", "29999 ms", "over 30000 ms"]);
         assert_eq!(quantile(&counted(0, 0, &[(BUCKETS.len(), 5)]).durations, 0.5), Some(30_000.0));
     }
 

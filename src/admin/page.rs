@@ -7,7 +7,7 @@ use crate::api::receipt::GuardState;
 use crate::api::status::{EjectionCeiling, PoolStatus, ReportedState, ServerStatus, SourceStatus, Status};
 use crate::api::{Event, ReloadOutcome};
 use crate::events::EventFilter;
-use crate::history::{Figures, Point};
+use crate::history::{Figures, MOST_TOLD_MS, Point, told};
 use crate::pool::outlier::told_allowance;
 use crate::text;
 use axum::extract::State as Extract;
@@ -269,7 +269,7 @@ fn of_source(source: &SourceStatus, now: OffsetDateTime) -> String {
 }
 
 fn figures(figures: &Figures) -> String {
-    let p99 = figures.p99_ms.map_or_else(String::new, |p99| format!(", p99 {p99:.0} ms"));
+    let p99 = figures.p99_ms.map_or_else(String::new, |p99| format!(", p99 {}", told(p99)));
     format!(
         ", {:.1} requests/s{p99}, {:.1}% errors",
         figures.requests_per_second,
@@ -296,7 +296,11 @@ fn of_server(server: &ServerStatus, points: &[Point], now: OffsetDateTime) -> St
         notes.push(format!("last probe: {failure}"));
     }
     let limit = server.max_connections.map_or_else(String::new, |limit| format!(" of {limit}"));
-    let milliseconds = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.1}"));
+    let milliseconds = |value: Option<f64>| match value {
+        Some(value) if value < MOST_TOLD_MS => format!("{value:.1}"),
+        Some(_) => format!("&gt; {MOST_TOLD_MS:.0}"),
+        None => "–".to_owned(),
+    };
     let Figures { requests_per_second, error_ratio, p50_ms, p99_ms } = server.figures;
     format!(
         "<tr data-server=\"{name}\"><th scope=\"row\">{name}<small>{address}</small></th>\

@@ -7,7 +7,7 @@ use crate::api::ReloadOutcome;
 use crate::api::cache::CacheStatus;
 use crate::api::receipt::GuardState;
 use crate::api::status::{EjectionCeiling, PoolStatus, ReportedState, ServerStatus, SourceStatus, Status};
-use crate::history::Figures;
+use crate::history::{Figures, told};
 use crate::pool::outlier::told_allowance;
 use crate::text::{Paint, ago, fold, servers};
 use clap::Args;
@@ -206,7 +206,7 @@ fn figures(figures: &Figures) -> String {
     if figures.requests_per_second == 0.0 {
         return String::new();
     }
-    let p99 = figures.p99_ms.map_or_else(String::new, |p99| format!(", p99 {p99:.0} ms"));
+    let p99 = figures.p99_ms.map_or_else(String::new, |p99| format!(", p99 {}", told(p99)));
     format!(
         ", {:.0}/s{p99}, {:.1}% errors",
         figures.requests_per_second.max(1.0),

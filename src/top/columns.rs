@@ -1,7 +1,7 @@
 //! The columns: what they say of a server or a pool, what rows can be sorted by, and which fit.
 
 use crate::api::status::{PoolStatus, ReportedState, ServerStatus, SourceStatus};
-use crate::history::Figures;
+use crate::history::{Figures, MOST_TOLD_MS};
 use crate::text::ago;
 use std::cmp::Ordering;
 use time::OffsetDateTime;
@@ -161,6 +161,7 @@ fn milliseconds(ms: f64) -> String {
     match ms {
         ms if ms < 9.95 => format!("{ms:.1}ms"),
         ms if ms < 999.5 => format!("{ms:.0}ms"),
+        ms if ms >= MOST_TOLD_MS => format!(">{:.0}s", ms / 1000.0),
         ms => format!("{:.1}s", ms / 1000.0),
     }
 }
