@@ -110,12 +110,13 @@ fn skip_reason(
     let says_no = |values| has_token(values, "no-transform");
     if is_grpc(media_type) {
         Some(SkipReason::Grpc)
+    } else if head.status == 206 && media_type.eq_ignore_ascii_case(b"multipart/byteranges") {
+        // Parts do not show whether the whole is of a type that is compressed.
+        Some(SkipReason::Range)
     } else if !plan.types.iter().any(|types| types.has(media_type)) {
         Some(SkipReason::Type)
     } else if is_event_stream(media_type) && !plan.streams {
         Some(SkipReason::Stream)
-    } else if head.status == 206 || request.fields.has(&header::RANGE) {
-        Some(SkipReason::Range)
     } else if edits.leaving(head.fields, &header::CONTENT_ENCODING).any(|coding| !is_identity(coding)) {
         Some(SkipReason::Encoded)
     } else if has_token(edits.leaving(head.fields, &header::CACHE_CONTROL), "no-transform")
@@ -124,6 +125,9 @@ fn skip_reason(
         Some(SkipReason::NoTransform)
     } else if DIGESTS.iter().any(|digest| edits.leaves(head.fields, digest)) {
         Some(SkipReason::Digest)
+    } else if head.status == 206 || request.fields.has(&header::RANGE) {
+        // The last: without a range it would be compressed.
+        Some(SkipReason::Range)
     } else {
         None
     }

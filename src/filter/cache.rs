@@ -36,6 +36,8 @@ pub(crate) struct CacheFields {
     pub(crate) age: Option<u64>,
     /// What Cache-Status has.
     pub(crate) status: Option<String>,
+    /// Of a 304 or a part of what is kept: whether the whole may be compressed; `None` where that is not known.
+    pub(crate) is_compressible: Option<bool>,
     /// Whose tags are for the cache alone.
     pub(crate) hidden: Option<Arc<CachePlan>>,
 }

@@ -30,10 +30,18 @@ impl Filter for Compress {
         }
     }
 
-    /// That a client's copy is still good is said of the copy that it has.
+    /// That a client's copy is still good is said of the copy that it has. It and a part say that others have other bytes, as the whole would
+    /// (RFC 9110 sections 15.3.7 and 15.4.5); of a server's 304 nobody knows whether that may be compressed, and then it is said as well.
     fn response<'a>(&self, response: &ResponseView<'a>, facts: &ResponseFacts<'a>, edits: &mut Edits<'a>) {
         let is_on = facts.policy.is_some_and(|applied| applied.policy.plan.compress.get().is_some());
-        if !is_on || response.status != 304 {
+        if !is_on || !matches!(response.status, 206 | 304) {
+            return;
+        }
+        let is_compressible = facts.cache.and_then(|cache| cache.is_compressible);
+        if is_compressible.unwrap_or(response.status == 304) {
+            vary(response, edits);
+        }
+        if response.status != 304 {
             return;
         }
         let Some(request) = facts.request else { return };
@@ -41,7 +49,6 @@ impl Filter for Compress {
         let is_weakened = |(is_weak, asked): (bool, &[u8])| is_weak && asked == tag;
         if request.fields.all(&header::IF_NONE_MATCH).flat_map(tags).any(is_weakened) {
             weaken(response, edits);
-            vary(response, edits);
         }
     }
 }

@@ -67,12 +67,13 @@ pub(super) struct Compression {
     is_over: bool,
 }
 
-/// Decides on a response by its head as it leaves, and edits that; `kept` is one that lies in memory.
+/// Decides on a response by its head as it leaves, and edits that; `kept` is one that lies in memory. Of a part it may be known whether
+/// the whole would be compressed.
 pub(super) fn choose<'a>(
     exchange: &Exchange,
     plan: &CompressPlan,
     request: &RequestView<'_>,
-    (head, kept): (&ResponseView<'a>, Option<&Arc<StoredResponse>>),
+    (head, kept, is_compressible): (&ResponseView<'a>, Option<&Arc<StoredResponse>>, Option<bool>),
     edits: &mut Edits<'a>,
 ) -> Chosen {
     let skip = |reason| {
@@ -81,6 +82,13 @@ pub(super) fn choose<'a>(
     };
     match compress::judge(plan, request, head, edits) {
         Verdict::Bodiless => return Chosen::Plain,
+        Verdict::Never(SkipReason::Range) => {
+            // The whole is another for who takes other codings (RFC 9110 section 15.3.7).
+            if is_compressible != Some(false) {
+                vary(head, edits);
+            }
+            return skip(SkipReason::Range);
+        }
         Verdict::Never(reason) => return skip(reason),
         Verdict::Eligible => vary(head, edits),
     }

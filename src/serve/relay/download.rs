@@ -198,8 +198,9 @@ impl<C: ClientSide> Relay<'_, C> {
         let dropped = edits.dropped();
         let compress = applied.as_ref().and_then(|applied| applied.policy.plan.compress.get());
         let is_compressed = compress.is_some();
+        let known = (head, kept, self.cache_fields.is_compressible);
         let chosen = compress.map_or(Chosen::Plain, |plan| {
-            compress::choose(&self.exchange, plan, &self.request, (head, kept), &mut edits)
+            compress::choose(&self.exchange, plan, &self.request, known, &mut edits)
         });
         let begun = match &chosen {
             Chosen::Plain if !self.takes_chunks_apart => self.client.begin(head, &edits),

@@ -3,10 +3,12 @@
 use super::Relay;
 use crate::access_log::{CacheRecord, CacheResult};
 use crate::cache::{self, CacheStatus, Parts};
+use crate::compress::{self, SkipReason, Verdict};
 use crate::serve::client::ClientSide;
 use crate::serve::exchange::moment;
 use crate::serve::server::{ServerSide, Stored, StoredPiece};
 use crate::store::StoredResponse;
+use crate::wire::edit::Edits;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use std::sync::Arc;
 
@@ -24,8 +26,19 @@ impl<C: ClientSide> Relay<'_, C> {
         self.cache_fields.age = Some(age);
         self.cache_fields.status = says_so.then(|| status.text());
         let side = self.asked_of(stored);
+        if matches!(side.head().status, 206 | 304) {
+            self.cache_fields.is_compressible = self.is_compressible(stored);
+        }
         self.client.refuse_body();
         self.pass_stored(side).await;
+    }
+
+    /// Whether all of a response would be compressed for who takes that; `None` if its rule compresses nothing.
+    fn is_compressible(&self, stored: &Arc<StoredResponse>) -> Option<bool> {
+        let plan = self.exchange.policy()?.plan.compress.get()?;
+        let whole = Stored::whole(stored);
+        let verdict = compress::judge(plan, &self.request, &whole.head(), &Edits::default());
+        Some(matches!(verdict, Verdict::Eligible | Verdict::Never(SkipReason::Range)))
     }
 
     /// What of a stored response the request asks for.

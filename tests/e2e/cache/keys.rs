@@ -453,3 +453,37 @@ fn what_is_compressed_is_compressed_from_what_is_kept() {
     let weak = [("accept-encoding", "gzip"), ("if-none-match", "W/\"x\"")];
     shop.each(get(target, &weak), |way, response| assert_eq!(response.status, 304, "{way:?}"));
 }
+
+/// A 304 and a part say by what the whole varies (RFC 9110 sections 15.3.7 and 15.4.5), and nothing else.
+#[test]
+fn what_stands_for_the_whole_says_by_what_that_varies() {
+    let app = app();
+    let rules = |cache: &str| format!("    - {{ name: all, {cache}compress: {{ min: 0B }}, pool: app }}\n");
+    let old = "last-modified:Sun,+06+Nov+1994+08:49:37+GMT";
+    for (kind, by_coding) in [("text/plain", true), ("image/png", false)] {
+        let target =
+            format!("/with/cache-control:max-age=60&content-type:{kind}&etag:%22x%22&{old}&vary:Foo");
+        let shop = with_rules(&app, &rules("cache: {}, "));
+        for (fields, status) in [
+            (&[][..], 200),
+            (&[("if-none-match", "\"x\"")], 304),
+            (&[("if-none-match", "W/\"x\""), ("accept-encoding", "gzip")], 304),
+            (&[("if-modified-since", "Sun, 06 Nov 1994 08:49:37 GMT")], 304),
+            (&[("range", "bytes=0-1")], 206),
+            (&[("range", "bytes=0-1,4-5")], 206),
+        ] {
+            shop.each(get(&target, fields), |way, response| {
+                let vary = response.field("vary").replace("|", ", ").to_ascii_lowercase();
+                assert_eq!(response.status, status, "{way:?} {fields:?}");
+                let expected = if by_coding { "foo, accept-encoding" } else { "foo" };
+                assert_eq!(vary, expected, "{way:?} {kind} {fields:?}");
+            });
+        }
+    }
+    // A server's own 304 does not show of what it is.
+    let bare = with_rules(&app, &rules(""));
+    let asked = [("if-none-match", "\"x\"")];
+    bare.each(get("/with/etag:%22x%22", &asked), |way, response| {
+        assert_eq!((response.status, response.field("vary")), (304, "Accept-Encoding".into()), "{way:?}");
+    });
+}
