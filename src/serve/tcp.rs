@@ -65,20 +65,15 @@ async fn open(
 ) -> Option<Box<OpenConnection>> {
     let RawConnection { mut socket, watch, source, destination, mut first, hello, .. } = connection;
     passthrough.protocol = if hello.is_some() { "TLS" } else { "TCP" };
-    let connected = match find_pool(&live, &mut passthrough, hello) {
-        Ok(pool) => {
-            let proxy_header = pool.plan.proxy_protocol.map(|version| {
-                let about = ProxyHeader::client(source, destination.or_else(|| socket.local_address()));
-                proxy_header::write(version, about)
-            });
-            let mut client = WaitingClient { socket: &mut socket, first: &mut first };
-            let proxy_header_first = proxy_header.as_deref();
-            let server =
-                connect(&live, &mut passthrough, &pool, &watch, &mut client, proxy_header_first).await;
-            server.map(|server| (pool, server, proxy_header))
-        }
-        Err(why) => Err(why),
-    };
+    let about = ProxyHeader::client(source, destination.or_else(|| socket.local_address()));
+    let mut client = WaitingClient { socket: &mut socket, first: &mut first };
+    let mut connected = find(&live, &mut passthrough, hello.as_ref(), &watch, &mut client, &about).await;
+    if let Err(why) = connected
+        && may_go_elsewhere(&live, &passthrough, why)
+        && watch.interrupted().is_none()
+    {
+        connected = find(&live, &mut passthrough, hello.as_ref(), &watch, &mut client, &about).await;
+    }
     let (pool, server, proxy_header) = match connected {
         Ok(connected) => connected,
         Err(why) => {
@@ -100,14 +95,42 @@ async fn open(
     Some(Box::new(OpenConnection { relay, passthrough }))
 }
 
+/// Finds the pool, and a server of it that takes the connection.
+async fn find(
+    live: &Live,
+    passthrough: &mut Passthrough,
+    hello: Option<&Hello>,
+    watch: &Watched,
+    client: &mut WaitingClient<'_>,
+    about: &ProxyHeader,
+) -> Result<(Arc<Pool>, Socket, Option<Vec<u8>>), Why> {
+    let pool = find_pool(live, passthrough, hello)?;
+    let proxy_header = pool.plan.proxy_protocol.map(|version| proxy_header::write(version, *about));
+    let server = connect(live, passthrough, &pool, watch, client, proxy_header.as_deref()).await?;
+    Ok((pool, server, proxy_header))
+}
+
+/// Whether what no server has been tried for may have one by now: a reload has come, or its pool has a fallback and has lost all
+/// servers while it waited. Who has waited in vain does not begin again.
+fn may_go_elsewhere(live: &Live, passthrough: &Passthrough, why: Why) -> bool {
+    let snapshot = live.snapshot();
+    let has_fallback = || {
+        let pool = passthrough.pool.as_deref().and_then(|pool| snapshot.pool(pool));
+        let is_empty = matches!(why, Why::AllUnhealthy | Why::NoneReady | Why::NoServers);
+        is_empty && pool.is_some_and(|pool| pool.plan.fallback.is_some())
+    };
+    let is_untried = passthrough.attempt.number() == 0 && !why.is_of_queue();
+    is_untried && (snapshot.edition != passthrough.edition || has_fallback())
+}
+
 /// The pool that the listener, or the name the client asks for, leads to.
-fn find_pool(live: &Live, passthrough: &mut Passthrough, hello: Option<Hello>) -> Result<Arc<Pool>, Why> {
+fn find_pool(live: &Live, passthrough: &mut Passthrough, hello: Option<&Hello>) -> Result<Arc<Pool>, Why> {
     let snapshot = live.snapshot();
     (passthrough.generation, passthrough.edition) = (snapshot.generation, snapshot.edition);
     let id = passthrough.client.listener;
     let listener = snapshot.listener(id).or_else(|| snapshot.parting_listener(id)).ok_or(Why::Shutdown)?;
     passthrough.location = listener.geo.as_ref().map(|geo| geo.locate(passthrough.client.ip));
-    let found = match (&listener.target, &hello) {
+    let found = match (&listener.target, hello) {
         (ListenerTarget::Pool(pool), _) => Some((pool, None, Routed::Pool)),
         (ListenerTarget::Routes(table), Some(hello)) => {
             let found =
@@ -120,7 +143,7 @@ fn find_pool(live: &Live, passthrough: &mut Passthrough, hello: Option<Hello>) -
         // A reload has made another kind of listener of it since.
         (ListenerTarget::Routes(_), None) | (ListenerTarget::RedirectToHttps, _) => None,
     };
-    passthrough.name = hello.and_then(|hello| hello.name);
+    passthrough.name = hello.and_then(|hello| hello.name.clone());
     let Some((pool, route, routed)) = found else {
         passthrough.detail = passthrough.name.is_none().then_some("no server name");
         return Err(Why::NoRoute);

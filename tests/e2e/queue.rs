@@ -461,6 +461,44 @@ fn tcp_clients_wait_before_their_server_is_connected_to() {
 }
 
 #[test]
+fn who_waits_for_a_pool_that_a_reload_renames_goes_where_its_listener_leads_now() {
+    let (server, other) = (Server::echo("one"), Server::echo("two"));
+    let text = |pool: &str, address: SocketAddr| {
+        format!(
+            "listeners:\n  web: {{ address: 127.0.0.1:0, protocol: tcp, pool: {pool} }}\n\
+             pools:\n  {pool}: {{ servers: [{{ address: {address} }}], max_connections: 1 }}\n"
+        )
+    };
+    let balancer = Balancer::start(&text("app", server.address));
+    let mut first = tcp::connect(balancer.address("web"));
+    assert_eq!(tcp::bytes(&mut first, 3), b"one");
+    let mut waiting = tcp::connect(balancer.address("web"));
+    waiting.write_all(b"early").expect("taken");
+    wait_for_line(&balancer, 1.0);
+    assert_eq!(balancer.reload(&text("new", other.address)), Reloaded::Taken);
+    assert_eq!(tcp::bytes(&mut waiting, 8), b"twoearly");
+    drop((first, waiting));
+    let record = balancer.record_where("it has waited", |record| record["queue_ms"].is_number());
+    assert_eq!((&record["pool"], &record["why"]), (&Value::from("new"), &Value::from("ok")));
+}
+
+#[test]
+fn who_waits_goes_on_to_where_a_reload_has_nobody_wait_any_more() {
+    let turns = Turns::new();
+    let balancer =
+        Balancer::start(&text(&[turns.app.address], "queue: { timeout: 1h }, timeouts: { request: 2h }"));
+    let mut first = ask(&balancer, "/first");
+    wait_until("the server has it", || turns.app.hits() == 1);
+    let mut waiting = ask(&balancer, "/waiting");
+    wait_for_line(&balancer, 1.0);
+    let ends = text(&[turns.app.address], "queue: null, timeouts: { request: 2h }");
+    assert_eq!(balancer.reload(&ends), Reloaded::Taken);
+    assert_eq!(ask(&balancer, "/new").response().status, 503);
+    (0..2).for_each(|_| turns.let_one());
+    assert_eq!([&mut first, &mut waiting].map(|client| client.response().status), [200, 200]);
+}
+
+#[test]
 fn a_call_is_told_in_its_own_words_when_to_come_back() {
     let latch = Latch::default();
     let app = holding("a", &latch);

@@ -2,7 +2,7 @@
 
 mod shares;
 
-use crate::config::plan::{Priority, QueueOrder};
+use crate::config::plan::{Priority, QueueOrder, QueuePlan};
 use shares::{ServedShare, Shares};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -72,6 +72,12 @@ struct Round {
 pub struct LineRules {
     pub order: QueueOrder,
     pub timeout: Duration,
+}
+
+impl LineRules {
+    pub fn of(settings: &QueuePlan) -> Self {
+        Self { order: settings.order, timeout: settings.timeout }
+    }
 }
 
 /// What has become of one whose turn it was.

@@ -12,7 +12,7 @@ use super::server::RoomListener;
 use super::stats::Histogram;
 use super::tried::Tried;
 use super::{Bound, BoundPick, Lease, NoServer, Pool, Query};
-use crate::config::plan::{Priority, QueuePlan};
+use crate::config::plan::{Priority, QueueOrder, QueuePlan};
 use futures_channel::oneshot;
 use handoff::Handoff;
 use line::{Lane, Line, LineRules, Offer, Ticket};
@@ -21,7 +21,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The atomics of `handoff`, named in one place so that a test can put loom's in theirs.
 mod sync {
@@ -50,6 +50,8 @@ struct Waiters {
     clock: Option<Clock>,
     /// When somebody last entered.
     entered: Instant,
+    /// As the last pool had them that lets anybody wait: who waits does so on where the next one lets nobody.
+    rules: LineRules,
     rate: ServiceRate,
 }
 
@@ -162,8 +164,10 @@ impl Queue {
         let (pool, rate) = (Weak::new(), ServiceRate::new(now));
         let (line, waiting_for_any) = (Line::default(), Arc::<AtomicUsize>::default());
         let for_any = Arc::clone(&waiting_for_any);
+        // Of an empty line.
+        let rules = LineRules { order: QueueOrder::Fifo, timeout: Duration::ZERO };
         let waiters =
-            Waiters { line, waiting_for_any, pool, is_closed: false, clock: None, entered: now, rate };
+            Waiters { line, waiting_for_any, pool, is_closed: false, clock: None, entered: now, rules, rate };
         let line = Handoff::new(waiters);
         Arc::new(Self { line, waiting_for_any: for_any, stats: QueueStats::default() })
     }
@@ -197,6 +201,7 @@ impl Queue {
         let entered = self.line.change(
             |waiters| {
                 waiters.entered = now;
+                waiters.rules = LineRules::of(settings);
                 let entered = waiters.line.enter(waiter, (priority, lane), arrived, max);
                 (entered, waiters.count())
             },
@@ -281,20 +286,13 @@ impl Waiters {
 
     fn offer(&mut self) {
         if self.is_closed {
-            return self.answer_all(|_| Err(NoServer::NoneReady.into()));
+            return self.refuse_all(NoServer::NoneReady);
         }
         let now = self.now();
         let Some(pool) = self.pool.upgrade() else { return };
-        let Some(settings) = &pool.plan.queue else {
-            // The configuration has nobody wait any more.
-            return self.answer_all(|waiter| match waiter.pick_bound(&pool, now) {
-                Ok(granted) => Ok(granted),
-                Err(_) => waiter.pick(&pool, now).map_err(Refusal::from),
-            });
-        };
-        let rules = LineRules { order: settings.order, timeout: settings.timeout };
+        self.rules = pool.plan.queue.as_ref().map_or(self.rules, LineRules::of);
         let rate = &mut self.rate;
-        self.line.serve(rules, now, |waiter, lane| {
+        self.line.serve(self.rules, now, |waiter, lane| {
             if waiter.is_leaving() {
                 return Offer::Declined;
             }
@@ -322,10 +320,9 @@ impl Waiters {
         });
     }
 
-    fn answer_all(&mut self, answer: impl Fn(&Waiter) -> Answer) {
+    fn refuse_all(&mut self, none: NoServer) {
         for mut waiter in self.line.clear() {
-            let answer = answer(&waiter);
-            waiter.answer(answer);
+            waiter.answer(Err(none.into()));
         }
     }
 }

@@ -333,14 +333,17 @@ fn who_comes_when_the_pool_has_just_gone_is_told() {
 }
 
 #[test]
-fn a_reload_that_ends_the_queue_refuses_who_cannot_be_served() {
+fn a_reload_that_ends_the_queue_has_those_wait_who_do_so_already() {
     let mut live = Live::new(limited("a", 1));
-    let _leases = live.fill();
+    let leases = live.fill();
     let (mut first, mut second) = (live.enter(), live.enter());
     live.reload(vec![PoolPlan { queue: None, ..limited("a b", 1) }]);
-    assert_eq!(server_of(look(&mut first)).0, "b");
-    let answer = look(&mut second).map(|answer| answer.map(drop));
-    assert_eq!(answer, Some(Err(Refusal::None(NoServer::AllFull))));
+    let (name, _lease) = server_of(look(&mut first));
+    assert_eq!(name, "b");
+    assert!(look(&mut second).is_none(), "it waits as long as was said when it came");
+    assert_eq!(live.lease().err(), Some(NoServer::AllFull));
+    drop(leases);
+    assert_eq!(server_of(look(&mut second)).0, "a");
 }
 
 #[test]
