@@ -529,8 +529,10 @@ fn a_folder_that_somebody_removes_is_begun_anew_with_nothing() {
             harm(&place);
             find(&tier);
             let told = format!("{harmed}, found by a {by}");
-            wait(&told, || tier.in_use().errors[DiskFault::Gone as usize] >= 1 && tier.is_ready());
+            wait(&told, || tier.in_use().errors[DiskFault::Gone as usize] >= 1);
+            // Who has found it out has had it begun then.
             wait(&told, || tier.threads.is_idle());
+            wait(&told, || tier.is_ready());
             assert!((1..=4).all(|number| found(&tier, &format!("k{number}"), "").is_none()), "{told}");
             assert!(
                 whole(&read).is_some_and(|bytes| bytes == body(2, 300_000)),
