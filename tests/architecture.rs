@@ -210,6 +210,8 @@ fn the_table_has_the_rooms_we_think_it_has() {
         "disk::entry",
         "disk::order",
         "disk::index",
+        "disk::arrived",
+        "disk::repeated",
         "filter",
         "acme::schedule",
     ];

@@ -141,7 +141,7 @@ impl Folder {
     }
 
     fn create(&self, id: u64, path: &Path) -> io::Result<File> {
-        let create = || open(path, OpenOptions::new().write(true).create(true).truncate(true));
+        let create = || open(path, OpenOptions::new().read(true).write(true).create(true).truncate(true));
         match create() {
             // Not below a folder that has gone: another would be begun that nobody has the lock of.
             Err(error) if error.kind() == ErrorKind::NotFound && self.path.join("lock").exists() => {

@@ -3,6 +3,7 @@
 //! takes no part until the next reload; requests do not notice.
 
 mod advice;
+mod arrived;
 mod check;
 mod entry;
 mod folder;

@@ -21,7 +21,8 @@ pub(super) const WHOLE: u64 = 256 << 10;
 const BEGINNING: usize = 4096;
 
 /// What a record says of a body that ends in the middle.
-const NOT_READ: &str = "the rest of it could not be read from the cache's disk";
+pub(super) const NOT_READ: BrokenOff =
+    BrokenOff { why: None, detail: Some("the rest of it could not be read from the cache's disk") };
 
 /// What may lie on the disk for a request.
 #[derive(Debug)]
@@ -169,7 +170,7 @@ impl DiskTier {
             return Ok(response);
         }
         let first = read_piece(&file, &fixed, &sums, 0)?;
-        let body = OpenBody { file: Some(file), fixed, sums: sums.into(), first, pin };
+        let body = OpenBody { file: Some(Arc::new(file)), fixed, sums: sums.into(), first: Some(first), pin };
         response.body = StoredBody::Elsewhere(Arc::new(SharedBody(Arc::new(body))));
         Ok(response)
     }
@@ -196,12 +197,21 @@ pub(super) fn read_head(file: &File, entry: &Entry) -> Result<(Fixed, FileHead),
 
 /// One piece of a body, checked.
 fn read_piece(file: &File, fixed: &Fixed, sums: &[u64], place: u64) -> Result<Bytes, NotRead> {
-    let from = place * PIECE;
-    let length = fixed.body.saturating_sub(from).min(PIECE);
-    let mut piece = BytesMut::zeroed(usize::try_from(length).unwrap_or_default());
-    file.read_exact_at(&mut piece, fixed.body_at() + from)?;
     let sum = usize::try_from(place).ok().and_then(|place| sums.get(place)).ok_or(Unreadable::Broken)?;
-    match format::is_piece(fixed.key, place, &piece, *sum) {
+    let left = fixed.body.saturating_sub(place * PIECE);
+    read_checked(file, fixed.body_at(), (fixed.key, place), (left, *sum))
+}
+
+/// A piece of a body that begins there, which has as many bytes as are left and this checksum.
+pub(super) fn read_checked(
+    file: &File,
+    body_at: u64,
+    (key, place): (u128, u64),
+    (left, sum): (u64, u64),
+) -> Result<Bytes, NotRead> {
+    let mut piece = BytesMut::zeroed(usize::try_from(left.min(PIECE)).unwrap_or_default());
+    file.read_exact_at(&mut piece, body_at + place * PIECE)?;
+    match format::is_piece(key, place, &piece, sum) {
         true => Ok(piece.freeze()),
         false => Err(NotRead::Broken("a piece of its body is not what was written")),
     }
@@ -214,13 +224,13 @@ fn now() -> Moment {
 
 /// That somebody reads a response: its bytes stay on the disk.
 #[derive(Debug)]
-struct Pin {
+pub(super) struct Pin {
     tier: Arc<DiskTier>,
     entry: Arc<Entry>,
 }
 
 impl Pin {
-    fn new(tier: &Arc<DiskTier>, entry: &Arc<Entry>) -> Option<Self> {
+    pub(super) fn new(tier: &Arc<DiskTier>, entry: &Arc<Entry>) -> Option<Self> {
         entry.pin().then(|| Self { tier: Arc::clone(tier), entry: Arc::clone(entry) })
     }
 }
@@ -240,13 +250,27 @@ impl Drop for Pin {
 
 /// A body of which no more is in memory than what clients are about to take.
 #[derive(Debug)]
-struct OpenBody {
-    file: Option<File>,
-    fixed: Fixed,
-    sums: Box<[u64]>,
-    /// The first piece, which was good.
-    first: Bytes,
-    pin: Pin,
+pub(super) struct OpenBody {
+    pub(super) file: Option<Arc<File>>,
+    pub(super) fixed: Fixed,
+    pub(super) sums: Box<[u64]>,
+    /// The first piece, if it was read before, and was good.
+    pub(super) first: Option<Bytes>,
+    pub(super) pin: Pin,
+}
+
+impl OpenBody {
+    /// What stands there, as far as its piece goes.
+    pub(super) fn read(&self, from: u64) -> Option<Bytes> {
+        let skipped = usize::try_from(from % PIECE).unwrap_or_default();
+        match read_piece(self.file.as_ref()?, &self.fixed, &self.sums, from / PIECE) {
+            Ok(piece) => Some(piece.slice(skipped.min(piece.len())..)),
+            Err(not_read) => {
+                self.pin.tier.not_read(&self.pin.entry, not_read);
+                None
+            }
+        }
+    }
 }
 
 /// The same, for all who read it.
@@ -256,17 +280,17 @@ struct SharedBody(Arc<OpenBody>);
 impl BodySource for SharedBody {
     fn read(&self, from: u64) -> oneshot::Receiver<Bytes> {
         let (sender, receiver) = oneshot::channel();
-        let (place, skipped) = (from / PIECE, usize::try_from(from % PIECE).unwrap_or_default());
-        if place == 0 {
-            let _ = sender.send(self.0.first.slice(skipped.min(self.0.first.len())..));
+        if let Some(first) = self.0.first.as_ref().filter(|_| from < PIECE) {
+            let skipped = usize::try_from(from).unwrap_or_default();
+            let _ = sender.send(first.slice(skipped.min(first.len())..));
             return receiver;
         }
         let body = Arc::clone(&self.0);
         self.0.pin.tier.threads.read_on(move || {
-            let Some(file) = body.file.as_ref().filter(|_| !sender.is_canceled()) else { return };
-            match read_piece(file, &body.fixed, &body.sums, place) {
-                Ok(piece) => _ = sender.send(piece.slice(skipped.min(piece.len())..)),
-                Err(not_read) => body.pin.tier.not_read(&body.pin.entry, not_read),
+            if !sender.is_canceled()
+                && let Some(bytes) = body.read(from)
+            {
+                let _ = sender.send(bytes);
             }
         });
         receiver
@@ -277,7 +301,7 @@ impl BodySource for SharedBody {
     }
 
     fn broken_off(&self) -> BrokenOff {
-        BrokenOff { why: None, detail: Some(NOT_READ) }
+        NOT_READ
     }
 }
 

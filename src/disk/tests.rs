@@ -509,7 +509,7 @@ fn a_folder_that_somebody_removes_is_begun_anew_with_nothing() {
             let head = StoredResponse { body: StoredBody::Memory(Arc::from([])), ..one };
             let mut writer = tier.begin(b"k9", head).expect("it is for the disk");
             let _ = writer.push(&body(9, 600_000));
-            writer.finish(|| ());
+            let _ = writer.finish(|| ());
         }),
         ("purge", |tier| {
             let purged = tier.store.purges.purge(Purge::Tag(77), Purged::Soft);

@@ -84,6 +84,25 @@ impl StoredResponse {
         (OWN + fields + vary + names + self.selected.len()) as u64 + body + self.coded.weight()
     }
 
+    /// The same with another body.
+    pub(crate) fn with_body(&self, body: StoredBody) -> Self {
+        Self {
+            status: self.status,
+            fields: self.fields.clone(),
+            body,
+            length: self.length,
+            coded: Arc::default(),
+            terms: self.terms.clone(),
+            selected: self.selected.clone(),
+            epoch: self.epoch,
+            url: self.url,
+            place: self.place.clone(),
+            tags: self.tags.clone(),
+            purge_epoch: self.purge_epoch,
+            unpurged_at: AtomicU64::new(self.purge_epoch),
+        }
+    }
+
     /// Whether another is for the same requests.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         self.terms.vary == other.terms.vary && self.selected == other.selected

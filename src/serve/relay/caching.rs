@@ -157,7 +157,7 @@ impl Unkept {
 /// A response that is being kept.
 #[derive(Debug)]
 pub(super) enum Filling {
-    Memory(MemoryFill),
+    Memory(Box<MemoryFill>),
     /// It is too long for memory.
     Disk(DiskFill),
 }

@@ -283,7 +283,13 @@ impl<C: ClientSide> Relay<'_, C> {
             // Nothing more is read while the client has not taken what was, unless it costs nothing to hold.
             let gathers = self.broken_off.is_none() && self.gathers(server.as_ref());
             if !gathers {
-                ready!(self.poll_sent(cx))?;
+                match self.poll_sent(cx) {
+                    Poll::Ready(sent) => sent?,
+                    Poll::Pending => {
+                        self.let_others_go_on(cx, server, leased);
+                        return Poll::Pending;
+                    }
+                }
             }
             if let Some(failure) = self.broken_off.take() {
                 return Poll::Ready(Err(failure));
@@ -292,7 +298,11 @@ impl<C: ClientSide> Relay<'_, C> {
                 self.pay();
                 return Poll::Ready(Ok(()));
             }
-            if self.poll_pace(cx).is_pending() || self.poll_keeping(cx).is_pending() {
+            let is_paced = self.poll_pace(cx).is_pending();
+            if is_paced {
+                self.let_others_go_on(cx, server, leased);
+            }
+            if is_paced || !self.is_fed && self.poll_keeping(cx).is_pending() {
                 ready!(self.client.poll_left(cx));
                 return Poll::Ready(Err(Why::ClientAborted.into()));
             }

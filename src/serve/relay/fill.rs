@@ -188,7 +188,8 @@ impl<C: ClientSide> Relay<'_, C> {
                 {
                     return Err(NotStored::NoRoom);
                 }
-                Ok(Filling::Memory(MemoryFill { status, fields, terms, tags, body, length }))
+                let fill = MemoryFill { status, fields, terms, tags, body, length };
+                Ok(Filling::Memory(Box::new(fill)))
             }
         }
     }
@@ -232,8 +233,9 @@ impl<C: ClientSide> Relay<'_, C> {
         if let Unkept::NotStored(reason) = unkept {
             caching.mark(reason);
         }
-        if let Filling::Memory(fill) = filling {
-            fill.body.break_off(unkept.told());
+        match filling {
+            Filling::Memory(fill) => fill.body.break_off(unkept.told()),
+            Filling::Disk(fill) => fill.writer.break_off(unkept.told()),
         }
     }
 
@@ -260,10 +262,12 @@ impl<C: ClientSide> Relay<'_, C> {
     pub(super) fn poll_keeping(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(caching) = &mut self.caching else { return Poll::Ready(()) };
         let Some(Filling::Disk(fill)) = &mut caching.filling else { return Poll::Ready(()) };
+        if self.is_fed {
+            // It goes to its client by that way alone.
+            return fill.writer.poll_ready(cx);
+        }
         if !ready!(fill.poll_ready(cx)) {
-            if let Some(Filling::Disk(fill)) = caching.filling.take() {
-                fill.writer.give_up();
-            }
+            fill.writer.give_up();
             self.not_kept(Unkept::NotStored(NotStored::DiskBehind));
         }
         Poll::Ready(())
@@ -282,14 +286,16 @@ impl<C: ClientSide> Relay<'_, C> {
     pub(super) fn kept(&mut self) -> Option<Arc<StoredResponse>> {
         let caching = self.caching.as_mut()?;
         let MemoryFill { status, mut fields, terms, tags, body, .. } = match caching.filling.take()? {
-            Filling::Memory(fill) => fill,
+            Filling::Memory(fill) => *fill,
             Filling::Disk(DiskFill { writer, .. }) => {
                 if writer.is_outdated() {
                     self.exchange.cached = Some(PURGED);
                 }
                 // Those who wait look again when it can be found.
                 let fetching = caching.fetching.take();
-                writer.finish(move || drop(fetching));
+                if let Err(reason) = writer.finish(move || drop(fetching)) {
+                    self.exchange.cached = Some(Unkept::NotStored(reason).record());
+                }
                 return None;
             }
         };

@@ -17,7 +17,14 @@ impl<C: ClientSide> Relay<'_, C> {
     pub(super) fn share(&mut self) -> Option<(Arc<dyn BodySource>, u64)> {
         let caching = self.caching.as_mut()?;
         caching.fetching.as_ref()?;
-        let Filling::Memory(filling) = caching.filling.as_mut()? else { return None };
+        let filling = match caching.filling.as_mut()? {
+            Filling::Memory(filling) => filling,
+            // Its client has it from its server, whatever becomes of the disk.
+            Filling::Disk(fill) => {
+                caching.fetching.as_ref()?.begin(Arc::new(fill.writer.coming()));
+                return None;
+            }
+        };
         let length = filling.length.filter(|length| *length > filling.body.length())?;
         if !filling.body.claim(length) {
             return None;
@@ -50,10 +57,35 @@ impl<C: ClientSide> Relay<'_, C> {
         ServerSide::Stored(Box::new(Stored::rest(source, from..length)))
     }
 
+    /// A client that is behind holds up nobody who follows what it fetches and has all that has come: from here on it has the rest from where
+    /// that is kept, as they do.
+    pub(super) fn let_others_go_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: &mut Option<ServerSide>,
+        leased: Option<&LeasedServer>,
+    ) {
+        let Some(Filling::Disk(fill)) = self.caching.as_ref().and_then(|caching| caching.filling.as_ref())
+        else {
+            return;
+        };
+        if self.is_fed || server.is_none() {
+            return;
+        }
+        let Poll::Ready((source, rest)) = fill.writer.poll_awaited(cx) else { return };
+        self.feeding = server.replace(ServerSide::Stored(Box::new(Stored::rest(source, rest))));
+        self.is_fed = true;
+        self.feed(cx, leased);
+    }
+
     /// Keeps what has come of a response that others follow. If it breaks off, they are told at once, and its own client when it has
     /// taken what it was sent.
     pub(super) fn feed(&mut self, cx: &mut Context<'_>, leased: Option<&LeasedServer>) {
-        while let Some(server) = &mut self.feeding {
+        while self.feeding.is_some() {
+            if self.poll_keeping(cx).is_pending() {
+                return;
+            }
+            let Some(server) = &mut self.feeding else { return };
             let Poll::Ready(part) = server.poll_part(cx, false) else { return };
             self.state.watch.touch();
             let is_over = match part {

@@ -3,10 +3,13 @@
 use crate::support::app::{App, Latch, Then, send};
 use crate::support::balancer::{Balancer, Directory};
 use crate::support::client::{Client, Response};
+use crate::support::h2::{Connection, DATA, RST_STREAM, WINDOW_UPDATE};
 use crate::support::wait_until;
 use std::io::Write;
 
 const LENGTH: usize = 1_500_000;
+/// More than sockets hold.
+const HUGE: usize = 20 * LENGTH;
 
 /// Bytes that say where they are.
 fn body() -> String {
@@ -39,6 +42,15 @@ fn app(latch: &Latch) -> App {
                     ),
                 )
             }
+            ("/dies", _) => {
+                let _ = write!(stream, "{head}\r\nContent-Length: {LENGTH}\r\n\r\n{}", &body[..LENGTH / 2]);
+                held.wait();
+                Then::Reset
+            }
+            ("/huge", _) => {
+                send(stream, &format!("{head}\r\nContent-Length: {HUGE}\r\n\r\n"));
+                (0..HUGE / LENGTH).map(|_| send(stream, &body)).last().unwrap_or(Then::Keep)
+            }
             ("/chunked", _) => send(
                 stream,
                 &format!("{head}\r\nTransfer-Encoding: chunked\r\n\r\n{LENGTH:x}\r\n{body}\r\n0\r\n\r\n"),
@@ -59,7 +71,7 @@ fn app(latch: &Latch) -> App {
 
 fn text(app: &App, folder: &Directory, cache: &str) -> String {
     format!(
-        "cache: {{ memory: 2MiB, max_object: 4MiB, disk: {{ path: {}, size: 64MiB }} }}\n\
+        "cache: {{ memory: 2MiB, max_object: 32MiB, disk: {{ path: {}, size: 256MiB }} }}\n\
          listeners: {{ web: {{ address: 127.0.0.1:0, routes: shop }} }}\n\
          routes: {{ shop: [{{ name: all, cache: {cache}, pool: app }}] }}\n\
          pools: {{ app: {{ servers: ['{}'], retries: {{ max: 0 }} }} }}\n",
@@ -245,4 +257,95 @@ fn a_disk_that_is_not_in_use_is_why_what_is_long_is_not_kept() {
     assert!(ask(&balancer, "/a", "").text() == body());
     check_told(&balancer, "/a", ("uncacheable", "disk", "ok"));
     assert_eq!(explained(&balancer, "/a"), "disk");
+}
+
+/// Clients that have asked for the same and have the first half of it.
+fn halfway(balancer: &Balancer, target: &str, count: usize) -> Vec<Client> {
+    let mut all: Vec<_> = (0..count).map(|_| balancer.client()).collect();
+    for client in &mut all {
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: shop.example\r\n\r\n"));
+    }
+    for client in &mut all {
+        assert_eq!(client.head().map(|head| head.status), Some(200));
+        assert!(client.bytes(LENGTH / 2) == body().as_bytes()[..LENGTH / 2]);
+    }
+    all
+}
+
+#[test]
+fn who_waits_for_what_goes_to_the_disk_has_it_as_it_comes() {
+    let (folder, latch) = (Directory::new(), Latch::default());
+    let app = app(&latch);
+    let balancer = start(&app, &folder, "{ coalesce: 60s }");
+    let mut all = halfway(&balancer, "/held", 4);
+    // And those who come only now.
+    all.extend(halfway(&balancer, "/held", 3));
+    let early = ask(&balancer, "/held", "Range: bytes=100000-699999\r\n");
+    assert_eq!((early.status, early.text() == body()[100_000..700_000]), (206, true));
+    assert_eq!(app.hits(), 1);
+    // What is purged as it comes goes on to those who have it, and to nobody else.
+    assert_eq!(balancer.command(&["purge", "http://shop.example/held"]).0, Some(0));
+    latch.open();
+    for client in &mut all {
+        assert!(client.bytes(LENGTH - LENGTH / 2) == body().as_bytes()[LENGTH / 2..]);
+    }
+    assert_eq!(app.hits(), 1);
+    balancer.wait_for_metric("evenkeel_cache_filling_bytes", &[], 0.0);
+    assert!(ask(&balancer, "/held", "").text() == body());
+    assert_eq!(app.hits(), 2);
+    on_disk(&balancer, 1.0);
+    wait_until("they are counted", || {
+        balancer.metric("evenkeel_cache_requests_total", &[("result", "coalesced")]) == 7.0
+    });
+}
+
+#[test]
+fn what_goes_to_the_disk_and_breaks_off_is_whole_to_nobody() {
+    let (folder, latch) = (Directory::new(), Latch::default());
+    let app = app(&latch);
+    let balancer = start(&app, &folder, "{ coalesce: 60s }");
+    let mut all = halfway(&balancer, "/dies", 4);
+    let mut connection = Connection::new(balancer.address("web"));
+    connection.fields(
+        1,
+        &[(":method", "GET"), (":scheme", "http"), (":authority", "shop.example"), (":path", "/dies")],
+        true,
+    );
+    // It takes all that comes.
+    for stream in [0, 1] {
+        connection.frame(WINDOW_UPDATE, 0, stream, &(1_u32 << 24).to_be_bytes());
+    }
+    while connection.next().expect("its response").kind != DATA {}
+    assert_eq!(app.hits(), 1);
+    latch.open();
+    for client in &mut all {
+        let (rest, _) = client.read_to_end();
+        assert!(rest.len() < LENGTH - LENGTH / 2, "{}", rest.len());
+    }
+    let last = std::iter::from_fn(|| connection.next())
+        .find(|frame| frame.kind == RST_STREAM || frame.ends_stream());
+    assert!(last.is_some_and(|frame| frame.kind == RST_STREAM));
+    balancer.wait_for_metric("evenkeel_http_failures_total", &[("why", "server_reset")], 5.0);
+    wait_until("nothing is left of it", || {
+        balancer.metric("evenkeel_cache_bytes", &[("tier", "disk")]) < 65_536.0
+    });
+    on_disk(&balancer, 0.0);
+}
+
+#[test]
+fn a_client_that_does_not_read_what_goes_to_the_disk_holds_up_nobody_else() {
+    let (folder, latch) = (Directory::new(), Latch::default());
+    let app = app(&latch);
+    let balancer = start(&app, &folder, "{ coalesce: 60s }");
+    let mut first = balancer.client();
+    first.send("GET /huge HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+    assert_eq!(first.head().map(|head| head.status), Some(200));
+    // It reads no more, and what it has is far from all.
+    for _ in 0..2 {
+        let other = ask(&balancer, "/huge", "");
+        assert!(other.complete && other.body.len() == HUGE && other.body.ends_with(body().as_bytes()));
+    }
+    assert_eq!(app.hits(), 1);
+    let rest = first.bytes(HUGE);
+    assert!(rest.chunks(LENGTH).all(|part| part == body().as_bytes()));
 }
