@@ -1,7 +1,7 @@
 //! The file as a whole: its sections in the order in which references between them can be resolved.
 
 use super::acme;
-use super::circles::warn_of_circles;
+use super::circles::Site;
 use super::discover;
 use super::fallback;
 use super::geo::{self, GeoReader};
@@ -12,7 +12,7 @@ use super::names::{Names, Once};
 use super::networks::NamedLists;
 use super::place::At;
 use super::plan::policy::NamedPolicy;
-use super::plan::{ListenerPlan, Plan, PoolPlan, RoutesPlan, TargetPlan, Transport};
+use super::plan::{ListenerPlan, Plan, PoolPlan, RoutesPlan, Transport};
 use super::pool::pool;
 use super::problem::Fault;
 use super::process::{access_log, admin, events, log, process};
@@ -82,10 +82,10 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
         sticky::check(at, &planned_pools, (&planned_listeners, &planned_routes), admin.as_ref());
         for ((_, at), routes) in routes.iter().flatten().zip(&planned_routes) {
             warn_of_idle_priorities(at, routes, &planned_pools);
-            let is_used = |listener: &&ListenerPlan| matches!(listener.target, TargetPlan::Routes(place) if planned_routes[place].name == routes.name);
-            let mut users = planned_listeners.iter().filter(is_used);
-            warn_of_circles(at, routes, users.all(|listener| listener.tls.is_some()));
         }
+        let site =
+            Site { listeners: &planned_listeners, routes: &planned_routes, policies: &planned_policies };
+        site.warn_of_circles(routes.iter().flatten().map(|(_, at)| at));
         let mut of_rules =
             planned_routes.iter().flat_map(|routes| &routes.rules).map(|rule| &rule.own_policy);
         let has_cache = planned_policies.iter().any(|named| named.policy.cache.get().is_some())

@@ -1,7 +1,7 @@
 //! The one form of a URL, which all others lead to by one redirect.
 
 use super::Variables;
-use crate::config::plan::policy::{Canonical, Wanted};
+use crate::config::plan::policy::Canonical;
 use crate::host;
 use crate::wire::local_reply::{self, LocalReply};
 use http::Method;
@@ -10,8 +10,8 @@ use http::Method;
 pub(crate) fn canonical(canonical: &Canonical, variables: &Variables<'_>) -> Option<LocalReply> {
     let request = variables.request?;
     let asked = request.host.filter(|host| !host::without_port(host).is_empty())?;
-    let host = without_or_with_www(host::without_port(asked), canonical.www);
-    let path = with_or_without_slash(request.path, canonical.trailing_slash);
+    let host = canonical.host(host::without_port(asked));
+    let path = canonical.path(request.path);
     let to_https = canonical.https && !variables.is_secure;
     let is_elsewhere = to_https || host != host::without_port(asked);
     if !is_elsewhere && path == request.path {
@@ -37,33 +37,10 @@ pub(crate) fn canonical(canonical: &Canonical, variables: &Variables<'_>) -> Opt
     Some(local_reply::with_status(status, Some(&location), None))
 }
 
-fn without_or_with_www(host: &str, wanted: Option<Wanted>) -> String {
-    let is_name = !host.starts_with('[') && host.contains('.') && host.parse::<std::net::Ipv4Addr>().is_err();
-    let www = host.get(..4).is_some_and(|begin| begin.eq_ignore_ascii_case("www."));
-    match wanted {
-        Some(Wanted::Add) if is_name && !www => format!("www.{host}"),
-        // `www.example` is a name, of which `example` is none.
-        Some(Wanted::Remove) if www && host[4..].contains('.') => host[4..].to_owned(),
-        _ => host.to_owned(),
-    }
-}
-
-/// A name with an ending, as a file's, gets none.
-fn with_or_without_slash(path: &str, wanted: Option<Wanted>) -> String {
-    let last = path.rsplit('/').next().unwrap_or_default();
-    match wanted {
-        Some(Wanted::Add) if !last.is_empty() && !last.contains('.') => format!("{path}/"),
-        Some(Wanted::Remove) if path.len() > 1 && last.is_empty() => {
-            let trimmed = path.trim_end_matches('/');
-            if trimmed.is_empty() { "/".to_owned() } else { trimmed.to_owned() }
-        }
-        _ => path.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::plan::policy::Wanted;
     use crate::wire::request::RequestView;
     use crate::wire::request_head::sample_head;
 

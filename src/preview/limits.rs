@@ -13,7 +13,9 @@ pub(super) fn anew(in_force: &Snapshot, next: &Snapshot) -> Vec<String> {
     let is_other = |(name, number): &(&&Name, &u64)| before.contains_key(**name) && !known.contains(number);
     let told = |(name, _): (&&Name, &u64)| match name.ends_with(".ban") {
         true => format!("limit {name} counts something else: the bans that it has made end"),
-        false => format!("limit {name} counts something else: its counts and debts begin anew"),
+        false => format!(
+            "limit {name} counts something else: its counts and debts begin anew, or go on from when it counted this before"
+        ),
     };
     after.iter().filter(is_other).map(told).collect()
 }

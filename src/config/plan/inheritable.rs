@@ -14,7 +14,7 @@ pub enum Inheritable<T> {
 }
 
 impl<T> Inheritable<T> {
-    pub(super) fn after(&self, before: &Self) -> Self {
+    pub(crate) fn after(&self, before: &Self) -> Self {
         match (self, before) {
             (Self::Inherited, Self::Set(before)) => Self::Set(Arc::clone(before)),
             (Self::Inherited | Self::Off, _) => Self::Inherited,

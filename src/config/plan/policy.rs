@@ -201,6 +201,34 @@ pub struct Canonical {
     pub trailing_slash: Option<Wanted>,
 }
 
+impl Canonical {
+    /// The one form of a host without its port.
+    pub fn host(&self, host: &str) -> String {
+        let is_name =
+            !host.starts_with('[') && host.contains('.') && host.parse::<std::net::Ipv4Addr>().is_err();
+        let www = host.get(..4).is_some_and(|begin| begin.eq_ignore_ascii_case("www."));
+        match self.www {
+            Some(Wanted::Add) if is_name && !www => format!("www.{host}"),
+            // `www.example` is a name, of which `example` is none.
+            Some(Wanted::Remove) if www && host[4..].contains('.') => host[4..].to_owned(),
+            _ => host.to_owned(),
+        }
+    }
+
+    /// The one form of a path. A name with an ending, as a file's, gets no slash.
+    pub fn path(&self, path: &str) -> String {
+        let last = path.rsplit('/').next().unwrap_or_default();
+        match self.trailing_slash {
+            Some(Wanted::Add) if !last.is_empty() && !last.contains('.') => format!("{path}/"),
+            Some(Wanted::Remove) if path.len() > 1 && last.is_empty() => {
+                let trimmed = path.trim_end_matches('/');
+                if trimmed.is_empty() { "/".to_owned() } else { trimmed.to_owned() }
+            }
+            _ => path.to_owned(),
+        }
+    }
+}
+
 /// Whether a part of a URL is to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
