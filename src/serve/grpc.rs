@@ -84,11 +84,11 @@ pub(super) fn trailers(status: u8, message: &str) -> HeaderMap {
     fields
 }
 
-/// The answer to a gRPC call, of the call's own type: a head alone, which is its trailers too.
-pub(super) fn local_reply(why: Why, kind: &str, is_given_up: bool) -> LocalReply {
+/// The answer to a gRPC call in place of this status, of the call's own type: a head alone, which is its trailers too.
+pub(super) fn local_reply((status, why): (u16, Why), kind: &str, is_given_up: bool) -> LocalReply {
     let grpc_status = match is_given_up {
         true => DEADLINE_EXCEEDED,
-        false => status_for(why.status()),
+        false => status_for(status),
     };
     let mut fields = trailers(grpc_status, why.as_str());
     if let Ok(kind) = HeaderValue::from_str(kind) {
@@ -160,11 +160,11 @@ mod tests {
 
     #[test]
     fn a_call_is_told_in_its_own_words() {
-        let answer = local_reply(Why::NoRoute, "application/grpc-web+proto", false);
+        let answer = local_reply((404, Why::NoRoute), "application/grpc-web+proto", false);
         assert_eq!((answer.status, answer.grpc_status), (StatusCode::OK, Some(12)));
         assert_eq!(answer.fields["content-type"], "application/grpc-web+proto");
         assert_eq!(answer.fields["grpc-status"], "12");
         assert_eq!(answer.fields["grpc-message"], "evenkeel: no_route");
-        assert_eq!(local_reply(Why::RequestTimeout, "application/grpc", true).grpc_status, Some(4));
+        assert_eq!(local_reply((504, Why::RequestTimeout), "application/grpc", true).grpc_status, Some(4));
     }
 }

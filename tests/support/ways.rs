@@ -26,6 +26,10 @@ impl Way {
         matches!(self, Self::Http11Tls | Self::H2Tls)
     }
 
+    pub(crate) fn is_http2(self) -> bool {
+        matches!(self, Self::H2 | Self::H2Tls)
+    }
+
     /// The scheme that clients come by.
     pub(crate) fn scheme(self) -> &'static str {
         if self.is_tls() { "https" } else { "http" }

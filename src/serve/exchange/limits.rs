@@ -10,7 +10,6 @@ use crate::limit::{
 };
 use crate::metrics::{LimitAction, Routed};
 use crate::policy::{self, BanRule, LimitSubject, Limits, Pace, RateLimit, RateLimitFields};
-use crate::wire::local_reply;
 use crate::wire::request::RequestView;
 use smallvec::SmallVec;
 use std::net::IpAddr;
@@ -70,16 +69,15 @@ impl Exchange {
         });
         let Some((why, answer, left, reason)) = refused else { return Ok(()) };
         self.live.metrics.limits.denied(&self.state.client.listener_state.name, reason);
-        self.refuse(why, answer, left, request)
+        let refused = self.refuse(why, answer, left);
+        if self.looks_absent && why == Why::Denied {
+            // As others do that meet no rule, it counts, or how often it is answered would tell.
+            self.limit(request)?;
+        }
+        refused
     }
 
-    fn refuse(
-        &mut self,
-        why: Why,
-        answer: AccessAnswer,
-        left: Option<Duration>,
-        request: &RequestView<'_>,
-    ) -> Result<(), Why> {
+    fn refuse(&mut self, why: Why, answer: AccessAnswer, left: Option<Duration>) -> Result<(), Why> {
         let state = self.limits.get_or_insert_default();
         state.retry_after = left.map(seconds_up);
         match answer {
@@ -92,11 +90,8 @@ impl Exchange {
                 }
             }
             AccessAnswer::Status(status) => {
-                // A call is told in its own words.
-                let is_call = crate::serve::grpc::is_call(request.fields);
-                if status != why.status() && !is_call {
-                    self.reply = Some(Box::new(local_reply::with_status(status, None, None)));
-                }
+                self.answer_status = Some((why, status));
+                self.looks_absent = status == Why::NoRoute.status();
             }
         }
         Err(why)
@@ -107,9 +102,17 @@ impl Exchange {
         self.limits_by_rule().map(|(_, limits)| limits)
     }
 
-    /// The same with what each rule is, for those that count by it.
+    /// The same with what each rule is.
     fn limits_by_rule(&self) -> impl Iterator<Item = (Routed, &Limits)> {
         self.policies_met().filter_map(|(rule, policy)| Some((rule, policy.limits.as_ref()?)))
+    }
+
+    /// Those that count it.
+    fn counting_limits(&self) -> impl Iterator<Item = (Routed, &Limits)> {
+        let routed = self.routed_as_told();
+        let hidden = self.looks_absent.then(|| Some((routed, self.policy_of(routed)?.limits.as_ref()?)));
+        let met = (!self.looks_absent).then(|| self.limits_by_rule());
+        hidden.flatten().into_iter().chain(met.into_iter().flatten())
     }
 
     fn ban_left(&self, limits: &Limits, now: Instant) -> Option<Duration> {
@@ -132,7 +135,7 @@ impl Exchange {
 
     /// Counts a request against its rates and among those that its client has at once.
     pub(super) fn limit(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
-        if self.limits_met().all(|limits| limits.rates.is_empty() && limits.concurrency.is_none()) {
+        if self.counting_limits().all(|(_, limits)| limits.rates.is_empty() && limits.concurrency.is_none()) {
             return Ok(());
         }
         self.warn_of_sole_client();
@@ -169,7 +172,7 @@ impl Exchange {
             request,
         };
         let mut judged = Judged::default();
-        for (rule, limits) in self.limits_by_rule() {
+        for (rule, limits) in self.counting_limits() {
             let Some(limit) = &limits.concurrency else { continue };
             // Both rules may have it from one policy.
             if judged.state.permits.iter().any(|(number, _)| *number == limit.id.number) {
@@ -189,7 +192,7 @@ impl Exchange {
         let is_excepted =
             |limit: &&RateLimit| self.client_address.is_some_and(|client| limit.plan.except.contains(client));
         let mut counting: SmallVec<[(&RateLimit, u64); 4]> = SmallVec::new();
-        for (rule, limits) in self.limits_by_rule() {
+        for (rule, limits) in self.counting_limits() {
             for limit in limits.rates.iter().filter(|limit| !is_excepted(limit)) {
                 let key = subject(rule).key(&limiter.secret, &limit.id, &limit.plan.per);
                 // Both rules may have it from one policy, and count it apart only if it is by rule.
@@ -289,12 +292,12 @@ impl Exchange {
     pub(in crate::serve) fn charge(&mut self, status: u16) {
         let is_of =
             |statuses: &[std::ops::RangeInclusive<u16>]| statuses.iter().any(|range| range.contains(&status));
-        if self.limits_met().next().is_none() {
+        if self.limits.is_none() && self.limits_met().next().is_none() {
             return;
         }
         let (limiter, now) = (self.live.limiter(), Instant::now());
         for (number, key) in self.limits.iter().flat_map(|state| &state.counted) {
-            let mut rates = self.limits_met().flat_map(|limits| &limits.rates);
+            let mut rates = self.counting_limits().flat_map(|(_, limits)| &limits.rates);
             let Some(limit) = rates.find(|limit| limit.id.number == *number) else { continue };
             if let LimitCount::Statuses(statuses) = &limit.plan.count
                 && is_of(statuses)

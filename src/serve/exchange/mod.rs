@@ -106,6 +106,10 @@ pub(crate) struct Exchange {
     pub(super) compressed: Option<Compressed>,
     /// What the client is answered instead of what servers would.
     pub(super) reply: Option<Box<LocalReply>>,
+    /// The status of an answer of our own for this reason, which has another.
+    answer_status: Option<(Why, u16)>,
+    /// It is answered as if its path met no rule.
+    looks_absent: bool,
     /// What limits have made of it.
     pub(super) limits: Option<Box<limits::LimitState>>,
     /// How much of an address stands for a client.
@@ -154,6 +158,8 @@ impl Exchange {
             dropped_fields: 0,
             compressed: None,
             reply: None,
+            answer_status: None,
+            looks_absent: false,
             limits: None,
             client_prefix: ClientPrefix::default(),
             cached: None,
@@ -194,11 +200,20 @@ impl Exchange {
 
     /// What holds for it beside where it goes.
     pub(super) fn policy(&self) -> Option<&Policy> {
-        let place = match self.routed {
+        self.policy_of(self.routed)
+    }
+
+    fn policy_of(&self, routed: Routed) -> Option<&Policy> {
+        let place = match routed {
             Routed::Rule(place) => Some(place),
             Routed::Nowhere | Routed::Pool => None,
         };
         self.listener.as_ref()?.policy(place)
+    }
+
+    /// How far it has come, as its answer has it.
+    fn routed_as_told(&self) -> Routed {
+        if self.looks_absent { Routed::Nowhere } else { self.routed }
     }
 
     /// The policy of its rule, and of the one that a server may take its path for: both must let it pass.
@@ -219,8 +234,8 @@ impl Exchange {
 
     /// What holds for it, where a policy does, with what the policy's texts may have in them.
     pub(super) fn applied_policy<'a>(&'a self, request: &RequestView<'a>) -> Option<AppliedPolicy<'a>> {
-        let policy = self.policy()?;
-        Some(AppliedPolicy { policy, variables: self.variables(request) })
+        let policy = self.policy_of(self.routed_as_told())?;
+        Some(AppliedPolicy { policy, variables: self.all_variables(request, self.listener.as_ref()?) })
     }
 
     fn all_variables<'a>(&'a self, request: &RequestView<'a>, listener: &'a Listener) -> Variables<'a> {
@@ -230,7 +245,7 @@ impl Exchange {
             request: Some(*request),
             client: self.client(),
             is_secure: forwarding::is_secure(&super::peer(&self.state.client), trusted, request.fields),
-            route: route_name(Some(listener), self.routed).map_or("", |name| name),
+            route: route_name(Some(listener), self.routed_as_told()).map_or("", |name| name),
             pool: self.pool().map_or("", |pool| &pool.name),
             server: server.map_or("", |server| server.name()),
             request_id: self.request_id.as_deref().unwrap_or_default(),
@@ -246,7 +261,7 @@ impl Exchange {
 
     /// What the rule that it met looks for in paths.
     fn path_regex<'a>(&self, listener: &'a Listener) -> Option<&'a PathRegex> {
-        match (self.routed, &listener.target) {
+        match (self.routed_as_told(), &listener.target) {
             (Routed::Rule(place), ListenerTarget::Routes(table)) => {
                 table.rules.get(place as usize)?.matcher.path_regex.as_ref()
             }

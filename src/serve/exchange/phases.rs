@@ -178,9 +178,18 @@ impl Exchange {
         match status {
             Some(status) => {
                 self.action = Some(Action::Fault);
-                self.answer(Why::Fault, local_reply::with_status(status, None, None))
+                self.answer_status = Some((Why::Fault, status));
+                Err(Why::Fault)
             }
             None => Ok(()),
+        }
+    }
+
+    /// The status of an answer of our own, and the reason that calls are told.
+    pub(in crate::serve) fn told(&self, why: Why) -> (u16, Why) {
+        match self.answer_status {
+            Some((of, status)) if of == why => (status, if self.looks_absent { Why::NoRoute } else { why }),
+            _ => (why.status(), why),
         }
     }
 
@@ -199,7 +208,7 @@ impl Exchange {
         if let Some(file) = maintenance.and_then(|maintenance| maintenance.file.as_ref()) {
             return policy::give_file(reply, file, id);
         }
-        let given = self.policy().and_then(|policy| policy.plan.errors.get());
+        let given = self.policy_of(self.routed_as_told()).and_then(|policy| policy.plan.errors.get());
         if given.is_some_and(|errors| policy::give_page(errors, reply, request.fields, id)) {
             self.action.get_or_insert(Action::ErrorPage);
         }

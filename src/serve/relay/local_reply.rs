@@ -133,9 +133,10 @@ impl<C: ClientSide> Relay<'_, C> {
             true => Some("application/grpc"),
             false => grpc::web_call(self.request.fields),
         };
+        let (status, told) = self.exchange.told(why);
         match kind {
-            Some(kind) => grpc::local_reply(why, kind, self.is_given_up(why)),
-            None => local_reply::with_status(why.status(), None, None),
+            Some(kind) => grpc::local_reply((status, told), kind, self.is_given_up(why)),
+            None => local_reply::with_status(status, None, None),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Who may ask, how often and how much at once: the same by every way of HTTP.
 
 use crate::support::app::{App, Latch, say};
-use crate::support::balancer::Next;
+use crate::support::balancer::{Directory, Next};
+use crate::support::client::Response;
 use crate::support::wait_until;
 use crate::support::ways::{Asked, Way, Ways};
 use rustix::process::Signal;
@@ -132,6 +133,96 @@ fn clients_are_let_in_by_networks() {
         }
     }
     assert_eq!(app.hits(), 2 * Way::ALL.len());
+}
+
+/// A listener with a page for every error and a rate whose fields tell of it, and rules that keep clients out, which have a policy
+/// of their own.
+fn with_pages(app: &App, files: &Directory) -> Ways {
+    for (name, text) in [("all.html", "all {status}"), ("own.html", "own {status}")] {
+        std::fs::write(files.0.join(name), text).expect("it can be written");
+    }
+    let at = files.0.display();
+    let own = format!(
+        "errors: {{ 400-599: {{ html: {at}/own.html }} }}, response_headers: {{ set: {{ X-Own: '1' }} }}, pool: app"
+    );
+    let rest = format!(
+        "policies:\n  all: {{ errors: {{ 400-599: {{ html: {at}/all.html }} }}, response_headers: {{ set: {{ X-Route: 'r={{route}}' }} }},\n    \
+         rate_limit: [{{ requests: 100/h, burst: 100, fields: true, per: [{{ header: X-Key }}] }}] }}\n\
+         routes:\n  shop:\n    \
+         - {{ match: {{ path: /a403 }}, access: {{ deny: [127.0.0.1] }}, {own} }}\n    \
+         - {{ match: {{ path: /a401 }}, access: {{ deny: [127.0.0.1], answer: 401 }}, {own} }}\n    \
+         - {{ match: {{ path: /a404 }}, access: {{ deny: [127.0.0.1], answer: 404 }}, {own} }}\n    \
+         - {{ match: {{ path: /fault }}, fault: {{ share: 100%, status: 502, only_with: null }}, {own} }}\n\
+         pools: {{ app: {{ servers: ['{}'] }} }}\n",
+        app.address
+    );
+    Ways::start("routes: shop, policy: all", &rest)
+}
+
+/// An answer without what differs each time.
+fn told(response: &Response) -> (u16, Vec<(String, String)>, String) {
+    let is_time = |name: &str| name.eq_ignore_ascii_case("date");
+    let fields = response.fields.iter().filter(|(name, _)| !is_time(name)).cloned().collect();
+    (response.status, fields, response.text())
+}
+
+#[test]
+fn whoever_is_to_find_nothing_is_answered_as_where_nothing_is() {
+    let (app, files) = (App::saying("hello"), Directory::new());
+    let ways = with_pages(&app, &files);
+    let kinds = [
+        ("text/plain", ["absent", "hidden"]),
+        ("application/grpc", ["absent-call", "hidden-call"]),
+        ("application/grpc-web+proto", ["absent-web", "hidden-web"]),
+    ];
+    for (kind, keys) in kinds {
+        for way in Way::ALL {
+            for method in ["GET", "HEAD", "POST"] {
+                let ask = |target, key| {
+                    let key = format!("{key} {method} {way:?}");
+                    let fields = [("content-type", kind), ("te", "trailers"), ("x-key", key.as_str())];
+                    told(&ways.ask(way, Asked { method, fields: &fields, ..Asked::get(target) }))
+                };
+                let [absent, hidden] = [ask("/absent", keys[0]), ask("/a404", keys[1])];
+                assert_eq!(absent, hidden, "{kind} {way:?} {method}");
+                let is_call = matches!(absent.1.iter().find(|(name, _)| name == "grpc-status"), Some((_, status)) if status == "12");
+                assert_eq!((absent.0, is_call), if is_call { (200, true) } else { (404, false) });
+                let speaks_grpc = kind != "text/plain" && (way.is_http2() || kind.contains("web"));
+                assert_eq!(is_call, speaks_grpc, "{kind} {way:?}");
+            }
+        }
+    }
+    let record = ways.balancer.record("/a404");
+    assert_eq!((&record["why"], &record["route"]), (&"denied".into(), &"shop/3".into()));
+    // It counts as well, or how long it is answered so would tell.
+    let key = [("x-key", "often")];
+    let often = |target| statuses(&ways, Way::Http11, Asked { fields: &key, ..Asked::get(target) }, 1)[0];
+    for n in 0..100 {
+        assert_eq!(often(if n % 2 == 0 { "/absent" } else { "/a404" }), 404, "{n}");
+    }
+    assert_eq!(["/absent", "/a404"].map(often), [429, 429]);
+}
+
+#[test]
+fn every_status_that_refuses_has_its_page() {
+    let (app, files) = (App::saying("hello"), Directory::new());
+    let ways = with_pages(&app, &files);
+    for (target, status, grpc) in [("/a403", 403, "7"), ("/a401", 401, "16"), ("/fault", 502, "14")] {
+        ways.each(Asked::get(target), |way, response| {
+            assert_eq!(
+                (response.status, response.text()),
+                (status, format!("own {status}")),
+                "{target} {way:?}"
+            );
+            assert_eq!(response.field("x-own"), "1", "{target} {way:?}");
+        });
+        let call = [("content-type", "application/grpc"), ("te", "trailers")];
+        let call = Asked { method: "POST", fields: &call, ..Asked::get(target) };
+        let told = ways.ask(Way::H2, call);
+        assert_eq!((told.status, told.field("grpc-status")), (200, grpc.to_owned()), "{target}");
+        // By HTTP/1.1 there are no such calls.
+        assert_eq!(ways.ask(Way::Http11, call).status, status, "{target}");
+    }
 }
 
 #[test]
