@@ -11,7 +11,7 @@ mod rewrite;
 mod shape;
 mod variables;
 
-pub(crate) use bandwidth::Pace;
+pub(crate) use bandwidth::{Leave, Pace};
 pub(crate) use canonical::canonical;
 pub(crate) use cors::preflight;
 pub(crate) use error_page::{give_file, give_page};

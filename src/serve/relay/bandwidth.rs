@@ -1,9 +1,10 @@
 //! Holds a response's body back, so that it leaves no faster than it may.
 
 use super::Relay;
-use crate::access_log::Why;
-use crate::policy::Pace;
+use crate::policy::{Leave, Pace};
 use crate::serve::client::ClientSide;
+use crate::serve::piece::Piece;
+use bytes::Bytes;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -17,56 +18,74 @@ const NAP: Duration = Duration::from_secs(1);
 pub(super) struct Pacing {
     pace: Pace,
     sleep: Option<Pin<Box<Sleep>>>,
+    held: Option<Held>,
+}
+
+/// What has come and may not leave yet.
+#[derive(Debug)]
+struct Held {
+    bytes: Bytes,
+    /// Without its framing.
+    length: u64,
+    is_last: bool,
 }
 
 impl<C: ClientSide> Relay<'_, C> {
     /// Begins to hold the response back, if its policy has it so.
     pub(super) fn pace(&mut self) {
-        self.pacing = self.exchange.pace().map(|pace| Box::new(Pacing { pace, sleep: None }));
+        self.pacing = self.exchange.pace().map(|pace| Box::new(Pacing { pace, sleep: None, held: None }));
     }
 
-    /// Has what was sent paid for, of a response that is over.
-    pub(super) fn pay(&mut self) {
-        let Some(pacing) = &mut self.pacing else { return };
-        let cost = pacing.pace.cost(self.client.sent());
-        if let Some(key) = pacing.pace.shared {
-            self.exchange.live.limiter().rates.owe(key, cost, Instant::now());
+    /// Has the client get the next of the body, when it may.
+    pub(super) fn send_body(&mut self, piece: Piece, length: u64, is_last: bool) {
+        match &mut self.pacing {
+            None => self.client.send(piece, length, is_last),
+            Some(pacing) => pacing.held = Some(Held { bytes: piece.into_bytes(), length, is_last }),
         }
     }
 
-    /// Waits before the response begins while others of its client are still owing, unless the client leaves.
-    pub(super) async fn wait_for_others(&mut self) -> Result<(), Why> {
-        let Some(key) = self.pacing.as_ref().and_then(|pacing| pacing.pace.shared) else { return Ok(()) };
-        loop {
-            let debt = self.exchange.live.limiter().rates.debt(key, Instant::now());
-            if debt.is_zero() {
-                return Ok(());
-            }
-            self.exchange.is_paced = true;
-            self.hold(debt.min(NAP)).await?;
-            self.state.watch.touch();
-        }
+    /// Whether something waits that may not leave yet.
+    pub(super) fn holds_back(&self) -> bool {
+        self.pacing.as_ref().is_some_and(|pacing| pacing.held.is_some())
     }
 
-    /// Ready when more may be sent.
+    /// Ready when as much of what waits as may leave is on its way.
     pub(super) fn poll_pace(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(pacing) = &mut self.pacing else { return Poll::Ready(()) };
+        let Some(held) = &mut pacing.held else { return Poll::Ready(()) };
         loop {
             if let Some(sleep) = &mut pacing.sleep {
                 ready!(sleep.as_mut().poll(cx));
                 pacing.sleep = None;
                 self.state.watch.touch();
             }
-            let (cost, now) = (pacing.pace.cost(self.client.sent()), Instant::now());
-            let wait = match pacing.pace.shared {
-                Some(key) => self.exchange.live.limiter().rates.owe(key, cost, now),
-                None => pacing.pace.pay(cost, now),
-            };
-            if wait.is_zero() {
-                return Poll::Ready(());
+            let (now, rates) = (Instant::now(), || &self.exchange.live.limiter().rates);
+            let debt = pacing.pace.shared.map_or_else(|| pacing.pace.debt(now), |key| rates().debt(key, now));
+            match pacing.pace.leave(held.bytes.len() as u64, debt) {
+                Leave::Now { bytes, cost } => {
+                    match pacing.pace.shared {
+                        Some(key) => _ = rates().owe(key, cost, now),
+                        None => pacing.pace.owe(cost, now),
+                    }
+                    let part = held.bytes.split_to(bytes as usize);
+                    let is_all = held.bytes.is_empty();
+                    // Of chunks that go on as they are it is not known which bytes are framing; together it is right.
+                    let length = if is_all { held.length } else { held.length.min(bytes) };
+                    held.length -= length;
+                    let is_last = is_all && held.is_last;
+                    if is_all {
+                        pacing.held = None;
+                    }
+                    self.client.send(Piece::Bytes(part), length, is_last);
+                    return Poll::Ready(());
+                }
+                Leave::After(wait) => {
+                    self.exchange.is_paced = true;
+                    // Others of the client that wake at the same time have their turn, too.
+                    let turn = if pacing.pace.shared.is_some() { fastrand::f64() / 2.0 } else { 0.0 };
+                    pacing.sleep = Some(Box::pin(tokio::time::sleep(wait.mul_f64(1.0 + turn).min(NAP))));
+                }
             }
-            self.exchange.is_paced = true;
-            pacing.sleep = Some(Box::pin(tokio::time::sleep(wait.min(NAP))));
         }
     }
 }

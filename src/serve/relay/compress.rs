@@ -235,7 +235,7 @@ impl<C: ClientSide> Relay<'_, C> {
         compression.waiting.shrink_to_fit();
         let waiting = Bytes::from(std::mem::take(&mut compression.waiting));
         let length = waiting.len() as u64;
-        self.client.send(Piece::Bytes(waiting), length, is_last);
+        self.send_body(Piece::Bytes(waiting), length, is_last);
     }
 
     /// How the response is compressed that has begun. What comes is its body, if that is kept so.

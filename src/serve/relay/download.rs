@@ -114,8 +114,7 @@ impl<C: ClientSide> Relay<'_, C> {
             self.kept();
             self.release(&mut server, leased);
         }
-        let waited = self.wait_for_others().await;
-        let begun = waited.and_then(|()| self.client.commit(start.is_over)).map_err(Failure::from);
+        let begun = self.client.commit(start.is_over).map_err(Failure::from);
         let passed = match begun
             .and_then(|()| first.map_or(Ok(()), |first| self.pass_part(first, &mut server, leased)))
         {
@@ -291,18 +290,21 @@ impl<C: ClientSide> Relay<'_, C> {
                     }
                 }
             }
+            if self.holds_back() {
+                if self.poll_pace(cx).is_pending() {
+                    self.let_others_go_on(cx, server, leased);
+                    ready!(self.client.poll_left(cx));
+                    return Poll::Ready(Err(Why::ClientAborted.into()));
+                }
+                continue;
+            }
             if let Some(failure) = self.broken_off.take() {
                 return Poll::Ready(Err(failure));
             }
             if server.is_none() && self.compression.is_none() {
-                self.pay();
                 return Poll::Ready(Ok(()));
             }
-            let is_paced = self.poll_pace(cx).is_pending();
-            if is_paced {
-                self.let_others_go_on(cx, server, leased);
-            }
-            if is_paced || !self.is_fed && self.poll_keeping(cx).is_pending() {
+            if !self.is_fed && self.poll_keeping(cx).is_pending() {
                 ready!(self.client.poll_left(cx));
                 return Poll::Ready(Err(Why::ClientAborted.into()));
             }
@@ -382,7 +384,7 @@ impl<C: ClientSide> Relay<'_, C> {
                     self.release(server, leased);
                 }
                 match &mut self.compression {
-                    None => self.client.send(piece, length, is_last),
+                    None => self.send_body(piece, length, is_last),
                     Some(compression) => compression.put(piece, is_last),
                 }
             }
