@@ -64,6 +64,9 @@ pub(super) fn run(options: &ReloadOptions) -> Result<ExitCode, RequestFailed> {
         for problem in &receipt.problems {
             complain(problem);
         }
+        for warning in &receipt.warnings {
+            complain(&format!("warning: {warning}"));
+        }
         complain(&format!("nothing has changed: generation {} stays in force", receipt.generation));
     }
     match (receipt.outcome, &options.guard) {

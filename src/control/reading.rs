@@ -7,7 +7,7 @@ use super::{Control, ControlMessage, ReloadRequest};
 use crate::access_log::Output;
 use crate::acme::{self, Material as AcmeMaterial};
 use crate::config::plan::{Name, Plan};
-use crate::config::{self, Problems};
+use crate::config::{self, Problems, Severity};
 use crate::disk;
 use crate::files;
 use crate::tls::{self, ManagedCertificate};
@@ -57,8 +57,12 @@ impl Source {
 pub(crate) enum ReloadRefused {
     #[error("{name}: cannot be read: {error}")]
     Unreadable { name: String, error: io::Error },
-    #[error("{0}")]
-    Problems(String),
+    #[error("{errors}")]
+    Problems {
+        errors: String,
+        /// What else there is to say of the file.
+        warnings: Vec<String>,
+    },
     #[error("listeners.{listener}: cannot listen on {address}: {error}")]
     Listen { listener: Name, address: Address, error: io::Error },
     #[error("listeners.{listener}.tls: cannot be set up: {error}")]
@@ -104,15 +108,18 @@ pub(crate) fn load(source: &Source) -> Result<LoadedConfiguration, ReloadRefused
         Ok(text) => text,
         Err(error) => return Err(ReloadRefused::Unreadable { name, error }),
     };
-    let lines = |problems: &Problems| {
+    let lines = |problems: &Problems, severity: Severity| {
         let line = |problem: &config::Problem| {
             let spot = problem.spot;
             format!("{name}:{}:{}: {}", spot.line, spot.column, problem.sentence())
         };
-        problems.iter().map(line).collect::<Vec<_>>()
+        problems.iter().filter(|problem| problem.severity == severity).map(line).collect::<Vec<_>>()
     };
-    let (mut plan, mut problems) =
-        config::parse(&text).map_err(|problems| ReloadRefused::Problems(lines(&problems).join("\n")))?;
+    let refused = |problems: &Problems| ReloadRefused::Problems {
+        errors: lines(problems, Severity::Error).join("\n"),
+        warnings: lines(problems, Severity::Warning),
+    };
+    let (mut plan, mut problems) = config::parse(&text).map_err(|problems| refused(&problems))?;
     let (files, faults) = tls::read(&plan, &text, SystemTime::now());
     faults.into_iter().for_each(|fault| problems.push(fault));
     sticky_files::read(&mut plan, &text).into_iter().for_each(|fault| problems.push(fault));
@@ -125,11 +132,18 @@ pub(crate) fn load(source: &Source) -> Result<LoadedConfiguration, ReloadRefused
         None
     });
     if problems.has_errors() {
-        return Err(ReloadRefused::Problems(lines(&problems).join("\n")));
+        return Err(refused(&problems));
     }
     let managed = acme::stored(&plan);
     let fingerprint = fingerprint(&text);
-    Ok(LoadedConfiguration { plan, files, managed, acme, warnings: lines(&problems), fingerprint })
+    Ok(LoadedConfiguration {
+        plan,
+        files,
+        managed,
+        acme,
+        warnings: lines(&problems, Severity::Warning),
+        fingerprint,
+    })
 }
 
 /// What a plan writes to, and what requests must show, opened and read. What stays as it is in force is not opened anew.

@@ -43,7 +43,11 @@ impl Control {
             }
             Err(refused) => {
                 let problems = refused.to_string().lines().map(str::to_owned).collect();
-                Receipt { problems, ..receipt(ReloadOutcome::Refused) }
+                let warnings = match refused {
+                    ReloadRefused::Problems { warnings, .. } => warnings,
+                    _ => Vec::new(),
+                };
+                Receipt { problems, warnings, ..receipt(ReloadOutcome::Refused) }
             }
         }
     }

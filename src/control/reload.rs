@@ -93,6 +93,9 @@ impl Control {
             for line in &receipt.problems {
                 error!("{line}");
             }
+            for line in &receipt.warnings {
+                warn!("{line}");
+            }
             error!(generation = receipt.generation, "reload refused; nothing has changed");
         }
         self.live.record(LedgerEntry::new(EventKind::Reload, actor, cause(&receipt)));

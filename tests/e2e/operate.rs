@@ -317,6 +317,23 @@ fn reload_shows_what_changed_or_why_nothing_did() {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &file);
     assert_eq!(receipt["fingerprint"], data_encoding::HEXLOWER.encode(digest.as_ref()));
 
+    // What is no reason is not told as one.
+    let both = plain(&addresses(&apps[..1]), "", PROBED).replace("pools:\n", "nonsense: 1\npools:\n");
+    balancer.write(&both);
+    fails(
+        &balancer,
+        &["reload"],
+        1,
+        &["unknown key `nonsense`", "evenkeel: warning: ", "pools.app.health.interval"],
+    );
+    let last = &balancer.command_json(&["status"])["last_reload"];
+    let told =
+        |key: &str| last[key].as_array().expect("a list").iter().map(Value::to_string).collect::<Vec<_>>();
+    let (problems, warnings) = (told("problems"), told("warnings"));
+    assert!(problems.len() == 1 && problems[0].contains("nonsense"), "{problems:?}");
+    assert!(warnings.len() == 1 && warnings[0].contains("pools.app.health.interval"), "{warnings:?}");
+    let (_, status, _) = balancer.command(&["status"]);
+    assert!(status.contains("nonsense") && !status.contains("pools.app.health.interval"), "{status}");
     balancer.write("listeners: {}\npools: {}\n");
     fails(&balancer, &["reload"], 1, &["evenkeel.yaml:", "nothing has changed: generation 2 stays in force"]);
     let status = balancer.command_json(&["status"]);
