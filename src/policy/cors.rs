@@ -50,8 +50,9 @@ pub(crate) fn preflight(cors: &Cors, request: &RequestView<'_>) -> Option<LocalR
     if *request.method != Method::OPTIONS {
         return None;
     }
-    // The first three need no leave ("CORS-safelisted method").
+    // The first three need no leave ("CORS-safelisted method"); whoever may GET may ask for the head alone.
     let is_allowed = matches!(method, b"GET" | b"HEAD" | b"POST") && cors.methods.is_empty()
+        || method == b"HEAD" && cors.methods.contains(&Method::GET)
         || cors.methods.iter().any(|allowed| allowed.as_str().as_bytes() == method);
     if !cors.allows(origin) || !is_allowed || !cors.allows_fields(request) {
         return Some(local_reply::with_status(403, None, None));

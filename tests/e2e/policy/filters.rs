@@ -238,6 +238,9 @@ fn pages_of_other_origins_may_read_what_they_may() {
     };
     for (target, origin, method, headers, status, allowed) in [
         ("/api", "https://a.example", "PUT", "x-token", 204, "https://a.example"),
+        ("/api", "https://a.example", "HEAD", "x-token", 204, "https://a.example"),
+        ("/api", "https://a.example", "POST", "x-token", 403, "https://a.example"),
+        ("/any", "https://c.example", "HEAD", "x-one", 204, "*"),
         ("/api", "https://x.b.example", "GET", "accept, X-TOKEN", 204, "https://x.b.example"),
         ("/api", "https://b.example", "GET", "x-token", 403, ""),
         ("/api", "https://a.example", "DELETE", "x-token", 403, "https://a.example"),
