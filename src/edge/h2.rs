@@ -12,6 +12,7 @@ use super::watch::{self, Watch, Watched};
 use super::{Addresses, EdgeObserver, LongHeadOf, LongHeadPermit, NoLongHead, Rejection, Serve};
 use crate::access_log::Why;
 use crate::config::plan;
+use crate::fields::FieldList;
 use crate::wire::LONGEST_HEAD;
 use crate::wire::abuse::Abuse;
 use crate::wire::http2_frames::Tally;
@@ -342,7 +343,12 @@ impl<S: Serve> Session<S> {
     }
 
     fn refused(&self, status: u16, why: Why, detail: &'static str) {
-        self.observer.refused(&self.client, b"", Rejection { status, why, detail: Some(detail) });
+        self.observer.refused(
+            &self.client,
+            b"",
+            FieldList::NONE,
+            Rejection { status, why, detail: Some(detail) },
+        );
     }
 
     /// Tells of requests that the codec has refused by itself. Once it waits for bytes it has handed out all that it
@@ -383,7 +389,8 @@ impl<S: Serve> Session<S> {
                     biased;
                     _ = poll_fn(|cx| stream.respond.poll_reset(cx)) => {
                         let rejection = Rejection { status: 0, why: Why::ClientAborted, detail: None };
-                        return observer.refused(&client, b"", rejection);
+                        observer.refused(&client, b"", FieldList::NONE, rejection);
+                        return;
                     }
                     Ok(room) = room.acquire_owned() => room,
                 },
@@ -432,9 +439,11 @@ fn refuse(mut stream: Stream, refusal: Refusal, client: &Client, observer: &dyn 
     let why = if status == 431 { Why::HeadersTooLarge } else { Why::Malformed };
     let head = &stream.head;
     let line = format!("{} {} HTTP/2.0", head.method, http2_head::target(&head.uri));
-    observer.refused(client, line.as_bytes(), Rejection { status, why, detail: Some(detail) });
+    let rejection = Rejection { status, why, detail: Some(detail) };
+    let id = observer.refused(client, line.as_bytes(), FieldList::Map(&head.headers), rejection);
     let (is_head, mut answer) = (head.method == Method::HEAD, None);
-    observer.answer(client, status, Some(RequestView::of_parts(head, false)), &mut |head, edits, body| {
+    let request = Some(RequestView::of_parts(head, false));
+    observer.answer(client, (status, &id), request, &mut |head, edits, body| {
         answer = http2(head, edits).zip(Some(body.clone()));
     });
     let Some((answer, content)) = answer else { return };

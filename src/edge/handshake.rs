@@ -16,6 +16,7 @@ use super::{ConnectionTask, EdgeObserver, Rejection, Serve};
 use crate::access_log::Why;
 use crate::client_hello::Hello;
 use crate::config::plan::Protocol;
+use crate::fields::FieldList;
 use crate::metrics::Handshake;
 use crate::proxy_header::Origin;
 use crate::tls::{ClientIdentity, Termination};
@@ -172,7 +173,7 @@ impl<S: Serve> ConnectionAcceptor<S> {
                 match rejection.status {
                     0 => self.observer.turned_away(&client, rejection),
                     // It was a request, in plain text.
-                    _ => self.observer.refused(&client, &first, rejection),
+                    _ => _ = self.observer.refused(&client, &first, FieldList::NONE, rejection),
                 }
                 None
             }

@@ -57,6 +57,7 @@ pub(crate) use watch::{Watch, Watched, last_tick};
 pub(crate) use worker::Workers;
 
 use crate::access_log::Why;
+use crate::fields::FieldList;
 use crate::wire::edit::Edits;
 use crate::wire::request::RequestView;
 use crate::wire::request_head::Head;
@@ -115,13 +116,14 @@ pub(crate) type WriteAnswer<'a> = dyn FnMut(&ResponseView<'_>, &Edits<'_>, &Byte
 
 /// Hears of what the edge decides on its own, to log and count it, and says what clients are told then.
 pub(crate) trait EdgeObserver: Send + Sync {
-    /// A request was refused; `head` is what had arrived of it.
-    fn refused(&self, client: &Client, head: &[u8], rejection: Rejection);
+    /// A request was refused; `head` is what had arrived of it, `fields` what could be read of its fields. Returns what the
+    /// request is called.
+    fn refused(&self, client: &Client, head: &[u8], fields: FieldList<'_>, rejection: Rejection) -> String;
     /// What its client is answered; `request` is what it has asked for, as far as that could be read.
     fn answer(
         &self,
         client: &Client,
-        status: u16,
+        of: (u16, &str),
         request: Option<RequestView<'_>>,
         write: &mut WriteAnswer<'_>,
     );

@@ -9,7 +9,7 @@ use crate::edge::{
     Client, EdgeObserver, HttpDate, LongHeadOf, LongHeadPermit, NoLongHead, Rejection, WriteAnswer,
 };
 use crate::fields::FieldList;
-use crate::filter::{self, ResponseFacts};
+use crate::filter::{self, ResponseFacts, forwarding};
 use crate::metrics::{BytesPassed, PassthroughOutcome, RequestNames, RequestOutcome, RequestPlace, Series};
 use crate::policy::{self, AppliedPolicy, Policy, Variables};
 use crate::snapshot::Snapshot;
@@ -22,7 +22,11 @@ use std::time::{Duration, SystemTime};
 pub(crate) struct Reporter(pub(crate) Arc<Live>);
 
 impl EdgeObserver for Reporter {
-    fn refused(&self, client: &Client, head: &[u8], rejection: Rejection) {
+    fn refused(&self, client: &Client, head: &[u8], fields: FieldList<'_>, rejection: Rejection) -> String {
+        let id = forwarding::request_id(
+            fields,
+            u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..)),
+        );
         let live = &self.0;
         let snapshot = live.snapshot();
         let place = RequestPlace::of_listener(client.listener);
@@ -50,7 +54,7 @@ impl EdgeObserver for Reporter {
             live.metrics.failure(snapshot.edition, place, rejection.why, &names);
         }
         if !live.access_log.is_on() {
-            return;
+            return id;
         }
         let line = head.split(|&byte| byte == b'\r' || byte == b'\n').find(|line| !line.is_empty());
         let line =
@@ -65,14 +69,17 @@ impl EdgeObserver for Reporter {
             path,
             protocol,
             action: action.map(Action::label),
+            // Whoever is told nothing has nothing to ask after.
+            request_id: Some(&*id).filter(|_| rejection.status > 0),
             ..nothing_but(client, rejection, generation)
         });
+        id
     }
 
     fn answer(
         &self,
         client: &Client,
-        status: u16,
+        (status, id): (u16, &str),
         request: Option<RequestView<'_>>,
         write: &mut WriteAnswer<'_>,
     ) {
@@ -81,13 +88,14 @@ impl EdgeObserver for Reporter {
         let mut reply = local_reply::with_status(status, None, None);
         if let Some(errors) = policy.and_then(|policy| policy.plan.errors.get()) {
             let fields = request.map_or(FieldList::NONE, |request| request.fields);
-            policy::give_page(errors, &mut reply, fields, "");
+            policy::give_page(errors, &mut reply, fields, id);
         }
         // Who it is behind a proxy cannot be told.
         let variables = Variables {
             request,
             client: &client.text,
             is_secure: client.tls.is_some(),
+            request_id: id,
             ..Variables::default()
         };
         let policy = policy.map(|policy| AppliedPolicy { policy, variables });

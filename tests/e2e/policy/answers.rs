@@ -96,7 +96,7 @@ fn a_rule_may_have_an_answer_of_its_own() {
 fn what_is_refused_by_its_head_is_answered_as_the_listeners_policy_has_it() {
     let (app, directory) = (App::saying("hello"), Directory::new());
     // More than a socket takes at once.
-    let page = format!("<h1>{{status}}</h1>{}", "-".repeat(200 << 10));
+    let page = format!("<h1>{{status}}</h1>{{request_id}}{}", "-".repeat(200 << 10));
     std::fs::write(directory.0.join("4xx.html"), &page).expect("it can be written");
     let rest = format!(
         "policies: {{ all: {{ response_headers: {{ set: {{ X-Mark: \"{{client}}\" }} }}, security_headers: standard, \
@@ -111,12 +111,34 @@ fn what_is_refused_by_its_head_is_answered_as_the_listeners_policy_has_it() {
     ways.each(Asked { fields: &fields, ..Asked::get("/long") }, |way, response| {
         let told = (response.status, response.field("x-mark"), response.field("x-content-type-options"));
         assert_eq!(told, (431, "127.0.0.1".to_owned(), "nosniff".to_owned()), "{way:?}");
-        assert_eq!(response.text(), page.replace("{status}", "431"), "{way:?}");
+        let record = ways.balancer.record_where("of this request", |record| {
+            let id = record["request_id"].as_str().unwrap_or_default();
+            !id.is_empty() && response.text() == page.replace("{status}", "431").replace("{request_id}", id)
+        });
+        assert_eq!(
+            (&record["path"], &record["why"]),
+            (&"/long".into(), &"headers_too_large".into()),
+            "{way:?}"
+        );
     });
+    let mut client = ways.balancer.client();
+    client.send("GET /malformed HTTP/1.1\r\nHost: a b\r\n\r\n");
+    let (status, text) = {
+        let response = client.response();
+        (response.status, response.text())
+    };
+    let record = ways.balancer.record("/malformed");
+    let id = record["request_id"].as_str().expect("it has one");
+    assert_eq!((status, id.len()), (400, 32));
+    assert_eq!(text, page.replace("{status}", "400").replace("{request_id}", id));
+    // Where its fields can be read it is the client's own.
+    let named = Asked { fields: &[("x-request-id", "mine"), ("x-long", &long)], ..Asked::get("/named") };
+    let told = ways.ask(Way::H2, named);
+    assert_eq!((told.status, told.text().contains("</h1>mine-")), (431, true));
     let record = ways.balancer.record("/long");
     assert_eq!((&record["why"], &record["action"]), (&"headers_too_large".into(), &"error_page".into()));
     let pages =
         ways.balancer.metric("evenkeel_responses_generated_total", &[("route", ""), ("kind", "error_page")]);
-    assert_eq!(pages, Way::ALL.len() as f64);
+    assert_eq!(pages, Way::ALL.len() as f64 + 2.0);
     assert_eq!(app.hits(), 0);
 }
