@@ -78,7 +78,8 @@ fn target(scalar: &Scalar<'_>) -> Result<Template, Fault> {
 fn host(scalar: &Scalar<'_>) -> Result<Template, Fault> {
     let host = template(scalar)?;
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]{}".contains(&byte);
-    match !scalar.text.is_empty() && scalar.text.bytes().all(fits) {
+    let has_empty_label = scalar.text.starts_with(['.', ':']) || scalar.text.contains("..");
+    match !scalar.text.is_empty() && scalar.text.bytes().all(fits) && !has_empty_label {
         true => Ok(host),
         false => Err(Fault::new(
             format!("{} is not a host", quoted(&scalar.text)),

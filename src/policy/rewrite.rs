@@ -3,9 +3,11 @@
 use super::Variables;
 use crate::config::plan::PathRegex;
 use crate::config::plan::policy::Rewrite;
+use crate::host;
 use crate::route::normal_path::has_dot_segments;
 use crate::template::Variable;
 use crate::wire::request::RequestView;
+use crate::wire::request_head;
 use std::fmt::Write;
 
 /// Why a path that leads astray is refused.
@@ -38,10 +40,18 @@ pub(crate) fn rewrite(rewrite: &Rewrite, request: &RequestView<'_>, variables: &
         path_and_query: target(rewrite, request, variables),
         host: rewrite.host.as_ref().and_then(|host| {
             let host = String::from_utf8(host.render(variables).into_owned()).ok()?;
-            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
-            (!host.is_empty() && host.bytes().all(fits)).then_some(host)
+            is_host(&host).then_some(host)
         }),
     }
+}
+
+/// Whether that is the name of a host, or its address: what variables are empty leaves no label empty.
+fn is_host(host: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    let name = host::without_port(host);
+    let has_labels =
+        name.starts_with('[') || !name.strip_suffix('.').unwrap_or(name).split('.').any(str::is_empty);
+    has_labels && host.bytes().all(fits) && request_head::is_host(host.as_bytes())
 }
 
 /// Whether a path would have dot segments once it is rewritten (RFC 3986 section 5.2.4). Rules that keep clients out have seen the
@@ -165,6 +175,32 @@ mod tests {
             ("/{header.X-Odd}", "/item/1", "/a%20b%23c"),
         ] {
             assert_eq!(rewritten(item(to), target), got);
+        }
+    }
+
+    #[test]
+    fn what_makes_no_host_leaves_it_as_it_was() {
+        for (host, way, got) in [
+            ("{header.X-Way}.internal", "shop", Some("shop.internal")),
+            ("{header.X-Way}.internal:81", "a.b", Some("a.b.internal:81")),
+            ("{header.X-Way}.internal.", "shop", Some("shop.internal.")),
+            ("{header.X-Way}.internal", "", None),
+            ("a.{header.X-Way}.internal", "", None),
+            ("a.{header.X-Way}", "", Some("a.")),
+            ("{header.X-Way}:81", "", None),
+            ("{header.X-Way}", "", None),
+            ("{header.X-Way}", ".", None),
+            ("{header.X-Way}", "a..b", None),
+            ("{header.X-Way}", "a b", None),
+            ("{header.X-Way}", "a:b", None),
+            ("{header.X-Way}", "[::1]:81", Some("[::1]:81")),
+            ("{header.X-Way}", "[::1", None),
+        ] {
+            let head = sample_head(&format!("GET / HTTP/1.1\r\nHost: a\r\nX-Way: {way}\r\n\r\n"));
+            let request = RequestView::from(&head);
+            let variables = Variables { request: Some(request), ..Variables::default() };
+            let plan = Rewrite { host: Some(Template::parse(host).expect("a template")), ..plan() };
+            assert_eq!(rewrite(&plan, &request, &variables).host.as_deref(), got, "{host} {way}");
         }
     }
 
