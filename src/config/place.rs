@@ -48,6 +48,10 @@ impl<'a> At<'a> {
         self.trail.to_string()
     }
 
+    pub(super) fn spot(&self) -> Spot {
+        self.spot
+    }
+
     /// The line of the value or of its key.
     pub(super) fn line(&self) -> usize {
         self.spot.line

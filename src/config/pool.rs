@@ -13,7 +13,7 @@ use super::plan::{
     ProxyVersion, QueueOrder, QueuePlan, Retries, RetryOn, ServerPlan, ServerProtocol, ServerTemplate,
     SlowStart, SourcePlan, WhenAllUnhealthy,
 };
-use super::problem::{Fault, quoted};
+use super::problem::{Fault, Severity, quoted};
 use super::section::{Section, choose, duration};
 use super::sticky::sticky;
 use super::success_rate;
@@ -171,6 +171,32 @@ pub(super) fn pool(name: &str, section: &Section<'_>, names: &Names<'_>) -> Opti
     })
 }
 
+/// What nginx, HAProxy, Envoy and others call ways to balance.
+const OTHER_WORDS: [(&str, &str); 17] = [
+    ("least_conn", "least_connections"),
+    ("leastconn", "least_connections"),
+    ("least_request", "least_connections"),
+    ("wlc", "least_connections"),
+    ("roundrobin", "round_robin"),
+    ("static-rr", "round_robin"),
+    ("rr", "round_robin"),
+    ("wrr", "round_robin"),
+    ("random", "random_two"),
+    ("p2c", "random_two"),
+    ("ewma", "peak_ewma"),
+    ("least_time", "peak_ewma"),
+    ("source", "consistent_hash"),
+    ("ip_hash", "consistent_hash"),
+    ("hash", "consistent_hash"),
+    ("uri", "consistent_hash"),
+    ("ring_hash", "consistent_hash"),
+];
+
+/// Which of ours one of them is.
+fn meant(word: &str) -> Option<&'static str> {
+    OTHER_WORDS.iter().find(|(other, _)| other.eq_ignore_ascii_case(word)).map(|(_, ours)| *ours)
+}
+
 fn balance(section: &Section<'_>) -> Option<Balance> {
     let by_address = Balance::ConsistentHash { key: HashKey::ClientIp, bounded_load: None };
     let words = [
@@ -183,7 +209,30 @@ fn balance(section: &Section<'_>) -> Option<Balance> {
         ("success_rate", Balance::SuccessRate(success_rate::DEFAULT)),
     ];
     if section.get("balance").is_none_or(|at| at.is_scalar()) {
-        return Some(section.value("balance", |scalar| choose(scalar, &words)));
+        return Some(section.value("balance", |scalar| {
+            choose(scalar, &words).map_err(|fault| match meant(&scalar.text) {
+                Some(word) => Fault {
+                    message: format!("{} is not known here, did you mean `{word}`?", quoted(&scalar.text)),
+                    help: None,
+                },
+                None => fault,
+            })
+        }));
+    }
+    if let Some(at) = section.get("balance") {
+        let is_word = |name: &str| words.iter().any(|(word, _)| *word == name);
+        let known = |name: &str| keys::BALANCE.iter().any(|key| key.name == name);
+        let word = |name: &'_ str| is_word(name).then(|| name.to_owned()).or(meant(name).map(str::to_owned));
+        let names: Vec<_> = at.names()?.map(|(name, at)| (name.to_owned(), at.spot())).collect();
+        let bare: Vec<_> = names.iter().filter(|(name, _)| !known(name)).collect();
+        if let [(name, spot)] = bare[..]
+            && names.len() == 1
+            && let Some(word) = word(name)
+        {
+            let message = format!("{} has no keys of its own", quoted(name));
+            at.report(Severity::Error, *spot, Fault::new(message, format!("write `balance: {word}`")));
+            return None;
+        }
     }
     section.section("balance", |balance| {
         let ways = ["consistent_hash", "maglev", "success_rate"];

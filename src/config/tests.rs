@@ -282,6 +282,31 @@ fn a_priority_where_nobody_ever_waits_is_warned_of() {
 }
 
 #[test]
+fn other_programs_words_for_a_balance_lead_to_ours() {
+    for (balance, said) in [
+        ("{ peak_ewma: {} }", "`peak_ewma` has no keys of its own; write `balance: peak_ewma`"),
+        ("{ least_conn: {} }", "`least_conn` has no keys of its own; write `balance: least_connections`"),
+        ("{ nonsense: {} }", "unknown key `nonsense`; known here: "),
+        ("{ peak_ewma: {}, maglev: {} }", "unknown key `peak_ewma`"),
+        ("least_conn", "`least_conn` is not known here, did you mean `least_connections`?"),
+        ("leastconn", "`leastconn` is not known here, did you mean `least_connections`?"),
+        ("roundrobin", "`roundrobin` is not known here, did you mean `round_robin`?"),
+        ("source", "`source` is not known here, did you mean `consistent_hash`?"),
+        ("ip_hash", "`ip_hash` is not known here, did you mean `consistent_hash`?"),
+        ("random", "`random` is not known here, did you mean `random_two`?"),
+        ("nonsense", "`nonsense` is not known here; use `round_robin`, "),
+    ] {
+        let text = format!(
+            "listeners: {{ web: {{ address: 127.0.0.1:80, pool: app }} }}\n\
+             pools: {{ app: {{ servers: [10.0.0.1:80], balance: {balance} }} }}\n"
+        );
+        let problems = parse(&text).expect_err("it is refused");
+        let sentences: Vec<_> = problems.iter().map(|problem| problem.sentence()).collect();
+        assert!(sentences.len() == 1 && sentences[0].contains(said), "{balance}: {sentences:?}");
+    }
+}
+
+#[test]
 fn a_pool_that_learns_nothing_from_datagrams_is_warned_of() {
     for (pool, warning) in [
         ("balance: peak_ewma", Some("`balance: peak_ewma` of the pool `app`")),
