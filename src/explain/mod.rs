@@ -321,7 +321,14 @@ fn choose(
                 HealthState::Probing => "probing",
             }
             .to_owned(),
-            score: scored(considered.score, considered.ramp, member.backup),
+            score: {
+                let scored = scored(considered.score, considered.ramp, member.backup);
+                // It has its turn in a trial, or there is no better one.
+                let serves = considered.out.is_none() && member.server.is_ejected();
+                let ejected = serves.then(|| ejected(pool, &member.server, now));
+                let told: Vec<_> = scored.into_iter().chain(ejected).collect();
+                Some(told.join(", ")).filter(|told| !told.is_empty())
+            },
             out: considered.out.map(|out| match out {
                 Exclusion::Leaving => "leaving: the configuration no longer has it".to_owned(),
                 Exclusion::Maint => said("maint", overrides, &member.server),

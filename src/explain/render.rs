@@ -167,5 +167,10 @@ fn load(candidate: &Candidate) -> String {
         100 => String::new(),
         weight => format!(", weight {weight}"),
     };
-    format!("{}, {}{limit} in flight{weight}", candidate.health, candidate.in_flight)
+    // As `status` has it: what probes say is not all.
+    let state = match (&*candidate.health, &candidate.ejection) {
+        ("up", Some(_)) => "ejected",
+        (health, _) => health,
+    };
+    format!("{state}, {}{limit} in flight{weight}", candidate.in_flight)
 }

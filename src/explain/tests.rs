@@ -221,6 +221,41 @@ fn an_ejection_is_told_with_the_time_that_is_left() {
 }
 
 #[test]
+fn a_server_that_is_tried_out_is_told_as_ejected_whoever_is_chosen() {
+    let text = SHOP.replacen("pools:\n  app: { servers", "pools:\n  app: { outlier: {}, servers", 1);
+    let (plan, _) = crate::config::parse(&text).expect("a good configuration");
+    let now = Instant::now();
+    let (snapshot, _) = Snapshot::empty().evolve(plan, now);
+    let pool = &snapshot.pools()[0];
+    let b = &pool.members[1].server;
+    let (reason, evidence) = (crate::pool::outlier::Reason::WorseBy, "9 of 24 tries failed".to_owned());
+    let trial = Some(crate::pool::outlier::TrialState { moved: now, passed: 2 });
+    let mut standing = b.outlier().standing();
+    standing.ejection =
+        Some(crate::pool::outlier::Ejection { reason, evidence, since: now, began: now, until: now, trial });
+    b.outlier().set_standing(standing);
+    b.set_ejected(true);
+    b.outlier().open_trial();
+    let told = |method: &str| {
+        let request = asked(method, "http://shop.example:8081/", None, &[]);
+        let told = explain(&snapshot, nothing_known(), &request, 7, now).expect("it is clear");
+        let text = render(&told, false).split_whitespace().collect::<Vec<_>>().join(" ");
+        (told.winner.map(|winner| winner.name), text)
+    };
+    let tried_out = "ejected, and tried out: 2 of 3 went well (worse_by): 9 of 24 tries failed";
+    let (winner, text) = told("GET");
+    assert_eq!(winner.as_deref(), Some("b"));
+    assert!(text.contains(&format!("> b ejected, 0 in flight, weight 50 {tried_out} winner")), "{text}");
+    let (winner, text) = told("POST");
+    assert_eq!(winner.as_deref(), Some("a"));
+    assert!(text.contains(&format!("b ejected, 0 in flight, weight 50 out: {tried_out} winner")), "{text}");
+    crate::pool::sample::set_down(pool, "a");
+    let (winner, text) = told("POST");
+    assert_eq!(winner.as_deref(), Some("b"), "there is no better one");
+    assert!(text.contains("> b ejected, 0 in flight, weight 50 load 0.0000, ejected, and"), "{text}");
+}
+
+#[test]
 fn a_backup_that_serves_is_told_from_one_that_stands_by() {
     let text = SHOP.replacen(
         "{ name: b, address: 10.0.0.2:80, weight: 50 }",
