@@ -1,6 +1,6 @@
 //! What binds a request's client to a server, in words.
 
-use crate::config::plan::{StickyMode, StickyPlan};
+use crate::config::plan::{QueuePlan, StickyMode, StickyPlan};
 use crate::cookie;
 use crate::fields::Fields;
 use crate::pool::Pool;
@@ -39,11 +39,21 @@ pub(super) fn of(pool: &Pool, fields: &HeaderMap, minute: u32) -> Option<Explain
     let bound = format!("cookie {name} means {}{}", server.name(), since(&binding, minute));
     match (pool.has_room(place), &pool.plan.queue) {
         (true, _) => Some(ExplainedSession { place: Some(place), said: bound }),
-        (false, Some(_)) if !plan.wait.is_zero() => Some(ExplainedSession {
-            place: Some(place),
-            said: format!("{bound}; that is full: it waits up to {:?}, then any will do", plan.wait),
-        }),
+        (false, Some(queue)) if !plan.wait.is_zero() && pool.queue.waiting() < queue.max.get() as usize => {
+            Some(ExplainedSession {
+                place: Some(place),
+                said: format!("{bound}; that is full: {}", waits(plan, queue)),
+            })
+        }
         (false, _) => nothing(format!("{bound}; that is full, and nobody waits for it")),
+    }
+}
+
+/// Who is still waiting for its own server when the queue's time is over is answered; no other is asked.
+fn waits(plan: &StickyPlan, queue: &QueuePlan) -> String {
+    match plan.wait < queue.timeout {
+        true => format!("it waits up to {:?}, then any will do", plan.wait),
+        false => format!("it waits up to {:?} (`queue.timeout`), then the answer is 503", queue.timeout),
     }
 }
 

@@ -294,9 +294,9 @@ pools:
     sticky: { cookie: EK, max_life: 1d }
 ";
     let (mut plan, _) = crate::config::parse(TEXT).expect("a good configuration");
-    let key = crate::sticky::Secret::new(&"k".repeat(32)).expect("a key");
+    let key = || crate::sticky::Secret::new(&"k".repeat(32)).expect("a key");
     if let Some(sticky) = &mut Arc::make_mut(&mut plan.pools[0]).sticky {
-        sticky.keys = key.into();
+        sticky.keys = key().into();
     }
     let (snapshot, _) = Snapshot::empty().evolve(plan, Instant::now());
     let pool = &snapshot.pools()[0];
@@ -320,7 +320,23 @@ pools:
     let bound = pool.bound_to(1, std::time::Duration::ZERO).expect("there is one");
     let lease = pool.pick_bound(&bound, &mut crate::pool::Tried::new(), Instant::now());
     let full = "cookie EK means b; that is full: it waits up to 2s, then any will do";
-    assert_eq!(told(&cookie, 1000), (full.to_owned(), b));
+    assert_eq!(told(&cookie, 1000), (full.to_owned(), b.clone()));
+    for (queue, said, winner) in [
+        ("queue: { timeout: 1s }", "it waits up to 1s (`queue.timeout`), then the answer is 503", b),
+        ("queue: null", "and nobody waits for it", Some("a".to_owned())),
+    ] {
+        let (mut plan, _) =
+            crate::config::parse(&format!("{TEXT}    {queue}\n")).expect("a good configuration");
+        if let Some(sticky) = &mut Arc::make_mut(&mut plan.pools[0]).sticky {
+            sticky.keys = key().into();
+        }
+        let (snapshot, _) = snapshot.evolve(plan, Instant::now());
+        let request = asked("GET", "http://shop.example/", None, &[("cookie", &cookie)]);
+        let request = ExplainRequest { minute: 1000, ..request };
+        let told = explain(&snapshot, nothing_known(), &request, 7, Instant::now()).expect("it is clear");
+        assert!(told.sticky.as_ref().is_some_and(|told| told.ends_with(said)), "{:?}", told.sticky);
+        assert_eq!(told.winner.map(|winner| winner.name), winner);
+    }
     drop(lease);
     pool.members[1].server.set_operator(crate::pool::Operator::Maint);
     let (said, winner) = told(&cookie, 1000);
