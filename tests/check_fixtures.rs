@@ -41,7 +41,7 @@ fn every_fault_of_a_broken_file_is_named_at_its_place() {
     for yaml in files {
         let (name, text) = (file_name(&yaml), fs::read_to_string(&yaml).expect("readable"));
         let (said, ok) = evenkeel::config::check(&name, &text, false, false);
-        assert_eq!(ok, name == "warnings.yaml", "{name}");
+        assert_eq!(ok, name.starts_with("warnings"), "{name}");
         differences.extend(compare(&yaml, "txt", &said).err());
         if yaml.with_extension("json").exists() {
             let (said, _) = evenkeel::config::check(&name, &text, true, false);

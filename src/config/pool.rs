@@ -132,6 +132,12 @@ pub(super) fn pool(name: &str, section: &Section<'_>, names: &Names<'_>) -> Opti
     };
     let retries = section.section("retries", retries);
     let timeouts = section.section("timeouts", timeouts);
+    let at = section.get("retries");
+    if let (Some(at), Some(retries), Some(timeouts)) =
+        (at.as_ref().and_then(|at| at.below("per_try")), &retries, &timeouts)
+    {
+        warn_of_idle_per_try(at, retries, timeouts);
+    }
     if let (Some(at), Some(Some(queue)), Some(timeouts)) = (section.get("queue"), &queue, &timeouts) {
         let limits = servers.iter().map(|server| server.max_connections);
         let limits = limits.chain(sources.iter().map(|source| source.template.max_connections));
@@ -476,21 +482,32 @@ fn retries(section: Section<'_>) -> Retries {
         None => on = RetryOn { connect: true, reset: true, timeout: false, statuses: vec![502, 503, 504] },
         Some(at) => at.items().into_iter().flatten().for_each(|item| retry_on(&item, &mut on)),
     }
-    let retries = Retries {
+    Retries {
         max: section.count("max"),
         budget: section.percent("budget"),
         on,
         per_try: section.nullable_duration("per_try"),
+    }
+}
+
+/// Of a `per_try` that ends nothing.
+fn warn_of_idle_per_try(at: At<'_>, retries: &Retries, timeouts: &PoolTimeouts) {
+    let Some(per_try) = retries.per_try else { return };
+    let (name, around) = match timeouts.request < timeouts.response_header {
+        true => ("request", timeouts.request),
+        false => ("response_header", timeouts.response_header),
     };
-    if let (Some(at), Some(_)) = (section.get("per_try"), retries.per_try)
-        && (!retries.on.timeout || retries.max == 0 || retries.budget.0 == 0)
-    {
+    if !retries.on.timeout || retries.max == 0 || retries.budget.0 == 0 {
         at.warn(Fault::new(
             "cuts no try, for none would follow it",
             "add `timeout` to `on`, with a `max` and a `budget` of at least 1",
         ));
+    } else if per_try >= around {
+        at.warn(Fault::new(
+            format!("cuts no try, for each ends after {around:?} anyway by `timeouts.{name}`"),
+            "shorten it: some two or three times of what the slowest one in a hundred takes",
+        ));
     }
-    retries
 }
 
 fn retry_on(item: &At<'_>, on: &mut RetryOn) {
