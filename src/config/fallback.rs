@@ -19,6 +19,8 @@ pub(super) fn check<'a>(pools: impl Iterator<Item = (&'a str, At<'a>)>, planned:
                 "end it at a pool without `fallback`",
             ));
             in_circles.extend(way);
+        } else if pool.health.is_none() {
+            at.warn(of_unprobed(pool));
         } else if pool.when_all_unhealthy == WhenAllUnhealthy::UseAll {
             at.warn(Fault::new(
                 "is not used while servers are down: with `when_all_unhealthy: use_all` requests go to them all the same",
@@ -26,6 +28,29 @@ pub(super) fn check<'a>(pools: impl Iterator<Item = (&'a str, At<'a>)>, planned:
             ));
         }
     }
+}
+
+/// Of a pool that only operators and its sources can take servers from.
+fn of_unprobed(pool: &PoolPlan) -> Fault {
+    let (when, ejected) = (
+        match pool.sources.is_empty() {
+            true => "while every server is drained or in maintenance",
+            false => "while every server is drained, in maintenance or gone",
+        },
+        // They are the last resort, before any other pool.
+        match pool.outlier {
+            Some(_) => ", and those that `outlier` ejects serve if no other does",
+            None => "",
+        },
+    );
+    let refuse = match pool.when_all_unhealthy {
+        WhenAllUnhealthy::UseAll => " and `when_all_unhealthy: refuse`",
+        WhenAllUnhealthy::Refuse => "",
+    };
+    Fault::new(
+        format!("serves only {when}: without `health` none is ever down{ejected}"),
+        format!("add `health`{refuse} to have it serve while servers are down"),
+    )
 }
 
 fn find<'a>(planned: &'a [PoolPlan], name: &str) -> Option<&'a PoolPlan> {

@@ -267,7 +267,11 @@ fn a_priority_where_nobody_ever_waits_is_warned_of() {
         ("low", "servers: [10.0.0.1:80], max_connections: 10", false),
         ("low", "servers: [{ address: 10.0.0.1:80, max_connections: 1 }]", false),
         ("low", "servers: [app.internal.:80], max_connections: 10", false),
-        ("low", "servers: [10.0.0.1:80], when_all_unhealthy: refuse, fallback: other", false),
+        (
+            "low",
+            "servers: [10.0.0.1:80], health: { http: / }, when_all_unhealthy: refuse, fallback: other",
+            false,
+        ),
     ] {
         let text = format!(
             "listeners: {{ web: {{ address: 127.0.0.1:80, routes: all }} }}\n\
