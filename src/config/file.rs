@@ -79,7 +79,12 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
     // In a broken file what looks unused is mostly what a broken line meant.
     if root.errors() == 0 {
         let at = pools.iter().flatten().map(|(name, at)| (*name, *at));
-        sticky::check(at, &planned_pools, (&planned_listeners, &planned_routes), admin.as_ref());
+        sticky::check(
+            at,
+            &planned_pools,
+            (&planned_listeners, &planned_routes, &planned_policies),
+            admin.as_ref(),
+        );
         for ((_, at), routes) in routes.iter().flatten().zip(&planned_routes) {
             warn_of_idle_priorities(at, routes, &planned_pools);
         }

@@ -3,6 +3,7 @@
 use super::discover::host_name;
 use super::field_name::cookie_name;
 use super::place::At;
+use super::plan::policy::{Canonical, Inheritable, NamedPolicy};
 use super::plan::{
     AdminPlan, ListenerPlan, PoolPlan, Protocol, QueuePlan, RoutesPlan, SameSite, StickyMode, StickyPlan,
     TargetPlan,
@@ -12,6 +13,7 @@ use super::process::file_path;
 use super::section::Section;
 use super::tree::Scalar;
 use crate::sticky::StickyKeys;
+use crate::units::Address;
 use std::time::Duration;
 
 pub(super) const STICKY_MODES: [(&str, StickyMode); 2] =
@@ -101,7 +103,7 @@ fn domain(scalar: &Scalar<'_>) -> Result<String, Fault> {
 pub(super) fn check<'a>(
     pools: impl Iterator<Item = (&'a str, At<'a>)>,
     planned: &[PoolPlan],
-    (listeners, routes): (&[ListenerPlan], &[RoutesPlan]),
+    (listeners, routes, policies): (&[ListenerPlan], &[RoutesPlan], &[NamedPolicy]),
     admin: Option<&AdminPlan>,
 ) {
     let mut seen: Vec<(&PoolPlan, &StickyPlan)> = Vec::new();
@@ -109,12 +111,19 @@ pub(super) fn check<'a>(
         let Some(index) = planned.iter().position(|pool| *pool.name == *name) else { continue };
         let pool = &planned[index];
         let (Some(sticky), Some(at)) = (&pool.sticky, at.below("sticky")) else { continue };
-        let is_secure = listeners.iter().any(|listener| {
-            let may_be = listener.tls.is_some() || !listener.trusted_proxies.is_empty();
-            listener.protocol == Protocol::Http && may_be && leads_to(listener, routes, index)
-        });
-        if !is_secure && sticky.mode == StickyMode::Insert {
-            refuse_unsecured(&at, sticky);
+        let served = served_by(planned, index);
+        let leading = |keeps_clear: bool| {
+            let ways = Ways { routes, policies, keeps_clear };
+            let http = listeners.iter().filter(|listener| listener.protocol == Protocol::Http);
+            http.filter(|listener| served.iter().any(|pool| ways.lead(listener, *pool))).collect::<Vec<_>>()
+        };
+        if sticky.mode == StickyMode::Insert {
+            let is_clear = |listener: &&ListenerPlan| listener.tls.is_none() && !has_secure_proxies(listener);
+            match leading(true).into_iter().find(is_clear) {
+                _ if leading(false).iter().all(is_clear) => say_unsecured(&at, sticky, None),
+                Some(listener) => say_unsecured(&at, sticky, Some(listener)),
+                None => {}
+            }
         }
         if let Some((other, _)) = seen.iter().find(|(_, other)| meet(other, sticky)) {
             at.warn(Fault::new(
@@ -135,30 +144,81 @@ pub(super) fn check<'a>(
     }
 }
 
-/// What browsers take over TLS only.
-fn refuse_unsecured(at: &At<'_>, sticky: &StickyPlan) {
-    const HELP: &str = "give a listener that leads here `tls`, or `trusted_proxies` that end TLS before it";
+/// What browsers take over TLS only: refused if clients of all listeners come in clear, warned of if those of this one do.
+fn say_unsecured(at: &At<'_>, sticky: &StickyPlan, clear: Option<&ListenerPlan>) {
+    let say = |key: &str, what: &str| {
+        let what = format!("browsers refuse a cookie {what} without TLS");
+        let at = at.below(key).unwrap_or(*at);
+        match clear {
+            None => at.refuse_key(Fault::new(
+                format!("{what}, and no listener of this pool has any"),
+                "give a listener that leads here `tls`, or `trusted_proxies` that end TLS before it",
+            )),
+            Some(listener) => at.warn(Fault::new(
+                format!(
+                    "{what}, and the listener {} leads here without: who comes by it keeps no server",
+                    quoted(&listener.name)
+                ),
+                "send its clients to `https`, by `redirect_to_https` or `canonical: { https: true }`, or give it `tls`",
+            )),
+        }
+    };
     if sticky.same_site == SameSite::None {
-        at.below("same_site").unwrap_or(*at).refuse_key(Fault::new(
-            "browsers refuse a cookie with `same_site: none` without TLS, and no listener of this pool has any",
-            HELP,
-        ));
+        say("same_site", "with `same_site: none`");
     }
     if sticky.cookie.starts_with("__Host-") || sticky.cookie.starts_with("__Secure-") {
-        at.below("cookie").unwrap_or(*at).refuse_key(Fault::new(
-            "browsers refuse a cookie of such a name without TLS, and no listener of this pool has any",
-            HELP,
-        ));
+        say("cookie", "of such a name");
     }
 }
 
-fn leads_to(listener: &ListenerPlan, routes: &[RoutesPlan], pool: usize) -> bool {
-    match listener.target {
-        TargetPlan::Pool(target) => target == pool,
-        TargetPlan::Routes(routes_index) => routes
-            .get(routes_index)
-            .is_some_and(|routes| routes.rules.iter().any(|rule| rule.pool() == Some(pool))),
-        TargetPlan::RedirectToHttps => false,
+/// Whether those who connect may be proxies that end TLS; over a unix socket they are taken at their word.
+fn has_secure_proxies(listener: &ListenerPlan) -> bool {
+    !listener.trusted_proxies.is_empty()
+        || listener.addresses.iter().all(|address| matches!(address, Address::Unix(_)))
+}
+
+/// The pool at this place, and all others in whose place it serves.
+fn served_by(pools: &[PoolPlan], index: usize) -> Vec<usize> {
+    let mut found = vec![index];
+    let mut reached = 0;
+    while let Some(&pool) = found.get(reached) {
+        let leads = |other: &PoolPlan| other.fallback.as_ref() == Some(&pools[pool].name);
+        let others: Vec<_> =
+            (0..pools.len()).filter(|other| leads(&pools[*other]) && !found.contains(other)).collect();
+        found.extend(others);
+        reached += 1;
+    }
+    found
+}
+
+/// How requests come from listeners to pools.
+#[derive(Clone, Copy)]
+struct Ways<'a> {
+    routes: &'a [RoutesPlan],
+    policies: &'a [NamedPolicy],
+    /// Only those on which who comes in clear is not sent to `https` first.
+    keeps_clear: bool,
+}
+
+impl Ways<'_> {
+    fn lead(&self, listener: &ListenerPlan, pool: usize) -> bool {
+        let policy = |place: Option<usize>| place.map(|place| &self.policies[place].policy.canonical);
+        let passes = |policies: &[Option<&Inheritable<Canonical>>]| {
+            let said = policies.iter().flatten().copied().cloned().reduce(|before, own| own.after(&before));
+            !self.keeps_clear
+                || !said.as_ref().and_then(Inheritable::get).is_some_and(|canonical| canonical.https)
+        };
+        match listener.target {
+            TargetPlan::Pool(target) => target == pool && passes(&[policy(listener.policy)]),
+            TargetPlan::Routes(list) => self.routes.get(list).is_some_and(|routes| {
+                routes.rules.iter().any(|rule| {
+                    let said =
+                        [policy(listener.policy), policy(rule.policy), Some(&rule.own_policy.canonical)];
+                    rule.pool() == Some(pool) && passes(&said)
+                })
+            }),
+            TargetPlan::RedirectToHttps => false,
+        }
     }
 }
 
