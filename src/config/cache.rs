@@ -4,7 +4,7 @@ use super::field_name::{cookie_name, header_name};
 use super::keys;
 use super::matcher::path;
 use super::names::each_once;
-use super::networks::NamedLists;
+use super::networks::{NamedLists, everybody};
 use super::place::At;
 use super::plan::AdminPlan;
 use super::plan::cache::{Bypass, CachePlan, DiskPlan, KeyPlan, QueryKey, StorePlan, TagsPlan};
@@ -13,7 +13,7 @@ use super::purge_nodes::purge_nodes;
 use super::section::Section;
 use super::tree::Scalar;
 use crate::cache::X_DEVICE;
-use crate::networks::{Networks, NetworksItem, NetworksSource};
+use crate::networks::Networks;
 use crate::units;
 use http::{HeaderName, Method, header};
 use std::path::{Path, PathBuf};
@@ -65,15 +65,7 @@ pub(super) fn store(
 
 /// What is open to all is open to whoever would have servers make everything anew.
 fn warn_of_anybody(at: &At<'_>, networks: &Networks) {
-    let is_all = |item: &NetworksItem| match item {
-        NetworksItem::Network(network) => network.prefix_len() == 0,
-        NetworksItem::Named(named) => match &named.source {
-            NetworksSource::Listed(networks) => networks.iter().any(|network| network.prefix_len() == 0),
-            NetworksSource::File(_) => false,
-        },
-    };
-    let items = at.items().into_iter().flatten();
-    for (_, item) in networks.items().iter().zip(items).filter(|(network, _)| is_all(network)) {
+    for item in everybody(at, networks) {
         item.warn(Fault::new(
             "anybody who reaches a listener may have everything purged, so that servers make it anew",
             "name those who purge, like `10.0.1.0/24`",

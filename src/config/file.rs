@@ -18,7 +18,7 @@ use super::problem::Fault;
 use super::process::{access_log, admin, events, log, process};
 use super::route::{RuleNames, routes, warn_of_idle_priorities};
 use super::section::Section;
-use super::{cache, policy, sticky};
+use super::{cache, policy, sticky, trust};
 use crate::units::Address;
 use std::sync::Arc;
 
@@ -79,6 +79,9 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
     // In a broken file what looks unused is mostly what a broken line meant.
     if root.errors() == 0 {
         let at = pools.iter().flatten().map(|(name, at)| (*name, *at));
+        for ((_, at), listener) in listeners.iter().flatten().zip(&planned_listeners) {
+            trust::warn_of_anybody(at, listener, &planned_routes, &planned_policies);
+        }
         sticky::check(
             at,
             &planned_pools,

@@ -48,6 +48,7 @@ mod tests;
 mod text;
 mod tls;
 mod tree;
+mod trust;
 mod udp;
 mod yaml;
 

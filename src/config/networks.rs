@@ -72,6 +72,13 @@ impl<'a> NamedLists<'a> {
     }
 }
 
+/// The items of a list that every address belongs to.
+pub(super) fn everybody<'a>(at: &'a At<'_>, networks: &'a Networks) -> impl Iterator<Item = At<'a>> {
+    let items = at.items().into_iter().flatten();
+    let all = items.zip(networks.items()).filter(|(_, network)| network.is_everybody());
+    all.map(|(item, _)| item)
+}
+
 /// Whether nobody would write an address so.
 fn is_like_a_name(text: &str) -> bool {
     let is_of_address = |c: char| c.is_ascii_digit() || matches!(c, '.' | ':' | '/');

@@ -114,6 +114,20 @@ impl fmt::Display for NetworksItem {
     }
 }
 
+impl NetworksItem {
+    /// Whether every address belongs to it as it is written, of IPv4 or of IPv6. Of a file that is not known.
+    pub fn is_everybody(&self) -> bool {
+        let is_all = |network: &IpNet| network.prefix_len() == 0;
+        match self {
+            Self::Network(network) => is_all(network),
+            Self::Named(named) => match &named.source {
+                NetworksSource::Listed(networks) => networks.iter().any(is_all),
+                NetworksSource::File(_) => false,
+            },
+        }
+    }
+}
+
 impl PartialEq for Networks {
     fn eq(&self, other: &Self) -> bool {
         self.items == other.items

@@ -35,10 +35,16 @@ impl LimitsPlan {
 
     /// Whether clients are counted one by one.
     pub fn is_by_client(&self) -> bool {
-        let by_client = |per: &[LimitPer]| per.contains(&LimitPer::Client);
-        self.rate_limit.get().is_some_and(|limits| limits.part.iter().any(|limit| by_client(&limit.per)))
-            || self.concurrency.get().is_some_and(|limit| by_client(&limit.part.per))
-            || self.ban.get().is_some()
+        self.rates_are_by_client() || self.concurrency_is_by_client() || self.ban.get().is_some()
+    }
+
+    pub fn rates_are_by_client(&self) -> bool {
+        let rates = self.rate_limit.get().map_or(&[][..], |limits| &limits.part);
+        rates.iter().any(|limit| limit.per.contains(&LimitPer::Client))
+    }
+
+    pub fn concurrency_is_by_client(&self) -> bool {
+        self.concurrency.get().is_some_and(|limit| limit.part.per.contains(&LimitPer::Client))
     }
 }
 
