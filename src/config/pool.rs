@@ -225,7 +225,7 @@ fn balance(section: &Section<'_>) -> Option<Balance> {
             })
         }));
     }
-    if let Some(at) = section.get("balance") {
+    if let Some(at) = section.get("balance").filter(|at| at.is_section()) {
         let is_word = |name: &str| words.iter().any(|(word, _)| *word == name);
         let known = |name: &str| keys::BALANCE.iter().any(|key| key.name == name);
         let word = |name: &'_ str| is_word(name).then(|| name.to_owned()).or(meant(name).map(str::to_owned));
