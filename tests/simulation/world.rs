@@ -165,7 +165,8 @@ impl World {
         }
     }
 
-    /// Nobody waits beside a server that would take it, or for a pool that never will.
+    /// Nobody waits beside a server that would take it, or for a pool that never will. Where a reload has had nobody wait any more, those
+    /// who did wait on.
     pub(crate) fn check_waiting(&self) {
         for pool in self.snapshot.pools() {
             let here: Vec<_> = self.waiting.iter().filter(|waiting| waiting.pool == pool.name).collect();
@@ -182,8 +183,6 @@ impl World {
             assert!(here == 0 || room.is_empty(), "{}: {here} wait beside {room:?}", pool.name);
             let may_be_up = (0..pool.members.len()).any(|index| view.is_unproven(index));
             assert!(here == 0 || may_be_up || !usable.is_empty(), "{}: {here} wait for nothing", pool.name);
-            let all = pool.queue.waiting();
-            assert!(all == 0 || pool.plan.queue.is_some(), "{}: {all} wait without a queue", pool.name);
         }
         let known = |name: &Name| self.snapshot.pool(name).is_some();
         assert!(
