@@ -42,9 +42,9 @@ impl Piece {
 }
 
 /// As many slices go out by one system call.
-pub(super) const MOST_SLICES: usize = 64;
+pub(super) const MOST_SLICES: usize = 96;
 /// As many bytes of a body wait for that, when no more has to be waited for.
-const GATHERED: usize = 512 << 10;
+const GATHERED: usize = 1 << 20;
 
 /// What waits to be written to a connection: heads and what else is made here, and behind it pieces of a body, which are not
 /// copied.
