@@ -268,6 +268,7 @@ impl<C: ClientSide> Relay<'_, C> {
             epoch: store.epochs.now(),
             purge_epoch: store.purges.now(),
             place: self.place(&plan.key),
+            replaced: None,
             filling: None,
             fetching: Some(fetching),
         };
@@ -390,6 +391,7 @@ impl<C: ClientSide> Relay<'_, C> {
             is_marked,
             validators,
             stored,
+            replaced: None,
             filling: None,
             fetching,
         })

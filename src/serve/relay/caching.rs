@@ -37,6 +37,8 @@ pub(super) struct Caching {
     pub(super) validators: Option<Validators>,
     /// What is kept and its server is asked about.
     pub(super) stored: Option<Arc<StoredResponse>>,
+    /// What is kept and not there any more by what its server sends: it goes once that is whole, or is not to be kept.
+    pub(super) replaced: Option<Arc<StoredResponse>>,
     pub(super) status: CacheStatus,
     /// When its server was asked, and what had changed by then.
     pub(super) asked: Moment,
@@ -108,6 +110,13 @@ impl Caching {
             disk.remove(&self.key, response);
         }
         self.store.remove(&self.key, response);
+    }
+
+    /// Keeps no more what another response has taken the place of.
+    pub(super) fn remove_replaced(&mut self) {
+        if let Some(replaced) = self.replaced.take() {
+            self.remove(&replaced);
+        }
     }
 
     /// Has nobody wait for the next, if that will hardly be kept either.

@@ -85,7 +85,9 @@ impl<C: ClientSide> Relay<'_, C> {
                     caching.validators = Some(filter::cache::Validators::default());
                     return Answer::Again;
                 }
-                let fresh_fields = fields;
+                let mut fresh_fields = fields;
+                // It is of now, not of when what it renews was sent.
+                date(&mut fresh_fields);
                 let mut fields = cache::updated(&stored.fields, &fresh_fields);
                 let judged =
                     cache::judge(&caching.plan, is_authorized, (stored.status.as_u16(), &fields), exchanged);
@@ -94,7 +96,6 @@ impl<C: ClientSide> Relay<'_, C> {
                     Err(_) => stored.terms.clone(),
                 };
                 leave_out(&mut fields, &terms);
-                date(&mut fields);
                 let selected = self.selected(&terms.vary).into();
                 let tags = match cache::tags_of(&caching.plan.tags, &fresh_fields) {
                     tags if tags.is_empty() => stored.tags.clone(),
@@ -125,8 +126,10 @@ impl<C: ClientSide> Relay<'_, C> {
                 let status = CacheStatus { forwarded_status: Some(head.status), ..caching.status };
                 return Answer::Stored(Box::new((stored, status, CacheResult::Stale)));
             }
-            // What is kept is not what is there any more.
-            Some(stored) if !failed && !cache::is_about_request(head.status) => caching.remove(&stored),
+            // What is kept is not what is there any more. Until this is whole it is better than nothing.
+            Some(stored) if !failed && !cache::is_about_request(head.status) => {
+                caching.replaced = Some(stored);
+            }
             _ => {}
         }
         match self.begin_fill(caching, head, fields, exchanged) {
@@ -143,6 +146,7 @@ impl<C: ClientSide> Relay<'_, C> {
                 if waits { Answer::PassWhole } else { Answer::PassOn }
             }
             Err(reason) => {
+                caching.remove_replaced();
                 // Of one that was asked for again the first reason holds.
                 if self.exchange.cached.is_none_or(|record| record.reason.is_none()) {
                     caching.status.detail = Some(reason.label());
@@ -231,6 +235,7 @@ impl<C: ClientSide> Relay<'_, C> {
             self.cache_fields.status = Some(caching.status.text());
         }
         if let Unkept::NotStored(reason) = unkept {
+            caching.remove_replaced();
             caching.mark(reason);
         }
         match filling {
@@ -285,6 +290,9 @@ impl<C: ClientSide> Relay<'_, C> {
     /// All of the response has come: it is kept from now on.
     pub(super) fn kept(&mut self) -> Option<Arc<StoredResponse>> {
         let caching = self.caching.as_mut()?;
+        if caching.filling.is_some() {
+            caching.remove_replaced();
+        }
         let MemoryFill { status, mut fields, terms, tags, body, .. } = match caching.filling.take()? {
             Filling::Memory(fill) => *fill,
             Filling::Disk(DiskFill { writer, .. }) => {

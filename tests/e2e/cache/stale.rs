@@ -63,6 +63,71 @@ fn failing(how: &Arc<AtomicUsize>) -> App {
 }
 
 #[test]
+fn a_304_without_a_date_is_of_the_moment_it_came() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let app = App::new(move |request, stream| {
+        count.fetch_add(1, SeqCst);
+        match request.has("if-none-match") {
+            true => {
+                send(stream, "HTTP/1.1 304 Not Modified\r\nCache-Control: max-age=600\r\nETag: \"x\"\r\n\r\n")
+            }
+            // It has been on its way for so long that it is over.
+            false => send(
+                stream,
+                "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nCache-Control: max-age=600\r\nETag: \"x\"\r\n\
+                 Content-Length: 4\r\n\r\nbody",
+            ),
+        }
+    });
+    let shop = shop(&app, "{}");
+    for (asked_by_then, status) in
+        [(1, "fwd=uri-miss; stored"), (2, "fwd=stale; fwd-status=304; stored"), (2, "hit"), (2, "hit")]
+    {
+        let response = shop.ask(Way::Http11, Asked::get("/"));
+        let told = response.field("cache-status");
+        assert!(response.text() == "body" && told.starts_with(&format!("evenkeel; {status}")), "{told}");
+        assert_eq!(asked.load(SeqCst), asked_by_then, "{told}");
+        assert!(asked_by_then == 1 || told.contains("ttl=600") || told.contains("ttl=599"), "{told}");
+    }
+}
+
+#[test]
+fn what_is_over_is_kept_until_what_takes_its_place_is_whole() {
+    // 0 serves, 1 breaks off in the middle, 2 closes, 3 serves what may not be kept.
+    for way in [Way::Http11, Way::H2] {
+        let how = Arc::new(AtomicUsize::new(0));
+        let says = Arc::clone(&how);
+        let app = App::new(move |_, stream| {
+            let head = |control: &str, length: usize| {
+                format!("HTTP/1.1 200 OK\r\nCache-Control: {control}\r\nContent-Length: {length}\r\n\r\nbody")
+            };
+            match says.load(SeqCst) {
+                0 => send(stream, &head("max-age=0, stale-if-error=600", 4)),
+                1 => {
+                    let _ = send(stream, &head("max-age=0, stale-if-error=600", 1000));
+                    Then::Close
+                }
+                2 => Then::Close,
+                _ => send(stream, &head("no-store", 4)),
+            }
+        });
+        let shop = shop(&app, "{}");
+        let ask = |state: usize| {
+            how.store(state, SeqCst);
+            let response = shop.ask(way, Asked::get("/"));
+            (response.status, response.complete)
+        };
+        assert_eq!(ask(0), (200, true));
+        assert_eq!(ask(2), (200, true), "{way:?}: what is over");
+        assert!(!ask(1).1, "{way:?}: its own client has a part");
+        assert_eq!(ask(2), (200, true), "{way:?}: what is over still");
+        assert_eq!(ask(3), (200, true));
+        assert_eq!(ask(2).0, 502, "{way:?}: it is not there any more");
+    }
+}
+
+#[test]
 fn what_is_over_is_used_while_servers_fail_where_nobody_forbids_it() {
     for (cache, control, is_used) in [
         ("{ stale_if_error: 1h }", "max-age=0", true),
