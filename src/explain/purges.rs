@@ -37,7 +37,7 @@ fn of_url(snapshot: &Snapshot, url: &str) -> Option<String> {
     let uri: Uri = url.parse().ok()?;
     let (host, path) = (uri.authority()?.as_str(), uri.path());
     let fits = |pattern: &PathPattern| pattern.matches(path);
-    judge(snapshot, host, &Asked { path: Some(path), fits: &fits })
+    judge(snapshot, host, &PurgedPaths { path: Some(path), fits: &fits })
 }
 
 fn of_prefix(snapshot: &Snapshot, prefix: &str) -> Option<String> {
@@ -58,12 +58,12 @@ fn of_prefix(snapshot: &Snapshot, prefix: &str) -> Option<String> {
     // Without a path it may be the beginning of a host.
     match beginning {
         "" => None,
-        _ => judge(snapshot, host, &Asked { path: None, fits: &fits }),
+        _ => judge(snapshot, host, &PurgedPaths { path: None, fits: &fits }),
     }
 }
 
 /// Paths that are asked about.
-struct Asked<'a> {
+struct PurgedPaths<'a> {
     /// The only one.
     path: Option<&'a str>,
     fits: &'a dyn Fn(&PathPattern) -> bool,
@@ -81,7 +81,7 @@ enum Nearness {
     Kept,
 }
 
-fn judge(snapshot: &Snapshot, host: &str, asked: &Asked<'_>) -> Option<String> {
+fn judge(snapshot: &Snapshot, host: &str, asked: &PurgedPaths<'_>) -> Option<String> {
     let nearest = snapshot.listeners().iter().map(|listener| of_listener(listener, host, asked)).max();
     let why = match nearest.unwrap_or_default() {
         Nearness::Kept => return None,
@@ -93,7 +93,7 @@ fn judge(snapshot: &Snapshot, host: &str, asked: &Asked<'_>) -> Option<String> {
     Some(why)
 }
 
-fn of_listener(listener: &Listener, host: &str, asked: &Asked<'_>) -> Nearness {
+fn of_listener(listener: &Listener, host: &str, asked: &PurgedPaths<'_>) -> Nearness {
     let plan_of = |place| listener.policy(place).and_then(|policy| policy.plan.cache.get());
     match &listener.target {
         ListenerTarget::RedirectToHttps => Nearness::NoCache,
@@ -117,7 +117,7 @@ fn of_listener(listener: &Listener, host: &str, asked: &Asked<'_>) -> Nearness {
     }
 }
 
-fn of_rule(matcher: &Match, plan: &CachePlan, host: &str, asked: &Asked<'_>) -> Nearness {
+fn of_rule(matcher: &Match, plan: &CachePlan, host: &str, asked: &PurgedPaths<'_>) -> Nearness {
     // Where hosts share what is kept, the rule's own host is what it is kept by.
     let host = Some(host).filter(|_| plan.key.host);
     if !may_fit(matcher, host, None, &|_| true) {

@@ -17,16 +17,16 @@ pub struct Lease {
     index: u32,
     is_finished: bool,
     /// What the pool's algorithm is to learn of it, if it goes by what becomes of it.
-    lesson: Option<Lesson>,
+    observation: Option<Observation>,
     /// What is noted of it by whoever judges servers by their work; `None` is nothing, or nothing more.
     watched: Option<Watched>,
     /// The turn that it has in trying the server out.
     trial: Option<TrialTurn>,
 }
 
-/// A try from which something is learned.
+/// A try that something is learned from.
 #[derive(Clone, Copy, Debug)]
-struct Lesson {
+struct Observation {
     /// When it began.
     from: LearnedTime,
     /// It is counted among those that the server is to answer.
@@ -48,7 +48,7 @@ impl Lease {
             server: server.clone(),
             index,
             is_finished: false,
-            lesson: None,
+            observation: None,
             watched,
             trial: None,
         })
@@ -56,14 +56,14 @@ impl Lease {
 
     /// The same where its end teaches the pool's algorithm something of the server.
     pub(super) fn taught(mut self, now: Instant) -> Self {
-        self.lesson = Some(Lesson { from: self.server.learned().time(now), is_waited_for: false });
+        self.observation = Some(Observation { from: self.server.learned().time(now), is_waited_for: false });
         self
     }
 
     /// The server has all of the request, and is to answer from now on.
     pub fn expects_answer(&mut self, now: Instant) {
-        if let Some(lesson) = &mut self.lesson
-            && !std::mem::replace(&mut lesson.is_waited_for, true)
+        if let Some(observation) = &mut self.observation
+            && !std::mem::replace(&mut observation.is_waited_for, true)
         {
             self.server.learned().waits(now);
         }
@@ -71,8 +71,8 @@ impl Lease {
 
     /// The head of its response is there; what it comes to may be known much later.
     pub fn answered(&mut self, now: Instant) {
-        if let Some(lesson) = &mut self.lesson
-            && std::mem::take(&mut lesson.is_waited_for)
+        if let Some(observation) = &mut self.observation
+            && std::mem::take(&mut observation.is_waited_for)
         {
             self.server.learned().answered(now);
         }
@@ -96,13 +96,13 @@ impl Lease {
 
     /// Has the server judged by what is known by now; what comes later is not held against it.
     pub fn judge(&mut self, outcome: &Outcome) {
-        if self.lesson.is_some() || self.watched.is_some() {
+        if self.observation.is_some() || self.watched.is_some() {
             self.teach(outcome);
         }
     }
 
     fn teach(&mut self, outcome: &Outcome) {
-        if let Some(Lesson { from, is_waited_for }) = self.lesson.take() {
+        if let Some(Observation { from, is_waited_for }) = self.observation.take() {
             if is_waited_for {
                 self.server.learned().given_up();
             }

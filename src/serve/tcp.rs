@@ -114,12 +114,13 @@ async fn find(
 /// servers while it waited. Who has waited in vain does not begin again.
 fn may_go_elsewhere(live: &Live, passthrough: &Passthrough, why: Why) -> bool {
     let snapshot = live.snapshot();
+    let is_empty = matches!(why, Why::AllUnhealthy | Why::NoneReady | Why::NoServers);
     let has_fallback = || {
         let pool = passthrough.pool.as_deref().and_then(|pool| snapshot.pool(pool));
-        let is_empty = matches!(why, Why::AllUnhealthy | Why::NoneReady | Why::NoServers);
         is_empty && pool.is_some_and(|pool| pool.plan.fallback.is_some())
     };
-    let is_untried = passthrough.attempt.number() == 0 && !why.is_of_queue();
+    // A client that has left goes nowhere.
+    let is_untried = passthrough.attempt.number() == 0 && (is_empty || why == Why::AllFull);
     is_untried && (snapshot.edition != passthrough.edition || has_fallback())
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct World {
     models: Models,
     leases: Vec<Lease>,
     waiting: Vec<Waiting>,
+    /// How many waited for each pool when that was last looked at.
+    line_lengths: HashMap<Name, usize>,
     /// What runs.
     probes: Probes,
     /// Pools of earlier snapshots that a request still holds.
@@ -54,6 +56,7 @@ impl World {
             models: Models::new(),
             leases: Vec::new(),
             waiting: Vec::new(),
+            line_lengths: HashMap::new(),
             probes: Probes::new(),
             pinned: Vec::new(),
             homes: HashMap::new(),
@@ -167,7 +170,7 @@ impl World {
 
     /// Nobody waits beside a server that would take it, or for a pool that never will. Where a reload has had nobody wait any more, those
     /// who did wait on.
-    pub(crate) fn check_waiting(&self) {
+    pub(crate) fn check_waiting(&mut self) {
         for pool in self.snapshot.pools() {
             let here: Vec<_> = self.waiting.iter().filter(|waiting| waiting.pool == pool.name).collect();
             assert_eq!(pool.queue.waiting(), here.len(), "{} has others in its line", pool.name);
@@ -183,6 +186,10 @@ impl World {
             assert!(here == 0 || room.is_empty(), "{}: {here} wait beside {room:?}", pool.name);
             let may_be_up = (0..pool.members.len()).any(|index| view.is_unproven(index));
             assert!(here == 0 || may_be_up || !usable.is_empty(), "{}: {here} wait for nothing", pool.name);
+            let all = pool.queue.waiting();
+            let before = self.line_lengths.insert(pool.name.clone(), all).unwrap_or(0);
+            let may_grow = pool.plan.queue.is_some();
+            assert!(may_grow || all <= before, "{}: {all} wait without a queue, {before} did", pool.name);
         }
         let known = |name: &Name| self.snapshot.pool(name).is_some();
         assert!(
