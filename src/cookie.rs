@@ -1,33 +1,14 @@
 //! Cookies as they lie in fields (RFC 6265): read, taken out of requests, changed in responses.
 
+mod likely;
+
+pub use likely::{Likely, likely, may_have, may_set};
+
 use std::borrow::Cow;
 
 /// The values that requests' Cookie fields have for a name, in the order they came (section 4.2).
 pub fn values<'a>(fields: impl Iterator<Item = &'a [u8]>, name: &str) -> impl Iterator<Item = &'a [u8]> {
     fields.flat_map(pairs).filter_map(move |pair| value_of(pair, name))
-}
-
-/// The names of all cookies in requests' Cookie fields. What stands there without a value is a name to some servers.
-pub fn names<'a>(fields: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
-    fields.flat_map(pairs).map(|pair| split(pair).map_or(pair, |(name, _)| name))
-}
-
-/// The values that any server may take for those of a name, in the order they came.
-pub fn likely_values<'a>(
-    fields: impl Iterator<Item = &'a [u8]>,
-    name: &str,
-) -> impl Iterator<Item = &'a [u8]> {
-    let is_it = |have: &[u8]| have.len() == name.len() && likely_begins(have, name);
-    fields
-        .flat_map(pairs)
-        .filter_map(move |pair| split(pair).filter(|(have, _)| is_it(have)).map(|(_, value)| value))
-}
-
-/// Whether a cookie's name begins as this one does, as any server may read it: PHP has `_` for a dot, a blank and `[`.
-pub fn likely_begins(name: &[u8], beginning: &str) -> bool {
-    let is_alike =
-        |(have, wanted): (&u8, &u8)| have == wanted || *wanted == b'_' && matches!(have, b'.' | b' ' | b'[');
-    name.len() >= beginning.len() && name.iter().zip(beginning.as_bytes()).all(is_alike)
 }
 
 /// A value without the quotes that it may stand in (section 4.1.1).
@@ -104,15 +85,8 @@ mod tests {
         let fields: [&[u8]; 4] = [b"a=1; EK=x;b=2", b"EKS=no; ek=no", b" EK=\"y\" ", b";; EK= ;EK"];
         let found: Vec<_> = values(fields.into_iter(), "EK").map(unquoted).collect();
         assert_eq!(found, [&b"x"[..], b"y", b""]);
-        let all: Vec<_> = names(fields.into_iter()).collect();
-        assert_eq!(all, [&b"a"[..], b"EK", b"b", b"EKS", b"ek", b"EK", b"EK", b"EK"]);
         let spelled = [&b"EK =1; E.K=2; E_K\t=3"[..]];
         assert_eq!(values(spelled.into_iter(), "EK").collect::<Vec<_>>(), [b"1"]);
-        assert_eq!(likely_values(spelled.into_iter(), "E_K").collect::<Vec<_>>(), [b"2", b"3"]);
-        assert_eq!(names(spelled.into_iter()).collect::<Vec<_>>(), [&b"EK"[..], b"E.K", b"E_K"]);
-        for (name, begins) in [("wp_in_7", true), ("wp.in[7]", true), ("wp-in_7", false), ("wp_in", false)] {
-            assert_eq!(likely_begins(name.as_bytes(), "wp_in_"), begins, "{name}");
-        }
         for (value, inner) in [("\"", "\""), ("\"\"", ""), ("a\"", "a\""), ("", "")] {
             assert_eq!(unquoted(value.as_bytes()), inner.as_bytes());
         }

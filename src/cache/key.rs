@@ -7,7 +7,7 @@ use super::directives::Directives;
 use super::elsewhere;
 use super::sent::sent;
 use crate::config::plan::cache::{CachePlan, KeyPlan, QueryKey};
-use crate::cookie;
+use crate::cookie::{self, Likely};
 use crate::fields::{Field, FieldList, is_respelt};
 use crate::route::normal_path::normal;
 use crate::wire::edit::Edits;
@@ -57,11 +57,17 @@ pub(crate) fn key(plan: &KeyPlan, keyed: &Keyed<'_>, edits: Option<&Edits<'_>>) 
         true => Vec::new(),
         false => sent(keyed.fields, edits, &header::COOKIE),
     };
+    // HTTP/1.1 servers get those of HTTP/2 in one field.
+    let are_joined = matches!(keyed.fields, FieldList::Map(_));
     for name in &plan.cookies {
         // Of several, some servers take the first and some the last.
-        let values: Vec<_> = cookie::likely_values(cookies.iter().copied(), name).collect();
-        key.push(u8::from(!values.is_empty()));
-        push(&values.join(&b';'), &mut key);
+        let (kind, parts) = match cookie::likely(&cookies, are_joined, name) {
+            Likely::None => (0, Vec::new()),
+            Likely::Values(values) => (1, values),
+            Likely::Spelled(parts) => (2, parts),
+        };
+        key.push(kind);
+        push(&parts.join(&b'\n'), &mut key);
     }
     if plan.device {
         push(Device::of(keyed.fields).label().as_bytes(), &mut key);
@@ -128,14 +134,6 @@ fn matches(pattern: &str, name: &[u8]) -> bool {
     }
 }
 
-/// The same for the name of a cookie, as any server may read it.
-fn is_cookie(pattern: &str, name: &[u8]) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(beginning) => cookie::likely_begins(name, beginning),
-        None => name.len() == pattern.len() && cookie::likely_begins(name, pattern),
-    }
-}
-
 /// Why a request is not for the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bypassed {
@@ -196,8 +194,8 @@ pub(crate) fn bypasses(
     if !bypass.headers.is_empty() && fields.each().any(is_named) {
         return Some(Bypassed::Header);
     }
-    let is_named = |name: &[u8]| bypass.cookies.iter().any(|pattern| is_cookie(pattern, name));
-    if !bypass.cookies.is_empty() && cookie::names(fields.all(&header::COOKIE)).any(is_named) {
+    let is_named = |field: &[u8]| bypass.cookies.iter().any(|pattern| cookie::may_have(field, pattern));
+    if !bypass.cookies.is_empty() && fields.all(&header::COOKIE).any(is_named) {
         return Some(Bypassed::Cookie);
     }
     if fields.has(&header::IF_MATCH) || fields.has(&header::IF_UNMODIFIED_SINCE) {

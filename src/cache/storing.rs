@@ -255,7 +255,7 @@ fn lifetime(
 }
 
 fn sets(field: &[u8], name: &str) -> bool {
-    crate::cookie::set(field, name).is_some()
+    crate::cookie::may_set(field, name)
 }
 
 fn millis(time: std::time::Duration) -> u64 {
