@@ -18,7 +18,7 @@ use super::problem::Fault;
 use super::process::{access_log, admin, events, log, process};
 use super::route::{RuleNames, routes, warn_of_idle_priorities};
 use super::section::Section;
-use super::{cache, policy, sticky, trust};
+use super::{cache, policy, purges, sticky, trust};
 use crate::units::Address;
 use std::sync::Arc;
 
@@ -90,6 +90,12 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
         );
         for ((_, at), routes) in routes.iter().flatten().zip(&planned_routes) {
             warn_of_idle_priorities(at, routes, &planned_pools);
+        }
+        if cache.as_ref().is_some_and(|cache| !cache.purge_from.is_empty()) {
+            for (place, (_, at)) in routes.iter().flatten().enumerate() {
+                let planned = (&planned_listeners[..], &planned_routes[..], &planned_policies[..]);
+                purges::warn_of_unmet(at, place, planned);
+            }
         }
         let site =
             Site { listeners: &planned_listeners, routes: &planned_routes, policies: &planned_policies };

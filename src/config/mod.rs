@@ -35,6 +35,7 @@ mod pool;
 pub mod problem;
 mod process;
 mod purge_nodes;
+mod purges;
 mod render;
 mod route;
 mod rule_target;
