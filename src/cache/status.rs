@@ -12,6 +12,8 @@ pub(crate) enum Forwarded {
     /// What is kept would do, and the client wants another.
     Request,
     Stale,
+    /// What comes for others has come as far as the client's part not yet.
+    Partial,
 }
 
 impl Forwarded {
@@ -23,6 +25,7 @@ impl Forwarded {
             Self::VaryMiss => "vary-miss",
             Self::Request => "request",
             Self::Stale => "stale",
+            Self::Partial => "partial",
         }
     }
 }

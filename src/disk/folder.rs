@@ -1,6 +1,6 @@
 //! The folder: names of files, the lock that one process has, and what is found there. Nothing is touched whose name is not one of ours.
 
-use rustix::fs::{FlockOperation, flock, statvfs};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -128,6 +128,19 @@ impl Folder {
         #[cfg(test)]
         assert!(!self.panics.load(std::sync::atomic::Ordering::Relaxed), "a test's panic");
         self.create(id, &self.unfinished(id, key))
+    }
+
+    /// The same with room for so many bytes, where the file system knows how to keep that.
+    pub(super) fn begin_with_room(&self, (id, key): (u64, u128), bytes: u64) -> io::Result<File> {
+        use rustix::io::Errno;
+        let file = self.begin(id, key)?;
+        match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(file),
+            Err(error) => {
+                self.discard(id, key);
+                Err(error.into())
+            }
+        }
     }
 
     /// Puts it in its place.

@@ -296,6 +296,10 @@ impl BodySource for SharedBody {
         receiver
     }
 
+    fn has_come(&self) -> u64 {
+        u64::MAX
+    }
+
     fn is_in_memory(&self) -> bool {
         false
     }

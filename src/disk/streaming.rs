@@ -2,6 +2,9 @@
 //! head last, which has their checksums. Nobody finds it before all of it is there under its name; but whoever waits for it can have what
 //! has come of it as it comes: from memory what is still on its way to the disk, and from the file what is there.
 
+mod coming;
+
+use self::coming::ComingBody;
 use super::arrived::{Arrived, BodyPart, PART};
 use super::entry::{Entry, Selects, on_disk};
 use super::format::{self, Fixed, PIECE};
@@ -11,9 +14,7 @@ use super::{DiskFault, DiskTier, State, TakenBytes};
 use crate::cache::NotStored;
 use crate::store::{BodySource, BodyWriter, BrokenOff, StoredBody, StoredResponse};
 use bytes::Bytes;
-use futures_channel::oneshot;
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering::Relaxed;
@@ -69,11 +70,11 @@ struct Unfinished {
     taken: TakenBytes,
 }
 
-/// That a part is being written. However that ends, others go on.
+/// That a part is being written, or the file made. However that ends, others go on.
 struct WritingPart<'a> {
     writing: &'a Writing,
-    /// Where it stands in the body.
-    from: u64,
+    /// Where the part stands in the body.
+    from: Option<u64>,
     written: Result<(), NotStored>,
 }
 
@@ -83,7 +84,9 @@ impl Drop for WritingPart<'_> {
         let mut progress = writing.lock();
         progress.parts -= 1;
         progress.broken = progress.broken.or(self.written.err());
-        progress.arrived.written(self.from);
+        if let Some(from) = self.from {
+            progress.arrived.written(from);
+        }
         if let Some(waker) = progress.waker.take() {
             waker.wake();
         }
@@ -103,8 +106,12 @@ struct Progress {
     arrived: Arrived,
     /// Of the pieces that are written.
     sums: Vec<u64>,
-    /// Parts that wait or are being written.
+    /// Parts that wait or are being written, and the file that is to be made.
     parts: usize,
+    /// The file is there, and has room for all of it.
+    is_made: bool,
+    /// Others have what comes: it goes on without its place on the disk.
+    is_shared: bool,
     /// Why it comes to nothing.
     broken: Option<NotStored>,
     /// Why no more comes, for those who follow it.
@@ -153,7 +160,7 @@ impl DiskTier {
         let sums = vec![0; pieces.map_err(|_| NotStored::TooLargeForDisk)?];
         let beginning = format::begin_with(key, &response, &sums).ok_or(NotStored::TooLargeForDisk)?;
         let body_at = beginning.len() as u64;
-        let writing = Writing {
+        let writing = Arc::new(Writing {
             tier: Arc::clone(self),
             id: self.next_id.fetch_add(1, Relaxed),
             key: key.into(),
@@ -162,9 +169,14 @@ impl DiskTier {
             body_at,
             file: Mutex::default(),
             found: OnceLock::new(),
-            progress: Mutex::new(Progress { sums, ..Progress::default() }),
-        };
-        Ok(DiskWriter { writing: Arc::new(writing), is_ended: false, _room: room })
+            progress: Mutex::new(Progress { sums, parts: 1, ..Progress::default() }),
+        });
+        let own = Arc::clone(&writing);
+        if !self.threads.write(0, self.waiting.load(Relaxed), move || own.make()) {
+            self.skipped[1].fetch_add(1, Relaxed);
+            return Err(NotStored::DiskBehind);
+        }
+        Ok(DiskWriter { writing, is_ended: false, _room: room })
     }
 }
 
@@ -192,8 +204,23 @@ impl DiskWriter {
         }
     }
 
-    /// The response as it comes, for those who do not wait for all of it.
+    /// Ready when there is room on the disk for all of it, so that others may have it as it comes; or when there is none.
+    pub(crate) fn poll_made(&self, cx: &Context<'_>) -> Poll<Result<(), NotStored>> {
+        let mut progress = self.writing.lock();
+        match progress.broken {
+            Some(reason) => Poll::Ready(Err(reason)),
+            None if progress.is_made => Poll::Ready(Ok(())),
+            None => {
+                progress.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// The response as it comes, for those who do not wait for all of it. From here on it goes on for them, whatever becomes of its place
+    /// on the disk.
     pub(crate) fn coming(&self) -> StoredResponse {
+        self.writing.lock().is_shared = true;
         self.writing.response.with_body(StoredBody::Elsewhere(self.source()))
     }
 
@@ -256,28 +283,33 @@ impl DiskWriter {
     /// Has a part written, if not too much waits; the last one says so.
     fn give(&mut self, end: Option<End>) -> Result<(), NotStored> {
         let writing = Arc::clone(&self.writing);
-        let part = {
+        let (part, is_shared) = {
             let mut progress = writing.lock();
             if let Some(reason) = progress.broken {
                 return Err(reason);
             }
             progress.parts += 1;
             progress.end = end;
-            progress.arrived.take()
+            (progress.arrived.take(), progress.is_shared)
         };
         let (tier, length, own) = (Arc::clone(&writing.tier), part.length(), Arc::clone(&writing));
         let write = move || {
             let _waited = Waited { tier: &own.tier, bytes: length };
             own.write(&part);
         };
+        if is_shared {
+            tier.threads.write_on(length, write);
+            return Ok(());
+        }
         if tier.threads.write(length, tier.waiting.load(Relaxed), write) {
             return Ok(());
         }
         tier.skipped[1].fetch_add(1, Relaxed);
+        let reason = if tier.is_ready() { NotStored::DiskBehind } else { NotStored::DiskOff };
         let mut progress = writing.lock();
         progress.parts -= 1;
-        progress.broken = Some(NotStored::DiskBehind);
-        Err(NotStored::DiskBehind)
+        progress.broken = Some(reason);
+        Err(reason)
     }
 }
 
@@ -308,9 +340,16 @@ impl Writing {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Makes the file.
+    fn make(&self) {
+        let mut writing = WritingPart { writing: self, from: None, written: Err(NotStored::DiskOff) };
+        writing.written = self.file().map(drop);
+    }
+
     /// Writes a part, and ends it all if it was the last.
     fn write(&self, part: &BodyPart) {
-        let mut writing = WritingPart { writing: self, from: part.from, written: Err(NotStored::DiskOff) };
+        let (from, written) = (Some(part.from), Err(NotStored::DiskOff));
+        let mut writing = WritingPart { writing: self, from, written };
         writing.written = self.write_part(part);
     }
 
@@ -318,17 +357,7 @@ impl Writing {
         if let Some(reason) = self.lock().broken {
             return Err(reason);
         }
-        let file = match self.file() {
-            Ok(Some(file)) => file,
-            Ok(None) => {
-                self.tier.skipped[1].fetch_add(1, Relaxed);
-                return Err(if self.tier.is_ready() { NotStored::DiskFull } else { NotStored::DiskOff });
-            }
-            Err(error) => {
-                self.tier.fail(DiskFault::Write, &error);
-                return Err(NotStored::DiskOff);
-            }
-        };
+        let file = self.file()?;
         for (place, piece) in (part.from / PIECE..).zip(&part.pieces) {
             let sum = format::piece_sum(self.hash, place, piece);
             if let Err(error) = file.write_all_at(piece, self.body_at + place * PIECE) {
@@ -366,19 +395,31 @@ impl Writing {
         }
     }
 
-    /// The file, made with the first part if there is room for all of it. One thread makes it, and others wait for that.
-    fn file(&self) -> io::Result<Option<Arc<File>>> {
-        let mut made = self.lock_file();
+    /// The file, made if there is room for all of it. One thread makes it, and others wait for that.
+    fn file(&self) -> Result<Arc<File>, NotStored> {
+        let (tier, mut made) = (&self.tier, self.lock_file());
         if let Some(made) = &*made {
-            return Ok(Some(Arc::clone(&made.file)));
+            return Ok(Arc::clone(&made.file));
         }
-        if self.lock().broken.is_some() || !self.tier.is_ready() {
-            return Ok(None);
+        if let Some(reason) = self.lock().broken {
+            return Err(reason);
         }
-        let Some(taken) = self.tier.make_room(self.size()) else { return Ok(None) };
-        let file = Arc::new(self.tier.folder.begin(self.id, self.hash)?);
+        let skip = |reason| {
+            tier.skipped[1].fetch_add(1, Relaxed);
+            reason
+        };
+        if !tier.is_ready() {
+            return Err(skip(NotStored::DiskOff));
+        }
+        let taken = tier.make_room(self.size()).ok_or_else(|| skip(NotStored::DiskFull))?;
+        let begun = tier.folder.begin_with_room((self.id, self.hash), self.body_at + self.response.length);
+        let file = Arc::new(begun.map_err(|error| {
+            tier.fail(DiskFault::Write, &error);
+            NotStored::DiskOff
+        })?);
         *made = Some(Unfinished { file: Arc::clone(&file), taken });
-        Ok(Some(file))
+        self.lock().is_made = true;
+        Ok(file)
     }
 
     /// Bytes that it takes on the disk.
@@ -428,46 +469,6 @@ impl Writing {
         if self.lock_file().is_some() && self.tier.state() != State::Released {
             self.tier.folder.discard(self.id, self.hash);
         }
-    }
-}
-
-/// A body as it comes, for those who follow it.
-#[derive(Debug)]
-struct ComingBody(Arc<Writing>);
-
-impl BodySource for ComingBody {
-    fn read(&self, from: u64) -> oneshot::Receiver<Bytes> {
-        let (sender, receiver) = oneshot::channel();
-        let mut progress = self.0.lock();
-        if progress.broken.is_some() || progress.broken_off.is_some() {
-            return receiver;
-        }
-        let on_disk = progress.arrived.read(from, sender);
-        let awaited = if progress.arrived.is_awaited() { progress.awaited.take() } else { None };
-        drop(progress);
-        if let Some(waker) = awaited {
-            waker.wake();
-        }
-        if let Some(sender) = on_disk {
-            let writing = Arc::clone(&self.0);
-            self.0.tier.threads.read_on(move || {
-                if !sender.is_canceled()
-                    && let Some(bytes) = writing.read(from)
-                {
-                    let _ = sender.send(bytes);
-                }
-            });
-        }
-        receiver
-    }
-
-    /// Not all of it: a piece at a time is held for each who follows it.
-    fn is_in_memory(&self) -> bool {
-        false
-    }
-
-    fn broken_off(&self) -> BrokenOff {
-        self.0.lock().broken_off.unwrap_or(NOT_READ)
     }
 }
 

@@ -18,6 +18,10 @@ impl Place {
         Self(std::env::temp_dir().join(name))
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.0
+    }
+
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let folder =
             |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten().map(|file| file.path());

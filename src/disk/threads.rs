@@ -117,6 +117,18 @@ impl Threads {
         true
     }
 
+    /// The same for what somebody waits for: it goes first, and is done in any case, by a folder's last owner as well.
+    pub(super) fn write_on(&self, bytes: u64, job: impl FnOnce() + Send + 'static) {
+        let mut queue = self.lock();
+        queue.bytes += bytes;
+        match queue.takes_writes {
+            true => queue.writes.push_front(Box::new(job)),
+            // Who gives the folder up waits for no more.
+            false => queue.reads.push_back(Box::new(job)),
+        }
+        self.changed.notify_one();
+    }
+
     /// What waited to be written has been.
     pub(super) fn wrote(&self, bytes: u64) {
         self.lock().bytes -= bytes;

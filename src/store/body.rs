@@ -87,6 +87,11 @@ impl BodySource for Growing {
         receiver
     }
 
+    fn has_come(&self) -> u64 {
+        let grown = self.lock();
+        if grown.whole.is_some() { u64::MAX } else { grown.length }
+    }
+
     fn is_in_memory(&self) -> bool {
         true
     }

@@ -35,6 +35,9 @@ pub(crate) trait BodySource: Debug + Send + Sync {
     /// Has what stands from this place on read, as much as is read at once; nothing comes of it if that cannot be.
     fn read(&self, from: u64) -> oneshot::Receiver<Bytes>;
 
+    /// So many bytes of it are there at least, and may be read without waiting for its server.
+    fn has_come(&self) -> u64;
+
     /// Whether what is read lies in memory in any case, so that much of it may be held at once.
     fn is_in_memory(&self) -> bool;
 
@@ -100,6 +103,14 @@ impl StoredResponse {
             tags: self.tags.clone(),
             purge_epoch: self.purge_epoch,
             unpurged_at: AtomicU64::new(self.purge_epoch),
+        }
+    }
+
+    /// Whether a place of its body is there to be read, or the next that comes.
+    pub(crate) fn has_come(&self, place: u64) -> bool {
+        match &self.body {
+            StoredBody::Memory(_) => true,
+            StoredBody::Elsewhere(source) => place <= source.has_come(),
         }
     }
 

@@ -1,10 +1,13 @@
 //! Long bodies on their way to the disk: found once they are whole, followed meanwhile, and gone where they break off.
 
+use super::super::Leaving;
 use super::super::tests::{Place, body, end, found, response, start, store, whole, written};
 use super::*;
 use crate::cache::{Moment, Terms};
 use crate::store::{Purge, Purged, Store, StoredBody};
+use std::io;
 use std::sync::mpsc::{Receiver, channel};
+use std::task::Waker;
 
 /// A response without its body.
 fn head(number: u64, length: usize, selected: &str) -> StoredResponse {
@@ -181,6 +184,110 @@ fn who_follows_what_is_written_has_what_has_come_of_it_wherever_it_is() {
     written(&tier, 0);
     assert!(tier.index.taken() < 65_536, "{}", tier.index.taken());
     end(tier);
+}
+
+/// Waits until others may have what is written as it comes, or never will.
+fn made(writer: &DiskWriter) -> Result<(), NotStored> {
+    loop {
+        match writer.poll_made(&Context::from_waker(Waker::noop())) {
+            Poll::Ready(made) => return made,
+            Poll::Pending => std::thread::yield_now(),
+        }
+    }
+}
+
+#[test]
+fn what_is_followed_goes_on_without_its_place_on_the_disk() {
+    let full = |tier: &Arc<DiskTier>| {
+        tier.fail(DiskFault::Write, &io::ErrorKind::StorageFull.into());
+        assert!(!tier.is_ready());
+    };
+    let ways: [fn(&Arc<DiskTier>); 3] =
+        [|tier| tier.release(Leaving::Keep), |tier| tier.release(Leaving::Forget), full];
+    let length = 7 * PART + 12_345;
+    let bytes = body(1, length);
+    for (way, give_up) in ways.into_iter().enumerate() {
+        for pushed in [0, 10, PART + 1, 4 * PART] {
+            let (place, store) = (Place::new(), store(1 << 30));
+            let tier = start(&place, &store, 64 << 20);
+            let without = tier.index.taken();
+            let mut writer = tier.begin(b"k", head(1, length, "")).expect("it is for the disk");
+            made(&writer).expect("there is room");
+            let coming = writer.coming();
+            let StoredBody::Elsewhere(source) = &coming.body else { panic!("it is read as it comes") };
+            let (mut at_once, mut later) = (Vec::new(), Vec::new());
+            writer.push(&bytes[..pushed]).expect("it goes on");
+            assert!(follow(source, &mut at_once, pushed) && source.has_come() == pushed as u64);
+            give_up(&tier);
+            // Another has the folder by now, and what it finds there is of no use to it.
+            let next = (way < 2).then(|| start(&place, &store, 64 << 20));
+            assert_eq!(place.files().len(), usize::from(next.is_none()), "{pushed}");
+            for data in bytes[pushed..].chunks(70_000) {
+                writer.push(data).expect("it goes on");
+            }
+            assert!(follow(source, &mut later, length / 2));
+            let (sender, receiver) = channel();
+            writer.finish(move || _ = sender.send(())).expect("it has come");
+            assert!(receiver.recv().is_err(), "it is not found there");
+            assert!(follow(source, &mut at_once, length) && follow(source, &mut later, length));
+            assert!(at_once == bytes && later == bytes, "{way} {pushed}");
+            drop(coming);
+            written(&tier, 0);
+            assert_eq!((place.files().len(), tier.index.taken()), (0, without), "{way} {pushed}");
+            next.into_iter().for_each(end);
+        }
+    }
+}
+
+#[test]
+fn what_nobody_follows_ends_with_its_place_on_the_disk() {
+    let (place, store) = (Place::new(), store(1 << 30));
+    let tier = start(&place, &store, 64 << 20);
+    let mut writer = tier.begin(b"k", head(1, 8 * PART, "")).expect("it is for the disk");
+    made(&writer).expect("there is room");
+    end(Arc::clone(&tier));
+    assert_eq!(writer.push(&body(1, 8 * PART)), Err(NotStored::DiskOff));
+    drop(writer);
+    // What has no file has nobody follow it.
+    let others = Place::new();
+    let tier = start(&others, &store, 64 << 20);
+    for shelf in 0..256 {
+        std::fs::write(others.folder().join(format!("objects/{shelf:02x}")), b"").expect("it can be written");
+    }
+    let writer = tier.begin(b"k", head(1, 8 * PART, "")).expect("it is for the disk");
+    assert_eq!(made(&writer), Err(NotStored::DiskOff));
+    assert!(!tier.is_ready() && tier.begin(b"k", head(1, 8 * PART, "")).is_err());
+}
+
+#[test]
+fn what_is_followed_goes_before_what_waits_for_the_disk() {
+    let (place, store) = (Place::new(), store(1 << 30));
+    let tier = start(&place, &store, 64 << 20);
+    let begin = |key: &[u8]| {
+        let writer = tier.begin(key, head(1, 40 * PART, "")).expect("it is for the disk");
+        made(&writer).expect("there is room");
+        writer
+    };
+    let (mut alone, mut followed) = (begin(b"a"), begin(b"b"));
+    let coming = followed.coming();
+    // Nothing is written until these have ended.
+    let busy: Vec<_> = (0..2)
+        .map(|_| {
+            let (sender, receiver) = channel::<()>();
+            assert!(tier.threads.write(0, u64::MAX, move || _ = receiver.recv()));
+            sender
+        })
+        .collect();
+    let bytes = body(1, 40 * PART);
+    let behind = bytes.chunks(PART).map(|data| alone.push(data)).find(Result::is_err);
+    assert_eq!(behind, Some(Err(NotStored::DiskBehind)), "too much waits");
+    followed.push(&bytes).expect("it goes on");
+    let (sender, receiver) = channel();
+    followed.finish(move || _ = sender.send(())).expect("it has come");
+    drop((busy, alone));
+    receiver.recv().expect("it is written");
+    assert!(whole(&coming).is_some_and(|read| read == bytes));
+    end(Arc::clone(&tier));
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! The cache's part in an exchange before a server is asked: whether the request is for it, and what it has for the client.
 
-use super::caching::Caching;
+use super::caching::{Caching, Unkept};
 use super::recall::Recalled;
 use super::{Relay, unless_left};
 use crate::access_log::{CacheRecord, CacheResult, Why};
-use crate::cache::{self, Bypassed, CacheStatus, Directives, Forwarded, Keyed, Moment, Vary};
+use crate::cache::{self, Bypassed, CacheStatus, Directives, Forwarded, Keyed, Moment, NotStored, Vary};
 use crate::config::plan::cache::{CachePlan, KeyPlan};
 use crate::fields::is_respelt;
 use crate::filter;
@@ -123,6 +123,10 @@ impl<C: ClientSide> Relay<'_, C> {
             let receiver = match part {
                 Some(FetchPart::Waits(receiver)) => receiver,
                 Some(FetchPart::Follows(coming)) if self.is_for(&lookup, &coming) => {
+                    if self.is_ahead_of(&coming) {
+                        self.fetch_part(lookup, missing);
+                        return false;
+                    }
                     self.serve_fetched(&coming, missing.forwarded, says_so).await;
                     return true;
                 }
@@ -141,6 +145,10 @@ impl<C: ClientSide> Relay<'_, C> {
             };
             match self.wait(receiver, until).await {
                 Ok(Waited::For(Fetched::Stored(stored))) if self.is_for(&lookup, &stored) => {
+                    if self.is_ahead_of(&stored) {
+                        self.fetch_part(lookup, missing);
+                        return false;
+                    }
                     self.serve_fetched(&stored, missing.forwarded, says_so).await;
                     return true;
                 }
@@ -214,6 +222,17 @@ impl<C: ClientSide> Relay<'_, C> {
             fetch_key: may_wait.then(|| self.fetch_key(lookup, slot)),
             is_marked,
         })
+    }
+
+    /// Has a server send the part that is asked for, and nothing is kept by that.
+    fn fetch_part(&mut self, lookup: Lookup, missing: Missing) {
+        let mut caching = self.caching_of(lookup, missing, None);
+        caching.is_fill = false;
+        caching.pass();
+        let unkept = Unkept::NotStored(NotStored::Ranged).record();
+        let forwarded = Some(Forwarded::Partial);
+        caching.status = CacheStatus { forwarded, detail: unkept.reason, ..CacheStatus::default() };
+        (self.caching, self.exchange.cached) = (Some(caching), Some(unkept));
     }
 
     /// Serves what another request has fetched, or fetches.

@@ -188,13 +188,15 @@ impl Filling {
 #[derive(Debug)]
 pub(super) struct DiskFill {
     pub(super) writer: DiskWriter,
+    /// Those who wait for it have it as it comes.
+    pub(super) is_shared: bool,
     /// Until when the disk is waited for, which is behind.
     patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl DiskFill {
     pub(super) fn new(writer: DiskWriter) -> Self {
-        Self { writer, patience: None }
+        Self { writer, is_shared: false, patience: None }
     }
 
     /// Ready when it may be given more (true), or when the disk was waited for in vain.

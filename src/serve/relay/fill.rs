@@ -334,6 +334,7 @@ impl<C: ClientSide> Relay<'_, C> {
         let kept: Result<_, Failure> = poll_fn(|cx| {
             loop {
                 self.state.watch.heed_now(cx)?;
+                self.share_on_disk(cx);
                 ready!(self.poll_keeping(cx));
                 let (Some(sending), true) = (server.as_mut(), self.is_filling()) else {
                     return Poll::Ready(Ok(None));

@@ -10,6 +10,7 @@ use crate::serve::server::{ServerSide, Stored, StoredPiece};
 use crate::store::StoredResponse;
 use crate::wire::edit::Edits;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use std::ops::Range;
 use std::sync::Arc;
 
 impl<C: ClientSide> Relay<'_, C> {
@@ -51,12 +52,7 @@ impl<C: ClientSide> Relay<'_, C> {
             let fields = cache::not_modified(&stored.fields);
             return Stored::made(StatusCode::NOT_MODIFIED, fields, Vec::new());
         }
-        let range = fields.first(&header::RANGE).filter(|_| {
-            *self.request.method == Method::GET
-                && stored.status == StatusCode::OK
-                && cache::range_applies(&fields, &stored.fields)
-        });
-        match range.map(|range| cache::parts(range, stored.length)) {
+        match self.parts_of(stored) {
             None | Some(Parts::Whole) => Stored::whole(stored),
             Some(Parts::One(part)) => {
                 let range = cache::content_range(&part, stored.length);
@@ -80,6 +76,28 @@ impl<C: ClientSide> Relay<'_, C> {
                 Stored::made(StatusCode::RANGE_NOT_SATISFIABLE, head, Vec::new())
             }
         }
+    }
+
+    /// The parts of a stored response that the request asks for, if it asks for parts.
+    fn parts_of(&self, stored: &StoredResponse) -> Option<Parts> {
+        let fields = self.request.fields;
+        let range = fields.first(&header::RANGE).filter(|_| {
+            *self.request.method == Method::GET
+                && stored.status == StatusCode::OK
+                && cache::range_applies(&fields, &stored.fields)
+        });
+        range.map(|range| cache::parts(range, stored.length))
+    }
+
+    /// Whether the request asks for a part of what comes for others that begins behind all that has come.
+    pub(super) fn is_ahead_of(&self, coming: &StoredResponse) -> bool {
+        let is_later = |part: &Range<u64>| !coming.has_come(part.start);
+        let is_ahead = match self.parts_of(coming) {
+            Some(Parts::One(part)) => is_later(&part),
+            Some(Parts::Several(parts)) => parts.iter().any(is_later),
+            Some(Parts::Whole | Parts::Unsatisfiable) | None => false,
+        };
+        is_ahead && !cache::is_not_modified(&self.request.fields, &coming.fields)
     }
 
     /// Passes on what is kept, as if it came from a server.

@@ -20,10 +20,7 @@ impl<C: ClientSide> Relay<'_, C> {
         let filling = match caching.filling.as_mut()? {
             Filling::Memory(filling) => filling,
             // Its client has it from its server, whatever becomes of the disk.
-            Filling::Disk(fill) => {
-                caching.fetching.as_ref()?.begin(Arc::new(fill.writer.coming()));
-                return None;
-            }
+            Filling::Disk(_) => return None,
         };
         let length = filling.length.filter(|length| *length > filling.body.length())?;
         if !filling.body.claim(length) {
@@ -39,6 +36,26 @@ impl<C: ClientSide> Relay<'_, C> {
         let coming = caching.stored_as(status, (fields, terms, tags), (body, length), selected);
         caching.fetching.as_ref()?.begin(Arc::new(coming));
         Some((source, length))
+    }
+
+    /// Lets those who wait for what goes to the disk have it from there as it comes, once there is room for all of it; or has them ask
+    /// servers, if there is none.
+    pub(super) fn share_on_disk(&mut self, cx: &Context<'_>) {
+        let Some(caching) = &mut self.caching else { return };
+        let (Some(Filling::Disk(fill)), Some(fetching)) = (&mut caching.filling, &caching.fetching) else {
+            return;
+        };
+        if fill.is_shared {
+            return;
+        }
+        match fill.writer.poll_made(cx) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => {
+                fill.is_shared = true;
+                fetching.begin(Arc::new(fill.writer.coming()));
+            }
+            Poll::Ready(Err(reason)) => self.not_kept(Unkept::NotStored(reason)),
+        }
     }
 
     /// Shares a response that has begun, of which this is the first part. What is left of it for the client comes from what is kept, so
@@ -81,6 +98,7 @@ impl<C: ClientSide> Relay<'_, C> {
     /// Keeps what has come of a response that others follow. If it breaks off, they are told at once, and its own client when it has
     /// taken what it was sent.
     pub(super) fn feed(&mut self, cx: &mut Context<'_>, leased: Option<&LeasedServer>) {
+        self.share_on_disk(cx);
         while self.feeding.is_some() {
             if self.poll_keeping(cx).is_pending() {
                 return;

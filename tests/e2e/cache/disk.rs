@@ -256,10 +256,10 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// A small file system, if this user may have one.
-struct SmallDisk<'a>(Option<&'a Path>);
+pub(super) struct SmallDisk<'a>(pub(super) Option<&'a Path>);
 
 impl<'a> SmallDisk<'a> {
-    fn mount(folder: &'a Path) -> Self {
+    pub(super) fn mount(folder: &'a Path) -> Self {
         fs::create_dir_all(folder).expect("a folder");
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(folder).output();

@@ -1,10 +1,12 @@
 //! What is too long for memory goes to the disk as it comes.
 
+use super::disk::SmallDisk;
 use crate::support::app::{App, Latch, Then, send};
-use crate::support::balancer::{Balancer, Directory};
+use crate::support::balancer::{Balancer, Directory, Next, Reloaded};
 use crate::support::client::{Client, Response};
 use crate::support::h2::{Connection, DATA, RST_STREAM, WINDOW_UPDATE};
 use crate::support::wait_until;
+use rustix::process::Signal;
 use std::io::Write;
 
 const LENGTH: usize = 1_500_000;
@@ -30,7 +32,14 @@ fn app(latch: &Latch) -> App {
         // It may be used for long, and has nothing by which it could be asked about.
         let stale = "HTTP/1.1 200 OK\r\nCache-Control: max-age=0, stale-while-revalidate=600";
         let head = if request.target == "/stale" { stale } else { head };
-        match (&*request.target, request.field("range").strip_prefix("bytes=0-")) {
+        let range = request.field("range");
+        if !range.is_empty() && !range.starts_with("bytes=0-") || range.contains(',') {
+            return send(
+                stream,
+                "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-3/9\r\nContent-Length: 4\r\n\r\npart",
+            );
+        }
+        match (&*request.target, range.strip_prefix("bytes=0-")) {
             (_, Some(end)) => {
                 let end: usize = end.parse().expect("a number");
                 let part = &body[..=end];
@@ -70,12 +79,16 @@ fn app(latch: &Latch) -> App {
 }
 
 fn text(app: &App, folder: &Directory, cache: &str) -> String {
+    let disk = format!("memory: 2MiB, disk: {{ path: {}, size: 256MiB }}", folder.0.join("cache").display());
+    text_with(app, &disk, cache)
+}
+
+fn text_with(app: &App, disk: &str, cache: &str) -> String {
     format!(
-        "cache: {{ memory: 2MiB, max_object: 32MiB, disk: {{ path: {}, size: 256MiB }} }}\n\
+        "cache: {{ max_object: 32MiB, {disk} }}\n\
          listeners: {{ web: {{ address: 127.0.0.1:0, routes: shop }} }}\n\
          routes: {{ shop: [{{ name: all, cache: {cache}, pool: app }}] }}\n\
          pools: {{ app: {{ servers: ['{}'], retries: {{ max: 0 }} }} }}\n",
-        folder.0.join("cache").display(),
         app.address
     )
 }
@@ -238,10 +251,10 @@ fn why_what_is_long_was_not_kept_is_said_as_it_was() {
     check_told(&balancer, "/held", ("miss", "purged", "ok"));
     // One whose client has left is kept all the same.
     let mut leaves = balancer.client();
-    leaves.send("GET /held/2 HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+    leaves.send("GET /huge HTTP/1.1\r\nHost: shop.example\r\n\r\n");
     assert_eq!(leaves.head().map(|head| head.status), Some(200));
     leaves.reset();
-    check_told(&balancer, "/held/2", ("miss", "", "client_aborted"));
+    check_told(&balancer, "/huge", ("miss", "", "client_aborted"));
     on_disk(&balancer, 1.0);
     let uncacheable = [("result", "uncacheable")];
     balancer.wait_for_metric("evenkeel_cache_requests_total", &uncacheable, 3.0);
@@ -297,6 +310,150 @@ fn who_waits_for_what_goes_to_the_disk_has_it_as_it_comes() {
     wait_until("they are counted", || {
         balancer.metric("evenkeel_cache_requests_total", &[("result", "coalesced")]) == 7.0
     });
+}
+
+/// Asks by HTTP/2, and reads no more than a beginning.
+fn behind(balancer: &Balancer, target: &str) -> Connection {
+    let mut connection = Connection::new(balancer.address("web"));
+    connection.fields(
+        1,
+        &[(":method", "GET"), (":scheme", "http"), (":authority", "shop.example"), (":path", target)],
+        true,
+    );
+    connection
+}
+
+/// The body of what a client that was behind has in the end.
+fn rest_of(connection: &mut Connection) -> Vec<u8> {
+    for stream in [0, 1] {
+        connection.frame(WINDOW_UPDATE, 0, stream, &(1_u32 << 24).to_be_bytes());
+    }
+    let mut body = Vec::new();
+    while let Some(frame) = connection.next() {
+        assert_ne!(frame.kind, RST_STREAM, "it is whole");
+        if frame.kind == DATA {
+            body.extend_from_slice(&frame.payload);
+            if frame.ends_stream() {
+                break;
+            }
+        }
+    }
+    body
+}
+
+/// Has some clients halfway, the first of them behind the others, does something to the disk, and sees that each has all of it.
+#[track_caller]
+fn check_followers(change: impl FnOnce(&mut Balancer, &App, &Directory)) {
+    let (folder, latch) = (Directory::new(), Latch::default());
+    let app = app(&latch);
+    let mut balancer = start(&app, &folder, "{ coalesce: 60s }");
+    let mut first = behind(&balancer, "/held");
+    let mut all = halfway(&balancer, "/held", 3);
+    change(&mut balancer, &app, &folder);
+    latch.open();
+    for client in &mut all {
+        assert!(client.bytes(LENGTH - LENGTH / 2) == body().as_bytes()[LENGTH / 2..]);
+    }
+    assert!(rest_of(&mut first) == body().as_bytes());
+    assert_eq!(app.hits(), 1);
+}
+
+#[test]
+fn an_upgrade_cuts_nobody_who_follows_what_goes_to_the_disk() {
+    let mut next = None;
+    check_followers(|balancer, _, folder| {
+        balancer.signal(Signal::USR2);
+        next = Some(Next::of(balancer));
+        wait_until("the next process has the folder", || {
+            balancer.metric("evenkeel_cache_disk_up", &[]) == 1.0 && unfinished(folder) == 0
+        });
+    });
+    next.iter().for_each(Next::end);
+}
+
+#[test]
+fn a_reload_to_another_disk_or_none_cuts_nobody_who_follows_what_goes_to_the_one_before() {
+    for is_another in [true, false] {
+        check_followers(|balancer, app, folder| {
+            let other = folder.0.join("other");
+            let disk = format!("memory: 2MiB, disk: {{ path: {}, size: 256MiB }}", other.display());
+            let text = text_with(app, if is_another { &disk } else { "memory: 2MiB" }, "{ coalesce: 60s }");
+            assert_eq!(balancer.reload(&text), Reloaded::Taken);
+            wait_until("the folder is given up", || !folder.0.join("cache/purges").exists());
+        });
+    }
+}
+
+/// Files that are not in their place yet.
+fn unfinished(folder: &Directory) -> usize {
+    let shelves = std::fs::read_dir(folder.0.join("cache/objects")).into_iter().flatten().flatten();
+    let files = shelves.flat_map(|shelf| std::fs::read_dir(shelf.path()).into_iter().flatten().flatten());
+    files.filter(|file| file.file_name().to_string_lossy().ends_with(".new")).count()
+}
+
+#[test]
+fn a_full_disk_cuts_nobody_who_follows_what_has_its_room_there_and_has_the_others_ask_servers() {
+    let (folder, latch) = (Directory::new(), Latch::default());
+    let app = app(&latch);
+    let path = folder.0.join("cache");
+    let disk = SmallDisk::mount(&path);
+    let section = format!("memory: 4MiB, disk: {{ path: {}, size: 256MiB }}", path.display());
+    let balancer = Balancer::start(&text_with(&app, &section, "{ coalesce: 60s }"));
+    balancer.wait_for_metric("evenkeel_cache_disk_up", &[], 1.0);
+    // Longer than an eighth of the memory.
+    let mut all = halfway(&balancer, "/held/long", 3);
+    wait_until("the disk has begun it", || unfinished(&folder) == 1);
+    if disk.0.is_none() {
+        // As good: where other shelves should be are files.
+        for shelf in 0..256 {
+            let _ = std::fs::write(path.join(format!("objects/{shelf:02x}")), b"");
+        }
+    }
+    let hits = app.hits();
+    let mut others: Vec<_> = (0..3).map(|_| balancer.client()).collect();
+    for client in &mut others {
+        client.send("GET /held/other HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+    }
+    balancer.wait_for_metric("evenkeel_cache_disk_up", &[], 0.0);
+    for client in &mut others {
+        assert_eq!(client.head().map(|head| head.status), Some(200));
+        assert!(client.bytes(LENGTH / 2) == body().as_bytes()[..LENGTH / 2]);
+    }
+    assert_eq!((hits, app.hits()), (1, 4), "each asks for itself");
+    latch.open();
+    for client in all.iter_mut().chain(&mut others) {
+        assert!(client.bytes(LENGTH - LENGTH / 2) == body().as_bytes()[LENGTH / 2..]);
+    }
+}
+
+#[test]
+fn a_part_that_has_not_come_yet_is_fetched_without_waiting_for_what_is_before_it() {
+    let (folder, latch) = (Directory::new(), Latch::default());
+    let app = app(&latch);
+    for memory in ["2MiB", "64MiB"] {
+        let disk =
+            format!("memory: {memory}, disk: {{ path: {}, size: 256MiB }}", folder.0.join(memory).display());
+        let balancer = Balancer::start(&text_with(&app, &disk, "{ coalesce: 60s }"));
+        balancer.wait_for_metric("evenkeel_cache_disk_up", &[], 1.0);
+        let all = halfway(&balancer, "/held", 2);
+        let hits = app.hits();
+        for range in ["1000000-1000009", "1400000-", "-100000", "0-9,1400000-1400009"] {
+            let part = ask(&balancer, "/held", &format!("Range: bytes={range}\r\n"));
+            assert_eq!(part.status, 206, "{range}");
+            assert_eq!(part.field("cache-status"), "evenkeel; fwd=partial; detail=\"range\"", "{range}");
+            assert_eq!(app.last().field("range"), format!("bytes={range}"));
+        }
+        check_told(&balancer, "/held", ("uncacheable", "range", "ok"));
+        assert_eq!(app.hits(), hits + 4);
+        // What has come is there, and what comes goes on.
+        for range in ["0-9", "100000-699999", "0-9,100000-100009"] {
+            let part = ask(&balancer, "/held", &format!("Range: bytes={range}\r\n"));
+            assert_eq!(part.status, 206, "{range}");
+            assert!(part.field("cache-status").contains("collapsed"), "{}", part.field("cache-status"));
+        }
+        assert_eq!(app.hits(), hits + 4);
+        drop((balancer, all));
+    }
 }
 
 #[test]
