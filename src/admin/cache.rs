@@ -5,13 +5,13 @@ use super::access::Actor;
 use super::answer::ApiRefusal;
 use crate::access_log::CacheResult;
 use crate::api::cache::{CacheStatus, CacheTier, PurgeReceipt, PurgeWish, RuleCacheStatus};
-use crate::cache::{prefix, tag_number, url_number};
+use crate::cache::{named_prefix, named_url, prefix, tag_number, url_numbers};
 use crate::disk;
 use crate::explain::unreached;
 use crate::store::{Purge, Purged};
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::http::{StatusCode, Uri};
+use axum::http::StatusCode;
 use axum::{Extension, Json};
 use tracing::{info, warn};
 
@@ -83,28 +83,22 @@ pub(super) async fn purge(
     let plans: Vec<_> = snapshot.plan.cache_plans().collect();
     let mut purges = Vec::new();
     for url in &wish.urls {
-        let parsed = url.parse::<Uri>().ok();
-        let parts = parsed.as_ref().filter(|url| url.scheme().is_some());
-        let parts = parts.and_then(|url| Some((url.authority()?.as_str(), url)));
-        let Some((host, url)) = parts else {
-            return Err(bad(format!("{url:?} is not a URL")).help("write it like https://shop.example/page"));
-        };
-        let target = url.path_and_query().map_or("/", |target| target.as_str());
-        let is_secure = url.scheme_str() == Some("https");
-        // Each rule has its own idea of which URLs are the same.
-        let mut numbers: Vec<_> =
-            plans.iter().map(|plan| url_number(&plan.key, (host, is_secure), target)).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
+        let named = named_url(url).ok_or_else(|| {
+            bad(format!("{url:?} is not a URL of the web")).help("write it like https://shop.example/page")
+        })?;
+        let numbers = url_numbers(plans.iter().copied(), named.host, &named.rest);
         purges.extend(numbers.into_iter().map(Purge::Url));
     }
     purges.extend(wish.tags.iter().map(|tag| Purge::Tag(tag_number(tag.as_bytes()))));
-    // Each rule has its own idea of whose a path is, too.
-    let of_rules = |text| {
-        let (origin, beginning) = parts_of(text);
-        plans.iter().map(move |plan| prefix(&plan.key, origin, beginning))
-    };
-    let mut prefixes: Vec<_> = wish.prefixes.iter().flat_map(|text| of_rules(text)).collect();
+    let mut prefixes = Vec::new();
+    for text in &wish.prefixes {
+        let named = named_prefix(text).ok_or_else(|| {
+            bad(format!("{text:?} is not the beginning of a URL of the web"))
+                .help("write it like shop.example/static/")
+        })?;
+        // Each rule has its own idea of whose a path is, too.
+        prefixes.extend(plans.iter().map(|plan| prefix(&plan.key, named.host, &named.rest)));
+    }
     prefixes.sort_unstable();
     prefixes.dedup();
     purges.extend(prefixes.iter().map(|prefix| Purge::Prefix(prefix)));
@@ -134,11 +128,4 @@ pub(super) async fn purge(
     let ((), nodes) = tokio::join!(noting, confirming);
     let unreached = unreached(&snapshot, &wish);
     Ok(Json(PurgeReceipt { purges: named, hard: wish.hard, nodes, unreached }))
-}
-
-/// A host with the beginning of a path, with a scheme or without.
-fn parts_of(text: &str) -> ((&str, bool), &str) {
-    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
-    let end = rest.find('/').unwrap_or(rest.len());
-    ((&rest[..end], scheme == "https"), &rest[end..])
 }

@@ -8,6 +8,7 @@ mod directives;
 mod elsewhere;
 mod freshness;
 mod key;
+mod purged;
 mod range;
 mod reachable;
 mod reuse;
@@ -26,15 +27,14 @@ pub(crate) use directives::Directives;
 pub(crate) use elsewhere::leads_elsewhere;
 pub(crate) use freshness::Exchanged;
 pub(crate) use key::{Bypassed, Keyed, bypasses, folded_host, key, push, query, scope};
+pub(crate) use purged::{named_prefix, named_url, place, prefix, url_number, url_numbers};
 pub(crate) use range::{Parts, content_range, multipart, parts, slice};
 pub(crate) use reachable::Reachable;
 pub(crate) use reuse::Reuse;
 pub(crate) use sent::{is_for_connection, sent};
 pub(crate) use status::{CacheStatus, Forwarded};
 pub(crate) use storing::{NotStored, Terms, is_about_request, judge};
-pub(crate) use tags::{
-    ANY_TAG, magento_tags, place, prefix, split as split_tags, tag_number, tags_of, url_number,
-};
+pub(crate) use tags::{ANY_TAG, magento_tags, split as split_tags, tag_number, tags_of};
 pub(crate) use update::{is_about, kept, not_modified, updated};
 pub(crate) use vary::{Vary, reduced};
 

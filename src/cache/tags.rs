@@ -1,9 +1,8 @@
-//! By what responses are purged: numbers for tags and URLs. Two that share one are purged together.
+//! The tags by which responses are purged, and their numbers. Two that share one are purged together.
 
-use super::key::{folded_host, query};
-use crate::config::plan::cache::{KeyPlan, TagsPlan};
+use crate::config::plan::cache::TagsPlan;
 use crate::fields::Fields;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// So many tags of a response are told apart; one with more is purged by any tag.
 const MOST: usize = 10_000;
@@ -36,26 +35,6 @@ fn numbers_of<'a>(tags: impl Iterator<Item = &'a [u8]>) -> Box<[u64]> {
     numbers.into()
 }
 
-/// The number of a URL, whose target is its path with a query or without.
-pub(crate) fn url_number(plan: &KeyPlan, (host, is_secure): (&str, bool), target: &str) -> u64 {
-    let (path, own_query) = target.split_once('?').unwrap_or((target, ""));
-    let place = place(plan, (host, is_secure), path);
-    xxh3_64(format!("{place}?{}", query(plan, own_query)).as_bytes())
-}
-
-/// Where a URL lies: its host, if hosts have responses of their own, and its path.
-pub(crate) fn place(plan: &KeyPlan, (host, is_secure): (&str, bool), path: &str) -> String {
-    match plan.host {
-        true => format!("{}{path}", folded_host(host, is_secure)),
-        false => path.to_owned(),
-    }
-}
-
-/// The same of a beginning of a path. A host alone is the beginning of all of its paths.
-pub(crate) fn prefix(plan: &KeyPlan, (host, is_secure): (&str, bool), beginning: &str) -> String {
-    place(plan, (host, is_secure), if plan.host || !beginning.is_empty() { beginning } else { "/" })
-}
-
 /// The tags that Magento names in `X-Magento-Tags-Pattern`, which is a regular expression and is never run as one:
 /// `((^|,)cat_p_1(,|$))|((^|,)cat_c_2(,|$))`. `None` is all (`.*`); an error is any other expression.
 pub(crate) fn magento_tags(pattern: &str) -> Result<Option<Vec<&str>>, ()> {
@@ -85,7 +64,6 @@ pub(crate) fn magento_tags(pattern: &str) -> Result<Option<Vec<&str>>, ()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::plan;
     use super::*;
 
     #[test]
@@ -103,20 +81,6 @@ mod tests {
             ("((^|,)a(,|$))((^|,)b(,|$))", Err(())),
         ] {
             assert_eq!(magento_tags(pattern), tags, "{pattern}");
-        }
-    }
-
-    #[test]
-    fn a_url_is_of_its_host_where_hosts_have_responses_of_their_own() {
-        let (own, shared) = (plan().key, KeyPlan { host: false, ..plan().key });
-        let number = |plan: &KeyPlan, host: &str| url_number(plan, (host, false), "/a?b");
-        assert_ne!(number(&own, "a.example"), number(&own, "b.example"));
-        assert_eq!(number(&own, "a.example"), number(&own, "A.example:80"));
-        assert_eq!(number(&shared, "a.example"), number(&shared, "b.example:8080"));
-        for (plan, beginning, expected) in
-            [(&own, "/a", "a.example/a"), (&own, "", "a.example"), (&shared, "/a", "/a"), (&shared, "", "/")]
-        {
-            assert_eq!(prefix(plan, ("a.example", false), beginning), expected);
         }
     }
 

@@ -142,6 +142,23 @@ pub(crate) fn is_secure(peer: &Peer<'_>, trusted: &Networks, fields: FieldList<'
     }
 }
 
+/// The host that the client has named: by the word of a trusted proxy, if there is one.
+pub(crate) fn named_host<'a>(
+    request: &RequestView<'a>,
+    (peer, trusted): (&Peer<'_>, &Networks),
+) -> Cow<'a, str> {
+    let own = Cow::Borrowed(request.host.unwrap_or_default());
+    if !is_trusted(peer.ip, trusted) {
+        return own;
+    }
+    // Of several proxies the first has met the client.
+    let said = request.fields.text(&X_FORWARDED_HOST.name).and_then(|said| said.split(',').next());
+    match said.map(str::trim).filter(|host| !host.is_empty()) {
+        Some(host) => Cow::Borrowed(host),
+        None => Before::new(request.fields, true, trusted).host.map_or(own, Cow::Owned),
+    }
+}
+
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer<'a> {

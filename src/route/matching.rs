@@ -114,8 +114,13 @@ pub(crate) fn may_fit(
         && (matcher.any.is_empty() || matcher.any.iter().any(|below| may_fit(below, host, path, fits)))
 }
 
-/// Whether each GET for a host and a path fits.
-pub(crate) fn takes_all(matcher: &Match, host: &str, path: &str) -> bool {
+/// Whether each GET fits for a host, or for any, and for paths of which one may be the only one and all fit these patterns.
+pub(crate) fn takes_all(
+    matcher: &Match,
+    host: Option<&str>,
+    path: Option<&str>,
+    fits: &dyn Fn(&PathPattern) -> bool,
+) -> bool {
     let Match { methods, headers, query, cookies, client, country, asn, not, any, alpn, .. } = matcher;
     let asks_for_nothing_else = headers.is_empty()
         && query.is_empty()
@@ -127,7 +132,9 @@ pub(crate) fn takes_all(matcher: &Match, host: &str, path: &str) -> bool {
         && any.is_empty()
         && alpn.is_empty()
         && (methods.is_empty() || methods.contains(&Method::GET));
-    asks_for_nothing_else && may_fit(matcher, Some(host), Some(path), &|pattern| pattern.matches(path))
+    let is_known =
+        (host.is_some() || matcher.host.is_none()) && (path.is_some() || matcher.path_regex.is_none());
+    asks_for_nothing_else && is_known && may_fit(matcher, host, path, fits)
 }
 
 /// What of a client and where it is does not fit; who is nowhere is in none of those that are asked for.

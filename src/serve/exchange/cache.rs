@@ -16,6 +16,7 @@ use crate::store::Store;
 use crate::wire::local_reply;
 use crate::wire::request::RequestView;
 use http::{HeaderValue, Method, header};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::Ordering::Relaxed;
@@ -74,9 +75,16 @@ impl Exchange {
     }
 
     /// A number for a URL on this host, by which changes are known to be of it.
-    pub(in crate::serve) fn url(&self, (host, is_secure): (&str, bool), target: &str) -> u64 {
+    pub(in crate::serve) fn url(&self, host: &str, target: &str) -> u64 {
         let plan = self.policy().and_then(|policy| policy.plan.cache.get()).map_or(&*USUAL, |plan| &plan.key);
-        url_number(plan, (host, is_secure), target)
+        url_number(plan, host, target)
+    }
+
+    /// The host that its client has named, whatever a proxy asks for.
+    pub(in crate::serve) fn named_host<'a>(&self, request: &RequestView<'a>) -> Cow<'a, str> {
+        let Some(listener) = &self.listener else { return request.host.unwrap_or_default().into() };
+        let peer = crate::serve::peer(&self.state.client);
+        forwarding::named_host(request, (&peer, &listener.plan.trusted_proxies))
     }
 
     /// Whether its client came by TLS, as servers are told.
@@ -143,13 +151,13 @@ impl Exchange {
     /// Has what lies behind its URL asked about anew, as a response says that it has changed (RFC 9111 section 4.4).
     pub(in crate::serve) fn invalidate(&self, request: &RequestView<'_>, locations: &[&[u8]]) {
         let Some(store) = self.live.store() else { return };
-        let host = request.host.unwrap_or_default();
+        let host = &*self.named_host(request);
         let is_secure = self.is_secure(request);
         let own = [request.path_and_query].into_iter();
         let others = locations.iter().filter_map(|location| same_origin(location, host, is_secure));
         let disk = self.live.disk();
         for target in own.chain(others) {
-            let url = self.url((host, is_secure), target);
+            let url = self.url(host, target);
             let epoch = store.epochs.change(url);
             if let Some(disk) = &disk {
                 disk.note_change(url, epoch);

@@ -317,14 +317,12 @@ impl<C: ClientSide> Relay<'_, C> {
 
     /// Where its URL lies, for those who purge beginnings of URLs.
     fn place(&self, plan: &KeyPlan) -> String {
-        let host = self.request.host.unwrap_or_default();
-        cache::place(plan, (host, self.exchange.is_secure(&self.request)), self.request.path)
+        cache::place(plan, &self.exchange.named_host(&self.request), self.request.path)
     }
 
     /// The number of its URL, which a hit needs not.
     fn url(&self) -> u64 {
-        let host = self.request.host.unwrap_or_default();
-        self.exchange.url((host, self.exchange.is_secure(&self.request)), self.request.path_and_query)
+        self.exchange.url(&self.exchange.named_host(&self.request), self.request.path_and_query)
     }
 
     /// The request's key, and the target that servers get with it.

@@ -28,12 +28,18 @@ impl<C: ClientSide> Relay<'_, C> {
             return self.reply(Why::Purge).await;
         };
         let tags = wish.tags.iter().map(|tag| Purge::Tag(cache::tag_number(tag.as_bytes())));
-        let url = (!wish.urls.is_empty()).then(|| {
-            let host = self.request.host.unwrap_or_default();
-            let is_secure = self.exchange.is_secure(&self.request);
-            Purge::Url(self.exchange.url((host, is_secure), self.request.path_and_query))
-        });
-        let purges: Vec<_> = url.into_iter().chain(tags).chain(wish.all.then_some(Purge::All)).collect();
+        let snapshot = self.exchange.live.snapshot();
+        let named = wish.urls.len() + wish.tags.len() + usize::from(wish.all);
+        let urls = match wish.urls.is_empty() {
+            true => Vec::new(),
+            // Whichever rule it was kept by.
+            false => {
+                let host = self.exchange.named_host(&self.request);
+                cache::url_numbers(snapshot.plan.cache_plans(), &host, self.request.path_and_query)
+            }
+        };
+        let urls = urls.into_iter().map(Purge::Url);
+        let purges: Vec<_> = urls.chain(tags).chain(wish.all.then_some(Purge::All)).collect();
         let noted = disk::purge(&rule.store, rule.disk.as_ref(), &purges, Purged::Soft);
         let passed_on = self.exchange.pass_on(&wish);
         let noting = async {
@@ -43,8 +49,8 @@ impl<C: ClientSide> Relay<'_, C> {
             }
         };
         let ((), nodes) = tokio::join!(noting, passed_on.receipts());
-        let unreached = unreached(&self.exchange.live.snapshot(), &wish);
-        self.exchange.answer_purge(&PurgeReceipt { purges: purges.len(), hard: false, nodes, unreached });
+        let unreached = unreached(&snapshot, &wish);
+        self.exchange.answer_purge(&PurgeReceipt { purges: named, hard: false, nodes, unreached });
         self.reply(Why::Purge).await;
     }
 
@@ -65,7 +71,7 @@ impl<C: ClientSide> Relay<'_, C> {
             return Some(of_tags(tags));
         }
         let scheme = if self.exchange.is_secure(&self.request) { "https" } else { "http" };
-        let (host, target) = (self.request.host.unwrap_or_default(), self.request.path_and_query);
+        let (host, target) = (self.exchange.named_host(&self.request), self.request.path_and_query);
         Some(PurgeWish { urls: vec![format!("{scheme}://{host}{target}")], ..PurgeWish::default() })
     }
 }

@@ -50,6 +50,103 @@ fn what_was_purged_is_asked_about_and_nothing_else() {
 }
 
 #[test]
+fn a_purge_reaches_what_is_kept_however_its_url_is_written() {
+    let target = "/caf%c3%a9/%7Eme/with/cache-control:max-age=60?q=%C3%A9";
+    for (host, arguments) in [
+        (
+            "shop.example",
+            &["http://shop.example/caf\u{e9}/~me/with/cache-control:max-age=60?q=\u{e9}#top"][..],
+        ),
+        (
+            "shop.example",
+            &["https://me:secret@SHOP.example/caf%C3%A9/~me/with/cache-control:max-age=60?q=%c3%a9"],
+        ),
+        ("shop.example:8080", &["http://shop.example/caf%C3%A9/~me/with/cache-control:max-age=60?q=%c3%a9"]),
+        (
+            "shop.example",
+            &["http://shop.example.:8080/caf%c3%a9/%7eme/with/cache-control:max-age=60?q=%c3%a9"],
+        ),
+        ("shop.example", &["--prefix", "shop.example/caf\u{e9}/"]),
+        ("shop.example:8080", &["--prefix", "http://shop.example/caf%C3%A9/*"]),
+    ] {
+        let app = app();
+        let shop = shop(&app, "memory: 64MiB", "{}");
+        let ask = || shop.ask(Way::Http11, Asked { host, ..Asked::get(target) }).text();
+        assert_eq!(ask(), "answer 1");
+        let (code, said, _) = shop.balancer.command(&[&["purge", "--hard"], arguments].concat());
+        assert_eq!((code, said.lines().count()), (Some(0), 1), "{arguments:?}: {said}");
+        assert_eq!(ask(), "answer 2", "{arguments:?}");
+    }
+    let app = app();
+    let shop = shop(&app, "memory: 64MiB", "{}");
+    for arguments in [&["ftp://shop.example/a"][..], &["--prefix", "ftp://shop.example/a"]] {
+        let (code, _, told) = shop.balancer.command(&[&["purge"], arguments].concat());
+        assert!(code == Some(1) && told.contains("of the web"), "{told}");
+    }
+    let (_, said, _) = shop.balancer.command(&["purge", "http://shop.example/caf*"]);
+    assert!(said.starts_with("purged nothing here") && said.contains("--prefix shop.example/caf"), "{said}");
+}
+
+#[test]
+fn what_a_trusted_proxy_has_asked_for_is_purged_by_the_host_that_clients_name() {
+    let page = "/with/cache-control:max-age=60";
+    let named: &[(&str, &str)] = &[("x-forwarded-host", "shop.example"), ("x-forwarded-proto", "https")];
+    let forwarded: &[(&str, &str)] = &[("forwarded", "for=192.0.2.7;host=shop.example;proto=https")];
+    for fields in [named, forwarded] {
+        let rules = "    - { match: { host: internal.example }, cache: {}, pool: app }\n";
+        for method in ["", "PURGE", "DIRECT", "POST", "LOCATION"] {
+            let app = app();
+            let text = format!("cache: {{ purge_from: [127.0.0.1, 192.0.2.7] }}\n{}", sections(&app, rules));
+            let shop = Ways::start("routes: shop, trusted_proxies: [127.0.0.1]", &text);
+            let through = |method, target| {
+                shop.ask(Way::Http11, Asked { method, host: "internal.example", ..get(target, fields) })
+            };
+            assert_eq!(through("GET", page).text(), "answer 1");
+            match method {
+                "" => {
+                    let url = format!("https://shop.example{page}");
+                    let (code, said, _) =
+                        shop.balancer.command(&["purge", &url, "--prefix", "shop.example/with/"]);
+                    assert_eq!((code, said.lines().count()), (Some(0), 1), "{said}");
+                }
+                "DIRECT" => {
+                    let told = shop.ask(
+                        Way::Http11,
+                        Asked {
+                            method: "PURGE",
+                            host: "internal.example",
+                            ..get(page, &[("x-forwarded-host", "shop.example")])
+                        },
+                    );
+                    assert_eq!((told.status, told.text().contains("unreached")), (200, false));
+                }
+                "LOCATION" => {
+                    through("POST", "/form/with/location:https://shop.example/with/cache-control:max-age=60");
+                }
+                method => assert_eq!(through(method, page).status, 200, "{method}"),
+            }
+            let before = app.hits();
+            through("GET", page);
+            assert_eq!(app.hits(), before + 1, "{method} {fields:?}");
+        }
+    }
+}
+
+#[test]
+fn a_purge_by_its_method_reaches_what_other_rules_keep() {
+    let app = app();
+    let rules = "    - { match: { methods: [GET] }, cache: { key: { host: false, query: [a] } }, pool: app }\n    - { cache: {}, pool: app }\n";
+    let text = format!("cache: {{ purge_from: [127.0.0.1] }}\n{}", sections(&app, rules));
+    let shop = Ways::start("routes: shop", &text);
+    let target = format!("{TAGGED}?a=1&b=2");
+    shop.ask(Way::Http11, Asked::get(&target));
+    let told = shop.ask(Way::Http11, Asked { method: "PURGE", host: "other.example", ..Asked::get(&target) });
+    assert!(told.text().contains("\"purges\":1"), "{}", told.text());
+    shop.ask(Way::Http11, Asked::get(&target));
+    assert_eq!(app.hits(), 2);
+}
+
+#[test]
 fn what_all_hosts_share_is_purged_whichever_of_them_is_named() {
     for (arguments, is_purged) in [
         (&["http://other.example/shop/with/cache-control:max-age=60"][..], true),
