@@ -19,6 +19,7 @@ use super::process::{access_log, admin, events, log, process};
 use super::route::{RuleNames, routes, warn_of_idle_priorities};
 use super::section::Section;
 use super::{cache, policy, purges, sticky, trust};
+use crate::networks::Networks;
 use crate::units::Address;
 use std::sync::Arc;
 
@@ -78,9 +79,12 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
     acme::check(&file, acme.as_ref(), &planned_listeners);
     // In a broken file what looks unused is mostly what a broken line meant.
     if root.errors() == 0 {
+        let nobody = Networks::default();
+        let purge_from = cache.as_ref().map_or(&nobody, |cache| &cache.purge_from);
         let at = pools.iter().flatten().map(|(name, at)| (*name, *at));
         for ((_, at), listener) in listeners.iter().flatten().zip(&planned_listeners) {
-            trust::warn_of_anybody(at, listener, &planned_routes, &planned_policies);
+            let planned = (&planned_routes[..], &planned_policies[..]);
+            trust::warn_of_anybody(at, listener, planned, purge_from);
         }
         sticky::check(
             at,
@@ -91,7 +95,7 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
         for ((_, at), routes) in routes.iter().flatten().zip(&planned_routes) {
             warn_of_idle_priorities(at, routes, &planned_pools);
         }
-        if cache.as_ref().is_some_and(|cache| !cache.purge_from.is_empty()) {
+        if !purge_from.is_empty() {
             for (place, (_, at)) in routes.iter().flatten().enumerate() {
                 let planned = (&planned_listeners[..], &planned_routes[..], &planned_policies[..]);
                 purges::warn_of_unmet(at, place, planned);

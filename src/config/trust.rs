@@ -5,24 +5,28 @@ use super::place::At;
 use super::plan::policy::{NamedPolicy, PolicyPlan};
 use super::plan::{ListenerPlan, Match, RoutesPlan, TargetPlan};
 use super::problem::Fault;
+use crate::networks::Networks;
 use crate::units::Address;
 
 /// Reports proxies that are believed and may be anybody, where what they say decides anything.
 pub(super) fn warn_of_anybody(
     at: &At<'_>,
     listener: &ListenerPlan,
-    routes: &[RoutesPlan],
-    policies: &[NamedPolicy],
+    (routes, policies): (&[RoutesPlan], &[NamedPolicy]),
+    purge_from: &Networks,
 ) {
     // Of a unix socket's clients the proxies are not asked for.
     if listener.addresses.iter().all(|address| matches!(address, Address::Unix(_))) {
         return;
     }
-    let mut heed = heeded(listener, routes, policies);
+    let mut heed = heeded(listener, (routes, policies), purge_from);
     let warn = |item: At<'_>, heed: &[&str]| {
-        let heed: Vec<_> = heed.iter().map(|key| format!("`{key}`")).collect();
+        let decide = if heed.len() == 1 { "decides" } else { "decide" };
         item.warn(Fault::new(
-            format!("anybody may say to be any client, and by who a client is go {}", heed.join(", ")),
+            format!(
+                "{} {decide} by the client's address, and here anybody can claim to be any client",
+                listed(heed)
+            ),
             "name the proxies alone, like `10.0.0.0/24`",
         ));
     };
@@ -41,11 +45,24 @@ pub(super) fn warn_of_anybody(
     }
 }
 
+/// `access`, `ban` and `match`
+fn listed(keys: &[&str]) -> String {
+    let keys: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
+    match &keys[..] {
+        [others @ .., last] if !others.is_empty() => format!("{} and {last}", others.join(", ")),
+        all => all.join(", "),
+    }
+}
+
 /// Whether a policy has a key by which clients are told apart.
 type SaysOfClients = fn(&PolicyPlan) -> bool;
 
 /// The keys that say something of the listener's clients one by one.
-fn heeded(listener: &ListenerPlan, routes: &[RoutesPlan], policies: &[NamedPolicy]) -> Vec<&'static str> {
+fn heeded(
+    listener: &ListenerPlan,
+    (routes, policies): (&[RoutesPlan], &[NamedPolicy]),
+    purge_from: &Networks,
+) -> Vec<&'static str> {
     let rules = match listener.target {
         TargetPlan::Routes(list) => routes.get(list).map_or(&[][..], |routes| &routes.rules),
         TargetPlan::Pool(_) | TargetPlan::RedirectToHttps => &[],
@@ -64,7 +81,10 @@ fn heeded(listener: &ListenerPlan, routes: &[RoutesPlan], policies: &[NamedPolic
     ];
     let of_policies = keys.into_iter().filter(|(_, is_said)| said.iter().any(|policy| is_said(policy)));
     let of_rules = rules.iter().any(|rule| asks_who(&rule.matcher)).then_some("match");
-    of_policies.map(|(key, _)| key).chain(of_rules).collect()
+    // Who may purge what the listener's rules keep.
+    let has_cache = said.iter().any(|policy| policy.cache.get().is_some());
+    let of_cache = (has_cache && !purge_from.is_empty()).then_some("cache.purge_from");
+    of_policies.map(|(key, _)| key).chain(of_rules).chain(of_cache).collect()
 }
 
 /// Whether only some clients fit.
