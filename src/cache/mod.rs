@@ -11,6 +11,7 @@ mod key;
 mod purged;
 mod range;
 mod reachable;
+mod reference;
 mod reuse;
 mod sent;
 mod status;
@@ -30,6 +31,7 @@ pub(crate) use key::{Bypassed, Keyed, bypasses, folded_host, key, push, query, s
 pub(crate) use purged::{named_prefix, named_url, place, prefix, url_number, url_numbers};
 pub(crate) use range::{Parts, content_range, multipart, parts, slice};
 pub(crate) use reachable::Reachable;
+pub(crate) use reference::resolved;
 pub(crate) use reuse::Reuse;
 pub(crate) use sent::{is_for_connection, sent};
 pub(crate) use status::{CacheStatus, Forwarded};

@@ -3,7 +3,7 @@
 use super::Exchange;
 use crate::access_log::{CacheRecord, Why};
 use crate::api::cache::{PurgeReceipt, PurgeWish};
-use crate::cache::{Moment, folded_host, scope, url_number};
+use crate::cache::{Moment, resolved, scope, url_number};
 use crate::config::plan::Priority;
 use crate::config::plan::cache::{CachePlan, KeyPlan, QueryKey};
 use crate::disk::DiskTier;
@@ -153,54 +153,16 @@ impl Exchange {
         let Some(store) = self.live.store() else { return };
         let host = &*self.named_host(request);
         let is_secure = self.is_secure(request);
-        let own = [request.path_and_query].into_iter();
-        let others = locations.iter().filter_map(|location| same_origin(location, host, is_secure));
+        let target = request.path_and_query;
+        let own = [Cow::Borrowed(target)].into_iter();
+        let others = locations.iter().filter_map(|location| resolved(location, (host, is_secure), target));
         let disk = self.live.disk();
         for target in own.chain(others) {
-            let url = self.url(host, target);
+            let url = self.url(host, &target);
             let epoch = store.epochs.change(url);
             if let Some(disk) = &disk {
                 disk.note_change(url, epoch);
             }
         }
-    }
-}
-
-/// The path and query of a reference, if that leads to this host by the same scheme.
-fn same_origin<'a>(location: &'a [u8], host: &str, is_secure: bool) -> Option<&'a str> {
-    let location = std::str::from_utf8(location).ok()?;
-    let location = location.split('#').next().unwrap_or_default();
-    let scheme = if is_secure { "https:" } else { "http:" };
-    let rest = match location.get(..scheme.len()) {
-        Some(beginning) if beginning.eq_ignore_ascii_case(scheme) => &location[scheme.len()..],
-        _ => location,
-    };
-    let Some(rest) = rest.strip_prefix("//") else { return rest.starts_with('/').then_some(rest) };
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let is_same = folded_host(&rest[..end], is_secure) == folded_host(host, is_secure);
-    is_same.then(|| if end == rest.len() { "/" } else { &rest[end..] })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reference_leads_to_this_host_or_elsewhere() {
-        for (location, target) in [
-            ("/a?b#c", Some("/a?b")),
-            ("http://A.example:80/a", Some("/a")),
-            ("HTTP://a.example", Some("/")),
-            ("//a.example/b", Some("/b")),
-            ("//b.example/b", None),
-            ("https://a.example/a", None),
-            ("http://a.example:81/a", None),
-            ("a", None),
-            ("mailto:a@b", None),
-            ("", None),
-        ] {
-            assert_eq!(same_origin(location.as_bytes(), "a.example", false), target, "{location}");
-        }
-        assert_eq!(same_origin(b"https://a.example:443/", "A.example", true), Some("/"));
     }
 }

@@ -43,6 +43,9 @@ fn a_change_that_fails_changes_nothing_and_one_that_names_another_changes_that()
         ("location:http://shop.example/page", true),
         ("content-location:/page", true),
         ("location:http://other.example/page", false),
+        ("location:../../page", true),
+        ("content-location:../../other/../page", true),
+        ("location:page", false),
     ] {
         let app = app();
         let shop = with_rules(&app, "    - { name: all, cache: { ttl: 1h }, pool: app }\n");
@@ -51,5 +54,18 @@ fn a_change_that_fails_changes_nothing_and_one_that_names_another_changes_that()
         shop.ask(Way::Http11, Asked { method: "POST", body: b"x", ..Asked::get(&target) });
         let body = if is_asked { "answer 3" } else { "answer 1" };
         assert_eq!(shop.ask(Way::Http11, Asked::get("/page")).text(), body, "{answer}");
+    }
+}
+
+#[test]
+fn a_reference_in_a_change_is_from_where_that_was() {
+    for (page, location) in [("/form/with/item", "item"), ("/form/with/location:%3Fa=1?a=1", "?a=1")] {
+        let app = app();
+        let shop = with_rules(&app, "    - { name: all, cache: { ttl: 1h }, pool: app }\n");
+        let ask = || shop.ask(Way::Http11, Asked::get(page)).text();
+        assert_eq!(ask(), "answer 1");
+        let target = format!("/form/with/location:{}", location.replace('?', "%3F"));
+        shop.ask(Way::Http11, Asked { method: "POST", body: b"x", ..Asked::get(&target) });
+        assert_eq!(ask(), "answer 3", "{location}");
     }
 }

@@ -34,7 +34,7 @@ fn answer(request: &Request, stream: &mut TcpStream, count: usize) -> Then {
     let fields: Vec<_> = named
         .split('&')
         .filter_map(|field| field.split_once(':'))
-        .map(|(name, value)| (name, value.replace('+', " ").replace("%22", "\"")))
+        .map(|(name, value)| (name, value.replace('+', " ").replace("%22", "\"").replace("%3F", "?")))
         .collect();
     let value =
         |wanted: &str| fields.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.clone());
