@@ -17,6 +17,8 @@ pub(super) struct Element<'a> {
 pub(super) fn elements(value: &str) -> Option<Vec<Element<'_>>> {
     let mut elements = Vec::new();
     let mut element = Element::default();
+    // Which of the three an element has said: each once (RFC 7239 section 4).
+    let mut said = [false; 3];
     let mut rest = value;
     loop {
         rest = rest.trim_start_matches([' ', '\t']);
@@ -24,6 +26,10 @@ pub(super) fn elements(value: &str) -> Option<Vec<Element<'_>>> {
         if !rest.starts_with([',', ';']) && !rest.is_empty() {
             let (name, after) = rest.split_once('=')?;
             let (value, after) = text(after)?;
+            let known = ["for", "proto", "host"].iter().position(|known| name.eq_ignore_ascii_case(known));
+            if known.is_some_and(|known| std::mem::replace(&mut said[known], true)) {
+                return None;
+            }
             match name {
                 _ if name.eq_ignore_ascii_case("for") => element.client = address(&unescaped(value)),
                 // Nobody escapes what these say; one who does says nothing by them.
@@ -36,7 +42,10 @@ pub(super) fn elements(value: &str) -> Option<Vec<Element<'_>>> {
         }
         match rest.chars().next() {
             Some(';') => {}
-            Some(',') => elements.push(std::mem::take(&mut element)),
+            Some(',') => {
+                elements.push(std::mem::take(&mut element));
+                said = [false; 3];
+            }
             Some(_) => return None,
             None => {
                 elements.push(element);
@@ -121,12 +130,23 @@ mod tests {
         );
         let escaped = "for=\"\\[2001:db8::\\1]:4711\";host=\"a\\\"b\";ext=\"a\\\",b\", for=192.0.2.7";
         check(escaped, Some(&[("2001:db8::1", "", ""), ("192.0.2.7", "", "")]));
+        check("host=a, host=b", Some(&[("", "", "a"), ("", "", "b")]));
         check("for=192.0.2.7;, ,", Some(&[("192.0.2.7", "", ""), ("", "", ""), ("", "", "")]));
     }
 
     #[test]
     fn what_is_not_as_it_should_be_says_nothing() {
-        for value in ["for", "for=", "for=\"192.0.2.7", "for=\"a\\\"", "for=a b", "for=\"a\"b"] {
+        for value in [
+            "for",
+            "for=",
+            "for=\"192.0.2.7",
+            "for=\"a\\\"",
+            "for=a b",
+            "for=\"a\"b",
+            "host=a;host=b",
+            "host=a;for=x;Host=a",
+            "for=x, proto=a;proto=\"a\\b\"",
+        ] {
             check(value, None);
         }
     }

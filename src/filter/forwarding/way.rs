@@ -90,7 +90,7 @@ fn add_forwarded(
 ) {
     let mut add = |name: String, value: &str| parts.push((name.into_bytes(), value.as_bytes().to_vec()));
     let value = joined(fields, &FORWARDED.name).unwrap_or_default();
-    let Some(mut elements) = forwarded::elements(&value) else {
+    let Some(mut elements) = forwarded::elements(&value).filter(|_| !value.contains('\\')) else {
         // Who knows what a server makes of it.
         add("forwarded proto".to_owned(), scheme);
         return add("forwarded".to_owned(), &value);
