@@ -199,6 +199,7 @@ impl<C: ClientSide> Relay<'_, C> {
             }
             store.remove(&lookup.key, stored);
         }
+        let is_there = |stored: &Arc<StoredResponse>| store.purges.judge(stored) != Some(Purged::Hard);
         let (stored, forwarded) = match (variant, standing) {
             (Some(stored), Some(Standing::Fresh)) => return Found::Good(stored),
             (Some(stored), Some(Standing::StaleWhileRevalidate)) => return Found::Stale(stored),
@@ -206,9 +207,9 @@ impl<C: ClientSide> Relay<'_, C> {
             (Some(stored), Some(Standing::Stale | Standing::Changed | Standing::Purged(Purged::Soft))) => {
                 (Some(stored), Forwarded::Stale)
             }
-            (Some(_), _) => (None, Forwarded::VaryMiss),
-            (None, _) if slot.is_some_and(|slot| !slot.variants.is_empty()) => (None, Forwarded::VaryMiss),
-            (None, _) => (None, Forwarded::UriMiss),
+            (Some(_), Some(Standing::NotForAuthorized)) => (None, Forwarded::Request),
+            _ if slot.is_some_and(|slot| slot.variants.iter().any(is_there)) => (None, Forwarded::VaryMiss),
+            _ => (None, Forwarded::UriMiss),
         };
         let is_marked = slot.and_then(|slot| slot.mark).is_some_and(|mark| now < mark.until);
         let may_wait = *self.request.method == Method::GET

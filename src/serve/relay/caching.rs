@@ -172,6 +172,14 @@ pub(super) enum Filling {
 }
 
 impl Filling {
+    /// Whether it is known how long the body is going to be.
+    pub(super) fn has_length(&self) -> bool {
+        match self {
+            Self::Memory(fill) => fill.length.is_some() || fill.status == StatusCode::NO_CONTENT,
+            Self::Disk(_) => true,
+        }
+    }
+
     /// Adds what has come of the body.
     ///
     /// # Errors

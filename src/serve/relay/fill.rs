@@ -134,7 +134,9 @@ impl<C: ClientSide> Relay<'_, C> {
         }
         match self.begin_fill(caching, head, fields, exchanged) {
             Ok(filling) => {
-                caching.status = CacheStatus { is_stored: true, detail: None, ..caching.status };
+                // Of what may prove too long nothing is promised in a head that leaves before.
+                let is_stored = filling.has_length();
+                caching.status = CacheStatus { is_stored, detail: None, ..caching.status };
                 self.exchange.cached = Some(CacheResult::Miss.into());
                 let waits = match &filling {
                     Filling::Memory(fill) => {

@@ -41,12 +41,34 @@ fn what_was_purged_is_asked_about_and_nothing_else() {
             // What is asked about still holds; what is gone is fetched.
             let body = if hard && is_purged { "answer 2" } else { "answer 1" };
             assert_eq!(response.text(), body, "{arguments:?} {hard}");
+            if hard && is_purged {
+                assert_eq!(response.field("cache-status"), "evenkeel; fwd=uri-miss; stored", "{arguments:?}");
+            }
             assert_eq!(app.hits(), if is_purged { 2 } else { 1 }, "{arguments:?} {hard}");
             assert_eq!(app.last().has("if-none-match"), is_purged && !hard, "{arguments:?} {hard}");
             ask();
             assert_eq!(app.hits(), if is_purged { 2 } else { 1 }, "it is good again");
         }
     }
+}
+
+#[test]
+fn a_miss_is_of_the_url_where_nothing_is_kept_and_of_a_variant_else() {
+    let app = app();
+    let shop = shop(&app, "memory: 64MiB", "{}");
+    let target = "/with/cache-control:max-age=60&vary:X-A";
+    let said = |fields| shop.ask(Way::Http11, get(target, fields)).field("cache-status");
+    for _ in 0..2 {
+        assert_eq!(said(&[("x-a", "1")]), "evenkeel; fwd=uri-miss; stored");
+        assert_eq!(said(&[("x-a", "2")]), "evenkeel; fwd=vary-miss; stored");
+        assert_eq!(
+            said(&[("x-a", "2"), ("authorization", "x")]),
+            "evenkeel; fwd=request; detail=\"authorization\""
+        );
+        assert_eq!(shop.balancer.command(&["purge", "--hard", "--all"]).0, Some(0));
+    }
+    // Another variant than the one that is asked for has gone as well.
+    assert_eq!(said(&[("x-a", "3")]), "evenkeel; fwd=uri-miss; stored");
 }
 
 #[test]
