@@ -9,7 +9,36 @@ use crate::history::CacheTotals;
 use crate::store::{Purge, StoreUse};
 use prometheus::proto::MetricFamily;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{PoisonError, RwLock};
+
+/// What has become of what was fetched for the cache, by a word for each end.
+#[derive(Debug, Default)]
+pub struct FillEnds(RwLock<BTreeMap<&'static str, AtomicU64>>);
+
+impl FillEnds {
+    pub(crate) fn count(&self, end: &'static str) {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = known.get(end) {
+            count.fetch_add(1, Relaxed);
+            return;
+        }
+        drop(known);
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known.entry(end).or_default().fetch_add(1, Relaxed);
+    }
+
+    fn family(&self) -> Family {
+        let mut ends = Family::counter(
+            "evenkeel_cache_fills_total",
+            "Fetches for the cache that have ended, by what has become of what they fetched.",
+        );
+        for (end, count) in &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
+            ends.add(&[("end", end)], count.load(Relaxed) as f64);
+        }
+        ends
+    }
+}
 
 impl Metrics {
     /// What the cache has done for requests, by rule, in the order of `CacheResult::ALL`.
@@ -54,7 +83,7 @@ pub(super) fn families(
             requests.add(&[("route", &route), ("result", result.label())], count as f64);
         }
     }
-    let mut families = vec![requests];
+    let mut families = vec![requests, metrics.cache_fills.family()];
     if let Some(StoreUse { bytes, filling, objects, evictions, fetches, purges }) = store {
         let tier = [("tier", "memory")];
         let mut held = Family::gauge(

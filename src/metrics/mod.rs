@@ -24,6 +24,7 @@ mod tls;
 mod udp;
 
 pub use acme::{AcmeMetrics, AcmeResult};
+pub use cache::FillEnds;
 pub use compression::CompressionMetrics;
 pub use counted::{GrowingTotals, SeriesTotals, spread};
 pub use discovery::{DiscoveryMetrics, QueryResult, SourceSeries, SourceState};
@@ -67,6 +68,7 @@ pub struct Metrics {
     pub discovery: DiscoveryMetrics,
     pub limits: LimitMetrics,
     pub compression: CompressionMetrics,
+    pub cache_fills: FillEnds,
     panics: AtomicU64,
     failed_upgrades: AtomicU64,
     failed_state_files: AtomicU64,

@@ -22,6 +22,9 @@ use std::time::SystemTime;
 /// Of a response that was purged, or changed, as it came.
 const PURGED: CacheRecord = CacheRecord { result: CacheResult::Miss, age: None, reason: Some("purged") };
 
+/// Of one that was kept as it was.
+const STORED: &str = "stored";
+
 /// What becomes of a response that has begun.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -109,6 +112,7 @@ impl<C: ClientSide> Relay<'_, C> {
                     Ok(_) => caching.renew(&stored, &fresh),
                     Err(_) => caching.remove(&stored),
                 }
+                self.fill_ended(judged.as_ref().err().map_or("renewed", |reason| reason.label()));
                 caching.tell(&match judged {
                     Ok(_) => Fetched::Stored(Arc::clone(&fresh)),
                     Err(_) => Fetched::NotStored,
@@ -123,6 +127,7 @@ impl<C: ClientSide> Relay<'_, C> {
             }
             Some(stored) if failed && stored.terms.is_good_on_error(received) => {
                 caching.tell(&Fetched::Stored(Arc::clone(&stored)));
+                self.fill_ended("failed");
                 let status = CacheStatus { forwarded_status: Some(head.status), ..caching.status };
                 return Answer::Stored(Box::new((stored, status, CacheResult::Stale)));
             }
@@ -153,6 +158,7 @@ impl<C: ClientSide> Relay<'_, C> {
                 if self.exchange.cached.is_none_or(|record| record.reason.is_none()) {
                     caching.status.detail = Some(reason.label());
                     self.exchange.cached = Some(Unkept::NotStored(reason).record());
+                    self.fill_ended(reason.label());
                 }
                 caching.tell(&Fetched::NotStored);
                 if head.status < 500 && !cache::is_about_request(head.status) {
@@ -230,6 +236,7 @@ impl<C: ClientSide> Relay<'_, C> {
         // Before it ends: who comes now does not follow it any more.
         caching.tell(&Fetched::NotStored);
         let Some(filling) = caching.filling.take() else { return };
+        self.exchange.live.metrics.cache_fills.count(unkept.record().reason.unwrap_or_default());
         self.exchange.cached = Some(unkept.record());
         caching.status = CacheStatus { is_stored: false, detail: unkept.record().reason, ..caching.status };
         if caching.plan.status_field {
@@ -244,6 +251,11 @@ impl<C: ClientSide> Relay<'_, C> {
             Filling::Memory(fill) => fill.body.break_off(unkept.told()),
             Filling::Disk(fill) => fill.writer.break_off(unkept.told()),
         }
+    }
+
+    /// Counts what has become of what was fetched for the cache.
+    fn fill_ended(&self, end: &'static str) {
+        self.exchange.live.metrics.cache_fills.count(end);
     }
 
     /// Whether others wait for the response.
@@ -298,14 +310,16 @@ impl<C: ClientSide> Relay<'_, C> {
         let MemoryFill { status, mut fields, terms, tags, body, .. } = match caching.filling.take()? {
             Filling::Memory(fill) => *fill,
             Filling::Disk(DiskFill { writer, .. }) => {
+                let mut end = STORED;
                 if writer.is_outdated() {
-                    self.exchange.cached = Some(PURGED);
+                    (self.exchange.cached, end) = (Some(PURGED), "purged");
                 }
                 // Those who wait look again when it can be found.
                 let fetching = caching.fetching.take();
                 if let Err(reason) = writer.finish(move || drop(fetching)) {
-                    self.exchange.cached = Some(Unkept::NotStored(reason).record());
+                    (self.exchange.cached, end) = (Some(Unkept::NotStored(reason).record()), reason.label());
                 }
+                self.fill_ended(end);
                 return None;
             }
         };
@@ -319,11 +333,13 @@ impl<C: ClientSide> Relay<'_, C> {
         let body = StoredBody::Memory(body.finish());
         let caching = self.caching.as_mut()?;
         let stored = Arc::new(caching.stored_as(status, (fields, terms, tags), (body, length), selected));
-        if caching.store.is_outdated(&stored) {
+        let is_outdated = caching.store.is_outdated(&stored);
+        if is_outdated {
             self.exchange.cached = Some(PURGED);
         }
         caching.put(&stored);
         caching.tell(&Fetched::Stored(Arc::clone(&stored)));
+        self.fill_ended(if is_outdated { "purged" } else { STORED });
         Some(stored)
     }
 
@@ -418,6 +434,9 @@ impl<C: ClientSide> Relay<'_, C> {
             }
             Some((stored?, caching.status, caching.plan.status_field))
         });
+        if self.caching.as_ref().is_some_and(|caching| caching.is_fill) {
+            self.fill_ended(why.as_str());
+        }
         let Some((stored, status, says_so)) = stale else { return self.reply(why).await };
         self.exchange.try_failed(why);
         if let Some(interrupted) = self.state.watch.interrupted()

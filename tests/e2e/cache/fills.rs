@@ -205,3 +205,32 @@ fn a_client_that_leaves_does_not_end_what_others_will_ask_for() {
     let record = balancer.record_where("the one who left", |record| record["why"] == "client_aborted");
     assert_eq!(record["cache"], "miss");
 }
+
+#[test]
+fn what_becomes_of_what_is_fetched_is_counted() {
+    let app = App::new(|request, stream| {
+        let kept = "HTTP/1.1 200 OK\r\nCache-Control: max-age=0\r\nETag: \"a\"";
+        match (request.target.as_str(), request.has("if-none-match")) {
+            ("/page", true) => send(stream, "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n"),
+            ("/page" | "/cut", false) => send(stream, &format!("{kept}\r\nContent-Length: 1\r\n\r\na")),
+            ("/own", _) => {
+                send(stream, "HTTP/1.1 200 OK\r\nCache-Control: private\r\nContent-Length: 1\r\n\r\na")
+            }
+            ("/short", _) => {
+                send(stream, &format!("{kept}\r\nContent-Length: 9\r\n\r\na"));
+                Then::Reset
+            }
+            ("/cut", true) => send(stream, "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"),
+            _ => Then::Reset,
+        }
+    });
+    let shop = shop(&app, "{ stale_if_error: 1h }");
+    for target in ["/page", "/page", "/own", "/own", "/cut", "/cut", "/short", "/gone"] {
+        shop.ask(Way::Http11, Asked::get(target));
+    }
+    let count = |end| shop.balancer.metric("evenkeel_cache_fills_total", &[("end", end)]);
+    for (end, expected) in [("stored", 2.0), ("renewed", 1.0), ("private", 2.0), ("failed", 1.0)] {
+        assert_eq!(count(end), expected, "{end}");
+    }
+    assert_eq!(count("server_reset") + count("server_malformed"), 2.0);
+}
