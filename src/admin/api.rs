@@ -10,6 +10,7 @@ use crate::control::{
 };
 use crate::events::EventFilter;
 use crate::explain;
+use crate::filter::AsServed;
 use crate::guard::GuardLimits;
 use crate::history::Point;
 use crate::pool::{Operator, Pool};
@@ -217,7 +218,9 @@ async fn explain_one(
         disk.as_ref().is_some_and(|disk| disk.may_have(key, selecting))
     };
     let kept = store.as_deref().map(|store| explain::Kept::new(store, &on_disk, since));
-    let known = explain::Known { overrides: &overrides, limiter: admin.live.limiter.get(), kept };
+    let passing = explain::Passing::new(&AsServed);
+    let limiter = admin.live.limiter.get();
+    let known = explain::Known { overrides: &overrides, limiter, kept, passing };
     let explained =
         explain::explain(&admin.live.snapshot(), known, &request, fastrand::u64(..), Instant::now());
     let report =

@@ -4,6 +4,7 @@ use super::client::ProcessAddress;
 use super::table::in_color;
 use super::{complain, file, say};
 use crate::explain::{self, ExplainRequest};
+use crate::filter::AsServed;
 use crate::operate::Overrides;
 use crate::snapshot::Snapshot;
 use crate::text::fold;
@@ -25,7 +26,7 @@ pub(super) struct ExplainOptions {
     /// A field of the request.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = field)]
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// The client's address.
+    /// The client's address, or that of a trusted proxy that says in fields who its client is.
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     client: IpAddr,
     /// The listener it comes in by; otherwise the URL's scheme and port decide.
@@ -124,7 +125,8 @@ fn offline(options: &ExplainOptions, file: &Path, method: Method, url: Uri) -> R
         alpn: options.alpn.clone(),
         minute: sticky::minute(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
     };
-    let known = explain::Known { overrides: &Overrides::default(), limiter: None, kept: None };
+    let passing = explain::Passing::new(&AsServed);
+    let known = explain::Known { overrides: &Overrides::default(), limiter: None, kept: None, passing };
     match explain::explain(&snapshot, known, &request, fastrand::u64(..), Instant::now()) {
         Ok(report) if options.json => {
             say(&format!("{:#}\n", serde_json::to_value(&report).unwrap_or_default()));

@@ -1,8 +1,9 @@
 //! The request that is asked about, as what serves would see it, and the listener that it would come in by.
 
-use super::{ExplainRequest, Kept, Unexplained};
+use super::{ExplainRequest, Kept, PassedFrom, Passing, Unexplained};
 use crate::client_hello::Hello;
 use crate::config::plan::Protocol;
+use crate::fields::FieldList;
 use crate::geo::Location;
 use crate::limit::{ClientPrefix, Limiter};
 use crate::snapshot::{self, Snapshot};
@@ -34,6 +35,10 @@ pub(super) struct RequestParts<'a> {
     pub(super) counted: Counted<'a>,
     /// What the cache has, where that is known.
     pub(super) kept: Option<Kept<'a>>,
+    pub(super) passing: Passing<'a>,
+    pub(super) from: PassedFrom<'a>,
+    /// The client has come by TLS, itself or to a proxy that is believed.
+    pub(super) is_secure: bool,
 }
 
 impl<'a> RequestParts<'a> {
@@ -41,7 +46,7 @@ impl<'a> RequestParts<'a> {
         request: &'a ExplainRequest,
         location: Location,
         counted: Counted<'a>,
-        kept: Option<Kept<'a>>,
+        (kept, passing, from): (Option<Kept<'a>>, Passing<'a>, PassedFrom<'a>),
     ) -> Result<Self, Unexplained> {
         let given = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let host = given.or(request.url.authority().map(|authority| authority.as_str()));
@@ -65,6 +70,9 @@ impl<'a> RequestParts<'a> {
             location,
             counted,
             kept,
+            passing,
+            from,
+            is_secure: passing.0.is_secure(&from, FieldList::Map(&request.headers)),
         })
     }
 

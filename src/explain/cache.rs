@@ -1,6 +1,7 @@
 //! What the cache makes of a request: whether it is for it at all, what is kept under its key, and what kept the last response
 //! from being stored.
 
+use super::passing::{PassedFrom, Passing};
 use super::report::{ExplainedCache, ExplainedPhase, ExplainedStored};
 use crate::cache::{self, Device, Directives, Keyed, Moment, Vary};
 use crate::config::plan::cache::CachePlan;
@@ -9,6 +10,7 @@ use crate::policy::{self, Policy, Variables};
 use crate::pool::Pool;
 use crate::store::{Purged, Selecting, Slot, Standing, Store, StoredResponse};
 use crate::text::span;
+use crate::wire::edit::Edits;
 use crate::wire::request::RequestView;
 use http::header;
 use std::fmt;
@@ -45,6 +47,7 @@ pub(super) fn explain(
     pool: Option<&Pool>,
     variables: &Variables<'_>,
     kept: Option<Kept<'_>>,
+    (passing, from): (Passing<'_>, &PassedFrom<'_>),
 ) -> Option<(ExplainedPhase, ExplainedCache)> {
     let (plan, asked, pool) = (policy.plan.cache.get()?, variables.request?, pool?);
     let client = Directives::parse(Fields::all(&asked.fields, &header::CACHE_CONTROL));
@@ -68,7 +71,7 @@ pub(super) fn explain(
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let query = cache::query(&plan.key, query);
     let key = in_words(plan, &asked, &query);
-    let Some(Kept { store, on_disk, now }) = kept else {
+    let Some(kept) = kept else {
         let does = format!("is answered by what is kept for {key}, or else what comes may be kept");
         let told = ExplainedCache { key, result: "unknown".to_owned(), reason: None, stored: Vec::new() };
         return Some((phase(does, false), told));
@@ -83,12 +86,32 @@ pub(super) fn explain(
         fields: asked.fields,
         way: b"",
     };
-    let looked_for = cache::key(&plan.key, &keyed, None);
+    let mut explained = None;
+    let applied = (policy, variables);
+    passing.0.pass((&asked, from), applied, plan.key.host, &mut |edits, way| {
+        let keyed = Keyed { way, ..keyed };
+        explained = Some(look_up(kept, (plan, &asked, &client), (&keyed, edits), key.clone()));
+    });
+    explained
+}
+
+/// What of the cache's is for a request, as servers would get it.
+fn look_up(
+    Kept { store, on_disk, now }: Kept<'_>,
+    (plan, asked, client): (&CachePlan, &RequestView<'_>, &Directives),
+    (keyed, edits): (&Keyed<'_>, &Edits<'_>),
+    mut key: String,
+) -> (ExplainedPhase, ExplainedCache) {
+    if !keyed.way.is_empty() {
+        key.push_str(", what proxies say");
+    }
+    let looked_for = cache::key(&plan.key, keyed, Some(edits));
     let slot = store.peek(&looked_for).unwrap_or_default();
-    let mut selected = |vary: &Vary| vary.select(|name| cache::sent(asked.fields, None, name).into_iter());
+    let mut selected =
+        |vary: &Vary| vary.select(|name| cache::sent(asked.fields, Some(edits), name).into_iter());
     let chosen = slot.variant(&mut selected);
     let is_authorized = asked.fields.has(&header::AUTHORIZATION);
-    let obeyed = Some(&client).filter(|_| plan.obey_client);
+    let obeyed = Some(client).filter(|_| plan.obey_client);
     let standing = |stored: &StoredResponse| store.standing(stored, obeyed, is_authorized, now);
     let stored = slot.variants.iter().rev().map(|stored| ExplainedStored {
         status: stored.status.as_u16(),
@@ -129,7 +152,7 @@ pub(super) fn explain(
         decides = true;
     }
     told.result = result.to_owned();
-    Some((phase(does, decides), told))
+    (ExplainedPhase { phase: "cache".to_owned(), does, decides }, told)
 }
 
 fn plan_target(policy: &Policy, asked: &RequestView<'_>, variables: &Variables<'_>) -> policy::Rewritten {

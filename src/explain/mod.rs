@@ -5,6 +5,7 @@ mod asked;
 mod cache;
 mod limits;
 mod misfit;
+mod passing;
 mod policy;
 mod purges;
 mod render;
@@ -12,6 +13,8 @@ mod report;
 mod session;
 
 pub use cache::Kept;
+pub use passing::Passing;
+pub(crate) use passing::{PassedFrom, PassesOn, WithPassed};
 pub(crate) use purges::unreached;
 pub use render::render;
 pub use report::{
@@ -20,6 +23,7 @@ pub use report::{
 };
 
 use crate::config::plan::{HashKey, Protocol, QueuePlan};
+use crate::fields::FieldList;
 use crate::limit::Limiter;
 use crate::operate::Overrides;
 use crate::pool::explain::{Exclusion, PickExplanation};
@@ -29,6 +33,7 @@ use crate::route::{self, RulesMet};
 use crate::select::key::{self, Parts};
 use crate::snapshot::{self, ListenerTarget, Snapshot};
 use crate::text;
+use crate::units::Address;
 use asked::{Counted, RequestParts, find_listener};
 use http::{HeaderMap, Method, Uri};
 use session::ExplainedSession;
@@ -42,7 +47,7 @@ pub struct ExplainRequest {
     pub method: Method,
     pub url: Uri,
     pub headers: HeaderMap,
-    /// Whom evenkeel takes the client to be.
+    /// Whom its connection is from: the client, or a proxy whose word on that is taken.
     pub client: IpAddr,
     /// The listener that it comes in by; otherwise the URL decides.
     pub listener: Option<String>,
@@ -78,6 +83,8 @@ pub struct Known<'a> {
     pub limiter: Option<&'a Limiter>,
     /// What the cache has, if there is one.
     pub kept: Option<Kept<'a>>,
+    /// How requests are passed on.
+    pub passing: Passing<'a>,
 }
 
 /// What becomes of a request then. `entropy` is the chance that it would bring.
@@ -86,15 +93,27 @@ pub struct Known<'a> {
 /// It is not clear which listener it would come in by.
 pub fn explain(
     snapshot: &Snapshot,
-    Known { overrides, limiter, kept }: Known<'_>,
+    Known { overrides, limiter, kept, passing }: Known<'_>,
     request: &ExplainRequest,
     entropy: u64,
     now: Instant,
 ) -> Result<Explanation, Unexplained> {
     let listener = find_listener(snapshot, request)?;
+    let is_local = listener.plan.addresses.iter().all(|address| matches!(address, Address::Unix(_)));
+    let from = PassedFrom {
+        peer: Some(request.client).filter(|_| !is_local),
+        is_encrypted: request.url.scheme_str() == Some("https"),
+        trusted: &listener.plan.trusted_proxies,
+    };
+    // What is not HTTP has no fields.
+    let client = match listener.plan.protocol {
+        Protocol::Http => passing.0.client(&from, FieldList::Map(&request.headers)),
+        Protocol::TlsPassthrough | Protocol::Tcp | Protocol::Udp => None,
+    };
+    let request = &ExplainRequest { client: client.unwrap_or(request.client), ..request.clone() };
     let location = snapshot.plan.geo.locate(Some(request.client));
     let counted = Counted { limiter, prefix: snapshot.plan.process.client_prefix, now };
-    let asked = RequestParts::new(request, location, counted, kept)?;
+    let asked = RequestParts::new(request, location, counted, (kept, passing, from))?;
     if !request.alpn.is_empty() && listener.plan.protocol != Protocol::TlsPassthrough {
         return Err(Unexplained::NoAlpn { listener: listener.plan.name.to_string() });
     }

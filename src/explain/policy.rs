@@ -33,7 +33,7 @@ pub(super) fn answer(
     request: &ExplainRequest,
 ) {
     let (head, client) = (head(asked), request.client.to_string());
-    let variables = variables((&head, asked), &client, request, Some(rule));
+    let variables = variables((&head, asked), &client, Some(rule));
     match &rule.target {
         RuleTarget::Redirect(redirect) => match policy::redirect(redirect, asked.method, &variables) {
             Some(reply) => {
@@ -60,8 +60,9 @@ pub(super) fn tell(
 ) {
     let Some(policy) = policy else { return };
     let (head, client) = (head(asked), request.client.to_string());
-    let variables = variables((&head, asked), &client, request, rule);
-    let (cached, told) = cache::explain(policy, pool, &variables, asked.kept).unzip();
+    let variables = variables((&head, asked), &client, rule);
+    let (cached, told) =
+        cache::explain(policy, pool, &variables, asked.kept, (asked.passing, &asked.from)).unzip();
     report.policy.extend(phases(policy, asked, (request.client, &variables), cached));
     report.cache = told;
     report.policy.extend(fields("request_headers", &policy.request_fields, &variables));
@@ -129,7 +130,7 @@ pub(super) fn tell_unmatched(
 ) {
     let Some(policy) = policy else { return };
     let (head, client) = (head(asked), request.client.to_string());
-    let variables = variables((&head, asked), &client, request, None);
+    let variables = variables((&head, asked), &client, None);
     report.policy.extend(limits(policy, asked, request.client, &variables));
     report.policy.extend(fields("response_headers", &policy.response_fields, &variables));
 }
@@ -144,7 +145,7 @@ pub(super) fn tell_other(
 ) {
     let Some(policy) = policy else { return };
     let (head, client) = (head(asked), request.client.to_string());
-    let variables = variables((&head, asked), &client, request, Some(rule));
+    let variables = variables((&head, asked), &client, Some(rule));
     let phases = limits(policy, asked, request.client, &variables);
     let phases = phases.into_iter().chain(maintenance(policy, request.client));
     report.policy.extend(phases.map(|phase| {
@@ -252,13 +253,12 @@ fn head(asked: &RequestParts<'_>) -> request::Parts {
 fn variables<'a>(
     (head, asked): (&'a request::Parts, &'a RequestParts<'_>),
     client: &'a str,
-    request: &ExplainRequest,
     rule: Option<&'a RouteRule>,
 ) -> Variables<'a> {
     Variables {
         request: Some(RequestView::of_parts(head, false)),
         client,
-        is_secure: request.url.scheme_str() == Some("https"),
+        is_secure: asked.is_secure,
         route: rule.map_or("", |rule| &rule.name),
         country: asked.location.country.as_ref().map_or("", Country::as_str),
         path_regex: rule.and_then(|rule| rule.matcher.path_regex.as_ref()),

@@ -1,4 +1,7 @@
 use super::*;
+use crate::policy::{Policy, Variables};
+use crate::wire::edit::Edits;
+use crate::wire::request::RequestView;
 use std::sync::LazyLock;
 use std::time::Instant;
 
@@ -24,7 +27,30 @@ pools:
 
 fn nothing_known() -> Known<'static> {
     static NOTHING: LazyLock<Overrides> = LazyLock::new(Overrides::default);
-    Known { overrides: &NOTHING, limiter: None, kept: None }
+    Known { overrides: &NOTHING, limiter: None, kept: None, passing: Passing::new(&NobodysWord) }
+}
+
+/// Takes no proxy's word, and changes nothing.
+struct NobodysWord;
+
+impl PassesOn for NobodysWord {
+    fn client(&self, _: &PassedFrom<'_>, _: FieldList<'_>) -> Option<IpAddr> {
+        None
+    }
+
+    fn is_secure(&self, from: &PassedFrom<'_>, _: FieldList<'_>) -> bool {
+        from.is_encrypted
+    }
+
+    fn pass(
+        &self,
+        _: (&RequestView<'_>, &PassedFrom<'_>),
+        _: (&Policy, &Variables<'_>),
+        _: bool,
+        with: &mut WithPassed<'_>,
+    ) {
+        with(&Edits::default(), b"");
+    }
 }
 
 fn snapshot() -> Snapshot {
@@ -354,7 +380,7 @@ fn who_is_banned_or_owes_too_much_is_told() {
     let (snapshot, _) = Snapshot::empty().evolve(plan, now);
     let limiter = Limiter::new(crate::limit::LimitSecret::new(), 64, now);
     let overrides = Overrides::default();
-    let known = Known { overrides: &overrides, limiter: Some(&limiter), kept: None };
+    let known = Known { overrides: &overrides, limiter: Some(&limiter), ..nothing_known() };
     let decided = |url: &str| {
         let report = explain(&snapshot, known, &asked("GET", url, None, &[]), 7, now).expect("it is clear");
         report.policy.into_iter().find(|phase| phase.decides).map(|phase| (phase.phase, phase.does))

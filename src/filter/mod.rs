@@ -9,6 +9,7 @@ mod cors;
 mod date;
 #[cfg(debug_assertions)]
 mod drill;
+mod explained;
 pub(crate) mod field_rules;
 mod forwarded;
 pub(crate) mod forwarding;
@@ -17,6 +18,8 @@ mod hsts;
 mod rate_limit;
 mod security_headers;
 pub(crate) mod sticky;
+
+pub(crate) use explained::AsServed;
 
 use crate::config::plan::{Name, StickyMode};
 use crate::networks::Networks;

@@ -102,3 +102,35 @@ fn what_the_cache_spares_servers_is_told_everywhere() {
     let without = Ways::start("routes: shop", &sections(&app, "    - { name: all, pool: app }\n"));
     assert_eq!(without.balancer.command_json(&["status"])["cache"], Value::Null);
 }
+
+#[test]
+fn what_is_kept_for_a_trusted_proxys_clients_is_found() {
+    let app = app();
+    let rules = "    - { name: all, cache: { key: { headers: [X-Group] } }, request_headers: { set: { X-Group: \"{cookie.group}\" } }, pool: app }\n";
+    let text = sections(&app, rules);
+    let shop = Ways::start("routes: shop, trusted_proxies: [127.0.0.1]", &text);
+    let target = "/with/cache-control:max-age=60&vary:X-Forwarded-For";
+    let fields: &[(&str, &str)] = &[
+        ("x-forwarded-for", "192.0.2.7"),
+        ("x-forwarded-host", "public.example"),
+        ("x-forwarded-proto", "https"),
+        ("cookie", "group=a"),
+    ];
+    shop.ask(Way::Http11, Asked { fields, ..Asked::get(target) });
+    let said: Vec<_> = fields.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let result = |client: &str, fields: &[String]| {
+        let more = fields.iter().flat_map(|field| ["-H", field]).chain(["--client", client]);
+        in_short(&explained(&shop, target, &more.collect::<Vec<_>>()))
+    };
+    let (found, _, does) = result("127.0.0.1", &said);
+    assert!(found == "hit" && does.contains("what proxies say"), "{found} {does}");
+    // Another proxy's request, one of a stranger who says the same, one for others, one of another group.
+    assert_eq!(result("127.0.0.2", &said).0, "miss");
+    assert_eq!(result("192.0.2.7", &said).0, "miss");
+    assert_eq!(result("127.0.0.1", &said[..3]).0, "miss");
+    let stranger = Ways::start("routes: shop", &text);
+    stranger.ask(Way::Http11, Asked { fields: &[("cookie", "group=a")], ..Asked::get(target) });
+    let report =
+        explained(&stranger, target, &["-H", "Cookie: group=a", "-H", "X-Forwarded-Host: evil.example"]);
+    assert_eq!(in_short(&report).0, "hit", "nobody's word is taken");
+}
