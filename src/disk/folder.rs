@@ -19,6 +19,19 @@ pub(super) struct Folder {
     pub(super) panics: std::sync::atomic::AtomicBool,
 }
 
+/// A file that goes unless it comes to be in its place.
+struct Unfinished<'a> {
+    folder: &'a Folder,
+    id: u64,
+    key: u128,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.folder.discard(self.id, self.key);
+    }
+}
+
 /// A file that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct FoundFile {
@@ -111,12 +124,12 @@ impl Folder {
         (id, key): (u64, u128),
         write: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> io::Result<()> {
-        let written = self.begin(id, key).and_then(|mut file| write(&mut file));
-        let done = written.and_then(|()| self.finish(id, key));
-        if done.is_err() {
-            self.discard(id, key);
-        }
-        done
+        // Gone as well if that panics.
+        let unfinished = Unfinished { folder: self, id, key };
+        self.begin(id, key).and_then(|mut file| write(&mut file))?;
+        self.finish(id, key)?;
+        std::mem::forget(unfinished);
+        Ok(())
     }
 
     fn unfinished(&self, id: u64, key: u128) -> PathBuf {

@@ -591,3 +591,24 @@ fn a_file_that_somebody_removes_is_counted_and_the_others_stay() {
     assert_eq!((there, tier.in_use().errors, tier.is_ready()), (2, [0, 0, 0, 0, 1], true));
     end(tier);
 }
+
+#[test]
+fn a_write_that_panics_leaves_no_file() {
+    use std::io::Write as _;
+    let place = Place::new();
+    let folder = folder::Folder::new(place.folder());
+    folder.make().expect("a folder");
+    let _lock = folder.lock().expect("its lock");
+    let write = |panics: bool| {
+        folder.write((1, 7), |file| {
+            file.write_all(b"half")?;
+            assert!(!panics, "a test's panic");
+            Err(std::io::Error::other("a test's error"))
+        })
+    };
+    for panics in [true, false] {
+        let written = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| write(panics)));
+        assert_eq!(written.is_err(), panics);
+        assert!(place.files().is_empty(), "{panics}");
+    }
+}
