@@ -7,13 +7,14 @@ mod step;
 
 pub use delta::{Changes, Delta, ProbeTask};
 
+use crate::config::plan::cache::{CachePlan, KeyPlan};
 use crate::config::plan::{self, Name, Plan};
 use crate::geo::Geo;
 use crate::limit::ClientPrefix;
 use crate::policy::Policy;
 use crate::pool::{OutlierSignals, Pool, Queue, Server};
 use crate::route;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Where a listener's requests go.
@@ -122,6 +123,8 @@ pub struct Snapshot {
     retiring: Vec<Arc<Server>>,
     /// Of pools that went and have servers that are still busy.
     parted_queues: Vec<(Name, Arc<Queue>)>,
+    /// What `url_keys` has found.
+    url_keys: OnceLock<Vec<KeyPlan>>,
     /// What goes on in all pools, through all snapshots.
     outliers: Arc<OutlierSignals>,
     next_server: u32,
@@ -129,6 +132,26 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// By what rules with a cache tell URLs apart, each such way once.
+    pub(crate) fn url_keys(&self) -> &[KeyPlan] {
+        self.url_keys.get_or_init(|| {
+            let mut keys: Vec<KeyPlan> = Vec::new();
+            for CachePlan { key, .. } in self.plan.cache_plans() {
+                let own = KeyPlan {
+                    headers: Vec::new(),
+                    cookies: Vec::new(),
+                    device: false,
+                    methods: Vec::new(),
+                    ..key.clone()
+                };
+                if !keys.contains(&own) {
+                    keys.push(own);
+                }
+            }
+            keys
+        })
+    }
+
     /// Generation 0: nothing is configured yet.
     pub fn empty() -> Self {
         let plan = Plan {
@@ -172,6 +195,7 @@ impl Snapshot {
             routes: Vec::new(),
             retiring: Vec::new(),
             parted_queues: Vec::new(),
+            url_keys: OnceLock::new(),
             outliers: Arc::default(),
             next_server: 0,
             next_listener: 0,

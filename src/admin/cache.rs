@@ -80,13 +80,13 @@ pub(super) async fn purge(
         });
     };
     let snapshot = admin.live.snapshot();
-    let plans: Vec<_> = snapshot.plan.cache_plans().collect();
+    let keys = snapshot.url_keys();
     let mut purges = Vec::new();
     for url in &wish.urls {
         let named = named_url(url).ok_or_else(|| {
             bad(format!("{url:?} is not a URL of the web")).help("write it like https://shop.example/page")
         })?;
-        let numbers = url_numbers(plans.iter().copied(), named.host, &named.rest);
+        let numbers = url_numbers(keys, named.host, &named.rest);
         purges.extend(numbers.into_iter().map(Purge::Url));
     }
     purges.extend(wish.tags.iter().map(|tag| Purge::Tag(tag_number(tag.as_bytes()))));
@@ -97,7 +97,7 @@ pub(super) async fn purge(
                 .help("write it like shop.example/static/")
         })?;
         // Each rule has its own idea of whose a path is, too.
-        prefixes.extend(plans.iter().map(|plan| prefix(&plan.key, named.host, &named.rest)));
+        prefixes.extend(keys.iter().map(|key| prefix(key, named.host, &named.rest)));
     }
     prefixes.sort_unstable();
     prefixes.dedup();

@@ -2,7 +2,7 @@
 //! tells them apart, nor how a letter is encoded (RFC 3986 section 6.2.2): who purges need not know how each client has asked.
 
 use super::key::query;
-use crate::config::plan::cache::{CachePlan, KeyPlan};
+use crate::config::plan::cache::KeyPlan;
 use crate::host::Spelling;
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -16,12 +16,8 @@ pub(crate) fn url_number(plan: &KeyPlan, host: &str, target: &str) -> u64 {
 }
 
 /// Its numbers by several rules, each of which has its own idea of which URLs are the same.
-pub(crate) fn url_numbers<'a>(
-    plans: impl Iterator<Item = &'a CachePlan>,
-    host: &str,
-    target: &str,
-) -> Vec<u64> {
-    let mut numbers: Vec<_> = plans.map(|plan| url_number(&plan.key, host, target)).collect();
+pub(crate) fn url_numbers(keys: &[KeyPlan], host: &str, target: &str) -> Vec<u64> {
+    let mut numbers: Vec<_> = keys.iter().map(|key| url_number(key, host, target)).collect();
     numbers.sort_unstable();
     numbers.dedup();
     numbers
@@ -135,8 +131,7 @@ mod tests {
         {
             assert_eq!(prefix(plan, "a.example", beginning), expected);
         }
-        let many = [plan(), CachePlan { key: shared.clone(), ..plan() }, plan()];
-        assert_eq!(url_numbers(many.iter(), "a.example", "/a").len(), 2);
+        assert_eq!(url_numbers(&[own.clone(), shared, own], "a.example", "/a").len(), 2);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::pool::{Health, OutlierSignals, Pool, Queue, Server};
 use crate::units::Address;
 use crate::{route, select};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 pub(super) fn evolve(previous: &Snapshot, plan: Plan, now: Instant) -> (Snapshot, Delta) {
@@ -36,6 +36,7 @@ pub(super) fn evolve(previous: &Snapshot, plan: Plan, now: Instant) -> (Snapshot
         routes,
         retiring,
         parted_queues,
+        url_keys: OnceLock::new(),
         outliers: step.outliers,
         next_server: step.next_server,
         next_listener,
@@ -99,6 +100,7 @@ pub(super) fn evolve_pool(
         routes,
         retiring,
         parted_queues,
+        url_keys: OnceLock::new(),
         outliers: step.outliers,
         next_server: step.next_server,
         next_listener: previous.next_listener,

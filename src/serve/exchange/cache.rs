@@ -3,9 +3,9 @@
 use super::Exchange;
 use crate::access_log::{CacheRecord, Why};
 use crate::api::cache::{PurgeReceipt, PurgeWish};
-use crate::cache::{Moment, resolved, scope, url_number};
+use crate::cache::{Moment, resolved, scope, url_numbers};
 use crate::config::plan::Priority;
-use crate::config::plan::cache::{CachePlan, KeyPlan, QueryKey};
+use crate::config::plan::cache::CachePlan;
 use crate::disk::DiskTier;
 use crate::filter::forwarding;
 use crate::metrics::Routed;
@@ -15,10 +15,9 @@ use crate::snapshot::ListenerTarget;
 use crate::store::Store;
 use crate::wire::local_reply;
 use crate::wire::request::RequestView;
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, header};
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::LazyLock;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -31,18 +30,6 @@ pub(in crate::serve) struct RuleCache {
     /// What leads to the same pool by the same changes.
     pub(in crate::serve) scope: u64,
 }
-
-/// How URLs are told apart where no rule says so.
-static USUAL: LazyLock<KeyPlan> = LazyLock::new(|| KeyPlan {
-    host: true,
-    query: QueryKey::All,
-    ignore_query: Vec::new(),
-    sort_query: true,
-    headers: Vec::new(),
-    cookies: Vec::new(),
-    device: false,
-    methods: vec![Method::GET],
-});
 
 /// The time by the clock on the wall.
 pub(in crate::serve) fn moment() -> Moment {
@@ -72,12 +59,6 @@ impl Exchange {
             }
             (ListenerTarget::Routes(_) | ListenerTarget::RedirectToHttps, _) => Err(Why::NoRoute),
         }
-    }
-
-    /// A number for a URL on this host, by which changes are known to be of it.
-    pub(in crate::serve) fn url(&self, host: &str, target: &str) -> u64 {
-        let plan = self.policy().and_then(|policy| policy.plan.cache.get()).map_or(&*USUAL, |plan| &plan.key);
-        url_number(plan, host, target)
     }
 
     /// The host that its client has named, whatever a proxy asks for.
@@ -157,8 +138,10 @@ impl Exchange {
         let own = [Cow::Borrowed(target)].into_iter();
         let others = locations.iter().filter_map(|location| resolved(location, (host, is_secure), target));
         let disk = self.live.disk();
-        for target in own.chain(others) {
-            let url = self.url(host, &target);
+        let snapshot = self.live.snapshot();
+        // Whichever rule it was kept by.
+        let urls = own.chain(others).flat_map(|target| url_numbers(snapshot.url_keys(), host, &target));
+        for url in urls {
             let epoch = store.epochs.change(url);
             if let Some(disk) = &disk {
                 disk.note_change(url, epoch);

@@ -278,7 +278,7 @@ impl<C: ClientSide> Relay<'_, C> {
             plan: Arc::clone(plan),
             key: lookup.key.clone(),
             target: lookup.target.clone(),
-            url: self.url(),
+            url: self.url(&plan.key),
             is_fill: true,
             is_marked: false,
             validators: Some(validators_of(stored)),
@@ -322,8 +322,8 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// The number of its URL, which a hit needs not.
-    fn url(&self) -> u64 {
-        self.exchange.url(&self.exchange.named_host(&self.request), self.request.path_and_query)
+    fn url(&self, plan: &KeyPlan) -> u64 {
+        cache::url_number(plan, &self.exchange.named_host(&self.request), self.request.path_and_query)
     }
 
     /// The request's key, and the target that servers get with it.
@@ -399,12 +399,12 @@ impl<C: ClientSide> Relay<'_, C> {
             epoch: store.epochs.now(),
             purge_epoch: store.purges.now(),
             place: self.place(&plan.key),
+            url: self.url(&plan.key),
             store,
             disk,
             plan,
             key,
             target,
-            url: self.url(),
             is_fill,
             is_marked,
             validators,

@@ -35,7 +35,7 @@ impl<C: ClientSide> Relay<'_, C> {
             // Whichever rule it was kept by.
             false => {
                 let host = self.exchange.named_host(&self.request);
-                cache::url_numbers(snapshot.plan.cache_plans(), &host, self.request.path_and_query)
+                cache::url_numbers(snapshot.url_keys(), &host, self.request.path_and_query)
             }
         };
         let urls = urls.into_iter().map(Purge::Url);

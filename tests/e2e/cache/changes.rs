@@ -69,3 +69,26 @@ fn a_reference_in_a_change_is_from_where_that_was() {
         assert_eq!(ask(), "answer 3", "{location}");
     }
 }
+
+#[test]
+fn a_change_reaches_what_is_kept_by_other_keys_than_its_own_rule_has() {
+    for (key, target, is_asked) in [
+        ("host: false", "/page", true),
+        ("query: [a]", "/page?a=1&b=2", true),
+        ("ignore_query: [b]", "/page?a=1&b=2", true),
+        ("sort_query: false", "/page?b=2&a=1", true),
+        ("query: []", "/other?a=1", false),
+    ] {
+        for rest in ["pool: app", "cache: {}, pool: app"] {
+            let app = app();
+            let rules = format!(
+                "    - {{ match: {{ methods: [GET] }}, cache: {{ ttl: 1h, key: {{ {key} }} }}, pool: app }}\n    - {{ {rest} }}\n"
+            );
+            let shop = with_rules(&app, &rules);
+            let ask = || shop.ask(Way::Http11, Asked::get(if is_asked { target } else { "/page" })).text();
+            assert_eq!(ask(), "answer 1");
+            shop.ask(Way::Http11, Asked { method: "POST", body: b"x", ..Asked::get(target) });
+            assert_eq!(ask(), if is_asked { "answer 3" } else { "answer 1" }, "{key} {rest}");
+        }
+    }
+}
