@@ -194,7 +194,7 @@ pub(crate) fn bypasses(
     if !bypass.headers.is_empty() && fields.each().any(is_named) {
         return Some(Bypassed::Header);
     }
-    let is_named = |field: &[u8]| bypass.cookies.iter().any(|pattern| cookie::may_have(field, pattern));
+    let is_named = |field| cookie::may_have(field, &bypass.cookies);
     if !bypass.cookies.is_empty() && fields.all(&header::COOKIE).any(is_named) {
         return Some(Bypassed::Cookie);
     }
