@@ -193,7 +193,7 @@ fn what_goes_wrong_is_told_to_grpc_clients_in_their_words() {
         assert_eq!(h2::status(&head.payload), expected, "{kind}");
         assert_eq!(head.ends_stream(), expected == 200, "{kind}");
     }
-    assert_eq!(balancer.failures("connect_failed"), 3.0);
+    balancer.wait_for_failures("connect_failed", 3.0);
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn when_the_client_leaves_before_the_response() {
         }
         balancer.wait_for_in_flight(0.0);
         assert_eq!(balancer.outcome("/gone"), (499, "client_aborted".to_owned()), "{how}");
-        assert_eq!(balancer.failures("client_aborted"), 1.0);
+        balancer.wait_for_failures("client_aborted", 1.0);
     }
 }
 
@@ -83,7 +83,7 @@ fn when_the_response_takes_too_long() {
         balancer.wait_for_in_flight(0.0);
         assert_eq!(balancer.outcome("/slow"), (504, why.to_owned()));
         assert_eq!(balancer.outcome("/post"), (504, why.to_owned()));
-        assert_eq!(balancer.failures(why), 2.0);
+        balancer.wait_for_failures(why, 2.0);
     }
 }
 
@@ -134,7 +134,7 @@ fn when_no_server_can_be_connected_to() {
         assert_eq!(client.get("/one").status, status, "{why}");
         balancer.wait_for_in_flight(0.0);
         assert_eq!(balancer.outcome("/one"), (status.into(), why.to_owned()));
-        assert_eq!(balancer.failures(why), 1.0);
+        balancer.wait_for_failures(why, 1.0);
     }
 }
 

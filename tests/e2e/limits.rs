@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// Counted under its reason and its class.
 fn counted(balancer: &Balancer, why: &str, class: &str) {
-    assert_eq!(balancer.failures(why), 1.0, "{why}");
+    balancer.wait_for_failures(why, 1.0);
     assert_eq!(balancer.metric("evenkeel_http_requests_total", &[("code", class)]), 1.0, "{why}");
 }
 
@@ -64,7 +64,7 @@ fn all_full_is_503_without_a_queue() {
     assert_eq!(response.status, 503);
     assert_ne!(response.field("retry-after"), "");
     assert_eq!(balancer.outcome("/second"), (503, "all_full".to_owned()));
-    assert_eq!(balancer.failures("all_full"), 1.0);
+    balancer.wait_for_failures("all_full", 1.0);
     latch.open();
     assert_eq!(client.response().status, 200);
     balancer.wait_for_in_flight(0.0);
@@ -99,7 +99,7 @@ fn a_body_that_is_too_large_is_413() {
     let _ = client.try_send(format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len()));
     assert_eq!(client.response().status, 413);
     assert_eq!(balancer.outcome("/chunks"), (413, "body_too_large".to_owned()));
-    assert_eq!(balancer.failures("body_too_large"), 2.0);
+    balancer.wait_for_failures("body_too_large", 2.0);
     assert_eq!(balancer.client().post("/fits", &"x".repeat(1024)).status, 200);
     assert_eq!(app.requests().iter().filter(|request| request.body.len() > 1024).count(), 0);
 }
@@ -185,7 +185,7 @@ fn what_is_not_http_is_refused_logged_and_counted() {
         let record = balancer.records().pop().expect("a record");
         assert_eq!(outcome(&record), (u64::from(*expected), "malformed".to_owned()), "{bytes:?}");
     }
-    assert_eq!(balancer.failures("malformed"), TABLE.len() as f64);
+    balancer.wait_for_failures("malformed", TABLE.len() as f64);
     assert_eq!(app.requests().iter().filter(|request| request.method != "POST").count(), 0);
     balancer.wait_for_in_flight(0.0);
     assert_eq!(balancer.get("/").status, 200);
@@ -236,7 +236,7 @@ fn a_body_that_stops_coming_is_408() {
         assert_eq!(client.response().status, 408, "{path}");
         assert_eq!(balancer.outcome(path), (408, "request_body_timeout".to_owned()));
     }
-    assert_eq!(balancer.failures("request_body_timeout"), 2.0);
+    balancer.wait_for_failures("request_body_timeout", 2.0);
     balancer.wait_for_in_flight(0.0);
 }
 
@@ -307,7 +307,7 @@ fn beyond_a_clients_limit_its_connections_are_closed() {
     balancer.wait_for_metric("evenkeel_connections_refused_total", &[("listener", "web")], 1.0);
     let record = balancer.record_where("who was refused", |record| record["why"] == "client_limit");
     assert_eq!((&record["client"], &record["status"]), (&"127.0.0.1".into(), &0.into()));
-    assert_eq!(balancer.failures("client_limit"), 1.0);
+    balancer.wait_for_failures("client_limit", 1.0);
     // Another client of the same network has its own count.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     let other: SocketAddr = (IpAddr::from([127, 0, 0, 2]), 0).into();

@@ -155,7 +155,7 @@ fn a_line_that_is_full_refuses_or_sheds_and_says_when_to_come_back() {
     (0..2).for_each(|_| turns.let_one());
     assert_eq!([&mut first, &mut normal].map(|client| client.response().status), [200, 200]);
     assert_eq!(["served", "full", "shed"].map(|result| ended(&balancer, result)), [1.0, 2.0, 1.0]);
-    assert_eq!(balancer.failures("queue_full"), 2.0);
+    balancer.wait_for_failures("queue_full", 2.0);
 }
 
 #[test]

@@ -137,7 +137,7 @@ fn who_shows_no_good_certificate_is_refused() {
         scene.is_refused(&speaker.showing(&server), "certificate not for clients");
     }
     assert_eq!(scene.app.hits(), 0);
-    assert_eq!(scene.balancer.failures("client_certificate"), 10.0);
+    scene.balancer.wait_for_failures("client_certificate", 10.0);
     assert_eq!(scene.balancer.metric("evenkeel_tls_handshakes_total", &[("result", "failed")]), 0.0);
 }
 

@@ -409,7 +409,7 @@ fn the_least_version_is_kept_to() {
     assert!(Speaker::tls12().connect(balancer.address("web"), "shop.example").is_err());
     let record = balancer.record_where("of the failed handshake", |record| record["why"] == "tls_handshake");
     assert_eq!((&record["detail"], &record["status"]), (&"no version in common".into(), &0.into()));
-    assert_eq!(balancer.failures("tls_handshake"), 1.0);
+    balancer.wait_for_failures("tls_handshake", 1.0);
     assert_eq!(balancer.metric("evenkeel_tls_handshakes_total", &[("result", "failed")]), 1.0);
     assert_eq!(client(&balancer).get("/").text(), "hello");
 }

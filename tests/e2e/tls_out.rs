@@ -92,7 +92,7 @@ fn a_server_that_does_not_prove_who_it_is_gets_no_request() {
         h2.request(1, "GET", "/h2", true);
         assert_eq!(h2.response(1).0, 502);
         assert_eq!(balancer.outcome("/h2"), (502, "server_tls".to_owned()));
-        assert_eq!(balancer.failures("server_tls"), 2.0);
+        balancer.wait_for_failures("server_tls", 2.0);
     }
     assert_eq!(app.hits(), 0);
 }

@@ -294,6 +294,12 @@ impl Balancer {
         outcome(&self.record(path))
     }
 
+    /// Waits until so many have failed for this reason: who has had an answer may ask before it is counted.
+    #[track_caller]
+    pub(crate) fn wait_for_failures(&self, why: &str, count: f64) {
+        self.wait_for_metric("evenkeel_http_failures_total", &[("why", why)], count);
+    }
+
     pub(crate) fn failures(&self, why: &str) -> f64 {
         self.metric("evenkeel_http_failures_total", &[("why", why)])
     }
