@@ -135,10 +135,10 @@ pub(crate) fn is_secure(peer: &Peer<'_>, trusted: &Networks, fields: FieldList<'
     if !is_trusted(peer.ip, trusted) {
         return peer.is_secure;
     }
-    let said = fields.text(&X_FORWARDED_PROTO.name).map(str::to_owned);
-    match said.or_else(|| Before::new(fields, true, trusted).proto) {
-        Some(proto) => proto.eq_ignore_ascii_case("https"),
-        None => peer.is_secure,
+    let is_https = |proto: &str| proto.eq_ignore_ascii_case("https");
+    match fields.text(&X_FORWARDED_PROTO.name) {
+        Some(said) => is_https(said),
+        None => Before::new(fields, true, trusted).proto.map_or(peer.is_secure, |proto| is_https(&proto)),
     }
 }
 

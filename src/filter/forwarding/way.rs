@@ -9,9 +9,15 @@ use crate::fields::{Field, FieldList};
 use crate::networks::Networks;
 use crate::wire::edit::Edits;
 use crate::wire::request::RequestView;
+use smallvec::SmallVec;
+use std::borrow::Cow;
+use std::cmp::Ordering;
 
 /// Whom a request has come from and through; each client and each proxy has another.
 const WHO: [&str; 4] = ["x-forwarded-for", "x-real-ip", "x-forwarded-by", "x-forwarded-server"];
+
+/// Names and values of what makes a difference.
+type Parts<'a> = SmallVec<[(Cow<'a, [u8]>, Cow<'a, [u8]>); 4]>;
 
 /// What servers get of such words, beside what is in keys anyway: the host, if hosts are told apart, and the scheme. Empty where there is
 /// nothing else, and for a stranger, of whom none is taken.
@@ -25,12 +31,11 @@ pub(crate) fn way(
     if !is_trusted(peer.ip, trusted) {
         return Vec::new();
     }
-    let mut parts: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-    let host = tells_hosts.then(|| folded_host(request.host.unwrap_or_default(), is_secure));
-    let known = Known { host, is_secure };
+    let mut parts = Parts::new();
+    let known = Known { host: tells_hosts.then(|| request.host.unwrap_or_default()), is_secure };
     let goes_on = |field: &Field<'_>| edits.is_some() || !is_for_connection(fields, field.name());
     let mut add = |field: Field<'_>| {
-        if word(field.name()) != Word::Trusted || !goes_on(&field) || WHO.iter().any(|who| field.is(who)) {
+        if word(field.name()) != Word::Trusted || WHO.iter().any(|who| field.is(who)) {
             return;
         }
         let is_known = match () {
@@ -39,8 +44,8 @@ pub(crate) fn way(
             () if field.is(X_FORWARDED_HOST.name.as_str()) => known.is_host(field.value()),
             () => false,
         };
-        if !is_known {
-            parts.push((field.name().to_ascii_lowercase(), field.value().to_vec()));
+        if !is_known && goes_on(&field) {
+            parts.push((field.name().to_ascii_lowercase().into(), field.value().to_vec().into()));
         }
     };
     match edits {
@@ -48,7 +53,7 @@ pub(crate) fn way(
         None => fields.each().for_each(&mut add),
     }
     // Whichever order they came in, for names of different fields mean the same in any.
-    parts.sort_by(|(one, _), (other, _)| one.cmp(other));
+    parts.sort_by(by_name);
     if edits.is_none_or(|edits| edits.leaves(fields, &FORWARDED.name)) {
         let host = if tells_hosts { request.host } else { None };
         add_forwarded(fields, (host, peer.scheme()), &known, &mut parts);
@@ -61,19 +66,22 @@ pub(crate) fn way(
     way
 }
 
+fn by_name(one: &(Cow<'_, [u8]>, Cow<'_, [u8]>), other: &(Cow<'_, [u8]>, Cow<'_, [u8]>)) -> Ordering {
+    one.0.cmp(&other.0)
+}
+
 /// What keys have anyway.
-struct Known {
-    /// As keys have it; where they have none, any will do.
-    host: Option<String>,
+struct Known<'a> {
+    /// Keys have it folded; where they have none, any will do.
+    host: Option<&'a str>,
     is_secure: bool,
 }
 
-impl Known {
+impl Known<'_> {
     fn is_host(&self, said: &[u8]) -> bool {
-        let is_it = |host: &String| {
-            std::str::from_utf8(said).is_ok_and(|said| folded_host(said, self.is_secure) == *host)
-        };
-        self.host.as_ref().is_none_or(is_it)
+        let folded = |host: &str| folded_host(host, self.is_secure);
+        let is_same = |host: &str| std::str::from_utf8(said).is_ok_and(|said| folded(said) == folded(host));
+        self.host.is_none_or(|host| said == host.as_bytes() || is_same(host))
     }
 
     fn is_scheme(&self, said: &[u8]) -> bool {
@@ -82,32 +90,44 @@ impl Known {
 }
 
 /// What Forwarded says, our own word included, unless all of it is known.
-fn add_forwarded(
+fn add_forwarded<'a>(
     fields: FieldList<'_>,
-    (host, scheme): (Option<&str>, &str),
-    known: &Known,
-    parts: &mut Vec<(Vec<u8>, Vec<u8>)>,
+    (host, scheme): (Option<&'a str>, &'a str),
+    known: &Known<'_>,
+    parts: &mut Parts<'a>,
 ) {
-    let mut add = |name: String, value: &str| parts.push((name.into_bytes(), value.as_bytes().to_vec()));
-    let value = joined(fields, &FORWARDED.name).unwrap_or_default();
-    let Some(mut elements) = forwarded::elements(&value).filter(|_| !value.contains('\\')) else {
-        // Who knows what a server makes of it.
-        add("forwarded proto".to_owned(), scheme);
-        return add("forwarded".to_owned(), &value);
-    };
-    elements.push(Element { client: None, proto: Some(scheme), host });
+    let own = Element { client: None, proto: Some(scheme), host };
+    let has_host = host.is_some();
     let is_known = |element: &Element<'_>| {
         element.host.is_none_or(|host| known.is_host(host.as_bytes()))
             && element.proto.is_none_or(|proto| known.is_scheme(proto.as_bytes()))
     };
+    // With most proxies ours is the only one.
+    let Some(value) = joined(fields, &FORWARDED.name) else {
+        if !is_known(&own) {
+            parts.push((b"forwarded proto 0".into(), scheme.as_bytes().into()));
+            parts.extend(host.map(|host| (b"forwarded host 0".into(), host.as_bytes().into())));
+        }
+        return;
+    };
+    let owned = |text: &str| Cow::Owned(text.as_bytes().to_vec());
+    let Some(mut elements) = forwarded::elements(&value).filter(|_| !value.contains('\\')) else {
+        // Who knows what a server makes of it.
+        parts.push((b"forwarded proto".into(), scheme.as_bytes().into()));
+        return parts.push((b"forwarded".into(), owned(&value)));
+    };
+    elements.push(own);
     if elements.iter().all(is_known) {
         return;
     }
     let told = elements.iter().filter(|element| element.host.is_some() || element.proto.is_some());
     for (place, element) in told.enumerate() {
-        add(format!("forwarded proto {place}"), element.proto.unwrap_or_default());
-        if host.is_some() {
-            add(format!("forwarded host {place}"), element.host.unwrap_or_default());
+        let mut add = |name: &str, value: Option<&str>| {
+            parts.push((owned(&format!("{name} {place}")), owned(value.unwrap_or_default())));
+        };
+        add("forwarded proto", element.proto);
+        if has_host {
+            add("forwarded host", element.host);
         }
     }
 }
