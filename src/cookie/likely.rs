@@ -83,18 +83,18 @@ fn has_open_quotes(pair: &[u8]) -> bool {
 
 /// Whether a name is one that the pattern stands for to any server.
 fn is_alike(name: &[u8], pattern: &str) -> bool {
-    let (wanted, is_beginning) = match pattern.strip_suffix('*') {
-        Some(beginning) => (beginning, true),
-        None => (pattern, false),
-    };
     // As nearly all that are others.
-    if let (Some(first), Some(other)) = (name.first(), wanted.as_bytes().first())
+    if let (Some(first), Some(other)) = (name.first(), pattern.as_bytes().first())
         && first.is_ascii_alphanumeric()
         && other.is_ascii_alphanumeric()
         && !first.eq_ignore_ascii_case(other)
     {
         return false;
     }
+    let (wanted, is_beginning) = match pattern.strip_suffix('*') {
+        Some(beginning) => (beginning, true),
+        None => (pattern, false),
+    };
     let mut have = folded(name);
     for wanted in folded(wanted.as_bytes()) {
         // To PHP a bracket that nothing closes is a `_`, too.
