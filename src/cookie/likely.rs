@@ -107,7 +107,7 @@ fn is_alike(name: &[u8], pattern: &str) -> bool {
 
 /// A name's letters as the most lenient servers have them.
 fn folded(name: &[u8]) -> impl Iterator<Item = u8> {
-    let mut rest = name;
+    let (mut rest, mut has_begun) = (name, false);
     from_fn(move || {
         loop {
             let (first, mut after) = rest.split_first()?;
@@ -118,13 +118,17 @@ fn folded(name: &[u8]) -> impl Iterator<Item = u8> {
                 (letter, after) = (decoded, behind);
             }
             rest = after;
-            return Some(match letter {
+            let letter = match letter {
                 // Quotes, and blanks that are none in ASCII, are no part of it.
                 b'"' | b'\\' | 128.. => continue,
+                // Nor are to PHP blanks before it, which up to 7.4.10 decodes names first.
+                b' ' | b'+' | b'\t'..=b'\r' if !has_begun => continue,
                 0 => return None,
                 b'.' | b' ' | b'\t' | b'+' => b'_',
                 other => other.to_ascii_lowercase(),
-            });
+            };
+            has_begun = true;
+            return Some(letter);
         }
     })
 }
@@ -158,6 +162,13 @@ mod tests {
             ("\"cur=5\"", true),
             ("CUR=5", true),
             ("\u{a0}cur=5", true),
+            ("%20cur=5", true),
+            ("+cur=5", true),
+            ("a=1; +%20%09%0a+c%75r[a]=5", true),
+            ("\"%20\"+\u{a0}%22cur\"=5", true),
+            ("x=1,%20cur=5", true),
+            ("x=1 +cur=5", true),
+            ("%20cu=5; +curs=6; %20.cur=7; c%20ur=8; +c+ur=9; %00cur=1", false),
             ("x=1,cur=9", true),
             ("x=1, cur = 9", true),
             ("x=1,cur", true),
@@ -183,6 +194,9 @@ mod tests {
             ("WP in+7", "wp_in_*", true),
             ("wp-in_7", "wp_in_*", false),
             ("wp_in", "wp_in_*", false),
+            ("+wp_in_7", "wp_in_*", true),
+            ("%20wp.in+7", "wp_in_*", true),
+            ("+wp", "wp_in_*", false),
             ("a", "*", true),
             ("my.cur[a]", "my_cur", true),
             ("my_cur", "my.cur", true),
@@ -200,6 +214,8 @@ mod tests {
             (&["cur=5,cur=6"], values(&["5,cur=6"])),
             (&["cur=5; cur[a]=6"], spelled(&["cur=5", " cur[a]=6"])),
             (&["a=1; Cur=6; b=2"], spelled(&[" Cur=6"])),
+            (&["a=1; %20cur=6; b=2"], spelled(&[" %20cur=6"])),
+            (&["cur=5; +cur=6"], spelled(&["cur=5", " +cur=6"])),
             (&["a=\"1; cur=6"], spelled(&["a=\"1; cur=6"])),
             (&["a=\"\\\"; cur=6"], spelled(&["a=\"\\\"; cur=6"])),
             (&["a=\"{'b':1,'c':2}\"; cur=6"], values(&["6"])),
@@ -221,7 +237,10 @@ mod tests {
             ("cur[a]=b", true),
             ("\"cur\"=b", true),
             ("cur", true),
+            ("%20cur=1", true),
+            ("+cur=1; Path=/", true),
             ("x=1; Path=/, cur=2", true),
+            ("x=1,+cur=2", true),
             ("x=1,cur=2; Path=/", true),
             ("x=1; cur=2", false),
             ("x=1; Expires=Wed, 09 Jun 2027 10:18:14 GMT; Path=/", false),
