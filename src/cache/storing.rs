@@ -159,8 +159,13 @@ pub(crate) fn judge(
     (status, fields): (u16, &impl Fields),
     exchanged: Exchanged,
 ) -> Result<Terms, NotStored> {
-    // RFC 9111 section 3: final, and whole by itself.
-    if status < 200 || matches!(status, 206 | 304) {
+    // RFC 9111 section 3: final, and whole by itself. What answers one request's own parts or conditions is nobody else's.
+    if status < 200 || matches!(status, 206 | 304 | 412 | 416) {
+        return Err(NotStored::Status);
+    }
+    // Nor is what says that one has asked wrongly, for how others ask is in no key; but for what is about the URL and the method, which are.
+    let is_named = || plan.ttl_by_status.iter().any(|(named, _)| *named == status);
+    if is_about_request(status) && !matches!(status, 405 | 414) && !is_named() {
         return Err(NotStored::Status);
     }
     let control = CacheControl::of(plan, fields);

@@ -103,7 +103,7 @@ fn what_the_configuration_has_counts_where_nothing_is_said() {
     let long = ("last-modified", "Sun, 06 Nov 1994 08:32:57 GMT");
     let ttl = CachePlan {
         ttl: Some(Duration::from_secs(9)),
-        ttl_by_status: vec![(404, Duration::from_secs(3))],
+        ttl_by_status: vec![(404, Duration::from_secs(3)), (400, Duration::from_secs(4))],
         ..plan()
     };
     let guess = CachePlan { heuristic: Some(Percent(10)), ..plan() };
@@ -113,6 +113,10 @@ fn what_the_configuration_has_counts_where_nothing_is_said() {
         (&ttl, 200, &[][..], Ok(9)),
         (&ttl, 404, &[], Ok(3)),
         (&ttl, 500, &[], Err(NotStored::NoLifetime)),
+        // The configuration knows that it is about the URL.
+        (&ttl, 400, &[], Ok(4)),
+        (&ttl, 400, &[("cache-control", "max-age=60")], Ok(60)),
+        (&ttl, 431, &[("cache-control", "max-age=60")], Err(NotStored::Status)),
         (&ttl, 200, &[("cache-control", "max-age=60")], Ok(60)),
         (&ttl, 200, &[("cache-control", "no-store")], Err(NotStored::NoStore)),
         (&ttl, 200, &[("cache-control", "no-cache"), ("etag", "\"a\"")], Ok(0)),
@@ -159,6 +163,10 @@ fn what_is_for_one_client_alone_is_not_kept() {
         (&strict, 200, &[("cache-control", fresh("")), ("vary", "*".to_owned())], Err(NotStored::VaryStar)),
         (&strict, 206, &[("cache-control", fresh(""))], Err(NotStored::Status)),
         (&strict, 304, &[("cache-control", fresh(""))], Err(NotStored::Status)),
+        (&strict, 400, &[("cache-control", fresh(""))], Err(NotStored::Status)),
+        (&strict, 412, &[("cache-control", fresh(""))], Err(NotStored::Status)),
+        (&strict, 416, &[("cache-control", fresh(""))], Err(NotStored::Status)),
+        (&strict, 429, &[("cache-control", fresh(""))], Err(NotStored::Status)),
         (&strict, 101, &[("cache-control", fresh(""))], Err(NotStored::Status)),
         (&strict, 599, &[("cache-control", fresh(""))], Ok(60)),
         (&strict, 599, &[("cache-control", fresh(", must-understand"))], Err(NotStored::NotUnderstood)),

@@ -155,15 +155,17 @@ fn ttl_by_status(section: &Section<'_>) -> Vec<(u16, Duration)> {
     let at = section.get("ttl_by_status");
     let mut read = Vec::new();
     for (name, at) in at.iter().filter_map(At::names).flatten() {
-        let status =
-            name.parse().ok().filter(|status| (200..600).contains(status) && !matches!(status, 206 | 304));
+        let status = name
+            .parse()
+            .ok()
+            .filter(|status| (200..600).contains(status) && !matches!(status, 206 | 304 | 412 | 416));
         let ttl =
             at.scalar(&"a duration like `10s`", |scalar| units::duration(&scalar.text).map_err(Fault::from));
         match (status, ttl) {
             (Some(status), Some(ttl)) => read.push((status, ttl)),
             (None, _) => at.refuse_key(Fault::new(
                 format!("{} is not a status that can be kept", quoted(name)),
-                "write it like `\"404\"`, from 200 to 599; 206 and 304 are parts of other responses",
+                "write it like `\"404\"`, from 200 to 599; 206, 304, 412 and 416 answer what one client has",
             )),
             (Some(_), None) => {}
         }

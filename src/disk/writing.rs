@@ -45,7 +45,8 @@ impl Drop for Coming<'_> {
 impl DiskTier {
     /// Keeps a response under a key, in place of its like; one that is not for the disk only has those gone.
     pub(crate) fn keep(self: &Arc<Self>, key: &[u8], response: &Arc<StoredResponse>) {
-        if !self.is_ready() {
+        // What is there may be newer than what is outdated.
+        if !self.is_ready() || self.store.is_outdated(response) {
             return;
         }
         let hash = format::key_hash(key);

@@ -53,13 +53,21 @@ pub(crate) enum Part {
 }
 
 impl Fetches {
-    /// Begins to fetch what lies under a key, or to wait for whoever does.
-    pub(super) fn join(self: &Arc<Self>, key: &[u8]) -> Part {
+    /// Begins to fetch what lies under a key, or to wait for whoever does. What comes and is outdated goes on to those who have it, and
+    /// whoever comes now fetches in its place.
+    pub(super) fn join(
+        self: &Arc<Self>,
+        key: &[u8],
+        is_outdated: impl FnOnce(&StoredResponse) -> bool,
+    ) -> Part {
         let mut shard = self.shard(key);
-        if let Some(Fetch { waiting, coming }) = shard.get_mut(key) {
-            if let Some(coming) = coming {
-                return Part::Follows(Arc::clone(coming));
-            }
+        let coming = shard.get(key).and_then(|fetch| fetch.coming.clone());
+        match coming {
+            Some(coming) if is_outdated(&coming) => _ = shard.remove(key),
+            Some(coming) => return Part::Follows(coming),
+            None => {}
+        }
+        if let Some(Fetch { waiting, .. }) = shard.get_mut(key) {
             // Those who have left take no room. Looked for only before more is taken, or each who comes would look at all.
             if waiting.len() == waiting.capacity() {
                 waiting.retain(|sender| !sender.is_canceled());
@@ -84,10 +92,16 @@ impl Fetches {
 
     fn end(&self, key: &Arc<[u8]>) -> Waiting {
         match self.shard(key).entry(Arc::clone(key)) {
-            Entry::Occupied(entry) => entry.remove().waiting,
-            Entry::Vacant(_) => Vec::new(),
+            // Another may be in its place.
+            Entry::Occupied(entry) if Arc::ptr_eq(entry.key(), key) => entry.remove().waiting,
+            Entry::Occupied(_) | Entry::Vacant(_) => Vec::new(),
         }
     }
+}
+
+fn own<'a>(shard: &'a mut Shard, key: &Arc<[u8]>) -> Option<&'a mut Fetch> {
+    let is_own = shard.get_key_value(key).is_some_and(|(found, _)| Arc::ptr_eq(found, key));
+    if is_own { shard.get_mut(key) } else { None }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -98,6 +112,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub(crate) struct Fetching {
     fetches: Arc<Fetches>,
+    /// The same bytes in memory as those it is found by, unless another is in its place.
     key: Option<Arc<[u8]>>,
 }
 
@@ -106,7 +121,7 @@ impl Fetching {
     pub(crate) fn begin(&self, response: Arc<StoredResponse>) {
         let Some(key) = &self.key else { return };
         let mut shard = self.fetches.shard(key);
-        let Some(fetch) = shard.get_mut(key) else { return };
+        let Some(fetch) = own(&mut shard, key) else { return };
         fetch.coming = Some(Arc::clone(&response));
         let waiting = std::mem::take(&mut fetch.waiting);
         drop(shard);
@@ -127,8 +142,8 @@ impl Fetching {
     /// Whether anybody waits.
     pub(crate) fn is_awaited(&self) -> bool {
         let Some(key) = &self.key else { return false };
-        let shard = self.fetches.shard(key);
-        shard.get(key).is_some_and(|fetch| fetch.waiting.iter().any(|sender| !sender.is_canceled()))
+        let mut shard = self.fetches.shard(key);
+        own(&mut shard, key).is_some_and(|fetch| fetch.waiting.iter().any(|sender| !sender.is_canceled()))
     }
 }
 
@@ -145,25 +160,48 @@ mod tests {
     use super::super::tests::tagged;
     use super::*;
 
+    fn join(fetches: &Arc<Fetches>) -> Part {
+        fetches.join(b"a", |_| false)
+    }
+
     #[test]
     fn one_fetches_all_others_wait_and_those_who_leave_take_no_room() {
         let fetches = Arc::new(Fetches::default());
-        let Part::Fetches(fetching) = fetches.join(b"a") else { panic!("nobody else does") };
+        let Part::Fetches(fetching) = join(&fetches) else { panic!("nobody else does") };
         for _ in 0..1000 {
-            assert!(matches!(fetches.join(b"a"), Part::Waits(_)));
+            assert!(matches!(join(&fetches), Part::Waits(_)));
         }
         assert!(!fetching.is_awaited(), "all have left");
         assert!(fetches.shard(b"a")[&b"a"[..]].waiting.len() < 10);
-        let Part::Waits(mut waits) = fetches.join(b"a") else { panic!("somebody fetches it") };
+        let Part::Waits(mut waits) = join(&fetches) else { panic!("somebody fetches it") };
         assert!(fetching.is_awaited());
         fetching.end(&Fetched::NotStored);
         assert!(matches!(waits.try_recv(), Ok(Some(Fetched::NotStored))));
-        let Part::Fetches(fetching) = fetches.join(b"a") else { panic!("it has ended") };
-        let Part::Waits(mut waits) = fetches.join(b"a") else { panic!("somebody fetches it") };
+        let Part::Fetches(fetching) = join(&fetches) else { panic!("it has ended") };
+        let Part::Waits(mut waits) = join(&fetches) else { panic!("somebody fetches it") };
         fetching.begin(Arc::new(tagged(1, &[], "a", 0)));
         assert!(matches!(waits.try_recv(), Ok(Some(Fetched::Stored(_)))));
-        assert!(matches!(fetches.join(b"a"), Part::Follows(_)));
+        assert!(matches!(join(&fetches), Part::Follows(_)));
         drop(fetching);
-        assert!(matches!(fetches.join(b"a"), Part::Fetches(_)));
+        assert!(matches!(join(&fetches), Part::Fetches(_)));
+    }
+
+    #[test]
+    fn what_comes_and_is_outdated_is_fetched_once_more_by_one() {
+        let fetches = Arc::new(Fetches::default());
+        let Part::Fetches(before) = join(&fetches) else { panic!("nobody else does") };
+        before.begin(Arc::new(tagged(1, &[], "a", 0)));
+        let Part::Fetches(after) = fetches.join(b"a", |_| true) else { panic!("it is no use") };
+        let Part::Waits(mut waits) = fetches.join(b"a", |_| true) else { panic!("somebody fetches it") };
+        assert!(after.is_awaited() && !before.is_awaited());
+        // What becomes of the one before makes no difference.
+        before.begin(Arc::new(tagged(1, &[], "a", 0)));
+        before.end(&Fetched::NotStored);
+        assert!(matches!(waits.try_recv(), Ok(None)) && fetches.count() == 1);
+        after.begin(Arc::new(tagged(2, &[], "a", 0)));
+        assert!(matches!(waits.try_recv(), Ok(Some(Fetched::Stored(_)))));
+        assert!(matches!(join(&fetches), Part::Follows(_)));
+        drop(after);
+        assert_eq!(fetches.count(), 0);
     }
 }

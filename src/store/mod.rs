@@ -172,9 +172,11 @@ impl Store {
         });
     }
 
-    /// Keeps a response under a key, in place of its like; one that is not for memory only has those gone.
+    /// Keeps a response under a key, in place of its like, which may be newer if it is outdated itself; one that is not for memory only has
+    /// those gone.
     pub(crate) fn put(&self, key: &[u8], response: Arc<StoredResponse>) {
         match self.is_for_memory(&response) {
+            true if self.is_outdated(&response) => self.index.change(key, |slot| slot.with_older(response)),
             true => self.index.change(key, |slot| slot.with(response)),
             false if self.index.find(key).is_some() => {
                 self.index.change(key, |slot| slot.without_like(&response))
@@ -252,7 +254,7 @@ impl Store {
 
     /// Begins to fetch what lies under a key, or to wait for whoever does.
     pub(crate) fn join(&self, key: &[u8]) -> FetchPart {
-        self.fetches.join(key)
+        self.fetches.join(key, |coming| self.is_outdated(coming))
     }
 
     /// What is in it now.

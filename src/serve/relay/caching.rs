@@ -33,6 +33,8 @@ pub(super) struct Caching {
     pub(super) is_fill: bool,
     /// The one before was not.
     pub(super) is_marked: bool,
+    /// Of its URL so far, this one counted once, however often it is sent.
+    pub(super) uses: Option<u32>,
     /// What its server is asked; without, the request goes on as it came.
     pub(super) validators: Option<Validators>,
     /// What is kept and its server is asked about.

@@ -175,7 +175,7 @@ impl<C: ClientSide> Relay<'_, C> {
 
     fn begin_fill(
         &self,
-        caching: &Caching,
+        caching: &mut Caching,
         head: &ResponseView<'_>,
         mut fields: HeaderMap,
         exchanged: Exchanged,
@@ -183,8 +183,11 @@ impl<C: ClientSide> Relay<'_, C> {
         let is_authorized = self.request.fields.has(&header::AUTHORIZATION);
         let terms = cache::judge(&caching.plan, is_authorized, (head.status, &fields), exchanged)?;
         let length = head.fields.text(&header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
-        if caching.plan.min_uses > 1 && caching.store.count_use(&caching.key) < caching.plan.min_uses {
-            return Err(NotStored::TooFewUses);
+        if caching.plan.min_uses > 1 {
+            let count = || caching.store.count_use(&caching.key);
+            if *caching.uses.get_or_insert_with(count) < caching.plan.min_uses {
+                return Err(NotStored::TooFewUses);
+            }
         }
         let tags = cache::tags_of(&caching.plan.tags, &fields);
         leave_out(&mut fields, &terms);

@@ -192,6 +192,16 @@ fn what_is_asked_for_once_is_not_kept_where_it_takes_more() {
     let bodies = [0; 5].map(|_| shop.ask(Way::Http11, Asked::get(target)).text());
     assert_eq!(bodies, ["answer 1", "answer 2", "answer 3", "answer 3", "answer 3"]);
     shop.balancer.record_where("the first", |record| record["cache_reason"] == "min_uses");
+    // One that is sent twice, for it wants a part and not all that is not kept, is one.
+    let target = "/with/cache-control:max-age=60&part";
+    let parts = [("range", "bytes=0-1")];
+    for _ in 0..2 {
+        assert_eq!(shop.ask(Way::Http11, super::get(target, &parts)).status, 200);
+    }
+    let hits = app.hits();
+    shop.ask(Way::Http11, Asked::get(target));
+    shop.ask(Way::Http11, Asked::get(target));
+    assert_eq!(app.hits(), hits + 1, "the third is kept");
 }
 
 #[test]
@@ -338,6 +348,54 @@ fn what_has_said_its_length_goes_to_all_who_wait_as_it_comes() {
     }
     assert_eq!(app.hits(), 2);
     wait_until("all are counted", || counted(&balancer, "coalesced") == 13.0);
+}
+
+#[test]
+fn what_is_purged_as_it_comes_is_fetched_by_one_of_those_who_come_then() {
+    let ways: [fn(&Balancer); 2] = [
+        |balancer| assert_eq!(balancer.command(&["purge", "--all", "--hard"]).0, Some(0)),
+        |balancer| {
+            let mut client = balancer.client();
+            client.send("POST /page HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+            assert_eq!(client.response().status, 204);
+        },
+    ];
+    for change in ways {
+        let latch = Latch::default();
+        let held = latch.clone();
+        let app = App::new(move |request, stream| {
+            if request.method == "POST" {
+                return send(stream, "HTTP/1.1 204 No Content\r\n\r\n");
+            }
+            let head = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 100000";
+            send(stream, &format!("{head}\r\n\r\nbegin{}half", "x".repeat(49_991)));
+            held.wait();
+            send(stream, &format!("{}end", "y".repeat(49_997)))
+        });
+        let balancer = balancer(&app, "{ coalesce: 60s }");
+        let mut all: Vec<_> = (0..3).map(|_| Reading::begin(&balancer, "")).collect();
+        all.iter_mut().for_each(|client| client.until("half"));
+        assert_eq!(app.hits(), 1);
+        change(&balancer);
+        let before = app.hits();
+        all.extend((0..20).map(|_| Reading::begin(&balancer, "")));
+        all.iter_mut().for_each(|client| client.until("half"));
+        assert_eq!(app.hits(), before + 1, "one fetches what is there now, for all who have come since");
+        latch.open();
+        for mut client in all {
+            client.until("end");
+            assert_eq!(client.rest(), 100_000);
+        }
+        assert!(get_page(&balancer).starts_with("evenkeel; hit"));
+        assert_eq!(app.hits(), before + 1);
+    }
+}
+
+/// What is said of the page by who asks for it now.
+fn get_page(balancer: &Balancer) -> String {
+    let mut client = balancer.client();
+    client.send("GET /page HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.response().field("cache-status").to_owned()
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Conditions and parts, answered from what is kept whole.
 
-use super::{app, get, shop};
+use super::{app, get, sections, shop};
 use crate::support::app::{App, send};
-use crate::support::ways::{Asked, Way};
+use crate::support::ways::{Asked, Way, Ways};
 
 const TARGET: &str = "/with/cache-control:max-age=60&etag:%22x%22&last-modified:Sun,+06+Nov+1994+08:49:37+GMT&content-type:text/plain";
 
@@ -104,5 +104,38 @@ fn a_part_of_what_is_not_kept_is_asked_for_as_a_part() {
     for way in Way::ALL {
         let response = shop.ask(way, get("/", &[("range", "bytes=0-2")]));
         assert_eq!((response.status, response.text()), (206, "all".to_owned()), "{way:?}");
+    }
+}
+
+#[test]
+fn what_answers_one_clients_own_parts_conditions_and_mistakes_is_kept_for_nobody() {
+    // As servers do that say for each answer for how long it is good.
+    let app = App::new(|request, stream| {
+        let head = |status: &str, control: &str, body: &str| {
+            let length = body.len();
+            format!("HTTP/1.1 {status}\r\nCache-Control: {control}\r\nContent-Length: {length}\r\n\r\n{body}")
+        };
+        let answer = match &*request.target {
+            _ if request.field("range") == "bytes=99-" => {
+                head("416 Range Not Satisfiable", "max-age=3600", "")
+            }
+            _ if request.has("if-none-match") => head("412 Precondition Failed", "max-age=3600", ""),
+            _ if request.field("x-long").len() > 5000 => head("400 Bad Request", "max-age=3600", ""),
+            "/private" => head("200 OK", "private", "own"),
+            _ => head("200 OK", "max-age=3600", &"long".repeat(10_000)),
+        };
+        send(stream, &answer)
+    });
+    let long = "x".repeat(6000);
+    let rules = "    - { name: twice, match: { path: /twice/* }, cache: { min_uses: 2 }, pool: app }\n    - { name: all, cache: {}, pool: app }\n";
+    let shop =
+        Ways::start("routes: shop", &format!("cache: {{ max_object: 10KiB }}\n{}", sections(&app, rules)));
+    for target in ["/long", "/private", "/twice/long"] {
+        let part = ("range", "bytes=99-");
+        for asked in [part, ("x-long", &*long), part, ("if-none-match", "\"z\"")] {
+            shop.ask(Way::Http11, get(target, &[asked]));
+            let after = shop.ask(Way::Http11, Asked::get(target));
+            assert_eq!(after.status, 200, "{target} {}", asked.0);
+        }
     }
 }
