@@ -7,7 +7,7 @@ use crate::access_log::CacheResult;
 use crate::api::cache::{CacheStatus, CacheTier, PurgeReceipt, PurgeWish, RuleCacheStatus};
 use crate::cache::{named_prefix, named_url, prefix, tag_number, url_numbers};
 use crate::disk;
-use crate::explain::unreached;
+use crate::explain::PurgeAdvice;
 use crate::store::{Purge, Purged};
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
@@ -61,6 +61,11 @@ pub(super) async fn purge(
     let bad = |message: String| ApiRefusal::new(StatusCode::BAD_REQUEST, message);
     let Json(wish) =
         wish.map_err(|error| bad(error.body_text()).help(r#"send JSON like {"tags": ["p1"]}"#))?;
+    // As of a variable that nobody has set.
+    let is_blank = |name: &String| name.trim().is_empty();
+    if wish.tags.iter().chain(&wish.prefixes).any(is_blank) {
+        return Err(bad("a tag or a prefix is empty".to_owned()).help("name it, or say all"));
+    }
     let named = wish.urls.len() + wish.tags.len() + wish.prefixes.len() + usize::from(wish.all);
     let Some(store) = admin.live.store() else {
         if wish.passed_on {
@@ -70,6 +75,7 @@ pub(super) async fn purge(
                 hard: wish.hard,
                 nodes: Vec::new(),
                 unreached: Vec::new(),
+                hints: Vec::new(),
             }));
         }
         let has_plans = admin.live.snapshot().plan.cache_plans().next().is_some();
@@ -126,6 +132,6 @@ pub(super) async fn purge(
         }
     };
     let ((), nodes) = tokio::join!(noting, confirming);
-    let unreached = unreached(&snapshot, &wish);
-    Ok(Json(PurgeReceipt { purges: named, hard: wish.hard, nodes, unreached }))
+    let PurgeAdvice { unreached, hints } = PurgeAdvice::new(&snapshot, &wish);
+    Ok(Json(PurgeReceipt { purges: named, hard: wish.hard, nodes, unreached, hints }))
 }

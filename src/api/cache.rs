@@ -131,6 +131,9 @@ pub struct PurgeReceipt {
     /// What of it can reach nothing here, whatever is kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unreached: Vec<Unreached>,
+    /// What of it may be meant otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<PurgeHint>,
 }
 
 /// What was purged in vain.
@@ -139,6 +142,14 @@ pub struct Unreached {
     /// The URL, the tag or the prefix, as it was named.
     pub what: String,
     pub why: String,
+}
+
+/// What is purged, and may reach less than was meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PurgeHint {
+    /// The URL, the tag or the prefix, as it was named.
+    pub what: String,
+    pub hint: String,
 }
 
 /// What has become of a purge on another node.

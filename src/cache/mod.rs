@@ -28,7 +28,7 @@ pub(crate) use directives::Directives;
 pub(crate) use elsewhere::leads_elsewhere;
 pub(crate) use freshness::Exchanged;
 pub(crate) use key::{Bypassed, Keyed, bypasses, folded_host, key, push, query, scope};
-pub(crate) use purged::{named_prefix, named_url, place, prefix, url_number, url_numbers};
+pub(crate) use purged::{named_prefix, named_url, place, prefix, spelled, url_number, url_numbers};
 pub(crate) use range::{Parts, content_range, multipart, parts, slice};
 pub(crate) use reachable::Reachable;
 pub(crate) use reference::resolved;

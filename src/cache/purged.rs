@@ -81,7 +81,7 @@ fn named(text: &str) -> Option<Named<'_>> {
 }
 
 /// A part of a URL in one of its spellings: what no request has but percent-encoded is so, in capitals, and nothing else.
-fn spelled(text: &str) -> Cow<'_, str> {
+pub(crate) fn spelled(text: &str) -> Cow<'_, str> {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'%' | b'<' | b'>' | b'"');
     if text.bytes().all(is_plain) {
         return text.into();

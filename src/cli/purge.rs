@@ -58,7 +58,7 @@ pub(super) fn run(options: &PurgeOptions) -> Result<ExitCode, RequestFailed> {
     Ok(ExitCode::from(NOT_EVERYWHERE))
 }
 
-/// `purged: what was kept is gone`, and what can reach nothing.
+/// `purged: what was kept is gone`, what can reach nothing, and what may be meant otherwise.
 fn done(receipt: &PurgeReceipt) -> String {
     let from_now = if receipt.hard { "is gone" } else { "is asked about before it is used again" };
     let purged = match receipt.unreached.len() < receipt.purges {
@@ -67,7 +67,8 @@ fn done(receipt: &PurgeReceipt) -> String {
     };
     let in_vain =
         receipt.unreached.iter().map(|one| fold(&format!("{} can reach nothing: {}\n", one.what, one.why)));
-    purged + &in_vain.collect::<String>()
+    let hints = receipt.hints.iter().map(|one| fold(&format!("{}: {}\n", one.what, one.hint)));
+    purged + &in_vain.chain(hints).collect::<String>()
 }
 
 /// `confirmed by 10.0.0.2:9900, 10.0.0.3:9900`; nothing if nobody has.

@@ -15,7 +15,7 @@ mod session;
 pub use cache::Kept;
 pub use passing::Passing;
 pub(crate) use passing::{PassedFrom, PassesOn, WithPassed};
-pub(crate) use purges::unreached;
+pub(crate) use purges::PurgeAdvice;
 pub use render::render;
 pub use report::{
     Candidate, ExplainedCache, ExplainedEjection, ExplainedListener, ExplainedPhase, ExplainedRule,

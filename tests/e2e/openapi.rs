@@ -271,8 +271,9 @@ fn limit(api: &Api<'_>) {
     api.ask(request, &api.contract.operation(request).example(), 200);
     let purged = api.ask(request, r#"{"all": true, "hard": true}"#, 200);
     assert_eq!(purged["nodes"][0]["confirmed"], false);
-    let in_vain = api.ask(request, r#"{"tags": ["a b"]}"#, 200);
-    assert_eq!(in_vain["unreached"][0]["what"], "a b");
+    let in_vain = api.ask(request, r#"{"tags": ["a b"], "prefixes": ["shop.example/?a"]}"#, 200);
+    assert_eq!(in_vain["unreached"][0]["what"], "shop.example/?a");
+    assert_eq!(in_vain["hints"][0]["what"], "a b");
     assert!(api.ask("GET /status", "", 200)["cache"]["nodes"][0]["failing_since"].is_string());
     api.ask(request, "{}", 400);
     let mut client = Client::connect(api.balancer.address("shop"));

@@ -5,7 +5,7 @@ use crate::access_log::Why;
 use crate::api::cache::{PurgeReceipt, PurgeWish};
 use crate::cache;
 use crate::disk;
-use crate::explain::unreached;
+use crate::explain::PurgeAdvice;
 use crate::serve::client::ClientSide;
 use crate::serve::exchange::RuleCache;
 use crate::store::{Purge, Purged};
@@ -49,8 +49,8 @@ impl<C: ClientSide> Relay<'_, C> {
             }
         };
         let ((), nodes) = tokio::join!(noting, passed_on.receipts());
-        let unreached = unreached(&snapshot, &wish);
-        self.exchange.answer_purge(&PurgeReceipt { purges: named, hard: false, nodes, unreached });
+        let PurgeAdvice { unreached, hints } = PurgeAdvice::new(&snapshot, &wish);
+        self.exchange.answer_purge(&PurgeReceipt { purges: named, hard: false, nodes, unreached, hints });
         self.reply(Why::Purge).await;
     }
 

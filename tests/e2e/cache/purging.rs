@@ -106,7 +106,36 @@ fn a_purge_reaches_what_is_kept_however_its_url_is_written() {
         assert!(code == Some(1) && told.contains("of the web"), "{told}");
     }
     let (_, said, _) = shop.balancer.command(&["purge", "http://shop.example/caf*"]);
-    assert!(said.starts_with("purged nothing here") && said.contains("--prefix shop.example/caf"), "{said}");
+    assert!(
+        said.starts_with("purged: what was kept") && said.contains("--prefix shop.example/caf"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_a_purge_reaches_is_not_called_out_of_reach() {
+    let kept = "cache-control:max-age=60";
+    for (target, arguments) in [
+        ("/%6Cive/with/", &["http://shop.example/live/with/cache-control:max-age=60"][..]),
+        ("/%6Cive/with/", &["--prefix", "shop.example/live/"]),
+        ("/%6Fne/with/", &["http://shop.example/one/with/cache-control:max-age=60"]),
+        ("/a/with/", &["http://shop.example/a/with/cache-control:max-age=60?a=1*"]),
+        ("/a*/with/", &["--prefix", "shop.example/a*/with"]),
+    ] {
+        let app = app();
+        let rules = "    - { match: { path: /live/* }, pool: app }\n\
+                     \x20   - { match: { path: /one/with/cache-control:max-age=60 }, pool: app }\n\
+                     \x20   - { cache: {}, pool: app }\n";
+        let shop = Ways::start("routes: shop", &sections(&app, rules));
+        let query = if arguments[0].ends_with("?a=1*") { "?a=1*" } else { "" };
+        let target = format!("{target}{kept}{query}");
+        let ask = || shop.ask(Way::Http11, Asked { host: "shop.example", ..Asked::get(&target) }).text();
+        assert_eq!([ask(), ask()], ["answer 1"; 2], "{target}");
+        let told = shop.balancer.command_json(&[&["purge", "--hard"], arguments].concat());
+        assert_eq!(ask(), "answer 2", "{target}");
+        assert!(told.get("unreached").is_none(), "{target}: {told}");
+        assert!(told["hints"][0]["hint"].is_string(), "{target}: {told}");
+    }
 }
 
 #[test]
@@ -291,7 +320,14 @@ fn what_cannot_be_purged_is_told() {
         "{told}"
     );
     let (code, told, _) = narrow.balancer.command(&["purge", "--tag", "a b"]);
-    assert!(code == Some(0) && told.starts_with("purged nothing here\na b can reach nothing"), "{told}");
+    assert!(code == Some(0) && told.starts_with("purged: what was kept"), "{told}");
+    assert!(told.contains("\na b: no response has such a tag"), "{told}");
+    let (code, told, _) = narrow.balancer.command(&["purge", "--prefix", "other.example/x"]);
+    assert!(code == Some(0) && told.starts_with("purged nothing here\nother.example/x can reach"), "{told}");
+    for blank in [["--tag", ""], ["--tag", " "], ["--prefix", ""]] {
+        let (code, _, told) = narrow.balancer.command(&["purge", "http://shop.example/", blank[0], blank[1]]);
+        assert!(code == Some(1) && told.contains("a tag or a prefix is empty"), "{told}");
+    }
     let told = narrow.balancer.command_json(&["purge", "--prefix", "other.example/x"]);
     assert_eq!(told["unreached"][0]["what"], "other.example/x");
     let purged = narrow.ask(Way::Http11, Asked { method: "PURGE", ..Asked::get("/a") });
