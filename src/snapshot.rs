@@ -138,11 +138,11 @@ impl Snapshot {
             let mut keys: Vec<KeyPlan> = Vec::new();
             for CachePlan { key, .. } in self.plan.cache_plans() {
                 let own = KeyPlan {
-                    headers: Vec::new(),
-                    cookies: Vec::new(),
-                    device: false,
-                    methods: Vec::new(),
-                    ..key.clone()
+                    host: key.host,
+                    query: key.query.clone(),
+                    ignore_query: key.ignore_query.clone(),
+                    sort_query: key.sort_query,
+                    ..KeyPlan::of_urls()
                 };
                 if !keys.contains(&own) {
                     keys.push(own);

@@ -85,8 +85,7 @@ pub(super) async fn purge(
             false => bad("nothing is kept: no rule has a cache".to_owned()).help("add `cache: {}` to a rule"),
         });
     };
-    let snapshot = admin.live.snapshot();
-    let keys = snapshot.url_keys();
+    let keys = &*store.url_keys.known();
     let mut purges = Vec::new();
     for url in &wish.urls {
         let named = named_url(url).ok_or_else(|| {
@@ -132,6 +131,6 @@ pub(super) async fn purge(
         }
     };
     let ((), nodes) = tokio::join!(noting, confirming);
-    let PurgeAdvice { unreached, hints } = PurgeAdvice::new(&snapshot, &wish);
+    let PurgeAdvice { unreached, hints } = PurgeAdvice::new(&admin.live.snapshot(), &wish);
     Ok(Json(PurgeReceipt { purges: named, hard: wish.hard, nodes, unreached, hints }))
 }

@@ -8,8 +8,9 @@ use crate::access_log::AccessLog;
 use crate::acme::ChallengeStore;
 use crate::api::Receipt;
 use crate::api::receipt::Guarding;
+use crate::config::plan::cache::KeyPlan;
 use crate::config::plan::{Name, Plan};
-use crate::disk::{DiskTier, Leaving};
+use crate::disk::{self, DiskTier, Leaving};
 use crate::edge::{ConnectionLimit, LongHeads, ServerLimits};
 use crate::history::{CacheHistory, History};
 use crate::limit::{LimitSecret, Limiter};
@@ -18,13 +19,14 @@ use crate::operate::Overrides;
 use crate::purge_nodes::PurgeNodes;
 use crate::snapshot::Snapshot;
 use crate::sticky::Secret;
-use crate::store::{Store, StoreSize};
+use crate::store::{NewKeys, Purge, Purged, Store, StoreSize};
 use crate::token::Token;
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
+use tracing::warn;
 
 /// The process's shared state.
 #[derive(Debug)]
@@ -153,8 +155,9 @@ impl Live {
         self.store.load_full()
     }
 
-    /// Has responses kept as this plan has it; what is kept stays where it can.
-    fn fit_store(&self, plan: &Plan) {
+    /// Has responses kept as this snapshot, which is about to be in force, has it; what is kept stays where it can.
+    fn fit_store(&self, snapshot: &Snapshot) {
+        let plan = &snapshot.plan;
         let size = StoreSize::of(&plan.cache);
         match &*self.store.load() {
             _ if !plan.has_cache() => self.store.store(None),
@@ -162,7 +165,26 @@ impl Live {
             // Later than whatever a process before this one has counted.
             None => self.store.store(Some(Arc::new(Store::new(size, first_epoch())))),
         }
+        let has_forgotten = self.note_url_keys(snapshot.url_keys());
         self.fit_disk(plan);
+        if let (true, Some(store)) = (has_forgotten, &*self.store.load()) {
+            warn!(
+                "keys of the cache have changed so often that not all of them are known any more: all that is kept is dropped"
+            );
+            // Nobody waits until that is noted.
+            let _ = disk::purge(store, self.disk.load().as_ref(), &[Purge::All], Purged::Hard);
+        }
+    }
+
+    /// Has purges and changes reach what will be kept by these. Whether some of before are not known any more.
+    fn note_url_keys(&self, in_force: &[KeyPlan]) -> bool {
+        let Some(store) = &*self.store.load() else { return false };
+        let NewKeys { keys, has_forgotten } = store.url_keys.put_in_force(in_force);
+        // A disk that is begun with begins with all that are known.
+        if let (Some(disk), false) = (&*self.disk.load(), keys.is_empty()) {
+            disk.note_keys(keys);
+        }
+        has_forgotten
     }
 
     /// Has responses kept on the plan's disk. One that is left is not to be used again: nobody notes there what is purged.
@@ -207,7 +229,7 @@ impl Live {
 
     /// Puts a snapshot in force.
     pub(super) fn put_in_force(&self, snapshot: Arc<Snapshot>) {
-        self.fit_store(&snapshot.plan);
+        self.fit_store(&snapshot);
         self.metrics.generation_in_force(snapshot.generation);
         self.snapshot.store(snapshot);
     }

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed, xxh3_128};
 
 /// Another number for each other layout, and for each other way in which keys, URLs and places are made: by those that were, a purge would not
 /// reach what lies there.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 pub(super) const MAGIC: [u8; 8] = *b"evenkeel";
 /// Bytes of the fixed part.
 pub(super) const FIXED: usize = 64;

@@ -211,6 +211,11 @@ impl DiskTier {
         self.state() == State::Ready
     }
 
+    /// Whether what is written now is found by a purge for as long as it lies there.
+    fn may_keep(&self) -> bool {
+        self.is_ready() && !self.log.lacks_keys()
+    }
+
     fn state(&self) -> State {
         match self.state.load(Relaxed) {
             0 => State::Opening,

@@ -20,6 +20,7 @@ const EVERY: Duration = Duration::from_millis(100);
 impl DiskTier {
     /// Opens the folder; ends when the tier is in use, or is not to be any more.
     pub(super) fn open(&self) {
+        self.recall_keys();
         match self.wait_for_lock().and_then(|is_ours| if is_ours { self.look_through() } else { Ok(()) }) {
             Ok(()) => {}
             Err(error) => self.fail(DiskFault::Open, &error),
@@ -93,6 +94,15 @@ impl DiskTier {
         Ok(())
     }
 
+    /// Has purges and changes reach what lies there before the folder is ours and looked through, as far as it can be read: what is purged
+    /// until then would not.
+    fn recall_keys(&self) {
+        let Ok(Ok(recorded)) = files::read(&self.folder.log()).map(|log| record::parse(&log)) else { return };
+        let key = |record| if let Record::Key(key) = record { Some(key) } else { None };
+        let keys = recorded.records.into_iter().filter_map(key).collect();
+        self.store.purges.recall(self.store.recall_keys(keys).into_iter());
+    }
+
     /// Takes over what was purged. Whether what lies there may be used.
     fn recall(&self, is_there: bool) -> io::Result<bool> {
         let path = self.path().display();
@@ -119,17 +129,23 @@ impl DiskTier {
         let is_later = |record: &Record| match record {
             Record::Purge(purge) => purge.epoch > purges.now(),
             Record::Change { epoch, .. } => *epoch > changes.now(),
+            Record::Key(_) => false,
         };
         if records.iter().any(is_later) {
             warn!(%path, "the clock is behind what lies on the cache's disk: it begins with nothing");
             return Ok(false);
         }
-        let mut purged = Vec::new();
+        let (mut purged, mut keys) = (Vec::new(), Vec::new());
         for record in records {
             match record {
                 Record::Purge(purge) => purged.push(purge),
                 Record::Change { place, epoch } => changes.recall(place, epoch),
+                Record::Key(key) => keys.push(key),
             }
+        }
+        if let Some(missed) = self.store.recall_keys(keys) {
+            warn!(%path, "what was purged and changed since the start may be of what lies on the cache's disk by other keys: servers are asked about it");
+            purged.push(missed);
         }
         if is_torn {
             warn!(%path, "the end of what was purged on the cache's disk is lost: servers are asked about what lies there");

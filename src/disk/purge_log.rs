@@ -3,11 +3,13 @@
 
 use super::record::{self, Record};
 use super::{DiskFault, DiskTier, State};
+use crate::config::plan::cache::KeyPlan;
 use crate::store::{Epochs, OwnedPurge, Purge, PurgeRecord, Purged, Store};
 use futures_channel::oneshot;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicUsize, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ const MOST_RECORDS: usize = 300_000;
 #[derive(Debug, Default)]
 pub(super) struct PurgeLog {
     pending: Mutex<Pending>,
+    /// Keys that are not in the file yet.
+    unwritten_keys: AtomicUsize,
     file: Mutex<LogFile>,
 }
 
@@ -44,6 +48,11 @@ struct LogFile {
 }
 
 impl PurgeLog {
+    /// Whether something may be kept by keys of which the file has nothing yet.
+    pub(super) fn lacks_keys(&self) -> bool {
+        self.unwritten_keys.load(Acquire) > 0
+    }
+
     /// Notes nothing more.
     pub(super) fn close(&self) {
         self.lock_file().file = None;
@@ -79,6 +88,19 @@ impl DiskTier {
         receiver
     }
 
+    /// Something may be kept by these keys from now on. Nothing is written meanwhile: a process after this one, with other keys, has to know
+    /// by which of them purges find what lies here.
+    pub(crate) fn note_keys(self: &Arc<Self>, keys: Vec<KeyPlan>) {
+        let mut pending = self.log.lock_pending();
+        let is_first = pending.is_empty();
+        self.log.unwritten_keys.fetch_add(keys.len(), Release);
+        pending.records.extend(keys.into_iter().map(Record::Key));
+        drop(pending);
+        if is_first {
+            self.write_pending();
+        }
+    }
+
     /// What lies behind a URL has changed, at this count: notes it, if anything lies on the disk that this is about.
     pub(crate) fn note_change(self: &Arc<Self>, url: u64, epoch: u64) {
         let place = Epochs::place_of(url);
@@ -109,24 +131,11 @@ impl DiskTier {
     fn write_log(&self) -> io::Result<()> {
         let mut log = self.log.lock_file();
         let Pending { records, waiting } = std::mem::take(&mut *self.log.lock_pending());
-        // What comes before the folder is ours is in the log that is written then.
-        if let (Some(file), false) = (log.file.as_mut(), records.is_empty()) {
-            let mut bytes = Vec::new();
-            records.iter().for_each(|record| record.append_to(&mut bytes));
-            file.write_all(&bytes)?;
-            if !waiting.is_empty() {
-                file.sync_data()?;
-                if file.metadata()?.nlink() == 0 {
-                    return Err(ErrorKind::NotFound.into());
-                }
-            }
-            log.records += records.len();
-            log.bytes += bytes.len() as u64;
-            self.index.take_found(bytes.len() as u64);
-            if log.records > MOST_RECORDS {
-                self.rewrite(&mut log)?;
-            }
-        }
+        let keys = records.iter().filter(|record| matches!(record, Record::Key(_))).count();
+        let appended = self.append(&mut log, &records, keys > 0 || !waiting.is_empty());
+        // If that has failed nobody goes by this log any more.
+        self.log.unwritten_keys.fetch_sub(keys, Release);
+        appended?;
         if log.file.is_none() && self.is_off() {
             self.forget();
         }
@@ -136,6 +145,24 @@ impl DiskTier {
         Ok(())
     }
 
+    fn append(&self, log: &mut LogFile, records: &[Record], is_awaited: bool) -> io::Result<()> {
+        // What comes before the folder is ours is in the log that is written then.
+        let (Some(file), false) = (log.file.as_mut(), records.is_empty()) else { return Ok(()) };
+        let mut bytes = Vec::new();
+        records.iter().for_each(|record| record.append_to(&mut bytes));
+        file.write_all(&bytes)?;
+        if is_awaited {
+            file.sync_data()?;
+            if file.metadata()?.nlink() == 0 {
+                return Err(ErrorKind::NotFound.into());
+            }
+        }
+        log.records += records.len();
+        log.bytes += bytes.len() as u64;
+        self.index.take_found(bytes.len() as u64);
+        if log.records > MOST_RECORDS { self.rewrite(log) } else { Ok(()) }
+    }
+
     /// Writes the log anew, with all that is known.
     pub(super) fn begin_log(&self) -> io::Result<()> {
         self.rewrite(&mut self.log.lock_file())
@@ -143,10 +170,12 @@ impl DiskTier {
 
     fn rewrite(&self, log: &mut LogFile) -> io::Result<()> {
         let mut bytes = record::beginning();
+        let keys = self.store.url_keys.known();
+        let keys = keys.iter().cloned().map(Record::Key);
         let purges = self.store.purges.records().into_iter().map(Record::Purge);
         let changes = self.store.epochs.records().map(|(place, epoch)| Record::Change { place, epoch });
         let mut records = 0;
-        for record in purges.chain(changes) {
+        for record in keys.chain(purges).chain(changes) {
             record.append_to(&mut bytes);
             records += 1;
         }

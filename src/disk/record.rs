@@ -1,7 +1,8 @@
-//! What was purged and changed, as it lies in the folder's log: one record behind the other, each with its checksum, so that a process
-//! that begins with the responses of another knows what of them is not to be used.
+//! What was purged and changed, and by what keys something lies there, as the folder's log has it: one record behind the other, each with its
+//! checksum, so that a process that begins with the responses of another knows what of them is not to be used.
 
 use super::format::{MAGIC, Reader, Unreadable, Writer};
+use crate::config::plan::cache::{KeyPlan, QueryKey};
 use crate::store::{OwnedPurge, PurgeRecord, Purged};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -18,6 +19,8 @@ pub(super) enum Record {
         place: u16,
         epoch: u64,
     },
+    /// Something may be kept by this way to tell URLs apart.
+    Key(KeyPlan),
 }
 
 /// What a log begins with.
@@ -32,6 +35,7 @@ impl Record {
         match self {
             Self::Purge(record) => record.epoch,
             Self::Change { epoch, .. } => *epoch,
+            Self::Key(_) => 0,
         }
     }
 
@@ -41,6 +45,17 @@ impl Record {
         match self {
             Self::Change { place, .. } => {
                 writer.0.extend([4, 0, place.to_le_bytes()[0], place.to_le_bytes()[1]])
+            }
+            Self::Key(KeyPlan { host, query, ignore_query, sort_query, .. }) => {
+                let (is_some, names) = match query {
+                    QueryKey::All => (false, [].as_slice()),
+                    QueryKey::Some(names) => (true, names.as_slice()),
+                };
+                writer.0.extend([5, u8::from(*host) | u8::from(*sort_query) << 1 | u8::from(is_some) << 2]);
+                for names in [names, ignore_query] {
+                    writer.u64(names.len() as u64);
+                    names.iter().for_each(|name| writer.text(name.as_bytes()));
+                }
             }
             Self::Purge(PurgeRecord { what, purged, .. }) => {
                 let kind = match what {
@@ -68,8 +83,8 @@ impl Record {
     fn parse(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
         let epoch = reader.u64()?;
-        let [kind, is_hard] = *reader.bytes(2)? else { return None };
-        let purged = if is_hard == 0 { Purged::Soft } else { Purged::Hard };
+        let [kind, flags] = *reader.bytes(2)? else { return None };
+        let purged = if flags == 0 { Purged::Soft } else { Purged::Hard };
         let what = match kind {
             0 => OwnedPurge::Url(reader.u64()?),
             1 => OwnedPurge::Tag(reader.u64()?),
@@ -79,10 +94,26 @@ impl Record {
                 let place = u16::from_le_bytes(reader.bytes(2)?.try_into().ok()?);
                 return reader.0.is_empty().then_some(Self::Change { place, epoch });
             }
+            5 => {
+                let (query, ignore_query) = (names(&mut reader)?, names(&mut reader)?);
+                let is = |bit: u8| flags & bit != 0;
+                let query = if is(4) { QueryKey::Some(query) } else { QueryKey::All };
+                let key =
+                    KeyPlan { host: is(1), sort_query: is(2), query, ignore_query, ..KeyPlan::of_urls() };
+                return reader.0.is_empty().then_some(Self::Key(key));
+            }
             _ => return None,
         };
         reader.0.is_empty().then_some(Self::Purge(PurgeRecord { what, purged, epoch }))
     }
+}
+
+fn names(reader: &mut Reader<'_>) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    for _ in 0..reader.u64()? {
+        names.push(String::from_utf8(reader.text()?.to_vec()).ok()?);
+    }
+    Some(names)
 }
 
 /// What a log says.
@@ -137,6 +168,16 @@ mod tests {
             Record::Change { place: 65535, epoch: 3 },
             purge(OwnedPurge::Prefix("shop.example/a".into()), Purged::Soft, 4),
             purge(OwnedPurge::All, Purged::Hard, 5),
+            Record::Key(KeyPlan {
+                sort_query: true,
+                ignore_query: vec!["utm_*".to_owned()],
+                ..KeyPlan::of_urls()
+            }),
+            Record::Key(KeyPlan {
+                host: true,
+                query: QueryKey::Some(vec!["\u{e9}".to_owned()]),
+                ..KeyPlan::of_urls()
+            }),
         ]
     }
 

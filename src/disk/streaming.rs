@@ -432,7 +432,7 @@ impl Writing {
         let Self { tier, response, key, .. } = self;
         // Whoever changes it from here on finds its place noted.
         tier.places.set(response.url);
-        if tier.store.is_outdated(response) || !tier.is_ready() {
+        if tier.store.is_outdated(response) || !tier.may_keep() {
             return false;
         }
         let file = self.lock_file().as_ref().map(|made| Arc::clone(&made.file));

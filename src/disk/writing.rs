@@ -93,7 +93,7 @@ impl DiskTier {
         let coming = Coming { tier: self, entry };
         // Whoever changes it from here on finds its place noted.
         let is_old = self.store.is_outdated(&response);
-        let block = if is_old || !self.is_ready() { None } else { format::begin(key, &response, body) };
+        let block = if is_old || !self.may_keep() { None } else { format::begin(key, &response, body) };
         let Some(block) = block else { return };
         let size = on_disk(block.len() as u64 + response.length);
         drop(response);

@@ -10,6 +10,7 @@ mod index;
 mod purges;
 mod standing;
 mod stored;
+mod url_keys;
 mod weight;
 
 pub(crate) use blocks::Blocks;
@@ -21,9 +22,10 @@ pub(crate) use fetches::{Fetched, Fetching, Part as FetchPart};
 pub(crate) use purges::{OwnedPurge, Purge, PurgeRecord, Purged, Purges};
 pub(crate) use standing::Standing;
 pub(crate) use stored::{BodySource, BrokenOff, StoredBody, StoredResponse};
+pub(crate) use url_keys::{NewKeys, UrlKeys};
 
 use crate::cache::{Moment, NotStored, Vary};
-use crate::config::plan::cache::StorePlan;
+use crate::config::plan::cache::{KeyPlan, StorePlan};
 use crate::config::plan::compress::Encoding;
 use body::Room;
 use fetches::Fetches;
@@ -95,6 +97,10 @@ pub(crate) struct Store {
     keeps: AtomicBool,
     pub(crate) epochs: Epochs,
     pub(crate) purges: Purges,
+    /// By what purges and changes find what they are of.
+    pub(crate) url_keys: UrlKeys,
+    /// Where the counts of both have begun.
+    began: u64,
     fetches: Arc<Fetches>,
     room: Arc<Room>,
     pub(crate) blocks: Arc<Blocks>,
@@ -124,6 +130,8 @@ impl Store {
             keeps: AtomicBool::new(size.memory > 0),
             epochs: Epochs::after(epoch),
             purges: Purges::after(epoch),
+            url_keys: UrlKeys::default(),
+            began: epoch,
             fetches: Arc::default(),
             room: Arc::new(Room::new(size.filling(), size.max_object)),
             blocks: Blocks::new(size.memory),
@@ -151,6 +159,18 @@ impl Store {
     /// Whether what lies behind a response's URL has changed since it was asked for, or it was purged.
     pub(crate) fn is_outdated(&self, response: &StoredResponse) -> bool {
         self.epochs.has_changed(response.url, response.epoch) || self.purges.judge(response).is_some()
+    }
+
+    /// Something was kept by these before, here or by another process. The purge that this calls for, if it does: what was purged and changed
+    /// meanwhile has not reached what was kept by those that are new.
+    pub(crate) fn recall_keys(&self, before: Vec<KeyPlan>) -> Option<PurgeRecord> {
+        let NewKeys { keys, has_forgotten } = self.url_keys.recall(before);
+        let epoch = self.purges.now();
+        let has_missed = !keys.is_empty() && epoch.max(self.epochs.now()) > self.began;
+        let is_hard =
+            has_forgotten || self.purges.records().iter().any(|record| record.purged == Purged::Hard);
+        let purged = if is_hard { Purged::Hard } else { Purged::Soft };
+        (has_missed || has_forgotten).then_some(PurgeRecord { what: OwnedPurge::All, purged, epoch })
     }
 
     /// What is kept under a key.

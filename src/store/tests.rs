@@ -57,6 +57,29 @@ fn each_variant_is_found_by_its_own_requests() {
 }
 
 #[test]
+fn what_was_kept_by_keys_that_are_told_of_too_late_is_asked_about_or_gone() {
+    let key = |name: &str| KeyPlan { ignore_query: vec![name.to_owned()], ..KeyPlan::of_urls() };
+    let told = |store: &Store, name| {
+        store.url_keys.put_in_force(&[key("a")]);
+        let again = store.recall_keys(vec![key(name)]).map(|purge| purge.purged);
+        assert!(store.recall_keys(vec![key(name)]).is_none(), "they are known then");
+        again
+    };
+    assert_eq!(told(&store(8, 1), "b"), None, "nothing was missed");
+    let changed = store(8, 1);
+    changed.epochs.change(7);
+    assert_eq!(told(&changed, "a"), None, "those are known");
+    assert_eq!(told(&changed, "b"), Some(Purged::Soft));
+    for (purged, name) in [(Purged::Soft, "c"), (Purged::Hard, "d"), (Purged::Soft, "e")] {
+        changed.purges.purge(Purge::Url(1), purged);
+        let expected = if name == "c" { Purged::Soft } else { Purged::Hard };
+        assert_eq!(told(&changed, name), Some(expected), "{name}");
+    }
+    let many = (0..1000).map(|n| key(&n.to_string())).collect();
+    assert_eq!(store(8, 1).recall_keys(many).map(|purge| purge.purged), Some(Purged::Hard));
+}
+
+#[test]
 fn beyond_32_variants_the_oldest_goes() {
     let store = store(8, 1);
     for n in 0..33 {

@@ -77,7 +77,7 @@ pub struct CachePlan {
 }
 
 /// What tells one response from another, beside its URL's path and its scheme.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyPlan {
     pub host: bool,
     pub query: QueryKey,
@@ -90,6 +90,22 @@ pub struct KeyPlan {
     /// Phones, tablets, desktops and bots have responses of their own; servers are told which of them asks.
     pub device: bool,
     pub methods: Vec<http::Method>,
+}
+
+impl KeyPlan {
+    /// What tells no URLs apart but by path and query, and one URL's responses not at all.
+    pub(crate) fn of_urls() -> Self {
+        Self {
+            host: false,
+            query: QueryKey::All,
+            ignore_query: Vec::new(),
+            sort_query: false,
+            headers: Vec::new(),
+            cookies: Vec::new(),
+            device: false,
+            methods: Vec::new(),
+        }
+    }
 }
 
 /// Which parameters of a query make a difference.

@@ -138,9 +138,9 @@ impl Exchange {
         let own = [Cow::Borrowed(target)].into_iter();
         let others = locations.iter().filter_map(|location| resolved(location, (host, is_secure), target));
         let disk = self.live.disk();
-        let snapshot = self.live.snapshot();
-        // Whichever rule it was kept by.
-        let urls = own.chain(others).flat_map(|target| url_numbers(snapshot.url_keys(), host, &target));
+        // Whichever rule it was kept by, in whichever configuration: this one may have come or gone while the request was on its way.
+        let keys = store.url_keys.known();
+        let urls = own.chain(others).flat_map(|target| url_numbers(&keys, host, &target));
         for url in urls {
             let epoch = store.epochs.change(url);
             if let Some(disk) = &disk {

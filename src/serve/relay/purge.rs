@@ -28,14 +28,13 @@ impl<C: ClientSide> Relay<'_, C> {
             return self.reply(Why::Purge).await;
         };
         let tags = wish.tags.iter().map(|tag| Purge::Tag(cache::tag_number(tag.as_bytes())));
-        let snapshot = self.exchange.live.snapshot();
         let named = wish.urls.len() + wish.tags.len() + usize::from(wish.all);
         let urls = match wish.urls.is_empty() {
             true => Vec::new(),
-            // Whichever rule it was kept by.
+            // Whichever rule it was kept by, in whichever configuration.
             false => {
                 let host = self.exchange.named_host(&self.request);
-                cache::url_numbers(snapshot.url_keys(), &host, self.request.path_and_query)
+                cache::url_numbers(&rule.store.url_keys.known(), &host, self.request.path_and_query)
             }
         };
         let urls = urls.into_iter().map(Purge::Url);
@@ -49,7 +48,7 @@ impl<C: ClientSide> Relay<'_, C> {
             }
         };
         let ((), nodes) = tokio::join!(noting, passed_on.receipts());
-        let PurgeAdvice { unreached, hints } = PurgeAdvice::new(&snapshot, &wish);
+        let PurgeAdvice { unreached, hints } = PurgeAdvice::new(&self.exchange.live.snapshot(), &wish);
         self.exchange.answer_purge(&PurgeReceipt { purges: named, hard: false, nodes, unreached, hints });
         self.reply(Why::Purge).await;
     }

@@ -13,6 +13,7 @@ mod keys;
 mod long;
 mod nodes;
 mod purging;
+mod returning;
 mod stale;
 
 use crate::support::app::{App, Request, Then};
