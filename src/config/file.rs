@@ -8,6 +8,7 @@ use super::geo::{self, GeoReader};
 use super::keys;
 use super::known::Known;
 use super::listener::listener;
+use super::made_for_one;
 use super::names::{Names, Once};
 use super::networks::NamedLists;
 use super::place::At;
@@ -25,6 +26,10 @@ use std::sync::Arc;
 
 /// What a section holds under the names that the operator chose; `None` when it is missing or wrong.
 type Named<'a> = Option<Vec<(&'a str, At<'a>)>>;
+
+fn all_at<'a>(named: &Named<'a>) -> Vec<At<'a>> {
+    named.iter().flatten().map(|(_, at)| *at).collect()
+}
 
 /// Reads everything there is to read. The plan is only good if no error was reported.
 pub(super) fn plan(root: At<'_>) -> Option<Plan> {
@@ -101,6 +106,10 @@ pub(super) fn plan(root: At<'_>) -> Option<Plan> {
                 purges::warn_of_unmet(at, place, planned);
             }
         }
+        made_for_one::warn_of_fields(
+            (&all_at(&policies), &all_at(&routes)),
+            (&planned_listeners, &planned_routes, &planned_policies),
+        );
         let site =
             Site { listeners: &planned_listeners, routes: &planned_routes, policies: &planned_policies };
         site.warn_of_circles(routes.iter().flatten().map(|(_, at)| at));

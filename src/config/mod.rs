@@ -24,6 +24,7 @@ pub mod keys;
 mod known;
 mod limits;
 mod listener;
+mod made_for_one;
 mod matcher;
 mod names;
 mod networks;
