@@ -116,6 +116,7 @@ pub(super) async fn purge(
     let purged = if wish.hard { Purged::Hard } else { Purged::Soft };
     let noted = disk::purge(&store, admin.live.disk().as_ref(), &purges, purged);
     info!(by = actor, purges = named, hard = wish.hard, "cache purged");
+    admin.live.purges_for_next.add(|| wish.clone());
     let passed_on = (!wish.passed_on).then(|| admin.live.purge_nodes.pass_on(&wish));
     let noting = async {
         if let Some(noted) = noted

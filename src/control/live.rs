@@ -3,6 +3,7 @@
 
 use super::event_log::{EventLog, LedgerEntry};
 use super::found_sets::FoundSets;
+use super::purges_for_next::PurgesForNext;
 use super::succession::RemainingWork;
 use crate::access_log::AccessLog;
 use crate::acme::ChallengeStore;
@@ -79,6 +80,8 @@ pub(crate) struct Live {
     pub(crate) long_heads: LongHeads,
     /// Other nodes that are told what is purged of it.
     pub(crate) purge_nodes: PurgeNodes,
+    /// The same for the process that takes over.
+    pub(crate) purges_for_next: Arc<PurgesForNext>,
     /// What of it outlives the process.
     disk: ArcSwapOption<DiskTier>,
     accepting: AtomicBool,
@@ -118,6 +121,7 @@ impl Live {
             store: ArcSwapOption::empty(),
             long_heads: LongHeads::default(),
             purge_nodes: PurgeNodes::default(),
+            purges_for_next: Arc::default(),
             disk: ArcSwapOption::empty(),
             accepting: AtomicBool::new(false),
             draining: AtomicBool::new(false),

@@ -27,6 +27,7 @@ mod passing_on;
 mod predecessor;
 mod preview;
 mod probing;
+mod purges_for_next;
 mod ramping;
 mod reading;
 mod ready;

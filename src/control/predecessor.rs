@@ -5,6 +5,7 @@ use super::handover::Handover;
 use super::succession::{Channel, RemainingWork, ToPredecessor, ToSuccessor};
 use super::{Control, ControlMessage};
 use crate::api::Event;
+use crate::api::cache::PurgeWish;
 use crate::edge::{ConnectionLimit, ConnectionPermit};
 use crate::pool::InFlightElsewhere;
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ pub(crate) struct Predecessor(Channel);
 pub(crate) enum PredecessorMessage {
     Left(RemainingWork),
     Event(Box<Event>),
+    Purged(Box<PurgeWish>),
     Ended,
 }
 
@@ -76,6 +78,7 @@ impl Predecessor {
             let heard = match word {
                 Some(ToSuccessor::Left(left)) => PredecessorMessage::Left(left),
                 Some(ToSuccessor::Event(event)) => PredecessorMessage::Event(event),
+                Some(ToSuccessor::Purged(wish)) => PredecessorMessage::Purged(wish),
                 Some(ToSuccessor::Rest(_)) => return true,
                 None => PredecessorMessage::Ended,
             };
@@ -132,6 +135,7 @@ impl Control {
                 self.count_what_is_before();
             }
             PredecessorMessage::Event(event) => self.live.event_log.take_over(*event),
+            PredecessorMessage::Purged(wish) => self.live.purge_too(&wish),
             PredecessorMessage::Ended => {
                 if let Some(finishing) = self.before.take() {
                     info!(pid = finishing.left.pid, "the process before this one has ended");

@@ -3,14 +3,17 @@
 //!
 //! The new one says `ready` when it knows its servers. The old one answers with what it has been told since the start,
 //! and from then on leaves operators' words to the new one, which accepts and says `serving`. The old one then tells,
-//! as long as it lives, what it still has in flight, and what would go into its ledger.
+//! as long as it lives, what it still has in flight, what would go into its ledger, and what is purged and changed.
 
 use super::handover::Handover;
+use super::purges_for_next::PurgesForNext;
 use crate::api::Event;
+use crate::api::cache::PurgeWish;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
@@ -39,6 +42,8 @@ pub(super) enum ToSuccessor {
     Rest(Box<Handover>),
     Left(RemainingWork),
     Event(Box<Event>),
+    /// It was purged or has changed.
+    Purged(Box<PurgeWish>),
 }
 
 /// What a process that finishes still has.
@@ -153,7 +158,11 @@ pub(super) struct Successor {
 
 impl Successor {
     /// `stop` is called when it wants us to end at once.
-    pub(super) fn new(channel: Channel, stop: impl Fn() + Send + 'static) -> Self {
+    pub(super) fn new(
+        channel: Channel,
+        purges: Arc<PurgesForNext>,
+        stop: impl Fn() + Send + 'static,
+    ) -> Self {
         let (left, mut changes) = watch::channel(RemainingWork::default());
         let (events, mut recorded) = mpsc::unbounded_channel::<Event>();
         let mut write = channel.split(move |word| {
@@ -163,18 +172,28 @@ impl Successor {
             true
         });
         let telling = tokio::spawn(async move {
-            loop {
-                let word = tokio::select! {
+            let purged = |wishes: Vec<PurgeWish>| {
+                wishes.into_iter().map(|wish| ToSuccessor::Purged(Box::new(wish))).collect::<Vec<_>>()
+            };
+            let mut is_last = false;
+            while !is_last {
+                let words = tokio::select! {
                     biased;
                     event = recorded.recv() => match event {
-                        Some(event) => ToSuccessor::Event(Box::new(event)),
-                        None => return,
+                        Some(event) => vec![ToSuccessor::Event(Box::new(event))],
+                        None => {
+                            is_last = true;
+                            purged(purges.take())
+                        }
                     },
+                    wishes = purges.next() => purged(wishes),
                     // Without a sender there are no events either.
-                    Ok(()) = changes.changed() => ToSuccessor::Left(changes.borrow_and_update().clone()),
+                    Ok(()) = changes.changed() => vec![ToSuccessor::Left(changes.borrow_and_update().clone())],
                 };
-                if let Err(error) = say(&mut write, &word).await {
-                    return warn!(%error, "the process that has taken over hears nothing any more");
+                for word in words {
+                    if let Err(error) = say(&mut write, &word).await {
+                        return warn!(%error, "the process that has taken over hears nothing any more");
+                    }
                 }
             }
         });

@@ -109,6 +109,7 @@ impl Control {
     pub(super) fn not_upgraded(&mut self, why: &str) {
         self.live.event_log.keep_again();
         self.is_relieved = false;
+        self.live.purges_for_next.give_up();
         self.live.last_upgrade_failure.store(Some(Arc::new(why.to_owned())));
         self.live.upgrading.store(false, Relaxed);
         self.live.metrics.upgrade_failed();
@@ -135,6 +136,7 @@ impl Control {
             (rest.reload, rest.reopen_logs) = (coming.reload, coming.reopen_logs);
         }
         self.is_relieved = true;
+        self.live.purges_for_next.begin();
         let written = self.live.event_log.written();
         tokio::spawn(async move {
             written.await;
@@ -153,7 +155,7 @@ impl Control {
         let main = sd_notify::NotifyState::MainPid(u32::try_from(pid).unwrap_or_default());
         Self::notify(&[main, sd_notify::NotifyState::Ready]);
         let changes = self.changes.clone();
-        let successor = Successor::new(channel, move || {
+        let successor = Successor::new(channel, Arc::clone(&self.live.purges_for_next), move || {
             let _ = changes.send(ControlMessage::Stop);
         });
         self.live.event_log.pass_on_to(&successor.events());

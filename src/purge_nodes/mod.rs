@@ -9,7 +9,7 @@ mod failure;
 mod node;
 
 pub(crate) use ask::ask;
-pub(crate) use backlog::{Pace, retry_after};
+pub(crate) use backlog::{Backlog, Pace, retry_after};
 pub(crate) use failure::NodeFailure;
 pub(crate) use node::{PassedOn, PurgeNode, PurgeNodes};
 

@@ -105,8 +105,9 @@ impl Exchange {
         self.reply = Some(Box::new(local_reply::with_status(status, None, None)));
     }
 
-    /// Has other nodes told of what was purged here.
+    /// Has other nodes told of what was purged here, and the next process, if this one hands over.
     pub(in crate::serve) fn pass_on(&self, wish: &PurgeWish) -> PassedOn {
+        self.live.purges_for_next.add(|| wish.clone());
         self.live.purge_nodes.pass_on(wish)
     }
 
@@ -131,16 +132,25 @@ impl Exchange {
 
     /// Has what lies behind its URL asked about anew, as a response says that it has changed (RFC 9111 section 4.4).
     pub(in crate::serve) fn invalidate(&self, request: &RequestView<'_>, locations: &[&[u8]]) {
-        let Some(store) = self.live.store() else { return };
+        let store = self.live.store();
+        if store.is_none() && !self.live.purges_for_next.is_awaited() {
+            return;
+        }
         let host = &*self.named_host(request);
         let is_secure = self.is_secure(request);
         let target = request.path_and_query;
         let own = [Cow::Borrowed(target)].into_iter();
         let others = locations.iter().filter_map(|location| resolved(location, (host, is_secure), target));
+        let targets: Vec<_> = own.chain(others).collect();
+        self.live.purges_for_next.add(|| {
+            let urls = targets.iter().map(|target| format!("http://{host}{target}")).collect();
+            PurgeWish { urls, ..PurgeWish::default() }
+        });
+        let Some(store) = store else { return };
         let disk = self.live.disk();
         // Whichever rule it was kept by, in whichever configuration: this one may have come or gone while the request was on its way.
         let keys = store.url_keys.known();
-        let urls = own.chain(others).flat_map(|target| url_numbers(&keys, host, &target));
+        let urls = targets.iter().flat_map(|target| url_numbers(&keys, host, target));
         for url in urls {
             let epoch = store.epochs.change(url);
             if let Some(disk) = &disk {

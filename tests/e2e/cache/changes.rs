@@ -1,7 +1,11 @@
 //! Changes that pass through have what is kept asked about.
 
-use super::{app, with_rules};
+use super::{app, sections, with_rules};
+use crate::support::app::{App, Latch, send};
+use crate::support::balancer::{Balancer, Next};
+use crate::support::wait_until;
 use crate::support::ways::{Asked, Way};
+use rustix::process::Signal;
 
 #[test]
 fn what_has_changed_is_asked_for_anew() {
@@ -90,5 +94,53 @@ fn a_change_reaches_what_is_kept_by_other_keys_than_its_own_rule_has() {
             shop.ask(Way::Http11, Asked { method: "POST", body: b"x", ..Asked::get(target) });
             assert_eq!(ask(), if is_asked { "answer 3" } else { "answer 1" }, "{key} {rest}");
         }
+    }
+}
+
+#[test]
+fn a_change_that_ends_in_the_process_before_reaches_what_the_next_one_keeps() {
+    for disk in ["", "disk: { path: DIR/cache, size: 8MiB, min_object: 1B }"] {
+        let latch = Latch::default();
+        let held = latch.clone();
+        let app = App::new(move |request, stream| {
+            if request.method == "POST" {
+                held.wait();
+                let location = "Location: /named\r\nContent-Length: 0";
+                return send(stream, &format!("HTTP/1.1 303 See Other\r\n{location}\r\n\r\n"));
+            }
+            send(stream, "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Length: 4\r\n\r\npage")
+        });
+        let rules = sections(&app, "    - { name: all, cache: {}, pool: app }\n");
+        let mut balancer = Balancer::start(&format!(
+            "listeners: {{ web: {{ address: 127.0.0.1:0, routes: shop }} }}\ncache: {{ {disk} }}\n{rules}"
+        ));
+        let is_hit = |target: &str| {
+            let mut client = balancer.client();
+            client.send(format!("GET {target} HTTP/1.1\r\nHost: shop.example\r\n\r\n"));
+            client.response().field("cache-status").starts_with("evenkeel; hit")
+        };
+        let targets = ["/page", "/named", "/other"];
+        if !disk.is_empty() {
+            balancer.wait_for_metric("evenkeel_cache_disk_up", &[], 1.0);
+        }
+        let _ = targets.map(is_hit);
+        let mut change = balancer.client();
+        change.send("POST /page HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 0\r\n\r\n");
+        wait_until("the change is on its way", || app.hits() == 4);
+        balancer.signal(Signal::USR2);
+        let next = Next::of(&balancer);
+        balancer.log.wait_for("stopping: finishing what is in flight");
+        for target in targets {
+            wait_until("the next process keeps it", || is_hit(target) && is_hit(target));
+        }
+        latch.open();
+        assert_eq!(change.response().status, 303);
+        for target in ["/page", "/named"] {
+            wait_until("what has changed is asked about", || !is_hit(target));
+        }
+        assert!(is_hit("/page") && is_hit("/other"), "{disk}");
+        drop(change);
+        balancer.wait_for_exit();
+        next.end();
     }
 }
