@@ -35,6 +35,8 @@ pub(super) struct RequestParts<'a> {
     pub(super) counted: Counted<'a>,
     /// What the cache has, where that is known.
     pub(super) kept: Option<Kept<'a>>,
+    /// Whether its client may purge; `None` where nothing is kept.
+    pub(super) may_purge: Option<bool>,
     pub(super) passing: Passing<'a>,
     pub(super) from: PassedFrom<'a>,
     /// The client has come by TLS, itself or to a proxy that is believed.
@@ -70,6 +72,7 @@ impl<'a> RequestParts<'a> {
             location,
             counted,
             kept,
+            may_purge: None,
             passing,
             from,
             is_secure: passing.0.is_secure(&from, FieldList::Map(&request.headers)),

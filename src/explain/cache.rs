@@ -46,12 +46,27 @@ pub(super) fn explain(
     policy: &Policy,
     pool: Option<&Pool>,
     variables: &Variables<'_>,
-    kept: Option<Kept<'_>>,
+    (kept, may_purge): (Option<Kept<'_>>, Option<bool>),
     (passing, from): (Passing<'_>, &PassedFrom<'_>),
 ) -> Option<(ExplainedPhase, ExplainedCache)> {
     let (plan, asked, pool) = (policy.plan.cache.get()?, variables.request?, pool?);
     let client = Directives::parse(Fields::all(&asked.fields, &header::CACHE_CONTROL));
     let phase = |does, decides| ExplainedPhase { phase: "cache".to_owned(), does, decides };
+    if asked.method.as_str() == "PURGE"
+        && let Some(may_purge) = may_purge
+    {
+        let does = match may_purge {
+            true => "purges what its fields name, or else what is kept of its URL: 200",
+            false => "purges nothing, for the client is not in `cache.purge_from`: 405",
+        };
+        let told = ExplainedCache {
+            key: String::new(),
+            result: "purge".to_owned(),
+            reason: None,
+            stored: Vec::new(),
+        };
+        return Some((phase(does.to_owned(), true), told));
+    }
     if let Some(bypassed) = cache::bypasses(plan, (asked.method, asked.path), asked.fields, &client) {
         let label = bypassed.label();
         let told = ExplainedCache {
@@ -133,9 +148,19 @@ fn look_up(
         None if on_disk(&looked_for, &mut selected) => {
             ("disk", format!("looks on its disk, which has something for {}", told.key), false)
         }
-        Some((_, Standing::NotForAuthorized | Standing::Purged(Purged::Hard))) | None => {
+        Some((_, Standing::NotForAuthorized)) => {
+            let does = format!(
+                "does not use what is kept for {}, which is not for requests with Authorization: what comes may be kept",
+                told.key
+            );
+            ("miss", does, false)
+        }
+        Some((_, Standing::Purged(Purged::Hard))) | None => {
             told.reason = slot.mark.map(|mark| mark.reason.label().to_owned());
-            ("miss", nothing(&slot, &told.key, now), false)
+            let is_gone =
+                |stored: &Arc<StoredResponse>| matches!(standing(stored), Standing::Purged(Purged::Hard));
+            let others = slot.variants.iter().any(|stored| !is_gone(stored));
+            ("miss", nothing(&slot, others, &told.key, now), false)
         }
         Some((stored, standing)) => {
             let why = standing_in_words(standing, stored, now);
@@ -185,8 +210,8 @@ fn age(stored: &StoredResponse, now: Moment) -> String {
     format!("{}, {age} old, {fresh}", stored.status.as_u16())
 }
 
-/// Why there is nothing for it.
-fn nothing(slot: &Slot, key: &str, now: Moment) -> String {
+/// Why there is nothing for it; `others`: there is for other requests.
+fn nothing(slot: &Slot, others: bool, key: &str, now: Moment) -> String {
     match slot.mark {
         Some(mark) => {
             let left = mark.until.since(now);
@@ -200,6 +225,9 @@ fn nothing(slot: &Slot, key: &str, now: Moment) -> String {
             format!("has nothing for {key}: the last response was not kept ({}){alone}", mark.reason.label())
         }
         None if slot.variants.is_empty() => format!("has nothing for {key}: what comes may be kept"),
+        None if !others => {
+            format!("has nothing for {key}: what was kept is purged, hard, and what comes may be kept")
+        }
         None => format!("has only other variants for {key}: what comes may be kept"),
     }
 }

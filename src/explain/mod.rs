@@ -113,7 +113,10 @@ pub fn explain(
     let request = &ExplainRequest { client: client.unwrap_or(request.client), ..request.clone() };
     let location = snapshot.plan.geo.locate(Some(request.client));
     let counted = Counted { limiter, prefix: snapshot.plan.process.client_prefix, now };
-    let asked = RequestParts::new(request, location, counted, (kept, passing, from))?;
+    let mut asked = RequestParts::new(request, location, counted, (kept, passing, from))?;
+    let store = &snapshot.plan.cache;
+    let keeps = store.memory > 0 || store.disk.is_some();
+    asked.may_purge = keeps.then(|| store.purge_from.contains(request.client));
     if !request.alpn.is_empty() && listener.plan.protocol != Protocol::TlsPassthrough {
         return Err(Unexplained::NoAlpn { listener: listener.plan.name.to_string() });
     }

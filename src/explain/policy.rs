@@ -62,7 +62,8 @@ pub(super) fn tell(
     let (head, client) = (head(asked), request.client.to_string());
     let variables = variables((&head, asked), &client, rule);
     let (cached, told) =
-        cache::explain(policy, pool, &variables, asked.kept, (asked.passing, &asked.from)).unzip();
+        cache::explain(policy, pool, &variables, (asked.kept, asked.may_purge), (asked.passing, &asked.from))
+            .unzip();
     report.policy.extend(phases(policy, asked, (request.client, &variables), cached));
     report.cache = told;
     report.policy.extend(fields("request_headers", &policy.request_fields, &variables));

@@ -66,6 +66,7 @@ impl Explanation {
             // What is kept is told above.
             Some(cache) if decided.phase == "cache" => match &*cache.result {
                 "hit" | "stale" => format!("what is kept ({})", cache.result),
+                "purge" => decided.does.clone(),
                 _ => "504".to_owned(),
             },
             _ => decided.does.clone(),
@@ -108,7 +109,7 @@ pub struct ExplainedPhase {
 pub struct ExplainedCache {
     /// What is looked for: host, path and query, and what else the key has. Empty if nothing is.
     pub key: String,
-    /// `hit`, `stale`, `validate`, `disk`, `miss` or `bypass`; `unknown` where no process is asked.
+    /// `hit`, `stale`, `validate`, `disk`, `miss`, `bypass` or `purge`; `unknown` where no process is asked.
     pub result: String,
     /// Why the request is not for the cache, or why the last response was not kept: `no-store`, `bypass.cookies`.
     pub reason: Option<String>,

@@ -53,6 +53,36 @@ fn what_is_kept_is_told_with_its_variants_ages_and_tags() {
     assert_eq!(report["winner"]["name"], "s1");
     let only = explained(&shop, target, &["-H", "Cache-Control: only-if-cached"]);
     assert!(in_short(&only).2.ends_with("504") && only["winner"].is_null());
+
+    shop.ask(Way::Http11, Asked { fields: &[("accept-language", "de")], ..Asked::get(target) });
+    let authorized = ["-H", "Accept-Language: de", "-H", "Authorization: x"];
+    let (result, _, does) = in_short(&explained(&shop, target, &authorized));
+    assert_eq!((&*result, does.contains("not for requests with Authorization")), ("miss", true), "{does}");
+    assert_eq!(shop.balancer.command(&["purge", "--all", "--hard"]).0, Some(0));
+    for language in ["de", "en"] {
+        let field = format!("Accept-Language: {language}");
+        let (result, _, does) = in_short(&explained(&shop, target, &["-H", &field]));
+        assert_eq!((&*result, does.contains("is purged, hard")), ("miss", true), "{does}");
+    }
+}
+
+#[test]
+fn a_purge_is_told_of_as_what_it_is() {
+    let app = app();
+    let rules = "    - { cache: {}, pool: app }\n";
+    let text = format!("cache: {{ purge_from: [192.0.2.0/24] }}\n{}", sections(&app, rules));
+    let shop = Ways::start("routes: shop", &text);
+    for (client, status) in [("192.0.2.7", "200"), ("127.0.0.1", "405")] {
+        let asked = ["explain", "PURGE", "http://shop.example/a", "--listener", "web", "--client", client];
+        let report = shop.balancer.command_json(&asked);
+        let (result, reason, does) = in_short(&report);
+        assert_eq!((&*result, &*reason, does.ends_with(status)), ("purge", "", true), "{does}");
+        assert!(
+            report["winner"].is_null()
+                && report["respond"].as_str().is_some_and(|said| said.contains(status)),
+            "{report}"
+        );
+    }
 }
 
 #[test]
