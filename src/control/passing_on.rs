@@ -76,8 +76,13 @@ async fn keep_told(node: Arc<PurgeNode>, live: Arc<Live>) {
         let Err(failure) = ask(&node, &batch).await else {
             failures = 0;
             if let Some(why) = node.confirmed(batch) {
-                info!(node = node.name, why, "a node has confirmed the purges that it had missed");
-                let cause = format!("{} has confirmed what it had missed: {why}", node.name);
+                info!(
+                    node = node.name,
+                    last_failure = why,
+                    "a node has confirmed the purges that it had missed"
+                );
+                let cause =
+                    format!("{} has confirmed what it had missed; it had not until now: {why}", node.name);
                 record(&live, ("behind", "confirmed"), cause);
             }
             continue;

@@ -296,6 +296,8 @@ fn a_node_that_was_away_is_told_what_it_has_missed() {
     one.balancer.log.wait_for("a node has confirmed the purges that it had missed");
     assert_eq!(one.balancer.command(&["purge", "--tag", "p2"]).0, Some(0));
     assert_eq!(one.events(), ["behind", "confirmed"]);
+    let (_, told, _) = one.balancer.command(&["events", "--kind", "cache", "--json"]);
+    assert!(told.contains("had missed; it had not until now: no connection"), "{told}");
 }
 
 #[test]
