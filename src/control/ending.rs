@@ -89,7 +89,7 @@ impl Control {
             warn!("the state file's disk takes nothing; what operators said last may be lost");
         }
         self.save_servers_at_end();
-        self.passing_on.take_leave();
+        self.passing_on.take_leave(self.successor.as_ref());
         if let Some(successor) = self.successor.take() {
             successor.close().await;
         }

@@ -1,5 +1,6 @@
 //! Tells other nodes what was purged here: a task for each, which asks again until it has confirmed.
 
+use super::succession::Successor;
 use super::{LedgerEntry, Live};
 use crate::api::EventKind;
 use crate::config::plan::Plan;
@@ -52,9 +53,22 @@ impl PassingOn {
         }
     }
 
-    /// Says what is lost with this process.
-    pub(super) fn take_leave(&self) {
-        self.tasks.iter().for_each(|(node, _)| tell_of_lost(node, "this process ends"));
+    /// Leaves what nodes have not confirmed to the process that has taken over, or says what is lost with this one.
+    pub(super) fn take_leave(&self, successor: Option<&Successor>) {
+        for (node, task) in &self.tasks {
+            let Some(successor) = successor else {
+                tell_of_lost(node, "this process ends");
+                continue;
+            };
+            task.abort();
+            let wishes = node.take_unconfirmed();
+            if !wishes.is_empty() && !successor.tell_missed(node.name.clone(), wishes) {
+                warn!(
+                    node = node.name,
+                    "a node is never told of purges, for the process that has taken over hears nothing; purge there what it keeps"
+                );
+            }
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{info, warn};
 
 /// How long the process before us may take to answer that it is our turn.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -28,6 +28,7 @@ pub(crate) enum PredecessorMessage {
     Left(RemainingWork),
     Event(Box<Event>),
     Purged(Box<PurgeWish>),
+    Missed(String, Vec<PurgeWish>),
     Ended,
 }
 
@@ -79,6 +80,7 @@ impl Predecessor {
                 Some(ToSuccessor::Left(left)) => PredecessorMessage::Left(left),
                 Some(ToSuccessor::Event(event)) => PredecessorMessage::Event(event),
                 Some(ToSuccessor::Purged(wish)) => PredecessorMessage::Purged(wish),
+                Some(ToSuccessor::Missed { node, wishes }) => PredecessorMessage::Missed(node, wishes),
                 Some(ToSuccessor::Rest(_)) => return true,
                 None => PredecessorMessage::Ended,
             };
@@ -136,6 +138,14 @@ impl Control {
             }
             PredecessorMessage::Event(event) => self.live.event_log.take_over(*event),
             PredecessorMessage::Purged(wish) => self.live.purge_too(&wish),
+            PredecessorMessage::Missed(node, wishes) => {
+                if !self.live.purge_nodes.pass_on_to(&node, &wishes) {
+                    warn!(
+                        node,
+                        "a node is never told of purges that the process before this one had for it; purge there what it keeps"
+                    );
+                }
+            }
             PredecessorMessage::Ended => {
                 if let Some(finishing) = self.before.take() {
                     info!(pid = finishing.left.pid, "the process before this one has ended");

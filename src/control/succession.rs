@@ -44,6 +44,11 @@ pub(super) enum ToSuccessor {
     Event(Box<Event>),
     /// It was purged or has changed.
     Purged(Box<PurgeWish>),
+    /// What another node has not confirmed.
+    Missed {
+        node: String,
+        wishes: Vec<PurgeWish>,
+    },
 }
 
 /// What a process that finishes still has.
@@ -153,6 +158,7 @@ async fn say(write: &mut OwnedWriteHalf, word: &impl Serialize) -> io::Result<()
 pub(super) struct Successor {
     left: watch::Sender<RemainingWork>,
     events: mpsc::UnboundedSender<Event>,
+    last: mpsc::UnboundedSender<ToSuccessor>,
     telling: JoinHandle<()>,
 }
 
@@ -164,6 +170,7 @@ impl Successor {
         stop: impl Fn() + Send + 'static,
     ) -> Self {
         let (left, mut changes) = watch::channel(RemainingWork::default());
+        let (last, mut last_words) = mpsc::unbounded_channel::<ToSuccessor>();
         let (events, mut recorded) = mpsc::unbounded_channel::<Event>();
         let mut write = channel.split(move |word| {
             if matches!(word, Some(ToPredecessor::Stop)) {
@@ -183,7 +190,8 @@ impl Successor {
                         Some(event) => vec![ToSuccessor::Event(Box::new(event))],
                         None => {
                             is_last = true;
-                            purged(purges.take())
+                            let last = std::iter::from_fn(|| last_words.try_recv().ok());
+                            purged(purges.take()).into_iter().chain(last).collect()
                         }
                     },
                     wishes = purges.next() => purged(wishes),
@@ -197,7 +205,7 @@ impl Successor {
                 }
             }
         });
-        Self { left, events, telling }
+        Self { left, events, last, telling }
     }
 
     /// Tells what is left, if it has changed.
@@ -209,6 +217,11 @@ impl Successor {
         });
     }
 
+    /// Tells at the end what a node has not confirmed, if there is anybody to hear it.
+    pub(super) fn tell_missed(&self, node: String, wishes: Vec<PurgeWish>) -> bool {
+        self.last.send(ToSuccessor::Missed { node, wishes }).is_ok()
+    }
+
     /// Where events go from now on.
     pub(super) fn events(&self) -> mpsc::UnboundedSender<Event> {
         self.events.clone()
@@ -216,8 +229,8 @@ impl Successor {
 
     /// Waits until everything is told. Nobody may hold [`Self::events`] any more.
     pub(super) async fn close(self) {
-        let Self { left, events, telling } = self;
-        drop((left, events));
+        let Self { left, events, last, telling } = self;
+        drop((left, events, last));
         let _ = tokio::time::timeout(LAST_WORDS, telling).await;
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct PurgeNode {
 #[derive(Debug, Default)]
 struct NodeState {
     backlog: Backlog,
+    /// What it is being asked, which it may not have done.
+    asked: Vec<PurgeWish>,
     /// Those whose wishes lie in the backlog.
     waiting: Vec<oneshot::Sender<NodeAnswer>>,
     /// Since the first of failures in a row, with the reason for the last.
@@ -75,6 +77,15 @@ impl PurgeNodes {
     pub(crate) fn pass_on(&self, wish: &PurgeWish) -> PassedOn {
         let nodes = self.0.load();
         PassedOn(nodes.iter().map(|node| (node.name.clone(), node.add(wish))).collect())
+    }
+
+    /// Has one told what it has not confirmed to a process before this one; whether it is one of them.
+    pub(crate) fn pass_on_to(&self, name: &str, wishes: &[PurgeWish]) -> bool {
+        let nodes = self.0.load();
+        let node = nodes.iter().find(|node| node.name == name);
+        // Who has purged knows that it has not confirmed.
+        node.iter().for_each(|node| wishes.iter().for_each(|wish| drop(node.add(wish))));
+        node.is_some()
     }
 
     pub(crate) fn status(&self) -> Vec<PurgeNodeStatus> {
@@ -158,7 +169,12 @@ impl PurgeNode {
     fn take(&self) -> Option<Batch> {
         let mut state = self.state();
         let waiting = std::mem::take(&mut state.waiting);
-        (!state.backlog.is_empty()).then(|| Batch { wishes: state.backlog.take(), waiting })
+        if state.backlog.is_empty() {
+            return None;
+        }
+        let wishes = state.backlog.take();
+        state.asked.clone_from(&wishes);
+        Some(Batch { wishes, waiting })
     }
 
     /// Waits until it is to be asked before its time.
@@ -168,7 +184,11 @@ impl PurgeNode {
 
     /// It has done what it was told. Why it had failed before, if it had.
     pub(crate) fn confirmed(&self, batch: Batch) -> Option<String> {
-        let failed = self.state().failing.take();
+        let failed = {
+            let mut state = self.state();
+            state.asked.clear();
+            state.failing.take()
+        };
         batch.waiting.into_iter().for_each(|waiting| _ = waiting.send(Ok(())));
         failed.map(|(_, why)| why)
     }
@@ -179,6 +199,7 @@ impl PurgeNode {
         let why = Evidence::bounded(failure.to_string());
         let Batch { wishes, mut waiting } = batch;
         let mut state = self.state();
+        state.asked.clear();
         let since = state.failing.take().map(|(since, _)| since);
         let is_first = since.is_none();
         if !failure.is_final() {
@@ -195,6 +216,14 @@ impl PurgeNode {
     /// What it has not been told yet.
     pub(crate) fn missing(&self) -> usize {
         self.state().backlog.count()
+    }
+
+    /// All that it has not confirmed, for another process to tell it.
+    pub(crate) fn take_unconfirmed(&self) -> Vec<PurgeWish> {
+        let mut state = self.state();
+        let asked = std::mem::take(&mut state.asked);
+        asked.iter().for_each(|wish| state.backlog.add(wish));
+        state.backlog.take()
     }
 
     fn status(&self) -> PurgeNodeStatus {

@@ -2,10 +2,11 @@
 
 use super::{app, get, sections};
 use crate::support::app::{App, Refusing, Silent};
-use crate::support::balancer::{Balancer, Directory, Reloaded, evenkeel};
+use crate::support::balancer::{Balancer, Directory, Next, Reloaded, evenkeel};
 use crate::support::tcp::Server;
 use crate::support::ways::{Asked, Way, Ways};
 use crate::support::{wait_for, wait_until};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fmt::Display;
 use std::io::Read;
@@ -373,4 +374,20 @@ fn a_node_that_keeps_nothing_confirms() {
     let output = check.arg("check").arg(&file).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && said.contains("own admin endpoint"), "{said}");
+}
+
+#[test]
+fn what_a_node_has_missed_is_left_to_the_next_process() {
+    let dead = Refusing::new();
+    let mut one = Node::start(&[dead.address.to_string()]);
+    assert_eq!(one.balancer.command(&["purge", "--tag", "p1"]).0, Some(3));
+    wait_until("it has missed that", || one.status()["missing"] == 1);
+    one.balancer.signal(Signal::USR2);
+    let next = Next::of(&one.balancer);
+    one.balancer.wait_for_exit();
+    wait_until("the next process asks it", || {
+        one.status()["missing"] == 1
+            && one.status()["why"].as_str().is_some_and(|why| why.contains("connection"))
+    });
+    next.end();
 }
