@@ -1,18 +1,19 @@
 //! What a response means by a reference to another URL of its host (RFC 3986 section 5.2), so that a change can be told of that.
 
-use super::key::folded_host;
+use crate::host::Spelling;
 use std::borrow::Cow;
 
-/// The path and query that a reference leads to from a target, if that is on this host by the same scheme.
+/// The path and query that a reference leads to from a target, if that is on this host. Neither scheme nor port tell hosts apart, as with
+/// purges: what ends TLS before may have servers name others than those that come here.
 pub(crate) fn resolved<'a>(
     reference: &'a [u8],
-    (host, is_secure): (&str, bool),
+    (host, _): (&str, bool),
     target: &str,
 ) -> Option<Cow<'a, str>> {
     let reference = std::str::from_utf8(reference).ok()?;
     let reference = reference.split('#').next().unwrap_or_default();
     let rest = match scheme(reference) {
-        Some(scheme) if scheme.eq_ignore_ascii_case(if is_secure { "https" } else { "http" }) => {
+        Some(scheme) if scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http") => {
             &reference[scheme.len() + 1..]
         }
         Some(_) => return None,
@@ -20,7 +21,7 @@ pub(crate) fn resolved<'a>(
     };
     if let Some(rest) = rest.strip_prefix("//") {
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let is_same = folded_host(&rest[..end], is_secure) == folded_host(host, is_secure);
+        let is_same = Spelling::default().of(&rest[..end]) == Spelling::default().of(host);
         return is_same.then(|| match &rest[end..] {
             whole if whole.starts_with('/') => without_dots(whole),
             query => format!("/{query}").into(),
@@ -83,8 +84,14 @@ mod tests {
             ("http://a.example?b", Some("/?b")),
             ("//a.example/b", Some("/b")),
             ("//b.example/b", None),
-            ("https://a.example/a", None),
-            ("http://a.example:81/a", None),
+            ("https://a.example/a", Some("/a")),
+            ("HTTPS://A.example.:8443/a", Some("/a")),
+            ("http://a.example:81/a", Some("/a")),
+            ("//a.example:81/a", Some("/a")),
+            ("https://b.example/a", None),
+            ("http://xa.example/a", None),
+            ("https://a.example.net/a", None),
+            ("ftp://a.example/a", None),
             ("a", Some("/shop/cart/a")),
             ("a?b", Some("/shop/cart/a?b")),
             ("./a", Some("/shop/cart/a")),

@@ -45,6 +45,8 @@ fn a_change_that_fails_changes_nothing_and_one_that_names_another_changes_that()
         ("status:404+Gone", false),
         ("status:303+Other&location:/page", true),
         ("location:http://shop.example/page", true),
+        ("location:https://shop.example/page", true),
+        ("location:http://shop.example:8080/page", true),
         ("content-location:/page", true),
         ("location:http://other.example/page", false),
         ("location:../../page", true),
