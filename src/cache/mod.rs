@@ -30,7 +30,7 @@ pub(crate) use freshness::Exchanged;
 pub(crate) use key::{Bypassed, Keyed, bypasses, folded_host, key, push, query, scope};
 pub(crate) use purged::{named_prefix, named_url, place, prefix, spelled, url_number, url_numbers};
 pub(crate) use range::{Parts, content_range, multipart, parts, slice};
-pub(crate) use reachable::Reachable;
+pub(crate) use reachable::{KeyedPlace, Reachable};
 pub(crate) use reference::resolved;
 pub(crate) use reuse::Reuse;
 pub(crate) use sent::{is_for_connection, sent};

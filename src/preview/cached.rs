@@ -1,33 +1,66 @@
 //! What of the cache no request will find any more: keys have other parts, pools other names, or requests are changed otherwise.
 
 use super::report::CachePreview;
-use crate::cache::{self, Reachable};
+use crate::cache::{self, KeyedPlace, Reachable};
+use crate::config::plan::PathPattern;
 use crate::config::plan::cache::KeyPlan;
 use crate::policy::Policy;
 use crate::pool::Pool;
+use crate::route::{may_fit, takes_all};
 use crate::snapshot::{Listener, ListenerTarget, Snapshot};
 use crate::store::Store;
 use std::sync::Arc;
 
 /// What becomes of what is kept when `next` is in force.
 pub(crate) fn cached(next: &Snapshot, store: &Store) -> CachePreview {
-    let rules: Vec<_> = next.listeners().iter().flat_map(|listener| rules(listener)).collect();
-    let reachable = Reachable::new(rules.iter().copied());
+    let reachable = Reachable::new(next.listeners().iter().flat_map(|listener| rules(listener)));
     let (mut responses, mut unreachable) = (0, 0);
     store.each_key(|key, count| {
         responses += count;
-        unreachable += if reachable.has(key) { 0 } else { count };
+        unreachable += if reachable.has(key, KeptBy::gets) { 0 } else { count };
     });
     CachePreview { responses, unreachable }
 }
 
+/// A rule of a listener that has a cache; no rule if the listener leads to its pool itself.
+struct KeptBy<'a> {
+    listener: &'a Listener,
+    place: Option<u32>,
+}
+
+impl KeptBy<'_> {
+    /// Whether it may get requests that were for this host and path, or some rule before it gets all of them. What else rules ask for is
+    /// in no key.
+    fn gets(&self, asked: KeyedPlace<'_>) -> bool {
+        let (ListenerTarget::Routes(table), Some(place)) = (&self.listener.target, self.place) else {
+            return true;
+        };
+        let policy = self.listener.policy(self.place);
+        if policy.is_some_and(|policy| policy.plan.rewrite.get().is_some()) {
+            // Clients name another.
+            return true;
+        }
+        let Some((own, before)) = table.rules.get(..=place as usize).and_then(<[_]>::split_last) else {
+            return true;
+        };
+        let (host, path) = (asked.host, Some(asked.path));
+        let fits = |pattern: &PathPattern| pattern.matches(asked.path);
+        may_fit(&own.matcher, host, path, &fits)
+            && !before.iter().any(|rule| takes_all(&rule.matcher, host, path, &fits))
+    }
+}
+
 /// The rules of a listener that have a cache: where their responses lie, and by which keys.
-fn rules(listener: &Listener) -> Vec<(u64, &KeyPlan)> {
+fn rules(listener: &Listener) -> Vec<(u64, &KeyPlan, KeptBy<'_>)> {
+    let kept_by = |place, pool| {
+        let (scope, plan) = of_rule(listener.policy(place), pool)?;
+        Some((scope, plan, KeptBy { listener, place }))
+    };
     match &listener.target {
-        ListenerTarget::Pool(pool) => of_rule(listener.policy(None), Some(pool)).into_iter().collect(),
+        ListenerTarget::Pool(pool) => kept_by(None, Some(pool)).into_iter().collect(),
         ListenerTarget::Routes(table) => {
             let rules = (0..).zip(&table.rules);
-            rules.filter_map(|(place, rule)| of_rule(listener.policy(Some(place)), rule.pool())).collect()
+            rules.filter_map(|(place, rule)| kept_by(Some(place), rule.pool())).collect()
         }
         ListenerTarget::RedirectToHttps => Vec::new(),
     }

@@ -386,31 +386,42 @@ fn rules_with_other_parts_in_their_keys_have_responses_of_their_own() {
 #[test]
 fn a_plan_says_what_of_the_cache_is_found_no_more() {
     let app = app();
-    let text = |cache: &str, pool: &str| {
-        let rules = format!("    - {{ name: all, cache: {cache}, pool: {pool} }}\n");
+    let text = |before: &str, cache: &str, pool: &str| {
+        let rules = format!("{before}    - {{ name: all, cache: {cache}, pool: {pool} }}\n");
         sections(&app, &rules).replace("pools:\n  app:", &format!("pools:\n  {pool}:"))
     };
     let shop = shop(&app, "{}");
     for query in ["?a=1", "?a=1&b=2", "?b=2", ""] {
         shop.ask(Way::Http11, Asked::get(&format!("{FRESH}{query}")));
     }
-    for (cache, pool, unreachable) in [
-        ("{ ttl: 9s }", "app", 0),
-        ("{ key: { ignore_query: [b] } }", "app", 2),
-        ("{ key: { query: [] } }", "app", 3),
-        ("{ key: { cookies: [group] } }", "app", 4),
-        ("{ key: { host: false } }", "app", 4),
-        ("{ key: { device: true } }", "app", 4),
-        ("{}", "other", 4),
+    for (before, cache, pool, unreachable) in [
+        ("", "{ ttl: 9s }", "app", 0),
+        ("", "{ key: { ignore_query: [b] } }", "app", 2),
+        ("", "{ key: { query: [] } }", "app", 3),
+        ("", "{ key: { cookies: [group] } }", "app", 4),
+        ("", "{ key: { host: false } }", "app", 4),
+        ("", "{ key: { device: true } }", "app", 4),
+        ("", "{}", "other", 4),
+        // Which rule gets them counts as well.
+        ("match: { path: /with/* }, cache: { key: { query: [a] } }", "{}", "app", 2),
+        ("match: { path: /with/*, headers: { X-A: b } }, cache: { key: { query: [a] } }", "{}", "app", 0),
+        ("match: { path: /with/*, methods: [POST] }", "{}", "app", 0),
+        ("match: { path: /with/* }", "{}", "app", 4),
+        ("match: { host: other.example }", "{}", "app", 0),
+        ("match: { path: /in/* }, cache: { key: { query: [a] } }", "{}", "app", 0),
     ] {
-        let new = shop.configuration("routes: shop", &text(cache, pool));
+        let before = match before {
+            "" => String::new(),
+            before => format!("    - {{ {before}, pool: {pool} }}\n"),
+        };
+        let new = shop.configuration("routes: shop", &text(&before, cache, pool));
         let file = shop.balancer.path("new.yaml");
         std::fs::write(&file, new).expect("it can be written");
         let file = file.display().to_string();
         let (_, told, _) = shop.balancer.command(&["plan", &file, "--json"]);
         let told: serde_json::Value = serde_json::from_str(&told).expect("it is JSON");
         let expected = serde_json::json!({ "responses": 4, "unreachable": unreachable });
-        assert_eq!(told["cache"], expected, "{cache} {pool}");
+        assert_eq!(told["cache"], expected, "{before} {cache} {pool}");
         let (_, told, _) = shop.balancer.command(&["plan", &file]);
         assert_eq!(told.contains("will be found by no request"), unreachable > 0, "{told}");
     }
