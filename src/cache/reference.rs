@@ -5,11 +5,7 @@ use std::borrow::Cow;
 
 /// The path and query that a reference leads to from a target, if that is on this host. Neither scheme nor port tell hosts apart, as with
 /// purges: what ends TLS before may have servers name others than those that come here.
-pub(crate) fn resolved<'a>(
-    reference: &'a [u8],
-    (host, _): (&str, bool),
-    target: &str,
-) -> Option<Cow<'a, str>> {
+pub(crate) fn resolved<'a>(reference: &'a [u8], host: &str, target: &str) -> Option<Cow<'a, str>> {
     let reference = std::str::from_utf8(reference).ok()?;
     let reference = reference.split('#').next().unwrap_or_default();
     let rest = match scheme(reference) {
@@ -110,11 +106,11 @@ mod tests {
             ("#top", None),
             ("", None),
         ] {
-            let found = resolved(reference.as_bytes(), ("a.example", false), "/shop/cart/add?id=7");
+            let found = resolved(reference.as_bytes(), "a.example", "/shop/cart/add?id=7");
             assert_eq!(found.as_deref(), target, "{reference}");
         }
-        let secure = resolved(b"https://a.example:443/", ("A.example", true), "/b");
+        let secure = resolved(b"https://a.example:443/", "A.example", "/b");
         assert_eq!(secure.as_deref(), Some("/"));
-        assert_eq!(resolved(b"a", ("a.example", false), "*").as_deref(), Some("/a"));
+        assert_eq!(resolved(b"a", "a.example", "*").as_deref(), Some("/a"));
     }
 }

@@ -3,11 +3,14 @@
 
 use super::handover::Handover;
 use super::succession::{Channel, RemainingWork, ToPredecessor, ToSuccessor};
-use super::{Control, ControlMessage};
+use super::{Control, ControlMessage, Live};
 use crate::api::Event;
 use crate::api::cache::PurgeWish;
+use crate::cache::{named_prefix, named_url, prefix, tag_number, url_numbers};
+use crate::disk;
 use crate::edge::{ConnectionLimit, ConnectionPermit};
 use crate::pool::InFlightElsewhere;
+use crate::store::{Purge, Purged};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -234,5 +237,28 @@ impl Control {
                 .filter(|(_, count)| *count > 0)
                 .collect(),
         }
+    }
+}
+
+impl Live {
+    /// Has purged what the process before this one says, and the next one told, if there is one already.
+    pub(super) fn purge_too(&self, wish: &PurgeWish) {
+        self.purges_for_next.add(|| wish.clone());
+        let Some(store) = self.store() else { return };
+        let keys = store.url_keys.known();
+        let urls = wish.urls.iter().filter_map(|url| named_url(url));
+        let urls = urls.flat_map(|named| url_numbers(&keys, named.host, &named.rest)).map(Purge::Url);
+        let named = wish.prefixes.iter().filter_map(|text| named_prefix(text));
+        let prefixes: Vec<_> = named
+            .flat_map(|named| {
+                keys.iter().map(move |key| prefix(key, named.host, &named.rest)).collect::<Vec<_>>()
+            })
+            .collect();
+        let tags = wish.tags.iter().map(|tag| Purge::Tag(tag_number(tag.as_bytes())));
+        let prefixes = prefixes.iter().map(|prefix| Purge::Prefix(prefix));
+        let purges: Vec<_> = urls.chain(tags).chain(prefixes).chain(wish.all.then_some(Purge::All)).collect();
+        let purged = if wish.hard { Purged::Hard } else { Purged::Soft };
+        // Nobody waits until the disk has it.
+        let _ = disk::purge(&store, self.disk().as_ref(), &purges, purged);
     }
 }

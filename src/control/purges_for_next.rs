@@ -1,12 +1,8 @@
 //! What is purged and changed in a process that hands over: the one that takes over may have the same kept by then, from the disk or from
 //! servers, and is told of it.
 
-use super::Live;
 use crate::api::cache::PurgeWish;
-use crate::cache::{named_prefix, named_url, prefix, tag_number, url_numbers};
-use crate::disk;
 use crate::purge_nodes::Backlog;
-use crate::store::{Purge, Purged};
 use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -64,29 +60,6 @@ impl PurgesForNext {
 
     fn lock(&self) -> MutexGuard<'_, Option<Backlog>> {
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Live {
-    /// Has purged what the process before this one says, and the next one told, if there is one already.
-    pub(super) fn purge_too(&self, wish: &PurgeWish) {
-        self.purges_for_next.add(|| wish.clone());
-        let Some(store) = self.store() else { return };
-        let keys = store.url_keys.known();
-        let urls = wish.urls.iter().filter_map(|url| named_url(url));
-        let urls = urls.flat_map(|named| url_numbers(&keys, named.host, &named.rest)).map(Purge::Url);
-        let named = wish.prefixes.iter().filter_map(|text| named_prefix(text));
-        let prefixes: Vec<_> = named
-            .flat_map(|named| {
-                keys.iter().map(move |key| prefix(key, named.host, &named.rest)).collect::<Vec<_>>()
-            })
-            .collect();
-        let tags = wish.tags.iter().map(|tag| Purge::Tag(tag_number(tag.as_bytes())));
-        let prefixes = prefixes.iter().map(|prefix| Purge::Prefix(prefix));
-        let purges: Vec<_> = urls.chain(tags).chain(prefixes).chain(wish.all.then_some(Purge::All)).collect();
-        let purged = if wish.hard { Purged::Hard } else { Purged::Soft };
-        // Nobody waits until the disk has it.
-        let _ = disk::purge(&store, self.disk().as_ref(), &purges, purged);
     }
 }
 

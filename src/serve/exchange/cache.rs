@@ -137,10 +137,9 @@ impl Exchange {
             return;
         }
         let host = &*self.named_host(request);
-        let is_secure = self.is_secure(request);
         let target = request.path_and_query;
         let own = [Cow::Borrowed(target)].into_iter();
-        let others = locations.iter().filter_map(|location| resolved(location, (host, is_secure), target));
+        let others = locations.iter().filter_map(|location| resolved(location, host, target));
         let targets: Vec<_> = own.chain(others).collect();
         self.live.purges_for_next.add(|| {
             let urls = targets.iter().map(|target| format!("http://{host}{target}")).collect();
