@@ -245,8 +245,12 @@ impl DiskWriter {
 
     /// Ready when it may be given more; else the disk is behind.
     pub(crate) fn poll_ready(&self, cx: &Context<'_>) -> Poll<()> {
+        let tier = &self.writing.tier;
+        let is_behind = tier.threads.has_more_than(tier.waiting.load(Relaxed));
         let mut progress = self.writing.lock();
-        if progress.parts < MOST_PARTS || progress.broken.is_some() {
+        // What others follow is written in any case: beyond what may wait, a part at a time, for which it has room.
+        let most = if progress.is_shared && is_behind { 1 } else { MOST_PARTS };
+        if progress.parts < most || progress.broken.is_some() {
             return Poll::Ready(());
         }
         progress.waker = Some(cx.waker().clone());

@@ -129,6 +129,11 @@ impl Threads {
         self.changed.notify_one();
     }
 
+    /// Whether more bytes wait to be written.
+    pub(super) fn has_more_than(&self, most: u64) -> bool {
+        self.lock().bytes > most
+    }
+
     /// What waited to be written has been.
     pub(super) fn wrote(&self, bytes: u64) {
         self.lock().bytes -= bytes;

@@ -279,9 +279,16 @@ fn what_is_followed_goes_before_what_waits_for_the_disk() {
         })
         .collect();
     let bytes = body(1, 40 * PART);
+    let is_ready = |writer: &DiskWriter| writer.poll_ready(&Context::from_waker(Waker::noop())).is_ready();
     let behind = bytes.chunks(PART).map(|data| alone.push(data)).find(Result::is_err);
     assert_eq!(behind, Some(Err(NotStored::DiskBehind)), "too much waits");
-    followed.push(&bytes).expect("it goes on");
+    tier.waiting.store(0, Relaxed);
+    assert!(is_ready(&followed));
+    followed.push(&bytes[..PART]).expect("it goes on");
+    assert!(!is_ready(&followed), "a part at a time");
+    tier.waiting.store(u64::MAX, Relaxed);
+    assert!(is_ready(&followed));
+    followed.push(&bytes[PART..]).expect("it goes on");
     let (sender, receiver) = channel();
     followed.finish(move || _ = sender.send(())).expect("it has come");
     drop((busy, alone));
