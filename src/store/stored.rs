@@ -89,12 +89,21 @@ impl StoredResponse {
 
     /// The same with another body.
     pub(crate) fn with_body(&self, body: StoredBody) -> Self {
+        self.with(self.fields.clone(), body, Arc::default())
+    }
+
+    /// The same with other fields.
+    pub(crate) fn with_fields(&self, fields: HeaderMap) -> Self {
+        self.with(fields, self.body.clone(), Arc::clone(&self.coded))
+    }
+
+    fn with(&self, fields: HeaderMap, body: StoredBody, coded: Arc<Coded>) -> Self {
         Self {
             status: self.status,
-            fields: self.fields.clone(),
+            fields,
             body,
             length: self.length,
-            coded: Arc::default(),
+            coded,
             terms: self.terms.clone(),
             selected: self.selected.clone(),
             epoch: self.epoch,

@@ -98,7 +98,7 @@ impl<C: ClientSide> Relay<'_, C> {
                     Ok(terms) => terms.clone(),
                     Err(_) => stored.terms.clone(),
                 };
-                leave_out(&mut fields, &terms);
+                let for_client = leave_out(&mut fields, &terms);
                 let selected = self.selected(&terms.vary).into();
                 let tags = match cache::tags_of(&caching.plan.tags, &fresh_fields) {
                     tags if tags.is_empty() => stored.tags.clone(),
@@ -123,7 +123,12 @@ impl<C: ClientSide> Relay<'_, C> {
                     left: Some(fresh.terms.left(received)),
                     ..caching.status
                 };
-                return Answer::Stored(Box::new((fresh, status, CacheResult::Revalidated)));
+                let answer = match for_client {
+                    // Its own client gets what is kept for nobody.
+                    Some(fields) => Arc::new(fresh.with_fields(fields)),
+                    None => fresh,
+                };
+                return Answer::Stored(Box::new((answer, status, CacheResult::Revalidated)));
             }
             Some(stored) if failed && stored.terms.is_good_on_error(received) => {
                 caching.tell(&Fetched::Stored(Arc::clone(&stored)));
@@ -453,10 +458,14 @@ impl<C: ClientSide> Relay<'_, C> {
 }
 
 /// Takes out what is not kept with the rest.
-fn leave_out(fields: &mut HeaderMap, terms: &Terms) {
+/// Takes out what is not to be kept; all as it was, if there was any of it.
+fn leave_out(fields: &mut HeaderMap, terms: &Terms) -> Option<HeaderMap> {
+    let is_there = terms.without.iter().any(|name| fields.contains_key(name));
+    let all = is_there.then(|| fields.clone());
     for name in &terms.without {
         fields.remove(name.as_str());
     }
+    all
 }
 
 /// Dates a head that has no date (RFC 9110 section 6.6.1).

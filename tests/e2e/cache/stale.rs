@@ -2,6 +2,7 @@
 
 use super::{answer, app, get, shop};
 use crate::support::app::{App, Then, send, status};
+use crate::support::client::Response;
 use crate::support::ways::{Asked, Way};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -34,6 +35,30 @@ fn what_is_over_is_asked_about_and_renewed() {
     assert_eq!((response.status, response.text()), (206, "an".to_owned()));
     assert_eq!((app.last().field("if-none-match").as_str(), app.last().has("range")), ("\"x\"", false));
     shop.balancer.wait_for_metric("evenkeel_cache_requests_total", &[("result", "revalidated")], 5.0);
+}
+
+/// As with a whole response: who has caused it gets it, and nobody else.
+#[test]
+fn what_a_304_has_for_its_own_client_goes_to_that_client() {
+    let app = app();
+    let shop = shop(&app, "{ drop_set_cookie: true }");
+    for (control, fields) in [("max-age=0", 1), ("max-age=0,+no-cache=%22x-own%22", 2)] {
+        let names = ["set-cookie", "x-own"];
+        let target = format!("/with/cache-control:{control}&etag:%22x%22&set-cookie:a=b&x-own:c");
+        let own =
+            |response: &Response| names[..fields].iter().map(|name| response.field(name)).collect::<Vec<_>>();
+        for way in Way::ALL {
+            let response = shop.ask(way, Asked::get(&target));
+            assert_eq!(own(&response), ["a=b", "c"][..fields], "{way:?} {control}");
+        }
+    }
+    let condition = get(
+        "/with/cache-control:max-age=0&etag:%22x%22&set-cookie:a=b&x-own:c",
+        &[("if-none-match", "\"x\"")],
+    );
+    let response = shop.ask(Way::Http11, condition);
+    assert_eq!((response.status, response.field("set-cookie").as_str()), (304, "a=b"));
+    shop.balancer.wait_for_metric("evenkeel_cache_requests_total", &[("result", "revalidated")], 7.0);
 }
 
 #[test]
