@@ -91,8 +91,10 @@ fn compare(live: &Live, draft: &PreviewRequest) -> Result<(ReloadPreview, Vec<Pr
     let (next, delta) = in_force.evolve(plan, now);
     let originations = originations(&next, files.pools)?;
     let mut report = preview::report_live(&in_force, &next, &delta, draft.n_keys, now);
-    report.cache =
-        live.store().map(|store| preview::cached(&next, &store)).filter(|cached| cached.responses > 0);
+    let disk = live.disk();
+    let disk = disk.as_ref().map(|disk| (disk.path(), disk.in_use().bytes));
+    let cached = live.store().map(|store| preview::cached(&next, &store, disk));
+    report.cache = cached.filter(|cached| cached.responses > 0 || cached.disk.bytes > 0);
     let ended =
         ended.names().into_iter().map(|server| format!("what operators said of {server} ends with it"));
     report.warnings.splice(0..0, warnings.into_iter().chain(waits).chain(ended));

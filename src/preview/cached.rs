@@ -1,6 +1,6 @@
 //! What of the cache no request will find any more: keys have other parts, pools other names, or requests are changed otherwise.
 
-use super::report::CachePreview;
+use super::report::{CachePreview, RoomPreview};
 use crate::cache::{self, KeyedPlace, Reachable};
 use crate::config::plan::PathPattern;
 use crate::config::plan::cache::KeyPlan;
@@ -8,18 +8,34 @@ use crate::policy::Policy;
 use crate::pool::Pool;
 use crate::route::{may_fit, takes_all};
 use crate::snapshot::{Listener, ListenerTarget, Snapshot};
-use crate::store::Store;
+use crate::store::{Store, StoreSize};
+use std::path::Path;
 use std::sync::Arc;
 
-/// What becomes of what is kept when `next` is in force.
-pub(crate) fn cached(next: &Snapshot, store: &Store) -> CachePreview {
+/// What becomes of what is kept when `next` is in force; `disk` is the folder in use, and the bytes that lie there.
+pub(crate) fn cached(next: &Snapshot, store: &Store, disk: Option<(&Path, u64)>) -> CachePreview {
     let reachable = Reachable::new(next.listeners().iter().flat_map(|listener| rules(listener)));
     let (mut responses, mut unreachable) = (0, 0);
     store.each_key(|key, count| {
         responses += count;
         unreachable += if reachable.has(key, KeptBy::gets) { 0 } else { count };
     });
-    CachePreview { responses, unreachable }
+    let plan = &next.plan;
+    let in_use = store.in_use();
+    let in_memory = in_use.bytes - in_use.filling;
+    let on_disk = disk.map_or(0, |(_, bytes)| bytes);
+    let wanted = plan.cache.disk.as_ref().filter(|_| plan.has_cache());
+    let stays = wanted.filter(|wanted| disk.is_some_and(|(folder, _)| folder == wanted.path));
+    CachePreview {
+        responses,
+        unreachable,
+        memory: room(in_memory, if plan.has_cache() { StoreSize::of(&plan.cache).kept() } else { 0 }),
+        disk: room(on_disk, stays.map_or(0, |disk| disk.size)),
+    }
+}
+
+fn room(bytes: u64, size: u64) -> RoomPreview {
+    RoomPreview { bytes, over: bytes.saturating_sub(size) }
 }
 
 /// A rule of a listener that has a cache; no rule if the listener leads to its pool itself.

@@ -1,9 +1,9 @@
 //! A report as text, for a terminal of 80 columns.
 
 use super::report::{
-    CachePreview, Churn, HealthPreview, KeyChange, PoolPreview, ReloadPreview, ServerPreview,
+    CachePreview, Churn, HealthPreview, KeyChange, PoolPreview, ReloadPreview, RoomPreview, ServerPreview,
 };
-use crate::text::{WIDTH, wrap};
+use crate::text::{self, WIDTH, wrap};
 
 /// Names and servers of one kind that are shown before "and 12 more".
 const SHOWN: usize = 10;
@@ -65,14 +65,8 @@ pub fn render(report: &ReloadPreview) -> String {
     for (list, mark) in [(&pools.removed, '-'), (&pools.added, '+'), (&pools.changed, '~')] {
         list.iter().for_each(|pool| page.pool(mark, pool));
     }
-    if let Some(CachePreview { responses, unreachable }) = report.cache.filter(|cache| cache.unreachable > 0)
-    {
-        let share = unreachable as f64 / responses as f64 * 100.0;
-        let told = format!(
-            "cache: {share:.0}% of what is kept ({unreachable} of {responses} responses) will be found by no request \
-             any more; servers are asked for it anew"
-        );
-        page.line(0, &told);
+    if let Some(cache) = &report.cache {
+        page.cache(cache);
     }
     if !report.probes.is_empty() {
         let passed = report.probes.iter().filter(|probed| probed.passed).count();
@@ -104,6 +98,26 @@ impl PreviewText {
             counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
         if !counts.is_empty() {
             self.line(0, &format!("{what}: {}", counts.join(", ")));
+        }
+    }
+
+    fn cache(&mut self, cache: &CachePreview) {
+        let CachePreview { responses, unreachable, memory, disk } = *cache;
+        if unreachable > 0 {
+            let share = unreachable as f64 / responses as f64 * 100.0;
+            let told = format!(
+                "cache: {share:.0}% of what is kept ({unreachable} of {responses} responses) will be found by no request \
+                 any more; servers are asked for it anew"
+            );
+            self.line(0, &told);
+        }
+        for (RoomPreview { bytes, over }, place) in [(memory, "in memory"), (disk, "on the disk")] {
+            let (all, over_text) = (text::bytes(bytes), text::bytes(over));
+            if over == bytes && over > 0 {
+                self.line(0, &format!("cache: all that is kept {place} ({all}) goes"));
+            } else if over > 0 {
+                self.line(0, &format!("cache: {over_text} of the {all} that are kept {place} have no room there any more, and go"));
+            }
         }
     }
 

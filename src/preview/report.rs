@@ -36,11 +36,22 @@ pub struct PreviewedProbe {
     pub took_ms: f64,
 }
 
-/// Responses that are kept, and those of them that no request will find any more.
+/// What is kept of responses, and what of it will be of no use any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct CachePreview {
+    /// In memory.
     pub responses: u64,
+    /// Those of them that no request will find any more.
     pub unreachable: u64,
+    pub memory: RoomPreview,
+    pub disk: RoomPreview,
+}
+
+/// Bytes that are kept at a place, and those of them that have no room there any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RoomPreview {
+    pub bytes: u64,
+    pub over: u64,
 }
 
 /// Things of one kind by what becomes of them.

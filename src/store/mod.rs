@@ -76,6 +76,11 @@ impl StoreSize {
         }
     }
 
+    /// Bytes for what is kept.
+    pub(crate) fn kept(self) -> u64 {
+        if self.memory == 0 { 0 } else { self.index() }
+    }
+
     fn index(self) -> u64 {
         match self.memory {
             0 => KEYS,

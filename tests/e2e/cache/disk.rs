@@ -476,3 +476,66 @@ fn a_folder_that_somebody_removes_is_noticed_and_begun_anew_and_nobody_is_served
     assert!(app.hits() < hits + 20, "some are there");
     assert!(folder.join("lock").exists() && folder.join("purges").exists());
 }
+
+#[test]
+fn a_plan_says_what_has_no_room_any_more() {
+    let (app, folder) = (app(), Directory::new());
+    let [folder, other] = ["cache", "other"].map(|name| folder.0.join(name));
+    let whole = at(&folder, "size: 64MiB");
+    let shop = Ways::start("routes: shop", &sections(&app, &whole));
+    shop.balancer.wait_for_metric("evenkeel_cache_disk_up", &[], 1.0);
+    let small = (0..300).map(|page| format!("/{page}/8000"));
+    for target in small.chain((0..12).map(|page| format!("/{page}/1000000"))) {
+        assert!(shop.ask(Way::Http11, Asked::get(&target)).complete);
+    }
+    written(&folder, 12);
+    let planned = |sections: &str| {
+        let file = shop.balancer.path("new.yaml");
+        fs::write(&file, shop.configuration("routes: shop", sections)).expect("it can be written");
+        let file = file.display().to_string();
+        let (_, json, _) = shop.balancer.command(&["plan", &file, "--json"]);
+        let told: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
+        let (_, text, _) = shop.balancer.command(&["plan", &file]);
+        let room = |place: &str| ["bytes", "over"].map(|key| told["cache"][place][key].as_u64());
+        let [memory, disk] = ["memory", "disk"].map(|place| room(place).map(Option::unwrap_or_default));
+        (memory, disk, text.split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    let ([memory, over], [disk, over_on_disk], text) = planned(&sections(&app, &whole));
+    assert_eq!((over, over_on_disk, text.contains("cache:")), (0, 0, false), "{text}");
+    assert!(memory > 300 * 8000 && disk > 12_000_000, "{memory} {disk}");
+    let less = sections(&app, &whole).replace("memory: 8MiB", "memory: 4MiB");
+    let none = sections(&app, &whole).replace("memory: 8MiB", "memory: 0B");
+    let off = sections(&app, &whole).replace("cache: {}, ", "");
+    let no_disk = sections(&app, &whole).replace(&format!(", disk: {{ {whole} }}"), "");
+    for (sections, all_in_memory, all_on_disk) in [
+        (less.clone(), Some(false), None),
+        (none, Some(true), None),
+        (sections(&app, &at(&folder, "size: 8MiB")), None, Some(false)),
+        (sections(&app, &at(&other, "size: 64MiB")), None, Some(true)),
+        (no_disk, None, Some(true)),
+        (off, Some(true), Some(true)),
+    ] {
+        let ([in_memory, over], [on_disk, over_on_disk], text) = planned(&sections);
+        assert_eq!((in_memory, on_disk), (memory, disk));
+        for (all, bytes, over, place) in
+            [(all_in_memory, memory, over, "in memory"), (all_on_disk, disk, over_on_disk, "on the disk")]
+        {
+            match all {
+                None => assert!(over == 0 && !text.contains(place), "{sections} {over} {text}"),
+                Some(false) => {
+                    assert!(over > 0 && over < bytes, "{sections} {over} of {bytes}");
+                    assert!(text.contains(&format!("kept {place} have no room there any more")), "{text}");
+                }
+                Some(true) => {
+                    assert_eq!(over, bytes, "{sections}");
+                    assert!(text.contains(&format!("cache: all that is kept {place} (")), "{text}");
+                }
+            }
+        }
+    }
+    // It comes as was said.
+    let [_, over] = planned(&less).0;
+    assert_eq!(shop.balancer.reload(&shop.configuration("routes: shop", &less)), Reloaded::Taken);
+    let left = shop.balancer.metric("evenkeel_cache_bytes", &[("tier", "memory")]);
+    assert!(left > 0.0 && left <= (memory - over) as f64, "{left} of {memory}, {over} over");
+}

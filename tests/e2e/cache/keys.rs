@@ -420,8 +420,8 @@ fn a_plan_says_what_of_the_cache_is_found_no_more() {
         let file = file.display().to_string();
         let (_, told, _) = shop.balancer.command(&["plan", &file, "--json"]);
         let told: serde_json::Value = serde_json::from_str(&told).expect("it is JSON");
-        let expected = serde_json::json!({ "responses": 4, "unreachable": unreachable });
-        assert_eq!(told["cache"], expected, "{before} {cache} {pool}");
+        let counts = ["responses", "unreachable"].map(|count| told["cache"][count].as_u64());
+        assert_eq!(counts, [Some(4), Some(unreachable)], "{before} {cache} {pool}");
         let (_, told, _) = shop.balancer.command(&["plan", &file]);
         assert_eq!(told.contains("will be found by no request"), unreachable > 0, "{told}");
     }
