@@ -186,7 +186,7 @@ pub fn spread(histogram: &Histogram) -> Spread {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::{RequestNames, RequestOutcome, RequestPlace, Routed};
+    use crate::metrics::{Reached, RequestNames, RequestOutcome, RequestPlace, Routed};
     use std::time::{Duration, Instant};
 
     fn snapshot(before: &Snapshot, servers: &str) -> Snapshot {
@@ -201,7 +201,7 @@ mod tests {
     fn serve(metrics: &Metrics, snapshot: &Snapshot, status: u16, times: usize) {
         let pool = &snapshot.pools()[0];
         let server = &pool.members[0].server;
-        let place = RequestPlace { listener: 0, routed: Routed::Pool, server: Some(server.id()) };
+        let place = RequestPlace { listener: 0, routed: Routed::Pool, reached: Reached::Server(server.id()) };
         let names = RequestNames {
             listener: &snapshot.listeners()[0].plan.name,
             route: None,

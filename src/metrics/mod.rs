@@ -41,6 +41,7 @@ use crate::config::plan::Name;
 use crate::history::Ended;
 use crate::pool::stats::Histogram;
 use crate::pool::{HealthState, Server};
+use crate::select::consistent_hash::hash;
 use crate::snapshot::Snapshot;
 use foldhash::fast::FixedState;
 use std::cell::RefCell;
@@ -197,19 +198,39 @@ pub enum Routed {
     Rule(u32),
 }
 
+/// How far a request or connection came behind its rule. What ended before there was a pool is no pool's, whatever rule it met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Reached {
+    #[default]
+    NoPool,
+    /// A pool that had no server for it: its own or a fallback, by what its name comes to.
+    Pool(u32),
+    /// A server, by its id.
+    Server(u32),
+}
+
+impl Reached {
+    pub fn of(pool: Option<&Name>, server: Option<&Server>) -> Self {
+        match (pool, server) {
+            (_, Some(server)) => Self::Server(server.id()),
+            (Some(pool), None) => Self::Pool(hash(pool.as_bytes()) as u32),
+            (None, None) => Self::NoPool,
+        }
+    }
+}
+
 /// What a request or connection is counted under: places in a snapshot, cheap to compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RequestPlace {
     pub listener: u32,
     pub routed: Routed,
-    /// The server's id.
-    pub server: Option<u32>,
+    pub reached: Reached,
 }
 
 impl RequestPlace {
     /// Of what was refused before it was known where it goes.
     pub fn of_listener(listener: u32) -> Self {
-        Self { listener, routed: Routed::Nowhere, server: None }
+        Self { listener, routed: Routed::Nowhere, reached: Reached::NoPool }
     }
 }
 

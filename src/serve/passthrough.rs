@@ -6,7 +6,7 @@ use crate::control::Live;
 use crate::edge::Client;
 use crate::geo::Location;
 use crate::metrics::{
-    BytesPassed, PassthroughOutcome, RequestNames, RequestPlace, Routed, Series, TcpSeries,
+    BytesPassed, PassthroughOutcome, Reached, RequestNames, RequestPlace, Routed, Series, TcpSeries,
 };
 use crate::pool::{Attempt, Outcome, TryResult};
 use std::sync::Arc;
@@ -78,7 +78,7 @@ impl<S: Series> Passthrough<S> {
         let place = RequestPlace {
             listener: self.client.listener,
             routed: self.routed,
-            server: server.map(|server| server.id()),
+            reached: Reached::of(self.pool.as_ref(), server.map(|server| &**server)),
         };
         let names = RequestNames {
             listener: &self.client.listener_state.name,

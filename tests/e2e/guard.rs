@@ -364,15 +364,32 @@ fn sessions_that_began_before_a_reload_say_nothing_of_it() {
     closing.join().expect("it closed");
 }
 
+/// A configuration whose only rule cuts a prefix.
+fn cutting(server: SocketAddr) -> String {
+    format!(
+        "listeners:\n  web: {{ address: 127.0.0.1:0, routes: all }}\n\
+         routes:\n  all:\n    - {{ rewrite: {{ strip_prefix: /api }}, pool: app }}\n\
+         pools:\n  app: {{ servers: [{{ name: s1, address: {server} }}] }}\n"
+    )
+}
+
 #[test]
 fn failures_without_a_server_are_the_pools_whoever_came_first() {
-    for strangers_first in [true, false] {
-        let balancer = Balancer::start(&plain(&[App::saying("well").address], "", ""));
+    let app = App::saying("well");
+    let ways = [
+        (plain(&[app.address], "", ""), "GET / HTTP/1.1\r\n\r\n"),
+        // What has met the pool's own rule is not the pool's either.
+        (cutting(app.address), "GET /api/../x HTTP/1.1\r\nHost: a\r\n\r\n"),
+    ];
+    for (text, stranger, strangers_first) in
+        ways.iter().flat_map(|(text, stranger)| [(text, stranger, true), (text, stranger, false)])
+    {
+        let balancer = Balancer::start(text);
         let strangers = || {
             for _ in 0..30 {
                 let mut client = balancer.client();
-                client.send("GET / HTTP/1.1\r\n\r\n");
-                assert_eq!(client.response().status, 400);
+                client.send(stranger);
+                assert_eq!(client.response().status, 400, "{stranger}");
             }
         };
         let (code, _, err) = balancer.command(&["drain", "app/s1", "--force"]);

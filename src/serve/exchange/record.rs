@@ -3,7 +3,7 @@
 use super::{Compressed, Exchange, route_name};
 use crate::access_log::{Action, Record, Why};
 use crate::fields::{Field, FieldList};
-use crate::metrics::{RequestNames, RequestOutcome, RequestPlace};
+use crate::metrics::{Reached, RequestNames, RequestOutcome, RequestPlace};
 use crate::pool::StickyResult;
 use crate::wire::request::RequestView;
 use http::header;
@@ -61,7 +61,7 @@ impl Exchange {
             pool = Some(&dispatch.tries.pool().name);
             fallback_from = dispatch.fallback_from.as_deref();
             server = dispatch.attempt.server();
-            place.server = server.map(|server| server.id());
+            place.reached = Reached::of(pool, server.map(|server| &**server));
             tries = dispatch.attempt.number();
             let server = dispatch.attempt.server().map(|server| &**server);
             sticky = dispatch.session.as_ref().map(|session| session.result(server, self.queued.is_some()));
