@@ -61,7 +61,7 @@ pub(crate) async fn serve_connection<S: Serve>(
             Arrival::Refused(refusal, why) => {
                 let rejection = Rejection { status: refusal.status, why, detail: Some(refusal.detail) };
                 let id = observer.refused(&state.client, conn.pending(), FieldList::NONE, rejection);
-                return Box::pin(refuse(conn, (refusal.status, id), &*observer)).await;
+                return Box::pin(refuse(conn, (rejection, id), &*observer)).await;
             }
         };
         state.watch.no_deadline();
@@ -210,12 +210,12 @@ const NO_HTTP2: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
                           \0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01";
 
 /// Answers with a status of our own and parts.
-async fn refuse(conn: Box<Conn>, (status, id): (u16, String), observer: &dyn EdgeObserver) {
+async fn refuse(conn: Box<Conn>, (rejection, id): (Rejection, String), observer: &dyn EdgeObserver) {
     if conn.socket().speaks_h2() || head::is_of_no_http(conn.pending()) {
         return close_lingering(conn, NO_HTTP2).await;
     }
     let mut answer = Vec::with_capacity(512);
-    observer.answer(&conn.state.client, (status, &id), None, &mut |head, edits, body| {
+    observer.answer(&conn.state.client, (rejection, &id), None, &mut |head, edits, body| {
         let terms = Http1Terms { is_http_11: true, framing: Framing::Length, may_go_on: false };
         write_http1(head, edits, terms, &mut answer);
         answer.extend_from_slice(body);

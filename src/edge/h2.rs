@@ -443,13 +443,15 @@ fn refuse(mut stream: Stream, refusal: Refusal, client: &Client, observer: &dyn 
     let id = observer.refused(client, line.as_bytes(), FieldList::Map(&head.headers), rejection);
     let (is_head, mut answer) = (head.method == Method::HEAD, None);
     let request = Some(RequestView::of_parts(head, false));
-    observer.answer(client, (status, &id), request, &mut |head, edits, body| {
+    observer.answer(client, (rejection, &id), request, &mut |head, edits, body| {
         answer = http2(head, edits).zip(Some(body.clone()));
     });
     let Some((answer, content)) = answer else { return };
+    // A call's is a head alone.
+    let is_over = is_head || content.is_empty();
     // A client that has gone meanwhile needs no answer.
-    if let Ok(mut body) = stream.respond.send_response(answer, is_head)
-        && !is_head
+    if let Ok(mut body) = stream.respond.send_response(answer, is_over)
+        && !is_over
     {
         let _ = body.send_data(content, true);
     }

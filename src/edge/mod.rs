@@ -119,11 +119,12 @@ pub(crate) trait EdgeObserver: Send + Sync {
     /// A request was refused; `head` is what had arrived of it, `fields` what could be read of its fields. Returns what the
     /// request is called.
     fn refused(&self, client: &Client, head: &[u8], fields: FieldList<'_>, rejection: Rejection) -> String;
-    /// What its client is answered; `request` is what it has asked for, as far as that could be read.
+    /// What its client is answered, with what the request is called; `request` is what it has asked for, as far as that could be
+    /// read.
     fn answer(
         &self,
         client: &Client,
-        of: (u16, &str),
+        of: (Rejection, &str),
         request: Option<RequestView<'_>>,
         write: &mut WriteAnswer<'_>,
     );

@@ -289,7 +289,8 @@ impl RequestOutcome {
             || self.stalled
             || self.why.is_of_servers()
             || self.why == Why::Internal
-            || self.grpc_status.is_some_and(is_grpc_failure)
+            // One of our own stands for an HTTP status, which has been looked at.
+            || self.answered && self.grpc_status.is_some_and(is_grpc_failure)
     }
 }
 

@@ -3,8 +3,9 @@
 use crate::access_log::Why;
 use crate::fields::FieldList;
 use crate::wire::local_reply::LocalReply;
+use crate::wire::request::RequestView;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use std::time::Duration;
 
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -23,6 +24,19 @@ pub(super) fn web_call(fields: FieldList<'_>) -> Option<&str> {
     fields
         .text(&header::CONTENT_TYPE)
         .filter(|_| is_web(b"application/grpc-web") || is_web(b"application/grpc-web-text"))
+}
+
+/// The type of the answer that whoever makes a call reads; `None` of a request that is no call.
+pub(super) fn answered_as<'a>(request: &RequestView<'a>) -> Option<&'a str> {
+    match request.version == Version::HTTP_2 && is_call(request.fields) {
+        true => Some("application/grpc"),
+        false => web_call(request.fields),
+    }
+}
+
+/// What a call is told in place of this status, if these are a call's fields.
+pub(super) fn status_of_refusal(fields: FieldList<'_>, status: u16) -> Option<u8> {
+    (is_call(fields) || web_call(fields).is_some()).then(|| status_for(status))
 }
 
 fn is_kind(fields: FieldList<'_>, kind: &[u8]) -> bool {

@@ -2,6 +2,7 @@
 //! long, connections that did not begin as they must. As much of the request is shown as can be read. The listener's own
 //! policy holds for the answers.
 
+use super::grpc;
 use crate::access_log::{Action, Record};
 use crate::config::plan::Protocol;
 use crate::control::Live;
@@ -32,13 +33,19 @@ impl EdgeObserver for Reporter {
         let place = RequestPlace::of_listener(client.listener);
         let names = RequestNames::of_listener(&client.listener_state.name);
         let errors = policy_of(&snapshot, client).and_then(|policy| policy.plan.errors.get());
-        let has_page = errors.is_some_and(|errors| errors.page(rejection.status).is_some());
+        // Fields are those of HTTP/2; of HTTP/1 nobody knows for sure how they are to be read.
+        let grpc_status = match rejection.status {
+            0 => None,
+            status => grpc::status_of_refusal(fields, status),
+        };
+        let has_page =
+            grpc_status.is_none() && errors.is_some_and(|errors| errors.page(rejection.status).is_some());
         let action = has_page.then_some(Action::ErrorPage);
         if rejection.status > 0 {
             let outcome = RequestOutcome {
                 status: rejection.status,
                 why: rejection.why,
-                grpc_status: None,
+                grpc_status,
                 answered: false,
                 stalled: false,
                 took: Duration::ZERO,
@@ -68,6 +75,8 @@ impl EdgeObserver for Reporter {
             method,
             path,
             protocol,
+            status: if grpc_status.is_some() { 200 } else { rejection.status },
+            grpc_status,
             action: action.map(Action::label),
             // Whoever is told nothing has nothing to ask after.
             request_id: Some(&*id).filter(|_| rejection.status > 0),
@@ -79,14 +88,20 @@ impl EdgeObserver for Reporter {
     fn answer(
         &self,
         client: &Client,
-        (status, id): (u16, &str),
+        (Rejection { status, why, .. }, id): (Rejection, &str),
         request: Option<RequestView<'_>>,
         write: &mut WriteAnswer<'_>,
     ) {
         let snapshot = self.0.snapshot();
         let policy = policy_of(&snapshot, client);
-        let mut reply = local_reply::with_status(status, None, None);
-        if let Some(errors) = policy.and_then(|policy| policy.plan.errors.get()) {
+        let call = request.as_ref().and_then(grpc::answered_as);
+        let mut reply = match call {
+            Some(kind) => grpc::local_reply((status, why), kind, false),
+            None => local_reply::with_status(status, None, None),
+        };
+        if let Some(errors) = policy.and_then(|policy| policy.plan.errors.get())
+            && call.is_none()
+        {
             let fields = request.map_or(FieldList::NONE, |request| request.fields);
             policy::give_page(errors, &mut reply, fields, id);
         }

@@ -456,3 +456,28 @@ fn grpc_failures_of_ours_are_no_successes_in_metrics_and_status() {
         balancer.command_json(&["status"])["pools"][0]["figures"]["error_ratio"].as_f64() == Some(1.0)
     });
 }
+
+#[test]
+fn calls_that_are_refused_are_no_failures_whatever_they_are_told() {
+    let app = App::saying("well");
+    let listener = "limits: { request_body: 1KiB, header_count: 8 }";
+    let balancer = Balancer::start(&plain(&[app.address], listener, ""));
+    let mut client = h2::Connection::new(balancer.address("web"));
+    let call = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/shop.Cart/Get"),
+        (":authority", "a"),
+        ("content-type", "application/grpc"),
+    ];
+    // Refused as it comes, by its shape, and for its length.
+    client.fields(1, &[&call[..], &[("x", " 1")]].concat(), true);
+    client.fields(3, &[&call[..], &[("x", "1"); 8]].concat(), true);
+    client.fields(5, &[&call[..], &[("content-length", "2000")]].concat(), false);
+    for stream in [1, 3, 5] {
+        assert_eq!(client.response(stream).0, 200);
+    }
+    balancer.wait_for_metric("evenkeel_http_requests_total", &[("code", "4xx")], 3.0);
+    assert_eq!(balancer.metric("evenkeel_http_requests_total", &[]), 3.0);
+    assert_eq!(balancer.metric("evenkeel_http_requests_failed_total", &[]), 0.0);
+}

@@ -129,12 +129,8 @@ impl<C: ClientSide> Relay<'_, C> {
 
     fn local_reply(&self, why: Why) -> LocalReply {
         // Whoever makes a call reads no other answer.
-        let kind = match self.is_grpc {
-            true => Some("application/grpc"),
-            false => grpc::web_call(self.request.fields),
-        };
         let (status, told) = self.exchange.told(why);
-        match kind {
+        match grpc::answered_as(&self.request) {
             Some(kind) => grpc::local_reply((status, told), kind, self.is_given_up(why)),
             None => local_reply::with_status(status, None, None),
         }

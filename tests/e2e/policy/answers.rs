@@ -142,3 +142,46 @@ fn what_is_refused_by_its_head_is_answered_as_the_listeners_policy_has_it() {
     assert_eq!(pages, Way::ALL.len() as f64 + 2.0);
     assert_eq!(app.hits(), 0);
 }
+
+/// Whoever makes a call reads no page and no other status.
+#[test]
+fn a_call_whose_head_is_refused_is_told_in_its_own_words() {
+    let app = App::saying("hello");
+    let rest = format!("pools: {{ app: {{ servers: ['{}'] }} }}\n", app.address);
+    let ways = Ways::start("pool: app, limits: { request_headers: 4KiB }", &rest);
+    let long = "x".repeat(5000);
+    for (path, kind, field, why) in [
+        ("/1", "application/grpc", ("x-long", long.as_str()), "headers_too_large"),
+        ("/2", "application/grpc+proto", ("host", "b"), "malformed"),
+        ("/3", "application/grpc-web+proto", ("x-long", long.as_str()), "headers_too_large"),
+        ("/4", "application/grpc-web-text", ("host", "b"), "malformed"),
+        ("/5", "application/json", ("host", "b"), "malformed"),
+    ] {
+        for way in [Way::H2, Way::H2Tls] {
+            let fields = [("content-type", kind), field];
+            let response = ways.ask(way, Asked { method: "POST", fields: &fields, ..Asked::get(path) });
+            let record = ways.balancer.record_where("of this request", |record| {
+                record["path"] == path && record["tls"].is_null() == (way == Way::H2)
+            });
+            assert_eq!(record["why"], why, "{record}");
+            if kind == "application/json" {
+                assert_eq!((response.status, response.text()), (400, "400 Bad Request\n".to_owned()));
+                assert!(record["status"] == 400 && record.get("grpc_status").is_none(), "{record}");
+                continue;
+            }
+            let answered_as = if kind.contains("web") { kind } else { "application/grpc" };
+            let told = ["content-type", "grpc-status", "grpc-message"].map(|name| response.field(name));
+            assert_eq!(
+                told,
+                [answered_as.to_owned(), "13".to_owned(), format!("evenkeel: {why}")],
+                "{way:?}"
+            );
+            assert_eq!((response.status, response.body.len()), (200, 0), "{way:?}");
+            assert_eq!((&record["status"], &record["grpc_status"]), (&200.into(), &13.into()), "{record}");
+        }
+    }
+    // They count as what they stand for.
+    ways.balancer.wait_for_metric("evenkeel_http_requests_total", &[("code", "4xx")], 10.0);
+    assert_eq!(ways.balancer.metric("evenkeel_http_requests_failed_total", &[]), 0.0);
+    assert_eq!(app.hits(), 0);
+}
