@@ -32,6 +32,8 @@ impl ClientSide for Background {
 
     fn refuse_body(&mut self) {}
 
+    fn end_with_answer(&mut self) {}
+
     fn takes_chunks(&self) -> bool {
         false
     }

@@ -132,6 +132,10 @@ impl ClientSide for Http1<'_> {
         }
     }
 
+    fn end_with_answer(&mut self) {
+        self.is_last = true;
+    }
+
     fn takes_chunks(&self) -> bool {
         self.is_http_11
     }

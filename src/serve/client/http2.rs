@@ -103,6 +103,9 @@ impl ClientSide for Http2 {
     /// The codec tells the client so when the stream is let go.
     fn refuse_body(&mut self) {}
 
+    /// Where streams begin is beyond doubt.
+    fn end_with_answer(&mut self) {}
+
     fn takes_chunks(&self) -> bool {
         false
     }

@@ -33,6 +33,9 @@ pub(super) trait ClientSide: Send {
     /// Nothing more of the body is wanted.
     fn refuse_body(&mut self);
 
+    /// Nothing that may follow the request on its connection is to be read.
+    fn end_with_answer(&mut self);
+
     /// Whether a response's chunks may come as they are.
     fn takes_chunks(&self) -> bool;
 

@@ -57,6 +57,10 @@ impl<C: ClientSide> Relay<'_, C> {
         }
         self.state.answered.store(true, Relaxed);
         self.client.refuse_body();
+        if matches!(why, Why::Malformed | Why::HeadersTooLarge) {
+            // As after one whose head the edge refuses, so that whoever reads along needs one rule only.
+            self.client.end_with_answer();
+        }
         let mut response = match self.exchange.reply.take() {
             Some(reply) => *reply,
             None => {

@@ -469,3 +469,44 @@ fn no_spelling_of_a_path_gets_by_a_rate_or_maintenance() {
     assert_eq!(app.hits(), 1);
     assert_eq!(ways.ask(Way::Http11, Asked::get("/else")).status, 200);
 }
+
+/// Whoever reads along needs one rule: after what is malformed or has too many fields, a connection of HTTP/1.1 is over, whether the
+/// head was whole or not.
+#[test]
+fn a_connection_ends_with_the_answer_to_what_is_malformed() {
+    let app = App::saying("hello");
+    let text = format!(
+        "listeners:\n  web: {{ address: 127.0.0.1:0, routes: all, limits: {{ header_count: 10, uri: 1KiB, encoded_slash: refuse }} }}\n  \
+         secure: {{ address: 127.0.0.1:0, redirect_to_https: true }}\n\
+         routes:\n  all:\n    - {{ match: {{ path: /api/* }}, rewrite: {{ strip_prefix: /api }}, pool: app }}\n    \
+         - {{ match: {{ path: /h2/* }}, pool: h2 }}\n    - {{ match: {{ path: /off }}, respond: {{ status: 404 }} }}\n    \
+         - {{ match: {{ methods: [OPTIONS] }}, redirect: \"https://shop.example{{path}}\" }}\n    - {{ pool: app }}\n\
+         pools:\n  app: {{ servers: ['{0}'] }}\n  h2: {{ protocol: h2, servers: ['{0}'] }}\n",
+        app.address
+    );
+    let balancer = crate::support::balancer::Balancer::start(&text);
+    let many: String = (0..12).map(|n| format!("X-{n}: 1\r\n")).collect();
+    let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n", "x".repeat(2000));
+    for (listener, head, status, closes) in [
+        ("web", "GET /a%2Fb HTTP/1.1\r\nHost: a\r\n", 400, true),
+        ("web", "GET /api/../x HTTP/1.1\r\nHost: a\r\n", 400, true),
+        ("web", "OPTIONS * HTTP/1.1\r\nHost: a\r\n", 400, true),
+        ("secure", "GET / HTTP/1.1\r\nHost: a%41\r\n", 400, true),
+        ("secure", "GET / HTTP/1.0\r\nConnection: keep-alive\r\n", 400, true),
+        ("web", &format!("GET / HTTP/1.1\r\nHost: a\r\n{many}"), 431, true),
+        ("web", &long, 414, false),
+        ("web", "GET /off HTTP/1.1\r\nHost: a\r\n", 404, false),
+        ("web", "GET / HTTP/1.1\r\nHost: a\r\n", 200, false),
+    ] {
+        let mut client = crate::support::client::Client::connect(balancer.address(listener));
+        client.send(format!("{head}\r\n"));
+        let response = client.response();
+        let says = response.field("connection") == "close";
+        assert_eq!((response.status, says), (status, closes), "{head}");
+        if closes {
+            assert!(client.is_closed(), "{head}");
+        } else {
+            assert_eq!(client.get("/").status, 200, "{head}");
+        }
+    }
+}

@@ -113,6 +113,8 @@ fn an_api_counts_by_key_and_tells_pages_what_they_may() {
     assert_eq!(visitor.gets(stranger, "GET /v2/items?x=1", 200).text(), "/items?x=1");
     visitor.gets(stranger, "GET /internal/metrics", 403);
     visitor.gets(stranger, "GET /v2/..%2finternal/metrics", 400);
+    // After that a connection is over.
+    let mut visitor = Visitor::of(&balancer, "api", "api.example");
     visitor.gets(office, "GET /internal/metrics", 200);
     let nothing = visitor.gets(stranger, "GET /v3/items", 404);
     assert_eq!(nothing.field("content-type"), "application/problem+json");

@@ -40,6 +40,8 @@ impl ClientSide for Scripted {
 
     fn refuse_body(&mut self) {}
 
+    fn end_with_answer(&mut self) {}
+
     fn takes_chunks(&self) -> bool {
         false
     }
