@@ -45,7 +45,10 @@ mod tests {
     use crate::wire::request_head::sample_head;
 
     fn sent(canonical_plan: Canonical, is_secure: bool, host: &str, target: &str) -> String {
-        let head = sample_head(&format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        let head = match host {
+            "" => sample_head(&format!("GET {target} HTTP/1.0\r\n\r\n")),
+            host => sample_head(&format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n")),
+        };
         let variables =
             Variables { request: Some(RequestView::from(&head)), is_secure, ..Variables::default() };
         canonical(&canonical_plan, &variables).map_or_else(

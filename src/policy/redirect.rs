@@ -2,6 +2,7 @@
 
 use super::Variables;
 use crate::config::plan::policy::Redirect;
+use crate::host;
 use crate::template::Variable;
 use crate::wire::local_reply::{self, LocalReply};
 use http::Method;
@@ -17,7 +18,17 @@ pub(crate) fn redirect(
     if !has_path && redirect.to.variables().any(|variable| *variable == Variable::Path) {
         return None;
     }
+    let names_host = variables
+        .request
+        .is_none_or(|request| request.host.is_some_and(|host| !host::without_port(host).is_empty()));
+    let is_url = !redirect.to.source().starts_with('/') && redirect.to.source().contains("://");
+    if is_url && !names_host && redirect.to.variables().any(|variable| *variable == Variable::Host) {
+        return None;
+    }
     let mut location = String::from_utf8(redirect.to.render(variables).into_owned()).ok()?;
+    if is_url && lacks_host(&location) {
+        return None;
+    }
     if !location.bytes().all(|byte| byte.is_ascii_graphic()) {
         return None;
     }
@@ -34,6 +45,15 @@ pub(crate) fn redirect(
         location = format!("{place}{joint}{query}{fragment}");
     }
     Some(local_reply::with_status(status(redirect.status, method), Some(&location), None))
+}
+
+/// Whether a URL has no host, or one with an empty label (`https:///new`, `https://.shop.example/`), for a variable was empty.
+/// Browsers would take what follows for the host.
+fn lacks_host(url: &str) -> bool {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let end = rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len());
+    let host = host::without_port(&rest[..end]);
+    host.strip_suffix('.').unwrap_or(host).split('.').any(str::is_empty)
 }
 
 /// Of 301 and 302 clients make a GET (section 15.4.2), so what is more than that gets those that keep its method.
@@ -85,6 +105,29 @@ mod tests {
             if sent_to != "none" {
                 assert_eq!(sent(to, 308, line), sent_to, "{to} {line}");
             }
+        }
+    }
+
+    #[test]
+    fn a_client_is_sent_to_no_url_without_a_host() {
+        for (to, head, sent_to) in [
+            ("https://{host}/new{path}", "GET /a HTTP/1.0\r\n", None),
+            ("https://www.{host}{path}", "GET /a HTTP/1.0\r\n", None),
+            ("https://{country}.shop.example/", "GET /a HTTP/1.1\r\nHost: a\r\n", None),
+            ("https://{host}/", "GET /a HTTP/1.1\r\nHost: a..b\r\n", None),
+            ("https://{host}/", "GET http://a/ HTTP/1.0\r\n", Some("https://a/")),
+            ("https://{host}/", "GET / HTTP/1.0\r\nHost: a.:81\r\n", Some("https://a./")),
+            ("https://{host}:444/", "GET / HTTP/1.0\r\nHost: [::1]:81\r\n", Some("https://[::1]:444/")),
+            ("https://a.example?x", "GET / HTTP/1.0\r\n", Some("https://a.example?x")),
+            ("/new?host={host}", "GET / HTTP/1.0\r\n", Some("/new?host=")),
+        ] {
+            let head = sample_head(&format!("{head}\r\n"));
+            let variables = Variables { request: Some(RequestView::from(&head)), ..Variables::default() };
+            let plan =
+                Redirect { to: Template::parse(to).expect("a template"), status: 308, keep_query: true };
+            let reply = redirect(&plan, &Method::GET, &variables);
+            let location = reply.as_ref().map(|reply| reply.fields["location"].to_str().expect("text"));
+            assert_eq!(location, sent_to, "{to}");
         }
     }
 

@@ -5,6 +5,7 @@ use crate::config::plan::policy::{Page, Respond};
 use crate::wire::local_reply::{self, LocalReply};
 use bytes::Bytes;
 use http::{HeaderValue, header};
+use std::borrow::Cow;
 use std::path::Path;
 
 /// The answer.
@@ -25,7 +26,12 @@ pub(crate) fn respond(respond: &Respond, variables: &Variables<'_>) -> LocalRepl
     }
     for field in &respond.fields {
         let Some(value) = field.value() else { continue };
-        if let Ok(value) = HeaderValue::from_bytes(&value.render(variables)) {
+        let value = value.render(variables);
+        // As everywhere: one whose variables leave nothing of its value is not there.
+        if matches!(&value, Cow::Owned(rendered) if rendered.trim_ascii().is_empty()) {
+            continue;
+        }
+        if let Ok(value) = HeaderValue::from_bytes(&value) {
             reply.fields.insert(&field.name, value);
         }
     }

@@ -50,7 +50,7 @@ pub(crate) fn judge(method: &Method, uri: &Uri, fields: &HeaderMap, limit: usize
         (Some(authority), Some(host)) if !is_same(authority, host, scheme) => {
             return bad("authority and Host disagree");
         }
-        (Some(name), _) | (None, Some(name)) if name.is_empty() || !is_host(name) => {
+        (Some(name), _) | (None, Some(name)) if !is_host(name) => {
             return bad("authority is not a host");
         }
         _ => {}
@@ -138,6 +138,8 @@ mod tests {
             ("GET", "/", &[("host", "")], 400),
             ("GET", "/", &[("host", "a"), ("host", "a")], 400),
             ("GET", "/", &[("host", "a/b")], 400),
+            ("GET", "/", &[("host", ":80")], 400),
+            ("GET", "http://[]/", &[], 400),
             ("GET", "http://a/", &[("host", "b")], 400),
             ("GET", "http://a/", &[("host", "a:443")], 400),
             ("GET", "http://u@a/", &[], 400),

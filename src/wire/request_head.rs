@@ -306,6 +306,9 @@ fn judge_fields<'a>(fields: &[Header<'a>], http_11: bool) -> Result<Seen<'a>, Re
             4 if is(field, "host") => {
                 hosts += 1;
                 host = Some(value);
+                if value.is_empty() {
+                    return bad("Host is empty");
+                }
                 if !is_host(value) {
                     return bad("Host is not a host");
                 }
@@ -356,7 +359,7 @@ fn judge_fields<'a>(fields: &[Header<'a>], http_11: bool) -> Result<Seen<'a>, Re
     Ok(Seen { body, host, has_connection })
 }
 
-/// RFC 9110 section 7.2: `uri-host [ ":" port ]`; an empty one is allowed.
+/// RFC 9110 section 7.2: `uri-host [ ":" port ]`. A host of HTTP is not empty (section 4.2.1).
 pub(crate) fn is_host(value: &[u8]) -> bool {
     let (host, port) = match value.first() {
         Some(b'[') => match value.iter().position(|&byte| byte == b']') {
@@ -374,8 +377,10 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
         _ => false,
     };
     let host_is_good = match host {
-        [b'[', inner @ .., b']'] => inner.iter().all(|&byte| byte == b':' || is_host_byte(byte)),
-        host => host.iter().all(|&byte| is_host_byte(byte)),
+        [b'[', inner @ .., b']'] => {
+            !inner.is_empty() && inner.iter().all(|&byte| byte == b':' || is_host_byte(byte))
+        }
+        host => !host.is_empty() && host.iter().all(|&byte| is_host_byte(byte)),
     };
     port_is_good && host_is_good
 }

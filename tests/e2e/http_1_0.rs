@@ -252,3 +252,56 @@ fn an_upgrade_is_not_for_it() {
     assert_eq!(client.response().text(), "hello");
     assert!(!app.last().has("upgrade"));
 }
+
+/// No URL can be made of a host that is not named.
+#[test]
+fn a_request_that_names_no_host_is_sent_nowhere() {
+    let app = App::saying("hello");
+    let text = format!(
+        "listeners:\n  web: {{ address: 127.0.0.1:0, routes: all }}\n  \
+         secure: {{ address: 127.0.0.1:0, redirect_to_https: true }}\n\
+         routes:\n  all:\n    - {{ match: {{ path: /old/* }}, redirect: \"https://{{host}}/new{{path}}\" }}\n    \
+         - {{ match: {{ path: /moved/* }}, redirect: /new }}\n    \
+         - {{ match: {{ path: /said }}, respond: {{ headers: {{ X-Host: \"{{host}}\", X-Said: \"<{{host}}>\" }} }} }}\n    \
+         - {{ canonical: {{ https: true }}, rewrite: {{ host: \"{{host}}.internal\" }}, \
+         request_headers: {{ set: {{ X-Host: \"{{host}}\" }} }}, pool: app }}\n\
+         pools:\n  app: {{ servers: ['{}'] }}\n",
+        app.address
+    );
+    let balancer = Balancer::start(&text);
+    for (listener, path, status) in [
+        ("web", "/old/x", 400),
+        ("secure", "/x", 400),
+        ("web", "/moved/x", 308),
+        ("web", "/said", 200),
+        ("web", "/x", 200),
+    ] {
+        let mut client = Client::connect(balancer.address(listener));
+        client.send(format!("GET {path} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"));
+        let response = client.response();
+        assert_eq!(response.status, status, "{path}");
+        assert!(!response.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("x-host")), "{path}");
+        let location = if status == 308 { "/new" } else { "" };
+        assert_eq!(response.field("location"), location, "{path}");
+        if status == 400 {
+            assert!(client.is_closed(), "{path}");
+            let record = balancer.record(path);
+            assert_eq!(
+                (&record["why"], &record["detail"]),
+                (&"malformed".into(), &"a redirect of a request that names no host, or no path".into())
+            );
+        }
+    }
+    let request = app.last();
+    assert_eq!((request.field("host"), request.has("x-host")), (app.address.to_string(), false));
+    // What is there and empty is no host in any version.
+    for version in ["HTTP/1.0", "HTTP/1.1"] {
+        for host in ["", ":80", "[]"] {
+            let mut client = balancer.client();
+            client.send(format!("GET /x HTTP/{}\r\nHost: {host}\r\n\r\n", &version[5..]));
+            assert_eq!(client.response().status, 400, "{version} {host:?}");
+            assert!(client.is_closed());
+        }
+    }
+    assert_eq!(app.hits(), 1);
+}

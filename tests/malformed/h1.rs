@@ -62,6 +62,11 @@ pub(crate) fn cases() -> Vec<Case> {
         // Host.
         ("h1-host-none", "9112 3.2", "has no Host", b"GET / HTTP/1.1\r\n\r\n", Answer(400)),
         ("h1-host-twice", "9112 3.2", "has Host twice, the same", b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", Answer(400)),
+        ("h1-host-empty", "9110 4.2.1", "has an empty Host", b"GET / HTTP/1.1\r\nHost:\r\n\r\n", Answer(400)),
+        ("h1-host-empty-port", "9110 4.2.1", "has a port and no host in Host", b"GET / HTTP/1.1\r\nHost: :80\r\n\r\n", Answer(400)),
+        ("h1-host-empty-bracket", "3986 3.2.2", "has brackets without an address in Host", b"GET / HTTP/1.1\r\nHost: []\r\n\r\n", Answer(400)),
+        ("h1-host-10-empty", "9110 4.2.1", "is of HTTP/1.0 with an empty Host", b"GET / HTTP/1.0\r\nHost:\r\n\r\n", Answer(400)),
+        ("h1-host-10-none", "9112 3.2", "is of HTTP/1.0 without Host, as it may", b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", Passed),
         ("h1-host-two", "9112 3.2", "has two Hosts", b"GET / HTTP/1.1\r\nHost: a\r\nhost: b\r\n\r\n", Answer(400)),
         ("h1-host-list", "9110 7.2", "has a list for Host", b"GET / HTTP/1.1\r\nHost: a,b\r\n\r\n", Answer(400)),
         ("h1-host-space", "9110 7.2", "has a space in Host", b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", Answer(400)),

@@ -80,6 +80,8 @@ pub(crate) fn cases() -> Vec<Case> {
         ("h2-authority-path", "3986 3.2", "has a path in `:authority`", but(":authority", b"a/b"), StreamError),
         ("h2-authority-port", "3986 3.2.3", "has a port that is no number", but(":authority", b"a:x"), Answer(400)),
         ("h2-authority-space", "3986 3.2.2", "has a space in `:authority`", but(":authority", b"a b"), StreamError),
+        ("h2-authority-empty-port", "9110 4.2.1", "has a port and no host in `:authority`", but(":authority", b":80"), Answer(400)),
+        ("h2-authority-percent", "3986 3.2.2", "has `%` in `:authority`, which the codec has no form for", but(":authority", b"a%41"), StreamError),
         ("h2-authority-list", "3986 3.2.2", "has a list for `:authority`", but(":authority", b"a,b"), Answer(400)),
         ("h2-authority-line", "9113 10.3", "has a line break in `:authority`", but(":authority", b"a\r\nX: 1"), StreamError),
         ("h2-host-disagrees", "9113 8.3.1", "has a Host that is not `:authority`", with(&BASE, &[("host", b"b")]), Answer(400)),

@@ -20,6 +20,9 @@ use bytes::Bytes;
 use http::{Method, header};
 use std::net::IpAddr;
 
+/// Why a redirect is refused that leads to no URL.
+const NOWHERE: &str = "a redirect of a request that names no host, or no path";
+
 impl Exchange {
     /// Finds out whose request it is and which rule it meets, and has the rule's policy say whether it goes on.
     pub(in crate::serve) fn decide(&mut self, request: &RequestView<'_>) -> Result<(), Why> {
@@ -85,8 +88,12 @@ impl Exchange {
         match &listener.target {
             ListenerTarget::Pool(_) => self.routed = Routed::Pool,
             ListenerTarget::RedirectToHttps => {
-                let location = secure_location(request.host.unwrap_or_default(), request.path_and_query)
-                    .ok_or(Why::Malformed)?;
+                let Some(location) =
+                    secure_location(request.host.unwrap_or_default(), request.path_and_query)
+                else {
+                    self.detail = Some(NOWHERE);
+                    return Err(Why::Malformed);
+                };
                 let reply = local_reply::with_status(Why::Redirect.status(), Some(&location), None);
                 return self.answer(Why::Redirect, reply);
             }
@@ -241,15 +248,18 @@ impl Exchange {
                 None | Some(RuleTarget::Pool(_)) => return Ok(()),
                 Some(RuleTarget::Redirect(redirect)) => {
                     let variables = self.all_variables(request, listener);
-                    let reply = policy::redirect(redirect, request.method, &variables);
-                    (Why::Redirect, Action::Redirect, reply.ok_or(Why::Malformed)?)
+                    (Why::Redirect, Action::Redirect, policy::redirect(redirect, request.method, &variables))
                 }
                 Some(RuleTarget::Respond(respond)) => {
                     let variables = self.all_variables(request, listener);
-                    (Why::Respond, Action::Respond, policy::respond(respond, &variables))
+                    (Why::Respond, Action::Respond, Some(policy::respond(respond, &variables)))
                 }
             },
             None => return Err(Why::Shutdown),
+        };
+        let Some(reply) = reply else {
+            self.detail = Some(NOWHERE);
+            return Err(Why::Malformed);
         };
         self.action = Some(action);
         self.answer(why, reply)

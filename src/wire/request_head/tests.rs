@@ -22,7 +22,7 @@ fn ordinary_heads_pass_with_their_body_length() {
         ("GET http://[::1]/ HTTP/1.1\r\nHost: [0::1]:\r\n\r\n", RequestBodyLength::Length(0)),
         ("OPTIONS * HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n", RequestBodyLength::Length(0)),
         ("GET / HTTP/1.0\r\n\r\n", RequestBodyLength::Length(0)),
-        ("\r\nGET / HTTP/1.1\r\nHost:\r\n\r\n", RequestBodyLength::Length(0)),
+        ("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", RequestBodyLength::Length(0)),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\n", RequestBodyLength::Length(12)),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n", RequestBodyLength::Chunked),
     ] {
@@ -89,6 +89,12 @@ fn heads_that_two_readers_may_read_differently_are_refused() {
         ("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
         ("GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505),
         ("GET http:///x HTTP/1.1\r\nHost:\r\n\r\n", 400),
+        ("GET http://:80/x HTTP/1.1\r\nHost: :80\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost:\r\n\r\n", 400),
+        ("GET / HTTP/1.0\r\nHost: \r\n\r\n", 400),
+        ("OPTIONS * HTTP/1.1\r\nHost:\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: :80\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: []\r\n\r\n", 400),
     ] {
         let got = status(head);
         // httparse names a few of these differently; what matters is that none passes.
