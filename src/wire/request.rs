@@ -30,7 +30,7 @@ pub(crate) struct RequestView<'a> {
     pub(crate) is_absolute: bool,
     /// Without the query.
     pub(crate) path: &'a str,
-    /// It may lack its slash (`?q`), if it came absolute.
+    /// It may lack its slash (`?q`), if it came absolute, and be empty if nothing is left of its query.
     pub(crate) path_and_query: &'a str,
     /// Without its question mark.
     pub(crate) query: &'a str,
@@ -91,7 +91,7 @@ impl<'a> RequestView<'a> {
 
     /// In origin-form.
     fn target(&self) -> Cow<'a, str> {
-        match self.path_and_query.starts_with('?') {
+        match self.path_and_query.is_empty() || self.path_and_query.starts_with('?') {
             true => Cow::Owned(format!("/{}", self.path_and_query)),
             false => Cow::Borrowed(self.path_and_query),
         }

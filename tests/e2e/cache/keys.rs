@@ -519,3 +519,13 @@ fn what_stands_for_the_whole_says_by_what_that_varies() {
         assert_eq!((response.status, response.field("vary")), (304, "Accept-Encoding".into()), "{way:?}");
     });
 }
+
+#[test]
+fn a_server_gets_a_path_where_the_cache_leaves_nothing_of_the_target() {
+    let app = app();
+    let shop = shop(&app, "{ key: { query: [] } }");
+    let mut client = shop.balancer.client();
+    client.send("GET http://shop.example?utm_source=a HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+    assert_eq!(client.response().status, 200);
+    assert_eq!(app.last().target, "/");
+}
