@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub(super) fn rewrite(section: &Section<'_>) -> Option<Rewrite> {
     let rewrite = Rewrite {
         strip_prefix: section.nullable("strip_prefix", prefix),
-        add_prefix: section.nullable("add_prefix", prefix),
+        add_prefix: section.nullable("add_prefix", added_prefix),
         regex: section.nullable("regex", regex),
         to: section.nullable("to", target),
         host: section.nullable("host", host),
@@ -55,8 +55,26 @@ fn prefix(scalar: &Scalar<'_>) -> Result<String, Fault> {
     }
 }
 
+/// The same of what servers get, whichever protocol they speak.
+fn added_prefix(scalar: &Scalar<'_>) -> Result<String, Fault> {
+    escaped(scalar)?;
+    prefix(scalar)
+}
+
+/// Refuses what has to be percent-encoded (RFC 3986 section 2): HTTP/2 has no form for a target with it.
+fn escaped(scalar: &Scalar<'_>) -> Result<(), Fault> {
+    match scalar.text.chars().find(|byte| matches!(byte, '"' | '<' | '>' | '`')) {
+        None => Ok(()),
+        Some(byte) => Err(Fault::new(
+            format!("{} has `{byte}`, which paths have percent-encoded only", quoted(&scalar.text)),
+            format!("write `%{:02X}` for it", u32::from(byte)),
+        )),
+    }
+}
+
 fn target(scalar: &Scalar<'_>) -> Result<Template, Fault> {
     let to = template(scalar)?;
+    escaped(scalar)?;
     let text = &*scalar.text;
     let mut pairs = text.as_bytes().windows(2);
     if pairs.any(|pair| pair[0] == b'$' && pair[1].is_ascii_digit()) {

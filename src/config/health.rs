@@ -6,7 +6,9 @@ use super::problem::{Fault, quoted};
 use super::section::Section;
 use super::tree::Scalar;
 use super::udp::udp_probe;
-use http::{HeaderValue, Method, uri::PathAndQuery};
+use crate::wire::request_head;
+use http::Method;
+use http::uri::{Authority, PathAndQuery};
 use std::ops::RangeInclusive;
 
 pub(super) const INITIALS: [(&str, Initial); 2] = [("probing", Initial::Probing), ("up", Initial::Up)];
@@ -163,9 +165,8 @@ fn path(scalar: &Scalar<'_>) -> Result<String, Fault> {
 }
 
 fn host(scalar: &Scalar<'_>) -> Result<String, Fault> {
-    let visible = HeaderValue::from_str(&scalar.text).is_ok();
-    if !visible || scalar.text.is_empty() || !scalar.text.is_ascii() || scalar.text.contains([' ', '\t', '/'])
-    {
+    // Requests that name no host get it too, by either version of HTTP.
+    if !request_head::is_host(scalar.text.as_bytes()) || scalar.text.parse::<Authority>().is_err() {
         return Err(Fault::new(
             format!("{} is not a host", quoted(&scalar.text)),
             "write it like `app.internal` or `app.internal:8080`",
