@@ -3,8 +3,9 @@
 use super::edit::{Edits, write_field};
 use super::request_head::{self, Head};
 use crate::fields::{FieldList, has_token};
+use crate::host;
 use http::request::Parts;
-use http::uri::{PathAndQuery, Scheme, Uri};
+use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Version, header};
 use std::borrow::Cow;
 
@@ -159,21 +160,79 @@ pub(crate) fn write_http1(head: &RequestView<'_>, edits: &Edits<'_>, own_host: &
     out.extend_from_slice(b"\r\n");
 }
 
-/// A head as a server of HTTP/2 gets it (RFC 9113 section 8.3.1); `None` if it has no form there.
+/// Why a head has no form in HTTP/2, as the codec has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoHttp2Form {
+    /// The target has bytes that must be percent-encoded (RFC 3986 section 2). HTTP/1.1 has a place for them.
+    Target,
+    /// The target is too long.
+    LongTarget,
+    /// The host is none.
+    Host,
+}
+
+impl NoHttp2Form {
+    /// For the access log's `detail`.
+    pub(crate) fn detail(self) -> &'static str {
+        match self {
+            Self::Target => "target has bytes that must be percent-encoded, for servers of HTTP/2",
+            Self::LongTarget => "target longer than 65,534 bytes, for servers of HTTP/2",
+            Self::Host => "host that HTTP/2 has no form for",
+        }
+    }
+}
+
+/// What the type of a target has room for.
+const LONGEST_TARGET: usize = 65_534;
+
+/// Why a head has no form in HTTP/2, if it has none. Nearly all have one, which their bytes alone show.
+pub(crate) fn misses_http2_form(head: &RequestView<'_>) -> Option<NoHttp2Form> {
+    let is_plain = |byte: u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'/' | b'-' | b'.' | b'_' | b'~' | b'?' | b'=' | b'&' | b'%' | b'+' | b',' | b':' | b';'
+            )
+    };
+    let target = head.path_and_query;
+    // One that lacks its slash gets it.
+    if (target.len() >= LONGEST_TARGET || !target.bytes().all(is_plain))
+        && let Err(missing) = http2_target(head)
+    {
+        return Some(missing);
+    }
+    let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    let host = head.host.filter(|host| host.is_empty() || !host::without_port(host).bytes().all(is_usual));
+    host.and_then(|host| http2_authority(host).err())
+}
+
+fn http2_target(head: &RequestView<'_>) -> Result<PathAndQuery, NoHttp2Form> {
+    let target = head.target();
+    PathAndQuery::try_from(&*target).map_err(|_| match target.len() > LONGEST_TARGET {
+        true => NoHttp2Form::LongTarget,
+        false => NoHttp2Form::Target,
+    })
+}
+
+fn http2_authority(host: &str) -> Result<Authority, NoHttp2Form> {
+    Authority::try_from(host).map_err(|_| NoHttp2Form::Host)
+}
+
+/// A head as a server of HTTP/2 gets it (RFC 9113 section 8.3.1).
 pub(crate) fn http2(
     head: &RequestView<'_>,
     edits: &Edits<'_>,
     own_host: &str,
     is_secured: bool,
-) -> Option<Request<()>> {
+) -> Result<Request<()>, NoHttp2Form> {
     let uri = Uri::builder()
         .scheme(if is_secured { Scheme::HTTPS } else { Scheme::HTTP })
-        .authority(head.host.unwrap_or(own_host))
-        .path_and_query(PathAndQuery::try_from(&*head.target()).ok()?)
+        .authority(http2_authority(head.host.unwrap_or(own_host))?)
+        .path_and_query(http2_target(head)?)
         .build();
     let mut request = Request::new(());
     *request.method_mut() = head.method.clone();
-    *request.uri_mut() = uri.ok()?;
+    *request.uri_mut() = uri.map_err(|_| NoHttp2Form::Target)?;
     *request.version_mut() = Version::HTTP_2;
     let fields = request.headers_mut();
     fields.reserve(head.fields.count() + edits.added_count());
@@ -183,7 +242,7 @@ pub(crate) fn http2(
         }
     }
     edits.append_added(fields);
-    Some(request)
+    Ok(request)
 }
 
 #[cfg(test)]

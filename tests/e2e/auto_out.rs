@@ -207,3 +207,29 @@ fn without_tls_there_is_nothing_to_agree_by() {
     assert_eq!(balancer.get("/secured").status, 200);
     assert_eq!(server.protocol("/secured"), "HTTP/2.0");
 }
+
+/// The pool's other servers, of HTTP/1.1, have a place for it.
+#[test]
+fn a_head_that_http2_has_no_form_for_is_nobodys_fault_where_http2_is_chosen() {
+    let app = App::echo();
+    let server = Balancer::start(&plain(&[app.address], "", ""));
+    for (protocols, status) in [(BOTH, 400), (H2, 400), (HTTP1, 200)] {
+        let front = Front::new(certificate(), server.address("web"), protocols);
+        let balancer = Balancer::start(&plain(&[front.address; 2], "", AUTO));
+        // With a connection that is there, and without.
+        for path in ["/first", "/second"] {
+            let mut client = balancer.client();
+            client.send(format!("GET {path}?q=\"x\" HTTP/1.1\r\nHost: a\r\n\r\n"));
+            assert_eq!(client.response().status, status, "{protocols:?}");
+            let record = balancer.record(&format!("{path}?q=\"x\""));
+            let why = if status == 400 { "malformed" } else { "ok" };
+            assert_eq!(record["why"], why, "{record}");
+            assert_eq!(record["pool"].is_null(), status == 400, "{record}");
+            assert_eq!(balancer.get(path).status, 200);
+        }
+        assert_eq!(balancer.metric("evenkeel_http_requests_failed_total", &[]), 0.0);
+        assert_eq!(balancer.metric("evenkeel_http_failures_total", &[("pool", "app")]), 0.0);
+        assert_eq!(balancer.metric("evenkeel_retries_total", &[]), 0.0);
+        balancer.wait_for_in_flight(0.0);
+    }
+}

@@ -380,6 +380,7 @@ fn failures_without_a_server_are_the_pools_whoever_came_first() {
         (plain(&[app.address], "", ""), "GET / HTTP/1.1\r\n\r\n"),
         // What has met the pool's own rule is not the pool's either.
         (cutting(app.address), "GET /api/../x HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (plain(&[app.address], "", "protocol: h2"), "GET /<x> HTTP/1.1\r\nHost: a\r\n\r\n"),
     ];
     for (text, stranger, strangers_first) in
         ways.iter().flat_map(|(text, stranger)| [(text, stranger, true), (text, stranger, false)])
@@ -455,6 +456,37 @@ fn grpc_failures_of_ours_are_no_successes_in_metrics_and_status() {
         call_grpc(balancer.address("web"));
         balancer.command_json(&["status"])["pools"][0]["figures"]["error_ratio"].as_f64() == Some(1.0)
     });
+}
+
+#[test]
+fn strangers_whose_requests_have_no_form_in_http2_do_not_take_a_good_reload_back() {
+    let app = App::saying("well");
+    let servers = [(); 2].map(|()| Balancer::start(&plain(&[app.address], "", "")));
+    let addresses = servers.each_ref().map(|server| server.address("web"));
+    let balancer = Balancer::start(&plain(&addresses, "", "protocol: h2"));
+    let (address, stop) = (balancer.address("web"), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        let ask = |request: &'static str| {
+            let stop = &stop;
+            move || {
+                while !stop.load(SeqCst) {
+                    let mut client = Client::connect(address);
+                    client.send(request);
+                    let _ = client.try_response();
+                }
+            }
+        };
+        scope.spawn(ask("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+        wait_until("the history has traffic", || points(&balancer) > 20);
+        balancer.write(&plain(&addresses, "", "protocol: h2, drain_timeout: 59s"));
+        // They come with the reload.
+        scope.spawn(ask("GET /?q=\"x\" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+        let kept = balancer.command(&["reload", "--guard", "2s"]);
+        assert_eq!(kept.0, Some(0), "{kept:?}");
+    });
+    assert!(balancer.failures("malformed") > 20.0);
+    assert_eq!(balancer.metric("evenkeel_http_failures_total", &[("pool", "app")]), 0.0);
 }
 
 #[test]

@@ -236,3 +236,70 @@ fn the_http_probe_asks_as_requests_go() {
     wait_until("it is asked by HTTP/1.1", || last() == "\"HTTP/1.1\"");
     balancer.wait_for_metric("evenkeel_server_up", &[("server", "s1")], 1.0);
 }
+
+/// Heads that a listener lets pass, HTTP/1.1 has a place for, and HTTP/2 has none.
+const WITHOUT_FORM: [(&str, &str); 6] = [
+    ("GET /<x> HTTP/1.1\r\nHost: a\r\n\r\n", "target has bytes"),
+    ("GET /`x HTTP/1.1\r\nHost: a\r\n\r\n", "target has bytes"),
+    ("GET /?q=\"x\" HTTP/1.1\r\nHost: a\r\n\r\n", "target has bytes"),
+    ("GET http://a/?q=<x HTTP/1.0\r\n\r\n", "target has bytes"),
+    ("GET / HTTP/1.1\r\nHost: a%41\r\n\r\n", "host that HTTP/2"),
+    ("POST / HTTP/1.1\r\nHost: [1:2:3:4:5:6:7:8:9:a]\r\nContent-Length: 2\r\n\r\nhi", "host that HTTP/2"),
+];
+
+#[test]
+fn a_head_that_http2_has_no_form_for_is_its_clients_fault() {
+    let app = App::echo();
+    let servers = [(); 2].map(|()| Balancer::start(&plain(&[app.address], "", "")));
+    let addresses = servers.each_ref().map(|server| server.address("web"));
+    let balancer = Balancer::start(&plain(&addresses, "", "protocol: h2, balance: round_robin"));
+    for (n, (head, detail)) in WITHOUT_FORM.into_iter().enumerate() {
+        let mut client = balancer.client();
+        client.send(head);
+        let response = client.response();
+        assert_eq!((response.status, response.field("connection").as_str()), (400, "close"), "{head}");
+        assert!(client.is_closed(), "{head}");
+        wait_until("a record", || balancer.records().len() == n + 1);
+        let record = balancer.records().pop().expect("a record");
+        assert_eq!((&record["why"], &record["tries"]), (&"malformed".into(), &0.into()), "{record}");
+        assert!(record["pool"].is_null() && record["server"].is_null(), "{record}");
+        assert!(record["detail"].as_str().is_some_and(|text| text.starts_with(detail)), "{record}");
+    }
+    let mut client = h2::Connection::new(balancer.address("web"));
+    client.fields(1, &[(":method", "GET"), (":scheme", "http"), (":path", "/h2"), ("host", "a%41")], true);
+    assert_eq!(client.response(1).0, 400);
+    assert_eq!(balancer.outcome("/h2"), (400, "malformed".to_owned()));
+    let all = WITHOUT_FORM.len() as f64 + 1.0;
+    balancer.wait_for_metric("evenkeel_http_failures_total", &[("pool", ""), ("why", "malformed")], all);
+    assert_eq!(balancer.metric("evenkeel_http_failures_total", &[]), all);
+    for none in ["evenkeel_http_requests_failed_total", "evenkeel_retries_total"] {
+        assert_eq!(balancer.metric(none, &[]), 0.0, "{none}");
+    }
+    assert_eq!(app.hits(), 0);
+    assert_eq!(balancer.get("/%3Cx%3E?q=%22x%22|{}").text(), "GET /%3Cx%3E?q=%22x%22|{} ");
+    balancer.wait_for_in_flight(0.0);
+
+    // Servers of HTTP/1.1 get them as they came.
+    let balancer = Balancer::start(&plain(&[app.address], "", ""));
+    for (head, _) in WITHOUT_FORM {
+        let mut client = balancer.client();
+        client.send(head);
+        assert_eq!(client.response().status, 200, "{head}");
+        let target = head.split(' ').nth(1).expect("a target").trim_start_matches("http://a");
+        assert_eq!(app.last().target, target);
+    }
+}
+
+#[test]
+fn a_target_that_is_too_long_for_http2_is_told_so() {
+    let app = App::echo();
+    let limits = "limits: { request_headers: 256KiB, uri: 256KiB }";
+    let server = Balancer::start(&plain(&[app.address], limits, ""));
+    let balancer = Balancer::start(&plain(&[server.address("web")], limits, "protocol: h2"));
+    for (length, status) in [(65_534, 200), (65_535, 414)] {
+        let path = format!("/{}", "x".repeat(length - 1));
+        assert_eq!(balancer.get(&path).status, status, "{length}");
+    }
+    let record = balancer.record_where("of the longer", |record| record["status"] == 414);
+    assert_eq!((&record["why"], &record["pool"]), (&"uri_too_long".into(), &serde_json::Value::Null));
+}

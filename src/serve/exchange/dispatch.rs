@@ -3,7 +3,7 @@
 
 use super::{Exchange, is_idempotent};
 use crate::access_log::Why;
-use crate::config::plan::{HashKey, Name};
+use crate::config::plan::{HashKey, Name, ServerProtocol};
 use crate::edge::{ConnectionServers, RequestState};
 use crate::fields::FieldList;
 use crate::filter::forwarding;
@@ -14,7 +14,7 @@ use crate::select::key;
 use crate::serve::session::Session;
 use crate::serve::tries;
 use crate::snapshot::Listener;
-use crate::wire::request::{RequestBody, RequestView};
+use crate::wire::request::{self, NoHttp2Form, RequestBody, RequestView};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -109,6 +109,11 @@ impl Exchange {
         call_due: Option<Instant>,
     ) -> Result<LeasedServer, Why> {
         let found = self.to_dispatch(request, entropy)?;
+        if found.tries.pool().plan.protocol == ServerProtocol::H2
+            && let Some(missing) = request::misses_http2_form(&self.rewritten(request).applied(request))
+        {
+            return Err(self.has_no_form(missing));
+        }
         let Dispatch { tries, attempt, session, .. } = &mut **self.dispatch.insert(found);
         let due = self.started + tries.pool().plan.timeouts.request;
         let due = call_due.map_or(due, |call_due| call_due.min(due));
@@ -121,6 +126,20 @@ impl Exchange {
             );
         }
         Ok(LeasedServer { pool: Arc::clone(tries.pool()), server })
+    }
+
+    /// Its head has no form in what its servers speak: that is its client's to mend, and the matter of no pool.
+    pub(in crate::serve) fn has_no_form(&mut self, missing: NoHttp2Form) -> Why {
+        if let Some(dispatch) = &mut self.dispatch {
+            dispatch.outcome(TryResult::NotServersFault);
+        }
+        self.give_back();
+        self.dispatch = None;
+        self.detail = Some(missing.detail());
+        match missing {
+            NoHttp2Form::Target | NoHttp2Form::Host => Why::Malformed,
+            NoHttp2Form::LongTarget => Why::UriTooLong,
+        }
     }
 
     /// What is to be leased for it.

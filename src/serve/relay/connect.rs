@@ -12,10 +12,10 @@ use crate::proxy_header::{self, ProxyHeader};
 use crate::serve::client::ClientSide;
 use crate::serve::dial::{ServerLimit, dial};
 use crate::serve::exchange::LeasedServer;
-use crate::serve::server::{Failure, Http1, Http2, RequestTerms, ServerSide};
+use crate::serve::server::{Http1, Http2, RequestTerms, ServerSide};
 use crate::serve::{keepalive, kept, own_host, peer, shared};
 use crate::wire::edit::FieldName;
-use crate::wire::request::{self, RequestBody, RequestView};
+use crate::wire::request::{self, NoHttp2Form, RequestBody, RequestView};
 use http::{Method, Request, header};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -229,10 +229,17 @@ impl<C: ClientSide> Relay<'_, C> {
         leased: &LeasedServer,
         spec: &ConnectionSpec,
     ) -> Result<ServerSide, Why> {
-        let begun = self
-            .http2_head(leased, spec.origination.is_some())
-            .ok_or(Failure::malformed("a head that HTTP/2 has no form for"))
-            .and_then(|head| Http2::new(permit, head, self.client.has_body()));
+        let head = self.http2_head(leased, spec.origination.is_some()).map_err(|missing| {
+            match (missing, self.request.host) {
+                // It is the server's name that has none.
+                (NoHttp2Form::Host, None) => {
+                    self.exchange.detail = Some(missing.detail());
+                    Why::Internal
+                }
+                _ => self.exchange.has_no_form(missing),
+            }
+        })?;
+        let begun = Http2::new(permit, head, self.client.has_body());
         let server = begun.map_err(|failure| {
             self.exchange.detail = failure.detail;
             failure.why
@@ -241,7 +248,7 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     /// The same in HTTP/2's form.
-    fn http2_head(&mut self, leased: &LeasedServer, is_secured: bool) -> Option<Request<()>> {
+    fn http2_head(&mut self, leased: &LeasedServer, is_secured: bool) -> Result<Request<()>, NoHttp2Form> {
         let applied = self.exchange.applied_policy(&self.request);
         let edits = filter::request(&self.request, &self.facts(applied.as_ref()));
         let rewritten = self.exchange.rewritten(&self.request);

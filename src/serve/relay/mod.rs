@@ -198,7 +198,9 @@ impl<'a, C: ClientSide> Relay<'a, C> {
             let mut begun = match self.connect(&leased).await {
                 Ok(begun) => begun,
                 Err(why) => {
-                    if self.state.watch.interrupted().is_some() {
+                    // What is wrong with the request is wrong everywhere.
+                    let is_of_request = matches!(why, Why::Malformed | Why::UriTooLong | Why::Internal);
+                    if is_of_request || self.state.watch.interrupted().is_some() {
                         return Box::pin(self.fail(why)).await;
                     }
                     let next = Box::pin(self.exchange.connect_failed(why));

@@ -1,5 +1,5 @@
 use super::*;
-use crate::wire::request_head::sample_head;
+use crate::wire::request_head::{RequestHeadVerdict, sample_head};
 use http::HeaderMap;
 
 fn written(text: &str) -> String {
@@ -114,7 +114,61 @@ fn a_host_will_do_for_an_authority() {
     assert_eq!(request.uri(), "https://a.example/b?c");
     assert_eq!(request.headers().keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["te"]);
     let no_host = sample_head("GET /b HTTP/1.0\r\n\r\n");
-    assert!(http2(&RequestView::from(&no_host), &Edits::default(), "", false).is_none());
+    let missing = http2(&RequestView::from(&no_host), &Edits::default(), "", false).err();
+    assert_eq!(missing, Some(NoHttp2Form::Host));
+}
+
+/// What is found out by bytes is what the codec's own types say.
+#[test]
+fn a_head_misses_a_form_in_http2_exactly_where_none_can_be_made() {
+    let visible = || (0x21..=0x7e).map(char::from).filter(|byte| *byte != '#');
+    let targets =
+        visible().flat_map(|byte| [format!("/a{byte}b"), format!("/a?b{byte}c"), format!("/{byte}")]);
+    let hosts = visible().flat_map(|byte| [format!("a{byte}b"), format!("{byte}"), format!("[{byte}]:80")]);
+    let long = |n: usize| format!("/{}", "x".repeat(n));
+    let other_hosts =
+        ["a:", "a:99999", "[::1]", "[::1]:", "[1:2:3:4:5:6:7:8:9:a]", "a%41", "%41:80", "[fe80::1%25e]"];
+    let heads = targets
+        .chain([long(65_533), long(65_534), "*".to_owned(), "http://a?b".to_owned(), "http://a".to_owned()])
+        .map(|target| (target, "a".to_owned()))
+        .chain(hosts.chain(other_hosts.map(str::to_owned)).map(|host| ("/".to_owned(), host)));
+    let (mut with, mut without) = (0, Vec::new());
+    for (target, host) in heads {
+        let method = if target == "*" { "OPTIONS" } else { "GET" };
+        let text = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        // What is no head at all does not come so far.
+        let RequestHeadVerdict::Complete(form) = request_head::judge(text.as_bytes(), 1 << 20) else {
+            continue;
+        };
+        let head = Head::new(text.into(), form);
+        let view = RequestView::from(&head);
+        let made = http2(&view, &Edits::default(), "", false);
+        assert_eq!(
+            misses_http2_form(&view),
+            made.as_ref().err().copied(),
+            "{} {host}",
+            &target[..target.len().min(9)]
+        );
+        match made {
+            Ok(_) => with += 1,
+            Err(_) => without.push(if host == "a" { target } else { host }),
+        }
+    }
+    assert!(with > 400, "{with}");
+    without.retain(|part| part.len() < 80);
+    for part in ["/a<b", "/a>b", "/a`b", "/a?b\"c", "/a?b<c", "a%b", "a%41", "[1:2:3:4:5:6:7:8:9:a]"] {
+        assert!(without.iter().any(|one| one == part), "{part}: {without:?}");
+    }
+}
+
+#[test]
+fn a_target_of_which_nothing_is_left_is_a_slash() {
+    let head = sample_head("GET http://a?b HTTP/1.1\r\nHost: a\r\n\r\n");
+    let view = RequestView { path_and_query: "", ..RequestView::from(&head) };
+    let mut out = Vec::new();
+    write_http1(&view, &Edits::default(), "", &mut out);
+    assert_eq!(String::from_utf8(out).expect("text"), "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(http2(&view, &Edits::default(), "", false).expect("a form").uri(), "http://a/");
 }
 
 #[test]

@@ -490,6 +490,7 @@ fn a_connection_ends_with_the_answer_to_what_is_malformed() {
     for (listener, head, status, closes) in [
         ("web", "GET /a%2Fb HTTP/1.1\r\nHost: a\r\n", 400, true),
         ("web", "GET /api/../x HTTP/1.1\r\nHost: a\r\n", 400, true),
+        ("web", "GET /h2/<x> HTTP/1.1\r\nHost: a\r\n", 400, true),
         ("web", "OPTIONS * HTTP/1.1\r\nHost: a\r\n", 400, true),
         ("secure", "GET / HTTP/1.1\r\nHost: a%41\r\n", 400, true),
         ("secure", "GET / HTTP/1.0\r\nConnection: keep-alive\r\n", 400, true),
