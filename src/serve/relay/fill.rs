@@ -98,7 +98,7 @@ impl<C: ClientSide> Relay<'_, C> {
                     Ok(terms) => terms.clone(),
                     Err(_) => stored.terms.clone(),
                 };
-                let for_client = leave_out(&mut fields, &terms);
+                let is_less = leave_out(&mut fields, &terms);
                 let selected = self.selected(&terms.vary).into();
                 let tags = match cache::tags_of(&caching.plan.tags, &fresh_fields) {
                     tags if tags.is_empty() => stored.tags.clone(),
@@ -123,10 +123,10 @@ impl<C: ClientSide> Relay<'_, C> {
                     left: Some(fresh.terms.left(received)),
                     ..caching.status
                 };
-                let answer = match for_client {
+                let answer = match is_less {
                     // Its own client gets what is kept for nobody.
-                    Some(fields) => Arc::new(fresh.with_fields(fields)),
-                    None => fresh,
+                    true => Arc::new(fresh.with_fields(cache::updated(&stored.fields, &fresh_fields))),
+                    false => fresh,
                 };
                 return Answer::Stored(Box::new((answer, status, CacheResult::Revalidated)));
             }
@@ -458,14 +458,9 @@ impl<C: ClientSide> Relay<'_, C> {
 }
 
 /// Takes out what is not kept with the rest.
-/// Takes out what is not to be kept; all as it was, if there was any of it.
-fn leave_out(fields: &mut HeaderMap, terms: &Terms) -> Option<HeaderMap> {
-    let is_there = terms.without.iter().any(|name| fields.contains_key(name));
-    let all = is_there.then(|| fields.clone());
-    for name in &terms.without {
-        fields.remove(name.as_str());
-    }
-    all
+/// Takes out what is not to be kept; whether there was any of it.
+fn leave_out(fields: &mut HeaderMap, terms: &Terms) -> bool {
+    terms.without.iter().filter(|name| fields.remove(name.as_str()).is_some()).count() > 0
 }
 
 /// Dates a head that has no date (RFC 9110 section 6.6.1).
