@@ -99,7 +99,8 @@ impl Control {
             generation: snapshot.generation,
             servers: snapshot.pools().iter().flat_map(|pool| of_pool(pool)).collect(),
             operators: self.live.overrides.load().to_json(self.live.sticky_key.load().as_deref()),
-            limit_secret: self.live.limit_secret.get().map(|secret| secret.words()),
+            // Also with no limit yet: the first may come while the next process starts.
+            limit_secret: Some(self.live.limit_secret.get_or_init(LimitSecret::new).words()),
             found: StoredSets::of(self.live.found.all()),
             events: match snapshot.plan.events.path {
                 Some(_) => Vec::new(),
