@@ -48,6 +48,11 @@ impl UdpSeries {
         self.received.bytes.fetch_add(bytes, Relaxed);
     }
 
+    /// Whether it has got so many datagrams or more, and has sent none.
+    pub fn is_one_way(&self, many: u64) -> bool {
+        self.received.datagrams.load(Relaxed) >= many && self.sent.datagrams.load(Relaxed) == 0
+    }
+
     /// Counts what went from the server to a client.
     pub fn sent(&self, datagrams: u64, bytes: u64) {
         self.sent.datagrams.fetch_add(datagrams, Relaxed);

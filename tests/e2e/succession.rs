@@ -4,7 +4,7 @@
 use crate::support::app::{App, Latch, say};
 use crate::support::balancer::{Balancer, Directory, Next, evenkeel, plain, value};
 use crate::support::udp;
-use crate::support::{catches, wait_for, wait_until};
+use crate::support::{DEADLINE, catches, wait_for, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -69,9 +69,13 @@ fn what_operators_say_while_the_next_process_starts_is_not_lost() {
     let balancer = Arc::new(Balancer::start(&text));
     slow.hangs.store(true, SeqCst);
     let upgrading = begin(&balancer);
-    for (arguments, expected) in
-        [(&["drain", "app/s2"][..], Some(0)), (&["weight", "app/s1", "7"], Some(0)), (&["reload"], Some(1))]
-    {
+    for (arguments, expected) in [
+        (&["drain", "app/s2"][..], Some(0)),
+        (&["weight", "app/s1", "7"], Some(0)),
+        // The first that anything is counted for.
+        (&["ban", "192.0.2.7", "--for", "1h"], Some(0)),
+        (&["reload"], Some(1)),
+    ] {
         let (code, out, err) = balancer.command(arguments);
         assert_eq!(code, expected, "{arguments:?}: {out}{err}");
         assert!(code == Some(0) || err.contains("an upgrade is under way"), "{err}");
@@ -94,6 +98,7 @@ fn what_operators_say_while_the_next_process_starts_is_not_lost() {
     assert_eq!((&servers[1]["state"], &servers[0]["weight"]), (&json!("drain"), &json!(7)));
     let said = |what: &str| events(&balancer).iter().any(|event| event["to"] == what);
     assert!(said("drain") && said("weight 7"));
+    assert!(balancer.command(&["bans"]).1.contains("192.0.2.7"), "{}", balancer.log.all().join("\n"));
     next.end();
 }
 
@@ -313,6 +318,34 @@ fn the_next_process_is_nobodys_child_and_gives_signs_of_life() {
     balancer.log.wait_for("stopped: everything finished");
     hear("WATCHDOG=1");
     hear("WATCHDOG=1");
+    next.end();
+}
+
+/// A resolver asks others for seconds at times.
+#[test]
+fn a_slow_answer_to_a_datagram_comes_after_an_upgrade() {
+    let (answer, when) = std::sync::mpsc::channel::<()>();
+    let server = udp::Server::answering("127.0.0.1:0", move |_| {
+        let _ = when.recv_timeout(DEADLINE);
+        b"late".to_vec()
+    });
+    let text = format!(
+        "listeners:\n  dns: {{ address: 127.0.0.1:0, protocol: udp, pool: dns }}\npools:\n  dns: {{ servers: [\"{}\"] }}\n",
+        server.address
+    );
+    let mut balancer = Balancer::start(&text);
+    let client = udp::Client::new(balancer.address("dns"));
+    client.tell(b"q");
+    wait_until("it is asked", || {
+        balancer.metric("evenkeel_udp_datagrams_total", &[("direction", "in")]) > 0.0
+    });
+    balancer.signal(Signal::USR2);
+    let next = Next::of(&balancer);
+    // What is silent ends after a second.
+    std::thread::sleep(Duration::from_millis(2500));
+    answer.send(()).expect("the server waits");
+    assert_eq!(client.hear(Duration::from_secs(5)).as_deref(), Some(&b"late"[..]));
+    assert_eq!(balancer.wait_for_exit().code(), Some(0));
     next.end();
 }
 

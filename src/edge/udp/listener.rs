@@ -26,8 +26,6 @@ use tracing::{debug, warn};
 const ROUNDS: usize = 4;
 /// After an error that is not one datagram's fault, reading rests this long.
 const BREATHER: Duration = Duration::from_millis(50);
-/// When the process stops, a session that has been silent for this long is taken to be over.
-const SILENCE: Duration = Duration::from_secs(1);
 /// The table gives memory back when it was so much larger.
 const SHRINK: usize = 1024;
 
@@ -128,7 +126,7 @@ impl DatagramListener {
     pub(super) fn drain(&self) {
         let mut state = self.state();
         state.place = None;
-        state.sessions.values().for_each(|session| session.quiet(SILENCE));
+        state.sessions.values().for_each(|session| session.stop());
         self.changed.notify_one();
     }
 

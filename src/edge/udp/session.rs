@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{Interest, Ready};
@@ -20,6 +20,12 @@ use tracing::debug;
 
 /// Batches that one session passes on before others have their turn.
 const ROUNDS: usize = 4;
+/// When the process stops, a session that has been silent for this long is taken to be over,
+const SILENCE: Duration = Duration::from_secs(1);
+/// and one whose client waits for an answer when it is later than clients wait: resolvers and RADIUS clients ask again after 5 s at most.
+const ANSWER_WITHIN: Duration = Duration::from_secs(6);
+/// Servers that so many datagrams were sent to and none came from answer nothing (syslog).
+const ONE_WAY: u64 = 100;
 /// An ICMP message makes no socket readable.
 const ANSWER: Interest = Interest::READABLE.add(Interest::ERROR);
 
@@ -60,12 +66,22 @@ pub(crate) struct DatagramSession {
     led: SessionTarget,
     /// Bytes that went to the server, and to the client.
     passed: (AtomicU64, AtomicU64),
+    /// The last datagram was the client's.
+    is_awaited: AtomicBool,
+    /// The process stops.
+    is_stopping: AtomicBool,
 }
 
 impl DatagramSession {
     pub(crate) fn new(new: NewSession, led: SessionTarget) -> Arc<Self> {
         new.watch.leased_to(led.server);
-        Arc::new(Self { new, led, passed: (AtomicU64::new(0), AtomicU64::new(0)) })
+        Arc::new(Self {
+            new,
+            led,
+            passed: (AtomicU64::new(0), AtomicU64::new(0)),
+            is_awaited: AtomicBool::new(false),
+            is_stopping: AtomicBool::new(false),
+        })
     }
 
     /// Bytes that were sent to the server, and to the client.
@@ -93,9 +109,24 @@ impl DatagramSession {
         self.new.watch.interrupt(Why::Drained);
     }
 
-    /// Ends it once nothing has passed for so long.
-    pub(super) fn quiet(&self, limit: Duration) {
-        self.new.watch.quiet(limit, Why::Ok);
+    /// Ends it once it is silent, and nobody waits for an answer any more.
+    pub(super) fn stop(&self) {
+        self.is_stopping.store(true, Relaxed);
+        self.end_when_silent();
+    }
+
+    fn end_when_silent(&self) {
+        let is_awaited = self.is_awaited.load(Relaxed) && !self.led.series.is_one_way(ONE_WAY);
+        self.new.watch.quiet(if is_awaited { ANSWER_WITHIN } else { SILENCE }, Why::Ok);
+    }
+
+    /// A datagram has passed.
+    fn passes(&self, is_clients: bool) {
+        self.is_awaited.store(is_clients, Relaxed);
+        match self.is_stopping.load(Relaxed) {
+            true => self.end_when_silent(),
+            false => self.new.watch.touch(),
+        }
     }
 
     /// Sends what the client wrote to the server. An error gives back what is left: nobody is there, and the
@@ -103,7 +134,7 @@ impl DatagramSession {
     pub(super) fn pass_up<'a>(&self, arrival: ReceivedDatagrams<'a>) -> Result<(), ReceivedDatagrams<'a>> {
         let toward = SendTarget { address: self.led.address, connected: true, from: None };
         let sent = socket::send(&self.led.socket, toward, arrival);
-        self.new.watch.touch();
+        self.passes(true);
         self.led.series.received(sent.datagrams, sent.bytes);
         self.passed.0.fetch_add(sent.bytes, Relaxed);
         match &sent.error {
@@ -169,7 +200,7 @@ impl DatagramSession {
         }
         let toward = SendTarget { address, connected: false, from: wrote_to };
         let sent = socket::send(&self.new.front, toward, arrival);
-        self.new.watch.touch();
+        self.passes(false);
         self.led.series.sent(sent.datagrams, sent.bytes);
         self.passed.1.fetch_add(sent.bytes, Relaxed);
         self.count_dropped(&sent, arrival, Dropped::ClientBusy);
