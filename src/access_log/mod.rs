@@ -15,12 +15,11 @@ pub use record::{Queued, Record};
 pub use why::Why;
 
 use crate::config::plan::{AccessLogFormat, AccessLogPath};
+use crate::files::{self, LineWriter, LostLines};
 use std::cell::RefCell;
-use std::fs::{File, Metadata};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,23 +77,8 @@ impl Shared {
 }
 
 /// Where lines go, opened before anything depends on it.
-pub struct Output {
-    write: Box<dyn Write + Send>,
-    /// It ends within a line, which a full disk has cut.
-    is_torn: bool,
-}
-
-/// What could not be written.
-struct Lost {
-    lines: u64,
-    error: io::Error,
-}
-
-impl std::fmt::Debug for Output {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Output")
-    }
-}
+#[derive(Debug)]
+pub struct Output(LineWriter);
 
 impl Output {
     /// Opens `path` for appending; a FIFO must have its reader.
@@ -102,64 +86,17 @@ impl Output {
     /// # Errors
     /// What the file system says.
     pub fn open(path: &AccessLogPath) -> io::Result<Self> {
-        Ok(match path {
+        Ok(Self(match path {
             // Without a buffer in between, of which nobody knows how much has gone.
-            AccessLogPath::Stdout => {
-                let write = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-                Self { write: Box::new(write), is_torn: false }
-            }
-            AccessLogPath::File(path) => {
-                let file = crate::files::append(path)?;
-                let is_torn = ends_within_a_line(&file, path);
-                Self { write: Box::new(file), is_torn }
-            }
-        })
-    }
-
-    /// Writes lines, each whole or not at all as far as that can be had: after a torn one the next begins on a line of its
-    /// own.
-    fn write(&mut self, batch: &Batch) -> Result<(), Lost> {
-        let lost = |lines, error| Err(Lost { lines, error });
-        if self.is_torn {
-            if let Err(error) = self.write.write_all(b"\n") {
-                return lost(batch.lines, error);
-            }
-            self.is_torn = false;
-        }
-        let mut written = 0;
-        let failed = loop {
-            match self.write.write(&batch.bytes[written..]) {
-                Ok(0) if written == batch.bytes.len() => break None,
-                Ok(0) => break Some(io::ErrorKind::WriteZero.into()),
-                Ok(n) => written += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Some(error),
-            }
-            if written == batch.bytes.len() {
-                break None;
-            }
-        };
-        let Some(error) = failed.or_else(|| self.write.flush().err()) else { return Ok(()) };
-        let written = &batch.bytes[..written];
-        self.is_torn = written.last().is_some_and(|last| *last != b'\n');
-        let whole = written.iter().filter(|byte| **byte == b'\n').count() as u64;
-        lost(batch.lines.saturating_sub(whole), error)
+            AccessLogPath::Stdout => LineWriter::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
+            AccessLogPath::File(path) => LineWriter::append(files::append(path)?, path),
+        }))
     }
 
     #[cfg(test)]
-    fn new(write: impl Write + Send + 'static) -> Self {
-        Self { write: Box::new(write), is_torn: false }
+    fn new(write: impl io::Write + Send + 'static) -> Self {
+        Self(LineWriter::new(write))
     }
-}
-
-/// Whether a file that is written to already ends within a line, as one does that was full when we, or the process before,
-/// wrote to it. Of what is no plain file, or may not be read, nobody knows.
-fn ends_within_a_line(file: &File, path: &Path) -> bool {
-    let length = file.metadata().ok().filter(Metadata::is_file).map_or(0, |metadata| metadata.len());
-    let mut last = [0];
-    length > 0
-        && File::open(path).and_then(|read| read.read_exact_at(&mut last, length - 1)).is_ok()
-        && last != *b"\n"
 }
 
 impl AccessLog {
@@ -286,9 +223,9 @@ fn write_all(messages: &Receiver<LogOutputMessage>, shared: &Shared) {
                     shared.dropped.fetch_add(batch.lines, Relaxed);
                     continue;
                 };
-                match output.write(&batch) {
+                match output.0.write(&batch.bytes) {
                     Ok(()) => complained = false,
-                    Err(Lost { lines, error }) => {
+                    Err(LostLines { lines, error }) => {
                         shared.dropped.fetch_add(lines, Relaxed);
                         if !complained {
                             complained = true;
@@ -306,6 +243,7 @@ fn write_all(messages: &Receiver<LogOutputMessage>, shared: &Shared) {
 mod tests {
     use super::record::tests::record;
     use super::*;
+    use std::io::Write;
     use std::sync::mpsc;
 
     /// Sends each write to a channel, so that a test can wait for it.
@@ -371,58 +309,6 @@ mod tests {
         drop(held);
         let moved = lines.recv_timeout(Duration::from_secs(10)).unwrap();
         assert!(moved.starts_with(b"{"), "what waited went to the new output");
-    }
-
-    /// A disk that has room for so many bytes, and more once it is told.
-    struct Filling(Arc<Mutex<(usize, Vec<u8>)>>);
-
-    impl Write for Filling {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let mut disk = self.0.lock().unwrap();
-            let n = bytes.len().min(disk.0);
-            if n == 0 {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            disk.0 -= n;
-            disk.1.extend_from_slice(&bytes[..n]);
-            Ok(n)
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_line_that_a_full_disk_has_cut_spoils_no_other_and_each_that_is_lost_is_counted() {
-        let lines =
-            |n: u64, text: &str| Batch { bytes: format!("{text}\n").repeat(n as usize).into(), lines: n };
-        // Room for no line, one and a half, two; two batches come while it is full.
-        for (room, lost, kept) in
-            [(0, 6, ""), (9, 5, "first\nfir\n"), (12, 4, "first\nfirst\n"), (18, 3, "first\nfirst\nfirst\n")]
-        {
-            let disk = Arc::new(Mutex::new((room, Vec::new())));
-            let mut output = Output::new(Filling(Arc::clone(&disk)));
-            let mut counted = 0;
-            for batch in [lines(3, "first"), lines(3, "never")] {
-                counted += output.write(&batch).err().map_or(0, |lost| lost.lines);
-            }
-            disk.lock().unwrap().0 = usize::MAX;
-            assert!(output.write(&lines(2, "later")).is_ok());
-            let text = String::from_utf8(disk.lock().unwrap().1.clone()).unwrap();
-            assert_eq!((counted, text), (lost, format!("{kept}later\nlater\n")), "{room}");
-        }
-    }
-
-    #[test]
-    fn a_file_that_ends_within_a_line_is_gone_on_with_on_the_next() {
-        let path = std::env::temp_dir().join(format!("evenkeel-log-{}", std::process::id()));
-        for (before, expected) in [("", "{}\n"), ("{}\n", "{}\n{}\n"), ("{}\n{\"ti", "{}\n{\"ti\n{}\n")] {
-            std::fs::write(&path, before).unwrap();
-            let mut output = Output::open(&AccessLogPath::File(path.clone())).unwrap();
-            assert!(output.write(&Batch { bytes: b"{}\n".to_vec(), lines: 1 }).is_ok());
-            assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
-        }
-        std::fs::remove_file(path).unwrap();
     }
 
     /// A full disk.

@@ -2,9 +2,8 @@
 
 use crate::api::{Event, EventKind, EventList, Evidence, to_millisecond};
 use crate::events::{EventFilter, Ledger};
-use crate::files;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use crate::files::{self, LineWriter, LostLines};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -267,7 +266,7 @@ impl EventLog {
 impl Journal {
     /// Opens the file; whether it is used is decided later.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = files::append_to_file(path)?;
+        let file = open(path)?;
         let (lines, inbox) = sync_channel(WAITING);
         let (writing, done) = sync_channel(1);
         let at = path.to_owned();
@@ -299,13 +298,18 @@ pub(super) fn recall(path: &Path) -> io::Result<Vec<Recalled>> {
     lines.map(|line| Ok(serde_json::from_slice(&line?).map_err(|error| error.to_string()))).collect()
 }
 
-fn write(mut file: File, path: &Path, inbox: &Receiver<JournalLine>, lost: &Mutex<Arc<AtomicU64>>) {
+fn open(path: &Path) -> io::Result<LineWriter> {
+    Ok(LineWriter::append(files::append_to_file(path)?, path))
+}
+
+fn write(mut file: LineWriter, path: &Path, inbox: &Receiver<JournalLine>, lost: &Mutex<Arc<AtomicU64>>) {
     for line in inbox {
         let done = match line {
-            JournalLine::Append(line) => file.write_all(line.as_bytes()).inspect_err(|_| {
-                lock(lost).fetch_add(1, Relaxed);
+            JournalLine::Append(line) => file.write(line.as_bytes()).map_err(|LostLines { lines, error }| {
+                lock(lost).fetch_add(lines, Relaxed);
+                error
             }),
-            JournalLine::Reopen => files::append_to_file(path).map(|new| file = new),
+            JournalLine::Reopen => open(path).map(|new| file = new),
             JournalLine::Written(written) => {
                 let _ = written.send(());
                 Ok(())
@@ -341,6 +345,20 @@ mod tests {
             let lines = std::fs::read_to_string(&path).expect("readable").lines().count();
             assert_eq!(lines, events * 20);
         }
+        std::fs::remove_file(&path).expect("it was there");
+    }
+
+    /// A full disk cuts a line, and so does a process that is killed.
+    #[tokio::test]
+    async fn an_event_begins_on_a_line_of_its_own_behind_half_a_one() {
+        let path = std::env::temp_dir().join(format!("evenkeel-torn-events-{}", std::process::id()));
+        std::fs::write(&path, "{\"id\":7,\"at").expect("it can be written");
+        let log = EventLog::default();
+        log.write_to(Some(Journal::open(&path).expect("it is there")));
+        log.record(1, LedgerEntry::new(EventKind::Process, "test", "something"));
+        log.written().await;
+        let recalled = recall(&path).expect("readable");
+        assert_eq!(recalled.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true]);
         std::fs::remove_file(&path).expect("it was there");
     }
 
