@@ -6,6 +6,8 @@ use std::net::IpAddr;
 /// What one proxy says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Element<'a> {
+    /// It says whom.
+    pub(super) names_client: bool,
     /// `None` also for `unknown`, and for names that stand for an address.
     pub(super) client: Option<IpAddr>,
     pub(super) proto: Option<&'a str>,
@@ -19,10 +21,11 @@ pub(super) fn elements(value: &str) -> Option<Vec<Element<'_>>> {
     let mut element = Element::default();
     // Which of the three an element has said: each once (RFC 7239 section 4).
     let mut said = [false; 3];
+    let mut is_empty = true;
     let mut rest = value;
     loop {
         rest = rest.trim_start_matches([' ', '\t']);
-        // Empty elements and pairs are allowed, and say nothing.
+        // Empty elements and pairs are allowed, and say nothing (RFC 9110 section 5.6.1.2).
         if !rest.starts_with([',', ';']) && !rest.is_empty() {
             let (name, after) = rest.split_once('=')?;
             let (value, after) = text(after)?;
@@ -31,7 +34,9 @@ pub(super) fn elements(value: &str) -> Option<Vec<Element<'_>>> {
                 return None;
             }
             match name {
-                _ if name.eq_ignore_ascii_case("for") => element.client = address(&unescaped(value)),
+                _ if name.eq_ignore_ascii_case("for") => {
+                    (element.names_client, element.client) = (true, address(&unescaped(value)));
+                }
                 // Nobody escapes what these say; one who does says nothing by them.
                 _ if value.contains('\\') => {}
                 _ if name.eq_ignore_ascii_case("proto") => element.proto = Some(value),
@@ -39,18 +44,21 @@ pub(super) fn elements(value: &str) -> Option<Vec<Element<'_>>> {
                 _ => {}
             }
             rest = after.trim_start_matches([' ', '\t']);
+            is_empty = false;
         }
         match rest.chars().next() {
             Some(';') => {}
-            Some(',') => {
-                elements.push(std::mem::take(&mut element));
+            Some(',') | None => {
+                let said_now = std::mem::take(&mut element);
+                if !std::mem::replace(&mut is_empty, true) {
+                    elements.push(said_now);
+                }
+                if rest.is_empty() {
+                    return Some(elements);
+                }
                 said = [false; 3];
             }
             Some(_) => return None,
-            None => {
-                elements.push(element);
-                return Some(elements);
-            }
         }
         rest = &rest[1..];
     }
@@ -131,7 +139,9 @@ mod tests {
         let escaped = "for=\"\\[2001:db8::\\1]:4711\";host=\"a\\\"b\";ext=\"a\\\",b\", for=192.0.2.7";
         check(escaped, Some(&[("2001:db8::1", "", ""), ("192.0.2.7", "", "")]));
         check("host=a, host=b", Some(&[("", "", "a"), ("", "", "b")]));
-        check("for=192.0.2.7;, ,", Some(&[("192.0.2.7", "", ""), ("", "", ""), ("", "", "")]));
+        check("for=192.0.2.7;, ,", Some(&[("192.0.2.7", "", "")]));
+        check(" ,;,, proto=https,", Some(&[("", "https", "")]));
+        check("", Some(&[]));
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub(crate) fn real_client(peer: Option<IpAddr>, trusted: &Networks, fields: Fiel
     }
     if fields.first(&X_FORWARDED_FOR.name).is_none() {
         let value = joined(fields, &FORWARDED.name)?;
-        return client_element(&forwarded::elements(&value)?, trusted)?.client;
+        return last_client(&forwarded::elements(&value)?, trusted);
     }
     let mut client = None;
     for value in fields.all(&X_FORWARDED_FOR.name).rev() {
@@ -112,17 +112,24 @@ pub(crate) fn real_client(peer: Option<IpAddr>, trusted: &Networks, fields: Fiel
     client
 }
 
-/// What the proxy says that the client came to: the last element that is not about one of ours.
-fn client_element<'a>(elements: &[Element<'a>], trusted: &Networks) -> Option<Element<'a>> {
+/// The last address that is not one of ours, as far as addresses are named.
+fn last_client(elements: &[Element<'_>], trusted: &Networks) -> Option<IpAddr> {
     let mut found = None;
     for element in elements.iter().rev() {
         let Some(client) = element.client else { return found };
-        found = Some(*element);
+        found = Some(client);
         if !trusted.contains(client) {
             return found;
         }
     }
     found
+}
+
+/// What the proxy says that the client came to: the last element that is not about one of ours. Whom it is about need not be an
+/// address (RFC 7239 section 6.3).
+fn client_element<'a>(elements: &[Element<'a>], trusted: &Networks) -> Option<Element<'a>> {
+    let is_ours = |element: &Element<'_>| element.client.is_some_and(|client| trusted.contains(client));
+    elements.iter().rfind(|element| !is_ours(element)).or(elements.first()).copied()
 }
 
 /// A unix socket's peer is on this machine, where only the operator can connect: its word is taken.
@@ -135,8 +142,9 @@ pub(crate) fn is_secure(peer: &Peer<'_>, trusted: &Networks, fields: FieldList<'
     if !is_trusted(peer.ip, trusted) {
         return peer.is_secure;
     }
-    let is_https = |proto: &str| proto.eq_ignore_ascii_case("https");
-    match fields.text(&X_FORWARDED_PROTO.name) {
+    let is_https = |proto: &str| proto.trim().eq_ignore_ascii_case("https");
+    // Of several proxies the first has met the client.
+    match fields.text(&X_FORWARDED_PROTO.name).and_then(|said| said.split(',').next()) {
         Some(said) => is_https(said),
         None => Before::new(fields, true, trusted).proto.map_or(peer.is_secure, |proto| is_https(&proto)),
     }
@@ -252,13 +260,14 @@ impl Before {
         let forwarded = joined(fields, &FORWARDED.name);
         let elements = forwarded.as_deref().and_then(forwarded::elements).unwrap_or_default();
         let client = client_element(&elements, trusted).unwrap_or_default();
-        let proto = client.proto.filter(|proto| matches!(*proto, "http" | "https")).map(str::to_owned);
+        let proto =
+            client.proto.map(str::to_ascii_lowercase).filter(|proto| matches!(&**proto, "http" | "https"));
         let host = client.host.map(str::to_owned);
         let addresses = addresses.or_else(|| {
             let text = |element: &Element<'_>| {
                 element.client.map_or_else(|| "unknown".to_owned(), |client| client.to_string())
             };
-            let all: Vec<_> = elements.iter().map(text).collect();
+            let all: Vec<_> = elements.iter().filter(|element| element.names_client).map(text).collect();
             (!all.is_empty()).then(|| all.join(", "))
         });
         Self { addresses, forwarded, proto, host }

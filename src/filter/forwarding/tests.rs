@@ -186,3 +186,39 @@ fn a_usable_request_id_is_kept_and_another_replaced() {
     assert_eq!(id(&[("x-request-id", "a b")]), made);
     assert_eq!(id(&[("x-request-id", &"x".repeat(129))]), made);
 }
+
+/// RFC 7239 section 6.3 would have proxies name nobody.
+#[test]
+fn a_trusted_proxy_need_not_name_an_address_to_be_believed_about_the_rest() {
+    for (forwarded, addresses, proto, host) in [
+        ("proto=https", "10.0.0.1", "https", "a"),
+        ("host=b.example", "10.0.0.1", "http", "b.example"),
+        ("for=unknown;proto=https", "unknown, 10.0.0.1", "https", "a"),
+        ("for=\"_sec\";proto=https;host=b.example", "unknown, 10.0.0.1", "https", "b.example"),
+        (
+            "for=_sec;proto=https;host=b.example, for=10.0.0.9;host=c",
+            "unknown, 10.0.0.9, 10.0.0.1",
+            "https",
+            "b.example",
+        ),
+        // What somebody said whom no trusted proxy has met.
+        ("for=6.6.6.6;proto=https, for=_sec;host=c", "6.6.6.6, unknown, 10.0.0.1", "http", "c"),
+        ("for=198.51.100.1;proto=HTTPS", "198.51.100.1, 10.0.0.1", "https", "a"),
+        ("for=198.51.100.1;proto=wss", "198.51.100.1, 10.0.0.1", "http", "a"),
+        (",,, ,", "10.0.0.1", "http", "a"),
+    ] {
+        let got = told("10.0.0.1", &[("host", "a"), ("forwarded", forwarded)]);
+        assert_eq!(&got[..3], [addresses, proto, host], "{forwarded}");
+        let fields = headers(&[("forwarded", forwarded)]);
+        let ip = Some("10.0.0.1".parse().unwrap());
+        let peer = Peer { ip, text: "10.0.0.1", is_secure: false, identity: None };
+        assert_eq!(is_secure(&peer, &networks(), FieldList::Map(&fields)), proto == "https", "{forwarded}");
+    }
+    let hidden = headers(&[("forwarded", "for=198.51.100.1, for=_secret, for=10.0.0.9")]);
+    let client = real_client("10.0.0.1".parse().ok(), &networks(), FieldList::Map(&hidden));
+    assert_eq!(client, "10.0.0.9".parse().ok());
+    let several = headers(&[("x-forwarded-proto", "HTTPS, http")]);
+    let ip = Some("10.0.0.1".parse().unwrap());
+    let peer = Peer { ip, text: "10.0.0.1", is_secure: false, identity: None };
+    assert!(is_secure(&peer, &networks(), FieldList::Map(&several)));
+}

@@ -96,7 +96,7 @@ fn add_forwarded<'a>(
     known: &Known<'_>,
     parts: &mut Parts<'a>,
 ) {
-    let own = Element { client: None, proto: Some(scheme), host };
+    let own = Element { proto: Some(scheme), host, ..Element::default() };
     let has_host = host.is_some();
     let is_known = |element: &Element<'_>| {
         element.host.is_none_or(|host| known.is_host(host.as_bytes()))
