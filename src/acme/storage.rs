@@ -334,7 +334,7 @@ mod tests {
         let (_, certificate) = whole.split_once("-----END PRIVATE KEY-----\n").unwrap();
         for (contents, what) in [
             (String::new(), "holds no private key"),
-            (whole[..100].to_owned(), "holds no private key"),
+            (whole[..100].to_owned(), "is not good PEM: the line `-----END PRIVATE KEY-----` is missing"),
             (other_key.clone(), "holds no certificate"),
             (other_key + certificate, "has another's key"),
             (whole[..whole.len() - 100].to_owned(), "is not good PEM"),

@@ -137,17 +137,27 @@ pub(super) fn chain(name: &'static str, file: &Path) -> Result<Vec<CertificateDe
 
 fn key(file: &Path) -> Result<PrivateKeyDer<'static>, FileFault> {
     let bytes = contents("key", file)?;
-    pem::private_key(&bytes).ok_or_else(|| {
-        // PKCS#8 says so in its title, the older formats in a field (RFC 1421 section 4.6.1.1).
-        let is_encrypted = [&b"BEGIN ENCRYPTED PRIVATE KEY"[..], b"Proc-Type: 4,ENCRYPTED"];
-        if is_encrypted.iter().any(|mark| bytes.windows(mark.len()).any(|part| part == *mark)) {
-            let file_name = file.display();
-            let help = format!(
-                "decrypt it: `openssl pkey -in {file_name} -out plain.key`, and let only evenkeel's user read that"
-            );
-            return FileFault::new("key", file, "is encrypted, and nobody is there to type its password", help);
-        }
-        let help = "it must have a section that begins with `-----BEGIN PRIVATE KEY-----` (or `EC` or `RSA` before `PRIVATE`)";
-        FileFault::new("key", file, "holds no private key", help)
+    let read = pem::private_key(&bytes);
+    if let Ok(Some(key)) = read {
+        return Ok(key);
+    }
+    // PKCS#8 says so in its title, the older formats in a field (RFC 1421 section 4.6.1.1).
+    let is_encrypted = [&b"BEGIN ENCRYPTED PRIVATE KEY"[..], b"Proc-Type: 4,ENCRYPTED"];
+    if is_encrypted.iter().any(|mark| bytes.windows(mark.len()).any(|part| part == *mark)) {
+        let file_name = file.display();
+        let help = format!(
+            "decrypt it: `openssl pkey -in {file_name} -out plain.key`, and let only evenkeel's user read that"
+        );
+        return Err(FileFault::new(
+            "key",
+            file,
+            "is encrypted, and nobody is there to type its password",
+            help,
+        ));
+    }
+    let help = "it must have a section that begins with `-----BEGIN PRIVATE KEY-----` (or `EC` or `RSA` before `PRIVATE`)";
+    Err(match read {
+        Ok(_) => FileFault::new("key", file, "holds no private key", help),
+        Err(what) => FileFault::new("key", file, &what, "write it anew from where you have it from"),
     })
 }

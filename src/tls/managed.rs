@@ -23,7 +23,7 @@ impl ManagedCertificate {
     /// Reads what a file holds: the key, the certificate, and those that lead to its authority. The error says what
     /// is wrong with it.
     pub(crate) fn read(name: &Name, file: &Path, contents: &[u8]) -> Result<Self, String> {
-        let key = pem::private_key(contents).ok_or("holds no private key")?;
+        let key = pem::private_key(contents)?.ok_or("holds no private key")?;
         let chain = pem::certificates(contents)?;
         let first = chain.first().ok_or("holds no certificate")?.clone();
         let (_, parsed) = x509_parser::parse_x509_certificate(&first)

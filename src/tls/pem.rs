@@ -17,13 +17,19 @@ const OTHER_LABELS: [&[u8]; 2] = [b"TRUSTED CERTIFICATE", b"X509 CERTIFICATE"];
 pub(crate) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let text = with_usual_labels(without_mark(bytes));
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let read = read.map_err(|error| format!("is not good PEM: {}", in_words(&error)))?;
-    Ok(read.into_iter().map(alone).collect())
+    Ok(read.map_err(|error| in_words(&error))?.into_iter().map(alone).collect())
 }
 
-/// The first private key in a text.
-pub(crate) fn private_key(bytes: &[u8]) -> Option<PrivateKeyDer<'static>> {
-    PrivateKeyDer::from_pem_slice(without_mark(bytes)).ok()
+/// The first private key in a text, if there is one.
+///
+/// # Errors
+/// As of [`certificates`]: nothing of a key.
+pub(crate) fn private_key(bytes: &[u8]) -> Result<Option<PrivateKeyDer<'static>>, String> {
+    match PrivateKeyDer::from_pem_slice(without_mark(bytes)) {
+        Ok(key) => Ok(Some(key)),
+        Err(Error::NoItemsFound) => Ok(None),
+        Err(error) => Err(in_words(&error)),
+    }
 }
 
 fn without_mark(bytes: &[u8]) -> &[u8] {
@@ -50,18 +56,54 @@ fn alone(certificate: CertificateDer<'static>) -> CertificateDer<'static> {
     }
 }
 
+/// Of what the file holds no more than titles: what follows them may be a key.
 fn in_words(error: &Error) -> String {
-    let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
-    match error {
-        Error::MissingSectionEnd { end_marker } => {
-            format!("the line `-----END {}-----` is missing", text(end_marker.trim_ascii()))
-        }
+    let what = match error {
+        // The whole title, up to the line's last five dashes.
+        Error::MissingSectionEnd { end_marker } => match label(end_marker) {
+            (label, true) => format!("the line `-----END {label}-----` is missing"),
+            (label, false) => format!("something stands behind `-----BEGIN {label}-----` on its line"),
+        },
         Error::IllegalSectionStart { line } => {
-            format!("`{}` begins no section", text(line.trim_ascii()))
+            let hint = match line.windows(2).any(|two| two == b"\\n") {
+                true => ": it has the two characters `\\n` where lines should end",
+                false => "",
+            };
+            format!("`{}` begins no section{hint}", title(line))
         }
-        Error::Base64Decode(error) => format!("a section is not base64 ({error})"),
+        Error::Base64Decode(_) => "a section is not base64".to_owned(),
         other => other.to_string(),
-    }
+    };
+    format!("is not good PEM: {what}")
+}
+
+const LONGEST_TITLE: usize = 64;
+/// Of one whose end is not there, with `-----BEGIN `: behind it the key may begin.
+const OPEN_TITLE: usize = 26;
+const DASHES: &[u8] = b"-----";
+
+/// A line up to where its title ends.
+fn title(line: &[u8]) -> String {
+    let line = line.trim_ascii();
+    let begins = usize::from(line.starts_with(DASHES)) * DASHES.len();
+    let end = match dashes(&line[begins..]) {
+        Some(end) => LONGEST_TITLE.min(begins + end + DASHES.len()),
+        None => OPEN_TITLE.min(line.len()),
+    };
+    let shown = &line[..end];
+    let rest = if shown.len() < line.len() { "…" } else { "" };
+    format!("{}{rest}", shown.escape_ascii())
+}
+
+/// What kind of section it is, and whether nothing follows that.
+fn label(marker: &[u8]) -> (String, bool) {
+    let marker = marker.trim_ascii();
+    let end = dashes(marker).unwrap_or(marker.len());
+    (marker[..end.min(LONGEST_TITLE)].escape_ascii().to_string(), end == marker.len())
+}
+
+fn dashes(text: &[u8]) -> Option<usize> {
+    text.windows(DASHES.len()).position(|part| part == DASHES)
 }
 
 #[cfg(test)]
@@ -87,7 +129,7 @@ mod tests {
         let text =
             format!("-----BEGIN TRUSTED CERTIFICATE-----\n{base64}\n-----END TRUSTED CERTIFICATE-----\n");
         assert_eq!(certificates(text.as_bytes()), Ok(plain), "without what it may be used for");
-        assert!(private_key(format!("\u{feff}{key}").as_bytes()).is_some());
+        assert!(private_key(format!("\u{feff}{key}").as_bytes()).is_ok_and(|key| key.is_some()));
     }
 
     #[test]
@@ -102,7 +144,38 @@ mod tests {
             assert_eq!(certificates(text.as_bytes()), Err(expected.to_owned()));
         }
         let said = certificates(b"-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n");
-        assert!(said.is_err_and(|said| said.contains("a section is not base64")));
+        assert_eq!(said, Err("is not good PEM: a section is not base64".to_owned()));
         assert_eq!(certificates(b"nothing of the kind\n"), Ok(Vec::new()));
+    }
+
+    /// A file that was made of a variable of the environment, say.
+    #[test]
+    fn nothing_of_a_key_is_told_whatever_is_wrong_with_its_file() {
+        let (certificate, key) = made();
+        let base64: Vec<_> = key.lines().filter(|line| !line.starts_with("-----")).collect();
+        let in_one_line = |text: &str| text.replace('\n', "\\n");
+        for (text, expected) in [
+            (
+                in_one_line(&(certificate.clone() + &key)),
+                "`-----BEGIN CERTIFICATE-----…` begins no section: it has the two characters `\\n` where lines should end",
+            ),
+            (
+                in_one_line(&key),
+                "`-----BEGIN PRIVATE KEY-----…` begins no section: it has the two characters `\\n` where lines should end",
+            ),
+            (key.replace('\n', " "), "something stands behind `-----BEGIN PRIVATE KEY-----` on its line"),
+            (key.replace("KEY-----\n", "KEY"), "begins no section"),
+            (key.replacen("-----\n", "----- x\n", 1), "`-----BEGIN PRIVATE KEY-----…` begins no section"),
+            (key[..key.len() - 40].to_owned(), "the line `-----END PRIVATE KEY-----` is missing"),
+            (key.replacen("\nM", "\n!M", 1), "a section is not base64"),
+        ] {
+            let (of_key, of_chain) = (private_key(text.as_bytes()), certificates(text.as_bytes()));
+            for said in [of_key.err(), of_chain.err()].into_iter().flatten() {
+                assert!(said.ends_with(expected) || said.contains(expected), "{said}");
+                assert!(base64.iter().all(|line| !said.contains(&line[..8])), "{said}");
+            }
+            assert!(private_key(text.as_bytes()).is_err(), "{text}");
+        }
+        assert_eq!(private_key(certificate.as_bytes()), Ok(None));
     }
 }
