@@ -4,7 +4,7 @@ use super::unix_time;
 use crate::config::plan::DnsPlan;
 use crate::discover::by_name::{self, ConnectFailure};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -40,6 +40,8 @@ enum AuthorityError {
         "{host} answers {status} and sends to {to}: if that is the authority's directory, name it as `acme.directory`"
     )]
     Moved { host: String, status: StatusCode, to: String },
+    #[error("{host} answers {status} {what}")]
+    Unusable { host: String, status: StatusCode, what: String },
     #[error("no answer of {host} within {WITHIN:?}")]
     Late { host: String },
 }
@@ -93,6 +95,7 @@ impl AcmeClient {
         request
             .headers_mut()
             .insert(header::HOST, authority.ok_or_else(|| AuthorityError::Url(uri.clone()))?);
+        let method = request.method().clone();
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         *request.uri_mut() = Uri::try_from(target).map_err(|_| AuthorityError::Url(uri.clone()))?;
 
@@ -119,6 +122,9 @@ impl AcmeClient {
         }
         let body = Limited::new(body, LONGEST).collect().await;
         let body = body.map_err(|error| AuthorityError::Body { host: host(), error })?.to_bytes();
+        if let Some(what) = unusable(&method, parts.status, &body) {
+            return Err(AuthorityError::Unusable { host: host(), status: parts.status, what });
+        }
         Ok(BytesResponse { parts, body: Box::new(body) })
     }
 }
@@ -131,6 +137,28 @@ impl HttpClient for AcmeClient {
         let answer = self.clone().ask(request);
         Box::pin(async move { answer.await.map_err(|error| Error::Other(Box::new(error))) })
     }
+}
+
+/// What makes an answer none of ACME, in words that go after its status. Refusals of what was posted say why (RFC 8555 section 6.7), and
+/// are left to whoever has posted it.
+fn unusable(method: &Method, status: StatusCode, body: &[u8]) -> Option<String> {
+    const SHOWN: usize = 200;
+    let json = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body).ok();
+    if status.is_success() {
+        // The directory; nonces have no body, and a certificate is none of JSON.
+        return (*method == Method::GET && json.is_none()).then(|| no_acme(body));
+    }
+    let Some(problem) = json else { return Some(no_acme(body)) };
+    let detail = ["detail", "type"].iter().find_map(|name| problem.get(*name)?.as_str());
+    (*method != Method::POST).then(|| match detail {
+        Some(detail) => format!("({})", detail.chars().take(SHOWN).collect::<String>()),
+        None => no_acme(body),
+    })
+}
+
+fn no_acme(body: &[u8]) -> String {
+    let what = if body.is_empty() { "without a body" } else { "with a body" };
+    format!("{what}, which is not ACME: `acme.directory` must be the URL of an authority's directory")
 }
 
 /// RFC 9110 section 10.2.3: a number of seconds, or a date.
@@ -158,5 +186,36 @@ mod tests {
         assert_eq!(at("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
         assert_eq!((at("soon"), at("-5"), at("")), (None, None, None));
         assert_eq!(retry_at(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn an_answer_that_is_none_of_acme_is_told_with_its_status() {
+        let problem = br#"{"type":"urn:ietf:params:acme:error:serverInternal","detail":"down for an hour"}"#;
+        for (method, status, body, expected) in [
+            (Method::GET, 200, &br#"{"newNonce":"https://a"}"#[..], None),
+            (Method::HEAD, 200, b"", None),
+            (Method::HEAD, 204, b"", None),
+            (Method::HEAD, 503, b"", Some("without a body")),
+            (Method::GET, 200, b"", Some("without a body")),
+            (Method::GET, 200, b"<html>", Some("with a body, which is not ACME")),
+            (Method::GET, 204, b"", Some("without a body")),
+            (Method::GET, 404, b"not here", Some("with a body, which is not ACME")),
+            (Method::GET, 500, b"", Some("without a body")),
+            (Method::GET, 503, problem, Some("(down for an hour)")),
+            (Method::GET, 503, br#"{"type":"urn:x"}"#, Some("(urn:x)")),
+            (Method::GET, 503, b"{}", Some("with a body, which is not ACME")),
+            (Method::POST, 200, b"-----BEGIN CERTIFICATE-----", None),
+            (Method::POST, 400, problem, None),
+            (Method::POST, 502, b"<html>", Some("with a body, which is not ACME")),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let said = unusable(&method, status, body);
+            match expected {
+                None => assert_eq!(said, None, "{method} {status}"),
+                Some(expected) => {
+                    assert!(said.is_some_and(|said| said.contains(expected)), "{method} {status}")
+                }
+            }
+        }
     }
 }
