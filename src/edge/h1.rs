@@ -132,6 +132,10 @@ async fn next_request(
             match head::judge(conn.pending(), terms.limit) {
                 RequestHeadVerdict::Partial => {}
                 RequestHeadVerdict::H2 => return Arrival::H2,
+                // RFC 9113 section 3.4.
+                RequestHeadVerdict::Complete(_) if conn.socket().speaks_h2() => {
+                    return Arrival::Refused(NOT_AS_AGREED, Why::Malformed);
+                }
                 RequestHeadVerdict::Complete(form) => return Arrival::Request(form, long),
                 RequestHeadVerdict::Refused(TOO_LONG)
                     if long.is_none() && begins_as_purge(conn.pending()) && terms.limit < LONGEST_HEAD =>
@@ -203,6 +207,8 @@ async fn serve_h1<S: Serve>(conn: &mut Conn, form: RequestHeadForm, service: &S)
     });
     service.serve(conn, head).await
 }
+
+const NOT_AS_AGREED: Refusal = Refusal { status: 400, detail: "HTTP/1 after HTTP/2 was agreed on" };
 
 /// Empty SETTINGS, which are a server's preface, and GOAWAY with PROTOCOL_ERROR: the answer to a client that agreed on
 /// HTTP/2 and speaks something else, or that speaks no HTTP at all (RFC 9113 sections 3.4 and 5.4.1).
