@@ -106,7 +106,7 @@ fn read(mut bytes: &[u8]) -> Vec<Frame<'_>> {
         let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
         let needed = match kind {
             0 if flags & 8 != 0 => length.min(1),
-            1 => length.min(9),
+            1 => length.min(usize::from(flags & 8 != 0) + if flags & 0x20 != 0 { 5 } else { 0 }),
             3 => length.min(4),
             7 => length.min(24),
             _ => 0,
@@ -144,7 +144,7 @@ fn opened(frames: &[Frame<'_>]) -> u64 {
             CONTINUATION => {}
             _ => continue,
         }
-        if frame.flags & END_HEADERS != 0 {
+        if frame.flags & END_HEADERS != 0 && frame.payload.len() == frame.length {
             opened += u64::from(block.take() == Some(true));
         }
     }

@@ -5,6 +5,8 @@ use super::kept::ConnectionKey;
 use crate::control::Live;
 use crate::edge::Socket;
 use crate::pool::Server;
+use crate::wire::header_blocks::PseudoFields;
+use crate::wire::http2_frames::{HeaderBlock, ServerFrames};
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 use h2::client::{Builder, SendRequest};
@@ -14,7 +16,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -65,6 +67,24 @@ struct State {
     is_retired: AtomicBool,
     /// Heads and parts of bodies that have come of all streams.
     activity: AtomicUsize,
+    /// One task has the connection and others its streams, all of one core: the lock is never waited for, and is there because the
+    /// codec's types must be able to change threads.
+    blocks: Mutex<Blocks>,
+}
+
+impl State {
+    fn blocks(&self) -> MutexGuard<'_, Blocks> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What came of header blocks, which the codec has decoded, and is still to be asked for.
+#[derive(Debug, Default)]
+struct Blocks {
+    /// The streams that somebody asks for.
+    streams: Vec<u32>,
+    /// In the order in which they came.
+    came: Vec<HeaderBlock>,
 }
 
 /// A place for one request on a connection.
@@ -74,6 +94,8 @@ pub(super) struct StreamPermit {
     state: Arc<State>,
     /// What had come when this place was taken.
     activity_before: usize,
+    /// The stream that has it.
+    stream: Option<u32>,
     key: ConnectionKey,
     keepalive: Duration,
 }
@@ -87,7 +109,20 @@ impl StreamPermit {
     ) -> Self {
         state.streams.fetch_add(1, Relaxed);
         let activity_before = state.activity.load(Relaxed);
-        Self { requests, state: Arc::clone(state), activity_before, key, keepalive }
+        Self { requests, state: Arc::clone(state), activity_before, stream: None, key, keepalive }
+    }
+
+    /// A stream has the place.
+    pub(super) fn begin(&mut self, stream: u32) {
+        self.stream = Some(stream);
+        self.state.blocks().streams.push(stream);
+    }
+
+    /// Which pseudo-fields the next header block of the stream has. To be asked for each block, once the codec has given it.
+    pub(super) fn next_block(&self) -> PseudoFields {
+        let mut blocks = self.state.blocks();
+        let next = blocks.came.iter().position(|block| Some(block.stream) == self.stream);
+        next.map(|at| blocks.came.remove(at).pseudo).unwrap_or_default()
     }
 
     /// Whether the connection takes a request; waits until the server allows one.
@@ -117,6 +152,11 @@ impl StreamPermit {
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {
+        if let Some(stream) = self.stream {
+            let mut blocks = self.state.blocks();
+            blocks.streams.retain(|other| *other != stream);
+            blocks.came.retain(|block| block.stream != stream);
+        }
         if self.state.streams.fetch_sub(1, Relaxed) > 1 {
             return;
         }
@@ -207,6 +247,8 @@ pub(super) async fn open(
     keepalive: Duration,
     opening: Option<Opening>,
 ) -> Result<StreamPermit, h2::Error> {
+    let state = Arc::new(State::default());
+    let wire = Wire { socket, frames: ServerFrames::new(), state: Arc::clone(&state) };
     let (requests, connection) = Builder::new()
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW)
@@ -214,9 +256,8 @@ pub(super) async fn open(
         .max_header_list_size(FIELDS)
         .max_send_buffer_size(SEND_BUFFER)
         .data_frame_budget(SMALL_DATA)
-        .handshake::<_, Bytes>(Wire(socket))
+        .handshake::<_, Bytes>(wire)
         .await?;
-    let state = Arc::new(State::default());
     let permit = StreamPermit::new(requests.clone(), &state, key, keepalive);
     let end = Arc::clone(&state);
     tokio::spawn(async move {
@@ -239,23 +280,33 @@ pub(super) async fn open(
     Ok(permit)
 }
 
-/// A connection as its codec writes to it: a frame's head and its data at once. A TLS
-/// session gathers by itself.
-struct Wire(Socket);
+/// A connection as its codec reads and writes it. What comes is looked at before the codec has it. A frame's head and its data
+/// are written at once; a TLS session gathers by itself.
+struct Wire {
+    socket: Socket,
+    frames: ServerFrames,
+    state: Arc<State>,
+}
 
 impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.0.poll_read(cx, buf)
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Self { socket, frames, state } = self.get_mut();
+        let before = buf.filled().len();
+        let read = socket.poll_read(cx, buf);
+        frames.read(&buf.filled()[before..], |block| {
+            let mut blocks = state.blocks();
+            // Of those that nobody waits for any more there might be any number.
+            if blocks.streams.contains(&block.stream) {
+                blocks.came.push(block);
+            }
+        });
+        read
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -263,7 +314,7 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.0.poll_write_parts(cx, parts)
+        self.socket.poll_write_parts(cx, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -271,11 +322,11 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }
 

@@ -5,17 +5,19 @@
 //! frame is paid for from a budget that refills with time and with useful work, which is responses that ended and
 //! data that was sent. Rates are nghttp2's (1,000 at once, 33 a second), which browsers, gRPC and load
 //! generators live with. A pure function of bytes and time: the bytes are those that pass by, and none is kept but a
-//! frame's head.
+//! frame's head. Servers' frames are not judged; of theirs it is told which pseudo-fields their header blocks have.
 
 use crate::wire::abuse::Abuse;
+use crate::wire::header_blocks::{HeaderBlocks, PseudoFields};
 
 /// A frame's head (RFC 9113 section 4.1).
 const HEAD: usize = 9;
 /// What is looked at after it: RST_STREAM's code, and GOAWAY's with the beginning of its debug data.
 const RESET: usize = 4;
 const FAREWELL: usize = 8 + 16;
-/// The beginning of a header block, behind what may stand before it: the length of padding, and a priority.
-const BLOCK: usize = 1 + 5 + 3;
+/// What may stand before a header block: the length of padding, and a priority.
+const PAD_LENGTH: usize = 1;
+const PRIORITY_FIELDS: usize = 5;
 /// What comes before a client's first frame.
 const PREFACE: u32 = super::request_head::H2_PREFACE.len() as u32;
 
@@ -101,10 +103,23 @@ struct Frame {
     stream: u32,
     /// Of RST_STREAM and GOAWAY.
     code: u32,
-    /// Of HEADERS: it begins with a pseudo-field.
-    is_pseudo: bool,
     /// Of DATA: bytes of padding, with their number.
     padding: u32,
+}
+
+/// A header block that has passed, CONTINUATION and all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HeaderBlock {
+    pub(crate) stream: u32,
+    pub(crate) pseudo: PseudoFields,
+}
+
+/// What is found.
+enum Found {
+    /// A frame's head; the rest of it is still to come.
+    Frame(Frame),
+    /// A header block's end.
+    Block(HeaderBlock),
 }
 
 /// Finds frames in a stream of bytes.
@@ -113,11 +128,26 @@ struct Scanner {
     head: [u8; HEAD + FAREWELL],
     have: usize,
     skip: u32,
+    /// Looks into header blocks, if somebody wants to know what they have.
+    blocks: Option<HeaderBlocks>,
+    /// The stream whose block comes, and how much of what is skipped belongs to it.
+    block_stream: u32,
+    block_bytes: u32,
+    /// The present frame ends the block.
+    ends_block: bool,
 }
 
 impl Scanner {
-    fn after(skip: u32) -> Self {
-        Self { head: [0; HEAD + FAREWELL], have: 0, skip }
+    fn after(skip: u32, blocks: Option<HeaderBlocks>) -> Self {
+        let head = [0; HEAD + FAREWELL];
+        Self { head, have: 0, skip, blocks, block_stream: 0, block_bytes: 0, ends_block: false }
+    }
+
+    /// How much stands before the header block in the frame whose head is there.
+    fn before_block(&self) -> usize {
+        let flags = self.head[4];
+        let has = |flag: u8, length: usize| if flags & flag != 0 { length } else { 0 };
+        has(PADDED, PAD_LENGTH) + has(PRIORITIZED, PRIORITY_FIELDS)
     }
 
     /// How much is needed of the frame whose head is there.
@@ -129,17 +159,51 @@ impl Scanner {
         HEAD + match self.head[3] {
             RST_STREAM => length.min(RESET),
             GOAWAY => length.min(FAREWELL),
-            HEADERS => length.min(BLOCK),
+            HEADERS => length.min(self.before_block()),
             DATA if self.head[4] & PADDED != 0 => length.min(1),
             _ => 0,
         }
     }
 
-    /// The next frame whose head is complete, and how many bytes that took.
-    fn next(&mut self, bytes: &[u8]) -> (usize, Option<Frame>) {
+    /// Passes over what is left of a frame: how many bytes that took.
+    fn pass(&mut self, bytes: &[u8]) -> usize {
         let skipped = bytes.len().min(self.skip as usize);
         self.skip -= skipped as u32;
-        let mut at = skipped;
+        let of_block = skipped.min(self.block_bytes as usize);
+        self.block_bytes -= of_block as u32;
+        if let Some(blocks) = &mut self.blocks {
+            blocks.read(&bytes[..of_block]);
+        }
+        skipped
+    }
+
+    /// Notes a frame that a header block is in, of whose head `before` bytes have passed.
+    fn enter_block(&mut self, frame: &Frame, before: usize) {
+        let Some(blocks) = &mut self.blocks else { return };
+        let mut padding = 0;
+        if frame.kind == HEADERS {
+            blocks.begin();
+            self.block_stream = frame.stream;
+            if frame.flags & PADDED != 0 && before > 0 {
+                padding = u32::from(self.head[HEAD]);
+            }
+        }
+        self.block_bytes = (frame.length - before as u32).saturating_sub(padding);
+        self.ends_block = frame.flags & END_HEADERS != 0;
+    }
+
+    /// The next frame whose head is complete or the end of the header block before it, and how many bytes that took.
+    fn next(&mut self, bytes: &[u8]) -> (usize, Option<Found>) {
+        let mut at = self.pass(bytes);
+        if self.skip == 0
+            && std::mem::take(&mut self.ends_block)
+            && let Some(blocks) = &self.blocks
+        {
+            return (
+                at,
+                Some(Found::Block(HeaderBlock { stream: self.block_stream, pseudo: blocks.found() })),
+            );
+        }
         loop {
             let need = self.need();
             if self.have == need {
@@ -163,15 +227,18 @@ impl Scanner {
             (GOAWAY, 8..) => word(HEAD + 4),
             _ => 0,
         };
-        let is_pseudo = kind == HEADERS && begins_with_pseudo(flags, &self.head[HEAD..self.have]);
         let padding = match kind {
             DATA if flags & PADDED != 0 && length > 0 => 1 + u32::from(self.head[HEAD]),
             _ => 0,
         };
-        let frame = Frame { length, kind, flags, stream: word(5) & 0x7fff_ffff, code, is_pseudo, padding };
-        self.skip = length - (self.have - HEAD) as u32;
+        let frame = Frame { length, kind, flags, stream: word(5) & 0x7fff_ffff, code, padding };
+        let have = self.have - HEAD;
+        if matches!(kind, HEADERS | CONTINUATION) {
+            self.enter_block(&frame, have);
+        }
+        self.skip = length - have as u32;
         self.have = 0;
-        (at, Some(frame))
+        (at, Some(Found::Frame(frame)))
     }
 }
 
@@ -212,6 +279,29 @@ pub(crate) struct Judge {
     goodbye: Option<Abuse>,
 }
 
+/// What a server sends.
+#[derive(Debug)]
+pub(crate) struct ServerFrames {
+    frames: Scanner,
+}
+
+impl ServerFrames {
+    /// For a connection whose first byte is still to come.
+    pub(crate) fn new() -> Self {
+        Self { frames: Scanner::after(0, Some(HeaderBlocks::new())) }
+    }
+
+    /// Bytes from the server, and who is told of the header blocks that end among them.
+    pub(crate) fn read(&mut self, mut bytes: &[u8], mut end_of_block: impl FnMut(HeaderBlock)) {
+        while let (n, Some(found)) = self.frames.next(bytes) {
+            bytes = &bytes[n..];
+            if let Found::Block(block) = found {
+                end_of_block(block);
+            }
+        }
+    }
+}
+
 /// Frames counted, to tell what became of requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -227,8 +317,8 @@ impl Judge {
     /// For a connection whose first byte is still to come by. `now` is in milliseconds.
     pub(crate) fn new(now: u64) -> Self {
         Self {
-            incoming: Scanner::after(PREFACE),
-            outgoing: Scanner::after(0),
+            incoming: Scanner::after(PREFACE, Some(HeaderBlocks::new())),
+            outgoing: Scanner::after(0, None),
             resets: Budget::new(1000, 33, now),
             errors: Budget::new(100, 10, now),
             controls: Budget::new(1000, 33, now),
@@ -247,21 +337,22 @@ impl Judge {
 
     /// Bytes from the client.
     pub(crate) fn read(&mut self, mut bytes: &[u8], now: u64) {
-        while !bytes.is_empty() {
-            let (n, frame) = self.incoming.next(bytes);
+        loop {
+            let (n, found) = self.incoming.next(bytes);
             bytes = &bytes[n..];
-            if let Some(frame) = frame {
-                self.incoming_frame(frame, now);
+            match found {
+                Some(Found::Frame(frame)) => self.incoming_frame(frame, now),
+                Some(Found::Block(block)) => self.end_of_block(block),
+                None => return,
             }
         }
     }
 
     /// Bytes to the client.
     pub(crate) fn written(&mut self, mut bytes: &[u8], now: u64) {
-        while !bytes.is_empty() {
-            let (n, frame) = self.outgoing.next(bytes);
+        while let (n, Some(found)) = self.outgoing.next(bytes) {
             bytes = &bytes[n..];
-            if let Some(frame) = frame {
+            if let Found::Frame(frame) = found {
                 self.outgoing_frame(frame, now);
             }
         }
@@ -296,13 +387,8 @@ impl Judge {
             DATA => self.control(EMPTY_DATA_PRICE, Abuse::EmptyData, now),
             HEADERS => {
                 let opens_a_stream = frame.stream > self.highest;
-                if !opens_a_stream && frame.is_pseudo {
-                    // Trailers have none (RFC 9113 section 8.1). The codec lets them pass without a word.
-                    self.condemn(Abuse::Protocol);
-                }
                 self.highest = self.highest.max(frame.stream);
                 self.block = Some(Block { opens_a_stream, continuations: 0, since: now });
-                self.maybe_end_of_block(frame.flags);
             }
             CONTINUATION => {
                 if let Some(block) = &mut self.block {
@@ -311,7 +397,6 @@ impl Judge {
                         self.condemn(Abuse::Continuations);
                     }
                 }
-                self.maybe_end_of_block(frame.flags);
             }
             RST_STREAM => {
                 if !self.resets.spend(1, now) {
@@ -358,11 +443,12 @@ impl Judge {
         }
     }
 
-    fn maybe_end_of_block(&mut self, flags: u8) {
-        if flags & END_HEADERS != 0
-            && let Some(block) = self.block.take()
-        {
-            self.tally.opened += u64::from(block.opens_a_stream);
+    fn end_of_block(&mut self, found: HeaderBlock) {
+        let Some(block) = self.block.take() else { return };
+        self.tally.opened += u64::from(block.opens_a_stream);
+        if !block.opens_a_stream && found.pseudo.is_any() {
+            // Trailers have none (RFC 9113 section 8.1). The codec lets them pass without a word.
+            self.condemn(Abuse::Protocol);
         }
     }
 
@@ -397,25 +483,6 @@ impl Judge {
             GOAWAY => self.goodbye = farewell(frame.code, &self.outgoing.head[HEAD + 8..]).or(self.goodbye),
             _ => {}
         }
-    }
-}
-
-/// Whether a header block begins with a pseudo-field, as far as that shows without the connection's table (RFC 7541 section 6
-/// and appendix A): by its place in the static table, or by a name that begins with a colon, be it coded or not.
-fn begins_with_pseudo(flags: u8, payload: &[u8]) -> bool {
-    const PSEUDO: std::ops::RangeInclusive<u8> = 1..=14;
-    let before = usize::from(flags & PADDED != 0) + if flags & PRIORITIZED != 0 { 5 } else { 0 };
-    let Some([first, rest @ ..]) = payload.get(before..) else { return false };
-    match first {
-        0x80..=0xff => PSEUDO.contains(&(first & 0x7f)),
-        0x40 | 0x00 | 0x10 => match rest {
-            [length, letter, ..] if length & 0x80 != 0 => letter >> 1 == 0b101_1100,
-            [_, letter, ..] => *letter == b':',
-            _ => false,
-        },
-        0x41..=0x7f => PSEUDO.contains(&(first & 0x3f)),
-        0x20..=0x3f => false,
-        _ => PSEUDO.contains(&(first & 0x0f)),
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod chunked;
 pub(crate) mod edit;
 pub(crate) mod fuzzed;
 pub(crate) mod head_scan;
+pub(crate) mod header_blocks;
 pub(crate) mod http2_frames;
 pub(crate) mod http2_head;
 pub(crate) mod local_reply;

@@ -62,7 +62,9 @@ fn requests_at_once_share_a_connection() {
 }
 
 /// A server of HTTP/2 by hand. `answer` gets each request's stream, and what was asked on its connection before.
-fn by_hand(answer: impl Fn(&mut TcpStream, u32, usize) + Send + Sync + Clone + 'static) -> SocketAddr {
+pub(super) fn by_hand(
+    answer: impl Fn(&mut TcpStream, u32, usize) + Send + Sync + Clone + 'static,
+) -> SocketAddr {
     with_settings(&[], answer)
 }
 

@@ -54,6 +54,7 @@ mod tls_out;
 mod tls_passthrough;
 mod tls_staple;
 mod top;
+mod trailers;
 mod upgrade;
 mod upgrades;
 mod websocket;

@@ -44,6 +44,7 @@ impl Http2 {
             permit.retire();
             failure(&error)
         })?;
+        permit.begin(response.stream_id().as_u32());
         Ok(Self {
             permit,
             send,
@@ -122,6 +123,10 @@ impl Http2 {
         fields: HeaderMap,
         is_over: bool,
     ) -> Result<ResponseStart, Failure> {
+        if self.permit.next_block().has_others {
+            // RFC 9113 section 8.3.
+            return Err(Failure::malformed("a response with a request's pseudo-fields"));
+        }
         if list_size(&fields) > LONGEST_HEAD {
             return Err(Failure::malformed(TOO_LONG));
         }
@@ -163,6 +168,10 @@ impl Http2 {
             Some(Err(error)) => Poll::Ready(Err(failure(&error))),
             None => {
                 let trailers = ready!(body.poll_trailers(cx)).map_err(|error| failure(&error))?;
+                if trailers.is_some() && self.permit.next_block().is_any() {
+                    // RFC 9113 section 8.1.
+                    return Poll::Ready(Err(Failure::malformed("trailers with pseudo-fields")));
+                }
                 if trailers.as_ref().is_some_and(|trailers| list_size(trailers) > TRAILERS) {
                     return Poll::Ready(Err(Failure::malformed("trailers too large")));
                 }

@@ -100,13 +100,17 @@ fn trailers_have_no_pseudo_fields() {
         (0, b"\x40\x84\xb9\x58\xd3\x3f\x01/", true),
         (PADDED, b"\x01\x82\0", true),
         (PADDED | PRIORITIZED, b"\x01\0\0\0\0\0\x82\0", true),
+        (0, b"\x3f\xe1\x1f\x82", true),
+        (0, b"\xbe", true),
+        (PADDED, b"\x02\xbe\x40\x01", true),
         (0, b"\x40\x01x\x011", false),
+        (PADDED, b"\x01\x40\x01x\x011\x82", false),
         (0, b"\x58\x011", false),
-        (0, b"\xbe", false),
+        (0, b"\xbf", false),
         (0, b"", false),
     ] {
         let mut judge = judge();
-        judge.read(&frame(HEADERS, END_HEADERS, 1, b"\x82"), 0);
+        judge.read(&frame(HEADERS, END_HEADERS, 1, b"\x82\x44\x02/a"), 0);
         assert_eq!(judge.verdict(), None, "a request's head has some");
         judge.read(&frame(HEADERS, END_HEADERS | END_STREAM | flags, 1, block), 0);
         assert_eq!(judge.verdict(), is_pseudo.then_some(Abuse::Protocol), "{block:?}");
@@ -194,6 +198,28 @@ fn a_header_block_ends_or_is_too_long() {
     }
     judge.read(&frame(CONTINUATION, 0, 3, b""), 7);
     assert_eq!(judge.verdict(), Some(Abuse::Continuations));
+}
+
+#[test]
+fn a_servers_header_blocks_are_told_with_what_they_have() {
+    let blocks = [
+        frame(SETTINGS, 0, 0, b""),
+        frame(HEADERS, END_HEADERS, 1, b"\x48\x03103"),
+        frame(HEADERS, 0, 3, b"\x88\x40"),
+        frame(CONTINUATION, END_HEADERS, 3, b"\x01x\x011"),
+        frame(DATA, 0, 3, b"\x88"),
+        frame(HEADERS, END_HEADERS | END_STREAM, 3, b"\xbe"),
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\xbf"),
+        frame(HEADERS, END_HEADERS | END_STREAM, 5, b""),
+    ]
+    .concat();
+    for size in 1..blocks.len() {
+        let (mut frames, mut found) = (ServerFrames::new(), Vec::new());
+        for part in blocks.chunks(size) {
+            frames.read(part, |block| found.push((block.stream, block.pseudo.has_status)));
+        }
+        assert_eq!(found, [(1, true), (3, true), (3, false), (1, true), (5, false)], "in pieces of {size}");
+    }
 }
 
 #[test]
