@@ -8,7 +8,7 @@ use crate::policy::{AppliedPolicy, Policy};
 use crate::wire::edit::{Edits, FieldName};
 use crate::wire::request::RequestView;
 use crate::wire::response_head::ResponseView;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use std::sync::Arc;
 
 static IF_NONE_MATCH: FieldName = FieldName::new(header::IF_NONE_MATCH, "If-None-Match");
@@ -133,14 +133,7 @@ fn hide_device<'a>(response: &ResponseView<'a>, edits: &mut Edits<'a>) {
     }
 }
 
-/// Takes out of a request's trailers what is said in its head: some servers join them.
-pub(crate) fn strip_trailers(policy: &Policy, trailers: &mut HeaderMap) {
-    if !has_device(policy) {
-        return;
-    }
-    let is_told = |name: &&HeaderName| is_respelt(name.as_str().as_bytes(), X_DEVICE);
-    let told: Vec<HeaderName> = trailers.keys().filter(is_told).cloned().collect();
-    for name in &told {
-        trailers.remove(name);
-    }
+/// Whether servers are told this in heads, by us alone.
+pub(super) fn is_told(policy: &Policy, name: &[u8]) -> bool {
+    is_respelt(name, X_DEVICE) && has_device(policy)
 }

@@ -3,12 +3,11 @@
 use super::{Filter, RequestFacts, ResponseFacts};
 use crate::config::plan::policy::FieldChange;
 use crate::fields::{FieldList, is_respelt};
-use crate::policy::{AppliedPolicy, FieldEdit, Policy, Variables};
+use crate::policy::{AppliedPolicy, FieldEdit, Variables};
 use crate::template::Template;
 use crate::wire::edit::Edits;
 use crate::wire::request::RequestView;
 use crate::wire::response_head::ResponseView;
-use http::{HeaderMap, HeaderName};
 use std::borrow::Cow;
 
 #[derive(Debug)]
@@ -44,16 +43,10 @@ fn remove_other_spellings(rules: &[FieldEdit], fields: FieldList<'_>, edits: &mu
     }
 }
 
-/// Takes out of a request's trailers what rules set or take out: some servers join them to the head.
-pub(crate) fn strip_trailers(policy: &Policy, trailers: &mut HeaderMap) {
-    let is_replaced = |name: &&HeaderName| {
-        let mut rules = policy.request_fields.iter().filter(|rule| rule.replaces());
-        rules.any(|rule| is_respelt(name.as_str().as_bytes(), rule.name.name.as_str()))
-    };
-    let replaced: Vec<HeaderName> = trailers.keys().filter(is_replaced).cloned().collect();
-    for name in &replaced {
-        trailers.remove(name);
-    }
+/// Whether rules set or take out what is called so, in whichever spelling.
+pub(super) fn replaces(rules: &[FieldEdit], name: &[u8]) -> bool {
+    let mut replacing = rules.iter().filter(|rule| rule.replaces());
+    replacing.any(|rule| is_respelt(name, rule.name.name.as_str()))
 }
 
 fn apply<'a>(

@@ -18,7 +18,7 @@ use crate::networks::Networks;
 use crate::tls::ClientIdentity;
 use crate::wire::edit::{Edits, FieldName};
 use crate::wire::request::RequestView;
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderName, header};
 use std::borrow::Cow;
 use std::net::IpAddr;
 
@@ -230,13 +230,9 @@ fn word(name: &[u8]) -> Word {
     }
 }
 
-/// Takes out of a request's trailers what is said in heads: that has been said there, and some servers join them.
-pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
-    let is_told = |name: &&HeaderName| word(name.as_str().as_bytes()) != Word::Anybodys;
-    let told: Vec<HeaderName> = trailers.keys().filter(is_told).cloned().collect();
-    for name in told {
-        trailers.remove(name);
-    }
+/// Whether this is said in heads, whoever says it.
+pub(super) fn is_told(name: &[u8]) -> bool {
+    word(name) != Word::Anybodys
 }
 
 /// What trusted proxies have said of a request's way.

@@ -6,7 +6,7 @@ use crate::fields::{Field, FieldList, tokens};
 use crate::wire::edit::Edits;
 use crate::wire::request::RequestView;
 use crate::wire::response_head::ResponseView;
-use http::{HeaderMap, Version, header};
+use http::{Version, header};
 
 #[derive(Debug)]
 pub(super) struct HopByHop;
@@ -85,24 +85,5 @@ fn remove_nominated(fields: FieldList<'_>, edits: &mut Edits<'_>) {
         if is_nominated() && !is_needed.into_iter().any(|name| field.is(name)) {
             edits.remove_at(index);
         }
-    }
-}
-
-/// Takes out of trailers what would frame, route or modify a message, or say who sends it: it has no place there (RFC 9110
-/// section 6.5.1), and some receivers join trailers to the head.
-pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
-    for name in [
-        header::CONTENT_LENGTH,
-        header::TRANSFER_ENCODING,
-        header::HOST,
-        header::TE,
-        header::TRAILER,
-        header::EXPECT,
-        header::MAX_FORWARDS,
-        header::AUTHORIZATION,
-        header::PROXY_AUTHORIZATION,
-        header::COOKIE,
-    ] {
-        trailers.remove(name);
     }
 }

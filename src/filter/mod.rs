@@ -10,14 +10,15 @@ mod date;
 #[cfg(debug_assertions)]
 mod drill;
 mod explained;
-pub(crate) mod field_rules;
+mod field_rules;
 mod forwarded;
 pub(crate) mod forwarding;
-pub(crate) mod hop_by_hop;
+mod hop_by_hop;
 mod hsts;
 mod rate_limit;
 mod security_headers;
 pub(crate) mod sticky;
+pub(crate) mod trailers;
 
 pub(crate) use explained::AsServed;
 

@@ -289,15 +289,3 @@ fn a_filter_sees_every_head() {
     let drill = "X-Evenkeel-Filter-Drill: 1\r\n";
     assert!(sent_head(&format!("GET / HTTP/1.1\r\nHost: a\r\n{drill}\r\n")).contains("Drill: request\r\n"));
 }
-
-#[test]
-fn trailers_frame_and_route_nothing() {
-    let of = |names: &[&'static str]| {
-        let name = |name: &&'static str| (HeaderName::from_static(name), HeaderValue::from_static("1"));
-        names.iter().map(name).collect::<HeaderMap>()
-    };
-    let mut trailers =
-        of(&["content-length", "host", "authorization", "grpc-status", "x-sum", "transfer-encoding"]);
-    hop_by_hop::strip_trailers(&mut trailers);
-    assert_eq!(trailers, of(&["grpc-status", "x-sum"]));
-}

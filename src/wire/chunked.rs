@@ -87,13 +87,39 @@ impl Chunks {
                 return (at, kept);
             }
             at += 1;
-            let is_trailer = before == State::TrailerFeed
-                || matches!(self.state, State::TrailerName | State::Trailer | State::TrailerFeed);
-            if !is_trailer {
+            if before != State::TrailerFeed && !self.is_in_trailer() {
                 bytes[kept] = byte;
                 kept += 1;
             }
         }
+    }
+
+    /// Puts trailers aside, and what ends the body behind them: how many of `bytes` belong to the body, and how many are left of those.
+    pub(crate) fn take_trailers_aside(&mut self, bytes: &mut [u8], trailers: &mut Vec<u8>) -> (usize, usize) {
+        let (mut at, mut kept) = (0, 0);
+        loop {
+            let data = self.take_data(&bytes[at..]);
+            if kept < at {
+                bytes.copy_within(at..at + data, kept);
+            }
+            (at, kept) = (at + data, kept + data);
+            let before = self.state;
+            let Some(byte) = bytes.get(at).copied() else { return (at, kept) };
+            if self.take_framing(&[byte]) == 0 {
+                return (at, kept);
+            }
+            at += 1;
+            if before == State::TrailerFeed || self.is_in_trailer() {
+                trailers.push(byte);
+            } else if trailers.is_empty() {
+                bytes[kept] = byte;
+                kept += 1;
+            }
+        }
+    }
+
+    fn is_in_trailer(&self) -> bool {
+        matches!(self.state, State::TrailerName | State::Trailer | State::TrailerFeed)
     }
 
     /// Moves the data among `bytes` to their beginning: how many of them belong to the body, and how many are data.
@@ -264,6 +290,29 @@ mod tests {
         assert_eq!(Chunks::new().take_without_trailers(&mut more), (11, 5));
         let mut broken = *b"3\r\nabcd\r\n";
         assert_eq!(Chunks::new().take_without_trailers(&mut broken), (6, 6));
+    }
+
+    #[test]
+    fn trailers_are_put_aside_wherever_they_are_cut() {
+        for (bytes, body, aside) in [
+            (
+                &b"3;x=y\r\nabc\r\n0;z\r\nX-Sum: 1\r\nHost: a\r\n\r\n"[..],
+                &b"3;x=y\r\nabc\r\n0;z\r\n"[..],
+                &b"X-Sum: 1\r\nHost: a\r\n"[..],
+            ),
+            (b"3\r\nabc\r\n0\r\n\r\n", b"3\r\nabc\r\n0\r\n\r\n", b""),
+        ] {
+            for cut in 0..=bytes.len() {
+                let (mut chunks, mut left, mut trailers) = (Chunks::new(), Vec::new(), Vec::new());
+                for part in [&bytes[..cut], &bytes[cut..]] {
+                    let mut part = part.to_vec();
+                    let (taken, kept) = chunks.take_trailers_aside(&mut part, &mut trailers);
+                    assert_eq!(taken, part.len());
+                    left.extend_from_slice(&part[..kept]);
+                }
+                assert_eq!((&left[..], &trailers[..], chunks.is_over()), (body, aside, true), "{cut}");
+            }
+        }
     }
 
     #[test]

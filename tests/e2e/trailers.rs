@@ -1,9 +1,11 @@
 //! Trailers of requests and responses, whichever versions of HTTP meet: what passes, what does not, and what they must not have.
 
 use crate::h2_exchange::by_hand;
+use crate::support::app::{App, send};
 use crate::support::balancer::{Balancer, plain};
 use crate::support::h2::{self, Connection};
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 
 /// A server of HTTP/2 that answers with these header blocks, and a body between the last two if there are more than one; the last ends
 /// the stream.
@@ -93,4 +95,98 @@ fn a_responses_head_has_no_pseudo_field_of_a_request() {
             "{blocks:02x?}"
         );
     }
+}
+
+/// What a server says behind its body, and what a client gets of it.
+const LINES: &str = "X-Secret: t\r\nContent-Length: 9\r\nTRANSFER-ENCODING: chunked\r\nX-Sum: 1\r\nSet_Cookie: e=1\r\n\
+                     x.secret: t\r\nX-Set: theirs\r\nServer-Timing: a\r\nLocation: /b\r\nx-sum: 2\r\n";
+const KEPT: &str = "X-Sum: 1\r\nServer-Timing: a\r\nx-sum: 2\r\n";
+
+/// The rule's changes of what servers say.
+const RULES: &str = "policies: { all: { response_headers: { remove: [X-Secret], set: { X-Set: ours } } } }\n";
+
+#[test]
+fn what_a_response_says_behind_its_chunks_frames_and_routes_nothing() {
+    for (cut, body) in [(usize::MAX, "4\r\nbody\r\n0\r\n"), (1, "4\r\nbody\r\n0\r\n"), (7, "0\r\n")] {
+        let app = App::new(move |_, stream| {
+            let _ = stream.set_nodelay(true);
+            send(stream, "HTTP/1.1 200 OK\r\nX-Secret: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+            let rest = format!("{body}{LINES}\r\n");
+            let (first, rest) = rest.split_at(rest.len().saturating_sub(cut));
+            for part in first.as_bytes().chunks(cut.max(16)) {
+                send(stream, std::str::from_utf8(part).expect("text"));
+            }
+            send(stream, rest)
+        });
+        let text = plain(&[app.address], "policy: all", "") + RULES;
+        let balancer = Balancer::start(&text);
+        let mut client = balancer.client();
+        for _ in 0..2 {
+            client.send("GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\n\r\n");
+            let head = client.head().expect("a response");
+            assert_eq!(
+                (head.status, head.field("x-secret"), head.field("x-set")),
+                (200, String::new(), "ours".to_owned())
+            );
+            let expected = format!("{body}{KEPT}\r\n");
+            let got = String::from_utf8(client.bytes(expected.len())).expect("text");
+            assert_eq!(got, expected, "cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn what_is_taken_out_of_responses_is_taken_out_of_their_trailers_by_http2_too() {
+    let address = by_hand(|stream, id, _| {
+        let _ = stream.write_all(&h2::frame(h2::HEADERS, h2::END_HEADERS, id, b"\x88"));
+        let _ = stream.write_all(&h2::frame(h2::DATA, 0, id, b"body"));
+        let lines = LINES.to_ascii_lowercase();
+        let fields: Vec<_> = lines
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .filter(|(name, _)| *name != "transfer-encoding")
+            .collect();
+        let _ = stream.write_all(&h2::frame(h2::HEADERS, 0x5, id, &h2::block(&fields)));
+    });
+    let text = plain(&[address], "policy: all", "protocol: h2") + RULES;
+    let balancer = Balancer::start(&text);
+    let mut client = Connection::new(balancer.address("web"));
+    client.request(1, "GET", "/", true);
+    let last = std::iter::from_fn(|| client.next()).find(h2::Frame::ends_stream).expect("the response ends");
+    // `x-sum` with its two values and `server-timing` have so many bytes at most; with any other there would be more.
+    assert!(last.kind == h2::HEADERS && (10..=30).contains(&last.payload.len()), "{:?}", last.payload);
+}
+
+#[test]
+fn a_requests_trailers_frame_route_and_modify_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let seen = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut preface = [0; h2::PREFACE.len()];
+        stream.read_exact(&mut preface).expect("a preface");
+        let _ = stream.write_all(&h2::frame(h2::SETTINGS, 0, 0, &[]));
+        loop {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).expect("a frame");
+            let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+            stream.read_exact(&mut payload).expect("a frame");
+            if matches!(head[3], h2::HEADERS | h2::DATA) && head[4] & h2::END_STREAM != 0 {
+                let _ = stream.write_all(&h2::frame(h2::HEADERS, 0x5, 1, b"\x88"));
+                return (head[3], payload);
+            }
+        }
+    });
+    let balancer = Balancer::start(&plain(&[address], "", "protocol: h2"));
+    let mut client = Connection::new(balancer.address("web"));
+    client.request(1, "POST", "/", false);
+    client.data(1, b"body", false);
+    let names = ["content-type", "content-encoding", "range", "if-match", "cache-control", "set-cookie"];
+    let more = ["www-authenticate", "location", "content_type", "if.match"];
+    let mut fields: Vec<_> = names.into_iter().chain(more).map(|name| (name, "1")).collect();
+    fields.push(("x-sum", "1"));
+    client.fields(1, &fields, true);
+    assert_eq!(client.response(1).0, 200);
+    let (kind, payload) = seen.join().expect("a request");
+    assert!(kind == h2::HEADERS && (2..=9).contains(&payload.len()), "{payload:?}");
 }

@@ -7,12 +7,13 @@ use crate::access_log::Why;
 use crate::edge::HttpDate;
 use crate::fields::Field;
 use crate::filter::sticky::StickyCookie;
-use crate::filter::{self, ResponseFacts, hop_by_hop};
+use crate::filter::{self, ResponseFacts, trailers};
 use crate::metrics::RequestOutcome;
 use crate::serve::client::ClientSide;
 use crate::serve::exchange::LeasedServer;
 use crate::serve::grpc;
-use crate::serve::server::{Failure, Part, ResponseStart, ServerSide};
+use crate::serve::piece::Piece;
+use crate::serve::server::{Failure, Part, ResponseStart, ServerSide, Trailers};
 use crate::store::{CodedBody, StoredResponse};
 use crate::wire::response_head::ResponseView;
 use std::future::poll_fn;
@@ -388,17 +389,30 @@ impl<C: ClientSide> Relay<'_, C> {
                     Some(compression) => compression.put(piece, is_last),
                 }
             }
-            Part::End(mut trailers) => {
-                if let Some(trailers) = &mut trailers {
-                    hop_by_hop::strip_trailers(trailers);
-                    let status = grpc::status(crate::fields::FieldList::Map(trailers));
-                    self.exchange.grpc_status = status.or(self.exchange.grpc_status);
-                }
+            Part::End(trailers) => {
+                let policy = self.exchange.policy();
+                let hidden = self.cache_fields.hidden.as_ref().map_or(&[][..], |plan| &plan.tags.fields);
+                let (map, lines) = match trailers {
+                    None => (None, None),
+                    Some(Trailers::Lines(lines)) => {
+                        (None, Some(trailers::kept_lines(&lines, policy, hidden)))
+                    }
+                    Some(Trailers::Map(mut map)) => {
+                        let status = grpc::status(crate::fields::FieldList::Map(&map));
+                        trailers::strip_response(&mut map, policy, hidden);
+                        self.exchange.grpc_status = status.or(self.exchange.grpc_status);
+                        (Some(map), None)
+                    }
+                };
                 self.finish_keeping();
                 self.release(server, leased);
-                match &mut self.compression {
-                    None => self.client.end(trailers)?,
-                    Some(compression) => compression.end(trailers),
+                match (&mut self.compression, lines) {
+                    (Some(compression), _) => compression.end(map),
+                    (None, None) => self.client.end(map)?,
+                    (None, Some(mut lines)) => {
+                        lines.extend_from_slice(b"\r\n");
+                        self.send_body(Piece::Bytes(lines.into()), 0, true);
+                    }
                 }
             }
         }

@@ -3,7 +3,7 @@
 use super::Relay;
 use crate::access_log::Why;
 use crate::fields::has_token;
-use crate::filter::{cache, field_rules, forwarding, hop_by_hop};
+use crate::filter::trailers;
 use crate::serve::client::ClientSide;
 use crate::serve::piece::Piece;
 use crate::serve::server::ServerSide;
@@ -164,13 +164,8 @@ impl<C: ClientSide> Relay<'_, C> {
                     }
                     Poll::Ready(Ok(None)) => {
                         let mut trailers = self.client.take_trailers();
-                        trailers.iter_mut().for_each(forwarding::strip_trailers);
-                        trailers.iter_mut().for_each(hop_by_hop::strip_trailers);
-                        if let Some(policy) = self.exchange.policy() {
-                            trailers.iter_mut().for_each(|trailers| cache::strip_trailers(policy, trailers));
-                            trailers
-                                .iter_mut()
-                                .for_each(|trailers| field_rules::strip_trailers(policy, trailers));
+                        if let Some(trailers) = &mut trailers {
+                            trailers::strip_request(trailers, self.exchange.policy());
                         }
                         server.finish(trailers);
                         self.is_put = true;

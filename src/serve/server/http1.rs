@@ -1,6 +1,6 @@
 //! A server that speaks HTTP/1.1.
 
-use super::{Failure, Part, ResponseStart, TOO_LONG};
+use super::{Failure, MOST_TRAILERS, Part, ResponseStart, TOO_LONG, TRAILERS_TOO_LONG, Trailers};
 use crate::access_log::Why;
 use crate::edge::{Buffer, Socket};
 use crate::pool::Server;
@@ -48,6 +48,8 @@ pub(in crate::serve) struct Http1 {
     /// Of that head.
     fields: FieldSpans,
     rest: Option<ResponseBodyEnd>,
+    /// What came behind the body, where its chunks go on as they are.
+    trailers: Vec<u8>,
     keeps: bool,
 }
 
@@ -72,6 +74,7 @@ impl Http1 {
             head: None,
             fields: FieldSpans::new(),
             rest: None,
+            trailers: Vec::new(),
             keeps: false,
         }
     }
@@ -199,7 +202,10 @@ impl Http1 {
     ) -> Poll<Result<Part, Failure>> {
         self.leave_head();
         loop {
-            let Some(rest) = &mut self.rest else { return Poll::Ready(Ok(Part::End(None))) };
+            let Some(rest) = &mut self.rest else {
+                let lines = Some(std::mem::take(&mut self.trailers)).filter(|lines| !lines.is_empty());
+                return Poll::Ready(Ok(Part::End(lines.map(Trailers::Lines))));
+            };
             let mut buffer = self.buffer.take().unwrap_or_else(Buffer::take);
             if buffer.is_empty() {
                 match ready!(buffer.fill(cx, |cx, buf| self.socket.poll_read(cx, buf))) {
@@ -212,15 +218,16 @@ impl Http1 {
                 }
             }
             let came = buffer.data().len();
-            let taken = take(rest, &mut buffer, keeps_chunks)?;
+            let taken = take(rest, &mut buffer, keeps_chunks.then_some(&mut self.trailers))?;
             if taken.is_last {
                 self.rest = None;
                 // What came beyond the body's end spoils the connection.
                 self.keeps &= taken.of_body == came;
             }
-            if !buffer.is_empty() || taken.is_last {
+            let is_last = taken.is_last && self.trailers.is_empty();
+            if !buffer.is_empty() || is_last {
                 let piece = Piece::Buffer(buffer);
-                return Poll::Ready(Ok(Part::Data { piece, length: taken.length, is_last: taken.is_last }));
+                return Poll::Ready(Ok(Part::Data { piece, length: taken.length, is_last }));
             }
         }
     }
@@ -256,8 +263,13 @@ struct TakenBody {
     is_last: bool,
 }
 
-/// Leaves of what came what is to be passed on of the body.
-fn take(rest: &mut ResponseBodyEnd, buffer: &mut Buffer, keeps_chunks: bool) -> Result<TakenBody, Failure> {
+/// Leaves of what came what is to be passed on of the body: of chunks all but the trailers, if those are put somewhere, or else their
+/// data.
+fn take(
+    rest: &mut ResponseBodyEnd,
+    buffer: &mut Buffer,
+    trailers: Option<&mut Vec<u8>>,
+) -> Result<TakenBody, Failure> {
     let came = buffer.data().len();
     let (of_body, kept, length, is_last) = match rest {
         ResponseBodyEnd::Length(left) => {
@@ -268,12 +280,15 @@ fn take(rest: &mut ResponseBodyEnd, buffer: &mut Buffer, keeps_chunks: bool) -> 
         ResponseBodyEnd::UntilClose => (came, came, came as u64, false),
         ResponseBodyEnd::Chunked(chunks) => {
             let before = chunks.data();
-            let (n, kept, length) = match keeps_chunks {
-                true => {
-                    let n = chunks.take(buffer.data());
-                    (n, n, chunks.data() - before)
+            let (n, kept, length) = match trailers {
+                Some(trailers) => {
+                    let (n, kept) = chunks.take_trailers_aside(buffer.data_mut(), trailers);
+                    if trailers.len() > MOST_TRAILERS {
+                        return Err(Failure::malformed(TRAILERS_TOO_LONG));
+                    }
+                    (n, kept, chunks.data() - before)
                 }
-                false => {
+                None => {
                     let (n, kept) = chunks.strip(buffer.data_mut());
                     (n, kept, kept as u64)
                 }
@@ -299,7 +314,7 @@ mod tests {
         parts: &[&[u8]],
         keeps_chunks: bool,
     ) -> Result<(Vec<u8>, u64, bool), Failure> {
-        let (mut passed, mut length) = (Vec::new(), 0);
+        let (mut passed, mut length, mut trailers) = (Vec::new(), 0, Vec::new());
         for part in parts.iter().filter(|part| !part.is_empty()) {
             let mut buffer = Buffer::take();
             let filled = buffer.fill(&mut Context::from_waker(std::task::Waker::noop()), |_, buf| {
@@ -307,7 +322,7 @@ mod tests {
                 Poll::Ready(Ok(()))
             });
             assert!(filled.is_ready());
-            let taken = take(&mut rest, &mut buffer, keeps_chunks)?;
+            let taken = take(&mut rest, &mut buffer, keeps_chunks.then_some(&mut trailers))?;
             passed.extend_from_slice(buffer.data());
             length += taken.length;
             if taken.is_last {
@@ -324,7 +339,8 @@ mod tests {
             let parts = [&bytes[..cut], &bytes[cut..]];
             let chunked = || ResponseBodyEnd::Chunked(Chunks::new());
             assert_eq!(pass(chunked(), &parts, false), Ok((b"abc0123456789".to_vec(), 13, true)), "{cut}");
-            assert_eq!(pass(chunked(), &parts, true), Ok((bytes.to_vec(), 13, true)), "{cut}");
+            let without_trailers = bytes[..bytes.len() - b"X-Sum: 1\r\n\r\n".len()].to_vec();
+            assert_eq!(pass(chunked(), &parts, true), Ok((without_trailers, 13, true)), "{cut}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! A server that speaks HTTP/2.
 
-use super::{Failure, Part, ResponseStart, TOO_LONG};
+use super::{Failure, MOST_TRAILERS, Part, ResponseStart, TOO_LONG, TRAILERS_TOO_LONG, Trailers};
 use crate::access_log::Why;
 use crate::fields::list_size;
 use crate::serve::piece::Piece;
@@ -13,9 +13,6 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request, StatusCode, header};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-
-/// All fields of a response's trailers.
-const TRAILERS: usize = 64 * 1024;
 
 /// One exchange: a stream of a connection that others have streams on.
 #[derive(Debug)]
@@ -172,10 +169,10 @@ impl Http2 {
                     // RFC 9113 section 8.1.
                     return Poll::Ready(Err(Failure::malformed("trailers with pseudo-fields")));
                 }
-                if trailers.as_ref().is_some_and(|trailers| list_size(trailers) > TRAILERS) {
-                    return Poll::Ready(Err(Failure::malformed("trailers too large")));
+                if trailers.as_ref().is_some_and(|trailers| list_size(trailers) > MOST_TRAILERS) {
+                    return Poll::Ready(Err(Failure::malformed(TRAILERS_TOO_LONG)));
                 }
-                Poll::Ready(Ok(Part::End(trailers)))
+                Poll::Ready(Ok(Part::End(trailers.map(Trailers::Map))))
             }
         }
     }

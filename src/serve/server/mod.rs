@@ -20,6 +20,10 @@ use std::time::Duration;
 
 /// Of a head beyond [`crate::wire::LONGEST_HEAD`].
 const TOO_LONG: &str = "response head longer than 256 KiB";
+/// All fields of a response's trailers.
+const MOST_TRAILERS: usize = 64 * 1024;
+/// Of trailers beyond that.
+const TRAILERS_TOO_LONG: &str = "trailers too large";
 
 /// A head that a server has sent, in short.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +50,15 @@ pub(super) enum Part {
         length: u64,
         is_last: bool,
     },
-    End(Option<HeaderMap>),
+    End(Option<Trailers>),
+}
+
+/// What came behind a response's body.
+#[derive(Debug)]
+pub(super) enum Trailers {
+    Map(HeaderMap),
+    /// As they lie behind the last chunk, each with its line's end.
+    Lines(Vec<u8>),
 }
 
 /// Why a server's side ended.
