@@ -4,15 +4,17 @@
 use super::conn::{Conn, RequestFraming};
 use super::listener_state::ListenerState;
 use super::long_heads::begins_as_purge;
-use super::{AfterRequest, EdgeObserver, LongHeadOf, LongHeadPermit, NoLongHead, Rejection, Serve, h2};
+use super::{
+    AfterRequest, EdgeAnswer, EdgeObserver, LongHeadOf, LongHeadPermit, NoLongHead, Rejection, Serve, h2,
+};
 use crate::access_log::Why;
 use crate::fields::FieldList;
 use crate::wire::LONGEST_HEAD;
 use crate::wire::chunked::Chunks;
 use crate::wire::head_scan::HeadScan;
 use crate::wire::request_head::{
-    self as head, Head, Refusal, RequestBodyLength, RequestHeadForm, RequestHeadVerdict, TOO_LONG,
-    TOO_LONG_FOR_PURGE, TOO_MANY_LONG,
+    self as head, HALF_A_HEAD, Head, Refusal, RequestBodyLength, RequestHeadForm, RequestHeadVerdict,
+    TOO_LONG, TOO_LONG_FOR_PURGE, TOO_MANY_LONG,
 };
 use crate::wire::response_head::{Framing, Http1Terms, write_http1};
 use pingora::server::ShutdownWatch;
@@ -60,8 +62,7 @@ pub(crate) async fn serve_connection<S: Serve>(
             Arrival::Gone => return,
             Arrival::Refused(refusal, why) => {
                 let rejection = Rejection { status: refusal.status, why, detail: Some(refusal.detail) };
-                let id = observer.refused(&state.client, conn.pending(), FieldList::NONE, rejection);
-                return Box::pin(refuse(conn, (rejection, id), &*observer)).await;
+                return Box::pin(refuse(conn, rejection, &*observer)).await;
             }
         };
         state.watch.no_deadline();
@@ -164,7 +165,7 @@ async fn next_request(
         }
         let before = conn.pending().len();
         match arrive(conn).await {
-            Ok(0) => return Arrival::Gone,
+            Ok(0) => return left(conn, observer, Why::ClientAborted),
             Ok(_) => {
                 if before == 0 {
                     // There may have been a reload while it waited.
@@ -177,12 +178,28 @@ async fn next_request(
                 fresh = scan.is_due(pending) || pending.len() >= terms.limit || is_alien;
             }
             Err(why) if why == Why::RequestHeaderTimeout && before > 0 => {
-                let refusal = Refusal { status: why.status(), detail: "head incomplete" };
+                let refusal = Refusal { status: why.status(), detail: HALF_A_HEAD };
                 return Arrival::Refused(refusal, why);
             }
-            Err(_) => return Arrival::Gone,
+            Err(why) => return left(conn, observer, why),
         }
     }
+}
+
+/// Nothing more comes: of a request that has begun is told.
+fn left(conn: &Conn, observer: &dyn EdgeObserver, why: Why) -> Arrival {
+    // The empty line that may stand before a request is none yet.
+    if why != Why::Ok && !conn.pending().trim_ascii().is_empty() {
+        let status = if why == Why::ClientAborted { why.status() } else { 0 };
+        let rejection = Rejection { status, why, detail: Some(HALF_A_HEAD) };
+        observer.refused(
+            &conn.state.client,
+            (conn.pending(), FieldList::NONE),
+            rejection,
+            EdgeAnswer::default(),
+        );
+    }
+    Arrival::Gone
 }
 
 /// Waits for bytes or for an interruption.
@@ -216,17 +233,23 @@ const NO_HTTP2: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
                           \0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01";
 
 /// Answers with a status of our own and parts.
-async fn refuse(conn: Box<Conn>, (rejection, id): (Rejection, String), observer: &dyn EdgeObserver) {
+async fn refuse(conn: Box<Conn>, rejection: Rejection, observer: &dyn EdgeObserver) {
+    let client = &conn.state.client;
     if conn.socket().speaks_h2() || head::is_of_no_http(conn.pending()) {
+        observer.refused(client, (conn.pending(), FieldList::NONE), rejection, EdgeAnswer::default());
         return close_lingering(conn, NO_HTTP2).await;
     }
-    let mut answer = Vec::with_capacity(512);
-    observer.answer(&conn.state.client, (rejection, &id), None, &mut |head, edits, body| {
+    let id = observer.request_id(FieldList::NONE);
+    let (mut bytes, mut body_bytes) = (Vec::with_capacity(512), 0);
+    observer.answer(client, (rejection, &id), None, &mut |head, edits, body| {
         let terms = Http1Terms { is_http_11: true, framing: Framing::Length, may_go_on: false };
-        write_http1(head, edits, terms, &mut answer);
-        answer.extend_from_slice(body);
+        write_http1(head, edits, terms, &mut bytes);
+        bytes.extend_from_slice(body);
+        body_bytes = body.len() as u64;
     });
-    close_lingering(conn, &answer).await;
+    let answer = EdgeAnswer { request_id: Some(&id), body_bytes };
+    observer.refused(client, (conn.pending(), FieldList::NONE), rejection, answer);
+    close_lingering(conn, &bytes).await;
 }
 
 /// Ends a connection that has its answer. The kernel goes on sending what it was given, for as long as the client takes

@@ -9,7 +9,7 @@ use super::judged_frames::JudgedFrames;
 use super::listener_state::ListenerState;
 use super::request_state::{Client, RequestState};
 use super::watch::{self, Watch, Watched};
-use super::{Addresses, EdgeObserver, LongHeadOf, LongHeadPermit, NoLongHead, Rejection, Serve};
+use super::{Addresses, EdgeAnswer, EdgeObserver, LongHeadOf, LongHeadPermit, NoLongHead, Rejection, Serve};
 use crate::access_log::Why;
 use crate::config::plan;
 use crate::fields::FieldList;
@@ -18,7 +18,7 @@ use crate::wire::abuse::Abuse;
 use crate::wire::http2_frames::Tally;
 use crate::wire::http2_head;
 use crate::wire::request::RequestView;
-use crate::wire::request_head::{Refusal, TOO_LONG, TOO_LONG_FOR_PURGE, TOO_MANY_LONG};
+use crate::wire::request_head::{HALF_A_HEAD, Refusal, TOO_LONG, TOO_LONG_FOR_PURGE, TOO_MANY_LONG};
 use crate::wire::response_head::http2;
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
@@ -48,6 +48,9 @@ const TASKS_FOR_EACH_STREAM: usize = 4;
 const SEND_BUFFER: usize = 64 * 1024;
 /// So many times `limits.request_headers` are read of a head, to answer 431.
 const READ_FOR_431: u64 = 4;
+/// As much is read of every head: in the middle of a field the codec takes no more than that of one that is too long, and ends the
+/// connection. A frame has up to a quarter of it.
+const LEAST_READ: u64 = 64 << 10;
 /// As much is read of one by a client that may purge.
 const READ_OF_PURGE: u64 = 2 * LONGEST_HEAD as u64;
 /// Streams reset because of errors in a connection's life. The codec counts no other way.
@@ -166,7 +169,7 @@ impl<S: Serve> Session<S> {
         let http2 = &self.plan.http2;
         // The table's ranges keep them below 2^31.
         let size = |bytes: u64| u32::try_from(bytes).unwrap_or(i32::MAX as u32);
-        let mut read = self.plan.limits.request_headers.saturating_mul(READ_FOR_431);
+        let mut read = self.plan.limits.request_headers.saturating_mul(READ_FOR_431).max(LEAST_READ);
         if self.long_heads.is_some() {
             read = read.max(READ_OF_PURGE);
         }
@@ -236,6 +239,9 @@ impl<S: Serve> Session<S> {
                     self.close(h2, Reason::NO_ERROR);
                 }
                 Event::Over => {
+                    if self.stage != Stage::Closing && self.passing.has_half_a_head() {
+                        self.refused(Why::ClientAborted.status(), Why::ClientAborted, HALF_A_HEAD);
+                    }
                     // Each finds out by itself that its client has left, and one that fetches what others wait for goes on.
                     self.tasks.detach_all();
                     return self.tell_end();
@@ -345,9 +351,9 @@ impl<S: Serve> Session<S> {
     fn refused(&self, status: u16, why: Why, detail: &'static str) {
         self.observer.refused(
             &self.client,
-            b"",
-            FieldList::NONE,
+            (b"", FieldList::NONE),
             Rejection { status, why, detail: Some(detail) },
+            EdgeAnswer::default(),
         );
     }
 
@@ -362,6 +368,10 @@ impl<S: Serve> Session<S> {
         }
         let refused = tally.opened.saturating_sub(self.accepted + tally.refused + self.told.opened);
         self.told.opened += refused;
+        if refused > 0 && self.passing.blame().is_some() {
+            // The codec has read no further: what ends the connection is told.
+            return;
+        }
         if refused > 0 && !self.passing.refused(refused) {
             // It is cut off, which is told.
             return;
@@ -389,7 +399,7 @@ impl<S: Serve> Session<S> {
                     biased;
                     _ = poll_fn(|cx| stream.respond.poll_reset(cx)) => {
                         let rejection = Rejection { status: 0, why: Why::ClientAborted, detail: None };
-                        observer.refused(&client, b"", FieldList::NONE, rejection);
+                        observer.refused(&client, (b"", FieldList::NONE), rejection, EdgeAnswer::default());
                         return;
                     }
                     Ok(room) = room.acquire_owned() => room,
@@ -440,12 +450,19 @@ fn refuse(mut stream: Stream, refusal: Refusal, client: &Client, observer: &dyn 
     let head = &stream.head;
     let line = format!("{} {} HTTP/2.0", head.method, http2_head::target(&head.uri));
     let rejection = Rejection { status, why, detail: Some(detail) };
-    let id = observer.refused(client, line.as_bytes(), FieldList::Map(&head.headers), rejection);
+    let id = observer.request_id(FieldList::Map(&head.headers));
     let (is_head, mut answer) = (head.method == Method::HEAD, None);
     let request = Some(RequestView::of_parts(head, false));
     observer.answer(client, (rejection, &id), request, &mut |head, edits, body| {
         answer = http2(head, edits).zip(Some(body.clone()));
     });
+    let body_bytes = answer.as_ref().map_or(0, |(_, content)| if is_head { 0 } else { content.len() as u64 });
+    observer.refused(
+        client,
+        (line.as_bytes(), FieldList::Map(&stream.head.headers)),
+        rejection,
+        EdgeAnswer { request_id: Some(&id), body_bytes },
+    );
     let Some((answer, content)) = answer else { return };
     // A call's is a head alone.
     let is_over = is_head || content.is_empty();

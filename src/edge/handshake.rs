@@ -12,7 +12,7 @@ use super::request_state::{Client, ConnectionServers, RequestState};
 use super::socket::Socket;
 use super::tls_handshake::{self, CompletedHandshake};
 use super::watch::{Watch, Watched};
-use super::{ConnectionTask, EdgeObserver, Rejection, Serve};
+use super::{ConnectionTask, EdgeAnswer, EdgeObserver, Rejection, Serve, lingering_close};
 use crate::access_log::Why;
 use crate::client_hello::Hello;
 use crate::config::plan::Protocol;
@@ -173,7 +173,11 @@ impl<S: Serve> ConnectionAcceptor<S> {
                 match rejection.status {
                     0 => self.observer.turned_away(&client, rejection),
                     // It was a request, in plain text.
-                    _ => _ = self.observer.refused(&client, &first, FieldList::NONE, rejection),
+                    _ => {
+                        let body_bytes = lingering_close::PLAIN_HTTP.len() as u64;
+                        let answer = EdgeAnswer { body_bytes, ..EdgeAnswer::default() };
+                        self.observer.refused(&client, (&first, FieldList::NONE), rejection, answer);
+                    }
                 }
                 None
             }

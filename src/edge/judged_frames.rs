@@ -68,6 +68,11 @@ impl JudgedFrames {
         self.judge().blame()
     }
 
+    /// Whether a request has begun whose head is not whole.
+    pub(super) fn has_half_a_head(&self) -> bool {
+        self.judge().has_half_a_head()
+    }
+
     /// Since when the client owes us what it has begun, and what has passed so far.
     pub(super) fn state(&self) -> (Option<u64>, Tally) {
         let judge = self.judge();

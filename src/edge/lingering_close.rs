@@ -13,12 +13,14 @@ use tokio::io::ReadBuf;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024;
 
+/// The body of the answer to a request in plain text where TLS was expected.
+pub(super) const PLAIN_HTTP: &str = "400 Bad Request\nThis port speaks TLS: ask with https://\n";
+
 /// Answers a request that has come in plain text where TLS was expected, and parts.
 pub(super) async fn answer_plain_http(mut socket: Socket) {
-    const BODY: &str = "400 Bad Request\nThis port speaks TLS: ask with https://\n";
     let answer = format!(
-        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nDate: {}\r\nConnection: close\r\n\r\n{BODY}",
-        BODY.len(),
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nDate: {}\r\nConnection: close\r\n\r\n{PLAIN_HTTP}",
+        PLAIN_HTTP.len(),
         HttpDate::of(SystemTime::now()).as_str()
     );
     // It fits any send buffer; a client that does not even take that has no use for it.

@@ -111,14 +111,31 @@ pub(crate) struct Rejection {
     pub(crate) detail: Option<&'static str>,
 }
 
+/// What a client gets whose request ended before it was served.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct EdgeAnswer<'a> {
+    /// What it is told that its request is called.
+    pub(crate) request_id: Option<&'a str>,
+    /// Of the answer's body.
+    pub(crate) body_bytes: u64,
+}
+
 /// Writes an answer of our own: its head, what changes of that, its body.
 pub(crate) type WriteAnswer<'a> = dyn FnMut(&ResponseView<'_>, &Edits<'_>, &Bytes) + 'a;
 
 /// Hears of what the edge decides on its own, to log and count it, and says what clients are told then.
 pub(crate) trait EdgeObserver: Send + Sync {
-    /// A request was refused; `head` is what had arrived of it, `fields` what could be read of its fields. Returns what the
-    /// request is called.
-    fn refused(&self, client: &Client, head: &[u8], fields: FieldList<'_>, rejection: Rejection) -> String;
+    /// What a request with these fields is called.
+    fn request_id(&self, fields: FieldList<'_>) -> String;
+    /// A request was refused, or broke off; of its head there is what had arrived and what could be read of its fields, `answer` is
+    /// what its client gets.
+    fn refused(
+        &self,
+        client: &Client,
+        head: (&[u8], FieldList<'_>),
+        rejection: Rejection,
+        answer: EdgeAnswer<'_>,
+    );
     /// What its client is answered, with what the request is called; `request` is what it has asked for, as far as that could be
     /// read.
     fn answer(

@@ -7,7 +7,8 @@ use crate::access_log::{Action, Record};
 use crate::config::plan::Protocol;
 use crate::control::Live;
 use crate::edge::{
-    Client, EdgeObserver, HttpDate, LongHeadOf, LongHeadPermit, NoLongHead, Rejection, WriteAnswer,
+    Client, EdgeAnswer, EdgeObserver, HttpDate, LongHeadOf, LongHeadPermit, NoLongHead, Rejection,
+    WriteAnswer,
 };
 use crate::fields::FieldList;
 use crate::filter::{self, ResponseFacts, forwarding};
@@ -23,11 +24,17 @@ use std::time::{Duration, SystemTime};
 pub(crate) struct Reporter(pub(crate) Arc<Live>);
 
 impl EdgeObserver for Reporter {
-    fn refused(&self, client: &Client, head: &[u8], fields: FieldList<'_>, rejection: Rejection) -> String {
-        let id = forwarding::request_id(
-            fields,
-            u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..)),
-        );
+    fn request_id(&self, fields: FieldList<'_>) -> String {
+        forwarding::request_id(fields, u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..)))
+    }
+
+    fn refused(
+        &self,
+        client: &Client,
+        (head, fields): (&[u8], FieldList<'_>),
+        rejection: Rejection,
+        answer: EdgeAnswer<'_>,
+    ) {
         let live = &self.0;
         let snapshot = live.snapshot();
         let place = RequestPlace::of_listener(client.listener);
@@ -61,7 +68,7 @@ impl EdgeObserver for Reporter {
             live.metrics.failure(snapshot.edition, place, rejection.why, &names);
         }
         if !live.access_log.is_on() {
-            return id;
+            return;
         }
         let line = head.split(|&byte| byte == b'\r' || byte == b'\n').find(|line| !line.is_empty());
         let line =
@@ -79,10 +86,10 @@ impl EdgeObserver for Reporter {
             grpc_status,
             action: action.map(Action::label),
             // Whoever is told nothing has nothing to ask after.
-            request_id: Some(&*id).filter(|_| rejection.status > 0),
+            request_id: answer.request_id,
+            bytes_out: answer.body_bytes,
             ..nothing_but(client, rejection, generation)
         });
-        id
     }
 
     fn answer(

@@ -368,6 +368,11 @@ impl Judge {
         self.block.map(|block| block.since).or(self.unsettled)
     }
 
+    /// Whether a request has begun whose head is not whole.
+    pub(crate) fn has_half_a_head(&self) -> bool {
+        self.block.is_some_and(|block| block.opens_a_stream)
+    }
+
     /// What a connection that the codec has ended was ended for, if it was the client's fault.
     pub(crate) fn blame(&self) -> Option<Abuse> {
         self.goodbye.and(self.verdict).or(self.goodbye)

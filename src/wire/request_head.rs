@@ -152,6 +152,8 @@ pub(crate) struct Refusal {
     pub(crate) detail: &'static str,
 }
 
+/// Of one that did not come to its end.
+pub(crate) const HALF_A_HEAD: &str = "head incomplete";
 /// Of a head beyond its limit.
 pub(crate) const TOO_LONG: Refusal =
     Refusal { status: 431, detail: "a head longer than limits.request_headers" };

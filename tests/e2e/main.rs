@@ -34,6 +34,7 @@ mod probe;
 mod probes_of_layer_4;
 mod proxy_protocol;
 mod queue;
+mod refusals;
 mod relay_http;
 mod reload;
 mod retries;

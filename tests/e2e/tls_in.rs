@@ -608,6 +608,7 @@ fn plain_http_on_a_tls_port_is_answered_in_words() {
             (&record["status"], &record["why"], &record["detail"]),
             (&400.into(), &"tls_handshake".into(), &"plain HTTP".into())
         );
+        assert_eq!(record["bytes_out"], response.body.len());
     }
     balancer.wait_for_metric("evenkeel_http_requests_total", &[("code", "4xx")], 2.0);
     balancer.wait_for_metric("evenkeel_tls_handshakes_total", &[("result", "failed")], 2.0);

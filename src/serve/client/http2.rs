@@ -12,7 +12,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 /// What one frame carries at most, as long as a client asks for no more (RFC 9113 section 4.2).
 const FRAME: usize = 16 * 1024;
@@ -190,6 +190,26 @@ impl ClientSide for Http2 {
 
     fn has_left_waiting(&mut self, cx: &mut Context<'_>) -> bool {
         self.poll_left(cx).is_ready()
+    }
+
+    fn was_reset_as_malformed(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        if self.poll_left(&mut cx).is_pending() {
+            return false;
+        }
+        // Why it was reset stands behind what had come of the body.
+        let error = loop {
+            match self.body.poll_data(&mut cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(error))) => break Some(error),
+                Poll::Ready(None) => match self.body.poll_trailers(&mut cx) {
+                    Poll::Ready(Err(error)) => break Some(error),
+                    Poll::Ready(Ok(_)) | Poll::Pending => break None,
+                },
+                Poll::Pending => break None,
+            }
+        };
+        error.is_some_and(|error| error.is_library() && error.is_reset())
     }
 
     fn cut(&mut self) {

@@ -137,8 +137,9 @@ impl<C: ClientSide> Relay<'_, C> {
         if let Err(failure) = passed {
             self.feeding = None;
             self.not_kept(Unkept::BrokenOff(failure));
+            let why = self.blamed(failure.why);
             self.exchange.detail = failure.detail.or(self.exchange.detail);
-            self.exchange.fail(failure.why);
+            self.exchange.fail(why);
             drop(server);
             self.exchange.give_back();
             if self.is_given_up(failure.why) {

@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 /// How long a client has to take an answer of ours.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Of a request whose stream was reset instead of answered.
+const RESET_AS_MALFORMED: &str = "reset by the HTTP/2 codec";
+
 /// What records have in place of a status where the client is told nothing; nginx's word for it.
 const CLOSED: u16 = 444;
 
@@ -36,12 +39,13 @@ impl<C: ClientSide> Relay<'_, C> {
     }
 
     async fn reply_now(&mut self, why: Why) {
+        let why = self.blamed(why);
         self.exchange.fail(why);
         self.exchange.give_back();
         self.state.watch.no_deadline();
         self.state.watch.may_be_quiet();
         let why = self.exchange.why;
-        if why == Why::ClientAborted {
+        if why == Why::ClientAborted || self.exchange.detail == Some(RESET_AS_MALFORMED) {
             return self.client.cut();
         }
         if let Some(state) = self.exchange.limits.as_deref_mut() {
@@ -101,6 +105,18 @@ impl<C: ClientSide> Relay<'_, C> {
             self.exchange.dress(Why::Ok, &mut response, &self.request);
             self.send(response).await;
         })
+    }
+
+    /// The reason as it is: who seems to have left may have been sent away by the codec, which says nothing of it.
+    pub(super) fn blamed(&mut self, why: Why) -> Why {
+        if !matches!(why, Why::ClientAborted | Why::Malformed) || !self.client.was_reset_as_malformed() {
+            return why;
+        }
+        self.exchange.detail = Some(RESET_AS_MALFORMED);
+        if self.status == 0 {
+            self.status = CLOSED;
+        }
+        Why::Malformed
     }
 
     async fn send(&mut self, response: LocalReply) {

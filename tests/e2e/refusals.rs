@@ -1,0 +1,214 @@
+//! What is recorded of requests that were refused, or that broke off before they were whole.
+
+use crate::support::app::App;
+use crate::support::balancer::{Balancer, plain};
+use crate::support::h2::{self, Connection};
+use crate::support::wait_until;
+use serde_json::Value;
+use std::net::TcpStream;
+
+const LIMITED: &str = "limits: { request_headers: 4KiB }";
+
+/// Records, without those of a request that tells that all before it is there.
+#[track_caller]
+fn records_before(balancer: &Balancer, mark: &str) -> Vec<Value> {
+    let _ = balancer.get(mark);
+    let _ = balancer.record(mark);
+    balancer.records().into_iter().filter(|record| record["path"] != mark).collect()
+}
+
+fn told(record: &Value) -> (u64, &str, &str) {
+    let text = |name: &str| record[name].as_str().unwrap_or_default();
+    (record["status"].as_u64().unwrap_or_default(), text("why"), text("detail"))
+}
+
+/// Fields of so many bytes, in frames that are as long as they may be.
+fn long_block(stream: u32, head: &[u8], bytes: usize) -> Vec<u8> {
+    let value = "~".repeat(1000);
+    let fields: Vec<_> = (0..bytes / 1000).map(|n| (format!("x{n}"), value.clone())).collect();
+    let block = [head, &h2::block(&fields)].concat();
+    let parts: Vec<_> = block.chunks(16_000).collect();
+    let last = parts.len() - 1;
+    let frame = |(n, part): (usize, &&[u8])| match n {
+        0 => {
+            h2::frame(h2::HEADERS, h2::END_STREAM | if last == 0 { h2::END_HEADERS } else { 0 }, stream, part)
+        }
+        n => h2::frame(h2::CONTINUATION, if n == last { h2::END_HEADERS } else { 0 }, stream, part),
+    };
+    parts.iter().enumerate().flat_map(frame).collect()
+}
+
+#[test]
+fn a_request_that_broke_off_in_its_head_is_recorded() {
+    let app = App::saying("hello");
+    let balancer = Balancer::start(&plain(&[app.address], "", ""));
+    for begun in
+        ["GET /half HTTP/1.1\r\nHost: a\r\n", "GE", "\r\nGET /half HTTP/1.1\r\n", "PRI * HTTP/2.0\r\n\r\nSM"]
+    {
+        let before = balancer.records().len();
+        let mut client = balancer.client();
+        client.send(begun);
+        client.finish_sending();
+        assert!(client.is_closed(), "{begun:?}");
+        wait_until("it is recorded", || balancer.records().len() > before);
+        let record = balancer.records().pop().expect("a record");
+        assert_eq!(told(&record), (499, "client_aborted", "head incomplete"), "{begun:?}");
+        assert_eq!(record["request_id"], Value::Null, "{begun:?}");
+    }
+    assert_eq!(balancer.record("/half")["method"], "GET");
+    // The second request of a connection.
+    let before = balancer.records().len();
+    let mut client = balancer.client();
+    assert_eq!(client.get("/whole").status, 200);
+    client.send("POST /second HTTP/1.1\r\n");
+    client.finish_sending();
+    assert!(client.is_closed());
+    wait_until("both are recorded", || balancer.records().len() == before + 2);
+    assert_eq!(told(&balancer.record("/second")).1, "client_aborted");
+    balancer.wait_for_failures("client_aborted", 5.0);
+}
+
+#[test]
+fn a_client_that_leaves_without_a_word_is_no_event() {
+    let app = App::saying("hello");
+    let balancer = Balancer::start(&plain(&[app.address], "", ""));
+    for sent in ["", "\r\n"] {
+        let mut client = balancer.client();
+        client.send(sent);
+        client.finish_sending();
+        assert!(client.is_closed());
+    }
+    let mut client = balancer.client();
+    assert_eq!(client.get("/kept").status, 200);
+    client.finish_sending();
+    assert!(client.is_closed());
+    drop(Connection::new(balancer.address("web")));
+    let mut client = Connection::new(balancer.address("web"));
+    client.request(1, "GET", "/kept-too", true);
+    assert_eq!(client.response(1).0, 200);
+    drop(client);
+    let records = records_before(&balancer, "/mark");
+    assert_eq!(records.iter().filter(|record| record["why"] != "ok").count(), 0, "{records:?}");
+    assert_eq!(records.len(), 2, "{records:?}");
+}
+
+#[test]
+fn half_a_header_block_is_a_request_once_and_not_one_that_is_too_long() {
+    let app = App::saying("hello");
+    let balancer = Balancer::start(&plain(&[app.address], "", ""));
+    let head =
+        h2::block(&[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/in-two")]);
+    let frame = h2::frame(h2::HEADERS, h2::END_HEADERS | h2::END_STREAM, 1, &head);
+    let (first, rest) = frame.split_at(30);
+    let mut client = Connection::new(balancer.address("web"));
+    client.send(first);
+    // What is answered has been read, and what came before it.
+    let mut other = Connection::new(balancer.address("web"));
+    assert!(other.is_alive());
+    client.send(rest);
+    assert_eq!(client.response(1).0, 200);
+    let socket = TcpStream::connect(balancer.address("web")).expect("the listener takes connections");
+    let mut leaving = Connection::over(socket.try_clone().expect("a socket can be shared"));
+    leaving.send(first);
+    socket.shutdown(std::net::Shutdown::Write).expect("it was open");
+    while leaving.any().is_some() {}
+    let record = balancer.record_where("of half a head", |record| record["why"] == "client_aborted");
+    assert_eq!(told(&record), (499, "client_aborted", "head incomplete"));
+    let records = records_before(&balancer, "/mark");
+    assert_eq!(records.len(), 2, "{records:?}");
+}
+
+#[test]
+fn the_answers_to_refused_heads_are_counted() {
+    let app = App::saying("hello");
+    let balancer = Balancer::start(&plain(&[app.address], LIMITED, ""));
+    let long = "x".repeat(5000);
+    for (n, (fields, status)) in [("X : 1", 400), (&*format!("X: {long}"), 431)].into_iter().enumerate() {
+        let mut client = balancer.client();
+        client.send(format!("GET /{n} HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n"));
+        let response = client.response();
+        assert_eq!(response.status, status);
+        let record = balancer.record(&format!("/{n}"));
+        assert_eq!(record["bytes_out"].as_u64(), Some(response.body.len() as u64), "{status}");
+        assert!(record["request_id"].is_string());
+    }
+    for (n, (method, field, status)) in
+        [("GET", ("x", " 1"), 400), ("GET", ("x", &*long), 431), ("HEAD", ("x", " 1"), 400)]
+            .into_iter()
+            .enumerate()
+    {
+        let path = format!("/h2-{n}");
+        let mut client = Connection::new(balancer.address("web"));
+        let fields = [(":method", method), (":scheme", "http"), (":authority", "a"), (":path", &path), field];
+        client.fields(1, &fields, true);
+        let (got, body) = client.response(1);
+        assert_eq!((got, body.is_empty()), (status, method == "HEAD"));
+        assert_eq!(balancer.record(&path)["bytes_out"].as_u64(), Some(body.len() as u64), "{path}");
+    }
+}
+
+#[test]
+fn a_head_that_nobody_can_read_is_none_that_is_too_long() {
+    let app = App::saying("hello");
+    let balancer = Balancer::start(&plain(&[app.address], "", ""));
+    for (block, count) in [(&b"\xff\xff\xff\xff\x0f"[..], 1), (b"\x00\x05x", 2), (b"\xc6", 3)] {
+        let mut client = Connection::new(balancer.address("web"));
+        client.frame(h2::HEADERS, h2::END_HEADERS | h2::END_STREAM, 1, block);
+        while client.any().is_some() {}
+        wait_until("it is recorded", || balancer.records().len() >= count);
+    }
+    let records = records_before(&balancer, "/mark");
+    assert!(records.iter().all(|record| told(record) == (0, "malformed", "protocol")), "{records:?}");
+    assert_eq!(records.len(), 3, "{records:?}");
+    assert_eq!(balancer.metric("evenkeel_http2_abuse_total", &[("kind", "protocol")]), 3.0);
+}
+
+#[test]
+fn fields_below_the_documented_bound_end_their_stream_and_not_the_connection() {
+    let app = App::saying("hello");
+    let balancer = Balancer::start(&plain(&[app.address], LIMITED, ""));
+    let post =
+        h2::block(&[(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/trailers")]);
+    for bytes in [10_000, 40_000, 60_000, 64_000] {
+        let mut client = Connection::new(balancer.address("web"));
+        let head =
+            h2::block(&[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/head")]);
+        client.send(&long_block(1, &head, bytes));
+        assert_eq!(client.response(1).0, 431, "{bytes} of a head");
+        client.frame(h2::HEADERS, h2::END_HEADERS, 3, &post);
+        client.data(3, b"body", false);
+        client.send(&long_block(3, b"", bytes));
+        assert!(matches!(client.response(3).0, 0 | 431), "{bytes} of trailers");
+        client.request(5, "GET", "/neighbour", true);
+        assert_eq!(client.response(5).0, 200, "{bytes}");
+    }
+    assert_eq!(balancer.metric("evenkeel_http2_abuse_total", &[]), 0.0);
+    assert_eq!(app.hits(), 4);
+}
+
+#[test]
+fn a_request_with_malformed_trailers_is_malformed_whenever_they_come() {
+    let app = App::saying("hello");
+    let server = Balancer::start(&plain(&[app.address], "", ""));
+    for (address, protocol) in [(server.address("web"), "h2"), (app.address, "http1")] {
+        for is_together in [true, false] {
+            // Nothing is kept: the connection to the server is opened while the trailers come.
+            let balancer = Balancer::start(&plain(&[address], "", &format!("protocol: {protocol}")));
+            let mut client = Connection::new(balancer.address("web"));
+            let head = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/a")];
+            let trailers = h2::frame(h2::HEADERS, 0x5, 1, &h2::block(&[("connection", "x")]));
+            client.fields(1, &head, false);
+            if is_together {
+                client.send(&[h2::frame(h2::DATA, 0, 1, b"body"), trailers].concat());
+            } else {
+                client.data(1, b"body", false);
+                assert!(client.is_alive(), "what came before is with its exchange");
+                client.send(&trailers);
+            }
+            assert_eq!(client.response(1).0, 0, "{protocol} {is_together}");
+            let record = balancer.record("/a");
+            let expected = (444, "malformed", "reset by the HTTP/2 codec");
+            assert_eq!(told(&record), expected, "{protocol} {is_together}");
+        }
+    }
+}
