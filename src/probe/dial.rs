@@ -14,6 +14,7 @@ use pingora::{Error, ErrorType, Result};
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -99,6 +100,29 @@ pub(crate) struct Dial {
     pub(crate) proxy_header: Option<Vec<u8>>,
     pub(crate) secured: Option<Secured>,
     pub(crate) steps: Steps,
+    /// Has what comes, too.
+    pub(crate) heard: Heard,
+}
+
+/// What a server has said on a connection, so that it is read as that of any other is (`wire::response_head`) beside Pingora.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Heard(Arc<Mutex<Option<Vec<u8>>>>);
+
+impl Heard {
+    /// From the beginning on.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Some(Vec::new()))))
+    }
+
+    /// What was heard and not taken yet.
+    pub(crate) fn with<T>(&self, take: impl FnOnce(&mut Vec<u8>) -> T) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(take)
+    }
+
+    /// The rest is of no account.
+    pub(crate) fn stop(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 #[async_trait]
@@ -110,17 +134,8 @@ impl L4Connect for Dial {
                 Address::Unix(address.as_pathname().map(Into::into).unwrap_or_default())
             }
         };
-        let Some(secured) = &self.secured else {
-            let opened = dial::open(&address, self.proxy_header.as_deref(), &self.steps).await;
-            return match opened {
-                Ok(Dialed::Inet(socket)) => Ok(Stream::from(socket)),
-                Ok(Dialed::Unix(socket)) => Ok(Stream::from(socket)),
-                Err(error) => {
-                    Err(Error::because(ErrorType::ConnectError, "cannot connect", ProbeFailure::from(error)))
-                }
-            };
-        };
-        let wire = shake_hands(&address, self.proxy_header.as_deref(), secured.clone(), &self.steps).await;
+        let proxy_header = self.proxy_header.as_deref();
+        let wire = dial_secured(&address, proxy_header, self.secured.clone(), &self.steps).await;
         let wire = wire.map_err(|failure| {
             let kind = match failure {
                 ProbeFailure::Tls(_) => ErrorType::TLSHandshakeFailure,
@@ -128,12 +143,16 @@ impl L4Connect for Dial {
             };
             Error::because(kind, "cannot connect", failure)
         })?;
-        Ok(Stream::from(VirtualSocketStream::new(Box::new(AsSocket(wire)))))
+        let socket = AsSocket { wire, heard: self.heard.clone() };
+        Ok(Stream::from(VirtualSocketStream::new(Box::new(socket))))
     }
 }
 
-/// A secured connection, as Pingora takes it.
-struct AsSocket(Box<dyn AnyStream>);
+/// A connection, as Pingora takes it.
+struct AsSocket {
+    wire: Box<dyn AnyStream>,
+    heard: Heard,
+}
 
 impl fmt::Debug for AsSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -154,20 +173,23 @@ impl AsyncRead for AsSocket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut *self.wire).poll_read(cx, buf);
+        self.heard.with(|heard| heard.extend_from_slice(&buf.filled()[before..]));
+        read
     }
 }
 
 impl AsyncWrite for AsSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.0).poll_write(cx, bytes)
+        Pin::new(&mut *self.wire).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0).poll_flush(cx)
+        Pin::new(&mut *self.wire).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0).poll_shutdown(cx)
+        Pin::new(&mut *self.wire).poll_shutdown(cx)
     }
 }

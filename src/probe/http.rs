@@ -1,12 +1,14 @@
 //! The `http` probe: one request over a new connection; the status and, if asked, the body must fit.
 
-use super::dial::Dial;
+use super::dial::{Dial, Heard};
 use super::{BODY_LIMIT, Probe, ProbeFailure, ProbeTarget, Steps, contains, shown};
 use crate::api::probe::StepKind;
 use crate::config::plan::HttpProbe;
 use crate::origination::SharedOrigination;
 use crate::units::Address;
+use crate::wire::response_head::{FieldSpans, MOST_INTERIMS, ResponseHeadVerdict, ResponseTo, judge};
 use async_trait::async_trait;
+use http::Method;
 use pingora::ErrorType;
 use pingora::connectors::http::v1::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -17,9 +19,6 @@ use std::time::Duration;
 
 /// How long the body of a refused answer may take to begin, if somebody wants to see it.
 pub(super) const EVIDENCE_WITHIN: Duration = Duration::from_millis(200);
-
-/// Interim responses (RFC 9110 section 15.2) that may come before the one that counts.
-const MOST_INTERIM: u32 = 16;
 
 /// The `http` probe.
 pub struct HttpCheck {
@@ -74,6 +73,20 @@ impl HttpCheck {
         }
     }
 
+    /// Whether the next head that was heard is one that requests could be answered with.
+    fn judge_next(&self, heard: &Heard) -> Result<(), &'static str> {
+        let to = ResponseTo { is_head_request: self.settings.method == Method::HEAD, upgrade: None };
+        let judged = heard.with(|bytes| match judge(bytes, to, &mut FieldSpans::new()) {
+            ResponseHeadVerdict::Complete(form) => {
+                bytes.drain(..form.length);
+                Ok(())
+            }
+            ResponseHeadVerdict::Refused(detail) => Err(detail),
+            ResponseHeadVerdict::Partial => Ok(()),
+        });
+        judged.unwrap_or(Ok(()))
+    }
+
     fn request(&self, target: &ProbeTarget) -> Result<RequestHeader, ProbeFailure> {
         let wrong = |error: Box<pingora::Error>| ProbeFailure::Protocol(error.to_string());
         let mut request =
@@ -106,7 +119,8 @@ impl Probe for HttpCheck {
             )
         });
         let proxy_header = self.proxy_header.clone();
-        let dial = Dial { proxy_header, secured, steps: steps.clone() };
+        let heard = Heard::new();
+        let dial = Dial { proxy_header, secured, steps: steps.clone(), heard: heard.clone() };
         peer.options.custom_l4 = Some(Arc::new(dial));
         let opened = self.connector.get_http_session(&peer).await;
         let (mut session, _) = opened.map_err(|error| not_connected(&error))?;
@@ -132,15 +146,19 @@ impl Probe for HttpCheck {
                         "101 Switching Protocols, which nobody asked for".to_owned(),
                     ));
                 }
-                100..=199 if interim == MOST_INTERIM => {
+                100..=199 if interim == MOST_INTERIMS => {
                     return Err(ProbeFailure::Protocol(format!(
-                        "more than {MOST_INTERIM} interim responses"
+                        "more than {MOST_INTERIMS} interim responses"
                     )));
                 }
+                _ => self.judge_next(&heard).map_err(|detail| ProbeFailure::Protocol(detail.to_owned()))?,
+            }
+            match status {
                 100..=199 => interim += 1,
                 _ => break status,
             }
         };
+        heard.stop();
         if let Some(head) = session.resp_header() {
             steps.found(|| status_line(head));
         }

@@ -42,6 +42,9 @@ pub(crate) struct ResponseHeadForm {
     reason: Span,
 }
 
+/// As many interim responses (RFC 9110 section 15.2) before another bring nobody anything more.
+pub(crate) const MOST_INTERIMS: u32 = 64;
+
 /// Where the fields of a head lie in its bytes.
 pub(crate) type FieldSpans = SmallVec<[FieldSpan; 24]>;
 

@@ -168,7 +168,7 @@ fn what_passes_and_what_does_not() {
     let ok = "HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\nall systems go";
     let early = format!("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n{ok}");
     let continued = format!("HTTP/1.1 100 Continue\r\n\r\n{ok}");
-    let endless = format!("{}{ok}", "HTTP/1.1 102 Processing\r\n\r\n".repeat(50));
+    let endless = format!("{}{ok}", "HTTP/1.1 102 Processing\r\n\r\n".repeat(100));
     let switched = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: tcp\r\nConnection: upgrade\r\n\r\nabc";
     for (health, answer, expected, result) in [
         ("http: /", ok, "up", "pass"),

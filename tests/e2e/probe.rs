@@ -1,6 +1,6 @@
 //! `evenkeel probe`: one probe now, step by step, against the running process and by a file alone.
 
-use crate::support::app::{App, say, status};
+use crate::support::app::{App, Then, say, status};
 use crate::support::balancer::{Balancer, Directory, evenkeel, plain};
 use crate::support::h2;
 use crate::support::tcp::Server;
@@ -78,6 +78,40 @@ fn a_refused_connection_ends_it_there() {
     let (code, out, _) = balancer.command(&["probe", "app/s1"]);
     assert_eq!(code, Some(1));
     assert!(out.contains("\n! connect ") && out.contains("failed after"), "{out}");
+}
+
+#[test]
+fn a_probe_reads_heads_as_requests_responses_are_read() {
+    let ok = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+    let interims = |n| "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(n);
+    for (answer, refused) in [
+        (format!("\r\n{ok}"), None),
+        (format!("\r\n\r\n{ok}"), Some("more than one empty line")),
+        (format!("{}{ok}", interims(17)), None),
+        (format!("{}{ok}", interims(64)), None),
+        (format!("{}{ok}", interims(65)), Some("more than 64 interim responses")),
+        (format!("{}\r\n\r\n{ok}", interims(1)), Some("more than one empty line")),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
+            Some("Content-Length"),
+        ),
+    ] {
+        let said = answer.clone();
+        let app = App::new(move |_, stream| {
+            let _ = stream.write_all(said.as_bytes());
+            Then::Close
+        });
+        let balancer = probed(app.address, "", "http: { path: /healthz, expect_body: hello }");
+        match refused {
+            None => check(&balancer, true, "resolve connect request status body", "hello"),
+            Some(detail) => check(&balancer, false, "resolve connect request !status", detail),
+        };
+        let traffic = Balancer::start(&plain(&[app.address], "", "retries: { max: 0 }"));
+        let mut client = traffic.client();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let (got, _) = client.read_to_end();
+        assert_eq!(got.contains("502 Bad Gateway"), refused.is_some(), "{answer}: {got}");
+    }
 }
 
 #[test]

@@ -15,13 +15,11 @@ use crate::serve::grpc;
 use crate::serve::piece::Piece;
 use crate::serve::server::{Failure, Part, ResponseStart, ServerSide, Trailers};
 use crate::store::{CodedBody, StoredResponse};
-use crate::wire::response_head::ResponseView;
+use crate::wire::response_head::{MOST_INTERIMS, ResponseView};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-/// As many interim responses bring a client nothing more.
-const MOST_INTERIMS: u32 = 64;
 /// Nor do so many bytes of their heads. Those who do not read would have them collected here.
 const MOST_INTERIM: usize = 64 * 1024;
 
