@@ -153,11 +153,16 @@ fn a_head_that_nobody_can_read_is_none_that_is_too_long() {
     let balancer = Balancer::start(&plain(&[app.address], "", ""));
     for (block, count) in [(&b"\xff\xff\xff\xff\x0f"[..], 1), (b"\x00\x05x", 2), (b"\xc6", 3)] {
         let mut client = Connection::new(balancer.address("web"));
-        client.frame(h2::HEADERS, h2::END_HEADERS | h2::END_STREAM, 1, block);
+        client.request(1, "POST", "/neighbour", false);
+        client.data(1, b"body", false);
+        assert!(client.is_alive());
+        client.frame(h2::HEADERS, h2::END_HEADERS | h2::END_STREAM, 3, block);
         while client.any().is_some() {}
-        wait_until("it is recorded", || balancer.records().len() >= count);
+        wait_until("both are recorded", || balancer.records().len() >= 2 * count);
     }
-    let records = records_before(&balancer, "/mark");
+    let (neighbours, records): (Vec<_>, Vec<_>) =
+        records_before(&balancer, "/mark").into_iter().partition(|record| record["path"] == "/neighbour");
+    assert!(neighbours.iter().all(|record| told(record).1 == "client_aborted"), "{neighbours:?}");
     assert!(records.iter().all(|record| told(record) == (0, "malformed", "protocol")), "{records:?}");
     assert_eq!(records.len(), 3, "{records:?}");
     assert_eq!(balancer.metric("evenkeel_http2_abuse_total", &[("kind", "protocol")]), 3.0);

@@ -69,8 +69,8 @@ impl ClientSide for Http2 {
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>, _: bool) -> Poll<Result<Option<Piece>, Why>> {
-        let failed = |error: h2::Error| match error.is_library() {
-            // The codec has reset the stream: the body is not as long as was said.
+        let failed = |error: h2::Error| match error.is_library() && error.is_reset() {
+            // The codec has reset the stream: the body is not as long as was said. What ends the connection is told of that.
             true => Why::Malformed,
             false => Why::ClientAborted,
         };
