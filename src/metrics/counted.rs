@@ -215,6 +215,8 @@ mod tests {
             answered: true,
             stalled: false,
             took: Duration::from_millis(1),
+            gave_up: false,
+            is_hasty: false,
             is_earlier: false,
             action: None,
             cache: None,

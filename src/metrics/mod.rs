@@ -262,6 +262,10 @@ pub struct RequestOutcome {
     /// The server fell silent in the middle of its response, until that was cut or its client gave up.
     pub stalled: bool,
     pub took: Duration,
+    /// Its client left without an answer for which it had waited so long that it must have given up.
+    pub gave_up: bool,
+    /// Its client's own deadline has passed, sooner than that.
+    pub is_hasty: bool,
     /// [`Metrics::is_earlier`].
     pub is_earlier: bool,
     /// What a policy did with it.
@@ -283,9 +287,11 @@ impl RequestOutcome {
     /// Whether the server, the lack of one, or evenkeel is to blame: a 5xx, a gRPC status that says as much (whatever the
     /// HTTP status), a response that was cut short, or none for longer than the client would wait.
     pub fn failed(&self) -> bool {
-        let gave_up = self.why == Why::ClientAborted && !self.answered && self.took >= Self::PATIENCE;
+        if self.is_hasty {
+            return false;
+        }
         self.status >= 500 && !self.why.is_own_answer()
-            || gave_up
+            || self.gave_up
             || self.stalled
             || self.why.is_of_servers()
             || self.why == Why::Internal

@@ -56,6 +56,8 @@ impl EdgeObserver for Reporter {
                 answered: false,
                 stalled: false,
                 took: Duration::ZERO,
+                gave_up: false,
+                is_hasty: false,
                 is_earlier: false,
                 action,
                 has_fault: false,

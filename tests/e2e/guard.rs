@@ -513,3 +513,75 @@ fn calls_that_are_refused_are_no_failures_whatever_they_are_told() {
     assert_eq!(balancer.metric("evenkeel_http_requests_total", &[]), 3.0);
     assert_eq!(balancer.metric("evenkeel_http_requests_failed_total", &[]), 0.0);
 }
+
+/// A server that reads whatever comes, and says nothing.
+fn listening() -> tcp::Server {
+    tcp::Server::new(|mut stream| {
+        let _ = stream.write_all(&h2::frame(h2::SETTINGS, 0, 0, b""));
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    })
+}
+
+/// Until a request is whole its server has nothing to answer.
+#[test]
+fn what_a_client_has_not_sent_is_not_waited_for_in_vain() {
+    const PATIENCE: Duration = Duration::from_millis(1200);
+    let server = tcp::Server::new(|mut stream| drop(std::io::copy(&mut stream, &mut std::io::sink())));
+    let balancer = Balancer::start(&plain(&[server.address], "", "retries: { on: [] }"));
+    let address = balancer.address("web");
+    let length = "Content-Length: 10\r\n\r\nhello";
+    std::thread::scope(|scope| {
+        for rest in [length, "Content-Length: 10\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"]
+        {
+            scope.spawn(move || {
+                let mut client = Client::connect(address);
+                client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{rest}"));
+                std::thread::sleep(PATIENCE);
+            });
+        }
+        scope.spawn(move || {
+            let mut client = h2::Connection::new(address);
+            client.request(1, "POST", "/", false);
+            client.data(1, b"hello", false);
+            std::thread::sleep(PATIENCE);
+        });
+        // Slow, and gone soon after the end.
+        scope.spawn(move || {
+            let mut client = Client::connect(address);
+            client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{length}"));
+            std::thread::sleep(PATIENCE);
+            client.send("world");
+            std::thread::sleep(Duration::from_millis(50));
+        });
+    });
+    balancer.wait_for_failures("client_aborted", 5.0);
+    assert_eq!(balancer.metric("evenkeel_http_requests_failed_total", &[]), 0.0);
+    let mut client = Client::connect(address);
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{length}world"));
+    std::thread::sleep(PATIENCE);
+    drop(client);
+    balancer.wait_for_failures("client_aborted", 6.0);
+    assert_eq!(balancer.metric("evenkeel_http_requests_failed_total", &[]), 1.0);
+}
+
+/// Like a client that leaves: it has given up only after a second.
+#[test]
+fn calls_that_have_no_time_are_no_failures() {
+    let server = listening();
+    let balancer = Balancer::start(&plain(&[server.address], "", "protocol: h2, retries: { on: [] }"));
+    for (calls, timeout, failed) in [(1.0, "1m", 0.0), (2.0, "200m", 0.0), (3.0, "1200m", 1.0)] {
+        let mut client = h2::Connection::new(balancer.address("web"));
+        let call = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", "/shop.Cart/Get"),
+            (":authority", "a"),
+            ("content-type", "application/grpc"),
+            ("grpc-timeout", timeout),
+        ];
+        client.fields(1, &call, true);
+        assert_eq!(client.response(1).0, 200, "{timeout}");
+        balancer.wait_for_metric("evenkeel_grpc_requests_total", &[("status", "deadline_exceeded")], calls);
+        assert_eq!(balancer.metric("evenkeel_http_requests_failed_total", &[]), failed, "{timeout}");
+    }
+}

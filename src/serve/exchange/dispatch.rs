@@ -16,7 +16,7 @@ use crate::serve::tries;
 use crate::snapshot::Listener;
 use crate::wire::request::{self, NoHttp2Form, RequestBody, RequestView};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Where a request goes.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(super) struct Dispatch {
     /// When the present try's server last had all that the client has sent so far, where that was not at once: what comes
     /// before is not the server's time.
     pub(super) passed_on: Option<Instant>,
+    /// More of the request is to come, and the server has read all there is.
+    pub(super) waits_for_client: bool,
     /// Whose request it is, where its servers are judged by that.
     source: Option<Source>,
     /// What has become of the present try so far.
@@ -51,6 +53,11 @@ impl Dispatch {
             None => self.attempt.elapsed(now),
         };
         self.outcome = Outcome { source: self.source, ..Outcome::of(result).after(waited) };
+    }
+
+    /// For how long of this time, in which its client was not answered, it was the servers' turn; `None` if it is the client's.
+    pub(super) fn waited(&self, lasted: Duration) -> Option<Duration> {
+        (!self.waits_for_client).then(|| self.passed_on.map_or(lasted, |passed_on| passed_on.elapsed()))
     }
 
     /// Gives the lease back, with what has become of the try; of a gRPC call with what it ended with.
@@ -175,6 +182,7 @@ impl Exchange {
                 attempt: Attempt::default(),
                 session,
                 passed_on: None,
+                waits_for_client: false,
                 source,
                 outcome: Outcome::default(),
                 at_most: None,

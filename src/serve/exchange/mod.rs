@@ -84,6 +84,8 @@ pub(crate) struct Exchange {
     pub(super) detail: Option<&'static str>,
     /// The server fell silent in the middle of its response.
     pub(super) has_stalled: bool,
+    /// Its client's own deadline has passed.
+    pub(super) is_given_up: bool,
     /// What a gRPC call has ended with.
     pub(super) grpc_status: Option<u8>,
     /// What the rule lets its connection switch to, if that is asked for and not as usual.
@@ -147,6 +149,7 @@ impl Exchange {
             why: Why::Ok,
             detail: None,
             has_stalled: false,
+            is_given_up: false,
             grpc_status: None,
             upgrades: None,
             routed: Routed::Nowhere,
@@ -376,7 +379,10 @@ impl Exchange {
     }
 
     /// Of the request: which side is to move next.
-    pub(super) fn upload_waits(&self, for_server: bool) {
+    pub(super) fn upload_waits(&mut self, for_server: bool) {
+        if let Some(dispatch) = &mut self.dispatch {
+            dispatch.waits_for_client = !for_server;
+        }
         let (Some(listener), Some(pool)) = (&self.listener, self.pool()) else { return };
         let watch = &self.state.watch;
         match for_server {
@@ -385,19 +391,25 @@ impl Exchange {
         }
     }
 
-    /// The server has all that the client has sent so far of its request; more is to come.
-    pub(super) fn passed_on(&mut self) {
+    /// The server has all that the client has sent so far of its request, some of it since this was last said; more is to come.
+    pub(super) fn passed_on(&mut self, has_moved: bool) {
         if let Some(dispatch) = &mut self.dispatch {
-            dispatch.passed_on = Some(Instant::now());
+            dispatch.waits_for_client = true;
+            if has_moved {
+                dispatch.passed_on = Some(Instant::now());
+            }
         }
     }
 
     /// The request is with the server now: the response's head is due within the pool's limits, and by `call_due` if nothing
     /// else was said before.
     pub(super) fn expect_head(&mut self, call_due: Option<Instant>, may_be_repeated: bool) {
-        let Some(Dispatch { tries, attempt, at_most, passed_on, .. }) = self.dispatch.as_deref_mut() else {
+        let Some(Dispatch { tries, attempt, at_most, passed_on, waits_for_client, .. }) =
+            self.dispatch.as_deref_mut()
+        else {
             return;
         };
+        *waits_for_client = false;
         *passed_on = passed_on.map(|_| Instant::now());
         let PoolTimeouts { request, response_header, .. } = tries.pool().plan.timeouts;
         let per_try = may_be_repeated.then(|| tries.patience(attempt)).flatten();
@@ -426,14 +438,14 @@ impl Exchange {
     async fn again(&mut self, reason: RetryReason, result: TryResult) -> Result<Option<LeasedServer>, Why> {
         let Some(dispatch) = self.dispatch.as_deref_mut() else { return Ok(None) };
         dispatch.outcome(result);
-        let Dispatch { tries, attempt, outcome, session, passed_on, .. } = dispatch;
+        let Dispatch { tries, attempt, outcome, session, passed_on, waits_for_client, .. } = dispatch;
         let watch = &self.state.watch;
         let Some(server) = tries::again(tries, attempt, watch, &mut self.queued, reason, outcome).await?
         else {
             return Ok(None);
         };
         *outcome = Outcome::default();
-        *passed_on = None;
+        (*passed_on, *waits_for_client) = (None, false);
         if let Some(session) = session {
             session.leased(
                 tries.pool(),

@@ -49,7 +49,11 @@ impl Exchange {
         let mut place =
             RequestPlace { routed: self.routed, ..RequestPlace::of_listener(state.client.listener) };
         let (mut tries, mut sticky) = (0, None);
+        let answered = self.first_byte.is_some();
+        // How long its client has waited, if it left without an answer.
+        let mut waited = (self.why == Why::ClientAborted && !answered).then_some(duration);
         if let Some(dispatch) = dispatch {
+            waited = waited.and_then(|waited| dispatch.waited(waited));
             dispatch.end_try(self.grpc_status);
             dispatch.tries.pool().stats.request_duration.record(duration);
             if let Some(status) = self.grpc_status {
@@ -71,7 +75,6 @@ impl Exchange {
         }
         let listener = &state.client.listener_state.name;
         let names = RequestNames { listener, route, pool, server: server.map(|server| &**server) };
-        let answered = self.first_byte.is_some();
         // A gRPC client is told of an error of ours by a status of its own, under 200; it counts as what it stands for.
         let is_own_error = self.grpc_status.is_some() && !answered && !self.why.is_as_wanted();
         let outcome = RequestOutcome {
@@ -81,6 +84,8 @@ impl Exchange {
             answered,
             stalled: self.has_stalled,
             took: duration,
+            gave_up: waited.is_some_and(|waited| waited >= RequestOutcome::PATIENCE),
+            is_hasty: self.is_given_up && duration < RequestOutcome::PATIENCE,
             is_earlier: self.live.metrics.is_earlier(self.generation, self.why),
             action: self.action,
             has_fault: self.has_fault,

@@ -141,6 +141,7 @@ impl<C: ClientSide> Relay<'_, C> {
             drop(server);
             self.exchange.give_back();
             if self.is_given_up(failure.why) {
+                self.exchange.is_given_up = true;
                 self.exchange.grpc_status = Some(grpc::DEADLINE_EXCEEDED);
                 let trailers = grpc::trailers(grpc::DEADLINE_EXCEEDED, "the call's deadline has passed");
                 if self.client.end(Some(trailers)).is_ok() {

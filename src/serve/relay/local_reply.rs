@@ -41,6 +41,7 @@ impl<C: ClientSide> Relay<'_, C> {
     async fn reply_now(&mut self, why: Why) {
         let why = self.blamed(why);
         self.exchange.fail(why);
+        self.exchange.is_given_up |= self.is_given_up(why);
         self.exchange.give_back();
         self.state.watch.no_deadline();
         self.state.watch.may_be_quiet();

@@ -190,10 +190,10 @@ impl<C: ClientSide> Relay<'_, C> {
                     return Ok(());
                 }
                 Poll::Ready(Ok(())) if waits_for_client => {
-                    if has_moved && self.status == 0 {
-                        self.exchange.passed_on();
-                    }
                     self.waits_for(false);
+                    if self.status == 0 {
+                        self.exchange.passed_on(has_moved);
+                    }
                     return Ok(());
                 }
                 Poll::Ready(Ok(())) => {}
