@@ -229,6 +229,22 @@ impl PerSecond {
     }
 }
 
+/// A second as one process tells it to the next: requests, errors, connect failures, unanswered, whether anything came, and whole.
+pub type ToldSecond = [u32; 6];
+
+impl Point {
+    fn told(&self) -> ToldSecond {
+        let Self { requests, errors, connect_failures, unanswered, answered, whole, .. } = *self;
+        [requests, errors, connect_failures, unanswered, u32::from(answered), whole]
+    }
+
+    fn recalled(told: ToldSecond) -> Self {
+        let [requests, errors, connect_failures, unanswered, answered, whole] = told;
+        let answered = answered > 0;
+        Self { requests, errors, connect_failures, unanswered, answered, whole, ..Self::default() }
+    }
+}
+
 /// The seconds of everything that is known by a `K`.
 #[derive(Clone, Debug)]
 pub struct History<K>(HashMap<K, PerSecond>);
@@ -245,6 +261,21 @@ impl<K: Eq + Hash> History<K> {
         self.0.retain(|key, _| counted.contains_key(key));
         for (key, counted) in counted {
             self.0.entry(key).or_default().record(counted);
+        }
+    }
+
+    /// The seconds of all that had any traffic, oldest first.
+    pub fn told(&self) -> impl Iterator<Item = (&K, Vec<ToldSecond>)> {
+        let is_idle = |point: &Point| point.requests == 0 && point.connect_failures == 0;
+        let used = self.0.iter().filter(move |(_, series)| !series.points.iter().all(is_idle));
+        used.map(|(key, series)| (key, series.points.iter().map(Point::told).collect()))
+    }
+
+    /// Takes over the seconds that were before its own.
+    pub fn recall(&mut self, key: K, told: Vec<ToldSecond>) {
+        let points = &mut self.0.entry(key).or_default().points;
+        for second in told.into_iter().rev().take(SECONDS.saturating_sub(points.len())) {
+            points.push_front(Point::recalled(second));
         }
     }
 
@@ -338,5 +369,26 @@ mod tests {
             history.record(HashMap::from([("app", counted(20, 0, &[]))]));
         }
         assert_eq!(history.points("app").len(), SECONDS);
+    }
+
+    #[test]
+    fn the_next_process_knows_the_seconds_before() {
+        let (mut before, mut after) = (History::default(), History::default());
+        for second in 0..5 {
+            let idle = ("idle", Totals::default());
+            before.record(HashMap::from([("app", counted(second * 10, second, &[])), idle]));
+        }
+        after.record(HashMap::from([("app", counted(0, 0, &[]))]));
+        let told: Vec<_> = before.told().map(|(key, seconds)| (*key, seconds)).collect();
+        assert_eq!(told.iter().map(|(key, _)| *key).collect::<Vec<_>>(), ["app"]);
+        for (key, seconds) in told {
+            after.recall(key, seconds);
+        }
+        after.record(HashMap::from([("app", counted(100, 0, &[]))]));
+        let all = after.window("app", SECONDS);
+        assert_eq!((all.requests, all.errors, after.points("app").len()), (140, 4, 7));
+        assert_eq!((after.window("app", 1).requests, after.points("app")[6].requests), (100, 100));
+        after.recall("app", vec![[1; 6]; 2 * SECONDS]);
+        assert_eq!(after.points("app").len(), SECONDS);
     }
 }

@@ -8,7 +8,8 @@ use super::stored_sets::StoredSets;
 use super::{Control, ControlMessage};
 use crate::api::receipt::Guarding;
 use crate::api::{Event, Receipt};
-use crate::config::plan::Balance;
+use crate::config::plan::{Balance, Name};
+use crate::history::ToldSecond;
 use crate::limit::LimitSecret;
 use crate::operate::KeptState;
 use crate::pool::{Member, Pool};
@@ -44,6 +45,8 @@ pub(crate) struct Handover {
     events: Vec<Event>,
     /// The number of the next event.
     next_event: u64,
+    /// The last seconds of each pool: said at the end.
+    history: Vec<(String, Vec<ToldSecond>)>,
     last_reload: Option<Receipt>,
     /// What guards have said, newest first.
     guards: Vec<Guarding>,
@@ -126,6 +129,7 @@ impl Control {
             limits: self.live.limiter.get().map(|limiter| KnownLimits::of(limiter, Instant::now())),
             events,
             next_event,
+            history: self.live.pool_history().told().map(|(pool, told)| (pool.to_string(), told)).collect(),
             last_reload: self.live.last_reload.load().as_deref().cloned(),
             guards: self.live.guards.load().to_vec(),
             ..Handover::default()
@@ -138,6 +142,9 @@ impl Control {
         self.live.last_reload.store(rest.last_reload.map(Arc::new));
         if !rest.guards.is_empty() {
             self.live.guards.store(Arc::new(rest.guards));
+        }
+        for (pool, told) in rest.history {
+            self.live.pool_history().recall(Name::from(&*pool), told);
         }
         // No table is made for what nothing counts.
         if let Some(limits) = rest.limits

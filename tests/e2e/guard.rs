@@ -1,13 +1,14 @@
 //! Guarded reloads: every way in which a pool can become worse is seen and taken back, and strangers cannot do it.
 
-use crate::support::app::{App, Refusing, Silent, Then, send, wait_for_the_end};
-use crate::support::balancer::{Balancer, plain};
+use crate::support::app::{App, Refusing, Silent, Then, say, send, status, wait_for_the_end};
+use crate::support::balancer::{Balancer, Next, plain};
 use crate::support::client::Client;
 use crate::support::{h2, tcp, udp, wait_until};
+use rustix::process::Signal;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 /// A pool as its listener and itself are configured, and what its clients do once, whatever comes of it.
@@ -584,4 +585,37 @@ fn calls_that_have_no_time_are_no_failures() {
         balancer.wait_for_metric("evenkeel_grpc_requests_total", &[("status", "deadline_exceeded")], calls);
         assert_eq!(balancer.metric("evenkeel_http_requests_failed_total", &[]), failed, "{timeout}");
     }
+}
+
+#[test]
+fn a_reload_after_an_upgrade_is_judged_by_what_was_before_that() {
+    let asked = AtomicUsize::new(0);
+    let app = App::new(move |_, stream| match asked.fetch_add(1, SeqCst) % 2 {
+        0 => say(stream, "well"),
+        _ => status(stream, "500 Internal Server Error", "as ever"),
+    });
+    let text = |more: &str| plain(&[app.address], "", &format!("retries: {{ on: [] }}{more}"));
+    let balancer = Balancer::start(&text(""));
+    let (address, stop) = (balancer.address("web"), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        let stop = &stop;
+        scope.spawn(move || {
+            while !stop.load(SeqCst) {
+                get(address);
+            }
+        });
+        wait_until("the history has traffic", || points(&balancer) > 100);
+        balancer.signal(Signal::USR2);
+        let next = Next::of(&balancer);
+        wait_until("the new process has it", || {
+            balancer.command_json(&["status"])["process"]["pid"] == next.0.as_raw_nonzero().get()
+        });
+        assert!(points(&balancer) > 100);
+        balancer.write(&text(", drain_timeout: 59s"));
+        let kept = balancer.command(&["reload", "--guard", "2s"]);
+        assert_eq!(kept.0, Some(0), "{kept:?}");
+        next
+    })
+    .end();
 }
