@@ -159,11 +159,14 @@ async fn serve(
         Some(handover) => control.go_on_from(handover),
         None => {
             let path = settings.state_file.as_deref();
-            control.recall_overrides(path).await.map_err(|error| NotStarted::StateFile {
+            let recalled = control.recall(&mut inbox, path).await;
+            let goes_on = recalled.map_err(|error| NotStarted::StateFile {
                 path: path.map(|path| path.display().to_string()).unwrap_or_default(),
                 error,
             })?;
-            control.recall_servers(settings.state_file.as_deref()).await;
+            if !goes_on {
+                return Ok(());
+            }
         }
     }
     control.take_over(loaded, opened).map_err(|refused| NotStarted::Refused(refused.to_string()))?;

@@ -284,7 +284,7 @@ impl Control {
     ///
     /// # Errors
     /// What is wrong with a file that was asked for.
-    pub(crate) async fn recall_overrides(&mut self, path: Option<&Path>) -> Result<(), String> {
+    pub(super) async fn recall_overrides(&mut self, path: Option<&Path>) -> Result<(), String> {
         let Some(path) = path.map(Path::to_owned) else { return Ok(()) };
         let file = path.clone();
         let read = match aside(FILES_WITHIN, move || state_of(&file)).await {

@@ -4,6 +4,7 @@ use super::{Control, ControlMessage, LedgerEntry, Predecessor};
 use crate::api::EventKind;
 use crate::edge::SocketFile;
 use crate::units::Address;
+use std::path::Path;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -44,6 +45,29 @@ impl Control {
         true
     }
 
+    /// Goes on from what an earlier process has left in the state file and beside it. Whether the process goes on: it may be told to end while
+    /// a disk hangs.
+    ///
+    /// # Errors
+    /// As of [`Control::recall_overrides`].
+    pub(crate) async fn recall(
+        &mut self,
+        inbox: &mut mpsc::UnboundedReceiver<ControlMessage>,
+        state_file: Option<&Path>,
+    ) -> Result<bool, String> {
+        let (changes, mut later) = (self.changes.clone(), Vec::new());
+        let recalled = async {
+            self.recall_overrides(state_file).await?;
+            self.recall_servers(state_file).await;
+            Ok(())
+        };
+        let recalled = unless_told_to_end(inbox, &mut later, recalled).await;
+        for change in later {
+            let _ = changes.send(change);
+        }
+        recalled.transpose().map(|recalled| recalled.is_some())
+    }
+
     /// Waits a moment for the sources of which no servers are known, and has what they say put in force; what they say
     /// later is heard later. `None` if the process was told to end meanwhile.
     async fn know_sources(
@@ -53,7 +77,7 @@ impl Control {
     ) -> Option<()> {
         let longest = self.discovering.longest_start_wait().min(BEFORE_ACCEPTING);
         let asked = tokio::time::timeout(longest, self.discovering.first_answers());
-        unless_told_to_end(inbox, later, asked).await?;
+        let _ = unless_told_to_end(inbox, later, asked).await?;
         let is_found = |change: &mut ControlMessage| matches!(change, ControlMessage::Members(_));
         let found: Vec<_> = later.extract_if(.., is_found).collect();
         for change in found {
@@ -103,11 +127,11 @@ impl Control {
 }
 
 /// Waits for `until`, unless the process is told to end before: `None` then. What else it is told is for later.
-async fn unless_told_to_end(
+async fn unless_told_to_end<T>(
     inbox: &mut mpsc::UnboundedReceiver<ControlMessage>,
     later: &mut Vec<ControlMessage>,
-    until: impl Future,
-) -> Option<()> {
+    until: impl Future<Output = T>,
+) -> Option<T> {
     tokio::pin!(until);
     loop {
         tokio::select! {
@@ -119,7 +143,7 @@ async fn unless_told_to_end(
                 }
                 Some(change) => later.push(change),
             },
-            _ = &mut until => return Some(()),
+            result = &mut until => return Some(result),
         }
     }
 }

@@ -152,7 +152,7 @@ fn path_beside(state_file: &Path) -> PathBuf {
 
 impl Control {
     /// What sources had named for an earlier process, for as long as they say nothing.
-    pub(crate) async fn recall_servers(&mut self, state_file: Option<&Path>) {
+    pub(super) async fn recall_servers(&mut self, state_file: Option<&Path>) {
         let Some(path) = state_file.map(path_beside) else { return };
         let file = path.clone();
         let read = match aside(FILES_WITHIN, move || files::read_text(&file)).await {
