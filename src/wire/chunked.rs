@@ -74,28 +74,21 @@ impl Chunks {
     /// Takes trailers out of `bytes`: how many of them belong to the body, and how many are left of those. Nobody has
     /// said that they are understood (RFC 9110 section 6.5.1), and what they say must not be taken for a head's.
     pub(crate) fn take_without_trailers(&mut self, bytes: &mut [u8]) -> (usize, usize) {
-        let (mut at, mut kept) = (0, 0);
-        loop {
-            let data = self.take_data(&bytes[at..]);
-            if kept < at {
-                bytes.copy_within(at..at + data, kept);
-            }
-            (at, kept) = (at + data, kept + data);
-            let before = self.state;
-            let Some(byte) = bytes.get(at).copied() else { return (at, kept) };
-            if self.take_framing(&[byte]) == 0 {
-                return (at, kept);
-            }
-            at += 1;
-            if before != State::TrailerFeed && !self.is_in_trailer() {
-                bytes[kept] = byte;
-                kept += 1;
-            }
-        }
+        self.take_but(bytes, |_, is_trailer| !is_trailer)
     }
 
     /// Puts trailers aside, and what ends the body behind them: how many of `bytes` belong to the body, and how many are left of those.
     pub(crate) fn take_trailers_aside(&mut self, bytes: &mut [u8], trailers: &mut Vec<u8>) -> (usize, usize) {
+        self.take_but(bytes, |byte, is_trailer| {
+            if is_trailer {
+                trailers.push(byte);
+            }
+            trailers.is_empty()
+        })
+    }
+
+    /// Leaves of the framing what `stays`, which is told of each byte whether it is a trailer's.
+    fn take_but(&mut self, bytes: &mut [u8], mut stays: impl FnMut(u8, bool) -> bool) -> (usize, usize) {
         let (mut at, mut kept) = (0, 0);
         loop {
             let data = self.take_data(&bytes[at..]);
@@ -109,9 +102,7 @@ impl Chunks {
                 return (at, kept);
             }
             at += 1;
-            if before == State::TrailerFeed || self.is_in_trailer() {
-                trailers.push(byte);
-            } else if trailers.is_empty() {
+            if stays(byte, before == State::TrailerFeed || self.is_in_trailer()) {
                 bytes[kept] = byte;
                 kept += 1;
             }
