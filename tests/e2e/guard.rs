@@ -565,6 +565,21 @@ fn what_a_client_has_not_sent_is_not_waited_for_in_vain() {
     assert_eq!(balancer.metric("evenkeel_http_requests_failed_total", &[]), 1.0);
 }
 
+/// Nor has one that none is asked for yet.
+#[test]
+fn an_upload_that_breaks_off_while_it_is_held_is_no_failure() {
+    let app = App::saying("well");
+    let text = plain(&[app.address], "", "").replace("pool: app,", "routes: shop,")
+        + "routes: { shop: [{ buffer: { request: 1MiB }, pool: app }] }\n";
+    let balancer = Balancer::start(&text);
+    let mut client = Client::connect(balancer.address("web"));
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello");
+    std::thread::sleep(Duration::from_millis(1200));
+    drop(client);
+    balancer.wait_for_failures("client_aborted", 1.0);
+    assert_eq!(balancer.metric("evenkeel_http_requests_failed_total", &[]), 0.0);
+}
+
 /// Like a client that leaves: it has given up only after a second.
 #[test]
 fn calls_that_have_no_time_are_no_failures() {

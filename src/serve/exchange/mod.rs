@@ -86,6 +86,8 @@ pub(crate) struct Exchange {
     pub(super) has_stalled: bool,
     /// Its client's own deadline has passed.
     pub(super) is_given_up: bool,
+    /// Its body is read before a server is asked for.
+    pub(super) is_held: bool,
     /// What a gRPC call has ended with.
     pub(super) grpc_status: Option<u8>,
     /// What the rule lets its connection switch to, if that is asked for and not as usual.
@@ -150,6 +152,7 @@ impl Exchange {
             detail: None,
             has_stalled: false,
             is_given_up: false,
+            is_held: false,
             grpc_status: None,
             upgrades: None,
             routed: Routed::Nowhere,

@@ -51,7 +51,7 @@ impl Exchange {
         let (mut tries, mut sticky) = (0, None);
         let answered = self.first_byte.is_some();
         // How long its client has waited, if it left without an answer.
-        let mut waited = (self.why == Why::ClientAborted && !answered).then_some(duration);
+        let mut waited = (self.why == Why::ClientAborted && !answered && !self.is_held).then_some(duration);
         if let Some(dispatch) = dispatch {
             waited = waited.and_then(|waited| dispatch.waited(waited));
             dispatch.end_try(self.grpc_status);

@@ -123,6 +123,7 @@ impl<C: ClientSide> Relay<'_, C> {
         let Some(listener) = &self.exchange.listener else { return Err(Why::Shutdown) };
         let limit = listener.plan.limits.request_body;
         self.state.watch.quiet(listener.plan.timeouts.request_body, Why::RequestBodyTimeout);
+        self.exchange.is_held = true;
         if has_token(self.request.fields.all(&header::EXPECT), "100-continue") {
             let head = ResponseView::of_map(StatusCode::CONTINUE, &CONTINUE, BodyKind::Empty);
             self.client.interim(&head, &Edits::default());
@@ -140,7 +141,7 @@ impl<C: ClientSide> Relay<'_, C> {
         });
         let held = held.await.map_err(|why| self.state.watch.interrupted().unwrap_or(why));
         self.state.watch.may_be_quiet();
-        held.map(|_| ())
+        held.map(|_| self.exchange.is_held = false)
     }
 
     /// Moves as much of the request as moves now.
