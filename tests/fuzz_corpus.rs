@@ -84,6 +84,11 @@ fn http2_heads() {
 }
 
 #[test]
+fn http2_header_blocks() {
+    each("header_blocks", properties::of_header_blocks);
+}
+
+#[test]
 fn yaml() {
     each("yaml", properties::of_yaml);
 }

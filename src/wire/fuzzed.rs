@@ -1,6 +1,7 @@
 //! What the fuzz targets (`fuzz/`) call of this room, in types of their own: the judges keep theirs to themselves.
 
 use super::chunked::Chunks;
+use super::header_blocks::HeaderBlocks;
 use super::http2_frames::Judge;
 use super::request::RequestView;
 use super::{http2_head, request_head as head};
@@ -152,6 +153,28 @@ pub fn frames<'a>(passing: impl IntoIterator<Item = Passing<'a>>) -> FramesJudge
         refused: tally.refused,
         errors: tally.errors,
     }
+}
+
+/// Which pseudo-fields a header block has before its other fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlockFound {
+    pub has_status: bool,
+    pub has_others: bool,
+}
+
+/// What is found in each of the header blocks that one side of a connection sends, in pieces.
+pub fn header_blocks<'a, P>(blocks: impl IntoIterator<Item = P>) -> Vec<BlockFound>
+where
+    P: IntoIterator<Item = &'a [u8]>,
+{
+    let mut reader = HeaderBlocks::new();
+    let read = |pieces: P| {
+        reader.begin();
+        pieces.into_iter().for_each(|piece| reader.read(piece));
+        let found = reader.found();
+        BlockFound { has_status: found.has_status, has_others: found.has_others }
+    };
+    blocks.into_iter().map(read).collect()
 }
 
 /// Judges the head of an HTTP/2 request, which may be as large as it likes; what it says is why the head is refused.
