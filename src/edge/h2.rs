@@ -15,7 +15,7 @@ use crate::config::plan;
 use crate::fields::FieldList;
 use crate::wire::LONGEST_HEAD;
 use crate::wire::abuse::Abuse;
-use crate::wire::http2_frames::Tally;
+use crate::wire::frame_judge::Tally;
 use crate::wire::http2_head;
 use crate::wire::request::RequestView;
 use crate::wire::request_head::{HALF_A_HEAD, Refusal, TOO_LONG, TOO_LONG_FOR_PURGE, TOO_MANY_LONG};

@@ -6,7 +6,7 @@
 
 use super::watch;
 use crate::wire::abuse::Abuse;
-use crate::wire::http2_frames::{Judge, Tally};
+use crate::wire::frame_judge::{Judge, Tally};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,8 +1,8 @@
 //! What the fuzz targets (`fuzz/`) call of this room, in types of their own: the judges keep theirs to themselves.
 
 use super::chunked::Chunks;
+use super::frame_judge::Judge;
 use super::header_blocks::HeaderBlocks;
-use super::http2_frames::Judge;
 use super::request::RequestView;
 use super::{http2_head, request_head as head};
 use http::{HeaderMap, HeaderValue, Method, Uri};

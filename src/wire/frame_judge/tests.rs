@@ -1,4 +1,5 @@
 use super::*;
+use crate::wire::http2_frames::{END_HEADERS, PADDED, PRIORITIZED, ServerFrames};
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0, (payload.len() >> 8) as u8, payload.len() as u8, kind, flags];
