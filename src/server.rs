@@ -5,7 +5,7 @@ use crate::config::DEFAULT_SOCKET;
 use crate::config::plan::{Plan, Transport};
 use crate::control::{
     AdminSocket, Control, ControlMessage, FileBudget, Handover, ListenerStates, Live, OnHealthChange,
-    Predecessor, ReadConfiguration, Source, TakeoverRefused, read_first,
+    Predecessor, ReadConfiguration, ReloadRefused, Source, TakeoverRefused, read_first,
 };
 use crate::edge::{self, Bound, ConnectionLimit, EdgeObserver, Inherited, ServeRaw, SocketFile, Workers};
 use crate::log;
@@ -13,10 +13,10 @@ use crate::serve::{RawService, Reporter, Service};
 use crate::units::Address;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -29,6 +29,8 @@ const ADMIN: &str = "evenkeel-admin";
 const ADMIN_SOCKET: &str = "evenkeel-admin-socket";
 /// Who may use the unix socket: its owner and its group.
 const SOCKET_MODE: u32 = 0o660;
+/// How long the end of the process waits for its unix sockets to be removed.
+const SOCKETS_REMOVED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why the process could not start. Each says what would help.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +112,9 @@ pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
     if !live.access_log.stop() {
         warn!("the access log's output takes nothing; its last records are lost");
     }
+    for path in live.socket_files.settle(SOCKETS_REMOVED_WITHIN) {
+        warn!(path = %path.display(), "its file system takes nothing; the unix socket may be left there");
+    }
     log::flush();
     result
 }
@@ -117,7 +122,7 @@ pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
 async fn serve(
     start: Start,
     early: EarlySignals,
-    (loaded, opened): ReadConfiguration,
+    read: ReadConfiguration,
     live: Arc<Live>,
     workers: Workers,
     connection_limit: Arc<ConnectionLimit>,
@@ -128,16 +133,14 @@ async fn serve(
     let (changes, mut inbox) = mpsc::unbounded_channel();
     tokio::spawn(signals.pass_on(changes.clone()));
     let listener_states = Arc::new(ListenerStates::default());
-    let settings = loaded.plan.admin.clone();
-    let passed = PassedAdminSockets {
-        tcp: match settings.address {
-            Some(address) => inherited.claim(ADMIN, &Address::Inet(address), Transport::Stream, 1)?,
-            None => None,
-        },
-        unix: match settings.socket.clone() {
-            Some(path) => inherited.claim(ADMIN_SOCKET, &Address::Unix(path), Transport::Stream, 1)?,
-            None => None,
-        },
+    let settings = read.0.plan.admin.clone();
+    let passed_tcp = match settings.address {
+        Some(address) => inherited.claim(ADMIN, &Address::Inet(address), Transport::Stream, 1)?,
+        None => None,
+    };
+    let passed_unix = match settings.socket.clone() {
+        Some(path) => inherited.claim(ADMIN_SOCKET, &Address::Unix(path), Transport::Stream, 1)?,
+        None => None,
     };
     let mut before = predecessor.map(Predecessor::new).transpose()?;
     let admin =
@@ -169,8 +172,21 @@ async fn serve(
             }
         }
     }
-    control.take_over(loaded, opened).map_err(|refused| NotStarted::Refused(refused.to_string()))?;
-    let (admin_listeners, admin_at) = open_admin(&mut control, &settings, passed)?;
+    let refused = |refused: ReloadRefused| NotStarted::Refused(refused.to_string());
+    let read = control.open_unix_sockets(&mut inbox, read).await.map_err(refused)?;
+    let Some((loaded, opened)) = read else { return Ok(()) };
+    control.take_over(loaded, opened).map_err(refused)?;
+    let unix = match (passed_unix, &settings.socket) {
+        (None, Some(path)) => {
+            let Some(opened) = control.open_admin_socket(&mut inbox, path, SOCKET_MODE).await else {
+                return Ok(());
+            };
+            Some(opened)
+        }
+        (passed, _) => passed.map(Ok),
+    };
+    let admin_sockets = AdminSockets { tcp: passed_tcp, unix };
+    let (admin_listeners, admin_at) = open_admin(&mut control, &live, &settings, admin_sockets)?;
     // Of two processes the one that has all that operators have said answers them.
     let mut admin_listeners = Some(admin_listeners);
     let mut answering = Vec::new();
@@ -209,10 +225,12 @@ async fn serve(
     Ok(())
 }
 
-/// Admin sockets that the process before us had.
-struct PassedAdminSockets {
+/// Admin sockets that are open already.
+struct AdminSockets {
+    /// That of the process before us.
     tcp: Option<Bound>,
-    unix: Option<Bound>,
+    /// Likewise, or what has come of opening it.
+    unix: Option<io::Result<Bound>>,
 }
 
 /// Entrances with what closes them.
@@ -232,16 +250,13 @@ fn serve_admin(
 /// Opens the admin endpoint's two entrances, and says the address of the one over TCP.
 fn open_admin(
     control: &mut Control,
+    live: &Live,
     settings: &crate::config::plan::AdminPlan,
-    passed: PassedAdminSockets,
+    sockets: AdminSockets,
 ) -> Result<(AdminListeners, Option<std::net::SocketAddr>), NotStarted> {
     let mut admin_listeners = AdminListeners::new();
-    if let Some(path) = &settings.socket {
-        let opened = match passed.unix {
-            Some(bound) => unix_entrance(bound),
-            None => bind_socket(path).and_then(unix_entrance),
-        };
-        match opened {
+    if let Some((path, opened)) = settings.socket.as_ref().zip(sockets.unix) {
+        match opened.and_then(|bound| unix_entrance(bound, live)) {
             Ok((admin_listener, socket, file)) => {
                 info!(path = %path.display(), "admin socket");
                 let closing = CancellationToken::new();
@@ -257,9 +272,9 @@ fn open_admin(
     }
     let Some(address) = settings.address else { return Ok((admin_listeners, None)) };
     let wrong = |error| NotStarted::Admin { address, error };
-    let bound = match passed.tcp {
+    let bound = match sockets.tcp {
         Some(bound) => bound,
-        None => edge::bind(&Address::Inet(address), Transport::Stream, 1).map_err(wrong)?,
+        None => edge::bind(address, Transport::Stream, 1).map_err(wrong)?,
     };
     let socket = bound.sockets.into_iter().next().ok_or_else(|| wrong(io::ErrorKind::NotFound.into()))?;
     let listener = TcpListener::from_std(socket.try_clone().map_err(wrong)?.into()).map_err(wrong)?;
@@ -271,21 +286,12 @@ fn open_admin(
     Ok((admin_listeners, Some(address)))
 }
 
-fn bind_socket(path: &Path) -> io::Result<Bound> {
-    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        std::fs::create_dir_all(directory)?;
-    }
-    let bound = edge::bind(&Address::Unix(path.to_owned()), Transport::Stream, 1)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
-    Ok(bound)
-}
-
-fn unix_entrance(bound: Bound) -> io::Result<(AdminListener, OwnedFd, Option<SocketFile>)> {
+fn unix_entrance(bound: Bound, live: &Live) -> io::Result<(AdminListener, OwnedFd, Option<SocketFile>)> {
     let Bound { address, sockets, file } = bound;
     let socket = sockets.into_iter().next().ok_or(io::ErrorKind::NotFound)?;
     let listener = UnixListener::from_std(socket.try_clone()?.into())?;
     let file = match (file, address) {
-        (None, Address::Unix(path)) => Some(SocketFile::at(&path)),
+        (None, Address::Unix(path)) => Some(live.socket_files.at(&path)),
         (file, _) => file,
     };
     Ok((AdminListener::Unix(listener), socket, file))

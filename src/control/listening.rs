@@ -9,15 +9,19 @@ use crate::snapshot::Snapshot;
 use crate::tls::Termination;
 use crate::units::Address;
 use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tracing::{error, info};
 
 impl Control {
-    /// Opens the addresses that are not open yet, or takes them from those that were open before us.
+    /// Opens the addresses that are not open yet, or takes them from those that were open before us; unix sockets are open
+    /// already, because that may take long.
     pub(super) fn open_new(
         &self,
         next: &Snapshot,
         inherited: &mut Inherited,
+        mut unix_sockets: HashMap<PathBuf, edge::Bound>,
     ) -> Result<HashMap<ListenKey, edge::Bound>, ReloadRefused> {
         let mut opened = HashMap::new();
         for listener in next.listeners() {
@@ -32,11 +36,15 @@ impl Control {
                 }
                 let workers = self.workers.count();
                 let passed = inherited.claim(name, address, transport, workers);
-                let bind = match self.has_beside(next, address, transport, inherited) {
-                    true => edge::bind_beside_own,
-                    false => edge::bind,
+                let bind = || match address {
+                    // `UnixSockets::open` opened each of them.
+                    Address::Unix(path) => unix_sockets.remove(path).ok_or(io::ErrorKind::NotFound.into()),
+                    Address::Inet(inet) => match self.has_beside(next, address, transport, inherited) {
+                        true => edge::bind_beside_own(*inet, transport, workers),
+                        false => edge::bind(*inet, transport, workers),
+                    },
                 };
-                match passed.transpose().unwrap_or_else(|| bind(address, transport, workers)) {
+                match passed.transpose().unwrap_or_else(bind) {
                     Ok(bound) => {
                         opened.insert(key, bound);
                     }

@@ -12,7 +12,7 @@ use crate::api::receipt::Guarding;
 use crate::config::plan::cache::KeyPlan;
 use crate::config::plan::{Name, Plan};
 use crate::disk::{self, DiskTier, Leaving};
-use crate::edge::{ConnectionLimit, LongHeads, ServerLimits};
+use crate::edge::{ConnectionLimit, LongHeads, ServerLimits, SocketFiles};
 use crate::history::{CacheHistory, History};
 use crate::limit::{LimitSecret, Limiter};
 use crate::metrics::{GrowingTotals, Metrics, SourceSeries};
@@ -84,6 +84,8 @@ pub(crate) struct Live {
     pub(crate) purges_for_next: Arc<PurgesForNext>,
     /// What of it outlives the process.
     disk: ArcSwapOption<DiskTier>,
+    /// Where unix sockets lie that clients connect to.
+    pub(crate) socket_files: SocketFiles,
     accepting: AtomicBool,
     draining: AtomicBool,
     /// How often something has changed for connections that rest.
@@ -123,6 +125,7 @@ impl Live {
             purge_nodes: PurgeNodes::default(),
             purges_for_next: Arc::default(),
             disk: ArcSwapOption::empty(),
+            socket_files: SocketFiles::default(),
             accepting: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             idle_review: AtomicU64::new(0),

@@ -40,6 +40,7 @@ mod sticky_key;
 mod stored_sets;
 mod succeeding;
 mod succession;
+mod unix_sockets;
 mod upgrade;
 
 pub(crate) use event_log::LedgerEntry;
@@ -54,7 +55,7 @@ pub(crate) use operate::{Operation, OperationRefused, OperatorCommand};
 pub(crate) use predecessor::{Predecessor, TakeoverRefused};
 pub(crate) use preview::{PreviewRequest, preview};
 pub(crate) use probing::HealthChange;
-pub(crate) use reading::{ReadConfiguration, Source, read_first};
+pub(crate) use reading::{ReadConfiguration, ReloadRefused, Source, read_first};
 pub(crate) use succession::RemainingWork;
 
 use crate::acme::CertificateManager;
@@ -75,7 +76,7 @@ use operate::health_word;
 use passing_on::PassingOn;
 use predecessor::{FinishingPredecessor, PredecessorMessage};
 use probing::Probing;
-use reading::{LoadedConfiguration, ReadInProgress, ReloadRefused};
+use reading::{LoadedConfiguration, ReadInProgress};
 use service::ServiceManager;
 use state_file::StateFile;
 use std::collections::{HashMap, HashSet};

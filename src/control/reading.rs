@@ -9,6 +9,7 @@ use crate::acme::{self, Material as AcmeMaterial};
 use crate::config::plan::{Name, Plan};
 use crate::config::{self, Problems, Severity};
 use crate::disk;
+use crate::edge::Bound;
 use crate::files;
 use crate::tls::{self, ManagedCertificate};
 use crate::token::{Token, TokenError};
@@ -156,6 +157,8 @@ pub(crate) struct OpenedFiles {
     pub(super) journal: Option<Option<Journal>>,
     /// What an earlier process has written into the ledger's file.
     pub(super) recalled: Vec<Recalled>,
+    /// Those of listeners that were not open yet.
+    pub(super) unix_sockets: HashMap<PathBuf, Bound>,
 }
 
 /// A configuration with everything that it needs.
@@ -195,7 +198,7 @@ fn open(next: &Plan, current: &Plan) -> Result<OpenedFiles, ReloadRefused> {
         read_token(&format!("cache.purge_nodes[{place}].token_file"), node.token_file.as_deref())
     });
     let purge_tokens = purge_tokens.collect::<Result<_, _>>()?;
-    Ok(OpenedFiles { token, purge_tokens, access_log, journal, recalled: Vec::new() })
+    Ok(OpenedFiles { token, purge_tokens, access_log, journal, ..OpenedFiles::default() })
 }
 
 /// Files that are being read.
@@ -252,13 +255,21 @@ impl Control {
             return;
         }
         let (changes, reader) = (self.changes.clone(), Arc::clone(&self.readers));
+        let unix_sockets = self.unix_sockets(None);
         tokio::spawn(async move {
+            let held = Arc::clone(&reader);
             let read = aside(FILES_WITHIN, move || {
                 let read = read();
                 drop(reader);
                 read
             });
-            let read = read.await.unwrap_or_else(|why| Err(ReloadRefused::NotRead { name, why }));
+            let read = match read.await.unwrap_or_else(|why| Err(ReloadRefused::NotRead { name, why })) {
+                Ok((loaded, opened)) => {
+                    let sockets = unix_sockets.open(&loaded.plan, &held).await;
+                    sockets.map(|unix_sockets| (loaded, OpenedFiles { unix_sockets, ..opened }))
+                }
+                Err(refused) => Err(refused),
+            };
             let _ = changes.send(ControlMessage::Read(Box::new(read)));
         });
     }

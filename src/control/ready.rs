@@ -68,7 +68,7 @@ impl Control {
     }
 
     /// Does what can fail.
-    fn prepare(&self, loaded: LoadedConfiguration, opened: OpenedFiles) -> Result<Ready, ReloadRefused> {
+    fn prepare(&self, loaded: LoadedConfiguration, mut opened: OpenedFiles) -> Result<Ready, ReloadRefused> {
         let read = loaded.clone();
         let LoadedConfiguration { mut plan, files, mut managed, acme, mut warnings, fingerprint: _ } = loaded;
         for warning in &warnings {
@@ -97,7 +97,8 @@ impl Control {
         let terminations = self.terminations(&next, files.listeners, &managed)?;
         let originations = originations(&next, files.pools)?;
         let mut inherited = self.inherited.clone();
-        let sockets = self.open_new(&next, &mut inherited)?;
+        let unix_sockets = std::mem::take(&mut opened.unix_sockets);
+        let sockets = self.open_new(&next, &mut inherited, unix_sockets)?;
         if !self.is_starting() {
             warnings.extend(warn_of_restart(&current, &next));
         }
@@ -177,7 +178,7 @@ impl Ready {
         let Self {
             managed, acme, terminations, originations, sockets, inherited, opened, sticky_key, ..
         } = self;
-        let OpenedFiles { token, purge_tokens, access_log, journal, recalled } = opened;
+        let OpenedFiles { token, purge_tokens, access_log, journal, recalled, unix_sockets: _ } = opened;
         control.live.event_log.keep(next.plan.events.keep);
         control.live.event_log.recall(recalled);
         if let Some(journal) = journal {

@@ -1,12 +1,16 @@
 //! One reload: what was asked for is read, put in force, and told of.
 
+use super::aside::aside;
 use super::reading::{ReadConfiguration, ReadInProgress, ReadPurpose, ReloadRefused};
 use super::receipt::{cause, log_taken};
 use super::{Control, LedgerEntry, ReloadRequest};
 use crate::api::{EventKind, Receipt, ReloadOutcome};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
+
+/// How long an answer waits for the unix sockets of listeners that are gone to be removed.
+const REMOVED_WITHIN: Duration = Duration::from_secs(2);
 
 impl Control {
     /// Reloads, unless another process is about to take over, with the file as it has read it.
@@ -101,9 +105,20 @@ impl Control {
         self.live.record(LedgerEntry::new(EventKind::Reload, actor, cause(&receipt)));
         let receipt = Arc::new(receipt);
         self.live.last_reload.store(Some(Arc::clone(&receipt)));
-        for asked in asked {
-            // Whoever asked may have gone.
-            let _ = asked.answer.send(Arc::clone(&receipt));
+        let files = self.live.socket_files.clone();
+        let answer = move || {
+            for asked in asked {
+                // Whoever asked may have gone.
+                let _ = asked.answer.send(Arc::clone(&receipt));
+            }
+        };
+        match files.is_settled() {
+            true => answer(),
+            // Whoever asked may want the paths of listeners that are gone.
+            false => drop(tokio::spawn(async move {
+                let _ = aside(REMOVED_WITHIN, move || files.settle(REMOVED_WITHIN)).await;
+                answer();
+            })),
         }
         self.show_status();
         Self::notify(&[sd_notify::NotifyState::Ready]);

@@ -1,10 +1,14 @@
 //! The start of the process: it knows its servers first, then accepts, then tells whoever waits for that.
 
+use super::reading::{OpenedFiles, ReadConfiguration, ReloadRefused};
+use super::unix_sockets::made;
 use super::{Control, ControlMessage, LedgerEntry, Predecessor};
 use crate::api::EventKind;
-use crate::edge::SocketFile;
+use crate::edge::Bound;
 use crate::units::Address;
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -55,17 +59,41 @@ impl Control {
         inbox: &mut mpsc::UnboundedReceiver<ControlMessage>,
         state_file: Option<&Path>,
     ) -> Result<bool, String> {
-        let (changes, mut later) = (self.changes.clone(), Vec::new());
+        let changes = self.changes.clone();
         let recalled = async {
             self.recall_overrides(state_file).await?;
             self.recall_servers(state_file).await;
             Ok(())
         };
-        let recalled = unless_told_to_end(inbox, &mut later, recalled).await;
-        for change in later {
-            let _ = changes.send(change);
-        }
+        let recalled = unless_told_to_end_before(inbox, &changes, recalled).await;
         recalled.transpose().map(|recalled| recalled.is_some())
+    }
+
+    /// Opens the unix sockets that the first configuration wants. `None` if the process was told to end meanwhile.
+    ///
+    /// # Errors
+    /// Which one cannot be opened.
+    pub(crate) async fn open_unix_sockets(
+        &self,
+        inbox: &mut mpsc::UnboundedReceiver<ControlMessage>,
+        (loaded, opened): ReadConfiguration,
+    ) -> Result<Option<ReadConfiguration>, ReloadRefused> {
+        let (sockets, held) = (self.unix_sockets(Some(&loaded.plan)), Arc::default());
+        let opening = sockets.open(&loaded.plan, &held);
+        let sockets = unless_told_to_end_before(inbox, &self.changes, opening).await.transpose()?;
+        Ok(sockets.map(|unix_sockets| (loaded, OpenedFiles { unix_sockets, ..opened })))
+    }
+
+    /// Opens the admin endpoint's unix socket for those whom `mode` lets. `None` if the process was told to end meanwhile.
+    pub(crate) async fn open_admin_socket(
+        &self,
+        inbox: &mut mpsc::UnboundedReceiver<ControlMessage>,
+        path: &Path,
+        mode: u32,
+    ) -> Option<io::Result<Bound>> {
+        let files = self.live.socket_files.clone();
+        let opening = made(path, move |path| files.bind_with_mode(path, 1, mode));
+        unless_told_to_end_before(inbox, &self.changes, opening).await
     }
 
     /// Waits a moment for the sources of which no servers are known, and has what they say put in force; what they say
@@ -101,7 +129,7 @@ impl Control {
         // Nothing can keep us from starting now, so what was passed to us is ours.
         for (key, bound) in &mut self.bound {
             if let (Address::Unix(path), None) = (&key.address, &bound.file) {
-                bound.file = Some(SocketFile::at(path));
+                bound.file = Some(self.live.socket_files.at(path));
             }
         }
     }
@@ -126,7 +154,21 @@ impl Control {
     }
 }
 
-/// Waits for `until`, unless the process is told to end before: `None` then. What else it is told is for later.
+/// Waits for `until`, unless the process is told to end before: `None` then. What else it is told it is told once more.
+async fn unless_told_to_end_before<T>(
+    inbox: &mut mpsc::UnboundedReceiver<ControlMessage>,
+    changes: &mpsc::UnboundedSender<ControlMessage>,
+    until: impl Future<Output = T>,
+) -> Option<T> {
+    let mut later = Vec::new();
+    let result = unless_told_to_end(inbox, &mut later, until).await;
+    for change in later {
+        let _ = changes.send(change);
+    }
+    result
+}
+
+/// The same; what else it is told is for later.
 async fn unless_told_to_end<T>(
     inbox: &mut mpsc::UnboundedReceiver<ControlMessage>,
     later: &mut Vec<ControlMessage>,

@@ -31,12 +31,13 @@ mod relay;
 mod request_state;
 mod secure;
 mod socket;
+mod socket_files;
 mod tls_handshake;
 pub(crate) mod udp;
 mod watch;
 mod worker;
 
-pub(crate) use bound::{Bound, SocketFile};
+pub(crate) use bound::Bound;
 pub(crate) use buffer::Buffer;
 pub(crate) use conn::Conn;
 pub(crate) use connection_limit::{ConnectionLimit, ConnectionPermit, ServerLimits, ServerPermits};
@@ -53,6 +54,7 @@ pub(crate) use reach::{Unreached, reach};
 pub(crate) use relay::{Duplex, RawRelay};
 pub(crate) use request_state::{Client, ConnectionServers, RequestState};
 pub(crate) use socket::Socket;
+pub(crate) use socket_files::{SocketFile, SocketFiles};
 pub(crate) use watch::{Watch, Watched, last_tick};
 pub(crate) use worker::Workers;
 

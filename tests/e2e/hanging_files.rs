@@ -2,6 +2,7 @@
 
 use crate::support::app::App;
 use crate::support::balancer::{Balancer, Directory, Reloaded, evenkeel, plain};
+use crate::support::hanging::{Act, HangingFiles};
 use crate::support::{wait_for, wait_until};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{Pid, Signal, kill_process};
@@ -214,4 +215,101 @@ fn a_log_that_nobody_reads_holds_up_nobody() {
     let status = wait_for("it ends", || child.try_wait().expect("it can be waited for"));
     assert_eq!(status.code(), Some(0));
     drop(reader);
+}
+
+/// A configuration with a listener at a unix socket, or without it.
+fn with_socket(app: &App, has_it: bool) -> String {
+    let local = if has_it { "  local: { address: \"unix:DIR/local.sock\", pool: app }\n" } else { "" };
+    let text = plain(&[app.address], "", "health: { interval: 100ms, http: { path: /probe } }");
+    text.replacen("pools:", &format!("{local}pools:"), 1)
+}
+
+/// Control answers, and probes go on.
+#[track_caller]
+fn goes_on(balancer: &Balancer) {
+    let (code, _, err) = balancer.command(&["status"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(balancer.admin("/livez").status, 200);
+    assert_eq!(balancer.get("/").status, 200);
+    let probes = || balancer.metric("evenkeel_probes_total", &[("pool", "app"), ("result", "pass")]);
+    let before = probes();
+    wait_until("probes go on", || probes() > before);
+}
+
+#[test]
+fn a_unix_socket_that_is_not_made_holds_up_its_reload_alone() {
+    let app = App::saying("hello");
+    let text = with_socket(&app, false);
+    let (balancer, files) = HangingFiles::start(None, || Balancer::start(&text));
+    files.hang(Act::Make);
+    balancer.write(&with_socket(&app, true));
+    let reload = balancer.command_to_be_run(&["reload"]).spawn().expect("the binary runs");
+    files.wait_until_somebody_waits();
+    goes_on(&balancer);
+    files.answer();
+    let out = reload.wait_with_output().expect("it ends");
+    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    assert!(std::os::unix::net::UnixStream::connect(balancer.path("local.sock")).is_ok());
+}
+
+#[test]
+fn a_unix_socket_that_is_not_made_holds_up_no_stop() {
+    let app = App::saying("hello");
+    let text = with_socket(&app, false);
+    let (mut balancer, files) = HangingFiles::start(None, || Balancer::start(&text));
+    files.hang(Act::Make);
+    balancer.write(&with_socket(&app, true));
+    balancer.signal(Signal::HUP);
+    files.wait_until_somebody_waits();
+    balancer.signal(Signal::TERM);
+    assert_eq!(balancer.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn a_unix_socket_that_is_not_removed_holds_up_nobody() {
+    let app = App::saying("hello");
+    let text = with_socket(&app, true);
+    let (mut balancer, files) = HangingFiles::start(None, || Balancer::start(&text));
+    files.hang(Act::Remove);
+    assert_eq!(balancer.reload(&with_socket(&app, false)), Reloaded::Taken);
+    files.wait_until_somebody_waits();
+    goes_on(&balancer);
+    // Whoever wants the path waits for it, and has it then.
+    balancer.write(&with_socket(&app, true));
+    let reload = balancer.command_to_be_run(&["reload"]).spawn().expect("the binary runs");
+    goes_on(&balancer);
+    files.answer();
+    let out = reload.wait_with_output().expect("it ends");
+    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    assert!(std::os::unix::net::UnixStream::connect(balancer.path("local.sock")).is_ok());
+    // At the end it is waited for a moment.
+    files.hang(Act::Remove);
+    balancer.signal(Signal::TERM);
+    assert_eq!(balancer.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn a_start_whose_unix_sockets_are_not_made_ends_when_it_is_told_to() {
+    let app = App::saying("hello");
+    let directory = Directory::new();
+    let file = directory.0.join("evenkeel.yaml");
+    let admin = |socket: &str| format!("admin: {{ address: null, socket: {socket}, state_file: null }}\n");
+    let listener = with_socket(&app, true).replace("DIR", &directory.0.display().to_string());
+    for text in [
+        format!("{}{listener}", admin("null")),
+        format!(
+            "{}{}",
+            admin(&format!("{}/admin.sock", directory.0.display())),
+            plain(&[app.address], "", "")
+        ),
+    ] {
+        std::fs::write(&file, text).expect("writable");
+        let start = || evenkeel().arg("run").arg("-c").arg(&file).spawn().expect("it runs");
+        let (mut child, files) = HangingFiles::start(Some(Act::Make), start);
+        files.wait_until_somebody_waits();
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a child has a pid");
+        kill_process(pid, Signal::TERM).expect("it runs");
+        let status = wait_for("it ends", || child.try_wait().expect("it can be waited for"));
+        assert_eq!(status.code(), Some(0));
+    }
 }

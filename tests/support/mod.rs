@@ -8,6 +8,7 @@ pub(crate) mod balancer;
 pub(crate) mod client;
 pub(crate) mod dns;
 pub(crate) mod h2;
+pub(crate) mod hanging;
 pub(crate) mod mmdb;
 pub(crate) mod ocsp;
 pub(crate) mod pebble;
