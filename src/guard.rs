@@ -1,5 +1,5 @@
 //! Whether a reload has made things worse: a pool's errors, connections that fail, silence and healthy servers, against
-//! those of the generation before.
+//! those of the generation before; and one of its servers, against what it did before and the others do.
 
 use std::fmt;
 use std::time::Duration;
@@ -43,6 +43,8 @@ pub struct PoolBefore {
     pub p99_whole: Option<Duration>,
     /// Servers that took requests, being healthy.
     pub up: usize,
+    /// How its exchanges came out just before.
+    pub record: ServerRecord,
 }
 
 /// The same pool since the reload.
@@ -68,15 +70,87 @@ pub struct PoolAfter {
     pub wanted: usize,
 }
 
+/// How exchanges with a server have come out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerRecord {
+    /// It has answered, and they have not failed.
+    pub served: u64,
+    /// They have failed, or their clients had waited for it when they left.
+    pub lost: u64,
+}
+
+impl ServerRecord {
+    /// The same of several.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { served: self.served + other.served, lost: self.lost + other.lost }
+    }
+
+    fn all(self) -> u64 {
+        self.served + self.lost
+    }
+
+    /// Whether at least half of enough to say were served.
+    fn is_fair(self, enough: u64) -> bool {
+        self.all() >= enough && self.lost <= self.served
+    }
+
+    /// How many more are lost than were to be expected after these.
+    fn lost_beyond(self, before: Self) -> f64 {
+        let share = before.lost as f64 / before.all().max(1) as f64;
+        self.lost as f64 - share * self.all() as f64
+    }
+}
+
+/// A server since the reload.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ServerAfter {
+    pub record: ServerRecord,
+    /// The same as of a while ago: [`patience`].
+    pub earlier: ServerRecord,
+    /// Requests in flight since then, of a server that has answered none.
+    pub unanswered: u64,
+    /// The other servers of its pool.
+    pub others: ServerRecord,
+    /// How all of them did before the reload, where each client keeps to one: those whose requests fail may just have another now.
+    pub pool_before: Option<ServerRecord>,
+}
+
 /// What has become worse.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Worse {
-    Errors { before: f64, after: f64, requests: u64 },
-    Connections { before: f64, after: f64, requests: u64 },
-    Unanswered { before: f64, after: f64, requests: u64 },
-    Silent { waiting: u64, elapsed: Duration },
-    Stalled { waiting: u64, elapsed: Duration },
-    Servers { expected: usize, up: usize },
+    Errors {
+        before: f64,
+        after: f64,
+        requests: u64,
+    },
+    Connections {
+        before: f64,
+        after: f64,
+        requests: u64,
+    },
+    Unanswered {
+        before: f64,
+        after: f64,
+        requests: u64,
+    },
+    Silent {
+        waiting: u64,
+        elapsed: Duration,
+    },
+    Stalled {
+        waiting: u64,
+        elapsed: Duration,
+    },
+    Servers {
+        expected: usize,
+        up: usize,
+    },
+    /// With one server.
+    Server {
+        own: ServerRecord,
+        others: ServerRecord,
+    },
 }
 
 impl fmt::Display for Worse {
@@ -116,12 +190,49 @@ impl fmt::Display for Worse {
             Self::Servers { expected, up } => {
                 write!(f, "healthy servers: {up}, where {expected} should be")
             }
+            Self::Server { own, others } => write!(
+                f,
+                "{} of {} requests failed or were waited for in vain, of the others' it were {} of {}",
+                own.lost,
+                own.all(),
+                others.lost,
+                others.all()
+            ),
         }
     }
 }
 
 /// Servers that have said nothing for less are not silent.
 const SILENCE: Duration = Duration::from_secs(1);
+
+/// How long a server of a pool like that is given to answer.
+pub fn patience(before: Option<&PoolBefore>) -> Duration {
+    let p99 = before.and_then(|before| before.p99).unwrap_or_default();
+    (p99 * 2).max(SILENCE)
+}
+
+/// Of so many exchanges that are lost one may be served, and the server is no better than one that serves none.
+const LOST_FOR_EACH_SERVED: u64 = 20;
+
+/// Whether a server serves next to nothing that it is given, where the others of its pool serve theirs. One that was there
+/// before the reload must have served it then (`before`). Clients often leave by themselves: so the others' must not, it takes as many
+/// as say something of a pool, and they must not have come all at once, as those of one page do.
+pub fn judge_server(
+    before: Option<&ServerRecord>,
+    after: &ServerAfter,
+    limits: &GuardLimits,
+) -> Option<Worse> {
+    let ServerAfter { record, earlier, unanswered, others, pool_before } = *after;
+    let enough = limits.min_requests.max(1);
+    let own = ServerRecord { lost: record.lost + unanswered, ..record };
+    let recent = record.lost.saturating_sub(earlier.lost);
+    let goes_on = (earlier.lost + unanswered) * 2 >= enough && (recent + unanswered) * 2 >= enough;
+    let is_worse = own.lost >= enough && own.served * LOST_FOR_EACH_SERVED <= own.lost && goes_on;
+    let others_do_better = others.is_fair(enough) && before.is_none_or(|before| before.is_fair(1));
+    let is_more = |before| own.and(others).lost_beyond(before) >= enough as f64;
+    let is_new = pool_before.is_none_or(is_more);
+    (is_worse && others_do_better && is_new).then_some(Worse::Server { own, others })
+}
 
 /// What has become worse with a pool. `before` is none for a new one. At the end of the guard's time servers must have
 /// passed their probes; until then those that are still probed count as healthy.
@@ -159,8 +270,7 @@ pub fn judge(
         }
     }
     // Requests that never end are in no share. Servers may have taken as long before.
-    let patience = known.p99.unwrap_or_default() * 2;
-    let waits_in_vain = known.answered && !after.answered && after.elapsed >= patience.max(SILENCE);
+    let waits_in_vain = known.answered && !after.answered && after.elapsed >= patience(before);
     let waiting = u64::from(after.waiting) + after.aborted;
     if waits_in_vain && waiting >= limits.min_requests {
         return Some(Worse::Silent { waiting, elapsed: after.elapsed });
@@ -194,6 +304,7 @@ mod tests {
         completed: true,
         p99_whole: Some(Duration::from_secs(2)),
         up: 3,
+        record: ServerRecord { served: 980, lost: 20 },
     };
     const WELL: PoolAfter = PoolAfter {
         requests: 1000,
@@ -279,6 +390,47 @@ mod tests {
         // Streams that never end did not end before either.
         check(Some(&PoolBefore { completed: false, ..BEFORE }), stalled, false, "");
         check(None, stalled, false, "");
+    }
+
+    #[test]
+    fn a_server_that_serves_nothing_is_worse_where_the_others_serve() {
+        let (none, well) = (ServerRecord::default(), ServerRecord { served: 90, lost: 10 });
+        let lost = |lost| ServerRecord { served: 0, lost };
+        let record = |served, lost| ServerRecord { served, lost };
+        let bad = ServerAfter { record: lost(20), earlier: lost(10), others: well, ..ServerAfter::default() };
+        let stuck = ServerAfter { unanswered: 20, others: well, ..ServerAfter::default() };
+        for (before, after, is_worse) in [
+            (None, bad, true),
+            (Some(well), bad, true),
+            (None, stuck, true),
+            (None, ServerAfter { record: lost(12), earlier: lost(4), unanswered: 8, ..bad }, true),
+            (None, ServerAfter { record: record(2, 40), ..bad }, true),
+            // One that serves some.
+            (None, ServerAfter { record: record(2, 39), ..bad }, false),
+            // It did not serve before, or nothing is known of that.
+            (Some(record(4, 6)), bad, false),
+            (Some(none), bad, false),
+            // Clients leave the others, too; or they are not asked.
+            (None, ServerAfter { others: record(49, 51), ..bad }, false),
+            (None, ServerAfter { others: record(19, 0), ..bad }, false),
+            (None, ServerAfter { others: none, ..stuck }, false),
+            // The client whose requests fail at all times has another server now.
+            (None, ServerAfter { pool_before: Some(record(75, 25)), ..bad }, false),
+            (None, ServerAfter { pool_before: Some(record(90, 10)), ..bad }, false),
+            (None, ServerAfter { pool_before: Some(record(92, 8)), ..bad }, true),
+            (None, ServerAfter { pool_before: Some(none), ..bad }, true),
+            // Too few; all at once; and over.
+            (None, ServerAfter { record: lost(19), ..bad }, false),
+            (None, ServerAfter { unanswered: 19, ..stuck }, false),
+            (None, ServerAfter { record: lost(200), earlier: lost(9), ..bad }, false),
+            (None, ServerAfter { record: lost(200), earlier: lost(191), ..bad }, false),
+        ] {
+            let worse = judge_server(before.as_ref(), &after, &GuardLimits::default());
+            assert_eq!(worse.is_some(), is_worse, "{before:?} {after:?}: {worse:?}");
+        }
+        let worse = judge_server(None, &bad, &GuardLimits::default()).map(|worse| worse.to_string());
+        let said = "20 of 20 requests failed or were waited for in vain, of the others' it were 10 of 100";
+        assert_eq!(worse.as_deref(), Some(said));
     }
 
     #[test]

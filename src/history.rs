@@ -25,6 +25,8 @@ pub struct Ended {
     pub unanswered: u64,
     pub aborted: u64,
     pub whole: u64,
+    pub fine: u64,
+    pub in_vain: u64,
 }
 
 impl Ended {
@@ -36,6 +38,8 @@ impl Ended {
             unanswered: of(self.unanswered, other.unanswered),
             aborted: of(self.aborted, other.aborted),
             whole: of(self.whole, other.whole),
+            fine: of(self.fine, other.fine),
+            in_vain: of(self.in_vain, other.in_vain),
         }
     }
 }
@@ -55,6 +59,10 @@ pub struct Totals {
     pub aborted: u64,
     /// Requests with a response that has come to its end.
     pub whole: u64,
+    /// What a server has answered, or passed bytes of, and that has not failed.
+    pub fine: u64,
+    /// Requests whose clients left though they had waited for the server, sooner than a failure is made of it.
+    pub in_vain: u64,
     /// What of all this had begun under an earlier generation than the one in force when it ended.
     pub earlier: Ended,
     /// What came from the servers that there are now: heads of responses, bytes of TCP connections, datagrams. Of different
@@ -79,6 +87,8 @@ impl Totals {
             unanswered: self.unanswered.saturating_sub(before.unanswered),
             aborted: self.aborted.saturating_sub(before.aborted),
             whole: self.whole.saturating_sub(before.whole),
+            fine: self.fine.saturating_sub(before.fine),
+            in_vain: self.in_vain.saturating_sub(before.in_vain),
             earlier: self.earlier.with(before.earlier, u64::saturating_sub),
             answers: self.answers.saturating_sub(before.answers),
             in_flight: self.in_flight,
@@ -86,17 +96,23 @@ impl Totals {
         }
     }
 
-    /// What began under the generation in force.
-    pub fn of_this_generation(&self) -> Ended {
-        let all = Ended {
+    /// Of exchanges that are over.
+    pub fn ended(&self) -> Ended {
+        Ended {
             requests: self.requests,
             errors: self.errors,
             connect_failures: self.connect_failures,
             unanswered: self.unanswered,
             aborted: self.aborted,
             whole: self.whole,
-        };
-        all.with(self.earlier, u64::saturating_sub)
+            fine: self.fine,
+            in_vain: self.in_vain,
+        }
+    }
+
+    /// What began under the generation in force.
+    pub fn of_this_generation(&self) -> Ended {
+        self.ended().with(self.earlier, u64::saturating_sub)
     }
 
     pub fn add(&mut self, other: &Self) {
@@ -106,6 +122,8 @@ impl Totals {
         self.unanswered += other.unanswered;
         self.aborted += other.aborted;
         self.whole += other.whole;
+        self.fine += other.fine;
+        self.in_vain += other.in_vain;
         self.earlier = self.earlier.with(other.earlier, |sum, more| sum + more);
         self.answers += other.answers;
         self.in_flight += other.in_flight;
@@ -221,11 +239,14 @@ impl PerSecond {
         }
     }
 
+    /// What was counted in so many of the last seconds.
+    fn recent(&self) -> Option<(Totals, f64)> {
+        let (first, last) = (self.marks.front()?, self.marks.back()?);
+        Some((last.since(first), (self.marks.len() - 1) as f64))
+    }
+
     fn figures(&self) -> Figures {
-        let (Some(first), Some(last)) = (self.marks.front(), self.marks.back()) else {
-            return Figures::default();
-        };
-        Figures::of(&last.since(first), (self.marks.len() - 1) as f64)
+        self.recent().map(|(counted, seconds)| Figures::of(&counted, seconds)).unwrap_or_default()
     }
 }
 
@@ -285,6 +306,14 @@ impl<K: Eq + Hash> History<K> {
         K: std::borrow::Borrow<Q>,
     {
         self.0.get(key).map(PerSecond::figures).unwrap_or_default()
+    }
+
+    /// What was counted in the last ten seconds.
+    pub fn recent<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> Totals
+    where
+        K: std::borrow::Borrow<Q>,
+    {
+        self.0.get(key).and_then(PerSecond::recent).map(|(counted, _)| counted).unwrap_or_default()
     }
 
     /// Oldest first.

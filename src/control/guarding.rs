@@ -4,12 +4,15 @@ use super::reading::{LoadedConfiguration, ReadConfiguration, ReadPurpose, Reload
 use super::{Control, LedgerEntry, Live};
 use crate::api::receipt::{GuardState, Guarding};
 use crate::api::{EventKind, Receipt, ReloadOutcome, to_millisecond};
-use crate::config::plan::Name;
-use crate::guard::{GuardLimits, PoolAfter, PoolBefore, judge};
-use crate::history::{SECONDS, Totals, quantile};
-use crate::metrics::{SeriesTotals, spread};
+use crate::config::plan::{Name, Protocol};
+use crate::guard::{
+    GuardLimits, PoolAfter, PoolBefore, ServerAfter, ServerRecord, judge, judge_server, patience,
+};
+use crate::history::{Ended, SECONDS, Totals, quantile};
+use crate::metrics::{Growth, SeriesTotals, spread};
 use crate::operate::Overrides;
-use crate::pool::{HealthState, Membership, Operator, Pool, Server};
+use crate::pool::{HealthState, Member, Membership, Operator, Pool, Server};
+use crate::snapshot::{Listener, ListenerTarget, Snapshot};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -49,6 +52,36 @@ pub(super) struct GuardWatch {
     /// What had been counted at the reload.
     counted: SeriesTotals,
     in_flight: HashMap<u32, u32>,
+    /// How each server did just before it, by its id.
+    servers: HashMap<u32, ServerRecord>,
+    /// And what it had done some looks ago.
+    marks: HashMap<u32, Marks>,
+}
+
+/// What a server had done since the reload.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    record: ServerRecord,
+    /// Requests that it had been given.
+    begun: u64,
+}
+
+/// The same as of a while ago.
+#[derive(Clone, Copy, Debug)]
+struct Marks {
+    earlier: Mark,
+    later: Mark,
+    since: Instant,
+}
+
+impl Marks {
+    /// What it had done so long ago, or longer, but not twice as long.
+    fn earlier(&mut self, now: Instant, patience: Duration, mark: Mark) -> Mark {
+        if now.saturating_duration_since(self.since) >= patience {
+            *self = Self { earlier: self.later, later: mark, since: now };
+        }
+        self.earlier
+    }
 }
 
 /// What there was before a reload, to judge it by.
@@ -58,6 +91,7 @@ pub(super) struct Baseline {
     pools: HashMap<Name, PoolBefore>,
     /// By server's id.
     in_flight: HashMap<u32, u32>,
+    servers: HashMap<u32, ServerRecord>,
 }
 
 impl Control {
@@ -85,20 +119,24 @@ impl Control {
                 completed: window.whole > 0,
                 p99_whole: seconds(quantile(&spread(&pool.stats.request_duration), 0.99)),
                 up,
+                record: record(&history.recent(&*pool.name).ended()),
             };
             (pool.name.clone(), before)
         };
         let pools = snapshot.pools().iter().map(of).collect();
         let servers = snapshot.pools().iter().flat_map(|pool| &pool.members).map(|member| &member.server);
-        let in_flight = servers.map(|server| (server.id(), server.in_flight())).collect();
-        Some(Baseline { before, overrides: self.live.overrides.load_full(), pools, in_flight })
+        let in_flight = servers.clone().map(|server| (server.id(), server.in_flight())).collect();
+        let history = self.live.server_history();
+        let did = |id: u32| (id, record(&history.recent(&id).ended()));
+        let servers = servers.map(|server| did(server.id())).collect();
+        Some(Baseline { before, overrides: self.live.overrides.load_full(), pools, in_flight, servers })
     }
 
     /// Begins to watch the reload that has just been done.
     pub(super) fn watch(&mut self, guard: Guard, baseline: Baseline, actor: &str) {
         let now = Instant::now();
         let snapshot = self.live.snapshot();
-        let Baseline { before, overrides, pools, in_flight } = baseline;
+        let Baseline { before, overrides, pools, in_flight, servers } = baseline;
         info!(generation = snapshot.generation, time = ?guard.time, "watching the reload");
         self.watch = Some(GuardWatch {
             begun: now,
@@ -113,6 +151,8 @@ impl Control {
             pools,
             counted: self.live.metrics.tally(&snapshot),
             in_flight,
+            servers,
+            marks: HashMap::new(),
             guard,
         });
         self.tell_guard(GuardState::Watching, None);
@@ -243,7 +283,7 @@ impl Control {
     }
 }
 
-fn find_worse(live: &Live, watch: &GuardWatch, is_over: bool) -> Option<String> {
+fn find_worse(live: &Live, watch: &mut GuardWatch, is_over: bool) -> Option<String> {
     let snapshot = live.snapshot();
     let counted = live.metrics.tally(&snapshot).since(&watch.counted);
     snapshot.pools().iter().find_map(|pool| {
@@ -265,9 +305,63 @@ fn find_worse(live: &Live, watch: &GuardWatch, is_over: bool) -> Option<String> 
             probing,
             wanted,
         };
-        let worse = judge(watch.pools.get(&pool.name), &after, &watch.guard.limits, is_over)?;
-        Some(format!("pools.{}: {worse}", pool.name))
+        if let Some(worse) = judge(watch.pools.get(&pool.name), &after, &watch.guard.limits, is_over) {
+            return Some(format!("pools.{}: {worse}", pool.name));
+        }
+        find_worse_server(pool, watch, &counted, passes_bytes_on(&snapshot, pool))
     })
+}
+
+/// The same of each server of a pool.
+fn find_worse_server(pool: &Pool, watch: &mut GuardWatch, counted: &Growth, is_raw: bool) -> Option<String> {
+    let before = watch.pools.get(&pool.name);
+    let (now, patience) = (Instant::now(), patience(before));
+    let keeps_clients = pool.hash_key().is_some() || pool.plan.sticky.is_some();
+    let pool_before = before.map(|before| before.record).filter(|_| keeps_clients);
+    let none = Totals::default();
+    let did = |server: &Server| counted.servers.get(&server.id()).unwrap_or(&none);
+    let sum = pool.members.iter().map(|member| record(&did(&member.server).of_this_generation()));
+    let sum = sum.fold(ServerRecord::default(), ServerRecord::and);
+    pool.members.iter().filter(|member| is_wanted(member)).find_map(|Member { server, .. }| {
+        let counted = did(server);
+        let ended = counted.of_this_generation();
+        let record = record(&ended);
+        let begun = ended.requests + u64::from(waiting_at(server, &watch.in_flight, counted));
+        let mark = Mark { record, begun };
+        let marks = watch.marks.entry(server.id()).or_insert(Marks {
+            earlier: Mark::default(),
+            later: Mark::default(),
+            since: watch.begun,
+        });
+        let earlier = marks.earlier(now, patience, mark);
+        // Whoever passes bytes on may have nothing to say to connections that say nothing.
+        let unanswered = match is_raw {
+            true => 0,
+            false => earlier.begun.saturating_sub(ended.requests + counted.answers),
+        };
+        let others = ServerRecord { served: sum.served - record.served, lost: sum.lost - record.lost };
+        let after = ServerAfter { record, earlier: earlier.record, unanswered, others, pool_before };
+        let worse = judge_server(watch.servers.get(&server.id()), &after, &watch.guard.limits)?;
+        Some(format!("pools.{}: {}: {worse}", pool.name, server.name()))
+    })
+}
+
+/// Whether some of what a pool gets is no HTTP, by its own listeners or by those that it stands in for.
+fn passes_bytes_on(snapshot: &Snapshot, pool: &Arc<Pool>) -> bool {
+    let is_raw = |listener: &&Arc<Listener>| listener.plan.protocol != Protocol::Http;
+    let is_fallback =
+        || snapshot.pools().iter().any(|other| other.plan.fallback.as_ref() == Some(&pool.name));
+    let leads_there = |listener: &Arc<Listener>| match &listener.target {
+        ListenerTarget::Pool(own) => Arc::ptr_eq(own, pool),
+        ListenerTarget::Routes(table) => table.leads_to(pool),
+        ListenerTarget::RedirectToHttps => false,
+    };
+    snapshot.listeners().iter().filter(is_raw).any(|listener| leads_there(listener) || is_fallback())
+}
+
+/// How exchanges have come out that are over.
+fn record(ended: &Ended) -> ServerRecord {
+    ServerRecord { served: ended.fine, lost: ended.errors.max(ended.unanswered) + ended.in_vain }
 }
 
 /// Whether any of a pool's servers has answered a request.
@@ -277,13 +371,16 @@ fn has_answered(pool: &Pool) -> bool {
 
 /// What a pool's servers have in flight beyond what is left of what each had before the reload.
 fn waiting(pool: &Pool, before: &HashMap<u32, u32>, counted: &HashMap<u32, Totals>) -> u32 {
-    let more = |server: &Server| {
-        let ended = counted.get(&server.id()).map_or(0, |counted| counted.earlier.requests);
-        let before = before.get(&server.id()).copied().unwrap_or_default();
-        let left = before.saturating_sub(u32::try_from(ended).unwrap_or(u32::MAX));
-        server.in_flight().saturating_sub(left)
-    };
-    pool.members.iter().map(|member| more(&member.server)).sum()
+    let none = Totals::default();
+    let of = |server: &Server| waiting_at(server, before, counted.get(&server.id()).unwrap_or(&none));
+    pool.members.iter().map(|member| of(&member.server)).sum()
+}
+
+/// The same of one server.
+fn waiting_at(server: &Server, before: &HashMap<u32, u32>, counted: &Totals) -> u32 {
+    let before = before.get(&server.id()).copied().unwrap_or_default();
+    let left = before.saturating_sub(u32::try_from(counted.earlier.requests).unwrap_or(u32::MAX));
+    server.in_flight().saturating_sub(left)
 }
 
 /// Servers that nobody keeps out.
@@ -296,15 +393,20 @@ struct ServerCounts {
     wanted: usize,
 }
 
+/// Whether nobody keeps it out.
+fn is_wanted(member: &Member) -> bool {
+    let state = member.server.state();
+    !member.drain && state.admin == Operator::Ready && state.membership != Membership::Leaving
+}
+
 fn servers(pool: &Pool) -> ServerCounts {
     let mut counts = ServerCounts::default();
     for member in &pool.members {
-        let state = member.server.state();
-        if member.drain || state.admin != Operator::Ready || state.membership == Membership::Leaving {
+        if !is_wanted(member) {
             continue;
         }
         counts.wanted += 1;
-        match state.health {
+        match member.server.state().health {
             HealthState::Up => counts.up += 1,
             HealthState::Probing => counts.probing += 1,
             HealthState::Down => {}

@@ -159,6 +159,11 @@ impl Conn {
         self.framing == RequestFraming::Exact(0)
     }
 
+    /// Whether it is known that the client will send nothing more.
+    pub(crate) fn has_finished(&self) -> bool {
+        self.has_finished
+    }
+
     /// Bytes of a chunked body so far, without their framing.
     pub(crate) fn chunk_data(&self) -> u64 {
         self.chunk_data

@@ -29,7 +29,7 @@ enum SeriesKey {
     Sessions(RequestLabels),
     /// Connections that could not be opened, of a pool.
     Connects(Name),
-    /// Responses that began, of a pool's server.
+    /// Responses that began, and those that stay unfinished, of a pool's server.
     Answers(Name, u32),
 }
 
@@ -58,7 +58,8 @@ impl Metrics {
             let in_flight = pool.members.iter().map(|member| (member.server.id(), member.server.in_flight()));
             tally.servers.extend(in_flight);
             for Member { server, .. } in &pool.members {
-                let counted = Totals { answers: server.answers.load(Relaxed), ..Totals::default() };
+                let (answers, in_vain) = (server.answers.load(Relaxed), server.left_in_vain.load(Relaxed));
+                let counted = Totals { answers, in_vain, ..Totals::default() };
                 tally.parts.insert(SeriesKey::Answers(pool.name.clone(), server.id()), counted);
             }
             // Those that a retry has saved; what failed for good is among the errors.
@@ -147,6 +148,8 @@ fn of_requests(series: &RequestSeries) -> Totals {
         whole: requests.saturating_sub(ended),
         errors: series.failed.load(Relaxed),
         aborted: series.ended[Why::ClientAborted as usize].load(Relaxed),
+        fine: series.fine.load(Relaxed),
+        in_vain: series.left_in_vain.load(Relaxed),
         durations: spread(&series.durations),
         earlier: series.earlier.read(),
         ..Totals::default()
@@ -161,10 +164,13 @@ fn of_ended(ended: &[AtomicU64; Why::ALL.len()], unanswered: &AtomicU64, answers
         requests += count;
         errors += if why.is_of_servers() { count } else { 0 };
     }
+    let unanswered = unanswered.load(Relaxed);
     Totals {
         requests,
         errors,
-        unanswered: unanswered.load(Relaxed),
+        unanswered,
+        // One may be both.
+        fine: requests.saturating_sub(errors.max(unanswered)),
         answers: answers.load(Relaxed),
         ..Totals::default()
     }
@@ -215,7 +221,8 @@ mod tests {
             answered: true,
             stalled: false,
             took: Duration::from_millis(1),
-            gave_up: false,
+            waited: None,
+            silence: None,
             is_hasty: false,
             is_earlier: false,
             action: None,

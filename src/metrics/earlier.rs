@@ -14,6 +14,8 @@ pub(super) struct EarlierEnded {
     unanswered: AtomicU64,
     aborted: AtomicU64,
     whole: AtomicU64,
+    fine: AtomicU64,
+    in_vain: AtomicU64,
 }
 
 impl EarlierEnded {
@@ -24,6 +26,8 @@ impl EarlierEnded {
             (&self.unanswered, one.unanswered),
             (&self.aborted, one.aborted),
             (&self.whole, one.whole),
+            (&self.fine, one.fine),
+            (&self.in_vain, one.in_vain),
         ];
         for (sum, more) in counted {
             sum.fetch_add(more, Relaxed);
@@ -37,6 +41,8 @@ impl EarlierEnded {
             unanswered: self.unanswered.load(Relaxed),
             aborted: self.aborted.load(Relaxed),
             whole: self.whole.load(Relaxed),
+            fine: self.fine.load(Relaxed),
+            in_vain: self.in_vain.load(Relaxed),
             connect_failures: 0,
         }
     }

@@ -26,7 +26,7 @@ mod udp;
 pub use acme::{AcmeMetrics, AcmeResult};
 pub use cache::FillEnds;
 pub use compression::CompressionMetrics;
-pub use counted::{GrowingTotals, SeriesTotals, spread};
+pub use counted::{GrowingTotals, Growth, SeriesTotals, spread};
 pub use discovery::{DiscoveryMetrics, QueryResult, SourceSeries, SourceState};
 pub use http2::{AbuseReading, Abuses};
 pub use limits::{LimitAction, LimitMetrics};
@@ -94,6 +94,9 @@ struct RequestSeries {
     ended: [AtomicU64; Why::ALL.len()],
     /// Those that failed, as [`RequestOutcome::failed`] has it.
     failed: AtomicU64,
+    /// Those that a server has answered and that have not failed, nor were [`RequestOutcome::left_in_vain`].
+    fine: AtomicU64,
+    left_in_vain: AtomicU64,
     earlier: earlier::EarlierEnded,
     actions: [AtomicU64; Action::ALL.len()],
     cache: [AtomicU64; CacheResult::ALL.len()],
@@ -109,6 +112,8 @@ impl Default for RequestSeries {
             durations: Histogram::default(),
             ended: std::array::from_fn(|_| AtomicU64::new(0)),
             failed: AtomicU64::new(0),
+            fine: AtomicU64::new(0),
+            left_in_vain: AtomicU64::new(0),
             earlier: Default::default(),
             actions: Default::default(),
             cache: Default::default(),
@@ -128,12 +133,22 @@ impl RequestSeries {
         if has_failed {
             self.failed.fetch_add(1, Relaxed);
         }
+        let is_in_vain = outcome.left_in_vain();
+        let is_fine = outcome.answered && !has_failed && !is_in_vain;
+        if is_fine {
+            self.fine.fetch_add(1, Relaxed);
+        }
+        if is_in_vain {
+            self.left_in_vain.fetch_add(1, Relaxed);
+        }
         if outcome.is_earlier {
             self.earlier.count(&Ended {
                 requests: 1,
                 errors: u64::from(has_failed),
                 aborted: u64::from(outcome.why == Why::ClientAborted),
                 whole: u64::from(outcome.why.is_as_wanted()),
+                fine: u64::from(is_fine),
+                in_vain: u64::from(is_in_vain),
                 ..Ended::default()
             });
         }
@@ -262,8 +277,10 @@ pub struct RequestOutcome {
     /// The server fell silent in the middle of its response, until that was cut or its client gave up.
     pub stalled: bool,
     pub took: Duration,
-    /// Its client left without an answer for which it had waited so long that it must have given up.
-    pub gave_up: bool,
+    /// How long its client had waited for the server, if it left without an answer.
+    pub waited: Option<Duration>,
+    /// For how long nothing had come of a response whose length is known, if its client left in the middle of that.
+    pub silence: Option<Duration>,
     /// Its client's own deadline has passed, sooner than that.
     pub is_hasty: bool,
     /// [`Metrics::is_earlier`].
@@ -283,6 +300,8 @@ pub struct RequestOutcome {
 impl RequestOutcome {
     /// Clients that leave sooner without an answer have changed their mind; after so long they have given up.
     pub const PATIENCE: Duration = Duration::from_secs(1);
+    /// Those that leave sooner than this had no time to wait.
+    pub const WAITING: Duration = Duration::from_millis(100);
 
     /// Whether the server, the lack of one, or evenkeel is to blame: a 5xx, a gRPC status that says as much (whatever the
     /// HTTP status), a response that was cut short, or none for longer than the client would wait.
@@ -291,12 +310,19 @@ impl RequestOutcome {
             return false;
         }
         self.status >= 500 && !self.why.is_own_answer()
-            || self.gave_up
+            || self.waited.is_some_and(|waited| waited >= Self::PATIENCE)
             || self.stalled
             || self.why.is_of_servers()
             || self.why == Why::Internal
             // One of our own stands for an HTTP status, which has been looked at.
             || self.answered && self.grpc_status.is_some_and(is_grpc_failure)
+    }
+
+    /// Whether its client left sooner than a failure is made of it, though the server had kept it waiting. One says nothing; of a
+    /// server that nobody waits for any longer all are such.
+    pub fn left_in_vain(&self) -> bool {
+        let waited = self.waited.or(self.silence).is_some_and(|waited| waited >= Self::WAITING);
+        waited && self.why == Why::ClientAborted && !self.failed()
     }
 }
 
@@ -501,6 +527,7 @@ impl PassthroughOutcome {
                 requests: 1,
                 errors: u64::from(self.why.is_of_servers()),
                 unanswered: u64::from(is_unanswered),
+                fine: u64::from(!is_unanswered && !self.why.is_of_servers()),
                 ..Ended::default()
             });
         }

@@ -85,6 +85,8 @@ pub struct Server {
     pub prefers_http1: AtomicBool,
     /// Responses whose head has come.
     pub answers: AtomicU64,
+    /// Requests whose clients seem to have left in the middle of a response in which nothing came any more.
+    pub left_in_vain: AtomicU64,
     learned: Learned,
     success: SuccessRecord,
     ramp: Ramp,
@@ -140,6 +142,7 @@ impl Server {
             max_connections: AtomicU32::new(0),
             prefers_http1: AtomicBool::new(false),
             answers: AtomicU64::new(0),
+            left_in_vain: AtomicU64::new(0),
             learned: Learned::new(now),
             success: SuccessRecord::default(),
             ramp: Ramp::new(now),

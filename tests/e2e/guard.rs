@@ -15,8 +15,10 @@ use std::time::Duration;
 struct Kind {
     listener: &'static str,
     pool: &'static str,
-    call: fn(SocketAddr),
+    call: Call,
 }
+
+type Call = fn(SocketAddr);
 
 const HTTP: Kind = Kind { listener: "", pool: "retries: { on: [] }", call: get };
 const GRPC: Kind = Kind { listener: "", pool: "protocol: h2", call: call_grpc };
@@ -30,17 +32,17 @@ fn get(address: SocketAddr) {
 
 /// Leaves after a while without an answer.
 fn get_impatiently(address: SocketAddr) {
-    get_within(address, Duration::from_millis(1200));
+    get_within(address, "/", Duration::from_millis(1200));
 }
 
 /// Leaves so soon that nobody could call it a failure.
 fn get_hastily(address: SocketAddr) {
-    get_within(address, Duration::from_millis(200));
+    get_within(address, "/", Duration::from_millis(200));
 }
 
-fn get_within(address: SocketAddr, patience: Duration) {
+fn get_within(address: SocketAddr, path: &str, patience: Duration) {
     let mut client = Client::connect(address);
-    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
     let socket = client.socket().try_clone().expect("a socket has handles");
     socket.set_read_timeout(Some(patience)).expect("a socket takes its options");
     let _ = (&socket).read(&mut [0; 1024]);
@@ -128,6 +130,121 @@ fn is_taken_back(kind: &Kind, good: SocketAddr, bad: SocketAddr) -> Result<(), S
             _ => Err(format!("{code:?}: {out}{err}")),
         }
     })
+}
+
+/// Whether a guarded reload that adds a server to a healthy pool of two is taken back for that one, while eight clients use it.
+#[track_caller]
+fn is_addition_taken_back(kind: &Kind, good: [SocketAddr; 2], added: SocketAddr) -> Result<(), String> {
+    let pool = format!("balance: round_robin, {}", kind.pool);
+    let text = |servers: &[_]| format!("access_log: off\n{}", plain(servers, kind.listener, &pool));
+    let balancer = Balancer::start(&text(&good));
+    let (address, stop) = (balancer.address("web"), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while !stop.load(SeqCst) {
+                    (kind.call)(address);
+                }
+            });
+        }
+        wait_until("the history has traffic", || points(&balancer) > 20);
+        balancer.write(&text(&[good[0], good[1], added]));
+        // The pool's own share is not to tell.
+        let limits = ["--max-error-rise", "90", "--min-requests", "4"];
+        let (code, out, err) = balancer.command(&[&["reload", "--guard", "8s"], &limits[..]].concat());
+        match code {
+            Some(1) if err.contains("rolled back: pools.app: s3: ") => Ok(()),
+            _ => Err(format!("{code:?}: {out}{err}")),
+        }
+    })
+}
+
+#[test]
+fn a_server_that_serves_nothing_is_seen_among_others_that_serve() {
+    let silent = || App::new(|_, stream| wait_for_the_end(stream));
+    let stalling = || {
+        App::new(|_, stream| {
+            send(stream, "HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\nhi");
+            wait_for_the_end(stream)
+        })
+    };
+    type Case = (&'static str, Call, fn() -> App);
+    let calls: [Case; 6] = [
+        ("waiting", get, silent),
+        ("leaving", get_hastily, silent),
+        ("uploading", post_hastily, silent),
+        ("stalling", |address| read_within(address, Duration::from_millis(300), true), stalling),
+        ("stalling, by a FIN", |address| read_within(address, Duration::from_millis(300), false), stalling),
+        ("failing", get, || App::new(|_, stream| status(stream, "500 Internal Server Error", "never"))),
+    ];
+    let app = App::saying("well");
+    std::thread::scope(|scope| {
+        for (what, call, added) in calls {
+            let good = [app.address; 2];
+            scope.spawn(move || {
+                let added = added();
+                let taken_back = is_addition_taken_back(&Kind { call, ..HTTP }, good, added.address);
+                assert_eq!(taken_back, Ok(()), "{what}");
+            });
+        }
+    });
+}
+
+/// A request with a body, whose client leaves soon.
+fn post_hastily(address: SocketAddr) {
+    let mut client = Client::connect(address);
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+    let socket = client.socket().try_clone().expect("a socket has handles");
+    socket.set_read_timeout(Some(Duration::from_millis(200))).expect("a socket takes its options");
+    let _ = (&socket).read(&mut [0; 1024]);
+}
+
+#[test]
+fn a_server_that_passes_nothing_on_is_seen_among_others_that_do() {
+    let good = tcp::Server::echo("well");
+    let closes = tcp::Server::new(|mut stream| drop(stream.read(&mut [0; 16])));
+    assert_eq!(is_addition_taken_back(&TCP, [good.address; 2], closes.address), Ok(()));
+    let good = udp::Server::echo("well");
+    let deaf = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|socket| {
+        let address = socket.local_addr();
+        address.map(|address| (socket, address))
+    });
+    let (_socket, deaf) = deaf.expect("the kernel has a port");
+    assert_eq!(is_addition_taken_back(&UDP, [good.address; 2], deaf), Ok(()));
+}
+
+#[test]
+fn a_good_server_is_kept_whose_clients_often_leave_as_those_of_the_others_do() {
+    let app = || {
+        App::new(|request, stream| match request.target.as_str() {
+            "/slow" => wait_for_the_end(stream),
+            _ => say(stream, "well"),
+        })
+    };
+    let apps = [app(), app(), app()];
+    let addresses = apps.each_ref().map(|app| app.address);
+    let text = |servers: &[_]| format!("access_log: off\n{}", plain(servers, "", "balance: round_robin"));
+    let balancer = Balancer::start(&text(&addresses[..2]));
+    let (address, stop) = (balancer.address("web"), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while !stop.load(SeqCst) {
+                    get_within(address, "/slow", Duration::from_millis(200));
+                    for _ in 0..2 {
+                        get(address);
+                    }
+                }
+            });
+        }
+        wait_until("the history has traffic", || points(&balancer) > 20);
+        balancer.write(&text(&addresses));
+        let (code, out, err) = balancer.command(&["reload", "--guard", "5s", "--min-requests", "4"]);
+        assert_eq!(code, Some(0), "{out}{err}");
+    });
+    assert!(apps[2].hits() > 20, "it had clients");
 }
 
 /// Requests of the pool in the seconds that are remembered.
@@ -335,10 +452,11 @@ fn connections_that_were_being_opened_before_a_reload_say_nothing_of_it() {
     let silent = Silent::new();
     let pool = "timeouts: { connect: 2s }, retries: { max: 2 }";
     check_kept(&Kind { pool, ..HTTP }, &[silent.address], App::saying("well").address);
-    let good = tcp::Server::echo("well").address;
-    check_kept(&Kind { pool, ..TCP }, &[silent.address], good);
+    let good = tcp::Server::echo("well");
+    check_kept(&Kind { pool, ..TCP }, &[silent.address], good.address);
     // Those that another server has saved are told of apart.
-    check_kept(&Kind { pool, ..TCP }, &[silent.address, good], good);
+    let pool = "timeouts: { connect: 2s }, retries: { max: 2 }, balance: round_robin";
+    check_kept(&Kind { pool, ..TCP }, &[silent.address, good.address], good.address);
 }
 
 #[test]

@@ -246,6 +246,10 @@ impl ClientSide for Http1<'_> {
         if is_cancelled { Poll::Ready(()) } else { Poll::Pending }
     }
 
+    fn may_have_left(&self) -> bool {
+        self.conn.has_finished() && self.client_fin != ClientFin::Serve
+    }
+
     fn poll_left_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match ready!(self.conn.poll_left(cx)) {
             ClientClose::Reset => Poll::Ready(()),

@@ -78,6 +78,11 @@ pub(super) trait ClientSide: Send {
     /// Whether it has given up while the request waited, though nothing has told us yet. Costs a system call.
     fn has_left_waiting(&mut self, cx: &mut Context<'_>) -> bool;
 
+    /// Whether it has ended its side meanwhile, which most do when they leave and some do who stay.
+    fn may_have_left(&self) -> bool {
+        false
+    }
+
     /// Whether the codec has reset the stream because the request breaks HTTP/2: its client has been told by that, and is told nothing
     /// more. To be asked once nothing more is wanted of the request.
     fn was_reset_as_malformed(&mut self) -> bool {

@@ -20,7 +20,7 @@ use crate::filter::forwarding;
 use crate::filter::sticky::StickyCookie;
 use crate::geo::{Country, Location};
 use crate::limit::ClientPrefix;
-use crate::metrics::Routed;
+use crate::metrics::{RequestOutcome, Routed};
 use crate::policy::{AppliedPolicy, Policy, Variables};
 use crate::pool::{Outcome, Pool, RetryReason, Tries, TryResult, TryVerdict};
 use crate::snapshot::{Listener, ListenerTarget};
@@ -84,6 +84,10 @@ pub(crate) struct Exchange {
     pub(super) detail: Option<&'static str>,
     /// The server fell silent in the middle of its response.
     pub(super) has_stalled: bool,
+    /// For how long it had been so when its client left, of a response whose length is known.
+    pub(super) silence: Option<Duration>,
+    /// Its client has ended its side in the middle of the response.
+    pub(super) may_have_left: bool,
     /// Its client's own deadline has passed.
     pub(super) is_given_up: bool,
     /// Its body is read before a server is asked for.
@@ -151,6 +155,8 @@ impl Exchange {
             why: Why::Ok,
             detail: None,
             has_stalled: false,
+            silence: None,
+            may_have_left: false,
             is_given_up: false,
             is_held: false,
             grpc_status: None,
@@ -372,6 +378,16 @@ impl Exchange {
         self.state.answered.store(true, Relaxed);
         self.state.watch.no_deadline();
         self.state.watch.quiet(dispatch.tries.pool().plan.timeouts.stream_idle, Why::StreamIdle);
+    }
+
+    /// Its client has ended its side after nothing had come of its response for so long, but may still take the rest.
+    pub(super) fn seems_left(&mut self, silence: Duration) {
+        self.may_have_left = true;
+        let is_earlier = self.live.metrics.is_earlier(self.generation, Why::ClientAborted);
+        let server = self.dispatch.as_ref().and_then(|dispatch| dispatch.attempt.server());
+        if let Some(server) = server.filter(|_| silence >= RequestOutcome::WAITING && !is_earlier) {
+            server.left_in_vain.fetch_add(1, Relaxed);
+        }
     }
 
     /// Has the server judged by its response's head: its body may take hours. What a gRPC call has come to is known at its end.

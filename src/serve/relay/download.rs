@@ -332,10 +332,19 @@ impl<C: ClientSide> Relay<'_, C> {
         }
         // A server may also wait for what its client still sends.
         self.waits_for_part = self.is_uploaded;
-        ready!(self.client.poll_left(cx));
-        let is_late = self.state.watch.quiet_for() >= RequestOutcome::PATIENCE;
-        self.exchange.has_stalled =
-            is_late && self.waits_for_part && server.as_ref().is_some_and(ServerSide::has_length);
+        let left = self.client.poll_left(cx);
+        let says_more = self.waits_for_part && server.as_ref().is_some_and(ServerSide::has_length);
+        let silence = || self.state.watch.quiet_for();
+        if left.is_pending() {
+            if says_more && !self.exchange.may_have_left && self.client.may_have_left() {
+                self.exchange.seems_left(silence());
+            }
+            return Poll::Pending;
+        }
+        if says_more {
+            self.exchange.silence = Some(silence());
+            self.exchange.has_stalled = silence() >= RequestOutcome::PATIENCE;
+        }
         Poll::Ready(Err(Why::ClientAborted.into()))
     }
 
