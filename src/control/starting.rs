@@ -4,7 +4,7 @@ use super::reading::{OpenedFiles, ReadConfiguration, ReloadRefused};
 use super::unix_sockets::made;
 use super::{Control, ControlMessage, LedgerEntry, Predecessor};
 use crate::api::EventKind;
-use crate::edge::Bound;
+use crate::edge::{Bound, bind_unix_with_mode};
 use crate::units::Address;
 use std::io;
 use std::path::Path;
@@ -92,7 +92,7 @@ impl Control {
         mode: u32,
     ) -> Option<io::Result<Bound>> {
         let files = self.live.socket_files.clone();
-        let opening = made(path, move |path| files.bind_with_mode(path, 1, mode));
+        let opening = made(path, move |path| bind_unix_with_mode(&files, path, 1, mode));
         unless_told_to_end_before(inbox, &self.changes, opening).await
     }
 

@@ -5,7 +5,7 @@ use super::Control;
 use super::aside::{AsideError, FILES_WITHIN, aside};
 use super::reading::ReloadRefused;
 use crate::config::plan::{Plan, Transport};
-use crate::edge::{Bound, SocketFiles};
+use crate::edge::{Bound, SocketFiles, bind_unix};
 use crate::units::Address;
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -60,7 +60,7 @@ impl UnixSockets {
                 }
                 let (files, workers, held) = (self.files.clone(), self.workers, Arc::clone(held));
                 let bound = made(path, move |path| {
-                    let bound = files.bind(path, workers);
+                    let bound = bind_unix(&files, path, workers);
                     drop(held);
                     bound
                 });
@@ -108,7 +108,7 @@ mod tests {
         let making = files.clone();
         let made = made(&path, move |path| {
             let _ = waits.recv();
-            let bound = making.bind(path, 1);
+            let bound = bind_unix(&making, path, 1);
             late.send(bound.is_ok()).expect("the test waits for it");
             bound
         });
