@@ -5,7 +5,7 @@ use crate::config::DEFAULT_SOCKET;
 use crate::config::plan::{Plan, Transport};
 use crate::control::{
     AdminSocket, Control, ControlMessage, FileBudget, Handover, ListenerStates, Live, OnHealthChange,
-    Predecessor, ReadConfiguration, ReloadRefused, Source, TakeoverRefused, read_first,
+    Predecessor, ReadConfiguration, ReloadRefused, Source, TakeoverNotice, TakeoverRefused, read_first,
 };
 use crate::edge::{self, Bound, ConnectionLimit, EdgeObserver, Inherited, ServeRaw, SocketFile, Workers};
 use crate::log;
@@ -18,6 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -48,9 +49,9 @@ pub(crate) enum NotStarted {
     #[error("not taking over: {0}")]
     NotOurTurn(#[from] TakeoverRefused),
     #[error(
-        "{0}: a guard has taken this configuration back, and an upgrade would bring it again; mend the file first"
+        "{file}: a guard has taken this configuration back, and an upgrade would bring it again; mend the file first: {verdict}"
     )]
-    TakenBack(String),
+    TakenBack { file: String, verdict: String },
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
 }
@@ -76,14 +77,32 @@ pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
     // While there is but this thread, for it changes the environment.
     let (inherited, predecessor) = Inherited::from_environment();
     let handover = Handover::from_stdin();
+    let mut notice = TakeoverNotice::new(predecessor.as_ref());
+    let result = run_from(start, runtime, early, (inherited, predecessor, handover), &mut notice);
+    if let Err(why) = &result {
+        notice.tell(why);
+    }
+    result
+}
+
+/// What was before us.
+type Before = (Inherited, Option<UnixStream>, Option<Handover>);
+
+fn run_from(
+    start: Start,
+    runtime: Runtime,
+    early: EarlySignals,
+    (inherited, predecessor, handover): Before,
+    notice: &mut TakeoverNotice,
+) -> Result<(), NotStarted> {
     let read = runtime.block_on(read_first(start.source.clone()));
     let (loaded, opened) = read.map_err(|refused| NotStarted::Refused(refused.to_string()))?;
     let plan = &loaded.plan;
     if start.log {
         log::start(&plan.log);
     }
-    if handover.as_ref().is_some_and(|handover| handover.has_taken_back(&loaded.fingerprint)) {
-        return Err(NotStarted::TakenBack(start.source.name()));
+    if let Some(verdict) = handover.as_ref().and_then(|handover| handover.taken_back(&loaded.fingerprint)) {
+        return Err(NotStarted::TakenBack { file: start.source.name(), verdict });
     }
     let live = Live::new();
     count_panics(&live);
@@ -94,7 +113,7 @@ pub(crate) fn run(start: Start) -> Result<(), NotStarted> {
     let service = || Service::new(&live);
     let raw_service: Arc<dyn ServeRaw> = Arc::new(RawService(Arc::clone(&live)));
     let workers = Workers::start(threads, &connection_limit, &observer, &raw_service, &service)?;
-    let before = (inherited, predecessor, handover);
+    let before = ((inherited, predecessor, handover), notice);
     let result = runtime.block_on(serve(
         start,
         early,
@@ -126,7 +145,7 @@ async fn serve(
     live: Arc<Live>,
     workers: Workers,
     connection_limit: Arc<ConnectionLimit>,
-    (mut inherited, predecessor, handover): (Inherited, Option<UnixStream>, Option<Handover>),
+    ((mut inherited, predecessor, handover), notice): (Before, &mut TakeoverNotice),
 ) -> Result<(), NotStarted> {
     // Before anything is open, so that no signal meets its default.
     let signals = Signals::new(early)?;
@@ -200,6 +219,7 @@ async fn serve(
         let rest = before.relieve().await?;
         control.learn(rest);
     }
+    notice.close();
     control.open();
     answering.extend(serve_admin(&mut admin_listeners, &admin));
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");

@@ -61,6 +61,10 @@ fn render(status: &Status, in_color: bool) -> String {
             before.pid, before.connections, before.in_flight
         ));
     }
+    if let Some(why) = process.last_upgrade_failure.as_ref().filter(|_| !process.upgrading) {
+        text += &format!("last upgrade {}\n", Paint::Bad.on("failed", in_color));
+        text += &fold(&format!("    {why}\n"));
+    }
     if let Some(receipt) = &status.last_reload {
         let (word, paint) = match receipt.outcome {
             ReloadOutcome::InForce => ("in force", Paint::Good),

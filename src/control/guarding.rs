@@ -1,5 +1,6 @@
 //! Watches a reload for a while, and puts the generation before it back if it has made things worse.
 
+use super::handover::{GuardVerdict, TakenBack};
 use super::reading::{LoadedConfiguration, ReadConfiguration, ReadPurpose, ReloadRefused};
 use super::{Control, LedgerEntry, Live};
 use crate::api::receipt::{GuardState, Guarding};
@@ -230,7 +231,13 @@ impl Control {
         let state = match failed {
             false => {
                 receipt.outcome = ReloadOutcome::RolledBack;
-                self.taken_back.clone_from(&watch.fingerprint);
+                let verdict = GuardVerdict {
+                    generation: watch.generation,
+                    at: OffsetDateTime::now_utc(),
+                    why: why.to_owned(),
+                };
+                let taken_back = |fingerprint| TakenBack { fingerprint, verdict: Some(verdict) };
+                self.taken_back = watch.fingerprint.clone().map(taken_back);
                 receipt.problems = vec![why.to_owned()];
                 self.live.metrics.reload_rolled_back();
                 warn!(

@@ -16,11 +16,13 @@ use crate::pool::{Member, Pool};
 use crate::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::sync::Arc;
 use std::time::Instant;
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tracing::{info, warn};
 
 /// Says that there is something to read on standard input.
@@ -51,16 +53,47 @@ pub(crate) struct Handover {
     /// What guards have said, newest first.
     guards: Vec<Guarding>,
     /// The file that a guard has taken back, by its SHA-256.
-    pub(super) taken_back: Option<String>,
+    taken_back: Option<String>,
+    /// When and why.
+    verdict: Option<GuardVerdict>,
     /// Signals that came while the next process was starting are its to follow.
     pub(super) reload: bool,
     pub(super) reopen_logs: bool,
 }
 
+/// A file that a guard has taken back.
+#[derive(Clone, Debug)]
+pub(super) struct TakenBack {
+    /// Its SHA-256.
+    pub(super) fingerprint: String,
+    /// None if the process before us did not say.
+    pub(super) verdict: Option<GuardVerdict>,
+}
+
+/// What a guard has said of a generation that it has taken back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct GuardVerdict {
+    pub(super) generation: u64,
+    #[serde(with = "time::serde::rfc3339")]
+    pub(super) at: OffsetDateTime,
+    /// Which pool, and what has become worse.
+    pub(super) why: String,
+}
+
+impl fmt::Display for GuardVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { generation, at, why } = self;
+        let at = at.replace_nanosecond(0).unwrap_or(*at).format(&Rfc3339).unwrap_or_default();
+        write!(f, "generation {generation} was rolled back at {at}: {why}")
+    }
+}
+
 impl Handover {
-    /// Whether a guard has taken this file back: an upgrade must not bring it again.
-    pub(crate) fn has_taken_back(&self, fingerprint: &str) -> bool {
-        self.taken_back.as_deref() == Some(fingerprint)
+    /// What a guard has said that has taken this file back: an upgrade must not bring it again.
+    pub(crate) fn taken_back(&self, fingerprint: &str) -> Option<String> {
+        let is_it = self.taken_back.as_deref() == Some(fingerprint);
+        let said = || self.verdict.as_ref().map(ToString::to_string);
+        is_it.then(|| said().unwrap_or_else(|| "`evenkeel events --kind reload` has what it said".to_owned()))
     }
 
     /// What the process before us says, if one does. To be asked while nothing else reads standard input.
@@ -111,7 +144,8 @@ impl Control {
             },
             last_reload: self.live.last_reload.load().as_deref().cloned(),
             guards: self.live.guards.load().to_vec(),
-            taken_back: self.taken_back.clone(),
+            taken_back: self.taken_back.as_ref().map(|file| file.fingerprint.clone()),
+            verdict: self.taken_back.as_ref().and_then(|file| file.verdict.clone()),
             ..Handover::default()
         };
         let mut file =
@@ -178,7 +212,8 @@ impl Control {
         self.live.found.recall(handover.found.recall());
         self.live.last_reload.store(handover.last_reload.map(Arc::new));
         self.live.guards.store(Arc::new(handover.guards));
-        self.taken_back = handover.taken_back;
+        let verdict = handover.verdict;
+        self.taken_back = handover.taken_back.map(|fingerprint| TakenBack { fingerprint, verdict });
         self.live.event_log.go_on(handover.events);
         self.known = handover.servers.into_iter().map(|known| (known.identity(), known)).collect();
     }

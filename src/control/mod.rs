@@ -52,7 +52,7 @@ pub(crate) use listener_states::ListenerStates;
 pub(crate) use live::Live;
 pub(crate) use maintaining::{MaintenanceCommand, MaintenanceRefused};
 pub(crate) use operate::{Operation, OperationRefused, OperatorCommand};
-pub(crate) use predecessor::{Predecessor, TakeoverRefused};
+pub(crate) use predecessor::{Predecessor, TakeoverNotice, TakeoverRefused};
 pub(crate) use preview::{PreviewRequest, preview};
 pub(crate) use probing::HealthChange;
 pub(crate) use reading::{ReadConfiguration, ReloadRefused, Source, read_first};
@@ -71,7 +71,7 @@ use discovering::{Discovering, FoundMembers};
 use ejecting::{Ejecting, asked_for_look};
 use following::FileFollowing;
 use guarding::GuardWatch;
-use handover::KnownServers;
+use handover::{KnownServers, TakenBack};
 use operate::health_word;
 use passing_on::PassingOn;
 use predecessor::{FinishingPredecessor, PredecessorMessage};
@@ -215,7 +215,7 @@ pub(crate) struct Control {
     /// The number of the first event that the next process has not been told of.
     told_events: u64,
     /// The file that a guard has taken back, by its SHA-256, until another one is in force.
-    taken_back: Option<String>,
+    taken_back: Option<TakenBack>,
     /// An upgrade that was asked for and waits.
     upgrade_waits: bool,
     /// The next process, until it serves.

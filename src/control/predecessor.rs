@@ -2,7 +2,7 @@
 //! here too, because servers, limits and operators do not care which process it is in.
 
 use super::handover::Handover;
-use super::succession::{Channel, RemainingWork, ToPredecessor, ToSuccessor};
+use super::succession::{Channel, RemainingWork, ToPredecessor, ToSuccessor, refuse};
 use super::{Control, ControlMessage, Live};
 use crate::api::Event;
 use crate::api::cache::PurgeWish;
@@ -20,6 +20,33 @@ use tracing::{info, warn};
 
 /// How long the process before us may take to answer that it is our turn.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Of why we do not take over as much is told; the log has all of it.
+const LONGEST_WHY: usize = 2000;
+
+/// Tells the process before us why we do not take over from it, should it come to that.
+#[derive(Debug)]
+pub(crate) struct TakeoverNotice(Option<std::os::unix::net::UnixStream>);
+
+impl TakeoverNotice {
+    /// Over this connection, if there is a process before us.
+    pub(crate) fn new(predecessor: Option<&std::os::unix::net::UnixStream>) -> Self {
+        Self(predecessor.and_then(|stream| stream.try_clone().ok()))
+    }
+
+    /// We take over: there is nothing to tell any more.
+    pub(crate) fn close(&mut self) {
+        self.0 = None;
+    }
+
+    /// We do not.
+    pub(crate) fn tell(&self, why: &impl std::fmt::Display) {
+        let Some(stream) = &self.0 else { return };
+        let why = why.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; ");
+        let end = why.floor_char_boundary(LONGEST_WHY);
+        refuse(stream, &if end < why.len() { format!("{} …", &why[..end]) } else { why });
+    }
+}
 
 /// The process that we take over from, before we have.
 #[derive(Debug)]

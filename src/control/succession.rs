@@ -31,6 +31,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(super) enum ToPredecessor {
     Ready,
     Serving,
+    /// It will not take over, for this reason, and ends.
+    Refused(String),
     /// What is left is to end now.
     Stop,
 }
@@ -145,6 +147,14 @@ impl Channel {
         tokio::spawn(read);
         self.write
     }
+}
+
+/// Has the process before us hear why we do not take over. It may have ended.
+pub(super) fn refuse(mut before: &std::os::unix::net::UnixStream, why: &str) {
+    use std::io::Write;
+    let mut line = serde_json::to_vec(&ToPredecessor::Refused(why.to_owned())).unwrap_or_default();
+    line.push(b'\n');
+    let _ = before.write_all(&line);
 }
 
 async fn say(write: &mut OwnedWriteHalf, word: &impl Serialize) -> io::Result<()> {

@@ -22,6 +22,8 @@ use tracing::{error, info, warn};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long it may take to accept after that.
 const SERVES_WITHIN: Duration = Duration::from_secs(10);
+/// How long what it has said may take to be heard once it has ended.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// A next process that is not ready yet. It is ended with this value.
 #[derive(Debug)]
@@ -214,12 +216,23 @@ async fn bring_up(
     info!(pid = started.pid.as_raw_nonzero(), "upgrading: waiting for the new process to be ready");
     tokio::select! {
         said = hear(&mut channel, |word| matches!(word, ToPredecessor::Ready)) => {
-            // Its end says more than that it says nothing any more.
-            if let Err(why) = said {
-                return Err(tokio::time::timeout(SERVES_WITHIN, launcher.ended()).await.unwrap_or(why));
+            if let Err(unheard) = said {
+                let ended = tokio::time::timeout(SERVES_WITHIN, launcher.ended()).await;
+                return Err(match unheard {
+                    Unheard::Refused(_) => unheard.to_string(),
+                    // Its end says more than that it says nothing any more.
+                    Unheard::Lost(why) => ended.unwrap_or(why),
+                });
             }
         }
-        ended = launcher.ended() => return Err(ended),
+        ended = launcher.ended() => {
+            // It may have said why before.
+            let last = hear(&mut channel, |_| false);
+            return Err(match tokio::time::timeout(LAST_WORD, last).await {
+                Ok(Err(refused @ Unheard::Refused(_))) => refused.to_string(),
+                _ => ended,
+            });
+        }
         () = tokio::time::sleep(PATIENCE) => return Err(format!("it was not ready within {PATIENCE:?}")),
     }
     // It must be process 1's child when it becomes the service's main process.
@@ -231,7 +244,9 @@ async fn bring_up(
     channel.say(&rest).await.map_err(|error| format!("it cannot be told: {error}"))?;
     tokio::select! {
         // It hangs up when it ends, whose child it may be.
-        said = hear(&mut channel, |word| matches!(word, ToPredecessor::Serving)) => said?,
+        said = hear(&mut channel, |word| matches!(word, ToPredecessor::Serving)) => {
+            said.map_err(|unheard| unheard.to_string())?;
+        }
         () = tokio::time::sleep(SERVES_WITHIN) => {
             return Err(format!("it did not take over within {SERVES_WITHIN:?}"));
         }
@@ -239,14 +254,26 @@ async fn bring_up(
     Ok(NextProcess { started, channel })
 }
 
+/// Why a word does not come.
+#[derive(Debug, thiserror::Error)]
+enum Unheard {
+    #[error("the new process does not take over: {0}")]
+    Refused(String),
+    #[error("{0}")]
+    Lost(String),
+}
+
 /// Waits for a word.
-async fn hear(channel: &mut Channel, is_it: impl Fn(&ToPredecessor) -> bool) -> Result<(), String> {
+async fn hear(channel: &mut Channel, is_it: impl Fn(&ToPredecessor) -> bool) -> Result<(), Unheard> {
     loop {
         match channel.hear().await {
+            Ok(Some(ToPredecessor::Refused(why))) => return Err(Unheard::Refused(why)),
             Ok(Some(word)) if is_it(&word) => return Ok(()),
             Ok(Some(_)) => {}
-            Ok(None) => return Err("it ended when it was to take over; its log says why".to_owned()),
-            Err(error) => return Err(format!("it cannot be heard: {error}")),
+            Ok(None) => {
+                return Err(Unheard::Lost("it ended when it was to take over; its log says why".to_owned()));
+            }
+            Err(error) => return Err(Unheard::Lost(format!("it cannot be heard: {error}"))),
         }
     }
 }

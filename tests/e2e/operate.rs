@@ -791,9 +791,21 @@ fn an_upgrade_does_not_bring_back_what_a_guard_has_taken_back() {
     balancer.write(&plain(&[dead.address], "", PROBED));
     let (code, _, err) = balancer.command(&["reload", "--guard", "1s"]);
     assert_eq!(code, Some(1), "{err}");
-    fails(&balancer, &["upgrade"], 1, &["upgrade failed"]);
+    let file = balancer.path("evenkeel.yaml").display().to_string();
+    let why = format!("upgrade failed: the new process does not take over: {file}: a guard has taken this");
+    let verdict = ["generation 2 was rolled back at 20", "Z: pools.app: healthy servers"];
+    fails(&balancer, &["upgrade"], 1, &[&why, verdict[0], verdict[1]]);
     balancer.log.wait_for("a guard has taken this configuration back");
+    let status = || balancer.command_json(&["status"])["process"]["last_upgrade_failure"].to_string();
+    assert!(verdict.iter().all(|part| status().contains(part)), "{}", status());
+    let (_, text, _) = balancer.command(&["status"]);
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("last upgrade failed the new process does not take over"), "{text}");
+    assert!(text.contains("pools.app: healthy servers"), "{text}");
     assert_eq!(balancer.get("/").status, 200);
+    // What is wrong with a file is said as well.
+    balancer.write("listeners: {}\nnonsense: 1\n");
+    fails(&balancer, &["upgrade"], 1, &["does not take over: ", "unknown key `nonsense`"]);
     balancer.write(&plain(&addresses(&apps), "", PROBED));
     succeeds(&balancer, &["upgrade"], "has taken over");
     Next::of(&balancer).end();
