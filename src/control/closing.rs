@@ -34,6 +34,7 @@ impl Control {
     /// Cuts what still runs on servers past their deadline.
     pub(super) fn reap(&mut self) {
         self.lingering.retain(|_, bound| Arc::strong_count(&bound.held) > 1);
+        self.moved_away.retain(|(_, held)| Arc::strong_count(held) > 1);
         if self.closing.is_empty() {
             return;
         }

@@ -72,7 +72,8 @@ impl Control {
                 && key.address.overlaps(address)
                 && !keeps(next, key)
         });
-        let lingers = || self.lingering.keys().any(|lingering| lingering.overlaps(address));
+        let moved = self.moved_away.iter().map(|(moved, _)| moved);
+        let lingers = || self.lingering.keys().chain(moved).any(|lingering| lingering.overlaps(address));
         of_listeners
             || transport == Transport::Datagram && lingers()
             || inherited.overlaps(address, transport)
@@ -175,11 +176,14 @@ impl Control {
             let is_covered =
                 |other: &ListenKey| other.transport == key.transport && other.address.overlaps(&key.address);
             if key.transport == Transport::Datagram && self.bound.keys().any(is_covered) {
-                // As long as it is open the kernel prefers the narrower one of two that overlap.
+                // What overlaps it has its clients from now on.
                 let place = bound.place;
-                self.workers.tell_all(|| WorkerCommand::End { place });
-                bound.listener_state.close();
+                self.workers.tell_all(|| WorkerCommand::MoveDatagrams { place });
+                if next.listener(bound.listener_state.id).is_none() {
+                    bound.listener_state.close();
+                }
                 info!(listener = %key.listener, address = %key.address, "no longer listening");
+                self.moved_away.push((key.address, bound.held));
                 continue;
             }
             self.stop_accepting(next, &bound);

@@ -183,6 +183,8 @@ pub(crate) struct Control {
     bound: HashMap<ListenKey, ListeningSockets>,
     /// Addresses that no listener has any more, with UDP sessions that go on.
     lingering: HashMap<Address, ListeningSockets>,
+    /// The same of those whose clients others have: until answers that are under way have gone out, workers hold them.
+    moved_away: Vec<(Address, Arc<()>)>,
     next_place: u64,
     probing: Probing,
     turned: mpsc::UnboundedReceiver<HealthChange>,
@@ -271,6 +273,7 @@ impl Control {
             listener_states,
             bound: HashMap::new(),
             lingering: HashMap::new(),
+            moved_away: Vec::new(),
             next_place: 0,
             turned,
             on_turn,

@@ -22,8 +22,8 @@ pub(crate) enum WorkerCommand {
         server: u32,
         why: Why,
     },
-    /// Close a place for datagrams, sessions and all.
-    End {
+    /// Leave a place for datagrams to the sockets that overlap it.
+    MoveDatagrams {
         place: u64,
     },
     /// Another process reads the sockets for datagrams from now on. Sessions go on with what servers answer.

@@ -143,7 +143,7 @@ impl<S: Serve> Worker<S> {
                 }
                 WorkerCommand::CloseIdle { listener } => watch::close_idle(Some(listener)),
                 WorkerCommand::CloseLeased { server, why } => watch::close_leased(server, why),
-                WorkerCommand::End { place } => self.fronts.end(place),
+                WorkerCommand::MoveDatagrams { place } => self.fronts.move_away(place),
                 WorkerCommand::LeaveDatagrams => self.fronts.leave(),
                 WorkerCommand::Drain => break,
                 WorkerCommand::Abort => {

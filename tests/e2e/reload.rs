@@ -615,6 +615,83 @@ fn a_listener_may_take_every_address_of_its_port_and_give_them_up_again() {
     next.end();
 }
 
+/// A UDP listener at this address and port, led to a server.
+fn datagrams(ip: &str, port: u16, server: std::net::SocketAddr) -> String {
+    format!(
+        "listeners:\n  dns: {{ address: \"{ip}:{port}\", protocol: udp, pool: dns }}\n\
+         pools:\n  dns: {{ servers: [{server}] }}\n"
+    )
+}
+
+fn free_port() -> u16 {
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    free.local_addr().expect("an address").port()
+}
+
+#[test]
+fn datagrams_that_are_under_way_while_their_listener_takes_more_or_fewer_addresses_are_answered() {
+    let latch = Latch::default();
+    let held = latch.clone();
+    let server = udp::Server::answering("127.0.0.1:0", move |question| {
+        if question == b"late" {
+            held.wait();
+        }
+        question.to_vec()
+    });
+    let port = free_port();
+    let text = |ip| datagrams(ip, port, server.address);
+    let balancer = Balancer::start(&text("127.0.0.1"));
+    let client = udp::Client::new(([127, 0, 0, 1], port).into());
+    for (n, ip) in ["0.0.0.0", "127.0.0.1", "0.0.0.0"].into_iter().enumerate() {
+        latch.close();
+        client.tell(b"late");
+        wait_until("the server has it", || server.received() > 2 * n);
+        assert_eq!(balancer.reload(&text(ip)), Reloaded::Taken);
+        balancer.log.wait_for(&format!("listening listener=dns address={ip}:{port}"));
+        latch.open();
+        assert_eq!(client.hear(crate::support::DEADLINE).as_deref(), Some(&b"late"[..]), "to {ip}");
+        client.tell(b"next");
+        assert_eq!(client.hear(crate::support::DEADLINE).as_deref(), Some(&b"next"[..]), "at {ip}");
+    }
+}
+
+#[test]
+fn busy_clients_lose_no_datagram_while_their_listener_takes_more_or_fewer_addresses() {
+    let server = udp::Server::answering("127.0.0.1:0", <[u8]>::to_vec);
+    let port = free_port();
+    let text = |ip| datagrams(ip, port, server.address);
+    let balancer = Balancer::start(&text("127.0.0.1"));
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let ask = || {
+            let client = udp::Client::new(([127, 0, 0, 1], port).into());
+            let mut asked = 0_u32;
+            while !is_over.load(SeqCst) {
+                asked += 1;
+                client.tell(&asked.to_be_bytes());
+                // Nobody asks again here.
+                match client.hear(crate::support::DEADLINE) {
+                    Some(answer) if answer == asked.to_be_bytes() => {}
+                    other => return Err(format!("question {asked}: {other:?}")),
+                }
+            }
+            Ok(asked)
+        };
+        let clients: Vec<_> = (0..16).map(|_| scope.spawn(ask)).collect();
+        let over = SetOnDrop(&is_over);
+        for ip in ["0.0.0.0", "127.0.0.1"].into_iter().cycle().take(10) {
+            let before = server.received();
+            assert_eq!(balancer.reload(&text(ip)), Reloaded::Taken);
+            wait_until("clients go on", || server.received() > before + 100);
+        }
+        drop(over);
+        for client in clients {
+            let asked = client.join().expect("no client panics");
+            assert!(asked.is_ok(), "{asked:?}");
+        }
+    });
+}
+
 #[test]
 fn a_receipt_tells_of_the_processs_settings_and_a_weight_is_no_generation() {
     let app = App::saying("hello");

@@ -11,9 +11,9 @@ use crate::edge::watch::{Watch, Watched};
 use crate::metrics::Dropped;
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use std::time::Instant;
 use tokio::io::Interest;
@@ -48,6 +48,8 @@ struct DatagramListenerState {
     /// The listener's, or the last one's.
     listener_state: Arc<ListenerState>,
     sessions: HashMap<DatagramPeer, Arc<DatagramSession>>,
+    /// Sockets of this core that have its address from now on, or a part of it.
+    moved_to: Vec<Weak<DatagramListener>>,
     /// Another process reads what clients send: what we took from the queue would be lost to it.
     is_left: bool,
 }
@@ -74,6 +76,7 @@ impl DatagramListener {
                 place: Some(place),
                 listener_state,
                 sessions: HashMap::new(),
+                moved_to: Vec::new(),
                 is_left: false,
             }),
             changed: Notify::new(),
@@ -90,6 +93,10 @@ impl DatagramListener {
         let mut state = self.state();
         state.place = Some(place);
         state.listener_state = listener_state;
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.state().place.is_some()
     }
 
     pub(super) fn is_open_at(&self, place: u64) -> bool {
@@ -110,12 +117,31 @@ impl DatagramListener {
         self.changed.notify_one();
     }
 
-    /// It goes, sessions and all.
-    pub(super) fn end(&self) {
+    /// Others take its clients from now on. They have what has come already too; answers to what has gone on still leave.
+    pub(super) fn move_to(&self, others: Vec<Weak<DatagramListener>>) {
         let mut state = self.state();
-        state.place = None;
-        state.sessions.values().for_each(|session| session.end());
+        (state.place, state.moved_to) = (None, others);
+        state.sessions.values().for_each(|session| session.finish());
+        // As long as it is open the kernel prefers the narrower one of two that overlap.
+        if !self.address.ip().is_unspecified()
+            && let Err(error) = socket::turn_away(&self.socket, self.address)
+        {
+            warn!(address = %self.address, %error, "answers that are under way cannot be waited for");
+            state.sessions.values().for_each(|session| session.end());
+        }
         self.changed.notify_one();
+    }
+
+    pub(super) fn has_moved(&self) -> bool {
+        !self.state().moved_to.is_empty()
+    }
+
+    /// Who has what was sent to this address of ours now; to none in particular, if it is not known.
+    fn successor(&self, to: Option<IpAddr>) -> Option<Arc<Self>> {
+        let state = self.state();
+        let others = || state.moved_to.iter().filter_map(Weak::upgrade);
+        let narrow = others().find(|other| Some(other.address.ip()) == to);
+        narrow.or_else(|| others().find(|other| other.address.ip().is_unspecified()))
     }
 
     fn is_left(&self) -> bool {
@@ -181,6 +207,11 @@ impl DatagramListener {
             }
             tokio::task::yield_now().await;
         }
+        if self.has_moved() {
+            // The runtime may not know yet of what has come since.
+            let pass = |arrival: ReceivedDatagrams<'_>| self.pass(&opening, arrival);
+            while matches!(socket::receive(&self.socket, pass), Ok(true)) {}
+        }
     }
 
     /// Sends a client's datagrams to the server of its session, which may be a new one.
@@ -195,6 +226,11 @@ impl DatagramListener {
                 // The server has told us, and not the client: another one takes it.
                 Err(rest) => left = rest,
             }
+        }
+        let to = left.to.or(Some(self.address.ip()).filter(|ip| !ip.is_unspecified()));
+        if let Some(other) = self.successor(to) {
+            // It finds or opens a session there, which answers from the address that the client wrote to.
+            return other.pass(opening, ReceivedDatagrams { to, ..left });
         }
         match self.session(opening, peer) {
             Ok(session) => {

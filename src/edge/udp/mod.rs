@@ -17,6 +17,7 @@ pub(super) use socket::{bind, is_datagram, open, tune};
 use super::ConnectionTask;
 use super::connection_limit::ConnectionLimit;
 use super::order::Accept;
+use crate::units::Address;
 use listener::DatagramListener;
 use std::io;
 use std::sync::{Arc, Weak};
@@ -55,7 +56,9 @@ impl DatagramListeners {
         let address = socket.local_addr()?;
         self.fronts.retain(|front| front.strong_count() > 0);
         // The same socket, of a listener that has gone: its sessions go on.
-        if let Some(front) = self.live().find(|front| front.address() == address && !front.is_over()) {
+        if let Some(front) =
+            self.live().find(|front| front.address() == address && !front.is_over() && !front.has_moved())
+        {
             front.open(place, listener_state);
             return Ok(());
         }
@@ -72,11 +75,17 @@ impl DatagramListeners {
         front.inspect(|front| front.close()).is_some()
     }
 
-    /// The end of a place and of its sessions: another socket takes its clients' datagrams, if this one is closed.
-    pub(super) fn end(&self, place: u64) {
-        if let Some(front) = self.live().find(|front| front.is_open_at(place)) {
-            front.end();
-        }
+    /// Those that overlap a place have its clients from now on.
+    pub(super) fn move_away(&self, place: u64) {
+        let Some(front) = self.live().find(|front| front.is_open_at(place)) else { return };
+        let address = Address::Inet(front.address());
+        let others = self.live().filter(|other| {
+            !Arc::ptr_eq(other, &front)
+                && other.is_open()
+                && Address::Inet(other.address()).overlaps(&address)
+        });
+        let others = others.map(|other| Arc::downgrade(&other)).collect();
+        front.move_to(others);
     }
 
     /// Another process reads what clients send.

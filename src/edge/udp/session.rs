@@ -115,9 +115,23 @@ impl DatagramSession {
         self.end_when_silent();
     }
 
+    /// Others have its client's datagrams from now on: it ends at once, unless its server has one to answer.
+    pub(super) fn finish(&self) {
+        if self.is_awaited() {
+            self.leave();
+            self.stop();
+        } else {
+            self.end();
+        }
+    }
+
     fn end_when_silent(&self) {
-        let is_awaited = self.is_awaited.load(Relaxed) && !self.led.series.is_one_way(ONE_WAY);
-        self.new.watch.quiet(if is_awaited { ANSWER_WITHIN } else { SILENCE }, Why::Ok);
+        self.new.watch.quiet(if self.is_awaited() { ANSWER_WITHIN } else { SILENCE }, Why::Ok);
+    }
+
+    /// Its client waits for an answer, as far as one can know.
+    fn is_awaited(&self) -> bool {
+        self.is_awaited.load(Relaxed) && !self.led.series.is_one_way(ONE_WAY)
     }
 
     /// A datagram has passed.

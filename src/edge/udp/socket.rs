@@ -130,6 +130,12 @@ pub(super) fn front(socket: OwnedFd) -> io::Result<UdpSocket> {
     UdpSocket::from_std(Socket::from(socket).into())
 }
 
+/// Has the kernel give what is sent to its address from now on to others that have it too, though the socket stays open:
+/// nobody writes from our own address to itself. What has come already stays in the queue, and sending goes on as before.
+pub(super) fn turn_away(socket: &UdpSocket, address: SocketAddr) -> io::Result<()> {
+    SockRef::from(socket).connect(&SockAddr::from(address))
+}
+
 /// Opens a socket towards a server; its answers alone are let in.
 ///
 /// # Errors
