@@ -192,7 +192,7 @@ impl fmt::Display for Worse {
             }
             Self::Server { own, others } => write!(
                 f,
-                "{} of {} requests failed or were waited for in vain, of the others' it were {} of {}",
+                "{} of {} requests failed or were waited for in vain, against {} of {} at the pool's other servers",
                 own.lost,
                 own.all(),
                 others.lost,
@@ -429,7 +429,7 @@ mod tests {
             assert_eq!(worse.is_some(), is_worse, "{before:?} {after:?}: {worse:?}");
         }
         let worse = judge_server(None, &bad, &GuardLimits::default()).map(|worse| worse.to_string());
-        let said = "20 of 20 requests failed or were waited for in vain, of the others' it were 10 of 100";
+        let said = "20 of 20 requests failed or were waited for in vain, against 10 of 100 at the pool's other servers";
         assert_eq!(worse.as_deref(), Some(said));
     }
 
