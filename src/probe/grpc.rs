@@ -3,13 +3,12 @@
 //! Its two messages are small enough to be written and read here: a string goes out, a number comes back.
 
 use super::dial::dial_secured;
+use super::h2_answer::{Asking, handshake, wrong};
 use super::{BODY_LIMIT, Probe, ProbeFailure, ProbeTarget, Steps};
 use crate::api::probe::StepKind;
 use crate::config::plan::GrpcProbe;
 use crate::origination::SharedOrigination;
 use async_trait::async_trait;
-use bytes::Bytes;
-use h2::client::SendRequest;
 use http::{HeaderMap, Request};
 
 /// The `grpc` probe.
@@ -26,13 +25,7 @@ impl GrpcCheck {
         Self { settings, proxy_header, origination }
     }
 
-    async fn ask(
-        &self,
-        sender: SendRequest<Bytes>,
-        target: &ProbeTarget,
-        steps: &Steps,
-    ) -> Result<(), ProbeFailure> {
-        let wrong = |error: h2::Error| ProbeFailure::Protocol(error.to_string());
+    async fn ask(&self, asking: Asking, target: &ProbeTarget, steps: &Steps) -> Result<(), ProbeFailure> {
         let authority = target.authority();
         let request = Request::post(format!("http://{authority}/grpc.health.v1.Health/Check"))
             .header("content-type", "application/grpc")
@@ -45,11 +38,11 @@ impl GrpcCheck {
             "" => "grpc.health.v1.Health/Check of the whole server".to_owned(),
             service => format!("grpc.health.v1.Health/Check of {service}"),
         });
-        let mut sender = sender.ready().await.map_err(wrong)?;
-        let (response, mut body) = sender.send_request(request, false).map_err(wrong)?;
+        let (mut sender, expected) = asking.ready().await?;
+        let (mut response, mut body) = sender.send_request(request, false).map_err(wrong)?;
         body.send_data(question(service).into(), true).map_err(wrong)?;
         steps.begin(StepKind::Status);
-        let (head, mut body) = response.await.map_err(wrong)?.into_parts();
+        let (head, mut body) = expected.head(&mut response).await?;
         steps.found(|| format!("HTTP/2 {}{}", head.status.as_u16(), call_status(&head.headers)));
         if head.status != http::StatusCode::OK {
             return Err(ProbeFailure::Status(head.status.as_u16(), "200".to_owned()));
@@ -68,7 +61,7 @@ impl GrpcCheck {
         if !answer.is_empty() {
             steps.found(|| format!("begins \"{}\"", answer[..answer.len().min(80)].escape_ascii()));
         }
-        let trailers = body.trailers().await.map_err(wrong)?;
+        let trailers = expected.trailers(&mut body).await?;
         if let Some(trailers) = &trailers {
             steps.found(|| format!("trailers{}", call_status(trailers)));
         }
@@ -79,7 +72,6 @@ impl GrpcCheck {
 #[async_trait]
 impl Probe for GrpcCheck {
     async fn check(&self, target: &ProbeTarget, steps: &Steps) -> Result<(), ProbeFailure> {
-        let wrong = |error: h2::Error| ProbeFailure::Protocol(error.to_string());
         let secured = self.origination.load_full().map(|origination| {
             (
                 steps.watching(&origination.h2, &origination.judge),
@@ -88,9 +80,9 @@ impl Probe for GrpcCheck {
         });
         let wire = dial_secured(&target.address, self.proxy_header.as_deref(), secured, steps).await?;
         steps.begin(StepKind::Request);
-        let (sender, connection) = h2::client::handshake(wire).await.map_err(wrong)?;
+        let (asking, connection) = handshake(wire).await?;
         tokio::select! {
-            answer = self.ask(sender, target, steps) => answer,
+            answer = self.ask(asking, target, steps) => answer,
             ended = connection => Err(match ended {
                 Ok(()) => ProbeFailure::Protocol("the connection ended before an answer".to_owned()),
                 Err(error) => wrong(error),

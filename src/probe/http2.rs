@@ -1,12 +1,11 @@
 //! The `http` probe of a pool whose servers are asked by HTTP/2.
 
 use super::dial::dial_secured;
+use super::h2_answer::{Asking, handshake, wrong};
 use super::http::{EVIDENCE_WITHIN, HttpCheck};
 use super::{BODY_LIMIT, ProbeFailure, ProbeTarget, Steps, contains, shown};
 use crate::api::probe::StepKind;
-use bytes::Bytes;
 use h2::RecvStream;
-use h2::client::SendRequest;
 use http::{HeaderMap, Request};
 
 impl HttpCheck {
@@ -22,9 +21,9 @@ impl HttpCheck {
         });
         let wire = dial_secured(&target.address, self.proxy_header.as_deref(), secured, steps).await?;
         steps.begin(StepKind::Request);
-        let (sender, connection) = h2::client::handshake(wire).await.map_err(wrong)?;
+        let (asking, connection) = handshake(wire).await?;
         tokio::select! {
-            answer = self.ask(sender, target, is_secured, steps) => answer,
+            answer = self.ask(asking, target, is_secured, steps) => answer,
             ended = connection => Err(match ended {
                 Ok(()) => ProbeFailure::Protocol("the connection ended before an answer".to_owned()),
                 Err(error) => wrong(error),
@@ -34,7 +33,7 @@ impl HttpCheck {
 
     async fn ask(
         &self,
-        sender: SendRequest<Bytes>,
+        asking: Asking,
         target: &ProbeTarget,
         is_secured: bool,
         steps: &Steps,
@@ -48,10 +47,10 @@ impl HttpCheck {
             .body(())
             .map_err(|error| ProbeFailure::Protocol(error.to_string()))?;
         steps.found(|| format!("{method} {path}, :authority: {host}"));
-        let mut sender = sender.ready().await.map_err(wrong)?;
-        let (response, _) = sender.send_request(request, true).map_err(wrong)?;
+        let (mut sender, answer) = asking.ready().await?;
+        let (mut response, _) = sender.send_request(request, true).map_err(wrong)?;
         steps.begin(StepKind::Status);
-        let (head, mut body) = response.await.map_err(wrong)?.into_parts();
+        let (head, mut body) = answer.head(&mut response).await?;
         let status = head.status.as_u16();
         steps.found(|| status_line(status, &head.headers));
         if let Err(failure) = self.judge_status(status) {
@@ -106,8 +105,4 @@ fn status_line(status: u16, fields: &HeaderMap) -> String {
         }
     }
     line
-}
-
-fn wrong(error: h2::Error) -> ProbeFailure {
-    ProbeFailure::Protocol(error.to_string())
 }

@@ -3,6 +3,7 @@
 
 mod dial;
 mod grpc;
+mod h2_answer;
 mod http;
 mod http2;
 mod once;

@@ -10,6 +10,7 @@ pub(crate) mod head_scan;
 pub(crate) mod header_blocks;
 pub(crate) mod http2_frames;
 pub(crate) mod http2_head;
+pub(crate) mod http2_response;
 pub(crate) mod local_reply;
 pub(crate) mod request;
 pub(crate) mod request_head;
@@ -20,3 +21,9 @@ mod title;
 /// their listener (`limits.request_headers`). Tags of Magento's pages have more than 64 KiB
 /// (<https://github.com/magento/magento2/issues/6401>).
 pub(crate) const LONGEST_HEAD: usize = 256 << 10;
+/// Of a response's head beyond that.
+pub(crate) const RESPONSE_TOO_LONG: &str = "response head longer than 256 KiB";
+/// All fields of a response's trailers.
+pub(crate) const MOST_TRAILERS: usize = 64 * 1024;
+/// Of trailers beyond that.
+pub(crate) const TRAILERS_TOO_LONG: &str = "trailers too large";

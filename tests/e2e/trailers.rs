@@ -97,6 +97,46 @@ fn a_responses_head_has_no_pseudo_field_of_a_request() {
     }
 }
 
+/// What no request is answered with, no server is healthy by.
+#[test]
+fn probes_by_http2_take_for_malformed_what_requests_are_not_answered_with() {
+    const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
+    let (others, trailers) = ("a response with a request's pseudo-fields", "trailers with pseudo-fields");
+    let end = &b"\x00\x0bgrpc-status\x010"[..];
+    let mut endless = vec![&b"\x48\x03103"[..]; 65];
+    endless.extend([&b"\x88"[..], end]);
+    for (blocks, expected) in [
+        (&[&b"\x88"[..], end][..], None),
+        (&[b"\x48\x03103", b"\x88", end], None),
+        (&[b"\x88\x84", end], Some(others)),
+        (&[b"\x48\x03103\x82", b"\x88", end], Some(others)),
+        (&[b"\x48\x03103", b"\x88\x82", end], Some(others)),
+        (&[b"\x48\x03101", b"\x88", end], Some("an upgrade nobody asked for")),
+        (&[b"\x88\x0f\x0d\x017\x0f\x0d\x017", end], Some("more than one Content-Length")),
+        (&endless[..], Some("more than 64 interim responses")),
+        (&[b"\x88", b"\x88\x00\x0bgrpc-status\x010"], Some(trailers)),
+        (&[b"\x88", b"\x82\x00\x0bgrpc-status\x010"], Some(trailers)),
+    ] {
+        let (last, before) = blocks.split_last().expect("there is one");
+        let headers = |flags, block: &[u8]| h2::frame(h2::HEADERS, h2::END_HEADERS | flags, 1, block);
+        let mut frames: Vec<u8> = before.iter().flat_map(|block| headers(0, block)).collect();
+        frames.extend(h2::frame(h2::DATA, 0, 1, SERVING));
+        frames.extend(headers(h2::END_STREAM, last));
+        let server = h2::answering(frames);
+        for probe in ["http: /", "grpc: {}"] {
+            let pool = format!("protocol: h2, health: {{ {probe}, interval: 20ms, fall: 1, rise: 1 }}");
+            let balancer = Balancer::start(&plain(&[server], "", &pool));
+            // An `http` probe goes by the head.
+            let expected = expected.filter(|_| probe != "http: /" || expected != Some(trailers));
+            let report = balancer.command(&["probe", "app/s1", "--json"]);
+            assert_eq!(report.0, Some(i32::from(expected.is_some())), "{blocks:02x?}: {report:?}");
+            if let Some(expected) = expected {
+                assert!(report.1.contains(expected), "{blocks:02x?}: {report:?}");
+            }
+        }
+    }
+}
+
 /// What a server says behind its body, and what a client gets of it.
 const LINES: &str = "X-Secret: t\r\nContent-Length: 9\r\nTRANSFER-ENCODING: chunked\r\nX-Sum: 1\r\nSet_Cookie: e=1\r\n\
                      x.secret: t\r\nX-Set: theirs\r\nServer-Timing: a\r\nLocation: /b\r\nx-sum: 2\r\n";

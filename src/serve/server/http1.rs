@@ -1,16 +1,16 @@
 //! A server that speaks HTTP/1.1.
 
-use super::{Failure, MOST_TRAILERS, Part, ResponseStart, TOO_LONG, TRAILERS_TOO_LONG, Trailers};
+use super::{Failure, Part, ResponseStart, Trailers};
 use crate::access_log::Why;
 use crate::edge::{Buffer, Socket};
 use crate::pool::Server;
 use crate::serve::kept;
 use crate::serve::piece::{Outgoing, Piece};
-use crate::wire::LONGEST_HEAD;
 use crate::wire::head_scan::HeadScan;
 use crate::wire::response_head::{
     FieldSpans, ResponseBodyEnd, ResponseHeadForm, ResponseHeadVerdict, ResponseTo, ResponseView, judge,
 };
+use crate::wire::{LONGEST_HEAD, MOST_TRAILERS, RESPONSE_TOO_LONG, TRAILERS_TOO_LONG};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -169,7 +169,7 @@ impl Http1 {
                     }
                     ResponseHeadVerdict::Partial => {
                         if buffer.is_full() && !buffer.grow(LONGEST_HEAD) {
-                            return Poll::Ready(Err(Failure::malformed(TOO_LONG)));
+                            return Poll::Ready(Err(Failure::malformed(RESPONSE_TOO_LONG)));
                         }
                     }
                 }

@@ -1,11 +1,10 @@
 //! A server that speaks HTTP/2.
 
-use super::{Failure, MOST_TRAILERS, Part, ResponseStart, TOO_LONG, TRAILERS_TOO_LONG, Trailers};
+use super::{Failure, Part, ResponseStart, Trailers};
 use crate::access_log::Why;
-use crate::fields::list_size;
 use crate::serve::piece::Piece;
 use crate::serve::shared::StreamPermit;
-use crate::wire::LONGEST_HEAD;
+use crate::wire::http2_response::{judge_head, judge_trailers};
 use crate::wire::response_head::{BodyKind, ResponseView};
 use bytes::Bytes;
 use h2::client::ResponseFuture;
@@ -108,9 +107,6 @@ impl Http2 {
         let (head, body) = response.into_parts();
         let is_over = body.is_end_stream();
         self.body = Some(body);
-        if head.headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
-            return Poll::Ready(Err(Failure::malformed("more than one Content-Length")));
-        }
         Poll::Ready(self.take_head(head.status, head.headers, is_over))
     }
 
@@ -120,17 +116,7 @@ impl Http2 {
         fields: HeaderMap,
         is_over: bool,
     ) -> Result<ResponseStart, Failure> {
-        if self.permit.next_block().has_others {
-            // RFC 9113 section 8.3.
-            return Err(Failure::malformed("a response with a request's pseudo-fields"));
-        }
-        if list_size(&fields) > LONGEST_HEAD {
-            return Err(Failure::malformed(TOO_LONG));
-        }
-        if status == StatusCode::SWITCHING_PROTOCOLS {
-            // There is none in HTTP/2 (RFC 9113 section 8.6).
-            return Err(Failure::malformed("an upgrade nobody asked for"));
-        }
+        judge_head(status, &fields, self.permit.next_block()).map_err(Failure::malformed)?;
         self.head = Some(Head { status, fields, is_over });
         Ok(ResponseStart {
             status: status.as_u16(),
@@ -165,12 +151,8 @@ impl Http2 {
             Some(Err(error)) => Poll::Ready(Err(failure(&error))),
             None => {
                 let trailers = ready!(body.poll_trailers(cx)).map_err(|error| failure(&error))?;
-                if trailers.is_some() && self.permit.next_block().is_any() {
-                    // RFC 9113 section 8.1.
-                    return Poll::Ready(Err(Failure::malformed("trailers with pseudo-fields")));
-                }
-                if trailers.as_ref().is_some_and(|trailers| list_size(trailers) > MOST_TRAILERS) {
-                    return Poll::Ready(Err(Failure::malformed(TRAILERS_TOO_LONG)));
+                if let Some(trailers) = &trailers {
+                    judge_trailers(trailers, self.permit.next_block()).map_err(Failure::malformed)?;
                 }
                 Poll::Ready(Ok(Part::End(trailers.map(Trailers::Map))))
             }

@@ -18,13 +18,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// Of a head beyond [`crate::wire::LONGEST_HEAD`].
-const TOO_LONG: &str = "response head longer than 256 KiB";
-/// All fields of a response's trailers.
-const MOST_TRAILERS: usize = 64 * 1024;
-/// Of trailers beyond that.
-const TRAILERS_TOO_LONG: &str = "trailers too large";
-
 /// A head that a server has sent, in short.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ResponseStart {

@@ -1,0 +1,42 @@
+//! Responses by HTTP/2 as requests and probes take them: the codec lets more of their heads and trailers pass.
+
+use super::header_blocks::PseudoFields;
+use super::{LONGEST_HEAD, MOST_TRAILERS, RESPONSE_TOO_LONG, TRAILERS_TOO_LONG};
+use crate::fields::list_size;
+use http::{HeaderMap, StatusCode, header};
+
+/// What is wrong with a head, interim or not, if anything is.
+pub(crate) fn judge_head(
+    status: StatusCode,
+    fields: &HeaderMap,
+    pseudo: PseudoFields,
+) -> Result<(), &'static str> {
+    let lengths = || fields.get_all(header::CONTENT_LENGTH).iter().count();
+    if !status.is_informational() && lengths() > 1 {
+        return Err("more than one Content-Length");
+    }
+    if pseudo.has_others {
+        // RFC 9113 section 8.3.
+        return Err("a response with a request's pseudo-fields");
+    }
+    if list_size(fields) > LONGEST_HEAD {
+        return Err(RESPONSE_TOO_LONG);
+    }
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        // There is none in HTTP/2 (RFC 9113 section 8.6).
+        return Err("an upgrade nobody asked for");
+    }
+    Ok(())
+}
+
+/// The same of trailers.
+pub(crate) fn judge_trailers(trailers: &HeaderMap, pseudo: PseudoFields) -> Result<(), &'static str> {
+    if pseudo.is_any() {
+        // RFC 9113 section 8.1.
+        return Err("trailers with pseudo-fields");
+    }
+    if list_size(trailers) > MOST_TRAILERS {
+        return Err(TRAILERS_TOO_LONG);
+    }
+    Ok(())
+}
