@@ -126,6 +126,12 @@ impl Duplex {
         (self.up.passed(), self.down.passed())
     }
 
+    /// Whether the server has ended it first, and neither side has said a word.
+    pub(crate) fn has_ended_mute(&self) -> bool {
+        let is_over = |flow: &Flow| matches!(flow.stage, FlowStage::Ending | FlowStage::Ended);
+        is_over(&self.down) && !is_over(&self.up) && self.up.read + self.down.read == 0
+    }
+
     /// Whether all that was read has been written.
     pub(crate) fn is_delivered(&self) -> bool {
         self.up.left() + self.down.left() == 0

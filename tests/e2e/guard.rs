@@ -247,6 +247,32 @@ fn a_good_server_is_kept_whose_clients_often_leave_as_those_of_the_others_do() {
     assert!(apps[2].hits() > 20, "it had clients");
 }
 
+const SWITCHING: &str =
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+
+/// Asks for a WebSocket, and reads what comes of it to its end.
+fn open_websocket(address: SocketAddr) {
+    let mut client = Client::connect(address);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    let _ = client.read_to_end();
+}
+
+#[test]
+fn websockets_that_are_closed_without_a_word_are_seen() {
+    let good = App::new(|_, stream| {
+        send(stream, SWITCHING);
+        let _ = stream.write_all(&evenkeel::websocket::close(1000, "", None));
+        Then::Close
+    });
+    for then in [Then::Close, Then::Reset] {
+        let bad = App::new(move |_, stream| {
+            send(stream, SWITCHING);
+            then
+        });
+        check(&Kind { call: open_websocket, ..HTTP }, good.address, bad.address);
+    }
+}
+
 /// Requests of the pool in the seconds that are remembered.
 fn points(balancer: &Balancer) -> u64 {
     let admin = balancer.admin_address();

@@ -47,6 +47,63 @@ fn upgraded(balancer: &Balancer) -> Client {
     client
 }
 
+/// One that ends so is an abnormal closure to its client (RFC 6455 section 7.1.5).
+#[test]
+fn a_websocket_that_its_server_closes_at_once_without_a_word_has_failed() {
+    let app = App::new(|request, stream| {
+        let protocol = request.field("upgrade");
+        let rest = match request.target.as_str() {
+            "/greeted" => FROM_SERVER,
+            "/closed" => b"\x88\x02\x03\xe8",
+            _ => b"",
+        };
+        let head = SWITCHING.replace("websocket", &protocol);
+        let _ = std::io::Write::write_all(stream, &[head.as_bytes(), rest].concat());
+        if request.target == "/asked" {
+            let _ = stream.read(&mut [0; 64]);
+        }
+        if matches!(request.target.as_str(), "/left" | "/later") {
+            std::thread::sleep(std::time::Duration::from_millis(1100));
+        }
+        Then::Close
+    });
+    let text = plain(&[app.address], "", "").replace("pool: app,", "routes: all,")
+        + "routes: { all: [{ upgrades: [websocket, tcp], pool: app }] }\n";
+    let balancer = Balancer::start(&text);
+    let mut failed = 0.0;
+    for (path, protocol, says, why) in [
+        ("/mute", "websocket", &b""[..], "server_reset"),
+        // It has said something.
+        ("/greeted", "websocket", b"", "ok"),
+        ("/closed", "websocket", b"", "ok"),
+        // What its client has said may have been the reason.
+        ("/asked", "websocket", FROM_CLIENT, "ok"),
+        // It was open for a while.
+        ("/later", "websocket", b"", "ok"),
+        // One has nothing to say where there is no close frame.
+        ("/attach", "tcp", b"", "ok"),
+    ] {
+        let mut client = balancer.client();
+        client.send(format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"
+        ));
+        assert_eq!(client.response_to_head().status, 101, "{path}");
+        client.send(says);
+        let _ = client.read_to_end();
+        drop(client);
+        assert_eq!(balancer.outcome(path), (101, why.to_owned()), "{path}");
+        failed += f64::from(u8::from(why != "ok"));
+        balancer.wait_for_metric("evenkeel_http_requests_failed_total", &[("pool", "app")], failed);
+    }
+    // Its client has left first.
+    let mut client = balancer.client();
+    client.send(UPGRADE.replace("/ws", "/left"));
+    assert_eq!(client.response_to_head().status, 101);
+    drop(client);
+    assert_eq!(balancer.outcome("/left").0, 101);
+    assert_eq!(balancer.metric("evenkeel_http_requests_failed_total", &[]), failed);
+}
+
 /// What follows in a close frame with a mask, unmasked.
 fn unmasked(frame: &[u8]) -> Vec<u8> {
     assert_eq!((frame[0], frame[1] & 0x80), (0x88, 0x80), "a masked close frame: {frame:?}");

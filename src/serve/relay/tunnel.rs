@@ -3,10 +3,12 @@
 use super::Relay;
 use crate::access_log::Why;
 use crate::edge::{AfterRequest, Duplex};
+use crate::metrics::RequestOutcome;
 use crate::serve::client::ClientSide;
 use crate::serve::exchange::LeasedServer;
 use crate::serve::server::{ResponseStart, ServerSide};
 use std::future::poll_fn;
+use std::time::Instant;
 
 impl<C: ClientSide> Relay<'_, C> {
     /// Passes bytes both ways, behind the response's head. Neither side's messages are looked at; of a WebSocket it is known
@@ -35,8 +37,15 @@ impl<C: ClientSide> Relay<'_, C> {
         self.exchange.listener = None;
         let duplex = Duplex::new((up, read), (down, came));
         let mut duplex = if start.is_websocket { duplex.of_websocket() } else { duplex };
+        let since = Instant::now();
         let why = poll_fn(|cx| duplex.poll(client.socket_mut(), &mut server, watch, cx)).await;
         (self.bytes_in, self.bytes_out) = duplex.passed();
+        // Whoever ends a WebSocket says so (RFC 6455 section 7.1.1); others may have nothing to say.
+        let is_abrupt = start.is_websocket && why == Why::Ok && duplex.has_ended_mute();
+        if is_abrupt && since.elapsed() < RequestOutcome::PATIENCE {
+            self.exchange.detail = Some("closed at once, without a word");
+            self.exchange.fail(Why::ServerReset);
+        }
         self.exchange.fail(why);
         self.client.switched(match self.state.watch.interrupted() {
             // Unread bytes of the client's would turn our close frame into a reset.
