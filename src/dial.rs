@@ -102,6 +102,12 @@ pub(crate) fn own_resource(error: &io::Error) -> Option<&'static str> {
     }
 }
 
+/// Whether a server has refused all that it was offered to speak (RFC 7301 section 3.2).
+pub(crate) fn is_of_alpn(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(error, Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)))
+}
+
 /// What the log says of a failed handshake with a server.
 pub(crate) fn tls_failure(error: &io::Error) -> &'static str {
     let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());

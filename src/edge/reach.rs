@@ -39,6 +39,11 @@ impl Unreached {
         }
     }
 
+    /// Whether the server has refused all that it was offered to speak.
+    pub(crate) fn is_of_alpn(&self) -> bool {
+        matches!(self, Self::Tls(error) if dial::is_of_alpn(error))
+    }
+
     /// What the access log says beside that.
     pub(crate) fn detail(&self) -> Option<&'static str> {
         match self {

@@ -22,6 +22,12 @@ impl Deadline {
         self.nanos.store(nanos, Ordering::Release);
     }
 
+    /// Whether there is one that is still to come.
+    pub(super) fn is_ahead(&self, now: Instant) -> bool {
+        let deadline = self.nanos.load(Ordering::Acquire);
+        deadline != Self::NEVER && nanos(now.saturating_duration_since(self.origin)) < deadline
+    }
+
     pub(super) fn is_over(&self, now: Instant) -> bool {
         match self.nanos.load(Ordering::Acquire) {
             Self::NEVER => false,

@@ -83,6 +83,8 @@ pub struct Server {
     /// Whether it has last agreed on HTTP/1.1 where it could have had HTTP/2 (`protocol: auto`). Only a guess at what it
     /// will agree on next.
     pub prefers_http1: AtomicBool,
+    /// Until when it is believed to speak HTTP/2 alone.
+    http2_alone: Deadline,
     /// Responses whose head has come.
     pub answers: AtomicU64,
     /// Requests whose clients seem to have left in the middle of a response in which nothing came any more.
@@ -141,6 +143,7 @@ impl Server {
             keepalive_hint: AtomicU32::new(0),
             max_connections: AtomicU32::new(0),
             prefers_http1: AtomicBool::new(false),
+            http2_alone: Deadline::never(now),
             answers: AtomicU64::new(0),
             left_in_vain: AtomicU64::new(0),
             learned: Learned::new(now),
@@ -165,6 +168,17 @@ impl Server {
     /// Another name leads to it now, or none.
     pub fn set_host(&self, host: Option<Name>) {
         self.host.store(host.map(Arc::new));
+    }
+
+    /// It has refused HTTP/1.1 where that alone was offered (`protocol: auto`). An update may change that, so it is asked again.
+    pub fn refuses_http1(&self, now: Instant) {
+        const BELIEVED_FOR: Duration = Duration::from_secs(60);
+        self.http2_alone.set(Some(now + BELIEVED_FOR));
+    }
+
+    /// Whether it has done so lately.
+    pub fn speaks_http2_alone(&self, now: Instant) -> bool {
+        self.http2_alone.is_ahead(now)
     }
 
     /// Unique for the life of the process; never used again for another server.

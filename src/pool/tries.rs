@@ -282,6 +282,16 @@ impl Tries {
         NextTry::At(attempt.begin(lease, now))
     }
 
+    /// The present try has come to nothing that its server knows of: the next is as if it had not been, and passes over the servers
+    /// with these ids as long as others can be had.
+    pub fn take_back(&mut self, attempt: &mut Attempt, ids: &[u32]) {
+        attempt.end(&Outcome::of(TryResult::NotServersFault));
+        attempt.number = attempt.number.saturating_sub(1);
+        self.tried.forget_last();
+        let avoided = self.pool.tried(ids);
+        self.avoided = (!avoided.is_empty()).then(|| Box::new(avoided));
+    }
+
     /// Whether the pool allows one try more than there were.
     fn may_follow(&self, attempt: &Attempt) -> bool {
         let max = self.pool.plan.retries.max;

@@ -180,6 +180,74 @@ fn websockets_go_by_http1_whatever_else_goes_by_http2() {
     assert_eq!(server.protocol("/after"), "HTTP/2.0");
 }
 
+/// Says 101 to who asks to switch.
+fn switching() -> App {
+    App::new(|request, stream| match request.field("upgrade").as_str() {
+        "" => say(stream, "plain"),
+        _ => {
+            send(
+                stream,
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            );
+            send(stream, "hi");
+            Then::Close
+        }
+    })
+}
+
+fn ask_to_switch(balancer: &Balancer, path: &str) -> u16 {
+    let mut client = balancer.client();
+    client
+        .send(format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"));
+    client.response_to_head().status
+}
+
+/// Nothing of it counts against servers.
+#[track_caller]
+fn check_nobody_is_blamed(balancer: &Balancer) {
+    balancer.wait_for_in_flight(0.0);
+    assert_eq!(balancer.metric("evenkeel_http_requests_failed_total", &[]), 0.0);
+    assert_eq!(balancer.metric("evenkeel_http_failures_total", &[("pool", "app")]), 0.0);
+    assert_eq!(balancer.metric("evenkeel_retries_total", &[]), 0.0);
+    assert_eq!(balancer.metric("evenkeel_server_ejected", &[]), 0.0);
+}
+
+#[test]
+fn a_server_of_http2_alone_is_not_asked_to_switch_and_not_blamed() {
+    let app = switching();
+    let server = Balancer::start(&plain(&[app.address], "", ""));
+    let front = Front::new(certificate(), server.address("web"), H2);
+    let eager = format!("{AUTO}, outlier: {{ consecutive_errors: 1 }}");
+    let balancer = Balancer::start(&plain(&[front.address; 2], "", &eager));
+    // Before it is known of each, and after that.
+    for n in 0..4 {
+        let path = format!("/{n}");
+        assert_eq!(ask_to_switch(&balancer, &path), 200, "as if it had not been asked");
+        let record = balancer.record(&path);
+        assert_eq!((&record["why"], &record["pool"]), (&"ok".into(), &"app".into()), "{record}");
+        assert_eq!(record["detail"], "no upgrade: the server speaks HTTP/2 alone", "{record}");
+        assert_eq!(server.protocol(&path), "HTTP/2.0");
+    }
+    assert_eq!(balancer.get("/plain").text(), "plain");
+    check_nobody_is_blamed(&balancer);
+}
+
+#[test]
+fn upgrades_go_to_the_servers_of_a_pool_that_have_them() {
+    let app = switching();
+    let servers = [(); 2].map(|()| Balancer::start(&plain(&[app.address], "", "")));
+    let fronts =
+        [(0, H2), (1, BOTH)].map(|(at, all)| Front::new(certificate(), servers[at].address("web"), all));
+    let eager = format!("{AUTO}, outlier: {{ consecutive_errors: 1 }}");
+    let balancer = Balancer::start(&plain(&fronts.each_ref().map(|front| front.address), "", &eager));
+    for n in 0..6 {
+        let path = format!("/{n}");
+        assert_eq!(ask_to_switch(&balancer, &path), 101);
+        assert_eq!(balancer.record(&path)["server"], "s2");
+    }
+    check_nobody_is_blamed(&balancer);
+}
+
 #[test]
 fn a_server_that_is_not_trusted_gets_nothing() {
     let app = App::echo();

@@ -149,6 +149,28 @@ impl Exchange {
         }
     }
 
+    /// Leases another server after one that speaks HTTP/2 alone, where there is another: that has no upgrades, and was not asked for
+    /// anything.
+    pub(in crate::serve) async fn lease_for_upgrade(&mut self) -> Result<LeasedServer, Why> {
+        let Dispatch { tries, attempt, session, outcome, .. } =
+            self.dispatch.as_deref_mut().ok_or(Why::Internal)?;
+        let alone = of_http2_alone(tries.pool());
+        tries.take_back(attempt, &alone);
+        *outcome = Outcome::default();
+        self.state.watch.lease_ended();
+        let server = tries::begin(tries, attempt, &self.state.watch, &mut self.queued, self.due).await?;
+        if let Some(session) = session {
+            session.leased(
+                tries.pool(),
+                &server,
+                self.listener.as_ref().and_then(|listener| own(&self.state, listener)),
+            );
+        }
+        let pool = Arc::clone(tries.pool());
+        self.begin_again();
+        Ok(LeasedServer { pool, server })
+    }
+
     /// What is to be leased for it.
     fn to_dispatch(&self, request: &RequestView<'_>, entropy: u64) -> Result<Box<Dispatch>, Why> {
         let listener = self.listener.as_ref().ok_or(Why::Shutdown)?;
@@ -172,6 +194,10 @@ impl Exchange {
         let mut tries = Tries::new(pool, query).waiting_as(priority);
         if let Some(bound) = bound {
             tries = tries.bound_to(bound);
+        }
+        if tries.pool().plan.protocol == ServerProtocol::Auto && self.upgrade(request).is_some() {
+            let alone = of_http2_alone(tries.pool());
+            tries = tries.avoiding(&alone);
         }
         // Made there, for it is long to move.
         Ok(Box::write(
@@ -216,6 +242,13 @@ impl Exchange {
         let bound = session.as_ref().and_then(|session| session.bound(pool, own(&self.state, listener)));
         (session, bound)
     }
+}
+
+/// The ids of a pool's servers that have no upgrades.
+fn of_http2_alone(pool: &Pool) -> Vec<u32> {
+    let now = Instant::now();
+    let servers = pool.members.iter().map(|member| &member.server);
+    servers.filter(|server| server.speaks_http2_alone(now)).map(|server| server.id()).collect()
 }
 
 /// The servers of a connection that is one client's own, as those of trusted proxies are not.

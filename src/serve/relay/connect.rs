@@ -37,6 +37,8 @@ enum Wanted {
 /// What a connection is made for.
 struct ConnectionSpec {
     wanted: Wanted,
+    /// Its server was not asked what it would choose, for HTTP/2 has no upgrades.
+    is_for_upgrade: bool,
     key: kept::ConnectionKey,
     keepalive: Duration,
     origination: Option<Arc<Origination>>,
@@ -100,11 +102,16 @@ impl<C: ClientSide> Relay<'_, C> {
             proxy_header::write(version, ProxyHeader::client(source, destination))
         });
         let origination = pool.origination.load_full();
+        let may_choose = pool.plan.protocol == ServerProtocol::Auto && origination.is_some();
+        // Upgrades are for HTTP/1.1, which is offered alone then, unless that was in vain.
+        let is_for_upgrade =
+            may_choose && self.upgrade.is_some() && !server.speaks_http2_alone(Instant::now());
         ConnectionSpec {
+            is_for_upgrade,
             wanted: match pool.plan.protocol {
                 ServerProtocol::H2 => Wanted::Http2,
-                // Without TLS there is nothing to agree by; and upgrades are for HTTP/1.1, which is offered alone then.
-                ServerProtocol::Auto if origination.is_some() && self.upgrade.is_none() => Wanted::Either,
+                // Without TLS there is nothing to agree by.
+                ServerProtocol::Auto if may_choose && !is_for_upgrade => Wanted::Either,
                 ServerProtocol::Auto | ServerProtocol::Http1 => Wanted::Http1,
             },
             key: (server.id(), origination.as_ref().map_or(0, |origination| origination.id)),
@@ -179,7 +186,11 @@ impl<C: ClientSide> Relay<'_, C> {
         let reaching = dial(live, server.address(), within, proxy_header, (limit, secured));
         let socket = self.state.watch.heed(reaching).await?.map_err(|error| {
             debug!(pool = %server.pool(), server = %server.name(), %error, "cannot connect");
-            self.exchange.detail = error.detail();
+            self.has_no_upgrades = spec.is_for_upgrade && error.is_of_alpn();
+            match self.has_no_upgrades {
+                true => server.refuses_http1(Instant::now()),
+                false => self.exchange.detail = error.detail(),
+            }
             error.why()
         })?;
         self.exchange.connected();
@@ -239,6 +250,9 @@ impl<C: ClientSide> Relay<'_, C> {
                 _ => self.exchange.has_no_form(missing),
             }
         })?;
+        if self.upgrade.is_some() {
+            self.exchange.detail = Some("no upgrade: the server speaks HTTP/2 alone");
+        }
         let begun = Http2::new(permit, head, self.client.has_body());
         let server = begun.map_err(|failure| {
             self.exchange.detail = failure.detail;

@@ -64,6 +64,8 @@ pub(super) struct Relay<'a, C: ClientSide> {
     exchange: Exchange,
     /// What the connection may switch to.
     upgrade: Option<String>,
+    /// The server that was to be asked for that speaks HTTP/2 alone.
+    has_no_upgrades: bool,
     body: RepeatableBody,
     /// The body's chunks go on as they are, for its server can only be one of HTTP/1.
     keeps_chunks: bool,
@@ -128,6 +130,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
             request,
             exchange,
             upgrade: None,
+            has_no_upgrades: false,
             keeps_chunks: false,
             is_uploaded: false,
             is_refused: false,
@@ -197,6 +200,14 @@ impl<'a, C: ClientSide> Relay<'a, C> {
         'tries: loop {
             let mut begun = match self.connect(&leased).await {
                 Ok(begun) => begun,
+                Err(_) if std::mem::take(&mut self.has_no_upgrades) => {
+                    let next = Box::pin(self.exchange.lease_for_upgrade());
+                    leased = match unless_left(&mut self.client, next).await {
+                        Ok(next) => next,
+                        Err(why) => return Box::pin(self.fail(why)).await,
+                    };
+                    continue;
+                }
                 Err(why) => {
                     // What is wrong with the request is wrong everywhere.
                     let is_of_request = matches!(why, Why::Malformed | Why::UriTooLong | Why::Internal);
