@@ -5,6 +5,7 @@
 //! The process between is this same program. It outlives the start, so that the one that asked hears by which status
 //! a next process ended that did not become ready; when it is left without a word, it ends the next process too.
 
+use super::aside::{FILES_WITHIN, aside};
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use std::ffi::OsString;
@@ -17,6 +18,7 @@ use std::sync::OnceLock;
 use std::{env, fs};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader as AsyncBufReader};
 use tokio::process::{Child, Command as AsyncCommand};
+use tokio::runtime::Handle;
 use tokio::signal::unix::SignalKind;
 use tracing::warn;
 
@@ -60,7 +62,7 @@ pub(super) struct Started {
 
 impl Launcher {
     /// Has the program at the path that this process was started by started with this process's own arguments.
-    pub(super) fn start(passed: PassedFiles) -> io::Result<Self> {
+    pub(super) async fn start(passed: PassedFiles) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let PassedFiles { mut sockets, stdin, environment } = passed;
@@ -90,7 +92,13 @@ impl Launcher {
             .map(|(child_fd, (_, parent_fd))| FdMapping { parent_fd, child_fd })
             .collect();
         command.fd_mappings(mappings).map_err(io::Error::other)?;
-        let child = AsyncCommand::from(command).spawn()?;
+        // The program's file system may hang, too. What is started late finds nobody to speak to, and ends.
+        let runtime = Handle::current();
+        let start = move || {
+            let _entered = runtime.enter();
+            AsyncCommand::from(command).spawn()
+        };
+        let child = aside(FILES_WITHIN, start).await.map_err(io::Error::other)??;
         let words = LauncherWords::new(tokio::net::UnixStream::from_std(ours)?);
         Ok(Self { child, words })
     }

@@ -93,9 +93,9 @@ impl Control {
             // Its app servers end with it, and another one would have a socket and a terminal of its own.
             return self.not_upgraded("a demo has no file to go on from; end it, and start it again");
         }
-        match self.start_next() {
-            Ok((launcher, channel)) => {
-                let bringing = bring_up(launcher, channel, self.changes.clone());
+        match self.prepare_next() {
+            Ok((passed, channel)) => {
+                let bringing = bring_up(passed, channel, self.changes.clone());
                 let changes = self.changes.clone();
                 let task = tokio::spawn(async move {
                     let _ = changes.send(ControlMessage::Next(bringing.await));
@@ -178,7 +178,8 @@ impl Control {
         }
     }
 
-    fn start_next(&mut self) -> io::Result<(Launcher, Channel)> {
+    /// What the next process is started with, and our end of the connection to it.
+    fn prepare_next(&mut self) -> io::Result<(PassedFiles, Channel)> {
         let (ours, theirs) = UnixStream::pair()?;
         let mut sockets = Vec::new();
         for (key, bound) in &self.bound {
@@ -198,20 +199,21 @@ impl Control {
             }
         };
         let environment = vec![(handover::VARIABLE, told)];
-        let launcher = Launcher::start(PassedFiles { sockets, stdin, environment })?;
-        Ok((launcher, Channel::new(ours)?))
+        Ok((PassedFiles { sockets, stdin, environment }, Channel::new(ours)?))
     }
 }
 
-/// Waits until the new process serves.
+/// Starts the new process, and waits until it serves.
 ///
 /// # Errors
 /// Why it never will; it has ended then.
 async fn bring_up(
-    mut launcher: Launcher,
+    passed: PassedFiles,
     mut channel: Channel,
     changes: mpsc::UnboundedSender<ControlMessage>,
 ) -> Result<NextProcess, String> {
+    let not_started = |error| format!("cannot start the new process: {error}");
+    let mut launcher = Launcher::start(passed).await.map_err(not_started)?;
     let started = launcher.started().await?;
     info!(pid = started.pid.as_raw_nonzero(), "upgrading: waiting for the new process to be ready");
     tokio::select! {

@@ -1,7 +1,7 @@
 //! Files that never answer or never end: what names them is refused, and everything else goes on.
 
 use crate::support::app::App;
-use crate::support::balancer::{Balancer, Directory, Reloaded, evenkeel, plain};
+use crate::support::balancer::{Balancer, Directory, Next, Reloaded, evenkeel, plain};
 use crate::support::hanging::{Act, HangingFiles};
 use crate::support::{wait_for, wait_until};
 use rustix::fs::{CWD, Mode, mkfifoat};
@@ -286,6 +286,21 @@ fn a_unix_socket_that_is_not_removed_holds_up_nobody() {
     files.hang(Act::Remove);
     balancer.signal(Signal::TERM);
     assert_eq!(balancer.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn a_program_that_is_not_read_holds_up_its_upgrade_alone() {
+    let app = App::saying("hello");
+    let text = with_socket(&app, false);
+    let (balancer, files) = HangingFiles::start(None, || Balancer::start(&text));
+    files.hang(Act::Start);
+    let upgrade = balancer.command_to_be_run(&["upgrade"]).spawn().expect("the binary runs");
+    files.wait_until_somebody_waits();
+    goes_on(&balancer);
+    files.answer();
+    let out = upgrade.wait_with_output().expect("it ends");
+    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    Next::of(&balancer).end();
 }
 
 #[test]
