@@ -9,9 +9,10 @@ use crate::edge::listener_state::ListenerState;
 use crate::edge::request_state::{Client, ConnectionServers};
 use crate::edge::watch::{Watch, Watched};
 use crate::metrics::Dropped;
+use crate::units::Address;
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -48,17 +49,47 @@ struct DatagramListenerState {
     /// The listener's, or the last one's.
     listener_state: Arc<ListenerState>,
     sessions: HashMap<DatagramPeer, Arc<DatagramSession>>,
-    /// Sockets of this core that have its address from now on, or a part of it.
-    moved_to: Vec<Weak<DatagramListener>>,
+    /// Others that overlap it have its clients.
+    has_moved: bool,
     /// Another process reads what clients send: what we took from the queue would be lost to it.
     is_left: bool,
 }
 
 /// What new sessions need.
-struct NewSessionNeeds {
-    connection_limit: Arc<ConnectionLimit>,
-    service: Arc<dyn ServeUdp>,
-    tracker: TaskTracker,
+pub(super) struct NewSessionNeeds {
+    pub(super) connection_limit: Arc<ConnectionLimit>,
+    pub(super) service: Arc<dyn ServeUdp>,
+    pub(super) tracker: TaskTracker,
+    pub(super) fronts: Fronts,
+}
+
+/// A core's sockets. Those that are over are gone: their socket is closed by then.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fronts(Arc<Mutex<Vec<Weak<DatagramListener>>>>);
+
+impl Fronts {
+    pub(super) fn add(&self, front: &Arc<DatagramListener>) {
+        let mut fronts = self.fronts();
+        fronts.retain(|front| front.strong_count() > 0);
+        fronts.push(Arc::downgrade(front));
+    }
+
+    pub(super) fn live(&self) -> Vec<Arc<DatagramListener>> {
+        self.fronts().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Which one takes what is sent to this address; the kernel prefers the narrower of two.
+    fn open_for(&self, address: SocketAddr) -> Option<Arc<DatagramListener>> {
+        let is_wide = |front: &Arc<DatagramListener>| front.address.ip().is_unspecified();
+        let takes = |front: &Arc<DatagramListener>| {
+            front.state().place.is_some() && Address::Inet(front.address).overlaps(&Address::Inet(address))
+        };
+        self.live().into_iter().filter(takes).min_by_key(is_wide)
+    }
+
+    fn fronts(&self) -> MutexGuard<'_, Vec<Weak<DatagramListener>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl DatagramListener {
@@ -76,7 +107,7 @@ impl DatagramListener {
                 place: Some(place),
                 listener_state,
                 sessions: HashMap::new(),
-                moved_to: Vec::new(),
+                has_moved: false,
                 is_left: false,
             }),
             changed: Notify::new(),
@@ -93,10 +124,6 @@ impl DatagramListener {
         let mut state = self.state();
         state.place = Some(place);
         state.listener_state = listener_state;
-    }
-
-    pub(super) fn is_open(&self) -> bool {
-        self.state().place.is_some()
     }
 
     pub(super) fn is_open_at(&self, place: u64) -> bool {
@@ -118,14 +145,12 @@ impl DatagramListener {
     }
 
     /// Others take its clients from now on. They have what has come already too; answers to what has gone on still leave.
-    pub(super) fn move_to(&self, others: Vec<Weak<DatagramListener>>) {
+    pub(super) fn move_away(&self) {
         let mut state = self.state();
-        (state.place, state.moved_to) = (None, others);
+        (state.place, state.has_moved) = (None, true);
         state.sessions.values().for_each(|session| session.finish());
-        // As long as it is open the kernel prefers the narrower one of two that overlap.
-        if !self.address.ip().is_unspecified()
-            && let Err(error) = socket::turn_away(&self.socket, self.address)
-        {
+        // As long as it is open the kernel would give it some of what is theirs.
+        if let Err(error) = socket::turn_away(&self.socket, self.address) {
             warn!(address = %self.address, %error, "answers that are under way cannot be waited for");
             state.sessions.values().for_each(|session| session.end());
         }
@@ -133,15 +158,7 @@ impl DatagramListener {
     }
 
     pub(super) fn has_moved(&self) -> bool {
-        !self.state().moved_to.is_empty()
-    }
-
-    /// Who has what was sent to this address of ours now; to none in particular, if it is not known.
-    fn successor(&self, to: Option<IpAddr>) -> Option<Arc<Self>> {
-        let state = self.state();
-        let others = || state.moved_to.iter().filter_map(Weak::upgrade);
-        let narrow = others().find(|other| Some(other.address.ip()) == to);
-        narrow.or_else(|| others().find(|other| other.address.ip().is_unspecified()))
+        self.state().has_moved
     }
 
     fn is_left(&self) -> bool {
@@ -167,13 +184,7 @@ impl DatagramListener {
     }
 
     /// Reads until it is over.
-    pub(super) async fn run(
-        self: Arc<Self>,
-        connection_limit: Arc<ConnectionLimit>,
-        service: Arc<dyn ServeUdp>,
-        tracker: TaskTracker,
-    ) {
-        let opening = NewSessionNeeds { connection_limit, service, tracker };
+    pub(super) async fn run(self: Arc<Self>, opening: NewSessionNeeds) {
         while !self.is_over() {
             if self.is_left() {
                 self.changed.notified().await;
@@ -228,9 +239,12 @@ impl DatagramListener {
             }
         }
         let to = left.to.or(Some(self.address.ip()).filter(|ip| !ip.is_unspecified()));
-        if let Some(other) = self.successor(to) {
+        if self.has_moved()
+            && let Some(to) = to
+            && let Some(other) = opening.fronts.open_for(SocketAddr::new(to, self.address.port()))
+        {
             // It finds or opens a session there, which answers from the address that the client wrote to.
-            return other.pass(opening, ReceivedDatagrams { to, ..left });
+            return other.pass(opening, ReceivedDatagrams { to: Some(to), ..left });
         }
         match self.session(opening, peer) {
             Ok(session) => {

@@ -17,10 +17,9 @@ pub(super) use socket::{bind, is_datagram, open, tune};
 use super::ConnectionTask;
 use super::connection_limit::ConnectionLimit;
 use super::order::Accept;
-use crate::units::Address;
-use listener::DatagramListener;
+use listener::{DatagramListener, Fronts, NewSessionNeeds};
 use std::io;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 /// Finds servers for sessions.
@@ -32,8 +31,7 @@ pub(crate) trait ServeUdp: Send + Sync {
 
 /// A core's sockets for datagrams.
 pub(super) struct DatagramListeners {
-    /// Those that are over are gone: their socket is closed by then.
-    fronts: Vec<Weak<DatagramListener>>,
+    fronts: Fronts,
     connection_limit: Arc<ConnectionLimit>,
     service: Arc<dyn ServeUdp>,
     tracker: TaskTracker,
@@ -46,7 +44,7 @@ impl DatagramListeners {
         tracker: &TaskTracker,
     ) -> Self {
         let (connection_limit, tracker) = (Arc::clone(connection_limit), tracker.clone());
-        Self { fronts: Vec::new(), connection_limit, service, tracker }
+        Self { fronts: Fronts::default(), connection_limit, service, tracker }
     }
 
     /// Takes new sessions on a socket.
@@ -54,18 +52,23 @@ impl DatagramListeners {
         let Accept { place, socket, listener_state, held } = accept;
         let socket = socket::front(socket)?;
         let address = socket.local_addr()?;
-        self.fronts.retain(|front| front.strong_count() > 0);
         // The same socket, of a listener that has gone: its sessions go on.
-        if let Some(front) =
-            self.live().find(|front| front.address() == address && !front.is_over() && !front.has_moved())
-        {
+        let is_it = |front: &Arc<DatagramListener>| {
+            front.address() == address && !front.is_over() && !front.has_moved()
+        };
+        if let Some(front) = self.live().find(is_it) {
             front.open(place, listener_state);
             return Ok(());
         }
         let front = DatagramListener::new(socket, address, (place, listener_state, held));
-        self.fronts.push(Arc::downgrade(&front));
-        let (connection_limit, service) = (Arc::clone(&self.connection_limit), Arc::clone(&self.service));
-        self.tracker.spawn(front.run(connection_limit, service, self.tracker.clone()));
+        self.fronts.add(&front);
+        let needs = NewSessionNeeds {
+            connection_limit: Arc::clone(&self.connection_limit),
+            service: Arc::clone(&self.service),
+            tracker: self.tracker.clone(),
+            fronts: self.fronts.clone(),
+        };
+        self.tracker.spawn(front.run(needs));
         Ok(())
     }
 
@@ -77,15 +80,9 @@ impl DatagramListeners {
 
     /// Those that overlap a place have its clients from now on.
     pub(super) fn move_away(&self, place: u64) {
-        let Some(front) = self.live().find(|front| front.is_open_at(place)) else { return };
-        let address = Address::Inet(front.address());
-        let others = self.live().filter(|other| {
-            !Arc::ptr_eq(other, &front)
-                && other.is_open()
-                && Address::Inet(other.address()).overlaps(&address)
-        });
-        let others = others.map(|other| Arc::downgrade(&other)).collect();
-        front.move_to(others);
+        if let Some(front) = self.live().find(|front| front.is_open_at(place)) {
+            front.move_away();
+        }
     }
 
     /// Another process reads what clients send.
@@ -98,7 +95,7 @@ impl DatagramListeners {
         self.live().for_each(|front| front.drain());
     }
 
-    fn live(&self) -> impl Iterator<Item = Arc<DatagramListener>> + '_ {
-        self.fronts.iter().filter_map(Weak::upgrade)
+    fn live(&self) -> impl Iterator<Item = Arc<DatagramListener>> {
+        self.fronts.live().into_iter()
     }
 }

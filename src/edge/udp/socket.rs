@@ -7,7 +7,7 @@ use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io::{self, ErrorKind, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use tokio::net::UdpSocket;
 
@@ -133,7 +133,12 @@ pub(super) fn front(socket: OwnedFd) -> io::Result<UdpSocket> {
 /// Has the kernel give what is sent to its address from now on to others that have it too, though the socket stays open:
 /// nobody writes from our own address to itself. What has come already stays in the queue, and sending goes on as before.
 pub(super) fn turn_away(socket: &UdpSocket, address: SocketAddr) -> io::Result<()> {
-    SockRef::from(socket).connect(&SockAddr::from(address))
+    let itself = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SockRef::from(socket).connect(&SockAddr::from(SocketAddr::new(itself, address.port())))
 }
 
 /// Opens a socket towards a server; its answers alone are let in.
