@@ -3,7 +3,6 @@
 
 use super::conn::{Conn, RequestFraming};
 use super::listener_state::ListenerState;
-use super::long_heads::begins_as_purge;
 use super::{
     AfterRequest, EdgeAnswer, EdgeObserver, LongHeadOf, LongHeadPermit, NoLongHead, Rejection, Serve, h2,
 };
@@ -119,7 +118,7 @@ async fn next_request(
     let mut long = None;
     let mut scan = HeadScan::default();
     let mut fresh = !conn.pending().is_empty();
-    if fresh {
+    if has_begun(conn) {
         conn.state.watch.rouse(terms.within);
     } else if conn.state.taken.load(Relaxed) {
         conn.state.watch.rest(terms.idle);
@@ -139,7 +138,9 @@ async fn next_request(
                 }
                 RequestHeadVerdict::Complete(form) => return Arrival::Request(form, long),
                 RequestHeadVerdict::Refused(TOO_LONG)
-                    if long.is_none() && begins_as_purge(conn.pending()) && terms.limit < LONGEST_HEAD =>
+                    if long.is_none()
+                        && head::has_method(conn.pending(), b"PURGE")
+                        && terms.limit < LONGEST_HEAD =>
                 {
                     match observer.long_head(&conn.state.client, LongHeadOf::Request) {
                         Ok(permit) => {
@@ -163,11 +164,11 @@ async fn next_request(
                 }
             }
         }
-        let before = conn.pending().len();
+        let (before, had_begun) = (conn.pending().len(), has_begun(conn));
         match arrive(conn).await {
             Ok(0) => return left(conn, observer, Why::ClientAborted),
             Ok(_) => {
-                if before == 0 {
+                if !had_begun && has_begun(conn) {
                     // There may have been a reload while it waited.
                     terms = HeadTerms::of(listener_state);
                     conn.state.watch.rouse(terms.within);
@@ -177,7 +178,7 @@ async fn next_request(
                 let is_alien = before == 0 && !pending[0].is_ascii_graphic();
                 fresh = scan.is_due(pending) || pending.len() >= terms.limit || is_alien;
             }
-            Err(why) if why == Why::RequestHeaderTimeout && before > 0 => {
+            Err(why) if why == Why::RequestHeaderTimeout && had_begun => {
                 let refusal = Refusal { status: why.status(), detail: HALF_A_HEAD };
                 return Arrival::Refused(refusal, why);
             }
@@ -186,10 +187,15 @@ async fn next_request(
     }
 }
 
+/// Whether anything of a request has come. The empty line that may stand before one is none yet: some clients end a body by it
+/// (RFC 9112 section 2.2).
+fn has_begun(conn: &Conn) -> bool {
+    !b"\r\n".starts_with(conn.pending())
+}
+
 /// Nothing more comes: of a request that has begun is told.
 fn left(conn: &Conn, observer: &dyn EdgeObserver, why: Why) -> Arrival {
-    // The empty line that may stand before a request is none yet.
-    if why != Why::Ok && !conn.pending().trim_ascii().is_empty() {
+    if why != Why::Ok && has_begun(conn) {
         let status = if why == Why::ClientAborted { why.status() } else { 0 };
         let rejection = Rejection { status, why, detail: Some(HALF_A_HEAD) };
         observer.refused(
@@ -236,16 +242,22 @@ const NO_HTTP2: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
 async fn refuse(conn: Box<Conn>, rejection: Rejection, observer: &dyn EdgeObserver) {
     let client = &conn.state.client;
     if conn.socket().speaks_h2() || head::is_of_no_http(conn.pending()) {
+        // It is told no status.
+        let rejection = Rejection { status: 0, ..rejection };
         observer.refused(client, (conn.pending(), FieldList::NONE), rejection, EdgeAnswer::default());
         return close_lingering(conn, NO_HTTP2).await;
     }
     let id = observer.request_id(FieldList::NONE);
     let (mut bytes, mut body_bytes) = (Vec::with_capacity(512), 0);
+    let is_head = head::has_method(conn.pending(), b"HEAD");
     observer.answer(client, (rejection, &id), None, &mut |head, edits, body| {
         let terms = Http1Terms { is_http_11: true, framing: Framing::Length, may_go_on: false };
         write_http1(head, edits, terms, &mut bytes);
-        bytes.extend_from_slice(body);
-        body_bytes = body.len() as u64;
+        // RFC 9110 section 9.3.2.
+        if !is_head {
+            bytes.extend_from_slice(body);
+            body_bytes = body.len() as u64;
+        }
     });
     let answer = EdgeAnswer { request_id: Some(&id), body_bytes };
     observer.refused(client, (conn.pending(), FieldList::NONE), rejection, answer);

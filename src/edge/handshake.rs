@@ -207,11 +207,9 @@ impl<S: Serve> ConnectionAcceptor<S> {
             Ok(permit) => Some(permit),
             Err(limit) => {
                 self.listener_state.refused.fetch_add(1, Relaxed);
-                // Nobody answers an HTTP client here.
-                let (why, detail) = (Why::ClientLimit, Some(limit));
-                let status =
-                    if self.listener_state.plan.load().protocol == Protocol::Http { 0 } else { why.status() };
-                self.observer.turned_away(&self.client(accepted.source), Rejection { status, why, detail });
+                let why = Why::ClientLimit;
+                let rejection = Rejection { status: why.status(), why, detail: Some(limit) };
+                self.observer.turned_away(&self.client(accepted.source), rejection);
                 None
             }
         }

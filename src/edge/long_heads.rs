@@ -61,11 +61,6 @@ impl Default for LongHeads {
     }
 }
 
-/// Whether what has arrived begins as a PURGE; the empty line that may stand before a request is passed over.
-pub(super) fn begins_as_purge(bytes: &[u8]) -> bool {
-    bytes.strip_prefix(b"\r\n").unwrap_or(bytes).starts_with(b"PURGE ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,20 +74,5 @@ mod tests {
         assert!(heads.permit(LongHeadOf::Connection).is_ok(), "they are counted apart");
         drop(all);
         assert!(permit().is_ok());
-    }
-
-    #[test]
-    fn a_purge_is_known_by_its_beginning() {
-        for (bytes, is_purge) in [
-            (&b"PURGE /a HTTP/1.1"[..], true),
-            (b"\r\nPURGE * HTTP/1.1", true),
-            (b"PURGE", false),
-            (b"PURGER / HTTP/1.1", false),
-            (b"purge / HTTP/1.1", false),
-            (b"GET /PURGE HTTP/1.1", false),
-            (b"", false),
-        ] {
-            assert_eq!(begins_as_purge(bytes), is_purge, "{}", String::from_utf8_lossy(bytes));
-        }
     }
 }

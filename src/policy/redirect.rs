@@ -114,7 +114,6 @@ mod tests {
             ("https://{host}/new{path}", "GET /a HTTP/1.0\r\n", None),
             ("https://www.{host}{path}", "GET /a HTTP/1.0\r\n", None),
             ("https://{country}.shop.example/", "GET /a HTTP/1.1\r\nHost: a\r\n", None),
-            ("https://{host}/", "GET /a HTTP/1.1\r\nHost: a..b\r\n", None),
             ("https://{host}/", "GET http://a/ HTTP/1.0\r\n", Some("https://a/")),
             ("https://{host}/", "GET / HTTP/1.0\r\nHost: a.:81\r\n", Some("https://a./")),
             ("https://{host}:444/", "GET / HTTP/1.0\r\nHost: [::1]:81\r\n", Some("https://[::1]:444/")),

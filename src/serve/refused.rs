@@ -3,7 +3,7 @@
 //! policy holds for the answers.
 
 use super::grpc;
-use crate::access_log::{Action, Record};
+use crate::access_log::{Action, Record, Why};
 use crate::config::plan::Protocol;
 use crate::control::Live;
 use crate::edge::{
@@ -162,6 +162,9 @@ impl EdgeObserver for Reporter {
             }
             None => live.metrics.failure(edition, place, rejection.why, &names),
         }
+        // Nobody has answered an HTTP client.
+        let is_untold = protocol.is_none() && rejection.why != Why::ClientAborted;
+        let rejection = if is_untold { Rejection { status: 0, ..rejection } } else { rejection };
         if live.access_log.is_on() {
             live.access_log.record(&Record { protocol, ..nothing_but(client, rejection, generation) });
         }

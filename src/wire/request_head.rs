@@ -168,6 +168,12 @@ const fn refuse(status: u16, detail: &'static str) -> RequestHeadVerdict {
     RequestHeadVerdict::Refused(Refusal { status, detail })
 }
 
+/// Whether what has arrived begins with this method; the empty line that may stand before a request is passed over.
+pub(crate) fn has_method(bytes: &[u8], method: &[u8]) -> bool {
+    let line = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
+    line.strip_prefix(method).is_some_and(|rest| rest.starts_with(b" "))
+}
+
 /// Whether a refused line is of three words and yet of no version of HTTP/1, whose targets or protocol have a slash. To a
 /// listener that takes HTTP/2 without notice it is a broken preface then, and no request to be answered in HTTP/1.1.
 pub(crate) fn is_of_no_http(bytes: &[u8]) -> bool {
@@ -361,7 +367,8 @@ fn judge_fields<'a>(fields: &[Header<'a>], http_11: bool) -> Result<Seen<'a>, Re
     Ok(Seen { body, host, has_connection })
 }
 
-/// RFC 9110 section 7.2: `uri-host [ ":" port ]`. A host of HTTP is not empty (section 4.2.1).
+/// RFC 9110 section 7.2: `uri-host [ ":" port ]`. A host of HTTP is not empty (section 4.2.1), nor is a label of its name (RFC 1035
+/// section 2.3.1).
 pub(crate) fn is_host(value: &[u8]) -> bool {
     let (host, port) = match value.first() {
         Some(b'[') => match value.iter().position(|&byte| byte == b']') {
@@ -382,7 +389,14 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
         [b'[', inner @ .., b']'] => {
             !inner.is_empty() && inner.iter().all(|&byte| byte == b':' || is_host_byte(byte))
         }
-        host => !host.is_empty() && host.iter().all(|&byte| is_host_byte(byte)),
+        // A dot may end a name; the root alone, and a label without letters, are no host's.
+        b"" | b"." => false,
+        host => {
+            let mut before = 0;
+            host.iter().all(|&byte| {
+                is_host_byte(byte) && (std::mem::replace(&mut before, byte), byte) != (b'.', b'.')
+            })
+        }
     };
     port_is_good && host_is_good
 }

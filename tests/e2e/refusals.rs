@@ -93,6 +93,51 @@ fn a_client_that_leaves_without_a_word_is_no_event() {
 }
 
 #[test]
+fn an_empty_line_behind_a_request_is_no_beginning_of_another() {
+    let app = App::saying("hello");
+    // What rests for so long would else be over with 408 much sooner.
+    let timeouts = "timeouts: { request_header: 50ms, idle: 400ms }";
+    let balancer = Balancer::start(&plain(&[app.address], timeouts, ""));
+    for empty in ["\r", "\r\n"] {
+        let mut client = balancer.client();
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab{empty}"));
+        assert_eq!(client.response().status, 200);
+        let (rest, _) = client.read_to_end();
+        assert_eq!(rest, "", "{empty:?}");
+        let mut client = balancer.client();
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab{empty}"));
+        assert_eq!(client.response().status, 200);
+        client.send(format!("{}GET / HTTP/1.1\r\nHost: a\r\n\r\n", &"\r\n"[empty.len()..]));
+        assert_eq!(client.response().status, 200, "{empty:?}");
+    }
+    wait_until("six records", || balancer.records().len() == 6);
+    assert!(balancer.records().iter().all(|record| record["why"] == "ok"), "{:?}", balancer.records());
+}
+
+#[test]
+fn a_head_that_is_refused_has_no_body_where_head_was_asked() {
+    let app = App::saying("hello");
+    let text = plain(&[app.address], "timeouts: { request_header: 300ms }", "");
+    let balancer = Balancer::start(&text);
+    for (head, status) in [
+        ("HEAD / HTTP/1.1\r\nHost:\r\n\r\n".to_owned(), 400),
+        (format!("\r\nHEAD / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(70_000)), 431),
+        ("HEAD / HTTP/2.5\r\nHost: a\r\n\r\n".to_owned(), 505),
+        ("HEAD / HTTP/1.1\r\nHo".to_owned(), 408),
+    ] {
+        let mut client = balancer.client();
+        client.send(head);
+        let (answer, _) = client.read_to_end();
+        let (answer, body) = answer.split_once("\r\n\r\n").expect("a head");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(answer.to_ascii_lowercase().contains("\r\ncontent-length: "), "{answer}");
+        assert_eq!(body, "", "{status}");
+        let record = balancer.record_where("of it", |record| record["status"] == status);
+        assert_eq!(record["bytes_out"], 0, "{record}");
+    }
+}
+
+#[test]
 fn half_a_header_block_is_a_request_once_and_not_one_that_is_too_long() {
     let app = App::saying("hello");
     let balancer = Balancer::start(&plain(&[app.address], "", ""));

@@ -115,6 +115,10 @@ fn a_connection_that_breaks_http2_ends_as_tls_should() {
         assert!(is_whole, "{what}: no close_notify");
         assert!(!answer.starts_with("HTTP/1.1"), "{what}: it has agreed on HTTP/2, and is told in HTTP/1.1");
     }
+    // None was told a status.
+    for record in balancer.records() {
+        assert!(record["status"] == 0 || record["why"] == "client_aborted", "{record}");
+    }
 }
 
 #[test]

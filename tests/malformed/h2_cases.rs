@@ -81,6 +81,8 @@ pub(crate) fn cases() -> Vec<Case> {
         ("h2-authority-userinfo", "9113 8.3.1", "has a user's name in `:authority`", but(":authority", b"u@a"), Answer(400)),
         ("h2-authority-empty", "9113 8.3.1", "has an empty `:authority`", but(":authority", b""), StreamError),
         ("h2-authority-empty-port", "9110 4.2.1", "has a port and no host in `:authority`", but(":authority", b":80"), Answer(400)),
+        ("h2-authority-dot", "1035 2.3.1", "has a dot for `:authority`", but(":authority", b"."), Answer(400)),
+        ("h2-authority-dots", "1035 2.3.1", "has two dots behind each other in `:authority`", but(":authority", b"a.."), Answer(400)),
         ("h2-authority-percent", "3986 3.2.2", "has `%` in `:authority`, which the codec has no form for", but(":authority", b"a%41"), StreamError),
         ("h2-authority-path", "3986 3.2", "has a path in `:authority`", but(":authority", b"a/b"), StreamError),
         ("h2-authority-port", "3986 3.2.3", "has a port that is no number", but(":authority", b"a:x"), Answer(400)),

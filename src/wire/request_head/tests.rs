@@ -133,3 +133,18 @@ fn what_is_of_no_version_of_http_is_told_from_a_malformed_request() {
         assert_eq!(is_of_no_http(line.as_bytes()), expected, "{line:?}");
     }
 }
+
+#[test]
+fn a_purge_is_known_by_its_beginning() {
+    for (bytes, is_purge) in [
+        (&b"PURGE /a HTTP/1.1"[..], true),
+        (b"\r\nPURGE * HTTP/1.1", true),
+        (b"PURGE", false),
+        (b"PURGER / HTTP/1.1", false),
+        (b"purge / HTTP/1.1", false),
+        (b"GET /PURGE HTTP/1.1", false),
+        (b"", false),
+    ] {
+        assert_eq!(has_method(bytes, b"PURGE"), is_purge, "{}", String::from_utf8_lossy(bytes));
+    }
+}
