@@ -2,6 +2,8 @@
 //! next request. Strict, because framing that two readers read differently smuggles requests: every line ends
 //! in CR LF, a size has a digit and nothing after it but an extension, a trailer has a name.
 
+use super::MOST_TRAILERS;
+
 /// A chunked body as far as it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Chunks {
@@ -10,6 +12,8 @@ pub(crate) struct Chunks {
     data: u64,
     /// Bytes of extensions and trailers, and zeros before sizes.
     extra: u64,
+    /// Bytes of trailers that may come beyond those.
+    trailers_left: u32,
 }
 
 /// How far into a chunked body we are.
@@ -43,14 +47,19 @@ enum State {
 
 /// More digits than any size has that can be meant.
 const LARGEST: u64 = 1 << 56;
-/// Extensions and trailers may have this much, and as much again as there is data: nobody reads them, and a limit on
-/// bodies counts data.
+/// Extensions and a request's trailers may have this much, and as much again as there is data: nobody reads them, and a limit
+/// on bodies counts data.
 const EXTRA: u64 = 16 << 10;
 
 impl Chunks {
     /// At a body's beginning.
     pub(crate) fn new() -> Self {
-        Self { state: State::Start, data: 0, extra: 0 }
+        Self { state: State::Start, data: 0, extra: 0, trailers_left: 0 }
+    }
+
+    /// At the beginning of a response's, whose trailers are read and go on: they have a bound of their own.
+    pub(crate) fn of_response() -> Self {
+        Self { trailers_left: MOST_TRAILERS as u32, ..Self::new() }
     }
 
     /// Bytes of data so far, those announced by the present chunk's size included.
@@ -151,6 +160,7 @@ impl Chunks {
                 }
                 State::Data(size) => self.data = self.data.saturating_add(size),
                 State::Size(0) if self.state == State::Start => {}
+                State::TrailerName | State::Trailer if self.trailers_left > 0 => self.trailers_left -= 1,
                 State::Size(0)
                 | State::Blank(_)
                 | State::Extension(_)

@@ -319,7 +319,7 @@ pub(crate) fn judge(bytes: &[u8], to: ResponseTo<'_>, fields: &mut FieldSpans) -
         () if seen.is_chunked && !is_http_11 => {
             return ResponseHeadVerdict::Refused("Transfer-Encoding in HTTP/1.0");
         }
-        () if seen.is_chunked => ResponseBodyEnd::Chunked(Chunks::new()),
+        () if seen.is_chunked => ResponseBodyEnd::Chunked(Chunks::of_response()),
         () => seen.length.map_or(ResponseBodyEnd::UntilClose, ResponseBodyEnd::Length),
     };
     let connection = || values(response.headers, "connection");

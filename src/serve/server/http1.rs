@@ -337,7 +337,7 @@ mod tests {
         let bytes = b"3;x=y\r\nabc\r\nA\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\n";
         for cut in 0..=bytes.len() {
             let parts = [&bytes[..cut], &bytes[cut..]];
-            let chunked = || ResponseBodyEnd::Chunked(Chunks::new());
+            let chunked = || ResponseBodyEnd::Chunked(Chunks::of_response());
             assert_eq!(pass(chunked(), &parts, false), Ok((b"abc0123456789".to_vec(), 13, true)), "{cut}");
             let without_trailers = bytes[..bytes.len() - b"X-Sum: 1\r\n\r\n".len()].to_vec();
             assert_eq!(pass(chunked(), &parts, true), Ok((without_trailers, 13, true)), "{cut}");
@@ -346,17 +346,36 @@ mod tests {
 
     #[test]
     fn what_comes_beyond_the_end_is_no_part_of_the_body() {
-        let chunked = ResponseBodyEnd::Chunked(Chunks::new());
+        let chunked = ResponseBodyEnd::Chunked(Chunks::of_response());
         assert_eq!(pass(chunked, &[b"1\r\na\r\n0\r\n\r\nmore"], false), Ok((b"a".to_vec(), 1, false)));
         assert_eq!(pass(ResponseBodyEnd::Length(2), &[b"abc"], false), Ok((b"ab".to_vec(), 2, false)));
         assert_eq!(pass(ResponseBodyEnd::Length(3), &[b"a", b"bc"], true), Ok((b"abc".to_vec(), 3, true)));
     }
 
     #[test]
+    fn trailers_may_be_long_whatever_there_is_of_data() {
+        let chunked = || ResponseBodyEnd::Chunked(Chunks::of_response());
+        let body = |trailers: usize| format!("1\r\na\r\n0\r\nX: {}\r\n\r\n", "x".repeat(trailers));
+        let parts = |body: String| body.into_bytes().chunks(4096).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        for keeps_chunks in [true, false] {
+            for (length, is_taken) in [(60_000, true), (90_000, false)] {
+                let parts = parts(body(length));
+                let parts: Vec<_> = parts.iter().map(Vec::as_slice).collect();
+                let passed = pass(chunked(), &parts, keeps_chunks);
+                assert_eq!(passed.is_ok(), is_taken, "{length} {keeps_chunks} {passed:?}");
+            }
+        }
+        let parts = parts(body(66_000));
+        let parts: Vec<_> = parts.iter().map(Vec::as_slice).collect();
+        assert_eq!(pass(chunked(), &parts, true), Err(Failure::malformed(TRAILERS_TOO_LONG)));
+    }
+
+    #[test]
     fn broken_chunks_are_told() {
         let broken = Failure::malformed("broken chunk");
         for keeps_chunks in [true, false] {
-            let passed = pass(ResponseBodyEnd::Chunked(Chunks::new()), &[b"2\r\nab\r\nx\r\n"], keeps_chunks);
+            let passed =
+                pass(ResponseBodyEnd::Chunked(Chunks::of_response()), &[b"2\r\nab\r\nx\r\n"], keeps_chunks);
             assert_eq!(passed, Err(broken));
         }
     }

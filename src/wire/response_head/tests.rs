@@ -58,7 +58,7 @@ fn what_a_head_says_is_known() {
 
 #[test]
 fn a_body_ends_as_the_head_says() {
-    let chunked = ResponseBodyEnd::Chunked(Chunks::new());
+    let chunked = ResponseBodyEnd::Chunked(Chunks::of_response());
     for (head, body, keeps) in [
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n", chunked, true),
         ("HTTP/1.1 200 OK\r\n\r\n", ResponseBodyEnd::UntilClose, true),
@@ -169,7 +169,7 @@ fn a_response_without_a_body_has_no_framing() {
 fn a_length_beside_chunks_goes_no_further() {
     let (form, _, out) =
         check("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", PLAIN);
-    assert_eq!(form.body, ResponseBodyEnd::Chunked(Chunks::new()));
+    assert_eq!(form.body, ResponseBodyEnd::Chunked(Chunks::of_response()));
     assert_eq!(out, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
 }
 
