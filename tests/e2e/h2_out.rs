@@ -291,6 +291,31 @@ fn a_head_that_http2_has_no_form_for_is_its_clients_fault() {
 }
 
 #[test]
+fn what_the_cache_takes_out_of_a_target_needs_no_form() {
+    let app = App::echo();
+    let server = Balancer::start(&plain(&[app.address], "", ""));
+    let balancer = Balancer::start(&format!(
+        "listeners: {{ web: {{ address: 127.0.0.1:0, routes: shop }} }}\n\
+         routes: {{ shop: [{{ match: {{ path: /some }}, cache: {{ key: {{ query: [a] }} }}, pool: app }}, {{ cache: {{}}, pool: app }}] }}\n\
+         pools: {{ app: {{ servers: ['{}'], protocol: h2 }} }}\n",
+        server.address("web")
+    ));
+    for (target, sent) in [
+        ("/x?utm_source=\"y\"", "/x"),
+        ("/x?utm_source=<y>&k=1", "/x?k=1"),
+        ("/some?a=1&b=\"x\"", "/some?a=1"),
+    ] {
+        let mut client = balancer.client();
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let response = client.response();
+        assert_eq!((response.status, app.last().target.as_str()), (200, sent), "{target}");
+    }
+    let mut client = balancer.client();
+    client.send("GET /some?a=\"x\" HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.response().status, 400, "what is left has none");
+}
+
+#[test]
 fn a_target_that_is_too_long_for_http2_is_told_so() {
     let app = App::echo();
     let limits = "limits: { request_headers: 256KiB, uri: 256KiB }";

@@ -78,25 +78,26 @@ pub(in crate::serve) struct LeasedServer {
 }
 
 impl Exchange {
-    /// Leases a server of the pool that a request goes to.
+    /// Leases a server of the pool that a request goes to, with the target that the cache has made of its own.
     /// That may take until a server has room; the whole exchange is to be over by `call_due`.
     pub(in crate::serve) async fn admit(
         &mut self,
         request: &RequestView<'_>,
+        cached_target: Option<&str>,
         call_due: Option<Instant>,
     ) -> Result<LeasedServer, Why> {
         self.hold_back().await?;
         let entropy = fastrand::u64(..);
-        let leased = match self.lease(request, entropy, call_due).await {
+        let leased = match self.lease((request, cached_target), entropy, call_due).await {
             // Who has waited in vain does not begin again.
             Err(why) if !why.is_of_queue() && self.state.watch.interrupted().is_none() && self.renew() => {
                 self.find_rule(request)?;
                 self.answer_unless_served(request)?;
-                self.lease(request, entropy, call_due).await
+                self.lease((request, cached_target), entropy, call_due).await
             }
             // It went while this one waited, or just now.
             Err(Why::AllUnhealthy | Why::NoneReady | Why::NoServers) if self.has_fallback() => {
-                self.lease(request, entropy, call_due).await
+                self.lease((request, cached_target), entropy, call_due).await
             }
             leased => leased,
         }?;
@@ -111,13 +112,13 @@ impl Exchange {
     /// Leases a server of the pool that its rule leads to.
     async fn lease(
         &mut self,
-        request: &RequestView<'_>,
+        (request, cached_target): (&RequestView<'_>, Option<&str>),
         entropy: u64,
         call_due: Option<Instant>,
     ) -> Result<LeasedServer, Why> {
         let found = self.to_dispatch(request, entropy)?;
         if found.tries.pool().plan.protocol == ServerProtocol::H2
-            && let Some(missing) = request::misses_http2_form(&self.rewritten(request).applied(request))
+            && let Some(missing) = self.misses_http2_form(request, cached_target)
         {
             return Err(self.has_no_form(missing));
         }
@@ -133,6 +134,18 @@ impl Exchange {
             );
         }
         Ok(LeasedServer { pool: Arc::clone(tries.pool()), server })
+    }
+
+    /// Why a request's head has no form in HTTP/2 as servers get it.
+    fn misses_http2_form(
+        &self,
+        request: &RequestView<'_>,
+        cached_target: Option<&str>,
+    ) -> Option<NoHttp2Form> {
+        let rewritten = self.rewritten(request);
+        let sent = rewritten.applied(request);
+        let path_and_query = cached_target.unwrap_or(sent.path_and_query);
+        request::misses_http2_form(&RequestView { path_and_query, ..sent })
     }
 
     /// Its head has no form in what its servers speak: that is its client's to mend, and the matter of no pool.

@@ -305,7 +305,8 @@ impl<'a, C: ClientSide> Relay<'a, C> {
 
     /// Leases a server, and waits for one if it must.
     async fn admit(&mut self) -> Result<LeasedServer, Why> {
-        let admitted = pin!(self.exchange.admit(&self.request, self.call_due));
+        let target = self.caching.as_ref().and_then(|caching| caching.target.as_deref());
+        let admitted = pin!(self.exchange.admit(&self.request, target, self.call_due));
         unless_left(&mut self.client, admitted).await
     }
 
