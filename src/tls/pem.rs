@@ -90,7 +90,7 @@ fn title(line: &[u8]) -> String {
         Some(end) => LONGEST_TITLE.min(begins + end + DASHES.len()),
         None => OPEN_TITLE.min(line.len()),
     };
-    let shown = &line[..end];
+    let shown = words(&line[..end]);
     let rest = if shown.len() < line.len() { "…" } else { "" };
     format!("{}{rest}", shown.escape_ascii())
 }
@@ -99,7 +99,15 @@ fn title(line: &[u8]) -> String {
 fn label(marker: &[u8]) -> (String, bool) {
     let marker = marker.trim_ascii();
     let end = dashes(marker).unwrap_or(marker.len());
-    (marker[..end.min(LONGEST_TITLE)].escape_ascii().to_string(), end == marker.len())
+    let shown = words(&marker[..end.min(LONGEST_TITLE)]);
+    let rest = if shown.len() < end { "…" } else { "" };
+    (format!("{}{rest}", shown.escape_ascii()), end == marker.len())
+}
+
+/// As far as it is like a title's words: a key in their place is not for long.
+fn words(text: &[u8]) -> &[u8] {
+    let is_other = |byte: &u8| !matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b' ' | b'-');
+    &text[..text.iter().position(is_other).unwrap_or(text.len())]
 }
 
 fn dashes(text: &[u8]) -> Option<usize> {
@@ -168,6 +176,8 @@ mod tests {
             (key.replacen("-----\n", "----- x\n", 1), "`-----BEGIN PRIVATE KEY-----…` begins no section"),
             (key[..key.len() - 40].to_owned(), "the line `-----END PRIVATE KEY-----` is missing"),
             (key.replacen("\nM", "\n!M", 1), "a section is not base64"),
+            (key.replacen("PRIVATE KEY", &base64.concat(), 1), "` is missing"),
+            (key.replacen("PRIVATE KEY-----", &base64.concat(), 1), "begins no section"),
         ] {
             let (of_key, of_chain) = (private_key(text.as_bytes()), certificates(text.as_bytes()));
             for said in [of_key.err(), of_chain.err()].into_iter().flatten() {
