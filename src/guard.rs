@@ -60,9 +60,11 @@ pub struct PoolAfter {
     pub completed: bool,
     /// In flight, beyond what was at the reload: connections that are open and idle are none of the new ones.
     pub waiting: u32,
-    /// Clients that have left without waiting any longer.
-    pub aborted: u64,
+    /// Clients that have left, or given their calls up, without waiting any longer.
+    pub left: u64,
     pub elapsed: Duration,
+    /// For how long half as many have waited or left as it takes to say something.
+    pub awaited: Duration,
     pub up: usize,
     /// Not decided yet.
     pub probing: usize,
@@ -269,15 +271,15 @@ pub fn judge(
             return Some(Worse::Unanswered { before, after: unanswered, requests: after.requests });
         }
     }
-    // Requests that never end are in no share. Servers may have taken as long before.
-    let waits_in_vain = known.answered && !after.answered && after.elapsed >= patience(before);
-    let waiting = u64::from(after.waiting) + after.aborted;
+    // Requests that never end are in no share. Servers may have taken as long before, and who has just come has not waited.
+    let waits_in_vain = known.answered && !after.answered && after.awaited >= patience(before);
+    let waiting = u64::from(after.waiting) + after.left;
     if waits_in_vain && waiting >= limits.min_requests {
         return Some(Worse::Silent { waiting, elapsed: after.elapsed });
     }
     // Nor are responses that begin and never end.
     let patience = known.p99_whole.unwrap_or_default() * 2;
-    let ends_in_vain = known.completed && !after.completed && after.elapsed >= patience.max(SILENCE);
+    let ends_in_vain = known.completed && !after.completed && after.awaited >= patience.max(SILENCE);
     if ends_in_vain && waiting >= limits.min_requests {
         return Some(Worse::Stalled { waiting, elapsed: after.elapsed });
     }
@@ -314,8 +316,9 @@ mod tests {
         answered: true,
         completed: true,
         waiting: 15,
-        aborted: 5,
+        left: 5,
         elapsed: Duration::from_secs(2),
+        awaited: Duration::from_secs(2),
         up: 3,
         probing: 0,
         wanted: 3,
@@ -366,26 +369,27 @@ mod tests {
             "nothing has come from the servers in 2.0 s, and 20 wait or have left",
         );
         check(Some(&BEFORE), NOTHING, false, "");
-        check(Some(&BEFORE), PoolAfter { elapsed: Duration::from_millis(1900), ..silent }, false, "");
+        check(Some(&BEFORE), PoolAfter { awaited: Duration::from_millis(1900), ..silent }, false, "");
         check(Some(&BEFORE), PoolAfter { waiting: 14, ..silent }, false, "");
         check(Some(&PoolBefore { answered: false, ..BEFORE }), silent, false, "");
         check(None, silent, false, "");
         let quick = PoolBefore { p99: None, ..BEFORE };
-        check(Some(&quick), PoolAfter { elapsed: Duration::from_millis(900), ..silent }, false, "");
+        check(Some(&quick), PoolAfter { awaited: Duration::from_millis(900), ..silent }, false, "");
         check(
             Some(&quick),
-            PoolAfter { elapsed: Duration::from_secs(1), ..silent },
+            PoolAfter { awaited: Duration::from_secs(1), ..silent },
             false,
-            "nothing has come from the servers in 1.0 s, and 20 wait or have left",
+            "nothing has come from the servers in 2.0 s, and 20 wait or have left",
         );
     }
 
     #[test]
     fn responses_that_do_not_end_any_more_are_worse_once_they_would_have_ended() {
-        let stalled = PoolAfter { completed: false, elapsed: Duration::from_secs(4), ..NOTHING };
+        let four = Duration::from_secs(4);
+        let stalled = PoolAfter { completed: false, elapsed: four, awaited: four, ..NOTHING };
         let worse = "no response has come to its end in 4.0 s, and 20 wait or have left";
         check(Some(&BEFORE), stalled, false, worse);
-        check(Some(&BEFORE), PoolAfter { elapsed: Duration::from_millis(3900), ..stalled }, false, "");
+        check(Some(&BEFORE), PoolAfter { awaited: Duration::from_millis(3900), ..stalled }, false, "");
         check(Some(&BEFORE), PoolAfter { waiting: 14, ..stalled }, false, "");
         // Streams that never end did not end before either.
         check(Some(&PoolBefore { completed: false, ..BEFORE }), stalled, false, "");

@@ -23,7 +23,7 @@ pub struct Ended {
     pub errors: u64,
     pub connect_failures: u64,
     pub unanswered: u64,
-    pub aborted: u64,
+    pub left: u64,
     pub whole: u64,
     pub fine: u64,
     pub in_vain: u64,
@@ -36,7 +36,7 @@ impl Ended {
             errors: of(self.errors, other.errors),
             connect_failures: of(self.connect_failures, other.connect_failures),
             unanswered: of(self.unanswered, other.unanswered),
-            aborted: of(self.aborted, other.aborted),
+            left: of(self.left, other.left),
             whole: of(self.whole, other.whole),
             fine: of(self.fine, other.fine),
             in_vain: of(self.in_vain, other.in_vain),
@@ -55,8 +55,8 @@ pub struct Totals {
     pub connect_failures: u64,
     /// Of what is passed on as it is: what ended without a byte from the server, though the client had sent some.
     pub unanswered: u64,
-    /// Requests whose clients left before they ended.
-    pub aborted: u64,
+    /// Requests whose clients left, or gave up their calls, while it was their server's turn.
+    pub left: u64,
     /// Requests with a response that has come to its end.
     pub whole: u64,
     /// What a server has answered, or passed bytes of, and that has not failed.
@@ -85,7 +85,7 @@ impl Totals {
             errors: self.errors.saturating_sub(before.errors),
             connect_failures: self.connect_failures.saturating_sub(before.connect_failures),
             unanswered: self.unanswered.saturating_sub(before.unanswered),
-            aborted: self.aborted.saturating_sub(before.aborted),
+            left: self.left.saturating_sub(before.left),
             whole: self.whole.saturating_sub(before.whole),
             fine: self.fine.saturating_sub(before.fine),
             in_vain: self.in_vain.saturating_sub(before.in_vain),
@@ -103,7 +103,7 @@ impl Totals {
             errors: self.errors,
             connect_failures: self.connect_failures,
             unanswered: self.unanswered,
-            aborted: self.aborted,
+            left: self.left,
             whole: self.whole,
             fine: self.fine,
             in_vain: self.in_vain,
@@ -120,7 +120,7 @@ impl Totals {
         self.errors += other.errors;
         self.connect_failures += other.connect_failures;
         self.unanswered += other.unanswered;
-        self.aborted += other.aborted;
+        self.left += other.left;
         self.whole += other.whole;
         self.fine += other.fine;
         self.in_vain += other.in_vain;

@@ -52,11 +52,29 @@ pub(super) struct GuardWatch {
     pools: HashMap<Name, PoolBefore>,
     /// What had been counted at the reload.
     counted: SeriesTotals,
-    in_flight: HashMap<u32, u32>,
+    in_flight: HashMap<u32, InFlight>,
+    /// Since when half as many wait for a pool, or have left it, as it takes to say something.
+    awaited: HashMap<Name, Instant>,
     /// How each server did just before it, by its id.
     servers: HashMap<u32, ServerRecord>,
     /// And what it had done some looks ago.
     marks: HashMap<u32, Marks>,
+}
+
+/// What a server has in flight.
+#[derive(Clone, Copy, Debug, Default)]
+struct InFlight {
+    all: u32,
+    /// Those whose clients are still to send more.
+    coming: u32,
+}
+
+impl InFlight {
+    fn of(server: &Server) -> Self {
+        // In this order what begins meanwhile is none that waits.
+        let all = server.in_flight();
+        Self { all, coming: server.uploads().coming() }
+    }
 }
 
 /// What a server had done since the reload.
@@ -91,7 +109,7 @@ pub(super) struct Baseline {
     overrides: Arc<Overrides>,
     pools: HashMap<Name, PoolBefore>,
     /// By server's id.
-    in_flight: HashMap<u32, u32>,
+    in_flight: HashMap<u32, InFlight>,
     servers: HashMap<u32, ServerRecord>,
 }
 
@@ -126,7 +144,7 @@ impl Control {
         };
         let pools = snapshot.pools().iter().map(of).collect();
         let servers = snapshot.pools().iter().flat_map(|pool| &pool.members).map(|member| &member.server);
-        let in_flight = servers.clone().map(|server| (server.id(), server.in_flight())).collect();
+        let in_flight = servers.clone().map(|server| (server.id(), InFlight::of(server))).collect();
         let history = self.live.server_history();
         let did = |id: u32| (id, record(&history.recent(&id).ended()));
         let servers = servers.map(|server| did(server.id())).collect();
@@ -152,6 +170,7 @@ impl Control {
             pools,
             counted: self.live.metrics.tally(&snapshot),
             in_flight,
+            awaited: HashMap::new(),
             servers,
             marks: HashMap::new(),
             guard,
@@ -298,6 +317,10 @@ fn find_worse(live: &Live, watch: &mut GuardWatch, is_over: bool) -> Option<Stri
         // What began before says nothing of this generation.
         let ended = since.of_this_generation();
         let ServerCounts { up, probing, wanted } = servers(pool);
+        let waiting = waiting(pool, &watch.in_flight, &counted.servers);
+        let is_awaited = (u64::from(waiting) + ended.left) * 2 >= watch.guard.limits.min_requests.max(1);
+        let now = Instant::now();
+        let awaited = is_awaited.then(|| *watch.awaited.entry(pool.name.clone()).or_insert(now));
         let after = PoolAfter {
             requests: ended.requests,
             errors: ended.errors,
@@ -305,9 +328,10 @@ fn find_worse(live: &Live, watch: &mut GuardWatch, is_over: bool) -> Option<Stri
             unanswered: ended.unanswered,
             answered: since.answers > 0,
             completed: ended.whole > 0,
-            waiting: waiting(pool, &watch.in_flight, &counted.servers),
-            aborted: ended.aborted,
+            waiting,
+            left: ended.left,
             elapsed: watch.begun.elapsed(),
+            awaited: awaited.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
             up,
             probing,
             wanted,
@@ -376,18 +400,21 @@ fn has_answered(pool: &Pool) -> bool {
     pool.members.iter().any(|member| member.server.answers.load(Relaxed) > 0)
 }
 
-/// What a pool's servers have in flight beyond what is left of what each had before the reload.
-fn waiting(pool: &Pool, before: &HashMap<u32, u32>, counted: &HashMap<u32, Totals>) -> u32 {
+/// What a pool's servers have whole in flight beyond what is left of what each had before the reload.
+fn waiting(pool: &Pool, before: &HashMap<u32, InFlight>, counted: &HashMap<u32, Totals>) -> u32 {
     let none = Totals::default();
     let of = |server: &Server| waiting_at(server, before, counted.get(&server.id()).unwrap_or(&none));
     pool.members.iter().map(|member| of(&member.server)).sum()
 }
 
 /// The same of one server.
-fn waiting_at(server: &Server, before: &HashMap<u32, u32>, counted: &Totals) -> u32 {
+fn waiting_at(server: &Server, before: &HashMap<u32, InFlight>, counted: &Totals) -> u32 {
     let before = before.get(&server.id()).copied().unwrap_or_default();
-    let left = before.saturating_sub(u32::try_from(counted.earlier.requests).unwrap_or(u32::MAX));
-    server.in_flight().saturating_sub(left)
+    let left = before.all.saturating_sub(u32::try_from(counted.earlier.requests).unwrap_or(u32::MAX));
+    let now = InFlight::of(server);
+    // Of those that were coming before, as many as are left may still be.
+    let coming = now.coming.saturating_sub(before.coming.min(left));
+    now.all.saturating_sub(left).saturating_sub(coming)
 }
 
 /// Servers that nobody keeps out.

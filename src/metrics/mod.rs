@@ -96,6 +96,8 @@ struct RequestSeries {
     failed: AtomicU64,
     /// Those that a server has answered and that have not failed, nor were [`RequestOutcome::left_in_vain`].
     fine: AtomicU64,
+    /// Those whose [`RequestOutcome::has_left`].
+    left: AtomicU64,
     left_in_vain: AtomicU64,
     earlier: earlier::EarlierEnded,
     actions: [AtomicU64; Action::ALL.len()],
@@ -113,6 +115,7 @@ impl Default for RequestSeries {
             ended: std::array::from_fn(|_| AtomicU64::new(0)),
             failed: AtomicU64::new(0),
             fine: AtomicU64::new(0),
+            left: AtomicU64::new(0),
             left_in_vain: AtomicU64::new(0),
             earlier: Default::default(),
             actions: Default::default(),
@@ -138,6 +141,9 @@ impl RequestSeries {
         if is_fine {
             self.fine.fetch_add(1, Relaxed);
         }
+        if outcome.has_left {
+            self.left.fetch_add(1, Relaxed);
+        }
         if is_in_vain {
             self.left_in_vain.fetch_add(1, Relaxed);
         }
@@ -145,7 +151,7 @@ impl RequestSeries {
             self.earlier.count(&Ended {
                 requests: 1,
                 errors: u64::from(has_failed),
-                aborted: u64::from(outcome.why == Why::ClientAborted),
+                left: u64::from(outcome.has_left),
                 whole: u64::from(outcome.why.is_as_wanted()),
                 fine: u64::from(is_fine),
                 in_vain: u64::from(is_in_vain),
@@ -277,7 +283,9 @@ pub struct RequestOutcome {
     /// The server fell silent in the middle of its response, until that was cut or its client gave up.
     pub stalled: bool,
     pub took: Duration,
-    /// How long its client had waited for the server, if it left without an answer.
+    /// Its client has left while it was the server's turn.
+    pub has_left: bool,
+    /// How long its client had waited for the server, if it left so without an answer.
     pub waited: Option<Duration>,
     /// For how long nothing had come of a response whose length is known, if its client left in the middle of that.
     pub silence: Option<Duration>,
@@ -322,7 +330,7 @@ impl RequestOutcome {
     /// server that nobody waits for any longer all are such.
     pub fn left_in_vain(&self) -> bool {
         let waited = self.waited.or(self.silence).is_some_and(|waited| waited >= Self::WAITING);
-        waited && self.why == Why::ClientAborted && !self.failed()
+        waited && self.has_left && !self.failed()
     }
 }
 

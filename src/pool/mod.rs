@@ -29,6 +29,7 @@ pub mod success;
 pub mod success_watch;
 pub mod tried;
 pub mod tries;
+mod uploads;
 pub mod wilson;
 
 pub use bound::{Bound, BoundPick};
@@ -45,6 +46,7 @@ pub use source::{JudgedBy, Source};
 pub use stats::{Histogram, PoolStats, RetryReason, StickyResult};
 pub use tried::Tried;
 pub use tries::{Attempt, NextTry, Patience, Tries};
+pub use uploads::{ComingUpload, Uploads};
 
 use crate::config::plan::{self, Name};
 use crate::origination::SharedOrigination;

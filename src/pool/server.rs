@@ -10,6 +10,7 @@ use super::ramp::Ramp;
 use super::slot::{Flags, Slot};
 use super::slot_table::{OwnedSlot, SlotAllocator};
 use super::success::SuccessRecord;
+use super::uploads::Uploads;
 use crate::config::plan::{Name, SlowStart};
 use crate::units::Address;
 use arc_swap::ArcSwapOption;
@@ -89,6 +90,7 @@ pub struct Server {
     pub answers: AtomicU64,
     /// Requests whose clients seem to have left in the middle of a response in which nothing came any more.
     pub left_in_vain: AtomicU64,
+    uploads: Arc<Uploads>,
     learned: Learned,
     success: SuccessRecord,
     ramp: Ramp,
@@ -146,6 +148,7 @@ impl Server {
             http2_alone: Deadline::never(now),
             answers: AtomicU64::new(0),
             left_in_vain: AtomicU64::new(0),
+            uploads: Arc::default(),
             learned: Learned::new(now),
             success: SuccessRecord::default(),
             ramp: Ramp::new(now),
@@ -202,6 +205,11 @@ impl Server {
     /// Leases out: requests, tunnels and connections.
     pub fn in_flight(&self) -> u32 {
         self.slot().in_flight()
+    }
+
+    /// Those of them of which more is to come.
+    pub fn uploads(&self) -> &Arc<Uploads> {
+        &self.uploads
     }
 
     /// Its leases that have ended.

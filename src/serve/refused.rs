@@ -56,6 +56,7 @@ impl EdgeObserver for Reporter {
                 answered: false,
                 stalled: false,
                 took: Duration::ZERO,
+                has_left: false,
                 waited: None,
                 silence: None,
                 is_hasty: false,

@@ -746,6 +746,171 @@ fn calls_that_have_no_time_are_no_failures() {
     }
 }
 
+/// Waits in the middle of a request's body, and then leaves, or sends the rest.
+fn upload_slowly(address: SocketAddr, how: Upload) {
+    let head = "POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello";
+    let (wait, ends) = match how {
+        Upload::BrokenOff(wait) => (wait, false),
+        Upload::Whole(wait) => (wait, true),
+        Upload::OfHttp2(wait) => {
+            let mut client = h2::Connection::new(address);
+            client.request(1, "POST", "/upload", false);
+            client.data(1, b"hello", false);
+            std::thread::sleep(wait);
+            client.reset(1);
+            return std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    let mut client = Client::connect(address);
+    client.send(head);
+    std::thread::sleep(wait);
+    if ends {
+        client.send("world");
+    }
+    // Its time may be over.
+    if ends || wait > Duration::from_secs(3) {
+        let _ = client.try_response();
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Upload {
+    BrokenOff(Duration),
+    Whole(Duration),
+    OfHttp2(Duration),
+}
+
+/// Whether a guarded reload that changes nothing much is kept in a quiet pool, while these uploads are under way.
+#[track_caller]
+fn check_uploads_kept(uploads: &[Upload], listener: &str, pool: &str) {
+    let app = App::saying("well");
+    let text =
+        |more| format!("access_log: off\n{}", plain(&[app.address], listener, &format!("{pool}{more}")));
+    let balancer = Balancer::start(&text(""));
+    let address = balancer.address("web");
+    let few = |how: Upload| {
+        std::thread::scope(|scope| {
+            for _ in 0..10 {
+                scope.spawn(move || upload_slowly(address, how));
+            }
+        });
+    };
+    few(Upload::Whole(Duration::ZERO));
+    balancer.write(&text("drain_timeout: 59s"));
+    std::thread::scope(|scope| {
+        let guarded = scope.spawn(|| {
+            balancer.command(&["reload", "--guard", "5s", "--min-requests", "8", "--max-error-rise", "90"])
+        });
+        wait_until("the reload is in force", || balancer.generation() > 1.0);
+        for how in uploads {
+            scope.spawn(move || few(*how));
+        }
+        let (code, out, err) = guarded.join().expect("it ended");
+        assert_eq!(code, Some(0), "{uploads:?}: {out}{err}");
+    });
+}
+
+/// Until a request is whole nobody waits for its server.
+#[test]
+fn uploads_that_are_slow_or_break_off_are_no_silence_of_servers() {
+    let ms = Duration::from_millis;
+    let cases: [(&[Upload], &str); 5] = [
+        (&[Upload::BrokenOff(ms(50)), Upload::OfHttp2(ms(50))], ""),
+        (&[Upload::BrokenOff(ms(500)), Upload::OfHttp2(ms(500))], ""),
+        (&[Upload::BrokenOff(ms(3000)), Upload::OfHttp2(ms(3000))], ""),
+        (&[Upload::Whole(ms(2000)); 2], ""),
+        // With 408.
+        (&[Upload::BrokenOff(ms(3500))], "timeouts: { request_body: 1s }"),
+    ];
+    std::thread::scope(|scope| {
+        for (uploads, listener) in cases {
+            scope.spawn(move || check_uploads_kept(uploads, listener, ""));
+        }
+    });
+}
+
+/// Sends more than anybody holds, and leaves when nobody takes it.
+fn upload_much(address: SocketAddr) {
+    let mut client = Client::connect(address);
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 40000000\r\n\r\n");
+    let mut socket = client.socket().try_clone().expect("a socket has handles");
+    socket.set_write_timeout(Some(Duration::from_millis(300))).expect("a socket takes its options");
+    if socket.write_all(&vec![b'x'; 40_000_000]).is_ok() {
+        let _ = client.try_response();
+    }
+}
+
+/// What a server does not take waits for it, whole or not.
+#[test]
+fn servers_that_do_not_read_uploads_are_silent() {
+    let good = App::saying("well");
+    let deaf = tcp::Server::new(|mut stream| {
+        let _ = stream.read(&mut [0; 16]);
+        std::thread::sleep(Duration::from_secs(20));
+    });
+    let listener = "limits: { request_body: 1GiB }";
+    check(&Kind { call: upload_much, listener, ..HTTP }, good.address, deaf.address);
+}
+
+/// Asks whether its body may come, and leaves if nobody says so.
+fn upload_expectantly(address: SocketAddr) {
+    let mut client = Client::connect(address);
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+    let mut socket = client.socket().try_clone().expect("a socket has handles");
+    socket.set_read_timeout(Some(Duration::from_millis(200))).expect("a socket takes its options");
+    if let Ok(1..) = socket.read(&mut [0; 1024]) {
+        let _ = socket.write_all(b"hello");
+        let _ = socket.read(&mut [0; 1024]);
+    }
+}
+
+/// Such a client is to send more, and is not to do it.
+#[test]
+fn servers_that_never_say_that_a_body_may_come_are_silent() {
+    let good = tcp::Server::new(|mut stream| {
+        let head = |stream: &mut std::net::TcpStream| {
+            let mut read = Vec::new();
+            while !read.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).ok()?;
+                read.extend(byte);
+            }
+            Some(())
+        };
+        while head(&mut stream).is_some() {
+            let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+            let _ = stream.read_exact(&mut [0; 5]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell");
+        }
+    });
+    let silent = tcp::Server::new(|mut stream| drop(std::io::copy(&mut stream, &mut std::io::sink())));
+    check(&Kind { call: upload_expectantly, ..HTTP }, good.address, silent.address);
+}
+
+/// Whoever begins to wait at the moment of a look has not waited.
+#[test]
+fn requests_that_come_all_at_once_are_no_silence() {
+    let app = App::new(|_, stream| {
+        std::thread::sleep(Duration::from_millis(450));
+        say(stream, "well")
+    });
+    let text = |more| format!("access_log: off\n{}", plain(&[app.address], "", more));
+    let balancer = Balancer::start(&text(""));
+    let address = balancer.address("web");
+    get(address);
+    balancer.write(&text("drain_timeout: 59s"));
+    std::thread::scope(|scope| {
+        let guarded = scope.spawn(|| balancer.command(&["reload", "--guard", "3s", "--min-requests", "8"]));
+        wait_until("the reload is in force", || balancer.generation() > 1.0);
+        std::thread::sleep(Duration::from_secs(2));
+        for _ in 0..16 {
+            scope.spawn(move || get(address));
+        }
+        let (code, out, err) = guarded.join().expect("it ended");
+        assert_eq!(code, Some(0), "{out}{err}");
+    });
+}
+
 #[test]
 fn a_reload_after_an_upgrade_is_judged_by_what_was_before_that() {
     let asked = AtomicUsize::new(0);

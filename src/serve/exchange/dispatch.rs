@@ -8,7 +8,9 @@ use crate::edge::{ConnectionServers, RequestState};
 use crate::fields::FieldList;
 use crate::filter::forwarding;
 use crate::pool::source::network_of;
-use crate::pool::{Attempt, Bound, JudgedBy, Outcome, Pool, Query, Server, Source, Tries, TryResult};
+use crate::pool::{
+    Attempt, Bound, ComingUpload, JudgedBy, Outcome, Pool, Query, Server, Source, Tries, TryResult,
+};
 use crate::select::consistent_hash::hash;
 use crate::select::key;
 use crate::serve::session::Session;
@@ -32,6 +34,8 @@ pub(super) struct Dispatch {
     pub(super) passed_on: Option<Instant>,
     /// More of the request is to come, and the server has read all there is.
     pub(super) waits_for_client: bool,
+    /// The same, where its server counts it.
+    pub(super) coming: Option<ComingUpload>,
     /// Whose request it is, where its servers are judged by that.
     source: Option<Source>,
     /// What has become of the present try so far.
@@ -60,8 +64,17 @@ impl Dispatch {
         (!self.waits_for_client).then(|| self.passed_on.map_or(lasted, |passed_on| passed_on.elapsed()))
     }
 
+    /// Whether it is its client's turn now, or its server's.
+    pub(super) fn turn(&mut self, is_clients: bool) {
+        if std::mem::replace(&mut self.waits_for_client, is_clients) != is_clients {
+            let server = self.attempt.server().filter(|_| is_clients && self.attempt.is_under_way());
+            self.coming = server.map(|server| ComingUpload::among(server.uploads()));
+        }
+    }
+
     /// Gives the lease back, with what has become of the try; of a gRPC call with what it ended with.
     pub(super) fn end_try(&mut self, call_status: Option<u8>) {
+        self.coming = None;
         let mut outcome = std::mem::take(&mut self.outcome);
         if let TryResult::Answered { grpc_status, .. } = &mut outcome.result {
             *grpc_status = call_status;
@@ -222,6 +235,7 @@ impl Exchange {
                 session,
                 passed_on: None,
                 waits_for_client: false,
+                coming: None,
                 source,
                 outcome: Outcome::default(),
                 at_most: None,

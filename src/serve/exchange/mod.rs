@@ -399,9 +399,19 @@ impl Exchange {
 
     /// Of the request: which side is to move next.
     pub(super) fn upload_waits(&mut self, for_server: bool) {
+        self.turn(!for_server);
+        self.watch_upload(for_server);
+    }
+
+    /// The same, whatever time there is for that.
+    pub(super) fn turn(&mut self, is_clients: bool) {
         if let Some(dispatch) = &mut self.dispatch {
-            dispatch.waits_for_client = !for_server;
+            dispatch.turn(is_clients);
         }
+    }
+
+    /// How long the side that is to move next may take.
+    pub(super) fn watch_upload(&self, for_server: bool) {
         let (Some(listener), Some(pool)) = (&self.listener, self.pool()) else { return };
         let watch = &self.state.watch;
         match for_server {
@@ -413,7 +423,7 @@ impl Exchange {
     /// The server has all that the client has sent so far of its request, some of it since this was last said; more is to come.
     pub(super) fn passed_on(&mut self, has_moved: bool) {
         if let Some(dispatch) = &mut self.dispatch {
-            dispatch.waits_for_client = true;
+            dispatch.turn(true);
             if has_moved {
                 dispatch.passed_on = Some(Instant::now());
             }
@@ -423,12 +433,10 @@ impl Exchange {
     /// The request is with the server now: the response's head is due within the pool's limits, and by `call_due` if nothing
     /// else was said before.
     pub(super) fn expect_head(&mut self, call_due: Option<Instant>, may_be_repeated: bool) {
-        let Some(Dispatch { tries, attempt, at_most, passed_on, waits_for_client, .. }) =
-            self.dispatch.as_deref_mut()
-        else {
+        self.turn(false);
+        let Some(Dispatch { tries, attempt, at_most, passed_on, .. }) = self.dispatch.as_deref_mut() else {
             return;
         };
-        *waits_for_client = false;
         *passed_on = passed_on.map(|_| Instant::now());
         let PoolTimeouts { request, response_header, .. } = tries.pool().plan.timeouts;
         let per_try = may_be_repeated.then(|| tries.patience(attempt)).flatten();
@@ -457,6 +465,7 @@ impl Exchange {
     async fn again(&mut self, reason: RetryReason, result: TryResult) -> Result<Option<LeasedServer>, Why> {
         let Some(dispatch) = self.dispatch.as_deref_mut() else { return Ok(None) };
         dispatch.outcome(result);
+        dispatch.coming = None;
         let Dispatch { tries, attempt, outcome, session, passed_on, waits_for_client, .. } = dispatch;
         let watch = &self.state.watch;
         let Some(server) = tries::again(tries, attempt, watch, &mut self.queued, reason, outcome).await?

@@ -50,8 +50,11 @@ impl Exchange {
             RequestPlace { routed: self.routed, ..RequestPlace::of_listener(state.client.listener) };
         let (mut tries, mut sticky) = (0, None);
         let answered = self.first_byte.is_some();
+        let is_clients_turn =
+            self.is_held || dispatch.as_ref().is_some_and(|dispatch| dispatch.waits_for_client);
+        let has_left = self.why == Why::ClientAborted && !is_clients_turn;
         // How long its client has waited, if it left without an answer.
-        let mut waited = (self.why == Why::ClientAborted && !answered && !self.is_held).then_some(duration);
+        let mut waited = (has_left && !answered).then_some(duration);
         if let Some(dispatch) = dispatch {
             waited = waited.and_then(|waited| dispatch.waited(waited));
             dispatch.end_try(self.grpc_status);
@@ -84,6 +87,7 @@ impl Exchange {
             answered,
             stalled: self.has_stalled,
             took: duration,
+            has_left,
             waited,
             silence: self.silence.filter(|_| !self.may_have_left),
             is_hasty: self.is_given_up && duration < RequestOutcome::PATIENCE,

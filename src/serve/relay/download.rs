@@ -219,6 +219,9 @@ impl<C: ClientSide> Relay<'_, C> {
     fn pass_interim(&mut self, server: &ServerSide) -> Result<(), Failure> {
         let head = server.head().ok_or(Why::Internal)?;
         self.interims += 1;
+        if head.status == 100 && !self.is_uploaded {
+            self.exchange.turn(true);
+        }
         if self.interims > MOST_INTERIMS {
             return Err(Failure::malformed("more than 64 interim responses"));
         }

@@ -323,7 +323,7 @@ impl<'a, C: ClientSide> Relay<'a, C> {
         self.body.begin(is_idempotent(self.request.method) || !is_http1);
         if has_body {
             // A call's deadline counts from its beginning, `timeouts.request` once the body is there.
-            self.exchange.upload_waits(false);
+            self.exchange.watch_upload(false);
             self.limit(self.call_due);
         } else {
             let due = self.exchange.started + pool.plan.timeouts.request;

@@ -171,7 +171,10 @@ impl<C: ClientSide> Relay<'_, C> {
                         server.finish(trailers);
                         self.is_put = true;
                     }
-                    Poll::Ready(Err(why)) => return Err(self.state.watch.interrupted().unwrap_or(why)),
+                    Poll::Ready(Err(why)) => {
+                        self.exchange.turn(true);
+                        return Err(self.state.watch.interrupted().unwrap_or(why));
+                    }
                     Poll::Pending => {
                         waits_for_client = true;
                         break;
@@ -192,8 +195,10 @@ impl<C: ClientSide> Relay<'_, C> {
                 }
                 Poll::Ready(Ok(())) if waits_for_client => {
                     self.waits_for(false);
-                    if self.status == 0 {
-                        self.exchange.passed_on(has_moved);
+                    match self.status {
+                        0 if self.awaits_continue() => self.exchange.turn(false),
+                        0 => self.exchange.passed_on(has_moved),
+                        _ => {}
                     }
                     return Ok(());
                 }
@@ -201,6 +206,7 @@ impl<C: ClientSide> Relay<'_, C> {
                 // It may have answered before it closed.
                 Poll::Ready(Err(_)) => {
                     self.is_refused = true;
+                    self.exchange.turn(false);
                     return Ok(());
                 }
                 Poll::Pending => {
@@ -211,9 +217,20 @@ impl<C: ClientSide> Relay<'_, C> {
         }
     }
 
+    /// Whether the client waits to be told to go on with its body, and nobody has done so.
+    fn awaits_continue(&self) -> bool {
+        self.client.received() == 0
+            && self.interims == 0
+            && !self.is_asked_for
+            && has_token(self.request.fields.all(&header::EXPECT), "100-continue")
+    }
+
     /// Which side is to move next, and how long that may take.
     fn waits_for(&mut self, server: bool) {
-        if self.waits_for_server == server || self.status != 0 {
+        if self.status != 0 {
+            return self.exchange.turn(!server);
+        }
+        if self.waits_for_server == server {
             return;
         }
         self.waits_for_server = server;
@@ -225,7 +242,7 @@ impl<C: ClientSide> Relay<'_, C> {
         self.is_uploaded = true;
         self.waits_for_server = false;
         if self.status != 0 {
-            return;
+            return self.exchange.turn(false);
         }
         let may_be_repeated = self.can_be_repeated();
         self.exchange.expect_head(self.call_due, may_be_repeated);
