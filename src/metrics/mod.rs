@@ -283,13 +283,13 @@ pub struct RequestOutcome {
     /// The server fell silent in the middle of its response, until that was cut or its client gave up.
     pub stalled: bool,
     pub took: Duration,
-    /// Its client has left while it was the server's turn.
+    /// Its client has left, or given its call up, while it was the server's turn.
     pub has_left: bool,
     /// How long its client had waited for the server, if it left so without an answer.
     pub waited: Option<Duration>,
     /// For how long nothing had come of a response whose length is known, if its client left in the middle of that.
     pub silence: Option<Duration>,
-    /// Its client's own deadline has passed, sooner than that.
+    /// Its client's own deadline has passed, and the server had not as much time as that to answer.
     pub is_hasty: bool,
     /// [`Metrics::is_earlier`].
     pub is_earlier: bool,

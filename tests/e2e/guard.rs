@@ -56,6 +56,30 @@ fn call_grpc(address: SocketAddr) {
     while client.next().is_some_and(|frame| !frame.ends_stream() && frame.kind != h2::RST_STREAM) {}
 }
 
+/// A call whose client gives it up after so long.
+fn call_within(address: SocketAddr, timeout: &str) {
+    let mut client = h2::Connection::new(address);
+    client.fields(1, &call_of(timeout), true);
+    while client.next().is_some_and(|frame| !frame.ends_stream() && frame.kind != h2::RST_STREAM) {}
+}
+
+fn call_hastily(address: SocketAddr) {
+    call_within(address, "200m");
+}
+
+/// The head of a call with this deadline.
+fn call_of(timeout: &str) -> [(&str, &str); 7] {
+    [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/shop.Cart/Get"),
+        (":authority", "a"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+        ("grpc-timeout", timeout),
+    ]
+}
+
 /// A gRPC server whose calls all end with this status.
 fn ending(status: &'static str) -> tcp::Server {
     tcp::Server::new(move |mut stream| {
@@ -744,6 +768,25 @@ fn calls_that_have_no_time_are_no_failures() {
         balancer.wait_for_metric("evenkeel_grpc_requests_total", &[("status", "deadline_exceeded")], calls);
         assert_eq!(balancer.metric("evenkeel_http_requests_failed_total", &[]), failed, "{timeout}");
     }
+}
+
+#[test]
+fn calls_whose_short_deadlines_pass_in_vain_are_seen() {
+    let good = ending("0");
+    let bad: [fn() -> tcp::Server; 1] = [listening];
+    std::thread::scope(|scope| {
+        for bad in bad {
+            let kind = Kind { call: call_hastily, ..GRPC };
+            let address = good.address;
+            scope.spawn(move || {
+                check(&Kind { call: call_hastily, ..GRPC }, address, bad().address);
+                assert_eq!(is_addition_taken_back(&kind, [address; 2], bad().address), Ok(()));
+            });
+        }
+        let kind = Kind { call: |address| call_within(address, "900m"), ..GRPC };
+        let address = good.address;
+        scope.spawn(move || check(&kind, address, listening().address));
+    });
 }
 
 /// Waits in the middle of a request's body, and then leaves, or sends the rest.

@@ -92,6 +92,8 @@ pub(crate) struct Exchange {
     pub(super) is_given_up: bool,
     /// Its body is read before a server is asked for.
     pub(super) is_held: bool,
+    /// How long its client lets the call take.
+    pub(super) call_within: Option<Duration>,
     /// What a gRPC call has ended with.
     pub(super) grpc_status: Option<u8>,
     /// What the rule lets its connection switch to, if that is asked for and not as usual.
@@ -159,6 +161,7 @@ impl Exchange {
             may_have_left: false,
             is_given_up: false,
             is_held: false,
+            call_within: None,
             grpc_status: None,
             upgrades: None,
             routed: Routed::Nowhere,

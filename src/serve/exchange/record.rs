@@ -8,6 +8,7 @@ use crate::pool::StickyResult;
 use crate::wire::request::RequestView;
 use http::header;
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// What a client says of itself and of the page before, found in one go.
 fn said_of_itself(fields: FieldList<'_>) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
@@ -49,10 +50,11 @@ impl Exchange {
         let mut place =
             RequestPlace { routed: self.routed, ..RequestPlace::of_listener(state.client.listener) };
         let (mut tries, mut sticky) = (0, None);
+        let is_short = |within: Duration| within <= RequestOutcome::PATIENCE;
         let answered = self.first_byte.is_some();
         let is_clients_turn =
             self.is_held || dispatch.as_ref().is_some_and(|dispatch| dispatch.waits_for_client);
-        let has_left = self.why == Why::ClientAborted && !is_clients_turn;
+        let has_left = (self.why == Why::ClientAborted || self.is_given_up) && !is_clients_turn;
         // How long its client has waited, if it left without an answer.
         let mut waited = (has_left && !answered).then_some(duration);
         if let Some(dispatch) = dispatch {
@@ -80,6 +82,7 @@ impl Exchange {
         let names = RequestNames { listener, route, pool, server: server.map(|server| &**server) };
         // A gRPC client is told of an error of ours by a status of its own, under 200; it counts as what it stands for.
         let is_own_error = self.grpc_status.is_some() && !answered && !self.why.is_as_wanted();
+        let is_soon = waited.is_some_and(|waited| waited < RequestOutcome::PATIENCE);
         let outcome = RequestOutcome {
             status: if is_own_error { self.why.status() } else { status },
             why: self.why,
@@ -90,7 +93,8 @@ impl Exchange {
             has_left,
             waited,
             silence: self.silence.filter(|_| !self.may_have_left),
-            is_hasty: self.is_given_up && duration < RequestOutcome::PATIENCE,
+            is_hasty: self.is_given_up
+                && (self.call_within.is_some_and(is_short) || is_clients_turn || is_soon),
             is_earlier: self.live.metrics.is_earlier(self.generation, self.why),
             action: self.action,
             has_fault: self.has_fault,

@@ -142,6 +142,9 @@ impl<C: ClientSide> Relay<'_, C> {
             self.exchange.give_back();
             if self.is_given_up(failure.why) {
                 self.exchange.is_given_up = true;
+                // The call has come to nothing but a head.
+                let is_in_vain = self.waits_for_part && self.bytes_out == 0;
+                self.exchange.silence = is_in_vain.then(|| self.state.watch.quiet_for());
                 self.exchange.grpc_status = Some(grpc::DEADLINE_EXCEEDED);
                 let trailers = grpc::trailers(grpc::DEADLINE_EXCEEDED, "the call's deadline has passed");
                 if self.client.end(Some(trailers)).is_ok() {

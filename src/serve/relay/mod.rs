@@ -111,17 +111,17 @@ impl<'a, C: ClientSide> Relay<'a, C> {
     // Made where it is to be, for it is long to move.
     #[inline]
     pub(super) fn new(
-        exchange: Exchange,
+        mut exchange: Exchange,
         state: Arc<RequestState>,
         addresses: Addresses,
         request: RequestView<'a>,
         client: C,
     ) -> Self {
         let is_grpc = request.version == Version::HTTP_2 && grpc::is_call(request.fields);
-        let call_due = match is_grpc {
-            true => grpc::timeout(request.fields).and_then(|within| exchange.started.checked_add(within)),
-            false => None,
-        };
+        if is_grpc {
+            exchange.call_within = grpc::timeout(request.fields);
+        }
+        let call_due = exchange.call_within.and_then(|within| exchange.started.checked_add(within));
         Self {
             state,
             addresses,
