@@ -278,7 +278,7 @@ pub struct RequestOutcome {
     pub status: u16,
     pub why: Why,
     pub grpc_status: Option<u8>,
-    /// Whether the head of a response came from the server.
+    /// Whether the head of a response came from the server, and said more than that its call's time was over.
     pub answered: bool,
     /// The server fell silent in the middle of its response, until that was cut or its client gave up.
     pub stalled: bool,

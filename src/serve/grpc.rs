@@ -76,6 +76,13 @@ pub(super) const UNKNOWN: u8 = 2;
 /// The client's own deadline has passed.
 pub(super) const DEADLINE_EXCEEDED: u8 = 4;
 
+/// Whether a call that may take so long was over, or as good as that, after this time. Who is told what is left of a deadline
+/// may be early by a tenth of it, or by some milliseconds of a short one.
+pub(super) fn is_out_of_time(within: Duration, took: Duration) -> bool {
+    const CLOCKS: Duration = Duration::from_millis(5);
+    took + (within / 10).max(CLOCKS).min(within / 2) >= within
+}
+
 /// An HTTP status in gRPC's words, as its document "HTTP to gRPC Status Code Mapping" has it.
 pub(super) fn status_for(status: u16) -> u8 {
     match status {
@@ -160,6 +167,25 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(timeout(FieldList::Map(&fields("grpc-timeout", text))), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_server_may_keep_a_calls_deadline_a_little_early() {
+        for (within, took, is) in [
+            (100.0, 95.0, true),
+            (100.0, 90.0, true),
+            (100.0, 89.9, false),
+            (100.0, 130.0, true),
+            (1000.0, 899.0, false),
+            (20.0, 15.0, true),
+            (20.0, 14.0, false),
+            // At once is no deadline.
+            (4.0, 1.9, false),
+            (4.0, 2.0, true),
+        ] {
+            let [within, took] = [within, took].map(|ms: f64| Duration::from_secs_f64(ms / 1000.0));
+            assert_eq!(is_out_of_time(within, took), is, "{took:?} of {within:?}");
         }
     }
 

@@ -82,6 +82,11 @@ fn call_of(timeout: &str) -> [(&str, &str); 7] {
 
 /// A gRPC server whose calls all end with this status.
 fn ending(status: &'static str) -> tcp::Server {
+    ending_after(Duration::ZERO, status)
+}
+
+/// The same, but not at once.
+fn ending_after(delay: Duration, status: &'static str) -> tcp::Server {
     tcp::Server::new(move |mut stream| {
         let fields = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", status)];
         let _ = stream.read_exact(&mut [0; h2::PREFACE.len()]);
@@ -91,11 +96,17 @@ fn ending(status: &'static str) -> tcp::Server {
             let [_, a, b, kind, _, stream_id @ ..] = head;
             let length = u16::from_be_bytes([a, b]);
             let _ = stream.read_exact(&mut vec![0; length.into()]);
-            if kind == h2::HEADERS {
-                let flags = h2::END_HEADERS | h2::END_STREAM;
-                let id = u32::from_be_bytes(stream_id);
-                let _ = stream.write_all(&h2::frame(h2::HEADERS, flags, id, &h2::block(&fields)));
+            if kind != h2::HEADERS {
+                continue;
             }
+            let flags = h2::END_HEADERS | h2::END_STREAM;
+            let id = u32::from_be_bytes(stream_id);
+            let answer = h2::frame(h2::HEADERS, flags, id, &h2::block(&fields));
+            let mut stream = stream.try_clone().expect("a socket has handles");
+            std::thread::spawn(move || {
+                std::thread::sleep(delay);
+                let _ = stream.write_all(&answer);
+            });
         }
     })
 }
@@ -770,10 +781,29 @@ fn calls_that_have_no_time_are_no_failures() {
     }
 }
 
+/// The server ends calls itself when their time is over, as gRPC's own servers do: by then nobody waits any more.
+#[test]
+fn calls_whose_short_deadlines_their_server_keeps_are_no_failures() {
+    for (calls, delay, timeout, failed) in [
+        (1.0, Duration::from_millis(190), "200m", 0.0),
+        // What is told at once has another cause, and what is waited for longer is the server's.
+        (1.0, Duration::ZERO, "900m", 1.0),
+        (1.0, Duration::from_millis(1190), "1200m", 1.0),
+    ] {
+        let server = ending_after(delay, "4");
+        let balancer = Balancer::start(&plain(&[server.address], "", "protocol: h2, retries: { on: [] }"));
+        call_within(balancer.address("web"), timeout);
+        balancer.wait_for_metric("evenkeel_grpc_requests_total", &[("status", "deadline_exceeded")], calls);
+        let all_failed = balancer.metric("evenkeel_http_requests_failed_total", &[]);
+        assert_eq!(all_failed, failed, "{delay:?} of {timeout}");
+    }
+}
+
+/// Servers that keep such deadlines themselves answer, but say nothing.
 #[test]
 fn calls_whose_short_deadlines_pass_in_vain_are_seen() {
     let good = ending("0");
-    let bad: [fn() -> tcp::Server; 1] = [listening];
+    let bad: [fn() -> tcp::Server; 2] = [listening, || ending_after(Duration::from_millis(190), "4")];
     std::thread::scope(|scope| {
         for bad in bad {
             let kind = Kind { call: call_hastily, ..GRPC };

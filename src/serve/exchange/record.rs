@@ -5,9 +5,11 @@ use crate::access_log::{Action, Record, Why};
 use crate::fields::{Field, FieldList};
 use crate::metrics::{Reached, RequestNames, RequestOutcome, RequestPlace};
 use crate::pool::StickyResult;
+use crate::serve::grpc;
 use crate::wire::request::RequestView;
 use http::header;
 use std::borrow::Cow;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// What a client says of itself and of the page before, found in one go.
@@ -50,15 +52,26 @@ impl Exchange {
         let mut place =
             RequestPlace { routed: self.routed, ..RequestPlace::of_listener(state.client.listener) };
         let (mut tries, mut sticky) = (0, None);
-        let is_short = |within: Duration| within <= RequestOutcome::PATIENCE;
-        let answered = self.first_byte.is_some();
+        let is_short = |within: &Duration| *within <= RequestOutcome::PATIENCE;
+        let call_within = self.call_within.filter(is_short);
+        // A server that keeps such a deadline itself says so when nobody waits for it any more.
+        let is_kept_by_server = self.first_byte.is_some()
+            && !self.is_given_up
+            && self.grpc_status == Some(grpc::DEADLINE_EXCEEDED)
+            && call_within.is_some_and(|within| grpc::is_out_of_time(within, duration));
+        let is_empty = is_kept_by_server && bytes.1 == 0;
+        let answered = self.first_byte.is_some() && !is_empty;
+        let is_given_up = self.is_given_up || is_kept_by_server;
         let is_clients_turn =
             self.is_held || dispatch.as_ref().is_some_and(|dispatch| dispatch.waits_for_client);
-        let has_left = (self.why == Why::ClientAborted || self.is_given_up) && !is_clients_turn;
+        let has_left = (self.why == Why::ClientAborted || is_given_up) && !is_clients_turn;
         // How long its client has waited, if it left without an answer.
         let mut waited = (has_left && !answered).then_some(duration);
         if let Some(dispatch) = dispatch {
             waited = waited.and_then(|waited| dispatch.waited(waited));
+            if is_empty && let Some(server) = dispatch.attempt.server() {
+                let _ = server.answers.fetch_update(Relaxed, Relaxed, |answers| answers.checked_sub(1));
+            }
             dispatch.end_try(self.grpc_status);
             dispatch.tries.pool().stats.request_duration.record(duration);
             if let Some(status) = self.grpc_status {
@@ -93,8 +106,7 @@ impl Exchange {
             has_left,
             waited,
             silence: self.silence.filter(|_| !self.may_have_left),
-            is_hasty: self.is_given_up
-                && (self.call_within.is_some_and(is_short) || is_clients_turn || is_soon),
+            is_hasty: is_given_up && (call_within.is_some() || is_clients_turn || is_soon),
             is_earlier: self.live.metrics.is_earlier(self.generation, self.why),
             action: self.action,
             has_fault: self.has_fault,
