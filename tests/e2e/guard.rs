@@ -984,6 +984,40 @@ fn requests_that_come_all_at_once_are_no_silence() {
     });
 }
 
+/// While it is held, whatever for, no server has it.
+#[test]
+fn a_call_ends_at_its_deadline_while_it_is_held_and_blames_nobody() {
+    let app = App::saying("well");
+    for (policy, is_whole, before) in [
+        ("buffer: { request: 1MiB }", false, 0),
+        ("fault: { share: 100%, delay: 20s, only_with: null }", true, 0),
+        ("rate_limit: [{ requests: 3/m, burst: 1, over: { delay: 60s } }]", true, 1),
+    ] {
+        let text = plain(&[app.address], "", "").replace("pool: app,", "routes: shop,")
+            + &format!("routes: {{ shop: [{{ {policy}, pool: app }}] }}\n");
+        let balancer = Balancer::start(&text);
+        let address = balancer.address("web");
+        for _ in 0..before {
+            get(address);
+        }
+        let hits = app.hits();
+        for (calls, timeout) in [(1.0, "300m"), (2.0, "1200m")] {
+            let mut client = h2::Connection::new(address);
+            client.fields(1, &call_of(timeout), is_whole);
+            assert_eq!(client.response(1).0, 200, "{policy}");
+            balancer.wait_for_failures("request_timeout", calls);
+            assert_eq!(
+                balancer.metric("evenkeel_http_requests_failed_total", &[]),
+                0.0,
+                "{policy}: {timeout}"
+            );
+            let record = balancer.record("/shop.Cart/Get");
+            assert_eq!(record["grpc_status"].as_u64(), Some(4), "{policy}: {record}");
+        }
+        assert_eq!(app.hits(), hits, "{policy}");
+    }
+}
+
 #[test]
 fn a_reload_after_an_upgrade_is_judged_by_what_was_before_that() {
     let asked = AtomicUsize::new(0);

@@ -273,7 +273,12 @@ impl Exchange {
     pub(super) async fn hold_back(&mut self) -> Result<(), Why> {
         let wait = self.limits.as_mut().map(|state| std::mem::take(&mut state.wait));
         match wait.filter(|wait| !wait.is_zero()) {
-            Some(wait) => self.state.watch.heed(tokio::time::sleep(wait)).await,
+            Some(wait) => {
+                self.is_held = true;
+                self.state.watch.heed(tokio::time::sleep(wait)).await?;
+                self.is_held = false;
+                Ok(())
+            }
             None => Ok(()),
         }
     }

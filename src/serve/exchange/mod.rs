@@ -90,7 +90,7 @@ pub(crate) struct Exchange {
     pub(super) may_have_left: bool,
     /// Its client's own deadline has passed.
     pub(super) is_given_up: bool,
-    /// Its body is read before a server is asked for.
+    /// It is held before a server is asked for: its body is read, or it waits for what its policy lets it wait for.
     pub(super) is_held: bool,
     /// How long its client lets the call take.
     pub(super) call_within: Option<Duration>,

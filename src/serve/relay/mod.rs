@@ -163,11 +163,15 @@ impl<'a, C: ClientSide> Relay<'a, C> {
     }
 
     async fn serve(&mut self) {
+        // It passes whatever the call waits for.
+        self.limit(self.call_due);
         let decided = self.exchange.decide(&self.request);
-        if let Some(delay) = self.exchange.delay.take()
-            && let Err(why) = Box::pin(self.hold(delay)).await
-        {
-            return self.reply(why).await;
+        if let Some(delay) = self.exchange.delay.take() {
+            self.exchange.is_held = true;
+            if let Err(why) = Box::pin(self.hold(delay)).await {
+                return self.reply(why).await;
+            }
+            self.exchange.is_held = false;
         }
         if let Err(why) = decided {
             return self.reply(why).await;
