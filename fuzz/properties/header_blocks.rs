@@ -1,4 +1,4 @@
-//! What pseudo-fields an HTTP/2 connection's header blocks have, found without decoding them.
+//! What an HTTP/2 connection's header blocks have, found without a table of their fields.
 
 use evenkeel::fuzzing::{BlockFound, header_blocks};
 use loona_hpack::Decoder;
@@ -26,16 +26,35 @@ pub(crate) fn of_header_blocks(bytes: &[u8]) {
     }
 }
 
-/// Those before other fields; the codec refuses what is behind them, and whatever begins like `:status` and is another.
+/// Those before other fields; what is behind them is a fault.
 fn in_fields(fields: &[(Vec<u8>, Vec<u8>)]) -> BlockFound {
     let mut found = BlockFound::default();
     for (name, _) in fields.iter().take_while(|(name, _)| name.starts_with(b":")) {
-        match name.starts_with(b":st") {
+        match name == b":status" {
             true => found.has_status = true,
             false => found.has_others = true,
         }
     }
+    let mut has_regular = false;
+    found.is_malformed = fields.iter().any(|(name, value)| {
+        let is_pseudo = name.starts_with(b":");
+        has_regular |= !is_pseudo;
+        let is_of_name = |byte: &u8| !byte.is_ascii_uppercase() && (is_token(*byte) || *byte == b'"');
+        let is_control = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
+        match &name[usize::from(is_pseudo)..] {
+            b"" if !is_pseudo => true,
+            rest if !rest.iter().all(is_of_name) => true,
+            _ if is_pseudo && has_regular => true,
+            b"status" if is_pseudo => !matches!(value[..], [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9']),
+            _ => !is_pseudo && value.iter().any(is_control),
+        }
+    });
     found
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn blocks(mut bytes: &[u8]) -> Vec<&[u8]> {

@@ -2,7 +2,7 @@
 
 use super::ProbeFailure;
 use super::dial::AnyStream;
-use crate::wire::header_blocks::PseudoFields;
+use crate::wire::header_blocks::BlockFacts;
 use crate::wire::http2_frames::ServerFrames;
 use crate::wire::http2_response::{judge_head, judge_trailers};
 use crate::wire::response_head::MOST_INTERIMS;
@@ -98,17 +98,17 @@ fn malformed(detail: &'static str) -> ProbeFailure {
     ProbeFailure::Protocol(detail.to_owned())
 }
 
-/// What pseudo-fields the header blocks have that came and were not asked for yet.
+/// What the header blocks have that came and were not asked for yet.
 #[derive(Clone, Debug, Default)]
-struct Blocks(Arc<Mutex<VecDeque<PseudoFields>>>);
+struct Blocks(Arc<Mutex<VecDeque<BlockFacts>>>);
 
 impl Blocks {
     /// Of the next one, once the codec has given it.
-    fn next(&self) -> PseudoFields {
+    fn next(&self) -> BlockFacts {
         self.with(VecDeque::pop_front).unwrap_or_default()
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut VecDeque<PseudoFields>) -> T) -> T {
+    fn with<T>(&self, change: impl FnOnce(&mut VecDeque<BlockFacts>) -> T) -> T {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -125,9 +125,9 @@ impl AsyncRead for JudgedWire {
         let Self { wire, frames, blocks } = self.get_mut();
         let before = buf.filled().len();
         let read = Pin::new(wire).poll_read(cx, buf);
-        frames.read(&buf.filled()[before..], |block| {
+        frames.read(&mut buf.filled_mut()[before..], |block| {
             if block.stream == FIRST_STREAM {
-                blocks.with(|blocks| blocks.push_back(block.pseudo));
+                blocks.with(|blocks| blocks.push_back(block.facts));
             }
         });
         read

@@ -5,7 +5,7 @@ use super::kept::ConnectionKey;
 use crate::control::Live;
 use crate::edge::Socket;
 use crate::pool::Server;
-use crate::wire::header_blocks::PseudoFields;
+use crate::wire::header_blocks::BlockFacts;
 use crate::wire::http2_frames::{HeaderBlock, ServerFrames};
 use bytes::Bytes;
 use foldhash::fast::FixedState;
@@ -118,11 +118,11 @@ impl StreamPermit {
         self.state.blocks().streams.push(stream);
     }
 
-    /// Which pseudo-fields the next header block of the stream has. To be asked for each block, once the codec has given it.
-    pub(super) fn next_block(&self) -> PseudoFields {
+    /// What the next header block of the stream has. To be asked for each block, once the codec has given it.
+    pub(super) fn next_block(&self) -> BlockFacts {
         let mut blocks = self.state.blocks();
         let next = blocks.came.iter().position(|block| Some(block.stream) == self.stream);
-        next.map(|at| blocks.came.remove(at).pseudo).unwrap_or_default()
+        next.map(|at| blocks.came.remove(at).facts).unwrap_or_default()
     }
 
     /// Whether the connection takes a request; waits until the server allows one.
@@ -280,7 +280,8 @@ pub(super) async fn open(
     Ok(permit)
 }
 
-/// A connection as its codec reads and writes it. What comes is looked at before the codec has it. A frame's head and its data
+/// A connection as its codec reads and writes it. What comes is looked at before the codec has it, and what
+/// it would end the connection for is replaced, where one stream is at fault. A frame's head and its data
 /// are written at once; a TLS session gathers by itself.
 struct Wire {
     socket: Socket,
@@ -293,7 +294,7 @@ impl AsyncRead for Wire {
         let Self { socket, frames, state } = self.get_mut();
         let before = buf.filled().len();
         let read = socket.poll_read(cx, buf);
-        frames.read(&buf.filled()[before..], |block| {
+        frames.read(&mut buf.filled_mut()[before..], |block| {
             let mut blocks = state.blocks();
             // Of those that nobody waits for any more there might be any number.
             if blocks.streams.contains(&block.stream) {

@@ -7,7 +7,7 @@
 //! generators live with. A pure function of bytes and time.
 
 use crate::wire::abuse::Abuse;
-use crate::wire::header_blocks::HeaderBlocks;
+use crate::wire::header_blocks::{HeaderBlocks, Sender};
 use crate::wire::http2_frames::{
     ACK, CONTINUATION, DATA, END_STREAM, Found, Frame, GOAWAY, HEADERS, HeaderBlock, PING, PRIORITY,
     RST_STREAM, SETTINGS, Scanner, WINDOW_UPDATE,
@@ -126,7 +126,7 @@ impl Judge {
     /// For a connection whose first byte is still to come by. `now` is in milliseconds.
     pub(crate) fn new(now: u64) -> Self {
         Self {
-            incoming: Scanner::after(PREFACE, Some(HeaderBlocks::new())),
+            incoming: Scanner::after(PREFACE, Some(HeaderBlocks::new(Sender::Client))),
             outgoing: Scanner::after(0, None),
             resets: Budget::new(1000, 33, now),
             errors: Budget::new(100, 10, now),
@@ -260,7 +260,7 @@ impl Judge {
     fn end_of_block(&mut self, found: HeaderBlock) {
         let Some(block) = self.block.take() else { return };
         self.tally.opened += u64::from(block.opens_a_stream);
-        if !block.opens_a_stream && found.pseudo.is_any() {
+        if !block.opens_a_stream && found.facts.has_pseudo() {
             // Trailers have none (RFC 9113 section 8.1). The codec lets them pass without a word.
             self.condemn(Abuse::Protocol);
         }

@@ -2,7 +2,7 @@
 
 use super::chunked::Chunks;
 use super::frame_judge::Judge;
-use super::header_blocks::HeaderBlocks;
+use super::header_blocks::{HeaderBlocks, Sender};
 use super::request::RequestView;
 use super::{http2_head, request_head as head};
 use http::{HeaderMap, HeaderValue, Method, Uri};
@@ -155,11 +155,12 @@ pub fn frames<'a>(passing: impl IntoIterator<Item = Passing<'a>>) -> FramesJudge
     }
 }
 
-/// Which pseudo-fields a header block has before its other fields.
+/// Which pseudo-fields a header block has before its other fields, and whether it has what HTTP/2 forbids.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BlockFound {
     pub has_status: bool,
     pub has_others: bool,
+    pub is_malformed: bool,
 }
 
 /// What is found in each of the header blocks that one side of a connection sends, in pieces.
@@ -167,12 +168,16 @@ pub fn header_blocks<'a, P>(blocks: impl IntoIterator<Item = P>) -> Vec<BlockFou
 where
     P: IntoIterator<Item = &'a [u8]>,
 {
-    let mut reader = HeaderBlocks::new();
+    let mut reader = HeaderBlocks::new(Sender::Server);
     let read = |pieces: P| {
         reader.begin();
         pieces.into_iter().for_each(|piece| reader.read(piece));
         let found = reader.found();
-        BlockFound { has_status: found.has_status, has_others: found.has_others }
+        BlockFound {
+            has_status: found.has_status,
+            has_others: found.has_others,
+            is_malformed: found.fault.is_some(),
+        }
     };
     blocks.into_iter().map(read).collect()
 }

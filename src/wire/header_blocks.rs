@@ -1,23 +1,33 @@
-//! Finds out which pseudo-fields an HTTP/2 connection's header blocks have. The codec reads them and says nothing of those that
-//! have no place where they are: in trailers, or a request's in a response (RFC 9113 sections 8.1 and 8.3).
+//! Finds out what an HTTP/2 connection's header blocks have that the codec does not tell. It says nothing of pseudo-fields that
+//! have no place where they are: in trailers, or a request's in a response (RFC 9113 sections 8.1 and 8.3). And it ends the connection
+//! for a name, value or pseudo-field that HTTP/2 forbids, where the stream alone is at fault (section 8.1.1).
 //!
-//! Nothing is decoded for that. Of an entry of the dynamic table (RFC 7541 section 2.3.2) it is enough to know what kind of field it
-//! is. Entries are found by how many were added since, and what was evicted cannot be referred to, so that their sizes are of
-//! no account either. What is no header block at all the codec refuses.
+//! No field is kept for that. Of an entry of the dynamic table (RFC 7541 section 2.3.2) it is enough to know what kind of field it
+//! is, and whether it is at fault. Entries are found by how many were added since, and what was evicted cannot be referred to, so that
+//! their sizes are of no account either. What is no header block at all the codec refuses.
+
+use super::field_text::{Mend, Text, TextKind};
 
 /// Entries that the table has at most: the least is 32 bytes of the 4096 that we let others use (RFC 7541 section 4.1).
 type Entries = u128;
 
-/// Pseudo-fields that a header block has before its other fields; those behind the codec refuses.
+/// It was in the table, with which it came.
+const AGAIN: &str = "a field that was malformed before";
+const LATE: &str = "a pseudo-field behind other fields";
+
+/// What a header block has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PseudoFields {
+pub(crate) struct BlockFacts {
+    /// Before its other fields.
     pub(crate) has_status: bool,
-    /// A request's, or one that is unknown.
+    /// A request's, or one that is unknown, before its other fields.
     pub(crate) has_others: bool,
+    /// What makes it malformed, whoever sends it.
+    pub(crate) fault: Option<&'static str>,
 }
 
-impl PseudoFields {
-    pub(crate) fn is_any(self) -> bool {
+impl BlockFacts {
+    pub(crate) fn has_pseudo(self) -> bool {
         self.has_status || self.has_others
     }
 }
@@ -59,27 +69,6 @@ impl Number {
     }
 }
 
-/// The beginning of a name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Name {
-    is_coded: bool,
-    have: u8,
-    begins: [u8; 3],
-}
-
-impl Name {
-    fn kind(self) -> FieldKind {
-        match (self.is_coded, self.begins) {
-            (false, [b':', b's', b't']) => FieldKind::Status,
-            (false, [b':', ..]) => FieldKind::OtherPseudo,
-            // The same three letters by Huffman's code (appendix B): 1011100 01000 01001.
-            (true, [0b1011_1000, 0b1000_0100, last]) if last >= 0x80 => FieldKind::Status,
-            (true, [first, ..]) if first >> 1 == 0b101_1100 => FieldKind::OtherPseudo,
-            _ => FieldKind::Regular,
-        }
-    }
-}
-
 /// How far into a header block we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -87,71 +76,90 @@ enum State {
     Field,
     Index(Form, Number),
     NameLength,
-    NameLengthMore(Name, Number),
-    Name(Name, u32),
-    ValueLength,
-    ValueLengthMore(Number),
-    Value(u32),
+    NameLengthMore(Text, Number),
+    Name(Text, u32),
+    ValueLength(TextKind),
+    ValueLengthMore(Text, Number),
+    Value(Text, u32),
+}
+
+/// Who sends header blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    Client,
+    Server,
 }
 
 /// Reads the header blocks that one side of a connection sends.
 #[derive(Debug)]
 pub(crate) struct HeaderBlocks {
+    sender: Sender,
     state: State,
     form: Form,
     /// Of the present block.
-    found: PseudoFields,
+    found: BlockFacts,
     has_regular: bool,
-    /// What kinds of fields the table has, the last that was added first.
+    /// What kinds of fields the table has, the last that was added first, and which of their names and values are at fault.
     statuses: Entries,
     others: Entries,
+    bad_names: Entries,
+    bad_values: Entries,
+    /// What is to change of what was read last, so that the codec takes it.
+    mends: Vec<Mend>,
 }
 
 impl HeaderBlocks {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(sender: Sender) -> Self {
         Self {
+            sender,
             state: State::Field,
             form: Form::Passing,
-            found: PseudoFields::default(),
+            found: BlockFacts::default(),
             has_regular: false,
             statuses: 0,
             others: 0,
+            bad_names: 0,
+            bad_values: 0,
+            mends: Vec::new(),
         }
     }
 
     /// A block begins.
     pub(crate) fn begin(&mut self) {
-        (self.state, self.found, self.has_regular) = (State::Field, PseudoFields::default(), false);
+        (self.state, self.found, self.has_regular) = (State::Field, BlockFacts::default(), false);
     }
 
     /// What was found in the block so far.
-    pub(crate) fn found(&self) -> PseudoFields {
+    pub(crate) fn found(&self) -> BlockFacts {
         self.found
     }
 
+    /// What has to change of the bytes that were read last, for the codec to take them.
+    pub(super) fn mends(&self) -> &[Mend] {
+        &self.mends
+    }
+
     /// The next bytes of the block.
-    pub(crate) fn read(&mut self, mut bytes: &[u8]) {
-        while let [byte, rest @ ..] = bytes {
-            bytes = match self.state {
-                State::Value(left) => {
-                    let n = bytes.len().min(left as usize);
-                    self.state = after_value(left - n as u32);
-                    &bytes[n..]
-                }
-                State::Name(name, left) => {
-                    let n = bytes.len().min(left as usize);
-                    self.take_name(name, left, &bytes[..n]);
-                    &bytes[n..]
+    pub(crate) fn read(&mut self, bytes: &[u8]) {
+        self.mends.clear();
+        let mut at = 0;
+        while let Some(byte) = bytes.get(at) {
+            at += match self.state {
+                State::Name(text, left) | State::Value(text, left) => {
+                    let n = left.min((bytes.len() - at) as u32);
+                    self.take_text(text, left - n, (&bytes[at..][..n as usize], at));
+                    n as usize
                 }
                 _ => {
                     self.take(*byte);
-                    rest
+                    1
                 }
             };
         }
     }
 
     fn take(&mut self, byte: u8) {
+        let is_coded = byte & 0x80 != 0;
         match self.state {
             State::Field => {
                 let (form, bits) = match byte {
@@ -170,25 +178,28 @@ impl HeaderBlocks {
                 false => self.take_index(form, number.value),
             },
             State::NameLength => {
-                let name = Name { is_coded: byte & 0x80 != 0, ..Name::default() };
+                let text = Text::new(TextKind::Name, is_coded);
                 match number(byte, 7) {
-                    Ok(length) => self.take_name(name, length, &[]),
-                    Err(number) => self.state = State::NameLengthMore(name, number),
+                    Ok(length) => self.begin_text(State::Name(text, length)),
+                    Err(number) => self.state = State::NameLengthMore(text, number),
                 }
             }
-            State::NameLengthMore(name, mut number) => match number.takes(byte) {
-                true => self.state = State::NameLengthMore(name, number),
-                false => self.take_name(name, number.value, &[]),
+            State::NameLengthMore(text, mut number) => match number.takes(byte) {
+                true => self.state = State::NameLengthMore(text, number),
+                false => self.begin_text(State::Name(text, number.value)),
             },
-            State::ValueLength => match number(byte, 7) {
-                Ok(length) => self.state = after_value(length),
-                Err(number) => self.state = State::ValueLengthMore(number),
+            State::ValueLength(kind) => {
+                let text = Text::new(kind, is_coded);
+                match number(byte, 7) {
+                    Ok(length) => self.begin_text(State::Value(text, length)),
+                    Err(number) => self.state = State::ValueLengthMore(text, number),
+                }
+            }
+            State::ValueLengthMore(text, mut number) => match number.takes(byte) {
+                true => self.state = State::ValueLengthMore(text, number),
+                false => self.begin_text(State::Value(text, number.value)),
             },
-            State::ValueLengthMore(mut number) => match number.takes(byte) {
-                true => self.state = State::ValueLengthMore(number),
-                false => self.state = after_value(number.value),
-            },
-            State::Name(..) | State::Value(_) => {}
+            State::Name(..) | State::Value(..) => {}
         }
     }
 
@@ -197,61 +208,103 @@ impl HeaderBlocks {
         match (form, index) {
             (Form::Resize, _) => self.state = State::Field,
             (Form::Added | Form::Passing, 0) => self.state = State::NameLength,
-            _ => self.take_field(self.kind_at(index)),
+            _ => {
+                let (kind, name_fault, value_fault) = self.entry(index);
+                if form == Form::Indexed && value_fault {
+                    self.note(Some(AGAIN));
+                }
+                self.take_field(kind, name_fault.then_some(AGAIN));
+            }
         }
     }
 
-    /// What kind of field a table has there (section 2.3.3 and appendix A).
-    fn kind_at(&self, index: u32) -> FieldKind {
+    /// What kind of field a table has there (section 2.3.3 and appendix A), and whether its name and its value are at fault.
+    fn entry(&self, index: u32) -> (FieldKind, bool, bool) {
         const FIRST_DYNAMIC: u32 = 62;
-        match index {
+        let kind = match index {
             8..=14 => FieldKind::Status,
             1..=7 => FieldKind::OtherPseudo,
             FIRST_DYNAMIC.. => {
                 let has = |entries: Entries| {
                     entries.checked_shr(index - FIRST_DYNAMIC).is_some_and(|entries| entries & 1 != 0)
                 };
-                match () {
+                let kind = match () {
                     () if has(self.statuses) => FieldKind::Status,
                     () if has(self.others) => FieldKind::OtherPseudo,
                     () => FieldKind::Regular,
-                }
+                };
+                return (kind, has(self.bad_names), has(self.bad_values));
             }
             _ => FieldKind::Regular,
+        };
+        (kind, false, false)
+    }
+
+    /// A name or value follows.
+    fn begin_text(&mut self, state: State) {
+        self.state = state;
+        if let State::Name(text, 0) | State::Value(text, 0) = state {
+            self.end_text(text);
         }
     }
 
-    fn take_name(&mut self, mut name: Name, left: u32, bytes: &[u8]) {
-        for byte in bytes {
-            if let Some(place) = name.begins.get_mut(usize::from(name.have)) {
-                *place = *byte;
-                name.have += 1;
-            }
+    /// More of a name or value, of which so much is left.
+    fn take_text(&mut self, mut text: Text, left: u32, (bytes, at): (&[u8], usize)) {
+        text.read(bytes, at, left == 0, &mut self.mends);
+        match &mut self.state {
+            State::Name(..) => self.state = State::Name(text, left),
+            _ => self.state = State::Value(text, left),
         }
-        match left - bytes.len() as u32 {
-            0 => self.take_field(name.kind()),
-            left => self.state = State::Name(name, left),
+        if left == 0 {
+            self.end_text(text);
         }
+    }
+
+    fn end_text(&mut self, text: Text) {
+        let fault = text.end();
+        if let State::Name(..) = self.state {
+            let kind = match () {
+                () if text.is_status() => FieldKind::Status,
+                () if text.is_pseudo() => FieldKind::OtherPseudo,
+                () => FieldKind::Regular,
+            };
+            return self.take_field(kind, fault);
+        }
+        self.note(fault);
+        if self.form == Form::Added {
+            self.bad_values |= Entries::from(fault.is_some());
+        }
+        self.state = State::Field;
     }
 
     /// The name is known.
-    fn take_field(&mut self, kind: FieldKind) {
+    fn take_field(&mut self, kind: FieldKind, fault: Option<&'static str>) {
+        self.note(fault);
         if self.form == Form::Added {
             self.statuses = self.statuses << 1 | Entries::from(kind == FieldKind::Status);
             self.others = self.others << 1 | Entries::from(kind == FieldKind::OtherPseudo);
+            self.bad_names = self.bad_names << 1 | Entries::from(fault.is_some());
+            self.bad_values <<= 1;
         }
         match kind {
             FieldKind::Regular => self.has_regular = true,
-            _ if self.has_regular => {}
+            // The codec refuses it if it still knows it for one.
+            _ if self.has_regular => self.note(Some(LATE)),
             FieldKind::Status => self.found.has_status = true,
             FieldKind::OtherPseudo => self.found.has_others = true,
         }
-        self.state = if self.form == Form::Indexed { State::Field } else { State::ValueLength };
+        let value = match kind {
+            FieldKind::Regular => TextKind::Value,
+            FieldKind::Status => TextKind::Status,
+            FieldKind::OtherPseudo if self.sender == Sender::Client => TextKind::Any,
+            FieldKind::OtherPseudo => TextKind::Pseudo,
+        };
+        self.state = if self.form == Form::Indexed { State::Field } else { State::ValueLength(value) };
     }
-}
 
-fn after_value(left: u32) -> State {
-    if left == 0 { State::Field } else { State::Value(left) }
+    fn note(&mut self, fault: Option<&'static str>) {
+        self.found.fault = self.found.fault.or(fault);
+    }
 }
 
 /// An integer with a prefix of so many bits, if it is no longer than that.
@@ -265,17 +318,21 @@ fn number(byte: u8, bits: u32) -> Result<u32, Number> {
 mod tests {
     use super::*;
 
-    const NONE: PseudoFields = PseudoFields { has_status: false, has_others: false };
-    const STATUS: PseudoFields = PseudoFields { has_status: true, has_others: false };
-    const OTHERS: PseudoFields = PseudoFields { has_status: false, has_others: true };
-    const BOTH: PseudoFields = PseudoFields { has_status: true, has_others: true };
+    const NONE: BlockFacts = BlockFacts { has_status: false, has_others: false, fault: None };
+    const STATUS: BlockFacts = BlockFacts { has_status: true, ..NONE };
+    const OTHERS: BlockFacts = BlockFacts { has_others: true, ..NONE };
+    const BOTH: BlockFacts = BlockFacts { has_status: true, ..OTHERS };
+
+    fn fault(fault: &'static str) -> BlockFacts {
+        BlockFacts { fault: Some(fault), ..NONE }
+    }
 
     /// Blocks of one connection, and what is found in each, wherever they are cut.
     #[track_caller]
-    fn check(blocks: &[(&[u8], PseudoFields)]) {
+    fn check(blocks: &[(&[u8], BlockFacts)]) {
         let longest = blocks.iter().map(|(block, _)| block.len()).max().unwrap_or_default();
         for cut in 0..=longest {
-            let mut reader = HeaderBlocks::new();
+            let mut reader = HeaderBlocks::new(Sender::Server);
             for (n, (block, found)) in blocks.iter().enumerate() {
                 let (first, rest) = block.split_at(cut.min(block.len()));
                 reader.begin();
@@ -310,9 +367,9 @@ mod tests {
             (b"\xbe", NONE),
             (b"\x58\x011", NONE),
             (b"\x40\x01x\x011", NONE),
-            (b"\x40\x00\x00", NONE),
-            // Behind a field it is the codec's matter.
-            (b"\x40\x01x\x011\x88", NONE),
+            (b"\x40\x00\x00", fault("a field without a name")),
+            (b"\x40\x01x\x011\x88", fault(LATE)),
+            (b"\x00\x09:statuses\x011", OTHERS),
         ] {
             check(&[(block, found)]);
         }
@@ -327,7 +384,7 @@ mod tests {
             (b"\xbf", STATUS),
             (b"\xbe", NONE),
             // What has no index of its own takes no place.
-            (b"\x00\x01y\x011\xbf", NONE),
+            (b"\x00\x01y\x011\xbf", fault(LATE)),
             (b"\x7f\x00\x03202", STATUS),
             (b"\xbe", STATUS),
             (b"\xc0", STATUS),
@@ -339,12 +396,47 @@ mod tests {
 
     #[test]
     fn what_breaks_off_does_not_spoil_the_next() {
-        let mut reader = HeaderBlocks::new();
+        let mut reader = HeaderBlocks::new(Sender::Server);
         reader.begin();
         reader.read(b"\x88\x00\x7f");
         assert_eq!(reader.found(), STATUS);
         reader.begin();
         reader.read(b"\x40\x01x\x011");
         assert_eq!(reader.found(), NONE);
+    }
+
+    #[test]
+    fn what_is_at_fault_stays_so_in_the_table() {
+        let capital = fault("a capital letter in a field's name");
+        check(&[
+            (b"\x40\x01X\x011", capital),
+            (b"\x88", STATUS),
+            (b"\xbe", fault(AGAIN)),
+            (b"\x7e\x012", fault(AGAIN)),
+            (b"\x40\x01y\x02\0\0", fault("a control character in a field's value")),
+            (b"\xbe", fault(AGAIN)),
+            // Its name is good.
+            (b"\x7e\x012", NONE),
+            (b"\xbe", NONE),
+            (b"\xbf", fault(AGAIN)),
+        ]);
+    }
+
+    #[test]
+    fn what_is_read_becomes_what_the_codec_takes() {
+        for (block, becomes) in [
+            (&b"\x88\x00\x05X-Cap\x01a"[..], &b"\x88\x00\x05x-xap\x01a"[..]),
+            (b"\x88\x00\x01x\x03a\0b", b"\x88\x00\x01x\x03axb"),
+            (b"\x88\x00\x04:foo\x011", b"\x88\x00\x04xfoo\x011"),
+            (b"\x48\x03099", b"\x48\x03299"),
+            (b"\x88\x04\x02/\xff", b"\x88\x04\x02xx"),
+            (b"\x88\x00\x01x\x01a", b"\x88\x00\x01x\x01a"),
+        ] {
+            let (mut reader, mut bytes) = (HeaderBlocks::new(Sender::Server), block.to_vec());
+            reader.begin();
+            reader.read(block);
+            reader.mends().iter().for_each(|mend| mend.apply(&mut bytes));
+            assert_eq!(bytes, becomes, "{block:02x?}");
+        }
     }
 }

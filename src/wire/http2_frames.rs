@@ -1,6 +1,7 @@
 //! Finds HTTP/2 frames in bytes that pass by, of which none is kept but a frame's head, and looks into header blocks.
 
-use crate::wire::header_blocks::{HeaderBlocks, PseudoFields};
+use crate::wire::field_text::Mend;
+use crate::wire::header_blocks::{BlockFacts, HeaderBlocks, Sender};
 
 /// A frame's head (RFC 9113 section 4.1).
 const HEAD: usize = 9;
@@ -43,7 +44,7 @@ pub(super) struct Frame {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HeaderBlock {
     pub(crate) stream: u32,
-    pub(crate) pseudo: PseudoFields,
+    pub(crate) facts: BlockFacts,
 }
 
 /// What is found.
@@ -114,6 +115,11 @@ impl Scanner {
         skipped
     }
 
+    /// What has to change of the bytes that `next` was given last.
+    fn mends(&self) -> &[Mend] {
+        self.blocks.as_ref().map_or(&[], HeaderBlocks::mends)
+    }
+
     /// Notes a frame that a header block is in, of whose head `before` bytes have passed.
     fn enter_block(&mut self, frame: &Frame, before: usize) {
         let Some(blocks) = &mut self.blocks else { return };
@@ -138,7 +144,7 @@ impl Scanner {
         {
             return (
                 at,
-                Some(Found::Block(HeaderBlock { stream: self.block_stream, pseudo: blocks.found() })),
+                Some(Found::Block(HeaderBlock { stream: self.block_stream, facts: blocks.found() })),
             );
         }
         loop {
@@ -188,15 +194,20 @@ pub(crate) struct ServerFrames {
 impl ServerFrames {
     /// For a connection whose first byte is still to come.
     pub(crate) fn new() -> Self {
-        Self { frames: Scanner::after(0, Some(HeaderBlocks::new())) }
+        Self { frames: Scanner::after(0, Some(HeaderBlocks::new(Sender::Server))) }
     }
 
-    /// Bytes from the server, and who is told of the header blocks that end among them.
-    pub(crate) fn read(&mut self, mut bytes: &[u8], mut end_of_block: impl FnMut(HeaderBlock)) {
-        while let (n, Some(found)) = self.frames.next(bytes) {
-            bytes = &bytes[n..];
-            if let Found::Block(block) = found {
-                end_of_block(block);
+    /// Bytes from the server, and who is told of the header blocks that end among them. What the codec would end the connection
+    /// for is changed: the block's facts tell of it.
+    pub(crate) fn read(&mut self, mut bytes: &mut [u8], mut end_of_block: impl FnMut(HeaderBlock)) {
+        loop {
+            let (n, found) = self.frames.next(bytes);
+            self.frames.mends().iter().for_each(|mend| mend.apply(bytes));
+            bytes = &mut bytes[n..];
+            match found {
+                Some(Found::Block(block)) => end_of_block(block),
+                Some(Found::Frame(_)) => {}
+                None => return,
             }
         }
     }

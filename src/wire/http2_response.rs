@@ -1,6 +1,6 @@
 //! Responses by HTTP/2 as requests and probes take them: the codec lets more of their heads and trailers pass.
 
-use super::header_blocks::PseudoFields;
+use super::header_blocks::BlockFacts;
 use super::{LONGEST_HEAD, MOST_TRAILERS, RESPONSE_TOO_LONG, TRAILERS_TOO_LONG};
 use crate::fields::list_size;
 use http::{HeaderMap, StatusCode, header};
@@ -9,13 +9,21 @@ use http::{HeaderMap, StatusCode, header};
 pub(crate) fn judge_head(
     status: StatusCode,
     fields: &HeaderMap,
-    pseudo: PseudoFields,
+    facts: BlockFacts,
 ) -> Result<(), &'static str> {
-    let lengths = || fields.get_all(header::CONTENT_LENGTH).iter().count();
-    if !status.is_informational() && lengths() > 1 {
-        return Err("more than one Content-Length");
+    if let Some(fault) = facts.fault {
+        // RFC 9113 section 8.1.1.
+        return Err(fault);
     }
-    if pseudo.has_others {
+    let lengths = || fields.get_all(header::CONTENT_LENGTH).iter().count();
+    match lengths() {
+        0 => {}
+        // It has none (RFC 9110 section 8.6), and the codec holds the response behind it to that length.
+        _ if status.is_informational() => return Err("an interim response with Content-Length"),
+        1 => {}
+        _ => return Err("more than one Content-Length"),
+    }
+    if facts.has_others {
         // RFC 9113 section 8.3.
         return Err("a response with a request's pseudo-fields");
     }
@@ -30,8 +38,11 @@ pub(crate) fn judge_head(
 }
 
 /// The same of trailers.
-pub(crate) fn judge_trailers(trailers: &HeaderMap, pseudo: PseudoFields) -> Result<(), &'static str> {
-    if pseudo.is_any() {
+pub(crate) fn judge_trailers(trailers: &HeaderMap, facts: BlockFacts) -> Result<(), &'static str> {
+    if let Some(fault) = facts.fault {
+        return Err(fault);
+    }
+    if facts.has_pseudo() {
         // RFC 9113 section 8.1.
         return Err("trailers with pseudo-fields");
     }

@@ -4,6 +4,7 @@
 pub(crate) mod abuse;
 pub(crate) mod chunked;
 pub(crate) mod edit;
+mod field_text;
 pub(crate) mod frame_judge;
 pub(crate) mod fuzzed;
 pub(crate) mod head_scan;

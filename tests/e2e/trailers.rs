@@ -97,6 +97,95 @@ fn a_responses_head_has_no_pseudo_field_of_a_request() {
     }
 }
 
+#[test]
+fn a_malformed_response_harms_no_neighbour_and_is_not_asked_for_again() {
+    let capital = "a capital letter in a field's name";
+    let control = "a control character in a field's value";
+    let others = "a response with a request's pseudo-fields";
+    let trailers = "trailers with pseudo-fields";
+    let status = "a status of other than three digits";
+    // `X-Cap: 1` and `x: a\0b` in Huffman's code.
+    let coded_name = &b"\x88\x00\x84\xfc\x5a\xf0\xeb\x011"[..];
+    let coded_value = &b"\x88\x00\x01x\x83\x1f\xfe\x23"[..];
+    for (blocks, detail) in [
+        (&[&b"\x88\x00\x05X-Cap\x011"[..]][..], capital),
+        (&[b"\x88\x40\x05X-Cap\x011"], capital),
+        (&[coded_name], capital),
+        (&[b"\x88\x00\x03a b\x011"], "a character that no field's name may have"),
+        (&[b"\x88\x00\x01x\x03a\0b"], control),
+        (&[b"\x88\x0f\x0a\x03a\r\n"], control),
+        (&[coded_value], control),
+        (&[b"\x88\x00\x04:foo\x011"], others),
+        (&[b"\x88\x00\x01x\x011\x00\x04:foo\x011"], "a pseudo-field behind other fields"),
+        (&[b"\x88\x04\x02/\xff"], others),
+        (&[b"\x48\x03099"], status),
+        (&[b"\x48\x032xx"], status),
+        (&[b"\x48\x03103\x00\x01X\x011", b"\x88", b""], capital),
+        (&[b"\x48\x03103\x0f\x0d\x015", b"\x88", b""], "an interim response with Content-Length"),
+        (&[b"\x88", b"\x00\x05X-Cap\x011"], capital),
+        (&[b"\x88", b"\x00\x01x\x03a\0b"], control),
+        (&[b"\x88", b"\x00\x04:foo\x011"], trailers),
+        (&[b"\x88", b"\x04\x01/"], trailers),
+    ] {
+        let blocks: Vec<_> = blocks.iter().map(|block| block.to_vec()).collect();
+        let (asked, is_asked) = std::sync::mpsc::channel();
+        let address = by_hand(move |stream, id, _| {
+            let _ = asked.send(id);
+            if id == 1 {
+                let _ = stream.write_all(&h2::frame(h2::HEADERS, h2::END_HEADERS, 1, b"\x88"));
+                return;
+            }
+            let (last, before) = blocks.split_last().expect("there is one");
+            for (n, block) in before.iter().enumerate() {
+                let _ = stream.write_all(&h2::frame(h2::HEADERS, h2::END_HEADERS, id, block));
+                if n + 1 == before.len() {
+                    let _ = stream.write_all(&h2::frame(h2::DATA, 0, id, b"body"));
+                }
+            }
+            let _ = stream.write_all(&h2::frame(h2::HEADERS, 0x5, id, last));
+            let _ = stream.write_all(&h2::frame(h2::DATA, h2::END_STREAM, 1, b"whole"));
+        });
+        let pool = "protocol: h2, retries: { max: 2 }";
+        let one_core = format!("process: {{ threads: 1 }}\n{}", plain(&[address], "", pool));
+        let balancer = Balancer::start(&one_core);
+        let mut client = Connection::new(balancer.address("web"));
+        client.request(1, "GET", "/neighbour", true);
+        assert_eq!(is_asked.recv(), Ok(1));
+        client.request(3, "GET", "/bad", true);
+        let record = balancer.record("/bad");
+        let told = (&record["why"], &record["detail"], &record["tries"]);
+        assert_eq!(told, (&"server_malformed".into(), &detail.into(), &1.into()), "{detail}");
+        let record = balancer.record("/neighbour");
+        assert_eq!((&record["why"], &record["bytes_out"]), (&"ok".into(), &5.into()), "{detail}");
+        assert_eq!(is_asked.try_iter().count(), 1, "{detail}");
+    }
+}
+
+/// A connection that breaks all the same is no fault of those who share it.
+#[test]
+fn who_shares_a_connection_that_breaks_is_told_so() {
+    let (asked, is_asked) = std::sync::mpsc::channel();
+    let address = by_hand(move |stream, id, _| {
+        let _ = asked.send(id);
+        if id == 3 {
+            // A field without a name: nothing can stand in its place.
+            let _ = stream.write_all(&h2::frame(h2::HEADERS, 0x5, 3, b"\x88\x00\x00\x011"));
+        }
+    });
+    let pool = "protocol: h2, retries: { max: 0 }";
+    let balancer = Balancer::start(&format!("process: {{ threads: 1 }}\n{}", plain(&[address], "", pool)));
+    let mut client = Connection::new(balancer.address("web"));
+    client.request(1, "POST", "/neighbour", true);
+    assert_eq!(is_asked.recv(), Ok(1));
+    client.request(3, "GET", "/bad", true);
+    let record = balancer.record("/bad");
+    let told = (&record["why"], &record["detail"], &record["tries"]);
+    assert_eq!(told, (&"server_malformed".into(), &"a field without a name".into(), &1.into()));
+    let record = balancer.record("/neighbour");
+    let told = (&record["why"], &record["detail"]);
+    assert_eq!(told, (&"server_reset".into(), &"the server broke HTTP/2 on the connection".into()));
+}
+
 /// What no request is answered with, no server is healthy by.
 #[test]
 fn probes_by_http2_take_for_malformed_what_requests_are_not_answered_with() {
@@ -113,6 +202,9 @@ fn probes_by_http2_take_for_malformed_what_requests_are_not_answered_with() {
         (&[b"\x48\x03103", b"\x88\x82", end], Some(others)),
         (&[b"\x48\x03101", b"\x88", end], Some("an upgrade nobody asked for")),
         (&[b"\x88\x0f\x0d\x017\x0f\x0d\x017", end], Some("more than one Content-Length")),
+        (&[b"\x48\x03103\x0f\x0d\x017", b"\x88", end], Some("an interim response with Content-Length")),
+        (&[b"\x88\x00\x01X\x011", end], Some("a capital letter in a field's name")),
+        (&[b"\x48\x03099", end], Some("a status of other than three digits")),
         (&endless[..], Some("more than 64 interim responses")),
         (&[b"\x88", b"\x88\x00\x0bgrpc-status\x010"], Some(trailers)),
         (&[b"\x88", b"\x82\x00\x0bgrpc-status\x010"], Some(trailers)),

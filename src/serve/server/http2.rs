@@ -38,7 +38,7 @@ impl Http2 {
         let begun = permit.requests.send_request(request, !has_body);
         let (response, send) = begun.map_err(|error| {
             permit.retire();
-            failure(&error)
+            failure(&error, None)
         })?;
         permit.begin(response.stream_id().as_u32());
         Ok(Self {
@@ -78,7 +78,8 @@ impl Http2 {
             let room = match self.send.capacity() {
                 0 => match ready!(self.send.poll_capacity(cx)) {
                     Some(Ok(room)) => room,
-                    Some(Err(_)) | None => return Poll::Ready(Err(Why::ServerReset.into())),
+                    Some(Err(error)) => return Poll::Ready(Err(self.failed(&error))),
+                    None => return Poll::Ready(Err(Why::ServerReset.into())),
                 },
                 room => room,
             };
@@ -88,7 +89,7 @@ impl Http2 {
             }
             let part = self.waiting.split_to(room.min(self.waiting.len()));
             self.taken += part.len() as u64;
-            self.send.send_data(part, false).map_err(|error| failure(&error))?;
+            self.send.send_data(part, false).map_err(|error| self.failed(&error))?;
         }
         Poll::Ready(Ok(()))
     }
@@ -99,10 +100,10 @@ impl Http2 {
 
     pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseStart, Failure>> {
         if let Poll::Ready(Some(interim)) = self.response.poll_informational(cx) {
-            let (head, ()) = interim.map_err(|error| failure(&error))?.into_parts();
+            let (head, ()) = interim.map_err(|error| self.failed(&error))?.into_parts();
             return Poll::Ready(self.take_head(head.status, head.headers, false));
         }
-        let response = ready!(Pin::new(&mut self.response).poll(cx)).map_err(|error| failure(&error))?;
+        let response = ready!(Pin::new(&mut self.response).poll(cx)).map_err(|error| self.failed(&error))?;
         self.permit.note_activity();
         let (head, body) = response.into_parts();
         let is_over = body.is_end_stream();
@@ -148,15 +149,20 @@ impl Http2 {
                 let (length, is_last) = (bytes.len() as u64, body.is_end_stream());
                 Poll::Ready(Ok(Part::Data { piece: Piece::Bytes(bytes), length, is_last }))
             }
-            Some(Err(error)) => Poll::Ready(Err(failure(&error))),
+            Some(Err(error)) => Poll::Ready(Err(self.failed(&error))),
             None => {
-                let trailers = ready!(body.poll_trailers(cx)).map_err(|error| failure(&error))?;
+                let trailers = ready!(body.poll_trailers(cx)).map_err(|error| self.failed(&error))?;
                 if let Some(trailers) = &trailers {
                     judge_trailers(trailers, self.permit.next_block()).map_err(Failure::malformed)?;
                 }
                 Poll::Ready(Ok(Part::End(trailers.map(Trailers::Map))))
             }
         }
+    }
+
+    /// What an error of the stream means. The header block that comes next is what the codec stumbled over, if it is at fault.
+    fn failed(&self, error: &h2::Error) -> Failure {
+        failure(error, error.is_library().then(|| self.permit.next_block().fault).flatten())
     }
 
     /// The server did not answer in time: perhaps nobody is there any more.
@@ -175,15 +181,18 @@ struct Head {
     is_over: bool,
 }
 
-/// What an error of a stream means.
-fn failure(error: &h2::Error) -> Failure {
+/// What an error of a stream means whose next header block has this fault.
+fn failure(error: &h2::Error, fault: Option<&'static str>) -> Failure {
     // RFC 9113 sections 6.8 and 8.7: the server has done nothing for this request.
     let is_untouched =
         error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM));
-    let is_malformed = error.is_library() && error.is_reset();
-    let (why, detail) = match is_malformed {
-        true => (Why::ServerMalformed, Some("refused by the HTTP/2 codec")),
-        false => (Why::ServerReset, None),
+    let (why, detail) = match (fault, error.is_library()) {
+        (Some(fault), _) => (Why::ServerMalformed, Some(fault)),
+        (None, true) if error.is_reset() => (Why::ServerMalformed, Some("refused by the HTTP/2 codec")),
+        (None, true) if error.is_go_away() => {
+            (Why::ServerReset, Some("the server broke HTTP/2 on the connection"))
+        }
+        (None, _) => (Why::ServerReset, None),
     };
     Failure { why, detail, is_untouched }
 }

@@ -217,7 +217,7 @@ fn a_servers_header_blocks_are_told_with_what_they_have() {
     for size in 1..blocks.len() {
         let (mut frames, mut found) = (ServerFrames::new(), Vec::new());
         for part in blocks.chunks(size) {
-            frames.read(part, |block| found.push((block.stream, block.pseudo.has_status)));
+            frames.read(&mut part.to_vec(), |block| found.push((block.stream, block.facts.has_status)));
         }
         assert_eq!(found, [(1, true), (3, true), (3, false), (1, true), (5, false)], "in pieces of {size}");
     }
