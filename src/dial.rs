@@ -1,6 +1,7 @@
 //! Opens connections to servers, for requests and probes alike: the socket, bytes of our own (a PROXY header), TLS. And
 //! tells what is a server's fault from what is ours.
 
+use crate::files::connect_unix;
 use crate::units::Address;
 use rustix::io::Errno;
 use rustls::pki_types::ServerName;
@@ -88,7 +89,7 @@ async fn connect(address: &Address) -> io::Result<Dialed> {
             socket.set_nodelay(true)?;
             Ok(Dialed::Inet(socket))
         }
-        Address::Unix(path) => UnixStream::connect(path).await.map(Dialed::Unix),
+        Address::Unix(path) => connect_unix(path).await.map(Dialed::Unix),
     }
 }
 

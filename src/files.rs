@@ -1,8 +1,10 @@
 //! Opens and reads the files that operators name, so that none of them can hold us up for ever: nothing waits for the
 //! other end of a FIFO, and nothing is read without an end.
 
+mod connecting;
 mod lines;
 
+pub(crate) use connecting::connect_unix;
 pub use lines::{LineWriter, LostLines};
 
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat};

@@ -5,6 +5,7 @@ use super::failure::NodeFailure;
 use super::node::{Batch, PurgeNode};
 use crate::api::cache::PurgeWish;
 use crate::api::{ApiError, ErrorBody};
+use crate::files::connect_unix;
 use crate::units::Address;
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
@@ -12,7 +13,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
 /// A receipt or a refusal has less.
 const LONGEST: usize = 64 << 10;
@@ -40,7 +41,7 @@ async fn ask_one(node: &PurgeNode, wish: &PurgeWish) -> Result<(), NodeFailure> 
             exchange(stream, request).await
         }
         Address::Unix(path) => {
-            exchange(UnixStream::connect(path).await.map_err(NodeFailure::Connect)?, request).await
+            exchange(connect_unix(path).await.map_err(NodeFailure::Connect)?, request).await
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::support::app::App;
 use crate::support::balancer::{Balancer, Directory, Next, Reloaded, evenkeel, plain};
+use crate::support::client::Client;
 use crate::support::hanging::{Act, HangingFiles};
 use crate::support::{wait_for, wait_until};
 use rustix::fs::{CWD, Mode, mkfifoat};
@@ -326,5 +327,62 @@ fn a_start_whose_unix_sockets_are_not_made_ends_when_it_is_told_to() {
         kill_process(pid, Signal::TERM).expect("it runs");
         let status = wait_for("it ends", || child.try_wait().expect("it can be waited for"));
         assert_eq!(status.code(), Some(0));
+    }
+}
+
+/// A listener and a pool whose server is at a path, beside `app`.
+fn with_server_at_a_path(app: &App, more: &str) -> String {
+    let listener = "  hung: { address: 127.0.0.1:0, pool: hung }\npools:\n";
+    let pool = format!(
+        "  hung: {{ servers: [\"unix:DIR/server.sock\"], timeouts: {{ connect: 300ms }}, retries: {{ max: 0 }}{more} }}\n"
+    );
+    plain(&[app.address], "", "health: { http: /, interval: 20ms }").replace("pools:\n", listener) + &pool
+}
+
+/// Answers all that is asked at a path.
+fn serve_at(path: &Path) {
+    let listener = std::os::unix::net::UnixListener::bind(path).expect("a path");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut bytes = [0; 4096];
+                while let Ok(1..) = std::io::Read::read(&mut stream, &mut bytes) {
+                    let said = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+                    let _ = std::io::Write::write_all(&mut stream, said);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_server_at_a_path_that_hangs_holds_up_nobody_else() {
+    let app = App::saying("hello");
+    for more in ["", ", health: { http: /, interval: 20ms, timeout: 10ms, initial: up, fall: 100, rise: 1 }"]
+    {
+        let text = with_server_at_a_path(&app, more);
+        let (mut balancer, files) = HangingFiles::start(None, || Balancer::start(&text));
+        files.hang(Act::Connect);
+        serve_at(&balancer.path("server.sock"));
+        let ask = || {
+            let mut client = Client::connect(balancer.address("hung"));
+            client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+            client
+        };
+        let clients: Vec<_> = (0..8).map(|_| ask()).collect();
+        files.wait_until_somebody_waits();
+        goes_on(&balancer);
+        for mut client in clients {
+            let (said, _) = client.read_to_end();
+            assert!(said.starts_with("HTTP/1.1 504 "), "{said}");
+        }
+        goes_on(&balancer);
+        files.answer();
+        wait_until("it is connected to", || ask().read_to_end().0.starts_with("HTTP/1.1 200 "));
+        files.hang(Act::Connect);
+        let _held = ask();
+        files.wait_until_somebody_waits();
+        balancer.signal(Signal::TERM);
+        assert_eq!(balancer.wait_for_exit().code(), Some(0));
     }
 }

@@ -1,5 +1,5 @@
-//! A file system that answers when it is told to: what a process that is started with it does to unix sockets' files, and
-//! that it starts programs, is held up by the kernel (seccomp_unotify(2)) for as long as a test likes. No privileges are needed for that.
+//! A file system that answers when it is told to: what a process that is started with it does to unix sockets' files, that it
+//! connects to them, and that it starts programs, is held up by the kernel (seccomp_unotify(2)) for as long as a test likes. No privileges are needed for that.
 // The kernel's interface has no safe form.
 #![allow(unsafe_code)]
 
@@ -7,8 +7,8 @@ use super::wait_until;
 use libc::{
     BPF_ABS, BPF_JEQ, BPF_JGT, BPF_JMP, BPF_LD, BPF_RET, BPF_W, SECCOMP_FILTER_FLAG_NEW_LISTENER,
     SECCOMP_IOCTL_NOTIF_RECV, SECCOMP_IOCTL_NOTIF_SEND, SECCOMP_RET_ALLOW, SECCOMP_RET_USER_NOTIF,
-    SECCOMP_SET_MODE_FILTER, SECCOMP_USER_NOTIF_FLAG_CONTINUE, SYS_bind, SYS_execve, SYS_seccomp,
-    SYS_unlinkat, seccomp_notif, seccomp_notif_resp, sock_filter, sock_fprog,
+    SECCOMP_SET_MODE_FILTER, SECCOMP_USER_NOTIF_FLAG_CONTINUE, SYS_bind, SYS_connect, SYS_execve,
+    SYS_seccomp, SYS_unlinkat, seccomp_notif, seccomp_notif_resp, sock_filter, sock_fprog,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -27,6 +27,8 @@ pub(crate) enum Act {
     Remove,
     /// It is a program.
     Start,
+    /// It is a socket.
+    Connect,
 }
 
 /// What hangs, and who waits for it.
@@ -99,6 +101,7 @@ fn start_watching(files: HangingFiles) {
             let act = match libc::c_long::from(call.data.nr) {
                 libc::SYS_bind => Act::Make,
                 libc::SYS_execve => Act::Start,
+                libc::SYS_connect => Act::Connect,
                 _ => Act::Remove,
             };
             let mut hanging = files.hanging();
@@ -118,7 +121,7 @@ fn go_on(listener: &OwnedFd, id: u64) {
     unsafe { libc::ioctl(listener.as_raw_fd(), SECCOMP_IOCTL_NOTIF_SEND, &mut answer) };
 }
 
-/// Has this thread, and whoever it starts, ask before it binds a socket to a path, removes a file or starts a program.
+/// Has this thread, and whoever it starts, ask before it binds or connects a socket to a path, removes a file or starts a program.
 fn filter() -> OwnedFd {
     let number = |call: libc::c_long| u32::try_from(call).expect("calls have small numbers");
     let filter = |code: u32, k: u32, jt: u8, jf: u8| sock_filter {
@@ -127,11 +130,12 @@ fn filter() -> OwnedFd {
         jf,
         k,
     };
-    // Where the call's number is, and its third argument: of bind an address's length, which is 28 at most but for paths.
+    // Where the call's number is, and its third argument: of bind and connect an address's length, which is 28 at most but for paths.
     let (nr, length) = (0, 16 + 2 * 8);
     let mut program = [
         filter(BPF_LD | BPF_W | BPF_ABS, nr, 0, 0),
-        filter(BPF_JMP | BPF_JEQ, number(SYS_bind), 0, 2),
+        filter(BPF_JMP | BPF_JEQ, number(SYS_bind), 1, 0),
+        filter(BPF_JMP | BPF_JEQ, number(SYS_connect), 0, 2),
         filter(BPF_LD | BPF_W | BPF_ABS, length, 0, 0),
         filter(BPF_JMP | BPF_JGT, 28, 4, 3),
         filter(BPF_JMP | BPF_JEQ, number(SYS_UNLINK), 3, 0),
