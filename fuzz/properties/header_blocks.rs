@@ -6,6 +6,9 @@ use loona_hpack::Decoder;
 /// What we let others' tables have (RFC 7541 section 4.2).
 const TABLE: usize = 4096;
 
+/// Those that HTTP/2 has (RFC 9113 section 8.3, RFC 8441 section 4).
+const KNOWN: [&[u8]; 6] = [b"method", b"scheme", b"authority", b"path", b"protocol", b"status"];
+
 /// In whatever pieces the blocks come, the same is found; and as long as a decoder takes them, it is what that finds.
 ///
 /// The first byte says how long the pieces are. The blocks follow, each behind a byte that says how long it is.
@@ -43,6 +46,7 @@ fn in_fields(fields: &[(Vec<u8>, Vec<u8>)]) -> BlockFound {
         let is_control = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
         match &name[usize::from(is_pseudo)..] {
             b"" if !is_pseudo => true,
+            rest if is_pseudo && !KNOWN.contains(&rest) => true,
             rest if !rest.iter().all(is_of_name) => true,
             _ if is_pseudo && has_regular => true,
             b"status" if is_pseudo => !matches!(value[..], [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9']),

@@ -14,6 +14,9 @@ pub use cache_result::{CacheRecord, CacheResult};
 pub use record::{Queued, Record};
 pub use why::Why;
 
+/// What records have in place of a status where the client is told nothing; nginx's word for it.
+pub(crate) const CLOSED: u16 = 444;
+
 use crate::config::plan::{AccessLogFormat, AccessLogPath};
 use crate::files::{self, LineWriter, LostLines};
 use std::cell::RefCell;

@@ -5,12 +5,12 @@
 //! streams are gone already (CVE-2023-44487), and what is to be done when the judge of frames has had enough.
 
 use super::conn::{Conn, RequestFraming};
-use super::judged_frames::JudgedFrames;
+use super::judged_frames::{JudgedFrames, StreamFaults};
 use super::listener_state::ListenerState;
 use super::request_state::{Client, RequestState};
 use super::watch::{self, Watch, Watched};
 use super::{Addresses, EdgeAnswer, EdgeObserver, LongHeadOf, LongHeadPermit, NoLongHead, Rejection, Serve};
-use crate::access_log::Why;
+use crate::access_log::{CLOSED, Why};
 use crate::config::plan;
 use crate::fields::FieldList;
 use crate::wire::LONGEST_HEAD;
@@ -64,6 +64,7 @@ pub(crate) struct Stream {
     pub(crate) head: Parts,
     pub(crate) body: RecvStream,
     pub(crate) respond: SendResponse<Bytes>,
+    pub(crate) faults: StreamFaults,
 }
 
 /// Serves an HTTP/2 connection, whose preface has arrived, until it ends.
@@ -205,7 +206,8 @@ impl<S: Serve> Session<S> {
                 match h2.poll_accept(cx) {
                     Poll::Ready(Some(Ok((request, respond)))) => {
                         let (head, body) = request.into_parts();
-                        Poll::Ready(Event::Request(Stream { head, body, respond }))
+                        let faults = StreamFaults::new(&self.passing, respond.stream_id().as_u32());
+                        Poll::Ready(Event::Request(Stream { head, body, respond, faults }))
                     }
                     Poll::Ready(None | Some(Err(_))) => Poll::Ready(Event::Over),
                     Poll::Pending => {
@@ -222,7 +224,10 @@ impl<S: Serve> Session<S> {
                         self.cut(h2, Abuse::Resets);
                         continue;
                     }
-                    self.serve(stream);
+                    match stream.faults.take() {
+                        Some(fault) => self.reset(stream, fault),
+                        None => self.serve(stream),
+                    }
                     self.requests_left = self.requests_left.saturating_sub(1);
                     if self.requests_left == 0 && self.stage == Stage::Open {
                         self.drain(h2);
@@ -383,6 +388,18 @@ impl<S: Serve> Session<S> {
                 false => self.refused(431, Why::HeadersTooLarge, TOO_LONG.detail),
             }
         }
+    }
+
+    /// Resets a malformed request whose head the codec has let pass (RFC 9113 section 8.1.1), or whose trailers have come with it.
+    fn reset(&self, mut stream: Stream, fault: &'static str) {
+        let line = format!("{} {} HTTP/2.0", stream.head.method, http2_head::target(&stream.head.uri));
+        self.observer.refused(
+            &self.client,
+            (line.as_bytes(), FieldList::Map(&stream.head.headers)),
+            Rejection { status: CLOSED, why: Why::Malformed, detail: Some(fault) },
+            EdgeAnswer::default(),
+        );
+        stream.respond.send_reset(Reason::PROTOCOL_ERROR);
     }
 
     fn serve(&mut self, mut stream: Stream) {

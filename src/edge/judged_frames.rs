@@ -8,7 +8,7 @@ use super::watch;
 use crate::wire::abuse::Abuse;
 use crate::wire::frame_judge::{Judge, Tally};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One connection's judge, and how far it is from its end.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl JudgedFrames {
         self.judge.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn read(&self, bytes: &[u8]) {
+    pub(super) fn read(&self, bytes: &mut [u8]) {
         let mut judge = self.judge();
         judge.read(bytes, watch::now());
         self.condemned.store(judge.verdict().is_some(), Relaxed);
@@ -52,6 +52,11 @@ impl JudgedFrames {
         let goes_on = judge.verdict().is_none();
         self.condemned.store(!goes_on, Relaxed);
         goes_on
+    }
+
+    /// What makes a stream's request malformed that the codec has let pass; told once.
+    pub(super) fn take_fault(&self, stream: u32) -> Option<&'static str> {
+        self.judge().take_fault(stream)
     }
 
     /// Nothing more is to be read.
@@ -95,5 +100,23 @@ impl JudgedFrames {
 
     pub(super) fn is_parting(&self) -> bool {
         self.parting.load(Relaxed)
+    }
+}
+
+/// What is wrong with the request of one stream, found beside the codec.
+#[derive(Debug)]
+pub(crate) struct StreamFaults {
+    passing: Arc<JudgedFrames>,
+    stream: u32,
+}
+
+impl StreamFaults {
+    pub(super) fn new(passing: &Arc<JudgedFrames>, stream: u32) -> Self {
+        Self { passing: Arc::clone(passing), stream }
+    }
+
+    /// With what has come of it by now; told once.
+    pub(crate) fn take(&self) -> Option<&'static str> {
+        self.passing.take_fault(self.stream)
     }
 }

@@ -45,6 +45,7 @@ pub(crate) use date::HttpDate;
 pub(crate) use h2::Stream;
 pub(crate) use hang_up::{ClientClose, close_of};
 pub(crate) use inherited::{BEFORE, Inherited};
+pub(crate) use judged_frames::StreamFaults;
 pub(crate) use listen::{bind, bind_beside_own, bind_unix, bind_unix_with_mode};
 pub(crate) use listener_state::ListenerState;
 pub(crate) use long_heads::{LongHeadOf, LongHeadPermit, LongHeads, NoLongHead};

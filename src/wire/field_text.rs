@@ -6,14 +6,15 @@
 const CAPITAL: &str = "a capital letter in a field's name";
 const NAME: &str = "a character that no field's name may have";
 const NO_NAME: &str = "a field without a name";
+const UNKNOWN: &str = "an unknown pseudo-field";
 const VALUE: &str = "a control character in a field's value";
 const STATUS: &str = "a status of other than three digits";
 const CODE: &str = "a field in broken Huffman code";
 
 /// The longest code for a character.
 const LONGEST_CODE: u8 = 30;
-/// As much of a name is kept as tells `:status` from every other.
-const BEGINNING: usize = 8;
+/// As much of a name is kept as tells `:authority` and shorter ones from every other.
+const BEGINNING: usize = 11;
 
 /// What a text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,10 +99,10 @@ impl Text {
         }
         if is_last
             && self.kind == TextKind::Name
-            && !self.is_status()
+            && !self.is_known_pseudo()
             && let Some(place) = colon
         {
-            // The codec knows a few names that begin so, and takes no other.
+            // The codec takes no other.
             mend(place, b'x', mends);
         }
     }
@@ -110,6 +111,7 @@ impl Text {
     pub(super) fn end(&self) -> Option<&'static str> {
         let is_whole = match self.kind {
             TextKind::Name if self.have == 0 => Err(NO_NAME),
+            TextKind::Name if self.is_pseudo() && !self.is_known_pseudo() => Err(UNKNOWN),
             TextKind::Status if self.have != 3 => Err(STATUS),
             _ => Ok(()),
         };
@@ -117,7 +119,20 @@ impl Text {
     }
 
     pub(super) fn is_status(&self) -> bool {
-        self.begins == *b":status\0"
+        self.begins == *b":status\0\0\0\0"
+    }
+
+    /// Whether HTTP/2 has this pseudo-field, for requests or responses (RFC 9113 section 8.3, RFC 8441 section 4).
+    pub(super) fn is_known_pseudo(&self) -> bool {
+        let known: [&[u8; BEGINNING]; 6] = [
+            b":method\0\0\0\0",
+            b":scheme\0\0\0\0",
+            b":authority\0",
+            b":path\0\0\0\0\0\0",
+            b":status\0\0\0\0",
+            b":protocol\0\0",
+        ];
+        known.contains(&&self.begins)
     }
 
     pub(super) fn is_pseudo(&self) -> bool {
@@ -302,8 +317,9 @@ mod tests {
             (Name, b"a\xe4", Some(NAME), b"ax"),
             (Name, b"", Some(NO_NAME), b""),
             (Name, b":status", None, b":status"),
-            (Name, b":statuses", None, b"xstatuses"),
-            (Name, b":foo", None, b"xfoo"),
+            (Name, b":authority", None, b":authority"),
+            (Name, b":statuses", Some(UNKNOWN), b"xstatuses"),
+            (Name, b":foo", Some(UNKNOWN), b"xfoo"),
             (Value, b" a\tb\xff", None, b" a\tb\xff"),
             (Value, b"a\0b", Some(VALUE), b"axb"),
             (Value, b"a\r\nb", Some(VALUE), b"axxb"),
@@ -327,7 +343,7 @@ mod tests {
             (Name, b"X-Cap", Some(CAPITAL), b"*-xap"),
             (Name, b"ABC", Some(CAPITAL), b"_xx"),
             (Name, b"\0(", Some(NAME), b"$!"),
-            (Name, b":foo", None, b"xfoo"),
+            (Name, b":foo", Some(UNKNOWN), b"xfoo"),
             (Name, b":status", None, b":status"),
             (Value, b"W/\"a$\xff\"", None, b"W/\"a$\xff\""),
             (Value, b"a\0b", Some(VALUE), b"a$b"),

@@ -12,6 +12,7 @@ use crate::wire::http2_frames::{
     ACK, CONTINUATION, DATA, END_STREAM, Found, Frame, GOAWAY, HEADERS, HeaderBlock, PING, PRIORITY,
     RST_STREAM, SETTINGS, Scanner, WINDOW_UPDATE,
 };
+use crate::wire::http2_response::TRAILERS_WITH_PSEUDO;
 
 /// What comes before a client's first frame.
 const PREFACE: u32 = super::request_head::H2_PREFACE.len() as u32;
@@ -37,6 +38,9 @@ const MESSAGE: u32 = 5;
 const CONTROLS_FOR_MESSAGE: u32 = 2;
 /// Control frames that such a frame, or a response's end, is worth.
 const CONTROLS_FOR_WORK: u32 = 4;
+
+/// Malformed requests whose faults nobody has asked for, as streams that were reset meanwhile leave behind.
+const FAULTS: usize = 1024;
 
 /// Something that may be spent in bursts and comes back with time.
 #[derive(Debug)]
@@ -109,6 +113,8 @@ pub(crate) struct Judge {
     verdict: Option<Abuse>,
     /// What our GOAWAY says that the client did.
     goodbye: Option<Abuse>,
+    /// Streams whose header blocks make their requests malformed, as long as nobody has asked.
+    faults: Vec<(u32, &'static str)>,
 }
 
 /// Frames counted, to tell what became of requests.
@@ -141,14 +147,15 @@ impl Judge {
             tally: Tally::default(),
             verdict: None,
             goodbye: None,
+            faults: Vec::new(),
         }
     }
 
-    /// Bytes from the client.
-    pub(crate) fn read(&mut self, mut bytes: &[u8], now: u64) {
+    /// Bytes from the client. What the codec would end the connection for is changed, where one request is at fault.
+    pub(crate) fn read(&mut self, mut bytes: &mut [u8], now: u64) {
         loop {
-            let (n, found) = self.incoming.next(bytes);
-            bytes = &bytes[n..];
+            let (n, found) = self.incoming.next_mended(bytes);
+            bytes = &mut bytes[n..];
             match found {
                 Some(Found::Frame(frame)) => self.incoming_frame(frame, now),
                 Some(Found::Block(block)) => self.end_of_block(block),
@@ -185,6 +192,12 @@ impl Judge {
     /// What a connection that the codec has ended was ended for, if it was the client's fault.
     pub(crate) fn blame(&self) -> Option<Abuse> {
         self.goodbye.and(self.verdict).or(self.goodbye)
+    }
+
+    /// What makes a stream's request malformed that the codec has let pass. It is told once.
+    pub(crate) fn take_fault(&mut self, stream: u32) -> Option<&'static str> {
+        let at = self.faults.iter().position(|(other, _)| *other == stream)?;
+        Some(self.faults.swap_remove(at).1)
     }
 
     pub(crate) fn tally(&self) -> Tally {
@@ -260,9 +273,13 @@ impl Judge {
     fn end_of_block(&mut self, found: HeaderBlock) {
         let Some(block) = self.block.take() else { return };
         self.tally.opened += u64::from(block.opens_a_stream);
-        if !block.opens_a_stream && found.facts.has_pseudo() {
-            // Trailers have none (RFC 9113 section 8.1). The codec lets them pass without a word.
-            self.condemn(Abuse::Protocol);
+        // Trailers have none (RFC 9113 section 8.1). The codec lets them pass without a word.
+        let pseudo = (!block.opens_a_stream && found.facts.has_pseudo()).then_some(TRAILERS_WITH_PSEUDO);
+        if let Some(fault) = found.facts.fault.or(pseudo) {
+            self.faults.push((found.stream, fault));
+            if self.faults.len() > FAULTS {
+                self.condemn(Abuse::StreamErrors);
+            }
         }
     }
 

@@ -140,7 +140,7 @@ pub fn frames<'a>(passing: impl IntoIterator<Item = Passing<'a>>) -> FramesJudge
     let mut judge = Judge::new(0);
     for bytes in passing {
         match bytes {
-            Passing::Read(bytes, now) => judge.read(bytes, now),
+            Passing::Read(bytes, now) => judge.read(&mut bytes.to_vec(), now),
             Passing::Written(bytes, now) => judge.written(bytes, now),
         }
     }

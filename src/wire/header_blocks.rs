@@ -36,6 +36,8 @@ impl BlockFacts {
 enum FieldKind {
     Status,
     OtherPseudo,
+    /// Which the codec has for a regular one.
+    UnknownPseudo,
     Regular,
 }
 
@@ -230,6 +232,7 @@ impl HeaderBlocks {
                 };
                 let kind = match () {
                     () if has(self.statuses) => FieldKind::Status,
+                    () if has(self.others) && has(self.bad_names) => FieldKind::UnknownPseudo,
                     () if has(self.others) => FieldKind::OtherPseudo,
                     () => FieldKind::Regular,
                 };
@@ -265,7 +268,8 @@ impl HeaderBlocks {
         if let State::Name(..) = self.state {
             let kind = match () {
                 () if text.is_status() => FieldKind::Status,
-                () if text.is_pseudo() => FieldKind::OtherPseudo,
+                () if text.is_known_pseudo() => FieldKind::OtherPseudo,
+                () if text.is_pseudo() => FieldKind::UnknownPseudo,
                 () => FieldKind::Regular,
             };
             return self.take_field(kind, fault);
@@ -280,9 +284,10 @@ impl HeaderBlocks {
     /// The name is known.
     fn take_field(&mut self, kind: FieldKind, fault: Option<&'static str>) {
         self.note(fault);
+        let is_other = matches!(kind, FieldKind::OtherPseudo | FieldKind::UnknownPseudo);
         if self.form == Form::Added {
             self.statuses = self.statuses << 1 | Entries::from(kind == FieldKind::Status);
-            self.others = self.others << 1 | Entries::from(kind == FieldKind::OtherPseudo);
+            self.others = self.others << 1 | Entries::from(is_other);
             self.bad_names = self.bad_names << 1 | Entries::from(fault.is_some());
             self.bad_values <<= 1;
         }
@@ -291,10 +296,10 @@ impl HeaderBlocks {
             // The codec refuses it if it still knows it for one.
             _ if self.has_regular => self.note(Some(LATE)),
             FieldKind::Status => self.found.has_status = true,
-            FieldKind::OtherPseudo => self.found.has_others = true,
+            FieldKind::OtherPseudo | FieldKind::UnknownPseudo => self.found.has_others = true,
         }
         let value = match kind {
-            FieldKind::Regular => TextKind::Value,
+            FieldKind::Regular | FieldKind::UnknownPseudo => TextKind::Value,
             FieldKind::Status => TextKind::Status,
             FieldKind::OtherPseudo if self.sender == Sender::Client => TextKind::Any,
             FieldKind::OtherPseudo => TextKind::Pseudo,
@@ -356,7 +361,7 @@ mod tests {
             (b"\x00\x07:status\x03200", STATUS),
             (b"\x00\x07:scheme\x04http", OTHERS),
             (b"\x00\x05:path\x01/", OTHERS),
-            (b"\x00\x02:x\x00", OTHERS),
+            (b"\x00\x02:x\x00", BlockFacts { fault: Some("an unknown pseudo-field"), ..OTHERS }),
             (b"\x40\x84\xb9\x58\xd3\x3f\x01/", OTHERS),
             // `:status` by Huffman's code.
             (b"\x40\x85\xb8\x84\x8d\x36\xa3\x03200", STATUS),
@@ -369,7 +374,7 @@ mod tests {
             (b"\x40\x01x\x011", NONE),
             (b"\x40\x00\x00", fault("a field without a name")),
             (b"\x40\x01x\x011\x88", fault(LATE)),
-            (b"\x00\x09:statuses\x011", OTHERS),
+            (b"\x00\x09:statuses\x011", BlockFacts { fault: Some("an unknown pseudo-field"), ..OTHERS }),
         ] {
             check(&[(block, found)]);
         }

@@ -1,6 +1,5 @@
 //! Finds HTTP/2 frames in bytes that pass by, of which none is kept but a frame's head, and looks into header blocks.
 
-use crate::wire::field_text::Mend;
 use crate::wire::header_blocks::{BlockFacts, HeaderBlocks, Sender};
 
 /// A frame's head (RFC 9113 section 4.1).
@@ -115,9 +114,12 @@ impl Scanner {
         skipped
     }
 
-    /// What has to change of the bytes that `next` was given last.
-    fn mends(&self) -> &[Mend] {
-        self.blocks.as_ref().map_or(&[], HeaderBlocks::mends)
+    /// The same as `next`, and what the codec would end the connection for is changed.
+    pub(super) fn next_mended(&mut self, bytes: &mut [u8]) -> (usize, Option<Found>) {
+        let next = self.next(bytes);
+        let mends = self.blocks.as_ref().map_or(&[][..], HeaderBlocks::mends);
+        mends.iter().for_each(|mend| mend.apply(bytes));
+        next
     }
 
     /// Notes a frame that a header block is in, of whose head `before` bytes have passed.
@@ -201,8 +203,7 @@ impl ServerFrames {
     /// for is changed: the block's facts tell of it.
     pub(crate) fn read(&mut self, mut bytes: &mut [u8], mut end_of_block: impl FnMut(HeaderBlock)) {
         loop {
-            let (n, found) = self.frames.next(bytes);
-            self.frames.mends().iter().for_each(|mend| mend.apply(bytes));
+            let (n, found) = self.frames.next_mended(bytes);
             bytes = &mut bytes[n..];
             match found {
                 Some(Found::Block(block)) => end_of_block(block),

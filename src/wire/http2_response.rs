@@ -5,6 +5,9 @@ use super::{LONGEST_HEAD, MOST_TRAILERS, RESPONSE_TOO_LONG, TRAILERS_TOO_LONG};
 use crate::fields::list_size;
 use http::{HeaderMap, StatusCode, header};
 
+/// Of a response or a request.
+pub(super) const TRAILERS_WITH_PSEUDO: &str = "trailers with pseudo-fields";
+
 /// What is wrong with a head, interim or not, if anything is.
 pub(crate) fn judge_head(
     status: StatusCode,
@@ -44,7 +47,7 @@ pub(crate) fn judge_trailers(trailers: &HeaderMap, facts: BlockFacts) -> Result<
     }
     if facts.has_pseudo() {
         // RFC 9113 section 8.1.
-        return Err("trailers with pseudo-fields");
+        return Err(TRAILERS_WITH_PSEUDO);
     }
     if list_size(trailers) > MOST_TRAILERS {
         return Err(TRAILERS_TOO_LONG);

@@ -1,6 +1,6 @@
 //! What is recorded of requests that were refused, or that broke off before they were whole.
 
-use crate::support::app::App;
+use crate::support::app::{App, Latch};
 use crate::support::balancer::{Balancer, plain};
 use crate::support::h2::{self, Connection};
 use crate::support::wait_until;
@@ -207,7 +207,8 @@ fn a_head_that_nobody_can_read_is_none_that_is_too_long() {
     }
     let (neighbours, records): (Vec<_>, Vec<_>) =
         records_before(&balancer, "/mark").into_iter().partition(|record| record["path"] == "/neighbour");
-    assert!(neighbours.iter().all(|record| told(record).1 == "client_aborted"), "{neighbours:?}");
+    let broken = (444, "malformed", "the client broke HTTP/2 on the connection");
+    assert!(neighbours.iter().all(|record| told(record) == broken), "{neighbours:?}");
     assert!(records.iter().all(|record| told(record) == (0, "malformed", "protocol")), "{records:?}");
     assert_eq!(records.len(), 3, "{records:?}");
     assert_eq!(balancer.metric("evenkeel_http2_abuse_total", &[("kind", "protocol")]), 3.0);
@@ -236,29 +237,89 @@ fn fields_below_the_documented_bound_end_their_stream_and_not_the_connection() {
     assert_eq!(app.hits(), 4);
 }
 
+/// The head of a POST of `/a` with a body.
+const POST: [(&str, &str); 4] =
+    [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/a")];
+
 #[test]
 fn a_request_with_malformed_trailers_is_malformed_whenever_they_come() {
     let app = App::saying("hello");
     let server = Balancer::start(&plain(&[app.address], "", ""));
     for (address, protocol) in [(server.address("web"), "h2"), (app.address, "http1")] {
-        for is_together in [true, false] {
-            // Nothing is kept: the connection to the server is opened while the trailers come.
-            let balancer = Balancer::start(&plain(&[address], "", &format!("protocol: {protocol}")));
-            let mut client = Connection::new(balancer.address("web"));
-            let head = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/a")];
-            let trailers = h2::frame(h2::HEADERS, 0x5, 1, &h2::block(&[("connection", "x")]));
-            client.fields(1, &head, false);
-            if is_together {
-                client.send(&[h2::frame(h2::DATA, 0, 1, b"body"), trailers].concat());
-            } else {
-                client.data(1, b"body", false);
-                assert!(client.is_alive(), "what came before is with its exchange");
-                client.send(&trailers);
+        for (block, detail) in [
+            (&b"\x00\x0aconnection\x01x"[..], "reset by the HTTP/2 codec"),
+            (b"\x00\x05:path\x02/x", "trailers with pseudo-fields"),
+            (b"\x84", "trailers with pseudo-fields"),
+            (b"\x00\x04:foo\x01x", "an unknown pseudo-field"),
+            (b"\x00\x01X\x011", "a capital letter in a field's name"),
+            (b"\x00\x01x\x02a\0", "a control character in a field's value"),
+        ] {
+            for together in 0..3 {
+                if together == 2 && detail.starts_with("reset") {
+                    // The codec never hands it out.
+                    continue;
+                }
+                // Nothing is kept: the connection to the server is opened while the trailers come.
+                let balancer = Balancer::start(&plain(&[address], "", &format!("protocol: {protocol}")));
+                let mut client = Connection::new(balancer.address("web"));
+                assert!(client.is_alive());
+                let parts = [
+                    h2::frame(h2::HEADERS, h2::END_HEADERS, 1, &h2::block(&POST)),
+                    h2::frame(h2::DATA, 0, 1, b"body"),
+                    h2::frame(h2::HEADERS, 0x5, 1, block),
+                ];
+                let (alone, rest) = parts.split_at(2 - together);
+                for part in alone {
+                    client.send(part);
+                    assert!(client.is_alive(), "what came before is with its exchange");
+                }
+                client.send(&rest.concat());
+                assert_eq!(client.response(1).0, 0, "{protocol} {together} {detail}");
+                let record = balancer.record("/a");
+                assert_eq!(told(&record), (444, "malformed", detail), "{protocol} {together}");
+                assert!(client.is_alive(), "others go on");
             }
-            assert_eq!(client.response(1).0, 0, "{protocol} {is_together}");
-            let record = balancer.record("/a");
-            let expected = (444, "malformed", "reset by the HTTP/2 codec");
-            assert_eq!(told(&record), expected, "{protocol} {is_together}");
         }
     }
+}
+
+#[test]
+fn a_request_with_a_malformed_head_is_reset_and_recorded_as_itself() {
+    let app = App::saying("hello");
+    let balancer = Balancer::start(&plain(&[app.address], "", ""));
+    let mut client = Connection::new(balancer.address("web"));
+    let faults = [
+        (&b"\x00\x01X\x011"[..], "a capital letter in a field's name"),
+        (b"\x00\x03a b\x011", "a character that no field's name may have"),
+        (b"\x00\x01x\x02a\0", "a control character in a field's value"),
+        (b"\x00\x84\xfc\x5a\xf0\xeb\x011", "a capital letter in a field's name"),
+    ];
+    for (n, (field, detail)) in faults.into_iter().enumerate() {
+        let (stream, path) = (1 + 2 * n as u32, format!("/{n}"));
+        let head = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", &*path)];
+        client.frame(h2::HEADERS, 0x5, stream, &[&h2::block(&head), field].concat());
+        assert_eq!(client.response(stream).0, 0, "{detail}");
+        assert_eq!(told(&balancer.record(&path)), (444, "malformed", detail));
+    }
+    assert!(client.is_alive() && app.requests().is_empty());
+}
+
+#[test]
+fn who_breaks_http2_on_a_connection_has_not_left() {
+    let latch = Latch::default();
+    let app = App::holding("late", &latch);
+    let balancer = Balancer::start(&plain(&[app.address], "", ""));
+    let mut client = Connection::new(balancer.address("web"));
+    client.request(1, "GET", "/held", true);
+    client.fields(3, &POST, false);
+    client.data(3, b"body", false);
+    assert!(client.is_alive());
+    wait_until("both are on their way", || app.connections() == 2);
+    // An index that nothing has.
+    client.frame(h2::HEADERS, 0x5, 3, b"\xff\xff\xff\x0f");
+    for path in ["/held", "/a"] {
+        let record = balancer.record(path);
+        assert_eq!(told(&record), (444, "malformed", "the client broke HTTP/2 on the connection"), "{path}");
+    }
+    latch.open();
 }

@@ -40,7 +40,7 @@ impl AsyncRead for Conn {
             }
         }
         if let (Some(passing), Poll::Ready(Ok(()))) = (&this.passing, &read) {
-            passing.read(&buf.filled()[before..]);
+            passing.read(&mut buf.filled_mut()[before..]);
         }
         if read.is_pending() && !this.leaving.is_empty() {
             // Nothing moves for now, so what was gathered goes out: a response may pause for as long as it

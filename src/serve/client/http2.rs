@@ -2,7 +2,7 @@
 
 use super::ClientSide;
 use crate::access_log::Why;
-use crate::edge::{AfterRequest, Conn, Stream};
+use crate::edge::{AfterRequest, Conn, Stream, StreamFaults};
 use crate::fields::list_size;
 use crate::serve::piece::Piece;
 use crate::wire::edit::Edits;
@@ -31,6 +31,9 @@ pub(in crate::serve) struct Http2 {
     /// What they may have.
     most_trailers: usize,
     respond: SendResponse<Bytes>,
+    faults: StreamFaults,
+    /// What is wrong with the trailers.
+    fault: Option<&'static str>,
     /// The head that the response begins with.
     head: Option<Response<()>>,
     /// Once the response has begun.
@@ -43,7 +46,7 @@ pub(in crate::serve) struct Http2 {
 impl Http2 {
     /// The client's side of a stream, and the request's head.
     pub(in crate::serve) fn new(stream: Stream, most_trailers: usize) -> (Self, Parts) {
-        let Stream { head, body, respond } = stream;
+        let Stream { head, body, respond, faults } = stream;
         let client = Self {
             has_body: !body.is_end_stream(),
             is_head_request: head.method == Method::HEAD,
@@ -53,6 +56,8 @@ impl Http2 {
             trailers: None,
             most_trailers,
             respond,
+            faults,
+            fault: None,
             head: None,
             response: None,
             waiting: Bytes::new(),
@@ -60,6 +65,24 @@ impl Http2 {
             sent: 0,
         };
         (client, head)
+    }
+
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reason, h2::Error>> {
+        match &mut self.response {
+            Some(response) => response.poll_reset(cx),
+            None => self.respond.poll_reset(cx),
+        }
+    }
+}
+
+/// How the client has broken HTTP/2, if the codec has reset the stream or ended the connection for that.
+fn breach(error: &h2::Error) -> Option<&'static str> {
+    match error.reason() {
+        // Too much of what is allowed.
+        None | Some(Reason::NO_ERROR | Reason::ENHANCE_YOUR_CALM) => None,
+        _ if !error.is_library() => None,
+        _ if error.is_go_away() => Some("the client broke HTTP/2 on the connection"),
+        _ => error.is_reset().then_some("reset by the HTTP/2 codec"),
     }
 }
 
@@ -69,10 +92,9 @@ impl ClientSide for Http2 {
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>, _: bool) -> Poll<Result<Option<Piece>, Why>> {
-        let failed = |error: h2::Error| match error.is_library() && error.is_reset() {
-            // The codec has reset the stream: the body is not as long as was said. What ends the connection is told of that.
-            true => Why::Malformed,
-            false => Why::ClientAborted,
+        let failed = |error: h2::Error| match breach(&error) {
+            Some(_) => Why::Malformed,
+            None => Why::ClientAborted,
         };
         match ready!(self.body.poll_data(cx)) {
             Some(Ok(bytes)) => {
@@ -84,6 +106,12 @@ impl ClientSide for Http2 {
             Some(Err(error)) => Poll::Ready(Err(failed(error))),
             None => {
                 self.trailers = ready!(self.body.poll_trailers(cx)).map_err(failed)?;
+                if self.trailers.is_some() {
+                    self.fault = self.faults.take();
+                    if self.fault.is_some() {
+                        return Poll::Ready(Err(Why::Malformed));
+                    }
+                }
                 if self.trailers.as_ref().is_some_and(|trailers| list_size(trailers) > self.most_trailers) {
                     return Poll::Ready(Err(Why::HeadersTooLarge));
                 }
@@ -178,10 +206,7 @@ impl ClientSide for Http2 {
     }
 
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.response {
-            Some(response) => response.poll_reset(cx).map(drop),
-            None => self.respond.poll_reset(cx).map(drop),
-        }
+        self.poll_reset(cx).map(drop)
     }
 
     fn poll_left_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -192,10 +217,15 @@ impl ClientSide for Http2 {
         self.poll_left(cx).is_ready()
     }
 
-    fn was_reset_as_malformed(&mut self) -> bool {
+    fn breach(&mut self) -> Option<&'static str> {
+        if self.fault.is_some() {
+            return self.fault;
+        }
         let mut cx = Context::from_waker(Waker::noop());
-        if self.poll_left(&mut cx).is_pending() {
-            return false;
+        match self.poll_reset(&mut cx) {
+            Poll::Pending => return None,
+            Poll::Ready(Err(error)) if error.is_go_away() => return breach(&error),
+            Poll::Ready(_) => {}
         }
         // Why it was reset stands behind what had come of the body.
         let error = loop {
@@ -209,13 +239,14 @@ impl ClientSide for Http2 {
                 Poll::Pending => break None,
             }
         };
-        error.is_some_and(|error| error.is_library() && error.is_reset())
+        error.and_then(|error| breach(&error))
     }
 
     fn cut(&mut self) {
+        let reason = if self.fault.is_some() { Reason::PROTOCOL_ERROR } else { Reason::INTERNAL_ERROR };
         match &mut self.response {
-            Some(response) => response.send_reset(Reason::INTERNAL_ERROR),
-            None => self.respond.send_reset(Reason::INTERNAL_ERROR),
+            Some(response) => response.send_reset(reason),
+            None => self.respond.send_reset(reason),
         }
     }
 

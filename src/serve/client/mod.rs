@@ -83,10 +83,10 @@ pub(super) trait ClientSide: Send {
         false
     }
 
-    /// Whether the codec has reset the stream because the request breaks HTTP/2: its client has been told by that, and is told nothing
+    /// How the client has broken HTTP/2, if that is why the stream or the connection is reset: it is told by that, and is told nothing
     /// more. To be asked once nothing more is wanted of the request.
-    fn was_reset_as_malformed(&mut self) -> bool {
-        false
+    fn breach(&mut self) -> Option<&'static str> {
+        None
     }
 
     /// Ends the response so that it does not look whole.

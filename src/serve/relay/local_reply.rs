@@ -1,7 +1,7 @@
 //! Answers of our own: in HTTP's words, or in gRPC's to a call.
 
 use super::Relay;
-use crate::access_log::Why;
+use crate::access_log::{CLOSED, Why};
 use crate::limit::TarpitPermit;
 use crate::serve::client::ClientSide;
 use crate::serve::exchange::LeasedServer;
@@ -19,12 +19,6 @@ use std::time::{Duration, Instant};
 
 /// How long a client has to take an answer of ours.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// Of a request whose stream was reset instead of answered.
-const RESET_AS_MALFORMED: &str = "reset by the HTTP/2 codec";
-
-/// What records have in place of a status where the client is told nothing; nginx's word for it.
-const CLOSED: u16 = 444;
 
 impl<C: ClientSide> Relay<'_, C> {
     /// Whether the client has given its call up by now, if this is the reason for its end.
@@ -46,7 +40,7 @@ impl<C: ClientSide> Relay<'_, C> {
         self.state.watch.no_deadline();
         self.state.watch.may_be_quiet();
         let why = self.exchange.why;
-        if why == Why::ClientAborted || self.exchange.detail == Some(RESET_AS_MALFORMED) {
+        if why == Why::ClientAborted || self.status == CLOSED {
             return self.client.cut();
         }
         if let Some(state) = self.exchange.limits.as_deref_mut() {
@@ -110,10 +104,11 @@ impl<C: ClientSide> Relay<'_, C> {
 
     /// The reason as it is: who seems to have left may have been sent away by the codec, which says nothing of it.
     pub(super) fn blamed(&mut self, why: Why) -> Why {
-        if !matches!(why, Why::ClientAborted | Why::Malformed) || !self.client.was_reset_as_malformed() {
+        if !matches!(why, Why::ClientAborted | Why::Malformed) {
             return why;
         }
-        self.exchange.detail = Some(RESET_AS_MALFORMED);
+        let Some(fault) = self.client.breach() else { return why };
+        self.exchange.detail = Some(fault);
         if self.status == 0 {
             self.status = CLOSED;
         }

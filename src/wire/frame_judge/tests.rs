@@ -11,9 +11,9 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// A judge that has seen what every connection begins with.
 fn judge() -> Judge {
     let mut judge = Judge::new(0);
-    judge.read(crate::wire::request_head::H2_PREFACE, 0);
+    judge.read(&mut crate::wire::request_head::H2_PREFACE.to_vec(), 0);
     assert_eq!(judge.owed_since(), Some(0));
-    judge.read(&frame(SETTINGS, 0, 0, &[0; 18]), 0);
+    judge.read(&mut frame(SETTINGS, 0, 0, &[0; 18]), 0);
     assert_eq!(judge.owed_since(), None);
     judge
 }
@@ -25,7 +25,7 @@ fn permits(frame: &[u8], after: u64) -> (u32, u32) {
         let mut passed = 0;
         judge.verdict = None;
         while passed < 10_000 {
-            judge.read(frame, now);
+            judge.read(&mut frame.to_vec(), now);
             if judge.verdict().is_some() {
                 break;
             }
@@ -61,10 +61,10 @@ fn what_is_of_no_use_has_a_burst_and_a_rate() {
 fn work_that_was_done_earns_what_was_spent() {
     let mut judge = judge();
     for _ in 0..10_000 {
-        judge.read(&frame(RST_STREAM, 0, 1, &[0; 4]), 0);
-        judge.read(&frame(PING, 0, 0, &[0; 8]), 0);
-        judge.read(&frame(WINDOW_UPDATE, 0, 0, &[0; 4]), 0);
-        judge.read(&frame(WINDOW_UPDATE, 0, 1, &[0; 4]), 0);
+        judge.read(&mut frame(RST_STREAM, 0, 1, &[0; 4]), 0);
+        judge.read(&mut frame(PING, 0, 0, &[0; 8]), 0);
+        judge.read(&mut frame(WINDOW_UPDATE, 0, 0, &[0; 4]), 0);
+        judge.read(&mut frame(WINDOW_UPDATE, 0, 1, &[0; 4]), 0);
         judge.written(&frame(HEADERS, END_HEADERS, 1, b"head"), 0);
         judge.written(&frame(DATA, END_STREAM, 1, &[0; 200]), 0);
     }
@@ -78,14 +78,14 @@ fn small_messages_may_each_be_answered_by_window_updates() {
         // 2,000 a second, after a burst.
         let now = if n < 10_000 { 0 } else { (n - 10_000) / 2 };
         judge.written(&frame(DATA, 0, 1, b"\0\0\0\0\0"), now);
-        judge.read(&frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 5]), now);
-        judge.read(&frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 5]), now);
+        judge.read(&mut frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 5]), now);
+        judge.read(&mut frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 5]), now);
     }
     assert_eq!(judge.verdict(), None);
     // Without a limit to the rate they would pay for a window of so many bytes at a time.
     for _ in 0..20_000 {
         judge.written(&frame(DATA, 0, 1, b"\0\0\0\0\0"), 25_000);
-        judge.read(&frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 5]), 25_000);
+        judge.read(&mut frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 5]), 25_000);
     }
     assert_eq!(judge.verdict(), Some(Abuse::WindowUpdates));
 }
@@ -111,11 +111,29 @@ fn trailers_have_no_pseudo_fields() {
         (0, b"", false),
     ] {
         let mut judge = judge();
-        judge.read(&frame(HEADERS, END_HEADERS, 1, b"\x82\x44\x02/a"), 0);
+        judge.read(&mut frame(HEADERS, END_HEADERS, 1, b"\x82\x44\x02/a"), 0);
         assert_eq!(judge.verdict(), None, "a request's head has some");
-        judge.read(&frame(HEADERS, END_HEADERS | END_STREAM | flags, 1, block), 0);
-        assert_eq!(judge.verdict(), is_pseudo.then_some(Abuse::Protocol), "{block:?}");
+        judge.read(&mut frame(HEADERS, END_HEADERS | END_STREAM | flags, 1, block), 0);
+        let fault = if is_pseudo { Some("trailers with pseudo-fields") } else { None };
+        assert_eq!(
+            (judge.take_fault(1), judge.take_fault(1), judge.verdict()),
+            (fault, None, None),
+            "{block:?}"
+        );
     }
+}
+
+#[test]
+fn malformed_requests_that_nobody_asks_for_have_a_bound() {
+    let mut judge = judge();
+    for n in 0..FAULTS as u32 {
+        judge.read(&mut frame(HEADERS, END_HEADERS, 1 + 2 * n, b"\x82\x00\x01X\x00"), 0);
+    }
+    assert_eq!((judge.verdict(), judge.take_fault(1)), (None, Some("a capital letter in a field's name")));
+    for stream in [5001, 5003] {
+        judge.read(&mut frame(HEADERS, END_HEADERS, stream, b"\x82\x00\x01X\x00"), 0);
+    }
+    assert_eq!(judge.verdict(), Some(Abuse::StreamErrors));
 }
 
 #[test]
@@ -123,7 +141,7 @@ fn a_window_of_one_byte_does_not_pay_for_itself() {
     let mut judge = judge();
     let mut sent = 0;
     while judge.verdict().is_none() {
-        judge.read(&frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]), 0);
+        judge.read(&mut frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]), 0);
         judge.written(&frame(DATA, 0, 1, b"x"), 0);
         sent += 1;
         assert!(sent < 10_000);
@@ -186,18 +204,18 @@ fn refused_requests_are_paid_for_once_whether_their_resets_are_written_or_not() 
 #[test]
 fn a_header_block_ends_or_is_too_long() {
     let mut judge = judge();
-    judge.read(&frame(HEADERS, END_STREAM, 1, b"x"), 5);
+    judge.read(&mut frame(HEADERS, END_STREAM, 1, b"x"), 5);
     assert_eq!((judge.owed_since(), judge.tally().opened), (Some(5), 0));
-    judge.read(&frame(CONTINUATION, END_HEADERS, 1, b"x"), 6);
+    judge.read(&mut frame(CONTINUATION, END_HEADERS, 1, b"x"), 6);
     assert_eq!((judge.owed_since(), judge.tally().opened), (None, 1));
-    judge.read(&frame(HEADERS, END_STREAM | END_HEADERS, 1, b"trailers"), 6);
+    judge.read(&mut frame(HEADERS, END_STREAM | END_HEADERS, 1, b"trailers"), 6);
     assert_eq!(judge.tally().opened, 1);
-    judge.read(&frame(HEADERS, 0, 3, b"x"), 7);
+    judge.read(&mut frame(HEADERS, 0, 3, b"x"), 7);
     for _ in 0..CONTINUATIONS {
         assert_eq!(judge.verdict(), None);
-        judge.read(&frame(CONTINUATION, 0, 3, b""), 7);
+        judge.read(&mut frame(CONTINUATION, 0, 3, b""), 7);
     }
-    judge.read(&frame(CONTINUATION, 0, 3, b""), 7);
+    judge.read(&mut frame(CONTINUATION, 0, 3, b""), 7);
     assert_eq!(judge.verdict(), Some(Abuse::Continuations));
 }
 
@@ -235,7 +253,7 @@ fn frames_are_found_however_the_bytes_are_cut() {
     }
     for size in 1..60 {
         let mut judge = Judge::new(0);
-        bytes.chunks(size).for_each(|part| judge.read(part, 0));
+        bytes.chunks(size).for_each(|part| judge.read(&mut part.to_vec(), 0));
         assert_eq!(judge.tally().opened, 5, "in pieces of {size}");
         assert_eq!((judge.resets.left, judge.controls.left), (990, 900), "in pieces of {size}");
     }
