@@ -7,6 +7,7 @@ use crate::config::plan::HttpProbe;
 use crate::origination::SharedOrigination;
 use crate::units::Address;
 use crate::wire::response_head::{FieldSpans, MOST_INTERIMS, ResponseHeadVerdict, ResponseTo, judge};
+use crate::wire::{LONGEST_HEAD, RESPONSE_TOO_LONG};
 use async_trait::async_trait;
 use http::Method;
 use pingora::ErrorType;
@@ -77,6 +78,7 @@ impl HttpCheck {
     fn judge_next(&self, heard: &Heard) -> Result<(), &'static str> {
         let to = ResponseTo { is_head_request: self.settings.method == Method::HEAD, upgrade: None };
         let judged = heard.with(|bytes| match judge(bytes, to, &mut FieldSpans::new()) {
+            ResponseHeadVerdict::Complete(form) if form.length > LONGEST_HEAD => Err(RESPONSE_TOO_LONG),
             ResponseHeadVerdict::Complete(form) => {
                 bytes.drain(..form.length);
                 Ok(())

@@ -83,6 +83,11 @@ fn a_refused_connection_ends_it_there() {
 #[test]
 fn a_probe_reads_heads_as_requests_responses_are_read() {
     let ok = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+    // Of so many KiB and some bytes.
+    let long = |n: usize| {
+        let field = format!("X: {}\r\n", "x".repeat(4091));
+        format!("HTTP/1.1 200 OK\r\n{}Content-Length: 5\r\n\r\nhello", field.repeat(n / 4))
+    };
     let interims = |n| "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(n);
     for (answer, refused) in [
         (format!("\r\n{ok}"), None),
@@ -91,6 +96,8 @@ fn a_probe_reads_heads_as_requests_responses_are_read() {
         (format!("{}{ok}", interims(64)), None),
         (format!("{}{ok}", interims(65)), Some("more than 64 interim responses")),
         (format!("{}\r\n\r\n{ok}", interims(1)), Some("more than one empty line")),
+        (long(200), None),
+        (long(300), Some("response head longer than 256 KiB")),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
             Some("Content-Length"),
