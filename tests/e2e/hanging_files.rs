@@ -339,15 +339,15 @@ fn with_server_at_a_path(app: &App, more: &str) -> String {
     plain(&[app.address], "", "health: { http: /, interval: 20ms }").replace("pools:\n", listener) + &pool
 }
 
-/// Answers all that is asked at a path.
+/// Answers what is asked at a path, on a connection for each.
 fn serve_at(path: &Path) {
     let listener = std::os::unix::net::UnixListener::bind(path).expect("a path");
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             std::thread::spawn(move || {
                 let mut bytes = [0; 4096];
-                while let Ok(1..) = std::io::Read::read(&mut stream, &mut bytes) {
-                    let said = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+                if let Ok(1..) = std::io::Read::read(&mut stream, &mut bytes) {
+                    let said = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi";
                     let _ = std::io::Write::write_all(&mut stream, said);
                 }
             });
