@@ -49,6 +49,7 @@ fn in_fields(fields: &[(Vec<u8>, Vec<u8>)]) -> BlockFound {
             rest if is_pseudo && !KNOWN.contains(&rest) => true,
             rest if !rest.iter().all(is_of_name) => true,
             _ if is_pseudo && has_regular => true,
+            b"status" if is_pseudo && value == b"101" => true,
             b"status" if is_pseudo => !matches!(value[..], [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9']),
             _ => !is_pseudo && value.iter().any(is_control),
         }

@@ -9,6 +9,8 @@ const NO_NAME: &str = "a field without a name";
 const UNKNOWN: &str = "an unknown pseudo-field";
 const VALUE: &str = "a control character in a field's value";
 const STATUS: &str = "a status of other than three digits";
+/// There is none in HTTP/2 (RFC 9113 section 8.6), and the codec ends the connection for a body behind it.
+pub(super) const UPGRADE: &str = "an upgrade nobody asked for";
 const CODE: &str = "a field in broken Huffman code";
 
 /// The longest code for a character.
@@ -76,10 +78,10 @@ impl Text {
         if self.is_harmless(bytes, is_last) {
             return;
         }
-        let mut colon = None;
+        let mut beginning = None;
         for (n, byte) in bytes.iter().enumerate() {
             if !self.is_coded {
-                self.take(*byte, Place::Byte(at + n), &mut colon, mends);
+                self.take(*byte, Place::Byte(at + n), &mut beginning, mends);
                 continue;
             }
             for bit in 0..8 {
@@ -90,20 +92,20 @@ impl Text {
                     let first = end.checked_sub(usize::from(self.bits));
                     let length = self.bits;
                     (self.code, self.bits) = (0, 0);
-                    self.take(symbol, Place::Bits { first, length }, &mut colon, mends);
+                    self.take(symbol, Place::Bits { first, length }, &mut beginning, mends);
                 } else if self.bits == LONGEST_CODE {
                     (self.code, self.bits) = (0, 0);
                     self.fault.get_or_insert(CODE);
                 }
             }
         }
-        if is_last
-            && self.kind == TextKind::Name
-            && !self.is_known_pseudo()
-            && let Some(place) = colon
-        {
-            // The codec takes no other.
-            mend(place, b'x', mends);
+        if is_last && let Some(place) = beginning {
+            match self.kind {
+                // The codec takes no other that begins so.
+                TextKind::Name if self.is_pseudo() && !self.is_known_pseudo() => mend(place, b'x', mends),
+                TextKind::Status if self.is_upgrade() => mend(place, b'2', mends),
+                _ => {}
+            }
         }
     }
 
@@ -113,6 +115,7 @@ impl Text {
             TextKind::Name if self.have == 0 => Err(NO_NAME),
             TextKind::Name if self.is_pseudo() && !self.is_known_pseudo() => Err(UNKNOWN),
             TextKind::Status if self.have != 3 => Err(STATUS),
+            TextKind::Status if self.is_upgrade() => Err(UPGRADE),
             _ => Ok(()),
         };
         self.fault.or(is_whole.err())
@@ -133,6 +136,10 @@ impl Text {
             b":protocol\0\0",
         ];
         known.contains(&&self.begins)
+    }
+
+    fn is_upgrade(&self) -> bool {
+        self.have == 3 && self.begins.starts_with(b"101")
     }
 
     pub(super) fn is_pseudo(&self) -> bool {
@@ -162,17 +169,17 @@ impl Text {
             })
     }
 
-    fn take(&mut self, symbol: u8, place: Place, colon: &mut Option<Place>, mends: &mut Vec<Mend>) {
+    fn take(&mut self, symbol: u8, place: Place, first: &mut Option<Place>, mends: &mut Vec<Mend>) {
         let position = usize::from(self.have);
         self.have = self.have.saturating_add(1);
         if let Some(kept) = self.begins.get_mut(position) {
             *kept = symbol;
         }
+        if position == 0 {
+            *first = Some(place);
+        }
         let fault = match self.kind {
-            TextKind::Name if position == 0 && symbol == b':' => {
-                *colon = Some(place);
-                return;
-            }
+            TextKind::Name if position == 0 && symbol == b':' => return,
             TextKind::Name if symbol.is_ascii_uppercase() => CAPITAL,
             TextKind::Name if !is_of_name(symbol) => NAME,
             TextKind::Value if is_control(symbol) => VALUE,
@@ -328,6 +335,7 @@ mod tests {
             (Status, b"200", None, b"200"),
             (Status, b"099", Some(STATUS), b"299"),
             (Status, b"2xx", Some(STATUS), b"222"),
+            (Status, b"101", Some(UPGRADE), b"201"),
             (Status, b"20", Some(STATUS), b"20"),
             (Pseudo, b"/\xff", None, b"xx"),
         ] {
@@ -352,6 +360,7 @@ mod tests {
             (Value, b"a\r", Some(VALUE), b"a\r"),
             (Status, b"099", Some(STATUS), b"299"),
             (Status, b"100", None, b"100"),
+            (Status, b"101", Some(UPGRADE), b"201"),
         ] {
             check(kind, true, &coded(text), fault, &coded(becomes));
         }

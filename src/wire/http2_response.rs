@@ -1,5 +1,6 @@
 //! Responses by HTTP/2 as requests and probes take them: the codec lets more of their heads and trailers pass.
 
+use super::field_text::UPGRADE;
 use super::header_blocks::BlockFacts;
 use super::{LONGEST_HEAD, MOST_TRAILERS, RESPONSE_TOO_LONG, TRAILERS_TOO_LONG};
 use crate::fields::list_size;
@@ -34,8 +35,7 @@ pub(crate) fn judge_head(
         return Err(RESPONSE_TOO_LONG);
     }
     if status == StatusCode::SWITCHING_PROTOCOLS {
-        // There is none in HTTP/2 (RFC 9113 section 8.6).
-        return Err("an upgrade nobody asked for");
+        return Err(UPGRADE);
     }
     Ok(())
 }

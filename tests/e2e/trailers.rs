@@ -121,6 +121,7 @@ fn a_malformed_response_harms_no_neighbour_and_is_not_asked_for_again() {
         (&[b"\x88\x04\x02/\xff"], others),
         (&[b"\x48\x03099"], status),
         (&[b"\x48\x032xx"], status),
+        (&[b"\x48\x03101", b""], "an upgrade nobody asked for"),
         (&[b"\x48\x03103\x00\x01X\x011", b"\x88", b""], capital),
         (&[b"\x48\x03103\x0f\x0d\x015", b"\x88", b""], "an interim response with Content-Length"),
         (&[b"\x88", b"\x00\x05X-Cap\x011"], capital),
