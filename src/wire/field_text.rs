@@ -13,6 +13,8 @@ const STATUS: &str = "a status of other than three digits";
 pub(super) const UPGRADE: &str = "an upgrade nobody asked for";
 const CODE: &str = "a field in broken Huffman code";
 
+/// Bytes of what is read at once that are changed.
+const MOST_MENDS: usize = 1024;
 /// The longest code for a character.
 const LONGEST_CODE: u8 = 30;
 /// As much of a name is kept as tells `:authority` and shorter ones from every other.
@@ -79,25 +81,11 @@ impl Text {
             return;
         }
         let mut beginning = None;
-        for (n, byte) in bytes.iter().enumerate() {
-            if !self.is_coded {
+        match self.is_coded {
+            true => self.read_coded(bytes, at, &mut beginning, mends),
+            false => bytes.iter().enumerate().for_each(|(n, byte)| {
                 self.take(*byte, Place::Byte(at + n), &mut beginning, mends);
-                continue;
-            }
-            for bit in 0..8 {
-                self.code = self.code << 1 | u32::from(byte >> (7 - bit) & 1);
-                self.bits += 1;
-                if let Some(symbol) = symbol(self.code, self.bits) {
-                    let end = (at + n) * 8 + bit + 1;
-                    let first = end.checked_sub(usize::from(self.bits));
-                    let length = self.bits;
-                    (self.code, self.bits) = (0, 0);
-                    self.take(symbol, Place::Bits { first, length }, &mut beginning, mends);
-                } else if self.bits == LONGEST_CODE {
-                    (self.code, self.bits) = (0, 0);
-                    self.fault.get_or_insert(CODE);
-                }
-            }
+            }),
         }
         if is_last && let Some(place) = beginning {
             match self.kind {
@@ -107,6 +95,25 @@ impl Text {
                 _ => {}
             }
         }
+    }
+
+    fn read_coded(&mut self, bytes: &[u8], at: usize, beginning: &mut Option<Place>, mends: &mut Vec<Mend>) {
+        let (mut word, mut have) = (u64::from(self.code), usize::from(self.bits));
+        for (n, byte) in bytes.iter().enumerate() {
+            word = word << 8 | u64::from(*byte);
+            have += 8;
+            while let Some((symbol, length)) = next_symbol(word, have) {
+                have -= usize::from(length);
+                word &= (1 << have) - 1;
+                let Some(symbol) = symbol else {
+                    self.fault.get_or_insert(CODE);
+                    continue;
+                };
+                let first = ((at + n + 1) * 8 - have).checked_sub(usize::from(length));
+                self.take(symbol, Place::Bits { first, length }, beginning, mends);
+            }
+        }
+        (self.code, self.bits) = (word as u32, have as u8);
     }
 
     /// What is wrong with it, now that it is whole.
@@ -156,17 +163,8 @@ impl Text {
         if !self.is_coded {
             return !bytes.iter().any(|byte| is_control(*byte));
         }
-        let mut ones = 0;
         let is_whole = self.have == 0 && self.bits == 0 && is_last;
-        is_whole
-            && bytes.iter().all(|byte| {
-                ones += byte.leading_ones();
-                let is_short = ones < 10;
-                if *byte != u8::MAX {
-                    ones = byte.trailing_ones();
-                }
-                is_short
-            })
+        is_whole && !has_ten_ones(bytes)
     }
 
     fn take(&mut self, symbol: u8, place: Place, first: &mut Option<Place>, mends: &mut Vec<Mend>) {
@@ -230,18 +228,52 @@ impl Text {
 
 fn mend(place: Place, symbol: u8, mends: &mut Vec<Mend>) {
     match place {
-        Place::Byte(at) => mends.push(Mend { at, mask: u8::MAX, bits: symbol }),
+        Place::Byte(at) => change(Mend { at, mask: u8::MAX, bits: symbol }, mends),
         Place::Bits { first: Some(first), length } => {
             let Some((code, _)) = code(symbol).filter(|(_, bits)| *bits == length) else { return };
             for bit in 0..usize::from(length) {
                 let (at, mask) = ((first + bit) / 8, 0x80_u8 >> ((first + bit) % 8));
                 let is_one = code >> (usize::from(length) - 1 - bit) & 1 != 0;
-                mends.push(Mend { at, mask, bits: if is_one { mask } else { 0 } });
+                change(Mend { at, mask, bits: if is_one { mask } else { 0 } }, mends);
             }
         }
         // Its beginning is with the codec already, which will end the connection.
         Place::Bits { first: None, .. } => {}
     }
+}
+
+/// Adds to what changes. The codec ends the connection for what is beyond its bound.
+fn change(mend: Mend, mends: &mut Vec<Mend>) {
+    let has_room = mends.len() < MOST_MENDS;
+    match mends.last_mut() {
+        Some(last) if last.at == mend.at => {
+            last.mask |= mend.mask;
+            last.bits |= mend.bits;
+        }
+        _ if has_room => mends.push(mend),
+        _ => {}
+    }
+}
+
+/// Whether there are so many in a row.
+fn has_ten_ones(mut bytes: &[u8]) -> bool {
+    let has = |word: [u8; 8]| {
+        let word = u64::from_be_bytes(word);
+        let two = word & word >> 1;
+        let four = two & two >> 2;
+        let eight = four & four >> 4;
+        eight & two >> 8 != 0
+    };
+    while let Some(word) = bytes.first_chunk() {
+        if has(*word) {
+            return true;
+        }
+        // They may begin in the last two bytes.
+        bytes = &bytes[6..];
+    }
+    let mut last = [0; 8];
+    last[..bytes.len()].copy_from_slice(bytes);
+    has(last)
 }
 
 fn is_control(byte: u8) -> bool {
@@ -253,16 +285,50 @@ fn is_of_name(byte: u8) -> bool {
     matches!(byte, b'!'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'^'..=b'z' | b'|' | b'~')
 }
 
-/// The character that a code stands for, and its code and length.
-fn symbol(code: u32, bits: u8) -> Option<u8> {
-    let (_, first, symbols) = CODES
-        .iter()
-        .take_while(|(length, ..)| *length <= bits)
-        .last()
-        .filter(|(length, ..)| *length == bits)?;
-    symbols.get(code.checked_sub(*first)? as usize).copied()
+/// The character that comes first in so many bits, if it is whole, and the length of its code. No character has the code of ones alone.
+fn next_symbol(word: u64, have: usize) -> Option<(Option<u8>, u8)> {
+    if have == 0 {
+        return None;
+    }
+    let word = word << (64 - have);
+    let is_there = |length: u8| usize::from(length) <= have;
+    let (symbol, length) = SHORT_CODES[(word >> 56) as usize];
+    if length > 0 {
+        return is_there(length).then_some((Some(symbol), length));
+    }
+    for (length, first, symbols) in &CODES[SHORT_LENGTHS..] {
+        let code = (word >> (64 - length)) as u32;
+        if let Some(symbol) = code.checked_sub(*first).and_then(|at| symbols.get(at as usize)) {
+            return is_there(*length).then_some((Some(*symbol), *length));
+        }
+    }
+    is_there(LONGEST_CODE).then_some((None, LONGEST_CODE))
 }
 
+/// What codes of eight bits at most stand for, and their length, by the eight bits that they begin with; 0 of longer ones.
+static SHORT_CODES: [(u8, u8); 256] = {
+    let (mut table, mut row) = ([(0, 0); 256], 0);
+    while row < SHORT_LENGTHS {
+        let (length, first, symbols) = CODES[row];
+        let mut at = 0;
+        while at < symbols.len() {
+            let begins = (first as usize + at) << (8 - length);
+            let mut rest = 0;
+            while rest < 1 << (8 - length) {
+                table[begins + rest] = (symbols[at], length);
+                rest += 1;
+            }
+            at += 1;
+        }
+        row += 1;
+    }
+    table
+};
+
+/// How many rows of the table below have codes of eight bits at most.
+const SHORT_LENGTHS: usize = 4;
+
+/// A character's code and its length.
 fn code(symbol: u8) -> Option<(u32, u8)> {
     CODES.iter().find_map(|(bits, first, symbols)| {
         let at = symbols.iter().position(|other| *other == symbol)?;
@@ -365,6 +431,33 @@ mod tests {
             check(kind, true, &coded(text), fault, &coded(becomes));
         }
         check(TextKind::Value, true, &[0xff; 4], Some(CODE), &[0xff; 4]);
+    }
+
+    #[test]
+    fn ten_ones_are_found_wherever_they_lie() {
+        for length in 0..20_usize {
+            for at in 0..(length * 8).saturating_sub(9) {
+                let mut bytes = vec![0; length];
+                for bit in at..at + 10 {
+                    bytes[bit / 8] |= 0x80 >> (bit % 8);
+                }
+                assert!(has_ten_ones(&bytes), "{at} of {length}");
+                bytes[(at + 4) / 8] &= !(0x80 >> ((at + 4) % 8));
+                assert!(!has_ten_ones(&bytes), "{at} of {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_more_is_changed_than_a_bound() {
+        let (name, mut mends) = (vec![b'X'; 5000], Vec::new());
+        let mut read = Text::new(TextKind::Name, false);
+        read.read(&name, 0, true, &mut mends);
+        assert_eq!((mends.len(), read.end()), (MOST_MENDS, Some(CAPITAL)));
+        let (name, mut mends) = (coded(&name), Vec::new());
+        let mut read = Text::new(TextKind::Name, true);
+        read.read(&name, 0, true, &mut mends);
+        assert_eq!((mends.len(), read.end()), (MOST_MENDS, Some(CAPITAL)));
     }
 
     #[test]

@@ -143,7 +143,8 @@ impl HeaderBlocks {
 
     /// The next bytes of the block.
     pub(crate) fn read(&mut self, bytes: &[u8]) {
-        self.mends.clear();
+        // Hardly any block has some: no room is kept for them.
+        self.mends = Vec::new();
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {
             at += match self.state {
