@@ -129,20 +129,18 @@ impl Text {
     }
 
     pub(super) fn is_status(&self) -> bool {
-        self.begins == *b":status\0\0\0\0"
+        self.is(b":status")
     }
 
     /// Whether HTTP/2 has this pseudo-field, for requests or responses (RFC 9113 section 8.3, RFC 8441 section 4).
     pub(super) fn is_known_pseudo(&self) -> bool {
-        let known: [&[u8; BEGINNING]; 6] = [
-            b":method\0\0\0\0",
-            b":scheme\0\0\0\0",
-            b":authority\0",
-            b":path\0\0\0\0\0\0",
-            b":status\0\0\0\0",
-            b":protocol\0\0",
-        ];
-        known.contains(&&self.begins)
+        let known: [&[u8]; 6] = [b":method", b":scheme", b":authority", b":path", b":status", b":protocol"];
+        known.iter().any(|known| self.is(known))
+    }
+
+    /// Whether it is this, byte by byte: it may have zeros, too.
+    fn is(&self, known: &[u8]) -> bool {
+        usize::from(self.have) == known.len() && self.begins.starts_with(known)
     }
 
     fn is_upgrade(&self) -> bool {
@@ -392,6 +390,8 @@ mod tests {
             (Name, b":status", None, b":status"),
             (Name, b":authority", None, b":authority"),
             (Name, b":statuses", Some(UNKNOWN), b"xstatuses"),
+            (Name, b":path\0", Some(NAME), b"xpathx"),
+            (Name, b":status\0\0", Some(NAME), b"xstatusxx"),
             (Name, b":foo", Some(UNKNOWN), b"xfoo"),
             (Value, b" a\tb\xff", None, b" a\tb\xff"),
             (Value, b"a\0b", Some(VALUE), b"axb"),

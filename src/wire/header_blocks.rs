@@ -375,6 +375,10 @@ mod tests {
             (b"\x40\x01x\x011", NONE),
             (b"\x40\x00\x00", fault("a field without a name")),
             (b"\x40\x01x\x011\x88", fault(LATE)),
+            (
+                b"\x00\x09:status\0\0\x011",
+                BlockFacts { fault: Some("a character that no field's name may have"), ..OTHERS },
+            ),
             (b"\x00\x09:statuses\x011", BlockFacts { fault: Some("an unknown pseudo-field"), ..OTHERS }),
         ] {
             check(&[(block, found)]);
