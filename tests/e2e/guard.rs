@@ -142,57 +142,49 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// Whether a guarded reload that leads the pool from `good` to `bad` is taken back, while eight clients use it.
+/// What comes of a guarded reload from one configuration to another, while eight clients use the listener.
 #[track_caller]
-fn is_taken_back(kind: &Kind, good: SocketAddr, bad: SocketAddr) -> Result<(), String> {
-    let text = |server| format!("access_log: off\n{}", plain(&[server], kind.listener, kind.pool));
-    let balancer = Balancer::start(&text(good));
+fn reload_in_use(call: Call, [before, after]: [&str; 2], limits: &[&str]) -> (Option<i32>, String, String) {
+    let balancer = Balancer::start(before);
     let (address, stop) = (balancer.address("web"), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let _stop = Stop(&stop);
         for _ in 0..8 {
             scope.spawn(|| {
                 while !stop.load(SeqCst) {
-                    (kind.call)(address);
+                    call(address);
                 }
             });
         }
         wait_until("the history has traffic", || points(&balancer) > 20);
-        balancer.write(&text(bad));
-        let (code, out, err) = balancer.command(&["reload", "--guard", "8s", "--min-requests", "4"]);
-        match code {
-            Some(1) if err.contains("rolled back: pools.app: ") => Ok(()),
-            _ => Err(format!("{code:?}: {out}{err}")),
-        }
+        balancer.write(after);
+        balancer.command(&[&["reload", "--guard", "8s", "--min-requests", "4"], limits].concat())
     })
 }
 
-/// Whether a guarded reload that adds a server to a healthy pool of two is taken back for that one, while eight clients use it.
+/// Whether a guarded reload that leads the pool from `good` to `bad` is taken back.
+#[track_caller]
+fn is_taken_back(kind: &Kind, good: SocketAddr, bad: SocketAddr) -> Result<(), String> {
+    let text = |server| format!("access_log: off\n{}", plain(&[server], kind.listener, kind.pool));
+    let (code, out, err) = reload_in_use(kind.call, [&text(good), &text(bad)], &[]);
+    match code {
+        Some(1) if err.contains("rolled back: pools.app: ") => Ok(()),
+        _ => Err(format!("{code:?}: {out}{err}")),
+    }
+}
+
+/// Whether a guarded reload that adds a server to a healthy pool of two is taken back for that one.
 #[track_caller]
 fn is_addition_taken_back(kind: &Kind, good: [SocketAddr; 2], added: SocketAddr) -> Result<(), String> {
     let pool = format!("balance: round_robin, {}", kind.pool);
     let text = |servers: &[_]| format!("access_log: off\n{}", plain(servers, kind.listener, &pool));
-    let balancer = Balancer::start(&text(&good));
-    let (address, stop) = (balancer.address("web"), AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        let _stop = Stop(&stop);
-        for _ in 0..8 {
-            scope.spawn(|| {
-                while !stop.load(SeqCst) {
-                    (kind.call)(address);
-                }
-            });
-        }
-        wait_until("the history has traffic", || points(&balancer) > 20);
-        balancer.write(&text(&[good[0], good[1], added]));
-        // The pool's own share is not to tell.
-        let limits = ["--max-error-rise", "90", "--min-requests", "4"];
-        let (code, out, err) = balancer.command(&[&["reload", "--guard", "8s"], &limits[..]].concat());
-        match code {
-            Some(1) if err.contains("rolled back: pools.app: s3: ") => Ok(()),
-            _ => Err(format!("{code:?}: {out}{err}")),
-        }
-    })
+    let (before, after) = (text(&good), text(&[good[0], good[1], added]));
+    // The pool's own share is not to tell.
+    let (code, out, err) = reload_in_use(kind.call, [&before, &after], &["--max-error-rise", "90"]);
+    match code {
+        Some(1) if err.contains("rolled back: pools.app: s3: ") => Ok(()),
+        _ => Err(format!("{code:?}: {out}{err}")),
+    }
 }
 
 #[test]
